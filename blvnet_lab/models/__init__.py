@@ -1,1 +1,30 @@
+"""The four architectures, their one equation, and their files."""
 
+from blvnet_lab.models.cost import Cost, count_cost
+from blvnet_lab.models.files import load_model, save_model
+from blvnet_lab.models.tam import TAM, PairTAM
+from blvnet_lab.models.video_net import (
+    BigLittleNet,
+    VideoNet,
+    blvnet,
+    blvnet_tam,
+    capture_points,
+    tsn,
+    tsn_blnet,
+)
+
+__all__ = [
+    "TAM",
+    "BigLittleNet",
+    "Cost",
+    "PairTAM",
+    "VideoNet",
+    "blvnet",
+    "blvnet_tam",
+    "capture_points",
+    "count_cost",
+    "load_model",
+    "save_model",
+    "tsn",
+    "tsn_blnet",
+]

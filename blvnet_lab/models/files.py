@@ -1,0 +1,63 @@
+"""Models in files: safetensors that know how they were built.
+
+save_model(model, "model.safetensors")
+model = load_model("model.safetensors")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from blvnet_lab.models.video_net import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
+
+BUILDERS = {builder.__name__: builder for builder in (tsn, tsn_blnet, blvnet, blvnet_tam)}
+
+
+def save_model(model: VideoNet, path: str | os.PathLike) -> None:
+    """Write weights, architecture and constructor's arguments; the file appears only when whole.
+
+    Raises:
+        TypeError: the model is not from one of the four builders.
+    """
+    if getattr(model, "architecture", None) not in BUILDERS:
+        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
+    metadata = {"architecture": model.architecture, "arguments": json.dumps(model.arguments)}
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    save_file(weights, unfinished, metadata={"blvnet_lab": json.dumps(metadata)})
+    unfinished.replace(path)
+
+
+def load_model(path: str | os.PathLike) -> VideoNet:
+    """The model that `save_model` wrote, on the CPU, in eval mode.
+
+    Raises:
+        ValueError: there is no such file, or it was not written by `save_model`.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"expected a model file, but there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get("blvnet_lab")
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: expected a safetensors file written by save_model, got: {error}; "
+            "published checkpoints are read by blvnet_lab.models.official.load_official"
+        ) from error
+    if metadata is None:
+        raise ValueError(
+            f"{path}: expected a file written by save_model, but it does not say how its model was "
+            "built; build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
+        )
+    how = json.loads(metadata)
+    model = BUILDERS[how["architecture"]](**json.loads(how["arguments"]))
+    model.load_state_dict(weights)
+    return model.eval()

@@ -1,0 +1,130 @@
+"""The temporal aggregation module (TAM): the equation that everything here turns on.
+
+Source: Fan et al., "More Is Less", NeurIPS 2019, equation 3. Not to be confused with
+TANet's temporal *adaptive* module, which goes by the same three letters.
+
+    from blvnet_lab.models import TAM
+    TAM(channels=64, num_taps=3)(torch.randn(2, 16, 64, 56, 56))   # (B, T, C, H, W) in and out
+
+A *tap* is one learned weight per channel for one neighbour in time. With three taps a channel of a
+frame becomes `prev * (same channel, one frame earlier) + curr * (now) + next * (one frame later)`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+TapInit = Literal["identity", "kaiming"]
+IDENTITY_NOISE = 0.05  # standard deviation around the identity: enough to tell channels apart
+
+
+def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
+    """`y[t] = sum_i taps[i] * x[t + first + i]`, with zeros before and after the clip.
+
+    Args:
+        x: (B, T, C, H, W).
+        taps: (r, C), one weight per offset in time and per channel.
+        first: the offset in time of `taps[0]`; offset 0 must be among the r offsets.
+
+    Returns:
+        (B, T, C, H, W), in the memory layout of `x`.
+    """
+    num_frames = x.shape[1]
+    weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
+    y = weights[-first] * x  # offset 0: a new tensor, the only one that is added to below
+    for offset, weight in enumerate(weights, start=first):
+        if 0 < abs(offset) < num_frames:  # frames begin..end have a neighbour at this offset
+            begin, end = max(0, -offset), min(num_frames, num_frames - offset)
+            y[:, begin:end].addcmul_(x[:, begin + offset : end + offset], weight)
+    return y
+
+
+class TAM(nn.Module):
+    """Depthwise temporal aggregation on frames: `y'_t = ReLU(sum_j w_j * y_{t+j})`.
+
+    `j` runs from `-r/2` to `r/2` (equation 3); frames outside the clip count as zero. The same as
+    ReLU of a depthwise 3-D convolution with kernel (r, 1, 1). TSM's shift is the case of taps that
+    are 0 or 1, without the ReLU.
+
+    Args:
+        channels: C.
+        num_taps: r, odd. 1 looks at the frame itself only.
+        tap_init: "identity" starts near the identity (curr 1, the others 0, a little noise), which
+            learns sooner; "kaiming" is the published start: normal, std sqrt(2 / C), random sign.
+
+    Attributes:
+        taps: (r, C) parameter, earliest frame first; for r = 3: prev, curr, next.
+
+    Raises:
+        ValueError: `num_taps` is not a positive odd number, or `tap_init` is unknown.
+    """
+
+    def __init__(self, channels: int, num_taps: int = 3, tap_init: TapInit = "identity"):
+        super().__init__()
+        if num_taps < 1 or num_taps % 2 == 0:
+            raise ValueError(
+                f"expected num_taps to be odd (1, 3, 5, ...), got {num_taps}: "
+                "a frame looks equally far back and ahead; use 3 as in the paper"
+            )
+        if tap_init not in ("identity", "kaiming"):
+            raise ValueError(f'expected tap_init "identity" or "kaiming", got {tap_init!r}')
+        self.channels, self.num_taps = channels, num_taps
+        self.taps = nn.Parameter(torch.empty(num_taps, channels))
+        self.reset_taps(tap_init)
+
+    @torch.no_grad()
+    def reset_taps(self, tap_init: TapInit) -> None:
+        """Draw the taps anew from the global random generator."""
+        if tap_init == "kaiming":
+            self.taps.normal_(0, math.sqrt(2 / self.channels))
+        else:
+            self.taps.normal_(0, IDENTITY_NOISE)
+            self.taps[self.num_taps // 2] += 1
+
+    def forward(self, frames: Tensor) -> Tensor:  # (B, T, C, H, W)
+        return torch.relu(weighted_sum(frames, self.taps, first=-(self.num_taps // 2)))
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, num_taps={self.num_taps}"
+
+
+class PairTAM(TAM):
+    """The same equation where the two frames of every pair hold the same map.
+
+    After every merge they do, since the merged map of a pair goes on to both its frames. So the sum
+    over frames is a sum over pairs with *effective pair taps*, and no map need be copied: half
+    the memory, the same result. For three taps and the maps x_k of the pairs k:
+
+        little_k = ReLU( prev * x_{k-1} + (curr + next) * x_k                   )
+        big_k    = ReLU(                  (prev + curr) * x_k + next * x_{k+1} )
+    """
+
+    def pair_taps(self) -> tuple[Tensor, Tensor, int, int]:
+        """Effective taps over pairs: (little, big, first_little, first_big).
+
+        From the little frame 2k a tap at frame offset j reaches the pair k + floor(j / 2), from the
+        big frame 2k + 1 the pair k + floor((j + 1) / 2); taps that reach the same pair add up.
+        Both are (q, C); `first_little` and `first_big` are the pair offsets of their first rows.
+        For r = 3: little covers the pairs k-1 and k, big the pairs k and k+1.
+        """
+        half = self.num_taps // 2
+        offsets = torch.arange(-half, half + 1, device=self.taps.device)
+        taps, firsts = [], []
+        for frame_in_pair in (0, 1):  # little, big
+            pairs = torch.div(offsets + frame_in_pair, 2, rounding_mode="floor")
+            first, last = (frame_in_pair - half) // 2, (frame_in_pair + half) // 2
+            empty = self.taps.new_zeros(last - first + 1, self.channels)
+            taps.append(empty.index_add(0, pairs - first, self.taps))
+            firsts.append(first)
+        return *taps, *firsts
+
+    def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, P, C, H, W)
+        """The aggregated maps of the little and of the big frames, each (B, P, C, H, W)."""
+        little_taps, big_taps, first_little, first_big = self.pair_taps()
+        little = torch.relu(weighted_sum(pairs, little_taps, first_little))
+        big = torch.relu(weighted_sum(pairs, big_taps, first_big))
+        return little, big
