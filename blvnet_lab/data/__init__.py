@@ -1,1 +1,25 @@
+"""From video files to clips."""
 
+from blvnet_lab.data.dataset import ClipDataset, class_names, read_manifest
+from blvnet_lab.data.reading import VideoReadError, probe_video, read_frames
+from blvnet_lab.data.sampling import sample_uniform
+from blvnet_lab.data.transforms import (
+    denormalize,
+    evaluation_transform,
+    normalize,
+    training_transform,
+)
+
+__all__ = [
+    "ClipDataset",
+    "VideoReadError",
+    "class_names",
+    "denormalize",
+    "evaluation_transform",
+    "normalize",
+    "probe_video",
+    "read_frames",
+    "read_manifest",
+    "sample_uniform",
+    "training_transform",
+]

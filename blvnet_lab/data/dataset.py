@@ -1,0 +1,112 @@
+"""Clips for training: a manifest of video files, read and sampled as a dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from blvnet_lab.data.reading import probe_video, read_frames
+from blvnet_lab.data.sampling import sample_uniform
+
+COLUMNS = ("path", "label", "class_name", "split")
+
+
+def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
+    """The table of a data set's clips, one row each; its columns are at least `COLUMNS`.
+
+    `path` in it is relative to the manifest's folder; it comes back as a full path.
+
+    Raises:
+        ValueError: there is no such file, or a column is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
+    table = pd.read_csv(path, dtype={"path": str, "class_name": str, "split": str})
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise ValueError(
+            f"{path}: expected the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}"
+        )
+    table["path"] = [str(path.parent / name) for name in table["path"]]
+    return table
+
+
+def class_names(manifest: pd.DataFrame) -> list[str]:
+    """Class names in the order of their labels.
+
+    Raises:
+        ValueError: the labels are not 0..n-1 with one name each.
+    """
+    pairs = manifest[["label", "class_name"]].drop_duplicates().sort_values("label")
+    if pairs["label"].tolist() != list(range(len(pairs))):
+        raise ValueError(
+            "expected the labels 0, 1, ... with one class name each, got "
+            + ", ".join(f"{row.label} {row.class_name}" for row in pairs.itertuples())
+        )
+    return pairs["class_name"].tolist()
+
+
+class ClipDataset(Dataset):
+    """Clips of a manifest, as (clip (T, C, H, W) float, label).
+
+    Args:
+        manifest: from `read_manifest`.
+        split: which rows: "train", "val", ...
+        num_frames: T.
+        transform: from uint8 frames (T, C, H, W) to the clip, e.g. `training_transform(size)`.
+        random_frames: True draws a random frame from each segment (training), with PyTorch's
+            global generator, which a DataLoader seeds for each of its workers; False takes centres.
+        in_memory: decode every video once and keep its frames (uint8); for small data sets.
+
+    Raises:
+        ValueError: the split has no rows.
+        VideoReadError: a video cannot be read; the message names it.
+    """
+
+    def __init__(
+        self,
+        manifest: pd.DataFrame,
+        split: str,
+        num_frames: int,
+        transform: Callable[[Tensor], Tensor],
+        random_frames: bool = False,
+        in_memory: bool = False,
+    ):
+        rows = manifest[manifest["split"] == split]
+        if rows.empty:
+            raise ValueError(
+                f'expected clips of split "{split}", got none; the manifest has the splits '
+                f"{sorted(set(manifest['split']))}"
+            )
+        self.paths = rows["path"].tolist()
+        self.labels = rows["label"].tolist()
+        self.num_frames, self.transform = num_frames, transform
+        self.random_frames = random_frames
+        self.videos: list[Tensor] | None = None
+        if in_memory:
+            self.videos = [
+                read_frames(path, range(probe_video(path).num_frames))
+                for path in tqdm(self.paths, desc=f"decoding {split}", unit="clip", leave=False)
+            ]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        generator = torch.default_generator if self.random_frames else None
+        if self.videos is not None:
+            video = self.videos[i]
+            frames = video[sample_uniform(len(video), self.num_frames, generator)]
+        else:
+            frame_count = probe_video(self.paths[i]).num_frames
+            indices = sample_uniform(frame_count, self.num_frames, generator)
+            frames = read_frames(self.paths[i], indices)
+        return self.transform(frames), self.labels[i]

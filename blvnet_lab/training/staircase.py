@@ -1,0 +1,188 @@
+"""The staircase: four architectures, the same clips, and what each step of the paper adds.
+
+    python -m blvnet_lab staircase
+
+TSN and TSN-bLNet see single frames: they toss a coin between partners of either kind. bLVNet sees
+two frames together and learns directions. bLVNet-TAM sees beyond a pair and learns the order too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torchvision
+from torch import Tensor
+
+from blvnet_lab import __version__
+from blvnet_lab.data import (
+    ClipDataset,
+    class_names,
+    evaluation_transform,
+    read_manifest,
+    training_transform,
+)
+from blvnet_lab.data.motion import CLASSES, KINDS
+from blvnet_lab.models import VideoNet, save_model
+from blvnet_lab.models.files import BUILDERS
+from blvnet_lab.models.tam import TAM
+from blvnet_lab.paths import data_samples
+from blvnet_lab.training.engine import EpochResult, fit, pick_device
+from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
+from blvnet_lab.training.recipe import Architecture, Recipe, Staircase
+
+TITLES: dict[Architecture, str] = {
+    "tsn": "TSN",
+    "tsn_blnet": "TSN-bLNet",
+    "blvnet": "bLVNet",
+    "blvnet_tam": "bLVNet-TAM",
+}
+PARTNERS = torch.arange(len(CLASSES)) ^ 1
+TAP_DECIMALS = 4
+
+
+def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Top-1, and accuracy between partners on the direction and on the order classes, in 0..1."""
+    scores = {"top_1": top_k_accuracy(logits, labels)}
+    kinds = [KINDS[name] for name in CLASSES]
+    for kind in ("direction", "order"):
+        chosen = torch.tensor([k == kind for k in kinds])[labels]
+        scores[kind] = partner_accuracy(logits[chosen], labels[chosen], PARTNERS)
+    return scores
+
+
+def motion_datasets(
+    manifest: pd.DataFrame, recipe: Recipe, clips_per_class: int | None = None
+) -> tuple[ClipDataset, ClipDataset]:
+    """Training and validation clips, decoded once and kept in memory.
+
+    Args:
+        clips_per_class: of each split, to make a short run of it; None takes all.
+
+    Raises:
+        ValueError: the manifest is not one of the motion samples.
+    """
+    if class_names(manifest) != list(CLASSES):
+        raise ValueError(
+            f"expected the motion samples' classes {', '.join(CLASSES)}, got "
+            f"{', '.join(class_names(manifest))}; make them with `python -m blvnet_lab motion`"
+        )
+    if clips_per_class is not None:
+        manifest = manifest.groupby(["split", "label"]).head(clips_per_class)
+    T, size = recipe.num_frames, recipe.size
+    train = ClipDataset(
+        manifest, "train", T, training_transform(size), random_frames=True, in_memory=True
+    )
+    return train, ClipDataset(manifest, "val", T, evaluation_transform(size), in_memory=True)
+
+
+def build(architecture: Architecture, recipe: Recipe) -> VideoNet:
+    """A tiny network for the motion samples, with weights drawn from the recipe's seed."""
+    torch.manual_seed(recipe.seed)
+    return BUILDERS[architecture](
+        depth="tiny", num_frames=recipe.num_frames, num_classes=len(CLASSES), dropout=0.0
+    )
+
+
+def taps_of(model: VideoNet) -> dict[str, list[list[float]]]:
+    """The taps (r, C) of every TAM, rounded, for the log."""
+    return {
+        name: [[round(w, TAP_DECIMALS) for w in tap] for tap in module.taps.tolist()]
+        for name, module in model.named_modules()
+        if isinstance(module, TAM)
+    }
+
+
+def run_one(
+    architecture: Architecture,
+    recipe: Recipe,
+    train: ClipDataset,
+    val: ClipDataset,
+    log: Path,
+) -> tuple[VideoNet, list[dict]]:
+    """Train one network; a line of JSON per epoch goes to `log`, the taps with it."""
+    model = build(architecture, recipe)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines = [{"epoch": 0, "taps": taps_of(model)}]
+
+    with log.open("w") as file:
+        file.write(json.dumps(lines[0]) + "\n")
+
+        def write(result: EpochResult) -> None:
+            scores = score(result.logits, result.labels)
+            lines.append(
+                {
+                    "epoch": result.epoch,
+                    "train_loss": round(result.train_loss, 4),
+                    **{name: round(value, 4) for name, value in scores.items()},
+                    "seconds": round(result.seconds, 2),
+                    "taps": taps_of(model),
+                }
+            )
+            file.write(json.dumps(lines[-1]) + "\n")
+            file.flush()
+
+        title = f"{TITLES[architecture]}, seed {recipe.seed}"
+        fit(model, train, val, recipe, after_epoch=write, title=title)
+    return model, lines
+
+
+def run_staircase(options: Staircase) -> dict:
+    """Train every architecture with every seed; returns, and writes, the summary.
+
+    Files in `options.out`: `{architecture}.safetensors` and `{architecture}.jsonl` (first seed),
+    `logs/` (all seeds), `staircase.json`.
+    """
+    manifest = options.manifest or data_samples() / "manifest.csv"
+    train, val = motion_datasets(read_manifest(manifest), options.recipe)
+    runs = []
+    for architecture in options.architectures:
+        for seed in options.seeds:
+            recipe = replace(options.recipe, seed=seed)
+            log = options.out / "logs" / f"{architecture}_seed{seed}.jsonl"
+            model, lines = run_one(architecture, recipe, train, val, log)
+            last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
+            seconds = sum(line.get("seconds", 0) for line in lines)
+            runs.append(
+                {"architecture": architecture, "seed": seed, **last, "seconds": round(seconds, 1)}
+            )
+            if seed == options.seeds[0]:
+                save_model(model, options.out / f"{architecture}.safetensors")
+                (options.out / f"{architecture}.jsonl").write_text(log.read_text())
+    summary = {
+        "command": "python -m blvnet_lab staircase",
+        "recipe": asdict(options.recipe),
+        "seeds": list(options.seeds),
+        "clips": {"train": len(train), "val": len(val)},
+        "made": date.today().isoformat(),
+        "versions": {
+            "blvnet_lab": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
+        "runs": runs,
+    }
+    (options.out / "staircase.json").write_text(json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
+def as_table(summary: dict) -> pd.DataFrame:
+    """One row per architecture: means over the seeds, in percent, and seconds a training."""
+    rows = []
+    for architecture in dict.fromkeys(run["architecture"] for run in summary["runs"]):
+        runs = [run for run in summary["runs"] if run["architecture"] == architecture]
+        row = {"model": TITLES[architecture]}
+        for name in ("direction", "order", "top_1"):
+            row[f"{name} %"] = round(100 * statistics.mean(run[name] for run in runs), 1)
+        row["seconds"] = round(statistics.mean(run["seconds"] for run in runs))
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,99 @@
+"""Pictures for print and for static pages: each function takes plain data, gives a Figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+
+# Okabe and Ito's colours: told apart with any kind of colour vision, and on dark ground too.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8C8C8C"
+BRANCH_COLOURS = {"little": ORANGE, "big": BLUE}
+
+
+def contact_sheet(
+    frames: Tensor | np.ndarray,
+    titles: Sequence[str] | None = None,
+    colours: Sequence[str] | None = None,
+    columns: int = 8,
+) -> Figure:
+    """The frames of a clip in rows, (T, 3, H, W) uint8, each with a title and a coloured edge.
+
+    Args:
+        titles: T short texts; the frames' numbers if None.
+        colours: T colours of the edges; none if None.
+        columns: frames in a row.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != np.uint8:
+        raise ValueError(
+            f"expected uint8 frames (T, 3, H, W), got {frames.dtype} {frames.shape}; "
+            "blvnet_lab.data.denormalize makes them from a clip"
+        )
+    count, _, height, width = frames.shape
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    inches = 9 / columns  # per frame
+    figure = Figure((9, rows * (inches * height / width + 0.28)), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for i, axes in enumerate(grid.flat):
+        axes.set(xticks=[], yticks=[])
+        if i >= count:
+            axes.axis("off")
+            continue
+        axes.imshow(frames[i].transpose(1, 2, 0), interpolation="nearest")
+        axes.set_title(titles[i] if titles is not None else str(i), fontsize=8, pad=2)
+        for edge in axes.spines.values():
+            edge.set(linewidth=3 if colours is not None else 0.5)
+            edge.set_color(colours[i] if colours is not None else GREY)
+    return figure
+
+
+def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
+    """Accuracy between partners of each model, beside the coin toss.
+
+    Args:
+        table: one row per model: "model", "direction %", "order %".
+    """
+    figure = Figure((8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(table))
+    for offset, kind, colour in ((-0.2, "direction", ORANGE), (0.2, "order", BLUE)):
+        bars = axes.bar(places + offset, table[f"{kind} %"], 0.36, color=colour, label=kind)
+        axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2)
+    axes.axhline(50, color="black", linestyle="--", linewidth=1)
+    axes.annotate("coin toss", (len(table) - 0.5, 50), fontsize=8, va="bottom", ha="right")
+    axes.set_xticks(places, table["model"])
+    axes.set(ylim=(0, 115), yticks=range(0, 101, 25), ylabel="accuracy between partners / %")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper left", ncols=2, frameon=False, title="classes that differ in")
+    return figure
+
+
+def learning_curves(logs: dict[str, list[dict]], title: str = "") -> Figure:
+    """Accuracy between partners over the epochs: one panel per kind, one line per model.
+
+    Args:
+        logs: by model name, the lines of its run's log ("epoch", "direction", "order" in 0..1).
+    """
+    figure = Figure((8, 3), layout="constrained")
+    styles = zip((GREY, GREEN, ORANGE, BLUE), ("o", "s", "^", "D"), strict=True)
+    panels = figure.subplots(1, 2, sharey=True)
+    for (name, lines), (colour, marker) in zip(logs.items(), styles, strict=False):
+        lines = [line for line in lines if "direction" in line]
+        epochs = [line["epoch"] for line in lines]
+        for axes, kind in zip(panels, ("direction", "order"), strict=True):
+            values = [100 * line[kind] for line in lines]
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=name)
+    for axes, kind in zip(panels, ("direction", "order"), strict=True):
+        axes.axhline(50, color="black", linestyle="--", linewidth=1)
+        axes.set(title=f"{kind} classes", xlabel="epoch", ylim=(35, 103))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy between partners / %")
+    panels[1].legend(fontsize=8, frameon=False, loc="center right")
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,0 +1,77 @@
+"""Makes `pytest --nbval notebooks` mean the same for everyone, and skips what cannot run here.
+
+With `--nbval`, each notebook runs in a fresh kernel of this very Python, in this checkout, at the
+shipped scale, and its outputs are compared with the committed ones.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+
+# Never compared, on top of nbval's own list (image/png, image/jpeg, widget views, tracebacks):
+NOT_COMPARED = (
+    "stderr",  # warnings of other versions; the committed notebooks hold none (tests/notebooks.py)
+    "image/svg+xml",  # random ids and dates
+    "application/vnd.plotly.v1+json",  # floats differ between CPUs in the last digit
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    option = config.option
+    if not (getattr(option, "nbval", False) or getattr(option, "nbval_lax", False)):
+        return
+    # The kernels inherit these.
+    os.environ["BLVNET_LAB_SCALE"] = "shipped"
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    if option.nbval_sanitize_with is None:  # absolute: nbval looks from the current directory
+        option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
+    if not option.nbval_kernel_name:
+        option.nbval_current_env = True  # whatever kernels are registered on this machine
+    if option.nbval_cell_timeout == 2000:  # nbval's default; a dead kernel would hang for 33 min
+        option.nbval_cell_timeout = 120.0
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        # `pytest --nbval` alone: testpaths names only tests/, where there is no notebook.
+        config.args.append(str(ROOT / "notebooks"))
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    if type(collector).__name__ == "IPyNbFile":  # nbval's, documented as the place to do this
+        collector.skip_compare += NOT_COMPARED
+
+
+def why_no_gpu() -> str | None:
+    """Why tests marked `gpu` cannot run here, or None if they can."""
+    import torch  # only when there is such a test: it takes seconds
+
+    if torch.cuda.is_available():
+        return None
+    return "needs a CUDA device: torch.cuda.is_available() is False"
+
+
+def why_no_browser() -> str | None:
+    """Why tests marked `browser` cannot run here, or None if they can."""
+    from lab import find_chromium  # pytest has put tests/ on the path by now
+
+    if importlib.util.find_spec("playwright") is None:
+        return "needs playwright: pip install -e '.[dev]'"
+    if find_chromium() is None:
+        return (
+            "needs Chromium: `apt-get install chromium`, or install Google Chrome, "
+            "or set BROWSER_PATH to one"
+        )
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for marker, why_not in (("gpu", why_no_gpu), ("browser", why_no_browser)):
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and (reason := why_not()):
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))

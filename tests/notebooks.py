@@ -1,0 +1,362 @@
+"""The notebooks' tool: `run` executes them again in place, `check` inspects them without a kernel.
+
+    python tests/notebooks.py run   [notebook ...]
+    python tests/notebooks.py check [notebook ...]
+
+Committed notebooks are always the work of `run` (`make notebooks`): executed top to bottom at the
+shipped scale, and freed of all that differs from run to run, so that running one twice gives the
+same bytes and a change in a diff is a change in the course.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import atexit
+import base64
+import functools
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+import tokenize
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+from lab import find_chromium
+from nbval.plugin import get_sanitize_patterns
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_BYTES = 1_000_000  # a notebook; GitHub gives up on rendering somewhere above this
+MAX_OUTPUT_BYTES = 300_000  # one output
+MAX_CELLS = 45
+MAX_LINES = 25  # a code cell
+CELL_TIMEOUT_S = 300
+
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+METADATA = {
+    "kernelspec": KERNELSPEC,
+    "language_info": {"file_extension": ".py", "name": "python"},
+}
+CELL_METADATA = {"tags", "slideshow"}  # what stays of a cell's metadata
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+PLOTLY = "application/vnd.plotly.v1+json"
+HIDING_TAGS = {"nbval-skip"}  # the cell would be shown as run, but never tested
+# The others hide mistakes: nbval passes a cell whose magic does not exist.
+MAGICS = {"matplotlib", "load_ext", "autoreload"}
+
+# A file's place on somebody's machine, but not the middle of a web address or of base64.
+MACHINE_PATH = re.compile(
+    r"(?<![\w./~-])(?:/(?:home|Users|root|tmp|work|private|var/folders)/|[A-Z]:\\)[^\s\"'<>]*"
+)
+# The folders in front of a package's file, in a traceback (colour codes may surround the path).
+TRACEBACK_FOLDERS = re.compile(
+    r"(?:~|[A-Z]:)?[\\/][^\s\x1b]*[\\/](?=(?:blvnet_lab|site-packages|python3\.\d+)[\\/])"
+)
+UNSTABLE = get_sanitize_patterns((ROOT / "tests" / "nbval_sanitize.cfg").read_text("utf-8"))
+
+
+# ---------------------------------------------------------------- run
+
+
+def without_what_changes(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of ``nb`` without what differs between two runs, or between two machines.
+
+    Cell ids, sources, tags and the outputs that a reader sees stay. Gone are kernel and editor
+    metadata, timings, widget views, the ids and addresses listed in ``nbval_sanitize.cfg``, and
+    the folders of this machine in tracebacks.
+    """
+    nb = nbformat.from_dict(json.loads(json.dumps(nb)))
+    nb.metadata = nbformat.from_dict(METADATA)
+    for cell in nb.cells:
+        kept = {key: value for key, value in cell.metadata.items() if key in CELL_METADATA}
+        cell.metadata = nbformat.from_dict(kept)
+        if cell.cell_type == "code":
+            cell.outputs = _joined_streams(cell.outputs)
+        for output in cell.get("outputs", []):
+            # A view without its kernel is "Error displaying widget: model not found" when the
+            # notebook is opened again, and its model id is random. The text and the picture beside
+            # it stay; nbval does not compare views, so nothing is lost. tqdm's text is the bar
+            # before its first step, for ever at 0 %, with a clock that may already say 00:01 on a
+            # busy machine: nbval_sanitize.cfg has a fixed word for it.
+            data = output.get("data", {})
+            data.pop(WIDGET_VIEW, None)
+            for kind, value in data.items():
+                if kind.startswith("text/"):
+                    data[kind] = _stable(value)
+            if output.output_type == "stream":
+                output.text = _stable(output.text)
+            if output.output_type == "error":
+                output.traceback = [
+                    _stable(TRACEBACK_FOLDERS.sub("", line)) for line in output.traceback
+                ]
+    return nb
+
+
+def _stable(text: str) -> str:
+    for pattern, word in UNSTABLE:
+        text = re.sub(pattern, word, text)
+    return text
+
+
+def _joined_streams(outputs: list) -> list:
+    """Neighbouring pieces of one stream as one: where they are cut is a matter of timing."""
+    joined: list = []
+    for output in outputs:
+        before = joined[-1] if joined else {}
+        if output.output_type == "stream" and before.get("name") == output.name:
+            before.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+@functools.cache
+def start_picture_server() -> None:
+    """One Chromium draws all plotly pictures: 0.2 s each, against 3.5 s for one Chromium each."""
+    import kaleido
+
+    chromium = find_chromium()
+    if chromium is None:
+        raise SystemExit(
+            "expected: Chromium, to draw the static pictures of plotly figures\n"
+            "got:      none found\n"
+            "remedy:   apt-get install chromium, or set BROWSER_PATH to Chrome or Chromium"
+        )
+    os.environ["BROWSER_PATH"] = chromium
+    warnings.filterwarnings("ignore", message=".*kopts.*server")  # plotly passes them regardless
+    kaleido.start_sync_server(silence_warnings=True)
+    atexit.register(kaleido.stop_sync_server)
+
+
+def add_pictures(nb: nbformat.NotebookNode) -> int:
+    """A PNG beside every plotly figure, for GitHub, HTML and PDF; returns how many.
+
+    nbval never compares image/png, so readers and tests need neither kaleido nor Chromium.
+    """
+    import plotly.io as pio
+
+    bundles = [
+        output.data
+        for cell in nb.cells
+        for output in cell.get("outputs", [])
+        if PLOTLY in output.get("data", {})
+    ]
+    for data in bundles:
+        start_picture_server()
+        figure = pio.from_json(json.dumps(data[PLOTLY]))
+        data["image/png"] = base64.b64encode(figure.to_image("png")).decode()
+    return len(bundles)
+
+
+def kernel_environment(scratch: str) -> dict[str, str]:
+    """Environment of the kernels: this checkout, the shipped scale, nobody's IPython settings."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {
+        "BLVNET_LAB_SCALE": "shipped",
+        "IPYTHONDIR": scratch,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+
+
+def execute(path: Path, env: dict[str, str]) -> nbformat.NotebookNode:
+    """The notebook, executed in its own folder; raises ``CellExecutionError`` at a failed cell."""
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    nb = nbformat.read(path, as_version=4)
+    NotebookClient(
+        nb,
+        # else newer kernels warn of unencrypted TCP at every start, in the middle of our lines
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+        timeout=CELL_TIMEOUT_S,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False,  # else 5 MB for each plotly FigureWidget
+        record_timing=False,  # else timestamps in every cell
+    ).execute(env=env)
+    return nb
+
+
+def run(paths: list[Path]) -> int:
+    """Execute the notebooks in place; one that fails keeps its old outputs. 1 if any failed."""
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    failed = []
+    with tempfile.TemporaryDirectory() as scratch:
+        env = kernel_environment(scratch)
+        for number, path in enumerate(paths, start=1):
+            print(f"[{number}/{len(paths)}] {path.name} ...", end=" ", flush=True)
+            start = time.monotonic()
+            try:
+                nb = execute(path, env)
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                failed.append(path.name)
+                print(f"FAILED, left as it was\n{error}", flush=True)
+                continue
+            seconds = time.monotonic() - start
+            pictures = add_pictures(nb)
+            nb = without_what_changes(nb)
+            nbformat.validate(nb)
+            text = nbformat.writes(nb) + "\n"
+            news = "same bytes" if text == path.read_text("utf-8") else "changed"
+            path.write_text(text, encoding="utf-8", newline="\n")
+            print(
+                f"{seconds:.1f} s, {len(text.encode()) / 1e3:.0f} kB, "
+                f"{pictures} plotly pictures, {news}",
+                flush=True,
+            )
+    if failed:
+        print(f"{len(failed)} of {len(paths)} failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+# ---------------------------------------------------------------- check
+
+
+def problems(path: Path) -> list[str]:
+    """What keeps the notebook at ``path`` from being committed; empty if nothing does."""
+    text = path.read_text("utf-8")
+    size = len(text.encode())
+    try:
+        ids = [cell.get("id") for cell in json.loads(text).get("cells", [])]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # missing ids are repaired; that is reported below
+            nb = nbformat.reads(text, as_version=4)
+            nbformat.validate(nb)
+    except json.JSONDecodeError as error:
+        return [f"not JSON, so not a notebook: {error}"]
+    except (nbformat.ValidationError, AttributeError, KeyError) as error:
+        return [f"not a valid notebook: {str(error).splitlines()[0]}"]
+
+    found = []
+    if None in ids or len(set(ids)) < len(ids):
+        found.append("cells without an id of their own: every run would give them new ones")
+    if size > MAX_BYTES:
+        found.append(f"{size / 1e6:.1f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
+    if len(nb.cells) > MAX_CELLS:
+        found.append(f"{len(nb.cells)} cells, the limit is {MAX_CELLS}")
+    if nb.metadata.get("kernelspec", {}).get("name") != "python3":
+        found.append("kernelspec is not 'python3': it would not start on other machines")
+    if "widgets" in nb.metadata:
+        found.append("metadata.widgets is saved: large, and breaks the rendering on GitHub")
+    expected = 1
+    for index, cell in enumerate(nb.cells):
+        found += [f"cell {index}: {line}" for line in cell_problems(cell, expected)]
+        if cell.cell_type == "code":
+            expected = (cell.execution_count or expected) + 1
+    if not found and without_what_changes(nb) != nb:
+        # last and generic: saved by an editor instead of by `run`
+        found.append("not as `make notebooks` writes it (metadata, timing or ids): run that")
+    return found
+
+
+def cell_problems(cell: nbformat.NotebookNode, expected_count: int) -> Iterator[str]:
+    """What is wrong with one cell that should have ``expected_count`` as its number."""
+    tags = set(cell.metadata.get("tags", []))
+    if hiding := sorted(tags & HIDING_TAGS):
+        yield f"tag {hiding[0]} hides the cell from the tests"
+    if not cell.source.strip():
+        yield f"empty {cell.cell_type} cell"
+        return
+    if cell.cell_type != "code":
+        return
+    if cell.execution_count != expected_count:
+        yield (
+            f"execution_count {cell.execution_count}, expected {expected_count}: not run from top "
+            "to bottom (nbval compares nothing in a cell that was not run)"
+        )
+    if (lines := len(cell.source.splitlines())) > MAX_LINES:
+        yield f"{lines} lines, the limit is {MAX_LINES}"
+    yield from source_problems(cell.source)
+    for output in cell.outputs:
+        yield from output_problems(output, tags)
+
+
+def source_problems(source: str) -> Iterator[str]:
+    """Constructs that mean something else under nbval than in JupyterLab."""
+    if re.search(r"^\s*#\s*NBVAL_SKIP\s*$", source, re.MULTILINE):
+        yield "comment NBVAL_SKIP hides the cell from the tests"
+    python = TransformerManager().transform_cell(source)  # magics become function calls
+    try:
+        tree = ast.parse(python)
+        tokens = list(tokenize.generate_tokens(io.StringIO(python).readline))
+    except (SyntaxError, tokenize.TokenError):
+        return  # running it shows the error, if it is not meant
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            kind = call.func.attr
+            if kind in ("run_line_magic", "run_cell_magic"):
+                name = getattr(call.args[0], "value", "?")
+                if kind == "run_cell_magic" or name not in MAGICS:
+                    sign = "%%" if kind == "run_cell_magic" else "%"
+                    yield f"magic {sign}{name} (nbval passes a cell whose magic does not exist)"
+    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
+    words = [token.string for token in tokens if token.type not in silent]
+    if words and words[-1] == ";":
+        yield "trailing ';' does not silence the output under nbval: use `_ = ...`"
+
+
+def output_problems(output: nbformat.NotebookNode, tags: set[str]) -> Iterator[str]:
+    """What no committed output may hold."""
+    if output.output_type == "error" and "raises-exception" not in tags:
+        yield f"error output {output.ename}: {output.evalue} (meant? tag it raises-exception)"
+    if output.output_type == "stream" and output.name == "stderr":
+        yield f"stderr output: {output.text.strip()[:80]!r}"
+    if WIDGET_VIEW in output.get("data", {}):
+        yield "a widget view is saved: an error message once its kernel is gone"
+    size = len(json.dumps(output, ensure_ascii=False).encode())
+    if size > MAX_OUTPUT_BYTES:
+        yield f"an output of {size / 1e3:.0f} kB, the limit is {MAX_OUTPUT_BYTES / 1e3:.0f} kB"
+    if path := MACHINE_PATH.search(_readable(output)):
+        yield f"an output shows a path of one machine: {path[0][:80]}"
+
+
+def _readable(output: nbformat.NotebookNode) -> str:
+    """All text of an output: streams, errors and what is not a picture."""
+    data = output.get("data", {})
+    pieces = [output.get("text", ""), output.get("evalue", ""), *output.get("traceback", [])]
+    for kind, value in data.items():
+        if not kind.startswith("image/") or kind == "image/svg+xml":
+            pieces.append(value if isinstance(value, str) else json.dumps(value))
+    # colour codes would hide where a path begins
+    return re.sub(r"\x1b\[[\d;]*m", " ", "\n".join(pieces))
+
+
+def check(paths: list[Path]) -> int:
+    """Print every problem of every notebook; 1 if there is any."""
+    count = 0
+    for path in paths:
+        for line in problems(path):
+            count += 1
+            print(f"{path.name}: {line}")
+    print(f"{len(paths)} notebooks, {count} problems")
+    return 1 if count else 0
+
+
+def all_notebooks() -> list[Path]:
+    """The course's notebooks in order, without JupyterLab's checkpoints."""
+    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=["run", "check"])
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/")
+    given = parser.parse_args(arguments)
+    paths = [path.resolve() for path in given.notebooks] or all_notebooks()
+    if missing := [path for path in paths if not path.is_file()]:
+        parser.error(f"expected notebooks, got no file at {', '.join(map(str, missing))}")
+    return {"run": run, "check": check}[given.command](paths)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

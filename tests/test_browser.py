@@ -1,0 +1,289 @@
+"""Real trips: JupyterLab in Chromium runs every notebook from top to bottom, and moves its widgets.
+
+Each test leaves a picture of the whole notebook under build/screenshots, also when it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab import CHROMIUM_ARGS, ROOT, Lab, find_chromium, running_lab
+from nbformat.v4 import new_code_cell, new_notebook
+
+pytestmark = pytest.mark.browser  # conftest.py skips these where there is no browser
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SCREENSHOTS = ROOT / "build" / "screenshots"
+WAIT_MS = 120_000  # for every wait: slow shared machines
+RUN_MS = 400_000  # for a whole notebook; below pytest-timeout's limit, which ends the whole session
+TALLEST_PX = 12_000  # of a screenshot
+
+# Known noise, each with a reason. Anything else on the console fails the test.
+HARMLESS = (
+    "Unsatisfied version",  # two extensions share a JavaScript package at different versions
+)
+
+# page.evaluate() has no timeout of its own: never await a JupyterLab promise inside it. Start it,
+# park the result on window, and poll with wait_for_function, which does time out.
+START = """(step) => {
+  window.__done = undefined;
+  const app = window.jupyterapp, panel = app.shell.currentWidget;
+  const steps = {
+    ready: async () => {
+      await app.restored; await panel.context.ready; await panel.sessionContext.ready;
+      await panel.sessionContext.session.kernel.info;
+      return true;
+    },
+    clear: () => app.commands.execute('notebook:clear-all-cell-outputs').then(() => true),
+    run: () => app.commands.execute('notebook:run-all-cells'),
+    cells: async () => panel.content.model.sharedModel.toJSON().cells,
+  };
+  steps[step]().then(value => { window.__done = {value}; },
+                     error => { window.__done = {error: String(error)}; });
+}"""
+
+# Every cell has its number, or one failed that should not have.
+FINISHED = """() => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  const code = panel.content.model.sharedModel.toJSON().cells.filter(c => c.cell_type === 'code');
+  const failed = cell => !(cell.metadata.tags ?? []).includes('raises-exception')
+    && cell.outputs.some(output => output.output_type === 'error');
+  return panel.sessionContext.session.kernel.status === 'idle'
+    && (code.some(failed) || code.every(cell => cell.execution_count !== null));
+}"""
+
+
+def do(page, step: str, timeout_ms: int = WAIT_MS):
+    """The value of one of START's steps, awaited."""
+    page.evaluate(START, step)
+    page.wait_for_function("window.__done !== undefined", timeout=timeout_ms)
+    result = page.evaluate("window.__done")
+    assert "error" not in result, result["error"]
+    return result["value"]
+
+
+def open_and_run(page, lab: Lab, name: str) -> None:
+    """Open ``name`` (relative to the lab's root), run all cells; fails at anything that went wrong.
+
+    That is: a failed cell not tagged ``raises-exception``, text on stderr, a cell that was not
+    run, a widget that cannot be shown, an error on the browser's console.
+    """
+    from playwright.sync_api import TimeoutError
+
+    page.goto(lab.address(name))
+    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext !== undefined")
+    do(page, "ready")  # the toolbar says "idle" before there is a kernel: not enough
+    do(page, "clear")  # the committed outputs and numbers must not pass for new ones
+    do(page, "run", RUN_MS)
+    # Its answer says nothing: after an error, meant or not, it is false, and comes while the cells
+    # below still run.
+    with contextlib.suppress(TimeoutError):  # a cell that was never run: told below
+        page.wait_for_function(FINISHED, timeout=WAIT_MS)
+    code = [cell for cell in do(page, "cells") if cell["cell_type"] == "code"]
+    for cell in code:
+        for output in cell["outputs"]:
+            if "raises-exception" not in cell["metadata"].get("tags", []):
+                assert output["output_type"] != "error", f"a cell failed: {output['evalue']}"
+            assert output.get("name") != "stderr", f"text on stderr: {output['text']}"
+    prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt").all_inner_texts()
+    assert prompts == [f"[{number}]:" for number in range(1, len(code) + 1)]
+    assert page.get_by_text("Error displaying widget").count() == 0
+    assert unexpected(page) == []
+
+
+def unexpected(page) -> list[str]:
+    """What the browser's console complained of, but for the known noise."""
+    return [text for text in page.problems if not any(known in text for known in HARMLESS)]
+
+
+def pixels(page, selector: str) -> list[list[int]]:
+    """Mean colour ``[red, green, blue]`` of each of 4 vertical bands of an <img>."""
+    return page.evaluate(
+        """async (selector) => {
+          const img = document.querySelector(selector);
+          await img.decode();
+          const whole = Object.assign(document.createElement('canvas'),
+                                      {width: img.naturalWidth, height: img.naturalHeight});
+          const pen = whole.getContext('2d');
+          pen.drawImage(img, 0, 0);
+          const width = Math.floor(whole.width / 4);
+          return [0, 1, 2, 3].map(band => {
+            const data = pen.getImageData(band * width, 0, width, whole.height).data;
+            return [0, 1, 2].map(channel => {
+              let sum = 0;
+              for (let i = channel; i < data.length; i += 4) sum += data[i];
+              return Math.round(4 * sum / data.length);
+            });
+          });
+        }""",
+        selector,
+    )
+
+
+def drive_stepper(page) -> None:
+    """Move the first frame stepper of the page by key, by number and by its play button."""
+    from playwright.sync_api import expect
+
+    stepper = page.locator(".blvnet-stepper").first
+    counter = stepper.locator(".blvnet-caption code")
+    handle = stepper.get_by_role("slider")
+    last = round(float(handle.get_attribute("aria-valuemax")))
+    expect(counter).to_have_text(f"frame 0 (0 to {last})")
+
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(counter).to_have_text(f"frame 2 (0 to {last})")  # retried until the kernel has answered
+
+    readout = stepper.locator(".widget-readout")
+    readout.fill("1")
+    readout.press("Enter")
+    expect(counter).to_have_text(f"frame 1 (0 to {last})")
+
+    stepper.locator(".widget-play button").first.click()
+    expect(counter).to_have_text(f"frame {last} (0 to {last})")  # played to the end
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[Lab]:
+    root = tmp_path_factory.mktemp("root")
+    if NOTEBOOKS:  # a copy: the committed files are never run in place
+        shutil.copytree(
+            ROOT / "notebooks",
+            root / "notebooks",
+            ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
+        )
+    with running_lab(root, tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=30_000)
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture
+def page(browser, lab, request):
+    """A page whose ``problems`` are what its console complained of."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.problems = []
+    page.on("console", lambda m: m.type == "error" and page.problems.append(m.text))
+    page.on("pageerror", lambda e: page.problems.append(str(e)))
+    yield page
+    take_screenshot(page, SCREENSHOTS / f"{re.sub(r'[^-.A-Za-z0-9]+', '_', request.node.name)}.png")
+    context.close()
+    lab.end_kernels()
+
+
+def take_screenshot(page, path: Path) -> None:
+    """The whole notebook in one picture: the window is made as tall as what it scrolls."""
+    hidden = page.evaluate(
+        """() => Math.max(0, ...[...document.querySelectorAll('.jp-WindowedPanel-outer')]
+                  .map(panel => panel.scrollHeight - panel.clientHeight))"""
+    )
+    page.set_viewport_size({"width": 1280, "height": min(1000 + hidden, TALLEST_PX)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=path)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook(page, lab, notebook):
+    open_and_run(page, lab, f"notebooks/{notebook.name}")
+    if page.locator(".blvnet-stepper").count():
+        drive_stepper(page)
+    assert unexpected(page) == []
+
+
+# ---------------------------------------------------------------- widgets on small notebooks
+
+
+def write_notebook(lab: Lab, name: str, *cells) -> str:
+    """A notebook of code cells (texts or nodes) in the lab's root; returns its name."""
+    nodes = [cell if not isinstance(cell, str) else new_code_cell(cell) for cell in cells]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=nodes, metadata=metadata), lab.root / name)
+    return name
+
+
+SQUARE_GOES_RIGHT = """\
+import torch
+
+from blvnet_lab.viz.widgets import FrameStepper
+
+frames = torch.full((16, 3, 64, 64), 30, dtype=torch.uint8)
+for t in range(16):
+    frames[t, 0, 24:40, 3 * t : 3 * t + 16] = 250
+FrameStepper(frames, captions=[f"<b>{t} of them</b>" for t in range(16)], interval_ms=60)
+"""
+
+
+def test_frame_stepper(page, lab):
+    open_and_run(page, lab, write_notebook(lab, "stepper.ipynb", SQUARE_GOES_RIGHT))
+    image = page.locator(".blvnet-frame")
+    assert image.bounding_box()["width"] == pytest.approx(320, abs=1)  # 64 pixels, 5 times
+    first = pixels(page, ".blvnet-frame")
+    drive_stepper(page)
+    last = pixels(page, ".blvnet-frame")
+    for start, end, band in ((first, last, 0), (last, first, 3)):  # red leaves band 0 for band 3
+        assert start[band][0] > 60 > 40 > end[band][0], (first, last)
+    assert all(abs(band[1] - 30) < 4 for band in first + last), "green should not move"
+    assert page.locator(".blvnet-caption b").inner_text() == "15 of them"
+
+
+def test_plotly_figure_comes_alive(page, lab):
+    from playwright.sync_api import expect
+
+    name = write_notebook(
+        lab,
+        "plotly.ipynb",
+        "import plotly.graph_objects as go\n\nfrom blvnet_lab.viz.show import show",
+        "show(go.Figure(go.Scatter(y=[1, 3, 2])))",
+    )
+    open_and_run(page, lab, name)
+    chart = page.locator(".jp-RenderedPlotly")
+    chart.hover()  # may be a static picture until then
+    expect(chart.locator(".main-svg").first).to_be_visible()
+    assert unexpected(page) == []
+
+
+# ---------------------------------------------------------------- the trip itself notices faults
+
+
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("raise ValueError('meant to fail')", "a cell failed: meant to fail"),
+        ("import sys\n\n_ = sys.stderr.write('a warning')", "text on stderr: a warning"),
+        (
+            "import anywidget\n\n\n"
+            "class Bad(anywidget.AnyWidget):\n"
+            "    _esm = 'export default { render() { throw new Error(\"meant\"); } }'\n\n\n"
+            "Bad()",
+            "meant",
+        ),
+    ],
+    ids=["error", "stderr", "console"],
+)
+def test_fault_is_noticed(page, lab, request, source, words):
+    name = write_notebook(lab, f"{request.node.callspec.id}.ipynb", "1 + 1", source, "2 + 2")
+    with pytest.raises(AssertionError, match=words):
+        open_and_run(page, lab, name)
+
+
+def test_error_that_is_meant(page, lab):
+    meant = new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]})
+    open_and_run(page, lab, write_notebook(lab, "meant.ipynb", "1 + 1", meant, "2 + 2"))

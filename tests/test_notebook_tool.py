@@ -1,0 +1,239 @@
+"""The gate itself: a clean notebook passes it, and one with each fault is reported."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from lab import ROOT
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import notebooks
+
+
+def code(source="x = 1", *outputs, count=1, tags=()):
+    metadata = {"tags": list(tags)} if tags else {}
+    return new_code_cell(
+        source, execution_count=count, outputs=list(outputs), metadata=metadata, id=f"cell-{count}"
+    )
+
+
+def data(**kinds):
+    """A displayed output; ``text_plain`` stands for text/plain."""
+    return new_output(
+        "display_data", data={kind.replace("_", "/"): text for kind, text in kinds.items()}
+    )
+
+
+def stream(text, name="stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def error(evalue="division by zero", traceback=()):
+    return new_output("error", ename="E", evalue=evalue, traceback=list(traceback))
+
+
+def faults(tmp_path, *cells, **metadata):
+    """What the gate says of a notebook with these cells, as one text."""
+    nb = new_notebook(cells=list(cells), metadata=notebooks.METADATA | metadata)
+    nbformat.write(nb, tmp_path / "n.ipynb")
+    return "\n".join(notebooks.problems(tmp_path / "n.ipynb"))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [code()],
+        [new_markdown_cell("# Title", id="m"), code(), code(count=2)],
+        [code("1 / 0", error(), tags=["raises-exception"])],
+        [code("%matplotlib inline\n!echo 'a;'\nx = '%nosuch' # ;")],
+        [code("if True:\n    x = 5 \\\n    % 3\nprint('#1;')", stream("#1;\n"))],
+        [code("x", stream("see https://example.org/home/page and runs/tmp/x"))],
+        [code("x", data(image_png="aaaa/tmp/aaaa", text_plain="a picture"))],
+        [code("\n".join(["x = 1"] * 25))],
+    ],
+    ids=["code", "text", "meant error", "magics", "modulo", "addresses", "base64", "25 lines"],
+)
+def test_clean(tmp_path, cells):
+    assert faults(tmp_path, *cells) == ""
+
+
+@pytest.mark.parametrize(
+    "cell, words",
+    [
+        (code(count=None), "execution_count None, expected 1: not run"),
+        (code(count=7), "execution_count 7, expected 1: not run"),
+        (code("plt.plot(x);"), "trailing ';'"),
+        (code("print('#1');  # quiet"), "trailing ';'"),
+        (code("%nosuchmagic"), "magic %nosuchmagic"),
+        (code("x = %timeit -o 1"), "magic %timeit"),
+        (code("if True:\n    %time 1"), "magic %time"),
+        (code("%%bash\nls"), "magic %%bash"),
+        (code("  "), "empty code cell"),
+        (new_markdown_cell(" \n", id="m"), "empty markdown cell"),
+        (code("1", tags=["nbval-skip"]), "nbval-skip hides"),
+        (code("# NBVAL_SKIP\n1"), "NBVAL_SKIP hides"),
+        (code("1 / 0", error()), "error output E: division by zero"),
+        (code("w()", stream("careful", "stderr")), "stderr output: 'careful'"),
+        (code("\n".join(["x = 1"] * 26)), "26 lines, the limit is 25"),
+        (code("x", stream("x" * 301_000)), "an output of 301 kB, the limit is 300 kB"),
+        (code("x", data(text_plain="PosixPath('/home/me/clip.mp4')")), "machine: /home/me/clip"),
+        (code("x", stream("saved to /tmp/run.pt\n")), "machine: /tmp/run.pt"),
+        (code("x", stream("in /Users/me/a")), "machine: /Users/me/a"),
+        (code("x", stream("/root/a")), "machine: /root/a"),
+        (code("x", stream("at=/work/a")), "machine: /work/a"),
+        (code("x", stream(r"C:\Users\me")), r"machine: C:\Users\me"),
+        (code("x", data(text_html="<a href='/home/me/x'>")), "machine: /home/me/x"),
+        (code("x", error("no file /tmp/x"), tags=["raises-exception"]), "machine: /tmp/x"),
+        (
+            code("x", error("e", ["File \x1b[32m/work/a.py:3\x1b[39m"]), tags=["raises-exception"]),
+            "machine: /work/a.py",
+        ),
+        (
+            code("w", new_output("display_data", data={notebooks.WIDGET_VIEW: {"model_id": "1"}})),
+            "widget view is saved",
+        ),
+        (code("x", data(text_plain="<object at 0x7f33ae69b2e0>")), "make notebooks"),
+        (code("x", stream("a\n"), stream("b\n")), "make notebooks"),
+    ],
+)
+def test_fault_in_a_cell(tmp_path, cell, words):
+    assert words in faults(tmp_path, cell)
+
+
+def test_fault_of_the_notebook(tmp_path):
+    assert "metadata.widgets" in faults(tmp_path, code(), widgets={})
+    assert "kernelspec" in faults(tmp_path, code(), kernelspec={"name": "v", "display_name": "v"})
+    assert "make notebooks" in faults(tmp_path, code(), language_info={"name": "python"})
+    many = [code(count=i) for i in range(1, 47)]
+    assert faults(tmp_path, *many) == "46 cells, the limit is 45"
+    assert faults(tmp_path, *many[:45]) == ""
+    huge = [code("x", stream("x" * 260_000), count=i) for i in range(1, 5)]
+    assert faults(tmp_path, *huge) == "1.0 MB, the limit is 1 MB"
+
+
+def test_file_that_is_no_notebook(tmp_path):
+    path = tmp_path / "n.ipynb"
+    for text, words in [("", "not JSON"), ("{}", "not a valid"), ('{"cells": 1', "not JSON")]:
+        path.write_text(text)
+        assert words in "\n".join(notebooks.problems(path))
+
+
+def test_ids_must_be_there_and_differ(tmp_path):
+    faults(tmp_path, code(), code(count=2))
+    raw = json.loads((tmp_path / "n.ipynb").read_text())
+    raw["cells"][0]["id"] = "cell-2"
+    (tmp_path / "n.ipynb").write_text(json.dumps(raw))
+    assert "id of their own" in "\n".join(notebooks.problems(tmp_path / "n.ipynb"))
+    del raw["cells"][0]["id"]
+    (tmp_path / "n.ipynb").write_text(json.dumps(raw))
+    assert "id of their own" in "\n".join(notebooks.problems(tmp_path / "n.ipynb"))
+
+
+def test_check_counts_and_answers(tmp_path, capsys):
+    assert faults(tmp_path, code()) == ""
+    assert notebooks.main(["check", str(tmp_path / "n.ipynb")]) == 0
+    faults(tmp_path, code(count=3))
+    assert notebooks.main(["check", str(tmp_path / "n.ipynb")]) == 1
+    assert "n.ipynb: cell 0: execution_count 3" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        notebooks.main(["check", str(tmp_path / "missing.ipynb")])
+    assert "got no file at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("<object at 0x7f33ae69b2e0>", "<object at 0xADDRESS>"),
+        ("'uid': '0f8fad5b-d9cb-469f-a165-70867728950e'", "'uid': 'UUID'"),
+        ("  0%|          | 0/5 [00:00<?, ?it/s]", "(a progress bar, alive while the cell runs)"),
+        ("epoch 1:   0%|    | 0.00/1.2k [00:01<?, ?batch/s]", "(a progress bar, "),
+        ("0it [00:00, ?it/s]", "(a progress bar, "),
+        ("tensor([12:30, 1.5])", "tensor([12:30, 1.5])"),
+        ("loss 0.25 after 12 s", "loss 0.25 after 12 s"),
+    ],
+)
+def test_what_changes_from_run_to_run_gets_a_fixed_word(before, after):
+    nb = new_notebook(cells=[code("x", data(text_plain=before), stream(before))])
+    outputs = notebooks.without_what_changes(nb).cells[0].outputs
+    assert outputs[0].data["text/plain"].startswith(after)
+    assert outputs[1].text.startswith(after)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["/home/me/blvnet_lab/", "~/course/", "/x/lib/python3.11/", "/x/python3.11/", "D:\\c\\"],
+)
+def test_tracebacks_lose_the_folders_of_this_machine(folder):
+    line = f"File \x1b[32m{folder}blvnet_lab/models/tam.py:33\x1b[39m, in forward"
+    nb = new_notebook(cells=[code("x", error("e", [line]), tags=["raises-exception"])])
+    (kept,) = notebooks.without_what_changes(nb).cells[0].outputs[0].traceback
+    assert kept == "File \x1b[32mblvnet_lab/models/tam.py:33\x1b[39m, in forward"
+
+
+# ---------------------------------------------------------------- with kernels
+
+UNRULY = [
+    "import os\nimport pathlib\nimport time\n\nimport ipywidgets\nfrom tqdm.auto import tqdm\n\n"
+    "import blvnet_lab",
+    "os.environ['BLVNET_LAB_SCALE'], pathlib.Path.cwd().name, object()",
+    "for _ in tqdm(range(3), desc='epoch'):\n    time.sleep(0.02)",
+    "print('a', flush=True)\ntime.sleep(0.3)\nprint('b')",
+    "ipywidgets.IntSlider()",
+]
+
+
+def strict_nbval(path, **environment):
+    """``pytest --nbval`` on one notebook as a user runs it; (exit code, what it wrote)."""
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", "pyproject.toml"]
+    done = subprocess.run(
+        [*command, "-q", "--nbval", str(path)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_run_twice_gives_the_same_bytes_and_strict_nbval_agrees(tmp_path, capsys):
+    path = tmp_path / "lesson" / "n.ipynb"
+    path.parent.mkdir()
+    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in UNRULY]), path)
+    first = []
+    for news in ("changed", "same bytes"):
+        assert notebooks.main(["run", str(path)]) == 0
+        assert re.search(rf"\[1/1\] n.ipynb .* {news}\n", capsys.readouterr().out)
+        first.append(path.read_bytes())
+    assert first[0] == first[1]
+    assert notebooks.problems(path) == []
+    outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.outputs]
+    assert [output.get("text") or output.data["text/plain"] for output in outputs] == [
+        "('shipped', 'lesson', <object at 0xADDRESS>)",
+        "(a progress bar, alive while the cell runs)",
+        "a\nb\n",
+        "IntSlider(value=0)",
+    ]
+
+    status, told = strict_nbval(path, BLVNET_LAB_SCALE="large")  # the contract wins
+    assert (status, "5 passed" in told) == (0, True), told
+    path.write_text(path.read_text().replace('"b\\n"', '"changed\\n"'))
+    status, told = strict_nbval(path)
+    assert (status, "1 failed, 4 passed" in told) == (1, True), told
+
+
+def test_a_failing_notebook_stays_as_it_was_and_the_others_run(tmp_path, capsys):
+    bad, good = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("1 + 1"), new_code_cell("1 / 0")]), bad)
+    nbformat.write(new_notebook(cells=[new_code_cell("1 + 1")]), good)
+    before = bad.read_bytes()
+    assert notebooks.main(["run", str(bad), str(good)]) == 1
+    assert bad.read_bytes() == before
+    assert nbformat.read(good, 4).cells[0].execution_count == 1
+    told = capsys.readouterr().out
+    assert "a.ipynb ... FAILED, left as it was" in told and "ZeroDivisionError" in told
+    assert "[2/2] b.ipynb" in told and "1 of 2 failed: a.ipynb" in told

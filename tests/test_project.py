@@ -1,0 +1,453 @@
+"""Promises of the project as a whole: packages listed alike, imports one way, rules of taste.
+
+The rules are functions of source text, so that each is also shown to catch an offender.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+import yaml
+from lab import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+LIBRARY = sorted((ROOT / "blvnet_lab").rglob("*.py"))
+
+# ---------------------------------------------------------------- packages
+
+DESIGN_CARD = (
+    "torch torchvision jupyterlab ipywidgets matplotlib plotly decord2 nbval pytest".split()
+)
+
+
+def name_of(requirement: str) -> str:
+    """``decord2`` of ``decord2>=3.4,<4; sys_platform == "linux"``."""
+    return re.match(r"[A-Za-z0-9._-]+", requirement)[0].lower().replace("_", "-")
+
+
+def by_name(requirements: list[str]) -> dict[str, str]:
+    """Package name to its whole requirement, written without blanks outside the marker."""
+    return {
+        name_of(text): re.sub(r"\s*([<>=!~,]+)\s*", r"\1", text.partition(";")[0]).strip()
+        + text.partition(";")[1]
+        + text.partition(";")[2]
+        for text in requirements
+    }
+
+
+def conda_requirements(text: str) -> tuple[list[str], list[str]]:
+    """What an environment.yml lists: (conda part, pip part)."""
+    listed = yaml.safe_load(text)["dependencies"]
+    conda = [entry for entry in listed if isinstance(entry, str)]
+    (pip,) = (entry["pip"] for entry in listed if isinstance(entry, dict))
+    return conda, pip
+
+
+def environment_problems(
+    environment: str, plain: list[str], dev: list[str], python: str
+) -> list[str]:
+    """How an environment.yml differs from pyproject's requirements; empty if it does not."""
+    conda, pip = conda_requirements(environment)
+    found = []
+    if "pip" not in conda:
+        found.append("pip is not listed, so the pip part has nothing to run it")
+    if pip[-1] != "-e .":
+        found.append("the pip part does not end with '-e .'")
+    own = [entry for entry in conda if entry != "pip"] + pip[:-1]
+    if len({name_of(entry) for entry in own}) < len(own):
+        found.append("a package is listed twice")
+    listed = by_name(own)
+    wanted = by_name(plain) | {"python": f"python{python}"}
+    wanted |= {name: text for name, text in by_name(dev).items() if name in ("pytest", "nbval")}
+    known = by_name(dev) | wanted
+    found += [f"{name} is missing" for name in wanted if name not in listed]
+    found += [f"{name} is not in pyproject.toml" for name in listed if name not in known]
+    found += [
+        f"{name}: {text} here, {known[name]} in pyproject.toml"
+        for name, text in listed.items()
+        if known.get(name, text) != text
+    ]
+    if "decord" in listed:
+        found.append("decord is listed: it and decord2 own the same name, decord")
+    return found
+
+
+def test_environment_and_pyproject_list_the_same():
+    environment = (ROOT / "environment.yml").read_text("utf-8")
+    dev = PROJECT["optional-dependencies"]["dev"]
+    plain, python = PROJECT["dependencies"], PROJECT["requires-python"]
+    assert environment_problems(environment, plain, dev, python) == []
+    assert yaml.safe_load(environment)["name"] == PROJECT["name"]
+    assert yaml.safe_load(environment)["channels"] == ["conda-forge"]
+
+
+SMALL = """
+dependencies:
+  - python>=3.11
+  - pip
+  - numpy>=2
+  - pytest>=8
+  - nbval==0.11.0
+  - pip:
+      - 'av>=18,<20; os_name == "posix"'
+      - -e .
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("", "", ""),
+        ("  - numpy>=2\n", "", "numpy is missing"),
+        ("  - nbval==0.11.0\n", "", "nbval is missing"),
+        ("numpy>=2", "numpy>=1", "numpy: numpy>=1 here, numpy>=2 in"),
+        ("av>=18,<20", "av>=18", 'av: av>=18; os_name == "posix" here'),
+        ("posix", "nt", 'av: av>=18,<20; os_name == "nt" here'),
+        ("python>=3.11", "python>=3.10", "python: python>=3.10 here"),
+        ("numpy>=2", "numpy>=2\n  - jax", "jax is not in pyproject.toml"),
+        ("numpy>=2", "numpy>=2\n  - av>=18,<20", "listed twice"),
+        ("numpy>=2", "numpy>=2\n  - decord", "decord is listed"),
+        ("      - -e .\n", "", "does not end with '-e .'"),
+        ("  - pip\n", "", "pip is not listed"),
+    ],
+)
+def test_environment_that_differs_is_noticed(old, new, words):
+    found = environment_problems(
+        SMALL.replace(old, new, 1),
+        plain=["numpy >= 2", 'av>=18,<20; os_name == "posix"'],
+        dev=["pytest>=8", "nbval==0.11.0", "ruff"],
+        python=">=3.11",
+    )
+    assert words in "\n".join(found) if words else found == []
+
+
+@pytest.mark.parametrize("package", DESIGN_CARD)
+def test_packages_of_the_design_card_are_listed(package):
+    conda, pip = conda_requirements((ROOT / "environment.yml").read_text("utf-8"))
+    everything = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    assert package in by_name(everything)
+    assert package in by_name([*conda, *pip[:-1]])
+
+
+def test_decord_itself_is_never_listed():
+    for requirements in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        assert "decord" not in by_name(requirements)
+
+
+# ---------------------------------------------------------------- imports run one way
+
+COMMAND_LINE = {"cli", "__main__"}
+LEAVES = {"exercises", "viz", *COMMAND_LINE}  # nothing imports them
+# What each part of blvnet_lab may import of the others, besides `paths`. Parts not named here
+# (benchmark, ...) may import all but the leaves; the command line anything, inside functions.
+MAY_IMPORT = {
+    "__init__": set(),  # importing the package loads nothing
+    "paths": set(),
+    "models": set(),
+    "data": set(),
+    "introspect": {"models"},
+    "training": {"models", "data"},
+    "viz": set(),
+}
+
+
+def part_of(module: str) -> str:
+    """``models`` of ``blvnet_lab/models/tam.py``, ``cli`` of ``blvnet_lab/cli.py``."""
+    return PurePosixPath(PurePosixPath(module).parts[1]).stem
+
+
+def imported_parts(source: str, module: str) -> Iterator[tuple[ast.stmt, str]]:
+    """Each import of a part of blvnet_lab in ``source``: (statement, part).
+
+    ``module`` is the file's path from the checkout, ``blvnet_lab/models/tam.py``. Imports inside
+    functions and under ``if TYPE_CHECKING`` count like all others.
+    """
+    package = list(PurePosixPath(module).parent.parts)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            # `from blvnet_lab import models` names a part only in its second half
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, _, rest = name.partition(".")
+            part = rest.partition(".")[0]
+            if top == "blvnet_lab" and part and not part.startswith("__version"):
+                yield node, part
+
+
+def import_problems(source: str, module: str) -> list[str]:
+    """Imports in ``source`` that run against the arrows."""
+    part = part_of(module)
+    functions = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    lazy = {
+        statement.lineno
+        for function in functions
+        for statement in ast.walk(function)
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+    }
+    found = []
+    for node, other in imported_parts(source, module):
+        if other in (part, "paths"):
+            continue
+        where = f"{module}:{node.lineno}: {part} imports {other}"
+        if part in COMMAND_LINE:
+            if other not in COMMAND_LINE and node.lineno not in lazy:
+                found.append(f"{where} outside a function")
+        elif other in LEAVES or other not in MAY_IMPORT.get(part, {other}):
+            found.append(where)
+    return found
+
+
+def test_imports_run_one_way():
+    assert len(LIBRARY) > 5
+    for path in LIBRARY:
+        module = path.relative_to(ROOT).as_posix()
+        assert import_problems(path.read_text("utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    "module, source, words",
+    [
+        ("models/tam.py", "import blvnet_lab.data.reading", "models imports data"),
+        ("models/tam.py", "from blvnet_lab.data import reading", "models imports data"),
+        ("models/tam.py", "from blvnet_lab import data", "models imports data"),
+        ("models/tam.py", "from .. import training", "models imports training"),
+        ("models/tam.py", "from ..introspect.capture import x", "models imports introspect"),
+        ("models/tam.py", "def f():\n    import blvnet_lab.viz.figures", "models imports viz"),
+        ("models/tam.py", "import os, blvnet_lab.exercises", "models imports exercises"),
+        ("data/formats/ucf.py", "from ...models import tam", "data imports models"),
+        ("data/subset.py", "if x:\n    from ..training import engine", "data imports training"),
+        ("introspect/taps.py", "from blvnet_lab.data import reading", "introspect imports data"),
+        ("introspect/taps.py", "from blvnet_lab.training import e", "introspect imports training"),
+        ("training/engine.py", "from blvnet_lab.introspect import c", "training imports introsp"),
+        ("training/engine.py", "from blvnet_lab.cli import main", "training imports cli"),
+        ("training/engine.py", "import blvnet_lab.__main__", "training imports __main__"),
+        ("viz/figures.py", "from blvnet_lab.models.tam import TAM", "viz imports models"),
+        ("viz/figures.py", "from ..data import reading", "viz imports data"),
+        ("exercises/checks.py", "from blvnet_lab.viz import show", "exercises imports viz"),
+        ("benchmark.py", "from blvnet_lab.exercises import checks", "benchmark imports exercises"),
+        ("benchmark.py", "from .cli import main", "benchmark imports cli"),
+        ("paths.py", "from blvnet_lab.models import tam", "paths imports models"),
+        ("__init__.py", "from blvnet_lab.models import tam", "__init__ imports models"),
+        ("__init__.py", "from .models import tam", "__init__ imports models"),
+        ("cli.py", "from blvnet_lab.training import engine", "cli imports training outside a fun"),
+        ("__main__.py", "import blvnet_lab.models", "__main__ imports models outside a func"),
+    ],
+)
+def test_import_against_the_arrows_is_noticed(module, source, words):
+    assert words in "\n".join(import_problems(source, f"blvnet_lab/{module}"))
+
+
+@pytest.mark.parametrize(
+    "module, source",
+    [
+        ("models/video_net.py", "from blvnet_lab.models.tam import TAM\nfrom .big_little import x"),
+        ("models/files.py", "from blvnet_lab.paths import data_samples\nfrom .. import paths"),
+        ("introspect/taps.py", "from blvnet_lab.models.tam import TAM\nimport torch.data"),
+        ("training/engine.py", "from ..models import tam\nfrom ..data.dataset import x"),
+        ("viz/widgets.py", "import torch\nfrom .figures import strip"),
+        ("exercises/checks.py", "from blvnet_lab import models, data, training, introspect"),
+        ("benchmark.py", "from blvnet_lab import models, data"),
+        (
+            "cli.py",
+            "def main():\n    from blvnet_lab.viz import figures\n    import blvnet_lab.data",
+        ),
+        ("cli.py", "import blvnet_lab\nfrom blvnet_lab import __version__"),
+        ("__main__.py", "from blvnet_lab.cli import main"),
+    ],
+)
+def test_import_along_the_arrows_is_fine(module, source):
+    assert import_problems(source, f"blvnet_lab/{module}") == []
+
+
+# ---------------------------------------------------------------- rules of taste
+
+
+def taste_problems(source: str, module: str) -> list[str]:
+    """Constructs this library does without, each with the reason."""
+    part = part_of(module)
+    found = []
+
+    def report(node: ast.AST, text: str) -> None:
+        found.append(f"{module}:{node.lineno}: {text}")
+
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.keyword(arg="inplace", value=value):
+                if not (isinstance(value, ast.Constant) and value.value is False):
+                    report(node, "inplace=True falsifies what hooks have captured")
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[first, *_]) if (
+                name in ("ReLU", "ReLU6") and not isinstance(first, ast.Starred)
+            ):
+                report(node, f"{name}(True): inplace=True falsifies what hooks have captured")
+            case ast.Attribute(attr="relu_"):
+                report(node, "relu_ works in place and falsifies what hooks have captured")
+            case ast.Call(func=ast.Name(id="print")) if part not in COMMAND_LINE:
+                report(node, "print( in the library: return it, or log it")
+            case ast.Attribute(value=ast.Name(id="sys"), attr="path"):
+                report(node, "sys.path: install the package instead")
+            case ast.ExceptHandler(type=None):
+                report(node, "bare except: name what can go wrong")
+            case ast.ExceptHandler(type=caught):
+                names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+                for name in names:
+                    if isinstance(name, ast.Name) and name.id in ("Exception", "BaseException"):
+                        report(node, f"except {name.id}: name what can go wrong")
+            case ast.Call(func=ast.Attribute(attr="cuda")):
+                report(node, ".cuda(: use .to(device)")
+            case ast.ImportFrom(module=origin, names=names):
+                if any(alias.name == "*" for alias in names):
+                    report(node, "import *: name what is meant")
+                if origin == "sys" and any(alias.name == "path" for alias in names):
+                    report(node, "sys.path: install the package instead")
+            case ast.arguments(kwarg=ast.arg() as kwarg) if part == "models":
+                report(kwarg, f"**{kwarg.arg} in models: spell the arguments out")
+    return found
+
+
+def test_rules_of_taste():
+    for path in LIBRARY:
+        module = path.relative_to(ROOT).as_posix()
+        assert taste_problems(path.read_text("utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("nn.ReLU(inplace=True)", "inplace=True"),
+        ("relu(x, inplace=fast)", "inplace=True"),
+        ("nn.ReLU(True)", "inplace=True"),
+        ("x.relu_()", "relu_ works in place"),
+        ("print('loss', loss)", "print("),
+        ("sys.path.insert(0, '.')", "sys.path"),
+        ("from sys import path", "sys.path"),
+        ("try:\n    x()\nexcept:\n    pass", "bare except"),
+        ("try:\n    x()\nexcept Exception:\n    raise", "except Exception"),
+        ("try:\n    x()\nexcept (KeyError, BaseException) as e:\n    y()", "except BaseException"),
+        ("model.cuda()", ".cuda("),
+        ("from torch.nn import *", "import *"),
+        ("def build(depth, **kwargs):\n    pass", "**kwargs in models"),
+        ("class A:\n    def f(self, *, x=1, **rest): ...", "**rest in models"),
+        ("f = lambda **kw: kw", "**kw in models"),
+    ],
+)
+def test_offender_is_noticed(source, words):
+    assert words in "\n".join(taste_problems(source, "blvnet_lab/models/tam.py"))
+
+
+@pytest.mark.parametrize(
+    "module, source",
+    [
+        ("models/tam.py", '"""Not inplace=True, print(, sys.path, except Exception or .cuda(."""'),
+        ("models/tam.py", "nn.ReLU()\nnn.ReLU(inplace=False)\nbuild(**sizes)"),
+        ("models/tam.py", "torch.cuda.is_available()\nx.print()\nos.path.join('a')"),
+        (
+            "models/tam.py",
+            "try:\n    x()\nexcept (KeyError, OSError):\n    pass\nfinally:\n    y()",
+        ),
+        ("viz/figures.py", "def bars(values, **style): ..."),
+        ("cli.py", "print('done')"),
+    ],
+)
+def test_no_offender(module, source):
+    assert taste_problems(source, f"blvnet_lab/{module}") == []
+
+
+# ---------------------------------------------------------------- files and settings
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "Makefile", "LICENSE", "CITATION.cff", "environment.yml", ".ci/run"],
+)
+def test_file_is_there(name):
+    assert (ROOT / name).is_file() and (ROOT / name).stat().st_size > 0
+
+
+def test_make_lab_opens_a_notebook_that_exists():
+    (start,) = re.findall(r"^START := (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert (ROOT / start).is_file()
+
+
+def test_ci_script_is_executable_and_parses():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_old_python_gets_a_remedy(tmp_path):
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\ncase "$2" in *platform*) echo 3.9.6;; *) exit 1;; esac\n')
+    old.chmod(0o755)
+    command = ["make", "lab", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0 and not (tmp_path / "venv").exists()
+    for line in (
+        "expected: Python 3.11 or newer",
+        "got:      3.9.6",
+        "remedy:   make lab PYTHON=python3.12",
+    ):
+        assert line in done.stderr
+    done = subprocess.run(
+        [*command[:2], "PYTHON=no-such-python", command[3]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and "got:      nothing that runs" in done.stderr
+
+
+def test_lab_settings_exist_in_jupyterlab():
+    """JupyterLab passes over settings it does not know without a word."""
+    schemas = Path(sys.prefix) / "share" / "jupyter" / "lab" / "schemas"
+    if not schemas.is_dir():
+        pytest.skip(f"JupyterLab's schemas are not at {schemas}")
+    settings = json.loads((ROOT / "notebooks" / "lab_settings.json").read_text("utf-8"))
+    for plugin, values in settings.items():
+        schema = json.loads((schemas / (plugin.replace(":", "/") + ".json")).read_text("utf-8"))
+        for name, value in values.items():
+            assert name in schema["properties"], f"{plugin} has no setting {name}"
+            kind = {str: "string", bool: "boolean", int: "integer"}[type(value)]
+            assert schema["properties"][name]["type"] == kind
+
+
+@pytest.fixture
+def skips():
+    """The top-level conftest.py as a module of its own."""
+    spec = importlib.util.spec_from_file_location("conftest_copy", ROOT / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_reasons_to_skip_say_what_is_needed(skips, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "CUDA device" in skips.why_no_gpu()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert skips.why_no_gpu() is None
+    monkeypatch.setattr("lab.find_chromium", lambda: None)
+    assert "apt-get install chromium" in skips.why_no_browser()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install -e '.[dev]'" in skips.why_no_browser()

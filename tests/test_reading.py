@@ -1,0 +1,510 @@
+"""Reading frames: the right ones from every kind of file, through both decoders; clear errors."""
+
+import importlib.util
+import os
+import pickle
+import sys
+import time
+import types
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from videos import copy_packets, draw, read_number, write_sound, write_video
+
+from blvnet_lab.data import reading
+from blvnet_lab.data.reading import VideoReadError, probe_video, read_frames
+
+HAS_DECORD = importlib.util.find_spec("decord") is not None
+needs_decord = pytest.mark.skipif(not HAS_DECORD, reason="decord is not installed")
+
+OPEN_GOP = {"x264-params": "open-gop=1:b-adapt=0:scenecut=0"}
+X265 = "log-level=none:pools=none:frame-threads=1:keyint=24:min-keyint=24"
+VPX = {"cpu-used": "5", "lag-in-frames": "16", "auto-alt-ref": "1"}
+
+# name -> (how to make it, the number its first frame shows, how many frames, left to decord?)
+GOOD = {
+    "gop12.mp4": (lambda p: write_video(p, 48, b_frames=2), 0, 48, True),
+    "gop12.mkv": (lambda p: write_video(p, 48, b_frames=2), 0, 48, True),
+    "long_gop.mp4": (lambda p: write_video(p, 72, gop=250, b_frames=2), 0, 72, True),
+    "no_b.mp4": (lambda p: write_video(p, 48), 0, 48, True),
+    "one.mp4": (lambda p: write_video(p, 1), 0, 1, True),
+    "two.mp4": (lambda p: write_video(p, 2), 0, 2, True),
+    "three.mp4": (lambda p: write_video(p, 3, b_frames=2), 0, 3, True),
+    "narrow.mp4": (lambda p: write_video(p, 24, size=(64, 96)), 0, 24, True),  # decord may fail
+    "open_gop.mp4": (
+        lambda p: write_video(p, 60, gop=12, b_frames=3, codec_options=OPEN_GOP), 0, 60, False,
+    ),
+    "hevc.mp4": (
+        lambda p: write_video(
+            p, 60, codec="libx265", b_frames=3, codec_options={"x265-params": X265 + ":open-gop=0"}
+        ), 0, 60, False,
+    ),
+    "hevc_open_gop.mp4": (
+        lambda p: write_video(
+            p, 60, codec="libx265", b_frames=3, codec_options={"x265-params": X265 + ":open-gop=1"}
+        ), 0, 60, False,
+    ),
+    "vp9.webm": (
+        lambda p: write_video(p, 48, codec="libvpx-vp9", gop=24, codec_options=VPX), 0, 48, True,
+    ),
+    "odd.webm": (
+        lambda p: write_video(p, 24, codec="libvpx-vp9", size=(65, 99), codec_options=VPX),
+        0, 24, True,
+    ),
+    "odd.mp4": (lambda p: write_video(p, 24, size=(65, 99), pix_fmt="yuv444p"), 0, 24, True),
+    "vp8.webm": (lambda p: write_video(p, 48, codec="libvpx"), 0, 48, False),
+    "mpeg4.avi": (lambda p: write_video(p, 48, codec="mpeg4"), 0, 48, True),
+    "mpeg4_b.avi": (lambda p: write_video(p, 48, codec="mpeg4", b_frames=2), 0, 48, False),
+    "h264_b.avi": (lambda p: write_video(p, 48, b_frames=2), 0, 48, False),
+    "mjpeg.avi": (
+        lambda p: write_video(p, 24, codec="mjpeg", pix_fmt="yuvj420p"), 0, 24, True,
+    ),
+    "transport.ts": (lambda p: write_video(p, 48, b_frames=2), 0, 48, False),
+    "turned_90.mp4": (lambda p: write_video(p, 24, rotation=90), 0, 24, True),
+    "turned_180.mp4": (lambda p: write_video(p, 24, rotation=180), 0, 24, True),
+    "turned_270.mp4": (lambda p: write_video(p, 24, rotation=270), 0, 24, True),
+    "late_start.mp4": (lambda p: write_video(p, 36, times=range(125, 161)), 0, 36, True),
+    "late_start.mkv": (lambda p: write_video(p, 36, times=range(125, 161)), 0, 36, True),
+    "uneven.mp4": (
+        lambda p: write_video(p, 48, b_frames=2, times=np.cumsum(np.arange(48) % 4 + 1).tolist()),
+        0, 48, True,
+    ),
+    # Cut by stream copy 17 frames in: 12 frames are gone, 5 are hidden by an edit list.
+    "cut.mp4": (
+        lambda p: copy_packets(write_video(p.with_name("whole.mp4"), 48, b_frames=2), p, -17),
+        17, 31, False,
+    ),
+    "cut_long_gop.mp4": (
+        lambda p: copy_packets(
+            write_video(p.with_name("whole.mp4"), 60, gop=250, b_frames=2), p, -17
+        ), 17, 43, False,
+    ),
+    "cut_at_keyframe.mp4": (
+        lambda p: copy_packets(write_video(p.with_name("whole.mp4"), 48, b_frames=2), p, -12),
+        12, 36, True,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("videos")
+
+
+@pytest.fixture
+def good(folder: Path):
+    """Gives the path of a file of GOOD, which is made when first asked for."""
+
+    def make(name: str) -> Path:
+        path = folder / name
+        return path if path.exists() else GOOD[name][0](path)
+
+    return make
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The decoders that gave frames, in the order of the reads."""
+    log = []
+    with_decord, with_pyav = reading._read_with_decord, reading._read_with_pyav
+
+    def decord(*args):
+        frames = with_decord(*args)
+        if frames is not None:
+            log.append("decord")
+        return frames
+
+    def pyav(*args):
+        log.append("pyav")
+        return with_pyav(*args)
+
+    monkeypatch.setattr(reading, "_read_with_decord", decord)
+    monkeypatch.setattr(reading, "_read_with_pyav", pyav)
+    return log
+
+
+@pytest.fixture
+def no_decord(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_import_decord", lambda: None)
+
+
+def numbers(frames: torch.Tensor) -> list[int]:
+    return [read_number(frame) for frame in frames.numpy()]
+
+
+def patterns(n: int) -> dict[str, list[int]]:
+    return {
+        "uniform": [(2 * k + 1) * n // 16 for k in range(8)],
+        "all": list(range(n)),
+        "reversed": list(range(n - 1, -1, -1)),
+        "repeated": [n // 2, 0, n // 2, n - 1, n - 1],
+        "last": [n - 1],
+        "scattered": np.random.default_rng(0).integers(n, size=12).tolist(),
+    }
+
+
+# --- The right frames ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decoder", ["either", "pyav"])
+@pytest.mark.parametrize("name", GOOD)
+def test_exactly_the_frames_asked(name, decoder, good, used, request):
+    if decoder == "pyav":
+        request.getfixturevalue("no_decord")
+    _, first, count, left_to_decord = GOOD[name]
+    path = good(name)
+    info = probe_video(path)
+    assert info.num_frames == count
+    assert info.decord_exact == left_to_decord, info.reasons
+    for pattern, wanted in patterns(count).items():
+        used.clear()
+        frames = read_frames(path, wanted)
+        assert frames.dtype == torch.uint8 and frames.is_contiguous()
+        assert frames.shape == (len(wanted), 3, *info.size)
+        assert numbers(frames) == [first + index for index in wanted], pattern
+        if not left_to_decord or decoder == "pyav":
+            assert used == ["pyav"]
+        elif HAS_DECORD and name != "narrow.mp4":
+            assert used == ["decord"]
+
+
+def test_hidden_reference_frames_of_vp8_do_not_count(good, folder):
+    path = copy_packets(good("vp8.webm"), folder / "vp8_hidden.webm", hide=[5, 17])
+    shown = [number for number in range(48) if number not in (5, 17)]
+    info = probe_video(path)
+    assert info.num_frames == 46 and not info.decord_exact
+    for wanted in patterns(46).values():
+        assert numbers(read_frames(path, wanted)) == [shown[index] for index in wanted]
+
+
+@pytest.mark.parametrize("frames_off", [-12, 12, 0.25])
+def test_a_jump_to_the_wrong_place_is_noticed(frames_off, good, no_decord, monkeypatch):
+    """Files exist whose index lies: the keyframes are not where it says."""
+    path = good("gop12.mp4")
+    truth = probe_video(path)
+    off = round(frames_off * (truth.pts[1] - truth.pts[0]))
+    lie = replace(truth, keyframe_pts=tuple(pts + off for pts in truth.keyframe_pts))
+    monkeypatch.setattr(reading, "probe_video", lambda path: lie)
+    assert numbers(read_frames(path, [30, 5, 47])) == [30, 5, 47]
+
+
+@pytest.mark.parametrize("name", ["gop12.mp4", "cut.mp4", "hevc.mp4"])
+def test_pyav_jumps_to_the_keyframe_before(name, good, no_decord, monkeypatch):
+    decode, decoded = reading._decode, []
+
+    def counting(*args):
+        for picture, intact in decode(*args):
+            decoded.append(picture.pts)
+            yield picture, intact
+
+    monkeypatch.setattr(reading, "_decode", counting)
+    monkeypatch.setattr(reading, "_walk", None)  # not needed
+    _, first, count, _ = GOOD[name]
+    assert numbers(read_frames(good(name), [3, count - 1])) == [first + 3, first + count - 1]
+    assert len(decoded) <= 4 + 12
+
+
+def test_what_probing_tells(good):
+    info = probe_video(str(good("gop12.mp4")))
+    assert (info.num_frames, info.size, info.fps, info.codec) == (48, (64, 112), 25.0, "h264")
+    assert "mp4" in info.container and info.seconds == pytest.approx(48 / 25)
+    assert len(info.pts) == 48 and list(info.keyframe_pts) == list(info.pts[::12])
+    assert info.reasons == () and info.decord_exact
+    # The size is the displayed one: the stored pictures of a clip turned by 90 degrees are wide.
+    tall = write_video(good("gop12.mp4").with_name("tall.mp4"), 3, size=(96, 64), rotation=90)
+    assert probe_video(tall).size == (96, 64)
+    assert "hidden" in probe_video(good("cut.mp4")).reasons[0]
+    assert probe_video(good("mpeg4_b.avi")).reasons == ("avi with B-frames",)
+    assert "open GOP" in probe_video(good("open_gop.mp4")).reasons[0]
+    assert "hevc" in probe_video(good("hevc.mp4")).reasons[0]
+
+
+# --- Colours and sizes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gop12.mp4", "turned_90.mp4", "turned_270.mp4", "mpeg4.avi"])
+def test_both_decoders_give_the_same_pictures(name, good, monkeypatch):
+    either = read_frames(good(name), [0, 7, 20])
+    drawn = torch.from_numpy(draw(0, (64, 112))).permute(2, 0, 1)
+    assert (either[0].float() - drawn.float()).abs().mean() < 12
+    monkeypatch.setattr(reading, "_import_decord", lambda: None)
+    pyav = read_frames(good(name), [0, 7, 20])
+    assert (either.int() - pyav.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["gop12.mp4", "turned_90.mp4", "odd.webm", "mpeg4_b.avi"])
+@pytest.mark.parametrize("size", [(80, 56), (33, 129), (128, 224)])
+def test_resizing_while_decoding(name, size, good, used, monkeypatch):
+    either = read_frames(good(name), [3, 11], size=size)
+    assert either.shape == (2, 3, *size) and numbers(either) == [3, 11]
+    assert used == ["decord" if HAS_DECORD and GOOD[name][-1] else "pyav"]
+    monkeypatch.setattr(reading, "_import_decord", lambda: None)
+    pyav = read_frames(good(name), [3, 11], size=size)
+    assert numbers(pyav) == [3, 11]
+    assert (either.int() - pyav.int()).abs().float().mean() < 4
+
+
+def test_pictures_that_change_size_on_the_way_come_in_the_first_size(folder, used, no_decord):
+    path = folder / "two_sizes.webm"
+    with av.open(path, "w") as writer:
+        copy = None
+        for height, width in [(64, 112), (96, 160)]:
+            part = folder / f"{width}.webm"
+            write_video(part, 12, codec="libvpx-vp9", size=(height, width), codec_options=VPX)
+            with av.open(part) as reader:
+                start = 0 if copy is None else 480  # milliseconds
+                copy = copy or writer.add_stream_from_template(reader.streams.video[0])
+                for packet in reader.demux(video=0):
+                    if packet.size:
+                        packet.pts, packet.dts = packet.pts + start, packet.dts + start
+                        packet.stream = copy
+                        writer.mux(packet)
+    frames = read_frames(path, range(24))
+    assert frames.shape == (24, 3, 64, 112)
+    assert numbers(frames) == [*range(12), *range(12)]
+
+
+# --- decord's traps -----------------------------------------------------------------------------
+
+
+@needs_decord
+def test_decord_reads_what_it_reads_well(good, used):
+    read_frames(good("gop12.mp4"), [0, 20])
+    read_frames(good("mpeg4_b.avi"), [0, 20])
+    assert used == ["decord", "pyav"]
+
+
+@needs_decord
+@pytest.mark.parametrize("fault", ["count", "times", "error", "shape"])
+def test_decord_is_not_believed_if_it_sees_another_video(fault, good, used, monkeypatch):
+    decord = reading._import_decord()
+
+    class Reader(decord.VideoReader):
+        def __len__(self):
+            return super().__len__() - (fault == "count")
+
+        def get_frame_timestamp(self, indices):
+            starts = super().get_frame_timestamp(indices)
+            return starts[::-1] if fault == "times" else starts
+
+        def get_batch(self, indices):
+            if fault == "error":
+                raise decord.DECORDError("made up")
+            shape = (8, 8) if fault == "shape" else (64, 112)
+            return decord.nd.array(np.zeros((len(indices), *shape, 3), np.uint8))
+
+    monkeypatch.setattr(decord, "VideoReader", Reader)
+    assert numbers(read_frames(good("gop12.mp4"), [9, 2])) == [9, 2]
+    assert used == ["pyav"]
+
+
+@needs_decord
+def test_a_bridge_that_the_user_set_is_left_alone(good, used):
+    import decord
+
+    path = good("gop12.mp4")
+    read_frames(path, [1])
+    assert type(decord.VideoReader(str(path), num_threads=1)[0]).__name__ == "NDArray"
+    decord.bridge.set_bridge("torch")
+    try:
+        assert numbers(read_frames(path, [5, 1])) == [5, 1]
+        assert isinstance(decord.VideoReader(str(path), num_threads=1)[0], torch.Tensor)
+    finally:
+        decord.bridge.set_bridge("native")
+    assert used == ["decord", "decord"]
+
+
+@pytest.mark.parametrize("before", [None, types.ModuleType("nvidia")])
+def test_importing_decord_looks_away_from_the_cuda_libraries(before, monkeypatch):
+    """decord2 asks find_spec("nvidia") where they are; here it must learn nothing."""
+    seen = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "decord":
+                with pytest.raises(ValueError):
+                    importlib.util.find_spec("nvidia")
+                seen.append(name)
+                raise ImportError("made up")
+
+    for name in [name for name in sys.modules if name.split(".")[0] in ("decord", "nvidia")]:
+        monkeypatch.delitem(sys.modules, name)
+    if before is not None:
+        monkeypatch.setitem(sys.modules, "nvidia", before)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    assert reading._import_decord.__wrapped__() is None
+    assert seen == ["decord"]
+    assert sys.modules.get("nvidia") is before
+
+
+@needs_decord
+def test_importing_decord_leaves_no_trace():
+    before = sys.modules.get("nvidia")
+    assert reading._import_decord.__wrapped__() is sys.modules["decord"]
+    assert sys.modules.get("nvidia") is before
+
+
+# --- Broken files -------------------------------------------------------------------------------
+
+
+def broken(folder: Path, kind: str) -> Path:
+    path = folder / f"broken_{kind}.mp4"
+    if kind == "folder":
+        path.mkdir(exist_ok=True)
+    elif kind == "sound":
+        write_sound(path)
+    elif kind == "picture":
+        image = av.VideoFrame.from_ndarray(draw(3, (64, 112)), format="rgb24")
+        encoder = av.CodecContext.create("png", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = 112, 64, "rgb24"
+        encoder.time_base = Fraction(1, 25)
+        path.write_bytes(b"".join(bytes(p) for p in encoder.encode(image) + encoder.encode(None)))
+    elif kind == "no_index":  # mp4 puts its index at the end
+        whole = write_video(folder / "whole.mp4", 24).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind != "missing":
+        content = {
+            "empty": b"",
+            "text": b"this is not a video\n" * 100,
+            "html": b"<html><body>404 Not Found</body></html>",
+            "random": np.random.default_rng(0).bytes(20_000),
+        }
+        path.write_bytes(content[kind])
+    return path
+
+
+BROKEN = {
+    "missing": "does not exist",
+    "folder": "is a folder",
+    "empty": "0 bytes",
+    "text": "cannot be opened",
+    "html": "cannot be opened",
+    "random": "cannot be opened",
+    "sound": "no pictures",
+    "picture": "still picture",
+    "no_index": "cut short",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_file_without_video_is_named(kind, folder, capfd):
+    path = broken(folder, kind)
+    start = time.perf_counter()
+    for read in (probe_video, lambda path: read_frames(path, [0])):
+        with pytest.raises(VideoReadError, match=BROKEN[kind]) as caught:
+            read(path)
+        assert str(path) in str(caught.value) and "; " in str(caught.value)
+        assert caught.value.path == str(path)
+    assert time.perf_counter() - start < 2
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "suffix, options",
+    [
+        ("mp4", {"b_frames": 2, "container_options": {"movflags": "+faststart"}}),
+        ("avi", {"codec": "mpeg4"}),
+        ("avi", {"codec": "mpeg4", "b_frames": 2}),
+        ("webm", {"codec": "libvpx-vp9", "codec_options": VPX}),
+    ],
+)
+def test_a_file_that_is_cut_short_gives_what_is_there(suffix, options, folder, capfd):
+    whole = write_video(folder / f"whole.{suffix}", 48, **options).read_bytes()
+    path = folder / f"short.{suffix}"
+    counts = []
+    for percent in (99, 95, 90, 85, 80):
+        path.write_bytes(whole[: len(whole) * percent // 100])
+        count = probe_video(path).num_frames
+        assert numbers(read_frames(path, range(count))) == list(range(count))
+        with pytest.raises(IndexError, match=f"{count} frames"):
+            read_frames(path, [count])
+        counts.append(count)
+    assert counts[0] > counts[-1] > 0
+    path.write_bytes(whole[: len(whole) // 30])
+    with pytest.raises(VideoReadError, match=f"short.{suffix}"):
+        read_frames(path, [0])
+    assert capfd.readouterr().err == ""
+
+
+def spoil(path: Path, target: Path, first: int, last: int) -> Path:
+    """Overwrites with zeros from the middle of one packet to the end of another."""
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    begin = packets[first].pos + packets[first].size // 2
+    end = packets[last].pos + packets[last].size
+    content = bytearray(path.read_bytes())
+    content[begin:end] = bytes(end - begin)
+    target.write_bytes(content)
+    return target
+
+
+def test_frames_that_cannot_be_decoded_are_an_error(good, folder, no_decord):
+    """The decoder refuses the packets 25 to 30; keyframes are at 24 and 36."""
+    path = spoil(good("no_b.mp4"), folder / "refused.mp4", 24, 30)
+    assert numbers(read_frames(path, [0, 23])) == [0, 23]
+    with pytest.raises(VideoReadError, match=r"frame 25 cannot.*48 frames.*24 can be") as caught:
+        read_frames(path, [3, 25])
+    assert isinstance(caught.value.__cause__, av.error.FFmpegError)
+    assert numbers(read_frames(path, [3, 40])) == [3, 40]
+
+
+@pytest.mark.parametrize("name", ["no_b.mp4", "mpeg4.avi"])
+def test_frames_built_on_a_damaged_one_are_an_error(name, good, folder, no_decord):
+    """The decoder patches up frame 24, so that 25 to 35 come out as pictures, but wrong ones."""
+    path = spoil(good(name), folder / f"damaged_{name}", 24, 24)
+    assert numbers(read_frames(path, [23, 36, 47])) == [23, 36, 47]
+    for index in (24, 25, 35):
+        with pytest.raises(VideoReadError, match=f"frame {index} cannot be decoded"):
+            read_frames(path, [index])
+
+
+def test_the_error_travels_between_processes(folder):
+    with pytest.raises(VideoReadError) as caught:
+        probe_video(folder / "nowhere.mp4")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.path) == (str(caught.value), str(folder / "nowhere.mp4"))
+    assert isinstance(VideoReadError(str(copy)), RuntimeError)  # as a data loader makes it anew
+
+
+# --- Indices and sizes that make no sense -------------------------------------------------------
+
+
+@pytest.mark.parametrize("outside", [[48], [-1], [0, 47, 48], [10**6]])
+def test_indices_outside_the_video(outside, good):
+    with pytest.raises(IndexError, match=r"gop12.mp4.*48 frames.*0 to 47") as caught:
+        read_frames(good("gop12.mp4"), outside)
+    assert str(outside[-1]) in str(caught.value)
+
+
+def test_kinds_of_indices(good):
+    path = good("gop12.mp4")
+    kinds = [
+        [4, 2], (4, 2), range(4, 1, -2), np.array([4, 2]), np.array([4, 2], np.uint8),
+        torch.tensor([4, 2]), torch.tensor([4, 2], dtype=torch.int32), [np.int64(4), 2],
+    ]  # fmt: skip
+    for indices in kinds:
+        assert numbers(read_frames(path, indices)) == [4, 2]
+    for empty in ([], torch.tensor([]), np.array([], int)):
+        with pytest.raises(ValueError, match="at least one"):
+            read_frames(path, empty)
+    for unfit in ([0.0, 1.0], torch.tensor([0.5]), np.array([True]), 3, torch.tensor(3), ["1"]):
+        with pytest.raises(TypeError, match=r"integers, such as \[0, 5, 10\]"):
+            read_frames(path, unfit)
+
+
+@pytest.mark.parametrize("size", [(0, 10), (-1, 128), (10,), (1, 2, 3)])
+def test_sizes_that_make_no_sense(size, good):
+    with pytest.raises(ValueError, match=r"\(height, width\)"):
+        read_frames(good("gop12.mp4"), [0], size=size)
+
+
+def test_kinds_of_paths(good):
+    path = good("gop12.mp4")
+    for same in (path, str(path), os.fsencode(path)):
+        assert numbers(read_frames(same, [7])) == [7]

@@ -1,0 +1,142 @@
+"""Makes the small test videos: every frame shows its own number, so that a test can read it back.
+
+The number is written as a Gray code in eight bright or dark cells (four columns, two rows), on an
+orange ground that shows whether the colour channels are in the right order. The cells are large
+enough to survive lossy coding and resizing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+COLUMNS, ROWS = 4, 2
+GROUND = (210, 120, 40)  # orange: red > green > blue, each by a wide margin
+
+
+def _cells(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Where the cell of each bit lies, lowest bit first, as (rows, columns) of the picture."""
+    cell_h, cell_w = height / (ROWS + 1), width / (COLUMNS + 1)
+    cells = []
+    for bit in range(COLUMNS * ROWS):
+        row, column = divmod(bit, COLUMNS)
+        top, left = (row + 0.5) * cell_h, (column + 0.5) * cell_w
+        # A margin of an eighth of a cell on each side is left to the ground.
+        rows = slice(round(top + cell_h / 8), round(top + cell_h * 7 / 8))
+        columns = slice(round(left + cell_w / 8), round(left + cell_w * 7 / 8))
+        cells.append((rows, columns))
+    return cells
+
+
+def draw(number: int, size: tuple[int, int]) -> np.ndarray:
+    """The picture that shows `number` (0 to 255): uint8 (H, W, 3), RGB."""
+    picture = np.empty((*size, 3), np.uint8)
+    picture[:] = GROUND
+    code = number ^ (number >> 1)
+    for bit, cell in enumerate(_cells(*size)):
+        picture[cell] = 230 if code >> bit & 1 else 25
+    return picture
+
+
+def read_number(frame: np.ndarray) -> int:
+    """The number that a frame, uint8 (3, H, W), shows; -1 if it is unreadable or off-colour."""
+    frame = np.asarray(frame, dtype=np.float32)
+    edge = frame[:, 0].mean(axis=-1)  # the top line is all ground
+    if np.abs(edge - GROUND).max() > 40:
+        return -1
+    code = 0
+    for bit, (rows, columns) in enumerate(_cells(*frame.shape[1:])):
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        inner = frame[
+            :,
+            rows.start + height // 4 : rows.stop - height // 4,
+            columns.start + width // 4 : columns.stop - width // 4,
+        ]
+        if 90 < inner.mean() < 165:
+            return -1
+        code |= int(inner.mean() > 127) << bit
+    number = 0
+    while code:
+        number, code = number ^ code, code >> 1
+    return number
+
+
+def write_video(
+    path: Path,
+    count: int,
+    *,
+    codec: str = "libx264",
+    size: tuple[int, int] = (64, 112),
+    gop: int = 12,
+    b_frames: int = 0,
+    codec_options: dict[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
+    times: Iterable[int] | None = None,
+    rotation: int = 0,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Encodes frames 0 to count-1 at 25 frames per second; the container follows from the suffix.
+
+    times: when to show each frame, in units of 1/25 s; 0, 1, 2, ... if left out.
+    rotation: what the file asks players to do, in degrees counter-clockwise. The stored pictures
+        are turned the other way, so that the numbers are upright on display.
+    """
+    stored = [np.rot90(draw(number, size), -rotation // 90) for number in range(count)]
+    times = range(count) if times is None else times
+    with av.open(path, "w", container_options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = stored[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.gop_size = gop
+        stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = codec_options or {}
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for picture, time in zip(stored, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_sound(path: Path, seconds: float = 0.5) -> Path:
+    """A file with a silent sound track and no pictures."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        samples = np.zeros((1, int(16000 * seconds)), np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def copy_packets(source: Path, target: Path, shift: int = 0, hide: Iterable[int] = ()) -> Path:
+    """Copies a video's packets without decoding them, `shift` frames (of 1/25 s) later.
+
+    A negative shift to mp4 does what cutting with a stream copy does: the frames before time 0
+    stay in the file, hidden by an edit list.
+    hide: the packets (VP8 only) to mark as references that are not shown.
+    """
+    with av.open(source) as reader, av.open(target, "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        ticks = round(shift * Fraction(1, 25) / stream.time_base)
+        for number, packet in enumerate(reader.demux(stream)):
+            if packet.size == 0:
+                continue  # the end-of-file marker
+            data = bytearray(bytes(packet))
+            if number in hide:
+                data[0] &= ~16  # VP8's bit for "show this frame"
+            moved = av.Packet(bytes(data))
+            moved.pts, moved.dts = packet.pts + ticks, packet.dts + ticks
+            moved.time_base, moved.is_keyframe = packet.time_base, packet.is_keyframe
+            moved.stream = copy
+            writer.mux(moved)
+    return target
