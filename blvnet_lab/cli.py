@@ -1,10 +1,10 @@
-"""Commands; each imports what it runs only when it runs."""
+"""Efficient video models you can open up: bLVNet-TAM. Add --help to a command for its options."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -25,6 +25,40 @@ def motion(out: Path, train_per_class: int = 100, val_per_class: int = 50, seed:
     print(f"wrote {write_dataset(out, train_per_class, val_per_class, seed)}")
 
 
+def cost(
+    depth: Literal["tiny", "50", "101", "152"] = "50",
+    num_frames: int = 16,
+    num_classes: int = 174,
+    size: tuple[int, int] = (224, 224),
+) -> None:
+    """Count what one clip costs each of the four architectures.
+
+    Args:
+        depth: of all four networks.
+        num_frames: T, frames of the clip; even.
+        num_classes: of the classifier.
+        size: height and width of the frames in pixels.
+    """
+    import pandas as pd
+
+    from blvnet_lab.models import count_cost
+    from blvnet_lab.models.files import BUILDERS
+
+    rows = []
+    for name, builder in BUILDERS.items():
+        model = builder(
+            depth=depth if depth == "tiny" else int(depth),
+            num_frames=num_frames,
+            num_classes=num_classes,
+        )
+        macs, tam_macs, parameters = count_cost(model, size)
+        rows.append((name, macs / 1e9, tam_macs / 1e9, parameters / 1e6))
+    table = pd.DataFrame(rows, columns=["model", "GMACs", "of which TAM", "M parameters"])
+    table["TSN / it"] = table["GMACs"][0] / table["GMACs"]
+    print(f"depth {depth}, a clip of {num_frames} frames of {size[0]} x {size[1]} pixels")
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+
+
 def staircase(options: Annotated[Staircase, tyro.conf.arg(name="")]) -> None:
     """Train TSN, TSN-bLNet, bLVNet and bLVNet-TAM on the same clips and compare them."""
     from blvnet_lab.training.staircase import as_table, run_staircase
@@ -40,10 +74,10 @@ def staircase(options: Annotated[Staircase, tyro.conf.arg(name="")]) -> None:
 
 def main() -> None:
     """Run the command that was typed; expected mistakes end with one clear line."""
-    commands = {"motion": motion, "staircase": staircase}
+    commands = {"motion": motion, "cost": cost, "staircase": staircase}
     try:
         tyro.extras.subcommand_cli_from_dict(
-            commands, description="blvnet_lab", prog="python -m blvnet_lab"
+            commands, description=__doc__, prog="python -m blvnet_lab"
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"blvnet_lab: {error}")

@@ -92,9 +92,10 @@ class ClipDataset(Dataset):
         self.random_frames = random_frames
         self.videos: list[Tensor] | None = None
         if in_memory:
+            infos = map(probe_video, self.paths)
             self.videos = [
-                read_frames(path, range(probe_video(path).num_frames))
-                for path in tqdm(self.paths, desc=f"decoding {split}", unit="clip", leave=False)
+                read_frames(info, range(info.num_frames))
+                for info in tqdm(infos, f"decoding {split}", len(self), leave=False, unit="clip")
             ]
 
     def __len__(self) -> int:
@@ -106,7 +107,6 @@ class ClipDataset(Dataset):
             video = self.videos[i]
             frames = video[sample_uniform(len(video), self.num_frames, generator)]
         else:
-            frame_count = probe_video(self.paths[i]).num_frames
-            indices = sample_uniform(frame_count, self.num_frames, generator)
-            frames = read_frames(self.paths[i], indices)
+            info = probe_video(self.paths[i])
+            frames = read_frames(info, sample_uniform(info.num_frames, self.num_frames, generator))
         return self.transform(frames), self.labels[i]

@@ -82,12 +82,13 @@ class VideoInfo:
 
 
 def read_frames(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | VideoInfo,
     indices: Sequence[int] | np.ndarray | torch.Tensor,
     size: tuple[int, int] | None = None,
 ) -> torch.Tensor:
     """The frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked.
 
+    path: of the file; or what `probe_video` found in it, which saves looking again.
     indices: integers from 0 to the number of frames - 1; they may repeat.
     size: (height, width) in pixels to resize to while decoding; `VideoInfo.size` if None.
 
@@ -97,7 +98,7 @@ def read_frames(
     wanted = _as_integers(indices)
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"expected size as (height, width), both at least 1, got {size}")
-    info = probe_video(path)
+    info = path if isinstance(path, VideoInfo) else probe_video(path)
     outside = [index for index in wanted if not 0 <= index < info.num_frames]
     if outside:
         raise IndexError(

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -59,12 +60,12 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def motion_datasets(
-    manifest: pd.DataFrame, recipe: Recipe, clips_per_class: int | None = None
+    manifest: pd.DataFrame, recipe: Recipe, classes: Sequence[str] = CLASSES
 ) -> tuple[ClipDataset, ClipDataset]:
     """Training and validation clips, decoded once and kept in memory.
 
     Args:
-        clips_per_class: of each split, to make a short run of it; None takes all.
+        classes: those to use, to make a short run of it; the labels stay as they are.
 
     Raises:
         ValueError: the manifest is not one of the motion samples.
@@ -74,13 +75,13 @@ def motion_datasets(
             f"expected the motion samples' classes {', '.join(CLASSES)}, got "
             f"{', '.join(class_names(manifest))}; make them with `python -m blvnet_lab motion`"
         )
-    if clips_per_class is not None:
-        manifest = manifest.groupby(["split", "label"]).head(clips_per_class)
-    T, size = recipe.num_frames, recipe.size
+    manifest = manifest[manifest["class_name"].isin(classes)]
+    num_frames, size = recipe.num_frames, recipe.size
     train = ClipDataset(
-        manifest, "train", T, training_transform(size), random_frames=True, in_memory=True
+        manifest, "train", num_frames, training_transform(size), random_frames=True, in_memory=True
     )
-    return train, ClipDataset(manifest, "val", T, evaluation_transform(size), in_memory=True)
+    val = ClipDataset(manifest, "val", num_frames, evaluation_transform(size), in_memory=True)
+    return train, val
 
 
 def build(architecture: Architecture, recipe: Recipe) -> VideoNet:

@@ -97,3 +97,52 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> Figure:
     panels[1].legend(fontsize=8, frameon=False, loc="center right")
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def class_bars(
+    probabilities: dict[str, Sequence[float]], class_names: Sequence[str], title: str = ""
+) -> Figure:
+    """The class probabilities of one or more predictions side by side, one panel each.
+
+    Args:
+        probabilities: by the prediction's name, one value in 0..1 per class.
+    """
+    figure = Figure((1.8 + 2.4 * len(probabilities), 0.9 + 0.24 * len(class_names)))
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(1, len(probabilities), sharey=True, squeeze=False)[0]
+    for axes, (name, values) in zip(panels, probabilities.items(), strict=True):
+        values = [100 * float(value) for value in values]
+        best = int(np.argmax(values))
+        colours = [BLUE if i == best else GREY for i in range(len(values))]
+        axes.barh(range(len(values)), values, color=colours)
+        axes.set(title=name, xlim=(0, 100), xlabel="probability / %")
+        axes.set_yticks(range(len(class_names)), class_names)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].invert_yaxis()  # class 0 on top
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) -> Figure:
+    """Confusion matrices side by side, each row in percent of its true class.
+
+    Args:
+        matrices: by model name, (num_classes, num_classes) counts, rows are true classes.
+    """
+    figure = Figure((1.5 + 3.6 * len(matrices), 4.9), layout="constrained")
+    panels = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
+    ticks = range(len(class_names))
+    for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
+        counts = np.asarray(matrix, dtype=float)
+        percent = 100 * counts / counts.sum(1, keepdims=True)
+        image = axes.imshow(percent, cmap="cividis", vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(percent):
+            if value >= 5:
+                colour = "white" if value < 55 else "black"
+                axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
+        axes.set(title=name, xlabel="predicted class")
+        axes.set_xticks(ticks, class_names, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(ticks, class_names, fontsize=8)
+    panels[0].set_ylabel("true class")
+    figure.colorbar(image, ax=panels, label="clips of the true class / %", shrink=0.7)
+    return figure
