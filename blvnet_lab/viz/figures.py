@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,6 +13,13 @@ from torch import Tensor
 # Okabe and Ito's colours: told apart with any kind of colour vision, and on dark ground too.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8C8C8C"
 BRANCH_COLOURS = {"little": ORANGE, "big": BLUE}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that a notebook shows when it is the last line of a cell."""
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    plt.close(figure)  # else the notebook would show it a second time, on its own account
+    return figure
 
 
 def contact_sheet(
@@ -37,7 +45,7 @@ def contact_sheet(
     columns = min(columns, count)
     rows = -(-count // columns)
     inches = 9 / columns  # per frame
-    figure = Figure((9, rows * (inches * height / width + 0.28)), layout="constrained")
+    figure = new_figure(9, rows * (inches * height / width + 0.24))
     grid = figure.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(grid.flat):
         axes.set(xticks=[], yticks=[])
@@ -58,16 +66,21 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     Args:
         table: one row per model: "model", "direction %", "order %".
     """
-    figure = Figure((8, 3.6), layout="constrained")
+    figure = new_figure(8, 3.6)
     axes = figure.subplots()
     places = np.arange(len(table))
     for offset, kind, colour in ((-0.2, "direction", ORANGE), (0.2, "order", BLUE)):
         bars = axes.bar(places + offset, table[f"{kind} %"], 0.36, color=colour, label=kind)
         axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2)
     axes.axhline(50, color="black", linestyle="--", linewidth=1)
-    axes.annotate("coin toss", (len(table) - 0.5, 50), fontsize=8, va="bottom", ha="right")
+    axes.annotate("coin toss", (len(table) - 0.55, 51), fontsize=9, va="bottom")
     axes.set_xticks(places, table["model"])
-    axes.set(ylim=(0, 115), yticks=range(0, 101, 25), ylabel="accuracy between partners / %")
+    axes.set(
+        xlim=(-0.5, len(table) - 0.15),
+        ylim=(0, 115),
+        yticks=range(0, 101, 25),
+        ylabel="accuracy between partners / %",
+    )
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", ncols=2, frameon=False, title="classes that differ in")
@@ -80,7 +93,7 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> Figure:
     Args:
         logs: by model name, the lines of its run's log ("epoch", "direction", "order" in 0..1).
     """
-    figure = Figure((8, 3), layout="constrained")
+    figure = new_figure(8, 3)
     styles = zip((GREY, GREEN, ORANGE, BLUE), ("o", "s", "^", "D"), strict=True)
     panels = figure.subplots(1, 2, sharey=True)
     for (name, lines), (colour, marker) in zip(logs.items(), styles, strict=False):
@@ -107,8 +120,7 @@ def class_bars(
     Args:
         probabilities: by the prediction's name, one value in 0..1 per class.
     """
-    figure = Figure((1.8 + 2.4 * len(probabilities), 0.9 + 0.24 * len(class_names)))
-    figure.set_layout_engine("constrained")
+    figure = new_figure(1.8 + 2.4 * len(probabilities), 0.9 + 0.24 * len(class_names))
     panels = figure.subplots(1, len(probabilities), sharey=True, squeeze=False)[0]
     for axes, (name, values) in zip(panels, probabilities.items(), strict=True):
         values = [100 * float(value) for value in values]
@@ -129,7 +141,7 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
     Args:
         matrices: by model name, (num_classes, num_classes) counts, rows are true classes.
     """
-    figure = Figure((1.5 + 3.6 * len(matrices), 4.9), layout="constrained")
+    figure = new_figure(1.5 + 3.6 * len(matrices), 4.9)
     panels = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
     ticks = range(len(class_names))
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):

@@ -1,0 +1,77 @@
+"""What is each part good for? Leave it out, and see what is lost.
+
+    ablation_table(model, clips, labels, score)     # one row per ablation, "nothing" first
+
+Nothing is trained again: this asks what the trained model relies on, not what could do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from blvnet_lab.introspect.capture import edit, edit_clip, shuffle_positions, zero
+from blvnet_lab.introspect.influence import predict
+from blvnet_lab.introspect.taps import edit_taps, identity_taps, tams
+from blvnet_lab.models import VideoNet, capture_points
+
+SHUFFLE_SEED = 0
+
+
+def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
+    """Name to context manager, for use once each, inside which the model lacks something.
+
+    "nothing" is the control. "no big", "no little": that branch gives zeros in the stem and in
+    stages 1 to 3. Then clips with their frames in another order: of every pair exchanged, first and
+    second half exchanged, reversed, shuffled (one order, the same each time). "TAM off": identity
+    taps, in one place or everywhere. What the model does not have is left out.
+    """
+    found: dict[str, AbstractContextManager] = {"nothing": nullcontext()}
+    points = capture_points(model)
+    for branch in ("big", "little"):
+        if f"stem.{branch}" in points:
+            found[f"no {branch}"] = edit(model, {f"*.{branch}": zero})
+    for name, order in frame_orders(model.num_frames).items():
+        found[name] = edit_clip(model, shuffle_positions(order.tolist()))
+    places = list(dict.fromkeys(name.partition(".")[0] for name in tams(model)))
+    for place in places:
+        found[f"TAM off: {place}"] = edit_taps(model, {f"{place}.*": identity_taps})
+    if places:
+        found["TAM off: everywhere"] = edit_taps(model, {"*": identity_taps})
+    return found
+
+
+def frame_orders(num_frames: int) -> dict[str, Tensor]:
+    """Name to a permutation (T,) of the frames; the first two need an even number of them."""
+    t = torch.arange(num_frames)
+    generator = torch.Generator().manual_seed(SHUFFLE_SEED)
+    even = {"frames of a pair exchanged": t ^ 1, "halves exchanged": t.roll(num_frames // 2)}
+    return (even if num_frames % 2 == 0 else {}) | {
+        "frames reversed": t.flip(0),
+        "frames shuffled": torch.randperm(num_frames, generator=generator),
+    }
+
+
+def ablation_table(
+    model: VideoNet,
+    clips: Tensor,
+    labels: Tensor,
+    score: Callable[[Tensor, Tensor], Mapping[str, float]],
+) -> pd.DataFrame:
+    """What the model scores under each of `ablations`: ablation, then a column per score.
+
+    Args:
+        clips: (N, T, C, H, W).
+        labels: (N,).
+        score: from logits (N, num_classes) and labels to named numbers, such as
+            `blvnet_lab.training.staircase.score`.
+    """
+    rows = []
+    for name, without in ablations(model).items():
+        with without:
+            rows.append({"ablation": name, **score(predict(model, clips), labels)})
+    return pd.DataFrame(rows)

@@ -1,0 +1,211 @@
+"""Who hears of whom: temporal receptive fields, and which frames a prediction rests on.
+
+derived_receptive_field(model)["stage1.out"]               # (P, T) bool, from the structure
+receptive_field(wake_residuals(model))["stage1.out"] > 0   # the same, measured
+
+importance = occlusion_importance(model, clips, labels)    # (B, T)
+deletion_table(model, clips, labels, {"occlusion": importance})
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from blvnet_lab.introspect.capture import capture, evaluating
+from blvnet_lab.models import VideoNet, capture_points
+
+Model = TypeVar("Model", bound=nn.Module)
+
+# ---------------------------------------------------------------- temporal receptive field
+
+
+def wake_residuals(model: Model, seed: int = 0) -> Model:
+    """A copy in which no residual branch is silent.
+
+    The last batch norm of every block starts with weights 0: an untrained block is its shortcut
+    alone, and no gradient shows what its branch would see, such as the TAMs of stage 4 but the
+    first. Batch norms whose weights are all 0 get weights drawn from 0.5 to 1.5; a trained model
+    has none, and its copy is the same.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+                drawn = 0.5 + torch.rand(module.num_features, generator=generator)
+                module.weight.copy_(drawn)
+    return model
+
+
+def receptive_field(
+    model: VideoNet,
+    names: str | Iterable[str] = "*",
+    *,
+    clip: Tensor | None = None,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """How strongly each frame moves each position, measured by gradients in eval mode.
+
+    Row p of a point's (positions, T) table takes a random mixture of what its maps hold at position
+    p, and sums the absolute gradients over each frame. 0 is no influence; compare the others within
+    a row only. Gradients see what this model computes with this clip: see `wake_residuals`.
+
+    Args:
+        names: capture points, as for `capture`.
+        clip: (1, T, C, H, W); random numbers at 32 x 32 pixels where none is given.
+        seed: of the mixture and the random clip.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if clip is None:
+        clip = torch.randn(1, model.num_frames, model.in_channels, 32, 32, generator=generator)
+    clip = clip.detach().to(next(model.parameters())).requires_grad_()
+    fields = {}
+    with torch.enable_grad():
+        with evaluating(model), capture(model, names, detach=False) as cache:
+            model(clip)
+        for name, maps in cache.items():
+            mixture = torch.randn(maps.shape, generator=generator).to(maps)
+            sums = (mixture * maps).transpose(0, 1).flatten(1).sum(1)  # (positions,)
+            rows = [torch.autograd.grad(one, clip, retain_graph=True)[0] for one in sums]
+            fields[name] = torch.stack([row.abs().sum((0, 2, 3, 4)) for row in rows]).cpu()
+    return fields
+
+
+def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
+    """Which frames can move each position, by reasoning alone: point to (positions, T) bool.
+
+    Three things count: a TAM of r taps reaches r // 2 frames each way, but not over the clip's
+    ends; a merge joins what the two frames of a pair have seen; both frames go on with it. (In
+    stages 1 to 3 this walks over frames, as equation 3 has it, where the library computes pairs.)
+    """
+    frames = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees itself
+    if not hasattr(model, "num_positions"):  # TSN: nothing ever mixes frames
+        return {name: frames for name in capture_points(model)}
+    by_turns = model.num_positions < model.num_frames
+    seen = {}
+    for place in ("stem", "stage1", "stage2", "stage3"):
+        tam = model.get_submodule(place).tam
+        if tam is not None:
+            frames = seen[f"{place}.tam"] = _through_tam(frames, tam.num_taps)
+        little, big = (frames[0::2], frames[1::2]) if by_turns else (frames, frames)
+        merged = little | big
+        seen |= {f"{place}.little": little, f"{place}.big": big}
+        seen |= {f"{place}.merged": merged, f"{place}.out": merged}
+        frames = merged.repeat_interleave(2, 0) if by_turns else merged
+    positions = merged
+    for name, block in model.stage4.named_children():
+        if getattr(block, "tam", None) is not None:
+            positions = seen[f"stage4.{name}.tam"] = _through_tam(positions, block.tam.num_taps)
+        seen[f"stage4.{name}"] = positions  # the last one is called "out"
+    return seen | {"classifier": positions}
+
+
+def _through_tam(seen: Tensor, num_taps: int) -> Tensor:
+    """What each of n positions (n, T) has seen after looking `num_taps // 2` positions each way."""
+    places = torch.arange(len(seen))
+    neighbours = (places[:, None] - places).abs() <= num_taps // 2  # (n, n)
+    return (neighbours[:, :, None] & seen).any(1)
+
+
+# ---------------------------------------------------------------- frame importance
+
+
+@torch.no_grad()
+def predict(model: VideoNet, clips: Tensor, batch_size: int = 32) -> Tensor:
+    """Logits (N, num_classes) of clips (N, T, C, H, W), in eval mode, on the CPU."""
+    like = next(model.parameters())
+    with evaluating(model):
+        return torch.cat([model(part.to(like)).cpu() for part in clips.split(batch_size)])
+
+
+def label_score(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-probability (N,) of each clip's label, in nats."""
+    return logits.log_softmax(1).gather(1, labels.to(logits.device)[:, None])[:, 0]
+
+
+def hold_frames(clips: Tensor, deleted: Tensor) -> Tensor:
+    """Delete frames: the nearest one left is shown instead, as a player does that drops frames.
+
+    Of two equally near it is the pair's other frame, or else the earlier one. So what is shown is
+    real frames; a grey or averaged frame would be an event of its own.
+
+    Args:
+        clips: (N, T, C, H, W).
+        deleted: (N, T) bool, with at least one frame left in every clip.
+
+    Raises:
+        ValueError: all frames of a clip are to be deleted.
+    """
+    if deleted.all(1).any():
+        raise ValueError("expected every clip to keep at least one frame, got one with none left")
+    t = torch.arange(clips.shape[1])
+    # Frame t (rows) shows frame s (columns): distance counts first, then partner, then earlier.
+    cost = 4 * (t[:, None] - t).abs() - 2 * (t[:, None] == t ^ 1).int() + (t > t[:, None]).int()
+    cost = cost + (deleted[:, None] * 8 * len(t)).to(cost)  # (N, T, T)
+    rows = torch.arange(len(clips))[:, None]
+    return clips[rows, cost.argmin(2)]
+
+
+def occlusion_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tensor:
+    """How much the label's log-probability falls when a frame is deleted: (N, T), in nats.
+
+    A deleted frame shows what its pair's other frame shows (see `hold_frames`); below 0 the model
+    does better without it.
+    """
+    whole = label_score(predict(model, clips), labels)
+    falls = []
+    for t in range(clips.shape[1]):
+        deleted = torch.zeros(clips.shape[:2], dtype=torch.bool)
+        deleted[:, t] = True
+        falls.append(whole - label_score(predict(model, hold_frames(clips, deleted)), labels))
+    return torch.stack(falls, 1)
+
+
+def gradient_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tensor:
+    """Sum over a frame's pixels of |gradient x input|, of the label's log-probability: (N, T).
+
+    Input 0 is the data's mean colour, since clips are normalised. All clips go through at once.
+    """
+    clips = clips.detach().to(next(model.parameters())).requires_grad_()
+    with evaluating(model), torch.enable_grad():
+        score = label_score(model(clips), labels).sum()
+        (gradient,) = torch.autograd.grad(score, clips)
+    return (gradient * clips.detach()).abs().sum((2, 3, 4)).cpu()
+
+
+def deletion_table(
+    model: VideoNet,
+    clips: Tensor,
+    labels: Tensor,
+    importances: Mapping[str, Tensor],
+    control_seeds: Sequence[int] = range(5),
+) -> pd.DataFrame:
+    """Is an importance faithful? Delete frames, most important first, and watch the score fall.
+
+    A faithful one makes it fall sooner than the control: frames deleted in a random order.
+
+    Args:
+        importances: name to (N, T).
+        control_seeds: one random order per clip and seed, as method "random".
+
+    Returns:
+        method, seed (of the control, else -1), deleted (frames, 0 to T - 1), log_probability of
+        the labels (mean over the clips, in nats).
+    """
+    orders = {(name, -1): values for name, values in importances.items()}
+    for seed in control_seeds:
+        generator = torch.Generator().manual_seed(seed)
+        orders["random", seed] = torch.rand(clips.shape[:2], generator=generator)
+    rows = []
+    for (method, seed), importance in orders.items():
+        rank = importance.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0: first
+        for count in range(clips.shape[1]):
+            logits = predict(model, hold_frames(clips, rank < count))
+            rows.append((method, seed, count, label_score(logits, labels).mean().item()))
+    return pd.DataFrame(rows, columns=["method", "seed", "deleted", "log_probability"])

@@ -1,0 +1,233 @@
+"""What was learned in time: the taps of every TAM as tables, as roles, and as something to change.
+
+    tam_weights(model)                    # one row per module, channel and tap
+    effective_pair_taps(model)            # what the TAMs of stages 1 to 3 really do
+    channel_roles(model.stem.tam.taps)    # ["keeps", "looks_back", ...]
+
+    with edit_taps(model, {"stage1.tam": identity_taps}):
+        logits = model(clip)
+
+Taps are (r, C), earliest frame first; for r = 3 they are called prev, curr and next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from blvnet_lab.introspect.capture import match_names
+from blvnet_lab.models import TAM, PairTAM
+
+NAMES = {-1: "prev", 0: "curr", 1: "next"}  # of three taps, by their offset in frames
+
+# Thresholds of `channel_roles`, as shares in the sum of a channel's absolute taps.
+SILENT_BELOW = 0.1  # positive taps
+DIFFERENCES_FROM = 0.25  # negative taps
+KEEPS_FROM = 0.7  # curr
+LOOKS_FROM = 0.3  # one direction minus the other
+
+
+def tams(model: nn.Module) -> dict[str, TAM]:
+    """Every TAM of the model by its name, from the first to the last; none without TAM."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, TAM)}
+
+
+# ---------------------------------------------------------------- tables
+
+
+def taps_table(taps: Mapping[str, Tensor]) -> pd.DataFrame:
+    """One row per weight: module, channel, tap (its name), offset (in frames), weight.
+
+    Args:
+        taps: module name to taps (r, C), r odd.
+    """
+    rows = [
+        (module, channel, NAMES[offset] if len(weights) == 3 else f"{offset:+d}", offset, weight)
+        for module, weights in taps.items()
+        for channel, offset, weight in _entries(weights, first=-(len(weights) // 2))
+    ]
+    return pd.DataFrame(rows, columns=["module", "channel", "tap", "offset", "weight"])
+
+
+def _entries(taps: Tensor, first: int) -> Iterator[tuple[int, int, float]]:
+    """(channel, offset, weight) of taps (r, C) whose first row is at offset `first`."""
+    for channel, column in enumerate(taps.detach().t().tolist()):
+        for offset, weight in enumerate(column, start=first):
+            yield channel, offset, weight
+
+
+def tam_weights(model: nn.Module) -> pd.DataFrame:
+    """The taps of every TAM: module, channel, tap (prev, curr, next), offset in frames, weight.
+
+    With other than three taps, `tap` is the offset with its sign. Empty for a model without TAM.
+    """
+    return taps_table({name: tam.taps for name, tam in tams(model).items()})
+
+
+def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
+    """What the TAMs of stages 1 to 3 do to pairs: module, frame, channel, pair_offset, weight.
+
+    There both frames of a pair hold the same map, so that taps add up and the raw ones mislead: the
+    little frame gets `prev` of the pair before and `curr + next` of its own, the big frame
+    `prev + curr` of its own and `next` of the pair after. The other TAMs (stem: frames that differ;
+    stage 4: one map a pair) have no rows: their taps are what they do.
+    """
+    rows = []
+    for name, tam in tams(model).items():
+        if isinstance(tam, PairTAM):
+            little, big, first_little, first_big = tam.pair_taps()
+            rows += [(name, "little", *entry) for entry in _entries(little, first_little)]
+            rows += [(name, "big", *entry) for entry in _entries(big, first_big)]
+    return pd.DataFrame(rows, columns=["module", "frame", "channel", "pair_offset", "weight"])
+
+
+def tap_history(lines: Iterable[str | Mapping]) -> pd.DataFrame:
+    """`tam_weights` of every epoch in a training log, with `epoch` in front; 0 is the start.
+
+    Args:
+        lines: of the log, as text (an open `.jsonl` file will do) or already read:
+            `{"epoch": n, "taps": {module: [[weight] * C] * r}, ...}`.
+    """
+    tables = []
+    for line in lines:
+        entry = json.loads(line) if isinstance(line, str) else line
+        # float64, or 0.9461 of the log would come out as 0.9460999965667725
+        taps = {n: torch.tensor(t, dtype=torch.float64) for n, t in entry["taps"].items()}
+        tables.append(taps_table(taps).assign(epoch=entry["epoch"]))
+    history = pd.concat(tables, ignore_index=True)
+    return history[["epoch", *history.columns[:-1]]]
+
+
+def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Two tables of the same weights side by side: module, ..., before, after, change.
+
+    Args:
+        before, after: of `tam_weights`, `taps_table` or one epoch of `tap_history`; say, initial
+            and learned taps, or TSM's and learned ones.
+
+    Raises:
+        ValueError: the tables do not hold the same modules, channels and taps.
+    """
+    keys = ["module", "channel", "tap", "offset"]
+    both = before[[*keys, "weight"]].merge(
+        after[[*keys, "weight"]], on=keys, how="outer", suffixes=("_before", "_after")
+    )
+    if len(both) != len(before) or len(both) != len(after):
+        raise ValueError(
+            "expected two tables of the same modules, channels and taps, got "
+            f"{len(before)} and {len(after)} weights, {len(both)} in all: take one epoch of each, "
+            "and models of the same size"
+        )
+    both = both.rename(columns={"weight_before": "before", "weight_after": "after"})
+    return both.assign(change=both["after"] - both["before"])
+
+
+# ---------------------------------------------------------------- roles
+
+
+def channel_roles(taps: Tensor) -> list[str]:
+    """What each channel of taps (r, C) does with time: C names of roles.
+
+    The first line that fits, where a *share* is a tap (or a sum of taps, with signs) divided by the
+    sum of absolute taps, *past* the taps before the frame, *future* those after it:
+
+        silent        the positive taps' share is below 0.1, or all taps are 0. Maps are never
+                      negative here: only positive taps get something through the ReLU
+        differences   the negative taps' share is at least 0.25: contrasts frames
+        keeps         the share of curr is at least 0.7
+        looks_back    share of past minus share of future is at least 0.3
+        looks_ahead   share of future minus share of past is at least 0.3
+        averages      past and future both count, about equally
+        mixed         the rest (cannot occur with three taps)
+
+    The thresholds are our choice. The size of the taps does not matter (batch norms follow). Taps
+    in reverse order, that is clips played backwards, exchange looks_back and looks_ahead and leave
+    the others as they are.
+    """
+    taps = taps.detach().double().cpu()
+    half = len(taps) // 2
+    shares = taps / taps.abs().sum(0).clamp(min=1e-30)
+    positive, negative = shares.clamp(min=0).sum(0), -shares.clamp(max=0).sum(0)
+    past, now, future = shares[:half].sum(0), shares[half], shares[half + 1 :].flip(0).sum(0)
+    roles = {
+        "silent": positive < SILENT_BELOW,
+        "differences": negative >= DIFFERENCES_FROM,
+        "keeps": now >= KEEPS_FROM,
+        "looks_back": past - future >= LOOKS_FROM,
+        "looks_ahead": future - past >= LOOKS_FROM,
+        "averages": (past > 0) & (future > 0),
+    }
+    return np.select([fits.numpy() for fits in roles.values()], list(roles), "mixed").tolist()
+
+
+def tam_roles(model: nn.Module) -> pd.DataFrame:
+    """The role of every channel of every TAM: module, channel, role (see `channel_roles`)."""
+    rows = [
+        (name, channel, role)
+        for name, tam in tams(model).items()
+        for channel, role in enumerate(channel_roles(tam.taps))
+    ]
+    return pd.DataFrame(rows, columns=["module", "channel", "role"])
+
+
+# ---------------------------------------------------------------- taps to put in place of others
+
+
+def identity_taps(taps: Tensor) -> Tensor:
+    """Taps (r, C) that switch a TAM off: curr 1, the others 0.
+
+    What is left, the ReLU, changes nothing: TAMs sit where maps are never negative.
+    """
+    off = torch.zeros_like(taps)
+    off[len(taps) // 2] = 1
+    return off
+
+
+def tsm_taps(channels: int, fold: int = 8) -> Tensor:
+    """The fixed shift of TSM (Lin et al., 2019) as taps (3, C), without its zero cost.
+
+    The first `channels // fold` channels come from the next frame, as many after them from the
+    frame before; the rest stay.
+    """
+    moved = channels // fold
+    taps = torch.zeros(3, channels)
+    taps[2, :moved] = 1
+    taps[0, moved : 2 * moved] = 1
+    taps[1, 2 * moved :] = 1
+    return taps
+
+
+@contextmanager
+def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Give TAMs other taps inside the `with`; afterwards they have their own, unchanged.
+
+    The model's own parameters are set aside, not written to; so do not train inside.
+
+    Args:
+        edits: name or pattern ("stage*.tam") of TAMs to a function from taps (r, C) to new ones of
+            the same shape: `identity_taps`, `lambda taps: 0.5 * taps`, `lambda taps: taps.flip(0)`
+            (looks the other way), `replace_with(tsm_taps(64))`.
+
+    Raises:
+        ValueError: a name or pattern that matches no TAM; taps of another shape.
+    """
+    modules = tams(model)
+    with ExitStack() as stack:
+        for pattern, function in edits.items():
+            for name in match_names(pattern, list(modules), "the name of a TAM in this model"):
+                own = modules[name].taps
+                taps = function(own.detach().clone())
+                if taps.shape != own.shape:
+                    raise ValueError(
+                        f"expected taps {tuple(own.shape)} (taps, channels) for {name}, "
+                        f"got {tuple(taps.shape)}"
+                    )
+                stack.callback(setattr, modules[name], "taps", own)
+                modules[name].taps = nn.Parameter(taps.to(own))
+        yield

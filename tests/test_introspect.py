@@ -1,0 +1,953 @@
+"""Looking inside: capture and edit, taps and roles, receptive fields, importance, ablations.
+
+The oracles are hooks registered by hand, the models' layers called by hand, numbers worked out on
+paper, and invariants.
+"""
+
+import json
+from itertools import permutations
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from blvnet_lab.introspect import (
+    ablation_table,
+    ablations,
+    capture,
+    channel_roles,
+    compare_taps,
+    deletion_table,
+    derived_receptive_field,
+    edit,
+    edit_clip,
+    edit_taps,
+    effective_pair_taps,
+    gradient_importance,
+    hold_frames,
+    identity_taps,
+    occlusion_importance,
+    receptive_field,
+    replace_with,
+    shuffle_positions,
+    tam_roles,
+    tam_weights,
+    tap_history,
+    taps_table,
+    tsm_taps,
+    wake_residuals,
+    zero,
+)
+from blvnet_lab.introspect.influence import label_score, predict
+from blvnet_lab.models import TAM, PairTAM, blvnet, blvnet_tam, capture_points, tsn, tsn_blnet
+from blvnet_lab.models.tam import weighted_sum
+
+BUILDERS = (tsn, tsn_blnet, blvnet, blvnet_tam)
+EXACT = {"rtol": 0, "atol": 1e-12}  # of float64
+
+
+def tiny(builder, *, num_frames: int = 8, **arguments) -> nn.Module:
+    """In float64 and eval mode, with nothing left at 0 or 1 that hides a difference."""
+    torch.manual_seed(0)
+    model = builder(depth="tiny", num_frames=num_frames, num_classes=5, **arguments)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.1)
+            elif isinstance(module, TAM):
+                module.taps.uniform_(-0.5, 1)
+            elif isinstance(module, nn.Linear):
+                module.weight.normal_(0, 0.1)
+    return model.double().eval()
+
+
+def clip64(*, batch: int = 2, num_frames: int = 8, size: int = 32, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, num_frames, 3, size, size)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def count_hooks(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def by_hand(output, positions: int) -> torch.Tensor:
+    """What a module returned, as (B, T or P, ...), one map at a time."""
+    if isinstance(output, tuple):
+        little, big = output
+        maps = [m[:, k] for k in range(positions) for m in (little, big)]
+        return torch.stack(maps, 1)
+    if output.ndim == 4:
+        return torch.stack([output[p::positions] for p in range(positions)], 1)
+    return output
+
+
+@pytest.fixture(scope="module")
+def tam_model():
+    return tiny(blvnet_tam)
+
+
+# ---------------------------------------------------------------- capture
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_captured_maps_are_what_a_hook_by_hand_sees(builder, training):
+    model = tiny(builder, dropout=0.0).train(training)
+    points, clip = capture_points(model), clip64()
+    seen = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, args, output, name=name: seen.__setitem__(name, output)
+        )
+        for name in points
+    ]
+    plain = model(clip)
+    for handle in handles:
+        handle.remove()
+    with capture(model) as cache:
+        logits = model(clip)
+    assert torch.equal(logits, plain)  # looking changes nothing
+    assert set(cache) == set(points)
+    positions = 8 if builder in (tsn, tsn_blnet) else 4
+    for name in points:
+        assert torch.equal(cache[name], by_hand(seen[name], positions)), name
+        on_frames = positions == 8 or name in ("stem.tam", "stage1.tam", "stage2.tam", "stage3.tam")
+        assert cache[name].shape[:2] == (2, 8 if on_frames else 4), name
+        assert not cache[name].requires_grad
+
+
+def test_clips_and_positions_are_not_mixed_up():
+    """Of a TSN, whatever happens in clip 1, frame 2, shows in clip 1, position 2 only."""
+    model, clip = tiny(tsn), clip64()
+    other = clip.clone()
+    other[1, 2] += 1
+    with capture(model) as before:
+        model(clip)
+    with capture(model) as after:
+        model(other)
+    for name in before:
+        changed = (before[name] != after[name]).flatten(2).any(2)
+        assert changed.nonzero().tolist() == [[1, 2]], name
+
+
+def test_pairs_come_by_turns_little_first(tam_model):
+    clip = clip64()
+    with capture(tam_model, ["stem.out", "stage1.tam"]) as cache, torch.no_grad():
+        tam_model(clip)
+    frames = cache["stem.out"].repeat_interleave(2, 1)  # both frames of a pair hold its map
+    expected = weighted_sum(frames, tam_model.stage1.tam.taps.detach(), first=-1).relu()
+    torch.testing.assert_close(cache["stage1.tam"], expected, **EXACT)
+
+
+def test_patterns_and_single_names(tam_model):
+    littles = ["stem.little", "stage1.little", "stage2.little", "stage3.little"]
+    for names, expected in (
+        ("stage2.big", ["stage2.big"]),
+        ("*.little", littles),
+        (["stage?.little", "stem.*m"], ["stem.tam", *littles[1:]]),
+        (["stage1.big", "stage*.big"], ["stage1.big", "stage2.big", "stage3.big"]),
+        ([], []),
+    ):
+        with capture(tam_model, names) as cache:
+            tam_model(clip64(batch=1))
+        assert list(cache) == expected
+
+
+@pytest.mark.parametrize(
+    "builder, name, words",
+    [
+        (blvnet_tam, "stage2.litle", ['"stage2.litle"', "near: stage2.little", "capture_points"]),
+        (blvnet_tam, "stage*.bigg", ['"stage*.bigg"', "stage1.big"]),
+        (blvnet_tam, "stage1.fusion", ['"stage1.fusion"', "near: stage1.", "blvnet_tam"]),
+        (blvnet, "stem.tam", ['"stem.tam"', "of this blvnet,"]),
+        (tsn, "xyz", ['"xyz"', "near: nothing"]),
+    ],
+)
+def test_unknown_names_are_answered_with_the_near_ones(builder, name, words):
+    model = tiny(builder)
+    for context in (capture(model, ["stem.out", name]), edit(model, {"*.out": zero, name: zero})):
+        with pytest.raises(ValueError) as caught, context:
+            pass
+        assert all(word in str(caught.value) for word in words), caught.value
+        assert count_hooks(model) == 0
+
+
+def test_reading_what_was_not_captured_says_what_there_is(tam_model):
+    with capture(tam_model, "stage1.*g") as cache:
+        with pytest.raises(KeyError, match="empty: call the model"):
+            cache["stage1.big"]
+        tam_model(clip64(batch=1))
+    with pytest.raises(KeyError, match=r"stage1.little is not .* holds stage1.big"):
+        cache["stage1.little"]
+
+
+def test_hooks_are_removed_after_use_and_after_exceptions(tam_model):
+    clip = clip64(batch=1)
+    contexts = (
+        lambda: capture(tam_model),
+        lambda: edit(tam_model, {"*.big": zero}),
+        lambda: edit_clip(tam_model, torch.zeros_like),
+    )
+    for context in contexts:
+        with context():
+            assert count_hooks(tam_model) > 0
+            tam_model(clip)
+        assert count_hooks(tam_model) == 0
+        with pytest.raises(ZeroDivisionError), context(), context():
+            tam_model(clip)
+            1 / 0  # noqa: B018
+        assert count_hooks(tam_model) == 0
+        with pytest.raises(ValueError, match="expected a clip"), context():
+            tam_model(clip[:, :6])
+        assert count_hooks(tam_model) == 0
+    with capture(tam_model, []):
+        assert count_hooks(tam_model) == 0
+
+
+def test_the_last_of_several_calls_is_kept_and_nested_captures_are_apart(tam_model):
+    first, second = clip64(seed=1), clip64(seed=2, batch=1)
+    with capture(tam_model, "stage1.out") as outer:
+        tam_model(first)
+        with capture(tam_model, ["stage1.out", "stem.out"]) as inner:
+            tam_model(second)
+        assert torch.equal(outer["stage1.out"], inner["stage1.out"])
+        tam_model(first)
+    assert len(outer["stage1.out"]) == 2 and len(inner["stage1.out"]) == 1
+    assert list(outer) == ["stage1.out"]
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize(
+    "name, reader",
+    [("stem.out", "stage1"), ("stage2.merged", "stage2.fusion"), ("stage3.out", "stage4")],
+)
+def test_captures_survive_layers_that_work_in_place(name, reader, detach):
+    """The library has none; a network that a learner changed may."""
+    model, clip = tiny(blvnet), clip64()
+    with torch.no_grad():
+        with capture(model, name) as expected:
+            plain = model(clip)
+        spoil = model.get_submodule(reader).register_forward_pre_hook(
+            lambda module, args: (args[0].mul_(-2), *args[1:])
+        )
+        with capture(model, name, detach=detach) as cache:
+            assert not torch.equal(model(clip), plain)
+        spoil.remove()
+    assert torch.equal(cache[name], expected[name])
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_without_detach_gradients_flow_to_and_through_captured_maps(builder):
+    model, clip = tiny(builder), clip64().requires_grad_()
+    plain = model(clip)
+    (expected,) = torch.autograd.grad(plain.sum(), clip)
+    with capture(model, detach=False) as cache:
+        logits = model(clip)
+    torch.testing.assert_close(logits, plain, **EXACT)
+    names = list(cache)
+    gradients = torch.autograd.grad(logits.sum(), list(cache.values()), retain_graph=True)
+    for name, gradient in zip(names, gradients, strict=True):
+        assert gradient.any() and gradient.shape == cache[name].shape, name
+    weight = model.classifier.weight.sum(0)  # d logits / d stage4.out, worked out by hand
+    maps = cache["stage4.out"]
+    by_rule = weight[:, None, None].expand_as(maps) / maps.shape[1] / maps[0, 0, 0].numel()
+    torch.testing.assert_close(gradients[names.index("stage4.out")], by_rule, **EXACT)
+    (through,) = torch.autograd.grad(logits.sum(), clip, retain_graph=True)
+    torch.testing.assert_close(through, expected, **EXACT)
+
+
+def test_to_cpu_and_detach():
+    model = tiny(blvnet)
+    with capture(model, "*.out", to_cpu=True) as cache:
+        model(clip64())
+    assert {maps.device.type for maps in cache.values()} == {"cpu"}
+    with pytest.raises(ValueError, match="detach=True"), capture(model, detach=False, to_cpu=True):
+        pass
+
+
+@pytest.mark.gpu
+def test_capture_and_edit_on_a_gpu():
+    model, clip = tiny(blvnet_tam).cuda(), clip64().cuda()
+    with capture(model, to_cpu=True) as cache:
+        plain = model(clip)
+    assert {maps.device.type for maps in cache.values()} == {"cpu"}
+    with edit(model, {"stage4.out": replace_with(cache["stage4.out"])}):
+        assert torch.equal(model(clip), plain)
+    labels = torch.zeros(2, dtype=torch.long)
+    assert receptive_field(model, "*.out")["stem.out"].shape == (4, 8)
+    assert occlusion_importance(model, clip.cpu(), labels).shape == (2, 8)
+    assert gradient_importance(model, clip.cpu(), labels).shape == (2, 8)
+    assert len(ablation_table(model, clip.cpu(), labels, lambda logits, labels: {"n": 1})) > 5
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_under_autocast(builder):
+    model, clip = tiny(builder).float(), clip64().float()
+    with torch.autocast("cpu", torch.bfloat16), capture(model) as cache:
+        logits = model(clip)
+    assert logits.dtype == cache["classifier"].dtype == torch.bfloat16
+    assert cache["stage1.out"].dtype == torch.bfloat16
+    own = {name: replace_with(maps.float()) for name, maps in cache.items()}
+    with torch.autocast("cpu", torch.bfloat16), edit(model, own), capture(model) as again:
+        assert torch.equal(model(clip), logits)
+    assert all(again[name].dtype == cache[name].dtype for name in cache)
+
+
+# ---------------------------------------------------------------- edit
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_edits_that_change_nothing_change_nothing(builder):
+    model, clip = tiny(builder), clip64()
+    shapes = {}
+
+    def look(name):
+        return lambda maps: shapes.setdefault(name, maps.shape) and maps
+
+    with edit(model, {name: look(name) for name in capture_points(model)}):
+        edited = model(clip)
+    assert torch.equal(edited, model(clip))
+    with capture(model) as cache:
+        model(clip)
+    assert shapes == {name: maps.shape for name, maps in cache.items()}
+
+
+def test_zeroing_a_branch_is_computing_with_zeros(tam_model):
+    clip, stage = clip64(), tam_model.stage2
+    with capture(tam_model, "stage1.out") as cache, torch.no_grad():
+        tam_model(clip)
+    with edit(tam_model, {"stage2.little": zero}), torch.no_grad():
+        with capture(tam_model, "stage2.*") as ablated:
+            tam_model(clip)
+    assert not ablated["stage2.little"].any()  # a capture inside an edit sees the edited maps
+    with torch.no_grad():
+        little, big = stage.tam(cache["stage1.out"])
+        big = stage.big(big.flatten(0, 1))
+        big = big.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        expected = stage.fusion((big + 0 * stage.little(little.flatten(0, 1))).relu())
+    torch.testing.assert_close(ablated["stage2.out"].flatten(0, 1), expected, **EXACT)
+
+
+def test_order_of_edit_and_capture(tam_model):
+    clip = clip64()
+    with capture(tam_model, "stage2.*") as plain:
+        tam_model(clip)
+    with capture(tam_model, "stage2.*") as outside, edit(tam_model, {"stage2.little": zero}):
+        tam_model(clip)
+    assert torch.equal(outside["stage2.little"], plain["stage2.little"])  # as it was before
+    assert not torch.equal(outside["stage2.merged"], plain["stage2.merged"])
+
+
+@pytest.mark.parametrize("name", ["stage4.out", "stage4.0", "stage2.merged", "classifier"])
+def test_patching_everything_of_clip_b_into_a_gives_bs_logits(tam_model, name):
+    """Nothing gets past these points, so what comes after cannot know the difference."""
+    a, b = clip64(seed=1), clip64(seed=2)
+    with capture(tam_model, name) as cache:
+        of_b = tam_model(b)
+    with edit(tam_model, {name: replace_with(cache[name])}):
+        assert torch.equal(tam_model(a), of_b)
+    assert not torch.equal(tam_model(a), of_b)
+
+
+def test_editing_both_frames_of_a_pair_tam(tam_model):
+    """Zeroing the little frames' maps leaves the big frames', and the other way round."""
+    clip = clip64()
+    for frames in ([0, 2, 4, 6], [1, 3, 5, 7]):
+
+        def drop(maps, frames=frames):
+            maps[:, frames] = 0  # in place: the function has a copy of its own
+            return maps
+
+        with edit(tam_model, {"stage1.tam": drop}), capture(tam_model, "stage1.*") as cache:
+            tam_model(clip)
+        with capture(tam_model, "stage1.*") as plain:
+            tam_model(clip)
+        branch, other = ("little", "big") if frames[0] == 0 else ("big", "little")
+        assert not torch.equal(cache[f"stage1.{branch}"], plain[f"stage1.{branch}"])
+        assert torch.equal(cache[f"stage1.{other}"], plain[f"stage1.{other}"])
+
+
+def test_edits_may_work_in_place_with_gradients(tam_model):
+    def halve(maps):
+        maps[:, 1] *= 0.5
+        return maps
+
+    clip = clip64().requires_grad_()
+    with edit(tam_model, {"*": halve}):
+        logits = tam_model(clip)
+    (gradient,) = torch.autograd.grad(logits.sum(), clip)
+    assert gradient.isfinite().all() and gradient.any()
+
+
+def test_several_edits_of_one_point_run_in_their_order(tam_model):
+    edits = {"stage1.out": zero, "stage?.out": lambda maps: maps + 1}
+    with edit(tam_model, edits), capture(tam_model, "stage1.out") as cache:
+        tam_model(clip64())
+    assert (cache["stage1.out"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "function, words",
+    [
+        (lambda maps: maps[:, :2], ["stage1.big", "(2, 4, 32, 4, 4)", "(2, 2, 32, 4, 4)"]),
+        (lambda maps: maps.flatten(0, 1), ["stage1.big", "got (8, 32, 4, 4)"]),
+        (lambda maps: None, ["stage1.big", "NoneType", "return"]),
+        (shuffle_positions([1, 0]), ["positions 0 to 3 once each", "got [1, 0]"]),
+        (shuffle_positions([0, 1, 1, 3]), ["positions 0 to 3 once each", "got [0, 1, 1, 3]"]),
+    ],
+)
+def test_edits_that_do_not_fit_are_named(tam_model, function, words):
+    with pytest.raises(ValueError) as caught, edit(tam_model, {"stage1.big": function}):
+        tam_model(clip64())
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert count_hooks(tam_model) == 0
+
+
+def test_shuffle_positions(tam_model):
+    order = [2, 0, 3, 1]
+    with capture(tam_model, "stage1.out") as plain:
+        tam_model(clip64())
+    with edit(tam_model, {"stage1.out": shuffle_positions(torch.tensor(order))}):
+        with capture(tam_model, "stage1.out") as cache:
+            tam_model(clip64())
+    for position, source in enumerate(order):
+        assert torch.equal(cache["stage1.out"][:, position], plain["stage1.out"][:, source])
+
+
+def test_edit_clip(tam_model):
+    with edit_clip(tam_model, lambda clip: clip.flip(1)):
+        reversed_inside = tam_model(clip64())
+    assert torch.equal(reversed_inside, tam_model(clip64().flip(1)))
+
+
+# ---------------------------------------------------------------- taps
+
+
+def test_tam_weights_are_tidy(tam_model):
+    table = tam_weights(tam_model)
+    assert list(table.columns) == ["module", "channel", "tap", "offset", "weight"]
+    names = [name for name, m in tam_model.named_modules() if isinstance(m, TAM)]
+    assert list(table["module"].unique()) == names and len(names) == 6  # tiny: stage 4 has 2
+    assert len(table) == sum(tam_model.get_submodule(name).taps.numel() for name in names)
+    indexed = table.set_index(["module", "channel", "tap"])["weight"]
+    for name in names:
+        for row, tap in enumerate(("prev", "curr", "next")):
+            taps = tam_model.get_submodule(name).taps
+            assert indexed[name, 5, tap] == taps[row, 5].item()
+    assert set(zip(table["tap"], table["offset"], strict=True)) == {
+        ("prev", -1),
+        ("curr", 0),
+        ("next", 1),
+    }
+    five = tam_weights(tiny(blvnet_tam, num_taps=5))
+    assert list(five["tap"][:5]) == ["-2", "-1", "+0", "+1", "+2"]
+    assert list(five["offset"][:5]) == [-2, -1, 0, 1, 2]
+    assert tam_weights(tiny(blvnet)).empty and tam_roles(tiny(blvnet)).empty
+
+
+def test_eighteen_thousand_taps_at_depth_50():
+    with torch.device("meta"):
+        names = {n: m.taps for n, m in blvnet_tam(depth=50).named_modules() if isinstance(m, TAM)}
+    table = taps_table({name: torch.zeros(taps.shape) for name, taps in names.items()})
+    assert len(table) == 18048 and table["module"].nunique() == 7
+
+
+def test_effective_pair_taps_by_the_closed_form(tam_model):
+    table = effective_pair_taps(tam_model)
+    assert list(table.columns) == ["module", "frame", "channel", "pair_offset", "weight"]
+    assert list(table["module"].unique()) == ["stage1.tam", "stage2.tam", "stage3.tam"]
+    weights = table.set_index(["module", "frame", "channel", "pair_offset"])["weight"].sort_index()
+    assert weights.index.is_unique
+    for name in table["module"].unique():
+        taps = tam_model.get_submodule(name).taps.tolist()
+        for c, (prev, curr, after) in enumerate(zip(*taps, strict=True)):
+            little, big = weights[name, "little", c].to_dict(), weights[name, "big", c].to_dict()
+            assert little == pytest.approx({-1: prev, 0: curr + after})
+            assert big == pytest.approx({0: prev + curr, 1: after})
+
+
+@pytest.mark.parametrize("r", [1, 3, 5])
+def test_effective_pair_taps_do_what_the_network_does(r):
+    """DESIGN: after a merge a TAM over frames is a sum over pairs with the effective taps."""
+    model, clip = tiny(blvnet_tam, num_taps=r), clip64()
+    with capture(model, ["stage1.out", "stage2.tam"]) as cache:
+        model(clip)
+    x = cache["stage1.out"]
+    expected = torch.zeros_like(cache["stage2.tam"])
+    table = effective_pair_taps(model)
+    for (frame, offset), rows in table[table["module"] == "stage2.tam"].groupby(
+        ["frame", "pair_offset"]
+    ):
+        weight = torch.tensor(rows.sort_values("channel")["weight"].to_numpy())[:, None, None]
+        for k in range(4):
+            if 0 <= k + offset < 4:
+                expected[:, 2 * k + (frame == "big")] += weight * x[:, k + offset]
+    torch.testing.assert_close(cache["stage2.tam"], expected.relu(), **EXACT)
+
+
+@pytest.mark.parametrize(
+    "taps, role",
+    [
+        ((0, 1, 0), "keeps"),
+        ((0.1, 0.9, -0.1), "keeps"),
+        ((0.02, 0.3, 0.03), "keeps"),  # the size does not matter
+        ((1, 0, 0), "looks_back"),
+        ((0.5, 0.5, 0), "looks_back"),
+        ((0, 0, 1), "looks_ahead"),
+        ((0.1, 0.5, 0.5), "looks_ahead"),
+        ((1, 1, 1), "averages"),
+        ((0.25, 0.5, 0.25), "averages"),
+        ((1, 0, 1), "averages"),
+        ((-1, 1, 0), "differences"),
+        ((-0.5, 0, 0.5), "differences"),
+        ((-1, 2, -1), "differences"),
+        ((-0.9, 0.05, 0), "silent"),  # as good as
+        ((-1, -2, -1), "silent"),  # the ReLU lets nothing through
+        ((0, 0, 0), "silent"),
+        ((-0.2, 0.2, 0.6, 0, 0), "mixed"),
+        ((0.5, 0.2, 0.3, 0, 0), "looks_back"),
+        ((1, 1, 1, 1, 1), "averages"),
+        ((2,), "keeps"),
+    ],
+)
+def test_roles_of_clear_cases(taps, role):
+    assert channel_roles(torch.tensor(taps, dtype=torch.float32)[:, None]) == [role]
+
+
+@pytest.mark.parametrize("r", [1, 3, 5, 7])
+def test_roles_in_reversed_time(r):
+    """Played backwards, back becomes ahead; everything else stays what it is."""
+    taps = torch.randn(r, 4000, generator=torch.Generator().manual_seed(r))
+    mirror = {"looks_back": "looks_ahead", "looks_ahead": "looks_back"}
+    roles = channel_roles(taps)
+    assert channel_roles(taps.flip(0)) == [mirror.get(role, role) for role in roles]
+    assert channel_roles(taps / 1000) == roles  # the size does not matter
+    if r == 3:
+        assert set(roles) == {
+            "keeps",
+            "looks_back",
+            "looks_ahead",
+            "averages",
+            "differences",
+            "silent",
+        }
+
+
+def test_silent_channels_are_silent():
+    """On maps that are never negative, a channel without positive taps gives nothing at all."""
+    tam = TAM(200, tap_init="kaiming")
+    out = tam(torch.rand(1, 6, 200, 4, 4))
+    dead = ~out.flatten(3).any(3).any(1)[0]
+    roles = channel_roles(tam.taps)
+    assert dead.any() and all(roles[c] == "silent" for c in dead.nonzero().flatten())
+
+
+def test_tam_roles_table(tam_model):
+    table = tam_roles(tam_model)
+    assert len(table) == 8 + 8 + 32 + 64 + 128 + 256
+    stage3 = table[table["module"] == "stage3.tam"]
+    assert stage3["role"].tolist() == channel_roles(tam_model.stage3.tam.taps)
+    assert stage3["channel"].tolist() == list(range(64))
+
+
+def test_tsm_taps_are_tsms_shift():
+    frames = torch.randn(2, 5, 16, 3, 3)
+    shifted = torch.zeros_like(frames)  # as in TSM: an eighth from the next frame, ...
+    shifted[:, :-1, :2] = frames[:, 1:, :2]
+    shifted[:, 1:, 2:4] = frames[:, :-1, 2:4]
+    shifted[:, :, 4:] = frames[:, :, 4:]
+    assert torch.equal(weighted_sum(frames, tsm_taps(16), first=-1), shifted)
+    assert channel_roles(tsm_taps(16, fold=4)) == (
+        ["looks_ahead"] * 4 + ["looks_back"] * 4 + ["keeps"] * 8
+    )
+
+
+def log_of(*models: nn.Module) -> list[dict]:
+    lines = []
+    for epoch, model in enumerate(models):
+        taps = {n: m.taps.tolist() for n, m in model.named_modules() if isinstance(m, TAM)}
+        lines.append({"epoch": epoch, "train_loss": 1.0, "taps": taps})
+    return lines
+
+
+def test_tap_history_and_comparison(tmp_path, tam_model):
+    torch.manual_seed(1)
+    start = blvnet_tam(depth="tiny", num_frames=8, num_classes=5)
+    lines = log_of(start, tam_model)
+    history = tap_history(lines)
+    assert list(history.columns) == ["epoch", "module", "channel", "tap", "offset", "weight"]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with (tmp_path / "log.jsonl").open() as file:
+        pd.testing.assert_frame_equal(tap_history(file), history)
+    for epoch, model in enumerate((start, tam_model)):
+        own = history[history["epoch"] == epoch].drop(columns="epoch").reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, tam_weights(model), rtol=1e-6)
+
+    changes = compare_taps(history[history["epoch"] == 0], tam_weights(tam_model))
+    columns = ["module", "channel", "tap", "offset", "before", "after", "change"]
+    assert list(changes.columns) == columns and len(changes) == len(tam_weights(start))
+    row = changes.set_index(["module", "channel", "tap"]).loc["stage2.tam", 7, "next"]
+    before, after = start.stage2.tam.taps[2, 7].item(), tam_model.stage2.tam.taps[2, 7].item()
+    assert (row["before"], row["after"]) == pytest.approx((before, after))
+    assert row["change"] == pytest.approx(after - before)
+    with pytest.raises(ValueError, match="one epoch of each"):
+        compare_taps(history, tam_weights(tam_model))
+    with pytest.raises(ValueError, match="same modules"):
+        compare_taps(tam_weights(start), taps_table({"stem.tam": tsm_taps(8)}))
+
+
+def test_history_of_a_model_without_tam_is_empty():
+    history = tap_history(log_of(tiny(blvnet), tiny(blvnet)))
+    assert history.empty and "weight" in history
+
+
+def test_edit_taps_puts_them_in_and_restores_the_very_parameters(tam_model):
+    clip = clip64()
+    plain, own = tam_model(clip), dict(tam_model.named_parameters())
+    versions = {name: p._version for name, p in own.items()}
+    edits = {"stage*.tam": lambda taps: taps.flip(0), "stem.tam": replace_with(tsm_taps(8))}
+    with edit_taps(tam_model, edits):
+        inside = tam_weights(tam_model)
+        assert not torch.equal(tam_model(clip), plain)
+        assert torch.equal(tam_model.stem.tam.taps, tsm_taps(8).double())
+        last = tam_model.get_submodule("stage4.1.tam").taps
+        assert torch.equal(last.flip(0), own["stage4.1.tam.taps"])
+    assert len(inside) == len(tam_weights(tam_model))
+    for _ in range(2):
+        after = dict(tam_model.named_parameters())
+        assert after.keys() == own.keys()
+        assert all(after[name] is own[name] for name in own)
+        assert versions == {name: p._version for name, p in after.items()}
+        assert torch.equal(tam_model(clip), plain)
+        with pytest.raises(ZeroDivisionError), edit_taps(tam_model, {"*": identity_taps}):
+            1 / 0  # noqa: B018
+
+
+def test_edit_taps_twice_on_one_tam_and_nested(tam_model):
+    own = tam_model.stem.tam.taps
+    twice = {"stem.tam": identity_taps, "ste*": lambda taps: taps * 3}
+    with edit_taps(tam_model, twice):
+        assert torch.equal(tam_model.stem.tam.taps, 3 * identity_taps(own))
+        with edit_taps(tam_model, {"*": torch.zeros_like}):
+            assert not tam_model.stem.tam.taps.any()
+        assert torch.equal(tam_model.stem.tam.taps, 3 * identity_taps(own))
+    assert tam_model.stem.tam.taps is own
+
+
+def test_edit_taps_that_do_not_fit(tam_model):
+    own = tam_model.stem.tam.taps
+    cases = {
+        "stage1.tan": (identity_taps, '"stage1.tan".*near: stage1.tam'),
+        "stage1.tam": (replace_with(tsm_taps(16)), r"\(3, 8\).*stage1.tam, got \(3, 16\)"),
+    }
+    for name, (function, words) in cases.items():
+        context = edit_taps(tam_model, {"stem.tam": identity_taps, name: function})
+        with pytest.raises(ValueError, match=words), context:
+            pass
+        assert tam_model.stem.tam.taps is own
+    with pytest.raises(ValueError, match="TAM in this model"):
+        with edit_taps(tiny(blvnet), {"*": identity_taps}):
+            pass
+
+
+# ---------------------------------------------------------------- blindness to time (DESIGN.md)
+
+
+def without_tam(model: nn.Module) -> nn.Module:
+    """The same weights in the architecture without TAMs."""
+    bare = tiny(blvnet, num_frames=model.num_frames)
+    weights = model.state_dict()
+    bare.load_state_dict({name: weights[name] for name in bare.state_dict()})
+    return bare
+
+
+def test_tam_off_everywhere_is_the_network_without_tam(tam_model):
+    clip, bare = clip64(), without_tam(tam_model)
+    with edit_taps(tam_model, {"*": identity_taps}):
+        torch.testing.assert_close(tam_model(clip), bare(clip), **EXACT)
+    assert (tam_model(clip) - bare(clip)).abs().max() > 1e-6
+
+
+def test_without_tam_the_order_of_pairs_is_invisible_but_not_the_order_within(tam_model):
+    """Every order of the 4 pairs gives the same logits; frames exchanged in one pair do not."""
+    clip = clip64()
+    pairs = clip.unflatten(1, (4, 2))
+    for model, blind in ((tam_model, False), (without_tam(tam_model), True)):
+        with torch.no_grad():
+            logits = model(clip)
+            for order in list(permutations(range(4)))[1::5]:
+                same = torch.allclose(model(pairs[:, order].flatten(1, 2)), logits, **EXACT)
+                assert same == blind, order
+            within = clip[:, [1, 0, 2, 3, 4, 5, 6, 7]]
+            assert not torch.allclose(model(within), logits, rtol=0, atol=1e-6)
+
+
+# ---------------------------------------------------------------- receptive fields
+
+
+@pytest.mark.parametrize("num_frames", [4, 16])
+@pytest.mark.parametrize(
+    "builder, r",
+    [(tsn, None), (tsn_blnet, None), (blvnet, None)] + [(blvnet_tam, r) for r in (1, 3, 5)],
+)
+def test_measured_and_derived_receptive_fields_agree(builder, r, num_frames):
+    arguments = {} if r is None else {"num_taps": r}
+    torch.manual_seed(0)
+    model = builder(depth="tiny", num_frames=num_frames, num_classes=5, **arguments).double()
+    derived = derived_receptive_field(model)
+    measured = receptive_field(wake_residuals(model))
+    assert set(measured) == set(derived) == set(capture_points(model))
+    for name in derived:
+        assert measured[name].shape == derived[name].shape, name
+        assert torch.equal(measured[name] > 0, derived[name]), name
+
+
+def test_receptive_field_by_hand():
+    """T = 16, three taps: pair 4 (frames 8, 9) from the stem to the classifier."""
+    field = derived_receptive_field(blvnet_tam(depth="tiny", num_frames=16))
+    for name, position, first, last in (
+        ("stem.tam", 8, 7, 9),
+        ("stem.little", 4, 7, 9),
+        ("stem.big", 4, 8, 10),
+        ("stem.out", 4, 7, 10),
+        ("stage1.tam", 8, 5, 10),  # little frame: its own pair and the one before
+        ("stage1.tam", 9, 7, 12),  # big frame: its own pair and the one after
+        ("stage1.out", 4, 5, 12),
+        ("stage2.out", 4, 3, 14),
+        ("stage3.out", 4, 1, 15),  # the clip ends
+        ("stage4.out", 4, 0, 15),
+        ("stem.out", 0, 0, 2),
+        ("stem.out", 7, 13, 15),
+    ):
+        assert field[name][position].nonzero().flatten().tolist() == list(range(first, last + 1))
+    without = derived_receptive_field(blvnet(depth="tiny", num_frames=16))
+    assert without["classifier"][4].nonzero().flatten().tolist() == [8, 9]
+
+
+def test_zero_batch_norms_hide_the_tams_of_stage_4():
+    torch.manual_seed(0)
+    model = blvnet_tam(depth="tiny", num_frames=24, num_classes=5).double()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    asleep = receptive_field(model, "stage4.1")["stage4.1"] > 0
+    awake = receptive_field(wake_residuals(model), "stage4.1")["stage4.1"] > 0
+    assert asleep.sum() < awake.sum() and (asleep <= awake).all()
+    after = model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)  # it woke a copy
+
+
+def test_wake_residuals_touches_only_what_sleeps(tam_model):
+    clip = clip64()
+    assert torch.equal(wake_residuals(tam_model)(clip), tam_model(clip))
+    torch.manual_seed(0)
+    model = blvnet_tam(depth="tiny", num_frames=8, num_classes=5)
+    awake, asleep = wake_residuals(model).state_dict(), model.state_dict()
+    changed = {name for name in asleep if not torch.equal(asleep[name], awake[name])}
+    assert changed and all(name.endswith("bn3.weight") for name in changed)
+    assert all(awake[name].min() >= 0.5 for name in changed)
+
+
+def test_receptive_field_leaves_mode_and_gradients_alone():
+    model = tiny(blvnet_tam).train()
+    model.stage3.eval()
+    with torch.no_grad():
+        field = receptive_field(model, "stage1.out", clip=clip64(batch=1))
+    assert field["stage1.out"].shape == (4, 8)
+    assert model.training and model.stage1.training and not model.stage3.training
+    assert all(p.grad is None for p in model.parameters())
+    assert count_hooks(model) == 0
+
+
+def test_receptive_field_with_a_tap_cut_off():
+    """Without prev and next nothing comes from other pairs, whatever the structure allows."""
+    model = tiny(blvnet_tam)
+    with edit_taps(model, {"*": identity_taps}):
+        field = receptive_field(model, "classifier")["classifier"] > 0
+    assert torch.equal(field, torch.eye(4, dtype=torch.bool).repeat_interleave(2, 1))
+
+
+# ---------------------------------------------------------------- frame importance
+
+
+class OneFrame(nn.Module):
+    """A 'model' that adds up the pixels of one frame for class 0, and gives class 1 nothing."""
+
+    def __init__(self, frame: int):
+        super().__init__()
+        self.frame, self.scale = frame, nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        score = self.scale * clip[:, self.frame].sum((1, 2, 3))
+        return torch.stack([score, torch.zeros_like(score)], 1)
+
+
+def numbered_clips(num_frames: int, batch: int = 1) -> torch.Tensor:
+    """Frame t holds the number t."""
+    t = torch.arange(float(num_frames), dtype=torch.float64)
+    return t[None, :, None, None, None].expand(batch, -1, 1, 1, 1).clone()
+
+
+@pytest.mark.parametrize(
+    "deleted, shown",
+    [
+        ([], [0, 1, 2, 3, 4, 5, 6, 7]),
+        ([2], [0, 1, 3, 3, 4, 5, 6, 7]),  # the pair's other frame, though 1 is as near
+        ([3], [0, 1, 2, 2, 4, 5, 6, 7]),
+        ([0, 7], [1, 1, 2, 3, 4, 5, 6, 6]),
+        ([2, 3], [0, 1, 1, 4, 4, 5, 6, 7]),
+        ([2, 3, 4], [0, 1, 1, 1, 5, 5, 6, 7]),  # 3 is as near to 1 as to 5: the earlier
+        ([0, 1, 2, 3, 4, 5, 7], [6, 6, 6, 6, 6, 6, 6, 6]),
+    ],
+)
+def test_deleted_frames_show_the_nearest_one_left(deleted, shown):
+    mask = torch.zeros(2, 8, dtype=torch.bool)
+    mask[1, deleted] = True
+    held = hold_frames(numbered_clips(8, batch=2), mask).flatten(1)
+    assert held[0].tolist() == list(range(8))  # every clip has its own deletions
+    assert held[1].tolist() == shown
+
+
+def test_at_least_one_frame_is_kept():
+    with pytest.raises(ValueError, match="at least one frame"):
+        hold_frames(numbered_clips(3), torch.ones(1, 3, dtype=torch.bool))
+    odd = torch.tensor([[False, False, True]])  # the last of an odd number has no partner
+    assert hold_frames(numbered_clips(3), odd).flatten().tolist() == [0, 1, 1]
+
+
+def test_importance_points_at_the_frame_that_counts():
+    clips = torch.rand(3, 8, 1, 2, 2, dtype=torch.float64)
+    clips[:, 5] += 1
+    labels = torch.tensor([0, 0, 1])
+    model = OneFrame(5)
+    gradient, occlusion = (
+        f(model, clips, labels) for f in (gradient_importance, occlusion_importance)
+    )
+    for importance in (gradient, occlusion):
+        assert importance.shape == (3, 8)
+        assert importance[:, 5].all()
+        importance[:, 5] = 0
+        assert not importance.any()
+
+
+def test_importance_by_hand():
+    clips = numbered_clips(4)
+    model, label = OneFrame(3), torch.tensor([0])
+    # log p = -log(1 + exp(-s)), s = 3; its derivative is 1 / (1 + exp(s)); deleted, s = 2
+    s = torch.tensor([3.0, 2.0], dtype=torch.float64)
+    log_p = -torch.log1p(torch.exp(-s))
+    occlusion = occlusion_importance(model, clips, label)
+    assert occlusion[0].tolist() == pytest.approx([0, 0, 0, (log_p[0] - log_p[1]).item()])
+    gradient = gradient_importance(model, -clips, label)  # s = -3
+    assert gradient[0].tolist() == pytest.approx([0, 0, 0, 3 / (1 + torch.exp(-s[0]).item())])
+
+
+def test_a_faithful_importance_beats_the_control():
+    torch.manual_seed(0)
+    clips, labels = torch.randn(6, 8, 1, 2, 2, dtype=torch.float64), torch.zeros(6).long()
+    clips[:, 5] = 2
+    importance = torch.zeros(6, 8)
+    importance[:, 5] = 1
+    table = deletion_table(OneFrame(5), clips, labels, {"true": importance, "false": -importance})
+    assert list(table.columns) == ["method", "seed", "deleted", "log_probability"]
+    assert set(table["method"]) == {"true", "false", "random"}
+    assert set(table["seed"]) == {-1, 0, 1, 2, 3, 4}
+    assert len(table) == (2 + 5) * 8 and set(table["deleted"]) == set(range(8))
+    curves = table.groupby(["method", "deleted"])["log_probability"].mean()
+    whole = label_score(OneFrame(5)(clips), labels).mean().item()
+    assert {round(curves[m, 0], 9) for m in ("true", "false", "random")} == {round(whole, 9)}
+    assert curves["true", 1] < curves["random", 1] < curves["false", 1] == pytest.approx(whole)
+    assert curves["false", 7] == pytest.approx(whole)  # the last frame left is the one that counts
+    one = deletion_table(OneFrame(5), clips, labels, {}, control_seeds=[3])
+    same = table[(table["seed"] == 3)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(one, same)  # a seed is a seed
+
+
+def test_predict_in_batches_is_the_model_in_eval_mode():
+    model = tiny(blvnet_tam, dropout=0.5).train()
+    clips = clip64(batch=5)
+    logits = predict(model, clips, batch_size=2)
+    assert model.training and not logits.requires_grad
+    torch.testing.assert_close(logits, model.eval()(clips), **EXACT)
+
+
+# ---------------------------------------------------------------- ablations
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_ablations_do_what_they_say(builder):
+    model, clip = tiny(builder), clip64()
+    with torch.no_grad():
+        expected = {
+            "nothing": model(clip),
+            "frames of a pair exchanged": model(clip[:, [1, 0, 3, 2, 5, 4, 7, 6]]),
+            "halves exchanged": model(clip[:, [4, 5, 6, 7, 0, 1, 2, 3]]),
+            "frames reversed": model(clip.flip(1)),
+        }
+        outputs = {}
+        for name, without in ablations(model).items():
+            with without, capture(model) as cache:
+                outputs[name] = model(clip), cache
+        for name, logits in expected.items():
+            assert torch.equal(outputs[name][0], logits), name
+        if builder is blvnet_tam:
+            bare = without_tam(model)(clip)
+            torch.testing.assert_close(outputs["TAM off: everywhere"][0], bare, **EXACT)
+    assert count_hooks(model) == 0
+    assert torch.equal(model(clip), expected["nothing"])
+
+    names = {*expected, "frames shuffled"}
+    branches = {"no big", "no little"} if builder is not tsn else set()
+    places = ("stem", "stage1", "stage2", "stage3", "stage4", "everywhere")
+    off = {f"TAM off: {place}" for place in places} if builder is blvnet_tam else set()
+    assert set(outputs) == names | branches | off
+    for branch in branches:
+        zeroed = {n for n, maps in outputs[branch][1].items() if n.endswith(branch[2:].strip())}
+        assert len(zeroed) == 4 and not any(outputs[branch][1][n].any() for n in zeroed)
+    for name, (logits, _) in outputs.items():
+        blind = builder in (tsn, tsn_blnet) or (builder is blvnet and name == "halves exchanged")
+        same = torch.allclose(logits, expected["nothing"], **EXACT)
+        assert same == (name == "nothing" or (blind and name not in branches)), name
+
+
+def test_tam_off_in_one_place_switches_off_that_one_only(tam_model):
+    own = {name: p for name, p in tam_model.named_parameters() if name.endswith("taps")}
+    for name, without in ablations(tam_model).items():
+        if not name.startswith("TAM off: s"):
+            continue
+        with without:
+            changed = {n for n, p in tam_model.named_parameters() if n in own and p is not own[n]}
+            now = dict(tam_model.named_parameters())
+            assert all(torch.equal(now[n], identity_taps(own[n])) for n in changed)
+        place = name.removeprefix("TAM off: ")
+        assert changed == {n for n in own if n.startswith(place)}
+
+
+def test_an_odd_number_of_frames_has_no_pairs_to_exchange():
+    names = ablations(tiny(tsn, num_frames=5))
+    assert set(names) == {"nothing", "frames reversed", "frames shuffled"}
+
+
+def test_ablation_table(tam_model):
+    clips, labels = clip64(batch=6), torch.tensor([0, 1, 2, 3, 4, 0])
+    calls = []
+
+    def score(logits, labels):
+        calls.append(logits)
+        return {"hit": (logits.argmax(1) == labels).double().mean().item(), "n": len(labels)}
+
+    table = ablation_table(tam_model, clips, labels, score)
+    assert list(table.columns) == ["ablation", "hit", "n"]
+    assert table["ablation"].tolist() == list(ablations(tam_model)) and len(table) == 13
+    assert table["ablation"][0] == "nothing" and (table["n"] == 6).all()
+    torch.testing.assert_close(calls[0], tam_model(clips), **EXACT)
+    assert table["hit"][0] == pytest.approx((calls[0].argmax(1) == labels).double().mean().item())
+
+
+def test_a_pair_tam_is_where_it_is_expected(tam_model):
+    """Everything above on little and big by turns rests on these being the pairs' TAMs."""
+    places = [name for name, m in tam_model.named_modules() if isinstance(m, PairTAM)]
+    assert places == ["stage1.tam", "stage2.tam", "stage3.tam"]
