@@ -864,6 +864,8 @@ def test_a_faithful_importance_beats_the_control():
     one = deletion_table(OneFrame(5), clips, labels, {}, control_seeds=[3])
     same = table[(table["seed"] == 3)].reset_index(drop=True)
     pd.testing.assert_frame_equal(one, same)  # a seed is a seed
+    random = table[table["method"] == "random"].groupby("seed")["log_probability"].agg(tuple)
+    assert random.nunique() == 5
 
 
 def test_predict_in_batches_is_the_model_in_eval_mode():

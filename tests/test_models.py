@@ -27,6 +27,7 @@ from blvnet_lab.models import (
     tsn_blnet,
 )
 from blvnet_lab.models.big_little import LastStage
+from blvnet_lab.models.bottleneck import Bottleneck
 from blvnet_lab.models.tam import weighted_sum
 
 BUILDERS = (tsn, tsn_blnet, blvnet, blvnet_tam)
@@ -381,6 +382,34 @@ def test_taps_start_near_the_identity_unless_asked_otherwise():
     assert identity[1].min() > 0.7 and identity[[0, 2]].abs().max() < 0.3
     assert kaiming[1].min() < 0  # of random sign
     assert tiny(blvnet_tam, num_taps=5).stem.tam.taps.shape == (5, 8)
+
+
+def batch_norm(x: torch.Tensor, bn: nn.BatchNorm2d) -> torch.Tensor:
+    mean, var, weight, bias = (
+        v[:, None, None] for v in (bn.running_mean, bn.running_var, bn.weight, bn.bias)
+    )
+    return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+
+
+@pytest.mark.parametrize("final_relu", [True, False])
+@pytest.mark.parametrize("in_channels, stride", [(16, 1), (16, 2), (8, 1), (8, 2)])
+def test_bottleneck_written_out(in_channels, stride, final_relu):
+    block = stirred(Bottleneck(in_channels, 16, stride, final_relu))
+    x = random64(2, in_channels, 9, 12)
+    with torch.no_grad():
+        y = batch_norm(F.conv2d(x, block.conv1.weight), block.bn1).clamp(min=0)
+        assert y.shape[1] == 4  # narrowed to a quarter of the output channels
+        y = F.conv2d(y, block.conv2.weight, stride=stride, padding=1)
+        y = batch_norm(y, block.bn2).clamp(min=0)
+        y = batch_norm(F.conv2d(y, block.conv3.weight), block.bn3)
+        shortcut = F.avg_pool2d(x, 3, 2, padding=1) if stride == 2 else x
+        if in_channels != 16:
+            *_, match, bn = block.downsample
+            shortcut = batch_norm(F.conv2d(shortcut, match.weight), bn)
+        expected = y + shortcut
+        if final_relu:
+            expected = expected.clamp(min=0)
+        torch.testing.assert_close(block(x), expected, **EXACT)
 
 
 def test_stage_4_takes_the_first_shortcut_after_its_tam_and_the_others_before():
@@ -757,9 +786,10 @@ def test_saved_and_loaded_is_the_same_model(builder, other, tmp_path):
     assert expected.items() <= loaded.arguments.items()
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    clip = torch.randn(1, 6, model.in_channels, 32, 32)
+    clip = random64(1, 6, model.in_channels, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(loaded(clip), model(clip))
+        logits, expected = loaded.double()(clip), model.double()(clip)
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
