@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,18 +12,18 @@ import tyro
 from blvnet_lab.training.recipe import Staircase
 
 
-def motion(out: Path, train_per_class: int = 100, val_per_class: int = 50, seed: int = 0) -> None:
-    """Write the motion samples: short H.264 clips of classes that only time tells apart.
+def samples(out: Path, clips_per_class: int = 100, val_per_class: int = 50, seed: int = 0) -> None:
+    """Write the sample videos: short H.264 files of classes that only time tells apart.
 
     Args:
-        out: folder for the clips and manifest.csv.
-        train_per_class: training clips of each class.
-        val_per_class: validation clips of each class.
-        seed: of all the scenes.
+        out: folder for the videos and manifest.csv.
+        clips_per_class: training videos of each class.
+        val_per_class: validation videos of each class.
+        seed: of all the scenes; equal seeds give equal bytes on one machine.
     """
     from blvnet_lab.data.motion import write_dataset
 
-    print(f"wrote {write_dataset(out, train_per_class, val_per_class, seed)}")
+    print(f"wrote {write_dataset(out, clips_per_class, val_per_class, seed)}")
 
 
 def cost(
@@ -64,7 +65,8 @@ def staircase(options: Annotated[Staircase, tyro.conf.arg(name="")]) -> None:
     from blvnet_lab.training.staircase import as_table, run_staircase
     from blvnet_lab.viz.figures import staircase_figure
 
-    summary = run_staircase(options)
+    command = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
+    summary = run_staircase(options, command)
     print(as_table(summary).to_string(index=False))
     print("direction, order: accuracy between partners; 50 % is the toss of a coin")
     picture = options.out / "staircase.png"
@@ -74,10 +76,10 @@ def staircase(options: Annotated[Staircase, tyro.conf.arg(name="")]) -> None:
 
 def main() -> None:
     """Run the command that was typed; expected mistakes end with one clear line."""
-    commands = {"motion": motion, "cost": cost, "staircase": staircase}
+    commands = {"samples": samples, "cost": cost, "staircase": staircase}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, description=__doc__, prog="python -m blvnet_lab"
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"blvnet_lab: {error}")

@@ -600,7 +600,7 @@ def test_partners_of_a_scene_are_in_one_split(small):
 
 @pytest.fixture(scope="module")
 def shipped() -> pd.DataFrame:
-    return read_manifest(data_samples() / "manifest.csv")
+    return read_manifest(data_samples() / "motion" / "manifest.csv")
 
 
 def test_shipped_samples_are_complete(shipped):
@@ -609,7 +609,7 @@ def test_shipped_samples_are_complete(shipped):
     for name in CLASSES:
         assert counts["train", name] == 100 and counts["val", name] == 50
     assert set(shipped["split"]) == {"train", "val"}
-    folder = data_samples()
+    folder = data_samples() / "motion"
     listed = {Path(path) for path in shipped["path"]}
     there = {p for split in ("train", "val") for p in (folder / split).rglob("*") if p.is_file()}
     assert listed == there
@@ -705,3 +705,35 @@ def test_what_the_others_can_see(shipped, builder, places):
         clips = partner_clips(shipped, place, 8)
         with torch.no_grad():
             assert (model(clips[:, 0]) - model(clips[:, 1])).abs().max() > 1e-3
+
+
+def test_frames_without_their_order_tell_nothing_about_the_partner(shipped):
+    """The encoded files: nothing that a codec writes into frames gives the direction away.
+
+    A ridge classifier gets what any network that averages over frames could use: random features of
+    each frame, averaged over the clip. It must toss a coin, and it must not when the same frames'
+    features are in their order (the control: the classifier is able to learn).
+    """
+    torch.manual_seed(0)
+    network = tsn(depth="tiny", num_frames=8, num_classes=2).eval()
+    transform, rows = evaluation_transform((SIZE, SIZE)), {}
+    chosen = shipped[shipped["class_name"].isin(("moves_right", "moves_left"))]
+    for split in ("train", "val"):
+        clips = DataLoader(ClipDataset(chosen, split, 8, transform), 50)
+        with torch.no_grad():
+            pairs = [(network.forward_features(x).mean((-2, -1)), y) for x, y in clips]
+        rows[split] = torch.cat([f for f, _ in pairs]).double(), torch.cat([y for _, y in pairs])
+
+    def accuracy(features) -> float:
+        (train, labels), (val, truth) = rows["train"], rows["val"]
+        x, z = features(train), features(val)
+        mean, spread = x.mean(0), x.std(0) + 1e-9
+        x, z = (x - mean) / spread, (z - mean) / spread
+        ridge = x.T @ x + 30 * torch.eye(x.shape[1], dtype=x.dtype)
+        weights = torch.linalg.solve(ridge, x.T @ (2.0 * labels.double() - 1))
+        return ((z @ weights > 0) == (truth == 1)).double().mean().item()
+
+    blind = accuracy(lambda f: f.mean(1))  # (N, T, C) -> (N, C)
+    seeing = accuracy(lambda f: f[:, 4:].mean(1) - f[:, :4].mean(1))
+    assert 0.35 < blind < 0.65, blind
+    assert seeing > 0.8, seeing

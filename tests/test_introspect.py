@@ -946,6 +946,8 @@ def test_ablation_table(tam_model):
     assert table["ablation"].tolist() == list(ablations(tam_model)) and len(table) == 13
     assert table["ablation"][0] == "nothing" and (table["n"] == 6).all()
     torch.testing.assert_close(calls[0], tam_model(clips), **EXACT)
+    reverse = table["ablation"].tolist().index("frames reversed")
+    torch.testing.assert_close(calls[reverse], tam_model(clips.flip(1)), **EXACT)
     assert table["hit"][0] == pytest.approx((calls[0].argmax(1) == labels).double().mean().item())
 
 

@@ -1,6 +1,6 @@
 """Sample videos that only time can tell apart: moving shapes, written as real H.264 files.
 
-    python -m blvnet_lab motion --out DIR            # the files of data_samples/, made again
+    python -m blvnet_lab samples --out DIR        # the videos of data_samples/motion/, made again
 
 The ten classes come in *partners*. Both clips of two partners are made from one random scene, and
 hold the very same frames in another order:
@@ -8,8 +8,8 @@ hold the very same frames in another order:
 - *direction* partners: one is the other played backwards (moves_right / moves_left, ...). Two
   neighbouring frames tell them apart; a single frame, or any bag of single frames, cannot.
 - *order* partners: one is the other with its two halves exchanged (right_then_left /
-  left_then_right, ...). Even every pair of neighbouring frames is the same; only a model that sees
-  beyond a pair can tell them apart.
+  left_then_right, ...). Even the pairs that a network forms of a clip's frames, (0, 1), (2, 3) and
+  so on, are the same; only a model that sees beyond a pair can tell them apart.
 
 So for a model that is blind to the difference, the choice between partners is the toss of a coin.
 Three things keep the coin fair. Clips have 24 frames, so that sampling 8 or 16 frames at the
@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 FRAMES = 24
 FPS = 12
 SIZE = 64  # height and width in pixels
-GOP = 3  # frames from keyframe to keyframe: each sampled frame is equally far from one
+GOP = 3  # frames from keyframe to keyframe; at T = 8 every sampled frame is the middle one
 QUANTISER = 28  # of x264, the same for every frame
 
 Array = np.ndarray
@@ -236,7 +236,7 @@ def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partner
 
 
 def write_dataset(
-    folder: str | Path, train_per_class: int = 100, val_per_class: int = 50, seed: int = 0
+    folder: str | Path, clips_per_class: int = 100, val_per_class: int = 50, seed: int = 0
 ) -> Path:
     """Write the clips and their manifest; both partners of a scene go to the same split.
 
@@ -246,7 +246,7 @@ def write_dataset(
     folder = Path(folder)
     header = ("path", "label", "class_name", "split", "scene", "num_frames", "fps")
     rows = []
-    counts = {"train": train_per_class, "val": val_per_class}
+    counts = {"train": clips_per_class, "val": val_per_class}
     bar = tqdm(total=sum(counts.values()) * len(CLASSES), desc="writing", unit="clip")
     for split, per_class in counts.items():
         for scene, partners, frames in scenes(split, per_class, seed):

@@ -39,7 +39,7 @@ DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 DECORD_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
 
 
-class VideoReadError(RuntimeError):
+class VideoReadError(OSError):
     """A video file that cannot be read; the message says what was found and what helps.
 
     path: the file. The decoder's own error, if there was one, is the `__cause__`.

@@ -17,7 +17,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 def normalize(frames: Tensor) -> Tensor:
-    """uint8 frames (..., 3, H, W) to floats of about zero mean and unit variance."""
+    """uint8 frames (..., 3, H, W) to floats, with ImageNet's mean and spread taken out."""
     return _normalize(frames)
 
 

@@ -25,10 +25,11 @@ class Bottleneck(nn.Module):
 
     Args:
         in_channels, channels: of input and output maps.
-        stride: of the 3x3 convolution. With 2 the shortcut is averaged (3x3, stride 2) before its
-            1x1 convolution, so that it drops no pixel.
+        stride: of the 3x3 convolution.
         final_relu: without it the sum is left as it is (the big branch ends so).
         tam: stage 4 puts a TAM before the block; it sees the maps of one clip together.
+        pool_shortcut: at stride 2, average the shortcut (3x3) before its 1x1 convolution, so that
+            it drops no pixel, as bLNet does; False puts the stride into the convolution (ResNet).
 
     Input (N, in_channels, H, W), output (N, channels, H/stride, W/stride) with N = B * positions.
     """
@@ -40,6 +41,7 @@ class Bottleneck(nn.Module):
         stride: int = 1,
         final_relu: bool = True,
         tam: TAM | None = None,
+        pool_shortcut: bool = True,
     ):
         super().__init__()
         narrow = channels // EXPANSION
@@ -48,8 +50,10 @@ class Bottleneck(nn.Module):
         self.conv1, self.bn1 = conv_bn(in_channels, narrow, 1)
         self.conv2, self.bn2 = conv_bn(narrow, narrow, 3, stride)
         self.conv3, self.bn3 = conv_bn(narrow, channels, 1)
-        pool = [nn.AvgPool2d(3, 2, padding=1)] if stride == 2 else []
-        match = conv_bn(in_channels, channels, 1) if in_channels != channels else []
+        pool = [nn.AvgPool2d(3, stride, padding=1)] if stride != 1 and pool_shortcut else []
+        match = []
+        if in_channels != channels:
+            match = conv_bn(in_channels, channels, 1, stride=1 if pool else stride)
         self.downsample = nn.Sequential(*pool, *match) if pool or match else None
 
     def forward(self, x: Tensor, num_positions: int | None = None) -> Tensor:
@@ -70,6 +74,7 @@ def bottlenecks(
     count: int,
     stride: int = 1,
     last_relu: bool = True,
+    pool_shortcut: bool = True,
     make_tam: Callable[[int], TAM | None] = lambda channels: None,
 ) -> list[Bottleneck]:
     """`count` bottlenecks in a row; the first changes the channels and takes the stride."""
@@ -80,6 +85,7 @@ def bottlenecks(
             stride=stride if i == 0 else 1,
             final_relu=last_relu or i < count - 1,
             tam=make_tam(in_channels if i == 0 else channels),
+            pool_shortcut=pool_shortcut,
         )
         for i in range(count)
     ]

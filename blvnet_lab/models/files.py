@@ -26,7 +26,7 @@ def save_model(model: VideoNet, path: str | os.PathLike) -> None:
     """
     if getattr(model, "architecture", None) not in BUILDERS:
         raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
-    metadata = {"architecture": model.architecture, "arguments": json.dumps(model.arguments)}
+    metadata = {"architecture": model.architecture, "arguments": model.arguments}
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +58,17 @@ def load_model(path: str | os.PathLike) -> VideoNet:
             "built; build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
         )
     how = json.loads(metadata)
-    model = BUILDERS[how["architecture"]](**json.loads(how["arguments"]))
-    model.load_state_dict(weights)
+    if how["architecture"] not in BUILDERS:
+        raise ValueError(
+            f"{path}: expected one of the architectures {', '.join(BUILDERS)}, got "
+            f"{how['architecture']}: the file may be of a newer blvnet_lab"
+        )
+    try:
+        model = BUILDERS[how["architecture"]](**how["arguments"])
+        model.load_state_dict(weights)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: expected arguments and weights of {how['architecture']}, got: {error}; "
+            "the file may be of another version of blvnet_lab"
+        ) from error
     return model.eval()

@@ -8,8 +8,8 @@
 a video model has without its TAMs. Training checkpoints wrap either in `{"state_dict": ...}` and
 may put `module.` before each key.
 
-Nothing is loaded unless every tensor is accounted for: loading that skips what does not fit has
-cost users of the published code ten points of accuracy without a word.
+Nothing is loaded unless every tensor is accounted for. Loading that skips what does not fit
+(`strict=False`) can leave a network without its ImageNet weights, and say nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
 
 @dataclass
 class LoadReport:
-    """What `load_official` did; all names are ours."""
+    """What `load_official` did; names are ours, but for `ignored`, which are the checkpoint's."""
 
     layout: str  # "video" or "image"
     loaded: list[str] = field(default_factory=list)

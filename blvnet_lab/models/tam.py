@@ -35,7 +35,7 @@ def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
     """
     num_frames = x.shape[1]
     weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
-    y = weights[-first] * x  # offset 0: a new tensor, the only one that is added to below
+    y = weights[-first] * x  # offset 0: a new tensor, which no hook sees before it is done
     for offset, weight in enumerate(weights, start=first):
         if 0 < abs(offset) < num_frames:  # frames begin..end have a neighbour at this offset
             begin, end = max(0, -offset), min(num_frames, num_frames - offset)
@@ -53,8 +53,8 @@ class TAM(nn.Module):
     Args:
         channels: C.
         num_taps: r, odd. 1 looks at the frame itself only.
-        tap_init: "identity" starts near the identity (curr 1, the others 0, a little noise), which
-            learns sooner; "kaiming" is the published start: normal, std sqrt(2 / C), random sign.
+        tap_init: "identity" starts near the identity (curr 1, the others 0, a little noise);
+            "kaiming" is the published start: normal, std sqrt(2 / C), random sign.
 
     Attributes:
         taps: (r, C) parameter, earliest frame first; for r = 3: prev, curr, next.

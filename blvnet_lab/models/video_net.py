@@ -19,10 +19,9 @@ from collections import OrderedDict
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
-from torchvision.models import resnet
 
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem, LastStage
-from blvnet_lab.models.bottleneck import EXPANSION, Bottleneck, conv_bn
+from blvnet_lab.models.bottleneck import EXPANSION, Bottleneck, bottlenecks, conv_bn
 from blvnet_lab.models.tam import TapInit
 
 Depth = Literal["tiny", 50, 101, 152]
@@ -51,6 +50,7 @@ class VideoNet(nn.Module):
 
     architecture: str
     arguments: dict
+    pairs = False  # do the frames of a pair go to different branches?
 
     def __init__(
         self,
@@ -90,6 +90,11 @@ class VideoNet(nn.Module):
         return self.classifier(pooled).mean(1)  # (B, P, num_classes) -> (B, num_classes)
 
     def check_clip(self, clip: Tensor) -> None:
+        if not isinstance(clip, Tensor):
+            raise TypeError(
+                f"expected a clip as a tensor, got {type(clip).__name__}: "
+                "torch.from_numpy makes one of a NumPy array"
+            )
         wanted = f"(B, T={self.num_frames}, C={self.in_channels}, H, W)"
         shape = tuple(clip.shape)
         remedy = None
@@ -107,7 +112,7 @@ class VideoNet(nn.Module):
                 f"sample {self.num_frames} frames, or build the model with num_frames={shape[1]} "
                 "(its weights do not depend on it)"
             )
-            if shape[1] % 2 and self.num_frames % 2 == 0:
+            if shape[1] % 2 and self.pairs:
                 remedy = f"{shape[1]} frames are not pairs: sample {self.num_frames} frames"
         elif not clip.is_floating_point():
             remedy = "turn uint8 frames into normalised floats with blvnet_lab.data.normalize"
@@ -118,7 +123,7 @@ class VideoNet(nn.Module):
 class TSN(VideoNet):
     """A ResNet on every frame; the logits of the frames are averaged (architecture a).
 
-    The blocks are torchvision's own, so that its ResNet weights fit.
+    The same network as torchvision's ResNet, with the same names inside its stages.
     """
 
     def __init__(
@@ -138,7 +143,10 @@ class TSN(VideoNet):
         channels = width
         for stage, (planes, count) in enumerate(zip(_planes(width), blocks, strict=True), start=1):
             stride = 1 if stage == 1 else 2
-            self.add_module(f"stage{stage}", _resnet_stage(channels, planes, count, stride))
+            stack = bottlenecks(channels, planes * EXPANSION, count, stride, pool_shortcut=False)
+            named = [(str(i), block) for i, block in enumerate(stack)]
+            sequence = nn.Sequential(OrderedDict([*named, ("out", nn.Identity())]))
+            self.add_module(f"stage{stage}", sequence)
             channels = planes * EXPANSION
         init_weights(self)
 
@@ -181,6 +189,11 @@ class BigLittleNet(VideoNet):
                 f"expected an even num_frames, got {num_frames}: frames go to the branches in "
                 f"pairs; use {num_frames + 1}"
             )
+        if num_taps is not None and not pairs:
+            raise ValueError(
+                "expected pairs=True with temporal aggregation, got pairs=False and "
+                f"num_taps={num_taps}: inside the stages a TAM sums over pairs of frames"
+            )
         if alpha < 1 or beta < 1 or width % alpha:
             raise ValueError(
                 f"expected alpha to divide the width {width} and beta to be at least 1, "
@@ -194,6 +207,7 @@ class BigLittleNet(VideoNet):
             dropout=dropout,
             feature_channels=c4,
         )
+        self.pairs = pairs
         self.num_positions = num_frames // 2 if pairs else num_frames
         n1, n2, n3, n4 = blocks
         tam = {"num_taps": num_taps, "tap_init": tap_init}
@@ -295,7 +309,7 @@ def blvnet_tam(
         alpha: the little branch has 1/alpha of the channels.
         beta: the little branch has about 1/beta of the blocks.
         num_taps: r, odd: how many frames a TAM sums over. 1 only scales channels.
-        tap_init: "identity" learns sooner; "kaiming" as published.
+        tap_init: "identity", or "kaiming" as published; see `TAM`.
         in_channels: 3 for RGB, 10 for stacked optical flow.
         dropout: probability before the classifier.
 
@@ -308,13 +322,13 @@ def blvnet_tam(
 
 
 def capture_points(model: VideoNet) -> list[str]:
-    """Names of the modules whose outputs are worth looking at, from the first to the last.
+    """Names of the modules whose outputs are worth looking at, roughly from first to last.
 
     `stem.tam` (B, T, ...), `stage1.tam` (a pair of (B, P, ...): little, big); everywhere else maps
     of B*P (B*T) positions: `.big`, `.little`, `.merged` (their sum after ReLU), `.out` (after
     fusion), `stage4.0` (a block), `stage4.0.tam`; `classifier` (B, P, num_classes) per-pair logits.
     """
-    points = r"(stem|stage\d)\.(tam|big|little|merged|out|\d)|stage4\.\d\.tam|classifier"
+    points = r"(stem|stage\d)\.(tam|big|little|merged|out|\d+)|stage4\.\d+\.tam|classifier"
     names = [name for name, _ in model.named_modules() if re.fullmatch(points, name)]
     return sorted(names, key=lambda name: name == "classifier")  # built first, computed last
 
@@ -324,7 +338,7 @@ def init_weights(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, (Bottleneck, resnet.Bottleneck)):
+        elif isinstance(module, Bottleneck):
             nn.init.zeros_(module.bn3.weight)  # every block begins as its shortcut alone
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.001)
@@ -339,17 +353,6 @@ def _size(depth: Depth) -> Size:
 
 def _planes(width: int) -> tuple[int, ...]:
     return width, width * 2, width * 4, width * 8
-
-
-def _resnet_stage(in_channels: int, planes: int, count: int, stride: int) -> nn.Sequential:
-    channels = planes * EXPANSION
-    match = nn.Sequential(*conv_bn(in_channels, channels, 1, stride))
-    blocks = [resnet.Bottleneck(in_channels, planes, stride, match)]
-    blocks += [resnet.Bottleneck(channels, planes) for _ in range(count - 1)]
-    for block in blocks:
-        block.relu = nn.ReLU()  # torchvision's works in place, which would falsify captured maps
-    named = [(str(i), block) for i, block in enumerate(blocks)]
-    return nn.Sequential(OrderedDict([*named, ("out", nn.Identity())]))
 
 
 def _remember(model: VideoNet, architecture: str, arguments: dict) -> VideoNet:

@@ -57,11 +57,11 @@ def train_one_epoch(
     num_classes = model.classifier.out_features
     total, clips = torch.zeros((), device=device), 0
     for step, (clip, labels) in enumerate(loader):
-        if labels.max() >= num_classes:
+        if labels.min() < 0 or labels.max() >= num_classes:
             raise ValueError(
-                f"expected labels below {num_classes}, the model's num_classes, got "
-                f"{labels.max().item()}: build the model with num_classes={labels.max() + 1} "
-                "or more, or mend the manifest's labels"
+                f"expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
+                f"classes, got {labels.min().item()} to {labels.max().item()}: build the model "
+                "with the data set's num_classes, or mend the manifest's labels"
             )
         clip, labels = clip.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         loss = F.cross_entropy(model(clip), labels)
@@ -96,15 +96,15 @@ def fit(
     val_set: Dataset,
     recipe: Recipe,
     device: torch.device | None = None,
-    num_workers: int = 0,
     after_epoch: Callable[[EpochResult], None] | None = None,
     title: str = "training",
 ) -> list[EpochResult]:
     """Train `model` as the recipe says, evaluating after every epoch.
 
+    Seeds PyTorch's global generator with the recipe's seed.
+
     Args:
         device: None picks a GPU if there is one. The model stays there afterwards.
-        num_workers: processes that prepare clips; 0 for clips that are in memory.
         after_epoch: called with every epoch's result, for logs and live pictures.
         title: of the progress bar.
     """
@@ -113,16 +113,16 @@ def fit(
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)
     order = torch.Generator().manual_seed(recipe.seed)
-    loading = {"num_workers": num_workers, "pin_memory": device.type == "cuda"}
+    pin = device.type == "cuda"
     train_loader = DataLoader(
         train_set,
         recipe.batch_size,
         shuffle=True,
-        drop_last=len(train_set) > recipe.batch_size,  # a batch of one breaks batch norm
+        drop_last=len(train_set) > recipe.batch_size,  # a last small batch has noisy statistics
         generator=order,
-        **loading,
+        pin_memory=pin,
     )
-    val_loader = DataLoader(val_set, 4 * recipe.batch_size, **loading)
+    val_loader = DataLoader(val_set, 4 * recipe.batch_size, pin_memory=pin)
     optimizer = SGD(
         model.parameters(),
         recipe.learning_rate,
@@ -132,7 +132,9 @@ def fit(
     )
     steps = recipe.epochs * len(train_loader)
     if recipe.schedule == "one-cycle":
-        scheduler = OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps)
+        scheduler = OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps=steps, cycle_momentum=False
+        )
     else:
         scheduler = CosineAnnealingLR(optimizer, steps)
     results = []

@@ -38,6 +38,11 @@ class Recipe:
         for name in ("epochs", "batch_size", "learning_rate", "num_frames"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"expected {name} to be positive, got {getattr(self, name)}")
+        for name in ("momentum", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected {name} to be at least 0, got {getattr(self, name)}")
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"expected size as (height, width) in pixels, got {self.size}")
         if self.schedule not in ("one-cycle", "cosine"):
             raise ValueError(f'expected schedule "one-cycle" or "cosine", got "{self.schedule}"')
 

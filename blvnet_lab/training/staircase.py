@@ -45,17 +45,19 @@ TITLES: dict[Architecture, str] = {
     "blvnet": "bLVNet",
     "blvnet_tam": "bLVNet-TAM",
 }
-PARTNERS = torch.arange(len(CLASSES)) ^ 1
+PARTNER_OF = torch.arange(len(CLASSES)) ^ 1  # the label of each class's partner
 TAP_DECIMALS = 4
+NETWORK = {"depth": "tiny", "dropout": 0.0}
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Top-1, and accuracy between partners on the direction and on the order classes, in 0..1."""
+    """Top-1 and, as far as there are such clips, accuracy between partners by kind; in 0..1."""
     scores = {"top_1": top_k_accuracy(logits, labels)}
     kinds = [KINDS[name] for name in CLASSES]
     for kind in ("direction", "order"):
         chosen = torch.tensor([k == kind for k in kinds])[labels]
-        scores[kind] = partner_accuracy(logits[chosen], labels[chosen], PARTNERS)
+        if chosen.any():
+            scores[kind] = partner_accuracy(logits[chosen], labels[chosen], PARTNER_OF)
     return scores
 
 
@@ -68,13 +70,16 @@ def motion_datasets(
         classes: those to use, to make a short run of it; the labels stay as they are.
 
     Raises:
-        ValueError: the manifest is not one of the motion samples.
+        ValueError: the manifest is not one of the motion samples, or a class is not among theirs.
     """
     if class_names(manifest) != list(CLASSES):
         raise ValueError(
             f"expected the motion samples' classes {', '.join(CLASSES)}, got "
-            f"{', '.join(class_names(manifest))}; make them with `python -m blvnet_lab motion`"
+            f"{', '.join(class_names(manifest))}; make them with `python -m blvnet_lab samples`"
         )
+    strangers = [name for name in classes if name not in CLASSES]
+    if strangers:
+        raise ValueError(f"expected classes among {', '.join(CLASSES)}, got {', '.join(strangers)}")
     manifest = manifest[manifest["class_name"].isin(classes)]
     num_frames, size = recipe.num_frames, recipe.size
     train = ClipDataset(
@@ -87,9 +92,7 @@ def motion_datasets(
 def build(architecture: Architecture, recipe: Recipe) -> VideoNet:
     """A tiny network for the motion samples, with weights drawn from the recipe's seed."""
     torch.manual_seed(recipe.seed)
-    return BUILDERS[architecture](
-        depth="tiny", num_frames=recipe.num_frames, num_classes=len(CLASSES), dropout=0.0
-    )
+    return BUILDERS[architecture](num_frames=recipe.num_frames, num_classes=len(CLASSES), **NETWORK)
 
 
 def taps_of(model: VideoNet) -> dict[str, list[list[float]]]:
@@ -135,13 +138,16 @@ def run_one(
     return model, lines
 
 
-def run_staircase(options: Staircase) -> dict:
+def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> dict:
     """Train every architecture with every seed; returns, and writes, the summary.
+
+    Args:
+        command: what was typed, for the summary.
 
     Files in `options.out`: `{architecture}.safetensors` and `{architecture}.jsonl` (first seed),
     `logs/` (all seeds), `staircase.json`.
     """
-    manifest = options.manifest or data_samples() / "manifest.csv"
+    manifest = options.manifest or data_samples() / "motion" / "manifest.csv"
     train, val = motion_datasets(read_manifest(manifest), options.recipe)
     runs = []
     for architecture in options.architectures:
@@ -158,8 +164,9 @@ def run_staircase(options: Staircase) -> dict:
                 save_model(model, options.out / f"{architecture}.safetensors")
                 (options.out / f"{architecture}.jsonl").write_text(log.read_text())
     summary = {
-        "command": "python -m blvnet_lab staircase",
-        "recipe": asdict(options.recipe),
+        "command": command,
+        "options": json.loads(json.dumps(asdict(options), default=str)) | {"out": None},
+        "network": NETWORK,
         "seeds": list(options.seeds),
         "clips": {"train": len(train), "val": len(val)},
         "made": date.today().isoformat(),
@@ -177,13 +184,16 @@ def run_staircase(options: Staircase) -> dict:
 
 
 def as_table(summary: dict) -> pd.DataFrame:
-    """One row per architecture: means over the seeds, in percent, and seconds a training."""
+    """One row per architecture: mean over the seeds, and lowest to highest; percent, seconds."""
     rows = []
     for architecture in dict.fromkeys(run["architecture"] for run in summary["runs"]):
         runs = [run for run in summary["runs"] if run["architecture"] == architecture]
         row = {"model": TITLES[architecture]}
         for name in ("direction", "order", "top_1"):
-            row[f"{name} %"] = round(100 * statistics.mean(run[name] for run in runs), 1)
-        row["seconds"] = round(statistics.mean(run["seconds"] for run in runs))
+            values = [100 * run[name] for run in runs]
+            row[f"{name} %"] = round(statistics.mean(values), 1)
+            row[f"{name} range"] = f"{min(values):.1f}-{max(values):.1f}"
+        seconds = [run["seconds"] for run in runs]
+        row["seconds"] = f"{min(seconds):.0f}-{max(seconds):.0f}"
         rows.append(row)
     return pd.DataFrame(rows)

@@ -6,9 +6,9 @@ from blvnet_lab.viz.figures import (
     class_bars,
     confusion_figure,
     contact_sheet,
-    learning_curves,
     staircase_figure,
 )
+from blvnet_lab.viz.interactive import learning_curves
 from blvnet_lab.viz.show import show
 from blvnet_lab.viz.widgets import FrameStepper
 

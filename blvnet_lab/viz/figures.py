@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 # Okabe and Ito's colours: told apart with any kind of colour vision, and on dark ground too.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8C8C8C"
+BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
 BRANCH_COLOURS = {"little": ORANGE, "big": BLUE}
 
 
@@ -87,31 +87,6 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def learning_curves(logs: dict[str, list[dict]], title: str = "") -> Figure:
-    """Accuracy between partners over the epochs: one panel per kind, one line per model.
-
-    Args:
-        logs: by model name, the lines of its run's log ("epoch", "direction", "order" in 0..1).
-    """
-    figure = new_figure(8, 3)
-    styles = zip((GREY, GREEN, ORANGE, BLUE), ("o", "s", "^", "D"), strict=True)
-    panels = figure.subplots(1, 2, sharey=True)
-    for (name, lines), (colour, marker) in zip(logs.items(), styles, strict=False):
-        lines = [line for line in lines if "direction" in line]
-        epochs = [line["epoch"] for line in lines]
-        for axes, kind in zip(panels, ("direction", "order"), strict=True):
-            values = [100 * line[kind] for line in lines]
-            axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=name)
-    for axes, kind in zip(panels, ("direction", "order"), strict=True):
-        axes.axhline(50, color="black", linestyle="--", linewidth=1)
-        axes.set(title=f"{kind} classes", xlabel="epoch", ylim=(35, 103))
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("accuracy between partners / %")
-    panels[1].legend(fontsize=8, frameon=False, loc="center right")
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
 def class_bars(
     probabilities: dict[str, Sequence[float]], class_names: Sequence[str], title: str = ""
 ) -> Figure:
@@ -146,7 +121,7 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
     ticks = range(len(class_names))
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         counts = np.asarray(matrix, dtype=float)
-        percent = 100 * counts / counts.sum(1, keepdims=True)
+        percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
         image = axes.imshow(percent, cmap="cividis", vmin=0, vmax=100)
         for (row, column), value in np.ndenumerate(percent):
             if value >= 5:
