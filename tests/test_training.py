@@ -232,11 +232,11 @@ def recipe(**changes) -> Recipe:
     return Recipe(**({"epochs": 2, "batch_size": 8, "num_frames": 4, "size": (32, 32)} | changes))
 
 
-def fitted(seed: int = 0, workers: int = 0, **changes) -> tuple[nn.Module, list]:
+def fitted(seed: int = 0, **changes) -> tuple[nn.Module, list]:
     model = tiny(dropout=0.3)
     torch.seed()  # whatever chance came before must not matter
     results = fit(
-        model, dark_and_bright(), dark_and_bright(6, 1), recipe(seed=seed, **changes), CPU, workers
+        model, dark_and_bright(), dark_and_bright(6, 1), recipe(seed=seed, **changes), CPU
     )
     return model, results
 
@@ -507,7 +507,7 @@ def test_whole_staircase(manifest, tmp_path):
     }
     assert json.loads((out / "staircase.json").read_text()) == json.loads(json.dumps(summary))
     assert (summary["seeds"], summary["clips"]) == ([4, 5], {"train": 20, "val": 20})
-    assert summary["recipe"]["epochs"] == 1 and summary["recipe"]["size"] == (32, 32)
+    assert summary["options"]["recipe"] == json.loads(json.dumps(dataclasses.asdict(SHORT)))
     assert summary["command"] == "what was typed"
     assert summary["options"]["architectures"] == ["blvnet", "blvnet_tam"]
     assert summary["network"] == {"depth": "tiny", "dropout": 0.0}
@@ -657,5 +657,6 @@ def test_commands_from_clips_to_table(monkeypatch, capsys, tmp_path):
     assert (out / "staircase.png").read_bytes().startswith(b"\x89PNG")
     summary = json.loads((out / "staircase.json").read_text())
     assert summary["command"].startswith("python -m blvnet_lab staircase --manifest")
-    assert summary["recipe"]["num_frames"] == 4 and summary["recipe"]["size"] == [32, 32]
+    used = summary["options"]["recipe"]
+    assert used["num_frames"] == 4 and used["size"] == [32, 32]
     assert [run["architecture"] for run in summary["runs"]] == ["tsn", "blvnet"]
