@@ -40,5 +40,5 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(range=[30, 104])
     figure.update_yaxes(title_text="accuracy between partners / %", col=1)
-    figure.update_layout(title=title, height=380)
+    figure.update_layout(title=title, height=400, margin={"t": 80})  # room for both titles
     return figure
