@@ -53,7 +53,7 @@ MAGICS = {"matplotlib", "load_ext", "autoreload"}
 
 # A file's place on somebody's machine, but not the middle of a web address or of base64.
 MACHINE_PATH = re.compile(
-    r"(?<![\w./~-])(?:/(?:home|Users|root|tmp|work|private|var/folders)/|[A-Z]:\\)[^\s\"'<>]*"
+    r"(?<![\w./~-])(?:/(?:home|Users|root|tmp|private|var/folders)/|[A-Z]:\\)[^\s\"'<>]*"
 )
 # The folders in front of a package's file, in a traceback (colour codes may surround the path).
 TRACEBACK_FOLDERS = re.compile(

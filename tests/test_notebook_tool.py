@@ -83,14 +83,14 @@ def test_clean(tmp_path, cells):
         (code("x", data(text_plain="PosixPath('/home/me/clip.mp4')")), "machine: /home/me/clip"),
         (code("x", stream("saved to /tmp/run.pt\n")), "machine: /tmp/run.pt"),
         (code("x", stream("in /Users/me/a")), "machine: /Users/me/a"),
-        (code("x", stream("/root/a")), "machine: /root/a"),
-        (code("x", stream("at=/work/a")), "machine: /work/a"),
+        (code("x", stream("/Users/a/b")), "machine: /Users/a/b"),
+        (code("x", stream("at=/tmp/a")), "machine: /tmp/a"),
         (code("x", stream(r"C:\Users\me")), r"machine: C:\Users\me"),
         (code("x", data(text_html="<a href='/home/me/x'>")), "machine: /home/me/x"),
         (code("x", error("no file /tmp/x"), tags=["raises-exception"]), "machine: /tmp/x"),
         (
-            code("x", error("e", ["File \x1b[32m/work/a.py:3\x1b[39m"]), tags=["raises-exception"]),
-            "machine: /work/a.py",
+            code("x", error("e", ["File \x1b[32m/tmp/a.py:3\x1b[39m"]), tags=["raises-exception"]),
+            "machine: /tmp/a.py",
         ),
         (
             code("w", new_output("display_data", data={notebooks.WIDGET_VIEW: {"model_id": "1"}})),
