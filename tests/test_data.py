@@ -595,6 +595,27 @@ def test_partners_of_a_scene_are_in_one_split(small):
     partners_stay_together(small)
 
 
+def test_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("do not touch")
+    with pytest.raises(FileExistsError, match="new or an empty folder, got"):
+        write_dataset(tmp_path, 1, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("counts", [(0, 1), (1, 0), (-1, 5)])
+def test_data_set_of_no_videos(tmp_path, counts):
+    with pytest.raises(ValueError, match="at least one training and one validation video"):
+        write_dataset(tmp_path / "new", *counts)
+    assert not (tmp_path / "new").exists()
+
+
+def test_manifest_that_is_no_table(tmp_path):
+    path = tmp_path / "notes.md"
+    path.write_text("# Notes\n\na, b\nc, d, e, f\n")
+    with pytest.raises(ValueError, match=r"notes\.md: expected a CSV file with the columns path"):
+        read_manifest(path)
+
+
 # ---------------------------------------------------------------- the shipped samples
 
 

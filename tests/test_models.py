@@ -7,6 +7,7 @@ import json
 import math
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from blvnet_lab.models import (
     blvnet_tam,
     capture_points,
     count_cost,
-    files,
     load_model,
     save_model,
     tsn,
@@ -807,13 +807,14 @@ def test_saved_and_loaded_is_the_same_model(builder, other, tmp_path):
 def test_failed_saving_leaves_no_half_written_file(tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
 
-    def full_disk(weights, file, metadata):
-        file.write_bytes(b"half")
+    def full_disk(file, content):
+        with file.open("wb") as half:
+            half.write(content[: len(content) // 2])
         raise OSError("no space left on device")
 
     def whole():
         with monkeypatch.context() as patch:
-            patch.setattr(files, "save_file", full_disk)
+            patch.setattr(Path, "write_bytes", full_disk)
             with pytest.raises(OSError, match="no space"):
                 save_model(tiny(tsn), path)
 

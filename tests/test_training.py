@@ -539,6 +539,24 @@ def test_whole_staircase(manifest, tmp_path):
     assert (torch.tensor(first["taps"]["stem.tam"]) - start).abs().max() <= 0.5001e-4, "seed 4"
 
 
+@pytest.mark.parametrize("empty", ["seeds", "architectures"])
+def test_staircase_of_nothing(empty):
+    with pytest.raises(ValueError, match="at least one architecture and one seed"):
+        Staircase(**{empty: ()})
+
+
+def test_what_cannot_be_built_fails_before_any_training(manifest, tmp_path):
+    odd = dataclasses.replace(SHORT, num_frames=7)  # fine for TSN, which would come first
+    with pytest.raises(ValueError, match="even num_frames, got 7"):
+        run_staircase(Staircase(out=tmp_path / "out", manifest=manifest, recipe=odd))
+    assert not (tmp_path / "out").exists()
+
+
+def test_class_that_is_not_there(manifest):
+    with pytest.raises(ValueError, match=r"expected classes among .*, got moves_rihgt"):
+        motion_datasets(read_manifest(manifest), SHORT, ("moves_left", "moves_rihgt"))
+
+
 def test_table_by_hand():
     def run(architecture, seed, top_1, direction, order, seconds):
         names = ("architecture", "seed", "top_1", "direction", "order", "seconds")

@@ -29,7 +29,13 @@ def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
-    table = pd.read_csv(path, dtype={"path": str, "class_name": str, "split": str})
+    try:
+        table = pd.read_csv(path, dtype={"path": str, "class_name": str, "split": str})
+    except ValueError as error:  # pandas' errors of parsing and encoding are among these
+        raise ValueError(
+            f"{path}: expected a CSV file with the columns {', '.join(COLUMNS)}, got one that "
+            f"cannot be read as a table: {error}"
+        ) from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ValueError(

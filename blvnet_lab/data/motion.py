@@ -240,10 +240,24 @@ def write_dataset(
 ) -> Path:
     """Write the clips and their manifest; both partners of a scene go to the same split.
 
+    Raises:
+        ValueError: fewer than one video of a class in a split.
+        FileExistsError: the folder is not empty.
+
     Returns:
         The path of `manifest.csv`: path, label, class_name, split, scene, num_frames, fps.
     """
     folder = Path(folder)
+    if clips_per_class < 1 or val_per_class < 1:
+        raise ValueError(
+            "expected at least one training and one validation video of each class, got "
+            f"{clips_per_class} and {val_per_class}"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"expected a new or an empty folder, got {folder}, which holds files: choose another, "
+            "or delete it first"
+        )
     header = ("path", "label", "class_name", "split", "scene", "num_frames", "fps")
     rows = []
     counts = {"train": clips_per_class, "val": val_per_class}

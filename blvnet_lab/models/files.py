@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from blvnet_lab.models.video_net import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
 
@@ -31,7 +31,7 @@ def save_model(model: VideoNet, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    save_file(weights, unfinished, metadata={"blvnet_lab": json.dumps(metadata)})
+    unfinished.write_bytes(save(weights, metadata={"blvnet_lab": json.dumps(metadata)}))
     unfinished.replace(path)
 
 

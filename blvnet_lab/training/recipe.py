@@ -61,3 +61,7 @@ class Staircase:
     """One run of every architecture per seed; the first one's checkpoints are kept."""
     recipe: Recipe = field(default_factory=Recipe)
     """How to train; its seed is replaced by each of `seeds`."""
+
+    def __post_init__(self) -> None:
+        if not self.architectures or not self.seeds:
+            raise ValueError("expected at least one architecture and one seed, got none")

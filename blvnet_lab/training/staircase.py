@@ -147,6 +147,8 @@ def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> di
     Files in `options.out`: `{architecture}.safetensors` and `{architecture}.jsonl` (first seed),
     `logs/` (all seeds), `staircase.json`.
     """
+    for architecture in options.architectures:
+        build(architecture, options.recipe)  # what cannot be built fails now, not an hour later
     manifest = options.manifest or data_samples() / "motion" / "manifest.csv"
     train, val = motion_datasets(read_manifest(manifest), options.recipe)
     runs = []
