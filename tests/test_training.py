@@ -552,6 +552,13 @@ def test_what_cannot_be_built_fails_before_any_training(manifest, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_earlier_run_is_not_overwritten(manifest, tmp_path):
+    (tmp_path / "staircase.json").write_text("an earlier run")
+    with pytest.raises(FileExistsError, match="new or an empty folder for the run"):
+        run_staircase(Staircase(out=tmp_path, manifest=manifest, recipe=SHORT))
+    assert (tmp_path / "staircase.json").read_text() == "an earlier run"
+
+
 def test_class_that_is_not_there(manifest):
     with pytest.raises(ValueError, match=r"expected classes among .*, got moves_rihgt"):
         motion_datasets(read_manifest(manifest), SHORT, ("moves_left", "moves_rihgt"))

@@ -146,7 +146,16 @@ def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> di
 
     Files in `options.out`: `{architecture}.safetensors` and `{architecture}.jsonl` (first seed),
     `logs/` (all seeds), `staircase.json`.
+
+    Raises:
+        ValueError: a recipe that no network can be built from, or a manifest of other videos.
+        FileExistsError: `options.out` holds files, perhaps of an earlier run.
     """
+    if options.out.exists() and any(options.out.iterdir()):
+        raise FileExistsError(
+            f"expected a new or an empty folder for the run, got {options.out}, which holds files: "
+            "choose another out, or delete it first"
+        )
     for architecture in options.architectures:
         build(architecture, options.recipe)  # what cannot be built fails now, not an hour later
     manifest = options.manifest or data_samples() / "motion" / "manifest.csv"
