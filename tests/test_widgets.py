@@ -126,7 +126,7 @@ def test_sheet_of_large_frames_and_of_few(side, frames, width):
     "bad, came, remedy",
     [
         (np.zeros((4, 8, 8, 3), np.uint8), "(4, 8, 8, 3)", "permute(0, 3, 1, 2)"),
-        (torch.zeros(4, 3, 8, 8), "float32", "undo the normalisation"),
+        (torch.zeros(4, 3, 8, 8), "float32", "data.denormalize makes"),
         (torch.zeros(2, 4, 3, 8, 8, dtype=torch.uint8), "(2, 4, 3, 8, 8)", "clips[0]"),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), "(3, 8, 8)", "frame[None]"),
         (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), "(4, 1, 8, 8)", "repeat(1, 3, 1, 1)"),

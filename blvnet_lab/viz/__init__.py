@@ -1,8 +1,6 @@
 """Pictures and widgets: they take plain tensors and results."""
 
 from blvnet_lab.viz.figures import (
-    BRANCH_COLOURS,
-    GREY,
     class_bars,
     confusion_figure,
     contact_sheet,
@@ -10,16 +8,19 @@ from blvnet_lab.viz.figures import (
 )
 from blvnet_lab.viz.interactive import learning_curves
 from blvnet_lab.viz.show import show
+from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, set_theme
 from blvnet_lab.viz.widgets import FrameStepper
 
 __all__ = [
     "BRANCH_COLOURS",
     "GREY",
+    "ROLE_COLOURS",
     "FrameStepper",
     "class_bars",
     "confusion_figure",
     "contact_sheet",
     "learning_curves",
+    "set_theme",
     "show",
     "staircase_figure",
 ]

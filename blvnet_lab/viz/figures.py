@@ -10,9 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-# Okabe and Ito's colours: told apart with any kind of colour vision, and on dark ground too.
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
-BRANCH_COLOURS = {"little": ORANGE, "big": BLUE}
+from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ink
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -72,7 +70,7 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     for offset, kind, colour in ((-0.2, "direction", ORANGE), (0.2, "order", BLUE)):
         bars = axes.bar(places + offset, table[f"{kind} %"], 0.36, color=colour, label=kind)
         axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2)
-    axes.axhline(50, color="black", linestyle="--", linewidth=1)
+    axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
     axes.annotate("coin toss", (len(table) - 0.55, 51), fontsize=9, va="bottom")
     axes.set_xticks(places, table["model"])
     axes.set(

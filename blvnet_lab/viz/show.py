@@ -8,16 +8,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from IPython.display import display
 
-# plotly's own template is 7 kB of JSON, repeated in every figure of every notebook. This one is
-# small, and its heatmaps have matplotlib's colours (for data of both signs, a diverging scale).
-pio.templates["blvnet_lab"] = go.layout.Template(
-    data={"heatmap": [{"autocolorscale": True}]},
-    layout={
-        "font": {"size": 13},
-        "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
-        "colorscale": {"sequential": "Viridis"},
-    },
-)
+from blvnet_lab.viz.theme import template
 
 
 def show(figure: go.Figure) -> None:
@@ -26,8 +17,8 @@ def show(figure: go.Figure) -> None:
     The text beside it is what nbval compares: a figure that goes missing, or changes its kinds of
     traces, fails the notebook; one whose floats differ in the last digit does not. In committed
     notebooks, ``tests/notebooks.py run`` adds a PNG for places without plotly. A figure that has
-    no template of its own gets the small one named ``blvnet_lab``; ``figure`` itself stays as it
-    is. Raises TypeError for anything but a plotly ``Figure``.
+    no template of its own gets the small one of the theme (see ``set_theme``); ``figure`` itself
+    stays as it is. Raises TypeError for anything but a plotly ``Figure``.
     """
     if not isinstance(figure, go.Figure):
         raise TypeError(
@@ -35,7 +26,7 @@ def show(figure: go.Figure) -> None:
             "a matplotlib figure is shown by plt.show(), a widget as the last line of a cell"
         )
     if figure.layout.template == pio.templates["plotly"]:  # the default, so nobody chose it
-        figure = go.Figure(figure).update_layout(template="blvnet_lab")
+        figure = go.Figure(figure).update_layout(template=template())
     bundle = pio.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
     kinds = Counter(trace.type for trace in figure.data)
     text = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))

@@ -8,7 +8,6 @@ ignores widget messages.
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 
 import ipywidgets as widgets
@@ -16,12 +15,37 @@ import numpy as np
 import torch
 from PIL import Image
 
+from blvnet_lab.viz.images import as_images, enlarged, jpeg, png
+
 SHEET_FRAMES = 8  # in the static picture
 SHEET_HEIGHT = 128  # pixels
 SHEET_GAP = 4  # pixels of white between two frames
 
 
-class FrameStepper(widgets.VBox):
+class PicturedWidget(widgets.VBox):
+    """A widget that is a picture where no kernel runs (GitHub, HTML, PDF).
+
+    JupyterLab prefers the widget, everything else falls back to the picture; nbval compares
+    neither, only the text, which is fixed (ipywidgets' own spells out every child).
+    """
+
+    def static_picture(self) -> np.ndarray:
+        """(H, W, 3) uint8, or (H, W, 4) with transparency."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """One line that tells what the widget shows, the same on every machine."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
+        picture = self.static_picture()
+        kind, file = ("png", png(picture)) if picture.shape[2] == 4 else ("jpeg", jpeg(picture))
+        bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
+        encoded = base64.b64encode(file).decode()
+        return bundle | {f"image/{kind}": encoded, "text/plain": self.summary()}
+
+
+class FrameStepper(PicturedWidget):
     """Play button, slider and picture for one clip; in Python, set ``stepper.slider.value``.
 
     ``frames`` is a uint8 tensor or array ``(T, 3, H, W)``. ``captions`` are T pieces of HTML, each
@@ -39,7 +63,7 @@ class FrameStepper(widgets.VBox):
         interval_ms: int = 120,
         width_px: int = 336,
     ) -> None:
-        self._frames = _as_images(frames)  # (T, H, W, 3), as picture files have it
+        self._frames = as_images(frames)  # (T, H, W, 3), as picture files have it
         if captions is not None and len(captions) != len(self._frames):
             raise ValueError(
                 f"expected one caption a frame, {len(self._frames)} in all, got {len(captions)}; "
@@ -66,7 +90,7 @@ class FrameStepper(widgets.VBox):
     def frame_bytes(self, index: int) -> bytes:
         """The picture of one frame as a JPEG file."""
         if index not in self._encoded:
-            self._encoded[index] = _jpeg(_enlarged(self._frames[index], self._factor))
+            self._encoded[index] = jpeg(enlarged(self._frames[index], self._factor))
         return self._encoded[index]
 
     def _draw(self) -> None:
@@ -75,47 +99,12 @@ class FrameStepper(widgets.VBox):
         counter = f"<code>frame {index} (0 to {self.slider.max})</code>"
         self.caption.value = f"{counter} {self._captions[index]}" if self._captions else counter
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
-        """The live widget, plus a picture for places without one (GitHub, HTML, PDF).
+    def static_picture(self) -> np.ndarray:
+        return _contact_sheet(self._frames)
 
-        JupyterLab prefers the widget, everything else falls back to the picture; nbval compares
-        neither. The text is fixed, unlike ipywidgets' own, which spells out every child.
-        """
+    def summary(self) -> str:
         count, height, width = self._frames.shape[:3]
-        bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
-        return bundle | {
-            "image/jpeg": base64.b64encode(_jpeg(_contact_sheet(self._frames))).decode(),
-            "text/plain": f"FrameStepper({count} frames, {height}x{width})",
-        }
-
-
-def _as_images(frames: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Frames ``(T, 3, H, W)`` as an array ``(T, H, W, 3)``; raises ValueError, with the remedy."""
-    if isinstance(frames, torch.Tensor):
-        frames = frames.detach().cpu().numpy()
-    frames = np.asarray(frames)
-    if frames.ndim == 4 and frames.shape[1] == 3 and frames.dtype == np.uint8 and frames.size:
-        return frames.transpose(0, 2, 3, 1)
-    if frames.size == 0:
-        remedy = "read or sample at least one frame"
-    elif frames.ndim == 5:
-        remedy = "pass one clip of the batch: clips[0]"
-    elif frames.ndim == 3:
-        remedy = "a single frame (3, H, W) becomes a clip with frame[None]"
-    elif frames.ndim == 4 and frames.shape[1] != 3 and frames.shape[-1] == 3:
-        remedy = "channels come first: frames.permute(0, 3, 1, 2), for arrays transpose"
-    elif frames.dtype != np.uint8:
-        remedy = "undo the normalisation, then (frames * 255).round().clip(0, 255) as uint8"
-    else:
-        remedy = "grey frames (T, 1, H, W) become colour with frames.repeat(1, 3, 1, 1)"
-    raise ValueError(
-        f"expected uint8 frames shaped (T, 3, H, W), got {frames.dtype} {frames.shape}; {remedy}"
-    )
-
-
-def _enlarged(frame: np.ndarray, factor: int) -> np.ndarray:
-    """``(H, W, 3)`` to ``(H * factor, W * factor, 3)``, every pixel a square."""
-    return frame.repeat(factor, axis=0).repeat(factor, axis=1)
+        return f"FrameStepper({count} frames, {height}x{width})"
 
 
 def _contact_sheet(frames: np.ndarray) -> np.ndarray:
@@ -126,17 +115,7 @@ def _contact_sheet(frames: np.ndarray) -> np.ndarray:
         size = (round(width * SHEET_HEIGHT / height), SHEET_HEIGHT)  # PIL: width first
         shown = [np.asarray(Image.fromarray(frames[i]).resize(size)) for i in picks]
     else:
-        shown = [_enlarged(frames[i], SHEET_HEIGHT // height) for i in picks]
+        shown = [enlarged(frames[i], SHEET_HEIGHT // height) for i in picks]
     gap = np.full((len(shown[0]), SHEET_GAP, 3), 255, np.uint8)
     row = [piece for image in shown for piece in (gap, image)]
     return np.concatenate(row[1:], axis=1)
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    """A JPEG file of ``(H, W, 3)`` uint8, about a tenth of a PNG for real video.
-
-    Colours are kept at full resolution (4:4:4), or the edges of enlarged pixels would bleed.
-    """
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=90, subsampling=0)
-    return buffer.getvalue()

@@ -1,0 +1,162 @@
+"""Pictures as bytes, for what moves: composed with NumPy and Pillow, a few milliseconds each.
+
+A figure of matplotlib takes ten times as long, which one feels while dragging a slider.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from blvnet_lab.viz.theme import BLUE, GREY
+
+LABEL_PX = 12  # height of texts in mosaics
+LABEL_GREY = "#888888"  # legible on light and on dark pages
+
+
+def as_images(frames: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Frames ``(T, 3, H, W)`` as an array ``(T, H, W, 3)``; raises ValueError, with the remedy."""
+    if isinstance(frames, torch.Tensor):
+        frames = frames.detach().cpu().numpy()
+    frames = np.asarray(frames)
+    if frames.ndim == 4 and frames.shape[1] == 3 and frames.dtype == np.uint8 and frames.size:
+        return frames.transpose(0, 2, 3, 1)
+    if frames.size == 0:
+        remedy = "read or sample at least one frame"
+    elif frames.ndim == 5:
+        remedy = "pass one clip of the batch: clips[0]"
+    elif frames.ndim == 3:
+        remedy = "a single frame (3, H, W) becomes a clip with frame[None]"
+    elif frames.ndim == 4 and frames.shape[1] != 3 and frames.shape[-1] == 3:
+        remedy = "channels come first: frames.permute(0, 3, 1, 2), for arrays transpose"
+    elif frames.dtype != np.uint8:
+        remedy = "blvnet_lab.data.denormalize makes such frames from a clip"
+    else:
+        remedy = "grey frames (T, 1, H, W) become colour with frames.repeat(1, 3, 1, 1)"
+    raise ValueError(
+        f"expected uint8 frames shaped (T, 3, H, W), got {frames.dtype} {frames.shape}; {remedy}"
+    )
+
+
+def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    """``(H, W, 3)`` to ``(H * factor, W * factor, 3)``, every pixel a square."""
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """A JPEG file of ``(H, W, 3)`` uint8, about a tenth of a PNG for real video.
+
+    Colours are kept at full resolution (4:4:4), or the edges of enlarged pixels would bleed.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=90, subsampling=0)
+    return buffer.getvalue()
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG file of ``(H, W, 3)`` or, with transparency, ``(H, W, 4)`` uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def mosaic(
+    rows: Mapping[str, Sequence[np.ndarray | None]],
+    *,
+    column_labels: Sequence[str] = (),
+    column_colours: Sequence[str] = (),
+    chosen: int | None = None,
+    tile_px: int = 72,
+    gap_px: int = 6,
+) -> np.ndarray:
+    """Small pictures in labelled rows on a transparent ground: (H, W, 4) uint8.
+
+    Each is scaled to a tile, whatever its size: enlarged pixels are crisp squares.
+
+    Args:
+        rows: label to the pictures (h, w, 3) uint8 of the row; None leaves a place empty. A label
+            may have several lines.
+        column_labels: a text over every column.
+        column_colours: an edge around every column's tiles.
+        chosen: the column that is framed, if any.
+        tile_px: width of a tile; its height follows from the first picture.
+        gap_px: between tiles.
+    """
+    pictures = [picture for row in rows.values() for picture in row if picture is not None]
+    if not pictures:
+        raise ValueError("expected at least one picture in the rows, got none")
+    columns = max(len(row) for row in rows.values())
+    tile_height = round(tile_px * pictures[0].shape[0] / pictures[0].shape[1])
+    font = ImageFont.load_default(size=LABEL_PX)
+    lines = [line for label in rows for line in label.split("\n")]
+    left = max(round(font.getlength(line)) for line in lines) + 2 * gap_px if any(lines) else gap_px
+    top = LABEL_PX + 2 * gap_px if column_labels else gap_px
+    step_x, step_y = tile_px + gap_px, tile_height + gap_px
+    canvas = Image.new("RGBA", (left + columns * step_x, top + len(rows) * step_y))
+    pen = ImageDraw.Draw(canvas)
+    for column, text in enumerate(column_labels):
+        place = (left + column * step_x + tile_px / 2, gap_px)
+        pen.text(place, text, fill=LABEL_GREY, font=font, anchor="ma")
+    for number, (label, row) in enumerate(rows.items()):
+        y = top + number * step_y
+        middle = (left - 2 * gap_px, y + tile_height / 2)
+        pen.multiline_text(middle, label, fill=LABEL_GREY, font=font, anchor="rm", align="right")
+        for column, picture in enumerate(row):
+            if picture is None:
+                continue
+            x = left + column * step_x
+            if column < len(column_colours):
+                box = (x - 2, y - 2, x + tile_px + 1, y + tile_height + 1)
+                pen.rectangle(box, fill=ImageColor.getrgb(column_colours[column]))
+            shrinks = picture.shape[1] > tile_px
+            way = Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
+            canvas.paste(Image.fromarray(picture).resize((tile_px, tile_height), way), (x, y))
+    if chosen is not None:
+        x = left + chosen * step_x
+        box = (x - 4, top - 4, x + tile_px + 3, canvas.height - gap_px + 3)
+        pen.rectangle(box, outline=ImageColor.getrgb(BLUE), width=2)
+    return np.asarray(canvas)
+
+
+def score_bars(
+    scores: Sequence[float],
+    names: Sequence[str],
+    before: Sequence[float] | None = None,
+    top: int = 10,
+) -> str:
+    """Class probabilities as HTML bars, with the colours of the page.
+
+    Args:
+        scores: one value in 0..1 per class.
+        before: what the scores were, drawn as a thin grey bar, with the change in points.
+        top: of more classes, only so many are shown, highest first (of `scores` or `before`).
+    """
+    scores = [float(score) for score in scores]
+    reference = [float(score) for score in before] if before is not None else scores
+    shown = range(len(scores))
+    if len(scores) > top:
+        highest = sorted(shown, key=lambda i: -max(scores[i], reference[i]))
+        shown = highest[:top]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    rows = []
+    for i in shown:
+        colour = BLUE if i == best else GREY
+        bar = f"<div style='width:{100 * scores[i]:.1f}%;height:9px;background:{colour}'></div>"
+        number = f"{100 * scores[i]:.0f} %"
+        if before is not None:
+            old = f"width:{100 * reference[i]:.1f}%;height:3px;background:{GREY};opacity:.6"
+            bar += f"<div style='{old}'></div>"
+            number += f" ({100 * (scores[i] - reference[i]):+.0f})"
+        rows.append(
+            f"<tr data-class='{names[i]}' data-score='{scores[i]:.4f}'>"
+            f"<td style='padding:0 6px;text-align:right'>{names[i]}</td>"
+            f"<td style='width:120px'>{bar}</td><td style='padding:0 6px'>{number}</td></tr>"
+        )
+    return (
+        "<table class='blvnet-scores' style='border-collapse:collapse;line-height:15px;"
+        f"font-size:12px'>{''.join(rows)}</table>"
+    )

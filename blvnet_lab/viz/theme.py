@@ -1,0 +1,105 @@
+"""Colours with a meaning, the same in every picture, and a light and a dark ground for them.
+
+    viz.set_theme("dark")           # from now on; "light" is how everything starts
+
+Pictures take the colours of text, axes and ground from matplotlib's settings and from plotly's
+default template; what is named here is legible on both grounds. Widgets need no switch: their text
+has the colours of the page that they are on.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import matplotlib as mpl
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+from torch import Tensor
+
+Theme = Literal["light", "dark"]
+
+# Okabe and Ito's colours: told apart with any kind of colour vision, and on dark ground too.
+BLUE, ORANGE, GREY, GREEN, PURPLE = "#0072B2", "#E69F00", "#8C8C8C", "#009E73", "#CC79A7"
+VERMILLION, SKY = "#D55E00", "#56B4E9"
+BRANCH_COLOURS = {"little": ORANGE, "big": BLUE}
+# What a channel of a TAM does with time, in the order in which pictures show it.
+ROLE_COLOURS = {
+    "looks_back": VERMILLION,
+    "looks_ahead": SKY,
+    "differences": PURPLE,
+    "averages": GREEN,
+    "keeps": GREY,
+    "silent": "#D9D9D9",
+    "mixed": "#F0E442",
+}
+
+# Everything with a sign: white is zero, red positive, blue negative.
+SIGNED = "RdBu_r"
+_SIGNED_COLOURS = (255 * mpl.colormaps[SIGNED](np.linspace(0, 1, 255))[:, :3]).round().astype("u1")
+
+DARK_GROUND = "#111111"  # JupyterLab's own
+
+# plotly's own template is 7 kB of JSON, repeated in every figure of every notebook. These are
+# small, and their heatmaps have matplotlib's colours.
+_LAYOUT = {
+    "font": {"size": 13},
+    "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
+    "colorscale": {"sequential": "Viridis", "diverging": "RdBu_r"},
+}
+_ON_DARK = {
+    "font": {"size": 13, "color": "#E0E0E0"},
+    "paper_bgcolor": DARK_GROUND,
+    "plot_bgcolor": DARK_GROUND,
+    "xaxis": {"gridcolor": "#333333", "zerolinecolor": "#555555"},
+    "yaxis": {"gridcolor": "#333333", "zerolinecolor": "#555555"},
+}
+_HEATMAP = {"heatmap": [{"autocolorscale": True}]}
+TEMPLATES = {"light": "blvnet_lab", "dark": "blvnet_lab_dark"}
+pio.templates["blvnet_lab"] = go.layout.Template(data=_HEATMAP, layout=_LAYOUT)
+pio.templates["blvnet_lab_dark"] = go.layout.Template(data=_HEATMAP, layout=_LAYOUT | _ON_DARK)
+
+_DARK_SETTINGS = {
+    **{f"{part}.facecolor": DARK_GROUND for part in ("figure", "axes", "savefig")},
+    **{f"{part}.color": "#E0E0E0" for part in ("text", "xtick", "ytick")},
+    "axes.labelcolor": "#E0E0E0",
+    "axes.edgecolor": "#E0E0E0",
+    "legend.edgecolor": "#555555",
+}
+_theme: Theme = "light"
+
+
+def set_theme(theme: Theme) -> None:
+    """Draw all later figures for a light or a dark page (matplotlib's and plotly's).
+
+    Raises:
+        ValueError: another name.
+    """
+    global _theme
+    if theme not in get_args(Theme):
+        raise ValueError(f'expected the theme "light" or "dark", got {theme!r}')
+    defaults = {key: mpl.rcParamsDefault[key] for key in _DARK_SETTINGS}
+    mpl.rcParams.update(_DARK_SETTINGS if theme == "dark" else defaults)
+    _theme = theme
+
+
+def template() -> str:
+    """The name of plotly's template for the theme that was set."""
+    return TEMPLATES[_theme]
+
+
+def ink() -> str:
+    """The colour of lines and texts: dark on a light page, light on a dark one."""
+    return mpl.rcParams["text.color"]
+
+
+def coloured(maps: Tensor | np.ndarray, limit: float) -> np.ndarray:
+    """Numbers as colours: (..., H, W) to (..., H, W, 3) uint8.
+
+    Args:
+        limit: the size of what is shown in full red (`limit`) or blue (`-limit`), and all beyond.
+    """
+    maps = np.asarray(maps.detach().cpu() if isinstance(maps, Tensor) else maps, dtype=np.float32)
+    middle = len(_SIGNED_COLOURS) // 2  # zero is exactly white
+    steps = np.nan_to_num(maps / max(limit, 1e-12)).clip(-1, 1) * middle
+    return _SIGNED_COLOURS[middle + steps.round().astype(int)]
