@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from lab import CHROMIUM_ARGS, ROOT, Lab, find_chromium, running_lab
 from nbformat.v4 import new_code_cell, new_notebook
@@ -150,6 +151,96 @@ def drive_stepper(page) -> None:
     expect(counter).to_have_text(f"frame {last} (0 to {last})")  # played to the end
 
 
+def nudge(page, handle) -> None:
+    """Move a slider one step by key: right, or left where it is at its end."""
+    value, last = (handle.get_attribute(f"aria-value{name}") for name in ("now", "max"))
+    handle.focus()
+    page.keyboard.press("ArrowLeft" if value == last else "ArrowRight")
+
+
+@contextlib.contextmanager
+def redrawn(picture) -> Iterator[None]:
+    """What is done inside must bring another picture into this <img>."""
+    from playwright.sync_api import expect
+
+    before = picture.get_attribute("src")
+    yield
+    expect(picture).not_to_have_attribute("src", before)
+
+
+def drive_clip_explorer(page) -> None:
+    """Step, choose another clip, change the order and ask for a missing file, wherever it stands.
+
+    It is left with the clip as filmed.
+    """
+    from playwright.sync_api import expect
+
+    explorer = page.locator(".blvnet-clip-explorer").first
+    frame, strip = (explorer.locator(f".blvnet-clip-{part}") for part in ("frame", "strip"))
+    counter = explorer.locator(".blvnet-clip-caption code")
+    scores, message = (explorer.locator(f".blvnet-clip-{part}") for part in ("scores", "message"))
+    clip_handle, frame_handle = explorer.get_by_role("slider").all()
+
+    text = counter.inner_text()
+    with redrawn(frame):
+        nudge(page, frame_handle)
+    expect(counter).not_to_have_text(text)
+    with redrawn(frame):
+        explorer.locator(".widget-play button").first.click()
+    explorer.locator(".widget-play button").first.click()  # a pause
+
+    if clip_handle.get_attribute("aria-valuemax") != "0.0":
+        with redrawn(strip):
+            nudge(page, clip_handle)
+
+    explorer.get_by_role("button", name="as filmed").click()
+    expect(scores).not_to_contain_text("against the order as filmed")
+    with redrawn(strip):
+        explorer.get_by_role("button", name="frames reversed").click()
+    expect(scores).to_contain_text("against the order as filmed")
+    with redrawn(strip):
+        explorer.get_by_role("button", name="shuffle again").click()
+    with redrawn(strip):
+        explorer.get_by_role("button", name="as filmed").click()
+
+    path = explorer.locator(".blvnet-clip-path input")
+    path.fill("no such file.mp4")
+    path.press("Enter")
+    expect(message).to_contain_text("no such file.mp4: expected a video file")
+    path.fill("")
+    path.press("Enter")
+    expect(message).to_have_text("")
+
+
+def drive_branch_explorer(page) -> None:
+    """Visit every stage, another channel, another order of them, another position."""
+    from playwright.sync_api import expect
+
+    explorer = page.locator(".blvnet-branch-explorer").first
+    maps, caption = (explorer.locator(f".blvnet-branch-{part}") for part in ("maps", "caption"))
+    channel, position = (
+        explorer.locator(f".blvnet-branch-{part}").get_by_role("slider")
+        for part in ("slider", "position")
+    )
+    explorer.get_by_role("button", name="by number").click()
+    for stage in ("stage1", "stage2", "stage3", "stage4", "stem"):
+        with redrawn(maps):
+            explorer.get_by_role("button", name=stage).click()
+        expect(caption).to_contain_text(f"{stage}, channel")
+    explorer.get_by_role("button", name="stage3").click()
+    expect(caption).to_contain_text("stage3, channel")
+    for handle in (channel, position):
+        text = caption.inner_text()
+        with redrawn(maps):
+            nudge(page, handle)
+        expect(caption).not_to_have_text(text)
+    explorer.get_by_role("button", name="most active first").click()
+    readout = explorer.locator(".blvnet-branch-slider .widget-readout")
+    readout.fill("0")
+    readout.press("Enter")
+    expect(caption).to_contain_text("the most active")
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("root")
@@ -205,6 +296,10 @@ def test_notebook(page, lab, notebook):
     open_and_run(page, lab, f"notebooks/{notebook.name}")
     if page.locator(".blvnet-stepper").count():
         drive_stepper(page)
+    if page.locator(".blvnet-clip-explorer").count():
+        drive_clip_explorer(page)
+    if page.locator(".blvnet-branch-explorer").count():
+        drive_branch_explorer(page)
     assert unexpected(page) == []
 
 
@@ -242,6 +337,92 @@ def test_frame_stepper(page, lab):
         assert start[band][0] > 60 > 40 > end[band][0], (first, last)
     assert all(abs(band[1] - 30) < 4 for band in first + last), "green should not move"
     assert page.locator(".blvnet-caption b").inner_text() == "15 of them"
+
+
+MODELS = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")
+SAMPLES = f"""\
+from blvnet_lab import data, models, paths
+from blvnet_lab.viz.explorers.branch import BranchExplorer
+from blvnet_lab.viz.explorers.clip import ClipExplorer
+
+samples = paths.data_samples()
+manifest = data.read_manifest(samples / "motion" / "manifest.csv")
+nets = {{
+    name: models.load_model(samples / "checkpoints" / f"{{name}}.safetensors")
+    for name in {MODELS}
+}}
+"""
+CLIP_EXPLORER = """\
+clips = manifest[manifest["split"] == "val"].groupby("class_name").head(3)
+ClipExplorer(nets, clips, data.class_names(manifest))
+"""
+BRANCH_EXPLORER = """\
+path = manifest["path"][0]
+frames = data.read_frames(path, data.sample_uniform(24, 8))
+BranchExplorer(nets["blvnet_tam"], data.normalize(frames))
+"""
+
+
+def test_clip_explorer(page, lab):
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "clip.ipynb", SAMPLES, CLIP_EXPLORER))
+    drive_clip_explorer(page)
+    explorer = page.locator(".blvnet-clip-explorer")
+    strip, scores = explorer.locator(".blvnet-clip-strip"), explorer.locator(".blvnet-clip-scores")
+
+    def score(model: str) -> float:
+        row = scores.locator(f"[data-model={model}] tr[data-class=grows_then_shrinks]")
+        return float(row.get_attribute("data-score"))
+
+    with redrawn(strip):
+        explorer.locator("select").select_option("grows_then_shrinks")
+    expect(scores).to_contain_text("True class: grows_then_shrinks")
+    filmed, before = pixels(page, ".blvnet-clip-strip"), {m: score(m) for m in MODELS}
+    with redrawn(strip):
+        explorer.get_by_role("button", name="halves exchanged").click()
+    expect(scores).to_contain_text("against the order as filmed")
+    exchanged, after = pixels(page, ".blvnet-clip-strip"), {m: score(m) for m in MODELS}
+    # A band is two frames. (The numbers above them, and antialiasing, move means by less than 2.)
+    assert np.allclose(exchanged, filmed[2:] + filmed[:2], atol=2)
+    assert not np.allclose(exchanged, filmed, atol=2)
+    for model in ("tsn", "tsn_blnet", "blvnet"):
+        assert after[model] == pytest.approx(before[model], abs=1e-3), "pairs alone cannot tell"
+    assert before["blvnet_tam"] > 0.9 > 0.1 > after["blvnet_tam"]
+
+    path = explorer.locator(".blvnet-clip-path input")
+    path.fill(str(ROOT / "data_samples" / "no.mp4"))
+    path.press("Enter")
+    expect(explorer.locator(".blvnet-clip-message")).to_contain_text("it does not exist")
+    assert pixels(page, ".blvnet-clip-strip") == exchanged
+    assert unexpected(page) == []
+
+
+def test_branch_explorer(page, lab):
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "branch.ipynb", SAMPLES, BRANCH_EXPLORER))
+    drive_branch_explorer(page)
+    explorer = page.locator(".blvnet-branch-explorer")
+    maps, caption = (explorer.locator(f".blvnet-branch-{part}") for part in ("maps", "caption"))
+    box = maps.bounding_box()
+    natural = maps.evaluate("img => [img.naturalWidth, img.naturalHeight]")
+    assert [box["width"], box["height"]] == pytest.approx(natural, abs=1), "pixels are not crisp"
+
+    seen = [pixels(page, ".blvnet-branch-maps")]
+    for stage in ("stage1", "stage2", "stage4"):
+        with redrawn(maps):
+            explorer.get_by_role("button", name=stage).click()
+        expect(caption).to_contain_text(f"{stage}, channel")
+        seen.append(pixels(page, ".blvnet-branch-maps"))
+    assert len(set(map(str, seen))) == len(seen)
+    position = explorer.locator(".blvnet-branch-position .widget-readout")
+    position.fill("0")
+    position.press("Enter")
+    expect(caption).to_contain_text("pair 0")
+    explorer.locator(".widget-play button").first.click()
+    expect(caption).to_contain_text("pair 3")  # played to the end
+    assert unexpected(page) == []
 
 
 def test_plotly_figure_comes_alive(page, lab):

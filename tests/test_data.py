@@ -22,6 +22,7 @@ from blvnet_lab.data import (
     class_names,
     denormalize,
     evaluation_transform,
+    load_clips,
     normalize,
     probe_video,
     read_frames,
@@ -622,6 +623,27 @@ def test_manifest_that_is_no_table(tmp_path):
 @pytest.fixture(scope="module")
 def shipped() -> pd.DataFrame:
     return read_manifest(data_samples() / "motion" / "manifest.csv")
+
+
+def test_load_clips_class_by_class(small, shipped):
+    transform = evaluation_transform((32, 32))
+    clips, labels = load_clips(small.sample(frac=1, random_state=0), "train", 4, transform, 2)
+    assert clips.shape == (20, 4, 3, 32, 32) and labels.tolist() == [i // 2 for i in range(20)]
+    clips, labels = load_clips(small, "train", 4, transform)
+    dataset = ClipDataset(small, "train", 4, transform)
+    assert labels.tolist() == sorted(dataset.labels)
+    for label in (0, 7):
+        of_class = [dataset[i][0] for i in range(len(dataset)) if dataset.labels[i] == label]
+        assert torch.equal(clips[labels == label], torch.stack(of_class))
+    # the partners' clips of the sample data come in the same scenes
+    rows = shipped[shipped.split == "val"].sort_values("label", kind="stable")
+    scenes = rows.scene.to_numpy().reshape(5, 2, 50)
+    assert (scenes[:, 0] == scenes[:, 1]).all()
+
+
+def test_load_clips_wants_enough_of_each_class(small):
+    with pytest.raises(ValueError, match='expected 2 clips of each class in split "val", got 1'):
+        load_clips(small, "val", 4, as_it_is, per_class=2)
 
 
 def test_shipped_samples_are_complete(shipped):

@@ -1,6 +1,6 @@
 """From video files to clips."""
 
-from blvnet_lab.data.dataset import ClipDataset, class_names, read_manifest
+from blvnet_lab.data.dataset import ClipDataset, class_names, load_clips, read_manifest
 from blvnet_lab.data.reading import VideoReadError, probe_video, read_frames
 from blvnet_lab.data.sampling import sample_uniform
 from blvnet_lab.data.transforms import (
@@ -16,6 +16,7 @@ __all__ = [
     "class_names",
     "denormalize",
     "evaluation_transform",
+    "load_clips",
     "normalize",
     "probe_video",
     "read_frames",

@@ -116,3 +116,35 @@ class ClipDataset(Dataset):
             info = probe_video(self.paths[i])
             frames = read_frames(info, sample_uniform(info.num_frames, self.num_frames, generator))
         return self.transform(frames), self.labels[i]
+
+
+def load_clips(
+    manifest: pd.DataFrame,
+    split: str,
+    num_frames: int,
+    transform: Callable[[Tensor], Tensor],
+    per_class: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Clips (N, T, C, H, W) and labels (N,) of a split, all at once: for experiments on a few.
+
+    They come class by class, each in the manifest's order. In the sample data the clips of two
+    partner classes come in the order of the same scenes: clip i of both was made from one scene.
+
+    Args:
+        per_class: only the first so many of each class; None for all.
+
+    Raises:
+        ValueError: a class has fewer clips.
+    """
+    rows = manifest[manifest["split"] == split].sort_values("label", kind="stable")
+    if per_class is not None:
+        sizes = rows.groupby("class_name").size()
+        if (sizes < per_class).any():
+            raise ValueError(
+                f'expected {per_class} clips of each class in split "{split}", got '
+                f"{sizes.min()} of {sizes.idxmin()}: ask for fewer"
+            )
+        rows = rows.groupby("label").head(per_class)
+    dataset = ClipDataset(rows, split, num_frames, transform)
+    clips = [dataset[i] for i in tqdm(range(len(dataset)), "decoding", leave=False, unit="clip")]
+    return torch.stack([clip for clip, _ in clips]), torch.tensor([label for _, label in clips])

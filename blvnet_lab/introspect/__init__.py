@@ -15,9 +15,11 @@ from blvnet_lab.introspect.influence import (
     gradient_importance,
     hold_frames,
     occlusion_importance,
+    predict,
     receptive_field,
     wake_residuals,
 )
+from blvnet_lab.introspect.structure import layer_table
 from blvnet_lab.introspect.taps import (
     channel_roles,
     compare_taps,
@@ -46,7 +48,9 @@ __all__ = [
     "gradient_importance",
     "hold_frames",
     "identity_taps",
+    "layer_table",
     "occlusion_importance",
+    "predict",
     "receptive_field",
     "replace_with",
     "shuffle_positions",

@@ -116,12 +116,12 @@ def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["module", "channel", "tap", "offset"]
     both = before[[*keys, "weight"]].merge(
-        after[[*keys, "weight"]], on=keys, how="outer", suffixes=("_before", "_after")
-    )
+        after[[*keys, "weight"]], on=keys, suffixes=("_before", "_after")
+    )  # in the order of `before`
     if len(both) != len(before) or len(both) != len(after):
         raise ValueError(
             "expected two tables of the same modules, channels and taps, got "
-            f"{len(before)} and {len(after)} weights, {len(both)} in all: take one epoch of each, "
+            f"{len(before)} and {len(after)} weights, {len(both)} in both: take one epoch of each, "
             "and models of the same size"
         )
     both = both.rename(columns={"weight_before": "before", "weight_after": "after"})

@@ -1,14 +1,20 @@
 """Pictures and widgets: they take plain tensors and results."""
 
+from blvnet_lab.viz.architecture import architecture_figure
+from blvnet_lab.viz.evidence import ablation_figure, deletion_figure, importance_figure
 from blvnet_lab.viz.figures import (
     class_bars,
     confusion_figure,
     contact_sheet,
+    probe_figure,
     staircase_figure,
 )
-from blvnet_lab.viz.interactive import learning_curves
+from blvnet_lab.viz.images import mosaic, picture
+from blvnet_lab.viz.inside import feature_maps, receptive_field_figure
+from blvnet_lab.viz.interactive import learning_curves, tap_history_hover, taps_hover
 from blvnet_lab.viz.show import show
-from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, set_theme
+from blvnet_lab.viz.taps import pair_taps_figure, tap_history_figure, taps_figure
+from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured, set_theme
 from blvnet_lab.viz.widgets import FrameStepper
 
 __all__ = [
@@ -16,11 +22,26 @@ __all__ = [
     "GREY",
     "ROLE_COLOURS",
     "FrameStepper",
+    "ablation_figure",
+    "architecture_figure",
     "class_bars",
+    "coloured",
     "confusion_figure",
     "contact_sheet",
+    "deletion_figure",
+    "feature_maps",
+    "importance_figure",
     "learning_curves",
+    "mosaic",
+    "pair_taps_figure",
+    "picture",
+    "probe_figure",
+    "receptive_field_figure",
     "set_theme",
     "show",
     "staircase_figure",
+    "tap_history_figure",
+    "tap_history_hover",
+    "taps_figure",
+    "taps_hover",
 ]

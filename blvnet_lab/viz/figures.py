@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ink
+from blvnet_lab.viz.theme import BLUE, GREEN, GREY, ORANGE, ink
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -130,4 +130,31 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
         axes.set_yticks(ticks, class_names, fontsize=8)
     panels[0].set_ylabel("true class")
     figure.colorbar(image, ax=panels, label="clips of the true class / %", shrink=0.7)
+    return figure
+
+
+def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Figure:
+    """What can be read off at each place in a network: a line per network or control.
+
+    Args:
+        accuracies: by the line's name, at most four, then by capture point, values in 0..1. The
+            lines may lack points; the first one gives the points' order.
+    """
+    styles = ((BLUE, "o", "-"), (ORANGE, "s", "-"), (GREY, "^", "--"), (GREEN, "D", "-"))
+    if len(accuracies) > len(styles):
+        raise ValueError(f"expected at most {len(styles)} lines, got {len(accuracies)}")
+    points = list(dict.fromkeys(point for line in accuracies.values() for point in line))
+    figure = new_figure(9, 4)
+    axes = figure.subplots()
+    for (name, line), (colour, marker, dash) in zip(accuracies.items(), styles, strict=False):
+        places = [points.index(point) for point in line]
+        values = [100 * value for value in line.values()]
+        axes.plot(places, values, dash, color=colour, marker=marker, markersize=4, label=name)
+    axes.axhline(50, color=ink(), linestyle=":", linewidth=1)
+    axes.annotate("coin toss", (len(points) - 0.5, 51), fontsize=9, va="bottom", ha="right")
+    axes.set_xticks(range(len(points)), points, rotation=60, ha="right", fontsize=8)
+    axes.set(ylim=(-4, 105), ylabel="accuracy between partners / %")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure

@@ -5,14 +5,16 @@ A figure of matplotlib takes ten times as long, which one feels while dragging a
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from IPython.display import Image as DisplayImage
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from blvnet_lab.viz.theme import BLUE, GREY
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY
 
 LABEL_PX = 12  # height of texts in mosaics
 LABEL_GREY = "#888888"  # legible on light and on dark pages
@@ -69,6 +71,7 @@ def mosaic(
     *,
     column_labels: Sequence[str] = (),
     column_colours: Sequence[str] = (),
+    row_colours: Sequence[str | None] = (),
     chosen: int | None = None,
     tile_px: int = 72,
     gap_px: int = 6,
@@ -82,6 +85,7 @@ def mosaic(
             may have several lines.
         column_labels: a text over every column.
         column_colours: an edge around every column's tiles.
+        row_colours: the same by rows, where a row has a colour.
         chosen: the column that is framed, if any.
         tile_px: width of a tile; its height follows from the first picture.
         gap_px: between tiles.
@@ -93,7 +97,7 @@ def mosaic(
     tile_height = round(tile_px * pictures[0].shape[0] / pictures[0].shape[1])
     font = ImageFont.load_default(size=LABEL_PX)
     lines = [line for label in rows for line in label.split("\n")]
-    left = max(round(font.getlength(line)) for line in lines) + 2 * gap_px if any(lines) else gap_px
+    left = max(round(font.getlength(line)) for line in lines) + 3 * gap_px if any(lines) else gap_px
     top = LABEL_PX + 2 * gap_px if column_labels else gap_px
     step_x, step_y = tile_px + gap_px, tile_height + gap_px
     canvas = Image.new("RGBA", (left + columns * step_x, top + len(rows) * step_y))
@@ -109,17 +113,48 @@ def mosaic(
             if picture is None:
                 continue
             x = left + column * step_x
-            if column < len(column_colours):
+            colour = column_colours[column] if column < len(column_colours) else None
+            colour = row_colours[number] if number < len(row_colours) else colour
+            if colour is not None:
                 box = (x - 2, y - 2, x + tile_px + 1, y + tile_height + 1)
-                pen.rectangle(box, fill=ImageColor.getrgb(column_colours[column]))
+                pen.rectangle(box, fill=ImageColor.getrgb(colour))
             shrinks = picture.shape[1] > tile_px
             way = Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
             canvas.paste(Image.fromarray(picture).resize((tile_px, tile_height), way), (x, y))
     if chosen is not None:
         x = left + chosen * step_x
-        box = (x - 4, top - 4, x + tile_px + 3, canvas.height - gap_px + 3)
-        pen.rectangle(box, outline=ImageColor.getrgb(BLUE), width=2)
+        away = gap_px // 2 + 1
+        box = (x - away, top - away, x + tile_px + away - 1, canvas.height - gap_px + away - 1)
+        pen.rectangle(box, outline=ImageColor.getrgb(LABEL_GREY), width=2)
     return np.asarray(canvas)
+
+
+def written(lines: Sequence[str]) -> np.ndarray:
+    """Lines of text on a transparent ground, (H, W, 4) uint8, for pictures without a page."""
+    font = ImageFont.load_default(size=LABEL_PX)
+    width = max(round(font.getlength(line)) for line in lines) + 12
+    canvas = Image.new("RGBA", (width, len(lines) * (LABEL_PX + 4) + 8))
+    text = "\n".join(lines)
+    ImageDraw.Draw(canvas).multiline_text((6, 4), text, fill=LABEL_GREY, font=font, spacing=4)
+    return np.asarray(canvas)
+
+
+def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures (h, w, 4) one below the other, from the left: (H, W, 4) uint8."""
+    width = max(picture.shape[1] for picture in pictures)
+    sides = [((0, 0), (0, width - picture.shape[1]), (0, 0)) for picture in pictures]
+    return np.concatenate([np.pad(p, side) for p, side in zip(pictures, sides, strict=True)])
+
+
+def underlined(branch: str) -> str:
+    """HTML: a branch's name in the page's own colour, over a line in the branch's."""
+    return f"<span style='border-bottom:3px solid {BRANCH_COLOURS[branch]}'>{branch}</span>"
+
+
+def paragraph(text: str, edge: str | None = None) -> str:
+    """HTML: lines closer together than in ipywidgets' labels; a note has an edge of some colour."""
+    border = f";border-left:4px solid {edge};padding-left:8px" if edge else ""
+    return f"<div style='line-height:1.4{border}'>{text}</div>"
 
 
 def score_bars(
@@ -127,6 +162,9 @@ def score_bars(
     names: Sequence[str],
     before: Sequence[float] | None = None,
     top: int = 10,
+    true_class: int | None = None,
+    show_names: bool = True,
+    bar_px: int = 120,
 ) -> str:
     """Class probabilities as HTML bars, with the colours of the page.
 
@@ -134,6 +172,9 @@ def score_bars(
         scores: one value in 0..1 per class.
         before: what the scores were, drawn as a thin grey bar, with the change in points.
         top: of more classes, only so many are shown, highest first (of `scores` or `before`).
+        true_class: whose name stands in bold.
+        show_names: False where a table beside this one has them.
+        bar_px: width of a bar of 100 %.
     """
     scores = [float(score) for score in scores]
     reference = [float(score) for score in before] if before is not None else scores
@@ -150,13 +191,54 @@ def score_bars(
         if before is not None:
             old = f"width:{100 * reference[i]:.1f}%;height:3px;background:{GREY};opacity:.6"
             bar += f"<div style='{old}'></div>"
-            number += f" ({100 * (scores[i] - reference[i]):+.0f})"
+            number += f" ({round(100 * (scores[i] - reference[i])):+d})"
+        name = html.escape(names[i], quote=True)
+        shown_name = f"<b>{name}</b>" if i == true_class else name
+        cell = f"<td style='padding:0 6px;text-align:right'>{shown_name}</td>"
+        label = f"<td style='padding:0 6px;white-space:nowrap'>{number}</td>"
         rows.append(
-            f"<tr data-class='{names[i]}' data-score='{scores[i]:.4f}'>"
-            f"<td style='padding:0 6px;text-align:right'>{names[i]}</td>"
-            f"<td style='width:120px'>{bar}</td><td style='padding:0 6px'>{number}</td></tr>"
+            f"<tr data-class='{name}' data-score='{scores[i]:.4f}'>{cell if show_names else ''}"
+            f"<td style='width:{bar_px}px'>{bar}</td>{label}</tr>"
         )
     return (
         "<table class='blvnet-scores' style='border-collapse:collapse;line-height:15px;"
         f"font-size:12px'>{''.join(rows)}</table>"
     )
+
+
+def picture(image: np.ndarray) -> DisplayImage:
+    """What a notebook shows as the last line of a cell, of (H, W, 3) or (H, W, 4) uint8."""
+    return DisplayImage(png(image))
+
+
+def score_tables(
+    scores: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    before: Mapping[str, Sequence[float]] | None = None,
+    top: int = 10,
+    true_class: int | None = None,
+) -> str:
+    """`score_bars` of several models side by side: HTML.
+
+    Args:
+        scores: title to one value in 0..1 per class.
+        names: of the classes, the same in all models.
+        before, top, true_class: as for `score_bars`.
+    """
+    few = len(names) <= top  # then the rows are the same in all tables: their names once are enough
+    tables = []
+    for title, values in scores.items():
+        bars = score_bars(
+            values,
+            names,
+            before[title] if before is not None else None,
+            top=top,
+            true_class=true_class,
+            show_names=not few or not tables,
+            bar_px=70 if len(scores) > 2 else 120,  # four fit beside each other
+        )
+        title = html.escape(title, quote=True)
+        tables.append(f"<div data-model='{title}'><b>{title}</b>{bars}</div>")
+    wrap = "nowrap" if few else "wrap"
+    style = f"display:flex;flex-wrap:{wrap};gap:4px 16px;align-items:flex-end;overflow-x:auto"
+    return f"<div style='{style}'>{''.join(tables)}</div>"

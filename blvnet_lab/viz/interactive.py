@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
+
+from blvnet_lab.viz.taps import of_module, sorted_taps
+from blvnet_lab.viz.theme import GREY, ROLE_COLOURS, SIGNED
+
+DECIMALS = 3  # of weights: more would only make the notebooks larger
+EPOCH_MS = 400  # while playing
 
 # Four of Okabe and Ito's colours, and markers, for those who see no colours.
 STYLES = (("#8C8C8C", "circle"), ("#009E73", "square"), ("#E69F00", "diamond"), ("#0072B2", "x"))
@@ -41,4 +49,136 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     figure.update_yaxes(range=[30, 104])
     figure.update_yaxes(title_text="accuracy between partners / %", col=1)
     figure.update_layout(title=title, height=400, margin={"t": 80})  # room for both titles
+    return figure
+
+
+def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
+    """`taps_figure` to hover over and to zoom into: module, channel, role, tap and weight.
+
+    Args and errors as for `taps_figure`.
+    """
+    modules = sorted_taps(weights, roles)
+    titles = [f"{module}: {len(taps.channels)} channels" for module, taps in modules.items()]
+    height = 100 * len(modules) + 120  # pixels
+    figure = make_subplots(len(modules), 1, subplot_titles=titles, vertical_spacing=32 / height)
+    steps = len(ROLE_COLOURS)
+    edges = np.repeat(np.arange(steps + 1) / steps, 2)[1:-1].tolist()
+    role_scale = list(zip(edges, np.repeat(list(ROLE_COLOURS.values()), 2).tolist(), strict=True))
+    for row, (module, taps) in enumerate(modules.items(), start=1):
+        # Channel and role are the name of the column, so that no cell has to repeat them.
+        columns = [f"{c}, {role}" for c, role in zip(taps.channels, taps.roles, strict=True)]
+        strip = go.Heatmap(
+            z=[[list(ROLE_COLOURS).index(role) + 0.5 for role in taps.roles]],
+            x=columns,
+            y=["role"],
+            colorscale=role_scale,
+            autocolorscale=False,
+            zmin=0,
+            zmax=steps,
+            showscale=False,
+            hovertemplate=f"{module}<br>channel %{{x}}<extra></extra>",
+        )
+        largest = round(float(np.abs(taps.weights).max()), DECIMALS)
+        cells = go.Heatmap(
+            z=taps.weights.round(DECIMALS).tolist(),
+            x=columns,
+            y=taps.names,
+            colorscale=SIGNED,
+            autocolorscale=False,
+            zmin=-largest,
+            zmax=largest,
+            showscale=row == 1,
+            colorbar={
+                "title": {"text": "weight / largest of its TAM", "side": "right"},
+                "tickvals": [-largest, 0, largest],
+                "ticktext": ["−1", "0", "1"],
+            },
+            hovertemplate=f"{module}<br>channel %{{x}}<br>%{{y}}: %{{z}}<extra></extra>",
+        )
+        for trace in (strip, cells):  # each has gaps where the other one is
+            figure.add_trace(trace.update(hoverongaps=False), row, 1)
+    for role, colour in ROLE_COLOURS.items():  # the legend: points that are nowhere
+        if role in set(roles["role"]):
+            marker = {"color": colour, "symbol": "square", "size": 10}
+            figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=role)
+    figure.update_annotations(font_size=13)  # the titles
+    figure.update_xaxes(showticklabels=False, ticks="")
+    figure.update_xaxes(title_text="channels, by role, then by curr", row=len(modules))
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(height=height, legend={"orientation": "h", "yref": "container", "y": 0})
+    return figure
+
+
+def tap_history_hover(
+    history: pd.DataFrame, module: str, roles: pd.DataFrame | None = None
+) -> go.Figure:
+    """How the taps of one TAM changed in training, to be played: a point for every channel.
+
+    It opens at the last epoch; the button plays from the first.
+
+    Args:
+        history: of `blvnet_lab.introspect.tap_history`, with three taps.
+        roles: of `blvnet_lab.introspect.tam_roles`, of the trained model, as the points' colours;
+            if None, they show the weight of the frame itself (curr).
+
+    Raises:
+        ValueError: the table has no such module, or its TAM has other than three taps.
+    """
+    rows = of_module(history, module)
+    offsets = sorted(rows["offset"].unique().tolist())
+    if offsets != [-1, 0, 1]:
+        raise ValueError(f"expected three taps (offsets -1, 0, 1) in {module}, got {offsets}")
+    taps = rows.pivot(index=["epoch", "channel"], columns="offset", values="weight")
+    taps = taps.round(DECIMALS)
+    limits = taps.abs().max()  # by offset
+    epochs = [int(epoch) for epoch in taps.index.unique("epoch")]
+    groups = {"curr": taps.index.unique("channel")}
+    if roles is not None:
+        own = roles[roles["module"] == module].set_index("channel")["role"]
+        groups = {role: own.index[own == role] for role in ROLE_COLOURS if (own == role).any()}
+
+    def points(epoch: int) -> list[go.Scatter]:
+        """One trace for each group."""
+        traces = []
+        for name, channels in groups.items():
+            here = taps.loc[epoch].loc[channels]
+            colour = here[0].tolist() if roles is None else ROLE_COLOURS[name]
+            place = {"x": here[-1].tolist(), "y": here[1].tolist()}
+            traces.append(go.Scatter(**place, marker={"color": colour}))
+        return traces
+
+    figure = go.Figure(points(epochs[-1]))
+    figure.frames = [go.Frame(name=str(epoch), data=points(epoch)) for epoch in epochs]
+    for trace, (name, channels) in zip(figure.data, groups.items(), strict=True):
+        trace.update(name=name, text=[str(channel) for channel in channels], mode="markers")
+    figure.update_traces(
+        marker={"size": 9, "line": {"color": GREY, "width": 0.5}},
+        hovertemplate="channel %{text}<br>prev %{x}, next %{y}",
+    )
+    if roles is None:
+        figure.update_traces(marker={"coloraxis": "coloraxis"}, showlegend=False)
+    at_once = {"mode": "immediate", "transition": {"duration": 0}}
+    pace = {"frame": {"duration": EPOCH_MS, "redraw": False}, "transition": {"duration": 0}}
+    play = {"label": "play", "method": "animate", "args": [None, pace]}
+    pause = {"label": "pause", "method": "animate", "args": [[None], at_once]}
+    steps = [
+        {"label": str(epoch), "method": "animate", "args": [[str(epoch)], at_once]}
+        for epoch in epochs
+    ]
+    reach = 1.1 * float(max(limits[-1], limits[1]))  # the same axes in every epoch
+    axis = {"range": [-reach, reach], "constrain": "domain", "zeroline": True}
+    curr = {"colorscale": SIGNED, "cmin": -float(limits[0]), "cmax": float(limits[0])}
+    # Grey: plotly's own colours of sliders and buttons are for light pages only.
+    slider = {"active": len(epochs) - 1, "steps": steps, "bgcolor": GREY, "pad": {"t": 50}}
+    buttons = {"type": "buttons", "buttons": [play, pause], "font": {"color": GREY}}
+    figure.update_layout(
+        title=module,
+        height=620,
+        margin={"t": 90},
+        xaxis=axis | {"title": "prev: weight of the frame before"},
+        yaxis=axis | {"title": "next: weight of the frame after", "scaleanchor": "x"},
+        coloraxis=curr | {"colorbar": {"title": "curr"}},
+        sliders=[slider | {"currentvalue": {"prefix": "epoch "}}],
+        updatemenus=[buttons | {"showactive": False, "direction": "left", "x": 0.1, "y": 1.12}],
+    )
     return figure

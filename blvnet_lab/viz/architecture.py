@@ -1,0 +1,196 @@
+"""A network drawn from the table of its parts: stages from top to bottom, two branches, costs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Patch
+
+from blvnet_lab.viz.figures import new_figure
+from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY
+
+COLOURS = {"tam": GREEN, **BRANCH_COLOURS}  # of the parts; all others are GREY
+
+# In inches: the axes cover the whole figure, and one of their units is one inch.
+WIDTH, HEAD, LEFT = 9.0, 0.95, 1.0
+ROW, ROW_OF_BRANCHES = 0.9, 1.2  # heights
+BOX, LANE, PLUS, GAP = 0.86, 1.6, 0.26, 0.17  # widths
+BOX_HEIGHT, LANE_HEIGHT, APART = 0.64, 0.42, 0.26  # a lane lies so far from its row's middle
+BIG_TEXT, TEXT, SMALL_TEXT = 10, 8.5, 7.5  # points
+
+
+class Part(NamedTuple):
+    """A box to draw: a row of the table, or blocks in a row."""
+
+    part: str
+    count: int  # of blocks
+    shape: tuple[int, ...]  # positions, channels, height, width
+    macs: int
+
+
+def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
+    """The network of a table of parts: what each part gives on, what it costs, where the cost goes.
+
+    Args:
+        table: of `blvnet_lab.introspect.layer_table`: stage, part, positions, channels, height,
+            width, macs, parameters. Blocks in a row are drawn as one box.
+    """
+    stages = {name: _parts(rows) for name, rows in table.groupby("stage", sort=False)}
+    heights = [
+        ROW_OF_BRANCHES if any(part.part == "big" for part in parts) else ROW
+        for parts in stages.values()
+    ]
+    figure = new_figure(WIDTH, HEAD + sum(heights))
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, WIDTH), ylim=(0, HEAD + sum(heights)))
+    axes.axis("off")
+    top, middles, ends = sum(heights), [], []
+    for (name, parts), height in zip(stages.items(), heights, strict=True):
+        middles.append(top - height / 2)
+        axes.text(0.1, middles[-1], name, fontsize=TEXT, fontweight="bold", va="center")
+        if ends:  # from the end of the stage above around to the beginning of this one
+            path_x = (ends[-1], ends[-1] + 0.1, ends[-1] + 0.1, LEFT - GAP, LEFT - GAP)
+            path_y = (middles[-2], middles[-2], top, top, middles[-1])
+            axes.plot(path_x, path_y, color=GREY, linewidth=1)
+        ends.append(_draw_stage(axes, parts, middles[-1]))
+        top -= height
+    _draw_bars(axes, list(stages.values()), middles, left=max(ends) + 0.25)
+    _draw_head(axes, table, title)
+    return figure
+
+
+def _parts(rows: pd.DataFrame) -> list[Part]:
+    """The parts of a stage, blocks in a row as one: summed costs, and the last one's output."""
+    parts: list[Part] = []
+    for row in rows.itertuples():
+        shape = (row.positions, row.channels, row.height, row.width)
+        count, macs = 1, row.macs
+        if parts and row.part == parts[-1].part == "block":
+            before = parts.pop()
+            count, macs = before.count + 1, before.macs + row.macs
+        parts.append(Part(row.part, count, shape, macs))
+    return parts
+
+
+def _draw_stage(axes: Axes, parts: list[Part], middle: float) -> float:
+    """Draw a stage's parts from left to right; the x at which the last one ends."""
+    x, lanes = LEFT, {}
+    for part in parts:
+        if part.part in BRANCH_COLOURS:  # both begin at the same x
+            y = middle + (APART if part.part == "little" else -APART)
+            lanes[part.part] = part
+            _draw_arrow(axes, (x - GAP, middle), (x, y))
+            _draw_box(axes, part, (x, y), LANE, LANE_HEIGHT)
+        elif part.part == "merged":
+            x += LANE + GAP
+            for up in (APART, -APART):
+                _draw_arrow(axes, (x - GAP, middle + up), (x + PLUS / 4, middle + up / 4))
+            centre = x + PLUS / 2
+            axes.text(centre, middle, "+", fontsize=14, ha="center", va="center")
+            if lanes["big"].shape != part.shape:
+                axes.text(centre, middle - APART, "enlarged", fontsize=6.5, ha="center", va="top")
+            x += PLUS + GAP
+        else:
+            _draw_arrow(axes, (x - GAP, middle), (x, middle))
+            _draw_box(axes, part, (x, middle), BOX, BOX_HEIGHT)
+            x += BOX + GAP
+    return x - GAP
+
+
+def _draw_box(
+    axes: Axes, part: Part, place: tuple[float, float], width: float, height: float
+) -> None:
+    """A part's name, output and cost in a box from `place`, the middle of its left edge, on."""
+    x, y = place
+    corner = 0.2 if part.part == "tam" else 0.03
+    box = FancyBboxPatch(
+        (x, y - height / 2),
+        width,
+        height,
+        boxstyle=f"round,pad=0,rounding_size={corner}",
+        **_look(part.part),
+    )
+    axes.add_patch(box)
+    name = {"tam": "TAM", "block": "block" if part.count == 1 else f"{part.count} blocks"}
+    positions, channels, *size = part.shape
+    words = [name.get(part.part, part.part), f"{positions} × {channels}"]
+    if size != [1, 1]:
+        words.append("× {} × {}".format(*size))
+    text = (" " if width == LANE else "\n").join(words)
+    if part.macs:
+        text += f"\n{_cost(part.macs)}"
+    axes.text(x + width / 2, y, text, fontsize=SMALL_TEXT, ha="center", va="center")
+
+
+def _draw_bars(axes: Axes, stages: list[list[Part]], middles: list[float], left: float) -> None:
+    """What every stage costs as a bar, in the colours of its parts, with its percentage."""
+    costs = [sum(part.macs for part in parts) for parts in stages]
+    scale = (WIDTH - 0.6 - left) / max(costs)
+    for parts, middle, cost in zip(stages, middles, costs, strict=True):
+        x = left
+        for part in parts:
+            axes.barh(middle, part.macs * scale, 0.3, left=x, **_look(part.part))
+            x += part.macs * scale
+        axes.text(x + 0.06, middle, _percent(cost, sum(costs)), fontsize=TEXT, va="center")
+    axes.text(left, middles[0] + 0.3, "share of the MACs", fontsize=TEXT, va="center")
+
+
+def _draw_head(axes: Axes, table: pd.DataFrame, title: str) -> None:
+    """Title, totals, legend."""
+    top = axes.get_ylim()[1]
+    positions = table.groupby("part")["positions"].max()
+    parameters = f"{table['parameters'].sum() / 1e6:.3g} M parameters"
+    totals = f"{_cost(table['macs'].sum())} a clip of {positions['conv']} frames, {parameters}"
+    heading = f"{title}: {totals}" if title else totals
+    axes.text(0.1, top - 0.17, heading, fontsize=BIG_TEXT, va="center")
+    shape = "in every box: positions × channels × height × width of its output, and its cost"
+    axes.text(0.1, top - 0.43, shape, fontsize=TEXT, va="center")
+    labels = {"other": "other layers" if "big" in positions else "layers", "tam": "TAM"}
+    pairs = positions.get("big", 0) < positions["conv"]
+    for branch, first in (("little", 0), ("big", 1)):
+        seen = f"frames {first}, {first + 2}, ..." if pairs else "every frame"
+        labels[branch] = f"{branch} branch ({seen})"
+    kinds = table["part"].where(table["part"].isin(COLOURS), "other")
+    costs = table.groupby(kinds)["macs"].sum()
+    handles = [
+        Patch(**_look(kind), label=f"{label}: {_percent(costs[kind], costs.sum())}")
+        for kind, label in labels.items()
+        if kind in costs
+    ]
+    axes.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(0.1, top - 0.7),
+        bbox_transform=axes.transData,
+        ncols=len(handles),
+        fontsize=TEXT,
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        columnspacing=1.2,
+    )
+
+
+def _draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    style = "-|>,head_width=0.12,head_length=0.2"
+    arrow = {"arrowstyle": style, "color": GREY, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", end, start, arrowprops=arrow)
+
+
+def _look(part: str) -> dict:
+    colour = COLOURS.get(part, GREY)
+    return {"facecolor": to_rgba(colour, 0.3), "edgecolor": colour, "linewidth": 1}
+
+
+def _cost(macs: float) -> str:
+    factor, unit = (1e9, "G") if macs >= 999.5e6 else (1e6, "M") if macs >= 1e5 else (1e3, "k")
+    return f"{macs / factor:.3g} {unit}MACs"
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.3g} %"

@@ -1,0 +1,284 @@
+"""The temporal aggregation modules of a network, from the overview down to the arithmetic.
+
+from blvnet_lab.viz.explorers.tam import TamExplorer
+
+explorer = TamExplorer(model, clip, class_names=names, label=3)
+explorer                                # as the last line of a cell: the widget
+explorer.taps["prev"].value = 0.5       # what dragging the slider does
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import ipywidgets as widgets
+import numpy as np
+from torch import Tensor
+
+from blvnet_lab.data import denormalize
+from blvnet_lab.models import BigLittleNet, capture_points
+from blvnet_lab.viz.explorers import tam_arithmetic, tam_controls, tam_views
+from blvnet_lab.viz.explorers.tam_edits import TamEdits, checked_names, shift_of
+from blvnet_lab.viz.explorers.tam_views import WIDTH, heading
+from blvnet_lab.viz.images import as_images, png, stacked, underlined
+from blvnet_lab.viz.widgets import PicturedWidget
+
+SLOW_S = 0.15  # where a forward pass takes longer, pictures wait until a slider is let go
+SLOW_NOTE = "This model takes its time: let go of a slider to see what follows."
+BRANCHES = (
+    f" (TAM); lines: {underlined('little')} and {underlined('big')} branch; bars: roles of channels"
+)
+
+
+class TamExplorer(PicturedWidget):
+    """Three linked views of a network's temporal aggregation modules (TAM).
+
+    The network with its TAMs; the channels of the chosen TAM by what they do with time; the chosen
+    channel at one position, tap by tap. The taps may be changed; pictures and class probabilities
+    follow. What was changed stays until reset, in this widget: the model is left as it is.
+
+    From Python, set `.module.value` (a name), `.channel.value`, `.frame.value` (in stage 4 a pair),
+    `.taps["prev"].value`, `.scope.value` ("this channel", "this TAM" or "all TAMs"), and call
+    `.presets["identity"].click()` or `.reset.click()`; `.arithmetic` holds the numbers shown.
+
+    Args:
+        model: a `BigLittleNet` with TAMs, on any device; it is run in eval mode.
+        clip: (1, T, 3, H, W) or (T, 3, H, W), normalised.
+        class_names: one per class; "class 0" and so on if None.
+        label: the clip's class; None if unknown.
+
+    Raises:
+        ValueError: a model without TAM; a clip that it does not take, or more than one; names or a
+            label that do not fit its classes.
+    """
+
+    def __init__(
+        self,
+        model: BigLittleNet,
+        clip: Tensor,
+        class_names: Sequence[str] | None = None,
+        label: int | None = None,
+    ) -> None:
+        self._edits = TamEdits(model, clip)
+        self._class_names = checked_names(class_names, label, model.classifier.out_features)
+        self._label = label
+        frames = self._edits.clip[0]
+        # Ten channels of optical flow are no picture.
+        self._frames = as_images(denormalize(frames)) if frames.shape[1] == 3 else None
+        points = capture_points(model)
+        self._branched = [p.removesuffix(".big") for p in points if p.endswith(".big")]
+        self._quiet = False  # True while a control is set by the code, not by the user
+        self._note = ""
+
+        self._before = self._edits.scores()  # the first pass is slower than those that follow
+        start = time.perf_counter()
+        self._edits.scores()
+        self._slow = time.perf_counter() - start > SLOW_S
+        self._make_controls()
+        self._make_outputs()
+        super().__init__(
+            self._arranged(),
+            layout=widgets.Layout(width=f"{WIDTH + 8}px", align_items="flex-start"),
+        )
+        self.add_class("blvnet-tam-explorer")
+        self._choose_module()
+        self._show_scores()
+
+    # ------------------------------------------------------------ parts
+
+    def _make_controls(self) -> None:
+        learned = self._edits.learned
+        self.module = tam_controls.module_buttons(learned)
+        self.channel = tam_controls.channel_slider()
+        self.play, self.frame = tam_controls.frame_slider()
+        # Linked in the browser, both ways; what is shown first is the first one's value.
+        self._link = widgets.jslink((self.frame, "value"), (self.play, "value"))
+        self.taps = tam_controls.tap_sliders(learned, continuous=not self._slow)
+        self.presets = tam_controls.preset_buttons(len(self.taps))
+        self.scope = tam_controls.scope_buttons()
+        self.reset = tam_controls.reset_button()
+        self._wire()
+
+    def _wire(self) -> None:
+        self._on(self.module, lambda value: self._choose_module())
+        self._on(self.channel, lambda value: self._choose_channel())
+        self._on(self.frame, lambda value: self._draw())
+        for index, slider in enumerate(self.taps.values()):
+            self._on(slider, partial(self._set_tap, index))
+            slider.add_class("blvnet-tam-tap")
+        for name, button in self.presets.items():
+            button.on_click(partial(self._apply, name))
+            button.add_class("blvnet-tam-preset")
+        self.reset.on_click(self._reset)
+        for name in ("module", "channel", "frame", "scope", "reset"):
+            getattr(self, name).add_class(f"blvnet-tam-{name}")
+
+    def _on(self, control: widgets.Widget, action: Callable[[object], None]) -> None:
+        """Call `action(value)` when the user, or code outside, changes a control."""
+        control.observe(
+            lambda change: None if self._quiet else action(change["new"]), names="value"
+        )
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    def _make_outputs(self) -> None:
+        texts = ("network", "legend", "title", "numbers", "pair-taps", "scores", "message")
+        self._html = {name: widgets.HTML() for name in texts}
+        self._images = {n: widgets.Image(format="png") for n in ("strip", "arithmetic", "maps")}
+        for name, part in (self._html | self._images).items():
+            part.add_class(f"blvnet-tam-{name}")
+
+    def _arranged(self) -> list[widgets.Widget]:
+        count = len(self._edits.learned)
+        html, images = self._html, self._images
+        scope = widgets.HBox([widgets.HTML("Set"), self.scope, self.reset])
+        presets = widgets.HBox([widgets.HTML("to"), *self.presets.values()])
+        left = widgets.VBox([*self.taps.values(), scope, presets, html["message"]])
+        left.layout = widgets.Layout(width=f"{WIDTH - 344}px", flex="0 0 auto")
+        html["scores"].layout.width = "344px"
+        html["title"].layout.width = "400px"  # else the play button would move with its text
+        html["message"].layout.min_height = "36px"  # two lines, or all below would move
+        return [
+            widgets.HTML(
+                heading(1, f"The network and its {count} temporal aggregation modules{BRANCHES}")
+            ),
+            html["network"],
+            self.module,
+            html["legend"],
+            images["strip"],
+            self.channel,
+            widgets.HBox([html["title"], self.play, self.frame]),
+            widgets.HBox([left, html["scores"]]),
+            images["arithmetic"],
+            html["numbers"],
+            html["pair-taps"],
+            images["maps"],
+        ]
+
+    # ------------------------------------------------------------ what the user does
+
+    def _choose_module(self) -> None:
+        name = self.module.value
+        taps, roles = self._edits.learned[name], self._edits.roles[name]
+        self._order = tam_views.channel_order(taps, roles)
+        self._input = self._edits.maps_into(name)
+        last = len(self._input) - 1
+        with self._quietly():
+            self.channel.options = [(f"channel {c} {roles[c]}", c) for c in self._order]
+            if last != self.frame.max:  # frames, then pairs, or the reverse: begin in the middle
+                self.play.max = self.frame.max = last
+                self.frame.value = len(self._input) // 2
+            self.frame.description = "pair" if self._edits.kind(name) == "pairs" else "frame"
+        title = heading(2, f"The channels of {name}, by what they learned to do")
+        self._html["legend"].value = title + tam_views.role_legend(roles)
+        self._choose_channel()
+
+    def _choose_channel(self) -> None:
+        self._show_taps()
+        self._draw()
+
+    def _set_tap(self, index: int, value: float) -> None:
+        self._edits.taps[self.module.value][index, self.channel.value] = value
+        self._note = ""
+        self._draw()
+        self._show_scores()
+
+    def _apply(self, preset: str, button: widgets.Button) -> None:
+        name, channel = self.module.value, self.channel.value
+        everywhere = self.scope.value == "all TAMs"
+        names = list(self._edits.learned) if everywhere else [name]
+        self._edits.apply(preset, names, channel if self.scope.value == "this channel" else None)
+        self._note = f"{preset}, {self.scope.value}: {tam_controls.PRESET_WORDS[preset]}."
+        if preset == "TSM shift" and self.scope.value == "this channel":
+            how = shift_of(channel, len(self._edits.roles[name]))
+            self._note = f"TSM shift of {len(self._edits.roles[name])} channels: this one {how}."
+        self._after_edits()
+
+    def _reset(self, button: widgets.Button) -> None:
+        self._edits.reset()
+        self._note = ""
+        self._after_edits()
+
+    def _after_edits(self) -> None:
+        """Earlier TAMs may have changed: what goes into this one is computed anew."""
+        self._input = self._edits.maps_into(self.module.value)
+        self._show_taps()
+        self._draw()
+        self._show_scores()
+
+    # ------------------------------------------------------------ what is shown
+
+    def _show_taps(self) -> None:
+        column = self._edits.taps[self.module.value][:, self.channel.value]
+        with self._quietly():
+            for slider, tap in zip(self.taps.values(), column.tolist(), strict=True):
+                slider.value = tam_controls.on_slider(tap)
+
+    def _draw(self) -> None:
+        """Everything but the scores, from the controls and the taps that are set."""
+        name, channel, position = self.module.value, self.channel.value, self.frame.value
+        edits, kind = self._edits, self._edits.kind(name)
+        maps = self._input[:, channel].double().cpu()
+        limit = maps.abs().max().item() or 1.0
+        learned, current = edits.learned[name][:, channel], edits.taps[name][:, channel]
+        now = self.arithmetic = tam_arithmetic.arithmetic(maps, current, position)
+        drawn = {
+            "strip": tam_views.strip(edits.taps[name], edits.roles[name], self._order, channel),
+            "arithmetic": tam_arithmetic.arithmetic_picture(now, position, kind, limit),
+            "maps": tam_arithmetic.maps_picture(
+                frames=self._frames,
+                maps=maps,
+                learned=tam_arithmetic.aggregated(maps, learned),
+                current=tam_arithmetic.aggregated(maps, current),
+                chosen=position,
+                kind=kind,
+                limit=limit,
+            ),
+        }
+        self._drawn = drawn
+        for picture, array in drawn.items():
+            self._images[picture].value = png(array)
+        where = tam_arithmetic.position_name(position, kind)
+        texts = {
+            "network": tam_views.network_svg(edits.roles, self._branched, name, edits.changed()),
+            "title": heading(3, f"Channel {channel} of {name} at {where}"),
+            "numbers": tam_arithmetic.in_numbers(now, limit),
+            "pair-taps": tam_arithmetic.pair_taps_html(
+                edits.pair_taps(name), channel, position, kind
+            ),
+            "message": tam_views.message_html(
+                self._note, edits.changed(), {n: len(roles) for n, roles in edits.roles.items()}
+            ),
+        }
+        for text, html in texts.items():
+            self._html[text].value = html
+
+    def _show_scores(self) -> None:
+        self._html["scores"].value = tam_views.scores_html(
+            self._edits.scores(),
+            self._before if self._edits.changed() else None,
+            self._class_names,
+            self._label,
+            note=SLOW_NOTE if self._slow else "",
+        )
+
+    # ------------------------------------------------------------ where no kernel runs
+
+    def static_picture(self) -> np.ndarray:
+        return stacked(
+            [tam_views.overview(self._edits.learned, self.module.value), *self._drawn.values()]
+        )
+
+    def summary(self) -> str:
+        """One line, the same on every machine."""
+        frames, _, height, width = self._edits.clip.shape[1:]
+        return f"TamExplorer({len(self._edits.roles)} TAMs, {frames} frames of {height}x{width})"

@@ -1,0 +1,93 @@
+"""The controls of `TamExplorer`: what they look like, not what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import ipywidgets as widgets
+from torch import Tensor
+
+from blvnet_lab.viz.explorers.tam_views import WIDTH, tap_names
+
+TAP_LIMIT = 2.0  # of the tap sliders; doubled until the largest learned tap is inside
+# A slider rounds what it is given to its steps, in the browser, and sends that back as if the user
+# had moved it. Binary fractions on a range that is a power of two come back as they are.
+STEP = 1 / 512
+PLAY_MS = 500  # from position to position
+SCOPES = ("this channel", "this TAM", "all TAMs")
+PRESET_WORDS = {
+    "identity": "only the map itself, as if there were no TAM",
+    "TSM shift": "1/8 of the channels from the next position, 1/8 from the one before",
+    "difference": "curr 1, prev −1: what is new since the position before",
+    "average": "all taps alike",
+    "learned": "the model's own taps",
+}
+
+
+def module_buttons(learned: Mapping[str, Tensor]) -> widgets.ToggleButtons:
+    """One below every TAM in the drawing of the network."""
+    return widgets.ToggleButtons(
+        options=list(learned),
+        tooltips=[f"{name}: {taps.shape[1]} channels" for name, taps in learned.items()],
+        style={"button_width": f"{WIDTH / len(learned) - 4:.0f}px"},
+    )
+
+
+def channel_slider() -> widgets.SelectionSlider:
+    """Its options are set when a TAM is chosen."""
+    return widgets.SelectionSlider(options=[("", 0)], layout=widgets.Layout(width=f"{WIDTH}px"))
+
+
+def frame_slider() -> tuple[widgets.Play, widgets.IntSlider]:
+    """A play button and the slider that it moves; their range is set when a TAM is chosen."""
+    return widgets.Play(min=0, max=1, interval=PLAY_MS), widgets.IntSlider(
+        min=0,
+        max=1,
+        style={"description_width": "40px"},
+        layout=widgets.Layout(width="270px"),
+    )
+
+
+def tap_sliders(learned: Mapping[str, Tensor], continuous: bool) -> dict[str, widgets.FloatSlider]:
+    """By tap (prev, curr, next). `continuous`: do they speak up while they are dragged?"""
+    num_taps = len(next(iter(learned.values())))
+    largest, limit = max(taps.abs().max().item() for taps in learned.values()), TAP_LIMIT
+    while limit < largest:
+        limit *= 2
+    return {
+        name: widgets.FloatSlider(
+            min=-limit,
+            max=limit,
+            step=STEP,
+            description=name,
+            continuous_update=continuous,
+            style={"description_width": "40px"},
+            layout=widgets.Layout(width="440px"),
+        )
+        for name in tap_names(num_taps)
+    }
+
+
+def on_slider(tap: float) -> float:
+    """The place on its slider for a tap, at most half a step away."""
+    return round(tap / STEP) * STEP
+
+
+def preset_buttons(num_taps: int) -> dict[str, widgets.Button]:
+    """By preset. With a single tap there is no neighbour to shift, to subtract or to average."""
+    names = PRESET_WORDS if num_taps > 1 else ("identity", "learned")
+    return {name: _button(name, tooltip=PRESET_WORDS[name]) for name in names}
+
+
+def reset_button() -> widgets.Button:
+    return _button("reset all", tooltip="all taps of all TAMs as learned")
+
+
+def _button(text: str, tooltip: str) -> widgets.Button:
+    return widgets.Button(
+        description=text, tooltip=tooltip, layout=widgets.Layout(width="88px", flex="0 0 auto")
+    )
+
+
+def scope_buttons() -> widgets.ToggleButtons:
+    return widgets.ToggleButtons(options=SCOPES, style={"button_width": "104px"})

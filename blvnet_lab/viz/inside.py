@@ -1,0 +1,162 @@
+"""What happens inside a model: the maps of both branches, and who hears of whom in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from blvnet_lab.viz.figures import new_figure
+from blvnet_lab.viz.images import as_images
+from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, SIGNED, VERMILLION
+
+
+def _numbers(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
+    """Whatever holds numbers as an array, off the graph and the GPU."""
+    return torch.as_tensor(values).detach().float().cpu().numpy()
+
+
+# ---------------------------------------------------------------- maps
+
+
+def feature_maps(
+    frames: Tensor | np.ndarray,
+    little: Tensor | np.ndarray,
+    big: Tensor | np.ndarray,
+    merged: Tensor | np.ndarray | None = None,
+    title: str = "",
+) -> Figure:
+    """One channel in both branches, pair by pair: the frames, both maps, and their sum.
+
+    All maps share one scale of colours, in which white is zero, and are drawn equally large,
+    whatever their resolution.
+
+    Args:
+        frames: (T, 3, H, W) uint8; frame 2k is of the little branch, 2k + 1 of the big one. With
+            as many maps as frames (TSN-bLNet), every frame is of both.
+        little, big: (P, h, w), one channel of what the branches return; `big` may be smaller.
+        merged: (P, h, w), the same channel of `.merged`; left out if None.
+
+    Raises:
+        ValueError: frames or maps of another shape, or not one map of each kind for every pair.
+    """
+    images = as_images(frames)
+    maps = {"little": little, "big": big}
+    if merged is not None:
+        maps["merged"] = merged
+    maps = {name: _numbers(values) for name, values in maps.items()}
+    positions = len(maps["little"])
+    shapes = {name: values.shape for name, values in maps.items()}
+    one_each = all(len(shape) == 3 and shape[0] == positions for shape in shapes.values())
+    if not one_each or len(images) not in (positions, 2 * positions):
+        raise ValueError(
+            "expected maps (P, h, w) of one channel, one for every pair of frames, got "
+            f"{len(images)} frames and {shapes}; cache['stage1.little'][0, :, channel] are those "
+            "of the first clip of a capture"
+        )
+    if len(images) == positions:
+        rows = [("frame", images, None), ("little map", maps["little"], ORANGE)]
+    else:
+        rows = [("little frame", images[0::2], ORANGE), ("little map", maps["little"], ORANGE)]
+        rows += [("big frame", images[1::2], BLUE)]
+    rows += [("big map", maps["big"], BLUE)]
+    if merged is not None:
+        rows += [("merged map", maps["merged"], None)]
+    limit = max(np.abs(values).max() for values in maps.values()) or 1.0
+    height, width = images.shape[1:3]
+    tile = min(1.25, 6.7 / positions)  # inches
+    figure = new_figure(2.3 + tile * positions, len(rows) * (tile * height / width + 0.06) + 0.6)
+    grid = figure.subplots(len(rows), positions, squeeze=False)
+    for line, (label, pictures, colour) in zip(grid, rows, strict=True):
+        for axes, picture in zip(line, pictures, strict=True):
+            shown = axes.imshow(
+                picture,
+                cmap=SIGNED,  # of maps; frames have colours of their own
+                vmin=-limit,
+                vmax=limit,
+                interpolation="nearest",
+                extent=(0, width, height, 0),
+            )
+            _frame(axes, colour)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for position, axes in enumerate(grid[0]):
+        kind = "frame" if len(images) == positions else "pair"
+        axes.set_title(f"{kind} {position}", fontsize=9)
+    figure.colorbar(shown, ax=grid, label="activation", shrink=0.6, aspect=30)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _frame(axes: Axes, colour: str | None) -> None:
+    """An edge in a branch's colour instead of ticks."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=colour or GREY, linewidth=2 if colour else 0.5)
+
+
+# ---------------------------------------------------------------- temporal receptive field
+
+
+def receptive_field_figure(
+    fields: Mapping[str, Tensor],
+    derived: Mapping[str, Tensor] | None = None,
+    title: str = "",
+) -> Figure:
+    """Which frames move which position: one panel for each of a few points of the network.
+
+    Where positions are pairs, the frames' numbers have the colours of the branches that see them.
+
+    Args:
+        fields: point to (positions, T), of `blvnet_lab.introspect.receptive_field`; every row is
+            divided by its largest value. Or bool, of `derived_receptive_field`.
+        derived: point to (positions, T) bool, outlined; it may have more points than `fields`.
+
+    Raises:
+        ValueError: not all fields are of T frames, or `derived` lacks one or has another shape.
+    """
+    fields = {name: _numbers(field) for name, field in fields.items()}
+    num_frames = max(field.shape[-1] for field in fields.values())
+    for name, field in fields.items():
+        outlined = field.shape if derived is None else tuple(np.shape(derived.get(name, ())))
+        if field.ndim != 2 or field.shape[1] != num_frames or outlined != field.shape:
+            raise ValueError(
+                f"expected (positions, T={num_frames}) for {name}, measured and derived, got "
+                f"{field.shape} and {outlined}; take both from the same model"
+            )
+    paired = any(2 * len(field) == num_frames for field in fields.values())
+    columns = min(len(fields), 4 if num_frames <= 8 else 3)
+    rows = -(-len(fields) // columns)
+    figure = new_figure(9, 0.7 + 1.8 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat[len(fields) :]:
+        axes.axis("off")
+    for axes, (name, field) in zip(panels.flat, fields.items(), strict=False):
+        rowwise = field / np.maximum(field.max(1, keepdims=True), 1e-30)
+        shown = axes.imshow(rowwise, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        if derived is not None:
+            edges = _outline(_numbers(derived[name]) > 0)
+            axes.add_collection(LineCollection(edges, color=VERMILLION, linewidth=1.5))
+        axes.set_title(name, fontsize=9)
+        axes.set(xlabel="frame", ylabel="frame" if len(field) == num_frames else "pair")
+        axes.set_xticks(range(num_frames), range(num_frames))
+        axes.set_yticks(range(0, len(field), 1 if len(field) <= 8 else 2))
+        axes.tick_params(labelsize=8 if num_frames <= 8 else 6)
+        if paired:
+            for frame, tick in enumerate(axes.xaxis.get_major_ticks()):
+                tick.label1.set_color(BLUE if frame % 2 else ORANGE)
+    figure.colorbar(shown, ax=panels, label="influence / largest in its row", shrink=0.7)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _outline(cells: np.ndarray) -> list[list[tuple[float, float]]]:
+    """The edges between True and False cells (rows, columns) of a picture, as lines."""
+    ground = np.pad(cells, 1)  # all around it is False; cell (r, c) is now at (r + 1, c + 1)
+    across = np.argwhere(ground[:, 1:] != ground[:, :-1])
+    down = np.argwhere(ground[1:] != ground[:-1])
+    lines = [[(c - 0.5, r - 1.5), (c - 0.5, r - 0.5)] for r, c in across]
+    return lines + [[(c - 1.5, r - 0.5), (c - 0.5, r - 0.5)] for r, c in down]

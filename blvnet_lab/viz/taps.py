@@ -1,0 +1,183 @@
+"""What was learned in time: the taps of TAMs as heat maps, and how they came about."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from blvnet_lab.viz.figures import new_figure
+from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY, ROLE_COLOURS, SIGNED, ink
+
+FEW_CHANNELS = 32  # up to so many, their numbers are legible under a heat map
+
+
+class SortedTaps(NamedTuple):
+    """The taps of one TAM, with its channels in the order in which pictures show them."""
+
+    names: list[str]  # of the r taps, earliest first
+    weights: np.ndarray  # (r, C)
+    channels: list[int]
+    roles: list[str]  # of the channels
+
+
+def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedTaps]:
+    """Module to its taps, channels by role, within a role by the weight of the frame itself.
+
+    Args:
+        weights: of `blvnet_lab.introspect.tam_weights`.
+        roles: of `blvnet_lab.introspect.tam_roles`, with the same channels.
+
+    Raises:
+        ValueError: the tables do not have the same modules and channels.
+    """
+    keys = ["module", "channel"]
+    with_taps, with_roles = (set(t[keys].itertuples(index=False)) for t in (weights, roles))
+    if not with_taps or with_taps != with_roles:
+        raise ValueError(
+            f"expected one role for each channel of every TAM, got {len(with_taps)} channels and "
+            f"{len(with_roles)} roles; take tam_weights and tam_roles of the same model, one that "
+            "has TAMs"
+        )
+    ranks = roles.assign(rank=roles["role"].map(list(ROLE_COLOURS).index))
+    found = {}
+    for module, rows in weights.groupby("module", sort=False):
+        grid = rows.pivot(index="offset", columns="channel", values="weight")  # offsets ascending
+        own = ranks[ranks["module"] == module].set_index("channel")
+        own = own.assign(falling=-grid.loc[0]).sort_values(["rank", "falling"])
+        names = rows.drop_duplicates("offset").set_index("offset")["tap"][grid.index]
+        taps = grid[own.index].to_numpy()
+        found[module] = SortedTaps(names.tolist(), taps, own.index.tolist(), own["role"].tolist())
+    return found
+
+
+def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> Figure:
+    """The taps of every TAM: a column per channel, under a strip in the colour of its role.
+
+    Each TAM has its own scale of colours, since the size of its taps does not matter (a batch norm
+    follows). With more channels than the picture has pixels, some are skipped.
+
+    Args and errors as for `sorted_taps`.
+    """
+    modules = sorted_taps(weights, roles)
+    figure = new_figure(9, 0.9 + 0.85 * len(modules))
+    panels = figure.subplots(len(modules), squeeze=False)[:, 0]
+    for axes, (module, taps) in zip(panels, modules.items(), strict=True):
+        rows, count = taps.weights.shape
+        strip = mpl.colors.to_rgba_array([ROLE_COLOURS[role] for role in taps.roles])[None]
+        axes.imshow(strip, extent=(0, count, -0.15, -0.7), aspect="auto")
+        largest = np.abs(taps.weights).max()
+        shown = axes.imshow(
+            taps.weights / (largest or 1.0),
+            cmap=SIGNED,
+            vmin=-1,
+            vmax=1,
+            extent=(0, count, rows, 0),
+            aspect="auto",
+            interpolation="nearest",  # else the taps would run into one another
+        )
+        axes.set(xlim=(0, count), ylim=(rows, -0.7), xticks=[])
+        axes.set_yticks(np.arange(rows) + 0.5, taps.names, fontsize=8)
+        if count <= FEW_CHANNELS:
+            axes.set_xticks(np.arange(count) + 0.5, taps.channels, fontsize=7)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        name = f"{module}: {count} channels, largest weight {largest:.2f}"
+        axes.set_title(name, fontsize=9, loc="left", pad=2)
+    panels[-1].set_xlabel("channels, by role, then by the weight of the frame itself")
+    figure.colorbar(shown, ax=panels, label="weight / largest of its TAM", aspect=40, shrink=0.8)
+    counts = roles["role"].value_counts()
+    handles = [
+        Patch(color=colour, label=f"{role} ({counts[role]})")
+        for role, colour in ROLE_COLOURS.items()
+        if role in counts
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles) if len(handles) <= 6 else 4,
+        fontsize=8,
+        columnspacing=1.2,
+        frameon=False,
+    )
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -> Figure:
+    """What a TAM between merges does to pairs: the little frames' taps, beside the big frames'.
+
+    Both show the channels in the same order: from those that look back most to those that look
+    ahead most, in the sum of weight x offset.
+
+    Args:
+        pair_weights: of `blvnet_lab.introspect.effective_pair_taps`.
+        module: "stage1.tam", "stage2.tam" or "stage3.tam".
+
+    Raises:
+        ValueError: the table has no such module.
+    """
+    rows = of_module(pair_weights, module)
+    ahead = (rows["weight"] * rows["pair_offset"]).groupby(rows["channel"]).sum().sort_values()
+    limit = rows["weight"].abs().max()
+    figure = new_figure(9, 2.3)
+    panels = figure.subplots(1, 2)
+    for axes, (frame, colour) in zip(panels, BRANCH_COLOURS.items(), strict=True):
+        own = rows[rows["frame"] == frame]
+        grid = own.pivot(index="pair_offset", columns="channel", values="weight")[ahead.index]
+        shown = axes.imshow(
+            grid, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+        )
+        axes.set_title(f"{frame} frames")
+        offsets = [f"pair {offset:+d}" if offset else "own pair" for offset in grid.index]
+        axes.set_yticks(range(len(grid)), offsets)
+        axes.set_xticks([])
+        if len(ahead) <= FEW_CHANNELS / 2:
+            axes.set_xticks(range(len(ahead)), ahead.index, fontsize=7)
+        axes.tick_params(length=0)
+        axes.spines[:].set(color=colour, linewidth=2)
+        axes.set_xlabel(f"{len(ahead)} channels, looking back ... ahead")
+    figure.colorbar(shown, ax=panels, label="weight")
+    figure.suptitle(title or module, fontsize=10)
+    return figure
+
+
+def tap_history_figure(history: pd.DataFrame, module: str, title: str = "") -> Figure:
+    """How the taps of one TAM changed in training: a panel per tap, a line per channel.
+
+    Args:
+        history: of `blvnet_lab.introspect.tap_history`.
+
+    Raises:
+        ValueError: the table has no such module.
+    """
+    rows = of_module(history, module)
+    figure = new_figure(9, 3.2)
+    taps = list(rows.groupby("offset"))  # offsets ascending; the taps' names would sort as text
+    panels = figure.subplots(1, len(taps), sharey=True, squeeze=False)[0]
+    for axes, (_, own) in zip(panels, taps, strict=True):
+        lines = own.pivot(index="epoch", columns="channel", values="weight")
+        alpha = min(0.8, 3 / lines.shape[1] ** 0.5)
+        axes.plot(lines, color=GREY, alpha=alpha, linewidth=0.8)
+        axes.plot(lines.median(axis=1), color=GREEN, linewidth=2.5, label="median")
+        axes.axhline(0, color=ink(), linewidth=0.8)
+        axes.set(title=own["tap"].iloc[0], xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("weight")
+    panels[0].legend(frameon=False)
+    figure.suptitle(title or module, fontsize=10)
+    return figure
+
+
+def of_module(table: pd.DataFrame, module: str) -> pd.DataFrame:
+    """The rows of one module; an error that names the others where there are none."""
+    rows = table[table["module"] == module]
+    if rows.empty:
+        names = ", ".join(table["module"].unique()) or "none at all"
+        raise ValueError(f'expected a module of this table, got "{module}"; it has {names}')
+    return rows

@@ -1,0 +1,711 @@
+"""The clip and the branch explorer in Python: what their controls do to pictures and texts.
+
+The oracles: videos whose every frame shows its own number, the models called by hand, hooks
+registered by hand, and matplotlib's own colours.
+"""
+
+import base64
+import copy
+import io
+import re
+from html import unescape
+
+import ipywidgets as widgets
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+from videos import read_number, write_video
+
+from blvnet_lab.data import VideoReadError, class_names, normalize, read_frames, read_manifest
+from blvnet_lab.introspect import wake_residuals
+from blvnet_lab.models import blvnet_tam, load_model, tsn
+from blvnet_lab.paths import data_samples
+from blvnet_lab.viz.explorers.branch import BranchExplorer
+from blvnet_lab.viz.explorers.clip import ClipExplorer
+from blvnet_lab.viz.images import mosaic, score_tables
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREEN, ORANGE
+
+NAMES = class_names(read_manifest(data_samples() / "motion" / "manifest.csv"))
+SAMPLED = [1, 4, 7, 10, 13, 16, 19, 22]  # the centres of 8 equal parts of 24 frames
+ORDERS = {
+    "as filmed": SAMPLED,
+    "frames of a pair exchanged": [4, 1, 10, 7, 16, 13, 22, 19],
+    "halves exchanged": [13, 16, 19, 22, 1, 4, 7, 10],
+    "frames reversed": SAMPLED[::-1],
+}
+
+
+def shipped(name: str) -> torch.nn.Module:
+    return load_model(data_samples() / "checkpoints" / f"{name}.safetensors")
+
+
+def decoded(file: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(file))).astype(int)
+
+
+def bytes_of(colour: str) -> list[int]:
+    return [round(255 * part) for part in to_rgb(colour)]
+
+
+def count_hooks(model: torch.nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def everything_in(widget: widgets.Widget):
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from everything_in(child)
+
+
+def unchanged(model: torch.nn.Module, use) -> None:
+    """Let `use` work with the model, half of it in training mode, and look for traces."""
+    model.train()
+    model.stage2.eval()
+    modes = [module.training for module in model.modules()]
+    state = copy.deepcopy(model.state_dict())
+    use(model)
+    assert [module.training for module in model.modules()] == modes
+    assert count_hooks(model) == 0
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# ---------------------------------------------------------------- the clip explorer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Videos that count their frames, 25 a second."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name, count in (("a", 24), ("b", 24), ("c", 40), ("long", 200), ("short", 5)):
+        write_video(folder / f"{name}.mp4", count, size=(64, 64))
+    write_video(folder / "large.mp4", 10, size=(300, 800))
+    (folder / "text<i>.mp4").write_text("not a video")
+    return folder
+
+
+@pytest.fixture
+def manifest(folder):
+    kinds = {"c": "moves_left", "a": "moves_right", "b": "moves_right"}
+    rows = [{"path": str(folder / f"{n}.mp4"), "class_name": kind} for n, kind in kinds.items()]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {"no TAM": shipped("blvnet"), "TAM": shipped("blvnet_tam")}
+
+
+@pytest.fixture
+def explorer(models, manifest):
+    return ClipExplorer(models, manifest, NAMES)
+
+
+def numbers_in(strip: bytes, count: int = 8, tile: int = 96) -> list[int]:
+    """The numbers that the tiles of the strip show."""
+    picture = decoded(strip)
+    assert picture.shape[:2] == (24 + tile + 6, 6 + count * (tile + 6))
+    tiles = [picture[24:-6, 6 + i * (tile + 6) :][:, :tile, :3] for i in range(count)]
+    return [read_number(tile.transpose(2, 0, 1)) for tile in tiles]
+
+
+def scores_in(html: str) -> dict[str, list[float]]:
+    tables = re.split(r"<div data-model='([^']*)'>", html)[1:]
+    return {
+        unescape(title): [float(score) for score in re.findall(r"data-score='([\d.]+)'", table)]
+        for title, table in zip(tables[::2], tables[1::2], strict=True)
+    }
+
+
+def by_hand(model: torch.nn.Module, path, numbers: list[int]) -> list[float]:
+    with torch.no_grad():
+        return model(normalize(read_frames(path, numbers))[None])[0].softmax(0).tolist()
+
+
+def shown_state(explorer: ClipExplorer) -> list:
+    parts = (explorer.frame, explorer.strip, explorer.scores, explorer.title, explorer.caption)
+    return [part.value for part in parts] + [explorer.slider.max]
+
+
+def test_slider_steps_through_the_frames(explorer):
+    assert (explorer.kind.value, explorer.number.value) == ("moves_right", 0)
+    assert explorer.title.value == "<b>moves_right</b>, a.mp4: 24 frames, 1.0 s, 64 x 64 pixels"
+    assert (explorer.play.max, explorer.slider.max) == (23, 23)
+    assert explorer._link.source == (explorer.play, "value")
+    assert explorer._link.target == (explorer.slider, "value")
+    for number in (0, 1, 7, 23):
+        explorer.slider.value = number
+        picture = decoded(explorer.frame.value)
+        assert picture.shape == (256, 256, 3) and explorer.frame.layout.width == "256px"
+        assert read_number(picture.transpose(2, 0, 1)) == number
+        assert f"frame {number} (0 to 23)</code> at {number / 25:.2f} s" in explorer.caption.value
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_caption_says_where_a_frame_goes(explorer, order):
+    explorer.order.value = order
+    for number in range(24):
+        explorer.slider.value = number
+        text = re.sub("<.*?>", " ", explorer.caption.value)
+        if number not in SAMPLED:
+            assert "not sampled" in text
+            continue
+        place = ORDERS[order].index(number)
+        branch = ("little", "big")[place % 2]
+        assert f"sampled, at place {place},  {branch}  branch" in text
+        assert BRANCH_COLOURS[branch] in explorer.caption.value
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_strip_shows_the_order_that_the_networks_get(explorer, order):
+    explorer.order.value = order
+    assert numbers_in(explorer.strip.value) == ORDERS[order]
+    edges = decoded(explorer.strip.value)[60, 5::102, :3].tolist()[:8]
+    assert edges == [bytes_of(ORANGE), bytes_of(BLUE)] * 4
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_scores_are_the_models_own(explorer, models, manifest, order):
+    explorer.order.value = order
+    path = manifest["path"][1]
+    scores = scores_in(explorer.scores.value)
+    assert list(scores) == ["no TAM", "TAM"]
+    for title, model in models.items():
+        assert scores[title] == pytest.approx(by_hand(model, path, ORDERS[order]), abs=1e-4)
+    assert explorer.scores.value.count("<b>moves_right</b>") == 2, "in the text, in the table"
+    changes = re.findall(r"%( \([+-]\d+\))?</td>", explorer.scores.value)
+    assert len(changes) == 20
+    if order == "as filmed":
+        assert not any(changes) and "Thin bars" not in explorer.scores.value
+        return
+    before = [s for m in models.values() for s in by_hand(m, path, SAMPLED)]
+    now = [s for m in models.values() for s in by_hand(m, path, ORDERS[order])]
+    for change, old, new in zip(changes, before, now, strict=True):
+        assert int(change.strip(" ()")) == pytest.approx(100 * (new - old), abs=0.51)
+
+
+def test_orders_make_a_difference(models, manifest):
+    """Else the test above would not see a network that always gets the clip as filmed."""
+    path = manifest["path"][1]
+    scores = [by_hand(models["TAM"], path, numbers) for numbers in ORDERS.values()]
+    for i in range(4):
+        assert all(max(abs(np.subtract(scores[i], scores[j]))) > 1e-3 for j in range(i))
+
+
+def test_shuffle_again(explorer, models, manifest):
+    explorer.order.value = "frames shuffled"
+    seen = [numbers_in(explorer.strip.value)]
+    for start in ("frames shuffled", "as filmed", "frames shuffled"):
+        explorer.order.value = start
+        explorer.shuffle_button.click()
+        assert explorer.order.value == "frames shuffled"
+        seen.append(numbers_in(explorer.strip.value))
+        expected = by_hand(models["TAM"], manifest["path"][1], seen[-1])
+        assert scores_in(explorer.scores.value)["TAM"] == pytest.approx(expected, abs=1e-4)
+    assert all(sorted(numbers) == SAMPLED for numbers in seen)
+    assert len(set(map(tuple, seen))) == 4
+
+
+def test_choosing_another_clip(explorer, models, manifest):
+    explorer.number.value = 1
+    assert "b.mp4" in explorer.title.value
+    explorer.order.value = "frames reversed"  # is kept
+    explorer.slider.value = 23
+    explorer.kind.value = "moves_left"
+    assert explorer.number.max == 0
+    assert (explorer.play.max, explorer.slider.max, explorer.slider.value) == (39, 39, 23)
+    assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == 23
+    sampled = [37, 32, 27, 22, 17, 12, 7, 2]
+    assert numbers_in(explorer.strip.value) == sampled
+    expected = by_hand(models["TAM"], manifest["path"][0], sampled)
+    assert scores_in(explorer.scores.value)["TAM"] == pytest.approx(expected, abs=1e-4)
+    assert "True class: <b>moves_left</b>" in explorer.scores.value
+    explorer.slider.value = 39
+    explorer.kind.value = "moves_right"  # shorter: the slider moves back
+    assert (explorer.number.max, explorer.slider.value) == (1, 23)
+    assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == 23
+
+
+def test_a_file_of_ones_own(explorer, folder, models):
+    before = shown_state(explorer)
+    explorer.path.value = f' "{folder / "long.mp4"}" '
+    assert explorer.title.value == "long.mp4: 200 frames, 8.0 s, 64 x 64 pixels"
+    assert "not in the manifest" in explorer.message.value
+    assert "True class" not in explorer.scores.value
+    sampled = [12, 37, 62, 87, 112, 137, 162, 187]
+    assert numbers_in(explorer.strip.value) == sampled
+    expected = by_hand(models["TAM"], folder / "long.mp4", sampled)
+    assert scores_in(explorer.scores.value)["TAM"] == pytest.approx(expected, abs=1e-4)
+    explorer.path.value = ""  # back to the clip that the other controls say
+    assert explorer.message.value == "" and shown_state(explorer) == before
+    explorer.path.value = str(folder / "b.mp4")  # the manifest has it
+    assert (
+        explorer.message.value == "" and "True class: <b>moves_right</b>" in explorer.scores.value
+    )
+
+
+def test_of_a_long_video_some_frames_are_played(explorer, folder):
+    explorer.path.value = str(folder / "long.mp4")
+    assert 96 <= explorer.slider.max + 1 <= 96 + 8
+    numbers = []
+    for place in range(explorer.slider.max + 1):
+        explorer.slider.value = place
+        numbers.append(int(re.search(r"frame (\d+) \(0 to 199\)", explorer.caption.value)[1]))
+        assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == numbers[-1]
+    assert numbers == sorted(set(numbers)) and (numbers[0], numbers[-1]) == (0, 199)
+    assert {12, 37, 62, 87, 112, 137, 162, 187} <= set(numbers)
+    assert max(np.diff(numbers)) <= 3
+
+
+def test_large_frames_are_scaled_down(explorer, folder):
+    explorer.path.value = str(folder / "large.mp4")
+    assert explorer._video.pictures.shape == (10, 120, 320, 3)  # what is kept in memory
+    assert decoded(explorer.frame.value).shape == (120, 320, 3)
+    whole = Image.fromarray(read_frames(folder / "large.mp4", [9])[0].permute(1, 2, 0).numpy())
+    square = whole.crop((250, 0, 550, 300)).resize((64, 64), Image.Resampling.BILINEAR)
+    assert abs(explorer._video.tiles[7] - np.asarray(square).astype(int)).mean() < 3
+
+
+def test_a_video_shorter_than_the_clip(explorer, folder):
+    explorer.path.value = str(folder / "short.mp4")
+    assert numbers_in(explorer.strip.value) == [0, 0, 1, 2, 2, 3, 4, 4]
+    text = re.sub("<.*?>", "", explorer.caption.value)
+    assert "at place 0, little branch and at place 1, big branch" in text
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("missing.mp4", "expected a video file, but it does not exist; check the path"),
+        ("", "it is a folder; check the path"),
+        ("text<i>.mp4", "text&lt;i&gt;.mp4: expected a video file, but its 11 bytes cannot"),
+    ],
+)
+def test_an_unreadable_file_changes_nothing(explorer, folder, name, words):
+    explorer.order.value = "frames reversed"
+    before = shown_state(explorer)
+    explorer.path.value = str(folder / name)
+    assert words in explorer.message.value
+    assert "Still shown: a.mp4: 24 frames" in explorer.message.value
+    assert "<i>" not in explorer.message.value and "\n" not in explorer.message.value
+    assert shown_state(explorer) == before
+    explorer.path.value = str(folder / "c.mp4")
+    assert explorer.message.value == "" and "c.mp4" in explorer.title.value
+
+
+def test_open_tries_again(explorer, folder, tmp_path):
+    explorer.path.value = str(tmp_path / "later.mp4")
+    assert "does not exist" in explorer.message.value
+    write_video(tmp_path / "later.mp4", 24, size=(64, 64))
+    explorer.open_button.click()
+    assert "not in the manifest" in explorer.message.value and "later" in explorer.title.value
+
+
+def test_a_clip_of_the_manifest_that_is_gone(models, manifest):
+    explorer = ClipExplorer(models, manifest.replace(r".*b\.mp4$", "gone.mp4", regex=True), NAMES)
+    explorer.number.value = 1
+    assert "gone.mp4: expected a video file" in explorer.message.value
+    assert numbers_in(explorer.strip.value) == SAMPLED
+    with pytest.raises(VideoReadError, match=r"gone\.mp4"):
+        ClipExplorer(models, manifest.assign(path="gone.mp4"), NAMES)
+
+
+def test_clip_explorer_leaves_its_models_alone(manifest):
+    def use(model):
+        explorer = ClipExplorer({"it": model}, manifest, NAMES)
+        for order in explorer.order.options:
+            explorer.order.value = order
+        evaluated = by_hand(shipped("blvnet_tam"), manifest["path"][1], SAMPLED)
+        explorer.order.value = "as filmed"
+        assert scores_in(explorer.scores.value)["it"] == pytest.approx(evaluated, abs=1e-4)
+
+    unchanged(shipped("blvnet_tam"), use)
+
+
+def test_without_branches_there_are_no_branch_colours(manifest):
+    explorer = ClipExplorer({"TSN": shipped("tsn"), "b": shipped("tsn_blnet")}, manifest, NAMES)
+    explorer.slider.value = 1
+    assert "sampled, at place 0" in explorer.caption.value
+    texts = [part.value for part in everything_in(explorer) if isinstance(part, widgets.HTML)]
+    assert not any("branch" in text for text in texts)
+    assert (decoded(explorer.strip.value)[60, 5::102] == 0).all(), "an edge"
+
+
+def test_depth_50_without_names(manifest):
+    torch.manual_seed(0)
+    model = blvnet_tam(depth=50, num_frames=16)
+    explorer = ClipExplorer({"50": model}, manifest, size=(32, 32))
+    explorer.order.value = "frames reversed"
+    names = re.findall(r"data-class='([^']*)'", explorer.scores.value)
+    assert len(set(names)) == 10 and all(re.fullmatch(r"class \d+", name) for name in names)
+    assert explorer._video.clip.shape == (1, 16, 3, 32, 32)
+    assert numbers_in(explorer.strip.value, 16, tile=47)[0] == 38  # (15.5 / 16) * 40
+    assert explorer.summary() == "ClipExplorer(1 models, 16 frames of 32x32, 3 clips of 2 classes)"
+    assert "bold" not in explorer.scores.value and "True class" in explorer.scores.value
+
+
+@pytest.mark.parametrize("num_frames, offered", [(7, 3), (1, 3)])
+def test_odd_numbers_of_frames(manifest, num_frames, offered):
+    model = tsn(depth="tiny", num_frames=num_frames, num_classes=10)
+    explorer = ClipExplorer({"TSN": model}, manifest, NAMES)
+    assert len(explorer.order.options) == offered  # no pairs and halves to exchange
+    explorer.shuffle_button.click()
+    assert explorer.order.value == "frames shuffled"
+
+
+def test_clip_explorer_wants_models_that_go_together(models, manifest):
+    def make(models, manifest=manifest, names=NAMES):
+        return ClipExplorer(models, manifest, names)
+
+    with pytest.raises(ValueError, match=r"same num_frames .*, got no models; build them alike"):
+        make({})
+    longer = tsn(depth="tiny", num_frames=16, num_classes=10)
+    with pytest.raises(ValueError, match=r"16 frames and 10 classes.*; build them alike"):
+        make({**models, "longer": longer})
+    with pytest.raises(ValueError, match=r"expected 10 class names.*, got 2; pass None"):
+        make(models, names=["a", "b"])
+    with pytest.raises(ValueError, match=r"at least one row, got no rows; .*read_manifest"):
+        make(models, manifest[:0])
+    with pytest.raises(ValueError, match="got no column class_name; "):
+        make(models, manifest.drop(columns="class_name"))
+
+
+def test_clip_explorer_where_no_kernel_runs(explorer):
+    explorer.order.value = "halves exchanged"
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["text/plain"] == "ClipExplorer(2 models, 8 frames of 64x64, 3 clips of 2 classes)"
+    still = decoded(base64.b64decode(bundle["image/png"]))
+    strip = decoded(explorer.strip.value)
+    assert (still[: len(strip), : strip.shape[1]] == strip).all()
+    assert still[len(strip) :, :, 3].any(), "no text below"
+
+
+def test_names_for_style_and_browser_tests(explorer):
+    assert "blvnet-clip-explorer" in explorer._dom_classes
+    for part in ("path", "frame", "caption", "strip", "scores", "message"):
+        assert f"blvnet-clip-{part}" in getattr(explorer, part)._dom_classes
+    branch = BranchExplorer(shipped("tsn"), torch.zeros(8, 3, 64, 64))
+    assert "blvnet-branch-explorer" in branch._dom_classes
+    for part in ("maps", "caption", "slider", "position"):
+        assert f"blvnet-branch-{part}" in getattr(branch, part)._dom_classes
+
+
+def test_nothing_that_breaks_nbval(explorer):
+    both = (explorer, BranchExplorer(shipped("tsn"), torch.zeros(8, 3, 64, 64)))
+    for widget in (part for whole in both for part in everything_in(whole)):
+        assert not isinstance(widget, widgets.Output)
+
+
+# ---------------------------------------------------------------- the branch explorer
+
+
+GAP, TILE = 10, 128  # of the enlarged row, below the overview
+
+
+def a_clip(num_frames: int = 8, size: int = 64, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(num_frames, 3, size, size, generator=generator)
+
+
+def maps_by_hand(model, clip: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:
+    """Name to (P, C, h, w), by hooks of our own."""
+    kept, handles = {}, []
+    for name in names:
+
+        def keep(module, args, output, name=name):
+            kept[name] = output.clone()
+
+        handles.append(model.get_submodule(name).register_forward_hook(keep))
+    with torch.no_grad():
+        model.eval()(clip[None])
+    for handle in handles:
+        handle.remove()
+    return kept
+
+
+def colours_of(maps: torch.Tensor, limit: float) -> np.ndarray:
+    """(h, w) as (TILE, TILE, 3), with matplotlib's colours."""
+    colours = 255 * mpl.colormaps["RdBu_r"]((maps.numpy() / limit + 1) / 2)[:, :, :3]
+    factor = TILE // len(colours)
+    return colours.repeat(factor, 0).repeat(factor, 1)
+
+
+def enlarged_tiles(explorer: BranchExplorer) -> list[np.ndarray]:
+    """The tiles of the row below, without transparency."""
+    row = decoded(explorer.maps.value)[-GAP - TILE : -GAP]
+    count = (np.flatnonzero(row[:, :, 3].any(0)).max() + GAP) // (TILE + GAP)
+    return [row[:, GAP + i * (TILE + GAP) :][:, :TILE, :3] for i in range(count)]
+
+
+def close(picture: np.ndarray, expected: np.ndarray) -> bool:
+    return picture.shape == expected.shape and abs(picture - expected).max() <= 6
+
+
+@pytest.mark.parametrize(
+    "stage, channel, position",
+    [("stem", 3, 0), ("stage1", 17, 2), ("stage2", 63, 3), ("stage3", 127, 1)],
+)
+def test_enlarged_maps_are_the_layers_output(stage, channel, position):
+    model, clip = shipped("blvnet_tam"), a_clip()
+    explorer = BranchExplorer(model, clip)
+    explorer.stage.value = stage
+    explorer.slider.value = channel
+    explorer.position.value = position
+    assert explorer.channel == channel
+    parts = ("little", "big", "merged", "out")
+    points = [f"{stage}.{part}" for part in parts]
+    maps = {name: m[:, channel] for name, m in maps_by_hand(model, clip, points).items()}
+    shared = max(maps[name].abs().max().item() for name in points[:3])
+    limits = [shared, shared, shared, maps[points[3]].abs().max().item()]
+    assert len(set(limits)) == 2
+    tiles = enlarged_tiles(explorer)  # little frame, little map, big frame, big map, merged, out
+    assert len(tiles) == 6
+    for place, name, limit in zip((1, 3, 4, 5), points, limits, strict=True):
+        assert close(tiles[place], colours_of(maps[name][position], limit)), name
+    scales = [f"±{limit:.2g}" for limit in limits]
+    rows = explorer._rows()
+    assert [row.scale for row in rows] == ["", scales[0], "", scales[1], scales[2], scales[3]]
+
+
+def test_little_and_big_make_merged():
+    """What the picture is there to show, read back from its colours."""
+    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
+    explorer.stage.value = "stage1"
+    explorer.slider.value = 5
+    shades = 255 * mpl.colormaps["RdBu_r"](np.linspace(0, 1, 255))[:, :3]
+
+    def value(tile: np.ndarray) -> np.ndarray:
+        """-1 to 1, from the nearest shade."""
+        distance = abs(tile[:, :, None] - shades).sum(-1)
+        return distance.argmin(-1) / 127 - 1
+
+    _, little, _, big, merged, _ = (tile[4::8, 4::8] for tile in enlarged_tiles(explorer))
+    difference = np.maximum(value(little) + value(big), 0) - value(merged)
+    assert abs(difference).max() < 0.03
+    assert value(little).min() < -0.1, "nothing to cut"
+
+
+def test_frames_are_those_of_the_pair():
+    frames = torch.arange(8)[:, None, None, None] * torch.ones(8, 3, 64, 64) * 30
+    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip(), frames.to(torch.uint8))
+    for position in range(4):
+        explorer.position.value = position
+        tiles = enlarged_tiles(explorer)
+        assert (tiles[0] == 60 * position).all() and (tiles[2] == 60 * position + 30).all()
+        text = re.sub("<.*?>", "", explorer.caption.value)
+        assert f"frame {2 * position} goes to the little branch" in text
+        assert f"frame {2 * position + 1} to the big one" in text
+    assert explorer.play.max == explorer.position.max == 3
+    assert explorer._link.source == (explorer.play, "value")
+    assert explorer._link.target == (explorer.position, "value")
+
+
+def test_the_clip_itself_is_shown_unless_frames_are_given():
+    frames = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8)
+    explorer = BranchExplorer(shipped("blvnet_tam"), normalize(frames))
+    expected = frames[0].permute(1, 2, 0).numpy().repeat(2, 0).repeat(2, 1)
+    assert abs(enlarged_tiles(explorer)[0] - expected).max() <= 1
+
+
+def test_overview_has_every_pair():
+    model, clip = shipped("blvnet_tam"), a_clip()
+    explorer = BranchExplorer(model, clip)
+    explorer.stage.value = "stage2"
+    picture = decoded(explorer.maps.value)
+    top, step = 12 + 2 * GAP, 64 + GAP
+    edge = (picture[top + 10, :, :3] == bytes_of(ORANGE)).all(-1)
+    left = np.flatnonzero(edge)[0] + 2
+    maps = maps_by_hand(model, clip, ["stage2.little"])["stage2.little"][:, 0]
+    limit = max(explorer._maps["stage2"][n][:, 0].abs().max().item() for n in ("little", "merged"))
+    for p in range(4):
+        tile = picture[top + step :, left + p * step :][:64, :64, :3]
+        assert close(tile, colours_of(maps[p], limit)[::2, ::2])
+    for row, colour in enumerate((ORANGE, ORANGE, BLUE, BLUE)):
+        beside = picture[top + row * step + 10, left - 1, :3]
+        assert beside.tolist() == bytes_of(colour)
+
+
+def test_position_moves_the_frame_around_a_column():
+    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
+    pictures = []
+    for position in range(4):
+        explorer.position.value = position
+        pictures.append(decoded(explorer.maps.value)[: -GAP - TILE - 20])
+    changed = [np.flatnonzero((pictures[0] != other).any((0, 2))) for other in pictures[1:]]
+    ends = [columns.max() for columns in changed]
+    assert np.diff(ends).tolist() == [64 + GAP] * 2
+
+
+def test_channel_stays_in_range_when_the_stage_changes():
+    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
+    channels = {"stem": 8, "stage1": 32, "stage2": 64, "stage3": 128, "stage4": 256}
+    assert list(explorer.stage.options) == list(channels)
+    explorer.stage.value = "stage4"
+    explorer.slider.value = 200
+    for stage in ("stage3", "stage1", "stem", "stage4"):
+        explorer.stage.value = stage
+        last = channels[stage] - 1
+        assert explorer.slider.max == last
+        assert explorer.channel == min(last, 7 if stage == "stage4" else last)
+        assert f"{stage}, channel {explorer.channel} of {channels[stage]}" in explorer.caption.value
+
+
+@pytest.mark.parametrize("stage, point", [("stage1", "stage1.merged"), ("stage4", "stage4.1")])
+def test_most_active_first(stage, point):
+    model, clip = shipped("blvnet_tam"), a_clip()
+    explorer = BranchExplorer(model, clip)
+    explorer.stage.value = stage
+    explorer.order.value = "most active first"
+    activity = maps_by_hand(model, clip, [point])[point].abs().mean((0, 2, 3))
+    seen = []
+    for place in range(8):
+        explorer.slider.value = place
+        seen.append(explorer.channel)
+    expected = activity.sort(descending=True).values[:8]
+    assert torch.allclose(activity[seen], expected) and len(set(seen)) == 8
+    assert "number 8 in activity" in explorer.caption.value
+    explorer.order.value = "by number"
+    assert explorer.channel == 7
+    explorer.slider.value = seen[0]
+    assert "the most active" in explorer.caption.value
+
+
+def test_caption_gives_sizes_and_ranges():
+    model, clip = shipped("blvnet_tam"), a_clip()
+    explorer = BranchExplorer(model, clip)
+    explorer.stage.value = "stage1"
+    explorer.slider.value = 9
+    points = ["stage1.little", "stage1.big", "stage1.merged", "stage1.out"]
+    sizes = ["little 16 x 16", "big 8 x 8", "merged 16 x 16", "out 8 x 8"]
+    maps = maps_by_hand(model, clip, points)
+    for point, size in zip(points, sizes, strict=True):
+        low, high = maps[point][:, 9].min(), maps[point][:, 9].max()
+        assert f"{size}, {low:.2f} to {high:.2f}" in explorer.caption.value
+    assert "both branches start from the pair's map in stem.out" in explorer.caption.value
+
+
+@pytest.mark.parametrize(
+    "name, stage, rows",
+    [
+        ("blvnet", "stage2", "little frame, little map, big frame, big map, merged, out"),
+        ("blvnet_tam", "stage4", "little frame, big frame, stage4.0, stage4.1"),
+        ("tsn_blnet", "stage1", "frame, little map, big map, merged, out"),
+        ("tsn_blnet", "stage4", "frame, stage4.0, stage4.1"),
+        ("tsn", "stem", "frame, out"),
+        ("tsn", "stage4", "frame, out"),
+    ],
+)
+def test_rows_of_each_architecture(name, stage, rows):
+    model, clip = shipped(name), a_clip()
+    explorer = BranchExplorer(model, clip)
+    explorer.stage.value = stage
+    rows = rows.split(", ")
+    assert [row.name for row in explorer._rows()] == rows
+    positions = 4 if name.startswith("blvnet") else 8
+    assert explorer.position.max + 1 == positions
+    assert all(len(row.pictures) == positions for row in explorer._rows())
+    assert len(enlarged_tiles(explorer)) == len(rows)
+    words = {"tsn": "no branches", "tsn_blnet": "Every frame feeds both branches"}
+    if stage != "stage4" and name in words:
+        assert words[name] in explorer.caption.value
+    if rows[-1] == "out":
+        maps = maps_by_hand(model, clip, [f"{stage}.out"])[f"{stage}.out"][:, 0]
+        expected = colours_of(maps[0], maps.abs().max().item())
+        assert close(enlarged_tiles(explorer)[-1], expected)
+
+
+def test_everything_is_captured_once():
+    model = shipped("blvnet_tam")
+    explorer = BranchExplorer(model, a_clip())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    before = explorer.maps.value
+    explorer.slider.value = 1
+    explorer.slider.value = 0
+    assert explorer.maps.value == before
+    assert BranchExplorer(shipped("blvnet_tam"), a_clip()[None]).maps.value == before
+
+
+def test_branch_explorer_leaves_its_model_alone():
+    def use(model):
+        explorer = BranchExplorer(model, a_clip())
+        assert explorer.maps.value == BranchExplorer(shipped("blvnet_tam"), a_clip()).maps.value
+
+    unchanged(shipped("blvnet_tam"), use)
+
+
+def test_branch_explorer_at_depth_50():
+    torch.manual_seed(0)
+    model = wake_residuals(blvnet_tam(depth=50, num_frames=16))
+    explorer = BranchExplorer(model, a_clip(16, 64))
+    assert explorer.position.max == 7
+    explorer.stage.value = "stage4"
+    assert explorer.slider.max == 2047
+    explorer.slider.value = 2047
+    assert [row.name for row in explorer._rows()][2:] == ["stage4.0", "stage4.1", "stage4.2"]
+    explorer.stage.value = "stage3"
+    assert explorer.channel == 1023
+    assert decoded(explorer.maps.value).shape[1] <= 860
+
+
+def test_branch_explorer_with_many_frames_fits_the_page():
+    model = tsn(depth="tiny", num_frames=16, num_classes=3)
+    explorer = BranchExplorer(model, a_clip(16, 32))
+    assert decoded(explorer.maps.value).shape[1] <= 860
+
+
+@pytest.mark.parametrize(
+    "clip, frames, words",
+    [
+        (torch.zeros(2, 8, 3, 64, 64), None, r"expected one clip.* got 2 of them; pass clips\[0\]"),
+        (torch.zeros(6, 3, 64, 64), None, "expected a clip .*sample 8 frames"),
+        (torch.zeros(3, 8, 64, 64), None, r"looks like \(B, C, T, H, W\)"),
+        (torch.zeros(8, 3, 64, 64), torch.zeros(6, 3, 9, 9).byte(), "8, got 6; leave them out"),
+        (torch.zeros(8, 3, 64, 64), torch.zeros(8, 3, 9, 9), r"expected uint8 frames .*float32"),
+    ],
+)
+def test_branch_explorer_wants_one_clip(clip, frames, words):
+    with pytest.raises(ValueError, match=words):
+        BranchExplorer(shipped("blvnet_tam"), clip, frames)
+
+
+def test_branch_explorer_where_no_kernel_runs():
+    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
+    explorer.stage.value = "stage2"
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["text/plain"] == "BranchExplorer(blvnet_tam, 8 frames of 64x64)"
+    still, maps = decoded(base64.b64decode(bundle["image/png"])), decoded(explorer.maps.value)
+    assert (still[: len(maps), : maps.shape[1]] == maps).all()
+    assert still[len(maps) :, :, 3].any(), "no text below"
+
+
+# ---------------------------------------------------------------- what they are made of
+
+
+def test_score_tables_name_few_classes_once():
+    scores = {"<x>": [0.2, 0.8], "y": [0.1, 0.9]}
+    html = score_tables(scores, ["it's", "b"], true_class=0)
+    assert scores_in(html) == {"<x>": [0.2, 0.8], "y": [0.1, 0.9]}
+    assert html.count("<b>it&#x27;s</b>") == 1 and html.count("text-align:right") == 2
+    assert "<x>" not in html
+    many = score_tables({"x": [0.25] * 4, "y": [0.25] * 4}, list("abcd"), top=3)
+    assert many.count("text-align:right") == 6
+
+
+def test_no_change_has_no_minus():
+    html = score_tables({"x": [0.5, 0.5]}, ["a", "b"], {"x": [0.501, 0.499]})
+    assert html.count("50 % (+0)") == 2
+
+
+def test_mosaic_rows_have_their_colours():
+    tile = np.zeros((4, 4, 3), np.uint8)
+    picture = mosaic({"": [tile], " ": [tile]}, row_colours=[None, GREEN], tile_px=20)
+    left = picture.shape[1] - 20 - 6
+    assert picture[10, left - 1].tolist() == [0, 0, 0, 0]
+    assert picture[36, left - 1].tolist() == [*bytes_of(GREEN), 255]

@@ -1,0 +1,616 @@
+"""Pictures of what is inside a model: the table of its parts, and figures that show their numbers.
+
+The oracles are costs worked out on paper, captured maps, and orders sorted by hand.
+"""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+import torch
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.text import Text
+
+from blvnet_lab import viz
+from blvnet_lab.introspect import (
+    capture,
+    derived_receptive_field,
+    effective_pair_taps,
+    layer_table,
+    tam_roles,
+    tam_weights,
+    tap_history,
+    taps_table,
+)
+from blvnet_lab.models import blvnet, blvnet_tam, count_cost, tsn, tsn_blnet
+from blvnet_lab.paths import data_samples
+from blvnet_lab.viz.interactive import DECIMALS
+from blvnet_lab.viz.theme import BLUE, DARK_GROUND, GREY, ORANGE, ROLE_COLOURS, SIGNED
+
+BUILDERS = (tsn, tsn_blnet, blvnet, blvnet_tam)
+SHAPE = ["positions", "channels", "height", "width"]
+FRAMES = (torch.arange(8, dtype=torch.uint8) * 20)[:, None, None, None].expand(8, 3, 6, 8)
+
+
+def tiny(builder, **arguments):
+    torch.manual_seed(0)
+    return builder(depth="tiny", num_frames=8, num_classes=5, **arguments)
+
+
+def table_of(builder) -> pd.DataFrame:
+    return layer_table(tiny(builder), (64, 64))
+
+
+def texts(figure) -> list[str]:
+    found = [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
+    return [text for text in found if text]
+
+
+# ---------------------------------------------------------------- the table of parts
+
+
+@pytest.mark.parametrize("depth", ["tiny", 50])
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_the_parts_add_up_to_the_model(builder, depth):
+    model = builder(depth=depth, num_frames=4, num_classes=7, in_channels=10)
+    for size in ((224, 224), (66, 90)):  # the second one is halved to odd sizes
+        table, cost = layer_table(model, size), count_cost(model, size)
+        assert table["macs"].sum() == cost.macs
+        assert table.loc[table["part"] == "tam", "macs"].sum() == cost.tam_macs
+        assert table["parameters"].sum() == cost.parameters
+
+
+def test_parts_by_hand():
+    table = table_of(blvnet_tam)
+    parts = {(row[0], row[1]): list(row[2:]) for row in table.itertuples(index=False)}
+    assert parts["stem", "conv"] == [
+        8,
+        8,
+        32,
+        32,
+        8 * 32 * 32 * 8 * 3 * 7 * 7,
+        8 * 3 * 7 * 7 + 2 * 8,
+    ]
+    # On frames: both of a pair, 3 taps each.
+    assert parts["stage2", "tam"] == [8, 32, 8, 8, 3 * 8 * 32 * 8 * 8, 3 * 32]
+    # Half of the frames, half of the channels.
+    kernels = [(8 * 4 * 9, 32 * 32), (4 * 4 * 9, 16 * 16), (4 * 8, 16 * 16)]
+    macs = 4 * sum(weights * pixels for weights, pixels in kernels)
+    parameters = sum(weights for weights, _ in kernels) + 2 * (4 + 4 + 8)
+    assert parts["stem", "little"] == [4, 8, 16, 16, macs, parameters]
+    assert parts["stage3", "merged"] == [4, 128, 4, 4, 0, 0]
+    assert parts["classifier", "classifier"] == [4, 5, 1, 1, 4 * 256 * 5, 256 * 5 + 5]
+
+
+def test_parts_come_in_the_order_of_computation():
+    parts = table_of(blvnet_tam).groupby("stage", sort=False)["part"].agg(list)
+    assert parts.index.tolist() == ["stem", "stage1", "stage2", "stage3", "stage4", "classifier"]
+    assert parts["stem"] == ["conv", "tam", "little", "big", "merged", "fusion"]
+    assert parts["stage1"] == parts["stage3"] == ["tam", "big", "little", "merged", "fusion"]
+    assert parts["stage4"] == ["tam", "block", "tam", "block"]
+    parts = table_of(tsn).groupby("stage", sort=False)["part"].agg(list)
+    assert parts["stem"] == ["conv", "pool"] and parts["stage4"] == ["block", "block"]
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_shapes_are_those_of_the_captured_maps(builder):
+    model = tiny(builder)
+    with capture(model) as cache, torch.no_grad():
+        model(torch.zeros(1, 8, 3, 64, 64))
+    captured = {
+        name: tuple(maps.shape[1:]) if maps.ndim == 5 else (*maps.shape[1:], 1, 1)
+        for name, maps in cache.items()
+        if not name.endswith("4.out")  # of stage 4, the same as its last block's
+    }
+    table = layer_table(model, (64, 64))
+    table = table[~table["part"].isin(["conv", "pool"])]
+    assert sorted(table[SHAPE].itertuples(index=False, name=None)) == sorted(
+        shape for name, shape in captured.items() if builder is not tsn or ".out" not in name
+    )
+
+
+def test_the_model_stays_as_it_was():
+    model = tiny(blvnet_tam).train()
+    layer_table(model)
+    assert model.training and next(model.parameters()).device.type == "cpu"
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+# ---------------------------------------------------------------- the network as a picture
+
+
+@pytest.mark.parametrize("depth", ["tiny", 50, 152])
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_architecture_has_a_box_for_every_part(builder, depth):
+    table = layer_table(builder(depth=depth, num_frames=16))
+    figure = viz.architecture_figure(table, "a network")
+    (axes,) = figure.axes
+    boxes = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    drawn = table[table["part"] != "merged"]
+    again = (drawn["part"] == "block") & (drawn["part"] == drawn["part"].shift())
+    again &= drawn["stage"] == drawn["stage"].shift()
+    assert len(boxes) == (~again).sum()
+    assert texts(figure).count("+") == (table["part"] == "merged").sum()
+    # No two boxes overlap, and all are on the page, beside the bars.
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    edges = [(b.get_x(), b.get_y(), b.get_width(), b.get_height()) for b in boxes]
+    for i, (x, y, width, height) in enumerate(edges):
+        assert x > 0.9 and y > 0 and x + width < min(bar.get_x() for bar in bars)
+        for x2, y2, width2, height2 in edges[:i]:
+            beside = x + width <= x2 or x2 + width2 <= x
+            assert beside or y + height <= y2 or y2 + height2 <= y
+
+
+def test_architecture_says_what_each_part_gives_on_and_costs():
+    figure = viz.architecture_figure(table_of(blvnet_tam), "tiny")
+    words = texts(figure)
+    assert "little 4 × 32 × 16 × 16\n0.901 MMACs" in words
+    assert "TAM\n8 × 8\n× 32 × 32\n0.197 MMACs" in words
+    assert "classifier\n4 × 5\n5.12 kMACs" in words
+    cost = count_cost(tiny(blvnet_tam), (64, 64))
+    assert f"tiny: {cost.macs / 1e6:.3g} MMACs a clip of 8 frames, 0.244 M parameters" in words
+    assert f"TAM: {100 * cost.tam_macs / cost.macs:.3g} %" in words
+    assert words.count("enlarged") == 3  # the stem's branches give maps of one size
+    assert any("little branch (frames 0, 2, ...)" in word for word in words)
+    words = texts(viz.architecture_figure(table_of(tsn_blnet)))
+    assert any("big branch (every frame)" in word for word in words)
+    assert not any("TAM" in word for word in words)
+    words = texts(viz.architecture_figure(layer_table(tsn(depth=50))))
+    assert "6 blocks\n16 × 1024\n× 14 × 14\n23.4 GMACs" in words and "layers: 100 %" in words
+    assert not any("branch" in word for word in words)
+
+
+def test_architecture_bars_are_the_costs():
+    table = table_of(blvnet_tam)
+    (axes,) = viz.architecture_figure(table).axes
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    by_colour = Counter()
+    for bar in bars:
+        by_colour[to_hex(bar.get_edgecolor())] += bar.get_width()
+    total = sum(by_colour.values())
+    for part, colour in viz.BRANCH_COLOURS.items():
+        share = table.loc[table["part"] == part, "macs"].sum() / table["macs"].sum()
+        assert by_colour[colour.lower()] / total == pytest.approx(share)
+    widths = pd.Series([bar.get_width() for bar in bars])
+    rows = widths.groupby([round(bar.get_y(), 3) for bar in bars]).sum().sort_index(ascending=False)
+    macs = table.groupby("stage", sort=False)["macs"].sum()
+    np.testing.assert_allclose(rows / rows.sum(), macs / macs.sum())
+
+
+# ---------------------------------------------------------------- maps
+
+
+def maps_of(positions: int, size: int, seed: int) -> torch.Tensor:
+    return torch.randn(positions, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_feature_maps_stand_in_their_columns():
+    little, big, merged = maps_of(4, 8, 0), maps_of(4, 4, 1), maps_of(4, 8, 2) * 3
+    figure = viz.feature_maps(FRAMES, little.requires_grad_(), big, merged, "title")
+    panels = [axes for axes in figure.axes if axes.images]
+    rows = [panels[i : i + 4] for i in range(0, 20, 4)]
+    labels = [row[0].get_ylabel() for row in rows]
+    assert labels == ["little frame", "little map", "big frame", "big map", "merged map"]
+    assert [axes.get_title() for axes in rows[0]] == [f"pair {k}" for k in range(4)]
+    limit = float(merged.abs().max())
+    for k in range(4):
+        assert (rows[0][k].images[0].get_array() == 20 * (2 * k)).all()
+        assert (rows[2][k].images[0].get_array() == 20 * (2 * k + 1)).all()
+        for row, maps in ((1, little), (3, big), (4, merged)):
+            image = rows[row][k].images[0]
+            np.testing.assert_allclose(image.get_array(), maps[k].detach())
+            assert (image.get_clim(), image.get_cmap().name) == (
+                (pytest.approx(-limit), pytest.approx(limit)),
+                SIGNED,
+            )
+            assert image.get_extent() == [0, 8, 6, 0]  # as large as the frame
+    edges = [to_hex(row[0].spines["left"].get_edgecolor()).upper() for row in rows]
+    assert edges == [ORANGE, ORANGE, BLUE, BLUE, GREY]
+    assert figure.axes[-1].get_ylabel() == "activation"
+
+
+def test_feature_maps_of_frames_that_feed_both_branches():
+    figure = viz.feature_maps(FRAMES, torch.zeros(8, 4, 4), torch.zeros(8, 2, 2))
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [panels[i].get_ylabel() for i in (0, 8, 16)] == ["frame", "little map", "big map"]
+    assert len(panels) == 24 and panels[3].get_title() == "frame 3"
+    assert panels[8].images[0].get_clim() == (-1, 1)  # all zero: still white, no warning
+
+
+@pytest.mark.parametrize(
+    "little, big, merged",
+    [
+        (torch.zeros(4, 3, 8, 8), torch.zeros(4, 4, 4), None),
+        (torch.zeros(4, 8, 8), torch.zeros(3, 4, 4), None),
+        (torch.zeros(4, 8, 8), torch.zeros(4, 4, 4), torch.zeros(8, 8)),
+        (torch.zeros(5, 8, 8), torch.zeros(5, 4, 4), None),
+    ],
+)
+def test_feature_maps_of_other_shapes(little, big, merged):
+    with pytest.raises(ValueError, match=r"\(P, h, w\) of one channel.*got 8 frames and .*cache"):
+        viz.feature_maps(FRAMES, little, big, merged)
+
+
+# ---------------------------------------------------------------- taps
+
+
+@pytest.fixture(scope="module")
+def taps():
+    """Taps of five by two modules, and roles that are not in the order of pictures."""
+    generator = torch.Generator().manual_seed(0)
+    taps = {"a.tam": torch.randn(5, 4, generator=generator), "b.tam": torch.zeros(5, 2)}
+    weights = taps_table(taps).sample(frac=1, random_state=0)  # rows in no order
+    weights = weights.sort_values("module", kind="stable")
+    roles = pd.DataFrame(
+        [("a.tam", c, role) for c, role in enumerate(["keeps", "looks_back", "silent", "keeps"])]
+        + [("b.tam", 0, "mixed"), ("b.tam", 1, "averages")],
+        columns=["module", "channel", "role"],
+    )
+    return taps, weights, roles
+
+
+def sorted_by_hand(taps: torch.Tensor) -> list[int]:
+    first, second = (0, 3) if taps[2, 0] >= taps[2, 3] else (3, 0)  # both keep: larger curr first
+    return [1, first, second, 2]
+
+
+def test_taps_are_sorted_by_role_then_weight(taps):
+    taps, weights, roles = taps
+    figure = viz.taps_figure(weights, roles, "title")
+    panel_a, panel_b = figure.axes[:2]
+    order = sorted_by_hand(taps["a.tam"])
+    strip, cells = panel_a.images
+    expected = taps["a.tam"][:, order] / taps["a.tam"].abs().max()
+    np.testing.assert_allclose(cells.get_array(), expected, atol=1e-6)
+    assert cells.get_clim() == (-1, 1) and cells.get_cmap().name == SIGNED
+    assert [label.get_text() for label in panel_a.get_yticklabels()] == [
+        "-2",
+        "-1",
+        "+0",
+        "+1",
+        "+2",
+    ]
+    assert [label.get_text() for label in panel_a.get_xticklabels()] == [str(c) for c in order]
+    colours = [to_hex(colour).upper() for colour in strip.get_array()[0]]
+    assert colours == [ROLE_COLOURS[r] for r in ("looks_back", "keeps", "keeps", "silent")]
+    assert "a.tam: 4 channels" in panel_a.get_title("left")
+    assert (panel_b.images[1].get_array() == 0).all()  # no division by zero
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["looks_back (1)", "averages (1)", "keeps (2)", "silent (1)", "mixed (1)"]
+
+
+def test_taps_of_2048_channels():
+    model = blvnet_tam(depth=50, num_frames=4)
+    figure = viz.taps_figure(tam_weights(model), tam_roles(model))
+    assert figure.axes[6].images[1].get_array().shape == (3, 2048)
+    assert figure.axes[6].get_xticks().size == 0
+    assert len(viz.taps_hover(tam_weights(model), tam_roles(model)).to_json()) < 500_000
+
+
+def test_taps_without_their_roles(taps):
+    _, weights, roles = taps
+    for bad_weights, bad_roles in ((weights, roles[1:]), (weights[:0], roles[:0])):
+        for draw in (viz.taps_figure, viz.taps_hover):
+            with pytest.raises(ValueError, match=r"one role for each channel.*of the same model"):
+                draw(bad_weights, bad_roles)
+
+
+def test_pair_taps_of_both_frames_are_in_one_order():
+    model = tiny(blvnet_tam)
+    with torch.no_grad():
+        model.stage2.tam.taps.uniform_(-1, 1)
+    prev, curr, after = model.stage2.tam.taps.detach()
+    order = (after - prev).argsort()  # from looking back to looking ahead
+    figure = viz.pair_taps_figure(effective_pair_taps(model), "stage2.tam")
+    little, big = figure.axes[:2]
+    np.testing.assert_allclose(
+        little.images[0].get_array(), torch.stack([prev, curr + after])[:, order], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        big.images[0].get_array(), torch.stack([prev + curr, after])[:, order], atol=1e-6
+    )
+    assert little.images[0].get_clim() == big.images[0].get_clim()
+    assert (little.get_title(), big.get_title()) == ("little frames", "big frames")
+    assert [t.get_text() for t in little.get_yticklabels()] == ["pair -1", "own pair"]
+    assert [t.get_text() for t in big.get_yticklabels()] == ["own pair", "pair +1"]
+
+
+def test_hover_holds_every_weight_and_who_it_is(taps):
+    taps, weights, roles = taps
+    figure = viz.taps_hover(weights, roles)
+    strips, cells = figure.data[0:4:2], figure.data[1:4:2]
+    order = sorted_by_hand(taps["a.tam"])
+    np.testing.assert_allclose(cells[0].z, taps["a.tam"][:, order], atol=10**-DECIMALS)
+    assert list(cells[0].y) == ["-2", "-1", "+0", "+1", "+2"]
+    names = [f"{c}, {roles['role'][c]}" for c in order]
+    assert list(cells[0].x) == list(strips[0].x) == names
+    assert cells[0].zmin == -cells[0].zmax < 0
+    assert not cells[0].autocolorscale  # or the theme's template would choose the colours
+    assert all(trace.hoverongaps is False for trace in (*strips, *cells))  # or one hides the other
+    template = cells[0].hovertemplate
+    assert template.startswith("a.tam") and all(f"%{{{axis}}}" in template for axis in "xyz")
+    for strip, module in zip(strips, taps, strict=True):
+        shown = [colour_at(strip, value) for value in strip.z[0]]
+        by_channel = roles[roles["module"] == module].set_index("channel")["role"]
+        channels = [int(name.split(",")[0]) for name in strip.x]
+        assert shown == [ROLE_COLOURS[by_channel[c]] for c in channels]
+    legend = [trace.name for trace in figure.data[4:]]
+    assert legend == ["looks_back", "averages", "keeps", "silent", "mixed"]
+
+
+def colour_at(strip: go.Heatmap, value: float) -> str:
+    """The colour of a value on a scale of steps."""
+    place = (value - strip.zmin) / (strip.zmax - strip.zmin)
+    below = [colour for start, colour in strip.colorscale if start < place]
+    above = [colour for start, colour in strip.colorscale if start > place]
+    assert below[-1] == above[0]
+    return below[-1]
+
+
+def test_hover_of_the_shipped_network_is_small():
+    with open(data_samples() / "checkpoints" / "blvnet_tam.jsonl") as lines:
+        history = tap_history(lines)
+    last = history[history["epoch"] == history["epoch"].max()]
+    roles = last.drop_duplicates(["module", "channel"]).assign(role="keeps")
+    figure = viz.taps_hover(last, roles)
+    assert len(figure.to_json()) < 200_000
+    assert "bdata" not in figure.to_json()  # lists, which GitHub and people can read
+    assert len(viz.tap_history_hover(history, "stage4.1.tam").to_json()) < 200_000
+
+
+# ---------------------------------------------------------------- taps over the epochs
+
+
+@pytest.fixture(scope="module")
+def history():
+    generator = torch.Generator().manual_seed(1)
+    epochs = {e: torch.randn(3, 4, generator=generator, dtype=torch.float64) for e in (0, 1, 2)}
+    lines = [{"epoch": e, "taps": {"x.tam": t.tolist()}} for e, t in epochs.items()]
+    return epochs, tap_history(lines)
+
+
+def test_history_has_a_line_per_channel(history):
+    epochs, table = history
+    figure = viz.tap_history_figure(table.sample(frac=1, random_state=0), "x.tam")
+    assert [axes.get_title() for axes in figure.axes] == ["prev", "curr", "next"]
+    for tap, axes in enumerate(figure.axes):
+        *channels, median, zero = axes.lines
+        values = torch.stack([taps[tap] for taps in epochs.values()])  # (epochs, channels)
+        for channel, line in enumerate(channels):
+            assert list(line.get_xdata()) == [0, 1, 2]
+            np.testing.assert_allclose(line.get_ydata(), values[:, channel])
+        assert len(channels) == 4
+        np.testing.assert_allclose(median.get_ydata(), np.median(values, axis=1))
+        assert median.get_linewidth() > channels[0].get_linewidth()
+        assert list(zero.get_ydata()) == [0, 0]
+        assert axes.get_xlabel() == "epoch"
+    assert figure.axes[0].get_ylabel() == "weight"
+
+
+@pytest.mark.parametrize("with_roles", [False, True])
+def test_history_plays_every_epoch_on_fixed_axes(history, with_roles):
+    epochs, table = history
+    names = ["keeps", "silent", "keeps", "averages"]
+    roles = pd.DataFrame({"module": "x.tam", "channel": range(4), "role": names})
+    figure = viz.tap_history_hover(table, "x.tam", roles if with_roles else None)
+    assert [frame.name for frame in figure.frames] == ["0", "1", "2"]
+    labels = [int(label) for trace in figure.data for label in trace.text]
+    assert sorted(labels) == [0, 1, 2, 3]
+    shown = {"2": figure.data} | {frame.name: frame.data for frame in figure.frames}
+    for epoch, traces in shown.items():
+        x = [value for trace in traces for value in trace.x]
+        y = [value for trace in traces for value in trace.y]
+        prev, curr, after = epochs[int(epoch)][:, labels]
+        np.testing.assert_allclose(x, prev, atol=10**-DECIMALS)
+        np.testing.assert_allclose(y, after, atol=10**-DECIMALS)
+        if with_roles:
+            assert [t.marker.color for t in traces] == [
+                ROLE_COLOURS[role] for role in ("averages", "keeps", "silent")
+            ]
+        else:
+            np.testing.assert_allclose(traces[0].marker.color, curr, atol=10**-DECIMALS)
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        low, high = axis.range
+        reach = max(float(taps[[0, 2]].abs().max()) for taps in epochs.values())
+        assert low == -high and high > reach
+    assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
+    (slider,), (menu,) = figure.layout.sliders, figure.layout.updatemenus
+    assert [step.args[0][0] for step in slider.steps] == ["0", "1", "2"]
+    assert slider.active == 2  # where no one can play it, the end is seen
+    assert [button.label for button in menu.buttons] == ["play", "pause"]
+    json.loads(figure.to_json())
+
+
+def test_history_plays_three_taps_only(history):
+    five = taps_table({"y.tam": torch.zeros(5, 2)}).assign(epoch=0)
+    with pytest.raises(ValueError, match=r"three taps.*y\.tam, got \[-2, -1, 0, 1, 2\]"):
+        viz.tap_history_hover(five, "y.tam")
+
+
+def test_a_module_that_is_not_there(history):
+    _, table = history
+    pairs = effective_pair_taps(tiny(blvnet_tam))
+    for draw, rows, known in (
+        (viz.tap_history_figure, table, "x.tam"),
+        (viz.tap_history_hover, table, "x.tam"),
+        (viz.pair_taps_figure, pairs, "stage1.tam, stage2.tam, stage3.tam"),
+        (viz.pair_taps_figure, effective_pair_taps(tiny(blvnet)), "none at all"),
+    ):
+        with pytest.raises(ValueError, match=f'"stem.tam"; it has {known}'):
+            draw(rows, "stem.tam")
+
+
+# ---------------------------------------------------------------- receptive fields
+
+
+def test_fields_are_row_normalised_and_outlined():
+    derived = derived_receptive_field(tiny(blvnet_tam))
+    generator = torch.Generator().manual_seed(0)
+    names = ["stem.tam", "stem.out", "stage4.out"]
+    fields = {name: torch.rand(derived[name].shape, generator=generator) for name in names}
+    fields["stem.out"][1] = 0  # nothing moves it: no division by zero
+    figure = viz.receptive_field_figure(fields, derived, "title")
+    panels = [axes for axes in figure.axes if axes.images]
+    for axes, name in zip(panels, names, strict=True):
+        assert axes.get_title() == name
+        shown = np.asarray(axes.images[0].get_array())
+        largest = fields[name].max(1, keepdim=True).values
+        np.testing.assert_allclose(shown, (fields[name] / largest).nan_to_num(), rtol=1e-6)
+        assert axes.images[0].get_clim() == (0, 1)
+        labels = axes.get_xticklabels()
+        assert [label.get_text() for label in labels] == [str(t) for t in range(8)]
+        assert [label.get_color() for label in labels] == [ORANGE, BLUE] * 4
+        # Every edge has a True cell on one side and none on the other; none is left out.
+        cells = derived[name].numpy()
+        edges = np.asarray(axes.collections[0].get_segments())
+        padded = np.pad(cells, 1).astype(int)
+        assert len(edges) == sum(np.abs(np.diff(padded, axis=axis)).sum() for axis in (0, 1))
+        for (x1, y1), (x2, y2) in edges:
+            x, y = (x1 + x2) / 2, (y1 + y2) / 2
+            step = (0.5, 0) if x1 == x2 else (0, 0.5)
+            sides = [
+                padded[round(y + sign * step[1]) + 1, round(x + sign * step[0]) + 1]
+                for sign in (-1, 1)
+            ]
+            assert sorted(sides) == [0, 1]
+    assert [axes.get_ylabel() for axes in panels] == ["frame", "pair", "pair"]
+
+
+def test_fields_of_single_frames():
+    figure = viz.receptive_field_figure(derived_receptive_field(tiny(tsn)))
+    axes = figure.axes[0]
+    assert (axes.images[0].get_array() == np.eye(8)).all() and not axes.collections
+    assert ORANGE not in [label.get_color() for label in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize(
+    "fields, derived",
+    [
+        ({"a": torch.ones(4, 8), "b": torch.ones(4, 6)}, None),
+        ({"a": torch.ones(8)}, None),
+        ({"a": torch.ones(4, 8)}, {}),
+        ({"a": torch.ones(4, 8)}, {"a": torch.ones(8, 8)}),
+    ],
+)
+def test_fields_that_do_not_fit(fields, derived):
+    with pytest.raises(ValueError, match=r"expected \(positions, T=8\) for [ab].*same model"):
+        viz.receptive_field_figure(fields, derived)
+
+
+# ---------------------------------------------------------------- what a prediction rests on
+
+ABLATIONS = pd.DataFrame(
+    {
+        "ablation": ["nothing", "no big", "TAM off: everywhere"],
+        "top_1": [0.9, 0.2, 0.5],
+        "direction": [0.98, 0.5, 0.97],
+        "order": [0.99, 0.49, 0.51],
+    }
+)
+
+
+def test_ablations_beside_their_control():
+    (axes,) = viz.ablation_figure(ABLATIONS, title="title").axes
+    bars = [bar.get_width() for bar in axes.patches]
+    np.testing.assert_allclose(bars, [98, 50, 97, 99, 49, 51])
+    colours = [to_hex(bar.get_facecolor()).upper() for bar in axes.patches]
+    assert colours == [ORANGE] * 3 + [BLUE] * 3
+    assert [label.get_text() for label in axes.get_yticklabels()] == ABLATIONS["ablation"].tolist()
+    assert axes.yaxis_inverted()
+    lines = {line.get_xdata()[0]: line.get_color() for line in axes.lines}
+    assert lines.keys() == {98, 99, 50} and (lines[98], lines[99]) == (ORANGE, BLUE)
+    assert any("coin toss" in text.get_text() for text in axes.texts)
+    assert "%" in axes.get_xlabel()
+    (axes,) = viz.ablation_figure(ABLATIONS, ("top_1",)).axes
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [90, 20, 50])
+    # A bar lies around its label's place.
+    for place, bar in enumerate(axes.patches):
+        assert bar.get_y() + bar.get_height() / 2 == pytest.approx(place)
+
+
+def test_ablations_without_control():
+    with pytest.raises(ValueError, match="control \"nothing\" in the first row, got 'no big'"):
+        viz.ablation_figure(ABLATIONS[1:])
+
+
+def test_importance_stands_under_its_frame():
+    methods = {"occlusion / nats": torch.linspace(-1, 1, 8), "gradient": torch.arange(8.0)}
+    figure = viz.importance_figure(FRAMES, methods)
+    top, *panels = figure.axes
+    figure.draw_without_rendering()  # lays out the panels
+    assert len(panels) == 2
+    for axes, (name, values) in zip(panels, methods.items(), strict=True):
+        np.testing.assert_allclose([bar.get_height() for bar in axes.patches], values)
+        assert axes.get_ylabel().replace("\n", " ") == name
+        for bar, image in zip(axes.patches, top.images, strict=True):
+            left, right = image.get_extent()[:2]
+            middle = bar.get_x() + bar.get_width() / 2
+            assert middle == pytest.approx((left + right) / 2)
+            on_page = [a.transData.transform((middle, 0))[0] for a in (top, axes)]
+            assert on_page[0] == pytest.approx(on_page[1], abs=0.5)
+    for t, image in enumerate(top.images):
+        assert (image.get_array() == 20 * t).all()
+    with pytest.raises(ValueError, match=r"8 frames, got \(2, 8\) of x.*importance\[0\]"):
+        viz.importance_figure(FRAMES, {"x": torch.zeros(2, 8)})
+
+
+DELETIONS = pd.DataFrame(
+    [("occlusion", -1, k, -2.0 * k) for k in range(3)]
+    + [("random", seed, k, -1.0 * k + 0.1 * seed * k) for seed in range(3) for k in range(3)],
+    columns=["method", "seed", "deleted", "log_probability"],
+)
+
+
+def test_deletion_beside_its_control():
+    (axes,) = viz.deletion_figure(DELETIONS).axes
+    random, occlusion = axes.lines
+    np.testing.assert_allclose(random.get_ydata(), [0, -0.9, -1.8])
+    np.testing.assert_allclose(occlusion.get_ydata(), [0, -2, -4])
+    assert occlusion.get_label() == "occlusion" and "control, 3 orders" in random.get_label()
+    band = axes.collections[0].get_paths()[0].vertices
+    for deleted, low, high in ((0, 0, 0), (1, -1, -0.8), (2, -2, -1.6)):
+        edge = band[band[:, 0] == deleted, 1]
+        assert (edge.min(), edge.max()) == (pytest.approx(low), pytest.approx(high))
+    assert (axes.get_xlabel(), "nats" in axes.get_ylabel()) == ("frames deleted", True)
+    with pytest.raises(ValueError, match="control, method \"random\", among \\['occlusion'\\]"):
+        viz.deletion_figure(DELETIONS[:3])
+
+
+# ---------------------------------------------------------------- on both grounds
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour, as the rules for contrast on the web define it."""
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+@pytest.mark.parametrize("theme, ground", [("light", "#FFFFFF"), ("dark", DARK_GROUND)])
+def test_texts_and_lines_are_legible(theme, ground, taps, history):
+    _, weights, roles = taps
+    viz.set_theme(theme)
+    try:
+        figures = [
+            viz.architecture_figure(table_of(blvnet_tam)),
+            viz.feature_maps(FRAMES, maps_of(4, 8, 0), maps_of(4, 4, 1)),
+            viz.taps_figure(weights, roles),
+            viz.pair_taps_figure(effective_pair_taps(tiny(blvnet_tam)), "stage1.tam"),
+            viz.tap_history_figure(history[1], "x.tam"),
+            viz.receptive_field_figure({"x": torch.ones(4, 8)}),
+            viz.ablation_figure(ABLATIONS),
+            viz.importance_figure(FRAMES, {"x": torch.ones(8)}),
+            viz.deletion_figure(DELETIONS),
+        ]
+        for figure in figures:
+            drawn = [*figure.findobj(Text), *(line for a in figure.axes for line in a.lines)]
+            for artist in drawn:
+                if not isinstance(artist, Text) or artist.get_text():
+                    pair = sorted((luminance(artist.get_color()), luminance(ground)))
+                    contrast = (pair[1] + 0.05) / (pair[0] + 0.05)
+                    assert contrast > 2, (artist, artist.get_color())
+    finally:
+        viz.set_theme("light")
