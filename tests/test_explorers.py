@@ -569,8 +569,11 @@ def test_most_active_first(stage, point):
     expected = activity.sort(descending=True).values[:8]
     assert torch.allclose(activity[seen], expected) and len(set(seen)) == 8
     assert "number 8 in activity" in explorer.caption.value
+    picture, caption = explorer.maps.value, explorer.caption.value
     explorer.order.value = "by number"
     assert explorer.channel == 7
+    explorer.slider.value = seen[7]
+    assert (explorer.maps.value, explorer.caption.value) == (picture, caption)
     explorer.slider.value = seen[0]
     assert "the most active" in explorer.caption.value
 

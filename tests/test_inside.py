@@ -83,6 +83,11 @@ def test_parts_by_hand():
     parameters = sum(weights for weights, _ in kernels) + 2 * (4 + 4 + 8)
     assert parts["stem", "little"] == [4, 8, 16, 16, macs, parameters]
     assert parts["stage3", "merged"] == [4, 128, 4, 4, 0, 0]
+    # The last block and its TAM: what the TAM has is not counted with the block.
+    assert parts["stage4", "tam"] == [4, 256, 2, 2, 3 * 4 * 256 * 2 * 2, 3 * 256]
+    weights = 256 * 64 + 64 * 64 * 9 + 64 * 256
+    block = [4, 256, 2, 2, 4 * 2 * 2 * weights, weights + 2 * (64 + 64 + 256)]
+    assert parts["stage4", "block"] == block
     assert parts["classifier", "classifier"] == [4, 5, 1, 1, 4 * 256 * 5, 256 * 5 + 5]
 
 

@@ -1,7 +1,8 @@
-"""Pictures and widgets: they take plain tensors and results."""
+"""Pictures and widgets. Pictures take plain tensors and results; the explorers run models."""
 
 from blvnet_lab.viz.architecture import architecture_figure
 from blvnet_lab.viz.evidence import ablation_figure, deletion_figure, importance_figure
+from blvnet_lab.viz.explorers import BranchExplorer, ClipExplorer, TamExplorer
 from blvnet_lab.viz.figures import (
     class_bars,
     confusion_figure,
@@ -21,7 +22,10 @@ __all__ = [
     "BRANCH_COLOURS",
     "GREY",
     "ROLE_COLOURS",
+    "BranchExplorer",
+    "ClipExplorer",
     "FrameStepper",
+    "TamExplorer",
     "ablation_figure",
     "architecture_figure",
     "class_bars",

@@ -93,7 +93,7 @@ class TamExplorer(PicturedWidget):
         learned = self._edits.learned
         self.module = tam_controls.module_buttons(learned)
         self.channel = tam_controls.channel_slider()
-        self.play, self.frame = tam_controls.frame_slider()
+        self.play, self.frame = tam_controls.frame_slider(self._edits.clip.shape[1])
         # Linked in the browser, both ways; what is shown first is the first one's value.
         self._link = widgets.jslink((self.frame, "value"), (self.play, "value"))
         self.taps = tam_controls.tap_sliders(learned, continuous=not self._slow)
@@ -146,7 +146,7 @@ class TamExplorer(PicturedWidget):
         left.layout = widgets.Layout(width=f"{WIDTH - 344}px", flex="0 0 auto")
         html["scores"].layout.width = "344px"
         html["title"].layout.width = "400px"  # else the play button would move with its text
-        html["message"].layout.min_height = "36px"  # two lines, or all below would move
+        html["message"].layout.min_height = "52px"  # three lines, or all below would move
         return [
             widgets.HTML(
                 heading(1, f"The network and its {count} temporal aggregation modules{BRANCHES}")
@@ -171,12 +171,12 @@ class TamExplorer(PicturedWidget):
         taps, roles = self._edits.learned[name], self._edits.roles[name]
         self._order = tam_views.channel_order(taps, roles)
         self._input = self._edits.maps_into(name)
-        last = len(self._input) - 1
+        count, shown = len(self._input), self.frame.max + 1
         with self._quietly():
-            self.channel.options = [(f"channel {c} {roles[c]}", c) for c in self._order]
-            if last != self.frame.max:  # frames, then pairs, or the reverse: begin in the middle
-                self.play.max = self.frame.max = last
-                self.frame.value = len(self._input) // 2
+            self.channel.options = [(f"{c} {roles[c]}", c) for c in self._order]
+            if count != shown:
+                change = tam_controls.to_pairs if count < shown else tam_controls.to_frames
+                change(self.play, self.frame, count)
             self.frame.description = "pair" if self._edits.kind(name) == "pairs" else "frame"
         title = heading(2, f"The channels of {name}, by what they learned to do")
         self._html["legend"].value = title + tam_views.role_legend(roles)

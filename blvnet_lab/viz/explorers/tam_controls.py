@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import ipywidgets as widgets
 from torch import Tensor
 
-from blvnet_lab.viz.explorers.tam_views import WIDTH, tap_names
+from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, tap_names
 
 TAP_LIMIT = 2.0  # of the tap sliders; doubled until the largest learned tap is inside
 # A slider rounds what it is given to its steps, in the browser, and sends that back as if the user
@@ -35,17 +35,38 @@ def module_buttons(learned: Mapping[str, Tensor]) -> widgets.ToggleButtons:
 
 def channel_slider() -> widgets.SelectionSlider:
     """Its options are set when a TAM is chosen."""
-    return widgets.SelectionSlider(options=[("", 0)], layout=widgets.Layout(width=f"{WIDTH}px"))
+    return widgets.SelectionSlider(
+        options=[("", 0)],
+        description="channel",
+        style={"description_width": f"{LABELS - 12}px"},
+        layout=widgets.Layout(width=f"{WIDTH}px"),
+    )
 
 
-def frame_slider() -> tuple[widgets.Play, widgets.IntSlider]:
-    """A play button and the slider that it moves; their range is set when a TAM is chosen."""
-    return widgets.Play(min=0, max=1, interval=PLAY_MS), widgets.IntSlider(
-        min=0,
-        max=1,
+def frame_slider(num_frames: int) -> tuple[widgets.Play, widgets.IntSlider]:
+    """A play button and the slider that it moves, in the middle of the clip."""
+    last, middle = num_frames - 1, num_frames // 2
+    return widgets.Play(max=last, value=middle, interval=PLAY_MS), widgets.IntSlider(
+        max=last,
+        value=middle,
         style={"description_width": "40px"},
         layout=widgets.Layout(width="270px"),
     )
+
+
+def to_frames(play: widgets.Play, slider: widgets.IntSlider, num_frames: int) -> None:
+    """From pairs to frames: longer sliders, the little frame of the same pair."""
+    play.max = slider.max = num_frames - 1
+    slider.value = 2 * slider.value
+
+
+def to_pairs(play: widgets.Play, slider: widgets.IntSlider, num_pairs: int) -> None:
+    """From frames to pairs: shorter sliders, the pair of the same frame.
+
+    The values come first: values that a new range moves would go back and forth over the link.
+    """
+    play.value = slider.value = slider.value // 2
+    play.max = slider.max = num_pairs - 1
 
 
 def tap_sliders(learned: Mapping[str, Tensor], continuous: bool) -> dict[str, widgets.FloatSlider]:

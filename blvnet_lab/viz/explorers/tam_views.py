@@ -250,6 +250,7 @@ def message_html(note: str, changed: Mapping[str, int], channels: Mapping[str, i
         for name, count in changed.items()
     ]
     edits = f"Changed channels: {', '.join(parts)}." if parts else "All taps are as learned."
+    edits = "Changed: all channels of all TAMs." if changed == channels else edits
     return small(f"{note} {edits}".strip())
 
 
