@@ -6,8 +6,11 @@ registered by hand, and matplotlib's own colours.
 
 import base64
 import copy
+import importlib
 import io
 import re
+import threading
+import time
 from html import unescape
 
 import ipywidgets as widgets
@@ -345,7 +348,7 @@ def test_depth_50_without_names(manifest):
     assert len(set(names)) == 10 and all(re.fullmatch(r"class \d+", name) for name in names)
     assert explorer._video.clip.shape == (1, 16, 3, 32, 32)
     assert numbers_in(explorer.strip.value, 16, tile=47)[0] == 38  # (15.5 / 16) * 40
-    assert explorer.summary() == "ClipExplorer(1 models, 16 frames of 32x32, 3 clips of 2 classes)"
+    assert explorer.summary() == "ClipExplorer(50; 16 frames of 32x32, 3 clips of 2 classes)"
     assert "bold" not in explorer.scores.value and "True class" in explorer.scores.value
 
 
@@ -378,7 +381,9 @@ def test_clip_explorer_wants_models_that_go_together(models, manifest):
 def test_clip_explorer_where_no_kernel_runs(explorer):
     explorer.order.value = "halves exchanged"
     bundle = explorer._repr_mimebundle_()
-    assert bundle["text/plain"] == "ClipExplorer(2 models, 8 frames of 64x64, 3 clips of 2 classes)"
+    assert (
+        bundle["text/plain"] == "ClipExplorer(no TAM, TAM; 8 frames of 64x64, 3 clips of 2 classes)"
+    )
     still = decoded(base64.b64decode(bundle["image/png"]))
     strip = decoded(explorer.strip.value)
     assert (still[: len(strip), : strip.shape[1]] == strip).all()
@@ -393,6 +398,38 @@ def test_names_for_style_and_browser_tests(explorer):
     assert "blvnet-branch-explorer" in branch._dom_classes
     for part in ("maps", "caption", "slider", "position"):
         assert f"blvnet-branch-{part}" in getattr(branch, part)._dom_classes
+
+
+def test_handlers_wait_for_each_other(explorer, folder, monkeypatch):
+    """JupyterLab lets them run in two threads."""
+    branch = BranchExplorer(shipped("tsn"), torch.zeros(8, 3, 64, 64))
+    inside, together = [], []
+
+    def slowly(function):
+        def slow(*args):
+            inside.append(1)
+            together.append(len(inside))
+            time.sleep(0.1)
+            inside.pop()
+            return function(*args)
+
+        return slow
+
+    for module, name in (("clip", "read_video"), ("branch", "png")):
+        module = importlib.import_module(f"blvnet_lab.viz.explorers.{module}")
+        monkeypatch.setattr(module, name, slowly(getattr(module, name)))
+    changes = (
+        (explorer.number, 1),
+        (explorer.path, str(folder / "c.mp4")),
+        (branch.slider, 1),
+        (branch.position, 1),
+    )
+    threads = [threading.Thread(target=setattr, args=(c, "value", v)) for c, v in changes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [1, 1, 1, 1]
 
 
 def test_nothing_that_breaks_nbval(explorer):

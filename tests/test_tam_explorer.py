@@ -66,11 +66,10 @@ def with_taps(model, changes):
 
 
 def seen_by(model, clip, name):
-    """What goes into and comes out of a TAM, on frames where it has frames: (1, T or P, C, H, W)."""
+    """What goes into and comes out of a TAM: (1, T, C, H, W), in stage 4 (1, P, C, H, W)."""
     seen = []
     handle = model.get_submodule(name).register_forward_hook(lambda *call: seen.extend(call[1:]))
     with torch.no_grad():
-        copy.deepcopy(model).eval()  # the model itself is in eval mode already
         model(clip)
     handle.remove()
     (maps,), out = seen
@@ -118,7 +117,7 @@ def has_row(picture, values, limit=1.0):
 
 
 def check_arithmetic(explorer, name, channels):
-    """Every position of some channels: the steps shown against hooks and a convolution."""
+    """Some channels, at both ends and between: the steps against hooks and a convolution."""
     model, clip = explorer._edits.model, explorer._edits.clip
     explorer.module.value = name
     maps, out = seen_by(model.eval(), clip, name)
@@ -129,7 +128,7 @@ def check_arithmetic(explorer, name, channels):
     assert explorer.frame.description == ("pair" if name.startswith("stage4") else "frame")
     for channel in channels:
         explorer.channel.value = channel
-        for position in range(count):
+        for position in sorted({0, 1, count // 2, count - 1}):
             explorer.frame.value = position
             shown = explorer.arithmetic
             expected = out[0, position, channel].double()
@@ -289,16 +288,391 @@ def test_network_is_drawn_from_the_models_names(explorer):
     explorer.taps["next"].value = 1.5
     root = ElementTree.fromstring(explorer._html["network"].value)
     texts = [text.text for text in root.iter("text")]
-    assert [t for t in texts if t in ("stem", "stage1", "stage2", "stage3", "stage4")] == sorted(
-        {name.partition(".")[0] for name in TINY_TAMS}, key=("stem", "stage").index
-        if False
-        else lambda place: (place != "stem", place)
-    )
+    places = [text for text in texts if re.fullmatch(r"stem|stage\d", text)]
+    assert places == ["stem", "stage1", "stage2", "stage3", "stage4"]
     assert texts.count("TAM") == 6 and texts.count("changed") == 1
     assert [t for t in texts if t.endswith("channels")] == [
         f"{c} channels" for c in (8, 8, 32, 64, 128, 256)
     ]
-    framed = [r for r in root.iter("rect") if r.get("stroke-width") == "4"]
-    assert len(framed) == 1
-    column = int(float(framed[0].get("x")) // (tam_views.WIDTH / 6))
-    assert column == 2, "the chosen TAM is framed"
+    (framed,) = [box for box in root.iter("rect") if box.get("stroke-width") == "4"]
+    assert float(framed.get("x")) // (tam_views.WIDTH / 6) == 2, "the chosen TAM is framed"
+    widths = [float(box.get("width")) for box in root.iter("rect") if box.get("height") == "9"]
+    of_stem = dict(zip(ROLE_COLOURS, widths, strict=False))  # 5 differences, 3 keeps
+    assert of_stem["differences"] == pytest.approx(5 / 3 * of_stem["keeps"], abs=0.2)
+    assert of_stem["looks_back"] == of_stem["silent"] == 0
+
+
+# ---------------------------------------------------------------- scores and edits
+
+
+def test_scores_without_edits_are_the_models(trained, explorer):
+    model, clip = trained
+    with torch.no_grad():
+        expected = copy.deepcopy(model).eval()(clip).softmax(1)[0]
+    shown = scores_of(explorer)
+    assert list(shown) == NAMES
+    assert list(shown.values()) == pytest.approx(expected.tolist(), abs=5.1e-5)
+    text = text_of(explorer, "scores")
+    assert f"True class kind 8: {100 * expected[8]:.1f} %" in text and "points" not in text
+    assert text_of(explorer, "message") == "All taps are as learned."
+
+
+def test_edits_are_those_of_a_changed_model(trained, explorer):
+    """Several TAMs and channels; the second sees what the first sends on."""
+    model, clip = trained
+    changes = {name: model.get_submodule(name).taps.detach().clone() for name in TINY_TAMS}
+    for name, channel, tap, value in (
+        ("stem.tam", 6, "prev", 0.5),
+        ("stem.tam", 6, "curr", -0.25),
+        ("stem.tam", 2, "next", 1.75),
+        ("stage2.tam", 10, "curr", 0.0),
+        ("stage4.1.tam", 200, "prev", 2.0),
+    ):
+        explorer.module.value, explorer.channel.value = name, channel
+        explorer.taps[tap].value = value
+        changes[name][("prev", "curr", "next").index(tap), channel] = value
+    changed = with_taps(model, changes)
+    with torch.no_grad():
+        expected = changed(clip).softmax(1)[0]
+        before = copy.deepcopy(model).eval()(clip).softmax(1)[0]
+    assert abs(expected - before).max() > 0.01, "the edits do too little to test anything"
+    assert list(scores_of(explorer).values()) == pytest.approx(expected.tolist(), abs=5.1e-5)
+    points = 100 * (expected[8] - before[8]).item()
+    shown = re.search(r"([+−][\d.]+) points", text_of(explorer, "scores"))[1]
+    assert float(shown.replace("−", "-")) == pytest.approx(points, abs=0.051)
+    assert text_of(explorer, "message") == (
+        "Changed channels: 2 of stem.tam, 1 of stage2.tam, 1 of stage4.1.tam."
+    )
+    for name in TINY_TAMS:
+        explorer.module.value = name
+        maps, out = seen_by(changed, clip, name)
+        channel, position = explorer.channel.value, explorer.frame.value
+        for x, at in zip(explorer.arithmetic.maps, range(position - 1, position + 2), strict=True):
+            if x is not None:
+                torch.testing.assert_close(x, maps[0, at, channel].double(), rtol=1e-4, atol=1e-5)
+        expected = out[0, position, channel].double()
+        torch.testing.assert_close(explorer.arithmetic.result, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_all_positions_with_learned_taps_and_with_those_set(trained, explorer):
+    """The input, and both results: of the model, and of one with the edit."""
+    model, clip = trained
+    explorer.module.value, explorer.channel.value = "stage1.tam", 5
+    explorer.taps["prev"].value = 1.5
+    taps = model.stage1.tam.taps.detach().clone()
+    taps[0, 5] = 1.5
+    maps, learned = seen_by(copy.deepcopy(model).eval(), clip, "stage1.tam")
+    _, current = seen_by(with_taps(model, {"stage1.tam": taps}), clip, "stage1.tam")
+    expected = tam_arithmetic.maps_picture(
+        frames=data.denormalize(clip[0]).permute(0, 2, 3, 1).numpy(),
+        maps=maps[0, :, 5],
+        learned=learned[0, :, 5],
+        current=current[0, :, 5],
+        chosen=4,
+        kind="twins",
+        limit=maps[0, :, 5].max().item(),
+    )
+    assert abs(learned - current).max() > 0.5
+    differing = (explorer._drawn["maps"] != expected).any(2).mean()
+    assert differing < 0.01, "more than rounding"
+
+
+def test_sliders_follow_the_channel_and_keep_learned_taps(trained, explorer):
+    learned = trained[0].stage2.tam.taps.detach()
+    explorer.module.value = "stage2.tam"
+    for channel in (31, 0, 17):
+        explorer.channel.value = channel
+        values = [slider.value for slider in explorer.taps.values()]
+        assert values == pytest.approx(learned[:, channel].tolist(), abs=tam_controls.STEP / 2)
+        # Binary fractions, which the browser's rounding leaves as they are.
+        assert all((value / tam_controls.STEP).is_integer() for value in values)
+    assert text_of(explorer, "message") == "All taps are as learned."
+    explorer.taps["next"].value = 0.75
+    explorer.channel.value = 3
+    explorer.channel.value = 17
+    assert explorer.taps["next"].value == 0.75, "an edit stays with its channel"
+
+
+def test_learned_taps_are_within_the_sliders(trained):
+    model, clip = trained
+    taps = model.stage1.tam.taps.detach().clone()
+    taps[0, 0] = -4.5
+    explorer = TamExplorer(with_taps(model, {"stage1.tam": taps}), clip)
+    limits = {(slider.min, slider.max) for slider in explorer.taps.values()}
+    assert limits == {(-8, 8)}
+    explorer.module.value, explorer.channel.value = "stage1.tam", 0
+    assert explorer.taps["prev"].value == -4.5
+
+
+@pytest.mark.parametrize("name", ["stage1.tam", "stage3.tam"])
+def test_pair_taps_are_those_of_the_edited_module(trained, explorer, name):
+    model, _ = trained
+    explorer.module.value = name
+    explorer.channel.value = 4
+    explorer.taps["prev"].value, explorer.taps["next"].value = 0.5, -0.75
+    taps = model.get_submodule(name).taps.detach().clone()
+    taps[0, 4], taps[2, 4] = 0.5, -0.75
+    table = effective_pair_taps(with_taps(model, {name: taps}))
+    rows = table[(table["module"] == name) & (table["channel"] == 4)]
+    for frame, branch in ((2, "little"), (3, "big")):
+        explorer.frame.value = frame
+        html = explorer._html["pair-taps"].value
+        (line,) = re.findall(rf"{branch} frame of pair k: (.*?)</div>", html)
+        terms = re.findall(r"([+−-]? ?[\d.]+) × pair k([+−]1)?", line)
+        shown = {
+            int(offset.replace("−", "-") or 0): float(weight.replace("−", "-").replace(" ", ""))
+            for weight, offset in terms
+        }
+        expected = rows[rows["frame"] == branch].set_index("pair_offset")["weight"].to_dict()
+        assert shown == pytest.approx(expected, abs=0.00501)
+        bold = re.findall(r"font-weight:bold'><span[^>]*>■</span> (\w+) frame", html)
+        assert bold == [branch], "the line of the chosen frame"
+
+
+def test_where_there_are_no_pair_taps(explorer):
+    assert "map of its own" in text_of(explorer, "pair-taps")
+    explorer.module.value = "stage4.0.tam"
+    assert "one map a pair" in text_of(explorer, "pair-taps")
+
+
+# ---------------------------------------------------------------- presets
+
+
+def taps_by_hand(preset, learned):
+    """What the presets are said to be, for three taps or five."""
+    r, channels = learned.shape
+    rows = {"identity": {0: 1.0}, "difference": {0: 1.0, -1: -1.0}}
+    if preset == "learned":
+        return learned
+    if preset == "average":
+        return torch.full_like(learned, 1 / r)
+    taps = torch.zeros_like(learned)
+    if preset == "TSM shift":
+        taps[r // 2 - 1 : r // 2 + 2] = tsm_taps(channels)
+    for offset, weight in rows.get(preset, {}).items():
+        taps[r // 2 + offset] = weight
+    return taps
+
+
+@pytest.mark.parametrize("preset", ["identity", "TSM shift", "difference", "average", "learned"])
+@pytest.mark.parametrize("scope", ["this channel", "this TAM", "all TAMs"])
+def test_presets_and_scopes(trained, explorer, preset, scope):
+    model, clip = trained
+    explorer.taps["prev"].value = 0.125  # of a channel of the stem: gone where the preset reaches
+    explorer.module.value, explorer.channel.value = "stage2.tam", 3
+    explorer.scope.value = scope
+    explorer.presets[preset].click()
+    changes = {name: model.get_submodule(name).taps.detach().double() for name in TINY_TAMS}
+    changes["stem.tam"] = changes["stem.tam"].clone()
+    changes["stem.tam"][0, 6] = 0.125
+    for name in TINY_TAMS if scope == "all TAMs" else ("stage2.tam",):
+        new = taps_by_hand(preset, model.get_submodule(name).taps.detach().double())
+        if scope == "this channel":
+            new = torch.where(torch.arange(new.shape[1]) == 3, new, changes[name])
+        changes[name] = new
+    for name, taps in changes.items():
+        torch.testing.assert_close(explorer._edits.taps[name], taps, rtol=0, atol=0)
+    changed = with_taps(model, changes)
+    with torch.no_grad():
+        expected = changed(clip).softmax(1)[0].tolist()
+    assert list(scores_of(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
+    maps, _ = seen_by(changed, clip, "stage2.tam")
+    middle = maps[0, explorer.frame.value, 3].double()
+    torch.testing.assert_close(explorer.arithmetic.maps[1], middle, rtol=1e-4, atol=1e-5)
+    at = [slider.value for slider in explorer.taps.values()]
+    assert at == pytest.approx(changes["stage2.tam"][:, 3].tolist(), abs=tam_controls.STEP / 2)
+
+
+@pytest.mark.parametrize(
+    "channel, how", [(0, "the next position"), (5, "the position before"), (9, "this one stays")]
+)
+def test_shift_of_one_channel_is_said(explorer, channel, how):
+    explorer.module.value, explorer.channel.value = "stage2.tam", channel
+    explorer.presets["TSM shift"].click()
+    assert how in text_of(explorer, "message")
+
+
+def test_everything_changed_is_said_in_short(explorer):
+    explorer.scope.value = "all TAMs"
+    explorer.presets["average"].click()
+    assert text_of(explorer, "message").endswith("Changed: all channels of all TAMs.")
+
+
+def test_reset_leaves_no_trace(explorer):
+    def shown():
+        pictures = {name: image.value for name, image in explorer._images.items()}
+        texts = {name: html.value for name, html in explorer._html.items()}
+        return pictures | texts | {name: s.value for name, s in explorer.taps.items()}
+
+    explorer.module.value = "stage3.tam"
+    explorer.frame.value = 5
+    first = shown()
+    explorer.taps["curr"].value = -1.0
+    second = shown()
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed >= {"strip", "arithmetic", "maps", "network", "numbers", "scores", "message"}
+    assert changed >= {"pair-taps", "curr"}
+    explorer.scope.value = "all TAMs"
+    explorer.presets["difference"].click()
+    explorer.module.value = "stem.tam"
+    explorer.reset.click()
+    explorer.module.value = "stage3.tam"
+    assert shown() == first
+
+
+# ---------------------------------------------------------------- the frame of it
+
+
+def test_model_is_left_as_it_is(trained):
+    model = copy.deepcopy(trained[0]).train()
+    model.stage2.eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    parameters = [id(parameter) for parameter in model.parameters()]
+    explorer = TamExplorer(model, trained[1])
+    for name in TINY_TAMS:
+        explorer.module.value = name
+        explorer.taps["prev"].value = 1.25
+    explorer.scope.value = "all TAMs"
+    explorer.presets["TSM shift"].click()
+    explorer.reset.click()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert [id(parameter) for parameter in model.parameters()] == parameters
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_the_same_moment_in_frames_and_in_pairs(explorer):
+    assert explorer.frame.value == 4
+    explorer.frame.value = 7
+    explorer.module.value = "stage4.0.tam"
+    assert (explorer.frame.value, explorer.play.value, explorer.frame.max) == (3, 3, 3)
+    explorer.module.value = "stage1.tam"
+    assert (explorer.frame.value, explorer.frame.max) == (6, 7)
+    assert "frame 6 (little, pair 3)" in text_of(explorer, "title")
+
+
+def test_first_value_is_the_frames_not_the_play_buttons(explorer):
+    assert explorer._link.source == (explorer.frame, "value")
+    assert explorer._link.target == (explorer.play, "value")
+
+
+@pytest.mark.parametrize("taps, positions", [(5, 8), (1, 8), (7, 4)])
+def test_other_numbers_of_taps(taps, positions):
+    torch.manual_seed(0)
+    model = wake_residuals(
+        blvnet_tam(depth="tiny", num_frames=positions, num_classes=3, num_taps=taps)
+    ).eval()
+    explorer = TamExplorer(model, torch.randn(positions, 3, 32, 32))
+    half = taps // 2
+    assert list(explorer.taps) == [f"{offset:+d}" for offset in range(-half, half + 1)]
+    assert list(explorer.presets) == (
+        ["identity", "learned"]
+        if taps == 1
+        else ["identity", "TSM shift", "difference", "average", "learned"]
+    )
+    for name in ("stem.tam", "stage1.tam", "stage4.1.tam"):
+        explorer.module.value = name
+        for preset in explorer.presets:
+            explorer.presets[preset].click()
+            channel, learned = explorer.channel.value, model.get_submodule(name).taps.detach()
+            expected = taps_by_hand(preset, learned.double())[:, channel]
+            torch.testing.assert_close(explorer.arithmetic.taps, expected, rtol=0, atol=0)
+        _, out = seen_by(with_taps(model, {}), explorer._edits.clip, name)
+        result = out[0, explorer.frame.value, explorer.channel.value].double()
+        torch.testing.assert_close(explorer.arithmetic.result, result, rtol=1e-4, atol=1e-5)
+
+
+def test_optical_flow_has_no_picture():
+    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=3, in_channels=10)
+    explorer = TamExplorer(model, torch.randn(4, 10, 32, 32))
+    with_frames = TamExplorer(
+        blvnet_tam(depth="tiny", num_frames=4, num_classes=3), torch.randn(4, 3, 32, 32)
+    )
+    heights = [len(e._drawn["maps"]) for e in (explorer, with_frames)]
+    assert heights[0] < heights[1]
+
+
+def test_clips_that_are_not_square_keep_their_shape():
+    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=3)
+    explorer = TamExplorer(model, torch.randn(4, 3, 32, 64))
+    square = TamExplorer(model, torch.randn(4, 3, 64, 64))
+    assert len(square._drawn["arithmetic"]) - len(explorer._drawn["arithmetic"]) == 84
+
+
+def test_double_precision(trained):
+    model = copy.deepcopy(trained[0]).double()
+    explorer = TamExplorer(model, trained[1])  # the clip is moved to the model's type
+    with torch.no_grad():
+        expected = model.eval()(trained[1].double()).softmax(1)[0].tolist()
+    assert explorer._edits.scores() == expected
+
+
+@pytest.mark.parametrize("limit, slow", [(0.0, True), (1e9, False)])
+def test_slow_models_wait_until_a_slider_is_let_go(trained, monkeypatch, limit, slow):
+    monkeypatch.setattr(tam_module, "SLOW_S", limit)
+    explorer = TamExplorer(*trained)
+    assert {slider.continuous_update for slider in explorer.taps.values()} == {not slow}
+    assert ("let go" in text_of(explorer, "scores")) is slow
+
+
+def test_names_for_style_and_browser_tests(explorer):
+    assert "blvnet-tam-explorer" in explorer._dom_classes
+    for name in ("module", "channel", "frame", "scope", "reset"):
+        assert f"blvnet-tam-{name}" in getattr(explorer, name)._dom_classes
+    assert all("blvnet-tam-tap" in slider._dom_classes for slider in explorer.taps.values())
+    assert all("blvnet-tam-preset" in button._dom_classes for button in explorer.presets.values())
+    for name in ("network", "strip", "arithmetic", "maps", "pair-taps", "scores", "message"):
+        part = (explorer._html | explorer._images)[name]
+        assert f"blvnet-tam-{name}" in part._dom_classes
+
+
+def test_picture_and_text_where_no_kernel_runs(explorer):
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["text/plain"] == "TamExplorer(6 TAMs, 8 frames of 64x64)"
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))))
+    assert picture.shape[2] == 4 and (picture[..., 3] == 0).mean() > 0.3, "the ground is clear"
+    for part in explorer._images.values():
+        shown = np.asarray(Image.open(io.BytesIO(part.value)))
+        rows = [
+            y
+            for y in range(len(picture))
+            if np.array_equal(picture[y, 100:500], shown[20, 100:500])
+        ]
+        assert rows, "a view is missing in the still"
+
+
+def test_class_numbers_without_names(trained):
+    explorer = TamExplorer(*trained)
+    assert list(scores_of(explorer)) == [f"class {i}" for i in range(10)]
+    assert "True class" not in text_of(explorer, "scores")
+
+
+@pytest.mark.parametrize(
+    "builder, came", [(blvnet, "blvnet"), (tsn, "tsn"), (lambda **size: TAM(8), "TAM")]
+)
+def test_models_without_tam(builder, came):
+    with pytest.raises(ValueError, match=rf"expected a BigLittleNet with.*got {came},.*blvnet_tam"):
+        TamExplorer(builder(depth="tiny", num_frames=8), torch.randn(8, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    "shape, arguments, words",
+    [
+        ((2, 8, 3, 64, 64), {}, r"one clip, got a batch of 2.*clips\[0\]"),
+        ((6, 3, 64, 64), {}, "sample 8 frames"),
+        ((3, 64, 64), {}, r"expected a clip \(B, T=8, C=3, H, W\)"),
+        ((8, 3, 64, 64), {"class_names": ["a", "b"]}, "expected 10 class names.*got 2.*None"),
+        ((8, 3, 64, 64), {"label": 10}, "a label from 0 to 9.*got 10.*None"),
+        ((8, 3, 64, 64), {"label": -1}, "a label from 0 to 9.*got -1.*None"),
+    ],
+)
+def test_what_does_not_fit(trained, shape, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        TamExplorer(trained[0], torch.zeros(shape), **arguments)
+
+
+def test_clip_that_is_no_tensor(trained):
+    with pytest.raises(TypeError, match="a clip as a tensor, got ndarray"):
+        TamExplorer(trained[0], np.zeros((8, 3, 64, 64), np.float32))

@@ -122,7 +122,8 @@ def tap_history_hover(
             if None, they show the weight of the frame itself (curr).
 
     Raises:
-        ValueError: the table has no such module, or its TAM has other than three taps.
+        ValueError: the table has no such module, its TAM has other than three taps, or the roles
+            are not those of its channels.
     """
     rows = of_module(history, module)
     offsets = sorted(rows["offset"].unique().tolist())
@@ -135,6 +136,11 @@ def tap_history_hover(
     groups = {"curr": taps.index.unique("channel")}
     if roles is not None:
         own = roles[roles["module"] == module].set_index("channel")["role"]
+        if set(own.index) != set(groups["curr"]):
+            raise ValueError(
+                f"expected a role for each of the {len(groups['curr'])} channels of {module}, got "
+                f"{len(own)}; take tam_roles of the model that this history ends with"
+            )
         groups = {role: own.index[own == role] for role in ROLE_COLOURS if (own == role).any()}
 
     def points(epoch: int) -> list[go.Scatter]:
@@ -151,12 +157,15 @@ def tap_history_hover(
     figure.frames = [go.Frame(name=str(epoch), data=points(epoch)) for epoch in epochs]
     for trace, (name, channels) in zip(figure.data, groups.items(), strict=True):
         trace.update(name=name, text=[str(channel) for channel in channels], mode="markers")
+    hover = "channel %{text}<br>prev %{x}, next %{y}"
     figure.update_traces(
-        marker={"size": 9, "line": {"color": GREY, "width": 0.5}},
-        hovertemplate="channel %{text}<br>prev %{x}, next %{y}",
+        marker={"size": 9, "line": {"color": GREY, "width": 0.5}}, hovertemplate=hover
     )
     if roles is None:
-        figure.update_traces(marker={"coloraxis": "coloraxis"}, showlegend=False)
+        hover += "<br>curr %{marker.color}<extra></extra>"
+        figure.update_traces(
+            marker={"coloraxis": "coloraxis"}, hovertemplate=hover, showlegend=False
+        )
     at_once = {"mode": "immediate", "transition": {"duration": 0}}
     pace = {"frame": {"duration": EPOCH_MS, "redraw": False}, "transition": {"duration": 0}}
     play = {"label": "play", "method": "animate", "args": [None, pace]}

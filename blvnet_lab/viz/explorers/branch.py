@@ -17,6 +17,7 @@ from blvnet_lab.data import denormalize
 from blvnet_lab.introspect import capture
 from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
+from blvnet_lab.viz.explorers.handling import handler
 from blvnet_lab.viz.images import as_images, mosaic, paragraph, png, stacked, underlined, written
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
 from blvnet_lab.viz.widgets import PicturedWidget
@@ -101,9 +102,9 @@ class BranchExplorer(PicturedWidget):
         self.caption = widgets.HTML()
         # jslink keeps play -> slider in the browser; only the slider talks to the kernel
         self._link = widgets.jslink((self.play, "value"), (self.position, "value"))
-        self.stage.observe(lambda change: self._choose_stage(), names="value")
+        self.stage.observe(handler(self._choose_stage), names="value")
         for control in (self.slider, self.order, self.position):
-            control.observe(lambda change: self._draw(), names="value")
+            control.observe(handler(self._draw), names="value")
 
     def _arranged(self) -> list[widgets.Widget]:
         wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")

@@ -21,6 +21,7 @@ from blvnet_lab.data import VideoReadError
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.models import VideoNet
+from blvnet_lab.viz.explorers.handling import handler
 from blvnet_lab.viz.explorers.video import read_video
 from blvnet_lab.viz.images import (
     jpeg,
@@ -117,13 +118,13 @@ class ClipExplorer(PicturedWidget):
         self.scores, self.message = widgets.HTML(), widgets.HTML()
         # jslink keeps play -> slider in the browser; only the slider talks to the kernel
         self._link = widgets.jslink((self.play, "value"), (self.slider, "value"))
-        self.kind.observe(lambda change: self._choose_class(), names="value")
-        self.number.observe(lambda change: self._show(self._chosen_path()), names="value")
-        self.path.observe(lambda change: self._open_file(), names="value")
-        self.open_button.on_click(lambda button: self._open_file())
-        self.slider.observe(lambda change: self._draw_frame(), names="value")
-        self.order.observe(lambda change: self._draw(), names="value")
-        self.shuffle_button.on_click(lambda button: self._shuffle())
+        self.kind.observe(handler(self._choose_class), names="value")
+        self.number.observe(handler(self._choose_clip), names="value")
+        self.path.observe(handler(self._open_file), names="value")
+        self.open_button.on_click(handler(self._open_file))
+        self.slider.observe(handler(self._draw_frame), names="value")
+        self.order.observe(handler(self._draw), names="value")
+        self.shuffle_button.on_click(handler(self._shuffle))
 
     def _arranged(self) -> list[widgets.Widget]:
         wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
@@ -146,13 +147,15 @@ class ClipExplorer(PicturedWidget):
             self.scores,
         ]
 
-    # ------------------------------------------------------------ choosing
-
     def _chosen_path(self) -> str:
-        return self._paths[self.kind.value][self.number.value]
+        paths = self._paths[self.kind.value]
+        return paths[min(self.number.value, len(paths) - 1)]
 
     def _choose_class(self) -> None:
         self.number.max = len(self._paths[self.kind.value]) - 1  # may move it, which shows a clip
+        self._choose_clip()
+
+    def _choose_clip(self) -> None:
         self._show(self._chosen_path())
 
     def _open_file(self) -> None:
@@ -189,8 +192,6 @@ class ClipExplorer(PicturedWidget):
             self._draw()
         else:
             self.order.value = SHUFFLED  # which draws
-
-    # ------------------------------------------------------------ drawing
 
     def _draw(self) -> None:
         """The pictures first: the networks may take their time."""
@@ -251,8 +252,6 @@ class ClipExplorer(PicturedWidget):
         text += "Thin bars, and changes in points: against the order as filmed." if changed else ""
         self.scores.value = paragraph(text or "&nbsp;") + tables
 
-    # ------------------------------------------------------------ where no kernel runs
-
     def static_picture(self) -> np.ndarray:
         lines = [f"{self._class or self._video.title}, {self.order.value}. Most probable:"]
         for title, scores in self._predict(self.order.value).items():
@@ -263,7 +262,7 @@ class ClipExplorer(PicturedWidget):
     def summary(self) -> str:
         height, width = self._size
         return (
-            f"ClipExplorer({len(self._models)} models, {self._num_frames} frames of "
+            f"ClipExplorer({', '.join(self._models)}; {self._num_frames} frames of "
             f"{height}x{width}, {len(self._class_of)} clips of {len(self._paths)} classes)"
         )
 
