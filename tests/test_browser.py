@@ -241,6 +241,69 @@ def drive_branch_explorer(page) -> None:
     expect(caption).to_contain_text("the most active")
 
 
+def drive_tam_explorer(page) -> None:
+    """Set a tap, press a preset, reset, choose another TAM and frame: all that is shown follows."""
+    from playwright.sync_api import expect
+
+    explorer = page.locator(".blvnet-tam-explorer").first
+    pictures = [explorer.locator(f".blvnet-tam-{n}") for n in ("strip", "arithmetic", "maps")]
+    scores, numbers = (
+        explorer.locator(".blvnet-tam-scores"),
+        explorer.locator(".blvnet-tam-numbers"),
+    )
+    message = explorer.locator(".blvnet-tam-message")
+
+    def shown() -> list[str]:
+        return [picture.get_attribute("src") for picture in pictures]
+
+    def press(name: str) -> None:
+        explorer.get_by_role("button", name=name, exact=True).click()
+
+    # The sliders round what they are given; that must not come back as an edit.
+    expect(message).to_have_text("All taps are as learned.")
+    first, score, sums = shown(), scores.inner_text(), numbers.inner_text()
+
+    readout = explorer.locator(".blvnet-tam-tap .widget-readout").first
+    readout.fill("-1.5")
+    readout.press("Enter")
+    expect(message).to_contain_text("Changed channels: 1 of stem.tam.")
+    expect(numbers).to_contain_text("−1.50 ×")
+    expect(scores).not_to_have_text(score)
+    assert all(new != old for new, old in zip(shown(), first, strict=True)), "a picture stayed"
+
+    handle = explorer.locator(".blvnet-tam-tap").first.get_by_role("slider")
+    handle.focus()
+    page.keyboard.press("PageUp")
+    expect(numbers).to_contain_text("−1.49 ×")
+
+    press("this TAM")
+    press("difference")
+    expect(message).to_contain_text("Changed channels: all ")
+    expect(numbers).to_contain_text("−1.00 ×")
+
+    press("reset all")
+    expect(message).to_have_text("All taps are as learned.")
+    expect(numbers).to_have_text(sums, use_inner_text=True)
+    expect(scores).to_have_text(score, use_inner_text=True)
+
+    press("stage1.tam")
+    title = explorer.locator(".blvnet-tam-title")
+    expect(title).to_contain_text("of stage1.tam at frame")
+    frame = explorer.locator(".blvnet-tam-frame").get_by_role("slider")
+    frame.focus()
+    page.keyboard.press("Home")
+    expect(title).to_contain_text("frame 0 (little, pair 0)")
+    channel = explorer.locator(".blvnet-tam-channel").get_by_role("slider")
+    channel.focus()
+    for _ in range(7):  # quickly: what comes back late must not end up in another channel
+        page.keyboard.press("ArrowRight")
+    expect(explorer.locator(".blvnet-tam-channel .widget-readout")).to_have_text("6 keeps")
+    expect(title).to_contain_text("Channel 6 of stage1.tam")
+    explorer.locator(".widget-play button").first.click()
+    expect(title).to_contain_text("frame 7 (big, pair 3)")  # played to the end
+    expect(message).to_have_text("All taps are as learned.")
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("root")
@@ -300,6 +363,8 @@ def test_notebook(page, lab, notebook):
         drive_clip_explorer(page)
     if page.locator(".blvnet-branch-explorer").count():
         drive_branch_explorer(page)
+    if page.locator(".blvnet-tam-explorer").count():
+        drive_tam_explorer(page)
     assert unexpected(page) == []
 
 
@@ -422,6 +487,25 @@ def test_branch_explorer(page, lab):
     expect(caption).to_contain_text("pair 0")
     explorer.locator(".widget-play button").first.click()
     expect(caption).to_contain_text("pair 3")  # played to the end
+    assert unexpected(page) == []
+
+
+TAM_EXPLORER = """\
+from blvnet_lab import data, models, paths
+from blvnet_lab.viz.explorers.tam import TamExplorer
+
+model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam.safetensors")
+manifest = data.read_manifest(paths.data_samples() / "motion" / "manifest.csv")
+row = manifest[manifest["class_name"] == "grows_then_shrinks"].iloc[0]
+frames = data.read_frames(row["path"], data.sample_uniform(24, 8))
+names = data.class_names(manifest)
+TamExplorer(model, data.normalize(frames), names, label=names.index(row["class_name"]))
+"""
+
+
+def test_tam_explorer(page, lab):
+    open_and_run(page, lab, write_notebook(lab, "tam.ipynb", TAM_EXPLORER))
+    drive_tam_explorer(page)
     assert unexpected(page) == []
 
 

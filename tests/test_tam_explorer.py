@@ -545,12 +545,13 @@ def test_model_is_left_as_it_is(trained):
 
 def test_the_same_moment_in_frames_and_in_pairs(explorer):
     assert explorer.frame.value == 4
-    explorer.frame.value = 7
+    explorer.frame.value = 5
     explorer.module.value = "stage4.0.tam"
-    assert (explorer.frame.value, explorer.play.value, explorer.frame.max) == (3, 3, 3)
+    assert (explorer.frame.value, explorer.play.value, explorer.frame.max) == (2, 2, 3)
+    assert "at pair 2" in text_of(explorer, "title")
     explorer.module.value = "stage1.tam"
-    assert (explorer.frame.value, explorer.frame.max) == (6, 7)
-    assert "frame 6 (little, pair 3)" in text_of(explorer, "title")
+    assert (explorer.frame.value, explorer.frame.max, explorer.play.max) == (4, 7, 7)
+    assert "frame 4 (little, pair 2)" in text_of(explorer, "title")
 
 
 def test_first_value_is_the_frames_not_the_play_buttons(explorer):

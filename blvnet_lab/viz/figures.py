@@ -43,7 +43,7 @@ def contact_sheet(
     columns = min(columns, count)
     rows = -(-count // columns)
     inches = 9 / columns  # per frame
-    figure = new_figure(9, rows * (inches * height / width + 0.24))
+    figure = new_figure(9, rows * (inches * height / width + 0.27))
     grid = figure.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(grid.flat):
         axes.set(xticks=[], yticks=[])
@@ -51,7 +51,7 @@ def contact_sheet(
             axes.axis("off")
             continue
         axes.imshow(frames[i].transpose(1, 2, 0), interpolation="nearest")
-        axes.set_title(titles[i] if titles is not None else str(i), fontsize=8, pad=2)
+        axes.set_title(titles[i] if titles is not None else str(i), fontsize=8, pad=4)
         for edge in axes.spines.values():
             edge.set(linewidth=3 if colours is not None else 0.5)
             edge.set_color(colours[i] if colours is not None else GREY)

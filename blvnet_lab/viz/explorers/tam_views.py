@@ -128,13 +128,13 @@ def _role_bar(x: float, width: float, counts: Mapping[str, int]) -> str:
 
 def overview(taps: Mapping[str, Tensor], chosen: str) -> np.ndarray:
     """View 1 where no kernel runs: the taps (r, C) of every TAM as small strips, in their order."""
-    side, gap, top = WIDTH // len(taps) - 8, 8, 20
+    side, gap, top = WIDTH // len(taps) - 8, 8, 36
     canvas = Image.new("RGBA", (WIDTH, top + 44))
     pen = ImageDraw.Draw(canvas)
     for i, (name, of_channels) in enumerate(taps.items()):
         x = i * (side + gap) + gap // 2
-        text = f"{name} · {of_channels.shape[1]}"
-        pen.text((x + side / 2, 2), text, fill=LABEL_GREY, font=font(), anchor="ma")
+        for y, text in ((2, name), (17, f"{of_channels.shape[1]} channels")):
+            pen.text((x + side / 2, y), text, fill=LABEL_GREY, font=font(), anchor="ma")
         canvas.paste(_stretched(coloured(of_channels, limit=1), side, 36), (x, top))
         if name == chosen:
             pen.rectangle((x - 3, top - 3, x + side + 2, top + 38), outline=BLUE, width=2)
