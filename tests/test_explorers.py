@@ -139,8 +139,8 @@ def test_slider_steps_through_the_frames(explorer):
     assert (explorer.kind.value, explorer.number.value) == ("moves_right", 0)
     assert explorer.title.value == "<b>moves_right</b>, a.mp4: 24 frames, 1.0 s, 64 x 64 pixels"
     assert (explorer.play.max, explorer.slider.max) == (23, 23)
-    assert explorer._link.source == (explorer.play, "value")
-    assert explorer._link.target == (explorer.slider, "value")
+    assert explorer._link.source == (explorer.slider, "value")
+    assert explorer._link.target == (explorer.play, "value")
     for number in (0, 1, 7, 23):
         explorer.slider.value = number
         picture = decoded(explorer.frame.value)
@@ -538,8 +538,8 @@ def test_frames_are_those_of_the_pair():
         assert f"frame {2 * position} goes to the little branch" in text
         assert f"frame {2 * position + 1} to the big one" in text
     assert explorer.play.max == explorer.position.max == 3
-    assert explorer._link.source == (explorer.play, "value")
-    assert explorer._link.target == (explorer.position, "value")
+    assert explorer._link.source == (explorer.position, "value")
+    assert explorer._link.target == (explorer.play, "value")
 
 
 def test_the_clip_itself_is_shown_unless_frames_are_given():

@@ -8,6 +8,8 @@ import base64
 import copy
 import io
 import re
+import threading
+import time
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -677,3 +679,30 @@ def test_what_does_not_fit(trained, shape, arguments, words):
 def test_clip_that_is_no_tensor(trained):
     with pytest.raises(TypeError, match="a clip as a tensor, got ndarray"):
         TamExplorer(trained[0], np.zeros((8, 3, 64, 64), np.float32))
+
+
+def test_what_the_user_does_is_done_one_after_the_other(explorer, monkeypatch):
+    """JupyterLab may hand two messages to two threads at once."""
+    inside, together, scores = [], [], explorer._edits.scores
+
+    def slow_scores() -> list[float]:
+        inside.append(1)
+        together.append(len(inside))
+        time.sleep(0.05)
+        result = scores()
+        inside.pop()
+        return result
+
+    monkeypatch.setattr(explorer._edits, "scores", slow_scores)
+    prev = explorer.taps["prev"]
+    actions = [
+        lambda: setattr(prev, "value", prev.value + 0.5),
+        explorer.presets["average"].click,
+        explorer.reset.click,
+    ]
+    threads = [threading.Thread(target=action) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [1, 1, 1]

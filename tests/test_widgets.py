@@ -52,8 +52,8 @@ def test_slider_is_bounded(stepper):
 
 def test_play_is_linked_in_the_browser(stepper):
     """jslink runs in JavaScript: here, only the wiring can be seen. test_browser.py plays."""
-    assert stepper._link.source == (stepper.play, "value")
-    assert stepper._link.target == (stepper.slider, "value")
+    assert stepper._link.source == (stepper.slider, "value")
+    assert stepper._link.target == (stepper.play, "value")
     assert (stepper.play.max, stepper.slider.max) == (5, 5)
     assert FrameStepper(square_goes_right(), interval_ms=50).play.interval == 50
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from blvnet_lab.viz.handling import handler
 from blvnet_lab.viz.images import as_images, enlarged, jpeg, png
 
 SHEET_FRAMES = 8  # in the static picture
@@ -78,9 +79,10 @@ class FrameStepper(PicturedWidget):
         self.slider = widgets.IntSlider(min=0, max=last, description="frame")
         self.image = widgets.Image(format="jpeg", layout=widgets.Layout(width=f"{shown_px}px"))
         self.caption = widgets.HTML()
-        # jslink keeps play -> slider in the browser; only the slider talks to the kernel
-        self._link = widgets.jslink((self.play, "value"), (self.slider, "value"))
-        self.slider.observe(lambda change: self._draw(), names="value")
+        # Linked in the browser, both ways; at first both have the first one's value. Only the
+        # slider talks to the kernel.
+        self._link = widgets.jslink((self.slider, "value"), (self.play, "value"))
+        self.slider.observe(handler(self._draw), names="value")
         self._draw()
         super().__init__([widgets.HBox([self.play, self.slider]), self.image, self.caption])
         self.add_class("blvnet-stepper")  # for style sheets and browser tests

@@ -17,7 +17,7 @@ from blvnet_lab.data import denormalize
 from blvnet_lab.introspect import capture
 from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.viz.explorers.handling import handler
+from blvnet_lab.viz.handling import handler
 from blvnet_lab.viz.images import as_images, mosaic, paragraph, png, stacked, underlined, written
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
 from blvnet_lab.viz.widgets import PicturedWidget
@@ -100,8 +100,8 @@ class BranchExplorer(PicturedWidget):
         natural = widgets.Layout(align_self="flex-start", max_width="100%")
         self.maps = widgets.Image(format="png", layout=natural)
         self.caption = widgets.HTML()
-        # jslink keeps play -> slider in the browser; only the slider talks to the kernel
-        self._link = widgets.jslink((self.play, "value"), (self.position, "value"))
+        # Linked in the browser, both ways; at first both have the first one's value.
+        self._link = widgets.jslink((self.position, "value"), (self.play, "value"))
         self.stage.observe(handler(self._choose_stage), names="value")
         for control in (self.slider, self.order, self.position):
             control.observe(handler(self._draw), names="value")

@@ -21,8 +21,8 @@ from blvnet_lab.data import VideoReadError
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.models import VideoNet
-from blvnet_lab.viz.explorers.handling import handler
 from blvnet_lab.viz.explorers.video import read_video
+from blvnet_lab.viz.handling import handler
 from blvnet_lab.viz.images import (
     jpeg,
     mosaic,
@@ -116,8 +116,8 @@ class ClipExplorer(PicturedWidget):
         self.strip = widgets.Image(format="png", layout=natural)
         self.title, self.caption = widgets.HTML(), widgets.HTML()
         self.scores, self.message = widgets.HTML(), widgets.HTML()
-        # jslink keeps play -> slider in the browser; only the slider talks to the kernel
-        self._link = widgets.jslink((self.play, "value"), (self.slider, "value"))
+        # Linked in the browser, both ways; at first both have the first one's value.
+        self._link = widgets.jslink((self.slider, "value"), (self.play, "value"))
         self.kind.observe(handler(self._choose_class), names="value")
         self.number.observe(handler(self._choose_clip), names="value")
         self.path.observe(handler(self._open_file), names="value")

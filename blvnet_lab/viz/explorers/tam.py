@@ -23,6 +23,7 @@ from blvnet_lab.models import BigLittleNet, capture_points
 from blvnet_lab.viz.explorers import tam_arithmetic, tam_controls, tam_views
 from blvnet_lab.viz.explorers.tam_edits import TamEdits, checked_names, shift_of
 from blvnet_lab.viz.explorers.tam_views import WIDTH, heading
+from blvnet_lab.viz.handling import handler
 from blvnet_lab.viz.images import as_images, png, stacked, underlined
 from blvnet_lab.viz.widgets import PicturedWidget
 
@@ -110,17 +111,20 @@ class TamExplorer(PicturedWidget):
             self._on(slider, partial(self._set_tap, index))
             slider.add_class("blvnet-tam-tap")
         for name, button in self.presets.items():
-            button.on_click(partial(self._apply, name))
+            button.on_click(handler(partial(self._apply, name)))
             button.add_class("blvnet-tam-preset")
-        self.reset.on_click(self._reset)
+        self.reset.on_click(handler(self._reset))
         for name in ("module", "channel", "frame", "scope", "reset"):
             getattr(self, name).add_class(f"blvnet-tam-{name}")
 
     def _on(self, control: widgets.Widget, action: Callable[[object], None]) -> None:
         """Call `action(value)` when the user, or code outside, changes a control."""
-        control.observe(
-            lambda change: None if self._quiet else action(change["new"]), names="value"
-        )
+
+        def act() -> None:
+            if not self._quiet:
+                action(control.value)
+
+        control.observe(handler(act), names="value")
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
@@ -146,7 +150,7 @@ class TamExplorer(PicturedWidget):
         left.layout = widgets.Layout(width=f"{WIDTH - 344}px", flex="0 0 auto")
         html["scores"].layout.width = "344px"
         html["title"].layout.width = "400px"  # else the play button would move with its text
-        html["message"].layout.min_height = "52px"  # three lines, or all below would move
+        html["message"].layout.min_height = "36px"  # three lines, or all below would move
         return [
             widgets.HTML(
                 heading(1, f"The network and its {count} temporal aggregation modules{BRANCHES}")
@@ -192,7 +196,7 @@ class TamExplorer(PicturedWidget):
         self._draw()
         self._show_scores()
 
-    def _apply(self, preset: str, button: widgets.Button) -> None:
+    def _apply(self, preset: str) -> None:
         name, channel = self.module.value, self.channel.value
         everywhere = self.scope.value == "all TAMs"
         names = list(self._edits.learned) if everywhere else [name]
@@ -203,7 +207,7 @@ class TamExplorer(PicturedWidget):
             self._note = f"TSM shift of {len(self._edits.roles[name])} channels: this one {how}."
         self._after_edits()
 
-    def _reset(self, button: widgets.Button) -> None:
+    def _reset(self) -> None:
         self._edits.reset()
         self._note = ""
         self._after_edits()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-_LOCK = threading.RLock()  # of all explorers, since they may share a model
+_LOCK = threading.RLock()  # of all widgets, since they may share a model
 
 
 def handler(action: Callable[[], None]) -> Callable[[object], None]:
