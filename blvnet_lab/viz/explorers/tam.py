@@ -150,7 +150,7 @@ class TamExplorer(PicturedWidget):
         left.layout = widgets.Layout(width=f"{WIDTH - 344}px", flex="0 0 auto")
         html["scores"].layout.width = "344px"
         html["title"].layout.width = "400px"  # else the play button would move with its text
-        html["message"].layout.min_height = "36px"  # three lines, or all below would move
+        html["message"].layout.min_height = "36px"  # two lines, or all below would move
         return [
             widgets.HTML(
                 heading(1, f"The network and its {count} temporal aggregation modules{BRANCHES}")
