@@ -641,9 +641,21 @@ def test_load_clips_class_by_class(small, shipped):
     assert (scenes[:, 0] == scenes[:, 1]).all()
 
 
-def test_load_clips_wants_enough_of_each_class(small):
-    with pytest.raises(ValueError, match='expected 2 clips of each class in split "val", got 1'):
-        load_clips(small, "val", 4, as_it_is, per_class=2)
+@pytest.mark.parametrize("per_class", [2, 0])
+def test_load_clips_wants_enough_of_each_class(per_class, small):
+    with pytest.raises(
+        ValueError, match=f'in split "val", at least 1, got {per_class}, and 1 clips'
+    ):
+        load_clips(small, "val", 4, as_it_is, per_class=per_class)
+    lacking = small[(small["class_name"] != "moves_up") | (small["split"] != "val")]
+    with pytest.raises(ValueError, match="got 1, and 0 clips of moves_up: ask for fewer"):
+        load_clips(lacking, "val", 4, as_it_is, per_class=1)
+
+
+@pytest.mark.parametrize("per_class", [1, None])
+def test_load_clips_of_a_split_that_is_not_there(per_class, small):
+    with pytest.raises(ValueError, match=r"the splits \['train', 'val'\]"):
+        load_clips(small, "vla", 4, as_it_is, per_class=per_class)
 
 
 def test_shipped_samples_are_complete(shipped):

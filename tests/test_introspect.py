@@ -27,6 +27,7 @@ from blvnet_lab.introspect import (
     gradient_importance,
     hold_frames,
     identity_taps,
+    layer_table,
     occlusion_importance,
     receptive_field,
     replace_with,
@@ -39,8 +40,18 @@ from blvnet_lab.introspect import (
     wake_residuals,
     zero,
 )
+from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.influence import label_score, predict
-from blvnet_lab.models import TAM, PairTAM, blvnet, blvnet_tam, capture_points, tsn, tsn_blnet
+from blvnet_lab.models import (
+    TAM,
+    PairTAM,
+    blvnet,
+    blvnet_tam,
+    capture_points,
+    count_cost,
+    tsn,
+    tsn_blnet,
+)
 from blvnet_lab.models.tam import weighted_sum
 
 BUILDERS = (tsn, tsn_blnet, blvnet, blvnet_tam)
@@ -955,3 +966,28 @@ def test_a_pair_tam_is_where_it_is_expected(tam_model):
     """Everything above on little and big by turns rests on these being the pairs' TAMs."""
     places = [name for name, m in tam_model.named_modules() if isinstance(m, PairTAM)]
     assert places == ["stage1.tam", "stage2.tam", "stage3.tam"]
+
+
+# ---------------------------------------------------------------- orders of frames, cost
+
+
+@pytest.mark.parametrize("num_frames", [2, 3, 4, 8, 16])
+def test_frame_orders_all_differ_and_all_change_something(num_frames):
+    orders = list(frame_orders(num_frames).values())
+    assert all(sorted(order.tolist()) == list(range(num_frames)) for order in orders)
+    different = {tuple(order.tolist()) for order in orders} | {tuple(range(num_frames))}
+    assert len(different) == len(orders) + 1
+    assert len(orders) == {2: 1, 3: 2}.get(num_frames, 4)
+
+
+def test_counting_cost_leaves_a_capture_alone():
+    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=3).eval()
+    clip = torch.randn(1, 4, 3, 32, 32)
+    with torch.no_grad(), capture(model, "stem.out") as cache:
+        model(clip)
+        before = cache["stem.out"]
+        count_cost(model, (32, 32))
+        layer_table(model, (32, 32))
+    assert cache["stem.out"] is before
+    with edit(model, {"stem.out": lambda maps: maps[:, :1]}):  # would fail, if it were run
+        layer_table(model, (32, 32))

@@ -134,17 +134,20 @@ def load_clips(
         per_class: only the first so many of each class; None for all.
 
     Raises:
-        ValueError: a class has fewer clips.
+        ValueError: the split has no rows, or a class of the manifest fewer than `per_class`.
     """
-    rows = manifest[manifest["split"] == split].sort_values("label", kind="stable")
     if per_class is not None:
-        sizes = rows.groupby("class_name").size()
-        if (sizes < per_class).any():
+        sizes = manifest.groupby("class_name")["split"].agg(
+            lambda of_class: (of_class == split).sum()
+        )
+        if sizes.any() and not 1 <= per_class <= sizes.min():
             raise ValueError(
-                f'expected {per_class} clips of each class in split "{split}", got '
-                f"{sizes.min()} of {sizes.idxmin()}: ask for fewer"
+                f'expected a per_class that every class has in split "{split}", at least 1, got '
+                f"{per_class}, and {sizes.min()} clips of {sizes.idxmin()}: ask for fewer"
             )
-        rows = rows.groupby("label").head(per_class)
-    dataset = ClipDataset(rows, split, num_frames, transform)
+        of_split = manifest[manifest["split"] == split].groupby("label").head(per_class)
+        manifest = pd.concat([of_split, manifest[manifest["split"] != split]])
+    manifest = manifest.sort_values("label", kind="stable")
+    dataset = ClipDataset(manifest, split, num_frames, transform)
     clips = [dataset[i] for i in tqdm(range(len(dataset)), "decoding", leave=False, unit="clip")]
     return torch.stack([clip for clip, _ in clips]), torch.tensor([label for _, label in clips])

@@ -20,6 +20,7 @@ from blvnet_lab.introspect.taps import edit_taps, identity_taps, tams
 from blvnet_lab.models import VideoNet, capture_points
 
 SHUFFLE_SEED = 0
+SHUFFLE_TRIES = 20  # the first that is none of the other orders is taken
 
 
 def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
@@ -46,14 +47,20 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
 
 
 def frame_orders(num_frames: int) -> dict[str, Tensor]:
-    """Name to a permutation (T,) of the frames; the first two need an even number of them."""
+    """Name to a permutation (T,) of the frames; the first two need an even number of them.
+
+    With very few frames some are the same, or change nothing; then only the first is there.
+    """
     t = torch.arange(num_frames)
     generator = torch.Generator().manual_seed(SHUFFLE_SEED)
-    even = {"frames of a pair exchanged": t ^ 1, "halves exchanged": t.roll(num_frames // 2)}
-    return (even if num_frames % 2 == 0 else {}) | {
-        "frames reversed": t.flip(0),
-        "frames shuffled": torch.randperm(num_frames, generator=generator),
-    }
+    orders = {"frames of a pair exchanged": t ^ 1, "halves exchanged": t.roll(num_frames // 2)}
+    orders = (orders if num_frames % 2 == 0 else {}) | {"frames reversed": t.flip(0)}
+    shuffles = [torch.randperm(num_frames, generator=generator) for _ in range(SHUFFLE_TRIES)]
+    found: dict[str, Tensor] = {}
+    for name, order in [*orders.items(), *(("frames shuffled", order) for order in shuffles)]:
+        if name not in found and not any(order.equal(known) for known in (t, *found.values())):
+            found[name] = order
+    return found
 
 
 def ablation_table(

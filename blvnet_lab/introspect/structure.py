@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from functools import partial
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blvnet_lab.models import TAM, VideoNet
+from blvnet_lab.models.cost import without_values
 
 PARTS = r"(stem|stage\d)\.(conv|pool|tam|big|little|merged|fusion|\d+)|stage4\.\d+\.tam|classifier"
 
@@ -40,7 +40,7 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
         macs: multiply-accumulates of one clip, TAMs as in equation 3.
         parameters: weights and biases, with those of batch norms.
     """
-    model = copy.deepcopy(model).to("meta").eval()
+    model = without_values(model)
     names = [name for name, _ in model.named_modules() if re.fullmatch(PARTS, name)]
     outputs: dict[str, Tensor | tuple[Tensor, Tensor]] = {}  # in the order of computation
 

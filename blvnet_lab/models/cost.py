@@ -19,6 +19,18 @@ class Cost(NamedTuple):
     parameters: int
 
 
+def without_values(model: VideoNet) -> VideoNet:
+    """A copy on the meta device, in eval mode: it computes shapes only.
+
+    Hooks are left behind: a capture or edit that is going on is none of the copy's business.
+    """
+    model = copy.deepcopy(model).to("meta").eval()
+    for module in model.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return model
+
+
 def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:
     """Count one clip through the model, without computing anything (on the meta device).
 
@@ -29,7 +41,7 @@ def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:
     Args:
         size: (height, width) of the frames, in pixels.
     """
-    model = copy.deepcopy(model).to("meta").eval()
+    model = without_values(model)
     clip = torch.empty(1, model.num_frames, model.in_channels, *size, device="meta")
     tam_macs = 0
 

@@ -1,0 +1,70 @@
+"""The pictures of the explorers in docs/, from a real JupyterLab: python tests/screenshots.py"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from lab import CHROMIUM_ARGS, ROOT, find_chromium, running_lab
+from playwright.sync_api import sync_playwright
+from test_browser import open_and_run, write_notebook
+
+SETUP = """\
+from blvnet_lab import data, models, paths, viz
+from blvnet_lab.training.staircase import TITLES
+
+samples = paths.data_samples()
+manifest = data.read_manifest(samples / "motion" / "manifest.csv")
+names = data.class_names(manifest)
+networks = {
+    title: models.load_model(samples / "checkpoints" / f"{name}.safetensors")
+    for name, title in TITLES.items()
+}
+row = manifest.query("class_name == 'right_then_left' and scene == 'val_3_0003'").iloc[0]
+clip = data.normalize(data.read_frames(row.path, data.sample_uniform(24, 8)))
+"""
+# Widget to: how to make it, and what is pressed or chosen before the picture is taken.
+EXPLORERS = {
+    "clip": (
+        "viz.ClipExplorer(networks, manifest.query(\"split == 'val'\"), names)",
+        ["right_then_left", "halves exchanged"],
+    ),
+    "branch": (
+        "viz.BranchExplorer(networks['bLVNet-TAM'], clip)",
+        ["stage1", "most active first"],
+    ),
+    "tam": (
+        "viz.TamExplorer(networks['bLVNet-TAM'], clip, names, names.index('right_then_left'))",
+        ["stage1.tam", "this TAM", "difference"],
+    ),
+}
+SETTLE_MS = 2000  # after each step; nobody waits for this but the one who takes the pictures
+
+
+def main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as root,
+        tempfile.TemporaryDirectory() as work,
+        running_lab(Path(root), Path(work)) as lab,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+        for name, (source, steps) in EXPLORERS.items():
+            page = browser.new_page(viewport={"width": 1400, "height": 1800})
+            page.problems = []
+            open_and_run(page, lab, write_notebook(lab, f"{name}.ipynb", SETUP, source))
+            explorer = page.locator(f".blvnet-{name}-explorer")
+            for step in steps:
+                if explorer.locator("option", has_text=step).count():
+                    explorer.locator("select").select_option(step)
+                else:
+                    explorer.get_by_role("button", name=step, exact=True).click()
+                page.wait_for_timeout(SETTLE_MS)
+            explorer.screenshot(path=ROOT / "docs" / f"{name}_explorer.png")
+            page.close()
+            lab.end_kernels()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
