@@ -1,12 +1,21 @@
 """Pictures: they show the numbers they are given, with labels and units, and refuse nonsense."""
 
+import io
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import plotly.io as pio
 import pytest
 import torch
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
 
-from blvnet_lab import viz
+from blvnet_lab import introspect, viz
+from blvnet_lab.models import blvnet_tam
+from blvnet_lab.viz.theme import BLUE, DARK_GROUND, GREEN, GREY, ORANGE, SKY, template
 
 FRAMES = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 4, 6) * 20
 
@@ -24,10 +33,17 @@ def test_contact_sheet_shows_every_frame():
 
 
 @pytest.mark.parametrize(
-    "bad", [FRAMES.float(), FRAMES[0], FRAMES.permute(0, 2, 3, 1), FRAMES[:, :1]]
+    "bad, remedy",
+    [
+        (FRAMES.float(), "denormalize"),
+        (FRAMES[0], r"frame\[None\]"),
+        (FRAMES.permute(0, 2, 3, 1), "permute"),
+        (FRAMES[:, :1], "repeat"),
+        (FRAMES[:0], "at least one frame"),
+    ],
 )
-def test_contact_sheet_of_something_else(bad):
-    with pytest.raises(ValueError, match=r"uint8 frames \(T, 3, H, W\), got .*denormalize"):
+def test_contact_sheet_of_something_else(bad, remedy):
+    with pytest.raises(ValueError, match=rf"uint8 .*\(T, 3, H, W\), got .*{remedy}"):
         viz.contact_sheet(bad)
 
 
@@ -49,6 +65,8 @@ def test_class_bars_are_in_percent():
     assert [axes.get_title() for axes in figure.axes] == ["x", "y"]
     best = to_hex(figure.axes[0].patches[1].get_facecolor())
     assert best != to_hex(figure.axes[0].patches[0].get_facecolor())
+    with pytest.raises(ValueError, match=r"at least one prediction, got none; .*softmax"):
+        viz.class_bars({}, ["a", "b"])
 
 
 def test_confusion_is_by_true_class():
@@ -69,8 +87,181 @@ def test_learning_curves_leave_out_what_has_no_scores():
     assert figure.layout.yaxis.title.text == "accuracy between partners / %"
     assert figure.layout.xaxis.title.text == "epoch" and figure.layout.title.text == "title"
     assert "coin toss" in [note.text for note in figure.layout.annotations]
+    assert all(note.font.color is None for note in figure.layout.annotations)  # the template's
+    assert [(line.y0, line.line.color) for line in figure.layout.shapes] == [(50, GREY)] * 2
 
 
 def test_too_many_curves():
-    with pytest.raises(ValueError, match="at most 4 models, got 5"):
+    with pytest.raises(ValueError, match="at most 4 models, got 5; draw them in two figures"):
         viz.learning_curves({str(i): [] for i in range(5)})
+
+
+def test_probes_stand_at_their_points():
+    lines = {
+        "a": {"stem": 0.5, "stage1": 0.6, "stage2": 0.7},
+        "b": {"stage2": 0.9, "stem": 0.8},  # lacks one, in another order
+        "c": {"extra": 1.0, "stage1": 0.0},  # has one that the first line lacks
+    }
+    (axes,) = viz.probe_figure(lines, "title").axes
+    points = ["stem", "stage1", "stage2", "extra"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == points
+    assert axes.get_xticks().tolist() == [0, 1, 2, 3]
+    *curves, coin_toss = axes.lines
+    drawn = [(curve.get_xdata(), curve.get_ydata()) for curve in curves]
+    expected = [([0, 1, 2], [50, 60, 70]), ([0, 2], [80, 90]), ([1, 3], [0, 100])]
+    for (x, y), (expected_x, expected_y) in zip(drawn, expected, strict=True):
+        np.testing.assert_allclose(x, expected_x)
+        np.testing.assert_allclose(y, expected_y)
+    assert len({(curve.get_color(), curve.get_marker()) for curve in curves}) == 3
+    assert list(coin_toss.get_ydata()) == [50, 50]
+    (text,) = axes.texts
+    assert (text.get_text(), text.get_position()[1]) == ("coin toss", 50)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "c"]
+    assert (axes.get_title(), axes.get_ylabel()) == ("title", "accuracy between partners / %")
+    with pytest.raises(ValueError, match="at most 5 lines, got 6; draw them in two figures"):
+        viz.probe_figure({str(i): {"stem": 0.5} for i in range(6)})
+
+
+# ---------------------------------------------------------------- all figures, on both grounds
+
+
+@pytest.fixture(params=["light", "dark"])
+def ground(request) -> str:
+    """The colour of the page, while figures are drawn for it."""
+    viz.set_theme(request.param)
+    yield {"light": "#FFFFFF", "dark": DARK_GROUND}[request.param]
+    viz.set_theme("light")
+
+
+def all_figures(depth, num_frames: int) -> dict[str, Figure]:
+    """One of each, with the longest texts that they have."""
+    model = blvnet_tam(depth=depth, num_frames=num_frames)
+    weights, roles = introspect.tam_weights(model), introspect.tam_roles(model)
+    fields = introspect.derived_receptive_field(model)
+    some = {point: fields[point] for point in ("stem.tam", "stem.out", "stage4.out")}
+    frames = torch.zeros(num_frames, 3, 64, 64, dtype=torch.uint8)
+    pairs = num_frames // 2
+    maps = [torch.randn(pairs, size, size) for size in (8, 4, 8)]
+    ablation = ["nothing", *(f"TAM off: {module}" for module in weights["module"].unique())]
+    steps = pd.DataFrame({"deleted": range(num_frames), "log_probability": -1.5, "seed": 0})
+    deletions = pd.concat(steps.assign(method=m) for m in ("random", "a", "b", "c", "d"))
+    names = ["right", "left", "up", "first up, then to the right"]
+    scores = pd.DataFrame({"model": list("abcd"), "direction %": 100.0, "order %": 100.0})
+    point_scores = dict.fromkeys(fields, 0.5)
+    history = weights.assign(epoch=0)
+    return {
+        "architecture": viz.architecture_figure(introspect.layer_table(model), "a network"),
+        "feature_maps": viz.feature_maps(frames, *maps),
+        "feature_maps, title": viz.feature_maps(frames, *maps, "title"),
+        "taps": viz.taps_figure(weights, roles, "title"),
+        "pair_taps": viz.pair_taps_figure(introspect.effective_pair_taps(model), "stage1.tam"),
+        "tap_history": viz.tap_history_figure(history, "stem.tam"),
+        "receptive_field": viz.receptive_field_figure(some, fields),
+        "ablation": viz.ablation_figure(
+            pd.DataFrame({"ablation": ablation, "direction": 1.0, "order": 0.95})
+        ),
+        "importance": viz.importance_figure(
+            frames, {f"{name} / nats": torch.ones(num_frames) for name in "abcd"}, "title"
+        ),
+        "deletion": viz.deletion_figure(deletions),
+        "contact_sheet": viz.contact_sheet(frames, ["23 little"] * num_frames),
+        "staircase": viz.staircase_figure(scores, "title"),
+        "class_bars": viz.class_bars({"TSN, forwards": [0.1] * 4, "backwards": [0.2] * 4}, names),
+        "confusion": viz.confusion_figure({"net": torch.arange(16).reshape(4, 4)}, names),
+        "probe": viz.probe_figure(dict.fromkeys("abcde", point_scores), "title"),
+    }
+
+
+@pytest.mark.parametrize("depth, num_frames", [("tiny", 8), (50, 16)])
+def test_everything_is_inside_its_figure(depth, num_frames):
+    for name, figure in all_figures(depth, num_frames).items():
+        for dpi in (80, 100):  # texts are not equally wide, in inches
+            figure.set_dpi(dpi)
+            figure.draw_without_rendering()
+            drawn = figure.get_tightbbox()  # inches, of all that is seen
+            page, half_pixel = figure.bbox_inches, 0.5 / dpi
+            assert drawn.x0 > -half_pixel and drawn.y0 > -half_pixel, (name, dpi, drawn)
+            assert drawn.x1 < page.x1 + half_pixel, (name, dpi, drawn)
+            assert drawn.y1 < page.y1 + half_pixel, (name, dpi, drawn)
+
+
+def luminance(colour) -> float:
+    """Relative luminance of a colour, as the rules for contrast on the web define it."""
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def contrast(colour, ground) -> float:
+    low, high = sorted((luminance(colour), luminance(ground)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_texts_lines_and_bars_are_legible(ground):
+    for name, figure in all_figures("tiny", 8).items():
+        on_images = {text for axes in figure.axes if axes.images for text in axes.texts}
+        for text in set(figure.findobj(Text)) - on_images:
+            if text.get_text():
+                assert contrast(text.get_color(), ground) >= 4.5, (name, text)
+        for axes in figure.axes:
+            bars = {to_hex(patch.get_facecolor()) for patch in axes.patches}
+            for line in axes.lines:
+                # Orange and sky blue are too faint on white to stand alone (2.2 to 1). They may
+                # where something else says what a line is, too: a marker that the legend names, or
+                # that it runs down from a bar of its colour.
+                colour = line.get_color()
+                second_cue = line.get_marker() != "None" or to_hex(colour) in bars
+                faint = colour in (ORANGE, SKY) and second_cue
+                assert contrast(colour, ground) >= (2.2 if faint else 3), (name, line, colour)
+            for patch in axes.patches:  # a bar has its place and its label as the second cue
+                edge = patch.get_edgecolor()  # of boxes, whose faces are pale on purpose
+                colour = edge if edge[3] == 1 else patch.get_facecolor()
+                faint = to_hex(colour).upper() in (ORANGE, SKY)
+                assert contrast(colour, ground) >= (2.2 if faint else 3), (name, patch)
+
+
+def test_numbers_on_cells_are_legible():
+    counts = torch.tensor([[k, 100 - k] for k in range(101)])
+    counts = torch.nn.functional.pad(counts, (0, 99))
+    axes = viz.confusion_figure({"net": counts}, [str(k) for k in range(101)]).axes[0]
+    (image,) = axes.images
+    assert len(axes.texts) == 2 * 96
+    for text in axes.texts:
+        column, row = text.get_position()
+        cell = image.cmap(image.norm(image.get_array()[row, column]))
+        assert contrast(text.get_color(), cell) >= 4.5, text
+
+
+def test_plotly_figures_are_legible(ground):
+    layout = pio.templates[template()].layout
+    paper = layout.paper_bgcolor or "#FFFFFF"
+    assert (paper, layout.plot_bgcolor or "#FFFFFF") == (ground, ground)
+    assert contrast(layout.font.color or "#2A3F5F", paper) >= 4.5  # plotly's own, if none
+    for colour in (GREY, GREEN, BLUE):
+        assert contrast(colour, ground) >= 3
+    assert contrast(ORANGE, ground) >= 2.2  # with a marker, which the legend names
+
+
+def test_templates_differ_in_colours_only():
+    light, dark = (pio.templates[n].to_plotly_json() for n in ("blvnet_lab", "blvnet_lab_dark"))
+    assert light["data"] == dark["data"]
+    for key in ("margin", "colorscale"):
+        assert light["layout"][key] == dark["layout"][key]
+    assert light["layout"]["font"]["size"] == dark["layout"]["font"]["size"]
+
+
+def test_themes_come_and_go():
+    own = {"savefig.facecolor": "white", "text.color": "#112233", "axes.facecolor": "#EEEEFF"}
+    with mpl.rc_context(own):
+        before = dict(mpl.rcParams)
+        viz.set_theme("light")  # changes nothing
+        assert dict(mpl.rcParams) == before and template() == "blvnet_lab"
+        for _ in range(2):  # twice: the dark settings are not taken for the user's own
+            viz.set_theme("dark")
+        assert template() == "blvnet_lab_dark"
+        saved = io.BytesIO()
+        viz.probe_figure({"a": {"stem": 0.5}}).savefig(saved, format="png")
+        assert to_hex(np.array(Image.open(saved).convert("RGB"))[0, 0] / 255) == DARK_GROUND
+        with pytest.raises(ValueError, match='"light" or "dark", got \'black\''):
+            viz.set_theme("black")
+        viz.set_theme("light")
+        assert dict(mpl.rcParams) == before and template() == "blvnet_lab"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import cycle
 
 import numpy as np
@@ -18,15 +18,13 @@ KIND_COLOURS = {"direction": ORANGE, "order": BLUE}  # of partners, as in stairc
 METHOD_COLOURS = (GREEN, PURPLE, VERMILLION, SKY)  # of importances, in the order they are given
 
 
-def ablation_figure(
-    table: pd.DataFrame, columns: Sequence[str] = ("direction", "order"), title: str = ""
-) -> Figure:
-    """What a model scores without each of its parts, beside the whole model and the coin toss.
+def ablation_figure(table: pd.DataFrame) -> Figure:
+    """How a model tells partners apart without each of its parts, beside the whole and a coin toss.
 
     Args:
-        table: of `blvnet_lab.introspect.ablation_table`: ablation, and scores in 0..1. The first
-            row, "nothing", is the control: thin lines in the bars' colours.
-        columns: the scores to be drawn.
+        table: of `blvnet_lab.introspect.ablation_table`: ablation, direction and order, the scores
+            in 0..1. The first row, "nothing", is the control: thin lines in the bars' colours, from
+            the ends of its bars down.
 
     Raises:
         ValueError: the first row is not the control.
@@ -39,24 +37,19 @@ def ablation_figure(
     figure = new_figure(8, 1.1 + 0.38 * len(table))
     axes = figure.subplots()
     places = np.arange(len(table))
-    thick = 0.8 / len(columns)
-    for number, column in enumerate(columns):
-        colour = KIND_COLOURS.get(column, GREY)
-        percent = 100 * table[column].to_numpy()
-        middles = places + (number - (len(columns) - 1) / 2) * thick
-        bars = axes.barh(middles, percent, 0.9 * thick, color=colour, label=column)
+    for kind, offset in (("direction", -0.2), ("order", 0.2)):
+        percent = 100 * table[kind].to_numpy()
+        bars = axes.barh(places + offset, percent, 0.36, color=KIND_COLOURS[kind], label=kind)
         axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
-        axes.axvline(percent[0], color=colour, linewidth=0.8)
+        axes.axvline(percent[0], color=KIND_COLOURS[kind], linewidth=0.8)
     axes.axvline(50, color=ink(), linestyle="--", linewidth=1)
     axes.set_yticks(places, table["ablation"])
     axes.invert_yaxis()  # the control on top
-    label = "coin toss between partners"
-    axes.annotate(label, (50, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=9)
-    axes.set(xlim=(0, 108), xticks=range(0, 101, 25), xlabel="accuracy / %")
+    axes.text(50, 1.01, "coin toss", transform=axes.get_xaxis_transform(), ha="center", fontsize=9)
+    axes.set(xlim=(0, 108), xticks=range(0, 101, 25), xlabel="accuracy between partners / %")
     axes.set_ylabel("left out or changed")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.04), ncols=2, frameon=False, borderaxespad=0)
-    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -71,8 +64,13 @@ def importance_figure(
             have different units, so each has its own axis.
 
     Raises:
-        ValueError: frames of another shape, or not one value a frame.
+        ValueError: frames of another shape, no method, or not one value a frame.
     """
+    if not importances:
+        raise ValueError(
+            "expected the importances of at least one method, got none; for example "
+            '{"occlusion / nats": introspect.occlusion_importance(model, clips, labels)[0]}'
+        )
     images = as_images(frames)
     for name, values in importances.items():
         if np.shape(values) != (len(images),):
@@ -102,7 +100,7 @@ def importance_figure(
     return figure
 
 
-def deletion_figure(table: pd.DataFrame, title: str = "") -> Figure:
+def deletion_figure(table: pd.DataFrame) -> Figure:
     """How the score falls while frames are deleted, most important first; the control as a band.
 
     Args:
@@ -133,5 +131,4 @@ def deletion_figure(table: pd.DataFrame, title: str = "") -> Figure:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, title="frames deleted in order of")
-    axes.set_title(title, fontsize=10)
     return figure

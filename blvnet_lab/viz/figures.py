@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from blvnet_lab.viz.theme import BLUE, GREEN, GREY, ORANGE, ink
+from blvnet_lab.viz.images import as_images
+from blvnet_lab.viz.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, ink
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -32,14 +33,12 @@ def contact_sheet(
         titles: T short texts; the frames' numbers if None.
         colours: T colours of the edges; none if None.
         columns: frames in a row.
+
+    Raises:
+        ValueError: frames of another shape or type, or none.
     """
-    frames = np.asarray(frames)
-    if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != np.uint8:
-        raise ValueError(
-            f"expected uint8 frames (T, 3, H, W), got {frames.dtype} {frames.shape}; "
-            "blvnet_lab.data.denormalize makes them from a clip"
-        )
-    count, _, height, width = frames.shape
+    images = as_images(frames)
+    count, height, width = images.shape[:3]
     columns = min(columns, count)
     rows = -(-count // columns)
     inches = 9 / columns  # per frame
@@ -50,7 +49,7 @@ def contact_sheet(
         if i >= count:
             axes.axis("off")
             continue
-        axes.imshow(frames[i].transpose(1, 2, 0), interpolation="nearest")
+        axes.imshow(images[i], interpolation="nearest")
         axes.set_title(titles[i] if titles is not None else str(i), fontsize=8, pad=4)
         for edge in axes.spines.values():
             edge.set(linewidth=3 if colours is not None else 0.5)
@@ -85,14 +84,20 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def class_bars(
-    probabilities: dict[str, Sequence[float]], class_names: Sequence[str], title: str = ""
-) -> Figure:
+def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[str]) -> Figure:
     """The class probabilities of one or more predictions side by side, one panel each.
 
     Args:
         probabilities: by the prediction's name, one value in 0..1 per class.
+
+    Raises:
+        ValueError: no predictions.
     """
+    if not probabilities:
+        raise ValueError(
+            "expected the probabilities of at least one prediction, got none; for example "
+            '{"bLVNet-TAM": model(clips).softmax(1)[0]}'
+        )
     figure = new_figure(1.8 + 2.4 * len(probabilities), 0.9 + 0.24 * len(class_names))
     panels = figure.subplots(1, len(probabilities), sharey=True, squeeze=False)[0]
     for axes, (name, values) in zip(panels, probabilities.items(), strict=True):
@@ -104,7 +109,6 @@ def class_bars(
         axes.set_yticks(range(len(class_names)), class_names)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()  # class 0 on top
-    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -123,7 +127,7 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
         image = axes.imshow(percent, cmap="cividis", vmin=0, vmax=100)
         for (row, column), value in np.ndenumerate(percent):
             if value >= 5:
-                colour = "white" if value < 55 else "black"
+                colour = "white" if value < 47 else "black"  # where both contrast 4.5 to 1
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
         axes.set(title=name, xlabel="predicted class")
         axes.set_xticks(ticks, class_names, rotation=60, ha="right", fontsize=8)
@@ -137,21 +141,34 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
     """What can be read off at each place in a network: a line per network or control.
 
     Args:
-        accuracies: by the line's name, at most four, then by capture point, values in 0..1. The
-            lines may lack points; the first one gives the points' order.
+        accuracies: by the line's name, at most five, then by capture point, values in 0..1. The
+            lines may lack points; the first one gives the points' order, and points that it lacks
+            follow at the end.
+
+    Raises:
+        ValueError: more than five lines.
     """
-    styles = ((BLUE, "o", "-"), (ORANGE, "s", "-"), (GREY, "^", "--"), (GREEN, "D", "-"))
+    styles = (
+        (BLUE, "o", "-"),
+        (GREEN, "D", "-"),
+        (ORANGE, "s", "-"),
+        (PURPLE, "v", "--"),
+        (GREY, "^", "--"),
+    )
     if len(accuracies) > len(styles):
-        raise ValueError(f"expected at most {len(styles)} lines, got {len(accuracies)}")
+        raise ValueError(
+            f"expected at most {len(styles)} lines, got {len(accuracies)}; draw them in two figures"
+        )
     points = list(dict.fromkeys(point for line in accuracies.values() for point in line))
     figure = new_figure(9, 4)
     axes = figure.subplots()
     for (name, line), (colour, marker, dash) in zip(accuracies.items(), styles, strict=False):
-        places = [points.index(point) for point in line]
-        values = [100 * value for value in line.values()]
+        places = [place for place, point in enumerate(points) if point in line]
+        values = [100 * line[points[place]] for place in places]
         axes.plot(places, values, dash, color=colour, marker=marker, markersize=4, label=name)
     axes.axhline(50, color=ink(), linestyle=":", linewidth=1)
-    axes.annotate("coin toss", (len(points) - 0.5, 51), fontsize=9, va="bottom", ha="right")
+    beside = axes.get_yaxis_transform()  # the lines leave no place for it among them
+    axes.text(1.01, 50, "coin toss", transform=beside, fontsize=9, va="center")
     axes.set_xticks(range(len(points)), points, rotation=60, ha="right", fontsize=8)
     axes.set(ylim=(-4, 105), ylabel="accuracy between partners / %")
     axes.set_title(title, fontsize=10)

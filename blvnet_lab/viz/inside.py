@@ -9,11 +9,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from blvnet_lab.viz.figures import new_figure
 from blvnet_lab.viz.images import as_images
-from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, SIGNED, VERMILLION
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ORANGE, SIGNED, VERMILLION
 
 
 def _numbers(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
@@ -71,6 +72,8 @@ def feature_maps(
     height, width = images.shape[1:3]
     tile = min(1.25, 6.7 / positions)  # inches
     figure = new_figure(2.3 + tile * positions, len(rows) * (tile * height / width + 0.06) + 0.6)
+    # The layout leaves the longest label a pixel or two too little.
+    figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))
     grid = figure.subplots(len(rows), positions, squeeze=False)
     for line, (label, pictures, colour) in zip(grid, rows, strict=True):
         for axes, picture in zip(line, pictures, strict=True):
@@ -108,7 +111,7 @@ def receptive_field_figure(
 ) -> Figure:
     """Which frames move which position: one panel for each of a few points of the network.
 
-    Where positions are pairs, the frames' numbers have the colours of the branches that see them.
+    Where positions are pairs, the ticks over the frames' numbers have the colours of the branches.
 
     Args:
         fields: point to (positions, T), of `blvnet_lab.introspect.receptive_field`; every row is
@@ -116,8 +119,13 @@ def receptive_field_figure(
         derived: point to (positions, T) bool, outlined; it may have more points than `fields`.
 
     Raises:
-        ValueError: not all fields are of T frames, or `derived` lacks one or has another shape.
+        ValueError: no fields, not all are of T frames, or `derived` lacks one or has another shape.
     """
+    if not fields:
+        raise ValueError(
+            "expected the receptive field of at least one point, got none; "
+            "introspect.derived_receptive_field(model) has those of all points"
+        )
     fields = {name: _numbers(field) for name, field in fields.items()}
     num_frames = max(field.shape[-1] for field in fields.values())
     for name, field in fields.items():
@@ -146,9 +154,15 @@ def receptive_field_figure(
         axes.set_yticks(range(0, len(field), 1 if len(field) <= 8 else 2))
         axes.tick_params(labelsize=8 if num_frames <= 8 else 6)
         if paired:
+            axes.tick_params(axis="x", length=5, width=5)  # points: squares of colour
             for frame, tick in enumerate(axes.xaxis.get_major_ticks()):
-                tick.label1.set_color(BLUE if frame % 2 else ORANGE)
-    figure.colorbar(shown, ax=panels, label="influence / largest in its row", shrink=0.7)
+                tick.tick1line.set_markeredgecolor(BLUE if frame % 2 else ORANGE)
+    figure.colorbar(shown, ax=panels, label="influence /\nlargest in its row", shrink=0.7)
+    if paired:
+        handles = [Patch(color=c, label=f"{b} branch") for b, c in BRANCH_COLOURS.items()]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False
+        )
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -8,13 +8,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from blvnet_lab.viz.taps import of_module, sorted_taps
-from blvnet_lab.viz.theme import GREY, ROLE_COLOURS, SIGNED
+from blvnet_lab.viz.theme import BLUE, GREEN, GREY, ORANGE, ROLE_COLOURS, SIGNED
 
 DECIMALS = 3  # of weights: more would only make the notebooks larger
 EPOCH_MS = 400  # while playing
 
-# Four of Okabe and Ito's colours, and markers, for those who see no colours.
-STYLES = (("#8C8C8C", "circle"), ("#009E73", "square"), ("#E69F00", "diamond"), ("#0072B2", "x"))
+# Colours, and markers for those who see no colours.
+STYLES = ((GREY, "circle"), (GREEN, "square"), (ORANGE, "diamond"), (BLUE, "x"))
 
 
 def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
@@ -23,10 +23,13 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     Args:
         logs: by model name, at most four, the lines of its run's log; those with scores hold
             "epoch", "direction" and "order", the scores in 0..1.
+
+    Raises:
+        ValueError: more than four models.
     """
     if len(logs) > len(STYLES):
         raise ValueError(
-            f"expected at most {len(STYLES)} models, got {len(logs)}: draw them in two"
+            f"expected at most {len(STYLES)} models, got {len(logs)}; draw them in two figures"
         )
     kinds = ("direction", "order")
     figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=[f"{k} classes" for k in kinds])
@@ -44,7 +47,7 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
                 showlegend=column == 1,
             )
             figure.add_trace(curve, 1, column)
-    figure.add_hline(50, line={"dash": "dash"}, annotation_text="coin toss")
+    figure.add_hline(50, line={"dash": "dash", "color": GREY}, annotation_text="coin toss")
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(range=[30, 104])
     figure.update_yaxes(title_text="accuracy between partners / %", col=1)
@@ -128,7 +131,10 @@ def tap_history_hover(
     rows = of_module(history, module)
     offsets = sorted(rows["offset"].unique().tolist())
     if offsets != [-1, 0, 1]:
-        raise ValueError(f"expected three taps (offsets -1, 0, 1) in {module}, got {offsets}")
+        raise ValueError(
+            f"expected three taps (offsets -1, 0, 1) in {module}, got {offsets}; "
+            "viz.tap_history_figure draws any number of taps"
+        )
     taps = rows.pivot(index=["epoch", "channel"], columns="offset", values="weight")
     taps = taps.round(DECIMALS)
     limits = taps.abs().max()  # by offset

@@ -146,7 +146,7 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
     return figure
 
 
-def tap_history_figure(history: pd.DataFrame, module: str, title: str = "") -> Figure:
+def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
     """How the taps of one TAM changed in training: a panel per tap, a line per channel.
 
     Args:
@@ -170,7 +170,7 @@ def tap_history_figure(history: pd.DataFrame, module: str, title: str = "") -> F
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("weight")
     panels[0].legend(frameon=False)
-    figure.suptitle(title or module, fontsize=10)
+    figure.suptitle(module, fontsize=10)
     return figure
 
 

@@ -2,9 +2,12 @@
 
     viz.set_theme("dark")           # from now on; "light" is how everything starts
 
-Pictures take the colours of text, axes and ground from matplotlib's settings and from plotly's
-default template; what is named here is legible on both grounds. Widgets need no switch: their text
-has the colours of the page that they are on.
+Figures of matplotlib take the colours of text, axes and ground from its settings, which `set_theme`
+changes. Figures of plotly take them from a template, which `viz.show` gives to those that have none
+of their own; shown in another way, they look like plotly's own. What is named here can be told from
+both grounds, though orange and sky blue are faint on white, as are some roles: no text has them,
+and whatever has them has a second cue too, such as a marker, its place or a name beside it. Widgets
+need no switch: their text has the colours of the page that they are on.
 """
 
 from __future__ import annotations
@@ -66,26 +69,31 @@ _DARK_SETTINGS = {
     "axes.edgecolor": "#E0E0E0",
     "legend.edgecolor": "#555555",
 }
-_theme: Theme = "light"
+_before: dict[str, str] = {}  # what the dark settings took the place of; empty while it is light
 
 
 def set_theme(theme: Theme) -> None:
-    """Draw all later figures for a light or a dark page (matplotlib's and plotly's).
+    """Draw all later figures for a light or a dark page: matplotlib's, and what `viz.show` shows.
+
+    "light" gives matplotlib the settings back that it had before it was dark.
 
     Raises:
         ValueError: another name.
     """
-    global _theme
     if theme not in get_args(Theme):
         raise ValueError(f'expected the theme "light" or "dark", got {theme!r}')
-    defaults = {key: mpl.rcParamsDefault[key] for key in _DARK_SETTINGS}
-    mpl.rcParams.update(_DARK_SETTINGS if theme == "dark" else defaults)
-    _theme = theme
+    if theme == "dark":
+        for key, colour in _DARK_SETTINGS.items():
+            _before.setdefault(key, mpl.rcParams[key])
+            mpl.rcParams[key] = colour
+    else:
+        mpl.rcParams.update(_before)
+        _before.clear()
 
 
 def template() -> str:
     """The name of plotly's template for the theme that was set."""
-    return TEMPLATES[_theme]
+    return TEMPLATES["dark" if _before else "light"]
 
 
 def ink() -> str:
