@@ -29,7 +29,9 @@ from blvnet_lab.models import blvnet_tam, load_model, tsn
 from blvnet_lab.paths import data_samples
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
-from blvnet_lab.viz.images import mosaic, score_tables
+from blvnet_lab.viz.explorers.tam import TamExplorer
+from blvnet_lab.viz.handling import turn
+from blvnet_lab.viz.images import font, mosaic, score_bars, score_tables, written
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREEN, ORANGE
 
 NAMES = class_names(read_manifest(data_samples() / "motion" / "manifest.csv"))
@@ -56,6 +58,37 @@ def bytes_of(colour: str) -> list[int]:
 
 def count_hooks(model: torch.nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def at_once(*actions) -> None:
+    """Set all off, in this order, each in a thread, while another one has its turn."""
+    threads = [threading.Thread(target=action) for action in actions]
+    with turn():
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+
+
+def while_used(use, model: torch.nn.Module, clip: torch.Tensor) -> None:
+    """Call the model in eval mode in another thread, all the time that `use` is at work."""
+    model.eval()
+    with torch.no_grad():
+        expected, seen, done = model(clip), [], threading.Event()
+
+        def call() -> None:
+            while not done.is_set():
+                with torch.no_grad():
+                    seen.append((model(clip), model.training))
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        use()
+        done.set()
+        thread.join()
+    assert len(seen) >= 5
+    assert all(torch.equal(logits, expected) and not mode for logits, mode in seen)
 
 
 def everything_in(widget: widgets.Widget):
@@ -234,6 +267,54 @@ def test_choosing_another_clip(explorer, models, manifest):
     assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == 23
 
 
+def test_a_clip_of_the_manifest_ends_the_file_of_ones_own(explorer, folder):
+    explorer.path.value = str(folder / "c.mp4")
+    explorer.number.value = 1
+    assert explorer.path.value == "" and "b.mp4" in explorer.title.value
+    explorer.open_button.click()
+    assert "b.mp4" in explorer.title.value
+    explorer.path.value = str(folder / "c.mp4")
+    explorer.kind.value = "moves_left"
+    assert explorer.path.value == ""
+
+
+def test_each_choice_reads_one_video(explorer, monkeypatch):
+    module, read = importlib.import_module("blvnet_lab.viz.explorers.clip"), []
+    real = module.read_video
+    monkeypatch.setattr(
+        module, "read_video", lambda path, *sizes: read.append(path) or real(path, *sizes)
+    )
+    explorer.number.value = 1
+    explorer.kind.value = "moves_left"  # has fewer clips
+    assert [path[-5:] for path in read] == ["b.mp4", "c.mp4"]
+
+
+def test_choices_made_at_once_in_the_clip_explorer(explorer, folder):
+    explorer.number.value = 1
+    at_once(
+        lambda: setattr(explorer.slider, "value", 23),
+        lambda: setattr(explorer.kind, "value", "moves_left"),
+        lambda: setattr(explorer.slider, "value", 20),
+        lambda: setattr(explorer.order, "value", "frames reversed"),
+        lambda: setattr(explorer.path, "value", str(folder / "short.mp4")),
+    )
+    assert "short.mp4" in explorer.title.value and explorer.slider.value == 4
+    assert numbers_in(explorer.strip.value) == [4, 4, 3, 2, 2, 1, 0, 0]
+    assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == 4
+
+
+def test_another_error_leaves_no_reading(explorer, monkeypatch):
+    def broken(path, num_frames, size):
+        raise RuntimeError("meant")
+
+    monkeypatch.setattr(
+        importlib.import_module("blvnet_lab.viz.explorers.clip"), "read_video", broken
+    )
+    with pytest.raises(RuntimeError, match="meant"):
+        explorer.number.value = 1
+    assert explorer.message.value == ""
+
+
 def test_a_file_of_ones_own(explorer, folder, models):
     before = shown_state(explorer)
     explorer.path.value = f' "{folder / "long.mp4"}" '
@@ -286,13 +367,14 @@ def test_a_video_shorter_than_the_clip(explorer, folder):
     [
         ("missing.mp4", "expected a video file, but it does not exist; check the path"),
         ("", "it is a folder; check the path"),
+        ("~nosuchuser/x.mp4", "~nosuchuser/x.mp4: expected a video file, but it does not exist"),
         ("text<i>.mp4", "text&lt;i&gt;.mp4: expected a video file, but its 11 bytes cannot"),
     ],
 )
 def test_an_unreadable_file_changes_nothing(explorer, folder, name, words):
     explorer.order.value = "frames reversed"
     before = shown_state(explorer)
-    explorer.path.value = str(folder / name)
+    explorer.path.value = name if name.startswith("~") else str(folder / name)
     assert words in explorer.message.value
     assert "Still shown: a.mp4: 24 frames" in explorer.message.value
     assert "<i>" not in explorer.message.value and "\n" not in explorer.message.value
@@ -330,6 +412,38 @@ def test_clip_explorer_leaves_its_models_alone(manifest):
     unchanged(shipped("blvnet_tam"), use)
 
 
+def test_clip_explorers_models_may_be_used_elsewhere(manifest):
+    model = shipped("blvnet_tam")
+    explorer = ClipExplorer({"it": model}, manifest, NAMES)
+
+    def use() -> None:
+        for _ in range(10):
+            explorer.number.value = 1 - explorer.number.value
+
+    while_used(use, model, a_clip()[None])
+    own = explorer._models["it"]
+    assert own is not model and not own.training
+
+
+def test_class_names_that_are_no_strings(models, manifest):
+    manifest = manifest.assign(class_name=[7, None, 3])
+    explorer = ClipExplorer(models, manifest, range(10))
+    assert explorer.kind.options == ("3", "7")
+    assert "True class: <b>3</b>" in explorer.scores.value and "b.mp4" in explorer.title.value
+    with pytest.raises(ValueError, match="got no rows"):
+        ClipExplorer(models, manifest.assign(class_name=float("nan")))
+
+
+def test_scores_that_are_no_numbers(manifest):
+    model = shipped("blvnet_tam")
+    torch.nn.init.constant_(model.classifier.weight, torch.nan)
+    explorer = ClipExplorer({"it": model}, manifest, NAMES)
+    explorer.order.value = "frames reversed"
+    assert explorer.scores.value.count("nan % (nan)") == 10
+    assert explorer.scores.value.count("width:0.0%") == 20
+    assert explorer.static_picture().any()
+
+
 def test_without_branches_there_are_no_branch_colours(manifest):
     explorer = ClipExplorer({"TSN": shipped("tsn"), "b": shipped("tsn_blnet")}, manifest, NAMES)
     explorer.slider.value = 1
@@ -349,16 +463,17 @@ def test_depth_50_without_names(manifest):
     assert explorer._video.clip.shape == (1, 16, 3, 32, 32)
     assert numbers_in(explorer.strip.value, 16, tile=47)[0] == 38  # (15.5 / 16) * 40
     assert explorer.summary() == "ClipExplorer(50; 16 frames of 32x32, 3 clips of 2 classes)"
-    assert "bold" not in explorer.scores.value and "True class" in explorer.scores.value
+    assert "<b>class" not in explorer.scores.value and "True class" in explorer.scores.value
 
 
-@pytest.mark.parametrize("num_frames, offered", [(7, 3), (1, 3)])
+@pytest.mark.parametrize("num_frames, offered", [(7, 3), (1, 1)])
 def test_odd_numbers_of_frames(manifest, num_frames, offered):
     model = tsn(depth="tiny", num_frames=num_frames, num_classes=10)
     explorer = ClipExplorer({"TSN": model}, manifest, NAMES)
     assert len(explorer.order.options) == offered  # no pairs and halves to exchange
+    assert explorer.shuffle_button.disabled == (num_frames == 1)
     explorer.shuffle_button.click()
-    assert explorer.order.value == "frames shuffled"
+    assert explorer.order.value == ("as filmed" if num_frames == 1 else "frames shuffled")
 
 
 def test_clip_explorer_wants_models_that_go_together(models, manifest):
@@ -370,6 +485,9 @@ def test_clip_explorer_wants_models_that_go_together(models, manifest):
     longer = tsn(depth="tiny", num_frames=16, num_classes=10)
     with pytest.raises(ValueError, match=r"16 frames and 10 classes.*; build them alike"):
         make({**models, "longer": longer})
+    flow = tsn(depth="tiny", num_frames=8, num_classes=10, in_channels=10)
+    with pytest.raises(ValueError, match=r"RGB .* got flow with in_channels=10; BranchExplorer"):
+        make({**models, "flow": flow})
     with pytest.raises(ValueError, match=r"expected 10 class names.*, got 2; pass None"):
         make(models, names=["a", "b"])
     with pytest.raises(ValueError, match=r"at least one row, got no rows; .*read_manifest"):
@@ -433,8 +551,9 @@ def test_handlers_wait_for_each_other(explorer, folder, monkeypatch):
 
 
 def test_nothing_that_breaks_nbval(explorer):
-    both = (explorer, BranchExplorer(shipped("tsn"), torch.zeros(8, 3, 64, 64)))
-    for widget in (part for whole in both for part in everything_in(whole)):
+    clip = torch.zeros(8, 3, 64, 64)
+    branch, tam = BranchExplorer(shipped("tsn"), clip), TamExplorer(shipped("blvnet_tam"), clip)
+    for widget in (part for whole in (explorer, branch, tam) for part in everything_in(whole)):
         assert not isinstance(widget, widgets.Output)
 
 
@@ -592,6 +711,32 @@ def test_channel_stays_in_range_when_the_stage_changes():
         assert f"{stage}, channel {explorer.channel} of {channels[stage]}" in explorer.caption.value
 
 
+def test_choices_made_at_once_in_the_branch_explorer():
+    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
+    explorer.stage.value = "stage4"
+    at_once(
+        lambda: setattr(explorer.stage, "value", "stem"),
+        lambda: setattr(explorer.slider, "value", 200),  # there is no such channel any more
+        lambda: setattr(explorer.position, "value", 2),
+        lambda: setattr(explorer.position, "value", 3),
+    )
+    assert (explorer.channel, explorer.slider.value, explorer.slider.max) == (7, 7, 7)
+    expected = BranchExplorer(shipped("blvnet_tam"), a_clip())
+    expected.slider.value, expected.position.value = 7, 3
+    assert explorer.maps.value == expected.maps.value
+    assert explorer.caption.value == expected.caption.value
+
+
+def test_another_stage_is_drawn_once(monkeypatch):
+    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
+    explorer.stage.value = "stage4"
+    explorer.slider.value = 200
+    drawn, draw = [], explorer._draw
+    monkeypatch.setattr(explorer, "_draw", lambda: drawn.append(1) or draw())
+    explorer.stage.value = "stem"
+    assert drawn == [1] and explorer.slider.value == 7
+
+
 @pytest.mark.parametrize("stage, point", [("stage1", "stage1.merged"), ("stage4", "stage4.1")])
 def test_most_active_first(stage, point):
     model, clip = shipped("blvnet_tam"), a_clip()
@@ -700,6 +845,30 @@ def test_branch_explorer_with_many_frames_fits_the_page():
     assert decoded(explorer.maps.value).shape[1] <= 860
 
 
+@pytest.mark.parametrize("build", [tsn, blvnet_tam])
+def test_optical_flow_has_no_frames_of_its_own(build):
+    model = build(depth="tiny", num_frames=4, num_classes=3, in_channels=10)
+    explorer = BranchExplorer(model, torch.randn(4, 10, 32, 32))
+    assert not any("frame" in row.name for row in explorer._rows())
+    assert explorer.summary().endswith("4 frames of 32x32)")
+    shown = BranchExplorer(model, torch.randn(4, 10, 32, 32), torch.zeros(4, 3, 9, 9).byte())
+    assert shown._rows()[0].name == ("frame" if build is tsn else "little frame")
+
+
+def test_maps_that_are_no_numbers_are_blank():
+    model = shipped("blvnet_tam")
+    torch.nn.init.constant_(model.stage1.big[0].conv1.weight, torch.nan)
+    explorer = BranchExplorer(model, a_clip())
+    explorer.stage.value = "stage1"
+    little, big = enlarged_tiles(explorer)[1], enlarged_tiles(explorer)[3]
+    assert (big == big[0, 0]).all() and len(np.unique(little)) > 10
+
+
+def test_branch_explorer_wants_a_tensor():
+    with pytest.raises(TypeError, match="expected a clip as a tensor, got list"):
+        BranchExplorer(shipped("blvnet_tam"), [a_clip()])
+
+
 @pytest.mark.parametrize(
     "clip, frames, words",
     [
@@ -749,3 +918,38 @@ def test_mosaic_rows_have_their_colours():
     left = picture.shape[1] - 20 - 6
     assert picture[10, left - 1].tolist() == [0, 0, 0, 0]
     assert picture[36, left - 1].tolist() == [*bytes_of(GREEN), 255]
+
+
+def test_mosaic_averages_what_it_shrinks():
+    fine = np.indices((80, 80)).sum(0)[..., None].repeat(3, 2) % 2 * 200
+    tile = mosaic({"": [fine.astype(np.uint8)]}, tile_px=20)[6:26, -26:-6]
+    assert abs(tile[..., :3].astype(int) - 100).max() <= 1
+
+
+def test_mosaic_of_nothing():
+    for rows in ({}, {"clip": []}, {"clip": [None]}):
+        with pytest.raises(
+            ValueError, match=r"at least one picture.*; pass the pictures \(h, w, 3"
+        ):
+            mosaic(rows)
+
+
+def test_signs_and_letters_with_accents_are_written():
+    for sign in "×−é±":
+        missing = font().getmask("\ufffe").getbbox(), bytes(font().getmask("\ufffe"))
+        assert (font().getmask(sign).getbbox(), bytes(font().getmask(sign))) != missing, sign
+    tile = np.zeros((4, 4, 3), np.uint8)
+    assert (written(["×"]) != written(["−"])).any()
+    assert (mosaic({"×": [tile]})[:, :40] != mosaic({"−": [tile]})[:, :40]).any()
+
+
+def test_thin_bar_is_as_wide_as_it_was_before():
+    html = score_bars([0.75, 0.25], ["a", "b"], before=[0.125, 0.875])
+    assert re.findall(r"width:([\d.]+)%;height:9px", html) == ["75.0", "25.0"]
+    assert re.findall(r"width:([\d.]+)%;height:3px", html) == ["12.5", "87.5"]
+
+
+def test_a_score_that_is_no_number_is_last():
+    html = score_bars([float("nan"), 0.2, 0.8], ["a", "b", "c"], top=2)
+    assert re.findall("data-class='(.)'", html) == ["c", "b"]
+    assert f"background:{BLUE}" in html.partition("data-class='b'")[0]

@@ -22,9 +22,10 @@ from blvnet_lab import data, models, paths
 from blvnet_lab.introspect import channel_roles, effective_pair_taps, tsm_taps, wake_residuals
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, tsn
 from blvnet_lab.viz.explorers import tam as tam_module
-from blvnet_lab.viz.explorers import tam_arithmetic, tam_controls, tam_views
+from blvnet_lab.viz.explorers import tam_arithmetic, tam_controls, tam_maps, tam_views
 from blvnet_lab.viz.explorers.tam import TamExplorer
-from blvnet_lab.viz.theme import ROLE_COLOURS, coloured
+from blvnet_lab.viz.handling import turn
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured
 
 TINY_TAMS = ("stem.tam", "stage1.tam", "stage2.tam", "stage3.tam", "stage4.0.tam", "stage4.1.tam")
 DEEP_TAMS = (*TINY_TAMS, "stage4.2.tam")
@@ -220,6 +221,64 @@ def test_picture_of_the_arithmetic():
     assert has_row(picture, [0.2, 0.5]) and has_row(picture, [0.2, -0.5, -0.3, 0.0])
 
 
+@pytest.mark.parametrize("position", [3, 4])
+def test_edges_and_brackets_are_each_frames_own(position, monkeypatch):
+    maps = torch.full((8, 4, 4), 0.5)
+    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.5, 1.0, -1.0]), position)
+    written, real = [], tam_arithmetic._Sheet.text
+
+    def text(sheet, x, y, words, *rest, **more):
+        written.append((x, words))
+        real(sheet, x, y, words, *rest, **more)
+
+    monkeypatch.setattr(tam_arithmetic._Sheet, "text", text)
+    picture = tam_arithmetic.arithmetic_picture(steps, position, "twins", limit=1.0)
+    for column, frame in enumerate(range(position - 1, position + 2)):
+        edge = picture[60, tam_views.LABELS + column * 120 - 2, :3]
+        colour = BRANCH_COLOURS["big" if frame % 2 else "little"].lstrip("#")
+        assert tuple(edge) == tuple(bytes.fromhex(colour))
+    # A pair is written over the middle of the columns of its frames.
+    pairs = {words: round(x) for x, words in written if "pair" in words}
+    middle = [tam_views.LABELS + 42 + column * 120 for column in range(3)]
+    expected = {
+        3: {"one map: pair 1": middle[0] + 60, "pair 2": middle[2]},  # frames 2, 3 | 4
+        4: {"pair 1": middle[0], "one map: pair 2": middle[1] + 60},  # frames 3 | 4, 5
+    }
+    assert pairs == pytest.approx(expected[position], abs=1)
+
+
+def test_colour_key_has_both_signs():
+    steps = tam_arithmetic.arithmetic(torch.ones(3, 4, 4), torch.tensor([0.0, 1.0, 0.0]), 1)
+    picture = tam_arithmetic.arithmetic_picture(steps, 1, "pairs", limit=1.0)
+    left, width = tam_views.LABELS + 3 * 120, 2 * 84 + 36
+    line = picture[40 + 42 - 10, left : left + width]
+    ends = coloured(np.array([[-1, 0, 1]], np.float32), 1)[0]
+    shown = line[[0, width // 2, -1], :3].astype(int)
+    assert abs(shown - ends).max() <= 4 and (line[:, 3] == 255).all()
+
+
+@pytest.mark.parametrize("taps", [1, 3, 5, 7, 9])
+def test_arithmetic_fits_the_page(taps):
+    steps = tam_arithmetic.arithmetic(torch.ones(12, 4, 4), torch.ones(taps), 6)
+    picture = tam_arithmetic.arithmetic_picture(steps, 6, "frames", limit=1.0)
+    assert picture.shape[1] <= tam_views.WIDTH
+
+
+def test_of_many_positions_those_around_the_chosen_one_are_shown():
+    maps = torch.linspace(0.1, 0.9, 80)[:, None, None].expand(80, 4, 4)
+    frames = [np.full((4, 4, 3), t, np.uint8) for t in range(80)]
+    for chosen, first in ((0, 0), (7, 0), (40, 32), (79, 64)):
+        picture = tam_maps.maps_picture(frames, maps, -maps, maps, chosen, "twins", limit=1.0)
+        assert picture.shape[1] <= tam_views.WIDTH
+        assert has_row(picture, maps[first : first + 16, 0, 0].tolist())
+        greys = [(t,) * 3 for t in range(first, first + 16)]
+        assert any(runs(line) == greys for line in picture)
+        step = 36 + 8
+        frame = np.flatnonzero((picture[4, :, :3] == tuple(bytes.fromhex(BLUE[1:]))).all(1))
+        left = np.flatnonzero((picture[60, :, 3] == 255) & (picture[60, :, 0] > 200))[0] - 2
+        assert frame.min() == pytest.approx(left + (chosen - first) * step - 6, abs=4)
+
+
 def test_mark_is_where_the_pixel_is():
     maps = torch.zeros(3, 4, 4)
     maps[1, 2, 3] = 1.0
@@ -240,7 +299,7 @@ def test_picture_of_all_positions(kind, count):
     maps = torch.linspace(0.1, 0.9, count)[:, None, None].expand(count, 4, 4)
     frames = [np.full((8, 8, 3), 10 * t, np.uint8) for t in range(2 * count // (1 + (count > 4)))]
     pictures = [
-        tam_arithmetic.maps_picture(frames, maps, -maps, 0.5 * maps, chosen, kind, limit=1.0)
+        tam_maps.maps_picture(frames, maps, -maps, 0.5 * maps, chosen, kind, limit=1.0)
         for chosen in range(count)
     ]
     for sign in (1, -1, 0.5):
@@ -299,6 +358,9 @@ def test_network_is_drawn_from_the_models_names(explorer):
     (framed,) = [box for box in root.iter("rect") if box.get("stroke-width") == "4"]
     assert float(framed.get("x")) // (tam_views.WIDTH / 6) == 2, "the chosen TAM is framed"
     widths = [float(box.get("width")) for box in root.iter("rect") if box.get("height") == "9"]
+    lines = [path.get("stroke") for path in root.iter("path") if path.get("stroke-width") == "4"]
+    # stem to stage 3 have a lane of each branch, the blocks of stage 4 one of neither
+    assert lines == [BRANCH_COLOURS["little"], BRANCH_COLOURS["big"]] * 4 + [GREY] * 2
     of_stem = dict(zip(ROLE_COLOURS, widths, strict=False))  # 5 differences, 3 keeps
     assert of_stem["differences"] == pytest.approx(5 / 3 * of_stem["keeps"], abs=0.2)
     assert of_stem["looks_back"] == of_stem["silent"] == 0
@@ -365,7 +427,7 @@ def test_all_positions_with_learned_taps_and_with_those_set(trained, explorer):
     taps[0, 5] = 1.5
     maps, learned = seen_by(copy.deepcopy(model).eval(), clip, "stage1.tam")
     _, current = seen_by(with_taps(model, {"stage1.tam": taps}), clip, "stage1.tam")
-    expected = tam_arithmetic.maps_picture(
+    expected = tam_maps.maps_picture(
         frames=data.denormalize(clip[0]).permute(0, 2, 3, 1).numpy(),
         maps=maps[0, :, 5],
         learned=learned[0, :, 5],
@@ -545,6 +607,55 @@ def test_model_is_left_as_it_is(trained):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+def test_the_model_may_be_used_elsewhere_while_taps_are_changed(trained):
+    """JupyterLab handles widgets in threads of their own while a cell runs."""
+    model, clip = copy.deepcopy(trained[0]), trained[1]
+    explorer = TamExplorer(model, clip)
+    model.eval()
+    with torch.no_grad():
+        expected = model(clip)
+    seen, done = [], threading.Event()
+
+    def call() -> None:
+        while not done.is_set():
+            with torch.no_grad():
+                seen.append((model(clip), model.training))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    for i in range(12):
+        explorer.taps["prev"].value = i / 4 - 1.5
+    done.set()
+    thread.join()
+    assert len(seen) >= 5
+    assert all(torch.equal(logits, expected) and not mode for logits, mode in seen)
+
+
+def test_later_changes_of_the_model_are_not_seen(trained):
+    model = copy.deepcopy(trained[0])
+    explorer = TamExplorer(model, trained[1])
+    before = explorer._edits.scores()
+    torch.nn.init.zeros_(model.classifier.weight)
+    assert explorer._edits.scores() == before
+
+
+def test_numbers_that_are_none_are_printed(trained):
+    model = copy.deepcopy(trained[0])
+    torch.nn.init.constant_(model.stage1.big[0].conv1.weight, torch.nan)
+    with torch.no_grad():
+        model.stem.tam.taps[0, 6] = torch.nan
+    explorer = TamExplorer(model, trained[1], class_names=NAMES, label=8)
+    explorer.channel.value = 6
+    assert text_of(explorer, "message") == "All taps are as learned."
+    assert "nan ×" in text_of(explorer, "numbers") and explorer.taps["prev"].value == 0
+    explorer.module.value = "stage2.tam"
+    assert "= nan" in text_of(explorer, "numbers") and "nan %" in text_of(explorer, "scores")
+    tile = explorer._drawn["arithmetic"][80:120, tam_views.LABELS + 120 + 1 :][:, :60]
+    assert (tile == tile[0, 0]).all(), "blank"
+    explorer.taps["prev"].value = 0.5
+    assert "nan points" in text_of(explorer, "scores")
+
+
 def test_the_same_moment_in_frames_and_in_pairs(explorer):
     assert explorer.frame.value == 4
     explorer.frame.value = 5
@@ -706,3 +817,75 @@ def test_what_the_user_does_is_done_one_after_the_other(explorer, monkeypatch):
     for thread in threads:
         thread.join()
     assert together == [1, 1, 1]
+
+
+def at_once(*changes):
+    """Make all these changes (control, value), in this order, each in a thread, in one turn."""
+    threads = [threading.Thread(target=setattr, args=(c, "value", v)) for c, v in changes]
+    with turn():
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+
+
+def changed_taps(explorer):
+    learned, taps = explorer._edits.learned, explorer._edits.taps
+    return {
+        (name, *place): taps[name][tuple(place)].item()
+        for name in taps
+        for place in (taps[name] != learned[name]).nonzero().tolist()
+    }
+
+
+def test_a_tap_is_set_where_the_user_set_it(trained, explorer):
+    """Another TAM is chosen before the tap's turn has come."""
+    learned = trained[0].stage2.tam.taps.detach()
+    at_once((explorer.taps["prev"], 0.5), (explorer.module, "stage2.tam"))
+    assert changed_taps(explorer) == {("stem.tam", 0, 6): 0.5}
+    channel = explorer.channel.value
+    at = [slider.value for slider in explorer.taps.values()]
+    assert at == pytest.approx(learned[:, channel].tolist(), abs=tam_controls.STEP / 2)
+    assert f"Channel {channel} of stage2.tam" in text_of(explorer, "title")
+
+
+def test_a_tap_of_a_channel_that_the_next_tam_has_not(explorer):
+    explorer.module.value, explorer.channel.value = "stage4.1.tam", 200
+    at_once((explorer.taps["prev"], 0.5), (explorer.module, "stem.tam"))
+    assert changed_taps(explorer) == {("stage4.1.tam", 0, 200): 0.5}
+    assert "Changed channels: 1 of stage4.1.tam." in text_of(explorer, "message")
+
+
+def test_what_is_set_after_another_choice_belongs_to_it(explorer):
+    """The other way round: controls and what is shown agree in the end."""
+    explorer.module.value, explorer.frame.value = "stage4.1.tam", 0
+    at_once(
+        (explorer.module, "stem.tam"),
+        (explorer.channel, 200),  # the stem has 8: it stays with its own
+        (explorer.frame, 3),
+        (explorer.taps["prev"], 0.5),
+    )
+    channel = explorer._order[0]
+    assert explorer.channel.value == channel < 8 and explorer.frame.value == 3
+    assert changed_taps(explorer) == {("stem.tam", 0, channel): 0.5}
+    assert explorer.taps["prev"].value == 0.5
+    assert f"Channel {channel} of stem.tam at frame 3" in text_of(explorer, "title")
+
+
+def test_the_last_of_several_changes_wins(explorer):
+    prev = explorer.taps["prev"]
+    at_once((prev, 0.5), (prev, 0.75), (prev, -1.0), (explorer.frame, 2), (explorer.frame, 6))
+    assert changed_taps(explorer) == {("stem.tam", 0, 6): -1.0} and prev.value == -1.0
+    assert "frame 6" in text_of(explorer, "title") and explorer.frame.value == 6
+
+
+def test_a_still_waits_for_its_turn(explorer):
+    done = []
+    thread = threading.Thread(target=lambda: done.append(explorer._repr_mimebundle_()))
+    with turn():
+        thread.start()
+        time.sleep(0.2)
+        assert not done
+    thread.join()
+    assert done

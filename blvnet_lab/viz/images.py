@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import html
 import io
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import torch
 from IPython.display import Image as DisplayImage
@@ -16,8 +20,14 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY
 
-LABEL_PX = 12  # height of texts in mosaics
+LABEL_PX = 12  # height of texts in pictures
 LABEL_GREY = "#888888"  # legible on light and on dark pages
+
+
+@cache
+def font(size: int = LABEL_PX) -> ImageFont.FreeTypeFont:
+    """matplotlib's own font: unlike Pillow's, it has the signs × and − and letters with accents."""
+    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def as_images(frames: torch.Tensor | np.ndarray) -> np.ndarray:
@@ -92,23 +102,26 @@ def mosaic(
     """
     pictures = [picture for row in rows.values() for picture in row if picture is not None]
     if not pictures:
-        raise ValueError("expected at least one picture in the rows, got none")
+        raise ValueError(
+            f"expected at least one picture, got none in {len(rows)} rows; pass the pictures "
+            "(h, w, 3) uint8 of each row under its label: mosaic({'clip': [first, second]})"
+        )
     columns = max(len(row) for row in rows.values())
     tile_height = round(tile_px * pictures[0].shape[0] / pictures[0].shape[1])
-    font = ImageFont.load_default(size=LABEL_PX)
     lines = [line for label in rows for line in label.split("\n")]
-    left = max(round(font.getlength(line)) for line in lines) + 3 * gap_px if any(lines) else gap_px
+    widest = max(round(font().getlength(line)) for line in lines)
+    left = widest + 3 * gap_px if any(lines) else gap_px
     top = LABEL_PX + 2 * gap_px if column_labels else gap_px
     step_x, step_y = tile_px + gap_px, tile_height + gap_px
     canvas = Image.new("RGBA", (left + columns * step_x, top + len(rows) * step_y))
     pen = ImageDraw.Draw(canvas)
     for column, text in enumerate(column_labels):
         place = (left + column * step_x + tile_px / 2, gap_px)
-        pen.text(place, text, fill=LABEL_GREY, font=font, anchor="ma")
+        pen.text(place, text, fill=LABEL_GREY, font=font(), anchor="ma")
     for number, (label, row) in enumerate(rows.items()):
         y = top + number * step_y
         middle = (left - 2 * gap_px, y + tile_height / 2)
-        pen.multiline_text(middle, label, fill=LABEL_GREY, font=font, anchor="rm", align="right")
+        pen.multiline_text(middle, label, fill=LABEL_GREY, font=font(), anchor="rm", align="right")
         for column, picture in enumerate(row):
             if picture is None:
                 continue
@@ -131,11 +144,10 @@ def mosaic(
 
 def written(lines: Sequence[str]) -> np.ndarray:
     """Lines of text on a transparent ground, (H, W, 4) uint8, for pictures without a page."""
-    font = ImageFont.load_default(size=LABEL_PX)
-    width = max(round(font.getlength(line)) for line in lines) + 12
+    width = max(round(font().getlength(line)) for line in lines) + 12
     canvas = Image.new("RGBA", (width, len(lines) * (LABEL_PX + 4) + 8))
     text = "\n".join(lines)
-    ImageDraw.Draw(canvas).multiline_text((6, 4), text, fill=LABEL_GREY, font=font, spacing=4)
+    ImageDraw.Draw(canvas).multiline_text((6, 4), text, fill=LABEL_GREY, font=font(), spacing=4)
     return np.asarray(canvas)
 
 
@@ -169,7 +181,7 @@ def score_bars(
     """Class probabilities as HTML bars, with the colours of the page.
 
     Args:
-        scores: one value in 0..1 per class.
+        scores: one value in 0..1 per class; one that is not finite is printed and has no bar.
         before: what the scores were, drawn as a thin grey bar, with the change in points.
         top: of more classes, only so many are shown, highest first (of `scores` or `before`).
         true_class: whose name stands in bold.
@@ -178,20 +190,22 @@ def score_bars(
     """
     scores = [float(score) for score in scores]
     reference = [float(score) for score in before] if before is not None else scores
+    lengths, thin = [[_finite(x) for x in numbers] for numbers in (scores, reference)]
     shown = range(len(scores))
     if len(scores) > top:
-        highest = sorted(shown, key=lambda i: -max(scores[i], reference[i]))
+        highest = sorted(shown, key=lambda i: -max(lengths[i], thin[i]))
         shown = highest[:top]
-    best = max(range(len(scores)), key=scores.__getitem__)
+    best = max(range(len(scores)), key=lengths.__getitem__)
     rows = []
     for i in shown:
         colour = BLUE if i == best else GREY
-        bar = f"<div style='width:{100 * scores[i]:.1f}%;height:9px;background:{colour}'></div>"
+        bar = f"<div style='width:{100 * lengths[i]:.1f}%;height:9px;background:{colour}'></div>"
         number = f"{100 * scores[i]:.0f} %"
         if before is not None:
-            old = f"width:{100 * reference[i]:.1f}%;height:3px;background:{GREY};opacity:.6"
+            old = f"width:{100 * thin[i]:.1f}%;height:3px;background:{GREY};opacity:.6"
             bar += f"<div style='{old}'></div>"
-            number += f" ({round(100 * (scores[i] - reference[i])):+d})"
+            change = 100 * (scores[i] - reference[i])
+            number += f" ({round(change):+d})" if math.isfinite(change) else " (nan)"
         name = html.escape(names[i], quote=True)
         shown_name = f"<b>{name}</b>" if i == true_class else name
         cell = f"<td style='padding:0 6px;text-align:right'>{shown_name}</td>"
@@ -204,6 +218,10 @@ def score_bars(
         "<table class='blvnet-scores' style='border-collapse:collapse;line-height:15px;"
         f"font-size:12px'>{''.join(rows)}</table>"
     )
+
+
+def _finite(number: float) -> float:
+    return number if math.isfinite(number) else 0.0
 
 
 def picture(image: np.ndarray) -> DisplayImage:

@@ -8,14 +8,16 @@ ignores widget messages.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import ipywidgets as widgets
 import numpy as np
 import torch
 from PIL import Image
 
-from blvnet_lab.viz.handling import handler
+from blvnet_lab.viz.handling import in_turn
 from blvnet_lab.viz.images import as_images, enlarged, jpeg, png
 
 SHEET_FRAMES = 8  # in the static picture
@@ -29,6 +31,33 @@ class PicturedWidget(widgets.VBox):
     JupyterLab prefers the widget, everything else falls back to the picture; nbval compares
     neither, only the text, which is fixed (ipywidgets' own spells out every child).
     """
+
+    _quiet = False  # True while the code sets a control, not the user
+
+    def _on(self, control: widgets.Widget, action: Callable[[object], None]) -> None:
+        """Call `action(value)` when the user, or code outside, changes a control.
+
+        The value is what it was changed to: by the time it is handled, the control may have
+        another one.
+        """
+
+        def act(value: object) -> None:
+            if not self._quiet:
+                action(value)
+
+        control.observe(lambda change: in_turn(partial(act, change["new"])), names="value")
+
+    def _on_click(self, button: widgets.Button, action: Callable[[], None]) -> None:
+        button.on_click(lambda button: in_turn(action))
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Controls that are set inside set off nothing."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
 
     def static_picture(self) -> np.ndarray:
         """(H, W, 3) uint8, or (H, W, 4) with transparency."""
@@ -82,8 +111,8 @@ class FrameStepper(PicturedWidget):
         # Linked in the browser, both ways; at first both have the first one's value. Only the
         # slider talks to the kernel.
         self._link = widgets.jslink((self.slider, "value"), (self.play, "value"))
-        self.slider.observe(handler(self._draw), names="value")
-        self._draw()
+        self._on(self.slider, self._draw)
+        self._draw(0)
         super().__init__([widgets.HBox([self.play, self.slider]), self.image, self.caption])
         self.add_class("blvnet-stepper")  # for style sheets and browser tests
         self.image.add_class("blvnet-frame")
@@ -95,8 +124,7 @@ class FrameStepper(PicturedWidget):
             self._encoded[index] = jpeg(enlarged(self._frames[index], self._factor))
         return self._encoded[index]
 
-    def _draw(self) -> None:
-        index = self.slider.value
+    def _draw(self, index: int) -> None:
         self.image.value = self.frame_bytes(index)
         counter = f"<code>frame {index} (0 to {self.slider.max})</code>"
         self.caption.value = f"{counter} {self._captions[index]}" if self._captions else counter

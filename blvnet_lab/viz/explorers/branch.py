@@ -17,7 +17,7 @@ from blvnet_lab.data import denormalize
 from blvnet_lab.introspect import capture
 from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.viz.handling import handler
+from blvnet_lab.viz.handling import turn
 from blvnet_lab.viz.images import as_images, mosaic, paragraph, png, stacked, underlined, written
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
 from blvnet_lab.viz.widgets import PicturedWidget
@@ -53,9 +53,11 @@ class BranchExplorer(PicturedWidget):
     Args:
         model: one of the four architectures, of any size.
         clip: (T, 3, H, W) or (1, T, 3, H, W), normalised.
-        frames: what to show as the clip's frames, (T, 3, h, w) uint8; the clip itself if None.
+        frames: what to show as the clip's frames, (T, 3, h, w) uint8. If None, the clip itself; or
+            no frames, if it is no picture (optical flow has ten channels).
 
     Raises:
+        TypeError: a clip that is no tensor.
         ValueError: several clips, or a clip that the model does not take; frames of another shape,
             type or number.
     """
@@ -63,17 +65,19 @@ class BranchExplorer(PicturedWidget):
     def __init__(
         self, model: VideoNet, clip: Tensor, frames: Tensor | np.ndarray | None = None
     ) -> None:
-        clip = clip[None] if clip.ndim == 4 else clip
-        if clip.ndim == 5 and len(clip) != 1:
+        clip = clip[None] if isinstance(clip, Tensor) and clip.ndim == 4 else clip
+        model.check_clip(clip)
+        if len(clip) != 1:
             raise ValueError(
                 f"expected one clip, (T, 3, H, W) or (1, T, 3, H, W), got {len(clip)} of them; "
                 "pass clips[0]"
             )
-        model.check_clip(clip)
-        self._frames = as_images(denormalize(clip[0]) if frames is None else frames)
-        if len(self._frames) != clip.shape[1]:
+        self._num_frames, in_channels = clip.shape[1:3]
+        frames = denormalize(clip[0]) if frames is None and in_channels == 3 else frames
+        self._frames = None if frames is None else as_images(frames)
+        if self._frames is not None and len(self._frames) != self._num_frames:
             raise ValueError(
-                f"expected as many frames as the clip has, {clip.shape[1]}, got "
+                f"expected as many frames as the clip has, {self._num_frames}, got "
                 f"{len(self._frames)}; leave them out to see the clip itself"
             )
         self._size = tuple(clip.shape[-2:])
@@ -82,7 +86,9 @@ class BranchExplorer(PicturedWidget):
         self._maps = _maps(model, clip)
         self._num_positions = len(next(iter(self._maps["stem"].values())))
         self._make_controls()
-        self._choose_stage()
+        # What is shown. Controls may be ahead of it: what they are set to waits for its turn.
+        self._order, self._place, self._position = self.order.value, 0, 0
+        self._choose_stage(self.stage.value)
         super().__init__(self._arranged())
         self.add_class("blvnet-branch-explorer")  # for style sheets and browser tests
         for part in ("maps", "caption", "slider", "position"):
@@ -102,9 +108,10 @@ class BranchExplorer(PicturedWidget):
         self.caption = widgets.HTML()
         # Linked in the browser, both ways; at first both have the first one's value.
         self._link = widgets.jslink((self.position, "value"), (self.play, "value"))
-        self.stage.observe(handler(self._choose_stage), names="value")
-        for control in (self.slider, self.order, self.position):
-            control.observe(handler(self._draw), names="value")
+        self._on(self.stage, self._choose_stage)
+        self._on(self.slider, self._choose_place)
+        self._on(self.order, self._choose_order)
+        self._on(self.position, self._choose_position)
 
     def _arranged(self) -> list[widgets.Widget]:
         wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
@@ -123,15 +130,30 @@ class BranchExplorer(PicturedWidget):
     @property
     def channel(self) -> int:
         """The number of the channel that is shown."""
-        if self.order.value == BY_NUMBER:
-            return self.slider.value
-        return int(self._by_activity[self.slider.value])
+        if self._order == BY_NUMBER:
+            return self._place
+        return int(self._by_activity[self._place])
 
-    def _choose_stage(self) -> None:
-        maps = self._maps[self.stage.value]
+    def _choose_stage(self, stage: str) -> None:
+        self._stage, maps = stage, self._maps[stage]
         basis = maps["merged"] if "merged" in maps else list(maps.values())[-1]
         self._by_activity = basis.abs().mean((0, 2, 3)).argsort(descending=True, stable=True)
-        self.slider.max = basis.shape[1] - 1  # may move it, which draws
+        with self._quietly():
+            self.slider.max = basis.shape[1] - 1  # may move it
+        self._choose_place(self._place)
+
+    def _choose_place(self, place: int) -> None:
+        self._place = min(place, self.slider.max)  # of the channel in the order that was chosen
+        with self._quietly():
+            self.slider.value = self._place
+        self._draw()
+
+    def _choose_order(self, order: str) -> None:
+        self._order = order
+        self._draw()
+
+    def _choose_position(self, position: int) -> None:
+        self._position = position
         self._draw()
 
     # ------------------------------------------------------------ drawing
@@ -142,7 +164,7 @@ class BranchExplorer(PicturedWidget):
 
     def _rows(self) -> list[_Row]:
         """Frames and maps in the order of computation, at every position."""
-        maps = {name: m[:, self.channel] for name, m in self._maps[self.stage.value].items()}
+        maps = {name: m[:, self.channel] for name, m in self._maps[self._stage].items()}
         limits = {name: _limit(maps, name) for name in maps}
 
         def row_of(name: str) -> _Row:
@@ -151,18 +173,23 @@ class BranchExplorer(PicturedWidget):
             pictures = coloured(maps[name], limits[name])
             return _Row(label, [], f"±{limits[name]:.2g}", colour, pictures)
 
-        numbers = list(range(len(self._frames)))
         if not self._pairs:
-            return [_Row("frame", numbers, "", GREY, self._frames), *map(row_of, maps)]
+            return [*self._frame_row("frame", GREY, slice(None)), *map(row_of, maps)]
         rows = []
         for first, (branch, colour) in enumerate(BRANCH_COLOURS.items()):
-            frames = self._frames[first::2]
-            rows.append(_Row(f"{branch} frame", numbers[first::2], "", colour, frames))
+            rows += self._frame_row(f"{branch} frame", colour, slice(first, None, 2))
             rows += [row_of(branch)] if branch in maps else []
         return rows + [row_of(name) for name in maps if name not in BRANCH_COLOURS]
 
+    def _frame_row(self, name: str, colour: str, which: slice) -> list[_Row]:
+        """One row, or none where there is nothing to show."""
+        if self._frames is None:
+            return []
+        numbers = list(range(self._num_frames))[which]
+        return [_Row(name, numbers, "", colour, self._frames[which])]
+
     def _picture(self) -> np.ndarray:
-        rows, position = self._rows(), self.position.value
+        rows, position = self._rows(), self._position
         count = self._num_positions
         tile_px = max(36, min(64, (PAGE_PX - 110) // count - GAP_PX))
         unit = f"{self._unit} " if tile_px > 50 else ""  # as far as there is room
@@ -186,14 +213,14 @@ class BranchExplorer(PicturedWidget):
         return stacked([overview, closeup])
 
     def _caption(self) -> str:
-        maps = self._maps[self.stage.value]
+        maps = self._maps[self._stage]
         count, rank = self.slider.max + 1, self._by_activity.tolist().index(self.channel) + 1
         ranges = []
         for name, m in maps.items():
             height, width = m.shape[-2:]
             low, high = m[:, self.channel].min(), m[:, self.channel].max()
             ranges.append(f"{name} {height} x {width}, {low:.2f} to {high:.2f}")
-        where = f"{self.stage.value}, channel {self.channel} of {count}"
+        where = f"{self._stage}, channel {self.channel} of {count}"
         active = "the most active" if rank == 1 else f"number {rank} in activity"
         return paragraph(
             f"<code>{where}</code>, {active}; enlarged: {self._enlarged()}. {self._story()}<br>"
@@ -202,7 +229,7 @@ class BranchExplorer(PicturedWidget):
         )
 
     def _enlarged(self) -> str:
-        position, stage = self.position.value, self.stage.value
+        position, stage = self._position, self._stage
         if not self._pairs:
             return f"frame {position}"
         first, second = f"frame {2 * position}", f"frame {2 * position + 1}"
@@ -216,7 +243,7 @@ class BranchExplorer(PicturedWidget):
 
     def _story(self) -> str:
         """What the rows have to do with each other."""
-        maps = self._maps[self.stage.value]
+        maps = self._maps[self._stage]
         if "merged" in maps:
             feeds = "" if self._pairs else "Every frame feeds both branches. "
             return (
@@ -230,15 +257,16 @@ class BranchExplorer(PicturedWidget):
     # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
-        text = (
-            f"{self._what}, {self.stage.value}, channel {self.channel}; below, {self._unit} "
-            f"{self.position.value}. White is 0, red positive, blue negative."
-        )
-        return stacked([self._picture(), written([text])])
+        with turn():
+            text = (
+                f"{self._what}, {self._stage}, channel {self.channel}; below, {self._unit} "
+                f"{self._position}. White is 0, red positive, blue negative."
+            )
+            return stacked([self._picture(), written([text])])
 
     def summary(self) -> str:
         height, width = self._size
-        return f"BranchExplorer({self._what}, {len(self._frames)} frames of {height}x{width})"
+        return f"BranchExplorer({self._what}, {self._num_frames} frames of {height}x{width})"
 
 
 def _maps(model: VideoNet, clip: Tensor) -> dict[str, dict[str, Tensor]]:
@@ -268,4 +296,4 @@ def _short(point: str) -> str:
 def _limit(maps: dict[str, Tensor], name: str) -> float:
     """What is shown in full colour: out for itself, all others in one scale."""
     together = [m for other, m in maps.items() if (other == "out") == (name == "out")]
-    return max(m.abs().max().item() for m in together)
+    return max(m.nan_to_num(0, 0, 0).abs().max().item() for m in together)

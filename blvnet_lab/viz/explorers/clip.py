@@ -7,10 +7,10 @@ The order of the frames is the point: exchange or shuffle them, and see which ne
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
@@ -21,8 +21,9 @@ from blvnet_lab.data import VideoReadError
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.models import VideoNet
+from blvnet_lab.viz.explorers.clip_parts import STRANGER, checked_manifest, legend, paths_by_class
 from blvnet_lab.viz.explorers.video import read_video
-from blvnet_lab.viz.handling import handler
+from blvnet_lab.viz.handling import turn
 from blvnet_lab.viz.images import (
     jpeg,
     mosaic,
@@ -39,10 +40,6 @@ from blvnet_lab.viz.widgets import PicturedWidget
 BRANCHES = ("little", "big")  # where the first and the second frame of a pair go
 AS_FILMED, SHUFFLED = "as filmed", "frames shuffled"
 STRIP_PX = 860  # width of the strip: the page of a notebook
-STRANGER = (
-    "This video is not in the manifest. Small networks trained on coloured shapes have nothing "
-    "meaningful to say about other videos."
-)
 
 
 class ClipExplorer(PicturedWidget):
@@ -53,15 +50,18 @@ class ClipExplorer(PicturedWidget):
     change: ``frame``, ``caption``, ``strip`` (the clip), ``scores`` and ``message`` (about files).
 
     Args:
-        models: title to model, all with the same number T of frames and of classes. They stay as
-            they are.
+        models: title to model, all with the same number T of frames and of classes. Copies of
+            them are run, for others may use them at the same time; later changes of the models are
+            not seen: for them, make a new explorer.
         manifest: the clips to choose from, with `path` and `class_name`; some of its rows will do.
+            Rows without a class name are left out.
         class_names: names of the models' classes; "class 0", ... if None.
         size: (height, width) in pixels of the frames that the models get.
 
     Raises:
-        ValueError: no models, or models that differ in frames or classes; another number of names
-            than of classes; no rows, or rows without these columns.
+        ValueError: no models, or models that differ in frames or classes, or do not take frames
+            with 3 channels; another number of names than of classes; no rows, or rows without
+            these columns.
         VideoReadError: the first clip cannot be read. Later, such a file gets a message instead,
             and what was shown before stays.
     """
@@ -74,20 +74,23 @@ class ClipExplorer(PicturedWidget):
         *,
         size: tuple[int, int] = (64, 64),
     ) -> None:
-        _check(models, manifest, class_names)
-        self._models, self._size = dict(models), size
+        manifest = checked_manifest(models, manifest, class_names)
+        self._models = {title: copy.deepcopy(model).eval() for title, model in models.items()}
+        self._size = size
         first = next(iter(models.values()))
         self._num_frames, num_classes = first.num_frames, first.classifier.out_features
-        self._class_names = list(class_names or [f"class {i}" for i in range(num_classes)])
+        numbered = [f"class {i}" for i in range(num_classes)]
+        self._class_names = numbered if class_names is None else list(map(str, class_names))
         self._routed = [title for title, model in models.items() if model.pairs]
-        found = manifest.groupby("class_name", sort=False)["path"].agg(list)
-        in_order = [name for name in class_names or () if name in found]  # as labels, if known
-        self._paths = {name: found[name] for name in (*in_order, *found.index)}
+        self._paths = paths_by_class(manifest, self._class_names)
         absolute = map(os.path.abspath, manifest["path"])
         self._class_of = dict(zip(absolute, manifest["class_name"], strict=True))
         self._orders = {AS_FILMED: torch.arange(self._num_frames), **frame_orders(self._num_frames)}
         self._generator = torch.Generator().manual_seed(1)
         self._make_controls()
+        # What is shown. Controls may be ahead of it: what they are set to waits for its turn.
+        self._kind, self._number, self._file = self.kind.value, 0, ""
+        self._order, self._place = AS_FILMED, 0
         self._load(self._chosen_path())
         super().__init__(self._arranged())
         self.add_class("blvnet-clip-explorer")  # for style sheets and browser tests
@@ -109,7 +112,9 @@ class ClipExplorer(PicturedWidget):
         self.order = widgets.ToggleButtons(
             options=list(self._orders), style={"button_width": "max-content"}
         )
-        self.shuffle_button = widgets.Button(description="shuffle again", layout=fitting)
+        self.shuffle_button = widgets.Button(
+            description="shuffle again", layout=fitting, disabled=SHUFFLED not in self._orders
+        )
         self.frame = widgets.Image(format="jpeg")
         # Left to itself, a picture is stretched to the width of the page.
         natural = widgets.Layout(align_self="flex-start", max_width="100%")
@@ -118,13 +123,13 @@ class ClipExplorer(PicturedWidget):
         self.scores, self.message = widgets.HTML(), widgets.HTML()
         # Linked in the browser, both ways; at first both have the first one's value.
         self._link = widgets.jslink((self.slider, "value"), (self.play, "value"))
-        self.kind.observe(handler(self._choose_class), names="value")
-        self.number.observe(handler(self._choose_clip), names="value")
-        self.path.observe(handler(self._open_file), names="value")
-        self.open_button.on_click(handler(self._open_file))
-        self.slider.observe(handler(self._draw_frame), names="value")
-        self.order.observe(handler(self._draw), names="value")
-        self.shuffle_button.on_click(handler(self._shuffle))
+        self._on(self.kind, self._choose_class)
+        self._on(self.number, self._choose_clip)
+        self._on(self.path, self._choose_file)
+        self._on_click(self.open_button, self._open_file)
+        self._on(self.slider, self._choose_frame)
+        self._on(self.order, self._choose_order)
+        self._on_click(self.shuffle_button, self._shuffle)
 
     def _arranged(self) -> list[widgets.Widget]:
         wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
@@ -142,35 +147,43 @@ class ClipExplorer(PicturedWidget):
             widgets.HBox([self.path, self.open_button], layout=wrapping),
             self.message,
             widgets.HBox([self.frame, column], layout=at_top),
-            widgets.HTML(_legend(self._routed)),
+            widgets.HTML(legend(self._routed)),
             self.strip,
             self.scores,
         ]
 
     def _chosen_path(self) -> str:
-        paths = self._paths[self.kind.value]
-        return paths[min(self.number.value, len(paths) - 1)]
+        return self._paths[self._kind][self._number]
 
-    def _choose_class(self) -> None:
-        self.number.max = len(self._paths[self.kind.value]) - 1  # may move it, which shows a clip
-        self._choose_clip()
+    def _choose_class(self, kind: str) -> None:
+        self._kind = kind
+        with self._quietly():
+            self.number.max = len(self._paths[kind]) - 1  # may move it
+        self._choose_clip(self._number)
 
-    def _choose_clip(self) -> None:
-        self._show(self._chosen_path())
+    def _choose_clip(self, number: int) -> None:
+        self._number, self._file = min(number, self.number.max), ""
+        with self._quietly():
+            self.number.value, self.path.value = self._number, ""
+        self._open_file()
+
+    def _choose_file(self, text: str) -> None:
+        self._file = text.strip().strip("\"'")
+        self._open_file()
 
     def _open_file(self) -> None:
-        text = self.path.value.strip().strip("\"'")
-        path = str(Path(text).expanduser()) if text else self._chosen_path()
-        self.message.value = f"reading {escape(path)} ..."  # a long video takes its time
-        self._show(path)
-
-    def _show(self, path: str) -> None:
         """This video instead of the one before; a message, and no change, if it is unreadable."""
+        path = os.path.expanduser(self._file) if self._file else self._chosen_path()
+        reading = f"reading {escape(path)} ..."  # a long video takes its time
+        self.message.value = reading
         try:
             self._load(path)
         except VideoReadError as error:
             text = f"{error}. Still shown: {self._video.title}."
             self.message.value = paragraph(f"<b>Not opened.</b> {escape(text)}", VERMILLION)
+        finally:
+            if self.message.value == reading:  # another error, which the notebook's log has
+                self.message.value = ""
 
     def _load(self, path: str) -> None:
         self._video = read_video(path, self._num_frames, self._size)
@@ -179,19 +192,31 @@ class ClipExplorer(PicturedWidget):
         kind = f"<b>{escape(self._class)}</b>, " if self._class else ""
         self.title.value = kind + escape(self._video.title)
         self.message.value = "" if self._class else paragraph(STRANGER, VERMILLION)
-        self.play.max = self.slider.max = len(self._video.played) - 1
+        last = len(self._video.played) - 1
+        with self._quietly():
+            self.play.max = self.slider.max = last  # may move them
+            self.slider.value = self._place = min(self._place, last)
+        self._draw()
+
+    def _choose_frame(self, place: int) -> None:
+        self._place = min(place, len(self._video.played) - 1)
+        self._draw_frame()
+
+    def _choose_order(self, order: str) -> None:
+        self._order = order
         self._draw()
 
     def _shuffle(self) -> None:
+        if SHUFFLED not in self._orders:
+            return  # so few frames that no order is left
         before = order = self._orders[SHUFFLED]
-        while self._num_frames > 1 and torch.equal(order, before):
+        while torch.equal(order, before):
             order = torch.randperm(self._num_frames, generator=self._generator)
         self._orders[SHUFFLED] = order
         self._predictions.pop(SHUFFLED, None)
-        if self.order.value == SHUFFLED:
-            self._draw()
-        else:
-            self.order.value = SHUFFLED  # which draws
+        with self._quietly():
+            self.order.value = SHUFFLED
+        self._choose_order(SHUFFLED)
 
     def _draw(self) -> None:
         """The pictures first: the networks may take their time."""
@@ -200,17 +225,17 @@ class ClipExplorer(PicturedWidget):
         self._draw_scores()
 
     def _draw_frame(self) -> None:
-        picture = self._video.picture(self.slider.value)
+        picture = self._video.picture(self._place)
         self.frame.layout.width = f"{picture.shape[1]}px"
         self.frame.value = jpeg(picture)
-        number, fps = self._video.played[self.slider.value], self._video.fps
+        number, fps = self._video.played[self._place], self._video.fps
         counter = f"<code>frame {number} (0 to {self._video.num_frames - 1})</code>"
         time = f" at {number / fps:.2f} s" if fps else ""
         self.caption.value = paragraph(f"{counter}{time}<br>{self._fate(number)}")
 
     def _fate(self, number: int) -> str:
         """What becomes of a frame of the video, in words."""
-        order = self._orders[self.order.value].tolist()
+        order = self._orders[self._order].tolist()
         places = [place for place, i in enumerate(order) if self._video.sampled[i] == number]
         if not places:
             return "not sampled: no network sees it"
@@ -221,7 +246,7 @@ class ClipExplorer(PicturedWidget):
         return f"sampled, {' and '.join(ways)}"
 
     def _strip_picture(self) -> np.ndarray:
-        order = self._orders[self.order.value].tolist()
+        order = self._orders[self._order].tolist()
         colours = [BRANCH_COLOURS[BRANCHES[place % 2]] for place in range(self._num_frames)]
         return mosaic(
             {"": [self._video.tiles[i] for i in order]},
@@ -241,9 +266,9 @@ class ClipExplorer(PicturedWidget):
         return self._predictions[order]
 
     def _draw_scores(self) -> None:
-        changed, names = self.order.value != AS_FILMED, self._class_names
+        changed, names = self._order != AS_FILMED, self._class_names
         tables = score_tables(
-            self._predict(self.order.value),
+            self._predict(self._order),
             names,
             before=self._predict(AS_FILMED) if changed else None,
             true_class=names.index(self._class) if self._class in names else None,
@@ -253,11 +278,12 @@ class ClipExplorer(PicturedWidget):
         self.scores.value = paragraph(text or "&nbsp;") + tables
 
     def static_picture(self) -> np.ndarray:
-        lines = [f"{self._class or self._video.title}, {self.order.value}. Most probable:"]
-        for title, scores in self._predict(self.order.value).items():
-            best = max(range(len(scores)), key=scores.__getitem__)
-            lines.append(f"{title}: {self._class_names[best]}, {100 * scores[best]:.0f} %")
-        return stacked([self._strip_picture(), written(lines)])
+        with turn():
+            lines = [f"{self._class or self._video.title}, {self._order}. Most probable:"]
+            for title, scores in self._predict(self._order).items():
+                best = max(range(len(scores)), key=scores.__getitem__)
+                lines.append(f"{title}: {self._class_names[best]}, {100 * scores[best]:.0f} %")
+            return stacked([self._strip_picture(), written(lines)])
 
     def summary(self) -> str:
         height, width = self._size
@@ -265,35 +291,3 @@ class ClipExplorer(PicturedWidget):
             f"ClipExplorer({', '.join(self._models)}; {self._num_frames} frames of "
             f"{height}x{width}, {len(self._class_of)} clips of {len(self._paths)} classes)"
         )
-
-
-def _check(
-    models: Mapping[str, VideoNet], manifest: pd.DataFrame, class_names: Sequence[str] | None
-) -> None:
-    kinds = {(model.num_frames, model.classifier.out_features) for model in models.values()}
-    if len(kinds) != 1:
-        came = ", ".join(f"{frames} frames and {classes} classes" for frames, classes in kinds)
-        raise ValueError(
-            "expected models with the same num_frames and num_classes, since all get the same "
-            f"clip, got {came or 'no models'}; build them alike, or make an explorer for each"
-        )
-    ((_, num_classes),) = kinds
-    if class_names is not None and len(class_names) != num_classes:
-        raise ValueError(
-            f"expected {num_classes} class names, as many as the models have classes, got "
-            f"{len(class_names)}; pass None to see numbers instead"
-        )
-    missing = [column for column in ("path", "class_name") if column not in manifest]
-    if missing or manifest.empty:
-        came = f"no column {' and no '.join(missing)}" if missing else "no rows"
-        raise ValueError(
-            f"expected a manifest with path, class_name and at least one row, got {came}; "
-            "blvnet_lab.data.read_manifest reads one"
-        )
-
-
-def _legend(routed: Sequence[str]) -> str:
-    text = "The clip as the networks get it, with the numbers of the video's frames."
-    ways = f"{underlined('little')} or {underlined('big')}"
-    edges = f" Edges: to the {ways} branch in {escape(', '.join(routed))}." if routed else ""
-    return paragraph(text + edges)

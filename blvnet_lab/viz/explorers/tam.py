@@ -10,8 +10,7 @@ explorer.taps["prev"].value = 0.5       # what dragging the slider does
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 
 import ipywidgets as widgets
@@ -20,10 +19,10 @@ from torch import Tensor
 
 from blvnet_lab.data import denormalize
 from blvnet_lab.models import BigLittleNet, capture_points
-from blvnet_lab.viz.explorers import tam_arithmetic, tam_controls, tam_views
+from blvnet_lab.viz.explorers import tam_arithmetic, tam_controls, tam_maps, tam_views
 from blvnet_lab.viz.explorers.tam_edits import TamEdits, checked_names, shift_of
 from blvnet_lab.viz.explorers.tam_views import WIDTH, heading
-from blvnet_lab.viz.handling import handler
+from blvnet_lab.viz.handling import turn
 from blvnet_lab.viz.images import as_images, png, stacked, underlined
 from blvnet_lab.viz.widgets import PicturedWidget
 
@@ -39,7 +38,8 @@ class TamExplorer(PicturedWidget):
 
     The network with its TAMs; the channels of the chosen TAM by what they do with time; the chosen
     channel at one position, tap by tap. The taps may be changed; pictures and class probabilities
-    follow. What was changed stays until reset, in this widget: the model is left as it is.
+    follow. What was changed stays until reset, in this widget, which works on a copy of the model:
+    the model is left as it is, and later changes of it are not seen; for them, make a new explorer.
 
     From Python, set `.module.value` (a name), `.channel.value`, `.frame.value` (in stage 4 a pair),
     `.taps["prev"].value`, `.scope.value` ("this channel", "this TAM" or "all TAMs"), and call
@@ -71,7 +71,6 @@ class TamExplorer(PicturedWidget):
         self._frames = as_images(denormalize(frames)) if frames.shape[1] == 3 else None
         points = capture_points(model)
         self._branched = [p.removesuffix(".big") for p in points if p.endswith(".big")]
-        self._quiet = False  # True while a control is set by the code, not by the user
         self._note = ""
 
         self._before = self._edits.scores()  # the first pass is slower than those that follow
@@ -85,7 +84,9 @@ class TamExplorer(PicturedWidget):
             layout=widgets.Layout(width=f"{WIDTH + 8}px", align_items="flex-start"),
         )
         self.add_class("blvnet-tam-explorer")
-        self._choose_module()
+        # What is shown. Controls may be ahead of it: what they are set to waits for its turn.
+        self._position, self._scope = self.frame.value, self.scope.value
+        self._choose_module(self.module.value)
         self._show_scores()
 
     # ------------------------------------------------------------ parts
@@ -104,35 +105,19 @@ class TamExplorer(PicturedWidget):
         self._wire()
 
     def _wire(self) -> None:
-        self._on(self.module, lambda value: self._choose_module())
-        self._on(self.channel, lambda value: self._choose_channel())
-        self._on(self.frame, lambda value: self._draw())
+        self._on(self.module, self._choose_module)
+        self._on(self.channel, self._choose_channel)
+        self._on(self.frame, self._choose_position)
+        self._on(self.scope, self._choose_scope)
         for index, slider in enumerate(self.taps.values()):
             self._on(slider, partial(self._set_tap, index))
             slider.add_class("blvnet-tam-tap")
         for name, button in self.presets.items():
-            button.on_click(handler(partial(self._apply, name)))
+            self._on_click(button, partial(self._apply, name))
             button.add_class("blvnet-tam-preset")
-        self.reset.on_click(handler(self._reset))
+        self._on_click(self.reset, self._reset)
         for name in ("module", "channel", "frame", "scope", "reset"):
             getattr(self, name).add_class(f"blvnet-tam-{name}")
-
-    def _on(self, control: widgets.Widget, action: Callable[[object], None]) -> None:
-        """Call `action(value)` when the user, or code outside, changes a control."""
-
-        def act() -> None:
-            if not self._quiet:
-                action(control.value)
-
-        control.observe(handler(act), names="value")
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        self._quiet = True
-        try:
-            yield
-        finally:
-            self._quiet = False
 
     def _make_outputs(self) -> None:
         texts = ("network", "legend", "title", "numbers", "pair-taps", "scores", "message")
@@ -170,39 +155,57 @@ class TamExplorer(PicturedWidget):
 
     # ------------------------------------------------------------ what the user does
 
-    def _choose_module(self) -> None:
-        name = self.module.value
+    def _choose_module(self, name: str) -> None:
         taps, roles = self._edits.learned[name], self._edits.roles[name]
         self._order = tam_views.channel_order(taps, roles)
+        self._name, self._channel = name, self._order[0]
         self._input = self._edits.maps_into(name)
         count, shown = len(self._input), self.frame.max + 1
         with self._quietly():
             self.channel.options = [(f"{c} {roles[c]}", c) for c in self._order]
-            if count != shown:
-                change = tam_controls.to_pairs if count < shown else tam_controls.to_frames
-                change(self.play, self.frame, count)
+            if count < shown:  # the pair of the same frame
+                self._position //= 2
+                tam_controls.to_pairs(self.play, self.frame, count, self._position)
+            elif count > shown:  # the little frame of the same pair
+                self._position *= 2
+                tam_controls.to_frames(self.play, self.frame, count, self._position)
             self.frame.description = "pair" if self._edits.kind(name) == "pairs" else "frame"
         title = heading(2, f"The channels of {name}, by what they learned to do")
         self._html["legend"].value = title + tam_views.role_legend(roles)
-        self._choose_channel()
+        self._choose_channel(self._channel)
 
-    def _choose_channel(self) -> None:
+    def _choose_channel(self, channel: int) -> None:
+        if channel in self._order:  # else it was chosen in a TAM that is gone by now
+            self._channel = channel
+        with self._quietly():
+            self.channel.value = self._channel
         self._show_taps()
         self._draw()
 
+    def _choose_position(self, position: int) -> None:
+        self._position = min(position, len(self._input) - 1)
+        with self._quietly():
+            self.frame.value = self._position
+        self._draw()
+
+    def _choose_scope(self, scope: str) -> None:
+        self._scope = scope
+
     def _set_tap(self, index: int, value: float) -> None:
-        self._edits.taps[self.module.value][index, self.channel.value] = value
+        self._edits.taps[self._name][index, self._channel] = value
         self._note = ""
+        with self._quietly():  # an earlier turn may have set it to another channel's
+            list(self.taps.values())[index].value = tam_controls.on_slider(value)
         self._draw()
         self._show_scores()
 
     def _apply(self, preset: str) -> None:
-        name, channel = self.module.value, self.channel.value
-        everywhere = self.scope.value == "all TAMs"
+        name, channel, scope = self._name, self._channel, self._scope
+        everywhere = scope == "all TAMs"
         names = list(self._edits.learned) if everywhere else [name]
-        self._edits.apply(preset, names, channel if self.scope.value == "this channel" else None)
-        self._note = f"{preset}, {self.scope.value}: {tam_controls.PRESET_WORDS[preset]}."
-        if preset == "TSM shift" and self.scope.value == "this channel":
+        self._edits.apply(preset, names, channel if scope == "this channel" else None)
+        self._note = f"{preset}, {scope}: {tam_controls.PRESET_WORDS[preset]}."
+        if preset == "TSM shift" and scope == "this channel":
             how = shift_of(channel, len(self._edits.roles[name]))
             self._note = f"TSM shift of {len(self._edits.roles[name])} channels: this one {how}."
         self._after_edits()
@@ -214,7 +217,7 @@ class TamExplorer(PicturedWidget):
 
     def _after_edits(self) -> None:
         """Earlier TAMs may have changed: what goes into this one is computed anew."""
-        self._input = self._edits.maps_into(self.module.value)
+        self._input = self._edits.maps_into(self._name)
         self._show_taps()
         self._draw()
         self._show_scores()
@@ -222,23 +225,23 @@ class TamExplorer(PicturedWidget):
     # ------------------------------------------------------------ what is shown
 
     def _show_taps(self) -> None:
-        column = self._edits.taps[self.module.value][:, self.channel.value]
+        column = self._edits.taps[self._name][:, self._channel]
         with self._quietly():
             for slider, tap in zip(self.taps.values(), column.tolist(), strict=True):
                 slider.value = tam_controls.on_slider(tap)
 
     def _draw(self) -> None:
-        """Everything but the scores, from the controls and the taps that are set."""
-        name, channel, position = self.module.value, self.channel.value, self.frame.value
+        """Everything but the scores."""
+        name, channel, position = self._name, self._channel, self._position
         edits, kind = self._edits, self._edits.kind(name)
         maps = self._input[:, channel].double().cpu()
-        limit = maps.abs().max().item() or 1.0
+        limit = maps.nan_to_num(0, 0, 0).abs().max().item() or 1.0
         learned, current = edits.learned[name][:, channel], edits.taps[name][:, channel]
         now = self.arithmetic = tam_arithmetic.arithmetic(maps, current, position)
         drawn = {
             "strip": tam_views.strip(edits.taps[name], edits.roles[name], self._order, channel),
             "arithmetic": tam_arithmetic.arithmetic_picture(now, position, kind, limit),
-            "maps": tam_arithmetic.maps_picture(
+            "maps": tam_maps.maps_picture(
                 frames=self._frames,
                 maps=maps,
                 learned=tam_arithmetic.aggregated(maps, learned),
@@ -278,9 +281,9 @@ class TamExplorer(PicturedWidget):
     # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
-        return stacked(
-            [tam_views.overview(self._edits.learned, self.module.value), *self._drawn.values()]
-        )
+        with turn():
+            overview = tam_views.overview(self._edits.learned, self._name)
+            return stacked([overview, *self._drawn.values()])
 
     def summary(self) -> str:
         """One line, the same on every machine."""

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,13 +19,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from blvnet_lab.models.tam import weighted_sum
-from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, font, number, small, tap_names
-from blvnet_lab.viz.images import LABEL_GREY, mosaic
-from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, coloured
+from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, number, small, tap_names
+from blvnet_lab.viz.images import LABEL_GREY, font
+from blvnet_lab.viz.theme import BRANCH_COLOURS, coloured
 
 Kind = Literal["frames", "twins", "pairs"]
 KEY_STEPS = 101  # colours in the colour key
-MAP_PX = 58  # of a map in the row of all positions, at most
 
 
 class Arithmetic(NamedTuple):
@@ -65,10 +64,10 @@ def position_name(position: int, kind: Kind) -> str:
     """Such as "frame 3 (big, pair 1)"."""
     if kind == "pairs":
         return f"pair {position}"
-    return f"frame {position} ({_branch(position)}, pair {position // 2})"
+    return f"frame {position} ({branch_of(position)}, pair {position // 2})"
 
 
-def _branch(frame: int) -> str:
+def branch_of(frame: int) -> str:
     return ("little", "big")[frame % 2]
 
 
@@ -119,7 +118,7 @@ def pair_taps_html(
     little, big, first_little, first_big = pair_taps
     lines = []
     for branch, taps, first in (("little", little, first_little), ("big", big, first_big)):
-        weight = "bold" if _branch(position) == branch else "normal"
+        weight = "bold" if branch_of(position) == branch else "normal"
         terms = ""
         for i, tap in enumerate(taps[:, channel].tolist()):
             offset = f"{first + i:+d}".replace("-", "−") if first + i else ""
@@ -189,7 +188,9 @@ def arithmetic_picture(steps: Arithmetic, position: int, kind: Kind, limit: floa
         limit: what is shown in full red; -limit is full blue.
     """
     r = len(steps.taps)
-    side, gap = (84, 36) if r <= 3 else (64, 30)
+    gap = 36 if r <= 3 else 30
+    side = min(84, (WIDTH - LABELS - 6 + gap) // (r + 2) - gap)
+    beyond, tap_px = ("beyond the clip", 13) if r <= 5 else ("beyond", 10)  # as there is room
     sheet = _Sheet(columns=r + 2, shape=tuple(steps.total.shape), tile_px=side, gap_px=gap)
     above, below = sheet.rows
     sheet.text(LABELS - 12, above + sheet.high / 2, "map", anchor="rm")
@@ -198,14 +199,14 @@ def arithmetic_picture(steps: Arithmetic, position: int, kind: Kind, limit: floa
         place, x = position + i - r // 2, sheet.x(i)
         if kind != "pairs" and steps.maps[i] is not None:
             edge = (x - 3, above - 3, x + side + 2, above + sheet.high + 2)
-            sheet.pen.rectangle(edge, fill=BRANCH_COLOURS[_branch(place)])
+            sheet.pen.rectangle(edge, fill=BRANCH_COLOURS[branch_of(place)])
         sheet.tile(i, above, steps.maps[i], limit, steps.pixel)
         sheet.tile(i, below, steps.products[i], limit, steps.pixel)
         caption = f"pair {place}" if kind == "pairs" else f"frame {place}"
-        caption = "beyond the clip" if steps.maps[i] is None else caption
+        caption = beyond if steps.maps[i] is None else caption
         sheet.text(sheet.middle(i), 28, caption)
         tap = f"× {number(steps.taps[i].item())} ({name.replace('-', '−')})"
-        sheet.text(sheet.middle(i), below - 15, tap, 13)
+        sheet.text(sheet.middle(i), below - 15, tap, tap_px)
         sheet.text(x - gap / 2, below + sheet.high / 2, "+" if i else "", 20)
     if kind == "twins":
         for pair, first, last in _pairs(steps, position):
@@ -242,54 +243,3 @@ def _colour_key(sheet: _Sheet, column: int, limit: float) -> None:
     end = number(limit, digits_for(limit))
     for share, words, anchor in ((0, f"−{end}", "lm"), (0.5, "0", "mm"), (1, end, "rm")):
         sheet.text(left + share * width, y + 6, words, 11, anchor)
-
-
-# ---------------------------------------------------------------- all positions
-
-
-def maps_picture(
-    frames: Sequence[np.ndarray] | None,
-    maps: Tensor,
-    learned: Tensor,
-    current: Tensor,
-    chosen: int,
-    kind: Kind,
-    limit: float,
-) -> np.ndarray:
-    """One channel at all positions: what goes in, what comes out with two sets of taps.
-
-    Args:
-        frames: T pictures (H, W, 3) uint8 of the clip; None leaves their row out.
-        maps, learned, current: (T or P, H, W); into the TAM, out of it with the learned taps, and
-            with the present ones.
-        chosen: the position that is framed.
-    """
-    count, word = len(maps), "pair" if kind == "pairs" else "frame"
-    rows = {"into\nthe TAM": maps, "out, taps\nas learned": learned, "out, taps\nas set": current}
-    rows = {label: list(coloured(row, limit)) for label, row in rows.items()}
-    if frames is not None:
-        label = "clip\n(1st of pair)" if kind == "pairs" else "clip"
-        rows = {label: list(frames)[:: len(frames) // count]} | rows
-    gap = 10 if count <= 8 else 8
-    tile = min(MAP_PX, (WIDTH - 110) // count - gap)
-    branches = [] if kind == "pairs" else [BRANCH_COLOURS[_branch(t)] for t in range(count)]
-    picture = mosaic(
-        rows,
-        column_labels=[f"{word} {t}" if count <= 8 else str(t) for t in range(count)],
-        column_colours=branches,
-        tile_px=tile,
-        gap_px=gap,
-    )
-    return _framed(picture, chosen, count, step=tile + gap)
-
-
-def _framed(picture: np.ndarray, column: int, columns: int, step: int) -> np.ndarray:
-    """A frame around one of a mosaic's columns, which are `step` apart; clear of its tiles' edges.
-
-    The mosaic's own frame would touch the edges, one of which has its colour.
-    """
-    canvas = Image.fromarray(picture)
-    left = canvas.width - (columns - column) * step
-    box = (left - 6, 4, left + step - 5, canvas.height - 4)
-    ImageDraw.Draw(canvas).rectangle(box, outline=BLUE, width=2)
-    return np.asarray(canvas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import ipywidgets as widgets
@@ -54,25 +55,26 @@ def frame_slider(num_frames: int) -> tuple[widgets.Play, widgets.IntSlider]:
     )
 
 
-def to_frames(play: widgets.Play, slider: widgets.IntSlider, num_frames: int) -> None:
-    """From pairs to frames: longer sliders, the little frame of the same pair."""
+def to_frames(play: widgets.Play, slider: widgets.IntSlider, num_frames: int, frame: int) -> None:
+    """From pairs to frames: longer sliders."""
     play.max = slider.max = num_frames - 1
-    slider.value = 2 * slider.value
+    slider.value = frame
 
 
-def to_pairs(play: widgets.Play, slider: widgets.IntSlider, num_pairs: int) -> None:
-    """From frames to pairs: shorter sliders, the pair of the same frame.
+def to_pairs(play: widgets.Play, slider: widgets.IntSlider, num_pairs: int, pair: int) -> None:
+    """From frames to pairs: shorter sliders.
 
     The values come first: values that a new range moves would go back and forth over the link.
     """
-    play.value = slider.value = slider.value // 2
+    play.value = slider.value = pair
     play.max = slider.max = num_pairs - 1
 
 
 def tap_sliders(learned: Mapping[str, Tensor], continuous: bool) -> dict[str, widgets.FloatSlider]:
     """By tap (prev, curr, next). `continuous`: do they speak up while they are dragged?"""
     num_taps = len(next(iter(learned.values())))
-    largest, limit = max(taps.abs().max().item() for taps in learned.values()), TAP_LIMIT
+    finite = [taps.nan_to_num(0, 0, 0) for taps in learned.values()]
+    largest, limit = max(taps.abs().max().item() for taps in finite), TAP_LIMIT
     while limit < largest:
         limit *= 2
     return {
@@ -90,8 +92,8 @@ def tap_sliders(learned: Mapping[str, Tensor], continuous: bool) -> dict[str, wi
 
 
 def on_slider(tap: float) -> float:
-    """The place on its slider for a tap, at most half a step away."""
-    return round(tap / STEP) * STEP
+    """The place on its slider for a tap, at most half a step away; 0 if it is not finite."""
+    return round(tap / STEP) * STEP if math.isfinite(tap) else 0.0
 
 
 def preset_buttons(num_taps: int) -> dict[str, widgets.Button]:

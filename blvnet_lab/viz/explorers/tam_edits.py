@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +17,6 @@ from blvnet_lab.introspect import (
     replace_with,
     tsm_taps,
 )
-from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import BigLittleNet, PairTAM
 from blvnet_lab.viz.explorers.tam_arithmetic import Kind
@@ -63,10 +63,12 @@ class TamEdits:
     """A model with other taps than its own, and a clip to try them on.
 
     Args:
-        model: a `BigLittleNet` with TAMs; it is run in eval mode and left as it is.
+        model: a `BigLittleNet` with TAMs. A copy of it is run, in eval mode, for others may use
+            the model at the same time; so later changes of the model are not seen.
         clip: (1, T, C, H, W), or (T, C, H, W).
 
     Attributes:
+        model: the copy.
         learned, taps: by TAM, its own taps and those that are set: (r, C), float64 on the CPU,
             which holds all other precisions exactly.
         roles: by TAM, one role per channel, of the learned taps.
@@ -76,8 +78,7 @@ class TamEdits:
     """
 
     def __init__(self, model: BigLittleNet, clip: Tensor):
-        self._tams = tams(model)
-        if not isinstance(model, BigLittleNet) or not self._tams:
+        if not isinstance(model, BigLittleNet) or not tams(model):
             raise ValueError(
                 "expected a BigLittleNet with temporal aggregation modules (TAM), got "
                 f"{getattr(model, 'architecture', type(model).__name__)}, which has none: "
@@ -89,7 +90,8 @@ class TamEdits:
             raise ValueError(
                 f"expected one clip, got a batch of {len(clip)}: choose one with clips[0]"
             )
-        self.model, self.clip = model, clip.to(next(model.parameters()))
+        self.model, self.clip = copy.deepcopy(model).eval(), clip.to(next(model.parameters()))
+        self._tams = tams(self.model)
         self.learned = {name: tam.taps.detach().double().cpu() for name, tam in self._tams.items()}
         self.roles = {name: channel_roles(taps) for name, taps in self.learned.items()}
         self.reset()
@@ -106,14 +108,18 @@ class TamEdits:
 
     def changed(self) -> dict[str, int]:
         """Name of every TAM with other than learned taps, to the number of such channels."""
-        counts = {n: int((t != self.learned[n]).any(0).sum()) for n, t in self.taps.items()}
+        exactly = {"rtol": 0, "atol": 0, "equal_nan": True}
+        counts = {
+            name: int((~torch.isclose(taps, self.learned[name], **exactly)).any(0).sum())
+            for name, taps in self.taps.items()
+        }
         return {name: count for name, count in counts.items() if count}
 
     @contextmanager
     def _set(self) -> Iterator[None]:
-        """The model in eval mode with the taps that are set."""
+        """The model with the taps that are set."""
         changed = {name: replace_with(self.taps[name]) for name in self.changed()}
-        with torch.no_grad(), evaluating(self.model), edit_taps(self.model, changed):
+        with torch.no_grad(), edit_taps(self.model, changed):
             yield
 
     def scores(self) -> list[float]:

@@ -9,16 +9,13 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw
 from torch import Tensor
 
 from blvnet_lab.introspect.taps import NAMES
-from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, score_bars
+from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, font, score_bars
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured
 
 WIDTH = 824  # of the widest pictures, in pixels: a notebook beside JupyterLab's side bar
@@ -32,12 +29,6 @@ ROLE_WORDS = {
     "silent": "nothing gets through the ReLU",
     "mixed": "none of the others",
 }
-
-
-@cache
-def font(size: int = LABEL_PX) -> ImageFont.FreeTypeFont:
-    """matplotlib's own font: unlike Pillow's, it has the signs × and −."""
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def tap_names(num_taps: int) -> list[str]:
@@ -112,7 +103,7 @@ def _tam(x: float, width: float, branches: bool, chosen: bool) -> str:
     return (
         f"<path d='M{x:.1f} {y} H{tam:.0f} M{end:.0f} {y} H{x + width:.1f}' stroke='{GREY}' "
         f"stroke-width='2'/>{after}<rect x='{tam - 19:.0f}' y='{y - 12}' width='38' height='24' "
-        f"rx='5' style='fill:var(--jp-layout-color0)' {frame}/>"
+        f"rx='5' style='fill:var(--jp-layout-color0, Canvas)' {frame}/>"
         f"<text x='{tam:.0f}' y='{y + 4}' text-anchor='middle'>TAM</text>"
     )
 

@@ -26,7 +26,6 @@ FRAME_BOX = (256, 320)  # height and width in pixels that a frame to look at fit
 class Video:
     """All that is shown of a video; `read_video` makes one."""
 
-    path: str
     num_frames: int  # in the file
     fps: float  # 0.0 if the file does not say
     title: str  # its name, length and size, in words
@@ -65,7 +64,6 @@ def read_video(path: str, num_frames: int, size: tuple[int, int]) -> Video:
     fitting = (max(1, round(height * scale)), max(1, round(width * scale)))
     length = f", {info.seconds:.1f} s" if info.fps else ""
     return Video(
-        path=path,
         num_frames=info.num_frames,
         fps=info.fps,
         title=f"{Path(path).name}: {info.num_frames} frames{length}, {height} x {width} pixels",
