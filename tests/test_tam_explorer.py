@@ -731,6 +731,13 @@ def test_slow_models_wait_until_a_slider_is_let_go(trained, monkeypatch, limit, 
     assert ("let go" in text_of(explorer, "scores")) is slow
 
 
+def test_one_slow_pass_does_not_make_a_slow_model(trained, monkeypatch):
+    seconds = iter([9.0, 0.01])
+    monkeypatch.setattr(TamExplorer, "_pass_s", lambda self: next(seconds))
+    explorer = TamExplorer(*trained)
+    assert all(slider.continuous_update for slider in explorer.taps.values())
+
+
 def test_names_for_style_and_browser_tests(explorer):
     assert "blvnet-tam-explorer" in explorer._dom_classes
     for name in ("module", "channel", "frame", "scope", "reset"):
