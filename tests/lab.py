@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+WAIT_MS = 120_000  # for every wait in a page: slow shared machines
 CHROMIUM_ARGS = [
     "--no-sandbox",  # needed as root and in most containers
     "--disable-gpu",
@@ -148,3 +150,41 @@ def running_lab(root: Path, work: Path, timeout_s: float = 90) -> Iterator[Lab]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+@contextlib.contextmanager
+def running_browser() -> Iterator:
+    """Chromium, as playwright's Browser."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=30_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def open_page(browser, lab: Lab) -> Iterator:
+    """A page whose ``problems`` are what its console complained of; its kernels end with it."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.problems = []
+    page.on("console", lambda m: m.type == "error" and page.problems.append(m.text))
+    page.on("pageerror", lambda e: page.problems.append(str(e)))
+    yield page
+    context.close()
+    lab.end_kernels()
+
+
+@contextlib.contextmanager
+def lab_and_browser() -> Iterator:
+    """(Lab, Browser) on empty folders, for scripts: tests have fixtures."""
+    with (
+        tempfile.TemporaryDirectory() as root,
+        tempfile.TemporaryDirectory() as work,
+        running_lab(Path(root), Path(work)) as lab,
+        running_browser() as browser,
+    ):
+        yield lab, browser

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
-from lab import CHROMIUM_ARGS, ROOT, find_chromium, running_lab
-from playwright.sync_api import sync_playwright
+from lab import ROOT, lab_and_browser, open_page
 from test_browser import open_and_run, write_notebook
 
 SETUP = """\
@@ -42,28 +38,19 @@ SETTLE_MS = 2000  # after each step; nobody waits for this but the one who takes
 
 
 def main() -> None:
-    with (
-        tempfile.TemporaryDirectory() as root,
-        tempfile.TemporaryDirectory() as work,
-        running_lab(Path(root), Path(work)) as lab,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+    with lab_and_browser() as (lab, browser):
         for name, (source, steps) in EXPLORERS.items():
-            page = browser.new_page(viewport={"width": 1400, "height": 1800})
-            page.problems = []
-            open_and_run(page, lab, write_notebook(lab, f"{name}.ipynb", SETUP, source))
-            explorer = page.locator(f".blvnet-{name}-explorer")
-            for step in steps:
-                if explorer.locator("option", has_text=step).count():
-                    explorer.locator("select").select_option(step)
-                else:
-                    explorer.get_by_role("button", name=step, exact=True).click()
-                page.wait_for_timeout(SETTLE_MS)
-            explorer.screenshot(path=ROOT / "docs" / f"{name}_explorer.png")
-            page.close()
-            lab.end_kernels()
-        browser.close()
+            with open_page(browser, lab) as page:
+                page.set_viewport_size({"width": 1400, "height": 1800})
+                open_and_run(page, lab, write_notebook(lab, f"{name}.ipynb", SETUP, source))
+                explorer = page.locator(f".blvnet-{name}-explorer")
+                for step in steps:
+                    if explorer.locator("option", has_text=step).count():
+                        explorer.locator("select").select_option(step)
+                    else:
+                        explorer.get_by_role("button", name=step, exact=True).click()
+                    page.wait_for_timeout(SETTLE_MS)
+                explorer.screenshot(path=ROOT / "docs" / f"{name}_explorer.png")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from lab import CHROMIUM_ARGS, ROOT, Lab, find_chromium, running_lab
+from lab import ROOT, WAIT_MS, Lab, open_page, running_browser, running_lab
 from nbformat.v4 import new_code_cell, new_notebook
 
 pytestmark = pytest.mark.browser  # conftest.py skips these where there is no browser
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCREENSHOTS = ROOT / "build" / "screenshots"
-WAIT_MS = 120_000  # for every wait: slow shared machines
 RUN_MS = 400_000  # for a whole notebook; below pytest-timeout's limit, which ends the whole session
 TALLEST_PX = 12_000  # of a screenshot
 
@@ -319,28 +318,17 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import expect, sync_playwright
-
-    expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+    with running_browser() as instance:
         yield instance
-        instance.close()
 
 
 @pytest.fixture
 def page(browser, lab, request):
-    """A page whose ``problems`` are what its console complained of."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(WAIT_MS)
-    page.problems = []
-    page.on("console", lambda m: m.type == "error" and page.problems.append(m.text))
-    page.on("pageerror", lambda e: page.problems.append(str(e)))
-    yield page
-    take_screenshot(page, SCREENSHOTS / f"{re.sub(r'[^-.A-Za-z0-9]+', '_', request.node.name)}.png")
-    context.close()
-    lab.end_kernels()
+    """A page that leaves a picture of itself."""
+    name = re.sub(r"[^-.A-Za-z0-9]+", "_", request.node.name)
+    with open_page(browser, lab) as page:
+        yield page
+        take_screenshot(page, SCREENSHOTS / f"{name}.png")
 
 
 def take_screenshot(page, path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from test_explorers import while_used
 
 from blvnet_lab import data, models, paths
 from blvnet_lab.introspect import channel_roles, effective_pair_taps, tsm_taps, wake_residuals
@@ -611,24 +612,12 @@ def test_the_model_may_be_used_elsewhere_while_taps_are_changed(trained):
     """JupyterLab handles widgets in threads of their own while a cell runs."""
     model, clip = copy.deepcopy(trained[0]), trained[1]
     explorer = TamExplorer(model, clip)
-    model.eval()
-    with torch.no_grad():
-        expected = model(clip)
-    seen, done = [], threading.Event()
 
-    def call() -> None:
-        while not done.is_set():
-            with torch.no_grad():
-                seen.append((model(clip), model.training))
+    def drag() -> None:
+        for i in range(12):
+            explorer.taps["prev"].value = i / 4 - 1.5
 
-    thread = threading.Thread(target=call)
-    thread.start()
-    for i in range(12):
-        explorer.taps["prev"].value = i / 4 - 1.5
-    done.set()
-    thread.join()
-    assert len(seen) >= 5
-    assert all(torch.equal(logits, expected) and not mode for logits, mode in seen)
+    while_used(drag, model, clip)
 
 
 def test_later_changes_of_the_model_are_not_seen(trained):

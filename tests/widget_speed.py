@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
-from pathlib import Path
 
-from lab import CHROMIUM_ARGS, find_chromium, running_lab
-from playwright.sync_api import sync_playwright
+from lab import lab_and_browser, open_page
 from test_browser import open_and_run, write_notebook
 
 SETUP = """\
@@ -60,31 +57,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=30)
     repeats = parser.parse_args().repeats
-    with (
-        tempfile.TemporaryDirectory() as root,
-        tempfile.TemporaryDirectory() as work,
-        running_lab(Path(root), Path(work)) as lab,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
-        print("milliseconds from key to picture   median   90 % are below")
+    print("milliseconds from key to picture   median   90 % are below")
+    with lab_and_browser() as (lab, browser):
         for number, (name, (source, slider, picture)) in enumerate(WIDGETS.items()):
-            page = browser.new_page(viewport={"width": 1280, "height": 1400})
-            page.problems = []
-            open_and_run(page, lab, write_notebook(lab, f"speed{number}.ipynb", SETUP, source))
-            page.evaluate(WATCH, picture)
-            at_slider = page.locator(slider).first if isinstance(slider, str) else page
-            handles = at_slider.get_by_role("slider")
-            handles.nth(slider if isinstance(slider, int) else 0).focus()
-            for i in range(repeats):
-                page.keyboard.press("ArrowRight" if i % 2 == 0 else "ArrowLeft")
-                page.wait_for_function("count => window.__times.length > count", arg=i)
-            times = sorted(page.evaluate("window.__times"))
+            with open_page(browser, lab) as page:
+                page.set_viewport_size({"width": 1280, "height": 1400})
+                open_and_run(page, lab, write_notebook(lab, f"speed{number}.ipynb", SETUP, source))
+                page.evaluate(WATCH, picture)
+                at_slider = page.locator(slider).first if isinstance(slider, str) else page
+                handles = at_slider.get_by_role("slider")
+                handles.nth(slider if isinstance(slider, int) else 0).focus()
+                for i in range(repeats):
+                    page.keyboard.press("ArrowRight" if i % 2 == 0 else "ArrowLeft")
+                    page.wait_for_function("count => window.__times.length > count", arg=i)
+                times = sorted(page.evaluate("window.__times"))
             p90 = times[int(0.9 * len(times))]
             print(f"{name:34} {statistics.median(times):6.0f} {p90:12.0f}")
-            page.close()
-            lab.end_kernels()
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ DARK_GROUND = "#111111"  # JupyterLab's own
 _LAYOUT = {
     "font": {"size": 13},
     "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
-    "colorscale": {"sequential": "Viridis", "diverging": "RdBu_r"},
+    "colorscale": {"sequential": "Viridis", "diverging": SIGNED},
 }
 _ON_DARK = {
     "font": {"size": 13, "color": "#E0E0E0"},
@@ -89,6 +89,11 @@ def set_theme(theme: Theme) -> None:
     else:
         mpl.rcParams.update(_before)
         _before.clear()
+
+
+def branch_of(frame: int) -> str:
+    """Where a frame of a clip goes: by turns, little first."""
+    return tuple(BRANCH_COLOURS)[frame % 2]
 
 
 def template() -> str:

@@ -34,10 +34,9 @@ from blvnet_lab.viz.images import (
     underlined,
     written,
 )
-from blvnet_lab.viz.theme import BRANCH_COLOURS, VERMILLION
+from blvnet_lab.viz.theme import BRANCH_COLOURS, VERMILLION, branch_of
 from blvnet_lab.viz.widgets import PicturedWidget
 
-BRANCHES = ("little", "big")  # where the first and the second frame of a pair go
 AS_FILMED, SHUFFLED = "as filmed", "frames shuffled"
 STRIP_PX = 860  # width of the strip: the page of a notebook
 
@@ -241,13 +240,13 @@ class ClipExplorer(PicturedWidget):
             return "not sampled: no network sees it"
         ways = [f"at place {place}" for place in places]
         if self._routed:
-            branches = [underlined(BRANCHES[place % 2]) for place in places]
+            branches = [underlined(branch_of(place)) for place in places]
             ways = [f"{way}, {branch} branch" for way, branch in zip(ways, branches, strict=True)]
         return f"sampled, {' and '.join(ways)}"
 
     def _strip_picture(self) -> np.ndarray:
         order = self._orders[self._order].tolist()
-        colours = [BRANCH_COLOURS[BRANCHES[place % 2]] for place in range(self._num_frames)]
+        colours = [BRANCH_COLOURS[branch_of(place)] for place in range(self._num_frames)]
         return mosaic(
             {"": [self._video.tiles[i] for i in order]},
             column_labels=[str(self._video.sampled[i]) for i in order],

@@ -21,7 +21,7 @@ from torch import Tensor
 from blvnet_lab.models.tam import weighted_sum
 from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, number, small, tap_names
 from blvnet_lab.viz.images import LABEL_GREY, font
-from blvnet_lab.viz.theme import BRANCH_COLOURS, coloured
+from blvnet_lab.viz.theme import BRANCH_COLOURS, branch_of, coloured
 
 Kind = Literal["frames", "twins", "pairs"]
 KEY_STEPS = 101  # colours in the colour key
@@ -65,10 +65,6 @@ def position_name(position: int, kind: Kind) -> str:
     if kind == "pairs":
         return f"pair {position}"
     return f"frame {position} ({branch_of(position)}, pair {position // 2})"
-
-
-def branch_of(frame: int) -> str:
-    return ("little", "big")[frame % 2]
 
 
 def digits_for(limit: float) -> int:

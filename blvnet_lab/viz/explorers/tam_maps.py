@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from blvnet_lab.viz.explorers.tam_arithmetic import Kind, branch_of
+from blvnet_lab.viz.explorers.tam_arithmetic import Kind
 from blvnet_lab.viz.explorers.tam_views import WIDTH
 from blvnet_lab.viz.images import mosaic, stacked, written
-from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, coloured
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, branch_of, coloured
 
 MAP_PX = 58  # of a map, at most
 MOST_POSITIONS = 16  # more would be too small to see
@@ -62,9 +62,9 @@ def maps_picture(
 
 
 def _framed(picture: np.ndarray, column: int, columns: int, step: int) -> np.ndarray:
-    """A frame around one of a mosaic's columns, which are `step` apart; clear of its tiles' edges.
+    """A frame around one of a mosaic's columns, which are `step` apart.
 
-    The mosaic's own frame would touch the edges, one of which has its colour.
+    Blue, as all that is chosen in this explorer, and so wide that no tile's edge touches it.
     """
     canvas = Image.fromarray(picture)
     left = canvas.width - (columns - column) * step
