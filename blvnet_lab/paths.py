@@ -1,7 +1,10 @@
-"""Where the sample clips, the trained checkpoints and the notebooks are."""
+"""Where the sample clips, the notebooks and one's own data sets are; files that are never half."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -26,3 +29,41 @@ def data_samples() -> Path:
 def notebooks() -> Path:
     """The folder of the course's notebooks."""
     return _shipped("notebooks")
+
+
+def data_root() -> Path:
+    """The folder that holds one's data sets, one folder each: the variable BLVNET_DATA says where.
+
+    Raises:
+        FileNotFoundError: it is not set, or names no folder.
+    """
+    name = os.environ.get("BLVNET_DATA", "")
+    if not name:
+        raise FileNotFoundError(
+            "expected the environment variable BLVNET_DATA to name the folder of your data sets, "
+            "but it is not set: set it, or say where the data set is"
+        )
+    if not Path(name).is_dir():
+        raise FileNotFoundError(
+            f"expected BLVNET_DATA to name the folder of your data sets, got {name}, which is no "
+            "folder: make it, or mend the variable"
+        )
+    return Path(name)
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike) -> Iterator[Path]:
+    """A name to write a file to, which becomes `path` when the block ends; not after an error.
+
+    Whoever reads `path` finds the old file or the new one, never half of one; not even after a
+    power cut.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,6 +1,13 @@
 """From video files to clips."""
 
-from blvnet_lab.data.dataset import ClipDataset, class_names, load_clips, read_manifest
+from blvnet_lab.data.dataset import ClipDataset, load_clips
+from blvnet_lab.data.manifest import (
+    class_names,
+    class_table,
+    read_classes,
+    read_manifest,
+    write_manifest,
+)
 from blvnet_lab.data.reading import VideoReadError, probe_video, read_frames
 from blvnet_lab.data.sampling import sample_uniform
 from blvnet_lab.data.transforms import (
@@ -14,13 +21,16 @@ __all__ = [
     "ClipDataset",
     "VideoReadError",
     "class_names",
+    "class_table",
     "denormalize",
     "evaluation_transform",
     "load_clips",
     "normalize",
     "probe_video",
+    "read_classes",
     "read_frames",
     "read_manifest",
     "sample_uniform",
     "training_transform",
+    "write_manifest",
 ]

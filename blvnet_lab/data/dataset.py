@@ -15,51 +15,6 @@ from tqdm.auto import tqdm
 from blvnet_lab.data.reading import probe_video, read_frames
 from blvnet_lab.data.sampling import sample_uniform
 
-COLUMNS = ("path", "label", "class_name", "split")
-
-
-def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
-    """The table of a data set's clips, one row each; its columns are at least `COLUMNS`.
-
-    `path` in it is relative to the manifest's folder; it comes back as a full path.
-
-    Raises:
-        ValueError: there is no such file, or a column is missing.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
-    try:
-        table = pd.read_csv(path, dtype={"path": str, "class_name": str, "split": str})
-    except ValueError as error:  # pandas' errors of parsing and encoding are among these
-        raise ValueError(
-            f"{path}: expected a CSV file with the columns {', '.join(COLUMNS)}, got one that "
-            f"cannot be read as a table: {error}"
-        ) from error
-    missing = [column for column in COLUMNS if column not in table]
-    if missing:
-        raise ValueError(
-            f"{path}: expected the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}"
-        )
-    table["path"] = [str(path.parent / name) for name in table["path"]]
-    return table
-
-
-def class_names(manifest: pd.DataFrame) -> list[str]:
-    """Class names in the order of their labels.
-
-    Raises:
-        ValueError: the labels are not 0..n-1 with one name each.
-    """
-    pairs = manifest[["label", "class_name"]].drop_duplicates().sort_values("label")
-    if pairs["label"].tolist() != list(range(len(pairs))):
-        raise ValueError(
-            "expected the labels 0, 1, ... with one class name each, got "
-            + ", ".join(f"{row.label} {row.class_name}" for row in pairs.itertuples())
-        )
-    return pairs["class_name"].tolist()
-
-
 class ClipDataset(Dataset):
     """Clips of a manifest, as (clip (T, C, H, W) float, label).
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from blvnet_lab.models.video_net import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.paths import written_whole
 
 BUILDERS = {builder.__name__: builder for builder in (tsn, tsn_blnet, blvnet, blvnet_tam)}
 
@@ -30,9 +31,8 @@ def save_model(model: VideoNet, path: str | os.PathLike) -> None:
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(save(weights, metadata={"blvnet_lab": json.dumps(metadata)}))
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        unfinished.write_bytes(save(weights, metadata={"blvnet_lab": json.dumps(metadata)}))
 
 
 def load_model(path: str | os.PathLike) -> VideoNet:
