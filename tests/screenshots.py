@@ -16,7 +16,7 @@ networks = {
     title: models.load_model(samples / "checkpoints" / f"{name}.safetensors")
     for name, title in TITLES.items()
 }
-row = manifest.query("class_name == 'right_then_left' and scene == 'val_3_0003'").iloc[0]
+row = manifest.query("class_name == 'right_then_left' and source_id == 'val_3_0003'").iloc[0]
 clip = data.normalize(data.read_frames(row.path, data.sample_uniform(24, 8)))
 """
 # Widget to: how to make it, and what is pressed or chosen before the picture is taken.

@@ -1,4 +1,4 @@
-"""From video files to clips: sampling, transforms, the data set, and the motion samples.
+"""From video files to clips: the data set, and the motion samples.
 
 What makes the coin toss of the motion samples a fair one is held here, on the generator's frames,
 on files freshly written, and on the files that are shipped.
@@ -12,24 +12,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from videos import read_number, write_video
 
 from blvnet_lab.data import (
     ClipDataset,
     VideoReadError,
     class_names,
-    denormalize,
+    dataset,
     evaluation_transform,
     load_clips,
-    normalize,
     probe_video,
+    read_classes,
     read_frames,
     read_manifest,
+    reading,
     sample_uniform,
-    training_transform,
+    sample_views,
+    view_transform,
 )
+from blvnet_lab.data.manifest import COLUMNS
 from blvnet_lab.data.motion import (
     CLASSES,
     FRAMES,
@@ -48,194 +50,6 @@ from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.paths import data_samples
 
-# ---------------------------------------------------------------- sampling
-
-
-@pytest.mark.parametrize(
-    "frame_count, num_frames, expected",
-    [
-        (8, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
-        (24, 8, [1, 4, 7, 10, 13, 16, 19, 22]),
-        (24, 16, [0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 23]),
-        (10, 4, [1, 3, 6, 8]),  # 1.25, 3.75, 6.25, 8.75
-        (300, 2, [75, 225]),
-        (7, 1, [3]),
-        (1, 4, [0, 0, 0, 0]),
-        (3, 8, [0, 0, 0, 1, 1, 2, 2, 2]),  # .1875 .5625 .9375 1.31 1.69 2.06 2.44 2.81
-    ],
-)
-def test_centres_worked_out_by_hand(frame_count, num_frames, expected):
-    indices = sample_uniform(frame_count, num_frames)
-    assert indices.dtype == torch.int64 and indices.tolist() == expected
-
-
-@settings(deadline=None, max_examples=300, derandomize=True)
-@given(
-    frame_count=st.integers(1, 2000),
-    num_frames=st.integers(1, 64),
-    seed=st.none() | st.integers(0, 1000),
-)
-def test_one_frame_from_each_segment(frame_count, num_frames, seed):
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    indices = sample_uniform(frame_count, num_frames, generator).tolist()
-    assert len(indices) == num_frames
-    assert indices == sorted(indices)
-    assert 0 <= indices[0] and indices[-1] < frame_count
-    for i, index in enumerate(indices):  # segment i covers the times [i, i + 1) * N / T
-        assert index + 1 > i * frame_count / num_frames
-        assert index < (i + 1) * frame_count / num_frames
-    if seed is None:  # the centre of each, in whole numbers
-        assert indices == [(2 * i + 1) * frame_count // (2 * num_frames) for i in range(num_frames)]
-
-
-def test_random_frames_reach_all_of_their_segment():
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([sample_uniform(24, 8, generator) for _ in range(300)])
-    for i in range(8):
-        values, counts = drawn[:, i].unique(return_counts=True)
-        assert values.tolist() == [3 * i, 3 * i + 1, 3 * i + 2]
-        assert counts.min() > 60  # of 100 expected
-    moves_alike = np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1]
-    assert abs(moves_alike) < 0.2, "each segment has a draw of its own"
-
-
-def test_random_frames_come_from_the_generator_alone():
-    def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return [sample_uniform(100, 8, generator).tolist() for _ in range(3)]
-
-    before = torch.random.get_rng_state()
-    assert draw(1) == draw(1) != draw(2)
-    sample_uniform(100, 8)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("num_frames", [8, 16])
-def test_centres_commute_with_reversal_and_with_exchanging_halves(num_frames):
-    frames = np.arange(FRAMES)
-    indices = sample_uniform(FRAMES, num_frames).numpy()
-    for kind in ("direction", "order"):
-        sampled = partner_frames(frames[indices], kind)
-        assert (partner_frames(frames, kind)[indices] == sampled).all()
-
-
-@pytest.mark.parametrize("frame_count, num_frames", [(0, 8), (-1, 8), (8, 0), (8, -4)])
-def test_nothing_to_sample(frame_count, num_frames):
-    with pytest.raises(ValueError, match=f"at least one frame.*{frame_count} and {num_frames}"):
-        sample_uniform(frame_count, num_frames)
-
-
-# ---------------------------------------------------------------- transforms
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as published
-
-
-def random_frames(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-
-
-def test_normalize_by_hand():
-    frames = random_frames(2, 3, 4, 5)
-    clip = normalize(frames)
-    assert clip.dtype == torch.float32
-    for channel in range(3):
-        expected = (frames[:, channel].double() / 255 - MEAN[channel]) / STD[channel]
-        torch.testing.assert_close(clip[:, channel].double(), expected, rtol=0, atol=1e-5)
-
-
-def test_denormalize_is_the_way_back():
-    frames = torch.arange(256, dtype=torch.uint8).repeat(3, 1).reshape(1, 3, 16, 16)
-    assert torch.equal(denormalize(normalize(frames)), frames)
-    assert torch.equal(denormalize(normalize(frames)[None])[0], frames)  # any leading axes
-    far = torch.tensor([-100.0, 100.0]).reshape(2, 1, 1, 1).expand(2, 3, 1, 1)
-    assert denormalize(far)[:, 0].flatten().tolist() == [0, 255], "clamped, not wrapped around"
-
-
-TRANSFORMS = [training_transform, evaluation_transform]
-
-
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_equal_frames_stay_equal(transform):
-    frames = random_frames(1, 3, 60, 80).expand(8, 3, 60, 80)
-    for seed in range(5):
-        torch.manual_seed(seed)
-        clip = transform((48, 56))(frames)
-        assert clip.shape == (8, 3, 48, 56) and clip.dtype == torch.float32
-        assert all(torch.equal(clip[0], frame) for frame in clip)
-
-
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_values_stay_in_range(transform):
-    torch.manual_seed(0)
-    clip = transform((32, 32))(random_frames(8, 3, 64, 64))
-    for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
-        assert clip[:, channel].min() >= (0 - mean) / std - 1e-4
-        assert clip[:, channel].max() <= (1 - mean) / std + 1e-4
-
-
-def test_training_transform_varies_and_evaluation_does_not():
-    frames = random_frames(2, 3, 64, 64)
-    torch.manual_seed(0)
-    training, evaluation = training_transform((64, 64)), evaluation_transform((64, 64))
-    assert not torch.equal(training(frames), training(frames))
-    state = torch.random.get_rng_state()
-    assert torch.equal(evaluation(frames), evaluation(frames))
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_training_transform_never_mirrors_nor_turns():
-    bright_left, bright_top = torch.full((2, 4, 3, 64, 64), 20, dtype=torch.uint8)
-    bright_left[..., :32] = bright_top[..., :32, :] = 220
-    transform = training_transform((64, 64))
-    torch.manual_seed(0)
-    for _ in range(100):  # a mirror image one time in two would survive this once in 2^100
-        clip = transform(bright_left)
-        assert (clip[..., 0] > clip[..., -1]).all()
-        clip = transform(bright_top)
-        assert (clip[..., 0, :] > clip[..., -1, :]).all()
-
-
-def test_training_transform_keeps_the_motion():
-    """A bright bar that goes right still does so, in every draw."""
-    frames = torch.full((8, 3, 64, 64), 30, dtype=torch.uint8)
-    for t in range(8):
-        frames[t, :, :, 18 + 3 * t : 22 + 3 * t] = 230
-    torch.manual_seed(0)
-    for _ in range(30):
-        clip = training_transform((64, 64))(frames)
-        places = clip.mean((1, 2)).argmax(-1).tolist()
-        assert places == sorted(places) and places[-1] > places[0] + 10
-
-
-def test_evaluation_leaves_frames_of_its_size_alone():
-    frames = random_frames(2, 3, 64, 64)
-    assert torch.equal(evaluation_transform((64, 64))(frames), normalize(frames))
-
-
-def test_evaluation_keeps_the_centre_of_a_wide_and_of_a_tall_video():
-    wide = random_frames(2, 3, 64, 128)
-    assert torch.equal(evaluation_transform((64, 64))(wide), normalize(wide[..., 32:96]))
-    tall = random_frames(2, 3, 90, 40)
-    assert torch.equal(evaluation_transform((50, 40))(tall), normalize(tall[..., 20:70, :]))
-
-
-def test_evaluation_scales_without_distortion():
-    """A slope of brightness from 0 to 255 over 256 columns, seen at a quarter of the size."""
-    slope = torch.arange(256, dtype=torch.uint8).expand(1, 3, 128, 256)
-    seen = denormalize(evaluation_transform((32, 32))(slope)).float()
-    assert seen.shape == (1, 3, 32, 32)
-    expected = 64 + 4 * torch.arange(32) + 1.5  # the middle half, four columns to each
-    assert (seen - expected).abs().max() <= 1
-    for size in [(224, 224), (64, 96), (31, 65)]:
-        for shape in [(240, 320), (100, 37), (65, 65)]:
-            frames = torch.zeros(1, 3, *shape, dtype=torch.uint8)
-            assert evaluation_transform(size)(frames).shape == (1, 3, *size)
-            # filled: no black edge where there was none
-            bright = evaluation_transform(size)(frames + 255)
-            assert bright.min() > 2
-
-
 # ---------------------------------------------------------------- manifest and data set
 
 
@@ -250,12 +64,21 @@ def as_it_is(frames: torch.Tensor) -> torch.Tensor:
 
 
 def test_manifest_of_a_written_data_set(small):
-    assert list(small.columns) == [
-        *("path", "label", "class_name", "split", "scene", "num_frames", "fps")
-    ]
+    assert list(small.columns) == list(COLUMNS)
+    assert set(small["status"]) == {"ok"} and set(small["probe"]) == {""}
+    row = small.iloc[0]
+    assert (row["num_frames"], row["fps"], row["height"], row["width"]) == (FRAMES, 12, SIZE, SIZE)
     assert len(small) == 10 * (3 + 1) and small["path"].is_unique
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in small["path"])
     assert class_names(small) == list(CLASSES)
+
+
+def test_mirror_images_of_the_motion_classes(small):
+    folder = Path(small["path"].iloc[0]).parents[2]
+    classes = read_classes(folder / "manifest.csv")
+    assert classes["class_name"].tolist() == list(CLASSES)
+    for label, name, mirror in classes.itertuples(index=False):
+        assert mirror == (label ^ 1 if name in MIRRORED else label)
 
 
 def test_no_manifest(tmp_path):
@@ -270,7 +93,7 @@ def test_manifest_without_a_column(tmp_path):
     path.write_text("path,label,name\na.mp4,0,run\n")
     with pytest.raises(ValueError) as error:
         read_manifest(path)
-    assert "expected the columns path, label, class_name, split" in str(error.value)
+    assert "expected a CSV file with the columns path, label, class_name, split" in str(error.value)
     assert str(path) in str(error.value) and "missing: class_name, split" in str(error.value)
 
 
@@ -372,6 +195,145 @@ def test_broken_video_is_named(tmp_path, content, in_memory):
         clips = ClipDataset(pd.DataFrame([row]), "train", 8, as_it_is, in_memory=in_memory)
         clips[0]
     assert str(path) in str(error.value)
+
+
+def numbered(folder: Path, *counts: int, **options) -> pd.DataFrame:
+    """Videos whose frames show their numbers, one class each, in the split "train"."""
+    paths = [write_video(folder / f"{i}.mp4", n, **options) for i, n in enumerate(counts)]
+    rows = [(path, i, f"class {i}", "train") for i, path in enumerate(paths)]
+    return pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
+
+
+def numbers(frames: torch.Tensor) -> list[int]:
+    return [read_number(frame) for frame in frames]
+
+
+def test_dense_clips(tmp_path):
+    manifest = numbered(tmp_path, 20, 5)
+    centre = ClipDataset(manifest, "train", 4, as_it_is, stride=3)
+    assert numbers(centre[0][0]) == [5, 8, 11, 14] and numbers(centre[1][0]) == [0, 3, 4, 4]
+    torch.manual_seed(0)
+    drawn = ClipDataset(manifest, "train", 4, as_it_is, random_frames=True, stride=3)
+    clips = [numbers(drawn[0][0]) for _ in range(20)]
+    assert len({clip[0] for clip in clips}) > 4
+    assert all(np.diff(clip).tolist() == [3, 3, 3] for clip in clips)
+
+
+@pytest.mark.parametrize("stride", [None, 2])
+def test_views_of_a_video(tmp_path, stride):
+    manifest = numbered(tmp_path, 24)
+    plain = ClipDataset(manifest, "train", 4, as_it_is, num_clips=3, stride=stride)
+    views, label = plain[0]
+    expected = sample_views(24, 4, 3, stride)
+    assert views.shape == (3, 4, 3, 64, 112) and label == 0
+    assert [numbers(view) for view in views] == expected.tolist()
+    crops = view_transform((64, 64), 3)
+    views, _ = ClipDataset(manifest, "train", 4, crops, num_clips=3, stride=stride)[0]
+    frames = read_frames(manifest["path"][0], expected.flatten())
+    assert torch.equal(views, torch.cat([crops(clip) for clip in frames.split(4)]))
+    assert views.shape == (9, 4, 3, 64, 64)
+
+
+@pytest.mark.parametrize("training", [{"random_frames": True}, {"mirror": [0]}])
+def test_views_are_not_for_training(tmp_path, training):
+    with pytest.raises(ValueError, match=r"num_clips for evaluation, or random_frames and mirror"):
+        ClipDataset(numbered(tmp_path, 4), "train", 4, as_it_is, num_clips=2, **training)
+
+
+def test_mirrored_clips_change_their_label(small, tmp_path):
+    """Half of the clips are mirrored; where left and right are classes, the label says so."""
+    classes = read_classes(Path(small["path"].iloc[0]).parents[2] / "manifest.csv")
+    plain = ClipDataset(small, "train", 8, as_it_is)
+    clips = ClipDataset(small, "train", 8, as_it_is, mirror=classes["mirror"])
+    torch.manual_seed(0)
+    mirrored = 0
+    for i in range(len(clips)):
+        (frames, label), (before, label_before) = clips[i], plain[i]
+        if torch.equal(frames, before):
+            assert label == label_before
+        else:
+            assert torch.equal(frames, before.flip(-1))
+            assert label == classes["mirror"][label_before]
+            mirrored += 1
+    assert 8 <= mirrored <= 22  # of 30
+
+
+@pytest.mark.parametrize("nothing", [None, pd.NA, float("nan")])
+def test_classes_without_a_mirror_image_are_not_mirrored(tmp_path, nothing):
+    clips = ClipDataset(numbered(tmp_path, 4, 4), "train", 4, as_it_is, mirror=[nothing, 1])
+    torch.manual_seed(0)
+    for _ in range(10):
+        assert numbers(clips[0][0]) == [0, 1, 2, 3], "as it was, or it could not be read"
+    assert any(-1 in numbers(clips[1][0]) or numbers(clips[1][0]) != [0, 1, 2, 3] for _ in range(9))
+
+
+def test_mirror_labels_for_every_class(tmp_path):
+    with pytest.raises(ValueError, match="each of the labels 0 to 1, got 1"):
+        ClipDataset(numbered(tmp_path, 4, 4), "train", 4, as_it_is, mirror=[0])
+
+
+def test_large_frames_are_made_smaller_while_decoding(tmp_path):
+    manifest = numbered(tmp_path, 8, 8, size=(96, 160))
+    write_video(tmp_path / "1.mp4", 8, size=(160, 96))
+    clips = ClipDataset(manifest, "train", 4, as_it_is, short_side=48)
+    assert clips[0][0].shape == (4, 3, 48, 80) and clips[1][0].shape == (4, 3, 80, 48)
+    assert numbers(clips[0][0]) == [1, 3, 5, 7]
+    as_large = ClipDataset(manifest, "train", 4, as_it_is, short_side=100)
+    assert as_large[0][0].shape == (4, 3, 96, 160), "never larger"
+    kept = ClipDataset(manifest, "train", 4, as_it_is, short_side=48, in_memory=True)
+    assert torch.equal(kept[0][0], clips[0][0])
+
+
+def test_rows_that_are_not_ok_are_left_out(tmp_path):
+    manifest = numbered(tmp_path, 4, 4, 4)
+    manifest["status"] = ["ok", "missing", "damaged"]
+    clips = ClipDataset(manifest, "train", 4, as_it_is)
+    assert clips.paths == [tmp_path / "0.mp4"] and clips.labels == [0]
+    with pytest.raises(ValueError, match=r'the status "ok", got none, only damaged, missing'):
+        ClipDataset(manifest[1:], "train", 4, as_it_is)
+
+
+def test_what_the_probe_found_is_not_looked_for_again(tmp_path, monkeypatch):
+    manifest = numbered(tmp_path, 12, 8)
+    manifest["probe"] = [reading.pack_info(probe_video(path)) for path in manifest["path"]]
+    clips = ClipDataset(manifest, "train", 4, as_it_is)
+    looked = []
+    for module in (dataset, reading):
+        monkeypatch.setattr(module, "probe_video", lambda path: looked.append(path))
+    assert numbers(clips[0][0]) == [1, 4, 7, 10] and looked == []
+    monkeypatch.undo()
+    # Another file in its place is noticed by its size.
+    write_video(tmp_path / "0.mp4", 24)
+    assert numbers(clips[0][0]) == [3, 9, 15, 21]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_unreadable_videos_are_skipped_counted_and_named(tmp_path, num_workers):
+    manifest = numbered(tmp_path, *[8] * 6)
+    (tmp_path / "1.mp4").write_bytes(b"not a video")
+    (tmp_path / "2.mp4").unlink()
+    clips = ClipDataset(manifest, "train", 4, as_it_is, skip_unreadable=True)
+    loader = DataLoader(clips, 3, num_workers=num_workers, timeout=60 if num_workers else 0)
+    for _ in range(2):
+        labels = [label for _, batch in loader for label in batch.tolist()]
+        assert labels == [0, 3, 3, 3, 4, 5], "the next one takes the place of an unreadable one"
+        found = clips.unreadable()
+        assert found["path"].tolist() == [str(tmp_path / "1.mp4"), str(tmp_path / "2.mp4")]
+        assert "cannot be opened" in found["reason"][0] and "does not exist" in found["reason"][1]
+    write_video(tmp_path / "2.mp4", 8)
+    assert "can be now" in clips.unreadable()["reason"][1]
+    with pytest.raises(VideoReadError, match="cannot be opened"):
+        ClipDataset(manifest, "train", 4, as_it_is)[1]
+
+
+def test_a_missing_disk_ends_the_run(tmp_path):
+    manifest = numbered(tmp_path, *[4] * 3)
+    for path in manifest["path"]:
+        path.unlink()
+    clips = ClipDataset(manifest, "train", 4, as_it_is, skip_unreadable=True)
+    for _ in range(2):  # also when all are known to be unreadable
+        with pytest.raises(VideoReadError, match=r"not one of the 3 from .*1.mp4 on can be read"):
+            clips[1]
 
 
 # ---------------------------------------------------------------- motion: what is drawn
@@ -586,7 +548,7 @@ def test_data_set_comes_again_byte_by_byte(small, tmp_path):
 
 
 def partners_stay_together(manifest: pd.DataFrame) -> None:
-    for _, rows in manifest.groupby("scene"):
+    for _, rows in manifest.groupby("source_id"):
         labels = sorted(rows["label"])
         assert len(rows) == 2 and labels[0] ^ 1 == labels[1]
         assert rows["split"].nunique() == 1
@@ -637,7 +599,7 @@ def test_load_clips_class_by_class(small, shipped):
         assert torch.equal(clips[labels == label], torch.stack(of_class))
     # the partners' clips of the sample data come in the same scenes
     rows = shipped[shipped.split == "val"].sort_values("label", kind="stable")
-    scenes = rows.scene.to_numpy().reshape(5, 2, 50)
+    scenes = rows.source_id.to_numpy().reshape(5, 2, 50)
     assert (scenes[:, 0] == scenes[:, 1]).all()
 
 
@@ -677,7 +639,7 @@ def test_shipped_samples_are_complete(shipped):
 
 
 def test_shipped_files_are_what_the_generator_makes(shipped, tmp_path):
-    rows = shipped.set_index(["scene", "class_name"])
+    rows = shipped.set_index(["source_id", "class_name"])
     for split in ("train", "val"):
         for name, partners, frames in scenes(split, 1, seed=0):
             path = tmp_path / "again.mp4"
@@ -720,7 +682,7 @@ def partner_clips(shipped: pd.DataFrame, place: int, num_frames: int) -> torch.T
     """The two files of each of two scenes: (scene, partner, T, C, H, W)."""
     clips = []
     for i in range(2):
-        rows = shipped[shipped["scene"] == f"val_{place}_{i:04d}"].sort_values("label")
+        rows = shipped[shipped["source_id"] == f"val_{place}_{i:04d}"].sort_values("label")
         pair = ClipDataset(rows, "val", num_frames, evaluation_transform((SIZE, SIZE)))
         clips.append(torch.stack([pair[0][0], pair[1][0]]))
     return torch.stack(clips).double()

@@ -9,12 +9,13 @@ from blvnet_lab.data.manifest import (
     write_manifest,
 )
 from blvnet_lab.data.reading import VideoReadError, probe_video, read_frames
-from blvnet_lab.data.sampling import sample_uniform
+from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
 from blvnet_lab.data.transforms import (
     denormalize,
     evaluation_transform,
     normalize,
     training_transform,
+    view_transform,
 )
 
 __all__ = [
@@ -30,7 +31,10 @@ __all__ = [
     "read_classes",
     "read_frames",
     "read_manifest",
+    "sample_dense",
     "sample_uniform",
+    "sample_views",
     "training_transform",
+    "view_transform",
     "write_manifest",
 ]

@@ -172,7 +172,8 @@ def write_manifest(
     if classes is not None:
         _write_classes(classes, path)
     with written_whole(path) as unfinished:
-        table[told].to_csv(unfinished, index=False, lineterminator="\n")
+        # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
+        table[told].to_csv(unfinished, index=False, lineterminator="\n", float_format="%.9g")
     return path
 
 

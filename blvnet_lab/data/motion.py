@@ -21,7 +21,6 @@ them.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,11 @@ from typing import Literal, NamedTuple
 
 import av
 import numpy as np
+import pandas as pd
 from av.video.reformatter import Interpolation, VideoReformatter
 from tqdm.auto import tqdm
+
+from blvnet_lab.data.manifest import class_table, write_manifest
 
 FRAMES = 24
 FPS = 12
@@ -245,7 +247,7 @@ def write_dataset(
         FileExistsError: the folder is not empty.
 
     Returns:
-        The path of `manifest.csv`: path, label, class_name, split, scene, num_frames, fps.
+        The path of `manifest.csv`; `source_id` in it is the scene.
     """
     folder = Path(folder)
     if clips_per_class < 1 or val_per_class < 1:
@@ -258,7 +260,6 @@ def write_dataset(
             f"expected a new or an empty folder, got {folder}, which holds files: choose another, "
             "or delete it first"
         )
-    header = ("path", "label", "class_name", "split", "scene", "num_frames", "fps")
     rows = []
     counts = {"train": clips_per_class, "val": val_per_class}
     bar = tqdm(total=sum(counts.values()) * len(CLASSES), desc="writing", unit="clip")
@@ -269,13 +270,22 @@ def write_dataset(
                 path = folder / split / name / f"{scene}.mp4"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_clip(path, version)
-                relative = path.relative_to(folder).as_posix()
-                rows.append((relative, CLASSES.index(name), name, split, scene, FRAMES, FPS))
+                rows.append(
+                    {
+                        "path": path,
+                        "label": CLASSES.index(name),
+                        "class_name": name,
+                        "split": split,
+                        "source_id": scene,
+                        "num_frames": FRAMES,
+                        "fps": FPS,
+                        "height": SIZE,
+                        "width": SIZE,
+                        "status": "ok",
+                    }
+                )
                 bar.update()
     bar.close()
-    manifest = folder / "manifest.csv"
-    with manifest.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(sorted(rows))
-    return manifest
+    mirrored = [partners.names for partners in PARTNERS if partners.names[0] in MIRRORED]
+    table = pd.DataFrame(rows).sort_values("path")
+    return write_manifest(table, folder / "manifest.csv", class_table(CLASSES, mirrored))

@@ -1,4 +1,9 @@
-"""Which frames of a video make a clip: pure functions of numbers."""
+"""Which frames of a video make a clip: pure functions of numbers.
+
+*Uniform* sampling spreads a clip over the whole video, *dense* sampling takes frames at a fixed
+distance from a part of it. In training the place is random, in evaluation it is the centre, or
+several places that are spread evenly (the views of a video in time).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,10 @@ from torch import Tensor
 
 
 def sample_uniform(
-    frame_count: int, num_frames: int, generator: torch.Generator | None = None
+    frame_count: int,
+    num_frames: int,
+    generator: torch.Generator | None = None,
+    place: float = 0.5,
 ) -> Tensor:
     """One frame from each of `num_frames` equal segments of a video (TSN, Wang et al., 2016).
 
@@ -15,22 +23,88 @@ def sample_uniform(
         frame_count: frames in the video, at least 1. A video shorter than the clip gives some
             frames more than once.
         num_frames: T, frames of the clip.
-        generator: where to draw a random place in each segment, for training; None takes the
-            segments' centres, for evaluation.
+        generator: where to draw a random place in each segment, for training; None takes `place`.
+        place: in each segment, from 0 (its begin) to 1; for evaluation. 0.5 is the centre.
 
     Returns:
         (T,) int64, ascending, each in 0..frame_count-1.
 
     Raises:
-        ValueError: fewer than one frame in the video or in the clip.
+        ValueError: fewer than one frame in the video or in the clip, or a place outside 0..1.
     """
+    _check(frame_count, num_frames, place)
+    places = torch.full((num_frames,), place, dtype=torch.float64)
+    if generator is not None:
+        places = torch.rand(num_frames, generator=generator, dtype=torch.float64)
+    segments = torch.arange(num_frames) + places
+    return (segments * frame_count / num_frames).long().clamp(max=frame_count - 1)
+
+
+def sample_dense(
+    frame_count: int,
+    num_frames: int,
+    stride: int,
+    generator: torch.Generator | None = None,
+    place: float = 0.5,
+) -> Tensor:
+    """`num_frames` frames, each `stride` after the one before.
+
+    Args:
+        frame_count: frames in the video, at least 1. Where it ends before the clip does, its last
+            frame is repeated: time stands still, but never jumps back.
+        num_frames: T, frames of the clip.
+        stride: from one frame to the next, at least 1.
+        generator: where to draw a random start, for training; None takes `place`.
+        place: of the clip among all that fit, from 0, the first, to 1; 0.5 is the centre.
+
+    Returns:
+        (T,) int64, ascending, each in 0..frame_count-1.
+
+    Raises:
+        ValueError: fewer than one frame in the video or in the clip, a stride below 1, or a place
+            outside 0..1.
+    """
+    _check(frame_count, num_frames, place)
+    if stride < 1:
+        raise ValueError(f"expected a stride of at least 1 frame, got {stride}")
+    last_start = max(0, frame_count - 1 - (num_frames - 1) * stride)
+    start = int(place * last_start)
+    if generator is not None:
+        start = torch.randint(last_start + 1, (), generator=generator).item()
+    return (start + stride * torch.arange(num_frames)).clamp(max=frame_count - 1)
+
+
+def sample_views(
+    frame_count: int, num_frames: int, num_clips: int, stride: int | None = None
+) -> Tensor:
+    """The clips that stand for one video in evaluation, spread evenly over it.
+
+    Args:
+        frame_count, num_frames: as in `sample_uniform`.
+        num_clips: how many; one is the centre.
+        stride: of `sample_dense`; None samples uniformly, clip k at place (k + 1/2) / num_clips.
+
+    Returns:
+        (num_clips, T) int64, each row ascending.
+
+    Raises:
+        ValueError: as the two others, or fewer than one clip.
+    """
+    if num_clips < 1:
+        raise ValueError(f"expected at least one clip a video, got {num_clips}")
+    places = [(k + 0.5) / num_clips for k in range(num_clips)]
+    if stride is None:
+        clips = [sample_uniform(frame_count, num_frames, place=place) for place in places]
+    else:
+        clips = [sample_dense(frame_count, num_frames, stride, place=place) for place in places]
+    return torch.stack(clips)
+
+
+def _check(frame_count: int, num_frames: int, place: float) -> None:
     if frame_count < 1 or num_frames < 1:
         raise ValueError(
             f"expected at least one frame in the video and in the clip, got {frame_count} and "
             f"{num_frames}"
         )
-    places = torch.full((num_frames,), 0.5, dtype=torch.float64)
-    if generator is not None:
-        places = torch.rand(num_frames, generator=generator, dtype=torch.float64)
-    segments = torch.arange(num_frames) + places
-    return (segments * frame_count / num_frames).long().clamp(max=frame_count - 1)
+    if not 0 <= place <= 1:
+        raise ValueError(f"expected a place from 0 to 1, got {place}")

@@ -2,11 +2,15 @@
 
 torchvision's v2 transforms take the leading axis of (T, C, H, W) as a batch and draw their random
 numbers once for it: that makes them clip-consistent. Nothing here mirrors a clip, because a mirror
-image of "moves right" is another class.
+image of "moves right" is another class: `ClipDataset` does it, which knows the label.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
+import pandas as pd
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
@@ -14,6 +18,8 @@ from torchvision.transforms import v2
 # Of ImageNet, in RGB; the published weights were trained with them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+# Of the published recipe: sides of the crop as shares of the frame's short side.
+CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
 
 
 def normalize(frames: Tensor) -> Tensor:
@@ -27,34 +33,150 @@ def denormalize(clip: Tensor) -> Tensor:
     return ((clip * std.to(clip) + mean.to(clip)) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def training_transform(size: tuple[int, int]) -> v2.Compose:
-    """A random part of the frame at `size` (height, width), in somewhat other colours."""
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(size, scale=(0.6, 1.0), ratio=(0.8, 1.25)),
-            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3),
-            _normalize,
-        ]
-    )
+def training_transform(
+    size: tuple[int, int],
+    *,
+    crop: Literal["resized", "multi-scale"] = "resized",
+    jitter: float = 0.3,
+    rand_augment: int = 0,
+    erase: float = 0.0,
+) -> v2.Compose:
+    """A random part of the frame at `size` (height, width), in somewhat other colours.
+
+    Args:
+        crop: "resized" draws a part of 60 to 100 % of the frame's area, "multi-scale" one of the
+            published corner crops (`MultiScaleCrop`).
+        jitter: how far brightness, contrast and saturation may change, as a share; 0 for not at
+            all, as published.
+        rand_augment: how many operations of RandAugment (Cubuk et al., 2019) to apply, 0 for none.
+        erase: probability of blanking out a random rectangle (Zhong et al., 2017).
+    """
+    if crop not in ("resized", "multi-scale"):
+        raise ValueError(f'expected the crop "resized" or "multi-scale", got "{crop}"')
+    steps: list[v2.Transform] = [
+        MultiScaleCrop(size)
+        if crop == "multi-scale"
+        else v2.RandomResizedCrop(size, scale=(0.6, 1.0), ratio=(0.8, 1.25))
+    ]
+    if rand_augment:
+        steps.append(v2.RandAugment(num_ops=rand_augment))
+    if jitter:
+        steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
+    steps.append(_normalize)
+    if erase:
+        steps.append(v2.RandomErasing(p=erase))  # with 0, the mean colour
+    return v2.Compose(steps)
 
 
-def evaluation_transform(size: tuple[int, int]) -> v2.Compose:
-    """The centre of the frame, scaled so that it just fills `size` (height, width)."""
-    return v2.Compose([_FillAndCrop(size), _normalize])
+class MultiScaleCrop(v2.Transform):
+    """A crop at one of five places (corners, centre), resized to `size` (height, width).
 
+    Its sides are drawn from `CROP_SCALES`, height and width at most one step apart, so that the
+    picture is a little stretched at times (TSN, Wang et al., 2016, section 3.2).
+    """
 
-class _FillAndCrop(v2.Transform):
     def __init__(self, size: tuple[int, int]):
         super().__init__()
         self.size = size
 
     def forward(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]
-        scale = max(self.size[0] / height, self.size[1] / width)
+        sides = [round(min(height, width) * scale) for scale in CROP_SCALES]
+        steps = range(len(sides))
+        shapes = [(sides[i], sides[j]) for i in steps for j in steps if abs(i - j) <= 1]
+        crop = shapes[torch.randint(len(shapes), ()).item()]
+        places = _crop_places((height, width), crop, 5)
+        top, left = places[torch.randint(len(places), ()).item()]
+        return v2.functional.resized_crop(frames, top, left, *crop, list(self.size), antialias=True)
+
+
+def _crop_places(
+    frame: Sequence[int], crop: Sequence[int], crops: Literal[1, 3, 5]
+) -> list[tuple[int, int]]:
+    """(top, left) of crops in frames, both (height, width): centre, side by side, or corners."""
+    bottom, right = frame[0] - crop[0], frame[1] - crop[1]
+    centre = (round(bottom / 2), round(right / 2))
+    if crops == 1:
+        return [centre]
+    if crops == 3 and bottom > right:
+        return [(0, centre[1]), centre, (bottom, centre[1])]
+    if crops == 3:
+        return [(centre[0], 0), centre, (centre[0], right)]
+    return [centre, (0, 0), (0, right), (bottom, 0), (bottom, right)]
+
+
+def evaluation_transform(size: tuple[int, int], short_side: int | None = None) -> v2.Compose:
+    """The centre of the frame at `size` (height, width).
+
+    Args:
+        short_side: in pixels, to which the frame is scaled first; None scales it so that it just
+            fills `size`. The paper takes 224 or 256 and a centre of 224.
+    """
+    return v2.Compose([_FillAndCrop(size, short_side), _normalize])
+
+
+def view_transform(
+    size: tuple[int, int],
+    crops: Literal[1, 3, 5, 10],
+    short_side: int | None = None,
+    mirror: Sequence[int | None] | None = None,
+) -> v2.Compose:
+    """The crops by which a clip is judged in evaluation: (crops, T, C, H, W).
+
+    Args:
+        crops: 1 is the centre; 3 lie side by side along the frame's longer side; 5 are the centre
+            and the corners; 10 are these and their mirror images.
+        short_side: as in `evaluation_transform`.
+        mirror: of the class list, needed for 10 crops: a mirror image may show another class.
+
+    Raises:
+        ValueError: another number of crops; or 10, and a class is not its own mirror image.
+    """
+    if crops not in (1, 3, 5, 10):
+        raise ValueError(f"expected 1, 3, 5 or 10 crops, got {crops}")
+    if crops == 10:
+        if mirror is None:
+            raise ValueError(
+                "expected the mirror labels of the class list with 10 crops, of which 5 are mirror "
+                "images, got none: pass read_classes(manifest)['mirror']"
+            )
+        others = [k for k, label in enumerate(mirror) if pd.isna(label) or label != k]
+        if others:
+            raise ValueError(
+                "expected every class to be its own mirror image, for 10 crops, but the labels "
+                f"{', '.join(map(str, others))} are not: take 5 crops"
+            )
+    return v2.Compose([_FillAndCrop(size, short_side, crops), _normalize])
+
+
+class _FillAndCrop(v2.Transform):
+    """Scales a clip (T, C, H, W) and takes its centre, or (crops, T, C, H, W) of it."""
+
+    def __init__(self, size: tuple[int, int], short_side: int | None, crops: int | None = None):
+        super().__init__()
+        if short_side is not None and short_side < max(size):
+            raise ValueError(
+                f"expected a short side of at least {max(size)} pixels, to take {size[0]} x "
+                f"{size[1]} of it, got {short_side}"
+            )
+        self.size, self.short_side, self.crops = size, short_side, crops
+
+    def forward(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        if self.short_side is None:
+            scale = max(self.size[0] / height, self.size[1] / width)
+        else:
+            scale = self.short_side / min(height, width)
         filling = (round(height * scale), round(width * scale))
         if filling != (height, width):
             frames = v2.functional.resize(frames, list(filling), antialias=True)
-        return v2.functional.center_crop(frames, list(self.size))
+        if self.crops is None:
+            return v2.functional.center_crop(frames, list(self.size))
+        places = _crop_places(filling, self.size, 5 if self.crops == 10 else self.crops)
+        views = [v2.functional.crop(frames, *place, *self.size) for place in places]
+        if self.crops == 10:
+            views += [v2.functional.horizontal_flip(view) for view in views]
+        return torch.stack(views)
 
 
 _normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])

@@ -1,0 +1,243 @@
+"""From frames to clips: crops, colours and views, the same for all frames of a clip."""
+
+import pytest
+import torch
+
+from blvnet_lab.data import denormalize, evaluation_transform, normalize, training_transform
+from blvnet_lab.data.transforms import CROP_SCALES, MultiScaleCrop, view_transform
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as published
+
+
+def random_frames(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def test_normalize_by_hand():
+    frames = random_frames(2, 3, 4, 5)
+    clip = normalize(frames)
+    assert clip.dtype == torch.float32
+    for channel in range(3):
+        expected = (frames[:, channel].double() / 255 - MEAN[channel]) / STD[channel]
+        torch.testing.assert_close(clip[:, channel].double(), expected, rtol=0, atol=1e-5)
+
+
+def test_denormalize_is_the_way_back():
+    frames = torch.arange(256, dtype=torch.uint8).repeat(3, 1).reshape(1, 3, 16, 16)
+    assert torch.equal(denormalize(normalize(frames)), frames)
+    assert torch.equal(denormalize(normalize(frames)[None])[0], frames)  # any leading axes
+    far = torch.tensor([-100.0, 100.0]).reshape(2, 1, 1, 1).expand(2, 3, 1, 1)
+    assert denormalize(far)[:, 0].flatten().tolist() == [0, 255], "clamped, not wrapped around"
+
+
+def everything(size):
+    return training_transform(size, crop="multi-scale", rand_augment=2, erase=1.0)
+
+
+TRANSFORMS = [training_transform, evaluation_transform, everything]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_equal_frames_stay_equal(transform):
+    frames = random_frames(1, 3, 60, 80).expand(8, 3, 60, 80)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        clip = transform((48, 56))(frames)
+        assert clip.shape == (8, 3, 48, 56) and clip.dtype == torch.float32
+        assert all(torch.equal(clip[0], frame) for frame in clip)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_values_stay_in_range(transform):
+    torch.manual_seed(0)
+    clip = transform((32, 32))(random_frames(8, 3, 64, 64))
+    for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
+        assert clip[:, channel].min() >= (0 - mean) / std - 1e-4
+        assert clip[:, channel].max() <= (1 - mean) / std + 1e-4
+
+
+def test_training_transform_varies_and_evaluation_does_not():
+    frames = random_frames(2, 3, 64, 64)
+    torch.manual_seed(0)
+    training, evaluation = training_transform((64, 64)), evaluation_transform((64, 64))
+    assert not torch.equal(training(frames), training(frames))
+    state = torch.random.get_rng_state()
+    assert torch.equal(evaluation(frames), evaluation(frames))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_training_transform_never_mirrors_nor_turns():
+    bright_left, bright_top = torch.full((2, 4, 3, 64, 64), 20, dtype=torch.uint8)
+    bright_left[..., :32] = bright_top[..., :32, :] = 220
+    transform = training_transform((64, 64))
+    torch.manual_seed(0)
+    for _ in range(100):  # a mirror image one time in two would survive this once in 2^100
+        clip = transform(bright_left)
+        assert (clip[..., 0] > clip[..., -1]).all()
+        clip = transform(bright_top)
+        assert (clip[..., 0, :] > clip[..., -1, :]).all()
+
+
+def test_training_transform_keeps_the_motion():
+    """A bright bar that goes right still does so, in every draw."""
+    frames = torch.full((8, 3, 64, 64), 30, dtype=torch.uint8)
+    for t in range(8):
+        frames[t, :, :, 18 + 3 * t : 22 + 3 * t] = 230
+    torch.manual_seed(0)
+    for _ in range(30):
+        clip = training_transform((64, 64))(frames)
+        places = clip.mean((1, 2)).argmax(-1).tolist()
+        assert places == sorted(places) and places[-1] > places[0] + 10
+
+
+def test_evaluation_leaves_frames_of_its_size_alone():
+    frames = random_frames(2, 3, 64, 64)
+    assert torch.equal(evaluation_transform((64, 64))(frames), normalize(frames))
+
+
+def test_evaluation_keeps_the_centre_of_a_wide_and_of_a_tall_video():
+    wide = random_frames(2, 3, 64, 128)
+    assert torch.equal(evaluation_transform((64, 64))(wide), normalize(wide[..., 32:96]))
+    tall = random_frames(2, 3, 90, 40)
+    assert torch.equal(evaluation_transform((50, 40))(tall), normalize(tall[..., 20:70, :]))
+
+
+def test_evaluation_scales_without_distortion():
+    """A slope of brightness from 0 to 255 over 256 columns, seen at a quarter of the size."""
+    slope = torch.arange(256, dtype=torch.uint8).expand(1, 3, 128, 256)
+    seen = denormalize(evaluation_transform((32, 32))(slope)).float()
+    assert seen.shape == (1, 3, 32, 32)
+    expected = 64 + 4 * torch.arange(32) + 1.5  # the middle half, four columns to each
+    assert (seen - expected).abs().max() <= 1
+    for size in [(224, 224), (64, 96), (31, 65)]:
+        for shape in [(240, 320), (100, 37), (65, 65)]:
+            frames = torch.zeros(1, 3, *shape, dtype=torch.uint8)
+            assert evaluation_transform(size)(frames).shape == (1, 3, *size)
+            # filled: no black edge where there was none
+            bright = evaluation_transform(size)(frames + 255)
+            assert bright.min() > 2
+
+
+def coordinates(height: int, width: int) -> torch.Tensor:
+    """A frame (1, 3, H, W) that says where each pixel was: red counts rows, green columns."""
+    frames = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+    frames[0, 0] = torch.arange(height)[:, None]
+    frames[0, 1] = torch.arange(width)
+    return frames
+
+
+def test_multi_scale_crops_are_the_published_ones():
+    """On frames of 200 x 240: the sides 200, 175, 150 and 132, at the corners or in the middle."""
+    assert CROP_SCALES == (1.0, 0.875, 0.75, 0.66)
+    torch.manual_seed(0)
+    crop, frames, seen = MultiScaleCrop((200, 200)), coordinates(200, 240), {}
+    for _ in range(2000):
+        out = crop(frames)[0].float()
+        assert out.shape == (3, 200, 200)
+        # Of the slope in the picture: how many rows and columns the crop held, and where it began.
+        sides, begins = [], []
+        for line in (out[0, :, 100], out[1, 100]):
+            slope = (line[180] - line[20]) / 160
+            sides.append(round(slope.item() * 200))
+            begins.append(line[20].item() - slope.item() * 20.5 + 0.5)
+        sides = tuple(min((200, 175, 150, 132), key=lambda side, s=s: abs(side - s)) for s in sides)
+        bottom, right = 200 - sides[0], 240 - sides[1]
+        places = {
+            "centre": (bottom / 2, right / 2),
+            "top left": (0, 0),
+            "top right": (0, right),
+            "bottom left": (bottom, 0),
+            "bottom right": (bottom, right),
+        }
+        distances = {n: abs(begins[0] - y) + abs(begins[1] - x) for n, (y, x) in places.items()}
+        nearest = min(distances, key=distances.get)
+        assert distances[nearest] < 4, (sides, begins)
+        seen[sides, nearest] = seen.get((sides, nearest), 0) + 1
+    order = [200, 175, 150, 132]
+    shapes = {(a, b) for i, a in enumerate(order) for j, b in enumerate(order) if abs(i - j) <= 1}
+    assert {sides for sides, _ in seen} == shapes
+    # With sides of 200 rows the upper and the lower corners are the same place.
+    narrow = {(sides, place) for sides in shapes if sides[0] < 200 for place in places}
+    assert narrow <= set(seen)
+
+
+def test_jitter_can_be_left_out():
+    """As published: no change of colours, only of what part of the frame is seen."""
+    frames = torch.full((2, 3, 50, 60), 100, dtype=torch.uint8)
+    torch.manual_seed(0)
+    plain, coloured = training_transform((40, 40), jitter=0.0), training_transform((40, 40))
+    for _ in range(5):
+        assert torch.equal(denormalize(plain(frames)), frames[..., :40, :40])
+        assert not torch.equal(denormalize(coloured(frames)), frames[..., :40, :40])
+
+
+def test_rand_augment_changes_pictures_and_erasing_blanks_a_part():
+    frames = random_frames(1, 3, 48, 48).expand(4, 3, 48, 48)
+    torch.manual_seed(0)
+    erased = training_transform((48, 48), jitter=0.0, erase=1.0)(frames)
+    blank = (erased == 0).all(1)  # the mean colour, in every channel
+    assert 0.01 < blank.float().mean() < 0.4
+    assert all(torch.equal(blank[0], other) for other in blank)
+    torch.manual_seed(0)
+    before = training_transform((48, 48), jitter=0.0)(frames)
+    torch.manual_seed(0)
+    assert not torch.equal(training_transform((48, 48), jitter=0.0, rand_augment=2)(frames), before)
+
+
+def test_crop_that_is_not_known():
+    with pytest.raises(ValueError, match='"resized" or "multi-scale", got "centre"'):
+        training_transform((48, 48), crop="centre")
+
+
+# ---------------------------------------------------------------- evaluation: views
+
+
+def test_evaluation_scales_to_a_short_side_first():
+    frames = coordinates(120, 160)
+    out = denormalize(evaluation_transform((48, 48), short_side=60)(frames)).int()
+    # Half the size, so two pixels to each; of 60 x 80 the centre is rows 6 to 53, columns 16 to 63.
+    assert (out[0, 0, :, 0] - (2 * torch.arange(6, 54) + 0.5)).abs().max() <= 1
+    assert (out[0, 1, 0] - (2 * torch.arange(16, 64) + 0.5)).abs().max() <= 1
+    with pytest.raises(ValueError, match="at least 48 pixels, to take 48 x 32 of it, got 40"):
+        evaluation_transform((48, 32), short_side=40)
+
+
+@pytest.mark.parametrize(
+    "crops, frame, places",
+    [
+        (1, (60, 100), [(10, 30)]),
+        (3, (60, 100), [(10, 0), (10, 30), (10, 60)]),
+        (3, (100, 60), [(0, 10), (30, 10), (60, 10)]),
+        (5, (60, 100), [(10, 30), (0, 0), (0, 60), (20, 0), (20, 60)]),
+    ],
+)
+def test_views_are_the_crops_worked_out_by_hand(crops, frame, places):
+    frames = torch.cat([coordinates(*frame), coordinates(*frame) + 7])
+    views = view_transform((40, 40), crops, short_side=60)(frames)
+    assert views.shape == (crops, 2, 3, 40, 40)
+    for view, (top, left) in zip(views, places, strict=True):
+        assert torch.equal(view, normalize(frames[..., top : top + 40, left : left + 40]))
+
+
+def test_three_views_of_full_height_cover_the_frame():
+    views = view_transform((60, 60), 3)(coordinates(60, 150))
+    columns = denormalize(views)[:, 0, 1].flatten().unique()
+    assert columns.tolist() == list(range(150))
+
+
+def test_ten_views_are_five_and_their_mirror_images():
+    frames = random_frames(2, 3, 60, 80)
+    views = view_transform((40, 40), 10, short_side=60, mirror=[0, 1, 2])(frames)
+    assert views.shape == (10, 2, 3, 40, 40)
+    assert torch.equal(views[:5], view_transform((40, 40), 5, short_side=60)(frames))
+    assert torch.equal(views[5:], views[:5].flip(-1))
+
+
+def test_ten_views_only_where_mirror_images_stay_in_their_class():
+    with pytest.raises(ValueError, match="mirror labels of the class list with 10 crops"):
+        view_transform((40, 40), 10)
+    with pytest.raises(ValueError, match="the labels 1, 2, 3 are not: take 5 crops"):
+        view_transform((40, 40), 10, mirror=[0, 2, 1, None])
+    with pytest.raises(ValueError, match="1, 3, 5 or 10 crops, got 4"):
+        view_transform((40, 40), 4)
