@@ -23,6 +23,17 @@ def test_normalize_by_hand():
         torch.testing.assert_close(clip[:, channel].double(), expected, rtol=0, atol=1e-5)
 
 
+def test_normalize_leaves_its_frames_alone_and_takes_no_others():
+    frames = random_frames(2, 3, 4, 5)
+    before = frames.clone()
+    assert normalize(frames).is_contiguous() and torch.equal(frames, before)
+    permuted = random_frames(2, 4, 5, 3).permute(0, 3, 1, 2)
+    assert torch.equal(normalize(permuted), normalize(permuted.contiguous()))
+    assert normalize(permuted).is_contiguous()
+    with pytest.raises(TypeError, match=r"in uint8, from 0 to 255, got torch.float32"):
+        normalize(frames / 255)
+
+
 def test_denormalize_is_the_way_back():
     frames = torch.arange(256, dtype=torch.uint8).repeat(3, 1).reshape(1, 3, 16, 16)
     assert torch.equal(denormalize(normalize(frames)), frames)

@@ -23,8 +23,18 @@ CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
 
 
 def normalize(frames: Tensor) -> Tensor:
-    """uint8 frames (..., 3, H, W) to floats, with ImageNet's mean and spread taken out."""
-    return _normalize(frames)
+    """uint8 frames (..., 3, H, W) to floats, with ImageNet's mean and spread taken out.
+
+    torchvision's two transforms for this take six times as long, as much as all the others.
+
+    Raises:
+        TypeError: frames that are not uint8.
+    """
+    if frames.dtype != torch.uint8:
+        raise TypeError(f"expected frames in uint8, from 0 to 255, got {frames.dtype}")
+    mean, std = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    clip = frames.to(torch.float32, memory_format=torch.contiguous_format)
+    return clip.sub_(mean).div_(std)
 
 
 def denormalize(clip: Tensor) -> Tensor:
@@ -62,7 +72,7 @@ def training_transform(
         steps.append(v2.RandAugment(num_ops=rand_augment))
     if jitter:
         steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
-    steps.append(_normalize)
+    steps.append(v2.Lambda(normalize))
     if erase:
         steps.append(v2.RandomErasing(p=erase))  # with 0, the mean colour
     return v2.Compose(steps)
@@ -112,7 +122,7 @@ def evaluation_transform(size: tuple[int, int], short_side: int | None = None) -
         short_side: in pixels, to which the frame is scaled first; None scales it so that it just
             fills `size`. The paper takes 224 or 256 and a centre of 224.
     """
-    return v2.Compose([_FillAndCrop(size, short_side), _normalize])
+    return v2.Compose([_FillAndCrop(size, short_side), v2.Lambda(normalize)])
 
 
 def view_transform(
@@ -146,7 +156,7 @@ def view_transform(
                 "expected every class to be its own mirror image, for 10 crops, but the labels "
                 f"{', '.join(map(str, others))} are not: take 5 crops"
             )
-    return v2.Compose([_FillAndCrop(size, short_side, crops), _normalize])
+    return v2.Compose([_FillAndCrop(size, short_side, crops), v2.Lambda(normalize)])
 
 
 class _FillAndCrop(v2.Transform):
@@ -177,6 +187,3 @@ class _FillAndCrop(v2.Transform):
         if self.crops == 10:
             views += [v2.functional.horizontal_flip(view) for view in views]
         return torch.stack(views)
-
-
-_normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
