@@ -23,6 +23,7 @@ from blvnet_lab.data import (
     evaluation_transform,
     load_clips,
     probe_video,
+    probing,
     read_classes,
     read_frames,
     read_manifest,
@@ -298,7 +299,7 @@ def test_what_the_probe_found_is_not_looked_for_again(tmp_path, monkeypatch):
     manifest["probe"] = [reading.pack_info(probe_video(path)) for path in manifest["path"]]
     clips = ClipDataset(manifest, "train", 4, as_it_is)
     looked = []
-    for module in (dataset, reading):
+    for module in (dataset, probing):
         monkeypatch.setattr(module, "probe_video", lambda path: looked.append(path))
     assert numbers(clips[0][0]) == [1, 4, 7, 10] and looked == []
     monkeypatch.undo()

@@ -14,10 +14,19 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from videos import copy_packets, draw, read_number, write_sound, write_video
 
 from blvnet_lab.data import reading
-from blvnet_lab.data.reading import VideoReadError, probe_video, read_frames
+from blvnet_lab.data.reading import (
+    VideoReadError,
+    check_video,
+    known_video,
+    pack_info,
+    probe_video,
+    read_frames,
+    unpack_info,
+)
 
 HAS_DECORD = importlib.util.find_spec("decord") is not None
 needs_decord = pytest.mark.skipif(not HAS_DECORD, reason="decord is not installed")
@@ -151,25 +160,37 @@ def patterns(n: int) -> dict[str, list[int]]:
 # --- The right frames ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decoder", ["either", "pyav"])
+@pytest.fixture
+def always_decord(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever decord is exact, however few frames are wanted of however doubtful a file."""
+    monkeypatch.setattr(reading, "_is_for_decord", lambda info, wanted: info.decord_exact)
+
+
+@pytest.mark.parametrize("decoder", ["unchecked", "checked", "always_decord", "no_decord"])
 @pytest.mark.parametrize("name", GOOD)
 def test_exactly_the_frames_asked(name, decoder, good, used, request):
-    if decoder == "pyav":
-        request.getfixturevalue("no_decord")
+    if decoder in ("always_decord", "no_decord"):
+        request.getfixturevalue(decoder)
     _, first, count, left_to_decord = GOOD[name]
     path = good(name)
     info = probe_video(path)
-    assert info.num_frames == count
+    assert (info.num_frames, info.damage, info.whole) == (count, "", False)
     assert info.decord_exact == left_to_decord, info.reasons
+    if decoder in ("checked", "no_decord"):
+        info = check_video(path)
+        assert info == replace(probe_video(path), whole=True)
     for pattern, wanted in patterns(count).items():
         used.clear()
-        frames = read_frames(path, wanted)
-        assert frames.dtype == torch.uint8 and frames.is_contiguous()
+        frames = read_frames(path if decoder == "unchecked" else info, wanted)
+        assert frames.dtype == torch.uint8 and frames.permute(0, 2, 3, 1).is_contiguous()
         assert frames.shape == (len(wanted), 3, *info.size)
         assert numbers(frames) == [first + index for index in wanted], pattern
-        if not left_to_decord or decoder == "pyav":
+        for_decord = decoder == "always_decord"
+        if decoder == "checked":
+            for_decord = len(set(wanted)) >= count / 2
+        if not (for_decord and left_to_decord and HAS_DECORD):
             assert used == ["pyav"]
-        elif HAS_DECORD and name != "narrow.mp4":
+        elif name != "narrow.mp4":
             assert used == ["decord"]
 
 
@@ -198,9 +219,9 @@ def test_pyav_jumps_to_the_keyframe_before(name, good, no_decord, monkeypatch):
     decode, decoded = reading._decode, []
 
     def counting(*args):
-        for picture, intact in decode(*args):
-            decoded.append(picture.pts)
-            yield picture, intact
+        for found in decode(*args):
+            decoded.append(found)
+            yield found
 
     monkeypatch.setattr(reading, "_decode", counting)
     monkeypatch.setattr(reading, "_walk", None)  # not needed
@@ -228,7 +249,7 @@ def test_what_probing_tells(good):
 
 
 @pytest.mark.parametrize("name", ["gop12.mp4", "turned_90.mp4", "turned_270.mp4", "mpeg4.avi"])
-def test_both_decoders_give_the_same_pictures(name, good, monkeypatch):
+def test_both_decoders_give_the_same_pictures(name, good, always_decord, monkeypatch):
     either = read_frames(good(name), [0, 7, 20])
     drawn = torch.from_numpy(draw(0, (64, 112))).permute(2, 0, 1)
     assert (either[0].float() - drawn.float()).abs().mean() < 12
@@ -239,7 +260,7 @@ def test_both_decoders_give_the_same_pictures(name, good, monkeypatch):
 
 @pytest.mark.parametrize("name", ["gop12.mp4", "turned_90.mp4", "odd.webm", "mpeg4_b.avi"])
 @pytest.mark.parametrize("size", [(80, 56), (33, 129), (128, 224)])
-def test_resizing_while_decoding(name, size, good, used, monkeypatch):
+def test_resizing_while_decoding(name, size, good, used, always_decord, monkeypatch):
     either = read_frames(good(name), [3, 11], size=size)
     assert either.shape == (2, 3, *size) and numbers(either) == [3, 11]
     assert used == ["decord" if HAS_DECORD and GOOD[name][-1] else "pyav"]
@@ -274,14 +295,21 @@ def test_pictures_that_change_size_on_the_way_come_in_the_first_size(folder, use
 
 @needs_decord
 def test_decord_reads_what_it_reads_well(good, used):
-    read_frames(good("gop12.mp4"), [0, 20])
-    read_frames(good("mpeg4_b.avi"), [0, 20])
-    assert used == ["decord", "pyav"]
+    """Most frames of a video that was checked, and is of a kind that decord reads exactly."""
+    most, few = range(30), range(10)
+    checked = {name: check_video(good(name)) for name in ("gop12.mp4", "mpeg4_b.avi")}
+    read_frames(checked["gop12.mp4"], most)
+    read_frames(checked["gop12.mp4"], few)
+    read_frames(good("gop12.mp4"), most)
+    read_frames(checked["mpeg4_b.avi"], most)
+    assert used == ["decord", "pyav", "pyav", "pyav"]
 
 
 @needs_decord
 @pytest.mark.parametrize("fault", ["count", "times", "error", "shape"])
-def test_decord_is_not_believed_if_it_sees_another_video(fault, good, used, monkeypatch):
+def test_decord_is_not_believed_if_it_sees_another_video(
+    fault, good, used, always_decord, monkeypatch
+):
     decord = reading._import_decord()
 
     class Reader(decord.VideoReader):
@@ -304,7 +332,7 @@ def test_decord_is_not_believed_if_it_sees_another_video(fault, good, used, monk
 
 
 @needs_decord
-def test_a_bridge_that_the_user_set_is_left_alone(good, used):
+def test_a_bridge_that_the_user_set_is_left_alone(good, used, always_decord):
     import decord
 
     path = good("gop12.mp4")
@@ -381,7 +409,7 @@ def broken(folder: Path, kind: str) -> Path:
 
 BROKEN = {
     "missing": "does not exist",
-    "folder": "is a folder",
+    "folder": "is a folder without pictures",
     "empty": "0 bytes",
     "text": "cannot be opened",
     "html": "cannot be opened",
@@ -448,7 +476,7 @@ def test_frames_that_cannot_be_decoded_are_an_error(good, folder, no_decord):
     """The decoder refuses the packets 25 to 30; keyframes are at 24 and 36."""
     path = spoil(good("no_b.mp4"), folder / "refused.mp4", 24, 30)
     assert numbers(read_frames(path, [0, 23])) == [0, 23]
-    with pytest.raises(VideoReadError, match=r"frame 25 cannot.*48 frames.*24 can be") as caught:
+    with pytest.raises(VideoReadError, match=r"frame 25 of its 48 cannot be decoded") as caught:
         read_frames(path, [3, 25])
     assert isinstance(caught.value.__cause__, av.error.FFmpegError)
     assert numbers(read_frames(path, [3, 40])) == [3, 40]
@@ -460,7 +488,7 @@ def test_frames_built_on_a_damaged_one_are_an_error(name, good, folder, no_decor
     path = spoil(good(name), folder / f"damaged_{name}", 24, 24)
     assert numbers(read_frames(path, [23, 36, 47])) == [23, 36, 47]
     for index in (24, 25, 35):
-        with pytest.raises(VideoReadError, match=f"frame {index} cannot be decoded"):
+        with pytest.raises(VideoReadError, match=f"frame {index} of its 48 cannot"):
             read_frames(path, [index])
 
 
@@ -470,6 +498,80 @@ def test_the_error_travels_between_processes(folder):
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.path) == (str(caught.value), str(folder / "nowhere.mp4"))
     assert isinstance(VideoReadError(str(copy)), OSError)  # as a data loader makes it anew
+
+
+# --- Keeping what was found ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_was_found_survives_packing(name, good):
+    path = good(name)
+    for info in (probe_video(path), check_video(path)):
+        packed = pack_info(info)
+        assert "\n" not in packed and str(path) not in packed
+        assert unpack_info(path, packed) == info
+    assert len(packed) < (600 if name == "uneven.mp4" else 300)
+
+
+def test_a_file_that_changed_is_looked_at_again(folder, monkeypatch):
+    path = write_video(folder / "changing.mp4", 20)
+    packed = pack_info(check_video(path))
+    monkeypatch.setattr("blvnet_lab.data.probing.probe_video", None)
+    assert known_video(path, packed) == check_video(path)
+    monkeypatch.undo()
+    write_video(path, 30)
+    assert known_video(path, packed) == probe_video(path)
+    assert numbers(read_frames(known_video(path, packed), [29])) == [29]
+    path.unlink()
+    with pytest.raises(VideoReadError, match="does not exist; check the path"):
+        known_video(path, packed)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "{not json", '{"num_frames": 3}', '{"a": 1}'])
+def test_what_nobody_packed(text):
+    with pytest.raises(ValueError, match=r"a\.mp4: expected what pack_info wrote.*column probe"):
+        unpack_info("a.mp4", text)
+
+
+@pytest.mark.parametrize("change", ["another", "gone", "grown"])
+def test_a_file_that_changes_between_probing_and_reading(change, folder):
+    """With what it knew before, the reader gives the right frames or an error."""
+    path = write_video(folder / f"{change}.mp4", 36, b_frames=2)
+    info = probe_video(path)
+    if change == "gone":
+        path.unlink()
+    elif change == "another":
+        write_video(path, 36, gop=250, times=range(3, 111, 3))
+    else:
+        path.write_bytes(path.read_bytes() + bytes(5000))
+    try:
+        shown = numbers(read_frames(info, [5, 20, 35]))
+    except VideoReadError as error:
+        assert change != "grown" and error.path == str(path)
+    else:
+        assert change == "grown" and shown == [5, 20, 35]
+
+
+# --- Folders of JPEGs ---------------------------------------------------------------------------
+
+
+def test_a_folder_of_pictures_is_a_video(folder):
+    path = folder / "78687"
+    path.mkdir()
+    for number in range(12):
+        Image.fromarray(draw(number, (48, 80))).save(path / f"{number + 1:05d}.jpg", quality=95)
+    (path / "notes.txt").write_text("not a picture")
+    info = probe_video(path)
+    assert (info.num_frames, info.size, info.fps, info.damage) == (12, (48, 80), 0.0, "")
+    assert numbers(read_frames(path, [3, 3, 11, 0])) == [3, 3, 11, 0]
+    drawn = torch.from_numpy(draw(3, (48, 80))).permute(2, 0, 1)
+    assert (read_frames(path, [3])[0].float() - drawn.float()).abs().mean() < 12
+    small = read_frames(info, [7], size=(24, 40))
+    assert small.shape == (1, 3, 24, 40) and numbers(small) == [7]
+    assert check_video(path).whole
+    assert known_video(path, pack_info(info)) == info
+    with pytest.raises(IndexError, match="12 frames"):
+        read_frames(path, [12])
 
 
 # --- Indices and sizes that make no sense -------------------------------------------------------

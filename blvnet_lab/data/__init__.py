@@ -8,7 +8,7 @@ from blvnet_lab.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from blvnet_lab.data.reading import VideoReadError, probe_video, read_frames
+from blvnet_lab.data.reading import VideoReadError, check_video, probe_video, read_frames
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
 from blvnet_lab.data.transforms import (
     denormalize,
@@ -21,6 +21,7 @@ from blvnet_lab.data.transforms import (
 __all__ = [
     "ClipDataset",
     "VideoReadError",
+    "check_video",
     "class_names",
     "class_table",
     "denormalize",

@@ -10,8 +10,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from blvnet_lab.data import reading
-from blvnet_lab.data.reading import VideoInfo, VideoReadError, probe_video, read_frames
+from blvnet_lab.data.reading import (
+    VideoInfo,
+    VideoReadError,
+    check_video,
+    known_video,
+    probe_video,
+    read_frames,
+)
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
 
 # So many unreadable videos in a row are no accident: a disk is not mounted, or the manifest is old.
@@ -152,7 +158,7 @@ class ClipDataset(Dataset):
 
     def _info(self, i: int) -> VideoInfo:
         path, probe = self.paths[i], self.probes[i]
-        return reading.known_video(path, probe) if probe else probe_video(path)
+        return known_video(path, probe) if probe else probe_video(path)
 
     def _read(self, info: VideoInfo, wanted: Tensor | None) -> Tensor:
         """Frames `wanted`, or all."""
@@ -171,7 +177,7 @@ class ClipDataset(Dataset):
 
 def _why_unreadable(path: str) -> str:
     try:
-        reading.check_video(path)
+        check_video(path)
     except VideoReadError as error:
         return str(error)
     return f"{path}: could not be read at first, but can be now"

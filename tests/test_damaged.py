@@ -1,0 +1,209 @@
+"""Damaged files, about two hundred: an error that names the file, or the right frames.
+
+They are read in a child process, which says what it is doing as it goes, so that a crash or a hang
+is laid to the file that caused it.
+
+What can be promised: video codecs have no checksum, so that flipped bits may change what a picture
+looks like without anyone noticing. But a frame is never another one than the one asked for: the
+number that it shows, where it can be read, is the right one.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from videos import copy_packets, draw, write_video
+
+X265 = {"x265-params": "log-level=none:pools=none:frame-threads=1:keyint=12"}
+VPX = {"cpu-used": "5", "lag-in-frames": "16", "auto-alt-ref": "1"}
+FASTSTART = {"movflags": "+faststart"}
+COUNT, SIZE, LIMIT_S = 36, (96, 160), 20
+
+SOURCES = {
+    "h264.mp4": {"b_frames": 2},
+    "fast.mp4": {"b_frames": 2, "container_options": FASTSTART},
+    "long.mp4": {"gop": 250, "b_frames": 2},
+    "h264.mkv": {"b_frames": 2},
+    "h264.avi": {"b_frames": 2},
+    "h264.ts": {"b_frames": 2},
+    "hevc.mp4": {"codec": "libx265", "b_frames": 2, "codec_options": X265},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg4_b.avi": {"codec": "mpeg4", "b_frames": 2},
+    "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "vp9.webm": {"codec": "libvpx-vp9", "codec_options": VPX},
+    "vp8.webm": {"codec": "libvpx", "codec_options": VPX},
+}
+
+
+def cut(whole: bytes, rng: np.random.Generator, share: float) -> bytes:
+    return whole[: int(len(whole) * share)]
+
+
+def flip_bits(whole: bytes, rng: np.random.Generator, count: int) -> bytes:
+    damaged = bytearray(whole)
+    for place in rng.integers(0, 8 * len(whole), count):
+        damaged[place // 8] ^= 1 << place % 8
+    return bytes(damaged)
+
+
+def blank(whole: bytes, rng: np.random.Generator, size: int) -> bytes:
+    begin = int(rng.integers(0, len(whole) - size))
+    return whole[:begin] + bytes(size) + whole[begin + size :]
+
+
+KINDS = [
+    *((f"cut_{share}", cut, share) for share in (0.05, 0.3, 0.6, 0.9, 0.99)),
+    *((f"bits_{count}_{k}", flip_bits, count) for count, k in [(1, 0), (1, 1), (5, 0), (200, 0)]),
+    *((f"blank_{size}", blank, size) for size in (64, 2000)),
+]
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("damaged")
+    rng = np.random.default_rng(0)
+    wholes = {}
+    for name, options in SOURCES.items():
+        wholes[name] = write_video(folder / name, COUNT, size=SIZE, **options).read_bytes()
+    name = "trimmed.mp4"
+    longer = write_video(folder / "longer.mp4", COUNT + 17, size=SIZE, b_frames=2)
+    # Cut 17 frames in without encoding again; what it then shows begins with 17.
+    wholes[name] = copy_packets(longer, folder / name, -17).read_bytes()
+    paths = []
+    for name, whole in wholes.items():
+        for kind, damage, amount in KINDS:
+            paths.append(folder / f"{kind}_{name}")
+            paths[-1].write_bytes(damage(whole, rng, amount))
+    names = list(wholes)
+    for first, second in zip(names, names[1:] + names[:1], strict=True):
+        paths.append(folder / f"head_of_{second.split('.')[0]}_{first}")
+        paths[-1].write_bytes(wholes[second][:400] + wholes[first][400:])
+    for kind in ("none", "gap", "cut", "text", "small", "grey"):
+        paths.append(folder / f"{kind}_pictures")
+        paths[-1].mkdir()
+        for k in range(COUNT if kind != "none" else 0):
+            Image.fromarray(draw(k, SIZE)).save(paths[-1] / f"{k + 1:05d}.jpg")
+        spoiled = paths[-1] / "00020.jpg"
+        if kind == "gap":
+            spoiled.unlink()
+        elif kind == "cut":
+            spoiled.write_bytes(spoiled.read_bytes()[:700])
+        elif kind == "text":
+            spoiled.write_text("<html>404 Not Found</html>")
+        elif kind == "small":
+            Image.fromarray(draw(19, (48, 80))).save(spoiled)
+        elif kind == "grey":
+            Image.fromarray(draw(19, SIZE)).convert("L").save(spoiled)
+    return paths
+
+
+READER = """
+import faulthandler, json, sys, threading, time
+from blvnet_lab.data.reading import VideoReadError, check_video, probe_video, read_frames
+from videos import read_number
+
+limit = float(sys.argv[1])
+for path in sys.argv[2:]:
+    faulthandler.dump_traceback_later(limit, exit=True)
+    print(json.dumps({"path": path}), flush=True)
+    found = {"path": path, "errors": [], "shown": {}}
+    def attempt(read):
+        try:
+            return read()
+        except VideoReadError as error:
+            found["errors"].append([str(error), error.path])
+    info = attempt(lambda: probe_video(path))
+    if info is not None:
+        n = info.num_frames
+        wholes = attempt(lambda: check_video(path))
+        found["whole"], found["damage"], found["n"] = wholes is not None, info.damage, n
+        reads = [[int((k + 0.5) * n / 16) for k in range(16)], [n - 1], list(range(n)), [0, n // 2]]
+        reads += [[k] for k in range(n)]
+        for info_or_path in (info, path, *([wholes] if wholes else [])):
+            for wanted in reads if info_or_path is info else reads[:3]:
+                frames = attempt(lambda: read_frames(info_or_path, wanted))
+                for index, frame in zip(wanted, [] if frames is None else frames, strict=False):
+                    found["shown"].setdefault(index, set()).add(read_number(frame.numpy()))
+    found["shown"] = {index: sorted(seen) for index, seen in found["shown"].items()}
+    print(json.dumps(found), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def results(damaged: list[Path]) -> list[dict]:
+    command = [sys.executable, "-c", READER, str(LIMIT_S), *map(str, damaged)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=550
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, f"{lines[-1]['path']}: {done.stderr[-2000:]}"
+    assert len(lines) == 2 * len(damaged)
+    return lines[1::2]
+
+
+def test_about_two_hundred_files_were_tried(results):
+    assert len(results) >= 150
+    # They are damaged in earnest, and yet not all beyond use.
+    assert sum(bool(result["errors"]) for result in results) > len(results) / 2
+    assert sum(bool(result["shown"]) for result in results) > len(results) / 2
+
+
+def test_errors_name_the_file(results):
+    for result in results:
+        for message, path in result["errors"]:
+            assert message.startswith(result["path"]) and path == result["path"]
+
+
+# Their decoders notice next to nothing: whatever the bits say is a picture.
+SILENT = ("hevc", "vp8", "vp9")
+
+
+def test_no_frame_is_another_one(results):
+    wrong = []
+    for result in results:
+        if "n" not in result or "grey" in result["path"]:
+            continue
+        if "cut" not in result["path"] and any(codec in result["path"] for codec in SILENT):
+            continue
+        if "bits" in result["path"] and result["n"] != COUNT:
+            continue  # they hit the table of times: the file itself now says other things
+        first = 17 if "trimmed" in result["path"] else 0
+        for index, shown in result["shown"].items():
+            if set(shown) != {int(index) + first}:
+                wrong.append((Path(result["path"]).name, index, shown))
+    assert not wrong
+
+
+def test_files_that_were_cut_are_known_to_be(results):
+    """By probing alone, where the container says how long it is: all but a transport stream."""
+    for result in results:
+        name = Path(result["path"]).name
+        if name.startswith("cut_0") and "n" in result and not name.endswith(".ts"):
+            # The last bytes of an mp4 may be notes about it: then nothing that matters is lost.
+            lost = not ("cut_0.99" in name and name.endswith(".mp4") and result["n"] == COUNT)
+            assert bool(result["damage"]) == lost == (not result["whole"]), (name, result["damage"])
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("none", "without pictures 00001.jpg"),
+        ("gap", "00020.jpg is missing"),
+        ("cut", "00020.jpg is damaged"),
+        ("text", "00020.jpg is damaged, or no JPEG"),
+        ("small", "frame 19 is 48 x 80 and the first one 96 x 160"),
+    ],
+)
+def test_damaged_pictures_are_named(kind, words, results):
+    (result,) = [r for r in results if r["path"].endswith(f"{kind}_pictures")]
+    assert result["errors"] and all(words in message for message, _ in result["errors"])
+
+
+def test_grey_pictures_among_coloured_ones_are_fine(results):
+    (result,) = [r for r in results if r["path"].endswith("grey_pictures")]
+    assert not result["errors"] and len(result["shown"]) == COUNT
+    assert [k for k, shown in result["shown"].items() if shown != [int(k)]] == ["19"]  # grey
