@@ -74,9 +74,77 @@ def staircase(options: Annotated[Staircase, tyro.conf.arg(name="")]) -> None:
     print(f"checkpoints, logs, staircase.json and {picture.name} are in {options.out}")
 
 
+def manifest(
+    dataset: Annotated[str, tyro.conf.Positional],
+    out: Path,
+    root: Path | None = None,
+    annotations: Path | None = None,
+    splits: tuple[str, ...] = (),
+    classes: str = "",
+    class_list: Path | None = None,
+    num_classes: int | None = None,
+    clips_per_class: int | None = None,
+    val_share: float = 0.2,
+    seed: int = 0,
+    fold: Literal[1, 2, 3] = 1,
+) -> None:
+    """Write the manifest of a data set that is on disk, and report what is wrong with it.
+
+    Args:
+        dataset: its layout: kinetics400, kinetics600, kinetics700-2020, something-something-v1 or
+            -v2, moments-in-time, ucf101, folder (one for each class) or list (`path label`).
+        out: folder for manifest.csv, classes.csv and report.csv.
+        root: the data set's folder; without it, the folder of that name in BLVNET_DATA.
+        annotations: where its labels are, if not in root; for "list", the file.
+        splits: only these of train, val and test.
+        classes: only these, with commas between them.
+        class_list: only those in this file, one a line.
+        num_classes: only so many, drawn by the seed.
+        clips_per_class: at most so many readable clips of each class and split.
+        val_share: share of "val" where the data set has no splits.
+        seed: of what is drawn.
+        fold: of UCF101.
+    """
+    from blvnet_lab.data.formats import choose_classes, expected
+    from blvnet_lab.data.inventory import build_manifest
+    from blvnet_lab.paths import data_root
+
+    root = data_root() / dataset if root is None else root
+    chosen = None
+    if classes or class_list is not None or num_classes is not None:
+        chosen = choose_classes(
+            expected(dataset, root, annotations=annotations, fold=fold).classes,
+            classes=[name.strip() for name in classes.split(",")] if classes else None,
+            class_list=class_list,
+            num_classes=num_classes,
+            seed=seed,
+        )
+    found = build_manifest(
+        dataset,
+        root,
+        out,
+        annotations=annotations,
+        fold=fold,
+        splits=splits or None,
+        classes=chosen,
+        clips_per_class=clips_per_class,
+        val_share=val_share,
+        seed=seed,
+    )
+    print(f"rows by split and status\n{found.counts.to_string()}\n")
+    if not found.problems.empty:
+        print(f"findings\n{found.problems['kind'].value_counts().to_string(header=False)}\n")
+    print(f"{found.manifest} is the manifest, {found.report.name} beside it says all findings")
+
+
 def main() -> None:
     """Run the command that was typed; expected mistakes end with one clear line."""
-    commands = {"samples": samples, "cost": cost, "staircase": staircase}
+    commands = {
+        "samples": samples,
+        "cost": cost,
+        "staircase": staircase,
+        "manifest": manifest,
+    }
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, description=__doc__, prog="python -m blvnet_lab"

@@ -82,6 +82,8 @@ def _read_csv(path: Path, kinds: dict[str, str], required: Sequence[str]) -> pd.
         if kind != "str":
             try:
                 numbers = pd.to_numeric(table[column].replace("", None))
+                if "nt" in kind and (numbers % 1 > 0).any():
+                    raise ValueError(f"{numbers[numbers % 1 > 0].iloc[0]}")
                 table[column] = numbers.astype(kind)
             except (ValueError, TypeError) as error:
                 raise ValueError(
@@ -109,8 +111,9 @@ def read_classes(manifest: str | os.PathLike) -> pd.DataFrame:
     table = _read_csv(path, kinds, ("label", "class_name"))
     class_names(table)
     table = table.sort_values("label", ignore_index=True)
-    for label, mirror in zip(table["label"], table["mirror"], strict=True):
-        if not pd.isna(mirror) and table["mirror"].get(mirror) != label:
+    mirrors = [None if pd.isna(mirror) else int(mirror) for mirror in table["mirror"]]
+    for label, mirror in enumerate(mirrors):
+        if mirror is not None and mirrors[mirror : mirror + 1] != [label]:
             raise ValueError(
                 f"{path}: expected classes to be each other's mirror image, or their own; label "
                 f"{label} has the mirror {mirror}, but not the other way round"
@@ -170,7 +173,9 @@ def write_manifest(
     told = [name for name in order if name in REQUIRED or _says_something(table[name])]
     path.parent.mkdir(parents=True, exist_ok=True)
     if classes is not None:
-        _write_classes(classes, path)
+        check_class_list(classes, path)
+        with written_whole(path.parent / CLASS_LIST) as unfinished:
+            classes.to_csv(unfinished, index=False, lineterminator="\n")
     with written_whole(path) as unfinished:
         # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
         table[told].to_csv(unfinished, index=False, lineterminator="\n", float_format="%.9g")
@@ -186,16 +191,16 @@ def _says_something(column: pd.Series) -> bool:
     return bool((column.notna() & (column.astype("str") != "")).any())
 
 
-def _write_classes(classes: pd.DataFrame, manifest: Path) -> None:
-    path = manifest.parent / CLASS_LIST
-    text = classes.to_csv(index=False, lineterminator="\n")
-    if path.exists() and path.read_text("utf-8") != text:
+def check_class_list(classes: pd.DataFrame, manifest: str | os.PathLike) -> None:
+    """Raises ValueError if beside the manifest lies a class list that differs from `classes`."""
+    path = Path(manifest).parent / CLASS_LIST
+    if path.exists() and path.read_text("utf-8") != classes.to_csv(
+        index=False, lineterminator="\n"
+    ):
         raise ValueError(
             f"expected no other list of classes, but {path} is there and differs: write the "
             "manifest to another folder, or delete that file first"
         )
-    with written_whole(path) as unfinished:
-        unfinished.write_text(text, "utf-8")
 
 
 def class_names(manifest: pd.DataFrame) -> list[str]:

@@ -1,0 +1,527 @@
+"""Every data set's own layout, as published, becomes rows of a manifest, and a report."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from videos import draw, write_video
+
+from blvnet_lab.data import ClipDataset, read_classes, read_manifest
+from blvnet_lab.data import inventory as inventory_module
+from blvnet_lab.data.formats import choose_classes, expected, mirrored_names, one_sided
+from blvnet_lab.data.inventory import build_manifest
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> dict[str, Path]:
+    """One small video of each suffix."""
+    folder = tmp_path_factory.mktemp("clips")
+    made = {"mp4": write_video(folder / "a.mp4", 6, size=(32, 48))}
+    made["avi"] = write_video(folder / "a.avi", 5, size=(32, 48), codec="mpeg4")
+    made["webm"] = write_video(folder / "a.webm", 4, size=(32, 48), codec="libvpx-vp9")
+    made["mkv"] = write_video(folder / "a.mkv", 6, size=(32, 48))
+    return made
+
+
+@pytest.fixture
+def put(tmp_path, clips):
+    """Puts a video at each of the paths below tmp_path/set; returns that folder."""
+
+    def put(*paths: str) -> Path:
+        for path in paths:
+            target = tmp_path / "set" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clips[path.rpartition(".")[2]], target)
+        return tmp_path / "set"
+
+    return put
+
+
+def write(root: Path, name: str, text: str, encoding: str = "utf-8") -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(text.encode(encoding))
+
+
+def rows(manifest: Path, *columns: str) -> list[tuple]:
+    table = read_manifest(manifest)
+    table["path"] = [Path(path).name for path in table["path"]]
+    return sorted(table[list(columns)].itertuples(index=False, name=None))
+
+
+def findings(found) -> set[tuple]:
+    table = found.problems.assign(name=[Path(name).name for name in found.problems["name"]])
+    report = pd.read_csv(found.report, keep_default_na=False, dtype=str)
+    pd.testing.assert_frame_equal(report, found.problems, check_dtype=False)
+    return set(table[["kind", "split", "name"]].itertuples(index=False, name=None))
+
+
+# ---------------------------------------------------------------- Kinetics
+
+K400_TRAIN = """label,youtube_id,time_start,time_end,split,is_cc
+abseiling,_4YTwq0-73Y,44,54,train,0
+"air drumming",_axE99QAhe8,26,36,train,0
+"massaging person's head",-GTpqutxCK0,88,98,train,0
+abseiling,missing0000,0,10,train,0
+"""
+K400_VAL = """label,youtube_id,time_start,time_end,split,is_cc
+"massaging person's head",_GTpqutxCK0,88,98,val,0
+abseiling,-4YTwq0-73Z,100000,100010,val,0
+"""
+K400_FILES = {
+    "_4YTwq0-73Y_000044_000054": "abseiling",
+    "_axE99QAhe8_000026_000036": "air drumming",
+    "-GTpqutxCK0_000088_000098": "massaging person's head",
+    "_GTpqutxCK0_000088_000098": "massaging person's head",
+    "-4YTwq0-73Z_100000_100010": "abseiling",
+}
+
+
+@pytest.mark.parametrize("layout", ["flat", "splits", "classes", "underscores", "bare", "mkv"])
+@pytest.mark.parametrize("where", ["", "annotations/"])
+def test_kinetics_as_people_have_it(layout, where, put, tmp_path):
+    for i, (name, label) in enumerate(K400_FILES.items()):
+        folder = {
+            "splits": ("train/" if i < 3 else "val/"),
+            "classes": f"{label}/",
+            "underscores": f"{'train' if i < 3 else 'val'}/{label.replace(' ', '_')}/",
+        }.get(layout, "")
+        suffix = "mkv" if layout == "mkv" else "mp4"
+        root = put(f"{folder}{name[:11] if layout == 'bare' else name}.{suffix}")
+    write(root, f"{where}train.csv", K400_TRAIN)
+    write(root, f"{where}val.csv", K400_VAL)
+    found = build_manifest("kinetics400", root, tmp_path / "out")
+    columns = ("class_name", "label", "split", "source_id", "start", "end", "status")
+    assert [row for row in rows(found.manifest, *columns) if row[-1] == "ok"] == [
+        ("abseiling", 0, "train", "_4YTwq0-73Y", 44, 54, "ok"),
+        ("abseiling", 0, "val", "-4YTwq0-73Z", 100000, 100010, "ok"),
+        ("air drumming", 1, "train", "_axE99QAhe8", 26, 36, "ok"),
+        ("massaging person's head", 2, "train", "-GTpqutxCK0", 88, 98, "ok"),
+        ("massaging person's head", 2, "val", "_GTpqutxCK0", 88, 98, "ok"),
+    ]
+    assert findings(found) == {("row without video", "train", "missing0000_000000_000010")}
+    table = read_manifest(found.manifest)
+    ok = table[table["status"] == "ok"]
+    assert set(zip(ok["num_frames"], ok["fps"], ok["height"], ok["width"], strict=True)) == {
+        (6, 25, 32, 48)
+    }
+    assert table.loc[table["status"] == "missing", "num_frames"].isna().all()
+    assert read_classes(found.manifest)["mirror"].tolist() == [0, 1, 2]
+    # It is what training wants.
+    clip, label = ClipDataset(table, "train", 4, lambda frames: frames)[0]
+    assert clip.shape == (4, 3, 32, 48) and label == 0
+
+
+@pytest.mark.parametrize("dataset", ["kinetics600", "kinetics700-2020"])
+def test_other_kinetics_lack_a_column_and_say_validate(dataset, put, tmp_path):
+    root = put("abc-defghij_000001_000011.mp4", "train/abcdefghijk_000001_000011.mp4")
+    header = "label,youtube_id,time_start,time_end,split\r\n"
+    write(root, f"{dataset}/train.csv", header + "adjusting glasses,abcdefghijk,1,11,train\r\n")
+    write(
+        root, f"{dataset}/validate.csv", "\ufeff" + header + "zumba,abc-defghij,1,11,validate\r\n"
+    )
+    write(root, f"{dataset}/test.csv", "youtube_id,time_start,time_end,split\r\nabcd,1,11,test\r\n")
+    found = build_manifest(dataset, root, tmp_path / "out")
+    assert rows(found.manifest, "class_name", "split", "status") == [
+        ("adjusting glasses", "train", "ok"),
+        ("zumba", "val", "ok"),
+    ]
+    assert findings(found) == {("row without label", "", "abcd_000001_000011")}
+
+
+def test_every_kind_of_finding(put, tmp_path):
+    root = put(
+        "train/_4YTwq0-73Y_000044_000054.mp4",
+        "val/_4YTwq0-73Y_000044_000054.mp4",  # the same clip in two places
+        "_axE99QAhe8_000026_000036.mp4",
+        "-GTpqutxCK0_000088_000098.mp4",
+        "_GTpqutxCK0_000088_000098.mp4",
+        "nobody knows.mp4",
+        "sub/.hidden.mp4",
+    )
+    (root / "_axE99QAhe8_000026_000036.mp4").write_text("<html>404</html>")
+    whole = write_video(
+        tmp_path / "b.mp4", 48, size=(32, 48), container_options={"movflags": "+faststart"}
+    ).read_bytes()
+    (root / "-GTpqutxCK0_000088_000098.mp4").write_bytes(whole[: len(whole) * 3 // 4])
+    write(root, "train.csv", K400_TRAIN + "abseiling,_4YTwq0-73Y,44,54,train,0\n")
+    write(root, "val.csv", K400_VAL + "abseiling,_axE99QAhe8,50,60,val,0\n")
+    found = build_manifest("kinetics400", root, tmp_path / "out")
+    assert findings(found) == {
+        ("duplicate video", "train", "_4YTwq0-73Y_000044_000054.mp4"),
+        ("duplicate row", "train", "_4YTwq0-73Y_000044_000054"),
+        ("row without video", "train", "missing0000_000000_000010"),
+        ("row without video", "val", "_axE99QAhe8_000050_000060"),
+        ("row without video", "val", "-4YTwq0-73Z_100000_100010"),
+        ("video without row", "", "nobody knows.mp4"),
+        ("unreadable", "train", "_axE99QAhe8_000026_000036.mp4"),
+        ("damaged", "train", "-GTpqutxCK0_000088_000098.mp4"),
+    }
+    assert rows(found.manifest, "status", "source_id", "split") == [
+        ("damaged", "-GTpqutxCK0", "train"),
+        ("duplicate", "_4YTwq0-73Y", "train"),
+        ("missing", "-4YTwq0-73Z", "val"),
+        ("missing", "_axE99QAhe8", "val"),
+        ("missing", "missing0000", "train"),
+        ("ok", "_4YTwq0-73Y", "train"),
+        ("ok", "_GTpqutxCK0", "val"),
+        ("unreadable", "_axE99QAhe8", "train"),
+    ]
+    assert found.counts.loc["train"].to_dict() == {
+        "damaged": 1, "duplicate": 1, "missing": 1, "ok": 1, "unreadable": 1,
+    }  # fmt: skip
+    kept = read_manifest(found.manifest).query("source_id == '_4YTwq0-73Y' and status == 'ok'")
+    assert Path(kept["path"].iloc[0]).parent.name == "train", "the one in the folder of its split"
+
+
+def test_one_source_on_both_sides_is_said(put, tmp_path):
+    root = put("abcdefghijk_000001_000011.mp4", "abcdefghijk_000020_000030.mp4")
+    write(root, "train.csv", "label,youtube_id,time_start,time_end\nrun,abcdefghijk,1,11\n")
+    write(root, "val.csv", "label,youtube_id,time_start,time_end\nrun,abcdefghijk,20,30\n")
+    found = build_manifest("kinetics400", root, tmp_path / "out")
+    assert findings(found) == {("source in several splits", "", "abcdefghijk")}
+    assert found.problems["detail"].tolist() == ["train, val"]
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("abseiling", "air drumming")])
+def test_a_list_of_paths_and_labels(names, put, tmp_path):
+    root = put("some folder/a b.mp4", "c.mp4", "d.avi")
+    first, second = names
+    write(root, "train.txt", f"some folder/a b.mp4 {first}\nd.avi {second}\n")
+    write(root, "val.txt", f"/elsewhere/set/c.mp4 {second}\n")
+    found = build_manifest("list", root, tmp_path / "out", annotations=root)
+    assert rows(found.manifest, "path", "class_name", "label", "split") == [
+        ("a b.mp4", first, 0, "train"),
+        ("c.mp4", second, 1, "val"),
+        ("d.avi", second, 1, "train"),
+    ]
+    one = build_manifest("list", root, tmp_path / "one", annotations=root / "train.txt")
+    assert set(read_manifest(one.manifest)["split"]) == {"train"}, "of two classes of one source"
+
+
+def test_lists_that_make_no_sense(put, tmp_path):
+    root = put("c.mp4")
+    write(root, "a.txt", "c.mp4 3\n")
+    with pytest.raises(ValueError, match=r"numbers 0 to n - 1 without a gap, got 3"):
+        build_manifest("list", root, tmp_path, annotations=root / "a.txt")
+    write(root, "a.txt", "\nc.mp4\n")
+    with pytest.raises(ValueError, match=r"a\.txt, line 1: expected `path label`, got 'c\.mp4'"):
+        build_manifest("list", root, tmp_path, annotations=root / "a.txt")
+    with pytest.raises(ValueError, match=r"the file of lines `path label` as annotations"):
+        build_manifest("list", root, tmp_path)
+    with pytest.raises(ValueError, match="found none at"):
+        build_manifest("list", root, tmp_path, annotations=tmp_path / "nowhere")
+
+
+# ---------------------------------------------------------------- a subset of what is there
+
+
+def many_clips(put) -> Path:
+    names = [f"{k:011d}_000000_000010" for k in range(24)]
+    root = put(*(f"{name}.mp4" for name in names))
+    for name in names[:4]:
+        (root / f"{name}.mp4").write_text("broken")
+    lines = [f"class {k % 3},{name[:11]},0,10" for k, name in enumerate(names)]
+    write(root, "train.csv", "\n".join(["label,youtube_id,time_start,time_end", *lines]))
+    return root
+
+
+def test_a_subset_is_drawn_from_the_readable_clips(put, tmp_path):
+    root = many_clips(put)
+    chosen = {"classes": ["class 0", "class 2"], "clips_per_class": 6}
+    found = build_manifest("kinetics400", root, tmp_path / "a", **chosen, seed=1)
+    table = read_manifest(found.manifest)
+    assert table.query("status == 'ok'").groupby(["class_name", "label"]).size().to_dict() == {
+        ("class 0", 0): 6,
+        ("class 2", 1): 6,
+    }
+    again = build_manifest("kinetics400", root, tmp_path / "b", **chosen, seed=1)
+    other = build_manifest("kinetics400", root, tmp_path / "c", **chosen, seed=2)
+    texts = [found.manifest.read_text(), again.manifest.read_text(), other.manifest.read_text()]
+    assert texts[0] == texts[1] != texts[2]
+    # Of class 0 two clips are broken, so that 6 of the 8 are all; more cannot be had.
+    found = build_manifest("kinetics400", root, tmp_path / "d", classes=["class 0"],
+                           clips_per_class=7)  # fmt: skip
+    assert ("class with fewer clips", "train", "class 0") in findings(found)
+    assert (read_manifest(found.manifest)["status"] == "ok").sum() == 6
+
+
+def test_what_was_found_before_is_not_looked_for_again(put, tmp_path, monkeypatch):
+    root = many_clips(put)
+    first = build_manifest("kinetics400", root, tmp_path / "out")
+    text, looked = first.manifest.read_bytes(), []
+    probe = inventory_module.probe_video
+
+    def counting(path):
+        looked.append(Path(path).name)
+        return probe(path)
+
+    monkeypatch.setattr(inventory_module, "probe_video", counting)
+    build_manifest("kinetics400", root, tmp_path / "out")
+    assert sorted(looked) == [f"{k:011d}_000000_000010.mp4" for k in range(4)], "the broken ones"
+    assert first.manifest.read_bytes() == text
+    write_video(root / f"{9:011d}_000000_000010.mp4", 12, size=(32, 48))
+    build_manifest("kinetics400", root, tmp_path / "out")
+    table = read_manifest(first.manifest)
+    assert table.loc[table["source_id"] == f"{9:011d}", "num_frames"].item() == 12
+
+
+def test_another_class_list_is_noticed_before_the_work(put, tmp_path, monkeypatch):
+    root = many_clips(put)
+    build_manifest("kinetics400", root, tmp_path / "out", classes=["class 0"])
+    monkeypatch.setattr(inventory_module, "probe_video", None)
+    with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
+        build_manifest("kinetics400", root, tmp_path / "out")
+
+
+def test_choosing_classes(tmp_path):
+    names = ["abseiling", "air drumming", "applauding", "archery", "massaging person's head"]
+    assert choose_classes(names, classes=["archery", "abseiling"]) == ["abseiling", "archery"]
+    file = tmp_path / "names.txt"
+    file.write_text('# mine\n"air drumming"\n\nmassaging person\'s head\n')
+    assert choose_classes(names, class_list=file) == ["air drumming", "massaging person's head"]
+    drawn = {tuple(choose_classes(names, num_classes=3, seed=seed)) for seed in range(20)}
+    assert len(drawn) > 5 and all(len(set(few)) == 3 for few in drawn)
+    again = choose_classes(names[::-1], num_classes=3, seed=4)
+    assert again == choose_classes(names, num_classes=3, seed=4)
+    with pytest.raises(ValueError, match=r"'abseling', which is none.*near it are abseiling"):
+        choose_classes(names, classes=["archery", "abseling"])
+    with pytest.raises(ValueError, match="1 to 5 classes, got 6"):
+        choose_classes(names, num_classes=6)
+    with pytest.raises(ValueError, match="no file"):
+        choose_classes(names, class_list=tmp_path / "nowhere.txt")
+    for both in ({}, {"num_classes": 2, "classes": ["archery"]}):
+        with pytest.raises(ValueError, match="one way to choose classes"):
+            choose_classes(names, **both)
+
+
+# ---------------------------------------------------------------- Something-Something
+
+TEMPLATES = [f"Doing [something] number {k}" for k in range(174)]
+TEMPLATES[86] = "Pulling [something] from left to right"
+TEMPLATES[87] = "Pulling [something] from right to left"
+
+
+@pytest.mark.parametrize("generation", ["something-something-v2-{}.json", "labels/{}.json"])
+def test_something_something_v2(generation, put, tmp_path):
+    root = put("20bn-something-something-v2/78687.webm", "20bn-something-something-v2/42.webm")
+    plain = [name.replace("[", "").replace("]", "") for name in TEMPLATES]
+    labels = {name: str(k) for k, name in reversed(list(enumerate(plain)))}
+    entry = '{{"id":"{}","label":"pulling a pen","template":"{}","placeholders":["a pen"]}}'
+    write(root, generation.format("labels"), str(labels).replace("'", '"'))
+    write(root, generation.format("train"), f"[{entry.format(78687, TEMPLATES[86])}]")
+    write(root, generation.format("validation"), f"[{entry.format(42, TEMPLATES[3])}]")
+    write(root, generation.format("test"), '[{"id":"1420"}]')
+    found = build_manifest("something-something-v2", root, tmp_path / "out")
+    assert rows(found.manifest, "source_id", "label", "class_name", "split", "num_frames") == [
+        ("42", 3, plain[3], "val", 4),
+        ("78687", 86, "Pulling something from left to right", "train", 4),
+    ]
+    assert findings(found) == {("row without label", "", "1420")}
+    mirror = read_classes(found.manifest)["mirror"].tolist()
+    swapped = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+    assert mirror == [swapped.get(k, k) for k in range(174)]
+
+
+def test_something_something_v1_in_folders_of_pictures(tmp_path):
+    root = tmp_path / "set"
+    for name in ("100218", "7"):
+        (root / "frames" / name).mkdir(parents=True)
+        for k in range(5):
+            picture = Image.fromarray(draw(k, (32, 48)))
+            picture.save(root / "frames" / name / f"{k + 1:05d}.jpg")
+    (root / "frames" / "7" / "00002.jpg").unlink()
+    names = [f"Doing something number {k}" for k in range(174)]
+    write(root, "something-something-v1-labels.csv", "\n".join(names))
+    write(root, "something-something-v1-train.csv", f"100218;{names[2]}\n7;{names[0]}\n")
+    write(root, "something-something-v1-validation.csv", f"9;{names[5]}\n")
+    write(root, "something-something-v1-test.csv", "11\n")
+    found = build_manifest("something-something-v1", root, tmp_path / "out")
+    assert rows(found.manifest, "source_id", "label", "split", "status") == [
+        ("100218", 2, "train", "ok"),
+        ("7", 0, "train", "unreadable"),
+        ("9", 5, "val", "missing"),
+    ]
+    assert findings(found) == {
+        ("unreadable", "train", "7"),
+        ("row without video", "val", "9"),
+        ("row without label", "", "11"),
+    }
+    swapped = {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
+    mirror = read_classes(found.manifest)["mirror"].tolist()
+    assert mirror == [swapped.get(k, k) for k in range(174)]
+    clip, _ = ClipDataset(read_manifest(found.manifest), "train", 4, lambda frames: frames)[0]
+    assert clip.shape == (4, 3, 32, 48)
+
+
+def test_lists_of_two_generations_do_not_mix(put, tmp_path):
+    root = put("1.webm")
+    write(root, "labels.json", '{"Holding something":"0"}')
+    write(root, "train.json", '[{"id":"1","template":"Dropping [something]"}]')
+    with pytest.raises(ValueError, match=r"got 'Dropping something' .*lists of one generation"):
+        build_manifest("something-something-v2", root, tmp_path / "out")
+    write(root, "train.json", "[")
+    with pytest.raises(ValueError, match=r"train\.json: expected JSON"):
+        build_manifest("something-something-v2", root, tmp_path / "out")
+
+
+# ---------------------------------------------------------------- Moments in Time, UCF101
+
+
+def test_moments_in_time(put, tmp_path):
+    root = put(
+        "training/adult+male+singing/flickr-0_1.mp4",
+        "training/clapping/flickr-0_1.mp4",  # of the same name, in another class
+        "validation/clapping/yt-x_9.mp4",
+    )
+    write(root, "moments_categories.txt", "clapping,0\nadult+male+singing,1\n")
+    write(root, "trainingSet.csv", "adult+male+singing/flickr-0_1.mp4,adult+male+singing,3,0\n"
+          "clapping/flickr-0_1.mp4,clapping,4,1\n")  # fmt: skip
+    write(root, "validationSet.csv", "clapping/yt-x_9.mp4,clapping,5,0\n")
+    found = build_manifest("moments-in-time", root, tmp_path / "out")
+    assert rows(found.manifest, "class_name", "label", "split", "status") == [
+        ("adult+male+singing", 1, "train", "ok"),
+        ("clapping", 0, "train", "ok"),
+        ("clapping", 0, "val", "ok"),
+    ]
+    for row in read_manifest(found.manifest).itertuples():
+        assert Path(row.path).parent.name == row.class_name
+    assert findings(found) == set()
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("fold", [1, 2])
+def test_ucf101(fold, flat, put, tmp_path):
+    files = ["v_Archery_g01_c01", "v_Archery_g01_c02", "v_Archery_g08_c01", "v_Biking_g01_c01"]
+    folder = {False: "UCF-101/{}/", True: ""}[flat]
+    for name in files:
+        root = put(f"{folder.format(name.split('_')[1])}{name}.avi")
+    lists = root if flat else root / "ucfTrainTestlist"
+    write(lists, "classInd.txt", "1 Archery\n2 Biking\n")
+    train, test = ([2], [0, 1, 3]) if fold == 1 else ([0, 1, 3], [2])
+    label = {"Archery": 1, "Biking": 2}
+    paths = [f"{name.split('_')[1]}/{name}.avi" for name in files]
+    write(lists, f"trainlist0{fold}.txt",
+          "".join(f"{paths[k]} {label[files[k].split('_')[1]]}\r\n" for k in train))  # fmt: skip
+    write(lists, f"testlist0{fold}.txt", "".join(f"{paths[k]}\r\n" for k in test))
+    found = build_manifest("ucf101", root, tmp_path / "out", fold=fold)
+    columns = ("path", "label", "class_name", "split", "source_id", "num_frames")
+    assert rows(found.manifest, *columns) == [
+        (
+            f"{name}.avi",
+            int("Biking" in name),
+            name.split("_")[1],
+            "train" if k in train else "val",
+            name[2:-4],
+            5,
+        )
+        for k, name in enumerate(files)
+    ]
+    assert findings(found) == set()
+
+
+# ---------------------------------------------------------------- one's own
+
+
+def test_a_folder_for_each_class(put, tmp_path):
+    names = [f"{name}/{k}.{suffix}" for name in ("wave left", "wave right", "turn left", "jump")
+             for k, suffix in enumerate(["mp4", "avi", "webm", "mkv", "mp4"])]  # fmt: skip
+    root = put(*names, "loose.mp4")
+    write(root, "jump/notes.txt", "not a video")
+    found = build_manifest("folder", root, tmp_path / "out", val_share=0.4, seed=3)
+    table = read_manifest(found.manifest)
+    assert table.groupby(["class_name", "split"]).size().to_dict() == {
+        (name, split): count
+        for name in ("wave left", "wave right", "turn left", "jump")
+        for split, count in (("train", 3), ("val", 2))
+    }
+    classes = read_classes(found.manifest)
+    assert classes["class_name"].tolist() == ["jump", "turn left", "wave left", "wave right"]
+    assert classes["mirror"].isna().tolist() == [False, True, False, False]
+    assert classes["mirror"].dropna().tolist() == [0, 3, 2]
+    assert findings(found) == {("video without row", "", "loose.mp4")}
+    again = build_manifest("folder", root, tmp_path / "again", val_share=0.4, seed=3)
+    assert again.manifest.read_bytes() == found.manifest.read_bytes()
+    other = build_manifest("folder", root, tmp_path / "other", val_share=0.4, seed=4)
+    assert other.manifest.read_bytes() != found.manifest.read_bytes()
+
+
+def test_folders_of_splits(put, tmp_path):
+    root = put("train/run/a.mp4", "train/walk/b.mp4", "val/run/a.mp4", "val/walk/deep/c.avi")
+    found = build_manifest("folder", root, tmp_path / "out")
+    assert rows(found.manifest, "path", "class_name", "split", "status") == [
+        ("a.mp4", "run", "train", "ok"),
+        ("a.mp4", "run", "val", "ok"),
+        ("b.mp4", "walk", "train", "ok"),
+        ("c.avi", "walk", "val", "ok"),
+    ]
+    only = build_manifest("folder", root, tmp_path / "val", splits=["val"])
+    assert set(read_manifest(only.manifest)["split"]) == {"val"}
+    with pytest.raises(ValueError, match=r"splits among train, val, got vla"):
+        build_manifest("folder", root, tmp_path / "vla", splits=["vla"])
+
+
+def test_mirror_images_by_their_names():
+    names = ["Left turn", "Right turn", "turns_clockwise", "turns_counterclockwise", "go left",
+             "cleft", "bright"]  # fmt: skip
+    assert mirrored_names(names) == [("turns_clockwise", "turns_counterclockwise")]
+    names = ["left_turn", "right_turn", "from right to left", "from left to right", "go left"]
+    pairs = mirrored_names(names)
+    assert pairs == [("left_turn", "right_turn"), ("from left to right", "from right to left")]
+    assert one_sided(names, pairs) == ["go left"]
+    assert one_sided(["cleft", "bright", "left-handed"], []) == ["left-handed"]
+
+
+# ---------------------------------------------------------------- what is not there
+
+
+def test_no_video_at_all_says_what_was_looked_for(put, tmp_path):
+    root = put("other/name.mp4")
+    write(root, "train.csv", K400_TRAIN)
+    with pytest.raises(ValueError, match=r"_4YTwq0-73Y_000044_000054\.mp4.*found there: name\.mp4"):
+        build_manifest("kinetics400", root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "dataset, words",
+    [
+        ("kinetics400", r"train\.csv or val\.csv"),
+        ("ucf101", r"classInd\.txt"),
+        ("moments-in-time", r"moments_categories\.txt"),
+        ("something-something-v1", r"something-something-v1-labels\.csv"),
+        ("something-something-v2", r"something-something-v2-labels\.json or labels\.json"),
+        ("folder", "a folder for each class"),
+        ("kinetics401", "one of the data sets kinetics400, "),
+    ],
+)
+def test_lists_that_are_not_there(dataset, words, put, tmp_path):
+    root = put("a.mp4")
+    with pytest.raises(ValueError, match=words):
+        expected(dataset, root)
+    with pytest.raises(ValueError, match=r"one of the data sets|but there is no folder"):
+        expected(dataset, tmp_path / "nowhere")
+
+
+def test_the_command(put, tmp_path):
+    put("kinetics400/_4YTwq0-73Y_000044_000054.mp4")
+    write(tmp_path / "set" / "kinetics400", "train.csv", K400_TRAIN)
+    command = [sys.executable, "-m", "blvnet_lab", "manifest", "kinetics400", "--out", "out"]
+    environment = os.environ | {"BLVNET_DATA": str(tmp_path / "set")}
+    done = subprocess.run(
+        [*command, "--classes", "abseiling, air drumming"],
+        cwd=tmp_path, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "missing" in done.stdout and "row without video" in done.stdout
+    assert sorted(os.listdir(tmp_path / "out")) == ["classes.csv", "manifest.csv", "report.csv"]
+    done = subprocess.run(
+        [*command, "--classes", "absailing"],
+        cwd=tmp_path, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 1 and "near it are abseiling" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,192 @@
+"""The manifest and its class list: what is written comes back, what is wrong is said."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from blvnet_lab.data import class_table, read_classes, read_manifest, write_manifest
+from blvnet_lab.data.manifest import COLUMNS
+from blvnet_lab.paths import data_root, written_whole
+
+REQUIRED = ["path", "label", "class_name", "split"]
+
+
+def table(*rows: tuple, columns: list[str] = REQUIRED) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=columns)
+
+
+FULL = {
+    "path": "a/clip, one.mp4",
+    "label": 0,
+    "class_name": 'say "hi"',
+    "split": "train",
+    "source_id": "-_4YTwq0-73",
+    "start": 44,
+    "end": 54.5,
+    "num_frames": 300,
+    "fps": 30000 / 1001,
+    "height": 256,
+    "width": 340,
+    "status": "ok",
+    "probe": '{"num_frames":300,"size":[256,340]}',
+    "votes": "3",
+}
+
+
+def test_everything_comes_back(tmp_path):
+    path = write_manifest(pd.DataFrame([FULL]), tmp_path / "sub" / "manifest.csv")
+    back = read_manifest(path)
+    assert list(back.columns) == [*COLUMNS, "votes"]
+    row = back.iloc[0].to_dict()
+    assert row.pop("path") == str(tmp_path / "sub" / "a" / "clip, one.mp4")
+    assert row.pop("fps") == pytest.approx(30000 / 1001, rel=1e-8)
+    assert row == {name: value for name, value in FULL.items() if name in row}
+    again = write_manifest(back, tmp_path / "sub" / "again.csv")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_what_is_not_said_is_empty(tmp_path):
+    path = write_manifest(table(("a.mp4", 0, "run", "val")), tmp_path / "manifest.csv")
+    assert path.read_text() == "path,label,class_name,split\na.mp4,0,run,val\n"
+    row = read_manifest(path).iloc[0]
+    assert row["status"] == "ok" and row["probe"] == row["source_id"] == ""
+    assert all(pd.isna(row[name]) for name in ("start", "end", "num_frames", "fps", "height"))
+
+
+def test_a_folder_moves_with_its_manifest(tmp_path):
+    inside, outside = tmp_path / "set" / "v" / "a.mp4", tmp_path / "elsewhere" / "b.mp4"
+    rows = table((inside, 0, "run", "val"), (outside, 0, "run", "val"))
+    path = write_manifest(rows, tmp_path / "set" / "manifest.csv")
+    (tmp_path / "set").rename(tmp_path / "moved")
+    paths = read_manifest(tmp_path / "moved" / path.name)["path"]
+    assert paths.tolist() == [str(tmp_path / "moved" / "v" / "a.mp4"), str(outside)]
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "None", "007", "1e3", " padded ", "true"])
+def test_class_names_stay_as_they_are(name, tmp_path):
+    path = write_manifest(table((name, 0, name, name)), tmp_path / "m.csv", class_table([name]))
+    row = read_manifest(path).iloc[0]
+    assert (Path(row["path"]).name, row["class_name"], row["split"]) == (name, name, name)
+    assert read_classes(path)["class_name"].tolist() == [name]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("path,label,class_name,split\na.mp4,one,run,val\n", "whole numbers in the column label"),
+        ("path,label,class_name,split\na.mp4,1.5,run,val\n", "whole numbers in the column label"),
+        ("path,label,class_name,split\na.mp4,,run,val\n", "whole numbers in the column label"),
+        ("path,label,class_name,split,fps\na.mp4,1,run,val,x\n", "expected numbers in the column"),
+    ],
+)
+def test_cells_of_another_kind(text, words, tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words) as error:
+        read_manifest(path)
+    assert str(path) in str(error.value)
+
+
+def test_one_video_in_two_rows(tmp_path):
+    rows = table(("a.mp4", 0, "run", "val"), ("b/../a.mp4", 0, "run", "val"))
+    with pytest.raises(ValueError, match=r"every video in one row, got two of a\.mp4"):
+        write_manifest(rows, tmp_path / "m.csv")
+    assert not (tmp_path / "m.csv").exists()
+    rows["status"] = ["ok", "duplicate"]
+    assert len(read_manifest(write_manifest(rows, tmp_path / "m.csv"))) == 2
+
+
+def test_a_column_is_lacking(tmp_path):
+    with pytest.raises(ValueError, match="missing: split"):
+        write_manifest(table(("a.mp4", 0, "run", "val")).drop(columns="split"), tmp_path / "m.csv")
+
+
+# ---------------------------------------------------------------- class lists
+
+
+def test_class_list_with_mirror_images(tmp_path):
+    classes = class_table(["left", "run", "right"], [("left", "right")])
+    path = write_manifest(table(("a.mp4", 1, "run", "val")), tmp_path / "m.csv", classes)
+    text = "label,class_name,mirror\n0,left,2\n1,run,1\n2,right,0\n"
+    assert (tmp_path / "classes.csv").read_text() == text
+    pd.testing.assert_frame_equal(read_classes(path), classes)
+    with pytest.raises(ValueError, match=r"pairs of classes among .*, got up"):
+        class_table(["left", "right"], [("left", "up")])
+
+
+@pytest.mark.parametrize(
+    "mirrors, words",
+    [
+        (("1", "1"), "label 0 has the mirror 1"),
+        (("0", "5"), "label 1 has the mirror 5"),
+        (("1", ""), "label 0 has the mirror 1"),
+    ],
+)
+def test_mirrors_that_do_not_fit(mirrors, words, tmp_path):
+    lines = [f"{k},class {k},{mirror}" for k, mirror in enumerate(mirrors)]
+    (tmp_path / "classes.csv").write_text("\n".join(["label,class_name,mirror", *lines]))
+    with pytest.raises(ValueError, match=words):
+        read_classes(tmp_path / "m.csv")
+
+
+def test_class_list_in_another_order_and_with_gaps(tmp_path):
+    path = tmp_path / "classes.csv"
+    path.write_text("label,class_name,mirror\n1,b,1\n0,a,\n")
+    classes = read_classes(tmp_path / "m.csv")
+    assert classes["class_name"].tolist() == ["a", "b"] and pd.isna(classes["mirror"][0])
+    path.write_text("label,class_name\n0,a\n2,b\n")
+    with pytest.raises(ValueError, match=r"expected the labels 0, 1, \.\.\."):
+        read_classes(tmp_path / "m.csv")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"list of classes beside the manifest, but found no"):
+        read_classes(tmp_path / "m.csv")
+
+
+def test_manifest_and_class_list_say_the_same(tmp_path):
+    path = write_manifest(table(("a.mp4", 1, "hop", "val")), tmp_path / "m.csv")
+    (tmp_path / "classes.csv").write_text("label,class_name\n0,run\n1,walk\n")
+    with pytest.raises(ValueError, match=r"expected label 1 to be walk, .*got hop"):
+        read_manifest(path)
+    (tmp_path / "classes.csv").write_text("label,class_name\n0,run\n")
+    with pytest.raises(ValueError, match=r"expected label 1 to be no class"):
+        read_manifest(path)
+
+
+def test_another_class_list_is_not_overwritten(tmp_path):
+    rows = table(("a.mp4", 0, "run", "val"))
+    write_manifest(rows, tmp_path / "one.csv", class_table(["run"]))
+    write_manifest(rows, tmp_path / "two.csv", class_table(["run"]))
+    before = (tmp_path / "classes.csv").read_bytes()
+    with pytest.raises(ValueError, match=r"classes\.csv is there and differs: write"):
+        write_manifest(rows, tmp_path / "three.csv", class_table(["run", "walk"]))
+    assert (tmp_path / "classes.csv").read_bytes() == before
+    assert not (tmp_path / "three.csv").exists()
+
+
+# ---------------------------------------------------------------- files that are never half
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), written_whole(path) as unfinished:
+        unfinished.write_text("ne")
+        raise RuntimeError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+    with written_whole(path) as unfinished:
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_where_data_sets_live(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLVNET_DATA", str(tmp_path))
+    assert data_root() == tmp_path
+    monkeypatch.setenv("BLVNET_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="nowhere, which is no folder: make it"):
+        data_root()
+    monkeypatch.delenv("BLVNET_DATA")
+    with pytest.raises(FileNotFoundError, match=r"BLVNET_DATA .* but it is not set: set it"):
+        data_root()
