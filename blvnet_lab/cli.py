@@ -114,7 +114,7 @@ def manifest(
     if classes or class_list is not None or num_classes is not None:
         chosen = choose_classes(
             expected(dataset, root, annotations=annotations, fold=fold).classes,
-            classes=[name.strip() for name in classes.split(",")] if classes else None,
+            classes=names_of(classes),
             class_list=class_list,
             num_classes=num_classes,
             seed=seed,
@@ -137,6 +137,108 @@ def manifest(
     print(f"{found.manifest} is the manifest, {found.report.name} beside it says all findings")
 
 
+def subset(
+    dataset: Annotated[str, tyro.conf.Positional],
+    out: Path,
+    mirror: str = "",
+    root: Path | None = None,
+    split: str = "val",
+    classes: str = "",
+    class_list: Path | None = None,
+    num_classes: int | None = None,
+    clips_per_class: int = 100,
+    val_share: float = 0.2,
+    seed: int = 0,
+    max_disk_gb: float | None = None,
+    yes: bool = False,
+) -> None:
+    """Fetch some classes of Kinetics from a mirror, without storing the rest of it.
+
+    Says first what it would fetch, and asks. Interrupted, it goes on where it stopped when the same
+    command is run again.
+
+    Args:
+        dataset: kinetics400; with --root also kinetics600 or kinetics700-2020.
+        out: folder for the clips, manifest.csv, classes.csv and report.csv.
+        mirror: address of a copy of the official mirror; without it, the official one; "sample"
+            makes a tiny one from the sample clips, to try the command without a network.
+        root: the data set's folder, where it is on disk already: nothing is downloaded or copied.
+        split: official splits to draw from, with commas between them; a single one is divided into
+            train and val.
+        classes: with commas between them.
+        class_list: file of classes, one a line.
+        num_classes: so many, drawn by the seed.
+        clips_per_class: at most, of each class and official split.
+        val_share: share of the clips that becomes val.
+        seed: of all that is drawn.
+        max_disk_gb: of clips, at which to stop.
+        yes: begin without asking.
+    """
+    if root is not None and mirror:
+        sys.exit("blvnet_lab: expected --root (on disk) or --mirror (to download), got both")
+    splits = tuple(name.strip() for name in split.split(",") if name.strip())
+    if root is not None:
+        manifest(
+            dataset,
+            out,
+            root=root,
+            splits=splits,
+            classes=classes,
+            class_list=class_list,
+            num_classes=num_classes,
+            clips_per_class=clips_per_class,
+            val_share=val_share,
+            seed=seed,
+        )
+        return
+    if dataset != "kinetics400":
+        sys.exit(
+            f"blvnet_lab: expected kinetics400, the one whose mirror is known, got {dataset}: "
+            "download it, then say where it is with --root"
+        )
+    from contextlib import ExitStack
+    from tempfile import TemporaryDirectory
+
+    from blvnet_lab.data.mirror import OFFICIAL, serve_mirror, write_mirror
+    from blvnet_lab.data.subset import fetch_subset, in_units, plan_subset
+
+    with ExitStack() as stack:
+        if mirror == "sample":
+            folder = stack.enter_context(TemporaryDirectory())
+            mirror = stack.enter_context(serve_mirror(write_mirror(folder)))
+        plan = plan_subset(
+            out,
+            mirror=mirror or OFFICIAL,
+            splits=splits,
+            classes=names_of(classes),
+            class_list=class_list,
+            num_classes=num_classes,
+            clips_per_class=clips_per_class,
+            seed=seed,
+        )
+        print(plan)
+        if not yes:
+            if not sys.stdin.isatty():
+                print("nothing was fetched: run the same command with --yes to begin")
+                return
+            if input("begin? [y/N] ").strip().lower() not in ("y", "yes"):
+                print("nothing was fetched")
+                return
+        found = fetch_subset(plan, val_share=val_share, seed=seed, max_disk_gb=max_disk_gb)
+    print(found.counts.to_string())
+    print(f"{in_units(found.bytes_kept)} of clips are in {out / 'clips'}")
+    print(f"{found.manifest} is the manifest, {found.report.name} beside it says all findings")
+    if found.stopped:
+        print(f"stopped before the end: {found.stopped}")
+    if (found.problems["kind"] == "missing part").any():
+        sys.exit("blvnet_lab: parts could not be had: run the same command again to try once more")
+
+
+def names_of(text: str) -> list[str] | None:
+    """Names with commas between them; None if there are none."""
+    return [name.strip() for name in text.split(",")] if text else None
+
+
 def main() -> None:
     """Run the command that was typed; expected mistakes end with one clear line."""
     commands = {
@@ -144,6 +246,7 @@ def main() -> None:
         "cost": cost,
         "staircase": staircase,
         "manifest": manifest,
+        "subset": subset,
     }
     try:
         tyro.extras.subcommand_cli_from_dict(
@@ -151,3 +254,5 @@ def main() -> None:
         )
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"blvnet_lab: {error}")
+    except KeyboardInterrupt:
+        sys.exit("blvnet_lab: interrupted; what is finished stays, and is not done again")

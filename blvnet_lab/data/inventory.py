@@ -75,7 +75,7 @@ def build_manifest(
         ValueError: what `formats.expected` raises; not one of the rows has a video; or no class or
             split of that name.
     """
-    root, out = Path(root), Path(out)
+    root, out = Path(root).absolute(), Path(out).absolute()
     lists = expected(
         dataset, root, annotations=None if annotations is None else Path(annotations), fold=fold
     )
@@ -120,7 +120,7 @@ def _wanted(
             raise ValueError(f"expected classes of the data set, got {', '.join(unknown)}")
         rows = rows[rows["class_name"].isin(classes)]
     if (rows["split"] == "").all():
-        rows = rows.assign(split=_divided(rows, val_share, seed))
+        rows = rows.assign(split=divide(rows, val_share, seed))
     if splits is not None:
         unknown = [name for name in splits if name not in set(rows["split"])]
         if unknown:
@@ -133,7 +133,7 @@ def _wanted(
     return rows.reset_index(drop=True), kept
 
 
-def _divided(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
+def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     """ "train" or "val" for each row; the clips of one source stay together."""
     if not 0 < val_share < 1:
         raise ValueError(f"expected a share of validation clips between 0 and 1, got {val_share}")

@@ -145,9 +145,9 @@ def write_manifest(
     """Writes a manifest and its class list; each file appears only when it is whole.
 
     Args:
-        table: at least the columns `REQUIRED`. Paths below the manifest's folder are written
-            relative to it, so that the folder can be moved as a whole; others in full. Columns that
-            are empty throughout are left out.
+        table: at least the columns `REQUIRED`. Paths are full ones, or relative to the manifest's
+            folder; those below it are written so, that the folder can be moved as a whole. Columns
+            that are empty throughout are left out.
         classes: as `class_table` makes it, or `read_classes` reads it; None writes no list.
 
     Raises:

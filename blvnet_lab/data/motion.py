@@ -249,7 +249,7 @@ def write_dataset(
     Returns:
         The path of `manifest.csv`; `source_id` in it is the scene.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if clips_per_class < 1 or val_per_class < 1:
         raise ValueError(
             "expected at least one training and one validation video of each class, got "

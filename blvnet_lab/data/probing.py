@@ -4,14 +4,20 @@
     packed = pack_info(info)             # a line of text, for the manifest
     info = known_video("clip.mp4", packed)
 
-This is also where damage is found that shows without decoding: a file that is cut short. (All but
-MPEG-TS, which has neither an index nor a length: of a part of one only a hole in time tells.)
+This is also where damage is found that shows without decoding:
+
+- a file that is cut short. (All but MPEG-TS, which has neither an index nor a length: of a part of
+  one only a hole in time tells.)
+- an altered file, where the container itself gives it away: Matroska has checksums, which FFmpeg
+  writes but does not check; and the times in an mp4 can contradict each other.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,10 +28,10 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
-from PIL import Image
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 DECORD_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
+STRICT = {"err_detect": "explode+bitstream"}
 HIDDEN = "hidden frames"
 JPEG_FOLDER = "folder of JPEGs"  # what stands for the container's name
 
@@ -65,6 +71,7 @@ class VideoInfo:
     damage: str = ""  # what is known to be wrong with the file, though some of it can be read
     num_bytes: int = 0  # the file's size, by which another file in its place is noticed
     whole: bool = False  # every frame was decoded once without a fault (`reading.check_video`)
+    turns: int = 0  # quarter turns counter-clockwise that bring a stored picture upright
 
     @property
     def decord_exact(self) -> bool:
@@ -100,7 +107,7 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
         stream.thread_type = "NONE"  # a data loader has its own workers
         # Faults are errors: FFmpeg would otherwise patch up a picture, and say so on a terminal.
-        stream.codec_context.options = {"err_detect": "explode"}
+        stream.codec_context.options = STRICT
         yield container, stream
 
 
@@ -117,11 +124,12 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     if os.path.isdir(path):
         return _probe_jpegs(path)
     with open_video(path) as (container, stream):
+        _refuse_what_was_altered(path)
         packets = _scan(container, stream)
         name, codec = container.format.name, stream.codec_context.codec.canonical_name
         if not packets.shown:
             raise unreadable(path, "there is not one complete frame in it")
-        rotation = _rotation(stream, packets.first)
+        turns = _turns(stream, packets.first)
         size = (stream.codec_context.height, stream.codec_context.width)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         reorders = stream.codec_context.has_b_frames
@@ -138,7 +146,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         order = sorted(range(len(times)), key=times.__getitem__)
         if any(is_key and order[i] != i for i, (_, is_key) in enumerate(packets.shown)):
             doubts.append("open GOP: frames shown before a keyframe are stored after it")
-    if rotation is None:
+    if turns is None:
         doubts.append("does not begin with a picture that can be decoded on its own")
     if not set(name.split(",")) & DECORD_CONTAINERS:
         doubts.append(f"decord was not found exact on the container {name}")
@@ -150,7 +158,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     return VideoInfo(
         path=path,
         num_frames=len(times),
-        size=size[::-1] if rotation in (90, 270) else size,
+        size=size[::-1] if turns in (1, 3) else size,
         fps=fps,
         codec=codec,
         container=name,
@@ -159,6 +167,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         keyframe_pts=() if doubts else tuple(sorted(packets.keyframes)),
         damage=packets.damage,
         num_bytes=os.path.getsize(path),
+        turns=turns or 0,
     )
 
 
@@ -170,11 +179,15 @@ class _Packets:
     shown: list[tuple[int | None, bool]] = field(default_factory=list)  # (pts, is it a keyframe)
     keyframes: list[int | None] = field(default_factory=list)  # their pts, the hidden ones' too
     num_hidden: int = 0  # to be decoded, but not shown
+    times: list[tuple[int | None, int | None]] = field(default_factory=list)  # all (dts, pts)
     damage: str = ""
 
 
 def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
-    """Reads the stream's packets up to the first that is damaged or missing."""
+    """Reads the stream's packets up to the first that is damaged or missing.
+
+    Raises VideoReadError if there is no telling which frame is which.
+    """
     found, last_dts, rank_of = _Packets(), None, _index(container, stream)
     is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
     try:
@@ -187,6 +200,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
                 break
             found.first = found.first or av.Packet(bytes(packet))
             last_dts = packet.dts
+            found.times.append((packet.dts, packet.pts))
             if packet.is_keyframe:
                 found.keyframes.append(packet.pts)
             # Hidden: what an edit list cuts off, and VP8's mere references (bit 4 is not set).
@@ -196,6 +210,11 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
                 found.shown.append((packet.pts, packet.is_keyframe))
     except av.error.FFmpegError as error:
         found.damage = f"damaged ({error.strerror})"
+    is_all_there = len(rank_of) == len(found.times) and not found.damage
+    if "mp4" in container.format.name and is_all_there and _contradict(found.times):
+        raise unreadable(
+            container.name, "its table of times was altered: evenly stored, unevenly shown"
+        )
     if (
         len(rank_of) > len(found.shown) + found.num_hidden
         or _is_shorter_than_it_says(container.name)
@@ -248,25 +267,66 @@ def _first_hole(times: Sequence[int | None]) -> int | None:
     return next((t for t, step in zip(times, steps, strict=False) if step > 1.5 * usual), None)
 
 
+def _contradict(times: Sequence[tuple[int | None, int | None]]) -> bool:
+    """Whether packets (dts, pts) are to be decoded at even times, but not to be shown so.
+
+    An mp4 keeps the times of decoding, and how much later each frame is shown. An encoder takes
+    the first from the second: where frames are shown unevenly, the times of decoding are so too.
+    """
+    if len(times) < 3 or any(None in both for both in times):
+        return False
+    decoded, shown = (sorted(column) for column in zip(*times, strict=True))
+    usual = median(late - early for early, late in pairwise(decoded))
+    if any(abs(late - early - usual) > 0.1 * usual for early, late in pairwise(decoded)):
+        return False
+    return any(abs(late - early - usual) > 0.5 * usual for early, late in pairwise(shown))
+
+
 def _is_shorter_than_it_says(path: str) -> bool:
     """Whether a Matroska, WebM or avi file ends before the end that its first bytes announce."""
     with open(path, "rb") as file:
         begin, size = file.read(4096), os.path.getsize(path)
     if begin[:4] == b"RIFF":
         return 8 + int.from_bytes(begin[4:8], "little") > size
-    if begin[:4] != EBML:
-        return False
-    header, place = _ebml_size(begin, 4)
-    place += header  # behind the EBML header, at the segment, which holds all the rest
-    if begin[place : place + 4] != SEGMENT:
-        return False
-    announced, place = _ebml_size(begin, place + 4)
+    announced, place = _ebml_segment(begin)
     # A stream that was written as it came has all ones there: it does not know its size.
     return announced not in UNKNOWN_SIZES and place + announced > size
 
 
-EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+def _refuse_what_was_altered(path: str) -> None:
+    """Raises VideoReadError if the list of an avi's pictures, or a Matroska checksum, is wrong."""
+    with open(path, "rb") as file:
+        begin, num_bytes = file.read(1 << 20), os.path.getsize(path)
+        if begin[:4] == b"RIFF" and not re.search(rb"LIST....movi", begin, re.DOTALL):
+            # FFmpeg would begin at the first picture that it comes across.
+            raise unreadable(path, "the list of its pictures has lost its beginning")
+        size, place = _ebml_segment(begin)
+        while size and place + 12 < num_bytes:  # one element of the segment after the other
+            file.seek(place)
+            begin = file.read(12)
+            size, header = _ebml_size(begin, 9 - begin[0].bit_length())
+            place += header
+            if size in UNKNOWN_SIZES or place + size > num_bytes:
+                break  # cut short, or written as it came: then without checksums
+            file.seek(place)
+            place += size
+            if size > 6 and file.read(2) == CHECKSUM:  # of all that follows it in the element
+                expected = int.from_bytes(file.read(4), "little")
+                if zlib.crc32(file.read(size - 6)) != expected:
+                    raise unreadable(path, "it was altered: a checksum in it does not fit")
+
+
+EBML, SEGMENT, CHECKSUM = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\xbf\x84"
 UNKNOWN_SIZES = {(1 << 7 * length) - 1 for length in range(1, 9)}
+
+
+def _ebml_segment(begin: bytes) -> tuple[int, int]:
+    """Size of a Matroska file's segment, which holds nearly all, and its place; or (0, 0)."""
+    if begin[:4] != EBML:
+        return 0, 0
+    header, place = _ebml_size(begin, 4)
+    place += header
+    return _ebml_size(begin, place + 4) if begin[place : place + 4] == SEGMENT else (0, 0)
 
 
 def _ebml_size(data: bytes, place: int) -> tuple[int, int]:
@@ -276,8 +336,8 @@ def _ebml_size(data: bytes, place: int) -> tuple[int, int]:
     return number & ((1 << 7 * length) - 1), place + length
 
 
-def _rotation(stream: VideoStream, packet: av.Packet) -> int | None:
-    """How far to turn pictures for showing: 0, 90, 180 or 270 degrees counter-clockwise.
+def _turns(stream: VideoStream, packet: av.Packet) -> int | None:
+    """Quarter turns counter-clockwise that bring a picture upright: 0, 1, 2 or 3.
 
     PyAV tells it on decoded pictures only. None if this one, the first, cannot be decoded alone.
     """
@@ -285,35 +345,30 @@ def _rotation(stream: VideoStream, packet: av.Packet) -> int | None:
         pictures = stream.decode(packet) + stream.decode(None)
     except av.error.FFmpegError:
         return None
-    return quarter_turns(pictures[0]) * 90 if pictures else None
-
-
-def quarter_turns(picture: av.VideoFrame) -> int:
-    return round(picture.rotation / 90) % 4
+    return round(pictures[0].rotation / 90) % 4 if pictures else None
 
 
 # --- Folders of JPEGs ---------------------------------------------------------------------------
 
 
-def jpeg_path(folder: str, index: int) -> str:
-    return os.path.join(folder, f"{index + 1:05d}.jpg")
-
-
 def _probe_jpegs(folder: str) -> VideoInfo:
-    there = {name for name in os.listdir(folder) if len(name) == 9 and name.endswith(".jpg")}
-    numbers = sorted(int(name[:5]) for name in there if name[:5].isdigit())
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise unreadable(folder, f"it cannot be listed ({error.strerror})", "check it") from error
+    numbers = sorted(int(name[:5]) for name in names if re.fullmatch(r"[0-9]{5}\.jpg", name))
+    numbers = [number for number in numbers if number > 0]
     if not numbers:
         found = "it is a folder without pictures 00001.jpg, 00002.jpg, ..."
         raise unreadable(folder, found, "check the path")
     for expected, number in enumerate(numbers, 1):
         if number != expected:
             raise unreadable(folder, f"of its {numbers[-1]} pictures {expected:05d}.jpg is missing")
-    with open_jpeg(folder, 0) as picture:
-        size = (picture.height, picture.width)
+    first = decode_jpeg(folder, 0)
     return VideoInfo(
         path=folder,
         num_frames=len(numbers),
-        size=size,
+        size=(first.height, first.width),
         fps=0.0,
         codec="mjpeg",
         container=JPEG_FOLDER,
@@ -323,20 +378,32 @@ def _probe_jpegs(folder: str) -> VideoInfo:
     )
 
 
-@contextmanager
-def open_jpeg(folder: str, index: int) -> Iterator[Image.Image]:
-    """A frame of a folder of JPEGs; errors of reading it, also inside the block, name the file."""
-    path = jpeg_path(folder, index)
+def decode_jpeg(folder: str, index: int) -> av.VideoFrame:
+    """A frame of a folder of JPEGs. Raises VideoReadError, which names the picture.
+
+    FFmpeg decodes it: told to, it stops at nearly every fault. What Pillow and torchvision are
+    built on goes on after a fault, and gives pictures that are grey or shifted from there on.
+    """
+    name = f"{index + 1:05d}.jpg"
+    decoder = av.CodecContext.create("mjpeg", "r")
+    decoder.thread_count, decoder.options = 1, STRICT
     try:
-        with Image.open(path, formats=["JPEG"]) as picture:
-            yield picture
+        with open(os.path.join(folder, name), "rb") as file:
+            content = file.read()
+        if not content:
+            raise unreadable(folder, f"its picture {name} is empty")
+        pictures = decoder.decode(av.Packet(content)) + decoder.decode(None)
     except FileNotFoundError as error:
-        raise unreadable(folder, f"its picture {os.path.basename(path)} is missing") from error
-    except (OSError, SyntaxError, ValueError) as error:  # as Pillow raises them
+        raise unreadable(folder, f"its picture {name} is missing") from error
+    except av.error.FFmpegError as error:
+        raise unreadable(folder, f"its picture {name} is damaged, or no JPEG") from error
+    except OSError as error:
         if isinstance(error, VideoReadError):
             raise
-        found = f"its picture {os.path.basename(path)} is damaged, or no JPEG"
-        raise unreadable(folder, found) from error
+        raise unreadable(folder, f"its picture {name} cannot be read ({error})") from error
+    if len(pictures) != 1 or pictures[0].is_corrupt:
+        raise unreadable(folder, f"its picture {name} is damaged, or no JPEG")
+    return pictures[0]
 
 
 # --- Keeping what was found ---------------------------------------------------------------------
@@ -352,7 +419,7 @@ def pack_info(info: VideoInfo) -> str:
     return json.dumps(values, separators=(",", ":"))
 
 
-_USUAL = {"reasons": (), "damage": "", "whole": False, "keyframe_pts": [], "pts": None}
+_USUAL = {"reasons": (), "damage": "", "whole": False, "turns": 0, "keyframe_pts": [], "pts": None}
 
 
 def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:

@@ -1,0 +1,488 @@
+"""Some classes of Kinetics-400 from a public mirror, without storing the rest.
+
+    python -m blvnet_lab subset kinetics400 --num-classes 10 --out runs/mini --mirror sample
+
+The mirror holds tar archives ("parts") of about 1.6 GB, and the classes are mixed over all of them:
+to have every clip of a class, every part must be streamed, though next to nothing of it is kept.
+242 parts hold the training clips, 20 the validation clips, some 50 of each class. So a subset for
+learning comes from the validation parts, and is divided anew into training and validation.
+
+What is on disk at any time is good: clips get their names when their first and last frame were
+decoded, and a log says which parts are done. So one may stop at any time, and go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from blvnet_lab.data.formats import choose_classes, kinetics_name, read_kinetics_rows
+from blvnet_lab.data.inventory import FINDINGS, REPORT, divide
+from blvnet_lab.data.manifest import class_table, write_manifest
+from blvnet_lab.data.mirror import OFFICIAL, REPLACEMENTS
+from blvnet_lab.data.reading import VideoReadError, pack_info, probe_video, read_frames
+from blvnet_lab.data.streaming import (
+    CHUNK,
+    ChangedError,
+    DownloadError,
+    MissingError,
+    RemoteFile,
+    fetch_text,
+    remote_size,
+)
+from blvnet_lab.paths import written_whole
+
+ID_LENGTH = 11  # characters of a YouTube id
+LEAST_FREE = 1_000_000_000  # bytes of disk that are left free
+LICENCE = (
+    "The annotations are licensed CC BY 4.0 by Google; the clips belong to the people who put them "
+    "on YouTube. Use them for research and teaching, and do not pass them on."
+)
+
+
+ADVICE = (
+    "The training clips are in 242 parts, the validation clips (about 50 a class) in 20: a subset "
+    "of the latter alone (--split val) is divided into train and val, and streams a tenth as much."
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a subset takes, before any of it is fetched."""
+
+    mirror: str
+    out: Path
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    clips_per_class: int
+    rows: pd.DataFrame  # of the wanted classes: label, youtube_id, split, name
+    num_rows: int  # of all classes, in these splits
+    parts: tuple[tuple[str, str, int | None], ...]  # (split, name on the mirror, bytes)
+    replacement_bytes: int | None  # None: the mirror has no replacements
+
+    @property
+    def stream_bytes(self) -> int:
+        known = [size for _, _, size in self.parts if size is not None]
+        # Of parts that do not tell, the usual size.
+        usual = sum(known) // max(1, len(known))
+        return sum(known) + usual * (len(self.parts) - len(known)) + (self.replacement_bytes or 0)
+
+    @property
+    def expected_clips(self) -> int:
+        per_class = self.rows.groupby(["split", "label"]).size()
+        return int(per_class.clip(upper=self.clips_per_class).sum())
+
+    @property
+    def expected_bytes(self) -> int:
+        """Of disk, if the clips of these classes are as large as the others."""
+        return round(self.stream_bytes * self.expected_clips / max(1, self.num_rows))
+
+    @property
+    def expected_share(self) -> float:
+        """Of the parts, that must be streamed until every class has its clips."""
+        per_class = self.rows.groupby(["split", "label"]).size()
+        return float((self.clips_per_class / per_class).clip(upper=1).max())
+
+    def __str__(self) -> str:
+        parts = ", ".join(
+            f"{count} {split} parts"
+            for split, count in Counter(split for split, _, _ in self.parts).items()
+        )
+        free = shutil.disk_usage(_existing(self.out)).free
+        return "\n".join(
+            [
+                f"{len(self.classes)} classes of Kinetics-400 from {self.mirror}: "
+                + ", ".join(self.classes[:8])
+                + (", ..." if self.classes[8:] else ""),
+                f"clips are mixed over {parts}: {in_units(self.stream_bytes)} in all, of "
+                f"which about {100 * self.expected_share:.0f} % must be streamed",
+                f"to be kept: {self.expected_clips} clips, about "
+                f"{in_units(self.expected_bytes)} ({in_units(free)} are free)",
+                *([ADVICE] if "train" in self.splits else []),
+                LICENCE,
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Subset:
+    """What came of a plan."""
+
+    manifest: Path
+    report: Path
+    counts: pd.DataFrame  # a row a class: wanted, kept, unreadable
+    problems: pd.DataFrame  # as in the report: kind, split, name, detail
+    bytes_kept: int
+    stopped: str  # why before the end; empty if it was not
+
+
+def plan_subset(
+    out: str | os.PathLike,
+    *,
+    mirror: str = OFFICIAL,
+    splits: Sequence[str] = ("val",),
+    classes: Sequence[str] | None = None,
+    class_list: Path | None = None,
+    num_classes: int | None = None,
+    clips_per_class: int = 100,
+    seed: int = 0,
+    **network: float,
+) -> Plan:
+    """Fetches the annotations, the lists of parts and the parts' sizes, and no clip.
+
+    Args:
+        out: folder for the subset.
+        mirror: address in front of `400/...`; the official one, or a copy of it.
+        splits: official splits to draw from: "train", "val".
+        classes, class_list, num_classes, seed: as in `formats.choose_classes`.
+        clips_per_class: at most so many of each class and split.
+        network: timeout, tries and wait of `streaming.RemoteFile`.
+
+    Raises:
+        ValueError: no such split or class.
+        DownloadError: the mirror does not answer, or lacks these files.
+    """
+    unknown = set(splits) - {"train", "val"}
+    if unknown or not splits or clips_per_class < 1:
+        raise ValueError(
+            "expected the splits train, val or both, and at least one clip a class, got "
+            f"{', '.join(splits) or 'none'} and {clips_per_class}"
+        )
+    mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
+    tables, parts = [], []
+    known = out / "sizes.json"  # of parts, so that they are not asked for again
+    sizes = json.loads(known.read_text("utf-8")) if known.is_file() else {}
+    for split in splits:
+        file = out / "annotations" / f"{split}.csv"
+        if not file.is_file():
+            text = fetch_text(f"{mirror}400/annotations/{split}.csv", **network)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(file) as unfinished:
+                unfinished.write_text(text, "utf-8")
+        tables.append(read_kinetics_rows(file, split))
+        listed = fetch_text(f"{mirror}400/{split}/k400_{split}_path.txt", **network)
+        names = [line.removeprefix(OFFICIAL) for line in listed.split()]
+        for name in tqdm(names, f"sizes of the {split} parts", leave=False, unit="part"):
+            parts.append((split, name, _size(mirror, name, sizes, network)))
+    table = pd.concat(tables, ignore_index=True)
+    chosen = choose_classes(
+        sorted(set(table["label"])),
+        classes=classes,
+        class_list=class_list,
+        num_classes=num_classes,
+        seed=seed,
+    )
+    rows = table[table["label"].isin(chosen)].drop_duplicates(["youtube_id", "time_start"])
+    columns = (rows["youtube_id"], rows["time_start"], rows["time_end"])
+    names = [kinetics_name(*row) for row in zip(*columns, strict=True)]
+    replacement_bytes = _size(mirror, REPLACEMENTS, sizes, network)
+    with written_whole(known) as unfinished:
+        unfinished.write_text(json.dumps(sizes, indent=0), "utf-8")
+    return Plan(
+        mirror=mirror,
+        out=out,
+        classes=tuple(chosen),
+        splits=tuple(splits),
+        clips_per_class=clips_per_class,
+        rows=rows.assign(name=names).reset_index(drop=True),
+        num_rows=len(table),
+        parts=tuple(parts),
+        replacement_bytes=replacement_bytes,
+    )
+
+
+def _address(mirror: str, name: str) -> str:
+    return name if "://" in name else mirror + name
+
+
+def _size(mirror: str, name: str, sizes: dict[str, int], network: dict[str, float]) -> int | None:
+    """Of a file on the mirror, in bytes; None if the mirror does not say, or does not have it."""
+    if name not in sizes:
+        try:
+            size = remote_size(_address(mirror, name), **network)
+        except MissingError:
+            return None  # said when its turn comes
+        if size is None:
+            return None
+        sizes[name] = size
+    return sizes[name]
+
+
+def fetch_subset(
+    plan: Plan,
+    *,
+    val_share: float = 0.2,
+    seed: int = 0,
+    max_disk_gb: float | None = None,
+    **network: float,
+) -> Subset:
+    """Streams the parts until every class has its clips, and writes manifest and report.
+
+    Run again with the same plan it goes on where it stopped.
+
+    Args:
+        val_share: with one official split, the share of the sources of each class that becomes
+            "val"; the rest is "train". With several, their names stay.
+        seed: of this division.
+        max_disk_gb: of clips, at which to stop.
+        network: as in `plan_subset`.
+
+    Raises:
+        ValueError: the folder holds a subset of other classes or splits.
+        DownloadError: the mirror does not answer any more; what was fetched stays.
+    """
+    work = _Work(plan, max_disk_gb)
+    parts = list(plan.parts)
+    if plan.replacement_bytes is not None:  # first, so that they stand in for what is corrupt
+        parts.insert(0, ("", REPLACEMENTS, plan.replacement_bytes))
+    waiting = [part for part in parts if not work.is_done(part[1])]
+    with tqdm(
+        total=sum(size or 0 for _, _, size in waiting),
+        desc="streaming",
+        unit="B",
+        unit_scale=True,
+    ) as bar:
+        for _, name, _ in waiting:
+            if work.stop():
+                break
+            work.take(name, bar, network)
+    return work.finish(val_share, seed)
+
+
+class _Work:
+    """A subset in the making: what is there, what is wanted, and the log of it."""
+
+    def __init__(self, plan: Plan, max_disk_gb: float | None):
+        self.plan, self.max_disk_gb = plan, max_disk_gb
+        self.log = plan.out / "progress.jsonl"
+        self._same_settings()
+        self.row_of = {row.name: row for row in plan.rows.itertuples(index=False)}
+        self.names_of = plan.rows.groupby("youtube_id")["name"].agg(list).to_dict()
+        entries = list(self._read_log())
+        # The last word about each counts.
+        self.parts = {entry["part"]: entry for entry in entries if "part" in entry}
+        unreadable = {entry["clip"]: entry["detail"] for entry in entries if "clip" in entry}
+        self.kept = {name: self._path(name) for name in self.row_of if self._path(name).is_file()}
+        self.bytes_kept = sum(path.stat().st_size for path in self.kept.values())
+        self.counts = Counter(self._group(name) for name in self.kept)
+        self.unreadable = {k: v for k, v in unreadable.items() if k not in self.kept}
+        per_class = plan.rows.groupby(["split", "label"]).size().clip(upper=plan.clips_per_class)
+        self.quota = per_class.to_dict()
+        self.incoming = plan.out / "clips" / ".incoming"
+        self.incoming.parent.mkdir(parents=True, exist_ok=True)
+        self.incoming.unlink(missing_ok=True)
+        self.stopped = ""
+
+    def _same_settings(self) -> None:
+        path = self.plan.out / "subset.json"
+        settings = {
+            "classes": list(self.plan.classes),
+            "splits": list(self.plan.splits),
+            "clips_per_class": self.plan.clips_per_class,
+        }
+        if path.is_file():
+            before = json.loads(path.read_text("utf-8"))
+            for name, value in settings.items():
+                if before.get(name) != value:
+                    raise ValueError(
+                        f"expected the {name} with which {self.plan.out} was begun, "
+                        f"{before.get(name)}, got {value}: take another folder, or the same "
+                        f"{name}"
+                    )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as unfinished:
+            unfinished.write_text(json.dumps(settings, indent=2), "utf-8")
+
+    def _read_log(self) -> list[dict]:
+        entries = []
+        for line in self.log.read_text("utf-8").splitlines() if self.log.is_file() else ():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue  # a line that was being written when the process was killed
+        return entries
+
+    def _note(self, **entry: object) -> None:
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(f"\n{json.dumps(entry)}\n")  # begins anew behind a line that was cut off
+            file.flush()
+            os.fsync(file.fileno())
+
+    def is_done(self, part: str) -> bool:
+        return self.parts.get(part, {"state": "missing"})["state"] != "missing"
+
+    def _group(self, name: str) -> tuple[str, str]:
+        return self.row_of[name].split, self.row_of[name].label
+
+    def _path(self, name: str) -> Path:
+        folder = re.sub(r'[\\/:*?"<>|]', "_", self.row_of[name].label)
+        return self.plan.out / "clips" / folder / f"{name}.mp4"
+
+    def stop(self) -> bool:
+        """Whether there is nothing more to fetch, or no room for it (`stopped` says which)."""
+        limit = None if self.max_disk_gb is None else self.max_disk_gb * 1e9
+        if limit is not None and self.bytes_kept >= limit:
+            self.stopped = f"the clips take {in_units(self.bytes_kept)}, as much as allowed"
+        elif shutil.disk_usage(self.plan.out).free < LEAST_FREE:
+            self.stopped = f"less than {in_units(LEAST_FREE)} of disk are free"
+        full = all(self.counts[group] >= number for group, number in self.quota.items())
+        return full or bool(self.stopped)
+
+    def take(self, part: str, bar: tqdm, network: dict[str, float]) -> None:
+        """Streams one archive and keeps what is wanted of it."""
+        before = bar.n
+        address = _address(self.plan.mirror, part)
+        try:
+            with RemoteFile(address, on_bytes=bar.update, **network) as file:
+                state, detail = self._keep_wanted(file, bar)
+        except (MissingError, ChangedError) as error:
+            bar.update(before - bar.n)
+            state, detail = "missing", str(error)
+        if state != "stopped":
+            self.parts[part] = {"part": part, "state": state, "detail": detail}
+            self._note(**self.parts[part])
+
+    def _keep_wanted(self, file: RemoteFile, bar: tqdm) -> tuple[str, str]:
+        """(what became of the archive, details): finished, truncated, missing or stopped."""
+        state = "missing"  # some web pages are sent in the place of what is not there
+        try:
+            # "|*": as it comes, whether it was compressed or not; names of parts do not tell.
+            with tarfile.open(fileobj=file, mode="r|*") as archive:
+                for member in archive:
+                    # Now it is known to be an archive. If all bytes came and it ends too early, it
+                    # was put on the mirror so; what comes before its end is as good as any.
+                    state = "truncated"
+                    archive.members = []  # it would remember them all
+                    name = self._wanted_name(member)
+                    if name is None:
+                        continue
+                    self._keep(name, archive.extractfile(member).read())
+                    bar.set_postfix(clips=f"{len(self.kept)}/{sum(self.quota.values())}")
+                    if self.stop():
+                        return "stopped", ""
+        except (tarfile.TarError, EOFError) as error:
+            return state, f"{file.url}: expected a whole tar archive, got: {error}"
+        while file.read(CHUNK):
+            pass  # what may stand behind the archive's end
+        return "finished", ""
+
+    def _wanted_name(self, member: tarfile.TarInfo) -> str | None:
+        """The clip that a member of an archive is, if it is wanted and not there yet."""
+        base = os.path.basename(member.name)
+        stem, suffix = os.path.splitext(base)
+        if not member.isreg() or suffix.lower() != ".mp4":
+            return None
+        names = self.names_of.get(base[:ID_LENGTH], [])
+        if stem not in names:
+            # Replacements are named by their ids, and more that varies.
+            is_replacement = "replacement" in os.path.dirname(member.name)
+            if not names or not is_replacement:
+                return None
+            stem = names[0]
+        group = self._group(stem)
+        if stem in self.kept or self.counts[group] >= self.quota[group]:
+            return None
+        return stem
+
+    def _keep(self, name: str, content: bytes) -> None:
+        self.incoming.write_bytes(content)
+        try:
+            info = probe_video(self.incoming)
+            if info.damage:
+                raise VideoReadError(f"{info.damage} after {info.num_frames} frames")
+            read_frames(info, [0, info.num_frames - 1])
+        except VideoReadError as error:
+            self.incoming.unlink()
+            self.unreadable[name] = str(error).removeprefix(f"{self.incoming}: ")
+            self._note(clip=name, detail=self.unreadable[name])
+            return
+        path = self._path(name)
+        path.parent.mkdir(exist_ok=True)
+        os.replace(self.incoming, path)
+        self.kept[name] = path
+        self.unreadable.pop(name, None)
+        self.bytes_kept += len(content)
+        self.counts[self._group(name)] += 1
+
+    def finish(self, val_share: float, seed: int) -> Subset:
+        """Writes manifest and report of what is there."""
+        plan = self.plan
+        rows = plan.rows[plan.rows["name"].isin(self.kept)]
+        if rows.empty:
+            raise DownloadError(
+                f"expected clips of {len(plan.classes)} classes in {len(plan.parts)} parts, found "
+                f"none: see {self.log}"
+            )
+        infos = [probe_video(self.kept[name]) for name in rows["name"]]
+        table = pd.DataFrame(
+            {
+                "path": [self.kept[name] for name in rows["name"]],
+                "label": [plan.classes.index(label) for label in rows["label"]],
+                "class_name": rows["label"].to_numpy(),
+                "split": rows["split"].to_numpy(),
+                "source_id": rows["youtube_id"].to_numpy(),
+                "start": rows["time_start"].to_numpy(),
+                "end": rows["time_end"].to_numpy(),
+                "num_frames": [info.num_frames for info in infos],
+                "fps": [info.fps or None for info in infos],
+                "height": [info.size[0] for info in infos],
+                "width": [info.size[1] for info in infos],
+                "status": "ok",
+                "probe": [pack_info(info) for info in infos],
+            }
+        )
+        if len(plan.splits) == 1:
+            table["split"] = divide(table, val_share, seed)
+        manifest = write_manifest(table, plan.out / "manifest.csv", class_table(plan.classes))
+        problems = pd.DataFrame(self._problems(), columns=FINDINGS)
+        with written_whole(plan.out / REPORT) as unfinished:
+            problems.to_csv(unfinished, index=False, lineterminator="\n")
+        counts = pd.DataFrame(
+            {
+                "wanted": pd.Series(self.quota).groupby(level=1).sum(),
+                "kept": table.groupby("class_name").size(),
+                "unreadable": Counter(self.row_of[name].label for name in self.unreadable),
+            }
+        )
+        counts = counts.fillna(0).astype(int)
+        return Subset(manifest, plan.out / REPORT, counts, problems, self.bytes_kept, self.stopped)
+
+    def _problems(self) -> list[tuple[str, str, str, str]]:
+        found = []
+        for part, entry in self.parts.items():
+            if entry["state"] in ("missing", "truncated"):
+                found.append((f"{entry['state']} part", "", part, entry["detail"]))
+        for name, detail in self.unreadable.items():
+            found.append(("unreadable", self.row_of[name].split, name, detail))
+        for (split, label), number in self.quota.items():
+            if self.counts[split, label] < number:
+                detail = f"{self.counts[split, label]} of {number}"
+                found.append(("class with fewer clips", split, label, detail))
+        if not self.stopped and all(self.is_done(part) for _, part, _ in self.plan.parts):
+            for name, row in self.row_of.items():
+                group = self._group(name)
+                there = name in self.kept or name in self.unreadable
+                if not there and self.counts[group] < self.quota[group]:
+                    found.append(("row without video", row.split, name, row.label))
+        return found
+
+
+def in_units(count: float) -> str:
+    """A number of bytes as people write it."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+def _existing(path: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
