@@ -61,7 +61,7 @@ def write_mirror(folder: str | Path) -> Path:
             label = clip.class_name.replace("_", " ")
             rows.append((label, youtube_id, start, start + 10, split, 0))
         files[7] = (files[7][0].replace("0", "9", 1), files[7][1])  # no row has this name
-        rows.append(("moves right", "gone_-gone0", 0, 10, split, 0))  # no part has this one
+        rows.append(("moves right", f"gone_{split:_<6}", 0, 10, split, 0))  # no part has this one
         random.Random(split).shuffle(files)
         lines = ["label,youtube_id,time_start,time_end,split,is_cc"]
         lines += [f'"{label}",' + ",".join(map(str, others)) for label, *others in rows]

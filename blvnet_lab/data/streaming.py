@@ -5,6 +5,7 @@ with RemoteFile(url) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError
 
-CHUNK = 1 << 20  # bytes read at once where they are only passed over
+CHUNK = 1 << 16  # bytes read at once: so many may have to be read again after a cut
 GONE = (401, 403, 404, 410)  # what trying again does not mend
 
 
@@ -28,7 +29,7 @@ class ChangedError(DownloadError):
     """The server now has another file of that name than when reading it began."""
 
 
-class RemoteFile:
+class RemoteFile(io.RawIOBase):
     """Reads forward over HTTP; after a cut or a stall it goes on where it stopped.
 
     Args:
@@ -61,27 +62,27 @@ class RemoteFile:
         self._response: requests.Response | None = None
         self._persist(self._connect)
 
-    def __enter__(self) -> RemoteFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        self._disconnect()
-        self._session.close()
+        if not self.closed:
+            self._disconnect()
+            self._session.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
 
     @property
     def complete(self) -> bool:
         """Whether all bytes came that the server had announced."""
         return self.length is None or self.place >= self.length
 
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes, none at the end."""
-        data = self._persist(lambda: self._read(size))
+    def readinto(self, buffer: memoryview) -> int:
+        """Some bytes, at most as many as there is room for; none at the end."""
+        data = self._persist(lambda: self._read(len(buffer)))
+        buffer[: len(data)] = data
         self.place += len(data)
         self.on_bytes(len(data))
-        return data
+        return len(data)
 
     def _read(self, size: int) -> bytes:
         if self._response is None:
@@ -161,8 +162,7 @@ def _must_be_there(response: requests.Response) -> None:
 def fetch_text(url: str, **network: float) -> str:
     """A small text file; `network` is timeout, tries and wait of `RemoteFile`."""
     with RemoteFile(url, **network) as file:
-        pieces = list(iter(lambda: file.read(CHUNK), b""))
-    return b"".join(pieces).decode("utf-8-sig")
+        return file.readall().decode("utf-8-sig")
 
 
 def remote_size(

@@ -13,11 +13,14 @@ decoded, and a log says which parts are done. So one may stop at any time, and g
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import re
 import shutil
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -355,9 +358,9 @@ class _Work:
     def _keep_wanted(self, file: RemoteFile, bar: tqdm) -> tuple[str, str]:
         """(what became of the archive, details): finished, truncated, missing or stopped."""
         state = "missing"  # some web pages are sent in the place of what is not there
+        stream = _Unpacked(file)
         try:
-            # "|*": as it comes, whether it was compressed or not; names of parts do not tell.
-            with tarfile.open(fileobj=file, mode="r|*") as archive:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in archive:
                     # Now it is known to be an archive. If all bytes came and it ends too early, it
                     # was put on the mirror so; what comes before its end is as good as any.
@@ -370,10 +373,12 @@ class _Work:
                     bar.set_postfix(clips=f"{len(self.kept)}/{sum(self.quota.values())}")
                     if self.stop():
                         return "stopped", ""
-        except (tarfile.TarError, EOFError) as error:
+            while stream.read(CHUNK):
+                pass  # what may stand behind the archive's end
+            if not stream.ended:
+                raise tarfile.ReadError("its end is missing")
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             return state, f"{file.url}: expected a whole tar archive, got: {error}"
-        while file.read(CHUNK):
-            pass  # what may stand behind the archive's end
         return "finished", ""
 
     def _wanted_name(self, member: tarfile.TarInfo) -> str | None:
@@ -444,7 +449,7 @@ class _Work:
         if len(plan.splits) == 1:
             table["split"] = divide(table, val_share, seed)
         manifest = write_manifest(table, plan.out / "manifest.csv", class_table(plan.classes))
-        problems = pd.DataFrame(self._problems(), columns=FINDINGS)
+        problems = pd.DataFrame(sorted(self._problems()), columns=FINDINGS)
         with written_whole(plan.out / REPORT) as unfinished:
             problems.to_csv(unfinished, index=False, lineterminator="\n")
         counts = pd.DataFrame(
@@ -475,6 +480,26 @@ class _Work:
                 if not there and self.counts[group] < self.quota[group]:
                     found.append(("row without video", row.split, name, row.label))
         return found
+
+
+class _Unpacked:
+    """The bytes of a tar archive, whether they come compressed or not: names do not tell."""
+
+    def __init__(self, file: RemoteFile):
+        buffered = io.BufferedReader(file, CHUNK)
+        compressed = buffered.peek(2)[:2] == b"\x1f\x8b"
+        self._source = gzip.GzipFile(fileobj=buffered) if compressed else buffered
+        self._last = b""
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._last = (self._last + data)[-2 * tarfile.BLOCKSIZE :]
+        return data
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last bytes were the two empty blocks that end an archive."""
+        return self._last == bytes(2 * tarfile.BLOCKSIZE)
 
 
 def in_units(count: float) -> str:

@@ -1,0 +1,566 @@
+"""The Kinetics subset against a mirror on this machine, with everything going wrong that can.
+
+Whatever the network does, what is on disk in the end is what the fault-free run has: every clip
+that was to be had, none twice, none half.
+"""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from blvnet_lab.data import ClipDataset, read_classes, read_frames, read_manifest
+from blvnet_lab.data import subset as subset_module
+from blvnet_lab.data.mirror import MirrorHandler, serve_mirror, write_mirror
+from blvnet_lab.data.streaming import ChangedError, DownloadError, MissingError, RemoteFile
+from blvnet_lab.data.subset import fetch_subset, plan_subset
+from blvnet_lab.paths import data_samples
+
+QUICK = {"timeout": 0.4, "tries": 4, "wait": 0.01}
+CLASSES = ["grows then shrinks", "left then right", "moves down", "moves right"]
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory) -> Path:
+    return write_mirror(tmp_path_factory.mktemp("mirror"))
+
+
+@contextmanager
+def served(folder: Path, fault: Callable | None = None) -> Iterator[tuple[str, list]]:
+    """The mirror's address, and a log of the requests for parts: (name, first byte asked for).
+
+    fault(handler, content) may send something else than `content`; it gets each GET of an archive.
+    """
+    requests = []
+
+    class Handler(MirrorHandler):
+        def send_content(self, content):
+            if not self.path.endswith(("gz", ".tar")):
+                super().send_content(content)
+                return
+            asked = self.headers.get("Range", "bytes=0-")
+            requests.append((self.path.lstrip("/"), int(asked[6:-1])))
+            if fault is None or fault(self, content) is None:
+                super().send_content(content)
+
+    with serve_mirror(folder, Handler) as url:
+        yield url, requests
+
+
+def fetch(url: str, out: Path, **options):
+    network = {**QUICK, **{k: options.pop(k) for k in list(options) if k in QUICK}}
+    wishes = {"classes": CLASSES, "splits": ("train", "val"), **options}
+    limits = {k: wishes.pop(k) for k in ("max_disk_gb", "val_share") if k in wishes}
+    return fetch_subset(plan_subset(out, mirror=url, **wishes, **network), **limits, **network)
+
+
+def files(out: Path) -> dict[str, str]:
+    """Everything below clips/, by its path and content."""
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha1(path.read_bytes()).hexdigest()
+        for path in sorted((out / "clips").rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def faultless(mirror, tmp_path_factory) -> tuple[dict[str, str], bytes, pd.DataFrame]:
+    """Clips, manifest and report of a run where all went well."""
+    out = tmp_path_factory.mktemp("faultless")
+    with served(mirror) as (url, requests):
+        found = fetch(url, out)
+    assert Counter(requests).most_common(1)[0][1] == 1 and len(requests) == 8
+    return files(out), found.manifest.read_bytes(), found.problems
+
+
+def test_what_the_mirror_is_like(mirror, tmp_path):
+    """As the real one: quoted labels, ids with - and _ in front, a plain tar among the others."""
+    again = write_mirror(tmp_path)
+    names = sorted(p.relative_to(mirror) for p in mirror.rglob("*") if p.is_file())
+    assert len(names) == 2 + 2 + 7 + 1
+    for name in names:
+        assert (again / name).read_bytes() == (mirror / name).read_bytes(), name
+    text = (mirror / "400/annotations/val.csv").read_text()
+    assert text.startswith("label,youtube_id,time_start,time_end,split,is_cc\n")
+    assert '\n"moves left",-' in text or '\n"moves up",-' in text or '",-' in text
+    assert '",_' in text
+    first = (mirror / "400/val/k400_val_path.txt").read_text().splitlines()[0]
+    assert first == "https://s3.amazonaws.com/kinetics/400/val/part_0.tar.gz"
+    begins = [(mirror / f"400/val/part_{k}.tar.gz").read_bytes()[:2] for k in range(3)]
+    assert [begin == b"\x1f\x8b" for begin in begins] == [True, False, True]
+
+
+def test_a_subset_of_the_mirror(mirror, faultless, tmp_path):
+    """Worked out from the samples themselves: which clips there should be, and what is in them."""
+    contents, _, problems = faultless
+    table = pd.concat(
+        pd.read_csv(mirror / f"400/annotations/{split}.csv").assign(split=split)
+        for split in ("train", "val")
+    )
+    table = table[table["label"].isin(CLASSES)]
+    names = [
+        f"clips/{row.label}/{row.youtube_id}_{row.time_start:06d}_{row.time_end:06d}.mp4"
+        for row in table.itertuples()
+    ]
+    assert len(names) == len(set(names)) == 4 * 20 + 2
+    lost = set(names) - set(contents)
+    assert set(contents) <= set(names)
+    assert problems["kind"].value_counts().to_dict() == {
+        "unreadable": 2,
+        "row without video": 4,
+        "class with fewer clips": 6,
+    }
+    reported = problems[problems["kind"].isin(["unreadable", "row without video"])]
+    assert {Path(name).stem for name in lost} == set(reported["name"])
+    originals = read_manifest(data_samples() / "motion" / "manifest.csv")
+    known = {hashlib.sha1(Path(p).read_bytes()).hexdigest(): n.replace("_", " ")
+             for p, n in zip(originals["path"], originals["class_name"], strict=True)}  # fmt: skip
+    for name, content in contents.items():
+        assert known[content] == name.split("/")[1]
+
+
+def test_the_manifest_is_ready_for_training(mirror, tmp_path):
+    with served(mirror) as (url, _):
+        found = fetch(url, tmp_path, splits=("val",))
+    table = read_manifest(found.manifest)
+    assert set(table["status"]) == {"ok"} and set(table["num_frames"]) == {24}
+    assert read_classes(found.manifest)["class_name"].tolist() == CLASSES
+    by_split = table.groupby(["class_name", "split"]).size()
+    assert all(by_split[name, "val"] in (1, 2) and by_split[name, "train"] > 4 for name in CLASSES)
+    assert not set(table.query("split == 'val'")["source_id"]) & set(
+        table.query("split == 'train'")["source_id"]
+    )
+    row = table.iloc[0]
+    assert Path(row["path"]).stem == f"{row.source_id}_{int(row.start):06d}_{int(row.end):06d}"
+    clips = ClipDataset(table, "train", 8, lambda frames: frames)
+    assert clips[0][0].shape == (8, 3, 64, 64)
+    # The folder can be moved.
+    moved = tmp_path.with_name("moved")
+    tmp_path.rename(moved)
+    path = read_manifest(moved / "manifest.csv")["path"].iloc[-1]
+    assert read_frames(path, [23]).shape == (1, 3, 64, 64)
+
+
+def test_it_stops_when_every_class_has_its_clips(mirror, tmp_path):
+    with served(mirror) as (url, requests):
+        found = fetch(url, tmp_path, classes=["moves up"], splits=("val",), clips_per_class=1)
+    assert found.counts.loc["moves up"].to_dict() == {"wanted": 1, "kept": 1, "unreadable": 0}
+    assert len(files(tmp_path)) == 1 and len(requests) <= 3
+    asked = {name for name, _ in requests}
+    assert len(asked & {f"400/val/part_{k}.tar.gz" for k in range(3)}) < 3
+    assert found.problems.empty and not found.stopped
+
+
+def test_nothing_is_fetched_twice(mirror, tmp_path):
+    with served(mirror) as (url, requests):
+        first = fetch(url, tmp_path)
+        before = files(tmp_path), first.manifest.read_bytes(), len(requests)
+        again = fetch(url, tmp_path)
+        assert (files(tmp_path), again.manifest.read_bytes(), len(requests)) == before
+    # Nor when the mirror has moved.
+    with served(mirror) as (url, requests):
+        fetch(url, tmp_path)
+        assert requests == []
+
+
+# ---------------------------------------------------------------- faults of the network
+
+
+def half(handler, content):
+    """The connection is cut in the middle, every other time."""
+    handler.server.count = getattr(handler.server, "count", 0) + 1
+    if handler.server.count % 2:
+        handler.wfile.write(content[: len(content) // 2])
+        handler.close_connection = True
+        return True
+
+
+def a_few_bytes(handler, content):
+    """The connection is cut after a few bytes, again and again."""
+    handler.wfile.write(content[:9000])
+    if len(content) > 9000:
+        handler.close_connection = True
+        return True
+
+
+def stall(handler, content):
+    """Some bytes come, and then nothing more, the first time."""
+    seen = handler.server.__dict__.setdefault("seen", set())
+    if handler.path not in seen:
+        seen.add(handler.path)
+        handler.wfile.write(content[:70_000])
+        time.sleep(1)
+        handler.close_connection = True
+        return True
+
+
+def slow(handler, content):
+    """Slowly, but it comes."""
+    for begin in range(0, len(content), 20_000):
+        handler.wfile.write(content[begin : begin + 20_000])
+        time.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize("fault", [half, a_few_bytes, stall, slow])
+def test_faults_on_the_way_lose_and_double_nothing(fault, mirror, faultless, tmp_path):
+    with served(mirror, fault) as (url, requests):
+        found = fetch(url, tmp_path)
+    assert files(tmp_path) == faultless[0]
+    assert found.manifest.read_bytes() == faultless[1]
+    pd.testing.assert_frame_equal(found.problems, faultless[2])
+    again = [begin for _, begin in requests if begin]
+    assert (len(again) > 0) == (fault is not slow), "it went on where it had stopped"
+
+
+class Rude(MirrorHandler):
+    """Knows nothing of ranges and versions, and cuts the first connection for each file."""
+
+    def do_GET(self):
+        path = self.server.folder / self.path.lstrip("/")
+        content = path.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        seen = self.server.__dict__.setdefault("seen", set())
+        if self.command == "HEAD":
+            return
+        if self.path.endswith("gz") and self.path not in seen:
+            seen.add(self.path)
+            self.wfile.write(content[: len(content) // 3])
+            self.close_connection = True
+            return
+        self.wfile.write(content)
+
+
+class Failing(MirrorHandler):
+    """Every other answer is "try later"."""
+
+    def do_GET(self):
+        self.server.count = getattr(self.server, "count", 0) + 1
+        if self.server.count % 2:
+            self.send_error(503)
+        else:
+            super().do_GET()
+
+
+class Elsewhere(MirrorHandler):
+    """Sends everybody on to another address."""
+
+    def do_GET(self):
+        if self.path.startswith("/moved/"):
+            self.path = self.path.removeprefix("/moved")
+            super().do_GET()
+        else:
+            self.send_response(302)
+            self.send_header("Location", f"/moved{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+
+@pytest.mark.parametrize("handler", [Rude, Failing, Elsewhere])
+def test_servers_with_manners_of_their_own(handler, mirror, faultless, tmp_path):
+    with serve_mirror(mirror, handler) as url:
+        found = fetch(url, tmp_path)
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+
+
+def test_a_part_that_is_missing_and_comes_back(mirror, faultless, tmp_path):
+    gone = "400/train/part_2.tar.gz"
+
+    class Lacking(MirrorHandler):
+        def do_GET(self):
+            if gone in self.path:
+                self.send_error(404)
+            else:
+                super().do_GET()
+
+    with serve_mirror(mirror, Lacking) as url:
+        found = fetch(url, tmp_path)
+    (problem,) = found.problems[found.problems["kind"] == "missing part"].itertuples()
+    assert problem.name == gone and "404" in problem.detail
+    assert not (found.problems["kind"] == "row without video").any(), "nobody knows yet"
+    some = files(tmp_path)
+    assert some.items() < faultless[0].items()
+    with served(mirror) as (url, requests):
+        found = fetch(url, tmp_path)
+    assert [name for name, _ in requests] == [gone]
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+    pd.testing.assert_frame_equal(found.problems, faultless[2])
+
+
+def test_a_web_page_instead_of_a_part_is_tried_again(mirror, faultless, tmp_path):
+    def page(handler, content):
+        if "train/part_0" in handler.path:
+            handler.wfile.write(b"<html>please log in</html>".ljust(len(content)))
+            return True
+
+    with served(mirror, page) as (url, _):
+        found = fetch(url, tmp_path)
+    (problem,) = found.problems[found.problems["kind"] == "missing part"].itertuples()
+    assert "expected a whole tar archive" in problem.detail
+    with served(mirror) as (url, _):
+        found = fetch(url, tmp_path)
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+
+
+@pytest.mark.parametrize("part", ["part_0", "part_1"])  # compressed and not
+def test_an_archive_that_was_truncated_before_it_came_here(part, mirror, faultless, tmp_path):
+    copy = tmp_path / "mirror"
+    for path in mirror.rglob("*.*"):
+        target = copy / path.relative_to(mirror)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes()
+        target.write_bytes(content[: len(content) // 2 + 100] if part in path.name else content)
+    with served(copy) as (url, _):
+        found = fetch(url, tmp_path / "out")
+        kinds = Counter(found.problems["kind"])
+        assert kinds["truncated part"] == 2
+        assert files(tmp_path / "out").items() < faultless[0].items()
+        assert len(files(tmp_path / "out")) > len(faultless[0]) / 2
+        fetch(url, tmp_path / "out")
+
+
+def test_refused(tmp_path):
+    with serve_mirror(tmp_path) as url:
+        pass  # nobody listens there any more
+    with pytest.raises(DownloadError, match=r"got none in 4 tries .*run the same command again"):
+        fetch(url, tmp_path)
+
+
+def test_the_server_goes_away_in_the_middle(mirror, faultless, tmp_path):
+    def three_parts(handler, content):
+        handler.server.count = getattr(handler.server, "count", 0) + 1
+        if handler.server.count > 3:
+            handler.close_connection = True
+            return True
+
+    with served(mirror, three_parts) as (url, _):
+        with pytest.raises(DownloadError, match="what was fetched stays"):
+            fetch(url, tmp_path)
+        there = files(tmp_path)
+        assert there and there.items() < faultless[0].items()
+    with served(mirror) as (url, requests):
+        found = fetch(url, tmp_path)
+    assert len(requests) == 8 - 3
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path):
+    (tmp_path / "a.tar").write_bytes(bytes(200_000))
+
+    def change(handler, content):
+        (tmp_path / "a.tar").write_bytes(os.urandom(200_000))
+        handler.wfile.write(content[:50_000])
+        handler.close_connection = True
+        return True
+
+    with served(tmp_path, change) as (url, _), RemoteFile(f"{url}a.tar", **QUICK) as file:
+        with pytest.raises(ChangedError, match="another file took its place"):
+            while file.read(10_000):
+                pass
+    with served(tmp_path) as (url, _), pytest.raises(MissingError, match="404"):
+        RemoteFile(f"{url}b.tar", **QUICK)
+
+
+# ---------------------------------------------------------------- faults of the machine
+
+
+COMMAND = """
+import sys
+from blvnet_lab.data import subset
+from blvnet_lab.data.subset import fetch_subset, plan_subset
+url, out = sys.argv[1:]
+plan = plan_subset(out, mirror=url, classes={classes}, splits=("train", "val"))
+fetch_subset(plan)
+"""
+
+
+def finished_parts(log: Path) -> set[str]:
+    lines = log.read_text().splitlines() if log.exists() else []
+    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    return {entry["part"] for entry in entries if "part" in entry}
+
+
+def test_killed_at_any_moment(mirror, faultless, tmp_path):
+    """SIGKILL after so many clips; then the same command again, until it ends by itself."""
+
+    def gently(handler, content):
+        for begin in range(0, len(content), 15_000):
+            handler.wfile.write(content[begin : begin + 15_000])
+            time.sleep(0.02)
+        return True
+
+    script = COMMAND.format(classes=CLASSES)
+    with served(mirror, gently) as (url, requests):
+        for number in (1, 17, 38):
+            process = subprocess.Popen([sys.executable, "-c", script, url, str(tmp_path)],
+                                       stderr=subprocess.DEVNULL)  # fmt: skip
+            deadline = time.monotonic() + 60
+            while (
+                len(list(tmp_path.glob("clips/*/*.mp4"))) < number and time.monotonic() < deadline
+            ):
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            named = {k: v for k, v in files(tmp_path).items() if ".incoming" not in k}
+            assert len(named) >= number, "it had come that far"
+            assert named.items() <= faultless[0].items(), "no half file has a final name"
+            done = finished_parts(tmp_path / "progress.jsonl")
+            requests.clear()
+            # A line that was being written at that moment is passed over.
+            with (tmp_path / "progress.jsonl").open("a") as log:
+                log.write('{"part": "400/tr')
+        found = fetch(url, tmp_path, timeout=5)
+    assert not {name for name, _ in requests} & done, "they are not fetched again"
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+    pd.testing.assert_frame_equal(found.problems, faultless[2])
+    leftovers = {p.name for p in tmp_path.rglob(".*")}
+    assert leftovers == set()
+
+
+def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
+    usage = subset_module.shutil.disk_usage(tmp_path)
+
+    def filling(path):
+        there = len(files(tmp_path)) if (tmp_path / "clips").exists() else 0
+        return usage._replace(free=10**9 - 1 if there >= 5 else 10**11)
+
+    with served(mirror) as (url, _):
+        monkeypatch.setattr(subset_module.shutil, "disk_usage", filling)
+        found = fetch(url, tmp_path)
+        assert found.stopped == "less than 1.0 GB of disk are free" and len(files(tmp_path)) == 5
+        assert len(read_manifest(found.manifest)) == 5
+        monkeypatch.undo()
+        found = fetch(url, tmp_path, max_disk_gb=0.00005)
+        assert "as much as allowed" in found.stopped
+        assert 5 < len(files(tmp_path)) < 20 and 50_000 <= found.bytes_kept < 60_000
+        found = fetch(url, tmp_path)
+    assert not found.stopped and files(tmp_path) == faultless[0]
+
+
+def test_members_cannot_leave_the_folder(mirror, tmp_path):
+    """Nothing but the base names of wanted clips counts, whatever an archive says."""
+    with served(mirror) as (url, _):
+        plan = plan_subset(tmp_path / "out", mirror=url, classes=["moves up"], **QUICK)
+    name = f"{plan.rows['name'].iloc[0]}.mp4"
+    clip = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
+    evil = io.BytesIO()
+    with tarfile.open(fileobj=evil, mode="w") as archive:
+        for member_name in (f"../../{name}", "/tmp/evil.mp4", "../evil.mp4"):
+            member = tarfile.TarInfo(member_name)
+            member.size = len(clip)
+            archive.addfile(member, io.BytesIO(clip))
+        link = tarfile.TarInfo(f"{plan.rows['name'].iloc[1]}.mp4")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    copy = tmp_path / "mirror" / "400/val"
+    copy.mkdir(parents=True)
+    for k in range(3):
+        (copy / f"part_{k}.tar.gz").write_bytes(evil.getvalue())
+    with serve_mirror(tmp_path / "mirror") as url:
+        fetch_subset(replace(plan, mirror=url, replacement_bytes=None), **QUICK)
+    assert list(files(tmp_path / "out")) == [f"clips/moves up/{name}"]
+    assert not list(tmp_path.glob("*.mp4"))
+
+
+# ---------------------------------------------------------------- plans, settings, the command
+
+
+def test_the_arithmetic_of_a_plan(mirror, tmp_path):
+    with served(mirror) as (url, requests):
+        wishes = {"mirror": url, "classes": CLASSES[:2], **QUICK}
+        plan = plan_subset(tmp_path / "a", clips_per_class=4, **wishes)
+        both = plan_subset(tmp_path / "b", splits=("train", "val"), **wishes)
+        assert requests == [], "sizes come without the files"
+    sizes = {p.name: p.stat().st_size for p in (mirror / "400/val").glob("part*")}
+    replaced = (mirror / "400/replacement_for_corrupted_k400.tgz").stat().st_size
+    assert plan.stream_bytes == sum(sizes.values()) + replaced
+    assert (plan.expected_clips, plan.expected_share) == (8, 0.5)
+    assert plan.expected_bytes == round(plan.stream_bytes * 8 / 81)
+    text = str(plan)
+    assert "3 val parts: 0.31 MB in all" in text and "about 50 % must be streamed" in text
+    assert (
+        "CC BY 4.0" in text
+        and "grows then shrinks, left then right" in text
+        and "--split val" not in text
+    )
+    assert (both.expected_clips, both.expected_share) == (40, 1)
+    assert "4 train parts, 3 val parts" in str(both) and "--split val" in str(both)
+    assert not list((tmp_path / "a").rglob("*.mp4"))
+
+
+def test_wishes_that_cannot_be_had(mirror, tmp_path):
+    with served(mirror) as (url, _):
+        for wish, words in [
+            ({"splits": ("test",)}, "the splits train, val or both"),
+            ({"splits": ()}, "the splits train, val or both"),
+            ({"clips_per_class": 0}, "at least one clip a class"),
+            ({"classes": ["moves lefft"]}, "near it are moves left"),
+        ]:
+            with pytest.raises(ValueError, match=words):
+                fetch(url, tmp_path / "out", **wish)
+        fetch(url, tmp_path / "out", classes=["moves up"])
+        for wish, words in [
+            ({"classes": ["moves left"]}, r"the classes .*\['moves up'\], got \['moves left'\]"),
+            ({"classes": ["moves up"], "clips_per_class": 3}, "the clips_per_class .*100, got 3"),
+            ({"classes": ["moves up"], "splits": ("val",)}, "the splits with which"),
+        ]:
+            with pytest.raises(ValueError, match=words):
+                fetch(url, tmp_path / "out", **wish)
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "blvnet_lab", "subset", "kinetics400", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_the_command_asks_first(tmp_path):
+    sample = ["--mirror", "sample", "--num-classes", "2", "--out", "out"]
+    done = run(*sample, cwd=tmp_path, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert "CC BY 4.0" in done.stdout and "--yes to begin" in done.stdout
+    assert not (tmp_path / "out" / "clips").exists()
+    done = run(*sample, "--yes", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(read_manifest(tmp_path / "out" / "manifest.csv")) >= 15
+    assert "streaming: 100%" in done.stderr and "kept" in done.stdout
+
+
+def test_the_command_says_when_parts_are_missing(mirror, tmp_path):
+    def page(handler, content):
+        if "part_0" in handler.path:
+            handler.wfile.write(b"<html>".ljust(len(content)))
+            return True
+
+    with served(mirror, page) as (url, _):
+        done = run("--mirror", url, "--num-classes", "2", "--out", str(tmp_path), "--yes")
+    assert done.returncode == 1 and "run the same command again" in done.stderr
+    assert (tmp_path / "manifest.csv").is_file()
+
+
+def test_a_subset_of_what_is_on_disk(mirror, tmp_path):
+    """--root: the annotations and the clips that an earlier command fetched."""
+    with served(mirror) as (url, _):
+        fetch(url, tmp_path / "k400")
+    chosen = ["--classes", "moves down", "--clips-per-class", "3", "--split", "train,val"]
+    done = run("--root", str(tmp_path / "k400"), "--out", str(tmp_path / "sub"), *chosen)
+    assert done.returncode == 0, done.stderr
+    table = read_manifest(tmp_path / "sub" / "manifest.csv")
+    assert table.groupby("split").size().to_dict() == {"train": 3, "val": 3}
+    assert not (tmp_path / "sub" / "clips").exists(), "they stay where they are"
+    done = run("--root", ".", "--mirror", "x", "--out", "y", "--num-classes", "1")
+    assert done.returncode == 1 and "got both" in done.stderr
