@@ -234,6 +234,38 @@ def subset(
         sys.exit("blvnet_lab: parts could not be had: run the same command again to try once more")
 
 
+def prepare(
+    manifest: Annotated[Path, tyro.conf.Positional],
+    out: Path,
+    short_side: int = 256,
+    workers: int | None = None,
+    shard: str = "1/1",
+) -> None:
+    """Write the videos of a data set anew, so that clips are read from them quickly.
+
+    Run again, it goes on where it stopped. The old files stay as they are.
+
+    Args:
+        manifest: of the data set.
+        out: folder for the new files and their manifest.
+        short_side: in pixels, to which larger videos are scaled.
+        workers: processes; without it, one a core.
+        shard: i/n does the i-th of n parts, so that n machines can share the work.
+    """
+    from blvnet_lab.data.prepare import parse_shard
+    from blvnet_lab.data.prepare import prepare as run
+    from blvnet_lab.data.subset import in_units
+
+    found = run(manifest, out, short_side=short_side, workers=workers, shard=parse_shard(shard))
+    for what, number in found.counts.items():
+        print(f"{number:8} {what}")
+    print(f"{in_units(found.bytes_before)} before, {in_units(found.bytes_after)} after")
+    if found.manifest is None:
+        print(f"{found.waiting} videos of other shards are lacking: then there is a manifest")
+    else:
+        print(f"{found.manifest} is the manifest, report.csv beside it says what is unreadable")
+
+
 def names_of(text: str) -> list[str] | None:
     """Names with commas between them; None if there are none."""
     return [name.strip() for name in text.split(",")] if text else None
@@ -247,6 +279,7 @@ def main() -> None:
         "staircase": staircase,
         "manifest": manifest,
         "subset": subset,
+        "prepare": prepare,
     }
     try:
         tyro.extras.subcommand_cli_from_dict(

@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import av
 import numpy as np
 import pandas as pd
-from av.video.reformatter import Interpolation, VideoReformatter
 from tqdm.auto import tqdm
 
+from blvnet_lab.data.encoding import write_h264
 from blvnet_lab.data.manifest import class_table, write_manifest
 
 FRAMES = 24
@@ -198,28 +197,10 @@ def _colours(rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def write_clip(path: str | Path, frames: Array, fps: int = FPS) -> None:
-    """Write (T, H, W, 3) uint8 frames as H.264 in mp4, the same bytes each time; even H and W.
-
-    One quantiser for all kinds of frames, one thread, no look-ahead that depends on leftovers in
-    memory: what x264 otherwise does for quality would make files differ from run to run.
-    """
-    height, width = frames.shape[1:3]
-    reformatter = VideoReformatter()
-    exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-    x264 = f"qp={QUANTISER}:ipratio=1:pbratio=1:aq-mode=0:mbtree=0:bframes=0:scenecut=0"
-    options = {
-        "preset": "veryfast",
-        "threads": "1",
-        "x264-params": f"{x264}:keyint={GOP}:min-keyint={GOP}:open-gop=0",
-    }
-    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
-        stream = file.add_stream("libx264", rate=fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for array in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
-            frame = reformatter.reformat(frame, format="yuv420p", threads=1, interpolation=exact)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
+    """Write (T, H, W, 3) uint8 frames as H.264 in mp4, the same bytes each time; even H and W."""
+    # One quantiser for all kinds of frames: better quality must not tell which frame it is.
+    x264 = f"qp={QUANTISER}:ipratio=1:pbratio=1:aq-mode=0"
+    write_h264(path, frames, fps, gop=GOP, x264=x264)
 
 
 def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partners, Array]]:

@@ -1,0 +1,333 @@
+"""Videos written anew: the same frames, quicker to read; and nothing lost on the way."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from videos import copy_packets, draw, read_number, write_video
+
+from blvnet_lab.data import ClipDataset, class_table, read_classes, read_manifest, write_manifest
+from blvnet_lab.data import prepare as module
+from blvnet_lab.data.prepare import GOP, Job, do_job, parse_shard, prepare
+from blvnet_lab.data.reading import check_video, probe_video, read_frames, unpack_info
+
+
+def numbers(frames: torch.Tensor) -> list[int]:
+    return [read_number(frame.numpy()) for frame in frames]
+
+
+def turn(path: Path, short_side: int = 64) -> tuple[dict, Path]:
+    """One video written anew, in this process."""
+    target = path.with_name(f"{path.name}.new") / "clip.mp4"
+    return do_job(Job(str(path), "", str(target), short_side)), target
+
+
+X265 = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
+SOURCES = {
+    "long.mp4": (lambda p: write_video(p, 60, gop=250, b_frames=2, size=(96, 160)), 0, 60),
+    "cut.mp4": (
+        lambda p: copy_packets(write_video(p.with_name("w.mp4"), 48, b_frames=2), p, -17),
+        17, 31,
+    ),
+    "vp9.webm": (lambda p: write_video(p, 30, codec="libvpx-vp9", size=(65, 99)), 0, 30),
+    "hevc.mp4": (lambda p: write_video(p, 30, codec="libx265", codec_options=X265), 0, 30),
+    "b.avi": (lambda p: write_video(p, 30, codec="mpeg4", b_frames=2), 0, 30),
+    "uneven.mp4": (
+        lambda p: write_video(p, 30, gop=30, times=np.cumsum(np.arange(30) % 4 + 1).tolist()),
+        0, 30,
+    ),
+    "turned.mp4": (lambda p: write_video(p, 30, rotation=90, size=(160, 96)), 0, 30),
+    "one.webm": (lambda p: write_video(p, 1, codec="libvpx-vp9"), 0, 1),
+    "odd.mp4": (lambda p: write_video(p, 20, size=(67, 113), pix_fmt="yuv444p"), 0, 20),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_frame_stays_in_its_place(name, tmp_path):
+    make, first, count = SOURCES[name]
+    source = make(tmp_path / name)
+    before = source.read_bytes(), source.stat().st_mtime_ns
+    entry, target = turn(source)
+    assert entry["how"] == "encoded", entry
+    info, old = check_video(target), probe_video(source)
+    assert numbers(read_frames(target, range(count))) == list(range(first, first + count))
+    assert info.codec == "h264" and info.decord_exact and info.num_frames == count
+    keyframes = [info.pts.index(pts) for pts in info.keyframe_pts]
+    assert keyframes == list(range(0, count, GOP))
+    height, width = info.size
+    assert height % 2 == width % 2 == 0
+    assert min(info.size) <= 64 and height <= old.size[0] and width <= old.size[1]
+    assert width / height == pytest.approx(old.size[1] / old.size[0], rel=0.03)
+    assert info.fps == pytest.approx(old.fps, rel=0.02) or count == 1
+    assert unpack_info(target, entry["probe"]) == info and info.whole
+    assert (source.read_bytes(), source.stat().st_mtime_ns) == before
+    assert [path.name for path in target.parent.iterdir()] == ["clip.mp4"]
+
+
+def test_a_folder_of_pictures_becomes_a_video(tmp_path):
+    for k in range(20):
+        (tmp_path / "7").mkdir(exist_ok=True)
+        Image.fromarray(draw(k, (80, 128))).save(tmp_path / "7" / f"{k + 1:05d}.jpg")
+    entry, target = turn(tmp_path / "7")
+    assert entry["how"] == "encoded" and entry["fps"] == 12 and entry["height"] == 64
+    assert numbers(read_frames(target, range(20))) == list(range(20))
+
+
+def test_long_videos_come_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FRAMES_AT_ONCE", 7)
+    entry, target = turn(write_video(tmp_path / "long.mp4", 45, gop=250, b_frames=2))
+    assert entry["num_frames"] == 45
+    assert numbers(read_frames(target, range(45))) == list(range(45))
+
+
+@pytest.mark.parametrize(
+    "how, options",
+    [
+        ("copied", {"gop": 12}),
+        ("copied", {"gop": 6}),
+        ("encoded", {"gop": 13}),
+        ("encoded", {"gop": 12, "size": (66, 112)}),
+        ("encoded", {"gop": 12, "codec": "mpeg4"}),
+    ],
+)
+def test_what_is_fine_is_copied(how, options, tmp_path):
+    source = write_video(tmp_path / "a.mp4", 30, **options)
+    entry, target = turn(source)
+    assert entry["how"] == how
+    assert (target.read_bytes() == source.read_bytes()) == (how == "copied")
+    assert not os.path.samefile(source, target)
+
+
+def test_pictures_are_hardly_worse(tmp_path):
+    """Noise that moves, which is hard to code: the error is small against the noise itself."""
+    rng = np.random.default_rng(0)
+    noise = np.kron(rng.integers(40, 216, (40, 60, 1)).repeat(3, 2), np.ones((4, 4, 1))).astype(
+        np.uint8
+    )
+    frames = [noise[k : k + 96, 2 * k : 2 * k + 160] for k in range(24)]
+    module.write_h264(tmp_path / "a.mp4", frames, 25, gop=250, x264="crf=10")
+    entry, target = turn(tmp_path / "a.mp4", short_side=96)
+    assert entry["how"] == "encoded"
+    truth = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
+    error = (read_frames(target, range(24)).float() - truth).square().mean()
+    assert 10 * np.log10(255**2 / error) > 28  # decibels
+
+
+# ---------------------------------------------------------------- whole data sets
+
+
+@pytest.fixture
+def data_set(tmp_path) -> Path:
+    """Nine videos of two classes: two of one name, one broken, one fine, two rows of no use."""
+    rows = []
+    for k in range(9):
+        path = tmp_path / "old" / f"{k % 4}" / f"{k // 2}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(
+            path, 20 + k, gop=(12 if k == 4 else 250), size=(64, 96) if k == 4 else (96, 160)
+        )
+        name = ("run left", "a/b")[k % 2]
+        rows.append((path, k % 2, name, ("train", "val")[k > 5], "ok", f"source {k}"))
+    rows[5][0].write_bytes(b"not a video")
+    rows.append((tmp_path / "old" / "gone.mp4", 0, "run left", "val", "missing", "source 9"))
+    columns = ["path", "label", "class_name", "split", "status", "source_id"]
+    classes = class_table(["run left", "a/b"])
+    table = pd.DataFrame(rows, columns=columns)
+    return write_manifest(table, tmp_path / "old" / "manifest.csv", classes)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """All videos and tables below a folder, by their content."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".mp4", ".csv"):
+            text = path.read_bytes().replace(str(folder).encode(), b"OUT")
+            found[path.relative_to(folder).as_posix()] = hashlib.sha1(text).hexdigest()
+    return found
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """The jobs one after the other, in this process: quick, and open to counting."""
+    jobs = []
+
+    def in_turn(waiting, workers):
+        for job in waiting:
+            jobs.append(job)
+            yield do_job(job)
+
+    monkeypatch.setattr(module, "_in_parallel", in_turn)
+    return jobs
+
+
+def test_a_data_set_written_anew(data_set, tmp_path, alone):
+    before = tree(data_set.parent)
+    found = prepare(data_set, tmp_path / "new", short_side=64)
+    assert found.counts == {"encoded": 7, "copied": 1, "unreadable": 1} and found.waiting == 0
+    assert tree(data_set.parent) == before
+    old, new = read_manifest(data_set), read_manifest(found.manifest)
+    assert len(new) == len(old) == 10
+    same = ["label", "class_name", "split", "source_id"]
+    pd.testing.assert_frame_equal(new[same], old[same])
+    assert new["status"].tolist() == ["ok"] * 5 + ["unreadable"] + ["ok"] * 3 + ["missing"]
+    good = new[new["status"] == "ok"]
+    assert good["path"].is_unique
+    for k, row in good.iterrows():
+        assert Path(row["path"]).is_relative_to(tmp_path / "new")
+        assert row["num_frames"] == 20 + k and min(row["height"], row["width"]) == 64
+        assert numbers(read_frames(row["path"], [19 + k])) == [19 + k]
+        assert unpack_info(row["path"], row["probe"]) == check_video(row["path"])
+    pd.testing.assert_frame_equal(read_classes(found.manifest), read_classes(data_set))
+    report = pd.read_csv(tmp_path / "new" / "report.csv")
+    assert report["kind"].tolist() == ["unreadable"] and "not a" not in report["name"][0]
+    assert "cannot be opened" in report["detail"][0]
+    assert len(ClipDataset(new, "train", 4, lambda frames: frames)) == 5
+    sizes = [Path(path).stat().st_size for path in good["path"]]
+    assert found.bytes_after == sum(sizes) and found.bytes_before > 0
+
+
+def test_again_does_only_what_changed(data_set, tmp_path, alone):
+    out = tmp_path / "new"
+    prepare(data_set, out, short_side=64)
+    before = tree(out)
+    alone.clear()
+    found = prepare(data_set, out, short_side=64)
+    assert alone == [] and found.counts == {"already there": 9} and tree(out) == before
+    table = read_manifest(data_set)
+    write_video(Path(table["path"][5]), 33, gop=250)  # the broken one was fetched again
+    Path(read_manifest(out / "manifest.csv")["path"][0]).unlink()
+    found = prepare(data_set, out, short_side=64)
+    assert {job.source for job in alone} == {table["path"][0], table["path"][5]}
+    new = read_manifest(found.manifest)
+    assert new["status"][5] == "ok" and new["num_frames"][5] == 33
+    assert len(pd.read_csv(out / "report.csv")) == 0
+    for name, content in before.items():
+        assert tree(out)[name] == content or name.endswith(".csv")
+
+
+def test_shards_make_the_same_as_one(data_set, tmp_path, alone):
+    whole = prepare(data_set, tmp_path / "whole", short_side=64)
+    out = tmp_path / "shared"
+    first = prepare(data_set, out, short_side=64, shard=(1, 3))
+    assert first.manifest is None and first.waiting == 6
+    assert not (out / "manifest.csv").exists()
+    third = prepare(data_set, out, short_side=64, shard=(3, 3))
+    assert third.manifest is None and third.waiting == 3
+    last = prepare(data_set, out, short_side=64, shard=(2, 3))
+    assert last.manifest == out / "manifest.csv"
+    assert tree(out) == tree(tmp_path / "whole") and whole.waiting == 0
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1, 0)])
+def test_shards_that_do_not_exist(shard, data_set, tmp_path):
+    with pytest.raises(ValueError, match=f"from 1/n to n/n .*got {shard[0]}/{shard[1]}"):
+        prepare(data_set, tmp_path / "new", shard=shard)
+
+
+def test_shards_as_text():
+    assert parse_shard("2/14") == (2, 14)
+    for text in ("2", "a/b", "1/2/3", "-1/2", ""):
+        with pytest.raises(ValueError, match="expected a shard as i/n, such as 2/4"):
+            parse_shard(text)
+
+
+def test_other_settings_are_noticed(data_set, tmp_path, alone):
+    prepare(data_set, tmp_path / "new", short_side=64)
+    with pytest.raises(ValueError, match=r"'short_side': 64.*got .*'short_side': 48.*another fold"):
+        prepare(data_set, tmp_path / "new", short_side=48)
+
+
+def test_a_frame_that_is_damaged_leaves_no_file(tmp_path):
+    content = bytearray(write_video(tmp_path / "a.mp4", 40, gop=250, size=(96, 160)).read_bytes())
+    begin = content.find(b"mdat") + len(content) // 2
+    content[begin : begin + 400] = bytes(400)
+    (tmp_path / "a.mp4").write_bytes(content)
+    entry, target = turn(tmp_path / "a.mp4")
+    assert entry["how"] == "unreadable" and "frame" in entry["detail"]
+    assert list(target.parent.iterdir()) == []
+
+
+def run(manifest: Path, out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "blvnet_lab", "prepare", str(manifest), "--out", str(out)]
+    command += ["--short-side", "64", "--workers", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **pipes)
+
+
+def test_killed_and_run_again(data_set, tmp_path, alone):
+    """The real command, with two processes, killed after so many files; then to its end."""
+    prepare(data_set, tmp_path / "whole", short_side=64)
+    out = tmp_path / "new"
+    for number in (1, 4):
+        process = run(data_set, out)
+        deadline = time.monotonic() + 60
+        while len(list(out.rglob("*/*.mp4"))) < number and time.monotonic() < deadline:
+            time.sleep(0.001)
+        process.kill()
+        process.communicate(timeout=60)  # the processes that it had started end, too
+        there = {k: v for k, v in tree(out).items() if k.endswith(".mp4")}
+        assert len(there) >= number, "it had come that far"
+        assert there.items() <= tree(tmp_path / "whole").items(), "no half file has its name"
+    (next(out.rglob("*/*.mp4")).parent / f".0.mp4.{process.pid}.part").write_bytes(b"half")
+    process = run(data_set, out)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "already there" in output and "unreadable" in output and "is the manifest" in output
+    assert tree(out) == tree(tmp_path / "whole")
+    assert not list(out.rglob(".*"))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc (Linux)")
+def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
+    out = tmp_path / "new"
+    process = run(data_set, out)
+    deadline, killed = time.monotonic() + 60, False
+    while not killed and time.monotonic() < deadline:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                child = "spawn_main" in (folder / "cmdline").read_text()
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # it has ended
+            if child and parent == process.pid:
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed = True
+                break
+    _, errors = process.communicate(timeout=60)  # ends when no process holds the pipe any more
+    assert process.returncode == 1, errors
+    assert "one of the processes died" in errors and "run the same command again" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_full_disk_is_said(data_set, tmp_path, monkeypatch):
+    def full(jobs, workers):
+        yield from module_in_parallel(jobs, workers)
+
+    class Pool:
+        def __init__(self, *arguments, **options): ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error): ...
+        def shutdown(self, **options): ...
+        def submit(self, function, job):
+            raise OSError(28, "No space left on device", job.target)
+
+    module_in_parallel = module._in_parallel
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
+    with pytest.raises(OSError, match=r"the disk is full .*make room, then run the same command"):
+        prepare(data_set, tmp_path / "new", short_side=64)
+    log = tmp_path / "new" / "prepare-1-of-1.jsonl"
+    assert [json.loads(line) for line in log.read_text().splitlines()] == []
+    shutil.rmtree(tmp_path / "new")
