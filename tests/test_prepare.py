@@ -121,7 +121,7 @@ def test_pictures_are_hardly_worse(tmp_path):
     assert entry["how"] == "encoded"
     truth = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
     error = (read_frames(target, range(24)).float() - truth).square().mean()
-    assert 10 * np.log10(255**2 / error) > 28  # decibels
+    assert 10 * np.log10(255**2 / error.item()) > 28  # decibels
 
 
 # ---------------------------------------------------------------- whole data sets

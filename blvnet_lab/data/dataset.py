@@ -162,9 +162,7 @@ class ClipDataset(Dataset):
 
     def _read(self, info: VideoInfo, wanted: Tensor | None) -> Tensor:
         """Frames `wanted`, or all."""
-        size, smaller = None, (self.short_side or 0) / min(info.size)
-        if 0 < smaller < 1:
-            size = (round(info.size[0] * smaller), round(info.size[1] * smaller))
+        size = None if self.short_side is None else smaller_size(info.size, self.short_side)
         return read_frames(info, range(info.num_frames) if wanted is None else wanted, size)
 
     def unreadable(self) -> pd.DataFrame:
@@ -173,6 +171,12 @@ class ClipDataset(Dataset):
         return pd.DataFrame(
             {"path": paths, "reason": [_why_unreadable(path) for path in paths]}, dtype="str"
         )
+
+
+def smaller_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """(height, width) scaled so that the shorter one is `short_side`, but never made larger."""
+    scale = min(1.0, short_side / min(size))
+    return round(size[0] * scale), round(size[1] * scale)
 
 
 def _why_unreadable(path: str) -> str:

@@ -38,6 +38,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.encoding import write_h264
 from blvnet_lab.data.inventory import FINDINGS, REPORT
 from blvnet_lab.data.manifest import CLASS_LIST, read_classes, read_manifest, write_manifest
@@ -325,8 +326,7 @@ def _is_fine(info: VideoInfo, short_side: int) -> bool:
 
 def _scaled_frames(info: VideoInfo, short_side: int) -> Iterator[np.ndarray]:
     """All frames (H, W, 3), uint8, of even height and width."""
-    scale = min(1.0, short_side / min(info.size))
-    height, width = (max(2, round(side * scale) // 2 * 2) for side in info.size)
+    height, width = (max(2, side // 2 * 2) for side in smaller_size(info.size, short_side))
     for begin in range(0, info.num_frames, FRAMES_AT_ONCE):
         block = range(begin, min(begin + FRAMES_AT_ONCE, info.num_frames))
         yield from read_frames(info, block, (height, width)).permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,91 @@
+"""The loader benchmark: that it measures what it says, never how long it took."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from videos import write_video
+
+from blvnet_lab.data import loader_benchmark as module
+from blvnet_lab.data.loader_benchmark import as_json, decode_only, measure_loading
+from blvnet_lab.data.reading import probe_video
+
+
+@pytest.fixture(scope="module")
+def timings():
+    """On small films, so that it is done in seconds."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(module, "SECONDS", 2)
+    scene = module._scene
+    patch.setattr(module, "_scene", lambda h, w, count: scene(h // 4, w // 4 // 2 * 2, count))
+    patch.setattr(module, "SHORT_SIDE", 48)
+    found = measure_loading(
+        num_frames=4, size=32, workers=(0, 1), clips=16, repeats=2, memory_clips=20
+    )
+    patch.undo()
+    return found
+
+
+def test_every_step_of_every_film(timings):
+    steps = timings.steps
+    films = ["raw 720p", "prepared", "VP9 240p, 12 fps"]
+    assert steps["film"].tolist() == [name for name in films for _ in range(2)]
+    assert steps["sampling"].tolist() == ["uniform", "dense"] * 3
+    for name in ("decode", "read", "sample", "jitter", "clips/s a core"):
+        assert (steps[name] > 0).all() and steps[name].map(math.isfinite).all()
+    assert (steps["read / decode"] == steps["read"] / steps["decode"]).all()
+    assert (steps["clips/s a core"] == 1000 / steps["sample"]).all()
+    assert timings.loaders["workers"].tolist() == [0, 1, 0, 1]
+    assert (timings.loaders["clips/s"] > 0).all()
+    feeds = timings.loaders["feeds a step of 64 in s"]
+    assert (feeds == 64 / timings.loaders["clips/s"]).all()
+    assert timings.memory["clips"].tolist() == list(range(2, 21, 2))
+    assert timings.memory["MB"].between(50, 10_000).all()
+
+
+def test_ratios_that_are_promised(timings):
+    uniform = timings.steps[timings.steps["sampling"] == "uniform"].set_index("film")
+    prepared, raw = uniform.loc["prepared"], uniform.loc["raw 720p"]
+    assert timings.ratios == {
+        "read / decode, prepared": prepared["read"] / prepared["decode"],
+        "raw 720p / prepared, read": raw["read"] / prepared["read"],
+        "sample / read, prepared": prepared["sample"] / prepared["read"],
+    }
+    assert set(timings.ratios) == set(module.TARGETS)
+
+
+def test_all_of_it_as_json(timings):
+    values = json.loads(as_json(timings))
+    assert set(values) == {"steps", "loaders", "ratios", "memory"}
+    assert len(values["steps"]) == 6 and values["ratios"] == timings.ratios
+
+
+@pytest.mark.parametrize("jump", [True, False])
+def test_the_limit_decodes_all_that_is_asked_for(jump, tmp_path, monkeypatch):
+    info = probe_video(write_video(tmp_path / "a.mp4", 48, gop=12, b_frames=2))
+    assert decode_only(info, [5, 5, 20, 47], jump) == 3
+    assert decode_only(info, range(48), jump) == 48
+
+
+def test_the_limit_needs_times(tmp_path):
+    info = probe_video(write_video(tmp_path / "a.avi", 20, codec="mpeg4", b_frames=2))
+    with pytest.raises(ValueError, match="frames with times of their own"):
+        decode_only(info, [1], True)
+
+
+def test_the_command_on_a_data_set(tmp_path):
+    (tmp_path / "set" / "run").mkdir(parents=True)
+    write_video(tmp_path / "set" / "run" / "a.mp4", 24)
+    for command in (
+        ["manifest", "folder", "--root", "set", "--out", "listed"],
+        ["loader-benchmark", "--manifest", "listed/manifest.csv", "--quick", "--workers", "0",
+         "--num-frames", "4", "--size", "32", "--json", "found.json"],
+    ):  # fmt: skip
+        done = subprocess.run([sys.executable, "-m", "blvnet_lab", *command],
+                              cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "data set  uniform" in done.stdout and "feeds a step of 64" in done.stdout
+    values = json.loads((tmp_path / "found.json").read_text())
+    assert values["ratios"] == {} and len(values["steps"]) == 2
