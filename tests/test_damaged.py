@@ -3,16 +3,26 @@
 They are read in a child process, which says what it is doing as it goes, so that a crash or a hang
 is laid to the file that caused it.
 
-What can be promised: video codecs have no checksum, so that flipped bits may change what a picture
-looks like without anyone noticing. But a frame is never another one than the one asked for: the
-number that it shows, where it can be read, is the right one.
+What can be promised, and is tested:
+
+1. Always: no crash, no hang, no other error than VideoReadError, which names the file.
+2. Of files that are cut short, have another's header, or lack pictures: every frame given is right.
+3. Of files with altered bytes that `check_video` passes: every frame given is right, unless the
+   altered file is one in which FFmpeg finds no fault. Video codecs have no checksum: then a plain
+   decode of all of it, made here without the reader, reports nothing either and shows the same.
+   That is so for a few files, nearly all VP8 and HEVC; the test says how many are let pass.
+4. Of files that `check_video` refuses, frames may be read nevertheless, and a few are not right:
+   reading looks no further than it must, and the fault shows only later. What trains a network
+   should therefore be checked first.
 """
 
+import collections
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,6 +47,11 @@ SOURCES = {
     "vp9.webm": {"codec": "libvpx-vp9", "codec_options": VPX},
     "vp8.webm": {"codec": "libvpx", "codec_options": VPX},
 }
+if "libsvtav1" in av.codecs_available:
+    SOURCES["av1.mp4"] = {
+        "codec": "libsvtav1",
+        "codec_options": {"preset": "12", "svtav1-params": "keyint=12:lookahead=8"},
+    }
 
 
 def cut(whole: bytes, rng: np.random.Generator, share: float) -> bytes:
@@ -82,7 +97,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for first, second in zip(names, names[1:] + names[:1], strict=True):
         paths.append(folder / f"head_of_{second.split('.')[0]}_{first}")
         paths[-1].write_bytes(wholes[second][:400] + wholes[first][400:])
-    for kind in ("none", "gap", "cut", "text", "small", "grey"):
+    for kind in ("none", "gap", "cut", "text", "small", "grey", "bits", "blank"):
         paths.append(folder / f"{kind}_pictures")
         paths[-1].mkdir()
         for k in range(COUNT if kind != "none" else 0):
@@ -96,21 +111,42 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             spoiled.write_text("<html>404 Not Found</html>")
         elif kind == "small":
             Image.fromarray(draw(19, (48, 80))).save(spoiled)
+        elif kind == "bits":
+            spoiled.write_bytes(flip_bits(spoiled.read_bytes(), rng, 20))
+        elif kind == "blank":
+            spoiled.write_bytes(blank(spoiled.read_bytes(), rng, 500))
         elif kind == "grey":
             Image.fromarray(draw(19, SIZE)).convert("L").save(spoiled)
     return paths
 
 
 READER = """
-import faulthandler, json, sys, threading, time
+import faulthandler, json, os, sys
+import av
 from blvnet_lab.data.reading import VideoReadError, check_video, probe_video, read_frames
 from videos import read_number
+
+def plain(path):
+    # What all frames show, or None if FFmpeg finds any fault: without a line of the reader.
+    try:
+        with av.open(path, metadata_errors="ignore") as container:
+            stream = container.streams.best("video")
+            stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
+            stream.codec_context.options = {"err_detect": "explode"}
+            pictures = list(container.decode(stream))
+    except (av.error.FFmpegError, AttributeError):
+        return None
+    times = [picture.pts for picture in pictures if picture.pts is not None]
+    if any(picture.is_corrupt for picture in pictures) or times != sorted(set(times)):
+        return None
+    rgb = [picture.to_ndarray(format="rgb24") for picture in pictures]
+    return [read_number(picture.transpose(2, 0, 1)) for picture in rgb]
 
 limit = float(sys.argv[1])
 for path in sys.argv[2:]:
     faulthandler.dump_traceback_later(limit, exit=True)
     print(json.dumps({"path": path}), flush=True)
-    found = {"path": path, "errors": [], "shown": {}}
+    found = {"path": path, "errors": [], "shown": {}, "checked": {}}
     def attempt(read):
         try:
             return read()
@@ -126,9 +162,12 @@ for path in sys.argv[2:]:
         for info_or_path in (info, path, *([wholes] if wholes else [])):
             for wanted in reads if info_or_path is info else reads[:3]:
                 frames = attempt(lambda: read_frames(info_or_path, wanted))
+                shown = found["checked" if info_or_path is wholes else "shown"]
                 for index, frame in zip(wanted, [] if frames is None else frames, strict=False):
-                    found["shown"].setdefault(index, set()).add(read_number(frame.numpy()))
-    found["shown"] = {index: sorted(seen) for index, seen in found["shown"].items()}
+                    shown.setdefault(index, set()).add(read_number(frame.numpy()))
+        found["plain"] = None if os.path.isdir(path) else plain(path)
+    for kind in ("shown", "checked"):
+        found[kind] = {index: sorted(seen) for index, seen in found[kind].items()}
     print(json.dumps(found), flush=True)
 """
 
@@ -158,24 +197,50 @@ def test_errors_name_the_file(results):
             assert message.startswith(result["path"]) and path == result["path"]
 
 
-# Their decoders notice next to nothing: whatever the bits say is a picture.
-SILENT = ("hevc", "vp8", "vp9")
+def not_right(result: dict, which: str) -> dict[int, list[int]]:
+    """What was seen at a place that should show another number; -1 for what cannot be read."""
+    first = 17 if "trimmed" in result["path"] else 0
+    shown = {int(index): seen for index, seen in result[which].items()}
+    return {index: seen for index, seen in shown.items() if seen != [index + first]}
 
 
-def test_no_frame_is_another_one(results):
-    wrong = []
-    for result in results:
-        if "n" not in result or "grey" in result["path"]:
-            continue
-        if "cut" not in result["path"] and any(codec in result["path"] for codec in SILENT):
-            continue
-        if "bits" in result["path"] and result["n"] != COUNT:
-            continue  # they hit the table of times: the file itself now says other things
-        first = 17 if "trimmed" in result["path"] else 0
-        for index, shown in result["shown"].items():
-            if set(shown) != {int(index) + first}:
-                wrong.append((Path(result["path"]).name, index, shown))
-    assert not wrong
+def is_altered(result: dict) -> bool:
+    """Whether bytes were changed, rather than lost."""
+    return Path(result["path"]).name.startswith(("bits", "blank"))
+
+
+def test_what_is_left_of_a_file_is_right(results):
+    """Cut, with another's header, folders of which pictures are missing or of another kind."""
+    tried = [r for r in results if not is_altered(r) and not r["path"].endswith("grey_pictures")]
+    assert len(tried) >= 80
+    wrong = [(r["path"], not_right(r, w)) for r in tried for w in ("shown", "checked")]
+    assert not [found for found in wrong if found[1]]
+
+
+# The bounds leave room for other versions of FFmpeg: with twenty other seeds there were at most 3
+# files of VP8 and 2 of HEVC, 2 others, and 7 that are refused.
+
+
+def test_what_passes_the_check_is_right_or_sound_in_itself(results):
+    passed = [r for r in results if is_altered(r) and r.get("whole")]
+    assert len(passed) >= 20
+    unnoticed = [r for r in passed if not_right(r, "checked") or not_right(r, "shown")]
+    for result in unnoticed:
+        if not result["path"].endswith("pictures"):  # each of which stands for itself
+            assert result["plain"] is not None, result["path"]
+            for index, seen in not_right(result, "checked").items():
+                # What the file now holds, at the place where it holds it.
+                assert seen == [result["plain"][index]], (result["path"], index)
+    kinds = collections.Counter(Path(r["path"]).name.rpartition("_")[2] for r in unnoticed)
+    others = sum(kinds.values()) - kinds["vp8.webm"] - kinds["hevc.mp4"]
+    assert kinds["vp8.webm"] <= 4 and kinds["hevc.mp4"] <= 4 and others <= 3, kinds
+
+
+def test_what_is_read_though_the_check_refuses_it_is_right_but_for_few(results):
+    refused = [r for r in results if is_altered(r) and r.get("whole") is False]
+    assert len(refused) >= 30
+    wrong = [r for r in refused if not_right(r, "shown")]
+    assert len(wrong) <= 10, [r["path"] for r in wrong]
 
 
 def test_files_that_were_cut_are_known_to_be(results):

@@ -105,7 +105,11 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise unreadable(path, f"it is a still picture ({stream.name})")
         if stream.codec_context is None:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
-        stream.thread_type = "NONE"  # a data loader has its own workers
+        if stream.codec_context.codec.canonical_name == "vp8":
+            # In slices, and only so, its decoder sees when it runs past the end of the data.
+            stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
+        else:
+            stream.thread_type = "NONE"  # a data loader has its own workers
         # Faults are errors: FFmpeg would otherwise patch up a picture, and say so on a terminal.
         stream.codec_context.options = STRICT
         yield container, stream
