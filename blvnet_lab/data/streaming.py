@@ -88,7 +88,7 @@ class RemoteFile(io.RawIOBase):
         if self._response is None:
             self._connect()
         data = self._response.raw.read(size)
-        if not data and not self.complete:
+        if not data and not self.complete:  # older versions of urllib3 do not say so themselves
             raise HTTPError(f"{self.place} of {self.length} bytes came")
         return data
 
