@@ -525,3 +525,18 @@ def test_the_command(put, tmp_path):
     )  # fmt: skip
     assert done.returncode == 1 and "near it are abseiling" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_of_two_copies_the_one_in_the_folder_of_its_split_counts(put, tmp_path):
+    root = put(
+        "train/_GTpqutxCK0_000088_000098.mp4",
+        "val/_GTpqutxCK0_000088_000098.mp4",
+        "train/_4YTwq0-73Y_000044_000054.mp4",
+        "val/_4YTwq0-73Y_000044_000054.mp4",
+    )
+    write(root, "train.csv", K400_TRAIN)
+    write(root, "val.csv", K400_VAL)
+    table = read_manifest(build_manifest("kinetics400", root, tmp_path / "out").manifest)
+    kept = table[table["status"] == "ok"]
+    assert [Path(path).parent.name for path in kept["path"]] == kept["split"].tolist()
+    assert set(kept["split"]) == {"train", "val"}

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from videos import write_video
 
 from blvnet_lab.data import ClipDataset, read_classes, read_frames, read_manifest
 from blvnet_lab.data import subset as subset_module
@@ -475,6 +476,29 @@ def test_members_cannot_leave_the_folder(mirror, tmp_path):
         fetch_subset(replace(plan, mirror=url, replacement_bytes=None), **QUICK)
     assert list(files(tmp_path / "out")) == [f"clips/moves up/{name}"]
     assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_a_clip_that_is_cut_short_is_not_kept_though_its_begin_can_be_read(mirror, tmp_path):
+    with served(mirror) as (url, _):
+        plan = plan_subset(tmp_path / "out", mirror=url, classes=["moves up"], **QUICK)
+    faststart = {"container_options": {"movflags": "+faststart"}}
+    clip = write_video(tmp_path / "a.mp4", 48, **faststart).read_bytes()
+    names = plan.rows["name"].tolist()[:2]
+    part = io.BytesIO()
+    with tarfile.open(fileobj=part, mode="w") as archive:
+        for name, content in zip(names, (clip, clip[: len(clip) * 3 // 4]), strict=True):
+            member = tarfile.TarInfo(f"{name}.mp4")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    target = tmp_path / "mirror" / plan.parts[0][1]
+    target.parent.mkdir(parents=True)
+    target.write_bytes(part.getvalue())
+    plan = replace(plan, parts=plan.parts[:1], replacement_bytes=None)
+    with serve_mirror(tmp_path / "mirror") as url:
+        found = fetch_subset(replace(plan, mirror=url), **QUICK)
+    assert [Path(path).stem for path in read_manifest(found.manifest)["path"]] == names[:1]
+    (problem,) = found.problems[found.problems["kind"] == "unreadable"].itertuples()
+    assert problem.name == names[1] and "cut short" in problem.detail
 
 
 # ---------------------------------------------------------------- plans, settings, the command
