@@ -142,7 +142,7 @@ def subset(
     out: Path,
     mirror: str = "",
     root: Path | None = None,
-    split: str = "val",
+    split: str = "",
     classes: str = "",
     class_list: Path | None = None,
     num_classes: int | None = None,
@@ -163,7 +163,8 @@ def subset(
         mirror: address of a copy of the official mirror; without it, the official one; "sample"
             makes a tiny one from the sample clips, to try the command without a network.
         root: the data set's folder, where it is on disk already: nothing is downloaded or copied.
-        split: official splits to draw from, with commas between them; a single one is divided into
+        split: official splits to draw from, with commas between them; without it, val from a
+            mirror, and all that are there from a disk. A single one from a mirror is divided into
             train and val.
         classes: with commas between them.
         class_list: file of classes, one a line.
@@ -209,7 +210,7 @@ def subset(
         plan = plan_subset(
             out,
             mirror=mirror or OFFICIAL,
-            splits=splits,
+            splits=splits or ("val",),
             classes=names_of(classes),
             class_list=class_list,
             num_classes=num_classes,
