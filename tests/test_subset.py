@@ -473,9 +473,10 @@ def test_members_cannot_leave_the_folder(mirror, tmp_path):
     for k in range(3):
         (copy / f"part_{k}.tar.gz").write_bytes(evil.getvalue())
     with serve_mirror(tmp_path / "mirror") as url:
-        fetch_subset(replace(plan, mirror=url, replacement_bytes=None), **QUICK)
+        found = fetch_subset(replace(plan, mirror=url), **QUICK)
     assert list(files(tmp_path / "out")) == [f"clips/moves up/{name}"]
     assert not list(tmp_path.glob("*.mp4"))
+    assert (found.problems["kind"] == "no replacements").sum() == 1, "this mirror has none"
 
 
 def test_a_clip_that_is_cut_short_is_not_kept_though_its_begin_can_be_read(mirror, tmp_path):
@@ -493,7 +494,7 @@ def test_a_clip_that_is_cut_short_is_not_kept_though_its_begin_can_be_read(mirro
     target = tmp_path / "mirror" / plan.parts[0][1]
     target.parent.mkdir(parents=True)
     target.write_bytes(part.getvalue())
-    plan = replace(plan, parts=plan.parts[:1], replacement_bytes=None)
+    plan = replace(plan, parts=plan.parts[:1])
     with serve_mirror(tmp_path / "mirror") as url:
         found = fetch_subset(replace(plan, mirror=url), **QUICK)
     assert [Path(path).stem for path in read_manifest(found.manifest)["path"]] == names[:1]

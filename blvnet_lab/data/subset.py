@@ -71,7 +71,7 @@ class Plan:
     rows: pd.DataFrame  # of the wanted classes: label, youtube_id, split, name
     num_rows: int  # of all classes, in these splits
     parts: tuple[tuple[str, str, int | None], ...]  # (split, name on the mirror, bytes)
-    replacement_bytes: int | None  # None: the mirror has no replacements
+    replacement_bytes: int | None  # of the archive that replaces corrupt clips
 
     @property
     def stream_bytes(self) -> int:
@@ -245,9 +245,8 @@ def fetch_subset(
         DownloadError: the mirror does not answer any more; what was fetched stays.
     """
     work = _Work(plan, max_disk_gb)
-    parts = list(plan.parts)
-    if plan.replacement_bytes is not None:  # first, so that they stand in for what is corrupt
-        parts.insert(0, ("", REPLACEMENTS, plan.replacement_bytes))
+    # The replacements first, so that they stand in for what is corrupt in the parts.
+    parts = [("", REPLACEMENTS, plan.replacement_bytes), *plan.parts]
     waiting = [part for part in parts if not work.is_done(part[1])]
     with tqdm(
         total=sum(size or 0 for _, _, size in waiting),
@@ -466,7 +465,8 @@ class _Work:
         found = []
         for part, entry in self.parts.items():
             if entry["state"] in ("missing", "truncated"):
-                found.append((f"{entry['state']} part", "", part, entry["detail"]))
+                kind = "no replacements" if part == REPLACEMENTS else f"{entry['state']} part"
+                found.append((kind, "", part, entry["detail"]))
         for name, detail in self.unreadable.items():
             found.append(("unreadable", self.row_of[name].split, name, detail))
         for (split, label), number in self.quota.items():
