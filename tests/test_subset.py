@@ -138,7 +138,10 @@ def test_the_manifest_is_ready_for_training(mirror, tmp_path):
         found = fetch(url, tmp_path, splits=("val",))
     table = read_manifest(found.manifest)
     assert set(table["status"]) == {"ok"} and set(table["num_frames"]) == {24}
-    assert read_classes(found.manifest)["class_name"].tolist() == CLASSES
+    classes = read_classes(found.manifest)
+    assert classes["class_name"].tolist() == CLASSES
+    # The mirror images of "left then right" and "moves right" are not among these classes.
+    assert classes["mirror"].fillna(-1).tolist() == [0, -1, 2, -1]
     by_split = table.groupby(["class_name", "split"]).size()
     assert all(by_split[name, "val"] in (1, 2) and by_split[name, "train"] > 4 for name in CLASSES)
     assert not set(table.query("split == 'val'")["source_id"]) & set(

@@ -19,6 +19,8 @@ from typing import Literal, get_args
 
 import pandas as pd
 
+from blvnet_lab.data.manifest import class_table
+
 Dataset = Literal[
     "kinetics400",
     "kinetics600",
@@ -399,6 +401,13 @@ def one_sided(classes: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> li
         for name in classes
         if name not in paired and words & set(re.split(r"[^a-z]+", name.lower()))
     ]
+
+
+def named_classes(names: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """As `class_table`, with an empty mirror for classes that are `one_sided`."""
+    table = class_table(names, mirrored)
+    table.loc[table["class_name"].isin(one_sided(names, mirrored)), "mirror"] = pd.NA
+    return table
 
 
 def choose_classes(

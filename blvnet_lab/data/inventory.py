@@ -17,10 +17,9 @@ from typing import Literal
 import pandas as pd
 from tqdm.auto import tqdm
 
-from blvnet_lab.data.formats import VIDEO_SUFFIXES, Dataset, Expected, expected, one_sided
+from blvnet_lab.data.formats import VIDEO_SUFFIXES, Dataset, Expected, expected, named_classes
 from blvnet_lab.data.manifest import (
     check_class_list,
-    class_table,
     read_manifest,
     write_manifest,
 )
@@ -90,8 +89,7 @@ def build_manifest(
             f"{len(rows)} rows has one; found there: {_some(videos) or 'no videos'}"
         )
     mirrored = [pair for pair in lists.mirrored if set(pair) <= set(kept)]
-    table = class_table(kept, mirrored)
-    table.loc[table["class_name"].isin(one_sided(kept, mirrored)), "mirror"] = pd.NA
+    table = named_classes(kept, mirrored)
     check_class_list(table, out / "manifest.csv")  # now, and not after hours of looking
     old = _old_probes(out / "manifest.csv")
     rows = _probe(rows, old, clips_per_class, seed, workers, problems)

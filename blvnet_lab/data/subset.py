@@ -29,9 +29,15 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from blvnet_lab.data.formats import choose_classes, kinetics_name, read_kinetics_rows
+from blvnet_lab.data.formats import (
+    choose_classes,
+    kinetics_name,
+    mirrored_names,
+    named_classes,
+    read_kinetics_rows,
+)
 from blvnet_lab.data.inventory import FINDINGS, REPORT, divide
-from blvnet_lab.data.manifest import class_table, write_manifest
+from blvnet_lab.data.manifest import write_manifest
 from blvnet_lab.data.mirror import OFFICIAL, REPLACEMENTS
 from blvnet_lab.data.reading import VideoReadError, pack_info, probe_video, read_frames
 from blvnet_lab.data.streaming import (
@@ -447,7 +453,9 @@ class _Work:
         )
         if len(plan.splits) == 1:
             table["split"] = divide(table, val_share, seed)
-        manifest = write_manifest(table, plan.out / "manifest.csv", class_table(plan.classes))
+        # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
+        classes = named_classes(plan.classes, mirrored_names(plan.classes))
+        manifest = write_manifest(table, plan.out / "manifest.csv", classes)
         problems = pd.DataFrame(sorted(self._problems()), columns=FINDINGS)
         with written_whole(plan.out / REPORT) as unfinished:
             problems.to_csv(unfinished, index=False, lineterminator="\n")
