@@ -239,6 +239,7 @@ def test_a_subset_is_drawn_from_the_readable_clips(put, tmp_path):
         ("class 0", 0): 6,
         ("class 2", 1): 6,
     }
+    assert "video without row" not in found.problems["kind"].tolist(), "those of class 1 have rows"
     again = build_manifest("kinetics400", root, tmp_path / "b", **chosen, seed=1)
     other = build_manifest("kinetics400", root, tmp_path / "c", **chosen, seed=2)
     texts = [found.manifest.read_text(), again.manifest.read_text(), other.manifest.read_text()]

@@ -81,7 +81,11 @@ def build_manifest(
     rows, kept = _wanted(lists, splits, classes, val_share, seed)
     problems = [("row without label", "", name, why) for name, why in lists.left_out]
     videos = _videos(root, dataset)
-    _match(rows, videos, problems)
+    # Videos of classes and splits that are not wanted now are no finding.
+    known = {_stem(name) for names in lists.rows["names"] for name in names}
+    _match(
+        rows, videos, known - {_stem(name) for names in rows["names"] for name in names}, problems
+    )
     if not (rows["status"] == "").any():
         names = rows["names"].iloc[0]
         raise ValueError(
@@ -166,8 +170,15 @@ def _some(videos: dict[str, list[Path]]) -> str:
     return ", ".join(path.name for path in paths[:3]) + (", ..." if paths[3:] else "")
 
 
+def _stem(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
 def _match(
-    rows: pd.DataFrame, videos: dict[str, list[Path]], problems: list[tuple[str, str, str, str]]
+    rows: pd.DataFrame,
+    videos: dict[str, list[Path]],
+    of_others: set[str],
+    problems: list[tuple[str, str, str, str]],
 ) -> None:
     """Gives every row its path and a status: "" if there is a video, "missing", "duplicate"."""
     paths, statuses, row_of, taken = [], [], {}, set()
@@ -193,7 +204,8 @@ def _match(
         paths.append(str(path or row.names[0]))
         statuses.append(status)
     rows["path"], rows["status"] = paths, statuses
-    for path in sorted({path for several in videos.values() for path in several} - taken):
+    unknown = {p for stem, several in videos.items() if stem not in of_others for p in several}
+    for path in sorted(unknown - taken):
         problems.append(("video without row", "", str(path), ""))
     in_splits = rows[rows["status"] == ""].groupby("source_id")["split"].agg(set)
     for source, names in in_splits.items():
