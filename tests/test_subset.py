@@ -420,7 +420,7 @@ def test_killed_at_any_moment(mirror, faultless, tmp_path):
                 time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            named = {k: v for k, v in files(tmp_path).items() if ".incoming" not in k}
+            named = {k: v for k, v in files(tmp_path).items() if not k.endswith(".part")}
             assert len(named) >= number, "it had come that far"
             assert named.items() <= faultless[0].items(), "no half file has a final name"
             done = finished_parts(tmp_path / "progress.jsonl")

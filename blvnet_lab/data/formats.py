@@ -12,6 +12,7 @@ import difflib
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -296,7 +297,7 @@ def _ucf101(find: _Finder, fold: int) -> Expected:
 
 
 def _stem(path: str) -> str:
-    return str(Path(path).with_suffix("")) if Path(path).suffix in VIDEO_SUFFIXES else path
+    return str(Path(path).with_suffix("")) if Path(path).suffix.lower() in VIDEO_SUFFIXES else path
 
 
 # --- One's own ----------------------------------------------------------------------------------
@@ -312,8 +313,14 @@ def _folders(root: Path) -> Expected:
         "valid": "val",
         "test": "test",
     }
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != "."]
-    divided = bool(folders) and all(path.name.lower() in splits for path in folders)
+    tops = {path.relative_to(root).parts[0] for path in _videos(root) if path.parent != root}
+    named = {name for name in tops if name.lower() in splits}
+    if named and named != tops:
+        raise ValueError(
+            f"expected folders of splits or of classes in {root}, got both: "
+            f"{', '.join(sorted(named))} and {', '.join(sorted(tops - named))}: move one kind away"
+        )
+    divided = bool(named)
     rows = []
     for path in _videos(root):
         parts = path.relative_to(root).parts
@@ -362,6 +369,12 @@ def _list_file(path: Path) -> Expected:
             name, label = (part for part in parts.groups() if part is not None)
             name = _stem(name)
             rows.append(_row(label, split, name, name, name.rpartition("/")[2]))
+    if not rows:
+        raise ValueError(f"expected lines `path label` in {path}, found none")
+    uses = Counter(row["names"][-1] for row in rows)
+    for row in rows:
+        if uses[row["names"][-1]] > 1:  # the name alone would not tell these apart
+            row["names"] = row["names"][:1]
     classes = sorted({row["class_name"] for row in rows}, key=_numbers_first)
     if classes[0].isdigit() and classes != [str(k) for k in range(len(classes))]:
         raise ValueError(

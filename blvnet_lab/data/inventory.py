@@ -86,6 +86,11 @@ def build_manifest(
     _match(
         rows, videos, known - {_stem(name) for names in rows["names"] for name in names}, problems
     )
+    if rows.empty:
+        raise ValueError(
+            f"expected rows with a label for these classes and splits in the lists of {dataset}, "
+            "found none"
+        )
     if not (rows["status"] == "").any():
         names = rows["names"].iloc[0]
         raise ValueError(
@@ -283,7 +288,8 @@ def _probe(
 def _look(path: str, packed: str) -> tuple[str, str, dict]:
     """A video's status, what is wrong with it, and what it holds."""
     try:
-        info = known_video(path, packed) if packed else probe_video(path)
+        # Pictures may have come to a folder since, or gone from it.
+        info = known_video(path, packed) if packed and os.path.isfile(path) else probe_video(path)
     except VideoReadError as error:
         return "unreadable", str(error), {}
     values = {

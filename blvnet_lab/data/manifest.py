@@ -48,7 +48,7 @@ def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
         ValueError: there is no such file, it is no table, or a column is missing or of another
             kind; or its class list has other names for its labels.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     if not path.is_file():
         raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
     # Only an empty cell is empty: a class may well be called "NA" or "null".
@@ -161,7 +161,7 @@ def write_manifest(
             f"expected a table with the columns {', '.join(REQUIRED)}; missing: "
             f"{', '.join(missing)}"
         )
-    folder = path.parent.resolve()
+    folder = Path(os.path.abspath(path.parent))
     table = table.copy()
     table["path"] = [_relative(Path(name), folder) for name in table["path"]]
     good = table[table["status"] == "ok"] if "status" in table else table

@@ -286,9 +286,8 @@ class _Work:
         self.unreadable = {k: v for k, v in unreadable.items() if k not in self.kept}
         per_class = plan.rows.groupby(["split", "label"]).size().clip(upper=plan.clips_per_class)
         self.quota = per_class.to_dict()
-        self.incoming = plan.out / "clips" / ".incoming"
-        self.incoming.parent.mkdir(parents=True, exist_ok=True)
-        self.incoming.unlink(missing_ok=True)
+        for leftover in plan.out.glob("clips/*/.*.part"):
+            leftover.unlink()  # of a run that was killed
         self.stopped = ""
 
     def _same_settings(self) -> None:
@@ -378,8 +377,10 @@ class _Work:
                     bar.set_postfix(clips=f"{len(self.kept)}/{sum(self.quota.values())}")
                     if self.stop():
                         return "stopped", ""
-            while stream.read(CHUNK):
-                pass  # what may stand behind the archive's end
+                # tarfile takes a damaged header for the end; behind that is nothing but zeros.
+                while rest := archive.fileobj.read(CHUNK):
+                    if rest.strip(b"\0"):
+                        raise tarfile.ReadError("a header in it is damaged")
             if not stream.ended:
                 raise tarfile.ReadError("its end is missing")
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -405,20 +406,19 @@ class _Work:
         return stem
 
     def _keep(self, name: str, content: bytes) -> None:
-        self.incoming.write_bytes(content)
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            info = probe_video(self.incoming)
-            if info.damage:
-                raise VideoReadError(f"{info.damage} after {info.num_frames} frames")
-            read_frames(info, [0, info.num_frames - 1])
+            with written_whole(path) as unfinished:
+                unfinished.write_bytes(content)
+                info = probe_video(unfinished)
+                if info.damage:
+                    raise VideoReadError(f"{info.damage} after {info.num_frames} frames")
+                read_frames(info, [0, info.num_frames - 1])
         except VideoReadError as error:
-            self.incoming.unlink()
-            self.unreadable[name] = str(error).removeprefix(f"{self.incoming}: ")
+            self.unreadable[name] = str(error).removeprefix(f"{unfinished}: ")
             self._note(clip=name, detail=self.unreadable[name])
             return
-        path = self._path(name)
-        path.parent.mkdir(exist_ok=True)
-        os.replace(self.incoming, path)
         self.kept[name] = path
         self.unreadable.pop(name, None)
         self.bytes_kept += len(content)
