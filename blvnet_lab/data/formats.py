@@ -1,7 +1,7 @@
 """The layouts of public data sets: from their own lists of labels to rows of a manifest.
 
 One function a family. Each reads the labels as they were published and says for every row by which
-names its video may be found; none looks for the videos (`inventory.py` does, for all alike).
+names its video may be found; `inventory.py` looks for it, for all alike.
 
     expected("kinetics400", "/data/kinetics400")    # class_name, split, source_id, ..., names
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -49,7 +50,7 @@ class Expected:
     """What a data set's own lists say."""
 
     # class_name, split ("" if the lists do not say), source_id, start, end and `names`: what the
-    # video may be called, the surest first, without suffix, maybe with folders ("Run/v_Run_g01").
+    # video may be called, the surest first, with or without folders and suffix ("Run/v_Run_g01").
     rows: pd.DataFrame
     classes: list[str]  # in the order of their labels
     mirrored: list[tuple[str, str]] = field(default_factory=list)
@@ -118,6 +119,37 @@ def _lines(path: Path) -> Iterator[str]:
             yield line.strip()
 
 
+def find_videos(root: Path, *, jpeg_folders: bool = False, _above: tuple[str, ...] = ()) -> list:
+    """Paths of all videos below `root`, in the order of their names; hidden ones are left out.
+
+    jpeg_folders: also of the folders that hold a 00001.jpg.
+
+    Links to folders are followed, but not back to a folder that holds them.
+    """
+    here = os.path.realpath(root)
+    if here in _above:
+        return []
+    found = []
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if jpeg_folders and (path / "00001.jpg").is_file():
+                found.append(path)
+            else:
+                below = (*_above, here)
+                found += find_videos(path, jpeg_folders=jpeg_folders, _above=below)
+        elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+            found.append(path)
+    return found
+
+
+def without_suffix(name: str) -> str:
+    """A video's name without .mp4 and the like; other dots belong to the name."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else name
+
+
 def _table(rows: list[dict]) -> pd.DataFrame:
     columns = ["class_name", "split", "source_id", "start", "end", "names"]
     return pd.DataFrame(rows, columns=columns)
@@ -144,10 +176,16 @@ def read_kinetics_rows(path: Path, split: str) -> pd.DataFrame:
             f"{path}: expected the columns label, youtube_id, time_start and time_end, got "
             f"{', '.join(table.columns)}"
         )
-    times = {
-        name: pd.to_numeric(table[name]).round().astype("int64")
-        for name in ("time_start", "time_end")
-    }
+    times = {}
+    for name in ("time_start", "time_end"):
+        seconds = pd.to_numeric(table[name], errors="coerce")
+        if seconds.isna().any():
+            row = int(seconds.isna().idxmax())
+            raise ValueError(
+                f"{path}: expected seconds in the column {name}, got {table[name][row]!r} for the "
+                f"video {table['youtube_id'][row]}"
+            )
+        times[name] = seconds.round().astype("int64")
     return table[["label", "youtube_id"]].assign(**times, split=split)
 
 
@@ -230,7 +268,10 @@ def _something_v2(find: _Finder, dataset: str) -> tuple[list[str], list[dict]]:
         except ValueError as error:
             raise ValueError(f"{path}: expected JSON, got {error}") from error
 
-    numbers = {name: int(number) for name, number in read("labels").items()}
+    labels = read("labels")
+    if not isinstance(labels, dict):
+        raise ValueError("expected labels.json to map class names to numbers, got a list")
+    numbers = {name: int(number) for name, number in labels.items()}
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise ValueError("expected labels.json to number its classes 0, 1, ..., got other numbers")
     classes = sorted(numbers, key=numbers.__getitem__)
@@ -279,7 +320,7 @@ def _moments(find: _Finder) -> Expected:
     ):
         table = pd.read_csv(find(name), header=None, dtype="str", keep_default_na=False)
         for path, label in zip(table[0], table[1], strict=True):
-            rows.append(_row(label, split, path, f"{folder}/{_stem(path)}"))
+            rows.append(_row(label, split, path, f"{folder}/{without_suffix(path)}"))
     return _labelled(rows, _all_known(classes, rows))
 
 
@@ -292,12 +333,9 @@ def _ucf101(find: _Finder, fold: int) -> Expected:
             path = line.split(" ")[0]
             group = re.match(r"v_(.+_g\d+)_c\d+", Path(path).stem)
             source = group[1] if group else Path(path).stem  # clips of a group are of one film
-            rows.append(_row(path.partition("/")[0], split, source, _stem(path), Path(path).stem))
+            names = without_suffix(path), Path(path).stem
+            rows.append(_row(path.partition("/")[0], split, source, *names))
     return _labelled(rows, _all_known(classes, rows))
-
-
-def _stem(path: str) -> str:
-    return str(Path(path).with_suffix("")) if Path(path).suffix.lower() in VIDEO_SUFFIXES else path
 
 
 # --- One's own ----------------------------------------------------------------------------------
@@ -313,7 +351,8 @@ def _folders(root: Path) -> Expected:
         "valid": "val",
         "test": "test",
     }
-    tops = {path.relative_to(root).parts[0] for path in _videos(root) if path.parent != root}
+    videos = find_videos(root)
+    tops = {path.relative_to(root).parts[0] for path in videos if path.parent != root}
     named = {name for name in tops if name.lower() in splits}
     if named and named != tops:
         raise ValueError(
@@ -322,13 +361,13 @@ def _folders(root: Path) -> Expected:
         )
     divided = bool(named)
     rows = []
-    for path in _videos(root):
+    for path in videos:
         parts = path.relative_to(root).parts
         if len(parts) < 2 + divided:
             continue  # beside the classes' folders: without a class
         split = splits[parts[0].lower()] if divided else ""
-        name = str(path.relative_to(root).with_suffix(""))
-        rows.append(_row(parts[divided], split, name, name))
+        name = path.relative_to(root).as_posix()
+        rows.append(_row(parts[divided], split, without_suffix(name), name))
     classes = sorted({row["class_name"] for row in rows})
     if not classes:
         raise ValueError(
@@ -337,23 +376,20 @@ def _folders(root: Path) -> Expected:
     return Expected(_table(rows), classes, mirrored_names(classes))
 
 
-def _videos(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.suffix.lower() in VIDEO_SUFFIXES and not hidden and path.is_file():
-            yield path
-
-
 def _list_file(path: Path) -> Expected:
     """Lines `path label`, with a path that may hold spaces, in a file; or in train.txt, val.txt."""
     files = {"": path}
     if path.is_dir():
-        files = {
-            split: found
+        found = [
+            (split, file)
             for split in SPLITS
-            for found in sorted(path.glob(f"{split}*"))
-            if found.suffix in (".txt", ".csv", ".list")
-        }
+            for file in sorted(path.glob(f"{split}*"))
+            if file.suffix in (".txt", ".csv", ".list")
+        ]
+        files = dict(found)
+        if len(files) < len(found):
+            names = ", ".join(file.name for _, file in found)
+            raise ValueError(f"expected one list for each split in {path}, got {names}")
     if not files or not all(file.is_file() for file in files.values()):
         raise ValueError(
             f"expected a file of lines `path label`, or a folder with such files train.txt and "
@@ -367,14 +403,19 @@ def _list_file(path: Path) -> Expected:
             if parts is None:
                 raise ValueError(f"{file}, line {number}: expected `path label`, got {line!r}")
             name, label = (part for part in parts.groups() if part is not None)
-            name = _stem(name)
-            rows.append(_row(label, split, name, name, name.rpartition("/")[2]))
+            stem = without_suffix(name)
+            rows.append(_row(label, split, stem, name, stem, stem.rpartition("/")[2]))
     if not rows:
         raise ValueError(f"expected lines `path label` in {path}, found none")
+    if all(re.search(r" \d+ \d+$", f"{row['names'][0]} {row['class_name']}") for row in rows):
+        raise ValueError(
+            f"{path}: expected lines `path label`, got lines with two numbers such as `path frames "
+            "label`: take the number of frames out"
+        )
     uses = Counter(row["names"][-1] for row in rows)
     for row in rows:
         if uses[row["names"][-1]] > 1:  # the name alone would not tell these apart
-            row["names"] = row["names"][:1]
+            row["names"] = row["names"][:2]
     classes = sorted({row["class_name"] for row in rows}, key=_numbers_first)
     if classes[0].isdigit() and classes != [str(k) for k in range(len(classes))]:
         raise ValueError(
@@ -449,6 +490,8 @@ def choose_classes(
         if not class_list.is_file():
             raise ValueError(f"expected a file of class names, but there is no file {class_list}")
         classes = [line.strip("\"'") for line in _lines(class_list) if line[0] != "#"]
+        if not classes:
+            raise ValueError(f"expected names of classes, one a line, in {class_list}, found none")
     unknown = [name for name in classes if name not in available]
     if unknown:
         near = difflib.get_close_matches(unknown[0], available, n=3)

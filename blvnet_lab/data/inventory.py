@@ -5,6 +5,8 @@ python -m blvnet_lab manifest kinetics400 --root /data/kinetics400 --out /data/k
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import os
 import random
 from collections import Counter, defaultdict
@@ -17,7 +19,14 @@ from typing import Literal
 import pandas as pd
 from tqdm.auto import tqdm
 
-from blvnet_lab.data.formats import VIDEO_SUFFIXES, Dataset, Expected, expected, named_classes
+from blvnet_lab.data.formats import (
+    Dataset,
+    Expected,
+    expected,
+    find_videos,
+    named_classes,
+    without_suffix,
+)
 from blvnet_lab.data.manifest import (
     check_class_list,
     read_manifest,
@@ -28,6 +37,9 @@ from blvnet_lab.paths import written_whole
 
 REPORT = "report.csv"
 FINDINGS = ["kind", "split", "name", "detail"]  # the report's columns
+# The folder of Kinetics that holds other copies of corrupt clips, named by their ids and more.
+REPLACEMENTS = "replacement_for_corrupted_"
+ID_LENGTH = 11  # characters of a YouTube id
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Inventory:
     report: Path
     counts: pd.DataFrame  # a row a split; columns are the rows of the manifest, by their status
     problems: pd.DataFrame  # as in the report: kind, split, name, detail
+    set_aside: tuple[Path, ...] = ()  # older files that held more, under their new names
 
 
 def build_manifest(
@@ -57,7 +70,8 @@ def build_manifest(
     """Writes manifest.csv, classes.csv and report.csv for the videos that are there.
 
     Every video is opened (not decoded), which takes some milliseconds each; when the manifest is
-    there already, only those that have changed since. Nothing else is touched.
+    there already, only those that have changed since. A manifest with rows or columns that the new
+    one has not, and a report that is none of ours, are kept as manifest.1.csv and report.1.csv.
 
     Args:
         dataset, root, annotations, fold: as in `formats.expected`. With "list", paths are relative
@@ -67,7 +81,7 @@ def build_manifest(
         classes: only these; the labels then number these alone. None for all.
         clips_per_class: at most so many readable clips of each class and split, drawn by `seed`.
         val_share: where the data set has no splits of its own, this share of the sources of each
-            class goes to "val".
+            class goes to "val" (`divide`).
         workers: threads that open videos; None for four a core.
 
     Raises:
@@ -80,36 +94,57 @@ def build_manifest(
     )
     rows, kept = _wanted(lists, splits, classes, val_share, seed)
     problems = [("row without label", "", name, why) for name, why in lists.left_out]
-    videos = _videos(root, dataset)
+    videos = find_videos(root, jpeg_folders=dataset == "something-something-v1")
     # Videos of classes and splits that are not wanted now are no finding.
-    known = {_stem(name) for names in lists.rows["names"] for name in names}
-    _match(
-        rows, videos, known - {_stem(name) for names in rows["names"] for name in names}, problems
-    )
+    of_others = _stems(lists.rows) - _stems(rows)
+    rows = _match(rows, root, videos, of_others, problems)
     if rows.empty:
         raise ValueError(
             f"expected rows with a label for these classes and splits in the lists of {dataset}, "
             "found none"
         )
     if not (rows["status"] == "").any():
-        names = rows["names"].iloc[0]
+        name = without_suffix(rows["names"].iloc[0][0])
+        some = ", ".join(path.name for path in videos[:3]) + (", ..." if videos[3:] else "")
         raise ValueError(
-            f"expected videos of {dataset} in {root}, such as {names[0]}.mp4, but none of the "
-            f"{len(rows)} rows has one; found there: {_some(videos) or 'no videos'}"
+            f"expected videos of {dataset} in {root}, such as {name}.mp4, but none of the "
+            f"{len(rows)} rows has one; found there: {some or 'no videos'}"
         )
     mirrored = [pair for pair in lists.mirrored if set(pair) <= set(kept)]
     table = named_classes(kept, mirrored)
     check_class_list(table, out / "manifest.csv")  # now, and not after hours of looking
-    old = _old_probes(out / "manifest.csv")
+    path = out / "manifest.csv"
+    old = read_manifest(path) if path.is_file() else None
     rows = _probe(rows, old, clips_per_class, seed, workers, problems)
     label_of = {name: label for label, name in enumerate(kept)}
-    rows = rows.assign(label=rows["class_name"].map(label_of)).drop(columns="names")
-    path = write_manifest(rows, out / "manifest.csv", table)
+    rows = rows.assign(label=rows["class_name"].map(label_of)).drop(columns=["names", "others"])
+    aside = _set_aside(out, old, rows)
+    write_manifest(rows, path, table)
     report = pd.DataFrame(problems, columns=FINDINGS)
     with written_whole(out / REPORT) as unfinished:
         report.to_csv(unfinished, index=False, lineterminator="\n")
     counts = rows.groupby(["split", "status"]).size().unstack(fill_value=0)
-    return Inventory(path, out / REPORT, counts, report)
+    return Inventory(path, out / REPORT, counts, report, aside)
+
+
+def _set_aside(out: Path, old: pd.DataFrame | None, rows: pd.DataFrame) -> tuple[Path, ...]:
+    """Gives files that the new ones would replace, though they hold more, another name."""
+    found = []
+    if old is not None:
+        told = [name for name in old if (old[name].notna() & (old[name].astype("str") != "")).any()]
+        if set(old["path"]) - set(rows["path"]) or set(told) - set(rows):
+            found.append(out / "manifest.csv")
+    if (out / REPORT).is_file():
+        with (out / REPORT).open(encoding="utf-8", errors="replace", newline="") as file:
+            if next(csv.reader(file), FINDINGS) != FINDINGS:
+                found.append(out / REPORT)
+    moved = []
+    for path in found:
+        number = 1
+        while (aside := path.with_name(f"{path.stem}.{number}.csv")).exists():
+            number += 1
+        moved.append(path.rename(aside))
+    return tuple(moved)
 
 
 def _wanted(
@@ -141,61 +176,77 @@ def _wanted(
 
 
 def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
-    """ "train" or "val" for each row; the clips of one source stay together."""
-    if not 0 < val_share < 1:
-        raise ValueError(f"expected a share of validation clips between 0 and 1, got {val_share}")
-    chosen: set[tuple[str, str]] = set()
-    for name, of_class in rows.groupby("class_name"):
-        sources = sorted(set(of_class["source_id"]))
-        random.Random(f"{seed} {name}").shuffle(sources)
+    """ "train" or "val" for each row; all clips of one source are on one side.
+
+    Of the sources of each class the given share is "val", at least one of two or more: those with
+    the smallest hash, so that the clips of a class that is fetched later change little. (A source
+    with clips of several classes is decided with the first of them.)
+
+    Raises:
+        ValueError: the share is not between 0 and 1.
+    """
+    check_val_share(val_share)
+    side: dict[str, str] = {}
+    for _, of_class in rows.sort_values("class_name").groupby("class_name"):
+        sources = sorted(set(of_class["source_id"]), key=lambda name: _hash(f"{seed} {name}"))
         # At least one, but not the only one: without training clips there is nothing to learn.
         count = min(max(1, round(val_share * len(sources))), len(sources) - 1)
-        chosen |= {(name, source) for source in sources[:count]}
-    keys = zip(rows["class_name"], rows["source_id"], strict=True)
-    return ["val" if key in chosen else "train" for key in keys]
+        count -= sum(side.get(source) == "val" for source in sources)
+        for source in sources:
+            if source not in side:
+                side[source] = "val" if count > 0 else "train"
+                count -= 1
+    return [side[source] for source in rows["source_id"]]
 
 
-def _videos(root: Path, dataset: Dataset) -> dict[str, list[Path]]:
-    """All videos (or folders of JPEGs) below `root`, by their names without folder and suffix."""
-    found = defaultdict(list)
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if dataset == "something-something-v1" and "00001.jpg" in files:
-            found[os.path.basename(folder)].append(Path(folder))
-            folders.clear()
-        for name in sorted(files):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                found[stem].append(Path(folder, name))
-    return found
+def check_val_share(val_share: float) -> None:
+    """Raises ValueError if a share of validation clips is not between 0 and 1."""
+    if not 0 < val_share < 1:
+        raise ValueError(f"expected a share of validation clips between 0 and 1, got {val_share}")
 
 
-def _some(videos: dict[str, list[Path]]) -> str:
-    paths = [path for several in videos.values() for path in several]
-    return ", ".join(path.name for path in paths[:3]) + (", ..." if paths[3:] else "")
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stems(rows: pd.DataFrame) -> set[str]:
+    return {_stem(name) for names in rows["names"] for name in names}
 
 
 def _stem(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2]
+    """A name without folder and suffix."""
+    return without_suffix(name.replace("\\", "/").rpartition("/")[2])
 
 
 def _match(
     rows: pd.DataFrame,
-    videos: dict[str, list[Path]],
+    root: Path,
+    videos: list[Path],
     of_others: set[str],
     problems: list[tuple[str, str, str, str]],
-) -> None:
-    """Gives every row its path and a status: "" if there is a video, "missing", "duplicate"."""
-    paths, statuses, row_of, taken = [], [], {}, set()
+) -> pd.DataFrame:
+    """The rows with a path, others that may stand in for it, and a status.
+
+    The status is "" if there is a video, otherwise "missing" or "duplicate".
+    """
+    by_stem, replacements = defaultdict(list), defaultdict(list)
+    for path in videos:
+        if path.parent.name.startswith(REPLACEMENTS):
+            replacements[path.name[:ID_LENGTH]].append(path)
+        else:
+            by_stem[without_suffix(path.name)].append(path)
+    paths, all_others, statuses, row_of, taken = [], [], [], {}, set()
     for row in rows.itertuples():
-        matches = next(filter(None, (_named(name, videos) for name in row.names)), [])
+        found = (_named(name, root, by_stem) for name in row.names)
+        matches = next(filter(None, found), [])
         # Of several, the one in the folder of its split, if there is such a folder.
-        matches = sorted(matches, key=lambda path: row.split not in path.parts)
+        matches = sorted(matches, key=lambda path: row.split not in path.relative_to(root).parts)
+        if matches[1:]:
+            also = f"also {', '.join(map(str, matches[1:]))}"
+            problems.append(("duplicate video", row.split, str(matches[0]), also))
+        matches += replacements[row.source_id]
         taken |= set(matches)
         path, status = (matches[0] if matches else None), "" if matches else "missing"
-        others = ", ".join(map(str, matches[1:]))
-        if others:
-            problems.append(("duplicate video", row.split, str(path), f"also {others}"))
         if status == "missing":
             problems.append(("row without video", row.split, row.names[0], row.class_name))
         key = path or row.names[0]
@@ -207,43 +258,49 @@ def _match(
         else:
             row_of[key] = row.Index
         paths.append(str(path or row.names[0]))
+        all_others.append(matches[1:])
         statuses.append(status)
-    rows["path"], rows["status"] = paths, statuses
-    unknown = {p for stem, several in videos.items() if stem not in of_others for p in several}
-    for path in sorted(unknown - taken):
-        problems.append(("video without row", "", str(path), ""))
+    used = set(paths)  # a video stands in for one row at most
+    for others in all_others:
+        others[:] = [path for path in others if str(path) not in used]
+        used.update(map(str, others))
+    rows = rows.assign(path=paths, others=all_others, status=statuses)
+    for path in sorted(set(videos) - taken):
+        is_replacement = path.parent.name.startswith(REPLACEMENTS)
+        if (path.name[:ID_LENGTH] if is_replacement else _stem(path.name)) not in of_others:
+            problems.append(("video without row", "", str(path), ""))
     in_splits = rows[rows["status"] == ""].groupby("source_id")["split"].agg(set)
     for source, names in in_splits.items():
         if len(names) > 1:
             detail = ", ".join(sorted(names))
             problems.append(("source in several splits", "", str(source), detail))
+    return rows
 
 
-def _named(name: str, videos: dict[str, list[Path]]) -> list[Path]:
-    """Videos of that name; of a name with folders, those in these folders."""
-    folder, _, stem = name.replace("\\", "/").rpartition("/")
-    found = videos.get(stem, [])
+def _named(name: str, root: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
+    """Videos of that name; of a name with folders those in these folders, just below root first."""
+    folder, _, base = name.replace("\\", "/").rpartition("/")
+    found = by_stem.get(without_suffix(base), [])
+    if without_suffix(base) != base:
+        found = [path for path in found if path.name == base]
     if not folder:
         return found
-    return [path for path in found if f"/{path.parent.as_posix()}".endswith(f"/{folder}")]
-
-
-def _old_probes(manifest: Path) -> dict[str, str]:
-    if not manifest.is_file():
-        return {}
-    old = read_manifest(manifest)
-    return dict(zip(old["path"], old["probe"], strict=True))
+    exactly = [path for path in found if path.parent == root / folder]
+    return exactly or [
+        path for path in found if f"/{path.parent.as_posix()}".endswith(f"/{folder}")
+    ]
 
 
 def _probe(
     rows: pd.DataFrame,
-    old: dict[str, str],
+    old: pd.DataFrame | None,
     clips_per_class: int | None,
     seed: int,
     workers: int | None,
     problems: list[tuple[str, str, str, str]],
 ) -> pd.DataFrame:
     """Opens the videos; at most `clips_per_class` readable ones of each class and split stay."""
+    probes = {} if old is None else dict(zip(old["path"], old["probe"], strict=True))
     columns = ("num_frames", "fps", "height", "width", "probe")
     rows = rows.assign(**{name: None for name in columns})
     waiting = [i for i in rows.index if rows.at[i, "status"] == ""]
@@ -263,9 +320,12 @@ def _probe(
                 (later if full else now).append(i)
             if not now:
                 break
-            found = pool.map(lambda path: _look(path, old.get(path, "")), rows.loc[now, "path"])
-            for i, (status, detail, values) in zip(now, found, strict=True):
-                rows.at[i, "status"] = status
+            found = pool.map(lambda i: _best(rows.at[i, "path"], rows.at[i, "others"], probes), now)
+            for i, (path, status, detail, values) in zip(now, found, strict=True):
+                if path != rows.at[i, "path"]:
+                    split = rows.at[i, "split"]
+                    problems.append(("replaced video", split, rows.at[i, "path"], f"by {path}"))
+                rows.at[i, "path"], rows.at[i, "status"] = path, status
                 tried.add(i)
                 bar.update()
                 for name, value in values.items():
@@ -285,11 +345,27 @@ def _probe(
     return rows[rows.index.isin(tried)]
 
 
+def _best(path: str, others: list[Path], probes: dict[str, str]) -> tuple[str, str, str, dict]:
+    """The first of a row's videos that is well, or else the first, and what `_look` says of it."""
+    found = [(path, *_look(path, probes.get(path, "")))]
+    for other in map(str, others):
+        if found[0][1] == "ok":
+            break
+        found.append((other, *_look(other, probes.get(other, ""))))
+        if found[-1][1] == "ok":
+            return found[-1]
+    return found[0]
+
+
 def _look(path: str, packed: str) -> tuple[str, str, dict]:
     """A video's status, what is wrong with it, and what it holds."""
     try:
         # Pictures may have come to a folder since, or gone from it.
-        info = known_video(path, packed) if packed and os.path.isfile(path) else probe_video(path)
+        known = packed and os.path.isfile(path)
+        try:
+            info = known_video(path, packed) if known else probe_video(path)
+        except ValueError:  # written by hand, or by another version
+            info = probe_video(path)
     except VideoReadError as error:
         return "unreadable", str(error), {}
     values = {

@@ -12,6 +12,7 @@ sets' own layouts, and for a folder of one's own videos.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,16 +46,27 @@ def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
     Paths come back in full. What the file does not say is empty, and its status "ok".
 
     Raises:
-        ValueError: there is no such file, it is no table, or a column is missing or of another
-            kind; or its class list has other names for its labels.
+        ValueError: there is no such file, it is no table, a column or a cell is missing or of
+            another kind; or its class list has other names for its labels.
     """
     path = Path(path).absolute()
     if not path.is_file():
         raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
     # Only an empty cell is empty: a class may well be called "NA" or "null".
     table = _read_csv(path, COLUMNS, REQUIRED)
+    _check_rows(table, path)
     table["path"] = [str(path.parent / name) for name in table["path"]]
     table["status"] = table["status"].replace("", "ok")
+    return table
+
+
+def _check_rows(table: pd.DataFrame, path: Path) -> None:
+    """Raises ValueError if a row says no path, split or label, or not the class list's name."""
+    for column in ("path", "split"):  # also of rows that have too few cells
+        if (table[column].astype("str") == "").any():
+            raise ValueError(f"{path}: expected a {column} in every row, got a row without one")
+    if (table["label"] < 0).any():
+        raise ValueError(f"{path}: expected labels from 0 on, got {table['label'].min()}")
     if (path.parent / CLASS_LIST).is_file():
         names = read_classes(path)["class_name"]
         found = table[["label", "class_name"]].drop_duplicates()
@@ -64,14 +76,15 @@ def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
                     f"{path}: expected label {label} to be {names.get(label, 'no class')}, as in "
                     f"{path.parent / CLASS_LIST}, got {name}: write both files anew"
                 )
-    return table
 
 
 def _read_csv(path: Path, kinds: dict[str, str], required: Sequence[str]) -> pd.DataFrame:
     expected = f"{path}: expected a CSV file with the columns {', '.join(required)}"
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False)
-    except ValueError as error:  # pandas' errors of parsing and encoding are among these
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are too long
+            table = pd.read_csv(path, dtype="str", keep_default_na=False, index_col=False)
+    except (ValueError, pd.errors.ParserWarning) as error:  # errors of encoding are among these
         raise ValueError(f"{expected}, got one that cannot be read as a table: {error}") from error
     missing = [column for column in required if column not in table]
     if missing:
@@ -151,8 +164,9 @@ def write_manifest(
         classes: as `class_table` makes it, or `read_classes` reads it; None writes no list.
 
     Raises:
-        ValueError: a column is missing; two rows have the same path and status "ok"; or another
-            class list is there already, which a manifest beside it may need.
+        ValueError: a column is missing; two rows have the same path and status "ok"; a row that
+            `read_manifest` would refuse; or another class list is there already, which a manifest
+            beside it may need.
     """
     path = Path(path)
     missing = [column for column in REQUIRED if column not in table]
@@ -176,6 +190,7 @@ def write_manifest(
         check_class_list(classes, path)
         with written_whole(path.parent / CLASS_LIST) as unfinished:
             classes.to_csv(unfinished, index=False, lineterminator="\n")
+    _check_rows(table, path)
     with written_whole(path) as unfinished:
         # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
         table[told].to_csv(unfinished, index=False, lineterminator="\n", float_format="%.9g")

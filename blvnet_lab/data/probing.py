@@ -112,7 +112,13 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.thread_type = "NONE"  # a data loader has its own workers
         # Faults are errors: FFmpeg would otherwise patch up a picture, and say so on a terminal.
         stream.codec_context.options = STRICT
-        yield container, stream
+        try:
+            yield container, stream
+        except OSError as error:
+            if isinstance(error, (VideoReadError, av.error.FFmpegError)):
+                raise
+            found = f"it cannot be read ({error.strerror or error})"
+            raise unreadable(path, found, "see whether the disk is well") from error
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
@@ -121,8 +127,8 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     path: of the file; or of a folder with the frames as 00001.jpg, 00002.jpg, ..., as
         Something-Something v1 comes.
 
-    Raises VideoReadError if there is no video in it. A file that is cut short is described as far
-    as it is complete; `VideoInfo.damage` says so.
+    Raises VideoReadError if there is no video in it, or no reading it. A file that is cut short is
+    described as far as it is complete; `VideoInfo.damage` says so.
     """
     path = os.fsdecode(path)
     if os.path.isdir(path):

@@ -23,7 +23,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -36,10 +36,17 @@ from blvnet_lab.data.formats import (
     named_classes,
     read_kinetics_rows,
 )
-from blvnet_lab.data.inventory import FINDINGS, REPORT, divide
-from blvnet_lab.data.manifest import write_manifest
+from blvnet_lab.data.inventory import FINDINGS, ID_LENGTH, REPORT, check_val_share, divide
+from blvnet_lab.data.manifest import check_class_list, write_manifest
 from blvnet_lab.data.mirror import OFFICIAL, REPLACEMENTS
-from blvnet_lab.data.reading import VideoReadError, pack_info, probe_video, read_frames
+from blvnet_lab.data.reading import (
+    VideoInfo,
+    VideoReadError,
+    known_video,
+    pack_info,
+    probe_video,
+    read_frames,
+)
 from blvnet_lab.data.streaming import (
     CHUNK,
     ChangedError,
@@ -51,7 +58,6 @@ from blvnet_lab.data.streaming import (
 )
 from blvnet_lab.paths import written_whole
 
-ID_LENGTH = 11  # characters of a YouTube id
 LEAST_FREE = 1_000_000_000  # bytes of disk that are left free
 LICENCE = (
     "The annotations are licensed CC BY 4.0 by Google; the clips belong to the people who put them "
@@ -60,8 +66,9 @@ LICENCE = (
 
 
 ADVICE = (
-    "The training clips are in 242 parts, the validation clips (about 50 a class) in 20: a subset "
-    "of the latter alone (--split val) is divided into train and val, and streams a tenth as much."
+    "On the official mirror the training clips are in 242 parts, the validation clips (about 50 a "
+    "class) in 20: a subset of the latter alone (--split val) is divided into train and val, and "
+    "streams a tenth as much."
 )
 
 
@@ -149,6 +156,8 @@ def plan_subset(
 ) -> Plan:
     """Fetches the annotations, the lists of parts and the parts' sizes, and no clip.
 
+    The annotations are kept; another mirror must have the same ones for the subset to go on.
+
     Args:
         out: folder for the subset.
         mirror: address in front of `400/...`; the official one, or a copy of it.
@@ -158,8 +167,8 @@ def plan_subset(
         network: timeout, tries and wait of `streaming.RemoteFile`.
 
     Raises:
-        ValueError: no such split or class.
-        DownloadError: the mirror does not answer, or lacks these files.
+        ValueError: no such split or class; or the folder holds other annotations.
+        DownloadError: the mirror does not answer, lacks these files, or sends something else.
     """
     unknown = set(splits) - {"train", "val"}
     if unknown or not splits or clips_per_class < 1:
@@ -168,22 +177,7 @@ def plan_subset(
             f"{', '.join(splits) or 'none'} and {clips_per_class}"
         )
     mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
-    tables, parts = [], []
-    known = out / "sizes.json"  # of parts, so that they are not asked for again
-    sizes = json.loads(known.read_text("utf-8")) if known.is_file() else {}
-    for split in splits:
-        file = out / "annotations" / f"{split}.csv"
-        if not file.is_file():
-            text = fetch_text(f"{mirror}400/annotations/{split}.csv", **network)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(file) as unfinished:
-                unfinished.write_text(text, "utf-8")
-        tables.append(read_kinetics_rows(file, split))
-        listed = fetch_text(f"{mirror}400/{split}/k400_{split}_path.txt", **network)
-        names = [line.removeprefix(OFFICIAL) for line in listed.split()]
-        for name in tqdm(names, f"sizes of the {split} parts", leave=False, unit="part"):
-            parts.append((split, name, _size(mirror, name, sizes, network)))
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([_annotations(mirror, split, out, network) for split in splits])
     chosen = choose_classes(
         sorted(set(table["label"])),
         classes=classes,
@@ -194,9 +188,10 @@ def plan_subset(
     rows = table[table["label"].isin(chosen)].drop_duplicates(["youtube_id", "time_start"])
     columns = (rows["youtube_id"], rows["time_start"], rows["time_end"])
     names = [kinetics_name(*row) for row in zip(*columns, strict=True)]
-    replacement_bytes = _size(mirror, REPLACEMENTS, sizes, network)
-    with written_whole(known) as unfinished:
-        unfinished.write_text(json.dumps(sizes, indent=0), "utf-8")
+    listed = [(split, name) for split in splits for name in _parts(mirror, split, network)]
+    wanted = [name for _, name in listed] + [REPLACEMENTS]
+    sizes = _sizes([_address(mirror, name) for name in wanted], out / "sizes.json", network)
+    parts = [(*part, size) for part, size in zip(listed, sizes, strict=False)]
     return Plan(
         mirror=mirror,
         out=out,
@@ -206,25 +201,64 @@ def plan_subset(
         rows=rows.assign(name=names).reset_index(drop=True),
         num_rows=len(table),
         parts=tuple(parts),
-        replacement_bytes=replacement_bytes,
+        replacement_bytes=sizes[-1],
     )
+
+
+def _annotations(mirror: str, split: str, out: Path, network: dict[str, float]) -> pd.DataFrame:
+    url = f"{mirror}400/annotations/{split}.csv"
+    text = fetch_text(url, **network)
+    file = out / "annotations" / f"{split}.csv"
+    if file.is_file() and file.read_text("utf-8") != text:
+        raise ValueError(
+            f"expected the annotations with which {out} was begun, got others from {url}: take "
+            "another folder, or the mirror of then"
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(file) as unfinished:
+        unfinished.write_text(text, "utf-8", newline="")
+        try:
+            return read_kinetics_rows(unfinished, split)
+        except ValueError as error:
+            why = str(error).removeprefix(f"{unfinished}: ")
+            raise DownloadError(f"{url}: expected annotations of Kinetics, but: {why}") from error
+
+
+def _parts(mirror: str, split: str, network: dict[str, float]) -> list[str]:
+    """Names on the mirror, or whole addresses, of a split's archives."""
+    url = f"{mirror}400/{split}/k400_{split}_path.txt"
+    names = [line.removeprefix(OFFICIAL) for line in fetch_text(url, **network).split()]
+    strange = [name for name in names if not name.endswith((".tar", ".tar.gz", ".tgz"))]
+    if strange or not names:
+        raise DownloadError(
+            f"{url}: expected a list of tar archives, got {strange[0] if strange else 'nothing'}"
+        )
+    return names
 
 
 def _address(mirror: str, name: str) -> str:
     return name if "://" in name else mirror + name
 
 
-def _size(mirror: str, name: str, sizes: dict[str, int], network: dict[str, float]) -> int | None:
-    """Of a file on the mirror, in bytes; None if the mirror does not say, or does not have it."""
-    if name not in sizes:
-        try:
-            size = remote_size(_address(mirror, name), **network)
-        except MissingError:
-            return None  # said when its turn comes
-        if size is None:
-            return None
-        sizes[name] = size
-    return sizes[name]
+def _sizes(urls: Sequence[str], memory: Path, network: dict[str, float]) -> list[int | None]:
+    """Of files, in bytes; None if the mirror does not say, or does not have one.
+
+    memory: file for the sizes, so that they are not asked for again.
+    """
+    known = json.loads(memory.read_text("utf-8")) if memory.is_file() else {}
+    try:
+        for url in tqdm(urls, "sizes of the parts", leave=False, unit="part"):
+            if url not in known:
+                try:
+                    size = remote_size(url, **network)
+                except MissingError:
+                    size = None  # said when its turn comes
+                if size is not None:
+                    known[url] = size
+    finally:
+        with written_whole(memory) as unfinished:
+            unfinished.write_text(json.dumps(known, indent=0), "utf-8")
+    return [known.get(url) for url in urls]
 
 
 def fetch_subset(
@@ -247,9 +281,12 @@ def fetch_subset(
         network: as in `plan_subset`.
 
     Raises:
-        ValueError: the folder holds a subset of other classes or splits.
+        ValueError: the folder holds a subset of other classes or splits, or another class list; or
+            the share is not between 0 and 1.
         DownloadError: the mirror does not answer any more; what was fetched stays.
     """
+    check_val_share(val_share)
+    check_class_list(_class_table(plan), plan.out / "manifest.csv")
     work = _Work(plan, max_disk_gb)
     # The replacements first, so that they stand in for what is corrupt in the parts.
     parts = [("", REPLACEMENTS, plan.replacement_bytes), *plan.parts]
@@ -267,6 +304,11 @@ def fetch_subset(
     return work.finish(val_share, seed)
 
 
+def _class_table(plan: Plan) -> pd.DataFrame:
+    # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
+    return named_classes(plan.classes, mirrored_names(plan.classes))
+
+
 class _Work:
     """A subset in the making: what is there, what is wanted, and the log of it."""
 
@@ -276,12 +318,12 @@ class _Work:
         self._same_settings()
         self.row_of = {row.name: row for row in plan.rows.itertuples(index=False)}
         self.names_of = plan.rows.groupby("youtube_id")["name"].agg(list).to_dict()
-        entries = list(self._read_log())
+        entries = self._read_log()
         # The last word about each counts.
         self.parts = {entry["part"]: entry for entry in entries if "part" in entry}
         unreadable = {entry["clip"]: entry["detail"] for entry in entries if "clip" in entry}
-        self.kept = {name: self._path(name) for name in self.row_of if self._path(name).is_file()}
-        self.bytes_kept = sum(path.stat().st_size for path in self.kept.values())
+        self.kept = self._look(entries)  # name -> what the probe found
+        self.bytes_kept = sum(info.num_bytes for info in self.kept.values())
         self.counts = Counter(self._group(name) for name in self.kept)
         self.unreadable = {k: v for k, v in unreadable.items() if k not in self.kept}
         per_class = plan.rows.groupby(["split", "label"]).size().clip(upper=plan.clips_per_class)
@@ -319,6 +361,23 @@ class _Work:
                 continue  # a line that was being written when the process was killed
         return entries
 
+    def _look(self, entries: list[dict]) -> dict[str, VideoInfo]:
+        """The clips that are there. The parts of those that are gone or spoilt wait again."""
+        logged = {entry["kept"]: entry for entry in entries if "kept" in entry}
+        kept = {}
+        for name in tqdm(self.row_of, "looking at the clips", leave=False, unit="clip"):
+            path, entry = self._path(name), logged.get(name, {"from": "", "probe": ""})
+            if path.is_file():
+                try:
+                    # A file of the same size is the one that was looked at when it came.
+                    known = entry["probe"]
+                    kept[name] = known_video(path, known) if known else _check_clip(path)
+                    continue
+                except VideoReadError:
+                    path.unlink()
+            self.parts.pop(entry["from"], None)
+        return kept
+
     def _note(self, **entry: object) -> None:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(f"\n{json.dumps(entry)}\n")  # begins anew behind a line that was cut off
@@ -337,13 +396,14 @@ class _Work:
 
     def stop(self) -> bool:
         """Whether there is nothing more to fetch, or no room for it (`stopped` says which)."""
+        if all(self.counts[group] >= number for group, number in self.quota.items()):
+            return True
         limit = None if self.max_disk_gb is None else self.max_disk_gb * 1e9
         if limit is not None and self.bytes_kept >= limit:
             self.stopped = f"the clips take {in_units(self.bytes_kept)}, as much as allowed"
         elif shutil.disk_usage(self.plan.out).free < LEAST_FREE:
             self.stopped = f"less than {in_units(LEAST_FREE)} of disk are free"
-        full = all(self.counts[group] >= number for group, number in self.quota.items())
-        return full or bool(self.stopped)
+        return bool(self.stopped)
 
     def take(self, part: str, bar: tqdm, network: dict[str, float]) -> None:
         """Streams one archive and keeps what is wanted of it."""
@@ -351,7 +411,7 @@ class _Work:
         address = _address(self.plan.mirror, part)
         try:
             with RemoteFile(address, on_bytes=bar.update, **network) as file:
-                state, detail = self._keep_wanted(file, bar)
+                state, detail = self._keep_wanted(file, part, bar)
         except (MissingError, ChangedError) as error:
             bar.update(before - bar.n)
             state, detail = "missing", str(error)
@@ -359,7 +419,7 @@ class _Work:
             self.parts[part] = {"part": part, "state": state, "detail": detail}
             self._note(**self.parts[part])
 
-    def _keep_wanted(self, file: RemoteFile, bar: tqdm) -> tuple[str, str]:
+    def _keep_wanted(self, file: RemoteFile, part: str, bar: tqdm) -> tuple[str, str]:
         """(what became of the archive, details): finished, truncated, missing or stopped."""
         state = "missing"  # some web pages are sent in the place of what is not there
         stream = _Unpacked(file)
@@ -373,7 +433,7 @@ class _Work:
                     name = self._wanted_name(member)
                     if name is None:
                         continue
-                    self._keep(name, archive.extractfile(member).read())
+                    self._keep(name, archive.extractfile(member).read(), part)
                     bar.set_postfix(clips=f"{len(self.kept)}/{sum(self.quota.values())}")
                     if self.stop():
                         return "stopped", ""
@@ -405,21 +465,20 @@ class _Work:
             return None
         return stem
 
-    def _keep(self, name: str, content: bytes) -> None:
+    def _keep(self, name: str, content: bytes, part: str) -> None:
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with written_whole(path) as unfinished:
                 unfinished.write_bytes(content)
-                info = probe_video(unfinished)
-                if info.damage:
-                    raise VideoReadError(f"{info.damage} after {info.num_frames} frames")
-                read_frames(info, [0, info.num_frames - 1])
+                info = _check_clip(unfinished)
+                # Before it has its name: a clip that nobody knows of would not be missed.
+                self._note(**{"kept": name, "from": part, "probe": pack_info(info)})
         except VideoReadError as error:
             self.unreadable[name] = str(error).removeprefix(f"{unfinished}: ")
             self._note(clip=name, detail=self.unreadable[name])
             return
-        self.kept[name] = path
+        self.kept[name] = replace(info, path=str(path))
         self.unreadable.pop(name, None)
         self.bytes_kept += len(content)
         self.counts[self._group(name)] += 1
@@ -433,10 +492,10 @@ class _Work:
                 f"expected clips of {len(plan.classes)} classes in {len(plan.parts)} parts, found "
                 f"none: see {self.log}"
             )
-        infos = [probe_video(self.kept[name]) for name in rows["name"]]
+        infos = [self.kept[name] for name in rows["name"]]
         table = pd.DataFrame(
             {
-                "path": [self.kept[name] for name in rows["name"]],
+                "path": [info.path for info in infos],
                 "label": [plan.classes.index(label) for label in rows["label"]],
                 "class_name": rows["label"].to_numpy(),
                 "split": rows["split"].to_numpy(),
@@ -453,9 +512,7 @@ class _Work:
         )
         if len(plan.splits) == 1:
             table["split"] = divide(table, val_share, seed)
-        # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
-        classes = named_classes(plan.classes, mirrored_names(plan.classes))
-        manifest = write_manifest(table, plan.out / "manifest.csv", classes)
+        manifest = write_manifest(table, plan.out / "manifest.csv", _class_table(plan))
         problems = pd.DataFrame(sorted(self._problems()), columns=FINDINGS)
         with written_whole(plan.out / REPORT) as unfinished:
             problems.to_csv(unfinished, index=False, lineterminator="\n")
@@ -488,6 +545,15 @@ class _Work:
                 if not there and self.counts[group] < self.quota[group]:
                     found.append(("row without video", row.split, name, row.label))
         return found
+
+
+def _check_clip(path: Path) -> VideoInfo:
+    """Decodes the first and the last frame. Raises VideoReadError if that, or more, is lacking."""
+    info = probe_video(path)
+    if info.damage:
+        raise VideoReadError(f"{path}: {info.damage} after {info.num_frames} frames", str(path))
+    read_frames(info, [0, info.num_frames - 1])
+    return info
 
 
 class _Unpacked:
