@@ -1,5 +1,6 @@
 """Every data set's own layout, as published, becomes rows of a manifest, and a report."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,8 +14,9 @@ from videos import draw, write_video
 
 from blvnet_lab.data import ClipDataset, read_classes, read_manifest
 from blvnet_lab.data import inventory as inventory_module
-from blvnet_lab.data.formats import choose_classes, expected, mirrored_names, one_sided
-from blvnet_lab.data.inventory import build_manifest
+from blvnet_lab.data import probing as probing_module
+from blvnet_lab.data.formats import choose_classes, expected, find_videos, mirrored_names, one_sided
+from blvnet_lab.data.inventory import build_manifest, divide
 
 
 @pytest.fixture(scope="module")
@@ -541,3 +543,326 @@ def test_of_two_copies_the_one_in_the_folder_of_its_split_counts(put, tmp_path):
     kept = table[table["status"] == "ok"]
     assert [Path(path).parent.name for path in kept["path"]] == kept["split"].tolist()
     assert set(kept["split"]) == {"train", "val"}
+
+
+# ---------------------------------------------------------------- dividing
+
+
+def clip_table(*clips: tuple[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(clips, columns=["class_name", "source_id"])
+
+
+def sides(table: pd.DataFrame, share: float, seed: int) -> dict[str, set[str]]:
+    """Source -> the sides on which it is."""
+    return (
+        table.assign(split=divide(table, share, seed)).groupby("source_id")["split"].agg(set)
+    ).to_dict()
+
+
+def test_a_source_is_on_one_side_whatever_classes_it_has():
+    films = [(f"class {k % 4}", f"film {k % 15}") for k in range(60)]
+    for seed in range(10):
+        found = sides(clip_table(*films), 0.4, seed)
+        assert all(len(both) == 1 for both in found.values())
+        assert set.union(*found.values()) == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    "number, share, wanted",
+    [(10, 0.2, 2), (10, 0.5, 5), (2, 0.01, 1), (2, 0.99, 1), (1, 0.5, 0), (7, 0.9, 6)],
+)
+def test_shares_of_each_class(number, share, wanted):
+    """The share of the sources, at least one, and never all of them."""
+    table = clip_table(*((name, f"{name} {k}") for name in "ab" for k in range(number)))
+    split = divide(table, share, 0)
+    for begin in (0, number):
+        assert split[begin : begin + number].count("val") == wanted
+
+
+def test_what_is_drawn_depends_on_the_seed_and_hardly_on_what_comes_later():
+    table = clip_table(*(("a", str(k)) for k in range(30)))
+    drawn = {tuple(divide(table, 0.3, seed)) for seed in range(10)}
+    assert len(drawn) == 10
+    before, after = sides(table.iloc[:29], 0.3, 0), sides(table, 0.3, 0)
+    assert sum(before[source] != after[source] for source in before) <= 1
+    shuffled = table.sample(frac=1, random_state=0)
+    assert sides(shuffled, 0.3, 0) == after, "the order of the rows does not matter"
+    for share in (0, 1, -0.5):
+        with pytest.raises(ValueError, match=rf"share .* between 0 and 1, got {share}"):
+            divide(table, share, 0)
+
+
+# ---------------------------------------------------------------- files that stand in for others
+
+
+def test_a_corrupt_clip_of_kinetics_has_a_replacement(put, tmp_path):
+    """As unpacked: a folder of files whose first eleven characters are the ids of clips."""
+    root = put(
+        "val/_GTpqutxCK0_000088_000098.mp4",
+        "train/_4YTwq0-73Y_000044_000054.mp4",
+        "train/_axE99QAhe8_000026_000036.mp4",
+        "replacement_for_corrupted_k400/_4YTwq0-73Y.mp4",
+        "replacement_for_corrupted_k400/_axE99QAhe8_000026_000036_new.mp4",
+        "replacement_for_corrupted_k400/missing0000.mp4",
+        "replacement_for_corrupted_k400/whoever0000.mp4",
+    )
+    for name in ("_4YTwq0-73Y_000044_000054", "_axE99QAhe8_000026_000036"):
+        (root / f"train/{name}.mp4").write_bytes(b"corrupt")
+    write(root, "train.csv", K400_TRAIN)
+    write(root, "val.csv", K400_VAL)
+    found = build_manifest("kinetics400", root, tmp_path / "out")
+    table = read_manifest(found.manifest).query("status == 'ok'").set_index("source_id")
+    assert {Path(path).name for path in table["path"]} == {
+        "_GTpqutxCK0_000088_000098.mp4",
+        "_4YTwq0-73Y.mp4",
+        "_axE99QAhe8_000026_000036_new.mp4",
+        "missing0000.mp4",
+    }
+    assert table.loc["_axE99QAhe8", "class_name"] == "air drumming"
+    assert findings(found) == {
+        ("replaced video", "train", "_4YTwq0-73Y_000044_000054.mp4"),
+        ("replaced video", "train", "_axE99QAhe8_000026_000036.mp4"),
+        ("row without video", "train", "-GTpqutxCK0_000088_000098"),
+        ("row without video", "val", "-4YTwq0-73Z_100000_100010"),
+        ("video without row", "", "whoever0000.mp4"),
+    }
+    # That of another class is no finding, nor that of a clip that is well.
+    root = put("replacement_for_corrupted_k400/_GTpqutxCK0.mp4")
+    found = build_manifest(
+        "kinetics400", root, tmp_path / "few", classes=["massaging person's head"]
+    )
+    assert {kind for kind, _, _ in findings(found)} == {"row without video", "video without row"}
+    assert ("video without row", "", "whoever0000.mp4") in findings(found)
+
+
+def test_of_two_copies_the_readable_one_counts(put, tmp_path):
+    name = "_4YTwq0-73Y_000044_000054.mp4"
+    root = put(f"train/{name}", f"copies/{name}")
+    (root / "train" / name).write_bytes(b"")
+    write(root, "train.csv", K400_TRAIN)
+    found = build_manifest("kinetics400", root, tmp_path / "out")
+    table = read_manifest(found.manifest).query("status == 'ok'")
+    assert table["path"].tolist() == [str(root / "copies" / name)]
+    assert ("replaced video", "train", name) in findings(found)
+
+
+def test_folders_above_the_data_do_not_matter(put, tmp_path):
+    """The data set may itself lie in a folder named "val"."""
+    name = "_4YTwq0-73Y_000044_000054.mp4"
+    root = put(f"val/train/{name}", f"val/other/{name}") / "val"
+    write(root, "val.csv", K400_TRAIN.replace(",train,", ",val,"))
+    write(root, "train.csv", "label,youtube_id,time_start,time_end\n")
+    found = build_manifest("kinetics400", root, tmp_path / "out")
+    kept = read_manifest(found.manifest).query("status == 'ok'")
+    assert kept["path"].tolist() == [str(root / "other" / name)], "the first by name, as neither"
+
+
+# ---------------------------------------------------------------- what was there before
+
+
+def test_a_manifest_that_holds_more_is_set_aside(put, tmp_path):
+    root, out = many_clips(put), tmp_path / "out"
+    first = build_manifest("kinetics400", root, out, splits=["train"], classes=["class 0"])
+    full, report = first.manifest.read_bytes(), first.report.read_bytes()
+    assert first.set_aside == ()
+    again = build_manifest("kinetics400", root, out, classes=["class 0"])
+    assert again.set_aside == () and first.manifest.read_bytes() == full
+    # Fewer clips: the fuller one gets another name.
+    fewer = build_manifest("kinetics400", root, out, classes=["class 0"], clips_per_class=2)
+    assert [path.name for path in fewer.set_aside] == ["manifest.1.csv"]
+    assert (out / "manifest.1.csv").read_bytes() == full
+    # A column of one's own, and a report of one's own.
+    table = read_manifest(fewer.manifest).assign(votes="3")
+    table.to_csv(fewer.manifest, index=False)
+    fewer.report.write_text("my notes\n")
+    own = fewer.manifest.read_bytes()
+    last = build_manifest("kinetics400", root, out, classes=["class 0"])
+    assert [path.name for path in last.set_aside] == ["manifest.2.csv", "report.1.csv"]
+    assert (out / "manifest.2.csv").read_bytes() == own
+    assert (out / "report.1.csv").read_text() == "my notes\n"
+    assert last.manifest.read_bytes() == full and last.report.read_bytes() == report
+
+
+def test_an_old_probe_that_says_nothing_is_looked_for_again(put, tmp_path):
+    root = many_clips(put)
+    first = build_manifest("kinetics400", root, tmp_path / "out")
+    text = first.manifest.read_bytes()
+    table = read_manifest(first.manifest).assign(probe="what is this")
+    table.to_csv(first.manifest, index=False)
+    assert build_manifest("kinetics400", root, tmp_path / "out").manifest.read_bytes() == text
+
+
+def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
+    root = put(*(f"{name}.mp4" for name in K400_FILES))
+    write(root, "train.csv", K400_TRAIN)
+    write(root, "val.csv", K400_VAL)
+    scan = probing_module._scan
+
+    def failing(container, stream):
+        if "_axE99QAhe8" in container.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scan(container, stream)
+
+    monkeypatch.setattr(probing_module, "_scan", failing)
+    found = build_manifest("kinetics400", root, tmp_path / "out")
+    assert ("unreadable", "train", "_axE99QAhe8_000026_000036.mp4") in findings(found)
+    assert (read_manifest(found.manifest)["status"] == "ok").sum() == 4
+    (problem,) = found.problems[found.problems["kind"] == "unreadable"]["detail"]
+    assert "it cannot be read (Input/output error)" in problem
+
+
+# ---------------------------------------------------------------- folders and lists, again
+
+
+def test_videos_that_differ_in_their_suffix_or_folder_only(put, tmp_path):
+    root = put("run/a.mp4", "run/a.mkv", "walk/a.mp4", "walk/run/a.mp4")
+    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    table = read_manifest(found.manifest)
+    paths = {Path(row.path).relative_to(root).as_posix(): row.class_name
+             for row in table.itertuples()}  # fmt: skip
+    assert paths == {
+        "run/a.mp4": "run",
+        "run/a.mkv": "run",
+        "walk/a.mp4": "walk",
+        "walk/run/a.mp4": "walk",
+    }
+    assert set(table["status"]) == {"ok"} and findings(found) == set()
+    of_a = table[table["source_id"] == "run/a"]
+    assert len(of_a) == 2 and of_a["split"].nunique() == 1, "one video in two formats"
+
+
+def test_links_are_followed_and_circles_noticed(put, tmp_path):
+    root = put("elsewhere/a.mp4", "set/walk/b.mp4", "set/.trash/c.mp4", "set/walk/.d.mp4") / "set"
+    (root / "run").symlink_to(root.parent / "elsewhere")
+    (root / "walk" / "back").symlink_to(root)
+    (root / "walk" / "itself").symlink_to(root / "walk")
+    (root / "walk" / "broken.mp4").symlink_to(root / "nowhere.mp4")
+    (root / "walk" / "linked.mp4").symlink_to(root.parent / "elsewhere" / "a.mp4")
+    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    assert rows(found.manifest, "path", "class_name", "status") == [
+        ("a.mp4", "run", "ok"),
+        ("b.mp4", "walk", "ok"),
+        ("linked.mp4", "walk", "ok"),
+    ]
+    assert findings(found) == set()
+
+
+@pytest.mark.parametrize("names", [("Train", "valid"), ("training", "Validation"),
+                                   ("TRAIN", "test")])  # fmt: skip
+def test_names_of_folders_of_splits(names, put, tmp_path):
+    first, second = names
+    root = put(f"{first}/run/a.MP4".replace("MP4", "mp4"), f"{second}/run/b.mp4")
+    (root / first / "run" / "a.mp4").rename(root / first / "run" / "a.MP4")
+    found = build_manifest("folder", root, tmp_path / "out")
+    split = "test" if second == "test" else "val"
+    assert rows(found.manifest, "path", "split") == [("a.MP4", "train"), ("b.mp4", split)]
+
+
+def test_lists_in_more_files_and_with_more_columns(put, tmp_path):
+    root = put("run/a.mp4", "b.mp4", "run/a.mkv")
+    lists = tmp_path / "lists"
+    write(lists, "train.txt", "run/a.mp4 0\nb.mp4 1\nrun/a.mkv 1\n")
+    found = build_manifest("list", root, tmp_path / "out", annotations=lists)
+    assert rows(found.manifest, "path", "label") == [("a.mkv", 1), ("a.mp4", 0), ("b.mp4", 1)]
+    write(lists, "train_old.txt", "b.mp4 0\n")
+    with pytest.raises(ValueError, match=r"one list for each split .*train\.txt, train_old\.txt"):
+        build_manifest("list", root, tmp_path / "b", annotations=lists)
+    for text in ("run/a.mp4 120 0\nb.mp4 90 1\n", "run/a 120 0\nb 90 1\n"):
+        write(root, "frames.txt", text)
+        with pytest.raises(ValueError, match=r"`path frames label`: take the number of frames"):
+            build_manifest("list", root, tmp_path / "b", annotations=root / "frames.txt")
+
+
+def test_numbered_labels_are_in_the_order_of_numbers(put, tmp_path):
+    root = put(*(f"{k}.mp4" for k in range(12)))
+    write(root, "a.txt", "".join(f"{k}.mp4 {k}\n" for k in range(12)))
+    found = build_manifest(
+        "list", root, tmp_path / "out", annotations=root / "a.txt", val_share=0.5
+    )
+    assert read_classes(found.manifest)["class_name"].tolist() == [str(k) for k in range(12)]
+
+
+# ---------------------------------------------------------------- what files may look like
+
+
+def test_marks_that_editors_leave(put, tmp_path):
+    """Byte-order marks, capitals, spaces and times like 44.0."""
+    root = put("_4YTwq0-73Y_000044_000054.mp4")
+    (root / "_4YTwq0-73Y_000044_000054.mp4").rename(root / "_4YTwq0-73Y_000044_000054.MP4")
+    header = "\ufeffLabel, YouTube_ID ,time_start,time_end,split\n"
+    write(root, "train.csv", header + "abseiling,_4YTwq0-73Y,44.0,54.0,train\n")
+    found = build_manifest("kinetics400", root, tmp_path / "out")
+    assert rows(found.manifest, "path", "start", "status") == [
+        ("_4YTwq0-73Y_000044_000054.MP4", 44, "ok")
+    ]
+    write(root, "train.csv", header + "abseiling,_4YTwq0-73Y,,54,train\n")
+    with pytest.raises(ValueError, match=r"seconds in the column time_start, got '' .*_4YTwq0-73Y"):
+        build_manifest("kinetics400", root, tmp_path / "b")
+    write(root, "train.csv", "label,youtube,start\n")
+    with pytest.raises(ValueError, match=r"the columns label, youtube_id, .*got label, youtube, "):
+        build_manifest("kinetics400", root, tmp_path / "b")
+    write(root, "classInd.txt", "\ufeff1 Archery\n")
+    write(root, "trainlist01.txt", "Archery/v_Archery_g01_c01.avi 1\n")
+    write(root, "testlist01.txt", "Archery/v_Archery_g02_c01.avi\n")
+    assert expected("ucf101", root).classes == ["Archery"]
+
+
+def labels_v2(root: Path, labels: str) -> None:
+    write(root, "labels/labels.json", labels)
+    write(root, "labels/train.json", '\ufeff[{"id":"1","template":"Throwing [something]"}]')
+
+
+def test_labels_of_something_something(tmp_path):
+    labels_v2(tmp_path, '\ufeff{"Throwing something": "0", "Catching something": "1"}')
+    found = expected("something-something-v2", tmp_path)
+    assert found.classes == ["Throwing something", "Catching something"]
+    assert found.mirrored == [], "somebody's own part of it has none of the known pairs"
+    for labels, words in [
+        ('{"Throwing something": "1", "Catching something": "2"}', r"0, 1, \.\.\., got other"),
+        ('["Throwing something"]', "map class names to numbers, got a list"),
+        ("<html>", r"labels\.json: expected JSON, got"),
+        ('{"Catching something": "0"}', "'Throwing something' and 0 others"),
+    ]:
+        labels_v2(tmp_path, labels)
+        with pytest.raises(ValueError, match=words):
+            expected("something-something-v2", tmp_path)
+
+
+def test_one_file_name_in_both_splits_of_moments(put, tmp_path):
+    root = put("training/running/a.mp4", "validation/running/a.mp4", "training/a+b/a.mp4")
+    write(root, "moments_categories.txt", "running,0\na+b,1\n")
+    write(root, "trainingSet.csv", "running/a.mp4,running,3,0\na+b/a.mp4,a+b,2,1\n")
+    write(root, "validationSet.csv", "running/a.mp4,running,3,0\n")
+    found = build_manifest("moments-in-time", root, tmp_path / "out")
+    table = read_manifest(found.manifest)
+    assert {
+        (Path(row.path).relative_to(root).as_posix(), row.class_name, row.split, row.status)
+        for row in table.itertuples()
+    } == {
+        ("training/running/a.mp4", "running", "train", "ok"),
+        ("training/a+b/a.mp4", "a+b", "train", "ok"),
+        ("validation/running/a.mp4", "running", "val", "ok"),
+    }
+
+
+def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
+    """Below a folder of pictures nothing is looked for."""
+    for name in ("1/00001.jpg", "sub/2/00001.jpg", "2/extra/00001.jpg", "2/00001.jpg", "1/a.mp4"):
+        write(tmp_path, name, "")
+    found = [path.relative_to(tmp_path).as_posix() for path in
+             find_videos(tmp_path, jpeg_folders=True)]  # fmt: skip
+    assert found == ["1", "2", "sub/2"]
+    assert find_videos(tmp_path) == [tmp_path / "1" / "a.mp4"]
+
+
+def test_classes_that_are_not_there_and_pairs_that_are_cut(put, tmp_path):
+    root = put("wave left/a.mp4", "wave right/b.mp4", "jump/c.mp4")
+    with pytest.raises(ValueError, match="classes of the data set, got swim"):
+        build_manifest("folder", root, tmp_path / "out", classes=["jump", "swim"])
+    found = build_manifest("folder", root, tmp_path / "out", classes=["jump", "wave left"])
+    mirror = read_classes(found.manifest)["mirror"]
+    assert mirror[0] == 0 and pd.isna(mirror[1]), "its partner is not among them"
+    empty = tmp_path / "empty.txt"
+    write(tmp_path, "empty.txt", "# none yet\n")
+    with pytest.raises(ValueError, match=r"one a line, in .*found none"):
+        choose_classes(["jump"], class_list=empty)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -310,21 +311,32 @@ def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     assert "Traceback" not in errors
 
 
-def test_a_full_disk_is_said(data_set, tmp_path, monkeypatch):
-    def full(jobs, workers):
-        yield from module_in_parallel(jobs, workers)
+@pytest.mark.parametrize(
+    "error", [ValueError("bad value(s) in fds_to_keep"), OSError("handle is closed")]
+)
+def test_a_process_that_dies_while_another_starts(data_set, tmp_path, monkeypatch, error):
+    """Python closes the pipes of a pool that broke, also under the hands of who starts the next."""
 
     class Pool:
         def __init__(self, *arguments, **options): ...
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error): ...
         def shutdown(self, **options): ...
         def submit(self, function, job):
-            raise OSError(28, "No space left on device", job.target)
+            raise error
 
-    module_in_parallel = module._in_parallel
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
+    with pytest.raises(OSError, match=r"one of the processes died.*run the same command again"):
+        prepare(data_set, tmp_path / "new", short_side=64)
+
+
+def test_a_full_disk_is_said(data_set, tmp_path, monkeypatch):
+    class Pool:
+        def __init__(self, *arguments, **options): ...
+        def shutdown(self, **options): ...
+        def submit(self, function, job):
+            future = Future()
+            future.set_exception(OSError(28, "No space left on device", job.target))
+            return future
+
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     with pytest.raises(OSError, match=r"the disk is full .*make room, then run the same command"):
         prepare(data_set, tmp_path / "new", short_side=64)

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,13 @@ import pandas as pd
 import pytest
 from videos import write_video
 
-from blvnet_lab.data import ClipDataset, read_classes, read_frames, read_manifest
+from blvnet_lab.data import (
+    ClipDataset,
+    VideoReadError,
+    read_classes,
+    read_frames,
+    read_manifest,
+)
 from blvnet_lab.data import subset as subset_module
 from blvnet_lab.data.mirror import MirrorHandler, serve_mirror, write_mirror
 from blvnet_lab.data.streaming import ChangedError, DownloadError, MissingError, RemoteFile
@@ -335,7 +342,9 @@ def test_an_archive_that_was_truncated_before_it_came_here(part, mirror, faultle
         assert kinds["truncated part"] == 2
         assert files(tmp_path / "out").items() < faultless[0].items()
         assert len(files(tmp_path / "out")) > len(faultless[0]) / 2
+    with served(mirror) as (url, requests):
         fetch(url, tmp_path / "out")
+    assert requests == [], "it is as it is on the mirror: fetching it again would not mend it"
 
 
 def test_refused(tmp_path):
@@ -452,6 +461,9 @@ def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
         found = fetch(url, tmp_path, max_disk_gb=0.00005)
         assert "as much as allowed" in found.stopped
         assert 5 < len(files(tmp_path)) < 20 and 50_000 <= found.bytes_kept < 60_000
+        there = files(tmp_path)
+        again = fetch(url, tmp_path, max_disk_gb=0.00005)
+        assert files(tmp_path) == there and again.bytes_kept == found.bytes_kept
         found = fetch(url, tmp_path)
     assert not found.stopped and files(tmp_path) == faultless[0]
 
@@ -479,30 +491,243 @@ def test_members_cannot_leave_the_folder(mirror, tmp_path):
         found = fetch_subset(replace(plan, mirror=url), **QUICK)
     assert list(files(tmp_path / "out")) == [f"clips/moves up/{name}"]
     assert not list(tmp_path.glob("*.mp4"))
+    assert not (found.problems["kind"] == "truncated part").any(), "links are passed over"
     assert (found.problems["kind"] == "no replacements").sum() == 1, "this mirror has none"
 
 
-def test_a_clip_that_is_cut_short_is_not_kept_though_its_begin_can_be_read(mirror, tmp_path):
-    with served(mirror) as (url, _):
-        plan = plan_subset(tmp_path / "out", mirror=url, classes=["moves up"], **QUICK)
-    faststart = {"container_options": {"movflags": "+faststart"}}
-    clip = write_video(tmp_path / "a.mp4", 48, **faststart).read_bytes()
-    names = plan.rows["name"].tolist()[:2]
+def as_part(*clips: tuple[str, bytes]) -> bytes:
+    """A tar archive of clips by name."""
     part = io.BytesIO()
     with tarfile.open(fileobj=part, mode="w") as archive:
-        for name, content in zip(names, (clip, clip[: len(clip) * 3 // 4]), strict=True):
+        for name, content in clips:
             member = tarfile.TarInfo(f"{name}.mp4")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    target = tmp_path / "mirror" / plan.parts[0][1]
+    return part.getvalue()
+
+
+def one_part(mirror: Path, folder: Path, clips: Callable, **wishes):
+    """What is kept of a mirror with one part, of clips(names of the wanted ones)."""
+    with served(mirror) as (url, _):
+        plan = plan_subset(folder / "out", mirror=url, classes=["moves up"], **wishes, **QUICK)
+    target = folder / "mirror" / plan.parts[0][1]
     target.parent.mkdir(parents=True)
-    target.write_bytes(part.getvalue())
-    plan = replace(plan, parts=plan.parts[:1])
-    with serve_mirror(tmp_path / "mirror") as url:
-        found = fetch_subset(replace(plan, mirror=url), **QUICK)
-    assert [Path(path).stem for path in read_manifest(found.manifest)["path"]] == names[:1]
+    target.write_bytes(as_part(*clips(plan.rows["name"].tolist())))
+    with serve_mirror(folder / "mirror") as url:
+        return fetch_subset(replace(plan, mirror=url, parts=plan.parts[:1]), **QUICK)
+
+
+def test_no_more_than_asked_for_of_one_part(mirror, tmp_path):
+    clip = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
+    found = one_part(mirror, tmp_path, lambda names: [(name, clip) for name in names[:5]],
+                     clips_per_class=2)  # fmt: skip
+    assert len(files(tmp_path / "out")) == 2 == len(read_manifest(found.manifest))
+
+
+def test_the_last_frame_counts_too(mirror, tmp_path):
+    """A clip that is all there, and whose last pictures cannot be decoded."""
+    clip = write_video(tmp_path / "a.mp4", 48, size=(64, 64), gop=48).read_bytes()
+    begin = clip.index(b"mdat") + 4
+    end = begin - 8 + int.from_bytes(clip[begin - 8 : begin - 4], "big")
+    place = begin + 3 * (end - begin) // 4
+    noise = bytes(range((end - place) % 256))
+    spoilt = clip[:place] + noise + clip[place + len(noise) :]
+    assert len(spoilt) == len(clip)
+    path = tmp_path / "b.mp4"
+    path.write_bytes(spoilt)
+    assert read_frames(path, [0]).shape[0] == 1
+    with pytest.raises(VideoReadError):
+        read_frames(path, [47])
+    found = one_part(mirror, tmp_path, lambda names: [(names[0], clip), (names[1], spoilt)])
+    assert len(read_manifest(found.manifest)) == 1
+    assert (found.problems["kind"] == "unreadable").sum() == 1
+
+
+def test_a_clip_that_is_cut_short_is_not_kept_though_its_begin_can_be_read(mirror, tmp_path):
+    faststart = {"container_options": {"movflags": "+faststart"}}
+    clip = write_video(tmp_path / "a.mp4", 48, **faststart).read_bytes()
+    given = []
+
+    def whole_and_cut(names):
+        given.extend(names[:2])
+        return [(names[0], clip), (names[1], clip[: len(clip) * 3 // 4])]
+
+    found = one_part(mirror, tmp_path, whole_and_cut)
+    assert [Path(path).stem for path in read_manifest(found.manifest)["path"]] == given[:1]
     (problem,) = found.problems[found.problems["kind"] == "unreadable"].itertuples()
-    assert problem.name == names[1] and "cut short" in problem.detail
+    assert problem.name == given[1] and "cut short" in problem.detail
+
+
+# ---------------------------------------------------------------- what happened to the folder since
+
+
+def test_clips_that_were_spoilt_or_deleted_are_fetched_again(mirror, faultless, tmp_path):
+    with served(mirror) as (url, _):
+        fetch(url, tmp_path)
+    first, second, third = sorted((tmp_path / "clips").rglob("*.mp4"))[::25][:3]
+    first.write_bytes(b"")
+    second.unlink()
+    third.write_bytes(third.read_bytes()[:2000])
+    with served(mirror) as (url, requests):
+        found = fetch(url, tmp_path)
+        assert 1 <= len(requests) <= 3, "no more than the parts that hold them"
+        assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+        requests.clear()
+        fetch(url, tmp_path)
+        assert requests == []
+
+
+def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
+    archive = "400/replacement_for_corrupted_k400.tgz"
+
+    class Lacking(MirrorHandler):
+        def do_GET(self):
+            if archive in self.path:
+                self.send_error(404)
+            else:
+                super().do_GET()
+
+    with serve_mirror(mirror, Lacking) as url:
+        found = fetch(url, tmp_path)
+    unreadable = set(found.problems.query("kind == 'unreadable'")["name"])
+    with served(mirror) as (url, requests):
+        found = fetch(url, tmp_path)
+        assert [name for name, _ in requests] == [archive]
+        assert files(tmp_path) == faultless[0]
+        pd.testing.assert_frame_equal(found.problems, faultless[2])
+        assert set(found.problems.query("kind == 'unreadable'")["name"]) < unreadable
+        requests.clear()
+        fetch(url, tmp_path.with_name("other"))
+        assert requests[0][0] == archive, "a class is not filled up before its replacements came"
+
+
+class NoHead(MirrorHandler):
+    """Knows GET only."""
+
+    def do_HEAD(self):
+        self.send_error(501)
+
+
+def test_a_server_that_does_not_tell_sizes(mirror, faultless, tmp_path):
+    with serve_mirror(mirror, NoHead) as url:
+        plan = plan_subset(tmp_path, mirror=url, classes=CLASSES, **QUICK)
+        assert {size for _, _, size in plan.parts} == {None} and plan.stream_bytes == 0
+        found = fetch(url, tmp_path)
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+
+
+class Counting(MirrorHandler):
+    """Lists the sizes that are asked for, and the versions with which reading resumes."""
+
+    heads: list = []  # noqa: RUF012
+    versions: list = []  # noqa: RUF012
+
+    def do_HEAD(self):
+        self.heads.append(self.path)
+        super().do_HEAD()
+
+    def send_content(self, content):
+        if "Range" in self.headers:
+            self.versions.append(self.headers["If-Range"])
+        elif self.path.endswith("part_0.tar.gz"):
+            self.wfile.write(content[:5000])
+            self.close_connection = True
+            return
+        super().send_content(content)
+
+
+def test_sizes_are_asked_for_once_and_only_for_good_wishes(mirror, tmp_path):
+    Counting.heads.clear(), Counting.versions.clear()
+    with serve_mirror(mirror, Counting) as url:
+        with pytest.raises(ValueError, match="near it are moves up"):
+            plan_subset(tmp_path, mirror=url, classes=["moves upp"], **QUICK)
+        assert Counting.heads == []
+        for _ in range(2):
+            plan_subset(tmp_path, mirror=url, classes=["moves up"], **QUICK)
+            assert len(Counting.heads) == 4, "three parts and the replacements"
+        fetch(url, tmp_path, classes=["moves up"], splits=("val",))
+    content = (mirror / "400/val/part_0.tar.gz").read_bytes()
+    assert Counting.versions == [f'"{hashlib.sha1(content).hexdigest()}"']
+
+
+def changed_mirror(mirror: Path, folder: Path, change: Callable[[str], str]) -> Path:
+    """A copy of the mirror with changed annotations of val."""
+    shutil.copytree(mirror, folder)
+    file = folder / "400/annotations/val.csv"
+    file.write_text(change(file.read_text("utf-8")), "utf-8")
+    return folder
+
+
+def test_a_web_page_instead_of_lists(mirror, tmp_path):
+    page = changed_mirror(mirror, tmp_path / "m", lambda text: "<html>log in</html>")
+    with serve_mirror(page) as url:
+        with pytest.raises(DownloadError, match=r"val\.csv: expected annotations of Kinetics, but"):
+            fetch(url, tmp_path / "out", splits=("val",))
+    assert not list((tmp_path / "out").rglob("*.csv")), "it is not kept"
+    (page / "400/annotations/val.csv").write_text((mirror / "400/annotations/val.csv").read_text())
+    (page / "400/val/k400_val_path.txt").write_text("<html>log in</html>")
+    with serve_mirror(page) as url:
+        with pytest.raises(DownloadError, match=r"a list of tar archives, got <html>log"):
+            fetch(url, tmp_path / "out", splits=("val",))
+    with serve_mirror(mirror) as url:
+        assert len(fetch(url, tmp_path / "out", splits=("val",)).counts) == 4
+
+
+def test_another_mirror_with_other_annotations(mirror, tmp_path):
+    other = changed_mirror(
+        mirror, tmp_path / "m", lambda text: text + "extra,abcdefghijk,0,10,v,0\n"
+    )
+    with serve_mirror(mirror) as url:
+        fetch(url, tmp_path / "out", splits=("val",))
+    before = files(tmp_path / "out")
+    with serve_mirror(other) as url:
+        with pytest.raises(ValueError, match=r"with which .*out was begun, got others from"):
+            fetch(url, tmp_path / "out", splits=("val",))
+    assert files(tmp_path / "out") == before
+
+
+def test_rows_that_are_there_twice_and_labels_with_a_slash(mirror, tmp_path):
+    def change(text: str) -> str:
+        rows = [row for row in text.splitlines() if row.startswith('"moves up"')]
+        return "\n".join([text.strip(), *rows, ""]).replace('"moves up"', '"moves/up: 1"')
+
+    other = changed_mirror(mirror, tmp_path / "m", change)
+    with serve_mirror(other) as url:
+        found = fetch(url, tmp_path / "out", classes=["moves/up: 1"], splits=("val",))
+    assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {"moves_up_ 1"}
+    table = read_manifest(found.manifest)
+    assert set(table["class_name"]) == {"moves/up: 1"} and table["path"].is_unique
+    assert found.counts.loc["moves/up: 1", "wanted"] == 8
+
+
+def test_mistakes_are_noticed_before_anything_is_streamed(mirror, tmp_path):
+    with served(mirror) as (url, requests):
+        with pytest.raises(ValueError, match="between 0 and 1, got 1"):
+            fetch(url, tmp_path, val_share=1)
+        (tmp_path / "classes.csv").write_text("label,class_name\n0,mine\n")
+        with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
+            fetch(url, tmp_path)
+        assert requests == []
+
+
+def test_splits_of_the_subset(mirror, tmp_path):
+    """With both official splits they stay; a single one is divided by the share asked for."""
+    with served(mirror) as (url, _):
+        both = fetch(url, tmp_path / "both")
+        half = fetch(url, tmp_path / "half", splits=("val",), val_share=0.5)
+    official = {
+        row.youtube_id: split
+        for split in ("train", "val")
+        for row in pd.read_csv(mirror / f"400/annotations/{split}.csv").itertuples()
+    }
+    table = read_manifest(both.manifest)
+    assert table["split"].tolist() == [official[name] for name in table["source_id"]]
+    shares = (
+        read_manifest(half.manifest)
+        .groupby("class_name")["split"]
+        .agg(lambda split: (split == "val").mean())
+    )
+    assert shares.between(0.4, 0.6).all()
 
 
 # ---------------------------------------------------------------- plans, settings, the command

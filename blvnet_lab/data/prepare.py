@@ -27,7 +27,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
@@ -243,12 +243,12 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_watch_parent)
     try:
         remaining = iter(jobs)
-        running = {pool.submit(do_job, job) for job in islice(remaining, 2 * workers)}
+        running = {_submit(pool, job) for job in islice(remaining, 2 * workers)}
         while running:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 yield future.result()
-            running |= {pool.submit(do_job, job) for job in islice(remaining, len(ended))}
+            running |= {_submit(pool, job) for job in islice(remaining, len(ended))}
     except BrokenProcessPool as error:
         raise OSError(
             "one of the processes died, perhaps for lack of memory: run the same command again, "
@@ -266,6 +266,14 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
         # A pool that broke may leave a process behind, for which Python would wait at its end.
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+
+
+def _submit(pool: ProcessPoolExecutor, job: Job) -> Future:
+    try:
+        return pool.submit(do_job, job)
+    except (ValueError, OSError) as error:
+        # One process died while the next was being started: its pipes were closed meanwhile.
+        raise BrokenProcessPool("no process could be started") from error
 
 
 def _watch_parent() -> None:

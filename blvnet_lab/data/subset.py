@@ -286,8 +286,8 @@ def fetch_subset(
         DownloadError: the mirror does not answer any more; what was fetched stays.
     """
     check_val_share(val_share)
-    check_class_list(_class_table(plan), plan.out / "manifest.csv")
     work = _Work(plan, max_disk_gb)
+    check_class_list(_class_table(plan), plan.out / "manifest.csv")
     # The replacements first, so that they stand in for what is corrupt in the parts.
     parts = [("", REPLACEMENTS, plan.replacement_bytes), *plan.parts]
     waiting = [part for part in parts if not work.is_done(part[1])]
