@@ -1,7 +1,8 @@
 """The four architectures, their one equation, and their files."""
 
 from blvnet_lab.models.cost import Cost, count_cost
-from blvnet_lab.models.files import load_model, save_model
+from blvnet_lab.models.files import load_model, load_notes, save_model
+from blvnet_lab.models.pretrained import load_resnet
 from blvnet_lab.models.tam import TAM, PairTAM
 from blvnet_lab.models.video_net import (
     BigLittleNet,
@@ -24,6 +25,8 @@ __all__ = [
     "capture_points",
     "count_cost",
     "load_model",
+    "load_notes",
+    "load_resnet",
     "save_model",
     "tsn",
     "tsn_blnet",

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from blvnet_lab.models.video_net import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.paths import written_whole
@@ -19,8 +22,13 @@ from blvnet_lab.paths import written_whole
 BUILDERS = {builder.__name__: builder for builder in (tsn, tsn_blnet, blvnet, blvnet_tam)}
 
 
-def save_model(model: VideoNet, path: str | os.PathLike) -> None:
+def save_model(
+    model: VideoNet, path: str | os.PathLike, notes: Mapping[str, Any] | None = None
+) -> None:
     """Write weights, architecture and constructor's arguments; the file appears only when whole.
+
+    Args:
+        notes: whatever else should be known of the model, in what JSON can hold (`load_notes`).
 
     Raises:
         TypeError: the model is not from one of the four builders.
@@ -28,6 +36,7 @@ def save_model(model: VideoNet, path: str | os.PathLike) -> None:
     if getattr(model, "architecture", None) not in BUILDERS:
         raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
     metadata = {"architecture": model.architecture, "arguments": model.arguments}
+    metadata |= {"notes": dict(notes or {})}
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,23 +50,7 @@ def load_model(path: str | os.PathLike) -> VideoNet:
     Raises:
         ValueError: there is no such file, or it was not written by `save_model`.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"expected a model file, but there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get("blvnet_lab")
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path}: expected a safetensors file written by save_model, got: {error}; "
-            "published checkpoints are read by blvnet_lab.models.official.load_official"
-        ) from error
-    if metadata is None:
-        raise ValueError(
-            f"{path}: expected a file written by save_model, but it does not say how its model was "
-            "built; build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
-        )
-    how = json.loads(metadata)
+    how, weights = _read(path, with_weights=True)
     if how["architecture"] not in BUILDERS:
         raise ValueError(
             f"{path}: expected one of the architectures {', '.join(BUILDERS)}, got "
@@ -72,3 +65,33 @@ def load_model(path: str | os.PathLike) -> VideoNet:
             "the file may be of another version of blvnet_lab"
         ) from error
     return model.eval()
+
+
+def load_notes(path: str | os.PathLike) -> dict[str, Any]:
+    """The notes that `save_model` was given; empty if there were none.
+
+    Raises:
+        ValueError: there is no such file, or it was not written by `save_model`.
+    """
+    return _read(path, with_weights=False)[0].get("notes", {})
+
+
+def _read(path: str | os.PathLike, with_weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not Path(path).is_file():
+        raise ValueError(f"expected a model file, but there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get("blvnet_lab")
+            names = file.keys() if with_weights else ()
+            weights = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: expected a safetensors file written by save_model, got: {error}; "
+            "published checkpoints are read by blvnet_lab.models.official.load_official"
+        ) from error
+    if metadata is None:
+        raise ValueError(
+            f"{path}: expected a file written by save_model, but it does not say how its model was "
+            "built; build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
+        )
+    return json.loads(metadata), weights

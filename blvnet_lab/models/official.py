@@ -17,13 +17,14 @@ from __future__ import annotations
 import os
 import pickle
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from blvnet_lab.models.video_net import BigLittleNet
+from blvnet_lab.models.video_net import BigLittleNet, VideoNet
 
 IMAGE_CLASSES = 1000
 
@@ -53,13 +54,13 @@ TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
 
 @dataclass
 class LoadReport:
-    """What `load_official` did; names are ours, but for `ignored`, which are the checkpoint's."""
+    """What was loaded; names are ours, but for `ignored`, which are the checkpoint's."""
 
-    layout: str  # "video" or "image"
+    layout: str  # "video" or "image"; "resnet" from `load_resnet`
     loaded: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)  # loaded after a conversion of shape
     kept: list[str] = field(default_factory=list)  # left as they were: not in this layout
-    ignored: list[str] = field(default_factory=list)  # official keys that the layout explains
+    ignored: list[str] = field(default_factory=list)  # its keys that the layout explains
 
     def __str__(self) -> str:
         lines = [f"{self.layout} checkpoint: {len(self.loaded)} tensors loaded"]
@@ -69,7 +70,7 @@ class LoadReport:
             ("of the checkpoint, not used", self.ignored),
         ):
             if names:
-                lines.append(f"  {len(names)} {what}: {', '.join(names)}")
+                lines.append(f"  {len(names)} {what}: {_in_short(names)}")
         return "\n".join(lines)
 
 
@@ -97,7 +98,7 @@ def load_official(
             f"expected a model from blvnet_tam, blvnet or tsn_blnet, got {type(model).__name__}: "
             "the published checkpoints hold big-little networks"
         )
-    official = _bare_state_dict(checkpoint)
+    official = bare_state_dict(checkpoint)
     layout = "video" if any(key.startswith("baseline_model.") for key in official) else "image"
     report = LoadReport(layout)
     ours = _to_our_names(official)
@@ -111,18 +112,33 @@ def load_official(
         report.kept = [
             key for key in wanted if key.endswith(".taps") or key.startswith("classifier.")
         ]
-    first = ours.get("stem.conv.weight")
-    if first is not None and first.shape[1] == 3 and model.in_channels != 3:
-        ours["stem.conv.weight"] = first.mean(1, keepdim=True).repeat(1, model.in_channels, 1, 1)
-        report.adapted.append("stem.conv.weight")
+    remedy = (
+        "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; a "
+        "torchvision ResNet is loaded by blvnet_lab.models.load_resnet"
+    )
+    return load_exactly(model, ours, report, remedy)
 
-    _refuse_what_does_not_fit(ours, wanted, report)
-    model.load_state_dict(ours, strict=layout == "video")
+
+def load_exactly(
+    model: VideoNet, ours: Mapping[str, Tensor], report: LoadReport, remedy: str
+) -> LoadReport:
+    """Load tensors that have our names: all but those in `report.kept`, or none.
+
+    Raises:
+        ValueError: a tensor is missing, left over or misshapen; it ends with the remedy.
+    """
+    first = ours.get("stem.conv.weight")
+    if first is not None and first.shape[1:2] == (3,) and model.in_channels != 3:
+        first = first.mean(1, keepdim=True).repeat(1, model.in_channels, 1, 1)
+        ours = {**ours, "stem.conv.weight": first}
+        report.adapted.append("stem.conv.weight")
+    _refuse_what_does_not_fit(ours, model.state_dict(), report, remedy)
+    model.load_state_dict(ours, strict=not report.kept)
     report.loaded = list(ours)
     return report
 
 
-def _bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dict[str, Tensor]:
+def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dict[str, Tensor]:
     """The tensors alone, without the wrapping of training checkpoints."""
     origin = "the state dict"
     if not isinstance(checkpoint, Mapping):
@@ -176,7 +192,7 @@ def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _refuse_what_does_not_fit(
-    ours: Mapping[str, Tensor], wanted: Mapping[str, Tensor], report: LoadReport
+    ours: Mapping[str, Tensor], wanted: Mapping[str, Tensor], report: LoadReport, remedy: str
 ) -> None:
     complaints = {
         "missing": [k for k in wanted if k not in ours and k not in report.kept],
@@ -190,11 +206,19 @@ def _refuse_what_does_not_fit(
     if any(complaints.values()):
         found = "; ".join(f"{what}: {_some(names)}" for what, names in complaints.items() if names)
         raise ValueError(
-            f"expected a {report.layout} checkpoint that fits the model exactly; {found}. "
-            "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels"
+            f"expected a {report.layout} checkpoint that fits the model exactly; {found}. {remedy}"
         )
 
 
 def _some(names: list[str], most: int = 12) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _in_short(names: list[str], most: int = 12) -> str:
+    """All names, or how many there are in each part of the network ("stage1.little: 24")."""
+    if len(names) <= most:
+        return ", ".join(names)
+    # The TAMs are spread over the network, one tensor in each: they count together.
+    parts = ("taps" if n.endswith(".taps") else ".".join(n.split(".")[:-1][:2]) for n in names)
+    return ", ".join(f"{part}: {count}" for part, count in Counter(parts).items())

@@ -1,93 +1,204 @@
-"""The training loop: one epoch, one evaluation, and a run of them."""
+"""The training loop: one epoch, and a run of them that loses nothing.
+
+    model = build(recipe, num_classes=10)
+    result = fit(model, train_set, val_set, recipe, out="runs/first")
+
+Alone, or as one of several processes that torchrun started (`distributed.py`).
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+import psutil
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from blvnet_lab.models import VideoNet
-from blvnet_lab.training.metrics import top_k_accuracy
-from blvnet_lab.training.recipe import Recipe
+from blvnet_lab.models.files import BUILDERS
+from blvnet_lab.paths import written_whole
+from blvnet_lab.training.checkpoint import (
+    BEST,
+    LAST,
+    LOG,
+    RECIPE,
+    State,
+    pack,
+    read_checkpoint,
+    unpack,
+    write_checkpoint,
+)
+from blvnet_lab.training.distributed import Ranks, pick_device, rank_lost
+from blvnet_lab.training.evaluation import (
+    Predictions,
+    Stopped,
+    autocast,
+    evaluate,
+    standard_scores,
+)
+from blvnet_lab.training.interrupts import Interrupts
+from blvnet_lab.training.loading import mixing, timed_batches, training_loader
+from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
+from blvnet_lab.training.schedule import make_optimizer, make_scheduler
+
+UNREADABLE = "unreadable.csv"  # videos that were passed over, in a run's folder
 
 
-def pick_device() -> torch.device:
-    """The first that is there of CUDA, MPS and the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+def build(recipe: Recipe, num_classes: int) -> VideoNet:
+    """The recipe's network, with weights drawn from its seed."""
+    torch.manual_seed(recipe.seed)
+    arguments = asdict(recipe.network)
+    architecture = arguments.pop("architecture")
+    if architecture != "blvnet_tam":  # without temporal aggregation
+        del arguments["num_taps"], arguments["tap_init"]
+    if architecture == "tsn":  # without branches
+        del arguments["alpha"], arguments["beta"]
+    return BUILDERS[architecture](
+        num_frames=recipe.num_frames, num_classes=num_classes, **arguments
+    )
 
 
-@dataclass
-class EpochResult:
-    """What one epoch came to."""
+@dataclass(frozen=True)
+class Step:
+    """What one step of training came to, on this process."""
 
-    epoch: int  # from 1
-    train_loss: float  # mean cross-entropy over the epoch, while the weights change
-    top_1: float  # on the validation clips after it, in 0..1
-    seconds: float
-    logits: Tensor  # (N, num_classes) of the validation clips
-    labels: Tensor  # (N,)
+    loss: float  # mean over its clips, before it changed the weights
+    clips: int
+    waited: float  # seconds until its clips were there
 
 
 def train_one_epoch(
-    model: VideoNet,
-    loader: DataLoader,
+    model: nn.Module,
+    loader: Iterable[Sequence[Tensor]],
     optimizer: Optimizer,
     scheduler: LRScheduler,
     device: torch.device,
+    recipe: Recipe | None = None,
+    *,
+    scaler: GradScaler | None = None,
+    ranks: Ranks | None = None,
+    after_step: Callable[[Step], None] | None = None,
+    name_of: Callable[[int], str] = "clip {}".format,
 ) -> float:
-    """One pass over the clips; the mean loss over them.
+    """One pass over the clips; the mean loss over those of this process.
+
+    Args:
+        model: a network, or what DistributedDataParallel made of it.
+        loader: batches (clips (B, T, C, H, W), labels (B,)), perhaps with the clips' numbers (B,).
+        recipe: its precision, accumulation, label smoothing, mixing and longest gradient count
+            here; None for plain float32.
+        scaler: for float16; None makes one that does nothing otherwise.
+        name_of: a clip's name by its number, for messages.
 
     Raises:
         ValueError: a label that the model has no class for.
-        FloatingPointError: the loss is not finite; the message says at which step.
+        FloatingPointError: the loss is not finite, on any rank; the message says at which step and
+            with which clips. The weights are as they were before the step.
+        WorkerLostError: a process that reads clips has died.
     """
+    recipe, ranks = recipe or Recipe(), ranks or Ranks()
+    accumulate = recipe.hardware.accumulate
+    scaler = scaler or _scaler(device, recipe)
+    network = model.module if isinstance(model, DistributedDataParallel) else model
+    num_classes = network.classifier.out_features
+    mix = mixing(recipe, num_classes)
     model.train()
-    num_classes = model.classifier.out_features
-    total, clips = torch.zeros((), device=device), 0
-    for step, (clip, labels) in enumerate(loader):
-        if labels.min() < 0 or labels.max() >= num_classes:
-            raise ValueError(
-                f"expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
-                f"classes, got {labels.min().item()} to {labels.max().item()}: build the model "
-                "with the data set's num_classes, or mend the manifest's labels"
-            )
-        clip, labels = clip.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        loss = F.cross_entropy(model(clip), labels)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"expected a finite loss, got {loss.item()} at step {step} of the epoch: lower "
-                "the learning rate"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+    optimizer.zero_grad()
+    total, seen, parts = 0.0, 0, []
+    for number, (waited, batch) in enumerate(timed_batches(loader)):
+        clips, labels, *numbers = batch
+        _check_labels(labels, num_classes)
+        step, part = divmod(number, accumulate)
+        is_last_part = part == accumulate - 1
+        clips, labels = clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        clips, targets = mix(clips, labels)
+        # Gradients of the parts add up; the ranks' gradients are averaged with the last part.
+        waits = isinstance(model, DistributedDataParallel) and not is_last_part
+        with model.no_sync() if waits else nullcontext():
+            with autocast(device, recipe.hardware):
+                logits = model(clips)
+                loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+            scaler.scale(loss / accumulate).backward()
+        parts.append((loss.detach(), len(labels), waited, numbers))
+        if not is_last_part:
+            continue
+        loss = torch.stack([part[0] for part in parts]).mean().item()
+        _check_finite(loss, step, [n for part in parts for n in part[3]], name_of, ranks)
+        if recipe.clip_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
         scheduler.step()
-        total += loss.detach() * len(labels)
-        clips += len(labels)
-    return (total / clips).item()
+        done = Step(loss, sum(part[1] for part in parts), sum(part[2] for part in parts))
+        total, seen, parts = total + done.loss * done.clips, seen + done.clips, []
+        if after_step is not None:
+            after_step(done)
+    return total / max(1, seen)
 
 
-@torch.inference_mode()
-def evaluate(model: VideoNet, loader: DataLoader, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Logits (N, num_classes) and labels (N,) of all clips, in order, on the CPU."""
-    model.eval()
-    logits, labels = [], []
-    for clip, label in loader:
-        logits.append(model(clip.to(device, non_blocking=True)).float().cpu())
-        labels.append(label)
-    return torch.cat(logits), torch.cat(labels)
+def _scaler(device: torch.device, recipe: Recipe) -> GradScaler:
+    """Scales the loss in float16, so that small gradients are not lost; does nothing otherwise."""
+    return GradScaler(device.type, enabled=recipe.hardware.precision == "float16")
+
+
+def _check_labels(labels: Tensor, num_classes: int) -> None:
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
+            f"classes, got {labels.min().item()} to {labels.max().item()}: build the model "
+            "with the data set's num_classes, or mend the manifest's labels"
+        )
+
+
+def _check_finite(
+    loss: float, step: int, numbers: list[Tensor], name_of: Callable[[int], str], ranks: Ranks
+) -> None:
+    is_bad = not torch.isfinite(torch.tensor(loss))
+    if not ranks.any(is_bad)[0]:
+        return
+    names = [name_of(number) for part in numbers for number in part.tolist()]
+    found = [
+        f"got {loss} at step {step} of the epoch"
+        + (f" with {', '.join(names)}" if names else "")
+        + (f" on rank {ranks.rank}" if ranks.world > 1 else "")
+    ]
+    told = [text for texts in ranks.gather(found if is_bad else []) for text in texts]
+    raise FloatingPointError(
+        f"expected a finite loss, {'; '.join(told)}: look at these clips, lower the learning rate, "
+        "or take a longer warm-up; the last checkpoint is from before"
+    )
+
+
+# --- A run --------------------------------------------------------------------------------------
+
+Score = Callable[[VideoNet, Predictions], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a run."""
+
+    history: list[dict[str, Any]]  # the line of figures of every epoch
+    predictions: Predictions | None  # of the validation clips after the last epoch
+    stopped: str  # the signal that ended it early; empty if it came to its end
+    unreadable: pd.DataFrame  # videos that were passed over: path, reason
 
 
 def fit(
@@ -95,58 +206,373 @@ def fit(
     train_set: Dataset,
     val_set: Dataset,
     recipe: Recipe,
+    *,
     device: torch.device | None = None,
-    after_epoch: Callable[[EpochResult], None] | None = None,
+    ranks: Ranks | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    classes: Sequence[str] = (),
+    save_minutes: float = 10.0,
+    keep_every: int | None = None,
+    tensorboard: bool = False,
+    score: Score | None = None,
+    after_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
     title: str = "training",
-) -> list[EpochResult]:
+) -> Fitted:
     """Train `model` as the recipe says, evaluating after every epoch.
 
-    Seeds PyTorch's global generator with the recipe's seed.
+    Seeds PyTorch's global generator. A SIGTERM, SIGUSR1 or the stop button ends the run after the
+    step that is going on, with a checkpoint; the model can be used as it is then.
 
     Args:
         device: None picks a GPU if there is one. The model stays there afterwards.
-        after_epoch: called with every epoch's result, for logs and live pictures.
+        ranks: the processes that train together, as `process_group` gives them.
+        out: folder for log, checkpoints and recipe; None writes nothing.
+        resume: go on with the checkpoint in `out`, if there is one.
+        classes: names in the order of labels, to be kept with the weights.
+        save_minutes: from checkpoint to checkpoint within an epoch; there is one after each.
+        keep_every: keep the checkpoint of every so manieth epoch; None keeps last and best only.
+        tensorboard: write events for TensorBoard too, in `out`/tensorboard.
+        score: what is written down after every epoch; None for top-1, top-5, mean class accuracy.
+            The epoch with the highest "top_1" is the best.
+        after_epoch: called with the history after every epoch, for live pictures.
         title: of the progress bar.
+
+    Returns:
+        The history has for every epoch: epoch, train_loss, what `score` says, learning_rate,
+        seconds (of training), evaluation_seconds, clips_per_second, wait_share (of the time, for
+        clips), memory_gb (peak of the GPU, or resident), unreadable (videos passed over).
+
+    Raises:
+        ValueError: settings that contradict each other, the data or the checkpoint.
+        FileExistsError: `out` holds files, and `resume` is False.
+        OSError: a checkpoint could not be written; the one before it is whole.
+        FloatingPointError, WorkerLostError: see `train_one_epoch`.
+        RankLostError: another process of the run has died.
     """
-    device = pick_device() if device is None else device
-    torch.manual_seed(recipe.seed)  # sampled frames, augmentation, dropout
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    model.to(device, memory_format=layout)
-    order = torch.Generator().manual_seed(recipe.seed)
-    pin = device.type == "cuda"
-    train_loader = DataLoader(
+    run = _Run(
+        model,
         train_set,
-        recipe.batch_size,
-        shuffle=True,
-        drop_last=len(train_set) > recipe.batch_size,  # a last small batch has noisy statistics
-        generator=order,
-        pin_memory=pin,
+        val_set,
+        recipe,
+        device=device or pick_device(),
+        ranks=ranks or Ranks(),
+        out=None if out is None else Path(out),
+        classes=tuple(classes),
+        save_minutes=save_minutes,
+        keep_every=keep_every,
+        score=score or (lambda model, predictions: standard_scores(predictions)),
     )
-    val_loader = DataLoader(val_set, 4 * recipe.batch_size, pin_memory=pin)
-    optimizer = SGD(
-        model.parameters(),
-        recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-    )
-    steps = recipe.epochs * len(train_loader)
-    if recipe.schedule == "one-cycle":
-        scheduler = OneCycleLR(
-            optimizer, recipe.learning_rate, total_steps=steps, cycle_momentum=False
+    try:
+        return run.go(resume, tensorboard, after_epoch, title)
+    except RuntimeError as error:
+        raise rank_lost(error) or error from error
+
+
+class _Run:
+    """One call of `fit`: what does not change in it, and its State."""
+
+    def __init__(
+        self,
+        model: VideoNet,
+        train_set: Dataset,
+        val_set: Dataset,
+        recipe: Recipe,
+        *,
+        device: torch.device,
+        ranks: Ranks,
+        out: Path | None,
+        classes: tuple[str, ...],
+        save_minutes: float,
+        keep_every: int | None,
+        score: Score,
+    ):
+        self.train_set, self.val_set, self.recipe = train_set, val_set, recipe
+        self.device, self.ranks, self.out, self.classes = device, ranks, out, classes
+        self.save_seconds, self.keep_every, self.score = 60 * save_minutes, keep_every, score
+        self.loader, self.batches = training_loader(train_set, recipe, ranks, device)
+        hardware = recipe.hardware
+        layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
+        model.to(device, memory_format=layout)
+        if hardware.sync_batch_norm:
+            model = self._with_shared_statistics(model)
+        optimizer = make_optimizer(model, recipe)
+        self.state = State(
+            model,
+            optimizer,
+            make_scheduler(optimizer, recipe, self.batches.steps),
+            _scaler(device, recipe),
+            self._average(model) if recipe.ema else None,
         )
-    else:
-        scheduler = CosineAnnealingLR(optimizer, steps)
-    results = []
-    bar = tqdm(range(1, recipe.epochs + 1), desc=title, unit="epoch")
-    for epoch in bar:
-        start = time.perf_counter()
-        loss = train_one_epoch(model, train_loader, optimizer, scheduler, device)
-        logits, labels = evaluate(model, val_loader, device)
-        top_1 = top_k_accuracy(logits, labels)
-        seconds = time.perf_counter() - start
-        results.append(EpochResult(epoch, loss, top_1, seconds, logits, labels))
-        bar.set_postfix(loss=f"{loss:.2f}", top_1=f"{top_1:.1%}")
-        if after_epoch is not None:
-            after_epoch(results[-1])
-    return results
+        if hardware.compile:
+            model.compile()
+        self.wrapped: nn.Module = model
+        if ranks.world > 1:
+            places = [device] if device.type == "cuda" else None
+            self.wrapped = DistributedDataParallel(model, places, gradient_as_bucket_view=True)
+        self.predictions: Predictions | None = None
+        self.unreadable = pd.DataFrame({"path": [], "reason": []}, dtype="str")
+        self.saved_at = time.monotonic()
+
+    def _with_shared_statistics(self, model: VideoNet) -> VideoNet:
+        if self.device.type != "cuda" or self.ranks.world == 1:
+            raise ValueError(
+                "expected several processes with a GPU each for sync_batch_norm, got "
+                f"{self.ranks.world} on {self.device.type}: leave it out"
+            )
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+    def _average(self, model: VideoNet) -> AveragedModel:
+        average = get_ema_multi_avg_fn(self.recipe.ema)
+        return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+
+    # --- from begin to end
+
+    def go(
+        self,
+        resume: bool,
+        tensorboard: bool,
+        after_epoch: Callable[[list[dict[str, Any]]], None] | None,
+        title: str,
+    ) -> Fitted:
+        state, ranks, steps = self.state, self.ranks, self.batches.steps
+        torch.manual_seed(self.recipe.seed + ranks.rank)  # dropout and mixing
+        stopped = ""
+        if self.out is not None:
+            self._open_folder(resume)
+        with ExitStack() as stack:
+            interrupts = stack.enter_context(Interrupts())
+            writer = self._writer(tensorboard, stack)
+            bar = stack.enter_context(
+                tqdm(
+                    total=self.recipe.epochs * steps,
+                    initial=(state.epoch - 1) * steps + state.step,
+                    desc=title,
+                    unit="step",
+                    disable=not ranks.is_first,
+                )
+            )
+            try:
+                while state.epoch <= self.recipe.epochs:
+                    self._train(interrupts, bar, writer)
+                    self._end_epoch(interrupts, bar, writer)
+                    if after_epoch is not None and ranks.is_first:
+                        after_epoch(state.history)
+            except Stopped:
+                stopped = interrupts.asked or "a signal to another process"
+                self._save()
+        return Fitted(state.history, self.predictions, stopped, self.unreadable)
+
+    def _train(self, interrupts: Interrupts, bar: tqdm, writer: Any) -> None:
+        """What is left of the epoch. Raises Stopped, between two steps."""
+        state, batches = self.state, self.batches
+        batches.epoch, batches.first_step = state.epoch, state.step
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        begin = time.perf_counter()
+        scores = _top_1(state.history[-1]) if state.history else {}
+
+        def after_step(step: Step) -> None:
+            nonlocal begin
+            now = time.perf_counter()
+            for name, value in (
+                ("loss", step.loss * step.clips),
+                ("clips", step.clips),
+                ("waited", step.waited),
+                ("seconds", now - begin),
+            ):
+                state.so_far[name] = state.so_far.get(name, 0) + value
+            begin = now
+            state.step += 1
+            if state.ema is not None:
+                state.ema.update_parameters(state.model)
+            if writer is not None:
+                done = (state.epoch - 1) * batches.steps + state.step
+                writer.add_scalar("step/loss", step.loss, done)
+            bar.set_postfix(epoch=state.epoch, loss=f"{step.loss:.2f}", **scores, refresh=False)
+            bar.update()
+            is_due = time.monotonic() - self.saved_at > self.save_seconds
+            stop, save = self.ranks.any(bool(interrupts.asked), is_due)
+            if stop:
+                raise Stopped
+            if save:
+                self._save()
+
+        train_one_epoch(
+            self.wrapped,
+            self.loader,
+            state.optimizer,
+            state.scheduler,
+            self.device,
+            self.recipe,
+            scaler=state.scaler,
+            ranks=self.ranks,
+            after_step=after_step,
+            name_of=self._name_of,
+        )
+
+    def _name_of(self, number: int) -> str:
+        paths = getattr(self.train_set, "paths", None)
+        return f"clip {number}" if paths is None else paths[number]
+
+    def _end_epoch(self, interrupts: Interrupts, bar: tqdm, writer: Any) -> None:
+        """Evaluates, writes the epoch's line, and begins the next one."""
+        state = self.state
+        begin = time.perf_counter()
+        self.ranks.share_buffers(state.judged)
+        self.predictions = evaluate(
+            state.judged,
+            self.val_set,
+            batch_size=4 * max(1, self.recipe.batch_size // self.ranks.world),
+            device=self.device,
+            hardware=self.recipe.hardware,
+            ranks=self.ranks,
+            stop=lambda: bool(interrupts.asked),
+        )
+        scores = self.score(state.judged, self.predictions)
+        line = self._line(scores, time.perf_counter() - begin)
+        best = max((old.get("top_1", 0) for old in state.history), default=-1)
+        if line.get("top_1", 0) > best:
+            state.best_epoch = state.epoch
+        state.history.append(line)
+        state.epoch, state.step, state.so_far = state.epoch + 1, 0, {}
+        if writer is not None:
+            for name, value in line.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    writer.add_scalar(f"epoch/{name}", value, line["epoch"])
+        bar.set_postfix(
+            epoch=line["epoch"],
+            loss=f"{line['train_loss']:.2f}",
+            **_top_1(line),
+        )
+        self._save()
+
+    def _line(self, scores: dict[str, Any], evaluation_seconds: float) -> dict[str, Any]:
+        state = self.state
+        shares = [share for share in self.ranks.gather(state.so_far) if share]
+        sums = {name: sum(share[name] for share in shares) for name in shares[0]}
+        seconds = max(share["seconds"] for share in shares)
+        self.unreadable = self._passed_over()
+        return {
+            "epoch": state.epoch,
+            "train_loss": round(sums["loss"] / sums["clips"], 6),
+            **scores,
+            "learning_rate": state.scheduler.get_last_lr()[-1],
+            "seconds": round(seconds, 2),
+            "evaluation_seconds": round(evaluation_seconds, 2),
+            "clips_per_second": round(sums["clips"] / seconds, 2),
+            "wait_share": round(max(share["waited"] / share["seconds"] for share in shares), 4),
+            "memory_gb": round(max(self.ranks.gather(self._memory())) / 1e9, 3),
+            "unreadable": len(self.unreadable),
+        }
+
+    def _memory(self) -> int:
+        """Bytes: the peak of the GPU, or what this process and its readers hold now."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        process = psutil.Process()
+        return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
+
+    def _passed_over(self) -> pd.DataFrame:
+        unreadable = getattr(self.train_set, "unreadable", None)
+        if unreadable is None:
+            return self.unreadable
+        tables = pd.concat(self.ranks.gather(unreadable()))
+        return tables.drop_duplicates("path").sort_values("path", ignore_index=True)
+
+    # --- files
+
+    def _open_folder(self, resume: bool) -> None:
+        """Makes the folder, or goes on with the run in it."""
+        out, last = self.out, self.out / LAST
+        if resume and last.is_file():
+            contents = read_checkpoint(last)
+            _check_same(recipe_from_json(contents["recipe"], str(last)), self.recipe, last)
+            unpack(
+                self.state,
+                contents,
+                num_clips=len(self.train_set),
+                ranks=self.ranks,
+                device=self.device,
+            )
+        elif self.ranks.is_first:
+            if not resume and out.exists() and any(out.iterdir()):
+                raise FileExistsError(
+                    f"expected a new or an empty folder for the run, got {out}, which holds files: "
+                    "go on with it by --resume auto, choose another out, or delete it first"
+                )
+            out.mkdir(parents=True, exist_ok=True)
+        self.ranks.gather(None)  # no rank writes before all have read
+        if self.ranks.is_first:
+            with written_whole(out / RECIPE) as unfinished:
+                unfinished.write_text(recipe_to_json(self.recipe), "utf-8")
+            self._write_log()
+
+    def _write_log(self) -> None:
+        with written_whole(self.out / LOG) as unfinished:
+            lines = [json.dumps(line) + "\n" for line in self.state.history]
+            unfinished.write_text("".join(lines), "utf-8")
+        if len(self.unreadable):
+            with written_whole(self.out / UNREADABLE) as unfinished:
+                self.unreadable.to_csv(unfinished, index=False, lineterminator="\n")
+
+    def _save(self) -> None:
+        """last.pt, and the others whose turn it is."""
+        if self.out is None:
+            return
+        state = self.state
+        contents = pack(
+            state,
+            self.recipe,
+            num_clips=len(self.train_set),
+            classes=self.classes,
+            ranks=self.ranks,
+            device=self.device,
+        )
+        if self.ranks.is_first:
+            ended = state.epoch - 1
+            paths = [self.out / LAST]
+            if state.step == 0 and ended:
+                if state.best_epoch == ended:
+                    paths.append(self.out / BEST)
+                if self.keep_every and ended % self.keep_every == 0:
+                    paths.append(self.out / f"epoch_{ended:04}.pt")
+            write_checkpoint(contents, *paths)
+            self._write_log()
+        self.saved_at = time.monotonic()
+
+    def _writer(self, tensorboard: bool, stack: ExitStack) -> Any:
+        if not tensorboard or not self.ranks.is_first:
+            return None
+        if self.out is None:
+            raise ValueError("expected a folder `out` for TensorBoard's events, got none")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                "expected TensorBoard to be installed, but it is not: pip install tensorboard, or "
+                "leave tensorboard out (log.jsonl has the same figures)"
+            ) from error
+        done = (self.state.epoch - 1) * self.batches.steps + self.state.step
+        writer = SummaryWriter(self.out / "tensorboard", purge_step=done + 1)
+        stack.callback(writer.close)
+        return writer
+
+
+def _top_1(line: dict[str, Any]) -> dict[str, str]:
+    """For the progress bar."""
+    return {"top_1": f"{line['top_1']:.1%}"} if "top_1" in line else {}
+
+
+def _check_same(before: Recipe, now: Recipe, path: Path) -> None:
+    """Raises ValueError if a run was begun with another recipe; the hardware may be another."""
+    old, new = asdict(before), asdict(now)
+    for values in (old, new):
+        del values["hardware"], values["starts_from"]
+    changed = [f"{name} {old[name]}, got {new[name]}" for name in old if old[name] != new[name]]
+    if changed:
+        raise ValueError(
+            f"expected the recipe with which {path.parent} was begun, {'; '.join(changed)}: resume "
+            "with the same (only the hardware may change), or start anew in another folder with "
+            f"--init {path}"
+        )

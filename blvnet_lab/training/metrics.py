@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -29,3 +32,27 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     num_classes = logits.shape[1]
     places = labels * num_classes + logits.argmax(1)
     return torch.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def class_table(logits: Tensor, labels: Tensor, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """A row for each class that has clips: clips, top_1 (in 0..1), taken_for (its worst rival).
+
+    The mean of top_1 is the mean class accuracy, to which rare classes count as much as others.
+
+    Args:
+        names: of the classes, in the order of labels; None numbers them.
+    """
+    matrix = confusion_matrix(logits, labels)
+    names = list(names) if names is not None else [str(label) for label in range(len(matrix))]
+    clips, right = matrix.sum(1), matrix.diag()
+    wrong = matrix - torch.diag(right)
+    rows = [
+        {
+            "class_name": names[label],
+            "clips": clips[label].item(),
+            "top_1": (right[label] / clips[label]).item(),
+            "taken_for": names[wrong[label].argmax()] if wrong[label].any() else "",
+        }
+        for label in clips.nonzero().flatten().tolist()
+    ]
+    return pd.DataFrame(rows, columns=["class_name", "clips", "top_1", "taken_for"])

@@ -31,11 +31,13 @@ from blvnet_lab.data import (
     training_transform,
 )
 from blvnet_lab.data.motion import CLASSES, KINDS
-from blvnet_lab.models import VideoNet, save_model
-from blvnet_lab.models.files import BUILDERS
+from blvnet_lab.models import VideoNet
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.paths import data_samples
-from blvnet_lab.training.engine import EpochResult, fit, pick_device
+from blvnet_lab.training.checkpoint import Trained, save_trained
+from blvnet_lab.training.distributed import pick_device
+from blvnet_lab.training.engine import build, fit
+from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
 from blvnet_lab.training.recipe import Architecture, Recipe, Staircase
 
@@ -47,7 +49,6 @@ TITLES: dict[Architecture, str] = {
 }
 PARTNER_OF = torch.arange(len(CLASSES)) ^ 1  # the label of each class's partner
 TAP_DECIMALS = 4
-NETWORK = {"depth": "tiny", "dropout": 0.0}
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -89,10 +90,9 @@ def motion_datasets(
     return train, val
 
 
-def build(architecture: Architecture, recipe: Recipe) -> VideoNet:
-    """A tiny network for the motion samples, with weights drawn from the recipe's seed."""
-    torch.manual_seed(recipe.seed)
-    return BUILDERS[architecture](num_frames=recipe.num_frames, num_classes=len(CLASSES), **NETWORK)
+def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
+    """The same recipe for another of the four networks."""
+    return replace(recipe, network=replace(recipe.network, architecture=architecture))
 
 
 def taps_of(model: VideoNet) -> dict[str, list[list[float]]]:
@@ -105,37 +105,24 @@ def taps_of(model: VideoNet) -> dict[str, list[list[float]]]:
 
 
 def run_one(
-    architecture: Architecture,
-    recipe: Recipe,
-    train: ClipDataset,
-    val: ClipDataset,
-    log: Path,
+    recipe: Recipe, train: ClipDataset, val: ClipDataset, log: Path
 ) -> tuple[VideoNet, list[dict]]:
-    """Train one network; a line of JSON per epoch goes to `log`, the taps with it."""
-    model = build(architecture, recipe)
+    """Train the recipe's network; a line of JSON per epoch goes to `log`, the taps with it."""
+    model = build(recipe, len(CLASSES))
     log.parent.mkdir(parents=True, exist_ok=True)
-    lines = [{"epoch": 0, "taps": taps_of(model)}]
+    first = {"epoch": 0, "taps": taps_of(model)}
 
-    with log.open("w") as file:
-        file.write(json.dumps(lines[0]) + "\n")
+    def write(history: list[dict]) -> None:
+        log.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
 
-        def write(result: EpochResult) -> None:
-            scores = score(result.logits, result.labels)
-            lines.append(
-                {
-                    "epoch": result.epoch,
-                    "train_loss": round(result.train_loss, 4),
-                    **{name: round(value, 4) for name, value in scores.items()},
-                    "seconds": round(result.seconds, 2),
-                    "taps": taps_of(model),
-                }
-            )
-            file.write(json.dumps(lines[-1]) + "\n")
-            file.flush()
+    def score_and_taps(model: VideoNet, predictions: Predictions) -> dict:
+        scores = score(predictions.logits, predictions.labels)
+        rounded = {name: round(value, 4) for name, value in scores.items()}
+        return {**rounded, "taps": taps_of(model)}
 
-        title = f"{TITLES[architecture]}, seed {recipe.seed}"
-        fit(model, train, val, recipe, after_epoch=write, title=title)
-    return model, lines
+    title = f"{TITLES[recipe.network.architecture]}, seed {recipe.seed}"
+    fitted = fit(model, train, val, recipe, score=score_and_taps, after_epoch=write, title=title)
+    return model, [first, *fitted.history]
 
 
 def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> dict:
@@ -157,27 +144,28 @@ def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> di
             "choose another out, or delete it first"
         )
     for architecture in options.architectures:
-        build(architecture, options.recipe)  # what cannot be built fails now, not an hour later
+        # What cannot be built fails now, not an hour later.
+        build(with_architecture(options.recipe, architecture), len(CLASSES))
     manifest = options.manifest or data_samples() / "motion" / "manifest.csv"
     train, val = motion_datasets(read_manifest(manifest), options.recipe)
     runs = []
     for architecture in options.architectures:
         for seed in options.seeds:
-            recipe = replace(options.recipe, seed=seed)
+            recipe = with_architecture(replace(options.recipe, seed=seed), architecture)
             log = options.out / "logs" / f"{architecture}_seed{seed}.jsonl"
-            model, lines = run_one(architecture, recipe, train, val, log)
+            model, lines = run_one(recipe, train, val, log)
             last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
-            seconds = sum(line.get("seconds", 0) for line in lines)
+            seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
             runs.append(
                 {"architecture": architecture, "seed": seed, **last, "seconds": round(seconds, 1)}
             )
             if seed == options.seeds[0]:
-                save_model(model, options.out / f"{architecture}.safetensors")
+                trained = Trained(model, recipe, CLASSES)
+                save_trained(trained, options.out / f"{architecture}.safetensors")
                 (options.out / f"{architecture}.jsonl").write_text(log.read_text())
     summary = {
         "command": command,
         "options": json.loads(json.dumps(asdict(options), default=str)) | {"out": None},
-        "network": NETWORK,
         "seeds": list(options.seeds),
         "clips": {"train": len(train), "val": len(val)},
         "made": date.today().isoformat(),

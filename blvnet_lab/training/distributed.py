@@ -1,0 +1,129 @@
+"""Several processes that train one network: who they are, and how they agree.
+
+    torchrun --nproc-per-node 2 -m blvnet_lab train ...
+
+torchrun starts the processes and tells each its rank in the environment; PyTorch's
+DistributedDataParallel averages their gradients. What is here is the little that is left: which
+device is whose, and small messages between ranks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+class RankLostError(RuntimeError):
+    """Another process of this run does not answer any more."""
+
+
+def pick_device(local_rank: int = 0) -> torch.device:
+    """The first that is there of CUDA, MPS and the CPU.
+
+    local_rank: number of this process on its machine; each takes a GPU of its own.
+
+    Raises:
+        ValueError: there are fewer GPUs than processes.
+    """
+    if torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"expected a GPU for every process, got {torch.cuda.device_count()} and a process "
+                f"with the local rank {local_rank}: start fewer (torchrun --nproc-per-node)"
+            )
+        return torch.device("cuda", local_rank)
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of a run; by itself unless `process_group` says otherwise."""
+
+    rank: int = 0
+    world: int = 1
+    # Messages go over gloo, from CPU to CPU, so that no GPU must wait for its work to be done.
+    messages: dist.ProcessGroup | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is this process that writes files and shows progress."""
+        return self.rank == 0
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag, true if it is true on any rank: so that all do the same."""
+        if self.world == 1:
+            return flags
+        votes = torch.tensor(flags, dtype=torch.uint8)
+        with _named_loss():
+            dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.messages)
+        return tuple(votes.bool().tolist())
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, on every rank, in the order of ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        with _named_loss():
+            dist.all_gather_object(values, value, group=self.messages)
+        return values
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Gives every rank the first one's buffers (running statistics); weights are equal."""
+        if self.world > 1:
+            with _named_loss():
+                for buffer in model.buffers():
+                    dist.broadcast(buffer, 0)
+
+
+@contextmanager
+def process_group(timeout_minutes: float = 30) -> Iterator[tuple[Ranks, torch.device]]:
+    """Joins the processes that torchrun started; without torchrun, this one alone.
+
+    Args:
+        timeout_minutes: how long to wait for a rank that does not answer, but has not died either.
+            A rank that died is noticed at once.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield Ranks(), pick_device()
+        return
+    device = pick_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    timeout = timedelta(minutes=timeout_minutes)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    try:
+        messages = dist.new_group(backend="gloo", timeout=timeout)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), messages), device
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _named_loss() -> Iterator[None]:
+    """Turns the errors by which PyTorch tells of a lost process into one that says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise rank_lost(error) or error from error
+
+
+def rank_lost(error: RuntimeError) -> RankLostError | None:
+    """What to raise instead of an error that comes of a lost process; None for any other."""
+    told = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+    if isinstance(error, RankLostError) or not told:
+        return None
+    return RankLostError(
+        "expected an answer of all processes of this run, but one of them has stopped: the first "
+        "error in its own output says why; then run the same command again with --resume auto "
+        f"({str(error).splitlines()[0]})"
+    )

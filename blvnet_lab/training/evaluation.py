@@ -1,0 +1,204 @@
+"""What a network says to every clip of a data set, to the last one, on any number of processes.
+
+    predictions = evaluate(model, dataset)
+    metrics.top_k_accuracy(predictions.logits, predictions.labels)
+
+Of a data set with several views a clip (`ClipDataset(num_clips=3, transform=view_transform(...))`)
+the logits are averaged over the views, before any softmax. Ranks take every n-th clip each, and no
+clip is padded or judged twice; so the figures do not depend on the number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm.auto import tqdm
+
+from blvnet_lab.data import VideoReadError
+from blvnet_lab.training.distributed import Ranks, pick_device
+from blvnet_lab.training.loading import timed_batches
+from blvnet_lab.training.metrics import class_table, top_k_accuracy
+from blvnet_lab.training.recipe import Hardware
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was said to N clips, in the order of the data set, on the CPU."""
+
+    logits: Tensor  # (N, num_classes) float32, averaged over the views of each clip
+    labels: Tensor  # (N,)
+    indices: Tensor  # (N,) numbers of the clips in the data set
+    unreadable: dict[int, str]  # clips that could not be read, and so are not among the N, and why
+
+
+class Stopped(Exception):
+    """Raised in the middle of an evaluation that was asked to stop."""
+
+
+class _Numbered(Dataset):
+    """(number, clip, label) of a data set; or (number, why not)."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor, int] | tuple[int, str]:
+        try:
+            clip, label = self.dataset[index]
+        except VideoReadError as error:
+            return index, str(error)
+        return index, clip, int(label)
+
+
+def _collate(items: list[tuple]) -> tuple[Tensor, Tensor, list[int], dict[int, str]]:
+    good = [item for item in items if len(item) == 3]
+    bad = {item[0]: item[1] for item in items if len(item) == 2}
+    clips = torch.stack([clip for _, clip, _ in good]) if good else torch.empty(0)
+    labels = torch.tensor([label for _, _, label in good], dtype=torch.int64)
+    return clips, labels, [index for index, _, _ in good], bad
+
+
+def autocast(device: torch.device, hardware: Hardware) -> torch.autocast:
+    """In this context networks compute with the hardware's precision."""
+    dtype = PRECISIONS[hardware.precision]
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    batch_size: int = 32,
+    device: torch.device | None = None,
+    hardware: Hardware | None = None,
+    ranks: Ranks | None = None,
+    title: str = "evaluating",
+    stop: Callable[[], bool] | None = None,
+) -> Predictions:
+    """Judges every clip once; with several ranks, each of them gets all the predictions.
+
+    Leaves the model in eval mode, on `device`.
+
+    Args:
+        dataset: items (clip (T, C, H, W), label), or with views (V, T, C, H, W).
+        batch_size: clips at once, each view counting as one.
+        device: None picks a GPU if there is one.
+        hardware: its precision and workers; None for float32 and no workers.
+        stop: asked after every batch whether to give up.
+
+    Raises:
+        ValueError: no clip could be read.
+        Stopped: `stop` said so, on one rank or another.
+    """
+    hardware, ranks = hardware or Hardware(), ranks or Ranks()
+    device = device or pick_device()
+    model.eval().to(device)
+    own = range(ranks.rank, len(dataset), ranks.world)
+    loader = DataLoader(
+        Subset(_Numbered(dataset), own),
+        max(1, batch_size // _views(dataset)),
+        collate_fn=_collate,
+        generator=torch.Generator(),  # it must not draw from the one that training draws from
+        num_workers=min(hardware.workers, len(own)),
+        pin_memory=device.type == "cuda",
+    )
+    found: list[tuple[Tensor, Tensor, list[int], dict[int, str]]] = []
+    stopped = False
+    with (
+        tqdm(
+            total=len(own), desc=title, unit="clip", leave=False, disable=not ranks.is_first
+        ) as bar,
+        autocast(device, hardware),
+    ):
+        for _, (clips, labels, indices, bad) in timed_batches(loader):
+            logits = _mean_logits(model, clips.to(device, non_blocking=True)) if indices else None
+            found.append((logits, labels, indices, bad))
+            bar.update(len(indices) + len(bad))
+            if stopped := stop is not None and stop():
+                break
+    (stopped,) = ranks.any(stopped)
+    if stopped:
+        raise Stopped
+    return _put_together([part for parts in ranks.gather(found) for part in parts], len(dataset))
+
+
+def _views(dataset: Dataset) -> int:
+    """Of each clip; found by reading the first one that can be read."""
+    for index in range(len(dataset)):
+        try:
+            clip = dataset[index][0]
+        except VideoReadError:
+            continue
+        return len(clip) if clip.ndim == 5 else 1
+    raise ValueError(
+        f"expected clips to evaluate, but not one of the {len(dataset)} could be read: see whether "
+        "their disk is there and the manifest is the right one"
+    )
+
+
+def _mean_logits(model: nn.Module, clips: Tensor) -> Tensor:
+    """(B, T, C, H, W) or with views (B, V, T, C, H, W) -> (B, num_classes) float32 on the CPU."""
+    if clips.ndim != 6:
+        return model(clips).float().cpu()
+    logits = model(clips.flatten(0, 1)).float()  # (B*V, num_classes)
+    return logits.unflatten(0, clips.shape[:2]).mean(1).cpu()
+
+
+def _put_together(parts: list[tuple], total: int) -> Predictions:
+    good = [part for part in parts if part[2]]
+    indices = torch.tensor([index for part in good for index in part[2]], dtype=torch.int64)
+    order = indices.argsort()
+    unreadable = {index: why for part in parts for index, why in part[3].items()}
+    return Predictions(
+        logits=torch.cat([part[0] for part in good])[order],
+        labels=torch.cat([part[1] for part in good])[order],
+        indices=indices[order],
+        unreadable=dict(sorted(unreadable.items())),
+    )
+
+
+def standard_scores(predictions: Predictions) -> dict[str, float]:
+    """Top-1, top-5 and mean class accuracy, in 0..1."""
+    logits, labels = predictions.logits, predictions.labels
+    per_class = class_table(logits, labels)["top_1"]
+    return {
+        "top_1": top_k_accuracy(logits, labels),
+        "top_5": top_k_accuracy(logits, labels, 5),
+        "mean_class": float(per_class.mean()),
+    }
+
+
+def predictions_table(
+    predictions: Predictions, classes: Sequence[str], paths: Sequence[str]
+) -> pd.DataFrame:
+    """A row for every clip, also for the unreadable ones: what it is, and the five best guesses.
+
+    Args:
+        classes: names in the order of labels.
+        paths: of all clips of the data set.
+    """
+    rows = []
+    best = predictions.logits.softmax(1).sort(dim=1, descending=True)
+    for row, index in enumerate(predictions.indices.tolist()):
+        label = predictions.labels[row].item()
+        guesses = best.indices[row, :5].tolist()
+        line = {"path": paths[index], "class_name": classes[label], "label": label}
+        line |= {"predicted": classes[guesses[0]], "right": guesses[0] == label}
+        line["rank"] = best.indices[row].tolist().index(label) + 1
+        for place, guess in enumerate(guesses, start=1):
+            line[f"class_{place}"] = classes[guess]
+            line[f"probability_{place}"] = round(best.values[row, place - 1].item(), 6)
+        rows.append((index, line))
+    for index, why in predictions.unreadable.items():
+        rows.append((index, {"path": paths[index], "unreadable": why}))
+    return pd.DataFrame([line for _, line in sorted(rows, key=lambda row: row[0])])

@@ -1,0 +1,176 @@
+"""Which clips are read when, and by which process; and that chance belongs to clips, not workers.
+
+What is drawn for a clip (its frames, crop and colours) is a function of the recipe's seed, the
+epoch and the clip alone. So the number of workers and of processes changes no clip, and a run that
+was interrupted goes on with just the clips it would have seen: its place is two numbers, epoch and
+step, wherever its workers were.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from blvnet_lab.training.distributed import Ranks
+from blvnet_lab.training.recipe import Recipe
+
+Key = tuple[int, int]  # (epoch, number of a clip)
+
+
+class WorkerLostError(RuntimeError):
+    """A process that reads clips has died."""
+
+
+class Keyed(Dataset):
+    """A data set whose draws of chance depend on (seed, epoch, clip); also says which clip it was.
+
+    dataset[i] is (clip, label), self[epoch, i] is (clip, label, i).
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self.dataset, self.seed = dataset, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int, int]:
+        epoch, index = key
+        # Only the generator of the CPU, which transforms use; and it is put back as it was.
+        before = torch.get_rng_state()
+        torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
+        try:
+            clip, label = self.dataset[index]
+        finally:
+            torch.set_rng_state(before)
+        return clip, label, index
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One seed of several numbers; near ones give unrelated seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+class Batches(Sampler[list[Key]]):
+    """The keys of this process's batches in one epoch, from a step on.
+
+    The clips of an epoch are shuffled and cut into batches for all processes together; the last
+    ones that make no whole batch are left out, since a small batch has noisy statistics. Of each
+    batch every rank takes the same share, in `accumulate` parts.
+
+    Set `epoch` and `first_step` before iterating.
+
+    Raises:
+        ValueError: the batch cannot be divided so, or there are too few clips.
+    """
+
+    def __init__(
+        self, num_clips: int, batch_size: int, *, seed: int, ranks: Ranks, accumulate: int = 1
+    ):
+        parts = ranks.world * accumulate
+        if batch_size % parts:
+            raise ValueError(
+                f"expected a batch_size that {ranks.world} processes in {accumulate} parts each "
+                f"can divide, got {batch_size}: take {batch_size // parts * parts or parts} or "
+                f"{(batch_size // parts + 1) * parts}"
+            )
+        if num_clips < batch_size and (parts > 1 or num_clips < 1):
+            raise ValueError(
+                f"expected at least one batch of {batch_size} training clips, got {num_clips}: "
+                "take a smaller batch_size"
+            )
+        self.num_clips, self.batch_size = num_clips, min(batch_size, num_clips)
+        self.seed, self.ranks, self.accumulate = seed, ranks, accumulate
+        self.epoch, self.first_step = 1, 0
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return self.num_clips // self.batch_size
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
+        order = torch.randperm(self.num_clips, generator=generator)
+        for step in range(self.first_step, self.steps):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            share = batch.chunk(self.ranks.world)[self.ranks.rank]
+            for part in share.chunk(self.accumulate):
+                yield [(self.epoch, index) for index in part.tolist()]
+
+
+def training_loader(
+    dataset: Dataset, recipe: Recipe, ranks: Ranks, device: torch.device
+) -> tuple[DataLoader, Batches]:
+    """Batches (clips (B, T, C, H, W), labels (B,), numbers of the clips (B,)) of one process."""
+    batches = Batches(
+        len(dataset),
+        recipe.batch_size,
+        seed=recipe.seed,
+        ranks=ranks,
+        accumulate=recipe.hardware.accumulate,
+    )
+    workers = recipe.hardware.workers
+    loader = DataLoader(
+        Keyed(dataset, recipe.seed),
+        batch_sampler=batches,
+        generator=torch.Generator(),  # else it draws from the one that dropout draws from
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+    )
+    return loader, batches
+
+
+def timed_batches(loader: DataLoader) -> Iterator[tuple[float, Any]]:
+    """(seconds that it was waited for, batch).
+
+    Raises:
+        WorkerLostError: a worker of the loader died.
+    """
+    batches = iter(loader)
+    while True:
+        begin = time.perf_counter()
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise WorkerLostError(
+                "expected clips, but a process that reads them has died, perhaps for lack of "
+                "memory (or of /dev/shm in a container): go on with --resume auto and fewer "
+                f"--hardware.workers ({error})"
+            ) from error
+        yield time.perf_counter() - begin, batch
+
+
+def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The recipe's mixup or cutmix: from clips and labels (B,) to clips and (B, num_classes).
+
+    Without either, both stay as they are. All frames of a clip are mixed alike.
+    """
+    ways: list[v2.Transform] = []
+    if recipe.augmentation.mixup:
+        ways.append(v2.MixUp(alpha=recipe.augmentation.mixup, num_classes=num_classes))
+    if recipe.augmentation.cutmix:
+        ways.append(v2.CutMix(alpha=recipe.augmentation.cutmix, num_classes=num_classes))
+    if not ways:
+        return lambda clips, labels: (clips, labels)
+    way = v2.RandomChoice(ways)
+
+    def mix(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        mixed, targets = way(tv_tensors.Video(clips), labels)
+        return mixed.as_subclass(Tensor), targets
+
+    return mix

@@ -1,0 +1,388 @@
+"""Starting from a torchvision ResNet: torchvision's own modules are the oracle.
+
+All weights are random, and nothing is downloaded: the download is replaced where it is tested.
+"""
+
+import json
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from blvnet_lab.models import blvnet, blvnet_tam, load_resnet, tsn, tsn_blnet
+from blvnet_lab.models.official import load_official
+from blvnet_lab.models.pretrained import is_resnet, torchvision_resnet
+
+CASES = json.loads((Path(__file__).parent / "data" / "official_cases.json").read_text())
+OFFICIAL = {  # names and shapes of an official video checkpoint
+    key: torch.zeros(shape) for key, shape in CASES["r50_f4x2_blend5"]["state_dict_shapes"].items()
+}
+EXACT = {"rtol": 0, "atol": 1e-12}  # of float64
+
+
+def trained(resnet: nn.Module) -> nn.Module:
+    """In eval mode, with another random value in every tensor, as after a training."""
+    generator = torch.Generator().manual_seed(0)
+    for number, (name, tensor) in enumerate(resnet.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            tensor.fill_(number)
+        elif name.endswith("running_var") or (name.endswith(".weight") and tensor.ndim == 1):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+        elif tensor.ndim == 4:
+            tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
+        else:
+            tensor.normal_(0, 0.1, generator=generator)
+    return resnet.eval()
+
+
+def shapes_of(builder, **arguments) -> dict[str, torch.Tensor]:
+    """A state dict without values: enough to be refused."""
+    with torch.device("meta"):
+        return builder(**arguments).state_dict()
+
+
+def copy_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_equal(model: nn.Module, before: dict[str, torch.Tensor]) -> None:
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.fixture(scope="module")
+def r50():
+    return trained(torchvision.models.resnet50(weights=None).double())
+
+
+# ---------------------------------------------------------------- what is loaded
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_tsn_is_torchvisions_network(depth):
+    resnet = trained(getattr(torchvision.models, f"resnet{depth}")(weights=None, num_classes=1000))
+    model = tsn(depth=depth, num_frames=2, num_classes=7).eval()
+    before = copy_of(model)
+    report = load_resnet(model, resnet.state_dict())
+    assert report.kept == ["classifier.weight", "classifier.bias"]
+    assert report.ignored == ["fc.weight", "fc.bias"]
+    assert sorted(report.loaded + report.kept) == sorted(model.state_dict())
+    assert report.adapted == []
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in report.kept)
+
+    clip = torch.randn(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    resnet.fc = nn.Identity()
+    with torch.no_grad():
+        features = resnet(clip.flatten(0, 1)).unflatten(0, (2, 2))  # (B, T, 2048)
+        ours = model.forward_features(clip).mean((-2, -1))
+        torch.testing.assert_close(ours, features)
+        torch.testing.assert_close(model(clip), model.classifier(features).mean(1))
+
+
+def moved(block: nn.Module, stride: int) -> nn.Module:
+    """Torchvision's block with the stride that it has here, and an averaging shortcut."""
+    match = [] if block.downsample is None else [*block.downsample]
+    pool = [nn.AvgPool2d(3, stride, padding=1)] if stride == 2 else []
+    block.conv2.stride = (stride, stride)
+    for conv in match[:1]:
+        conv.stride = (1, 1)
+    block.downsample = nn.Sequential(*pool, *match) if pool or match else None
+    return block
+
+
+@pytest.mark.parametrize("builder", [tsn_blnet, blvnet])
+def test_big_little_blocks_compute_what_torchvisions_do(builder, r50):
+    model = builder(depth=50, num_frames=2).double().eval()
+    load_resnet(model, r50.state_dict())
+    here = [*model.stage1.big, model.stage1.fusion, *model.stage2.big, model.stage2.fusion]
+    here += [*model.stage3.big, model.stage3.fusion, *[model.stage4[i] for i in range(3)]]
+    resnet = torchvision.models.resnet50(weights=None).double().eval()
+    resnet.load_state_dict(r50.state_dict())
+    there = [*resnet.layer1, *resnet.layer2, *resnet.layer3, *resnet.layer4]
+    # Where a big branch begins, after stages 1 and 2, and where stage 4 begins.
+    halved = [0, 2, 3, 6, 7, 13]
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for i, (ours, theirs) in enumerate(zip(here, there, strict=True)):
+            channels = theirs.conv1.in_channels
+            x = torch.randn(2, channels, 8, 8, generator=generator, dtype=torch.float64)
+            if i not in halved:
+                assert theirs.downsample is None
+                assert torch.equal(torch.relu(ours(x)), theirs(x)), i  # nothing was moved
+            else:
+                expected = moved(theirs, stride=2)(x)
+                assert expected.shape[-1] == 4
+                torch.testing.assert_close(torch.relu(ours(x)), expected, **EXACT)
+        x = torch.randn(2, 3, 16, 16, generator=generator, dtype=torch.float64)
+        assert torch.equal(model.stem.bn(model.stem.conv(x)), r50.bn1(r50.conv1(x)))
+
+
+def test_temporal_model_gets_the_same_and_keeps_the_rest(r50):
+    model, still = blvnet_tam(depth=50).double(), blvnet(depth=50).double()
+    before = copy_of(model)
+    report = load_resnet(model, r50.state_dict())
+    load_resnet(still, r50.state_dict())
+    after = model.state_dict()
+    assert len(set(report.loaded)) == len(report.loaded) == len(r50.state_dict()) - 2
+    assert sorted(report.loaded + report.kept) == sorted(after)
+    assert (report.adapted, report.ignored) == ([], ["fc.weight", "fc.bias"])
+    for name in report.loaded:
+        assert torch.equal(after[name], still.state_dict()[name]), name
+        assert not torch.equal(after[name], before[name]), name
+    for name in report.kept:
+        assert torch.equal(after[name], before[name]), name
+    # One of each stage, written out, batch counters included.
+    for ours, theirs in {
+        "stem.bn.running_var": "bn1.running_var",
+        "stage1.big.0.downsample.1.weight": "layer1.0.downsample.0.weight",
+        "stage2.big.2.conv2.weight": "layer2.2.conv2.weight",
+        "stage2.fusion.bn3.bias": "layer2.3.bn3.bias",
+        "stage3.fusion.bn1.num_batches_tracked": "layer3.5.bn1.num_batches_tracked",
+        "stage4.0.downsample.2.running_mean": "layer4.0.downsample.1.running_mean",
+    }.items():
+        assert torch.equal(after[ours], r50.state_dict()[theirs]), ours
+
+
+def test_report_names_the_parts_that_were_not_started(r50):
+    lines = str(load_resnet(blvnet_tam(depth=50), r50.state_dict())).splitlines()
+    assert lines == [
+        "resnet checkpoint: 318 tensors loaded",
+        # 6 tensors for a convolution and its batch norm, 18 for a bottleneck, 6 for a shortcut's
+        "  117 not in this checkpoint, left as they were: classifier: 2, taps: 7, stem.big: 6, "
+        "stem.little: 18, stem.fusion: 6, stage1.little: 30, stage2.little: 24, stage3.little: 24",
+        "  2 of the checkpoint, not used: fc.weight, fc.bias",
+    ]
+    few = str(load_resnet(tsn(depth=50), r50.state_dict())).splitlines()[1]
+    assert few.endswith(
+        "2 not in this checkpoint, left as they were: classifier.weight, classifier.bias"
+    )
+
+
+@pytest.mark.parametrize("builder", [tsn, blvnet_tam])
+def test_optical_flow_averages_the_channels(builder, r50):
+    model = builder(depth=50, in_channels=10).double()
+    report = load_resnet(model, r50.state_dict())
+    assert report.adapted == ["stem.conv.weight"] and "stem.conv.weight" in report.loaded
+    assert "1 adapted to the number of input channels: stem.conv.weight" in str(report)
+    mean = sum(r50.conv1.weight[:, channel] for channel in range(3)) / 3
+    for channel in range(10):
+        torch.testing.assert_close(model.stem.conv.weight[:, channel], mean, **EXACT)
+    assert r50.conv1.weight.shape[1] == 3  # the checkpoint is as it was
+
+
+def test_any_classifier_or_none(r50):
+    state = dict(r50.state_dict()) | {"fc.weight": torch.zeros(5, 2048), "fc.bias": torch.zeros(5)}
+    assert len(load_resnet(tsn(depth=50, num_classes=5), state).loaded) == 318
+    del state["fc.weight"], state["fc.bias"]
+    assert load_resnet(tsn(depth=50), state).ignored == []
+
+
+def test_files_also_of_training_runs(r50, tmp_path):
+    bare, wrapped = tmp_path / "bare.pth", tmp_path / "wrapped.pth"
+    torch.save(r50.state_dict(), bare)
+    parallel = {f"module.{name}": tensor for name, tensor in r50.state_dict().items()}
+    torch.save({"state_dict": parallel, "epoch": 90}, wrapped)
+    for path in (bare, str(wrapped)):
+        model = blvnet(depth=50).double()
+        assert is_resnet(path) and len(load_resnet(model, path).loaded) == 318
+        assert torch.equal(model.stage3.fusion.conv1.weight, r50.layer3[5].conv1.weight)
+
+
+def test_older_files_have_no_batch_counters(r50):
+    state = {k: v for k, v in r50.state_dict().items() if "num_batches" not in k}
+    assert len(state) == 267
+    model = blvnet(depth=50)
+    model.stem.bn.num_batches_tracked.fill_(9)
+    assert len(load_resnet(model, state).loaded) == 318
+    assert model.stem.bn.num_batches_tracked == 0
+    assert len(state) == 267  # the checkpoint is as it was
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("builder", [tsn, blvnet_tam])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda s: s.pop("bn1.bias"), "missing: stem.bn.bias"),
+        (lambda s: s.pop("layer3.5.conv3.weight"), "missing: stage3"),
+        (lambda s: s.pop("layer2.1.bn1.num_batches_tracked"), "missing: stage2"),
+        (lambda s: s.pop("layer4.0.downsample.1.running_var"), "missing: stage4.0.downsample"),
+        (lambda s: s.update({"extra": torch.zeros(1)}), "left over: extra"),
+        (lambda s: s.update({"layer3.5.se.weight": torch.zeros(1)}), "left over: stage3"),
+        (lambda s: s.update({"bn1.bias": torch.zeros(63)}), "checkpoint (63,)"),
+        (lambda s: s.update({"conv1.weight": torch.zeros(64)}), "checkpoint (64,)"),
+        (lambda s: s.update({"conv1.weight": torch.zeros(64, 4, 7, 7)}), "(64, 4, 7, 7)"),
+        (lambda s: s.update({"epoch": 3}), "none: epoch"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, builder, change, words):
+    state = dict(r50.state_dict())
+    change(state)
+    model = builder(depth=50)
+    before = copy_of(model)
+    with pytest.raises(ValueError) as error:
+        load_resnet(model, state)
+    assert words in str(error.value)
+    assert "Give the weights of torchvision.models.resnet50" in str(error.value) or "epoch" in words
+    assert_equal(model, before)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("resnet101", "blocks (3, 4, 6, 3) for a model of depth 50, got one with (3, 4, 23, 3)"),
+        ("resnet18", "got one with (2, 2, 2, 2)"),
+        ("resnet34", "missing: "),
+        ("wide_resnet50_2", "misshapen: "),
+        ("resnext50_32x4d", "misshapen: "),
+        ("vgg11", "with a tensor layer1.0.conv1.weight, got a checkpoint with features.0.weight"),
+    ],
+)
+@pytest.mark.parametrize("builder", [tsn, blvnet_tam])
+def test_other_networks_of_torchvision(builder, name, words):
+    model = builder(depth=50)
+    before = copy_of(model)
+    with pytest.raises(ValueError) as error:
+        load_resnet(model, shapes_of(getattr(torchvision.models, name), weights=None))
+    assert words in str(error.value)
+    assert "Give the weights of torchvision.models.resnet50" in str(error.value)
+    assert_equal(model, before)
+
+
+def test_each_checkpoint_names_its_own_reader(r50):
+    with pytest.raises(ValueError, match="load_official"):
+        load_resnet(blvnet_tam(depth=50), OFFICIAL)
+    with pytest.raises(ValueError, match="load_resnet"):
+        load_official(blvnet_tam(depth=50), r50.state_dict())
+
+
+@pytest.mark.parametrize(
+    "builder, depth, blocks",
+    [
+        (blvnet_tam, 101, (4, 8, 18, 3)),
+        (blvnet, 152, (5, 12, 30, 3)),
+        (tsn_blnet, "tiny", (2, 2, 2, 2)),
+        (tsn, "tiny", (2, 2, 2, 2)),
+    ],
+)
+def test_depths_without_a_resnet(builder, depth, blocks, tmp_path):
+    with torch.device("meta"):
+        model = builder(depth=depth)
+    with pytest.raises(ValueError) as error:  # before any file is read
+        load_resnet(model, tmp_path / "missing.pth")
+    assert f"{builder.__name__} of depth {depth} with width " in str(error.value)
+    assert f"blocks {blocks}" in str(error.value) and "101 (3, 4, 23, 3)" in str(error.value)
+    assert "depth=50" in str(error.value) and "load_official" in str(error.value)
+
+
+def test_deeper_model_and_shallower_checkpoint(r50):
+    with torch.device("meta"):
+        model = tsn(depth=152)
+    with pytest.raises(ValueError, match=r"\(3, 4, 6, 3\)\. .*resnet152, or build the model"):
+        load_resnet(model, r50.state_dict())
+
+
+def test_models_of_others(r50):
+    with pytest.raises(TypeError, match="expected a model from tsn, .* got ResNet"):
+        load_resnet(r50, r50.state_dict())
+
+
+@pytest.mark.parametrize("content, words", [(None, "there is no file"), (b"<html>", "torch.load")])
+def test_files_that_are_no_checkpoint(tmp_path, content, words):
+    path = tmp_path / "resnet50.pth"
+    if content is not None:
+        path.write_bytes(content)
+    for read in (is_resnet, lambda path: load_resnet(tsn(depth=50), path)):
+        with pytest.raises(ValueError, match=words) as error:
+            read(path)
+        assert str(path) in str(error.value)
+
+
+def test_layouts_are_told_apart():
+    assert is_resnet(shapes_of(torchvision.models.resnet152, weights=None))
+    assert not is_resnet(OFFICIAL)
+    assert not is_resnet({key.removeprefix("baseline_model."): v for key, v in OFFICIAL.items()})
+    assert not is_resnet(tsn(depth="tiny").state_dict())
+
+
+# ---------------------------------------------------------------- the download
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """PyTorch's folder of downloads, an empty one."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "hub" / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    "depth, name, digest",
+    [
+        (50, "resnet50-11ad3fa6.pth", "11ad3fa6"),
+        (101, "resnet101-cd907fc2.pth", "cd907fc2"),
+        (152, "resnet152-f82ba261.pth", "f82ba261"),
+    ],
+)
+def test_download_is_of_the_newest_weights_checked_and_kept(hub, monkeypatch, depth, name, digest):
+    asked = []
+
+    def download(url, dst, hash_prefix=None, progress=True):
+        asked.append((url, hash_prefix))
+        torch.save({"conv1.weight": torch.ones(2)}, dst)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):
+        assert torch.equal(torchvision_resnet(depth)["conv1.weight"], torch.ones(2))
+    assert asked == [(f"https://download.pytorch.org/models/{name}", digest)]
+    assert [path.name for path in hub.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [URLError("no route"), ConnectionResetError("no route"), RuntimeError("invalid hash value")],
+)
+def test_failing_download_says_what_to_do(hub, monkeypatch, failure):
+    def download(*args, **kwargs):
+        raise failure
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with pytest.raises(OSError) as error:
+        torchvision_resnet(101)
+    for words in (
+        "expected to download the ImageNet weights of ResNet-101 from https://download.pytorch.org",
+        f"got: {type(failure).__name__} ",
+        str(failure),
+        "on another machine and give the file's path",
+    ):
+        assert words in str(error.value)
+    assert type(error.value) is OSError and error.value.__cause__ is failure
+
+
+class Harmful:
+    def __reduce__(self):
+        return (print, ("this ran",))
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", Harmful()])
+def test_damaged_download_of_before(hub, capfd, content):
+    hub.mkdir(parents=True)
+    path = hub / "resnet50-11ad3fa6.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(OSError, match="delete a damaged file in") as error:
+        torchvision_resnet(50)
+    assert str(hub) in str(error.value)
+    assert "this ran" not in capfd.readouterr().out
+
+
+def test_download_of_another_depth():
+    with pytest.raises(ValueError, match=r"one of \[50, 101, 152\], got 'tiny'"):
+        torchvision_resnet("tiny")
