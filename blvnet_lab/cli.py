@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from blvnet_lab.training.recipe import Staircase
+from blvnet_lab.training.recipe import Recipe, Staircase, preset
 
 
 def samples(out: Path, clips_per_class: int = 100, val_per_class: int = 50, seed: int = 0) -> None:
@@ -317,6 +320,77 @@ def loader_benchmark(
             unfinished.write_text(as_json(found), "utf-8")
 
 
+def train_command(default: Recipe) -> Callable[..., None]:
+    """The command `train`, whose options have the values of a recipe unless they are given."""
+
+    def train(
+        manifest: Annotated[Path, tyro.conf.Positional],
+        out: Path,
+        preset: str = "classroom",
+        init: str = "",
+        resume: Literal["never", "auto"] = "never",
+        save_minutes: float = 10.0,
+        keep_every: int | None = None,
+        tensorboard: bool = False,
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")] = default,
+    ) -> None:
+        """Train a network on a manifest's clips; alone, or started by torchrun on several GPUs.
+
+        A run that is asked to stop (Ctrl-C, SIGTERM, SIGUSR1) ends with a checkpoint, and goes on
+        with --resume auto as if it had not been interrupted. To fine-tune on clips of your own:
+        --init runs/other/model.safetensors --body-rate 0.1.
+
+        Args:
+            manifest: of the clips; training needs the splits train and val.
+            out: folder for recipe.json, log.jsonl, checkpoints and model.safetensors.
+            preset: whose values the options below have unless they are given: classroom,
+                kinetics-subset, a row of the paper such as ssv2-50-f8x2 or kinetics400-50-f16x2,
+                or a recipe.json.
+            init: start from these weights: a model.safetensors or best.pt (for fewer frames or
+                other classes, too), a published bLResNet or video checkpoint, a ResNet of
+                torchvision; or "torchvision", which downloads that. Empty for chance.
+            resume: auto goes on with the run in out, if there is one.
+            save_minutes: from checkpoint to checkpoint within an epoch.
+            keep_every: keep the checkpoint of every so manieth epoch; else the last and the best.
+            tensorboard: write events for TensorBoard too.
+            recipe: how to train.
+        """
+        from blvnet_lab.training.run import train as run
+
+        done = run(
+            manifest,
+            out,
+            recipe,
+            init=init,
+            resume=resume == "auto",
+            save_minutes=save_minutes,
+            keep_every=keep_every,
+            tensorboard=tensorboard,
+        )
+        if os.environ.get("RANK", "0") != "0":
+            return
+        print(f"started from {done.start}")
+        if recipe.starts_from and not init:
+            print(f"the published run started from {recipe.starts_from}: expect less from chance")
+        if not done.fitted.unreadable.empty:
+            print(
+                f"{len(done.fitted.unreadable)} videos were passed over: unreadable.csv names them"
+            )
+        if done.fitted.stopped:
+            print(f"stopped by {done.fitted.stopped}: run the same again with --resume auto")
+        else:
+            print(f"{done.file} is the best network, log.jsonl beside it has every epoch")
+
+    return train
+
+
+def typed_preset(arguments: Sequence[str]) -> Recipe:
+    """The recipe that was asked for, whose values are then the defaults of all other options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", default="classroom")
+    return preset(parser.parse_known_args(arguments)[0].preset)
+
+
 def names_of(text: str) -> list[str] | None:
     """Names with commas between them; None if there are none."""
     return [name.strip() for name in text.split(",")] if text else None
@@ -334,6 +408,7 @@ def main() -> None:
         "loader-benchmark": loader_benchmark,
     }
     try:
+        commands["train"] = train_command(typed_preset(sys.argv[1:]))
         tyro.extras.subcommand_cli_from_dict(
             commands, description=__doc__, prog="python -m blvnet_lab"
         )

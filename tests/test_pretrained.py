@@ -3,6 +3,7 @@
 All weights are random, and nothing is downloaded: the download is replaced where it is tested.
 """
 
+import copy
 import json
 from pathlib import Path
 from urllib.error import URLError
@@ -23,19 +24,25 @@ OFFICIAL = {  # names and shapes of an official video checkpoint
 EXACT = {"rtol": 0, "atol": 1e-12}  # of float64
 
 
-def trained(resnet: nn.Module) -> nn.Module:
-    """In eval mode, with another random value in every tensor, as after a training."""
-    generator = torch.Generator().manual_seed(0)
-    for number, (name, tensor) in enumerate(resnet.state_dict().items()):
+def trained(builder, *, seed: int = 0, double: bool = False, **arguments) -> nn.Module:
+    """A network in eval mode with other random values in every tensor, as after a training.
+
+    It is built without values first: drawing those that are drawn over here takes seconds.
+    """
+    with torch.device("meta"):
+        model = builder(**arguments)
+    model = (model.double() if double else model).to_empty(device="cpu").eval()
+    generator = torch.Generator().manual_seed(seed)
+    for number, (name, tensor) in enumerate(model.state_dict().items()):
         if name.endswith("num_batches_tracked"):
-            tensor.fill_(number)
+            tensor.fill_(1000 * seed + number)
         elif name.endswith("running_var") or (name.endswith(".weight") and tensor.ndim == 1):
             tensor.uniform_(0.5, 1.5, generator=generator)
         elif tensor.ndim == 4:
             tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
         else:
             tensor.normal_(0, 0.1, generator=generator)
-    return resnet.eval()
+    return model
 
 
 def shapes_of(builder, **arguments) -> dict[str, torch.Tensor]:
@@ -55,7 +62,14 @@ def assert_equal(model: nn.Module, before: dict[str, torch.Tensor]) -> None:
 
 @pytest.fixture(scope="module")
 def r50():
-    return trained(torchvision.models.resnet50(weights=None).double())
+    return trained(torchvision.models.resnet50, double=True)
+
+
+@pytest.fixture(scope="module")
+def unchanged():
+    """A model of each kind and what it holds: those that refuse can share it."""
+    models = {builder: trained(builder, depth=50, seed=1) for builder in (tsn, blvnet_tam)}
+    return {builder: (model, copy_of(model)) for builder, model in models.items()}
 
 
 # ---------------------------------------------------------------- what is loaded
@@ -63,8 +77,8 @@ def r50():
 
 @pytest.mark.parametrize("depth", [50, 101, 152])
 def test_tsn_is_torchvisions_network(depth):
-    resnet = trained(getattr(torchvision.models, f"resnet{depth}")(weights=None, num_classes=1000))
-    model = tsn(depth=depth, num_frames=2, num_classes=7).eval()
+    resnet = trained(getattr(torchvision.models, f"resnet{depth}"))
+    model = trained(tsn, depth=depth, num_frames=2, num_classes=7, seed=1)
     before = copy_of(model)
     report = load_resnet(model, resnet.state_dict())
     assert report.kept == ["classifier.weight", "classifier.bias"]
@@ -73,7 +87,7 @@ def test_tsn_is_torchvisions_network(depth):
     assert report.adapted == []
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in report.kept)
 
-    clip = torch.randn(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    clip = torch.randn(2, 2, 3, 33, 47, generator=torch.Generator().manual_seed(1))
     resnet.fc = nn.Identity()
     with torch.no_grad():
         features = resnet(clip.flatten(0, 1)).unflatten(0, (2, 2))  # (B, T, 2048)
@@ -95,12 +109,11 @@ def moved(block: nn.Module, stride: int) -> nn.Module:
 
 @pytest.mark.parametrize("builder", [tsn_blnet, blvnet])
 def test_big_little_blocks_compute_what_torchvisions_do(builder, r50):
-    model = builder(depth=50, num_frames=2).double().eval()
+    model = trained(builder, depth=50, seed=1, double=True)
     load_resnet(model, r50.state_dict())
     here = [*model.stage1.big, model.stage1.fusion, *model.stage2.big, model.stage2.fusion]
     here += [*model.stage3.big, model.stage3.fusion, *[model.stage4[i] for i in range(3)]]
-    resnet = torchvision.models.resnet50(weights=None).double().eval()
-    resnet.load_state_dict(r50.state_dict())
+    resnet = copy.deepcopy(r50)  # its strides are moved below
     there = [*resnet.layer1, *resnet.layer2, *resnet.layer3, *resnet.layer4]
     # Where a big branch begins, after stages 1 and 2, and where stage 4 begins.
     halved = [0, 2, 3, 6, 7, 13]
@@ -121,7 +134,8 @@ def test_big_little_blocks_compute_what_torchvisions_do(builder, r50):
 
 
 def test_temporal_model_gets_the_same_and_keeps_the_rest(r50):
-    model, still = blvnet_tam(depth=50).double(), blvnet(depth=50).double()
+    model = trained(blvnet_tam, depth=50, seed=1, double=True)
+    still = trained(blvnet, depth=50, seed=2, double=True)
     before = copy_of(model)
     report = load_resnet(model, r50.state_dict())
     load_resnet(still, r50.state_dict())
@@ -147,7 +161,7 @@ def test_temporal_model_gets_the_same_and_keeps_the_rest(r50):
 
 
 def test_report_names_the_parts_that_were_not_started(r50):
-    lines = str(load_resnet(blvnet_tam(depth=50), r50.state_dict())).splitlines()
+    lines = str(load_resnet(trained(blvnet_tam, depth=50), r50.state_dict())).splitlines()
     assert lines == [
         "resnet checkpoint: 318 tensors loaded",
         # 6 tensors for a convolution and its batch norm, 18 for a bottleneck, 6 for a shortcut's
@@ -155,7 +169,7 @@ def test_report_names_the_parts_that_were_not_started(r50):
         "stem.little: 18, stem.fusion: 6, stage1.little: 30, stage2.little: 24, stage3.little: 24",
         "  2 of the checkpoint, not used: fc.weight, fc.bias",
     ]
-    few = str(load_resnet(tsn(depth=50), r50.state_dict())).splitlines()[1]
+    few = str(load_resnet(trained(tsn, depth=50), r50.state_dict())).splitlines()[1]
     assert few.endswith(
         "2 not in this checkpoint, left as they were: classifier.weight, classifier.bias"
     )
@@ -163,7 +177,7 @@ def test_report_names_the_parts_that_were_not_started(r50):
 
 @pytest.mark.parametrize("builder", [tsn, blvnet_tam])
 def test_optical_flow_averages_the_channels(builder, r50):
-    model = builder(depth=50, in_channels=10).double()
+    model = trained(builder, depth=50, in_channels=10, seed=1, double=True)
     report = load_resnet(model, r50.state_dict())
     assert report.adapted == ["stem.conv.weight"] and "stem.conv.weight" in report.loaded
     assert "1 adapted to the number of input channels: stem.conv.weight" in str(report)
@@ -171,13 +185,18 @@ def test_optical_flow_averages_the_channels(builder, r50):
     for channel in range(10):
         torch.testing.assert_close(model.stem.conv.weight[:, channel], mean, **EXACT)
     assert r50.conv1.weight.shape[1] == 3  # the checkpoint is as it was
+    before = copy_of(model)
+    for shape in [(64,), (64, 4, 7, 7), (64, 3, 5, 5)]:
+        with pytest.raises(ValueError, match=r"misshapen: stem\.conv\.weight"):
+            load_resnet(model, r50.state_dict() | {"conv1.weight": torch.zeros(shape)})
+    assert_equal(model, before)
 
 
 def test_any_classifier_or_none(r50):
     state = dict(r50.state_dict()) | {"fc.weight": torch.zeros(5, 2048), "fc.bias": torch.zeros(5)}
-    assert len(load_resnet(tsn(depth=50, num_classes=5), state).loaded) == 318
+    assert len(load_resnet(trained(tsn, depth=50, num_classes=5), state).loaded) == 318
     del state["fc.weight"], state["fc.bias"]
-    assert load_resnet(tsn(depth=50), state).ignored == []
+    assert load_resnet(trained(tsn, depth=50), state).ignored == []
 
 
 def test_files_also_of_training_runs(r50, tmp_path):
@@ -186,7 +205,7 @@ def test_files_also_of_training_runs(r50, tmp_path):
     parallel = {f"module.{name}": tensor for name, tensor in r50.state_dict().items()}
     torch.save({"state_dict": parallel, "epoch": 90}, wrapped)
     for path in (bare, str(wrapped)):
-        model = blvnet(depth=50).double()
+        model = trained(blvnet, depth=50, double=True, seed=1)
         assert is_resnet(path) and len(load_resnet(model, path).loaded) == 318
         assert torch.equal(model.stage3.fusion.conv1.weight, r50.layer3[5].conv1.weight)
 
@@ -194,10 +213,10 @@ def test_files_also_of_training_runs(r50, tmp_path):
 def test_older_files_have_no_batch_counters(r50):
     state = {k: v for k, v in r50.state_dict().items() if "num_batches" not in k}
     assert len(state) == 267
-    model = blvnet(depth=50)
-    model.stem.bn.num_batches_tracked.fill_(9)
+    model = trained(blvnet, depth=50, seed=1)
     assert len(load_resnet(model, state).loaded) == 318
-    assert model.stem.bn.num_batches_tracked == 0
+    assert model.stem.bn.num_batches_tracked == model.stage4[0].bn1.num_batches_tracked == 0
+    assert model.stem.big[1].num_batches_tracked > 0
     assert len(state) == 267  # the checkpoint is as it was
 
 
@@ -220,11 +239,10 @@ def test_older_files_have_no_batch_counters(r50):
         (lambda s: s.update({"epoch": 3}), "none: epoch"),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, builder, change, words):
+def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, unchanged, builder, change, words):
     state = dict(r50.state_dict())
     change(state)
-    model = builder(depth=50)
-    before = copy_of(model)
+    model, before = unchanged[builder]
     with pytest.raises(ValueError) as error:
         load_resnet(model, state)
     assert words in str(error.value)
@@ -244,21 +262,22 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, builder, change, 
     ],
 )
 @pytest.mark.parametrize("builder", [tsn, blvnet_tam])
-def test_other_networks_of_torchvision(builder, name, words):
-    model = builder(depth=50)
-    before = copy_of(model)
+def test_other_networks_of_torchvision(unchanged, builder, name, words):
+    model, before = unchanged[builder]
     with pytest.raises(ValueError) as error:
-        load_resnet(model, shapes_of(getattr(torchvision.models, name), weights=None))
+        load_resnet(model, shapes_of(getattr(torchvision.models, name)))
     assert words in str(error.value)
     assert "Give the weights of torchvision.models.resnet50" in str(error.value)
     assert_equal(model, before)
 
 
-def test_each_checkpoint_names_its_own_reader(r50):
+def test_each_checkpoint_names_its_own_reader(r50, unchanged):
+    model, before = unchanged[blvnet_tam]
     with pytest.raises(ValueError, match="load_official"):
-        load_resnet(blvnet_tam(depth=50), OFFICIAL)
+        load_resnet(model, OFFICIAL)
     with pytest.raises(ValueError, match="load_resnet"):
-        load_official(blvnet_tam(depth=50), r50.state_dict())
+        load_official(model, r50.state_dict())
+    assert_equal(model, before)
 
 
 @pytest.mark.parametrize(
@@ -288,26 +307,26 @@ def test_deeper_model_and_shallower_checkpoint(r50):
 
 
 def test_models_of_others(r50):
-    with pytest.raises(TypeError, match="expected a model from tsn, .* got ResNet"):
+    with pytest.raises(TypeError, match=r"expected a model from tsn, .* got ResNet"):
         load_resnet(r50, r50.state_dict())
 
 
 @pytest.mark.parametrize("content, words", [(None, "there is no file"), (b"<html>", "torch.load")])
-def test_files_that_are_no_checkpoint(tmp_path, content, words):
+def test_files_that_are_no_checkpoint(unchanged, tmp_path, content, words):
     path = tmp_path / "resnet50.pth"
     if content is not None:
         path.write_bytes(content)
-    for read in (is_resnet, lambda path: load_resnet(tsn(depth=50), path)):
+    for read in (is_resnet, lambda path: load_resnet(unchanged[tsn][0], path)):
         with pytest.raises(ValueError, match=words) as error:
             read(path)
         assert str(path) in str(error.value)
 
 
 def test_layouts_are_told_apart():
-    assert is_resnet(shapes_of(torchvision.models.resnet152, weights=None))
+    assert is_resnet(shapes_of(torchvision.models.resnet152))
     assert not is_resnet(OFFICIAL)
     assert not is_resnet({key.removeprefix("baseline_model."): v for key, v in OFFICIAL.items()})
-    assert not is_resnet(tsn(depth="tiny").state_dict())
+    assert not is_resnet(shapes_of(tsn, depth=50))
 
 
 # ---------------------------------------------------------------- the download

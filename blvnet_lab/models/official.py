@@ -20,6 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
 class LoadReport:
     """What was loaded; names are ours, but for `ignored`, which are the checkpoint's."""
 
-    layout: str  # "video" or "image"; "resnet" from `load_resnet`
+    layout: str  # "video" or "image"; "resnet" from `load_resnet`; "own" for networks of ours
     loaded: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)  # loaded after a conversion of shape
     kept: list[str] = field(default_factory=list)  # left as they were: not in this layout
@@ -142,18 +143,8 @@ def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dic
     """The tensors alone, without the wrapping of training checkpoints."""
     origin = "the state dict"
     if not isinstance(checkpoint, Mapping):
-        path = os.fspath(checkpoint)
-        origin = path
-        if not os.path.isfile(path):
-            raise ValueError(f"expected a checkpoint file, but there is no file {path}")
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-            raise ValueError(
-                f"{path}: expected a checkpoint of tensors that torch.load(weights_only=True) "
-                f"reads, got: {type(error).__name__} {error}; download it again, and never load a "
-                "pickle of unknown origin any other way"
-            ) from error
+        origin = os.fspath(checkpoint)
+        checkpoint = read_pickle(checkpoint)
     if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("state_dict"), Mapping):
         checkpoint = checkpoint["state_dict"]
     if not isinstance(checkpoint, Mapping) or not checkpoint:
@@ -162,6 +153,24 @@ def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dic
     if strangers:
         raise ValueError(f"{origin}: expected tensors only, but these are none: {_some(strangers)}")
     return {key.removeprefix("module."): value for key, value in checkpoint.items()}
+
+
+def read_pickle(path: str | os.PathLike) -> Any:
+    """What a file of PyTorch's holds, on the CPU, if it is tensors and plain containers only.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or it holds anything else.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"expected a checkpoint file, but there is no file {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: expected a checkpoint of tensors that torch.load(weights_only=True) "
+            f"reads, got: {type(error).__name__} {error}; download it again, and never load a "
+            "pickle of unknown origin any other way"
+        ) from error
 
 
 def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:

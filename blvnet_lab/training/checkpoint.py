@@ -15,7 +15,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS
+from blvnet_lab.models.official import read_pickle
 from blvnet_lab.paths import written_whole
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
@@ -185,21 +185,18 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         ValueError: there is no such file, or it is damaged, or it is none of ours.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"expected a checkpoint of a run, but there is no file {path}")
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"{path}: expected a checkpoint of a run, got a file that cannot be read "
-            f"({str(error).splitlines()[0]}): take an earlier one (best.pt, epoch_*.pt)"
-        ) from error
-    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+    contents = read_pickle(path)
+    if not is_checkpoint(contents):
         raise ValueError(
             f"{path}: expected a checkpoint of `python -m blvnet_lab train`, got another file: "
             "published checkpoints are read by blvnet_lab.models.official.load_official"
         )
     return contents
+
+
+def is_checkpoint(contents: Any) -> bool:
+    """Whether these are the contents of a checkpoint of a run."""
+    return isinstance(contents, dict) and contents.get("format") == FORMAT
 
 
 @dataclass(frozen=True)

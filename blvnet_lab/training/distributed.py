@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import nn
 
 
-class RankLostError(RuntimeError):
+class RankLostError(ConnectionError):
     """Another process of this run does not answer any more."""
 
 
@@ -120,7 +120,7 @@ def _named_loss() -> Iterator[None]:
 def rank_lost(error: RuntimeError) -> RankLostError | None:
     """What to raise instead of an error that comes of a lost process; None for any other."""
     told = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
-    if isinstance(error, RankLostError) or not told:
+    if not told:
         return None
     return RankLostError(
         "expected an answer of all processes of this run, but one of them has stopped: the first "

@@ -25,7 +25,7 @@ from blvnet_lab.training.recipe import Recipe
 Key = tuple[int, int]  # (epoch, number of a clip)
 
 
-class WorkerLostError(RuntimeError):
+class WorkerLostError(ChildProcessError):
     """A process that reads clips has died."""
 
 
