@@ -22,19 +22,27 @@ from torch.utils.data import DataLoader, TensorDataset
 from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, evaluation_transform, read_manifest
 from blvnet_lab.data.motion import write_dataset
-from blvnet_lab.models import blvnet, blvnet_tam, load_model, tsn, tsn_blnet
+from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.training import engine
-from blvnet_lab.training.engine import evaluate, fit, pick_device, train_one_epoch
-from blvnet_lab.training.metrics import confusion_matrix, partner_accuracy, top_k_accuracy
-from blvnet_lab.training.recipe import Recipe, Staircase
+from blvnet_lab.training.checkpoint import load_trained
+from blvnet_lab.training.distributed import pick_device
+from blvnet_lab.training.engine import build, fit, train_one_epoch
+from blvnet_lab.training.evaluation import evaluate
+from blvnet_lab.training.metrics import (
+    class_table,
+    confusion_matrix,
+    partner_accuracy,
+    top_k_accuracy,
+)
+from blvnet_lab.training.recipe import Hardware, Network, Recipe, Staircase
 from blvnet_lab.training.staircase import (
     PARTNER_OF,
     as_table,
-    build,
     motion_datasets,
     run_one,
     run_staircase,
     score,
+    with_architecture,
 )
 
 CPU = torch.device("cpu")
@@ -83,6 +91,13 @@ def test_confusion_matrix_by_hand():
         [0, 0, 0, 0],
         [0, 0, 1, 0],  # clip 1
     ]
+
+
+def test_class_table_by_hand():
+    table = class_table(LOGITS, LABELS, ["a", "b", "c", "d"])
+    assert table.values.tolist() == [["a", 2, 0.5, "d"], ["b", 1, 0.0, "a"], ["d", 1, 0.0, "c"]]
+    numbered = class_table(torch.eye(3), torch.arange(3))
+    assert numbered.values.tolist() == [["0", 1, 1.0, ""], ["1", 1, 1.0, ""], ["2", 1, 1.0, ""]]
 
 
 def test_partners_of_the_motion_classes():
@@ -145,8 +160,8 @@ def test_an_epoch_lowers_the_loss(builder):
     ]
     assert losses[0] == pytest.approx(math.log(2), abs=0.1)  # a new network tosses a coin
     assert losses[-1] < 0.2
-    logits, labels = evaluate(model, DataLoader(dark_and_bright(seed=1), 8), CPU)
-    assert top_k_accuracy(logits, labels) > 0.9
+    found = evaluate(model, dark_and_bright(seed=1), device=CPU)
+    assert top_k_accuracy(found.logits, found.labels) > 0.9
 
 
 def test_loss_is_the_mean_over_clips_of_unequal_batches():
@@ -182,7 +197,8 @@ def test_evaluation_leaves_the_model_alone_and_keeps_the_order():
         model.classifier.weight.normal_()
     model(data.tensors[0])  # batch norm has seen something
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    logits, labels = evaluate(model.train(), DataLoader(data, 4), CPU)
+    found = evaluate(model.train(), data, batch_size=4, device=CPU)
+    logits, labels = found.logits, found.labels
     assert torch.equal(labels, data.tensors[1]) and logits.shape == (10, 2)
     assert not logits.requires_grad
     for name, tensor in model.state_dict().items():
@@ -190,8 +206,8 @@ def test_evaluation_leaves_the_model_alone_and_keeps_the_order():
     with torch.no_grad():
         alone = torch.cat([model.eval()(clip[None]) for clip in data.tensors[0]])
     torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
-    other_batches, _ = evaluate(model, DataLoader(data, 3), CPU)
-    torch.testing.assert_close(logits, other_batches, rtol=1e-4, atol=1e-5)
+    other_batches = evaluate(model, data, batch_size=3, device=CPU)
+    torch.testing.assert_close(logits, other_batches.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_label_without_a_class():
@@ -229,16 +245,15 @@ def test_loss_that_is_not_finite():
 
 
 def recipe(**changes) -> Recipe:
-    return Recipe(**({"epochs": 2, "batch_size": 8, "num_frames": 4, "size": (32, 32)} | changes))
+    settings = {"epochs": 2, "batch_size": 8, "num_frames": 4, "size": (32, 32)} | changes
+    return Recipe(**{"rate_batch": settings["batch_size"], **settings})
 
 
-def fitted(seed: int = 0, **changes) -> tuple[nn.Module, list]:
+def fitted(seed: int = 0, **changes) -> tuple[nn.Module, engine.Fitted]:
     model = tiny(dropout=0.3)
     torch.seed()  # whatever chance came before must not matter
-    results = fit(
-        model, dark_and_bright(), dark_and_bright(6, 1), recipe(seed=seed, **changes), CPU
-    )
-    return model, results
+    settings = recipe(seed=seed, **changes)
+    return model, fit(model, dark_and_bright(), dark_and_bright(6, 1), settings, device=CPU)
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
@@ -249,8 +264,9 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
 def test_equal_seeds_give_equal_runs_and_others_do_not():
     (one, first), (other, second) = fitted(), fitted()
     assert same_weights(one, other)
-    assert [r.train_loss for r in first] == [r.train_loss for r in second]
-    assert all(torch.equal(a.logits, b.logits) for a, b in zip(first, second, strict=True))
+    losses = [[line["train_loss"] for line in run.history] for run in (first, second)]
+    assert losses[0] == losses[1]
+    assert torch.equal(first.predictions.logits, second.predictions.logits)
     assert not same_weights(one, fitted(seed=1)[0])
 
 
@@ -258,20 +274,22 @@ def test_results_of_a_run():
     seen = []
     model = tiny()
     data, val = dark_and_bright(), dark_and_bright(6, 1)
-    results = fit(model, data, val, recipe(), CPU, after_epoch=seen.append)
-    assert [r.epoch for r in results] == [1, 2] and seen == results
-    for result in results:
-        assert result.logits.shape == (6, 2) and torch.equal(result.labels, val.tensors[1])
-        right = (result.logits.argmax(1) == result.labels).float().mean()
-        assert result.top_1 == right and result.seconds > 0 and result.train_loss > 0
-    logits, _ = evaluate(model, DataLoader(val, 6), CPU)
-    torch.testing.assert_close(results[-1].logits, logits, rtol=1e-4, atol=1e-5)
-    assert not torch.equal(results[0].logits, results[1].logits)
+    found = fit(model, data, val, recipe(), device=CPU, after_epoch=lambda h: seen.append(list(h)))
+    assert [len(history) for history in seen] == [1, 2] and seen[-1] == found.history
+    assert [line["epoch"] for line in found.history] == [1, 2] and found.stopped == ""
+    for line in found.history:
+        assert line["seconds"] > 0 and line["train_loss"] > 0
+    logits, labels = found.predictions.logits, found.predictions.labels
+    assert logits.shape == (6, 2) and torch.equal(labels, val.tensors[1])
+    right = (logits.argmax(1) == labels).float().mean().item()
+    assert found.history[-1]["top_1"] == pytest.approx(right)
+    again = evaluate(model, val, batch_size=6, device=CPU)
+    torch.testing.assert_close(logits, again.logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_memory_layout_follows_the_recipe(channels_last):
-    model, _ = fitted(epochs=1, channels_last=channels_last)
+    model, _ = fitted(epochs=1, hardware=Hardware(channels_last=channels_last))
     weight = model.stem.conv.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
 
@@ -281,17 +299,18 @@ def steps_of(monkeypatch) -> Callable[..., list[dict]]:
     """`steps_of(count, **recipe)`: what `fit` hands to each step of a run on `count` clips."""
     seen = []
 
-    def only_look(model, loader, optimizer, scheduler, device):
-        for clip, _ in loader:
-            group = optimizer.param_groups[0]
+    def only_look(model, loader, optimizer, scheduler, device, recipe, *, after_step, **others):
+        for clip, *_ in loader:
+            body, head = optimizer.param_groups
+            group = {**body, "params": body["params"] + head["params"]}
             seen.append({"size": len(clip), "clips": clip[:, 0, 0, 0, 0].tolist(), **group})
             optimizer.step()
             scheduler.step()
-        return 1.0
+            after_step(engine.Step(1.0, len(clip), 0.0))
 
     def run(count: int, **changes) -> list[dict]:
         seen.clear()
-        fit(tiny(), dark_and_bright(count), dark_and_bright(2), recipe(**changes), CPU)
+        fit(tiny(), dark_and_bright(count), dark_and_bright(2), recipe(**changes), device=CPU)
         return list(seen)
 
     monkeypatch.setattr(engine, "train_one_epoch", only_look)
@@ -349,10 +368,9 @@ def test_clips_come_in_another_order_each_epoch_and_each_seed(steps_of):
 
 
 def test_validation_clips_are_not_shuffled_nor_left_out():
-    results = fit(
-        tiny(), dark_and_bright(8), dark_and_bright(33), recipe(epochs=1, batch_size=8), CPU
-    )
-    assert results[0].labels.tolist() == [i % 2 for i in range(33)]
+    settings = recipe(epochs=1, batch_size=8)
+    found = fit(tiny(), dark_and_bright(8), dark_and_bright(33), settings, device=CPU)
+    assert found.predictions.labels.tolist() == [i % 2 for i in range(33)]
 
 
 @pytest.mark.parametrize(
@@ -362,7 +380,7 @@ def test_validation_clips_are_not_shuffled_nor_left_out():
         ({"batch_size": -1}, "expected batch_size to be positive, got -1"),
         ({"learning_rate": 0.0}, "expected learning_rate to be positive, got 0.0"),
         ({"num_frames": 0}, "expected num_frames to be positive, got 0"),
-        ({"schedule": "linear"}, 'expected schedule "one-cycle" or "cosine", got "linear"'),
+        ({"schedule": "linear"}, '"one-cycle", "cosine" or "steps", got "linear"'),
     ],
 )
 def test_recipe_that_makes_no_run(changes, words):
@@ -382,20 +400,26 @@ def test_recipe_is_frozen_and_knows_its_fields():
 def test_device_is_a_gpu_where_there_is_one(monkeypatch):
     for cuda, mps, expected in ((1, 1, "cuda"), (0, 1, "mps"), (0, 0, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: bool(cuda))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda cuda=cuda: 2 * cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: bool(mps))
         assert pick_device().type == expected
+        if cuda:
+            assert pick_device(1) == torch.device("cuda", 1)
+            with pytest.raises(ValueError, match="a GPU for every process, got 2 and .* rank 2"):
+                pick_device(2)
 
 
 @pytest.mark.gpu
 def test_a_run_on_a_gpu_gives_about_the_same():
     cpu, gpu = tiny(), tiny()
     data, val = dark_and_bright(), dark_and_bright(6, 1)
-    on_cpu = fit(cpu, data, val, recipe(epochs=4), CPU)
-    on_gpu = fit(gpu, data, val, recipe(epochs=4))
-    assert gpu.stem.conv.weight.is_cuda and on_gpu[-1].logits.device == CPU
-    assert on_gpu[0].train_loss == pytest.approx(on_cpu[0].train_loss, rel=0.05)
-    assert on_gpu[-1].train_loss == pytest.approx(on_cpu[-1].train_loss, abs=0.1)
-    assert on_gpu[-1].top_1 == pytest.approx(on_cpu[-1].top_1, abs=0.2)
+    on_cpu = fit(cpu, data, val, recipe(epochs=4), device=CPU).history
+    found = fit(gpu, data, val, recipe(epochs=4))
+    on_gpu = found.history
+    assert gpu.stem.conv.weight.is_cuda and found.predictions.logits.device == CPU
+    assert on_gpu[0]["train_loss"] == pytest.approx(on_cpu[0]["train_loss"], rel=0.05)
+    assert on_gpu[-1]["train_loss"] == pytest.approx(on_cpu[-1]["train_loss"], abs=0.1)
+    assert on_gpu[-1]["top_1"] == pytest.approx(on_cpu[-1]["top_1"], abs=0.2)
 
 
 # ---------------------------------------------------------------- the staircase
@@ -448,19 +472,34 @@ def test_manifest_of_other_clips(tmp_path):
     assert "python -m blvnet_lab samples" in message
 
 
+def named(architecture: str, **changes) -> Recipe:
+    return with_architecture(dataclasses.replace(SHORT, **changes), architecture)
+
+
 def test_weights_at_the_start_come_from_the_seed():
-    one, other = build("blvnet_tam", SHORT), build("blvnet_tam", SHORT)
+    one, other = build(SHORT, 10), build(SHORT, 10)
     assert same_weights(one, other)
-    another = build("blvnet_tam", dataclasses.replace(SHORT, seed=1))
+    another = build(dataclasses.replace(SHORT, seed=1), 10)
     assert not same_weights(one, another)
     assert (one.num_frames, one.classifier.out_features, one.dropout.p) == (8, 10, 0.0)
 
 
+@pytest.mark.parametrize("architecture", ["tsn", "tsn_blnet", "blvnet", "blvnet_tam"])
+def test_networks_are_built_as_the_recipe_says(architecture):
+    options = Network(architecture, alpha=4, beta=2, num_taps=5, tap_init="kaiming", dropout=0.25)
+    model = build(dataclasses.replace(SHORT, network=options), 7)
+    told = dataclasses.asdict(options) | {"num_frames": 8, "num_classes": 7, "in_channels": 3}
+    assert told.pop("architecture") == model.architecture
+    assert model.arguments.items() <= told.items()
+    leaves_out = {"tsn": 4, "tsn_blnet": 2, "blvnet": 2, "blvnet_tam": 0}
+    assert len(told) - len(model.arguments) == leaves_out[architecture]
+
+
 def test_log_of_a_run(manifest, tmp_path):
-    changes = dataclasses.replace(SHORT, epochs=2, learning_rate=0.1)
+    changes = named("blvnet_tam", epochs=2, learning_rate=0.1)
     train, val = motion_datasets(read_manifest(manifest), changes)
     log = tmp_path / "logs" / "run.jsonl"
-    model, lines = run_one("blvnet_tam", changes, train, val, log)
+    model, lines = run_one(changes, train, val, log)
     assert [json.loads(line) for line in log.read_text().splitlines()] == lines
     assert [line["epoch"] for line in lines] == [0, 1, 2]
 
@@ -473,7 +512,7 @@ def test_log_of_a_run(manifest, tmp_path):
     def logged(line):
         return torch.tensor(lines[line]["taps"]["stage3.tam"])
 
-    at_first, at_last = build("blvnet_tam", changes), model
+    at_first, at_last = build(changes, 10), model
     for line, network in ((0, at_first), (2, at_last)):
         assert (logged(line) - network.stage3.tam.taps.detach()).abs().max() <= 0.5001e-4
     assert not torch.equal(logged(0), logged(1)) and not torch.equal(logged(1), logged(2))
@@ -481,15 +520,16 @@ def test_log_of_a_run(manifest, tmp_path):
     assert set(lines[0]) == {"epoch", "taps"}
     scores = {"top_1", "direction", "order"}
     for line in lines[1:]:
-        assert set(line) == {"epoch", "train_loss", "seconds", "taps"} | scores
+        assert set(line) > {"epoch", "train_loss", "seconds", "taps"} | scores
         assert all(0 <= line[name] <= 1 for name in scores) and line["train_loss"] > 0
-    evaluated = score(*evaluate(model, DataLoader(val, 20), CPU))
+    found = evaluate(model, val, batch_size=20, device=CPU)
+    evaluated = score(found.logits, found.labels)
     assert {name: lines[-1][name] for name in scores} == pytest.approx(evaluated, abs=1e-4)
 
 
 def test_networks_without_tam_log_no_taps(manifest, tmp_path):
     train, val = motion_datasets(read_manifest(manifest), SHORT)
-    _, lines = run_one("tsn", SHORT, train, val, tmp_path / "run.jsonl")
+    _, lines = run_one(named("tsn"), train, val, tmp_path / "run.jsonl")
     assert [line["taps"] for line in lines] == [{}, {}]
 
 
@@ -510,7 +550,6 @@ def test_whole_staircase(manifest, tmp_path):
     assert summary["options"]["recipe"] == json.loads(json.dumps(dataclasses.asdict(SHORT)))
     assert summary["command"] == "what was typed"
     assert summary["options"]["architectures"] == ["blvnet", "blvnet_tam"]
-    assert summary["network"] == {"depth": "tiny", "dropout": 0.0}
     assert summary["versions"]["torch"] == torch.__version__
     assert "CPU cores" in summary["machine"] and len(summary["made"]) == len("2025-01-31")
     runs = {(run["architecture"], run["seed"]): run for run in summary["runs"]}
@@ -522,17 +561,21 @@ def test_whole_staircase(manifest, tmp_path):
         log = (out / f"{architecture}.jsonl").read_text()
         assert log == (out / "logs" / f"{architecture}_seed4.jsonl").read_text()
         last = json.loads(log.splitlines()[-1])
-        model = load_model(out / f"{architecture}.safetensors")
+        trained = load_trained(out / f"{architecture}.safetensors")
+        assert trained.recipe == named(architecture, seed=4)
+        assert trained.classes[:2] == ("moves_right", "moves_left")
+        model = trained.model
         assert model.architecture == architecture
         with torch.no_grad():
             right = [model(clip[None]).argmax().item() == label for clip, label in clips]
         assert last["top_1"] == runs[architecture, 4]["top_1"] == sum(right) / len(right)
         for name in ("direction", "order"):
             assert last[name] == runs[architecture, 4][name]
-        assert runs[architecture, 4]["seconds"] == pytest.approx(last["seconds"], abs=0.1)
+        seconds = last["seconds"] + last["evaluation_seconds"]
+        assert runs[architecture, 4]["seconds"] == pytest.approx(seconds, abs=0.1)
 
     weights = load_file(out / "blvnet_tam.safetensors")
-    fresh = build("blvnet_tam", dataclasses.replace(SHORT, seed=4))
+    fresh = build(named("blvnet_tam", seed=4), 10)
     assert not torch.equal(weights["stem.conv.weight"], fresh.stem.conv.weight), "trained"
     first = json.loads((out / "blvnet_tam.jsonl").read_text().splitlines()[0])
     start = fresh.stem.tam.taps.detach()
