@@ -405,7 +405,7 @@ def test_device_is_a_gpu_where_there_is_one(monkeypatch):
         assert pick_device().type == expected
         if cuda:
             assert pick_device(1) == torch.device("cuda", 1)
-            with pytest.raises(ValueError, match="a GPU for every process, got 2 and .* rank 2"):
+            with pytest.raises(ValueError, match=r"a GPU for every process, got 2 and .* rank 2"):
                 pick_device(2)
 
 

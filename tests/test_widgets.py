@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from blvnet_lab.viz.show import show
-from blvnet_lab.viz.widgets import FrameStepper
+from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
 
 
 def square_goes_right(frames: int = 6, side: int = 32) -> torch.Tensor:
@@ -176,3 +176,32 @@ def test_show_wants_a_plotly_figure(shown):
     with pytest.raises(TypeError, match=r"expected a plotly.*got FigureWidget.*last line"):
         show(go.FigureWidget())
     assert shown == []
+
+
+# ---------------------------------------------------------------- curves of a run
+
+
+def line(epoch: int, **scores: float) -> dict[str, float]:
+    figures = {"epoch": epoch, "train_loss": 2 / epoch, "clips_per_second": 50, "wait_share": 0.1}
+    return figures | scores
+
+
+def test_curves_are_drawn_anew_after_every_epoch():
+    curves, seen = LiveCurves("first"), []
+    curves.image.observe(lambda change: seen.append(change["new"]), names="value")
+    history = []
+    for epoch in (1, 2):
+        history.append(line(epoch, top_1=0.3 * epoch))
+        curves(history)
+    assert len(set(seen)) == 2
+    assert curves.summary() == "LiveCurves('first', 2 epochs)"
+    size = picture(curves.image.value).shape
+    assert size[0] > 300 and size[1] > 900
+
+
+def test_curves_that_are_empty_have_no_picture_for_pages_without_a_kernel():
+    curves = LiveCurves("first")
+    bundle = curves._repr_mimebundle_()
+    assert "image/jpeg" not in bundle and bundle["text/plain"] == "LiveCurves('first', 0 epochs)"
+    curves([line(1, top_1=0.5)])
+    assert "image/jpeg" in curves._repr_mimebundle_()

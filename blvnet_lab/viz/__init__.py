@@ -9,6 +9,7 @@ from blvnet_lab.viz.figures import (
     contact_sheet,
     probe_figure,
     staircase_figure,
+    training_figure,
 )
 from blvnet_lab.viz.images import mosaic, picture
 from blvnet_lab.viz.inside import feature_maps, receptive_field_figure
@@ -16,7 +17,7 @@ from blvnet_lab.viz.interactive import learning_curves, tap_history_hover, taps_
 from blvnet_lab.viz.show import show
 from blvnet_lab.viz.taps import pair_taps_figure, tap_history_figure, taps_figure
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured, set_theme
-from blvnet_lab.viz.widgets import FrameStepper
+from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
 
 __all__ = [
     "BRANCH_COLOURS",
@@ -25,6 +26,7 @@ __all__ = [
     "BranchExplorer",
     "ClipExplorer",
     "FrameStepper",
+    "LiveCurves",
     "TamExplorer",
     "ablation_figure",
     "architecture_figure",
@@ -48,4 +50,5 @@ __all__ = [
     "tap_history_hover",
     "taps_figure",
     "taps_hover",
+    "training_figure",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from blvnet_lab.viz.images import as_images
-from blvnet_lab.viz.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, ink
+from blvnet_lab.viz.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, ink
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -81,6 +81,51 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", ncols=2, frameon=False, title="classes that differ in")
+    return figure
+
+
+def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
+    """A run, epoch by epoch: loss; accuracy; clips a second and how much of the time it waited.
+
+    Args:
+        history: lines of a run's log: "epoch", "train_loss", "clips_per_second", "wait_share" (of
+            the time, for clips), and any of "top_1", "top_5", "mean_class", "direction", "order",
+            in 0..1. Lines that lack "train_loss" (an epoch 0) are left out; none at all give empty
+            axes.
+    """
+    lines = [line for line in history if "train_loss" in line]
+    epochs = [line["epoch"] for line in lines]
+    figure = new_figure(10, 3.7)
+    loss, accuracy, speed = figure.subplots(1, 3)
+    loss.plot(epochs, [line["train_loss"] for line in lines], "o-", color=ORANGE, markersize=4)
+    loss.set(title="loss in training", ylabel="cross-entropy", ylim=(0, None))
+    styles = {
+        "top_1": (BLUE, "o-"),
+        "top_5": (GREY, "s--"),
+        "mean_class": (PURPLE, "v:"),
+        "direction": (ORANGE, "D-."),
+        "order": (GREEN, "^-."),
+    }
+    for name, (colour, style) in styles.items():
+        values = [100 * line[name] for line in lines if name in line]
+        if values:
+            accuracy.plot(epochs, values, style, color=colour, markersize=4, label=name)
+    accuracy.set(title="accuracy on validation clips", ylabel="accuracy / %", ylim=(0, 103))
+    rates = [line["clips_per_second"] for line in lines]
+    waits = [rate * line["wait_share"] for rate, line in zip(rates, lines, strict=True)]
+    speed.bar(epochs, rates, color=GREY, label="clips a second")
+    speed.bar(epochs, waits, color=VERMILLION, hatch="//", label="share that waited for clips")
+    speed.set(title="throughput", ylabel="clips / s")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}  # no curve has its place there
+    if accuracy.lines:
+        accuracy.legend(frameon=False, fontsize=8, ncols=3, **below)
+    if lines:
+        speed.legend(frameon=False, fontsize=8, ncols=2, **below)
+    for axes in (loss, accuracy, speed):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -8,7 +8,8 @@ ignores widget messages.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from blvnet_lab.viz.figures import training_figure
 from blvnet_lab.viz.handling import in_turn
 from blvnet_lab.viz.images import as_images, enlarged, jpeg, png
 
@@ -135,6 +137,41 @@ class FrameStepper(PicturedWidget):
     def summary(self) -> str:
         count, height, width = self._frames.shape[:3]
         return f"FrameStepper({count} frames, {height}x{width})"
+
+
+class LiveCurves(PicturedWidget):
+    """`training_figure` of a run that is going on, drawn anew after every epoch.
+
+        curves = LiveCurves("my first run")
+        display(curves)
+        engine.fit(..., after_epoch=curves)
+
+    Call it with the lines of the run's log so far.
+    """
+
+    def __init__(self, title: str = "") -> None:
+        self._title, self._epochs = title, 0
+        self.image = widgets.Image(format="png", layout=widgets.Layout(width="100%"))
+        super().__init__([self.image])
+        self.add_class("blvnet-curves")
+        self([])
+
+    def __call__(self, history: Sequence[Mapping[str, float]]) -> None:
+        file = io.BytesIO()
+        training_figure(history, self._title).savefig(file, format="png", dpi=110)
+        self.image.value, self._epochs = file.getvalue(), len(history)
+
+    def static_picture(self) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(self.image.value)).convert("RGB"))
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
+        bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
+        if not self._epochs:  # shown before the run begins: empty axes would say nothing
+            del bundle["image/jpeg"]
+        return bundle
+
+    def summary(self) -> str:
+        return f"LiveCurves({self._title!r}, {self._epochs} epochs)"
 
 
 def _contact_sheet(frames: np.ndarray) -> np.ndarray:
