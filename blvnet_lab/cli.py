@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -384,6 +384,178 @@ def train_command(default: Recipe) -> Callable[..., None]:
     return train
 
 
+def plan_command(default: Recipe) -> Callable[..., None]:
+    """The command `plan`, which takes a recipe as `train` does."""
+
+    def plan(
+        manifest: Annotated[
+            Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MANIFEST]")
+        ] = None,
+        preset: str = "classroom",
+        clips: int | None = None,
+        val_clips: int | None = None,
+        classes: int | None = None,
+        processes: int = 1,
+        clips_per_second: float | None = None,
+        memory_gb: float | None = None,
+        bytes_per_clip: float | None = None,
+        keep_every: int | None = None,
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")] = default,
+    ) -> None:
+        """Say what a training run will take: steps, hours, memory, disk, and the largest batch.
+
+        Without --clips-per-second it trains for some steps first, on noise: that is this machine's
+        rate, and takes a minute or more for a large network on a CPU.
+
+        Args:
+            manifest: of the clips; without it, --clips, --val-clips and --classes, or the published
+                counts for the presets of ssv2 and kinetics400.
+            preset: whose values the options below have unless they are given (train --help).
+            clips: for training.
+            val_clips: for evaluation after every epoch.
+            classes: how many.
+            processes: that train together, each on a device of its own.
+            clips_per_second: in training, of all processes together: log.jsonl of a run has it.
+            memory_gb: of each device, in 10^9 bytes; without it, what this machine has.
+            bytes_per_clip: size of a video file, on average; without it, that of the manifest's.
+            keep_every: epochs from one checkpoint that is kept to the next; else last and best.
+            recipe: how to train.
+        """
+        from blvnet_lab.training.planning import DataSize, manifest_size, published_size
+        from blvnet_lab.training.planning import plan as run
+
+        given = (clips, val_clips, classes)
+        if None not in given and manifest is None:
+            size = DataSize(*given, None, "given")
+        elif given != (None, None, None):
+            sys.exit(
+                "blvnet_lab: expected a manifest, or --clips, --val-clips and --classes, all three "
+                f"of them, got {'both' if manifest else 'only some'}"
+            )
+        else:
+            size = published_size(preset) if manifest is None else manifest_size(manifest)
+        found = run(
+            recipe,
+            num_clips=size.num_clips,
+            num_val_clips=size.num_val_clips,
+            num_classes=size.num_classes,
+            clips_per_second=clips_per_second,
+            processes=processes,
+            memory_gb=memory_gb,
+            bytes_per_clip=size.bytes_per_clip if bytes_per_clip is None else bytes_per_clip,
+            keep_every=keep_every,
+            source=size.source,
+        )
+        print(found)
+
+    return plan
+
+
+def evaluate(
+    checkpoint: Annotated[Path, tyro.conf.Positional],
+    manifest: Annotated[Path, tyro.conf.Positional],
+    out: Path | None = None,
+    split: str = "val",
+    views: str = "",
+    size: tuple[int, int] | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> None:
+    """Judge a trained network on all clips of a split; alone, or started by torchrun.
+
+    No clip is judged twice or left out, so any number of processes gives the same figures.
+
+    Args:
+        checkpoint: model.safetensors or best.pt of a run.
+        manifest: of the clips, whose labels mean the same classes as the network's.
+        out: folder for scores.json, predictions.csv, per_class.csv, confusion.csv and .png.
+        split: whose clips are judged.
+        views: clips of each video x crops of each clip, such as 3x10, whose logits are averaged;
+            1, 3, 5 or 10 crops. Without it, as the network's recipe says.
+        size: height and width of a view in pixels; without it, as the recipe says.
+        batch_size: views at once, in each process.
+        workers: processes that read clips, for each process that judges; 0 reads in between.
+        precision: in which the network computes.
+    """
+    from blvnet_lab.training.judging import judge
+    from blvnet_lab.training.recipe import Hardware
+
+    judged = judge(
+        checkpoint,
+        manifest,
+        split=split,
+        views=views or None,
+        size=size,
+        out=out,
+        batch_size=batch_size,
+        hardware=Hardware(precision=precision, workers=workers),
+    )
+    if os.environ.get("RANK", "0") != "0":
+        return
+    print(judged)
+    for why in list(judged.unreadable.values())[:10]:
+        print(f"  {why}")
+    worst = judged.per_class.sort_values("top_1", kind="stable").head(10)
+    print(f"\nclasses with the lowest top-1, of {len(judged.per_class)}")
+    print(worst.to_string(index=False, float_format="{:.3f}".format))
+    if out is not None:
+        drawn = draw_confusion(judged.confusion, judged.classes, checkpoint.stem, out)
+        print(f"\nscores.json, predictions.csv, per_class.csv, confusion.csv{drawn} are in {out}")
+
+
+MOST_CLASSES_DRAWN = 50
+
+
+def draw_confusion(confusion: Any, classes: Sequence[str], title: str, out: Path) -> str:
+    """Draws confusion.png, if a picture can show so many classes; what to say of it."""
+    from blvnet_lab.paths import written_whole
+    from blvnet_lab.viz import confusion_figure
+
+    if len(classes) > MOST_CLASSES_DRAWN:
+        return f" (no picture: more than {MOST_CLASSES_DRAWN} classes)"
+    figure = confusion_figure({title: confusion}, classes)
+    figure.set_size_inches(figure.get_size_inches() * max(1, len(classes) / 16))
+    with written_whole(out / "confusion.png") as unfinished:
+        figure.savefig(unfinished, format="png", dpi=150)
+    return ", confusion.png"
+
+
+def predict(
+    checkpoint: Annotated[Path, tyro.conf.Positional],
+    video: Annotated[Path, tyro.conf.Positional],
+    top: int = 5,
+    views: str = "",
+    size: tuple[int, int] | None = None,
+    annotate: Path | None = None,
+) -> None:
+    """Say what a trained network sees in a video: one answer for the whole film.
+
+    Args:
+        checkpoint: model.safetensors or best.pt of a run.
+        video: file, or a folder of pictures 00001.jpg, 00002.jpg, ...
+        top: how many classes to name.
+        views: clips of the video x crops of each clip, such as 3x3, whose logits are averaged; 1, 3
+            or 5 crops. Without it, as the network's recipe says.
+        size: height and width of a view in pixels; without it, as the recipe says.
+        annotate: an .mp4 to write: the film with the answer below it.
+    """
+    from blvnet_lab.training.predicting import annotate as write
+    from blvnet_lab.training.predicting import predict as run
+
+    found = run(checkpoint, video, top=top, views=views or None, size=size)
+    for line in found.table.itertuples():
+        print(f"{100 * line.probability:6.1f} %  {line.class_name}")
+    if not found.is_named:
+        print(f"{checkpoint} does not name its classes: they are numbered, from 0")
+    clips = "; ".join(" ".join(map(str, clip)) for clip in found.frames.tolist())
+    print(f"seen: of {found.num_frames} frames, numbered from 0, {clips}")
+    if found.damage:
+        print(f"{video} is {found.damage}: only frames before that were seen")
+    if annotate is not None:
+        print(f"wrote {write(found, video, annotate)}")
+
+
 def typed_preset(arguments: Sequence[str]) -> Recipe:
     """The recipe that was asked for, whose values are then the defaults of all other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -406,9 +578,12 @@ def main() -> None:
         "subset": subset,
         "prepare": prepare,
         "loader-benchmark": loader_benchmark,
+        "evaluate": evaluate,
+        "predict": predict,
     }
     try:
-        commands["train"] = train_command(typed_preset(sys.argv[1:]))
+        recipe = typed_preset(sys.argv[1:])
+        commands |= {"train": train_command(recipe), "plan": plan_command(recipe)}
         tyro.extras.subcommand_cli_from_dict(
             commands, description=__doc__, prog="python -m blvnet_lab"
         )

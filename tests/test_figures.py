@@ -273,11 +273,11 @@ def test_training_figure_shows_what_the_log_says():
         {"epoch": 1, "train_loss": 2.0, "top_1": 0.2, "clips_per_second": 40, "wait_share": 0.25},
         {"epoch": 2, "train_loss": 1.0, "top_1": 0.6, "clips_per_second": 80, "wait_share": 0.5},
     ]
-    figure = training_figure(history, "a run")
+    figure = viz.training_figure(history, "a run")
     loss, accuracy, speed = figure.axes
     assert loss.lines[0].get_xydata().tolist() == [[1, 2], [2, 1]]
     (top_1,) = accuracy.lines
     np.testing.assert_allclose(top_1.get_xydata(), [[1, 20], [2, 60]])
     assert [bar.get_height() for bar in speed.patches] == [40, 80, 10, 40]
     assert all(axes.get_xlabel() == "epoch" and axes.get_ylabel() for axes in figure.axes)
-    assert len(training_figure([]).axes) == 3, "before the first epoch has ended"
+    assert len(viz.training_figure([]).axes) == 3, "before the first epoch has ended"

@@ -5,6 +5,7 @@ All weights are random, and nothing is downloaded: the download is replaced wher
 
 import copy
 import json
+from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
 
@@ -364,7 +365,12 @@ def test_download_is_of_the_newest_weights_checked_and_kept(hub, monkeypatch, de
 
 @pytest.mark.parametrize(
     "failure",
-    [URLError("no route"), ConnectionResetError("no route"), RuntimeError("invalid hash value")],
+    [
+        URLError("no route"),
+        ConnectionResetError("reset by peer"),
+        IncompleteRead(b"half"),
+        RuntimeError("invalid hash value"),
+    ],
 )
 def test_failing_download_says_what_to_do(hub, monkeypatch, failure):
     def download(*args, **kwargs):

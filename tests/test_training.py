@@ -582,6 +582,23 @@ def test_whole_staircase(manifest, tmp_path):
     assert (torch.tensor(first["taps"]["stem.tam"]) - start).abs().max() <= 0.5001e-4, "seed 4"
 
 
+def test_a_staircase_that_is_stopped_trains_no_further_network(manifest, tmp_path, monkeypatch):
+    class Once:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error): ...
+
+        @property
+        def asked(self) -> str:
+            return "SIGTERM"
+
+    monkeypatch.setattr(engine, "Interrupts", Once)
+    options = Staircase(out=tmp_path / "out", manifest=manifest, seeds=(0,), recipe=SHORT)
+    with pytest.raises(InterruptedError, match=r"stopped by SIGTERM in the training of TSN, seed"):
+        run_staircase(options)
+
+
 @pytest.mark.parametrize("empty", ["seeds", "architectures"])
 def test_staircase_of_nothing(empty):
     with pytest.raises(ValueError, match="at least one architecture and one seed"):

@@ -111,7 +111,9 @@ def load_official(
                 del ours[key]
                 report.ignored.append(key.replace("classifier", "fc"))
         report.kept = [
-            key for key in wanted if key.endswith(".taps") or key.startswith("classifier.")
+            key
+            for key in wanted
+            if key.endswith(".taps") or (key.startswith("classifier.") and key not in ours)
         ]
     remedy = (
         "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; a "

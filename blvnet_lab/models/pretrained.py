@@ -51,18 +51,9 @@ def load_resnet(
             missing, left over or misshapen; the model is unchanged then.
         TypeError: the model is not from one of the four builders.
     """
-    if getattr(model, "architecture", None) not in BUILDERS:
-        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
+    check_depth(model)
     depth, big_little = model.arguments["depth"], model.architecture != "tsn"
-    width, big_little_blocks, resnet_blocks = SIZES[depth]
-    if depth not in (RESNETS[:1] if big_little else RESNETS):
-        known = ", ".join(f"{d} {SIZES[d].resnet_blocks}" for d in RESNETS)
-        raise ValueError(
-            f"expected a model with the blocks of a ResNet (width 64, depth {known}), got a "
-            f"{model.architecture} of depth {depth} with width {width} and the blocks "
-            f"{big_little_blocks}; build it with depth=50, or start a deeper big-little network "
-            "from an official bLResNet checkpoint (blvnet_lab.models.official.load_official)"
-        )
+    resnet_blocks = SIZES[depth].resnet_blocks
     resnet = bare_state_dict(checkpoint)
     remedy = f"Give the weights of torchvision.models.resnet{depth}"
     if not is_resnet(resnet):
@@ -89,6 +80,22 @@ def load_resnet(
     report = LoadReport("resnet", kept=kept, ignored=[k for k in resnet if k.startswith("fc.")])
     ours = {_our_name(k, big_little): resnet[k] for k in resnet if k not in report.ignored}
     return load_exactly(model, ours, report, remedy)
+
+
+def check_depth(model: VideoNet) -> None:
+    """Raises ValueError or TypeError if no ResNet fits a model: before one is downloaded."""
+    if getattr(model, "architecture", None) not in BUILDERS:
+        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
+    depth, big_little = model.arguments["depth"], model.architecture != "tsn"
+    width, big_little_blocks, _ = SIZES[depth]
+    if depth not in (RESNETS[:1] if big_little else RESNETS):
+        known = ", ".join(f"{d} {SIZES[d].resnet_blocks}" for d in RESNETS)
+        raise ValueError(
+            f"expected a model with the blocks of a ResNet (width 64, depth {known}), got a "
+            f"{model.architecture} of depth {depth} with width {width} and the blocks "
+            f"{big_little_blocks}; build it with depth=50, or start a deeper big-little network "
+            "from an official bLResNet checkpoint (blvnet_lab.models.official.load_official)"
+        )
 
 
 def is_resnet(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> bool:

@@ -122,13 +122,16 @@ def unpack(
     state.model.load_state_dict(contents["model"])
     state.optimizer.load_state_dict(contents["optimizer"])
     state.scheduler.load_state_dict(contents["scheduler"])
-    state.scaler.load_state_dict(contents["scaler"])
+    if contents["scaler"]:  # it is empty where the run had another precision until now
+        state.scaler.load_state_dict(contents["scaler"])
     if state.ema is not None:
         state.ema.load_state_dict(contents["ema"])
     state.epoch, state.step = contents["epoch"], contents["step"]
     shares = contents["so_far"]
     if len(shares) != ranks.world:  # the first goes on with the sums of all
-        sums = {name: sum(share[name] for share in shares) for name in shares[0]}
+        sums = {name: sum(share.get(name, 0) for share in shares) for name in shares[0]}
+        for name in sums.keys() & {"waited", "seconds"}:  # which passed on all ranks at once
+            sums[name] /= len(shares)
         shares = [sums] + [{}] * (ranks.world - 1)
     state.so_far = dict(shares[ranks.rank])
     state.history = [dict(line) for line in contents["history"]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,12 @@ from blvnet_lab.training.evaluation import (
     standard_scores,
 )
 from blvnet_lab.training.interrupts import Interrupts
-from blvnet_lab.training.loading import mixing, timed_batches, training_loader
+from blvnet_lab.training.loading import (
+    mixing,
+    named_worker_loss,
+    timed_batches,
+    training_loader,
+)
 from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.schedule import make_optimizer, make_scheduler
 
@@ -82,6 +87,7 @@ class Step:
     waited: float  # seconds until its clips were there
 
 
+@named_worker_loss()
 def train_one_epoch(
     model: nn.Module,
     loader: Iterable[Sequence[Tensor]],
@@ -94,6 +100,7 @@ def train_one_epoch(
     ranks: Ranks | None = None,
     after_step: Callable[[Step], None] | None = None,
     name_of: Callable[[int], str] = "clip {}".format,
+    first_step: int = 0,
 ) -> float:
     """One pass over the clips; the mean loss over those of this process.
 
@@ -104,6 +111,7 @@ def train_one_epoch(
             here; None for plain float32.
         scaler: for float16; None makes one that does nothing otherwise.
         name_of: a clip's name by its number, for messages.
+        first_step: of the epoch, with which the loader begins; for messages.
 
     Raises:
         ValueError: a label that the model has no class for.
@@ -138,7 +146,8 @@ def train_one_epoch(
         if not is_last_part:
             continue
         loss = torch.stack([part[0] for part in parts]).mean().item()
-        _check_finite(loss, step, [n for part in parts for n in part[3]], name_of, ranks)
+        numbers = [n for part in parts for n in part[3]]
+        _check_finite(loss, first_step + step, numbers, name_of, ranks)
         if recipe.clip_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
@@ -222,7 +231,7 @@ def fit(
     """Train `model` as the recipe says, evaluating after every epoch.
 
     Seeds PyTorch's global generator. A SIGTERM, SIGUSR1 or the stop button ends the run after the
-    step that is going on, with a checkpoint; the model can be used as it is then.
+    step that is going on, with a checkpoint; the model, in eval mode, can be used as it is then.
 
     Args:
         device: None picks a GPU if there is one. The model stays there afterwards.
@@ -247,23 +256,24 @@ def fit(
         ValueError: settings that contradict each other, the data or the checkpoint.
         FileExistsError: `out` holds files, and `resume` is False.
         OSError: a checkpoint could not be written; the one before it is whole.
-        FloatingPointError, WorkerLostError: see `train_one_epoch`.
+        FloatingPointError, WorkerLostError: see `train_one_epoch`; weights that are not finite are
+            no checkpoint either.
         RankLostError: another process of the run has died.
     """
-    run = _Run(
-        model,
-        train_set,
-        val_set,
-        recipe,
-        device=device or pick_device(),
-        ranks=ranks or Ranks(),
-        out=None if out is None else Path(out),
-        classes=tuple(classes),
-        save_minutes=save_minutes,
-        keep_every=keep_every,
-        score=score or (lambda model, predictions: standard_scores(predictions)),
-    )
     try:
+        run = _Run(
+            model,
+            train_set,
+            val_set,
+            recipe,
+            device=device or pick_device(),
+            ranks=ranks or Ranks(),
+            out=None if out is None else Path(out),
+            classes=tuple(classes),
+            save_minutes=save_minutes,
+            keep_every=keep_every,
+            score=score or (lambda model, predictions: standard_scores(predictions)),
+        )
         return run.go(resume, tensorboard, after_epoch, title)
     except RuntimeError as error:
         raise rank_lost(error) or error from error
@@ -328,6 +338,7 @@ class _Run:
 
     # --- from begin to end
 
+    @named_worker_loss()
     def go(
         self,
         resume: bool,
@@ -361,6 +372,7 @@ class _Run:
             except Stopped:
                 stopped = interrupts.asked or "a signal to another process"
                 self._save()
+        state.model.eval()
         return Fitted(state.history, self.predictions, stopped, self.unreadable)
 
     def _train(self, interrupts: Interrupts, bar: tqdm, writer: Any) -> None:
@@ -409,6 +421,7 @@ class _Run:
             ranks=self.ranks,
             after_step=after_step,
             name_of=self._name_of,
+            first_step=batches.first_step,
         )
 
     def _name_of(self, number: int) -> str:
@@ -470,8 +483,11 @@ class _Run:
         """Bytes: the peak of the GPU, or what this process and its readers hold now."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        process = psutil.Process()
-        return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
+        process, held = psutil.Process(), 0
+        for one in [process, *process.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                held += one.memory_info().rss
+        return held
 
     def _passed_over(self) -> pd.DataFrame:
         unreadable = getattr(self.train_set, "unreadable", None)
@@ -504,6 +520,8 @@ class _Run:
             out.mkdir(parents=True, exist_ok=True)
         self.ranks.gather(None)  # no rank writes before all have read
         if self.ranks.is_first:
+            for unfinished in out.glob(".*.part"):  # of a run that was killed while it wrote
+                unfinished.unlink()
             with written_whole(out / RECIPE) as unfinished:
                 unfinished.write_text(recipe_to_json(self.recipe), "utf-8")
             self._write_log()
@@ -521,6 +539,7 @@ class _Run:
         if self.out is None:
             return
         state = self.state
+        _check_weights(state)
         contents = pack(
             state,
             self.recipe,
@@ -531,13 +550,14 @@ class _Run:
         )
         if self.ranks.is_first:
             ended = state.epoch - 1
-            paths = [self.out / LAST]
+            paths = []
             if state.step == 0 and ended:
                 if state.best_epoch == ended:
                     paths.append(self.out / BEST)
                 if self.keep_every and ended % self.keep_every == 0:
                     paths.append(self.out / f"epoch_{ended:04}.pt")
-            write_checkpoint(contents, *paths)
+            # last.pt comes last: a run that ends in between does this epoch, and so these, again.
+            write_checkpoint(contents, *paths, self.out / LAST)
             self._write_log()
         self.saved_at = time.monotonic()
 
@@ -557,6 +577,21 @@ class _Run:
         writer = SummaryWriter(self.out / "tensorboard", purge_step=done + 1)
         stack.callback(writer.close)
         return writer
+
+
+def _check_weights(state: State) -> None:
+    """A finite loss may have had gradients that are not: no checkpoint shall hold what came of it.
+
+    Raises:
+        FloatingPointError: a weight or a statistic is not finite.
+    """
+    bad = [name for name, t in state.model.state_dict().items() if not t.isfinite().all()]
+    if bad:
+        raise FloatingPointError(
+            f"expected finite weights, but after {state.epoch - 1} epochs and {state.step} steps "
+            f"these are not: {', '.join(bad[:5])}{', ...' if bad[5:] else ''}: lower the learning "
+            "rate, or limit the gradients with clip_norm; the last checkpoint is from before"
+        )
 
 
 def _top_1(line: dict[str, Any]) -> dict[str, str]:

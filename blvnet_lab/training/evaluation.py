@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 
 from blvnet_lab.data import VideoReadError
 from blvnet_lab.training.distributed import Ranks, pick_device
-from blvnet_lab.training.loading import timed_batches
-from blvnet_lab.training.metrics import class_table, top_k_accuracy
+from blvnet_lab.training.interrupts import signals_of_workers
+from blvnet_lab.training.loading import named_worker_loss, timed_batches
+from blvnet_lab.training.metrics import class_table, ranked, top_k_accuracy
 from blvnet_lab.training.recipe import Hardware
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -73,6 +74,7 @@ def autocast(device: torch.device, hardware: Hardware) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
+@named_worker_loss()
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -98,6 +100,7 @@ def evaluate(
 
     Raises:
         ValueError: no clip could be read.
+        WorkerLostError: a process that reads clips has died.
         Stopped: `stop` said so, on one rank or another.
     """
     hardware, ranks = hardware or Hardware(), ranks or Ranks()
@@ -111,6 +114,7 @@ def evaluate(
         generator=torch.Generator(),  # it must not draw from the one that training draws from
         num_workers=min(hardware.workers, len(own)),
         pin_memory=device.type == "cuda",
+        worker_init_fn=signals_of_workers(),
     )
     found: list[tuple[Tensor, Tensor, list[int], dict[int, str]]] = []
     stopped = False
@@ -129,7 +133,7 @@ def evaluate(
     (stopped,) = ranks.any(stopped)
     if stopped:
         raise Stopped
-    return _put_together([part for parts in ranks.gather(found) for part in parts], len(dataset))
+    return _put_together([part for parts in ranks.gather(found) for part in parts])
 
 
 def _views(dataset: Dataset) -> int:
@@ -154,7 +158,7 @@ def _mean_logits(model: nn.Module, clips: Tensor) -> Tensor:
     return logits.unflatten(0, clips.shape[:2]).mean(1).cpu()
 
 
-def _put_together(parts: list[tuple], total: int) -> Predictions:
+def _put_together(parts: list[tuple]) -> Predictions:
     good = [part for part in parts if part[2]]
     indices = torch.tensor([index for part in good for index in part[2]], dtype=torch.int64)
     order = indices.argsort()
@@ -179,26 +183,33 @@ def standard_scores(predictions: Predictions) -> dict[str, float]:
 
 
 def predictions_table(
-    predictions: Predictions, classes: Sequence[str], paths: Sequence[str]
+    predictions: Predictions, classes: Sequence[str], paths: Sequence[str], labels: Sequence[int]
 ) -> pd.DataFrame:
     """A row for every clip, also for the unreadable ones: what it is, and the five best guesses.
 
+    Columns: path, class_name, label, predicted, right, rank (of the right class, from 1), class_1
+    and probability_1 to class_5 and probability_5, unreadable (why; empty for all others).
+
     Args:
         classes: names in the order of labels.
-        paths: of all clips of the data set.
+        paths, labels: of all clips of the data set.
     """
-    rows = []
-    best = predictions.logits.softmax(1).sort(dim=1, descending=True)
+    lines = [
+        {"path": path, "class_name": classes[label], "label": label, "unreadable": ""}
+        for path, label in zip(paths, labels, strict=True)
+    ]
+    order = ranked(predictions.logits)  # (N, num_classes)
+    chances = predictions.logits.softmax(1).gather(1, order)
     for row, index in enumerate(predictions.indices.tolist()):
-        label = predictions.labels[row].item()
-        guesses = best.indices[row, :5].tolist()
-        line = {"path": paths[index], "class_name": classes[label], "label": label}
-        line |= {"predicted": classes[guesses[0]], "right": guesses[0] == label}
-        line["rank"] = best.indices[row].tolist().index(label) + 1
-        for place, guess in enumerate(guesses, start=1):
-            line[f"class_{place}"] = classes[guess]
-            line[f"probability_{place}"] = round(best.values[row, place - 1].item(), 6)
-        rows.append((index, line))
+        guesses, label = order[row].tolist(), labels[index]
+        lines[index] |= {"predicted": classes[guesses[0]], "right": guesses[0] == label}
+        lines[index]["rank"] = guesses.index(label) + 1
+        for place, guess in enumerate(guesses[:5], start=1):
+            lines[index][f"class_{place}"] = classes[guess]
+            lines[index][f"probability_{place}"] = round(chances[row, place - 1].item(), 6)
     for index, why in predictions.unreadable.items():
-        rows.append((index, {"path": paths[index], "unreadable": why}))
-    return pd.DataFrame([line for _, line in sorted(rows, key=lambda row: row[0])])
+        lines[index]["unreadable"] = why
+    places = range(1, 1 + min(5, order.shape[1]))
+    best = [f"{name}_{place}" for place in places for name in ("class", "probability")]
+    columns = ["path", "class_name", "label", "predicted", "right", "rank", *best, "unreadable"]
+    return pd.DataFrame(lines, columns=columns).astype({"right": "boolean", "rank": "Int64"})

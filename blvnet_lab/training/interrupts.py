@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import threading
+from collections.abc import Callable
+from functools import cache, partial
 from types import FrameType
+from typing import Any
 
 # SLURM sends SIGTERM before a job's time is up, or SIGUSR1 if asked to; Windows knows no SIGUSR1.
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 ]
+
+
+@cache
+def _busy() -> Any:
+    """Shared with the processes that read clips: 1 while the one that trains hears signals."""
+    return multiprocessing.RawValue("b", 0)
+
+
+def signals_of_workers() -> Callable[[int], None]:
+    """What processes that read clips do with signals (`worker_init_fn`): leave them to this one.
+
+    Ctrl-C and queueing systems tell every process of a job, but the clips of the step that is
+    going on are still needed. Only when no training goes on (any more) does SIGTERM end a worker:
+    then it is this process that ends, or a worker does not answer.
+    """
+    return partial(_leave_signals, _busy())
+
+
+def _leave_signals(busy: Any, worker: int) -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: busy.value or os._exit(0))
 
 
 class Interrupts:
@@ -26,9 +53,11 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            _busy().value = 1
         return self
 
     def __exit__(self, *error: object) -> None:
+        _busy().value = 0
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from blvnet_lab.training.distributed import Ranks
+from blvnet_lab.training.interrupts import signals_of_workers
 from blvnet_lab.training.recipe import Recipe
 
 Key = tuple[int, int]  # (epoch, number of a clip)
@@ -127,16 +129,13 @@ def training_loader(
         num_workers=workers,
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
+        worker_init_fn=signals_of_workers(),
     )
     return loader, batches
 
 
 def timed_batches(loader: DataLoader) -> Iterator[tuple[float, Any]]:
-    """(seconds that it was waited for, batch).
-
-    Raises:
-        WorkerLostError: a worker of the loader died.
-    """
+    """(seconds that it was waited for, batch)."""
     batches = iter(loader)
     while True:
         begin = time.perf_counter()
@@ -144,15 +143,26 @@ def timed_batches(loader: DataLoader) -> Iterator[tuple[float, Any]]:
             batch = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise WorkerLostError(
-                "expected clips, but a process that reads them has died, perhaps for lack of "
-                "memory (or of /dev/shm in a container): go on with --resume auto and fewer "
-                f"--hardware.workers ({error})"
-            ) from error
         yield time.perf_counter() - begin, batch
+
+
+@contextmanager
+def named_worker_loss() -> Iterator[None]:
+    """Turns the error by which PyTorch tells that a worker died into `WorkerLostError`.
+
+    It is told by a signal, and so raised wherever the program is at that moment: also used as a
+    decorator of all that goes on while there are workers.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise WorkerLostError(
+            "expected clips, but a process that reads them has died, perhaps for lack of memory "
+            "(or of /dev/shm in a container): go on with --resume auto and fewer "
+            f"--hardware.workers ({error})"
+        ) from error
 
 
 def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -9,10 +9,18 @@ import torch
 from torch import Tensor
 
 
+def ranked(logits: Tensor) -> Tensor:
+    """(N, num_classes) labels, the likeliest first; of equal logits the lower label, as argmax.
+
+    Ties are not rare: the logits of bfloat16 have three digits. `topk` would break them in its own
+    way, and top-1 then differ from the confusion matrix.
+    """
+    return logits.sort(dim=1, descending=True, stable=True).indices
+
+
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int = 1) -> float:
     """Share of clips whose class is among the k highest logits, in 0..1."""
-    best = logits.topk(min(k, logits.shape[1]), dim=1).indices  # (N, k)
-    return (best == labels[:, None]).any(1).float().mean().item()
+    return (ranked(logits)[:, :k] == labels[:, None]).any(1).float().mean().item()
 
 
 def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args, get_origin
 
 Architecture = Literal["tsn", "tsn_blnet", "blvnet", "blvnet_tam"]
 PublishedSet = Literal["ssv1", "ssv2", "kinetics400", "moments"]
+WeightKind = Literal["norm", "bias", "taps"]
 
 # A batch this many times larger than the one of the learning rate needs a warm-up (Goyal et al.,
 # "Accurate, Large Minibatch SGD", 2017, section 2.2, who take five epochs).
@@ -46,6 +47,13 @@ class Network:
     """How taps start: each frame keeps itself (learns sooner), or at random (as published)."""
     dropout: float = 0.0
     """Probability of dropping a feature before the classifier."""
+
+    def __post_init__(self) -> None:
+        if self.architecture not in get_args(Architecture):
+            raise ValueError(
+                f"expected one of the architectures {', '.join(get_args(Architecture))}, got "
+                f'"{self.architecture}"{_near(self.architecture, get_args(Architecture))}'
+            )
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ class Recipe:
     """Nesterov momentum of SGD."""
     weight_decay: float = 5e-4
     """L2 penalty on weights."""
-    no_decay: tuple[Literal["norm", "bias", "taps"], ...] = ()
+    no_decay: tuple[WeightKind, ...] = ()
     """Kinds of weights that are spared the penalty; none are in the published recipe."""
     body_rate: float = 1.0
     """Share of the learning rate for all but the classifier; below 1 for fine-tuning."""
@@ -171,7 +179,8 @@ class Recipe:
         _positive(
             self, "epochs", "batch_size", "learning_rate", "rate_batch", "step_epochs", "num_frames"
         )
-        _at_least_0(self, "momentum", "weight_decay", "body_rate", "label_smoothing")
+        _positive(self, "clip_norm", "stride", "read_short_side")
+        _at_least_0(self, "momentum", "weight_decay", "body_rate", "warmup_epochs")
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"expected {name} from 0 to below 1, got {getattr(self, name)}")
@@ -180,6 +189,12 @@ class Recipe:
         if self.schedule not in get_args(type_hints(Recipe)["schedule"]):
             raise ValueError(
                 f'expected schedule "one-cycle", "cosine" or "steps", got "{self.schedule}"'
+            )
+        strangers = [kind for kind in self.no_decay if kind not in get_args(WeightKind)]
+        if strangers:
+            raise ValueError(
+                f"expected no_decay as a tuple of {', '.join(get_args(WeightKind))}, got "
+                f"{', '.join(strangers)}"
             )
 
     @property
@@ -197,14 +212,16 @@ class Recipe:
 
 def _positive(record: Any, *names: str) -> None:
     for name in names:
-        if getattr(record, name) <= 0:
-            raise ValueError(f"expected {name} to be positive, got {getattr(record, name)}")
+        value = getattr(record, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"expected {name} to be positive, got {value}")
 
 
 def _at_least_0(record: Any, *names: str) -> None:
     for name in names:
-        if getattr(record, name) < 0:
-            raise ValueError(f"expected {name} to be at least 0, got {getattr(record, name)}")
+        value = getattr(record, name)
+        if value is not None and value < 0:
+            raise ValueError(f"expected {name} to be at least 0, got {value}")
 
 
 # --- Presets ------------------------------------------------------------------------------------
@@ -396,10 +413,10 @@ def _value(hint: Any, value: Any, place: str) -> Any:
         return float(value)
     elif hint is type(value):
         return value
-    choices = (
-        ", ".join(map(repr, of)) if origin is Literal else str(getattr(hint, "__name__", hint))
-    )
-    raise ValueError(f"{place}: expected {choices}, got {value!r}")
+    expected = str(hint) if origin is tuple else getattr(hint, "__name__", "")
+    if origin is Literal:
+        expected = ", ".join(map(repr, of))
+    raise ValueError(f"{place}: expected {expected}, got {value!r}")
 
 
 def _near(name: str, names: Any) -> str:

@@ -13,6 +13,7 @@ from blvnet_lab.training.recipe import Recipe
 
 WARMUP_START = 0.1  # share of the peak rate with which a warm-up begins
 STEP_FACTOR = 0.1  # of the schedule "steps"
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter is no subclass of the former
 
 
 def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
@@ -45,7 +46,7 @@ def parameter_groups(model: VideoNet, recipe: Recipe) -> list[dict]:
 
 def _weights_of_kind(model: nn.Module, kind: str) -> list[nn.Parameter]:
     modules = list(model.modules())
-    norms = [module for module in modules if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in modules if isinstance(module, NORMS)]
     if kind == "norm":
         return [weight for module in norms for weight in module.parameters()]
     if kind == "taps":
@@ -53,7 +54,7 @@ def _weights_of_kind(model: nn.Module, kind: str) -> list[nn.Parameter]:
     return [
         module.bias
         for module in modules
-        if not isinstance(module, nn.BatchNorm2d) and getattr(module, "bias", None) is not None
+        if not isinstance(module, NORMS) and getattr(module, "bias", None) is not None
     ]
 
 

@@ -107,7 +107,11 @@ def taps_of(model: VideoNet) -> dict[str, list[list[float]]]:
 def run_one(
     recipe: Recipe, train: ClipDataset, val: ClipDataset, log: Path
 ) -> tuple[VideoNet, list[dict]]:
-    """Train the recipe's network; a line of JSON per epoch goes to `log`, the taps with it."""
+    """Train the recipe's network; a line of JSON per epoch goes to `log`, the taps with it.
+
+    Raises:
+        InterruptedError: the stop button, or another signal; networks that wait are not trained.
+    """
     model = build(recipe, len(CLASSES))
     log.parent.mkdir(parents=True, exist_ok=True)
     first = {"epoch": 0, "taps": taps_of(model)}
@@ -122,6 +126,11 @@ def run_one(
 
     title = f"{TITLES[recipe.network.architecture]}, seed {recipe.seed}"
     fitted = fit(model, train, val, recipe, score=score_and_taps, after_epoch=write, title=title)
+    if fitted.stopped:
+        raise InterruptedError(
+            f"stopped by {fitted.stopped} in the training of {title}: the checkpoints of the "
+            f"networks before it and all logs are in {log.parent.parent}"
+        )
     return model, [first, *fitted.history]
 
 

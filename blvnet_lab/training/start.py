@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blvnet_lab.models import VideoNet, load_resnet
 from blvnet_lab.models.official import LoadReport, load_exactly, load_official, read_pickle
-from blvnet_lab.models.pretrained import is_resnet, torchvision_resnet
+from blvnet_lab.models.pretrained import check_depth, is_resnet, torchvision_resnet
 from blvnet_lab.training.checkpoint import Trained, is_checkpoint, load_trained
 
 TORCHVISION = "torchvision"
@@ -32,6 +32,7 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
         OSError: the download failed.
     """
     if source == TORCHVISION:
+        check_depth(model)
         return load_resnet(model, torchvision_resnet(model.arguments["depth"]))
     if not Path(source).is_file():
         raise ValueError(

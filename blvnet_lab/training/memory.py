@@ -1,0 +1,159 @@
+"""How much memory a recipe's network takes, counted without computing anything.
+
+    count_memory(preset("ssv2-50-f8x2"), num_classes=174).training(clips=64)    # bytes
+
+The network itself runs, on tensors that have shapes but no values (PyTorch's FakeTensorMode), and
+what it keeps is added up. So a laptop can plan for a GPU that it has not.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from tqdm.auto import tqdm
+
+from blvnet_lab.training.engine import build
+from blvnet_lab.training.evaluation import autocast
+from blvnet_lab.training.recipe import Recipe
+
+NUMBERS = (64, 128)  # of clips, with which it is counted
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of tensors on a process's device."""
+
+    weights: int  # parameters and running statistics
+    gradients: int
+    momentum: int
+    average: int  # the moving average of the weights
+    fixed: int  # at any number of clips: weights in half precision, statistics of a batch
+    clip: int  # for every clip at once in training: itself, and what is kept for going back
+    judged_clip: int  # for every clip at once in evaluation, when it needs most
+    origin: str  # of `clip`
+
+    @property
+    def model(self) -> int:
+        """The weights and all that goes with them, exactly."""
+        return self.weights + self.gradients + self.momentum + self.average
+
+    def training(self, clips: int) -> int:
+        """While training with so many clips at once; gradients are taken to be there throughout."""
+        return self.model + self.fixed + clips * self.clip
+
+    def evaluation(self, clips: int) -> int:
+        """While judging so many clips at once, between two epochs."""
+        return self.model - self.gradients + self.fixed + clips * self.judged_clip
+
+    def largest(self, limit: int) -> int:
+        """With how many clips at once training fits into `limit` bytes; perhaps 0."""
+        return max(0, (limit - self.training(0)) // self.clip)
+
+
+def kept_for_backward(model: nn.Module, clips: Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass, and those of the clips.
+
+    What several operations keep is counted once; parameters and buffers are left out.
+    """
+    own = {id(tensor.untyped_storage()) for tensor in (*model.parameters(), *model.buffers())}
+    kept = {id(clips.untyped_storage()): clips.untyped_storage()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()  # of which a view keeps the whole
+        if id(storage) not in own:
+            kept[id(storage)] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(clips)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@torch.no_grad()
+def most_at_once(model: nn.Module, clips: Tensor) -> int:
+    """The most bytes that maps take at one moment of a forward pass, and those of the clips."""
+    with _Alive(*model.parameters(), *model.buffers(), clips) as alive:
+        model(clips)
+    return clips.untyped_storage().nbytes() + alive.most
+
+
+class _Alive(TorchDispatchMode):
+    """While it is entered, watches how many bytes the results of operations take at once.
+
+    most: bytes. Tensors given at the beginning, and views of them, do not count.
+    """
+
+    def __init__(self, *apart: Tensor):
+        super().__init__()
+        self.now = self.most = 0
+        self.known: dict[int, object] = {id(t.untyped_storage()): t for t in apart}
+
+    def __torch_dispatch__(self, operation: Callable, types: tuple, args=(), kwargs=None):
+        results = operation(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor) and id(result.untyped_storage()) not in self.known:
+                self._watch(result.untyped_storage())
+        return results
+
+    def _watch(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+
+        def ended(_: object) -> None:
+            self.now -= size
+            del self.known[key]
+
+        self.known[key] = weakref.ref(storage, ended)
+        self.now += size
+        self.most = max(self.most, self.now)
+
+
+def count_memory(recipe: Recipe, num_classes: int) -> Memory:
+    """The memory of the recipe's network, for training and evaluation of any number of clips.
+
+    Half precision is counted as a CPU's autocast has it. The libraries' own workspaces and what
+    torch.compile saves are not counted.
+    """
+    cpu, kept, most = torch.device("cpu"), [], []
+    bar = tqdm(total=4, desc="counting memory", unit="pass", leave=False, delay=2)
+    with bar, chance_put_back(), FakeTensorMode():
+        model = build(recipe, num_classes)
+        # Two numbers of clips tell what does not depend on it. Large ones, so that clips and not
+        # weights decide where an evaluation needs most.
+        for number in NUMBERS:
+            for found, count, size in (
+                (kept, kept_for_backward, recipe.size),
+                (most, most_at_once, recipe.evaluation.size or recipe.size),
+            ):
+                clips = torch.empty(number, recipe.num_frames, model.in_channels, *size)
+                with autocast(cpu, recipe.hardware):
+                    found.append(count(model.train(count is kept_for_backward), clips))
+                bar.update()
+        parameters = sum(tensor.nbytes for tensor in model.parameters())
+        weights = parameters + sum(tensor.nbytes for tensor in model.buffers())
+    few, many = NUMBERS
+    clip = (kept[1] - kept[0]) // (many - few)
+    return Memory(
+        weights=weights,
+        gradients=parameters,
+        momentum=parameters if recipe.momentum else 0,
+        average=weights if recipe.ema else 0,
+        fixed=kept[0] - few * clip,
+        clip=clip,
+        judged_clip=(most[1] - most[0]) // (many - few),
+        origin="counted",
+    )
+
+
+@contextmanager
+def chance_put_back() -> Iterator[None]:
+    """PyTorch's generators are afterwards as they were before."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        yield

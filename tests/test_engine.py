@@ -1,0 +1,1339 @@
+"""The training engine in one process: steps, chance, figures, files, and faults with a name."""
+
+import copy
+import errno
+import itertools
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+from training_process import Clips
+from videos import write_video
+
+from blvnet_lab.data import ClipDataset, evaluation_transform, training_transform
+from blvnet_lab.data.motion import CLASSES, write_dataset
+from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, save_model, tsn
+from blvnet_lab.training import start
+from blvnet_lab.training.checkpoint import (
+    Trained,
+    load_trained,
+    read_checkpoint,
+    save_trained,
+    unpack,
+    write_checkpoint,
+)
+from blvnet_lab.training.distributed import Ranks
+from blvnet_lab.training.engine import Fitted, build, fit, train_one_epoch
+from blvnet_lab.training.evaluation import evaluate
+from blvnet_lab.training.interrupts import Interrupts
+from blvnet_lab.training.loading import (
+    Batches,
+    Keyed,
+    WorkerLostError,
+    mixing,
+    timed_batches,
+    training_loader,
+)
+from blvnet_lab.training.recipe import Augmentation, Hardware, Network, Recipe
+from blvnet_lab.training.run import train
+from blvnet_lab.training.start import start_from
+
+CPU = torch.device("cpu")
+SHORT = Recipe(
+    epochs=2,
+    batch_size=8,
+    learning_rate=0.02,
+    rate_batch=8,
+    num_frames=4,
+    size=(32, 32),
+    network=Network(dropout=0.3),
+)
+FILES = {"last.pt", "best.pt", "log.jsonl", "recipe.json"}
+
+
+class Small(nn.Module):
+    """The least that an epoch asks of a network: two layers, one of them a classifier."""
+
+    def __init__(self, features: int = 6, classes: int = 3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.classifier = nn.Linear(features, 5), nn.Linear(5, classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self.classifier(self.body(clips.flatten(1)).tanh())
+
+
+class Watching(torch.optim.SGD):
+    """Keeps the gradients of every step, and changes no weights."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__(model.parameters(), 0.1)
+        self.gradients: list[list[Tensor]] = []
+
+    def step(self, closure: None = None) -> None:
+        found = [weight.grad.clone() for weight in self.param_groups[0]["params"]]
+        self.gradients.append(found)
+
+
+def constant(optimizer):
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+
+
+def points(count: int = 24, classes: int = 3) -> TensorDataset:
+    generator = torch.Generator().manual_seed(1)
+    data = torch.randn(count, 6, generator=generator, dtype=torch.float64)
+    return TensorDataset(3 * data, torch.arange(count) % classes)
+
+
+def watch(recipe: Recipe, model: nn.Module | None = None) -> tuple[Watching, float, list]:
+    """An epoch over `points` in float64: what the optimizer was given, the loss, the keys."""
+    model = model or Small().double()
+    optimizer = Watching(model)
+    loader, batches = training_loader(points(), recipe, Ranks(), CPU)
+    loss = train_one_epoch(model, loader, optimizer, constant(optimizer), CPU, recipe)
+    return optimizer, loss, [index for keys in batches for _, index in keys]
+
+
+def fitted(out: Path | None = None, recipe: Recipe = SHORT, **options) -> tuple[nn.Module, Fitted]:
+    """A run on noisy clips that are dark or bright."""
+    model = options.pop("model", None) or build(recipe, 2)
+    train_set = options.pop("train_set", None) or Clips(24, chance=True)
+    val_set = options.pop("val_set", None) or Clips(10, seed=1)
+    return model, fit(model, train_set, val_set, recipe, device=CPU, out=out, **options)
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert list(one) == list(other)
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# ---------------------------------------------------------------- a step
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
+def test_parts_of_a_batch_give_its_gradients(accumulate):
+    recipe = replace(SHORT, hardware=Hardware(accumulate=accumulate))
+    optimizer, loss, order = watch(recipe)
+    model, data = Small().double(), points()
+    assert len(optimizer.gradients) == 3 and sorted(order) == list(range(24))
+    losses = []
+    for step, gradients in enumerate(optimizer.gradients):
+        clips, labels = data[order[8 * step : 8 * step + 8]]
+        losses.append(F.cross_entropy(model(clips), labels))
+        expected = torch.autograd.grad(losses[-1], list(model.parameters()))
+        for found, one in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(found, one, rtol=1e-9, atol=1e-14)
+    assert loss == pytest.approx(torch.stack(losses).mean().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_long_gradients_are_shortened(accumulate):
+    recipe = replace(SHORT, hardware=Hardware(accumulate=accumulate))
+    whole, _, _ = watch(recipe)
+    lengths = [torch.cat([g.flatten() for g in step]).norm().item() for step in whole.gradients]
+    limit = sorted(lengths)[1]  # one is longer, one is shorter
+    shortened, _, _ = watch(replace(recipe, clip_norm=limit))
+    for length, before, after in zip(lengths, whole.gradients, shortened.gradients, strict=True):
+        share = min(1, limit / length)
+        for one, other in zip(before, after, strict=True):
+            torch.testing.assert_close(other, share * one, rtol=1e-4, atol=1e-12)
+    assert min(lengths) < 0.999 * limit < 0.99 * max(lengths)
+
+
+def test_label_smoothing_by_hand():
+    recipe = replace(SHORT, label_smoothing=0.2)
+    _, loss, order = watch(recipe)
+    clips, labels = points()[order]
+    chances = Small().double()(clips).log_softmax(1)
+    wanted = 0.8 * F.one_hot(labels, 3).double() + 0.2 / 3
+    losses = -(wanted * chances).sum(1)
+    assert loss == pytest.approx(losses.mean().item(), rel=1e-9)
+    plain = F.cross_entropy(Small().double()(clips), labels, label_smoothing=0.2)
+    assert loss == pytest.approx(plain.item(), rel=1e-9)
+    assert watch(SHORT)[1] != pytest.approx(loss, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mixup": 0.5}, {"cutmix": 0.5}, {"mixup": 0.5, "cutmix": 1.0}]
+)
+def test_all_frames_are_mixed_alike(changes):
+    """Clip b has the brightness 10 b, and t more in frame t: the picture tells what was mixed."""
+    clips = torch.arange(6.0).mul(10)[:, None, None, None, None].repeat(1, 4, 3, 16, 24)
+    clips += torch.arange(4.0)[:, None, None, None]
+    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+    recipe = replace(SHORT, augmentation=Augmentation(**changes))
+    mix, kinds = mixing(recipe, 5), set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        before = clips.clone()
+        mixed, targets = mix(clips, labels)
+        assert torch.equal(clips, before) and type(mixed) is Tensor and mixed.shape == clips.shape
+        assert targets.shape == (6, 5)
+        torch.testing.assert_close(targets.sum(1), torch.ones(6))
+        still = mixed - torch.arange(4.0)[:, None, None, None]
+        assert (still - still[:, :1, :1]).abs().max() < 1e-3, "the same in all frames and colours"
+        other = clips.roll(1, 0)[:, 0, 0] - clips[:, 0, 0]  # (B, H, W)
+        share_of_other = (still[:, 0, 0] - clips[:, 0, 0]) / other  # of each pixel
+        weights = share_of_other.mean((1, 2))
+        expected = (1 - weights)[:, None] * F.one_hot(labels, 5)
+        expected += weights[:, None] * F.one_hot(labels.roll(1), 5)
+        torch.testing.assert_close(targets, expected, rtol=0, atol=1e-4)
+        whole = (share_of_other - share_of_other.round()).abs().max() < 1e-3
+        kinds.add("cutmix" if whole else "mixup")
+    assert kinds == set(changes)
+
+
+def test_nothing_is_mixed_unless_asked_for():
+    clips, labels = torch.rand(4, 4, 3, 8, 8), torch.tensor([0, 1, 0, 1])
+    found = mixing(SHORT, 2)(clips, labels)
+    assert found[0] is clips and found[1] is labels
+
+
+def test_a_run_learns_from_mixed_clips():
+    """The loss of an epoch is that of the mixed targets: not the plain one."""
+    still = replace(SHORT, epochs=1, learning_rate=1e-12, network=Network())
+    mixed = replace(still, augmentation=Augmentation(mixup=1.0), label_smoothing=0.3)
+    model = build(still, 2)
+    with torch.no_grad():
+        model.classifier.weight.mul_(300)
+    losses = [
+        fitted(recipe=recipe, model=copy.deepcopy(model))[1].history[0]["train_loss"]
+        for recipe in (still, mixed)
+    ]
+    assert abs(losses[0] - losses[1]) > 0.01
+
+
+# ---------------------------------------------------------------- average of weights
+
+
+def test_average_of_weights_by_hand(tmp_path):
+    recipe = replace(SHORT, ema=0.6)
+    model, after = build(recipe, 2), []
+    model.register_forward_pre_hook(
+        lambda module, _: after.append(tensors(module)) if module.training else None
+    )
+    seen = []
+
+    def score(network, predictions):
+        seen.append((network, tensors(network), predictions.logits))
+        return {"top_1": 0.5}
+
+    _, result = fitted(tmp_path / "run", recipe, model=model, score=score)
+    after = [*after[1:], tensors(model)]  # before a step is after the one before
+    assert len(after) == 6
+    by_hand, at_epochs = dict(after[0]), []
+    for number, weights in enumerate(after):
+        if number:
+            by_hand = {k: 0.6 * by_hand[k] + 0.4 * weights[k] for k in weights}
+        if number % 3 == 2:
+            at_epochs.append(dict(by_hand))
+    for (network, judged, _), expected in zip(seen, at_epochs, strict=True):
+        for name, tensor in judged.items():
+            if tensor.is_floating_point():
+                torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-7)
+        assert network is not model
+        assert not torch.equal(judged["stem.conv.weight"], after[2]["stem.conv.weight"])
+    # Evaluated is the average, and kept; the best epoch is the first here.
+    check = build(recipe, 2)
+    for (_, judged, logits), name in zip(seen, ("best.pt", "last.pt"), strict=True):
+        assert_equal(tensors(load_trained(tmp_path / "run" / name).model), judged)
+        check.load_state_dict(judged)
+        again = evaluate(check, Clips(10, seed=1), device=CPU).logits
+        torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-6)
+    assert torch.equal(result.predictions.logits, seen[-1][2])
+    assert_equal(tensors(model), after[-1])
+
+
+def test_without_an_average_the_network_itself_is_judged(tmp_path):
+    networks = []
+    model, _ = fitted(
+        tmp_path / "run", score=lambda network, _: networks.append(network) or {"top_1": 1.0}
+    )
+    assert networks == [model, model]
+    assert read_checkpoint(tmp_path / "run" / "last.pt")["ema"] is None
+    assert_equal(tensors(load_trained(tmp_path / "run" / "last.pt").model), tensors(model))
+
+
+# ---------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize(
+    "precision, dtype", [("bfloat16", torch.bfloat16), ("float16", torch.half)]
+)
+def test_half_precision_is_for_activations_only(precision, dtype, tmp_path):
+    recipe = replace(SHORT, hardware=Hardware(precision))
+    model, seen = build(recipe, 2), set()
+    model.stage2.out.register_forward_hook(
+        lambda module, _, output: seen.add((module.training, output.dtype))
+    )
+    _, half = fitted(tmp_path / "run", recipe, model=model)
+    _, full = fitted()
+    assert seen == {(True, dtype), (False, dtype)}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    for one, other in zip(half.history, full.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=0.03)
+    assert half.predictions.logits.dtype == torch.float32
+    torch.testing.assert_close(half.predictions.logits, full.predictions.logits, rtol=0.1, atol=0.1)
+    found = read_checkpoint(tmp_path / "run" / "last.pt")
+    assert {tensor.dtype for name, tensor in found["model"].items() if "weight" in name} == {
+        torch.float32
+    }
+    scaler = found["scaler"]
+    assert (scaler != {}) == (precision == "float16")
+    if scaler:
+        assert scaler["scale"] > 1 and scaler["_growth_tracker"] == 6
+        fitted(tmp_path / "run", recipe, resume=True)
+        assert read_checkpoint(tmp_path / "run" / "last.pt")["scaler"] == scaler
+
+
+def test_float16_gradients_are_scaled_back():
+    """Those that are shortened, and those that reach the weights, are the true ones."""
+    found = []
+    for precision in ("float32", "float16"):
+        recipe = replace(SHORT, hardware=Hardware(precision), clip_norm=0.01)
+        model = Small()
+        optimizer = Watching(model)
+        data = TensorDataset(points().tensors[0].float(), points().tensors[1])
+        loader, _ = training_loader(data, recipe, Ranks(), CPU)
+        train_one_epoch(model, loader, optimizer, constant(optimizer), CPU, recipe)
+        found.append(optimizer.gradients)
+    for one, other in zip(*found, strict=True):
+        assert torch.cat([g.flatten() for g in other]).norm() == pytest.approx(0.01, rel=1e-2)
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=0.05, atol=1e-4)
+
+
+def test_the_hardware_may_change_on_the_way(tmp_path):
+    first, others = (
+        SHORT,
+        (
+            Hardware("float16", channels_last=False, accumulate=2, workers=1),
+            Hardware("bfloat16", accumulate=4),
+        ),
+    )
+    fitted(tmp_path / "run", first, score=stop_after(1))
+    for hardware in others:
+        shutil.copytree(tmp_path / "run", tmp_path / hardware.precision)
+        recipe = replace(first, hardware=hardware)
+        _, result = fitted(tmp_path / hardware.precision, recipe, resume=True)
+        assert [line["epoch"] for line in result.history] == [1, 2] and result.stopped == ""
+        kept = json.loads((tmp_path / hardware.precision / "recipe.json").read_text())
+        assert kept["hardware"]["precision"] == hardware.precision
+    # And back again.
+    fitted(tmp_path / "half", replace(first, hardware=others[0]), score=stop_after(1))
+    _, result = fitted(tmp_path / "half", first, resume=True)
+    assert [line["epoch"] for line in result.history] == [1, 2]
+
+
+def stop_after(epoch: int):
+    """A `score` that has the run stop in the epoch after this one."""
+    asked = []
+
+    def score(network, predictions):
+        asked.append(1)
+        if len(asked) == epoch:
+            signal.raise_signal(signal.SIGTERM)
+        return {"top_1": 0.5}
+
+    return score
+
+
+# ---------------------------------------------------------------- clips and chance
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    return list(itertools.chain.from_iterable(batches))
+
+
+def keys_of(
+    count: int = 29, batch: int = 8, *, seed: int = 0, epoch: int = 1, first: int = 0,
+    rank: int = 0, world: int = 1, accumulate: int = 1,
+) -> list[list[int]]:  # fmt: skip
+    batches = Batches(count, batch, seed=seed, ranks=Ranks(rank, world), accumulate=accumulate)
+    batches.epoch, batches.first_step = epoch, first
+    found = list(batches)
+    assert all(key[0] == epoch for keys in found for key in keys)
+    assert len(found) == len(batches)
+    return [[index for _, index in keys] for keys in found]
+
+
+def test_every_clip_once_an_epoch_at_most():
+    for epoch in (1, 2, 3):
+        found = keys_of(epoch=epoch)
+        assert [len(keys) for keys in found] == [8, 8, 8]
+        assert len(set(flat(found))) == 24 and set(flat(found)) <= set(range(29))
+    left_out = [set(range(29)) - set(flat(keys_of(epoch=epoch))) for epoch in range(1, 30)]
+    assert set.union(*left_out) == set(range(29)), "not always the same"
+
+
+def test_another_order_every_epoch_and_seed():
+    orders = {
+        tuple(flat(keys_of(seed=seed, epoch=epoch))) for seed in range(4) for epoch in range(5)
+    }
+    assert len(orders) == 20
+    assert keys_of(seed=3, epoch=2) == keys_of(seed=3, epoch=2)
+
+
+@pytest.mark.parametrize("world, accumulate", [(2, 1), (4, 1), (1, 4), (2, 2), (8, 1)])
+def test_ranks_and_parts_share_the_batch_of_one_process(world, accumulate):
+    whole = keys_of(epoch=3)
+    shares = [
+        keys_of(epoch=3, rank=rank, world=world, accumulate=accumulate) for rank in range(world)
+    ]
+    for step, batch in enumerate(whole):
+        own = [flat(share[step * accumulate : (step + 1) * accumulate]) for share in shares]
+        assert flat(own) == batch
+        assert {len(part) for share in shares for part in share} == {8 // world // accumulate}
+
+
+def test_the_rest_of_an_epoch():
+    for accumulate in (1, 2):
+        whole = keys_of(epoch=2, accumulate=accumulate)
+        for first in range(4):
+            rest = keys_of(epoch=2, accumulate=accumulate, first=first)
+            assert rest == whole[first * accumulate :]
+
+
+@pytest.mark.parametrize(
+    "count, batch, world, accumulate, words",
+    [
+        (100, 10, 4, 1, r"4 processes in 1 parts each can divide, got 10: take 8 or 12"),
+        (100, 10, 2, 2, r"2 processes in 2 parts each can divide, got 10: take 8 or 12"),
+        (100, 2, 4, 1, r"got 2: take 4 or 4"),
+        (6, 8, 2, 1, r"at least one batch of 8 training clips, got 6: take a smaller batch_size"),
+        (0, 8, 1, 1, r"at least one batch of 8 training clips, got 0"),
+    ],
+)
+def test_batches_that_cannot_be(count, batch, world, accumulate, words):
+    with pytest.raises(ValueError, match=words):
+        keys_of(count, batch, world=world, accumulate=accumulate)
+
+
+def test_fewer_clips_than_a_batch():
+    assert [sorted(keys) for keys in keys_of(5, 8)] == [[0, 1, 2, 3, 4]]
+
+
+def drawn(workers: int, *, epoch: int = 1, first: int = 0, seed: int = 0) -> dict[int, Tensor]:
+    """The clips of (the rest of) an epoch, by their number."""
+    recipe = replace(SHORT, seed=seed, hardware=Hardware(workers=workers))
+    loader, batches = training_loader(Clips(24, chance=True), recipe, Ranks(), CPU)
+    batches.epoch, batches.first_step = epoch, first
+    return {
+        index: clip
+        for _, (clips, _, numbers) in timed_batches(loader)
+        for index, clip in zip(numbers.tolist(), clips, strict=True)
+    }
+
+
+def test_what_is_drawn_for_a_clip_depends_on_nothing_but_it():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    alone = drawn(0)
+    assert torch.equal(torch.get_rng_state(), state), "nobody else's draws are changed"
+    assert set(alone) == set(range(24))
+    torch.manual_seed(6)
+    for workers in (1, 2):
+        for index, clip in drawn(workers).items():
+            assert torch.equal(clip, alone[index])
+    rest = drawn(2, first=1)
+    assert len(rest) == 16 and all(torch.equal(clip, alone[i]) for i, clip in rest.items())
+    keyed, plain = Keyed(Clips(24, chance=True), 0), Clips(24)
+    for index in (7, 3, 7, 23):
+        clip, label, number = keyed[1, index]
+        assert torch.equal(clip, alone[index]) and (label, number) == (index % 2, index)
+        assert not torch.equal(clip, plain[index][0])
+    for other in (drawn(0, epoch=2), drawn(0, seed=1)):
+        assert not any(torch.equal(other[index], alone[index]) for index in range(24))
+    noise = [alone[i] - plain[i][0] for i in range(0, 24, 2)]
+    assert len({tensor.sum().item() for tensor in noise}) == 12, "and for another clip another"
+
+
+def test_a_clip_that_cannot_be_read_leaves_the_generator_alone():
+    class Broken(Dataset):
+        def __getitem__(self, index):
+            torch.rand(3)
+            raise OSError("gone")
+
+    state = torch.get_rng_state()
+    with pytest.raises(OSError, match="gone"):
+        Keyed(Broken(), 0)[1, 2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_runs_do_not_depend_on_workers():
+    recipe = replace(SHORT, augmentation=Augmentation(mixup=0.3))
+    models = [
+        fitted(recipe=replace(recipe, hardware=Hardware(workers=workers)))[0] for workers in (0, 2)
+    ]
+    assert_equal(*map(tensors, models))
+
+
+# ---------------------------------------------------------------- a loss that is not finite
+
+
+class Spoilt(Clips):
+    """One clip is not a number, from some epoch on (there are 24 clips an epoch)."""
+
+    def __init__(self, clip: int, epochs: int = 0, named: bool = True):
+        super().__init__(24, chance=True)
+        self.clip, self.epochs = clip, epochs
+        if not named:
+            del self.paths
+
+    def __getitem__(self, index):
+        clip, label = super().__getitem__(index)
+        is_bad = index == self.clip and self.read > 24 * self.epochs
+        return (clip * math.nan if is_bad else clip), label
+
+
+def step_of(clip: int, epoch: int) -> tuple[int, list[int]]:
+    """At which step of an epoch, and with which others, a clip comes."""
+    found = keys_of(24, epoch=epoch)
+    (step,) = (number for number, keys in enumerate(found) if clip in keys)
+    return step, found[step]
+
+
+@pytest.mark.parametrize("clip", [0, 1, 2, 3, 4])
+def test_a_clip_that_is_not_a_number(clip, tmp_path):
+    step, batch = step_of(clip, 2)
+    model = build(SHORT, 2)
+    with pytest.raises(FloatingPointError) as error:
+        fitted(tmp_path / "run", model=model, train_set=Spoilt(clip, 1), save_minutes=0)
+    names = ", ".join(f"clip_{index}.mp4" for index in batch)
+    assert f"expected a finite loss, got nan at step {step} of the epoch with {names}: look" in str(
+        error.value
+    )
+    found = read_checkpoint(tmp_path / "run" / "last.pt")
+    assert (found["epoch"], found["step"]) == (2, step), "from before that step"
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    assert_equal(weights, {name: found["model"][name] for name in weights})
+    assert all(tensor.isfinite().all() for tensor in found["model"].values())
+    # Without the clip it goes on; with it the same step is named again.
+    with pytest.raises(FloatingPointError, match=f"got nan at step {step} of the epoch"):
+        fitted(tmp_path / "run", train_set=Spoilt(clip), resume=True)
+    _, result = fitted(tmp_path / "run", resume=True)
+    assert [line["epoch"] for line in result.history] == [1, 2]
+
+
+def test_clips_without_names_are_numbered():
+    step, batch = step_of(5, 1)
+    names = ", ".join(f"clip {index}" for index in batch)
+    with pytest.raises(FloatingPointError, match=f"at step {step} of the epoch with {names}: "):
+        fitted(train_set=Spoilt(5, named=False))
+
+
+def test_all_parts_of_a_batch_are_named():
+    recipe = replace(SHORT, hardware=Hardware(accumulate=4))
+    step, batch = step_of(5, 1)
+    names = ", ".join(f"clip_{index}.mp4" for index in batch)
+    with pytest.raises(FloatingPointError, match=f"at step {step} of the epoch with {names}: "):
+        fitted(recipe=recipe, train_set=Spoilt(5))
+
+
+@pytest.mark.parametrize("save_minutes", [0, 10])
+def test_weights_that_are_not_finite_are_not_kept(save_minutes, tmp_path):
+    """The last step of the first epoch has a finite loss, but ruins the weights."""
+    model, asked = build(SHORT, 2), []
+
+    def ruin(gradient):
+        asked.append(1)
+        return gradient * math.inf if len(asked) == 3 else gradient
+
+    model.classifier.weight.register_hook(ruin)
+    with pytest.raises(FloatingPointError, match="expected finite weights") as error:
+        fitted(tmp_path / "run", model=model, save_minutes=save_minutes)
+    assert "stem" not in str(error.value) and "classifier.weight" in str(error.value)
+    last = tmp_path / "run" / "last.pt"
+    assert last.exists() == (save_minutes == 0)
+    if last.exists():
+        found = read_checkpoint(last)
+        assert (found["epoch"], found["step"]) == (1, 2)
+        assert all(tensor.isfinite().all() for tensor in found["model"].values())
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_the_line_of_an_epoch(tmp_path):
+    seen = []
+    model, result = fitted(
+        tmp_path / "run", after_epoch=lambda history: seen.append(copy.deepcopy(history))
+    )
+    names = [
+        *("epoch", "train_loss", "top_1", "top_5", "mean_class", "learning_rate", "seconds"),
+        *("evaluation_seconds", "clips_per_second", "wait_share", "memory_gb", "unreadable"),
+    ]
+    lines = [json.loads(text) for text in (tmp_path / "run" / "log.jsonl").open()]
+    assert lines == result.history == seen[1] and seen[0] == lines[:1]
+    for number, line in enumerate(lines, start=1):
+        assert list(line) == names and line["epoch"] == number and line["unreadable"] == 0
+        assert line["clips_per_second"] == pytest.approx(24 / line["seconds"], rel=0.1)
+        assert 0 <= line["wait_share"] < 1 and line["evaluation_seconds"] > 0
+        assert 0.05 < line["memory_gb"] < 64
+    right = result.predictions.logits.argmax(1) == result.predictions.labels
+    assert lines[-1]["top_1"] == pytest.approx(right.float().mean().item())
+    assert lines[-1]["top_5"] == 1
+    per_class = [right[result.predictions.labels == label].float().mean() for label in (0, 1)]
+    assert lines[-1]["mean_class"] == pytest.approx(torch.stack(per_class).mean().item())
+    assert lines[0]["learning_rate"] > lines[1]["learning_rate"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    assert result.stopped == "" and result.unreadable.empty
+    assert not model.training
+
+
+def test_mean_loss_and_memory_of_an_epoch(monkeypatch):
+    still = replace(SHORT, epochs=1, learning_rate=1e-12, network=Network("tsn"))
+    model, data = build(still, 2), Clips(24)
+    model.train()
+    clips = torch.stack([data[i][0] for i in range(24)])
+    expected = [
+        F.cross_entropy(model(clips[keys]), data.labels[keys]).item() for keys in keys_of(24)
+    ]
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: pmem(2_345_678_900))
+    monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [])
+    _, result = fitted(recipe=still, train_set=data)
+    assert result.history[0]["train_loss"] == pytest.approx(sum(expected) / 3, abs=1e-5)
+    assert result.history[0]["memory_gb"] == 2.346
+
+
+def pmem(resident: int):
+    return type("pmem", (), {"rss": resident})()
+
+
+def test_a_process_that_ends_while_memory_is_counted(monkeypatch):
+    class Gone:
+        def memory_info(self):
+            raise psutil.NoSuchProcess(1)
+
+    monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [Gone()])
+    assert fitted(recipe=replace(SHORT, epochs=1))[1].history[0]["memory_gb"] > 0.05
+
+
+def test_a_slow_data_set_is_seen_at_once():
+    recipe = replace(SHORT, epochs=1)
+    slow = fitted(recipe=recipe, train_set=Clips(24, seconds=0.1))[1].history[0]
+    quick = fitted(recipe=recipe, train_set=Clips(24))[1].history[0]
+    assert slow["wait_share"] > 0.7 and slow["seconds"] > 2.3
+    assert quick["wait_share"] < 0.3
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+    recipe = replace(SHORT, epochs=5)
+    scores = iter([0.5, 0.8, 0.8, 0.3, 0.7])
+    states = []
+
+    def score(network, _):
+        states.append(tensors(network))
+        return {"top_1": next(scores), "more": "words"}
+
+    fitted(tmp_path / "run", recipe, score=score, keep_every=2)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {
+        "epoch_0002.pt", "epoch_0004.pt"
+    }  # fmt: skip
+    for name, epoch in (("best", 2), ("epoch_0002", 2), ("epoch_0004", 4), ("last", 5)):
+        found = read_checkpoint(tmp_path / "run" / f"{name}.pt")
+        assert_equal(dict(found["model"]), states[epoch - 1])
+        assert (len(found["history"]), found["epoch"]) == (epoch, epoch + 1)
+        assert found["best_epoch"] == min(epoch, 2)
+        assert found["history"][0]["more"] == "words"
+
+
+def test_the_best_epoch_is_remembered(tmp_path):
+    """Also by a run that goes on: its epochs were worse."""
+    recipe = replace(SHORT, epochs=3)
+    scores = iter([0.9, 0.8, 0.7])
+
+    def score(network, _):
+        value = next(scores)
+        if value == 0.9:
+            signal.raise_signal(signal.SIGTERM)
+        return {"top_1": value}
+
+    fitted(tmp_path / "run", recipe, score=score)
+    before = (tmp_path / "run" / "best.pt").read_bytes()
+    fitted(tmp_path / "run", recipe, score=score, resume=True)
+    assert (tmp_path / "run" / "best.pt").read_bytes() == before
+    assert read_checkpoint(tmp_path / "run" / "last.pt")["best_epoch"] == 1
+
+
+def test_a_best_epoch_without_a_top_1(tmp_path):
+    fitted(tmp_path / "run", score=lambda network, _: {"error": 1.0})
+    assert read_checkpoint(tmp_path / "run" / "best.pt")["epoch"] == 2
+
+
+def test_sums_of_another_number_of_processes():
+    """Clips and losses add up, seconds pass on all processes at once."""
+    state = new_state()
+    saved = {
+        **packed(state),
+        "so_far": [
+            {"loss": 5.0, "clips": 8, "waited": 1.0, "seconds": 4.0},
+            {"loss": 7.0, "clips": 8, "waited": 3.0, "seconds": 6.0},
+        ],
+    }
+    unpack(state, saved, num_clips=24, ranks=Ranks(), device=CPU)
+    assert state.so_far == {"loss": 12.0, "clips": 16, "waited": 2.0, "seconds": 5.0}
+    for rank in range(3):
+        other = new_state()
+        unpack(other, saved, num_clips=24, ranks=Ranks(rank, 3), device=CPU)
+        assert other.so_far == (state.so_far if rank == 0 else {})
+    for rank in range(2):
+        unpack(other, saved, num_clips=24, ranks=Ranks(rank, 2), device=CPU)
+        assert other.so_far == saved["so_far"][rank]
+    for nothing in ([{}, {}], [saved["so_far"][0], {}]):
+        unpack(other, {**saved, "so_far": nothing}, num_clips=24, ranks=Ranks(), device=CPU)
+        assert other.so_far == {} or other.so_far["clips"] == 8
+
+
+# ---------------------------------------------------------------- folders and files
+
+
+def test_an_earlier_run_is_not_overwritten(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"new or an empty folder for the run, got .*run, "):
+        fitted(tmp_path / "run")
+    assert contents(tmp_path / "run") == {"notes.txt": b"mine"}
+    fitted(tmp_path / "run", replace(SHORT, epochs=1), resume=True)  # there is no run to lose
+    before = contents(tmp_path / "run")
+    with pytest.raises(FileExistsError, match="go on with it by --resume auto"):
+        fitted(tmp_path / "run", replace(SHORT, epochs=1))
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory) -> Path:
+    """A run that was stopped after a step of its second epoch."""
+    out = tmp_path_factory.mktemp("half_done") / "run"
+    _, result = fitted(out, score=stop_after(1), classes=("dark", "bright"))
+    assert result.stopped == "SIGTERM" and len(result.history) == 1
+    return out
+
+
+def test_another_recipe_is_no_way_to_go_on(half_done):
+    before = contents(half_done)
+    other = replace(SHORT, epochs=5, network=Network(dropout=0.1), hardware=Hardware(workers=1))
+    with pytest.raises(ValueError) as error:
+        fitted(half_done, other, resume=True)
+    words = str(error.value)
+    assert words.startswith(
+        f"expected the recipe with which {half_done} was begun, epochs 2, got 5"
+    )
+    assert "network {" in words and "'dropout': 0.3" in words and "'dropout': 0.1" in words
+    assert "only the hardware may change" in words and "workers" not in words
+    assert f"--init {half_done / 'last.pt'}" in words
+    assert contents(half_done) == before
+
+
+def test_another_number_of_clips_is_no_way_to_go_on(half_done):
+    before = contents(half_done)
+    words = "expected the 24 training clips with which this run was begun, got 32: resume with the"
+    with pytest.raises(ValueError, match=words):
+        fitted(half_done, train_set=Clips(32), resume=True)
+    assert contents(half_done) == before
+
+
+def test_a_run_that_is_done_stays_so(tmp_path):
+    model, _ = fitted(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    other, result = fitted(tmp_path / "run", resume=True)
+    assert_equal(tensors(model), tensors(other))
+    assert len(result.history) == 2 and result.predictions is None and result.stopped == ""
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other"])
+def test_a_checkpoint_that_is_damaged(damage, half_done, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(half_done, out)
+    whole = (out / "last.pt").read_bytes()
+    if damage == "other":
+        torch.save({"weights": torch.ones(2)}, out / "last.pt")
+    else:
+        damaged = {"cut": whole[:-5000], "empty": b"", "text": b"not a checkpoint"}[damage]
+        (out / "last.pt").write_bytes(damaged)
+    before = contents(out)
+    with pytest.raises(ValueError, match=r"run/last.pt: expected a checkpoint"):
+        fitted(out, resume=True)
+    assert contents(out) == before
+    shutil.copy(out / "best.pt", out / "last.pt")  # a way out
+    assert len(fitted(out, resume=True)[1].history) == 2
+
+
+@pytest.mark.parametrize("which", [2, 3, 4])
+def test_a_full_disk(which, tmp_path, monkeypatch):
+    """The so manieth file does not fit any more; best.pt and last.pt of an epoch are two."""
+    out, write, written = tmp_path / "run", Path.write_bytes, []
+
+    def filling(path, content):
+        written.append(path.name)
+        if len(written) == which:
+            write(path, content[:1000])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return write(path, content)
+
+    epochs = itertools.count()
+    options = {"score": lambda network, _: {"top_1": next(epochs)}}  # each is the best
+    whole, _ = fitted(tmp_path / "whole", **options)
+    monkeypatch.setattr(Path, "write_bytes", filling)
+    with pytest.raises(OSError) as error:
+        fitted(out, **options)
+    monkeypatch.undo()
+    assert error.value.errno == errno.ENOSPC
+    name = ["best.pt", "last.pt"][(which - 1) % 2]
+    words = f"{out / name} could not be written (No space left on device); the checkpoint before"
+    assert words in str(error.value) and "--resume auto" in str(error.value)
+    assert not list(out.glob(".*")), "the rest is given back"
+    assert (out / "last.pt").exists() == (which > 2)
+    if which > 2:
+        assert read_checkpoint(out / "last.pt")["epoch"] == 2
+    model, _ = fitted(out, resume=True, **options)
+    assert_equal(tensors(model), tensors(whole))
+    best = [read_checkpoint(folder / "best.pt") for folder in (out, tmp_path / "whole")]
+    assert best[0]["epoch"] == best[1]["epoch"]
+    assert_equal(dict(best[0]["model"]), dict(best[1]["model"]))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    data = Clips(24)
+    with pytest.raises(OSError, match="file"):
+        fitted(tmp_path / "file" / "run", train_set=data)
+    with pytest.raises(OSError, match="file"):
+        fitted(tmp_path / "file", train_set=data)
+    assert data.read == 0, "before any work"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_not_ones_own(tmp_path):
+    (tmp_path / "theirs").mkdir(mode=0o500)
+    with pytest.raises(PermissionError, match="theirs"):
+        fitted(tmp_path / "theirs" / "run")
+
+
+def test_a_folder_that_became_read_only(tmp_path, monkeypatch):
+    def refuse(path, content):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(PermissionError, match=r"best.pt could not be written \(Permission denied"):
+        fitted(tmp_path / "run")
+
+
+def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fitted(recipe=replace(SHORT, epochs=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_hold_nothing_but_tensors_and_containers(half_done):
+    found = torch.load(half_done / "last.pt", weights_only=True)
+    assert found["classes"] == ["dark", "bright"] and found["num_clips"] == 24
+    assert (found["epoch"], found["step"]) == (2, 1)
+    for schedule in ("cosine", "steps"):  # the run's own was one-cycle
+        state = new_state(replace(SHORT, schedule=schedule))
+        write_checkpoint(packed(state), half_done.with_name("other.pt"))
+        read_checkpoint(half_done.with_name("other.pt"))
+
+
+def new_state(recipe: Recipe = SHORT):
+    from blvnet_lab.training.engine import _Run
+
+    run = _Run(
+        build(recipe, 2), Clips(24), Clips(10), recipe, device=CPU, ranks=Ranks(), out=None,
+        classes=(), save_minutes=10, keep_every=None, score=None,
+    )  # fmt: skip
+    return run.state
+
+
+def packed(state) -> dict:
+    from blvnet_lab.training.checkpoint import pack
+
+    return pack(state, SHORT, num_clips=24, classes=(), ranks=Ranks(), device=CPU)
+
+
+# ---------------------------------------------------------------- videos and workers
+
+
+@pytest.fixture
+def videos(tmp_path) -> pd.DataFrame:
+    """Eleven short videos of two classes; one of them is none, one is damaged inside."""
+    rows = []
+    for number in range(11):
+        path = write_video(tmp_path / f"{number:02}.mp4", 20, gop=20, size=(48, 64))
+        rows.append((str(path), number % 2, ("left", "right")[number % 2]))
+    Path(rows[3][0]).write_bytes(b"not a video")
+    content = bytearray(Path(rows[7][0]).read_bytes())
+    begin = content.find(b"mdat") + 8
+    content[begin + 20 : begin + len(content) // 2] = bytes(len(content) // 2 - 20)
+    Path(rows[7][0]).write_bytes(content)
+    table = pd.DataFrame(rows, columns=["path", "label", "class_name"])
+    return table.assign(split=["train"] * 9 + ["val"] * 2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_videos_that_cannot_be_read_are_passed_over(workers, videos, tmp_path):
+    recipe = replace(SHORT, batch_size=3, hardware=Hardware(workers=workers))
+    data = ClipDataset(
+        videos, "train", 4, training_transform((32, 32)), random_frames=True, skip_unreadable=True
+    )
+    val = ClipDataset(videos, "val", 4, evaluation_transform((32, 32)))
+    _, result = fitted(tmp_path / "run", recipe, train_set=data, val_set=val)
+    assert [line["unreadable"] for line in result.history] == [2, 2]
+    listed = pd.read_csv(tmp_path / "run" / "unreadable.csv")
+    assert list(listed.columns) == ["path", "reason"]
+    assert listed["path"].tolist() == [videos["path"][3], videos["path"][7]]
+    assert all(path in why for path, why in zip(listed["path"], listed["reason"], strict=True))
+    pd.testing.assert_frame_equal(listed, result.unreadable, check_dtype=False)
+
+
+def test_what_takes_the_place_of_a_damaged_video_is_always_the_same(videos):
+    """Whether it was met before (by this worker, before an interruption) does not matter."""
+    data = ClipDataset(
+        videos, "train", 4, training_transform((32, 32)), random_frames=True, skip_unreadable=True
+    )
+    keyed = Keyed(data, 0)
+    for index in (3, 7):
+        first, again = keyed[1, index][0], keyed[1, index][0]
+        assert len(data.unreadable()) == (1 if index == 3 else 2)
+        assert torch.equal(first, again)
+
+
+class Dying(Clips):
+    """The process that reads clip 5 for the so manieth time dies of it."""
+
+    def __init__(self, times: int, count: int = 24):
+        super().__init__(count)
+        self.times = times
+
+    def __getitem__(self, index):
+        self.times -= index == 5
+        if self.times == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_a_worker_that_dies(seconds, tmp_path):
+    """While it is waited for, or in the middle of a step: one is told by signal, at any moment."""
+    recipe = replace(SHORT, hardware=Hardware(workers=1))
+    model = build(recipe, 2)
+    model.register_forward_hook(lambda *_: time.sleep(seconds))
+    with pytest.raises(WorkerLostError, match=r"a process that reads them has died.*--resume auto"):
+        fitted(tmp_path / "run", recipe, model=model, train_set=Dying(2))
+    found = read_checkpoint(tmp_path / "run" / "last.pt")
+    assert (found["epoch"], found["step"]) == (2, 0)
+    _, result = fitted(tmp_path / "run", replace(recipe, hardware=Hardware()), resume=True)
+    assert [line["epoch"] for line in result.history] == [1, 2]
+
+
+def test_a_worker_that_dies_in_an_evaluation(tmp_path):
+    recipe = replace(SHORT, hardware=Hardware(workers=1))
+    with pytest.raises(WorkerLostError, match="has died"):
+        fitted(tmp_path / "run", recipe, val_set=Dying(1, 10))
+    with pytest.raises(WorkerLostError, match="has died"):
+        evaluate(build(SHORT, 2), Dying(1, 10), device=CPU, hardware=Hardware(workers=1))
+
+
+def test_other_errors_keep_their_names():
+    class Wrong(Clips):
+        def __getitem__(self, index):
+            raise RuntimeError("something else")
+
+    for workers in (0, 1):
+        recipe = replace(SHORT, hardware=Hardware(workers=workers))
+        with pytest.raises(RuntimeError, match="something else"):
+            fitted(recipe=recipe, train_set=Wrong(24))
+
+
+# ---------------------------------------------------------------- switches
+
+
+def test_events_for_tensorboard(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fitted(tmp_path / "run", tensorboard=True, score=stop_after(1))
+    _, result = fitted(tmp_path / "run", tensorboard=True, resume=True, score=stop_after(9))
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    steps = events.Scalars("step/loss")
+    assert [event.step for event in steps] == [1, 2, 3, 4, 5, 6]
+    for name in ("train_loss", "learning_rate", "wait_share", "top_1"):
+        found = events.Scalars(f"epoch/{name}")
+        assert [event.step for event in found] == [1, 2]
+        assert [event.value for event in found] == pytest.approx(
+            [line[name] for line in result.history], rel=1e-5
+        )
+    mean = sum(event.value for event in steps[:3]) / 3
+    assert mean == pytest.approx(result.history[0]["train_loss"], rel=1e-4)
+
+
+def test_tensorboard_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match=r"TensorBoard to be installed.*pip install tensorboard"):
+        fitted(tmp_path / "run", tensorboard=True)
+    with pytest.raises(ValueError, match="expected a folder `out` for TensorBoard's events"):
+        fitted(tensorboard=True)
+
+
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
+)
+def test_compiling_changes_nothing_but_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    data = TensorDataset(points().tensors[0].float(), points().tensors[1])
+    results = []
+    for compiled in (False, True):
+        recipe = replace(SHORT, hardware=Hardware(compile=compiled), ema=0.5)
+        model = Small()
+        result = fit(model, data, data, recipe, device=CPU)
+        results.append((tensors(model), result))
+        assert (model._compiled_call_impl is not None) == compiled
+    (plain, one), (quick, other) = results
+    for name, tensor in plain.items():
+        torch.testing.assert_close(quick[name], tensor, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        one.predictions.logits, other.predictions.logits, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_shared_statistics_need_gpus():
+    recipe = replace(SHORT, hardware=Hardware(sync_batch_norm=True))
+    with pytest.raises(ValueError, match=r"processes with a GPU each .*got 1 on cpu: leave it out"):
+        fitted(recipe=recipe)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_precisions_on_a_gpu(precision, tmp_path):
+    """Weights stay in float32, in the layout that was asked for; a run goes on where it was."""
+    gpu = torch.device("cuda", 0)
+    runs = []
+    for layout in (False, True):
+        recipe = replace(SHORT, hardware=Hardware(precision, channels_last=layout, workers=1))
+        out = tmp_path / str(layout)
+        model, dtypes = build(recipe, 2), set()
+        model.stage2.out.register_forward_hook(lambda *a, seen=dtypes: seen.add(a[2].dtype))
+        result = fit(model, Clips(24, chance=True), Clips(10), recipe, device=gpu, out=out)
+        wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.half}
+        assert dtypes == {wanted[precision]}
+        for name, weight in model.named_parameters():
+            assert weight.is_cuda and weight.dtype == torch.float32, name
+        assert model.stem.conv.weight.is_contiguous(memory_format=torch.channels_last) == layout
+        found = read_checkpoint(out / "last.pt")
+        assert (found["scaler"] != {}) == (precision == "float16")
+        assert "cuda" in found["rng"][0]
+        assert all(tensor.device == CPU for tensor in found["model"].values())
+        assert result.history[0]["memory_gb"] > 0 and result.predictions.logits.device == CPU
+        runs.append(result.history)
+    on_cpu = fitted()[1].history
+    for one, other, expected in zip(*runs, on_cpu, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=0.05)
+        assert one["train_loss"] == pytest.approx(expected["train_loss"], abs=0.1)
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_goes_on_where_it_was(tmp_path):
+    """Dropout and mixing draw on from where they were: figures agree but for rounding."""
+    gpu = torch.device("cuda", 0)
+    recipe = replace(
+        SHORT,
+        ema=0.9,
+        augmentation=Augmentation(mixup=0.5),
+        hardware=Hardware("float16", workers=1),
+    )
+    histories = []
+    for name, scores in (("whole", [stop_after(9)]), ("parts", [stop_after(1), stop_after(9)])):
+        for score in scores:
+            result = fit(
+                build(recipe, 2), Clips(24, chance=True), Clips(10), recipe, device=gpu,
+                out=tmp_path / name, resume=True, score=score,
+            )  # fmt: skip
+        histories.append([line["train_loss"] for line in result.history])
+    assert histories[0] == pytest.approx(histories[1], rel=1e-3)
+
+
+# ---------------------------------------------------------------- where one starts from
+
+
+def net(builder=blvnet_tam, seed: int = 1, **arguments) -> nn.Module:
+    """A network with another value in every tensor, as after a training."""
+    model = builder(depth="tiny", **{"num_frames": 4, "num_classes": 2, **arguments})
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5, generator=generator)
+    return model.eval()
+
+
+NAMES = ("dark", "bright")
+HEAD = ["classifier.weight", "classifier.bias"]
+
+
+@pytest.fixture
+def own(tmp_path) -> tuple[Path, dict[str, Tensor]]:
+    """The file of a network of ours, and its weights."""
+    model = net()
+    save_trained(Trained(model, SHORT, NAMES), tmp_path / "own.safetensors")
+    return tmp_path / "own.safetensors", tensors(model)
+
+
+def test_start_from_a_shorter_network_of_ones_own(own):
+    source, weights = own
+    model = net(seed=2, num_frames=16, dropout=0.1)
+    report = start_from(model, str(source), NAMES)
+    assert_equal(tensors(model), weights)
+    assert report.layout == "own" and sorted(report.loaded) == sorted(weights)
+    assert report.kept == report.ignored == [] and model.num_frames == 16
+    assert model(torch.randn(1, 16, 3, 32, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "classes, count",
+    [(("dark", "bright", "grey"), 3), (("bright", "dark"), 2), (("a", "b"), 2), ((), 2)],
+)
+def test_start_from_a_network_for_other_classes(classes, count, own):
+    source, weights = own
+    model = net(seed=2, num_classes=count)
+    before = tensors(model)
+    report = start_from(model, str(source), classes)
+    assert report.kept == report.ignored == HEAD and "classifier" in str(report)
+    expected = {n: before[n] if n in HEAD else weights[n] for n in weights}
+    assert_equal(tensors(model), expected)
+
+
+def test_start_from_a_network_without_temporal_aggregation(tmp_path):
+    source = net(blvnet)
+    save_trained(Trained(source, None, NAMES), tmp_path / "blvnet.safetensors")
+    model = net(seed=2)
+    before, weights = tensors(model), tensors(source)
+    report = start_from(model, str(tmp_path / "blvnet.safetensors"), NAMES)
+    taps = [name for name in before if name.endswith(".taps")]
+    assert len(taps) == 6 and report.kept == taps
+    assert_equal(tensors(model), {n: before[n] if n in taps else weights[n] for n in before})
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (lambda: net(seed=2, num_taps=5), "misshapen: stem.tam.taps"),
+        (lambda: net(blvnet, seed=2), "left over: stem.tam.taps"),
+        (lambda: net(tsn, seed=2), "missing: "),
+        (lambda: net(seed=2, alpha=4), "misshapen"),
+    ],
+)
+def test_networks_that_do_not_fit_stay_as_they_are(model, words, own):
+    model = model()
+    before = tensors(model)
+    with pytest.raises(
+        ValueError, match=r"holds a blvnet_tam built with \{'depth': 'tiny'"
+    ) as error:
+        start_from(model, str(own[0]), NAMES)
+    assert words in str(error.value) and "num_frames, num_classes and dropout" in str(error.value)
+    assert_equal(tensors(model), before)
+
+
+def test_start_from_a_checkpoint_of_ones_own(tmp_path):
+    recipe = replace(SHORT, epochs=1, ema=0.3)
+    raw, _ = fitted(tmp_path / "run", recipe, classes=NAMES)
+    average = load_trained(tmp_path / "run" / "best.pt")
+    model = build(replace(recipe, num_frames=8), 2)
+    report = start_from(model, str(tmp_path / "run" / "best.pt"), NAMES)
+    assert report.layout == "own" and report.kept == []
+    assert_equal(tensors(model), tensors(average.model))
+    assert not torch.equal(model.stem.conv.weight, raw.stem.conv.weight), "the average"
+
+
+def numbered(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """A state dict in which tensor k is full of k, and a file of it is small."""
+    return {
+        name: torch.tensor(number if name.endswith("_tracked") else float(number)).expand(shape)
+        for number, (name, shape) in enumerate(shapes.items())
+    }
+
+
+@pytest.fixture(scope="module")
+def resnet() -> dict[str, Tensor]:
+    with torch.device("meta"):
+        state = torchvision.models.resnet50().state_dict()
+    return numbered({name: tuple(tensor.shape) for name, tensor in state.items()})
+
+
+def value(tensor: Tensor) -> float:
+    assert (tensor == tensor.flatten()[0]).all()
+    return tensor.flatten()[0].item()
+
+
+def test_start_from_a_file_of_torchvisions_layout(resnet, tmp_path):
+    torch.save(resnet, tmp_path / "resnet50.pth")
+    with torch.device("meta"):
+        model = tsn(depth=50, num_frames=4, num_classes=2)
+    model = model.to_empty(device="cpu")
+    report = start_from(model, str(tmp_path / "resnet50.pth"), NAMES)
+    assert report.layout == "resnet" and report.kept == HEAD
+    assert report.ignored == ["fc.weight", "fc.bias"]
+    names = list(resnet)
+    assert value(model.stem.conv.weight) == names.index("conv1.weight")
+    assert value(model.stage4[2].conv3.weight) == names.index("layer4.2.conv3.weight")
+
+
+def test_start_from_torchvisions_download(resnet, monkeypatch):
+    asked = []
+    monkeypatch.setattr(start, "torchvision_resnet", lambda depth: asked.append(depth) or resnet)
+    with torch.device("meta"):
+        model = tsn(depth=50, num_frames=4, num_classes=2)
+    report = start_from(model.to_empty(device="cpu"), "torchvision")
+    assert asked == [50] and report.layout == "resnet"
+    with pytest.raises(ValueError, match="depth tiny"):
+        start_from(net(), "torchvision")
+    assert asked == [50], "nothing is downloaded in vain"
+
+
+def test_start_from_a_published_checkpoint(tmp_path):
+    cases = json.loads((Path(__file__).parent / "data" / "official_cases.json").read_text())
+    case = cases["r50_f4x2_blend5"]
+    torch.save({"state_dict": numbered(case["state_dict_shapes"])}, tmp_path / "published.pth.tar")
+    with torch.device("meta"):
+        model = blvnet_tam(
+            depth=50, num_frames=16, num_taps=5, num_classes=case["config"]["num_classes"]
+        )
+    model = model.to_empty(device="cpu")
+    report = start_from(model, str(tmp_path / "published.pth.tar"))
+    assert report.layout == "video" and report.kept == report.ignored == []
+    names = list(case["state_dict_shapes"])
+    assert value(model.stem.conv.weight) == names.index("baseline_model.conv1.weight")
+
+
+def test_nothing_to_start_from(own, tmp_path):
+    model = net(seed=2)
+    before = tensors(model)
+    (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "strange.pth")
+    for name, words in (
+        ("gone.pth", r'start from, or "torchvision", but there is no file .*gone.pth'),
+        ("torchvison", r'or "torchvision", but there is no file'),
+        ("text.pth", r"text.pth: expected a checkpoint"),
+        ("text.safetensors", r"text.safetensors: expected a safetensors file"),
+        ("strange.pth", r"expected a image checkpoint that fits the model exactly"),
+        ("", "there is no file"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            start_from(model, str(tmp_path / name) if "." in name else name, NAMES)
+    assert_equal(tensors(model), before)
+
+
+# ---------------------------------------------------------------- trained networks in files
+
+
+def test_networks_keep_their_recipe_and_classes(tmp_path):
+    recipe = replace(SHORT, no_decay=("norm",), size=(32, 48), stride=2)
+    for builder in (tsn, blvnet, blvnet_tam):
+        model = net(builder).train()
+        save_trained(Trained(model, recipe, ("a", "b, c")), tmp_path / "model.safetensors")
+        found = load_trained(tmp_path / "model.safetensors")
+        assert found.recipe == recipe and found.classes == ("a", "b, c")
+        assert found.model.architecture == builder.__name__ and not found.model.training
+        assert_equal(tensors(found.model), tensors(model))
+        assert_equal(tensors(load_model(tmp_path / "model.safetensors")), tensors(model))
+    notes = load_notes(tmp_path / "model.safetensors")
+    assert set(notes) == {"classes", "recipe"} and notes["recipe"]["size"] == [32, 48]
+
+
+def test_networks_without_notes(tmp_path):
+    model = net()
+    save_model(model, tmp_path / "model.safetensors")
+    found = load_trained(str(tmp_path / "model.safetensors"))
+    assert found.recipe is None and found.classes == ()
+    assert_equal(tensors(found.model), tensors(model))
+    save_trained(found, tmp_path / "again.safetensors")
+    assert load_trained(tmp_path / "again.safetensors").recipe is None
+
+
+def test_checkpoints_are_trained_networks_too(half_done):
+    found = load_trained(half_done / "last.pt")
+    assert found.recipe == SHORT and found.classes == NAMES and not found.model.training
+    assert_equal(tensors(found.model), dict(read_checkpoint(half_done / "last.pt")["model"]))
+
+
+def test_files_that_are_no_trained_networks(tmp_path):
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_text("text")
+    for name, words in (
+        ("a.pt", "expected a checkpoint of `python -m blvnet_lab train`, got another file"),
+        ("b.pt", r"b.pt: expected a checkpoint of tensors"),
+        ("gone.pt", r"there is no file .*gone.pt"),
+        ("gone.safetensors", r"there is no file .*gone.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_trained(tmp_path / name)
+    save_model(net(), tmp_path / "c.safetensors", {"recipe": {"epoch": 3}})
+    with pytest.raises(ValueError, match=r"c.safetensors: .*'epoch' \(did you mean epochs"):
+        load_trained(tmp_path / "c.safetensors")
+
+
+# ---------------------------------------------------------------- from a manifest
+
+
+def test_train_from_a_manifest(tmp_path, monkeypatch):
+    manifest = write_dataset(tmp_path / "clips", 2, 1, seed=3)
+    recipe = replace(SHORT, hardware=Hardware(in_memory=True))
+    run = train(manifest, tmp_path / "run", recipe, keep_every=1)
+    assert run.start == "chance" and run.file == tmp_path / "run" / "model.safetensors"
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {
+        "model.safetensors", "epoch_0001.pt", "epoch_0002.pt"
+    }  # fmt: skip
+    kept, best = load_trained(run.file), load_trained(tmp_path / "run" / "best.pt")
+    assert kept.classes == best.classes == run.trained.classes == CLASSES
+    assert kept.recipe == best.recipe == recipe
+    assert_equal(tensors(kept.model), tensors(best.model))
+    assert len(run.fitted.predictions.labels) == 10 and run.fitted.unreadable.empty
+
+    # Fine-tuning with more frames, stopped on the way, and gone on with.
+    longer = replace(recipe, num_frames=8, body_rate=0.1)
+    monkeypatch.setattr(Interrupts, "asked", "SIGTERM", raising=False)
+    monkeypatch.setattr(Interrupts, "__init__", lambda self: setattr(self, "_before", {}))
+    begun = train(manifest, tmp_path / "longer", longer, init=str(run.file))
+    assert begun.start.startswith(f"{run.file}\nown checkpoint: ") and begun.trained is None
+    assert begun.fitted.stopped == "SIGTERM" and not begun.file.exists()
+    first = read_checkpoint(tmp_path / "longer" / "last.pt")
+    assert (first["epoch"], first["step"]) == (1, 1)
+    change = (first["model"]["stem.conv.weight"] - kept.model.stem.conv.weight).abs().max()
+    assert 0 < change < 0.01, "a step away from where it started"
+    monkeypatch.undo()
+    ended = train(manifest, tmp_path / "longer", longer, init=str(run.file), resume=True)
+    assert ended.start == "a checkpoint of this run" and ended.file.exists()
+    assert load_trained(ended.file).model.num_frames == 8
+
+
+def test_mirror_images_need_a_class_list(tmp_path):
+    manifest = write_dataset(tmp_path / "clips", 1, 1, seed=3)
+    recipe = replace(SHORT, epochs=1, augmentation=Augmentation(mirror=True))
+    classes = manifest.with_name("classes.csv")
+    if classes.exists():
+        classes.unlink()
+    with pytest.raises(ValueError, match=r"expected classes.csv beside .*manifest.csv"):
+        train(manifest, tmp_path / "run", recipe)
+    assert not (tmp_path / "run").exists()

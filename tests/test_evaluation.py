@@ -1,0 +1,938 @@
+"""What is said to every clip, on one process and on several; `evaluate` and `predict`."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import shlex
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lab import ROOT, free_port
+from PIL import Image
+from torch import nn
+from torch.utils.data import Dataset
+from videos import read_number, write_video
+
+from blvnet_lab import cli
+from blvnet_lab.data import (
+    VideoReadError,
+    class_table,
+    probe_video,
+    read_classes,
+    read_frames,
+    read_manifest,
+    sample_views,
+    view_transform,
+    write_manifest,
+)
+from blvnet_lab.data.motion import CLASSES, write_dataset
+from blvnet_lab.models import save_model, tsn
+from blvnet_lab.training import distributed, predicting
+from blvnet_lab.training.checkpoint import Trained, save_trained
+from blvnet_lab.training.distributed import Ranks
+from blvnet_lab.training.engine import build
+from blvnet_lab.training.evaluation import (
+    Predictions,
+    Stopped,
+    evaluate,
+    predictions_table,
+    standard_scores,
+)
+from blvnet_lab.training.judging import judge, parse_views
+from blvnet_lab.training.metrics import confusion_matrix, ranked, top_k_accuracy
+from blvnet_lab.training.predicting import annotate, predict
+from blvnet_lab.training.recipe import Evaluation, Hardware, Network, Recipe
+from blvnet_lab.training.run import clip_datasets
+
+CPU = torch.device("cpu")
+
+# ---------------------------------------------------------------- evaluate
+
+
+class Told(Dataset):
+    """Clips that are the logits to be given, (N, num_classes) or, with views, (N, V, ...)."""
+
+    def __init__(self, logits: torch.Tensor, broken: tuple[int, ...] = ()):
+        self.clips = logits[..., None, None, None, :]  # (N, [V,] T=1, C=1, H=1, W=num_classes)
+        self.labels = (torch.arange(len(logits)) * 7 % logits.shape[-1]).tolist()
+        self.broken = broken
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index in self.broken:
+            raise VideoReadError(f"clip {index} is broken")
+        return self.clips[index], self.labels[index]
+
+
+class Reads(nn.Module):
+    """Gives what the clips tell; remembers the sizes of its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        assert clip.ndim == 5
+        self.sizes.append(len(clip))
+        return clip[:, 0, 0, 0]
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def said(dataset: Dataset, **options) -> Predictions:
+    return evaluate(Reads(), dataset, device=CPU, **options)
+
+
+def same(one: Predictions, other: Predictions) -> bool:
+    tensors = ("logits", "labels", "indices")
+    return one.unreadable == other.unreadable and all(
+        torch.equal(getattr(one, name), getattr(other, name)) for name in tensors
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_predictions_come_in_the_order_of_the_clips(batch_size, workers):
+    logits = noise(11, 5)
+    found = said(Told(logits), batch_size=batch_size, hardware=Hardware(workers=workers))
+    assert torch.equal(found.logits, logits) and found.logits.dtype == torch.float32
+    assert found.indices.tolist() == list(range(11))
+    assert found.labels.tolist() == Told(logits).labels and found.labels.dtype == torch.int64
+    assert found.unreadable == {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_clips_are_left_out_and_named(workers):
+    logits, broken = noise(11, 5), (0, 4, 5, 10)  # the first, the last, and a whole batch
+    found = said(Told(logits, broken), batch_size=2, hardware=Hardware(workers=workers))
+    good = [1, 2, 3, 6, 7, 8, 9]
+    assert found.indices.tolist() == good
+    assert torch.equal(found.logits, logits[good])
+    assert found.labels.tolist() == [Told(logits).labels[i] for i in good]
+    assert found.unreadable == {i: f"clip {i} is broken" for i in broken}
+
+
+def test_nothing_to_read():
+    with pytest.raises(ValueError, match=r"not one of the 3 could be read: see whether their disk"):
+        said(Told(noise(3, 2), (0, 1, 2)))
+
+
+@dataclass(frozen=True)
+class OneOf(Ranks):
+    """A rank among others that do not run: it hears what `others` say, and notes what it says."""
+
+    said: list = field(default_factory=list)
+    others: list = field(default_factory=list)
+    stopped: bool = False
+
+    def gather(self, value):
+        self.said.append(value)
+        return [*self.others, value]
+
+    def any(self, *flags):
+        return tuple(flag or self.stopped for flag in flags)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5, 9])  # 7 clips: also fewer than ranks
+@pytest.mark.parametrize("broken", [(), (0, 3)])
+def test_ranks_share_the_clips_without_padding_or_duplicates(world, broken):
+    dataset = Told(noise(7, 4), broken)
+    parts = []
+    for rank in range(world - 1, 0, -1):  # they may answer in any order
+        ranks, model = OneOf(rank, world), Reads()
+        ranks = dataclasses.replace(ranks, others=[[(torch.zeros(1, 4), torch.zeros(1), [99], {})]])
+        evaluate(model, dataset, batch_size=2, device=CPU, ranks=ranks)
+        (part,) = ranks.said
+        read = [index for _, _, indices, _ in part for index in indices]
+        assert sum(model.sizes) == len(read) <= -(-7 // world), "no clip is judged for nothing"
+        parts.append(part)
+    last = OneOf(0, world, others=parts)
+    found = said(dataset, batch_size=2, ranks=last)
+    judged = [index for part in [*parts, *last.said] for batch in part for index in batch[2]]
+    assert sorted(judged) == [index for index in range(7) if index not in broken], "each once"
+    assert same(found, said(dataset))
+
+
+def test_views_are_averaged_before_the_softmax():
+    views = noise(9, 6, 5) * 4  # clips, views, classes
+    found = said(Told(views), batch_size=12)
+    expected = torch.stack([sum(clip.double()) / 6 for clip in views])
+    torch.testing.assert_close(found.logits.double(), expected, rtol=0, atol=1e-6)
+    # One view is sure of class 0, two lean to class 1: averaging probabilities would give 1.
+    views = torch.tensor([[[10.0, 0.0], [0.0, 4.0], [0.0, 4.0]]])
+    assert views.softmax(-1).mean(1).argmax().item() == 1
+    assert said(Told(views)).logits.argmax().item() == 0
+
+
+def test_a_batch_counts_views():
+    model = Reads()
+    evaluate(model, Told(noise(5, 6, 3)), batch_size=13, device=CPU)
+    assert model.sizes == [12, 12, 6]
+    model = Reads()
+    evaluate(model, Told(noise(3, 6, 3)), batch_size=4, device=CPU)
+    assert model.sizes == [6, 6, 6], "at least one clip"
+
+
+def pictured(count: int = 4, views: int | None = None) -> list:
+    shape = (4, 3, 32, 32) if views is None else (views, 4, 3, 32, 32)
+    return [(noise(*shape, seed=i), i % 3) for i in range(count)]
+
+
+def small(seed: int = 0) -> nn.Module:
+    """A TSN of three classes, sure of what it says."""
+    torch.manual_seed(seed)
+    model = tsn(depth="tiny", num_frames=4, num_classes=3, dropout=0.5)
+    nn.init.normal_(model.classifier.weight, std=0.2)
+    return model
+
+
+@pytest.mark.parametrize("views", [None, 2])
+def test_bfloat16_is_close_to_float32(views):
+    data = pictured(views=views)
+    full = evaluate(small(), data, device=CPU)
+    half = evaluate(small(), data, device=CPU, hardware=Hardware(precision="bfloat16"))
+    assert half.logits.dtype == torch.float32
+    difference = (half.logits - full.logits).abs().max() / full.logits.abs().max()
+    assert 1e-4 < difference < 0.03  # a mantissa of 8 bits: it was used, and does no harm
+
+
+def test_means_over_views_keep_their_precision_in_bfloat16():
+    # The logits are exact in bfloat16; their mean is not.
+    views = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0078125, 0.0]]])
+    found = said(Told(views), hardware=Hardware(precision="bfloat16"))
+    assert found.logits[0, 0].item() == pytest.approx(1 + 0.0078125 / 3, abs=1e-6)
+
+    class Half(Reads):
+        def forward(self, clip):
+            return super().forward(clip).bfloat16()
+
+    found = evaluate(Half(), Told(views), device=CPU, hardware=Hardware(precision="bfloat16"))
+    assert found.logits[0, 0].item() == pytest.approx(1 + 0.0078125 / 3, abs=1e-6)
+
+
+def test_an_evaluation_can_be_stopped():
+    asked = []
+
+    def after_two() -> bool:
+        asked.append(True)
+        return len(asked) == 2
+
+    model = Reads()
+    with pytest.raises(Stopped):
+        evaluate(model, Told(noise(9, 3)), batch_size=2, device=CPU, stop=after_two)
+    assert model.sizes == [2, 2], "at once"
+    with pytest.raises(Stopped):  # another rank was asked to
+        said(Told(noise(4, 3)), ranks=OneOf(0, 2, stopped=True), stop=lambda: False)
+    said(Told(noise(4, 3)), stop=lambda: False)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_generator_is_touched(workers):
+    def states():
+        return torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+
+    model, data = small(), pictured()
+    before = states()
+    evaluate(model, data, device=CPU, hardware=Hardware(workers=workers))
+    after = states()
+    assert torch.equal(before[0], after[0])
+    assert (before[1] == after[1]).all() and before[2] == after[2]
+
+
+# ---------------------------------------------------------------- figures
+
+
+def told(logits: list[list[float]], labels: list[int], **others) -> Predictions:
+    indices = torch.tensor(others.pop("indices", list(range(len(labels)))))
+    unreadable = others.pop("unreadable", {})
+    return Predictions(torch.tensor(logits), torch.tensor(labels), indices, unreadable)
+
+
+def test_mean_class_accuracy_of_unbalanced_classes_by_hand():
+    # Six clips of class 0, five of them right; two of class 1, none right; one of class 6, right.
+    sure = torch.eye(7) + 0.01 * torch.arange(7, 0, -1)  # others follow in the order 0, 1, ...
+    taken_for = [0, 0, 0, 0, 0, 3, 0, 6, 6]
+    found = told(sure[taken_for].tolist(), [0, 0, 0, 0, 0, 0, 1, 1, 6])
+    scores = standard_scores(found)
+    assert scores == pytest.approx(
+        {"top_1": 6 / 9, "top_5": 1.0, "mean_class": (5 / 6 + 0 + 1) / 3}
+    )
+    # Class 6 comes sixth where class 3 or 0 was first.
+    found = told(sure[[0, 3, 6, 1]].tolist(), [6, 6, 6, 5])
+    assert standard_scores(found)["top_5"] == pytest.approx(1 / 4)
+
+
+def test_equal_logits_count_alike_everywhere():
+    """The lower label comes first: in top-1, in the confusion matrix and in the table."""
+    logits = torch.randint(0, 3, (300, 10), generator=torch.Generator().manual_seed(0)).float()
+    labels = torch.arange(300) % 10
+    right = confusion_matrix(logits, labels).diag().sum().item()
+    assert round(300 * top_k_accuracy(logits, labels)) == right
+    table = predictions_table(
+        told(logits.tolist(), labels.tolist()), list("abcdefghij"), ["p"] * 300, labels.tolist()
+    )
+    assert table["right"].sum() == right and (table["rank"] == 1).sum() == right
+    top_5 = top_k_accuracy(logits, labels, 5)
+    assert (table["rank"] <= 5).mean() == pytest.approx(top_5)
+    assert ranked(torch.tensor([[1.0, 2, 1, 2]])).tolist() == [[1, 3, 0, 2]]
+
+
+def test_predictions_table_by_hand():
+    logits = [[0.0, 2.0, 1.0, -1.0, -30.0, -40.0], [-40.0, -30.0, -1.0, 1.0, 2.0, 0.0]]
+    found = told(logits, [2, 1], indices=[0, 2], unreadable={1: "broken, it is"})
+    names, paths = list("abcdef"), ["one.mp4", "two.mp4", "three.mp4"]
+    table = predictions_table(found, names, paths, [2, 5, 1])
+    best = [f"{what}_{place}" for place in range(1, 6) for what in ("class", "probability")]
+    first = ["path", "class_name", "label", "predicted", "right", "rank"]
+    assert list(table) == [*first, *best, "unreadable"]
+    assert table["path"].tolist() == paths and table["label"].tolist() == [2, 5, 1]
+    assert table["class_name"].tolist() == ["c", "f", "b"]
+    assert table["predicted"].fillna("-").tolist() == ["b", "-", "e"]
+    assert table["right"].tolist() == [False, pd.NA, False]
+    assert table["rank"].tolist() == [2, pd.NA, 5]  # of what is nearly impossible, too
+    assert table["unreadable"].tolist() == ["", "broken, it is", ""]
+    shares = [
+        round(float(share), 6) for share in np.exp([2, 1, 0, -1]) / np.exp([2, 1, 0, -1]).sum()
+    ]
+    for row, classes in ((0, "bcade"), (2, "edfcb")):
+        assert [table[f"class_{place}"][row] for place in range(1, 6)] == list(classes)
+        found = [table[f"probability_{place}"][row] for place in range(1, 6)]
+        assert found == pytest.approx([*shares, 0.0], abs=1e-6)
+    few = predictions_table(told([[0.0, 1.0]], [1]), ["a", "b"], ["p"], [1])
+    assert list(few) == [*first, *best[:4], "unreadable"] and few["right"].tolist() == [True]
+
+
+def test_rank_of_a_class_whose_probability_vanishes():
+    found = told([[200.0, -1.0, 50.0, 0.0]], [1])
+    assert predictions_table(found, list("abcd"), ["p"], [1])["rank"].tolist() == [4]
+
+
+# ---------------------------------------------------------------- judge
+
+RECIPE = Recipe(
+    num_frames=4,
+    size=(32, 32),
+    network=Network("tsn"),
+    evaluation=Evaluation(num_clips=2, crops=3, short_side=36),
+    hardware=Hardware(in_memory=True),
+)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    """Twenty clips of "val": one is a duplicate, two cannot be read, though nobody knows yet."""
+    path = write_dataset(tmp_path_factory.mktemp("motion"), 1, 2, seed=5)
+    table = pd.read_csv(path)
+    (val,) = np.nonzero(table["split"] == "val")
+    (path.parent / table["path"][val[0]]).write_bytes(b"no video" * 100)
+    (path.parent / table["path"][val[7]]).unlink()
+    table.loc[val[5], "status"] = "duplicate"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "model.safetensors"
+    save_trained(Trained(network(), RECIPE, CLASSES), path)
+    return path
+
+
+def network(recipe: Recipe = RECIPE) -> nn.Module:
+    """As if it had learned something: it is sure, and of different things."""
+    model = build(recipe, 10).eval()
+    nn.init.normal_(model.classifier.weight, std=2.0)
+    colours = 0.5 * noise(64, 1, 3, 1, 1).expand(64, recipe.num_frames, 3, 32, 32)
+    with torch.no_grad():  # else one class would stand out whatever the clip
+        model.classifier.bias.copy_(-model(colours).mean(0))
+    return model
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """The results of other processes, on the CPU, are compared with those of this one."""
+    monkeypatch.setattr(distributed, "pick_device", lambda local_rank=0: CPU)
+
+
+def by_hand(path: str, num_clips: int, crops: int) -> torch.Tensor:
+    """Logits of a video in float64: every view on its own, then their mean."""
+    model, info = network().double(), probe_video(path)
+    views = view_transform((32, 32), crops, 36)
+    logits = []
+    for clip in sample_views(info.num_frames, 4, num_clips):
+        for view in views(read_frames(info, clip)):
+            with torch.no_grad():
+                logits.append(model(view[None].double())[0])
+    assert len(logits) == num_clips * crops
+    return sum(logits) / len(logits)
+
+
+def good_rows(manifest: Path) -> pd.DataFrame:
+    """The rows of val that can be read."""
+    table = read_manifest(manifest)
+    table = table[(table["split"] == "val") & (table["status"] == "ok")]
+    return table.drop(index=table.index[[0, 6]])
+
+
+def test_judged_is_what_a_loop_by_hand_finds(manifest, checkpoint, on_cpu):
+    judged = judge(checkpoint, manifest, views="3x5", batch_size=40)
+    rows = good_rows(manifest)
+    logits = torch.stack([by_hand(path, 3, 5) for path in rows["path"]])
+    torch.testing.assert_close(judged.predictions.logits.double(), logits, rtol=1e-4, atol=1e-4)
+    guesses, labels = logits.argmax(1), torch.tensor(rows["label"].tolist())
+    assert len(set(guesses.tolist())) > 1
+    assert judged.scores["top_1"] == pytest.approx((guesses == labels).double().mean().item())
+    five = [label in clip.topk(5).indices for clip, label in zip(logits, labels, strict=True)]
+    assert judged.scores["top_5"] == pytest.approx(sum(five) / 17)
+    shares = [(guesses == k)[labels == k].double().mean() for k in range(10) if (labels == k).any()]
+    assert judged.scores["mean_class"] == pytest.approx(sum(shares).item() / len(shares))
+
+    assert (judged.clips, judged.left_out) == (19, {"duplicate": 1})
+    broken, gone = judged.unreadable.items()
+    assert "cannot be opened" in broken[1] and "does not exist" in gone[1]
+    assert {broken[0], gone[0]} == set(judged.table["path"]) - set(rows["path"])
+    assert judged.classes == CLASSES
+    read = judged.table[judged.table["unreadable"] == ""]
+    assert read["path"].tolist() == rows["path"].tolist()
+    assert read["predicted"].tolist() == [CLASSES[k] for k in guesses]
+    assert read["probability_1"].tolist() == pytest.approx(
+        logits.softmax(1).max(1).values.tolist(), abs=1e-4
+    )
+    assert len(judged.table) == 19
+    for true, guess in zip(labels, guesses, strict=True):
+        judged.confusion[true, guess] -= 1
+    assert not judged.confusion.any()
+    assert judged.per_class["clips"].sum() == 17
+
+
+def test_views_are_those_of_the_recipe_unless_others_are_asked_for(manifest, checkpoint, on_cpu):
+    path = good_rows(manifest)["path"].iloc[3]
+    for views, (num_clips, crops) in ((None, (2, 3)), ("1x1", (1, 1)), ("2x5", (2, 5))):
+        judged = judge(checkpoint, manifest, views=views)
+        assert judged.about["views"] == f"{num_clips}x{crops}"
+        expected = by_hand(path, num_clips, crops).float()
+        torch.testing.assert_close(judged.predictions.logits[3], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_one_view_is_what_training_looks_at(manifest, checkpoint, on_cpu):
+    train, val, _ = clip_datasets(manifest, dataclasses.replace(RECIPE, hardware=Hardware()))
+    assert len(train) == 10
+    seen = evaluate(network(), val, device=CPU)
+    judged = judge(checkpoint, manifest, views="1x1")
+    torch.testing.assert_close(judged.predictions.logits, seen.logits, rtol=1e-4, atol=1e-5)
+    assert standard_scores(seen) == judged.scores
+
+
+def test_the_recipe_says_how_frames_are_taken(manifest, tmp_path, on_cpu):
+    """Distance of frames, the size at which they are read, the size of a view."""
+    dense = dataclasses.replace(
+        RECIPE,
+        stride=2,
+        read_short_side=40,
+        evaluation=Evaluation(size=(24, 40), short_side=40, crops=3),
+    )
+    save_trained(Trained(network(), dense, CLASSES), tmp_path / "model.safetensors")
+    judged = judge(tmp_path / "model.safetensors", manifest)
+    info = probe_video(good_rows(manifest)["path"].iloc[0])
+    frames = read_frames(info, sample_views(24, 4, 1, stride=2)[0], (40, 40))
+    with torch.no_grad():
+        logits = network()(view_transform((24, 40), 3, 40)(frames)).mean(0)
+    torch.testing.assert_close(judged.predictions.logits[0], logits, rtol=1e-4, atol=1e-4)
+    assert judged.about["size"] == [24, 40]
+    larger = judge(tmp_path / "model.safetensors", manifest, size=(36, 36))
+    assert larger.about["size"] == [36, 36]
+
+
+def test_another_split(manifest, checkpoint):
+    judged = judge(checkpoint, manifest, split="train", views="1x1")
+    assert (judged.clips, judged.unreadable, judged.left_out) == (10, {}, {})
+    assert judged.table["path"].str.contains("/train/").all()
+
+
+def test_files(manifest, checkpoint, tmp_path):
+    out = tmp_path / "new" / "out"
+    judged = judge(checkpoint, manifest, out=out)
+    names = ["confusion.csv", "per_class.csv", "predictions.csv", "scores.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["unreadable"] == judged.unreadable and len(judged.unreadable) == 2
+    assert scores["left_out"] == {"duplicate": 1} and scores["clips"] == 19
+    assert {name: scores[name] for name in judged.scores} == pytest.approx(judged.scores, abs=1e-6)
+    told = ("checkpoint", "manifest", "split", "views", "num_frames", "size", "precision")
+    assert [scores[name] for name in told] == [
+        *(str(checkpoint), str(manifest), "val", "2x3", 4, [32, 32], "float32")
+    ]
+    table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
+    assert table["path"].tolist() == judged.table["path"].tolist()
+    assert table["label"].tolist() == judged.table["label"].tolist()
+    assert (table["unreadable"] != "").sum() == 2
+    assert set(table["right"]) == {"True", "False", ""}
+    confusion = pd.read_csv(out / "confusion.csv", index_col="true class")
+    assert list(confusion) == list(confusion.index) == list(CLASSES)
+    assert (confusion.to_numpy() == judged.confusion.numpy()).all()
+    per_class = pd.read_csv(out / "per_class.csv", keep_default_na=False)
+    assert per_class["clips"].tolist() == judged.per_class["clips"].tolist()
+    assert per_class["top_1"].tolist() == pytest.approx(judged.per_class["top_1"].tolist())
+
+    for words in ("top-1", "mean class accuracy", 'of 19 clips of "val", 2 could not be read'):
+        assert words in str(judged)
+    assert "left out by the manifest: 1 duplicate" in str(judged)
+    top_1 = judged.scores["top_1"]
+    assert f"top-1 {100 * top_1:.2f} %" in str(judged) and 0 < top_1 < 1
+    assert "2x3 views (clips x crops) of 4 frames of 32 x 32 pixels, float32" in str(judged)
+
+
+def test_a_network_without_recipe_and_names(manifest, tmp_path, on_cpu):
+    path = tmp_path / "model.safetensors"
+    save_model(network(), path)
+    with pytest.raises(ValueError, match=r"expected the size .*does not say how.*--size 64 64"):
+        judge(path, manifest)
+    judged = judge(path, manifest, size=(32, 32))
+    assert (judged.about["views"], judged.about["num_frames"]) == ("1x1", 4)
+    assert judged.classes == CLASSES, "the manifest has names"
+    with pytest.raises(ValueError, match=r"size as \(height, width\) in pixels, got \(0, 32\)"):
+        judge(path, manifest, size=(0, 32))
+
+
+def relabelled(manifest: Path, folder: Path, names: list[str], mirrored=(), listed=True) -> Path:
+    """The same clips under other names of classes, in the order of labels."""
+    table = read_manifest(manifest)
+    table = table[table["label"] < len(names)]
+    table["class_name"] = [names[label] for label in table["label"]]
+    classes = class_table(names, mirrored) if listed else None
+    return write_manifest(table, folder / "manifest.csv", classes)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_labels_must_mean_the_same_classes(manifest, checkpoint, tmp_path, listed):
+    names = list(CLASSES)
+    names[3], names[6] = names[6], names[3]
+    path = relabelled(manifest, tmp_path / "swapped", names, listed=listed)
+    with pytest.raises(ValueError) as error:
+        judge(checkpoint, path)
+    told = f'{path}: expected label 3 to be "moves_down", as in {checkpoint}, got label 3 '
+    assert str(error.value).startswith(told + '"right_then_left": take a manifest')
+
+    path = relabelled(manifest, tmp_path / "fewer", list(CLASSES[:6]), listed=listed)
+    assert judge(checkpoint, path, views="1x1").classes == CLASSES, "fewer are no harm"
+
+    few = tmp_path / "few.safetensors"
+    save_model(build(RECIPE, 4), few)
+    path = relabelled(manifest, tmp_path / "more", list(CLASSES), listed=listed)
+    with pytest.raises(ValueError, match=r'from 0 to 3, .* has 4 classes, got label 4 "turns_cl'):
+        judge(few, path, size=(32, 32))
+
+
+def test_a_class_list_of_more_classes(manifest, checkpoint, tmp_path):
+    """Also where no clip has the class that is too many."""
+    path = relabelled(manifest, tmp_path, [*CLASSES, "stands_still"])
+    with pytest.raises(ValueError, match='has 10 classes, got label 10 "stands_still"'):
+        judge(checkpoint, path)
+
+
+def test_ten_crops_need_classes_that_are_their_own_mirror_image(manifest, checkpoint, tmp_path):
+    assert read_classes(manifest)["mirror"].tolist()[:2] == [1, 0]
+    with pytest.raises(ValueError, match=r"own mirror image, for 10 crops, .*0, 1, .*take 5"):
+        judge(checkpoint, manifest, views="1x10")
+    path = relabelled(manifest, tmp_path / "listed", list(CLASSES))  # all their own
+    judged = judge(checkpoint, path, views="1x10")
+    mirrored = judge(checkpoint, path, views="1x5")
+    assert not torch.allclose(judged.predictions.logits, mirrored.predictions.logits, atol=1e-3)
+    path = relabelled(manifest, tmp_path / "unlisted", list(CLASSES), listed=False)
+    with pytest.raises(ValueError, match=r"expected classes\.csv beside .*or take 5 crops"):
+        judge(checkpoint, path, views="1x10")
+
+
+@pytest.mark.parametrize("text", ["3x7", "x", "", "0x1", "3x", "3x10x1", "3 x 10", "-1x1", "3,10"])
+def test_views_that_there_are_not(text):
+    with pytest.raises(ValueError) as error:
+        parse_views(text)
+    message = str(error.value)
+    assert "clips x crops" in message and "such as 3x10" in message and f'got "{text}"' in message
+    assert parse_views("3x10") == (3, 10) and parse_views("12x1") == (12, 1)
+
+
+def test_a_network_that_gives_no_numbers(manifest, tmp_path):
+    model = network()
+    model.classifier.bias.data[2] = float("nan")
+    save_trained(Trained(model, RECIPE, CLASSES), tmp_path / "model.safetensors")
+    with pytest.raises(FloatingPointError, match=r"finite logits, got others for 17 of 17 clips"):
+        judge(tmp_path / "model.safetensors", manifest, out=tmp_path / "out")
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to(manifest, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+
+    def too_late(*arguments, **options):
+        raise AssertionError("it was judged before that was found out")
+
+    monkeypatch.setattr("blvnet_lab.training.judging.evaluate", too_late)
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(OSError, match=r"expected a folder that can be written to, got .*take"):
+            judge(checkpoint, manifest, out=out)
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch):
+    @contextmanager
+    def second_of_two():
+        yield OneOf(1, 2), CPU
+
+    monkeypatch.setattr("blvnet_lab.training.judging.process_group", second_of_two)
+    assert len(judge(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 8
+    assert not (tmp_path / "out").exists()
+
+
+NAMES = os.listdir("/sys/class/net") if os.path.isdir("/sys/class/net") else []
+ALONE = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # as many processes as one likes
+ALONE |= {"GLOO_SOCKET_IFNAME": "lo"} if "lo" in NAMES else {}
+
+
+def torchrun(processes: int, *words: object) -> subprocess.CompletedProcess:
+    env = os.environ | ALONE | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "blvnet_lab"]
+    command = [str(word) for word in (*command, *words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=env)
+
+
+def judge_as(environment: dict[str, str], *arguments: Path, out: Path) -> None:
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    judge(*arguments, out=out)
+
+
+def in_processes(world: int, *arguments: Path, out: Path) -> None:
+    """`judge` on so many ranks, forked from a process that has imported PyTorch: quicker."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # found by way of PYTHONPATH only
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
+    processes = []
+    for rank in range(world):
+        told = ALONE | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        process = context.Process(target=judge_as, args=(told, *arguments), kwargs={"out": out})
+        process.start()
+        processes.append(process)
+    for process in processes:
+        process.join(120)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0] * world
+
+
+def contents(out: Path) -> tuple[dict, pd.DataFrame, str, str]:
+    texts = [(out / f"{name}.csv").read_text() for name in ("per_class", "confusion")]
+    scores = json.loads((out / "scores.json").read_text())
+    return scores, pd.read_csv(out / "predictions.csv", keep_default_na=False), *texts
+
+
+def test_any_number_of_processes_gives_the_same_figures(
+    manifest, checkpoint, tmp_path, on_cpu, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    judge(checkpoint, manifest, out=tmp_path / "1")
+    alone = contents(tmp_path / "1")
+    # 19 clips: neither two nor three processes share them evenly.
+    done = torchrun(2, "evaluate", checkpoint, manifest, "--out", tmp_path / "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mean class accuracy") == 1, "one of them prints"
+    assert "2 could not be read" in done.stdout and (tmp_path / "2" / "confusion.png").is_file()
+    in_processes(3, checkpoint, manifest, out=tmp_path / "3")
+    for out in (tmp_path / "2", tmp_path / "3"):
+        scores, table, *others = contents(out)
+        assert scores == alone[0] and others == list(alone[2:])
+        assert not list(out.glob(".*")), "nothing is half written"
+        numbers = [name for name in table if name.startswith("probability")]
+        pd.testing.assert_frame_equal(
+            table.drop(columns=numbers), alone[1].drop(columns=numbers), check_exact=True
+        )
+        for name in numbers:
+            found, expected = (pd.to_numeric(t[name]) for t in (table, alone[1]))
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------- predict
+
+
+def test_predicted_is_what_judged_is(manifest, checkpoint):
+    row = good_rows(manifest).iloc[4]
+    for views, frames in ((None, sample_views(24, 4, 2)), ("1x5", sample_views(24, 4, 1))):
+        found = predict(checkpoint, row["path"], views=views, top=4)
+        judged = judge(checkpoint, manifest, views=views).table.set_index("path").loc[row["path"]]
+        assert list(found.table) == ["class_name", "label", "probability"]
+        assert found.table["class_name"].tolist() == [judged[f"class_{k}"] for k in range(1, 5)]
+        expected = [judged[f"probability_{k}"] for k in range(1, 5)]
+        assert found.table["probability"].tolist() == pytest.approx(expected, abs=1e-4)
+        assert [CLASSES[label] for label in found.table["label"]] == list(found.table["class_name"])
+        assert torch.equal(found.frames, frames) and found.num_frames == 24
+        assert found.is_named and found.damage == ""
+    everything = predict(checkpoint, row["path"], top=99).table
+    assert len(everything) == 10 and everything["probability"].sum() == pytest.approx(1)
+    assert everything["probability"].is_monotonic_decreasing
+
+
+def test_prediction_of_a_network_without_names(manifest, tmp_path):
+    path, video = tmp_path / "model.safetensors", good_rows(manifest)["path"].iloc[0]
+    save_model(network(), path)
+    with pytest.raises(ValueError, match=r"expected the size .*--size 64 64"):
+        predict(path, video)
+    found = predict(path, video, size=(32, 32))
+    assert not found.is_named and len(found.table) == 5
+    assert [f"class {label}" for label in found.table["label"]] == list(found.table["class_name"])
+
+
+def test_predictions_that_cannot_be(manifest, checkpoint, tmp_path):
+    video = good_rows(manifest)["path"].iloc[0]
+    with pytest.raises(ValueError, match=r"expected 1, 3 or 5 crops of a single film, got 10"):
+        predict(checkpoint, video, views="1x10")
+    with pytest.raises(ValueError, match="at least one class to name, got top=0"):
+        predict(checkpoint, video, top=0)
+    with pytest.raises(VideoReadError, match=r"nowhere\.mp4: expected a video.* does not exist"):
+        predict(checkpoint, tmp_path / "nowhere.mp4")
+    with pytest.raises(ValueError, match=r"there is no file .*nowhere\.safetensors"):
+        predict(tmp_path / "nowhere.safetensors", video)
+
+
+def test_a_film_that_is_cut_short(checkpoint, tmp_path):
+    whole = write_video(tmp_path / "whole.mkv", 40).read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    found = predict(checkpoint, cut)
+    assert "cut short" in found.damage and 4 < found.num_frames < 40
+    assert found.frames.max() < found.num_frames
+
+
+# ---------------------------------------------------------------- annotate
+
+
+def answer(*probabilities: float, name: str = "moves") -> predicting.Prediction:
+    count = range(len(probabilities))
+    columns = {"class_name": [f"{name} {k}" for k in count], "label": count}
+    table = pd.DataFrame(columns | {"probability": probabilities})
+    return predicting.Prediction(table, torch.zeros(1, 4, dtype=torch.long), 24, True, "")
+
+
+def parts(path: Path, rows: int, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Frame `index`: picture (3, H, W), what is below it (h, W, 3), and pixels a row."""
+    frame = read_frames(path, [index])[0].numpy()
+    bright = frame.mean(2).max(0) >= 130  # the ground of the bars is dark, with little on it
+    height = np.nonzero(bright)[0][-1] + 1
+    below = frame[:, height:].transpose(1, 2, 0)
+    return frame[:, :height], below, below.shape[0] // (rows + 1)
+
+
+@pytest.mark.parametrize(
+    "count, size, rotation, shown",
+    [
+        (150, (64, 112), 0, (360, 630)),  # small, of three blocks
+        (5, (320, 180), 90, (640, 360)),  # a phone's, upright
+        (4, (400, 500), 0, (400, 500)),
+        (3, (800, 1000), 0, (720, 900)),
+        (4, (362, 441), 0, (362, 440)),
+    ],
+)
+def test_the_whole_film_is_written(tmp_path, count, size, rotation, shown):
+    suffix, pixels = ("mp4", "yuv420p") if size[1] % 2 == 0 else ("mkv", "yuv444p")
+    video = tmp_path / f"film.{suffix}"
+    write_video(video, count, size=size, rotation=rotation, pix_fmt=pixels)
+    target = annotate(answer(0.75, 0.2), video, tmp_path / "new" / "answer.mp4")
+    info = probe_video(target)
+    assert (info.num_frames, info.fps, info.codec) == (count, 25, "h264")
+    assert info.size == (
+        shown[0] + 3 * (shown[0] // 36 * 2 if shown[0] < shown[1] else 20),
+        shown[1],
+    )
+    for index in {0, count // 2, count - 1, *(k for k in (63, 64, 128) if k < count)}:
+        picture, _, _ = parts(target, 2, index)
+        assert read_number(picture) == index
+    assert [path.name for path in target.parent.iterdir()] == ["answer.mp4"]
+
+
+def test_bars_are_as_long_as_the_classes_are_likely(tmp_path):
+    video = write_video(tmp_path / "film.mp4", 3)
+    target = annotate(answer(1.0, 0.5, 0.25, 0.0), video, tmp_path / "answer.mp4")
+    _, below, row = parts(target, 4, 1)
+    assert row == 20
+    first, lengths = 630 * 3 // 5, []
+    for place in range(1, 5):
+        line = below[place * row - 3 : place * row + 3, first:].max(2)
+        assert below[place * row - 5 : place * row + 5, first - 8 : first - 2].max() < 60
+        lengths.append(int((line > 90).all(0).argmin()))
+    assert lengths[3] == 0 and lengths[0] > 120
+    assert lengths[1] == pytest.approx(lengths[0] / 2, abs=3)
+    assert lengths[2] == pytest.approx(lengths[0] / 4, abs=3)
+    blue = below[row, first + 20].astype(int)
+    grey = below[2 * row, first + 20].astype(int)
+    assert blue[2] - blue[0] > 80 and np.ptp(grey) < 30, "the best one stands out"
+    same_again = parts(target, 4, 2)[1].astype(int)
+    assert np.abs(same_again - below).mean() < 3
+
+
+def test_names_of_classes_are_written(tmp_path):
+    """Bright strokes on dark ground in the left part of each line; long names are cut off."""
+    video = write_video(tmp_path / "film.mp4", 2)
+    widths = {}
+    for name in ("i", "moves", "to the left and " * 9):
+        target = annotate(answer(0.5, 0.1, name=name), video, tmp_path / "answer.mp4")
+        _, below, row = parts(target, 2, 0)
+        for place in (1, 2):
+            line = below[(2 * place - 1) * row // 2 : (2 * place + 1) * row // 2, : 630 * 3 // 5]
+            written = np.nonzero((line.max(2) > 160).any(0))[0]
+            assert written[0] >= 9, "a margin"
+            widths.setdefault(name, []).append(written[-1])
+    (one, _), (five, _), (cut, again) = widths.values()
+    assert one < 40 < five < 100 < 330 < cut == again < 630 * 3 // 5 - 5
+
+
+def test_frames_are_read_in_blocks(tmp_path, monkeypatch):
+    """So that a long film needs no more memory than a short one."""
+    asked = []
+
+    def read(info, indices, size):
+        asked.append(list(indices))
+        return read_frames(info, indices, size)
+
+    monkeypatch.setattr(predicting, "read_frames", read)
+    annotate(answer(1.0), write_video(tmp_path / "film.mp4", 140), tmp_path / "answer.mp4")
+    assert [index for block in asked for index in block] == list(range(140))
+    assert max(map(len, asked)) <= 64
+
+
+def test_annotating_pictures(tmp_path):
+    """A folder of JPEGs has no times: it is shown at 12 frames a second."""
+    folder = tmp_path / "film"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (112, 64), (40 * number, 0, 200)).save(folder / f"{number + 1:05}.jpg")
+    info = probe_video(annotate(answer(1.0), folder, tmp_path / "answer.mp4"))
+    assert (info.num_frames, info.fps) == (3, 12)
+
+
+def test_annotations_that_cannot_be(tmp_path):
+    video = write_video(tmp_path / "film.mp4", 3)
+    before = video.read_bytes()
+    for target in (video, tmp_path / ".." / tmp_path.name / "film.mp4", tmp_path / "answer.avi"):
+        with pytest.raises(ValueError, match=r"another file, ending in \.mp4, to write to, got"):
+            annotate(answer(1.0), video, target)
+    assert video.read_bytes() == before
+    with pytest.raises(OSError, match=r"expected a folder that can be written to"):
+        annotate(answer(1.0), video, video / "answer.mp4")
+    damaged = tmp_path / "damaged.mp4"
+    write_video(damaged, 60, gop=60)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = b"\xff" * (
+        len(content) // 2 - len(content) // 3
+    )
+    damaged.write_bytes(content)
+    with pytest.raises(VideoReadError, match=r"damaged\.mp4"):
+        annotate(answer(1.0), damaged, tmp_path / "answer.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.mp4", "film.mp4"]
+
+
+# ---------------------------------------------------------------- commands
+
+
+def type_command(monkeypatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
+    cli.main()
+
+
+def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, on_cpu):
+    out = tmp_path / "out"
+    options = shlex.split("--views 1x5 --split val --batch-size 10 --workers 1")
+    type_command(monkeypatch, "evaluate", checkpoint, manifest, "--out", out, *options)
+    shown = capsys.readouterr().out
+    judged = judge(checkpoint, manifest, views="1x5")
+    assert str(judged) in shown
+    assert all(why in shown for why in judged.unreadable.values())
+    assert "lowest top-1, of" in shown and str(out) in shown
+    names = ["confusion.csv", "confusion.png", "per_class.csv", "predictions.csv", "scores.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    with Image.open(out / "confusion.png") as picture:
+        assert min(picture.size) > 500
+
+    type_command(monkeypatch, "evaluate", checkpoint, manifest, "--precision", "bfloat16")
+    shown = capsys.readouterr().out
+    assert "2x3 views" in shown and "bfloat16" in shown and "are in" not in shown
+
+
+def test_confusion_of_many_classes_is_not_drawn(tmp_path):
+    names = [str(k) for k in range(51)]
+    words = cli.draw_confusion(torch.eye(51, dtype=torch.int64), names, "net", tmp_path)
+    assert "no picture: more than 50 classes" in words and not any(tmp_path.iterdir())
+    words = cli.draw_confusion(torch.eye(40, dtype=torch.int64), names[:40], "net", tmp_path)
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert words == ", confusion.png" and min(picture.size) > 1500
+
+
+def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
+    video, target = good_rows(manifest)["path"].iloc[1], tmp_path / "answer.mp4"
+    type_command(monkeypatch, *("predict", checkpoint, video, "--annotate", target, "--top", 3))
+    lines = capsys.readouterr().out.splitlines()
+    table = predict(checkpoint, video, top=3).table
+    for line, row in zip(lines, table.itertuples(), strict=False):
+        assert line.split() == [f"{100 * row.probability:.1f}", "%", row.class_name]
+    assert lines[3:] == [
+        "seen: of 24 frames, numbered from 0, 1 7 13 19; 4 10 16 22",
+        f"wrote {target}",
+    ]
+    assert probe_video(target).num_frames == 24
+
+    nameless = tmp_path / "model.safetensors"
+    save_model(network(), nameless)
+    settings = ("--size", 32, 32, "--views", "1x3")
+    type_command(monkeypatch, "predict", nameless, video, *settings)
+    shown = capsys.readouterr().out
+    assert "does not name its classes: they are numbered" in shown and "%  class " in shown
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["evaluate", "nowhere.safetensors", "MANIFEST"], "there is no file nowhere.safetensors"),
+        (["evaluate", "CHECKPOINT", "nowhere.csv"], "expected a manifest (CSV), but there is no"),
+        (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "3x7"], 'such as 3x10, got "3x7"'),
+        (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "1x10"], "take 5 crops"),
+        (
+            ["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"],
+            'expected clips of split "test"',
+        ),
+        (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "can be written to, got"),
+        (["predict", "CHECKPOINT", "nowhere.mp4"], "nowhere.mp4: expected a video file"),
+        (["predict", "CHECKPOINT", "MANIFEST"], "expected a video file"),
+        (["predict", "CHECKPOINT", "VIDEO", "--annotate", "VIDEO"], "expected another file"),
+    ],
+)
+def test_mistakes_are_one_line(monkeypatch, manifest, checkpoint, words, told):
+    places = {"CHECKPOINT": checkpoint, "MANIFEST": manifest}
+    places["VIDEO"] = good_rows(manifest)["path"].iloc[0]
+    with pytest.raises(SystemExit) as error:
+        type_command(monkeypatch, *(places.get(word, word) for word in words))
+    line = str(error.value.code)
+    assert line.startswith("blvnet_lab: ") and told in line and "\n" not in line
+
+
+def test_help_names_the_options(monkeypatch, capsys):
+    for command, words in (
+        ("evaluate", ("--views", "--out", "--split", "--workers", "--precision", "torchrun")),
+        ("predict", ("--annotate", "--top", "--views", "--size")),
+    ):
+        with pytest.raises(SystemExit):
+            type_command(monkeypatch, command, "--help")
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in words)

@@ -1,0 +1,414 @@
+"""Recipes: strict, complete and as published; and what they mean for rates and weights."""
+
+import dataclasses
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from blvnet_lab.models import blvnet_tam, tsn
+from blvnet_lab.training.engine import build
+from blvnet_lab.training.recipe import (
+    PRESETS,
+    Augmentation,
+    Evaluation,
+    Hardware,
+    Network,
+    Recipe,
+    preset,
+    published,
+    recipe_from_json,
+    recipe_to_json,
+)
+from blvnet_lab.training.schedule import (
+    make_optimizer,
+    make_scheduler,
+    parameter_groups,
+    rate_factor,
+)
+
+# The rows of the paper's tables (FACTS, section 3): pairs of frames of each data set and depth.
+ROWS = {
+    ("ssv1", 50): [8, 16],
+    ("ssv1", 101): [8, 16, 24, 32],
+    ("ssv2", 50): [8, 16],
+    ("ssv2", 101): [8, 16, 24, 32],
+    ("kinetics400", 50): [8, 16, 24],
+    ("moments", 50): [8, 16],
+}
+CASES = [(name, depth, pairs) for (name, depth), row in ROWS.items() for pairs in row]
+
+
+def read(values: dict, origin: str = "file.json") -> Recipe:
+    return recipe_from_json(json.dumps(values), origin)
+
+
+# ---------------------------------------------------------------- in files
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_survives_its_file(name, tmp_path):
+    recipe = preset(name)
+    text = recipe_to_json(recipe)
+    assert recipe_from_json(text) == recipe and text.endswith("}\n")
+    assert set(json.loads(text)) == {field.name for field in dataclasses.fields(Recipe)}
+    (tmp_path / "recipe.json").write_text(text)
+    assert preset(str(tmp_path / "recipe.json")) == recipe
+
+
+def test_values_that_no_preset_has_survive_too():
+    recipe = Recipe(
+        warmup_epochs=2.5,
+        no_decay=("norm", "bias", "taps"),
+        clip_norm=3.0,
+        stride=4,
+        ema=0.99,
+        size=(96, 64),
+        network=Network("tsn", 152, dropout=0.25),
+        augmentation=Augmentation(mixup=0.2, cutmix=1.0, rand_augment=2, erase=0.5, mirror=True),
+        evaluation=Evaluation((128, 112), 120, 10, 10),
+        hardware=Hardware("float16", False, True, 4, True, 3, True),
+        starts_from="somewhere",
+    )
+    assert recipe_from_json(recipe_to_json(recipe)) == recipe
+    back = recipe_from_json(recipe_to_json(recipe))
+    assert type(back.size) is tuple and type(back.no_decay) is tuple
+
+
+def test_missing_keys_have_the_classrooms_values():
+    assert read({}) == Recipe()
+    assert read({"epochs": 3, "network": {"depth": 50}}) == Recipe(
+        epochs=3, network=Network(depth=50)
+    )
+    assert read({"ema": 0}) == Recipe() and type(read({"momentum": 0}).momentum) is float
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"epoch": 3}, "file.json: expected keys of a Recipe, got 'epoch' (did you mean epochs"),
+        ({"learning_rat": 1}, "(did you mean learning_rate?)"),
+        ({"network": {"dept": 50}}, "file.json: network: expected keys of a Network, got 'dept'"),
+        ({"network": {"dept": 50}}, "did you mean depth?"),
+        ({"augmentation": {"mix_up": 1}}, "augmentation: expected keys of a Augmentation"),
+        ({"augmentation": {"mix_up": 1}}, "did you mean mixup?"),
+        ({"hardware": {"worker": 1}}, "did you mean workers?"),
+        ({"evaluation": {"clips": 1}}, "got 'clips' (did you mean"),
+        ({"xyz": 1}, "expected keys of a Recipe, got 'xyz'"),
+    ],
+)
+def test_unknown_keys(values, words):
+    with pytest.raises(ValueError) as error:
+        read(values)
+    assert words in str(error.value)
+    assert "xyz" not in values or "did you mean" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"epochs": 3.0}, "file.json: epochs: expected int, got 3.0"),
+        ({"epochs": "3"}, "epochs: expected int, got '3'"),
+        ({"epochs": True}, "epochs: expected int, got True"),
+        ({"epochs": None}, "epochs: expected int, got None"),
+        ({"learning_rate": "fast"}, "learning_rate: expected float, got 'fast'"),
+        ({"learning_rate": True}, "learning_rate: expected float, got True"),
+        ({"clip_norm": "1"}, "clip_norm: expected float, got '1'"),
+        ({"stride": 1.5}, "stride: expected int, got 1.5"),
+        ({"size": [64]}, "size: expected tuple[int, int], got [64]"),
+        ({"size": [64, 64, 64]}, "size: expected tuple[int, int], got [64, 64, 64]"),
+        ({"size": 64}, "size: expected tuple[int, int], got 64"),
+        ({"size": [64, 64.5]}, "size: expected int, got 64.5"),
+        ({"evaluation": {"size": [224]}}, "evaluation: size: expected tuple[int, int], got [224]"),
+        ({"network": 50}, "file.json: network: expected the values of a Network, got 50"),
+        ({"network": {"depth": 18}}, "network: depth: expected 'tiny', 50, 101, 152, got 18"),
+        ({"network": {"depth": 50.0}}, "network: depth: expected 'tiny', 50, 101, 152, got 50.0"),
+        ({"schedule": "linear"}, "expected 'one-cycle', 'cosine', 'steps', got 'linear'"),
+        ({"no_decay": ["norms"]}, "no_decay: expected 'norm', 'bias', 'taps', got 'norms'"),
+        ({"hardware": {"compile": 1}}, "hardware: compile: expected bool, got 1"),
+        ({"epochs": 0}, "file.json: expected epochs to be positive, got 0"),
+        (
+            {"hardware": {"accumulate": 0}},
+            "file.json: hardware: expected accumulate to be positive",
+        ),
+        ([1], "file.json: expected the values of a Recipe, got [1]"),
+    ],
+)
+def test_values_of_another_kind(values, words):
+    with pytest.raises(ValueError) as error:
+        read(values)
+    assert words in str(error.value)
+    assert str(error.value).count("file.json") == 1, "said once"
+
+
+def test_a_file_that_is_no_json():
+    with pytest.raises(ValueError, match=r"file.json: expected a recipe in JSON, got Expecting"):
+        recipe_from_json("{epochs: 3}", "file.json")
+
+
+# ---------------------------------------------------------------- presets
+
+
+def test_there_are_the_rows_of_the_paper_and_no_others():
+    names = {f"{name}-{depth}-f{pairs}x2" for name, depth, pairs in CASES}
+    assert set(PRESETS) == {"classroom", "kinetics-subset"} | names and len(names) == 17
+
+
+@pytest.mark.parametrize("name, depth, pairs", CASES)
+def test_published_values(name, depth, pairs):
+    """FACTS, sections 3 and 4."""
+    recipe = preset(f"{name}-{depth}-f{pairs}x2")
+    assert recipe == published(name, depth=depth, pairs=pairs)
+    assert (recipe.network.architecture, recipe.network.depth) == ("blvnet_tam", depth)
+    assert (recipe.network.alpha, recipe.network.beta, recipe.network.num_taps) == (2, 4, 3)
+    assert (recipe.network.dropout, recipe.network.tap_init) == (0.5, "kaiming")
+    assert recipe.num_frames == 2 * pairs and recipe.size == (224, 224) and recipe.stride is None
+    assert (recipe.batch_size, recipe.rate_batch, recipe.momentum) == (64, 64, 0.9)
+    assert recipe.weight_decay == 5e-4 and recipe.no_decay == () and recipe.body_rate == 1
+    assert recipe.label_smoothing == recipe.ema == recipe.warmup == 0 and recipe.clip_norm is None
+    changes = recipe.augmentation
+    assert changes == Augmentation(crop="multi-scale", jitter=0.0, mirror=True)
+
+    something, shortest = name in ("ssv1", "ssv2"), pairs == 8
+    if shortest:
+        assert (recipe.epochs, recipe.schedule, recipe.peak_rate) == (50, "cosine", 0.01)
+        assert recipe.starts_from == f"bLResNet-{depth} trained on ImageNet"
+    else:
+        assert (recipe.epochs, recipe.schedule, recipe.step_epochs) == (25, "steps", 10)
+        assert recipe.peak_rate == (0.01 if something else 0.005)
+        assert recipe.starts_from == f"{name}-{depth}-f{pairs - 8}x2"
+    judged = recipe.evaluation
+    if something:
+        assert (judged.size or recipe.size) == (224, 224)
+        assert (judged.num_clips, judged.crops, judged.short_side) == (1, 1, None)
+    else:
+        assert (judged.size, judged.short_side) == ((256, 256), 256)
+        assert (judged.num_clips, judged.crops) == (3, 3)
+        assert recipe.read_short_side == 256
+
+
+@pytest.mark.parametrize("depth", [50, 101])
+def test_published_networks_can_be_built(depth):
+    with torch.device("meta"):
+        model = build(preset(f"ssv2-{depth}-f8x2"), 174)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(
+        {50: 25.020, 101: 40.177}[depth], abs=5e-4
+    )
+
+
+def test_presets_of_ours():
+    assert preset("classroom") == Recipe(hardware=Hardware(in_memory=True))
+    assert (Recipe().network.depth, Recipe().num_frames, Recipe().size) == ("tiny", 8, (64, 64))
+    subset = preset("kinetics-subset")
+    assert (subset.network.depth, subset.num_frames, subset.size) == (50, 16, (224, 224))
+    assert subset.hardware.precision == "bfloat16" and subset.hardware.workers > 0
+    assert subset.peak_rate == pytest.approx(0.005) and subset.rate_batch == 64
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("clasroom", "did you mean classroom"),
+        ("ssv2-50-f8x3", "did you mean ssv2-50-f8x2"),
+        ("nowhere/recipe.json", "got nowhere/recipe.json"),
+    ],
+)
+def test_presets_that_are_not_there(name, words):
+    with pytest.raises(ValueError, match="expected the name of a preset or a file") as error:
+        preset(name)
+    assert words in str(error.value) and "kinetics400-50-f24x2" in str(error.value)
+
+
+def test_rows_that_are_not_there():
+    for name, depth, pairs in (("ssv2", 50, 24), ("ssv2", 152, 8), ("ucf101", 50, 8)):
+        with pytest.raises(ValueError, match=f"row of the paper, got {name}-{depth}-f{pairs}x2"):
+            published(name, depth=depth, pairs=pairs)
+    with pytest.raises(ValueError, match=r"there are ssv1-50-f8x2, .*moments-50-f16x2"):
+        published("ssv2", depth=50, pairs=24)
+
+
+def test_a_file_that_is_no_recipe(tmp_path):
+    (tmp_path / "recipe.json").write_text('{"epoch": 3}')
+    with pytest.raises(ValueError, match=r"recipe.json: .*got 'epoch' \(did you mean epochs"):
+        preset(str(tmp_path / "recipe.json"))
+
+
+# ---------------------------------------------------------------- what makes no run
+
+
+@pytest.mark.parametrize(
+    "kind, changes, words",
+    [
+        (Recipe, {"rate_batch": 0}, "expected rate_batch to be positive, got 0"),
+        (Recipe, {"step_epochs": 0}, "expected step_epochs to be positive, got 0"),
+        (Recipe, {"momentum": -0.1}, "expected momentum to be at least 0, got -0.1"),
+        (Recipe, {"weight_decay": -1}, "expected weight_decay to be at least 0"),
+        (Recipe, {"body_rate": -1}, "expected body_rate to be at least 0"),
+        (Recipe, {"label_smoothing": -0.1}, "expected label_smoothing"),
+        (Recipe, {"label_smoothing": 1.0}, "expected label_smoothing from 0 to below 1, got 1.0"),
+        (Recipe, {"ema": 1.0}, "expected ema from 0 to below 1, got 1.0"),
+        (Recipe, {"ema": -0.5}, "expected ema from 0 to below 1, got -0.5"),
+        (Recipe, {"size": (64,)}, r"expected size as \(height, width\) in pixels, got \(64,\)"),
+        (Recipe, {"size": (0, 64)}, r"expected size as \(height, width\)"),
+        (Recipe, {"clip_norm": 0.0}, "expected clip_norm to be positive, got 0.0"),
+        (Recipe, {"clip_norm": -1.0}, "expected clip_norm to be positive, got -1.0"),
+        (Recipe, {"stride": 0}, "expected stride to be positive, got 0"),
+        (Recipe, {"read_short_side": 0}, "expected read_short_side to be positive, got 0"),
+        (Recipe, {"warmup_epochs": -1.0}, "expected warmup_epochs to be at least 0, got -1.0"),
+        (Recipe, {"no_decay": ("norms",)}, "expected no_decay .*norm, bias, taps.*got norms"),
+        (Recipe, {"no_decay": "bias"}, "expected no_decay .*norm, bias, taps.*got b, i, a, s"),
+        (Network, {"architecture": "blvnet-tam"}, r'got "blvnet-tam" \(did you mean blvnet_tam'),
+        (Augmentation, {"mixup": -1}, "expected mixup to be at least 0, got -1"),
+        (Augmentation, {"erase": -1}, "expected erase to be at least 0"),
+        (Evaluation, {"num_clips": 0}, "expected num_clips to be positive, got 0"),
+        (Evaluation, {"crops": 4}, "expected 1, 3, 5 or 10 crops, got 4"),
+        (Hardware, {"workers": -1}, "expected workers to be at least 0, got -1"),
+        (Hardware, {"precision": "half"}, 'expected the precision "float32", .*got "half"'),
+    ],
+)
+def test_values_that_make_no_run(kind, changes, words):
+    with pytest.raises(ValueError, match=words):
+        kind(**changes)
+
+
+# ---------------------------------------------------------------- rates
+
+
+def test_the_rate_grows_with_the_batch():
+    recipe = Recipe(learning_rate=0.01, rate_batch=64, batch_size=64)
+    assert recipe.peak_rate == 0.01
+    assert replace(recipe, batch_size=256).peak_rate == pytest.approx(0.04)
+    assert replace(recipe, batch_size=16).peak_rate == pytest.approx(0.0025)
+
+
+@pytest.mark.parametrize("batch_size, warmup", [(16, 0), (64, 0), (256, 0), (257, 5), (1024, 5)])
+def test_large_batches_are_warmed_up(batch_size, warmup):
+    recipe = Recipe(rate_batch=64, batch_size=batch_size)
+    assert recipe.warmup == warmup
+    assert replace(recipe, warmup_epochs=2.0).warmup == 2
+    assert replace(recipe, warmup_epochs=0.0).warmup == 0
+
+
+def rates(recipe: Recipe, steps: int) -> list[float]:
+    """The rate of every step of a run, as the optimizer had it."""
+    model = nn.Module()
+    model.classifier = nn.Linear(2, 2)
+    optimizer = make_optimizer(model, recipe)
+    scheduler = make_scheduler(optimizer, recipe, steps)
+    found = []
+    for _ in range(recipe.epochs * steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_cosine_in_closed_form():
+    recipe = Recipe(schedule="cosine", epochs=4, learning_rate=0.2, batch_size=32)
+    expected = [0.4 * (1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)]
+    assert rates(recipe, 3) == pytest.approx(expected)
+    assert rate_factor(12, recipe, 3) == pytest.approx(0, abs=1e-12)
+
+
+def test_warm_up_in_closed_form():
+    recipe = Recipe(schedule="cosine", epochs=6, warmup_epochs=2.0, learning_rate=1.0)
+    rising = [0.1 + 0.9 * step / 10 for step in range(10)]
+    falling = [(1 + math.cos(math.pi * step / 20)) / 2 for step in range(20)]
+    assert rates(recipe, 5) == pytest.approx(rising + falling)
+    half = replace(recipe, warmup_epochs=0.5)  # 2.5 steps
+    assert rates(half, 5)[:3] == pytest.approx([0.1 + 0.9 * step / 2.5 for step in range(3)])
+    assert rates(half, 5)[3] == pytest.approx((1 + math.cos(math.pi * 0.5 / 27.5)) / 2)
+
+
+def test_steps_in_closed_form():
+    recipe = Recipe(schedule="steps", epochs=25, step_epochs=10, learning_rate=0.005)
+    assert rates(recipe, 2) == pytest.approx([0.005] * 20 + [0.0005] * 20 + [0.00005] * 10)
+    warm = rates(replace(recipe, warmup_epochs=1.0), 2)
+    assert warm == pytest.approx([0.0005, 0.00275, *[0.005] * 18, *[0.0005] * 20, *[0.00005] * 10])
+
+
+def test_one_cycle_has_the_recipes_peak():
+    found = rates(Recipe(schedule="one-cycle", epochs=10, learning_rate=0.1, batch_size=32), 10)
+    peak = found.index(max(found))
+    assert max(found) == pytest.approx(0.2, rel=1e-3) and 25 < peak < 35
+    assert found[: peak + 1] == sorted(found[: peak + 1])
+    assert found[peak:] == sorted(found[peak:], reverse=True)
+    assert found[0] == pytest.approx(0.2 / 25) and found[-1] < 0.001 * 0.2
+
+
+def test_groups_keep_their_shares_all_the_way():
+    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=2)
+    for schedule in ("one-cycle", "cosine", "steps"):
+        recipe = Recipe(schedule=schedule, epochs=2, body_rate=0.1, step_epochs=1)
+        optimizer = make_optimizer(model, recipe)
+        scheduler = make_scheduler(optimizer, recipe, 5)
+        body, head = optimizer.param_groups
+        for _ in range(9):
+            assert body["lr"] == pytest.approx(0.1 * head["lr"]) and head["lr"] > 0
+            assert (head["momentum"], head["nesterov"]) == (0.9, True)
+            optimizer.step()
+            scheduler.step()
+
+
+def test_no_momentum():
+    model = tsn(depth="tiny", num_frames=4, num_classes=2)
+    for group in make_optimizer(model, Recipe(momentum=0.0)).param_groups:
+        assert (group["momentum"], group["nesterov"]) == (0, False)
+
+
+# ---------------------------------------------------------------- groups of weights
+
+
+def kind_of(name: str, model: nn.Module) -> str:
+    """By its name alone, as a second opinion."""
+    if name.endswith(".taps"):
+        return "taps"
+    if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.modules.batchnorm._BatchNorm):
+        return "norm"
+    return "bias" if name.endswith(".bias") else "weight"
+
+
+@pytest.mark.parametrize("body_rate", [1.0, 0.1])
+@pytest.mark.parametrize(
+    "no_decay", [(), ("norm",), ("bias",), ("taps",), ("norm", "bias", "taps")]
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_every_weight_is_in_one_group(no_decay, body_rate, shared):
+    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=2)
+    if shared:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    recipe = Recipe(no_decay=no_decay, body_rate=body_rate, weight_decay=0.01, learning_rate=0.5)
+    found = {}
+    for group in parameter_groups(model, recipe):
+        assert group["params"]
+        for weight in group["params"]:
+            assert id(weight) not in found, "in two groups"
+            found[id(weight)] = group["lr"], group["weight_decay"]
+    named = dict(model.named_parameters())
+    assert set(found) == {id(weight) for weight in named.values()}
+    kinds = {name: kind_of(name, model) for name in named}
+    assert set(kinds.values()) == {"taps", "norm", "bias", "weight"}
+    for name, weight in named.items():
+        rate = 0.5 if name.startswith("classifier.") else 0.5 * body_rate
+        decay = 0.0 if kinds[name] in no_decay else 0.01
+        assert found[id(weight)] == (pytest.approx(rate), decay), name
+
+
+def test_weight_decay_and_rate_do_what_they_say():
+    """A step without gradients shrinks weights by rate times decay, and leaves the spared alone."""
+    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=2)
+    recipe = Recipe(
+        no_decay=("norm", "taps"), body_rate=0.5, weight_decay=0.1, learning_rate=0.2, momentum=0.0
+    )
+    optimizer = make_optimizer(model, recipe)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    for name, weight in model.named_parameters():
+        rate = 0.2 if name.startswith("classifier.") else 0.1
+        share = 1.0 if kind_of(name, model) in ("norm", "taps") else 1 - rate * 0.1
+        torch.testing.assert_close(weight.detach(), share * before[name], rtol=1e-6, atol=0)
