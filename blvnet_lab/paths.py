@@ -1,13 +1,16 @@
-"""Where the sample clips, the notebooks and one's own data sets are; files that are never half."""
+"""Where the sample clips, the notebooks and one's own data sets are; names and files one can trust."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+LONGEST_NAME = 200  # bytes: file systems allow 255, and marks, suffixes and ".part" come to it
 
 
 def _shipped(name: str) -> Path:
@@ -49,6 +52,18 @@ def data_root() -> Path:
             "folder: make it, or mend the variable"
         )
     return Path(name)
+
+
+def plain_name(text: str) -> str:
+    """`text` (a label, say) as the name of one file or folder, which stays where it is put."""
+    name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", text)
+    if not name.strip("."):  # "." and ".." are other folders, and "" is none
+        name = "_" * max(1, len(name))
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    # Two long names may begin alike.
+    mark = hashlib.sha1(text.encode()).hexdigest()[:8]
+    return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{mark}"
 
 
 @contextmanager

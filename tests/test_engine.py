@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import sys
@@ -13,6 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -20,6 +22,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.utils.data import Dataset, TensorDataset
 from training_process import Clips
 from videos import write_video
@@ -27,10 +30,13 @@ from videos import write_video
 from blvnet_lab.data import ClipDataset, evaluation_transform, training_transform
 from blvnet_lab.data.motion import CLASSES, write_dataset
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, save_model, tsn
+from blvnet_lab.training import run as run_module
 from blvnet_lab.training import start
 from blvnet_lab.training.checkpoint import (
+    State,
     Trained,
     load_trained,
+    pack,
     read_checkpoint,
     save_trained,
     unpack,
@@ -48,8 +54,9 @@ from blvnet_lab.training.loading import (
     timed_batches,
     training_loader,
 )
-from blvnet_lab.training.recipe import Augmentation, Hardware, Network, Recipe
-from blvnet_lab.training.run import train
+from blvnet_lab.training.recipe import Augmentation, Evaluation, Hardware, Network, Recipe
+from blvnet_lab.training.run import clip_datasets, train
+from blvnet_lab.training.schedule import make_optimizer, make_scheduler
 from blvnet_lab.training.start import start_from
 
 CPU = torch.device("cpu")
@@ -215,7 +222,7 @@ def test_nothing_is_mixed_unless_asked_for():
 def test_a_run_learns_from_mixed_clips():
     """The loss of an epoch is that of the mixed targets: not the plain one."""
     still = replace(SHORT, epochs=1, learning_rate=1e-12, network=Network())
-    mixed = replace(still, augmentation=Augmentation(mixup=1.0), label_smoothing=0.3)
+    mixed = replace(still, augmentation=Augmentation(mixup=1.0))
     model = build(still, 2)
     with torch.no_grad():
         model.classifier.weight.mul_(300)
@@ -305,8 +312,9 @@ def test_half_precision_is_for_activations_only(precision, dtype, tmp_path):
     assert (scaler != {}) == (precision == "float16")
     if scaler:
         assert scaler["scale"] > 1 and scaler["_growth_tracker"] == 6
-        fitted(tmp_path / "run", recipe, resume=True)
-        assert read_checkpoint(tmp_path / "run" / "last.pt")["scaler"] == scaler
+        for score in (stop_after(1), None):
+            fitted(tmp_path / "parts", recipe, resume=True, score=score)
+        assert read_checkpoint(tmp_path / "parts" / "last.pt")["scaler"] == scaler
 
 
 def test_float16_gradients_are_scaled_back():
@@ -422,7 +430,7 @@ def test_the_rest_of_an_epoch():
     [
         (100, 10, 4, 1, r"4 processes in 1 parts each can divide, got 10: take 8 or 12"),
         (100, 10, 2, 2, r"2 processes in 2 parts each can divide, got 10: take 8 or 12"),
-        (100, 2, 4, 1, r"got 2: take 4 or 4"),
+        (100, 2, 4, 1, r"got 2: take 4$"),
         (6, 8, 2, 1, r"at least one batch of 8 training clips, got 6: take a smaller batch_size"),
         (0, 8, 1, 1, r"at least one batch of 8 training clips, got 0"),
     ],
@@ -590,7 +598,7 @@ def test_the_line_of_an_epoch(tmp_path):
     assert lines == result.history == seen[1] and seen[0] == lines[:1]
     for number, line in enumerate(lines, start=1):
         assert list(line) == names and line["epoch"] == number and line["unreadable"] == 0
-        assert line["clips_per_second"] == pytest.approx(24 / line["seconds"], rel=0.1)
+        assert abs(24 / line["clips_per_second"] - line["seconds"]) < 0.006
         assert 0 <= line["wait_share"] < 1 and line["evaluation_seconds"] > 0
         assert 0.05 < line["memory_gb"] < 64
     right = result.predictions.logits.argmax(1) == result.predictions.labels
@@ -636,7 +644,7 @@ def test_a_slow_data_set_is_seen_at_once():
     recipe = replace(SHORT, epochs=1)
     slow = fitted(recipe=recipe, train_set=Clips(24, seconds=0.1))[1].history[0]
     quick = fitted(recipe=recipe, train_set=Clips(24))[1].history[0]
-    assert slow["wait_share"] > 0.7 and slow["seconds"] > 2.3
+    assert slow["wait_share"] > 0.6 and slow["seconds"] > 2.3
     assert quick["wait_share"] < 0.3
 
 
@@ -708,6 +716,27 @@ def test_sums_of_another_number_of_processes():
         assert other.so_far == {} or other.so_far["clips"] == 8
 
 
+def test_all_generators_go_on_where_they_were(tmp_path):
+    """Also those that only a caller's own code draws from."""
+    drawn = []
+    for name, stops in (("whole", [9]), ("parts", [1, 9])):
+        random.seed(1)
+        np.random.seed(1)
+        numbers = []
+        for stop in stops:
+            ask = stop_after(stop)
+
+            def score(network, predictions, ask=ask, numbers=numbers):
+                numbers.append((random.gauss(0, 1), np.random.standard_normal(3).tolist()))
+                return ask(network, predictions)
+
+            fitted(tmp_path / name, score=score, resume=True)
+            random.seed(stop)
+            np.random.seed(stop)
+        drawn.append(numbers)
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 2
+
+
 # ---------------------------------------------------------------- folders and files
 
 
@@ -765,7 +794,7 @@ def test_a_run_that_is_done_stays_so(tmp_path):
     assert contents(tmp_path / "run") == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other"])
+@pytest.mark.parametrize("damage", ["cut", "short", "begin", "empty", "text", "words", "other"])
 def test_a_checkpoint_that_is_damaged(damage, half_done, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(half_done, out)
@@ -773,11 +802,19 @@ def test_a_checkpoint_that_is_damaged(damage, half_done, tmp_path):
     if damage == "other":
         torch.save({"weights": torch.ones(2)}, out / "last.pt")
     else:
-        damaged = {"cut": whole[:-5000], "empty": b"", "text": b"not a checkpoint"}[damage]
+        damaged = {
+            "cut": whole[:-5000],
+            "short": whole[:50],  # torch.load answers each of these in another way
+            "begin": whole[:200] + bytes(range(128, 228)) + whole[300:],
+            "empty": b"",
+            "text": b"text",
+            "words": b"not a checkpoint",
+        }[damage]
         (out / "last.pt").write_bytes(damaged)
     before = contents(out)
-    with pytest.raises(ValueError, match=r"run/last.pt: expected a checkpoint"):
+    with pytest.raises(ValueError, match=r"run/last.pt: expected a checkpoint") as error:
         fitted(out, resume=True)
+    assert "put another of its checkpoints (best.pt) in the place of last.pt" in str(error.value)
     assert contents(out) == before
     shutil.copy(out / "best.pt", out / "last.pt")  # a way out
     assert len(fitted(out, resume=True)[1].history) == 2
@@ -859,19 +896,13 @@ def test_checkpoints_hold_nothing_but_tensors_and_containers(half_done):
         read_checkpoint(half_done.with_name("other.pt"))
 
 
-def new_state(recipe: Recipe = SHORT):
-    from blvnet_lab.training.engine import _Run
-
-    run = _Run(
-        build(recipe, 2), Clips(24), Clips(10), recipe, device=CPU, ranks=Ranks(), out=None,
-        classes=(), save_minutes=10, keep_every=None, score=None,
-    )  # fmt: skip
-    return run.state
+def new_state(recipe: Recipe = SHORT) -> State:
+    model = build(recipe, 2)
+    optimizer = make_optimizer(model, recipe)
+    return State(model, optimizer, make_scheduler(optimizer, recipe, 3), GradScaler(enabled=False))
 
 
-def packed(state) -> dict:
-    from blvnet_lab.training.checkpoint import pack
-
+def packed(state: State) -> dict:
     return pack(state, SHORT, num_clips=24, classes=(), ranks=Ranks(), device=CPU)
 
 
@@ -958,11 +989,12 @@ def test_a_worker_that_dies_in_an_evaluation(tmp_path):
         evaluate(build(SHORT, 2), Dying(1, 10), device=CPU, hardware=Hardware(workers=1))
 
 
-def test_other_errors_keep_their_names():
-    class Wrong(Clips):
-        def __getitem__(self, index):
-            raise RuntimeError("something else")
+class Wrong(Clips):
+    def __getitem__(self, index):
+        raise RuntimeError("something else")
 
+
+def test_other_errors_keep_their_names():
     for workers in (0, 1):
         recipe = replace(SHORT, hardware=Hardware(workers=workers))
         with pytest.raises(RuntimeError, match="something else"):
@@ -1001,22 +1033,19 @@ def test_tensorboard_that_is_not_there(tmp_path, monkeypatch):
 @pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
 )
-def test_compiling_changes_nothing_but_time(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    data = TensorDataset(points().tensors[0].float(), points().tensors[1])
-    results = []
+def test_compiling_changes_nothing_but_time():
+    clips, labels = points(8).tensors
+    data, results = TensorDataset(clips.float(), labels), []
     for compiled in (False, True):
-        recipe = replace(SHORT, hardware=Hardware(compile=compiled), ema=0.5)
+        recipe = replace(SHORT, hardware=Hardware(compile=compiled))
         model = Small()
         result = fit(model, data, data, recipe, device=CPU)
-        results.append((tensors(model), result))
+        results.append((tensors(model), result.predictions.logits))
         assert (model._compiled_call_impl is not None) == compiled
-    (plain, one), (quick, other) = results
+    (plain, logits), (quick, others) = results
     for name, tensor in plain.items():
         torch.testing.assert_close(quick[name], tensor, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(
-        one.predictions.logits, other.predictions.logits, rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(others, logits, rtol=1e-4, atol=1e-6)
 
 
 def test_shared_statistics_need_gpus():
@@ -1107,7 +1136,7 @@ def test_start_from_a_shorter_network_of_ones_own(own):
     assert_equal(tensors(model), weights)
     assert report.layout == "own" and sorted(report.loaded) == sorted(weights)
     assert report.kept == report.ignored == [] and model.num_frames == 16
-    assert model(torch.randn(1, 16, 3, 32, 32)).isfinite().all()
+    assert model(torch.randn(1, 16, 3, 32, 32)).shape == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -1326,6 +1355,39 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
     ended = train(manifest, tmp_path / "longer", longer, init=str(run.file), resume=True)
     assert ended.start == "a checkpoint of this run" and ended.file.exists()
     assert load_trained(ended.file).model.num_frames == 8
+
+
+def test_data_sets_follow_the_recipe(tmp_path, monkeypatch):
+    manifest = write_dataset(tmp_path / "clips", 2, 1, seed=3)
+    asked = {}
+    for name in ("training_transform", "evaluation_transform"):
+        monkeypatch.setattr(
+            run_module, name, lambda *a, name=name, **k: asked.update({name: (a, k)}) or name
+        )
+    recipe = replace(
+        SHORT,
+        num_frames=6,
+        stride=2,
+        read_short_side=40,
+        augmentation=Augmentation("multi-scale", 0.2, 3, 0.4, mirror=True),
+        evaluation=Evaluation((48, 40), 44),
+    )
+    train_set, val_set, classes = clip_datasets(manifest, recipe)
+    changes = {"crop": "multi-scale", "jitter": 0.2, "rand_augment": 3, "erase": 0.4}
+    assert asked["training_transform"] == (((32, 32),), changes)
+    assert asked["evaluation_transform"] == (((48, 40), 44), {})
+    assert (train_set.transform, val_set.transform) == tuple(asked)
+    assert (len(train_set), len(val_set), classes) == (20, 10, CLASSES)
+    for data in (train_set, val_set):
+        assert (data.num_frames, data.stride, data.short_side, data.videos) == (6, 2, 40, None)
+    assert (train_set.random_frames, val_set.random_frames) == (True, False)
+    assert (train_set.skip_unreadable, val_set.skip_unreadable) == (True, False)
+    assert val_set.mirror is None and val_set.num_clips is None
+    assert train_set.mirror[:4] == [1, 0, 2, 3], "left and right are classes, up and down are not"
+    plain = replace(SHORT, hardware=Hardware(in_memory=True))
+    train_set, val_set, _ = clip_datasets(manifest, plain)
+    assert train_set.mirror is None and len(train_set.videos) == 20 and len(val_set.videos) == 10
+    assert asked["evaluation_transform"] == (((32, 32), None), {})
 
 
 def test_mirror_images_need_a_class_list(tmp_path):

@@ -277,13 +277,14 @@ def test_mean_class_accuracy_of_unbalanced_classes_by_hand():
 
 def test_equal_logits_count_alike_everywhere():
     """The lower label comes first: in top-1, in the confusion matrix and in the table."""
-    logits = torch.randint(0, 3, (300, 10), generator=torch.Generator().manual_seed(0)).float()
-    labels = torch.arange(300) % 10
+    logits = torch.randint(0, 3, (300, 40), generator=torch.Generator().manual_seed(0)).float()
+    labels, names = torch.arange(300) % 40, [str(k) for k in range(40)]
     right = confusion_matrix(logits, labels).diag().sum().item()
     assert round(300 * top_k_accuracy(logits, labels)) == right
-    table = predictions_table(
-        told(logits.tolist(), labels.tolist()), list("abcdefghij"), ["p"] * 300, labels.tolist()
-    )
+    found = told(logits.tolist(), labels.tolist())
+    table = predictions_table(found, names, ["p"] * 300, labels.tolist())
+    first = (logits == logits.max(1, keepdim=True).values).float().argmax(1)
+    assert (ranked(logits)[:, 0] == first).all()
     assert table["right"].sum() == right and (table["rank"] == 1).sum() == right
     top_5 = top_k_accuracy(logits, labels, 5)
     assert (table["rank"] <= 5).mean() == pytest.approx(top_5)
@@ -595,7 +596,7 @@ def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch)
         yield OneOf(1, 2), CPU
 
     monkeypatch.setattr("blvnet_lab.training.judging.process_group", second_of_two)
-    assert len(judge(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 8
+    assert len(judge(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 9
     assert not (tmp_path / "out").exists()
 
 
@@ -833,11 +834,10 @@ def test_annotations_that_cannot_be(tmp_path):
     with pytest.raises(OSError, match=r"expected a folder that can be written to"):
         annotate(answer(1.0), video, video / "answer.mp4")
     damaged = tmp_path / "damaged.mp4"
-    write_video(damaged, 60, gop=60)
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 3 : len(content) // 2] = b"\xff" * (
-        len(content) // 2 - len(content) // 3
-    )
+    write_video(damaged, 140)
+    content = bytearray(damaged.read_bytes())  # a fault in the second block that is read
+    begin = round(0.6 * len(content))
+    content[begin : begin + 2000] = b"\xff" * 2000
     damaged.write_bytes(content)
     with pytest.raises(VideoReadError, match=r"damaged\.mp4"):
         annotate(answer(1.0), damaged, tmp_path / "answer.mp4")

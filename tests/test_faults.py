@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from lab import free_port
 from torch import nn
 from training_process import (
     RECIPE,
     TIMEOUT,
     Clips,
     Task,
-    free_port,
     loopback,
     places,
     started,
@@ -111,8 +111,8 @@ def undisturbed(tmp_path_factory) -> Path:
 
 def test_the_undisturbed_run_is_one_that_learns(undisturbed):
     history = read_checkpoint(undisturbed / "last.pt")["history"]
-    assert [line["epoch"] for line in history] == [1, 2, 3]
-    assert len({line["train_loss"] for line in history}) == 3
+    assert [line["epoch"] for line in history] == [1, 2]
+    assert history[0]["train_loss"] > history[1]["train_loss"]
     assert {path.name for path in undisturbed.iterdir()} == {
         *("last.pt", "best.pt", "log.jsonl", "recipe.json")
     }
@@ -121,11 +121,12 @@ def test_the_undisturbed_run_is_one_that_learns(undisturbed):
 @pytest.mark.parametrize(
     "place, count, save_minutes",
     [
-        ("step", 2, 10),  # before there is any checkpoint
-        ("step", 5, 0),  # in the middle of an epoch, just after a checkpoint of it
-        ("step", 6, 10),  # with none since the epoch before
+        # With accumulation, a network is asked twice a step: six times an epoch.
+        ("step", 4, 10),  # before there is any checkpoint
+        ("step", 10, 0),  # in the middle of an epoch, just after a checkpoint of it
+        ("step", 11, 10),  # with none since the epoch before
         ("score", 2, 10),  # in an evaluation
-        ("epoch", 2, 10),  # between two epochs
+        ("epoch", 1, 10),  # between two epochs
         ("write", 3, 0),  # when half of last.pt is there
         ("write", 1, 10),  # at the end of an epoch: when half of its first file is there
         ("write", 2, 10),  # and of its second
@@ -149,17 +150,23 @@ def test_killed_and_run_again(place, count, save_minutes, undisturbed, tmp_path)
 def test_killed_again_and_again(undisturbed, tmp_path):
     """By others, at any moment; with checkpoints all the time."""
     task = Task(str(tmp_path / "run"), EVERYTHING, resume=True, save_minutes=0, chance=True)
-    ended = False
-    for seconds in (0.4, 0.7, 1.1):
+    for seconds in (0.3, 0.6, 0.9):
         with started(task) as (process,):
             deadline = time.monotonic() + TIMEOUT
             while not (tmp_path / "run").exists() and time.monotonic() < deadline:
                 time.sleep(0.01)
             time.sleep(seconds)
             process.process.kill()
-            ended = ended or process.wait() == 0
+            assert process.wait() in (0, -signal.SIGKILL), process.text()
     run(task)
     assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_an_error_ends_the_process_though_there_are_workers(tmp_path):
+    task = Task(str(tmp_path / "run"), EVERYTHING, place="step", count=8, act="error")
+    with started(task) as (process,):
+        assert process.wait(20) == 1
+    assert "ArithmeticError: something else is wrong" in process.text()
 
 
 # ---------------------------------------------------------------- asked to stop
@@ -168,14 +175,14 @@ def test_killed_again_and_again(undisturbed, tmp_path):
 @pytest.mark.parametrize(
     "act, place, count",
     [
-        ("SIGTERM", "step", 5),
+        ("SIGTERM", "step", 9),
         ("SIGUSR1", "step", 1),
         ("SIGTERM", "judging", 2),
         # Ctrl-C and SLURM tell every process of a job, those that read clips too.
         ("SIGTERM to all", "step", 4),
         ("SIGTERM to all", "judging", 1),
-        ("SIGUSR1 to all", "step", 4),
-        ("SIGINT to all", "step", 6),
+        ("SIGUSR1 to all", "step", 6),
+        ("SIGINT to all", "step", 8),
     ],
 )
 def test_asked_to_stop(act, place, count, undisturbed, tmp_path):
@@ -223,7 +230,7 @@ def test_the_stop_button_leaves_everything_usable(tmp_path):
         build(short_recipe(), 2), Clips(24), val_set, short_recipe(), device=CPU,
         out=tmp_path / "run", resume=True,
     )  # fmt: skip
-    assert again.stopped == "" and [line["epoch"] for line in again.history] == [1, 2, 3]
+    assert again.stopped == "" and [line["epoch"] for line in again.history] == [1, 2]
 
 
 def test_the_stop_button_pressed_twice():
@@ -317,6 +324,7 @@ def test_two_processes_are_one(tmp_path):
     files = {"last.pt", "best.pt", "log.jsonl", "recipe.json"}
     assert {path.name for path in (tmp_path / "two").iterdir()} == files
     assert len(first["written"]) >= 4 and second["written"] == []
+    assert (first["pictures"], second["pictures"]) == ([1], [])
 
 
 def test_two_agents_meet(tmp_path):
@@ -347,6 +355,7 @@ def test_batch_norm_and_averages_are_the_same_on_both(tmp_path):
         assert torch.equal(first["model"][name], second["model"][name]), name
     # Judged as it is in the checkpoint.
     found = read_checkpoint(tmp_path / "run" / "last.pt")
+    assert not torch.equal(*(states["torch"] for states in found["rng"])), "dropout of its own"
     average = build(short_recipe(), 2)
     average.load_state_dict(
         {n.removeprefix("module."): t for n, t in found["ema"].items() if n != "n_averaged"}
@@ -359,7 +368,7 @@ def test_batch_norm_and_averages_are_the_same_on_both(tmp_path):
     "act, place, count, rank",
     [
         ("SIGKILL", "step", 2, 1),
-        ("exit", "step", 5, 0),  # the first, whom the others ask for each other
+        ("exit", "step", 5, 0),  # the first, which brought them together
         ("exit", "judging", 1, 1),
         ("exit", "join", 1, 1),
         ("error", "step", 4, 0),
@@ -369,10 +378,8 @@ def test_a_rank_that_dies_does_not_keep_the_others_waiting(act, place, count, ra
     task = Task(str(tmp_path / "run"), place=place, count=count, act=act, rank=rank)
     with started(task, task, environments=places(2)) as found:
         lost, other = found[rank], found[1 - rank]
-        begin = time.monotonic()
         assert lost.wait() != 0
         assert other.wait(20) == 1, "it ends by itself"
-        assert time.monotonic() - begin < TIMEOUT / 2
     last = other.text().strip().splitlines()[-1]
     assert "RankLostError: expected an answer of all processes of this run" in last
     assert "--resume auto" in last
@@ -388,6 +395,20 @@ def test_a_rank_that_dies_under_torchrun(tmp_path):
         output, _ = agent.communicate(timeout=TIMEOUT)
     assert agent.returncode != 0 and "exitcode  : 3" in output
     assert read_checkpoint(tmp_path / "run" / "last.pt")["epoch"] == 2
+
+
+def test_torchrun_passes_on_that_it_was_asked_to_stop(tmp_path):
+    task = Task(str(tmp_path / "run"), place="step", count=2, act="SIGTERM to parent", seconds=0.2)
+    with torchrun(task, [*SINGLE, str(free_port())]) as (agent,):
+        output, _ = agent.communicate(timeout=TIMEOUT)
+    assert "RankLost" not in output and "got signal: 15" in output
+    for rank in (0, 1):
+        assert end_of(tmp_path / "run", rank)["stopped"] in (
+            "SIGTERM",
+            "a signal to another process",
+        )
+    found = read_checkpoint(tmp_path / "run" / "last.pt")
+    assert found["epoch"] < 3 and found["step"] > 0
 
 
 def test_a_loss_that_is_not_finite_on_one_rank(tmp_path):
@@ -424,7 +445,7 @@ def test_another_number_of_processes_goes_on(before, after, tmp_path):
     expected = nn.functional.cross_entropy(model(data.clips.double()), data.labels).item()
     (line,) = ends[0]["history"]
     assert line["train_loss"] == pytest.approx(expected, abs=1e-6)
-    assert line["clips_per_second"] * line["seconds"] == pytest.approx(24, rel=0.05)
+    assert abs(24 / line["clips_per_second"] - line["seconds"]) < 0.006
 
 
 def test_a_signal_to_one_rank_stops_all_and_they_go_on(tmp_path):

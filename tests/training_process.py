@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lab import free_port
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -37,7 +38,7 @@ TIMEOUT = 60  # seconds, for a process that should have ended by itself
 
 # 24 clips in batches of 8: three steps an epoch.
 RECIPE = {
-    "epochs": 3,
+    "epochs": 2,
     "batch_size": 8,
     "learning_rate": 0.02,
     "rate_batch": 8,
@@ -91,7 +92,8 @@ class Task:
     # "join" (before training); the so manieth of this process counts, from 1.
     place: str = ""
     count: int = 1
-    # What happens: a signal's name, perhaps "to all" (its workers, too), "exit", "error", "nan".
+    # What happens: a signal's name, perhaps "to all" (its workers, too) or "to parent" (torchrun's
+    # agent); "exit", "error", "nan".
     act: str = ""
     rank: int = 0  # on which
 
@@ -124,6 +126,7 @@ def done_by(task: Task) -> None:
         if task.frozen:
             freeze(model)
         model.register_forward_pre_hook(happens.in_step)
+        pictures = []
 
         def score(network: nn.Module, predictions: Any) -> dict[str, Any]:
             happens.at("score")
@@ -142,7 +145,7 @@ def done_by(task: Task) -> None:
             classes=("dark", "bright"),
             save_minutes=task.save_minutes,
             score=score,
-            after_epoch=lambda history: happens.at("epoch"),
+            after_epoch=lambda history: pictures.append(len(history)) or happens.at("epoch"),
         )
         torch.save(
             {
@@ -152,6 +155,7 @@ def done_by(task: Task) -> None:
                 "stopped": fitted.stopped,
                 "written": written,
                 "read": train_set.read,
+                "pictures": pictures,
             },
             out.with_name(f"{out.name}.{ranks.rank}.pt"),
         )
@@ -168,8 +172,10 @@ class _Fault:
         self.seen += place == self.task.place
         if place != self.task.place or self.seen != self.task.count:
             return False
-        name, _, to_all = self.task.act.partition(" ")
-        if to_all:  # sent by another process, as in earnest
+        name, _, whom = self.task.act.partition(" ")
+        if whom == "to parent":
+            os.kill(os.getppid(), getattr(signal, name))
+        elif whom:  # sent by another process, as in earnest
             command = ["kill", "-s", name.removeprefix("SIG"), "--", f"-{os.getpgrp()}"]
             subprocess.run(command, check=True, start_new_session=True)
         elif name.startswith("SIG"):
@@ -203,12 +209,6 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 # ---------------------------------------------------------------- processes
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def loopback() -> dict[str, str]:

@@ -14,9 +14,8 @@ from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
     check_video,
-    known_video,
-    probe_video,
     read_frames,
+    usable_video,
 )
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
 
@@ -50,8 +49,8 @@ class ClipDataset(Dataset):
 
     Raises:
         ValueError: the split has no rows, or arguments contradict each other.
-        VideoReadError: a video cannot be read; the message names it. With `skip_unreadable`, so
-            many of them in a row that something else must be wrong.
+        VideoReadError: a video cannot be read, or is damaged; the message names it. With
+            `skip_unreadable`, so many of them in a row that something else must be wrong.
     """
 
     def __init__(
@@ -97,10 +96,10 @@ class ClipDataset(Dataset):
         self.mirror = None if mirror is None else self._checked(mirror)
         # Which rows could not be read; shared with the data loader's workers.
         self._failed = torch.zeros(len(rows), dtype=torch.bool).share_memory_()
-        self.videos: list[Tensor] | None = None
+        self.videos: list[Tensor | None] | None = None
         if in_memory:
             self.videos = [
-                self._read(self._info(i), None)
+                self._decoded(i)
                 for i in tqdm(range(len(self)), f"decoding {split}", leave=False, unit="clip")
             ]
 
@@ -119,7 +118,7 @@ class ClipDataset(Dataset):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         if not self.skip_unreadable:
             return self._clip(i)
-        last = None
+        last, state = None, torch.get_rng_state()
         for j in range(i, i + min(MOST_IN_A_ROW, len(self))):
             j %= len(self)
             if self._failed[j]:
@@ -128,6 +127,8 @@ class ClipDataset(Dataset):
                 return self._clip(j)
             except VideoReadError as error:
                 self._failed[j], last = True, error
+                # The next one is drawn as if it were known already that this one is unreadable.
+                torch.set_rng_state(state)
         raise VideoReadError(
             f"expected videos, but not one of the {min(MOST_IN_A_ROW, len(self))} from "
             f"{self.paths[i]} on can be read: see whether their disk is there and the manifest is "
@@ -157,8 +158,17 @@ class ClipDataset(Dataset):
         return sample_dense(frame_count, self.num_frames, self.stride, generator)
 
     def _info(self, i: int) -> VideoInfo:
-        path, probe = self.paths[i], self.probes[i]
-        return known_video(path, probe) if probe else probe_video(path)
+        return usable_video(self.paths[i], self.probes[i])
+
+    def _decoded(self, i: int) -> Tensor | None:
+        """All frames; None if they cannot be read and `skip_unreadable` says to go on."""
+        try:
+            return self._read(self._info(i), None)
+        except VideoReadError:
+            if not self.skip_unreadable:
+                raise
+            self._failed[i] = True
+            return None
 
     def _read(self, info: VideoInfo, wanted: Tensor | None) -> Tensor:
         """Frames `wanted`, or all."""

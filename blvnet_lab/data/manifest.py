@@ -47,29 +47,56 @@ def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
 
     Raises:
         ValueError: there is no such file, it is no table, a column or a cell is missing or of
-            another kind; or its class list has other names for its labels.
+            another kind; one video is in two rows that are "ok"; a label has two names, or another
+            one than in the class list.
     """
     path = Path(path).absolute()
     if not path.is_file():
         raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
     # Only an empty cell is empty: a class may well be called "NA" or "null".
     table = _read_csv(path, COLUMNS, REQUIRED)
-    _check_rows(table, path)
-    table["path"] = [str(path.parent / name) for name in table["path"]]
     table["status"] = table["status"].replace("", "ok")
+    check_rows(table, path)
+    table["path"] = [str(path.parent / name) for name in table["path"]]
     return table
 
 
-def _check_rows(table: pd.DataFrame, path: Path) -> None:
-    """Raises ValueError if a row says no path, split or label, or not the class list's name."""
-    for column in ("path", "split"):  # also of rows that have too few cells
-        if (table[column].astype("str") == "").any():
+def check_rows(table: pd.DataFrame, path: Path, classes: pd.DataFrame | None = None) -> None:
+    """Raises ValueError if `read_manifest` would refuse these rows in a file `path`.
+
+    That is so for a row that says no path, class or split; numbers below 0; two good rows of one
+    video; and a label with two names, or another name than in the class list (`classes`, or the
+    one that lies beside `path`).
+    """
+    for column in ("path", "class_name", "split"):  # also of rows that have too few cells
+        if (table[column].astype("str").str.strip() == "").any():
             raise ValueError(f"{path}: expected a {column} in every row, got a row without one")
-    if (table["label"] < 0).any():
-        raise ValueError(f"{path}: expected labels from 0 on, got {table['label'].min()}")
-    if (path.parent / CLASS_LIST).is_file():
-        names = read_classes(path)["class_name"]
-        found = table[["label", "class_name"]].drop_duplicates()
+    for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in table):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        if (numbers < 0).any():
+            raise ValueError(
+                f"{path}: expected numbers from 0 on in the column {column}, got {numbers.min():g}"
+            )
+    good = table["path"][table["status"].isin(["ok", ""])] if "status" in table else table["path"]
+    places = [os.path.normpath(os.path.join(path.parent, name)) for name in good]
+    twice = good[pd.Series(places, good.index, dtype="str").duplicated()]
+    if not twice.empty:
+        raise ValueError(
+            f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, or "
+            'give it another status than "ok"'
+        )
+    found = table[["label", "class_name"]].drop_duplicates()
+    unclear = found[found["label"].duplicated(keep=False)].sort_values("label")
+    if not unclear.empty:
+        first, second = unclear["class_name"].iloc[:2]
+        raise ValueError(
+            f"{path}: expected one class_name for each label, got {first} and {second} for label "
+            f"{unclear['label'].iloc[0]}"
+        )
+    if classes is None and (path.parent / CLASS_LIST).is_file():
+        classes = read_classes(path)
+    if classes is not None:
+        names = classes.set_index("label")["class_name"]
         for label, name in found.itertuples(index=False):
             if names.get(label) != name:
                 raise ValueError(
@@ -93,18 +120,26 @@ def _read_csv(path: Path, kinds: dict[str, str], required: Sequence[str]) -> pd.
         if column not in table:
             table[column] = ""
         if kind != "str":
-            try:
-                numbers = pd.to_numeric(table[column].replace("", None))
-                if "nt" in kind and (numbers % 1 > 0).any():
-                    raise ValueError(f"{numbers[numbers % 1 > 0].iloc[0]}")
-                table[column] = numbers.astype(kind)
-            except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"{path}: expected {'whole ' * ('nt' in kind)}numbers in the column {column}, "
-                    f"got another thing: {error}"
-                ) from error
+            table[column] = _as_numbers(table[column], kind, path)
     others = [column for column in table if column not in kinds]
     return table[[*kinds, *others]]
+
+
+def _as_numbers(cells: pd.Series, kind: str, path: Path) -> pd.Series:
+    is_whole = "nt" in kind
+    numbers = pd.to_numeric(cells, errors="coerce")
+    bad = numbers.isna() | (numbers.abs() > 2**53)  # above, not every whole number is exact
+    if is_whole:
+        bad |= numbers % 1 != 0
+    if kind != "int64":
+        bad &= cells != ""
+    if bad.any():
+        cell = cells[bad].iloc[0]
+        raise ValueError(
+            f"{path}: expected {'whole ' * is_whole}numbers in the column {cells.name}, got "
+            + (f"{cell!r}" if cell else "a row without one")
+        )
+    return numbers.astype(kind)
 
 
 def read_classes(manifest: str | os.PathLike) -> pd.DataFrame:
@@ -164,9 +199,8 @@ def write_manifest(
         classes: as `class_table` makes it, or `read_classes` reads it; None writes no list.
 
     Raises:
-        ValueError: a column is missing; two rows have the same path and status "ok"; a row that
-            `read_manifest` would refuse; or another class list is there already, which a manifest
-            beside it may need.
+        ValueError: a column is missing; a row that `read_manifest` would refuse; or another class
+            list is there already, which a manifest beside it may need.
     """
     path = Path(path)
     missing = [column for column in REQUIRED if column not in table]
@@ -178,19 +212,16 @@ def write_manifest(
     folder = Path(os.path.abspath(path.parent))
     table = table.copy()
     table["path"] = [_relative(Path(name), folder) for name in table["path"]]
-    good = table[table["status"] == "ok"] if "status" in table else table
-    twice = good["path"][good["path"].duplicated()]
-    if not twice.empty:
-        raise ValueError(f"expected every video in one row, got two of {twice.iloc[0]}")
     order = [name for name in COLUMNS if name in table]
     order += [name for name in table if name not in COLUMNS]
     told = [name for name in order if name in REQUIRED or _says_something(table[name])]
-    path.parent.mkdir(parents=True, exist_ok=True)
     if classes is not None:
         check_class_list(classes, path)
+    check_rows(table, path, classes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if classes is not None:
         with written_whole(path.parent / CLASS_LIST) as unfinished:
             classes.to_csv(unfinished, index=False, lineterminator="\n")
-    _check_rows(table, path)
     with written_whole(path) as unfinished:
         # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
         table[told].to_csv(unfinished, index=False, lineterminator="\n", float_format="%.9g")

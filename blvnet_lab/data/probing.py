@@ -3,6 +3,7 @@
     info = probe_video("clip.mp4")       # how many frames there are, their size, ...
     packed = pack_info(info)             # a line of text, for the manifest
     info = known_video("clip.mp4", packed)
+    info = usable_video("clip.mp4", packed)     # or an error, if the file is damaged
 
 This is also where damage is found that shows without decoding:
 
@@ -450,9 +451,14 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
 def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     """What `pack_info` packed about a file, if it is still that file; otherwise it is probed again.
 
-    Raises VideoReadError if there is no such file, and what `probe_video` and `unpack_info` raise.
+    So it is, too, if nothing of use was packed: nothing at all, or by hand, or by another version.
+
+    Raises VideoReadError if there is no such file, and what `probe_video` raises.
     """
-    info = unpack_info(path, packed)
+    try:
+        info = unpack_info(path, packed)
+    except ValueError:
+        return probe_video(path)
     if info.container == JPEG_FOLDER:
         return info  # each picture is looked at when it is read
     try:
@@ -460,6 +466,21 @@ def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     except OSError as error:
         raise unreadable(info.path, "it does not exist", "check the path") from error
     return info if unchanged else probe_video(path)
+
+
+def usable_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
+    """As `known_video`, but raises VideoReadError for a file that is damaged, too.
+
+    A network is to learn from whole videos: the begin of one may show another action.
+    """
+    return refuse_damage(known_video(path, packed))
+
+
+def refuse_damage(info: VideoInfo) -> VideoInfo:
+    """The same, if nothing is known to be wrong with the file. Raises VideoReadError otherwise."""
+    if info.damage:
+        raise unreadable(info.path, f"it is {info.damage}, after {info.num_frames} frames")
+    return info
 
 
 def _to_runs(values: Sequence[int]) -> list[list[int]]:

@@ -49,8 +49,10 @@ from blvnet_lab.data.probing import (
     open_video,
     pack_info,
     probe_video,
+    refuse_damage,
     unpack_info,
     unreadable,
+    usable_video,
 )
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "probe_video",
     "read_frames",
     "unpack_info",
+    "usable_video",
 ]
 
 
@@ -108,9 +111,7 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
 
     Raises VideoReadError if the video is cut short, or one of its frames cannot be decoded.
     """
-    info = path if isinstance(path, VideoInfo) else probe_video(path)
-    if info.damage:
-        raise unreadable(info.path, f"it is {info.damage}, after {info.num_frames} frames")
+    info = refuse_damage(path if isinstance(path, VideoInfo) else probe_video(path))
     if info.container == JPEG_FOLDER:
         for index in range(info.num_frames):
             _read_jpegs(info, [index], None)

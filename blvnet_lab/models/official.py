@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,20 @@ RENAMES = [
 ]
 TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)|blending_layers\.(\d+))\.weight")
 TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
+
+# As what torch.load tells of files that are cut short, damaged or something else altogether.
+DAMAGES = (
+    pickle.UnpicklingError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
 @dataclass
@@ -167,7 +182,7 @@ def read_pickle(path: str | os.PathLike) -> Any:
         raise ValueError(f"expected a checkpoint file, but there is no file {path}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except DAMAGES as error:
         raise ValueError(
             f"{path}: expected a checkpoint of tensors that torch.load(weights_only=True) "
             f"reads, got: {type(error).__name__} {error}; download it again, and never load a "

@@ -502,7 +502,13 @@ class _Run:
         """Makes the folder, or goes on with the run in it."""
         out, last = self.out, self.out / LAST
         if resume and last.is_file():
-            contents = read_checkpoint(last)
+            try:
+                contents = read_checkpoint(last)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}. To go on with this run, put another of its checkpoints (best.pt) in "
+                    f"the place of {LAST}"
+                ) from error
             _check_same(recipe_from_json(contents["recipe"], str(last)), self.recipe, last)
             unpack(
                 self.state,

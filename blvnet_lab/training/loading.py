@@ -78,10 +78,11 @@ class Batches(Sampler[list[Key]]):
     ):
         parts = ranks.world * accumulate
         if batch_size % parts:
+            times = batch_size // parts
+            near = " or ".join(str(n * parts) for n in (times, times + 1) if n)
             raise ValueError(
                 f"expected a batch_size that {ranks.world} processes in {accumulate} parts each "
-                f"can divide, got {batch_size}: take {batch_size // parts * parts or parts} or "
-                f"{(batch_size // parts + 1) * parts}"
+                f"can divide, got {batch_size}: take {near}"
             )
         if num_clips < batch_size and (parts > 1 or num_clips < 1):
             raise ValueError(

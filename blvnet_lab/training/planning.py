@@ -155,6 +155,7 @@ def measure(
     if on_gpu:
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
+    # Each batch a step of its own, which the loop waits for: else a GPU's time would not be seen.
     whole = dataclasses.replace(recipe.hardware, accumulate=1)
     recipe = dataclasses.replace(recipe, hardware=whole)
     with chance_put_back():
