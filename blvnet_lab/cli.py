@@ -550,8 +550,6 @@ def predict(
         print(f"{checkpoint} does not name its classes: they are numbered, from 0")
     clips = "; ".join(" ".join(map(str, clip)) for clip in found.frames.tolist())
     print(f"seen: of {found.num_frames} frames, numbered from 0, {clips}")
-    if found.damage:
-        print(f"{video} is {found.damage}: only frames before that were seen")
     if annotate is not None:
         print(f"wrote {write(found, video, annotate)}")
 

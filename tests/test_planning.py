@@ -228,7 +228,7 @@ def test_real_training_takes_what_was_counted():
     command = [sys.executable, "-c", PEAK]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
     assert done.returncode == 0, done.stderr
-    assert 0.95 < float(done.stdout) < 1.15
+    assert 0.9 < float(done.stdout) < 1.5
 
 
 @pytest.mark.gpu

@@ -149,7 +149,9 @@ def _look_into(folder: Path, jpeg_folders: bool, above: tuple[str, ...], found: 
         return
     try:
         paths = sorted(folder.iterdir())
-        os.stat(os.path.join(folder, os.curdir))  # one may be allowed to list a folder, but not to enter it
+        os.stat(
+            os.path.join(folder, os.curdir)
+        )  # one may be allowed to list a folder, but not to enter it
     except OSError as error:
         if not above:
             raise

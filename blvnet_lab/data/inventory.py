@@ -181,8 +181,7 @@ def _would_lose(old: pd.DataFrame, new: pd.DataFrame) -> bool:
     video = ["path", "probe"]  # what the probe found tells whether it is the video of then
     said = ["label", "class_name", "split", "source_id", "status"]
     known, now = (
-        set(table[video].fillna("").itertuples(index=False, name=None))
-        for table in (old, new)
+        set(table[video].fillna("").itertuples(index=False, name=None)) for table in (old, new)
     )
     raise NotImplementedError
 
@@ -240,9 +239,7 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     return [side[source] for source in rows["source_id"]]
 
 
-def one_sided_classes(
-    rows: pd.DataFrame, splits: Sequence[str]
-) -> list[tuple[str, str, str, str]]:
+def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[tuple[str, str, str, str]]:
     """Findings: classes of a divided table that have no good clip in one of the splits."""
     good = rows[rows["status"] == "ok"].groupby(["class_name", "split"]).size()
     return [

@@ -38,7 +38,6 @@ class Prediction:
     frames: Tensor  # (num_clips, T) numbers of the frames that it saw, in each of the crops
     num_frames: int  # of the film
     is_named: bool  # whether the network's file names its classes, which are else numbered
-    damage: str  # what is wrong with the film, though its frames can be read; mostly ""
 
 
 def predict(
@@ -58,7 +57,7 @@ def predict(
 
     Raises:
         ValueError: no such checkpoint; views that there are not.
-        VideoReadError: the video cannot be read.
+        VideoReadError: the video cannot be read, or is cut short.
         FloatingPointError: logits that are not finite.
     """
     if top < 1:
@@ -91,7 +90,6 @@ def predict(
         ),
         num_frames=info.num_frames,
         is_named=bool(trained.classes),
-        damage=info.damage,
     )
 
 
