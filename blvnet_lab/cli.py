@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import shlex
 import sys
@@ -137,6 +138,8 @@ def manifest(
     print(f"rows by split and status\n{found.counts.to_string()}\n")
     if not found.problems.empty:
         print(f"findings\n{found.problems['kind'].value_counts().to_string(header=False)}\n")
+    for path in found.set_aside:
+        print(f"{path} is the file that was there before")
     print(f"{found.manifest} is the manifest, {found.report.name} beside it says all findings")
 
 
@@ -178,6 +181,9 @@ def subset(
         max_disk_gb: of clips, at which to stop.
         yes: begin without asking.
     """
+    from blvnet_lab.data.inventory import check_val_share
+
+    check_val_share(val_share)
     if root is not None and mirror:
         sys.exit("blvnet_lab: expected --root (on disk) or --mirror (to download), got both")
     splits = tuple(name.strip() for name in split.split(",") if name.strip())
@@ -562,8 +568,8 @@ def typed_preset(arguments: Sequence[str]) -> Recipe:
 
 
 def names_of(text: str) -> list[str] | None:
-    """Names with commas between them; None if there are none."""
-    return [name.strip() for name in text.split(",")] if text else None
+    """Names with commas between them, quoted if they have one; None if there are none."""
+    return [name.strip() for name in next(csv.reader([text]))] if text else None
 
 
 def main() -> None:

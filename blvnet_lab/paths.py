@@ -1,4 +1,4 @@
-"""Where the sample clips, the notebooks and one's own data sets are; names and files one can trust."""
+"""Where the sample clips, the notebooks and one's own data sets are; names and files to trust."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from blvnet_lab.data import (
     ClipDataset,
     VideoReadError,
     class_names,
-    dataset,
     evaluation_transform,
     load_clips,
     probe_video,
@@ -294,13 +293,36 @@ def test_rows_that_are_not_ok_are_left_out(tmp_path):
         ClipDataset(manifest[1:], "train", 4, as_it_is)
 
 
+def test_videos_that_are_cut_short_are_not_trained_on(tmp_path):
+    """Some can be read up to where they end: that is not the video that the manifest means."""
+    manifest = numbered(tmp_path, 12, 12)
+    whole = write_video(tmp_path / "whole.mkv", 40).read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    assert read_frames(cut, [0]).shape[0] == 1
+    manifest.loc[0, "path"] = str(cut)
+    with pytest.raises(VideoReadError, match=r"cut\.mkv: .*cut short, after \d+ frames"):
+        ClipDataset(manifest, "train", 4, as_it_is)[0]
+    for in_memory in (False, True):
+        clips = ClipDataset(
+            manifest, "train", 4, as_it_is, in_memory=in_memory, skip_unreadable=True
+        )
+        assert numbers(clips[0][0]) == numbers(clips[1][0])
+        assert clips.unreadable()["path"].tolist() == [str(cut)]
+
+
+def test_a_probe_that_says_nothing_is_looked_for_anew(tmp_path):
+    manifest = numbered(tmp_path, 12)
+    manifest["probe"] = ["garbage"]
+    assert numbers(ClipDataset(manifest, "train", 4, as_it_is)[0][0]) == [1, 4, 7, 10]
+
+
 def test_what_the_probe_found_is_not_looked_for_again(tmp_path, monkeypatch):
     manifest = numbered(tmp_path, 12, 8)
     manifest["probe"] = [reading.pack_info(probe_video(path)) for path in manifest["path"]]
     clips = ClipDataset(manifest, "train", 4, as_it_is)
     looked = []
-    for module in (dataset, probing):
-        monkeypatch.setattr(module, "probe_video", lambda path: looked.append(path))
+    monkeypatch.setattr(probing, "probe_video", lambda path: looked.append(path))
     assert numbers(clips[0][0]) == [1, 4, 7, 10] and looked == []
     monkeypatch.undo()
     # Another file in its place is noticed by its size.

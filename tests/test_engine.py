@@ -219,18 +219,23 @@ def test_nothing_is_mixed_unless_asked_for():
     assert found[0] is clips and found[1] is labels
 
 
-def test_a_run_learns_from_mixed_clips():
-    """The loss of an epoch is that of the mixed targets: not the plain one."""
-    still = replace(SHORT, epochs=1, learning_rate=1e-12, network=Network())
-    mixed = replace(still, augmentation=Augmentation(mixup=1.0))
-    model = build(still, 2)
-    with torch.no_grad():
-        model.classifier.weight.mul_(300)
-    losses = [
-        fitted(recipe=recipe, model=copy.deepcopy(model))[1].history[0]["train_loss"]
-        for recipe in (still, mixed)
-    ]
-    assert abs(losses[0] - losses[1]) > 0.01
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_of_mixed_clips_is_that_of_mixed_labels(smoothing):
+    changes = Augmentation(mixup=1.0, cutmix=1.0)
+    recipe = replace(SHORT, augmentation=changes, label_smoothing=smoothing)
+    clips, labels = torch.randn(8, 4, 3, 8, 8), torch.arange(8) % 3
+    model = Small(4 * 3 * 8 * 8)
+    optimizer = Watching(model)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        mixed, targets = mixing(recipe, 3)(clips, labels)
+        expected = F.cross_entropy(model(mixed), targets, label_smoothing=smoothing).item()
+        torch.manual_seed(seed)
+        batches = [(clips, labels)]
+        loss = train_one_epoch(model, batches, optimizer, constant(optimizer), CPU, recipe)
+        assert loss == pytest.approx(expected, rel=1e-5)
+        plain = F.cross_entropy(model(mixed), labels, label_smoothing=smoothing).item()
+        assert loss != pytest.approx(plain, rel=1e-3)
 
 
 # ---------------------------------------------------------------- average of weights
@@ -640,12 +645,15 @@ def test_a_process_that_ends_while_memory_is_counted(monkeypatch):
     assert fitted(recipe=replace(SHORT, epochs=1))[1].history[0]["memory_gb"] > 0.05
 
 
-def test_a_slow_data_set_is_seen_at_once():
-    recipe = replace(SHORT, epochs=1)
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_slow_data_set_is_seen_at_once(accumulate):
+    recipe = replace(SHORT, epochs=1, hardware=Hardware(accumulate=accumulate))
     slow = fitted(recipe=recipe, train_set=Clips(24, seconds=0.1))[1].history[0]
     quick = fitted(recipe=recipe, train_set=Clips(24))[1].history[0]
     assert slow["wait_share"] > 0.6 and slow["seconds"] > 2.3
     assert quick["wait_share"] < 0.3
+    for line in (slow, quick):
+        assert abs(24 / line["clips_per_second"] - line["seconds"]) < 0.006
 
 
 def test_the_best_epoch_is_kept(tmp_path):

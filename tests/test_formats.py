@@ -866,3 +866,13 @@ def test_classes_that_are_not_there_and_pairs_that_are_cut(put, tmp_path):
     write(tmp_path, "empty.txt", "# none yet\n")
     with pytest.raises(ValueError, match=r"one a line, in .*found none"):
         choose_classes(["jump"], class_list=empty)
+
+
+def test_numbers_of_clips_that_make_no_sense(put, tmp_path):
+    root = put("jump/a.mp4")
+    for number in (0, -3):
+        with pytest.raises(ValueError, match=f"at least one clip a class, got {number}"):
+            build_manifest("folder", root, tmp_path / "out", clips_per_class=number)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="the lists of labels have no rows"):
+        choose_classes([], num_classes=2)

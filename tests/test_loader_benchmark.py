@@ -89,3 +89,17 @@ def test_the_command_on_a_data_set(tmp_path):
     assert "data set  uniform" in done.stdout and "feeds a step of 64" in done.stdout
     values = json.loads((tmp_path / "found.json").read_text())
     assert values["ratios"] == {} and len(values["steps"]) == 2
+
+
+@pytest.mark.parametrize(
+    "wish, words",
+    [
+        ({"clips": 8}, "more than 8 clips for each data loader, got 8"),
+        ({"repeats": 0}, "positive num_frames, size and repeats"),
+        ({"size": 0}, "positive num_frames, size and repeats"),
+        ({"workers": (0, -1)}, "workers and memory_clips from 0 on"),
+    ],
+)
+def test_wishes_that_cannot_be_measured(wish, words):
+    with pytest.raises(ValueError, match=words):
+        measure_loading(**wish)

@@ -555,6 +555,11 @@ def test_mistakes(settings, words):
         plan(SMALL, **{**DATA, "clips_per_second": 1.0, **settings})
 
 
+def test_parts_that_do_not_divide_the_batch():
+    with pytest.raises(ValueError, match=r"in 3 parts each can divide, got 16: take 15 or 18"):
+        plan(on(SMALL, accumulate=3), **DATA, clips_per_second=1.0)
+
+
 def rows_of(text: str) -> list[str]:
     """The table's rows, each on one line."""
     return re.sub(r"\n {37}", " ", text).splitlines()[1:]
@@ -645,6 +650,10 @@ def test_command_for_numbers(monkeypatch, capsys, tmp_path):
     [
         (["--clips", 3], "all three of them, got only some"),
         ([SAMPLES / "manifest.csv", "--clips", 3], "all three of them, got both"),
+        (
+            [SAMPLES / "manifest.csv", "--clips", 3, "--val-clips", 3, "--classes", 2],
+            "all three of them, got both",
+        ),
         (["nowhere.csv"], "expected a manifest .CSV., but there is no file .*nowhere.csv"),
         ([], "expected a manifest, or a preset for ssv2 or kinetics400"),
         (["--preset", "ssv2-50-f8x2", "--bytes-per-clip", 0], "expected bytes_per_clip to be"),

@@ -289,6 +289,63 @@ def test_killed_and_run_again(data_set, tmp_path, alone):
     assert not list(out.rglob(".*"))
 
 
+def test_originals_are_never_written_over(data_set, tmp_path):
+    """A data set in the layout that is written: split/class/video, and its manifest beside them."""
+    table = read_manifest(data_set).query("status == 'ok'").head(2).reset_index(drop=True)
+    for row in table.itertuples():
+        target = tmp_path / "own" / row.split / row.class_name / f"{row.Index}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(row.path, target)
+        table.loc[row.Index, "path"] = str(target)
+    manifest = write_manifest(table.drop(columns="probe"), tmp_path / "own" / "manifest.csv")
+    before = tree(tmp_path / "own")
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    elsewhere = write_manifest(table.drop(columns="probe"), tmp_path / "list" / "manifest.csv")
+    for listed in (manifest, elsewhere):
+        for out in ("own", "link"):
+            with pytest.raises(ValueError, match="expected another folder for the new files"):
+                prepare(listed, tmp_path / out, short_side=64)
+    assert tree(tmp_path / "own") == before
+
+
+def test_a_video_that_is_cut_short_is_not_made_a_good_one(tmp_path):
+    whole = write_video(tmp_path / "whole.mkv", 40).read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    entry, target = turn(cut)
+    assert entry["how"] == "unreadable" and "cut short" in entry["detail"]
+    assert not target.exists()
+
+
+def test_a_film_of_another_manifest_is_not_taken_for_done(tmp_path):
+    """Two data sets with equal names, prepared into one folder by turns."""
+    listed = {}
+    for name, frames in (("first", 12), ("second", 24)):
+        (tmp_path / name).mkdir()
+        path = write_video(tmp_path / name / "a.mp4", frames, size=(48, 64))
+        row = {"path": [str(path)], "label": [0], "class_name": ["x"], "split": ["train"]}
+        listed[name] = write_manifest(pd.DataFrame(row), tmp_path / name / "manifest.csv")
+    for name, frames in (("first", 12), ("second", 24), ("first", 12)):
+        found = prepare(listed[name], tmp_path / "out", short_side=32)
+        (row,) = read_manifest(found.manifest).itertuples()
+        assert row.num_frames == frames == probe_video(row.path).num_frames
+        assert "already there" not in found.counts
+
+
+def test_another_class_list_is_noticed_before_the_work(data_set, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "classes.csv").write_text("label,class_name\n0,mine\n")
+    with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
+        prepare(data_set, tmp_path / "out", short_side=64)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.csv"]
+
+
+def test_at_least_one_worker(data_set, tmp_path):
+    for workers in (0, -1):
+        with pytest.raises(ValueError, match=f"at least one worker, got {workers}"):
+            prepare(data_set, tmp_path / "out", workers=workers)
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc (Linux)")
 def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     out = tmp_path / "new"

@@ -577,6 +577,47 @@ def test_clips_that_were_spoilt_or_deleted_are_fetched_again(mirror, faultless, 
         assert requests == []
 
 
+def test_a_clip_that_was_cut_short_since_is_fetched_again(mirror, faultless, tmp_path):
+    """Its begin can still be read, and its table of contents says nothing of its end."""
+    with served(mirror) as (url, _):
+        fetch(url, tmp_path)
+        path = sorted((tmp_path / "clips").rglob("*.mp4"))[0]
+        whole = write_video(
+            tmp_path / "w.mp4", 48, container_options={"movflags": "+faststart"}
+        ).read_bytes()
+        path.write_bytes(whole[: len(whole) * 3 // 4])
+        (tmp_path / "w.mp4").unlink()
+        found = fetch(url, tmp_path)
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+
+
+def test_line_ends_of_windows_do_not_look_like_another_mirror(mirror, tmp_path):
+    other = changed_mirror(mirror, tmp_path / "m", lambda text: text)
+    file = other / "400/annotations/val.csv"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    with serve_mirror(other) as url:
+        first = fetch(url, tmp_path / "out", splits=("val",)).manifest.read_bytes()
+        assert fetch(url, tmp_path / "out", splits=("val",)).manifest.read_bytes() == first
+
+
+def test_a_label_cannot_lead_out_of_the_folder(mirror, tmp_path):
+    other = changed_mirror(mirror, tmp_path / "m", lambda text: text.replace('"moves up"', '".."'))
+    with serve_mirror(other) as url:
+        fetch(url, tmp_path / "out", classes=[".."], splits=("val",))
+    assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {"__"}
+
+
+@pytest.mark.parametrize("status", [400, 500, 501])
+def test_a_server_that_knows_get_only(status, mirror, tmp_path):
+    class Odd(MirrorHandler):
+        def do_HEAD(self):
+            self.send_error(status)
+
+    with serve_mirror(mirror, Odd) as url:
+        plan = plan_subset(tmp_path, mirror=url, classes=["moves up"], **QUICK)
+    assert {size for _, _, size in plan.parts} == {None}
+
+
 def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
     archive = "400/replacement_for_corrupted_k400.tgz"
 
@@ -701,7 +742,13 @@ def test_rows_that_are_there_twice_and_labels_with_a_slash(mirror, tmp_path):
 
 
 def test_mistakes_are_noticed_before_anything_is_streamed(mirror, tmp_path):
+    with pytest.raises(ValueError, match=r"a mirror's address, http.*got localhost:1"):
+        plan_subset(tmp_path, mirror="localhost:1", classes=["moves up"])
     with served(mirror) as (url, requests):
+        plan = plan_subset(tmp_path / "disk", mirror=url, classes=["moves up"], **QUICK)
+        for size in (0, -1):
+            with pytest.raises(ValueError, match=f"positive max_disk_gb, got {size}"):
+                fetch_subset(plan, max_disk_gb=size)
         with pytest.raises(ValueError, match="between 0 and 1, got 1"):
             fetch(url, tmp_path, val_share=1)
         (tmp_path / "classes.csv").write_text("label,class_name\n0,mine\n")

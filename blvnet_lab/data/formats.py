@@ -119,59 +119,29 @@ def _lines(path: Path) -> Iterator[str]:
             yield line.strip()
 
 
-@dataclass(frozen=True)
-class Found:
-    """The videos below a folder."""
+def find_videos(root: Path, *, jpeg_folders: bool = False, _above: tuple[str, ...] = ()) -> list:
+    """Paths of all videos below `root`, in the order of their names; hidden ones are left out.
 
-    videos: list[Path] = field(default_factory=list)  # in the order of their names
-    # (kind, name, details) of what had to be left out, as in a report.
-    left_out: list[tuple[str, str, str]] = field(default_factory=list)
-
-
-def find_videos(root: Path, *, jpeg_folders: bool = False) -> Found:
-    """All videos below `root`; hidden ones are passed over.
-
-    jpeg_folders: also the folders that hold a 00001.jpg.
+    jpeg_folders: also of the folders that hold a 00001.jpg.
 
     Links to folders are followed, but not back to a folder that holds them.
-
-    Raises:
-        OSError: `root` itself cannot be looked into.
     """
-    found = Found()
-    _look_into(root, jpeg_folders, (), found)
+    here = os.path.realpath(root)
+    if here in _above:
+        return []
+    found = []
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if jpeg_folders and (path / "00001.jpg").is_file():
+                found.append(path)
+            else:
+                below = (*_above, here)
+                found += find_videos(path, jpeg_folders=jpeg_folders, _above=below)
+        elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+            found.append(path)
     return found
-
-
-def _look_into(folder: Path, jpeg_folders: bool, above: tuple[str, ...], found: Found) -> None:
-    here = os.path.realpath(folder)
-    if here in above:
-        return
-    try:
-        paths = sorted(folder.iterdir())
-        os.stat(
-            os.path.join(folder, os.curdir)
-        )  # one may be allowed to list a folder, but not to enter it
-    except OSError as error:
-        if not above:
-            raise
-        found.left_out.append(("folder that cannot be read", str(folder), error.strerror or ""))
-        return
-    for path in paths:
-        is_folder = os.path.isdir(path)
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
-        if path.name.startswith(".") or not (is_folder or is_video):
-            continue
-        try:
-            path.name.encode()
-        except UnicodeEncodeError:
-            name = str(path).encode(errors="backslashreplace").decode()
-            found.left_out.append(("name that is not UTF-8", name, "give it another name"))
-            continue
-        if is_folder and not (jpeg_folders and os.path.isfile(path / "00001.jpg")):
-            _look_into(path, jpeg_folders, (*above, here), found)
-        else:
-            found.videos.append(path)
 
 
 def without_suffix(name: str) -> str:
@@ -381,7 +351,7 @@ def _folders(root: Path) -> Expected:
         "valid": "val",
         "test": "test",
     }
-    videos = find_videos(root).videos
+    videos = find_videos(root)
     tops = {path.relative_to(root).parts[0] for path in videos if path.parent != root}
     named = {name for name in tops if name.lower() in splits}
     if named and named != tops:
@@ -433,7 +403,6 @@ def _list_file(path: Path) -> Expected:
             if parts is None:
                 raise ValueError(f"{file}, line {number}: expected `path label`, got {line!r}")
             name, label = (part for part in parts.groups() if part is not None)
-            name = name.replace("\\", "/")  # some lists were written on Windows
             stem = without_suffix(name)
             rows.append(_row(label, split, stem, name, stem, stem.rpartition("/")[2]))
     if not rows:
@@ -506,24 +475,21 @@ def choose_classes(
     """Some of the classes: by name, from a file of one name a line, or so many drawn by `seed`.
 
     Raises:
-        ValueError: none or more than one of the three; an unknown name (near ones are offered);
-            more than there are; or there are none at all.
+        ValueError: none or more than one of the three; an unknown name (near ones are offered); or
+            more than there are.
     """
-    if not available:
-        raise ValueError(
-            "expected a data set with classes, but its lists hold no rows: see whether they are "
-            "whole"
-        )
     if sum(choice is not None for choice in (classes, class_list, num_classes)) != 1:
         raise ValueError(
             "expected one way to choose classes: their names, a file of names, or how many"
         )
+    if not available:
+        raise ValueError("expected classes to choose from, but the lists of labels have no rows")
     if num_classes is not None:
         if not 1 <= num_classes <= len(available):
             raise ValueError(f"expected 1 to {len(available)} classes, got {num_classes}")
         return sorted(random.Random(seed).sample(sorted(available), num_classes))
     if class_list is not None:
-        if not class_list.exists() or class_list.is_dir():  # a pipe will do: --class-list <(...)
+        if class_list.is_dir() or not class_list.exists():  # it may be a pipe
             raise ValueError(f"expected a file of class names, but there is no file {class_list}")
         classes = [line.strip("\"'") for line in _lines(class_list) if line[0] != "#"]
         if not classes:

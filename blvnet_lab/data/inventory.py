@@ -32,7 +32,7 @@ from blvnet_lab.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from blvnet_lab.data.reading import VideoReadError, known_video, pack_info
+from blvnet_lab.data.reading import VideoReadError, known_video, pack_info, probe_video
 from blvnet_lab.paths import written_whole
 
 REPORT = "report.csv"
@@ -50,7 +50,7 @@ class Inventory:
     report: Path
     counts: pd.DataFrame  # a row a split; columns are the rows of the manifest, by their status
     problems: pd.DataFrame  # as in the report: kind, split, name, detail
-    set_aside: tuple[Path, ...]  # older files that said something else, under their new names
+    set_aside: tuple[Path, ...] = ()  # older files that held more, under their new names
 
 
 def build_manifest(
@@ -70,8 +70,8 @@ def build_manifest(
     """Writes manifest.csv, classes.csv and report.csv for the videos that are there.
 
     Every video is opened (not decoded), which takes some milliseconds each; when the manifest is
-    there already, only those that have changed since. What `set_aside` finds worth keeping of older
-    files is kept as manifest.1.csv and report.1.csv.
+    there already, only those that have changed since. A manifest with rows or columns that the new
+    one has not, and a report that is none of ours, are kept as manifest.1.csv and report.1.csv.
 
     Args:
         dataset, root, annotations, fold: as in `formats.expected`. With "list", paths are relative
@@ -85,21 +85,18 @@ def build_manifest(
         workers: threads that open videos; None for four a core.
 
     Raises:
-        ValueError: what `formats.expected` raises; not one of the rows has a video; no class or
-            split of that name; or less than one clip a class.
+        ValueError: what `formats.expected` raises; not one of the rows has a video; or no class or
+            split of that name.
     """
     if clips_per_class is not None and clips_per_class < 1:
         raise ValueError(f"expected at least one clip a class, got {clips_per_class}")
-    # As the manifest has them, in which what was found before is looked up by its path.
-    root, out = Path(os.path.abspath(root)), Path(os.path.abspath(out))
+    root, out = Path(root).absolute(), Path(out).absolute()
     lists = expected(
         dataset, root, annotations=None if annotations is None else Path(annotations), fold=fold
     )
     rows, kept = _wanted(lists, splits, classes, val_share, seed)
     problems = [("row without label", "", name, why) for name, why in lists.left_out]
-    found = find_videos(root, jpeg_folders=dataset == "something-something-v1")
-    videos = found.videos
-    problems += [(kind, "", name, why) for kind, name, why in found.left_out]
+    videos = find_videos(root, jpeg_folders=dataset == "something-something-v1")
     # Videos of classes and splits that are not wanted now are no finding.
     of_others = _stems(lists.rows) - _stems(rows)
     rows = _match(rows, root, videos, of_others, problems)
@@ -119,71 +116,37 @@ def build_manifest(
     table = named_classes(kept, mirrored)
     check_class_list(table, out / "manifest.csv")  # now, and not after hours of looking
     path = out / "manifest.csv"
-    old = _read_old(path)
-    probes = {} if old is None else dict(zip(old["path"], old["probe"], strict=True))
-    rows = _probe(rows, probes, clips_per_class, seed, workers, problems)
+    old = read_manifest(path) if path.is_file() else None
+    rows = _probe(rows, old, clips_per_class, seed, workers, problems)
     label_of = {name: label for label, name in enumerate(kept)}
     rows = rows.assign(label=rows["class_name"].map(label_of)).drop(columns=["names", "others"])
-    if (lists.rows["split"] == "").all():
-        problems += one_sided_classes(rows, splits or ("train", "val"))
-    aside = set_aside(out, rows)
+    aside = _set_aside(out, old, rows)
     write_manifest(rows, path, table)
-    report = write_report(problems, out)
+    report = pd.DataFrame(problems, columns=FINDINGS)
+    with written_whole(out / REPORT) as unfinished:
+        report.to_csv(unfinished, index=False, lineterminator="\n")
     counts = rows.groupby(["split", "status"]).size().unstack(fill_value=0)
     return Inventory(path, out / REPORT, counts, report, aside)
 
 
-def write_report(problems: Sequence[tuple[str, str, str, str]], out: Path) -> pd.DataFrame:
-    """Writes report.csv; the table in it."""
-    report = pd.DataFrame(problems, columns=FINDINGS)
-    with written_whole(out / REPORT) as unfinished:
-        report.to_csv(unfinished, index=False, lineterminator="\n")
-    return report
-
-
-def set_aside(out: Path, rows: pd.DataFrame) -> tuple[Path, ...]:
-    """Gives older files that would be lost other names: manifest.1.csv, report.1.csv.
-
-    That is a manifest with its report, if it has good rows or columns that the new `rows` have not,
-    says something else of a video that did not change (its class, split, source or status), or
-    cannot be read as a manifest; and a report that is none of ours.
-
-    Returns the new names.
-    """
-    path, report = out / "manifest.csv", out / REPORT
+def _set_aside(out: Path, old: pd.DataFrame | None, rows: pd.DataFrame) -> tuple[Path, ...]:
+    """Gives files that the new ones would replace, though they hold more, another name."""
     found = []
-    if path.is_file():
-        old = _read_old(path)
-        if old is None or _would_lose(old, rows):
-            found = [path, report] if report.is_file() else [path]
-    if report.is_file() and not found:
-        with report.open(encoding="utf-8", errors="replace", newline="") as file:
+    if old is not None:
+        told = [name for name in old if (old[name].notna() & (old[name].astype("str") != "")).any()]
+        if set(old["path"]) - set(rows["path"]) or set(told) - set(rows):
+            found.append(out / "manifest.csv")
+    if (out / REPORT).is_file():
+        with (out / REPORT).open(encoding="utf-8", errors="replace", newline="") as file:
             if next(csv.reader(file), FINDINGS) != FINDINGS:
-                found = [report]
-    number = 1
-    while any((out / f"{file.stem}.{number}.csv").exists() for file in (path, report)):
-        number += 1
-    return tuple(file.rename(out / f"{file.stem}.{number}.csv") for file in found)
-
-
-def _read_old(path: Path) -> pd.DataFrame | None:
-    """The manifest that is there, if there is one that can be read."""
-    try:
-        return read_manifest(path)
-    except ValueError:
-        return None
-
-
-def _would_lose(old: pd.DataFrame, new: pd.DataFrame) -> bool:
-    told = [name for name in old if (old[name].notna() & (old[name].astype("str") != "")).any()]
-    if set(told) - set(new) or set(old["path"][old["status"] == "ok"]) - set(new["path"]):
-        return True
-    video = ["path", "probe"]  # what the probe found tells whether it is the video of then
-    said = ["label", "class_name", "split", "source_id", "status"]
-    known, now = (
-        set(table[video].fillna("").itertuples(index=False, name=None)) for table in (old, new)
-    )
-    raise NotImplementedError
+                found.append(out / REPORT)
+    moved = []
+    for path in found:
+        number = 1
+        while (aside := path.with_name(f"{path.stem}.{number}.csv")).exists():
+            number += 1
+        moved.append(path.rename(aside))
+    return tuple(moved)
 
 
 def _wanted(
@@ -218,9 +181,8 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     """ "train" or "val" for each row; all clips of one source are on one side.
 
     Of the sources of each class the given share is "val", at least one of two or more: those with
-    the smallest hash, so that the clips of a class that is fetched later change little. A source
-    with clips of several classes is decided with the first of them, which may leave the others
-    without a clip on one side (`one_sided_classes` finds them).
+    the smallest hash, so that the clips of a class that is fetched later change little. (A source
+    with clips of several classes is decided with the first of them.)
 
     Raises:
         ValueError: the share is not between 0 and 1.
@@ -239,17 +201,6 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     return [side[source] for source in rows["source_id"]]
 
 
-def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Findings: classes of a divided table that have no good clip in one of the splits."""
-    good = rows[rows["status"] == "ok"].groupby(["class_name", "split"]).size()
-    return [
-        (f"class without {split}", split, name, "too few videos, or other classes share them")
-        for name in sorted(set(rows["class_name"]))
-        for split in splits
-        if (name, split) not in good.index
-    ]
-
-
 def check_val_share(val_share: float) -> None:
     """Raises ValueError if a share of validation clips is not between 0 and 1."""
     if not 0 < val_share < 1:
@@ -266,7 +217,7 @@ def _stems(rows: pd.DataFrame) -> set[str]:
 
 def _stem(name: str) -> str:
     """A name without folder and suffix."""
-    return without_suffix(name.rpartition("/")[2])
+    return without_suffix(name.replace("\\", "/").rpartition("/")[2])
 
 
 def _match(
@@ -330,7 +281,7 @@ def _match(
 
 def _named(name: str, root: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
     """Videos of that name; of a name with folders those in these folders, just below root first."""
-    folder, _, base = name.rpartition("/")
+    folder, _, base = name.replace("\\", "/").rpartition("/")
     found = by_stem.get(without_suffix(base), [])
     if without_suffix(base) != base:
         found = [path for path in found if path.name == base]
@@ -344,13 +295,14 @@ def _named(name: str, root: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
 
 def _probe(
     rows: pd.DataFrame,
-    probes: dict[str, str],
+    old: pd.DataFrame | None,
     clips_per_class: int | None,
     seed: int,
     workers: int | None,
     problems: list[tuple[str, str, str, str]],
 ) -> pd.DataFrame:
     """Opens the videos; at most `clips_per_class` readable ones of each class and split stay."""
+    probes = {} if old is None else dict(zip(old["path"], old["probe"], strict=True))
     columns = ("num_frames", "fps", "height", "width", "probe")
     rows = rows.assign(**{name: None for name in columns})
     waiting = [i for i in rows.index if rows.at[i, "status"] == ""]
@@ -410,8 +362,12 @@ def _best(path: str, others: list[Path], probes: dict[str, str]) -> tuple[str, s
 def _look(path: str, packed: str) -> tuple[str, str, dict]:
     """A video's status, what is wrong with it, and what it holds."""
     try:
-        # Pictures may have come to a folder since, or gone from it: that is looked at each time.
-        info = known_video(path, packed if os.path.isfile(path) else "")
+        # Pictures may have come to a folder since, or gone from it.
+        known = packed and os.path.isfile(path)
+        try:
+            info = known_video(path, packed) if known else probe_video(path)
+        except ValueError:  # written by hand, or by another version
+            info = probe_video(path)
     except VideoReadError as error:
         return "unreadable", str(error), {}
     values = {

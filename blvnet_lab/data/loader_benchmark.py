@@ -57,6 +57,7 @@ DENSE_STRIDE = 2
 SHORT_SIDE = 256  # in pixels, to which frames are scaled before they are cropped
 SECONDS, FPS = 10, 30  # of the films that are made
 RAW = "raw 720p"
+LOADER_BATCH = 8  # clips
 TARGETS = {
     "read / decode, prepared": (1.3, "at most"),
     f"{RAW} / prepared, read": (5.0, "at least"),
@@ -98,6 +99,16 @@ def measure_loading(
         repeats: of each step, by turns; the median counts.
         memory_clips: clips to read for the table of memory; 0 leaves it out.
     """
+    if min(num_frames, size, repeats) < 1 or min(workers, default=-1) < 0 or memory_clips < 0:
+        raise ValueError(
+            "expected positive num_frames, size and repeats, and workers and memory_clips from 0 "
+            f"on, got {num_frames}, {size}, {repeats}, {list(workers)} and {memory_clips}"
+        )
+    if clips <= LOADER_BATCH:
+        raise ValueError(
+            f"expected more than {LOADER_BATCH} clips for each data loader, got {clips}: the first "
+            "batch is not counted"
+        )
     with TemporaryDirectory() as folder:
         films = (
             {"data set": _first_of(manifest)} if manifest is not None else _make_films(Path(folder))
@@ -118,7 +129,10 @@ def measure_loading(
 
 def _first_of(manifest: Path) -> VideoInfo:
     table = read_manifest(manifest)
-    return check_video(table.loc[table["status"] == "ok", "path"].iloc[0])
+    good = table.loc[table["status"] == "ok", "path"]
+    if good.empty:
+        raise ValueError(f'expected videos with the status "ok" in {manifest}, got none')
+    return check_video(good.iloc[0])
 
 
 def _make_films(folder: Path) -> dict[str, VideoInfo]:
@@ -299,7 +313,9 @@ def _measure_loaders(
     pairs = [(name, number) for name in films if name != RAW for number in workers]
     for name, number in tqdm(pairs, "data loaders", unit="loader"):
         data_set = _as_data_set(films[name], num_frames, transform, None, rows=clips)
-        loader = DataLoader(data_set, 8, num_workers=number, timeout=120 if number else 0)
+        loader = DataLoader(
+            data_set, LOADER_BATCH, num_workers=number, timeout=120 if number else 0
+        )
         batches = iter(loader)
         next(batches)  # starting the workers is not part of it
         start, count = time.perf_counter(), 0

@@ -82,8 +82,8 @@ def check_rows(table: pd.DataFrame, path: Path, classes: pd.DataFrame | None = N
     twice = good[pd.Series(places, good.index, dtype="str").duplicated()]
     if not twice.empty:
         raise ValueError(
-            f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, or "
-            'give it another status than "ok"'
+            f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, "
+            'or give it another status than "ok"'
         )
     found = table[["label", "class_name"]].drop_duplicates()
     unclear = found[found["label"].duplicated(keep=False)].sort_values("label")

@@ -41,17 +41,22 @@ from tqdm.auto import tqdm
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.encoding import write_h264
 from blvnet_lab.data.inventory import FINDINGS, REPORT
-from blvnet_lab.data.manifest import CLASS_LIST, read_classes, read_manifest, write_manifest
+from blvnet_lab.data.manifest import (
+    CLASS_LIST,
+    check_class_list,
+    read_classes,
+    read_manifest,
+    write_manifest,
+)
 from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
     check_video,
-    known_video,
     pack_info,
-    probe_video,
     read_frames,
+    usable_video,
 )
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import plain_name, written_whole
 
 GOP = 12  # frames from keyframe to keyframe
 # Constant quality; "fastdecode": simpler coding of the bits, no smoothing of block edges.
@@ -104,8 +109,9 @@ def prepare(
             ends last.
 
     Raises:
-        ValueError: no such manifest; a shard that does not exist; or the folder was begun with
-            another short side.
+        ValueError: no such manifest; a shard that does not exist; the folder was begun with another
+            short side, or holds another class list; or a file would take the place of one that is
+            read.
         OSError: a process died, or the disk is full; what is finished stays.
     """
     index, count = shard
@@ -114,10 +120,16 @@ def prepare(
             f"expected a shard from 1/n to n/n and a short side of 2 pixels or more, got "
             f"{index}/{count} and {short_side}"
         )
+    if workers is not None and workers < 1:
+        raise ValueError(f"expected at least one worker, got {workers}")
     table, out = read_manifest(manifest), Path(out).absolute()
-    _same_settings(out, short_side)
     good = table[table["status"] == "ok"]
     targets = dict(zip(good["path"], _targets(good, out), strict=True))
+    _refuse_overwriting(Path(manifest), out, targets)
+    classes = read_classes(manifest) if (Path(manifest).parent / CLASS_LIST).is_file() else None
+    if classes is not None:
+        check_class_list(classes, out / "manifest.csv")  # now, and not after hours of work
+    _same_settings(out, short_side)
     jobs = [
         Job(row.path, row.probe, str(targets[row.path]), short_side)
         for row in good.iloc[index - 1 :: count].itertuples()
@@ -138,7 +150,7 @@ def prepare(
     done = _read_logs(out)
     lacking = sum(path not in done for path in good["path"])
     return Prepared(
-        manifest=None if lacking else _finish(table, done, Path(manifest), out),
+        manifest=None if lacking else _finish(table, done, classes, out),
         counts=dict(counts),
         waiting=lacking,
         bytes_before=sum(done[job.source]["bytes_before"] for job in jobs),
@@ -152,6 +164,18 @@ def parse_shard(text: str) -> tuple[int, int]:
     if parts is None:
         raise ValueError(f"expected a shard as i/n, such as 2/4, got {text}")
     return int(parts[1]), int(parts[2])
+
+
+def _refuse_overwriting(manifest: Path, out: Path, targets: dict[str, Path]) -> None:
+    """Raises ValueError if a new file would be one that is read, perhaps by another name."""
+    pairs = [(manifest, out / "manifest.csv"), *targets.items()]
+    read = {os.path.realpath(source) for source, _ in pairs}
+    for _, target in pairs:
+        if os.path.realpath(target) in read:
+            raise ValueError(
+                f"expected another folder for the new files than that of the old ones, but {target}"
+                " is one of these: choose another out"
+            )
 
 
 def _same_settings(out: Path, short_side: int) -> None:
@@ -172,11 +196,8 @@ def _same_settings(out: Path, short_side: int) -> None:
 def _targets(rows: pd.DataFrame, out: Path) -> list[Path]:
     """A name for every video: split/class/name.mp4, and a mark where two would have the same."""
 
-    def plain(text: str) -> str:
-        return re.sub(r'[\\/:*?"<>|]', "_", text)
-
     names = [
-        f"{plain(row.split)}/{plain(row.class_name)}/{Path(row.path).stem}"
+        "/".join(map(plain_name, (row.split, row.class_name, Path(row.path).stem)))
         for row in rows.itertuples()
     ]
     # Some file systems do not tell "A" from "a".
@@ -205,7 +226,10 @@ def _is_done(job: Job, done: dict[str, dict]) -> bool:
     entry = done.get(job.source)
     if entry is None or entry["state"] != _state(job.source):
         return False
-    return entry["how"] == "unreadable" or os.path.isfile(job.target)
+    if entry["how"] == "unreadable":
+        return True
+    # Of another size it is another film's, of a manifest that was prepared here since.
+    return os.path.isfile(job.target) and os.path.getsize(job.target) == entry["bytes_after"]
 
 
 def _state(source: str) -> list[int] | None:
@@ -292,7 +316,7 @@ def do_job(job: Job) -> dict:
     target = Path(job.target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        info = known_video(job.source, job.probe) if job.probe else probe_video(job.source)
+        info = usable_video(job.source, job.probe)
         entry["bytes_before"] = info.num_bytes
         how = "copied" if _is_fine(info, job.short_side) else "encoded"
         with written_whole(target) as unfinished:
@@ -340,7 +364,9 @@ def _scaled_frames(info: VideoInfo, short_side: int) -> Iterator[np.ndarray]:
         yield from read_frames(info, block, (height, width)).permute(0, 2, 3, 1).numpy()
 
 
-def _finish(table: pd.DataFrame, done: dict[str, dict], manifest: Path, out: Path) -> Path:
+def _finish(
+    table: pd.DataFrame, done: dict[str, dict], classes: pd.DataFrame | None, out: Path
+) -> Path:
     table, problems = table.copy(), []
     for row in table[table["status"] == "ok"].itertuples():
         entry = done[row.path]
@@ -354,5 +380,4 @@ def _finish(table: pd.DataFrame, done: dict[str, dict], manifest: Path, out: Pat
     with written_whole(out / REPORT) as unfinished:
         report = pd.DataFrame(problems, columns=FINDINGS)
         report.to_csv(unfinished, index=False, lineterminator="\n")
-    classes = read_classes(manifest) if (manifest.parent / CLASS_LIST).is_file() else None
     return write_manifest(table, out / "manifest.csv", classes)

@@ -172,8 +172,8 @@ def remote_size(
 
     def ask() -> int | None:
         response = requests.head(url, allow_redirects=True, timeout=timeout)
-        if response.status_code in (405, 501):
-            return None  # it knows GET only
+        if response.status_code in (400, 405, 500, 501):
+            return None  # it knows GET only, and says so in one way or another
         _must_be_there(response)
         size = response.headers.get("Content-Length")
         return None if size is None else int(size)

@@ -17,7 +17,6 @@ import gzip
 import io
 import json
 import os
-import re
 import shutil
 import tarfile
 import zlib
@@ -42,10 +41,10 @@ from blvnet_lab.data.mirror import OFFICIAL, REPLACEMENTS
 from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
-    known_video,
     pack_info,
     probe_video,
     read_frames,
+    unpack_info,
 )
 from blvnet_lab.data.streaming import (
     CHUNK,
@@ -56,7 +55,7 @@ from blvnet_lab.data.streaming import (
     fetch_text,
     remote_size,
 )
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import plain_name, written_whole
 
 LEAST_FREE = 1_000_000_000  # bytes of disk that are left free
 LICENCE = (
@@ -171,11 +170,13 @@ def plan_subset(
         DownloadError: the mirror does not answer, lacks these files, or sends something else.
     """
     unknown = set(splits) - {"train", "val"}
-    if unknown or not splits or clips_per_class < 1:
+    if unknown or not splits or len(set(splits)) < len(splits) or clips_per_class < 1:
         raise ValueError(
             "expected the splits train, val or both, and at least one clip a class, got "
             f"{', '.join(splits) or 'none'} and {clips_per_class}"
         )
+    if "://" not in mirror:
+        raise ValueError(f"expected a mirror's address, http://... or https://..., got {mirror}")
     mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
     table = pd.concat([_annotations(mirror, split, out, network) for split in splits])
     chosen = choose_classes(
@@ -209,7 +210,7 @@ def _annotations(mirror: str, split: str, out: Path, network: dict[str, float]) 
     url = f"{mirror}400/annotations/{split}.csv"
     text = fetch_text(url, **network)
     file = out / "annotations" / f"{split}.csv"
-    if file.is_file() and file.read_text("utf-8") != text:
+    if file.is_file() and file.read_bytes() != text.encode():  # line ends, too, are as they came
         raise ValueError(
             f"expected the annotations with which {out} was begun, got others from {url}: take "
             "another folder, or the mirror of then"
@@ -286,6 +287,8 @@ def fetch_subset(
         DownloadError: the mirror does not answer any more; what was fetched stays.
     """
     check_val_share(val_share)
+    if max_disk_gb is not None and max_disk_gb <= 0:
+        raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
     work = _Work(plan, max_disk_gb)
     check_class_list(_class_table(plan), plan.out / "manifest.csv")
     # The replacements first, so that they stand in for what is corrupt in the parts.
@@ -370,8 +373,9 @@ class _Work:
             if path.is_file():
                 try:
                     # A file of the same size is the one that was looked at when it came.
-                    known = entry["probe"]
-                    kept[name] = known_video(path, known) if known else _check_clip(path)
+                    info = unpack_info(path, entry["probe"]) if entry["probe"] else None
+                    is_same = info is not None and info.num_bytes == path.stat().st_size
+                    kept[name] = info if is_same else _check_clip(path)
                     continue
                 except VideoReadError:
                     path.unlink()
@@ -391,8 +395,7 @@ class _Work:
         return self.row_of[name].split, self.row_of[name].label
 
     def _path(self, name: str) -> Path:
-        folder = re.sub(r'[\\/:*?"<>|]', "_", self.row_of[name].label)
-        return self.plan.out / "clips" / folder / f"{name}.mp4"
+        return self.plan.out / "clips" / plain_name(self.row_of[name].label) / f"{name}.mp4"
 
     def stop(self) -> bool:
         """Whether there is nothing more to fetch, or no room for it (`stopped` says which)."""

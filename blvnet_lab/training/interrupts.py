@@ -57,7 +57,8 @@ class Interrupts:
         return self
 
     def __exit__(self, *error: object) -> None:
-        _busy().value = 0
+        if self._before:
+            _busy().value = 0
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
