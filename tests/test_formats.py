@@ -683,6 +683,28 @@ def test_a_manifest_that_holds_more_is_set_aside(put, tmp_path):
     assert last.manifest.read_bytes() == full and last.report.read_bytes() == report
 
 
+@pytest.mark.parametrize(
+    "column, value", [("split", "val"), ("status", "damaged"), ("label", 1), ("class_name", "own")]
+)
+def test_cells_that_were_changed_by_hand_are_kept(column, value, put, tmp_path):
+    root, out = many_clips(put), tmp_path / "out"
+    first = build_manifest("kinetics400", root, out, splits=["train"], classes=["class 0"])
+    text = first.manifest.read_bytes()
+    table = pd.read_csv(first.manifest, dtype="str", keep_default_na=False)
+    table.loc[0, column] = str(value)
+    if column in ("label", "class_name"):  # of all rows, and of the class list: a renamed class
+        table[column] = str(value)
+        (out / "classes.csv").unlink()
+    table.to_csv(first.manifest, index=False)
+    own = first.manifest.read_bytes()
+    again = build_manifest("kinetics400", root, out, splits=["train"], classes=["class 0"])
+    assert [path.name for path in again.set_aside] == ["manifest.1.csv"]
+    assert (out / "manifest.1.csv").read_bytes() == own and again.manifest.read_bytes() == text
+    assert build_manifest(
+        "kinetics400", root, out, splits=["train"], classes=["class 0"]
+    ).set_aside == ()  # fmt: skip
+
+
 def test_an_old_probe_that_says_nothing_is_looked_for_again(put, tmp_path):
     root = many_clips(put)
     first = build_manifest("kinetics400", root, tmp_path / "out")

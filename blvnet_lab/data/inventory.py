@@ -70,8 +70,9 @@ def build_manifest(
     """Writes manifest.csv, classes.csv and report.csv for the videos that are there.
 
     Every video is opened (not decoded), which takes some milliseconds each; when the manifest is
-    there already, only those that have changed since. A manifest with rows or columns that the new
-    one has not, and a report that is none of ours, are kept as manifest.1.csv and report.1.csv.
+    there already, only those that have changed since. A manifest with rows, columns, splits or
+    labels that the new one has not, and a report that is none of ours, are kept as manifest.1.csv
+    and report.1.csv.
 
     Args:
         dataset, root, annotations, fold: as in `formats.expected`. With "list", paths are relative
@@ -134,7 +135,7 @@ def _set_aside(out: Path, old: pd.DataFrame | None, rows: pd.DataFrame) -> tuple
     found = []
     if old is not None:
         told = [name for name in old if (old[name].notna() & (old[name].astype("str") != "")).any()]
-        if set(old["path"]) - set(rows["path"]) or set(told) - set(rows):
+        if set(old["path"]) - set(rows["path"]) or set(told) - set(rows) or _was_changed(old, rows):
             found.append(out / "manifest.csv")
     if (out / REPORT).is_file():
         with (out / REPORT).open(encoding="utf-8", errors="replace", newline="") as file:
@@ -147,6 +148,16 @@ def _set_aside(out: Path, old: pd.DataFrame | None, rows: pd.DataFrame) -> tuple
             number += 1
         moved.append(path.rename(aside))
     return tuple(moved)
+
+
+def _was_changed(old: pd.DataFrame, rows: pd.DataFrame) -> bool:
+    """Whether the old table says other things of the same videos, perhaps by somebody's hand."""
+    both = old.merge(rows, on="path", suffixes=("", "_now"))
+    same_file = both["probe"] == both["probe_now"].fillna("")
+    return any(
+        ((both[name] != both[f"{name}_now"]) & ((name != "status") | same_file)).any()
+        for name in ("label", "class_name", "split", "status")
+    )
 
 
 def _wanted(
