@@ -303,14 +303,17 @@ def test_evaluation_takes_as_many_clips_as_the_engine_gives_it(monkeypatch):
         fit(build(changed, 2), clips, clips, changed, device=CPU)
         size = {"num_clips": 8, "num_val_clips": 8, "num_classes": 2}
         found = plan(changed, **size, clips_per_second=1)
-        assert asked.pop() == found.judged_at_once
+        assert asked.pop() == found.at_once
 
 
 def test_what_does_not_fit_is_said(small):
     limit = small.memory.training(8)
     text = str(dataclasses.replace(small, memory_limit=limit))
     assert re.search(r"training .* 8 clips at once: fits in", text)
-    assert re.search(r"evaluation .* 64 clips at once: does NOT fit: take a smaller batch", text)
+    assert re.search(r"evaluation .* 8 clips at once: fits", text)
+    large = dataclasses.replace(small.memory, judged_clip=2 * small.memory.clip)
+    text = str(dataclasses.replace(small, memory_limit=limit, memory=large))
+    assert re.search(r"evaluation .* 8 clips at once: does NOT fit: take a smaller batch", text)
     assert "8 clips at once: does NOT fit in" in str(
         dataclasses.replace(small, memory_limit=limit - 1)
     )

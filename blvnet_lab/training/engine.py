@@ -436,7 +436,8 @@ class _Run:
         self.predictions = evaluate(
             state.judged,
             self.val_set,
-            batch_size=4 * max(1, self.recipe.batch_size // self.ranks.world),
+            # As many as in training: whatever memory that takes, evaluation takes less.
+            batch_size=max(1, self.batches.batch_size // self.batches.parts),
             device=self.device,
             hardware=self.recipe.hardware,
             ranks=self.ranks,

@@ -90,7 +90,7 @@ class Batches(Sampler[list[Key]]):
                 "take a smaller batch_size"
             )
         self.num_clips, self.batch_size = num_clips, min(batch_size, num_clips)
-        self.seed, self.ranks, self.accumulate = seed, ranks, accumulate
+        self.seed, self.ranks, self.accumulate, self.parts = seed, ranks, accumulate, parts
         self.epoch, self.first_step = 1, 0
 
     @property

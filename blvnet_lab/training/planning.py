@@ -43,7 +43,6 @@ from blvnet_lab.training.schedule import make_optimizer
 USABLE, USABLE_CPU = 0.9, 0.5
 # A backward pass computes two products, by weights and by maps, where a forward pass computes one.
 TRAINING_COST = 3  # in forward passes
-JUDGED = 4  # `engine.fit` judges so many times as many clips at once as a process has of a batch
 # Of `measure`: a step longer than this many seconds is not made larger; when to stop.
 QUICK, MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8.0, 20
 
@@ -255,13 +254,8 @@ class Plan:
 
     @property
     def at_once(self) -> int:
-        """Clips that a process holds at once in training."""
+        """Clips that a process holds at once, in training and in evaluation."""
         return self.share // self.recipe.hardware.accumulate
-
-    @property
-    def judged_at_once(self) -> int:
-        """Clips that a process holds at once in evaluation."""
-        return JUDGED * (self.recipe.batch_size // self.processes)
 
     @property
     def training_seconds(self) -> float:
@@ -369,7 +363,7 @@ class Plan:
         yield "memory", _bytes(memory.model), f"on each device: {', '.join(parts)}"
         yield "", f"+ {_bytes(memory.clip)} a clip", f"in training, {memory.origin}"
         yield "", f"+ {_bytes(memory.judged_clip)} a clip", "in evaluation, counted"
-        needed, judged = memory.training(self.at_once), memory.evaluation(self.judged_at_once)
+        needed, judged = memory.training(self.at_once), memory.evaluation(self.at_once)
         room = f"in {_bytes(limit)}, {self.limit_origin}"
         yield (
             "training",
@@ -378,7 +372,7 @@ class Plan:
         )
         advice = "" if judged <= limit else ": take a smaller batch_size or more processes"
         fit = f"{_fits(judged, limit)}{advice}"
-        yield "evaluation", _bytes(judged), f"{self.judged_at_once} clips at once: {fit}"
+        yield "evaluation", _bytes(judged), f"{self.at_once} clips at once: {fit}"
         yield "largest batch", f"{self.largest:,} clips", "with which a process can train at once"
         if self.accumulate is None:
             yield "", "none", "take smaller or shorter clips, less depth, or a larger device"
