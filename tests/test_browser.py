@@ -17,6 +17,9 @@ import pytest
 from lab import ROOT, WAIT_MS, Lab, open_page, running_browser, running_lab
 from nbformat.v4 import new_code_cell, new_notebook
 
+from blvnet_lab import introspect, models, paths
+from blvnet_lab.viz.taps import sorted_taps
+
 pytestmark = pytest.mark.browser  # conftest.py skips these where there is no browser
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -240,6 +243,13 @@ def drive_branch_explorer(page) -> None:
     expect(caption).to_contain_text("the most active")
 
 
+def last_channel(module: str) -> tuple[int, str]:
+    """Of the shipped network's channels, by their roles: its number and role."""
+    model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam.safetensors")
+    taps = sorted_taps(introspect.tam_weights(model), introspect.tam_roles(model))[module]
+    return taps.channels[-1], taps.roles[-1]
+
+
 def drive_tam_explorer(page) -> None:
     """Set a tap, press a preset, reset, choose another TAM and frame: all that is shown follows."""
     from playwright.sync_api import expect
@@ -296,8 +306,10 @@ def drive_tam_explorer(page) -> None:
     channel.focus()
     for _ in range(7):  # quickly: what comes back late must not end up in another channel
         page.keyboard.press("ArrowRight")
-    expect(explorer.locator(".blvnet-tam-channel .widget-readout")).to_have_text("6 keeps")
-    expect(title).to_contain_text("Channel 6 of stage1.tam")
+    last, role = last_channel("stage1.tam")
+    readout = explorer.locator(".blvnet-tam-channel .widget-readout")
+    expect(readout).to_have_text(f"{last} {role}")
+    expect(title).to_contain_text(f"Channel {last} of stage1.tam")
     explorer.locator(".widget-play button").first.click()
     expect(title).to_contain_text("frame 7 (big, pair 3)")  # played to the end
     expect(message).to_have_text("All taps are as learned.")
