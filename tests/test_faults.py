@@ -177,7 +177,7 @@ def test_an_error_ends_the_process_though_there_are_workers(tmp_path):
     [
         ("SIGTERM", "step", 9),
         ("SIGUSR1", "step", 1),
-        ("SIGTERM", "judging", 2),
+        ("SIGTERM", "judging", 4),
         # Ctrl-C and SLURM tell every process of a job, those that read clips too.
         ("SIGTERM to all", "step", 4),
         ("SIGTERM to all", "judging", 1),
@@ -190,8 +190,8 @@ def test_asked_to_stop(act, place, count, undisturbed, tmp_path):
     run(replace(task, place=place, count=count, act=act))
     assert end_of(tmp_path / "run")["stopped"] == act.split()[0]
     found = read_checkpoint(tmp_path / "run" / "last.pt")
-    # Accumulation: a network is asked twice a step; an evaluation is one batch.
-    steps = (count + 1) // 2 if place == "step" else 3 * count
+    # Accumulation: a network is asked twice a step; and 10 clips are judged 4 at once.
+    steps = (count + 1) // 2 if place == "step" else 3 * ((count + 2) // 3)
     assert (found["epoch"], found["step"]) == ((steps - 1) // 3 + 1, (steps - 1) % 3 + 1)
     run(task)
     assert end_of(tmp_path / "run")["stopped"] == ""
