@@ -138,9 +138,14 @@ def manifest(
     print(f"rows by split and status\n{found.counts.to_string()}\n")
     if not found.problems.empty:
         print(f"findings\n{found.problems['kind'].value_counts().to_string(header=False)}\n")
-    for path in found.set_aside:
-        print(f"{path} is the file that was there before")
+    say_set_aside(found.set_aside)
     print(f"{found.manifest} is the manifest, {found.report.name} beside it says all findings")
+
+
+def say_set_aside(paths: Sequence[Path]) -> None:
+    """Where older files are that said more than the new ones."""
+    for path in paths:
+        print(f"{path} is the file that was there before")
 
 
 def subset(
@@ -160,8 +165,8 @@ def subset(
 ) -> None:
     """Fetch some classes of Kinetics from a mirror, without storing the rest of it.
 
-    Says first what it would fetch, and asks. Interrupted, it goes on where it stopped when the same
-    command is run again.
+    Says first what it would fetch, and asks; to know that, it puts annotations and sizes (some MB)
+    into out. Interrupted, it goes on where it stopped when the same command is run again.
 
     Args:
         dataset: kinetics400; with --root also kinetics600 or kinetics700-2020.
@@ -181,9 +186,9 @@ def subset(
         max_disk_gb: of clips, at which to stop.
         yes: begin without asking.
     """
-    from blvnet_lab.data.inventory import check_val_share
+    from blvnet_lab.data.subset import check_limits, fetch_subset, in_units, plan_subset
 
-    check_val_share(val_share)
+    check_limits(val_share, max_disk_gb)
     if root is not None and mirror:
         sys.exit("blvnet_lab: expected --root (on disk) or --mirror (to download), got both")
     splits = tuple(name.strip() for name in split.split(",") if name.strip())
@@ -210,7 +215,6 @@ def subset(
     from tempfile import TemporaryDirectory
 
     from blvnet_lab.data.mirror import OFFICIAL, serve_mirror, write_mirror
-    from blvnet_lab.data.subset import fetch_subset, in_units, plan_subset
 
     with ExitStack() as stack:
         if mirror == "sample":
@@ -237,6 +241,7 @@ def subset(
         found = fetch_subset(plan, val_share=val_share, seed=seed, max_disk_gb=max_disk_gb)
     print(found.counts.to_string())
     print(f"{in_units(found.bytes_kept)} of clips are in {out / 'clips'}")
+    say_set_aside(found.set_aside)
     print(f"{found.manifest} is the manifest, {found.report.name} beside it says all findings")
     if found.stopped:
         print(f"stopped before the end: {found.stopped}")
@@ -273,6 +278,7 @@ def prepare(
     if found.manifest is None:
         print(f"{found.waiting} videos of other shards are lacking: then there is a manifest")
     else:
+        say_set_aside(found.set_aside)
         print(f"{found.manifest} is the manifest, report.csv beside it says what is unreadable")
 
 
@@ -569,7 +575,8 @@ def typed_preset(arguments: Sequence[str]) -> Recipe:
 
 def names_of(text: str) -> list[str] | None:
     """Names with commas between them, quoted if they have one; None if there are none."""
-    return [name.strip() for name in next(csv.reader([text]))] if text else None
+    lines = csv.reader(text.splitlines(), skipinitialspace=True)
+    return [name.strip() for line in lines for name in line] or None
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +13,11 @@ import pytest
 from PIL import Image
 from videos import draw, write_video
 
+from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, read_classes, read_manifest
-from blvnet_lab.data import inventory as inventory_module
 from blvnet_lab.data import probing as probing_module
 from blvnet_lab.data.formats import choose_classes, expected, find_videos, mirrored_names, one_sided
-from blvnet_lab.data.inventory import build_manifest, divide
+from blvnet_lab.data.inventory import build_manifest, divide, one_sided_classes
 
 
 @pytest.fixture(scope="module")
@@ -257,13 +258,13 @@ def test_what_was_found_before_is_not_looked_for_again(put, tmp_path, monkeypatc
     root = many_clips(put)
     first = build_manifest("kinetics400", root, tmp_path / "out")
     text, looked = first.manifest.read_bytes(), []
-    probe = inventory_module.probe_video
+    probe = probing_module.probe_video
 
     def counting(path):
         looked.append(Path(path).name)
         return probe(path)
 
-    monkeypatch.setattr(inventory_module, "probe_video", counting)
+    monkeypatch.setattr(probing_module, "probe_video", counting)
     build_manifest("kinetics400", root, tmp_path / "out")
     assert sorted(looked) == [f"{k:011d}_000000_000010.mp4" for k in range(4)], "the broken ones"
     assert first.manifest.read_bytes() == text
@@ -276,7 +277,7 @@ def test_what_was_found_before_is_not_looked_for_again(put, tmp_path, monkeypatc
 def test_another_class_list_is_noticed_before_the_work(put, tmp_path, monkeypatch):
     root = many_clips(put)
     build_manifest("kinetics400", root, tmp_path / "out", classes=["class 0"])
-    monkeypatch.setattr(inventory_module, "probe_video", None)
+    monkeypatch.setattr(probing_module, "probe_video", None)
     with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
         build_manifest("kinetics400", root, tmp_path / "out")
 
@@ -592,6 +593,31 @@ def test_what_is_drawn_depends_on_the_seed_and_hardly_on_what_comes_later():
             divide(table, share, 0)
 
 
+def test_classes_that_share_their_videos_may_be_on_one_side_which_is_said(put, tmp_path):
+    """With two films of which each has both classes, the second class goes where they went."""
+    root = put("a.mp4", "b.mp4")
+    (root / "list.txt").write_text("a.mp4 run\nb.mp4 run\n")
+    found = build_manifest("list", root, tmp_path / "out", annotations=root / "list.txt")
+    assert findings(found) == set()
+    table = clip_table(("run", "a"), ("run", "b"), ("walk", "a"), ("walk", "c"))
+    for seed in range(20):
+        table["split"] = divide(table, 0.5, seed)
+        table["status"] = "ok"
+        by_class = table.groupby("class_name")["split"].agg(set)
+        wanted = {
+            (f"class without {split}", split, name)
+            for name in ("run", "walk")
+            for split in ("train", "val")
+            if split not in by_class[name]
+        }
+        assert {row[:3] for row in one_sided_classes(table, ("train", "val"))} == wanted
+    table["status"] = ["ok", "unreadable", "ok", "ok"]
+    lacking = {"train", "val"} - {table["split"][0]}
+    said = {row[:3] for row in one_sided_classes(table, ("train", "val"))}
+    assert {(f"class without {split}", split, "run") for split in lacking} <= said
+    assert {row[1] for row in one_sided_classes(table, ("val",))} <= {"val"}
+
+
 # ---------------------------------------------------------------- files that stand in for others
 
 
@@ -705,6 +731,33 @@ def test_cells_that_were_changed_by_hand_are_kept(column, value, put, tmp_path):
     ).set_aside == ()  # fmt: skip
 
 
+def test_again_without_changes_nothing_is_set_aside(put, tmp_path, monkeypatch):
+    """Also with rows that have no video, and with duplicates of another class and split."""
+    root = put(*(f"{name}.mp4" for name in K400_FILES))
+    write(root, "train.csv", K400_TRAIN)
+    write(root, "val.csv", K400_VAL + "abseiling,_axE99QAhe8,26,36,val,0\n")
+    monkeypatch.chdir(root)
+    probe, looked = probing_module.probe_video, []
+    for k in range(3):
+        found = build_manifest("kinetics400", "../set", "../out")
+        assert found.set_aside == ()
+        assert {"missing", "duplicate", "ok"} == set(read_manifest(found.manifest)["status"])
+        assert k == 0 or looked == []
+        monkeypatch.setattr(probing_module, "probe_video", lambda p: looked.append(p) or probe(p))
+    # A video that came later is no change by hand.
+    put("missing0000_000000_000010.mp4")
+    found = build_manifest("kinetics400", "../set", "../out")
+    assert found.set_aside == () and "missing" not in found.counts
+
+
+def test_what_is_no_manifest_is_set_aside_and_said(put, tmp_path, capsys):
+    root, out = many_clips(put), tmp_path / "out"
+    write(out, "manifest.csv", "what,ever\n")
+    cli.manifest("kinetics400", out, root=root)
+    assert f"{out / 'manifest.1.csv'} is the file that was there before" in capsys.readouterr().out
+    assert (out / "manifest.1.csv").read_text() == "what,ever\n"
+
+
 def test_an_old_probe_that_says_nothing_is_looked_for_again(put, tmp_path):
     root = many_clips(put)
     first = build_manifest("kinetics400", root, tmp_path / "out")
@@ -748,7 +801,8 @@ def test_videos_that_differ_in_their_suffix_or_folder_only(put, tmp_path):
         "walk/a.mp4": "walk",
         "walk/run/a.mp4": "walk",
     }
-    assert set(table["status"]) == {"ok"} and findings(found) == set()
+    assert set(table["status"]) == {"ok"}
+    assert findings(found) == {("class without val", "val", "run")}
     of_a = table[table["source_id"] == "run/a"]
     assert len(of_a) == 2 and of_a["split"].nunique() == 1, "one video in two formats"
 
@@ -766,7 +820,7 @@ def test_links_are_followed_and_circles_noticed(put, tmp_path):
         ("b.mp4", "walk", "ok"),
         ("linked.mp4", "walk", "ok"),
     ]
-    assert findings(found) == set()
+    assert findings(found) == {("class without val", "val", "run")}, "it has only one video"
 
 
 @pytest.mark.parametrize("names", [("Train", "valid"), ("training", "Validation"),
@@ -871,10 +925,9 @@ def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
     """Below a folder of pictures nothing is looked for."""
     for name in ("1/00001.jpg", "sub/2/00001.jpg", "2/extra/00001.jpg", "2/00001.jpg", "1/a.mp4"):
         write(tmp_path, name, "")
-    found = [path.relative_to(tmp_path).as_posix() for path in
-             find_videos(tmp_path, jpeg_folders=True)]  # fmt: skip
-    assert found == ["1", "2", "sub/2"]
-    assert find_videos(tmp_path) == [tmp_path / "1" / "a.mp4"]
+    found, problems = find_videos(tmp_path, jpeg_folders=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["1", "2", "sub/2"]
+    assert find_videos(tmp_path) == ([tmp_path / "1" / "a.mp4"], []) and problems == []
 
 
 def test_classes_that_are_not_there_and_pairs_that_are_cut(put, tmp_path):
@@ -898,3 +951,100 @@ def test_numbers_of_clips_that_make_no_sense(put, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="the lists of labels have no rows"):
         choose_classes([], num_classes=2)
+
+
+# ---------------------------------------------------------------- what cannot be looked into
+
+
+def test_a_folder_that_cannot_be_read_is_a_finding(put, tmp_path, monkeypatch):
+    root = put("run/a.mp4", "run/b.mp4", "walk/a.mp4", "walk/b.mp4", "lost+found/c.mp4")
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name in closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    closed = {"lost+found"}
+    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    assert findings(found) == {("folder that cannot be read", "", "lost+found")}
+    assert found.problems["detail"].tolist() == ["Permission denied"]
+    assert set(read_manifest(found.manifest)["class_name"]) == {"run", "walk"}
+    closed = {"set"}
+    with pytest.raises(PermissionError):
+        build_manifest("folder", root, tmp_path / "b")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user with limits")
+def test_a_folder_that_may_be_listed_but_not_entered(put):
+    root = put("run/a.mp4", "walk/b.mp4")
+    (root / "walk").chmod(0o400)
+    found, problems = find_videos(root)
+    (root / "walk").chmod(0o700)
+    assert found == [root / "run" / "a.mp4"]
+    assert problems == [("folder that cannot be read", str(root / "walk"), "Permission denied")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names that are any bytes (Linux)")
+def test_names_that_are_not_utf_8_are_a_finding(put, tmp_path):
+    root = put("run/a.mp4", "run/b.mp4", "run/c.mp4", "old/d.mp4", "run/notes.txt.mp4")
+    os.rename(root / "run" / "c.mp4", os.fsencode(root) + b"/run/caf\xe9.mp4")
+    os.rename(root / "old", os.fsencode(root) + b"/\xe9t\xe9")
+    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    assert findings(found) == {
+        ("name that is not UTF-8", "", "caf\\udce9.mp4"),
+        ("name that is not UTF-8", "", "\\udce9t\\udce9"),
+    }
+    assert (read_manifest(found.manifest)["status"] == "ok").sum() == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there it divides folders")
+def test_a_backslash_may_belong_to_a_name(put, tmp_path):
+    root = put("back\\slash/a.mp4", "back\\slash/b\\c.mp4", "plain/d.mp4", "plain/e.mp4")
+    found = build_manifest("folder", root, tmp_path / "out")
+    assert findings(found) == set()
+    table = read_manifest(found.manifest)
+    assert set(table["status"]) == {"ok"} and set(table["class_name"]) == {"back\\slash", "plain"}
+    few = build_manifest("folder", root, tmp_path / "few", classes=["plain"])
+    assert findings(few) == set()
+
+
+def test_lists_that_were_written_on_windows(put, tmp_path):
+    root = put("run/a.mp4", "walk/a.mp4")
+    write(root, "list.txt", "run\\a.mp4 run\r\nwalk\\a.mp4 walk\r\n")
+    found = build_manifest("list", root, tmp_path / "out", annotations=root / "list.txt")
+    table = read_manifest(found.manifest)
+    assert [Path(path).parent.name for path in table["path"]] == ["run", "walk"]
+
+
+# ---------------------------------------------------------------- classes as they are typed
+
+
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("", None),
+        ("abseiling", ["abseiling"]),
+        ("abseiling, air drumming", ["abseiling", "air drumming"]),
+        ('run,"a, b"', ["run", "a, b"]),
+        ('"a, b", massaging person\'s head', ["a, b", "massaging person's head"]),
+        ('say "hi"', ['say "hi"']),
+        ("run\nwalk", ["run", "walk"]),
+        ('run, "a, b"', ["run", "a, b"]),
+    ],
+)
+def test_names_of_classes_as_they_are_typed(text, names):
+    assert cli.names_of(text) == names
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_list_of_classes_may_be_a_pipe(tmp_path):
+    """As of the shell's --class-list <(...)."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=["run\nwalk\n"])
+    writer.start()
+    assert choose_classes(["run", "swim", "walk"], class_list=tmp_path / "pipe") == ["run", "walk"]
+    writer.join()
+    with pytest.raises(ValueError, match="there is no file"):
+        choose_classes(["run"], class_list=tmp_path)

@@ -5,9 +5,11 @@ import math
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from videos import write_video
 
+from blvnet_lab.data import class_table, write_manifest
 from blvnet_lab.data import loader_benchmark as module
 from blvnet_lab.data.loader_benchmark import as_json, decode_only, measure_loading
 from blvnet_lab.data.reading import probe_video
@@ -103,3 +105,10 @@ def test_the_command_on_a_data_set(tmp_path):
 def test_wishes_that_cannot_be_measured(wish, words):
     with pytest.raises(ValueError, match=words):
         measure_loading(**wish)
+
+
+def test_a_manifest_without_a_good_clip(tmp_path):
+    rows = pd.DataFrame([{"path": "a.mp4", "label": 0, "class_name": "x", "split": "train"}])
+    path = write_manifest(rows.assign(status="missing"), tmp_path / "m.csv", class_table(["x"]))
+    with pytest.raises(ValueError, match=r'the status "ok" in .*m\.csv, got none'):
+        measure_loading(manifest=path)

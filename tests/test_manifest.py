@@ -8,7 +8,7 @@ import pytest
 
 from blvnet_lab.data import class_table, read_classes, read_manifest, write_manifest
 from blvnet_lab.data.manifest import COLUMNS
-from blvnet_lab.paths import data_root, written_whole
+from blvnet_lab.paths import LONGEST_NAME, data_root, plain_name, written_whole
 
 REQUIRED = ["path", "label", "class_name", "split"]
 
@@ -79,6 +79,29 @@ def test_class_names_stay_as_they_are(name, tmp_path):
         ("path,label,class_name,split\na.mp4,1.5,run,val\n", "whole numbers in the column label"),
         ("path,label,class_name,split\na.mp4,,run,val\n", "whole numbers in the column label"),
         ("path,label,class_name,split,fps\na.mp4,1,run,val,x\n", "expected numbers in the column"),
+        ("path,label,class_name,split,fps\na.mp4,1,run,val,inf\n", "in the column fps, got 'inf'"),
+        ("path,label,class_name,split\na.mp4,1e30,run,val\n", "column label, got '1e30'"),
+        ("path,label,class_name,split\na.mp4,,run,val\n", "column label, got a row without one$"),
+        (
+            "path,label,class_name,split\na.mp4,-1,run,val\n",
+            "from 0 on in the column label, got -1",
+        ),
+        (
+            "path,label,class_name,split,num_frames\na.mp4,0,run,val,-24\n",
+            "from 0 on in the column num_frames, got -24",
+        ),
+        ("path,label,class_name,split\na.mp4,1,,val\n", "a class_name in every row"),
+        ("path,label,class_name,split\na.mp4,1,  ,val\n", "a class_name in every row"),
+        ("path,label,class_name,split\n  ,1,run,val\n", "a path in every row"),
+        ("path,label,class_name,split\na.mp4,1,run,\n", "a split in every row"),
+        (
+            "path,label,class_name,split\na.mp4,0,run,val\nb.mp4,0,walk,val\n",
+            "one class_name for each label, got run and walk for label 0",
+        ),
+        (
+            "path,label,class_name,split\na.mp4,0,run,train\nc/../a.mp4,0,run,val\n",
+            r"every video in one row, got two of c/../a\.mp4: take one out, or give it another",
+        ),
     ],
 )
 def test_cells_of_another_kind(text, words, tmp_path):
@@ -165,7 +188,44 @@ def test_another_class_list_is_not_overwritten(tmp_path):
     assert not (tmp_path / "three.csv").exists()
 
 
+def test_a_manifest_that_would_be_refused_is_not_written(tmp_path):
+    rows = table(("a.mp4", 0, "run", "val"), ("b.mp4", 0, "walk", "val"))
+    with pytest.raises(ValueError, match="one class_name for each label"):
+        write_manifest(rows, tmp_path / "new" / "m.csv", class_table(["run"]))
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match=r"expected label 1 to be no class"):
+        write_manifest(
+            table(("a.mp4", 1, "hop", "val")), tmp_path / "new" / "m.csv", class_table(["run"])
+        )
+    assert not (tmp_path / "new").exists()
+
+
 # ---------------------------------------------------------------- files that are never half
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        ("air drumming", "air drumming"),
+        ("a/b: c\\d", "a_b_ c_d"),
+        (".", "_"),
+        ("..", "__"),
+        ("", "_"),
+        (".x", ".x"),
+        ("new\nline", "new_line"),
+    ],
+)
+def test_plain_names(text, name):
+    assert plain_name(text) == name
+
+
+def test_long_names_are_cut_but_stay_apart(tmp_path):
+    for letter in ("a", "é", "日"):
+        names = [plain_name(letter * number) for number in (60, 250, 251, 5000)]
+        assert names[0] == letter * 60 and len(set(names)) == 4
+        for name in names:
+            assert len(name.encode()) <= LONGEST_NAME
+            (tmp_path / name).mkdir()
 
 
 def test_an_error_leaves_the_old_file(tmp_path):

@@ -340,6 +340,80 @@ def test_another_class_list_is_noticed_before_the_work(data_set, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.csv"]
 
 
+def test_originals_of_no_use_are_not_written_over_either(tmp_path):
+    """A damaged original has the name that the new file of a good one would get."""
+    folder = tmp_path / "train" / "run"
+    folder.mkdir(parents=True)
+    write_video(folder / "a.avi", 12, codec="mpeg4")
+    (folder / "a.mp4").write_bytes(b"damaged, but somebody's own")
+    rows = pd.DataFrame(
+        [("train/run/a.avi", 0, "run", "train", "ok"), ("train/run/a.mp4", 0, "run", "train", "x")],
+        columns=["path", "label", "class_name", "split", "status"],
+    )
+    manifest = write_manifest(rows.assign(path=[str(tmp_path / path) for path in rows["path"]]),
+                              tmp_path / "list" / "manifest.csv")  # fmt: skip
+    with pytest.raises(ValueError, match=r"expected another folder .*a\.mp4 is one of these"):
+        prepare(manifest, tmp_path, short_side=64)
+
+
+def test_a_list_that_lies_there_must_fit_before_the_work(data_set, tmp_path):
+    """The manifest has no class list of its own, and the folder has another one."""
+    (data_set.parent / "classes.csv").unlink()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "classes.csv").write_text("label,class_name\n0,mine\n")
+    with pytest.raises(ValueError, match=r"expected label \d to be (mine|no class)"):
+        prepare(data_set, tmp_path / "out", short_side=64)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
+
+
+def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_path, alone):
+    out = tmp_path / "new"
+    full = prepare(data_set, out, short_side=64)
+    assert full.set_aside == ()
+    text = full.manifest.read_bytes()
+    again = prepare(data_set, out, short_side=64)
+    assert again.set_aside == () and again.manifest.read_bytes() == text
+    few = write_manifest(read_manifest(data_set)[:3], tmp_path / "few" / "manifest.csv",
+                         read_classes(data_set))  # fmt: skip
+    found = prepare(few, out, short_side=64)
+    assert found.set_aside == (out / "manifest.1.csv",)
+    assert (out / "manifest.1.csv").read_bytes() == text
+    assert len(read_manifest(found.manifest)) == 3 and found.counts == {"already there": 3}
+
+
+def test_a_probe_that_says_nothing_is_looked_for_anew(data_set, tmp_path, alone):
+    table = read_manifest(data_set)
+    write_manifest(table.assign(probe="garbage"), data_set)
+    found = prepare(data_set, tmp_path / "new", short_side=64)
+    assert found.counts == {"encoded": 7, "copied": 1, "unreadable": 1}
+
+
+def test_names_that_are_too_long_are_cut(tmp_path, alone):
+    """Two that begin alike, and one that is short; all three are done."""
+    names = ["x" * 250, "x" * 249 + "y", "short"]
+    rows = [
+        (write_video(tmp_path / f"{name}.mp4", 12 + k), 0, "run" * 80, "train")
+        for k, name in enumerate(names)
+    ]
+    manifest = write_manifest(pd.DataFrame(rows, columns=["path", "label", "class_name", "split"]),
+                              tmp_path / "manifest.csv")  # fmt: skip
+    found = prepare(manifest, tmp_path / "new", short_side=32)
+    assert found.counts == {"encoded": 3}
+    new = read_manifest(found.manifest)
+    assert new["path"].is_unique and new["num_frames"].tolist() == [12, 13, 14]
+    assert [probe_video(path).num_frames for path in new["path"]] == [12, 13, 14]
+    assert prepare(manifest, tmp_path / "new", short_side=32).counts == {"already there": 3}
+
+
+def test_a_folder_that_was_moved_goes_on(data_set, tmp_path, alone):
+    prepare(data_set, tmp_path / "new", short_side=64)
+    (tmp_path / "new").rename(tmp_path / "moved")
+    found = prepare(data_set, tmp_path / "moved", short_side=64)
+    assert found.counts == {"already there": 9}
+    good = read_manifest(found.manifest).query("status == 'ok'")
+    assert all(Path(path).is_file() for path in good["path"])
+
+
 def test_at_least_one_worker(data_set, tmp_path):
     for workers in (0, -1):
         with pytest.raises(ValueError, match=f"at least one worker, got {workers}"):

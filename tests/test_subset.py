@@ -24,12 +24,14 @@ import pandas as pd
 import pytest
 from videos import write_video
 
+from blvnet_lab import cli
 from blvnet_lab.data import (
     ClipDataset,
     VideoReadError,
     read_classes,
     read_frames,
     read_manifest,
+    write_manifest,
 )
 from blvnet_lab.data import subset as subset_module
 from blvnet_lab.data.mirror import MirrorHandler, serve_mirror, write_mirror
@@ -172,7 +174,7 @@ def test_it_stops_when_every_class_has_its_clips(mirror, tmp_path):
     assert len(files(tmp_path)) == 1 and len(requests) <= 3
     asked = {name for name, _ in requests}
     assert len(asked & {f"400/val/part_{k}.tar.gz" for k in range(3)}) < 3
-    assert found.problems.empty and not found.stopped
+    assert found.problems["kind"].tolist() == ["class without val"] and not found.stopped
 
 
 def test_nothing_is_fetched_twice(mirror, tmp_path):
@@ -591,6 +593,43 @@ def test_a_clip_that_was_cut_short_since_is_fetched_again(mirror, faultless, tmp
     assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
 
 
+def test_a_log_that_says_nothing_of_use(mirror, faultless, tmp_path):
+    """What was found of the clips was written by another version: they are looked at anew."""
+    with served(mirror) as (url, requests):
+        fetch(url, tmp_path)
+        log = tmp_path / "progress.jsonl"
+        entries = [json.loads(line) for line in log.read_text().splitlines() if line]
+        entries = [entry | {"probe": "{}"} if "kept" in entry else entry for entry in entries]
+        log.write_text("\n".join(map(json.dumps, entries)))
+        requests.clear()
+        found = fetch(url, tmp_path)
+        assert requests == []
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+
+
+def test_what_was_changed_by_hand_is_set_aside(mirror, faultless, tmp_path):
+    with served(mirror) as (url, _):
+        found = fetch(url, tmp_path)
+        assert found.set_aside == () == fetch(url, tmp_path).set_aside
+        table = read_manifest(found.manifest)
+        table.loc[0, "status"] = "blurred"
+        write_manifest(table, found.manifest)
+        own = found.manifest.read_bytes()
+        found = fetch(url, tmp_path)
+    assert found.set_aside == (tmp_path / "manifest.1.csv",)
+    assert (tmp_path / "manifest.1.csv").read_bytes() == own
+    assert found.manifest.read_bytes() == faultless[1]
+
+
+def test_annotations_without_rows(mirror, tmp_path):
+    other = changed_mirror(mirror, tmp_path / "m", lambda text: text.splitlines()[0] + "\n")
+    with serve_mirror(other) as url:
+        with pytest.raises(DownloadError, match=r"val\.csv: .*but: there are no rows below"):
+            plan_subset(tmp_path / "out", mirror=url, num_classes=2, **QUICK)
+    with serve_mirror(mirror) as url:  # it was not kept
+        assert len(plan_subset(tmp_path / "out", mirror=url, num_classes=2, **QUICK).classes) == 2
+
+
 def test_line_ends_of_windows_do_not_look_like_another_mirror(mirror, tmp_path):
     other = changed_mirror(mirror, tmp_path / "m", lambda text: text)
     file = other / "400/annotations/val.csv"
@@ -607,15 +646,23 @@ def test_a_label_cannot_lead_out_of_the_folder(mirror, tmp_path):
     assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {"__"}
 
 
-@pytest.mark.parametrize("status", [400, 500, 501])
+@pytest.mark.parametrize("status", [400, 403, 429, 500, 501, 502, "closed"])
 def test_a_server_that_knows_get_only(status, mirror, tmp_path):
+    asked = []
+
     class Odd(MirrorHandler):
         def do_HEAD(self):
-            self.send_error(status)
+            asked.append(self.path)
+            if status == "closed":
+                self.close_connection = True
+            else:
+                self.send_error(status)
 
     with serve_mirror(mirror, Odd) as url:
         plan = plan_subset(tmp_path, mirror=url, classes=["moves up"], **QUICK)
     assert {size for _, _, size in plan.parts} == {None}
+    assert len(asked) == (2 if status in (502, "closed") else 4), "no answer: no more questions"
+    assert "a size that the mirror does not tell in all" in str(plan)
 
 
 def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
@@ -742,8 +789,16 @@ def test_rows_that_are_there_twice_and_labels_with_a_slash(mirror, tmp_path):
 
 
 def test_mistakes_are_noticed_before_anything_is_streamed(mirror, tmp_path):
-    with pytest.raises(ValueError, match=r"a mirror's address, http.*got localhost:1"):
-        plan_subset(tmp_path, mirror="localhost:1", classes=["moves up"])
+    for address in ("localhost:1", "s3://kinetics"):
+        with pytest.raises(ValueError, match=rf"a mirror's address, http.*got {address}"):
+            plan_subset(tmp_path, mirror=address, classes=["moves up"])
+    for limit, words in [
+        ({"max_disk_gb": 0}, "positive max_disk_gb, got 0"),
+        ({"max_disk_gb": float("nan")}, "positive max_disk_gb, got nan"),
+        ({"val_share": 1.5}, r"between 0 and 1, got 1\.5"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            cli.subset("kinetics400", tmp_path / "cli", mirror="http://127.0.0.1:1", **limit)
     with served(mirror) as (url, requests):
         plan = plan_subset(tmp_path / "disk", mirror=url, classes=["moves up"], **QUICK)
         for size in (0, -1):
@@ -808,6 +863,7 @@ def test_wishes_that_cannot_be_had(mirror, tmp_path):
         for wish, words in [
             ({"splits": ("test",)}, "the splits train, val or both"),
             ({"splits": ()}, "the splits train, val or both"),
+            ({"splits": ("val", "val")}, "the splits train, val or both"),
             ({"clips_per_class": 0}, "at least one clip a class"),
             ({"classes": ["moves lefft"]}, "near it are moves left"),
         ]:

@@ -119,29 +119,49 @@ def _lines(path: Path) -> Iterator[str]:
             yield line.strip()
 
 
-def find_videos(root: Path, *, jpeg_folders: bool = False, _above: tuple[str, ...] = ()) -> list:
-    """Paths of all videos below `root`, in the order of their names; hidden ones are left out.
+def find_videos(
+    root: Path, *, jpeg_folders: bool = False, _above: tuple[str, ...] = ()
+) -> tuple[list[Path], list[tuple[str, str, str]]]:
+    """All videos below `root`, in the order of their names; and what could not be looked into.
 
-    jpeg_folders: also of the folders that hold a 00001.jpg.
+    Of the latter (kind, name, details), as in a report. Hidden files and folders are passed over.
+
+    jpeg_folders: also the folders that hold a 00001.jpg.
 
     Links to folders are followed, but not back to a folder that holds them.
+
+    Raises:
+        OSError: `root` itself cannot be looked into.
     """
     here = os.path.realpath(root)
     if here in _above:
-        return []
-    found = []
-    for path in sorted(root.iterdir()):
-        if path.name.startswith("."):
+        return [], []
+    try:
+        paths = sorted(root.iterdir())
+        os.stat(os.path.join(root, "."))  # to list a folder is one right, to enter it another
+    except OSError as error:
+        if not _above:
+            raise
+        return [], [("folder that cannot be read", str(root), error.strerror or "")]
+    found, problems = [], []
+    for path in paths:
+        is_folder = os.path.isdir(path)
+        is_video = path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
+        if path.name.startswith(".") or not (is_folder or is_video):
             continue
-        if path.is_dir():
-            if jpeg_folders and (path / "00001.jpg").is_file():
-                found.append(path)
-            else:
-                below = (*_above, here)
-                found += find_videos(path, jpeg_folders=jpeg_folders, _above=below)
-        elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:  # no table could hold it
+            name = str(path).encode(errors="backslashreplace").decode()
+            problems.append(("name that is not UTF-8", name, "give it another name"))
+            continue
+        if is_folder and not (jpeg_folders and os.path.isfile(path / "00001.jpg")):
+            below = find_videos(path, jpeg_folders=jpeg_folders, _above=(*_above, here))
+            found += below[0]
+            problems += below[1]
+        else:
             found.append(path)
-    return found
+    return found, problems
 
 
 def without_suffix(name: str) -> str:
@@ -351,7 +371,7 @@ def _folders(root: Path) -> Expected:
         "valid": "val",
         "test": "test",
     }
-    videos = find_videos(root)
+    videos, _ = find_videos(root)
     tops = {path.relative_to(root).parts[0] for path in videos if path.parent != root}
     named = {name for name in tops if name.lower() in splits}
     if named and named != tops:
@@ -403,6 +423,7 @@ def _list_file(path: Path) -> Expected:
             if parts is None:
                 raise ValueError(f"{file}, line {number}: expected `path label`, got {line!r}")
             name, label = (part for part in parts.groups() if part is not None)
+            name = name.replace("\\", "/")  # some lists were written on Windows
             stem = without_suffix(name)
             rows.append(_row(label, split, stem, name, stem, stem.rpartition("/")[2]))
     if not rows:

@@ -32,7 +32,7 @@ from blvnet_lab.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from blvnet_lab.data.reading import VideoReadError, known_video, pack_info, probe_video
+from blvnet_lab.data.reading import VideoReadError, known_video, pack_info
 from blvnet_lab.paths import written_whole
 
 REPORT = "report.csv"
@@ -70,9 +70,8 @@ def build_manifest(
     """Writes manifest.csv, classes.csv and report.csv for the videos that are there.
 
     Every video is opened (not decoded), which takes some milliseconds each; when the manifest is
-    there already, only those that have changed since. A manifest with rows, columns, splits or
-    labels that the new one has not, and a report that is none of ours, are kept as manifest.1.csv
-    and report.1.csv.
+    there already, only those that have changed since. Older files that hold more, or say other
+    things, are kept as manifest.1.csv and report.1.csv (`set_aside`).
 
     Args:
         dataset, root, annotations, fold: as in `formats.expected`. With "list", paths are relative
@@ -86,18 +85,20 @@ def build_manifest(
         workers: threads that open videos; None for four a core.
 
     Raises:
-        ValueError: what `formats.expected` raises; not one of the rows has a video; or no class or
-            split of that name.
+        ValueError: what `formats.expected` raises; not one of the rows has a video; no class or
+            split of that name; or less than one clip a class.
     """
     if clips_per_class is not None and clips_per_class < 1:
         raise ValueError(f"expected at least one clip a class, got {clips_per_class}")
-    root, out = Path(root).absolute(), Path(out).absolute()
+    # As paths are in a manifest, without "..": what is known of a video is found again by its path.
+    root, out = Path(os.path.abspath(root)), Path(os.path.abspath(out))
     lists = expected(
         dataset, root, annotations=None if annotations is None else Path(annotations), fold=fold
     )
     rows, kept = _wanted(lists, splits, classes, val_share, seed)
     problems = [("row without label", "", name, why) for name, why in lists.left_out]
-    videos = find_videos(root, jpeg_folders=dataset == "something-something-v1")
+    videos, closed = find_videos(root, jpeg_folders=dataset == "something-something-v1")
+    problems += [(kind, "", name, why) for kind, name, why in closed]
     # Videos of classes and splits that are not wanted now are no finding.
     of_others = _stems(lists.rows) - _stems(rows)
     rows = _match(rows, root, videos, of_others, problems)
@@ -117,26 +118,41 @@ def build_manifest(
     table = named_classes(kept, mirrored)
     check_class_list(table, out / "manifest.csv")  # now, and not after hours of looking
     path = out / "manifest.csv"
-    old = read_manifest(path) if path.is_file() else None
-    rows = _probe(rows, old, clips_per_class, seed, workers, problems)
+    old = _read_old(path)
+    known = [] if old is None else zip(old["path"], old["probe"], strict=True)
+    probes = {path: probe for path, probe in known if probe}  # duplicate rows have none
+    rows = _probe(rows, probes, clips_per_class, seed, workers, problems)
     label_of = {name: label for label, name in enumerate(kept)}
     rows = rows.assign(label=rows["class_name"].map(label_of)).drop(columns=["names", "others"])
-    aside = _set_aside(out, old, rows)
+    if (lists.rows["split"] == "").all():
+        problems += one_sided_classes(rows, splits or ("train", "val"))
+    aside = set_aside(out, rows)
     write_manifest(rows, path, table)
-    report = pd.DataFrame(problems, columns=FINDINGS)
-    with written_whole(out / REPORT) as unfinished:
-        report.to_csv(unfinished, index=False, lineterminator="\n")
+    report = write_report(problems, out)
     counts = rows.groupby(["split", "status"]).size().unstack(fill_value=0)
     return Inventory(path, out / REPORT, counts, report, aside)
 
 
-def _set_aside(out: Path, old: pd.DataFrame | None, rows: pd.DataFrame) -> tuple[Path, ...]:
-    """Gives files that the new ones would replace, though they hold more, another name."""
-    found = []
-    if old is not None:
-        told = [name for name in old if (old[name].notna() & (old[name].astype("str") != "")).any()]
-        if set(old["path"]) - set(rows["path"]) or set(told) - set(rows) or _was_changed(old, rows):
-            found.append(out / "manifest.csv")
+def write_report(problems: Sequence[tuple[str, str, str, str]], out: Path) -> pd.DataFrame:
+    """Writes report.csv; gives the table in it."""
+    report = pd.DataFrame(problems, columns=FINDINGS)
+    with written_whole(out / REPORT) as unfinished:
+        report.to_csv(unfinished, index=False, lineterminator="\n")
+    return report
+
+
+def set_aside(out: Path, rows: pd.DataFrame) -> tuple[Path, ...]:
+    """Gives files that new ones would replace, though they say more, another name: manifest.1.csv.
+
+    That is a manifest that has good rows or columns that the new `rows` have not, says another
+    class, split or source of a video (or another status, if the video did not change), or cannot be
+    read as one; and a report that is none of ours.
+    """
+    found, path = [], out / "manifest.csv"
+    if path.is_file():
+        old = _read_old(path)
+        if old is None or _says_more(old, rows):
+            found.append(path)
     if (out / REPORT).is_file():
         with (out / REPORT).open(encoding="utf-8", errors="replace", newline="") as file:
             if next(csv.reader(file), FINDINGS) != FINDINGS:
@@ -150,14 +166,30 @@ def _set_aside(out: Path, old: pd.DataFrame | None, rows: pd.DataFrame) -> tuple
     return tuple(moved)
 
 
-def _was_changed(old: pd.DataFrame, rows: pd.DataFrame) -> bool:
-    """Whether the old table says other things of the same videos, perhaps by somebody's hand."""
-    both = old.merge(rows, on="path", suffixes=("", "_now"))
-    same_file = both["probe"] == both["probe_now"].fillna("")
-    return any(
-        ((both[name] != both[f"{name}_now"]) & ((name != "status") | same_file)).any()
-        for name in ("label", "class_name", "split", "status")
-    )
+def _read_old(path: Path) -> pd.DataFrame | None:
+    """The manifest that is there, if there is one that can be read."""
+    try:
+        return read_manifest(path)
+    except ValueError:
+        return None
+
+
+def _says_more(old: pd.DataFrame, new: pd.DataFrame) -> bool:
+    """As in `set_aside`: some of what the old table says may be somebody's own work."""
+    told = [name for name in old if (old[name].notna() & (old[name].astype("str") != "")).any()]
+    if set(told) - set(new) or set(old["path"][old["status"] == "ok"]) - set(new["path"]):
+        return True
+    # The status may change with the video, of which the probe then found something else.
+    meant = (["path"], ["label", "class_name", "split", "source_id"])
+    for video, said in (meant, (["path", "probe"], ["status"])):
+        before, now = (
+            set(table[video + said].fillna("").itertuples(index=False, name=None))
+            for table in (old, new)
+        )
+        known = {row[: len(video)] for row in now}
+        if any(row[: len(video)] in known for row in before - now):
+            return True
+    return False
 
 
 def _wanted(
@@ -192,8 +224,9 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     """ "train" or "val" for each row; all clips of one source are on one side.
 
     Of the sources of each class the given share is "val", at least one of two or more: those with
-    the smallest hash, so that the clips of a class that is fetched later change little. (A source
-    with clips of several classes is decided with the first of them.)
+    the smallest hash, so that the clips of a class that is fetched later change little. A source
+    with clips of several classes is decided with the first of them, which may leave another class
+    without a clip on one side (`one_sided_classes`).
 
     Raises:
         ValueError: the share is not between 0 and 1.
@@ -212,6 +245,17 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     return [side[source] for source in rows["source_id"]]
 
 
+def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """Findings about a table that was divided: classes without a good clip in one of `splits`."""
+    good = set(rows.loc[rows["status"] == "ok", ["class_name", "split"]].itertuples(index=False))
+    return [
+        (f"class without {split}", split, name, "too few videos, or other classes share them")
+        for name in sorted(set(rows["class_name"]))
+        for split in splits
+        if (name, split) not in good
+    ]
+
+
 def check_val_share(val_share: float) -> None:
     """Raises ValueError if a share of validation clips is not between 0 and 1."""
     if not 0 < val_share < 1:
@@ -228,7 +272,7 @@ def _stems(rows: pd.DataFrame) -> set[str]:
 
 def _stem(name: str) -> str:
     """A name without folder and suffix."""
-    return without_suffix(name.replace("\\", "/").rpartition("/")[2])
+    return without_suffix(name.rpartition("/")[2])
 
 
 def _match(
@@ -292,7 +336,7 @@ def _match(
 
 def _named(name: str, root: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
     """Videos of that name; of a name with folders those in these folders, just below root first."""
-    folder, _, base = name.replace("\\", "/").rpartition("/")
+    folder, _, base = name.rpartition("/")
     found = by_stem.get(without_suffix(base), [])
     if without_suffix(base) != base:
         found = [path for path in found if path.name == base]
@@ -306,14 +350,13 @@ def _named(name: str, root: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
 
 def _probe(
     rows: pd.DataFrame,
-    old: pd.DataFrame | None,
+    probes: dict[str, str],
     clips_per_class: int | None,
     seed: int,
     workers: int | None,
     problems: list[tuple[str, str, str, str]],
 ) -> pd.DataFrame:
     """Opens the videos; at most `clips_per_class` readable ones of each class and split stay."""
-    probes = {} if old is None else dict(zip(old["path"], old["probe"], strict=True))
     columns = ("num_frames", "fps", "height", "width", "probe")
     rows = rows.assign(**{name: None for name in columns})
     waiting = [i for i in rows.index if rows.at[i, "status"] == ""]
@@ -373,12 +416,8 @@ def _best(path: str, others: list[Path], probes: dict[str, str]) -> tuple[str, s
 def _look(path: str, packed: str) -> tuple[str, str, dict]:
     """A video's status, what is wrong with it, and what it holds."""
     try:
-        # Pictures may have come to a folder since, or gone from it.
-        known = packed and os.path.isfile(path)
-        try:
-            info = known_video(path, packed) if known else probe_video(path)
-        except ValueError:  # written by hand, or by another version
-            info = probe_video(path)
+        # Pictures may have come to a folder since, or gone from it: it is looked at each time.
+        info = known_video(path, packed if os.path.isfile(path) else "")
     except VideoReadError as error:
         return "unreadable", str(error), {}
     values = {

@@ -40,10 +40,11 @@ from tqdm.auto import tqdm
 
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.encoding import write_h264
-from blvnet_lab.data.inventory import FINDINGS, REPORT
+from blvnet_lab.data.inventory import set_aside, write_report
 from blvnet_lab.data.manifest import (
     CLASS_LIST,
     check_class_list,
+    check_rows,
     read_classes,
     read_manifest,
     write_manifest,
@@ -84,6 +85,7 @@ class Prepared:
     waiting: int  # videos of other shards that are lacking
     bytes_before: int  # of the videos of this shard
     bytes_after: int
+    set_aside: tuple[Path, ...]  # older files that said more, under their new names
 
 
 def prepare(
@@ -125,10 +127,11 @@ def prepare(
     table, out = read_manifest(manifest), Path(out).absolute()
     good = table[table["status"] == "ok"]
     targets = dict(zip(good["path"], _targets(good, out), strict=True))
-    _refuse_overwriting(Path(manifest), out, targets)
+    _refuse_overwriting([Path(manifest), *table["path"]], [out / "manifest.csv", *targets.values()])
     classes = read_classes(manifest) if (Path(manifest).parent / CLASS_LIST).is_file() else None
     if classes is not None:
         check_class_list(classes, out / "manifest.csv")  # now, and not after hours of work
+    check_rows(table, out / "manifest.csv", classes)
     _same_settings(out, short_side)
     jobs = [
         Job(row.path, row.probe, str(targets[row.path]), short_side)
@@ -148,13 +151,19 @@ def prepare(
             log.flush()
             counts[entry["how"]] += 1
     done = _read_logs(out)
-    lacking = sum(path not in done for path in good["path"])
+    lacking, aside = sum(path not in done for path in good["path"]), ()
+    if not lacking:
+        table, problems = _as_written(table, done, targets)
+        aside = set_aside(out, table)
+        write_manifest(table, out / "manifest.csv", classes)
+        write_report(problems, out)
     return Prepared(
-        manifest=None if lacking else _finish(table, done, classes, out),
+        manifest=None if lacking else out / "manifest.csv",
         counts=dict(counts),
         waiting=lacking,
         bytes_before=sum(done[job.source]["bytes_before"] for job in jobs),
         bytes_after=sum(done[job.source]["bytes_after"] for job in jobs),
+        set_aside=aside,
     )
 
 
@@ -166,11 +175,10 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[2])
 
 
-def _refuse_overwriting(manifest: Path, out: Path, targets: dict[str, Path]) -> None:
-    """Raises ValueError if a new file would be one that is read, perhaps by another name."""
-    pairs = [(manifest, out / "manifest.csv"), *targets.items()]
-    read = {os.path.realpath(source) for source, _ in pairs}
-    for _, target in pairs:
+def _refuse_overwriting(old: list[str | Path], targets: list[Path]) -> None:
+    """Raises ValueError if a new file would be one of the old ones, perhaps by another name."""
+    read = set(map(os.path.realpath, old))
+    for target in targets:
         if os.path.realpath(target) in read:
             raise ValueError(
                 f"expected another folder for the new files than that of the old ones, but {target}"
@@ -364,9 +372,10 @@ def _scaled_frames(info: VideoInfo, short_side: int) -> Iterator[np.ndarray]:
         yield from read_frames(info, block, (height, width)).permute(0, 2, 3, 1).numpy()
 
 
-def _finish(
-    table: pd.DataFrame, done: dict[str, dict], classes: pd.DataFrame | None, out: Path
-) -> Path:
+def _as_written(
+    table: pd.DataFrame, done: dict[str, dict], targets: dict[str, Path]
+) -> tuple[pd.DataFrame, list[tuple[str, str, str, str]]]:
+    """The new manifest's table, and findings for the report."""
     table, problems = table.copy(), []
     for row in table[table["status"] == "ok"].itertuples():
         entry = done[row.path]
@@ -374,10 +383,7 @@ def _finish(
             table.at[row.Index, "status"] = "unreadable"
             problems.append(("unreadable", row.split, row.path, entry["detail"]))
             continue
-        table.at[row.Index, "path"] = entry["target"]
+        table.at[row.Index, "path"] = str(targets[row.path])
         for name in ("num_frames", "fps", "height", "width", "probe"):
             table.at[row.Index, name] = entry[name]
-    with written_whole(out / REPORT) as unfinished:
-        report = pd.DataFrame(problems, columns=FINDINGS)
-        report.to_csv(unfinished, index=False, lineterminator="\n")
-    return write_manifest(table, out / "manifest.csv", classes)
+    return table, problems

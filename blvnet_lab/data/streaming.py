@@ -168,14 +168,17 @@ def fetch_text(url: str, **network: float) -> str:
 def remote_size(
     url: str, *, timeout: float = 60.0, tries: int = 6, wait: float = 1.0
 ) -> int | None:
-    """A file's size in bytes, None if the server does not say."""
+    """A file's size in bytes, None if the server does not say.
+
+    Raises DownloadError if it does not answer, as some do that know GET only.
+    """
 
     def ask() -> int | None:
         response = requests.head(url, allow_redirects=True, timeout=timeout)
-        if response.status_code in (400, 405, 500, 501):
-            return None  # it knows GET only, and says so in one way or another
-        _must_be_there(response)
-        size = response.headers.get("Content-Length")
-        return None if size is None else int(size)
+        if 400 <= response.status_code <= 501:
+            return None  # it knows GET only, or does not have the file: GET will tell
+        response.raise_for_status()
+        size = response.headers.get("Content-Length", "")
+        return int(size) if size.isdigit() else None
 
     return persist(ask, url, tries=tries, wait=wait)

@@ -35,16 +35,23 @@ from blvnet_lab.data.formats import (
     named_classes,
     read_kinetics_rows,
 )
-from blvnet_lab.data.inventory import FINDINGS, ID_LENGTH, REPORT, check_val_share, divide
+from blvnet_lab.data.inventory import (
+    ID_LENGTH,
+    REPORT,
+    check_val_share,
+    divide,
+    one_sided_classes,
+    set_aside,
+    write_report,
+)
 from blvnet_lab.data.manifest import check_class_list, write_manifest
 from blvnet_lab.data.mirror import OFFICIAL, REPLACEMENTS
 from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
     pack_info,
-    probe_video,
     read_frames,
-    unpack_info,
+    usable_video,
 )
 from blvnet_lab.data.streaming import (
     CHUNK,
@@ -119,10 +126,10 @@ class Plan:
                 f"{len(self.classes)} classes of Kinetics-400 from {self.mirror}: "
                 + ", ".join(self.classes[:8])
                 + (", ..." if self.classes[8:] else ""),
-                f"clips are mixed over {parts}: {in_units(self.stream_bytes)} in all, of "
+                f"clips are mixed over {parts}: {_or_unknown(self.stream_bytes)} in all, of "
                 f"which about {100 * self.expected_share:.0f} % must be streamed",
                 f"to be kept: {self.expected_clips} clips, about "
-                f"{in_units(self.expected_bytes)} ({in_units(free)} are free)",
+                f"{_or_unknown(self.expected_bytes)} ({in_units(free)} are free)",
                 *([ADVICE] if "train" in self.splits else []),
                 LICENCE,
             ]
@@ -139,6 +146,7 @@ class Subset:
     problems: pd.DataFrame  # as in the report: kind, split, name, detail
     bytes_kept: int
     stopped: str  # why before the end; empty if it was not
+    set_aside: tuple[Path, ...]  # older files that said more, under their new names
 
 
 def plan_subset(
@@ -155,7 +163,8 @@ def plan_subset(
 ) -> Plan:
     """Fetches the annotations, the lists of parts and the parts' sizes, and no clip.
 
-    The annotations are kept; another mirror must have the same ones for the subset to go on.
+    The annotations and the sizes (some MB) are kept in `out` from now on; another mirror must have
+    the same annotations for the subset to go on.
 
     Args:
         out: folder for the subset.
@@ -175,7 +184,7 @@ def plan_subset(
             "expected the splits train, val or both, and at least one clip a class, got "
             f"{', '.join(splits) or 'none'} and {clips_per_class}"
         )
-    if "://" not in mirror:
+    if not mirror.startswith(("http://", "https://")):
         raise ValueError(f"expected a mirror's address, http://... or https://..., got {mirror}")
     mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
     table = pd.concat([_annotations(mirror, split, out, network) for split in splits])
@@ -219,7 +228,10 @@ def _annotations(mirror: str, split: str, out: Path, network: dict[str, float]) 
     with written_whole(file) as unfinished:
         unfinished.write_text(text, "utf-8", newline="")
         try:
-            return read_kinetics_rows(unfinished, split)
+            table = read_kinetics_rows(unfinished, split)
+            if table.empty:
+                raise ValueError("there are no rows below the header")
+            return table
         except ValueError as error:
             why = str(error).removeprefix(f"{unfinished}: ")
             raise DownloadError(f"{url}: expected annotations of Kinetics, but: {why}") from error
@@ -245,15 +257,17 @@ def _sizes(urls: Sequence[str], memory: Path, network: dict[str, float]) -> list
     """Of files, in bytes; None if the mirror does not say, or does not have one.
 
     memory: file for the sizes, so that they are not asked for again.
+
+    One can do without: a mirror that gave its lists, but no answer here, is not asked any more.
     """
     known = json.loads(memory.read_text("utf-8")) if memory.is_file() else {}
     try:
         for url in tqdm(urls, "sizes of the parts", leave=False, unit="part"):
             if url not in known:
                 try:
-                    size = remote_size(url, **network)
-                except MissingError:
-                    size = None  # said when its turn comes
+                    size = remote_size(url, **network | {"tries": 2})
+                except DownloadError:
+                    break
                 if size is not None:
                     known[url] = size
     finally:
@@ -283,12 +297,10 @@ def fetch_subset(
 
     Raises:
         ValueError: the folder holds a subset of other classes or splits, or another class list; or
-            the share is not between 0 and 1.
+            what `check_limits` raises.
         DownloadError: the mirror does not answer any more; what was fetched stays.
     """
-    check_val_share(val_share)
-    if max_disk_gb is not None and max_disk_gb <= 0:
-        raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
+    check_limits(val_share, max_disk_gb)
     work = _Work(plan, max_disk_gb)
     check_class_list(_class_table(plan), plan.out / "manifest.csv")
     # The replacements first, so that they stand in for what is corrupt in the parts.
@@ -305,6 +317,13 @@ def fetch_subset(
                 break
             work.take(name, bar, network)
     return work.finish(val_share, seed)
+
+
+def check_limits(val_share: float, max_disk_gb: float | None) -> None:
+    """Raises ValueError if the share is not between 0 and 1, or there is to be no room at all."""
+    check_val_share(val_share)
+    if max_disk_gb is not None and not max_disk_gb > 0:
+        raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
 
 
 def _class_table(plan: Plan) -> pd.DataFrame:
@@ -372,10 +391,7 @@ class _Work:
             path, entry = self._path(name), logged.get(name, {"from": "", "probe": ""})
             if path.is_file():
                 try:
-                    # A file of the same size is the one that was looked at when it came.
-                    info = unpack_info(path, entry["probe"]) if entry["probe"] else None
-                    is_same = info is not None and info.num_bytes == path.stat().st_size
-                    kept[name] = info if is_same else _check_clip(path)
+                    kept[name] = _check_clip(path, entry["probe"])
                     continue
                 except VideoReadError:
                     path.unlink()
@@ -513,12 +529,13 @@ class _Work:
                 "probe": [pack_info(info) for info in infos],
             }
         )
+        problems = self._problems()
         if len(plan.splits) == 1:
             table["split"] = divide(table, val_share, seed)
+            problems += one_sided_classes(table, ("train", "val"))
+        aside = set_aside(plan.out, table)
         manifest = write_manifest(table, plan.out / "manifest.csv", _class_table(plan))
-        problems = pd.DataFrame(sorted(self._problems()), columns=FINDINGS)
-        with written_whole(plan.out / REPORT) as unfinished:
-            problems.to_csv(unfinished, index=False, lineterminator="\n")
+        report = write_report(sorted(problems), plan.out)
         counts = pd.DataFrame(
             {
                 "wanted": pd.Series(self.quota).groupby(level=1).sum(),
@@ -527,7 +544,9 @@ class _Work:
             }
         )
         counts = counts.fillna(0).astype(int)
-        return Subset(manifest, plan.out / REPORT, counts, problems, self.bytes_kept, self.stopped)
+        return Subset(
+            manifest, plan.out / REPORT, counts, report, self.bytes_kept, self.stopped, aside
+        )
 
     def _problems(self) -> list[tuple[str, str, str, str]]:
         found = []
@@ -550,12 +569,14 @@ class _Work:
         return found
 
 
-def _check_clip(path: Path) -> VideoInfo:
-    """Decodes the first and the last frame. Raises VideoReadError if that, or more, is lacking."""
-    info = probe_video(path)
-    if info.damage:
-        raise VideoReadError(f"{path}: {info.damage} after {info.num_frames} frames", str(path))
-    read_frames(info, [0, info.num_frames - 1])
+def _check_clip(path: Path, packed: str = "") -> VideoInfo:
+    """Decodes the first and the last frame. Raises VideoReadError if that, or more, is lacking.
+
+    packed: what was found when it came. A file of the same size is the one of then.
+    """
+    info = usable_video(path, packed)
+    if pack_info(info) != packed:
+        read_frames(info, [0, info.num_frames - 1])
     return info
 
 
@@ -582,6 +603,10 @@ class _Unpacked:
 def in_units(count: float) -> str:
     """A number of bytes as people write it."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+def _or_unknown(count: float) -> str:
+    return in_units(count) if count else "a size that the mirror does not tell"
 
 
 def _existing(path: Path) -> Path:
