@@ -419,7 +419,7 @@ def test_bottleneck_written_out(in_channels, stride, final_relu):
 def test_stage_4_takes_the_first_shortcut_after_its_tam_and_the_others_before():
     """A new block's last batch norm has weight 0, so that a block is its shortcut alone."""
     torch.manual_seed(0)
-    stage = LastStage(16, 32, 2, num_taps=3, tap_init="kaiming").double().eval()
+    stage = LastStage(16, 32, 2, num_taps=3, tap_init="kaiming", causal=False).double().eval()
     for block in (stage[0], stage[1]):
         nn.init.zeros_(block.bn3.weight)
     x = random64(2 * 4, 16, 6, 6).relu()
@@ -911,7 +911,8 @@ def test_odd_number_of_frames_is_fine_for_tsn():
 
 
 def test_aggregation_needs_pairs():
-    arguments = {"alpha": 2, "beta": 4, "tap_init": "identity", "in_channels": 3, "dropout": 0.0}
+    arguments = {"alpha": 2, "beta": 4, "tap_init": "identity", "causal": False}
+    arguments |= {"in_channels": 3, "dropout": 0.0}
     with pytest.raises(ValueError, match=r"expected pairs=True .*num_taps=3"):
         BigLittleNet(
             depth="tiny", num_frames=4, num_classes=2, pairs=False, num_taps=3, **arguments

@@ -298,8 +298,15 @@ def taste_problems(source: str, module: str) -> list[str]:
     def report(node: ast.AST, text: str) -> None:
         found.append(f"{module}:{node.lineno}: {text}")
 
+    on_new_values = set()  # what is made on the spot, no module returns and no hook has seen
     for node in ast.walk(ast.parse(source)):
         match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="torch"), attr="relu_") as function,
+                args=[ast.BinOp() | ast.Call(func=ast.Name())
+                      | ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="super"))))],
+            ):  # fmt: skip
+                on_new_values.add(function)
             case ast.keyword(arg="inplace", value=value):
                 if not (isinstance(value, ast.Constant) and value.value is False):
                     report(node, "inplace=True falsifies what hooks have captured")
@@ -307,7 +314,7 @@ def taste_problems(source: str, module: str) -> list[str]:
                 name in ("ReLU", "ReLU6") and not isinstance(first, ast.Starred)
             ):
                 report(node, f"{name}(True): inplace=True falsifies what hooks have captured")
-            case ast.Attribute(attr="relu_"):
+            case ast.Attribute(attr="relu_") if node not in on_new_values:
                 report(node, "relu_ works in place and falsifies what hooks have captured")
             case ast.Call(func=ast.Name(id="print")) if part not in COMMAND_LINE:
                 report(node, "print( in the library: return it, or log it")
@@ -345,6 +352,9 @@ def test_rules_of_taste():
         ("relu(x, inplace=fast)", "inplace=True"),
         ("nn.ReLU(True)", "inplace=True"),
         ("x.relu_()", "relu_ works in place"),
+        ("torch.relu_(x)", "relu_ works in place"),
+        ("torch.relu_(self.bn(x))", "relu_ works in place"),
+        ("(a + b).relu_()", "relu_ works in place"),
         ("print('loss', loss)", "print("),
         ("sys.path.insert(0, '.')", "sys.path"),
         ("from sys import path", "sys.path"),
@@ -367,6 +377,8 @@ def test_offender_is_noticed(source, words):
     [
         ("models/tam.py", '"""Not inplace=True, print(, sys.path, except Exception or .cuda(."""'),
         ("models/tam.py", "nn.ReLU()\nnn.ReLU(inplace=False)\nbuild(**sizes)"),
+        ("models/tam.py", "torch.relu_(a + b)\ntorch.relu_(weighted_sum(x))"),
+        ("models/tam.py", "torch.relu_(super().forward(x))"),
         ("models/tam.py", "torch.cuda.is_available()\nx.print()\nos.path.join('a')"),
         (
             "models/tam.py",

@@ -67,10 +67,10 @@ def test_values_that_no_preset_has_survive_too():
         stride=4,
         ema=0.99,
         size=(96, 64),
-        network=Network("tsn", 152, dropout=0.25),
+        network=Network("tsn", 152, causal=True, dropout=0.25),
         augmentation=Augmentation(mixup=0.2, cutmix=1.0, rand_augment=2, erase=0.5, mirror=True),
         evaluation=Evaluation((128, 112), 120, 10, 10),
-        hardware=Hardware("float16", False, True, 4, True, 3, True),
+        hardware=Hardware("float16", False, True, True, 4, True, 3, True),
         starts_from="somewhere",
     )
     assert recipe_from_json(recipe_to_json(recipe)) == recipe

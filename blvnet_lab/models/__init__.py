@@ -2,7 +2,9 @@
 
 from blvnet_lab.models.cost import Cost, count_cost
 from blvnet_lab.models.files import load_model, load_notes, save_model
+from blvnet_lab.models.optimize import optimize_for_inference
 from blvnet_lab.models.pretrained import load_resnet
+from blvnet_lab.models.streaming import Stream
 from blvnet_lab.models.tam import TAM, PairTAM
 from blvnet_lab.models.video_net import (
     BigLittleNet,
@@ -19,6 +21,7 @@ __all__ = [
     "BigLittleNet",
     "Cost",
     "PairTAM",
+    "Stream",
     "VideoNet",
     "blvnet",
     "blvnet_tam",
@@ -27,6 +30,7 @@ __all__ = [
     "load_model",
     "load_notes",
     "load_resnet",
+    "optimize_for_inference",
     "save_model",
     "tsn",
     "tsn_blnet",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ class BigLittleStem(nn.Module):
         channels: of everything after the first convolution (64, or 8 in the tiny network).
         alpha: width divisor of the little branch.
         pairs: True routes frames to branches by turns (bLVNet); False gives every frame to both.
-        num_taps, tap_init: of the TAM after the first convolution; None leaves it out.
+        num_taps, tap_init, causal: of the TAM after the first convolution; None leaves it out.
     """
 
     def __init__(
@@ -39,12 +40,13 @@ class BigLittleStem(nn.Module):
         pairs: bool,
         num_taps: int | None,
         tap_init: TapInit,
+        causal: bool,
     ):
         super().__init__()
         self.pairs = pairs
         self.conv, self.bn = conv_bn(in_channels, channels, 7, stride=2)
         self.relu = nn.ReLU()
-        self.tam = None if num_taps is None else TAM(channels, num_taps, tap_init)
+        self.tam = None if num_taps is None else TAM(channels, num_taps, tap_init, causal)
         self.big = nn.Sequential(*conv_bn(channels, channels, 3, stride=2))
         self.little = nn.Sequential(
             *conv_bn(channels, channels // alpha, 3),
@@ -53,7 +55,7 @@ class BigLittleStem(nn.Module):
             nn.ReLU(),
             *conv_bn(channels // alpha, channels, 1),
         )
-        self.merged = nn.ReLU()
+        self.merged = nn.Identity()
         self.fusion = nn.Sequential(*conv_bn(channels, channels, 1), nn.ReLU())
         self.out = nn.Identity()
 
@@ -65,7 +67,7 @@ class BigLittleStem(nn.Module):
             x = self.tam(x)
         little, big = (x[:, 0::2], x[:, 1::2]) if self.pairs else (x, x)  # (B, P, 64, H/2, W/2)
         little, big = self.little(little.flatten(0, 1)), self.big(big.flatten(0, 1))
-        merged = self.merged(big + little)  # (B*P, 64, H/4, W/4)
+        merged = self.merged(torch.relu_(big + little))  # (B*P, 64, H/4, W/4)
         return self.out(self.fusion(merged))  # same
 
 
@@ -78,7 +80,8 @@ class BigLittleStage(nn.Module):
             resolution), the little one n // beta - 1 (at least one), the fusion one more.
         fusion_stride: 2 halves the resolution after the merge.
         alpha, beta: width and depth divisors of the little branch.
-        num_taps, tap_init: of the TAM; None leaves it out, and both branches get the same map.
+        num_taps, tap_init, causal: of the TAM; None leaves it out, and both branches get the same
+            map.
     """
 
     def __init__(
@@ -91,10 +94,11 @@ class BigLittleStage(nn.Module):
         beta: int,
         num_taps: int | None,
         tap_init: TapInit,
+        causal: bool,
     ):
         super().__init__()
         num_big = num_blocks - 1
-        self.tam = None if num_taps is None else PairTAM(in_channels, num_taps, tap_init)
+        self.tam = None if num_taps is None else PairTAM(in_channels, num_taps, tap_init, causal)
         # The last big block leaves its ReLU to the merge, except where it is the only one.
         self.big = nn.Sequential(
             *bottlenecks(in_channels, channels, num_big, stride=2, last_relu=num_big == 1)
@@ -104,7 +108,7 @@ class BigLittleStage(nn.Module):
         named = [(str(i), block) for i, block in enumerate(little)]
         expand = nn.Sequential(*conv_bn(narrow, channels, 1))
         self.little = nn.Sequential(OrderedDict([*named, ("expand", expand)]))
-        self.merged = nn.ReLU()
+        self.merged = nn.Identity()
         self.fusion = Bottleneck(channels, channels, stride=fusion_stride)
         self.out = nn.Identity()
 
@@ -117,7 +121,7 @@ class BigLittleStage(nn.Module):
         big = self.big(big)  # (B*P, C, H/2, W/2)
         little = self.little(little)  # (B*P, C, H, W)
         big = F.interpolate(big, size=little.shape[-2:], mode="nearest")  # (B*P, C, H, W)
-        merged = self.merged(big + little)
+        merged = self.merged(torch.relu_(big + little))
         return self.out(self.fusion(merged))  # (B*P, C, H/fusion_stride, W/fusion_stride)
 
 
@@ -131,9 +135,10 @@ class LastStage(nn.Sequential):
         num_blocks: int,
         num_taps: int | None,
         tap_init: TapInit,
+        causal: bool,
     ):
         def make_tam(channels: int) -> TAM | None:
-            return None if num_taps is None else TAM(channels, num_taps, tap_init)
+            return None if num_taps is None else TAM(channels, num_taps, tap_init, causal)
 
         blocks = bottlenecks(in_channels, channels, num_blocks, stride=2, make_tam=make_tam)
         named = [(str(i), block) for i, block in enumerate(blocks)]

@@ -48,7 +48,9 @@ class Bottleneck(nn.Module):
         self.final_relu = final_relu
         self.tam = tam
         self.conv1, self.bn1 = conv_bn(in_channels, narrow, 1)
+        self.relu1 = nn.ReLU()
         self.conv2, self.bn2 = conv_bn(narrow, narrow, 3, stride)
+        self.relu2 = nn.ReLU()
         self.conv3, self.bn3 = conv_bn(narrow, channels, 1)
         pool = [nn.AvgPool2d(3, stride, padding=1)] if stride != 1 and pool_shortcut else []
         match = []
@@ -62,10 +64,11 @@ class Bottleneck(nn.Module):
             y = self.tam(x.unflatten(0, (-1, num_positions))).flatten(0, 1)
         # The published network takes the first block's shortcut after its TAM, the others' before.
         shortcut = x if self.downsample is None else self.downsample(y)
-        y = torch.relu(self.bn1(self.conv1(y)))
-        y = torch.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y)) + shortcut
-        return torch.relu(y) if self.final_relu else y
+        y = self.relu1(self.bn1(self.conv1(y)))
+        y = self.relu2(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        # In place: the sum is new, no hook has seen it. Of what a module returned, never.
+        return torch.relu_(y + shortcut) if self.final_relu else y + shortcut
 
 
 def bottlenecks(

@@ -32,9 +32,15 @@ def save_model(
 
     Raises:
         TypeError: the model is not from one of the four builders.
+        ValueError: the model is folded: its weights fit no builder's.
     """
     if getattr(model, "architecture", None) not in BUILDERS:
         raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
+    if model.folded:
+        raise ValueError(
+            "expected a model with its batch norms, got one from optimize_for_inference: save the "
+            "model it was made of"
+        )
     metadata = {"architecture": model.architecture, "arguments": model.arguments}
     metadata |= {"notes": dict(notes or {})}
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

@@ -55,24 +55,35 @@ class TAM(nn.Module):
         num_taps: r, odd. 1 looks at the frame itself only.
         tap_init: "identity" starts near the identity (curr 1, the others 0, a little noise);
             "kaiming" is the published start: normal, std sqrt(2 / C), random sign.
+        causal: `j` runs from `-(r - 1)` to 0 instead, so that no frame waits for a later one (for
+            live video; not in the paper). r may then be even.
 
     Attributes:
         taps: (r, C) parameter, earliest frame first; for r = 3: prev, curr, next.
+        first_offset: of `taps[0]` in frames; `taps[-first_offset]` is the frame's own.
 
     Raises:
         ValueError: `num_taps` is not a positive odd number, or `tap_init` is unknown.
     """
 
-    def __init__(self, channels: int, num_taps: int = 3, tap_init: TapInit = "identity"):
+    def __init__(
+        self,
+        channels: int,
+        num_taps: int = 3,
+        tap_init: TapInit = "identity",
+        causal: bool = False,
+    ):
         super().__init__()
-        if num_taps < 1 or num_taps % 2 == 0:
+        if num_taps < 1 or (num_taps % 2 == 0 and not causal):
+            wanted = "at least 1" if causal else "odd (1, 3, 5, ...)"
             raise ValueError(
-                f"expected num_taps to be odd (1, 3, 5, ...), got {num_taps}: "
-                "a frame looks equally far back and ahead; use 3 as in the paper"
+                f"expected num_taps to be {wanted}, got {num_taps}: a frame looks "
+                f"{'back' if causal else 'equally far back and ahead'}; use 3 as in the paper"
             )
         if tap_init not in ("identity", "kaiming"):
             raise ValueError(f'expected tap_init "identity" or "kaiming", got {tap_init!r}')
         self.channels, self.num_taps = channels, num_taps
+        self.first_offset = -(num_taps - 1) if causal else -(num_taps // 2)
         self.taps = nn.Parameter(torch.empty(num_taps, channels))
         self.reset_taps(tap_init)
 
@@ -83,13 +94,14 @@ class TAM(nn.Module):
             self.taps.normal_(0, math.sqrt(2 / self.channels))
         else:
             self.taps.normal_(0, IDENTITY_NOISE)
-            self.taps[self.num_taps // 2] += 1
+            self.taps[-self.first_offset] += 1
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, T, C, H, W)
-        return torch.relu(weighted_sum(frames, self.taps, first=-(self.num_taps // 2)))
+        # In place: the sum is new, no hook has seen it. Of what a module returned, never.
+        return torch.relu_(weighted_sum(frames, self.taps, self.first_offset))
 
     def extra_repr(self) -> str:
-        return f"channels={self.channels}, num_taps={self.num_taps}"
+        return f"channels={self.channels}, num_taps={self.num_taps}, first={self.first_offset}"
 
 
 class PairTAM(TAM):
@@ -109,14 +121,14 @@ class PairTAM(TAM):
         From the little frame 2k a tap at frame offset j reaches the pair k + floor(j / 2), from the
         big frame 2k + 1 the pair k + floor((j + 1) / 2); taps that reach the same pair add up.
         Both are (q, C); `first_little` and `first_big` are the pair offsets of their first rows.
-        For r = 3: little covers the pairs k-1 and k, big the pairs k and k+1.
+        For r = 3: little covers the pairs k-1 and k, big the pairs k and k+1 (causal: k-1 and k).
         """
-        half = self.num_taps // 2
-        offsets = torch.arange(-half, half + 1, device=self.taps.device)
+        begin, end = self.first_offset, self.first_offset + self.num_taps
+        offsets = torch.arange(begin, end, device=self.taps.device)
         taps, firsts = [], []
         for frame_in_pair in (0, 1):  # little, big
             pairs = torch.div(offsets + frame_in_pair, 2, rounding_mode="floor")
-            first, last = (frame_in_pair - half) // 2, (frame_in_pair + half) // 2
+            first, last = (frame_in_pair + begin) // 2, (frame_in_pair + end - 1) // 2
             empty = self.taps.new_zeros(last - first + 1, self.channels)
             taps.append(empty.index_add(0, pairs - first, self.taps))
             firsts.append(first)
@@ -125,6 +137,6 @@ class PairTAM(TAM):
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, P, C, H, W)
         """The aggregated maps of the little and of the big frames, each (B, P, C, H, W)."""
         little_taps, big_taps, first_little, first_big = self.pair_taps()
-        little = torch.relu(weighted_sum(pairs, little_taps, first_little))
-        big = torch.relu(weighted_sum(pairs, big_taps, first_big))
+        little = torch.relu_(weighted_sum(pairs, little_taps, first_little))
+        big = torch.relu_(weighted_sum(pairs, big_taps, first_big))
         return little, big

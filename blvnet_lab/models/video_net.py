@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem, LastStage
 from blvnet_lab.models.bottleneck import EXPANSION, Bottleneck, bottlenecks, conv_bn
@@ -41,6 +45,9 @@ SIZES: dict[Depth, Size] = {
 }
 
 
+NO_TAM = {"num_taps": None, "tap_init": "identity", "causal": False}
+
+
 class VideoNet(nn.Module):
     """What the four have in common: a clip goes in, one logit per class comes out.
 
@@ -51,6 +58,9 @@ class VideoNet(nn.Module):
     architecture: str
     arguments: dict
     pairs = False  # do the frames of a pair go to different branches?
+    causal = False  # do frames wait for later ones?
+    grad_checkpointing = False
+    folded = False  # by `optimize_for_inference`
 
     def __init__(
         self,
@@ -62,11 +72,7 @@ class VideoNet(nn.Module):
         feature_channels: int,
     ):
         super().__init__()
-        if num_frames < 1 or num_classes < 1 or in_channels < 1:
-            raise ValueError(
-                "expected num_frames, num_classes and in_channels to be at least 1, "
-                f"got {num_frames}, {num_classes} and {in_channels}"
-            )
+        check_sizes(num_frames, num_classes, in_channels)
         self.num_frames, self.in_channels = num_frames, in_channels
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(feature_channels, num_classes)
@@ -88,6 +94,33 @@ class VideoNet(nn.Module):
     def forward_head(self, features: Tensor) -> Tensor:  # (B, P, C, h, w)
         pooled = self.dropout(features.mean((-2, -1)))  # (B, P, C)
         return self.classifier(pooled).mean(1)  # (B, P, num_classes) -> (B, num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new classifier for so many classes, which knows nothing; all else stays as it is."""
+        check_sizes(self.num_frames, num_classes, self.in_channels)
+        old = self.classifier.weight  # on whose device, and in whose precision, the new one is
+        self.classifier = nn.Linear(old.shape[1], num_classes, device=old.device, dtype=old.dtype)
+        init_weights(self.classifier)
+        self.arguments = {**self.arguments, "num_classes": num_classes}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory in training: compute stem and stage 1 again on the way back.
+
+        Their maps are the largest, and are then not kept for the backward pass, only what goes in.
+        The gradients are the same.
+        """
+        self.grad_checkpointing = enable
+
+    def run_large(self, part: nn.Module, *args: Tensor | int) -> Tensor:
+        """`part(*args)`, checkpointed if that is switched on and there will be a way back."""
+        if not (self.grad_checkpointing and torch.is_grad_enabled()):
+            return part(*args)
+        # There is no chance in these parts, hence no state of it to keep. A compiled graph has its
+        # effects once, whatever it computes again.
+        options = {"use_reentrant": False, "preserve_rng_state": False}
+        if not torch.compiler.is_compiling():
+            options["context_fn"] = lambda: (nullcontext(), _counted_already(part))
+        return checkpoint(part, *args, **options)
 
     def check_clip(self, clip: Tensor) -> None:
         if not isinstance(clip, Tensor):
@@ -151,8 +184,8 @@ class TSN(VideoNet):
         init_weights(self)
 
     def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
-        x = self.stem(clip.flatten(0, 1))  # (B*T, 64, H/4, W/4)
-        x = self.stage1(x)  # (B*T, 256, H/4, W/4)
+        x = self.run_large(self.stem, clip.flatten(0, 1))  # (B*T, 64, H/4, W/4)
+        x = self.run_large(self.stage1, x)  # (B*T, 256, H/4, W/4)
         x = self.stage2(x)  # (B*T, 512, H/8, W/8)
         x = self.stage3(x)  # (B*T, 1024, H/16, W/16)
         x = self.stage4(x)  # (B*T, 2048, H/32, W/32)
@@ -166,6 +199,7 @@ class BigLittleNet(VideoNet):
         pairs: True routes the frames of a pair to different branches (P = T/2 positions after the
             stem); False gives every frame to both (P = T).
         num_taps: taps of the TAMs; None for no TAM at all.
+        causal: the TAMs look back only.
         alpha, beta: width and depth divisors of the little branch.
     """
 
@@ -180,6 +214,7 @@ class BigLittleNet(VideoNet):
         pairs: bool,
         num_taps: int | None,
         tap_init: TapInit,
+        causal: bool,
         in_channels: int,
         dropout: float,
     ):
@@ -207,10 +242,10 @@ class BigLittleNet(VideoNet):
             dropout=dropout,
             feature_channels=c4,
         )
-        self.pairs = pairs
+        self.pairs, self.causal = pairs, causal
         self.num_positions = num_frames // 2 if pairs else num_frames
         n1, n2, n3, n4 = blocks
-        tam = {"num_taps": num_taps, "tap_init": tap_init}
+        tam = {"num_taps": num_taps, "tap_init": tap_init, "causal": causal}
         little = {"alpha": alpha, "beta": beta}
         self.stem = BigLittleStem(in_channels, width, alpha, pairs, **tam)
         self.stage1 = BigLittleStage(width, c1, n1, fusion_stride=2, **little, **tam)
@@ -221,8 +256,8 @@ class BigLittleNet(VideoNet):
 
     def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
         positions = self.num_positions  # P = T/2, or T where every frame feeds both branches
-        x = self.stem(clip)  # (B*P, 64, H/4, W/4)
-        x = self.stage1(x, positions)  # (B*P, 256, H/8, W/8)
+        x = self.run_large(self.stem, clip)  # (B*P, 64, H/4, W/4)
+        x = self.run_large(self.stage1, x, positions)  # (B*P, 256, H/8, W/8)
         x = self.stage2(x, positions)  # (B*P, 512, H/16, W/16)
         x = self.stage3(x, positions)  # (B*P, 1024, H/16, W/16)
         x = self.stage4(x, positions)  # (B*P, 2048, H/32, W/32)
@@ -265,7 +300,7 @@ def tsn_blnet(
     Args as for `blvnet_tam`; any number of frames.
     """
     arguments = dict(locals())
-    model = BigLittleNet(**arguments, pairs=False, num_taps=None, tap_init="identity")
+    model = BigLittleNet(**arguments, pairs=False, **NO_TAM)
     return _remember(model, "tsn_blnet", arguments)
 
 
@@ -284,7 +319,7 @@ def blvnet(
     Args as for `blvnet_tam`.
     """
     arguments = dict(locals())
-    model = BigLittleNet(**arguments, pairs=True, num_taps=None, tap_init="identity")
+    model = BigLittleNet(**arguments, pairs=True, **NO_TAM)
     return _remember(model, "blvnet", arguments)
 
 
@@ -297,6 +332,7 @@ def blvnet_tam(
     beta: int = 4,
     num_taps: int = 3,
     tap_init: TapInit = "identity",
+    causal: bool = False,
     in_channels: int = 3,
     dropout: float = 0.5,
 ) -> BigLittleNet:
@@ -310,6 +346,8 @@ def blvnet_tam(
         beta: the little branch has about 1/beta of the blocks.
         num_taps: r, odd: how many frames a TAM sums over. 1 only scales channels.
         tap_init: "identity", or "kaiming" as published; see `TAM`.
+        causal: TAMs look back only, so that a live video can be followed (`Stream`); not in the
+            paper.
         in_channels: 3 for RGB, 10 for stacked optical flow.
         dropout: probability before the classifier.
 
@@ -343,6 +381,30 @@ def init_weights(model: nn.Module) -> None:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.001)
             nn.init.zeros_(module.bias)
+
+
+def check_sizes(num_frames: int, num_classes: int, in_channels: int) -> None:
+    """Raises ValueError unless all are at least 1."""
+    if num_frames < 1 or num_classes < 1 or in_channels < 1:
+        raise ValueError(
+            "expected num_frames, num_classes and in_channels to be at least 1, "
+            f"got {num_frames}, {num_classes} and {in_channels}"
+        )
+
+
+@contextmanager
+def _counted_already(part: nn.Module) -> Iterator[None]:
+    """A batch that batch norms see for the second time changes copies of their statistics only."""
+    own = [(module, dict(module.named_buffers(recurse=False))) for module in part.modules()]
+    try:
+        for module, buffers in own:
+            for name, buffer in buffers.items():
+                setattr(module, name, buffer.clone())
+        yield
+    finally:
+        for module, buffers in own:
+            for name, buffer in buffers.items():
+                setattr(module, name, buffer)
 
 
 def _size(depth: Depth) -> Size:

@@ -70,12 +70,14 @@ def build(recipe: Recipe, num_classes: int) -> VideoNet:
     arguments = asdict(recipe.network)
     architecture = arguments.pop("architecture")
     if architecture != "blvnet_tam":  # without temporal aggregation
-        del arguments["num_taps"], arguments["tap_init"]
+        del arguments["num_taps"], arguments["tap_init"], arguments["causal"]
     if architecture == "tsn":  # without branches
         del arguments["alpha"], arguments["beta"]
-    return BUILDERS[architecture](
+    model = BUILDERS[architecture](
         num_frames=recipe.num_frames, num_classes=num_classes, **arguments
     )
+    model.set_grad_checkpointing(recipe.hardware.checkpointing)
+    return model
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""The network as it was published, to compare with: same weights, same result, other steps.
+
+    published = published_form(model)      # of a model from blvnet_tam
+
+Written from what the paper's own implementation does (IBM/bLVNet-TAM; facts, not text): every tap
+is a depthwise 1x1 convolution of all maps, their results are padded, stacked and summed, and the
+merged map of a pair is copied to both of its frames, so that all stages but the last carry T maps
+a clip. It is what `blvnet_lab.models` is measured against and tested with, not a model to build on.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blvnet_lab.models import TAM, BigLittleNet
+from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
+
+
+class PublishedTAM(nn.Module):
+    """Equation 3 as convolutions: (B*N, C, H, W) -> the same, N maps a clip."""
+
+    def __init__(self, tam: TAM, num_maps: int):
+        super().__init__()
+        self.num_maps = num_maps
+        self.taps = nn.ModuleList()
+        for weights in tam.taps.detach():  # earliest frame first
+            tap = nn.Conv2d(tam.channels, tam.channels, 1, groups=tam.channels, bias=False)
+            tap.weight.data.copy_(weights[:, None, None, None])
+            self.taps.append(tap)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        shifted = []
+        for offset, tap in enumerate(self.taps, start=-(len(self.taps) // 2)):
+            weighted = tap(maps).unflatten(0, (-1, self.num_maps))  # (B, N, C, H, W)
+            before, after = max(0, -offset), max(0, offset)  # zeros, frames that fall off
+            padded = F.pad(weighted, (0, 0, 0, 0, 0, 0, before, after))
+            shifted.append(padded[:, after : after + self.num_maps])
+        return torch.relu(torch.stack(shifted).sum(0)).flatten(0, 1)
+
+
+class PublishedNet(nn.Module):
+    """The modules of a bLVNet-TAM, called in the published order on T maps a clip."""
+
+    def __init__(self, model: BigLittleNet):
+        super().__init__()
+        model = copy.deepcopy(model)
+        num_frames = model.num_frames
+        self.stem, self.head, self.classifier = model.stem, model.dropout, model.classifier
+        self.stages = nn.ModuleList([model.stage1, model.stage2, model.stage3])
+        self.last = nn.ModuleList(list(model.stage4)[:-1])
+        self.stem_tam = PublishedTAM(model.stem.tam, num_frames)
+        self.stage_tams = nn.ModuleList(PublishedTAM(s.tam, num_frames) for s in self.stages)
+        self.last_tams = nn.ModuleList(PublishedTAM(b.tam, num_frames // 2) for b in self.last)
+        self.num_pairs = num_frames // 2
+        for module in (self.stem, *self.stages, *self.last):
+            module.tam = None
+
+    def forward(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
+        x = clip.flatten(0, 1)
+        x = torch.relu(self.stem.bn(self.stem.conv(x)))  # (B*T, 64, H/2, W/2)
+        x = merge_stem(self.stem, self.stem_tam(x))  # (B*T, 64, H/4, W/4)
+        for stage, tam in zip(self.stages, self.stage_tams, strict=True):
+            x = merge_stage(stage, tam(x))  # (B*T, C, h, w)
+        x = x[::2]  # (B*P, 1024, h, w)
+        for block, tam in zip(self.last, self.last_tams, strict=True):
+            y = tam(x)
+            shortcut = x if block.downsample is None else block.downsample(y)
+            y = torch.relu(block.bn1(block.conv1(y)))
+            y = torch.relu(block.bn2(block.conv2(y)))
+            x = torch.relu(block.bn3(block.conv3(y)) + shortcut)
+        pooled = self.head(x.mean((-2, -1)))  # (B*P, 2048)
+        return self.classifier(pooled).unflatten(0, (-1, self.num_pairs)).mean(1)
+
+
+def merge_stem(stem: BigLittleStem, frames: Tensor) -> Tensor:
+    merged = torch.relu(stem.big(frames[1::2]) + stem.little(frames[::2]))
+    return stem.fusion(merged).repeat_interleave(2, 0)
+
+
+def merge_stage(stage: BigLittleStage, frames: Tensor) -> Tensor:
+    big, little = stage.big(frames[1::2]), stage.little(frames[::2])
+    big = F.interpolate(big, size=little.shape[-2:], mode="nearest")
+    return stage.fusion(torch.relu(big + little)).repeat_interleave(2, 0)
+
+
+def published_form(model: BigLittleNet) -> PublishedNet:
+    """A copy of the model that computes the same as published; in the model's mode.
+
+    Raises:
+        TypeError: the model is not from `blvnet_tam`.
+    """
+    if getattr(model, "architecture", None) != "blvnet_tam":
+        raise TypeError(
+            f"expected a model from blvnet_tam, got {type(model).__name__}: only that was published"
+        )
+    return PublishedNet(model).train(model.training)

@@ -1,0 +1,133 @@
+"""Live video: a causal bLVNet-TAM that takes one pair of frames at a time.
+
+    model = blvnet_tam(num_frames=16, causal=True)
+    stream = Stream(model)
+    for pair in pairs:                      # (B, 2, C, H, W)
+        logits = stream(pair)               # (B, num_classes): of this pair, knowing the past
+
+In a causal model nothing waits for later frames. So each TAM need only remember the last maps that
+came to it, and a pair costs the same however long the video is. The logits are, to rounding, those
+that the whole clip gives for each pair before they are averaged.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from blvnet_lab.models.tam import TAM, PairTAM
+from blvnet_lab.models.video_net import BigLittleNet
+
+
+class Memory(nn.Module):
+    """The last `length` maps that came; zeros before the first, as before the first of a clip."""
+
+    def __init__(self, length: int):
+        super().__init__()
+        self.length = length
+        self.maps: Tensor | None = None
+
+    def forward(self, new: Tensor) -> Tensor:  # (B, n, C, H, W)
+        """Those remembered and the new ones, (B, length + n, C, H, W); the last are remembered."""
+        maps = self.maps
+        if maps is None:
+            maps = new.new_zeros(new.shape[0], self.length, *new.shape[2:])
+        maps = torch.cat([maps, new], dim=1)
+        self.maps = maps[:, new.shape[1] :].clone()
+        return maps
+
+
+def latest_sums(maps: Tensor, taps: Tensor, count: int) -> Tensor:
+    """The weighted sum, for the last `count` maps only; `taps[-1]` is their own."""
+    begin = maps.shape[1] - count - len(taps) + 1
+    weights = taps.to(maps.dtype)[:, :, None, None]
+    y = weights[0] * maps[:, begin : begin + count]
+    for i, weight in enumerate(weights[1:], start=begin + 1):
+        y.addcmul_(maps[:, i : i + count], weight)
+    return y
+
+
+class StepTAM(nn.Module):
+    """A causal TAM that is given a clip bit by bit."""
+
+    def __init__(self, tam: TAM):
+        super().__init__()
+        self.taps, self.memory = tam.taps, Memory(tam.num_taps - 1)
+
+    def forward(self, frames: Tensor) -> Tensor:  # (B, n, C, H, W)
+        return torch.relu_(latest_sums(self.memory(frames), self.taps, frames.shape[1]))
+
+
+class StepPairTAM(nn.Module):
+    """A causal PairTAM that is given the pairs one by one."""
+
+    def __init__(self, tam: PairTAM):
+        super().__init__()
+        little, big, first_little, first_big = tam.pair_taps()
+        self.register_buffer("little_taps", little.detach())
+        self.register_buffer("big_taps", big.detach())
+        self.memory = Memory(-min(first_little, first_big))
+
+    def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C, H, W)
+        maps, count = self.memory(pairs), pairs.shape[1]
+        little = torch.relu_(latest_sums(maps, self.little_taps, count))
+        big = torch.relu_(latest_sums(maps, self.big_taps, count))
+        return little, big
+
+
+class Stream(nn.Module):
+    """The stepwise form of a causal model, in eval mode; it has the model's own weights.
+
+    Args:
+        model: from `blvnet_tam(causal=True)`, also after `optimize_for_inference`. Its taps are
+            taken as they are now.
+
+    Raises:
+        TypeError: the model is not from `blvnet_tam`.
+        ValueError: the model is not causal.
+    """
+
+    def __init__(self, model: BigLittleNet):
+        super().__init__()
+        if getattr(model, "architecture", None) != "blvnet_tam":
+            raise TypeError(f"expected a model from blvnet_tam, got {type(model).__name__}")
+        if not model.causal:
+            raise ValueError(
+                "expected a causal model, got one whose TAMs look ahead: build and train it with "
+                "blvnet_tam(causal=True)"
+            )
+        # A copy of the modules, not of the parameters.
+        model = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
+        model.num_frames, model.num_positions = 2, 1
+        model.stem.tam = StepTAM(model.stem.tam)
+        for stage in (model.stage1, model.stage2, model.stage3):
+            stage.tam = StepPairTAM(stage.tam)
+        for block in list(model.stage4)[:-1]:
+            block.tam = StepTAM(block.tam)
+        self.model = model
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames: the next pair is the first of a video."""
+        for module in self.modules():
+            if isinstance(module, Memory):
+                module.maps = None
+        self.shape: tuple[int, ...] | None = None
+
+    @torch.no_grad()
+    def forward(self, pair: Tensor) -> Tensor:
+        """Logits (B, num_classes) of a pair (B, 2, C, H, W), which follows the pair before.
+
+        Raises:
+            ValueError: what the model raises for a clip; or other videos or sizes than before.
+        """
+        self.model.check_clip(pair)
+        if self.shape not in (None, tuple(pair.shape)):
+            raise ValueError(
+                f"expected a pair {self.shape} as before, got {tuple(pair.shape)}: call reset() "
+                "where another video begins"
+            )
+        self.shape = tuple(pair.shape)
+        return self.model(pair)
