@@ -1,0 +1,7 @@
+"""What the models cost on this machine, next to the published formulation and to other models."""
+
+from blvnet_lab.benchmark.peers import all_peers
+from blvnet_lab.benchmark.published import published_form
+from blvnet_lab.benchmark.run import Benchmark, as_json, from_json, run_benchmark
+
+__all__ = ["Benchmark", "all_peers", "as_json", "from_json", "published_form", "run_benchmark"]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blvnet_lab.models import TAM, BigLittleNet
+from blvnet_lab.models import TAM, BigLittleNet, VideoNet
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
 
 
@@ -29,7 +29,7 @@ class PublishedTAM(nn.Module):
         self.taps = nn.ModuleList()
         for weights in tam.taps.detach():  # earliest frame first
             tap = nn.Conv2d(tam.channels, tam.channels, 1, groups=tam.channels, bias=False)
-            tap.weight.data.copy_(weights[:, None, None, None])
+            tap.weight = nn.Parameter(weights[:, None, None, None].clone())
             self.taps.append(tap)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -92,9 +92,12 @@ def published_form(model: BigLittleNet) -> PublishedNet:
 
     Raises:
         TypeError: the model is not from `blvnet_tam`.
+        ValueError: its TAMs look back only.
     """
-    if getattr(model, "architecture", None) != "blvnet_tam":
-        raise TypeError(
-            f"expected a model from blvnet_tam, got {type(model).__name__}: only that was published"
-        )
+    ours = isinstance(model, VideoNet) and hasattr(model, "architecture")
+    name = model.architecture if ours else type(model).__name__
+    if name != "blvnet_tam":
+        raise TypeError(f"expected a model from blvnet_tam, got {name}: only that was published")
+    if model.causal:
+        raise ValueError("expected a model whose TAMs look ahead too, got a causal one")
     return PublishedNet(model).train(model.training)

@@ -1,0 +1,110 @@
+"""Accuracy against cost: published accuracies over times measured here, as papers draw them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
+
+from blvnet_lab.viz.figures import new_figure
+from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ink
+
+OURS = "bLVNet"  # what the titles of our models contain
+X_TITLE = "one clip, measured / ms"
+Y_TITLE = "published top-1 / %"
+
+
+def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
+    """A panel for each data set: published accuracy over the measured time of one clip.
+
+    Args:
+        accuracies: of the benchmark: model, dataset, top-1 (percent), views, ms.
+    """
+    panels = dict(list(accuracies.groupby("dataset", sort=False)))
+    figure = new_figure(12, 4.2)
+    widths = [1 + len(rows) / 5 for rows in panels.values()]
+    row_of_axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
+    for axes, (dataset, rows) in zip(row_of_axes, panels.items(), strict=True):
+        rows = rows.sort_values("top-1")
+        fastest, slowest = rows["ms"].min(), rows["ms"].max()
+        axes.set_xscale("log")
+        limits = fastest / 2, slowest * 3  # with room for names on both sides
+        axes.set_xlim(limits)
+        ticks = [t for t in TICKS if limits[0] <= t <= limits[1]]
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.minorticks_off()
+        low, high = rows["top-1"].min(), rows["top-1"].max()
+        margin = 0.12 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+        colours = [_colour(model) for model in rows["model"]]
+        axes.scatter(rows["ms"], rows["top-1"], c=colours, s=45, zorder=3)
+        points = list(zip(rows["ms"], rows["top-1"], strict=True))
+        height = LINE * (high - low + 2 * margin)
+        places = _apart(rows["top-1"].tolist(), height)
+        for name, (ms, top_1), place in zip(rows["model"], points, places, strict=True):
+            # The name stands on the right, unless another point is there.
+            in_the_way = any(ms < x < 2 * ms and abs(y - place) < height for x, y in points)
+            axes.annotate(
+                name,
+                (ms, top_1),
+                xytext=(ms / 1.12 if in_the_way else ms * 1.12, place),
+                ha="right" if in_the_way else "left",
+                va="center",
+                fontsize=8,
+                color=ink(),
+                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 3},
+            )
+        axes.set_title(dataset, fontsize=10)
+        axes.set_xlabel(X_TITLE)
+        axes.grid(color=GREY, alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel(Y_TITLE)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _apart(heights: list[float], distance: float) -> list[float]:
+    """Ascending heights, moved up where names would stand on each other."""
+    placed = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + distance) if placed else height)
+    return placed
+
+
+LINE = 0.06  # height of a name, as a share of a panel's
+TICKS = [m * 10**e for e in range(-1, 5) for m in (1, 2, 3, 5)]
+
+
+def cost_hover(accuracies: pd.DataFrame, title: str = "") -> go.Figure:
+    """`cost_figure` to hover over: each point tells its views, multiply-accumulates and source.
+
+    Args:
+        accuracies: of the benchmark: model, dataset, top-1, views, source, ms, GMACs.
+    """
+    datasets = list(accuracies["dataset"].unique())
+    figure = make_subplots(1, len(datasets), subplot_titles=datasets)
+    for column, dataset in enumerate(datasets, start=1):
+        rows = accuracies[accuracies["dataset"] == dataset].sort_values("ms")
+        points = go.Scatter(
+            x=rows["ms"].round(1).tolist(),
+            y=rows["top-1"].tolist(),
+            mode="markers",
+            marker={"size": 11, "color": [_colour(model) for model in rows["model"]]},
+            customdata=rows[["model", "views", "source"]]
+            .assign(GMACs=rows["GMACs"].round(1))
+            .to_numpy(dtype=object)
+            .tolist(),
+            hovertemplate="<b>%{customdata[0]}</b><br>%{y} % top-1 (%{customdata[1]})<br>%{x} ms, "
+            "%{customdata[3]} GMACs a clip<br>%{customdata[2]}<extra></extra>",
+            showlegend=False,
+        )
+        figure.add_trace(points, 1, column)
+    figure.update_xaxes(title_text=X_TITLE, type="log", dtick="D2")
+    figure.update_yaxes(title_text=Y_TITLE, col=1)
+    figure.update_layout(title=title, height=400, margin={"t": 80})
+    return figure
+
+
+def _colour(model: str) -> str:
+    return BLUE if OURS in model else ORANGE if "TSM" in model or "TAM" in model else GREY

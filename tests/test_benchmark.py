@@ -1,0 +1,327 @@
+"""The benchmark: what it compares, how it times, and what it says; never how long it takes."""
+
+import json
+import math
+import re
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torchvision.models import video
+
+from blvnet_lab import cli, viz
+from blvnet_lab.benchmark import as_json, from_json, run_benchmark
+from blvnet_lab.benchmark import run as run_module
+from blvnet_lab.benchmark.measure import (
+    MATMUL,
+    WARM_UPS,
+    faster_layout,
+    gmacs,
+    interleaved,
+    matmul_peak,
+    peak_gb,
+    summary,
+)
+from blvnet_lab.benchmark.peers import InTime, Shift, all_peers, choose_peers, temporal_resnet
+from blvnet_lab.introspect import tsm_taps
+from blvnet_lab.models import TAM, tsn
+from blvnet_lab.models.tam import weighted_sum
+
+CPU = torch.device("cpu")
+SMALL = {"num_frames": 4, "size": 64, "repeats": 2}
+
+# ---------------------------------------------------------------- the models
+
+
+def test_shift_is_the_weighted_sum_with_the_taps_of_tsm():
+    x = torch.randn(2, 5, 24, 3, 4, dtype=torch.float64)
+    assert torch.equal(Shift()(x), weighted_sum(x, tsm_taps(24).double(), first=-1))
+    flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    shifted = InTime(Shift(), 5)(flat)
+    assert shifted.is_contiguous(memory_format=torch.channels_last), "convolutions would copy it"
+    assert torch.equal(shifted, Shift()(x).flatten(0, 1))
+
+
+def test_a_resnet_with_temporal_modules():
+    torch.manual_seed(0)
+    plain = tsn(depth=50, num_frames=4, num_classes=3).eval()
+    model = temporal_resnet(TAM, 4).eval()
+    model.reset_classifier(3)
+    taps = [module for module in model.modules() if isinstance(module, TAM)]
+    assert len(taps) == 3 + 4 + 6 + 3
+    for tam in taps:
+        tam.taps.data.zero_()[1] = 1
+    names = {name.replace("conv1.1.", "conv1."): name for name in model.state_dict()}
+    for module in plain.modules():
+        if isinstance(module, nn.BatchNorm2d):  # the last of each block starts at 0
+            nn.init.ones_(module.weight)
+    weights = plain.state_dict()
+    assert set(weights) <= set(names)
+    model.load_state_dict({names[n]: tensor for n, tensor in weights.items()}, strict=False)
+    clip = torch.randn(2, 4, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model(clip), plain(clip), rtol=1e-4), "identity taps change nothing"
+        taps[5].taps.data[0] = 1
+        moved = model(clip)
+        assert not torch.allclose(moved, plain(clip), rtol=1e-3, atol=0)
+        assert torch.allclose(moved[:1], model(clip[:1]), rtol=1e-4), "clips leak into each other"
+
+
+def test_costs_and_accuracies_are_the_published_ones():
+    """torchvision tells those of its own models; the rest are in the papers, to one decimal."""
+    peers = {peer.name: peer for peer in all_peers()}
+    own = {
+        "r3d_18": video.R3D_18_Weights,
+        "r2plus1d_18": video.R2Plus1D_18_Weights,
+        "s3d": video.S3D_Weights,
+        "mvit_v2_s": video.MViT_V2_S_Weights,
+    }
+    for name, weights in own.items():
+        said = weights.KINETICS400_V1.meta
+        (accuracy,) = peers[name].accuracies
+        assert accuracy.top_1 == pytest.approx(said["_metrics"]["Kinetics-400"]["acc@1"], abs=0.01)
+        macs = gmacs(peers[name].build(), peers[name].clip())
+        assert macs == pytest.approx(said["_ops"], rel=0.001)
+    for name, paper in {"tsn": 65.4, "blvnet_tam": 23.85, "blvnet_tam_f16x2": 47.70}.items():
+        assert gmacs(peers[name].build(), peers[name].clip()) == pytest.approx(paper, abs=0.01)
+    published = gmacs(peers["published"].build(), peers["published"].clip())
+    assert published == pytest.approx(23.851, abs=0.001)
+    for builder in ("resnet_tam", "resnet_tsm"):
+        extra = gmacs(peers[builder].build(), peers[builder].clip()) - 65.4 / 2
+        assert extra == pytest.approx(0.135 if builder == "resnet_tam" else 0, abs=0.001)
+
+
+def test_an_accuracy_stands_only_where_the_input_is_the_published_one():
+    def of(**size):
+        return {p.name: p.accuracies for p in all_peers(**size)}["blvnet_tam"]
+
+    assert [a.top_1 for a in of()] == [59.1]
+    assert of(num_frames=8) == () == of(size=256)
+
+
+def test_choosing_models():
+    peers = all_peers()
+    assert [peer.name for peer in choose_peers(["s3d", "tsn"], peers)] == ["tsn", "s3d"]
+    with pytest.raises(ValueError, match=r'got "r3d_81"; near it are r3d_18'):
+        choose_peers(["r3d_81"], peers)
+
+
+# ---------------------------------------------------------------- the means
+
+
+def test_runs_take_turns():
+    calls = []
+    runs = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    seconds = interleaved(runs, 3, CPU, "test")
+    assert calls == ["a", "b"] * (WARM_UPS + 3)
+    assert list(seconds) == ["a", "b", MATMUL] and len(seconds) == 3
+    assert (seconds > 0).all(axis=None)
+
+
+def test_medians_and_ratios_within_a_turn():
+    # The machine was ten times slower in the second turn: that must not count.
+    seconds = pd.DataFrame({"old": [2.0, 20.0, 2.2], "new": [1.0, 10.0, 1.0], MATMUL: [4, 2, 8]})
+    table = summary(seconds, "old")
+    assert table.loc["new"].to_dict() == {
+        "ms": 1000.0,
+        "lowest": 1000.0,
+        "highest": 10000.0,
+        "speed-up": pytest.approx(2.0),
+    }
+    assert table.loc["old", "speed-up"] == 1 and MATMUL not in table.index
+    assert "speed-up" not in summary(seconds)
+    assert matmul_peak(seconds, CPU) == pytest.approx(2048**3 / 2 / 1e9)
+
+
+def test_peak_memory_is_weights_clip_and_the_maps_there_are_at_once():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1000))
+
+        def forward(self, x):
+            y = x * 2  # with x and z: three at once
+            z = y + 1
+            del y
+            return z * self.weight
+
+    clip = torch.ones(50, 1000)
+    assert peak_gb(Two(), clip) == pytest.approx((4000 + 3 * clip.nbytes) / 1e9)
+
+
+def test_the_faster_layout_is_kept():
+    class Wants(nn.Module):
+        def __init__(self, layout):
+            super().__init__()
+            self.conv, self.layout, self.calls = nn.Conv2d(3, 4, 3), layout, 0
+
+        def forward(self, x):
+            self.calls += 1
+            if not self.conv.weight.is_contiguous(memory_format=self.layout):
+                torch.randn(800, 800) @ torch.randn(800, 800)
+            return self.conv(x)
+
+    for layout, name in (
+        (torch.channels_last, "channels-last"),
+        (torch.contiguous_format, "default"),
+    ):
+        model, found = faster_layout(Wants(layout), torch.randn(1, 3, 8, 8))
+        assert found == name and model.conv.weight.is_contiguous(memory_format=layout)
+
+
+# ---------------------------------------------------------------- the parts
+
+
+@pytest.fixture(scope="module")
+def measured():
+    parts = ("forms", "training", "models", "scaling", "streaming")
+    return run_benchmark(parts=parts, models=["blvnet_tam", "r3d_18"], **SMALL, compiled=False)
+
+
+def test_all_forms_give_the_same(measured):
+    table = measured.forms
+    assert table.index[0] == "published formulation" and len(table) == 5
+    assert table["speed-up"].iloc[0] == 1 and table["deviation"].iloc[0] == 0
+    exact = table[~table.index.str.contains("bfloat16")]
+    assert (exact["deviation"] < 1e-5).all()
+    assert 1e-5 < table["deviation"].iloc[-1] < 0.1, "half precision rounds"
+    assert (table["lowest"] <= table["ms"]).all() and (table["ms"] <= table["highest"]).all()
+    expected = 0.487416 / (table["ms"] / 1e3) / (table["of peak"])
+    assert expected.std() < 1e-6 * expected.mean(), "one peak for all of them"
+
+
+def test_training_keeps_less_than_published(measured):
+    table = measured.training
+    published, built, last, checkpointed = table["kept GB"]
+    assert checkpointed < 0.5 * built < built == last < published
+    assert "of published" not in table, "the published figure is of another input"
+
+
+def test_models_have_their_own_inputs(measured):
+    table = measured.models
+    assert table.index.tolist() == ["blvnet_tam", "r3d_18"]
+    assert table["frames"].tolist() == [4, 16] and table["pixels"].tolist() == [64, 112]
+    assert table["frames/s"].tolist() == pytest.approx(
+        (table["frames"] * 1e3 / table["ms"]).tolist()
+    )
+    assert (table["peak GB"] * 1e9 > 4e6 * table["M parameters"]).all(), "weights alone take that"
+    accuracies = measured.accuracies
+    assert accuracies["name"].tolist() == ["r3d_18"] and accuracies["ms"][0] == table["ms"].iloc[1]
+
+
+def test_scaling_and_streaming_tell_the_cost_of_a_frame_and_of_a_pair(measured):
+    table = measured.scaling
+    assert table.index.tolist()[:5] == [f"{n} frames, batch 1" for n in (4, 16, 32, 48, 64)]
+    assert table["frames"].tolist() == [4, 16, 32, 48, 64, 8, 16]
+    assert table["ms/frame"].tolist() == pytest.approx((table["ms"] / table["frames"]).tolist())
+    assert measured.streaming.index.tolist() == [
+        "whole clip / 2 pairs",
+        "first pair",
+        "pair after 50 others",
+    ]
+    assert measured.streaming["relative"].iloc[0] == 1
+
+
+def test_the_papers_claims_per_depth():
+    """2.74 and 3.88 times fewer MACs; twice less memory and more."""
+    table = run_benchmark(parts=["claims"]).claims
+    assert table.index.tolist() == [50, 101, 152]
+    assert table["times fewer"].round(2).tolist()[:2] == [2.74, 3.88]
+    assert (table["times less"] > 1.9).all() and (table["times less"] < 3.5).all()
+
+
+def test_all_of_it_goes_through_a_file(measured):
+    back = from_json(as_json(measured))
+    assert back.machine == measured.machine
+    for part in ("forms", "training", "models", "accuracies", "scaling", "streaming"):
+        table = getattr(measured, part)
+        pd.testing.assert_frame_equal(getattr(back, part), table, atol=1e-5, check_dtype=False)
+    assert back.claims.empty
+    for text in ("", "[]", "{}", json.dumps({"machine": {}})):
+        with pytest.raises(ValueError, match=r"expected a file written by .*benchmark --json"):
+            from_json(text)
+
+
+@pytest.mark.parametrize(
+    "wish, words",
+    [
+        ({"parts": ["form"]}, "expected parts out of forms, training, .*got form"),
+        ({"parts": []}, "got none"),
+        ({"models": ["resnet"]}, r'got "resnet"; near it are resnet_t'),
+        ({"device": "gpu"}, r'a device of this machine, such as "cpu" or "cuda", got "gpu"'),
+        ({"num_frames": 5}, "even number of frames, .*got 5, 224 and 9"),
+        ({"size": 100}, "multiple of 32, .*got 16, 100 and 9"),
+        ({"repeats": 0}, "at least one repeat, got 16, 224 and 0"),
+    ],
+)
+def test_wishes_that_cannot_be_measured(wish, words, monkeypatch):
+    monkeypatch.setattr(run_module, "measure_forms", None)  # nothing has begun
+    with pytest.raises(ValueError, match=words):
+        run_benchmark(**{"parts": ["forms"], **wish})
+
+
+# ---------------------------------------------------------------- the command and its pictures
+
+
+def test_the_command(measured, tmp_path, capsys, monkeypatch):
+    asked = {}
+
+    def run(**wishes):
+        asked.update(wishes)
+        return measured
+
+    monkeypatch.setattr("blvnet_lab.benchmark.run_benchmark", run)
+    figure, file = tmp_path / "cost.svg", tmp_path / "found.json"
+    cli.benchmark("forms, models", "r3d_18", "cpu", quick=True, json=file, figure=figure)
+    assert asked["parts"] == ["forms", "models"] and asked["models"] == ["r3d_18"]
+    assert asked["repeats"] == 3 and asked["compiled"] is False
+    assert "<svg" in figure.read_text() and from_json(file.read_text()).machine == measured.machine
+    told = capsys.readouterr().out
+    assert "threads" in told and "published formulation" in told and "against TSN" not in told
+    with pytest.raises(ValueError, match="expected models among the parts for a figure, got forms"):
+        cli.benchmark("forms", figure=figure)
+
+
+def accuracies(*rows):
+    columns = ["model", "dataset", "top-1", "views", "source", "ms", "GMACs"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+ROWS = accuracies(
+    ("bLVNet-TAM", "A", 59.1, "1 x 1", "their paper", 450.0, 23.85),
+    ("TSM", "A", 58.9, "30 views", "another paper", 661.2, 32.7),
+    ("s3d", "B", 68.4, "3", "a page", 500.0, 17.98),
+)
+
+
+def test_picture_of_accuracy_against_cost():
+    figure = viz.cost_figure(ROWS, "times on cpu")
+    first, second = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["A", "B"]
+    points = first.collections[0].get_offsets().data.tolist()
+    assert sorted(points) == [[450.0, 59.1], [661.2, 58.9]]
+    assert [text.get_text() for text in first.texts] == ["TSM", "bLVNet-TAM"]
+    assert first.get_xscale() == "log" and "ms" in second.get_xlabel()
+    assert "published" in first.get_ylabel() and "%" in first.get_ylabel()
+    colours = {tuple(colour) for colour in first.collections[0].get_facecolors().tolist()}
+    assert len(colours) == 2, "ours stands out"
+
+
+def test_names_do_not_stand_on_each_other():
+    same = accuracies(*(("m" + str(k), "A", 70 + k / 100, "", "", 500.0, 1) for k in range(4)))
+    (axes,) = viz.cost_figure(same).axes
+    low, high = axes.get_ylim()
+    places = sorted((text.xyann[1] - low) / (high - low) for text in axes.texts)
+    assert all(b - a > 0.05 for a, b in pairwise(places))
+
+
+def test_hovering_tells_views_and_source():
+    figure = viz.cost_hover(ROWS)
+    text = figure.to_json()
+    for words in ("30 views", "another paper", "18.0", "58.9"):
+        assert words in text
+    assert [len(trace.x) for trace in figure.data] == [2, 1]
+    assert figure.layout.xaxis.type == "log" and re.search("ms", figure.layout.xaxis.title.text)
+    assert all(math.isfinite(x) for trace in figure.data for x in trace.x)
