@@ -330,6 +330,23 @@ def test_pair_taps_of_both_frames_are_in_one_order():
     assert [t.get_text() for t in big.get_yticklabels()] == ["own pair", "pair +1"]
 
 
+def test_figures_of_a_causal_model():
+    model = tiny(blvnet_tam, causal=True)
+    weights, roles = tam_weights(model), tam_roles(model)
+    panel = viz.taps_figure(weights, roles).axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["-2", "prev", "curr"]
+    assert list(viz.taps_hover(weights, roles).data[1].y) == ["-2", "prev", "curr"]
+    figure = viz.pair_taps_figure(effective_pair_taps(model), "stage2.tam")
+    for axes in figure.axes[:2]:
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["pair -1", "own pair"]
+        assert axes.get_xlabel().endswith("looking back ... least")
+    history = weights.assign(epoch=0)
+    titles = [axes.get_title() for axes in viz.tap_history_figure(history, "stem.tam").axes]
+    assert titles == ["-2", "prev", "curr"]
+    with pytest.raises(ValueError, match=r"three taps \(offsets -1, 0, 1\).*got \[-2, -1, 0\]"):
+        viz.tap_history_hover(history, "stem.tam")
+
+
 def test_hover_holds_every_weight_and_who_it_is(taps):
     taps, weights, roles = taps
     figure = viz.taps_hover(weights, roles)

@@ -16,6 +16,7 @@ from blvnet_lab.introspect import (
     ablation_table,
     ablations,
     capture,
+    centred_taps,
     channel_roles,
     compare_taps,
     deletion_table,
@@ -666,6 +667,124 @@ def test_edit_taps_that_do_not_fit(tam_model):
             pass
 
 
+# ---------------------------------------------------------------- causal models
+
+
+@pytest.fixture(scope="module")
+def causal():
+    return tiny(blvnet_tam, causal=True)
+
+
+@pytest.mark.parametrize("r, names", [(1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])])
+def test_taps_of_a_causal_model_end_with_the_frames_own(r, names):
+    model = tiny(blvnet_tam, causal=True, num_taps=r)
+    table = tam_weights(model)
+    assert table["tap"][:r].tolist() == names
+    assert table["offset"][:r].tolist() == list(range(1 - r, 1))
+    # A frame that is 1 and black ones around it: what comes out are the taps, last one first.
+    frames = torch.zeros(1, 9, 8, 1, 1, dtype=torch.float64)
+    frames[:, 4] = 1
+    model.stem.tam.taps.data.abs_()  # or the ReLU would hide some
+    weights = tam_weights(model).set_index(["module", "channel", "offset"])["weight"]
+    out = model.stem.tam(frames)[0, :, 5, 0, 0].detach()
+    expected = [weights.get(("stem.tam", 5, 4 - t), 0.0) for t in range(9)]
+    assert out.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("r", [1, 2, 3, 4])
+def test_effective_pair_taps_of_a_causal_model(r):
+    """One pair that is 1: what comes out at each later pair is its tap."""
+    model = tiny(blvnet_tam, causal=True, num_taps=r)
+    tam = model.stage2.tam
+    tam.taps.data.abs_()
+    pairs = torch.zeros(1, 7, tam.channels, 1, 1, dtype=torch.float64)
+    pairs[:, 3] = 1
+    table = effective_pair_taps(model)
+    rows = table[(table["module"] == "stage2.tam") & (table["channel"] == 9)]
+    for frame, out in zip(("little", "big"), tam(pairs), strict=True):
+        own = rows[rows["frame"] == frame].set_index("pair_offset")["weight"]
+        expected = [own.get(3 - k, 0.0) for k in range(7)]
+        assert out[0, :, 9, 0, 0].tolist() == pytest.approx(expected)
+        assert own.index.max() == 0
+
+
+def test_history_of_a_causal_model(causal):
+    history = tap_history(log_of(causal), causal=True)
+    pd.testing.assert_frame_equal(history.drop(columns="epoch"), tam_weights(causal))
+
+
+def test_centred_taps():
+    taps = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    assert torch.equal(centred_taps(taps, -1), taps)
+    later = torch.zeros(2, 2)
+    assert torch.equal(centred_taps(taps, -2), torch.cat([taps, later]))
+    assert torch.equal(centred_taps(taps[:1], 0), taps[:1])
+
+
+def test_roles_of_a_causal_model():
+    model = tiny(blvnet_tam, causal=True)
+    columns = {
+        "keeps": (0, 0, 1),
+        "looks_back": (1, 0, 0),
+        "differences": (0, -1, 1),
+        "silent": (0, 0, -1),
+        "mixed": (-0.1, 0.3, 0.6),
+    }
+    model.stem.tam.taps.data[:, :5] = torch.tensor(list(columns.values())).double().t()
+    model.stem.tam.taps.data[:, 5:] = torch.tensor([0.5, 0, 0.5])[:, None].double()
+    roles = tam_roles(model)
+    of_stem = roles[roles["module"] == "stem.tam"]["role"].tolist()
+    assert of_stem == [*columns, *["looks_back"] * 3]
+    assert not set(roles["role"]) & {"looks_ahead", "averages"}
+
+
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_tam_off_in_a_causal_model_is_the_network_without_tam(r):
+    """The oracle: every TAM taken out; what stays of a pair's is the pair, to both branches."""
+
+    class Both(nn.Module):
+        def forward(self, pairs):
+            return pairs, pairs
+
+    model, clip = tiny(blvnet_tam, causal=True, num_taps=r), clip64()
+    bare = tiny(blvnet_tam, causal=True, num_taps=r)
+    bare.load_state_dict(model.state_dict())
+    for name, module in list(bare.named_modules()):
+        if isinstance(module, TAM):
+            parent, _, last = name.rpartition(".")
+            stand_in = Both() if isinstance(module, PairTAM) else nn.Identity()
+            setattr(bare.get_submodule(parent), last, stand_in)
+    expected, plain = bare(clip), model(clip)
+    with edit_taps(model, {"*": identity_taps}):
+        torch.testing.assert_close(model(clip), expected, **EXACT)
+    with ablations(model)["TAM off: everywhere"]:
+        torch.testing.assert_close(model(clip), expected, **EXACT)
+    assert torch.equal(model(clip), plain) and (plain - expected).abs().max() > 1e-6
+
+
+def test_edits_of_causal_taps_may_not_look_ahead(causal):
+    own = causal.stem.tam.taps
+    seen = []
+    with edit_taps(causal, {"stem.tam": lambda taps: seen.append(taps) or 2 * taps}):
+        assert torch.equal(causal.stem.tam.taps, 2 * own)
+    assert torch.equal(seen[0], torch.cat([own, torch.zeros_like(own)[:2]]))
+    for function, words in (
+        (lambda taps: taps.flip(0), "stem.tam that are 0 after the middle one, since it is causal"),
+        (replace_with(tsm_taps(8)), r"\(5, 8\).*got \(3, 8\): the middle one is the frame's own"),
+    ):
+        with pytest.raises(ValueError, match=words), edit_taps(causal, {"stem.tam": function}):
+            pass
+        assert causal.stem.tam.taps is own
+
+
+def test_ablation_table_of_a_causal_model(causal):
+    clips, labels = clip64(batch=3), torch.tensor([0, 1, 2])
+    table = ablation_table(causal, clips, labels, lambda logits, y: {"sum": logits.sum().item()})
+    plain = ablation_table(tiny(blvnet_tam), clips, labels, lambda logits, y: {"sum": 0.0})
+    assert table["ablation"].tolist() == plain["ablation"].tolist()
+    assert table["sum"].nunique() == len(table)
+
+
 # ---------------------------------------------------------------- blindness to time (DESIGN.md)
 
 
@@ -703,11 +822,12 @@ def test_without_tam_the_order_of_pairs_is_invisible_but_not_the_order_within(ta
 
 @pytest.mark.parametrize("num_frames", [4, 16])
 @pytest.mark.parametrize(
-    "builder, r",
-    [(tsn, None), (tsn_blnet, None), (blvnet, None)] + [(blvnet_tam, r) for r in (1, 3, 5)],
+    "builder, arguments",
+    [(tsn, {}), (tsn_blnet, {}), (blvnet, {})]
+    + [(blvnet_tam, {"num_taps": r}) for r in (1, 3, 5)]
+    + [(blvnet_tam, {"num_taps": r, "causal": True}) for r in (1, 2, 3, 4)],
 )
-def test_measured_and_derived_receptive_fields_agree(builder, r, num_frames):
-    arguments = {} if r is None else {"num_taps": r}
+def test_measured_and_derived_receptive_fields_agree(builder, arguments, num_frames):
     torch.manual_seed(0)
     model = builder(depth="tiny", num_frames=num_frames, num_classes=5, **arguments).double()
     derived = derived_receptive_field(model)
@@ -738,6 +858,21 @@ def test_receptive_field_by_hand():
         assert field[name][position].nonzero().flatten().tolist() == list(range(first, last + 1))
     without = derived_receptive_field(blvnet(depth="tiny", num_frames=16))
     assert without["classifier"][4].nonzero().flatten().tolist() == [8, 9]
+
+
+def test_causal_receptive_field_by_hand():
+    """T = 16, three taps: two frames back, or one pair (from both its frames), at every TAM."""
+    field = derived_receptive_field(blvnet_tam(depth="tiny", num_frames=16, causal=True))
+    for name, position, first, last in (
+        ("stem.tam", 8, 6, 8),
+        ("stem.out", 4, 6, 9),
+        ("stage1.out", 4, 4, 9),
+        ("stage2.out", 4, 2, 9),
+        ("stage3.out", 4, 0, 9),
+        ("stage4.out", 7, 0, 15),
+        ("stem.out", 0, 0, 1),
+    ):
+        assert field[name][position].nonzero().flatten().tolist() == list(range(first, last + 1))
 
 
 def test_zero_batch_norms_hide_the_tams_of_stage_4():

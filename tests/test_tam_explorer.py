@@ -20,7 +20,13 @@ from PIL import Image
 from test_explorers import while_used
 
 from blvnet_lab import data, models, paths
-from blvnet_lab.introspect import channel_roles, effective_pair_taps, tsm_taps, wake_residuals
+from blvnet_lab.introspect import (
+    channel_roles,
+    effective_pair_taps,
+    tam_roles,
+    tsm_taps,
+    wake_residuals,
+)
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, tsn
 from blvnet_lab.viz.explorers import tam as tam_module
 from blvnet_lab.viz.explorers import tam_arithmetic, tam_controls, tam_maps, tam_views
@@ -30,6 +36,7 @@ from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, colou
 
 TINY_TAMS = ("stem.tam", "stage1.tam", "stage2.tam", "stage3.tam", "stage4.0.tam", "stage4.1.tam")
 DEEP_TAMS = (*TINY_TAMS, "stage4.2.tam")
+PREV_CURR_NEXT = ("prev", "curr", "next")
 NAMES = [f"kind {i}" for i in range(10)]
 
 
@@ -60,6 +67,24 @@ def deep():
     return TamExplorer(model, torch.randn(16, 3, 64, 64))
 
 
+@pytest.fixture
+def causal():
+    """(number of taps) -> a causal model with taps of all kinds, and a clip for it."""
+
+    def build(num_taps):
+        torch.manual_seed(0)
+        size = {"depth": "tiny", "num_frames": 8, "num_classes": 10}
+        model = wake_residuals(blvnet_tam(**size, num_taps=num_taps, causal=True))
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, TAM):
+                    module.taps.uniform_(-0.5, 1)
+            model.classifier.weight.normal_(0, 0.1)
+        return model, torch.randn(8, 3, 32, 32)
+
+    return build
+
+
 def with_taps(model, changes):
     """A copy of the model whose own parameters hold the taps in `changes`, by TAM's name."""
     model = copy.deepcopy(model).eval()
@@ -82,11 +107,11 @@ def seen_by(model, clip, name):
     return maps, out
 
 
-def convolved(maps, taps):
+def convolved(maps, taps, first=-1):
     """ReLU of torch's depthwise 3-D convolution: maps (1, T, C, H, W), taps (r, C)."""
     kernel = taps.t()[:, None, :, None, None]  # (C, 1, r, 1, 1)
-    padding = (len(taps) // 2, 0, 0)
-    out = F.conv3d(maps.transpose(1, 2), kernel, padding=padding, groups=maps.shape[2])
+    padded = F.pad(maps.transpose(1, 2), (0, 0, 0, 0, -first, len(taps) - 1 + first))
+    out = F.conv3d(padded, kernel, groups=maps.shape[2])
     return out.relu().transpose(1, 2)
 
 
@@ -120,13 +145,13 @@ def has_row(picture, values, limit=1.0):
 # ---------------------------------------------------------------- the arithmetic
 
 
-def check_arithmetic(explorer, name, channels):
+def check_arithmetic(explorer, name, channels, first=-1):
     """Some channels, at both ends and between: the steps against hooks and a convolution."""
     model, clip = explorer._edits.model, explorer._edits.clip
     explorer.module.value = name
     maps, out = seen_by(model.eval(), clip, name)
     taps = model.get_submodule(name).taps.detach()
-    torch.testing.assert_close(convolved(maps, taps), out, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(convolved(maps, taps, first), out, rtol=1e-4, atol=1e-5)
     count = maps.shape[1]
     assert explorer.frame.max == explorer.play.max == count - 1
     assert explorer.frame.description == ("pair" if name.startswith("stage4") else "frame")
@@ -140,7 +165,7 @@ def check_arithmetic(explorer, name, channels):
             torch.testing.assert_close(shown.taps, taps[:, channel].double())
             for tap, at, x, product in zip(
                 taps[:, channel],
-                range(position - 1, position + 2),
+                range(position + first, position + first + len(taps)),
                 shown.maps,
                 shown.products,
                 strict=True,
@@ -157,6 +182,12 @@ def check_arithmetic(explorer, name, channels):
 def test_arithmetic_is_the_modules(explorer, name):
     channels = explorer._edits.learned[name].shape[1]
     check_arithmetic(explorer, name, channels=(0, channels // 2, channels - 1))
+
+
+@pytest.mark.parametrize("r", [2, 3])
+@pytest.mark.parametrize("name", ["stem.tam", "stage2.tam", "stage4.1.tam"])
+def test_arithmetic_of_a_causal_model(causal, name, r):
+    check_arithmetic(TamExplorer(*causal(r)), name, channels=(0, 5), first=1 - r)
 
 
 @pytest.mark.parametrize("name", DEEP_TAMS)
@@ -189,7 +220,7 @@ def test_numbers_at_the_marked_pixel(explorer):
 
 
 def test_numbers_where_there_is_nothing():
-    nothing = tam_arithmetic.arithmetic(torch.zeros(4, 2, 2), torch.tensor([0.5, 1, -0.25]), 0)
+    nothing = tam_arithmetic.arithmetic(torch.zeros(4, 2, 2), torch.tensor([0.5, 1, -0.25]), -1, 0)
     text = tam_arithmetic.in_numbers(nothing, limit=1.0)
     assert "0.50 × 0.00 + 1.00 × 0.00 − 0.25 × 0.00 = 0.00" in text and "All maps" in text
     assert nothing.maps[0] is None
@@ -197,7 +228,7 @@ def test_numbers_where_there_is_nothing():
 
 def test_mark_where_the_relu_leaves_nothing():
     maps = torch.tensor([[[1.0, 2.0], [3.0, 1.0]]])
-    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.0, -1.0, 0.0]), 0)
+    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.0, -1.0, 0.0]), -1, 0)
     assert not steps.result.any() and steps.pixel == (1, 0)
 
 
@@ -212,12 +243,12 @@ def test_small_numbers_are_told_apart():
 def test_picture_of_the_arithmetic():
     side = 84  # a tile's: pixels are drawn as they are
     maps = torch.tensor([0.2, 0.5, 0.9, 0.7])[:, None, None].expand(4, side, side)
-    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.5, 1.0, -1.0]), 1)
+    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.5, 1.0, -1.0]), -1, 1)
     picture = tam_arithmetic.arithmetic_picture(steps, 1, "pairs", limit=1.0)
     assert has_row(picture, [0.2, 0.5, 0.9])
     assert has_row(picture, [0.1, 0.5, -0.9, -0.3, 0.0])
     # At the clip's ends a place is empty, not a map of zeros.
-    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.5, 1.0, -1.0]), 0)
+    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.5, 1.0, -1.0]), -1, 0)
     picture = tam_arithmetic.arithmetic_picture(steps, 0, "pairs", limit=1.0)
     assert has_row(picture, [0.2, 0.5]) and has_row(picture, [0.2, -0.5, -0.3, 0.0])
 
@@ -225,7 +256,7 @@ def test_picture_of_the_arithmetic():
 @pytest.mark.parametrize("position", [3, 4])
 def test_edges_and_brackets_are_each_frames_own(position, monkeypatch):
     maps = torch.full((8, 4, 4), 0.5)
-    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.5, 1.0, -1.0]), position)
+    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.5, 1.0, -1.0]), -1, position)
     written, real = [], tam_arithmetic._Sheet.text
 
     def text(sheet, x, y, words, *rest, **more):
@@ -249,7 +280,7 @@ def test_edges_and_brackets_are_each_frames_own(position, monkeypatch):
 
 
 def test_colour_key_has_both_signs():
-    steps = tam_arithmetic.arithmetic(torch.ones(3, 4, 4), torch.tensor([0.0, 1.0, 0.0]), 1)
+    steps = tam_arithmetic.arithmetic(torch.ones(3, 4, 4), torch.tensor([0.0, 1.0, 0.0]), -1, 1)
     picture = tam_arithmetic.arithmetic_picture(steps, 1, "pairs", limit=1.0)
     left, width = tam_views.LABELS + 3 * 120, 2 * 84 + 36
     line = picture[40 + 42 - 10, left : left + width]
@@ -260,7 +291,7 @@ def test_colour_key_has_both_signs():
 
 @pytest.mark.parametrize("taps", [1, 3, 5, 7, 9])
 def test_arithmetic_fits_the_page(taps):
-    steps = tam_arithmetic.arithmetic(torch.ones(12, 4, 4), torch.ones(taps), 6)
+    steps = tam_arithmetic.arithmetic(torch.ones(12, 4, 4), torch.ones(taps), -(taps // 2), 6)
     picture = tam_arithmetic.arithmetic_picture(steps, 6, "frames", limit=1.0)
     assert picture.shape[1] <= tam_views.WIDTH
 
@@ -283,7 +314,7 @@ def test_of_many_positions_those_around_the_chosen_one_are_shown():
 def test_mark_is_where_the_pixel_is():
     maps = torch.zeros(3, 4, 4)
     maps[1, 2, 3] = 1.0
-    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.0, 1.0, 0.0]), 1)
+    steps = tam_arithmetic.arithmetic(maps, torch.tensor([0.0, 1.0, 0.0]), -1, 1)
     picture = tam_arithmetic.arithmetic_picture(steps, 1, "pairs", limit=1.0)
     black = (picture == (0, 0, 0, 255)).all(2)
     rows, columns = np.nonzero(black)
@@ -317,7 +348,7 @@ def test_strip_is_in_the_order_of_roles():
     assert roles == ["keeps", "looks_back", "looks_back", "differences"]
     order = tam_views.channel_order(taps, roles)
     assert order == [1, 2, 3, 0]  # looks_back by size, differences, keeps
-    picture = tam_views.strip(taps, roles, order, chosen=3)
+    picture = tam_views.strip(taps, PREV_CURR_NEXT, roles, order, chosen=3)
     assert has_row(picture, [1.0, 0.9, -0.5, 0.0])
     assert any(
         runs(line) == [hex_colour("looks_back"), hex_colour("differences"), hex_colour("keeps")]
@@ -339,7 +370,10 @@ def test_chosen_channel_of_many_is_seen():
     order = tam_views.channel_order(taps, roles)
     blue = coloured(np.array([[-1.0]], np.float32), 1)[0, 0]
     wide = [
-        (tam_views.strip(taps, roles, order, chosen)[..., :3] == blue).all(2).sum(1).max()
+        (tam_views.strip(taps, PREV_CURR_NEXT, roles, order, chosen)[..., :3] == blue)
+        .all(2)
+        .sum(1)
+        .max()
         for chosen in (77, 78)
     ]
     assert wide[0] >= 9 > 1 >= wide[1]
@@ -686,6 +720,56 @@ def test_other_numbers_of_taps(taps, positions):
         _, out = seen_by(with_taps(model, {}), explorer._edits.clip, name)
         result = out[0, explorer.frame.value, explorer.channel.value].double()
         torch.testing.assert_close(explorer.arithmetic.result, result, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("r, names", [(1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])])
+def test_taps_of_a_causal_model(causal, r, names):
+    model, clip = causal(r)
+    explorer = TamExplorer(model, clip)
+    assert list(explorer.taps) == names
+    roles = tam_roles(model).groupby("module")["role"].agg(list)
+    assert explorer._edits.roles == roles.to_dict()
+    explorer.module.value = "stage2.tam"
+    explorer.scope.value = "this TAM"
+    learned = model.stage2.tam.taps.detach().double()
+    by_hand = {"learned": learned, "identity": torch.zeros_like(learned)}
+    by_hand["identity"][-1] = 1
+    if r > 1:
+        by_hand["average"] = torch.full_like(learned, 1 / r)
+        by_hand["difference"] = by_hand["identity"].clone()
+        by_hand["difference"][-2] = -1
+        by_hand["TSM shift"] = by_hand["identity"].clone()
+        by_hand["TSM shift"][:, :4] = 0  # an eighth of 32 channels
+        by_hand["TSM shift"][-2, :4] = 1
+    assert set(explorer.presets) == set(by_hand)
+    for preset, edited in by_hand.items():
+        explorer.presets[preset].click()
+        torch.testing.assert_close(explorer._edits.taps["stage2.tam"], edited, rtol=0, atol=0)
+        with torch.no_grad():
+            expected = with_taps(model, {"stage2.tam": edited})(clip[None]).softmax(1)[0].tolist()
+        assert explorer._edits.scores() == pytest.approx(expected, abs=1e-6)
+    explorer.module.value = "stage3.tam"  # after the edited one
+    explorer.frame.value = 5
+    explorer.taps[names[-1]].value = 0.25
+    taps = model.stage3.tam.taps.detach().clone()
+    taps[-1, explorer.channel.value] = 0.25
+    changed = with_taps(model, {"stage2.tam": edited, "stage3.tam": taps})
+    _, out = seen_by(changed, clip[None], "stage3.tam")
+    expected = out[0, 5, explorer.channel.value].double()
+    torch.testing.assert_close(explorer.arithmetic.result, expected, rtol=1e-4, atol=1e-5)
+    pair_taps = text_of(explorer, "pair-taps")
+    assert "pair k+1" not in pair_taps and ("pair k−1" in pair_taps) == (r > 1)
+    assert explorer.static_picture().shape[1] == tam_views.WIDTH
+
+
+def test_shift_of_one_channel_of_a_causal_model_is_said(causal):
+    explorer = TamExplorer(*causal(3))
+    explorer.module.value, explorer.channel.value = "stage2.tam", 0
+    explorer.presets["TSM shift"].click()
+    assert "this one comes from the position before" in text_of(explorer, "message")
+    explorer.scope.value = "this TAM"
+    explorer.presets["TSM shift"].click()
+    assert "as in TSM for live video" in text_of(explorer, "message")
 
 
 def test_optical_flow_has_no_picture():

@@ -21,6 +21,7 @@ from blvnet_lab.introspect.influence import (
 )
 from blvnet_lab.introspect.structure import layer_table
 from blvnet_lab.introspect.taps import (
+    centred_taps,
     channel_roles,
     compare_taps,
     edit_taps,
@@ -37,6 +38,7 @@ __all__ = [
     "ablation_table",
     "ablations",
     "capture",
+    "centred_taps",
     "channel_roles",
     "compare_taps",
     "deletion_table",

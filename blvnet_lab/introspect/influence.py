@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import capture, evaluating
-from blvnet_lab.models import VideoNet, capture_points
+from blvnet_lab.models import TAM, VideoNet, capture_points
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -80,9 +80,10 @@ def receptive_field(
 def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
     """Which frames can move each position, by reasoning alone: point to (positions, T) bool.
 
-    Three things count: a TAM of r taps reaches r // 2 frames each way, but not over the clip's
-    ends; a merge joins what the two frames of a pair have seen; both frames go on with it. (In
-    stages 1 to 3 this walks over frames, as equation 3 has it, where the library computes pairs.)
+    Three things count: a TAM of r taps reaches r // 2 frames each way (a causal one r - 1 frames
+    back), but not over the clip's ends; a merge joins what the two frames of a pair have seen; both
+    frames go on with it. (In stages 1 to 3 this walks over frames, as equation 3 has it, where the
+    library computes pairs.)
     """
     frames = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees itself
     if not hasattr(model, "num_positions"):  # TSN: nothing ever mixes frames
@@ -92,7 +93,7 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
     for place in ("stem", "stage1", "stage2", "stage3"):
         tam = model.get_submodule(place).tam
         if tam is not None:
-            frames = seen[f"{place}.tam"] = _through_tam(frames, tam.num_taps)
+            frames = seen[f"{place}.tam"] = _through_tam(frames, tam)
         little, big = (frames[0::2], frames[1::2]) if by_turns else (frames, frames)
         merged = little | big
         seen |= {f"{place}.little": little, f"{place}.big": big}
@@ -101,15 +102,16 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
     positions = merged
     for name, block in model.stage4.named_children():
         if getattr(block, "tam", None) is not None:
-            positions = seen[f"stage4.{name}.tam"] = _through_tam(positions, block.tam.num_taps)
+            positions = seen[f"stage4.{name}.tam"] = _through_tam(positions, block.tam)
         seen[f"stage4.{name}"] = positions  # the last one is called "out"
     return seen | {"classifier": positions}
 
 
-def _through_tam(seen: Tensor, num_taps: int) -> Tensor:
-    """What each of n positions (n, T) has seen after looking `num_taps // 2` positions each way."""
+def _through_tam(seen: Tensor, tam: TAM) -> Tensor:
+    """What each of n positions (n, T) has seen after looking as far as the TAM's taps reach."""
     places = torch.arange(len(seen))
-    neighbours = (places[:, None] - places).abs() <= num_taps // 2  # (n, n)
+    tap = places - places[:, None] - tam.first_offset  # (n, n), by which row looks at column
+    neighbours = (tap >= 0) & (tap < tam.num_taps)
     return (neighbours[:, :, None] & seen).any(1)
 
 

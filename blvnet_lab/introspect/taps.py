@@ -2,12 +2,15 @@
 
     tam_weights(model)                    # one row per module, channel and tap
     effective_pair_taps(model)            # what the TAMs of stages 1 to 3 really do
-    channel_roles(model.stem.tam.taps)    # ["keeps", "looks_back", ...]
+    tam_roles(model)                      # what each channel does with time
 
     with edit_taps(model, {"stage1.tam": identity_taps}):
         logits = model(clip)
 
-Taps are (r, C), earliest frame first; for r = 3 they are called prev, curr and next.
+Taps are (r, C), earliest frame first; for r = 3 they are called prev, curr and next. The functions
+from taps to something else take the middle one to be the frame's own. A causal TAM has no taps
+after it; so that the same functions do for it too, it is here given zeros there (`centred_taps`).
+Its three taps are called -2, prev and curr.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch import Tensor, nn
 from blvnet_lab.introspect.capture import match_names
 from blvnet_lab.models import TAM, PairTAM
 
-NAMES = {-1: "prev", 0: "curr", 1: "next"}  # of three taps, by their offset in frames
+NAMES = {-1: "prev", 0: "curr", 1: "next"}  # where there are three taps, by offset in frames
 
 # Thresholds of `channel_roles`, as shares in the sum of a channel's absolute taps.
 SILENT_BELOW = 0.1  # positive taps
@@ -38,20 +41,39 @@ def tams(model: nn.Module) -> dict[str, TAM]:
     return {name: module for name, module in model.named_modules() if isinstance(module, TAM)}
 
 
+def centred_taps(taps: Tensor, first_offset: int) -> Tensor:
+    """Taps (r, C) with zeros after the last one, until the frame's own is in the middle.
+
+    Those of an ordinary TAM stay as they are; of a causal one with r taps there are then 2r - 1.
+
+    Args:
+        first_offset: of `taps[0]` in frames, as in `TAM.first_offset`.
+    """
+    missing = 1 - 2 * first_offset - len(taps)
+    return torch.cat([taps, taps.new_zeros(missing, taps.shape[1])])
+
+
 # ---------------------------------------------------------------- tables
 
 
-def taps_table(taps: Mapping[str, Tensor]) -> pd.DataFrame:
-    """One row per weight: module, channel, tap (its name), offset (in frames), weight.
+def tap_name(offset: int, num_taps: int) -> str:
+    """prev, curr, next (causal: -2, prev, curr); of other than three taps offsets with signs."""
+    name = f"{offset:+d}"
+    return NAMES.get(offset, name) if num_taps == 3 else name
+
+
+def taps_table(taps: Mapping[str, Tensor], *, causal: bool = False) -> pd.DataFrame:
+    """One row per weight: module, channel, tap (`tap_name`), offset (in frames), weight.
 
     Args:
-        taps: module name to taps (r, C), r odd.
+        taps: module name to taps (r, C).
+        causal: the last tap is the frame's own; False: the middle one is.
     """
-    rows = [
-        (module, channel, NAMES[offset] if len(weights) == 3 else f"{offset:+d}", offset, weight)
-        for module, weights in taps.items()
-        for channel, offset, weight in _entries(weights, first=-(len(weights) // 2))
-    ]
+    rows = []
+    for module, weights in taps.items():
+        r = len(weights)
+        for channel, offset, weight in _entries(weights, first=1 - r if causal else -(r // 2)):
+            rows.append((module, channel, tap_name(offset, r), offset, weight))
     return pd.DataFrame(rows, columns=["module", "channel", "tap", "offset", "weight"])
 
 
@@ -65,9 +87,12 @@ def _entries(taps: Tensor, first: int) -> Iterator[tuple[int, int, float]]:
 def tam_weights(model: nn.Module) -> pd.DataFrame:
     """The taps of every TAM: module, channel, tap (prev, curr, next), offset in frames, weight.
 
-    With other than three taps, `tap` is the offset with its sign. Empty for a model without TAM.
+    For other names see `tap_name`. Empty for a model without TAM.
     """
-    return taps_table({name: tam.taps for name, tam in tams(model).items()})
+    return taps_table(
+        {name: tam.taps for name, tam in tams(model).items()},
+        causal=getattr(model, "causal", False),
+    )
 
 
 def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
@@ -75,8 +100,9 @@ def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
 
     There both frames of a pair hold the same map, so that taps add up and the raw ones mislead: the
     little frame gets `prev` of the pair before and `curr + next` of its own, the big frame
-    `prev + curr` of its own and `next` of the pair after. The other TAMs (stem: frames that differ;
-    stage 4: one map a pair) have no rows: their taps are what they do.
+    `prev + curr` of its own and `next` of the pair after. In a causal model both get something of
+    their own pair and of pairs before. The other TAMs (stem: frames that differ; stage 4: one map
+    a pair) have no rows: their taps are what they do.
     """
     rows = []
     for name, tam in tams(model).items():
@@ -87,19 +113,20 @@ def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["module", "frame", "channel", "pair_offset", "weight"])
 
 
-def tap_history(lines: Iterable[str | Mapping]) -> pd.DataFrame:
+def tap_history(lines: Iterable[str | Mapping], *, causal: bool = False) -> pd.DataFrame:
     """`tam_weights` of every epoch in a training log, with `epoch` in front; 0 is the start.
 
     Args:
         lines: of the log, as text (an open `.jsonl` file will do) or already read:
             `{"epoch": n, "taps": {module: [[weight] * C] * r}, ...}`.
+        causal: of a causal model, which the log does not say.
     """
     tables = []
     for line in lines:
         entry = json.loads(line) if isinstance(line, str) else line
         # float64, or 0.9461 of the log would come out as 0.9460999965667725
         taps = {n: torch.tensor(t, dtype=torch.float64) for n, t in entry["taps"].items()}
-        tables.append(taps_table(taps).assign(epoch=entry["epoch"]))
+        tables.append(taps_table(taps, causal=causal).assign(epoch=entry["epoch"]))
     history = pd.concat(tables, ignore_index=True)
     return history[["epoch", *history.columns[:-1]]]
 
@@ -132,7 +159,9 @@ def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 
 def channel_roles(taps: Tensor) -> list[str]:
-    """What each channel of taps (r, C) does with time: C names of roles.
+    """What each channel of taps (r, C) does with time: C names of roles; `taps[r // 2]` is curr.
+
+    For a causal model take `tam_roles`, or its `centred_taps`.
 
     The first line that fits, where a *share* is a tap (or a sum of taps, with signs) divided by the
     sum of absolute taps, *past* the taps before the frame, *future* those after it:
@@ -144,7 +173,7 @@ def channel_roles(taps: Tensor) -> list[str]:
         looks_back    share of past minus share of future is at least 0.3
         looks_ahead   share of future minus share of past is at least 0.3
         averages      past and future both count, about equally
-        mixed         the rest (cannot occur with three taps)
+        mixed         the rest (cannot occur with prev, curr and next)
 
     The thresholds are our choice. The size of the taps does not matter (batch norms follow). Taps
     in reverse order, that is clips played backwards, exchange looks_back and looks_ahead and leave
@@ -167,11 +196,14 @@ def channel_roles(taps: Tensor) -> list[str]:
 
 
 def tam_roles(model: nn.Module) -> pd.DataFrame:
-    """The role of every channel of every TAM: module, channel, role (see `channel_roles`)."""
+    """The role of every channel of every TAM: module, channel, role (see `channel_roles`).
+
+    No channel of a causal model looks ahead, or averages past and future.
+    """
     rows = [
         (name, channel, role)
         for name, tam in tams(model).items()
-        for channel, role in enumerate(channel_roles(tam.taps))
+        for channel, role in enumerate(channel_roles(centred_taps(tam.taps, tam.first_offset)))
     ]
     return pd.DataFrame(rows, columns=["module", "channel", "role"])
 
@@ -212,22 +244,30 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
     Args:
         edits: name or pattern ("stage*.tam") of TAMs to a function from taps (r, C) to new ones of
             the same shape: `identity_taps`, `lambda taps: 0.5 * taps`, `lambda taps: taps.flip(0)`
-            (looks the other way), `replace_with(tsm_taps(64))`.
+            (looks the other way), `replace_with(tsm_taps(64))`. A causal TAM's are `centred_taps`,
+            2r - 1 of them, and those after the middle one must stay 0.
 
     Raises:
-        ValueError: a name or pattern that matches no TAM; taps of another shape.
+        ValueError: a name or pattern that matches no TAM; taps of another shape; taps by which a
+            causal TAM would look ahead.
     """
     modules = tams(model)
     with ExitStack() as stack:
         for pattern, function in edits.items():
             for name in match_names(pattern, list(modules), "the name of a TAM in this model"):
-                own = modules[name].taps
-                taps = function(own.detach().clone())
-                if taps.shape != own.shape:
+                own, r = modules[name].taps, modules[name].num_taps
+                before = centred_taps(own.detach().clone(), modules[name].first_offset)
+                taps = function(before)
+                if taps.shape != before.shape:
                     raise ValueError(
-                        f"expected taps {tuple(own.shape)} (taps, channels) for {name}, "
-                        f"got {tuple(taps.shape)}"
+                        f"expected taps {tuple(before.shape)} (taps, channels) for {name}, "
+                        f"got {tuple(taps.shape)}: the middle one is the frame's own"
+                    )
+                if taps[r:].any():  # of a causal TAM; others have no more than r
+                    raise ValueError(
+                        f"expected taps for {name} that are 0 after the middle one, since it is "
+                        f"causal, got {taps[r:].abs().max():.3g}: it cannot look ahead"
                     )
                 stack.callback(setattr, modules[name], "taps", own)
-                modules[name].taps = nn.Parameter(taps.to(own))
+                modules[name].taps = nn.Parameter(taps[:r].to(own))
         yield

@@ -1,8 +1,9 @@
 """Pictures and widgets. Pictures take plain tensors and results; the explorers run models."""
 
 from blvnet_lab.viz.architecture import architecture_figure
+from blvnet_lab.viz.cost import cost_figure, cost_hover
 from blvnet_lab.viz.evidence import ablation_figure, deletion_figure, importance_figure
-from blvnet_lab.viz.explorers import BranchExplorer, ClipExplorer, TamExplorer
+from blvnet_lab.viz.explorers import BranchExplorer, ClipExplorer, LiveView, TamExplorer
 from blvnet_lab.viz.figures import (
     class_bars,
     confusion_figure,
@@ -27,6 +28,7 @@ __all__ = [
     "ClipExplorer",
     "FrameStepper",
     "LiveCurves",
+    "LiveView",
     "TamExplorer",
     "ablation_figure",
     "architecture_figure",
@@ -34,6 +36,8 @@ __all__ = [
     "coloured",
     "confusion_figure",
     "contact_sheet",
+    "cost_figure",
+    "cost_hover",
     "deletion_figure",
     "feature_maps",
     "importance_figure",

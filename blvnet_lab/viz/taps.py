@@ -112,7 +112,7 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
     """What a TAM between merges does to pairs: the little frames' taps, beside the big frames'.
 
     Both show the channels in the same order: from those that look back most to those that look
-    ahead most, in the sum of weight x offset.
+    ahead most (of a causal TAM: back least), in the sum of weight x offset.
 
     Args:
         pair_weights: of `blvnet_lab.introspect.effective_pair_taps`.
@@ -124,6 +124,7 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
     rows = of_module(pair_weights, module)
     ahead = (rows["weight"] * rows["pair_offset"]).groupby(rows["channel"]).sum().sort_values()
     limit = rows["weight"].abs().max()
+    last = "ahead" if rows["pair_offset"].max() > 0 else "least"
     figure = new_figure(9, 2.3)
     panels = figure.subplots(1, 2)
     for axes, (frame, colour) in zip(panels, BRANCH_COLOURS.items(), strict=True):
@@ -140,7 +141,7 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
             axes.set_xticks(range(len(ahead)), ahead.index, fontsize=7)
         axes.tick_params(length=0)
         axes.spines[:].set(color=colour, linewidth=2)
-        axes.set_xlabel(f"{len(ahead)} channels, looking back ... ahead")
+        axes.set_xlabel(f"{len(ahead)} channels, looking back ... {last}")
     figure.colorbar(shown, ax=panels, label="weight")
     figure.suptitle(title or module, fontsize=10)
     return figure

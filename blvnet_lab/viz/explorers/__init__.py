@@ -6,6 +6,7 @@ Each keeps the model as it is: what is changed inside (taps, the order of frames
 
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
+from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.tam import TamExplorer
 
-__all__ = ["BranchExplorer", "ClipExplorer", "TamExplorer"]
+__all__ = ["BranchExplorer", "ClipExplorer", "LiveView", "TamExplorer"]

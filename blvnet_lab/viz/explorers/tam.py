@@ -44,7 +44,8 @@ class TamExplorer(PicturedWidget):
 
     From Python, set `.module.value` (a name), `.channel.value`, `.frame.value` (in stage 4 a pair),
     `.taps["prev"].value`, `.scope.value` ("this channel", "this TAM" or "all TAMs"), and call
-    `.presets["identity"].click()` or `.reset.click()`; `.arithmetic` holds the numbers shown.
+    `.presets["identity"].click()` or `.reset.click()`; `.arithmetic` holds the numbers shown. Taps
+    have the names of `introspect.tam_weights`.
 
     Args:
         model: a `BigLittleNet` with TAMs, on any device; it is run in eval mode.
@@ -103,8 +104,10 @@ class TamExplorer(PicturedWidget):
         self.play, self.frame = tam_controls.frame_slider(self._edits.clip.shape[1])
         # Linked in the browser, both ways; what is shown first is the first one's value.
         self._link = widgets.jslink((self.frame, "value"), (self.play, "value"))
-        self.taps = tam_controls.tap_sliders(learned, continuous=not self._slow)
-        self.presets = tam_controls.preset_buttons(len(self.taps))
+        names = tam_views.tap_names(self._edits.num_taps, self._edits.first_offset)
+        self.taps = tam_controls.tap_sliders(learned, names, continuous=not self._slow)
+        self._preset_words = tam_controls.preset_words(self._edits.num_taps, self._edits.causal)
+        self.presets = tam_controls.preset_buttons(self._preset_words)
         self.scope = tam_controls.scope_buttons()
         self.reset = tam_controls.reset_button()
         self._wire()
@@ -209,10 +212,11 @@ class TamExplorer(PicturedWidget):
         everywhere = scope == "all TAMs"
         names = list(self._edits.learned) if everywhere else [name]
         self._edits.apply(preset, names, channel if scope == "this channel" else None)
-        self._note = f"{preset}, {scope}: {tam_controls.PRESET_WORDS[preset]}."
+        self._note = f"{preset}, {scope}: {self._preset_words[preset]}."
         if preset == "TSM shift" and scope == "this channel":
-            how = shift_of(channel, len(self._edits.roles[name]))
-            self._note = f"TSM shift of {len(self._edits.roles[name])} channels: this one {how}."
+            channels = len(self._edits.roles[name])
+            how = shift_of(channel, channels, self._edits.causal)
+            self._note = f"TSM shift of {channels} channels: this one {how}."
         self._after_edits()
 
     def _reset(self) -> None:
@@ -238,19 +242,21 @@ class TamExplorer(PicturedWidget):
     def _draw(self) -> None:
         """Everything but the scores."""
         name, channel, position = self._name, self._channel, self._position
-        edits, kind = self._edits, self._edits.kind(name)
+        edits, kind, first = self._edits, self._edits.kind(name), self._edits.first_offset
         maps = self._input[:, channel].double().cpu()
         limit = maps.nan_to_num(0, 0, 0).abs().max().item() or 1.0
         learned, current = edits.learned[name][:, channel], edits.taps[name][:, channel]
-        now = self.arithmetic = tam_arithmetic.arithmetic(maps, current, position)
+        now = self.arithmetic = tam_arithmetic.arithmetic(maps, current, first, position)
         drawn = {
-            "strip": tam_views.strip(edits.taps[name], edits.roles[name], self._order, channel),
+            "strip": tam_views.strip(
+                edits.taps[name], list(self.taps), edits.roles[name], self._order, channel
+            ),
             "arithmetic": tam_arithmetic.arithmetic_picture(now, position, kind, limit),
             "maps": tam_maps.maps_picture(
                 frames=self._frames,
                 maps=maps,
-                learned=tam_arithmetic.aggregated(maps, learned),
-                current=tam_arithmetic.aggregated(maps, current),
+                learned=tam_arithmetic.aggregated(maps, learned, first),
+                current=tam_arithmetic.aggregated(maps, current, first),
                 chosen=position,
                 kind=kind,
                 limit=limit,

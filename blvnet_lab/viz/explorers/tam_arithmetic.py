@@ -31,6 +31,7 @@ class Arithmetic(NamedTuple):
     """One channel at one position; maps are (H, W). None: beyond the clip's ends, counts as 0."""
 
     taps: Tensor  # (r,)
+    first_offset: int  # of the first tap: its map stands so many positions from this one
     maps: list[Tensor | None]  # r of them, the earliest first
     products: list[Tensor | None]  # tap x map
     total: Tensor
@@ -38,26 +39,27 @@ class Arithmetic(NamedTuple):
     pixel: tuple[int, int]  # where the result is largest (the sum's size, if it is 0 all over)
 
 
-def arithmetic(maps: Tensor, taps: Tensor, position: int) -> Arithmetic:
+def arithmetic(maps: Tensor, taps: Tensor, first_offset: int, position: int) -> Arithmetic:
     """The equation of the TAM at one position of one channel.
 
     Args:
         maps: (T or P, H, W).
-        taps: (r,).
+        taps: (r,), the first of them at `first_offset` from the position.
     """
-    places = range(position - len(taps) // 2, position + len(taps) // 2 + 1)
+    places = range(position + first_offset, position + first_offset + len(taps))
     near = [maps[place] if 0 <= place < len(maps) else None for place in places]
     products = [None if x is None else tap * x for tap, x in zip(taps, near, strict=True)]
     total = torch.stack([x for x in products if x is not None]).sum(0)
     result = total.relu()
     strongest = int((result if result.any() else total.abs()).argmax())
-    return Arithmetic(taps, near, products, total, result, divmod(strongest, total.shape[1]))
+    pixel = divmod(strongest, total.shape[1])
+    return Arithmetic(taps, first_offset, near, products, total, result, pixel)
 
 
-def aggregated(maps: Tensor, taps: Tensor) -> Tensor:
+def aggregated(maps: Tensor, taps: Tensor, first_offset: int) -> Tensor:
     """One channel's maps (T or P, H, W) after a TAM with taps (r,): same shape."""
     x = maps[None, :, None]  # (1, T, 1, H, W)
-    return torch.relu(weighted_sum(x, taps[:, None], first=-(len(taps) // 2)))[0, :, 0]
+    return torch.relu(weighted_sum(x, taps[:, None], first_offset))[0, :, 0]
 
 
 def position_name(position: int, kind: Kind) -> str:
@@ -108,8 +110,8 @@ def pair_taps_html(
         return small("Every frame has a map of its own here: the taps are what they do.")
     if kind == "pairs":
         return small(
-            "There is one map a pair here: prev and next are the pairs before and after, "
-            "and the taps are what they do."
+            "There is one map a pair here: taps reach other pairs, as they reach other frames "
+            "elsewhere, and are what they do."
         )
     little, big, first_little, first_big = pair_taps
     lines = []
@@ -191,8 +193,8 @@ def arithmetic_picture(steps: Arithmetic, position: int, kind: Kind, limit: floa
     above, below = sheet.rows
     sheet.text(LABELS - 12, above + sheet.high / 2, "map", anchor="rm")
     sheet.text(LABELS - 12, below + sheet.high / 2, "tap ×\nmap", anchor="rm")
-    for i, name in enumerate(tap_names(r)):
-        place, x = position + i - r // 2, sheet.x(i)
+    for i, name in enumerate(tap_names(r, steps.first_offset)):
+        place, x = position + steps.first_offset + i, sheet.x(i)
         if kind != "pairs" and steps.maps[i] is not None:
             edge = (x - 3, above - 3, x + side + 2, above + sheet.high + 2)
             sheet.pen.rectangle(edge, fill=BRANCH_COLOURS[branch_of(place)])
@@ -224,7 +226,7 @@ def arithmetic_picture(steps: Arithmetic, position: int, kind: Kind, limit: floa
 
 def _pairs(steps: Arithmetic, position: int) -> Iterator[tuple[int, int, int]]:
     """(pair, first, last) of the columns whose frames belong to the same pair."""
-    start = position - len(steps.taps) // 2
+    start = position + steps.first_offset
     columns = [i for i, x in enumerate(steps.maps) if x is not None]
     for pair in sorted({(start + i) // 2 for i in columns}):
         of_pair = [i for i in columns if (start + i) // 2 == pair]

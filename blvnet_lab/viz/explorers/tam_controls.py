@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 from torch import Tensor
 
-from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, tap_names
+from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH
 
 TAP_LIMIT = 2.0  # of the tap sliders; doubled until the largest learned tap is inside
 # A slider rounds what it is given to its steps, in the browser, and sends that back as if the user
@@ -23,6 +23,7 @@ PRESET_WORDS = {
     "average": "all taps alike",
     "learned": "the model's own taps",
 }
+CAUSAL_SHIFT_WORDS = "1/8 of the channels from the position before, as in TSM for live video"
 
 
 def module_buttons(learned: Mapping[str, Tensor]) -> widgets.ToggleButtons:
@@ -70,9 +71,10 @@ def to_pairs(play: widgets.Play, slider: widgets.IntSlider, num_pairs: int, pair
     play.max = slider.max = num_pairs - 1
 
 
-def tap_sliders(learned: Mapping[str, Tensor], continuous: bool) -> dict[str, widgets.FloatSlider]:
-    """By tap (prev, curr, next). `continuous`: do they speak up while they are dragged?"""
-    num_taps = len(next(iter(learned.values())))
+def tap_sliders(
+    learned: Mapping[str, Tensor], names: Sequence[str], continuous: bool
+) -> dict[str, widgets.FloatSlider]:
+    """By the taps' names. `continuous`: do they speak up while they are dragged?"""
     finite = [taps.nan_to_num(0, 0, 0) for taps in learned.values()]
     largest, limit = max(taps.abs().max().item() for taps in finite), TAP_LIMIT
     while limit < largest:
@@ -87,7 +89,7 @@ def tap_sliders(learned: Mapping[str, Tensor], continuous: bool) -> dict[str, wi
             style={"description_width": "40px"},
             layout=widgets.Layout(width="440px"),
         )
-        for name in tap_names(num_taps)
+        for name in names
     }
 
 
@@ -96,10 +98,15 @@ def on_slider(tap: float) -> float:
     return round(tap / STEP) * STEP if math.isfinite(tap) else 0.0
 
 
-def preset_buttons(num_taps: int) -> dict[str, widgets.Button]:
-    """By preset. With a single tap there is no neighbour to shift, to subtract or to average."""
-    names = PRESET_WORDS if num_taps > 1 else ("identity", "learned")
-    return {name: _button(name, tooltip=PRESET_WORDS[name]) for name in names}
+def preset_words(num_taps: int, causal: bool) -> dict[str, str]:
+    """What each preset does. With a single tap there is no neighbour to shift or to subtract."""
+    words = PRESET_WORDS | ({"TSM shift": CAUSAL_SHIFT_WORDS} if causal else {})
+    return {name: words[name] for name in (words if num_taps > 1 else ("identity", "learned"))}
+
+
+def preset_buttons(words: Mapping[str, str]) -> dict[str, widgets.Button]:
+    """By preset, with what they do as tooltips."""
+    return {name: _button(name, tooltip=text) for name, text in words.items()}
 
 
 def reset_button() -> widgets.Button:

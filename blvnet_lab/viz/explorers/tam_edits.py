@@ -11,6 +11,7 @@ from torch import Tensor
 
 from blvnet_lab.introspect import (
     capture,
+    centred_taps,
     channel_roles,
     edit_taps,
     identity_taps,
@@ -22,38 +23,61 @@ from blvnet_lab.models import BigLittleNet, PairTAM
 from blvnet_lab.viz.explorers.tam_arithmetic import Kind
 
 
-def shift_taps(taps: Tensor) -> Tensor:
+def own_taps(taps: Tensor, first_offset: int) -> Tensor:
+    """Taps (r, C) that leave the maps as they are."""
+    return identity_taps(centred_taps(taps, first_offset))[: len(taps)]
+
+
+def tsm_rows(channels: int, causal: bool) -> Tensor:
+    """TSM's shift as taps (3, C), the middle ones curr; causal: the shift of TSM for live video.
+
+    There nothing comes from the next position, and as much as before from the one before.
+    """
+    if not causal:
+        return tsm_taps(channels)
+    moved = tsm_taps(channels)[2]  # 1 where the other one takes the next position
+    return torch.stack([moved, 1 - moved, torch.zeros_like(moved)])
+
+
+def shift_taps(taps: Tensor, first_offset: int) -> Tensor:
     """TSM's shift in the shape of taps (r, C): zeros for what is more than one position away."""
-    new, middle = torch.zeros_like(taps), len(taps) // 2
-    new[middle - 1 : middle + 2] = tsm_taps(taps.shape[1])
+    new, own = torch.zeros_like(taps), -first_offset
+    causal = own == len(taps) - 1
+    near = new[own - 1 : own + 2]  # those a causal TAM has: no next
+    near[:] = tsm_rows(taps.shape[1], causal)[: len(near)]
     return new
 
 
-def difference_taps(taps: Tensor) -> Tensor:
+def difference_taps(taps: Tensor, first_offset: int) -> Tensor:
     """Taps (r, C) that subtract the position before: curr 1, prev -1."""
-    new, middle = torch.zeros_like(taps), len(taps) // 2
-    new[middle], new[middle - 1] = 1, -1
+    new = own_taps(taps, first_offset)
+    new[-first_offset - 1] = -1
     return new
 
 
-def average_taps(taps: Tensor) -> Tensor:
+def average_taps(taps: Tensor, first_offset: int) -> Tensor:
     """Taps (r, C) that weigh all r positions alike."""
     return torch.full_like(taps, 1 / len(taps))
 
 
-# From learned taps (r, C) to others. With r = 1 there is no neighbour to shift or to subtract.
-PRESETS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": identity_taps,
+def learned_taps(taps: Tensor, first_offset: int) -> Tensor:
+    return taps.clone()
+
+
+# From learned taps (r, C), and the offset of the first of them, to others. With r = 1 there is no
+# neighbour to shift or to subtract.
+PRESETS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "identity": own_taps,
     "TSM shift": shift_taps,
     "difference": difference_taps,
     "average": average_taps,
-    "learned": torch.clone,
+    "learned": learned_taps,
 }
 
 
-def shift_of(channel: int, channels: int) -> str:
+def shift_of(channel: int, channels: int, causal: bool) -> str:
     """What TSM does with one channel, in words."""
-    prev, _, next_ = tsm_taps(channels)[:, channel].tolist()
+    prev, _, next_ = tsm_rows(channels, causal)[:, channel].tolist()
     if prev:
         return "comes from the position before"
     return "comes from the next position" if next_ else "stays"
@@ -72,6 +96,8 @@ class TamEdits:
         learned, taps: by TAM, its own taps and those that are set: (r, C), float64 on the CPU,
             which holds all other precisions exactly.
         roles: by TAM, one role per channel, of the learned taps.
+        num_taps, first_offset: of every TAM, in frames; in stage 4, in pairs.
+        causal: whether they look back only.
 
     Raises:
         ValueError: a model without TAM, a clip that it does not take, more than one clip.
@@ -93,7 +119,9 @@ class TamEdits:
         self.model, self.clip = copy.deepcopy(model).eval(), clip.to(next(model.parameters()))
         self._tams = tams(self.model)
         self.learned = {name: tam.taps.detach().double().cpu() for name, tam in self._tams.items()}
-        self.roles = {name: channel_roles(taps) for name, taps in self.learned.items()}
+        first, self.causal = next(iter(self._tams.values())), model.causal
+        self.num_taps, self.first_offset = first.num_taps, first.first_offset
+        self.roles = {name: channel_roles(self._centred(t)) for name, t in self.learned.items()}
         self.reset()
 
     def reset(self) -> None:
@@ -104,7 +132,12 @@ class TamEdits:
         """Set the taps of the named TAMs to one of `PRESETS`: of one channel, or of all."""
         channels = slice(None) if channel is None else channel
         for name in names:
-            self.taps[name][:, channels] = PRESETS[preset](self.learned[name])[:, channels]
+            new = PRESETS[preset](self.learned[name], self.first_offset)
+            self.taps[name][:, channels] = new[:, channels]
+
+    def _centred(self, taps: Tensor) -> Tensor:
+        """Taps as functions of taps take them: the middle one is the position's own."""
+        return centred_taps(taps, self.first_offset)
 
     def changed(self) -> dict[str, int]:
         """Name of every TAM with other than learned taps, to the number of such channels."""
@@ -118,7 +151,7 @@ class TamEdits:
     @contextmanager
     def _set(self) -> Iterator[None]:
         """The model with the taps that are set."""
-        changed = {name: replace_with(self.taps[name]) for name in self.changed()}
+        changed = {name: replace_with(self._centred(self.taps[name])) for name in self.changed()}
         with torch.no_grad(), edit_taps(self.model, changed):
             yield
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 from torch import Tensor
 
-from blvnet_lab.introspect.taps import NAMES
+from blvnet_lab.introspect.taps import tap_name
 from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, font, score_bars
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured
 
@@ -31,10 +31,9 @@ ROLE_WORDS = {
 }
 
 
-def tap_names(num_taps: int) -> list[str]:
-    """prev, curr, next; of other numbers of taps their offsets with signs."""
-    half = num_taps // 2
-    return [NAMES[j] if num_taps == 3 else f"{j:+d}" for j in range(-half, half + 1)]
+def tap_names(num_taps: int, first_offset: int) -> list[str]:
+    """The names of a TAM's taps, the earliest first; `first_offset` is the first one's."""
+    return [tap_name(j, num_taps) for j in range(first_offset, first_offset + num_taps)]
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -155,10 +154,15 @@ def role_legend(roles: Sequence[str]) -> str:
     return f"<div style='line-height:18px;font-size:12px'>{' '.join(shown)}<br>{taps}</div>"
 
 
-def strip(taps: Tensor, roles: Sequence[str], order: Sequence[int], chosen: int) -> np.ndarray:
+def strip(
+    taps: Tensor, names: Sequence[str], roles: Sequence[str], order: Sequence[int], chosen: int
+) -> np.ndarray:
     """The taps (r, C) of all channels in the given order, full colour at 1 and -1, and the roles.
 
     Of many channels some share a pixel; the chosen one is always wide enough to be seen.
+
+    Args:
+        names: of the r taps.
     """
     row, step, top, least = 15, 17, LABEL_PX + 8, 9  # pixels
     cells = coloured(taps[:, list(order)], limit=1)  # (r, C, 3)
@@ -172,7 +176,7 @@ def strip(taps: Tensor, roles: Sequence[str], order: Sequence[int], chosen: int)
     right = round(left + cell) - 1
     canvas = Image.new("RGBA", (WIDTH, top + len(cells) * step + 2))
     pen = ImageDraw.Draw(canvas)
-    for i, (label, line) in enumerate(zip([*tap_names(len(taps)), "role"], cells, strict=True)):
+    for i, (label, line) in enumerate(zip([*names, "role"], cells, strict=True)):
         y = top + i * step
         pen.text((LABELS - 10, y + row / 2), label, fill=LABEL_GREY, font=font(), anchor="rm")
         canvas.paste(_stretched(line[None], width, row), (LABELS, y))

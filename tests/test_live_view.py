@@ -1,0 +1,546 @@
+"""The live view in Python: its scores, its chart, and where one may come from.
+
+The oracles: videos whose every frame shows its own number, `Stream` run by hand, the whole clip in
+the causal model with a hook registered by hand, and charts of numbers worked out on paper.
+"""
+
+import base64
+import copy
+import importlib
+import re
+import threading
+import time
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_explorers import at_once, bytes_of, decoded, everything_in
+from videos import draw, read_number, write_video
+
+from blvnet_lab import viz
+from blvnet_lab.data import VideoReadError, evaluation_transform, read_frames, sample_uniform
+from blvnet_lab.introspect import wake_residuals
+from blvnet_lab.models import TAM, Stream, blvnet, blvnet_tam
+from blvnet_lab.viz.explorers import live_chart, video
+from blvnet_lab.viz.explorers.live import LiveView
+from blvnet_lab.viz.explorers.video import FrameReader, fitted
+from blvnet_lab.viz.theme import BLUE, GREY
+
+NAMES = ["goes", "comes", "turns", "<stays>", "leaves"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Causal, for clips of 8 frames, with scores that differ from pair to pair."""
+    torch.manual_seed(0)
+    size = {"depth": "tiny", "num_frames": 8, "num_classes": 5}
+    model = wake_residuals(blvnet_tam(**size, causal=True))
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, TAM):
+                module.taps.uniform_(-0.5, 1)
+        model.classifier.weight.normal_(0, 2)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    write_video(folder / "short.mp4", 24, size=(64, 64))
+    write_video(folder / "long.mp4", 90, size=(64, 112))
+    (folder / "text.mp4").write_text("not a video")
+    (folder / "pictures").mkdir()
+    for number in range(12):
+        Image.fromarray(draw(number, (64, 64))).save(folder / f"pictures/{number + 1:05}.jpg")
+    return folder
+
+
+@pytest.fixture
+def view(model, folder):
+    return LiveView(model, folder / "short.mp4", NAMES, stride=3)
+
+
+def shown(view) -> list:
+    return [bytes(view.frame.value), bytes(view.chart.value), view.caption.value, view.scores]
+
+
+def averaged(logits: torch.Tensor, count: int) -> list[list[float]]:
+    """The probabilities after each pair, of logits (P, num_classes)."""
+    return [
+        logits[max(0, k + 1 - count) : k + 1].mean(0).softmax(0).tolist()
+        for k in range(len(logits))
+    ]
+
+
+def pairs_of(path, numbers, size=(64, 64)) -> torch.Tensor:
+    """(P, 1, 2, 3, H, W), prepared as in evaluation."""
+    clip = evaluation_transform(size)(read_frames(path, numbers))
+    return clip.unflatten(0, (-1, 1, 2))
+
+
+# ---------------------------------------------------------------- scores
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_scores_are_those_of_the_whole_clip(view, model, folder, count):
+    """24 frames, every third: the clip of evaluation, pair by pair."""
+    numbers = sample_uniform(24, 8).tolist()
+    seen = []
+    handle = model.classifier.register_forward_hook(lambda *call: seen.append(call[2]))
+    with torch.no_grad():
+        clip = evaluation_transform((64, 64))(read_frames(folder / "short.mp4", numbers))
+        whole = model(clip[None])[0]
+    handle.remove()
+    expected = averaged(seen[0][0], count)
+    assert np.ptp(expected, axis=0).max() > 0.02, "else any pair would do"
+    view.averaged.value = count
+    for number in range(24):
+        view.position.value = number
+        complete = sum(second <= number for second in numbers[1::2])
+        assert list(view.scores) == (NAMES if complete else [])
+        if complete:
+            assert list(view.scores.values()) == pytest.approx(expected[complete - 1], abs=1e-5)
+    if count == 4:  # and the last one is what the model says to the clip
+        assert list(view.scores.values()) == pytest.approx(whole.softmax(0).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("stride, first", [(1, 0), (2, 1), (4, 2)])
+def test_scores_are_those_of_a_stream_by_hand(model, folder, stride, first):
+    path, size = folder / "long.mp4", (32, 48)
+    view = LiveView(model, path, size=size, stride=stride)
+    numbers = list(range(first, 90, stride))
+    numbers = numbers[: len(numbers) // 2 * 2]
+    stream = Stream(model)
+    logits = torch.cat([stream(pair) for pair in pairs_of(path, numbers, size)])
+    view.averaged.value = 3
+    for k, expected in enumerate(averaged(logits, 3)):
+        view.position.value = numbers[2 * k + 1]
+        assert list(view.scores) == [f"class {i}" for i in range(5)]
+        assert list(view.scores.values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_at_first_as_many_pairs_are_averaged_as_a_clip_has(view):
+    assert (view.averaged.value, view.averaged.min, view.averaged.max) == (4, 1, 8)
+
+
+def test_double_precision_and_a_model_in_training(model, folder):
+    model = copy.deepcopy(model).double().train()
+    view = LiveView(model, folder / "short.mp4", NAMES, stride=3)
+    view.position.value = 23
+    with torch.no_grad():
+        clip = pairs_of(folder / "short.mp4", [1, 4, 7, 10, 13, 16, 19, 22]).flatten(0, 2)
+        expected = copy.deepcopy(model).eval()(clip[None].double())[0].softmax(0)
+    assert list(view.scores.values()) == pytest.approx(expected.tolist(), abs=1e-12)
+    assert all(module.training for module in model.modules())
+
+
+def test_later_changes_of_the_model_are_not_seen(model, folder, view):
+    model = copy.deepcopy(model)
+    other = LiveView(model, folder / "short.mp4", NAMES, stride=3)
+    torch.nn.init.zeros_(model.classifier.weight)
+    view.position.value = other.position.value = 23
+    assert other.scores == view.scores
+
+
+# ---------------------------------------------------------------- moving in the video
+
+
+def test_position_shows_the_frame(view):
+    assert view.position.description == "frame"
+    for number in (0, 1, 11, 23):
+        view.position.value = number
+        picture = decoded(view.frame.value)
+        assert picture.shape == (256, 256, 3) and view.frame.layout.width == "256px"
+        assert read_number(picture.transpose(2, 0, 1)) == number
+        counter = f"frame {number} (0 to 23)</code> at {number / 25:.2f} s"
+        assert counter in view.caption.value
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (0, "the network does not get it"),
+        (1, "to the little branch, in pair 0; waits for the other frame"),
+        (4, "to the big branch, in pair 0; pair is complete"),
+        (22, "to the big branch, in pair 3; pair is complete"),
+    ],
+)
+def test_caption_says_what_becomes_of_a_frame(view, number, words):
+    view.position.value = number
+    assert re.sub("<.*?>", "", view.caption.value).endswith(words)
+
+
+def test_it_plays_as_fast_as_the_video_and_stops_at_its_end(view):
+    assert (view.play.min, view.play.max, view.play.step) == (0, 23, 1)
+    assert view.position.max == 23 and not view.play.repeat
+    assert view.play.interval == 40
+    assert view._link.source == (view.position, "value")
+    assert view._link.target == (view.play, "value")
+    view.position.value = 99
+    assert view.position.value == 23 and "4 of 4 pairs seen" in view.cost.value
+
+
+def test_what_is_shown_does_not_depend_on_the_way(model, folder, view):
+    """Back, ahead with pairs between that are not shown, and frame by frame."""
+    by_frame = {}
+    for number in range(24):
+        view.position.value = number
+        by_frame[number] = shown(view)
+    jumping = LiveView(model, folder / "short.mp4", NAMES, stride=3)
+    for number in (17, 4, 23, 0, 9, 10, 3, 22):
+        jumping.position.value = number
+        assert shown(jumping) == by_frame[number]
+
+
+def test_the_network_gets_every_pair_once_and_in_order(view, monkeypatch):
+    seen, real = [], view._stream.forward
+    monkeypatch.setattr(
+        view._stream, "forward", lambda pair: seen.append(pair[0, :, 0, 0, 0]) or real(pair)
+    )
+    taken, prepare = [], view._prepare
+
+    def numbered(frames):
+        taken.append([read_number(frame) for frame in frames])
+        return prepare(frames)
+
+    monkeypatch.setattr(view, "_prepare", numbered)
+    for number in (5, 3, 17, 0, 16, 23, 4):
+        view.position.value = number
+    assert taken == [[1, 4], [7, 10], [13, 16], [19, 22]] and len(seen) == 4
+
+
+def test_restart_forgets(view):
+    first = shown(view)
+    view.position.value = 23
+    last = shown(view)
+    assert any(getattr(module, "maps", None) is not None for module in view._stream.modules())
+    view.restart.click()
+    assert view.position.value == 0 and shown(view) == first and view.scores == {}
+    assert not any(getattr(module, "maps", None) is not None for module in view._stream.modules())
+    assert "not seen a pair" in view.cost.value
+    view.position.value = 23
+    assert shown(view) == last
+
+
+def test_other_averages_change_the_chart_only(view):
+    view.position.value = 23
+    before = shown(view)
+    view.averaged.value = 1
+    after = shown(view)
+    assert after[0] == before[0] and after[1] != before[1] and after[3] != before[3]
+    view.averaged.value = 4
+    assert shown(view) == before
+
+
+def test_cost_is_said(view):
+    assert "not seen a pair" in view.cost.value
+    view.position.value = 10
+    text = re.sub("<.*?>", "", view.cost.value)
+    assert re.fullmatch(
+        r"A pair costs the network [\d.]+ ms here \(median\), and is 240 ms of video\. "
+        r"2 of 4 pairs seen\.",
+        text,
+    )
+
+
+def test_frames_without_times(model, folder):
+    view = LiveView(model, folder / "pictures", NAMES, stride=2)
+    view.position.value = 11
+    assert "at" not in view.caption.value.split(":")[0] and "video" not in view.cost.value
+    assert list(view.scores) == NAMES
+
+
+def test_choices_made_at_once(view):
+    """JupyterLab may hand messages to several threads."""
+    at_once(
+        lambda: setattr(view.position, "value", 23),
+        view.restart.click,
+        lambda: setattr(view.position, "value", 12),
+        lambda: setattr(view.averaged, "value", 1),
+    )
+    assert (view.position.value, view._number, view._count) == (12, 12, 1)
+    assert len(view._logits) == 2 and "frame 12" in view.caption.value
+
+
+def test_a_still_waits_for_its_turn(view):
+    done = []
+    with viz.handling.turn():
+        thread = threading.Thread(target=lambda: done.append(view._repr_mimebundle_()))
+        thread.start()
+        time.sleep(0.1)
+        assert not done
+    thread.join()
+    assert done
+
+
+# ---------------------------------------------------------------- the chart
+
+
+def chart(times, scores, *, now, span=10.0, names=("a", "b")):
+    return live_chart.score_chart(
+        times, np.array(scores, float).reshape(-1, len(names)), names, now=now, span=span, unit="s"
+    )
+
+
+def bars(picture, row):
+    """The row's bars from left to right: (first pixel, last pixel, height, colour)."""
+    floor = live_chart.TOP_PX + (row + 1) * live_chart.ROW_PX - 2
+    area = picture[floor - live_chart.BAR_PX : floor, : live_chart.WIDTH - live_chart.NUMBERS_PX]
+    colours = {tuple([*bytes_of(c), 255]): c for c in (BLUE, GREY)}
+    found = []
+    for x, line in enumerate(area.transpose(1, 0, 2)):
+        colour = colours.get(tuple(line[-1]))
+        height = int((line == line[-1]).all(1)[::-1].cumprod().sum())
+        if colour and found and found[-1][1] == x - 1 and found[-1][2:] == (height, colour):
+            found[-1] = (found[-1][0], x, height, colour)
+        elif colour:
+            found.append((x, x, height, colour))
+    return [bar for bar in found if bar[1] - bar[0] > 3]
+
+
+def test_bars_are_the_scores_in_their_time():
+    picture = chart([2.0, 4.0], [[1.0, 0.0], [0.25, 0.75]], now=10.0)
+    left = 12 + round(live_chart.font().getlength("a"))
+    plot = live_chart.WIDTH - live_chart.NUMBERS_PX - left
+    first, second = left + 0.2 * plot, left + 0.4 * plot
+    full = live_chart.BAR_PX
+    near = {"abs": 1.01}
+    (a0, a1) = bars(picture, 0)
+    assert a0[:2] == pytest.approx((first, second - 2), **near) and a0[2:] == (full, BLUE)
+    assert a1[:2] == pytest.approx((second, left + plot - 2), **near)
+    assert a1[2:] == (round(full / 4), GREY)
+    (b1,) = bars(picture, 1)
+    assert b1[:2] == a1[:2] and b1[2:] == (round(0.75 * full), BLUE)
+
+
+def test_time_runs_to_the_left():
+    before = chart([2.0, 4.0], [[1.0, 0.0], [1.0, 0.0]], now=10.0)
+    after = chart([2.0, 4.0], [[1.0, 0.0], [1.0, 0.0]], now=11.0)
+    moved = bars(before, 0)[0][0] - bars(after, 0)[0][0]
+    plot = live_chart.WIDTH - live_chart.NUMBERS_PX - 12 - live_chart.font().getlength("a")
+    assert moved == pytest.approx(plot / 10, abs=1.01)
+    long_ago = chart([2.0, 4.0], [[1.0, 0.0], [1.0, 0.0]], now=13.0)
+    assert len(bars(long_ago, 0)) == 2 and bars(long_ago, 0)[0][0] < 30, "cut off at the edge"
+
+
+def test_many_bars_are_still_seen():
+    times = np.arange(0, 10, 0.01)
+    picture = chart(times, [[1.0, 0.0]] * len(times), now=10.0)
+    floor = live_chart.TOP_PX + live_chart.ROW_PX - 2
+    line = picture[floor - 5, 40 : live_chart.WIDTH - live_chart.NUMBERS_PX - 2]
+    assert (line[:, :3] == bytes_of(BLUE)).all(1).mean() > 0.9
+
+
+def test_before_the_first_pair_there_are_names_only():
+    picture = chart([], [], now=1.0)
+    assert not bars(picture, 0) and picture[..., 3].any()
+    assert not picture[25:40, live_chart.WIDTH - live_chart.NUMBERS_PX + 5 :].any()
+
+
+def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(monkeypatch):
+    names = [f"a name that is longer than there is room for, number {i}" for i in range(400)]
+    scores = np.zeros((3, 400))
+    highest = list(range(7, 400, 40))
+    scores[1, highest] = 0.1
+    texts, real = [], live_chart.ImageDraw.ImageDraw.text
+
+    def text(pen, place, words, **more):
+        texts.append(words)
+        real(pen, place, words, **more)
+
+    monkeypatch.setattr(live_chart.ImageDraw.ImageDraw, "text", text)
+    monkeypatch.setattr(live_chart, "_shortened", lambda name: name[-3:])
+    picture = chart([0, 1, 2], scores, now=3.0, names=names)
+    assert [t for t in texts if t.isdigit() and len(t) == 3] == [
+        f"{i:3}" for i in highest if i > 99
+    ]
+    assert picture.shape[1] == live_chart.WIDTH
+    monkeypatch.undo()
+    short = live_chart._shortened(names[0])
+    assert short.endswith("…") and names[0].startswith(short[:-1])
+    assert 150 < live_chart.font().getlength(short) <= live_chart.NAMES_PX
+    assert live_chart._shortened("goes") == "goes"
+
+
+@pytest.mark.parametrize("span", [0.04, 0.5, 2.0, 10.0, 250.0])
+@pytest.mark.parametrize("end", [0.3, 1.0, 7.7])
+def test_ticks_are_round_and_few(span, end):
+    now = span * end
+    ticks = live_chart._ticks(max(0.0, now - span), now, span)
+    assert 1 <= len(ticks) <= live_chart.MOST_TICKS + 1
+    assert all(max(0.0, now - span) - 1e-6 <= tick <= now + 1e-6 for tick in ticks)
+    assert all(len(f"{tick:g}") <= 5 for tick in ticks)
+
+
+def test_scores_that_are_no_numbers():
+    assert chart([0.0], [[np.nan, np.nan]], now=1.0).shape[1] == live_chart.WIDTH
+
+
+def test_chart_shows_the_views_scores(view):
+    view.averaged.value = 1
+    view.position.value = 23
+    view_scores = [view._averages(range(4))[k].tolist() for k in range(4)]
+    picture = decoded(view.chart.value)
+    for row in range(5):
+        heights = [round(live_chart.BAR_PX * scores[row]) for scores in view_scores]
+        found = [height for *_, height, _ in bars(picture, row)]
+        assert found == [height for height in heights if height]
+    best = [int(np.argmax(scores)) for scores in view_scores]
+    blue = sum(colour == BLUE for row in range(5) for *_, colour in bars(picture, row))
+    assert blue == len(best) == 4
+
+
+# ---------------------------------------------------------------- where no kernel runs
+
+
+def test_picture_and_text_where_no_kernel_runs(view, model, folder):
+    bundle = view._repr_mimebundle_()
+    assert bundle["text/plain"] == "LiveView(4 pairs of 64x64, 5 classes)"
+    still = decoded(base64.b64decode(bundle["image/png"]))
+    assert still.shape[2] == 4 and (still[..., 3] == 0).mean() > 0.3, "the ground is clear"
+    numbers = []
+    tile = live_chart.WIDTH // 8 - 6
+    tile = min(72, tile)
+    for i in range(8):
+        part = still[24 : 24 + tile, 6 + i * (tile + 6) :][:, :tile, :3]
+        numbers.append(read_number(part.transpose(2, 0, 1)))
+    assert numbers == [1, 4, 7, 10, 13, 16, 19, 22]
+    other = LiveView(model, folder / "short.mp4", NAMES, stride=3)
+    other.position.value = 22
+    whole = decoded(other.chart.value)
+    assert (still[-len(whole) - 24 : -24, : whole.shape[1]] == whole).all(), "the chart so far"
+    assert view.position.value == 0 and view.scores == {}, "what is shown stays"
+
+
+def test_still_of_a_long_video_ends_where_one_is(model, folder):
+    view = LiveView(model, folder / "long.mp4", NAMES)
+    assert view.static_picture().shape[1] <= live_chart.WIDTH + 6
+    assert len(view._logits) == 8
+    view.position.value = 60
+    view.static_picture()
+    assert len(view._logits) == 30
+
+
+def test_names_for_style_and_browser_tests(view):
+    assert "blvnet-live-view" in view._dom_classes
+    parts = ("play", "position", "averaged", "restart", "frame", "caption", "chart", "cost")
+    for part in (*parts, "message"):
+        assert f"blvnet-live-{part}" in getattr(view, part)._dom_classes
+
+
+def test_nothing_that_breaks_nbval(view):
+    assert not any(isinstance(part, widgets.Output) for part in everything_in(view))
+
+
+def test_titles_are_no_html(model, folder):
+    path = folder / "a<b>.mp4"
+    path.write_bytes((folder / "short.mp4").read_bytes())
+    view = LiveView(model, path)
+    texts = [part.value for part in everything_in(view) if isinstance(part, widgets.HTML)]
+    assert any("a&lt;b&gt;.mp4: 24 frames, 1.0 s, 64 x 64 pixels" in text for text in texts)
+
+
+# ---------------------------------------------------------------- what does not fit
+
+
+@pytest.mark.parametrize(
+    "build, error, words",
+    [
+        (lambda **size: blvnet_tam(**size), ValueError, "causal model, got .*causal=True"),
+        (lambda **size: blvnet(**size), TypeError, "from blvnet_tam, got"),
+        (lambda **size: torch.nn.Linear(2, 2), TypeError, "from blvnet_tam, got Linear"),
+        (lambda **size: blvnet_tam(**size, causal=True, in_channels=10), ValueError, "RGB"),
+    ],
+)
+def test_models_that_do_not_fit(folder, build, error, words):
+    with pytest.raises(error, match=words):
+        LiveView(build(depth="tiny", num_frames=8, num_classes=5), folder / "short.mp4")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"class_names": ["a", "b"]}, "expected 5 class names.*got 2.*None"),
+        ({"stride": 0}, "a stride of at least 1 frame, got 0"),
+        ({"stride": 17}, "leaves a pair of the video's 24 frames, got 17: take a smaller one"),
+    ],
+)
+def test_arguments_that_do_not_fit(model, folder, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        LiveView(model, folder / "short.mp4", **arguments)
+
+
+@pytest.mark.parametrize("name, words", [("none.mp4", "does not exist"), ("text.mp4", "11 bytes")])
+def test_unreadable_videos(model, folder, name, words):
+    with pytest.raises(VideoReadError, match=rf"{name}: expected a video file, but .*{words}"):
+        LiveView(model, folder / name)
+
+
+def test_a_frame_that_cannot_be_read_stops_it(view, monkeypatch):
+    real, broken = video.read_frames, True
+
+    def read(info, numbers, size=None):
+        if broken and max(numbers) >= 14:
+            raise VideoReadError("here.mp4: frame 14 <cannot> be decoded", "here.mp4")
+        return real(info, numbers, size)
+
+    monkeypatch.setattr(video, "read_frames", read)
+    view._frames._frames = {}  # all were decoded at once
+    view.play.playing = True
+    view.position.value = 13
+    assert view.message.value == "" and view.position.value == 13
+    before = shown(view)
+    view.position.value = 14
+    assert "Stopped" in view.message.value and "frame 14 &lt;cannot&gt;" in view.message.value
+    assert "Still shown: frame 13" in view.message.value
+    assert view.position.value == 13 and not view.play.playing and shown(view) == before
+    assert view.static_picture().shape[2] == 4  # as far as it can be read
+    assert len(view._logits) == 2
+    broken = False
+    view.position.value = 23
+    assert view.message.value == "" and len(view._logits) == 4
+
+
+# ---------------------------------------------------------------- frames
+
+
+def test_frames_are_read_ahead(folder, monkeypatch):
+    calls, real = [], video.read_frames
+    monkeypatch.setattr(
+        video, "read_frames", lambda info, numbers: calls.append(numbers) or real(info, numbers)
+    )
+    monkeypatch.setattr(video, "MOST_AHEAD", 10)
+    frames = FrameReader(folder / "short.mp4")
+    assert [read_number(frames[number]) for number in range(24)] == list(range(24))
+    assert [len(numbers) for numbers in calls] == [10, 10, 4]
+    assert read_number(frames[3]) == 3 and calls[-1] == list(range(3, 13))
+
+
+def test_of_large_frames_few_are_read_ahead(folder, monkeypatch):
+    monkeypatch.setattr(video, "AHEAD_BYTES", 2.5 * 3 * 64 * 64)
+    frames = FrameReader(folder / "short.mp4")
+    frames[5]
+    assert list(frames._frames) == [5, 6]
+    monkeypatch.setattr(video, "AHEAD_BYTES", 1)
+    assert read_number(FrameReader(folder / "short.mp4")[7]) == 7
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ((64, 64), (256, 256)),
+        ((64, 112), (128, 224)),
+        ((512, 640), (256, 320)),
+        ((100, 800), (40, 320)),
+    ],
+)
+def test_frames_fit_their_place(size, expected):
+    assert fitted(np.zeros((*size, 3), np.uint8)).shape == (*expected, 3)
+
+
+def test_it_is_exported():
+    assert viz.LiveView is LiveView
+    module = importlib.import_module("blvnet_lab.viz.explorers")
+    assert module.LiveView is LiveView
