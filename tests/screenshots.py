@@ -1,6 +1,8 @@
-"""The pictures of the explorers in docs/, from a real JupyterLab: python tests/screenshots.py"""
+"""Pictures of the explorers for docs/, in JupyterLab: python tests/screenshots.py [tam ...]"""
 
 from __future__ import annotations
+
+import sys
 
 from lab import ROOT, lab_and_browser, open_page
 from test_browser import open_and_run, write_notebook
@@ -33,24 +35,34 @@ EXPLORERS = {
         "viz.TamExplorer(networks['bLVNet-TAM'], clip, names, names.index('right_then_left'))",
         ["stage1.tam", "this TAM", "difference"],
     ),
+    "live": (
+        """causal = models.load_model(samples / "checkpoints" / "blvnet_tam_causal.safetensors")
+view = viz.LiveView(causal, row.path, names, stride=3)
+view.position.value = 23
+view""",
+        [],
+    ),
 }
 SETTLE_MS = 2000  # after each step; nobody waits for this but the one who takes the pictures
 
 
 def main() -> None:
+    chosen = sys.argv[1:] or EXPLORERS
     with lab_and_browser() as (lab, browser):
-        for name, (source, steps) in EXPLORERS.items():
+        for name in chosen:
+            source, steps = EXPLORERS[name]
             with open_page(browser, lab) as page:
                 page.set_viewport_size({"width": 1400, "height": 1800})
                 open_and_run(page, lab, write_notebook(lab, f"{name}.ipynb", SETUP, source))
-                explorer = page.locator(f".blvnet-{name}-explorer")
+                explorer = page.locator(f".blvnet-{name}-explorer, .blvnet-{name}-view")
                 for step in steps:
                     if explorer.locator("option", has_text=step).count():
                         explorer.locator("select").select_option(step)
                     else:
                         explorer.get_by_role("button", name=step, exact=True).click()
                     page.wait_for_timeout(SETTLE_MS)
-                explorer.screenshot(path=ROOT / "docs" / f"{name}_explorer.png")
+                kind = "view" if name == "live" else "explorer"
+                explorer.screenshot(path=ROOT / "docs" / f"{name}_{kind}.png")
 
 
 if __name__ == "__main__":

@@ -509,6 +509,34 @@ def test_tam_explorer(page, lab):
     assert unexpected(page) == []
 
 
+LIVE_VIEW = """\
+from blvnet_lab import data, models, paths, viz
+
+model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam_causal.safetensors")
+manifest = data.read_manifest(paths.data_samples() / "motion" / "manifest.csv")
+row = manifest.query("split == 'val' and class_name == 'right_then_left'").iloc[0]
+viz.LiveView(model, row["path"], data.class_names(manifest), stride=3)
+"""
+
+
+def test_live_view(page, lab):
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "live.ipynb", LIVE_VIEW))
+    view = page.locator(".blvnet-live-view")
+    caption, cost = (view.locator(f".blvnet-live-{part}") for part in ("caption", "cost"))
+    expect(caption).to_contain_text("frame 0 (0 to 23)")
+    first = pixels(page, ".blvnet-live-chart")
+    view.locator(".blvnet-live-play button").first.click()
+    expect(caption).to_contain_text("frame 23 (0 to 23)")  # played to the end
+    expect(cost).to_contain_text("4 of 4 pairs seen")
+    assert pixels(page, ".blvnet-live-chart") != first
+    view.locator("button.blvnet-live-restart").click()
+    expect(cost).to_contain_text("has not seen a pair yet")
+    assert pixels(page, ".blvnet-live-chart") == first
+    assert unexpected(page) == []
+
+
 def test_plotly_figure_comes_alive(page, lab):
     from playwright.sync_api import expect
 
