@@ -64,6 +64,77 @@ def cost(
     print(table.to_string(index=False, float_format="{:.3f}".format))
 
 
+def benchmark(
+    parts: str = "",
+    models: str = "",
+    device: str = "",
+    frames: int = 16,
+    size: int = 224,
+    repeats: int = 9,
+    quick: bool = False,
+    json: Path | None = None,
+    figure: Path | None = None,
+) -> None:
+    """Measure what the models cost here, next to the published formulation and to other models.
+
+    All that is compared runs by turns; times are medians, ratios the medians of those within a
+    turn. Published accuracies stand beside what was measured.
+
+    Args:
+        parts: which, with commas: forms, training, models, claims, scaling, streaming; all.
+        models: rows of the part models, with commas, such as blvnet_tam,r3d_18; all.
+        device: cpu, cuda, cuda:1 or mps; the GPU if there is one.
+        frames: T of the four architectures, even.
+        size: of their frames, in pixels.
+        repeats: of each measurement.
+        quick: three repeats, and nothing compiled: some minutes on two cores.
+        json: file for all the numbers.
+        figure: file (.png, .svg, .pdf) for the picture of accuracy against cost.
+    """
+    import torch
+
+    from blvnet_lab.benchmark import as_json, run_benchmark
+    from blvnet_lab.benchmark.run import PARTS
+    from blvnet_lab.paths import written_whole
+    from blvnet_lab.viz.cost import cost_figure
+
+    wanted = names_of(parts) or list(PARTS)
+    if figure is not None and "models" not in wanted:
+        raise ValueError(f"expected models among the parts for a figure, got {parts}")
+    found = run_benchmark(
+        parts=wanted,
+        models=names_of(models) or [],
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        num_frames=frames,
+        size=size,
+        repeats=3 if quick else repeats,
+        compiled=not quick,
+    )
+    print(", ".join(f"{name} {value}" for name, value in found.machine.items()))
+    for name, heading in BENCHMARK_HEADINGS.items():
+        table = getattr(found, name)
+        if not table.empty:
+            print(f"\n{heading}\n{table.to_string(float_format='{:.4g}'.format)}")
+    if json is not None:
+        with written_whole(json) as unfinished:
+            unfinished.write_text(as_json(found), "utf-8")
+    if figure is not None:
+        with written_whole(figure) as unfinished:
+            picture = cost_figure(found.accuracies, f"times on {found.machine['device']}")
+            picture.savefig(unfinished, dpi=150, format=figure.suffix[1:] or "png")
+
+
+BENCHMARK_HEADINGS = {
+    "forms": "one clip through bLVNet-TAM of depth 50, computed in several ways",
+    "training": "forward and backward pass of one clip, and what is kept in between",
+    "models": "forward pass of one clip, each model at the input it was published for",
+    "accuracies": "accuracies as published, beside the times measured here",
+    "claims": "against TSN on the same frames, counted",
+    "scaling": "with more frames, and with more clips at once",
+    "streaming": "a causal model, pair by pair; ms a pair",
+}
+
+
 def staircase(options: Annotated[Staircase, tyro.conf.arg(name="")]) -> None:
     """Train TSN, TSN-bLNet, bLVNet and bLVNet-TAM on the same clips and compare them."""
     from blvnet_lab.training.staircase import as_table, run_staircase
@@ -566,6 +637,98 @@ def predict(
         print(f"wrote {write(found, video, annotate)}")
 
 
+def import_official(
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
+    out: Annotated[Path, tyro.conf.Positional],
+    num_frames: int = 16,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    tap_init: Literal["identity", "kaiming"] = "identity",
+    depth: Literal["50", "101", "152"] | None = None,
+    seed: int = 0,
+) -> None:
+    """Turn a published checkpoint into a model.safetensors, which says how to build its network.
+
+    The file says depth, alpha, taps, classes and channels itself. It is a bLVNet-TAM, or a bLResNet
+    trained on ImageNet, which lacks taps and a classifier of videos: such a network is a start for
+    training, and knows no actions yet.
+
+    Args:
+        checkpoint: the published file (.pth, .pth.tar).
+        out: the file to write, which ends in .safetensors.
+        num_frames: T, even; no weight depends on it.
+        num_classes: where the file's classifier is not used (bLResNet); without it, 174.
+        in_channels: other than the file's 3, such as 10, turns RGB weights into those of optical
+            flow.
+        tap_init: how the taps of a bLResNet begin.
+        depth: what the file should hold, where that is known; another is an error.
+        seed: of the taps and the classifier that are not in the file.
+    """
+    from blvnet_lab.models import save_model
+    from blvnet_lab.models.official import import_official as run
+
+    check_target(out, ".safetensors")
+    model, report = run(
+        checkpoint,
+        num_frames=num_frames,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        tap_init=tap_init,
+        depth=None if depth is None else int(depth),
+        seed=seed,
+    )
+    # The name alone: folders are of this machine.
+    save_model(model, out, {"source": {"file": checkpoint.name, "layout": report.layout}})
+    print(report)
+    built = ", ".join(f"{name}={value!r}" for name, value in model.arguments.items())
+    print(f"{model.architecture}({built})\nwrote {out}")
+
+
+def export(
+    checkpoint: Annotated[Path, tyro.conf.Positional],
+    out: Annotated[Path, tyro.conf.Positional],
+    size: tuple[int, int] | None = None,
+) -> None:
+    """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
+
+    Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
+    (B, classes). Before the file appears it is run, on other clips than the exporter saw, and
+    compared with the network.
+
+    Args:
+        checkpoint: model.safetensors or best.pt of a run.
+        out: the file to write: .onnx needs onnx, onnxscript and onnxruntime, .pt2 nothing more.
+        size: height and width that the file is for; without it, any above 32 pixels.
+    """
+    from blvnet_lab.models import export_model
+    from blvnet_lab.training.checkpoint import load_trained
+
+    check_target(out, ".onnx", ".pt2")
+    found = export_model(load_trained(checkpoint).model, out, size)
+    shapes = ", ".join(" x ".join(map(str, shape)) for shape in found.clips)
+    print(f"checked on random clips, {shapes}")
+    print(f"largest deviation {found.deviation:.1e} of the largest logit\nwrote {out}")
+
+
+def check_target(out: Path, *endings: str) -> None:
+    """Before the work: raises ValueError unless `out` can become a file with such an ending."""
+    if out.suffix not in endings:
+        raise ValueError(
+            f"expected a file name that ends in {' or '.join(endings)}, got {out}: give it one"
+        )
+    if out.is_dir():
+        raise ValueError(f"expected a file to write, got the folder {out}: give a name inside it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(out.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ValueError(
+            f"expected a folder that files can be written to, got {out.parent}: choose another"
+        )
+
+
 def typed_preset(arguments: Sequence[str]) -> Recipe:
     """The recipe that was asked for, whose values are then the defaults of all other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -584,6 +747,7 @@ def main() -> None:
     commands = {
         "samples": samples,
         "cost": cost,
+        "benchmark": benchmark,
         "staircase": staircase,
         "manifest": manifest,
         "subset": subset,
@@ -591,6 +755,8 @@ def main() -> None:
         "loader-benchmark": loader_benchmark,
         "evaluate": evaluate,
         "predict": predict,
+        "import-official": import_official,
+        "export": export,
     }
     try:
         recipe = typed_preset(sys.argv[1:])

@@ -1,6 +1,8 @@
 """Parity with the published implementation, and the strictness of loading its checkpoints."""
 
 import json
+import os
+import sys
 import zlib
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
-from blvnet_lab.models.official import load_official
+from blvnet_lab import cli
+from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, tsn, tsn_blnet
+from blvnet_lab.models.official import import_official, load_official
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "official_cases.json").read_text())
@@ -219,3 +222,273 @@ def test_truncated_file(r50, tmp_path):
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(ValueError, match="download it again"):
         load_official(r50[1], path)
+
+
+# ---------------------------------------------------------------- checkpoints that build a model
+
+# Ours -> official, the longest first; the classifier and the taps are apart.
+OFFICIAL_NAMES = {
+    "stem.conv.": "conv1.",
+    "stem.bn.": "bn1.",
+    "stem.big.0.": "b_conv0.",
+    "stem.big.1.": "bn_b0.",
+    "stem.little.0.": "l_conv0.",
+    "stem.little.1.": "bn_l0.",
+    "stem.little.3.": "l_conv1.",
+    "stem.little.4.": "bn_l1.",
+    "stem.little.6.": "l_conv2.",
+    "stem.little.7.": "bn_l2.",
+    "stem.fusion.0.": "bl_init.",
+    "stem.fusion.1.": "bn_bl_init.",
+    **{f"stage{i}.little.expand.": f"layer{i}.little_e." for i in (1, 2, 3)},
+    **{f"stage{i}.fusion.": f"layer{i}.fusion.0." for i in (1, 2, 3)},
+    **{f"stage{i}.": f"layer{i}." for i in (1, 2, 3, 4)},
+    "stem.tam.": "tam.",
+}
+
+
+def official_zeros(builder=blvnet, num_classes=1000, **arguments) -> dict[str, torch.Tensor]:
+    """The official names and shapes of a model, as zeros that take no room, in memory or on disk.
+
+    Of `blvnet` the image layout, of `blvnet_tam` the video layout.
+    """
+    with torch.device("meta"):
+        model = builder(num_classes=num_classes, **arguments)
+    prefix, found = "baseline_model." if builder is blvnet_tam else "", {}
+    for name, tensor in model.state_dict().items():
+        for ours, official in OFFICIAL_NAMES.items():
+            if name.startswith(ours):
+                name = prefix + name.replace(ours, official, 1)
+                break
+        name = name.replace("classifier.", "new_fc." if prefix else "fc.")
+        if name.endswith(".taps"):
+            words = ["prev", "curr", "next"] if len(tensor) == 3 else None
+            for i in range(len(tensor)):
+                tap = words[i] if words else f"blending_layers.{i}"
+                key = name.replace("taps", f"{tap}.weight")
+                found[key] = torch.zeros(1).expand(tensor.shape[1], 1, 1, 1)
+        else:
+            found[name] = torch.zeros(1, dtype=tensor.dtype).reshape(()).expand(tensor.shape)
+    return found
+
+
+def run_import(monkeypatch, *words) -> None:
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "import-official", *map(str, words)])
+    cli.main()
+
+
+@pytest.mark.parametrize("case", ["r50_f8x2", "r50_f4x2_blend5"])
+def test_zeros_have_the_published_names_and_shapes(case):
+    config, shapes = CASES[case]["config"], CASES[case]["state_dict_shapes"]
+    taps = {"num_taps": config["blending_frames"]}
+    zeros = official_zeros(blvnet_tam, config["num_classes"], **taps)
+    assert {key: list(tensor.shape) for key, tensor in zeros.items()} == shapes
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_imported_file_has_the_published_logits(case, tmp_path, monkeypatch, capsys):
+    config = CASES[case]["config"]
+    path, out = tmp_path / "checkpoint.pth.tar", tmp_path / "new" / "model.safetensors"
+    wrapped = {f"module.{key}": value for key, value in official_state(case).items()}
+    momentum = {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save(
+        {"state_dict": wrapped, "optimizer": momentum, "epoch": 3, "best_top1": torch.tensor(6.1)},
+        path,
+    )
+    run_import(monkeypatch, path, out, "--num-frames", config["frames"])
+    assert f"video checkpoint: {len(load_model(out).state_dict())} tensors" in (
+        text := capsys.readouterr().out
+    )
+    assert f"depth={config['depth']}" in text and f"wrote {out}" in text
+
+    model = load_model(out)
+    wanted = {"num_taps": config["blending_frames"], "depth": config["depth"], "alpha": 2}
+    wanted |= {"num_classes": config["num_classes"], "num_frames": config["frames"]}
+    assert wanted.items() <= model.arguments.items() and model.architecture == "blvnet_tam"
+    assert load_notes(out) == {"source": {"file": "checkpoint.pth.tar", "layout": "video"}}
+    assert str(tmp_path).encode() not in out.read_bytes()
+    clip = np.random.default_rng(CASES[case]["input_seed"])
+    clip = torch.from_numpy(clip.standard_normal(CASES[case]["input_shape"]).astype(np.float32))
+    with torch.no_grad():
+        logits = model(clip)
+    published = torch.from_numpy(LOGITS[case])
+    assert (logits - published).abs().max() <= 1e-5 * published.abs().max()
+    for large in (path, out):
+        large.unlink()
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+@pytest.mark.parametrize("layout, builder", [("image", blvnet), ("video", blvnet_tam)])
+def test_every_depth_is_recognised(depth, layout, builder):
+    model, report = import_official(official_zeros(builder, depth=depth), depth=depth)
+    assert (model.arguments["depth"], report.layout) == (depth, layout)
+    assert model.arguments["num_classes"] == (174 if layout == "image" else 1000)
+    assert not model.training and not model.stage2.fusion.conv1.weight.any()
+
+
+def test_the_checkpoint_says_how_it_is_built():
+    shapes = {"alpha": 4, "num_taps": 1, "in_channels": 10}
+    model, report = import_official(official_zeros(blvnet_tam, 7, **shapes), num_frames=2)
+    assert (shapes | {"num_classes": 7, "num_frames": 2}).items() <= model.arguments.items()
+    assert (report.adapted, report.kept) == ([], [])
+    # Fine-tuned on other images, without video: that classifier is used.
+    model, report = import_official(official_zeros(num_classes=12))
+    assert model.arguments["num_classes"] == 12 and "classifier.weight" in report.loaded
+
+
+def test_image_layout_begins_with_the_taps_that_are_asked_for(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "bLResNet-50.pth"
+    zeros = {f"module.{key}": value for key, value in official_zeros().items()}
+    torch.save({"state_dict": zeros}, path)
+    options = {"num_classes": 5, "in_channels": 10, "tap_init": "kaiming", "seed": 1}
+    out = tmp_path / "model.safetensors"
+    typed = [word for key, value in options.items() for word in ("--" + key, value)]
+    run_import(monkeypatch, path, out, *typed)
+    text = capsys.readouterr().out
+    assert "1 adapted" in text and "9 not in this checkpoint" in text and "2 of the" in text
+    model = load_model(out)
+    assert model.arguments["num_classes"] == 5 and model.arguments["in_channels"] == 10
+    taps = model.stage2.tam.taps
+    assert taps.mean().abs() < 0.1, "random signs, not near the identity"
+
+    state = torch.get_rng_state()
+    again = import_official(path, **options)[0].stage2.tam.taps
+    other = import_official(path, **options | {"seed": 2})[0].stage2.tam.taps
+    near_identity = import_official(path)[0].stage2.tam.taps
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(taps, again) and not torch.equal(taps, other)
+    assert (near_identity.mean(1) - torch.tensor([0.0, 1.0, 0.0])).abs().max() < 0.05
+
+
+def without(*keys, **arguments) -> dict[str, torch.Tensor]:
+    zeros = official_zeros(blvnet_tam, 7, **arguments)
+    return {key: tensor for key, tensor in zeros.items() if not key.endswith(keys)}
+
+
+def torchvision_names() -> dict[str, torch.Tensor]:
+    from torchvision.models import resnet50
+
+    with torch.device("meta"):
+        return {key: torch.zeros(1) for key in resnet50().state_dict()}
+
+
+def blocks_left_out() -> dict[str, torch.Tensor]:
+    return {k: v for k, v in official_zeros().items() if not k.startswith(("layer3.big.4.", "fc"))}
+
+
+@pytest.mark.parametrize(
+    "checkpoint, options, words",
+    [
+        (without, {"depth": 101}, ["depth 101, got one of depth 50"]),
+        (without, {"num_classes": 8}, ["num_classes=7", "got 8", "reset_classifier"]),
+        (lambda: without(in_channels=10), {"in_channels": 3}, ["in_channels=10", "got 3"]),
+        (without, {"num_frames": 7}, ["even num_frames, got 7"]),
+        (official_zeros, {"num_classes": 0}, ["at least 1, got 16, 0 and 3"]),
+        (official_zeros, {"in_channels": 0}, ["at least 1, got 16, 174 and 0"]),
+        (
+            blocks_left_out,
+            {},
+            ["50 (3, 4, 6, 3)", "152 (5, 12, 30, 3)", "got one with (3, 4, 5, 3)"],
+        ),
+        (torchvision_names, {}, ["torchvision", "load_resnet", "--init"]),
+        (lambda: {"encoder.weight": torch.zeros(1)}, {}, ["(1, 1, 1, 0)", "encoder.weight"]),
+        (lambda: without("model.conv1.weight"), {}, ["missing: stem.conv.weight"]),
+        (lambda: without("l_conv0.weight"), {}, ["missing: stem.little.0.weight"]),
+        (lambda: without("new_fc.weight"), {}, ["missing: classifier.weight"]),
+        (lambda: without("baseline_model.tam.prev.weight"), {}, ["taps of stem.tam", "[1, 2]"]),
+        (
+            lambda: without() | {"baseline_model.l_conv0.weight": torch.tensor(1.0)},
+            {},
+            ["misshapen: stem.little.0.weight"],
+        ),
+        (dict, {}, ["expected a state dict, got an empty one"]),
+        (lambda: {1: torch.zeros(1), "a": 2}, {}, ["none: 1, a"]),
+    ],
+)
+def test_what_cannot_be_imported_is_said(checkpoint, options, words):
+    with pytest.raises(ValueError) as error:
+        import_official(checkpoint(), **options)
+    for word in words:
+        assert word in str(error.value)
+
+
+class RunsACommand:
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self):
+        return (os.system, (self.command,))
+
+
+class Custom:
+    """Harmless, but no tensor and no plain container."""
+
+
+@pytest.fixture(scope="module")
+def zeros_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("official") / "bLResNet-50.pth"
+    torch.save(official_zeros(), path)
+    return path
+
+
+def test_refused_files_leave_everything_as_it_was(tmp_path, monkeypatch, zeros_file):
+    path, out, ran = tmp_path / "file.pth", tmp_path / "model.safetensors", tmp_path / "ran"
+    out.write_text("the model that was there before")
+    whole = zeros_file.read_bytes()
+    calls = f"{os.system.__module__}.system"
+    for content, words in (
+        (RunsACommand(f"touch {ran}"), f"would call {calls}: a pickle can run any program"),
+        ({"state_dict": {}, "args": Custom()}, "would call test_official.Custom"),
+        (whole[: len(whole) // 2], r"damaged or another kind of file .*: download it again"),
+        (b"Just some text.\n", "damaged or another kind of file"),
+        (b"<html>404</html>", "damaged or another kind of file"),
+        ({}, "got an empty one"),
+        (None, "there is no file"),
+    ):
+        path.unlink(missing_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            torch.save(content, path)
+        with pytest.raises(SystemExit, match=words) as error:
+            run_import(monkeypatch, path, out)
+        assert str(error.value).startswith("blvnet_lab: ") and "\n" not in str(error.value)
+        assert "Re-running" not in str(error.value), "PyTorch's advice to load it unsafely"
+        assert not ran.exists()
+        assert out.read_text() == "the model that was there before"
+    assert sorted(tmp_path.iterdir()) == [out]
+
+
+def test_where_nothing_can_be_written(tmp_path, monkeypatch, zeros_file):
+    folder, file = tmp_path / "folder.safetensors", tmp_path / "file"
+    folder.mkdir()
+    file.touch()
+    for out, words in (
+        (folder, "got the folder"),
+        (file / "model.safetensors", "a folder that files can be written to"),
+        (tmp_path / "model.pth", r"ends in \.safetensors, got"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            run_import(monkeypatch, zeros_file, out)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="can be written to"):
+        patch.setattr(os, "access", lambda path, mode: False)
+        run_import(patch, zeros_file, tmp_path / "model.safetensors")
+    assert sorted(tmp_path.iterdir()) == [file, folder] and not list(folder.iterdir())
+
+
+def test_half_a_file_is_never_left(tmp_path, monkeypatch, zeros_file):
+    out = tmp_path / "model.safetensors"
+    out.write_text("the model that was there before")
+    write_bytes = Path.write_bytes
+
+    def full_disk(path: Path, content: bytes) -> None:
+        write_bytes(path, content[:1000])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="No space left"):
+        patch.setattr(Path, "write_bytes", full_disk)
+        run_import(patch, zeros_file, out)
+    assert sorted(tmp_path.iterdir()) == [out]
+    assert out.read_text() == "the model that was there before"
+    run_import(monkeypatch, zeros_file, out)
+    assert load_model(out).arguments["depth"] == 50

@@ -16,6 +16,9 @@ Whatever a module returns inside the network, here its maps have their place in 
     logits   (B, P, classes)   classifier; (B, T, classes) where positions are frames
 
 `.big` has half the height and width of `.little`: it is captured before it is enlarged.
+
+All points are there after `optimize_for_inference`, too. A compiled model runs as it was before it
+was compiled while something is captured or edited: compiled code knows no modules.
 """
 
 from __future__ import annotations
@@ -125,9 +128,11 @@ def edit(model: VideoNet, edits: Mapping[str, EditFunction]) -> Iterator[None]:
 @contextmanager
 def edit_clip(model: VideoNet, function: EditFunction) -> Iterator[None]:
     """Change the clip (B, T, C, H, W) on its way in: `edit` for what comes before all layers."""
+    model = uncompiled(model)
     handle = model.register_forward_pre_hook(lambda module, args: (function(args[0]),))
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):  # as in _hooks
+            yield
     finally:
         handle.remove()
 
@@ -155,6 +160,11 @@ def replace_with(maps: Tensor) -> EditFunction:
     return lambda own: maps
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The network itself, of what `torch.compile` has made of it."""
+    return getattr(model, "_orig_mod", model)
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode inside the `with`; afterwards every module is in the mode it was in before."""
@@ -170,6 +180,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]:
     """Hooks that call `function(name, maps)`, and pass its result on unless it is None."""
+    model = uncompiled(model)
     points = capture_points(model)
     positions = getattr(model, "num_positions", model.num_frames)
     what = f"a capture point of this {getattr(model, 'architecture', type(model).__name__)}"
@@ -185,7 +196,9 @@ def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]
     try:
         for pattern, function in functions.items():
             handles += [add(name, function) for name in match_names(pattern, points, what)]
-        yield
+        # Compiled code was made without these hooks, and would leave them out without a word.
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         for handle in handles:
             handle.remove()

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from blvnet_lab.introspect.capture import match_names
+from blvnet_lab.introspect.capture import match_names, uncompiled
 from blvnet_lab.models import TAM, PairTAM
 
 NAMES = {-1: "prev", 0: "curr", 1: "next"}  # where there are three taps, by offset in frames
@@ -38,7 +38,11 @@ LOOKS_FROM = 0.3  # one direction minus the other
 
 def tams(model: nn.Module) -> dict[str, TAM]:
     """Every TAM of the model by its name, from the first to the last; none without TAM."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, TAM)}
+    return {
+        name: module
+        for name, module in uncompiled(model).named_modules()
+        if isinstance(module, TAM)
+    }
 
 
 def centred_taps(taps: Tensor, first_offset: int) -> Tensor:

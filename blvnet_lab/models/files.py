@@ -34,7 +34,7 @@ def save_model(
         TypeError: the model is not from one of the four builders.
         ValueError: the model is folded: its weights fit no builder's.
     """
-    if getattr(model, "architecture", None) not in BUILDERS:
+    if not isinstance(model, VideoNet) or getattr(model, "architecture", None) not in BUILDERS:
         raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
     if model.folded:
         raise ValueError(

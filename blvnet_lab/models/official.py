@@ -1,7 +1,8 @@
 """Read the published checkpoints, in either of their two layouts.
 
-    from blvnet_lab.models.official import load_official
+    from blvnet_lab.models.official import import_official, load_official
     print(load_official(model, "checkpoint.pth.tar"))
+    model, report = import_official("checkpoint.pth.tar")   # builds the model that fits
 
 *video*: keys `baseline_model.*` and `new_fc.*` (or `baseline_model.fc.*` where dropout was 0).
 *image*: a bLResNet trained on ImageNet; apart from its classifier of 1000 classes it has just what
@@ -26,9 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blvnet_lab.models.video_net import BigLittleNet, VideoNet
+from blvnet_lab.models.tam import TapInit
+from blvnet_lab.models.video_net import SIZES, BigLittleNet, VideoNet, blvnet_tam
 
 IMAGE_CLASSES = 1000
+DEPTHS = {SIZES[depth].big_little_blocks: depth for depth in (50, 101, 152)}
 
 # Official module name -> ours, tried in this order; everything else keeps its name.
 RENAMES = [
@@ -52,6 +55,7 @@ RENAMES = [
 ]
 TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)|blending_layers\.(\d+))\.weight")
 TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
+WOULD_CALL = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's words for a pickle that is no data
 
 # As what torch.load tells of files that are cut short, damaged or something else altogether.
 DAMAGES = (
@@ -115,7 +119,7 @@ def load_official(
             "the published checkpoints hold big-little networks"
         )
     official = bare_state_dict(checkpoint)
-    layout = "video" if any(key.startswith("baseline_model.") for key in official) else "image"
+    layout = layout_of(official)
     report = LoadReport(layout)
     ours = _to_our_names(official)
     wanted = model.state_dict()
@@ -137,6 +141,84 @@ def load_official(
     return load_exactly(model, ours, report, remedy)
 
 
+def import_official(
+    checkpoint: Mapping[str, Tensor] | str | os.PathLike,
+    *,
+    num_frames: int = 16,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    tap_init: TapInit = "identity",
+    depth: int | None = None,
+    seed: int = 0,
+) -> tuple[BigLittleNet, LoadReport]:
+    """A bLVNet-TAM with the weights of a published checkpoint, whose tensors say how to build it.
+
+    Depth, alpha, the number of taps (of the image layout: 3), of classes and of input channels are
+    those of the checkpoint; beta is 4, as in the paper.
+
+    Args:
+        checkpoint: a state dict, or the path of a file that holds one.
+        num_frames: T, even; no weight depends on it.
+        num_classes: for the image layout, whose classifier is not used; 174 if it is left out.
+        in_channels: other than the checkpoint's 3 to turn RGB weights into those of optical flow.
+        tap_init: how the taps begin that the image layout lacks; see `TAM`.
+        depth: what the checkpoint should hold, where that is known.
+        seed: of the taps and the classifier that are not in the checkpoint.
+
+    Returns:
+        The model, in eval mode, and the report of `load_official`.
+
+    Raises:
+        ValueError: the file is no checkpoint, or holds another network than was asked for, or any
+            tensor is missing, left over or misshapen.
+    """
+    official = bare_state_dict(checkpoint)
+    ours = _to_our_names(official)
+    found = _depth_of(ours, official)
+    if depth not in (None, found):
+        raise ValueError(
+            f"expected a checkpoint of depth {depth}, got one of depth {found}: leave the depth "
+            "out, or give the other file"
+        )
+
+    def size(name: str, axis: int = 0) -> int | None:
+        # None where a tensor is lacking or odd: `load_official` then names it.
+        shape = ours[name].shape if name in ours else ()
+        return shape[axis] if axis < len(shape) else None
+
+    classes, channels = size("classifier.weight"), size("stem.conv.weight", 1)
+    if layout_of(official) == "image" and classes == IMAGE_CLASSES:
+        classes = None  # not used
+    if None not in (classes, num_classes) and num_classes != classes:
+        raise ValueError(
+            f"expected num_classes={classes} as in the checkpoint, whose classifier is used, got "
+            f"{num_classes}: leave it out, and call reset_classifier for other classes"
+        )
+    if channels not in (None, 3) and in_channels not in (None, channels):
+        raise ValueError(
+            f"expected in_channels={channels} as in the checkpoint, got {in_channels}: only RGB "
+            "weights, of 3 channels, can be turned into others"
+        )
+    if classes is None:
+        classes = 174 if num_classes is None else num_classes
+    if in_channels is None:
+        in_channels = channels or 3
+    narrow = size("stem.little.0.weight")
+    with torch.random.fork_rng(devices=[]):  # whoever calls keeps their own chance
+        torch.manual_seed(seed)
+        model = blvnet_tam(
+            depth=found,
+            num_frames=num_frames,
+            num_classes=classes,
+            alpha=SIZES[found].width // narrow if narrow else 2,
+            num_taps=size("stem.tam.taps") or 3,
+            tap_init=tap_init,
+            in_channels=in_channels,
+        )
+    report = load_official(model, official)
+    return model.eval(), report
+
+
 def load_exactly(
     model: VideoNet, ours: Mapping[str, Tensor], report: LoadReport, remedy: str
 ) -> LoadReport:
@@ -156,6 +238,11 @@ def load_exactly(
     return report
 
 
+def layout_of(official: Mapping[str, Tensor]) -> str:
+    """Which of the two layouts, "video" or "image", the names of the tensors have."""
+    return "video" if any(key.startswith("baseline_model.") for key in official) else "image"
+
+
 def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dict[str, Tensor]:
     """The tensors alone, without the wrapping of training checkpoints."""
     origin = "the state dict"
@@ -165,8 +252,15 @@ def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dic
     if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("state_dict"), Mapping):
         checkpoint = checkpoint["state_dict"]
     if not isinstance(checkpoint, Mapping) or not checkpoint:
-        raise ValueError(f"{origin}: expected a state dict, got {type(checkpoint).__name__}")
-    strangers = [key for key, value in checkpoint.items() if not isinstance(value, Tensor)]
+        what = "an empty one" if checkpoint == {} else type(checkpoint).__name__
+        raise ValueError(
+            f"{origin}: expected a state dict, got {what}; give the file that was published"
+        )
+    strangers = [
+        str(key)
+        for key, value in checkpoint.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
     if strangers:
         raise ValueError(f"{origin}: expected tensors only, but these are none: {_some(strangers)}")
     return {key.removeprefix("module."): value for key, value in checkpoint.items()}
@@ -183,11 +277,47 @@ def read_pickle(path: str | os.PathLike) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGES as error:
+        pickled = isinstance(error, pickle.UnpicklingError)
+        wanted = (
+            f"{path}: expected a checkpoint of tensors that torch.load(weights_only=True) reads"
+        )
+        if pickled and (called := WOULD_CALL.search(str(error))):
+            raise ValueError(
+                f"{wanted}, got one that would call {called[1]}: a pickle can run any program when "
+                "it is loaded, so this one was not. Save its tensors alone where it was made "
+                "(torch.save(model.state_dict(), path)), and load no pickle of unknown origin any "
+                "other way"
+            ) from error
+        # PyTorch goes on at length about loading a pickle unsafely: not that.
+        reason = "" if pickled else str(error).partition("\n")[0]
         raise ValueError(
-            f"{path}: expected a checkpoint of tensors that torch.load(weights_only=True) "
-            f"reads, got: {type(error).__name__} {error}; download it again, and never load a "
-            "pickle of unknown origin any other way"
+            f"{wanted}, got one that is damaged or another kind of file "
+            f"({type(error).__name__} {reason}): download it again"
         ) from error
+
+
+def _depth_of(ours: Mapping[str, Tensor], official: Mapping[str, Tensor]) -> int:
+    """From the number of blocks in each stage; the names of `official` are for the error."""
+    blocks = tuple(
+        len({name.split(".")[2] for name in ours if name.startswith(f"stage{stage}.big.")}) + 1
+        for stage in (1, 2, 3)
+    )
+    last = len({name.split(".")[1] for name in ours if re.match(r"stage4\.\d+\.", name)})
+    blocks = (*blocks, last)  # the fusion is the last block of stages 1 to 3
+    if blocks in DEPTHS:
+        return DEPTHS[blocks]
+    if "layer1.0.conv1.weight" in official:
+        raise ValueError(
+            "expected an official bLResNet or bLVNet-TAM, got a ResNet as torchvision has them: "
+            "start from it with blvnet_lab.models.load_resnet, or with the option --init of "
+            "`python -m blvnet_lab train`"
+        )
+    known = ", ".join(f"{depth} {counts}" for counts, depth in DEPTHS.items())
+    raise ValueError(
+        f"expected a big-little network of depth {known}, got one with {blocks} blocks in its "
+        f"stages, and the tensors {_some(list(official), 3)}: give a published checkpoint, or "
+        "build the model and use load_official"
+    )
 
 
 def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,13 +51,13 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
             conv, norm = getattr(parent, name), getattr(parent, after)
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, after, nn.Identity())
+                setattr(parent, after, nn.Identity().eval())
         # With the batch norms gone, a ReLU may follow its convolution directly.
         left = [name for name in names if not isinstance(getattr(parent, name), nn.Identity)]
         for name, after in pairwise(left):
             conv, relu = getattr(parent, name), getattr(parent, after)
             if isinstance(conv, nn.Conv2d) and isinstance(relu, nn.ReLU):
                 conv.__class__ = ConvReLU
-                setattr(parent, after, nn.Identity())
+                setattr(parent, after, nn.Identity().eval())
     model.folded, model.grad_checkpointing = True, False
     return model.requires_grad_(False).to(memory_format=torch.channels_last)

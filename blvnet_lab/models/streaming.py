@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.models.tam import TAM, PairTAM
-from blvnet_lab.models.video_net import BigLittleNet
+from blvnet_lab.models.video_net import BigLittleNet, VideoNet
 
 
 class Memory(nn.Module):
@@ -82,7 +82,7 @@ class Stream(nn.Module):
 
     Args:
         model: from `blvnet_tam(causal=True)`, also after `optimize_for_inference`. Its taps are
-            taken as they are now.
+            taken as they are now; all else it shares, so move or convert the model before.
 
     Raises:
         TypeError: the model is not from `blvnet_tam`.
@@ -91,15 +91,18 @@ class Stream(nn.Module):
 
     def __init__(self, model: BigLittleNet):
         super().__init__()
-        if getattr(model, "architecture", None) != "blvnet_tam":
-            raise TypeError(f"expected a model from blvnet_tam, got {type(model).__name__}")
+        ours = isinstance(model, VideoNet) and hasattr(model, "architecture")
+        name = model.architecture if ours else type(model).__name__
+        if name != "blvnet_tam":
+            raise TypeError(f"expected a model from blvnet_tam, got {name}")
         if not model.causal:
             raise ValueError(
                 "expected a causal model, got one whose TAMs look ahead: build and train it with "
                 "blvnet_tam(causal=True)"
             )
-        # A copy of the modules, not of the parameters.
-        model = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
+        # A copy of the modules, not of what is in them.
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        model = copy.deepcopy(model, shared)
         model.num_frames, model.num_positions = 2, 1
         model.stem.tam = StepTAM(model.stem.tam)
         for stage in (model.stage1, model.stage2, model.stage3):
@@ -107,6 +110,7 @@ class Stream(nn.Module):
         for block in list(model.stage4)[:-1]:
             block.tam = StepTAM(block.tam)
         self.model = model
+        self.eval()
         self.reset()
 
     def reset(self) -> None:
@@ -121,13 +125,20 @@ class Stream(nn.Module):
         """Logits (B, num_classes) of a pair (B, 2, C, H, W), which follows the pair before.
 
         Raises:
-            ValueError: what the model raises for a clip; or other videos or sizes than before.
+            ValueError: not two frames; what else the model raises for a clip; other videos or
+                sizes than before.
         """
-        self.model.check_clip(pair)
-        if self.shape not in (None, tuple(pair.shape)):
+        shape = tuple(pair.shape) if isinstance(pair, Tensor) else ()
+        if len(shape) == 5 and shape[1] != 2 and shape[2] == self.model.in_channels:
             raise ValueError(
-                f"expected a pair {self.shape} as before, got {tuple(pair.shape)}: call reset() "
-                "where another video begins"
+                f"expected a pair (B, 2, C={shape[2]}, H, W), got {shape}: give the stream two "
+                "frames at a time"
             )
-        self.shape = tuple(pair.shape)
+        self.model.check_clip(pair)
+        if self.shape not in (None, shape):
+            raise ValueError(
+                f"expected a pair {self.shape} as before, got {shape}: call reset() where another "
+                "video begins"
+            )
+        self.shape = shape
         return self.model(pair)

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -113,13 +112,13 @@ class VideoNet(nn.Module):
 
     def run_large(self, part: nn.Module, *args: Tensor | int) -> Tensor:
         """`part(*args)`, checkpointed if that is switched on and there will be a way back."""
-        if not (self.grad_checkpointing and torch.is_grad_enabled()):
+        if not (self.grad_checkpointing and torch.is_grad_enabled()) or _hooked(part):
             return part(*args)
         # There is no chance in these parts, hence no state of it to keep. A compiled graph has its
         # effects once, whatever it computes again.
         options = {"use_reentrant": False, "preserve_rng_state": False}
         if not torch.compiler.is_compiling():
-            options["context_fn"] = lambda: (nullcontext(), _counted_already(part))
+            options["context_fn"] = lambda: (nullcontext(), _CountedAlready(part))
         return checkpoint(part, *args, **options)
 
     def check_clip(self, clip: Tensor) -> None:
@@ -392,17 +391,29 @@ def check_sizes(num_frames: int, num_classes: int, in_channels: int) -> None:
         )
 
 
-@contextmanager
-def _counted_already(part: nn.Module) -> Iterator[None]:
-    """A batch that batch norms see for the second time changes copies of their statistics only."""
-    own = [(module, dict(module.named_buffers(recurse=False))) for module in part.modules()]
-    try:
-        for module, buffers in own:
+def _hooked(part: nn.Module) -> bool:
+    """Is it looked at or edited? On the way back that may be over, and the maps be others."""
+    return any(m._forward_hooks or m._forward_pre_hooks for m in part.modules())
+
+
+class _CountedAlready:
+    """A batch that batch norms see once more changes copies of their statistics only.
+
+    A class, since it is entered again on every way back (`retain_graph`).
+    """
+
+    def __init__(self, part: nn.Module):
+        self.part = part
+
+    def __enter__(self) -> None:
+        modules = self.part.modules()
+        self.own = [(module, dict(module.named_buffers(recurse=False))) for module in modules]
+        for module, buffers in self.own:
             for name, buffer in buffers.items():
                 setattr(module, name, buffer.clone())
-        yield
-    finally:
-        for module, buffers in own:
+
+    def __exit__(self, *error: object) -> None:
+        for module, buffers in self.own:
             for name, buffer in buffers.items():
                 setattr(module, name, buffer)
 

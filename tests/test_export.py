@@ -1,0 +1,228 @@
+"""Models in files for other programs: the same logits, whatever the batch and the size."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from blvnet_lab import cli
+from blvnet_lab.models import (
+    blvnet,
+    blvnet_tam,
+    export,
+    export_model,
+    load_model,
+    optimize_for_inference,
+    save_model,
+    tsn,
+    tsn_blnet,
+)
+
+FRAMES, CLASSES = 4, 5
+
+
+def stirred(builder, **arguments):
+    """A tiny model in which nothing is at its first value, so that a slip in any part shows."""
+    torch.manual_seed(0)
+    arguments = {"depth": "tiny", "num_frames": FRAMES, "num_classes": CLASSES} | arguments
+    model = builder(**arguments)
+    for name, tensor in model.state_dict().items():
+        if name.endswith(".taps"):
+            tensor.normal_(0, 0.7)
+        elif name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
+            tensor.uniform_(0.5, 1.5)
+        elif name.endswith(("running_mean", "bias")):
+            tensor.normal_(0, 0.1)
+        elif name == "classifier.weight":
+            tensor.normal_()
+    return model  # in training mode, as built
+
+
+def runner(path: Path):
+    """What another program does with the file."""
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda clip: torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
+
+
+def deviation(path: Path, model: nn.Module, *shape: int) -> float:
+    clip = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        logits = model.eval()(clip)
+        found = runner(path)(clip)
+    assert found.shape == logits.shape == (shape[0], CLASSES)
+    return ((found - logits).abs().max() / logits.abs().max()).item()
+
+
+MODELS = {
+    "tsn": (tsn, {}),
+    "tsn_blnet": (tsn_blnet, {"num_frames": 5}),
+    "blvnet": (blvnet, {"in_channels": 10}),
+    "blvnet_tam": (blvnet_tam, {"num_taps": 5}),
+    "causal": (blvnet_tam, {"causal": True}),
+}
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+@pytest.mark.parametrize("name", MODELS)
+def test_same_logits_for_any_batch_and_size(name, ending, tmp_path):
+    builder, arguments = MODELS[name]
+    model = stirred(builder, **arguments)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    path = tmp_path / "new" / f"model{ending}"
+    chance = torch.get_rng_state()
+    found = export_model(model, path)
+    assert torch.equal(torch.get_rng_state(), chance)
+    assert 0 <= found.deviation < 1e-5
+    frames, channels = model.num_frames, model.in_channels
+    assert found.clips == [(3, frames, channels, 96, 64), (1, frames, channels, 75, 131)]
+    assert model.training and not model.folded
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    for batch, size in ((1, (224, 224)), (3, (33, 112)), (2, (63, 47))):
+        assert deviation(path, model, batch, frames, channels, *size) < 1e-5
+    assert list(path.parent.iterdir()) == [path]
+    assert str(Path(export.__file__).parents[2]).encode() not in path.read_bytes()
+
+
+def test_onnx_file_names_its_axes(tmp_path):
+    for size, sides in ((None, ["height", "width"]), ((40, 56), [40, 56])):
+        path = tmp_path / "model.onnx"
+        export_model(stirred(tsn), path, size)  # the second takes the place of the first
+        graph = onnx.load(path).graph
+        onnx.checker.check_model(path, full_check=True)
+        (clip,), (logits,) = graph.input, graph.output
+        axes = [
+            [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+            for value in (clip, logits)
+        ]
+        assert (clip.name, logits.name) == ("clip", "logits")
+        assert axes == [["batch", FRAMES, 3, *sides], ["batch", CLASSES]]
+
+
+def test_fixed_size_may_be_small_and_refuses_others(tmp_path):
+    model, path = stirred(blvnet_tam), tmp_path / "model.pt2"
+    found = export_model(model, path, (24, 32))
+    assert found.clips == [(3, FRAMES, 3, 24, 32), (1, FRAMES, 3, 24, 32)]
+    assert deviation(path, model, 2, FRAMES, 3, 24, 32) < 1e-5
+    with pytest.raises(AssertionError, match="Guard failed"):
+        runner(path)(torch.zeros(2, FRAMES, 3, 64, 64))
+    export_model(stirred(tsn), path)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        runner(path)(torch.zeros(2, FRAMES, 3, 16, 16))  # as the docstring says
+    with pytest.raises(ValueError, match=r"at least 1, got \(0, 64\)"):
+        export_model(model, path, (0, 64))
+
+
+def test_folded_and_compiled_and_half_models(tmp_path):
+    path, size = tmp_path / "model.pt2", (40, 48)
+    for builder in (blvnet_tam, tsn):
+        model = stirred(builder)
+        folded = optimize_for_inference(model)
+        assert export_model(folded, path, size).deviation < 1e-5
+        assert deviation(path, model, 2, FRAMES, 3, *size) < 1e-5
+        assert folded.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    compiled = stirred(tsn)
+    compiled.compile(backend="eager")
+    for other in (torch.compile(model), torch.compile(folded), compiled):
+        assert export_model(other, path, size).deviation < 1e-5
+        assert deviation(path, model, 2, FRAMES, 3, *size) < 1e-5
+    half = stirred(tsn).double()
+    assert export_model(half, path, size).deviation < 1e-5
+    assert half.stem.conv.weight.dtype == torch.double
+    assert deviation(path, half.float(), 2, FRAMES, 3, *size) < 1e-5
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+def test_file_that_computes_something_else_never_appears(ending, tmp_path, monkeypatch):
+    path = tmp_path / f"model{ending}"
+    path.write_text("what was there before")
+
+    def mistaken(model):
+        folded = optimize_for_inference(model)
+        with torch.no_grad():
+            folded.classifier.bias[0] += 0.01
+        return folded
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "optimize_for_inference", mistaken)
+        with pytest.raises(ValueError, match=r"to 0\.0001 .* got a deviation of .*nothing was"):
+            export_model(stirred(tsn), path)
+    infinite = stirred(tsn)
+    infinite.classifier.bias.data[0] = torch.nan
+    with pytest.raises(ValueError, match="deviation of nan"):
+        export_model(infinite, path)
+    assert list(tmp_path.iterdir()) == [path] and path.read_text() == "what was there before"
+
+
+def test_what_is_no_model_of_ours(tmp_path):
+    with pytest.raises(TypeError, match="blvnet_tam, got Linear"):
+        export_model(nn.Linear(1, 1), tmp_path / "model.pt2")
+    for name in ("model.pth", "model", "onnx"):
+        with pytest.raises(ValueError, match=rf"\.onnx or \.pt2, got .*{name}"):
+            export_model(stirred(tsn), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- the command
+
+
+def run_export(monkeypatch, *words) -> None:
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "export", *map(str, words)])
+    cli.main()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model.safetensors"
+    save_model(stirred(blvnet_tam), path)
+    return path
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+def test_command_says_how_exact_and_nothing_else(ending, checkpoint, tmp_path, monkeypatch, capfd):
+    out = tmp_path / f"model{ending}"
+    run_export(monkeypatch, checkpoint, out, "--size", 48, 64)
+    said, chatter = capfd.readouterr()
+    checked, largest, wrote = said.splitlines()
+    assert checked == "checked on random clips, 3 x 4 x 3 x 48 x 64, 1 x 4 x 3 x 48 x 64"
+    assert largest.startswith("largest deviation ") and float(largest.split()[2]) < 1e-5
+    assert (wrote, chatter) == (f"wrote {out}", "")
+    assert deviation(out, load_model(checkpoint), 2, FRAMES, 3, 48, 64) < 1e-5
+
+
+def test_command_explains_what_it_cannot_do(checkpoint, tmp_path, monkeypatch):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(checkpoint.read_bytes()[:1000])
+    folder = tmp_path / "folder.onnx"
+    folder.mkdir()
+    for given, out, words in (
+        (checkpoint, tmp_path / "model.tflite", r"ends in \.onnx or \.pt2, got .*model\.tflite"),
+        (checkpoint, folder, "expected a file to write, got the folder"),
+        (checkpoint, damaged / "model.onnx", "a folder that files can be written to, got"),
+        (damaged, tmp_path / "model.onnx", "damaged.safetensors: expected a safetensors file"),
+        (tmp_path / "none.safetensors", tmp_path / "model.onnx", "there is no file"),
+    ):
+        with pytest.raises(SystemExit, match=words) as error:
+            run_export(monkeypatch, given, out)
+        assert str(error.value).startswith("blvnet_lab: ")
+    assert sorted(tmp_path.iterdir()) == [damaged, folder] and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("lacking", ["onnxruntime", "onnxscript"])
+def test_without_the_packages_for_onnx(lacking, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, lacking, None)  # as if it were not installed
+    assert importlib.util.find_spec(lacking) is None
+    with pytest.raises(
+        SystemExit, match=f"there is no {lacking}: pip install {lacking} .*`export`"
+    ):
+        run_export(monkeypatch, checkpoint, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+    run_export(monkeypatch, checkpoint, tmp_path / "model.pt2", "--size", 48, 64)
+    assert (tmp_path / "model.pt2").is_file()

@@ -1,0 +1,813 @@
+"""The other forms of the networks: as published, folded, compiled, checkpointed, causal, streamed.
+
+Each form must compute what the plain model computes, which tests/test_models.py and
+tests/test_official.py compare with PyTorch's own operations and with the published logits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_models import BUILDERS, EXACT, random64, stirred, tiny
+from test_official import CASES, LOGITS, model_of, official_state
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from blvnet_lab.benchmark.published import PublishedTAM, published_form
+from blvnet_lab.introspect import capture, edit, edit_taps, identity_taps, tam_weights, zero
+from blvnet_lab.introspect.capture import edit_clip
+from blvnet_lab.models import (
+    TAM,
+    PairTAM,
+    Stream,
+    VideoNet,
+    blvnet,
+    blvnet_tam,
+    capture_points,
+    count_cost,
+    load_model,
+    optimize_for_inference,
+    save_model,
+    tsn,
+    tsn_blnet,
+    video_net,
+)
+from blvnet_lab.models.official import load_official
+from blvnet_lab.models.optimize import ConvReLU
+from blvnet_lab.models.streaming import Memory
+from blvnet_lab.training.memory import kept_for_backward
+
+CAUSAL = (blvnet_tam, {"causal": True})
+ALL = [*((builder, {}) for builder in BUILDERS), CAUSAL]
+IDS = [*(builder.__name__ for builder in BUILDERS), "causal"]
+every_network = pytest.mark.parametrize("builder, arguments", ALL, ids=IDS)
+
+
+def close_in_float32(ours: torch.Tensor, expected: torch.Tensor) -> bool:
+    """To 1e-5 of the largest."""
+    return bool((ours - expected).abs().max() <= 1e-5 * expected.abs().max())
+
+
+def tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of all parameters and buffers."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def modes(model: nn.Module) -> list[tuple[str, type, bool]]:
+    return [(name, type(module), module.training) for name, module in model.named_modules()]
+
+
+def count_hooks(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def no_network(model: nn.Module) -> list:
+    """What is not one of the networks, though the second looks like `model`."""
+    return [nn.Linear(2, 2), torch.compile(model), None]
+
+
+@pytest.fixture(scope="module", params=CASES)
+def official(request):
+    """(model, clip, logits): with published weights, and the logits published for the clip."""
+    case = CASES[request.param]
+    model = model_of(request.param)
+    load_official(model, official_state(request.param))
+    values = np.random.default_rng(case["input_seed"]).standard_normal(case["input_shape"])
+    clip = torch.from_numpy(values.astype(np.float32))
+    return model, clip, torch.from_numpy(LOGITS[request.param])
+
+
+# ---------------------------------------------------------------- as published
+
+
+def test_published_form_gives_the_published_logits(official):
+    model, clip, logits = official
+    with torch.no_grad():
+        assert close_in_float32(published_form(model)(clip), logits)
+
+
+@pytest.mark.parametrize("r", [1, 3, 5])
+def test_published_form_equals_the_model(r):
+    model, clips = stirred(tiny(blvnet_tam, num_taps=r)), random64(2, 8, 3, 48, 40).requires_grad_()
+    published = published_form(model)
+    ours, theirs = model(clips), published(clips)
+    torch.testing.assert_close(theirs, ours, **EXACT)
+    alone = torch.cat([published(clip[None]) for clip in clips])
+    torch.testing.assert_close(alone, theirs, **EXACT)
+    of_ours, of_theirs = (torch.autograd.grad(x.square().sum(), clips)[0] for x in (ours, theirs))
+    assert of_ours.abs().max() > 1e-3
+    torch.testing.assert_close(of_theirs, of_ours, **EXACT)
+
+
+def test_published_form_keeps_the_mode():
+    """In train mode batch norms see the same maps in both, and have the same statistics."""
+    model, clips = stirred(tiny(blvnet_tam, dropout=0.0)).train(), random64(2, 8, 3, 48, 40)
+    published = published_form(model)
+    assert all(module.training for module in published.modules())
+    torch.testing.assert_close(published(clips), model(clips), rtol=0, atol=1e-10)
+    for norm, same in (
+        (published.stem.bn, model.stem.bn),
+        (published.last[1].bn3, model.stage4[1].bn3),
+    ):
+        torch.testing.assert_close(norm.running_var, same.running_var, **EXACT)
+    assert not any(module.training for module in published_form(model.eval()).modules())
+
+
+def test_published_form_copies_maps_to_both_frames():
+    published, maps = published_form(stirred(tiny(blvnet_tam, num_frames=8))), {}
+    for name, module in published.named_modules():
+        module.register_forward_hook(
+            lambda module, args, out, name=name: maps.update({name: (len(args[0]), len(out))})
+        )
+    published(random64(3, 8, 3, 32, 32))
+    frames, pairs = 3 * 8, 3 * 4
+    for i in range(3):
+        assert maps[f"stage_tams.{i}"] == maps[f"stage_tams.{i}.taps.0"] == (frames, frames)
+        assert maps[f"stages.{i}.fusion"] == maps[f"stages.{i}.little"] == (pairs, pairs)
+    assert maps["stem_tam"] == maps["stem.conv"] == (frames, frames)
+    assert maps["last.0.conv1"] == maps["last_tams.0"] == maps["last_tams.1"] == (pairs, pairs)
+    assert len([m for m in published.modules() if isinstance(m, PublishedTAM)]) == 6
+    assert not any(isinstance(m, TAM) for m in published.modules())
+
+
+def test_published_form_has_copies_of_the_weights():
+    model = stirred(tiny(blvnet_tam))
+    before, published = tensors(model), published_form(model)
+    with torch.no_grad():
+        for tensor in published.state_dict().values():
+            tensor.add_(1)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert isinstance(model.stage1.tam, PairTAM) and isinstance(model.stem.tam, TAM)
+
+
+def test_published_form_is_made_where_the_model_is():
+    for model in (tiny(blvnet_tam).bfloat16(), tiny(blvnet_tam).to("meta")):
+        (kind,) = {(p.dtype, p.device) for p in model.parameters()}
+        assert {(p.dtype, p.device) for p in published_form(model).parameters()} == {kind}
+
+
+def test_published_form_of_other_networks():
+    for builder in (tsn, tsn_blnet, blvnet):
+        with pytest.raises(TypeError, match=f"blvnet_tam, got {builder.__name__}: only that was"):
+            published_form(tiny(builder))
+    for thing in no_network(tiny(blvnet_tam)):
+        with pytest.raises(TypeError, match=f"blvnet_tam, got {type(thing).__name__}: only that"):
+            published_form(thing)
+    with pytest.raises(ValueError, match="TAMs look ahead too, got a causal one"):
+        published_form(tiny(blvnet_tam, causal=True))
+
+
+def test_published_form_keeps_more_for_the_backward_pass():
+    model, clips = tiny(blvnet_tam), torch.zeros(2, 8, 3, 64, 64)
+    assert kept_for_backward(model, clips) < kept_for_backward(published_form(model), clips)
+
+
+# ---------------------------------------------------------------- folded
+
+
+def test_folded_gives_the_published_logits(official):
+    model, clip, logits = official
+    with torch.no_grad():
+        assert close_in_float32(optimize_for_inference(model)(clip), logits)
+
+
+@every_network
+def test_folded_equals_the_model(builder, arguments):
+    model, clips = stirred(tiny(builder, **arguments)), random64(2, 8, 3, 48, 40).requires_grad_()
+    folded = optimize_for_inference(model)
+    ours, plain = folded(clips), model(clips)
+    torch.testing.assert_close(ours, plain, **EXACT)
+    of_ours, of_plain = (torch.autograd.grad(x.square().sum(), clips)[0] for x in (ours, plain))
+    assert of_plain.abs().max() > 1e-3
+    torch.testing.assert_close(of_ours, of_plain, **EXACT)
+
+
+@every_network
+def test_folded_leaves_the_original_alone(builder, arguments):
+    model = stirred(tiny(builder, **arguments)).train()
+    model.stem.bn.eval()  # some of it trains, some does not
+    model.stem.conv.weight.requires_grad_(False)
+    model.set_grad_checkpointing()
+
+    def facts():
+        layouts = [(p.requires_grad, p.stride(), p.data_ptr()) for p in model.parameters()]
+        return modes(model), layouts, model.folded, model.grad_checkpointing
+
+    before, known = tensors(model), facts()
+    folded = optimize_for_inference(model)
+    folded(random64(2, 8, 3, 32, 32))
+    with torch.no_grad():
+        for tensor in folded.state_dict().values():
+            tensor.zero_()
+    assert facts() == known
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@every_network
+def test_nothing_is_left_between_a_convolution_and_its_relu(builder, arguments):
+    model = stirred(tiny(builder, **arguments)).train()
+    folded = optimize_for_inference(model)
+
+    def count(net: nn.Module, kind: type) -> int:
+        return sum(isinstance(module, kind) for module in net.modules())
+
+    assert count(model, nn.BatchNorm2d) == count(model, nn.Conv2d) == count(folded, nn.Conv2d)
+    assert count(folded, nn.BatchNorm2d) == count(folded, nn.ReLU) == 0
+    assert count(folded, ConvReLU) == count(model, nn.ReLU) > 8  # every one is behind a batch norm
+    assert folded.folded and not any(module.training for module in folded.modules())
+    assert not any(p.requires_grad for p in folded.parameters())
+    for name, module in folded.named_modules():
+        if isinstance(module, nn.Conv2d):
+            assert module.bias is not None, name
+            assert module.weight.is_contiguous(memory_format=torch.channels_last), name
+    assert not model.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    out = folded.stem.conv(random64(2, 3, 32, 32))
+    assert out.is_contiguous(memory_format=torch.channels_last) and out.min() == 0
+
+
+@every_network
+def test_folded_has_the_same_maps_at_every_capture_point(builder, arguments):
+    model, clips = stirred(tiny(builder, **arguments)), random64(2, 8, 3, 48, 40)
+    folded = optimize_for_inference(model)
+    with torch.no_grad(), capture(model) as expected, capture(folded) as ours:
+        model(clips), folded(clips)
+    assert list(ours) == list(expected) and set(ours) == set(capture_points(model))
+    for name, maps in expected.items():
+        assert maps.abs().max() > 1e-2, name
+        torch.testing.assert_close(ours[name], maps, rtol=1e-10, atol=1e-12)
+    assert count_hooks(folded) == 0
+
+
+@every_network
+def test_folded_reacts_to_edits_as_the_model_does(builder, arguments):
+    model, clips = stirred(tiny(builder, num_frames=4, **arguments)), random64(2, 4, 3, 64, 64)
+    folded = optimize_for_inference(model)
+    with torch.no_grad():
+        plain = model(clips)
+        for name in capture_points(model):
+            logits = []
+            for net in (model, folded):
+                with edit(net, {name: lambda maps: 0.5 * maps.flip(-1) + 0.1}):
+                    logits.append(net(clips))
+            assert (logits[0] - plain).abs().max() > 1e-6, name
+            torch.testing.assert_close(logits[1], logits[0], rtol=1e-10, atol=1e-12)
+    assert count_hooks(folded) == 0
+
+
+@every_network
+def test_folded_changes_no_map_that_a_hook_has_seen(builder, arguments):
+    folded, seen = optimize_for_inference(stirred(tiny(builder, **arguments))), []
+
+    def keep(module, args, output):
+        maps = output if isinstance(output, tuple) else (output,)
+        seen.extend((one, one.clone()) for one in maps)
+
+    for module in folded.modules():
+        module.register_forward_hook(keep)
+    folded(random64(2, 8, 3, 32, 32))
+    assert len(seen) > 30
+    assert all(torch.equal(maps, copy) for maps, copy in seen)
+
+
+@every_network
+def test_folded_in_half_precision_is_near(builder, arguments):
+    model, clips = stirred(tiny(builder, **arguments)).float(), random64(2, 8, 3, 48, 40).float()
+    with torch.no_grad():
+        expected = model(clips)
+        logits = optimize_for_inference(model).to(torch.bfloat16)(clips.bfloat16())
+    assert logits.dtype == torch.bfloat16
+    assert (logits.float() - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_what_can_not_be_folded_or_saved(tmp_path):
+    model = tiny(blvnet_tam)
+    folded = optimize_for_inference(model)
+    with pytest.raises(ValueError, match="with batch norms, got one that is folded already"):
+        optimize_for_inference(folded)
+    for thing in no_network(model):
+        name = type(thing).__name__
+        with pytest.raises(TypeError, match=rf"got {name}: optimize first, then torch\.compile"):
+            optimize_for_inference(thing)
+        with pytest.raises(TypeError, match=f"blvnet_tam, got {name}"):
+            save_model(thing, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"its batch norms, .*save the model it was made of"):
+        save_model(folded, tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- compiled
+
+
+@pytest.fixture
+def compiler() -> Iterator[None]:
+    """PyTorch's compiler, which forgets afterwards what it has compiled."""
+    yield
+    torch._dynamo.reset()
+
+
+def test_compiled_without_generated_code_is_the_same(compiler):
+    """The graph that the compiler takes, with the in-place work in it, run by PyTorch's own."""
+    model, clips = stirred(tiny(blvnet_tam, num_frames=4)), random64(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(clips)
+        for net in (model, optimize_for_inference(model)):
+            logits = torch.compile(net, backend="aot_eager", fullgraph=True)(clips)
+            torch.testing.assert_close(logits, expected, **EXACT)
+
+
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
+)
+def test_generated_code_of_a_folded_model_is_the_same(compiler):
+    """For stem and stage 1 only, in which is all that the others have too: it takes long."""
+    model = stirred(tiny(blvnet_tam, num_frames=4)).float()
+    clips = random64(2, 4, 3, 32, 32).float()
+    with torch.no_grad():
+        folded = optimize_for_inference(model)
+        for part in (folded.stem, folded.stage1):
+            part.compile(fullgraph=True)
+        assert close_in_float32(folded(clips), model(clips))
+
+
+@pytest.mark.parametrize("ran", [False, True])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_compiled_models_are_captured_and_edited_as_they_are(compiler, in_place, ran):
+    """Inside the `with` they are not run compiled, since compiled code knows no later hooks."""
+    model, clips = stirred(tiny(blvnet_tam, num_frames=4)), random64(2, 4, 3, 32, 32)
+    same = stirred(tiny(blvnet_tam, num_frames=4))
+    if in_place:
+        same.compile(backend="aot_eager")
+    compiled = same if in_place else torch.compile(same, backend="aot_eager")
+    with torch.no_grad():
+        plain = model(clips)
+        if ran:
+            compiled(clips)
+        for named in (same, compiled):
+            with capture(named) as cache, capture(model) as expected:
+                model(clips), compiled(clips)
+            assert list(cache) == list(expected)
+            for name, maps in expected.items():
+                torch.testing.assert_close(cache[name], maps, **EXACT)
+            for change in (
+                lambda net: edit(net, {"stage2.big": zero}),
+                lambda net: edit_clip(net, zero),
+                lambda net: edit_taps(net, {"stage*.tam": identity_taps}),
+            ):
+                with change(named), change(model):
+                    ours, wanted = compiled(clips), model(clips)
+                assert (wanted - plain).abs().max() > 1e-3
+                torch.testing.assert_close(ours, wanted, **EXACT)
+        torch.testing.assert_close(compiled(clips), plain, **EXACT)  # compiled again
+    assert count_hooks(same) == 0
+    assert len(tam_weights(compiled)) == len(tam_weights(model)) > 0
+
+
+# ---------------------------------------------------------------- checkpointed
+
+
+def two_steps(model: nn.Module) -> list[dict[str, torch.Tensor]]:
+    """After each step of SGD: all gradients, and the model's parameters and buffers."""
+    torch.manual_seed(0)  # of dropout
+    optimizer, results = torch.optim.SGD(model.parameters(), lr=0.01), []
+    for seed in (0, 1):
+        optimizer.zero_grad()
+        model(random64(2, 4, 3, 64, 64, seed=seed)).square().sum().backward()
+        gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters()}
+        optimizer.step()
+        results.append(tensors(model) | {name: grad.clone() for name, grad in gradients.items()})
+    return results
+
+
+def trained(builder, checkpointing: bool = False, dropout: float = 0.5) -> VideoNet:
+    model = stirred(tiny(builder, num_frames=4, dropout=dropout)).train()
+    model.set_grad_checkpointing(checkpointing)
+    return model
+
+
+def assert_same_steps(model: nn.Module, expected: nn.Module, tolerance: float = 1e-12) -> None:
+    ours, expected = two_steps(model), two_steps(expected)
+    assert int(expected[1]["stem.bn.num_batches_tracked"]) == 2
+    for step in (0, 1):
+        assert ours[step].keys() == expected[step].keys()
+        for name, tensor in expected[step].items():
+            torch.testing.assert_close(
+                ours[step][name],
+                tensor,
+                rtol=tolerance,
+                atol=tolerance,
+                msg=lambda m, n=name: f"{n}: {m}",
+            )
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_checkpointed_steps_are_the_same(builder):
+    model = trained(builder, checkpointing=True)
+    buffers = dict(model.named_buffers())
+    assert_same_steps(model, trained(builder))
+    assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
+
+
+def test_checkpointed_and_compiled_steps_are_the_same(compiler):
+    model = trained(blvnet_tam, checkpointing=True, dropout=0.0)  # chance is another, compiled
+    model.compile(backend="aot_eager_decomp_partition", fullgraph=True)
+    buffers = dict(model.named_buffers())
+    assert_same_steps(model, trained(blvnet_tam, dropout=0.0), tolerance=1e-6)
+    assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
+
+
+def test_two_ways_back_count_a_batch_once():
+    model = trained(blvnet_tam, checkpointing=True)
+    loss = model(random64(2, 4, 3, 64, 64)).square().sum()
+    after = tensors(model)
+    loss.backward(retain_graph=True)
+    loss.backward()
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, after[name]), name
+
+
+def test_buffers_stay_when_there_is_no_way_back():
+    """The backward pass never comes, or fails while stage 1 is computed for the second time."""
+
+    class NoWayBack(Exception):
+        pass
+
+    model, clips = trained(blvnet_tam, checkpointing=True), random64(2, 4, 3, 64, 64)
+    expected = trained(blvnet_tam)
+    expected(clips)
+    expected = tensors(expected)
+    buffers = dict(model.named_buffers())
+
+    def check():
+        for name, buffer in model.named_buffers():
+            assert buffer is buffers[name], name
+            assert torch.equal(buffer, expected[name]), name
+
+    loss = model(clips).sum()
+    check()
+    seen = []
+
+    def fail(module, args):
+        seen.append(module.bn1.running_mean is buffers["stage1.fusion.bn1.running_mean"])
+        raise NoWayBack
+
+    handle = model.stage1.fusion.register_forward_pre_hook(fail)
+    with pytest.raises(NoWayBack):
+        loss.backward()
+    handle.remove()
+    assert seen == [False], "it fails while copies of the statistics are in place of them"
+    check()
+
+
+def test_an_edit_that_is_over_on_the_way_back_has_the_same_gradients():
+    clips, gradients = random64(2, 4, 3, 64, 64).requires_grad_(), []
+    for checkpointing in (False, True):
+        model = trained(blvnet_tam, checkpointing, dropout=0.0)
+        with edit(model, {"stage1.big": lambda maps: 2 * maps, "stem.little": torch.tanh}):
+            loss = model(clips).square().sum()
+        gradients += torch.autograd.grad(loss, clips)
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_checkpointed_keeps_less(builder):
+    model, clips = tiny(builder), torch.zeros(2, 8, 3, 64, 64)
+    whole = kept_for_backward(model, clips)
+    model.set_grad_checkpointing()
+    assert kept_for_backward(model, clips) < 0.6 * whole
+    model.set_grad_checkpointing(False)
+    assert kept_for_backward(model, clips) == whole
+
+
+def test_kept_for_backward_at_depth_50():
+    """Against what was counted in the published implementation, of one clip (FACTS.md)."""
+    published = 0.779e9
+    with FakeTensorMode():
+        model, clip = blvnet_tam(), torch.empty(1, 16, 3, 224, 224)
+        assert kept_for_backward(model, clip) <= 0.85 * published
+        model.set_grad_checkpointing()
+        assert kept_for_backward(model, clip) <= 0.45 * published
+
+
+def test_stem_and_stage_1_are_checkpointed_where_there_is_a_way_back(monkeypatch):
+    parts, checkpoint = [], video_net.checkpoint
+
+    def noted(part, *args, **options):
+        parts.append(part)
+        return checkpoint(part, *args, **options)
+
+    monkeypatch.setattr(video_net, "checkpoint", noted)
+    model, clips = trained(blvnet_tam, checkpointing=True), random64(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        model(clips)
+    with torch.inference_mode():
+        model(clips)
+    assert parts == []
+    model(clips)
+    assert parts == [model.stem, model.stage1]
+    assert not optimize_for_inference(model).grad_checkpointing
+
+
+# ---------------------------------------------------------------- causal
+
+
+def causal_conv3d(frames: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+    """ReLU of a depthwise 3-D convolution that is padded on the left only; (B, T, C, H, W)."""
+    r, channels = taps.shape
+    x = F.pad(frames.transpose(1, 2), (0, 0, 0, 0, r - 1, 0))
+    x = F.conv3d(x, taps.t().reshape(channels, 1, r, 1, 1), groups=channels)
+    return x.transpose(1, 2).relu()
+
+
+def of_each_pair(model: VideoNet, clips: torch.Tensor) -> torch.Tensor:
+    """Logits before they are averaged: (B, P, classes)."""
+    with capture(model, "classifier", detach=False) as cache:
+        model(clips)
+    return cache["classifier"]
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 8])
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
+def test_causal_tam_is_a_convolution_padded_on_the_left(r, num_frames):
+    tam = TAM(6, r, "kaiming", causal=True).double()
+    frames = random64(2, num_frames, 6, 4, 5).requires_grad_()
+    ours, expected = tam(frames), causal_conv3d(frames, tam.taps)
+    torch.testing.assert_close(ours, expected, **EXACT)
+    weight = random64(*frames.shape, seed=1)
+    of_ours, of_expected = (
+        torch.autograd.grad((maps * weight).sum(), (frames, tam.taps)) for maps in (ours, expected)
+    )
+    for a, b in zip(of_ours, of_expected, strict=True):
+        torch.testing.assert_close(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("num_pairs", [1, 2, 5])
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
+def test_causal_pair_form_equals_the_frame_form_on_twins(r, num_pairs):
+    tam, frame_tam = PairTAM(6, r, "kaiming", causal=True), TAM(6, r, causal=True)
+    frame_tam.load_state_dict(tam.state_dict())
+    pairs = random64(2, num_pairs, 6, 4, 5)
+    with torch.no_grad():
+        little, big = tam.double()(pairs)
+        frames = frame_tam.double()(pairs.repeat_interleave(2, dim=1))
+    torch.testing.assert_close(little, frames[:, 0::2], **EXACT)
+    torch.testing.assert_close(big, frames[:, 1::2], **EXACT)
+
+
+def test_causal_pair_taps_of_three():
+    tam = PairTAM(8, 3, "kaiming", causal=True)
+    before, previous, own = tam.taps
+    little, big, *firsts = tam.pair_taps()
+    assert torch.equal(little, torch.stack([before + previous, own]))
+    assert torch.equal(big, torch.stack([before, previous + own]))
+    assert firsts == [-1, -1]
+
+
+@pytest.mark.parametrize("module", [TAM, PairTAM])
+def test_causal_taps_start_with_the_frame_itself(module):
+    torch.manual_seed(0)
+    for i, mean in enumerate([0, 0, 0, 1]):
+        taps = module(2048, 4, causal=True).taps[i]
+        assert abs(taps.mean() - mean) < 0.01 and 0.045 < taps.std() < 0.055
+
+
+@pytest.mark.parametrize("r", [2, 3, 5])
+def test_causal_logits_of_a_pair_know_no_later_frame(r):
+    model = stirred(tiny(blvnet_tam, num_taps=r, causal=True))
+    clips = random64(2, 8, 3, 32, 32).requires_grad_()
+    logits = of_each_pair(model, clips)
+    for pair in range(4):
+        gradient = torch.autograd.grad(logits[:, pair].sum(), clips, retain_graph=True)[0]
+        reached = [bool(gradient[:, frame].abs().max() > 0) for frame in range(8)]
+        assert reached[2 * pair :] == [True, True] + [False] * (6 - 2 * pair)
+        assert pair == 0 or reached[2 * pair - 1], "what came before counts"
+
+
+def test_causal_logits_of_earlier_pairs_stay_when_the_last_changes():
+    for causal in (True, False):
+        model, clips = stirred(tiny(blvnet_tam, causal=causal)), random64(2, 8, 3, 32, 32)
+        other = clips.clone()
+        other[:, 6:] = random64(2, 2, 3, 32, 32, seed=1)
+        with torch.no_grad():
+            change = (of_each_pair(model, other) - of_each_pair(model, clips)).abs().amax((0, 2))
+        assert change[3] > 1e-3
+        assert (change[:3].max() <= 1e-12) == causal
+
+
+def test_even_numbers_of_taps_are_causal():
+    assert tiny(blvnet_tam, num_taps=2, causal=True).stage4[0].tam.taps.shape == (2, 128)
+    for module in (TAM, PairTAM):
+        with pytest.raises(ValueError, match=r"num_taps to be odd .*got 2: a frame looks equally"):
+            module(4, 2)
+        with pytest.raises(ValueError, match=r"at least 1, got 0: a frame looks back; use 3"):
+            module(4, 0, causal=True)
+
+
+def test_causal_costs_the_same():
+    with torch.device("meta"):
+        assert count_cost(blvnet_tam(causal=True)) == count_cost(blvnet_tam())
+
+
+def test_files_say_whether_a_model_is_causal(tmp_path):
+    path = tmp_path / "model.safetensors"
+    for causal in (True, False):
+        model = stirred(tiny(blvnet_tam, causal=causal))
+        save_model(model, path)
+        loaded = load_model(path)
+        assert loaded.causal == loaded.arguments["causal"] == causal
+        clips = random64(1, 8, 3, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.double()(clips), model(clips), **EXACT)
+
+
+def test_files_from_before_there_were_causal_models(tmp_path):
+    path, model = tmp_path / "model.safetensors", stirred(tiny(blvnet_tam))
+    del model.arguments["causal"]
+    save_model(model, path)
+    assert b"causal" not in path.read_bytes()
+    loaded = load_model(path)
+    assert not loaded.causal and loaded.stage1.tam.first_offset == -1
+
+
+# ---------------------------------------------------------------- step by step
+
+
+def causal_net(r: int = 3, num_frames: int = 8) -> VideoNet:
+    return stirred(tiny(blvnet_tam, num_frames=num_frames, num_taps=r, causal=True))
+
+
+def streamed(stream: Stream, clips: torch.Tensor) -> torch.Tensor:
+    """(B, P, classes) of clips (B, 2 * P, C, H, W), pair by pair."""
+    return torch.stack([stream(pair) for pair in clips.split(2, dim=1)], dim=1)
+
+
+@pytest.mark.parametrize("num_pairs", [12, 20])
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
+def test_stream_equals_the_whole_clip(r, num_pairs):
+    model, whole = causal_net(r), causal_net(r, num_frames=2 * num_pairs)
+    clips = random64(2, 2 * num_pairs, 3, 32, 32)
+    with torch.no_grad():
+        expected = of_each_pair(whole, clips)
+    assert (expected[:, 1:] - expected[:, :-1]).abs().amax((0, 2)).min() > 1e-3
+    for net in (model, optimize_for_inference(model)):
+        torch.testing.assert_close(streamed(Stream(net), clips), expected, **EXACT)
+    ours = streamed(Stream(model.float()), clips.float())
+    assert close_in_float32(ours, expected)
+
+
+def test_stream_begins_anew_after_reset():
+    stream, clips = Stream(causal_net()), random64(2, 8, 3, 32, 32)
+    first = streamed(stream, clips)
+    assert (streamed(stream, clips) - first).abs().max() > 1e-3, "the past counts"
+    stream.reset()
+    assert torch.equal(streamed(stream, clips), first)
+    stream.reset()
+    assert stream(random64(1, 2, 3, 40, 48)).shape == (1, 5)  # another size, another batch
+
+
+def test_stream_of_another_shape():
+    stream = Stream(causal_net())
+    first = stream(random64(2, 2, 3, 32, 32))
+    for shape in ((1, 2, 3, 32, 32), (2, 2, 3, 40, 32)):
+        with pytest.raises(ValueError) as error:
+            stream(random64(*shape))
+        message = str(error.value)
+        assert "expected a pair (2, 2, 3, 32, 32) as before" in message
+        assert f"got {shape}" in message and "call reset()" in message
+    stream.reset()
+    assert torch.equal(stream(random64(2, 2, 3, 32, 32)), first)
+
+
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ((1, 1, 3, 32, 32), "expected a pair (B, 2, C=3, H, W), got (1, 1, 3, 32, 32): give the"),
+        ((1, 3, 3, 32, 32), "got (1, 3, 3, 32, 32): give the stream two frames at a time"),
+        ((1, 8, 3, 32, 32), "got (1, 8, 3, 32, 32): give the stream two frames at a time"),
+        ((2, 3, 32, 32), "add the batch axis with clip.unsqueeze(0)"),
+        ((1, 3, 2, 32, 32), "use clip.transpose(1, 2)"),
+        ((1, 2, 10, 32, 32), "build the model with in_channels=10"),
+    ],
+)
+def test_stream_takes_pairs(shape, words):
+    stream = Stream(causal_net())
+    with pytest.raises(ValueError) as error:
+        stream(random64(*shape))
+    assert words in str(error.value)
+    assert stream.shape is None, "nothing has come yet"
+
+
+def test_stream_of_other_networks():
+    for builder in (tsn, tsn_blnet, blvnet):
+        with pytest.raises(TypeError, match=f"blvnet_tam, got {builder.__name__}"):
+            Stream(tiny(builder))
+    for thing in no_network(causal_net()):
+        with pytest.raises(TypeError, match=f"blvnet_tam, got {type(thing).__name__}"):
+            Stream(thing)
+    with pytest.raises(ValueError, match=r"look ahead: build and train it with .*causal=True"):
+        Stream(tiny(blvnet_tam))
+    with pytest.raises(TypeError, match="got ndarray"):
+        Stream(causal_net())(np.zeros((1, 2, 3, 32, 32)))
+
+
+def test_stream_leaves_the_model_alone():
+    model = causal_net().train()
+    model.stem.bn.eval()
+    before, known = tensors(model), modes(model)
+    streamed(Stream(model), random64(2, 8, 3, 32, 32))
+    assert modes(model) == known and (model.num_frames, model.num_positions) == (8, 4)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_stream_shares_the_weights():
+    model = causal_net()
+    stream = Stream(model)
+    assert not any(module.training for module in stream.modules())
+    shared = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
+    assert all(p.data_ptr() in shared for p in stream.parameters())
+    own = [name for name, b in stream.named_buffers() if b.data_ptr() not in shared]
+    assert own == [f"model.stage{i}.tam.{of}_taps" for i in (1, 2, 3) for of in ("little", "big")]
+
+    clips = random64(2, 8, 3, 64, 64)
+    before = streamed(stream, clips)
+    tams = {f"{name}.taps" for name, m in model.named_modules() if isinstance(m, PairTAM)}
+    for _ in range(2):  # it goes on learning, all but the taps that the stream has added up
+        optimizer = torch.optim.SGD(
+            [p for name, p in model.train().named_parameters() if name not in tams], lr=1e-4
+        )
+        model(clips).square().sum().backward()
+        optimizer.step()
+    stream.reset()
+    after = streamed(stream, clips)
+    assert (after - before).abs().max() > 1e-3
+    with torch.no_grad():
+        torch.testing.assert_close(after, of_each_pair(model.eval(), clips), **EXACT)
+
+
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
+def test_stream_remembers_as_much_however_long_the_video_is(r):
+    """TAMs on frames remember r - 1 maps, those on pairs the pairs that r - 1 frames reach."""
+    stream = Stream(causal_net(r))
+    memories = [module for module in stream.modules() if isinstance(module, Memory)]
+    sizes = set()
+    for seed in range(5):
+        stream(random64(1, 2, 3, 32, 32, seed=seed))
+        sizes.add(sum(memory.maps.untyped_storage().nbytes() // 8 for memory in memories))
+    on_frames, on_pairs = r - 1, r // 2
+    # channels x height x width: stem; stages 1, 2 and 3; both blocks of stage 4
+    frames, pairs = 8 * 16 * 16 + 128 * 2 * 2 + 256, 8 * 8 * 8 + 32 * 4 * 4 + 64 * 2 * 2
+    assert sizes == {on_frames * frames + on_pairs * pairs}
+
+
+# ---------------------------------------------------------------- another classifier
+
+
+@every_network
+def test_another_classifier(builder, arguments, tmp_path):
+    model = stirred(tiny(builder, **arguments)).train()
+    model.stem.bn.eval()
+    before, known, clips = tensors(model), modes(model), random64(2, 8, 3, 32, 32)
+    arguments = dict(model.arguments)
+    other = stirred(tiny(builder))
+    model.reset_classifier(9)
+    assert model.arguments == arguments | {"num_classes": 9} and other.arguments["num_classes"] == 5
+    assert modes(model) == known
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("classifier"):
+            assert torch.equal(tensor, before[name]), name
+    weight, bias = model.classifier.weight, model.classifier.bias
+    assert (weight.shape, weight.dtype) == ((9, 256), torch.float64) and weight.requires_grad
+    assert 0.0009 < weight.std() < 0.0011 and bias.abs().max() == 0  # as at the start
+
+    model.eval()
+    save_model(model, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        logits = model(clips)
+        loaded = load_model(tmp_path / "model.safetensors").double()
+        assert logits.shape == (2, 9)
+        assert close_in_float32(loaded(clips), logits)
+
+
+def test_another_classifier_is_where_the_old_one_was():
+    for model in (tiny(tsn).bfloat16(), tiny(tsn).to("meta")):
+        old = model.classifier.weight
+        model.reset_classifier(3)
+        for new in model.classifier.parameters():
+            assert (new.dtype, new.device) == (old.dtype, old.device)
+
+
+def test_a_classifier_needs_a_class():
+    model = tiny(tsn)
+    old, arguments = model.classifier, dict(model.arguments)
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"num_classes .*at least 1, got 8, {number} and 3"):
+            model.reset_classifier(number)
+    assert model.classifier is old and model.arguments == arguments
