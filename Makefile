@@ -3,12 +3,15 @@
 #   make lab PYTHON=python3.12             another Python for the virtual environment
 #   make lab VENV="$CONDA_PREFIX"          an environment that is there already
 #   make lab LAB_ARGS="--port=9999"        more options for JupyterLab
+#   make test TEST_PROCESSES=4
 #   make notebooks NOTEBOOKS=notebooks/02_temporal_aggregation.ipynb    only this one
 
 PYTHON    ?= python3
 VENV      ?= .venv
 LAB_ARGS  ?=
 NOTEBOOKS ?=
+# Of the unit and browser tests; each takes up to 4 GB and one core.
+TEST_PROCESSES ?= 2
 
 PY    := $(VENV)/bin/python
 START := notebooks/00_start_here.ipynb
@@ -34,7 +37,7 @@ test: $(VENV)/.ready-dev
 	"$(PY)" -m ruff check .
 	"$(PY)" -m ruff format --check .
 	"$(PY)" tests/notebooks.py check
-	"$(PY)" -m pytest
+	OMP_NUM_THREADS=1 "$(PY)" -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 	"$(PY)" -m pytest --nbval notebooks
 
 notebooks: $(VENV)/.ready-dev

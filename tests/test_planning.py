@@ -189,6 +189,12 @@ def test_published_size_of_the_network():
     assert half.fixed == pytest.approx(memory.gradients / 2, rel=0.02), "weights in half precision"
 
 
+def test_checkpointing_keeps_less():
+    plain = count_memory(preset("ssv2-50-f8x2"), 174)
+    less = count_memory(on(preset("ssv2-50-f8x2"), checkpointing=True), 174)
+    assert 0.3 < less.clip / plain.clip < 0.45 and less.weights == plain.weights
+
+
 def test_counting_leaves_chance_and_threads_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()

@@ -486,12 +486,15 @@ def test_weights_at_the_start_come_from_the_seed():
 
 @pytest.mark.parametrize("architecture", ["tsn", "tsn_blnet", "blvnet", "blvnet_tam"])
 def test_networks_are_built_as_the_recipe_says(architecture):
-    options = Network(architecture, alpha=4, beta=2, num_taps=5, tap_init="kaiming", dropout=0.25)
-    model = build(dataclasses.replace(SHORT, network=options), 7)
+    options = Network(architecture, "tiny", 4, 2, 5, "kaiming", causal=True, dropout=0.25)
+    hardware = Hardware(checkpointing=True)
+    model = build(dataclasses.replace(SHORT, network=options, hardware=hardware), 7)
+    assert model.grad_checkpointing and not build(SHORT, 7).grad_checkpointing
+    assert model.causal == (architecture == "blvnet_tam")
     told = dataclasses.asdict(options) | {"num_frames": 8, "num_classes": 7, "in_channels": 3}
     assert told.pop("architecture") == model.architecture
     assert model.arguments.items() <= told.items()
-    leaves_out = {"tsn": 4, "tsn_blnet": 2, "blvnet": 2, "blvnet_tam": 0}
+    leaves_out = {"tsn": 5, "tsn_blnet": 3, "blvnet": 3, "blvnet_tam": 0}
     assert len(told) - len(model.arguments) == leaves_out[architecture]
 
 

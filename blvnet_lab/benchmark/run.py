@@ -327,7 +327,7 @@ def as_json(benchmark: Benchmark) -> str:
     contents = {"machine": benchmark.machine}
     for part in fields(Benchmark)[1:]:
         table = getattr(benchmark, part.name)
-        contents[part.name] = json.loads(table.to_json(orient="split", double_precision=6))
+        contents[part.name] = json.loads(table.to_json(orient="split", double_precision=12))
     return json.dumps(contents, indent=1) + "\n"
 
 
