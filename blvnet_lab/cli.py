@@ -70,7 +70,7 @@ def benchmark(
     device: str = "",
     frames: int = 16,
     size: int = 224,
-    repeats: int = 9,
+    repeats: int | None = None,
     quick: bool = False,
     json: Path | None = None,
     figure: Path | None = None,
@@ -86,14 +86,15 @@ def benchmark(
         device: cpu, cuda, cuda:1 or mps; the GPU if there is one.
         frames: T of the four architectures, even.
         size: of their frames, in pixels.
-        repeats: of each measurement.
-        quick: three repeats, and nothing compiled: some minutes on two cores.
+        repeats: of each measurement; 9, or 3 if it must be quick.
+        quick: few repeats, and nothing compiled: some minutes on two cores.
         json: file for all the numbers.
         figure: file (.png, .svg, .pdf) for the picture of accuracy against cost.
     """
     import torch
 
     from blvnet_lab.benchmark import as_json, run_benchmark
+    from blvnet_lab.benchmark.peers import all_peers, choose_peers
     from blvnet_lab.benchmark.run import PARTS
     from blvnet_lab.paths import written_whole
     from blvnet_lab.viz.cost import cost_figure
@@ -101,13 +102,24 @@ def benchmark(
     wanted = names_of(parts) or list(PARTS)
     if figure is not None and "models" not in wanted:
         raise ValueError(f"expected models among the parts for a figure, got {parts}")
+    if json is not None:
+        check_target(json, ".json")
+    if figure is not None:
+        check_target(figure, ".png", ".svg", ".pdf")
+        peers = all_peers(frames, size)
+        chosen = choose_peers(names_of(models) or [peer.name for peer in peers], peers)
+        if not any(peer.accuracies for peer in chosen):
+            raise ValueError(
+                f"expected models with published accuracies for a figure, got {models} with "
+                f"{frames} frames of {size} pixels: choose others too, such as blvnet_tam_256"
+            )
     found = run_benchmark(
         parts=wanted,
         models=names_of(models) or [],
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         num_frames=frames,
         size=size,
-        repeats=3 if quick else repeats,
+        repeats=repeats or (3 if quick else 9),
         compiled=not quick,
     )
     print(", ".join(f"{name} {value}" for name, value in found.machine.items()))
@@ -121,7 +133,7 @@ def benchmark(
     if figure is not None:
         with written_whole(figure) as unfinished:
             picture = cost_figure(found.accuracies, f"times on {found.machine['device']}")
-            picture.savefig(unfinished, dpi=150, format=figure.suffix[1:] or "png")
+            picture.savefig(unfinished, dpi=150, format=figure.suffix[1:])
 
 
 BENCHMARK_HEADINGS = {

@@ -188,7 +188,8 @@ def test_all_forms_give_the_same(measured):
     assert (exact["deviation"] < 1e-5).all()
     assert 1e-5 < table["deviation"].iloc[-1] < 0.1, "half precision rounds"
     assert (table["lowest"] <= table["ms"]).all() and (table["ms"] <= table["highest"]).all()
-    expected = 0.487416 / (table["ms"] / 1e3) / (table["of peak"])
+    assert math.isnan(table["of peak"].iloc[-1]), "the peak is that of float32"
+    expected = 0.487416 / (exact["ms"] / 1e3) / (exact["of peak"])
     assert expected.std() < 1e-6 * expected.mean(), "one peak for all of them"
 
 
@@ -282,6 +283,18 @@ def test_the_command(measured, tmp_path, capsys, monkeypatch):
     assert "threads" in told and "published formulation" in told and "against TSN" not in told
     with pytest.raises(ValueError, match="expected models among the parts for a figure, got forms"):
         cli.benchmark("forms", figure=figure)
+    asked.clear()
+    for options, words in [
+        ({"figure": tmp_path / "cost.gif"}, r"ends in \.png or \.svg or \.pdf, got .*cost\.gif"),
+        ({"json": tmp_path / "found"}, r"ends in \.json, got .*found"),
+        ({"models": "tsn,blvnet", "figure": figure}, "published accuracies for a figure, got tsn"),
+        ({"frames": 8, "models": "blvnet_tam", "figure": figure}, "with 8 frames of 224 pixels"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            cli.benchmark(**options)
+    assert not asked, "nothing was measured"
+    cli.benchmark("forms", quick=True, repeats=2)
+    assert asked["repeats"] == 2
 
 
 def accuracies(*rows):
@@ -307,6 +320,11 @@ def test_picture_of_accuracy_against_cost():
     assert "published" in first.get_ylabel() and "%" in first.get_ylabel()
     colours = {tuple(colour) for colour in first.collections[0].get_facecolors().tolist()}
     assert len(colours) == 2, "ours stands out"
+
+
+def test_a_picture_of_nothing():
+    with pytest.raises(ValueError, match="models with published accuracies, got none"):
+        viz.cost_figure(ROWS[:0])
 
 
 def test_names_do_not_stand_on_each_other():

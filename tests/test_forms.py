@@ -760,7 +760,9 @@ def test_stream_remembers_as_much_however_long_the_video_is(r):
     sizes = set()
     for seed in range(5):
         stream(random64(1, 2, 3, 32, 32, seed=seed))
-        sizes.add(sum(memory.maps.untyped_storage().nbytes() // 8 for memory in memories))
+        sizes.add(
+            sum(m.untyped_storage().nbytes() // 8 for memory in memories for m in memory.maps)
+        )
     on_frames, on_pairs = r - 1, r // 2
     # channels x height x width: stem; stages 1, 2 and 3; both blocks of stage 4
     frames, pairs = 8 * 16 * 16 + 128 * 2 * 2 + 256, 8 * 8 * 8 + 32 * 4 * 4 + 64 * 2 * 2

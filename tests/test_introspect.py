@@ -1126,3 +1126,19 @@ def test_counting_cost_leaves_a_capture_alone():
     assert cache["stem.out"] is before
     with edit(model, {"stem.out": lambda maps: maps[:, :1]}):  # would fail, if it were run
         layer_table(model, (32, 32))
+
+
+def test_edited_taps_are_those_of_the_way_back_too():
+    """With checkpointing, stem and stage 1 would be computed again with their own taps."""
+    model, clip = tiny(blvnet_tam), clip64()
+    gradients = []
+    for checkpointing in (False, True):
+        model.set_grad_checkpointing(checkpointing)
+        clip = clip.detach().clone().requires_grad_()
+        with edit_taps(model, {"*": lambda taps: taps.flip(0) - 0.3}):
+            loss = model(clip).square().sum()
+        loss.backward()
+        gradients.append(clip.grad)
+        assert model.grad_checkpointing is checkpointing
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=0)

@@ -16,7 +16,8 @@ from blvnet_lab.models.cost import without_values
 from blvnet_lab.training.memory import most_at_once
 
 MATMUL = "matmul"  # among what is timed
-MATRIX = {"cpu": 2048}  # side of the matrices; elsewhere twice as many
+# Side of the matrices: enough to keep all units busy, not more.
+CPU_SIDE, GPU_SIDE = 2048, 4096
 WARM_UPS = 1
 
 
@@ -29,7 +30,7 @@ def interleaved(
         Seconds: a row for each repeat, a column for each run, and "matmul" for a matrix product in
         float32, of which `matmul_peak` makes the machine's speed.
     """
-    side = MATRIX.get(device.type, 4096)
+    side = _side(device)
     a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
     product = torch.empty_like(a)
     runs = {**runs, MATMUL: lambda: torch.mm(a, b, out=product)}
@@ -50,6 +51,10 @@ def interleaved(
     return pd.DataFrame(rows)
 
 
+def _side(device: torch.device) -> int:
+    return CPU_SIDE if device.type == "cpu" else GPU_SIDE
+
+
 def wait_for(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type != "cpu":
@@ -58,7 +63,7 @@ def wait_for(device: torch.device) -> None:
 
 def matmul_peak(seconds: pd.DataFrame, device: torch.device) -> float:
     """GMACs a second of the quickest matrix product: what the machine can do at best."""
-    return MATRIX.get(device.type, 4096) ** 3 / seconds[MATMUL].min() / 1e9
+    return _side(device) ** 3 / seconds[MATMUL].min() / 1e9
 
 
 def summary(seconds: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:

@@ -255,8 +255,13 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
         ValueError: a name or pattern that matches no TAM; taps of another shape; taps by which a
             causal TAM would look ahead.
     """
-    modules = tams(model)
+    modules, network = tams(model), uncompiled(model)
     with ExitStack() as stack:
+        if getattr(network, "grad_checkpointing", False):
+            # What is computed again on the way back, perhaps after the `with`, would have other
+            # taps.
+            stack.callback(setattr, network, "grad_checkpointing", True)
+            network.grad_checkpointing = False
         for pattern, function in edits.items():
             for name in match_names(pattern, list(modules), "the name of a TAM in this model"):
                 own, r = modules[name].taps, modules[name].num_taps

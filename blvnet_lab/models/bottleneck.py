@@ -67,7 +67,7 @@ class Bottleneck(nn.Module):
         y = self.relu1(self.bn1(self.conv1(y)))
         y = self.relu2(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        # In place: the sum is new, no hook has seen it. Of what a module returned, never.
+        # In place is safe here: the sum is new, and no hook has seen it.
         return torch.relu_(y + shortcut) if self.final_relu else y + shortcut
 
 

@@ -22,30 +22,33 @@ from blvnet_lab.models.video_net import BigLittleNet, VideoNet
 
 
 class Memory(nn.Module):
-    """The last `length` maps that came; zeros before the first, as before the first of a clip."""
+    """The last `length` maps (B, C, H, W) that came; zeros before the first, as before a clip."""
 
     def __init__(self, length: int):
         super().__init__()
         self.length = length
-        self.maps: Tensor | None = None
+        self.maps: list[Tensor] | None = None
 
-    def forward(self, new: Tensor) -> Tensor:  # (B, n, C, H, W)
-        """Those remembered and the new ones, (B, length + n, C, H, W); the last are remembered."""
-        maps = self.maps
-        if maps is None:
-            maps = new.new_zeros(new.shape[0], self.length, *new.shape[2:])
-        maps = torch.cat([maps, new], dim=1)
-        self.maps = maps[:, new.shape[1] :].clone()
+    def forward(self, new: Tensor) -> list[Tensor]:  # (B, n, C, H, W)
+        """Those remembered and the n new ones, of which the last are remembered now."""
+        past = self.maps
+        if past is None:
+            past = [torch.zeros_like(new[:, 0])] * self.length
+        # One by one: to join maps would undo their channels-last layout. Copies, so that what is
+        # remembered does not keep the rest of `new`.
+        maps = [*past, *(one.clone() for one in new.unbind(1))]
+        self.maps = maps[len(maps) - self.length :]
         return maps
 
 
-def latest_sums(maps: Tensor, taps: Tensor, count: int) -> Tensor:
-    """The weighted sum, for the last `count` maps only; `taps[-1]` is their own."""
-    begin = maps.shape[1] - count - len(taps) + 1
-    weights = taps.to(maps.dtype)[:, :, None, None]
-    y = weights[0] * maps[:, begin : begin + count]
-    for i, weight in enumerate(weights[1:], start=begin + 1):
-        y.addcmul_(maps[:, i : i + count], weight)
+def latest_sums(maps: list[Tensor], new: Tensor, taps: Tensor) -> Tensor:
+    """The weighted sum for each of the `new` maps, the last of `maps`; `taps[-1]` is their own."""
+    weights = taps.to(new.dtype)[:, :, None, None]
+    y = weights[-1] * new
+    first = len(maps) - new.shape[1]
+    for back, weight in enumerate(weights[:-1].flip(0), start=1):
+        for t in range(new.shape[1]):
+            y[:, t].addcmul_(maps[first + t - back], weight)
     return y
 
 
@@ -57,7 +60,7 @@ class StepTAM(nn.Module):
         self.taps, self.memory = tam.taps, Memory(tam.num_taps - 1)
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, n, C, H, W)
-        return torch.relu_(latest_sums(self.memory(frames), self.taps, frames.shape[1]))
+        return torch.relu_(latest_sums(self.memory(frames), frames, self.taps))
 
 
 class StepPairTAM(nn.Module):
@@ -71,9 +74,9 @@ class StepPairTAM(nn.Module):
         self.memory = Memory(-min(first_little, first_big))
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C, H, W)
-        maps, count = self.memory(pairs), pairs.shape[1]
-        little = torch.relu_(latest_sums(maps, self.little_taps, count))
-        big = torch.relu_(latest_sums(maps, self.big_taps, count))
+        maps = self.memory(pairs)
+        little = torch.relu_(latest_sums(maps, pairs, self.little_taps))
+        big = torch.relu_(latest_sums(maps, pairs, self.big_taps))
         return little, big
 
 

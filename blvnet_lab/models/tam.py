@@ -97,7 +97,7 @@ class TAM(nn.Module):
             self.taps[-self.first_offset] += 1
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, T, C, H, W)
-        # In place: the sum is new, no hook has seen it. Of what a module returned, never.
+        # In place is safe here: the sum is new, and no hook has seen it.
         return torch.relu_(weighted_sum(frames, self.taps, self.first_offset))
 
     def extra_repr(self) -> str:
