@@ -294,6 +294,8 @@ def test_choosing_classes(tmp_path):
     assert again == choose_classes(names, num_classes=3, seed=4)
     with pytest.raises(ValueError, match=r"'abseling', which is none.*near it are abseiling"):
         choose_classes(names, classes=["archery", "abseling"])
+    with pytest.raises(ValueError, match=r"'xyz', which is none: names are such as a\w+, "):
+        choose_classes(names, classes=["xyz"])
     with pytest.raises(ValueError, match="1 to 5 classes, got 6"):
         choose_classes(names, num_classes=6)
     with pytest.raises(ValueError, match="no file"):

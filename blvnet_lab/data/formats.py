@@ -521,6 +521,10 @@ def choose_classes(
         raise ValueError(
             f"expected names of classes, got {unknown[0]!r}, which is none"
             + (f" (and {len(unknown) - 1} others)" if unknown[1:] else "")
-            + (f"; near it are {', '.join(near)}" if near else "")
+            + (
+                f"; near it are {', '.join(near)}"
+                if near
+                else f": names are such as {', '.join(sorted(available)[:5])}"
+            )
         )
     return sorted(set(classes))

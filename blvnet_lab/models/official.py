@@ -289,10 +289,10 @@ def read_pickle(path: str | os.PathLike) -> Any:
                 "other way"
             ) from error
         # PyTorch goes on at length about loading a pickle unsafely: not that.
-        reason = "" if pickled else str(error).partition("\n")[0]
+        reason = "" if pickled else " " + str(error).partition("\n")[0]
         raise ValueError(
             f"{wanted}, got one that is damaged or another kind of file "
-            f"({type(error).__name__} {reason}): download it again"
+            f"({type(error).__name__}{reason}): download it again"
         ) from error
 
 
