@@ -439,7 +439,10 @@ def test_refused_files_leave_everything_as_it_was(tmp_path, monkeypatch, zeros_f
     for content, words in (
         (RunsACommand(f"touch {ran}"), f"would call {calls}: a pickle can run any program"),
         ({"state_dict": {}, "args": Custom()}, "would call test_official.Custom"),
-        (whole[: len(whole) // 2], r"damaged or another kind of file .*: download it again"),
+        (
+            whole[: len(whole) // 2],
+            r"damaged or another kind of file .*: give the right file, or download it again",
+        ),
         (b"Just some text.\n", "damaged or another kind of file"),
         (b"<html>404</html>", "damaged or another kind of file"),
         ({}, "got an empty one"),
@@ -492,3 +495,12 @@ def test_half_a_file_is_never_left(tmp_path, monkeypatch, zeros_file):
     assert out.read_text() == "the model that was there before"
     run_import(monkeypatch, zeros_file, out)
     assert load_model(out).arguments["depth"] == 50
+
+
+def test_a_checkpoint_of_ours_needs_no_import(tmp_path):
+    own = blvnet_tam(depth="tiny", num_frames=4).state_dict()
+    with pytest.raises(ValueError, match=r"our names already.*load_model"):
+        import_official(own)
+    torch.save(own, tmp_path / "own.pt")
+    with pytest.raises(ValueError, match=r"our names already.*load_model"):
+        load_official(blvnet_tam(depth="tiny", num_frames=4), tmp_path / "own.pt")

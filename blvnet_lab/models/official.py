@@ -292,7 +292,7 @@ def read_pickle(path: str | os.PathLike) -> Any:
         reason = "" if pickled else " " + str(error).partition("\n")[0]
         raise ValueError(
             f"{wanted}, got one that is damaged or another kind of file "
-            f"({type(error).__name__}{reason}): download it again"
+            f"({type(error).__name__}{reason}): give the right file, or download it again"
         ) from error
 
 
@@ -322,6 +322,11 @@ def _depth_of(ours: Mapping[str, Tensor], official: Mapping[str, Tensor]) -> int
 
 def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename; stack the separate tap tensors (C, 1, 1, 1) of each TAM to our (r, C)."""
+    if "stem.conv.weight" in official:
+        raise ValueError(
+            "expected a published checkpoint, got one that has our names already: it needs no "
+            "import, load it with blvnet_lab.models.load_model"
+        )
     ours: dict[str, Tensor] = {}
     taps: dict[str, dict[int, Tensor]] = {}
     for key, tensor in official.items():
