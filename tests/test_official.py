@@ -70,6 +70,15 @@ def model_of(case: str, **changes):
     return blvnet_tam(**(arguments | changes)).eval()
 
 
+def assert_published_logits(model, case: str) -> None:
+    clip = np.random.default_rng(CASES[case]["input_seed"])
+    clip = torch.from_numpy(clip.standard_normal(CASES[case]["input_shape"]).astype(np.float32))
+    with torch.no_grad():
+        logits = model(clip)
+    published = torch.from_numpy(LOGITS[case])
+    assert (logits - published).abs().max() <= 1e-5 * published.abs().max()
+
+
 @pytest.fixture(scope="module")
 def r50():
     return official_state("r50_f4x2_blend5"), model_of("r50_f4x2_blend5")
@@ -88,13 +97,7 @@ def test_same_logits_and_activations_as_published(case):
         model.get_submodule(place).register_forward_hook(
             lambda module, args, output, place=place: seen.__setitem__(place, output)
         )
-    clip = np.random.default_rng(CASES[case]["input_seed"])
-    clip = torch.from_numpy(clip.standard_normal(CASES[case]["input_shape"]).astype(np.float32))
-    with torch.no_grad():
-        logits = model(clip)
-
-    published = torch.from_numpy(LOGITS[case])
-    assert (logits - published).abs().max() <= 1e-5 * published.abs().max()
+    assert_published_logits(model, case)
 
     for name, expected in CASES[case]["activations"].items():
         if name in PLACES:
@@ -307,12 +310,7 @@ def test_imported_file_has_the_published_logits(case, tmp_path, monkeypatch, cap
     assert wanted.items() <= model.arguments.items() and model.architecture == "blvnet_tam"
     assert load_notes(out) == {"source": {"file": "checkpoint.pth.tar", "layout": "video"}}
     assert str(tmp_path).encode() not in out.read_bytes()
-    clip = np.random.default_rng(CASES[case]["input_seed"])
-    clip = torch.from_numpy(clip.standard_normal(CASES[case]["input_shape"]).astype(np.float32))
-    with torch.no_grad():
-        logits = model(clip)
-    published = torch.from_numpy(LOGITS[case])
-    assert (logits - published).abs().max() <= 1e-5 * published.abs().max()
+    assert_published_logits(model, case)
     for large in (path, out):
         large.unlink()
 

@@ -106,7 +106,7 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
 
         return Peer(builder.__name__, title, build, num_frames, size, **kind)
 
-    def own(name: str, accuracy: float, num_frames: int, size: int) -> Peer:
+    def from_torchvision(name: str, accuracy: float, num_frames: int, size: int) -> Peer:
         return Peer(
             name,
             name,
@@ -180,10 +180,10 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
             256,
             accuracies=(Accuracy(K400, 74.1, "30 views", TSM_PAPER),),
         ),
-        own("r3d_18", 63.20, 16, 112),
-        own("r2plus1d_18", 67.46, 16, 112),
-        own("s3d", 68.37, 16, 224),
-        own("mvit_v2_s", 80.76, 16, 224),
+        from_torchvision("r3d_18", 63.20, 16, 112),
+        from_torchvision("r2plus1d_18", 67.46, 16, 112),
+        from_torchvision("s3d", 68.37, 16, 224),
+        from_torchvision("mvit_v2_s", 80.76, 16, 224),
     ]
 
 

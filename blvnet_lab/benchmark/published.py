@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blvnet_lab.models import TAM, BigLittleNet, VideoNet
+from blvnet_lab.models import TAM, BigLittleNet
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
+from blvnet_lab.models.video_net import architecture_of
 
 
 class PublishedTAM(nn.Module):
@@ -94,9 +95,7 @@ def published_form(model: BigLittleNet) -> PublishedNet:
         TypeError: the model is not from `blvnet_tam`.
         ValueError: its TAMs look back only.
     """
-    ours = isinstance(model, VideoNet) and hasattr(model, "architecture")
-    name = model.architecture if ours else type(model).__name__
-    if name != "blvnet_tam":
+    if (name := architecture_of(model)) != "blvnet_tam":
         raise TypeError(f"expected a model from blvnet_tam, got {name}: only that was published")
     if model.causal:
         raise ValueError("expected a model whose TAMs look ahead too, got a causal one")

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.models import VideoNet, capture_points
+from blvnet_lab.models.video_net import uncompiled
 
 EditFunction = Callable[[Tensor], Tensor]
 
@@ -158,11 +159,6 @@ def shuffle_positions(permutation: Sequence[int]) -> EditFunction:
 def replace_with(maps: Tensor) -> EditFunction:
     """An edit: patch in the maps of another clip, captured at the same point."""
     return lambda own: maps
-
-
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The network itself, of what `torch.compile` has made of it."""
-    return getattr(model, "_orig_mod", model)
 
 
 @contextmanager

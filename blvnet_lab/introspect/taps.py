@@ -24,8 +24,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from blvnet_lab.introspect.capture import match_names, uncompiled
+from blvnet_lab.introspect.capture import match_names
 from blvnet_lab.models import TAM, PairTAM
+from blvnet_lab.models.video_net import uncompiled
 
 NAMES = {-1: "prev", 0: "curr", 1: "next"}  # where there are three taps, by offset in frames
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from blvnet_lab.models.optimize import optimize_for_inference
-from blvnet_lab.models.video_net import VideoNet
+from blvnet_lab.models.video_net import VideoNet, uncompiled
 from blvnet_lab.paths import written_whole
 
 TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
@@ -78,7 +78,7 @@ def export_model(
             f"{', '.join(lacking)}: pip install {' '.join(lacking)} (or the extra `export` of "
             "blvnet_lab), or write a .pt2, which needs none of them"
         )
-    model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped
+    model = uncompiled(model)
     if not isinstance(model, VideoNet):
         raise TypeError(
             "expected a model from tsn, tsn_blnet, blvnet or blvnet_tam, got "

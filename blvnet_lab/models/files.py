@@ -16,7 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from blvnet_lab.models.video_net import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.models.video_net import (
+    VideoNet,
+    architecture_of,
+    blvnet,
+    blvnet_tam,
+    tsn,
+    tsn_blnet,
+)
 from blvnet_lab.paths import written_whole
 
 BUILDERS = {builder.__name__: builder for builder in (tsn, tsn_blnet, blvnet, blvnet_tam)}
@@ -34,8 +41,8 @@ def save_model(
         TypeError: the model is not from one of the four builders.
         ValueError: the model is folded: its weights fit no builder's.
     """
-    if not isinstance(model, VideoNet) or getattr(model, "architecture", None) not in BUILDERS:
-        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
+    if (name := architecture_of(model)) not in BUILDERS:
+        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}")
     if model.folded:
         raise ValueError(
             "expected a model with its batch norms, got one from optimize_for_inference: save the "

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.models.tam import TAM, PairTAM
-from blvnet_lab.models.video_net import BigLittleNet, VideoNet
+from blvnet_lab.models.video_net import BigLittleNet, architecture_of
 
 
 class Memory(nn.Module):
@@ -94,9 +94,7 @@ class Stream(nn.Module):
 
     def __init__(self, model: BigLittleNet):
         super().__init__()
-        ours = isinstance(model, VideoNet) and hasattr(model, "architecture")
-        name = model.architecture if ours else type(model).__name__
-        if name != "blvnet_tam":
+        if (name := architecture_of(model)) != "blvnet_tam":
             raise TypeError(f"expected a model from blvnet_tam, got {name}")
         if not model.causal:
             raise ValueError(

@@ -370,6 +370,18 @@ def capture_points(model: VideoNet) -> list[str]:
     return sorted(names, key=lambda name: name == "classifier")  # built first, computed last
 
 
+def architecture_of(model: object) -> str:
+    """The builder's name of a network of ours; of anything else the name of its type."""
+    if isinstance(model, VideoNet) and hasattr(model, "architecture"):
+        return model.architecture
+    return type(model).__name__
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The network itself, of what `torch.compile` has made of it."""
+    return getattr(model, "_orig_mod", model)
+
+
 def init_weights(model: nn.Module) -> None:
     """Kaiming normal convolutions; residual branches that start at zero; a quiet classifier."""
     for module in model.modules():

@@ -111,7 +111,7 @@ class Hardware:
     compile: bool = False
     """Compile the network with torch.compile: minutes at first, then faster."""
     checkpointing: bool = False
-    """Compute stem and stage 1 again on the way back: about 0.4 of the memory, 1.15 of the time."""
+    """Compute stem and stage 1 again on the way back: about 0.4 of the memory, 1.1 of the time."""
     accumulate: int = 1
     """Steps a batch is divided into, whose gradients are added up: less memory, more time."""
     sync_batch_norm: bool = False
