@@ -35,7 +35,7 @@ from nbval.plugin import get_sanitize_patterns
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 1_000_000  # a notebook; GitHub gives up on rendering somewhere above this
 MAX_OUTPUT_BYTES = 300_000  # one output
-MAX_CELLS = 45
+MAX_CELLS = 45  # besides those of exercises
 MAX_LINES = 25  # a code cell
 CELL_TIMEOUT_S = 300
 
@@ -47,6 +47,8 @@ METADATA = {
 CELL_METADATA = {"tags", "slideshow"}  # what stays of a cell's metadata
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
+EXERCISE = "### ✎ Exercise"  # how the text of one begins; its code has one of these tags:
+EXERCISE_TAGS = {"exercise", "check"}
 HIDING_TAGS = {"nbval-skip"}  # the cell would be shown as run, but never tested
 # The others hide mistakes: nbval passes a cell whose magic does not exist.
 MAGICS = {"matplotlib", "load_ext", "autoreload"}
@@ -240,8 +242,8 @@ def problems(path: Path) -> list[str]:
         found.append("cells without an id of their own: every run would give them new ones")
     if size > MAX_BYTES:
         found.append(f"{size / 1e6:.1f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
-    if len(nb.cells) > MAX_CELLS:
-        found.append(f"{len(nb.cells)} cells, the limit is {MAX_CELLS}")
+    if (count := sum(not of_exercise(cell) for cell in nb.cells)) > MAX_CELLS:
+        found.append(f"{count} cells besides those of exercises, the limit is {MAX_CELLS}")
     if nb.metadata.get("kernelspec", {}).get("name") != "python3":
         found.append("kernelspec is not 'python3': it would not start on other machines")
     if "widgets" in nb.metadata:
@@ -255,6 +257,13 @@ def problems(path: Path) -> list[str]:
         # last and generic: saved by an editor instead of by `run`
         found.append("not as `make notebooks` writes it (metadata, timing or ids): run that")
     return found
+
+
+def of_exercise(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell is the text, the stub or the check of an exercise."""
+    return cell.source.startswith(EXERCISE) or bool(
+        EXERCISE_TAGS & set(cell.metadata.get("tags", []))
+    )
 
 
 def cell_problems(cell: nbformat.NotebookNode, expected_count: int) -> Iterator[str]:

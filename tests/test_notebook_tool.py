@@ -109,8 +109,9 @@ def test_fault_of_the_notebook(tmp_path):
     assert "kernelspec" in faults(tmp_path, code(), kernelspec={"name": "v", "display_name": "v"})
     assert "make notebooks" in faults(tmp_path, code(), language_info={"name": "python"})
     many = [code(count=i) for i in range(1, 47)]
-    assert faults(tmp_path, *many) == "46 cells, the limit is 45"
-    assert faults(tmp_path, *many[:45]) == ""
+    assert faults(tmp_path, *many) == ("46 cells besides those of exercises, the limit is 45")
+    exercise = [code("f", tags=["check"], count=46), new_markdown_cell("### ✎ Exercise 1.1")]
+    assert faults(tmp_path, *many[:45], *exercise) == ""
     huge = [code("x", stream("x" * 260_000), count=i) for i in range(1, 5)]
     assert faults(tmp_path, *huge) == "1.0 MB, the limit is 1 MB"
 

@@ -294,6 +294,8 @@ def taste_problems(source: str, module: str) -> list[str]:
     """Constructs this library does without, each with the reason."""
     part = part_of(module)
     found = []
+    # Of all code only a learner's may raise anything at all, and the check must go on.
+    calls_learners = module == "blvnet_lab/exercises/checking.py"
 
     def report(node: ast.AST, text: str) -> None:
         found.append(f"{module}:{node.lineno}: {text}")
@@ -322,7 +324,7 @@ def taste_problems(source: str, module: str) -> list[str]:
                 report(node, "sys.path: install the package instead")
             case ast.ExceptHandler(type=None):
                 report(node, "bare except: name what can go wrong")
-            case ast.ExceptHandler(type=caught):
+            case ast.ExceptHandler(type=caught) if not calls_learners:
                 names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
                 for name in names:
                     if isinstance(name, ast.Name) and name.id in ("Exception", "BaseException"):

@@ -1,0 +1,168 @@
+"""The checks of notebook 02: a shift in time, temporal aggregation, TSM as a case of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blvnet_lab.exercises.checking import ask, check, require, same
+
+
+def _clip(*numbers: float) -> Tensor:
+    """One clip with one channel and one pixel: a number for each frame. (1, T, 1, 1, 1)."""
+    return torch.tensor(numbers, dtype=torch.float64)[None, :, None, None, None]
+
+
+@check
+def check_shift(shift: Callable[[Tensor, int], Tensor]) -> str:
+    """Checks `shift(x, offset)`: y[t] = x[t + offset], zeros where that is outside the clip."""
+    cases = [
+        (-1, (0, 1, 2, 3), "y[t] is the frame before, x[t - 1]; before the first there are zeros"),
+        (+1, (2, 3, 4, 0), "y[t] is the frame after, x[t + 1]; after the last there are zeros"),
+        (0, (1, 2, 3, 4), "offset 0 changes nothing"),
+        (-2, (0, 0, 1, 2), "offset -2 looks two frames back"),
+        (+5, (0, 0, 0, 0), "an offset beyond the clip finds nothing: zeros"),
+        (-5, (0, 0, 0, 0), "an offset beyond the clip finds nothing: zeros"),
+    ]
+    hints = {
+        -1: "which frame does the *first* one get? torch.roll puts the end of the clip there",
+        0: "beware of slices that end in -0: x[:, :-0] is empty",
+        5: "slices with x.shape[1] - offset go wrong once that is negative",
+    }
+    for offset, wanted, broken in cases:
+        of = f"a clip of 4 frames [1, 2, 3, 4] (one number a frame), offset {offset}"
+        got = ask(shift, _clip(1, 2, 3, 4), offset, of=of)
+        same(got, _clip(*wanted), broken, of=of, hint=hints.get(abs(offset), hints[-1]))
+
+    of = "a batch of two clips, [1, 2] and [3, 4], offset -1"
+    x = torch.cat([_clip(1, 2), _clip(3, 4)])
+    same(
+        ask(shift, x, -1, of=of),
+        torch.cat([_clip(0, 1), _clip(0, 3)]),
+        "clips of a batch stay apart: the second one's first frame gets zeros, too",
+        of=of,
+        hint="time is axis 1; axis 0 is the batch",
+    )
+    of = "random x of shape (2, 5, 3, 4, 6), offset 2"
+    x = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    kernel = torch.zeros(3, 1, 5, 1, 1, dtype=torch.float64)
+    kernel[:, :, 4] = 1
+    wanted = F.conv3d(x.transpose(1, 2), kernel, padding=(2, 0, 0), groups=3).transpose(1, 2)
+    same(
+        ask(shift, x, 2, of=of),
+        wanted,
+        "channels, rows and columns stay where they are",
+        of=of,
+        hint="move along axis 1 only, and keep the other axes with :",
+    )
+    return "offsets from -5 to 5, zeros outside the clip, clips that stay apart, every other axis"
+
+
+def _conv3d(x: Tensor, taps: Tensor) -> Tensor:
+    """The weighted sum over time as PyTorch's depthwise 3-D convolution: (B, T, C, H, W)."""
+    num_taps, channels = taps.shape
+    kernel = taps.t().reshape(channels, 1, num_taps, 1, 1)
+    padding = (num_taps // 2, 0, 0)
+    return F.conv3d(x.transpose(1, 2), kernel, padding=padding, groups=channels).transpose(1, 2)
+
+
+def _taps(*numbers: float) -> Tensor:
+    """prev, curr, next of a single channel: (3, 1)."""
+    return torch.tensor(numbers, dtype=torch.float64)[:, None]
+
+
+@check
+def check_tam(tam: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """Checks `tam(x, taps)`: equation 3 of the paper, taps (3, C) in the order prev, curr, next."""
+    order = "taps[0] is for the frame before, taps[1] for this one, taps[2] for the next one"
+    ends = "beyond the ends of the clip there are zeros: use your shift, not torch.roll"
+    cases = [
+        ((0, 1, 0), (1, 2, 3), "curr takes frame t itself", order),
+        ((1, 0, 0), (0, 1, 2), "prev takes the frame before, and zeros before the first", order),
+        ((0, 0, 1), (2, 3, 0), "next takes the frame after, and zeros after the last", ends),
+        ((1, 10, 100), (210, 321, 32), "the three terms are summed, not averaged", order),
+        ((0, -1, 0), (0, 0, 0), "a ReLU ends it: nothing is negative", "torch.relu of the sum"),
+        (
+            (-1, 1, 0),
+            (1, 1, 1),
+            "the ReLU comes after the sum: terms may cancel each other",
+            "one ReLU around the sum, none around its terms",
+        ),
+    ]
+    for taps, wanted, broken, hint in cases:
+        of = f"a clip of 3 frames [1, 2, 3] with one channel, (prev, curr, next) = {taps}"
+        got = ask(tam, _clip(1, 2, 3), _taps(*taps), of=of)
+        same(got, _clip(*wanted), broken, of=of, hint=hint)
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64, generator=generator)
+    taps = torch.randn(3, 3, dtype=torch.float64, generator=generator)
+    of = "x of shape (2, 5, 3, 4, 6) and random taps of shape (3, 3)"
+    same(
+        ask(tam, x, taps, of=of),
+        _conv3d(x, taps).clamp(min=0),
+        "every channel has its own taps (depthwise), and clips stay apart",
+        of=of,
+        hint="taps[0] has shape (C,): give it two more axes, [:, None, None], to stand for H and W",
+    )
+    return "each tap alone, their sum, the ReLU after it, and PyTorch's depthwise conv3d"
+
+
+@check
+def check_tsm_taps(tsm_taps: Callable[[int, int], Tensor]) -> str:
+    """Checks `tsm_taps(channels, fold)`: the taps (3, C) that make a TAM do what TSM does.
+
+    The first C // fold channels come from the next frame, as many from the frame before, the
+    others stay.
+    """
+    for channels, fold in ((4, 4), (16, 8), (10, 4), (3, 8)):
+        of = f"channels = {channels}, fold = {fold}"
+        moved = channels // fold
+        x = torch.rand(1, 6, channels, 2, 2, dtype=torch.float64) + 1
+        taps = ask(tsm_taps, channels, fold, of=of)
+        require(
+            isinstance(taps, Tensor) and taps.shape == (3, channels),
+            "it returns taps of shape (3, channels): a row each for prev, curr, next",
+            of=of,
+            found=str(tuple(taps.shape)) if isinstance(taps, Tensor) else type(taps).__name__,
+            hint="start with torch.zeros(3, channels)",
+        )
+        y = _conv3d(x, taps.double())
+        parts = [
+            (slice(2 * moved, None), 0, "the other channels stay as they are (curr)"),
+            (slice(moved), 1, "the first C // fold channels come from the next frame"),
+            (slice(moved, 2 * moved), -1, "the second C // fold come from the frame before"),
+        ]
+        for which, offset, broken in parts:
+            same(
+                y[:, 1:-1, which],
+                x[:, 1 + offset : 5 + offset, which],
+                broken,
+                of=of,
+                hint="in each column of the taps there is one 1: row 0 prev, 1 curr, 2 next",
+            )
+    return "what these taps do to maps, for 4, 16, 10 and 3 channels"
+
+
+@check
+def check_tams_needed(tams_needed: Callable[[int, int], int]) -> str:
+    """Checks `tams_needed(num_frames, num_taps)`: how many TAMs, one after the other, until the
+    first frame of a clip has heard of the last one.
+    """
+    for num_frames, num_taps in ((1, 3), (2, 3), (3, 3), (8, 3), (8, 5), (9, 5), (16, 7), (16, 3)):
+        of = f"{num_frames} frames, TAMs of {num_taps} taps"
+        x = torch.zeros(1, num_frames, 1, 1, 1)
+        x[0, -1] = 1
+        wanted = 0
+        while not x[0, 0]:  # apply one more: this is what the number means
+            x, wanted = (_conv3d(x, torch.ones(num_taps, 1)) > 0).float(), wanted + 1
+        broken = {
+            1: "a single frame need not hear of any other",
+            2: "the news has num_frames - 1 steps to go",
+        }.get(num_frames, f"{num_taps} taps reach {num_taps // 2} frames to either side")
+        hint = "one TAM carries news num_taps // 2 frames far; the last step may be shorter"
+        same(ask(tams_needed, num_frames, num_taps, of=of), wanted, broken, of=of, hint=hint)
+    return "clips of 1 to 16 frames with 3, 5 and 7 taps, against a 1 sent through the clip"
