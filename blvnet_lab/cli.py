@@ -16,6 +16,81 @@ import tyro
 from blvnet_lab.training.recipe import Recipe, Staircase, preset
 
 
+def course(
+    folder: Annotated[Path, tyro.conf.Positional],
+    reset: str = "",
+    open: bool = False,
+) -> None:
+    """Copy the course into a folder of your own; what is there already is never overwritten.
+
+    Run again after an update, it adds what is new.
+
+    Args:
+        folder: for the notebooks; your answers stay in it.
+        reset: put this notebook back as shipped, its number is enough; yours is kept beside it.
+        open: start JupyterLab on it.
+    """
+    from blvnet_lab import course as lib
+
+    if reset:
+        start, kept = lib.reset(reset, folder)
+        print(f"{start} is as shipped" + (f", yours is {kept.name}" if kept else ""))
+        print("open in JupyterLab? then choose File > Reload Notebook from Disk there")
+    else:
+        copied = lib.copy_course(folder)
+        start = folder / lib.FIRST
+        print(f"{folder}: {len(copied.new)} new, {len(copied.same)} there already and as shipped")
+        for name in copied.yours:
+            print(f"  kept yours: {name}")
+        if copied.yours:
+            print("one of them as shipped, and yours beside it: the same command, and --reset 02")
+    if open:
+        open_lab(start)
+    else:
+        print(f"open it:  {shlex.join(['jupyter', 'lab', str(start)])}")
+
+
+def open_lab(notebook: Path) -> None:
+    """JupyterLab in this process, so that it ends as it always does, with its kernels."""
+    from jupyterlab.labapp import LabApp
+
+    # It refuses to run as root (usual in containers) unless told.
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    LabApp.launch_instance([str(notebook), *root])
+
+
+def instructor(out: Path, replace: bool = False) -> None:
+    """Write the solved notebooks, as the source of an nbgrader course, and a marking sheet.
+
+    Args:
+        out: folder for source/, marking_sheet.csv and .md, and nbgrader_config.py.
+        replace: files that are there already.
+    """
+    from blvnet_lab.instructor import write_instructor
+
+    for path in write_instructor(out, replace=replace):
+        if path.suffix != ".md" or path.parent == out:
+            print(path)
+
+
+def slides(out: Path, replace: bool = False) -> None:
+    """Write the notebooks as slides for a browser.
+
+    Args:
+        out: folder for a page for each notebook.
+        replace: files that are there already.
+    """
+    from blvnet_lab.slides import NEEDED, is_offline, write_slides
+
+    for path in write_slides(out, replace=replace):
+        print(path)
+    if is_offline(out):
+        print("they need no internet, but the folder node_modules beside them")
+    else:
+        print(f"they need the internet; to do without, run in {out}:  npm install {NEEDED}")
+        print("and then this command again, with --replace")
+
+
 def samples(out: Path, clips_per_class: int = 100, val_per_class: int = 50, seed: int = 0) -> None:
     """Write the sample videos: short H.264 files of classes that only time tells apart.
 
@@ -757,6 +832,7 @@ def names_of(text: str) -> list[str] | None:
 def main() -> None:
     """Run the command that was typed; expected mistakes end with one clear line."""
     commands = {
+        "course": course,
         "samples": samples,
         "cost": cost,
         "benchmark": benchmark,
@@ -769,6 +845,8 @@ def main() -> None:
         "predict": predict,
         "import-official": import_official,
         "export": export,
+        "instructor": instructor,
+        "slides": slides,
     }
     try:
         recipe = typed_preset(sys.argv[1:])

@@ -1,0 +1,185 @@
+"""The checks of notebook 04: pairs, twins, and a TAM that sums over pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blvnet_lab.exercises.checking import ask, check, require, same, told
+
+
+def _clip(*numbers: float) -> Tensor:
+    """One clip with one channel and one pixel: a number for each frame. (1, T, 1, 1, 1)."""
+    return torch.tensor(numbers, dtype=torch.float64)[None, :, None, None, None]
+
+
+def _two(got: object, names: str, *, of: str) -> tuple[Tensor, Tensor]:
+    """The two tensors that the answer returned."""
+    require(
+        isinstance(got, (tuple, list)) and len(got) == 2,
+        f"it returns two tensors: {names}",
+        of=of,
+        found=f"{len(got)} things" if isinstance(got, (tuple, list)) else type(got).__name__,
+        hint=f"return {names}",
+    )
+    return got[0], got[1]
+
+
+@check
+def check_route(route: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str:
+    """Checks `route(clip)`: frames 0, 2, 4, ... and frames 1, 3, 5, ...; (B, P, C, H, W) each."""
+    for frames in ((1, 2), (1, 2, 3, 4), (1, 2, 3, 4, 5, 6, 7, 8)):
+        of = f"a clip of {len(frames)} frames {list(frames)}"
+        little, big = _two(ask(route, _clip(*frames), of=of), "little, big", of=of)
+        require(
+            not (isinstance(little, Tensor) and told(little) == told(_clip(*frames[1::2]))),
+            "the first frame of each pair goes to the little branch",
+            of=of,
+            found="the first frames in the second place",
+            hint="return little, big in this order",
+        )
+        pairs = "neighbours make a pair: the little branch gets frames 0, 2, 4, ..."
+        hint = "clip[:, start::2] takes every second frame"
+        same(little, _clip(*frames[0::2]), pairs, of=of, hint=hint)
+        same(big, _clip(*frames[1::2]), "the big branch gets frames 1, 3, 5, ...", of=of, hint=hint)
+    of = "3 clips of 4 frames, 2 channels of 5 x 6 pixels"
+    x = torch.arange(3 * 4 * 2 * 5 * 6, dtype=torch.float64).reshape(3, 4, 2, 5, 6)
+    little, big = _two(ask(route, x, of=of), "little, big", of=of)
+    apart = "clips stay apart, and every other axis as it is: (B, P, C, H, W)"
+    hint = "time is axis 1; axis 0 is the batch"
+    for got, wanted in ((little, x[:, [0, 2]]), (big, x[:, [1, 3]])):
+        same(got, wanted, apart, of=of, hint=hint)
+    return "clips of 2, 4 and 8 frames, and a batch"
+
+
+@check
+def check_to_both(to_both: Callable[[Tensor], Tensor]) -> str:
+    """Checks `to_both(merged)`: (B, P, C, H, W) to (B, 2P, C, H, W), each map twice in a row."""
+    of = "merged maps of 3 pairs [1, 2, 3]"
+    got = ask(to_both, _clip(1, 2, 3), of=of)
+    same(
+        got,
+        _clip(1, 1, 2, 2, 3, 3),
+        "the two frames of a pair stand next to each other: 1, 1, 2, 2, 3, 3",
+        of=of,
+        hint="repeat_interleave instead of repeat or cat",
+    )
+    of = "2 clips of 3 pairs, 2 channels of 4 x 5 pixels"
+    x = torch.arange(2 * 3 * 2 * 4 * 5, dtype=torch.float64).reshape(2, 3, 2, 4, 5)
+    same(
+        ask(to_both, x, of=of),
+        x[:, [0, 0, 1, 1, 2, 2]],
+        "only the axis of time is doubled, and clips stay apart",
+        of=of,
+        hint="dim=1",
+    )
+    return "the order of the copies, and a batch"
+
+
+def _on_twins(x: Tensor, taps: Tensor) -> Tensor:
+    """Equation 3 without its ReLU on pairs written out as frames: (B, P, ...) to (B, 2P, ...)."""
+    channels = taps.shape[1]
+    frames = torch.stack([x, x], dim=2).flatten(1, 2).transpose(1, 2)  # (B, C, 2P, H, W)
+    kernel = taps.t().reshape(channels, 1, 3, 1, 1)
+    return F.conv3d(frames, kernel, padding=(1, 0, 0), groups=channels).transpose(1, 2)
+
+
+@check
+def check_pair_taps(pair_taps: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str:
+    """Checks `pair_taps(taps)`: (3, C) to two of (2, C).
+
+    little: weights of the pair before and of this pair; big: of this pair and of the next one.
+    """
+    cases = [
+        (
+            (1, 0, 0),
+            "prev of the little frame 2k reaches the pair before, k - 1",
+            "prev of the big frame 2k + 1 is its own twin: it stays in pair k",
+        ),
+        (
+            (0, 0, 1),
+            "next of the little frame 2k is its own twin: it stays in pair k",
+            "next of the big frame 2k + 1 reaches the next pair, k + 1",
+        ),
+        (
+            (0, 1, 0),
+            "curr stays in its pair, for the little frame the second of its two: (k - 1, k)",
+            "curr stays in its pair, for the big frame the first of its two: (k, k + 1)",
+        ),
+        ((1, 10, 100), *["taps that reach the same pair are summed"] * 2),
+    ]
+    names = "little, big"
+    hint = "frames 2k and 2k + 1 hold the map of pair k: which pair does each tap look into?"
+    for numbers, of_little, of_big in cases:
+        of = f"(prev, curr, next) = {numbers}, one channel"
+        taps = torch.tensor(numbers, dtype=torch.float64)[:, None]
+        little, big = _two(ask(pair_taps, taps, of=of), names, of=of)
+        # Send a 1 from each pair in turn to the frames of pair 1, and see what arrives.
+        sent = torch.eye(3, dtype=torch.float64)[:, :, None, None, None]  # one clip for each pair
+        arrives = _on_twins(sent, taps)[:, 2:4, 0, 0, 0]  # (3 senders, 2 frames of pair 1)
+        same(little, arrives[:2, 0, None], of_little, of=of, hint=hint)
+        same(big, arrives[1:, 1, None], of_big, of=of, hint=hint)
+    of = "random taps of 5 channels"
+    taps = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    little, big = _two(ask(pair_taps, taps, of=of), names, of=of)
+    prev, curr, next = taps
+    for got, wanted in (
+        (little, torch.stack([prev, curr + next])),
+        (big, torch.stack([prev + curr, next])),
+    ):
+        same(got, wanted, "each channel by itself: (2, C)", of=of, hint="torch.stack two rows")
+    return "each tap alone against equation 3 on frames, sums, and several channels"
+
+
+@check
+def check_pair_tam(pair_tam: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> str:
+    """Checks `pair_tam(x, taps)`: maps (B, P, C, H, W) of pairs to those of both branches."""
+    names = "little, big"
+    cases = [
+        ((0, 1, 0), "curr alone gives both branches the map of their pair", "curr is in both sums"),
+        (
+            (1, 0, 0),
+            "prev: the little branch gets the pair before (zeros at first), big its own",
+            "shift(x, -1) is the pair before",
+        ),
+        (
+            (0, 0, 1),
+            "next: the little branch gets its own pair, big the next one (zeros at last)",
+            "shift(x, +1) is the next pair",
+        ),
+        ((1, 10, 100), "what the taps bring is summed", "see pair_taps"),
+        ((0, -1, 0), "a ReLU ends it, for both branches", "torch.relu around each sum"),
+        (
+            (1, 1, -1),
+            "the ReLU comes after the sum: terms may cancel each other",
+            "one ReLU around each sum, none around its terms",
+        ),
+    ]
+    for numbers, broken, hint in cases:
+        of = f"3 pairs [1, 2, 3] with one channel, (prev, curr, next) = {numbers}"
+        taps = torch.tensor(numbers, dtype=torch.float64)[:, None]
+        x = _clip(1, 2, 3)
+        frames = _on_twins(x, taps).clamp(min=0)
+        got = _two(ask(pair_tam, x, taps, of=of), names, of=of)
+        for maps, wanted, branch in zip(
+            got, (frames[:, 0::2], frames[:, 1::2]), ("little", "big"), strict=True
+        ):
+            same(maps, wanted, f"{broken} ({branch})", of=of, hint=hint)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, 3, 5, 6, dtype=torch.float64, generator=generator)
+    taps = torch.randn(3, 3, dtype=torch.float64, generator=generator)
+    of = "2 clips of 4 pairs, 3 channels of 5 x 6 pixels, random taps"
+    frames = _on_twins(x, taps).clamp(min=0)
+    got = _two(ask(pair_tam, x, taps, of=of), names, of=of)
+    for maps, wanted in zip(got, (frames[:, 0::2], frames[:, 1::2]), strict=True):
+        same(
+            maps,
+            wanted,
+            "every channel has its own taps, and clips stay apart",
+            of=of,
+            hint="rows of taps have shape (C,): [:, None, None] makes them fit (C, H, W)",
+        )
+    return "each tap alone, sums, the ReLU, and conv3d on maps that were written out twice"

@@ -1,0 +1,251 @@
+"""Answers to the exercises of notebook 03: (check, answer, words of the property it breaks)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from blvnet_lab.exercises import (
+    check_bottleneck_macs,
+    check_conv_macs,
+    check_merge,
+    check_stage_forward,
+)
+
+
+def conv_kernel_once(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    return height * width * kernel * in_channels * out_channels
+
+
+def conv_counts_the_input(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    return height * width * kernel**2 * in_channels * out_channels // groups
+
+
+def conv_rounds_down(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    pixels = (height // stride) * (width // stride)
+    return pixels * kernel**2 * in_channels * out_channels // groups
+
+
+def conv_stride_once(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    return height * width // stride * kernel**2 * in_channels * out_channels // groups
+
+
+def conv_ignores_groups(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    pixels = math.ceil(height / stride) * math.ceil(width / stride)
+    return pixels * kernel**2 * in_channels * out_channels
+
+
+def conv_divides_twice(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    whole = conv_ignores_groups(in_channels, out_channels, kernel, height, width, stride)
+    return whole // groups**2
+
+
+def conv_forgets_the_output_channels(
+    in_channels, out_channels, kernel, height, width, stride=1, groups=1
+):
+    return height * width * kernel**2 * in_channels
+
+
+def conv_by_loop(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    each = kernel * kernel * in_channels // groups * out_channels
+    return sum(each for _ in range(0, height, stride) for _ in range(0, width, stride))
+
+
+def conv_by_weights(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups)
+    pixels = conv(torch.zeros(1, in_channels, height, width))[0, 0].numel()
+    return pixels * conv.weight.numel()
+
+
+def bottleneck_full_width(in_channels, channels, height, width, stride=1):
+    return conv_macs(in_channels, channels, 1, height, width) + conv_macs(
+        channels, channels, 3, height, width, stride
+    )
+
+
+def bottleneck_one_pixel(in_channels, channels, height, width, stride=1):
+    return bottleneck_in_one_sum(in_channels, channels, 1, 1, 1)
+
+
+def bottleneck_without_shortcut(in_channels, channels, height, width, stride=1):
+    narrow = channels // 4
+    pixels = height * width
+    return pixels * in_channels * narrow + pixels // stride**2 * narrow * (9 * narrow + channels)
+
+
+def bottleneck_shortcut_always(in_channels, channels, height, width, stride=1):
+    after = height * width // stride**2
+    same = in_channels == channels
+    return bottleneck_in_one_sum(in_channels, channels, height, width, stride) + (
+        after * channels**2 if same else 0
+    )
+
+
+def bottleneck_stride_first(in_channels, channels, height, width, stride=1):
+    return bottleneck_in_one_sum(in_channels, channels, height // stride, width // stride)
+
+
+def bottleneck_shortcut_before_the_pooling(in_channels, channels, height, width, stride=1):
+    extra = height * width * (1 - 1 / stride**2) * in_channels * channels
+    macs = bottleneck_in_one_sum(in_channels, channels, height, width, stride)
+    return macs + int(extra) * (in_channels != channels)
+
+
+def conv_macs(in_channels, out_channels, kernel, height, width, stride=1):
+    pixels = math.ceil(height / stride) * math.ceil(width / stride)
+    return pixels * kernel**2 * in_channels * out_channels
+
+
+def bottleneck_in_one_sum(in_channels, channels, height, width, stride=1):
+    narrow, after = channels // 4, height * width // stride**2
+    shortcut = after * in_channels * channels if in_channels != channels else 0
+    return (
+        height * width * in_channels * narrow + after * narrow * (9 * narrow + channels) + shortcut
+    )
+
+
+def bottleneck_counted(in_channels, channels, height, width, stride=1):
+    narrow = channels // 4
+    x = torch.empty(1, in_channels, height, width, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        y = nn.Conv2d(in_channels, narrow, 1, device="meta")(x)
+        y = nn.Conv2d(narrow, narrow, 3, stride, 1, device="meta")(y)
+        nn.Conv2d(narrow, channels, 1, device="meta")(y)
+        if in_channels != channels:
+            x = F.avg_pool2d(x, 3, stride, 1) if stride > 1 else x
+            nn.Conv2d(in_channels, channels, 1, device="meta")(x)
+    return counter.get_total_flops() // 2
+
+
+def merge_without_relu(big, little):
+    return F.interpolate(big, size=little.shape[-2:]) + little
+
+
+def merge_bilinear(big, little):
+    return (F.interpolate(big, size=little.shape[-2:], mode="bilinear") + little).relu()
+
+
+def merge_relu_first(big, little):
+    return F.interpolate(big, size=little.shape[-2:]).relu() + little.relu()
+
+
+def merge_by_factor(big, little):
+    big = F.interpolate(big, scale_factor=2)
+    return (big[..., : little.shape[-2], :] + little).relu()
+
+
+def merge_averages(big, little):
+    return ((F.interpolate(big, size=little.shape[-2:]) + little) / 2).relu()
+
+
+def merge_shrinks_little(big, little):
+    return (big + F.adaptive_avg_pool2d(little, big.shape[-2:])).relu()
+
+
+def merge_concatenates(big, little):
+    return torch.cat([F.interpolate(big, size=little.shape[-2:]), little], dim=1).relu()
+
+
+def merge_tiles(big, little):
+    height, width = little.shape[-2:]
+    return (big.repeat(1, 1, 2, 2)[..., :height, :width] + little).relu()
+
+
+def merge_by_repeats(big, little):
+    height, width = little.shape[-2:]
+    big = big.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
+    return (big[..., :height, :width] + little).clamp(min=0)
+
+
+def merge_by_index(big, little):
+    rows, columns = (torch.arange(n) // 2 for n in little.shape[-2:])
+    return torch.relu(little + big[:, :, rows][..., columns])
+
+
+def stage_little_only(for_little, for_big, little, big, fusion):
+    return fusion(little(for_little).relu())
+
+
+def stage_swapped(for_little, for_big, little, big, fusion):
+    return fusion(merge_by_repeats(big(for_little), little(for_big)))
+
+
+def stage_same_maps(for_little, for_big, little, big, fusion):
+    return fusion(merge_by_repeats(big(for_little), little(for_little)))
+
+
+def stage_without_fusion(for_little, for_big, little, big, fusion):
+    return merge_by_repeats(big(for_big), little(for_little))
+
+
+def stage_relu_last(for_little, for_big, little, big, fusion):
+    return fusion(merge_without_relu(big(for_big), little(for_little))).relu()
+
+
+def stage_fuses_before(for_little, for_big, little, big, fusion):
+    merged = merge_by_repeats(big(fusion(for_big)), little(fusion(for_little)))
+    return merged
+
+
+def stage_fuses_twice(for_little, for_big, little, big, fusion):
+    x = fusion(merge_by_repeats(big(for_big), little(for_little)))
+    return fusion(x)
+
+
+def stage_by_steps(for_little, for_big, little, big, fusion):
+    y = little(for_little)
+    z = F.interpolate(big(for_big), size=y.shape[-2:], mode="nearest")
+    return fusion(torch.relu(y + z))
+
+
+def stage_by_index(for_little, for_big, little, big, fusion):
+    return fusion(merge_by_index(big(for_big), little(for_little)))
+
+
+WRONG = [
+    (check_conv_macs, conv_kernel_once, "kernel * kernel"),
+    (check_conv_macs, conv_counts_the_input, "a quarter of the pixels"),
+    (check_conv_macs, conv_rounds_down, "odd sizes are rounded up"),
+    (check_conv_macs, conv_stride_once, "a quarter of the pixels"),
+    (check_conv_macs, conv_ignores_groups, "in groups"),
+    (check_conv_macs, conv_divides_twice, "in groups"),
+    (check_conv_macs, conv_forgets_the_output_channels, "every output channel"),
+    (check_bottleneck_macs, bottleneck_full_width, "a quarter of the channels"),
+    (check_bottleneck_macs, bottleneck_one_pixel, "at every pixel"),
+    (check_bottleneck_macs, bottleneck_without_shortcut, "a shortcut that changes the channels"),
+    (check_bottleneck_macs, bottleneck_shortcut_always, "a shortcut for nothing"),
+    (check_bottleneck_macs, bottleneck_stride_first, "the first 1x1 works on the input's pixels"),
+    (
+        check_bottleneck_macs,
+        bottleneck_shortcut_before_the_pooling,
+        "the shortcut's 1x1 comes after its pooling",
+    ),
+    (check_merge, merge_without_relu, "a ReLU ends the merge"),
+    (check_merge, merge_bilinear, "nearest"),
+    (check_merge, merge_relu_first, "the ReLU comes after the sum"),
+    (check_merge, merge_by_factor, "runs without an error"),
+    (check_merge, merge_averages, "each pixel of big"),
+    (check_merge, merge_shrinks_little, "each pixel of big"),
+    (check_merge, merge_concatenates, "the shape is right"),
+    (check_merge, merge_tiles, "each pixel of big"),
+    (check_stage_forward, stage_little_only, "both branches run"),
+    (check_stage_forward, stage_swapped, "each branch gets its own maps"),
+    (check_stage_forward, stage_same_maps, "both branches run"),
+    (check_stage_forward, stage_without_fusion, "the fusion follows the merge"),
+    (check_stage_forward, stage_relu_last, "the fusion follows the merge"),
+    (check_stage_forward, stage_fuses_before, "the fusion follows the merge"),
+    (check_stage_forward, stage_fuses_twice, "the fusion follows the merge"),
+]
+
+RIGHT = [
+    (check_conv_macs, conv_by_loop),
+    (check_conv_macs, conv_by_weights),
+    (check_bottleneck_macs, bottleneck_in_one_sum),
+    (check_bottleneck_macs, bottleneck_counted),
+    (check_merge, merge_by_repeats),
+    (check_merge, merge_by_index),
+    (check_stage_forward, stage_by_steps),
+    (check_stage_forward, stage_by_index),
+]
