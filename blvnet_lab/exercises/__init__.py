@@ -4,6 +4,12 @@
 breaks. The exercises of notebook NN are in `nbNN.py`, one right answer to each in `solutions.py`.
 """
 
+from blvnet_lab.exercises.nb01 import (
+    check_crop_clip,
+    check_flip_clip,
+    check_frames_to_decode,
+    check_sample_uniform,
+)
 from blvnet_lab.exercises.nb02 import check_shift, check_tam, check_tams_needed, check_tsm_taps
 from blvnet_lab.exercises.nb03 import (
     check_bottleneck_macs,
@@ -12,18 +18,46 @@ from blvnet_lab.exercises.nb03 import (
     check_stage_forward,
 )
 from blvnet_lab.exercises.nb04 import check_pair_tam, check_pair_taps, check_route, check_to_both
+from blvnet_lab.exercises.nb05 import (
+    check_partner_accuracy,
+    check_rate_at,
+    check_top_k,
+    check_train_epoch,
+)
+from blvnet_lab.exercises.nb07 import check_accuracy_of_all, check_average_gradients, check_share
+from blvnet_lab.exercises.nb08 import (
+    check_capture_by_hand,
+    check_edited,
+    check_other_of_class,
+    check_standardised,
+)
 
 __all__ = [
+    "check_accuracy_of_all",
+    "check_average_gradients",
     "check_bottleneck_macs",
+    "check_capture_by_hand",
     "check_conv_macs",
+    "check_crop_clip",
+    "check_edited",
+    "check_flip_clip",
+    "check_frames_to_decode",
     "check_merge",
+    "check_other_of_class",
     "check_pair_tam",
     "check_pair_taps",
+    "check_partner_accuracy",
+    "check_rate_at",
     "check_route",
+    "check_sample_uniform",
+    "check_share",
     "check_shift",
     "check_stage_forward",
+    "check_standardised",
     "check_tam",
     "check_tams_needed",
     "check_to_both",
+    "check_top_k",
+    "check_train_epoch",
     "check_tsm_taps",
 ]

@@ -155,7 +155,7 @@ def same(got: Any, wanted: Any, broken: str, *, of: str, hint: str) -> None:
         found = "None: is there a `return` at its end?"
         raise Wrong("it returns something", of=of, found=found, hint="end with `return ...`")
     if not isinstance(wanted, Tensor):
-        if not _equal(_plain(got), _plain(wanted)):
+        if not _equal(plain(got), plain(wanted)):
             raise Wrong(broken, of=of, found=f"{told(got)} instead of {told(wanted)}", hint=hint)
         return
     if not isinstance(got, Tensor):
@@ -172,16 +172,16 @@ def told(value: Any) -> str:
     """A value in a message: its numbers if they are few, otherwise what it is."""
     if isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) > MOST_NUMBERS:
         return f"other values (shape {tuple(value.shape)})"
-    return _numbers(_plain(value.squeeze() if isinstance(value, Tensor) else value))
+    return _numbers(plain(value.squeeze() if isinstance(value, Tensor) else value))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Tensors and arrays as lists and numbers, tuples as lists."""
     if isinstance(value, (Tensor, np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _equal(a: Any, b: Any) -> bool:

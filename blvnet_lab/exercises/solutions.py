@@ -6,13 +6,55 @@ Each stands under the name that the exercise gives it. What the library has is i
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blvnet_lab.introspect.taps import tsm_taps as tsm_taps
+from blvnet_lab.training.metrics import partner_accuracy as partner_accuracy
 
 # ---------------------------------------------------------------- 01 from video to tensor
+
+
+def frames_to_decode(wanted: Sequence[int], gop: int) -> int:
+    """How many frames must be decoded to get the ones that are wanted."""
+    needed = set()
+    for frame in wanted:
+        keyframe = frame // gop * gop
+        needed |= set(range(keyframe, frame + 1))
+    return len(needed)
+
+
+def sample_uniform(
+    frame_count: int, num_frames: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """One frame of each of num_frames equal segments: the middle one, or a random one."""
+    place = torch.full((num_frames,), 0.5, dtype=torch.float64)
+    if generator is not None:
+        place = torch.rand(num_frames, generator=generator, dtype=torch.float64)
+    time = (torch.arange(num_frames) + place) * frame_count / num_frames
+    return time.long()  # frame 3 is shown from time 3 to 4: round down
+
+
+def crop_clip(clip: Tensor, size: tuple[int, int]) -> Tensor:
+    """One random window of (height, width) pixels, the same in all frames of (T, C, H, W)."""
+    height, width = size
+    top = torch.randint(clip.shape[-2] - height + 1, ())  # one throw for all frames
+    left = torch.randint(clip.shape[-1] - width + 1, ())
+    return clip[:, :, top : top + height, left : left + width]
+
+
+def flip_clip(clip: Tensor, label: int, mirror: Sequence[int | None]) -> tuple[Tensor, int]:
+    """The mirror image and its label; the clip as it is where its image has no class (None)."""
+    if mirror[label] is None:
+        return clip, label
+    return clip.flip(-1), mirror[label]
+
 
 # ---------------------------------------------------------------- 02 why time matters
 
@@ -112,10 +154,113 @@ def pair_tam(x: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
 
 # ---------------------------------------------------------------- 05 train the staircase
 
+
+def top_k(logits: Tensor, labels: Tensor, k: int) -> float:
+    """The share of clips whose class is among the k highest logits; logits are (N, classes)."""
+    best = logits.topk(k, dim=1).indices  # (N, k)
+    hits = (best == labels[:, None]).any(dim=1)  # (N,)
+    return hits.double().mean().item()
+
+
+def train_epoch(
+    network: nn.Module, loader: Iterable, optimizer: Optimizer, device: torch.device
+) -> float:
+    """A step for each batch (clips, labels) of the loader; returns the mean loss of all clips."""
+    network.train()
+    total, seen = 0.0, 0
+    for clips, labels in loader:
+        clips, labels = clips.to(device), labels.to(device)
+        loss = F.cross_entropy(network(clips), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(labels)
+        seen += len(labels)
+    return total / seen
+
+
+def rate_at(step: int, total_steps: int, warmup_steps: int, peak: float) -> float:
+    """The learning rate: a linear rise to the peak at step warmup_steps, then half a cosine."""
+    if step < warmup_steps:
+        return peak * (step + 1) / (warmup_steps + 1)
+    share = (step - warmup_steps) / (total_steps - warmup_steps)
+    return peak * (1 + math.cos(math.pi * share)) / 2
+
 # ---------------------------------------------------------------- 06 train on a Kinetics subset
 
 # ---------------------------------------------------------------- 07 scale to full data sets
 
+
+def average_gradients(per_rank: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
+    """The mean over the processes of each parameter's gradient; None where none has one."""
+    averaged = []
+    for gradients in zip(*per_rank, strict=True):
+        known = [gradient for gradient in gradients if gradient is not None]
+        averaged.append(sum(known) / len(per_rank) if known else None)
+    return averaged
+
+
+def share(num_clips: int, batch_size: int, rank: int, world: int, epoch: int) -> list[list[int]]:
+    """The clips of one process in one epoch, step by step."""
+    generator = torch.Generator().manual_seed(epoch)  # every process draws the same order
+    order = torch.randperm(num_clips, generator=generator)
+    steps = num_clips // batch_size  # a last, smaller batch is left out
+    batches = order[: steps * batch_size].reshape(steps, world, batch_size // world)
+    return batches[:, rank].tolist()
+
+
+def accuracy_of_all(per_rank: Sequence[Sequence[tuple[int, bool]]]) -> float:
+    """The share of clips that are right; each process has judged pairs (clip, is_right)."""
+    judged = {clip: is_right for pairs in per_rank for clip, is_right in pairs}
+    return sum(judged.values()) / len(judged)
+
+
 # ---------------------------------------------------------------- 08 look inside
+
+
+@contextmanager
+def capture_by_hand(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Inside the `with`, keep what the named modules return; outside, nothing is left."""
+    cache, handles = {}, []
+
+    def keep(name):
+        def hook(module, args, output):
+            cache[name] = output.detach().clone()
+
+        return hook
+
+    try:
+        for name in names:
+            handles.append(model.get_submodule(name).register_forward_hook(keep(name)))
+        yield cache
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def edited(module: nn.Module, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the `with`, what the module returns goes through the function first."""
+    handle = module.register_forward_hook(lambda module, args, output: function(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def other_of_class(labels: Tensor) -> Tensor:
+    """For each clip the number of another of its class; every clip is taken once."""
+    donors = torch.empty_like(labels)
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        donors[rows] = rows.roll(-1)
+    return donors
+
+
+def standardised(train_x: Tensor, test_x: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in units of the training clips' mean and spread, channel by channel."""
+    mean, spread = train_x.mean(0), train_x.std(0) + 1e-6
+    return (train_x - mean) / spread, (test_x - mean) / spread
+
 
 # ---------------------------------------------------------------- 09 see temporal aggregation

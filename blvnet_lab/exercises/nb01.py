@@ -1,0 +1,267 @@
+"""The checks of notebook 01: groups of pictures, uniform sampling, one crop, mirror images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blvnet_lab.exercises.checking import Wrong, ask, check, plain, require, same, told
+
+
+def _decoder(wanted: Sequence[int], gop: int) -> int:
+    """Walks back from every wanted frame to its keyframe, and counts the frames it has been at."""
+    decoded = set()
+    for frame in wanted:
+        decoded.add(frame)
+        while frame % gop:
+            frame -= 1
+            decoded.add(frame)
+    return len(decoded)
+
+
+@check
+def check_frames_to_decode(frames_to_decode: Callable[[Sequence[int], int], int]) -> str:
+    """Checks `frames_to_decode(wanted, gop)`: a keyframe at every multiple of gop."""
+    twice = "keep the numbers of decoded frames in a set, or keep the furthest of each group"
+    cases = [
+        ([3], 6, "it runs from the keyframe to the wanted frame, both included, and no further"),
+        ([0], 6, "a keyframe stands alone"),
+        ([6], 6, "a keyframe stands alone: nothing before it is needed"),
+        ([8], 6, "it begins at the nearest keyframe, not at the begin of the film"),
+        ([3], 1, "with a GOP of 1 every frame is a keyframe"),
+        ([2, 4], 6, "a frame on the way to two wanted ones is decoded once"),
+        ([4, 2], 6, "the order of the wanted frames does not matter"),
+        ([3, 3], 6, "a frame that is wanted twice is decoded once"),
+        ([1, 13], 6, "groups in which nothing is wanted are not decoded"),
+        ([9, 27, 45, 63, 81], 12, "each group is decoded up to its last wanted frame"),
+        ([9, 27, 45, 63, 81], 30, "each group is decoded up to its last wanted frame"),
+        ([9, 27, 45, 63, 81], 250, "each group is decoded up to its last wanted frame"),
+        ([], 6, "where nothing is wanted, nothing is decoded"),
+    ]
+    near = "the keyframe of frame f is f // gop * gop, and range(a, b) stops before b"
+    for wanted, gop, broken in cases:
+        of = f"wanted = {wanted}, gop = {gop}"
+        hint = near if len(wanted) < 2 else twice
+        got = ask(frames_to_decode, wanted, gop, of=of)
+        same(got, _decoder(wanted, gop), broken, of=of, hint=hint)
+    return "one frame, frames of the same and of different groups, GOPs of 1 to 250, no frame"
+
+
+def _frame_numbers(got: Any, of: str) -> list[int]:
+    """The numbers of frames as a list; they must be whole."""
+    got = plain(got)
+    require(
+        isinstance(got, list) and all(isinstance(n, int) for n in got),
+        "it returns the numbers of frames, whole ones (int64)",
+        of=of,
+        found=str(got)[:80] if isinstance(got, list) else f"of type {type(got).__name__}",
+        hint="return one tensor of T numbers; .long() rounds down",
+    )
+    return got
+
+
+DRAWS = 400  # enough to see every frame of a short segment
+
+
+@check
+def check_sample_uniform(
+    sample_uniform: Callable[[int, int, torch.Generator | None], Tensor],
+) -> str:
+    """Checks `sample_uniform(frame_count, num_frames, generator=None)`: a frame of each segment."""
+    centre = "without a generator, it is the frame in the middle of each segment"
+    cases = [
+        (9, 3, [1, 4, 7], centre, "the middle of segment k is at (k + 0.5) * N / T"),
+        (24, 8, [1, 4, 7, 10, 13, 16, 19, 22], centre, "the middle of segment k: (k + 0.5) * N/T"),
+        (6, 3, [1, 3, 5], centre, "frame 3 is shown from time 3 to time 4: round down"),
+        (
+            11,
+            4,
+            [1, 4, 6, 9],
+            "the segments cover the whole video, also where T does not divide N",
+            "a segment lasts N / T frames, which need not be a whole number: round at the very end",
+        ),
+        (3, 6, [0, 0, 1, 1, 2, 2], "a video shorter than the clip still gives T frames, in order",
+         "with N / T as a fraction, this needs no rule of its own"),
+        (1, 4, [0, 0, 0, 0], "a single frame is shown all the time", "no frame beyond the last"),
+        (5, 1, [2], "one frame of five: the one in the middle", "(0 + 0.5) * 5 / 1, rounded down"),
+        (300, 16, [(2 * k + 1) * 300 // 32 for k in range(16)], centre, "(k + 0.5) * N / T"),
+    ]  # fmt: skip
+    for frame_count, num_frames, wanted, broken, hint in cases:
+        of = f"a video of {frame_count} frames, a clip of {num_frames}, no generator"
+        got = _frame_numbers(ask(sample_uniform, frame_count, num_frames, of=of), of)
+        same(got, wanted, broken, of=of, hint=hint)
+
+    for frame_count, num_frames in ((6, 2), (10, 4), (24, 8), (3, 6)):
+        _check_draws(sample_uniform, frame_count, num_frames)
+    return "centres for 8 lengths, short videos; 400 draws each for 4 lengths, and their generator"
+
+
+def _check_draws(sample_uniform: Callable, frame_count: int, num_frames: int) -> None:
+    of = f"a video of {frame_count} frames, a clip of {num_frames}, a generator"
+
+    def draws(seed: int, count: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        return [
+            _frame_numbers(ask(sample_uniform, frame_count, num_frames, generator, of=of), of)
+            for _ in range(count)
+        ]
+
+    state = torch.get_rng_state()
+    found = draws(0, DRAWS)
+    use_it = "torch.rand(num_frames, generator=generator)"
+    if frame_count > num_frames:
+        broken, hint = "with a generator, each call draws anew", f"draw the places: {use_it}"
+        require(len(set(map(tuple, found))) > 1, broken, of=of, found=told(found[0]), hint=hint)
+    broken = "chance comes from the generator: the same seed, the same frames"
+    again = draws(0, DRAWS)
+    i = next((i for i in range(DRAWS) if found[i] != again[i]), 0)
+    same(again[i], found[i], broken, of=of, hint=use_it)
+    is_kept = torch.equal(state, torch.get_rng_state())
+    broken, told_so = "the global generator is left alone", "its state is another after the call"
+    require(is_kept, broken, of=of, found=told_so, hint=use_it)
+
+    # Segment k lasts from k * N / T to (k + 1) * N / T; in whole numbers, to be exact.
+    segments = [
+        list(range(k * frame_count // num_frames, -(-(k + 1) * frame_count // num_frames)))
+        for k in range(num_frames)
+    ]
+    for frames in found:
+        broken, hint = "it returns T frames", f"one for each segment: {use_it}"
+        require(len(frames) == num_frames, broken, of=of, found=told(frames), hint=hint)
+        strays = [k for k in range(num_frames) if frames[k] not in segments[k]]
+        require(
+            not strays,
+            "a random frame lies in its own segment",
+            of=of,
+            found=f"{frames}" + "".join(f", segment {k} has {segments[k]}" for k in strays[:1]),
+            hint="(k + a number from 0 to 1) * N / T, rounded down; drawn like the centre's 0.5",
+        )
+    for k, segment in enumerate(segments):
+        drawn = sorted({frames[k] for frames in found})
+        broken = "every frame of a segment can be drawn"
+        hint = "the place in the segment is drawn from all of 0 to 1, the ends too"
+        told_so = f"in segment {k} only {drawn}, in {DRAWS} draws"
+        require(drawn == segment, broken, of=of, found=told_so, hint=hint)
+    if frame_count > num_frames:
+        pairs = {(frames[0], frames[-1]) for frames in found}
+        broken = "each segment draws for itself"
+        told_so = f"the first and the last frame only as {sorted(pairs)}"
+        enough = len(pairs) == len(segments[0]) * len(segments[-1])
+        require(enough, broken, of=of, found=told_so, hint=f"T numbers, not one: {use_it}")
+
+
+@check
+def check_crop_clip(crop_clip: Callable[[Tensor, tuple[int, int]], Tensor]) -> str:
+    """Checks `crop_clip(clip, size)`: one random window of (height, width), for all frames."""
+    height, width = 2, 3
+    of = "a clip (T, C, H, W) = (3, 3, 4, 6), size = (2, 3)"
+    clip = torch.arange(3 * 3 * 4 * 6, dtype=torch.uint8).reshape(3, 3, 4, 6)  # no number twice
+    windows = {
+        (top, left): clip[:, :, top : top + height, left : left + width]
+        for top in range(3)
+        for left in range(4)
+    }
+
+    def place() -> tuple[int, int]:
+        """Of a window, after a look at all that must hold for it."""
+        got = ask(crop_clip, clip, (height, width), of=of)
+        broken = "all frames and colours are there, as (height, width) = size"
+        is_tensor = isinstance(got, Tensor)
+        found = f"shape {tuple(got.shape)}" if is_tensor else f"of type {type(got).__name__}"
+        hint = "clip[:, :, top : top + height, left : left + width]"
+        has_shape = is_tensor and got.shape == (3, 3, height, width)
+        require(has_shape, broken, of=of, found=found, hint=hint)
+        matches = [p for p, w in windows.items() if bool((got[0, 0] == w[0, 0]).all())]
+        broken = "a window is cut out: its pixels are those of the frame, side by side as there"
+        hint = "slice the last two axes; nothing is resized"
+        require(bool(matches), broken, of=of, found=f"{told(got[0, 0])} in frame 0", hint=hint)
+        broken = "all frames of a clip, in all colours, are cut at the same place"
+        hint = "draw top and left once, before you look at any frame"
+        strays = (got != windows[matches[0]]).flatten(2).any(2).nonzero().tolist()
+        found = "".join(f"frame {t}, colour {c} is cut elsewhere" for t, c in strays[:1])
+        require(not strays, broken, of=of, found=found, hint=hint)
+        return matches[0]
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        places = [place() for _ in range(DRAWS)]
+        hint = "draw top and left with torch.randint, and seed nothing"
+        told_so = f"always (top, left) = {places[0]}"
+        broken = "each call draws another place"
+        require(len(set(places)) > 1, broken, of=of, found=told_so, hint=hint)
+        torch.manual_seed(0)
+        again = [place() for _ in range(20)]
+        broken = "chance is PyTorch's: torch.manual_seed repeats it"
+        hint = (
+            "torch.randint; Python's and NumPy's dice may be the same in all of a loader's workers"
+        )
+        others = [i for i in range(20) if again[i] != places[i]]
+        found = "".join(f"{again[i]} instead of {places[i]} (top, left)" for i in others[:1])
+        require(not others, broken, of=of, found=found, hint=hint)
+        for axis, name, last in ((0, "top", 2), (1, "left", 3)):
+            drawn = sorted({p[axis] for p in places})
+            broken = "the window can lie at every place, up to the last row and column"
+            hint = "top is one of 0 ... H - height, both included; randint stops before its end"
+            same(drawn, list(range(last + 1)), f"{broken} ({name})", of=of, hint=hint)
+        broken = "top and left are drawn apart"
+        told_so = f"{len(set(places))} of the 12 places, in {DRAWS} draws"
+        hint = "draw two numbers, one after the other"
+        require(len(set(places)) == 12, broken, of=of, found=told_so, hint=hint)
+        of = "a clip (3, 3, 4, 6), size = (4, 6)"
+        broken = "a window as large as the frame is the frame"
+        hint = "there is one place then: torch.randint(0 + 1, ())"
+        same(ask(crop_clip, clip, (4, 6), of=of), clip, broken, of=of, hint=hint)
+    return "400 windows: their size, pixels and places, the same in all frames; PyTorch's chance"
+
+
+@check
+def check_flip_clip(
+    flip_clip: Callable[[Tensor, int, Sequence[int | None]], tuple[Tensor, int]],
+) -> str:
+    """Checks `flip_clip(clip, label, mirror)`: the mirror image and its label, or all as it was."""
+    mirror = [1, 0, 2, None]
+
+    def flipped(clip: Tensor, label: int, of: str) -> tuple[Any, Any]:
+        got = ask(flip_clip, clip, label, mirror, of=of)
+        if not isinstance(got, (tuple, list)) or len(got) != 2:
+            found, hint = f"an object of type {type(got).__name__}", "end with return clip, label"
+            raise Wrong("it returns two things, clip and label", of=of, found=found, hint=hint)
+        return got[0], got[1]
+
+    shapes = [
+        ((1, 1, 1, 3), "left and right change places"),
+        ((3, 1, 1, 1), "time runs on as before: a mirror image is not a film played backwards"),
+        ((1, 1, 3, 1), "above and below stay where they are"),
+        ((1, 3, 1, 1), "colours stay what they are"),
+        ((2, 3, 4, 5), "left and right change places, in all frames and colours"),
+    ]
+    for shape, broken in shapes:
+        clip = torch.arange(1, 1 + torch.Size(shape).numel(), dtype=torch.uint8).reshape(shape)
+        of = f"a clip (T, C, H, W) = {shape}, label 2, mirror = {mirror}"
+        got, label = flipped(clip, 2, of)
+        hint = "the width is the last axis: clip.flip(-1)"
+        same(got, clip[..., list(range(shape[-1]))[::-1]], broken, of=of, hint=hint)
+        broken = "a class that is its own mirror image keeps its label"
+        same(label, 2, broken, of=of, hint="the label of the mirror image is mirror[label]")
+
+    clip = torch.tensor([1, 2, 3], dtype=torch.uint8).reshape(1, 1, 1, 3)
+    cases = [
+        (0, 1, "the label goes with the picture", "the mirror image's label is mirror[label]"),
+        (1, 0, "label 0 is a label like any other", "`if mirror[label]` is false for 0, too"),
+        (3, 3, "a clip without a mirror class (None) keeps its label", "ask for `is None`"),
+    ]  # fmt: skip
+    for label, wanted, broken, hint in cases:
+        of = f"the clip [1, 2, 3], label {label}, mirror = {mirror}"
+        got, found = flipped(clip, label, of)
+        require(found is not None, broken, of=of, found="the label None", hint=hint)
+        same(found, wanted, broken, of=of, hint=hint)
+        if label == 3:
+            broken = "a clip without a mirror class (None) is left alone"
+            same(got, clip, broken, of=of, hint="return clip, label as they came")
+        else:
+            broken = "the picture goes with the label"
+            same(got, clip.flip(-1), broken, of=of, hint="flip both or none")
+    return "every axis, labels that change, one that stays, label 0, and a class without an image"
