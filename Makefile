@@ -25,7 +25,7 @@ BROWSER_FLAG := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname -
 
 help:
 	@echo 'make lab        set up $(VENV) and open JupyterLab at $(START)'
-	@echo 'make test       style, notebook hygiene, unit and browser tests, every notebook strictly'
+	@echo 'make test       style, spelling, notebook hygiene, unit and browser tests, every notebook strictly'
 	@echo 'make notebooks  run all notebooks again, in place (after changing one)'
 	@echo 'make clean      delete $(VENV) and what tests and builds left behind'
 
@@ -36,6 +36,7 @@ lab: $(VENV)/.ready-lab
 test: $(VENV)/.ready-dev
 	"$(PY)" -m ruff check .
 	"$(PY)" -m ruff format --check .
+	"$(PY)" -m codespell_lib README.md Makefile pyproject.toml docs blvnet_lab notebooks
 	"$(PY)" tests/notebooks.py check
 	OMP_NUM_THREADS=1 "$(PY)" -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 	"$(PY)" -m pytest --nbval notebooks

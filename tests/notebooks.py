@@ -19,6 +19,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -61,6 +62,9 @@ MACHINE_PATH = re.compile(
 TRACEBACK_FOLDERS = re.compile(
     r"(?:~|[A-Z]:)?[\\/][^\s\x1b]*[\\/](?=(?:blvnet_lab|site-packages|python3\.\d+)[\\/])"
 )
+# What a browser opens in the same folder, of a link or a picture in Markdown.
+LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
+IMG = re.compile(r"<img\b(?![^>]*\balt\s*=\s*[\"'][^\"'])[^>]*>")
 UNSTABLE = get_sanitize_patterns((ROOT / "tests" / "nbval_sanitize.cfg").read_text("utf-8"))
 
 
@@ -250,6 +254,8 @@ def problems(path: Path) -> list[str]:
         found.append("metadata.widgets is saved: large, and breaks the rendering on GitHub")
     expected = 1
     for index, cell in enumerate(nb.cells):
+        if cell.cell_type == "markdown":
+            found += [f"cell {index}: {line}" for line in markdown_problems(cell.source, path)]
         found += [f"cell {index}: {line}" for line in cell_problems(cell, expected)]
         if cell.cell_type == "code":
             expected = (cell.execution_count or expected) + 1
@@ -264,6 +270,39 @@ def of_exercise(cell: nbformat.NotebookNode) -> bool:
     return cell.source.startswith(EXERCISE) or bool(
         EXERCISE_TAGS & set(cell.metadata.get("tags", []))
     )
+
+
+def markdown_problems(text: str, path: Path) -> Iterator[str]:
+    """Relative links that lead nowhere from ``path``, and pictures without an alternative text."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"`[^`\n]*`", "", text)
+    for link in LINK.finditer(text):
+        if link["picture"] and not link["text"].strip():
+            yield f"the picture {link['target']} has no alternative text: ![what it shows](...)"
+        target, _, anchor = link["target"].partition("#")
+        if re.match(r"[a-z]+:", target):  # of the web: whether it is there is not ours to say
+            continue
+        there = path.parent / target if target else path
+        if not there.exists():
+            yield f"the link {link['target']} leads nowhere"
+        elif anchor and there.suffix == ".md" and anchor not in headings(there):
+            yield f"{there.name} has no heading #{anchor}"
+    for picture in IMG.findall(text):
+        yield f"a picture without an alternative text: {picture[:80]}"
+
+
+def headings(path: Path) -> set[str]:
+    """Names of the headings of a Markdown file, as GitHub makes them."""
+    titles = re.findall(r"^#{1,6} (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def misspelled(nb: nbformat.NotebookNode) -> list[str]:
+    """Words in text and code that codespell knows to be mistakes; British spelling is none."""
+    text = "\n".join(cell.source for cell in nb.cells)
+    command = [sys.executable, "-m", "codespell_lib", "-"]  # its settings are in pyproject.toml
+    done = subprocess.run(command, input=text, cwd=ROOT, capture_output=True, encoding="utf-8")
+    return [f"spelling: {line.strip()}" for line in done.stdout.splitlines() if "==>" in line]
 
 
 def cell_problems(cell: nbformat.NotebookNode, expected_count: int) -> Iterator[str]:
@@ -342,7 +381,10 @@ def check(paths: list[Path]) -> int:
     """Print every problem of every notebook; 1 if there is any."""
     count = 0
     for path in paths:
-        for line in problems(path):
+        found = problems(path)
+        if not any("not a valid notebook" in line or "not JSON" in line for line in found):
+            found += misspelled(nbformat.read(path, as_version=4))
+        for line in found:
             count += 1
             print(f"{path.name}: {line}")
     print(f"{len(paths)} notebooks, {count} problems")

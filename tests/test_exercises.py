@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from collections import Counter
 
 import nbformat
@@ -12,6 +13,7 @@ import torch
 from blvnet_lab import exercises, paths
 from blvnet_lab.exercises import checking, solutions
 from blvnet_lab.exercises.checking import NotAttempted, Wrong, ask, check, same
+from notebooks import of_exercise
 
 CHECKS = [getattr(exercises, name) for name in exercises.__all__]
 NUMBERS = sorted({check.__module__.rpartition(".")[2] for check in CHECKS})  # nb01, nb02, ...
@@ -114,8 +116,9 @@ def test_an_exercise_is_complete(number):
         assert text.count("<details><summary>Hint") >= 2
         assert cells[place + 1].source == f"exercises.check_{name}({name})"
         assert "check" in cells[place + 1].metadata.tags
-        following = next(c for c in cells[place + 2 :] if c.cell_type == "code")
-        first = following.source.splitlines()[0]
+        later = [c for c in cells[place + 2 :] if c.cell_type == "code" and not of_exercise(c)]
+        first_use = next(c for c in later if re.search(rf"\b{name}\b", c.source))
+        first = first_use.source.splitlines()[0]
         assert first.startswith("from blvnet_lab.exercises.solutions import") and name in first
 
 

@@ -24,6 +24,12 @@ from blvnet_lab.exercises.nb05 import (
     check_top_k,
     check_train_epoch,
 )
+from blvnet_lab.exercises.nb06 import (
+    check_average_views,
+    check_divide_films,
+    check_fitting_weights,
+    check_kinetics_rows,
+)
 from blvnet_lab.exercises.nb07 import check_accuracy_of_all, check_average_gradients, check_share
 from blvnet_lab.exercises.nb08 import (
     check_capture_by_hand,
@@ -31,18 +37,30 @@ from blvnet_lab.exercises.nb08 import (
     check_other_of_class,
     check_standardised,
 )
+from blvnet_lab.exercises.nb09 import (
+    check_frames_seen,
+    check_occlusion_by_hand,
+    check_step_elsewhere,
+    check_temporal_centre,
+)
 
 __all__ = [
     "check_accuracy_of_all",
     "check_average_gradients",
+    "check_average_views",
     "check_bottleneck_macs",
     "check_capture_by_hand",
     "check_conv_macs",
     "check_crop_clip",
+    "check_divide_films",
     "check_edited",
+    "check_fitting_weights",
     "check_flip_clip",
+    "check_frames_seen",
     "check_frames_to_decode",
+    "check_kinetics_rows",
     "check_merge",
+    "check_occlusion_by_hand",
     "check_other_of_class",
     "check_pair_tam",
     "check_pair_taps",
@@ -54,8 +72,10 @@ __all__ = [
     "check_shift",
     "check_stage_forward",
     "check_standardised",
+    "check_step_elsewhere",
     "check_tam",
     "check_tams_needed",
+    "check_temporal_centre",
     "check_to_both",
     "check_top_k",
     "check_train_epoch",

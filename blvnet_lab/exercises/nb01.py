@@ -187,7 +187,7 @@ def check_crop_clip(crop_clip: Callable[[Tensor, tuple[int, int]], Tensor]) -> s
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        places = [place() for _ in range(DRAWS)]
+        places = [place() for _ in range(5 * DRAWS)]
         hint = "draw top and left with torch.randint, and seed nothing"
         told_so = f"always (top, left) = {places[0]}"
         broken = "each call draws another place"
@@ -206,15 +206,22 @@ def check_crop_clip(crop_clip: Callable[[Tensor, tuple[int, int]], Tensor]) -> s
             broken = "the window can lie at every place, up to the last row and column"
             hint = "top is one of 0 ... H - height, both included; randint stops before its end"
             same(drawn, list(range(last + 1)), f"{broken} ({name})", of=of, hint=hint)
+            counts = [sum(p[axis] == place for p in places) for place in range(last + 1)]
+            fair = len(places) / (last + 1)
+            is_fair = all(0.8 * fair < count < 1.2 * fair for count in counts)
+            told_so = f"{name} = 0 ... {last} come {counts} times, in {len(places)} draws"
+            broken = "every place is as likely as any other"
+            hint = "torch.randint; rounding to the nearest halves the chance of the first and last"
+            require(is_fair, broken, of=of, found=told_so, hint=hint)
         broken = "top and left are drawn apart"
-        told_so = f"{len(set(places))} of the 12 places, in {DRAWS} draws"
+        told_so = f"{len(set(places))} of the 12 places, in {len(places)} draws"
         hint = "draw two numbers, one after the other"
         require(len(set(places)) == 12, broken, of=of, found=told_so, hint=hint)
         of = "a clip (3, 3, 4, 6), size = (4, 6)"
         broken = "a window as large as the frame is the frame"
         hint = "there is one place then: torch.randint(0 + 1, ())"
         same(ask(crop_clip, clip, (4, 6), of=of), clip, broken, of=of, hint=hint)
-    return "400 windows: their size, pixels and places, the same in all frames; PyTorch's chance"
+    return "2000 windows: their size, pixels and places, the same in all frames; PyTorch's chance"
 
 
 @check

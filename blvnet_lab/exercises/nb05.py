@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from blvnet_lab.exercises.checking import ask, check, require, same
+from blvnet_lab.exercises.checking import ask, check, plain, require, same
 
 
 def _floats(*rows: Sequence[float]) -> Tensor:
@@ -234,11 +234,13 @@ def _check_loss(got: object, wanted: float, sizes: Sequence[int], of: str) -> No
     require(not is_hanging, broken, of=of, found="a tensor that requires grad", hint=hint)
     if len(sizes) == 1:
         broken = "the loss of a batch is taken before its step"
+        hint = "return what F.cross_entropy gave for the step"
     elif len(set(sizes)) == 1:
         broken = "it returns the mean over all batches"
     else:
         broken = "every clip counts the same in the mean: a smaller batch counts less"
-    hint = "add up loss.item() * len(labels), and divide by the number of clips"
+    if len(sizes) > 1:
+        hint = "add up loss.item() * len(labels), and divide by the number of clips"
     same(got, wanted, broken, of=of, hint=hint)
 
 
@@ -255,21 +257,25 @@ def check_rate_at(rate_at: Callable[[int, int, int, float], float]) -> str:
     fall = "peak * (1 + cos(pi * share)) / 2, where share is how much of the fall is over"
     share = "(step - warmup_steps) / (total_steps - warmup_steps)"
     half = "half-way down it is half the peak"
+    rises = "the warm-up rises by equal amounts, up to the peak at step warmup_steps"
     cases = [
         (0, 10, 0, 1.0, 1.0, "without a warm-up it begins with the peak", fall),
         (5, 10, 0, 1.0, 0.5, half, fall),
         (2, 8, 0, 1.0, 0.5 + 0.5**1.5, "it falls along a cosine: slowly at first", fall),
         (5, 10, 0, 0.4, 0.2, "the rate is in proportion to the peak", "multiply by peak"),
-        (0, 20, 4, 1.0, 0.2, "the first step has a rate already: none is wasted", rise),
-        (1, 20, 4, 1.0, 0.4, "the warm-up rises by equal amounts, one at each step", rise),
-        (3, 20, 4, 1.0, 0.8, "the warm-up rises by equal amounts, one at each step", rise),
         (4, 20, 4, 1.0, 1.0, "the peak is at step warmup_steps", f"share is {share}"),
+        (0, 20, 4, 1.0, 0.2, rises, rise),
+        (1, 20, 4, 1.0, 0.4, rises, rise),
+        (3, 20, 4, 1.0, 0.8, rises, rise),
         (12, 20, 4, 1.0, 0.5, f"{half}, counted from the end of the warm-up", f"share is {share}"),
         (0, 20, 4, 0.4, 0.08, "the rate is in proportion to the peak, also in the warm-up", rise),
     ]
     for step, total, warmup, peak, wanted, broken, hint in cases:
         of = f"step {step} of {total}, {warmup} of them warm-up, peak = {peak}"
-        same(ask(rate_at, step, total, warmup, peak, of=of), wanted, broken, of=of, hint=hint)
+        got = ask(rate_at, step, total, warmup, peak, of=of)
+        wasted = "the first step has a rate already: none is wasted"
+        require(plain(got) != 0, wasted, of=of, found="0", hint=rise)
+        same(got, wanted, broken, of=of, hint=hint)
 
     for total, warmup in ((12, 0), (30, 5), (100, 7)):
         optimizer = SGD([torch.zeros(1, requires_grad=True)], 0.3)

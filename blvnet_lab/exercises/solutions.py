@@ -6,8 +6,9 @@ Each stands under the name that the exercise gives it. What the library has is i
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -159,7 +160,7 @@ def top_k(logits: Tensor, labels: Tensor, k: int) -> float:
     """The share of clips whose class is among the k highest logits; logits are (N, classes)."""
     best = logits.topk(k, dim=1).indices  # (N, k)
     hits = (best == labels[:, None]).any(dim=1)  # (N,)
-    return hits.double().mean().item()
+    return hits.float().mean().item()
 
 
 def train_epoch(
@@ -183,10 +184,56 @@ def rate_at(step: int, total_steps: int, warmup_steps: int, peak: float) -> floa
     """The learning rate: a linear rise to the peak at step warmup_steps, then half a cosine."""
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)
-    share = (step - warmup_steps) / (total_steps - warmup_steps)
-    return peak * (1 + math.cos(math.pi * share)) / 2
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    return peak * (1 + math.cos(math.pi * progress)) / 2
+
 
 # ---------------------------------------------------------------- 06 train on a Kinetics subset
+
+
+def kinetics_rows(text: str) -> list[dict[str, str]]:
+    """Rows for a manifest: path, class_name, split, source_id of each annotation line."""
+    rows = []
+    for line in csv.DictReader(text.splitlines()):
+        start, end = int(line["time_start"]), int(line["time_end"])
+        rows.append(
+            {
+                "path": f"{line['youtube_id']}_{start:06d}_{end:06d}.mp4",
+                "class_name": line["label"],
+                "split": "val" if line["split"] == "validate" else line["split"],
+                "source_id": line["youtube_id"],
+            }
+        )
+    return rows
+
+
+def divide_films(source_ids: Sequence[str], val_share: float, seed: int) -> list[str]:
+    """For each clip "train" or "val": a random share of the films, with all of their clips."""
+    films = sorted(set(source_ids))
+    count = min(max(1, round(val_share * len(films))), len(films) - 1)
+    dice = torch.Generator().manual_seed(seed)
+    val = {films[i] for i in torch.randperm(len(films), generator=dice)[:count]}
+    return ["val" if film in val else "train" for film in source_ids]
+
+
+def fitting_weights(
+    wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The offered weights that fit, by their wanted names; and the wanted names that get none."""
+    named = {name.removeprefix("module."): weight for name, weight in offered.items()}
+    fitting = {
+        name: named[name]
+        for name, weight in wanted.items()
+        if name in named and named[name].shape == weight.shape
+    }
+    return fitting, [name for name in wanted if name not in fitting]
+
+
+def average_views(logits: Tensor, videos: Tensor) -> Tensor:
+    """Probabilities (videos, classes) of logits (views, classes); videos says whose views."""
+    means = [logits[videos == video].mean(0) for video in range(int(videos.max()) + 1)]
+    return torch.softmax(torch.stack(means), dim=1)
+
 
 # ---------------------------------------------------------------- 07 scale to full data sets
 
@@ -264,3 +311,37 @@ def standardised(train_x: Tensor, test_x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # ---------------------------------------------------------------- 09 see temporal aggregation
+
+
+def temporal_centre(taps: Tensor) -> Tensor:
+    """Where each channel looks, in frames from its own: (C,), of taps (r, C)."""
+    offsets = torch.arange(len(taps)) - len(taps) // 2
+    sizes = taps.abs()
+    return (offsets[:, None] * sizes).sum(0) / sizes.sum(0).clamp(min=1e-12)
+
+
+def frames_seen(network: Callable[[Tensor], Tensor], clip: Tensor, position: int) -> Tensor:
+    """Which frames of the clip (1, T, C, H, W) can change `network(clip)[:, position]`: (T,)."""
+    clip = clip.detach().clone().requires_grad_()
+    maps = network(clip)[:, position]
+    mixture = torch.randn(maps.shape, generator=torch.Generator().manual_seed(0)).to(maps)
+    (gradient,) = torch.autograd.grad((mixture * maps).sum(), clip)
+    return gradient.abs().sum((0, 2, 3, 4)) > 0
+
+
+def step_elsewhere(taps: Tensor, changed: Tensor, seed: int) -> Tensor:
+    """The step from taps to changed, (3, C) both, made in other channels."""
+    order = torch.randperm(taps.shape[1], generator=torch.Generator().manual_seed(seed))
+    return taps + (changed - taps)[:, order]
+
+
+def occlusion_by_hand(network: nn.Module, clip: Tensor, label: int) -> Tensor:
+    """How much the label's log-probability falls (nats) when a frame shows its pair's other."""
+    falls = []
+    with torch.no_grad():
+        whole = network(clip).log_softmax(1)[0, label]
+        for t in range(clip.shape[1]):
+            without = clip.clone()
+            without[:, t] = clip[:, t ^ 1]
+            falls.append(whole - network(without).log_softmax(1)[0, label])
+    return torch.stack(falls)

@@ -121,6 +121,7 @@ class BigLittleStage(nn.Module):
         big = self.big(big)  # (B*P, C, H/2, W/2)
         little = self.little(little)  # (B*P, C, H, W)
         big = F.interpolate(big, size=little.shape[-2:], mode="nearest")  # (B*P, C, H, W)
+        big = big.to(little.dtype)  # under autocast, CUDA enlarges in float32, and so all after it
         merged = self.merged(torch.relu_(big + little))
         return self.out(self.fusion(merged))  # (B*P, C, H/fusion_stride, W/fusion_stride)
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 TapInit = Literal["identity", "kaiming"]
 IDENTITY_NOISE = 0.05  # standard deviation around the identity: enough to tell channels apart
@@ -33,14 +34,48 @@ def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
     Returns:
         (B, T, C, H, W), in the memory layout of `x`.
     """
-    num_frames = x.shape[1]
-    weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
-    y = weights[-first] * x  # offset 0: a new tensor, which no hook sees before it is done
-    for offset, weight in enumerate(weights, start=first):
-        if 0 < abs(offset) < num_frames:  # frames begin..end have a neighbour at this offset
-            begin, end = max(0, -offset), min(num_frames, num_frames - offset)
-            y[:, begin:end].addcmul_(x[:, begin + offset : end + offset], weight)
-    return y
+    return _WeightedSum.apply(x, taps, first)
+
+
+class _WeightedSum(torch.autograd.Function):
+    """`weighted_sum` with its gradient written out.
+
+    PyTorch would derive one that copies all maps for every tap: on a GPU, three times the time.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, taps: Tensor, first: int) -> Tensor:
+        ctx.save_for_backward(x, taps)
+        ctx.first = first
+        weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
+        y = weights[-first] * x  # offset 0: a new tensor, which no hook sees before it is done
+        for offset, weight in enumerate(weights, start=first):
+            if offset != 0 and abs(offset) < x.shape[1]:
+                here, there = _meet(offset, x.shape[1])
+                y[:, here].addcmul_(x[:, there], weight)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, of_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, taps = ctx.saved_tensors
+        num_taps, num_frames = len(taps), x.shape[1]
+        of_x = of_taps = None
+        if ctx.needs_input_grad[0]:  # the same sum, looking the other way
+            of_x = weighted_sum(of_y, taps.flip(0), -(ctx.first + num_taps - 1))
+        if ctx.needs_input_grad[1]:
+            of_taps = torch.zeros_like(taps)
+            for i, offset in enumerate(range(ctx.first, ctx.first + num_taps)):
+                if abs(offset) < num_frames:
+                    here, there = _meet(offset, num_frames)
+                    of_taps[i] = (of_y[:, here] * x[:, there]).sum((0, 1, 3, 4), dtype=taps.dtype)
+        return of_x, of_taps, None
+
+
+def _meet(offset: int, num_frames: int) -> tuple[slice, slice]:
+    """The frames that have a neighbour at this offset in time, and those neighbours."""
+    begin, end = max(0, -offset), min(num_frames, num_frames - offset)
+    return slice(begin, end), slice(begin + offset, end + offset)
 
 
 class TAM(nn.Module):

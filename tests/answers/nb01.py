@@ -188,6 +188,11 @@ def crop_forgets_the_last_place(clip, size):
     return window(clip, top, left, size)
 
 
+def crop_rounds(clip, size):
+    top, left = (round(torch.rand(()).item() * (clip.shape[i - 2] - size[i])) for i in (0, 1))
+    return window(clip, top, left, size)
+
+
 def crop_draws_one_number(clip, size):
     place = torch.rand(())
     top = int(place * (clip.shape[-2] - size[0] + 1))
@@ -340,6 +345,7 @@ WRONG = [
     (check_crop_clip, crop_centre, "each call draws another place"),
     (check_crop_clip, crop_resizes, "its pixels are those of the frame"),
     (check_crop_clip, crop_forgets_the_last_place, "up to the last row and column"),
+    (check_crop_clip, crop_rounds, "as likely as any other"),
     (check_crop_clip, crop_draws_one_number, "drawn apart"),
     (check_crop_clip, crop_seeds_itself, "each call draws another place"),
     (check_crop_clip, crop_by_numpy, "chance is PyTorch's"),

@@ -37,6 +37,14 @@ def gradients_forget_none(per_rank):
     return [torch.stack(gradients).mean(0) for gradients in zip(*per_rank, strict=True)]
 
 
+def gradients_of_all_elements(per_rank):
+    def mean(gradients):
+        known = [g for g in gradients if g is not None]
+        return sum(g.mean() * torch.ones_like(g) for g in known) / len(gradients) if known else None
+
+    return [mean(gradients) for gradients in zip(*per_rank, strict=True)]
+
+
 def gradients_none_to_zero(per_rank):
     zeros = torch.zeros(1, dtype=torch.float64)
     filled = [[zeros if g is None else g for g in gradients] for gradients in per_rank]
@@ -251,6 +259,7 @@ WRONG = [
     (check_average_gradients, gradients_all_in_one, "the mean of its own gradients"),
     (check_average_gradients, gradients_over_parameters, "averaged, not summed"),
     (check_average_gradients, gradients_forget_none, "runs without an error"),
+    (check_average_gradients, gradients_of_all_elements, "one process with the whole batch"),
     (check_average_gradients, gradients_none_to_zero, "stays None"),
     (check_average_gradients, gradients_in_place, "left as it was"),
     (check_average_gradients, gradients_halved, "counts as one with zeros"),

@@ -166,6 +166,37 @@ def capture_skips_unknown_names(model, names):
         yield cache
 
 
+@contextmanager
+def capture_forward_stays(model, names):
+    cache = {}
+
+    def kept(name, forward):
+        def kept_forward(*args):
+            output = forward(*args)
+            cache[name] = output.detach().clone()
+            return output
+
+        return kept_forward
+
+    for name in names:
+        module = model.get_submodule(name)
+        module.forward = kept(name, module.forward)
+    yield cache
+
+
+@contextmanager
+def capture_of_the_first_call(model, names):
+    cache = {}
+    with ExitStack() as stack:
+        for name in names:
+
+            def hook(module, args, output, name=name):
+                cache.setdefault(name, output.detach().clone())
+
+            stack.callback(model.get_submodule(name).register_forward_hook(hook).remove)
+        yield cache
+
+
 def capture_without_decorator(model, names):
     yield {}
 
@@ -294,6 +325,15 @@ def edited_forward_stays(module, function):
     module.forward = forward
 
 
+@contextmanager
+def edited_from_its_class(module, function):
+    module.forward = lambda *args: function(type(module).forward(module, *args))
+    try:
+        yield
+    finally:
+        module.__dict__.pop("forward", None)
+
+
 def edited_by_hook(module, function):
     return edited_hook(module, lambda module, args, output: function(output))
 
@@ -352,6 +392,10 @@ def donors_places_in_class(labels):
         rows = labels == label
         donors[rows] = torch.arange(int(rows.sum())).roll(1)
     return donors
+
+
+def donors_one_too_far(labels):
+    return donors_rolled(labels) + 1
 
 
 def donors_labels(labels):
@@ -487,6 +531,8 @@ WRONG = [
     (check_capture_by_hand, capture_yields_nothing, "the dict of captured maps"),
     (check_capture_by_hand, capture_swallows_errors, "goes on to whoever made it"),
     (check_capture_by_hand, capture_skips_unknown_names, "does not exist is an error"),
+    (check_capture_by_hand, capture_forward_stays, "after the `with` nothing is left"),
+    (check_capture_by_hand, capture_of_the_first_call, "in the last of several calls"),
     (check_capture_by_hand, capture_without_decorator, "can stand after `with`"),
     (check_capture_by_hand, capture_returns, "can stand after `with`"),
     (check_edited, edited_forgets_return, "the edit changes the result"),
@@ -500,6 +546,7 @@ WRONG = [
     (check_edited, edited_clears_all, "takes only its own edit away"),
     (check_edited, edited_swallows_errors, "goes on to whoever made it"),
     (check_edited, edited_forward_stays, "after an error the network is as it was"),
+    (check_edited, edited_from_its_class, "two edits act one after the other"),
     (check_other_of_class, donors_itself, "no clip is its own donor"),
     (check_other_of_class, donors_next_clip, "of the same class"),
     (check_other_of_class, donors_by_chance, "no clip is its own donor"),
@@ -507,6 +554,7 @@ WRONG = [
     (check_other_of_class, donors_first_other, "the donor of exactly one"),
     (check_other_of_class, donors_as_if_sorted, "of the same class"),
     (check_other_of_class, donors_places_in_class, "of the same class"),
+    (check_other_of_class, donors_one_too_far, "from 0 to N - 1"),
     (check_other_of_class, donors_labels, "one whole number for each clip"),
     (check_standardised, standardised_each_by_itself, "go through the same formula"),
     (check_standardised, standardised_together, "do not depend on the test clips"),
