@@ -16,6 +16,7 @@ import atexit
 import base64
 import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -36,7 +37,7 @@ from nbval.plugin import get_sanitize_patterns
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 1_000_000  # a notebook; GitHub gives up on rendering somewhere above this
 MAX_OUTPUT_BYTES = 300_000  # one output
-MAX_CELLS = 45  # besides those of exercises
+MAX_CELLS = 45  # besides those of exercises and captions
 MAX_LINES = 25  # a code cell
 CELL_TIMEOUT_S = 300
 
@@ -50,6 +51,8 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 EXERCISE = "### ✎ Exercise"  # how the text of one begins; its code has one of these tags:
 EXERCISE_TAGS = {"exercise", "check"}
+# Below each figure: how the text that follows it begins, and the alternative text of the picture.
+CAPTION = re.compile(r"\*Figure (?P<number>\d+\.\d+): (?P<text>.+)\*(?:\n\n|$)")
 HIDING_TAGS = {"nbval-skip"}  # the cell would be shown as run, but never tested
 # The others hide mistakes: nbval passes a cell whose magic does not exist.
 MAGICS = {"matplotlib", "load_ext", "autoreload"}
@@ -161,6 +164,30 @@ def add_pictures(nb: nbformat.NotebookNode) -> int:
     return len(bundles)
 
 
+def add_alternative_texts(nb: nbformat.NotebookNode) -> None:
+    """The caption below a figure as the alternative text of its picture, where HTML has one."""
+    for cell, below in itertools.pairwise(nb.cells):
+        caption = CAPTION.match(below.source) if below.cell_type == "markdown" else None
+        for output, kind in pictures_of(cell):
+            if caption is not None:
+                output.metadata[kind] = output.metadata.get(kind, {}) | {"alt": said(caption)}
+
+
+def said(caption: re.Match) -> str:
+    """A caption without its Markdown."""
+    return re.sub(r"[*`]", "", caption["text"])
+
+
+def pictures_of(cell: nbformat.NotebookNode) -> list[tuple[nbformat.NotebookNode, str]]:
+    """The outputs of a cell that are pictures, with their kind."""
+    return [
+        (output, kind)
+        for output in cell.get("outputs", [])
+        for kind in output.get("data", {})
+        if kind in ("image/png", "image/jpeg")
+    ]
+
+
 def kernel_environment(scratch: str) -> dict[str, str]:
     """Environment of the kernels: this checkout, the shipped scale, nobody's IPython settings."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -208,6 +235,7 @@ def run(paths: list[Path]) -> int:
                 continue
             seconds = time.monotonic() - start
             pictures = add_pictures(nb)
+            add_alternative_texts(nb)
             nb = without_what_changes(nb)
             nbformat.validate(nb)
             text = nbformat.writes(nb) + "\n"
@@ -246,8 +274,8 @@ def problems(path: Path) -> list[str]:
         found.append("cells without an id of their own: every run would give them new ones")
     if size > MAX_BYTES:
         found.append(f"{size / 1e6:.1f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
-    if (count := sum(not of_exercise(cell) for cell in nb.cells)) > MAX_CELLS:
-        found.append(f"{count} cells besides those of exercises, the limit is {MAX_CELLS}")
+    if (count := sum(not (of_exercise(c) or only_caption(c)) for c in nb.cells)) > MAX_CELLS:
+        found.append(f"{count} cells besides exercises and captions, the limit is {MAX_CELLS}")
     if nb.metadata.get("kernelspec", {}).get("name") != "python3":
         found.append("kernelspec is not 'python3': it would not start on other machines")
     if "widgets" in nb.metadata:
@@ -259,6 +287,7 @@ def problems(path: Path) -> list[str]:
         found += [f"cell {index}: {line}" for line in cell_problems(cell, expected)]
         if cell.cell_type == "code":
             expected = (cell.execution_count or expected) + 1
+    found += caption_problems(nb, path)
     if not found and without_what_changes(nb) != nb:
         # last and generic: saved by an editor instead of by `run`
         found.append("not as `make notebooks` writes it (metadata, timing or ids): run that")
@@ -270,6 +299,35 @@ def of_exercise(cell: nbformat.NotebookNode) -> bool:
     return cell.source.startswith(EXERCISE) or bool(
         EXERCISE_TAGS & set(cell.metadata.get("tags", []))
     )
+
+
+def only_caption(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell is there for a caption alone."""
+    found = CAPTION.match(cell.source) if cell.cell_type == "markdown" else None
+    return found is not None and found.end() == len(cell.source)
+
+
+def caption_problems(nb: nbformat.NotebookNode, path: Path) -> Iterator[str]:
+    """Figures without a caption, captions without a figure, and numbers out of order."""
+    chapter, count = path.name[:2].lstrip("0") or "0", 0
+    for index, (cell, below) in enumerate(itertools.pairwise(nb.cells)):
+        caption = CAPTION.match(below.source) if below.cell_type == "markdown" else None
+        pictures = pictures_of(cell)
+        if pictures:
+            count += 1
+        wanted = f"{chapter}.{count}"
+        if pictures and caption is None:
+            yield f"cell {index}: a figure without a caption; begin cell {index + 1} with it: " + (
+                f"*Figure {wanted}: what it shows*"
+            )
+        elif caption is not None and not pictures:
+            yield f"cell {index + 1}: a caption, but no figure above it"
+        elif caption is not None and caption["number"] != wanted:
+            yield f"cell {index + 1}: Figure {caption['number']}, expected {wanted}"
+        elif caption is not None:
+            for output, kind in pictures:
+                if output.metadata.get(kind, {}).get("alt") != said(caption):
+                    yield f"cell {index}: its alternative text is not its caption; run it again"
 
 
 def markdown_problems(text: str, path: Path) -> Iterator[str]:

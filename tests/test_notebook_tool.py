@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -109,7 +110,7 @@ def test_fault_of_the_notebook(tmp_path):
     assert "kernelspec" in faults(tmp_path, code(), kernelspec={"name": "v", "display_name": "v"})
     assert "make notebooks" in faults(tmp_path, code(), language_info={"name": "python"})
     many = [code(count=i) for i in range(1, 47)]
-    assert faults(tmp_path, *many) == ("46 cells besides those of exercises, the limit is 45")
+    assert faults(tmp_path, *many) == ("46 cells besides exercises and captions, the limit is 45")
     exercise = [code("f", tags=["check"], count=46), new_markdown_cell("### ✎ Exercise 1.1")]
     assert faults(tmp_path, *many[:45], *exercise) == ""
     huge = [code("x", stream("x" * 260_000), count=i) for i in range(1, 5)]
@@ -238,3 +239,39 @@ def test_a_failing_notebook_stays_as_it_was_and_the_others_run(tmp_path, capsys)
     told = capsys.readouterr().out
     assert "a.ipynb ... FAILED, left as it was" in told and "ZeroDivisionError" in told
     assert "[2/2] b.ipynb" in told and "1 of 2 failed: a.ipynb" in told
+
+
+# ---------------------------------------------------------------- captions
+
+
+def figure(alt=None):
+    picture = new_output("display_data", {"image/png": "x"})
+    if alt is not None:
+        picture.metadata["image/png"] = {"alt": alt}
+    return picture
+
+
+def test_a_caption_is_the_alternative_text():
+    nb = new_notebook(
+        cells=[code("f", figure()), new_markdown_cell("*Figure 2.1: A `clip`, *played*.*\n\nMore.")]
+    )
+    notebooks.add_alternative_texts(nb)
+    assert nb.cells[0].outputs[0].metadata["image/png"]["alt"] == "A clip, played."
+
+
+@pytest.mark.parametrize(
+    "cells, words",
+    [
+        ([code("f", figure())], "without a caption; begin cell 1 with it: *Figure 2.1: what"),
+        ([code("f", figure()), new_markdown_cell("## Next")], "a figure without a caption"),
+        ([code("f"), new_markdown_cell("*Figure 2.1: A clip.*")], "no figure above it"),
+        ([code("f", figure("A")), new_markdown_cell("*Figure 2.2: A*")], "2.2, expected 2.1"),
+        ([code("f", figure("B")), new_markdown_cell("*Figure 2.1: A*")], "is not its caption"),
+        ([code("f", figure("A")), new_markdown_cell("*Figure 2.1: A*")], ""),
+        ([code("f", figure("A")), new_markdown_cell("*Figure 2.1: A*\n\nSee?")], ""),
+    ],
+)
+def test_captions(cells, words):
+    nb = new_notebook(cells=[*cells, new_markdown_cell("the end")])
+    found = "\n".join(notebooks.caption_problems(nb, Path("02_why.ipynb")))
+    assert words in found and bool(words) == bool(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ink
 OURS = "bLVNet"  # what the titles of our models contain
 X_TITLE = "one clip, measured / ms"
 Y_TITLE = "published top-1 / %"
-TICKS = [m * 10**e for e in range(-1, 5) for m in (1, 2, 3, 5)]  # of a logarithmic axis
+TICKS = [m * 10**e for e in range(-1, 5) for m in (1, 2, 3, 5, 7)]  # of a logarithmic axis
 LINE = 0.06  # height of a name, as a share of a panel's
 ASIDE = 1.12  # a name stands at so many times the ms of its point
 
@@ -104,7 +106,10 @@ def cost_hover(accuracies: pd.DataFrame, title: str = "") -> go.Figure:
             showlegend=False,
         )
         figure.add_trace(points, 1, column)
-    figure.update_xaxes(title_text=X_TITLE, type="log", tickvals=TICKS)
+        # A little more than the points: else one hundredth of a difference could fill a panel.
+        limits = [math.log10(rows["ms"].min() / 1.5), math.log10(rows["ms"].max() * 1.5)]
+        figure.update_xaxes(range=limits, col=column)
+    figure.update_xaxes(title_text=f"{X_TITLE} (logarithmic)", type="log", tickvals=TICKS)
     figure.update_yaxes(title_text=Y_TITLE, col=1)
     figure.update_layout(title=title, height=400, margin={"t": 80})
     return figure

@@ -106,7 +106,8 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
             figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=role)
     figure.update_annotations(font_size=13)  # the titles
     figure.update_xaxes(showticklabels=False, ticks="")
-    figure.update_xaxes(title_text="channels, by role, then by curr", row=len(modules))
+    below = {"text": "channels, by role, then by curr", "standoff": 14}
+    figure.update_xaxes(title=below, row=len(modules))
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=height, legend={"orientation": "h", "yref": "container", "y": 0})
     return figure
