@@ -19,8 +19,10 @@ import functools
 import html
 import inspect
 import math
+import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +90,8 @@ def check(function: Callable[..., str]) -> Callable[..., Verdict]:
     def judged(*answers: Any) -> Verdict:
         name = function.__name__.removeprefix("check_")
         try:
-            checked = function(*answers)
+            with chance_put_back():
+                checked = function(*answers)
         except NotAttempted:
             remedy = "replace the line with NotImplementedError by your code, and run both cells"
             return Verdict(name, None, {"to do": remedy})
@@ -99,7 +102,7 @@ def check(function: Callable[..., str]) -> Callable[..., Verdict]:
     return judged
 
 
-def ask(answer: Callable, *given: Any, of: str, **named: Any) -> Any:
+def ask(answer: Callable, *given: Any, of: str) -> Any:
     """Call the learner's function; what it is given must be left as it was.
 
     Args:
@@ -116,19 +119,19 @@ def ask(answer: Callable, *given: Any, of: str, **named: Any) -> Any:
             found=f"an object of type {type(answer).__name__}",
             hint="give the check the function itself, without calling it",
         )
-    kept = copy.deepcopy((given, named))
+    kept = copy.deepcopy(given)
     try:
-        result = answer(*given, **named)
-    except NotImplementedError as error:
-        raise NotAttempted from error
+        result = answer(*given)
     except Exception as error:  # whatever a learner's code may raise
+        if isinstance(error, NotImplementedError) and not error.args:
+            raise NotAttempted from error  # PyTorch's own errors of this kind say something
         raise Wrong(
             "it runs without an error",
             of=of,
             found=_where(error, answer),
             hint="call your function on this input in a cell of its own, and print what it sees",
         ) from error
-    if not _alike((given, named), kept):
+    if not _alike(given, kept):
         raise Wrong(
             "what it is given is left as it was",
             of=of,
@@ -175,6 +178,40 @@ def same(got: Any, wanted: Any, broken: str, *, of: str, hint: str) -> None:
         raise Wrong(f"the shape is right ({broken})", of=of, found=found, hint=hint)
     if not torch.allclose(got.double(), wanted.double(), TOLERANCE, TOLERANCE, equal_nan=True):
         raise Wrong(broken, of=of, found=f"{told(got)} instead of {told(wanted)}", hint=hint)
+
+
+def two(got: Any, names: str, *, of: str) -> tuple[Any, Any]:
+    """The two things that an answer returned. Raises `Wrong` if it did not."""
+    if isinstance(got, (tuple, list)) and len(got) == 2:
+        return got[0], got[1]
+    found = f"{len(got)} things" if isinstance(got, (tuple, list)) else f"type {type(got).__name__}"
+    broken = f"it returns two things: {names}"
+    raise Wrong(broken, of=of, found=found, hint=f"end with return {names}")
+
+
+def clip_of(*numbers: float) -> Tensor:
+    """One clip of one channel and one pixel, a number for each frame: (1, T, 1, 1, 1)."""
+    return torch.tensor(numbers, dtype=torch.float64)[None, :, None, None, None]
+
+
+def state_of_chance() -> tuple[Any, ...]:
+    """Of the generators that everybody shares (on the CPU); equal if nobody has used them."""
+    of_torch = torch.get_rng_state().numpy().tobytes()
+    of_numpy = np.random.get_state(legacy=False)["state"]
+    return of_torch, random.getstate(), of_numpy["key"].tobytes(), of_numpy["pos"]
+
+
+@contextmanager
+def chance_put_back() -> Iterator[None]:
+    """A check may draw what it likes: what the notebook draws afterwards must not depend on it."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=gpus):
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)
 
 
 def told(value: Any) -> str:

@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import Wrong, ask, check, plain, require, same, told
+from blvnet_lab.exercises.checking import (
+    ask,
+    check,
+    plain,
+    require,
+    same,
+    state_of_chance,
+    told,
+    two,
+)
 
 
 def _decoder(wanted: Sequence[int], gop: int) -> int:
@@ -109,7 +118,7 @@ def _check_draws(sample_uniform: Callable, frame_count: int, num_frames: int) ->
             for _ in range(count)
         ]
 
-    state = torch.get_rng_state()
+    before = state_of_chance()
     found = draws(0, DRAWS)
     use_it = "torch.rand(num_frames, generator=generator)"
     if frame_count > num_frames:
@@ -119,7 +128,7 @@ def _check_draws(sample_uniform: Callable, frame_count: int, num_frames: int) ->
     again = draws(0, DRAWS)
     i = next((i for i in range(DRAWS) if found[i] != again[i]), 0)
     same(again[i], found[i], broken, of=of, hint=use_it)
-    is_kept = torch.equal(state, torch.get_rng_state())
+    is_kept = state_of_chance() == before
     broken, told_so = "the global generator is left alone", "its state is another after the call"
     require(is_kept, broken, of=of, found=told_so, hint=use_it)
 
@@ -233,10 +242,7 @@ def check_flip_clip(
 
     def flipped(clip: Tensor, label: int, of: str) -> tuple[Any, Any]:
         got = ask(flip_clip, clip, label, mirror, of=of)
-        if not isinstance(got, (tuple, list)) or len(got) != 2:
-            found, hint = f"an object of type {type(got).__name__}", "end with return clip, label"
-            raise Wrong("it returns two things, clip and label", of=of, found=found, hint=hint)
-        return got[0], got[1]
+        return two(got, "clip, label", of=of)
 
     shapes = [
         ((1, 1, 1, 3), "left and right change places"),

@@ -8,12 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import ask, check, require, same
-
-
-def _clip(*numbers: float) -> Tensor:
-    """One clip with one channel and one pixel: a number for each frame. (1, T, 1, 1, 1)."""
-    return torch.tensor(numbers, dtype=torch.float64)[None, :, None, None, None]
+from blvnet_lab.exercises.checking import ask, check, clip_of, require, same
 
 
 @check
@@ -34,14 +29,14 @@ def check_shift(shift: Callable[[Tensor, int], Tensor]) -> str:
     }
     for offset, wanted, broken in cases:
         of = f"a clip of 4 frames [1, 2, 3, 4] (one number a frame), offset {offset}"
-        got = ask(shift, _clip(1, 2, 3, 4), offset, of=of)
-        same(got, _clip(*wanted), broken, of=of, hint=hints.get(abs(offset), hints[-1]))
+        got = ask(shift, clip_of(1, 2, 3, 4), offset, of=of)
+        same(got, clip_of(*wanted), broken, of=of, hint=hints.get(abs(offset), hints[-1]))
 
     of = "a batch of two clips, [1, 2] and [3, 4], offset -1"
-    x = torch.cat([_clip(1, 2), _clip(3, 4)])
+    x = torch.cat([clip_of(1, 2), clip_of(3, 4)])
     same(
         ask(shift, x, -1, of=of),
-        torch.cat([_clip(0, 1), _clip(0, 3)]),
+        torch.cat([clip_of(0, 1), clip_of(0, 3)]),
         "clips of a batch stay apart: the second one's first frame gets zeros, too",
         of=of,
         hint="time is axis 1; axis 0 is the batch",
@@ -94,8 +89,8 @@ def check_tam(tam: Callable[[Tensor, Tensor], Tensor]) -> str:
     ]
     for taps, wanted, broken, hint in cases:
         of = f"a clip of 3 frames [1, 2, 3] with one channel, (prev, curr, next) = {taps}"
-        got = ask(tam, _clip(1, 2, 3), _taps(*taps), of=of)
-        same(got, _clip(*wanted), broken, of=of, hint=hint)
+        got = ask(tam, clip_of(1, 2, 3), _taps(*taps), of=of)
+        same(got, clip_of(*wanted), broken, of=of, hint=hint)
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64, generator=generator)

@@ -105,6 +105,11 @@ def check_bottleneck_macs(bottleneck_macs: Callable[..., int]) -> str:
             "the shortcut's 1x1 comes after its pooling: it works on the output's pixels",
             "count the shortcut at (height / stride) x (width / stride)",
         ),
+        (
+            (8, 16, 7, 5, 2),
+            "odd sizes are rounded up: 7 x 5 pixels at stride 2 give 4 x 3",
+            "(height - 1) // stride + 1, as in conv_macs",
+        ),
     ]
     for given, broken, hint in cases:
         in_channels, channels, height, width, stride = given

@@ -8,24 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import ask, check, require, same, told
-
-
-def _clip(*numbers: float) -> Tensor:
-    """One clip with one channel and one pixel: a number for each frame. (1, T, 1, 1, 1)."""
-    return torch.tensor(numbers, dtype=torch.float64)[None, :, None, None, None]
-
-
-def _two(got: object, names: str, *, of: str) -> tuple[Tensor, Tensor]:
-    """The two tensors that the answer returned."""
-    require(
-        isinstance(got, (tuple, list)) and len(got) == 2,
-        f"it returns two tensors: {names}",
-        of=of,
-        found=f"{len(got)} things" if isinstance(got, (tuple, list)) else type(got).__name__,
-        hint=f"return {names}",
-    )
-    return got[0], got[1]
+from blvnet_lab.exercises.checking import ask, check, clip_of, require, same, told, two
 
 
 @check
@@ -33,9 +16,9 @@ def check_route(route: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str:
     """Checks `route(clip)`: frames 0, 2, 4, ... and frames 1, 3, 5, ...; (B, P, C, H, W) each."""
     for frames in ((1, 2), (1, 2, 3, 4), (1, 2, 3, 4, 5, 6, 7, 8)):
         of = f"a clip of {len(frames)} frames {list(frames)}"
-        little, big = _two(ask(route, _clip(*frames), of=of), "little, big", of=of)
+        little, big = two(ask(route, clip_of(*frames), of=of), "little, big", of=of)
         require(
-            not (isinstance(little, Tensor) and told(little) == told(_clip(*frames[1::2]))),
+            not (isinstance(little, Tensor) and told(little) == told(clip_of(*frames[1::2]))),
             "the first frame of each pair goes to the little branch",
             of=of,
             found="the first frames in the second place",
@@ -43,11 +26,11 @@ def check_route(route: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str:
         )
         pairs = "neighbours make a pair: the little branch gets frames 0, 2, 4, ..."
         hint = "clip[:, start::2] takes every second frame"
-        same(little, _clip(*frames[0::2]), pairs, of=of, hint=hint)
-        same(big, _clip(*frames[1::2]), "the big branch gets frames 1, 3, 5, ...", of=of, hint=hint)
+        same(little, clip_of(*frames[0::2]), pairs, of=of, hint=hint)
+        same(big, clip_of(*frames[1::2]), "and the big one frames 1, 3, 5, ...", of=of, hint=hint)
     of = "3 clips of 4 frames, 2 channels of 5 x 6 pixels"
     x = torch.arange(3 * 4 * 2 * 5 * 6, dtype=torch.float64).reshape(3, 4, 2, 5, 6)
-    little, big = _two(ask(route, x, of=of), "little, big", of=of)
+    little, big = two(ask(route, x, of=of), "little, big", of=of)
     apart = "clips stay apart, and every other axis as it is: (B, P, C, H, W)"
     hint = "time is axis 1; axis 0 is the batch"
     for got, wanted in ((little, x[:, [0, 2]]), (big, x[:, [1, 3]])):
@@ -59,10 +42,10 @@ def check_route(route: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str:
 def check_to_both(to_both: Callable[[Tensor], Tensor]) -> str:
     """Checks `to_both(merged)`: (B, P, C, H, W) to (B, 2P, C, H, W), each map twice in a row."""
     of = "merged maps of 3 pairs [1, 2, 3]"
-    got = ask(to_both, _clip(1, 2, 3), of=of)
+    got = ask(to_both, clip_of(1, 2, 3), of=of)
     same(
         got,
-        _clip(1, 1, 2, 2, 3, 3),
+        clip_of(1, 1, 2, 2, 3, 3),
         "the two frames of a pair stand next to each other: 1, 1, 2, 2, 3, 3",
         of=of,
         hint="repeat_interleave instead of repeat or cat",
@@ -111,12 +94,11 @@ def check_pair_taps(pair_taps: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str
         ),
         ((1, 10, 100), *["taps that reach the same pair are summed"] * 2),
     ]
-    names = "little, big"
     hint = "frames 2k and 2k + 1 hold the map of pair k: which pair does each tap look into?"
     for numbers, of_little, of_big in cases:
         of = f"(prev, curr, next) = {numbers}, one channel"
         taps = torch.tensor(numbers, dtype=torch.float64)[:, None]
-        little, big = _two(ask(pair_taps, taps, of=of), names, of=of)
+        little, big = two(ask(pair_taps, taps, of=of), "little, big", of=of)
         # Send a 1 from each pair in turn to the frames of pair 1, and see what arrives.
         sent = torch.eye(3, dtype=torch.float64)[:, :, None, None, None]  # one clip for each pair
         arrives = _on_twins(sent, taps)[:, 2:4, 0, 0, 0]  # (3 senders, 2 frames of pair 1)
@@ -124,7 +106,7 @@ def check_pair_taps(pair_taps: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str
         same(big, arrives[1:, 1, None], of_big, of=of, hint=hint)
     of = "random taps of 5 channels"
     taps = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    little, big = _two(ask(pair_taps, taps, of=of), names, of=of)
+    little, big = two(ask(pair_taps, taps, of=of), "little, big", of=of)
     prev, curr, next = taps
     for got, wanted in (
         (little, torch.stack([prev, curr + next])),
@@ -137,7 +119,6 @@ def check_pair_taps(pair_taps: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str
 @check
 def check_pair_tam(pair_tam: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> str:
     """Checks `pair_tam(x, taps)`: maps (B, P, C, H, W) of pairs to those of both branches."""
-    names = "little, big"
     cases = [
         ((0, 1, 0), "curr alone gives both branches the map of their pair", "curr is in both sums"),
         (
@@ -161,9 +142,9 @@ def check_pair_tam(pair_tam: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
     for numbers, broken, hint in cases:
         of = f"3 pairs [1, 2, 3] with one channel, (prev, curr, next) = {numbers}"
         taps = torch.tensor(numbers, dtype=torch.float64)[:, None]
-        x = _clip(1, 2, 3)
+        x = clip_of(1, 2, 3)
         frames = _on_twins(x, taps).clamp(min=0)
-        got = _two(ask(pair_tam, x, taps, of=of), names, of=of)
+        got = two(ask(pair_tam, x, taps, of=of), "little, big", of=of)
         for maps, wanted, branch in zip(
             got, (frames[:, 0::2], frames[:, 1::2]), ("little", "big"), strict=True
         ):
@@ -173,7 +154,7 @@ def check_pair_tam(pair_tam: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
     taps = torch.randn(3, 3, dtype=torch.float64, generator=generator)
     of = "2 clips of 4 pairs, 3 channels of 5 x 6 pixels, random taps"
     frames = _on_twins(x, taps).clamp(min=0)
-    got = _two(ask(pair_tam, x, taps, of=of), names, of=of)
+    got = two(ask(pair_tam, x, taps, of=of), "little, big", of=of)
     for maps, wanted in zip(got, (frames[:, 0::2], frames[:, 1::2]), strict=True):
         same(
             maps,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import Wrong, ask, check, plain, require, same
+from blvnet_lab.exercises.checking import (
+    Wrong,
+    ask,
+    check,
+    plain,
+    require,
+    same,
+    state_of_chance,
+    two,
+)
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
 KEYS = ("path", "class_name", "split", "source_id")
@@ -196,12 +203,10 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
 
     many = [f"film{k:03}" for k in range(200)]
     of = "200 films with a clip each, val_share = 0.25"
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    before = state_of_chance()
     first = divided(many, 0.25, 0, of)
     require(
-        torch.equal(states[0], torch.get_rng_state())
-        and states[1] == random.getstate()
-        and np.array_equal(states[2], np.random.get_state()[1]),
+        state_of_chance() == before,
         "the seed is for this division alone: all global dice are left as they were",
         of=of,
         found="a global generator in another state after the call",
@@ -288,14 +293,14 @@ def check_fitting_weights(
         wanted = {name: torch.zeros(shape) for name, shape in wanted_shapes.items()}
         offered = {name: torch.full(shape, 7.0) for name, shape in offered_shapes.items()}
         got = ask(fitting_weights, wanted, offered, of=of)
-        if not isinstance(got, (tuple, list)) or len(got) != 2 or not isinstance(got[0], dict):
-            raise Wrong(
-                "it returns two things: a dictionary of weights and a list of names",
-                of=of,
-                found=f"an object of type {type(got).__name__}",
-                hint="end with return fitting, missing",
-            )
-        fitting, missing = got
+        fitting, missing = two(got, "fitting, missing", of=of)
+        require(
+            isinstance(fitting, dict),
+            "what fits is a dictionary, name to tensor",
+            of=of,
+            found=f"an object of type {type(fitting).__name__}",
+            hint="fitting[name] = tensor",
+        )
         told = f"{broken} (fitting)"
         same(sorted(map(str, fitting)), sorted(names), told, of=of, hint=hint)
         lost = [name for name in wanted if name not in names]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import ask, check, plain, require, same, told
+from blvnet_lab.exercises.checking import ask, check, plain, require, same, state_of_chance, told
 
 Gradients = Sequence[Tensor | None]  # one for each parameter
 
@@ -175,10 +172,10 @@ def check_share(share: Share) -> str:
 def _batches(
     share: Share, num_clips: int, batch_size: int, world: int, *, rank: int, epoch: int, of: str
 ) -> list[list[int]]:
-    before = _global_chance()
+    before = state_of_chance()
     got = ask(share, num_clips, batch_size, rank, world, epoch, of=of)
     require(
-        before == _global_chance(),
+        before == state_of_chance(),
         "the global random state is left as it was",
         of=of,
         found="torch's, NumPy's or Python's random numbers go on from another place after the call",
@@ -195,13 +192,6 @@ def _batches(
         hint="one inner list for each step: order.reshape(steps, ...), and .tolist() at the end",
     )
     return got
-
-
-def _global_chance() -> tuple[Any, ...]:
-    """The states of the generators that everybody shares."""
-    of_numpy = np.random.get_state(legacy=False)["state"]
-    of_torch = torch.get_rng_state().numpy().tobytes()
-    return of_torch, random.getstate(), of_numpy["key"].tobytes(), of_numpy["pos"]
 
 
 @check

@@ -71,8 +71,8 @@ def bottleneck_one_pixel(in_channels, channels, height, width, stride=1):
 
 def bottleneck_without_shortcut(in_channels, channels, height, width, stride=1):
     narrow = channels // 4
-    pixels = height * width
-    return pixels * in_channels * narrow + pixels // stride**2 * narrow * (9 * narrow + channels)
+    pixels, after = height * width, math.ceil(height / stride) * math.ceil(width / stride)
+    return pixels * in_channels * narrow + after * narrow * (9 * narrow + channels)
 
 
 def bottleneck_shortcut_always(in_channels, channels, height, width, stride=1):
@@ -98,8 +98,15 @@ def conv_macs(in_channels, out_channels, kernel, height, width, stride=1):
     return pixels * kernel**2 * in_channels * out_channels
 
 
+def bottleneck_rounds_down(in_channels, channels, height, width, stride=1):
+    narrow, after = channels // 4, (height // stride) * (width // stride)
+    shortcut = after * in_channels * channels if in_channels != channels else 0
+    before = height * width * in_channels * narrow
+    return before + after * narrow * (9 * narrow + channels) + shortcut
+
+
 def bottleneck_in_one_sum(in_channels, channels, height, width, stride=1):
-    narrow, after = channels // 4, height * width // stride**2
+    narrow, after = channels // 4, math.ceil(height / stride) * math.ceil(width / stride)
     shortcut = after * in_channels * channels if in_channels != channels else 0
     return (
         height * width * in_channels * narrow + after * narrow * (9 * narrow + channels) + shortcut
@@ -216,6 +223,7 @@ WRONG = [
     (check_bottleneck_macs, bottleneck_one_pixel, "at every pixel"),
     (check_bottleneck_macs, bottleneck_without_shortcut, "a shortcut that changes the channels"),
     (check_bottleneck_macs, bottleneck_shortcut_always, "a shortcut for nothing"),
+    (check_bottleneck_macs, bottleneck_rounds_down, "odd sizes are rounded up"),
     (check_bottleneck_macs, bottleneck_stride_first, "the first 1x1 works on the input's pixels"),
     (
         check_bottleneck_macs,

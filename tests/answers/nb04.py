@@ -191,7 +191,7 @@ WRONG = [
     (check_route, route_batch, "the shape is right"),
     (check_route, route_all_to_both, "the shape is right"),
     (check_route, route_first_pair, "the shape is right"),
-    (check_route, route_one_stack, "it returns two tensors"),
+    (check_route, route_one_stack, "it returns two things: little, big"),
     (check_to_both, both_one_after_the_other, "stand next to each other"),
     (check_to_both, both_in_the_batch, "the shape is right"),
     (check_to_both, both_with_zeros, "stand next to each other"),
@@ -209,7 +209,7 @@ WRONG = [
     (check_pair_tam, tam_rolls, "zeros at first"),
     (check_pair_tam, tam_swapped, "prev: the little branch gets the pair before"),
     (check_pair_tam, tam_forgets_the_twin, "big its own"),
-    (check_pair_tam, tam_returns_frames, "it returns two tensors"),
+    (check_pair_tam, tam_returns_frames, "it returns two things: little, big"),
     (check_pair_tam, tam_leaks, "clips stay apart"),
 ]
 
