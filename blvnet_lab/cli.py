@@ -41,9 +41,10 @@ def course(
         start = folder / lib.FIRST
         print(f"{folder}: {len(copied.new)} new, {len(copied.same)} there already and as shipped")
         for name in copied.yours:
-            print(f"  kept yours: {name}")
+            print(f"  kept, differs from the one shipped: {name}")
         if copied.yours:
-            print("one of them as shipped, and yours beside it: the same command, and --reset 02")
+            first = copied.yours[0].partition(".")[0]
+            print(f"as shipped, with yours beside it: the same command and --reset {first}")
     if open:
         open_lab(start)
     else:

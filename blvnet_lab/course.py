@@ -22,7 +22,10 @@ FIRST = "00_start_here.ipynb"
 
 @dataclass(frozen=True)
 class Copied:
-    """Names of files: `new` were copied, `same` are as shipped, `yours` differ and were kept."""
+    """Names of files: `new` were copied, `same` are as shipped, `yours` differ and were kept.
+
+    They differ because you changed them, or because the package did in an update.
+    """
 
     new: list[str]
     same: list[str]
@@ -58,10 +61,10 @@ def copy_course(folder: str | os.PathLike) -> Copied:
 
 
 def reset(name: str, folder: str | os.PathLike) -> tuple[Path, Path | None]:
-    """Put a notebook back as shipped; a changed one is kept beside it under a new name.
+    """Put a notebook (or page) back as shipped; a changed one is kept beside it under a new name.
 
     Args:
-        name: of the notebook; its number is enough.
+        name: of the file; the number of a notebook is enough.
         folder: of the course.
 
     Returns:
@@ -89,9 +92,10 @@ def reset(name: str, folder: str | os.PathLike) -> tuple[Path, Path | None]:
 
 
 def find_notebook(name: str) -> Path:
-    """The shipped notebook of that name: "02", "02_why_time_matters" or a path to a copy of it."""
-    known = {path.stem: path for path in shipped() if path.suffix == ".ipynb"}
-    wanted = Path(name).name.removesuffix(".ipynb")
+    """The shipped file of that name: "2", "02", "02_why_time_matters", "glossary" or its path."""
+    known = {path.stem: path for path in shipped()}
+    wanted = Path(name).name.removesuffix(".ipynb").removesuffix(".md")
+    wanted = wanted.zfill(2) if wanted.isdecimal() else wanted
     found = [stem for stem in known if wanted in (stem, stem.partition("_")[0])]
     if not found:
         numbers = {stem.partition("_")[0]: stem for stem in known}
@@ -102,21 +106,6 @@ def find_notebook(name: str) -> Path:
             f"near it are {', '.join(sorted(set(near))[:4] or known)}"
         )
     return known[found[0]]
-
-
-def write_files(files: dict[Path, str], *, replace: bool) -> None:
-    """Write texts; all of them, or none because one is there already."""
-    there = sorted(path for path in files if os.path.lexists(path))
-    if there and not replace:
-        raise FileExistsError(
-            f"expected a folder without the files to write, got {there[0]}"
-            + (f" and {len(there) - 1} others" if there[1:] else "")
-            + ": choose another folder, or add --replace"
-        )
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as unfinished:
-            unfinished.write_text(text, "utf-8", newline="\n")
 
 
 def _own(folder: str | os.PathLike) -> Path:

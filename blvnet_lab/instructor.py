@@ -25,9 +25,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from blvnet_lab import exercises
-from blvnet_lab.course import write_files
 from blvnet_lab.exercises import solutions
-from blvnet_lab.paths import notebooks
+from blvnet_lab.paths import notebooks, write_files
 
 HEADING = re.compile(
     r"^### ✎ Exercise (?P<number>\d+\.\d+) · (?P<title>.+) · (?P<dots>●○○|●●○|●●●)"

@@ -82,3 +82,18 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_files(files: dict[Path, str], *, replace: bool) -> None:
+    """Write texts; all of them, or none because one is there already."""
+    there = sorted(path for path in files if os.path.lexists(path))
+    if there and not replace:
+        raise FileExistsError(
+            f"expected a folder without the files to write, got {there[0]}"
+            + (f" and {len(there) - 1} others" if there[1:] else "")
+            + ": choose another folder, or add --replace"
+        )
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as unfinished:
+            unfinished.write_text(text, "utf-8", newline="\n")

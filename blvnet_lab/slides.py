@@ -16,8 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from blvnet_lab.course import write_files
-from blvnet_lab.paths import notebooks
+from blvnet_lab.paths import notebooks, write_files
 
 # What the pages load, and where `npm install` puts it.
 NEEDED = "reveal.js@4.0.2 requirejs@2 jquery@3 mathjax@2"

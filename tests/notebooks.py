@@ -360,7 +360,10 @@ def misspelled(nb: nbformat.NotebookNode) -> list[str]:
     text = "\n".join(cell.source for cell in nb.cells)
     command = [sys.executable, "-m", "codespell_lib", "-"]  # its settings are in pyproject.toml
     done = subprocess.run(command, input=text, cwd=ROOT, capture_output=True, encoding="utf-8")
-    return [f"spelling: {line.strip()}" for line in done.stdout.splitlines() if "==>" in line]
+    found = [f"spelling: {line.strip()}" for line in done.stdout.splitlines() if "==>" in line]
+    if done.returncode and not found:  # it is not installed, say: that is no clean notebook
+        raise SystemExit(f"expected codespell to read the notebook, got\n{done.stderr}")
+    return found
 
 
 def cell_problems(cell: nbformat.NotebookNode, expected_count: int) -> Iterator[str]:

@@ -162,8 +162,8 @@ MAY_IMPORT = {
     "viz": set(),
     "viz/explorers": {"models", "data", "introspect"},
     "course": set(),
-    "slides": {"course"},
-    "instructor": {"course", "exercises"},  # the one that reads solutions, for teachers
+    "slides": set(),
+    "instructor": {"exercises"},  # the one that reads solutions, for teachers
 }
 
 
