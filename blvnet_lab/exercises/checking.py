@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 MOST_NUMBERS = 24  # of a tensor are shown; of a longer one its shape
+RUN_IT = "call your function on this input in a cell of its own, and print what it sees"
 TOLERANCE = 1e-6  # relative and absolute: enough for float32, while the checks give float64
 
 
@@ -102,11 +103,12 @@ def check(function: Callable[..., str]) -> Callable[..., Verdict]:
     return judged
 
 
-def ask(answer: Callable, *given: Any, of: str) -> Any:
+def ask(answer: Callable, *given: Any, of: str, hint: str = RUN_IT) -> Any:
     """Call the learner's function; what it is given must be left as it was.
 
     Args:
         of: the input in words, for the message.
+        hint: if it raises an error.
 
     Raises:
         NotAttempted: it is still the stub.
@@ -129,7 +131,7 @@ def ask(answer: Callable, *given: Any, of: str) -> Any:
             "it runs without an error",
             of=of,
             found=_where(error, answer),
-            hint="call your function on this input in a cell of its own, and print what it sees",
+            hint=hint,
         ) from error
     if not _alike(given, kept):
         raise Wrong(

@@ -45,6 +45,7 @@ def check_frames_to_decode(frames_to_decode: Callable[[Sequence[int], int], int]
         ([4, 2], 6, "the order of the wanted frames does not matter"),
         ([3, 3], 6, "a frame that is wanted twice is decoded once"),
         ([1, 13], 6, "groups in which nothing is wanted are not decoded"),
+        ([10, 2], 6, "the order of the wanted frames does not matter"),
         ([9, 27, 45, 63, 81], 12, "each group is decoded up to its last wanted frame"),
         ([9, 27, 45, 63, 81], 30, "each group is decoded up to its last wanted frame"),
         ([9, 27, 45, 63, 81], 250, "each group is decoded up to its last wanted frame"),

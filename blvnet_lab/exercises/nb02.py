@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import ask, check, clip_of, require, same
+from blvnet_lab.exercises.checking import ask, check, clip_of, require, same, told
 
 
 @check
@@ -23,14 +23,23 @@ def check_shift(shift: Callable[[Tensor, int], Tensor]) -> str:
         (-5, (0, 0, 0, 0), "an offset beyond the clip finds nothing: zeros"),
     ]
     hints = {
-        -1: "which frame does the *first* one get? torch.roll puts the end of the clip there",
+        1: "where there is no such frame: zeros. torch.roll puts the other end of the clip there",
         0: "beware of slices that end in -0: x[:, :-0] is empty",
         5: "slices with x.shape[1] - offset go wrong once that is negative",
     }
     for offset, wanted, broken in cases:
         of = f"a clip of 4 frames [1, 2, 3, 4] (one number a frame), offset {offset}"
         got = ask(shift, clip_of(1, 2, 3, 4), offset, of=of)
-        same(got, clip_of(*wanted), broken, of=of, hint=hints.get(abs(offset), hints[-1]))
+        if isinstance(got, Tensor) and got.shape == (1, 4, 1, 1, 1):
+            inner = [t for t in range(4) if 0 <= t + offset < 4]
+            same(
+                got[:, inner],
+                clip_of(*(1 + t + offset for t in inner)),
+                f"wherever there is such a frame, y[t] is x[t + offset] (t = {inner})",
+                of=of,
+                hint="the first axis after the batch is time; a negative offset looks back",
+            )
+        same(got, clip_of(*wanted), broken, of=of, hint=hints.get(abs(offset), hints[1]))
 
     of = "a batch of two clips, [1, 2] and [3, 4], offset -1"
     x = torch.cat([clip_of(1, 2), clip_of(3, 4)])
@@ -113,7 +122,7 @@ def check_tsm_taps(tsm_taps: Callable[[int, int], Tensor]) -> str:
     The first C // fold channels come from the next frame, as many from the frame before, the
     others stay.
     """
-    for channels, fold in ((4, 4), (16, 8), (10, 4), (3, 8)):
+    for channels, fold in ((4, 4), (16, 8), (10, 4), (12, 8), (3, 8)):
         of = f"channels = {channels}, fold = {fold}"
         moved = channels // fold
         x = torch.rand(1, 6, channels, 2, 2, dtype=torch.float64) + 1
@@ -132,14 +141,18 @@ def check_tsm_taps(tsm_taps: Callable[[int, int], Tensor]) -> str:
             (slice(moved, 2 * moved), -1, "the second C // fold come from the frame before"),
         ]
         for which, offset, broken in parts:
-            same(
-                y[:, 1:-1, which],
-                x[:, 1 + offset : 5 + offset, which],
+            differ = (y[:, 1:-1] != x[:, 1 + offset : 5 + offset]).flatten(3).any(3).any(1)[0]
+            wrong = [c for c in range(channels)[which] if differ[c]]
+            require(
+                not wrong,
                 broken,
                 of=of,
+                found="".join(
+                    f"(prev, curr, next) = {told(taps[:, c])} in channel {c}" for c in wrong[:1]
+                ),
                 hint="in each column of the taps there is one 1: row 0 prev, 1 curr, 2 next",
             )
-    return "what these taps do to maps, for 4, 16, 10 and 3 channels"
+    return "what these taps do to maps, for 3 to 16 channels, also where fold does not divide them"
 
 
 @check
@@ -157,7 +170,7 @@ def check_tams_needed(tams_needed: Callable[[int, int], int]) -> str:
         broken = {
             1: "a single frame need not hear of any other",
             2: "the news has num_frames - 1 steps to go",
-        }.get(num_frames, f"{num_taps} taps reach {num_taps // 2} frames to either side")
+        }.get(num_frames, f"{num_taps} taps reach {num_taps // 2} frame(s) to either side")
         hint = "one TAM carries news num_taps // 2 frames far; the last step may be shorter"
         same(ask(tams_needed, num_frames, num_taps, of=of), wanted, broken, of=of, hint=hint)
     return "clips of 1 to 16 frames with 3, 5 and 7 taps, against a 1 sent through the clip"

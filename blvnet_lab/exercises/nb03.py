@@ -92,8 +92,9 @@ def check_bottleneck_macs(bottleneck_macs: Callable[..., int]) -> str:
         ((16, 16, 4, 6, 1), "all three work at every pixel", "times height * width"),
         (
             (8, 16, 4, 4, 1),
-            "a shortcut that changes the channels is a 1x1 convolution, too",
-            "in_channels * channels for each pixel, if the two differ",
+            "narrow is a quarter of the output's channels; and a shortcut that changes them is a 1x1 "
+            "convolution, too",
+            "8 * 4 + 9 * 4 * 4 + 4 * 16, and 8 * 16 for the shortcut, at every pixel",
         ),
         (
             (16, 16, 4, 4, 2),
@@ -167,12 +168,13 @@ def check_merge(merge: Callable[[Tensor, Tensor], Tensor]) -> str:
     of = "big of 2 x 2 pixels, little of 3 x 3 (half of 3, rounded up, is 2)"
     big, little = _maps(2, 3, 2, 2), _maps(2, 3, 3, 3, seed=1)
     rows = torch.tensor([0, 0, 1])
+    hint = "2 x 2 pixels are to become 3 x 3: give interpolate the size of little, no scale_factor"
     same(
-        ask(merge, big, little, of=of),
+        ask(merge, big, little, of=of, hint=hint),
         (big[:, :, rows][..., rows] + little).clamp(min=0),
         "big gets exactly the size of little, odd sizes too",
         of=of,
-        hint="give interpolate the size of little instead of scale_factor=2",
+        hint=hint,
     )
     return "nearest enlarging, the sum, the ReLU after it, odd sizes"
 

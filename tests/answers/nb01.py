@@ -42,6 +42,14 @@ def frames_in_between(wanted, gop):
     return max(wanted) - min(wanted) // gop * gop + 1
 
 
+def frames_in_order_only(wanted, gop):
+    count, last = 0, -1
+    for frame in wanted:
+        count += max(0, frame - max(frame // gop * gop, last + 1) + 1)
+        last = frame
+    return count
+
+
 def frames_last_of_a_group(wanted, gop):
     return sum({frame // gop: frame % gop + 1 for frame in wanted}.values())
 
@@ -324,6 +332,7 @@ WRONG = [
     (check_frames_to_decode, frames_from_the_begin, "nothing before it is needed"),
     (check_frames_to_decode, frames_wanted_only, "from the keyframe to the wanted frame"),
     (check_frames_to_decode, frames_in_between, "in which nothing is wanted"),
+    (check_frames_to_decode, frames_in_order_only, "the order of the wanted frames"),
     (check_frames_to_decode, frames_last_of_a_group, "the order of the wanted frames"),
     (check_sample_uniform, uniform_left_edges, "in the middle of each segment"),
     (check_sample_uniform, uniform_rounds, "in the middle of each segment"),

@@ -124,6 +124,10 @@ def tsm_taps_rounds_up(channels, fold):
     return tsm_taps_of(channels, moved)
 
 
+def tsm_taps_rounds_to_the_nearest(channels, fold):
+    return tsm_taps_of(channels, round(channels / fold))
+
+
 def tsm_taps_transposed(channels, fold):
     return tsm_taps_by_column(channels, fold).t()
 
@@ -169,7 +173,7 @@ def tams_needed_by_ceiling(num_frames, num_taps):
 
 WRONG = [
     (check_shift, shift_rolls, "before the first there are zeros"),
-    (check_shift, shift_backwards, "the frame before"),
+    (check_shift, shift_backwards, "y[t] is x[t + offset]"),
     (check_shift, shift_repeats_the_ends, "before the first there are zeros"),
     (check_shift, shift_forgets_offset_zero, "runs without an error"),
     (check_shift, shift_leaks_between_clips, "clips of a batch stay apart"),
@@ -185,8 +189,9 @@ WRONG = [
     (check_tsm_taps, tsm_taps_swapped, "come from the next frame"),
     (check_tsm_taps, tsm_taps_keeps_a_copy, "come from the next frame"),
     (check_tsm_taps, tsm_taps_rounds_up, "the other channels stay"),
+    (check_tsm_taps, tsm_taps_rounds_to_the_nearest, "the other channels stay"),
     (check_tsm_taps, tsm_taps_transposed, "(3, channels)"),
-    (check_tams_needed, tams_needed_counts_taps, "3 taps reach 1 frames"),
+    (check_tams_needed, tams_needed_counts_taps, "3 taps reach 1 frame(s)"),
     (check_tams_needed, tams_needed_counts_frames, "a single frame need not hear"),
     (check_tams_needed, tams_needed_rounds_down, "taps reach"),
 ]

@@ -75,6 +75,13 @@ def bottleneck_without_shortcut(in_channels, channels, height, width, stride=1):
     return pixels * in_channels * narrow + after * narrow * (9 * narrow + channels)
 
 
+def bottleneck_quarter_of_the_input(in_channels, channels, height, width, stride=1):
+    narrow, after = in_channels // 4, math.ceil(height / stride) * math.ceil(width / stride)
+    shortcut = after * in_channels * channels if in_channels != channels else 0
+    before = height * width * in_channels * narrow
+    return before + after * narrow * (9 * narrow + channels) + shortcut
+
+
 def bottleneck_shortcut_always(in_channels, channels, height, width, stride=1):
     after = height * width // stride**2
     same = in_channels == channels
@@ -221,7 +228,8 @@ WRONG = [
     (check_conv_macs, conv_forgets_the_output_channels, "every output channel"),
     (check_bottleneck_macs, bottleneck_full_width, "a quarter of the channels"),
     (check_bottleneck_macs, bottleneck_one_pixel, "at every pixel"),
-    (check_bottleneck_macs, bottleneck_without_shortcut, "a shortcut that changes the channels"),
+    (check_bottleneck_macs, bottleneck_without_shortcut, "a shortcut that changes them"),
+    (check_bottleneck_macs, bottleneck_quarter_of_the_input, "a quarter of the output's channels"),
     (check_bottleneck_macs, bottleneck_shortcut_always, "a shortcut for nothing"),
     (check_bottleneck_macs, bottleneck_rounds_down, "odd sizes are rounded up"),
     (check_bottleneck_macs, bottleneck_stride_first, "the first 1x1 works on the input's pixels"),
