@@ -1,11 +1,14 @@
-"""Pictures of the explorers for docs/, in JupyterLab: python tests/screenshots.py [tam ...]"""
+"""Pictures for docs/, taken in JupyterLab: python tests/screenshots.py [tam ... exercise]"""
 
 from __future__ import annotations
 
 import sys
 
+import nbformat
 from lab import ROOT, lab_and_browser, open_page
 from test_browser import open_and_run, write_notebook
+
+from blvnet_lab import paths
 
 SETUP = """\
 from blvnet_lab import data, models, paths, viz
@@ -46,10 +49,38 @@ view""",
 SETTLE_MS = 2000  # after each step; nobody waits for this but the one who takes the pictures
 
 
+WRONG_SHIFT = """\
+def shift(x, offset):
+    \"\"\"y[t] = x[t + offset], zeros where that is outside the clip; x is (B, T, C, H, W).\"\"\"
+    return torch.roll(x, -offset, dims=1)"""
+
+
+def exercise(lab, browser) -> None:
+    """Exercise 2.1 with a wrong answer, and what the check says."""
+    nb = nbformat.read(paths.notebooks() / "02_why_time_matters.ipynb", as_version=4)
+    text, stub, check = (
+        next(cell for cell in nb.cells if cell.id == f"ex-2-1-{part}")
+        for part in ("text", "stub", "check")
+    )
+    stub.source = WRONG_SHIFT
+    setup = "import torch\n\nfrom blvnet_lab import exercises"
+    with open_page(browser, lab) as page:
+        page.set_viewport_size({"width": 1300, "height": 900})
+        open_and_run(page, lab, write_notebook(lab, "exercise.ipynb", setup, text, stub, check))
+        page.wait_for_timeout(SETTLE_MS)
+        first, last = (page.locator(".jp-Notebook-cell").nth(n).bounding_box() for n in (1, 3))
+        area = {"x": first["x"], "y": first["y"], "width": first["width"]}
+        area["height"] = last["y"] + last["height"] - first["y"]
+        page.screenshot(path=ROOT / "docs" / "exercise.png", clip=area)
+
+
 def main() -> None:
-    chosen = sys.argv[1:] or EXPLORERS
+    chosen = sys.argv[1:] or [*EXPLORERS, "exercise"]
     with lab_and_browser() as (lab, browser):
         for name in chosen:
+            if name == "exercise":
+                exercise(lab, browser)
+                continue
             source, steps = EXPLORERS[name]
             with open_page(browser, lab) as page:
                 page.set_viewport_size({"width": 1400, "height": 1800})

@@ -92,8 +92,8 @@ def check_bottleneck_macs(bottleneck_macs: Callable[..., int]) -> str:
         ((16, 16, 4, 6, 1), "all three work at every pixel", "times height * width"),
         (
             (8, 16, 4, 4, 1),
-            "narrow is a quarter of the output's channels; and a shortcut that changes them is a 1x1 "
-            "convolution, too",
+            "narrow is a quarter of the output's channels; and a shortcut that changes them "
+            "is a 1x1 convolution, too",
             "8 * 4 + 9 * 4 * 4 + 4 * 16, and 8 * 16 for the shortcut, at every pixel",
         ),
         (
