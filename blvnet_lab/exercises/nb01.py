@@ -39,7 +39,7 @@ def check_frames_to_decode(frames_to_decode: Callable[[Sequence[int], int], int]
         ([3], 6, "it runs from the keyframe to the wanted frame, both included, and no further"),
         ([0], 6, "a keyframe stands alone"),
         ([6], 6, "a keyframe stands alone: nothing before it is needed"),
-        ([8], 6, "it begins at the nearest keyframe, not at the begin of the film"),
+        ([8], 6, "it begins at the nearest keyframe, not at the beginning of the film"),
         ([3], 1, "with a GOP of 1 every frame is a keyframe"),
         ([2, 4], 6, "a frame on the way to two wanted ones is decoded once"),
         ([4, 2], 6, "the order of the wanted frames does not matter"),

@@ -190,6 +190,8 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
         (["a", "a", "b", "b"], 0.5, 1, "val_share is the share of films for validation", draw),
         (films[:10] * 3, 0.2, 2, "val_share is the share of films for validation", draw),
         (uneven, 0.2, 2, "a film with many clips counts as one", draw),
+        (films[:10], 0.27, 3, "the number of films is rounded, here up", "round(share * films)"),
+        (films[:10], 0.23, 2, "the number of films is rounded, here down", "round(share * films)"),
         (["a", "a", "b", "c"], 0.05, 1, "no side is empty", small),
         (["a", "a", "b", "c"], 0.95, 2, "no side is empty", small),
     ]
@@ -263,7 +265,7 @@ def check_fitting_weights(
             one,
             {"module.stem": (2, 3)},
             ["stem"],
-            "module. at the begin of a name, from DistributedDataParallel, is taken away",
+            "module. at the beginning of a name, from DistributedDataParallel, is taken away",
             hint_name,
         ),
         (
@@ -277,11 +279,11 @@ def check_fitting_weights(
             {"model.module.bias": (2,)},
             {"model.module.bias": (2,)},
             ["model.module.bias"],
-            "module. is taken away at the begin of a name only",
+            "module. is taken away at the beginning of a name only",
             hint_name,
         ),
         (
-            {"b": (1,), "a": (1,), "d": (1,), "c": (1,)},
+            {name: (1,) for name in "bad chief monkey".replace(" ", "")},
             {"a": (1,), "c": (2,)},
             ["a"],
             "what is missing is told in the order in which it is wanted",

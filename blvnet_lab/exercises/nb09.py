@@ -59,6 +59,13 @@ class _Contrast(_Mix):
         return super().forward(x) * torch.tensor([1.0, -1.0], dtype=x.dtype)
 
 
+class _Difference(_Contrast):
+    """One number for each position: left half minus right half."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).sum((2, 3, 4))
+
+
 class _Centred(_Mix):
     """Without the mean over its pixels, as after a layer norm."""
 
@@ -109,6 +116,13 @@ def check_frames_seen(frames_seen: FramesSeen) -> str:
         (
             _Contrast(apart),
             "left half minus right half of a frame",
+            1,
+            "gradients of opposite sign at two pixels do not cancel",
+            absolute,
+        ),
+        (
+            _Difference(apart),
+            "one number, left half minus right half of a frame",
             1,
             "gradients of opposite sign at two pixels do not cancel",
             absolute,

@@ -179,6 +179,18 @@ def divide_counts_clips(source_ids, val_share, seed):
     return sides(source_ids, val)
 
 
+def divide_rounds_down(source_ids, val_share, seed):
+    films = sorted(set(source_ids))
+    count = min(max(1, int(val_share * len(films))), len(films) - 1)
+    return sides(source_ids, random.Random(seed).sample(films, count))
+
+
+def divide_rounds_up(source_ids, val_share, seed):
+    films = sorted(set(source_ids))
+    count = min(max(1, -int(-val_share * len(films) // 1)), len(films) - 1)
+    return sides(source_ids, random.Random(seed).sample(films, count))
+
+
 def divide_leaves_a_side_empty(source_ids, val_share, seed):
     films = sorted(set(source_ids))
     val = random.Random(seed).sample(films, round(val_share * len(films)))
@@ -461,6 +473,8 @@ WRONG = [
     (check_divide_films, divide_says_films, "for each clip"),
     (check_divide_films, divide_swapped, "the share of films for validation"),
     (check_divide_films, divide_counts_clips, "counts as one"),
+    (check_divide_films, divide_rounds_down, "the number of films is rounded, here up"),
+    (check_divide_films, divide_rounds_up, "the number of films is rounded, here down"),
     (check_divide_films, divide_leaves_a_side_empty, "no side is empty"),
     (check_divide_films, divide_takes_all, "no side is empty"),
     (check_divide_films, divide_throws_for_each_film, "the share of films for validation"),
@@ -471,10 +485,10 @@ WRONG = [
     (check_divide_films, divide_in_order_of_rows, "the order of the clips does not matter"),
     (check_divide_films, divide_in_order_of_a_set, "the order of the clips does not matter"),
     (check_divide_films, divide_by_hash, "the same in every process"),
-    (check_fitting_weights, weights_keep_the_prefix, "module. at the begin of a name"),
+    (check_fitting_weights, weights_keep_the_prefix, "module. at the beginning of a name"),
     (check_fitting_weights, weights_lstrip, "only the first module."),
     (check_fitting_weights, weights_replace, "only the first module."),
-    (check_fitting_weights, weights_cut_seven, "at the begin of a name only"),
+    (check_fitting_weights, weights_cut_seven, "at the beginning of a name only"),
     (check_fitting_weights, weights_any_shape, "another shape does not fit"),
     (check_fitting_weights, weights_same_count, "another shape does not fit"),
     (check_fitting_weights, weights_same_rank, "another shape does not fit"),

@@ -99,6 +99,17 @@ def weighted(network, clip, position):
     return gradient_of(network, clip, number)
 
 
+def seen_mixture_then_signed_sum(network, clip, position):
+    return (
+        gradient_of(
+            network,
+            clip,
+            lambda maps: (maps[:, position] * torch.rand_like(maps[:, position])).sum(),
+        ).sum((0, 2, 3, 4))
+        != 0
+    )
+
+
 def seen_positive_only(network, clip, position):
     return seen_gradient_table(network, clip, position).amax((0, 2, 3, 4)) > 0
 
@@ -361,6 +372,7 @@ WRONG = [
     (check_temporal_centre, centre_squared, "weigh by their share"),
     (check_frames_seen, seen_gradient_of_sum, "more than its sum"),
     (check_frames_seen, seen_sum_before_abs, "do not cancel"),
+    (check_frames_seen, seen_mixture_then_signed_sum, "of opposite sign at two pixels do not"),
     (check_frames_seen, seen_positive_only, "a negative gradient is one"),
     (check_frames_seen, seen_gradient_table, "sees what moves its output"),
     (check_frames_seen, seen_from_all_positions, "sees what moves its output"),

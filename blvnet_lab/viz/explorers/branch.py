@@ -246,9 +246,11 @@ class BranchExplorer(PicturedWidget):
         maps = self._maps[self._stage]
         if "merged" in maps:
             feeds = "" if self._pairs else "Every frame feeds both branches. "
+            smaller = maps["big"].shape[-2:] != maps["little"].shape[-2:]  # not so in the stem
+            enlarged = " (shown enlarged: it has half the resolution)" if smaller else ""
             return (
-                f"{feeds}Merged is little + big (shown enlarged: it has half the resolution), "
-                "negatives cut; out, after the fusion, mixes all channels of merged."
+                f"{feeds}Merged is little + big{enlarged}, negatives cut; out, "
+                "after the fusion, mixes all channels of merged."
             )
         if self._pairs or len(maps) > 1:
             return f"Stage4 has no branches: its blocks work on one map a {self._unit}."
