@@ -10,7 +10,9 @@ is a column of slides, the arrow to the right leads to the next section, the one
 
 from __future__ import annotations
 
+import copy
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -18,6 +20,8 @@ from nbformat import NotebookNode
 
 from blvnet_lab.paths import notebooks, write_files
 
+# Below each figure of the course: how the text that follows it begins.
+CAPTION = re.compile(r"\*Figure (?P<number>\d+\.\d+): (?P<text>.+)\*(?:\n\n|$)")
 # What the pages load, and where `npm install` puts it.
 NEEDED = "reveal.js@4.0.2 requirejs@2 jquery@3 mathjax@2"
 MODULES = "node_modules"
@@ -42,19 +46,35 @@ STYLE = """<style>
 </head>"""
 
 
+def captions_apart(nb: NotebookNode) -> None:
+    """Give each caption a cell of its own, so that it can stay with its figure."""
+    cells = []
+    for cell in nb.cells:
+        caption = CAPTION.match(cell.source) if cell.cell_type == "markdown" else None
+        if caption is not None and caption.end() < len(cell.source):
+            alone = copy.deepcopy(cell)
+            alone.source, alone.id = caption[0].strip(), f"{cell.id}-caption"
+            cell.source = cell.source[caption.end() :]
+            cells.append(alone)
+        cells.append(cell)
+    nb.cells = cells
+
+
 def slide_types(nb: NotebookNode) -> list[str]:
     """How each cell is shown: `slide` to the right, `subslide` below, `-` beneath the last one.
 
     A section's heading begins a slide; its other cells follow below, each on a slide of its own,
-    but for an exercise: text, stub and check stay together.
+    but for an exercise, whose text, stub and check stay together, and a figure and its caption.
     """
     types = []
     for cell in nb.cells:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown" and cell.source.startswith(("# ", "## ")):
             types.append("slide")
+        elif {"exercise", "check"} & set(tags) or CAPTION.fullmatch(cell.source):
+            types.append("-")
         else:
-            types.append("-" if {"exercise", "check"} & set(tags) else "subslide")
+            types.append("subslide")
     return types
 
 
@@ -90,6 +110,7 @@ def write_slides(out: str | os.PathLike, *, replace: bool = False) -> list[Path]
     files = {}
     for path in sorted(notebooks().glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
+        captions_apart(nb)
         for cell, kind in zip(nb.cells, slide_types(nb), strict=True):
             cell.metadata["slideshow"] = {"slide_type": kind}
         page, _ = exporter.from_notebook_node(nb, {"metadata": {"name": path.stem}})

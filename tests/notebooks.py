@@ -34,6 +34,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from lab import find_chromium
 from nbval.plugin import get_sanitize_patterns
 
+from blvnet_lab.slides import CAPTION  # also the alternative text of the picture above it
+
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 1_000_000  # a notebook; GitHub gives up on rendering somewhere above this
 MAX_OUTPUT_BYTES = 300_000  # one output
@@ -51,8 +53,6 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 EXERCISE = "### ✎ Exercise"  # how the text of one begins; its code has one of these tags:
 EXERCISE_TAGS = {"exercise", "check"}
-# Below each figure: how the text that follows it begins, and the alternative text of the picture.
-CAPTION = re.compile(r"\*Figure (?P<number>\d+\.\d+): (?P<text>.+)\*(?:\n\n|$)")
 HIDING_TAGS = {"nbval-skip"}  # the cell would be shown as run, but never tested
 # The others hide mistakes: nbval passes a cell whose magic does not exist.
 MAGICS = {"matplotlib", "load_ext", "autoreload"}

@@ -386,7 +386,7 @@ def test_a_wrong_solution_is_not_taught(monkeypatch):
 # ---------------------------------------------------------------- slides
 
 
-def test_headings_make_slides(tmp_path):
+def test_headings_make_slides():
     nb = exercise()
     nb.cells.insert(0, new_markdown_cell("# Title"))
     nb.cells.append(new_markdown_cell("## 4 · Next"))
@@ -394,6 +394,16 @@ def test_headings_make_slides(tmp_path):
     assert slides.slide_types(nb) == [
         "slide", "subslide", "subslide", "-", "-", "slide", "subslide",
     ]  # fmt: skip
+
+
+def test_a_caption_stays_with_its_figure():
+    nb = exercise()
+    nb.cells.append(new_markdown_cell("*Figure 4.1: A clip.*\n\nWhat comes next?"))
+    kinds = slides.slide_types(nb)
+    slides.captions_apart(nb)
+    assert [cell.source for cell in nb.cells[-2:]] == ["*Figure 4.1: A clip.*", "What comes next?"]
+    assert slides.slide_types(nb) == [*kinds[:-1], "-", "subslide"]
+    assert len({cell.id for cell in nb.cells}) == len(nb.cells)
 
 
 def slide_of(name):
