@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,12 @@ from pathlib import Path
 from blvnet_lab.paths import notebooks, written_whole
 
 FIRST = "00_start_here.ipynb"
+# How the notebooks are written; the tests hold them to it. The text of an exercise begins so, and
+# its code has one of these tags:
+EXERCISE = "### ✎ Exercise"
+EXERCISE_TAGS = {"exercise", "check"}
+# The text below a figure begins with its caption.
+CAPTION = re.compile(r"\*Figure (?P<number>\d+\.\d+): (?P<text>.+)\*(?:\n\n|$)")
 
 
 @dataclass(frozen=True)

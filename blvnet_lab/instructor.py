@@ -25,11 +25,12 @@ import nbformat
 from nbformat import NotebookNode
 
 from blvnet_lab import exercises
+from blvnet_lab.course import EXERCISE
 from blvnet_lab.exercises import solutions
 from blvnet_lab.paths import notebooks, write_files
 
 HEADING = re.compile(
-    r"^### ✎ Exercise (?P<number>\d+\.\d+) · (?P<title>.+) · (?P<dots>●○○|●●○|●●●)"
+    rf"^{EXERCISE} (?P<number>\d+\.\d+) · (?P<title>.+) · (?P<dots>●○○|●●○|●●●)"
     r" · (?P<minutes>\d+) minutes$",
     re.MULTILINE,
 )

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
+from blvnet_lab.course import CAPTION, EXERCISE_TAGS
 from blvnet_lab.paths import notebooks, write_files
 
-# Below each figure of the course: how the text that follows it begins.
-CAPTION = re.compile(r"\*Figure (?P<number>\d+\.\d+): (?P<text>.+)\*(?:\n\n|$)")
 # What the pages load, and where `npm install` puts it.
 NEEDED = "reveal.js@4.0.2 requirejs@2 jquery@3 mathjax@2"
 MODULES = "node_modules"
@@ -71,7 +69,7 @@ def slide_types(nb: NotebookNode) -> list[str]:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown" and cell.source.startswith(("# ", "## ")):
             types.append("slide")
-        elif {"exercise", "check"} & set(tags) or CAPTION.fullmatch(cell.source):
+        elif EXERCISE_TAGS & set(tags) or CAPTION.fullmatch(cell.source):
             types.append("-")
         else:
             types.append("subslide")

@@ -34,7 +34,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from lab import find_chromium
 from nbval.plugin import get_sanitize_patterns
 
-from blvnet_lab.slides import CAPTION  # also the alternative text of the picture above it
+from blvnet_lab.course import CAPTION, EXERCISE, EXERCISE_TAGS
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 1_000_000  # a notebook; GitHub gives up on rendering somewhere above this
@@ -51,8 +51,6 @@ METADATA = {
 CELL_METADATA = {"tags", "slideshow"}  # what stays of a cell's metadata
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
-EXERCISE = "### ✎ Exercise"  # how the text of one begins; its code has one of these tags:
-EXERCISE_TAGS = {"exercise", "check"}
 HIDING_TAGS = {"nbval-skip"}  # the cell would be shown as run, but never tested
 # The others hide mistakes: nbval passes a cell whose magic does not exist.
 MAGICS = {"matplotlib", "load_ext", "autoreload"}
@@ -303,8 +301,7 @@ def of_exercise(cell: nbformat.NotebookNode) -> bool:
 
 def only_caption(cell: nbformat.NotebookNode) -> bool:
     """Whether a cell is there for a caption alone."""
-    found = CAPTION.match(cell.source) if cell.cell_type == "markdown" else None
-    return found is not None and found.end() == len(cell.source)
+    return cell.cell_type == "markdown" and CAPTION.fullmatch(cell.source) is not None
 
 
 def caption_problems(nb: nbformat.NotebookNode, path: Path) -> Iterator[str]:

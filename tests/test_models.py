@@ -149,6 +149,19 @@ def test_weighted_sum_of_any_offsets(first):
     torch.testing.assert_close(weighted_sum(frames, taps, first), expected, **EXACT)
 
 
+@pytest.mark.parametrize("num_frames", [1, 2, 5])
+@pytest.mark.parametrize("first", [-3, -2, -1, 0])  # -3 of four taps: causal
+@pytest.mark.parametrize("learned", [(True, True), (True, False), (False, True)])
+def test_gradient_of_a_weighted_sum(first, num_frames, learned):
+    """It is written out, so it is compared with differences; of frozen inputs there is none."""
+    frames, taps = random64(2, num_frames, 3, 2, 2), random64(4, 3, seed=1)
+    frames.requires_grad_(learned[0])
+    taps.requires_grad_(learned[1])
+    assert torch.autograd.gradcheck(weighted_sum, (frames, taps, first))
+    weighted_sum(frames, taps, first).sum().backward()
+    assert [frames.grad is not None, taps.grad is not None] == [*learned]
+
+
 @pytest.mark.parametrize("num_pairs", [1, 2, 5])
 @pytest.mark.parametrize("r", [1, 3, 5, 7])
 def test_pair_form_equals_the_frame_form_on_twins(r, num_pairs):

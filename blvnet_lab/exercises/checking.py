@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 MOST_NUMBERS = 24  # of a tensor are shown; of a longer one its shape
@@ -118,7 +119,7 @@ def ask(answer: Callable, *given: Any, of: str, hint: str = RUN_IT) -> Any:
         raise Wrong(
             "the answer is a function",
             of=of,
-            found=f"an object of type {type(answer).__name__}",
+            found=kind(answer),
             hint="give the check the function itself, without calling it",
         )
     kept = copy.deepcopy(given)
@@ -143,15 +144,6 @@ def ask(answer: Callable, *given: Any, of: str, hint: str = RUN_IT) -> Any:
     return result
 
 
-def fails(action: Callable[[], object]) -> bool:
-    """Whether the learner's code raises an error here; which one is their choice."""
-    try:
-        action()
-    except Exception:  # whatever a learner's code may raise
-        return True
-    return False
-
-
 def require(holds: bool, broken: str, *, of: str, found: str, hint: str) -> None:
     """Raises `Wrong` unless something holds."""
     if not holds:
@@ -173,8 +165,7 @@ def same(got: Any, wanted: Any, broken: str, *, of: str, hint: str) -> None:
             raise Wrong(broken, of=of, found=f"{told(got)} instead of {told(wanted)}", hint=hint)
         return
     if not isinstance(got, Tensor):
-        found = f"an object of type {type(got).__name__}"
-        raise Wrong("it returns a tensor", of=of, found=found, hint="return one tensor")
+        raise Wrong("it returns a tensor", of=of, found=kind(got), hint="return one tensor")
     if got.shape != wanted.shape:
         found = f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}"
         raise Wrong(f"the shape is right ({broken})", of=of, found=found, hint=hint)
@@ -186,7 +177,7 @@ def two(got: Any, names: str, *, of: str) -> tuple[Any, Any]:
     """The two things that an answer returned. Raises `Wrong` if it did not."""
     if isinstance(got, (tuple, list)) and len(got) == 2:
         return got[0], got[1]
-    found = f"{len(got)} things" if isinstance(got, (tuple, list)) else f"type {type(got).__name__}"
+    found = f"{len(got)} things" if isinstance(got, (tuple, list)) else kind(got)
     broken = f"it returns two things: {names}"
     raise Wrong(broken, of=of, found=found, hint=f"end with return {names}")
 
@@ -194,6 +185,19 @@ def two(got: Any, names: str, *, of: str) -> tuple[Any, Any]:
 def clip_of(*numbers: float) -> Tensor:
     """One clip of one channel and one pixel, a number for each frame: (1, T, 1, 1, 1)."""
     return torch.tensor(numbers, dtype=torch.float64)[None, :, None, None, None]
+
+
+def taps_of(*numbers: float) -> Tensor:
+    """Taps of a single channel, earliest first: (r, 1)."""
+    return torch.tensor(numbers, dtype=torch.float64)[:, None]
+
+
+def depthwise_conv3d(x: Tensor, taps: Tensor) -> Tensor:
+    """Equation 3 without its ReLU, by PyTorch: x (B, T, C, H, W), taps (r, C), r odd."""
+    num_taps, channels = taps.shape
+    kernel = taps.t().reshape(channels, 1, num_taps, 1, 1)
+    padding = (num_taps // 2, 0, 0)
+    return F.conv3d(x.transpose(1, 2), kernel, padding=padding, groups=channels).transpose(1, 2)
 
 
 def state_of_chance() -> tuple[Any, ...]:
@@ -221,6 +225,13 @@ def told(value: Any) -> str:
     if isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) > MOST_NUMBERS:
         return f"other values (shape {tuple(value.shape)})"
     return _numbers(plain(value.squeeze() if isinstance(value, Tensor) else value))
+
+
+def kind(value: Any) -> str:
+    """What a value is, in a message that expected something else."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"an object of type {type(value).__name__}"
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from blvnet_lab.exercises.checking import (
     ask,
     check,
+    kind,
     plain,
     require,
     same,
@@ -67,7 +68,7 @@ def _frame_numbers(got: Any, of: str) -> list[int]:
         isinstance(got, list) and all(isinstance(n, int) for n in got),
         "it returns the numbers of frames, whole ones (int64)",
         of=of,
-        found=str(got)[:80] if isinstance(got, list) else f"of type {type(got).__name__}",
+        found=str(got)[:80] if isinstance(got, list) else kind(got),
         hint="return one tensor of T numbers; .long() rounds down",
     )
     return got
@@ -179,11 +180,9 @@ def check_crop_clip(crop_clip: Callable[[Tensor, tuple[int, int]], Tensor]) -> s
         """Of a window, after a look at all that must hold for it."""
         got = ask(crop_clip, clip, (height, width), of=of)
         broken = "all frames and colours are there, as (height, width) = size"
-        is_tensor = isinstance(got, Tensor)
-        found = f"shape {tuple(got.shape)}" if is_tensor else f"of type {type(got).__name__}"
         hint = "clip[:, :, top : top + height, left : left + width]"
-        has_shape = is_tensor and got.shape == (3, 3, height, width)
-        require(has_shape, broken, of=of, found=found, hint=hint)
+        has_shape = isinstance(got, Tensor) and got.shape == (3, 3, height, width)
+        require(has_shape, broken, of=of, found=kind(got), hint=hint)
         matches = [p for p, w in windows.items() if bool((got[0, 0] == w[0, 0]).all())]
         broken = "a window is cut out: its pixels are those of the frame, side by side as there"
         hint = "slice the last two axes; nothing is resized"
@@ -195,42 +194,39 @@ def check_crop_clip(crop_clip: Callable[[Tensor, tuple[int, int]], Tensor]) -> s
         require(not strays, broken, of=of, found=found, hint=hint)
         return matches[0]
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        places = [place() for _ in range(5 * DRAWS)]
-        hint = "draw top and left with torch.randint, and seed nothing"
-        told_so = f"always (top, left) = {places[0]}"
-        broken = "each call draws another place"
-        require(len(set(places)) > 1, broken, of=of, found=told_so, hint=hint)
-        torch.manual_seed(0)
-        again = [place() for _ in range(20)]
-        broken = "chance is PyTorch's: torch.manual_seed repeats it"
-        hint = (
-            "torch.randint; Python's and NumPy's dice may be the same in all of a loader's workers"
-        )
-        others = [i for i in range(20) if again[i] != places[i]]
-        found = "".join(f"{again[i]} instead of {places[i]} (top, left)" for i in others[:1])
-        require(not others, broken, of=of, found=found, hint=hint)
-        for axis, name, last in ((0, "top", 2), (1, "left", 3)):
-            drawn = sorted({p[axis] for p in places})
-            broken = "the window can lie at every place, up to the last row and column"
-            hint = "top is one of 0 ... H - height, both included; randint stops before its end"
-            same(drawn, list(range(last + 1)), f"{broken} ({name})", of=of, hint=hint)
-            counts = [sum(p[axis] == place for p in places) for place in range(last + 1)]
-            fair = len(places) / (last + 1)
-            is_fair = all(0.8 * fair < count < 1.2 * fair for count in counts)
-            told_so = f"{name} = 0 ... {last} come {counts} times, in {len(places)} draws"
-            broken = "every place is as likely as any other"
-            hint = "torch.randint; rounding to the nearest halves the chance of the first and last"
-            require(is_fair, broken, of=of, found=told_so, hint=hint)
-        broken = "top and left are drawn apart"
-        told_so = f"{len(set(places))} of the 12 places, in {len(places)} draws"
-        hint = "draw two numbers, one after the other"
-        require(len(set(places)) == 12, broken, of=of, found=told_so, hint=hint)
-        of = "a clip (3, 3, 4, 6), size = (4, 6)"
-        broken = "a window as large as the frame is the frame"
-        hint = "there is one place then: torch.randint(0 + 1, ())"
-        same(ask(crop_clip, clip, (4, 6), of=of), clip, broken, of=of, hint=hint)
+    torch.manual_seed(0)
+    places = [place() for _ in range(5 * DRAWS)]
+    hint = "draw top and left with torch.randint, and seed nothing"
+    told_so = f"always (top, left) = {places[0]}"
+    broken = "each call draws another place"
+    require(len(set(places)) > 1, broken, of=of, found=told_so, hint=hint)
+    torch.manual_seed(0)
+    again = [place() for _ in range(20)]
+    broken = "chance is PyTorch's: torch.manual_seed repeats it"
+    hint = "torch.randint; Python's and NumPy's dice may be the same in all of a loader's workers"
+    others = [i for i in range(20) if again[i] != places[i]]
+    found = "".join(f"{again[i]} instead of {places[i]} (top, left)" for i in others[:1])
+    require(not others, broken, of=of, found=found, hint=hint)
+    for axis, name, last in ((0, "top", 2), (1, "left", 3)):
+        drawn = sorted({p[axis] for p in places})
+        broken = "the window can lie at every place, up to the last row and column"
+        hint = "top is one of 0 ... H - height, both included; randint stops before its end"
+        same(drawn, list(range(last + 1)), f"{broken} ({name})", of=of, hint=hint)
+        counts = [sum(p[axis] == place for p in places) for place in range(last + 1)]
+        fair = len(places) / (last + 1)
+        is_fair = all(0.8 * fair < count < 1.2 * fair for count in counts)
+        told_so = f"{name} = 0 ... {last} come {counts} times, in {len(places)} draws"
+        broken = "every place is as likely as any other"
+        hint = "torch.randint; rounding to the nearest halves the chance of the first and last"
+        require(is_fair, broken, of=of, found=told_so, hint=hint)
+    broken = "top and left are drawn apart"
+    told_so = f"{len(set(places))} of the 12 places, in {len(places)} draws"
+    hint = "draw two numbers, one after the other"
+    require(len(set(places)) == 12, broken, of=of, found=told_so, hint=hint)
+    of = "a clip (3, 3, 4, 6), size = (4, 6)"
+    broken = "a window as large as the frame is the frame"
+    hint = "there is one place then: torch.randint(0 + 1, ())"
+    same(ask(crop_clip, clip, (4, 6), of=of), clip, broken, of=of, hint=hint)
     return "2000 windows: their size, pixels and places, the same in all frames; PyTorch's chance"
 
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import ask, check, clip_of, require, same, told
+from blvnet_lab.exercises.checking import (
+    ask,
+    check,
+    clip_of,
+    depthwise_conv3d,
+    kind,
+    require,
+    same,
+    taps_of,
+    told,
+)
 
 
 @check
@@ -52,30 +61,16 @@ def check_shift(shift: Callable[[Tensor, int], Tensor]) -> str:
     )
     of = "random x of shape (2, 5, 3, 4, 6), offset 2"
     x = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    kernel = torch.zeros(3, 1, 5, 1, 1, dtype=torch.float64)
-    kernel[:, :, 4] = 1
-    wanted = F.conv3d(x.transpose(1, 2), kernel, padding=(2, 0, 0), groups=3).transpose(1, 2)
+    two_ahead = torch.zeros(5, 3, dtype=torch.float64)
+    two_ahead[4] = 1
     same(
         ask(shift, x, 2, of=of),
-        wanted,
+        depthwise_conv3d(x, two_ahead),
         "channels, rows and columns stay where they are",
         of=of,
         hint="move along axis 1 only, and keep the other axes with :",
     )
     return "offsets from -5 to 5, zeros outside the clip, clips that stay apart, every other axis"
-
-
-def _conv3d(x: Tensor, taps: Tensor) -> Tensor:
-    """The weighted sum over time as PyTorch's depthwise 3-D convolution: (B, T, C, H, W)."""
-    num_taps, channels = taps.shape
-    kernel = taps.t().reshape(channels, 1, num_taps, 1, 1)
-    padding = (num_taps // 2, 0, 0)
-    return F.conv3d(x.transpose(1, 2), kernel, padding=padding, groups=channels).transpose(1, 2)
-
-
-def _taps(*numbers: float) -> Tensor:
-    """prev, curr, next of a single channel: (3, 1)."""
-    return torch.tensor(numbers, dtype=torch.float64)[:, None]
 
 
 @check
@@ -98,7 +93,7 @@ def check_tam(tam: Callable[[Tensor, Tensor], Tensor]) -> str:
     ]
     for taps, wanted, broken, hint in cases:
         of = f"a clip of 3 frames [1, 2, 3] with one channel, (prev, curr, next) = {taps}"
-        got = ask(tam, clip_of(1, 2, 3), _taps(*taps), of=of)
+        got = ask(tam, clip_of(1, 2, 3), taps_of(*taps), of=of)
         same(got, clip_of(*wanted), broken, of=of, hint=hint)
 
     generator = torch.Generator().manual_seed(0)
@@ -107,7 +102,7 @@ def check_tam(tam: Callable[[Tensor, Tensor], Tensor]) -> str:
     of = "x of shape (2, 5, 3, 4, 6) and random taps of shape (3, 3)"
     same(
         ask(tam, x, taps, of=of),
-        _conv3d(x, taps).clamp(min=0),
+        depthwise_conv3d(x, taps).clamp(min=0),
         "every channel has its own taps (depthwise), and clips stay apart",
         of=of,
         hint="taps[0] has shape (C,): give it two more axes, [:, None, None], to stand for H and W",
@@ -131,10 +126,10 @@ def check_tsm_taps(tsm_taps: Callable[[int, int], Tensor]) -> str:
             isinstance(taps, Tensor) and taps.shape == (3, channels),
             "it returns taps of shape (3, channels): a row each for prev, curr, next",
             of=of,
-            found=str(tuple(taps.shape)) if isinstance(taps, Tensor) else type(taps).__name__,
+            found=kind(taps),
             hint="start with torch.zeros(3, channels)",
         )
-        y = _conv3d(x, taps.double())
+        y = depthwise_conv3d(x, taps.double())
         parts = [
             (slice(2 * moved, None), 0, "the other channels stay as they are (curr)"),
             (slice(moved), 1, "the first C // fold channels come from the next frame"),
@@ -166,7 +161,7 @@ def check_tams_needed(tams_needed: Callable[[int, int], int]) -> str:
         x[0, -1] = 1
         wanted = 0
         while not x[0, 0]:  # apply one more: this is what the number means
-            x, wanted = (_conv3d(x, torch.ones(num_taps, 1)) > 0).float(), wanted + 1
+            x, wanted = (depthwise_conv3d(x, torch.ones(num_taps, 1)) > 0).float(), wanted + 1
         broken = {
             1: "a single frame need not hear of any other",
             2: "the news has num_frames - 1 steps to go",

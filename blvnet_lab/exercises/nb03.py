@@ -58,7 +58,7 @@ def check_conv_macs(conv_macs: Callable[..., int]) -> str:
         conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
         wanted = _counted(conv, 1, channels, height, width)
         same(ask(conv_macs, *given, of=of), wanted, broken, of=of, hint=hint)
-    return "8 layers against PyTorch's own counter: kernels, channels, strides, odd sizes, groups"
+    return "kernels, channels, strides, odd sizes and groups, against PyTorch's own counter"
 
 
 class _Bottleneck(nn.Module):
@@ -120,7 +120,7 @@ def check_bottleneck_macs(bottleneck_macs: Callable[..., int]) -> str:
         )
         wanted = _counted(_Bottleneck(in_channels, channels, stride), 1, in_channels, height, width)
         same(ask(bottleneck_macs, *given, of=of), wanted, broken, of=of, hint=hint)
-    return "5 bottlenecks against PyTorch's own counter: with and without stride and shortcut"
+    return "with and without stride and shortcut, odd sizes, against PyTorch's own counter"
 
 
 def _maps(*shape: int, seed: int = 0) -> Tensor:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import ask, check, clip_of, require, same, told, two
+from blvnet_lab.exercises.checking import (
+    ask,
+    check,
+    clip_of,
+    depthwise_conv3d,
+    require,
+    same,
+    taps_of,
+    told,
+    two,
+)
 
 
 @check
@@ -62,12 +71,10 @@ def check_to_both(to_both: Callable[[Tensor], Tensor]) -> str:
     return "the order of the copies, and a batch"
 
 
-def _on_twins(x: Tensor, taps: Tensor) -> Tensor:
-    """Equation 3 without its ReLU on pairs written out as frames: (B, P, ...) to (B, 2P, ...)."""
-    channels = taps.shape[1]
-    frames = torch.stack([x, x], dim=2).flatten(1, 2).transpose(1, 2)  # (B, C, 2P, H, W)
-    kernel = taps.t().reshape(channels, 1, 3, 1, 1)
-    return F.conv3d(frames, kernel, padding=(1, 0, 0), groups=channels).transpose(1, 2)
+def _on_twins(x: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
+    """Equation 3 without its ReLU on pairs written out as frames: little and big, (B, P, ...)."""
+    frames = depthwise_conv3d(torch.stack([x, x], dim=2).flatten(1, 2), taps)
+    return frames[:, 0::2], frames[:, 1::2]
 
 
 @check
@@ -97,13 +104,13 @@ def check_pair_taps(pair_taps: Callable[[Tensor], tuple[Tensor, Tensor]]) -> str
     hint = "frames 2k and 2k + 1 hold the map of pair k: which pair does each tap look into?"
     for numbers, of_little, of_big in cases:
         of = f"(prev, curr, next) = {numbers}, one channel"
-        taps = torch.tensor(numbers, dtype=torch.float64)[:, None]
+        taps = taps_of(*numbers)
         little, big = two(ask(pair_taps, taps, of=of), "little, big", of=of)
-        # Send a 1 from each pair in turn to the frames of pair 1, and see what arrives.
+        # Send a 1 from each pair in turn, and see what arrives at the two frames of pair 1.
         sent = torch.eye(3, dtype=torch.float64)[:, :, None, None, None]  # one clip for each pair
-        arrives = _on_twins(sent, taps)[:, 2:4, 0, 0, 0]  # (3 senders, 2 frames of pair 1)
-        same(little, arrives[:2, 0, None], of_little, of=of, hint=hint)
-        same(big, arrives[1:, 1, None], of_big, of=of, hint=hint)
+        at_little, at_big = (maps[:, 1, :, 0, 0] for maps in _on_twins(sent, taps))  # (3, 1)
+        same(little, at_little[:2], of_little, of=of, hint=hint)
+        same(big, at_big[1:], of_big, of=of, hint=hint)
     of = "random taps of 5 channels"
     taps = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     little, big = two(ask(pair_taps, taps, of=of), "little, big", of=of)
@@ -141,26 +148,26 @@ def check_pair_tam(pair_tam: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
     ]
     for numbers, broken, hint in cases:
         of = f"3 pairs [1, 2, 3] with one channel, (prev, curr, next) = {numbers}"
-        taps = torch.tensor(numbers, dtype=torch.float64)[:, None]
-        x = clip_of(1, 2, 3)
-        frames = _on_twins(x, taps).clamp(min=0)
-        got = two(ask(pair_tam, x, taps, of=of), "little, big", of=of)
-        for maps, wanted, branch in zip(
-            got, (frames[:, 0::2], frames[:, 1::2]), ("little", "big"), strict=True
-        ):
-            same(maps, wanted, f"{broken} ({branch})", of=of, hint=hint)
+        _same_as_twins(pair_tam, clip_of(1, 2, 3), taps_of(*numbers), broken, of=of, hint=hint)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 4, 3, 5, 6, dtype=torch.float64, generator=generator)
     taps = torch.randn(3, 3, dtype=torch.float64, generator=generator)
     of = "2 clips of 4 pairs, 3 channels of 5 x 6 pixels, random taps"
-    frames = _on_twins(x, taps).clamp(min=0)
-    got = two(ask(pair_tam, x, taps, of=of), "little, big", of=of)
-    for maps, wanted in zip(got, (frames[:, 0::2], frames[:, 1::2]), strict=True):
-        same(
-            maps,
-            wanted,
-            "every channel has its own taps, and clips stay apart",
-            of=of,
-            hint="rows of taps have shape (C,): [:, None, None] makes them fit (C, H, W)",
-        )
+    broken = "every channel has its own taps, and clips stay apart"
+    hint = "rows of taps have shape (C,): [:, None, None] makes them fit (C, H, W)"
+    _same_as_twins(pair_tam, x, taps, broken, of=of, hint=hint)
     return "each tap alone, sums, the ReLU, and conv3d on maps that were written out twice"
+
+
+def _same_as_twins(
+    pair_tam: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    x: Tensor,
+    taps: Tensor,
+    broken: str,
+    *,
+    of: str,
+    hint: str,
+) -> None:
+    got = two(ask(pair_tam, x, taps, of=of), "little, big", of=of)
+    for maps, wanted, branch in zip(got, _on_twins(x, taps), ("little", "big"), strict=True):
+        same(maps, wanted.clamp(min=0), f"{broken} ({branch})", of=of, hint=hint)

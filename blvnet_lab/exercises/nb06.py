@@ -13,6 +13,7 @@ from blvnet_lab.exercises.checking import (
     Wrong,
     ask,
     check,
+    kind,
     plain,
     require,
     same,
@@ -119,7 +120,7 @@ def _rows(got: Any, of: str) -> list[Mapping]:
         raise Wrong(
             "it returns a list of dictionaries",
             of=of,
-            found=f"an object of type {type(got).__name__}",
+            found=kind(got),
             hint=f"one for each line, with the keys {', '.join(KEYS)}",
         )
     return list(got)
@@ -167,7 +168,7 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
         got = plain(ask(divide_films, source_ids, share, seed, of=of))
         hint = "a list as long as source_ids, of the words train and val"
         is_list = isinstance(got, list) and all(isinstance(side, str) for side in got)
-        found = str(got)[:80] if is_list else f"an object of type {type(got).__name__}"
+        found = str(got)[:80] if is_list else kind(got)
         broken = "it says for each clip, in their order, whether it is train or val"
         fits = is_list and len(got) == len(source_ids) and set(got) <= {"train", "val"}
         require(fits, broken, of=of, found=found, hint=hint)
@@ -283,7 +284,7 @@ def check_fitting_weights(
             hint_name,
         ),
         (
-            {name: (1,) for name in "bad chief monkey".replace(" ", "")},
+            dict.fromkeys("fbagdceh", (1,)),
             {"a": (1,), "c": (2,)},
             ["a"],
             "what is missing is told in the order in which it is wanted",
@@ -300,7 +301,7 @@ def check_fitting_weights(
             isinstance(fitting, dict),
             "what fits is a dictionary, name to tensor",
             of=of,
-            found=f"an object of type {type(fitting).__name__}",
+            found=kind(fitting),
             hint="fitting[name] = tensor",
         )
         told = f"{broken} (fitting)"

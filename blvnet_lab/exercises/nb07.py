@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.exercises.checking import ask, check, plain, require, same, state_of_chance, told
+from blvnet_lab.exercises.checking import (
+    ask,
+    check,
+    kind,
+    plain,
+    require,
+    same,
+    state_of_chance,
+    told,
+)
 
 Gradients = Sequence[Tensor | None]  # one for each parameter
 
@@ -65,7 +74,7 @@ def check_average_gradients(average_gradients: Callable[[Sequence[Gradients]], G
         of = f"a network of two layers, 8 examples on {world} processes"
         per_rank = [gradients(slice(i * 8 // world, (i + 1) * 8 // world)) for i in range(world)]
         got = ask(average_gradients, per_rank, of=of)
-        found = f"{len(got)} gradients" if isinstance(got, (list, tuple)) else type(got).__name__
+        found = f"{len(got)} gradients" if isinstance(got, (list, tuple)) else kind(got)
         require(
             isinstance(got, (list, tuple)) and len(got) == len(whole),
             "it returns one gradient for each parameter",
@@ -188,7 +197,7 @@ def _batches(
         and all(type(clip) is int for batch in got for clip in batch),
         "it returns a list of batches, each a list of the numbers of clips",
         of=of,
-        found=told(got) if isinstance(got, list) else f"an object of type {type(got).__name__}",
+        found=told(got) if isinstance(got, list) else kind(got),
         hint="one inner list for each step: order.reshape(steps, ...), and .tolist() at the end",
     )
     return got

@@ -7,12 +7,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from blvnet_lab.exercises.checking import ask, check, require, same, state_of_chance, told
-
-
-def _column(*numbers: float) -> Tensor:
-    """Taps of a single channel: (r, 1)."""
-    return torch.tensor(numbers, dtype=torch.float64)[:, None]
+from blvnet_lab.exercises.checking import (
+    ask,
+    check,
+    clip_of,
+    kind,
+    require,
+    same,
+    state_of_chance,
+    taps_of,
+    told,
+)
 
 
 @check
@@ -32,10 +37,10 @@ def check_temporal_centre(temporal_centre: Callable[[Tensor], Tensor]) -> str:
     ]
     for taps, wanted, broken, hint in cases:
         of = f"one channel, taps = {taps}"
-        got = ask(temporal_centre, _column(*taps), of=of)
+        got = ask(temporal_centre, taps_of(*taps), of=of)
         same(got, torch.tensor([float(wanted)]), broken, of=of, hint=hint)
     of = "three channels: (0, 0, 2), (8, 0, 0) and (0, 0, 0)"
-    taps = torch.cat([_column(0, 0, 2), _column(8, 0, 0), _column(0, 0, 0)], 1)
+    taps = torch.cat([taps_of(0, 0, 2), taps_of(8, 0, 0), taps_of(0, 0, 0)], 1)
     broken, hint = "every channel has its own centre", "sum over the taps, which are axis 0"
     same(ask(temporal_centre, taps, of=of), torch.tensor([1.0, -1, 0]), broken, of=of, hint=hint)
     return "single taps, negative ones, five of them, no taps at all, and several channels"
@@ -164,7 +169,7 @@ def check_frames_seen(frames_seen: FramesSeen) -> str:
             found="a weight whose .grad is filled: the next training step would add to it",
             hint="torch.autograd.grad(number, clip) instead of number.backward()",
         )
-    return "seven small networks: signs, pairs, cancelling gradients, a tiny influence"
+    return "small networks: signs, pairs, cancelling gradients, a tiny influence"
 
 
 StepElsewhere = Callable[[Tensor, Tensor, int], Tensor]
@@ -226,7 +231,7 @@ def _require_step(taps: Tensor, changed: Tensor, got: Tensor, *, of: str) -> Non
         isinstance(got, Tensor) and got.shape == taps.shape,
         "it returns taps of the same shape",
         of=of,
-        found=f"shape {tuple(got.shape)}" if isinstance(got, Tensor) else type(got).__name__,
+        found=kind(got),
         hint=hint,
     )
     step, made = (changed - taps).t().tolist(), (got.double() - taps).t().tolist()
@@ -289,8 +294,7 @@ def check_occlusion_by_hand(occlusion_by_hand: Occlusion) -> str:
     ]
     for weights, numbers, label, broken, hint in cases:
         network = _Reads(*weights)
-        clip = torch.tensor(numbers, dtype=torch.float64)[None, :, None, None, None]
-        clip = clip.repeat(1, 1, 3, 2, 2)
+        clip = clip_of(*numbers).repeat(1, 1, 3, 2, 2)
         of = (
             f"frames that hold {numbers}, logits: those times {weights}, summed, and 0; "
             f"label = {label}"

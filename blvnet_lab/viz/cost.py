@@ -109,8 +109,7 @@ def cost_hover(accuracies: pd.DataFrame, title: str = "") -> go.Figure:
         # A little more than the points: else one hundredth of a difference could fill a panel.
         limits = [math.log10(rows["ms"].min() / 1.5), math.log10(rows["ms"].max() * 1.5)]
         figure.update_xaxes(range=limits, col=column)
-    ticks = {"tickvals": TICKS, "tickangle": 0, "tickfont": {"size": 11}}
-    figure.update_xaxes(type="log", **ticks)
+    figure.update_xaxes(type="log", tickvals=TICKS, tickangle=0, tickfont={"size": 11})
     middle = (len(datasets) + 1) // 2  # one title for all: three would overlap
     figure.update_xaxes(title_text=f"{X_TITLE} (logarithmic)", col=middle)
     figure.update_yaxes(title_text=Y_TITLE, col=1)
