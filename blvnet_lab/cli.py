@@ -780,19 +780,23 @@ def export(
     """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
 
     Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
-    (B, classes). Before the file appears it is run, on other clips than the exporter saw, and
-    compared with the network.
+    (B, classes). The file says the mean and standard deviation of that, for RGB from 0 to 1, and
+    the names of the classes (none where the network has none). Before it appears it is run, on
+    other clips than the exporter saw, and compared with the network.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         out: the file to write: .onnx needs onnx, onnxscript and onnxruntime, .pt2 nothing more.
         size: height and width that the file is for; without it, any above 32 pixels.
     """
+    from blvnet_lab.data.transforms import MEAN, STD
     from blvnet_lab.models import export_model
     from blvnet_lab.training.checkpoint import load_trained
 
     check_target(out, ".onnx", ".pt2")
-    found = export_model(load_trained(checkpoint).model, out, size)
+    trained = load_trained(checkpoint)
+    notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
+    found = export_model(trained.model, out, size, notes)
     shapes = ", ".join(" x ".join(map(str, shape)) for shape in found.clips)
     print(f"checked on random clips, {shapes}")
     print(f"largest deviation {found.deviation:.1e} of the largest logit\nwrote {out}")
@@ -852,9 +856,12 @@ def main() -> None:
     try:
         recipe = typed_preset(sys.argv[1:])
         commands |= {"train": train_command(recipe), "plan": plan_command(recipe)}
-        tyro.extras.subcommand_cli_from_dict(
-            commands, description=__doc__, prog="python -m blvnet_lab"
-        )
+        program, typed = "python -m blvnet_lab", " ".join(sys.argv[1:2])
+        if typed in commands:
+            # Alone: a misspelled option is then answered with those of this command only.
+            tyro.cli(commands[typed], prog=f"{program} {typed}", args=sys.argv[2:])
+        else:
+            tyro.extras.subcommand_cli_from_dict(commands, description=__doc__, prog=program)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"blvnet_lab: {error}")
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """Models in files for other programs: the same logits, whatever the batch and the size."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from blvnet_lab import cli
+from blvnet_lab.data import normalize
 from blvnet_lab.models import (
     blvnet,
     blvnet_tam,
@@ -49,6 +51,17 @@ def runner(path: Path):
         return torch.export.load(path).module()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda clip: torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
+
+
+def notes_of(path: Path) -> dict:
+    """What the file says of itself, as the docstring of `export` reads it."""
+    if path.suffix == ".pt2":
+        files = {"notes.json": ""}
+        torch.export.load(path, extra_files=files)
+        return json.loads(files["notes.json"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.get_modelmeta().custom_metadata_map
+    return {name: json.loads(value) for name, value in found.items()}
 
 
 def deviation(path: Path, model: nn.Module, *shape: int) -> float:
@@ -119,6 +132,15 @@ def test_fixed_size_may_be_small_and_refuses_others(tmp_path):
         export_model(model, path, (0, 64))
 
 
+@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+def test_file_says_of_itself_what_it_was_told(ending, tmp_path):
+    path, notes = tmp_path / f"model{ending}", {"classes": ["a, b", "ö"], "mean": (0.5, 0.25)}
+    export_model(stirred(tsn), path, (40, 48), notes)
+    assert notes_of(path) == {"classes": ["a, b", "ö"], "mean": [0.5, 0.25]}
+    export_model(stirred(tsn), path, (40, 48))
+    assert notes_of(path) == {}
+
+
 def test_folded_and_compiled_and_half_models(tmp_path):
     path, size = tmp_path / "model.pt2", (40, 48)
     for builder in (blvnet_tam, tsn):
@@ -180,7 +202,7 @@ def run_export(monkeypatch, *words) -> None:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.safetensors"
-    save_model(stirred(blvnet_tam), path)
+    save_model(stirred(blvnet_tam), path, {"classes": [f"class {n}" for n in range(CLASSES)]})
     return path
 
 
@@ -195,6 +217,23 @@ def test_command_says_how_exact_and_nothing_else(ending, checkpoint, tmp_path, m
     assert largest.startswith("largest deviation ") and float(largest.split()[2]) < 1e-5
     assert (wrote, chatter) == (f"wrote {out}", "")
     assert deviation(out, load_model(checkpoint), 2, FRAMES, 3, 48, 64) < 1e-5
+    notes = notes_of(out)
+    assert notes.pop("classes") == [f"class {n}" for n in range(CLASSES)]
+    # That these are the numbers by which the library makes pictures into input:
+    mean, std = (torch.tensor(notes.pop(name))[:, None, None] for name in ("mean", "std"))
+    frames = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    torch.testing.assert_close((frames / 255 - mean) / std, normalize(frames))
+    assert notes == {}
+
+
+def test_misspelled_option_is_answered_with_those_of_its_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "plan", "--batch-sze", "3"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert "--batch-sze" in said and "--batch-size" in said
+    assert "python -m blvnet_lab plan --help" in said
+    assert "train" not in said and "evaluate" not in said
 
 
 def test_command_explains_what_it_cannot_do(checkpoint, tmp_path, monkeypatch):

@@ -7,16 +7,22 @@
 Either takes "clip" (B, T, C, H, W) and gives "logits" (B, num_classes), for any batch and, unless
 a size is asked for, frames of any height and width above 32 pixels. The number of frames is fixed.
 A .pt2 refuses other clips (AssertionError) and knows its output by its place only, not by name.
+
+What a file should say of itself, such as its classes, can be read where the model is used, as JSON:
+
+    session.get_modelmeta().custom_metadata_map["classes"]                        # of onnxruntime
+    torch.export.load("model.pt2", extra_files=(files := {"notes.json": ""}))     # files has it
 """
 
 from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +49,10 @@ class Exported(NamedTuple):
 
 
 def export_model(
-    model: VideoNet, path: str | os.PathLike, size: tuple[int, int] | None = None
+    model: VideoNet,
+    path: str | os.PathLike,
+    size: tuple[int, int] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Write a model as .onnx or .pt2, check that it computes the same, and only then let it appear.
 
@@ -54,6 +63,7 @@ def export_model(
         model: from one of the four builders; also one that is folded or compiled.
         path: ends in .onnx, which needs the packages onnx, onnxscript and onnxruntime, or in .pt2.
         size: height and width that the file is for; None leaves them open, above 32 pixels.
+        notes: what the file should say of itself, by name; values that JSON has.
 
     Raises:
         ValueError: another ending or a size below 1, packages are lacking, or the file computes
@@ -100,9 +110,9 @@ def export_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
         if path.suffix == ".onnx":
-            run = _write_onnx(program, unfinished, axes)
+            run = _write_onnx(program, unfinished, axes, notes or {})
         else:
-            run = _write_program(program, unfinished)
+            run = _write_program(program, unfinished, notes or {})
         exported = _compare(model, run, size)
         if not exported.deviation <= TOLERANCE:  # a NaN is none either
             raise ValueError(
@@ -114,29 +124,32 @@ def export_model(
 
 
 def _write_onnx(
-    program: ExportedProgram, file: Path, axes: dict[int, str]
+    program: ExportedProgram, file: Path, axes: dict[int, str], notes: Mapping[str, Any]
 ) -> Callable[[Tensor], Tensor]:
     """Writes the file; returns what runs it."""
     import onnxruntime
 
-    torch.onnx.export(
+    written = torch.onnx.export(
         program,
-        f=file,
         dynamo=True,
         input_names=["clip"],
         output_names=["logits"],
         dynamic_shapes={"clip": axes},  # their names in the file
-        external_data=False,  # one file
         verbose=False,
     )
+    properties = {name: json.dumps(value) for name, value in notes.items()}
+    written.model.metadata_props.update(properties)
+    written.save(file, external_data=False)  # one file
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda clip: torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
 
 
-def _write_program(program: ExportedProgram, file: Path) -> Callable[[Tensor], Tensor]:
+def _write_program(
+    program: ExportedProgram, file: Path, notes: Mapping[str, Any]
+) -> Callable[[Tensor], Tensor]:
     """Writes the file; returns what runs it."""
     with file.open("wb") as opened:  # of a name, PyTorch wants it to end in .pt2
-        torch.export.save(program, opened)
+        torch.export.save(program, opened, extra_files={"notes.json": json.dumps(dict(notes))})
     with file.open("rb") as opened:
         return torch.export.load(opened).module()
 
