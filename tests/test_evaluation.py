@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -857,7 +857,8 @@ def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, o
     type_command(monkeypatch, "evaluate", checkpoint, manifest, "--out", out, *options)
     shown = capsys.readouterr().out
     judged = judge(checkpoint, manifest, views="1x5")
-    assert str(judged) in shown
+    assert str(judged) in shown and "top-5" in shown
+    assert "top-5" not in str(replace(judged, classes=judged.classes[:5]))  # all would be hits
     assert all(why in shown for why in judged.unreadable.values())
     assert "lowest top-1, of" in shown and str(out) in shown
     names = ["confusion.csv", "confusion.png", "per_class.csv", "predictions.csv", "scores.json"]

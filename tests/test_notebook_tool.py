@@ -166,6 +166,16 @@ def test_what_changes_from_run_to_run_gets_a_fixed_word(before, after):
 
 
 @pytest.mark.parametrize(
+    "tags, left", [(["nbval-ignore-output"], ["3"]), ([], [notebooks.BAR, "3"])]
+)
+def test_progress_bars_go_where_nbval_does_not_count_outputs(tags, left):
+    bar = data(text_plain="  0%|          | 0/5 [00:00<?, ?it/s]")
+    nb = new_notebook(cells=[code("x", bar, data(text_plain="3"), tags=tags)])
+    outputs = notebooks.without_what_changes(nb).cells[0].outputs
+    assert [output.data["text/plain"] for output in outputs] == left
+
+
+@pytest.mark.parametrize(
     "folder",
     ["/home/me/blvnet_lab/", "~/course/", "/x/lib/python3.11/", "/x/python3.11/", "D:\\c\\"],
 )

@@ -167,6 +167,15 @@ def test_the_manifest_is_ready_for_training(mirror, tmp_path):
     assert read_frames(path, [23]).shape == (1, 3, 64, 64)
 
 
+def test_a_proxy_is_not_asked_for_a_mirror_on_this_machine(mirror, tmp_path, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serve_mirror(mirror) as url:
+        assert plan_subset(tmp_path / "out", mirror=url, num_classes=2).parts
+
+
 def test_it_stops_when_every_class_has_its_clips(mirror, tmp_path):
     with served(mirror) as (url, requests):
         found = fetch(url, tmp_path, classes=["moves up"], splits=("val",), clips_per_class=1)

@@ -63,7 +63,11 @@ class Judged:
 
     def __str__(self) -> str:
         about = self.about
-        figures = [f"{title} {100 * self.scores[name]:.2f} %" for name, title in TITLES.items()]
+        figures = [
+            f"{title} {100 * self.scores[name]:.2f} %"
+            for name, title in TITLES.items()
+            if name != "top_5" or len(self.classes) > 5  # of five classes every clip is a hit
+        ]
         left_out = [f"{number} {status}" for status, number in self.left_out.items()]
         return (
             f"{', '.join(figures)}\n"

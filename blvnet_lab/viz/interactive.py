@@ -106,8 +106,9 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
             figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=role)
     figure.update_annotations(font_size=13)  # the titles
     figure.update_xaxes(showticklabels=False, ticks="")
-    below = {"text": "channels, by role, then by curr", "standoff": 14}
-    figure.update_xaxes(title=below, row=len(modules))
+    # Not the axis' own title: without tick labels above it, that stands on the last row.
+    below = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0, "yanchor": "top", "yshift": -4}
+    figure.add_annotation(below, text="channels, by role, then by curr", showarrow=False)
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=height, legend={"orientation": "h", "yref": "container", "y": 0})
     return figure
