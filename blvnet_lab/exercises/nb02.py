@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.exercises.checking import (
+    STAY,
     ask,
     check,
     clip_of,
@@ -15,6 +16,7 @@ from blvnet_lab.exercises.checking import (
     kind,
     require,
     same,
+    same_gradients,
     taps_of,
     told,
 )
@@ -59,9 +61,9 @@ def check_shift(shift: Callable[[Tensor, int], Tensor]) -> str:
         of=of,
         hint="time is axis 1; axis 0 is the batch",
     )
-    of = "random x of shape (2, 5, 3, 4, 6), offset 2"
-    x = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    two_ahead = torch.zeros(5, 3, dtype=torch.float64)
+    of = "random x of shape (2, 9, 3, 4, 6), offset 2"
+    x = torch.randn(2, 9, 3, 4, 6, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
+    two_ahead = torch.zeros(5, 3, dtype=torch.float32)
     two_ahead[4] = 1
     same(
         ask(shift, x, 2, of=of),
@@ -78,36 +80,54 @@ def check_tam(tam: Callable[[Tensor, Tensor], Tensor]) -> str:
     """Checks `tam(x, taps)`: equation 3 of the paper, taps (3, C) in the order prev, curr, next."""
     order = "taps[0] is for the frame before, taps[1] for this one, taps[2] for the next one"
     ends = "beyond the ends of the clip there are zeros: use your shift, not torch.roll"
+    one_relu = "one ReLU around the sum, none around x, the taps or a term of the sum"
     cases = [
-        ((0, 1, 0), (1, 2, 3), "curr takes frame t itself", order),
-        ((1, 0, 0), (0, 1, 2), "prev takes the frame before, and zeros before the first", order),
-        ((0, 0, 1), (2, 3, 0), "next takes the frame after, and zeros after the last", ends),
-        ((1, 10, 100), (210, 321, 32), "the three terms are summed, not averaged", order),
-        ((0, -1, 0), (0, 0, 0), "a ReLU ends it: nothing is negative", "torch.relu of the sum"),
+        ((1, 2, 3), (0, 1, 0), (1, 2, 3), "curr takes frame t itself", order),
         (
+            (1, 2, 3),
+            (1, 0, 0),
+            (0, 1, 2),
+            "prev takes the frame before, zeros before the first",
+            ends,
+        ),
+        ((1, 2, 3), (0, 0, 1), (2, 3, 0), "next takes the frame after, zeros after the last", ends),
+        ((1, 2, 3), (1, 10, 100), (210, 321, 32), "the terms are summed, not averaged", order),
+        ((1, 2, 3), (0, -1, 0), (0, 0, 0), "a ReLU ends it: nothing is negative", one_relu),
+        (
+            (-1, 2, -3),
+            (0, -1, 0),
+            (1, 0, 3),
+            "x and taps may be negative: -1 times -1 is 1",
+            one_relu,
+        ),
+        (
+            (1, 2, 3),
             (-1, 1, 0),
             (1, 1, 1),
             "the ReLU comes after the sum: terms may cancel each other",
-            "one ReLU around the sum, none around its terms",
+            one_relu,
         ),
     ]
-    for taps, wanted, broken, hint in cases:
-        of = f"a clip of 3 frames [1, 2, 3] with one channel, (prev, curr, next) = {taps}"
-        got = ask(tam, clip_of(1, 2, 3), taps_of(*taps), of=of)
+    for frames, taps, wanted, broken, hint in cases:
+        of = f"a clip of 3 frames {[*frames]} with one channel, (prev, curr, next) = {taps}"
+        got = ask(tam, clip_of(*frames), taps_of(*taps), of=of)
         same(got, clip_of(*wanted), broken, of=of, hint=hint)
 
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64, generator=generator)
-    taps = torch.randn(3, 3, dtype=torch.float64, generator=generator)
-    of = "x of shape (2, 5, 3, 4, 6) and random taps of shape (3, 3)"
-    same(
-        ask(tam, x, taps, of=of),
-        depthwise_conv3d(x, taps).clamp(min=0),
-        "every channel has its own taps (depthwise), and clips stay apart",
-        of=of,
-        hint="taps[0] has shape (C,): give it two more axes, [:, None, None], to stand for H and W",
-    )
-    return "each tap alone, their sum, the ReLU after it, and PyTorch's depthwise conv3d"
+    x = torch.randn(3, 9, 2, 4, 6, generator=generator)  # no two axes are the same
+    taps = torch.randn(3, 2, generator=generator)
+    of = "random x of shape (3, 9, 2, 4, 6) and taps of shape (3, 2)"
+    broken = "every channel has its own taps (depthwise), and clips stay apart"
+    hint = "taps[0] has shape (C,): give it two more axes, [:, None, None], to stand for H and W"
+    wanted = depthwise_conv3d(x, taps).clamp(min=0)
+    same(ask(tam, x, taps, of=of, hint=hint), wanted, broken, of=of, hint=hint)
+    leaves = {
+        "the taps: they are to be learned": taps.requires_grad_(),
+        "x: it comes out of layers that are to be learned": x.requires_grad_(),
+    }
+    got, wanted = ask(tam, x, taps, of=of, hint=STAY), depthwise_conv3d(x, taps).clamp(min=0)
+    same_gradients(got, wanted, leaves, of=of)
+    return "each tap alone, their sum, the ReLU after it, PyTorch's depthwise conv3d, gradients"
 
 
 @check
@@ -120,7 +140,7 @@ def check_tsm_taps(tsm_taps: Callable[[int, int], Tensor]) -> str:
     for channels, fold in ((4, 4), (16, 8), (10, 4), (12, 8), (3, 8)):
         of = f"channels = {channels}, fold = {fold}"
         moved = channels // fold
-        x = torch.rand(1, 6, channels, 2, 2, dtype=torch.float64) + 1
+        x = torch.rand(1, 6, channels, 2, 2, dtype=torch.float32) + 1
         taps = ask(tsm_taps, channels, fold, of=of)
         require(
             isinstance(taps, Tensor) and taps.shape == (3, channels),
@@ -129,7 +149,7 @@ def check_tsm_taps(tsm_taps: Callable[[int, int], Tensor]) -> str:
             found=kind(taps),
             hint="start with torch.zeros(3, channels)",
         )
-        y = depthwise_conv3d(x, taps.double())
+        y = depthwise_conv3d(x, taps.float())
         parts = [
             (slice(2 * moved, None), 0, "the other channels stay as they are (curr)"),
             (slice(moved), 1, "the first C // fold channels come from the next frame"),
@@ -155,17 +175,28 @@ def check_tams_needed(tams_needed: Callable[[int, int], int]) -> str:
     """Checks `tams_needed(num_frames, num_taps)`: how many TAMs, one after the other, until the
     first frame of a clip has heard of the last one.
     """
-    for num_frames, num_taps in ((1, 3), (2, 3), (3, 3), (8, 3), (8, 5), (9, 5), (16, 7), (16, 3)):
-        of = f"{num_frames} frames, TAMs of {num_taps} taps"
+    sides = "a TAM of r taps reaches r // 2 frames to either side"
+    rest = "where a rest of the way is left, one more TAM carries the news there"
+    cases = [
+        (2, 3, "the news has num_frames - 1 steps to go"),
+        (3, 3, sides),
+        (5, 5, sides),
+        (4, 5, rest),
+        (6, 5, rest),
+        (8, 7, rest),
+        (11, 7, rest),
+        (1, 3, "a single frame need not hear of any other"),
+        (9, 5, sides),
+        (16, 7, sides),
+        (16, 3, sides),
+    ]
+    for num_frames, num_taps, broken in cases:
+        of = f"{num_frames} frame{'s' * (num_frames > 1)}, TAMs of {num_taps} taps"
         x = torch.zeros(1, num_frames, 1, 1, 1)
         x[0, -1] = 1
         wanted = 0
         while not x[0, 0]:  # apply one more: this is what the number means
             x, wanted = (depthwise_conv3d(x, torch.ones(num_taps, 1)) > 0).float(), wanted + 1
-        broken = {
-            1: "a single frame need not hear of any other",
-            2: "the news has num_frames - 1 steps to go",
-        }.get(num_frames, f"{num_taps} taps reach {num_taps // 2} frame(s) to either side")
-        hint = "one TAM carries news num_taps // 2 frames far; the last step may be shorter"
+        hint = "one TAM carries news num_taps // 2 frames far; divide, and round up"
         same(ask(tams_needed, num_frames, num_taps, of=of), wanted, broken, of=of, hint=hint)
     return "clips of 1 to 16 frames with 3, 5 and 7 taps, against a 1 sent through the clip"

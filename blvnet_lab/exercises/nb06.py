@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -18,6 +20,7 @@ from blvnet_lab.exercises.checking import (
     require,
     same,
     state_of_chance,
+    told,
     two,
 )
 
@@ -85,6 +88,24 @@ def check_kinetics_rows(kinetics_rows: Callable[[str], list[dict[str, str]]]) ->
             {"split": "the validate of Kinetics-700 is val, as in the others"},
             "one name for one thing: write val",
         ),
+        (
+            HEADER + "abseiling,abc4YTwq073,44,54,test,0\n",
+            ("abseiling", "abc4YTwq073", 44, 54, "test"),
+            {"split": "the words are train, val and test: test stays test"},
+            "only validate gets another word; every other one stays as it is",
+        ),
+        (
+            HEADER + '"passing American football (not in game)",abc4YTwq073,44,54,train,0\n',
+            ("passing American football (not in game)", "abc4YTwq073", 44, 54, "train"),
+            {"class_name": "a label is taken letter by letter"},
+            "what csv gives is the label: nothing is replaced in it, nor made small",
+        ),
+        (
+            HEADER + "massaging person's head,abc4YTwq073,44,54,train,0\n",
+            ("massaging person's head", "abc4YTwq073", 44, 54, "train"),
+            {"class_name": "a label is taken letter by letter"},
+            "only the quotes *around* a label are none of it, and csv takes those away",
+        ),
     ]
     for text, row, broken, hint in cases:
         of = f"the lines {text!r}"
@@ -106,11 +127,14 @@ def check_kinetics_rows(kinetics_rows: Callable[[str], list[dict[str, str]]]) ->
         ("b", "abc4YTwq073", 3, 13, "val"),
     ]
     for found, row in zip(rows, wanted, strict=True):
-        _same_row(found, row, dict.fromkeys(KEYS, broken), of, by_name)
+        each = "append a *new* dictionary for each line, and sort nothing"
+        _same_row(found, row, dict.fromkeys(KEYS, broken), of, each)
     of = f"nothing but the header, {HEADER!r}"
     rows = _rows(ask(kinetics_rows, HEADER, of=of), of)
     same(len(rows), 0, "no lines, no rows", of=of, hint="begin with rows = []")
-    return "names of files, quotes, ids, columns of K400, K600 and K700, several lines and none"
+    return (
+        "names of files, quotes, ids, columns of K400, K600 and K700, labels, splits, several lines"
+    )
 
 
 def _rows(got: Any, of: str) -> list[Mapping]:
@@ -150,11 +174,10 @@ def _same_row(found: Mapping, row: tuple, broken: Mapping[str, str], of: str, hi
 # ---------------------------------------------------------------- films stay on one side
 
 
-class _Elsewhere(str):
-    """A text as another process has it: Python's hashes of text differ from process to process."""
-
-    def __hash__(self) -> int:
-        return str.__hash__(self) ^ 0x5DEECE66D
+def _hash_elsewhere(thing: Any, here: Callable[[Any], int] = hash) -> int:
+    """As in another process, where the hashes of text are others; here that of the films' names."""
+    is_text = isinstance(thing, (str, bytes, tuple)) and "film" in repr(thing)
+    return here(("elsewhere", thing)) if is_text else here(thing)
 
 
 @check
@@ -165,10 +188,11 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
 
     def divided(source_ids: list[str], share: float, seed: int, of: str) -> dict[str, str]:
         """The side of each film, after a look at all that must hold for every division."""
-        got = plain(ask(divide_films, source_ids, share, seed, of=of))
+        got = ask(divide_films, source_ids, share, seed, of=of)
+        got = got.tolist() if isinstance(got, pd.Series) else plain(got)
         hint = "a list as long as source_ids, of the words train and val"
         is_list = isinstance(got, list) and all(isinstance(side, str) for side in got)
-        found = str(got)[:80] if is_list else kind(got)
+        found = told(got) if isinstance(got, list) else kind(got)
         broken = "it says for each clip, in their order, whether it is train or val"
         fits = is_list and len(got) == len(source_ids) and set(got) <= {"train", "val"}
         require(fits, broken, of=of, found=found, hint=hint)
@@ -186,11 +210,14 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
         return {film: side.pop() for film, side in sides.items()}
 
     draw = "choose among the films, sorted(set(source_ids)): with clips, large films count more"
+    twice = "random.sample and a permutation take no film twice; random.choices does"
     small = 'choose max(1, ...) of them for "val", and leave at least one'
+    once = "a film with many clips counts as one"
     cases = [
         (["a", "a", "b", "b"], 0.5, 1, "val_share is the share of films for validation", draw),
         (films[:10] * 3, 0.2, 2, "val_share is the share of films for validation", draw),
-        (uneven, 0.2, 2, "a film with many clips counts as one", draw),
+        (uneven, 0.2, 2, once, draw),
+        (films, 0.5, 10, "val_share is the share of films for validation", twice),
         (films[:10], 0.27, 3, "the number of films is rounded, here up", "round(share * films)"),
         (films[:10], 0.23, 2, "the number of films is rounded, here down", "round(share * films)"),
         (["a", "a", "b", "c"], 0.05, 1, "no side is empty", small),
@@ -201,8 +228,8 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
         if len(source_ids) < 5:
             of = f"source_ids = {source_ids}, val_share = {share}, seed 0"
         found = list(divided(source_ids, share, 0, of).values()).count("val")
-        told = f"{found} films for validation, {len(set(source_ids)) - found} for training"
-        require(found == wanted, broken, of=of, found=told, hint=hint)
+        counted = f"{found} of {len(set(source_ids))} films for validation instead of {wanted}"
+        require(found == wanted, broken, of=of, found=counted, hint=hint)
 
     many = [f"film{k:03}" for k in range(200)]
     of = "200 films with a clip each, val_share = 0.25"
@@ -218,13 +245,30 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
     seeds = "another seed, another division; the same seed, the same"
     hint = "draw with a generator that begins with the seed"
     is_same = divided(many, 0.25, 0, of) == first
-    told = "two divisions with seed 0 that differ"
-    require(is_same, seeds, of=of, found=told, hint=hint)
-    is_other = divided(many, 0.25, 1, of) != first and divided(many, 0.25, 2, of) != first
-    told = "the same division with seeds 0 and 1"
-    require(is_other, seeds, of=of, found=told, hint=hint)
-    turned = [divided(many[::-1], 0.25, seed, of) for seed in range(3)]
+    require(is_same, seeds, of=of, found="two divisions with seed 0 that differ", hint=hint)
     right = [divided(many, 0.25, seed, of) for seed in range(3)]
+    chosen = [{film for film, side in each.items() if side == "val"} for each in right]
+    for seed in (1, 2):
+        common = len(chosen[0] & chosen[seed])  # about 13 by chance
+        found = f"{common} of the 50 films for validation are the same with seeds 0 and {seed}"
+        require(common < 40, seeds, of=of, found=found, hint=hint)
+    changes = sum(a != b for a, b in pairwise(first.values()))  # about 75 by chance
+    require(
+        changes > 20,
+        "the films are chosen at random",
+        of=of,
+        found="films for validation that stand next to each other in the alphabet",
+        hint="shuffle them, or draw some: a block that only begins elsewhere is not random",
+    )
+    more = f"{of}; and the same films, with 3 clips of every second one"
+    require(
+        divided(many + 2 * many[::2], 0.25, 0, more) == first,
+        f"{once}: their number changes nothing",
+        of=more,
+        found="another division",
+        hint="shuffle the films, sorted(set(source_ids)), and not the clips",
+    )
+    turned = [divided(many[::-1], 0.25, seed, of) for seed in range(3)]
     require(
         turned == right,
         "the order of the clips does not matter: a folder may be listed in any",
@@ -232,9 +276,10 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
         found="another division when the same clips come in reversed order",
         hint="sort the films; the order of a set is different in every process, too",
     )
-    elsewhere = [_Elsewhere(film) for film in many]
+    with patch("builtins.hash", _hash_elsewhere):
+        elsewhere = divided(many, 0.25, 0, of)
     require(
-        list(divided(elsewhere, 0.25, 0, of).values()) == list(first.values()),
+        elsewhere == first,
         "the division is the same in every process",
         of=of,
         found="another division where Python's hashes are others, as they are in every process",
@@ -254,13 +299,25 @@ def check_fitting_weights(
     hint_name = 'name.removeprefix("module."): lstrip takes letters away, replace takes all'
     hint_shape = "compare .shape: two shapes may have as many numbers"
     hint_rest = "go through the names of wanted; those that are not in fitting are missing"
+    whole = "a name fits as a whole, not by its ending"
+    hint_whole = "clean the offered names first, then look them up: name in wanted"
+    first_only = "only the first module. is taken away, and nothing else"
     one = {"stem": (2, 3)}
+    count = {"count": ()}  # a whole number, as num_batches_tracked of a batch norm
     cases = [
         (one, one, ["stem"], "what has the name and the shape of a wanted one fits", hint_rest),
         (one, {}, [], "a wanted name that is not offered is missing", hint_rest),
         (one, {"stem": (2, 4)}, [], "another shape does not fit", hint_shape),
         (one, {"stem": (3, 2)}, [], "another shape does not fit", hint_shape),
         (one, {"stem": (1, 3)}, [], "another shape does not fit", hint_shape),
+        (
+            count,
+            count,
+            ["count"],
+            "a number without axes fits, too",
+            "() is a shape like any other",
+        ),
+        (count, {"count": (1,)}, [], "another shape does not fit", hint_shape),
         (one, {**one, "fc": (4,)}, ["stem"], "what nobody wants is left out", hint_rest),
         (
             one,
@@ -269,11 +326,13 @@ def check_fitting_weights(
             "module. at the beginning of a name, from DistributedDataParallel, is taken away",
             hint_name,
         ),
+        (one, {"module.net.stem": (2, 3)}, [], whole, hint_whole),
+        ({"net.stem": (2, 3)}, one, [], whole, hint_whole),
         (
-            {"model.module.bias": (2,), "dome": (1,), "bias": (3,)},
-            {"module.model.module.bias": (2,), "module.dome": (1,), "module.bias": (3,)},
+            {"model.module.bias": (2,), "dome": (1,), "bias": (2,)},
+            {"module.model.module.bias": (2,), "module.dome": (1,), "module.bias": (2,)},
             ["model.module.bias", "dome", "bias"],
-            "only the first module. is taken away, and nothing else",
+            first_only,
             hint_name,
         ),
         (
@@ -293,8 +352,7 @@ def check_fitting_weights(
     ]
     for wanted_shapes, offered_shapes, names, broken, hint in cases:
         of = f"wanted = {_told(wanted_shapes)}, offered = {_told(offered_shapes)}"
-        wanted = {name: torch.zeros(shape) for name, shape in wanted_shapes.items()}
-        offered = {name: torch.full(shape, 7.0) for name, shape in offered_shapes.items()}
+        wanted, offered = _weights(wanted_shapes, 0), _weights(offered_shapes, 7)
         got = ask(fitting_weights, wanted, offered, of=of)
         fitting, missing = two(got, "fitting, missing", of=of)
         require(
@@ -304,19 +362,27 @@ def check_fitting_weights(
             found=kind(fitting),
             hint="fitting[name] = tensor",
         )
-        told = f"{broken} (fitting)"
-        same(sorted(map(str, fitting)), sorted(names), told, of=of, hint=hint)
+        which = f"{broken} (fitting)"
+        same(sorted(map(str, fitting)), sorted(names), which, of=of, hint=hint)
         lost = [name for name in wanted if name not in names]
-        told = f"{broken} (missing)"
-        require(missing is not None, told, of=of, found="None", hint=hint)
-        same(missing, lost, told, of=of, hint=hint)
+        which = f"{broken} (missing)"
+        require(missing is not None, which, of=of, found="None", hint=hint)
+        same(missing, lost, which, of=of, hint=hint)
         for name in names:
             tensor = offered.get(name, offered.get(f"module.{name}"))
-            values = "the weights are the offered ones"
+            values = f"the weights are the offered ones ({name})"
             same(fitting[name], tensor, values, of=of, hint="fitting[name] = offered[...]")
     return (
         "names, shapes, the prefix of DistributedDataParallel, what nobody wants, what is missing"
     )
+
+
+def _weights(shapes: Mapping[str, tuple], first: int) -> dict[str, Tensor]:
+    """Each of another value; whole numbers where there is no axis."""
+    return {
+        name: torch.full(shape, i, dtype=torch.float32 if shape else torch.int64)
+        for i, (name, shape) in enumerate(shapes.items(), start=first)
+    }
 
 
 def _told(shapes: Mapping[str, tuple]) -> str:
@@ -351,23 +417,31 @@ def check_average_views(average_views: Callable[[Tensor, Tensor], Tensor]) -> st
             "a mean for each video, not one number for all",
         ),
         ([[1, 2], [3, 0], [0, 5]], [2, 0, 1], "row v is video v, whatever comes first", mask),
+        (
+            [[1000, 999]],
+            [0],
+            "large logits give probabilities, too",
+            "exp(1000) is inf: take torch.softmax",
+        ),
+        (
+            [[1000, 0], [2, 1]],
+            [0, 1],
+            "large logits of one video do no harm to another",
+            "whoever takes a maximum away takes each video's own; torch.softmax does",
+        ),
     ]
     for logits, videos, broken, hint in cases:
         of = f"logits = {logits}, videos = {videos}"
-        given = torch.tensor(logits, dtype=torch.float64), torch.tensor(videos)
+        given = torch.tensor(logits, dtype=torch.float32), torch.tensor(videos)
         got = ask(average_views, *given, of=of)
         same(got, _probabilities(*given), broken, of=of, hint=hint)
 
     generator = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(30, 5, dtype=torch.float64, generator=generator)
+    logits = 3 * torch.randn(30, 5, dtype=torch.float32, generator=generator)
     videos = torch.cat([torch.arange(7), torch.randint(7, (23,), generator=generator)])
     of = "30 random views of 7 videos, 5 classes"
     got = ask(average_views, logits, videos, of=of)
     same(got, _probabilities(logits, videos), own, of=of, hint=mask)
-    of = "logits = [[1000, 0], [1000, 0]] (float32), videos = [0, 0]"
-    got = ask(average_views, torch.tensor([[1000.0, 0], [1000, 0]]), torch.tensor([0, 0]), of=of)
-    broken, hint = "large logits give probabilities, too", "exp(1000) is inf: take torch.softmax"
-    same(got, torch.tensor([[1.0, 0]]), broken, of=of, hint=hint)
     return "one view and several, in any order and number, classes, and large logits"
 
 
@@ -376,6 +450,7 @@ def _probabilities(logits: Tensor, videos: Tensor) -> Tensor:
     rows = []
     for video in range(int(videos.max()) + 1):
         views = [logits[i] for i in range(len(logits)) if videos[i] == video]
-        powers = (sum(views) / len(views)).exp()
+        mean = sum(views) / len(views)
+        powers = (mean - mean.max()).exp()
         rows.append(powers / powers.sum())
     return torch.stack(rows)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,8 @@ Gradients = Sequence[Tensor | None]  # one for each parameter
 @check
 def check_average_gradients(average_gradients: Callable[[Sequence[Gradients]], Gradients]) -> str:
     """Checks `average_gradients(per_rank)`: a list of gradients for each process, to one list."""
-    one, three, five, seven = (torch.tensor([x], dtype=torch.float64) for x in (1.0, 3, 5, 7))
-    unused = "PyTorch's optimisers skip a parameter whose gradient is None; with zeros, momentum "
+    one, three, five, seven = (torch.tensor([x], dtype=torch.float32) for x in (1.0, 3, 5, 7))
+    unused = "PyTorch's optimizers skip a parameter whose gradient is None; with zeros, momentum "
     unused += "and weight decay would move it"
     cases = [
         ([[three]], [three], "a single process keeps its gradients", "a mean over one process"),
@@ -57,11 +59,11 @@ def check_average_gradients(average_gradients: Callable[[Sequence[Gradients]], G
     ]
     for given, wanted, broken, hint in cases:
         of = f"per_rank = {told(given)}"
-        same(ask(average_gradients, given, of=of), wanted, broken, of=of, hint=hint)
+        same(_averaged(average_gradients, given, of=of), wanted, broken, of=of, hint=hint)
 
     generator = torch.Generator().manual_seed(0)
     shapes = ((8, 3), (4, 3), (4,), (2, 4), (2,))  # examples, and two layers
-    x, *weights = (torch.randn(s, dtype=torch.float64, generator=generator) for s in shapes)
+    x, *weights = (torch.randn(s, dtype=torch.float32, generator=generator) for s in shapes)
     y = torch.arange(8) % 2
 
     def gradients(rows: slice) -> list[Tensor]:
@@ -73,20 +75,25 @@ def check_average_gradients(average_gradients: Callable[[Sequence[Gradients]], G
     for world in (2, 4):
         of = f"a network of two layers, 8 examples on {world} processes"
         per_rank = [gradients(slice(i * 8 // world, (i + 1) * 8 // world)) for i in range(world)]
-        got = ask(average_gradients, per_rank, of=of)
-        found = f"{len(got)} gradients" if isinstance(got, (list, tuple)) else kind(got)
-        require(
-            isinstance(got, (list, tuple)) and len(got) == len(whole),
-            "it returns one gradient for each parameter",
-            of=of,
-            found=found,
-            hint="a list as long as that of a single process",
-        )
+        got = _averaged(average_gradients, per_rank, of=of)
         for mine, its in zip(got, whole, strict=True):
             broken = "the step is that of one process with the whole batch"
             hint = "the mean over processes of the gradients of one and the same parameter"
             same(mine, its, broken, of=of, hint=hint)
     return "1 to 4 processes, None gradients, and a network's step against that of one process"
+
+
+def _averaged(average_gradients: Callable, per_rank: Sequence[Gradients], *, of: str) -> Gradients:
+    got = ask(average_gradients, per_rank, of=of)
+    is_list = isinstance(got, (list, tuple))
+    require(
+        is_list and len(got) == len(per_rank[0]),
+        "it returns a list with one gradient for each parameter",
+        of=of,
+        found=f"{len(got)} gradients instead of {len(per_rank[0])}" if is_list else kind(got),
+        hint="a list as long as that of a single process; list(...) makes one of a generator",
+    )
+    return got
 
 
 Share = Callable[[int, int, int, int, int], Sequence[Sequence[int]]]
@@ -132,7 +139,8 @@ def check_share(share: Share) -> str:
         )
 
     sizes, of = (24, 4, 1), "num_clips = 24, batch_size = 4, world = 1, epochs 0 and 1"
-    first, second = (_batches(share, *sizes, rank=0, epoch=epoch, of=of) for epoch in (0, 1))
+    epochs = [_batches(share, *sizes, rank=0, epoch=epoch, of=of) for epoch in range(40)]
+    first, second = epochs[:2]
     for broken, holds, hint in (
         (
             "the clips are shuffled",
@@ -151,6 +159,14 @@ def check_share(share: Share) -> str:
         ),
     ):
         require(holds, broken, of=of, found=f"{first}, then {second}", hint=hint)
+    different = len(set(map(str, epochs)))
+    require(
+        different == 40,
+        "every epoch has another order",
+        of=of.replace("epochs 0 and 1", "epochs 0 to 39"),
+        found=f"{different} different orders in 40 epochs",
+        hint="the epoch itself is the seed, or is added to it",
+    )
 
     of = "num_clips = 10, batch_size = 4, world = 1, epochs 0 to 39"
     epochs = [_batches(share, 10, 4, 1, rank=0, epoch=epoch, of=of) for epoch in range(40)]
@@ -247,7 +263,7 @@ def check_accuracy_of_all(
     ]
     for given, wanted, broken, hint in cases:
         of = f"per_rank = {given}"
-        same(ask(accuracy_of_all, given, of=of), wanted, broken, of=of, hint=hint)
+        same(_accuracy(accuracy_of_all, given, of=of), wanted, broken, of=of, hint=hint)
 
     right = (torch.rand(29, generator=torch.Generator().manual_seed(0)) < 0.4).tolist()
     for world in (1, 2, 4, 8):
@@ -256,5 +272,11 @@ def check_accuracy_of_all(
         of = f"29 clips on {world} processes, filled up with copies"
         broken = "the figure does not depend on the number of processes"
         hint = "count every clip once, over all processes"
-        same(ask(accuracy_of_all, given, of=of), sum(right) / 29, broken, of=of, hint=hint)
+        got = _accuracy(accuracy_of_all, given, of=of)
+        same(got, sum(right) / 29, broken, of=of, hint=hint)
     return "unequal shares, a process without clips, copies, and 29 clips on 1 to 8 processes"
+
+
+def _accuracy(accuracy_of_all: Callable, per_rank: Sequence[Any], *, of: str) -> Any:
+    got = ask(accuracy_of_all, per_rank, of=of)
+    return float(got) if isinstance(got, Fraction) else got

@@ -54,6 +54,28 @@ def frames_last_of_a_group(wanted, gop):
     return sum({frame // gop: frame % gop + 1 for frame in wanted}.values())
 
 
+def frames_from_the_nearest_keyframe(wanted, gop):
+    return len({f for frame in wanted for f in range(round(frame / gop) * gop, frame + 1)})
+
+
+def frames_all_keyframes_twice(wanted, gop):
+    return len(wanted) if gop == 1 else frames_by_groups(wanted, gop)
+
+
+def frames_of_a_short_film(wanted, gop):
+    decoded = [0] * 1000
+    for frame in wanted:
+        for f in range(frame // gop * gop, frame + 1):
+            decoded[f] = 1
+    return sum(decoded)
+
+
+def frames_not_finished(wanted, gop):
+    if len(wanted) > 1:
+        raise NotImplementedError
+    return frames_by_groups(wanted, gop)
+
+
 def frames_by_groups(wanted, gop):
     furthest = {}
     for frame in wanted:
@@ -139,6 +161,36 @@ def uniform_anywhere(frame_count, num_frames, generator=None):
 def uniform_half_a_segment(frame_count, num_frames, generator=None):
     place = 0.5 if generator is None else torch.rand(num_frames, generator=generator) / 2
     return uniform(frame_count, num_frames, place)
+
+
+def uniform_rounds_twice(frame_count, num_frames, generator=None):
+    if generator is None:
+        return uniform(frame_count, num_frames, 0.5)
+    begin = torch.arange(num_frames) * frame_count // num_frames
+    return begin + (torch.rand(num_frames, generator=generator) * frame_count / num_frames).long()
+
+
+def uniform_of_touched_frames(frame_count, num_frames, generator=None):
+    if generator is None:
+        return uniform(frame_count, num_frames, 0.5)
+    picked = []
+    for k in range(num_frames):
+        first = k * frame_count // num_frames
+        last = -(-(k + 1) * frame_count // num_frames) - 1
+        picked.append(torch.randint(first, last + 1, (), generator=generator).item())
+    return picked
+
+
+def uniform_around_the_middle(frame_count, num_frames, generator=None):
+    place = 0.5
+    if generator is not None:
+        place = (0.5 + 0.3 * torch.randn(num_frames, generator=generator)).clamp(0, 0.999)
+    return uniform(frame_count, num_frames, place)
+
+
+def uniform_prints_and_rounds(frame_count, num_frames, generator=None):
+    print("frames", frame_count, num_frames)
+    return uniform_rounds(frame_count, num_frames, generator)
 
 
 def uniform_as_floats(frame_count, num_frames, generator=None):
@@ -229,6 +281,38 @@ def crop_along_time(clip, size):
     return clip[top : top + size[0], :, left : left + size[1]]
 
 
+def crop_seeds_python(clip, size):
+    random.seed(0)
+    return v2.RandomCrop(size)(clip)
+
+
+def crop_seeds_numpy(clip, size):
+    np.random.seed(0)
+    return v2.RandomCrop(size)(clip)
+
+
+def crop_of_four_by_six(clip, size):
+    top, left = torch.randint(4 - size[0] + 1, ()), torch.randint(6 - size[1] + 1, ())
+    return window(clip, top, left, size)
+
+
+def crop_of_eight_frames(clip, size):
+    return v2.RandomCrop(size)(clip)[:8, :3]
+
+
+def crop_squeezes(clip, size):
+    return v2.RandomCrop(size)(clip).squeeze()
+
+
+def crop_loops_over_colours(clip, size):
+    top, left = (torch.randint(clip.shape[i - 2] - size[i] + 1, ()) for i in (0, 1))
+    return torch.stack([window(clip[t], top, left, size) for t in range(min(clip.shape[:2]))])
+
+
+def crop_as_floats(clip, size):
+    return v2.RandomCrop(size)(clip).float()
+
+
 def crop_by_torchvision(clip, size):
     return v2.RandomCrop(size)(clip)
 
@@ -302,6 +386,29 @@ def flip_only_the_clip(clip, label, mirror):
     return clip.flip(-1)
 
 
+def flip_knows_the_list(clip, label, mirror):
+    return flip_by_axis(clip, label, [1, 0, 2, None])
+
+
+def flip_takes_the_last_for_none(clip, label, mirror):
+    return (clip, label) if label == len(mirror) - 1 else (clip.flip(-1), mirror[label])
+
+
+def flip_label_first(clip, label, mirror):
+    clip, label = flip_by_axis(clip, label, mirror)
+    return label, clip
+
+
+def flip_as_floats(clip, label, mirror):
+    clip, label = flip_by_axis(clip, label, mirror)
+    return clip / 1, label
+
+
+def flip_label_as_float(clip, label, mirror):
+    clip, label = flip_by_axis(clip, label, mirror)
+    return clip, float(label)
+
+
 def flip_what(clip, label, mirror, axes):
     if mirror[label] is None:
         return clip, label
@@ -334,6 +441,14 @@ WRONG = [
     (check_frames_to_decode, frames_in_between, "in which nothing is wanted"),
     (check_frames_to_decode, frames_in_order_only, "the order of the wanted frames"),
     (check_frames_to_decode, frames_last_of_a_group, "the order of the wanted frames"),
+    (check_frames_to_decode, frames_from_the_nearest_keyframe, "even if the next one is nearer"),
+    (check_frames_to_decode, frames_all_keyframes_twice, "wanted twice is decoded once"),
+    (check_frames_to_decode, frames_of_a_short_film, "runs without an error"),
+    (check_frames_to_decode, frames_not_finished, "runs without an error"),
+    (check_sample_uniform, uniform_rounds_twice, "every frame of a segment can be drawn"),
+    (check_sample_uniform, uniform_of_touched_frames, "every moment of a segment is as likely"),
+    (check_sample_uniform, uniform_around_the_middle, "every moment of a segment is as likely"),
+    (check_sample_uniform, uniform_prints_and_rounds, "in the middle of each segment"),
     (check_sample_uniform, uniform_left_edges, "in the middle of each segment"),
     (check_sample_uniform, uniform_rounds, "in the middle of each segment"),
     (check_sample_uniform, uniform_from_end_to_end, "in the middle of each segment"),
@@ -360,6 +475,18 @@ WRONG = [
     (check_crop_clip, crop_by_numpy, "chance is PyTorch's"),
     (check_crop_clip, crop_by_python, "chance is PyTorch's"),
     (check_crop_clip, crop_along_time, "all frames and colours are there"),
+    (check_crop_clip, crop_seeds_python, "Python's and NumPy's chance is left alone"),
+    (check_crop_clip, crop_seeds_numpy, "Python's and NumPy's chance is left alone"),
+    (check_crop_clip, crop_of_four_by_six, "H and W are those of the clip"),
+    (check_crop_clip, crop_of_eight_frames, "all frames and colours are there"),
+    (check_crop_clip, crop_squeezes, "all frames and colours are there"),
+    (check_crop_clip, crop_loops_over_colours, "all frames and colours are there"),
+    (check_crop_clip, crop_as_floats, "pixels stay what they are"),
+    (check_flip_clip, flip_knows_the_list, "the label goes with the picture"),
+    (check_flip_clip, flip_takes_the_last_for_none, "(None) keeps its label"),
+    (check_flip_clip, flip_label_first, "the first of the two things that it returns, clip"),
+    (check_flip_clip, flip_as_floats, "the kind of number is right"),
+    (check_flip_clip, flip_label_as_float, "a label is a whole number"),
     (check_flip_clip, flip_keeps_the_label, "the label goes with the picture"),
     (check_flip_clip, flip_time, "left and right change places"),
     (check_flip_clip, flip_all, "time runs on as before"),

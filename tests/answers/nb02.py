@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from blvnet_lab.exercises import check_shift, check_tam, check_tams_needed, check_tsm_taps
 
@@ -56,6 +57,23 @@ def shift_by_matrix(x, offset):
     return torch.einsum("st,bt...->bs...", matrix, x)
 
 
+def shift_by_zeros_and_ones(x, offset):
+    num_frames = x.shape[1]
+    matrix = torch.zeros(num_frames, num_frames)
+    for t in range(num_frames):
+        if 0 <= t + offset < num_frames:
+            matrix[t, t + offset] = 1
+    return torch.einsum("st,btchw->bschw", matrix, x)
+
+
+def shift_by_conv(x, offset):
+    far = abs(offset)
+    kernel = torch.zeros(x.shape[2], 1, 2 * far + 1, 1, 1)
+    kernel[:, :, far + offset] = 1
+    y = F.conv3d(x.transpose(1, 2), kernel, padding=(far, 0, 0), groups=x.shape[2])
+    return y.transpose(1, 2)
+
+
 def tam_without_relu(x, taps):
     y = tam_loop(x, taps, relu=lambda z: z)
     return y
@@ -93,6 +111,49 @@ def tam_along_width(x, taps):
     return (prev * shift_padded(x, -1) + curr * x + next * shift_padded(x, 1)).relu()
 
 
+def tam_relu_first(x, taps):
+    return tam_conv(x.relu(), taps)
+
+
+def tam_relu_of_taps(x, taps):
+    return tam_conv(x, taps.relu())
+
+
+def tam_detached(x, taps):
+    return tam_conv(x, taps.detach())
+
+
+def tam_of_data(x, taps):
+    return tam_conv(x.data, taps)
+
+
+def tam_keeps_prev_fixed(x, taps):
+    return tam_conv(x, torch.cat([taps[:1].detach(), taps[1:]]))
+
+
+def tam_without_gradients(x, taps):
+    with torch.no_grad():
+        return tam_conv(x, taps)
+
+
+def tam_by_lists(x, taps):
+    return tam_conv(x, torch.tensor(taps.tolist()))
+
+
+def tam_by_numpy(x, taps):
+    return tam_conv(x, torch.from_numpy(taps.numpy().copy()))
+
+
+def tam_of_eight_frames(x, taps):
+    return tam_conv(x[:, :8], taps)
+
+
+def tam_not_finished(x, taps):
+    if x.shape[2] > 1:
+        raise NotImplementedError
+    return tam_conv(x, taps)
+
+
 def tam_loop(x, taps, relu=torch.relu):
     y = torch.zeros_like(x)
     num_frames = x.shape[1]
@@ -107,6 +168,13 @@ def tam_conv(x, taps):
     kernel = taps.t()[:, None, :, None, None]
     y = F.conv3d(x.transpose(1, 2), kernel, padding=(1, 0, 0), groups=taps.shape[1])
     return torch.relu(y.transpose(1, 2))
+
+
+def tam_by_layer(x, taps):
+    layer = nn.Conv3d(x.shape[2], x.shape[2], (3, 1, 1), padding=(1, 0, 0), groups=x.shape[2])
+    kernel = taps.t()[:, None, :, None, None]
+    weights = {"weight": kernel, "bias": torch.zeros(x.shape[2])}
+    return torch.func.functional_call(layer, weights, x.transpose(1, 2)).relu().transpose(1, 2)
 
 
 def tsm_taps_swapped(channels, fold):
@@ -160,6 +228,14 @@ def tams_needed_rounds_down(num_frames, num_taps):
     return (num_frames - 1) // (num_taps // 2)
 
 
+def tams_needed_rounds_to_the_nearest(num_frames, num_taps):
+    return round((num_frames - 1) / (num_taps // 2))
+
+
+def tams_needed_rounds_half_up(num_frames, num_taps):
+    return int((num_frames - 1) / (num_taps // 2) + 0.5)
+
+
 def tams_needed_loop(num_frames, num_taps):
     count, heard = 0, 1
     while heard < num_frames:
@@ -186,21 +262,36 @@ WRONG = [
     (check_tam, tam_relu_in_every_term, "the ReLU comes after the sum"),
     (check_tam, tam_one_set_of_taps, "every channel has its own taps"),
     (check_tam, tam_along_width, "every channel has its own taps"),
+    (check_tam, tam_relu_first, "x and taps may be negative"),
+    (check_tam, tam_relu_of_taps, "x and taps may be negative"),
+    (check_tam, tam_detached, "gradients reach the taps"),
+    (check_tam, tam_of_data, "gradients reach x"),
+    (check_tam, tam_keeps_prev_fixed, "gradients reach the taps"),
+    (check_tam, tam_without_gradients, "gradients reach the taps"),
+    (check_tam, tam_by_lists, "gradients reach the taps"),
+    (check_tam, tam_by_numpy, "runs without an error"),
+    (check_tam, tam_of_eight_frames, "the shape is right"),
+    (check_tam, tam_not_finished, "runs without an error"),
     (check_tsm_taps, tsm_taps_swapped, "come from the next frame"),
     (check_tsm_taps, tsm_taps_keeps_a_copy, "come from the next frame"),
     (check_tsm_taps, tsm_taps_rounds_up, "the other channels stay"),
     (check_tsm_taps, tsm_taps_rounds_to_the_nearest, "the other channels stay"),
     (check_tsm_taps, tsm_taps_transposed, "(3, channels)"),
-    (check_tams_needed, tams_needed_counts_taps, "3 taps reach 1 frame(s)"),
-    (check_tams_needed, tams_needed_counts_frames, "a single frame need not hear"),
-    (check_tams_needed, tams_needed_rounds_down, "taps reach"),
+    (check_tams_needed, tams_needed_counts_taps, "r // 2 frames to either side"),
+    (check_tams_needed, tams_needed_counts_frames, "num_frames - 1 steps to go"),
+    (check_tams_needed, tams_needed_rounds_down, "one more TAM"),
+    (check_tams_needed, tams_needed_rounds_to_the_nearest, "one more TAM"),
+    (check_tams_needed, tams_needed_rounds_half_up, "one more TAM"),
 ]
 
 RIGHT = [
     (check_shift, shift_padded),
     (check_shift, shift_by_matrix),
+    (check_shift, shift_by_zeros_and_ones),
+    (check_shift, shift_by_conv),
     (check_tam, tam_loop),
     (check_tam, tam_conv),
+    (check_tam, tam_by_layer),
     (check_tsm_taps, tsm_taps_by_row),
     (check_tsm_taps, tsm_taps_by_column),
     (check_tams_needed, tams_needed_loop),

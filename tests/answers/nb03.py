@@ -48,6 +48,36 @@ def conv_forgets_the_output_channels(
     return height * width * kernel**2 * in_channels
 
 
+def conv_rounds_to_the_nearest(
+    in_channels, out_channels, kernel, height, width, stride=1, groups=1
+):
+    pixels = round(height / stride) * round(width / stride)
+    return pixels * kernel**2 * in_channels * out_channels // groups
+
+
+def conv_adds_one_first(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    sides = [(side + 1) // stride if stride > 1 else side for side in (height, width)]
+    return sides[0] * sides[1] * kernel**2 * in_channels * out_channels // groups
+
+
+def conv_adds_the_rest(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    sides = [side // stride + side % stride for side in (height, width)]
+    return sides[0] * sides[1] * kernel**2 * in_channels * out_channels // groups
+
+
+def conv_knows_stride_2(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
+    sides = [(side + 1) // 2 if stride > 1 else side for side in (height, width)]
+    return sides[0] * sides[1] * kernel**2 * in_channels * out_channels // groups
+
+
+def conv_strides_by_default(in_channels, out_channels, kernel, height, width, stride=2, groups=1):
+    return conv_by_loop(in_channels, out_channels, kernel, height, width, stride, groups)
+
+
+def conv_without_defaults(in_channels, out_channels, kernel, height, width, stride, groups):
+    return conv_by_loop(in_channels, out_channels, kernel, height, width, stride, groups)
+
+
 def conv_by_loop(in_channels, out_channels, kernel, height, width, stride=1, groups=1):
     each = kernel * kernel * in_channels // groups * out_channels
     return sum(each for _ in range(0, height, stride) for _ in range(0, width, stride))
@@ -112,6 +142,41 @@ def bottleneck_rounds_down(in_channels, channels, height, width, stride=1):
     return before + after * narrow * (9 * narrow + channels) + shortcut
 
 
+def bottleneck_widens_only(in_channels, channels, height, width, stride=1):
+    macs = bottleneck_in_one_sum(in_channels, channels, height, width, stride)
+    after = math.ceil(height / stride) * math.ceil(width / stride)
+    return macs - (after * in_channels * channels if in_channels > channels else 0)
+
+
+def bottleneck_knows_stride_2(in_channels, channels, height, width, stride=1):
+    return bottleneck_in_one_sum(in_channels, channels, height, width, min(stride, 2))
+
+
+def bottleneck_strides_by_default(in_channels, channels, height, width, stride=2):
+    return bottleneck_in_one_sum(in_channels, channels, height, width, stride)
+
+
+def bottleneck_of_torchvision(in_channels, channels, height, width, stride=1):
+    macs = bottleneck_in_one_sum(in_channels, channels, height, width, stride)
+    after = math.ceil(height / stride) * math.ceil(width / stride)
+    return macs + after * channels**2 * (stride != 1 and in_channels == channels)
+
+
+def bottleneck_counts_the_averaging(in_channels, channels, height, width, stride=1):
+    macs = bottleneck_in_one_sum(in_channels, channels, height, width, stride)
+    after = math.ceil(height / stride) * math.ceil(width / stride)
+    return macs + 9 * after * in_channels * (stride > 1)
+
+
+def bottleneck_strides_last(in_channels, channels, height, width, stride=1):
+    narrow = channels // 4
+    after = math.ceil(height / stride) * math.ceil(width / stride)
+    shortcut = after * in_channels * channels if in_channels != channels else 0
+    return (
+        height * width * narrow * (in_channels + 9 * narrow) + after * narrow * channels + shortcut
+    )
+
+
 def bottleneck_in_one_sum(in_channels, channels, height, width, stride=1):
     narrow, after = channels // 4, math.ceil(height / stride) * math.ceil(width / stride)
     shortcut = after * in_channels * channels if in_channels != channels else 0
@@ -167,14 +232,45 @@ def merge_tiles(big, little):
     return (big.repeat(1, 1, 2, 2)[..., :height, :width] + little).relu()
 
 
-def merge_by_repeats(big, little):
+def merge_by_two(big, little):
     height, width = little.shape[-2:]
     big = big.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
     return (big[..., :height, :width] + little).clamp(min=0)
 
 
-def merge_by_index(big, little):
+def merge_by_halves(big, little):
     rows, columns = (torch.arange(n) // 2 for n in little.shape[-2:])
+    return torch.relu(little + big[:, :, rows][..., columns])
+
+
+def merge_nearest_exact(big, little):
+    return (F.interpolate(big, size=little.shape[-2:], mode="nearest-exact") + little).relu()
+
+
+def merge_area(big, little):
+    return (F.interpolate(big, size=little.shape[-2:], mode="area") + little).relu()
+
+
+def merge_detached(big, little):
+    return merge_by_index(big.detach(), little)
+
+
+def merge_without_gradients(big, little):
+    with torch.no_grad():
+        return merge_by_index(big, little)
+
+
+def merge_by_repeats(big, little):
+    (height, width), (rows, columns) = little.shape[-2:], big.shape[-2:]
+    big = big.repeat_interleave(math.ceil(height / rows), dim=-2)
+    big = big.repeat_interleave(math.ceil(width / columns), dim=-1)
+    return (big[..., :height, :width] + little).clamp(min=0)
+
+
+def merge_by_index(big, little):
+    rows, columns = (
+        torch.arange(little.shape[i]) * big.shape[i] // little.shape[i] for i in (2, 3)
+    )
     return torch.relu(little + big[:, :, rows][..., columns])
 
 
@@ -208,6 +304,29 @@ def stage_fuses_twice(for_little, for_big, little, big, fusion):
     return fusion(x)
 
 
+def stage_by_two(for_little, for_big, little, big, fusion):
+    return fusion(merge_by_two(big(for_big), little(for_little)))
+
+
+def stage_of_the_given_size(for_little, for_big, little, big, fusion):
+    z = F.interpolate(big(for_big), size=for_little.shape[-2:], mode="nearest")
+    return fusion(torch.relu(little(for_little) + z))
+
+
+def stage_runs_twice(for_little, for_big, little, big, fusion):
+    z = F.interpolate(big(for_big), size=little(for_little).shape[-2:], mode="nearest")
+    return fusion(torch.relu(little(for_little) + z))
+
+
+def stage_without_gradients(for_little, for_big, little, big, fusion):
+    with torch.no_grad():
+        return stage_by_steps(for_little, for_big, little, big, fusion)
+
+
+def stage_detaches_big(for_little, for_big, little, big, fusion):
+    return fusion(merge_by_index(big(for_big).detach(), little(for_little)))
+
+
 def stage_by_steps(for_little, for_big, little, big, fusion):
     y = little(for_little)
     z = F.interpolate(big(for_big), size=y.shape[-2:], mode="nearest")
@@ -226,6 +345,18 @@ WRONG = [
     (check_conv_macs, conv_ignores_groups, "in groups"),
     (check_conv_macs, conv_divides_twice, "in groups"),
     (check_conv_macs, conv_forgets_the_output_channels, "every output channel"),
+    (check_conv_macs, conv_rounds_to_the_nearest, "odd sizes are rounded up"),
+    (check_conv_macs, conv_adds_one_first, "at stride 3"),
+    (check_conv_macs, conv_adds_the_rest, "at stride 3"),
+    (check_conv_macs, conv_knows_stride_2, "at stride 3"),
+    (check_conv_macs, conv_strides_by_default, "are 1 unless they are given"),
+    (check_conv_macs, conv_without_defaults, "runs without an error"),
+    (check_bottleneck_macs, bottleneck_widens_only, "to fewer too"),
+    (check_bottleneck_macs, bottleneck_knows_stride_2, "at stride 3"),
+    (check_bottleneck_macs, bottleneck_strides_by_default, "the stride is 1 unless"),
+    (check_bottleneck_macs, bottleneck_of_torchvision, "a stride alone needs no 1x1"),
+    (check_bottleneck_macs, bottleneck_counts_the_averaging, "the averaging in the shortcut"),
+    (check_bottleneck_macs, bottleneck_strides_last, "what follows the stride on a quarter"),
     (check_bottleneck_macs, bottleneck_full_width, "a quarter of the channels"),
     (check_bottleneck_macs, bottleneck_one_pixel, "at every pixel"),
     (check_bottleneck_macs, bottleneck_without_shortcut, "a shortcut that changes them"),
@@ -246,6 +377,17 @@ WRONG = [
     (check_merge, merge_shrinks_little, "each pixel of big"),
     (check_merge, merge_concatenates, "the shape is right"),
     (check_merge, merge_tiles, "each pixel of big"),
+    (check_merge, merge_by_two, "as large as little stays as it is"),
+    (check_merge, merge_by_halves, "as large as little stays as it is"),
+    (check_merge, merge_nearest_exact, "of 3 pixels, 2 take the first of 2"),
+    (check_merge, merge_area, "of 3 pixels, 2 take the first of 2"),
+    (check_merge, merge_detached, "gradients reach big"),
+    (check_merge, merge_without_gradients, "gradients reach big"),
+    (check_stage_forward, stage_by_two, "as large as the little one is not enlarged"),
+    (check_stage_forward, stage_of_the_given_size, "runs without an error"),
+    (check_stage_forward, stage_runs_twice, "each part runs once"),
+    (check_stage_forward, stage_without_gradients, "gradients reach the little branch"),
+    (check_stage_forward, stage_detaches_big, "gradients reach the big branch"),
     (check_stage_forward, stage_little_only, "both branches run"),
     (check_stage_forward, stage_swapped, "each branch gets its own maps"),
     (check_stage_forward, stage_same_maps, "both branches run"),

@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from blvnet_lab.exercises import (
     check_partner_accuracy,
@@ -127,6 +128,37 @@ def partner_by_class(logits, labels, partners):
     return torch.stack(means).mean().item()
 
 
+def scored(differences):
+    return ((differences.sign() + 1) / 2).mean().item()
+
+
+def partner_wide_ties(logits, labels, partners):
+    differences = margins(logits, labels, partners)
+    return scored(differences.where(differences.abs() > 0.5, 0))
+
+
+def partner_rounded(logits, labels, partners):
+    return scored(margins(logits, labels, partners).round())
+
+
+def partner_nearly_tied(logits, labels, partners):
+    rows = torch.arange(len(labels))
+    own, other = logits[rows, labels], logits[rows, partners[labels]]
+    return scored((own - other).where(~torch.isclose(own, other), 0))
+
+
+def partner_of_whole_numbers(logits, labels, partners):
+    return scored(margins(logits.long(), labels, partners).float())
+
+
+def partner_in_half_precision(logits, labels, partners):
+    return scored(margins(logits.half(), labels, partners).float())
+
+
+def partner_of_probabilities(logits, labels, partners):
+    return scored(margins(logits.softmax(1), labels, partners))
+
+
 def partner_by_sign(logits, labels, partners):
     return ((margins(logits, labels, partners).sign() + 1) / 2).mean().item()
 
@@ -207,7 +239,7 @@ def epoch_averages_over_batches(network, loader, optimizer, device):
 
 
 def epoch_drops_the_last(network, loader, optimizer, device):
-    full = [batch for batch in loader if len(batch[1]) == len(loader[0][1])]
+    full = [batch for batch in loader if len(batch[1]) == loader.batch_size]
     return losses_of(network, full, optimizer, device)
 
 
@@ -284,6 +316,98 @@ def epoch_loss_after_the_step(network, loader, optimizer, device):
     return total / count
 
 
+def epoch_sets_a_flag(network, loader, optimizer, device):
+    network.training = True
+    network.train = lambda: network
+    return losses_of(network, loader, optimizer, device)
+
+
+def epoch_freezes_batch_norm(network, loader, optimizer, device):
+    network.train()
+    network.train = lambda: network
+    for part in network.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+    return losses_of(network, loader, optimizer, device)
+
+
+def epoch_asks_twice(network, loader, optimizer, device):
+    network.train()
+    total, count = 0.0, 0
+    for clips, labels in loader:
+        clips, labels = clips.to(device), labels.to(device)
+        total += F.cross_entropy(network(clips), labels).item() * len(labels)
+        optimizer.zero_grad()
+        F.cross_entropy(network(clips), labels).backward()
+        optimizer.step()
+        count += len(labels)
+    return total / count
+
+
+def epoch_seeds(network, loader, optimizer, device):
+    torch.manual_seed(0)
+    return losses_of(network, loader, optimizer, device)
+
+
+def epoch_ignores_the_device(network, loader, optimizer, device):
+    network.train()
+    total, count = 0.0, 0
+    for clips, labels in loader:
+        loss = F.cross_entropy(network(clips), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total, count = total + loss.item() * len(labels), count + len(labels)
+    return total / count
+
+
+def epoch_moves_clips_only(network, loader, optimizer, device):
+    moved = ((clips.to(device), labels) for clips, labels in loader)
+    return epoch_ignores_the_device(network, moved, optimizer, device)
+
+
+def epoch_moves_labels_only(network, loader, optimizer, device):
+    moved = ((clips, labels.to(device)) for clips, labels in loader)
+    return epoch_ignores_the_device(network, moved, optimizer, device)
+
+
+def epoch_changes_the_type_only(network, loader, optimizer, device):
+    moved = ((clips.to(torch.float32), labels.to(device)) for clips, labels in loader)
+    return epoch_ignores_the_device(network, moved, optimizer, device)
+
+
+def epoch_on_the_cpu(network, loader, optimizer, device):
+    return losses_of(network.to("cpu"), loader, optimizer, torch.device(device.type))
+
+
+def epoch_moves_to_the_cpu(network, loader, optimizer, device):
+    return losses_of(network, loader, optimizer, "cpu")
+
+
+def epoch_steps_by_hand(network, loader, optimizer, device):
+    network.train()
+    total, count = 0.0, 0
+    for clips, labels in loader:
+        loss = F.cross_entropy(network(clips.to(device)), labels.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight -= 0.5 * weight.grad
+        total, count = total + loss.item() * len(labels), count + len(labels)
+    return total / count
+
+
+def epoch_turns_gradients_off(network, loader, optimizer, device):
+    loss = losses_of(network, loader, optimizer, device)
+    torch.set_grad_enabled(False)
+    return loss
+
+
+def epoch_without_a_network(network, loader, optimizer, device):
+    return 0.0
+
+
 def epoch_returns_nothing(network, loader, optimizer, device):
     losses_of(network, loader, optimizer, device)
 
@@ -318,6 +442,51 @@ def epoch_by_log_softmax(network, loader, optimizer, device):
         optimizer.step()
         total, count = total + loss.detach(), count + len(labels)
     return total / count
+
+
+def epoch_of_the_dataset(network, loader, optimizer, device):
+    """As in PyTorch's own tutorial."""
+    network.train()
+    total = 0.0
+    for _, (clips, labels) in enumerate(loader):
+        clips, labels = clips.to(device), labels.to(device)
+        loss = F.cross_entropy(network(clips), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        total += loss.item() * clips.size(0)
+    return total / len(loader.dataset)
+
+
+def epoch_with_accuracy(network, loader, optimizer, device):
+    network.train()
+    total, count, hits = 0.0, 0, 0
+    for clips, labels in loader:
+        clips = clips.float().to(device, non_blocking=True)
+        labels = labels.to(device=device, non_blocking=True)
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(network(clips), labels)
+        loss.backward()
+        optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            hits += (network(clips).argmax(1) == labels).sum().item()
+        network.train()
+        total, count = total + loss.item() * len(labels), count + len(labels)
+    print("accuracy", hits / count)
+    return total / count
+
+
+def epoch_where_the_network_is(network, loader, optimizer, device):
+    network.to(device).train()
+    place = next(network.parameters()).device
+    moved = ([part.to(place) for part in batch] for batch in loader)
+    return epoch_ignores_the_device(network, moved, optimizer, device)
+
+
+def epoch_as_tensors(network, loader, optimizer, device):
+    moved = ([torch.as_tensor(part, device=device) for part in batch] for batch in loader)
+    return epoch_ignores_the_device(network, moved, optimizer, device)
 
 
 def cosine(share):
@@ -384,6 +553,25 @@ def rate_falls_too_long(step, total_steps, warmup_steps, peak):
     return peak * cosine((step - warmup_steps) / total_steps)
 
 
+def rate_the_lower_one(step, total_steps, warmup_steps, peak):
+    rise = (step + 1) / (warmup_steps + 1)
+    return peak * min(rise, cosine((step - warmup_steps) / (total_steps - warmup_steps)))
+
+
+def rate_rounds_down(step, total_steps, warmup_steps, peak):
+    return peak * (1 + math.cos(math.pi * step / total_steps)) // 2
+
+
+def rate_long_warmup_is_steeper(step, total_steps, warmup_steps, peak):
+    if step < warmup_steps:
+        return peak * min(1, (step + 1) / (min(warmup_steps, 4) + 1))
+    return rate_plain(step, total_steps, warmup_steps, peak)
+
+
+def rate_never_nothing(step, total_steps, warmup_steps, peak):
+    return max(rate_plain(step, total_steps, warmup_steps, peak), peak / 1000)
+
+
 def rate_plain(step, total_steps, warmup_steps, peak):
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)
@@ -423,6 +611,12 @@ WRONG = [
     (check_partner_accuracy, partner_probability, "is a whole hit"),
     (check_partner_accuracy, partner_backwards, "a higher logit than the partner's"),
     (check_partner_accuracy, partner_by_class, "every clip counts the same"),
+    (check_partner_accuracy, partner_wide_ties, "no tie, however small"),
+    (check_partner_accuracy, partner_rounded, "no tie, however small"),
+    (check_partner_accuracy, partner_nearly_tied, "no tie, however small"),
+    (check_partner_accuracy, partner_of_whole_numbers, "no tie, however small"),
+    (check_partner_accuracy, partner_in_half_precision, "no tie, however small"),
+    (check_partner_accuracy, partner_of_probabilities, "only the class and its partner count"),
     (check_train_epoch, epoch_forgets_zero_grad, "the gradient of its own batch alone"),
     (check_train_epoch, epoch_zeroes_too_late, "every step changes the weights"),
     (check_train_epoch, epoch_in_evaluation_mode, "training mode"),
@@ -434,11 +628,28 @@ WRONG = [
     (check_train_epoch, epoch_steps_once, "every batch makes one step"),
     (check_train_epoch, epoch_softmax_first, "cross-entropy of the logits"),
     (check_train_epoch, epoch_sums_the_loss, "the mean cross-entropy"),
-    (check_train_epoch, epoch_steps_by_itself, "every batch makes one step"),
+    (check_train_epoch, epoch_steps_by_itself, "the given optimizer that steps"),
     (check_train_epoch, epoch_climbs, "down the gradient"),
     (check_train_epoch, epoch_keeps_the_graph, "a plain number"),
     (check_train_epoch, epoch_loss_after_the_step, "before its step"),
     (check_train_epoch, epoch_returns_nothing, "it returns something"),
+    (check_train_epoch, epoch_without_a_network, "each batch goes through the network once"),
+    (check_train_epoch, epoch_sets_a_flag, "training mode"),
+    (check_train_epoch, epoch_freezes_batch_norm, "training mode"),
+    (check_train_epoch, epoch_asks_twice, "goes through the network once"),
+    (check_train_epoch, epoch_seeds, "chance is left alone"),
+    (check_train_epoch, epoch_ignores_the_device, "clips and labels are moved to the device"),
+    (check_train_epoch, epoch_moves_clips_only, "clips and labels are moved to the device"),
+    (check_train_epoch, epoch_moves_labels_only, "clips and labels are moved to the device"),
+    (check_train_epoch, epoch_changes_the_type_only, "clips and labels are moved to the device"),
+    (check_train_epoch, epoch_on_the_cpu, "the network stays on the device"),
+    (check_train_epoch, epoch_moves_to_the_cpu, "clips and labels are moved to the device"),
+    (check_train_epoch, epoch_steps_by_hand, "the given optimizer that steps"),
+    (check_train_epoch, epoch_turns_gradients_off, "settings are left as they were"),
+    (check_rate_at, rate_the_lower_one, "a warm-up may be longer"),
+    (check_rate_at, rate_rounds_down, "half-way down"),
+    (check_rate_at, rate_long_warmup_is_steeper, "rises by equal amounts"),
+    (check_rate_at, rate_never_nothing, "it has come down to 0"),
     (check_rate_at, rate_from_zero, "none is wasted"),
     (check_rate_at, rate_peak_too_early, "rises by equal amounts, up to the peak"),
     (check_rate_at, rate_linear, "along a cosine"),
@@ -463,6 +674,10 @@ RIGHT = [
     (check_train_epoch, epoch_plain),
     (check_train_epoch, epoch_zeroes_after_the_step),
     (check_train_epoch, epoch_by_log_softmax),
+    (check_train_epoch, epoch_of_the_dataset),
+    (check_train_epoch, epoch_with_accuracy),
+    (check_train_epoch, epoch_where_the_network_is),
+    (check_train_epoch, epoch_as_tensors),
     (check_rate_at, rate_plain),
     (check_rate_at, rate_by_table),
     (check_rate_at, rate_by_sine),

@@ -100,6 +100,41 @@ def rows_end_with_newline_only(text):
     return [row_by_name(dict(zip(names, line, strict=True))) for line in lines if line]
 
 
+def rows_test_is_val(text):
+    rows = rows_by_csv(text)
+    return [r | {"split": "train" if r["split"] == "train" else "val"} for r in rows]
+
+
+def rows_know_no_test(text):
+    names = {"train": "train", "val": "val", "validate": "val"}
+    return [r | {"split": names[r["split"]]} for r in rows_by_csv(text)]
+
+
+def rows_drop_test(text):
+    return [row for row in rows_by_csv(text) if row["split"] != "test"]
+
+
+def rows_without_apostrophes(text):
+    rows = rows_by_csv(text)
+    return [row | {"class_name": row["class_name"].replace("'", "")} for row in rows]
+
+
+def rows_in_small_letters(text):
+    return [row | {"class_name": row["class_name"].lower()} for row in rows_by_csv(text)]
+
+
+def rows_sorted(text):
+    return sorted(rows_by_csv(text), key=lambda row: row["path"])
+
+
+def rows_share_a_dictionary(text):
+    row, rows = {}, []
+    for found in rows_by_csv(text):
+        row.update(found)
+        rows.append(row)
+    return rows
+
+
 def rows_by_csv(text):
     return [row_by_name(line) for line in csv.DictReader(text.splitlines())]
 
@@ -244,6 +279,43 @@ def divide_by_hash(source_ids, val_share, seed):
     return sides(source_ids, films[:count])
 
 
+def divide_mixes_in_the_clips(source_ids, val_share, seed):
+    return divide_by_sample(source_ids, val_share, seed + len(source_ids))
+
+
+def divide_rotates(source_ids, val_share, seed):
+    films = sorted(set(source_ids))
+    count = min(max(1, round(val_share * len(films))), len(films) - 1)
+    return sides(source_ids, {films[(seed + k) % len(films)] for k in range(count)})
+
+
+def divide_in_blocks(source_ids, val_share, seed):
+    films = sorted(set(source_ids))
+    count = min(max(1, round(val_share * len(films))), len(films) - 1)
+    return sides(source_ids, {films[(seed * count + k) % len(films)] for k in range(count)})
+
+
+def divide_shuffles_clips(source_ids, val_share, seed):
+    """Takes the films in the order in which their first clips come."""
+    films = list(dict.fromkeys(random.Random(seed).sample(sorted(source_ids), len(source_ids))))
+    count = min(max(1, round(val_share * len(films))), len(films) - 1)
+    return sides(source_ids, films[:count])
+
+
+def divide_draws_films_twice(source_ids, val_share, seed):
+    films = sorted(set(source_ids))
+    count = min(max(1, round(val_share * len(films))), len(films) - 1)
+    return sides(source_ids, random.Random(seed).choices(films, k=count))
+
+
+def divide_says_whether_val(source_ids, val_share, seed):
+    return [side == "val" for side in divide_by_sample(source_ids, val_share, seed)]
+
+
+def divide_as_series(source_ids, val_share, seed):
+    return pd.Series(divide_by_sample(source_ids, val_share, seed))
+
+
 def divide_by_sample(source_ids, val_share, seed):
     return sides(source_ids, chosen(sorted(set(source_ids)), val_share, seed))
 
@@ -253,6 +325,16 @@ def divide_by_permutation(source_ids, val_share, seed):
     count = int(np.clip(round(val_share * len(films)), 1, len(films) - 1))
     place = np.random.default_rng(seed).permutation(len(films))
     return np.where(place < count, "val", "train")[film_of]
+
+
+def divide_by_numpy_names(source_ids, val_share, seed):
+    """Looks films up by NumPy's texts."""
+    films = np.unique(source_ids)
+    side = dict.fromkeys(films, "train")
+    count = min(max(1, round(val_share * len(films))), len(films) - 1)
+    for film in np.random.default_rng(seed).choice(films, count, replace=False):
+        side[film] = "val"
+    return [side[film] for film in source_ids]
 
 
 def divide_by_torch(source_ids, val_share, seed):
@@ -343,6 +425,46 @@ def weights_only(wanted, offered):
 
 def weights_strict_false(wanted, offered):
     return {**wanted, **fitted(wanted, offered)[0]}, []
+
+
+def by_ending(wanted, offered, ends):
+    fitting = {}
+    for name, tensor in wanted.items():
+        for key, weight in offered.items():
+            if ends(key, name) and weight.shape == tensor.shape:
+                fitting.setdefault(name, weight)
+    return fitting, [name for name in wanted if name not in fitting]
+
+
+def weights_by_ending(wanted, offered):
+    return by_ending(wanted, offered, str.endswith)
+
+
+def weights_by_last_parts(wanted, offered):
+    return by_ending(wanted, offered, lambda key, n: key == n or key.endswith("." + n))
+
+
+def weights_by_ending_the_last_one(wanted, offered):
+    turned = dict(reversed(offered.items()))
+    return by_ending(wanted, turned, lambda key, n: key == n or key.endswith("." + n))
+
+
+def weights_by_ending_of_wanted(wanted, offered):
+    clean = {name.removeprefix("module."): weight for name, weight in offered.items()}
+    return by_ending(wanted, clean, lambda key, n: n == key or n.endswith("." + key))
+
+
+def weights_with_axes_only(wanted, offered):
+    return fitted(wanted, offered, fits=lambda new, old: new.dim() and new.shape == old.shape)
+
+
+def weights_squeezed(wanted, offered):
+    return fitted(wanted, offered, fits=lambda a, b: a.squeeze().shape == b.squeeze().shape)
+
+
+def weights_as_floats(wanted, offered):
+    fitting, missing = fitted(wanted, offered)
+    return {name: weight.float() for name, weight in fitting.items()}, missing
 
 
 def weights_by_rename(wanted, offered):
@@ -436,6 +558,18 @@ def views_votes(logits, videos):
     return torch.stack([views.mean(0) for views in views_of(votes, videos)])
 
 
+def views_one_maximum_for_all(logits, videos):
+    means = torch.stack([views.mean(0) for views in views_of(logits, videos)])
+    powers = (means - means.max()).exp()
+    return powers / powers.sum(1, keepdim=True)
+
+
+def views_clamped(logits, videos):
+    means = torch.stack([views.mean(0) for views in views_of(logits, videos)])
+    powers = means.clamp(-80, 80).exp()
+    return powers / powers.sum(1, keepdim=True)
+
+
 def views_by_mask(logits, videos):
     return torch.stack([views.mean(0).softmax(0) for views in views_of(logits, videos)])
 
@@ -467,6 +601,13 @@ WRONG = [
     (check_kinetics_rows, rows_pandas_guesses, "an id is text"),
     (check_kinetics_rows, rows_once_a_film, "the rows are those of the lines"),
     (check_kinetics_rows, rows_end_with_newline_only, "runs without an error"),
+    (check_kinetics_rows, rows_test_is_val, "test stays test"),
+    (check_kinetics_rows, rows_know_no_test, "runs without an error"),
+    (check_kinetics_rows, rows_drop_test, "there is a row for each line"),
+    (check_kinetics_rows, rows_without_apostrophes, "letter by letter"),
+    (check_kinetics_rows, rows_in_small_letters, "letter by letter"),
+    (check_kinetics_rows, rows_sorted, "in their order"),
+    (check_kinetics_rows, rows_share_a_dictionary, "the rows are those of the lines"),
     (check_divide_films, divide_clips, "all clips of a film are on one side"),
     (check_divide_films, divide_by_place, "all clips of a film are on one side"),
     (check_divide_films, divide_first_films, "another seed, another division"),
@@ -485,6 +626,12 @@ WRONG = [
     (check_divide_films, divide_in_order_of_rows, "the order of the clips does not matter"),
     (check_divide_films, divide_in_order_of_a_set, "the order of the clips does not matter"),
     (check_divide_films, divide_by_hash, "the same in every process"),
+    (check_divide_films, divide_mixes_in_the_clips, "their number changes nothing"),
+    (check_divide_films, divide_rotates, "another seed, another division"),
+    (check_divide_films, divide_in_blocks, "the films are chosen at random"),
+    (check_divide_films, divide_shuffles_clips, "their number changes nothing"),
+    (check_divide_films, divide_draws_films_twice, "the share of films for validation"),
+    (check_divide_films, divide_says_whether_val, "whether it is train or val"),
     (check_fitting_weights, weights_keep_the_prefix, "module. at the beginning of a name"),
     (check_fitting_weights, weights_lstrip, "only the first module."),
     (check_fitting_weights, weights_replace, "only the first module."),
@@ -501,6 +648,13 @@ WRONG = [
     (check_fitting_weights, weights_pop, "left as it was"),
     (check_fitting_weights, weights_only, "two things"),
     (check_fitting_weights, weights_strict_false, "not offered is missing"),
+    (check_fitting_weights, weights_by_ending, "as a whole"),
+    (check_fitting_weights, weights_by_last_parts, "as a whole"),
+    (check_fitting_weights, weights_by_ending_the_last_one, "as a whole"),
+    (check_fitting_weights, weights_by_ending_of_wanted, "a name fits as a whole"),
+    (check_fitting_weights, weights_with_axes_only, "without axes fits"),
+    (check_fitting_weights, weights_squeezed, "another shape does not fit"),
+    (check_fitting_weights, weights_as_floats, "the weights are the offered ones"),
     (check_average_views, views_softmax_first, "logits are averaged first"),
     (check_average_views, views_summed, "logits are averaged first"),
     (check_average_views, views_highest, "logits are averaged first"),
@@ -513,6 +667,8 @@ WRONG = [
     (check_average_views, views_one_number_for_all, "different numbers of views"),
     (check_average_views, views_as_they_come, "row v is video v"),
     (check_average_views, views_exp, "large logits"),
+    (check_average_views, views_one_maximum_for_all, "no harm to another"),
+    (check_average_views, views_clamped, "large logits"),
     (check_average_views, views_votes, "it gives probabilities"),
 ]
 
@@ -523,6 +679,8 @@ RIGHT = [
     (check_divide_films, divide_by_sample),
     (check_divide_films, divide_by_permutation),
     (check_divide_films, divide_by_torch),
+    (check_divide_films, divide_as_series),
+    (check_divide_films, divide_by_numpy_names),
     (check_fitting_weights, weights_by_rename),
     (check_fitting_weights, weights_by_loop),
     (check_fitting_weights, weights_by_slices),

@@ -1,6 +1,7 @@
 """Answers to the exercises of notebook 07: (check, answer, words of the property it breaks)."""
 
 import random
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -68,6 +69,14 @@ def gradients_without_return(per_rank):
     [total(gradients) for gradients in zip(*per_rank, strict=True)]
 
 
+def gradients_one_by_one(per_rank):
+    yield from gradients_by_loop(per_rank)
+
+
+def gradients_by_number(per_rank):
+    return dict(enumerate(gradients_by_loop(per_rank)))
+
+
 def total(gradients, scale=1.0):
     known = [gradient for gradient in gradients if gradient is not None]
     return scale * sum(known) if known else None
@@ -131,6 +140,10 @@ def share_seeds_python(num_clips, batch_size, rank, world, epoch):
 
 def share_same_epoch(num_clips, batch_size, rank, world, epoch):
     return share_cut(order_of(num_clips, 0), batch_size, rank, world)
+
+
+def share_turn_about(num_clips, batch_size, rank, world, epoch):
+    return share_cut(order_of(num_clips, epoch % 2), batch_size, rank, world)
 
 
 def share_in_order(num_clips, batch_size, rank, world, epoch):
@@ -240,11 +253,20 @@ def accuracy_divides_by_nothing(per_rank):
     return sum(sum(dict(pairs).values()) / len(pairs) for pairs in per_rank) / len(per_rank)
 
 
+def accuracy_with_an_axis(per_rank):
+    return torch.tensor([accuracy_by_dict(per_rank)])
+
+
 def accuracy_by_dict(per_rank):
     judged = {}
     for pairs in per_rank:
         judged.update(pairs)
     return sum(judged.values()) / len(judged)
+
+
+def accuracy_as_fraction(per_rank):
+    judged = {clip: is_right for pairs in per_rank for clip, is_right in pairs}
+    return Fraction(sum(judged.values()), len(judged))
 
 
 def accuracy_by_set(per_rank):
@@ -257,19 +279,22 @@ WRONG = [
     (check_average_gradients, gradients_of_those_that_have_one, "counts as one with zeros"),
     (check_average_gradients, gradients_of_rank_0, "averaged, not summed"),
     (check_average_gradients, gradients_all_in_one, "the mean of its own gradients"),
-    (check_average_gradients, gradients_over_parameters, "averaged, not summed"),
+    (check_average_gradients, gradients_over_parameters, "one gradient for each parameter"),
     (check_average_gradients, gradients_forget_none, "runs without an error"),
     (check_average_gradients, gradients_of_all_elements, "one process with the whole batch"),
     (check_average_gradients, gradients_none_to_zero, "stays None"),
     (check_average_gradients, gradients_in_place, "left as it was"),
     (check_average_gradients, gradients_halved, "counts as one with zeros"),
     (check_average_gradients, gradients_without_return, "it returns something"),
+    (check_average_gradients, gradients_one_by_one, "it returns a list"),
+    (check_average_gradients, gradients_by_number, "it returns a list"),
     (check_share, share_by_own_seed, "no clip is seen twice"),
     (check_share, share_of_nobody, "no clip is seen twice"),
     (check_share, share_unseeded, "asked again, it gives the same"),
     (check_share, share_seeds_everything, "global random state"),
     (check_share, share_seeds_python, "global random state"),
     (check_share, share_same_epoch, "every epoch has another order"),
+    (check_share, share_turn_about, "every epoch has another order"),
     (check_share, share_in_order, "the clips are shuffled"),
     (check_share, share_shuffles_batches, "do not always come with the same others"),
     (check_share, share_batch_for_each, "steps of batch_size // world clips"),
@@ -288,6 +313,7 @@ WRONG = [
     (check_accuracy_of_all, accuracy_copies_still_right, "judged twice counts once"),
     (check_accuracy_of_all, accuracy_once_in_each_rank, "judged twice counts once"),
     (check_accuracy_of_all, accuracy_cuts_the_end, "judged twice counts once"),
+    (check_accuracy_of_all, accuracy_with_an_axis, "the share of clips that are right"),
     (check_accuracy_of_all, accuracy_divides_by_nothing, "every clip weighs the same"),
 ]
 
@@ -299,4 +325,5 @@ RIGHT = [
     (check_share, share_by_tensor),
     (check_accuracy_of_all, accuracy_by_dict),
     (check_accuracy_of_all, accuracy_by_set),
+    (check_accuracy_of_all, accuracy_as_fraction),
 ]

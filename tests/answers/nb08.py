@@ -1,7 +1,9 @@
 """Answers to the exercises of notebook 08: (check, answer, words of the property it breaks)."""
 
+import random
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 
 from blvnet_lab.exercises import (
@@ -216,6 +218,157 @@ def capture_by_stack(model, names):
         yield cache
 
 
+def kept_forward(cache, name, forward):
+    def new_forward(*args):
+        output = forward(*args)
+        cache[name] = output.detach().clone()
+        return output
+
+    return new_forward
+
+
+@contextmanager
+def capture_forward_without_finally(model, names):
+    cache, modules = {}, [model.get_submodule(name) for name in names]
+    forwards = [module.forward for module in modules]
+    for name, module in zip(names, modules, strict=True):
+        module.forward = kept_forward(cache, name, module.forward)
+    yield cache
+    for module, forward in zip(modules, forwards, strict=True):
+        module.forward = forward
+
+
+@contextmanager
+def capture_forward_stays_when_misspelt(model, names):
+    cache, forwards = {}, []
+    for name in names:
+        module = model.get_submodule(name)
+        forwards.append((module, module.forward))
+        module.forward = kept_forward(cache, name, module.forward)
+    try:
+        yield cache
+    finally:
+        for module, forward in forwards:
+            module.forward = forward
+
+
+@contextmanager
+def capture_by_forward(model, names):
+    cache, forwards = {}, []
+    try:
+        for name in names:
+            module = model.get_submodule(name)
+            forwards.append((module, module.forward))
+            module.forward = kept_forward(cache, name, module.forward)
+        yield cache
+    finally:
+        for module, forward in forwards:
+            module.forward = forward
+
+
+@contextmanager
+def capture_with_shared_handles(model, names, handles=[]):  # noqa: B006 (that is the mistake)
+    cache = {}
+    try:
+        for name in names:
+            hook = keeper(cache, name)
+            handles.append(model.get_submodule(name).register_forward_hook(hook))
+        yield cache
+    finally:
+        while handles:
+            handles.pop().remove()
+
+
+@contextmanager
+def hooks_put_back(modules):
+    kept = [module._forward_hooks.copy() for module in modules]
+    try:
+        yield
+    finally:
+        for module, hooks in zip(modules, kept, strict=True):
+            module._forward_hooks = hooks
+
+
+@contextmanager
+def capture_puts_hooks_back(model, names):
+    cache = {}
+    with hooks_put_back(list(model.modules())):
+        for name in names:
+            model.get_submodule(name).register_forward_hook(keeper(cache, name))
+        yield cache
+
+
+@contextmanager
+def capture_filters_hooks(model, names):
+    """Takes only its own hooks away, but puts another dictionary in the place of the old."""
+    with capture_by_stack(model, names) as cache:
+        yield cache
+    for name in names:
+        module = model.get_submodule(name)
+        module._forward_hooks = module._forward_hooks.copy()
+
+
+@contextmanager
+def capture_pops_the_last(model, names):
+    cache, modules = {}, []
+    try:
+        for name in names:
+            modules.append(model.get_submodule(name))
+            modules[-1].register_forward_hook(keeper(cache, name))
+        yield cache
+    finally:
+        for module in modules:
+            module._forward_hooks.popitem()
+
+
+@contextmanager
+def capture_in_eval_mode(model, names):
+    with capture_by_stack(model.eval(), names) as cache:
+        yield cache
+
+
+@contextmanager
+def capture_ends_in_train_mode(model, names):
+    with capture_by_stack(model.eval(), names) as cache:
+        yield cache
+    model.train()
+
+
+@contextmanager
+def capture_freezes(model, names):
+    with capture_by_stack(model, names) as cache:
+        yield cache
+    model.requires_grad_(False)
+
+
+@contextmanager
+def capture_without_gradients(model, names):
+    with torch.no_grad(), capture_by_stack(model, names) as cache:
+        yield cache
+
+
+@contextmanager
+def capture_sorts_names(model, names):
+    names.sort()
+    with capture_by_stack(model, names) as cache:
+        yield cache
+
+
+@contextmanager
+def capture_uses_names_up(model, names):
+    cache = {}
+    with ExitStack() as stack:
+        while names:
+            name = names.pop()
+            handle = model.get_submodule(name).register_forward_hook(keeper(cache, name))
+            stack.callback(handle.remove)
+        yield cache
+
+
+called_by_mistake = capture_by_stack(torch.nn.Identity(), [])
+called_by_mistake.__name__ = "called_by_mistake"
+
+
 class CaptureByClass:
     def __init__(self, model, names):
         modules = dict(model.named_modules())
@@ -334,6 +487,70 @@ def edited_from_its_class(module, function):
         module.__dict__.pop("forward", None)
 
 
+def edited_detached(module, function):
+    return edited_hook(module, lambda module, args, output: function(output.detach().clone()))
+
+
+def edited_without_gradients(module, function):
+    return edited_hook(module, torch.no_grad()(lambda module, args, output: function(output)))
+
+
+def edited_in_place(module, function):
+    def hook(module, args, output):
+        output[:] = function(output)
+
+    return edited_hook(module, hook)
+
+
+def edited_computed_once(module, function):
+    results = []
+
+    def hook(module, args, output):
+        if not results:
+            results.append(function(output))
+        return results[0]
+
+    return edited_hook(module, hook)
+
+
+@contextmanager
+def edited_pops_the_last(module, function):
+    module.register_forward_hook(lambda module, args, output: function(output))
+    try:
+        yield
+    finally:
+        module._forward_hooks.popitem()
+
+
+@contextmanager
+def edited_puts_hooks_back(module, function):
+    with hooks_put_back([module]):
+        module.register_forward_hook(lambda module, args, output: function(output))
+        yield
+
+
+def edited_in_eval_mode(module, function):
+    return edited_by_hook(module.eval(), function)
+
+
+@contextmanager
+def edited_ends_in_train_mode(module, function):
+    with edited_by_hook(module.eval(), function):
+        yield
+    module.train()
+
+
+@contextmanager
+def edited_in_front(module, function):
+    handle = module.register_forward_hook(
+        lambda module, args, output: function(output), prepend=True
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def edited_by_hook(module, function):
     return edited_hook(module, lambda module, args, output: function(output))
 
@@ -400,6 +617,20 @@ def donors_one_too_far(labels):
 
 def donors_labels(labels):
     return [*labels.tolist(), 0]
+
+
+def donors_seed_torch(labels):
+    torch.manual_seed(0)
+    return donors_by_luck(labels)
+
+
+def donors_seed_python(labels):
+    random.seed(0)
+    return donors_rolled(labels)
+
+
+def donors_numpy(labels):
+    return np.array(donors_by_dict(labels))
 
 
 def donors_rolled(labels):
@@ -494,6 +725,39 @@ def standardised_train_returned(train_x, test_x):
     return standardised_right(train_x, test_x)[0]
 
 
+def standardised_nan_to_num(train_x, test_x):
+    return [torch.nan_to_num(x) for x in standardised_divides_by_zero(train_x, test_x)]
+
+
+def standardised_dead_by_test(train_x, test_x):
+    mean, spread = train_x.mean(0), train_x.std(0)
+    spread = torch.where(spread == 0, test_x.std(0), spread)
+    return of_mean_and_spread(train_x, mean, spread), of_mean_and_spread(test_x, mean, spread)
+
+
+def standardised_clamped(train_x, test_x):
+    return [x.clamp(-5, 5) for x in standardised_right(train_x, test_x)]
+
+
+def standardised_transposed(train_x, test_x):
+    return [x.t() for x in standardised_right(train_x, test_x)]
+
+
+def standardised_without_gradients(train_x, test_x):
+    torch.set_grad_enabled(False)
+    return standardised_right(train_x, test_x)
+
+
+def standardised_by_variance_and_epsilon(train_x, test_x):
+    mean, spread = train_x.mean(0), (train_x.var(0, correction=0) + 1e-5).sqrt()
+    return (train_x - mean) / spread, (test_x - mean) / spread
+
+
+def standardised_larger_epsilon(train_x, test_x):
+    mean, spread = train_x.mean(0), train_x.std(0) + 1e-4
+    return (train_x - mean) / spread, (test_x - mean) / spread
+
+
 def standardised_right(train_x, test_x):
     mean, spread = train_x.mean(0), train_x.std(0)
     return of_mean_and_spread(train_x, mean, spread), of_mean_and_spread(test_x, mean, spread)
@@ -518,7 +782,7 @@ def standardised_numpy(train_x, test_x):
 WRONG = [
     (check_capture_by_hand, capture_without_copy, "a copy that nothing changes"),
     (check_capture_by_hand, capture_with_graph, "has left the graph"),
-    (check_capture_by_hand, capture_of_shapes, "returns a tensor"),
+    (check_capture_by_hand, capture_of_shapes, "the cache holds tensors"),
     (check_capture_by_hand, capture_stays, "after the `with` nothing is left"),
     (check_capture_by_hand, capture_without_finally, "after an error nothing is left"),
     (check_capture_by_hand, capture_registers_too_early, "misspelt nothing is left"),
@@ -526,7 +790,7 @@ WRONG = [
     (check_capture_by_hand, capture_outer_names_only, "runs without an error"),
     (check_capture_by_hand, capture_of_inputs, "what the named module returned"),
     (check_capture_by_hand, capture_detaches_the_network, "can still be trained"),
-    (check_capture_by_hand, capture_clears_all_hooks, "hooks of others stay"),
+    (check_capture_by_hand, capture_clears_all_hooks, "takes only its own hooks away"),
     (check_capture_by_hand, capture_empties_the_cache, "still there after the `with`"),
     (check_capture_by_hand, capture_yields_nothing, "the dict of captured maps"),
     (check_capture_by_hand, capture_swallows_errors, "goes on to whoever made it"),
@@ -535,9 +799,31 @@ WRONG = [
     (check_capture_by_hand, capture_of_the_first_call, "in the last of several calls"),
     (check_capture_by_hand, capture_without_decorator, "can stand after `with`"),
     (check_capture_by_hand, capture_returns, "can stand after `with`"),
-    (check_edited, edited_forgets_return, "the edit changes the result"),
-    (check_edited, edited_input_of_hook, "the edit changes the result"),
-    (check_edited, edited_before, "the edit changes the result"),
+    (check_capture_by_hand, capture_forward_without_finally, "after an error nothing is left"),
+    (check_capture_by_hand, capture_forward_stays_when_misspelt, "misspelt nothing is left"),
+    (check_capture_by_hand, capture_with_shared_handles, "takes only its own hooks away"),
+    (check_capture_by_hand, capture_puts_hooks_back, "hooks of others stay"),
+    (check_capture_by_hand, capture_filters_hooks, "handles of others still remove"),
+    (check_capture_by_hand, capture_pops_the_last, "hooks of others stay"),
+    (check_capture_by_hand, capture_in_eval_mode, "after the `with` nothing is left"),
+    (check_capture_by_hand, capture_ends_in_train_mode, "after the `with` nothing is left"),
+    (check_capture_by_hand, capture_freezes, "after the `with` nothing is left"),
+    (check_capture_by_hand, capture_without_gradients, "can still be trained"),
+    (check_capture_by_hand, capture_sorts_names, "left as it was"),
+    (check_capture_by_hand, capture_uses_names_up, "left as it was"),
+    (check_capture_by_hand, called_by_mistake, "the answer is a function"),
+    (check_edited, edited_forgets_return, "the result is function(output)"),
+    (check_edited, edited_input_of_hook, "the result is function(output)"),
+    (check_edited, edited_before, "the result is function(output)"),
+    (check_edited, edited_detached, "gradients flow through the edit"),
+    (check_edited, edited_without_gradients, "gradients flow through the edit"),
+    (check_edited, edited_in_place, "that the function gets is left as it was"),
+    (check_edited, edited_computed_once, "each time anew"),
+    (check_edited, edited_pops_the_last, "hooks of others stay"),
+    (check_edited, edited_puts_hooks_back, "hooks of others stay"),
+    (check_edited, edited_in_eval_mode, "the network is as it was"),
+    (check_edited, edited_ends_in_train_mode, "the network is as it was"),
+    (check_edited, edited_in_front, "in the order in which they were entered"),
     (check_edited, edited_or_not, "runs without an error"),
     (check_edited, edited_zeros_are_nothing, "an edit to zeros is an edit"),
     (check_edited, edited_once, "every call inside the `with`"),
@@ -556,28 +842,39 @@ WRONG = [
     (check_other_of_class, donors_places_in_class, "of the same class"),
     (check_other_of_class, donors_one_too_far, "from 0 to N - 1"),
     (check_other_of_class, donors_labels, "one whole number for each clip"),
-    (check_standardised, standardised_each_by_itself, "go through the same formula"),
+    (check_other_of_class, donors_seed_torch, "not begun anew"),
+    (check_other_of_class, donors_seed_python, "not begun anew"),
+    (check_standardised, standardised_each_by_itself, "not depend on the other test clips"),
     (check_standardised, standardised_together, "do not depend on the test clips"),
-    (check_standardised, standardised_test_mean, "go through the same formula"),
+    (check_standardised, standardised_test_mean, "not depend on the other test clips"),
     (check_standardised, standardised_over_channels, "the spread 1 in each channel"),
     (check_standardised, standardised_one_for_all, "every channel has its own"),
     (check_standardised, standardised_by_variance, "the spread 1 in each channel"),
     (check_standardised, standardised_without_mean, "the mean 0 in each channel"),
-    (check_standardised, standardised_divides_by_zero, "no NaN and no infinity"),
+    (check_standardised, standardised_divides_by_zero, "no NaN, no infinity"),
     (check_standardised, standardised_training_only, "treated like training clips"),
     (check_standardised, standardised_in_place, "left as it was"),
-    (check_standardised, standardised_train_returned, "it returns two tensors"),
+    (check_standardised, standardised_train_returned, "it returns two things"),
+    (check_standardised, standardised_nan_to_num, "as good as infinite"),
+    (check_standardised, standardised_dead_by_test, "not depend on the other test clips"),
+    (check_standardised, standardised_clamped, "go through the same formula"),
+    (check_standardised, standardised_transposed, "of the shapes of train_x"),
+    (check_standardised, standardised_without_gradients, "PyTorch's settings"),
 ]
 
 RIGHT = [
     (check_capture_by_hand, capture_by_stack),
     (check_capture_by_hand, CaptureByClass),
+    (check_capture_by_hand, capture_by_forward),
     (check_edited, edited_by_hook),
     (check_edited, edited_by_forward),
     (check_other_of_class, donors_rolled),
     (check_other_of_class, donors_by_dict),
     (check_other_of_class, donors_by_luck),
+    (check_other_of_class, donors_numpy),
     (check_standardised, standardised_right),
     (check_standardised, standardised_by_channel),
     (check_standardised, standardised_numpy),
+    (check_standardised, standardised_by_variance_and_epsilon),
+    (check_standardised, standardised_larger_epsilon),
 ]
