@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,38 +19,58 @@ from blvnet_lab.training.recipe import Recipe, Staircase, preset
 
 
 def course(
-    folder: Annotated[Path, tyro.conf.Positional],
-    reset: str = "",
+    # Not a Path: that of "" is the folder one is in.
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
+    reset: Annotated[
+        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME ...")
+    ] = (),
     open: bool = False,
 ) -> None:
-    """Copy the course into a folder of your own; what is there already is never overwritten.
+    """Copy the course into a folder of your own; what you edited there is never overwritten.
 
-    Run again after an update, it adds what is new.
+    Run again after an update, it adds what is new and replaces what you did not edit.
 
     Args:
         folder: for the notebooks; your answers stay in it.
-        reset: put this notebook back as shipped, its number is enough; yours is kept beside it.
+        reset: put these notebooks back as shipped, their numbers are enough (--reset 02 03); yours
+            are kept beside them.
         open: start JupyterLab on it.
     """
     from blvnet_lab import course as lib
 
-    if reset:
-        start, kept = lib.reset(reset, folder)
-        print(f"{start} is as shipped" + (f", yours is {kept.name}" if kept else ""))
+    names = [lib.find_notebook(name).name for given in reset for name in given or [""]]
+    for name in dict.fromkeys(names):
+        notebook, kept = lib.reset(name, folder)
+        print(f"{notebook} is as shipped" + (f", yours is {kept.name}" if kept else ""))
+    copied = None if names else lib.copy_course(folder)
+    if copied:
+        say_copied(folder, copied)
+    if names or copied.updated:
         print("open in JupyterLab? then choose File > Reload Notebook from Disk there")
-    else:
-        copied = lib.copy_course(folder)
-        start = folder / lib.FIRST
-        print(f"{folder}: {len(copied.new)} new, {len(copied.same)} there already and as shipped")
-        for name in copied.yours:
-            print(f"  kept, differs from the one shipped: {name}")
-        if copied.yours:
-            first = copied.yours[0].partition(".")[0]
-            print(f"as shipped, with yours beside it: the same command and --reset {first}")
+    start = Path(folder) / (names[0] if names else lib.FIRST)
     if open:
         open_lab(start)
     else:
         print(f"open it:  {shlex.join(['jupyter', 'lab', str(start)])}")
+
+
+def say_copied(folder: str, copied: Any) -> None:
+    """What `copy_course` did, and how to have as shipped what it kept."""
+    print(
+        f"{folder}: {len(copied.new)} new, {len(copied.same)} unchanged, "
+        f"{len(copied.updated)} updated, {len(copied.edited + copied.unknown)} kept"
+    )
+    for name in copied.updated:
+        print(f"  updated, you had not edited it: {name}")
+    for name in copied.edited:
+        print(f"  kept, you have edited it: {name}")
+    for name in copied.unknown:
+        print(f"  kept, it differs from the one shipped, and you may have edited it: {name}")
+    if copied.edited or copied.unknown:
+        stems = [Path(name).stem for name in sorted(copied.edited + copied.unknown)]
+        short = [stem[:2] if stem[:2].isdecimal() else stem for stem in stems]
+        again = ["python", "-m", "blvnet_lab", "course", folder, "--reset", *short]
+        print(f"as shipped, with yours beside it:  {shlex.join(again)}")
 
 
 def open_lab(notebook: Path) -> None:
@@ -65,13 +87,20 @@ def instructor(out: Path, replace: bool = False) -> None:
 
     Args:
         out: folder for source/, marking_sheet.csv and .md, and nbgrader_config.py.
-        replace: files that are there already.
+        replace: write over files that are there already; those you edited are kept in OUT/kept,
+            and an edited nbgrader_config.py stays in its place.
     """
     from blvnet_lab.instructor import write_instructor
 
-    for path in write_instructor(out, replace=replace):
+    written = write_instructor(out, replace=replace)
+    for path in written.files:
         if path.suffix != ".md" or path.parent == out:
             print(path)
+    for path, place in written.kept.items():
+        print(f"kept as you edited it: {path}" + (f" is now {place}" if place != path else ""))
+    assignment = next(path.parent.name for path in written.files if path.suffix == ".ipynb")
+    print(f"next, with nbgrader installed, for each assignment:  cd {shlex.quote(str(out))}")
+    print(f"  nbgrader generate_assignment {assignment}" + (" --force" if replace else ""))
 
 
 def slides(out: Path, replace: bool = False) -> None:
@@ -79,7 +108,7 @@ def slides(out: Path, replace: bool = False) -> None:
 
     Args:
         out: folder for a page for each notebook.
-        replace: files that are there already.
+        replace: write over files that are there already.
     """
     from blvnet_lab.slides import NEEDED, is_offline, write_slides
 
@@ -834,8 +863,69 @@ def names_of(text: str) -> list[str] | None:
     return [name.strip() for line in lines for name in line] or None
 
 
+# What follows one of these is written, and so is a network by `import-official`.
+WRITES = {"--out", "--json", "--figure", "--annotate"}
+
+
+def in_reach(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with files of the samples and one's home where they are.
+
+    From an installed package there is no `data_samples/` where one works: the one shipped is meant.
+    And no shell puts the home folder in the place of a quoted "~/x", or of the end of --out=~/x.
+    """
+    from blvnet_lab.paths import data_samples
+
+    found = []
+    for before, word in pairwise(["", *words]):
+        option, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if value == "~" or value.startswith(("~/", "~" + os.sep)):
+            value = os.path.expanduser(value)
+        written = (option or before) in WRITES or words[0] == "import-official"
+        if value.startswith("data_samples/") and not os.path.lexists(value) and not written:
+            shipped = data_samples() / value.removeprefix("data_samples/")
+            if shipped.is_file():
+                print(f"{value} is not here: taken from the package, {shipped}", file=sys.stderr)
+                value = str(shipped)
+        found.append(f"{option}{sign}{value}")
+    return found
+
+
+def told(error: Exception) -> str:
+    """An error in one line; those of the system, which only name a file, in our form."""
+    if not isinstance(error, OSError) or error.errno is None or error.filename is None:
+        return str(error)
+    # A file is written under another name first (`paths.written_whole`).
+    name = re.sub(r"\.([^/\\]+)\.\d+\.part$", r"\1", str(error.filename))
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"expected a folder, got {name}, which is a file or below one: choose another name"
+    if isinstance(error, IsADirectoryError):
+        return f"expected a file, got the folder {name}: give the name of a file"
+    if isinstance(error, FileNotFoundError):
+        return f"expected a file or folder, got {name}, which is not there: is it spelled right?"
+    remedy = "choose another folder"
+    if isinstance(error, PermissionError):
+        remedy += ", or ask who owns it"
+    return f"expected to read or write {name}, got {error.strerror}: {remedy}"
+
+
 def main() -> None:
     """Run the command that was typed; expected mistakes end with one clear line."""
+    try:
+        try:
+            run_typed(sys.argv[1:])
+        finally:
+            sys.stdout.flush()  # here, where an error can be caught
+    except BrokenPipeError:  # whoever read it has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"blvnet_lab: {told(error)}")
+    except KeyboardInterrupt:
+        sys.exit("blvnet_lab: interrupted; what is finished stays, and is not done again")
+
+
+def run_typed(words: Sequence[str]) -> None:
+    """Of all commands the one that `words` begin with."""
     commands = {
         "course": course,
         "samples": samples,
@@ -853,16 +943,14 @@ def main() -> None:
         "instructor": instructor,
         "slides": slides,
     }
-    try:
-        recipe = typed_preset(sys.argv[1:])
-        commands |= {"train": train_command(recipe), "plan": plan_command(recipe)}
-        program, typed = "python -m blvnet_lab", " ".join(sys.argv[1:2])
-        if typed in commands:
-            # Alone: a misspelled option is then answered with those of this command only.
-            tyro.cli(commands[typed], prog=f"{program} {typed}", args=sys.argv[2:])
-        else:
-            tyro.extras.subcommand_cli_from_dict(commands, description=__doc__, prog=program)
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"blvnet_lab: {error}")
-    except KeyboardInterrupt:
-        sys.exit("blvnet_lab: interrupted; what is finished stays, and is not done again")
+    words = in_reach(words)
+    recipe = typed_preset(words)
+    commands |= {"train": train_command(recipe), "plan": plan_command(recipe)}
+    program, typed = "python -m blvnet_lab", "".join(words[:1])
+    if typed in commands:
+        # Alone: a misspelled option is then answered with those of this command only.
+        tyro.cli(commands[typed], prog=f"{program} {typed}", args=words[1:])
+    else:
+        tyro.extras.subcommand_cli_from_dict(
+            commands, args=words, description=__doc__, prog=program
+        )

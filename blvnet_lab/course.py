@@ -1,6 +1,6 @@
-"""The course in a folder of one's own: copied once, never overwritten, put back on demand.
+"""The course in a folder of one's own: what you edited is never overwritten, the rest kept new.
 
-    python -m blvnet_lab course my_course                # copies what is not there yet
+    python -m blvnet_lab course my_course                # copies and updates what you did not edit
     python -m blvnet_lab course my_course --reset 02     # notebook 02 as shipped; yours stays too
 
 Whoever works in the folder of the package loses their answers with the next update, or cannot
@@ -10,6 +10,8 @@ update. The sample videos are not copied: the notebooks find them through `paths
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ from pathlib import Path
 from blvnet_lab.paths import notebooks, written_whole
 
 FIRST = "00_start_here.ipynb"
+# In the folder of a course: the digest of each file as it was copied. Without it, an old copy could
+# not be told from one that was edited.
+RECORD = ".blvnet_lab.json"
 # How the notebooks are written; the tests hold them to it. The text of an exercise begins so, and
 # its code has one of these tags:
 EXERCISE = "### ✎ Exercise"
@@ -29,14 +34,13 @@ CAPTION = re.compile(r"\*Figure (?P<number>\d+\.\d+): (?P<text>.+)\*(?:\n\n|$)")
 
 @dataclass(frozen=True)
 class Copied:
-    """Names of files: `new` were copied, `same` are as shipped, `yours` differ and were kept.
+    """Names of the files, by what became of them."""
 
-    They differ because you changed them, or because the package did in an update.
-    """
-
-    new: list[str]
-    same: list[str]
-    yours: list[str]
+    new: list[str]  # copied
+    same: list[str]  # there already, as shipped
+    updated: list[str]  # not edited since they were copied, so replaced by the newer ones
+    edited: list[str]  # kept
+    unknown: list[str]  # kept: they differ, and no record says what was copied
 
 
 def shipped() -> list[Path]:
@@ -45,37 +49,45 @@ def shipped() -> list[Path]:
 
 
 def copy_course(folder: str | os.PathLike) -> Copied:
-    """Copy the course into `folder`; what is there already is never touched.
+    """Copy the course into `folder`; what was edited there is never touched.
 
-    Run again after an update, it adds what is new.
+    Run again after an update of the package, it adds what is new and replaces what was not edited.
 
     Raises:
-        ValueError: `folder` is the one that the package ships, or a file.
+        ValueError: `folder` is the one that the package ships, a file, or no name at all.
     """
     folder = _own(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    copied = Copied([], [], [])
+    copied, record = Copied([], [], [], [], []), read_record(folder)
     for source in shipped():
-        target = folder / source.name
+        name, target = source.name, folder / source.name
+        newest, there = digest(source.read_bytes()), digest_of_file(target)
         if not os.path.lexists(target):  # a broken link is something of yours, too
-            _write(source, target)
-            copied.new.append(source.name)
-        elif _as_shipped(source, target):
-            copied.same.append(source.name)
+            kind = copied.new
+        elif there == newest:
+            kind = copied.same
+        elif there is not None and there == record.get(name):
+            kind = copied.updated
         else:
-            copied.yours.append(source.name)
+            kind = copied.edited if name in record else copied.unknown
+        if kind is copied.new or kind is copied.updated:
+            _write(source, target)
+        if kind is not copied.edited and kind is not copied.unknown:
+            record[name] = newest
+        kind.append(name)
+    write_record(folder, record)
     return copied
 
 
 def reset(name: str, folder: str | os.PathLike) -> tuple[Path, Path | None]:
-    """Put a notebook (or page) back as shipped; a changed one is kept beside it under a new name.
+    """Put a notebook (or page) back as shipped; an edited one is kept beside it under a new name.
 
     Args:
         name: of the file; the number of a notebook is enough.
         folder: of the course.
 
     Returns:
-        The notebook, and where the changed one is now; None if there was none.
+        The notebook, and where the edited one is now; None if there was none.
 
     Raises:
         ValueError: there is no such notebook, or `folder` is the one that the package ships.
@@ -88,14 +100,50 @@ def reset(name: str, folder: str | os.PathLike) -> tuple[Path, Path | None]:
             f"expected the folder of a course, got {folder}, which is none: "
             f"make it with `python -m blvnet_lab course {folder}`"
         )
-    target = folder / source.name
-    kept = None
-    if os.path.lexists(target) and not _as_shipped(source, target):
-        kept = _free_name(target)
+    target, record = folder / source.name, read_record(folder)
+    newest, kept = digest(source.read_bytes()), None
+    as_copied = (newest, record.get(source.name, newest))
+    if os.path.lexists(target) and digest_of_file(target) not in as_copied:
+        kept = free_name(target)
         target.rename(kept)
-    if not target.exists():
-        _write(source, target)
+    _write(source, target)
+    write_record(folder, record | {source.name: newest})
     return target, kept
+
+
+def digest(content: bytes) -> str:
+    """Of what somebody wrote into a file: equal if nothing was edited.
+
+    Of a notebook only the kind, source and nbgrader's marks of each cell count: JupyterLab changes
+    the rest when it saves, and adds an empty cell where the last one is run.
+    """
+    try:
+        cells = [
+            [cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("nbgrader")]
+            for cell in json.loads(content)["cells"]
+        ]
+        content = json.dumps([cell for cell in cells if cell[1].strip()]).encode()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass  # no notebook: every byte counts
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_of_file(path: Path) -> str | None:
+    return digest(path.read_bytes()) if path.is_file() else None
+
+
+def read_record(folder: Path) -> dict[str, str]:
+    """The digests of what was copied into a folder; none if it was made by an older version."""
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_record(folder: Path, record: dict[str, str]) -> None:
+    with written_whole(folder / RECORD) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def find_notebook(name: str) -> Path:
@@ -116,6 +164,8 @@ def find_notebook(name: str) -> Path:
 
 
 def _own(folder: str | os.PathLike) -> Path:
+    if not os.fspath(folder).strip():
+        raise ValueError('expected a folder, got an empty name: "." is the folder you are in')
     folder = Path(folder)
     if folder.exists() and folder.resolve() == notebooks().resolve():
         raise ValueError(
@@ -127,16 +177,12 @@ def _own(folder: str | os.PathLike) -> Path:
     return folder
 
 
-def _as_shipped(source: Path, target: Path) -> bool:
-    return target.is_file() and target.read_bytes() == source.read_bytes()
-
-
 def _write(source: Path, target: Path) -> None:
     with written_whole(target) as unfinished:
         unfinished.write_bytes(source.read_bytes())
 
 
-def _free_name(path: Path) -> Path:
+def free_name(path: Path) -> Path:
     """`02_why.mine-1.ipynb` for `02_why.ipynb`, or the next number that nobody has."""
     names = (path.with_name(f"{path.stem}.mine-{number}{path.suffix}") for number in count(1))
     return next(name for name in names if not os.path.lexists(name))

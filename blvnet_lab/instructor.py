@@ -23,9 +23,17 @@ from types import CodeType, ModuleType
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 from blvnet_lab import exercises
-from blvnet_lab.course import EXERCISE
+from blvnet_lab.course import (
+    EXERCISE,
+    digest,
+    digest_of_file,
+    free_name,
+    read_record,
+    write_record,
+)
 from blvnet_lab.exercises import solutions
 from blvnet_lab.paths import notebooks, write_files
 
@@ -37,10 +45,28 @@ HEADING = re.compile(
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"  # nbgrader empties what is in between
 SCHEMA = 3  # of nbgrader's metadata
 CELL_SECONDS = 600  # nbgrader's own limit of 30 is too short for a cell that trains
-CONFIG = f"""\
-c = get_config()
+CONFIG_NAME = "nbgrader_config.py"
+CONFIG = rf"""c = get_config()
 c.CourseDirectory.course_id = "blvnet_lab"
 c.Execute.timeout = {CELL_SECONDS}  # seconds a cell; some of them train
+# A warning or a progress bar in a test cell would cost an answer all its points.
+c.IgnorePattern.enabled = True
+c.IgnorePattern.pattern = "."
+# A test that is gone is put back; where its exercise is gone too, grading stops with an error.
+c.OverwriteCells.add_missing_cells = True
+# For zip_collect: anna_02_hand_in.ipynb, or 02_hand_in.ipynb in a folder anna or in anna.zip.
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*[/\\]extracted[/\\](?P<student_id>[^/\\_]+)[/\\_]"
+    r"(?:.*[/\\])?(?P<file_id>\d\d_\w+)\.ipynb$"
+)
+"""
+# To another notebook, which is in a folder of another assignment, or in none.
+LINK = re.compile(r"\[([^\]]+)\]\(\d\d_\w+\.ipynb[^)]*\)")
+HAND_IN = """\
+> **To hand in: this file, under this name, `{name}`.** Where a cell says `# YOUR CODE HERE`, your \
+answer goes in the place of the line below that. Then run the cell and the next one, which says \
+what holds and what does not yet, and last your points. Add cells wherever you like, but do not \
+delete any. The notebook of the course (`{course}`) looks the same and cannot be marked.\
 """
 
 
@@ -121,7 +147,9 @@ def solve(nb: NotebookNode, exercise: Exercise) -> None:
     stub, check = nb.cells[exercise.stub], nb.cells[exercise.check]
     stub.source = _solved(stub.source, exercise, _names_before(nb, exercise.stub))
     call = check.source.strip()
-    check.source = f"assert (found := {call}), found"  # `found` says what is wrong
+    # The verdict is seen, right or wrong, and what follows still runs. nbgrader takes the value of
+    # the last line for the points.
+    check.source = f"verdict = {call}\ndisplay(verdict)\n{exercise.points} if verdict else 0"
     stub.metadata["nbgrader"] = _metadata(exercise.solution_id, solution=True)
     check.metadata["nbgrader"] = _metadata(exercise.grade_id, points=exercise.points)
     for cell in (stub, check):
@@ -270,23 +298,34 @@ def marking_sheet(found: list[Exercise]) -> list[dict[str, object]]:
     return rows
 
 
-def write_instructor(out: str | os.PathLike, *, replace: bool = False) -> list[Path]:
+@dataclass(frozen=True)
+class Written:
+    """What `write_instructor` wrote, and where what had been edited is now."""
+
+    files: list[Path]
+    kept: dict[Path, Path]  # the configuration stays where it is
+
+
+def write_instructor(out: str | os.PathLike, *, replace: bool = False) -> Written:
     """Write the solved notebooks, as nbgrader's source of a course, and the marking sheet.
 
-    Each notebook with exercises is an assignment: `source/<name>/<name>.ipynb`, with the pages
-    that it links to.
+    Each notebook with exercises is an assignment: `source/02_why_time_matters/02_hand_in.ipynb`,
+    with the pages that it links to. It has another name than the notebook of the course: the two
+    look alike, but nbgrader finds no points in that one.
 
     Args:
         out: a folder, which becomes that of an nbgrader course.
-        replace: files that are there already.
+        replace: write over files that are there already; what was edited is kept in `out/kept`.
 
     Raises:
         FileExistsError: files are there, and `replace` does not say what to do with them.
         ValueError: an exercise lacks a part, or a solution does not fit or does not pass.
     """
     out = Path(out)
-    found, files = [], {out / "nbgrader_config.py": CONFIG}
-    pages = {page.name: page.read_text("utf-8") for page in notebooks().glob("*.md")}
+    found, files = [], {out / CONFIG_NAME: CONFIG}
+    pages = {
+        page.name: _without_links(page.read_text("utf-8")) for page in notebooks().glob("*.md")
+    }
     for path in sorted(notebooks().glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
         its = find_exercises(nb, path.name)
@@ -294,16 +333,59 @@ def write_instructor(out: str | os.PathLike, *, replace: bool = False) -> list[P
             continue
         for exercise in its:
             solve(nb, exercise)
+        for cell in nb.cells:
+            if cell.cell_type == "markdown":
+                cell.source = _without_links(cell.source)
+        name = f"{path.stem.partition('_')[0]}_hand_in.ipynb"
+        banner = HAND_IN.format(name=name, course=path.name)
+        nb.cells.insert(0, new_markdown_cell(banner, id="to-hand-in"))
         nbformat.validate(nb)
         folder = out / "source" / path.stem
-        files |= {folder / name: text for name, text in pages.items()}
-        files[folder / path.name] = nbformat.writes(nb) + "\n"
+        files |= {folder / page: text for page, text in pages.items()}
+        files[folder / name] = nbformat.writes(nb) + "\n"
         found += its
     rows = marking_sheet(found)
     files[out / "marking_sheet.csv"] = _as_csv(rows)
     files[out / "marking_sheet.md"] = _as_markdown(rows)
+    kept = _set_aside(files, out) if replace else {}
     write_files(files, replace=replace)
-    return sorted(files)
+    digests = {_within(path, out): digest(text.encode()) for path, text in files.items()}
+    write_record(out, read_record(out) | digests)
+    return Written(sorted(files), kept)
+
+
+def _without_links(text: str) -> str:
+    """Links to other notebooks as plain text."""
+    return LINK.sub(r"\1", text)
+
+
+def _within(path: Path, out: Path) -> str:
+    return path.relative_to(out).as_posix()
+
+
+def _set_aside(files: dict[Path, str], out: Path) -> dict[Path, Path]:
+    """Move what was edited out of the way of the new files; where each is now.
+
+    Not beside the new ones: nbgrader hands out whatever lies in the folder of an assignment. An
+    edited configuration stays in force, and is taken out of `files`.
+    """
+    record, kept = read_record(out), {}
+    # In older versions a notebook had the name of its folder, and would be handed out too.
+    named = [path for path in files if path.suffix == ".ipynb"]
+    older = [path.with_name(f"{path.parent.name}.ipynb") for path in named]
+    for path in [*files, *older]:
+        as_written = (digest(files.get(path, "").encode()), record.get(_within(path, out)))
+        if not os.path.lexists(path) or digest_of_file(path) in as_written:
+            continue
+        if path.name == CONFIG_NAME:
+            kept[path] = path
+            continue
+        kept[path] = free_name(out / "kept" / _within(path, out))
+        kept[path].parent.mkdir(parents=True, exist_ok=True)
+        path.rename(kept[path])
+    if out / CONFIG_NAME in kept:
+        del files[out / CONFIG_NAME]
+    return kept
 
 
 def _as_csv(rows: list[dict[str, object]]) -> str:

@@ -88,7 +88,7 @@ def write_slides(out: str | os.PathLike, *, replace: bool = False) -> list[Path]
     it is there, otherwise from the internet.
 
     Args:
-        replace: files that are there already.
+        replace: write over files that are there already.
 
     Raises:
         FileExistsError: files are there, and `replace` does not say what to do with them.

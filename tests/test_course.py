@@ -6,11 +6,13 @@ import dis
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 import tomllib
+import types
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -21,7 +23,7 @@ from lab import ROOT, free_port, lab_and_browser, open_page
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import notebooks
-from blvnet_lab import course, exercises, instructor, paths, slides
+from blvnet_lab import cli, course, exercises, instructor, paths, slides
 from blvnet_lab.exercises import solutions
 
 NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -37,12 +39,21 @@ def contents(folder):
 # ---------------------------------------------------------------- copying, and putting back
 
 
+def only(**kinds):
+    """What `copy_course` says of all files; those not named are as shipped."""
+    named = {name for names in kinds.values() for name in names}
+    same = [name for name in sorted(NAMES + PAGES) if name not in named]
+    return course.Copied(
+        **{"new": [], "same": same, "updated": [], "edited": [], "unknown": []} | kinds
+    )
+
+
 def test_the_whole_course_is_copied(tmp_path):
-    copied = course.copy_course(tmp_path / "new" / "folder")
-    assert copied == course.Copied(sorted(NAMES + PAGES), [], [])
-    assert contents(tmp_path / "new" / "folder") == {
-        name: (ROOT / "notebooks" / name).read_bytes() for name in NAMES + PAGES
-    }
+    folder = tmp_path / "new" / "folder"
+    assert course.copy_course(folder) == only(new=sorted(NAMES + PAGES))
+    copied = contents(folder)
+    assert set(json.loads(copied.pop(course.RECORD))) == set(copied)
+    assert copied == {name: (ROOT / "notebooks" / name).read_bytes() for name in NAMES + PAGES}
     assert course.FIRST in NAMES
 
 
@@ -50,18 +61,110 @@ def test_what_is_there_is_never_touched(tmp_path):
     (tmp_path / NB02).write_text("mine")
     (tmp_path / "glossary.md").mkdir()
     (tmp_path / course.FIRST).symlink_to("nowhere")
-    copied = course.copy_course(tmp_path)
-    assert copied.yours == sorted([course.FIRST, NB02, "glossary.md"]) and copied.same == []
-    assert (tmp_path / NB02).read_text() == "mine"
-    assert (tmp_path / course.FIRST).is_symlink() and (tmp_path / "glossary.md").is_dir()
-    again = course.copy_course(tmp_path)
-    assert again == course.Copied([], copied.new, copied.yours)
+    mine = sorted([course.FIRST, NB02, "glossary.md"])
+    for _ in range(2):
+        copied = course.copy_course(tmp_path)
+        assert copied.unknown == mine and copied.updated == copied.edited == []
+        assert (tmp_path / NB02).read_text() == "mine"
+        assert (tmp_path / course.FIRST).is_symlink() and (tmp_path / "glossary.md").is_dir()
+    assert copied == only(unknown=mine)
 
 
 def test_an_update_adds_what_is_new(tmp_path):
     course.copy_course(tmp_path)
     (tmp_path / NB02).unlink()
-    assert course.copy_course(tmp_path).new == [NB02]
+    assert course.copy_course(tmp_path) == only(new=[NB02])
+
+
+def rewrite(path, change):
+    nb = nbformat.read(path, as_version=4)
+    change(nb)
+    nbformat.write(nb, path)
+
+
+def saved_by_jupyterlab(nb):
+    """What autosave, running and Shift-Enter in the last cell leave in a notebook."""
+    nb.metadata["language_info"] = {"name": "python", "version": "3.13.0"}
+    nb.cells[1].metadata["scrolled"] = True
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], 7
+    nb.cells.append(new_code_cell(""))
+
+
+def edited(nb):
+    nb.cells[3].source += "\n# mine"
+
+
+def another_kind(nb):
+    nb.cells[0].cell_type = "raw"
+
+
+def emptied(nb):
+    nb.cells[3].source = ""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the notebooks that the package ships, to be updated."""
+    folder = tmp_path / "package"
+    shutil.copytree(ROOT / "notebooks", folder)
+    monkeypatch.setattr(course, "notebooks", lambda: folder)
+    return folder
+
+
+@pytest.mark.parametrize("change", [edited, another_kind, emptied])
+def test_opening_and_running_is_no_edit(package, tmp_path, change):
+    mine = tmp_path / "mine"
+    course.copy_course(mine)
+    rewrite(mine / NB02, saved_by_jupyterlab)
+    before = (mine / NB02).read_bytes()
+    assert course.copy_course(mine) == only() and (mine / NB02).read_bytes() == before
+    rewrite(mine / NB02, change)
+    before = (mine / NB02).read_bytes()
+    assert course.copy_course(mine) == only(edited=[NB02])
+    assert (mine / NB02).read_bytes() == before
+
+
+def test_after_an_update_only_what_was_edited_is_kept(package, tmp_path):
+    mine, other = tmp_path / "mine", NAMES[3]
+    course.copy_course(mine)
+    rewrite(mine / NB02, saved_by_jupyterlab)
+    rewrite(mine / other, edited)
+    (mine / "glossary.md").write_text("mine")
+    kept = contents(mine)
+    for name in (NB02, other):
+        rewrite(package / name, lambda nb: nb.cells.append(new_markdown_cell("New.")))
+    for name in PAGES:
+        (package / name).write_text("# New page\n")
+    told = only(updated=[NB02, "references.md"], edited=sorted([other, "glossary.md"]))
+    assert course.copy_course(mine) == told
+    for name in told.updated:
+        assert (mine / name).read_bytes() == (package / name).read_bytes()
+    for name in told.edited:
+        assert (mine / name).read_bytes() == kept[name]
+    again = only(edited=told.edited)
+    assert course.copy_course(mine) == again, "the record knows the new ones"
+    # What was put back is not edited any more.
+    assert course.reset(other, mine)[1].read_bytes() == kept[other]
+    rewrite(package / other, lambda nb: nb.cells.append(new_markdown_cell("Newer.")))
+    assert course.copy_course(mine) == only(updated=[other], edited=["glossary.md"])
+
+
+@pytest.mark.parametrize("record", [None, "{", "[]"])
+def test_a_folder_of_an_older_version_is_kept(package, tmp_path, record):
+    mine = tmp_path / "mine"
+    course.copy_course(mine)
+    (mine / course.RECORD).unlink()
+    if record is not None:
+        (mine / course.RECORD).write_text(record)
+    rewrite(package / NB02, lambda nb: nb.cells.append(new_markdown_cell("New.")))
+    before = (mine / NB02).read_bytes()
+    assert course.copy_course(mine) == only(unknown=[NB02])
+    assert (mine / NB02).read_bytes() == before
+    # The others were as shipped, so from now on they are known.
+    rewrite(package / NAMES[3], lambda nb: nb.cells.append(new_markdown_cell("New.")))
+    assert course.copy_course(mine) == only(unknown=[NB02], updated=[NAMES[3]])
 
 
 def test_reset_keeps_mine(tmp_path):
@@ -75,6 +178,7 @@ def test_reset_keeps_mine(tmp_path):
         assert kept.read_text() == text
     assert (tmp_path / "02_why_time_matters.mine-1.ipynb").read_text() == "first"
     before = contents(tmp_path)
+    rewrite(tmp_path / NB02, saved_by_jupyterlab)
     assert course.reset(NB02, tmp_path) == (tmp_path / NB02, None)  # nothing to keep
     assert contents(tmp_path) == before
     (tmp_path / NB02).unlink()
@@ -112,6 +216,9 @@ def test_folders_that_are_none_of_yours(tmp_path):
         course.copy_course(tmp_path / "file")
     with pytest.raises(NotADirectoryError, match="python -m blvnet_lab course"):
         course.reset("02", tmp_path / "nowhere")
+    for act in (lambda f: course.copy_course(f), lambda f: course.reset("02", f)):
+        with pytest.raises(ValueError, match=r'expected a folder, got an empty name: "\."'):
+            act("")
 
 
 def lab_command(*arguments, cwd, env=None):
@@ -136,17 +243,83 @@ def test_from_an_installed_package(tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"{len(NAMES + PAGES)} new" in done.stdout
     assert "jupyter lab " + os.path.join("mine", course.FIRST) in done.stdout
-    assert sorted(os.listdir(tmp_path / "mine")) == sorted(NAMES + PAGES)
+    assert sorted(os.listdir(tmp_path / "mine")) == sorted([*NAMES, *PAGES, course.RECORD])
     (tmp_path / "mine" / NB02).write_text("mine")
     done = lab_command("course", "mine", cwd=tmp_path, env={"PYTHONPATH": str(site)})
-    assert f"kept, differs from the one shipped: {NB02}" in done.stdout and "--reset" in done.stdout
+    assert f"kept, you have edited it: {NB02}" in done.stdout and "--reset 02" in done.stdout
     done = lab_command(
         "course", "mine", "--reset", "02", cwd=tmp_path, env={"PYTHONPATH": str(site)}
     )
     assert "is as shipped, yours is 02_why_time_matters.mine-1.ipynb" in done.stdout
-    done = lab_command("course", "mine", "--reset", "why_time", cwd=tmp_path)
-    assert done.returncode != 0 and "near it are 02_why_time_matters" in done.stderr
-    assert "Traceback" not in done.stderr
+
+
+def type_command(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
+    cli.main()
+
+
+def test_what_the_course_command_says(package, tmp_path, monkeypatch, capsys):
+    mine = tmp_path / "my course"
+    type_command(monkeypatch, "course", mine)
+    assert (
+        f"{mine}: {len(NAMES + PAGES)} new, 0 unchanged, 0 updated, 0 kept"
+        in capsys.readouterr().out
+    )
+    for name in ("glossary.md", NB02, NAMES[3]):
+        (mine / name).write_text("mine")
+    for path in package.glob("0[45]*.ipynb"):
+        rewrite(path, edited)
+    (mine / "references.md").unlink()
+    record = json.loads((mine / course.RECORD).read_text())
+    del record[NB02]
+    (mine / course.RECORD).write_text(json.dumps(record))
+    type_command(monkeypatch, "course", mine)
+    shown = capsys.readouterr().out
+    for line in (
+        f"{mine}: 1 new, {len(NAMES + PAGES) - 6} unchanged, 2 updated, 3 kept",
+        f"updated, you had not edited it: {NAMES[4]}",
+        f"kept, you have edited it: {NAMES[3]}",
+        f"kept, it differs from the one shipped, and you may have edited it: {NB02}",
+        "Reload Notebook from Disk",
+    ):
+        assert line in shown
+    # One command puts all of them back.
+    (again,) = re.findall("python -m blvnet_lab (course .*)", shown)
+    assert shlex.split(again)[2:] == ["--reset", "02", "03", "glossary"]
+    type_command(monkeypatch, *shlex.split(again))
+    shown = capsys.readouterr().out
+    for name in (NB02, NAMES[3], "glossary.md"):
+        assert (mine / name).read_bytes() == (package / name).read_bytes()
+        stem, _, suffix = name.rpartition(".")
+        assert (mine / f"{stem}.mine-1.{suffix}").read_text() == "mine"
+        assert f"{mine / name} is as shipped, yours is {stem}.mine-1.{suffix}" in shown
+    assert f"jupyter lab '{mine / NB02}'" in shown
+
+
+def test_reset_several_times_in_a_command(tmp_path, monkeypatch):
+    course.copy_course(tmp_path)
+    kept = [tmp_path / f"{name[:-6]}.mine-1.ipynb" for name in NAMES[1:4]]
+    for name in NAMES[1:4]:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(SystemExit, match="near it are 02_why_time_matters"):
+        type_command(monkeypatch, "course", tmp_path, "--reset", "01", "why_time")
+    assert not any(path.exists() for path in kept), "a wrong name is noticed before any is put back"
+    type_command(monkeypatch, "course", tmp_path, "--reset", "1", "2", "--reset", "03")
+    assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize("words", [["--reset", ""], ["--reset"], ["--reset", "02", ""]])
+def test_reset_needs_a_name(tmp_path, monkeypatch, words):
+    with pytest.raises(SystemExit, match='the name or number of a notebook, got ""'):
+        type_command(monkeypatch, "course", tmp_path, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="expected a folder, got an empty name"):
+        type_command(monkeypatch, "course", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_open_starts_jupyterlab_on_it(tmp_path):
@@ -190,13 +363,16 @@ def teaching(tmp_path_factory):
     """The folder of `instructor`, of the real notebooks."""
     out = tmp_path_factory.mktemp("teaching")
     written = instructor.write_instructor(out)
-    assert sorted(path for path in out.rglob("*") if path.is_file()) == written
+    there = {path for path in out.rglob("*") if path.is_file()}
+    assert there == {*written.files, out / course.RECORD} and written.kept == {}
     return out
 
 
 def solved(teaching):
     for path in sorted((teaching / "source").glob("*/*.ipynb")):
-        assert path.stem == path.parent.name  # nbgrader: source/<assignment>/<notebook>
+        # nbgrader: source/<assignment>/<notebook>. The name says which of the two it is.
+        assert path.name == f"{path.parent.name[:2]}_hand_in.ipynb"
+        assert path.parent.name + ".ipynb" in NAMES
         yield path, nbformat.read(path, as_version=4)
 
 
@@ -208,8 +384,12 @@ def test_every_stub_is_solved(teaching):
     count = 0
     for path, nb in solved(teaching):
         nbformat.validate(nb)
-        original = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
-        for cell, was in zip(nb.cells, original.cells, strict=True):
+        course_name = f"{path.parent.name}.ipynb"
+        original = nbformat.read(ROOT / "notebooks" / course_name, as_version=4)
+        banner = nb.cells[0].source
+        assert f"To hand in: this file, under this name, `{path.name}`" in banner
+        assert f"`{course_name}`" in banner and "cannot be marked" in banner
+        for cell, was in zip(nb.cells[1:], original.cells, strict=True):
             tags = cell.metadata.get("tags", [])
             if "exercise" in tags:
                 count += 1
@@ -219,7 +399,12 @@ def test_every_stub_is_solved(teaching):
                 compile(cell.source, path.name, "exec")
                 assert "NotImplementedError" not in cell.source
             elif "check" in tags:
-                assert cell.source == f"assert (found := {was.source.strip()}), found"
+                points = cell.metadata["nbgrader"]["points"]
+                call, shown, last = cell.source.splitlines()
+                assert (call, shown) == (f"verdict = {was.source.strip()}", "display(verdict)")
+                assert last == f"{points} if verdict else 0"
+            elif cell.cell_type == "markdown":
+                assert cell.source == re.sub(r"\[([^]]+)\]\(0\d_\w+\.ipynb\)", r"\1", was.source)
             else:
                 assert cell == was
             if {"exercise", "check"} & set(tags):
@@ -285,7 +470,11 @@ def test_the_marking_sheet_is_complete(teaching):
     checks = [row["check"].removeprefix("exercises.") for row in rows]
     assert sorted(checks) == sorted(exercises.__all__)
     ids = [
-        (path.name, cell.metadata["nbgrader"]["grade_id"], cell.metadata["nbgrader"]["points"])
+        (
+            f"{path.parent.name}.ipynb",
+            cell.metadata["nbgrader"]["grade_id"],
+            cell.metadata["nbgrader"]["points"],
+        )
         for path, nb in solved(teaching)
         for cell in exercise_cells(nb, "check")
     ]
@@ -304,8 +493,97 @@ def test_nothing_is_overwritten_untold(teaching):
     with pytest.raises(FileExistsError, match=r"expected .* got .*marking_sheet\.csv.*--replace"):
         instructor.write_instructor(teaching)
     assert (teaching / "marking_sheet.csv").read_text() == "graded"
-    instructor.write_instructor(teaching, replace=True)
+    written = instructor.write_instructor(teaching, replace=True)
     assert (teaching / "marking_sheet.csv").read_bytes() == before
+    kept = teaching / "kept" / "marking_sheet.mine-1.csv"
+    assert written.kept == {teaching / "marking_sheet.csv": kept}
+    assert kept.read_text() == "graded"
+
+
+def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
+    first = instructor.write_instructor(tmp_path)
+    assert instructor.write_instructor(tmp_path, replace=True) == first, "nothing was edited"
+    config, folder = tmp_path / "nbgrader_config.py", tmp_path / "source" / NB02[:-6]
+    points, text = (
+        folder / "02_hand_in.ipynb",
+        tmp_path / "source" / NAMES[3][:-6] / "03_hand_in.ipynb",
+    )
+    older = folder / NB02  # named as before 02_hand_in.ipynb was
+    shutil.copy(ROOT / "notebooks" / NB02, older)
+    config.write_text("# mine\n")
+    new = text.read_bytes()
+
+    def more_points(nb):
+        exercise_cells(nb, "check")[0].metadata["nbgrader"]["points"] = 7
+
+    rewrite(points, more_points)
+    rewrite(text, edited)
+    mine = {path: path.read_bytes() for path in (points, text, older)}
+    # Of these nothing was edited; they are of an older version.
+    monkeypatch.setattr(instructor, "_as_markdown", lambda rows: "newer")
+    type_command(monkeypatch, "instructor", "--out", tmp_path, "--replace")
+    shown = capsys.readouterr().out
+    assert (tmp_path / "marking_sheet.md").read_text() == "newer"
+    assert config.read_text() == "# mine\n" and f"kept as you edited it: {config}\n" in shown
+    assert text.read_bytes() == new and not older.exists()
+    for path, content in mine.items():
+        place = tmp_path / "kept" / path.relative_to(tmp_path)
+        place = place.with_name(f"{place.stem}.mine-1.ipynb")
+        assert place.read_bytes() == content
+        assert f"kept as you edited it: {path} is now {place}\n" in shown
+    # nbgrader hands out what lies in an assignment's folder: no solution may lie there.
+    assert {path.name for path in folder.iterdir()} == {"02_hand_in.ipynb", *PAGES}
+    assert shown.count("kept") == 1 + 2 * len(mine)
+    assert "nbgrader generate_assignment 01_from_video_to_tensor --force" in shown
+    type_command(monkeypatch, "instructor", "--out", tmp_path, "--replace")
+    assert config.read_text() == "# mine\n" and "is now" not in capsys.readouterr().out
+
+
+def test_an_assignment_has_no_dead_links(teaching):
+    for folder in sorted((teaching / "source").iterdir()):
+        for path in folder.iterdir():
+            cells = [path.read_text("utf-8")]
+            if path.suffix == ".ipynb":
+                nb = nbformat.read(path, as_version=4)
+                cells = [cell.source for cell in nb.cells if cell.cell_type == "markdown"]
+            for cell in cells:
+                assert list(notebooks.markdown_problems(cell, path)) == [], path
+
+
+def test_tests_for_nbgrader_take_no_name_of_the_notebook(teaching):
+    """06 goes on by what it calls `found`, say."""
+    for path, nb in solved(teaching):
+        for cell in exercise_cells(nb, "check"):
+            cell.source = ""
+        assert "verdict" not in instructor._names_before(nb, len(nb.cells)), path.name
+
+
+def test_what_zip_collect_finds():
+    """The pattern in the configuration, as nbgrader applies it: at the beginning of the path."""
+    config = types.SimpleNamespace(
+        **{
+            name: types.SimpleNamespace()
+            for name in (
+                "CourseDirectory Execute IgnorePattern OverwriteCells FileNameCollectorPlugin"
+            ).split()
+        }
+    )
+    exec(instructor.CONFIG, {"get_config": lambda: config})
+    found = {
+        name: match and match.groupdict()
+        for name in (
+            "anna_02_hand_in.ipynb",
+            "anna/02_hand_in.ipynb",
+            "anna/02_why_time_matters/02_hand_in.ipynb",
+            "anna_02_why_time_matters.ipynb",
+            "02_hand_in.ipynb",
+            "anna/.ipynb_checkpoints/02_hand_in-checkpoint.ipynb",
+        )
+        for match in [re.match(config.FileNameCollectorPlugin.named_regexp, f"/c/extracted/{name}")]
+    }
+    right = {"student_id": "anna", "file_id": "02_hand_in"}
+    wrong = {"student_id": "anna", "file_id": "02_why_time_matters"}  # zip_collect warns of it
+    assert list(found.values()) == [right, right, right, wrong, None, None]
 
 
 HEADING = "### ✎ Exercise 2.1 · A shift in time · ●●○ · 8 minutes"
@@ -483,16 +761,36 @@ def test_the_glossary_has_the_vocabulary():
     ).split():  # fmt: skip
         assert word in text
     rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
-    assert len(rows) > 30 and all(re.search(r"\d\d", where) for _, _, where in rows)
+    terms = [term for term, _, _ in rows]
+    assert len(rows) > 30 and terms == sorted(terms)
+    # Where a term is said to be met it is met.
+    for term, _, where in rows:
+        linked = re.findall(r"\[(\d\d)\]\((\S+)\)", where)
+        assert linked and where == ", ".join(f"[{n}]({name})" for n, name in linked)
+        for number, name in linked:
+            assert name.startswith(number)
+            nb = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+            read = "\n".join(cell.source for cell in nb.cells).lower()
+            first = [re.sub(r" \(.*| .*", "", part.strip())[:8] for part in term.split(",")]
+            assert any(word in read for word in first), f"{term} is not in {name}"
 
 
-def test_times_in_the_teaching_guide_are_those_of_the_notebooks():
+def test_the_table_in_the_teaching_guide_is_that_of_the_notebooks():
+    """Titles and minutes; and the sums in its last row."""
     text = (ROOT / "docs" / "teaching.md").read_text("utf-8")
-    told = {}
+    told, count = [], 0
     for name in NAMES:
-        heading = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells[0].source
-        (told[name[:2]],) = re.findall(r"\*\*Time\*\* (\d+) minutes", heading)
-    assert dict(re.findall(r"^\| (\d\d) [^|]*\| (\d+) min", text, re.MULTILINE)) == told
+        nb = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+        (title,) = re.findall(rf"^# {name[:2]} · (.+)$", nb.cells[0].source, re.MULTILINE)
+        (minutes,) = re.findall(r"\*\*Time\*\* (\d+) minutes", nb.cells[0].source)
+        found = instructor.find_exercises(nb, name)
+        count += len(found)
+        told.append((f"{name[:2]} {title}", int(minutes), sum(one.minutes for one in found)))
+    rows = re.findall(r"^\| (\d\d .+?) \| (\d+) min \| (\d+) \|", text, re.MULTILINE)
+    assert [(title, int(all_), int(part)) for title, all_, part in rows] == told
+    sums = [sum(row[place] for row in told) for place in (1, 2)]
+    assert f"| all | {sums[0]} min | {sums[1]} | {count} exercises |" in text
+    assert sums[0] == 600 and "ten hours in all" in text
 
 
 # ---------------------------------------------------------------- in JupyterLab

@@ -425,7 +425,6 @@ def test_whatever_gives_two_is_two(got):
         ({"a": 1, "b": 2}, "two things: first, second"),
         ((1, 2, 3), "two things: first, second"),
         (torch.tensor(1.0), "two things: first, second"),
-        (map(int, "ab"), "two things: first, second"),
         (torch.ones(3), "two things: first, second"),
         ((torch.ones(1), 1), "the second of the two things that it returns, second, is a tensor"),
         (([1], torch.ones(1)), "the first of the two things that it returns, first, is a tensor"),
@@ -438,6 +437,12 @@ def test_what_is_not_two(got, words):
     if isinstance(got, torch.Tensor):
         assert f"shape {tuple(got.shape)}" in info.value.lines["found"]
     assert ("torch.stack" in info.value.lines["hint"]) == (isinstance(got, tuple) and got[0] == [1])
+
+
+def test_a_generator_that_fails_only_when_it_is_asked():
+    with pytest.raises(Wrong, match="it runs without an error") as info:
+        two(map(int, "ab"), "first, second", of="it")
+    assert "ValueError: invalid literal" in info.value.lines["found"]
 
 
 @pytest.mark.parametrize(

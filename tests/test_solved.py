@@ -1,7 +1,8 @@
 """The exercises with our solutions in them, run in a kernel as the instructor's notebooks are.
 
 The cells between them are left out: `pytest --nbval notebooks` runs those. Left are imports and
-definitions, which a solution may use, the solved stubs, and the checks as tests.
+definitions, which a solution may use, the solved stubs, and the checks, whose last line is what
+nbgrader takes for the points.
 """
 
 import ast
@@ -9,7 +10,6 @@ import ast
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 from blvnet_lab.instructor import find_exercises, solve
 from notebooks import all_notebooks, kernel_environment
@@ -47,15 +47,41 @@ def run(nb, tmp_path):
 def test_solutions_run_in_their_notebook(path, tmp_path):
     nb, found = exercises_alone(path)
     run(nb, tmp_path)
-    tests = [cell for cell in nb.cells if cell.source.startswith("assert (found := exercises.")]
-    assert len(tests) == len(found) >= 2
-    assert all(cell.execution_count for cell in tests)
+    checks = dict(verdicts(nb))
+    assert len(checks) == len(found) >= 2
+    for exercise in found:
+        shown, value = checks[exercise.name]
+        assert shown.startswith(f"{exercise.name}: right") and value == str(exercise.points)
 
 
-def test_a_wrong_solution_fails_with_its_reason(tmp_path):
+def verdicts(nb):
+    """Of each check the name, and what nbgrader and the learner see: the verdict and the points."""
+    for cell in nb.cells:
+        if cell.source.startswith("verdict = exercises.check_"):
+            # More would be no points (stderr, an error), or other ones (another result).
+            kinds = [output.output_type for output in cell.outputs]
+            assert kinds == ["display_data", "execute_result"], cell.outputs
+            said = tuple(output.data["text/plain"] for output in cell.outputs)
+            yield cell.source.partition("check_")[2].partition("(")[0], said
+
+
+def test_after_a_wrong_solution_the_rest_is_still_judged(tmp_path):
     (path,) = (path for path in SOME if path.name.startswith("02"))
-    nb, _ = exercises_alone(path)
-    (stub,) = (cell for cell in nb.cells if cell.source.startswith("def shift("))
-    stub.source = "def shift(x, offset):\n    return torch.roll(x, -offset, 1)"
-    with pytest.raises(CellExecutionError, match="before the first there are zeros"):
-        run(nb, tmp_path)
+    nb, found = exercises_alone(path)
+    answers = {
+        "shift": "def shift(x, offset):\n    return torch.roll(x, -offset, 1)",
+        "tsm_taps": "def tsm_taps(channels, fold):\n    raise NotImplementedError()",
+    }
+    for cell in nb.cells:
+        name = cell.source.partition("def ")[2].partition("(")[0]
+        cell.source = answers.get(name, cell.source)
+    run(nb, tmp_path)
+    checks = dict(verdicts(nb))
+    shown, value = checks.pop("shift")
+    assert "before the first there are zeros" in shown and value == "0"
+    shown, value = checks.pop("tsm_taps")
+    assert "not attempted" in shown and value == "0"
+    points = {exercise.name: str(exercise.points) for exercise in found}
+    assert {name: value for name, (_, value) in checks.items()} == {
+        name: points[name] for name in ("tam", "tams_needed")
+    }

@@ -222,10 +222,9 @@ def two(got: Any, names: str, *, of: str, tensors: Sequence[int] = ()) -> tuple[
         names: of the two, as they stand behind `return`.
         tensors: which of them (0, 1) must be tensors.
     """
-    try:
-        things = None if isinstance(got, (str, dict, set)) else list(got)
-    except Exception:  # nothing that could be unpacked, or a generator that fails only now
-        things = None
+    no_axis = isinstance(got, (Tensor, np.ndarray)) and got.ndim == 0
+    in_order = hasattr(got, "__iter__") and not isinstance(got, (str, dict, set)) and not no_axis
+    things = ask(list, got, of=of) if in_order else None  # a generator may fail only now
     if things is None or len(things) != 2:
         found = kind(got) if things is None or isinstance(got, Tensor) else f"{len(things)} things"
         broken = f"it returns two things: {names}"

@@ -1,0 +1,151 @@
+"""The command line itself: what becomes of words, of errors of the system, and of a closed pipe."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab import ROOT
+
+from blvnet_lab import cli
+from blvnet_lab.paths import data_samples
+
+MANIFEST = "data_samples/motion/manifest.csv"
+
+
+def type_command(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
+    cli.main()
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder to work in without data_samples/, and a home below it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    return tmp_path
+
+
+# ---------------------------------------------------------------- words
+
+
+def test_samples_are_those_of_the_package_where_there_are_none(elsewhere, monkeypatch, capsys):
+    shipped = data_samples() / "motion" / "manifest.csv"
+    for words, wanted in (
+        (["plan", MANIFEST], ["plan", str(shipped)]),
+        (["train", f"--init={MANIFEST}"], ["train", f"--init={shipped}"]),
+    ):
+        assert cli.in_reach(words) == wanted
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"{MANIFEST} is not here: taken from the package, {shipped}"
+    type_command(monkeypatch, "plan", MANIFEST, "--clips-per-second", 3)
+    assert f"train + val, in {shipped}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", "data_samples/motion/nowhere.csv"],
+        ["plan", "my/data_samples/motion/manifest.csv"],
+        ["manifest", "folder", "--root", "data_samples/motion"],
+        # Nothing of the package may be written over.
+        ["samples", "--out", "data_samples/motion"],
+        ["benchmark", "--json", "data_samples/benchmark.json"],
+        ["benchmark", "--json=data_samples/benchmark.json"],
+        ["import-official", "a.pth", "data_samples/checkpoints/blvnet_tam_causal.safetensors"],
+        [],
+    ],
+)
+def test_other_words_stay(elsewhere, words, capsys):
+    assert cli.in_reach(words) == words and capsys.readouterr().err == ""
+
+
+def test_samples_of_your_own_are_taken(elsewhere, capsys):
+    path = elsewhere / MANIFEST
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert cli.in_reach(["plan", MANIFEST]) == ["plan", MANIFEST]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_quoted_home_is_the_home(elsewhere, monkeypatch, capsys):
+    type_command(monkeypatch, "course", "~/my course")
+    assert (elsewhere / "home" / "my course" / "00_start_here.ipynb").is_file()
+    assert not (elsewhere / "~").exists() and "~" not in capsys.readouterr().out
+    home = str(elsewhere / "home")
+    assert cli.in_reach(["slides", "--out=~/x", "a~/x", "~"]) == [
+        "slides", f"--out={home}/x", "a~/x", home
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- errors of the system
+
+
+@pytest.mark.parametrize(
+    "words", [["course", "file/sub"], ["instructor", "--out", "file"], ["slides", "--out", "file"]]
+)
+def test_a_file_in_the_place_of_a_folder(elsewhere, monkeypatch, words):
+    (elsewhere / "file").touch()
+    # What is written does not matter here, and takes seconds to make.
+    monkeypatch.setattr("blvnet_lab.slides.notebooks", lambda: elsewhere)
+    (elsewhere / "n.ipynb").write_text((ROOT / "notebooks" / "00_start_here.ipynb").read_text())
+    with pytest.raises(SystemExit) as error:
+        type_command(monkeypatch, *words)
+    assert str(error.value.code) == (
+        f"blvnet_lab: expected a folder, got {words[-1]}, which is a file or below one: choose "
+        "another name"
+    )
+
+
+def test_a_folder_that_one_may_not_write_to(elsewhere, monkeypatch):
+    def refuse(path, content):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(SystemExit) as error:
+        type_command(monkeypatch, "course", "mine")
+    name = Path("mine", "00_start_here.ipynb")
+    assert str(error.value.code) == (
+        f"blvnet_lab: expected to read or write {name}, got Permission denied: choose another "
+        "folder, or ask who owns it"
+    )
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (FileNotFoundError(2, "No such file", "a.csv"), "a.csv, which is not there: is it spelled"),
+        (IsADirectoryError(21, "Is a directory", "a"), "expected a file, got the folder a: give"),
+        (OSError(28, "No space left", "d/.a.7.part"), "write d/a, got No space left: choose anoth"),
+        (OSError(28, "No space left"), "[Errno 28] No space left"),
+        (FileExistsError("expected x, got y: z"), "expected x, got y: z"),  # one of ours
+        (ValueError("expected x, got y: z"), "expected x, got y: z"),
+    ],
+)
+def test_errors_are_told_in_one_form(error, words):
+    assert words in cli.told(error)
+
+
+@pytest.mark.parametrize("words", ["course --help", "course mine"])
+def test_a_closed_pipe_ends_quietly(tmp_path, words):
+    """`... --help | head -3`: the reader has gone before all is written."""
+    command = [sys.executable, "-m", "blvnet_lab", *words.split()]
+    # Buffered, as it is for most people: then it is noticed only at the end.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+# ---------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("command", ["instructor", "slides"])
+def test_help_says_what_replace_does(monkeypatch, capsys, command):
+    with pytest.raises(SystemExit):
+        type_command(monkeypatch, command, "--help")
+    assert "write over files that are there already" in " ".join(capsys.readouterr().out.split())
