@@ -28,9 +28,6 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     # The kernels inherit these.
     os.environ["BLVNET_LAB_SCALE"] = "shipped"
-    # Threads of PyTorch that wait for each other sleep. By default they keep the core busy, and
-    # where other programs want it, a step of training was seen to take twenty times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     if option.nbval_sanitize_with is None:  # absolute: nbval looks from the current directory
@@ -38,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not option.nbval_kernel_name:
         option.nbval_current_env = True  # whatever kernels are registered on this machine
     if option.nbval_cell_timeout == 2000:  # nbval's default; a dead kernel would hang for 33 min
-        option.nbval_cell_timeout = 300.0
+        option.nbval_cell_timeout = 300.0  # a busy machine may take five times as long as ours
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         # `pytest --nbval` alone: testpaths names only tests/, where there is no notebook.
         config.args.append(str(ROOT / "notebooks"))

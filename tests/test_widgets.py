@@ -205,3 +205,13 @@ def test_curves_that_are_empty_have_no_picture_for_pages_without_a_kernel():
     assert "image/jpeg" not in bundle and bundle["text/plain"] == "LiveCurves('first', 0 epochs)"
     curves([line(1, top_1=0.5)])
     assert "image/jpeg" in curves._repr_mimebundle_()
+
+
+def test_the_picture_of_curves_is_the_same_however_quick_the_machine():
+    stills, live = [], []
+    for speed in (50, 80):
+        curves = LiveCurves("first")
+        curves([line(1, top_1=0.5) | {"clips_per_second": speed}])
+        stills.append(curves.static_picture().tobytes())
+        live.append(curves.image.value)
+    assert stills[0] == stills[1] and live[0] != live[1]

@@ -88,15 +88,16 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     """A run, epoch by epoch: loss; accuracy; clips a second and how much of the time it waited.
 
     Args:
-        history: lines of a run's log: "epoch", "train_loss", "clips_per_second", "wait_share" (of
-            the time, for clips), and any of "top_1", "top_5", "mean_class", "direction", "order",
-            in 0..1. Lines that lack "train_loss" (an epoch 0) are left out; none at all give empty
-            axes.
+        history: lines of a run's log: "epoch", "train_loss", and any of "top_1", "top_5",
+            "mean_class", "direction", "order", in 0..1. Where "clips_per_second" is in them, and
+            "wait_share" (of the time, for clips), they are drawn, too. Lines that lack "train_loss"
+            (an epoch 0) are left out; none at all give empty axes.
     """
     lines = [line for line in history if "train_loss" in line]
     epochs = [line["epoch"] for line in lines]
-    figure = new_figure(10, 3.7)
-    loss, accuracy, speed = figure.subplots(1, 3)
+    timed = not lines or "clips_per_second" in lines[0]
+    figure = new_figure(10 if timed else 6.7, 3.7)
+    loss, accuracy, *speed = figure.subplots(1, 3 if timed else 2)
     loss.plot(epochs, [line["train_loss"] for line in lines], "o-", color=ORANGE, markersize=4)
     loss.set(title="loss in training", ylabel="cross-entropy", ylim=(0, None))
     styles = {
@@ -111,17 +112,18 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
         if values:
             accuracy.plot(epochs, values, style, color=colour, markersize=4, label=name)
     accuracy.set(title="accuracy on validation clips", ylabel="accuracy / %", ylim=(0, 103))
-    rates = [line["clips_per_second"] for line in lines]
-    waits = [rate * line["wait_share"] for rate, line in zip(rates, lines, strict=True)]
-    speed.bar(epochs, rates, color=GREY, label="clips a second")
-    speed.bar(epochs, waits, color=VERMILLION, hatch="//", label="share that waited for clips")
-    speed.set(title="throughput", ylabel="clips / s")
+    for axes in speed:
+        rates = [line["clips_per_second"] for line in lines]
+        waits = [rate * line["wait_share"] for rate, line in zip(rates, lines, strict=True)]
+        axes.bar(epochs, rates, color=GREY, label="clips a second")
+        axes.bar(epochs, waits, color=VERMILLION, hatch="//", label="share that waited for clips")
+        axes.set(title="throughput", ylabel="clips / s")
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}  # no curve has its place there
     if accuracy.lines:
         accuracy.legend(frameon=False, fontsize=8, ncols=3, **below)
-    if lines:
-        speed.legend(frameon=False, fontsize=8, ncols=2, **below)
-    for axes in (loss, accuracy, speed):
+    if lines and timed:
+        speed[0].legend(frameon=False, fontsize=8, ncols=2, **below)
+    for axes in (loss, accuracy, *speed):
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)

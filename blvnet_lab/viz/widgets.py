@@ -150,28 +150,35 @@ class LiveCurves(PicturedWidget):
     """
 
     def __init__(self, title: str = "") -> None:
-        self._title, self._epochs = title, 0
+        self._title = title
         self.image = widgets.Image(format="png", layout=widgets.Layout(width="100%"))
         super().__init__([self.image])
         self.add_class("blvnet-curves")
         self([])
 
     def __call__(self, history: Sequence[Mapping[str, float]]) -> None:
+        self._history = list(history)
+        self.image.value = self._drawn(self._history)
+
+    def _drawn(self, history: Sequence[Mapping[str, float]]) -> bytes:
         file = io.BytesIO()
         training_figure(history, self._title).savefig(file, format="png", dpi=110)
-        self.image.value, self._epochs = file.getvalue(), len(history)
+        return file.getvalue()
 
     def static_picture(self) -> np.ndarray:
-        return np.asarray(Image.open(io.BytesIO(self.image.value)).convert("RGB"))
+        """Without the speed, which is another in every run: committed notebooks stay the same."""
+        timed = ("clips_per_second", "wait_share")
+        lines = [{k: v for k, v in line.items() if k not in timed} for line in self._history]
+        return np.asarray(Image.open(io.BytesIO(self._drawn(lines))).convert("RGB"))
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
         bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
-        if not self._epochs:  # shown before the run begins: empty axes would say nothing
+        if not self._history:  # shown before the run begins: empty axes would say nothing
             del bundle["image/jpeg"]
         return bundle
 
     def summary(self) -> str:
-        return f"LiveCurves({self._title!r}, {self._epochs} epochs)"
+        return f"LiveCurves({self._title!r}, {len(self._history)} epochs)"
 
 
 def _contact_sheet(frames: np.ndarray) -> np.ndarray:
