@@ -60,7 +60,7 @@ $(VENV)/.ready-dev: pyproject.toml
 # A half-made environment (no pip: Debian without python3-venv) counts as none.
 define install
 @"$(PY)" -m pip --version >/dev/null 2>&1 || { $(check_python) "$(PYTHON)" -m venv "$(VENV)"; }
-@echo 'Installing into $(VENV); the first time takes minutes and, with CUDA, about 5.5 GB.'
+@echo 'Installing into $(VENV); the first time takes minutes and, with CUDA, 6 GB in all.'
 "$(PY)" -m pip install --disable-pip-version-check --editable '$(1)'
 endef
 

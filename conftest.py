@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not option.nbval_kernel_name:
         option.nbval_current_env = True  # whatever kernels are registered on this machine
     if option.nbval_cell_timeout == 2000:  # nbval's default; a dead kernel would hang for 33 min
-        option.nbval_cell_timeout = 300.0  # a busy machine may take five times as long as ours
+        option.nbval_cell_timeout = 300.0  # a busy machine may take several times as long
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         # `pytest --nbval` alone: testpaths names only tests/, where there is no notebook.
         config.args.append(str(ROOT / "notebooks"))

@@ -484,7 +484,7 @@ def loader_benchmark(
     """Measure how quickly clips come from files, against what decoding alone takes.
 
     Args:
-        manifest: of a data set; without it, films are made: 720p, the same prepared, and VP9.
+        manifest: of a data set; without it, videos are made: 720p, the same prepared, and VP9.
         num_frames: T, frames of a clip.
         size: of the crops, in pixels.
         workers: numbers of workers of the data loaders.
@@ -729,7 +729,7 @@ def predict(
     size: tuple[int, int] | None = None,
     annotate: Path | None = None,
 ) -> None:
-    """Say what a trained network sees in a video: one answer for the whole film.
+    """Say what a trained network sees in a video: one answer for the whole of it.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
@@ -738,7 +738,7 @@ def predict(
         views: clips of the video x crops of each clip, such as 3x3, whose logits are averaged; 1, 3
             or 5 crops. Without it, as the network's recipe says.
         size: height and width of a view in pixels; without it, as the recipe says.
-        annotate: an .mp4 to write: the film with the answer below it.
+        annotate: an .mp4 to write: the video with the answer below it.
     """
     from blvnet_lab.training.predicting import annotate as write
     from blvnet_lab.training.predicting import predict as run

@@ -375,7 +375,8 @@ def _set_aside(files: dict[Path, str], out: Path) -> dict[Path, Path]:
     older = [path.with_name(f"{path.parent.name}.ipynb") for path in named]
     for path in [*files, *older]:
         as_written = (digest(files.get(path, "").encode()), record.get(_within(path, out)))
-        if not os.path.lexists(path) or digest_of_file(path) in as_written:
+        there = digest_of_file(path)
+        if not os.path.lexists(path) or (there is not None and there in as_written):
             continue
         if path.name == CONFIG_NAME:
             kept[path] = path

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a mirror of Kinetics to a network that says what is in a video, in five commands.
 #
-#   bash docs/first_subset.sh                        the miniature mirror: no network, two minutes
+#   bash docs/first_subset.sh                        the miniature mirror: no network, a minute or two
 #   MIRROR=official CLASSES=20 PRESET=kinetics-subset SIDE=256 bash docs/first_subset.sh
 #                                                    20 classes of the real one: streams up to 32 GB
 #

@@ -42,7 +42,7 @@ def check_frames_to_decode(frames_to_decode: Callable[[Sequence[int], int], int]
         ([0], 6, "a keyframe stands alone"),
         ([6], 6, "a keyframe stands alone: nothing before it is needed"),
         ([5], 6, "it begins at the last keyframe before it, even if the next one is nearer"),
-        ([8], 6, "it begins at the last keyframe before it, not at the beginning of the film"),
+        ([8], 6, "it begins at the last keyframe before it, not at the beginning of the video"),
         ([3], 1, "with a GOP of 1 every frame is a keyframe"),
         ([2, 4], 6, "a frame on the way to two wanted ones is decoded once"),
         ([4, 2], 6, "the order of the wanted frames does not matter"),
@@ -53,7 +53,7 @@ def check_frames_to_decode(frames_to_decode: Callable[[Sequence[int], int], int]
         ([9, 27, 45, 63, 81], 12, "each group is decoded up to its last wanted frame"),
         ([9, 27, 45, 63, 81], 30, "each group is decoded up to its last wanted frame"),
         ([9, 27, 45, 63, 81], 250, "each group is decoded up to its last wanted frame"),
-        ([100_010], 250, "a film may be as long as it likes"),
+        ([100_010], 250, "a video may be as long as it likes"),
         ([], 6, "where nothing is wanted, nothing is decoded"),
     ]
     near = "the keyframe of frame f is f // gop * gop, and range(a, b) stops before b"
@@ -278,7 +278,7 @@ def check_flip_clip(
     mirror, others = [1, 0, 2, None], [None, 1, 3, 2]
     shapes = [
         ((1, 1, 1, 3), "left and right change places"),
-        ((3, 1, 1, 1), "time runs on as before: a mirror image is not a film played backwards"),
+        ((3, 1, 1, 1), "time runs on as before: a mirror image is no video played backwards"),
         ((1, 1, 3, 1), "above and below stay where they are"),
         ((1, 3, 1, 1), "colours stay what they are"),
         ((2, 3, 4, 5), "left and right change places, in all frames and colours"),

@@ -62,7 +62,7 @@ def frames_all_keyframes_twice(wanted, gop):
     return len(wanted) if gop == 1 else frames_by_groups(wanted, gop)
 
 
-def frames_of_a_short_film(wanted, gop):
+def frames_of_a_short_video(wanted, gop):
     decoded = [0] * 1000
     for frame in wanted:
         for f in range(frame // gop * gop, frame + 1):
@@ -443,7 +443,7 @@ WRONG = [
     (check_frames_to_decode, frames_last_of_a_group, "the order of the wanted frames"),
     (check_frames_to_decode, frames_from_the_nearest_keyframe, "even if the next one is nearer"),
     (check_frames_to_decode, frames_all_keyframes_twice, "wanted twice is decoded once"),
-    (check_frames_to_decode, frames_of_a_short_film, "runs without an error"),
+    (check_frames_to_decode, frames_of_a_short_video, "runs without an error"),
     (check_frames_to_decode, frames_not_finished, "runs without an error"),
     (check_sample_uniform, uniform_rounds_twice, "every frame of a segment can be drawn"),
     (check_sample_uniform, uniform_of_touched_frames, "every moment of a segment is as likely"),
