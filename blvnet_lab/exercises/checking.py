@@ -36,9 +36,9 @@ from torch import Tensor, nn
 MOST_NUMBERS = 24  # of a value are shown; of a larger one its size
 MOST_LETTERS = 300  # of the text of an error
 MOST_PRINTED = 1000  # letters that a learner's function may print while it is checked
-_answered: list[str] = []  # the inputs that the check going on has had an answer to
 RUN_IT = "call your function on this input in a cell of its own, and print what it sees"
 STAY = "what is learned stays in PyTorch: no NumPy, .tolist(), .detach(), .data, torch.no_grad()"
+_answered: list[str] = []  # the inputs that the check going on has had an answer to
 TOLERANCE = 1e-5  # relative and absolute: enough for float32, which the checks give as notebooks do
 
 
@@ -155,7 +155,7 @@ def ask(
         found = "an input that is changed after the call"
         remedy = "make something new (torch.zeros_like, a copy of the list) and write into that"
         if isinstance(thing, nn.Module):
-            found = "a network whose weights, .grad, mode or hooks are others after the call"
+            found = f"a network that is changed after the call: {', '.join(changed(thing, before))}"
             remedy = "leave it as it is, or undo in `finally` what you have changed"
         require(
             _alike(_picture(thing), before),
@@ -283,6 +283,50 @@ def depthwise_conv3d(x: Tensor, taps: Tensor) -> Tensor:
     kernel = taps.t().reshape(channels, 1, num_taps, 1, 1)
     padding = (num_taps // 2, 0, 0)
     return F.conv3d(x.transpose(1, 2), kernel, padding=padding, groups=channels).transpose(1, 2)
+
+
+def state_of(network: nn.Module) -> dict[str, list[Any]]:
+    """What somebody may leave behind in a network, by the words of a message."""
+    modules, weights = list(network.modules()), list(network.parameters())
+    hooks = [[*module._forward_pre_hooks, *module._forward_hooks] for module in modules]
+    # One that was replaced and put back is the same function.
+    forwards = [id(getattr(module.forward, "__func__", module.forward)) for module in modules]
+    return {
+        "a weight": _picture([*network.state_dict().values()]),
+        "the requires_grad of a weight": [weight.requires_grad for weight in weights],
+        "the .grad of a weight": _picture([weight.grad for weight in weights]),
+        "the mode, train() or eval(), of a module": [module.training for module in modules],
+        "the hooks of a module": hooks,
+        "the forward of a module": forwards,
+    }
+
+
+def changed(network: nn.Module, before: Mapping[str, list[Any]]) -> list[str]:
+    """What of a network is another than in its `state_of` before."""
+    return [what for what, now in state_of(network).items() if not _alike(now, before[what])]
+
+
+def require_chance_kept(before: tuple[Any, ...], broken: str, *, of: str, hint: str) -> None:
+    """Raises `Wrong` unless the `state_of_chance` is what it was before."""
+    found = "the dice of PyTorch, NumPy or Python are in another state after the call"
+    require(state_of_chance() == before, broken, of=of, found=found, hint=hint)
+
+
+def require_not_seeded(call: Callable[[], object], broken: str, *, of: str) -> None:
+    """Raises `Wrong` if the call begins the chance that all share anew. It may draw from it."""
+    chances = []
+    for seed in (1, 2):
+        for begin in (torch.manual_seed, random.seed, np.random.seed):
+            begin(seed)
+        call()
+        chances.append(state_of_chance()[:3])
+    require(
+        all(one != other for one, other in zip(*chances, strict=True)),
+        broken,
+        of=of,
+        found="the same random numbers after the call, whatever was drawn before",
+        hint="no torch.manual_seed in a function; a torch.Generator() of your own, if you need one",
+    )
 
 
 def state_of_chance() -> tuple[Any, ...]:
@@ -431,17 +475,7 @@ def _settings() -> dict[str, Any]:
 def _picture(thing: Any) -> Any:
     """What can be compared later, also after the thing itself has been changed."""
     if isinstance(thing, nn.Module):
-        gradients = [(weight.requires_grad, weight.grad) for weight in thing.parameters()]
-        parts = [
-            (
-                part.training,
-                [*part._forward_hooks],
-                [*part._forward_pre_hooks],
-                id(getattr(part.forward, "__func__", part.forward)),  # put back it is the same
-            )
-            for part in thing.modules()
-        ]
-        return _picture([thing.state_dict(), gradients, parts])
+        return state_of(thing)
     if isinstance(thing, Tensor):
         return thing.detach().clone()
     if isinstance(thing, np.ndarray):

@@ -15,6 +15,7 @@ from blvnet_lab.exercises.checking import (
     kind,
     plain,
     require,
+    require_chance_kept,
     same,
     state_of_chance,
     told,
@@ -135,9 +136,7 @@ def _check_draws(sample_uniform: Callable, frame_count: int, num_frames: int) ->
     again = draws(0, 50)
     i = next((i for i in range(50) if found[i] != again[i]), 0)
     same(again[i], found[i], broken, of=of, hint=use_it)
-    is_kept = state_of_chance() == before
-    broken, told_so = "the global generator is left alone", "its state is another after the call"
-    require(is_kept, broken, of=of, found=told_so, hint=use_it)
+    require_chance_kept(before, "the global generator is left alone", of=of, hint=use_it)
 
     # Segment k lasts from k * N / T to (k + 1) * N / T; in whole numbers, to be exact.
     segments = [

@@ -11,7 +11,15 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from blvnet_lab.exercises.checking import ask, check, plain, require, same, state_of_chance
+from blvnet_lab.exercises.checking import (
+    ask,
+    check,
+    plain,
+    require,
+    require_chance_kept,
+    same,
+    state_of_chance,
+)
 
 
 def _floats(*rows: Sequence[float]) -> Tensor:
@@ -322,13 +330,8 @@ def check_train_epoch(
             hint="zero_grad, backward, step: in this order",
         )
         same(after, weight, broken, of=of, hint=hint)
-        require(
-            state_of_chance() == chance,
-            "chance is left alone: otherwise dropout would be the same in every epoch",
-            of=of,
-            found="its state is another after the call",
-            hint="seed nothing in here",
-        )
+        broken = "chance is left alone: otherwise dropout would be the same in every epoch"
+        require_chance_kept(chance, broken, of=of, hint="seed nothing in here")
         _check_loss(got, loss, sizes, of)
     return "weights and loss after 1 to 4 batches, also with momentum and a last smaller batch"
 

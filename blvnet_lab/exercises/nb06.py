@@ -18,6 +18,7 @@ from blvnet_lab.exercises.checking import (
     kind,
     plain,
     require,
+    require_chance_kept,
     same,
     state_of_chance,
     told,
@@ -235,13 +236,9 @@ def check_divide_films(divide_films: Callable[[Sequence[str], float, int], list[
     of = "200 films with a clip each, val_share = 0.25"
     before = state_of_chance()
     first = divided(many, 0.25, 0, of)
-    require(
-        state_of_chance() == before,
-        "the seed is for this division alone: all global dice are left as they were",
-        of=of,
-        found="a global generator in another state after the call",
-        hint="a generator of your own: torch.Generator().manual_seed(seed), random.Random(seed)",
-    )
+    broken = "the seed is for this division alone: all global dice are left as they were"
+    hint = "a generator of your own: torch.Generator().manual_seed(seed), random.Random(seed)"
+    require_chance_kept(before, broken, of=of, hint=hint)
     seeds = "another seed, another division; the same seed, the same"
     hint = "draw with a generator that begins with the seed"
     is_same = divided(many, 0.25, 0, of) == first

@@ -16,6 +16,7 @@ from blvnet_lab.exercises.checking import (
     kind,
     plain,
     require,
+    require_chance_kept,
     same,
     state_of_chance,
     told,
@@ -199,13 +200,9 @@ def _batches(
 ) -> list[list[int]]:
     before = state_of_chance()
     got = ask(share, num_clips, batch_size, rank, world, epoch, of=of)
-    require(
-        before == state_of_chance(),
-        "the global random state is left as it was",
-        of=of,
-        found="torch's, NumPy's or Python's random numbers go on from another place after the call",
-        hint="give torch.randperm a torch.Generator of its own",
-    )
+    broken = "the global random state is left as it was"
+    hint = "give torch.randperm a torch.Generator of its own"
+    require_chance_kept(before, broken, of=of, hint=hint)
     got = plain(got)
     require(
         isinstance(got, list)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import functools
-import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from blvnet_lab.exercises.checking import (
     Wrong,
     ask,
+    changed,
     check,
     kind,
     plain,
     require,
+    require_not_seeded,
     same,
-    state_of_chance,
+    state_of,
     told,
     two,
 )
@@ -134,18 +134,6 @@ def _hooks(network: nn.Module) -> list[Callable]:
     ]
 
 
-def _state(network: nn.Module) -> dict[str, list[Any]]:
-    """What a `with` may leave behind, hooks apart."""
-    modules, weights = list(network.modules()), list(network.parameters())
-    return {
-        "the forward of a module": [module.forward for module in modules],
-        "the mode, train() or eval(), of a module": [module.training for module in modules],
-        "the requires_grad of a weight": [weight.requires_grad for weight in weights],
-        "the .grad of a weight": [weight.grad is None for weight in weights],
-        "a weight": [weight.tolist() for weight in weights],
-    }
-
-
 def _require_as_before(
     network: nn.Module, before: dict[str, list[Any]], broken: str, *, of: str, hint: str
 ) -> None:
@@ -155,8 +143,8 @@ def _require_as_before(
     undo = (
         "what you change before the `yield`, undo in `finally`; what need not change, leave alone"
     )
-    for what, now in _state(network).items():
-        require(now == before[what], broken, of=of, found=f"changed: {what}", hint=undo)
+    others = ", ".join(changed(network, before))
+    require(not others, broken, of=of, found=f"changed: {others}", hint=undo)
 
 
 def _among_others(answer: Callable, network: nn.Module, name: str, *given: Any, of: str) -> None:
@@ -214,7 +202,7 @@ def check_capture_by_hand(capture_by_hand: Capture) -> str:
     for names, broken, hint in cases:
         of = f"a network ({NETWORK}), x = [5, -5], then [1, -1]; names = {names}"
         network, results = _network(), []
-        before = _state(network)
+        before = state_of(network)
 
         def run(_: Any, network: nn.Module = network, results: list = results) -> None:
             network(5 * X)
@@ -273,7 +261,7 @@ def check_capture_by_hand(capture_by_hand: Capture) -> str:
             same(cache[name], kept[name], broken, of=of, hint=leave)
 
     network = _network()
-    before = _state(network)
+    before = state_of(network)
     of = f"a network ({NETWORK}), names = ['first', 'last'], and an error inside the `with`"
     _interrupt(capture_by_hand, network, ["first", "last"], of=of)
     hint = "code after `yield` is skipped by an error unless it stands in `finally`"
@@ -348,7 +336,7 @@ def check_edited(edited: Edited) -> str:
     for name, what, function, wanted, broken in cases:
         of = f"a network ({NETWORK}), x = [1, -1], output of {name} {what}"
         network, results, clips = _network(), [], (X.clone(), 5 * X)
-        before, then = _state(network), f"{of}; then x = [5, -5]"
+        before, then = state_of(network), f"{of}; then x = [5, -5]"
         first, second = torch.tensor(wanted, dtype=torch.float32)
 
         def run(
@@ -380,7 +368,7 @@ def check_edited(edited: Edited) -> str:
         _require_as_before(network, before, broken, of=of, hint=hint)
 
     network = _network()
-    before = _state(network)
+    before = state_of(network)
     of = f"a network ({NETWORK}), last edited, and an error inside the `with`"
     _interrupt(edited, network.last, lambda maps: maps + 10, of=of)
     broken = "also after an error the network is as it was"
@@ -459,18 +447,10 @@ def check_other_of_class(other_of_class: Callable[[Tensor], Tensor]) -> str:
                 found=found,
                 hint="give the clips of a class their donors in another order: rows.roll(1)",
             )
-    chances = []
-    for seed in (1, 2):
-        for begin in (torch.manual_seed, random.seed, np.random.seed):
-            begin(seed)
-        ask(other_of_class, torch.tensor(labels), of=of)
-        chances.append(state_of_chance()[:3])  # of torch, Python and NumPy
-    require(
-        all(one != other for one, other in zip(*chances, strict=True)),
+    require_not_seeded(
+        lambda: ask(other_of_class, torch.tensor(labels), of=of),
         "the global random numbers are not begun anew",
         of=of,
-        found="the same random numbers after the call, whatever was drawn before",
-        hint="no torch.manual_seed in a function; a torch.Generator() of your own, if you need one",
     )
     return "2 to 6 classes in any order: the same class, never itself, every clip once"
 

@@ -18,6 +18,8 @@ from blvnet_lab.exercises.checking import (
     kind,
     plain,
     require,
+    require_chance_kept,
+    require_not_seeded,
     same,
     state_of_chance,
     taps_of,
@@ -243,17 +245,11 @@ def check_frames_seen(frames_seen: FramesSeen) -> str:
         if first:  # next time it has gradients already, which must stay
             network.rows.grad = torch.ones_like(network.rows)
     network, _, clip, position, *_ = cases[0]
-    of = "a network whose weights have gradients, asked twice"
-    chances = [state_of_chance()]
-    for _ in range(2):
-        ask(frames_seen, network, clip, position, of=of)
-        chances.append(state_of_chance())
-    require(
-        chances[0] == chances[1] or chances[1] != chances[2],
+    of = "a network whose weights have gradients"
+    require_not_seeded(
+        lambda: ask(frames_seen, network, clip, position, of=of),
         "nothing is left behind: the global random numbers are not begun anew",
         of=of,
-        found="the same random numbers after each call",
-        hint="no torch.manual_seed in a function; a torch.Generator() of your own, if you need one",
     )
     return "signs, channels, pixels, a tiny influence, a still clip, what is left behind"
 
@@ -283,13 +279,9 @@ def check_step_elsewhere(step_elsewhere: StepElsewhere) -> str:
         for seed in range(8):
             before = state_of_chance()
             got = ask(step_elsewhere, taps, changed, seed, of=f"{of}, seed = {seed}")
-            require(
-                state_of_chance() == before,
-                "the global random state is left as it was",
-                of=f"{of}, seed = {seed}",
-                found="torch's, NumPy's or Python's random numbers go on from another place",
-                hint="torch.randperm(..., generator=torch.Generator().manual_seed(seed))",
-            )
+            broken = "the global random state is left as it was"
+            hint = "torch.randperm(..., generator=torch.Generator().manual_seed(seed))"
+            require_chance_kept(before, broken, of=f"{of}, seed = {seed}", hint=hint)
             again = ask(step_elsewhere, taps, changed, seed, of=f"{of}, seed = {seed}")
             _require_step(taps, changed, got, of=f"{of}, seed = {seed}")
             broken = "the same seed gives the same"

@@ -97,7 +97,8 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     epochs = [line["epoch"] for line in lines]
     timed = not lines or "clips_per_second" in lines[0]
     figure = new_figure(10 if timed else 6.7, 3.7)
-    loss, accuracy, *speed = figure.subplots(1, 3 if timed else 2)
+    panels = figure.subplots(1, 3 if timed else 2)
+    loss, accuracy = panels[:2]
     loss.plot(epochs, [line["train_loss"] for line in lines], "o-", color=ORANGE, markersize=4)
     loss.set(title="loss in training", ylabel="cross-entropy", ylim=(0, None))
     styles = {
@@ -112,18 +113,19 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
         if values:
             accuracy.plot(epochs, values, style, color=colour, markersize=4, label=name)
     accuracy.set(title="accuracy on validation clips", ylabel="accuracy / %", ylim=(0, 103))
-    for axes in speed:
+    if timed:
         rates = [line["clips_per_second"] for line in lines]
         waits = [rate * line["wait_share"] for rate, line in zip(rates, lines, strict=True)]
-        axes.bar(epochs, rates, color=GREY, label="clips a second")
-        axes.bar(epochs, waits, color=VERMILLION, hatch="//", label="share that waited for clips")
-        axes.set(title="throughput", ylabel="clips / s")
+        speed = panels[2]
+        speed.bar(epochs, rates, color=GREY, label="clips a second")
+        speed.bar(epochs, waits, color=VERMILLION, hatch="//", label="share that waited for clips")
+        speed.set(title="throughput", ylabel="clips / s")
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}  # no curve has its place there
     if accuracy.lines:
         accuracy.legend(frameon=False, fontsize=8, ncols=3, **below)
     if lines and timed:
-        speed[0].legend(frameon=False, fontsize=8, ncols=2, **below)
-    for axes in (loss, accuracy, *speed):
+        speed.legend(frameon=False, fontsize=8, ncols=2, **below)
+    for axes in panels:
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
