@@ -99,7 +99,8 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     figure = new_figure(10 if timed else 6.7, 3.7)
     panels = figure.subplots(1, 3 if timed else 2)
     loss, accuracy = panels[:2]
-    loss.plot(epochs, [line["train_loss"] for line in lines], "o-", color=ORANGE, markersize=4)
+    losses = [line["train_loss"] for line in lines]
+    loss.plot(epochs, losses, "o-", color=ORANGE, markersize=4, clip_on=False)  # the highest, too
     loss.set(title="loss in training", ylabel="cross-entropy", ylim=(0, None))
     styles = {
         "top_1": (BLUE, "o-"),

@@ -62,7 +62,7 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
     """
     modules = sorted_taps(weights, roles)
     titles = [f"{module}: {len(taps.channels)} channels" for module, taps in modules.items()]
-    height = 100 * len(modules) + 120  # pixels
+    height = 100 * len(modules) + 150  # pixels
     figure = make_subplots(len(modules), 1, subplot_titles=titles, vertical_spacing=32 / height)
     steps = len(ROLE_COLOURS)
     edges = np.repeat(np.arange(steps + 1) / steps, 2)[1:-1].tolist()
@@ -110,7 +110,8 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
     below = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0, "yanchor": "top", "yshift": -4}
     figure.add_annotation(below, text="channels, by role, then by curr", showarrow=False)
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(height=height, legend={"orientation": "h", "yref": "container", "y": 0})
+    legend = {"orientation": "h", "yref": "container", "y": 0}
+    figure.update_layout(height=height, legend=legend, margin={"b": 90})  # two rows of a legend
     return figure
 
 
