@@ -650,6 +650,15 @@ def test_command_for_a_manifest_takes_options_of_the_recipe(monkeypatch, capsys)
     assert "7.5 GB for the videos, 5 MB each" in text, "what is given counts, not what is found"
 
 
+def test_paths_stay_whole(monkeypatch, capsys, tmp_path):
+    folder = tmp_path / ("a-folder-with-hyphens-" * 5)
+    folder.mkdir()
+    path = write_list(folder, [("a.mp4", 0, "train", "ok", ""), ("b.mp4", 0, "val", "ok", "")])
+    options = ["--clips-per-second", 50, "--bytes-per-clip", 5e6]
+    type_command(monkeypatch, path, *options)
+    assert f"in {path}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_command_for_numbers(monkeypatch, capsys, tmp_path):
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"epochs": 7, "batch_size": 20, "num_frames": 4}))

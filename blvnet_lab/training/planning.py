@@ -484,7 +484,14 @@ def _of_all(rate: Rate, processes: int) -> Rate:
 
 
 def _line(what: str, value: str, origin: str) -> str:
-    return textwrap.fill(f"{what:<15}{value:<22}{origin}", 100, subsequent_indent=" " * 37)
+    # Paths stay whole, however long: a line is wrapped between words only.
+    return textwrap.fill(
+        f"{what:<15}{value:<22}{origin}",
+        100,
+        subsequent_indent=" " * 37,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _fits(needed: int, limit: int) -> str:
