@@ -4,7 +4,7 @@
 #   make lab VENV="$CONDA_PREFIX"          an environment that is there already
 #   make lab LAB_ARGS="--port=9999"        more options for JupyterLab
 #   make test TEST_PROCESSES=4
-#   make notebooks NOTEBOOKS=notebooks/02_temporal_aggregation.ipynb    only this one
+#   make notebooks NOTEBOOKS=notebooks/02_why_time_matters.ipynb    only this one
 
 PYTHON    ?= python3
 VENV      ?= .venv
