@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 import yaml
 from lab import ROOT
+from packaging.requirements import Requirement
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LIBRARY = sorted((ROOT / "blvnet_lab").rglob("*.py"))
@@ -143,6 +144,51 @@ def test_packages_of_the_design_card_are_listed(package):
 def test_decord_itself_is_never_listed():
     for requirements in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         assert "decord" not in by_name(requirements)
+
+
+LINUX = {"sys_platform": "linux", "platform_machine": "x86_64", "python_version": "3.13"}
+KERNELS = {"platform_release": "6.8.0-45-generic", "platform_version": "#45-Ubuntu SMP PREEMPT"}
+
+
+def macos(darwin: int, machine: str = "arm64") -> dict[str, str]:
+    version = f"Darwin Kernel Version {darwin}.1.0: Mon Oct  9 21:27:24 PDT 2023; root:xnu"
+    return {
+        "sys_platform": "darwin",
+        "platform_machine": machine,
+        "python_version": "3.12",
+        "platform_release": f"{darwin}.1.0",
+        "platform_version": version,
+    }
+
+
+@pytest.mark.parametrize(
+    "system, has_a_wheel",
+    [
+        (LINUX | KERNELS, True),
+        (LINUX | KERNELS | {"platform_machine": "aarch64"}, True),
+        (LINUX | KERNELS | {"platform_machine": "riscv64"}, False),
+        (LINUX | KERNELS | {"python_version": "3.15"}, False),
+        (macos(22), False),  # macOS 13
+        (macos(23), True),
+        (macos(25), True),
+        (macos(25, "x86_64"), False),
+        (LINUX | {"sys_platform": "win32", "platform_machine": "AMD64"}, True),
+        (LINUX | {"sys_platform": "win32", "platform_machine": "ARM64"}, False),
+    ],
+)
+def test_decord_is_asked_for_where_it_has_wheels(system, has_a_wheel):
+    (text,) = (text for text in PROJECT["dependencies"] if name_of(text) == "decord2")
+    assert Requirement(text).marker.evaluate(system) is has_a_wheel
+
+
+def test_no_marker_reads_the_name_of_a_kernel_as_a_version():
+    """pip 24.1 to 25.3 stop at that on Linux, also behind `sys_platform == "darwin" and`."""
+    for requirements in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        for text in requirements:
+            marker = text.partition(";")[2]
+            found = re.findall(r"platform_(?:release|version)\s*([<>=!~]+)", marker)
+            found += re.findall(r"([<>=!~]+)\s*platform_(?:release|version)", marker)
+            assert not found, f"{text}: compare it with `in` or `not in`"
 
 
 # ---------------------------------------------------------------- imports run one way
@@ -413,7 +459,15 @@ def test_no_offender(module, source):
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "Makefile", "LICENSE", "CITATION.cff", "environment.yml", ".ci/run"],
+    [
+        "README.md",
+        "Makefile",
+        "LICENSE",
+        "CITATION.cff",
+        "environment.yml",
+        ".ci/run",
+        ".ci/pythons",
+    ],
 )
 def test_file_is_there(name):
     assert (ROOT / name).is_file() and (ROOT / name).stat().st_size > 0
@@ -424,9 +478,10 @@ def test_make_lab_opens_a_notebook_that_exists():
     assert (ROOT / start).is_file()
 
 
-def test_ci_script_is_executable_and_parses():
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
+@pytest.mark.parametrize("name", ["run", "pythons"])
+def test_ci_script_is_executable_and_parses(name):
+    assert os.access(ROOT / ".ci" / name, os.X_OK)
+    subprocess.run(["bash", "-n", str(ROOT / ".ci" / name)], check=True)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
