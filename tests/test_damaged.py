@@ -123,13 +123,14 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 READER = """
 import faulthandler, json, os, sys
 import av
+from blvnet_lab.data.probing import LENIENT
 from blvnet_lab.data.reading import VideoReadError, check_video, probe_video, read_frames
 from videos import read_number
 
 def plain(path):
     # What all frames show, or None if FFmpeg finds any fault: without a line of the reader.
     try:
-        with av.open(path, metadata_errors="ignore") as container:
+        with av.open(path, **LENIENT) as container:
             stream = container.streams.best("video")
             stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
             stream.codec_context.options = {"err_detect": "explode"}

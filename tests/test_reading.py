@@ -18,6 +18,7 @@ from PIL import Image
 from videos import copy_packets, draw, read_number, write_sound, write_video
 
 from blvnet_lab.data import reading
+from blvnet_lab.data.encoding import write_h264
 from blvnet_lab.data.reading import (
     VideoReadError,
     check_video,
@@ -791,3 +792,44 @@ def test_kinds_of_paths(good):
     path = good("gop12.mp4")
     for same in (path, str(path), os.fsencode(path)):
         assert numbers(read_frames(same, [7])) == [7]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "12:30.mp4",
+        "concat:gop12.mp4",
+        "%03d.mp4",
+        "-i.mp4",
+        "pipe:.mp4",
+        "file:a.mp4",
+        "a?b=c#d.mp4",
+    ],
+)
+def test_a_name_that_looks_like_something_else_is_a_path(name, good, folder, monkeypatch):
+    """Absolute and relative, for every reader, and on writing. `concat:a.mp4` would read a.mp4."""
+    monkeypatch.chdir(folder)
+    good("gop12.mp4")
+    write_video(folder / "other.mp4", 6).rename(name)
+    for path in (name, folder / name):
+        info = check_video(path)
+        assert numbers(read_frames(path, [3, 1])) == [3, 1]
+        assert numbers(read_frames(info, range(6))) == [*range(6)]  # decord's, if any
+    Path(name).unlink()
+    write_h264(name, [draw(number, (64, 112)) for number in range(4)], 25, gop=4, x264="qp=10")
+    assert numbers(read_frames(folder / name, range(4))) == [*range(4)]
+
+
+def test_a_title_that_is_not_utf8(good, folder):
+    path, named = good("no_b.mp4"), folder / "named.mp4"
+    with av.open(path) as reader, av.open(named, "w") as writer:
+        writer.metadata["title"] = "grün"
+        copy = writer.add_stream_from_template(reader.streams.video[0])
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                writer.mux(packet)
+    content = named.read_bytes()
+    assert content.count("grün".encode()) == 1
+    named.write_bytes(content.replace("grün".encode(), b"gr\xfc\xfcn"))
+    assert probe_video(named).num_frames == 48

@@ -10,6 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from blvnet_lab.data.probing import file_url
+
 
 def write_h264(
     path: str | Path, frames: Iterable[np.ndarray], fps: Fraction | int, *, gop: int, x264: str
@@ -28,7 +30,7 @@ def write_h264(
     pictures = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=0:mbtree=0"
     options = {"preset": "veryfast", "threads": "1", "x264-params": f"{x264}:{pictures}"}
     reformatter, stream = VideoReformatter(), None
-    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
+    with av.open(file_url(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
         for array in frames:
             if stream is None:
                 stream = file.add_stream("libx264", rate=fps, options=options)

@@ -41,6 +41,7 @@ from blvnet_lab.data.dataset import ClipDataset, smaller_size
 from blvnet_lab.data.encoding import write_h264
 from blvnet_lab.data.manifest import class_table, read_manifest, write_manifest
 from blvnet_lab.data.prepare import prepare
+from blvnet_lab.data.probing import file_url
 from blvnet_lab.data.reading import (
     VideoInfo,
     check_video,
@@ -180,7 +181,7 @@ def _scene(height: int, width: int, count: int) -> list[np.ndarray]:
 
 
 def _write_vp9(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
-    with av.open(path, "w") as file:
+    with av.open(file_url(path), "w") as file:
         options = {"crf": "33", "b": "0", "cpu-used": "8", "deadline": "realtime"}
         stream = file.add_stream("libvpx-vp9", rate=fps, options=options)
         stream.height, stream.width = frames[0].shape[:2]
@@ -197,7 +198,7 @@ def decode_only(info: VideoInfo, indices: Sequence[int], jump: bool) -> int:
     """Decodes the frames `indices` (ascending), with jumps to keyframes or without; how many."""
     if info.pts is None:
         raise ValueError(f"{info.path}: expected frames with times of their own, to decode some")
-    with av.open(info.path) as file:
+    with av.open(file_url(info.path)) as file:
         stream = file.streams.best("video")
         stream.thread_type = "NONE"
         pictures, now, found = file.decode(stream), None, 0

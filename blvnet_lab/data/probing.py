@@ -33,6 +33,8 @@ from av.video.stream import VideoStream
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 DECORD_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
 STRICT = {"err_detect": "explode+bitstream"}
+# Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
+LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 HIDDEN = "hidden frames"
 JPEG_FOLDER = "folder of JPEGs"  # what stands for the container's name
 
@@ -83,6 +85,11 @@ class VideoInfo:
         return self.num_frames / self.fps if self.fps else 0.0
 
 
+def file_url(path: str | os.PathLike[str]) -> str:
+    """The path as FFmpeg takes it for a path, whatever it holds: it reads "12:30.mp4" as a URL."""
+    return f"file:{os.fsdecode(path)}"
+
+
 @contextmanager
 def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The opened file and its main video stream; closes both."""
@@ -90,8 +97,7 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         found = "it is a folder" if os.path.isdir(path) else "it does not exist"
         raise unreadable(path, found, "check the path")
     try:
-        # Titles and comments in a file are not always UTF-8; they do not matter here.
-        container = av.open(path, metadata_errors="ignore")
+        container = av.open(file_url(path), **LENIENT)
     except (av.error.FFmpegError, OSError) as error:
         found = f"its {os.path.getsize(path)} bytes cannot be opened as one ({error.strerror})"
         raise unreadable(path, f"{found}: it is something else, or cut short") from error
@@ -136,7 +142,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         return _probe_jpegs(path)
     with open_video(path) as (container, stream):
         _refuse_what_was_altered(path)
-        packets = _scan(container, stream)
+        packets = _scan(path, container, stream)
         name, codec = container.format.name, stream.codec_context.codec.canonical_name
         if not packets.shown:
             raise unreadable(path, "there is not one complete frame in it")
@@ -194,7 +200,7 @@ class _Packets:
     damage: str = ""
 
 
-def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
+def _scan(path: str, container: InputContainer, stream: VideoStream) -> _Packets:
     """Reads the stream's packets up to the first that is damaged or missing.
 
     Raises VideoReadError if there is no telling which frame is which.
@@ -223,12 +229,10 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Packets:
         found.damage = f"damaged ({error.strerror})"
     is_all_there = len(rank_of) == len(found.times) and not found.damage
     if "mp4" in container.format.name and is_all_there and _contradict(found.times):
-        raise unreadable(
-            container.name, "its table of times was altered: evenly stored, unevenly shown"
-        )
+        raise unreadable(path, "its table of times was altered: evenly stored, unevenly shown")
     if (
         len(rank_of) > len(found.shown) + found.num_hidden
-        or _is_shorter_than_it_says(container.name)
+        or _is_shorter_than_it_says(path)
         or _ends_too_soon(container, stream, found.shown)
     ):
         found.damage = found.damage or "cut short"

@@ -45,6 +45,7 @@ from blvnet_lab.data.probing import (
     VideoInfo,
     VideoReadError,
     decode_jpeg,
+    file_url,
     known_video,
     open_video,
     pack_info,
@@ -180,7 +181,7 @@ def _read_with_decord(
     try:
         # One thread: more gain nothing at these sizes. The reader lives for this call only: it
         # goes on decoding in the background, and hangs if a data loader's worker inherits it.
-        reader = decord.VideoReader(info.path, height=height, width=width, num_threads=1)
+        reader = decord.VideoReader(file_url(info.path), height=height, width=width, num_threads=1)
         if len(reader) != info.num_frames:
             return None
         starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
