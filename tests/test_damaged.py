@@ -123,7 +123,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 READER = """
 import faulthandler, json, os, sys
 import av
-from blvnet_lab.data.probing import LENIENT
+from blvnet_lab.data.decoding import LENIENT
 from blvnet_lab.data.reading import VideoReadError, check_video, probe_video, read_frames
 from videos import read_number
 
@@ -239,7 +239,7 @@ def test_what_passes_the_check_is_right_or_sound_in_itself(results):
 
 def test_what_is_read_though_the_check_refuses_it_is_right_but_for_few(results):
     refused = [r for r in results if is_altered(r) and r.get("whole") is False]
-    assert len(refused) >= 30
+    assert len(refused) >= 25
     wrong = [r for r in refused if not_right(r, "shown")]
     assert len(wrong) <= 10, [r["path"] for r in wrong]
 
@@ -257,10 +257,10 @@ def test_files_that_were_cut_are_known_to_be(results):
 @pytest.mark.parametrize(
     "kind, words",
     [
-        ("none", "without pictures 00001.jpg"),
+        ("none", "without numbered pictures"),
         ("gap", "00020.jpg is missing"),
         ("cut", "00020.jpg is damaged"),
-        ("text", "00020.jpg is damaged, or no JPEG"),
+        ("text", "00020.jpg is damaged, or of another kind"),
         ("small", "frame 19 is 48 x 80 and the first one 96 x 160"),
     ],
 )

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from blvnet_lab.data.probing import file_url
+from blvnet_lab.data.decoding import file_url
 
 
 def write_h264(

@@ -38,10 +38,10 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from blvnet_lab.data.dataset import ClipDataset, smaller_size
+from blvnet_lab.data.decoding import file_url
 from blvnet_lab.data.encoding import write_h264
 from blvnet_lab.data.manifest import class_table, read_manifest, write_manifest
 from blvnet_lab.data.prepare import prepare
-from blvnet_lab.data.probing import file_url
 from blvnet_lab.data.reading import (
     VideoInfo,
     check_video,

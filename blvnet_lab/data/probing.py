@@ -1,14 +1,17 @@
-"""What a video file holds, found by reading its packets (compressed pictures), not by decoding it.
+"""What a video file holds: how many frames, their size, when they are shown.
 
     info = probe_video("clip.mp4")       # how many frames there are, their size, ...
     packed = pack_info(info)             # a line of text, for the manifest
     info = known_video("clip.mp4", packed)
     info = usable_video("clip.mp4", packed)     # or an error, if the file is damaged
 
+Of the plain kinds, which nearly all files are, the packets (compressed pictures) tell it, without
+decoding more than the first: each gives one frame, at its own time. Of all others nothing is
+foretold: they are decoded once, and what comes out is counted.
+
 This is also where damage is found that shows without decoding:
 
-- a file that is cut short. (All but MPEG-TS, which has neither an index nor a length: of a part of
-  one only a hole in time tells.)
+- a file that is cut short. (All but MPEG-TS, which has neither an index nor a length.)
 - an altered file, where the container itself gives it away: Matroska has checksums, which FFmpeg
   writes but does not check; and the times in an mp4 can contradict each other.
 """
@@ -19,173 +22,183 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from statistics import median
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from blvnet_lab.data.decoding import (
+    UPRIGHT,
+    Orientation,
+    open_video,
+    orientation_of,
+    pictures,
+    unreadable,
+)
+from blvnet_lab.data.picture_folders import decode_picture, picture_names
+
+# Each packet of these gives one frame, but for what `_is_plain` asks besides.
+PLAIN_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "ffv1", "prores"}
+PLAIN_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
-DECORD_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
-STRICT = {"err_detect": "explode+bitstream"}
-# Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
-LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-HIDDEN = "hidden frames"
-JPEG_FOLDER = "folder of JPEGs"  # what stands for the container's name
-
-
-class VideoReadError(OSError):
-    """A video file that cannot be read; the message says what was found and what helps.
-
-    path: the file. The decoder's own error, if there was one, is the `__cause__`.
-    """
-
-    # `path` has a default since data loaders send errors between processes by message alone.
-    def __init__(self, message: str, path: str = "") -> None:
-        super().__init__(message)
-        self.path = path
-
-
-def unreadable(
-    path: str, found: str, remedy: str = "fetch or make the file again, or leave it out"
-) -> VideoReadError:
-    return VideoReadError(f"{path}: expected a video file, but {found}; {remedy}", path)
+PICTURE_FOLDER = "folder of pictures"  # what stands for the container's name
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds, found without decoding it (but for its first picture)."""
+    """What a video file holds."""
 
     path: str
     num_frames: int  # that are shown and complete
-    size: tuple[int, int]  # (height, width) in pixels as shown, after any rotation
-    fps: float  # frames per second, on average; 0.0 if the file does not say
+    size: tuple[int, int]  # (height, width) in pixels as shown, upright
+    fps: float  # frames per second, on average; 0.0 if there is no telling
     codec: str  # "h264", "vp9", ...
     container: str  # FFmpeg's name, such as "mov,mp4,m4a,3gp,3g2,mj2"
-    reasons: tuple[str, ...]  # why decord cannot be trusted with this file; empty if it can
-    # When each frame is shown, ascending, in the file's own units; None where that is in doubt.
+    decord_exact: bool  # whether decord gives the same frames, bit for bit
+    # When each frame is shown, ascending, in the file's own units; None: not of a plain kind, so
+    # that they are counted as they are decoded.
     pts: tuple[int, ...] | None
     keyframe_pts: tuple[int, ...]  # where decoding may start; empty: only at the file's beginning
     damage: str = ""  # what is known to be wrong with the file, though some of it can be read
     num_bytes: int = 0  # the file's size, by which another file in its place is noticed
     whole: bool = False  # every frame was decoded once without a fault (`reading.check_video`)
-    turns: int = 0  # quarter turns counter-clockwise that bring a stored picture upright
-
-    @property
-    def decord_exact(self) -> bool:
-        return not self.reasons
+    orientation: Orientation = UPRIGHT  # what brings a stored picture upright
+    first_picture: str = ""  # the name of the first of a folder of pictures
 
     @property
     def seconds(self) -> float:
         return self.num_frames / self.fps if self.fps else 0.0
 
 
-def file_url(path: str | os.PathLike[str]) -> str:
-    """The path as FFmpeg takes it for a path, whatever it holds: it reads "12:30.mp4" as a URL."""
-    return f"file:{os.fsdecode(path)}"
-
-
-@contextmanager
-def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The opened file and its main video stream; closes both."""
-    if not os.path.isfile(path):
-        found = "it is a folder" if os.path.isdir(path) else "it does not exist"
-        raise unreadable(path, found, "check the path")
-    try:
-        container = av.open(file_url(path), **LENIENT)
-    except (av.error.FFmpegError, OSError) as error:
-        found = f"its {os.path.getsize(path)} bytes cannot be opened as one ({error.strerror})"
-        raise unreadable(path, f"{found}: it is something else, or cut short") from error
-    with container:
-        stream = container.streams.best("video")
-        # An audio file may hold its cover as a "video" of one picture.
-        if stream is None or stream.disposition & Disposition.attached_pic:
-            raise unreadable(path, "it holds no pictures, only sound or data")
-        # FFmpeg opens a picture file as a video of one frame. A picture named .mp4 is a mistake
-        # in some download, and a network should not learn from it.
-        if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise unreadable(path, f"it is a still picture ({stream.name})")
-        if stream.codec_context is None:
-            raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
-        if stream.codec_context.codec.canonical_name == "vp8":
-            # In slices, and only so, its decoder sees when it runs past the end of the data.
-            stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
-        else:
-            stream.thread_type = "NONE"  # a data loader has its own workers
-        # Faults are errors: FFmpeg would otherwise patch up a picture, and say so on a terminal.
-        stream.codec_context.options = STRICT
-        try:
-            yield container, stream
-        except OSError as error:
-            if isinstance(error, (VideoReadError, av.error.FFmpegError)):
-                raise
-            found = f"it cannot be read ({error.strerror or error})"
-            raise unreadable(path, found, "see whether the disk is well") from error
-
-
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
-    """Reads the file's packets and decodes only the first.
+    """Find out what a video file, or a folder of numbered pictures, holds.
 
     path: of the file; or of a folder with the frames as 00001.jpg, 00002.jpg, ..., as
-        Something-Something v1 comes.
+        Something-Something v1 comes, or numbered in another way: see `picture_names`.
 
     Raises VideoReadError if there is no video in it, or no reading it. A file that is cut short is
     described as far as it is complete; `VideoInfo.damage` says so.
     """
     path = os.fsdecode(path)
     if os.path.isdir(path):
-        return _probe_jpegs(path)
+        return _probe_pictures(path)
     with open_video(path) as (container, stream):
         _refuse_what_was_altered(path)
         packets = _scan(path, container, stream)
-        name, codec = container.format.name, stream.codec_context.codec.canonical_name
-        if not packets.shown:
-            raise unreadable(path, "there is not one complete frame in it")
-        turns = _turns(stream, packets.first)
-        size = (stream.codec_context.height, stream.codec_context.width)
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
-        reorders = stream.codec_context.has_b_frames
+        first = _decode_alone(stream, packets.first)
+        plain = first is not None and _is_plain(container, stream, packets)
+        times = [pts for pts, _ in packets.shown]
+        damage = packets.damage
+        if not plain:
+            first, times, damage = _count(path, packets, first)
+        orientation = orientation_of(path, first)
+        size = (first.height, first.width)
+        codec, name = stream.codec_context.codec.canonical_name, container.format.name
+        closed = plain and _are_groups_closed(packets)
+        return VideoInfo(
+            path=path,
+            num_frames=len(times),
+            size=size if orientation[0] else size[::-1],
+            fps=_rate(stream, times),
+            codec=codec,
+            container=name,
+            decord_exact=closed
+            and not (damage or packets.num_hidden)
+            and orientation == UPRIGHT
+            and codec in DECORD_CODECS,
+            pts=tuple(sorted(times)) if plain else None,
+            keyframe_pts=tuple(sorted(packets.keyframes)) if closed else (),
+            damage=damage,
+            num_bytes=os.path.getsize(path),
+            whole=not (plain or damage),
+            orientation=orientation,
+        )
 
+
+def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFrame | None:
+    """The picture of a packet, or None if it cannot be decoded without others."""
+    if packet is None:
+        return None
+    try:
+        # A copy: of a packet that an edit list hides, the decoder would keep the picture back.
+        pictures = stream.decode(av.Packet(bytes(packet))) + stream.decode(None)
+    except av.error.FFmpegError:
+        return None
+    return pictures[0] if len(pictures) == 1 and not pictures[0].is_corrupt else None
+
+
+def _is_plain(container: InputContainer, stream: VideoStream, packets: _Packets) -> bool:
+    """Whether the packets tell all: each gives one frame, or is known to be hidden."""
+    coder = stream.codec_context
+    codec, name = coder.codec.canonical_name, container.format.name
+    if codec not in PLAIN_CODECS or not PLAIN_CONTAINERS & set(name.split(",")):
+        return False
+    if packets.is_doubtful or (codec == "h264" and coder.field_order != PROGRESSIVE):
+        return False  # two fields, half a picture each, may be two packets
     times = [pts for pts, _ in packets.shown]
-    timed = None not in times + packets.keyframes and len(set(times)) == len(times)
-    doubts = []  # whether decoding may start at a keyframe and finds the right frame
-    if not timed:
-        doubts.append("frames without a time of their own")
-    elif name == "avi" and (reorders or times != sorted(times)):
-        timed = False  # avi holds no times, and those that FFmpeg works out are wrong here
-        doubts.append("avi with B-frames")
-    else:
-        order = sorted(range(len(times)), key=times.__getitem__)
-        if any(is_key and order[i] != i for i, (_, is_key) in enumerate(packets.shown)):
-            doubts.append("open GOP: frames shown before a keyframe are stored after it")
-    if turns is None:
-        doubts.append("does not begin with a picture that can be decoded on its own")
-    if not set(name.split(",")) & DECORD_CONTAINERS:
-        doubts.append(f"decord was not found exact on the container {name}")
-    reasons = [packets.damage] if packets.damage else []
-    if packets.num_hidden:
-        reasons.append(f"{packets.num_hidden} {HIDDEN}, as after a cut without encoding again")
-    if codec not in DECORD_CODECS:
-        reasons.append(f"decord was not found exact on the codec {codec}")
-    return VideoInfo(
-        path=path,
-        num_frames=len(times),
-        size=size[::-1] if turns in (1, 3) else size,
-        fps=fps,
-        codec=codec,
-        container=name,
-        reasons=(*reasons, *doubts),
-        pts=tuple(sorted(times)) if timed else None,
-        keyframe_pts=() if doubts else tuple(sorted(packets.keyframes)),
-        damage=packets.damage,
-        num_bytes=os.path.getsize(path),
-        turns=turns or 0,
-    )
+    if None in times + packets.keyframes or len(set(times)) < len(times):
+        return False
+    # avi holds no times, and those that FFmpeg works out are wrong with B-frames.
+    if name == "avi" and (coder.has_b_frames or times != sorted(times)):
+        return False
+    # Nothing is shown before the first keyframe, on which all is built.
+    first = packets.times[0][1]
+    return packets.keyframes[:1] == [first] and first <= min(times, default=first)
+
+
+PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
+
+
+def _are_groups_closed(packets: _Packets) -> bool:
+    """Whether what is stored after a keyframe is shown after it, so that decoding may start there.
+
+    Not so in an open group of pictures (GOP).
+    """
+    order = sorted(range(len(packets.shown)), key=lambda k: packets.shown[k][0])
+    return all(order[k] == k for k, (_, is_key) in enumerate(packets.shown) if is_key)
+
+
+def _count(
+    path: str, packets: _Packets, first: av.VideoFrame | None
+) -> tuple[av.VideoFrame, list[int | None], str]:
+    """First picture, times of all, damage: by decoding them. `first`, if known, has precedence."""
+    times, damage = [], packets.damage
+    with open_video(path) as (container, stream):
+        is_ts = container.format.name == "mpegts"
+        try:
+            num_packets = len(packets.times) if damage else None
+            for picture, is_key in pictures(container, stream, num_packets):
+                is_back = is_ts and times and not is_key and picture.pts <= times[-1]
+                if picture.is_corrupt or is_back:
+                    damage = damage or "damaged"
+                    break
+                first = first or picture
+                times.append(picture.pts)
+        except av.error.FFmpegError as error:
+            damage = damage or f"damaged ({error.strerror})"
+    if not times:
+        raise unreadable(path, "there is not one frame in it that can be decoded")
+    # MPEG-TS has neither an index nor a length. A hole at the end may be from a cut without
+    # encoding again, unless it was a cut through one of its packets, of 188 bytes (or 192, or 204).
+    hole = _first_hole(times)
+    num_bytes = os.path.getsize(path)
+    if is_ts and hole is not None and num_bytes % 188 and num_bytes % 192 and num_bytes % 204:
+        return first, [time for time in times if time <= hole], damage or "cut short"
+    return first, times, damage
+
+
+def _rate(stream: VideoStream, times: Sequence[int | None]) -> float:
+    """Frames a second: what the file says, unless its times belie it; 0.0 if nothing tells."""
+    said, times = float(stream.average_rate or 0), [time for time in times if time is not None]
+    span = (max(times) - min(times)) * stream.time_base if times else 0
+    if not span:
+        return said
+    measured = float((len(times) - 1) / span)
+    return said if 2 / 3 < said / measured < 3 / 2 else measured
 
 
 @dataclass
@@ -197,6 +210,7 @@ class _Packets:
     keyframes: list[int | None] = field(default_factory=list)  # their pts, the hidden ones' too
     num_hidden: int = 0  # to be decoded, but not shown
     times: list[tuple[int | None, int | None]] = field(default_factory=list)  # all (dts, pts)
+    is_doubtful: bool = False  # whether some do not give a frame of their own, or in another order
     damage: str = ""
 
 
@@ -205,23 +219,33 @@ def _scan(path: str, container: InputContainer, stream: VideoStream) -> _Packets
 
     Raises VideoReadError if there is no telling which frame is which.
     """
-    found, last_dts, rank_of = _Packets(), None, _index(container, stream)
-    is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
+    found, last_dts = _Packets(), None
+    rank_of, found.is_doubtful = _index(container, stream)
+    codec = stream.codec_context.codec.canonical_name
+    is_ts, since_gap = container.format.name == "mpegts", None
     try:
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue  # marks the end
-            num_before = len(found.shown) + found.num_hidden
-            if packet.is_corrupt or rank_of.get(packet.pos, 0) > num_before:
+            num_before = len(found.times)
+            corrupt = packet.is_corrupt
+            if is_ts:
+                # What lies before a gap is called corrupt. It does no harm where two broadcasts
+                # were joined: a keyframe comes next, or next but one.
+                since_gap = 0 if corrupt else since_gap
+                since_gap = None if packet.is_keyframe or since_gap is None else since_gap + 1
+                corrupt = since_gap == 3
+            if corrupt or rank_of.get(packet.pos, 0) > num_before:
                 found.damage = "cut short or damaged"
                 break
-            found.first = found.first or av.Packet(bytes(packet))
+            found.first = found.first or packet
             last_dts = packet.dts
             found.times.append((packet.dts, packet.pts))
             if packet.is_keyframe:
                 found.keyframes.append(packet.pts)
-            # Hidden: what an edit list cuts off, and VP8's mere references (bit 4 is not set).
-            if packet.is_discard or (is_vp8 and not bytes(packet)[0] & 16):
+            found.is_doubtful |= codec == "mpeg4" and not _is_one_picture(packet)
+            # Hidden: what an edit list cuts off, and mere references.
+            if packet.is_discard or _is_reference_only(codec, packet):
                 found.num_hidden += 1
             else:
                 found.shown.append((packet.pts, packet.is_keyframe))
@@ -230,44 +254,50 @@ def _scan(path: str, container: InputContainer, stream: VideoStream) -> _Packets
     is_all_there = len(rank_of) == len(found.times) and not found.damage
     if "mp4" in container.format.name and is_all_there and _contradict(found.times):
         raise unreadable(path, "its table of times was altered: evenly stored, unevenly shown")
-    if (
-        len(rank_of) > len(found.shown) + found.num_hidden
-        or _is_shorter_than_it_says(path)
-        or _ends_too_soon(container, stream, found.shown)
-    ):
+    if len(rank_of) > len(found.times) or _is_shorter_than_it_says(path):
         found.damage = found.damage or "cut short"
     if found.damage and last_dts is not None:
         # The lost packets may hold frames that belong between the last ones. No frame is shown
         # before it is decoded (pts >= dts), so up to the last dts none is missing.
         found.shown = [(pts, key) for pts, key in found.shown if pts is None or pts <= last_dts]
-    if found.damage or container.format.name == "mpegts":
         hole = _first_hole([pts for pts, _ in found.shown])
         if hole is not None:
             found.shown = [(pts, key) for pts, key in found.shown if pts <= hole]
-            found.damage = found.damage or "cut short"
     return found
 
 
-def _index(container: InputContainer, stream: VideoStream) -> dict[int, int]:
-    """Place in the file to rank, of all packets; empty where a container does not list them all."""
+def _index(container: InputContainer, stream: VideoStream) -> tuple[dict[int, int], bool]:
+    """Place in the file to rank, of all packets; empty where a container does not list them all.
+
+    And whether some are read twice: an edit list of several parts decodes the same group for each.
+    """
     names = container.format.name.split(",")
     if not {"mp4", "avi"} & set(names):
-        return {}
+        return {}, False
     header = 8 if "avi" in names else 0  # avi's index points at the few bytes before a packet
     places = [entry.pos + header for entry in stream.index_entries if entry.size]
-    return {place: rank for rank, place in enumerate(places)}
+    ranks = {place: rank for rank, place in enumerate(places)}
+    return (ranks, False) if len(ranks) == len(places) else ({}, True)
 
 
-def _ends_too_soon(
-    container: InputContainer, stream: VideoStream, shown: Sequence[tuple[int | None, bool]]
-) -> bool:
-    """Whether a Matroska or WebM file lasts longer, by its first bytes, than its pictures do."""
-    times = [pts for pts, _ in shown if pts is not None]
-    if "matroska" not in container.format.name or not container.duration or not times:
+def _is_one_picture(packet: av.Packet) -> bool:
+    """Whether an MPEG-4 packet holds one picture, and not a mere "as before" of a few bytes."""
+    data = bytes(packet)
+    return data.count(VOP) == 1 and len(data) - data.index(VOP) >= 16
+
+
+def _is_reference_only(codec: str, packet: av.Packet) -> bool:
+    """Whether a packet of VP8 or VP9 says of its picture that it is not shown."""
+    data = memoryview(packet)
+    if codec == "vp8":
+        return not data[0] & 16
+    if codec != "vp9" or data[-1] & 0xE0 == 0xC0:  # the end of several pictures, the last is shown
         return False
-    announced = container.duration / av.time_base
-    # Sound may last a little longer than the pictures.
-    return announced - float(max(times) * stream.time_base) > max(0.5, 0.05 * announced)
+    flags = data[0] >> (0 if data[0] & 0x30 == 0x30 else 1)  # profile 3 has one bit more before
+    return not flags & 0b101  # nor is one shown that was decoded before
+
+
+VOP = b"\0\0\1\xb6"  # how MPEG-4 begins a picture
 
 
 def _first_hole(times: Sequence[int | None]) -> int | None:
@@ -283,10 +313,11 @@ def _first_hole(times: Sequence[int | None]) -> int | None:
 
 
 def _contradict(times: Sequence[tuple[int | None, int | None]]) -> bool:
-    """Whether packets (dts, pts) are to be decoded at even times, but not to be shown so.
+    """Whether packets (dts, pts) are to be decoded at even times, but some shown at once.
 
     An mp4 keeps the times of decoding, and how much later each frame is shown. An encoder takes
     the first from the second: where frames are shown unevenly, the times of decoding are so too.
+    Holes are no sign of it: a cut without encoding again leaves some.
     """
     if len(times) < 3 or any(None in both for both in times):
         return False
@@ -294,7 +325,7 @@ def _contradict(times: Sequence[tuple[int | None, int | None]]) -> bool:
     usual = median(late - early for early, late in pairwise(decoded))
     if any(abs(late - early - usual) > 0.1 * usual for early, late in pairwise(decoded)):
         return False
-    return any(abs(late - early - usual) > 0.5 * usual for early, late in pairwise(shown))
+    return any(late - early < 0.5 * usual for early, late in pairwise(shown))
 
 
 def _is_shorter_than_it_says(path: str) -> bool:
@@ -351,74 +382,25 @@ def _ebml_size(data: bytes, place: int) -> tuple[int, int]:
     return number & ((1 << 7 * length) - 1), place + length
 
 
-def _turns(stream: VideoStream, packet: av.Packet) -> int | None:
-    """Quarter turns counter-clockwise that bring a picture upright: 0, 1, 2 or 3.
-
-    PyAV tells it on decoded pictures only. None if this one, the first, cannot be decoded alone.
-    """
-    try:
-        pictures = stream.decode(packet) + stream.decode(None)
-    except av.error.FFmpegError:
-        return None
-    return round(pictures[0].rotation / 90) % 4 if pictures else None
+# --- Folders of pictures ------------------------------------------------------------------------
 
 
-# --- Folders of JPEGs ---------------------------------------------------------------------------
-
-
-def _probe_jpegs(folder: str) -> VideoInfo:
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        raise unreadable(folder, f"it cannot be listed ({error.strerror})", "check it") from error
-    numbers = sorted(int(name[:5]) for name in names if re.fullmatch(r"[0-9]{5}\.jpg", name))
-    numbers = [number for number in numbers if number > 0]
-    if not numbers:
-        found = "it is a folder without pictures 00001.jpg, 00002.jpg, ..."
-        raise unreadable(folder, found, "check the path")
-    for expected, number in enumerate(numbers, 1):
-        if number != expected:
-            raise unreadable(folder, f"of its {numbers[-1]} pictures {expected:05d}.jpg is missing")
-    first = decode_jpeg(folder, 0)
+def _probe_pictures(folder: str) -> VideoInfo:
+    names = picture_names(folder)
+    first = decode_picture(folder, names[0])
+    orientation, size = orientation_of(folder, first), (first.height, first.width)
     return VideoInfo(
         path=folder,
-        num_frames=len(numbers),
-        size=(first.height, first.width),
+        num_frames=len(names),
+        size=size if orientation[0] else size[::-1],
         fps=0.0,
-        codec="mjpeg",
-        container=JPEG_FOLDER,
-        reasons=("decord reads files, not folders",),
+        codec="png" if names[0].lower().endswith("png") else "mjpeg",
+        container=PICTURE_FOLDER,
+        decord_exact=False,  # it reads files, not folders
         pts=None,
         keyframe_pts=(),
+        first_picture=names[0],
     )
-
-
-def decode_jpeg(folder: str, index: int) -> av.VideoFrame:
-    """A frame of a folder of JPEGs. Raises VideoReadError, which names the picture.
-
-    FFmpeg decodes it: told to, it stops at nearly every fault. What Pillow and torchvision are
-    built on goes on after a fault, and gives pictures that are grey or shifted from there on.
-    """
-    name = f"{index + 1:05d}.jpg"
-    decoder = av.CodecContext.create("mjpeg", "r")
-    decoder.thread_count, decoder.options = 1, STRICT
-    try:
-        with open(os.path.join(folder, name), "rb") as file:
-            content = file.read()
-        if not content:
-            raise unreadable(folder, f"its picture {name} is empty")
-        pictures = decoder.decode(av.Packet(content)) + decoder.decode(None)
-    except FileNotFoundError as error:
-        raise unreadable(folder, f"its picture {name} is missing") from error
-    except av.error.FFmpegError as error:
-        raise unreadable(folder, f"its picture {name} is damaged, or no JPEG") from error
-    except OSError as error:
-        if isinstance(error, VideoReadError):
-            raise
-        raise unreadable(folder, f"its picture {name} cannot be read ({error})") from error
-    if len(pictures) != 1 or pictures[0].is_corrupt:
-        raise unreadable(folder, f"its picture {name} is damaged, or no JPEG")
-    return pictures[0]
 
 
 # --- Keeping what was found ---------------------------------------------------------------------
@@ -434,14 +416,21 @@ def pack_info(info: VideoInfo) -> str:
     return json.dumps(values, separators=(",", ":"))
 
 
-_USUAL = {"reasons": (), "damage": "", "whole": False, "turns": 0, "keyframe_pts": [], "pts": None}
+_USUAL = {
+    "damage": "",
+    "whole": False,
+    "orientation": UPRIGHT,
+    "first_picture": "",
+    "keyframe_pts": [],
+    "pts": None,
+}
 
 
 def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     """What `pack_info` packed. Raises ValueError for anything else."""
     try:
         values = _USUAL | json.loads(packed)
-        values["size"], values["reasons"] = tuple(values["size"]), tuple(values["reasons"])
+        values["size"], values["orientation"] = tuple(values["size"]), tuple(values["orientation"])
         values["pts"] = None if values["pts"] is None else _from_runs(values["pts"])
         values["keyframe_pts"] = _from_runs(values["keyframe_pts"])
         return VideoInfo(path=os.fsdecode(path), **values)
@@ -463,7 +452,7 @@ def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
         info = unpack_info(path, packed)
     except ValueError:
         return probe_video(path)
-    if info.container == JPEG_FOLDER:
+    if info.container == PICTURE_FOLDER:
         return info  # each picture is looked at when it is read
     try:
         unchanged = os.path.getsize(info.path) == info.num_bytes

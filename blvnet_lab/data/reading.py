@@ -24,10 +24,7 @@ picture, which no decoder here complains of. Reading looks no further than the f
 
 from __future__ import annotations
 
-import functools
 import os
-import sys
-import types
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,23 +33,26 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from blvnet_lab.data.probing import (
-    HIDDEN,
-    JPEG_FOLDER,
-    VideoInfo,
+from blvnet_lab.data.decoding import (
+    ToRGB,
     VideoReadError,
-    decode_jpeg,
-    file_url,
-    known_video,
     open_video,
+    orientation_of,
+    pictures,
+    unreadable,
+)
+from blvnet_lab.data.decord_reader import read_with_decord
+from blvnet_lab.data.picture_folders import decode_picture, picture_name
+from blvnet_lab.data.probing import (
+    PICTURE_FOLDER,
+    VideoInfo,
+    known_video,
     pack_info,
     probe_video,
     refuse_damage,
     unpack_info,
-    unreadable,
     usable_video,
 )
 
@@ -76,7 +76,7 @@ def read_frames(
 ) -> torch.Tensor:
     """The frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked.
 
-    path: of the file (or the folder of JPEGs); or what `probe_video` found, which saves looking
+    path: of the file (or the folder of pictures); or what `probe_video` found, which saves looking
         again.
     indices: integers from 0 to the number of frames - 1; they may repeat.
     size: (height, width) in pixels to resize to while decoding; `VideoInfo.size` if None.
@@ -98,10 +98,10 @@ def read_frames(
             f"numbered 0 to {info.num_frames - 1}"
         )
     frames = None
-    if info.container == JPEG_FOLDER:
-        frames = _read_jpegs(info, wanted, size)
+    if info.container == PICTURE_FOLDER:
+        frames = _read_pictures(info, wanted, size)
     elif _is_for_decord(info, wanted):
-        frames = _read_with_decord(info, wanted, size)
+        frames = read_with_decord(info, wanted, size)
     if frames is None:
         frames = _read_with_pyav(info, wanted, size)
     return torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, H, W, 3) before
@@ -113,9 +113,11 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
     Raises VideoReadError if the video is cut short, or one of its frames cannot be decoded.
     """
     info = refuse_damage(path if isinstance(path, VideoInfo) else probe_video(path))
-    if info.container == JPEG_FOLDER:
+    if info.whole and info is not path:
+        return info  # probing has just decoded it
+    if info.container == PICTURE_FOLDER:
         for index in range(info.num_frames):
-            _read_jpegs(info, [index], None)
+            _read_pictures(info, [index], None)
         return replace(info, whole=True)
     found, cause = set(), None
     with open_video(info.path) as (container, stream):
@@ -140,76 +142,28 @@ def _as_integers(indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int
     return array.tolist()
 
 
-# --- Decoding with decord -----------------------------------------------------------------------
-
-
-@functools.cache
-def _import_decord() -> types.ModuleType | None:
-    """The decord module, or None where it does not import (then PyAV reads everything).
-
-    On import, decord2 3.x loads every library of the `nvidia` packages that come with CUDA builds
-    of PyTorch, some 500 MB in each data loader's worker, for a GPU decoder that is not used here.
-    It looks for them with `find_spec("nvidia")`; an empty module of that name makes it find none.
-    """
-    nvidia = sys.modules.get("nvidia")
-    sys.modules["nvidia"] = types.ModuleType("nvidia")
-    try:
-        import decord.logging
-    except (ImportError, OSError):  # not installed, or built for another system
-        return None
-    finally:
-        del sys.modules["nvidia"]
-        if nvidia is not None:
-            sys.modules["nvidia"] = nvidia
-    decord.logging.set_level(decord.logging.QUIET)  # its errors come as exceptions too
-    return decord
-
-
 def _is_for_decord(info: VideoInfo, wanted: list[int]) -> bool:
     """Whether decord pays, and can be trusted: see the top of this file."""
     return info.whole and info.decord_exact and len(set(wanted)) == info.num_frames
 
 
-def _read_with_decord(
-    info: VideoInfo, indices: list[int], size: tuple[int, int] | None
-) -> np.ndarray | None:
-    """uint8 (T, H, W, 3), or None if decord is missing, fails, or does not see the same video."""
-    decord = _import_decord()
-    if decord is None:
-        return None
-    height, width = size or (-1, -1)
-    try:
-        # One thread: more gain nothing at these sizes. The reader lives for this call only: it
-        # goes on decoding in the background, and hangs if a data loader's worker inherits it.
-        reader = decord.VideoReader(file_url(info.path), height=height, width=width, num_threads=1)
-        if len(reader) != info.num_frames:
-            return None
-        starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
-        if (np.diff(starts) <= 0).any():
-            return None
-        batch = reader.get_batch(indices)
-    except (decord.DECORDError, RuntimeError, AssertionError, IndexError, UnicodeError):
-        return None  # among others, some small widths (16, 24, 32, 48, 96, 144) always fail
-    # A notebook may have called decord.bridge.set_bridge("torch"); do not depend on it.
-    frames = batch.numpy() if isinstance(batch, torch.Tensor) else batch.asnumpy()
-    return frames if frames.shape == (len(indices), *(size or info.size), 3) else None
+# --- Folders of pictures ------------------------------------------------------------------------
 
 
-# --- Folders of JPEGs ---------------------------------------------------------------------------
-
-
-def _read_jpegs(info: VideoInfo, indices: list[int], size: tuple[int, int] | None) -> np.ndarray:
+def _read_pictures(info: VideoInfo, indices: list[int], size: tuple[int, int] | None) -> np.ndarray:
     """uint8 (T, H, W, 3). Raises VideoReadError for a picture that is missing or damaged."""
-    frames, scaler = {}, VideoReformatter()
+    frames = {}
     for index in sorted(set(indices)):
-        picture = decode_jpeg(info.path, index)
-        if (picture.height, picture.width) != info.size:
+        picture = decode_picture(info.path, picture_name(info.first_picture, index))
+        to_rgb = ToRGB(size or info.size, orientation_of(info.path, picture))
+        height, width = to_rgb.upright(picture.height, picture.width)
+        if (height, width) != info.size:
             raise unreadable(
                 info.path,
-                f"frame {index} is {picture.height} x {picture.width} and the first one "
+                f"frame {index} is {height} x {width} and the first one "
                 f"{info.size[0]} x {info.size[1]}",
             )
-        frames[index] = _to_rgb(picture, scaler, size or info.size, 0)
+        frames[index] = to_rgb(picture)
     return np.stack([frames[index] for index in indices])
 
 
@@ -221,14 +175,14 @@ def _read_with_pyav(
 ) -> np.ndarray:
     """uint8 (T, H, W, 3). Raises VideoReadError if one of the frames cannot be decoded."""
     wanted = sorted(set(indices))
-    scaler = VideoReformatter()  # one for all frames: a new one each time would start threads
+    to_rgb = ToRGB(size or info.size, info.orientation)
     for walk in (_jump, _walk) if info.keyframe_pts else (_walk,):
         frames, cause = {}, None
         with open_video(info.path) as (container, stream):
             try:
                 for index, picture in walk(container, stream, info, wanted):
                     if index in wanted:
-                        frames[index] = _to_rgb(picture, scaler, size or info.size, info.turns)
+                        frames[index] = to_rgb(picture)
             except av.error.FFmpegError as error:
                 cause = error
         if len(frames) == len(wanted):
@@ -252,44 +206,13 @@ def _must_have(
         ) from cause
 
 
-def _pictures(
-    container: InputContainer, stream: VideoStream
-) -> Iterator[tuple[av.VideoFrame, bool]]:
-    """(picture, does it stand on its own), from here to the end.
-
-    VP9 goes to libvpx, as quick as FFmpeg's own decoder: of flipped bits that made that one give
-    garbage without a word, it noticed most. Builds of it may be for 8 bits only.
-    """
-    coder = stream.codec_context
-    is_vp9 = coder.codec.canonical_name == "vp9" and coder.format is not None
-    if not is_vp9 or coder.format.components[0].bits != 8 or VPX not in av.codecs_available:
-        yield from ((picture, picture.key_frame) for picture in container.decode(stream))
-        return
-    decoder, keyframes = av.CodecContext.create(VPX, "r"), set()
-    decoder.thread_count = 1
-    for packet in container.demux(stream):
-        if packet.is_keyframe:
-            keyframes.add(packet.pts)
-        for picture in decoder.decode(packet if packet.size else None):
-            yield picture, picture.pts in keyframes
-
-
-VPX = "libvpx-vp9"
-
-
 def _decode(
-    container: InputContainer,
-    stream: VideoStream,
-    index_of: Mapping[int, int],
-    expected: int,
-    intact: bool,
+    container: InputContainer, stream: VideoStream, index_of: Mapping[int, int], expected: int
 ) -> Iterator[tuple[int | None, av.VideoFrame, bool]]:
-    """(index, picture, is it intact) from here to the end; frame `expected` should come first.
-
-    `intact`: whether it need not be a keyframe, since the one before it is not shown.
-    """
-    for picture, is_key in _pictures(container, stream):
-        # Without times of their own, frames can only be counted.
+    """(index, picture, is it intact) from here to the end; frame `expected` should come first."""
+    intact = True
+    for picture, is_key in pictures(container, stream):
+        # Of other than the plain kinds of files frames are counted.
         index = index_of.get(picture.pts) if index_of else expected
         # What follows a damaged picture is built on it, up to the next keyframe. A picture that
         # comes out of turn is a sign of damage, and so are the ones that are left out before it.
@@ -304,8 +227,7 @@ def _walk(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """(index, picture) for all intact ones from the beginning to the last one wanted."""
     index_of = {pts: index for index, pts in enumerate(info.pts or ())}
-    from_hidden = any(HIDDEN in reason for reason in info.reasons)
-    for index, picture, intact in _decode(container, stream, index_of, 0, from_hidden):
+    for index, picture, intact in _decode(container, stream, index_of, 0):
         if intact:
             yield index, picture
         if index == wanted[-1]:
@@ -321,16 +243,16 @@ def _jump(
     time is the one looked for. This stops at the first that is not.
     """
     index_of = {pts: index for index, pts in enumerate(info.pts)}
-    pictures, now = iter(()), -1
+    decoded, now = iter(()), -1
     for target in wanted:
         place = max(0, bisect_right(info.keyframe_pts, info.pts[target]) - 1)
         keyframe = info.keyframe_pts[place]
         # A keyframe that is not shown can only be the first, before the first frame that is.
-        start, is_hidden = index_of.get(keyframe, 0), keyframe not in index_of
+        start = index_of.get(keyframe, 0)
         if now < 0 or start > now:
             container.seek(keyframe, stream=stream)
-            pictures = _decode(container, stream, index_of, start, is_hidden)
-        for index, picture, intact in pictures:
+            decoded = _decode(container, stream, index_of, start)
+        for index, picture, intact in decoded:
             now = now if index is None else index
             if index is None or index >= target:
                 if index != target or not intact:
@@ -339,14 +261,3 @@ def _jump(
                 break
         else:
             return  # the end of the file
-
-
-def _to_rgb(
-    picture: av.VideoFrame, scaler: VideoReformatter, size: tuple[int, int], turns: int
-) -> np.ndarray:
-    """uint8 (H, W, 3), upright after so many quarter turns, of `size` (height, width)."""
-    height, width = size[::-1] if turns % 2 else size
-    rgb = scaler.reformat(
-        picture, width, height, format="rgb24", interpolation="BICUBIC", threads=1
-    ).to_ndarray()
-    return np.ascontiguousarray(np.rot90(rgb, turns))

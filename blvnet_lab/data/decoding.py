@@ -1,0 +1,233 @@
+"""From an opened video file to its pictures: in the order of showing, upright, as RGB.
+
+Everything here does as FFmpeg's own program does: which of a file's streams is the video, which
+pictures are passed over at the beginning, which way up they are, and what colours they have. Only
+in one thing it differs: a fault on the way is an error, where the program patches the picture up.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.filter import Graph
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+STRICT = {"err_detect": "explode+bitstream"}
+VPX = "libvpx-vp9"
+# Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
+LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+Orientation = tuple[int, int, int, int]  # see `orientation_of`
+UPRIGHT: Orientation = (1, 0, 0, 1)
+
+
+class VideoReadError(OSError):
+    """A video file that cannot be read; the message says what was found and what helps.
+
+    path: the file. The decoder's own error, if there was one, is the `__cause__`.
+    """
+
+    # `path` has a default since data loaders send errors between processes by message alone.
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def unreadable(
+    path: str, found: str, remedy: str = "fetch or make the file again, or leave it out"
+) -> VideoReadError:
+    return VideoReadError(f"{path}: expected a video file, but {found}; {remedy}", path)
+
+
+# --- The file and its video stream --------------------------------------------------------------
+
+
+def file_url(path: str | os.PathLike[str]) -> str:
+    """The path as FFmpeg takes it for a path, whatever it holds: it reads "12:30.mp4" as a URL."""
+    return f"file:{os.fsdecode(path)}"
+
+
+@contextmanager
+def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The opened file and its main video stream; closes both."""
+    if not os.path.isfile(path):
+        found = "it is a folder" if os.path.isdir(path) else "it does not exist"
+        raise unreadable(path, found, "check the path")
+    try:
+        container = av.open(file_url(path), **LENIENT)
+    except (av.error.FFmpegError, OSError) as error:
+        found = f"its {os.path.getsize(path)} bytes cannot be opened as one ({error.strerror})"
+        raise unreadable(path, f"{found}: it is something else, or cut short") from error
+    with container:
+        stream = _main_stream(container)
+        if stream is None:
+            raise unreadable(path, "it holds no pictures, only sound or data")
+        # FFmpeg opens a picture file as a video of one frame. A picture named .mp4 is a mistake
+        # in some download, and a network should not learn from it.
+        if container.format.name.endswith("_pipe") or container.format.name == "image2":
+            raise unreadable(path, f"it is a still picture ({stream.name})")
+        if stream.codec_context is None:
+            raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
+        if stream.codec_context.codec.canonical_name == "vp8":
+            # In slices, and only so, its decoder sees when it runs past the end of the data.
+            stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
+        else:
+            stream.thread_type = "NONE"  # a data loader has its own workers
+        # Faults are errors: FFmpeg would otherwise patch up a picture, and say so on a terminal.
+        stream.codec_context.options = STRICT
+        try:
+            yield container, stream
+        except OSError as error:
+            if isinstance(error, (VideoReadError, av.error.FFmpegError)):
+                raise
+            found = f"it cannot be read ({error.strerror or error})"
+            raise unreadable(path, found, "see whether the disk is well") from error
+
+
+def _main_stream(container: InputContainer) -> VideoStream | None:
+    """Of several the one marked as the default, then the largest, then the first.
+
+    An audio file may hold its cover as a "video" of one picture: that is none.
+    """
+
+    def rank(stream: VideoStream) -> tuple[bool, int]:
+        coder, is_default = stream.codec_context, stream.disposition & Disposition.default
+        return bool(is_default), coder.width * coder.height if coder else 0
+
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    return max(streams, key=rank, default=None)
+
+
+# --- Its pictures -------------------------------------------------------------------------------
+
+
+def pictures(
+    container: InputContainer, stream: VideoStream, num_packets: int | None = None
+) -> Iterator[tuple[av.VideoFrame, bool]]:
+    """(picture, does it stand on its own), from here to the end, or out of so many packets.
+
+    What belongs before the first keyframe and cannot be decoded is passed over: a broadcast that
+    was tuned in to begins in the middle of a group. Raises FFmpegError at a fault after it.
+    """
+    decoder, keyframes, num_given = _decoder(stream), {}, 0  # keyframes' times, in order
+    for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+        if number == num_packets:
+            return
+        if packet.is_keyframe:
+            keyframes[packet.pts] = True
+        try:
+            decoded = decoder.decode(packet)
+        except av.error.InvalidDataError:
+            first = next(iter(keyframes), packet.pts)
+            is_after = keyframes and (None in (first, packet.pts) or packet.pts >= first)
+            if is_after or not any(bytes(packet)):  # nothing but zeros is no picture but a hole
+                raise
+            continue
+        for picture in decoded:
+            if num_given or not picture.is_corrupt:
+                num_given += 1
+                yield picture, _is_key(picture, keyframes)
+    if num_packets is None:
+        yield from ((picture, _is_key(picture, keyframes)) for picture in decoder.decode(None))
+
+
+def _is_key(picture: av.VideoFrame, keyframes: Collection[int | None]) -> bool:
+    # Some decoders mark no picture as a keyframe, and some containers have no times.
+    return picture.key_frame or (picture.pts is not None and picture.pts in keyframes)
+
+
+def _decoder(stream: VideoStream) -> av.CodecContext:
+    """The stream's own; but for VP9 libvpx, as quick as FFmpeg's.
+
+    Of flipped bits that made FFmpeg's decoder give garbage without a word, libvpx noticed most.
+    Builds of it may be for 8 bits only.
+    """
+    coder = stream.codec_context
+    is_vp9 = coder.codec.canonical_name == "vp9" and coder.format is not None
+    if not is_vp9 or coder.format.components[0].bits != 8 or VPX not in av.codecs_available:
+        return coder
+    decoder = av.CodecContext.create(VPX, "r")
+    decoder.thread_count = 1
+    return decoder
+
+
+# --- Which way up, and their colours ------------------------------------------------------------
+
+
+def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
+    """What brings a stored picture upright: (a, b, c, d), each -1, 0 or 1.
+
+    The stored place (x, y) is shown at (a x + c y, b x + d y), moved back into the picture: four
+    turns, each plain or mirrored, as a phone writes them for its front camera. The file's header
+    or the compressed pictures themselves may say so; both arrive here with the picture.
+
+    Raises VideoReadError if the picture is to be shown askew.
+    """
+    side_data = picture.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return UPRIGHT
+    a, b, _, c, d = struct.unpack("=5i", bytes(side_data)[:20])
+    across, down = np.hypot(a, c), np.hypot(b, d)
+    if not across or not down:
+        return UPRIGHT  # it says nothing, and FFmpeg's program takes no notice of it
+    exact = (a / across, b / down, c / across, d / down)
+    rounded = tuple(round(value) for value in exact)
+    if max(abs(value - near) for value, near in zip(exact, rounded, strict=True)) > 0.02:
+        angle = np.degrees(np.arctan2(-exact[1], exact[0]))
+        raise unreadable(
+            path, f"it is to be shown turned by {angle:.0f} degrees", "encode it again upright"
+        )
+    return rounded
+
+
+class ToRGB:
+    """Makes pictures to RGB, upright and of one size, with FFmpeg's filter `scale`.
+
+    FFmpeg's program uses it, and decord: all three agree in every bit. PyAV's own VideoReformatter
+    looks for the colours of 4:2:0 and 4:2:2 half a pixel away, wherever it resizes or has more than
+    8 bits: 6 levels of 255 away on average in a colourful picture.
+    """
+
+    def __init__(self, size: tuple[int, int], orientation: Orientation = UPRIGHT) -> None:
+        """size: (height, width) when upright."""
+        self.size, self.orientation = size, orientation
+        self._graph, self._made_for = None, None
+
+    def upright(self, height: int, width: int) -> tuple[int, int]:
+        return (height, width) if self.orientation[0] else (width, height)
+
+    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
+        """uint8 (H, W, 3)."""
+        made_for = (picture.width, picture.height, picture.format.name)
+        if made_for != self._made_for:  # the size may change on the way
+            self._graph, self._made_for = self._make_graph(picture), made_for
+        self._graph.vpush(picture)
+        rgb = self._graph.vpull().to_ndarray()
+        a, b, c, d = self.orientation
+        rgb = rgb[::d, ::a] if a else rgb.transpose(1, 0, 2)[::b, ::c]
+        return np.ascontiguousarray(rgb)
+
+    def _make_graph(self, picture: av.VideoFrame) -> Graph:
+        height, width = self.upright(*self.size)
+        graph = Graph()
+        graph.threads = 1
+        graph.link_nodes(
+            graph.add_buffer(
+                width=picture.width,
+                height=picture.height,
+                format=picture.format.name,
+                time_base=Fraction(1, 25),  # matters to no one
+            ),
+            graph.add("scale", f"{width}:{height}:flags=bicubic"),
+            graph.add("format", "rgb24"),
+            graph.add("buffersink"),
+        ).configure()
+        return graph
