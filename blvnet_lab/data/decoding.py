@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -17,10 +17,14 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.filter import Graph
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+# Faults are errors: FFmpeg would otherwise patch up a picture, and say so on a terminal. Two
+# decoders find fault with what FFmpeg's own encoders write.
 STRICT = {"err_detect": "explode+bitstream"}
+STRICT_OTHERWISE = {"tiff": {}, "mpeg2video": {"err_detect": "explode"}}
 VPX = "libvpx-vp9"
 # Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -56,8 +60,11 @@ def file_url(path: str | os.PathLike[str]) -> str:
 
 
 @contextmanager
-def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The opened file and its main video stream; closes both."""
+def open_video(path: str, strict: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The opened file and its main video stream; closes both.
+
+    strict: whether a fault that the decoder would patch up is an error.
+    """
     if not os.path.isfile(path):
         found = "it is a folder" if os.path.isdir(path) else "it does not exist"
         raise unreadable(path, found, "check the path")
@@ -73,16 +80,16 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         # FFmpeg opens a picture file as a video of one frame. A picture named .mp4 is a mistake
         # in some download, and a network should not learn from it.
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise unreadable(path, f"it is a still picture ({stream.name})")
+            raise unreadable(path, f"it is a still picture to this FFmpeg ({stream.name})")
         if stream.codec_context is None:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
-        if stream.codec_context.codec.canonical_name == "vp8":
+        codec = stream.codec_context.codec.canonical_name
+        if codec == "vp8":
             # In slices, and only so, its decoder sees when it runs past the end of the data.
             stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
         else:
             stream.thread_type = "NONE"  # a data loader has its own workers
-        # Faults are errors: FFmpeg would otherwise patch up a picture, and say so on a terminal.
-        stream.codec_context.options = STRICT
+        stream.codec_context.options = STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
         try:
             yield container, stream
         except OSError as error:
@@ -93,14 +100,14 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _main_stream(container: InputContainer) -> VideoStream | None:
-    """Of several the one marked as the default, then the largest, then the first.
+    """Of several the one marked as the default, then the largest, the longest, the first.
 
     An audio file may hold its cover as a "video" of one picture: that is none.
     """
 
-    def rank(stream: VideoStream) -> tuple[bool, int]:
+    def rank(stream: VideoStream) -> tuple[bool, int, int]:
         coder, is_default = stream.codec_context, stream.disposition & Disposition.default
-        return bool(is_default), coder.width * coder.height if coder else 0
+        return bool(is_default), coder.width * coder.height if coder else 0, stream.frames
 
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     return max(streams, key=rank, default=None)
@@ -109,28 +116,38 @@ def _main_stream(container: InputContainer) -> VideoStream | None:
 # --- Its pictures -------------------------------------------------------------------------------
 
 
+class JoinedError(av.error.InvalidDataError):
+    """Pictures before a keyframe that is stored earlier miss what they are built on."""
+
+
 def pictures(
     container: InputContainer, stream: VideoStream, num_packets: int | None = None
 ) -> Iterator[tuple[av.VideoFrame, bool]]:
     """(picture, does it stand on its own), from here to the end, or out of so many packets.
 
-    What belongs before the first keyframe and cannot be decoded is passed over: a broadcast that
-    was tuned in to begins in the middle of a group. Raises FFmpegError at a fault after it.
+    What comes before the first keyframe and cannot be decoded is passed over: a broadcast that was
+    tuned in to begins in the middle of a group. Raises FFmpegError at a fault after it; but
+    JoinedError if it is where videos were cut or joined without encoding them again, at a keyframe
+    within an open group: there FFmpeg's program shows what it can.
     """
-    decoder, keyframes, num_given = _decoder(stream), {}, 0  # keyframes' times, in order
+    decoder, keyframes, is_first, num_given = _decoder(stream), set(), False, 0
     for number, packet in enumerate(p for p in container.demux(stream) if p.size):
         if number == num_packets:
             return
         if packet.is_keyframe:
-            keyframes[packet.pts] = True
+            key, is_first = packet.pts, True
+            keyframes.add(key)
         try:
             decoded = decoder.decode(packet)
-        except av.error.InvalidDataError:
-            first = next(iter(keyframes), packet.pts)
-            is_after = keyframes and (None in (first, packet.pts) or packet.pts >= first)
-            if is_after or not any(bytes(packet)):  # nothing but zeros is no picture but a hole
-                raise
-            continue
+        except av.error.InvalidDataError as error:
+            if not any(bytes(packet)):
+                raise  # nothing but zeros is no picture but a hole
+            if not keyframes:
+                continue
+            if is_first and key is not None and (packet.pts is None or packet.pts < key):
+                raise JoinedError(error.errno, error.strerror) from error
+            raise
+        is_first = is_first and packet.is_keyframe
         for picture in decoded:
             if num_given or not picture.is_corrupt:
                 num_given += 1
@@ -139,7 +156,7 @@ def pictures(
         yield from ((picture, _is_key(picture, keyframes)) for picture in decoder.decode(None))
 
 
-def _is_key(picture: av.VideoFrame, keyframes: Collection[int | None]) -> bool:
+def _is_key(picture: av.VideoFrame, keyframes: set[int | None]) -> bool:
     # Some decoders mark no picture as a keyframe, and some containers have no times.
     return picture.key_frame or (picture.pts is not None and picture.pts in keyframes)
 
@@ -171,7 +188,10 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
 
     Raises VideoReadError if the picture is to be shown askew.
     """
-    side_data = picture.side_data.get("DISPLAYMATRIX")
+    try:
+        side_data = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18 stumbles over kinds of it that it does not know, such as EXIF
+        side_data = _without_others(picture).side_data.get("DISPLAYMATRIX")
     if side_data is None:
         return UPRIGHT
     a, b, _, c, d = struct.unpack("=5i", bytes(side_data)[:20])
@@ -186,6 +206,29 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
             path, f"it is to be shown turned by {angle:.0f} degrees", "encode it again upright"
         )
     return rounded
+
+
+def _without_others(picture: av.VideoFrame) -> av.VideoFrame:
+    """The picture with none of the side data that came to FFmpeg after PyAV 18 was written."""
+    newest = max(kind.value for kind in SideDataType)
+    removers = [("sidedata", f"delete:type={kind}") for kind in range(newest + 1, newest + 20)]
+    graph = _make_graph(picture, removers)
+    graph.vpush(picture)
+    return graph.vpull()
+
+
+def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=picture.width,
+        height=picture.height,
+        format=picture.format.name,
+        time_base=Fraction(1, 25),  # matters to no one
+    )
+    nodes = [graph.add(name, options) for name, options in [*filters, ("buffersink", "")]]
+    graph.link_nodes(source, *nodes).configure()
+    return graph
 
 
 class ToRGB:
@@ -208,26 +251,11 @@ class ToRGB:
         """uint8 (H, W, 3)."""
         made_for = (picture.width, picture.height, picture.format.name)
         if made_for != self._made_for:  # the size may change on the way
-            self._graph, self._made_for = self._make_graph(picture), made_for
+            height, width = self.upright(*self.size)
+            filters = [("scale", f"{width}:{height}:flags=bicubic"), ("format", "rgb24")]
+            self._graph, self._made_for = _make_graph(picture, filters), made_for
         self._graph.vpush(picture)
         rgb = self._graph.vpull().to_ndarray()
         a, b, c, d = self.orientation
         rgb = rgb[::d, ::a] if a else rgb.transpose(1, 0, 2)[::b, ::c]
         return np.ascontiguousarray(rgb)
-
-    def _make_graph(self, picture: av.VideoFrame) -> Graph:
-        height, width = self.upright(*self.size)
-        graph = Graph()
-        graph.threads = 1
-        graph.link_nodes(
-            graph.add_buffer(
-                width=picture.width,
-                height=picture.height,
-                format=picture.format.name,
-                time_base=Fraction(1, 25),  # matters to no one
-            ),
-            graph.add("scale", f"{width}:{height}:flags=bicubic"),
-            graph.add("format", "rgb24"),
-            graph.add("buffersink"),
-        ).configure()
-        return graph

@@ -33,7 +33,9 @@ from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import (
     UPRIGHT,
+    JoinedError,
     Orientation,
+    ToRGB,
     open_video,
     orientation_of,
     pictures,
@@ -67,6 +69,7 @@ class VideoInfo:
     num_bytes: int = 0  # the file's size, by which another file in its place is noticed
     whole: bool = False  # every frame was decoded once without a fault (`reading.check_video`)
     orientation: Orientation = UPRIGHT  # what brings a stored picture upright
+    joined: bool = False  # cut or joined within an open group: FFmpeg must patch up a picture
     first_picture: str = ""  # the name of the first of a folder of pictures
 
     @property
@@ -92,10 +95,23 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         first = _decode_alone(stream, packets.first)
         plain = first is not None and _is_plain(container, stream, packets)
         times = [pts for pts, _ in packets.shown]
-        damage = packets.damage
-        if not plain:
-            first, times, damage = _count(path, packets, first)
+        damage, joined = packets.damage, False
+        if plain:
+            times.sort()
+        else:
+            counted = _count(path, packets, strict=True)
+            joined = counted.is_joined
+            if joined:
+                counted = _count(path, packets, strict=False)
+            first, times, damage = first or counted.first, counted.times, counted.damage
+        if not times:
+            raise unreadable(path, "there is not one frame in it that can be decoded")
         orientation = orientation_of(path, first)
+        try:
+            ToRGB((16, 16))(first)
+        except av.error.FFmpegError as error:
+            found = f"its colours ({first.format.name}) cannot be made RGB ({error.strerror})"
+            raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
         size = (first.height, first.width)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
         closed = plain and _are_groups_closed(packets)
@@ -103,19 +119,21 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
             path=path,
             num_frames=len(times),
             size=size if orientation[0] else size[::-1],
-            fps=_rate(stream, times),
+            fps=_rate(stream, [time for time in times if time is not None]),
             codec=codec,
             container=name,
             decord_exact=closed
             and not (damage or packets.num_hidden)
             and orientation == UPRIGHT
-            and codec in DECORD_CODECS,
-            pts=tuple(sorted(times)) if plain else None,
+            and codec in DECORD_CODECS
+            and name != "avi",  # it ends the process over some
+            pts=tuple(times) if plain else None,
             keyframe_pts=tuple(sorted(packets.keyframes)) if closed else (),
             damage=damage,
             num_bytes=os.path.getsize(path),
             whole=not (plain or damage),
             orientation=orientation,
+            joined=joined,
         )
 
 
@@ -137,17 +155,21 @@ def _is_plain(container: InputContainer, stream: VideoStream, packets: _Packets)
     codec, name = coder.codec.canonical_name, container.format.name
     if codec not in PLAIN_CODECS or not PLAIN_CONTAINERS & set(name.split(",")):
         return False
-    if packets.is_doubtful or (codec == "h264" and coder.field_order != PROGRESSIVE):
+    if (
+        packets.is_doubtful
+        or packets.is_edited
+        or (codec == "h264" and coder.field_order != PROGRESSIVE)
+    ):
         return False  # two fields, half a picture each, may be two packets
     times = [pts for pts, _ in packets.shown]
-    if None in times + packets.keyframes or len(set(times)) < len(times):
+    if None in [pts for _, pts in packets.times] or len(set(times)) < len(times):
         return False
     # avi holds no times, and those that FFmpeg works out are wrong with B-frames.
     if name == "avi" and (coder.has_b_frames or times != sorted(times)):
         return False
     # Nothing is shown before the first keyframe, on which all is built.
     first = packets.times[0][1]
-    return packets.keyframes[:1] == [first] and first <= min(times, default=first)
+    return packets.keyframes[:1] == [first] and first == min(pts for _, pts in packets.times)
 
 
 PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
@@ -162,43 +184,55 @@ def _are_groups_closed(packets: _Packets) -> bool:
     return all(order[k] == k for k, (_, is_key) in enumerate(packets.shown) if is_key)
 
 
-def _count(
-    path: str, packets: _Packets, first: av.VideoFrame | None
-) -> tuple[av.VideoFrame, list[int | None], str]:
-    """First picture, times of all, damage: by decoding them. `first`, if known, has precedence."""
-    times, damage = [], packets.damage
-    with open_video(path) as (container, stream):
+@dataclass
+class _Counted:
+    """What came out of a decoder."""
+
+    first: av.VideoFrame | None = None
+    times: list[int | None] = field(default_factory=list)
+    damage: str = ""
+    is_joined: bool = False
+
+
+def _count(path: str, packets: _Packets, strict: bool) -> _Counted:
+    """Decodes all up to the first fault."""
+    found = _Counted(damage=packets.damage)
+    num_packets = len(packets.times) if packets.damage else None
+    with open_video(path, strict) as (container, stream):
         is_ts = container.format.name == "mpegts"
+        lacks = is_ts and _first_hole([dts for dts, _ in packets.times]) is not None
         try:
-            num_packets = len(packets.times) if damage else None
             for picture, is_key in pictures(container, stream, num_packets):
-                is_back = is_ts and times and not is_key and picture.pts <= times[-1]
-                if picture.is_corrupt or is_back:
-                    damage = damage or "damaged"
+                is_back = lacks and not is_key and picture.pts <= found.times[-1]
+                if (picture.is_corrupt and strict) or is_back:
+                    found.damage = found.damage or "damaged"
                     break
-                first = first or picture
-                times.append(picture.pts)
+                found.first = found.first or picture
+                found.times.append(picture.pts)
         except av.error.FFmpegError as error:
-            damage = damage or f"damaged ({error.strerror})"
-    if not times:
-        raise unreadable(path, "there is not one frame in it that can be decoded")
+            found.is_joined = strict and (packets.is_edited or isinstance(error, JoinedError))
+            found.damage = found.damage or f"damaged ({error.strerror})"
     # MPEG-TS has neither an index nor a length. A hole at the end may be from a cut without
     # encoding again, unless it was a cut through one of its packets, of 188 bytes (or 192, or 204).
-    hole = _first_hole(times)
-    num_bytes = os.path.getsize(path)
+    hole, num_bytes = _first_hole(found.times), os.path.getsize(path)
     if is_ts and hole is not None and num_bytes % 188 and num_bytes % 192 and num_bytes % 204:
-        return first, [time for time in times if time <= hole], damage or "cut short"
-    return first, times, damage
+        found.times = [time for time in found.times if time <= hole]
+        found.damage = found.damage or "cut short"
+    return found
 
 
-def _rate(stream: VideoStream, times: Sequence[int | None]) -> float:
-    """Frames a second: what the file says, unless its times belie it; 0.0 if nothing tells."""
-    said, times = float(stream.average_rate or 0), [time for time in times if time is not None]
-    span = (max(times) - min(times)) * stream.time_base if times else 0
-    if not span:
+def _rate(stream: VideoStream, times: Sequence[int]) -> float:
+    """Frames a second: what the file says, unless its times belie it; 0.0 if nothing tells.
+
+    Formats without a rate of their own make FFmpeg guess one, up to 60,000 frames a second.
+    """
+    said = float(stream.average_rate or 0)
+    steps = [float((late - early) * stream.time_base) for early, late in pairwise(times)]
+    if not steps or sum(steps) <= 0:
         return said
-    measured = float((len(times) - 1) / span)
-    return said if 2 / 3 < said / measured < 3 / 2 else measured
+    mean, usual = len(steps) / sum(steps), 1 / max(median(steps), 1e-9)
+    # A recording may pause: then its frames are as far apart as it says, but for few.
+    return said if any(0.8 < said / rate < 1.25 for rate in (mean, usual)) else mean
 
 
 @dataclass
@@ -210,7 +244,8 @@ class _Packets:
     keyframes: list[int | None] = field(default_factory=list)  # their pts, the hidden ones' too
     num_hidden: int = 0  # to be decoded, but not shown
     times: list[tuple[int | None, int | None]] = field(default_factory=list)  # all (dts, pts)
-    is_doubtful: bool = False  # whether some do not give a frame of their own, or in another order
+    is_edited: bool = False  # whether an edit list of several parts has some read twice
+    is_doubtful: bool = False  # whether some may give no frame of their own
     damage: str = ""
 
 
@@ -220,7 +255,7 @@ def _scan(path: str, container: InputContainer, stream: VideoStream) -> _Packets
     Raises VideoReadError if there is no telling which frame is which.
     """
     found, last_dts = _Packets(), None
-    rank_of, found.is_doubtful = _index(container, stream)
+    rank_of, found.is_edited = _index(container, stream)
     codec = stream.codec_context.codec.canonical_name
     is_ts, since_gap = container.format.name == "mpegts", None
     try:
@@ -333,7 +368,8 @@ def _is_shorter_than_it_says(path: str) -> bool:
     with open(path, "rb") as file:
         begin, size = file.read(4096), os.path.getsize(path)
     if begin[:4] == b"RIFF":
-        return 8 + int.from_bytes(begin[4:8], "little") > size
+        announced = int.from_bytes(begin[4:8], "little")
+        return size < 8 + announced and announced != 0xFFFFFFFF  # what a pipe gets, unfinished
     announced, place = _ebml_segment(begin)
     # A stream that was written as it came has all ones there: it does not know its size.
     return announced not in UNKNOWN_SIZES and place + announced > size
@@ -420,6 +456,7 @@ _USUAL = {
     "damage": "",
     "whole": False,
     "orientation": UPRIGHT,
+    "joined": False,
     "first_picture": "",
     "keyframe_pts": [],
     "pts": None,

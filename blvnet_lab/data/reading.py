@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import av
@@ -120,7 +120,7 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
             _read_pictures(info, [index], None)
         return replace(info, whole=True)
     found, cause = set(), None
-    with open_video(info.path) as (container, stream):
+    with open_video(info.path, strict=not info.joined) as (container, stream):
         try:
             for index, _ in _walk(container, stream, info, range(info.num_frames)):
                 found.add(index)
@@ -178,7 +178,7 @@ def _read_with_pyav(
     to_rgb = ToRGB(size or info.size, info.orientation)
     for walk in (_jump, _walk) if info.keyframe_pts else (_walk,):
         frames, cause = {}, None
-        with open_video(info.path) as (container, stream):
+        with open_video(info.path, strict=not info.joined) as (container, stream):
             try:
                 for index, picture in walk(container, stream, info, wanted):
                     if index in wanted:
@@ -207,9 +207,10 @@ def _must_have(
 
 
 def _decode(
-    container: InputContainer, stream: VideoStream, index_of: Mapping[int, int], expected: int
+    container: InputContainer, stream: VideoStream, info: VideoInfo, expected: int = 0
 ) -> Iterator[tuple[int | None, av.VideoFrame, bool]]:
     """(index, picture, is it intact) from here to the end; frame `expected` should come first."""
+    index_of = {pts: index for index, pts in enumerate(info.pts or ())}
     intact = True
     for picture, is_key in pictures(container, stream):
         # Of other than the plain kinds of files frames are counted.
@@ -217,7 +218,7 @@ def _decode(
         # What follows a damaged picture is built on it, up to the next keyframe. A picture that
         # comes out of turn is a sign of damage, and so are the ones that are left out before it.
         intact = (intact and index == expected) or is_key
-        intact = intact and index is not None and not picture.is_corrupt
+        intact = intact and index is not None and (not picture.is_corrupt or info.joined)
         yield index, picture, intact
         expected = (expected if index is None else index) + 1
 
@@ -226,8 +227,7 @@ def _walk(
     container: InputContainer, stream: VideoStream, info: VideoInfo, wanted: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """(index, picture) for all intact ones from the beginning to the last one wanted."""
-    index_of = {pts: index for index, pts in enumerate(info.pts or ())}
-    for index, picture, intact in _decode(container, stream, index_of, 0):
+    for index, picture, intact in _decode(container, stream, info):
         if intact:
             yield index, picture
         if index == wanted[-1]:
@@ -251,7 +251,7 @@ def _jump(
         start = index_of.get(keyframe, 0)
         if now < 0 or start > now:
             container.seek(keyframe, stream=stream)
-            decoded = _decode(container, stream, index_of, start)
+            decoded = _decode(container, stream, info, start)
         for index, picture, intact in decoded:
             now = now if index is None else index
             if index is None or index >= target:
