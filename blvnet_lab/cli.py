@@ -910,18 +910,30 @@ def told(error: Exception) -> str:
 
 def main() -> None:
     """Run the command that was typed; expected mistakes end with one clear line."""
+    let_printing_never_fail()
     try:
         try:
             run_typed(sys.argv[1:])
         finally:
             sys.stdout.flush()  # here, where an error can be caught
     except BrokenPipeError:  # whoever read it has seen enough (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(1)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"blvnet_lab: {told(error)}")
     except KeyboardInterrupt:
         sys.exit("blvnet_lab: interrupted; what is finished stays, and is not done again")
+
+
+def let_printing_never_fail() -> None:
+    """Write what a terminal's alphabet lacks as \\u4e2d, and nothing where an output was closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # `>&-`, or a program without a terminal
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):  # those of notebooks take everything
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run_typed(words: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """The command line itself: what becomes of words, of errors of the system, and of a closed pipe."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lab import ROOT
+from videos import write_video
 
 from blvnet_lab import cli
 from blvnet_lab.paths import data_samples
@@ -140,6 +142,49 @@ def test_a_closed_pipe_ends_quietly(tmp_path, words):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+# ---------------------------------------------------------------- printing
+
+
+def outputs(monkeypatch, encoding):
+    """What is printed from now on, to stdout and stderr, as bytes; strict, as Python begins."""
+    written = [io.BytesIO(), io.BytesIO()]
+    for name, buffer in zip(("stdout", "stderr"), written, strict=True):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(buffer, encoding))
+    return written
+
+
+@pytest.mark.parametrize("alphabet", ["cp1252", "ascii", "utf-8"])
+def test_names_that_the_terminal_cannot_write(tmp_path, monkeypatch, alphabet):
+    """In tables, paths, errors, help and progress; what goes to files is UTF-8 all the same."""
+    for name in ("\u8df3\u8dc3/\u9ad8.mp4", "\u8df3\u8dc3/b.mp4", "caf\u00e9/\U0001f600.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_video(tmp_path / name, 4 + len(name), size=(32, 48))
+    out, errors = outputs(monkeypatch, alphabet)
+    target = tmp_path / "\u51fa"
+    type_command(monkeypatch, "manifest", "folder", "--root", tmp_path, "--out", target)
+    written = "\u51fa" if alphabet == "utf-8" else "\\u51fa"
+    assert f"{written}{os.sep}manifest.csv is the manifest".encode(alphabet) in out.getvalue()
+    assert "\u8df3\u8dc3" in (target / "classes.csv").read_text("utf-8")
+    (tmp_path / "list").write_text("\u8df3\n", "utf-8")
+    for words in (["--help"], ["--hlep"], ["folder", "--root", tmp_path, "--out", target,
+                                           "--class-list", tmp_path / "list"]):  # fmt: skip
+        with pytest.raises(SystemExit) as ended:
+            type_command(monkeypatch, "manifest", *words)
+    print(ended.value.code, file=sys.stderr, flush=True)  # as Python does at the end
+    name = "\u8df3\u8dc3" if alphabet == "utf-8" else "\\u8df3\\u8dc3"
+    assert f"near it are {name}\n".encode(alphabet) in errors.getvalue()
+    assert b"--val-share" in out.getvalue()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("words, code", [("cost --help >&-", 0), ("cost --dpeth 50 >&- 2>&-", 2)])
+def test_outputs_that_are_closed(tmp_path, words, code):
+    line = f'"{sys.executable}" -m blvnet_lab {words}'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
 
 
 # ---------------------------------------------------------------- help
