@@ -474,12 +474,61 @@ def test_folders_of_splits(put, tmp_path):
 def test_mirror_images_by_their_names():
     names = ["Left turn", "Right turn", "turns_clockwise", "turns_counterclockwise", "go left",
              "cleft", "bright"]  # fmt: skip
-    assert mirrored_names(names) == [("turns_clockwise", "turns_counterclockwise")]
+    assert mirrored_names(names) == [
+        ("Left turn", "Right turn"), ("turns_clockwise", "turns_counterclockwise")
+    ]  # fmt: skip
     names = ["left_turn", "right_turn", "from right to left", "from left to right", "go left"]
     pairs = mirrored_names(names)
     assert pairs == [("left_turn", "right_turn"), ("from left to right", "from right to left")]
     assert one_sided(names, pairs) == ["go left"]
     assert one_sided(["cleft", "bright", "left-handed"], []) == ["left-handed"]
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("Swiping Left", "Swiping Right"),
+        ("WAVE LEFT", "WAVE RIGHT"),
+        ("SwipingLeft", "SwipingRight"),
+        ("LEFTTurn", "RIGHTTurn"),
+        ("swipe-left", "swipe-right"),
+        ("Swipe_Left", "swipe right"),
+        ("left", "right"),
+        ("Left2", "Right2"),
+        ("TurnLeft90", "TurnRight90"),
+        ("moving leftwards", "moving rightwards"),
+        ("top-left", "top-right"),
+        ("topleft arrow", "topright arrow"),
+        ("Left-Handed throw", "Right-Handed throw"),
+        ("Turning Clockwise", "Turning Counter-Clockwise"),
+        ("turn clockwise", "turn anticlockwise"),
+        ("TurnClockwise", "TurnCounterClockwise"),
+        ("TURN_CW", "TURN_CCW"),
+        ("roll left clockwise", "roll right counterclockwise"),
+        ("Pushing from Left to Right", "Pushing from Right to Left"),
+        ("\u00c0 left", "\u00e0 right"),
+    ],
+)
+def test_mirror_images_however_they_are_written(one, other):
+    for names in ([one, "jump", other], [other, one]):
+        (pair,) = mirrored_names(names)
+        assert set(pair) == {one, other} and one_sided(names, [pair]) == []
+    assert mirrored_names([one, "jump"]) == [] and one_sided([one, "jump"], []) == [one]
+
+
+def test_names_that_only_look_like_mirror_images():
+    for names in (
+        ["Wleft", "Wright"], ["cleft", "cright"], ["leftover", "rightover"], ["LEFTover"],
+        ["bleft", "bright"], ["upleft", "upright"], ["copyleft", "copyright"], ["L", "R"],
+        ["left\u00e9", "right\u00e9"], ["Leftist", "Rightist"], ["lefty", "righty"],
+        ["clockwisely", "counterclockwisely"], ["otherwise", "counterotherwise"],
+    ):  # fmt: skip
+        assert mirrored_names(names) == [] == one_sided(names, [])
+    # There is no telling which of two is the partner; and all that has a side changes it.
+    names = ["go left", "Go Left", "go right"]
+    assert mirrored_names(names) == [] and one_sided(names, []) == names
+    assert mirrored_names(["left clockwise", "right clockwise"]) == []
+    assert mirrored_names(["camera 1 left", "camera 2 right"]) == []
 
 
 # ---------------------------------------------------------------- what is not there

@@ -41,8 +41,13 @@ MIRRORED_LABELS = {
     "something-something-v1": ((2, 4), (30, 41), (52, 66)),
     "something-something-v2": ((86, 87), (93, 94), (166, 167)),
 }
-# Words that change places in a mirror, for classes of one's own.
-MIRRORED_WORDS = {"left": "right", "clockwise": "counterclockwise"}
+# Whole words, of names in the form of `_in_words`, that change places in a mirror.
+OPPOSITES = {"left": "right", "right": "left"}
+OPPOSITES |= {"clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+SIDES = re.compile(
+    r"(?<![^\W\d_])((?:top|bottom|upper|lower|front|rear|back)?)"
+    rf"({'|'.join(OPPOSITES)})((?:wards?|most|side|hand(?:ed)?)?)(?![^\W\d_])"
+)
 
 
 @dataclass(frozen=True)
@@ -451,31 +456,34 @@ def _numbers_first(name: str) -> tuple[bool, int, str]:
 
 
 def mirrored_names(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Classes that are each other's mirror image by their names: "wave left" and "wave right"."""
+    """Find classes that are each other's mirror image by their names, however these are written.
+
+    "wave left" and "wave right", "SwipeLeft" and "SwipeRight", "TURN CCW" and "Turn cw"; but only
+    where a name has one partner.
+    """
+    of_words: dict[str, list[str]] = {}
+    for name in classes:
+        of_words.setdefault(_in_words(name), []).append(name)
     pairs = []
-    for first, second in MIRRORED_WORDS.items():
-        for name in classes:
-            other = _swap(name, first, second)
-            if other in classes and name < other:
-                pairs.append((name, other))
+    for words, names in of_words.items():
+        others = of_words.get(SIDES.sub(lambda m: m[1] + OPPOSITES[m[2]] + m[3], words), [])
+        if others != names and len(names) == len(others) == 1 and names < others:
+            pairs.append((names[0], others[0]))
     return pairs
 
 
-def _swap(name: str, first: str, second: str) -> str:
-    words = re.split(r"([^A-Za-z]+)", name)
-    change = {first: second, second: first}
-    return "".join(change.get(word.lower(), word) for word in words)
+def _in_words(name: str) -> str:
+    """A name in small letters, with a space from word to word: "swipe left" for "Swipe-Left"."""
+    bounds = r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])|[\s_-]+"
+    words = re.sub(bounds, " ", name).casefold()
+    words = re.sub(r"\b(?:(?:counter|anti) ?clockwise|ccw)\b", "counterclockwise", words)
+    return re.sub(r"\bcw\b", "clockwise", words)
 
 
 def one_sided(classes: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> list[str]:
     """Classes whose names tell left from right, though none is their mirror image."""
     paired = {name for pair in mirrored for name in pair}
-    words = {word for pair in MIRRORED_WORDS.items() for word in pair}
-    return [
-        name
-        for name in classes
-        if name not in paired and words & set(re.split(r"[^a-z]+", name.lower()))
-    ]
+    return [name for name in classes if name not in paired and SIDES.search(_in_words(name))]
 
 
 def named_classes(names: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> pd.DataFrame:
