@@ -278,6 +278,7 @@ def manifest(
     clips_per_class: int | None = None,
     val_share: float = 0.2,
     seed: int = 0,
+    source: str = "",
     fold: Literal[1, 2, 3] = 1,
 ) -> None:
     """Write the manifest of a data set that is on disk, and report what is wrong with it.
@@ -293,8 +294,15 @@ def manifest(
         class_list: only those in this file, one a line.
         num_classes: only so many, drawn by the seed.
         clips_per_class: at most so many readable clips of each class and split.
-        val_share: share of "val" where the data set has no splits.
+        val_share: share of "val" where the data set has no splits. Clips of one source stay on one
+            side.
         seed: of what is drawn.
+        source: of folder and list, what clips were cut from: a regular expression, searched in a
+            clip's path below root, whose first group (or the whole match) is the source, such as
+            "(v_\\w+_g\\d+)"; ".+" makes one of every clip. Without it, sources are the folders
+            between class and clip, and names that differ in numbers only (holiday_001 and
+            holiday_002), unless (nearly) a whole class is called so (clip_001 to clip_500). Equal
+            files are of one source. The report names what was recognised.
         fold: of UCF101.
     """
     from blvnet_lab.data.formats import choose_classes, expected
@@ -322,6 +330,7 @@ def manifest(
         clips_per_class=clips_per_class,
         val_share=val_share,
         seed=seed,
+        source=source,
     )
     print(f"rows by split and status\n{found.counts.to_string()}\n")
     if not found.problems.empty:

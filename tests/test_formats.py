@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,8 +15,9 @@ from videos import draw, write_video
 from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, read_classes, read_manifest
 from blvnet_lab.data import probing as probing_module
-from blvnet_lab.data.formats import choose_classes, expected, find_videos, mirrored_names, one_sided
-from blvnet_lab.data.inventory import build_manifest, divide, one_sided_classes
+from blvnet_lab.data.finding import find_videos
+from blvnet_lab.data.formats import choose_classes, expected, mirrored_names, one_sided
+from blvnet_lab.data.inventory import build_manifest
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,16 @@ def clips(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def put(tmp_path, clips):
-    """Puts a video at each of the paths below tmp_path/set; returns that folder."""
+    """Puts a video at each of the paths below tmp_path/set, no two equal; returns that folder."""
 
     def put(*paths: str) -> Path:
         for path in paths:
             target = tmp_path / "set" / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(clips[path.rpartition(".")[2]], target)
+            kind, mark = path.rpartition(".")[2], path.encode()
+            header = {"mp4": (len(mark) + 8).to_bytes(4, "big") + b"free", "avi": b""}
+            header = header.get(kind, b"\xec" + bytes([128 + len(mark)]))  # Matroska's nothing
+            target.write_bytes(clips[kind].read_bytes() + header + mark)
         return tmp_path / "set"
 
     return put
@@ -449,7 +452,9 @@ def test_a_folder_for_each_class(put, tmp_path):
     assert classes["class_name"].tolist() == ["jump", "turn left", "wave left", "wave right"]
     assert classes["mirror"].isna().tolist() == [False, True, False, False]
     assert classes["mirror"].dropna().tolist() == [0, 3, 2]
-    assert findings(found) == {("video without row", "", "loose.mp4")}
+    assert findings(found) == {
+        ("video without row", "", "loose.mp4"), ("files passed over", "", ".txt")
+    }  # fmt: skip
     again = build_manifest("folder", root, tmp_path / "again", val_share=0.4, seed=3)
     assert again.manifest.read_bytes() == found.manifest.read_bytes()
     other = build_manifest("folder", root, tmp_path / "other", val_share=0.4, seed=4)
@@ -595,78 +600,6 @@ def test_of_two_copies_the_one_in_the_folder_of_its_split_counts(put, tmp_path):
     kept = table[table["status"] == "ok"]
     assert [Path(path).parent.name for path in kept["path"]] == kept["split"].tolist()
     assert set(kept["split"]) == {"train", "val"}
-
-
-# ---------------------------------------------------------------- dividing
-
-
-def clip_table(*clips: tuple[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(clips, columns=["class_name", "source_id"])
-
-
-def sides(table: pd.DataFrame, share: float, seed: int) -> dict[str, set[str]]:
-    """Source -> the sides on which it is."""
-    return (
-        table.assign(split=divide(table, share, seed)).groupby("source_id")["split"].agg(set)
-    ).to_dict()
-
-
-def test_a_source_is_on_one_side_whatever_classes_it_has():
-    films = [(f"class {k % 4}", f"film {k % 15}") for k in range(60)]
-    for seed in range(10):
-        found = sides(clip_table(*films), 0.4, seed)
-        assert all(len(both) == 1 for both in found.values())
-        assert set.union(*found.values()) == {"train", "val"}
-
-
-@pytest.mark.parametrize(
-    "number, share, wanted",
-    [(10, 0.2, 2), (10, 0.5, 5), (2, 0.01, 1), (2, 0.99, 1), (1, 0.5, 0), (7, 0.9, 6)],
-)
-def test_shares_of_each_class(number, share, wanted):
-    """The share of the sources, at least one, and never all of them."""
-    table = clip_table(*((name, f"{name} {k}") for name in "ab" for k in range(number)))
-    split = divide(table, share, 0)
-    for begin in (0, number):
-        assert split[begin : begin + number].count("val") == wanted
-
-
-def test_what_is_drawn_depends_on_the_seed_and_hardly_on_what_comes_later():
-    table = clip_table(*(("a", str(k)) for k in range(30)))
-    drawn = {tuple(divide(table, 0.3, seed)) for seed in range(10)}
-    assert len(drawn) == 10
-    before, after = sides(table.iloc[:29], 0.3, 0), sides(table, 0.3, 0)
-    assert sum(before[source] != after[source] for source in before) <= 1
-    shuffled = table.sample(frac=1, random_state=0)
-    assert sides(shuffled, 0.3, 0) == after, "the order of the rows does not matter"
-    for share in (0, 1, -0.5):
-        with pytest.raises(ValueError, match=rf"share .* between 0 and 1, got {share}"):
-            divide(table, share, 0)
-
-
-def test_classes_that_share_their_videos_may_be_on_one_side_which_is_said(put, tmp_path):
-    """With two films of which each has both classes, the second class goes where they went."""
-    root = put("a.mp4", "b.mp4")
-    (root / "list.txt").write_text("a.mp4 run\nb.mp4 run\n")
-    found = build_manifest("list", root, tmp_path / "out", annotations=root / "list.txt")
-    assert findings(found) == set()
-    table = clip_table(("run", "a"), ("run", "b"), ("walk", "a"), ("walk", "c"))
-    for seed in range(20):
-        table["split"] = divide(table, 0.5, seed)
-        table["status"] = "ok"
-        by_class = table.groupby("class_name")["split"].agg(set)
-        wanted = {
-            (f"class without {split}", split, name)
-            for name in ("run", "walk")
-            for split in ("train", "val")
-            if split not in by_class[name]
-        }
-        assert {row[:3] for row in one_sided_classes(table, ("train", "val"))} == wanted
-    table["status"] = ["ok", "unreadable", "ok", "ok"]
-    lacking = {"train", "val"} - {table["split"][0]}
-    said = {row[:3] for row in one_sided_classes(table, ("train", "val"))}
-    assert {(f"class without {split}", split, "run") for split in lacking} <= said
-    assert {row[1] for row in one_sided_classes(table, ("val",))} <= {"val"}
 
 
 # ---------------------------------------------------------------- files that stand in for others
@@ -853,7 +786,9 @@ def test_videos_that_differ_in_their_suffix_or_folder_only(put, tmp_path):
         "walk/run/a.mp4": "walk",
     }
     assert set(table["status"]) == {"ok"}
-    assert findings(found) == {("class without val", "val", "run")}
+    assert findings(found) == {
+        ("class without val", "val", "run"), ("recognised source", "", "a")
+    }  # fmt: skip
     of_a = table[table["source_id"] == "run/a"]
     assert len(of_a) == 2 and of_a["split"].nunique() == 1, "one video in two formats"
 
@@ -871,7 +806,12 @@ def test_links_are_followed_and_circles_noticed(put, tmp_path):
         ("b.mp4", "walk", "ok"),
         ("linked.mp4", "walk", "ok"),
     ]
-    assert findings(found) == {("class without val", "val", "run")}, "it has only one video"
+    assert findings(found) == {
+        ("class without val", "val", "run"),  # it has only one video
+        ("equal files", "", "linked.mp4"),
+        ("files passed over", "", "hidden"),
+        ("files passed over", "", ".mp4"),  # a link to nothing
+    }
 
 
 @pytest.mark.parametrize("names", [("Train", "valid"), ("training", "Validation"),
@@ -973,12 +913,66 @@ def test_one_file_name_in_both_splits_of_moments(put, tmp_path):
 
 
 def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
-    """Below a folder of pictures nothing is looked for."""
-    for name in ("1/00001.jpg", "sub/2/00001.jpg", "2/extra/00001.jpg", "2/00001.jpg", "1/a.mp4"):
+    """Below a folder of pictures nothing is looked for; beside videos pictures are none."""
+    for name in ("1/00001.jpg", "sub/2/00001.jpg", "2/extra/00001.jpg", "2/00001.jpg", "3/a.mp4",
+                 "3/a1.jpg", "4/cover.jpg"):  # fmt: skip
         write(tmp_path, name, "")
-    found, problems = find_videos(tmp_path, jpeg_folders=True)
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["1", "2", "sub/2"]
-    assert find_videos(tmp_path) == ([tmp_path / "1" / "a.mp4"], []) and problems == []
+    found = find_videos(tmp_path, frames_from=1)
+    names = [path.relative_to(tmp_path).as_posix() for path in found.videos]
+    assert names == ["1", "2", "3/a.mp4", "sub/2"] and found.findings == []
+    others = {tmp_path / "2/extra", tmp_path / "3/a1.jpg", tmp_path / "4/cover.jpg"}
+    assert {path for paths in found.passed_over.values() for path in paths} == others
+    found = find_videos(tmp_path)
+    assert found.videos == [tmp_path / "3" / "a.mp4"] and len(found.passed_over[".jpg"]) == 6
+
+
+def test_every_file_is_read_or_named(put, tmp_path):
+    """Cameras' and old suffixes are read; of all others the report says how many there are."""
+    root = put("run/a.mp4", "walk/b.mp4")
+    (root / "run" / "a.mp4").rename(root / "run" / "a.divx")
+    for suffix in ("MTS", "m2ts", "ogv", "vob", "asf", "3g2", "dv", "mxf", "m2v", "f4v"):
+        write(root, f"walk/{suffix}.{suffix}", "")
+    write_video(root / "walk" / "b.gif", 5, size=(32, 48), codec="gif", pix_fmt="rgb8")
+    for name in (
+        "run/a.srt", "run/b.srt", "run/c.SRT", "walk/d.srt", "walk/cover.jpg", "x",
+        "run/.a.mp4", ".trash/b.mp4", "walk/clip/sound.wav", "walk/clip/flow/1.jpg",
+        "walk/clip/00001.jpg", "walk/other/img_0001.png", "walk/posters/none.jpg",
+    ):  # fmt: skip
+        write(root, name, "")
+    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    table = read_manifest(found.manifest)
+    ok = table["path"][table["status"] == "ok"]
+    assert {Path(path).name for path in ok} == {"a.divx", "b.mp4", "b.gif"}
+    assert set(table["status"]) == {"ok", "unreadable"} and len(table) == 15
+    others = found.problems[found.problems["kind"] == "files passed over"]
+    assert dict(zip(others["name"], others["detail"], strict=True)) == {
+        ".jpg": "2: walk/cover.jpg, walk/posters/none.jpg",
+        ".srt": "4: run/a.srt, run/b.srt, run/c.SRT, ...",
+        ".wav": "1: walk/clip/sound.wav",
+        "hidden": "2: .trash, run/.a.mp4",
+        "without suffix": "2: walk/clip/flow, x",
+    }
+    assert {Path(path).name for path in table["path"]} > {"clip", "other", "MTS.MTS"}
+
+
+@pytest.mark.parametrize("top", ["", "train/"])
+def test_folders_of_pictures_below_a_folder_for_each_class(top, put, tmp_path):
+    """Below the classes' folders only: pictures in one of these are not the class as a video."""
+    names = [f"{top}{name}" for name in ("run/1", "run/deep/2", "walk/3", "walk/4")]
+    for number, name in enumerate(names):
+        for k in range(3):
+            path = tmp_path / "set" / name / f"{k + 1:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw(10 * number + k, (32, 48))).save(path)
+    root = put(f"{top}run/4.mp4", f"{top}walk/4.mp4")
+    write(root, f"{top}run/cover1.jpg", "")
+    Image.fromarray(draw(0, (32, 48))).save(root / top / "walk" / "cover1.jpg")
+    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    table = read_manifest(found.manifest)
+    paths = [Path(path).relative_to(root).as_posix() for path in table["path"]]
+    assert sorted(paths) == sorted([*names, f"{top}run/4.mp4", f"{top}walk/4.mp4"])
+    assert set(table["status"]) == {"ok"} and sorted(table["num_frames"]) == [3, 3, 3, 3, 6, 6]
+    assert ("files passed over", "", ".jpg") in findings(found)
 
 
 def test_classes_that_are_not_there_and_pairs_that_are_cut(put, tmp_path):
@@ -1031,10 +1025,12 @@ def test_a_folder_that_cannot_be_read_is_a_finding(put, tmp_path, monkeypatch):
 def test_a_folder_that_may_be_listed_but_not_entered(put):
     root = put("run/a.mp4", "walk/b.mp4")
     (root / "walk").chmod(0o400)
-    found, problems = find_videos(root)
+    found = find_videos(root)
     (root / "walk").chmod(0o700)
-    assert found == [root / "run" / "a.mp4"]
-    assert problems == [("folder that cannot be read", str(root / "walk"), "Permission denied")]
+    assert found.videos == [root / "run" / "a.mp4"]
+    assert found.findings == [
+        ("folder that cannot be read", str(root / "walk"), "Permission denied")
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are any bytes (Linux)")

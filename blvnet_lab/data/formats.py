@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import random
 import re
 from collections import Counter
@@ -21,6 +20,7 @@ from typing import Literal, get_args
 
 import pandas as pd
 
+from blvnet_lab.data.finding import VIDEO_SUFFIXES, Found, find_videos, without_suffix
 from blvnet_lab.data.manifest import class_table
 
 Dataset = Literal[
@@ -35,7 +35,14 @@ Dataset = Literal[
     "list",
 ]
 SPLITS = ("train", "val", "test")
-VIDEO_SUFFIXES = frozenset(".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .ts .3gp .flv .wmv".split())
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "validation": "val",
+    "valid": "val",
+    "test": "test",
+}
 # Something-Something's classes whose mirror images are each other's, by label.
 MIRRORED_LABELS = {
     "something-something-v1": ((2, 4), (30, 41), (52, 66)),
@@ -59,7 +66,8 @@ class Expected:
     rows: pd.DataFrame
     classes: list[str]  # in the order of their labels
     mirrored: list[tuple[str, str]] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)  # (row, why)
+    findings: list[tuple[str, str, str]] = field(default_factory=list)  # (kind, name, details)
+    found: Found | None = None  # the videos, where the lists are the folders themselves
 
 
 def expected(
@@ -122,57 +130,6 @@ def _lines(path: Path) -> Iterator[str]:
     for line in path.read_text("utf-8-sig").splitlines():
         if line.strip():
             yield line.strip()
-
-
-def find_videos(
-    root: Path, *, jpeg_folders: bool = False, _above: tuple[str, ...] = ()
-) -> tuple[list[Path], list[tuple[str, str, str]]]:
-    """All videos below `root`, in the order of their names; and what could not be looked into.
-
-    Of the latter (kind, name, details), as in a report. Hidden files and folders are passed over.
-
-    jpeg_folders: also the folders that hold a 00001.jpg.
-
-    Links to folders are followed, but not back to a folder that holds them.
-
-    Raises:
-        OSError: `root` itself cannot be looked into.
-    """
-    here = os.path.realpath(root)
-    if here in _above:
-        return [], []
-    try:
-        paths = sorted(root.iterdir())
-        os.stat(os.path.join(root, "."))  # to list a folder is one right, to enter it another
-    except OSError as error:
-        if not _above:
-            raise
-        return [], [("folder that cannot be read", str(root), error.strerror or "")]
-    found, problems = [], []
-    for path in paths:
-        is_folder = os.path.isdir(path)
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
-        if path.name.startswith(".") or not (is_folder or is_video):
-            continue
-        try:
-            path.name.encode()
-        except UnicodeEncodeError:  # no table could hold it
-            name = str(path).encode(errors="backslashreplace").decode()
-            problems.append(("name that is not UTF-8", name, "give it another name"))
-            continue
-        if is_folder and not (jpeg_folders and os.path.isfile(path / "00001.jpg")):
-            below = find_videos(path, jpeg_folders=jpeg_folders, _above=(*_above, here))
-            found += below[0]
-            problems += below[1]
-        else:
-            found.append(path)
-    return found, problems
-
-
-def without_suffix(name: str) -> str:
-    """A video's name without .mp4 and the like; other dots belong to the name."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def _table(rows: list[dict]) -> pd.DataFrame:
@@ -254,10 +211,12 @@ def _kinetics(find: _Finder, dataset: str) -> Expected:
 
 def _labelled(rows: list[dict], classes: Sequence[str] | None = None) -> Expected:
     """Rows without a label are left out; labels number the classes in the order of their names."""
-    left_out = [(row["names"][0], "no label") for row in rows if not row["class_name"]]
+    unlabelled = [
+        ("row without label", row["names"][0], "no label") for row in rows if not row["class_name"]
+    ]
     rows = [row for row in rows if row["class_name"]]
     classes = classes or sorted({row["class_name"] for row in rows})
-    return Expected(_table(rows), list(classes), left_out=left_out)
+    return Expected(_table(rows), list(classes), findings=unlabelled)
 
 
 # --- Something-Something ------------------------------------------------------------------------
@@ -270,7 +229,7 @@ def _something(find: _Finder, dataset: str) -> Expected:
     pairs = MIRRORED_LABELS[dataset]
     if max(map(max, pairs)) < len(classes):  # fewer: somebody's own part of it
         mirrored = [(classes[a], classes[b]) for a, b in pairs]
-        found = Expected(found.rows, found.classes, mirrored, found.left_out)
+        found = Expected(found.rows, found.classes, mirrored, found.findings)
     return found
 
 
@@ -367,38 +326,39 @@ def _ucf101(find: _Finder, fold: int) -> Expected:
 
 
 def _folders(root: Path) -> Expected:
-    """`class/video`, or `train/class/video` and `val/class/video`."""
-    splits = {
-        "train": "train",
-        "training": "train",
-        "val": "val",
-        "validation": "val",
-        "valid": "val",
-        "test": "test",
-    }
-    videos, _ = find_videos(root)
-    tops = {path.relative_to(root).parts[0] for path in videos if path.parent != root}
-    named = {name for name in tops if name.lower() in splits}
-    if named and named != tops:
+    """`class/video`, or `train/class/video` and `val/class/video`; of folders between, any number.
+
+    A folder of numbered pictures is a video, too, if it lies where a video would.
+    """
+    tops = {path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "."}
+    divided = any(name.lower() in SPLIT_FOLDERS for name in tops)
+    found = find_videos(root, frames_from=2 + divided)
+    used = {path.relative_to(root).parts[0] for path in found.videos if path.parent != root}
+    named = {name for name in used if name.lower() in SPLIT_FOLDERS}
+    if named and named != used:
         raise ValueError(
             f"expected folders of splits or of classes in {root}, got both: "
-            f"{', '.join(sorted(named))} and {', '.join(sorted(tops - named))}: move one kind away"
+            f"{', '.join(sorted(named))} and {', '.join(sorted(used - named))}: move one kind away"
         )
-    divided = bool(named)
     rows = []
-    for path in videos:
+    for path in found.videos:
         parts = path.relative_to(root).parts
-        if len(parts) < 2 + divided:
+        if len(parts) < 2 + bool(named):
             continue  # beside the classes' folders: without a class
-        split = splits[parts[0].lower()] if divided else ""
+        split = SPLIT_FOLDERS[parts[0].lower()] if named else ""
         name = path.relative_to(root).as_posix()
-        rows.append(_row(parts[divided], split, without_suffix(name), name))
+        rows.append(_row(parts[bool(named)], split, without_suffix(name), name))
     classes = sorted({row["class_name"] for row in rows})
     if not classes:
         raise ValueError(
             f"expected a folder for each class in {root}, with videos in it, found none"
         )
-    return Expected(_table(rows), classes, mirrored_names(classes))
+    passed_over = []
+    for kind, paths in sorted(found.passed_over.items()):
+        some = ", ".join(path.relative_to(root).as_posix() for path in paths[:3])
+        details = f"{len(paths)}: {some}{', ...' if paths[3:] else ''}"
+        passed_over.append(("files passed over", kind, details))
+    return Expected(_table(rows), classes, mirrored_names(classes), passed_over, found)
 
 
 def _list_file(path: Path) -> Expected:

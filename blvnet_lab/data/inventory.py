@@ -6,7 +6,6 @@ python -m blvnet_lab manifest kinetics400 --root /data/kinetics400 --out /data/k
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 import random
 from collections import Counter, defaultdict
@@ -19,20 +18,15 @@ from typing import Literal
 import pandas as pd
 from tqdm.auto import tqdm
 
-from blvnet_lab.data.formats import (
-    Dataset,
-    Expected,
-    expected,
-    find_videos,
-    named_classes,
-    without_suffix,
-)
+from blvnet_lab.data.finding import find_videos, without_suffix
+from blvnet_lab.data.formats import Dataset, Expected, expected, named_classes
 from blvnet_lab.data.manifest import (
     check_class_list,
     read_manifest,
     write_manifest,
 )
 from blvnet_lab.data.reading import VideoReadError, known_video, pack_info
+from blvnet_lab.data.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import written_whole
 
 REPORT = "report.csv"
@@ -65,6 +59,7 @@ def build_manifest(
     clips_per_class: int | None = None,
     val_share: float = 0.2,
     seed: int = 0,
+    source: str = "",
     workers: int | None = None,
 ) -> Inventory:
     """Writes manifest.csv, classes.csv and report.csv for the videos that are there.
@@ -81,7 +76,9 @@ def build_manifest(
         classes: only these; the labels then number these alone. None for all.
         clips_per_class: at most so many readable clips of each class and split, drawn by `seed`.
         val_share: where the data set has no splits of its own, this share of the sources of each
-            class goes to "val" (`divide`).
+            class goes to "val" (`sources.divide`).
+        source: with "folder" and "list", the pattern of what clips were cut from, as in
+            `sources.find_sources`; empty recognises it.
         workers: threads that open videos; None for four a core.
 
     Raises:
@@ -90,18 +87,33 @@ def build_manifest(
     """
     if clips_per_class is not None and clips_per_class < 1:
         raise ValueError(f"expected at least one clip a class, got {clips_per_class}")
+    if source and dataset not in ("folder", "list"):
+        raise ValueError(
+            f"expected a source for folder and list, but the lists of {dataset} say it themselves, "
+            f"got {source!r}: leave it out"
+        )
     # As paths are in a manifest, without "..": what is known of a video is found again by its path.
     root, out = Path(os.path.abspath(root)), Path(os.path.abspath(out))
     lists = expected(
         dataset, root, annotations=None if annotations is None else Path(annotations), fold=fold
     )
-    rows, kept = _wanted(lists, splits, classes, val_share, seed)
-    problems = [("row without label", "", name, why) for name, why in lists.left_out]
-    videos, closed = find_videos(root, jpeg_folders=dataset == "something-something-v1")
-    problems += [(kind, "", name, why) for kind, name, why in closed]
+    rows, kept = _of_classes(lists, classes)
+    is_divided, copies, problems = (rows["split"] != "").any(), [], []
+    if dataset in ("folder", "list"):
+        in_folders = dataset == "folder"
+        rows, problems, copies = find_sources(rows, root, source, in_folders=in_folders)
+    if not is_divided:
+        rows = rows.assign(split=divide(rows, val_share, seed))
+    rows = _of_splits(rows, splits)
+    pictures = 1 if dataset == "something-something-v1" else None
+    found = lists.found or find_videos(root, frames_from=pictures)
+    videos = found.videos
+    problems += [(kind, "", name, why) for kind, name, why in lists.findings + found.findings]
     # Videos of classes and splits that are not wanted now are no finding.
     of_others = _stems(lists.rows) - _stems(rows)
     rows = _match(rows, root, videos, of_others, problems)
+    rows.loc[rows.index.isin(copies) & (rows["status"] == ""), "status"] = "duplicate"
+    problems += _torn_sources(rows)
     if rows.empty:
         raise ValueError(
             f"expected rows with a label for these classes and splits in the lists of {dataset}, "
@@ -124,7 +136,7 @@ def build_manifest(
     rows = _probe(rows, probes, clips_per_class, seed, workers, problems)
     label_of = {name: label for label, name in enumerate(kept)}
     rows = rows.assign(label=rows["class_name"].map(label_of)).drop(columns=["names", "others"])
-    if (lists.rows["split"] == "").all():
+    if not is_divided:
         problems += one_sided_classes(rows, splits or ("train", "val"))
     aside = set_aside(out, rows)
     write_manifest(rows, path, table)
@@ -192,78 +204,25 @@ def _says_more(old: pd.DataFrame, new: pd.DataFrame) -> bool:
     return False
 
 
-def _wanted(
-    lists: Expected,
-    splits: Sequence[str] | None,
-    classes: Sequence[str] | None,
-    val_share: float,
-    seed: int,
-) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the chosen splits and classes, and the names of those classes."""
-    rows = lists.rows
-    if classes is not None:
-        unknown = [name for name in classes if name not in lists.classes]
-        if unknown:
-            raise ValueError(f"expected classes of the data set, got {', '.join(unknown)}")
-        rows = rows[rows["class_name"].isin(classes)]
-    if (rows["split"] == "").all():
-        rows = rows.assign(split=divide(rows, val_share, seed))
-    if splits is not None:
-        unknown = [name for name in splits if name not in set(rows["split"])]
-        if unknown:
-            raise ValueError(
-                f"expected splits among {', '.join(sorted(set(rows['split'])))}, got "
-                f"{', '.join(unknown)}"
-            )
-        rows = rows[rows["split"].isin(splits)]
-    kept = lists.classes if classes is None else [n for n in lists.classes if n in set(classes)]
-    return rows.reset_index(drop=True), kept
+def _of_classes(lists: Expected, classes: Sequence[str] | None) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the chosen classes, and the names of those."""
+    if classes is None:
+        return lists.rows, lists.classes
+    unknown = [name for name in classes if name not in lists.classes]
+    if unknown:
+        raise ValueError(f"expected classes of the data set, got {', '.join(unknown)}")
+    rows = lists.rows[lists.rows["class_name"].isin(classes)].reset_index(drop=True)
+    return rows, [name for name in lists.classes if name in set(classes)]
 
 
-def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
-    """ "train" or "val" for each row; all clips of one source are on one side.
-
-    Of the sources of each class the given share is "val", at least one of two or more: those with
-    the smallest hash, so that the clips of a class that is fetched later change little. A source
-    with clips of several classes is decided with the first of them, which may leave another class
-    without a clip on one side (`one_sided_classes`).
-
-    Raises:
-        ValueError: the share is not between 0 and 1.
-    """
-    check_val_share(val_share)
-    side: dict[str, str] = {}
-    for _, of_class in rows.sort_values("class_name").groupby("class_name"):
-        sources = sorted(set(of_class["source_id"]), key=lambda name: _hash(f"{seed} {name}"))
-        # At least one, but not the only one: without training clips there is nothing to learn.
-        count = min(max(1, round(val_share * len(sources))), len(sources) - 1)
-        count -= sum(side.get(source) == "val" for source in sources)
-        for source in sources:
-            if source not in side:
-                side[source] = "val" if count > 0 else "train"
-                count -= 1
-    return [side[source] for source in rows["source_id"]]
-
-
-def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Findings about a table that was divided: classes without a good clip in one of `splits`."""
-    good = set(rows.loc[rows["status"] == "ok", ["class_name", "split"]].itertuples(index=False))
-    return [
-        (f"class without {split}", split, name, "too few videos, or other classes share them")
-        for name in sorted(set(rows["class_name"]))
-        for split in splits
-        if (name, split) not in good
-    ]
-
-
-def check_val_share(val_share: float) -> None:
-    """Raises ValueError if a share of validation clips is not between 0 and 1."""
-    if not 0 < val_share < 1:
-        raise ValueError(f"expected a share of validation clips between 0 and 1, got {val_share}")
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _of_splits(rows: pd.DataFrame, splits: Sequence[str] | None) -> pd.DataFrame:
+    known = set(rows["split"])
+    unknown = [name for name in splits or () if name not in known]
+    if unknown:
+        raise ValueError(
+            f"expected splits among {', '.join(sorted(known))}, got {', '.join(unknown)}"
+        )
+    return rows if splits is None else rows[rows["split"].isin(splits)]
 
 
 def _stems(rows: pd.DataFrame) -> set[str]:
@@ -326,20 +285,25 @@ def _match(
         is_replacement = path.parent.name.startswith(REPLACEMENTS)
         if (path.name[:ID_LENGTH] if is_replacement else _stem(path.name)) not in of_others:
             problems.append(("video without row", "", str(path), ""))
-    in_splits = rows[rows["status"] == ""].groupby("source_id")["split"].agg(set)
-    for source, names in in_splits.items():
-        if len(names) > 1:
-            detail = ", ".join(sorted(names))
-            problems.append(("source in several splits", "", str(source), detail))
     return rows
+
+
+def _torn_sources(rows: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    in_splits = rows[rows["status"] == ""].groupby("source_id")["split"].agg(set)
+    return [
+        ("source in several splits", "", str(source), ", ".join(sorted(names)))
+        for source, names in in_splits.items()
+        if len(names) > 1
+    ]
 
 
 def _named(name: str, root: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
     """Videos of that name; of a name with folders those in these folders, just below root first."""
     folder, _, base = name.rpartition("/")
     found = by_stem.get(without_suffix(base), [])
-    if without_suffix(base) != base:
-        found = [path for path in found if path.name == base]
+    exactly = [path for path in found if path.name == base]
+    if exactly or without_suffix(base) != base:
+        found = exactly
     if not folder:
         return found
     exactly = [path for path in found if path.parent == root / folder]

@@ -38,9 +38,6 @@ from blvnet_lab.data.formats import (
 from blvnet_lab.data.inventory import (
     ID_LENGTH,
     REPORT,
-    check_val_share,
-    divide,
-    one_sided_classes,
     set_aside,
     write_report,
 )
@@ -53,6 +50,7 @@ from blvnet_lab.data.reading import (
     read_frames,
     usable_video,
 )
+from blvnet_lab.data.sources import check_val_share, divide, one_sided_classes
 from blvnet_lab.data.streaming import (
     CHUNK,
     ChangedError,

@@ -1,0 +1,86 @@
+"""What there is in a data set's folder: videos, folders of pictures that are some, and the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .ts .3gp .flv .wmv .264 .265 .3g2 .amv .asf .divx "
+    ".dv .f4v .gif .h264 .h265 .hevc .ivf .m1v .m2t .m2ts .m2v .mj2 .mjpeg .mjpg .mod .mp4v .mpe "
+    ".mpv .mts .mxf .nut .ogg .ogm .ogv .qt .rm .rmvb .tod .vob .wtv .xvid .y4m".split()
+)
+NUMBERED_PICTURE = re.compile(r"[0-9]\.(?:jpe?g|png)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in a data set's folder."""
+
+    videos: list[Path] = field(default_factory=list)  # in the order of their names
+    findings: list[tuple[str, str, str]] = field(default_factory=list)  # (kind, name, details)
+    passed_over: dict[str, list[Path]] = field(default_factory=dict)  # all other files, by suffix
+
+
+def find_videos(root: Path, *, frames_from: int | None = None) -> Found:
+    """Find all videos below `root`; say what cannot be looked into, and what else is there.
+
+    frames_from: how many folders deep one of numbered pictures, without videos, is a video itself;
+        None for nowhere. Nothing is looked for below it.
+
+    Links to folders are followed, but not back to a folder that holds them. Hidden files and
+    folders are passed over.
+
+    Raises:
+        OSError: `root` itself cannot be looked into.
+    """
+    found = Found()
+    _look_into(root, frames_from, (), found)
+    return found
+
+
+def _look_into(folder: Path, frames_from: int | None, above: tuple[str, ...], found: Found) -> None:
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        paths = sorted(folder.iterdir())
+        os.stat(os.path.join(folder, "."))  # to list a folder is one right, to enter it another
+    except OSError as error:
+        if not above:
+            raise
+        found.findings.append(("folder that cannot be read", str(folder), error.strerror or ""))
+        return
+    videos = {path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()}
+    is_video = frames_from is not None and len(above) >= frames_from and not videos
+    is_video = is_video and any(NUMBERED_PICTURE.search(path.name) for path in paths)
+    if is_video:
+        found.videos.append(folder)
+    for path in paths:
+        if not _is_utf8(path.name):  # no table could hold it
+            name = str(path).encode(errors="backslashreplace").decode()
+            found.findings.append(("name that is not UTF-8", name, "give it another name"))
+        elif path.name.startswith("."):
+            found.passed_over.setdefault("hidden", []).append(path)
+        elif os.path.isdir(path) and not is_video:
+            _look_into(path, frames_from, (*above, here), found)
+        elif path in videos:
+            found.videos.append(path)
+        elif not (is_video and NUMBERED_PICTURE.search(path.name)):
+            kind = path.suffix.lower() or "without suffix"
+            found.passed_over.setdefault(kind, []).append(path)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def without_suffix(name: str) -> str:
+    """A video's name without .mp4 and the like; other dots belong to the name."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else name
