@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm.auto import tqdm
 
 from blvnet_lab.models import VideoNet, count_cost
 from blvnet_lab.models.cost import without_values
+from blvnet_lab.progress import tqdm
 from blvnet_lab.training.memory import most_at_once
 
 MATMUL = "matmul"  # among what is timed

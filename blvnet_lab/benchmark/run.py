@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from tqdm.auto import tqdm
 
 from blvnet_lab.benchmark.measure import (
     faster_layout,
@@ -32,6 +31,7 @@ from blvnet_lab.benchmark.measure import (
 from blvnet_lab.benchmark.peers import all_peers, choose_peers
 from blvnet_lab.benchmark.published import published_form
 from blvnet_lab.models import Stream, VideoNet, blvnet_tam, optimize_for_inference, tsn
+from blvnet_lab.progress import tqdm
 from blvnet_lab.training.memory import kept_for_backward
 
 Part = Literal["forms", "training", "models", "claims", "scaling", "streaming"]

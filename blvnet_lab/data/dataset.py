@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
 from blvnet_lab.data.reading import (
     VideoInfo,
@@ -18,6 +17,7 @@ from blvnet_lab.data.reading import (
     usable_video,
 )
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
+from blvnet_lab.progress import tqdm
 
 # So many unreadable videos in a row are no accident: a disk is not mounted, or the manifest is old.
 MOST_IN_A_ROW = 20

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from blvnet_lab.data.finding import find_videos, without_suffix
 from blvnet_lab.data.formats import Dataset, Expected, expected, named_classes
@@ -28,6 +27,7 @@ from blvnet_lab.data.manifest import (
 from blvnet_lab.data.reading import VideoReadError, known_video, pack_info
 from blvnet_lab.data.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import written_whole
+from blvnet_lab.progress import tqdm
 
 REPORT = "report.csv"
 FINDINGS = ["kind", "split", "name", "detail"]  # the report's columns

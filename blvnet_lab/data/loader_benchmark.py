@@ -35,7 +35,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from blvnet_lab.data.dataset import ClipDataset, smaller_size
 from blvnet_lab.data.decoding import file_url
@@ -51,6 +50,7 @@ from blvnet_lab.data.reading import (
 )
 from blvnet_lab.data.sampling import sample_dense, sample_uniform
 from blvnet_lab.data.transforms import training_transform
+from blvnet_lab.progress import tqdm
 
 Sampling = Literal["uniform", "dense"]
 BATCH = 64  # clips of a training step, for which the step time is told

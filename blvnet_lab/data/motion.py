@@ -28,10 +28,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from blvnet_lab.data.encoding import write_h264
 from blvnet_lab.data.manifest import class_table, write_manifest
+from blvnet_lab.progress import tqdm
 
 FRAMES = 24
 FPS = 12

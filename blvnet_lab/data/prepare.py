@@ -36,7 +36,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.encoding import write_h264
@@ -58,6 +57,7 @@ from blvnet_lab.data.reading import (
     usable_video,
 )
 from blvnet_lab.paths import plain_name, written_whole
+from blvnet_lab.progress import tqdm
 
 GOP = 12  # frames from keyframe to keyframe
 # Constant quality; "fastdecode": simpler coding of the bits, no smoothing of block edges.

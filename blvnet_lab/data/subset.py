@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from blvnet_lab.data.formats import (
     choose_classes,
@@ -61,6 +60,7 @@ from blvnet_lab.data.streaming import (
     remote_size,
 )
 from blvnet_lab.paths import plain_name, written_whole
+from blvnet_lab.progress import tqdm
 
 LEAST_FREE = 1_000_000_000  # bytes of disk that are left free
 LICENCE = (

@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm.auto import tqdm
 
 from blvnet_lab.data import VideoReadError
+from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.interrupts import signals_of_workers
 from blvnet_lab.training.loading import named_worker_loss, timed_batches

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from tqdm.auto import tqdm
 
+from blvnet_lab.progress import tqdm
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.recipe import Recipe

@@ -23,11 +23,11 @@ import psutil
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm.auto import tqdm
 
 from blvnet_lab.data import class_names, read_classes, read_manifest
 from blvnet_lab.data.manifest import CLASS_LIST
 from blvnet_lab.data.probing import unpack_info
+from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.engine import build, train_one_epoch
 from blvnet_lab.training.evaluation import autocast

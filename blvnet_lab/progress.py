@@ -1,0 +1,48 @@
+"""Progress of long work: a bar in a terminal or a notebook, now and then a line in a log file."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import auto, std
+
+LOG_SECONDS = 180.0  # from line to line of a log
+
+
+class tqdm(auto.tqdm):
+    """tqdm's bar, which writes whole lines where standard error is no terminal.
+
+    There is then a line every `LOG_SECONDS`, one for each `refresh()` and, unless `leave` is False,
+    one in the end; each says how far the work is, and never goes back to the line's beginning.
+    """
+
+    def __init__(self, *args: Any, **options: Any):
+        is_notebook = auto.notebook_tqdm is not std.tqdm
+        output = options.get("file") or sys.stderr
+        self.in_log = not is_notebook and not getattr(output, "isatty", bool)()
+        self.written = None  # of the work, with the last line
+        if self.in_log:
+            options |= {"mininterval": LOG_SECONDS, "delay": LOG_SECONDS, "miniters": 1, "ncols": 0}
+        super().__init__(*args, **options)
+
+    def display(self, *args: Any, **options: Any) -> None:
+        if not self.in_log:
+            super().display(*args, **options)
+        elif self.written != self.n:
+            self.written = self.n
+            self.fp.write(f"{self}\n")
+            self.fp.flush()
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+        super().set_postfix_str(s, refresh and not self.in_log)
+
+    def set_postfix(self, ordered_dict: Any = None, refresh: bool = True, **values: Any) -> None:
+        super().set_postfix(ordered_dict, refresh and not self.in_log, **values)
+
+    def close(self) -> None:
+        if self.in_log and not self.disable:
+            if self.leave:
+                self.display()
+            self.delay = float("inf")  # as if nothing had been shown that must be cleared
+        super().close()
