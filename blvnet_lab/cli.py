@@ -564,6 +564,7 @@ def train_command(default: Recipe) -> Callable[..., None]:
             tensorboard: write events for TensorBoard too.
             recipe: how to train.
         """
+        from blvnet_lab.training.distributed import rank_in_group
         from blvnet_lab.training.run import train as run
 
         done = run(
@@ -576,7 +577,7 @@ def train_command(default: Recipe) -> Callable[..., None]:
             keep_every=keep_every,
             tensorboard=tensorboard,
         )
-        if os.environ.get("RANK", "0") != "0":
+        if rank_in_group():  # another process speaks
             return
         print(f"started from {done.start}")
         if recipe.starts_from and not init:
@@ -687,6 +688,7 @@ def evaluate(
         workers: processes that read clips, for each process that judges; 0 reads in between.
         precision: in which the network computes.
     """
+    from blvnet_lab.training.distributed import rank_in_group
     from blvnet_lab.training.judging import judge
     from blvnet_lab.training.recipe import Hardware
 
@@ -700,7 +702,7 @@ def evaluate(
         batch_size=batch_size,
         hardware=Hardware(precision=precision, workers=workers),
     )
-    if os.environ.get("RANK", "0") != "0":
+    if rank_in_group():  # another process speaks
         return
     print(judged)
     for why in list(judged.unreadable.values())[:10]:

@@ -9,6 +9,7 @@ device is whose, and small messages between ranks.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+
+# What torchrun tells every process. Batch systems set one or two of these for a process that is
+# alone, and a group needs them all.
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 class RankLostError(ConnectionError):
@@ -63,7 +68,7 @@ class Ranks:
         """Each flag, true if it is true on any rank: so that all do the same."""
         if self.world == 1:
             return flags
-        votes = torch.tensor(flags, dtype=torch.uint8)
+        votes = torch.tensor(flags, dtype=torch.uint8, device="cpu")
         with _named_loss():
             dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.messages)
         return tuple(votes.bool().tolist())
@@ -85,18 +90,50 @@ class Ranks:
                     dist.broadcast(buffer, 0)
 
 
+def rank_in_group() -> int | None:
+    """Return this process's rank among those that torchrun started; None if it is alone.
+
+    Raises:
+        ValueError: a rank or a number of processes is none.
+    """
+    if not all(os.environ.get(name) for name in TORCHRUN):
+        return None
+    for name in TORCHRUN[:3]:
+        if not os.environ[name].isdecimal():
+            raise ValueError(
+                f"expected {name} to be a number, as torchrun sets it, got {os.environ[name]!r}: "
+                "leave it out, or start with torchrun"
+            )
+    return int(os.environ["RANK"])
+
+
 @contextmanager
 def process_group(timeout_minutes: float = 30) -> Iterator[tuple[Ranks, torch.device]]:
     """Joins the processes that torchrun started; without torchrun, this one alone.
 
+    Only with all variables of `TORCHRUN` is it one of several. If just some are set, a warning says
+    so.
+
     Args:
         timeout_minutes: how long to wait for a rank that does not answer, but has not died either.
             A rank that died is noticed at once.
+
+    Raises:
+        ValueError: a variable is no number, or there are fewer GPUs than processes.
     """
-    if "WORLD_SIZE" not in os.environ:
+    if rank_in_group() is None:
+        found = [name for name in TORCHRUN if os.environ.get(name)]
+        if found:
+            lacking = [name for name in TORCHRUN if name not in found]
+            logging.getLogger(__name__).warning(
+                "this process works alone: the environment has %s, but not %s, which several "
+                "processes need too (torchrun sets them all)",
+                ", ".join(found),
+                ", ".join(lacking),
+            )
         yield Ranks(), pick_device()
         return
-    device = pick_device(int(os.environ.get("LOCAL_RANK", 0)))
+    device = pick_device(int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     timeout = timedelta(minutes=timeout_minutes)
