@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +31,8 @@ from videos import write_video
 from blvnet_lab.data import ClipDataset, evaluation_transform, training_transform
 from blvnet_lab.data.motion import CLASSES, write_dataset
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, save_model, tsn
+from blvnet_lab.training import engine, start
 from blvnet_lab.training import run as run_module
-from blvnet_lab.training import start
 from blvnet_lab.training.checkpoint import (
     State,
     Trained,
@@ -56,7 +57,7 @@ from blvnet_lab.training.loading import (
 )
 from blvnet_lab.training.recipe import Augmentation, Evaluation, Hardware, Network, Recipe
 from blvnet_lab.training.run import clip_datasets, train
-from blvnet_lab.training.schedule import make_optimizer, make_scheduler
+from blvnet_lab.training.schedule import RisingAverage, make_optimizer, make_scheduler
 from blvnet_lab.training.start import start_from
 
 CPU = torch.device("cpu")
@@ -259,7 +260,9 @@ def test_average_of_weights_by_hand(tmp_path):
     by_hand, at_epochs = dict(after[0]), []
     for number, weights in enumerate(after):
         if number:
-            by_hand = {k: 0.6 * by_hand[k] + 0.4 * weights[k] for k in weights}
+            # The decay rises: 2/11, 3/12, ... until it is 0.6, which it is not in so short a run.
+            decay = (1 + number) / (10 + number)
+            by_hand = {k: decay * by_hand[k] + (1 - decay) * weights[k] for k in weights}
         if number % 3 == 2:
             at_epochs.append(dict(by_hand))
     for (network, judged, _), expected in zip(seen, at_epochs, strict=True):
@@ -277,6 +280,31 @@ def test_average_of_weights_by_hand(tmp_path):
         torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-6)
     assert torch.equal(result.predictions.logits, seen[-1][2])
     assert_equal(tensors(model), after[-1])
+
+
+def test_the_decay_stops_at_the_recipes():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    average, expected = RisingAverage(model, 0.5), 0.0
+    for number in range(30):
+        nn.init.constant_(model.weight, number)
+        average.update_parameters(model)
+        decay = min(0.5, (1 + number) / (10 + number)) if number else 0.0
+        expected = decay * expected + (1 - decay) * number
+        assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert expected == pytest.approx(28, abs=1e-3), "one step behind: decay 0.5"
+
+
+def test_an_average_over_more_steps_than_there_are(tmp_path):
+    """It is no better than chance if the random start is most of it."""
+    lines = {}
+    for ema in (0.0, 0.9999):
+        recipe = replace(SHORT, epochs=8, ema=ema, network=Network(dropout=0.0))
+        _, result = fitted(recipe=recipe, train_set=Clips(40), val_set=Clips(20, seed=1))
+        lines[ema] = result.history
+    for raw, line in zip(lines[0.0], lines[0.9999], strict=True):
+        assert line["raw_top_1"] == raw["top_1"] and "raw_top_1" not in raw
+    assert raw["top_1"] == line["top_1"] == 1.0
 
 
 def test_without_an_average_the_network_itself_is_judged(tmp_path):
@@ -337,6 +365,65 @@ def test_float16_gradients_are_scaled_back():
         assert torch.cat([g.flatten() for g in other]).norm() == pytest.approx(0.01, rel=1e-2)
         for a, b in zip(one, other, strict=True):
             torch.testing.assert_close(a, b, rtol=0.05, atol=1e-4)
+
+
+def overflowing(monkeypatch, scale: float) -> None:
+    """Losses are scaled by so much to begin with."""
+    monkeypatch.setattr(
+        engine,
+        "_scaler",
+        lambda device, recipe: GradScaler(
+            "cpu", scale, enabled=recipe.hardware.precision == "float16"
+        ),
+    )
+
+
+def test_steps_that_overflow_do_not_count(tmp_path, monkeypatch, caplog):
+    recipe = replace(SHORT, ema=0.9, hardware=Hardware("float16"))
+    overflowing(monkeypatch, 2.0**20)
+    model, seen = build(recipe, 2), []
+    model.register_forward_pre_hook(
+        lambda module, _: seen.append(tensors(module)) if module.training else None
+    )
+    _, result = fitted(tmp_path / "run", recipe, model=model)
+    weights = [found["classifier.weight"] for found in [*seen, tensors(model)]]
+    still = sum(torch.equal(a, b) for a, b in itertools.pairwise(weights))
+    lines = result.history
+    assert 0 < still < 6 and sum(line["skipped_steps"] for line in lines) == still
+    found = read_checkpoint(tmp_path / "run" / "last.pt")
+    assert found["scheduler"]["last_epoch"] == found["ema"]["n_averaged"] == 6 - still
+    assert found["scaler"]["scale"] == 2.0 ** (20 - still)
+    assert ("gradients overflowed" in caplog.text) == any(n["skipped_steps"] > 1 for n in lines)
+    # And after an interruption as without one.
+    for score in (stop_after(1), None):
+        _, parts = fitted(tmp_path / "parts", recipe, resume=True, score=score)
+    for key in ("train_loss", "skipped_steps", "learning_rate"):
+        assert [line[key] for line in parts.history] == [line[key] for line in lines]
+
+
+def test_a_run_in_which_all_steps_overflow(monkeypatch, caplog):
+    recipe = replace(SHORT, hardware=Hardware("float16"))
+    overflowing(monkeypatch, 2.0**120)
+    model = build(recipe, 2)
+    before = tensors(model)
+    _, result = fitted(recipe=recipe, model=model)
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, before[name])
+    assert [line["skipped_steps"] for line in result.history] == [3, 3]
+    for epoch in (1, 2):
+        assert f"overflowed in 3 of the 3 steps of epoch {epoch}, which so" in caplog.text
+    monkeypatch.setattr(engine, "MAX_SKIPPED", 2)
+    words = "2 steps in a row overflowed in float16, up to step 1 of the epoch: train in bfloat16"
+    with pytest.raises(FloatingPointError, match=words):
+        fitted(recipe=recipe)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_without_a_scaler_no_step_is_skipped(precision, monkeypatch):
+    overflowing(monkeypatch, 2.0**120)
+    _, result = fitted(recipe=replace(SHORT, hardware=Hardware(precision)))
+    assert "skipped_steps" not in result.history[0]
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
 
 
 def test_the_hardware_may_change_on_the_way(tmp_path):
@@ -791,6 +878,66 @@ def test_another_number_of_clips_is_no_way_to_go_on(half_done):
     with pytest.raises(ValueError, match=words):
         fitted(half_done, train_set=Clips(32), resume=True)
     assert contents(half_done) == before
+
+
+def renamed(clips: Clips, name: Callable[[str], str]) -> Clips:
+    clips.paths = [name(path) for path in clips.paths]
+    return clips
+
+
+def test_other_data_of_the_same_size_is_no_way_to_go_on(half_done):
+    before = contents(half_done)
+    begun = "expected the classes and clips with which this run was begun, got "
+    other = renamed(Clips(24, chance=True), lambda path: path.replace("clip_3", "clip_33"))
+    swapped = Clips(24, chance=True)
+    swapped.labels = swapped.labels.flip(0)
+    turned = Clips(24, chance=True)
+    turned.paths.reverse()
+    validation = renamed(Clips(10, seed=1), lambda path: path.replace("clip_3", "clip_33"))
+    for options, words in (
+        ({"classes": ("bright", "dark")}, 'the class "bright" for label 0 in the place of "dark"'),
+        ({"classes": ("dark", "bright", "red")}, "3 classes in the place of 2"),
+        ({"train_set": other}, "other clips of train"),
+        ({"train_set": turned}, "other clips of train"),
+        ({"train_set": swapped}, "other labels of train"),
+        ({"val_set": validation}, "other clips of val"),
+    ):
+        with pytest.raises(ValueError) as error:
+            fitted(half_done, resume=True, **options)
+        assert str(error.value).startswith(f"{begun}{words}: resume with the same manifest")
+        assert "another run in another folder with --init" in str(error.value)
+        assert contents(half_done) == before
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_data_that_moved_goes_on(older, half_done, tmp_path):
+    shutil.copytree(half_done, tmp_path / "run")
+    if older:  # a checkpoint from before data were compared
+        found = read_checkpoint(half_done / "last.pt")
+        del found["rows"]
+        write_checkpoint(found, tmp_path / "run" / "last.pt")
+    options = {"classes": ("dark", "bright")}
+    for name, data in (("train_set", Clips(24, chance=True)), ("val_set", Clips(10, seed=1))):
+        options[name] = renamed(data, lambda path: f"/disk 2/{path}")
+    _, result = fitted(tmp_path / "run", resume=True, **options)
+    assert [line["epoch"] for line in result.history] == [1, 2]
+
+
+def test_a_data_set_that_moved_with_its_folder_goes_on(tmp_path):
+    manifest = write_dataset(tmp_path / "a" / "clips", 2, 1, seed=3)
+    train(manifest, tmp_path / "run", SHORT)
+    (tmp_path / "a").rename(tmp_path / "b")
+    manifest = tmp_path / "b" / "clips" / manifest.name
+    assert train(manifest, tmp_path / "run", SHORT, resume=True).start.startswith("a checkpoint")
+    # Two clips of the same class change places between train and val.
+    table = pd.read_csv(manifest)
+    places = [
+        table.index[(table["split"] == s) & (table["label"] == 0)][0] for s in ("train", "val")
+    ]
+    table.loc[places, "split"] = ["val", "train"]
+    table.to_csv(manifest, index=False)
+    with pytest.raises(ValueError, match=r"other clips of train, .*other clips of val, "):
+        train(manifest, tmp_path / "run", SHORT, resume=True)
 
 
 def test_a_run_that_is_done_stays_so(tmp_path):

@@ -12,11 +12,12 @@ Each file appears only when it is whole, in the place of the one before.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS
@@ -75,6 +77,7 @@ def pack(
     classes: tuple[str, ...],
     ranks: Ranks,
     device: torch.device,
+    rows: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The contents of a checkpoint: tensors and plain containers. Call it on every rank."""
     return {
@@ -93,6 +96,7 @@ def pack(
         "best_epoch": state.best_epoch,
         "num_clips": num_clips,
         "classes": list(classes),
+        "rows": dict(rows or {}),
         "recipe": recipe_to_json(recipe),
         "rng": ranks.gather(_generator_states(device)),
     }
@@ -105,20 +109,28 @@ def unpack(
     num_clips: int,
     ranks: Ranks,
     device: torch.device,
+    classes: Sequence[str] = (),
+    rows: Mapping[str, str] | None = None,
 ) -> None:
     """Puts a checkpoint's contents back in place.
 
     With as many ranks as then every generator goes on as it was; with another number the order of
     clips and what is drawn for them stay the same, but dropout and mixup draw anew.
 
+    Args:
+        classes, rows: of the data to go on with, as given to `pack`; empty ones, here or there, are
+            not compared.
+
     Raises:
-        ValueError: the training set has another number of clips, so that "step" means another one.
+        ValueError: the training set has another number of clips, so that "step" means another one;
+            or the classes or clips are others than those with which the run was begun.
     """
     if contents["num_clips"] != num_clips:
         raise ValueError(
             f"expected the {contents['num_clips']} training clips with which this run was begun, "
             f"got {num_clips}: resume with the same manifest, or start anew with --init"
         )
+    _check_same_data(contents, classes, rows or {})
     state.model.load_state_dict(contents["model"])
     state.optimizer.load_state_dict(contents["optimizer"])
     state.scheduler.load_state_dict(contents["scheduler"])
@@ -130,7 +142,11 @@ def unpack(
     shares = contents["so_far"]
     if len(shares) != ranks.world:  # the first goes on with the sums of all
         sums = {name: sum(share.get(name, 0) for share in shares) for name in shares[0]}
-        for name in sums.keys() & {"waited", "seconds"}:  # which passed on all ranks at once
+        for name in sums.keys() & {
+            "waited",
+            "seconds",
+            "skipped",
+        }:  # which passed on all ranks at once
             sums[name] /= len(shares)
         shares = [sums] + [{}] * (ranks.world - 1)
     state.so_far = dict(shares[ranks.rank])
@@ -138,6 +154,56 @@ def unpack(
     state.best_epoch = contents["best_epoch"]
     if len(contents["rng"]) == ranks.world:
         _set_generators(contents["rng"][ranks.rank], device)
+
+
+def digest_rows(splits: Mapping[str, Dataset]) -> dict[str, str]:
+    """Digest the clips of each split and their labels, in order; of data sets that name them.
+
+    Paths count from the folder that all clips share, so that a data set can be moved.
+    """
+    named = {name: split for name, split in splits.items() if hasattr(split, "paths")}
+    paths = {name: [os.path.abspath(path) for path in split.paths] for name, split in named.items()}
+    folders = {os.path.dirname(path) for some in paths.values() for path in some}
+    try:
+        start = len(os.path.commonpath(folders))
+    except ValueError:  # none, or several drives
+        start = 0
+    found = {}
+    for name, split in named.items():
+        places = (path[start:].replace(os.sep, "/").strip("/") for path in paths[name])
+        found[f"clips of {name}"] = _digest(places)
+        if hasattr(split, "labels"):
+            found[f"labels of {name}"] = _digest(str(int(label)) for label in split.labels)
+    return found
+
+
+def _digest(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def _check_same_data(
+    contents: Mapping[str, Any], classes: Sequence[str], rows: Mapping[str, str]
+) -> None:
+    before, now = contents["classes"], list(classes)
+    changed = []
+    if before and now and before != now:
+        label = next((i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), None)
+        changed.append(
+            f"{len(now)} classes in the place of {len(before)}"
+            if label is None
+            else f'the class "{now[label]}" for label {label} in the place of "{before[label]}"'
+        )
+    kept = contents.get("rows", {})  # older checkpoints have none
+    changed += [f"other {name}" for name in kept if rows.get(name, kept[name]) != kept[name]]
+    if changed:
+        raise ValueError(
+            f"expected the classes and clips with which this run was begun, got "
+            f"{', '.join(changed)}: resume with the same manifest and class list (their folder may "
+            "have been moved), or start another run in another folder with --init"
+        )
 
 
 def _generator_states(device: torch.device) -> dict[str, Any]:

@@ -9,6 +9,8 @@ Alone, or as one of several processes that torchrun started (`distributed.py`).
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
@@ -25,19 +27,19 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS
 from blvnet_lab.paths import written_whole
+from blvnet_lab.progress import tqdm
 from blvnet_lab.training.checkpoint import (
     BEST,
     LAST,
     LOG,
     RECIPE,
     State,
+    digest_rows,
     pack,
     read_checkpoint,
     unpack,
@@ -58,14 +60,22 @@ from blvnet_lab.training.loading import (
     timed_batches,
     training_loader,
 )
+from blvnet_lab.training.metrics import top_k_accuracy
 from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
-from blvnet_lab.training.schedule import make_optimizer, make_scheduler
+from blvnet_lab.training.schedule import (
+    RisingAverage,
+    frozen_body,
+    make_optimizer,
+    make_scheduler,
+    set_train_mode,
+)
 
+MAX_SKIPPED = 25  # steps in a row: by then the scale of the loss has fallen from 65536 to 0.002
 UNREADABLE = "unreadable.csv"  # videos that were passed over, in a run's folder
 
 
 def build(recipe: Recipe, num_classes: int) -> VideoNet:
-    """The recipe's network, with weights drawn from its seed."""
+    """The recipe's network, on the CPU, with weights drawn from its seed."""
     torch.manual_seed(recipe.seed)
     arguments = asdict(recipe.network)
     architecture = arguments.pop("architecture")
@@ -73,9 +83,10 @@ def build(recipe: Recipe, num_classes: int) -> VideoNet:
         del arguments["num_taps"], arguments["tap_init"], arguments["causal"]
     if architecture == "tsn":  # without branches
         del arguments["alpha"], arguments["beta"]
-    model = BUILDERS[architecture](
-        num_frames=recipe.num_frames, num_classes=num_classes, **arguments
-    )
+    with torch.device("cpu"):  # a GPU as the default device would draw others
+        model = BUILDERS[architecture](
+            num_frames=recipe.num_frames, num_classes=num_classes, **arguments
+        )
     model.set_grad_checkpointing(recipe.hardware.checkpointing)
     return model
 
@@ -87,6 +98,7 @@ class Step:
     loss: float  # mean over its clips, before it changed the weights
     clips: int
     waited: float  # seconds until its clips were there
+    skipped: bool = False  # in float16, since gradients overflowed: the weights are as before
 
 
 @named_worker_loss()
@@ -118,7 +130,8 @@ def train_one_epoch(
     Raises:
         ValueError: a label that the model has no class for.
         FloatingPointError: the loss is not finite, on any rank; the message says at which step and
-            with which clips. The weights are as they were before the step.
+            with which clips. The weights are as they were before the step. Or gradients overflow in
+            float16, however little the loss is scaled.
         WorkerLostError: a process that reads clips has died.
     """
     recipe, ranks = recipe or Recipe(), ranks or Ranks()
@@ -127,9 +140,9 @@ def train_one_epoch(
     network = model.module if isinstance(model, DistributedDataParallel) else model
     num_classes = network.classifier.out_features
     mix = mixing(recipe, num_classes)
-    model.train()
+    set_train_mode(model, recipe)
     optimizer.zero_grad()
-    total, seen, parts = 0.0, 0, []
+    total, seen, parts, skipped = 0.0, 0, [], 0
     for number, (waited, batch) in enumerate(timed_batches(loader)):
         clips, labels, *numbers = batch
         _check_labels(labels, num_classes)
@@ -150,18 +163,35 @@ def train_one_epoch(
         loss = torch.stack([part[0] for part in parts]).mean().item()
         numbers = [n for part in parts for n in part[3]]
         _check_finite(loss, first_step + step, numbers, name_of, ranks)
-        if recipe.clip_norm is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
-        scheduler.step()
-        done = Step(loss, sum(part[1] for part in parts), sum(part[2] for part in parts))
+        skipped = 0 if _update(model, optimizer, scaler, recipe) else skipped + 1
+        if not skipped:
+            scheduler.step()
+        elif skipped == MAX_SKIPPED:
+            raise FloatingPointError(
+                f"expected finite gradients, but those of {skipped} steps in a row overflowed in "
+                f"float16, up to step {first_step + step} of the epoch: train in bfloat16 or "
+                "float32, or lower the learning rate; the last checkpoint is from before"
+            )
+        clips, waited = (sum(part[place] for part in parts) for place in (1, 2))
+        done = Step(loss, clips, waited, skipped > 0)
         total, seen, parts = total + done.loss * done.clips, seen + done.clips, []
         if after_step is not None:
             after_step(done)
     return total / max(1, seen)
+
+
+def _update(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, recipe: Recipe) -> bool:
+    """Change the weights; False if the scaler skipped that, since gradients overflowed."""
+    if recipe.clip_norm is not None:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+    stepped = []
+    hook = optimizer.register_step_post_hook(lambda *_: stepped.append(True))
+    scaler.step(optimizer)
+    hook.remove()
+    scaler.update()
+    optimizer.zero_grad()
+    return bool(stepped)
 
 
 def _scaler(device: torch.device, recipe: Recipe) -> GradScaler:
@@ -181,7 +211,7 @@ def _check_labels(labels: Tensor, num_classes: int) -> None:
 def _check_finite(
     loss: float, step: int, numbers: list[Tensor], name_of: Callable[[int], str], ranks: Ranks
 ) -> None:
-    is_bad = not torch.isfinite(torch.tensor(loss))
+    is_bad = not math.isfinite(loss)
     if not ranks.any(is_bad)[0]:
         return
     names = [name_of(number) for part in numbers for number in part.tolist()]
@@ -252,7 +282,9 @@ def fit(
     Returns:
         The history has for every epoch: epoch, train_loss, what `score` says, learning_rate,
         seconds (of training), evaluation_seconds, clips_per_second, wait_share (of the time, for
-        clips), memory_gb (peak of the GPU, or resident), unreadable (videos passed over).
+        clips), memory_gb (peak of the GPU, or resident), unreadable (videos passed over). With an
+        average of weights, which `score` gets, also raw_top_1 (of the weights themselves, which
+        doubles evaluation_seconds); in float16 skipped_steps (whose gradients overflowed).
 
     Raises:
         ValueError: settings that contradict each other, the data or the checkpoint.
@@ -263,20 +295,21 @@ def fit(
         RankLostError: another process of the run has died.
     """
     try:
-        run = _Run(
-            model,
-            train_set,
-            val_set,
-            recipe,
-            device=device or pick_device(),
-            ranks=ranks or Ranks(),
-            out=None if out is None else Path(out),
-            classes=tuple(classes),
-            save_minutes=save_minutes,
-            keep_every=keep_every,
-            score=score or (lambda model, predictions: standard_scores(predictions)),
-        )
-        return run.go(resume, tensorboard, after_epoch, title)
+        with frozen_body(model, recipe):
+            run = _Run(
+                model,
+                train_set,
+                val_set,
+                recipe,
+                device=device or pick_device(),
+                ranks=ranks or Ranks(),
+                out=None if out is None else Path(out),
+                classes=tuple(classes),
+                save_minutes=save_minutes,
+                keep_every=keep_every,
+                score=score or (lambda model, predictions: standard_scores(predictions)),
+            )
+            return run.go(resume, tensorboard, after_epoch, title)
     except RuntimeError as error:
         raise rank_lost(error) or error from error
 
@@ -302,6 +335,7 @@ class _Run:
         self.train_set, self.val_set, self.recipe = train_set, val_set, recipe
         self.device, self.ranks, self.out, self.classes = device, ranks, out, classes
         self.save_seconds, self.keep_every, self.score = 60 * save_minutes, keep_every, score
+        self.rows = digest_rows({"train": train_set, "val": val_set})
         self.loader, self.batches = training_loader(train_set, recipe, ranks, device)
         hardware = recipe.hardware
         layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
@@ -314,7 +348,7 @@ class _Run:
             optimizer,
             make_scheduler(optimizer, recipe, self.batches.steps),
             _scaler(device, recipe),
-            self._average(model) if recipe.ema else None,
+            RisingAverage(model, recipe.ema) if recipe.ema else None,
         )
         if hardware.compile:
             model.compile()
@@ -333,10 +367,6 @@ class _Run:
                 f"{self.ranks.world} on {self.device.type}: leave it out"
             )
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-
-    def _average(self, model: VideoNet) -> AveragedModel:
-        average = get_ema_multi_avg_fn(self.recipe.ema)
-        return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
     # --- from begin to end
 
@@ -394,11 +424,12 @@ class _Run:
                 ("clips", step.clips),
                 ("waited", step.waited),
                 ("seconds", now - begin),
+                ("skipped", step.skipped),
             ):
                 state.so_far[name] = state.so_far.get(name, 0) + value
             begin = now
             state.step += 1
-            if state.ema is not None:
+            if state.ema is not None and not step.skipped:
                 state.ema.update_parameters(state.model)
             if writer is not None:
                 done = (state.epoch - 1) * batches.steps + state.step
@@ -433,19 +464,12 @@ class _Run:
     def _end_epoch(self, interrupts: Interrupts, bar: tqdm, writer: Any) -> None:
         """Evaluates, writes the epoch's line, and begins the next one."""
         state = self.state
-        begin = time.perf_counter()
-        self.ranks.share_buffers(state.judged)
-        self.predictions = evaluate(
-            state.judged,
-            self.val_set,
-            # As many as in training: whatever memory that takes, evaluation takes less.
-            batch_size=max(1, self.batches.batch_size // self.batches.parts),
-            device=self.device,
-            hardware=self.recipe.hardware,
-            ranks=self.ranks,
-            stop=lambda: bool(interrupts.asked),
-        )
-        scores = self.score(state.judged, self.predictions)
+        begin, raw = time.perf_counter(), {}
+        if state.ema is not None:
+            found = self._evaluate(state.model, interrupts)
+            raw = {"raw_top_1": top_k_accuracy(found.logits, found.labels)}
+        self.predictions = self._evaluate(state.judged, interrupts)
+        scores = self.score(state.judged, self.predictions) | raw
         line = self._line(scores, time.perf_counter() - begin)
         best = max((old.get("top_1", 0) for old in state.history), default=-1)
         if line.get("top_1", 0) > best:
@@ -460,8 +484,23 @@ class _Run:
             epoch=line["epoch"],
             loss=f"{line['train_loss']:.2f}",
             **_top_1(line),
+            refresh=False,
         )
+        bar.refresh()
         self._save()
+
+    def _evaluate(self, network: VideoNet, interrupts: Interrupts) -> Predictions:
+        self.ranks.share_buffers(network)
+        return evaluate(
+            network,
+            self.val_set,
+            # As many as in training: whatever memory that takes, evaluation takes less.
+            batch_size=max(1, self.batches.batch_size // self.batches.parts),
+            device=self.device,
+            hardware=self.recipe.hardware,
+            ranks=self.ranks,
+            stop=lambda: bool(interrupts.asked),
+        )
 
     def _line(self, scores: dict[str, Any], evaluation_seconds: float) -> dict[str, Any]:
         state = self.state
@@ -469,6 +508,16 @@ class _Run:
         sums = {name: sum(share[name] for share in shares) for name in shares[0]}
         seconds = max(share["seconds"] for share in shares)
         self.unreadable = self._passed_over()
+        skipped = int(max(share.get("skipped", 0) for share in shares))
+        if 2 * skipped > self.batches.steps and self.ranks.is_first:
+            logging.getLogger(__name__).warning(
+                "gradients overflowed in %d of the %d steps of epoch %d, which so changed no "
+                "weights: usual in the first steps of a run in float16; if it goes on, train in "
+                "bfloat16 or lower the learning rate",
+                skipped,
+                self.batches.steps,
+                state.epoch,
+            )
         return {
             "epoch": state.epoch,
             "train_loss": round(sums["loss"] / sums["clips"], 6),
@@ -480,6 +529,7 @@ class _Run:
             "wait_share": round(max(share["waited"] / share["seconds"] for share in shares), 4),
             "memory_gb": round(max(self.ranks.gather(self._memory())) / 1e9, 3),
             "unreadable": len(self.unreadable),
+            **({"skipped_steps": skipped} if state.scaler.is_enabled() else {}),
         }
 
     def _memory(self) -> int:
@@ -519,6 +569,8 @@ class _Run:
                 num_clips=len(self.train_set),
                 ranks=self.ranks,
                 device=self.device,
+                classes=self.classes,
+                rows=self.rows,
             )
         elif self.ranks.is_first:
             if not resume and out.exists() and any(out.iterdir()):
@@ -556,6 +608,7 @@ class _Run:
             classes=self.classes,
             ranks=self.ranks,
             device=self.device,
+            rows=self.rows,
         )
         if self.ranks.is_first:
             ended = state.epoch - 1

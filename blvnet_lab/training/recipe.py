@@ -155,13 +155,16 @@ class Recipe:
     no_decay: tuple[WeightKind, ...] = ()
     """Kinds of weights that are spared the penalty; none are in the published recipe."""
     body_rate: float = 1.0
-    """Share of the learning rate for all but the classifier; below 1 for fine-tuning."""
+    """Share of the learning rate for all but the classifier; below 1 to fine-tune, 0 freezes."""
+    keep_statistics: bool = False
+    """Train with batch norm's running statistics, and keep them: to fine-tune on few clips."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes (Szegedy et al., 2016)."""
     clip_norm: float | None = None
     """Longest gradient, over all weights; longer ones are shortened. None for no limit."""
     ema: float = 0.0
-    """Evaluate an exponential moving average of the weights with this decay a step; 0 for none."""
+    """Evaluate an exponential moving average of the weights too, and keep it; the decay a step,
+    which rises from 0.2 to this within the first 9 / (1 - ema) steps. 0 for none."""
     num_frames: int = 8
     """T, frames of a clip."""
     size: tuple[int, int] = (64, 64)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel
 
 from blvnet_lab.models import TAM, VideoNet
 from blvnet_lab.training.recipe import Recipe
@@ -56,6 +60,64 @@ def _weights_of_kind(model: nn.Module, kind: str) -> list[nn.Parameter]:
         for module in modules
         if not isinstance(module, NORMS) and getattr(module, "bias", None) is not None
     ]
+
+
+@contextmanager
+def frozen_body(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Freeze all but the classifier within `with`, if the recipe's body_rate is 0.
+
+    No gradient is computed for frozen weights, so the body costs a forward pass only.
+    """
+    head = {id(weight) for weight in model.classifier.parameters()}
+    names = [
+        name
+        for name, weight in model.named_parameters()
+        if recipe.body_rate == 0 and weight.requires_grad and id(weight) not in head
+    ]
+    for name in names:
+        model.get_parameter(name).requires_grad_(False)
+    try:
+        yield
+    finally:
+        for name in names:
+            model.get_parameter(name).requires_grad_(True)
+
+
+def set_train_mode(model: nn.Module, recipe: Recipe) -> None:
+    """Put a model in train mode, but for batch norms that are to keep their statistics.
+
+    Those are all of them if the recipe says so or freezes the body, else those whose own weights
+    are frozen (`requires_grad` is False).
+    """
+    model.train()
+    keeps_all = recipe.keep_statistics or recipe.body_rate == 0
+    for module in model.modules():
+        if isinstance(module, NORMS):
+            weights = list(module.parameters())
+            is_frozen = weights and not any(weight.requires_grad for weight in weights)
+            module.train(not (keeps_all or is_frozen))
+
+
+class RisingAverage(AveragedModel):
+    """An exponential moving average of weights and statistics whose decay rises with the steps.
+
+    With the full decay from the first step on, the random start would be most of the average for
+    1 / (1 - decay) steps.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        with torch.device("cpu"):  # where the steps are counted
+            super().__init__(model, multi_avg_fn=self._move, use_buffers=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def _move(self, averages: list[Tensor], tensors: list[Tensor], _: Tensor) -> None:
+        steps = self.n_averaged.item()
+        share = 1 - min(self.decay, (1 + steps) / (10 + steps))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, tensors, share)
+        else:  # batch norm's count of batches
+            torch._foreach_copy_(averages, tensors)
 
 
 def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:

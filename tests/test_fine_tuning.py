@@ -1,0 +1,139 @@
+"""What is frozen stays as it is, to the bit, and costs a forward pass only."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_engine import CPU, SHORT, assert_equal, fitted, stop_after, tensors
+from test_faults import end_of, run
+from torch import Tensor, nn
+from training_process import Clips, Task
+
+from blvnet_lab.training.checkpoint import load_trained, read_checkpoint
+from blvnet_lab.training.engine import build, train_one_epoch
+from blvnet_lab.training.recipe import Hardware, Recipe
+from blvnet_lab.training.schedule import make_optimizer
+
+FROZEN = replace(SHORT, body_rate=0.0, weight_decay=0.1)
+
+
+def trained(recipe: Recipe = SHORT) -> nn.Module:
+    """A network whose batch norms have statistics of other clips than those to come."""
+    model = build(recipe, 2)
+    with torch.no_grad():
+        for _ in range(3):
+            model.train()(3 * torch.randn(4, 4, 3, 32, 32))
+    return model
+
+
+def body(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t for name, t in values.items() if not name.startswith("classifier.")}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema": 0.9},
+        {"keep_statistics": True, "clip_norm": 0.1, "momentum": 0.0},
+        {"hardware": Hardware("bfloat16", accumulate=2, checkpointing=True)},
+        {"hardware": Hardware("float16", channels_last=False)},
+    ],
+)
+def test_a_frozen_body_stays_as_it_is(changes, tmp_path):
+    recipe = replace(FROZEN, **changes)
+    model = trained(recipe)
+    before, seen = tensors(model), []
+    model.stage4.register_forward_hook(
+        lambda module, _, output: seen.append((model.training, output.requires_grad))
+    )
+    out = tmp_path / "run"
+    fitted(out, recipe, model=model)
+    assert_equal(body(tensors(model)), body(before))
+    assert not torch.equal(model.classifier.weight, before["classifier.weight"])
+    assert (True, False) in seen and (True, True) not in seen, "no graph of the body is kept"
+    assert not any(w.grad is not None for n, w in model.named_parameters() if "classifier" not in n)
+    assert_equal(body(tensors(load_trained(out / "last.pt").model)), body(before))
+    # Afterwards all of it may be trained further.
+    assert all(weight.requires_grad for weight in model.parameters())
+    fitted(tmp_path / "next", model=model)
+    assert not torch.equal(model.stem.conv.weight, before["stem.conv.weight"])
+
+
+def test_dropout_before_the_classifier_goes_on(tmp_path):
+    model, seen = trained(), set()
+    model.dropout.register_forward_hook(lambda module, *_: seen.add(module.training))
+    fitted(recipe=FROZEN, model=model)
+    assert seen == {True, False}
+
+
+def test_an_error_unfreezes_too():
+    model = trained()
+    with pytest.raises(ValueError, match="expected labels"):
+        train_set = Clips(24)
+        train_set.labels = train_set.labels + 5
+        fitted(recipe=FROZEN, model=model, train_set=train_set)
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_a_frozen_run_goes_on_where_it_was(tmp_path):
+    recipe = replace(FROZEN, ema=0.9)
+    models = []
+    for name, parts in (("whole", [None]), ("parts", [stop_after(1), None])):
+        for score in parts:
+            torch.manual_seed(5)
+            model = trained(recipe)
+            fitted(tmp_path / name, recipe, model=model, resume=True, score=score)
+        models.append(tensors(model))
+    assert_equal(*models)
+    ends = [read_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts")]
+    assert_equal(ends[0]["ema"], ends[1]["ema"])
+
+
+def test_statistics_are_kept_while_weights_learn():
+    model = trained()
+    before = tensors(model)
+    fitted(recipe=replace(SHORT, keep_statistics=True), model=model)
+    after = tensors(model)
+    buffers = {name for name, _ in model.named_buffers()}
+    assert_equal({n: after[n] for n in buffers}, {n: before[n] for n in buffers})
+    for name in ("stem.conv.weight", "stage1.big.0.bn1.weight", "classifier.weight"):
+        assert not torch.equal(after[name], before[name]), name
+    # And they are what it is trained with: one clip's loss does not depend on the others.
+    model, alone, together = trained(), [], []
+    recipe = replace(SHORT, keep_statistics=True, learning_rate=1e-20, network=SHORT.network)
+    model.dropout.p = 0.0
+    data = Clips(8)
+    for found, batches in (
+        (alone, [[i] for i in range(8)]),
+        (together, [list(range(8))]),
+    ):
+        loader = [(data.clips[b], data.labels[b]) for b in batches]
+        optimizer = make_optimizer(model, recipe)
+        constant = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+        found.append(train_one_epoch(model, loader, optimizer, constant, CPU, recipe))
+    assert alone == pytest.approx(together, rel=1e-5)
+
+
+def test_what_the_caller_froze_stays_as_it_is():
+    model = trained()
+    model.stem.requires_grad_(False)
+    before = tensors(model)
+    fitted(recipe=replace(SHORT, ema=0.9, weight_decay=0.1), model=model)
+    after = tensors(model)
+    stem = [name for name in before if name.startswith("stem.")]
+    assert_equal({n: after[n] for n in stem}, {n: before[n] for n in stem})
+    for name in ("stage1.big.0.bn1.running_mean", "stage1.big.0.conv1.weight"):
+        assert not torch.equal(after[name], before[name]), name
+    assert not any(weight.requires_grad for weight in model.stem.parameters())
+
+
+def test_two_processes_with_a_frozen_body_are_one(tmp_path):
+    for world in (1, 2):
+        changes = {"body_rate": 0.0, "ema": 0.9, "network": {"dropout": 0.0}}
+        run(Task(str(tmp_path / str(world)), changes, double=True), world=world)
+    one, two, other = end_of(tmp_path / "1"), end_of(tmp_path / "2"), end_of(tmp_path / "2", 1)
+    assert_equal(body(one["model"]), body(build(SHORT, 2).double().state_dict()))
+    assert_equal(body(one["model"]), body(two["model"]))
+    assert_equal(two["model"], other["model"])
+    torch.testing.assert_close(one["model"]["classifier.weight"], two["model"]["classifier.weight"])
