@@ -38,7 +38,7 @@ from blvnet_lab.data.motion import CLASSES, write_dataset
 from blvnet_lab.models import save_model, tsn
 from blvnet_lab.training import distributed, predicting
 from blvnet_lab.training.checkpoint import Trained, save_trained
-from blvnet_lab.training.distributed import Ranks
+from blvnet_lab.training.distributed import TORCHRUN, Ranks, process_group, rank_in_group
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import (
     Predictions,
@@ -598,6 +598,61 @@ def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch)
     monkeypatch.setattr("blvnet_lab.training.judging.process_group", second_of_two)
     assert len(judge(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 9
     assert not (tmp_path / "out").exists()
+
+
+WHOLE = {name: "1" for name in TORCHRUN}
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {},
+        {"WORLD_SIZE": "1"},
+        {"RANK": "1"},
+        {"LOCAL_RANK": "7"},
+        {"MASTER_ADDR": "node1", "MASTER_PORT": "2"},
+        {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": ""},
+        {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"},
+        *({n: v for n, v in WHOLE.items() if n != name} for name in WHOLE),
+    ],
+)
+def test_alone_unless_torchrun_says_otherwise(places, monkeypatch, caplog, on_cpu):
+    for name in WHOLE:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    with process_group() as (ranks, _):
+        assert ranks == Ranks() and not torch.distributed.is_initialized()
+    assert rank_in_group() is None
+    some = [name for name in WHOLE if places.get(name)]
+    lines = [record.getMessage() for record in caplog.records]
+    if not some:
+        assert not lines
+        return
+    (line,) = lines
+    assert f"alone: the environment has {', '.join(some)}, but not " in line and "\n" not in line
+    assert all((name in line) for name in WHOLE)
+
+
+def test_a_rank_that_is_no_number(monkeypatch):
+    for name, value in (WHOLE | {"WORLD_SIZE": "two"}).items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(ValueError, match=r"expected WORLD_SIZE to be a number, .*got 'two'"),
+        process_group(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
+def test_a_command_prints_though_a_batch_system_says_a_rank(
+    name, manifest, checkpoint, tmp_path, monkeypatch, capsys, on_cpu
+):
+    monkeypatch.setenv(name, "1")
+    words = ["evaluate", str(checkpoint), str(manifest), "--out", str(tmp_path / "out")]
+    cli.run_typed(words)
+    assert "mean class accuracy" in capsys.readouterr().out
+    assert (tmp_path / "out" / "scores.json").is_file()
 
 
 NAMES = os.listdir("/sys/class/net") if os.path.isdir("/sys/class/net") else []
