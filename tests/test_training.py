@@ -459,7 +459,7 @@ def test_fewer_classes_keep_their_labels(manifest):
     classes = ("moves_up", "moves_down", "right_then_left", "left_then_right")
     train, val = motion_datasets(read_manifest(manifest), SHORT, classes)
     assert sorted(train.labels) == sorted(val.labels) == [2, 2, 3, 3, 6, 6, 7, 7]
-    assert all(Path(path).parent.name in classes for path in train.paths + val.paths)
+    assert all(Path(path).parent.name in classes for path in [*train.paths, *val.paths])
 
 
 def test_manifest_of_other_clips(tmp_path):

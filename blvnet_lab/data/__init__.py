@@ -15,6 +15,7 @@ from blvnet_lab.data.transforms import (
     evaluation_transform,
     normalize,
     training_transform,
+    useful_short_side,
     view_transform,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "sample_uniform",
     "sample_views",
     "training_transform",
+    "useful_short_side",
     "view_transform",
     "write_manifest",
 ]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -13,14 +17,19 @@ from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
     check_video,
+    pack_info,
     read_frames,
     usable_video,
 )
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
+from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
 from blvnet_lab.progress import tqdm
 
-# So many unreadable videos in a row are no accident: a disk is not mounted, or the manifest is old.
-MOST_IN_A_ROW = 20
+# More unreadable videos in a row are no accident: a disk is not mounted, or the manifest is old.
+MAX_IN_A_ROW = 20
+# Of the memory that is free, for the frames of a split: two splits leave half for the network.
+KEPT_SHARE = 0.25
+BLOCK = 512  # frames that are decoded at once to be kept: while they are, they take thrice the room
 
 
 class ClipDataset(Dataset):
@@ -35,7 +44,9 @@ class ClipDataset(Dataset):
         transform: from uint8 frames (T, C, H, W) to the clip, e.g. `training_transform(size)`.
         random_frames: True draws a random frame from each segment (training), with PyTorch's
             global generator, which a DataLoader seeds for each of its workers; False takes centres.
-        in_memory: decode every video once and keep its frames (uint8); for small data sets.
+        in_memory: decode every video once and keep what clips can be made of: all frames (uint8),
+            or those of the one clip if `random_frames` is False. What exceeds `KEPT_SHARE` of the
+            free memory is read from its file each time, after a warning: the clips are the same.
         stride: of `sample_dense`; None samples uniformly.
         mirror: for training, the label of the mirror image of every class, as in the class list;
             empty (None or NA) where there is none. Half of the clips are then mirrored, and their
@@ -43,7 +54,8 @@ class ClipDataset(Dataset):
         num_clips: for evaluation, so many clips of every video (`sample_views`), each in all the
             crops of a `view_transform`: (num_clips * crops, T, C, H, W). None gives the one clip.
         short_side: in pixels, to which larger frames are scaled while they are decoded, which
-            saves time and memory with large videos; None keeps their size.
+            saves time and memory with large videos (`useful_short_side` says what a transform
+            needs); None keeps their size.
         skip_unreadable: for training, take another clip where a video cannot be read, and note it
             (`unreadable`); False raises.
 
@@ -82,32 +94,31 @@ class ClipDataset(Dataset):
                     f'expected clips of split "{split}" with the status "ok", got none, only '
                     f"{', '.join(found)}: see the report beside the manifest"
                 )
+        if num_clips is not None:
+            rows = rows.drop_duplicates("path")  # repeated for training, but evaluated once
         if num_clips is not None and (random_frames or mirror is not None):
             raise ValueError(
                 "expected num_clips for evaluation, or random_frames and mirror for training, got "
                 "both: leave out one or the other"
             )
-        self.paths = rows["path"].tolist()
-        self.labels = rows["label"].tolist()
-        self.probes = rows["probe"].tolist() if "probe" in rows else [""] * len(rows)
+        self.paths = Texts(map(os.fsdecode, rows["path"]))
+        self.labels = rows["label"].to_numpy("int64")
+        self.probes = Texts(rows["probe"].fillna("") if "probe" in rows else [""] * len(rows))
         self.num_frames, self.transform = num_frames, transform
         self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips
         self.short_side, self.skip_unreadable = short_side, skip_unreadable
         self.mirror = None if mirror is None else self._checked(mirror)
         # Which rows could not be read; shared with the data loader's workers.
-        self._failed = torch.zeros(len(rows), dtype=torch.bool).share_memory_()
-        self.videos: list[Tensor | None] | None = None
+        self._failed = torch.zeros(len(rows), dtype=torch.bool, device="cpu").share_memory_()
+        self.videos: KeptFrames | None = None
         if in_memory:
-            self.videos = [
-                self._decoded(i)
-                for i in tqdm(range(len(self)), f"decoding {split}", leave=False, unit="clip")
-            ]
+            self._keep(split)
 
     def _checked(self, mirror: Sequence[int | None]) -> list[int | None]:
         mirror = [None if pd.isna(label) else int(label) for label in mirror]
-        if max(self.labels) >= len(mirror):
+        if self.labels.max() >= len(mirror):
             raise ValueError(
-                f"expected a mirror label for each of the labels 0 to {max(self.labels)}, got "
+                f"expected a mirror label for each of the labels 0 to {self.labels.max()}, got "
                 f"{len(mirror)}: read_classes(manifest)['mirror'] has them"
             )
         return mirror
@@ -116,10 +127,14 @@ class ClipDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        if not self.skip_unreadable:
-            return self._clip(i)
+        # Clips are made on the CPU, whatever device is PyTorch's default.
+        with torch.device("cpu"):
+            return self._readable(i) if self.skip_unreadable else self._clip(i)
+
+    def _readable(self, i: int) -> tuple[Tensor, int]:
+        """Clip i, or the next one that can be read."""
         last, state = None, torch.get_rng_state()
-        for j in range(i, i + min(MOST_IN_A_ROW, len(self))):
+        for j in range(i, i + min(MAX_IN_A_ROW, len(self))):
             j %= len(self)
             if self._failed[j]:
                 continue
@@ -130,18 +145,20 @@ class ClipDataset(Dataset):
                 # The next one is drawn as if it were known already that this one is unreadable.
                 torch.set_rng_state(state)
         raise VideoReadError(
-            f"expected videos, but not one of the {min(MOST_IN_A_ROW, len(self))} from "
+            f"expected videos, but not one of the {min(MAX_IN_A_ROW, len(self))} from "
             f"{self.paths[i]} on can be read: see whether their disk is there and the manifest is "
             "the right one",
             self.paths[i],
         ) from last
 
     def _clip(self, i: int) -> tuple[Tensor, int]:
-        video = self.videos[i] if self.videos is not None else self._info(i)
-        frame_count = video.num_frames if isinstance(video, VideoInfo) else len(video)
-        wanted = self._sample(frame_count)
-        frames = video[wanted] if isinstance(video, Tensor) else self._read(video, wanted)
-        label = self.labels[i]
+        kept = None if self.videos is None else self.videos[self._video_of[i]]
+        if kept is None:
+            info = self._info(i)
+            frames = self._read(info, self._sample(info.num_frames))
+        else:
+            frames = kept[self._sample(len(kept))] if self.random_frames else kept.clone()
+        label = int(self.labels[i])
         if self.num_clips is not None:
             views = [self.transform(clip) for clip in frames.split(self.num_frames)]
             return torch.cat([view.reshape(-1, *view.shape[-4:]) for view in views]), label
@@ -160,24 +177,59 @@ class ClipDataset(Dataset):
     def _info(self, i: int) -> VideoInfo:
         return usable_video(self.paths[i], self.probes[i])
 
-    def _decoded(self, i: int) -> Tensor | None:
-        """All frames; None if they cannot be read and `skip_unreadable` says to go on."""
+    def _size(self, info: VideoInfo) -> tuple[int, int]:
+        return info.size if self.short_side is None else smaller_size(info.size, self.short_side)
+
+    def _read(self, info: VideoInfo, wanted: Sequence[int] | Tensor) -> Tensor:
+        size = self._size(info)
+        return read_frames(info, wanted, None if size == info.size else size)
+
+    def _to_keep(self, info: VideoInfo) -> Sequence[int]:
+        """Numbers of the frames that clips can be made of."""
+        count = info.num_frames
+        return range(count) if self.random_frames else self._sample(count).tolist()
+
+    def _keep(self, split: str) -> None:
+        """Decode what fits into memory; each video once, though it may be in several rows."""
+        self._video_of = pd.factorize(np.array([*self.paths], dtype=object))[0]
+        rows = np.unique(self._video_of, return_index=True)[1]  # the first one of each video
+        shapes, probes = np.zeros((len(rows), 3), np.int64), [""] * len(rows)
+        for video, i in enumerate(tqdm(rows, f"probing {split}", leave=False, delay=2)):
+            with self._skipping(video):
+                info = self._info(i)
+                shapes[video] = len(self._to_keep(info)), *self._size(info)
+                probes[video] = pack_info(info)
+        self.probes = Texts(probes[video] for video in self._video_of)
+        share = KEPT_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's, here
+        self.videos = KeptFrames(shapes, int(share * free_memory()))
+        if self.videos.num_left_out:
+            warnings.warn(f'split "{split}": {self.videos}', stacklevel=4)
+        for video, i in enumerate(tqdm(rows, f"decoding {split}", leave=False, unit="clip")):
+            room = self.videos[video]
+            if room is None:
+                continue
+            with self._skipping(video):
+                info = self._info(i)
+                frames = self._to_keep(info)
+                step = BLOCK if info.keyframe_pts else len(frames)
+                for begin in range(0, len(frames), step):
+                    part = slice(begin, begin + step)
+                    room[part] = self._read(info, frames[part])
+
+    @contextmanager
+    def _skipping(self, video: int) -> Iterator[None]:
+        """Notes that a video cannot be read, if `skip_unreadable` says to go on."""
         try:
-            return self._read(self._info(i), None)
+            yield
         except VideoReadError:
             if not self.skip_unreadable:
                 raise
-            self._failed[i] = True
-            return None
-
-    def _read(self, info: VideoInfo, wanted: Tensor | None) -> Tensor:
-        """Frames `wanted`, or all."""
-        size = None if self.short_side is None else smaller_size(info.size, self.short_side)
-        return read_frames(info, range(info.num_frames) if wanted is None else wanted, size)
+            self._failed |= torch.from_numpy(self._video_of == video)
 
     def unreadable(self) -> pd.DataFrame:
         """The videos passed over so far, by this process and its data loaders: path and reason."""
-        paths = [self.paths[i] for i in self._failed.nonzero().flatten().tolist()]
+        failed = self._failed.nonzero().flatten().tolist()
+        paths = list(dict.fromkeys(self.paths[i] for i in failed))
         return pd.DataFrame(
             {"path": paths, "reason": [_why_unreadable(path) for path in paths]}, dtype="str"
         )
@@ -228,5 +280,6 @@ def load_clips(
         manifest = pd.concat([of_split, manifest[manifest["split"] != split]])
     manifest = manifest.sort_values("label", kind="stable")
     dataset = ClipDataset(manifest, split, num_frames, transform)
-    clips = [dataset[i] for i in tqdm(range(len(dataset)), "decoding", leave=False, unit="clip")]
-    return torch.stack([clip for clip, _ in clips]), torch.tensor([label for _, label in clips])
+    numbers = tqdm(range(len(dataset)), "decoding", leave=False, unit="clip")
+    clips, labels = zip(*(dataset[i] for i in numbers), strict=True)
+    return torch.stack(clips), torch.tensor(labels, device="cpu")

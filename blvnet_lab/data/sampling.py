@@ -33,10 +33,10 @@ def sample_uniform(
         ValueError: fewer than one frame in the video or in the clip, or a place outside 0..1.
     """
     _check(frame_count, num_frames, place)
-    places = torch.full((num_frames,), place, dtype=torch.float64)
+    places = torch.full((num_frames,), place, dtype=torch.float64, device="cpu")
     if generator is not None:
-        places = torch.rand(num_frames, generator=generator, dtype=torch.float64)
-    segments = torch.arange(num_frames) + places
+        places = torch.rand(num_frames, generator=generator, dtype=torch.float64, device="cpu")
+    segments = torch.arange(num_frames, device="cpu") + places
     return (segments * frame_count / num_frames).long().clamp(max=frame_count - 1)
 
 
@@ -70,8 +70,8 @@ def sample_dense(
     last_start = max(0, frame_count - 1 - (num_frames - 1) * stride)
     start = int(place * last_start)
     if generator is not None:
-        start = torch.randint(last_start + 1, (), generator=generator).item()
-    return (start + stride * torch.arange(num_frames)).clamp(max=frame_count - 1)
+        start = torch.randint(last_start + 1, (), generator=generator, device="cpu").item()
+    return (start + stride * torch.arange(num_frames, device="cpu")).clamp(max=frame_count - 1)
 
 
 def sample_views(

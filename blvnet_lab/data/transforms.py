@@ -7,6 +7,7 @@ image of "moves right" is another class: `ClipDataset` does it, which knows the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,6 +21,8 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 # Of the published recipe: sides of the crop as shares of the frame's short side.
 CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
+# Of the other crop: its share of the frame's area, and its width for each pixel of its height.
+AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)
 
 
 def normalize(frames: Tensor) -> Tensor:
@@ -32,15 +35,19 @@ def normalize(frames: Tensor) -> Tensor:
     """
     if frames.dtype != torch.uint8:
         raise TypeError(f"expected frames in uint8, from 0 to 255, got {frames.dtype}")
-    mean, std = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    mean, std = (255 * _per_channel(values, frames.device) for values in (MEAN, STD))
     clip = frames.to(torch.float32, memory_format=torch.contiguous_format)
     return clip.sub_(mean).div_(std)
 
 
 def denormalize(clip: Tensor) -> Tensor:
     """Back to uint8, for pictures of what the network saw."""
-    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
-    return ((clip * std.to(clip) + mean.to(clip)) * 255).round().clamp(0, 255).to(torch.uint8)
+    mean, std = (_per_channel(values, clip.device).to(clip) for values in (MEAN, STD))
+    return ((clip * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def training_transform(
@@ -66,7 +73,7 @@ def training_transform(
     steps: list[v2.Transform] = [
         MultiScaleCrop(size)
         if crop == "multi-scale"
-        else v2.RandomResizedCrop(size, scale=(0.6, 1.0), ratio=(0.8, 1.25))
+        else v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
     ]
     if rand_augment:
         steps.append(v2.RandAugment(num_ops=rand_augment))
@@ -76,6 +83,18 @@ def training_transform(
     if erase:
         steps.append(v2.RandomErasing(p=erase))  # with 0, the mean colour
     return v2.Compose(steps)
+
+
+def useful_short_side(
+    size: tuple[int, int], crop: Literal["resized", "multi-scale"] | None = None
+) -> int:
+    """Give the short side, in pixels, above which frames hold more than a transform shows.
+
+    Args:
+        size, crop: of `training_transform`; without a crop, the size of `evaluation_transform`.
+    """
+    smallest = {"resized": (AREAS[0] / RATIOS[1]) ** 0.5, "multi-scale": CROP_SCALES[-1], None: 1}
+    return math.ceil(max(size) / smallest[crop])
 
 
 class MultiScaleCrop(v2.Transform):
@@ -94,9 +113,9 @@ class MultiScaleCrop(v2.Transform):
         sides = [round(min(height, width) * scale) for scale in CROP_SCALES]
         steps = range(len(sides))
         shapes = [(sides[i], sides[j]) for i in steps for j in steps if abs(i - j) <= 1]
-        crop = shapes[torch.randint(len(shapes), ()).item()]
+        crop = shapes[torch.randint(len(shapes), (), device="cpu").item()]
         places = _crop_places((height, width), crop, 5)
-        top, left = places[torch.randint(len(places), ()).item()]
+        top, left = places[torch.randint(len(places), (), device="cpu").item()]
         return v2.functional.resized_crop(frames, top, left, *crop, list(self.size), antialias=True)
 
 

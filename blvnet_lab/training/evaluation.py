@@ -63,8 +63,8 @@ class _Numbered(Dataset):
 def _collate(items: list[tuple]) -> tuple[Tensor, Tensor, list[int], dict[int, str]]:
     good = [item for item in items if len(item) == 3]
     bad = {item[0]: item[1] for item in items if len(item) == 2}
-    clips = torch.stack([clip for _, clip, _ in good]) if good else torch.empty(0)
-    labels = torch.tensor([label for _, _, label in good], dtype=torch.int64)
+    clips = torch.stack([clip for _, clip, _ in good]) if good else torch.empty(0, device="cpu")
+    labels = torch.tensor([item[2] for item in good], dtype=torch.int64, device="cpu")
     return clips, labels, [index for index, _, _ in good], bad
 
 
@@ -111,7 +111,7 @@ def evaluate(
         Subset(_Numbered(dataset), own),
         max(1, batch_size // _views(dataset)),
         collate_fn=_collate,
-        generator=torch.Generator(),  # it must not draw from the one that training draws from
+        generator=torch.Generator("cpu"),  # it must not draw from the one that training draws from
         num_workers=min(hardware.workers, len(own)),
         pin_memory=device.type == "cuda",
         worker_init_fn=signals_of_workers(),
@@ -160,7 +160,8 @@ def _mean_logits(model: nn.Module, clips: Tensor) -> Tensor:
 
 def _put_together(parts: list[tuple]) -> Predictions:
     good = [part for part in parts if part[2]]
-    indices = torch.tensor([index for part in good for index in part[2]], dtype=torch.int64)
+    numbers = [index for part in good for index in part[2]]
+    indices = torch.tensor(numbers, dtype=torch.int64, device="cpu")
     order = indices.argsort()
     unreadable = {index: why for part in parts for index, why in part[3].items()}
     return Predictions(

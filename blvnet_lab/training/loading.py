@@ -9,7 +9,7 @@ step, wherever its workers were.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,11 +20,25 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from blvnet_lab.data import useful_short_side
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.interrupts import signals_of_workers
 from blvnet_lab.training.recipe import Recipe
 
-Key = tuple[int, int]  # (epoch, number of a clip)
+# (epoch, number of a clip) and, if it was drawn before in that epoch, how often.
+Key = tuple[int, ...]
+
+
+def read_sides(recipe: Recipe) -> tuple[int, int]:
+    """Give the short sides, in pixels, to which larger training and validation frames are scaled.
+
+    That is done while they are decoded, and loses nothing that the crops could show.
+    """
+    own, judged = recipe.read_short_side, recipe.evaluation
+    return (
+        own or useful_short_side(recipe.size, recipe.augmentation.crop),
+        own or judged.short_side or useful_short_side(judged.size or recipe.size),
+    )
 
 
 class WorkerLostError(ChildProcessError):
@@ -32,9 +46,9 @@ class WorkerLostError(ChildProcessError):
 
 
 class Keyed(Dataset):
-    """A data set whose draws of chance depend on (seed, epoch, clip); also says which clip it was.
+    """A data set whose random draws depend on the seed and a key; also says which clip it was.
 
-    dataset[i] is (clip, label), self[epoch, i] is (clip, label, i).
+    dataset[i] is (clip, label), self[epoch, i] and self[epoch, i, 1] are (clip, label, i).
     """
 
     def __init__(self, dataset: Dataset, seed: int):
@@ -44,10 +58,10 @@ class Keyed(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int, int]:
-        epoch, index = key
+        index = key[1]
         # Only the generator of the CPU, which transforms use; and it is put back as it was.
         before = torch.get_rng_state()
-        torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
+        torch.default_generator.manual_seed(mixed_seed(self.seed, *key))
         try:
             clip, label = self.dataset[index]
         finally:
@@ -67,6 +81,10 @@ class Batches(Sampler[list[Key]]):
     ones that make no whole batch are left out, since a small batch has noisy statistics. Of each
     batch every rank takes the same share, in `accumulate` parts.
 
+    Args:
+        labels: of all clips, to draw every class equally often (or once more, if their number does
+            not divide that of the clips). A class goes through all its clips before it repeats one.
+
     Set `epoch` and `first_step` before iterating.
 
     Raises:
@@ -74,7 +92,14 @@ class Batches(Sampler[list[Key]]):
     """
 
     def __init__(
-        self, num_clips: int, batch_size: int, *, seed: int, ranks: Ranks, accumulate: int = 1
+        self,
+        num_clips: int,
+        batch_size: int,
+        *,
+        seed: int,
+        ranks: Ranks,
+        accumulate: int = 1,
+        labels: Sequence[int] | None = None,
     ):
         parts = ranks.world * accumulate
         if batch_size % parts:
@@ -91,6 +116,7 @@ class Batches(Sampler[list[Key]]):
             )
         self.num_clips, self.batch_size = num_clips, min(batch_size, num_clips)
         self.seed, self.ranks, self.accumulate, self.parts = seed, ranks, accumulate, parts
+        self.labels = None if labels is None else torch.as_tensor(labels, device="cpu")
         self.epoch, self.first_step = 1, 0
 
     @property
@@ -102,13 +128,32 @@ class Batches(Sampler[list[Key]]):
         return (self.steps - self.first_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
-        order = torch.randperm(self.num_clips, generator=generator)
+        generator = torch.Generator("cpu").manual_seed(mixed_seed(self.seed, self.epoch))
+        order = torch.randperm(self.num_clips, generator=generator, device="cpu")
+        draws = torch.stack([order, torch.zeros_like(order)], 1)
+        if self.labels is not None:
+            draws = self._balanced(order, generator)
         for step in range(self.first_step, self.steps):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            batch = draws[step * self.batch_size : (step + 1) * self.batch_size]
             share = batch.chunk(self.ranks.world)[self.ranks.rank]
             for part in share.chunk(self.accumulate):
-                yield [(self.epoch, index) for index in part.tolist()]
+                yield [
+                    (self.epoch, i, *([before] if before else [])) for i, before in part.tolist()
+                ]
+
+    def _balanced(self, order: Tensor, generator: torch.Generator) -> Tensor:
+        """(draws, 2): number of a clip, and how often it was drawn before in this epoch.
+
+        In each round every class gives one clip, in random order: so any part of an epoch is
+        balanced to within a clip.
+        """
+        of_class = [order[self.labels[order] == label] for label in self.labels.unique()]
+        counts = torch.tensor([len(clips) for clips in of_class], device="cpu")
+        rounds = torch.arange(-(-len(order) // len(counts)), device="cpu")[:, None]
+        clips = torch.stack([clips[rounds[:, 0] % len(clips)] for clips in of_class], 1)
+        draws = torch.stack([clips, rounds // counts], 2)  # (rounds, classes, 2)
+        places = torch.rand(clips.shape, generator=generator, device="cpu").argsort(1)
+        return draws.gather(1, places[..., None].expand_as(draws)).flatten(0, 1)
 
 
 def training_loader(
@@ -121,12 +166,13 @@ def training_loader(
         seed=recipe.seed,
         ranks=ranks,
         accumulate=recipe.hardware.accumulate,
+        labels=dataset.labels if recipe.balanced else None,
     )
     workers = recipe.hardware.workers
     loader = DataLoader(
         Keyed(dataset, recipe.seed),
         batch_sampler=batches,
-        generator=torch.Generator(),  # else it draws from the one that dropout draws from
+        generator=torch.Generator("cpu"),  # else it draws from the one that dropout draws from
         num_workers=workers,
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
@@ -136,12 +182,15 @@ def training_loader(
 
 
 def timed_batches(loader: DataLoader) -> Iterator[tuple[float, Any]]:
-    """(seconds that it was waited for, batch)."""
-    batches = iter(loader)
+    """(seconds that it was waited for, batch), on the CPU whatever device is PyTorch's default."""
+    cpu = torch.device("cpu")
+    with cpu:
+        batches = iter(loader)
     while True:
         begin = time.perf_counter()
         try:
-            batch = next(batches)
+            with cpu:
+                batch = next(batches)
         except StopIteration:
             return
         yield time.perf_counter() - begin, batch

@@ -119,7 +119,7 @@ class Hardware:
     workers: int = 0
     """Processes that read clips, for each process that trains; 0 reads in between."""
     in_memory: bool = False
-    """Decode every video once and keep its frames; for small data sets."""
+    """Decode every video once and keep its frames, as far as a quarter of the free memory goes."""
 
     def __post_init__(self) -> None:
         _positive(self, "accumulate")
@@ -171,8 +171,10 @@ class Recipe:
     """Height and width of the clip, in pixels."""
     stride: int | None = None
     """Distance of frames in dense sampling; None spreads them over the whole video."""
+    balanced: bool = False
+    """Draw every class equally often, however many clips it has."""
     read_short_side: int | None = None
-    """In pixels, to which larger frames are scaled while they are read; None keeps their size."""
+    """In pixels, to which larger frames are scaled while being read; None for all a crop shows."""
     seed: int = 0
     """Of the first weights, the order of clips, the sampled frames and the augmentation."""
     network: Network = field(default_factory=Network)

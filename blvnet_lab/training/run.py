@@ -31,6 +31,7 @@ from blvnet_lab.training.checkpoint import (
 )
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
+from blvnet_lab.training.loading import read_sides
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.start import start_from
 
@@ -119,7 +120,7 @@ def clip_datasets(
         )
     listed = read_classes(manifest) if has_list else None
     names = class_names(table) if listed is None else listed["class_name"].tolist()
-    changes = recipe.augmentation
+    changes, (train_side, val_side) = recipe.augmentation, read_sides(recipe)
     train_set = ClipDataset(
         table,
         "train",
@@ -135,7 +136,7 @@ def clip_datasets(
         in_memory=recipe.hardware.in_memory,
         stride=recipe.stride,
         mirror=listed["mirror"] if changes.mirror else None,
-        short_side=recipe.read_short_side,
+        short_side=train_side,
         skip_unreadable=True,
     )
     judged = recipe.evaluation
@@ -146,6 +147,6 @@ def clip_datasets(
         evaluation_transform(judged.size or recipe.size, judged.short_side),
         in_memory=recipe.hardware.in_memory,
         stride=recipe.stride,
-        short_side=recipe.read_short_side,
+        short_side=val_side,
     )
     return train_set, val_set, tuple(names)
