@@ -16,8 +16,10 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+
+from blvnet_lab.models.fast import fused_sum
 
 TapInit = Literal["identity", "kaiming"]
 IDENTITY_NOISE = 0.05  # standard deviation around the identity: enough to tell channels apart
@@ -32,51 +34,12 @@ def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
         first: the offset in time of `taps[0]`; offset 0 must be among the r offsets.
 
     Returns:
-        (B, T, C, H, W), in the memory layout of `x`.
+        (B, T, C, H, W).
     """
-    return _WeightedSum.apply(x, taps, first)
-
-
-class _WeightedSum(torch.autograd.Function):
-    """`weighted_sum` with its gradient written out; for first derivatives only.
-
-    PyTorch would derive one that copies all maps for every tap. For the stem's TAM, forward and
-    backward of 32 clips in bfloat16, that took 33 ms on an H200, this takes 12.
-    """
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, taps: Tensor, first: int) -> Tensor:
-        ctx.save_for_backward(x, taps)
-        ctx.first = first
-        weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
-        y = weights[-first] * x  # offset 0: a new tensor, which no hook sees before it is done
-        for offset, weight in enumerate(weights, start=first):
-            if offset != 0 and abs(offset) < x.shape[1]:
-                here, there = _meet(offset, x.shape[1])
-                y[:, here].addcmul_(x[:, there], weight)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, of_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, taps = ctx.saved_tensors
-        num_taps, num_frames = len(taps), x.shape[1]
-        of_x = of_taps = None
-        if ctx.needs_input_grad[0]:  # the same sum, looking the other way
-            of_x = weighted_sum(of_y, taps.flip(0), -(ctx.first + num_taps - 1))
-        if ctx.needs_input_grad[1]:
-            of_taps = torch.zeros_like(taps)
-            for i, offset in enumerate(range(ctx.first, ctx.first + num_taps)):
-                if abs(offset) < num_frames:
-                    here, there = _meet(offset, num_frames)
-                    of_taps[i] = (of_y[:, here] * x[:, there]).sum((0, 1, 3, 4), dtype=taps.dtype)
-        return of_x, of_taps, None
-
-
-def _meet(offset: int, num_frames: int) -> tuple[slice, slice]:
-    """The frames that have a neighbour at this offset in time, and those neighbours."""
-    begin, end = max(0, -offset), min(num_frames, num_frames - offset)
-    return slice(begin, end), slice(begin + offset, end + offset)
+    num_frames, last = x.shape[1], first + len(taps) - 1
+    padded = F.pad(x, (0, 0) * 3 + (-first, last))  # (B, T + r - 1, C, H, W)
+    weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
+    return sum(weight * padded[:, i : i + num_frames] for i, weight in enumerate(weights))
 
 
 class TAM(nn.Module):
@@ -134,7 +97,7 @@ class TAM(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, T, C, H, W)
         # In place is safe here: the sum is new, and no hook has seen it.
-        return torch.relu_(weighted_sum(frames, self.taps, self.first_offset))
+        return torch.relu_(fused_sum(frames, self.taps, self.first_offset))
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, num_taps={self.num_taps}, first={self.first_offset}"
@@ -159,20 +122,18 @@ class PairTAM(TAM):
         Both are (q, C); `first_little` and `first_big` are the pair offsets of their first rows.
         For r = 3: little covers the pairs k-1 and k, big the pairs k and k+1 (causal: k-1 and k).
         """
-        begin, end = self.first_offset, self.first_offset + self.num_taps
-        offsets = torch.arange(begin, end, device=self.taps.device)
+        offsets = range(self.first_offset, self.first_offset + self.num_taps)
         taps, firsts = [], []
         for frame_in_pair in (0, 1):  # little, big
-            pairs = torch.div(offsets + frame_in_pair, 2, rounding_mode="floor")
-            first, last = (frame_in_pair + begin) // 2, (frame_in_pair + end - 1) // 2
-            empty = self.taps.new_zeros(last - first + 1, self.channels)
-            taps.append(empty.index_add(0, pairs - first, self.taps))
-            firsts.append(first)
+            pairs = [(offset + frame_in_pair) // 2 for offset in offsets]  # those that taps reach
+            sizes = [pairs.count(pair) for pair in range(pairs[0], pairs[-1] + 1)]
+            taps.append(torch.stack([rows.sum(0) for rows in self.taps.split(sizes)]))
+            firsts.append(pairs[0])
         return *taps, *firsts
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, P, C, H, W)
         """The aggregated maps of the little and of the big frames, each (B, P, C, H, W)."""
         little_taps, big_taps, first_little, first_big = self.pair_taps()
-        little = torch.relu_(weighted_sum(pairs, little_taps, first_little))
-        big = torch.relu_(weighted_sum(pairs, big_taps, first_big))
+        little = torch.relu_(fused_sum(pairs, little_taps, first_little))
+        big = torch.relu_(fused_sum(pairs, big_taps, first_big))
         return little, big

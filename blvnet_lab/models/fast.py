@@ -1,0 +1,77 @@
+"""The weighted sum of `tam.py` in one map's memory: the same function, with its gradient given.
+
+PyTorch would derive one that copies all maps for every tap. For the stem's TAM, forward and
+backward of 32 clips in bfloat16, that took 33 ms on an H200, this takes 12.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import FunctionCtx
+
+
+def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
+    """Compute `tam.weighted_sum`, in the memory layout of `x`; as it stands there if need be.
+
+    That is where another program writes down the operations (torch.compile, export, tracing), and
+    in forward-mode differentiation, which PyTorch cannot nest over a gradient that is given.
+    """
+    written_down = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if written_down or getattr(forward_ad, "_current_level", -1) >= 0:
+        from blvnet_lab.models.tam import weighted_sum  # which imports this file
+
+        return weighted_sum(x, taps, first)
+    return _FusedSum.apply(x, taps, first)
+
+
+class _FusedSum(torch.autograd.Function):
+    """Linear in `x` and in `taps`, so that its derivatives of any order are such sums too."""
+
+    @staticmethod
+    def forward(x: Tensor, taps: Tensor, first: int) -> Tensor:
+        weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
+        y = weights[-first] * x  # offset 0: a new tensor, which no hook sees before it is done
+        for offset, weight in enumerate(weights, start=first):
+            if offset != 0 and (count := x.shape[1] - abs(offset)) > 0:
+                here, there = _meet(y, x, offset, count)
+                here.addcmul_(there, weight)
+        return y
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        x, taps, ctx.first = inputs
+        ctx.save_for_backward(x, taps)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, taps = ctx.saved_tensors
+        grad_x = grad_taps = None
+        if ctx.needs_input_grad[0]:  # the same sum, looking the other way
+            grad_x = fused_sum(grad_y, taps.flip(0), 1 - ctx.first - len(taps))
+        if ctx.needs_input_grad[1]:
+            rows = []
+            for offset, tap in enumerate(taps, start=ctx.first):
+                if (count := x.shape[1] - abs(offset)) > 0:
+                    here, there = _meet(grad_y, x, offset, count)
+                    rows.append((here * there).sum((0, 1, 3, 4), dtype=taps.dtype))
+                else:
+                    rows.append(torch.zeros_like(tap))
+            grad_taps = torch.stack(rows)
+        return grad_x, grad_taps, None
+
+    @staticmethod
+    def vmap(info, in_dims: tuple, x: Tensor, taps: Tensor, first: int) -> tuple[Tensor, int]:
+        """Channels do not mix, so that a batch of sums is one sum with more channels."""
+        x, taps = (
+            each.expand(info.batch_size, *each.shape) if dim is None else each.movedim(dim, 0)
+            for each, dim in zip((x, taps), in_dims, strict=False)
+        )
+        x, taps = x.movedim(0, 2).flatten(2, 3), taps.movedim(0, 1).flatten(1, 2)  # (.., N*C, ..)
+        return fused_sum(x, taps, first).unflatten(2, (info.batch_size, -1)), 2
+
+
+def _meet(y: Tensor, x: Tensor, offset: int, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` frames of `y` that have a neighbour in `x` at this offset, and the neighbours."""
+    return y.narrow(1, max(0, -offset), count), x.narrow(1, max(0, offset), count)
