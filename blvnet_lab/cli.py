@@ -839,7 +839,9 @@ def export(
     found = export_model(trained.model, out, size, notes)
     shapes = ", ".join(" x ".join(map(str, shape)) for shape in found.clips)
     print(f"checked on random clips, {shapes}")
-    print(f"largest deviation {found.deviation:.1e} of the largest logit\nwrote {out}")
+    print(f"largest deviation {found.deviation:.1e} of the largest logit")
+    print(f"the last took {found.seconds:.3g} s, in PyTorch {found.network_seconds:.3g} s")
+    print(f"wrote {out}")
 
 
 def check_target(out: Path, *endings: str) -> None:

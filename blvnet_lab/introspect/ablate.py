@@ -18,6 +18,7 @@ from blvnet_lab.introspect.capture import edit, edit_clip, shuffle_positions, ze
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.introspect.taps import edit_taps, identity_taps, tams
 from blvnet_lab.models import VideoNet, capture_points
+from blvnet_lab.models.video_net import network_of
 
 SHUFFLE_SEED = 0
 SHUFFLE_TRIES = 20  # the first that is none of the other orders is taken
@@ -32,11 +33,11 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
     taps, in one place or everywhere. What the model does not have is left out.
     """
     found: dict[str, AbstractContextManager] = {"nothing": nullcontext()}
-    points = capture_points(model)
+    points, num_frames = capture_points(model), network_of(model).num_frames
     for branch in ("big", "little"):
         if f"stem.{branch}" in points:
             found[f"no {branch}"] = edit(model, {f"*.{branch}": zero})
-    for name, order in frame_orders(model.num_frames).items():
+    for name, order in frame_orders(num_frames).items():
         found[name] = edit_clip(model, shuffle_positions(order.tolist()))
     places = list(dict.fromkeys(name.partition(".")[0] for name in tams(model)))
     for place in places:

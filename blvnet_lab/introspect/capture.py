@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.models.video_net import uncompiled
+from blvnet_lab.models.video_net import network_of
 
 EditFunction = Callable[[Tensor], Tensor]
 
@@ -129,7 +129,7 @@ def edit(model: VideoNet, edits: Mapping[str, EditFunction]) -> Iterator[None]:
 @contextmanager
 def edit_clip(model: VideoNet, function: EditFunction) -> Iterator[None]:
     """Change the clip (B, T, C, H, W) on its way in: `edit` for what comes before all layers."""
-    model = uncompiled(model)
+    model = network_of(model)
     handle = model.register_forward_pre_hook(lambda module, args: (function(args[0]),))
     try:
         with torch.compiler.set_stance("force_eager"):  # as in _hooks
@@ -176,22 +176,44 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]:
     """Hooks that call `function(name, maps)`, and pass its result on unless it is None."""
-    model = uncompiled(model)
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        raise TypeError(
+            f"expected one network, got DataParallel with {len(model.device_ids)} copies, each of "
+            "which sees its part of the batch: give model.module, and call that"
+        )
+    model = network_of(model)
     points = capture_points(model)
     positions = getattr(model, "num_positions", model.num_frames)
     what = f"a capture point of this {getattr(model, 'architecture', type(model).__name__)}"
 
+    waiting: set[str] = set()  # points that the forward pass has not come to
+
     def add(name: str, function: Callable):
         def hook(module: nn.Module, args: tuple, output: Tensor | tuple):
+            waiting.discard(name)
             maps = function(name, _with_time_axis(output, positions))
             return None if maps is None else _as_returned(maps, output)
 
         return model.get_submodule(name).register_forward_hook(hook)
 
-    handles = []
+    def begin(module: nn.Module, args: tuple) -> None:
+        waiting.update(hooked)
+
+    def end(module: nn.Module, args: tuple, output: Tensor) -> None:
+        if waiting:
+            raise RuntimeError(
+                f"expected the forward pass to come to {', '.join(sorted(waiting))}, but it did "
+                "not: another tool has replaced a forward of this model, or it is a copy of a "
+                "model where one was. Build it again, and load its state_dict()"
+            )
+
+    hooked: list[str] = []
+    handles = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
     try:
         for pattern, function in functions.items():
-            handles += [add(name, function) for name in match_names(pattern, points, what)]
+            names = match_names(pattern, points, what)
+            handles += [add(name, function) for name in names]
+            hooked += names
         # Compiled code was made without these hooks, and would leave them out without a word.
         with torch.compiler.set_stance("force_eager"):
             yield

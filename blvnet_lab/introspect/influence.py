@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import capture, evaluating
 from blvnet_lab.models import TAM, VideoNet, capture_points
+from blvnet_lab.models.video_net import network_of
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -61,7 +62,7 @@ def receptive_field(
         clip: (1, T, C, H, W); random numbers at 32 x 32 pixels where none is given.
         seed: of the mixture and the random clip.
     """
-    generator = torch.Generator().manual_seed(seed)
+    model, generator = network_of(model), torch.Generator().manual_seed(seed)
     if clip is None:
         clip = torch.randn(1, model.num_frames, model.in_channels, 32, 32, generator=generator)
     clip = clip.detach().to(next(model.parameters())).requires_grad_()
@@ -85,6 +86,7 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
     frames go on with it. (In stages 1 to 3 this walks over frames, as equation 3 has it, where the
     library computes pairs.)
     """
+    model = network_of(model)
     frames = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees itself
     if not hasattr(model, "num_positions"):  # TSN: nothing ever mixes frames
         return {name: frames for name in capture_points(model)}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import match_names
 from blvnet_lab.models import TAM, PairTAM
-from blvnet_lab.models.video_net import uncompiled
+from blvnet_lab.models.video_net import check_weight, unwrapped
 
 NAMES = {-1: "prev", 0: "curr", 1: "next"}  # where there are three taps, by offset in frames
 
@@ -39,11 +39,8 @@ LOOKS_FROM = 0.3  # one direction minus the other
 
 def tams(model: nn.Module) -> dict[str, TAM]:
     """Every TAM of the model by its name, from the first to the last; none without TAM."""
-    return {
-        name: module
-        for name, module in uncompiled(model).named_modules()
-        if isinstance(module, TAM)
-    }
+    modules = unwrapped(model).named_modules()
+    return {name: module for name, module in modules if isinstance(module, TAM)}
 
 
 def centred_taps(taps: Tensor, first_offset: int) -> Tensor:
@@ -96,7 +93,7 @@ def tam_weights(model: nn.Module) -> pd.DataFrame:
     """
     return taps_table(
         {name: tam.taps for name, tam in tams(model).items()},
-        causal=getattr(model, "causal", False),
+        causal=getattr(unwrapped(model), "causal", False),
     )
 
 
@@ -254,9 +251,9 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
 
     Raises:
         ValueError: a name or pattern that matches no TAM; taps of another shape; taps by which a
-            causal TAM would look ahead.
+            causal TAM would look ahead; own taps that are pruned, parametrised or in shards.
     """
-    modules, network = tams(model), uncompiled(model)
+    modules, network = tams(model), unwrapped(model)
     with ExitStack() as stack:
         if getattr(network, "grad_checkpointing", False):
             # What is computed again on the way back, perhaps after the `with`, would have other
@@ -265,6 +262,7 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
             network.grad_checkpointing = False
         for pattern, function in edits.items():
             for name in match_names(pattern, list(modules), "the name of a TAM in this model"):
+                check_weight(modules[name], "taps", name)
                 own, r = modules[name].taps, modules[name].num_taps
                 before = centred_taps(own.detach().clone(), modules[name].first_offset)
                 taps = function(before)

@@ -20,6 +20,8 @@ import copy
 import importlib.util
 import json
 import os
+import statistics
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +31,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from blvnet_lab.models.optimize import optimize_for_inference
-from blvnet_lab.models.video_net import VideoNet, uncompiled
+from blvnet_lab.models.video_net import VideoNet, check_as_built, network_of
 from blvnet_lab.paths import written_whole
 
 TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
@@ -38,6 +40,7 @@ TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes ab
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (64, 96)
 # What the file is tried on: batches and sizes the exporter has not seen, 1 and odd ones too.
 TRIAL_BATCHES, TRIAL_SIZES = (3, 1), ((96, 64), (75, 131))
+TIMINGS = 3
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -46,6 +49,8 @@ class Exported(NamedTuple):
 
     deviation: float  # the largest, relative to the largest logit
     clips: list[tuple[int, ...]]  # shapes (B, T, C, H, W) of the random clips
+    seconds: float  # median of the file's runs on the last of them, on the CPU
+    network_seconds: float  # of the folded network in PyTorch, run in turn with the file
 
 
 def export_model(
@@ -60,15 +65,16 @@ def export_model(
     model itself stays as it is.
 
     Args:
-        model: from one of the four builders; also one that is folded or compiled.
+        model: from one of the four builders; also one that is folded, compiled or wrapped.
         path: ends in .onnx, which needs the packages onnx, onnxscript and onnxruntime, or in .pt2.
         size: height and width that the file is for; None leaves them open, above 32 pixels.
         notes: what the file should say of itself, by name; values that JSON has.
 
     Raises:
         ValueError: another ending or a size below 1, packages are lacking, or the file computes
-            something else than the model; there is no new file then.
-        TypeError: the model is not from one of the four builders.
+            something else than the model (there is no new file then), or the model is not as it
+            was built (`optimize_for_inference`).
+        TypeError: there is no model of one of the four builders in it.
     """
     path = Path(path)
     if path.suffix not in (".onnx", ".pt2"):
@@ -88,12 +94,8 @@ def export_model(
             f"{', '.join(lacking)}: pip install {' '.join(lacking)} (or the extra `export` of "
             "blvnet_lab), or write a .pt2, which needs none of them"
         )
-    model = uncompiled(model)
-    if not isinstance(model, VideoNet):
-        raise TypeError(
-            "expected a model from tsn, tsn_blnet, blvnet or blvnet_tam, got "
-            f"{type(model).__name__}: give the model itself"
-        )
+    model = network_of(model)
+    check_as_built(model)
     model = copy.deepcopy(model).cpu().float().eval()
     # Not channels-last: PyTorch doubts such tensors when it reads a .pt2 (a warning), and whoever
     # compiles the file or runs ONNX chooses a layout for themselves.
@@ -105,6 +107,7 @@ def export_model(
         (_random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE),),
         dynamic_shapes={"clip": dict.fromkeys(axes, Dim.DYNAMIC)},
     )
+    program.example_inputs = None  # or a .pt2 would carry that clip
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +116,7 @@ def export_model(
             run = _write_onnx(program, unfinished, axes, notes or {})
         else:
             run = _write_program(program, unfinished, notes or {})
-        exported = _compare(model, run, size)
+        exported = _compare(model, network, run, size)
         if not exported.deviation <= TOLERANCE:  # a NaN is none either
             raise ValueError(
                 f"expected the logits of {path} to be the model's to {TOLERANCE} of the largest, "
@@ -156,7 +159,10 @@ def _write_program(
 
 @torch.no_grad()
 def _compare(
-    model: VideoNet, exported: Callable[[Tensor], Tensor], size: tuple[int, int] | None
+    model: VideoNet,
+    network: VideoNet,
+    exported: Callable[[Tensor], Tensor],
+    size: tuple[int, int] | None,
 ) -> Exported:
     clips = [
         _random_clip(model, batch, size or trial_size)
@@ -166,7 +172,16 @@ def _compare(
     for clip in clips:
         logits = model(clip)
         deviations.append((exported(clip) - logits).abs().max() / logits.abs().max())
-    return Exported(torch.stack(deviations).max().item(), [tuple(clip.shape) for clip in clips])
+    seconds = []
+    for _ in range(TIMINGS):
+        times = [time.perf_counter()]
+        for run in (exported, network):
+            run(clip)
+            times.append(time.perf_counter())
+        seconds.append((times[1] - times[0], times[2] - times[1]))
+    medians = (statistics.median(column) for column in zip(*seconds, strict=True))
+    shapes = [tuple(clip.shape) for clip in clips]
+    return Exported(torch.stack(deviations).max().item(), shapes, *medians)
 
 
 def _random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:

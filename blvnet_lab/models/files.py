@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,6 +22,8 @@ from blvnet_lab.models.video_net import (
     architecture_of,
     blvnet,
     blvnet_tam,
+    check_weight,
+    network_of,
     tsn,
     tsn_blnet,
 )
@@ -38,9 +41,11 @@ def save_model(
         notes: whatever else should be known of the model, in what JSON can hold (`load_notes`).
 
     Raises:
-        TypeError: the model is not from one of the four builders.
-        ValueError: the model is folded: its weights fit no builder's.
+        TypeError: there is no model of one of the four builders in it.
+        ValueError: its weights are not those that its builder makes, so that `load_model` could not
+            read them: it is folded, or changed by other tools.
     """
+    model = network_of(model)
     if (name := architecture_of(model)) not in BUILDERS:
         raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}")
     if model.folded:
@@ -48,13 +53,27 @@ def save_model(
             "expected a model with its batch norms, got one from optimize_for_inference: save the "
             "model it was made of"
         )
-    metadata = {"architecture": model.architecture, "arguments": model.arguments}
-    metadata |= {"notes": dict(notes or {})}
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    weights = model.state_dict()
+    with torch.device("meta"):
+        wanted = BUILDERS[name](**model.arguments).state_dict()
+    shapes = [{key: tuple(t.shape) for key, t in state.items()} for state in (weights, wanted)]
+    if odd := sorted({key for key, _ in shapes[0].items() ^ shapes[1].items()}):
+        raise ValueError(
+            f"expected the weights that {name} builds, got others in {len(odd)} places, such as "
+            f"{', '.join(odd[:3])}: load_model could not read them. Make pruned weights plain with "
+            "torch.nn.utils.prune.remove, parametrised ones with "
+            "torch.nn.utils.parametrize.remove_parametrizations, give a changed network's own "
+            "state_dict() to safetensors.torch.save_file"
+        )
+    for key, module in model.named_modules():
+        check_weight(module, "weight", key)
+    about = {"architecture": name, "arguments": model.arguments, "notes": dict(notes or {})}
+    metadata = {"format": "pt", "blvnet_lab": json.dumps(about)}  # other tools ask for the format
+    weights = {name: tensor.contiguous() for name, tensor in weights.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
-        unfinished.write_bytes(save(weights, metadata={"blvnet_lab": json.dumps(metadata)}))
+        unfinished.write_bytes(save(weights, metadata=metadata))
 
 
 def load_model(path: str | os.PathLike) -> VideoNet:

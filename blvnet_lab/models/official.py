@@ -57,6 +57,24 @@ TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)|blending_layers\.(\d+))\.weight"
 TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
 WOULD_CALL = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's words for a pickle that is no data
 
+# What training scripts keep beside the weights, none of it a tensor: numbers of NumPy (by its names
+# before and since version 2), the arguments of the command line, paths, dates.
+BESIDE = (
+    *(
+        f"{core}.{name}"
+        for core in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
+    *(
+        f"{module}.{kind}{system}Path"
+        for module in ("pathlib", "pathlib._local")
+        for kind in ("", "Pure")
+        for system in ("", "Posix", "Windows")
+    ),
+    *("datetime.date", "datetime.datetime", "datetime.timedelta"),
+)
+
 # As what torch.load tells of files that are cut short, damaged or something else altogether.
 DAMAGES = (
     pickle.UnpicklingError,
@@ -70,6 +88,16 @@ DAMAGES = (
     AttributeError,
     AssertionError,
 )
+
+
+class Unread:
+    """Takes the place of whatever `BESIDE` names, so that a pickle does not even make that."""
+
+    def __new__(cls, *contents: object) -> Unread:
+        return super().__new__(cls)
+
+    def __setstate__(self, contents: object) -> None:
+        pass
 
 
 @dataclass
@@ -269,13 +297,16 @@ def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dic
 def read_pickle(path: str | os.PathLike) -> Any:
     """What a file of PyTorch's holds, on the CPU, if it is tensors and plain containers only.
 
+    What training scripts keep beside the weights is left out (`Unread`).
+
     Raises:
         ValueError: there is no such file, it is damaged, or it holds anything else.
     """
     if not os.path.isfile(path):
         raise ValueError(f"expected a checkpoint file, but there is no file {path}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(Unread, name) for name in BESIDE]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGES as error:
         pickled = isinstance(error, pickle.UnpicklingError)
         wanted = (

@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from blvnet_lab.models.video_net import VideoNet
+from blvnet_lab.models.video_net import VideoNet, check_as_built
 
 
 class ConvReLU(nn.Conv2d):
     """A convolution that ends with its ReLU, in place: nobody can have seen its own result."""
+
+    def __init__(self, conv: nn.Conv2d):
+        sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+        super().__init__(*sizes, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu_(super().forward(x))
@@ -35,7 +40,8 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
 
     Raises:
         TypeError: not a model of one of the four builders (a compiled one, say).
-        ValueError: the model is folded already.
+        ValueError: the model is folded already; another tool has replaced a `forward` in it, prunes
+            or parametrises its weights, or holds them in shards.
     """
     if not isinstance(model, VideoNet):
         raise TypeError(
@@ -44,6 +50,7 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
         )
     if model.folded:
         raise ValueError("expected a model with batch norms, got one that is folded already")
+    check_as_built(model)
     model = copy.deepcopy(model).eval()
     for parent in model.modules():
         names = [name for name, _ in parent.named_children()]
@@ -57,7 +64,7 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
         for name, after in pairwise(left):
             conv, relu = getattr(parent, name), getattr(parent, after)
             if isinstance(conv, nn.Conv2d) and isinstance(relu, nn.ReLU):
-                conv.__class__ = ConvReLU
+                setattr(parent, name, ConvReLU(conv).eval())
                 setattr(parent, after, nn.Identity().eval())
     model.folded, model.grad_checkpointing = True, False
     return model.requires_grad_(False).to(memory_format=torch.channels_last)
