@@ -757,10 +757,10 @@ def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
     write(root, "val.csv", K400_VAL)
     scan = probing_module._scan
 
-    def failing(container, stream):
-        if "_axE99QAhe8" in container.name:
+    def failing(path, container, stream):
+        if "_axE99QAhe8" in path:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return scan(container, stream)
+        return scan(path, container, stream)
 
     monkeypatch.setattr(probing_module, "_scan", failing)
     found = build_manifest("kinetics400", root, tmp_path / "out")

@@ -248,7 +248,7 @@ class ToRGB:
         return (height, width) if self.orientation[0] else (width, height)
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
-        """uint8 (H, W, 3)."""
+        """uint8 (H, W, 3), not always contiguous."""
         made_for = (picture.width, picture.height, picture.format.name)
         if made_for != self._made_for:  # the size may change on the way
             height, width = self.upright(*self.size)
@@ -257,5 +257,4 @@ class ToRGB:
         self._graph.vpush(picture)
         rgb = self._graph.vpull().to_ndarray()
         a, b, c, d = self.orientation
-        rgb = rgb[::d, ::a] if a else rgb.transpose(1, 0, 2)[::b, ::c]
-        return np.ascontiguousarray(rgb)
+        return rgb[::d, ::a] if a else rgb.transpose(1, 0, 2)[::b, ::c]

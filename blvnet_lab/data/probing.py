@@ -46,6 +46,7 @@ from blvnet_lab.data.picture_folders import decode_picture, picture_names
 # Each packet of these gives one frame, but for what `_is_plain` asks besides.
 PLAIN_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "ffv1", "prores"}
 PLAIN_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
+USUAL_MATRICES = {0, 1, 2, 5, 6, 7, 9}  # FFmpeg's AVCOL_SPC_*, known to its filter `scale`
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 PICTURE_FOLDER = "folder of pictures"  # what stands for the container's name
 
@@ -108,7 +109,8 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
             raise unreadable(path, "there is not one frame in it that can be decoded")
         orientation = orientation_of(path, first)
         try:
-            ToRGB((16, 16))(first)
+            if first.colorspace not in USUAL_MATRICES:
+                ToRGB((16, 16))(first)
         except av.error.FFmpegError as error:
             found = f"its colours ({first.format.name}) cannot be made RGB ({error.strerror})"
             raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
@@ -227,10 +229,11 @@ def _rate(stream: VideoStream, times: Sequence[int]) -> float:
     Formats without a rate of their own make FFmpeg guess one, up to 60,000 frames a second.
     """
     said = float(stream.average_rate or 0)
-    steps = [float((late - early) * stream.time_base) for early, late in pairwise(times)]
-    if not steps or sum(steps) <= 0:
+    steps = [late - early for early, late in pairwise(times)]
+    if sum(steps) <= 0:
         return said
-    mean, usual = len(steps) / sum(steps), 1 / max(median(steps), 1e-9)
+    mean = float(len(steps) / (sum(steps) * stream.time_base))
+    usual = float(1 / (max(median(steps), 1) * stream.time_base))
     # A recording may pause: then its frames are as far apart as it says, but for few.
     return said if any(0.8 < said / rate < 1.25 for rate in (mean, usual)) else mean
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import av
@@ -174,21 +174,23 @@ def _read_with_pyav(
     info: VideoInfo, indices: list[int], size: tuple[int, int] | None
 ) -> np.ndarray:
     """uint8 (T, H, W, 3). Raises VideoReadError if one of the frames cannot be decoded."""
-    wanted = sorted(set(indices))
-    to_rgb = ToRGB(size or info.size, info.orientation)
+    wanted, to_rgb = sorted(set(indices)), ToRGB(size or info.size, info.orientation)
+    frames = np.empty((len(wanted), *to_rgb.size, 3), np.uint8)
+    place_of = {index: place for place, index in enumerate(wanted)}
     for walk in (_jump, _walk) if info.keyframe_pts else (_walk,):
-        frames, cause = {}, None
+        found, cause = set(), None
         with open_video(info.path, strict=not info.joined) as (container, stream):
             try:
                 for index, picture in walk(container, stream, info, wanted):
-                    if index in wanted:
-                        frames[index] = to_rgb(picture)
+                    if index in place_of:
+                        frames[place_of[index]] = to_rgb(picture)
+                        found.add(index)
             except av.error.FFmpegError as error:
                 cause = error
-        if len(frames) == len(wanted):
+        if len(found) == len(wanted):
             break
-    _must_have(info, wanted, frames.keys(), cause)
-    return np.stack([frames[index] for index in indices])
+    _must_have(info, wanted, found, cause)
+    return frames if indices == wanted else frames[[place_of[index] for index in indices]]
 
 
 def _must_have(
@@ -207,18 +209,20 @@ def _must_have(
 
 
 def _decode(
-    container: InputContainer, stream: VideoStream, info: VideoInfo, expected: int = 0
+    decoded: Iterator[tuple[av.VideoFrame, bool]],
+    index_of: Mapping[int, int],
+    expected: int,
+    is_joined: bool = False,
 ) -> Iterator[tuple[int | None, av.VideoFrame, bool]]:
-    """(index, picture, is it intact) from here to the end; frame `expected` should come first."""
-    index_of = {pts: index for index, pts in enumerate(info.pts or ())}
+    """(index, picture, is it intact) of those decoded; frame `expected` should come first."""
     intact = True
-    for picture, is_key in pictures(container, stream):
+    for picture, is_key in decoded:
         # Of other than the plain kinds of files frames are counted.
         index = index_of.get(picture.pts) if index_of else expected
         # What follows a damaged picture is built on it, up to the next keyframe. A picture that
         # comes out of turn is a sign of damage, and so are the ones that are left out before it.
         intact = (intact and index == expected) or is_key
-        intact = intact and index is not None and (not picture.is_corrupt or info.joined)
+        intact = intact and index is not None and (not picture.is_corrupt or is_joined)
         yield index, picture, intact
         expected = (expected if index is None else index) + 1
 
@@ -227,7 +231,9 @@ def _walk(
     container: InputContainer, stream: VideoStream, info: VideoInfo, wanted: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """(index, picture) for all intact ones from the beginning to the last one wanted."""
-    for index, picture, intact in _decode(container, stream, info):
+    index_of = {pts: index for index, pts in enumerate(info.pts or ())}
+    decoded = pictures(container, stream)
+    for index, picture, intact in _decode(decoded, index_of, 0, info.joined):
         if intact:
             yield index, picture
         if index == wanted[-1]:
@@ -251,7 +257,7 @@ def _jump(
         start = index_of.get(keyframe, 0)
         if now < 0 or start > now:
             container.seek(keyframe, stream=stream)
-            decoded = _decode(container, stream, info, start)
+            decoded = _decode(pictures(container, stream), index_of, start)
         for index, picture, intact in decoded:
             now = now if index is None else index
             if index is None or index >= target:
