@@ -4,17 +4,12 @@
 
 A frame's index is its place in the order of showing, from 0. A compressed file does not store its
 frames in that order, and only keyframes can be decoded on their own: to find frame 83 a decoder
-must know where to start and which of the pictures that come out is the 83rd. Two decoders are used:
+must know where to start and which of the pictures that come out is the 83rd. Where the file is of a
+plain kind (`probing`), PyAV jumps to the keyframe before a frame that is wanted, and looks at the
+time of every picture that it gives; of all other kinds it decodes from the beginning, and counts.
+What FFmpeg's own program shows is right: which frames, in which order and colours, which way up.
 
-- PyAV, which jumps to the keyframe before a frame that is wanted, and looks at the time and the
-  faults of every picture that it gives;
-- decord, for all frames of a video at once: only there did it pay. With a keyframe every 12 (250)
-  frames it took 0.84 (1.04) of PyAV's CPU time for all of 300 frames of 340x256, but 1.26 (1.12)
-  for every second one, and 1.7 (1.4) for 16. It gives wrong frames without a word for some kinds
-  of files (avi with B-frames, mp4 cut without encoding again, open GOPs, VP8 with hidden frames,
-  MPEG-TS), fails for others (HEVC), and says nothing of damage. So it gets only files of which
-  none of this is known (`VideoInfo.reasons`), and every frame of which was decoded before without
-  a fault (`check_video`). PyAV takes over after any error of decord, and where it is not installed.
+decord is a second reader, for those who ask for it: `decord_reader` says why it is not the first.
 
 How much damage can be noticed depends on the file. What was cut off is, in all but MPEG-TS. Of
 flipped bits, H.264 and VP9 give most away, VP8 and HEVC few: what comes out may then be another
@@ -43,7 +38,6 @@ from blvnet_lab.data.decoding import (
     pictures,
     unreadable,
 )
-from blvnet_lab.data.decord_reader import read_with_decord
 from blvnet_lab.data.picture_folders import decode_picture, picture_name
 from blvnet_lab.data.probing import (
     PICTURE_FOLDER,
@@ -87,23 +81,13 @@ def read_frames(
     Raises VideoReadError for a file that cannot be read, IndexError for an index outside the video,
     ValueError or TypeError for indices or a size that make no sense.
     """
-    wanted = _as_integers(indices)
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"expected size as (height, width), both at least 1, got {size}")
+    wanted = _as_integers(indices)
     info = path if isinstance(path, VideoInfo) else probe_video(path)
-    outside = [index for index in wanted if not 0 <= index < info.num_frames]
-    if outside:
-        raise IndexError(
-            f"{info.path}: asked for frames {outside}, but the video has {info.num_frames} frames, "
-            f"numbered 0 to {info.num_frames - 1}"
-        )
-    frames = None
-    if info.container == PICTURE_FOLDER:
-        frames = _read_pictures(info, wanted, size)
-    elif _is_for_decord(info, wanted):
-        frames = read_with_decord(info, wanted, size)
-    if frames is None:
-        frames = _read_with_pyav(info, wanted, size)
+    wanted = check_indices(info, wanted)
+    read = _read_pictures if info.container == PICTURE_FOLDER else _read_video
+    frames = read(info, wanted, size)
     return torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, H, W, 3) before
 
 
@@ -130,6 +114,18 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
     return replace(info, whole=True)
 
 
+def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
+    """Return the indices as a list; raise IndexError for one outside the video."""
+    wanted = _as_integers(indices)
+    outside = [index for index in wanted if not 0 <= index < info.num_frames]
+    if outside:
+        raise IndexError(
+            f"{info.path}: asked for frames {outside}, but the video has {info.num_frames} frames, "
+            f"numbered 0 to {info.num_frames - 1}"
+        )
+    return wanted
+
+
 def _as_integers(indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
     array = np.asarray(indices.tolist() if isinstance(indices, torch.Tensor) else indices)
     if array.ndim == 1 and array.size == 0:
@@ -140,11 +136,6 @@ def _as_integers(indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int
             "round or convert the frame indices first"
         )
     return array.tolist()
-
-
-def _is_for_decord(info: VideoInfo, wanted: list[int]) -> bool:
-    """Whether decord pays, and can be trusted: see the top of this file."""
-    return info.whole and info.decord_exact and len(set(wanted)) == info.num_frames
 
 
 # --- Folders of pictures ------------------------------------------------------------------------
@@ -167,12 +158,10 @@ def _read_pictures(info: VideoInfo, indices: list[int], size: tuple[int, int] | 
     return np.stack([frames[index] for index in indices])
 
 
-# --- Decoding with PyAV -------------------------------------------------------------------------
+# --- Files ---------------------------------------------------------------------------------------
 
 
-def _read_with_pyav(
-    info: VideoInfo, indices: list[int], size: tuple[int, int] | None
-) -> np.ndarray:
+def _read_video(info: VideoInfo, indices: list[int], size: tuple[int, int] | None) -> np.ndarray:
     """uint8 (T, H, W, 3). Raises VideoReadError if one of the frames cannot be decoded."""
     wanted, to_rgb = sorted(set(indices)), ToRGB(size or info.size, info.orientation)
     frames = np.empty((len(wanted), *to_rgb.size, 3), np.uint8)
