@@ -13,6 +13,11 @@ NOTEBOOKS ?=
 # Of the unit and browser tests; each takes up to 4 GB and one core.
 TEST_PROCESSES ?= 2
 
+# As in blvnet_lab/threads.py, which says why; notebooks import PyTorch before it.
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 5000
+endif
+
 PY    := $(VENV)/bin/python
 START := notebooks/00_start_here.ipynb
 

@@ -5,4 +5,7 @@ Representations by Big-Little Network and Depthwise Temporal Aggregation" (NeurI
 arXiv 1912.00869). The one line it all turns on is in `blvnet_lab/models/tam.py`.
 """
 
+from blvnet_lab.threads import choose_threads
+
 __version__ = "0.1.0"
+BUSY = choose_threads()  # before PyTorch is imported

@@ -196,11 +196,12 @@ def test_no_marker_reads_the_name_of_a_kernel_as_a_version():
 COMMAND_LINE = {"cli", "__main__"}
 LIGHT = "blvnet_lab.training.recipe"  # frozen records of options, standard library only
 LEAVES = {"exercises", "viz", *COMMAND_LINE}  # nothing imports them
-# What each part of blvnet_lab may import of the others, besides `paths`. Parts not named here
+GROUND = {"paths", "progress", "threads"}  # standard library and tqdm only; for all others
+# What each part of blvnet_lab may import of the others, besides GROUND. Parts not named here
 # (benchmark, ...) may import all but the leaves; the command line anything, inside functions.
 MAY_IMPORT = {
-    "__init__": set(),  # importing the package loads nothing
-    "paths": set(),
+    "__init__": set(),  # importing the package loads nothing heavy
+    **{part: set() for part in GROUND},
     "models": set(),
     "data": set(),
     "introspect": {"models"},
@@ -259,7 +260,7 @@ def import_problems(source: str, module: str) -> list[str]:
     }
     found = []
     for node, other in imported_parts(source, module):
-        if other in (part, "paths"):
+        if other == part or (other in GROUND and part not in GROUND):
             continue
         may = MAY_IMPORT.get(folder, MAY_IMPORT.get(part, {other}))
         where = f"{module}:{node.lineno}: {part} imports {other}"
