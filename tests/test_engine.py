@@ -1061,6 +1061,44 @@ def packed(state: State) -> dict:
     return pack(state, SHORT, num_clips=24, classes=(), ranks=Ranks(), device=CPU)
 
 
+@pytest.fixture
+def elsewhere():
+    """New tensors are made on another device than the clips and networks are on."""
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+def test_another_default_device_changes_nothing(elsewhere, tmp_path):
+    found = []
+    for default in ("meta", "cpu"):
+        torch.set_default_device(default)
+        model = build(SHORT, 2)
+        assert {t.device for t in model.state_dict().values()} == {CPU}
+        optimizer = make_optimizer(model, SHORT)
+        average = RisingAverage(model, 0.9)
+        state = State(model, optimizer, make_scheduler(optimizer, SHORT, 3), GradScaler("cpu"))
+        state.ema = average
+        with CPU:
+            data = Clips(8)
+        loader = [(data.clips, data.labels)] * 3
+        options = {"after_step": lambda step, a=average, m=model: a.update_parameters(m)}
+        train_one_epoch(model, loader, optimizer, state.scheduler, CPU, SHORT, **options)
+        path = tmp_path / f"{default}.pt"
+        write_checkpoint(packed(state), path)
+        fresh = build(SHORT, 2)
+        options = {"num_clips": 24, "ranks": Ranks(), "device": CPU}
+        optimizer = make_optimizer(fresh, SHORT)
+        again = State(fresh, optimizer, make_scheduler(optimizer, SHORT, 3), GradScaler("cpu"))
+        again.ema = RisingAverage(fresh, 0.9)
+        unpack(again, read_checkpoint(path), **options)
+        assert_equal(tensors(again.model), tensors(model))
+        assert_equal(tensors(load_trained(path).model), tensors(average.module))
+        found.append(tensors(average))
+    assert_equal(*found)
+    assert found[0]["n_averaged"] == 3
+
+
 # ---------------------------------------------------------------- videos and workers
 
 

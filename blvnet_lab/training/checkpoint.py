@@ -288,13 +288,16 @@ def load_trained(path: str | os.PathLike) -> Trained:
     if Path(path).suffix == ".safetensors":
         notes = load_notes(path)
         recipe = notes.get("recipe")
+        with torch.device("cpu"):
+            model = load_model(path)
         return Trained(
-            load_model(path),
+            model,
             None if recipe is None else recipe_from_json(json.dumps(recipe), str(path)),
             tuple(notes.get("classes", ())),
         )
     contents = read_checkpoint(path)
-    model = BUILDERS[contents["architecture"]](**contents["arguments"])
+    with torch.device("cpu"):
+        model = BUILDERS[contents["architecture"]](**contents["arguments"])
     model.load_state_dict(_judged_weights(contents))
     recipe = recipe_from_json(contents["recipe"], str(path))
     return Trained(model.eval(), recipe, tuple(contents["classes"]))

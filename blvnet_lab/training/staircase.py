@@ -47,7 +47,7 @@ TITLES: dict[Architecture, str] = {
     "blvnet": "bLVNet",
     "blvnet_tam": "bLVNet-TAM",
 }
-PARTNER_OF = torch.arange(len(CLASSES)) ^ 1  # the label of each class's partner
+PARTNER_OF = torch.arange(len(CLASSES), device="cpu") ^ 1  # the label of each class's partner
 TAP_DECIMALS = 4
 
 
@@ -56,7 +56,7 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
     scores = {"top_1": top_k_accuracy(logits, labels)}
     kinds = [KINDS[name] for name in CLASSES]
     for kind in ("direction", "order"):
-        chosen = torch.tensor([k == kind for k in kinds])[labels]
+        chosen = torch.tensor([k == kind for k in kinds], device="cpu")[labels]
         if chosen.any():
             scores[kind] = partner_accuracy(logits[chosen], labels[chosen], PARTNER_OF)
     return scores
