@@ -89,8 +89,10 @@ def test_hours_by_hand(small):
     assert small.training_seconds == 45 * 64 / 10, "only the clips of whole batches"
     # A third of the cost for each pixel, and 3 times as many pixels: as slow as training.
     assert small.rate.evaluation == pytest.approx(10.0)
-    assert small.evaluation_seconds == pytest.approx(3 * 300 / 10)
-    assert small.device_hours == pytest.approx(4 * (288 + 90) / 3600)
+    assert small.evaluation_seconds == pytest.approx(2 * 3 * 300 / 10), "the average, the weights"
+    assert small.device_hours == pytest.approx(4 * (288 + 180) / 3600)
+    without = dataclasses.replace(small, recipe=dataclasses.replace(small.recipe, ema=0.0))
+    assert without.evaluation_seconds == pytest.approx(3 * 300 / 10)
     same_size = dataclasses.replace(SMALL, evaluation=Evaluation())
     assert planning.rate_of_training(10, same_size).evaluation == pytest.approx(30)
 
@@ -140,6 +142,15 @@ def test_what_is_shared_counts_once():
 def test_frozen_weights_keep_nothing_but_the_clips():
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU()).requires_grad_(False)
     assert kept_for_backward(model, torch.randn(4, 8)) == 128
+
+
+def test_a_frozen_body_has_no_gradients_and_keeps_no_maps():
+    whole, frozen = (count_memory(Recipe(body_rate=rate, ema=0.9), 10) for rate in (1.0, 0.0))
+    classifier = build(Recipe(), 10).classifier
+    expected = sum(weight.nbytes for weight in classifier.parameters())
+    assert frozen.gradients == frozen.momentum == expected < whole.gradients / 20
+    assert (frozen.weights, frozen.average) == (whole.weights, whole.average)
+    assert frozen.clip == frozen.judged_clip == whole.judged_clip < whole.clip / 3
 
 
 def test_most_at_once_by_hand():

@@ -122,6 +122,8 @@ def count_memory(recipe: Recipe, num_classes: int) -> Memory:
     torch.compile saves are not counted.
     """
     cpu, kept, most = torch.device("cpu"), [], []
+    # Nothing is kept for going back through a frozen body: then it is as in evaluation.
+    is_frozen = recipe.body_rate == 0
     bar = tqdm(total=4, desc="counting memory", unit="pass", leave=False, delay=2)
     with bar, chance_put_back(), FakeTensorMode():
         model = build(recipe, num_classes)
@@ -129,7 +131,7 @@ def count_memory(recipe: Recipe, num_classes: int) -> Memory:
         # weights decide where an evaluation needs most.
         for number in NUMBERS:
             for found, count, size in (
-                (kept, kept_for_backward, recipe.size),
+                (kept, most_at_once if is_frozen else kept_for_backward, recipe.size),
                 (most, most_at_once, recipe.evaluation.size or recipe.size),
             ):
                 clips = torch.empty(number, recipe.num_frames, model.in_channels, *size)
@@ -137,13 +139,15 @@ def count_memory(recipe: Recipe, num_classes: int) -> Memory:
                     found.append(count(model.train(count is kept_for_backward), clips))
                 bar.update()
         parameters = sum(tensor.nbytes for tensor in model.parameters())
+        learned = model.classifier if is_frozen else model
+        gradients = sum(tensor.nbytes for tensor in learned.parameters())
         weights = parameters + sum(tensor.nbytes for tensor in model.buffers())
     few, many = NUMBERS
     clip = (kept[1] - kept[0]) // (many - few)
     return Memory(
         weights=weights,
-        gradients=parameters,
-        momentum=parameters if recipe.momentum else 0,
+        gradients=gradients,
+        momentum=gradients if recipe.momentum else 0,
         average=weights if recipe.ema else 0,
         fixed=kept[0] - few * clip,
         clip=clip,

@@ -34,7 +34,7 @@ from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.loading import Batches
 from blvnet_lab.training.memory import Memory, chance_put_back, count_memory
 from blvnet_lab.training.recipe import Recipe
-from blvnet_lab.training.schedule import make_optimizer
+from blvnet_lab.training.schedule import frozen_body, make_optimizer
 
 # Of a GPU's memory, and of what is free on a CPU. The rest is for what is not counted: workspaces
 # of libraries, CUDA's context, gaps between tensors. The first is a choice. As to the second, a
@@ -165,7 +165,8 @@ def measure(
         still = LambdaLR(optimizer, lambda step: 0.0)  # noise teaches nothing, and breaks nothing
         frames = (recipe.num_frames, model.in_channels)
         training = _Trial((*frames, *recipe.size), num_classes, most_clips, device, "training")
-        train_one_epoch(model, training, optimizer, still, device, recipe)
+        with frozen_body(model, recipe):
+            train_one_epoch(model, training, optimizer, still, device, recipe)
         peak = torch.cuda.max_memory_allocated(device) - before if on_gpu else 0
         size = recipe.evaluation.size or recipe.size
         judging = _Trial((*frames, *size), num_classes, most_clips, device, "evaluation")
@@ -263,8 +264,9 @@ class Plan:
 
     @property
     def evaluation_seconds(self) -> float:
-        """After all epochs together; one view of each clip."""
-        return self.recipe.epochs * self.data.num_val_clips / self.rate.evaluation
+        """After all epochs together; one view of each clip, twice with an average of weights."""
+        times = self.recipe.epochs * (2 if self.recipe.ema else 1)
+        return times * self.data.num_val_clips / self.rate.evaluation
 
     @property
     def device_hours(self) -> float:
