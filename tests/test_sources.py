@@ -114,7 +114,13 @@ def test_sources_that_were_asked_for():
     clips = [f"{name}/{person}_{name}_{k}.mp4" for name in ("run", "walk")
              for person in ("ann", "bob") for k in range(3)]  # fmt: skip
     by_person = {frozenset(c for c in clips if person in c) for person in ("ann", "bob")}
-    for pattern in ("ann|bob", r"/(\w+?)_", r"/(?:(ann)|(bob))_", "[a-z]+(?=_[rw])"):
+    for pattern in (
+        "ann|bob",
+        r"/(\w+?)_",
+        r"/(?:(ann)|(bob))_",
+        "[a-z]+(?=_[rw])",
+        r"(ann|bob)_.+4",
+    ):
         assert grouped(*clips, pattern=pattern) == (by_person, [])
     assert grouped(*clips, pattern=".+") == (set(), [])
     found, findings = grouped(*clips, "run/eve.mp4", pattern=r"/(\w+?)_")

@@ -2,19 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
-from blvnet_lab.data.decoding import file_url
+from blvnet_lab.data.decoding import file_url, open_video
+from blvnet_lab.data.probing import VideoInfo
+
+FPS_IF_UNKNOWN = 12  # at which a folder of pictures is to be shown
+TICKS = 90_000  # a second, in which uneven times are written
+MATRICES = {1, 4, 5, 6, 7, 9, 10}  # of colours (FFmpeg's numbers) that are known here; 2: not said
+
+
+@dataclass(frozen=True)
+class Showing:
+    """How a video's frames are to be shown."""
+
+    fps: Fraction  # frames per second, on average
+    times: tuple[Fraction, ...] | None = None  # of each frame, in seconds; None: evenly
+    pixel_aspect: Fraction | None = None  # width of a pixel by its height, upright; None: not said
+    # FFmpeg's numbers: matrix, primaries, transfer characteristic, range; None: not said
+    colours: tuple[int, int, int, int] | None = None
+
+
+def showing_of(info: VideoInfo) -> Showing:
+    """Look up what a video file says of its showing; a folder of pictures says nothing.
+
+    Raises VideoReadError if the file cannot be opened.
+    """
+    fps = Fraction(info.fps).limit_denominator(1001) or Fraction(FPS_IF_UNKNOWN)
+    if os.path.isdir(info.path):
+        return Showing(fps)
+    with open_video(info.path) as (_, stream):
+        coder, times = stream.codec_context, None
+        if info.num_frames > 1 and info.pts is not None:
+            ticks = [late - early for early, late in pairwise(info.pts)]
+            fps = len(ticks) / (sum(ticks) * stream.time_base)
+            if len(set(ticks)) > 1:
+                times = tuple((pts - info.pts[0]) * stream.time_base for pts in info.pts)
+        aspect = stream.sample_aspect_ratio or None
+        is_turned = info.size == (coder.width, coder.height)  # (height, width), upright
+        if aspect and is_turned and coder.width != coder.height:
+            aspect = 1 / aspect
+        colours = None
+        if coder.colorspace in MATRICES or coder.format.name.startswith("yuv"):
+            is_full = coder.color_range == ColorRange.JPEG or coder.format.name.startswith("yuvj")
+            matrix = coder.colorspace if coder.colorspace in MATRICES else 2
+            colours = (matrix, coder.color_primaries, coder.color_trc, 1 + is_full)
+    return Showing(fps, times, aspect, colours)
 
 
 def write_h264(
-    path: str | Path, frames: Iterable[np.ndarray], fps: Fraction | int, *, gop: int, x264: str
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: Fraction | int,
+    *,
+    gop: int,
+    x264: str,
+    times: Sequence[Fraction] | None = None,
+    pixel_aspect: Fraction | None = None,
+    colours: tuple[int, int, int, int] | None = None,
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as H.264 in mp4; H and W even.
 
@@ -25,18 +80,44 @@ def write_h264(
     Args:
         gop: frames from keyframe to keyframe.
         x264: further parameters of x264, "name=value:name=value".
+        times, pixel_aspect, colours: as in `Showing`.
     """
     exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
     pictures = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=0:mbtree=0"
     options = {"preset": "veryfast", "threads": "1", "x264-params": f"{x264}:{pictures}"}
     reformatter, stream = VideoReformatter(), None
     with av.open(file_url(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
-        for array in frames:
+        for number, array in enumerate(frames):
             if stream is None:
                 stream = file.add_stream("libx264", rate=fps, options=options)
                 stream.height, stream.width = array.shape[:2]
                 stream.pix_fmt = "yuv420p"
+                _say(stream, times, pixel_aspect, colours)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
-            frame = reformatter.reformat(frame, format="yuv420p", threads=1, interpolation=exact)
+            frame = reformatter.reformat(
+                frame,
+                format="yuv420p",
+                threads=1,
+                interpolation=exact,
+                dst_colorspace=colours[0] if colours and colours[0] in MATRICES else None,
+                dst_color_range=colours[3] if colours else None,
+            )
+            if times is not None:
+                frame.pts, frame.time_base = round(times[number] * TICKS), Fraction(1, TICKS)
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
+
+
+def _say(
+    stream: VideoStream,
+    times: Sequence[Fraction] | None,
+    pixel_aspect: Fraction | None,
+    colours: tuple[int, int, int, int] | None,
+) -> None:
+    coder = stream.codec_context
+    if times is not None:
+        coder.time_base = Fraction(1, TICKS)
+    if pixel_aspect is not None:
+        coder.sample_aspect_ratio = pixel_aspect.limit_denominator(4096)
+    if colours is not None:
+        coder.colorspace, coder.color_primaries, coder.color_trc, coder.color_range = colours

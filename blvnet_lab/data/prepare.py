@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 
 from blvnet_lab.data.dataset import smaller_size
-from blvnet_lab.data.encoding import write_h264
+from blvnet_lab.data.encoding import showing_of, write_h264
 from blvnet_lab.data.inventory import set_aside, write_report
 from blvnet_lab.data.manifest import (
     CLASS_LIST,
@@ -63,7 +63,6 @@ GOP = 12  # frames from keyframe to keyframe
 # Constant quality; "fastdecode": simpler coding of the bits, no smoothing of block edges.
 X264 = "crf=23:cabac=0:no-deblock=1:weightp=0"
 FRAMES_AT_ONCE = 128  # in memory while a film is written anew
-FPS_IF_UNKNOWN = 12  # at which a folder of pictures is to be shown
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,10 @@ def prepare(
 ) -> Prepared:
     """Writes every video of a manifest anew, or copies what is fine as it is.
 
-    Frame k of the new file is frame k of the old one, upright; sound is left out. The old files are
-    not touched. Run again, it goes on where it stopped: a file has its name only when it is whole
-    and was read once from end to end.
+    Frame k of the new file is frame k of the old one, upright, at the same time, with the same
+    shape of pixels and coding of colours; sound is left out. The old files are not touched. Run
+    again, it goes on where it stopped: a file has its name only when it is whole and was read once
+    from end to end.
 
     Args:
         manifest: of the data set.
@@ -331,9 +331,7 @@ def do_job(job: Job) -> dict:
             if how == "copied":
                 shutil.copyfile(job.source, unfinished)
             else:
-                fps = Fraction(info.fps).limit_denominator(1001) or FPS_IF_UNKNOWN
-                frames = _scaled_frames(info, job.short_side)
-                write_h264(unfinished, frames, fps, gop=GOP, x264=X264)
+                _encode(info, job.short_side, unfinished)
             new = check_video(unfinished)
             if new.num_frames != info.num_frames:
                 raise VideoReadError(
@@ -364,12 +362,29 @@ def _is_fine(info: VideoInfo, short_side: int) -> bool:
     return longest <= GOP and min(info.size) <= short_side
 
 
-def _scaled_frames(info: VideoInfo, short_side: int) -> Iterator[np.ndarray]:
-    """All frames (H, W, 3), uint8, of even height and width."""
+def _encode(info: VideoInfo, short_side: int, target: Path) -> None:
+    """Writes all frames, of even height and width, upright; times, shape and colours stay."""
     height, width = (max(2, side // 2 * 2) for side in smaller_size(info.size, short_side))
-    for begin in range(0, info.num_frames, FRAMES_AT_ONCE):
-        block = range(begin, min(begin + FRAMES_AT_ONCE, info.num_frames))
-        yield from read_frames(info, block, (height, width)).permute(0, 2, 3, 1).numpy()
+
+    def frames() -> Iterator[np.ndarray]:
+        for begin in range(0, info.num_frames, FRAMES_AT_ONCE):
+            block = range(begin, min(begin + FRAMES_AT_ONCE, info.num_frames))
+            yield from read_frames(info, block, (height, width)).permute(0, 2, 3, 1).numpy()
+
+    showing = showing_of(info)
+    aspect = showing.pixel_aspect
+    if aspect is not None:  # scaled to even sides, a picture is a little wider or higher
+        aspect *= Fraction(info.size[1] * height, info.size[0] * width)
+    write_h264(
+        target,
+        frames(),
+        showing.fps,
+        gop=GOP,
+        x264=X264,
+        times=showing.times,
+        pixel_aspect=aspect,
+        colours=showing.colours,
+    )
 
 
 def _as_written(

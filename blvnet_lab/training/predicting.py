@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,8 +19,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from blvnet_lab.data import probe_video, read_frames, sample_views
-from blvnet_lab.data.encoding import write_h264
-from blvnet_lab.data.prepare import FPS_IF_UNKNOWN
+from blvnet_lab.data.encoding import showing_of, write_h264
 from blvnet_lab.data.reading import pack_info
 from blvnet_lab.paths import written_whole
 from blvnet_lab.training.checkpoint import load_trained
@@ -99,9 +97,9 @@ PAPER, INK, BEST, OTHERS = (24, 24, 24), (240, 240, 240), (86, 180, 233), (140, 
 
 
 def annotate(prediction: Prediction, video: str | os.PathLike, target: str | os.PathLike) -> Path:
-    """Writes the whole film, upright and as quick as before, with the answer in bars below it.
+    """Write the whole video, upright, every frame at its time, with the answer in bars below it.
 
-    H.264 in mp4, without sound. A film of uneven times comes at its mean rate.
+    H.264 in mp4, of square pixels, without sound.
 
     Raises:
         ValueError: the target is no .mp4, or the film itself.
@@ -112,9 +110,10 @@ def annotate(prediction: Prediction, video: str | os.PathLike, target: str | os.
     if target.suffix != ".mp4" or target.resolve() == Path(video).resolve():
         raise ValueError(f"expected another file, ending in .mp4, to write to, got {target}")
     info = probe_video(video)
-    short_side = min(max(min(info.size), SIDES[0]), SIDES[1])
-    scale = short_side / min(info.size)
-    height, width = (round(side * scale) // 2 * 2 for side in info.size)
+    showing = showing_of(info)
+    shown = info.size[0], info.size[1] * (showing.pixel_aspect or 1)
+    short_side = min(max(round(min(shown)), SIDES[0]), SIDES[1])
+    height, width = (round(side * short_side / min(shown)) // 2 * 2 for side in shown)
     bars = _bars(prediction.table, width, short_side // 36 * 2)
 
     def pictures() -> Iterator[np.ndarray]:
@@ -124,9 +123,8 @@ def annotate(prediction: Prediction, video: str | os.PathLike, target: str | os.
                 yield np.concatenate([frame.permute(1, 2, 0).numpy(), bars])
 
     make_folder(target.parent)
-    fps = Fraction(info.fps).limit_denominator(1001) or FPS_IF_UNKNOWN
     with written_whole(target) as unfinished:
-        write_h264(unfinished, pictures(), fps, gop=48, x264="crf=20")
+        write_h264(unfinished, pictures(), showing.fps, gop=48, x264="crf=20", times=showing.times)
     return target
 
 
