@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from lab import ROOT, free_port
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
-from videos import read_number, write_video
+from videos import read_number, shown_by_ffmpeg, write_shown, write_video
 
 from blvnet_lab import cli
 from blvnet_lab.data import (
@@ -866,6 +867,16 @@ def test_frames_are_read_in_blocks(tmp_path, monkeypatch):
     annotate(answer(1.0), write_video(tmp_path / "film.mp4", 140), tmp_path / "answer.mp4")
     assert [index for block in asked for index in block] == list(range(140))
     assert max(map(len, asked)) <= 64
+
+
+def test_annotated_frames_keep_their_times_and_shape(tmp_path):
+    times = [0, 33, 66, 500, 505, 545, *range(600, 2400, 100)]
+    source = write_shown(tmp_path / "a.mp4", ticks=times, aspect=Fraction(4, 3), size=(288, 352))
+    target = annotate(answer(1.0), source, tmp_path / "answer.mp4")
+    times = [shown_by_ffmpeg(path)[0] for path in (target, source)]
+    assert times[0] == pytest.approx(times[1], abs=2e-5)
+    height, width = probe_video(target).size
+    assert (height - 2 * 20, width) == (360, 586), "of square pixels: 288 * 1.25, 352 * 4/3 * 1.25"
 
 
 def test_annotating_pictures(tmp_path):

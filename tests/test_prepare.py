@@ -12,13 +12,12 @@ from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from videos import copy_packets, draw, read_number, write_video
+from videos import copy_packets, draw, read_number, shown_by_ffmpeg, write_shown, write_video
 
 from blvnet_lab.data import ClipDataset, class_table, read_classes, read_manifest, write_manifest
 from blvnet_lab.data import prepare as module
@@ -78,50 +77,6 @@ def test_every_frame_stays_in_its_place(name, tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["clip.mp4"]
 
 
-def write_shown(path: Path, *, size=(96, 160), pix_fmt="yuv420p", codec="libx264", ticks=1,
-                aspect=None, colours=None, rotation=0) -> Path:  # fmt: skip
-    """24 frames, the k-th at `ticks * k` or `ticks[k]` milliseconds, of that shape and coding."""
-    times = [ticks * k for k in range(24)] if isinstance(ticks, int) else ticks
-    matrix, primaries, transfer, span = colours or (2, 2, 2, 0)
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=1000)
-        stored = np.rot90(draw(0, size), -rotation // 90)
-        stream.height, stream.width, stream.pix_fmt = *stored.shape[:2], pix_fmt
-        coder = stream.codec_context
-        coder.gop_size, coder.max_b_frames, coder.thread_count = 60, 0, 1
-        coder.time_base = Fraction(1, 1000)
-        if aspect:
-            coder.sample_aspect_ratio = aspect
-        coder.colorspace, coder.color_primaries, coder.color_trc = matrix, primaries, transfer
-        coder.color_range = span
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for number, time in enumerate(times):
-            array = np.ascontiguousarray(np.rot90(draw(number, size), -rotation // 90))
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
-                format=pix_fmt, dst_colorspace=matrix if matrix != 2 else None,
-                dst_color_range=span or None,
-            )  # fmt: skip
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def said(path: Path) -> tuple[list[float], float, tuple[int, ...]]:
-    """By FFmpeg alone: when each frame is shown, width by height as shown, coding of colours."""
-    with av.open(path) as container:
-        stream = container.streams.video[0]
-        frames = list(container.decode(stream))
-        times = [float((frame.pts - frames[0].pts) * frame.time_base) for frame in frames]
-        shape = Fraction(frames[0].width, frames[0].height) * (stream.sample_aspect_ratio or 1)
-        shape = 1 / shape if round(frames[0].rotation) % 180 else shape
-        coder = stream.codec_context
-        is_full = coder.color_range == 2  # else it is 1, or 0, which means the same
-        colours = coder.colorspace, coder.color_primaries, coder.color_trc, is_full
-    return times, float(shape), colours
-
-
 UNEVEN = np.cumsum([0, 33, 34, 200, 5, 40, *[33] * 18]).tolist()
 SHOWN = {
     "uneven.mp4": {"ticks": UNEVEN},
@@ -146,10 +101,10 @@ def test_time_shape_and_colours_stay(name, tmp_path):
     source = write_shown(tmp_path / name, **SHOWN[name])
     entry, target = turn(source)
     assert entry["how"] == "encoded", entry
-    (times, shape, colours), (old_times, old_shape, old_colours) = said(target), said(source)
-    assert times == pytest.approx(old_times, abs=2e-5)
-    assert shape == pytest.approx(old_shape, rel=0.001 if SHOWN[name].get("aspect") else 0.02)
-    assert colours == old_colours
+    (times, shape, colours), before = shown_by_ffmpeg(target), shown_by_ffmpeg(source)
+    assert times == pytest.approx(before[0], abs=2e-5)
+    assert shape == pytest.approx(before[1], rel=0.001 if SHOWN[name].get("aspect") else 0.02)
+    assert colours == before[2]
     before, after = read_frames(source, range(24), (48, 80)), read_frames(target, range(24))
     assert numbers(after) == list(range(24))
     # The ground is one colour throughout: a wrong matrix or range moves it by 5 levels and more.

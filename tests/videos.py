@@ -105,6 +105,50 @@ def write_video(
     return path
 
 
+def write_shown(path: Path, *, size=(96, 160), pix_fmt="yuv420p", codec="libx264", ticks=1,
+                aspect=None, colours=None, rotation=0) -> Path:  # fmt: skip
+    """24 frames, the k-th at `ticks * k` or `ticks[k]` milliseconds, of that shape and coding."""
+    times = [ticks * k for k in range(24)] if isinstance(ticks, int) else ticks
+    matrix, primaries, transfer, span = colours or (2, 2, 2, 0)
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=1000)
+        stored = np.rot90(draw(0, size), -rotation // 90)
+        stream.height, stream.width, stream.pix_fmt = *stored.shape[:2], pix_fmt
+        coder = stream.codec_context
+        coder.gop_size, coder.max_b_frames, coder.thread_count = 60, 0, 1
+        coder.time_base = Fraction(1, 1000)
+        if aspect:
+            coder.sample_aspect_ratio = aspect
+        coder.colorspace, coder.color_primaries, coder.color_trc = matrix, primaries, transfer
+        coder.color_range = span
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number, time in enumerate(times):
+            array = np.ascontiguousarray(np.rot90(draw(number, size), -rotation // 90))
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
+                format=pix_fmt, dst_colorspace=matrix if matrix != 2 else None,
+                dst_color_range=span or None,
+            )  # fmt: skip
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown_by_ffmpeg(path: Path) -> tuple[list[float], float, tuple[int, ...]]:
+    """By FFmpeg alone: when each frame is shown, width by height as shown, coding of colours."""
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        times = [float((frame.pts - frames[0].pts) * frame.time_base) for frame in frames]
+        shape = Fraction(frames[0].width, frames[0].height) * (stream.sample_aspect_ratio or 1)
+        shape = 1 / shape if round(frames[0].rotation) % 180 else shape
+        coder = stream.codec_context
+        is_full = coder.color_range == 2  # else it is 1, or 0, which means the same
+        colours = coder.colorspace, coder.color_primaries, coder.color_trc, is_full
+    return times, float(shape), colours
+
+
 def write_sound(path: Path, seconds: float = 0.5) -> Path:
     """A file with a silent sound track and no pictures."""
     with av.open(path, "w") as container:
