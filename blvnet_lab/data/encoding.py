@@ -45,16 +45,16 @@ def showing_of(info: VideoInfo) -> Showing:
         coder, times = stream.codec_context, None
         if info.num_frames > 1 and info.pts is not None:
             ticks = [late - early for early, late in pairwise(info.pts)]
-            fps = len(ticks) / (sum(ticks) * stream.time_base)
+            fps = (len(ticks) / (sum(ticks) * stream.time_base)).limit_denominator(100_000)
             if len(set(ticks)) > 1:
                 times = tuple((pts - info.pts[0]) * stream.time_base for pts in info.pts)
         aspect = stream.sample_aspect_ratio or None
         is_turned = info.size == (coder.width, coder.height)  # (height, width), upright
         if aspect and is_turned and coder.width != coder.height:
             aspect = 1 / aspect
-        colours = None
-        if coder.colorspace in MATRICES or coder.format.name.startswith("yuv"):
-            is_full = coder.color_range == ColorRange.JPEG or coder.format.name.startswith("yuvj")
+        colours, form = None, coder.format.name if coder.format else ""
+        if coder.colorspace in MATRICES or form.startswith("yuv"):
+            is_full = coder.color_range == ColorRange.JPEG or form.startswith("yuvj")
             matrix = coder.colorspace if coder.colorspace in MATRICES else 2
             colours = (matrix, coder.color_primaries, coder.color_trc, 1 + is_full)
     return Showing(fps, times, aspect, colours)

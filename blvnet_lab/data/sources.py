@@ -139,9 +139,7 @@ def _by_folder(names: Sequence[str], skipped: int) -> list[str | None]:
     """The first folder between class and clip, but for those that all clips are in."""
     between = [name.split("/")[skipped:-1] for name in names]
     shared = 0
-    while all(folders[: shared + 1] == between[0][: shared + 1] for folders in between):
-        if not between[0][shared:]:
-            break
+    while len({tuple(folders[: shared + 1]) for folders in between}) == 1 and between[0][shared:]:
         shared += 1
     return [folders[shared] if folders[shared:] else None for folders in between]
 
@@ -201,25 +199,22 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
     """
     by_size = defaultdict(list)
     for i, path in enumerate(paths):
-        parts = _parts(path)
         try:
+            parts = _parts(path)
             size = os.path.getsize(parts[0]) if parts else 0
         except OSError:
             continue
         if size:
             by_size[len(parts), size].append(i)
-    alike, groups = [of_size for of_size in by_size.values() if of_size[1:]], []
-    with tqdm(total=sum(map(len, alike)), desc="comparing files", unit="file", leave=False) as bar:
-        for of_size in alike:
-            by_digest = defaultdict(list)
-            for i in of_size:
-                try:
-                    by_digest[tuple(map(_digest, _parts(paths[i])))].append(i)
-                except OSError:
-                    continue
-                finally:
-                    bar.update()
-            groups += [equal for equal in by_digest.values() if equal[1:]]
+    groups = []
+    for of_size in by_size.values():
+        by_digest = defaultdict(list)
+        for i in of_size if of_size[1:] else ():
+            try:
+                by_digest[tuple(map(_digest, _parts(paths[i])))].append(i)
+            except OSError:
+                continue
+        groups += [equal for equal in by_digest.values() if equal[1:]]
     return groups
 
 
