@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -453,6 +455,80 @@ def test_offender_is_noticed(source, words):
 )
 def test_no_offender(module, source):
     assert taste_problems(source, f"blvnet_lab/{module}") == []
+
+
+# ---------------------------------------------------------------- findings
+
+
+def finding_problems(text: str) -> list[str]:
+    """What a script of findings/ lacks: header, pinned packages, no word of this project."""
+    head, strict, body = text.partition("\nset -euo pipefail\n")
+    lines = head.splitlines()
+    found = []
+    if lines[0] != "#!/usr/bin/env bash" or not all(line.startswith("#") for line in lines):
+        found.append("it does not begin with '#!/usr/bin/env bash' and a header of comments")
+    parts = ("Why it matters", "Seen with", "Source", "Remedy")
+    found += [f"no '# {part}: '" for part in parts if f"\n# {part}: " not in head]
+    wanted = ("mktemp -d", "trap ", "${PYTHON:-python3}", "expected:", "seen:")
+    found += [f"no {words!r}" for words in wanted if words not in body]
+    if not strict:
+        found.append("no 'set -euo pipefail' after the header")
+    installed = [
+        word
+        for line in re.findall("pip install (.*)", body.replace("\\\n", " "))
+        for word in itertools.takewhile(lambda word: word[0] != ">", shlex.split(line))
+        if word[0] != "-"
+    ]
+    found += [f"{word} is not pinned by ==" for word in installed if "==" not in word]
+    if not installed:
+        found.append("no package is installed")
+    if "blvnet" in text.lower():
+        found.append("it names this project")
+    return found
+
+
+def test_findings_stand_alone():
+    scripts = sorted((ROOT / "findings").iterdir())
+    assert scripts
+    for path in scripts:
+        assert path.suffix == ".sh" and os.access(path, os.X_OK), f"{path.name} is no script"
+        assert (path.name, finding_problems(path.read_text("utf-8"))) == (path.name, [])
+        subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+FINDING = """#!/usr/bin/env bash
+# Surprising.
+# Why it matters: why
+# Seen with: av 1
+# Source: here
+# Remedy: this
+set -euo pipefail
+folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
+"${PYTHON:-python3}" -m venv "$folder"
+pip install --quiet av==1 \\
+    'six==1; python_version >= "3"' >log 2>&1
+echo "expected: 1"; echo "seen: 2"
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("", "", ""),
+        ("#!/usr/bin/env bash\n", "", "does not begin with"),
+        ("# Surprising.", "true", "does not begin with"),
+        ("# Source: here\n", "", "no '# Source: '"),
+        ("set -euo pipefail", "set -e", "no 'set -euo pipefail'"),
+        ("trap ", "on ", "no 'trap '"),
+        ("av==1", "av", "av is not pinned"),
+        ("'six==1;", "'six>=1;", "six>=1; python_version"),
+        ("pip install", "pip download", "no package is installed"),
+        ("Surprising", "Seen in blvnet_lab", "names this project"),
+    ],
+)
+def test_finding_that_does_not_stand_alone_is_noticed(old, new, words):
+    found = "\n".join(finding_problems(FINDING.replace(old, new, 1)))
+    assert words in found if words else found == ""
 
 
 # ---------------------------------------------------------------- files and settings
