@@ -643,7 +643,7 @@ def plan_command(default: Recipe) -> Callable[..., None]:
                 f"of them, got {'both' if manifest else 'only some'}"
             )
         else:
-            size = published_size(preset) if manifest is None else manifest_size(manifest)
+            size = manifest_size(manifest, recipe) if manifest else published_size(preset)
         found = run(
             recipe,
             num_clips=size.num_clips,
@@ -655,6 +655,7 @@ def plan_command(default: Recipe) -> Callable[..., None]:
             bytes_per_clip=size.bytes_per_clip if bytes_per_clip is None else bytes_per_clip,
             keep_every=keep_every,
             source=size.source,
+            frame_bytes=size.frame_bytes,
         )
         print(found)
 

@@ -25,7 +25,6 @@ import pandas as pd
 
 from blvnet_lab.data.finding import NUMBERED_PICTURE, without_suffix
 from blvnet_lab.data.formats import SPLIT_FOLDERS, SPLITS
-from blvnet_lab.progress import tqdm
 
 Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
 # Of the clips of a class, at most this share is taken for one source because of their names.

@@ -18,28 +18,36 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import psutil
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from blvnet_lab.data import class_names, read_classes, read_manifest
+from blvnet_lab.data import VideoReadError, class_names, read_classes, read_manifest
+from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.manifest import CLASS_LIST
-from blvnet_lab.data.probing import unpack_info
+from blvnet_lab.data.probing import known_video, unpack_info
+from blvnet_lab.data.sharing import free_memory
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.engine import build, train_one_epoch
 from blvnet_lab.training.evaluation import autocast
-from blvnet_lab.training.loading import Batches
-from blvnet_lab.training.memory import Memory, chance_put_back, count_memory
+from blvnet_lab.training.loading import Batches, read_sides
+from blvnet_lab.training.memory import (
+    MainMemory,
+    Memory,
+    chance_put_back,
+    count_main_memory,
+    count_memory,
+)
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import frozen_body, make_optimizer
 
 # Of a GPU's memory, and of what is free on a CPU. The rest is for what is not counted: workspaces
-# of libraries, CUDA's context, gaps between tensors. The first is a choice. As to the second, a
-# process of the tiny network on Linux grew by 1.7 to 1.8 times what was counted (by 1.03 to 1.05
-# times with the variable MALLOC_MMAP_THRESHOLD_=65536: then the C library gives memory back).
+# of libraries, CUDA's context, gaps between tensors. The first is a choice; `memory.CPU_GROWTH` has
+# the reason of the second.
 USABLE, USABLE_CPU = 0.9, 0.5
 # A backward pass computes two products, by weights and by maps, where a forward pass computes one.
 TRAINING_COST = 3  # in forward passes
@@ -59,6 +67,9 @@ class DataSize:
     num_classes: int
     bytes_per_clip: float | None  # of a video file, on average; None if it is not known
     source: str  # where these numbers come from
+    # Of all the training and validation frames that are to be kept in memory, at the size in which
+    # they are read; None if that is not known.
+    frame_bytes: tuple[int, int] | None = None
 
 
 # Something-Something v2: its 168,913 + 24,777 + 27,157 videos have 19.4 GB. Kinetics-400: what is
@@ -85,10 +96,13 @@ def published_size(preset: str) -> DataSize:
     return PUBLISHED_SIZES[name]
 
 
-def manifest_size(path: str | os.PathLike) -> DataSize:
+def manifest_size(path: str | os.PathLike, recipe: Recipe | None = None) -> DataSize:
     """The clips of a manifest that are of use, its classes, and the mean size of the files.
 
     Sizes are those that the manifest notes (column probe); where it does not, the disk is asked.
+
+    Args:
+        recipe: counts the frames that it keeps in memory, too.
 
     Raises:
         ValueError: no such manifest, or it has no clips of "train" or "val".
@@ -108,7 +122,39 @@ def manifest_size(path: str | os.PathLike) -> DataSize:
     has_list = (Path(path).parent / CLASS_LIST).is_file()
     names = read_classes(path)["class_name"] if has_list else class_names(table)
     mean = statistics.fmean(sizes) if sizes else None
-    return DataSize(int(counts["train"]), int(counts["val"]), len(names), mean, f"in {path}")
+    frame_bytes = None if recipe is None else _frame_bytes(good, recipe)
+    numbers = int(counts["train"]), int(counts["val"]), len(names), mean
+    return DataSize(*numbers, f"in {path}", frame_bytes)
+
+
+def _frame_bytes(rows: pd.DataFrame, recipe: Recipe) -> tuple[int, int]:
+    """Of the frames of training and validation clips that the recipe keeps; see `ClipDataset`."""
+    if not recipe.hardware.in_memory:
+        return 0, 0
+    totals = []
+    for split, side in zip(("train", "val"), read_sides(recipe), strict=True):
+        videos = rows[rows["split"] == split].drop_duplicates("path")
+        bar = tqdm(videos.itertuples(), "frames", len(videos), unit="file", leave=False, delay=1)
+        shapes = [_shape(video) for video in bar]
+        totals.append(
+            sum(
+                3 * (count if split == "train" else recipe.num_frames) * height * width
+                for count, size in shapes
+                for height, width in [smaller_size(size, side)]
+            )
+        )
+    return totals[0], totals[1]
+
+
+def _shape(row: Any) -> tuple[int, tuple[int, int]]:
+    """Frames, and their (height, width); of what cannot be read, one of no size."""
+    if not pd.isna([row.num_frames, row.height, row.width]).any():
+        return row.num_frames, (row.height, row.width)
+    try:
+        info = known_video(row.path, row.probe)
+    except VideoReadError:
+        return 0, (1, 1)
+    return info.num_frames, info.size
 
 
 def _file_size(path: str, probe: str) -> int:
@@ -215,8 +261,8 @@ class _Trial:
                 bar.update()
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        clips = torch.randn(self.number, *self.shape)
-        labels = torch.arange(self.number) % self.num_classes
+        clips = torch.randn(self.number, *self.shape, device="cpu")
+        labels = torch.arange(self.number, device="cpu") % self.num_classes
         return (clips.pin_memory() if self.device.type == "cuda" else clips), labels
 
 
@@ -236,6 +282,7 @@ class Plan:
     memory: Memory  # of each process
     memory_limit: int  # bytes that each process may use
     limit_origin: str
+    main_memory: MainMemory  # of each process
     keep_every: int | None
 
     @property
@@ -375,12 +422,27 @@ class Plan:
         advice = "" if judged <= limit else ": take a smaller batch_size or more processes"
         fit = f"{_fits(judged, limit)}{advice}"
         yield "evaluation", _bytes(judged), f"{self.at_once} clips at once: {fit}"
+        yield from self._main_memory()
         yield "largest batch", f"{self.largest:,} clips", "with which a process can train at once"
         if self.accumulate is None:
             yield "", "none", "take smaller or shorter clips, less depth, or a larger device"
         elif self.accumulate > self.recipe.hardware.accumulate:
             advice = f"at once: the batch fits with --hardware.accumulate {self.accumulate}"
             yield "", f"{self.share // self.accumulate} of {self.share} clips", advice
+
+    def _main_memory(self) -> Iterator[tuple[str, str, str]]:
+        main, workers = self.main_memory, self.recipe.hardware.workers
+        every = f"each of {self.processes} processes" if self.processes > 1 else "the process"
+        parts = [f"{_bytes(main.process)} for Python and its libraries, as here"]
+        parts += [f"{_bytes(main.network)} for the network"] * bool(main.network)
+        parts += [f"{_bytes(main.reading)} for reading with {workers} workers"]
+        yield "main memory", _bytes(main.total), f"{every} at most: {', '.join(parts)}"
+        if main.all_frames is None and self.recipe.hardware.in_memory:
+            yield "", "and frames", "kept in memory, not counted: only a manifest says how large"
+        elif main.all_frames:
+            rest = f" of {_bytes(main.all_frames)}; the others are read from their files each time"
+            rest = rest if main.kept_frames < main.all_frames else ""
+            yield "", _bytes(main.kept_frames), f"of it for frames kept in memory{rest}"
 
     def _disk(self) -> Iterator[tuple[str, str, str]]:
         kept = f", one every {self.keep_every} epochs" if self.keep_every else ""
@@ -404,6 +466,7 @@ def plan(
     device: torch.device | None = None,
     keep_every: int | None = None,
     source: str = "given",
+    frame_bytes: tuple[int, int] | None = None,
 ) -> Plan:
     """Plans a run: within seconds if `clips_per_second` is given, else it trains for some steps.
 
@@ -417,15 +480,16 @@ def plan(
         device: None picks a GPU if there is one. Only what is measured here depends on it.
         keep_every: as in `engine.fit`: epochs from one checkpoint that is kept to the next.
         source: where the numbers of the data set come from, for the table.
+        frame_bytes: of the training and validation frames to be kept in memory (`manifest_size`).
 
     Raises:
         ValueError: a number is not positive; or the batch cannot be divided among processes and
             parts, or is larger than the data set.
     """
-    data = DataSize(num_clips, num_val_clips, num_classes, bytes_per_clip, source)
+    data = DataSize(num_clips, num_val_clips, num_classes, bytes_per_clip, source, frame_bytes)
     given = {"clips_per_second": clips_per_second, "processes": processes, "memory_gb": memory_gb}
     for name, value in (vars(data) | given | {"keep_every": keep_every}).items():
-        if not isinstance(value, str | None) and not 0 < value < math.inf:
+        if not isinstance(value, str | tuple | None) and not 0 < value < math.inf:
             raise ValueError(
                 f"expected {name} to be a positive number, got {value}: give it as it was "
                 "counted or measured"
@@ -435,18 +499,26 @@ def plan(
         num_clips, recipe.batch_size, seed=recipe.seed, ranks=Ranks(0, processes), accumulate=parts
     )
     device = device or pick_device()
-    limit, limit_origin = _memory_of(device, processes)
+    memory = count_memory(recipe, num_classes)
+    at_once = batches.batch_size // processes // parts
+    main_memory = count_main_memory(
+        recipe,
+        memory,
+        at_once=at_once,
+        processes=processes,
+        on_cpu=device.type == "cpu",
+        frame_bytes=frame_bytes,
+    )
+    limit, limit_origin = _memory_of(device, processes, main_memory.kept_frames)
     if memory_gb is not None:
         limit, limit_origin = (
             int(USABLE * memory_gb * 1e9),
             f"{USABLE:.0%} of {memory_gb:g} GB given",
         )
-    memory = count_memory(recipe, num_classes)
     if clips_per_second is not None:
         rate = rate_of_training(clips_per_second, recipe)
     else:
-        at_once = batches.batch_size // processes // parts
-        most = memory.largest(_memory_of(device, 1)[0])
+        most = memory.largest(_memory_of(device)[0])
         rate, number, peak = measure(recipe, num_classes, device, max(1, min(at_once, most)))
         rate = _of_all(rate, processes)
         if peak:  # without an average of weights, which `measure` does not keep
@@ -462,17 +534,19 @@ def plan(
         memory=memory,
         memory_limit=limit,
         limit_origin=limit_origin,
+        main_memory=main_memory,
         keep_every=keep_every,
     )
 
 
-def _memory_of(device: torch.device, processes: int) -> tuple[int, str]:
-    """Bytes that each process may use, and of what."""
+def _memory_of(device: torch.device, processes: int = 1, kept: int = 0) -> tuple[int, str]:
+    """Bytes that each process may use for its network, and of what; `kept` of a CPU hold frames."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         return int(USABLE * total), f"{USABLE:.0%} of the {torch.cuda.get_device_name(device)} here"
-    free = psutil.virtual_memory().available // processes
-    shared = f", for each of {processes} processes" if processes > 1 else ""
+    free = max(0, free_memory() // processes - kept)
+    shared = " beside the frames" * bool(kept)
+    shared += f", for each of {processes} processes" if processes > 1 else ""
     return int(USABLE_CPU * free), f"{USABLE_CPU:.0%} of what is free here now{shared}"
 
 
