@@ -1,4 +1,8 @@
-"""A JupyterLab of its own for the browser tests: on loopback, with nobody's settings."""
+"""A JupyterLab of its own for the browser tests: on loopback, with nobody's settings.
+
+And what all tests need on a machine that others use, too: long limits, and processes that end with
+the tests.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,25 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-WAIT_MS = 120_000  # for every wait in a page: slow shared machines
+# Tests wait for events. These limits say only when to stop hoping, so they are far beyond what
+# anything takes on a machine whose cores others want, too.
+LIMIT_S = 1200  # for a process, or a whole notebook, that should end by itself
+WAIT_MS = 120_000  # for one wait in a page, on a quiet machine: times `slowness`
 CHROMIUM_ARGS = [
     "--no-sandbox",  # needed as root and in most containers
     "--disable-gpu",
@@ -60,6 +69,65 @@ def find_chromium() -> str | None:
     return next(filter(None, (*found, *apps)), None)
 
 
+def slowness() -> float:
+    """How many times longer than alone on this machine a process takes at this moment, from 1."""
+    begin, used = time.perf_counter(), time.thread_time()
+    while time.thread_time() - used < 0.1:
+        pass
+    return max(1.0, (time.perf_counter() - begin) / 0.1)
+
+
+def at_once(*actions: Callable[[], None]) -> None:
+    """Set all off, in this order, each in a thread, while another one has its turn."""
+    from blvnet_lab.viz import handling
+
+    threads = [threading.Thread(target=action) for action in actions]
+    with handling.turn():
+        for thread in threads:
+            before = len(handling._WAITING)
+            thread.start()
+            while thread.is_alive() and len(handling._WAITING) == before:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+
+
+@contextlib.contextmanager
+def owned(command: list[str], **options) -> Iterator[subprocess.Popen]:
+    """A process that ends with the block, and with this process, whatever ends that: SIGKILL, too.
+
+    Between the two stands another one, which sees its standard input close. It ends the command by
+    SIGTERM, then all that is left of its process group by SIGKILL.
+    """
+    command = [sys.executable, __file__, *command]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+def run_until_input_ends(command: list[str], grace_s: float = 60) -> int:
+    """What stands between, `python tests/lab.py COMMAND ...`; the command's exit code."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    ending = threading.Event()
+
+    def end() -> None:
+        sys.stdin.buffer.read()
+        ending.set()
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
+        os.killpg(0, signal.SIGKILL)  # what it left behind, and this process
+
+    threading.Thread(target=end, daemon=True).start()
+    code = process.wait()
+    if ending.is_set():
+        time.sleep(grace_s)  # until it is killed
+    return code
+
+
 @dataclass(frozen=True)
 class Lab:
     """A running JupyterLab; ``url`` ends with a slash."""
@@ -77,7 +145,7 @@ class Lab:
         """The server's answer as JSON, or None where it is empty."""
         headers = {"Authorization": f"token {self.token}"}
         request = urllib.request.Request(self.url + path, method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
             return json.loads(answer.read() or "null")
 
     def end_kernels(self) -> None:
@@ -93,12 +161,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_lab(root: Path, work: Path, timeout_s: float = 90) -> Iterator[Lab]:
+def running_lab(root: Path, work: Path) -> Iterator[Lab]:
     """JupyterLab serving ``root``; everything else it writes goes under ``work``.
 
     Its kernels use this checkout, installed or not, at the shipped scale. Raises RuntimeError with
-    the server's log if it ends early, TimeoutError if it does not answer in ``timeout_s``.
+    the server's log if it ends early, TimeoutError if it does not answer in ``LIMIT_S``.
     """
+    extension = ROOT / "blvnet_lab" / "viz" / "labextension"  # of this checkout, installed or not
+    shutil.copytree(extension, work / "labextensions" / "blvnet_lab")
     for name, value in SETTINGS.items():
         path = work / "settings" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,12 +196,15 @@ def running_lab(root: Path, work: Path, timeout_s: float = 90) -> Iterator[Lab]:
         "--LabApp.expose_app_in_browser=True",  # window.jupyterapp, see test_browser.py
         "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
+        f"--LabApp.extra_labextensions_path={work / 'labextensions'}",
     ]  # fmt: skip
-    with log.open("wb") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=work)
-    try:
+    with (
+        log.open("wb") as out,
+        # SIGTERM: it ends its kernels too. Without it they notice that it is gone.
+        owned(command, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=work) as server,
+    ):
         lab = Lab(f"http://127.0.0.1:{port}/", token, root)
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + LIMIT_S
         while True:
             if server.poll() is not None:
                 raise RuntimeError(f"JupyterLab ended early:\n{log.read_text()}")
@@ -143,23 +216,17 @@ def running_lab(root: Path, work: Path, timeout_s: float = 90) -> Iterator[Lab]:
                     raise TimeoutError(f"JupyterLab is not up:\n{log.read_text()}") from None
                 time.sleep(0.2)
         yield lab
-    finally:
-        server.terminate()  # SIGTERM: it ends its kernels too
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
 
 
 @contextlib.contextmanager
 def running_browser() -> Iterator:
     """Chromium, as playwright's Browser."""
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import sync_playwright
 
-    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+        browser = playwright.chromium.launch(
+            executable_path=find_chromium(), args=CHROMIUM_ARGS, timeout=1000 * LIMIT_S
+        )
         yield browser
         browser.close()
 
@@ -167,9 +234,13 @@ def running_browser() -> Iterator:
 @contextlib.contextmanager
 def open_page(browser, lab: Lab) -> Iterator:
     """A page whose ``problems`` are what its console complained of; its kernels end with it."""
+    from playwright.sync_api import expect
+
+    wait_ms = WAIT_MS * slowness()
+    expect.set_options(timeout=wait_ms)
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page = context.new_page()
-    page.set_default_timeout(WAIT_MS)
+    page.set_default_timeout(wait_ms)
     page.problems = []
     page.on("console", lambda m: m.type == "error" and page.problems.append(m.text))
     page.on("pageerror", lambda e: page.problems.append(str(e)))
@@ -188,3 +259,7 @@ def lab_and_browser() -> Iterator:
         running_browser() as browser,
     ):
         yield lab, browser
+
+
+if __name__ == "__main__":
+    os._exit(run_until_input_ends(sys.argv[1:]) & 0xFF)  # a thread waits for input

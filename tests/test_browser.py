@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-from lab import ROOT, WAIT_MS, Lab, open_page, running_browser, running_lab
+from lab import LIMIT_S, ROOT, Lab, open_page, running_browser, running_lab
 from nbformat.v4 import new_code_cell, new_notebook
 
 from blvnet_lab import introspect, models, paths
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.browser  # conftest.py skips these where there is no br
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCREENSHOTS = ROOT / "build" / "screenshots"
-RUN_MS = 400_000  # for a whole notebook; below pytest-timeout's limit, which ends the whole session
+RUN_MS = 1000 * LIMIT_S
 TALLEST_PX = 12_000  # of a screenshot
 
 # Known noise, each with a reason. Anything else on the console fails the test.
@@ -45,6 +46,7 @@ START = """(step) => {
     },
     clear: () => app.commands.execute('notebook:clear-all-cell-outputs').then(() => true),
     run: () => app.commands.execute('notebook:run-all-cells'),
+    save: () => panel.context.save().then(() => true),
     cells: async () => panel.content.model.sharedModel.toJSON().cells,
   };
   steps[step]().then(value => { window.__done = {value}; },
@@ -62,13 +64,20 @@ FINISHED = """() => {
 }"""
 
 
-def do(page, step: str, timeout_ms: int = WAIT_MS):
-    """The value of one of START's steps, awaited."""
+def do(page, step: str, timeout_ms: int | None = None):
+    """The value of one of START's steps, awaited; without a limit, the page's own."""
     page.evaluate(START, step)
     page.wait_for_function("window.__done !== undefined", timeout=timeout_ms)
     result = page.evaluate("window.__done")
     assert "error" not in result, result["error"]
     return result["value"]
+
+
+def open_notebook(page, lab: Lab, name: str) -> None:
+    """Open ``name`` (relative to the lab's root) and wait for its kernel; nothing is run."""
+    page.goto(lab.address(name))
+    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext !== undefined")
+    do(page, "ready")  # the toolbar says "idle" before there is a kernel: not enough
 
 
 def open_and_run(page, lab: Lab, name: str) -> None:
@@ -79,15 +88,13 @@ def open_and_run(page, lab: Lab, name: str) -> None:
     """
     from playwright.sync_api import TimeoutError
 
-    page.goto(lab.address(name))
-    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext !== undefined")
-    do(page, "ready")  # the toolbar says "idle" before there is a kernel: not enough
+    open_notebook(page, lab, name)
     do(page, "clear")  # the committed outputs and numbers must not pass for new ones
     do(page, "run", RUN_MS)
     # Its answer says nothing: after an error, meant or not, it is false, and comes while the cells
     # below still run.
     with contextlib.suppress(TimeoutError):  # a cell that was never run: told below
-        page.wait_for_function(FINISHED, timeout=WAIT_MS)
+        page.wait_for_function(FINISHED, timeout=RUN_MS)
     code = [cell for cell in do(page, "cells") if cell["cell_type"] == "code"]
     for cell in code:
         for output in cell["outputs"]:
@@ -551,6 +558,94 @@ def test_plotly_figure_comes_alive(page, lab):
     chart.hover()  # may be a static picture until then
     expect(chart.locator(".main-svg").first).to_be_visible()
     assert unexpected(page) == []
+
+
+# ---------------------------------------------------------------- opened again
+
+
+VARIOUS_WIDGETS = (
+    SQUARE_GOES_RIGHT,
+    "import ipywidgets\n\nipywidgets.IntSlider()",
+    "from tqdm.auto import tqdm\n\nfor _ in tqdm(range(3), desc='steps'):\n    pass",
+    "import plotly.graph_objects as go\n\ngo.FigureWidget(go.Scatter(y=[1, 3, 2]))",
+)
+
+
+def assert_shown_as_saved(page, saved: list[dict]) -> None:
+    """The picture of each output, or its text where it has none."""
+    from playwright.sync_api import expect
+
+    shown = page.locator(".jp-CodeCell .jp-OutputArea-output")
+    expect(shown).to_have_count(len(saved))
+    for place, data in zip(shown.all(), saved, strict=True):
+        kind = next((kind for kind in data if kind.startswith("image/")), None)
+        if kind is None:
+            expect(place).to_have_text(data["text/plain"])
+        else:
+            source = f"data:{kind};base64,{data[kind]}".replace("\n", "")
+            expect(place.locator("img")).to_have_attribute("src", source)
+            expect(place).to_have_text("")
+
+
+def test_reopened_notebook_shows_what_was_saved(page, lab, browser):
+    """As a learner's JupyterLab saved it, before there is a kernel and when there is one."""
+    from playwright.sync_api import expect
+
+    name = write_notebook(lab, "reopened.ipynb", *VARIOUS_WIDGETS)
+    open_and_run(page, lab, name)
+    do(page, "save")
+    lab.end_kernels()
+    cells = nbformat.read(lab.root / name, as_version=4).cells
+    saved = [output.data for cell in cells for output in cell.outputs]
+    view = "application/vnd.jupyter.widget-view+json"
+    assert [view in data for data in saved] == [True] * len(VARIOUS_WIDGETS), "else no test"
+    assert "image/jpeg" in saved[0]
+    held = []
+
+    def hold(route) -> None:
+        if route.request.method == "POST":  # a kernel is asked for
+            held.append(route)
+        else:
+            route.continue_()
+
+    with open_page(browser, lab) as again:
+        again.route("**/api/sessions?*", hold)
+        again.goto(lab.address(name))
+        assert_shown_as_saved(again, saved)
+        with again.expect_console_message(lambda message: "model not found" in message.text):
+            again.unroute("**/api/sessions?*")
+            for route in held:
+                route.continue_()
+        do(again, "ready")
+        assert_shown_as_saved(again, saved)
+        assert all("widget model not found" in text for text in unexpected(again))
+        do(again, "run")
+        expect(again.locator(".blvnet-stepper")).to_be_visible()
+        expect(again.locator(".blvnet-stepper img")).to_have_count(1)
+
+
+def test_committed_notebook_is_shown_before_it_is_run(page, lab):
+    path = lab.root / "notebooks" / "08_look_inside.ipynb"
+    open_notebook(page, lab, f"notebooks/{path.name}")
+    pictures = page.locator(".jp-CodeCell .jp-RenderedImage img")
+    pictures.first.wait_for()
+    outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    assert pictures.count() == sum(kind in ("image/png", "image/jpeg") for kind in kinds)
+    assert all(pictures.evaluate_all("all => all.map(img => img.naturalWidth > 0)"))
+    no_widget = re.compile("(Error displaying|Loading) widget")
+    assert page.locator(".jp-CodeCell").get_by_text(no_widget).count() == 0
+    assert unexpected(page) == []
+
+
+def test_extension_is_installed():
+    installed = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / "blvnet_lab"
+    ours = ROOT / "blvnet_lab" / "viz" / "labextension"
+    for path in (path for path in ours.rglob("*") if path.is_file()):
+        there = installed / path.relative_to(ours)
+        assert there.is_file() and there.read_bytes() == path.read_bytes(), (
+            f"expected a copy of {path} at {there}; install the package again: pip install -e ."
+        )
 
 
 # ---------------------------------------------------------------- the trip itself notices faults

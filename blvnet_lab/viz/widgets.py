@@ -28,10 +28,11 @@ SHEET_GAP = 4  # pixels of white between two frames
 
 
 class PicturedWidget(widgets.VBox):
-    """A widget that is a picture where no kernel runs (GitHub, HTML, PDF).
+    """A widget that is a picture where no kernel runs (GitHub, HTML, PDF, a reopened notebook).
 
-    JupyterLab prefers the widget, everything else falls back to the picture; nbval compares
-    neither, only the text, which is fixed (ipywidgets' own spells out every child).
+    JupyterLab prefers the widget, everything else falls back to the picture, and so does JupyterLab
+    with `labextension` when the kernel is gone; nbval compares neither, only the text, which is
+    fixed (ipywidgets' own spells out every child).
     """
 
     _quiet = False  # True while the code sets a control, not the user
