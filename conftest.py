@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent
 
+CELL_S = 1200  # for a cell: a guard against hanging, far beyond what a busy machine takes
+
 # Never compared, on top of nbval's own list (image/png, image/jpeg, widget views, tracebacks):
 NOT_COMPARED = (
     "stderr",  # warnings of other versions; the committed notebooks hold none (tests/notebooks.py)
@@ -28,14 +30,19 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     # The kernels inherit these.
     os.environ["BLVNET_LAB_SCALE"] = "shipped"
+    # Where others want the cores, too, a step on several threads takes ten times as long: they wait
+    # for each other by spinning.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     if option.nbval_sanitize_with is None:  # absolute: nbval looks from the current directory
         option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
     if not option.nbval_kernel_name:
         option.nbval_current_env = True  # whatever kernels are registered on this machine
-    if option.nbval_cell_timeout == 2000:  # nbval's default; a dead kernel would hang for 33 min
-        option.nbval_cell_timeout = 300.0  # a busy machine may take several times as long
+    if option.nbval_cell_timeout == 2000:  # nbval's default
+        option.nbval_cell_timeout = CELL_S
+    if option.nbval_kernel_startup_timeout == 60:  # nbval's default
+        option.nbval_kernel_startup_timeout = CELL_S
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         # `pytest --nbval` alone: testpaths names only tests/, where there is no notebook.
         config.args.append(str(ROOT / "notebooks"))
@@ -70,6 +77,9 @@ def why_no_browser() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if type(item).__name__ == "IPyNbCell":  # nbval's
+            item.output_timeout = CELL_S  # of its own it fails if an output comes 5 seconds late
     for marker, why_not in (("gpu", why_no_gpu), ("browser", why_no_browser)):
         marked = [item for item in items if item.get_closest_marker(marker)]
         if marked and (reason := why_not()):

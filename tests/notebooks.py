@@ -31,7 +31,7 @@ from pathlib import Path
 
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
-from lab import find_chromium
+from lab import LIMIT_S, find_chromium
 from nbval.plugin import get_sanitize_patterns
 
 from blvnet_lab.course import CAPTION, EXERCISE, EXERCISE_TAGS
@@ -41,7 +41,6 @@ MAX_BYTES = 1_000_000  # a notebook; GitHub gives up on rendering somewhere abov
 MAX_OUTPUT_BYTES = 300_000  # one output
 MAX_CELLS = 45  # besides those of exercises and captions
 MAX_LINES = 25  # a code cell
-CELL_TIMEOUT_S = 300
 
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 METADATA = {
@@ -211,7 +210,8 @@ def execute(path: Path, env: dict[str, str]) -> nbformat.NotebookNode:
         nb,
         # else newer kernels warn of unencrypted TCP at every start, in the middle of our lines
         config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-        timeout=CELL_TIMEOUT_S,
+        timeout=LIMIT_S,
+        startup_timeout=LIMIT_S,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         store_widget_state=False,  # else 5 MB for each plotly FigureWidget

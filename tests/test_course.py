@@ -19,7 +19,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab import ROOT, free_port, lab_and_browser, open_page
+from lab import LIMIT_S, ROOT, free_port, lab_and_browser, open_page, owned
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import notebooks
@@ -332,27 +332,22 @@ def test_open_starts_jupyterlab_on_it(tmp_path):
         **{f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")},
     }
     command = [sys.executable, "-m", "blvnet_lab", "course", "mine", "--open"]
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as out,
+        owned(command, cwd=tmp_path, env=environment, stdout=out, stderr=out) as server,
+    ):
         address = f"http://127.0.0.1:{port}/api/contents?token=token"
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + LIMIT_S
         while True:
             try:
-                with urllib.request.urlopen(address, timeout=10) as answer:
+                with urllib.request.urlopen(address, timeout=LIMIT_S) as answer:
                     served = {entry["name"] for entry in json.load(answer)["content"]}
                 break
             except (urllib.error.URLError, OSError):
-                assert server.poll() is None and time.monotonic() < deadline, (
-                    tmp_path / "log"
-                ).read_text()
+                assert server.poll() is None and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
-        assert served == {*NAMES, *PAGES}
-    finally:
-        server.terminate()
-        server.wait(20)
+    assert served == {*NAMES, *PAGES}
 
 
 # ---------------------------------------------------------------- for teachers

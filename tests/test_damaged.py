@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 import av
+import lab
 import numpy as np
 import pytest
 from PIL import Image
@@ -177,7 +178,7 @@ for path in sys.argv[2:]:
 def results(damaged: list[Path]) -> list[dict]:
     command = [sys.executable, "-c", READER, str(LIMIT_S), *map(str, damaged)]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=550
+        command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=lab.LIMIT_S
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"{lines[-1]['path']}: {done.stderr[-2000:]}"

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lab import LIMIT_S
 from torch.utils.data import DataLoader
 from videos import read_number, write_video
 
@@ -337,7 +338,7 @@ def test_unreadable_videos_are_skipped_counted_and_named(tmp_path, num_workers):
     (tmp_path / "1.mp4").write_bytes(b"not a video")
     (tmp_path / "2.mp4").unlink()
     clips = ClipDataset(manifest, "train", 4, as_it_is, skip_unreadable=True)
-    loader = DataLoader(clips, 3, num_workers=num_workers, timeout=60 if num_workers else 0)
+    loader = DataLoader(clips, 3, num_workers=num_workers, timeout=LIMIT_S if num_workers else 0)
     for _ in range(2):
         labels = [label for _, batch in loader for label in batch.tolist()]
         assert labels == [0, 3, 3, 3, 4, 5], "the next one takes the place of an unreadable one"

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lab import ROOT, free_port
+from lab import LIMIT_S, ROOT, free_port
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
@@ -666,7 +666,7 @@ def torchrun(processes: int, *words: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "blvnet_lab"]
     command = [str(word) for word in (*command, *words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
 
 
 def judge_as(environment: dict[str, str], *arguments: Path, out: Path) -> None:
@@ -687,7 +687,7 @@ def in_processes(world: int, *arguments: Path, out: Path) -> None:
         process.start()
         processes.append(process)
     for process in processes:
-        process.join(120)
+        process.join(LIMIT_S)
         process.kill()
     assert [process.exitcode for process in processes] == [0] * world
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lab import at_once
 from matplotlib.colors import to_rgb
 from PIL import Image
 from videos import read_number, write_video
@@ -30,7 +31,6 @@ from blvnet_lab.paths import data_samples
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
 from blvnet_lab.viz.explorers.tam import TamExplorer
-from blvnet_lab.viz.handling import turn
 from blvnet_lab.viz.images import font, mosaic, score_bars, score_tables, written
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREEN, ORANGE
 
@@ -58,17 +58,6 @@ def bytes_of(colour: str) -> list[int]:
 
 def count_hooks(model: torch.nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
-def at_once(*actions) -> None:
-    """Set all off, in this order, each in a thread, while another one has its turn."""
-    threads = [threading.Thread(target=action) for action in actions]
-    with turn():
-        for thread in threads:
-            thread.start()
-            time.sleep(0.05)
-    for thread in threads:
-        thread.join()
 
 
 def while_used(use, model: torch.nn.Module, clip: torch.Tensor) -> None:

@@ -15,8 +15,9 @@ import ipywidgets as widgets
 import numpy as np
 import pytest
 import torch
+from lab import at_once
 from PIL import Image
-from test_explorers import at_once, bytes_of, decoded, everything_in
+from test_explorers import bytes_of, decoded, everything_in
 from videos import draw, read_number, write_video
 
 from blvnet_lab import viz

@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from lab import ROOT
+from lab import LIMIT_S, ROOT
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -249,7 +249,7 @@ def test_real_training_takes_what_was_counted():
     quiet = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
     env = os.environ | {"PYTHONPATH": str(ROOT), **quiet}
     command = [sys.executable, "-c", PEAK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
     assert done.returncode == 0, done.stderr
     assert 0.8 < float(done.stdout) < 2
 
@@ -703,7 +703,7 @@ def test_mistakes_at_the_command(monkeypatch, words, message):
 def test_help_is_light():
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-X", "importtime", "-m", "blvnet_lab", "plan", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
     assert done.returncode == 0
     assert "--clips-per-second" in done.stdout and "--hardware.accumulate" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

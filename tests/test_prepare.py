@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lab import LIMIT_S
 from PIL import Image
 from videos import copy_packets, draw, read_number, shown_by_ffmpeg, write_shown, write_video
 
@@ -308,17 +309,17 @@ def test_killed_and_run_again(data_set, tmp_path, alone):
     out = tmp_path / "new"
     for number in (1, 4):
         process = run(data_set, out)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LIMIT_S
         while len(list(out.rglob("*/*.mp4"))) < number and time.monotonic() < deadline:
             time.sleep(0.001)
         process.kill()
-        process.communicate(timeout=60)  # the processes that it had started end, too
+        process.communicate(timeout=LIMIT_S)  # the processes that it had started end, too
         there = {k: v for k, v in tree(out).items() if k.endswith(".mp4")}
         assert len(there) >= number, "it had come that far"
         assert there.items() <= tree(tmp_path / "whole").items(), "no half file has its name"
     (next(out.rglob("*/*.mp4")).parent / f".0.mp4.{process.pid}.part").write_bytes(b"half")
     process = run(data_set, out)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, errors
     assert "already there" in output and "unreadable" in output and "is the manifest" in output
     assert tree(out) == tree(tmp_path / "whole")
@@ -460,7 +461,7 @@ def test_at_least_one_worker(data_set, tmp_path):
 def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     out = tmp_path / "new"
     process = run(data_set, out)
-    deadline, killed = time.monotonic() + 60, False
+    deadline, killed = time.monotonic() + LIMIT_S, False
     while not killed and time.monotonic() < deadline:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -472,7 +473,7 @@ def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
                 os.kill(int(folder.name), signal.SIGKILL)
                 killed = True
                 break
-    _, errors = process.communicate(timeout=60)  # ends when no process holds the pipe any more
+    _, errors = process.communicate(timeout=LIMIT_S)  # ends when no process holds the pipe any more
     assert process.returncode == 1, errors
     assert "one of the processes died" in errors and "run the same command again" in errors
     assert "Traceback" not in errors

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import pickle
 import sys
-import time
 import types
 from dataclasses import replace
 from fractions import Fraction
@@ -317,8 +316,7 @@ def test_pictures_that_change_size_on_the_way_come_in_the_first_size(folder):
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if not GOOD[name][-1]])
-def test_decord_is_kept_away_from_what_it_reads_wrong_or_hangs_on(name, good, monkeypatch):
-    """Once it hangs nothing but killing the process helps; so it must not even be asked."""
+def test_decord_is_not_even_asked_for_kinds_that_it_is_not_exact_for(name, good, monkeypatch):
     monkeypatch.setattr(decord_reader, "import_decord", None)
     with pytest.raises(VideoReadError, match="not exact for its kind; use read_frames"):
         read_with_decord(good(name), [0])
@@ -453,13 +451,11 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_file_without_video_is_named(kind, folder, capfd):
     path = broken(folder, kind)
-    start = time.perf_counter()
     for read in (probe_video, lambda path: read_frames(path, [0])):
         with pytest.raises(VideoReadError, match=BROKEN[kind]) as caught:
             read(path)
         assert str(path) in str(caught.value) and "; " in str(caught.value)
         assert caught.value.path == str(path)
-    assert time.perf_counter() - start < 2
     assert capfd.readouterr().err == ""
 
 

@@ -9,6 +9,7 @@ import ast
 
 import nbformat
 import pytest
+from lab import LIMIT_S
 from nbclient import NotebookClient
 
 from blvnet_lab.instructor import find_exercises, solve
@@ -38,7 +39,7 @@ def exercises_alone(path):
 
 
 def run(nb, tmp_path):
-    NotebookClient(nb, timeout=120, kernel_name="python3").execute(
+    NotebookClient(nb, timeout=LIMIT_S, startup_timeout=LIMIT_S, kernel_name="python3").execute(
         env=kernel_environment(str(tmp_path))
     )
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from lab import LIMIT_S
 from videos import write_video
 
 from blvnet_lab import cli
@@ -39,7 +40,7 @@ from blvnet_lab.data.streaming import ChangedError, DownloadError, MissingError,
 from blvnet_lab.data.subset import fetch_subset, plan_subset
 from blvnet_lab.paths import data_samples
 
-QUICK = {"timeout": 0.4, "tries": 4, "wait": 0.01}
+QUICK = {"timeout": 60, "tries": 4, "wait": 0.01}
 CLASSES = ["grows then shrinks", "left then right", "moves down", "moves right"]
 
 
@@ -224,7 +225,7 @@ def stall(handler, content):
     if handler.path not in seen:
         seen.add(handler.path)
         handler.wfile.write(content[:70_000])
-        time.sleep(1)
+        handler.connection.recv(1)  # until the other side has had enough
         handler.close_connection = True
         return True
 
@@ -240,7 +241,7 @@ def slow(handler, content):
 @pytest.mark.parametrize("fault", [half, a_few_bytes, stall, slow])
 def test_faults_on_the_way_lose_and_double_nothing(fault, mirror, faultless, tmp_path):
     with served(mirror, fault) as (url, requests):
-        found = fetch(url, tmp_path)
+        found = fetch(url, tmp_path, timeout=1 if fault is stall else 60)
     assert files(tmp_path) == faultless[0]
     assert found.manifest.read_bytes() == faultless[1]
     pd.testing.assert_frame_equal(found.problems, faultless[2])
@@ -433,7 +434,7 @@ def test_killed_at_any_moment(mirror, faultless, tmp_path):
         for number in (1, 17, 38):
             process = subprocess.Popen([sys.executable, "-c", script, url, str(tmp_path)],
                                        stderr=subprocess.DEVNULL)  # fmt: skip
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + LIMIT_S
             while (
                 len(list(tmp_path.glob("clips/*/*.mp4"))) < number and time.monotonic() < deadline
             ):
@@ -890,7 +891,7 @@ def test_wishes_that_cannot_be_had(mirror, tmp_path):
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "blvnet_lab", "subset", "kinetics400", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, **options)
 
 
 def test_the_command_asks_first(tmp_path):

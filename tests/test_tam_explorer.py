@@ -11,11 +11,13 @@ import re
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lab import at_once
 from PIL import Image
 from test_explorers import while_used
 
@@ -900,15 +902,9 @@ def test_what_the_user_does_is_done_one_after_the_other(explorer, monkeypatch):
     assert together == [1, 1, 1]
 
 
-def at_once(*changes):
-    """Make all these changes (control, value), in this order, each in a thread, in one turn."""
-    threads = [threading.Thread(target=setattr, args=(c, "value", v)) for c, v in changes]
-    with turn():
-        for thread in threads:
-            thread.start()
-            time.sleep(0.05)
-    for thread in threads:
-        thread.join()
+def set_at_once(*changes):
+    """Make all these changes (control, value), in this order, while another thread has its turn."""
+    at_once(*(partial(setattr, control, "value", value) for control, value in changes))
 
 
 def changed_taps(explorer):
@@ -923,7 +919,7 @@ def changed_taps(explorer):
 def test_a_tap_is_set_where_the_user_set_it(trained, explorer):
     """Another TAM is chosen before the tap's turn has come."""
     learned, first = trained[0].stage2.tam.taps.detach(), explorer.channel.value
-    at_once((explorer.taps["prev"], 0.5), (explorer.module, "stage2.tam"))
+    set_at_once((explorer.taps["prev"], 0.5), (explorer.module, "stage2.tam"))
     assert changed_taps(explorer) == {("stem.tam", 0, first): 0.5}
     channel = explorer.channel.value
     at = [slider.value for slider in explorer.taps.values()]
@@ -933,7 +929,7 @@ def test_a_tap_is_set_where_the_user_set_it(trained, explorer):
 
 def test_a_tap_of_a_channel_that_the_next_tam_has_not(explorer):
     explorer.module.value, explorer.channel.value = "stage4.1.tam", 200
-    at_once((explorer.taps["prev"], 0.5), (explorer.module, "stem.tam"))
+    set_at_once((explorer.taps["prev"], 0.5), (explorer.module, "stem.tam"))
     assert changed_taps(explorer) == {("stage4.1.tam", 0, 200): 0.5}
     assert "Changed channels: 1 of stage4.1.tam." in text_of(explorer, "message")
 
@@ -941,7 +937,7 @@ def test_a_tap_of_a_channel_that_the_next_tam_has_not(explorer):
 def test_what_is_set_after_another_choice_belongs_to_it(explorer):
     """The other way round: controls and what is shown agree in the end."""
     explorer.module.value, explorer.frame.value = "stage4.1.tam", 0
-    at_once(
+    set_at_once(
         (explorer.module, "stem.tam"),
         (explorer.channel, 200),  # the stem has 8: it stays with its own
         (explorer.frame, 3),
@@ -956,7 +952,7 @@ def test_what_is_set_after_another_choice_belongs_to_it(explorer):
 
 def test_the_last_of_several_changes_wins(explorer):
     prev, first = explorer.taps["prev"], explorer.channel.value
-    at_once((prev, 0.5), (prev, 0.75), (prev, -1.0), (explorer.frame, 2), (explorer.frame, 6))
+    set_at_once((prev, 0.5), (prev, 0.75), (prev, -1.0), (explorer.frame, 2), (explorer.frame, 6))
     assert changed_taps(explorer) == {("stem.tam", 0, first): -1.0} and prev.value == -1.0
     assert "frame 6" in text_of(explorer, "title") and explorer.frame.value == 6
 

@@ -8,7 +8,7 @@ import sys
 
 import pandas as pd
 import pytest
-from lab import ROOT
+from lab import LIMIT_S, ROOT
 
 from blvnet_lab.data import probe_video, read_manifest
 from blvnet_lab.training.checkpoint import load_trained
@@ -25,7 +25,7 @@ def test_from_a_mirror_to_an_annotated_film(tmp_path):
         env=os.environ | small | paths | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     clips = read_manifest(out / "prepared" / "manifest.csv").query("status == 'ok'")

@@ -9,6 +9,7 @@ are there in a tenth of a second.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import json
@@ -26,15 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lab import free_port
+from lab import LIMIT_S, free_port
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.recipe import recipe_from_json
-
-TIMEOUT = 60  # seconds, for a process that should have ended by itself
 
 # 24 clips in batches of 8: three steps an epoch.
 RECIPE = {
@@ -112,7 +111,7 @@ def done_by(task: Task) -> None:
             else None
         )
     )
-    with process_group(timeout_minutes=0.5) as (ranks, device):
+    with process_group() as (ranks, device):
         happens = _Fault(task if ranks.rank == task.rank else dataclasses.replace(task, place=""))
         happens.at("join")
         recipe = recipe_from_json(json.dumps(RECIPE | task.recipe))
@@ -245,6 +244,8 @@ def _server() -> multiprocessing.context.ForkServerContext:
 
 def _main(task: Task, environment: dict[str, str], output: str) -> None:
     os.setpgid(0, 0)  # a group of its own, with the workers that it starts
+    if sys.platform == "linux":  # its server ends with the tests: then it is killed, too
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
     os.environ.update(environment)
     multiprocessing.set_start_method(None, force=True)  # for its workers: the platform's own
     with open(output, "ab", buffering=0) as file:
@@ -263,9 +264,9 @@ class Started:
     def text(self) -> str:
         return self.output.read_text()
 
-    def wait(self, seconds: float = TIMEOUT) -> int:
+    def wait(self) -> int:
         """The exit code; of a signal that ended it, the negative number."""
-        self.process.join(seconds)
+        self.process.join(LIMIT_S)  # less than `process_group` waits for an answer
         assert self.process.exitcode is not None, f"still running:\n{self.text()}"
         return self.process.exitcode
 

@@ -1,0 +1,114 @@
+"""What the tests start ends with them, however they end; and thread after thread is set off."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from lab import LIMIT_S, ROOT, at_once, owned, slowness
+
+from blvnet_lab.viz.handling import in_turn
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="ends processes by signals")
+
+SLEEPS = "import os, time; print(os.getpid(), flush=True); time.sleep(10_000)"
+LEAVES_ONE = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPS!r}])"
+OWNER = """\
+import subprocess, sys, time
+from lab import owned
+
+with owned([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True) as process:
+    print(process.stdout.readline(), end="", flush=True)
+    time.sleep(10_000)
+"""
+LAB_OWNER = """\
+import json, time, urllib.request
+from lab import lab_and_browser, open_page
+
+with lab_and_browser() as (lab, browser), open_page(browser, lab) as page:
+    page.goto(lab.url)
+    lab.request("api/kernels", method="POST")
+    print("ready", flush=True)
+    time.sleep(10_000)
+"""
+
+
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while (alive := [p for p in processes if lives(p)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in alive:
+        process.kill()
+    assert alive == []
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start(script: str, *words: str) -> tuple[subprocess.Popen, str]:
+    """A Python script, and its first line of output."""
+    command = [sys.executable, "-c", script, *words]
+    process = subprocess.Popen(
+        command, cwd=ROOT / "tests", stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    return process, process.stdout.readline()
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_what_is_owned_ends_with_its_owner(end):
+    owner, line = start(OWNER, SLEEPS)
+    below = [psutil.Process(int(line)), *psutil.Process(owner.pid).children(recursive=True)]
+    assert len(below) >= 2
+    owner.send_signal(getattr(signal, end))
+    wait_until_gone(below)
+    owner.communicate()
+
+
+@pytest.mark.parametrize("script", [SLEEPS, LEAVES_ONE], ids=["itself", "what it leaves"])
+def test_what_is_owned_ends_with_the_block(script):
+    command = [sys.executable, "-c", script]
+    with owned(command, stdout=subprocess.PIPE, text=True) as process:
+        sleeping = psutil.Process(int(process.stdout.readline()))
+    assert process.poll() is not None and not lives(sleeping)
+    process.stdout.close()
+
+
+def test_what_ends_by_itself_says_how():
+    with owned([sys.executable, "-c", "raise SystemExit(3)"]) as process:
+        assert process.wait(LIMIT_S) == 3
+
+
+@pytest.mark.browser
+def test_no_server_kernel_or_browser_outlives_its_owner():
+    owner, line = start(LAB_OWNER)
+    assert line == "ready\n"
+    below = psutil.Process(owner.pid).children(recursive=True)
+    commands = " ".join(word for process in below for word in process.cmdline())
+    for part in ("jupyterlab", "ipykernel_launcher", "--headless"):
+        assert part in commands
+    owner.kill()
+    wait_until_gone(below)
+    owner.communicate()
+
+
+def test_slowness_is_at_least_one():
+    assert 1 <= slowness() < 10_000
+
+
+def test_at_once_keeps_the_order(monkeypatch):
+    """However long a thread takes to come to its turn."""
+    done = []
+
+    def action(number: int) -> None:
+        time.sleep(0.1 * (3 - number))
+        in_turn(lambda: done.append(number))
+
+    at_once(*(lambda number=number: action(number) for number in range(4)), lambda: None)
+    assert done == [0, 1, 2, 3]
