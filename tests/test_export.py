@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -101,6 +103,23 @@ def test_same_logits_for_any_batch_and_size(name, ending, tmp_path):
         assert deviation(path, model, batch, frames, channels, *size) < 1e-5
     assert list(path.parent.iterdir()) == [path]
     assert str(Path(export.__file__).parents[2]).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("size", [None, (64, 64)])
+def test_files_hold_operators_that_are_fast_and_known_everywhere(size, tmp_path):
+    model = stirred(blvnet_tam)
+    export_model(model, tmp_path / "model.onnx", size)
+    found = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
+    assert (found["ScatterND"], found["Transpose"], found["Range"]) == (0, 0, 0)
+    assert found["Slice"] <= 2 + found["Pad"]  # the two branches' frames; a shift is one of each
+    path = tmp_path / "model.pt2"
+    export_model(model, path, size)
+    program = torch.export.load(path)
+    assert program.example_inputs is None
+    targets = {str(node.target) for node in program.graph.nodes}
+    assert not [name for name in targets if re.search("index|scatter|addcmul|copy", name)]
+    weights = sum(tensor.nbytes for tensor in optimize_for_inference(model).state_dict().values())
+    assert path.stat().st_size < weights + 400_000  # the clip of (2, 4, 3, 64, 64) is 393,216
 
 
 def test_onnx_file_names_its_axes(tmp_path):
@@ -212,9 +231,10 @@ def test_command_says_how_exact_and_nothing_else(ending, checkpoint, tmp_path, m
     out = tmp_path / f"model{ending}"
     run_export(monkeypatch, checkpoint, out, "--size", 48, 64)
     said, chatter = capfd.readouterr()
-    checked, largest, wrote = said.splitlines()
+    checked, largest, took, wrote = said.splitlines()
     assert checked == "checked on random clips, 3 x 4 x 3 x 48 x 64, 1 x 4 x 3 x 48 x 64"
     assert largest.startswith("largest deviation ") and float(largest.split()[2]) < 1e-5
+    assert re.fullmatch(r"the last took \S+ s, in PyTorch \S+ s", took)
     assert (wrote, chatter) == (f"wrote {out}", "")
     assert deviation(out, load_model(checkpoint), 2, FRAMES, 3, 48, 64) < 1e-5
     notes = notes_of(out)

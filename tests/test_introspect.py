@@ -5,12 +5,14 @@ paper, and invariants.
 """
 
 import json
+from functools import partial
 from itertools import permutations
 
 import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
 
 from blvnet_lab.introspect import (
     ablation_table,
@@ -45,11 +47,14 @@ from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.influence import label_score, predict
 from blvnet_lab.models import (
     TAM,
+    BigLittleNet,
     PairTAM,
     blvnet,
     blvnet_tam,
     capture_points,
     count_cost,
+    export_model,
+    optimize_for_inference,
     tsn,
     tsn_blnet,
 )
@@ -1142,3 +1147,134 @@ def test_edited_taps_are_those_of_the_way_back_too():
         assert model.grad_checkpointing is checkpointing
     assert gradients[0].abs().max() > 0
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=0)
+
+
+# ---------------------------------------------------------------- what other tools have made of it
+
+
+def network(**arguments) -> BigLittleNet:
+    torch.manual_seed(0)
+    return blvnet_tam(depth="tiny", num_frames=4, num_classes=5, **arguments).eval()
+
+
+CLIP = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def alone():
+    """A process group of this process."""
+    dist = torch.distributed
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+WRAPPERS = {
+    "DistributedDataParallel": nn.parallel.DistributedDataParallel,
+    "DataParallel": nn.DataParallel,
+    "AveragedModel": torch.optim.swa_utils.AveragedModel,
+    "all": lambda model: torch.optim.swa_utils.AveragedModel(
+        nn.DataParallel(torch.compile(model, backend="eager"))
+    ),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrapped_networks_are_looked_into_as_they_are(wrapper, alone):
+    model, wrapped = network(), WRAPPERS[wrapper](network()).eval()
+    with capture(model, "stage*.tam") as expected:
+        model(CLIP)
+    with capture(wrapped, "stage*.tam") as cache:
+        wrapped(CLIP)
+    assert list(cache) == list(expected) and len(cache) == 5
+    assert all(torch.equal(cache[name], expected[name]) for name in cache)
+    with edit(model, {"stage2.big": zero}), edit_taps(model, {"*": identity_taps}):
+        logits = model(CLIP)
+    with edit(wrapped, {"stage2.big": zero}), edit_taps(wrapped, {"*": identity_taps}):
+        assert torch.equal(wrapped(CLIP), logits)
+    assert tam_weights(wrapped).equals(tam_weights(model))
+    assert effective_pair_taps(wrapped).equals(effective_pair_taps(model))
+    assert layer_table(wrapped, (64, 64)).equals(layer_table(model, (64, 64)))
+    assert list(ablations(wrapped)) == list(ablations(model))
+    fields, wanted = derived_receptive_field(wrapped), derived_receptive_field(model)
+    assert all(torch.equal(fields[name], wanted[name]) for name in wanted)
+    assert receptive_field(wrapped, "stem.out")["stem.out"].shape == (2, 4)
+
+
+def test_what_holds_no_network_of_ours():
+    for thing in (nn.Linear(1, 1), nn.DataParallel(nn.Linear(1, 1))):
+        name = type(thing).__name__
+        with pytest.raises(TypeError, match=f"blvnet_tam, got {name}: give the network"):
+            with capture(thing):
+                pass
+
+
+def test_copies_on_several_devices_are_refused():
+    """A capture would hold what the last of them saw."""
+    wrapped = nn.DataParallel(network())
+    wrapped.device_ids = [0, 1]
+    with pytest.raises(TypeError, match=r"with 2 copies.*give model\.module"):
+        with capture(wrapped):
+            pass
+
+
+def test_shards_are_refused_in_words(alone):
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("this PyTorch has no fully_shard")
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    model = fsdp.fully_shard(network(), mesh=mesh)
+    for read in (tam_weights, effective_pair_taps, tam_roles, layer_table, optimize_for_inference):
+        with pytest.raises(ValueError, match=r"a shard of it: gather .*get_model_state_dict"):
+            read(model)
+    with pytest.raises(ValueError, match="a shard of it: gather"):
+        with edit_taps(model, {"*": identity_taps}):
+            pass
+    with capture(model, "stage2.out") as cache:
+        model(CLIP)
+    assert cache["stage2.out"].shape[:2] == (2, 2)
+
+
+@pytest.mark.parametrize("tool", [prune.remove, parametrize.remove_parametrizations])
+def test_computed_taps_are_not_edited_and_the_model_is_unharmed(tool):
+    model = network()
+    if tool is prune.remove:
+        prune.l1_unstructured(model.stage1.tam, "taps", 0.3)
+    else:
+        parametrize.register_parametrization(model.stage1.tam, "taps", nn.ReLU())
+    logits = model(CLIP)
+    with pytest.raises(ValueError, match=rf"stage1\.tam\.taps to be .*{tool.__name__}"):
+        with edit_taps(model, {"stem.tam": identity_taps, "stage*.tam": identity_taps}):
+            pass
+    assert torch.equal(model(CLIP), logits)
+    with pytest.raises(ValueError, match=rf"model\.stage1\.tam\.taps .*{tool.__name__}"):
+        optimize_for_inference(model)
+    tool(model.stage1.tam, "taps")
+    with edit_taps(model, {"*": identity_taps}):
+        edited = model(CLIP)
+    assert torch.equal(model(CLIP), logits) and not torch.equal(edited, logits)
+
+
+@pytest.mark.parametrize("place", ["", "stage2.fusion.relu1"])
+def test_replaced_forward_is_named(place, tmp_path):
+    model = network()
+    module = model.get_submodule(place)
+    own = module.forward
+    module.forward = lambda *args: own(*args)  # as accelerate and nnsight leave one
+    where = rf"model\.{place}\.forward" if place else r"one whose model\.forward"
+    for use in (optimize_for_inference, partial(export_model, path=tmp_path / "model.pt2")):
+        with pytest.raises(ValueError, match=rf"{where} another tool has replaced"):
+            use(model)
+    with capture(model, "stage2.out") as cache:
+        model(CLIP)
+    assert list(cache) == ["stage2.out"]
+
+
+@pytest.mark.parametrize("look", [capture, lambda model, name: edit(model, {name: zero})])
+def test_forward_of_another_model_is_not_captured_in_silence(look):
+    model = network()
+    model.forward = network().forward  # as a copy has it, if its forward was a closure
+    with pytest.raises(RuntimeError, match=r"to come to stage2\.out, but it did not: another tool"):
+        with look(model, "stage2.out"):
+            model(CLIP)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

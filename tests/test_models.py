@@ -15,7 +15,8 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import nn
+from torch import func, nn
+from torch.nn.utils import prune
 
 from blvnet_lab.models import (
     TAM,
@@ -32,6 +33,7 @@ from blvnet_lab.models import (
 )
 from blvnet_lab.models.big_little import LastStage
 from blvnet_lab.models.bottleneck import Bottleneck
+from blvnet_lab.models.fast import fused_sum
 from blvnet_lab.models.tam import weighted_sum
 
 BUILDERS = (tsn, tsn_blnet, blvnet, blvnet_tam)
@@ -138,28 +140,126 @@ def test_shift_of_tsm_is_the_case_of_one_hot_taps_before_the_relu():
     assert torch.equal(tam(frames.abs()), shifted.abs())  # where the ReLU has nothing to do
 
 
+@pytest.mark.parametrize("form", [weighted_sum, fused_sum])
+@pytest.mark.parametrize("num_frames", [1, 2, 5])
 @pytest.mark.parametrize("first", [-3, -2, -1, 0])
-def test_weighted_sum_of_any_offsets(first):
-    frames, taps = random64(2, 5, 3, 2, 2), random64(4, 3, seed=1)
+def test_weighted_sum_of_any_offsets(first, num_frames, form):
+    frames, taps = random64(2, num_frames, 3, 2, 2), random64(4, 3, seed=1)
     expected = torch.zeros_like(frames)
-    for t in range(5):
+    for t in range(num_frames):
         for i in range(4):
-            if 0 <= t + first + i < 5:
+            if 0 <= t + first + i < num_frames:
                 expected[:, t] += taps[i][:, None, None] * frames[:, t + first + i]
-    torch.testing.assert_close(weighted_sum(frames, taps, first), expected, **EXACT)
+    torch.testing.assert_close(form(frames, taps, first), expected, **EXACT)
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 5])
 @pytest.mark.parametrize("first", [-3, -2, -1, 0])  # -3 of four taps: causal
 @pytest.mark.parametrize("learned", [(True, True), (True, False), (False, True)])
 def test_gradient_of_a_weighted_sum(first, num_frames, learned):
-    """It is written out, so it is compared with differences; of frozen inputs there is none."""
+    """It is given, so it is compared with differences; of frozen inputs there is none."""
     frames, taps = random64(2, num_frames, 3, 2, 2), random64(4, 3, seed=1)
     frames.requires_grad_(learned[0])
     taps.requires_grad_(learned[1])
-    assert torch.autograd.gradcheck(weighted_sum, (frames, taps, first))
-    weighted_sum(frames, taps, first).sum().backward()
+    check = {"inputs": (frames, taps, first), "check_batched_grad": True}
+    assert torch.autograd.gradcheck(fused_sum, **check, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(fused_sum, **check, check_fwd_over_rev=True)
+    fused_sum(frames, taps, first).sum().backward()
     assert [frames.grad is not None, taps.grad is not None] == [*learned]
+
+
+def squares(form):
+    """A scalar of frames and taps that is linear in neither."""
+    weight = random64(2, 5, 3, 2, 2, seed=2)
+    return lambda frames, taps: (form(frames, taps, -1).pow(3) * weight).sum()
+
+
+BOTH = (0, 1)
+MEANS = {
+    "grad": lambda f, *at: func.grad(f, BOTH)(*at),
+    "jvp": lambda f, *at: func.jvp(f, at, at[::1]),
+    "jacfwd": lambda f, *at: func.jacfwd(f, BOTH)(*at),
+    "hessian": lambda f, *at: func.hessian(f, BOTH)(*at),
+    "reverse over reverse": lambda f, *at: func.jacrev(func.jacrev(f, BOTH), BOTH)(*at),
+    "forward over forward": lambda f, *at: func.jacfwd(func.jacfwd(f, BOTH), BOTH)(*at),
+    "reverse over forward": lambda f, *at: func.jacrev(func.jacfwd(f, BOTH), BOTH)(*at),
+    "third": lambda f, *at: func.jacfwd(func.hessian(f, 1), 1)(*at),
+    "a clip each": lambda f, *at: torch.vmap(func.grad(f, BOTH), (0, None))(
+        torch.stack([at[0], -at[0]]), at[1]
+    ),
+    "taps each": lambda f, *at: torch.vmap(func.grad(f, BOTH), (None, 1))(
+        at[0], torch.stack([at[1], -at[1]], 1)
+    ),
+    "hvp": lambda f, *at: torch.autograd.functional.hvp(f, at, at),
+    "vhp": lambda f, *at: torch.autograd.functional.vhp(f, at, at),
+    "vectorized": lambda f, *at: torch.autograd.functional.hessian(f, at, vectorize=True),
+}
+
+
+@pytest.mark.parametrize("means", MEANS)
+def test_derivatives_of_every_kind(means):
+    """PyTorch derives the plain form by itself, and is the oracle for the one that is given."""
+    at = random64(2, 5, 3, 2, 2), random64(3, 3, seed=1)
+    ours, expected = (
+        torch.utils._pytree.tree_leaves(MEANS[means](squares(form), *at))
+        for form in (fused_sum, weighted_sum)
+    )
+    assert any(tensor.abs().max() > 0.1 for tensor in expected)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_curvature_of_the_whole_network_is_that_of_differences():
+    """Along a direction in all parameters: how the gradient changes, which was once 0 there."""
+    model, clip = stirred(tiny(blvnet_tam, num_frames=4)), random64(2, 4, 3, 32, 32)
+    parameters = dict(model.named_parameters())
+    direction = {name: random64(*p.shape, seed=3) for name, p in parameters.items()}
+
+    def slopes(step: float, create_graph: bool):
+        moved = {n: (p + step * direction[n]).detach() for n, p in parameters.items()}
+        moved = {name: p.requires_grad_() for name, p in moved.items()}
+        loss = func.functional_call(model, moved, (clip,)).square().sum()
+        grads = torch.autograd.grad(loss, list(moved.values()), create_graph=create_graph)
+        return grads, list(moved.values())
+
+    grads, at = slopes(0, create_graph=True)
+    product = torch.autograd.grad(grads, at, list(direction.values()), allow_unused=True)
+    (ahead, _), (behind, _) = slopes(1e-6, False), slopes(-1e-6, False)
+    for name, found, a, b in zip(parameters, product, ahead, behind, strict=True):
+        expected = (a - b) / 2e-6
+        assert found is not None, name
+        assert (found - expected).norm() < 1e-3 * expected.norm() + 1e-6, name
+
+
+def test_networks_side_by_side_and_gradients_of_each_clip():
+    models = [stirred(tiny(blvnet_tam, num_frames=4), seed) for seed in (0, 1)]
+    clips = random64(2, 4, 3, 32, 32)
+    stacked = func.stack_module_state(models)
+
+    def call(state, clips):
+        return func.functional_call(models[0], state, (clips,))
+
+    with torch.no_grad():
+        logits = torch.vmap(call, (0, None))(stacked, clips)
+        torch.testing.assert_close(logits, torch.stack([m(clips) for m in models]))
+    parameters = {name: p.detach() for name, p in models[0].named_parameters()}
+    loss = func.grad(lambda state, clip: call(state, clip[None]).square().sum())
+    each = torch.vmap(loss, (None, 0))(parameters, clips)
+    models[0](clips).square().sum().backward()
+    for name, parameter in models[0].named_parameters():
+        torch.testing.assert_close(each[name].sum(0), parameter.grad, msg=name)
+
+
+def test_traced_network_has_its_tams():
+    """As other programs take networks in; they know nothing of gradients that are given."""
+    model, clip = stirred(tiny(blvnet_tam, num_frames=4)), random64(2, 4, 3, 32, 32)
+    traced = torch.jit.trace(model, clip)
+    assert "PythonOp" not in str(traced.inlined_graph)
+    other = random64(3, 4, 3, 32, 32, seed=1)
+    with torch.no_grad():
+        torch.testing.assert_close(traced(other), model(other), **EXACT)
+    with pytest.raises(TypeError, match=r"a Proxy: torch\.fx\.symbolic_trace .*torch\.export"):
+        torch.fx.symbolic_trace(model)
 
 
 @pytest.mark.parametrize("num_pairs", [1, 2, 5])
@@ -874,6 +974,33 @@ def test_only_our_models_are_saved(thing, tmp_path):
     with pytest.raises(TypeError, match="expected a model from tsn, .*got " + type(thing).__name__):
         save_model(thing, path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("tool", ["pruned", "parametrised", "other layer"])
+def test_weights_that_would_not_load_are_not_saved(tool, tmp_path):
+    model, path = tiny(blvnet_tam), tmp_path / "model.safetensors"
+    if tool == "pruned":
+        prune.l1_unstructured(model.stage1.tam, "taps", 0.3)
+    elif tool == "parametrised":
+        nn.utils.parametrizations.weight_norm(model.stem.conv)
+    else:
+        model.classifier = nn.Linear(256, 3)
+    random = torch.get_rng_state()
+    with pytest.raises(ValueError, match=r"others in \d places, such as .*prune\.remove") as error:
+        save_model(model, path)
+    part = {"pruned": "stage1.tam.taps", "parametrised": "stem.conv", "other layer": "classifier."}
+    assert part[tool] in str(error.value)
+    assert not path.exists() and torch.equal(torch.get_rng_state(), random)
+
+
+def test_files_name_their_format_and_wrapped_networks_are_saved(tmp_path):
+    model, path = tiny(blvnet_tam), tmp_path / "model.safetensors"
+    save_model(torch.optim.swa_utils.AveragedModel(nn.DataParallel(model)), path)
+    with safetensors.safe_open(path, "pt") as file:
+        assert file.metadata()["format"] == "pt"
+    assert all(
+        torch.equal(load_model(path).state_dict()[n], t) for n, t in model.state_dict().items()
+    )
 
 
 # ---------------------------------------------------------------- errors

@@ -1,10 +1,15 @@
 """Parity with the published implementation, and the strictness of loading its checkpoints."""
 
+import argparse
 import json
 import os
+import pickle
+import re
 import sys
 import zlib
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ import torch
 
 from blvnet_lab import cli
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, tsn, tsn_blnet
-from blvnet_lab.models.official import import_official, load_official
+from blvnet_lab.models.official import bare_state_dict, import_official, load_official
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "official_cases.json").read_text())
@@ -502,3 +507,31 @@ def test_a_checkpoint_of_ours_needs_no_import(tmp_path):
     torch.save(own, tmp_path / "own.pt")
     with pytest.raises(ValueError, match=r"our names already.*load_model"):
         load_official(blvnet_tam(depth="tiny", num_frames=4), tmp_path / "own.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("core", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
+def test_what_training_scripts_keep_beside_the_weights_is_passed_over(core, zipped, tmp_path):
+    weights = {"layer.weight": torch.ones(2)}
+    beside = {
+        "best": np.float64(71.2),
+        "epoch": np.int64(3),
+        "confusion": np.eye(2, dtype=np.float32),
+        "args": argparse.Namespace(lr=0.1, out=Path("runs"), when=datetime(2019, 12, 2)),
+        "more": SimpleNamespace(best=np.float32(1)),
+    }
+    path = tmp_path / "checkpoint.pth.tar"
+    known = torch.serialization.get_safe_globals()
+    # As written by NumPy before version 2 and since, in Python's protocol that names them so.
+    pickled = pickle.dumps(beside["best"], 2)
+    assert b"multiarray" in pickled
+    torch.save({"state_dict": weights, **beside}, path, _use_new_zipfile_serialization=zipped)
+    if not zipped:
+        own = re.search(rb"numpy\._?core\.multiarray", pickled)[0]
+        path.write_bytes(path.read_bytes().replace(own + b"\n", core + b"\n"))
+    found = bare_state_dict(path)
+    assert list(found) == ["layer.weight"] and torch.equal(*found.values(), *weights.values())
+    assert set(torch.serialization.get_safe_globals()) == set(known)
+    torch.save({"state_dict": weights, "hook": print}, path)
+    with pytest.raises(ValueError, match=r"would call .*print: a pickle can run any program"):
+        bare_state_dict(path)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import match_names
 from blvnet_lab.models import TAM, PairTAM
-from blvnet_lab.models.video_net import check_weight, unwrapped
+from blvnet_lab.models.video_net import check_weight, check_whole, unwrapped
 
 NAMES = {-1: "prev", 0: "curr", 1: "next"}  # where there are three taps, by offset in frames
 
@@ -38,9 +38,16 @@ LOOKS_FROM = 0.3  # one direction minus the other
 
 
 def tams(model: nn.Module) -> dict[str, TAM]:
-    """Every TAM of the model by its name, from the first to the last; none without TAM."""
+    """Every TAM of the model by its name, from the first to the last; none without TAM.
+
+    Raises:
+        ValueError: their taps are in shards (FSDP2).
+    """
     modules = unwrapped(model).named_modules()
-    return {name: module for name, module in modules if isinstance(module, TAM)}
+    found = {name: module for name, module in modules if isinstance(module, TAM)}
+    for name, tam in found.items():
+        check_whole(tam.taps, f"{name}.taps")
+    return found
 
 
 def centred_taps(taps: Tensor, first_offset: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blvnet_lab.models.tam import TAM
-from blvnet_lab.models.video_net import VideoNet, unwrapped
+from blvnet_lab.models.video_net import VideoNet, check_whole, unwrapped
 
 
 class Cost(NamedTuple):
@@ -24,7 +24,10 @@ def without_values(model: VideoNet) -> VideoNet:
 
     Hooks are left behind: a capture or edit that is going on is none of the copy's business.
     """
-    model = copy.deepcopy(unwrapped(model)).to("meta").eval()
+    model = unwrapped(model)
+    for name, parameter in model.named_parameters():
+        check_whole(parameter, name)
+    model = copy.deepcopy(model).to("meta").eval()
     for module in model.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()

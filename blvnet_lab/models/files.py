@@ -22,7 +22,7 @@ from blvnet_lab.models.video_net import (
     architecture_of,
     blvnet,
     blvnet_tam,
-    check_weight,
+    check_whole,
     network_of,
     tsn,
     tsn_blnet,
@@ -65,8 +65,8 @@ def save_model(
             "torch.nn.utils.parametrize.remove_parametrizations, give a changed network's own "
             "state_dict() to safetensors.torch.save_file"
         )
-    for key, module in model.named_modules():
-        check_weight(module, "weight", key)
+    for key, tensor in weights.items():
+        check_whole(tensor, key)
     about = {"architecture": name, "arguments": model.arguments, "notes": dict(notes or {})}
     metadata = {"format": "pt", "blvnet_lab": json.dumps(about)}  # other tools ask for the format
     weights = {name: tensor.contiguous() for name, tensor in weights.items()}

@@ -13,6 +13,7 @@ frame becomes `prev * (same channel, one frame earlier) + curr * (now) + next * 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -36,10 +37,16 @@ def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
     Returns:
         (B, T, C, H, W).
     """
-    num_frames, last = x.shape[1], first + len(taps) - 1
-    padded = F.pad(x, (0, 0) * 3 + (-first, last))  # (B, T + r - 1, C, H, W)
-    weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
-    return sum(weight * padded[:, i : i + num_frames] for i, weight in enumerate(weights))
+    rows = enumerate(taps.to(x.dtype).unbind(), start=first)  # under autocast x may be in half
+    return sum(tap[:, None, None] * shift(x, offset) for offset, tap in rows)
+
+
+def shift(x: Tensor, offset: int) -> Tensor:
+    """`y[t] = x[t + offset]`, with zeros where there is no such frame; (B, T, C, H, W)."""
+    if offset == 0:
+        return x
+    before, after = (min(max(0, frames), x.shape[1]) for frames in (-offset, offset))
+    return F.pad(x[:, after : x.shape[1] - before], (0, 0) * 3 + (before, after))
 
 
 class TAM(nn.Module):
@@ -126,8 +133,9 @@ class PairTAM(TAM):
         taps, firsts = [], []
         for frame_in_pair in (0, 1):  # little, big
             pairs = [(offset + frame_in_pair) // 2 for offset in offsets]  # those that taps reach
-            sizes = [pairs.count(pair) for pair in range(pairs[0], pairs[-1] + 1)]
-            taps.append(torch.stack([rows.sum(0) for rows in self.taps.split(sizes)]))
+            begins = [pairs.index(pair) for pair in range(pairs[0], pairs[-1] + 1)]
+            ranges = pairwise([*begins, self.num_taps])
+            taps.append(torch.stack([self.taps[begin:end].sum(0) for begin, end in ranges]))
             firsts.append(pairs[0])
         return *taps, *firsts
 

@@ -404,6 +404,16 @@ def network_of(model: nn.Module) -> VideoNet:
     return network
 
 
+def check_whole(weight: object, where: str) -> None:
+    """Raises ValueError of a DTensor."""
+    if hasattr(weight, "full_tensor"):
+        raise ValueError(
+            f"expected {where} to be whole, got a shard of it: gather the weights with "
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, options="
+            "StateDictOptions(full_state_dict=True)) and load them into a network of one process"
+        )
+
+
 def check_weight(module: nn.Module, name: str, where: str) -> None:
     """Raises ValueError if a weight is no parameter that can be read and replaced as it is."""
     weight = getattr(module, name, None)
@@ -413,12 +423,7 @@ def check_weight(module: nn.Module, name: str, where: str) -> None:
             "make pruned weights plain with torch.nn.utils.prune.remove, parametrised ones with "
             "torch.nn.utils.parametrize.remove_parametrizations"
         )
-    if hasattr(weight, "full_tensor"):  # a DTensor
-        raise ValueError(
-            f"expected {where}.{name} to be whole, got a shard of it: gather the weights with "
-            "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, options="
-            "StateDictOptions(full_state_dict=True)) and load them into a network of one process"
-        )
+    check_whole(weight, f"{where}.{name}")
 
 
 def check_as_built(network: nn.Module) -> None:
