@@ -49,8 +49,8 @@ def showing_of(info: VideoInfo) -> Showing:
             if len(set(ticks)) > 1:
                 times = tuple((pts - info.pts[0]) * stream.time_base for pts in info.pts)
         aspect = stream.sample_aspect_ratio or None
-        is_turned = info.size == (coder.width, coder.height)  # (height, width), upright
-        if aspect and is_turned and coder.width != coder.height:
+        is_turned = not info.orientation[0]
+        if aspect and is_turned:
             aspect = 1 / aspect
         colours, form = None, coder.format.name if coder.format else ""
         if coder.colorspace in MATRICES or form.startswith("yuv"):
