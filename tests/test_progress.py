@@ -37,7 +37,7 @@ def test_a_log_has_no_line_of_what_leaves_none(capsys):
 def test_a_log_has_a_line_now_and_then(capsys, monkeypatch):
     now = 100.0
     monkeypatch.setattr("tqdm.std.time", lambda: now)
-    with progress.tqdm(total=100, desc="reading", leave=False) as bar:
+    with progress.tqdm(total=100, desc="reading") as bar:
         for _ in range(100):
             now += progress.LOG_SECONDS / 10
             bar.update()
