@@ -102,7 +102,7 @@ class ClipDataset(Dataset):
                 "both: leave out one or the other"
             )
         self.paths = Texts(map(os.fsdecode, rows["path"]))
-        self.labels = rows["label"].to_numpy("int64")
+        self.labels = rows["label"].to_numpy("int64", copy=True)
         self.probes = Texts(rows["probe"].fillna("") if "probe" in rows else [""] * len(rows))
         self.num_frames, self.transform = num_frames, transform
         self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips

@@ -65,8 +65,9 @@ def check_rows(table: pd.DataFrame, path: Path, classes: pd.DataFrame | None = N
     """Raises ValueError if `read_manifest` would refuse these rows in a file `path`.
 
     That is so for a row that says no path, class or split; numbers below 0; two good rows of one
-    video; and a label with two names, or another name than in the class list (`classes`, or the
-    one that lies beside `path`).
+    video, unless both are of one label in "train" (a rare class may be repeated there); and a label
+    with two names, or another name than in the class list (`classes`, or the one that lies beside
+    `path`).
     """
     for column in ("path", "class_name", "split"):  # also of rows that have too few cells
         if (table[column].astype("str").str.strip() == "").any():
@@ -77,13 +78,15 @@ def check_rows(table: pd.DataFrame, path: Path, classes: pd.DataFrame | None = N
             raise ValueError(
                 f"{path}: expected numbers from 0 on in the column {column}, got {numbers.min():g}"
             )
-    good = table["path"][table["status"].isin(["ok", ""])] if "status" in table else table["path"]
-    places = [os.path.normpath(os.path.join(path.parent, name)) for name in good]
-    twice = good[pd.Series(places, good.index, dtype="str").duplicated()]
+    good = table[table["status"].isin(["ok", ""])] if "status" in table else table
+    places = [os.path.normpath(os.path.join(path.parent, name)) for name in good["path"]]
+    again = good.assign(path=places).duplicated("path")
+    as_before = good.assign(path=places).duplicated(["path", "label", "split"])
+    twice = good["path"][again & ~(as_before & (good["split"] == "train"))]
     if not twice.empty:
         raise ValueError(
             f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, "
-            'or give it another status than "ok"'
+            'or give it another status than "ok" (only "train" may repeat one, with the same label)'
         )
     found = table[["label", "class_name"]].drop_duplicates()
     unclear = found[found["label"].duplicated(keep=False)].sort_values("label")

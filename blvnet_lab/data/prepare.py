@@ -125,7 +125,7 @@ def prepare(
     if workers is not None and workers < 1:
         raise ValueError(f"expected at least one worker, got {workers}")
     table, out = read_manifest(manifest), Path(out).absolute()
-    good = table[table["status"] == "ok"]
+    good = table[table["status"] == "ok"].drop_duplicates("path")
     targets = dict(zip(good["path"], _targets(good, out), strict=True))
     _refuse_overwriting([Path(manifest), *table["path"]], [out / "manifest.csv", *targets.values()])
     classes = read_classes(manifest) if (Path(manifest).parent / CLASS_LIST).is_file() else None

@@ -70,18 +70,19 @@ def training_transform(
     """
     if crop not in ("resized", "multi-scale"):
         raise ValueError(f'expected the crop "resized" or "multi-scale", got "{crop}"')
-    steps: list[v2.Transform] = [
-        MultiScaleCrop(size)
-        if crop == "multi-scale"
-        else v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
-    ]
-    if rand_augment:
-        steps.append(v2.RandAugment(num_ops=rand_augment))
-    if jitter:
-        steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
-    steps.append(v2.Lambda(normalize))
-    if erase:
-        steps.append(v2.RandomErasing(p=erase))  # with 0, the mean colour
+    with torch.device("cpu"):  # where torchvision's transforms keep tensors of their own
+        steps: list[v2.Transform] = [
+            MultiScaleCrop(size)
+            if crop == "multi-scale"
+            else v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
+        ]
+        if rand_augment:
+            steps.append(v2.RandAugment(num_ops=rand_augment))
+        if jitter:
+            steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
+        steps.append(v2.Lambda(normalize))
+        if erase:
+            steps.append(v2.RandomErasing(p=erase))  # with 0, the mean colour
     return v2.Compose(steps)
 
 

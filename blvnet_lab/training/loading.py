@@ -221,16 +221,18 @@ def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple
     Without either, both stay as they are. All frames of a clip are mixed alike.
     """
     ways: list[v2.Transform] = []
-    if recipe.augmentation.mixup:
-        ways.append(v2.MixUp(alpha=recipe.augmentation.mixup, num_classes=num_classes))
-    if recipe.augmentation.cutmix:
-        ways.append(v2.CutMix(alpha=recipe.augmentation.cutmix, num_classes=num_classes))
+    with torch.device("cpu"):  # where random numbers are drawn
+        if recipe.augmentation.mixup:
+            ways.append(v2.MixUp(alpha=recipe.augmentation.mixup, num_classes=num_classes))
+        if recipe.augmentation.cutmix:
+            ways.append(v2.CutMix(alpha=recipe.augmentation.cutmix, num_classes=num_classes))
     if not ways:
         return lambda clips, labels: (clips, labels)
     way = v2.RandomChoice(ways)
 
     def mix(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        mixed, targets = way(tv_tensors.Video(clips), labels)
+        with torch.device("cpu"):
+            mixed, targets = way(tv_tensors.Video(clips), labels)
         return mixed.as_subclass(Tensor), targets
 
     return mix

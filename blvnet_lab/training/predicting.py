@@ -70,7 +70,7 @@ def predict(
     info = probe_video(video)
     row = {"path": [info.path], "label": [0], "split": ["film"], "probe": [pack_info(info)]}
     clip, label = viewed(pd.DataFrame(row), "film", recipe, None)[0]
-    seen = TensorDataset(clip[None], torch.tensor([label]))
+    seen = TensorDataset(clip[None], torch.tensor([label], device="cpu"))
     predictions = evaluate(trained.model, seen, title="predicting")
     check_finite(predictions, [info.path], "float32")
     best = ranked(predictions.logits)[0, :top]

@@ -1,0 +1,345 @@
+"""What processes that read clips share, and how much of it is kept in memory."""
+
+import dataclasses
+import gc
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+from videos import write_video
+
+from blvnet_lab.data import (
+    ClipDataset,
+    dataset,
+    evaluation_transform,
+    read_manifest,
+    training_transform,
+    useful_short_side,
+    write_manifest,
+)
+from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
+from blvnet_lab.data.transforms import CROP_SCALES, MultiScaleCrop
+from blvnet_lab.training import planning
+from blvnet_lab.training.distributed import Ranks
+from blvnet_lab.training.engine import build
+from blvnet_lab.training.evaluation import evaluate
+from blvnet_lab.training.loading import mixing, timed_batches, training_loader
+from blvnet_lab.training.memory import count_memory
+from blvnet_lab.training.recipe import Augmentation, Evaluation, Hardware, Recipe
+from blvnet_lab.training.run import clip_datasets
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(batch_size=2, num_frames=4, size=(32, 32), hardware=Hardware(in_memory=True))
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    """Four videos for training (8, 16, 24 and 12 frames) and two for validation, of two classes."""
+    folder = tmp_path_factory.mktemp("videos")
+    splits = ["train"] * 4 + ["val"] * 2
+    counts, sizes = (8, 16, 24, 12, 10, 6), ((96, 160), (160, 96), (40, 64)) * 2
+    paths = [
+        str(write_video(folder / f"{i}.mp4", count, size=size))
+        for i, (count, size) in enumerate(zip(counts, sizes, strict=True))
+    ]
+    rows = [(path, i % 2, "ab"[i % 2], splits[i]) for i, path in enumerate(paths)]
+    table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
+    return write_manifest(table, folder / "manifest.csv")
+
+
+def as_it_is(frames: torch.Tensor) -> torch.Tensor:
+    return frames
+
+
+# ---------------------------------------------------------------- strings
+
+
+@pytest.mark.parametrize(
+    "texts", [[], [""], ["", "a", ""], ["Grüße/ü.mp4", "\udcff\udc00.mp4", "x" * 500]]
+)
+def test_texts_are_the_strings_they_were_made_of(texts):
+    for shared in (Texts(texts), pickle.loads(pickle.dumps(Texts(iter(texts))))):
+        assert [*shared] == texts and len(shared) == len(texts)
+        assert (
+            shared[1:] == texts[1:] and [shared[-i] for i in range(1, len(texts))] == texts[:0:-1]
+        )
+        with pytest.raises(IndexError):
+            shared[len(texts)]
+
+
+def test_a_data_set_holds_no_object_for_each_row():
+    """Python writes to an object that is read: a worker would get a copy of the page it lies in."""
+    rows = pd.DataFrame({"path": [f"/v/{i}.mp4" for i in range(5000)], "split": "train"})
+    rows["label"], rows["probe"] = range(1000, 6000), [f"probe {i}" for i in range(5000)]
+    clips = ClipDataset(rows, "train", 8, as_it_is)
+    seen, todo = set(), [vars(clips)]
+    while todo:
+        one = todo.pop()
+        if id(one) not in seen and not isinstance(one, type) and not callable(one):
+            seen.add(id(one))
+            todo += gc.get_referents(one)
+    assert len(seen) < 500
+    assert (clips.paths[4321], clips.labels[4321], clips.probes[4321]) == (
+        "/v/4321.mp4",
+        5321,
+        "probe 4321",
+    )
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's ways to start processes")
+def test_kept_frames_and_paths_reach_every_kind_of_process(manifest, context):
+    clips = ClipDataset(
+        read_manifest(manifest), "train", 4, as_it_is, in_memory=True, short_side=32
+    )
+    loader = DataLoader(clips, None, num_workers=2, multiprocessing_context=context)
+    found = [(frames, label) for frames, label in loader]
+    for i, (frames, label) in enumerate(found):
+        expected, expected_label = clips[i]
+        assert torch.equal(frames, expected) and label == expected_label
+    assert len(found) == 4
+
+
+# ---------------------------------------------------------------- frames in memory
+
+
+def test_the_smallest_videos_are_kept_as_far_as_the_room_goes():
+    shapes = np.array([[10, 4, 4], [2, 4, 4], [0, 0, 0], [3, 4, 8]])  # 480, 96, 0, 288 bytes
+    for limit, kept in ((95, []), (96, [1]), (383, [1]), (384, [1, 3]), (864, [0, 1, 3])):
+        room = KeptFrames(shapes, limit)
+        assert [i for i in range(4) if room[i] is not None] == kept
+        assert room.num_left_out == 3 - len(kept)
+        assert room.num_bytes == sum(3 * shapes[i].prod() for i in kept) <= limit
+    for i in kept:
+        frames, height, width = shapes[i]
+        assert room[i].shape == (frames, 3, height, width)
+        room[i].fill_(i + 7)
+    assert [room[i].unique().tolist() for i in kept] == [[i + 7] for i in kept], "none overlaps"
+
+
+@pytest.mark.parametrize("random_frames", [True, False])
+@pytest.mark.parametrize("free", [0, 4 * (8 * 48 * 80 * 3), 4 * 100_000, 10**9])
+def test_what_does_not_fit_is_read_from_its_file_and_said(
+    manifest, monkeypatch, free, random_frames
+):
+    arguments = (read_manifest(manifest), "train", 4, as_it_is, random_frames)
+    read = ClipDataset(*arguments, short_side=48)
+    monkeypatch.setattr(dataset, "free_memory", lambda: free)
+    if free < 10**9:
+        with pytest.warns(UserWarning, match=r'split "train": \d of 4 videos are kept in memory'):
+            kept = ClipDataset(*arguments, short_side=48, in_memory=True)
+    else:
+        kept = ClipDataset(*arguments, short_side=48, in_memory=True)
+    assert sum(video.nbytes for video in kept.videos if video is not None) <= free / 4
+    for i in range(4):
+        torch.manual_seed(i)
+        expected = read[i][0]
+        torch.manual_seed(i)
+        assert torch.equal(kept[i][0], expected)
+
+
+def test_processes_of_one_machine_share_its_memory(manifest, monkeypatch):
+    monkeypatch.setattr(dataset, "free_memory", lambda: 10**9)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    clips = ClipDataset(read_manifest(manifest), "val", 4, as_it_is, in_memory=True)
+    assert clips.videos.limit == 10**9 // 16
+
+
+def test_long_videos_are_decoded_in_blocks(manifest, monkeypatch):
+    table = read_manifest(manifest)
+    whole = ClipDataset(table, "train", 4, as_it_is, True, in_memory=True)
+    asked, real = [], dataset.read_frames
+
+    def watched(info, wanted, size):
+        asked.append(len(wanted))
+        return real(info, wanted, size)
+
+    monkeypatch.setattr(dataset, "BLOCK", 10)
+    monkeypatch.setattr(dataset, "read_frames", watched)
+    parts = ClipDataset(table, "train", 4, as_it_is, True, in_memory=True)
+    assert asked == [8, 10, 6, 10, 10, 4, 10, 2]
+    assert all(torch.equal(a, b) for a, b in zip(whole.videos, parts.videos, strict=True))
+
+
+def test_a_repeated_video_is_kept_once_and_evaluated_once(manifest):
+    table = read_manifest(manifest)
+    rows = pd.concat([table, table[:1], table[:1]])
+    kept = ClipDataset(rows, "train", 4, as_it_is, True, in_memory=True)
+    alone = ClipDataset(table, "train", 4, as_it_is, True, in_memory=True)
+    assert (len(kept), len(kept.videos)) == (6, 4)
+    assert kept.videos.num_bytes == alone.videos.num_bytes
+    torch.manual_seed(3)
+    expected = alone[0][0]
+    torch.manual_seed(3)
+    assert torch.equal(kept[5][0], expected)
+    assert len(ClipDataset(rows, "train", 4, as_it_is, num_clips=2)) == 4
+
+
+def test_unreadable_videos_in_memory(manifest, tmp_path):
+    table = read_manifest(manifest)
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    table.loc[[1, 2], "path"] = str(tmp_path / "bad.mp4")
+    clips = ClipDataset(table, "train", 4, as_it_is, in_memory=True, skip_unreadable=True)
+    assert clips.unreadable()["path"].tolist() == [str(tmp_path / "bad.mp4")]
+    assert [label for _, label in (clips[i] for i in range(4))] == [0, 1, 1, 1]
+
+
+# ---------------------------------------------------------------- how large frames need be
+
+
+@pytest.mark.parametrize("frame", [(1.0, 1.0), (1.0, 16 / 9), (4 / 3, 1.0)])
+def test_crops_of_useful_frames_are_never_enlarged(frame):
+    """And those of frames a tenth smaller are: no more than this is of use."""
+    torch.manual_seed(0)
+    least = {}
+    for share in (1.0, 0.9):
+        side = useful_short_side((64, 48), "resized") * share
+        frames = torch.empty(1, 3, *(round(side * scale) for scale in frame))
+        crop = next(
+            step
+            for step in training_transform((64, 48)).transforms
+            if isinstance(step, v2.RandomResizedCrop)
+        )
+        drawn = [crop.make_params([frames]) for _ in range(2000)]
+        least[share] = min(min(params["height"], params["width"]) for params in drawn)
+    assert least[1.0] >= 64 - 1
+    assert frame != (1.0, 1.0) or least[0.9] < 64
+    side = useful_short_side((64, 48), "multi-scale")
+    assert isinstance(
+        training_transform((64, 48), crop="multi-scale").transforms[0], MultiScaleCrop
+    )
+    assert round(side * min(CROP_SCALES)) >= 64 > round(0.9 * side * min(CROP_SCALES))
+    assert useful_short_side((64, 48)) == 64
+
+
+def test_frames_are_read_no_larger_than_crops_show(tmp_path):
+    path = write_video(tmp_path / "large.mp4", 6, size=(240, 426))
+    rows = [(str(path), 0, "a", "train")]
+    table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
+    copy = write_video(tmp_path / "val.mp4", 6, size=(426, 240))
+    table.loc[1] = [str(copy), 0, "a", "val"]
+    written = write_manifest(table, tmp_path / "manifest.csv")
+    for recipe, sides in (
+        (RECIPE, (47, 32)),
+        (dataclasses.replace(RECIPE, read_short_side=60), (60, 60)),
+        (dataclasses.replace(RECIPE, evaluation=Evaluation(short_side=40)), (47, 40)),
+        (dataclasses.replace(RECIPE, evaluation=Evaluation(size=(48, 56))), (47, 56)),
+        (dataclasses.replace(RECIPE, augmentation=Augmentation(crop="multi-scale")), (49, 32)),
+        (dataclasses.replace(RECIPE, size=(400, 400)), (240, 240)),
+    ):
+        train, val, _ = clip_datasets(written, recipe)
+        assert min(train.videos[0].shape[-2:]) == sides[0] and len(train.videos[0]) == 6
+        assert min(val.videos[0].shape[-2:]) == sides[1] and len(val.videos[0]) == 4
+        # What is planned is what is taken.
+        size = planning.manifest_size(written, recipe)
+        assert size.frame_bytes == (train.videos.num_bytes, val.videos.num_bytes)
+
+
+def test_small_frames_stay_as_they_are(manifest):
+    large = dataclasses.replace(RECIPE, size=(224, 224))
+    train, val, _ = clip_datasets(manifest, large)
+    whole = ClipDataset(read_manifest(manifest), "train", 4, as_it_is, True, in_memory=True)
+    assert all(torch.equal(a, b) for a, b in zip(train.videos, whole.videos, strict=True))
+    assert val.videos[0].shape == (4, 3, 160, 96)
+
+
+# ---------------------------------------------------------------- what is free, what is planned
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limit_of_a_container_counts(tmp_path, version):
+    root = tmp_path / ("memory" if version == 1 else "")
+    own = root / "job" / "step"
+    own.mkdir(parents=True)
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    if version == 2:
+        names = ("memory.max", "memory.current", "inactive_file")
+    member = tmp_path / "cgroup"
+    member.write_text("4:memory:/job/step\n3:cpu:/other\n" if version == 1 else "0::/job/step\n")
+    free = free_memory(tmp_path, tmp_path / "nowhere")
+    assert free > 10**6 and free_memory(tmp_path, member) == pytest.approx(free, rel=0.5)
+    (own / names[0]).write_text("max\n" if version == 2 else str(2**63 - 4096))
+    (own / names[1]).write_text("700")
+    assert free_memory(tmp_path, member) == pytest.approx(free, rel=0.5)
+    (root / "job" / names[0]).write_text("1000\n")
+    (root / "job" / names[1]).write_text("700\n")
+    assert free_memory(tmp_path, member) == 300, "the limit of a group around it"
+    (root / "job" / "memory.stat").write_text(f"cache 5\n{names[2]} 100\n")
+    assert free_memory(tmp_path, member) == 400, "files in memory make room"
+    (own / names[0]).write_text("600\n")
+    assert free_memory(tmp_path, member) == 0
+
+
+def test_a_plan_says_what_is_kept(manifest):
+    size = planning.manifest_size(manifest, RECIPE)
+    options = {"clips_per_second": 1.0, "device": CPU}
+    found = planning.plan(RECIPE, **vars(size), **options)
+    main = found.main_memory
+    assert main.kept_frames == main.all_frames == sum(size.frame_bytes)
+    assert main.total > main.process + main.kept_frames > 100e6
+    text = " ".join(str(found).split())
+    assert f"{planning._bytes(main.kept_frames)} of it for frames kept in memory largest" in text
+    large = planning.plan(RECIPE, **vars(size) | {"frame_bytes": (10**15, 10**6)}, **options)
+    assert 0.2 < large.main_memory.kept_frames / free_memory() < 0.3
+    assert large.memory_limit < found.memory_limit
+    assert "of 1,000 TB; the others are read from their files" in " ".join(str(large).split())
+    unknown = planning.plan(RECIPE, **vars(size) | {"frame_bytes": None}, **options)
+    assert "kept in memory, not counted" in " ".join(str(unknown).split())
+    workers = dataclasses.replace(RECIPE, hardware=Hardware(workers=2))
+    read = planning.plan(workers, **vars(planning.manifest_size(manifest, workers)), **options)
+    assert read.main_memory.kept_frames == 0 and "frames kept" not in str(read)
+    # Each worker makes a clip of 4 frames of 32 x 32 in float32, two of them a batch.
+    assert read.main_memory.reading - main.reading > 2 * 3 * (2 * 4 * 3 * 4 * 32 * 32)
+
+
+# ---------------------------------------------------------------- another default device
+
+
+@pytest.fixture
+def elsewhere():
+    """As `torch.set_default_device("cuda")`: what does not say "cpu" is made there."""
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("crop", ["resized", "multi-scale"])
+def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
+    changes = Augmentation(crop=crop, rand_augment=1, erase=0.5, mixup=1.0, cutmix=1.0)
+    hardware = Hardware(in_memory=not workers, workers=workers)
+    recipe = dataclasses.replace(RECIPE, augmentation=changes, hardware=hardware, balanced=True)
+    found = []
+    model = build(recipe, 2)
+    for _ in range(2):
+        train, val, _ = clip_datasets(manifest, recipe)
+        loader, _ = training_loader(train, recipe, Ranks(), CPU)
+        torch.manual_seed(1)
+        mix = mixing(recipe, 2)
+        batches = [mix(*batch[:2]) for _, batch in timed_batches(loader)]
+        predictions = evaluate(model, val, device=CPU, hardware=hardware)
+        found.append((batches, predictions.logits, predictions.labels, predictions.indices))
+        if len(found) == 1:
+            request.getfixturevalue("elsewhere")
+    (batches, *said), (others, *said_then) = found
+    assert len(batches) == 2
+    for batch, other in zip(batches, others, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(said, said_then, strict=True))
+
+
+def test_the_default_device_changes_no_plan(manifest, request):
+    found = []
+    for _ in range(2):
+        transform = evaluation_transform((32, 32))
+        clip, _ = ClipDataset(read_manifest(manifest), "val", 4, transform, stride=2)[0]
+        found.append((clip.tolist(), count_memory(RECIPE, 2)))
+        if len(found) == 1:
+            request.getfixturevalue("elsewhere")
+    assert found[0] == found[1]
