@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# ACCURATE_RND sounds as if it changed the rounding of a colour conversion, by one level perhaps. On
-# 8-bit 4:2:0 video it changes colours by 50 levels and more where two colours meet. And without
-# it the interpolation that was asked for is ignored: nearest and bicubic give the same bytes.
+# ACCURATE_RND sounds as if it changed the rounding of a colour conversion, by one level perhaps.
+# On 8-bit 4:2:0 video it changes colours by 50 levels and more where two colours meet. And
+# without it the interpolation that was asked for is ignored: nearest and bicubic give the same
+# bytes.
 #
-# Why it matters: two readers of one file, both "bicubic", feed a network different pictures; tests
-# with a tolerance of some levels fail, and the flag for exactness looks like a bug.
+# Why it matters: two readers of one file, both "bicubic", feed a network different pictures;
+# tests with a tolerance of some levels fail, and the flag for exactness looks like a bug.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1, libswscale 9.5).
-# Source: `ff_get_unscaled_swscale` in libswscale/swscale_unscaled.c: where the size stays, a special
-# converter takes over that repeats each chroma sample for its 2 x 2 pixels, unless the flag is set
-# (or the height is odd, or the video has 10 bits): then the general scaler interpolates chroma.
+# Source: `ff_get_unscaled_swscale` in libswscale/swscale_unscaled.c: where the size stays, a
+# special converter takes over that repeats each chroma sample for its 2 x 2 pixels, unless the
+# flag is set (or the height is odd, or the video has 10 bits): then the general scaler
+# interpolates chroma.
 # Remedy: use one set of flags in every reader that is to agree, and name it beside the weights.
 set -euo pipefail
 

@@ -2,12 +2,13 @@
 # Uncompressed AVI with a palette (8 bits a pixel: grey AVIs of microscopes, lab cameras, Matlab):
 # every picture is black if decoding begins anywhere but at the first packet. Nothing is raised.
 #
-# Why it matters: every picture of such a file is a keyframe, so that a seek looks safe; and parallel
-# readers that each begin at another place hand black pictures to a network.
+# Why it matters: every picture of such a file is a keyframe, so that a seek looks safe; and
+# parallel readers that each begin at another place hand black pictures to a network.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
 # Source: libavformat/avidec.c puts the palette into the first packet only, as side data, and then
 # clears `has_pal`; libavcodec/rawdec.c keeps the last palette that came with a packet.
-# Remedy: let the decoder have the file's first packet before the seek (decode one frame, then seek).
+# Remedy: let the decoder have the file's first packet before the seek (decode one frame, then
+# seek).
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -32,9 +33,10 @@ def write(path):
     size, count = WIDTH * HEIGHT, len(LEVELS)
     palette = b"".join(bytes([k, k, k, 0]) for k in range(256))
     info = struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, 8, 0, size, 0, 0, 256, 0) + palette
-    head = struct.pack("<4s4s10I4h", b"vids", b"DIB ", 0, 0, 0, 1, 25, 0, count, size, 0xFFFFFFFF, 0,
-                       0, 0, WIDTH, HEIGHT)  # fmt: skip
-    main = struct.pack("<14I", 40000, 25 * size, 0, 16, count, 0, 1, size, WIDTH, HEIGHT, 0, 0, 0, 0)
+    head = struct.pack("<4s4s10I", b"vids", b"DIB ", 0, 0, 0, 1, 25, 0, count, size, 0xFFFFFFFF, 0)
+    head += struct.pack("<4h", 0, 0, WIDTH, HEIGHT)
+    main = struct.pack("<10I", 40000, 25 * size, 0, 16, count, 0, 1, size, WIDTH, HEIGHT)
+    main += bytes(16)
     movi, index = b"movi", b""
     for level in LEVELS:
         index += struct.pack("<4sIII", b"00db", 16, len(movi), size)

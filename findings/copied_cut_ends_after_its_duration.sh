@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Cutting a video by copying its packets (`-c copy`, as lossless cutters do) leaves a hole before the
-# end: the last picture comes later than the duration of the file, and those just before it are missing.
-# No packet is damaged and nothing is reported.
+# Cutting a video by copying its packets (`-c copy`, as lossless cutters do) leaves a hole before
+# the end: the last picture comes later than the duration of the file, and those just before it
+# are missing. No packet is damaged and nothing is reported.
 #
-# Why it matters: the file has as many frames as its duration says, so a count finds nothing amiss; but
-# frame k is no longer at k / rate, and a reader that stops at the duration loses the last frame. A
-# check for even times takes such files, which are everywhere, for damaged ones.
+# Why it matters: the file has as many frames as its duration says, so a count finds nothing
+# amiss; but frame k is no longer at k / rate, and a reader that stops at the duration loses the
+# last frame. A check for even times takes such files, which are everywhere, for damaged ones.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1), for H.264 with B-frames in mp4.
-# Source: packets are copied in the order of decoding, in which a B-frame comes after the later picture
-# that it needs; libavformat/movenc.c computes a track's duration from decoding times.
+# Source: packets are copied in the order of decoding, in which a B-frame comes after the later
+# picture that it needs; libavformat/movenc.c computes a track's duration from decoding times.
 # Remedy: count decoded frames, and take their own times in place of k / rate.
 set -euo pipefail
 

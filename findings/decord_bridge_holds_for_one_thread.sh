@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# `decord.bridge.set_bridge("torch")` holds for the thread that calls it alone. Other threads go on
-# getting decord's own arrays, although the code says that they inherit the choice.
+# `decord.bridge.set_bridge("torch")` holds for the thread that calls it alone. Other threads go
+# on getting decord's own arrays, although the code says that they inherit the choice.
 #
-# Why it matters: code that works in a notebook's cell fails in a thread pool or in a widget's callback
-# (and the other way round: after `set_bridge` the usual `.asnumpy()` is gone in the main thread, for
-# every other library in it too).
+# Why it matters: code that works in a notebook's cell fails in a thread pool or in a widget's
+# callback (and the other way round: after `set_bridge` the usual `.asnumpy()` is gone in the main
+# thread, for every other library in it too).
 # Seen with: decord2 3.4.0 (the same in decord 0.6.0).
-# Source: decord/bridge/__init__.py. The choice is a `threading.local`; the common default is assigned
-# inside `set_bridge` without being declared global, so it stays "native" for ever.
+# Source: decord/bridge/__init__.py. The choice is a `threading.local`; the common default is
+# assigned inside `set_bridge` without being declared global, so it stays "native" for ever.
 # Remedy: never set a bridge in a library; `torch.from_numpy(frames.asnumpy())` shares the memory.
 set -euo pipefail
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# decord returns arrays with four, six or twelve "colours" for narrow videos: the shape of a 24 pixels
-# wide video is (H, 24, 8) here, and `get_batch` raises "size must exactly match".
+# decord returns arrays with four, six or twelve "colours" for narrow videos: the shape of a 24
+# pixels wide video is (H, 24, 8) here, and `get_batch` raises "size must exactly match".
 #
-# Why it matters: small clips are what tests and thumbnails use. A shape of four looks like an alpha
-# channel, and cutting it down to three gives torn pictures, since it is the rows that are padded. How
-# many there are depends on the processor (rows are aligned to its widest registers).
-# Seen with: decord2 3.4.0. Widths met: 16, 24, 32, 48, 96, 144; others, also 64, 100 and 128, are right.
-# Source: `ToDLTensor` in decord's src/video/ffmpeg/ffmpeg_common.h takes bytes of a row / width as the
-# number of colours where that divides without a remainder.
+# Why it matters: small clips are what tests and thumbnails use. A shape of four looks like an
+# alpha channel, and cutting it down to three gives torn pictures, since it is the rows that are
+# padded. How many there are depends on the processor (rows are aligned to its widest registers).
+# Seen with: decord2 3.4.0. Widths met: 16, 24, 32, 48, 96, 144; others, also 64, 100 and 128, are
+# right.
+# Source: `ToDLTensor` in decord's src/video/ffmpeg/ffmpeg_common.h takes bytes of a row / width
+# as the number of colours where that divides without a remainder.
 # Remedy: check that the last axis is 3, and decode with PyAV otherwise.
 set -euo pipefail
 

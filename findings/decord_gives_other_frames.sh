@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # decord gives other frames than were asked for, without an error or a warning, if a video with
-# B-frames lies in MPEG-TS or AVI. In MPEG-TS the first group of pictures is lost, also when everything
-# is read in order: frame 0 is frame 12, and the last frame is repeated to make up for it. In AVI
-# frames are right when read one after another from the start, and wrong as soon as one is skipped.
+# B-frames lies in MPEG-TS or AVI. In MPEG-TS the first group of pictures is lost, also when
+# everything is read in order: frame 0 is frame 12, and the last frame is repeated to make up for
+# it. In AVI frames are right when read one after another from the start, and wrong as soon as one
+# is skipped.
 #
-# Why it matters: `len()` is right, the pictures are good, and samples of a training set are moved by
-# half a second. UCF101 and HMDB51 are such AVIs.
+# Why it matters: `len()` is right, the pictures are good, and samples of a training set are moved
+# by half a second. UCF101 and HMDB51 are such AVIs.
 # Seen with: decord2 3.4.0 (and decord 0.6.0, whose API it keeps).
-# Source: `IndexKeyframes` and `SeekAccurate` in decord's src/video/video_reader.cc reckon with the
-# order and the times of packets as the container gives them.
+# Source: `IndexKeyframes` and `SeekAccurate` in decord's src/video/video_reader.cc reckon with
+# the order and the times of packets as the container gives them.
 # Remedy: look at the container and the packets' times first, and decode such files with PyAV.
 set -euo pipefail
 
@@ -43,7 +44,7 @@ def write(path, codec, options):
 
 
 def numbers(pictures):
-    """Number of each frame, told by its grey level."""
+    """Number of each frame, by its grey level."""
     return [round(float(picture.mean()) / 4) for picture in pictures]
 
 
@@ -57,7 +58,8 @@ for path, codec, options in (
 ):
     write(path, codec, options)
     with av.open(path) as file:
-        assert numbers(f.to_ndarray(format="rgb24") for f in file.decode(video=0)) == list(range(60))
+        pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert numbers(pictures) == list(range(60)), "the file itself is not what was meant"
     in_order = decord.VideoReader(path, num_threads=1)
     first = numbers(in_order[k].asnumpy() for k in range(3))
     some = numbers(decord.VideoReader(path, num_threads=1).get_batch([0, 10, 20, 30, 40]).asnumpy())

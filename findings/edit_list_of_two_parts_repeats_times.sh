@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# An mp4 whose middle was cut out (an edit list of two parts, as QuickTime and phones write it) gives
-# more packets than it has pictures, and two packets have the same time: one shown, one hidden. The
-# part that was cut out is still handed over, with times that belong to the pictures around it.
+# An mp4 whose middle was cut out (an edit list of two parts, as QuickTime and phones write it)
+# gives more packets than it has pictures, and two packets have the same time: one shown, one
+# hidden. The part that was cut out is still handed over, with times that belong to the pictures
+# around it.
 #
-# Why it matters: a table from packet times to frames, which seeking readers keep, is ambiguous; and
-# `stream.frames` is neither the number of packets nor that of frames.
+# Why it matters: a table from packet times to frames, which seeking readers keep, is ambiguous;
+# and `stream.frames` is neither the number of packets nor that of frames.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
-# Source: `mov_fix_index` in libavformat/mov.c rebuilds the index, one part after another, and marks
-# what each part needs for decoding only with AV_PKT_FLAG_DISCARD; a picture that two parts need is
-# listed twice.
+# Source: `mov_fix_index` in libavformat/mov.c rebuilds the index, one part after another, and
+# marks what each part needs for decoding only with AV_PKT_FLAG_DISCARD; a picture that two parts
+# need is listed twice.
 # Remedy: leave out packets with `is_discard` before counting, sorting or looking up by time.
 set -euo pipefail
 
@@ -49,7 +50,8 @@ def keep(source, target, parts):
     per_second = struct.unpack(">I", data[data.index(b"mvhd") + 16 :][:4])[0]
     media = struct.unpack(">I", data[data.index(b"mdhd") + 16 :][:4])[0]
     at = data.index(b"elst")
-    (old,), (start,) = struct.unpack(">I", data[at - 4 : at]), struct.unpack(">i", data[at + 16 :][:4])
+    old = struct.unpack(">I", data[at - 4 : at])[0]
+    start = struct.unpack(">i", data[at + 16 :][:4])[0]
     new = struct.pack(">I4sII", 16 + 12 * len(parts), b"elst", 0, len(parts))
     for first, last in parts:
         duration = per_second * (last - first) // RATE
@@ -77,7 +79,7 @@ shared = set(shown) & {packet.pts for packet in packets if packet.is_discard}
 print("PyAV", av.__version__, "with FFmpeg", av.ffmpeg_version_info)
 print("expected: 40 packets for 40 frames, or 60 for the 60 pictures in the file, each time once")
 print(f"seen: {len(packets)} packets, stream.frames {listed}, {len(frames)} frames decoded")
-print(f"seen: {len(shown)} packets are shown, and {len(shared)} of their times are hidden ones' too")
+print(f"seen: {len(shown)} packets are shown; {len(shared)} hidden ones share times with them")
 
 assert frames == [*range(20), *range(40, 60)]
 assert listed == COUNT and len(shown) == len(set(shown)) == len(frames)

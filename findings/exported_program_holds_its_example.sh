@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# A file by `torch.export.save` holds the example inputs that the network was exported with, value by
-# value. A program for clips of 512 x 512 pixels is 3 MB larger than the same one for 8 x 8.
+# A file by `torch.export.save` holds the example inputs that the network was exported with, value
+# by value. A program for clips of 512 x 512 pixels is 3 MB larger than the same one for 8 x 8.
 #
-# Why it matters: the example is often a real clip, and goes along when the file is published; and a
-# video network's file is easily twice as large as its weights.
+# Why it matters: the example is often a real clip, and goes along when the file is published; and
+# a video network's file is easily twice as large as its weights.
 # Seen with: PyTorch 2.14.1.
-# Source: `ExportedProgram.example_inputs` is part of the archive (torch/export/pt2_archive/_package.py);
-# they are tensors with data, although tracing itself looks at shapes and types only.
+# Source: `ExportedProgram.example_inputs` is part of the archive
+# (torch/export/pt2_archive/_package.py); they are tensors with data, although tracing itself
+# looks at shapes and types only.
 # Remedy: `program.example_inputs = None` before saving; the program runs as before.
 set -euo pipefail
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# In field-coded H.264 (interlaced television and camcorders) a packet is one field, half a picture. The
-# number of packets and the number of frames that mp4 states are twice the number of frames decoded,
-# and half of the packets give nothing.
+# In field-coded H.264 (interlaced television and camcorders) a packet is one field, half a
+# picture. The number of packets and the number of frames that mp4 states are twice the number of
+# frames decoded, and half of the packets give nothing.
 #
-# Why it matters: sampling positions and progress computed from `stream.frames` lie beyond the end, and
-# a check that each packet gives a picture calls the file damaged. Interlaced video does not do it by
-# itself: the encoders at hand (x264) put both fields into one packet.
+# Why it matters: sampling positions and progress computed from `stream.frames` lie beyond the
+# end, and a check that each packet gives a picture calls the file damaged. Interlaced video does
+# not do it by itself: the encoders at hand (x264) put both fields into one packet.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
 # Source: ITU-T H.264, 3: an access unit holds one primary coded picture, and that is a frame or a
 # field; ISO/IEC 14496-15 makes each access unit a sample. FFmpeg's H.264 decoder
@@ -27,7 +27,7 @@ import av
 FRAMES, WIDTH, HEIGHT = 10, 32, 32
 
 
-def ue(value):
+def code(value):
     """Exp-Golomb code, the variable-length numbers of H.264."""
     bits = f"{value + 1:b}"
     return "0" * (len(bits) - 1) + bits
@@ -44,20 +44,20 @@ def unit(header, bits):
 
 def field(k, bottom):
     """One field of frame k, every block of 16 x 16 stored as it is (I_PCM)."""
-    bits = ue(0) + ue(7) + ue(0) + f"{0:08b}" + "1" + f"{bottom:b}"  # an I slice, of a field
-    bits += f"{bottom:08b}" + "0" if bottom else ue(k) + f"{bottom:08b}" + "00"  # number, order
-    bits += "1" + ue(1)  # quantiser as it is, no deblocking
+    bits = code(0) + code(7) + code(0) + f"{0:08b}" + "1" + f"{bottom:b}"  # an I slice, of a field
+    bits += f"{bottom:08b}" + "0" if bottom else code(k) + f"{bottom:08b}" + "00"  # number, order
+    bits += "1" + code(1)  # quantiser as it is, no deblocking
     block = "".join(f"{byte:08b}" for byte in [50 + 20 * k] * 256 + [128] * 128)
     for _ in range(WIDTH // 16 * HEIGHT // 32):
-        bits += ue(25)
+        bits += code(25)
         bits += "0" * (-len(bits) % 8) + block
     return unit(0x21 if bottom else 0x25, bits)
 
 
 def write_stream(path):
-    sequence = f"{77:08b}{0:08b}{30:08b}" + ue(0) + ue(4) + ue(0) + ue(4) + ue(1) + "0"
-    sequence += ue(WIDTH // 16 - 1) + ue(HEIGHT // 32 - 1) + "00" + "1" + "0" + "0"
-    picture = ue(0) + ue(0) + "00" + ue(0) * 3 + "000" + ue(0) * 3 + "100"
+    sequence = f"{77:08b}{0:08b}{30:08b}" + code(0) + code(4) + code(0) + code(4) + code(1) + "0"
+    sequence += code(WIDTH // 16 - 1) + code(HEIGHT // 32 - 1) + "00" + "1" + "0" + "0"
+    picture = code(0) + code(0) + "00" + code(0) * 3 + "000" + code(0) * 3 + "100"
     delimiter = b"\0\0\0\1\x09\x10"
     with open(path, "wb") as file:
         for k in range(FRAMES):

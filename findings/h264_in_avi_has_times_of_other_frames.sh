@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# H.264 with B-frames in AVI decodes in the right order, but the times of its frames go back and forth:
-# they belong to other frames. AVI has no presentation times, and FFmpeg hands the order of decoding
-# on as if it were one.
+# H.264 with B-frames in AVI decodes in the right order, but the times of its frames go back and
+# forth: they belong to other frames. AVI has no presentation times, and FFmpeg hands the order of
+# decoding on as if it were one.
 #
-# Why it matters: sorting frames by time (or finding one by its time) scrambles a good video, and a
-# check for rising times refuses it. MPEG-4 part 2 in AVI, with the same B-frames, has right times: a
-# test with XviD-like files alone does not show it.
+# Why it matters: sorting frames by time (or finding one by its time) scrambles a good video, and
+# a check for rising times refuses it. MPEG-4 part 2 in AVI, with the same B-frames, has right
+# times: a test with XviD-like files alone does not show it.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
-# Source: libavformat/avidec.c sets decoding times only; `compute_pkt_fields` in libavformat/demux.c
-# then gives every packet the decoding time, moved by one, as its presentation time. (For MPEG-4 its
-# parser says which pictures are B-frames, and the guess is right.)
+# Source: libavformat/avidec.c sets decoding times only; `compute_pkt_fields` in
+# libavformat/demux.c then gives every packet the decoding time, moved by one, as its presentation
+# time. (For MPEG-4 its parser says which pictures are B-frames, and the guess is right.)
 # Remedy: in AVI count frames in the order in which they are decoded, and ignore their times.
 set -euo pipefail
 

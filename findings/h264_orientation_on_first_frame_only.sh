@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# H.264 can say itself how its pictures are to be turned (an SEI message, "display orientation"). The
-# message at the first picture holds for all that follow, but FFmpeg reports it on the one frame that
-# carries it: every other frame says that it is upright.
+# H.264 can say itself how its pictures are to be turned (an SEI message, "display orientation").
+# The message at the first picture holds for all that follow, but FFmpeg reports it on the one
+# frame that carries it: every other frame says that it is upright.
 #
-# Why it matters: code that turns each frame by its own side data shows one frame upright and the rest
-# upside down; code that asks the first frame only is right by luck, and wrong after a seek. The
-# container says nothing of the orientation.
+# Why it matters: code that turns each frame by its own side data shows one frame upright and the
+# rest upside down; code that asks the first frame only is right by luck, and wrong after a seek.
+# The container says nothing of the orientation.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
-# Source: ITU-T H.264, annex D, display_orientation_repetition_period (1: until a new sequence begins).
-# libavcodec/h2645_sei.c does not read that number, and `ff_h264_sei_uninit` in
+# Source: ITU-T H.264, annex D, display_orientation_repetition_period (1: until a new sequence
+# begins). libavcodec/h2645_sei.c does not read that number, and `ff_h264_sei_uninit` in
 # libavcodec/h264_sei.c forgets the orientation before each picture.
 # Remedy: keep the orientation of the last frame that had one until the next keyframe.
 set -euo pipefail
@@ -51,14 +51,14 @@ def add_orientation(source, target):
 
 write("plain.mp4")
 add_orientation("plain.mp4", "turned.mp4")
-# Message 47, 3 bytes: no cancel, no flips, 0x8000 of a full turn, period 1 (coded 010), no extension.
+# Message 47, 3 bytes: no cancel, no flips, 0x8000 of a full turn, period 1 (010), no extension.
 with open("turned.mp4", "rb") as file:
     messages = len(re.findall(rb"\x2f\x03\x10\x00\x09", file.read()))
 with av.open("turned.mp4") as file:
     rotations = [abs(frame.rotation) for frame in file.decode(video=0)]
 
 print("PyAV", av.__version__, "with FFmpeg", av.ffmpeg_version_info)
-print("expected: rotation 180 on all 8 frames, from", messages, "message that holds for all of them")
+print("expected: rotation 180 on all 8 frames;", messages, "message holds for all of them")
 print("seen:", rotations)
 
 assert messages == 1

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Several decoders of FFmpeg mark none of their pictures as a keyframe, though the packets of the same
-# file are marked right: QuickTime Animation, Sorenson Video 1, CineForm, Flash Screen Video.
+# Several decoders of FFmpeg mark none of their pictures as a keyframe, though the packets of the
+# same file are marked right: QuickTime Animation, Sorenson Video 1, CineForm, Flash Screen Video.
 #
-# Why it matters: a reader that waits for the first frame with `key_frame` (after a seek, or to skip
-# pictures that lack their references) waits until the end and finds a good file empty. CineForm even
-# has nothing but keyframes. The picture type is no way out: it is unset, or right only for some.
+# Why it matters: a reader that waits for the first frame with `key_frame` (after a seek, or to
+# skip pictures that lack their references) waits until the end and finds a good file empty.
+# CineForm even has nothing but keyframes. The picture type is no way out: it is unset, or right
+# only for some.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
-# Source: AV_FRAME_FLAG_KEY is set by each decoder for itself; libavcodec/qtrle.c, svq1dec.c, cfhd.c
-# and flashsv.c never do, whereas AV_PKT_FLAG_KEY comes from the container.
+# Source: AV_FRAME_FLAG_KEY is set by each decoder for itself; libavcodec/qtrle.c, svq1dec.c,
+# cfhd.c and flashsv.c never do, whereas AV_PKT_FLAG_KEY comes from the container.
 # Remedy: trust `packet.is_keyframe`; take `frame.key_frame` as a hint only if it is ever true.
 set -euo pipefail
 

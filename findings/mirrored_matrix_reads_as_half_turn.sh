@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A picture that is only mirrored (a phone's selfie) is reported by PyAV as turned by half a circle,
-# and one that is turned by half a circle and mirrored as not turned at all.
+# A picture that is only mirrored (a phone's selfie) is reported by PyAV as turned by half a
+# circle, and one that is turned by half a circle and mirrored as not turned at all.
 #
-# Why it matters: code that turns each frame by `frame.rotation` shows selfies upside down, and the
-# mistake cannot be seen in the number, since a true half turn gives the same one.
+# Why it matters: code that turns each frame by `frame.rotation` shows selfies upside down, and
+# the mistake cannot be seen in the number, since a true half turn gives the same one.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
-# Source: `av_display_rotation_get` in FFmpeg's libavutil/display.c takes the angle from two of the
-# matrix's entries alone, and `VideoFrame.rotation` is documented as "the rotation component".
+# Source: `av_display_rotation_get` in FFmpeg's libavutil/display.c takes the angle from two of
+# the matrix's entries alone, and `VideoFrame.rotation` is documented as "the rotation component".
 # Remedy: read the frame's DISPLAYMATRIX side data. A negative determinant of its upper left 2 x 2
 # numbers means a mirror; FFmpeg's own program looks at the signs for the same reason.
 set -euo pipefail
@@ -41,7 +41,7 @@ def read(path):
 
 
 print("PyAV", av.__version__, "with FFmpeg", av.ffmpeg_version_info)
-print("expected: a mirror is told apart from a half turn")
+print("expected: a mirror differs from a half turn")
 seen = {}
 for degrees, mirrored in ((180, False), (0, True), (180, True)):
     write("clip.mp4", degrees, mirrored)

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# nbval, which tests notebooks by running them again, passes a cell whose magic does not exist. A cell
-# under `%%no_such_magic` is not run at all, and is counted as passed.
+# nbval, which tests notebooks by running them again, passes a cell whose magic does not exist. A
+# cell under `%%no_such_magic` is not run at all, and is counted as passed.
 #
 # Why it matters: a misspelt magic, or one of an extension that is not installed (`%%writefil`,
 # `%load_ext` left out), switches a cell off, and the test of the notebook stays green.
 # Seen with: nbval 0.11.0, pytest 9.0.1, ipykernel 7.1.0.
-# Source: IPython answers an unknown magic with a UsageError on stderr and the status "error" in the
-# kernel's reply, but sends no message of type "error". `IPyNbCell.runtest` in nbval/plugin.py looks
-# for that message only, and stderr is among the outputs that it does not compare.
-# Remedy: run the notebook with nbclient as well (`jupyter execute`), which asks for the status; or
-# check the names of magics in the source.
+# Source: IPython answers an unknown magic with a UsageError on stderr and the status "error" in
+# the kernel's reply, but sends no message of type "error". `IPyNbCell.runtest` in nbval/plugin.py
+# looks for that message only, and stderr is among the outputs that it does not compare.
+# Remedy: run the notebook with nbclient as well (`jupyter execute`), which asks for the status;
+# or check the names of magics in the source.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -32,7 +32,7 @@ def run(*sources):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(notebook, "test.ipynb")
-    command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", "test.ipynb"]
+    command = [sys.executable, "-m", "pytest", "--nbval", "-q", "test.ipynb"]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
         NotebookClient(notebook).execute()

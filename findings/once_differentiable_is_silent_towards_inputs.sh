@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# A custom autograd function marked `once_differentiable` gives wrong second derivatives without an
-# error, whenever they are asked for by name. The promised error ("trying to differentiate twice")
-# comes only from `backward()` without inputs; `torch.autograd.grad`, Hessian-vector products and
-# `hessian` leave the function's part out, even with `strict=True`.
+# A custom autograd function marked `once_differentiable` gives wrong second derivatives without
+# an error, whenever they are asked for by name. The promised error ("trying to differentiate
+# twice") comes only from `backward()` without inputs; `torch.autograd.grad`, Hessian-vector
+# products and `hessian` leave the function's part out, even with `strict=True`.
 #
-# Why it matters: the mark is there to make mistakes loud. Here x ** 3 has 2x for its second derivative
-# in place of 6x: a plausible number, not a zero, in sharpness measures and second-order optimisers.
+# Why it matters: the mark is there to make mistakes loud. Here x ** 3 has 2x for its second
+# derivative in place of 6x: a plausible number, not a zero, in sharpness measures and
+# second-order optimisers.
 # Seen with: PyTorch 2.14.1.
 # Source: the mark (torch/autograd/function.py) puts a node that raises in place of the gradient's
-# graph. That node leads to no input; a backward pass towards named inputs runs only nodes that do.
-# Remedy: write `backward` in differentiable operations and leave the mark off, or test the function
-# with `torch.autograd.gradgradcheck`.
+# graph. That node leads to no input; a backward pass towards named inputs runs only nodes that
+# do.
+# Remedy: write `backward` in differentiable operations and leave the mark off, or test the
+# function with `torch.autograd.gradgradcheck`.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -67,5 +69,5 @@ print(f"seen: by backward(): {error}")
 assert first.tolist() == (3 * x**2).tolist()
 assert "differentiate twice" in error
 for wrong in (second, product, diagonal):
-    assert wrong.tolist() == (2 * x).tolist() != true, "the second derivative is right, or raises, now"
+    assert wrong.tolist() == (2 * x).tolist() != true, "the second derivative is right now"
 PY

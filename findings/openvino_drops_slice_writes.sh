@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# OpenVINO converts a write into a slice rightly in an ordinary module, and drops the same line without a
-# word if it stands in the forward pass of a custom autograd function.
+# OpenVINO converts a write into a slice rightly in an ordinary module, and drops the same line
+# without a word if it stands in the forward pass of a custom autograd function.
 #
-# Why it matters: custom functions are where in-place tricks live (less memory, a fast backward pass).
-# The converted network runs, has the right shapes, and lacks the layer.
+# Why it matters: custom functions are where in-place tricks live (less memory, a fast backward
+# pass). The converted network runs, has the right shapes, and lacks the layer.
 # Seen with: OpenVINO 2026.4.1, PyTorch 2.14.1.
-# Source: `openvino.convert_model(model, example_input=...)` traces the model. A custom function becomes
-# one node of the trace (prim::PythonOp) with a graph of its own, in which the PyTorch frontend does
-# not lead a write through a view (aten::slice, then aten::add_) back to the tensor that it belongs to.
-# Remedy: give tracers the plain operations (`if torch.jit.is_tracing()`), or convert by way of ONNX;
-# compare outputs after every conversion.
+# Source: `openvino.convert_model(model, example_input=...)` traces the model. A custom function
+# becomes one node of the trace (prim::PythonOp) with a graph of its own, in which the PyTorch
+# frontend does not lead a write through a view (aten::slice, then aten::add_) back to the tensor
+# that it belongs to.
+# Remedy: give tracers the plain operations (`if torch.jit.is_tracing()`), or convert by way of
+# ONNX; compare outputs after every conversion.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# A marker that asks for a release of macOS stops pip on Linux. In
-# `sys_platform == "darwin" and platform_release >= "23"` the first half is false there, but the second
-# is evaluated all the same, and an ordinary kernel's release, 6.8.0-45-generic, is no version number:
-# InvalidVersion, and the whole installation fails.
+# A marker that asks for a release of macOS stops pip on Linux. In `sys_platform == "darwin" and
+# platform_release >= "23"` the first half is false there, but the second is evaluated all the
+# same, and an ordinary kernel's release, 6.8.0-45-generic, is no version number: InvalidVersion,
+# and the whole installation fails.
 #
-# Why it matters: a requirement meant for Macs alone makes a package impossible to install on Linux,
-# with the pip that Python 3.12.5 to 3.14 bring along. Older and newer ones take it, so whoever upgrades
-# pip first never sees it; nor does CI on a kernel whose release happens to look like a version.
+# Why it matters: a requirement meant for Macs alone makes a package impossible to install on
+# Linux, with the pip that Python 3.12.5 to 3.14 bring along. Older and newer ones take it, so
+# whoever upgrades pip first never sees it; nor does CI on a kernel whose release happens to look
+# like a version.
 # Seen with: pip 24.1 to 25.3 (packaging 24.1 to 25.0); not with 24.0 (packaging 21.3) nor 26.0.
-# Source: `_evaluate_markers` in packaging/markers.py compares everything first and applies `and` and
-# `or` afterwards. The specification of dependency specifiers asks for a comparison as text where
-# one side is no version.
+# Source: `_evaluate_markers` in packaging/markers.py compares everything first and applies `and`
+# and `or` afterwards. The specification of dependency specifiers asks for a comparison as text
+# where one side is no version.
 # Remedy: no marker that compares platform_release or platform_version; let the code look instead.
 set -euo pipefail
 

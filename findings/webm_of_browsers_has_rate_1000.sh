@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# WebM as browsers record it (MediaRecorder) holds no frame rate, and FFmpeg does not find it either:
-# the average rate is None, the guessed one 1000 frames a second, for a video of about 15.
+# WebM as browsers record it (MediaRecorder) holds no frame rate, and FFmpeg does not find it
+# either: the average rate is None, the guessed one 1000 frames a second, for a video of about 15.
 #
-# Why it matters: 1000 looks like a number; clips sampled by it are empty or a thousandfold, and what
-# is written with it lasts 0.04 seconds. Rates from the same library are right for nearly all files.
+# Why it matters: 1000 looks like a number; clips sampled by it are empty or a thousandfold, and
+# what is written with it lasts 0.04 seconds. Rates from the same library are right for nearly all
+# files.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
 # Source: Matroska's DefaultDuration is optional (RFC 9559). Times are whole milliseconds;
 # `ff_rfps_calculate` in libavformat/demux.c finds no common rate for irregular ones, and
