@@ -130,8 +130,13 @@ def pictures(
     JoinedError if it is where videos were cut or joined without encoding them again, at a keyframe
     within an open group: there FFmpeg's program shows what it can.
     """
-    decoder, keyframes, is_first, num_given = _decoder(stream), set(), False, 0
-    for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+    decoder, keyframes, is_first, num_given, picture = _decoder(stream), set(), False, 0, None
+    is_theora = stream.codec_context.codec.canonical_name == "theora"
+    for number, packet in enumerate(container.demux(stream)):
+        if not packet.size:  # the end; or nothing; or, in Theora, the picture before again
+            if is_theora and packet.pts is not None and picture is not None:
+                yield picture, False
+            continue
         if number == num_packets:
             return
         if packet.is_keyframe:

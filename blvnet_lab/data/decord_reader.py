@@ -2,8 +2,8 @@
 
     frames = read_with_decord("clip.mp4", [0, 10, 20])    # uint8 (3, 3, H, W), RGB
 
-`read_frames` does without it. For all of 250 frames of 340x256 decord took 1.9 to 2.0 times its CPU
-time, for some of them 1.4 to 1.7 times. And of many kinds of files it gives wrong frames without a
+`read_frames` does without it. For all of 250 frames of 340x256 decord took 1.9 to 2.2 times its CPU
+time, for some of them 1.0 to 2.2 times. And of many kinds of files it gives wrong frames without a
 word (avi with B-frames, mp4 cut without encoding again, open GOPs, VP8 with hidden frames, MPEG-TS,
 mirrored or turned pictures), fails for others (HEVC), ends the process over an avi that was written
 to a pipe, and may hang for ever on a cut mp4.

@@ -260,7 +260,7 @@ def _scan(path: str, container: InputContainer, stream: VideoStream) -> _Packets
     found, last_dts = _Packets(), None
     rank_of, found.is_edited = _index(container, stream)
     codec = stream.codec_context.codec.canonical_name
-    is_ts, since_gap = container.format.name == "mpegts", None
+    is_ts, gap = container.format.name == "mpegts", None
     try:
         for packet in container.demux(stream):
             if packet.size == 0:
@@ -270,11 +270,12 @@ def _scan(path: str, container: InputContainer, stream: VideoStream) -> _Packets
             if is_ts:
                 # What lies before a gap is called corrupt. It does no harm where two broadcasts
                 # were joined: a keyframe comes next, or next but one.
-                since_gap = 0 if corrupt else since_gap
-                since_gap = None if packet.is_keyframe or since_gap is None else since_gap + 1
-                corrupt = since_gap == 3
+                gap = None if packet.is_keyframe else gap
+                gap = num_before if corrupt else gap
+                corrupt = gap is not None and num_before - gap == 3
             if corrupt or rank_of.get(packet.pos, 0) > num_before:
                 found.damage = "cut short or damaged"
+                del found.times[num_before if gap is None else gap :]
                 break
             found.first = found.first or packet
             last_dts = packet.dts
@@ -382,7 +383,8 @@ def _refuse_what_was_altered(path: str) -> None:
     """Raises VideoReadError if the list of an avi's pictures, or a Matroska checksum, is wrong."""
     with open(path, "rb") as file:
         begin, num_bytes = file.read(1 << 20), os.path.getsize(path)
-        if begin[:4] == b"RIFF" and not re.search(rb"LIST....movi", begin, re.DOTALL):
+        is_avi = begin[:4] == b"RIFF" and begin[8:12] != b"WEBP"
+        if is_avi and not re.search(rb"LIST....movi", begin, re.DOTALL):
             # FFmpeg would begin at the first picture that it comes across.
             raise unreadable(path, "the list of its pictures has lost its beginning")
         size, place = _ebml_segment(begin)

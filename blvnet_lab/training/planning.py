@@ -9,6 +9,7 @@ training on clips of noise for some steps. Memory is counted (`memory.py`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -159,7 +160,7 @@ def _shape(row: Any) -> tuple[int, tuple[int, int]]:
 
 def _file_size(path: str, probe: str) -> int:
     """In bytes; 0 if it is not known, as of a folder of pictures."""
-    if probe:
+    with contextlib.suppress(ValueError):  # of another version: then the file is asked
         return unpack_info(path, probe).num_bytes
     return os.path.getsize(path) if os.path.isfile(path) else 0
 

@@ -1,0 +1,452 @@
+"""Kinds of files that are unusual and valid: read as FFmpeg's program shows them.
+
+Each is made here, mostly by taking a plain file's packets apart. The frames show their numbers, so
+that the right answer is known from how the file was made.
+"""
+
+import struct
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from videos import draw, read_number, write_sound, write_video
+
+from blvnet_lab.data.decoding import UPRIGHT, ToRGB, orientation_of
+from blvnet_lab.data.reading import (
+    VideoReadError,
+    check_video,
+    pack_info,
+    probe_video,
+    read_frames,
+    unpack_info,
+)
+
+SIZE = (64, 112)
+CLOSED = {"x264-params": "scenecut=0:b-adapt=0"}
+OPEN = {"x264-params": "open-gop=1:scenecut=0:b-adapt=0"}
+X265 = "log-level=none:pools=none:frame-threads=1:keyint=12:min-keyint=12:scenecut=0"
+VPX = {"cpu-used": "5", "lag-in-frames": "16", "auto-alt-ref": "1"}
+
+
+def shows(path: Path, expected: Iterable[int]) -> None:
+    """All frames, some of them, and after a check: the same right numbers."""
+    expected = list(expected)
+    info = probe_video(path)
+    assert (info.num_frames, info.damage) == (len(expected), "")
+    assert unpack_info(path, pack_info(info)) == info
+    for known in (info, check_video(info)):
+        some = [len(expected) - 1, len(expected) // 2, 0, len(expected) // 2]
+        for wanted in (range(len(expected)), some):
+            frames = read_frames(known, wanted).numpy()
+            assert [read_number(frame) for frame in frames] == [expected[k] for k in wanted]
+
+
+def packets_of(path: Path) -> list[av.Packet]:
+    with av.open(path) as file:
+        return [packet for packet in file.demux(video=0) if packet.size]
+
+
+def mux(
+    like: Path, target: Path, packets: Iterable[tuple[bytes, int | None, int | None, bool]],
+    time_base: Fraction | None = None,
+) -> Path:  # fmt: skip
+    """Writes packets (data, pts, dts, is it a keyframe) of the same stream as in `like`."""
+    with av.open(like) as file, av.open(target, "w") as out:
+        stream = out.add_stream_from_template(file.streams.video[0])
+        for data, pts, dts, is_key in packets:
+            packet = av.Packet(data)
+            packet.pts, packet.dts, packet.is_keyframe, packet.stream = pts, dts, is_key, stream
+            packet.time_base = time_base or file.streams.video[0].time_base
+            out.mux(packet)
+    return target
+
+
+def cut(whole: Path, target: Path, first: int, last: int | None = None) -> Path:
+    """Packets `first` to `last`, as they are stored, moved to begin at 0."""
+    kept = packets_of(whole)[first:last]
+    start = kept[0].pts if kept[0].dts is None else kept[0].dts
+    rows = [
+        (bytes(p), p.pts - start, None if p.dts is None else p.dts - start, p.is_keyframe)
+        for p in kept
+    ]
+    return mux(whole, target, rows)
+
+
+# --- Which way up -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("suffix, codec", [("mp4", "libx264"), ("mov", "mpeg4"), ("mkv", "libx264"),
+                                           ("webm", "libvpx-vp9")])  # fmt: skip
+def test_all_eight_orientations(suffix, codec, degrees, mirrored, tmp_path):
+    """As the matrix asks for: turned, and then mirrored, as phones write it for selfies."""
+    path = tmp_path / f"a.{suffix}"
+    with av.open(path, "w") as file:
+        stream = file.add_stream(codec, rate=25, options=VPX if codec == "libvpx-vp9" else {})
+        stream.height, stream.width = SIZE if degrees % 180 == 0 else SIZE[::-1]
+        stream.pix_fmt = "yuv420p"
+        stream.set_display_rotation(degrees, hflip=mirrored)
+        for number in range(14):
+            shown = draw(number, SIZE)
+            stored = np.rot90(shown[:, ::-1] if mirrored else shown, -degrees // 90)
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+    shows(path, range(14))
+    assert probe_video(path).size == SIZE
+    small = read_frames(path, [5, 9], size=(40, 90)).numpy()
+    assert [read_number(frame) for frame in small] == [5, 9]
+
+
+def matrix(*values: float) -> bytes:
+    """FFmpeg's: nine numbers of 16 bits before the point, and 16 after."""
+    a, b, c, d = (round(value * 65536) for value in values)
+    return struct.pack("=9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+
+
+class Picture:
+    def __init__(self, **side_data: bytes) -> None:
+        self.side_data = side_data
+
+
+def test_orientations_that_say_little_or_too_much():
+    assert orientation_of("a.mp4", Picture()) == UPRIGHT
+    assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0, 0, 0, 0))) == UPRIGHT
+    # Of twice the size, and not quite straight.
+    assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0, 2, -2, 0))) == (0, 1, -1, 0)
+    askew = matrix(-1, 0.01, 0.01, 1)
+    assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=askew)) == (-1, 0, 0, 1)
+    with pytest.raises(VideoReadError, match=r"a\.mp4.*turned by -?30 degrees.*again upright"):
+        orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0.866, 0.5, -0.5, 0.866)))
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_an_orientation_within_the_pictures(degrees, tmp_path):
+    """H.264 may say it itself, and only once: it holds for all that follow."""
+    plain, path = write_video(tmp_path / "plain.mp4", 20, rotation=degrees), tmp_path / "sei.mp4"
+    plain = mux(plain, tmp_path / "unsaid.mp4", [
+        (bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets_of(plain)
+    ])  # fmt: skip
+    with av.open(plain) as file, av.open(path, "w") as out:
+        source = file.streams.video[0]
+        stream = out.add_stream_from_template(source)
+        options = f"h264_metadata=display_orientation=insert:rotate={degrees}"
+        adding = av.BitStreamFilterContext(options, source, stream)
+        for packet in file.demux(source):
+            for changed in adding.filter(packet if packet.size else None):
+                changed.stream = stream
+                out.mux(changed)
+    shows(path, range(20))
+
+
+@pytest.mark.parametrize("exif", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_pictures_of_a_folder_as_a_camera_held_sideways_writes_them(exif, tmp_path):
+    undo = {
+        1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: np.rot90(a, 2),
+        4: lambda a: a[::-1], 5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a.transpose(1, 0, 2), 2), 8: lambda a: np.rot90(a, -1),
+    }[exif]  # fmt: skip
+    for number in range(3):
+        picture = Image.fromarray(np.ascontiguousarray(undo(draw(number, SIZE))))
+        tags = Image.Exif()
+        tags[0x0112] = exif
+        picture.save(tmp_path / f"{number:03d}.jpg", exif=tags, quality=95)
+    shows(tmp_path, range(3))
+
+
+# --- Raw pictures and palettes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("up", [1, -1])
+@pytest.mark.parametrize("bits", [8, 4, 1])
+def test_raw_pictures_with_a_palette(bits, up, tmp_path):
+    """FFmpeg hands the palette over once, at the beginning: a jump would lose it."""
+    height, width, count = *SIZE, 12
+    colours = np.array([[25] * 3, [230] * 3, [210, 120, 40]] + [[0] * 3] * 253)[: 1 << bits]
+    data_size = height * width * bits // 8
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+
+    stored = []
+    for number in range(count):
+        near = np.abs(draw(number, SIZE)[..., None, :].astype(int) - colours[:3]).sum(-1).argmin(-1)
+        places = near[::-1] if up == 1 else near  # bottom-up, unless the height is negative
+        unpacked = np.unpackbits(places.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :]
+        stored.append(np.packbits(unpacked.reshape(height, -1), axis=-1).tobytes())
+    palette = b"".join(bytes([*colour[::-1], 0]) for colour in colours.tolist())
+    header = struct.pack(
+        "<IiiHHIIiiII", 40, width, up * height, 1, bits, 0, data_size, 0, 0, len(colours), 0
+    )
+    times, place = (0, 1, 25, 0, count), (0, 0, width, height)
+    stream = struct.pack(
+        "<4s4sI2H5I3I4h", b"vids", b"DIB ", 0, 0, 0, *times, data_size, 0, 0, *place
+    )
+    main = struct.pack("<14I", 40000, 0, 0, 16, count, 0, 1, 0, width, height, 0, 0, 0, 0)
+    movie, index = b"movi", b""
+    for data in stored:
+        index += struct.pack("<4s3I", b"00db", 16, len(movie), len(data))
+        movie += chunk(b"00db", data)
+    streams = chunk(b"LIST", b"strl" + chunk(b"strh", stream) + chunk(b"strf", header + palette))
+    content = b"AVI " + chunk(b"LIST", b"hdrl" + chunk(b"avih", main) + streams)
+    path = tmp_path / "palette.avi"
+    path.write_bytes(chunk(b"RIFF", content + chunk(b"LIST", movie) + chunk(b"idx1", index)))
+    if bits > 1:  # two colours leave nothing of the ground
+        shows(path, range(count))
+    info = check_video(path)
+    for number, frame in zip((11, 3), read_frames(info, [11, 3]), strict=True):
+        near = np.abs(draw(number, SIZE)[..., None, :].astype(int) - colours[:3]).sum(-1).argmin(-1)
+        assert np.array_equal(frame.permute(1, 2, 0).numpy(), colours[near])
+
+
+# --- Decoders that say nothing of keyframes -----------------------------------------------------
+
+NO_KEYS = {
+    "qtrle": ("mov", "rgb24"), "svq1": ("mov", "yuv410p"), "msvideo1": ("avi", "rgb555le"),
+    "rpza": ("mov", "rgb555le"), "cfhd": ("mov", "yuv422p10le"), "flashsv": ("flv", "bgr24"),
+    "ffv1": ("mkv", "yuv420p"), "huffyuv": ("avi", "yuv422p"), "png": ("mov", "rgb24"),
+    "prores": ("mov", "yuv422p10le"), "utvideo": ("avi", "yuv420p"), "mjpeg": ("mov", "yuvj420p"),
+    "mpeg2video": ("mpg", "yuv420p"), "mpeg1video": ("ts", "yuv420p"), "wmv2": ("asf", "yuv420p"),
+    "flv": ("flv", "yuv420p"), "gif": ("gif", "rgb8"), "apng": ("apng", "rgb24"),
+    "tiff": ("mov", "rgb24"), "libvpx": ("ivf", "yuv420p"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", [name for name in NO_KEYS if name in av.codecs_available])
+def test_decoders_and_containers_of_all_kinds(codec, tmp_path):
+    suffix, pix_fmt = NO_KEYS[codec]
+    path = tmp_path / f"{codec}.{suffix}"
+    shows(write_video(path, 20, codec=codec, pix_fmt=pix_fmt, size=(96, 160)), range(20))
+
+
+@pytest.mark.skipif("webp_anim" not in av.formats_available, reason="of PyAV 19")
+def test_animated_webp_is_a_video(tmp_path):
+    pictures = [Image.fromarray(draw(number, SIZE)) for number in range(9)]
+    path = tmp_path / "a.webp"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=80, lossless=True)
+    shows(path, range(9))
+    assert probe_video(path).fps == pytest.approx(12.5)
+
+
+# --- Cut and joined without encoding again ------------------------------------------------------
+
+CUT = {
+    "h264": {"b_frames": 2, "codec_options": CLOSED},
+    "h264_open": {"b_frames": 3, "codec_options": OPEN},
+    "hevc_open": {
+        "codec": "libx265", "b_frames": 3, "codec_options": {"x265-params": X265 + ":open-gop=1"},
+    },
+    "mpeg4": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg2": {"codec": "mpeg2video", "b_frames": 2},
+    "vp9": {"codec": "libvpx-vp9", "codec_options": VPX},
+    "vp8": {"codec": "libvpx", "codec_options": VPX},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("codec", CUT)
+def test_cuts_at_a_keyframe_and_amid_the_last_group(codec, suffix, tmp_path):
+    """The frames that are shown before the first keyframe, of an open group, are lost; and of the
+    last group those that were to be decoded after the cut."""
+    if codec in ("vp8", "vp9") and suffix == "mp4":
+        pytest.skip("mp4 does not hold VP8, and its writer gives the last VP9 frame no time")
+    whole = write_video(tmp_path / f"whole.{suffix}", 60, gop=12, **CUT[codec])
+    packets = packets_of(whole)
+    first = [place for place, packet in enumerate(packets) if packet.is_keyframe][2]
+    times = sorted(packet.pts for packet in packets)
+    kept = [p.pts for p in packets[first:-5] if p.pts >= packets[first].pts]
+    path = cut(whole, tmp_path / f"cut.{suffix}", first, -5)
+    shows(path, sorted(times.index(pts) for pts in kept))
+
+
+@pytest.mark.parametrize("codec", ["h264", "h264_open", "hevc_open", "mpeg2", "vp9"])
+def test_cuts_between_keyframes_begin_with_the_next(codec, tmp_path):
+    whole = write_video(tmp_path / "whole.mkv", 60, gop=12, **CUT[codec])
+    packets = packets_of(whole)
+    first = [place for place, packet in enumerate(packets) if packet.is_keyframe][2]
+    times = sorted(packet.pts for packet in packets)
+    path = cut(whole, tmp_path / "cut.mkv", first - 7)
+    shows(path, range(times.index(packets[first].pts), 60))
+
+
+def test_a_broadcast_that_was_tuned_in_to_and_another_after_it(tmp_path):
+    content = write_video(tmp_path / "a.ts", 60, b_frames=2, codec_options=CLOSED).read_bytes()
+    other = write_video(tmp_path / "b.ts", 30, b_frames=2, codec_options=CLOSED).read_bytes()
+    middle = 188 * (len(content) // 188 // 3)
+    (tmp_path / "tuned.ts").write_bytes(content[middle:])
+    shows(tmp_path / "tuned.ts", range(24, 60))
+    (tmp_path / "joined.ts").write_bytes(content + other)
+    shows(tmp_path / "joined.ts", [*range(60), *range(30)])
+    assert probe_video(tmp_path / "joined.ts").fps == 25
+    # Where packets are lost amid a group, what follows is built on pictures that are not there.
+    lost = 188 * (len(content) // 188 // 2)
+    (tmp_path / "lossy.ts").write_bytes(content[:lost] + content[lost + 3 * 188 :])
+    with pytest.raises(VideoReadError, match="damaged"):
+        check_video(tmp_path / "lossy.ts")
+
+
+@pytest.mark.parametrize("options", [CLOSED, OPEN])
+def test_an_edit_list_of_two_parts(options, tmp_path):
+    """Its middle was cut out, by a list; the frames that it skips are in the file, and decoded."""
+    whole = write_video(tmp_path / "whole.mp4", 60, b_frames=2, codec_options=options)
+    content = bytearray(whole.read_bytes())
+
+    def number(box: bytes, offset: int) -> int:
+        return struct.unpack_from(">I", content, content.index(box) + offset)[0]
+
+    movie, media = number(b"mvhd", 16), number(b"mdhd", 16)
+    place = content.index(b"elst") - 4
+    old_size, begin = number(b"elst", -4), number(b"elst", 16)
+    parts = [(movie * 20 // 25, begin), (movie * 20 // 25, begin + media * 40 // 25)]
+    entries = b"".join(struct.pack(">IiI", *part, 1 << 16) for part in parts)
+    content[place : place + old_size] = struct.pack(">I4sII", 40, b"elst", 0, 2) + entries
+    for box in (b"edts", b"trak", b"moov"):
+        at = content.rindex(box, 0, place) - 4
+        size = struct.unpack_from(">I", content, at)[0]
+        struct.pack_into(">I", content, at, size + 40 - old_size)
+    path = tmp_path / "two_parts.mp4"
+    path.write_bytes(content)
+    shows(path, [*range(20), *range(40, 60)])
+
+
+# --- Packets that give no frame of their own ----------------------------------------------------
+
+
+def vop(data: bytes) -> int:
+    """Where MPEG-4's picture begins."""
+    return data.index(b"\0\0\1\xb6")
+
+
+NOT_CODED = b"\0\0\1\xb6\x50\x43"  # a picture "as before": of kind P, and nothing of it coded
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mp4"])
+def test_dropped_frames_of_mpeg4_are_not_shown(suffix, tmp_path):
+    plain = write_video(tmp_path / "plain.avi", 30, codec="mpeg4")
+    rows = []
+    for place, packet in enumerate(packets_of(plain)):
+        for data in (bytes(packet), NOT_CODED) if place in (5, 19) else (bytes(packet),):
+            is_key = packet.is_keyframe and data != NOT_CODED
+            rows.append((data, len(rows), len(rows), is_key))
+    shows(mux(plain, tmp_path / f"dropped.{suffix}", rows, Fraction(1, 25)), range(30))
+
+
+def test_packed_b_frames_with_a_placeholder_at_the_end(tmp_path):
+    """One packet holds a picture and the B-frame after it; one of a few bytes makes up for it."""
+    plain = write_video(tmp_path / "plain.avi", 34, codec="mpeg4", gop=300, b_frames=1,
+                        codec_options={"b_strategy": "0"})  # fmt: skip
+    datas = [bytes(packet) for packet in packets_of(plain)]
+    says = b"\0\0\1\xb2DivX503b1393p"
+    rows = [datas[0][: vop(datas[0])] + says + datas[0][vop(datas[0]) :]]
+    for place in range(1, len(datas)):
+        is_b = [datas[k][vop(datas[k]) + 4] >> 6 == 2 for k in (place, min(place + 1, 33))]
+        rows.append(NOT_CODED if is_b[0] else datas[place] + (datas[place + 1] if is_b[1] else b""))
+    rows = [(data, place, place, place == 0) for place, data in enumerate([*rows, NOT_CODED])]
+    shows(mux(plain, tmp_path / "packed.avi", rows, Fraction(1, 25)), range(34))
+
+
+def test_hidden_frames_of_vp9_in_packets_of_their_own(tmp_path):
+    """Each keyframe twice, first without its bit that says "show this".
+
+    The bit is cleared in the file, since its writer would join such a packet with the next.
+    """
+    plain = write_video(tmp_path / "a.mkv", 30, codec="libvpx-vp9", gop=12, codec_options=VPX)
+    rows, keyframes = [], [bytes(packet) for packet in packets_of(plain) if packet.is_keyframe]
+    for packet in packets_of(plain):
+        data, pts = bytes(packet), packet.pts + 40
+        if packet.is_keyframe:
+            rows.append((data, pts - 20, pts - 20, True))
+        rows.append((data, pts, pts, packet.is_keyframe))
+    path = mux(plain, tmp_path / "hidden.webm", rows)
+    content = bytearray(path.read_bytes())
+    for data in keyframes:
+        content[content.index(data)] &= ~2
+    path.write_bytes(content)
+    assert len(packets_of(path)) == 30 + len(keyframes) == 33
+    shows(path, range(30))
+
+
+# --- What lasts longer than the video, and how quick it is --------------------------------------
+
+
+def test_sound_that_outlasts_the_pictures(tmp_path):
+    plain, sound = write_video(tmp_path / "a.mp4", 40), write_sound(tmp_path / "a.m4a", 4.5)
+    for suffix in ("mkv", "mp4"):
+        path = tmp_path / f"both.{suffix}"
+        with av.open(plain) as first, av.open(sound) as second, av.open(path, "w") as out:
+            files = (second, first)  # the sound comes first
+            streams = [out.add_stream_from_template(file.streams[0]) for file in files]
+            for file, stream in zip(files, streams, strict=True):
+                for packet in file.demux():
+                    if packet.size:
+                        packet.stream = stream
+                        out.mux(packet)
+        shows(path, range(40))
+
+
+def test_a_last_picture_that_is_held(tmp_path):
+    plain = write_video(tmp_path / "a.webm", 12, codec="libvpx-vp9", times=range(0, 24, 2),
+                        codec_options={"lag-in-frames": "0"})  # fmt: skip
+    path = tmp_path / "held.webm"
+    with av.open(plain) as file, av.open(path, "w") as out:
+        stream = out.add_stream_from_template(file.streams.video[0])
+        for packet in packets_of(plain):
+            packet.duration = 1500 if packet.pts == 22 * 40 else 80
+            packet.stream = stream
+            out.mux(packet)
+    with av.open(path) as file:
+        assert file.duration > 2.2 * av.time_base
+    shows(path, range(12))
+    assert probe_video(path).fps == pytest.approx(12.5, rel=0.01)
+
+
+def test_the_rate_of_a_recording_that_has_none(tmp_path):
+    """As a browser writes it: FFmpeg guesses 1,000 frames a second."""
+    plain = write_video(
+        tmp_path / "a.mkv", 30, codec="libvpx", codec_options={"lag-in-frames": "0"}
+    )
+    times = np.cumsum([0, *([60, 67, 74] * 10)][:30]).tolist()
+    rows = [(bytes(p), t, t, p.is_keyframe) for p, t in zip(packets_of(plain), times, strict=True)]
+    path = mux(plain, tmp_path / "browser.webm", rows, Fraction(1, 1000))
+    assert probe_video(path).fps == pytest.approx(29 / (times[-1] / 1000), rel=0.01)
+
+
+# --- Undecodable, and colours -------------------------------------------------------------------
+
+
+def test_a_file_of_which_nothing_can_be_decoded_is_unreadable(tmp_path):
+    plain = write_video(tmp_path / "a.mp4", 20)
+    data = b"\0\0\0\x40" + bytes(range(64))
+    rows = [(data, p.pts, p.dts, p.is_keyframe) for p in packets_of(plain)]
+    with pytest.raises(VideoReadError, match="not one frame in it that can be decoded"):
+        probe_video(mux(plain, tmp_path / "rubbish.mp4", rows))
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv422p", "yuv444p"])
+@pytest.mark.parametrize("size", [None, (32, 56), (96, 168)])
+def test_colours_lie_where_their_brightness_does(pix_fmt, size, tmp_path):
+    """A red half beside a blue one: the middle between their colours is that of the picture."""
+    picture = np.zeros((64, 112, 3), np.uint8)
+    picture[:, :56, 0], picture[:, 56:, 2] = 255, 255
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
+    rgb = ToRGB(size or SIZE)(frame).astype(float)
+    assert rgb.shape == (*(size or SIZE), 3)
+    red, blue = rgb[..., 0].mean() / 255, rgb[..., 2].mean() / 255
+    assert red == pytest.approx(0.5, abs=0.02) and blue == pytest.approx(0.5, abs=0.02)
+    mirrored = av.VideoFrame.from_ndarray(picture.transpose(1, 0, 2).copy(), format="rgb24")
+    down = ToRGB((size or SIZE)[::-1])(mirrored.reformat(format=pix_fmt)).astype(float)
+    assert down[..., 0].mean() / 255 == pytest.approx(0.5, abs=0.02)
+
+
+def test_conversion_is_that_of_the_filter_whatever_is_asked(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 3, pix_fmt="yuv420p10le")
+    with av.open(path) as file:
+        pictures = list(file.decode(video=0))
+    as_frames = torch.stack([torch.from_numpy(ToRGB(SIZE)(p).copy()) for p in pictures])
+    assert torch.equal(as_frames.permute(0, 3, 1, 2), read_frames(path, range(3)))
