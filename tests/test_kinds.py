@@ -5,6 +5,7 @@ that the right answer is known from how the file was made.
 """
 
 import struct
+import types
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 from videos import draw, read_number, write_sound, write_video
 
+from blvnet_lab.data import probing
 from blvnet_lab.data.decoding import UPRIGHT, ToRGB, orientation_of
 from blvnet_lab.data.reading import (
     VideoReadError,
@@ -352,15 +354,15 @@ def test_packed_b_frames_with_a_placeholder_at_the_end(tmp_path):
 
 
 def test_hidden_frames_of_vp9_in_packets_of_their_own(tmp_path):
-    """Each keyframe twice, first without its bit that says "show this".
+    """Each keyframe but the first twice, before it without its bit that says "show this".
 
     The bit is cleared in the file, since its writer would join such a packet with the next.
     """
     plain = write_video(tmp_path / "a.mkv", 30, codec="libvpx-vp9", gop=12, codec_options=VPX)
-    rows, keyframes = [], [bytes(packet) for packet in packets_of(plain) if packet.is_keyframe]
+    rows, keyframes = [], [bytes(p) for p in packets_of(plain)[1:] if p.is_keyframe]
     for packet in packets_of(plain):
         data, pts = bytes(packet), packet.pts + 40
-        if packet.is_keyframe:
+        if data in keyframes:
             rows.append((data, pts - 20, pts - 20, True))
         rows.append((data, pts, pts, packet.is_keyframe))
     path = mux(plain, tmp_path / "hidden.webm", rows)
@@ -368,8 +370,9 @@ def test_hidden_frames_of_vp9_in_packets_of_their_own(tmp_path):
     for data in keyframes:
         content[content.index(data)] &= ~2
     path.write_bytes(content)
-    assert len(packets_of(path)) == 30 + len(keyframes) == 33
+    assert len(packets_of(path)) == 30 + len(keyframes) == 32
     shows(path, range(30))
+    assert probe_video(path).pts is not None  # without decoding it all
 
 
 # --- What lasts longer than the video, and how quick it is --------------------------------------
@@ -406,15 +409,18 @@ def test_a_last_picture_that_is_held(tmp_path):
     assert probe_video(path).fps == pytest.approx(12.5, rel=0.01)
 
 
-def test_the_rate_of_a_recording_that_has_none(tmp_path):
-    """As a browser writes it: FFmpeg guesses 1,000 frames a second."""
-    plain = write_video(
-        tmp_path / "a.mkv", 30, codec="libvpx", codec_options={"lag-in-frames": "0"}
-    )
-    times = np.cumsum([0, *([60, 67, 74] * 10)][:30]).tolist()
-    rows = [(bytes(p), t, t, p.is_keyframe) for p, t in zip(packets_of(plain), times, strict=True)]
-    path = mux(plain, tmp_path / "browser.webm", rows, Fraction(1, 1000))
-    assert probe_video(path).fps == pytest.approx(29 / (times[-1] / 1000), rel=0.01)
+@pytest.mark.parametrize(
+    "said, times, rate",
+    [
+        (None, range(0, 3000, 67), 1000 / 67),  # a browser's recording
+        (1000, [*range(0, 2000, 67), *range(2010, 3000, 90)], 41 / 2.91),  # guessed by FFmpeg
+        (60000, range(0, 1000, 40), 25), (30, range(0, 1000, 40), 30), (25, [0], 25), (None, [], 0),
+        (25, [*range(0, 1000, 40), *range(90000, 91000, 40)], 25),  # a recording that paused
+    ],
+)  # fmt: skip
+def test_the_rate_of_a_recording_that_says_none_or_nonsense(said, times, rate):
+    stream = types.SimpleNamespace(average_rate=said, time_base=Fraction(1, 1000))
+    assert probing._rate(stream, list(times)) == pytest.approx(rate)
 
 
 # --- Undecodable, and colours -------------------------------------------------------------------
