@@ -413,7 +413,7 @@ def test_a_last_picture_that_is_held(tmp_path):
     "said, times, rate",
     [
         (None, range(0, 3000, 67), 1000 / 67),  # a browser's recording
-        (1000, [*range(0, 2000, 67), *range(2010, 3000, 90)], 41 / 2.91),  # guessed by FFmpeg
+        (1000, [*range(0, 2000, 67), *range(2010, 3000, 90)], 40 / 2.91),  # guessed by FFmpeg
         (60000, range(0, 1000, 40), 25), (30, range(0, 1000, 40), 30), (25, [0], 25), (None, [], 0),
         (25, [*range(0, 1000, 40), *range(90000, 91000, 40)], 25),  # a recording that paused
     ],

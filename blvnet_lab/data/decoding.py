@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 STRICT = {"err_detect": "explode+bitstream"}
 STRICT_OTHERWISE = {"tiff": {}, "mpeg2video": {"err_detect": "explode"}}
 VPX = "libvpx-vp9"
+PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
 # Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
@@ -131,10 +132,11 @@ def pictures(
     within an open group: there FFmpeg's program shows what it can.
     """
     decoder, keyframes, is_first, num_given, picture = _decoder(stream), set(), False, 0, None
-    is_theora = stream.codec_context.codec.canonical_name == "theora"
+    codec = stream.codec_context.codec.canonical_name
+    in_fields = codec == "h264" and stream.codec_context.field_order != PROGRESSIVE
     for number, packet in enumerate(container.demux(stream)):
         if not packet.size:  # the end; or nothing; or, in Theora, the picture before again
-            if is_theora and packet.pts is not None and picture is not None:
+            if codec == "theora" and packet.pts is not None and picture is not None:
                 yield picture, False
             continue
         if number == num_packets:
@@ -147,8 +149,8 @@ def pictures(
         except av.error.InvalidDataError as error:
             if not any(bytes(packet)):
                 raise  # nothing but zeros is no picture but a hole
-            if not keyframes:
-                continue
+            if not keyframes or (in_fields and not num_given):
+                continue  # a cut may even lie between the two halves of a picture
             if is_first and key is not None and (packet.pts is None or packet.pts < key):
                 raise JoinedError(error.errno, error.strerror) from error
             raise

@@ -32,6 +32,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import (
+    PROGRESSIVE,
     UPRIGHT,
     JoinedError,
     Orientation,
@@ -172,9 +173,6 @@ def _is_plain(container: InputContainer, stream: VideoStream, packets: _Packets)
     # Nothing is shown before the first keyframe, on which all is built.
     first = packets.times[0][1]
     return packets.keyframes[:1] == [first] and first == min(pts for _, pts in packets.times)
-
-
-PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
 
 
 def _are_groups_closed(packets: _Packets) -> bool:
