@@ -115,11 +115,10 @@ def test_files_hold_operators_that_are_fast_and_known_everywhere(size, tmp_path)
     path = tmp_path / "model.pt2"
     export_model(model, path, size)
     program = torch.export.load(path)
-    assert program.example_inputs is None
+    (example,), _ = program.example_inputs
+    assert example.shape[1:3] == (FRAMES, 3) and example.untyped_storage().nbytes() == 4
     targets = {str(node.target) for node in program.graph.nodes}
     assert not [name for name in targets if re.search("index|scatter|addcmul|copy", name)]
-    weights = sum(tensor.nbytes for tensor in optimize_for_inference(model).state_dict().values())
-    assert path.stat().st_size < weights + 400_000  # the clip of (2, 4, 3, 64, 64) is 393,216
 
 
 def test_onnx_file_names_its_axes(tmp_path):

@@ -102,12 +102,14 @@ def export_model(
     network = copy.deepcopy(model) if model.folded else optimize_for_inference(model)
     network = network.to(memory_format=torch.contiguous_format)
     axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
+    example = _random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
     program = torch.export.export(
         network,
-        (_random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE),),
+        (example,),
         dynamic_shapes={"clip": dict.fromkeys(axes, Dim.DYNAMIC)},
     )
-    program.example_inputs = None  # or a .pt2 would carry that clip
+    # A .pt2 carries its example, here one number in the shape of a clip.
+    program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,6 @@ from blvnet_lab.models.video_net import (
     blvnet,
     blvnet_tam,
     check_whole,
-    network_of,
     tsn,
     tsn_blnet,
 )
@@ -41,11 +40,10 @@ def save_model(
         notes: whatever else should be known of the model, in what JSON can hold (`load_notes`).
 
     Raises:
-        TypeError: there is no model of one of the four builders in it.
+        TypeError: the model is not from one of the four builders.
         ValueError: its weights are not those that its builder makes, so that `load_model` could not
             read them: it is folded, or changed by other tools.
     """
-    model = network_of(model)
     if (name := architecture_of(model)) not in BUILDERS:
         raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}")
     if model.folded:
