@@ -18,7 +18,7 @@ from blvnet_lab.introspect.capture import edit, edit_clip, shuffle_positions, ze
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.introspect.taps import edit_taps, identity_taps, tams
 from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.models.video_net import network_of
+from blvnet_lab.models.wrapped import network_of
 
 SHUFFLE_SEED = 0
 SHUFFLE_TRIES = 20  # the first that is none of the other orders is taken
@@ -33,7 +33,8 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
     taps, in one place or everywhere. What the model does not have is left out.
     """
     found: dict[str, AbstractContextManager] = {"nothing": nullcontext()}
-    points, num_frames = capture_points(model), network_of(model).num_frames
+    network = network_of(model)
+    points, num_frames = capture_points(network), network.num_frames
     for branch in ("big", "little"):
         if f"stem.{branch}" in points:
             found[f"no {branch}"] = edit(model, {f"*.{branch}": zero})

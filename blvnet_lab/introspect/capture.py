@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.models.video_net import network_of
+from blvnet_lab.models.wrapped import network_of
 
 EditFunction = Callable[[Tensor], Tensor]
 
@@ -208,12 +208,15 @@ def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]
             )
 
     hooked: list[str] = []
-    handles = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
+    handles = []
     try:
         for pattern, function in functions.items():
             names = match_names(pattern, points, what)
             handles += [add(name, function) for name in names]
             hooked += names
+        if hooked:
+            handles.append(model.register_forward_pre_hook(begin))
+            handles.append(model.register_forward_hook(end))
         # Compiled code was made without these hooks, and would leave them out without a word.
         with torch.compiler.set_stance("force_eager"):
             yield

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import capture, evaluating
 from blvnet_lab.models import TAM, VideoNet, capture_points
-from blvnet_lab.models.video_net import network_of
+from blvnet_lab.models.wrapped import network_of
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import match_names
 from blvnet_lab.models import TAM, PairTAM
-from blvnet_lab.models.video_net import check_weight, check_whole, unwrapped
+from blvnet_lab.models.wrapped import check_weight, check_whole, unwrapped
 
 NAMES = {-1: "prev", 0: "curr", 1: "next"}  # where there are three taps, by offset in frames
 

@@ -31,7 +31,8 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from blvnet_lab.models.optimize import optimize_for_inference
-from blvnet_lab.models.video_net import VideoNet, check_as_built, network_of
+from blvnet_lab.models.video_net import VideoNet
+from blvnet_lab.models.wrapped import check_as_built, network_of
 from blvnet_lab.paths import written_whole
 
 TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6

@@ -22,10 +22,10 @@ from blvnet_lab.models.video_net import (
     architecture_of,
     blvnet,
     blvnet_tam,
-    check_whole,
     tsn,
     tsn_blnet,
 )
+from blvnet_lab.models.wrapped import check_whole
 from blvnet_lab.paths import written_whole
 
 BUILDERS = {builder.__name__: builder for builder in (tsn, tsn_blnet, blvnet, blvnet_tam)}

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from blvnet_lab.models.video_net import VideoNet, check_as_built
+from blvnet_lab.models.video_net import VideoNet
+from blvnet_lab.models.wrapped import check_as_built
 
 
 class ConvReLU(nn.Conv2d):

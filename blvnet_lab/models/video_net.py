@@ -372,7 +372,7 @@ def capture_points(model: VideoNet) -> list[str]:
     fusion), `stage4.0` (a block), `stage4.0.tam`; `classifier` (B, P, num_classes) per-pair logits.
     """
     points = r"(stem|stage\d)\.(tam|big|little|merged|out|\d+)|stage4\.\d+\.tam|classifier"
-    names = [name for name, _ in network_of(model).named_modules() if re.fullmatch(points, name)]
+    names = [name for name, _ in model.named_modules() if re.fullmatch(points, name)]
     return sorted(names, key=lambda name: name == "classifier")  # built first, computed last
 
 
@@ -381,66 +381,6 @@ def architecture_of(model: object) -> str:
     if isinstance(model, VideoNet) and hasattr(model, "architecture"):
         return model.architecture
     return type(model).__name__
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Find what `torch.compile`, DistributedDataParallel, AveragedModel and the like wrap."""
-    while not isinstance(model, VideoNet):
-        inner = getattr(model, "_orig_mod", getattr(model, "module", None))
-        if not isinstance(inner, nn.Module):
-            break
-        model = inner
-    return model
-
-
-def network_of(model: nn.Module) -> VideoNet:
-    """Find a network of ours in what wraps it (`unwrapped`); raises TypeError if there is none."""
-    network = unwrapped(model)
-    if not isinstance(network, VideoNet):
-        raise TypeError(
-            "expected a model from tsn, tsn_blnet, blvnet or blvnet_tam, got "
-            f"{type(model).__name__}: give the network itself"
-        )
-    return network
-
-
-def check_whole(weight: object, where: str) -> None:
-    """Raises ValueError of a DTensor."""
-    if hasattr(weight, "full_tensor"):
-        raise ValueError(
-            f"expected {where} to be whole, got a shard of it: gather the weights with "
-            "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, options="
-            "StateDictOptions(full_state_dict=True)) and load them into a network of one process"
-        )
-
-
-def check_weight(module: nn.Module, name: str, where: str) -> None:
-    """Raises ValueError if a weight is no parameter that can be read and replaced as it is."""
-    weight = getattr(module, name, None)
-    if weight is not None and name not in module._parameters:
-        raise ValueError(
-            f"expected {where}.{name} to be a parameter, got one that is computed from others: "
-            "make pruned weights plain with torch.nn.utils.prune.remove, parametrised ones with "
-            "torch.nn.utils.parametrize.remove_parametrizations"
-        )
-    check_whole(weight, f"{where}.{name}")
-
-
-def check_as_built(network: nn.Module) -> None:
-    """Raises ValueError if another tool has replaced a `forward`, or changed how weights are held.
-
-    Whatever copies or changes the modules would then not be what runs.
-    """
-    for name, module in network.named_modules():
-        where = f"model.{name}" if name else "model"
-        if "forward" in vars(module):
-            raise ValueError(
-                f"expected modules with their own code, got one whose {where}.forward another tool "
-                "has replaced (as accelerate and nnsight do): build the network again, and load "
-                "this one's state_dict() into it"
-            )
-        for weight in ("taps", "weight", "bias"):
-            check_weight(module, weight, where)
 
 
 def init_weights(model: nn.Module) -> None:
