@@ -29,7 +29,13 @@ from blvnet_lab.training import planning
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import evaluate
-from blvnet_lab.training.loading import mixing, timed_batches, training_loader
+from blvnet_lab.training.loading import (
+    WorkerLostError,
+    mixing,
+    named_worker_loss,
+    timed_batches,
+    training_loader,
+)
 from blvnet_lab.training.memory import count_memory
 from blvnet_lab.training.recipe import Augmentation, Evaluation, Hardware, Recipe
 from blvnet_lab.training.run import clip_datasets
@@ -104,6 +110,17 @@ def test_kept_frames_and_paths_reach_every_kind_of_process(manifest, context):
         expected, expected_label = clips[i]
         assert torch.equal(frames, expected) and label == expected_label
     assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    "told", ["DataLoader worker (pid 7) is killed", "unable to allocate shared"]
+)
+def test_a_lack_of_shared_memory_is_named(told):
+    with pytest.raises(WorkerLostError, match=r"lack of memory \(or of /dev/shm .* fewer"):
+        with named_worker_loss():
+            raise RuntimeError(f"{told} memory(shm) for file </torch_1>: No space left on device")
+    with pytest.raises(RuntimeError, match="another"), named_worker_loss():
+        raise RuntimeError("another")
 
 
 # ---------------------------------------------------------------- frames in memory
@@ -334,12 +351,14 @@ def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
     assert all(torch.equal(a, b) for a, b in zip(said, said_then, strict=True))
 
 
-def test_the_default_device_changes_no_plan(manifest, request):
+def test_the_default_device_changes_no_clip_read_alone_and_no_plan(manifest, request):
     found = []
     for _ in range(2):
-        transform = evaluation_transform((32, 32))
-        clip, _ = ClipDataset(read_manifest(manifest), "val", 4, transform, stride=2)[0]
-        found.append((clip.tolist(), count_memory(RECIPE, 2)))
+        table, transform = read_manifest(manifest), training_transform((32, 32), erase=0.5)
+        torch.manual_seed(0)
+        drawn, _ = ClipDataset(table, "train", 4, transform, True, mirror=[0, 1])[0]
+        centre, _ = ClipDataset(table, "val", 4, evaluation_transform((32, 32)), stride=2)[0]
+        found.append((drawn.tolist(), centre.tolist(), count_memory(RECIPE, 2)))
         if len(found) == 1:
             request.getfixturevalue("elsewhere")
     assert found[0] == found[1]

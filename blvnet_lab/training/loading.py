@@ -206,11 +206,12 @@ def named_worker_loss() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+        # The second is met where processes are not forked: what they share does not fit.
+        if not str(error).startswith(("DataLoader worker", "unable to allocate shared memory")):
             raise
         raise WorkerLostError(
-            "expected clips, but a process that reads them has died, perhaps for lack of memory "
-            "(or of /dev/shm in a container): go on with --resume auto and fewer "
+            "expected clips, but a process that reads them has died or cannot start, perhaps for "
+            "lack of memory (or of /dev/shm in a container): go on with --resume auto and fewer "
             f"--hardware.workers ({error})"
         ) from error
 
