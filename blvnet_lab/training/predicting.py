@@ -133,9 +133,8 @@ def _bars(table: pd.DataFrame, width: int, row: int) -> np.ndarray:
     image = Image.new("RGB", (width, (len(table) + 1) * row), PAPER)
     pen, margin = ImageDraw.Draw(image), row // 2
     # Pillow's own font lacks accents.
-    font = ImageFont.truetype(
-        Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", round(0.7 * row)
-    )
+    path = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    font = ImageFont.truetype(str(path), round(0.7 * row))  # Pillow 10 takes no Path
     first = width * 3 // 5  # column where bars begin
     full = width - margin - round(font.getlength(" 100 %")) - first  # length of one for certain
     for place, line in enumerate(table.itertuples(), start=1):

@@ -27,7 +27,8 @@ LABEL_GREY = "#888888"  # legible on light and on dark pages
 @cache
 def font(size: int = LABEL_PX) -> ImageFont.FreeTypeFont:
     """matplotlib's own font: unlike Pillow's, it has the signs × and − and letters with accents."""
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+    path = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)  # Pillow 10 takes no Path
 
 
 def as_images(frames: torch.Tensor | np.ndarray) -> np.ndarray:
