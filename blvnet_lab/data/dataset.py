@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms import v2
 
 from blvnet_lab.data.reading import (
     VideoInfo,
@@ -23,6 +24,7 @@ from blvnet_lab.data.reading import (
 )
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
 from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
+from blvnet_lab.data.transforms import CentreCrop
 from blvnet_lab.progress import tqdm
 
 # More unreadable videos in a row are no accident: a disk is not mounted, or the manifest is old.
@@ -44,8 +46,9 @@ class ClipDataset(Dataset):
         transform: from uint8 frames (T, C, H, W) to the clip, e.g. `training_transform(size)`.
         random_frames: True draws a random frame from each segment (training), with PyTorch's
             global generator, which a DataLoader seeds for each of its workers; False takes centres.
-        in_memory: decode every video once and keep what clips can be made of: all frames (uint8),
-            or those of the one clip if `random_frames` is False. What exceeds `KEPT_SHARE` of the
+        in_memory: decode every video once and keep what clips can be made of (uint8): all frames,
+            or those of the one clip if `random_frames` is False, and of these the crop that
+            `evaluation_transform` makes. What exceeds `KEPT_SHARE` of the
             free memory is read from its file each time, after a warning: the clips are the same.
         stride: of `sample_dense`; None samples uniformly.
         mirror: for training, the label of the mirror image of every class, as in the class list;
@@ -111,6 +114,13 @@ class ClipDataset(Dataset):
         # Which rows could not be read; shared with the data loader's workers.
         self._failed = torch.zeros(len(rows), dtype=torch.bool, device="cpu").share_memory_()
         self.videos: KeptFrames | None = None
+        # What an evaluation does alike each time is done before frames are kept.
+        self._crop: CentreCrop | None = None
+        is_still = not random_frames and mirror is None and num_clips is None
+        if is_still and isinstance(transform, v2.Compose):
+            first, *others = transform.transforms
+            if isinstance(first, CentreCrop):
+                self._crop, self._after_crop = first, v2.Compose(others)
         if in_memory:
             self._keep(split)
 
@@ -158,13 +168,14 @@ class ClipDataset(Dataset):
             frames = self._read(info, self._sample(info.num_frames))
         else:
             frames = kept[self._sample(len(kept))] if self.random_frames else kept.clone()
+        transform = self.transform if kept is None or self._crop is None else self._after_crop
         label = int(self.labels[i])
         if self.num_clips is not None:
             views = [self.transform(clip) for clip in frames.split(self.num_frames)]
             return torch.cat([view.reshape(-1, *view.shape[-4:]) for view in views]), label
         if self.mirror is not None and self.mirror[label] is not None and torch.rand(()) < 0.5:
             frames, label = frames.flip(-1), self.mirror[label]
-        return self.transform(frames), label
+        return transform(frames), label
 
     def _sample(self, frame_count: int) -> Tensor:
         if self.num_clips is not None:
@@ -197,7 +208,8 @@ class ClipDataset(Dataset):
         for video, i in enumerate(tqdm(rows, f"probing {split}", leave=False, delay=2)):
             with self._skipping(video):
                 info = self._info(i)
-                shapes[video] = len(self._to_keep(info)), *self._size(info)
+                size = self._size(info) if self._crop is None else self._crop.size
+                shapes[video] = len(self._to_keep(info)), *size
                 probes[video] = pack_info(info)
         self.probes = Texts(probes[video] for video in self._video_of)
         share = KEPT_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's, here
@@ -214,7 +226,8 @@ class ClipDataset(Dataset):
                 step = BLOCK if info.keyframe_pts else len(frames)
                 for begin in range(0, len(frames), step):
                     part = slice(begin, begin + step)
-                    room[part] = self._read(info, frames[part])
+                    read = self._read(info, frames[part])
+                    room[part] = read if self._crop is None else self._crop(read)
 
     @contextmanager
     def _skipping(self, video: int) -> Iterator[None]:

@@ -86,16 +86,14 @@ def training_transform(
     return v2.Compose(steps)
 
 
-def useful_short_side(
-    size: tuple[int, int], crop: Literal["resized", "multi-scale"] | None = None
-) -> int:
-    """Give the short side, in pixels, above which frames hold more than a transform shows.
+def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-scale"]) -> int:
+    """Give the short side, in pixels, above which frames hold more than training crops show.
 
     Args:
-        size, crop: of `training_transform`; without a crop, the size of `evaluation_transform`.
+        size, crop: of `training_transform`.
     """
-    smallest = {"resized": (AREAS[0] / RATIOS[1]) ** 0.5, "multi-scale": CROP_SCALES[-1], None: 1}
-    return math.ceil(max(size) / smallest[crop])
+    smallest = (AREAS[0] / RATIOS[1]) ** 0.5 if crop == "resized" else CROP_SCALES[-1]
+    return math.ceil(max(size) / smallest)
 
 
 class MultiScaleCrop(v2.Transform):
@@ -142,7 +140,7 @@ def evaluation_transform(size: tuple[int, int], short_side: int | None = None) -
         short_side: in pixels, to which the frame is scaled first; None scales it so that it just
             fills `size`. The paper takes 224 or 256 and a centre of 224.
     """
-    return v2.Compose([_FillAndCrop(size, short_side), v2.Lambda(normalize)])
+    return v2.Compose([CentreCrop(size, short_side), v2.Lambda(normalize)])
 
 
 def view_transform(
@@ -176,10 +174,10 @@ def view_transform(
                 "expected every class to be its own mirror image, for 10 crops, but the labels "
                 f"{', '.join(map(str, others))} are not: take 5 crops"
             )
-    return v2.Compose([_FillAndCrop(size, short_side, crops), v2.Lambda(normalize)])
+    return v2.Compose([CentreCrop(size, short_side, crops), v2.Lambda(normalize)])
 
 
-class _FillAndCrop(v2.Transform):
+class CentreCrop(v2.Transform):
     """Scales a clip (T, C, H, W) and takes its centre, or (crops, T, C, H, W) of it."""
 
     def __init__(self, size: tuple[int, int], short_side: int | None, crops: int | None = None):

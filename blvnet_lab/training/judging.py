@@ -27,13 +27,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from blvnet_lab.data import (
-    ClipDataset,
-    read_classes,
-    read_manifest,
-    useful_short_side,
-    view_transform,
-)
+from blvnet_lab.data import ClipDataset, read_classes, read_manifest, view_transform
 from blvnet_lab.data.manifest import CLASS_LIST
 from blvnet_lab.paths import written_whole
 from blvnet_lab.training.checkpoint import Trained, load_trained
@@ -254,7 +248,7 @@ def viewed(
         view_transform(recipe.size, judged.crops, judged.short_side, mirror),
         stride=recipe.stride,
         num_clips=judged.num_clips,
-        short_side=recipe.read_short_side or judged.short_side or useful_short_side(recipe.size),
+        short_side=recipe.read_short_side,
     )
 
 

@@ -20,25 +20,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from blvnet_lab.data import useful_short_side
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.interrupts import signals_of_workers
 from blvnet_lab.training.recipe import Recipe
 
 # (epoch, number of a clip) and, if it was drawn before in that epoch, how often.
 Key = tuple[int, ...]
-
-
-def read_sides(recipe: Recipe) -> tuple[int, int]:
-    """Give the short sides, in pixels, to which larger training and validation frames are scaled.
-
-    That is done while they are decoded, and loses nothing that the crops could show.
-    """
-    own, judged = recipe.read_short_side, recipe.evaluation
-    return (
-        own or useful_short_side(recipe.size, recipe.augmentation.crop),
-        own or judged.short_side or useful_short_side(judged.size or recipe.size),
-    )
 
 
 class WorkerLostError(ChildProcessError):

@@ -26,7 +26,13 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from blvnet_lab.data import VideoReadError, class_names, read_classes, read_manifest
+from blvnet_lab.data import (
+    VideoReadError,
+    class_names,
+    read_classes,
+    read_manifest,
+    useful_short_side,
+)
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.manifest import CLASS_LIST
 from blvnet_lab.data.probing import known_video, unpack_info
@@ -35,7 +41,7 @@ from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.engine import build, train_one_epoch
 from blvnet_lab.training.evaluation import autocast
-from blvnet_lab.training.loading import Batches, read_sides
+from blvnet_lab.training.loading import Batches
 from blvnet_lab.training.memory import (
     MainMemory,
     Memory,
@@ -132,19 +138,14 @@ def _frame_bytes(rows: pd.DataFrame, recipe: Recipe) -> tuple[int, int]:
     """Of the frames of training and validation clips that the recipe keeps; see `ClipDataset`."""
     if not recipe.hardware.in_memory:
         return 0, 0
-    totals = []
-    for split, side in zip(("train", "val"), read_sides(recipe), strict=True):
-        videos = rows[rows["split"] == split].drop_duplicates("path")
-        bar = tqdm(videos.itertuples(), "frames", len(videos), unit="file", leave=False, delay=1)
-        shapes = [_shape(video) for video in bar]
-        totals.append(
-            sum(
-                3 * (count if split == "train" else recipe.num_frames) * height * width
-                for count, size in shapes
-                for height, width in [smaller_size(size, side)]
-            )
-        )
-    return totals[0], totals[1]
+    side = recipe.read_short_side or useful_short_side(recipe.size, recipe.augmentation.crop)
+    videos = rows[rows["split"] == "train"].drop_duplicates("path")
+    bar = tqdm(videos.itertuples(), "frames", len(videos), unit="file", leave=False, delay=1)
+    shapes = [_shape(video) for video in bar]
+    training = sum(3 * count * math.prod(smaller_size(size, side)) for count, size in shapes)
+    pixels = math.prod(recipe.evaluation.size or recipe.size)
+    num_val_clips = rows["path"][rows["split"] == "val"].nunique()
+    return training, 3 * num_val_clips * recipe.num_frames * pixels
 
 
 def _shape(row: Any) -> tuple[int, tuple[int, int]]:

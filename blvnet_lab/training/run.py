@@ -19,6 +19,7 @@ from blvnet_lab.data import (
     read_classes,
     read_manifest,
     training_transform,
+    useful_short_side,
 )
 from blvnet_lab.data.manifest import CLASS_LIST
 from blvnet_lab.training.checkpoint import (
@@ -31,7 +32,6 @@ from blvnet_lab.training.checkpoint import (
 )
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
-from blvnet_lab.training.loading import read_sides
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.start import start_from
 
@@ -120,7 +120,7 @@ def clip_datasets(
         )
     listed = read_classes(manifest) if has_list else None
     names = class_names(table) if listed is None else listed["class_name"].tolist()
-    changes, (train_side, val_side) = recipe.augmentation, read_sides(recipe)
+    changes = recipe.augmentation
     train_set = ClipDataset(
         table,
         "train",
@@ -136,7 +136,7 @@ def clip_datasets(
         in_memory=recipe.hardware.in_memory,
         stride=recipe.stride,
         mirror=listed["mirror"] if changes.mirror else None,
-        short_side=train_side,
+        short_side=recipe.read_short_side or useful_short_side(recipe.size, changes.crop),
         skip_unreadable=True,
     )
     judged = recipe.evaluation
@@ -147,6 +147,6 @@ def clip_datasets(
         evaluation_transform(judged.size or recipe.size, judged.short_side),
         in_memory=recipe.hardware.in_memory,
         stride=recipe.stride,
-        short_side=val_side,
+        short_side=recipe.read_short_side,
     )
     return train_set, val_set, tuple(names)
