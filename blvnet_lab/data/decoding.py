@@ -241,9 +241,10 @@ def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> G
 class ToRGB:
     """Makes pictures to RGB, upright and of one size, with FFmpeg's filter `scale`.
 
-    FFmpeg's program uses it, and decord: all three agree in every bit. PyAV's own VideoReformatter
-    looks for the colours of 4:2:0 and 4:2:2 half a pixel away, wherever it resizes or has more than
-    8 bits: 6 levels of 255 away on average in a colourful picture.
+    FFmpeg's program uses it, and decord: all three agree in every bit. PyAV's VideoReformatter does
+    not wherever it resizes or has more than 8 bits: it heeds where a file says that the colours of
+    4:2:0 and 4:2:2 lie, which the filter passes over, half a pixel away. That makes 5 to 6 levels
+    of 255 on average in a colourful picture.
     """
 
     def __init__(self, size: tuple[int, int], orientation: Orientation = UPRIGHT) -> None:
