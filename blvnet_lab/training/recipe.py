@@ -174,7 +174,7 @@ class Recipe:
     balanced: bool = False
     """Draw every class equally often, however many clips it has."""
     read_short_side: int | None = None
-    """In pixels, to which larger frames are scaled while read; None for what training crops need."""
+    """In pixels, to which larger frames are scaled while read; None for what crops need."""
     seed: int = 0
     """Of the first weights, the order of clips, the sampled frames and the augmentation."""
     network: Network = field(default_factory=Network)
