@@ -32,8 +32,9 @@ NUMBERS = (64, 128)  # of clips, with which it is counted
 # A process of the tiny network on Linux grew by 1.7 to 1.8 times what was counted (by 1.03 to 1.05
 # times with the variable MALLOC_MMAP_THRESHOLD_=65536: then the C library gives memory back).
 CPU_GROWTH = 1.8
-# Measured with H.264 of 1080p: its decoder, and what a worker does not share with its parent.
-READER_BYTES = 60_000_000
+# Measured with H.264 of 1080p: its decoder, a clip of 8 whole frames, and what a worker does not
+# share with its parent.
+READER_BYTES = 100_000_000
 BATCHES_AHEAD = 3  # of a worker: two that wait, and one that it makes
 
 
