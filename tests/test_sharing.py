@@ -255,6 +255,10 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
         # Evaluation sees the same in memory and out of it, to the bit.
         _, read, _ = clip_datasets(written, dataclasses.replace(recipe, hardware=Hardware()))
         assert torch.equal(val[0][0], read[0][0]) and torch.equal(val[0][0], val[0][0])
+        whole = ClipDataset(
+            read_manifest(written), "val", 4, val.transform, short_side=recipe.read_short_side
+        )
+        assert torch.equal(val[0][0], whole[0][0])
         # What is planned is what is taken.
         size = planning.manifest_size(written, recipe)
         assert size.frame_bytes == (train.videos.num_bytes, val.videos.num_bytes)
