@@ -355,7 +355,7 @@ def test_a_video_shorter_than_the_clip(explorer, folder):
     "name, words",
     [
         ("missing.mp4", "expected a video file, but it does not exist; check the path"),
-        ("", "it is a folder without pictures 00001.jpg"),
+        ("", "it is a folder without numbered pictures, such as 00001.jpg"),
         ("~nosuchuser/x.mp4", "~nosuchuser/x.mp4: expected a video file, but it does not exist"),
         ("text<i>.mp4", "text&lt;i&gt;.mp4: expected a video file, but its 11 bytes cannot"),
     ],
