@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+import blvnet_lab
 from blvnet_lab.training.recipe import Recipe, Staircase, preset
 
 
@@ -77,6 +78,8 @@ def open_lab(notebook: Path) -> None:
     """JupyterLab in this process, so that it ends as it always does, with its kernels."""
     from jupyterlab.labapp import LabApp
 
+    if blvnet_lab.BUSY:  # now; the kernels choose for themselves when they start
+        os.environ.pop("OMP_NUM_THREADS", None)
     # It refuses to run as root (usual in containers) unless told.
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     LabApp.launch_instance([str(notebook), *root])

@@ -12,13 +12,14 @@ import time
 from collections.abc import MutableMapping
 from pathlib import Path
 
-# How often a thread that waits looks whether there is work before it sleeps. GNU's OpenMP, which
-# PyTorch's Linux wheels bring, looks 300,000 times: milliseconds that others could compute in. A
+# How many times a waiting thread checks for work before it sleeps. GNU's OpenMP, which PyTorch's
+# Linux wheels ship, checks 300,000 times: milliseconds that others could compute in. A
 # step of the classroom recipe on two quiet cores took as long with 3,000 as with 300,000 (54 and
 # 55 ms), but longer with 1,000 (64) and 0 (101), where threads fall asleep between two operations.
 # Among ten others it took 2.0 s with 3,000, 4.3 s with 10,000 and 13.3 s with 300,000.
 SPIN_COUNT = 5_000
 CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_DYNAMIC", "OMP_THREAD_LIMIT")
+CHOSEN_HERE = "BLVNET_LAB_THREADS"  # what a parent process chose: its children choose themselves
 SAMPLES, SAMPLE_SECONDS = 5, 0.004
 LOAD = Path("/proc/loadavg")
 
@@ -32,6 +33,8 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
+    if environment.get("OMP_NUM_THREADS") == environment.pop(CHOSEN_HERE, ""):
+        del environment["OMP_NUM_THREADS"]
     if any(name in environment for name in CHOSEN_BY_USER):
         return ""
     cores = os.cpu_count() or 1
@@ -42,19 +45,21 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
         return ""
     torch = sys.modules.get("torch")
     if torch is None:
-        environment["OMP_NUM_THREADS"] = str(threads)
+        environment["OMP_NUM_THREADS"] = environment[CHOSEN_HERE] = str(threads)
     elif torch.get_num_threads() == own:  # as PyTorch chose it
         torch.set_num_threads(threads)
+    else:
+        return ""
     return (
-        f"{others} others want the {cores} cores: computing with {threads} of {own} threads "
-        "(OMP_NUM_THREADS sets their number)"
+        f"{others} other threads compete for the {cores} cores: computing with {threads} of {own} "
+        "threads (set OMP_NUM_THREADS to choose)"
     )
 
 
 def _others(enough: int) -> int:
     """How many threads of other processes want a core, all the while; 0 if nothing says so.
 
-    Below `enough` at any time, that is the answer at once.
+    Returns at once when a sample is below `enough`.
     """
     fewest = sys.maxsize
     for _ in range(SAMPLES):

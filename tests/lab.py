@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Tests wait for events. These limits say only when to stop hoping, so they are far beyond what
+# Tests wait for events. These limits say only when to give up, so they are far beyond what
 # anything takes on a machine whose cores others want, too.
 LIMIT_S = 1200  # for a process, or a whole notebook, that should end by itself
 WAIT_MS = 120_000  # for one wait in a page, on a quiet machine: times `slowness`

@@ -412,8 +412,8 @@ def test_a_run_in_which_all_steps_overflow(monkeypatch, caplog):
     assert [line["skipped_steps"] for line in result.history] == [3, 3]
     for epoch in (1, 2):
         assert f"overflowed in 3 of the 3 steps of epoch {epoch}, which so" in caplog.text
-    monkeypatch.setattr(engine, "MAX_SKIPPED", 2)
-    words = "2 steps in a row overflowed in float16, up to step 1 of the epoch: train in bfloat16"
+    monkeypatch.setattr(engine, "MIN_SCALE", 2.0**116)  # in the second epoch
+    words = "overflowed in float16 at step 0 of the epoch, with the loss scaled by no more than"
     with pytest.raises(FloatingPointError, match=words):
         fitted(recipe=recipe)
 

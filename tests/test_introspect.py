@@ -1274,7 +1274,7 @@ def test_replaced_forward_is_named(place, tmp_path):
 def test_forward_of_another_model_is_not_captured_in_silence(look):
     model = network()
     model.forward = network().forward  # as a copy has it, if its forward was a closure
-    with pytest.raises(RuntimeError, match=r"to come to stage2\.out, but it did not: another tool"):
+    with pytest.raises(RuntimeError, match=r"to reach stage2\.out, but it did not: another tool"):
         with look(model, "stage2.out"):
             model(CLIP)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

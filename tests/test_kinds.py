@@ -4,6 +4,7 @@ Each is made here, mostly by taking a plain file's packets apart. The frames sho
 that the right answer is known from how the file was made.
 """
 
+import gc
 import struct
 import types
 from collections.abc import Iterable
@@ -17,8 +18,9 @@ import torch
 from PIL import Image
 from videos import draw, read_number, write_sound, write_video
 
-from blvnet_lab.data import probing
+from blvnet_lab.data import decoding, probing
 from blvnet_lab.data.decoding import UPRIGHT, ToRGB, orientation_of
+from blvnet_lab.data.encoding import showing_of
 from blvnet_lab.data.reading import (
     VideoReadError,
     check_video,
@@ -117,7 +119,8 @@ class Picture:
         self.side_data = side_data
 
 
-def test_orientations_that_say_little_or_too_much():
+def test_orientations_that_say_little_or_too_much(monkeypatch):
+    monkeypatch.setattr(decoding, "_tiny", lambda picture, is_known=False: picture)
     assert orientation_of("a.mp4", Picture()) == UPRIGHT
     assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0, 0, 0, 0))) == UPRIGHT
     # Of twice the size, and not quite straight.
@@ -456,3 +459,34 @@ def test_conversion_is_that_of_the_filter_whatever_is_asked(tmp_path):
         pictures = list(file.decode(video=0))
     as_frames = torch.stack([torch.from_numpy(ToRGB(SIZE)(p).copy()) for p in pictures])
     assert torch.equal(as_frames.permute(0, 3, 1, 2), read_frames(path, range(3)))
+
+
+def test_probing_holds_no_picture(tmp_path):
+    """Until Python's garbage collector comes: PyAV 18 puts one in a cycle with its side data."""
+    path = write_video(tmp_path / "a.mp4", 4)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+        for _ in range(5):
+            orientation_of(str(path), first_picture(path))
+        held = [thing for thing in gc.get_objects() if type(thing) is av.VideoFrame]
+        assert sum(frame.width > 16 for frame in held) <= before
+    finally:
+        gc.enable()
+
+
+def first_picture(path: Path) -> av.VideoFrame:
+    with av.open(str(path)) as container:
+        return next(container.decode(video=0))
+
+
+def test_times_of_kinds_that_only_decoding_tells(tmp_path):
+    """A GIF whose third picture stays for two seconds."""
+    pictures = [Image.fromarray(draw(k, SIZE)) for k in range(5)]
+    path = tmp_path / "slow.gif"
+    stays = [100, 100, 2000, 100, 100]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=stays, loop=0)
+    info = probe_video(path)
+    assert info.pts is None and info.num_frames == 5
+    assert [float(time) for time in showing_of(info).times] == [0, 0.1, 0.2, 2.2, 2.3]

@@ -17,22 +17,22 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="ends processes 
 SLEEPS = "import os, time; print(os.getpid(), flush=True); time.sleep(10_000)"
 LEAVES_ONE = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPS!r}])"
 OWNER = """\
-import subprocess, sys, time
+import subprocess, sys
 from lab import owned
 
 with owned([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True) as process:
     print(process.stdout.readline(), end="", flush=True)
-    time.sleep(10_000)
+    sys.stdin.read()  # until the tests end
 """
 LAB_OWNER = """\
-import json, time, urllib.request
+import sys
 from lab import lab_and_browser, open_page
 
 with lab_and_browser() as (lab, browser), open_page(browser, lab) as page:
     page.goto(lab.url)
     lab.request("api/kernels", method="POST")
     print("ready", flush=True)
-    time.sleep(10_000)
+    sys.stdin.read()
 """
 
 
@@ -55,9 +55,8 @@ def lives(process: psutil.Process) -> bool:
 def start(script: str, *words: str) -> tuple[subprocess.Popen, str]:
     """A Python script, and its first line of output."""
     command = [sys.executable, "-c", script, *words]
-    process = subprocess.Popen(
-        command, cwd=ROOT / "tests", stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT / "tests", start_new_session=True, **pipes)
     return process, process.stdout.readline()
 
 

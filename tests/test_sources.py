@@ -303,3 +303,25 @@ def test_large_sources_are_for_training():
     found = sides(table[table["source_id"].isin(["a", "b"])], 0.05, 0)
     assert found == {"a": {"train"}, "b": {"val"}}
     assert sides(table[table["source_id"] == "a"], 0.2, 0) == {"a": {"train"}}
+
+
+def test_a_folder_with_a_whole_class_says_nothing_of_sources():
+    """One that another class has too does: a person, a day."""
+    run = [f"run/raw/clip{k}.mp4" for k in range(8)]
+    jump = [f"jump/mp4/clip{k}.mp4" for k in range(8)]
+    assert grouped(*run, *jump)[0] == set()
+    people = [f"{name}/{who}/{k}.mp4" for name in ("run", "jump") for who in "ab" for k in (1, 2)]
+    assert {len(clips) for clips in grouped(*people)[0]} == {4}, "of both classes"
+
+
+def test_what_cannot_be_read_takes_no_place_in_a_split(tmp_path):
+    for name in "ab":
+        (tmp_path / "in" / name).mkdir(parents=True)
+    for count, name in enumerate(("tree", "house", "river", "cloud", "stone"), start=8):
+        write_video(tmp_path / "in" / "a" / f"{name}.mp4", count)
+        write_video(tmp_path / "in" / "b" / f"{name}er.mp4", count + 5)
+    for name in ("tree", "house"):
+        (tmp_path / "in" / "a" / f"{name}.mp4").write_bytes(b"no video")
+    found = build_manifest("folder", tmp_path / "in", tmp_path / "out", val_share=0.34)
+    rows = read_manifest(found.manifest).query("class_name == 'a' and status == 'ok'")
+    assert sorted(rows["split"]) == ["train", "train", "val"]

@@ -30,7 +30,7 @@ def machine(monkeypatch, tmp_path):
                 return lines.pop(0) if len(lines) > 1 else lines[0]
 
         monkeypatch.setattr(threads, "LOAD", Load())
-        monkeypatch.delitem(sys.modules, "torch")
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
 
     return make
 
@@ -56,10 +56,16 @@ def test_a_share_of_the_cores(cores, running, own, expected, machine):
     environment = {}
     line = threads.choose_threads(environment)
     assert environment.pop("GOMP_SPINCOUNT") == str(threads.SPIN_COUNT)
+    child = dict(environment)
+    assert environment.pop(threads.CHOSEN_HERE, None) == expected
     assert environment == ({} if expected is None else {"OMP_NUM_THREADS": expected})
+    machine(cores, 1, own=own)
+    threads.choose_threads(child)
+    assert child == {"GOMP_SPINCOUNT": str(threads.SPIN_COUNT)}, "a child chooses for itself"
     assert bool(line) == (expected is not None)
     if line:
-        assert line.startswith(f"{running[0] - 1} others want the {cores} cores: computing with")
+        others = running[0] - 1
+        assert line.startswith(f"{others} other threads compete for the {cores} cores: computing")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -97,7 +97,7 @@ def open_video(path: str, strict: bool = True) -> Iterator[tuple[InputContainer,
             if isinstance(error, (VideoReadError, av.error.FFmpegError)):
                 raise
             found = f"it cannot be read ({error.strerror or error})"
-            raise unreadable(path, found, "see whether the disk is well") from error
+            raise unreadable(path, found, "check the disk") from error
 
 
 def _main_stream(container: InputContainer) -> VideoStream | None:
@@ -124,7 +124,7 @@ class JoinedError(av.error.InvalidDataError):
 def pictures(
     container: InputContainer, stream: VideoStream, num_packets: int | None = None
 ) -> Iterator[tuple[av.VideoFrame, bool]]:
-    """(picture, does it stand on its own), from here to the end, or out of so many packets.
+    """(picture, does it stand on its own), from here to the end, or out of the first `num_packets`.
 
     What comes before the first keyframe and cannot be decoded is passed over: a broadcast that was
     tuned in to begins in the middle of a group. Raises FFmpegError at a fault after it; but
@@ -193,12 +193,16 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     turns, each plain or mirrored, as a phone writes them for its front camera. The file's header
     or the compressed pictures themselves may say so; both arrive here with the picture.
 
-    Raises VideoReadError if the picture is to be shown askew.
+    Raises VideoReadError if the picture is to be shown askew, or cannot be made RGB.
     """
     try:
-        side_data = picture.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV 18 stumbles over kinds of it that it does not know, such as EXIF
-        side_data = _without_others(picture).side_data.get("DISPLAYMATRIX")
+        try:
+            side_data = _tiny(picture).side_data.get("DISPLAYMATRIX")
+        except ValueError:  # PyAV 18 stumbles over kinds of it that it does not know, such as EXIF
+            side_data = _tiny(picture, is_known=True).side_data.get("DISPLAYMATRIX")
+    except av.error.FFmpegError as error:
+        found = f"its colours ({picture.format.name}) cannot be made RGB ({error.strerror})"
+        raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
     if side_data is None:
         return UPRIGHT
     a, b, _, c, d = struct.unpack("=5i", bytes(side_data)[:20])
@@ -215,11 +219,16 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     return rounded
 
 
-def _without_others(picture: av.VideoFrame) -> av.VideoFrame:
-    """The picture with none of the side data that came to FFmpeg after PyAV 18 was written."""
-    newest = max(kind.value for kind in SideDataType)
-    removers = [("sidedata", f"delete:type={kind}") for kind in range(newest + 1, newest + 20)]
-    graph = _make_graph(picture, removers)
+def _tiny(picture: av.VideoFrame, is_known: bool = False) -> av.VideoFrame:
+    """A few pixels of a picture, with its side data, or only with kinds that PyAV 18 knows.
+
+    What PyAV has shown the side data of stays in memory until Python's garbage collector comes.
+    """
+    filters = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
+    if is_known:
+        newest = max(kind.value for kind in SideDataType)
+        filters += [("sidedata", f"delete:type={kind}") for kind in range(newest + 1, newest + 20)]
+    graph = _make_graph(picture, filters)
     graph.vpush(picture)
     return graph.vpull()
 
@@ -231,7 +240,7 @@ def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> G
         width=picture.width,
         height=picture.height,
         format=picture.format.name,
-        time_base=Fraction(1, 25),  # matters to no one
+        time_base=Fraction(1, 25),  # any will do
     )
     nodes = [graph.add(name, options) for name, options in [*filters, ("buffersink", "")]]
     graph.link_nodes(source, *nodes).configure()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from blvnet_lab.data.decoding import file_url, open_video
+from blvnet_lab.data.decoding import file_url, open_video, pictures
 from blvnet_lab.data.probing import VideoInfo
 
 FPS_IF_UNKNOWN = 12  # at which a folder of pictures is to be shown
@@ -41,13 +41,16 @@ def showing_of(info: VideoInfo) -> Showing:
     fps = Fraction(info.fps).limit_denominator(1001) or Fraction(FPS_IF_UNKNOWN)
     if os.path.isdir(info.path):
         return Showing(fps)
-    with open_video(info.path) as (_, stream):
-        coder, times = stream.codec_context, None
-        if info.num_frames > 1 and info.pts is not None:
-            ticks = [late - early for early, late in pairwise(info.pts)]
+    with open_video(info.path, strict=not info.joined) as (container, stream):
+        coder, times, pts = stream.codec_context, None, info.pts
+        if pts is None:  # not of a plain kind: decoding tells them
+            found = islice(pictures(container, stream), info.num_frames)
+            pts = [picture.pts for picture, _ in found]
+        ticks = [] if None in pts else [late - early for early, late in pairwise(pts)]
+        if ticks and min(ticks) > 0:
             fps = (len(ticks) / (sum(ticks) * stream.time_base)).limit_denominator(100_000)
             if len(set(ticks)) > 1:
-                times = tuple((pts - info.pts[0]) * stream.time_base for pts in info.pts)
+                times = tuple((time - pts[0]) * stream.time_base for time in pts)
         aspect = stream.sample_aspect_ratio or None
         is_turned = not info.orientation[0]
         if aspect and is_turned:
@@ -83,8 +86,8 @@ def write_h264(
         times, pixel_aspect, colours: as in `Showing`.
     """
     exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-    pictures = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=0:mbtree=0"
-    options = {"preset": "veryfast", "threads": "1", "x264-params": f"{x264}:{pictures}"}
+    groups = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=0:mbtree=0"
+    options = {"preset": "veryfast", "threads": "1", "x264-params": f"{x264}:{groups}"}
     reformatter, stream = VideoReformatter(), None
     with av.open(file_url(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
         for number, array in enumerate(frames):

@@ -137,6 +137,9 @@ def build_manifest(
     label_of = {name: label for label, name in enumerate(kept)}
     rows = rows.assign(label=rows["class_name"].map(label_of)).drop(columns=["names", "others"])
     if not is_divided:
+        if splits is None and clips_per_class is None:  # what cannot be read takes no place
+            good = rows["status"] == "ok"
+            rows.loc[good, "split"] = divide(rows[good], val_share, seed)
         problems += one_sided_classes(rows, splits or ("train", "val"))
     aside = set_aside(out, rows)
     write_manifest(rows, path, table)

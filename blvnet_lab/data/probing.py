@@ -36,7 +36,6 @@ from blvnet_lab.data.decoding import (
     UPRIGHT,
     JoinedError,
     Orientation,
-    ToRGB,
     open_video,
     orientation_of,
     pictures,
@@ -47,7 +46,6 @@ from blvnet_lab.data.picture_folders import decode_picture, picture_names
 # Each packet of these gives one frame, but for what `_is_plain` asks besides.
 PLAIN_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "ffv1", "prores"}
 PLAIN_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
-USUAL_MATRICES = {0, 1, 2, 5, 6, 7, 9}  # FFmpeg's AVCOL_SPC_*, known to its filter `scale`
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 PICTURE_FOLDER = "folder of pictures"  # what stands for the container's name
 
@@ -109,12 +107,6 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         if not times:
             raise unreadable(path, "there is not one frame in it that can be decoded")
         orientation = orientation_of(path, first)
-        try:
-            if first.colorspace not in USUAL_MATRICES:
-                ToRGB((16, 16))(first)
-        except av.error.FFmpegError as error:
-            found = f"its colours ({first.format.name}) cannot be made RGB ({error.strerror})"
-            raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
         size = (first.height, first.width)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
         closed = plain and _are_groups_closed(packets)
@@ -290,7 +282,10 @@ def _scan(path: str, container: InputContainer, stream: VideoStream) -> _Packets
         found.damage = f"damaged ({error.strerror})"
     is_all_there = len(rank_of) == len(found.times) and not found.damage
     if "mp4" in container.format.name and is_all_there and _contradict(found.times):
-        raise unreadable(path, "its table of times was altered: evenly stored, unevenly shown")
+        raise unreadable(
+            path,
+            "its table of times was altered: frames stored at even times are shown at uneven ones",
+        )
     if len(rank_of) > len(found.times) or _is_shorter_than_it_says(path):
         found.damage = found.damage or "cut short"
     if found.damage and last_dts is not None:
@@ -384,7 +379,7 @@ def _refuse_what_was_altered(path: str) -> None:
         is_avi = begin[:4] == b"RIFF" and begin[8:12] != b"WEBP"
         if is_avi and not re.search(rb"LIST....movi", begin, re.DOTALL):
             # FFmpeg would begin at the first picture that it comes across.
-            raise unreadable(path, "the list of its pictures has lost its beginning")
+            raise unreadable(path, "the beginning of the list of its pictures is missing")
         size, place = _ebml_segment(begin)
         while size and place + 12 < num_bytes:  # one element of the segment after the other
             file.seek(place)
@@ -398,7 +393,7 @@ def _refuse_what_was_altered(path: str) -> None:
             if size > 6 and file.read(2) == CHECKSUM:  # of all that follows it in the element
                 expected = int.from_bytes(file.read(4), "little")
                 if zlib.crc32(file.read(size - 6)) != expected:
-                    raise unreadable(path, "it was altered: a checksum in it does not fit")
+                    raise unreadable(path, "it was altered: a checksum in it does not match")
 
 
 EBML, SEGMENT, CHECKSUM = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\xbf\x84"
@@ -450,7 +445,7 @@ def pack_info(info: VideoInfo) -> str:
     values = {name: value for name, value in asdict(info).items() if name != "path"}
     values["pts"] = None if info.pts is None else _to_runs(info.pts)
     values["keyframe_pts"] = _to_runs(info.keyframe_pts)
-    # What is as it mostly is need not be said.
+    # Usual values are left out.
     values = {k: value for k, value in values.items() if k not in _USUAL or value != _USUAL[k]}
     return json.dumps(values, separators=(",", ":"))
 
@@ -484,7 +479,7 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
 def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     """What `pack_info` packed about a file, if it is still that file; otherwise it is probed again.
 
-    So it is, too, if nothing of use was packed: nothing at all, or by hand, or by another version.
+    So it is, too, if nothing useful was packed: nothing at all, or by hand, or by another version.
 
     Raises VideoReadError if there is no such file, and what `probe_video` raises.
     """
@@ -504,7 +499,7 @@ def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
 def usable_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     """As `known_video`, but raises VideoReadError for a file that is damaged, too.
 
-    A network is to learn from whole videos: the begin of one may show another action.
+    A network is to learn from whole videos: the beginning of one may show another action.
     """
     return refuse_damage(known_video(path, packed))
 

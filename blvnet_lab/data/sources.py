@@ -25,6 +25,7 @@ import pandas as pd
 
 from blvnet_lab.data.finding import NUMBERED_PICTURE, without_suffix
 from blvnet_lab.data.formats import SPLIT_FOLDERS, SPLITS
+from blvnet_lab.progress import tqdm
 
 Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
 # Of the clips of a class, at most this share is taken for one source because of their names.
@@ -75,7 +76,7 @@ def find_sources(
     if pattern:
         sources = _by_pattern(names, pattern, findings)
     else:
-        sources = _by_folder(names, 1 + any(splits)) if in_folders else [None] * len(names)
+        sources = _by_folder(names, classes, 1 + any(splits)) if in_folders else [None] * len(names)
         _by_name(sources, names, classes, splits, findings)
     if not any(splits) and not pattern:
         of_source = defaultdict(list)
@@ -134,13 +135,24 @@ def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> 
     return sources
 
 
-def _by_folder(names: Sequence[str], skipped: int) -> list[str | None]:
-    """The first folder between class and clip, but for those that all clips are in."""
+def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> list[str | None]:
+    """The first folder between class and clip, unless it says nothing of sources.
+
+    So it is if all clips are in it, or nearly all of one class and none of another.
+    """
     between = [name.split("/")[skipped:-1] for name in names]
     shared = 0
     while len({tuple(folders[: shared + 1]) for folders in between}) == 1 and between[0][shared:]:
         shared += 1
-    return [folders[shared] if folders[shared:] else None for folders in between]
+    found = [folders[shared] if folders[shared:] else None for folders in between]
+    sizes, in_class = Counter(classes), Counter(zip(found, classes, strict=True))
+    num_classes = Counter(folder for folder, _ in in_class)
+    return [
+        folder
+        if num_classes[folder] > 1 or in_class[folder, name] <= max(1, MAX_SHARE * sizes[name])
+        else None
+        for folder, name in zip(found, classes, strict=True)
+    ]
 
 
 def _by_name(
@@ -206,7 +218,7 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
         if size:
             by_size[len(parts), size].append(i)
     groups = []
-    for of_size in by_size.values():
+    for of_size in tqdm(by_size.values(), "comparing files", leave=False, delay=2, unit="size"):
         by_digest = defaultdict(list)
         for i in of_size if of_size[1:] else ():
             try:
@@ -265,7 +277,12 @@ def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding
     """Findings about a table that was divided: classes without a good clip in one of `splits`."""
     good = set(rows.loc[rows["status"] == "ok", ["class_name", "split"]].itertuples(index=False))
     return [
-        (f"class without {split}", split, name, "too few sources, or other classes share them")
+        (
+            f"class without {split}",
+            split,
+            name,
+            "too few readable sources, or other classes share them",
+        )
         for name in sorted(set(rows["class_name"]))
         for split in splits
         if (name, split) not in good

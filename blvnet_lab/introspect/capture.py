@@ -202,7 +202,7 @@ def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]
     def end(module: nn.Module, args: tuple, output: Tensor) -> None:
         if waiting:
             raise RuntimeError(
-                f"expected the forward pass to come to {', '.join(sorted(waiting))}, but it did "
+                f"expected the forward pass to reach {', '.join(sorted(waiting))}, but it did "
                 "not: another tool has replaced a forward of this model, or it is a copy of a "
                 "model where one was. Build it again, and load its state_dict()"
             )

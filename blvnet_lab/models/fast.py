@@ -13,13 +13,13 @@ from torch.autograd.function import FunctionCtx
 
 
 def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
-    """Compute `tam.weighted_sum`, in the memory layout of `x`; as it stands there if need be.
+    """Compute `tam.weighted_sum`, in the memory layout of `x`; or call it where that is needed.
 
-    That is where another program writes down the operations (torch.compile, export, tracing), and
-    in forward-mode differentiation, which PyTorch cannot nest over a gradient that is given.
+    That is where operations are recorded (torch.compile, export, tracing), and in forward-mode
+    differentiation, which PyTorch cannot nest over a gradient that is given.
     """
-    written_down = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if written_down or getattr(forward_ad, "_current_level", -1) >= 0:
+    is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if is_recorded or getattr(forward_ad, "_current_level", -1) >= 0:
         from blvnet_lab.models.tam import weighted_sum  # which imports this file
 
         return weighted_sum(x, taps, first)

@@ -91,7 +91,7 @@ DAMAGES = (
 
 
 class Unread:
-    """Takes the place of whatever `BESIDE` names, so that a pickle does not even make that."""
+    """Takes the place of whatever `BESIDE` names, so that reading a pickle creates none."""
 
     def __new__(cls, *contents: object) -> Unread:
         return super().__new__(cls)

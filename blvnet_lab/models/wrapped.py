@@ -29,7 +29,7 @@ def network_of(model: nn.Module) -> VideoNet:
 
 
 def check_whole(weight: object, where: str) -> None:
-    """Raises ValueError of a DTensor."""
+    """Raise ValueError if the weight is a DTensor, a shard of a larger one."""
     if hasattr(weight, "full_tensor"):
         raise ValueError(
             f"expected {where} to be whole, got a shard of it: gather the weights with "
@@ -39,7 +39,7 @@ def check_whole(weight: object, where: str) -> None:
 
 
 def check_weight(module: nn.Module, name: str, where: str) -> None:
-    """Raises ValueError if a weight is no parameter that can be read and replaced as it is."""
+    """Raise ValueError if a weight is no parameter that can be read and replaced as it is."""
     weight = getattr(module, name, None)
     if weight is not None and name not in module._parameters:
         raise ValueError(
@@ -51,7 +51,7 @@ def check_weight(module: nn.Module, name: str, where: str) -> None:
 
 
 def check_as_built(network: nn.Module) -> None:
-    """Raises ValueError if another tool has replaced a `forward`, or changed how weights are held.
+    """Raise ValueError if another tool has replaced a `forward`, or changed how weights are held.
 
     Whatever copies or changes the modules would then not be what runs.
     """

@@ -38,6 +38,8 @@ from blvnet_lab.paths import written_whole
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
 
+ON_ALL_RANKS_AT_ONCE = {"waited", "seconds", "skipped"}  # of what an epoch has counted so far
+
 FORMAT = 1  # of the file; another number is another format
 LAST, BEST, MODEL, RECIPE, LOG = (
     "last.pt",
@@ -142,11 +144,7 @@ def unpack(
     shares = contents["so_far"]
     if len(shares) != ranks.world:  # the first goes on with the sums of all
         sums = {name: sum(share.get(name, 0) for share in shares) for name in shares[0]}
-        for name in sums.keys() & {
-            "waited",
-            "seconds",
-            "skipped",
-        }:  # which passed on all ranks at once
+        for name in sums.keys() & ON_ALL_RANKS_AT_ONCE:
             sums[name] /= len(shares)
         shares = [sums] + [{}] * (ranks.world - 1)
     state.so_far = dict(shares[ranks.rank])
@@ -159,18 +157,18 @@ def unpack(
 def digest_rows(splits: Mapping[str, Dataset]) -> dict[str, str]:
     """Digest the clips of each split and their labels, in order; of data sets that name them.
 
-    Paths count from the folder that all clips share, so that a data set can be moved.
+    Paths count from the folder that all clips of a split share, so that each can be moved.
     """
-    named = {name: split for name, split in splits.items() if hasattr(split, "paths")}
-    paths = {name: [os.path.abspath(path) for path in split.paths] for name, split in named.items()}
-    folders = {os.path.dirname(path) for some in paths.values() for path in some}
-    try:
-        start = len(os.path.commonpath(folders))
-    except ValueError:  # none, or several drives
-        start = 0
     found = {}
-    for name, split in named.items():
-        places = (path[start:].replace(os.sep, "/").strip("/") for path in paths[name])
+    for name, split in splits.items():
+        if not hasattr(split, "paths"):
+            continue
+        paths = [os.path.abspath(path) for path in split.paths]
+        try:
+            start = len(os.path.commonpath({os.path.dirname(path) for path in paths}))
+        except ValueError:  # none, or several drives
+            start = 0
+        places = (path[start:].replace(os.sep, "/").strip("/") for path in paths)
         found[f"clips of {name}"] = _digest(places)
         if hasattr(split, "labels"):
             found[f"labels of {name}"] = _digest(str(int(label)) for label in split.labels)

@@ -21,9 +21,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-# What torchrun tells every process. Batch systems set one or two of these for a process that is
-# alone, and a group needs them all.
-TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# What PyTorch needs to form a group of processes. torchrun sets it, and LOCAL_RANK too, which other
+# launchers leave out where each machine has one process. Batch systems set some of it for a process
+# that is alone.
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class RankLostError(ConnectionError):
@@ -94,12 +95,12 @@ def rank_in_group() -> int | None:
     """Return this process's rank among those that torchrun started; None if it is alone.
 
     Raises:
-        ValueError: a rank or a number of processes is none.
+        ValueError: RANK, WORLD_SIZE or LOCAL_RANK is not a number.
     """
     if not all(os.environ.get(name) for name in TORCHRUN):
         return None
-    for name in TORCHRUN[:3]:
-        if not os.environ[name].isdecimal():
+    for name in (*TORCHRUN[:2], "LOCAL_RANK"):
+        if not (os.environ.get(name) or "0").isdecimal():
             raise ValueError(
                 f"expected {name} to be a number, as torchrun sets it, got {os.environ[name]!r}: "
                 "leave it out, or start with torchrun"
@@ -133,7 +134,7 @@ def process_group(timeout_minutes: float = 30) -> Iterator[tuple[Ranks, torch.de
             )
         yield Ranks(), pick_device()
         return
-    device = pick_device(int(os.environ["LOCAL_RANK"]))
+    device = pick_device(int(os.environ.get("LOCAL_RANK") or 0))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     timeout = timedelta(minutes=timeout_minutes)

@@ -70,7 +70,7 @@ from blvnet_lab.training.schedule import (
     set_train_mode,
 )
 
-MAX_SKIPPED = 25  # steps in a row: by then the scale of the loss has fallen from 65536 to 0.002
+MIN_SCALE = 2.0**-9  # of the loss in float16: from 65536 it falls there in 25 steps that overflow
 UNREADABLE = "unreadable.csv"  # videos that were passed over, in a run's folder
 
 
@@ -142,7 +142,7 @@ def train_one_epoch(
     mix = mixing(recipe, num_classes)
     set_train_mode(model, recipe)
     optimizer.zero_grad()
-    total, seen, parts, skipped = 0.0, 0, [], 0
+    total, seen, parts = 0.0, 0, []
     for number, (waited, batch) in enumerate(timed_batches(loader)):
         clips, labels, *numbers = batch
         _check_labels(labels, num_classes)
@@ -163,17 +163,17 @@ def train_one_epoch(
         loss = torch.stack([part[0] for part in parts]).mean().item()
         numbers = [n for part in parts for n in part[3]]
         _check_finite(loss, first_step + step, numbers, name_of, ranks)
-        skipped = 0 if _update(model, optimizer, scaler, recipe) else skipped + 1
+        skipped = not _update(model, optimizer, scaler, recipe)
         if not skipped:
             scheduler.step()
-        elif skipped == MAX_SKIPPED:
+        elif (scale := scaler.get_scale()) <= MIN_SCALE:
             raise FloatingPointError(
-                f"expected finite gradients, but those of {skipped} steps in a row overflowed in "
-                f"float16, up to step {first_step + step} of the epoch: train in bfloat16 or "
-                "float32, or lower the learning rate; the last checkpoint is from before"
+                f"expected finite gradients, but they overflowed in float16 at step "
+                f"{first_step + step} of the epoch, with the loss scaled by no more than "
+                f"{2 * scale:g}: train in bfloat16 or float32, or lower the learning rate"
             )
         clips, waited = (sum(part[place] for part in parts) for place in (1, 2))
-        done = Step(loss, clips, waited, skipped > 0)
+        done = Step(loss, clips, waited, skipped)
         total, seen, parts = total + done.loss * done.clips, seen + done.clips, []
         if after_step is not None:
             after_step(done)
