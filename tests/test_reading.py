@@ -131,7 +131,7 @@ GOOD = {
             write_video(p.with_name("whole.mp4"), 60, gop=250, b_frames=2), p, -17
         ), 17, 43, False,
     ),
-    "cut_late.mp4": (  # decord2 3.4.0 hangs on some reads of it
+    "cut_late.mp4": (
         lambda p: copy_packets(
             write_video(p.with_name("whole.mp4"), 250, gop=250, b_frames=2), p, -228
         ), 228, 22, False,

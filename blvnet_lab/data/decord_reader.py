@@ -5,8 +5,8 @@
 `read_frames` does without it. For all of 250 frames of 340x256 decord took 1.9 to 2.2 times its CPU
 time, for some of them 1.0 to 2.2 times. And of many kinds of files it gives wrong frames without a
 word (avi with B-frames, mp4 cut without encoding again, open GOPs, VP8 with hidden frames, MPEG-TS,
-mirrored or turned pictures), fails for others (HEVC), ends the process over an avi that was written
-to a pipe, and may hang for ever on a cut mp4.
+mirrored or turned pictures), fails for others (HEVC), and was seen to crash and to hang. So it gets
+only kinds of which nothing of the sort is known (`VideoInfo.decord_exact`).
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
             and not (damage or packets.num_hidden)
             and orientation == UPRIGHT
             and codec in DECORD_CODECS
-            and name != "avi",  # it ends the process over some
+            and name != "avi",  # of which it was not found exact
             pts=tuple(times) if plain else None,
             keyframe_pts=tuple(sorted(packets.keyframes)) if closed else (),
             damage=damage,
