@@ -64,10 +64,10 @@ def picture_name(first: str, index: int) -> str:
 
 
 def decode_picture(folder: str, name: str) -> av.VideoFrame:
-    """A picture of a folder. Raises VideoReadError, which names it.
+    """Decode a picture of a folder. Raises VideoReadError, which names it.
 
-    FFmpeg decodes it: told to, it stops at nearly every fault. What Pillow and torchvision are
-    built on goes on after a fault, and gives pictures that are grey or shifted from there on.
+    FFmpeg decodes it: with these options it stops at nearly every fault. What Pillow and
+    torchvision are built on goes on, and gives pictures that are grey or shifted from there on.
     """
     decoder = av.CodecContext.create("png" if name.lower().endswith("png") else "mjpeg", "r")
     decoder.thread_count, decoder.options = 1, STRICT

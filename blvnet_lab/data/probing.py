@@ -6,8 +6,8 @@
     info = usable_video("clip.mp4", packed)     # or an error, if the file is damaged
 
 Of the plain kinds, which nearly all files are, the packets (compressed pictures) tell it, without
-decoding more than the first: each gives one frame, at its own time. Of all others nothing is
-foretold: they are decoded once, and what comes out is counted.
+decoding more than the first: each gives one frame, at its own time. All others are decoded
+once, and what comes out is counted.
 
 This is also where damage is found that shows without decoding:
 
