@@ -37,7 +37,7 @@ def course(
             are kept beside them.
         open: start JupyterLab on it.
     """
-    from blvnet_lab import course as lib
+    from blvnet_lab.course import copies as lib
 
     names = [lib.find_notebook(name).name for given in reset for name in given or [""]]
     for name in dict.fromkeys(names):
@@ -93,7 +93,7 @@ def instructor(out: Path, replace: bool = False) -> None:
         replace: write over files that are there already; those you edited are kept in OUT/kept,
             and an edited nbgrader_config.py stays in its place.
     """
-    from blvnet_lab.instructor import write_instructor
+    from blvnet_lab.course.instructor import write_instructor
 
     written = write_instructor(out, replace=replace)
     for path in written.files:
@@ -113,7 +113,7 @@ def slides(out: Path, replace: bool = False) -> None:
         out: folder for a page for each notebook.
         replace: write over files that are there already.
     """
-    from blvnet_lab.slides import NEEDED, is_offline, write_slides
+    from blvnet_lab.course.slides import NEEDED, is_offline, write_slides
 
     for path in write_slides(out, replace=replace):
         print(path)
@@ -133,7 +133,7 @@ def samples(out: Path, clips_per_class: int = 100, val_per_class: int = 50, seed
         val_per_class: validation videos of each class.
         seed: of all the scenes; equal seeds give equal bytes on one machine.
     """
-    from blvnet_lab.data.motion import write_dataset
+    from blvnet_lab.datasets.motion import write_dataset
 
     print(f"wrote {write_dataset(out, clips_per_class, val_per_class, seed)}")
 
@@ -257,7 +257,7 @@ BENCHMARK_HEADINGS = {
 
 def staircase(options: Annotated[Staircase, tyro.conf.arg(name="")]) -> None:
     """Train TSN, TSN-bLNet, bLVNet and bLVNet-TAM on the same clips and compare them."""
-    from blvnet_lab.training.staircase import as_table, run_staircase
+    from blvnet_lab.runs.staircase import as_table, run_staircase
     from blvnet_lab.viz.figures import staircase_figure
 
     command = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
@@ -308,8 +308,8 @@ def manifest(
             files are of one source. The report names what was recognised.
         fold: of UCF101.
     """
-    from blvnet_lab.data.formats import choose_classes, expected
-    from blvnet_lab.data.inventory import build_manifest
+    from blvnet_lab.datasets.inventory import build_manifest
+    from blvnet_lab.datasets.layouts import choose_classes, expected
     from blvnet_lab.paths import data_root
 
     root = data_root() / dataset if root is None else root
@@ -386,7 +386,12 @@ def subset(
         max_disk_gb: of clips, at which to stop.
         yes: begin without asking.
     """
-    from blvnet_lab.data.subset import check_limits, fetch_subset, in_units, plan_subset
+    from blvnet_lab.datasets.kinetics_subset import (
+        check_limits,
+        fetch_subset,
+        in_units,
+        plan_subset,
+    )
 
     check_limits(val_share, max_disk_gb)
     if root is not None and mirror:
@@ -414,7 +419,7 @@ def subset(
     from contextlib import ExitStack
     from tempfile import TemporaryDirectory
 
-    from blvnet_lab.data.mirror import OFFICIAL, serve_mirror, write_mirror
+    from blvnet_lab.datasets.mirror import OFFICIAL, serve_mirror, write_mirror
 
     with ExitStack() as stack:
         if mirror == "sample":
@@ -467,9 +472,9 @@ def prepare(
         workers: processes; without it, one a core.
         shard: i/n does the i-th of n parts, so that n machines can share the work.
     """
-    from blvnet_lab.data.prepare import parse_shard
-    from blvnet_lab.data.prepare import prepare as run
-    from blvnet_lab.data.subset import in_units
+    from blvnet_lab.datasets.kinetics_subset import in_units
+    from blvnet_lab.datasets.reencoding import parse_shard
+    from blvnet_lab.datasets.reencoding import prepare as run
 
     found = run(manifest, out, short_side=short_side, workers=workers, shard=parse_shard(shard))
     for what, number in found.counts.items():
@@ -506,7 +511,7 @@ def loader_benchmark(
         quick: three repeats and 16 clips.
         json: file for all the numbers.
     """
-    from blvnet_lab.data.loader_benchmark import TARGETS, as_json, measure_loading
+    from blvnet_lab.benchmark.reading import TARGETS, as_json, measure_loading
     from blvnet_lab.paths import written_whole
 
     found = measure_loading(
@@ -567,8 +572,8 @@ def train_command(default: Recipe) -> Callable[..., None]:
             tensorboard: write events for TensorBoard too.
             recipe: how to train.
         """
+        from blvnet_lab.runs.train import train as run
         from blvnet_lab.training.distributed import rank_in_group
-        from blvnet_lab.training.run import train as run
 
         done = run(
             manifest,
@@ -634,8 +639,8 @@ def plan_command(default: Recipe) -> Callable[..., None]:
             keep_every: epochs from one checkpoint that is kept to the next; else last and best.
             recipe: how to train.
         """
-        from blvnet_lab.training.planning import DataSize, manifest_size, published_size
-        from blvnet_lab.training.planning import plan as run
+        from blvnet_lab.runs.plan import DataSize, manifest_size, published_size
+        from blvnet_lab.runs.plan import plan as run
 
         given = (clips, val_clips, classes)
         if None not in given and manifest is None:
@@ -692,8 +697,8 @@ def evaluate(
         workers: processes that read clips, for each process that judges; 0 reads in between.
         precision: in which the network computes.
     """
+    from blvnet_lab.runs.evaluate import judge
     from blvnet_lab.training.distributed import rank_in_group
-    from blvnet_lab.training.judging import judge
     from blvnet_lab.training.recipe import Hardware
 
     judged = judge(
@@ -755,8 +760,8 @@ def predict(
         size: height and width of a view in pixels; without it, as the recipe says.
         annotate: an .mp4 to write: the video with the answer below it.
     """
-    from blvnet_lab.training.predicting import annotate as write
-    from blvnet_lab.training.predicting import predict as run
+    from blvnet_lab.runs.predict import annotate as write
+    from blvnet_lab.runs.predict import predict as run
 
     found = run(checkpoint, video, top=top, views=views or None, size=size)
     for line in found.table.itertuples():
@@ -797,7 +802,7 @@ def import_official(
         seed: of the taps and the classifier that are not in the file.
     """
     from blvnet_lab.models import save_model
-    from blvnet_lab.models.official import import_official as run
+    from blvnet_lab.weights.official import import_official as run
 
     check_target(out, ".safetensors")
     model, report = run(
@@ -834,7 +839,7 @@ def export(
         size: height and width that the file is for; without it, any above 32 pixels.
     """
     from blvnet_lab.data.transforms import MEAN, STD
-    from blvnet_lab.models import export_model
+    from blvnet_lab.deploy.export import export_model
     from blvnet_lab.training.checkpoint import load_trained
 
     check_target(out, ".onnx", ".pt2")
@@ -953,9 +958,10 @@ def let_printing_never_fail() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def run_typed(words: Sequence[str]) -> None:
-    """Of all commands the one that `words` begin with."""
-    commands = {
+def commands(words: Sequence[str]) -> dict[str, Callable[..., None]]:
+    """All commands by name; those that take a recipe have the preset's values as defaults."""
+    recipe = typed_preset(words)
+    return {
         "course": course,
         "samples": samples,
         "cost": cost,
@@ -965,6 +971,8 @@ def run_typed(words: Sequence[str]) -> None:
         "subset": subset,
         "prepare": prepare,
         "loader-benchmark": loader_benchmark,
+        "train": train_command(recipe),
+        "plan": plan_command(recipe),
         "evaluate": evaluate,
         "predict": predict,
         "import-official": import_official,
@@ -972,14 +980,15 @@ def run_typed(words: Sequence[str]) -> None:
         "instructor": instructor,
         "slides": slides,
     }
+
+
+def run_typed(words: Sequence[str]) -> None:
+    """Run the command that `words` begin with."""
     words = in_reach(words)
-    recipe = typed_preset(words)
-    commands |= {"train": train_command(recipe), "plan": plan_command(recipe)}
+    known = commands(words)
     program, typed = "python -m blvnet_lab", "".join(words[:1])
-    if typed in commands:
+    if typed in known:
         # Alone: a misspelled option is then answered with those of this command only.
-        tyro.cli(commands[typed], prog=f"{program} {typed}", args=words[1:])
+        tyro.cli(known[typed], prog=f"{program} {typed}", args=words[1:])
     else:
-        tyro.extras.subcommand_cli_from_dict(
-            commands, args=words, description=__doc__, prog=program
-        )
+        tyro.extras.subcommand_cli_from_dict(known, args=words, description=__doc__, prog=program)

@@ -34,7 +34,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from lab import LIMIT_S, find_chromium
 from nbval.plugin import get_sanitize_patterns
 
-from blvnet_lab.course import CAPTION, EXERCISE, EXERCISE_TAGS
+from blvnet_lab.course.copies import CAPTION, EXERCISE, EXERCISE_TAGS
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 1_000_000  # a notebook; GitHub gives up on rendering somewhere above this

@@ -12,7 +12,7 @@ from blvnet_lab import paths
 
 SETUP = """\
 from blvnet_lab import data, models, paths, viz
-from blvnet_lab.training.staircase import TITLES
+from blvnet_lab.runs.staircase import TITLES
 
 samples = paths.data_samples()
 manifest = data.read_manifest(samples / "motion" / "manifest.csv")
@@ -63,7 +63,7 @@ def exercise(lab, browser) -> None:
         for part in ("text", "stub", "check")
     )
     stub.source = WRONG_SHIFT
-    setup = "import torch\n\nfrom blvnet_lab import exercises"
+    setup = "import torch\n\nfrom blvnet_lab.course import exercises"
     with open_page(browser, lab) as page:
         page.set_viewport_size({"width": 1300, "height": 900})
         open_and_run(page, lab, write_notebook(lab, "exercise.ipynb", setup, text, stub, check))

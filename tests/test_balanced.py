@@ -7,7 +7,7 @@ import torch
 from videos import write_video
 
 from blvnet_lab.data import ClipDataset, probe_video, read_manifest
-from blvnet_lab.data.prepare import prepare
+from blvnet_lab.datasets.reencoding import prepare
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.loading import Batches, Keyed
 

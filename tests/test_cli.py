@@ -92,7 +92,7 @@ def test_a_quoted_home_is_the_home(elsewhere, monkeypatch, capsys):
 def test_a_file_in_the_place_of_a_folder(elsewhere, monkeypatch, words):
     (elsewhere / "file").touch()
     # What is written does not matter here, and takes seconds to make.
-    monkeypatch.setattr("blvnet_lab.slides.notebooks", lambda: elsewhere)
+    monkeypatch.setattr("blvnet_lab.course.slides.notebooks", lambda: elsewhere)
     (elsewhere / "n.ipynb").write_text((ROOT / "notebooks" / "00_start_here.ipynb").read_text())
     with pytest.raises(SystemExit) as error:
         type_command(monkeypatch, *words)

@@ -23,8 +23,9 @@ from lab import LIMIT_S, ROOT, free_port, lab_and_browser, open_page, owned
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import notebooks
-from blvnet_lab import cli, course, exercises, instructor, paths, slides
-from blvnet_lab.exercises import solutions
+from blvnet_lab import cli, paths
+from blvnet_lab.course import copies as course
+from blvnet_lab.course import exercises, instructor, slides, solutions
 
 NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 PAGES = ["glossary.md", "references.md"]

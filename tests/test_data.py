@@ -32,8 +32,8 @@ from blvnet_lab.data import (
     sample_views,
     view_transform,
 )
-from blvnet_lab.data.manifest import COLUMNS
-from blvnet_lab.data.motion import (
+from blvnet_lab.data.dataset_files import COLUMNS
+from blvnet_lab.datasets.motion import (
     CLASSES,
     FRAMES,
     GOP,

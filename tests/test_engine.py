@@ -29,10 +29,13 @@ from training_process import Clips
 from videos import write_video
 
 from blvnet_lab.data import ClipDataset, evaluation_transform, training_transform
-from blvnet_lab.data.motion import CLASSES, write_dataset
+from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, save_model, tsn
-from blvnet_lab.training import engine, start
-from blvnet_lab.training import run as run_module
+from blvnet_lab.runs import start
+from blvnet_lab.runs import train as run_module
+from blvnet_lab.runs.start import start_from
+from blvnet_lab.runs.train import clip_datasets, train
+from blvnet_lab.training import engine
 from blvnet_lab.training.checkpoint import (
     State,
     Trained,
@@ -56,9 +59,7 @@ from blvnet_lab.training.loading import (
     training_loader,
 )
 from blvnet_lab.training.recipe import Augmentation, Evaluation, Hardware, Network, Recipe
-from blvnet_lab.training.run import clip_datasets, train
 from blvnet_lab.training.schedule import RisingAverage, make_optimizer, make_scheduler
-from blvnet_lab.training.start import start_from
 
 CPU = torch.device("cpu")
 SHORT = Recipe(

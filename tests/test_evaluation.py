@@ -35,9 +35,13 @@ from blvnet_lab.data import (
     view_transform,
     write_manifest,
 )
-from blvnet_lab.data.motion import CLASSES, write_dataset
+from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import save_model, tsn
-from blvnet_lab.training import distributed, predicting
+from blvnet_lab.runs import predict as predicting
+from blvnet_lab.runs.evaluate import judge, parse_views
+from blvnet_lab.runs.predict import annotate, predict
+from blvnet_lab.runs.train import clip_datasets
+from blvnet_lab.training import distributed
 from blvnet_lab.training.checkpoint import Trained, save_trained
 from blvnet_lab.training.distributed import TORCHRUN, Ranks, process_group, rank_in_group
 from blvnet_lab.training.engine import build
@@ -48,11 +52,8 @@ from blvnet_lab.training.evaluation import (
     predictions_table,
     standard_scores,
 )
-from blvnet_lab.training.judging import judge, parse_views
 from blvnet_lab.training.metrics import confusion_matrix, ranked, top_k_accuracy
-from blvnet_lab.training.predicting import annotate, predict
 from blvnet_lab.training.recipe import Evaluation, Hardware, Network, Recipe
-from blvnet_lab.training.run import clip_datasets
 
 CPU = torch.device("cpu")
 
@@ -582,7 +583,7 @@ def test_a_folder_that_cannot_be_written_to(manifest, checkpoint, tmp_path, monk
     def too_late(*arguments, **options):
         raise AssertionError("it was judged before that was found out")
 
-    monkeypatch.setattr("blvnet_lab.training.judging.evaluate", too_late)
+    monkeypatch.setattr("blvnet_lab.runs.evaluate.evaluate", too_late)
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(OSError, match=r"expected a folder that can be written to, got .*take"):
             judge(checkpoint, manifest, out=out)
@@ -596,7 +597,7 @@ def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch)
     def second_of_two():
         yield OneOf(1, 2), CPU
 
-    monkeypatch.setattr("blvnet_lab.training.judging.process_group", second_of_two)
+    monkeypatch.setattr("blvnet_lab.runs.evaluate.process_group", second_of_two)
     assert len(judge(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 9
     assert not (tmp_path / "out").exists()
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from blvnet_lab import exercises, paths
-from blvnet_lab.exercises import checking, solutions
-from blvnet_lab.exercises.checking import (
+from blvnet_lab import paths
+from blvnet_lab.course import checking, exercises, solutions
+from blvnet_lab.course.checking import (
     NotAttempted,
     Wrong,
     ask,
@@ -138,7 +138,7 @@ def test_an_exercise_is_complete(number):
         later = [c for c in cells[place + 2 :] if c.cell_type == "code" and not of_exercise(c)]
         first_use = next(c for c in later if re.search(rf"\b{name}\b", c.source))
         first = first_use.source.splitlines()[0]
-        assert first.startswith("from blvnet_lab.exercises.solutions import") and name in first
+        assert first.startswith("from blvnet_lab.course.solutions import") and name in first
 
 
 # ---------------------------------------------------------------- what checks are made of
@@ -147,7 +147,7 @@ def test_an_exercise_is_complete(number):
 def test_checks_use_nothing_of_the_library():
     """Otherwise a mistake of the library would be right by definition."""
     for number in NUMBERS:
-        module = importlib.import_module(f"blvnet_lab.exercises.{number}")
+        module = importlib.import_module(f"blvnet_lab.course.{number}")
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("blvnet_lab"):
                 assert node.module == checking.__name__

@@ -15,17 +15,10 @@ from torch import nn
 
 from blvnet_lab import cli
 from blvnet_lab.data import normalize
-from blvnet_lab.models import (
-    blvnet,
-    blvnet_tam,
-    export,
-    export_model,
-    load_model,
-    optimize_for_inference,
-    save_model,
-    tsn,
-    tsn_blnet,
-)
+from blvnet_lab.deploy import export
+from blvnet_lab.deploy.export import export_model
+from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.models import blvnet, blvnet_tam, load_model, save_model, tsn, tsn_blnet
 
 FRAMES, CLASSES = 4, 5
 

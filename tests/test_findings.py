@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from blvnet_lab import data, introspect, models, paths
-from blvnet_lab.training.staircase import score
+from blvnet_lab.runs.staircase import score
 
 PER_CLASS = 8
 YES, NO = 0.9, 0.1  # at least, at most

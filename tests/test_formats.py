@@ -15,9 +15,9 @@ from videos import draw, write_video
 from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, read_classes, read_manifest
 from blvnet_lab.data import probing as probing_module
-from blvnet_lab.data.finding import find_videos
-from blvnet_lab.data.formats import choose_classes, expected, mirrored_names, one_sided
-from blvnet_lab.data.inventory import build_manifest
+from blvnet_lab.datasets.finding import find_videos
+from blvnet_lab.datasets.inventory import build_manifest
+from blvnet_lab.datasets.layouts import choose_classes, expected, mirrored_names, one_sided
 
 
 @pytest.fixture(scope="module")

@@ -20,28 +20,26 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blvnet_lab.benchmark.published import PublishedTAM, published_form
+from blvnet_lab.deploy.fold import ConvReLU, optimize_for_inference
+from blvnet_lab.deploy.live import Memory, Stream
 from blvnet_lab.introspect import capture, edit, edit_taps, identity_taps, tam_weights, zero
 from blvnet_lab.introspect.capture import edit_clip
 from blvnet_lab.models import (
     TAM,
     PairTAM,
-    Stream,
     VideoNet,
     blvnet,
     blvnet_tam,
     capture_points,
     count_cost,
     load_model,
-    optimize_for_inference,
+    networks,
     save_model,
     tsn,
     tsn_blnet,
-    video_net,
 )
-from blvnet_lab.models.official import load_official
-from blvnet_lab.models.optimize import ConvReLU
-from blvnet_lab.models.streaming import Memory
-from blvnet_lab.training.memory import kept_for_backward
+from blvnet_lab.runs.memory import kept_for_backward
+from blvnet_lab.weights.official import load_official
 
 CAUSAL = (blvnet_tam, {"causal": True})
 ALL = [*((builder, {}) for builder in BUILDERS), CAUSAL]
@@ -497,13 +495,13 @@ def test_kept_for_backward_at_depth_50():
 
 
 def test_stem_and_stage_1_are_checkpointed_where_there_is_a_way_back(monkeypatch):
-    parts, checkpoint = [], video_net.checkpoint
+    parts, checkpoint = [], networks.checkpoint
 
     def noted(part, *args, **options):
         parts.append(part)
         return checkpoint(part, *args, **options)
 
-    monkeypatch.setattr(video_net, "checkpoint", noted)
+    monkeypatch.setattr(networks, "checkpoint", noted)
     model, clips = trained(blvnet_tam, checkpointing=True), random64(2, 4, 3, 32, 32)
     with torch.no_grad():
         model(clips)

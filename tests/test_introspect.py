@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from blvnet_lab.deploy.export import export_model
+from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.introspect import (
     ablation_table,
     ablations,
@@ -53,8 +55,6 @@ from blvnet_lab.models import (
     blvnet_tam,
     capture_points,
     count_cost,
-    export_model,
-    optimize_for_inference,
     tsn,
     tsn_blnet,
 )

@@ -20,7 +20,6 @@ from videos import draw, read_number, write_sound, write_video
 
 from blvnet_lab.data import decoding, probing
 from blvnet_lab.data.decoding import UPRIGHT, ToRGB, orientation_of
-from blvnet_lab.data.encoding import showing_of
 from blvnet_lab.data.reading import (
     VideoReadError,
     check_video,
@@ -29,6 +28,7 @@ from blvnet_lab.data.reading import (
     read_frames,
     unpack_info,
 )
+from blvnet_lab.datasets.encoding import showing_of
 
 SIZE = (64, 112)
 CLOSED = {"x264-params": "scenecut=0:b-adapt=0"}

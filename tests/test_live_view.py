@@ -22,8 +22,9 @@ from videos import draw, read_number, write_video
 
 from blvnet_lab import viz
 from blvnet_lab.data import VideoReadError, evaluation_transform, read_frames, sample_uniform
+from blvnet_lab.deploy.live import Stream
 from blvnet_lab.introspect import wake_residuals
-from blvnet_lab.models import TAM, Stream, blvnet, blvnet_tam
+from blvnet_lab.models import TAM, blvnet, blvnet_tam
 from blvnet_lab.viz.explorers import live_chart, video
 from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.video import FrameReader, fitted

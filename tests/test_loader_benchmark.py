@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from videos import write_video
 
+from blvnet_lab.benchmark import reading as module
+from blvnet_lab.benchmark.reading import as_json, decode_only, measure_loading
 from blvnet_lab.data import class_table, write_manifest
-from blvnet_lab.data import loader_benchmark as module
-from blvnet_lab.data.loader_benchmark import as_json, decode_only, measure_loading
 from blvnet_lab.data.reading import probe_video
 
 

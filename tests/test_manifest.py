@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from blvnet_lab.data import class_table, read_classes, read_manifest, write_manifest
-from blvnet_lab.data.manifest import COLUMNS
+from blvnet_lab.data.dataset_files import COLUMNS
 from blvnet_lab.paths import LONGEST_NAME, data_root, plain_name, written_whole
 
 REQUIRED = ["path", "label", "class_name", "split"]

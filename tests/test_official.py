@@ -17,7 +17,7 @@ import torch
 
 from blvnet_lab import cli
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, tsn, tsn_blnet
-from blvnet_lab.models.official import bare_state_dict, import_official, load_official
+from blvnet_lab.weights.official import bare_state_dict, import_official, load_official
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "official_cases.json").read_text())

@@ -19,11 +19,9 @@ from torch.utils.data import TensorDataset
 from blvnet_lab import cli
 from blvnet_lab.data import probe_video
 from blvnet_lab.data.probing import pack_info
-from blvnet_lab.training import engine, planning
-from blvnet_lab.training.engine import build, fit
-from blvnet_lab.training.evaluation import autocast
-from blvnet_lab.training.memory import count_memory, kept_for_backward, most_at_once
-from blvnet_lab.training.planning import (
+from blvnet_lab.runs import plan as planning
+from blvnet_lab.runs.memory import count_memory, kept_for_backward, most_at_once
+from blvnet_lab.runs.plan import (
     USABLE,
     USABLE_CPU,
     DataSize,
@@ -33,6 +31,9 @@ from blvnet_lab.training.planning import (
     plan,
     published_size,
 )
+from blvnet_lab.training import engine
+from blvnet_lab.training.engine import build, fit
+from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.recipe import Evaluation, Hardware, Network, Recipe, preset
 from blvnet_lab.training.schedule import rate_factor
 
@@ -216,7 +217,7 @@ def test_counting_leaves_chance_and_threads_alone():
 PEAK = """
 import re, torch
 from blvnet_lab.training.engine import build
-from blvnet_lab.training.memory import count_memory
+from blvnet_lab.runs.memory import count_memory
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import make_optimizer
 
@@ -708,4 +709,4 @@ def test_help_is_light():
     assert "--clips-per-second" in done.stdout and "--hardware.accumulate" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "blvnet_lab.cli" in imported
-    assert not imported & {"torch", "pandas", "psutil", "blvnet_lab.training.planning"}
+    assert not imported & {"torch", "pandas", "psutil", "blvnet_lab.runs.plan"}

@@ -21,9 +21,9 @@ from PIL import Image
 from videos import copy_packets, draw, read_number, shown_by_ffmpeg, write_shown, write_video
 
 from blvnet_lab.data import ClipDataset, class_table, read_classes, read_manifest, write_manifest
-from blvnet_lab.data import prepare as module
-from blvnet_lab.data.prepare import GOP, Job, do_job, parse_shard, prepare
 from blvnet_lab.data.reading import check_video, probe_video, read_frames, unpack_info
+from blvnet_lab.datasets import reencoding as module
+from blvnet_lab.datasets.reencoding import GOP, Job, do_job, parse_shard, prepare
 
 
 def numbers(frames: torch.Tensor) -> list[int]:

@@ -14,9 +14,9 @@ import torch
 import torchvision
 from torch import nn
 
-from blvnet_lab.models import blvnet, blvnet_tam, load_resnet, tsn, tsn_blnet
-from blvnet_lab.models.official import load_official
-from blvnet_lab.models.pretrained import is_resnet, torchvision_resnet
+from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.weights.official import load_official
+from blvnet_lab.weights.torchvision import is_resnet, load_resnet, torchvision_resnet
 
 CASES = json.loads((Path(__file__).parent / "data" / "official_cases.json").read_text())
 OFFICIAL = {  # names and shapes of an official video checkpoint

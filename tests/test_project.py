@@ -195,12 +195,13 @@ def test_no_marker_reads_the_name_of_a_kernel_as_a_version():
 
 # ---------------------------------------------------------------- imports run one way
 
+GROUND = {"paths", "progress", "threads"}  # standard library and tqdm only; for all others
+CORE = {"models", "data", "introspect", "training"}
+WORKSHOP = {"weights", "deploy", "datasets", "runs", "benchmark"}
 COMMAND_LINE = {"cli", "__main__"}
 LIGHT = "blvnet_lab.training.recipe"  # frozen records of options, standard library only
-LEAVES = {"exercises", "viz", *COMMAND_LINE}  # nothing imports them
-GROUND = {"paths", "progress", "threads"}  # standard library and tqdm only; for all others
-# What each part of blvnet_lab may import of the others, besides GROUND. Parts not named here
-# (benchmark, ...) may import all but the leaves; the command line anything, inside functions.
+# Core < workshop < viz < course < command line: what each part may import of the others, besides
+# GROUND. The command line imports anything, inside functions, so that --help is quick.
 MAY_IMPORT = {
     "__init__": set(),  # importing the package loads nothing heavy
     **{part: set() for part in GROUND},
@@ -208,11 +209,10 @@ MAY_IMPORT = {
     "data": set(),
     "introspect": {"models"},
     "training": {"models", "data"},
-    "viz": set(),
-    "viz/explorers": {"models", "data", "introspect"},
-    "course": set(),
-    "slides": {"course"},
-    "instructor": {"course", "exercises"},  # the one that reads solutions, for teachers
+    **{part: CORE | WORKSHOP for part in WORKSHOP},
+    "viz": set(),  # figures take plain tensors and tables
+    "viz/explorers": {"models", "data", "introspect", "deploy"},  # these run models
+    "course": CORE | WORKSHOP,
 }
 
 
@@ -264,13 +264,12 @@ def import_problems(source: str, module: str) -> list[str]:
     for node, other in imported_parts(source, module):
         if other == part or (other in GROUND and part not in GROUND):
             continue
-        may = MAY_IMPORT.get(folder, MAY_IMPORT.get(part, {other}))
         where = f"{module}:{node.lineno}: {part} imports {other}"
         if part in COMMAND_LINE:
             light = getattr(node, "module", None) == LIGHT  # the options themselves
             if other not in COMMAND_LINE and node.lineno not in lazy and not light:
                 found.append(f"{where} outside a function")
-        elif other not in may or (other in LEAVES and part not in MAY_IMPORT):
+        elif other not in MAY_IMPORT.get(folder, MAY_IMPORT[part]):
             found.append(where)
     return found
 
@@ -291,22 +290,23 @@ def test_imports_run_one_way():
         ("models/tam.py", "from .. import training", "models imports training"),
         ("models/tam.py", "from ..introspect.capture import x", "models imports introspect"),
         ("models/tam.py", "def f():\n    import blvnet_lab.viz.figures", "models imports viz"),
-        ("models/tam.py", "import os, blvnet_lab.exercises", "models imports exercises"),
+        ("models/tam.py", "import os, blvnet_lab.course", "models imports course"),
         ("data/formats/ucf.py", "from ...models import tam", "data imports models"),
-        ("data/subset.py", "if x:\n    from ..training import engine", "data imports training"),
+        ("models/files.py", "from blvnet_lab.weights import official", "models imports weights"),
+        ("data/dataset.py", "if x:\n    from ..datasets import layouts", "data imports datasets"),
         ("introspect/taps.py", "from blvnet_lab.data import reading", "introspect imports data"),
         ("introspect/taps.py", "from blvnet_lab.training import e", "introspect imports training"),
         ("training/engine.py", "from blvnet_lab.introspect import c", "training imports introsp"),
+        ("training/engine.py", "from blvnet_lab.runs.train import train", "training imports runs"),
         ("training/engine.py", "from blvnet_lab.cli import main", "training imports cli"),
         ("training/engine.py", "import blvnet_lab.__main__", "training imports __main__"),
         ("viz/figures.py", "from blvnet_lab.models.tam import TAM", "viz imports models"),
         ("viz/figures.py", "from ..data import reading", "viz imports data"),
         ("viz/explorers/tam.py", "from blvnet_lab import training", "viz imports training"),
-        ("exercises/checks.py", "from blvnet_lab.viz import show", "exercises imports viz"),
-        ("benchmark.py", "from blvnet_lab.exercises import checks", "benchmark imports exercises"),
-        ("benchmark.py", "from .cli import main", "benchmark imports cli"),
-        ("course.py", "from blvnet_lab.exercises import solutions", "course imports exercises"),
-        ("instructor.py", "from blvnet_lab.viz import show", "instructor imports viz"),
+        ("course/checks.py", "from blvnet_lab.viz import show", "course imports viz"),
+        ("benchmark/run.py", "from blvnet_lab.course import checks", "benchmark imports course"),
+        ("runs/train.py", "from blvnet_lab.viz import figures", "runs imports viz"),
+        ("benchmark/run.py", "from ..cli import main", "benchmark imports cli"),
         ("paths.py", "from blvnet_lab.models import tam", "paths imports models"),
         ("__init__.py", "from blvnet_lab.models import tam", "__init__ imports models"),
         ("__init__.py", "from .models import tam", "__init__ imports models"),
@@ -321,15 +321,15 @@ def test_import_against_the_arrows_is_noticed(module, source, words):
 @pytest.mark.parametrize(
     "module, source",
     [
-        ("models/video_net.py", "from blvnet_lab.models.tam import TAM\nfrom .big_little import x"),
+        ("models/networks.py", "from blvnet_lab.models.tam import TAM\nfrom .big_little import x"),
         ("models/files.py", "from blvnet_lab.paths import data_samples\nfrom .. import paths"),
         ("introspect/taps.py", "from blvnet_lab.models.tam import TAM\nimport torch.data"),
         ("training/engine.py", "from ..models import tam\nfrom ..data.dataset import x"),
         ("viz/widgets.py", "import torch\nfrom .figures import strip"),
         ("viz/explorers/tam.py", "from blvnet_lab import data, models, introspect"),
-        ("exercises/checks.py", "from blvnet_lab import models, data, training, introspect"),
-        ("benchmark.py", "from blvnet_lab import models, data"),
-        ("instructor.py", "from blvnet_lab.exercises import solutions"),
+        ("course/checks.py", "from blvnet_lab import models, data, training, introspect"),
+        ("benchmark/run.py", "from blvnet_lab import models, data, deploy"),
+        ("runs/train.py", "from blvnet_lab.weights import load_resnet"),
         (
             "cli.py",
             "def main():\n    from blvnet_lab.viz import figures\n    import blvnet_lab.data",
@@ -353,7 +353,7 @@ def taste_problems(source: str, module: str) -> list[str]:
     calls_learners = {
         node.lineno
         for function in ast.walk(ast.parse(source))
-        if module == "blvnet_lab/exercises/checking.py"
+        if module == "blvnet_lab/course/checking.py"
         and isinstance(function, ast.FunctionDef)
         and function.name == "ask"
         for node in ast.walk(function)

@@ -19,7 +19,6 @@ from videos import copy_packets, draw, read_number, write_sound, write_video
 from blvnet_lab.data import decord_reader, probing, reading
 from blvnet_lab.data.decoding import VPX as VPX_DECODER
 from blvnet_lab.data.decord_reader import read_with_decord
-from blvnet_lab.data.encoding import write_h264
 from blvnet_lab.data.reading import (
     VideoReadError,
     check_video,
@@ -29,6 +28,7 @@ from blvnet_lab.data.reading import (
     read_frames,
     unpack_info,
 )
+from blvnet_lab.datasets.encoding import write_h264
 
 HAS_DECORD = importlib.util.find_spec("decord") is not None
 needs_decord = pytest.mark.skipif(not HAS_DECORD, reason="decord is not installed")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blvnet_lab.data import sample_dense, sample_uniform, sample_views
-from blvnet_lab.data.motion import FRAMES, partner_frames
+from blvnet_lab.datasets.motion import FRAMES, partner_frames
 
 
 @pytest.mark.parametrize(

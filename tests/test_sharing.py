@@ -25,7 +25,9 @@ from blvnet_lab.data import (
 )
 from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
 from blvnet_lab.data.transforms import CROP_SCALES, MultiScaleCrop
-from blvnet_lab.training import planning
+from blvnet_lab.runs import plan as planning
+from blvnet_lab.runs.memory import count_memory
+from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import evaluate
@@ -36,9 +38,7 @@ from blvnet_lab.training.loading import (
     timed_batches,
     training_loader,
 )
-from blvnet_lab.training.memory import count_memory
 from blvnet_lab.training.recipe import Augmentation, Evaluation, Hardware, Recipe
-from blvnet_lab.training.run import clip_datasets
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(batch_size=2, num_frames=4, size=(32, 32), hardware=Hardware(in_memory=True))

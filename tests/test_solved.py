@@ -12,7 +12,7 @@ import pytest
 from lab import LIMIT_S
 from nbclient import NotebookClient
 
-from blvnet_lab.instructor import find_exercises, solve
+from blvnet_lab.course.instructor import find_exercises, solve
 from notebooks import all_notebooks, kernel_environment
 
 SOME = [path for path in all_notebooks() if not path.name.startswith("00")]

@@ -8,8 +8,8 @@ from PIL import Image
 from videos import draw, write_video
 
 from blvnet_lab.data import read_manifest
-from blvnet_lab.data.inventory import build_manifest
-from blvnet_lab.data.sources import divide, find_sources, one_sided_classes
+from blvnet_lab.datasets.inventory import build_manifest
+from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 
 
 def grouped(*paths: str, pattern: str = "", root: str = "nowhere") -> tuple[set, list[tuple]]:

@@ -34,10 +34,10 @@ from blvnet_lab.data import (
     read_manifest,
     write_manifest,
 )
-from blvnet_lab.data import subset as subset_module
-from blvnet_lab.data.mirror import MirrorHandler, serve_mirror, write_mirror
-from blvnet_lab.data.streaming import ChangedError, DownloadError, MissingError, RemoteFile
-from blvnet_lab.data.subset import fetch_subset, plan_subset
+from blvnet_lab.datasets import kinetics_subset as subset_module
+from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
+from blvnet_lab.datasets.mirror import MirrorHandler, serve_mirror, write_mirror
+from blvnet_lab.datasets.remote import ChangedError, DownloadError, MissingError, RemoteFile
 from blvnet_lab.paths import data_samples
 
 QUICK = {"timeout": 60, "tries": 4, "wait": 0.01}
@@ -406,8 +406,8 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
 
 COMMAND = """
 import sys
-from blvnet_lab.data import subset
-from blvnet_lab.data.subset import fetch_subset, plan_subset
+from blvnet_lab.datasets import kinetics_subset as subset
+from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
 url, out = sys.argv[1:]
 plan = plan_subset(out, mirror=url, classes={classes}, splits=("train", "val"))
 fetch_subset(plan)

@@ -20,8 +20,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, evaluation_transform, read_manifest
-from blvnet_lab.data.motion import write_dataset
+from blvnet_lab.datasets.motion import write_dataset
 from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.runs.staircase import (
+    PARTNER_OF,
+    as_table,
+    motion_datasets,
+    run_one,
+    run_staircase,
+    score,
+    with_architecture,
+)
 from blvnet_lab.training import engine
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.distributed import pick_device
@@ -34,15 +43,6 @@ from blvnet_lab.training.metrics import (
     top_k_accuracy,
 )
 from blvnet_lab.training.recipe import Hardware, Network, Recipe, Staircase
-from blvnet_lab.training.staircase import (
-    PARTNER_OF,
-    as_table,
-    motion_datasets,
-    run_one,
-    run_staircase,
-    score,
-    with_architecture,
-)
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from blvnet_lab.models import VideoNet, count_cost
 from blvnet_lab.models.cost import without_values
 from blvnet_lab.progress import tqdm
-from blvnet_lab.training.memory import most_at_once
+from blvnet_lab.runs.memory import most_at_once
 
 MATMUL = "matmul"  # among what is timed
 # Side of the matrices: enough to keep all units busy, not more.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.models import TAM, BigLittleNet
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
-from blvnet_lab.models.video_net import architecture_of
+from blvnet_lab.models.networks import architecture_of
 
 
 class PublishedTAM(nn.Module):

@@ -30,9 +30,11 @@ from blvnet_lab.benchmark.measure import (
 )
 from blvnet_lab.benchmark.peers import all_peers, choose_peers
 from blvnet_lab.benchmark.published import published_form
-from blvnet_lab.models import Stream, VideoNet, blvnet_tam, optimize_for_inference, tsn
+from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.live import Stream
+from blvnet_lab.models import VideoNet, blvnet_tam, tsn
 from blvnet_lab.progress import tqdm
-from blvnet_lab.training.memory import kept_for_backward
+from blvnet_lab.runs.memory import kept_for_backward
 
 Part = Literal["forms", "training", "models", "claims", "scaling", "streaming"]
 PARTS: tuple[Part, ...] = get_args(Part)

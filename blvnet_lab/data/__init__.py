@@ -1,7 +1,7 @@
 """From video files to clips."""
 
 from blvnet_lab.data.dataset import ClipDataset, load_clips
-from blvnet_lab.data.manifest import (
+from blvnet_lab.data.dataset_files import (
     class_names,
     class_table,
     read_classes,

@@ -77,7 +77,7 @@ def ablation_table(
         clips: (N, T, C, H, W).
         labels: (N,).
         score: from logits (N, num_classes) and labels to named numbers, such as
-            `blvnet_lab.training.staircase.score`.
+            `blvnet_lab.runs.staircase.score`.
     """
     rows = []
     for name, without in ablations(model).items():

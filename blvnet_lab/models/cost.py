@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.tam import TAM
-from blvnet_lab.models.video_net import VideoNet
 from blvnet_lab.models.wrapped import check_whole, unwrapped
 
 

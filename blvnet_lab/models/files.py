@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
+import struct
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from blvnet_lab.models.video_net import (
+from blvnet_lab.models.networks import (
     VideoNet,
     architecture_of,
     blvnet,
@@ -117,7 +122,7 @@ def _read(path: str | os.PathLike, with_weights: bool) -> tuple[dict[str, Any], 
     except SafetensorError as error:
         raise ValueError(
             f"{path}: expected a safetensors file written by save_model, got: {error}; "
-            "published checkpoints are read by blvnet_lab.models.official.load_official"
+            "published checkpoints are read by blvnet_lab.weights.official.load_official"
         ) from error
     if metadata is None:
         raise ValueError(
@@ -125,3 +130,155 @@ def _read(path: str | os.PathLike, with_weights: bool) -> tuple[dict[str, Any], 
             "built; build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
         )
     return json.loads(metadata), weights
+
+
+WOULD_CALL = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's words for a pickle that is no data
+
+# What training scripts keep beside the weights, none of it a tensor: numbers of NumPy (by its names
+# before and since version 2), the arguments of the command line, paths, dates.
+BESIDE = (
+    *(
+        f"{core}.{name}"
+        for core in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
+    *(
+        f"{module}.{kind}{system}Path"
+        for module in ("pathlib", "pathlib._local")
+        for kind in ("", "Pure")
+        for system in ("", "Posix", "Windows")
+    ),
+    *("datetime.date", "datetime.datetime", "datetime.timedelta"),
+)
+
+# As what torch.load tells of files that are cut short, damaged or something else altogether.
+DAMAGES = (
+    pickle.UnpicklingError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
+
+
+class Unread:
+    """Takes the place of whatever `BESIDE` names, so that reading a pickle creates none."""
+
+    def __new__(cls, *contents: object) -> Unread:
+        return super().__new__(cls)
+
+    def __setstate__(self, contents: object) -> None:
+        pass
+
+
+@dataclass
+class LoadReport:
+    """What was loaded; names are ours, but for `ignored`, which are the checkpoint's."""
+
+    layout: str  # "video" or "image"; "resnet" from `load_resnet`; "own" for networks of ours
+    loaded: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)  # loaded after a conversion of shape
+    kept: list[str] = field(default_factory=list)  # left as they were: not in this layout
+    ignored: list[str] = field(default_factory=list)  # its keys that the layout explains
+
+    def __str__(self) -> str:
+        lines = [f"{self.layout} checkpoint: {len(self.loaded)} tensors loaded"]
+        for what, names in (
+            ("adapted to the number of input channels", self.adapted),
+            ("not in this checkpoint, left as they were", self.kept),
+            ("of the checkpoint, not used", self.ignored),
+        ):
+            if names:
+                lines.append(f"  {len(names)} {what}: {_in_short(names)}")
+        return "\n".join(lines)
+
+
+def load_exactly(
+    model: VideoNet, ours: Mapping[str, Tensor], report: LoadReport, remedy: str
+) -> LoadReport:
+    """Load tensors that have our names: all but those in `report.kept`, or none.
+
+    Raises:
+        ValueError: a tensor is missing, left over or misshapen; it ends with the remedy.
+    """
+    first = ours.get("stem.conv.weight")
+    if first is not None and first.shape[1:2] == (3,) and model.in_channels != 3:
+        first = first.mean(1, keepdim=True).repeat(1, model.in_channels, 1, 1)
+        ours = {**ours, "stem.conv.weight": first}
+        report.adapted.append("stem.conv.weight")
+    _refuse_what_does_not_fit(ours, model.state_dict(), report, remedy)
+    model.load_state_dict(ours, strict=not report.kept)
+    report.loaded = list(ours)
+    return report
+
+
+def read_pickle(path: str | os.PathLike) -> Any:
+    """What a file of PyTorch's holds, on the CPU, if it is tensors and plain containers only.
+
+    What training scripts keep beside the weights is left out (`Unread`).
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or it holds anything else.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"expected a checkpoint file, but there is no file {path}")
+    try:
+        with torch.serialization.safe_globals([(Unread, name) for name in BESIDE]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGES as error:
+        pickled = isinstance(error, pickle.UnpicklingError)
+        wanted = (
+            f"{path}: expected a checkpoint of tensors that torch.load(weights_only=True) reads"
+        )
+        if pickled and (called := WOULD_CALL.search(str(error))):
+            raise ValueError(
+                f"{wanted}, got one that would call {called[1]}: a pickle can run any program when "
+                "it is loaded, so this one was not. Save its tensors alone where it was made "
+                "(torch.save(model.state_dict(), path)), and load no pickle of unknown origin any "
+                "other way"
+            ) from error
+        # PyTorch goes on at length about loading a pickle unsafely: not that.
+        reason = "" if pickled else " " + str(error).partition("\n")[0]
+        raise ValueError(
+            f"{wanted}, got one that is damaged or another kind of file "
+            f"({type(error).__name__}{reason}): give the right file, or download it again"
+        ) from error
+
+
+def _refuse_what_does_not_fit(
+    ours: Mapping[str, Tensor], wanted: Mapping[str, Tensor], report: LoadReport, remedy: str
+) -> None:
+    complaints = {
+        "missing": [k for k in wanted if k not in ours and k not in report.kept],
+        "left over": [k for k in ours if k not in wanted],
+        "misshapen": [
+            f"{k} (model {tuple(wanted[k].shape)}, checkpoint {tuple(ours[k].shape)})"
+            for k in ours
+            if k in wanted and ours[k].shape != wanted[k].shape
+        ],
+    }
+    if any(complaints.values()):
+        found = "; ".join(f"{what}: {listed(names)}" for what, names in complaints.items() if names)
+        raise ValueError(
+            f"expected a {report.layout} checkpoint that fits the model exactly; {found}. {remedy}"
+        )
+
+
+def listed(names: list[str], most: int = 12) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _in_short(names: list[str], most: int = 12) -> str:
+    """All names, or how many there are in each part of the network ("stage1.little: 24")."""
+    if len(names) <= most:
+        return ", ".join(names)
+    # The TAMs are spread over the network, one tensor in each: they count together.
+    parts = ("taps" if n.endswith(".taps") else ".".join(n.split(".")[:-1][:2]) for n in names)
+    return ", ".join(f"{part}: {count}" for part, count in Counter(parts).items())

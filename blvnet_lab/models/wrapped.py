@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from blvnet_lab.models.video_net import VideoNet
+from blvnet_lab.models.networks import VideoNet
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -32,8 +32,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
-from blvnet_lab.models.files import BUILDERS
-from blvnet_lab.models.official import read_pickle
+from blvnet_lab.models.files import BUILDERS, read_pickle
 from blvnet_lab.paths import written_whole
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
@@ -256,7 +255,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not is_checkpoint(contents):
         raise ValueError(
             f"{path}: expected a checkpoint of `python -m blvnet_lab train`, got another file: "
-            "published checkpoints are read by blvnet_lab.models.official.load_official"
+            "published checkpoints are read by blvnet_lab.weights.official.load_official"
         )
     return contents
 

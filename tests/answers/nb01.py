@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
-from blvnet_lab.exercises import (
+from blvnet_lab.course.exercises import (
     check_crop_clip,
     check_flip_clip,
     check_frames_to_decode,

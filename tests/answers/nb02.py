@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blvnet_lab.exercises import check_shift, check_tam, check_tams_needed, check_tsm_taps
+from blvnet_lab.course.exercises import check_shift, check_tam, check_tams_needed, check_tsm_taps
 
 
 def shift_rolls(x, offset):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from blvnet_lab.exercises import (
+from blvnet_lab.course.exercises import (
     check_bottleneck_macs,
     check_conv_macs,
     check_merge,

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from blvnet_lab.exercises import check_pair_tam, check_pair_taps, check_route, check_to_both
+from blvnet_lab.course.exercises import check_pair_tam, check_pair_taps, check_route, check_to_both
 
 
 def route_halves(clip):

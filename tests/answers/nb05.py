@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blvnet_lab.exercises import (
+from blvnet_lab.course.exercises import (
     check_partner_accuracy,
     check_rate_at,
     check_top_k,

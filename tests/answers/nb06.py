@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from blvnet_lab.exercises import (
+from blvnet_lab.course.exercises import (
     check_average_views,
     check_divide_films,
     check_fitting_weights,

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from blvnet_lab.exercises import check_accuracy_of_all, check_average_gradients, check_share
+from blvnet_lab.course.exercises import check_accuracy_of_all, check_average_gradients, check_share
 
 
 def gradients_summed(per_rank):

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 
-from blvnet_lab.exercises import (
+from blvnet_lab.course.exercises import (
     check_capture_by_hand,
     check_edited,
     check_other_of_class,

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from blvnet_lab.exercises import (
+from blvnet_lab.course.exercises import (
     check_frames_seen,
     check_occlusion_by_hand,
     check_step_elsewhere,

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.data import VideoReadError, evaluation_transform
-from blvnet_lab.models import BigLittleNet, Stream
+from blvnet_lab.deploy.live import Stream
+from blvnet_lab.models import BigLittleNet
 from blvnet_lab.viz.explorers.live_chart import WIDTH, score_chart
 from blvnet_lab.viz.explorers.tam_edits import checked_names
 from blvnet_lab.viz.explorers.video import FrameReader, fitted, video_title

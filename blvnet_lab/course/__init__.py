@@ -1,0 +1,1 @@
+"""The course: exercises and their checks, copies for learners, and material for teachers."""

@@ -1,0 +1,117 @@
+"""The notebooks as slides, made by nbconvert for reveal.js.
+
+    python -m blvnet_lab slides --out slides             # presented with the internet
+    cd slides && npm install reveal.js@4.0.2 requirejs@2 jquery@3 mathjax@2
+    python -m blvnet_lab slides --out slides --replace   # and from then on without
+
+The headings say where a slide begins, so the notebooks need no marks of their own: each section
+is a column of slides, the arrow to the right leads to the next section, the one down through it.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from blvnet_lab.course.copies import CAPTION, EXERCISE_TAGS
+from blvnet_lab.paths import notebooks, write_files
+
+# What the pages load, and where `npm install` puts it.
+NEEDED = "reveal.js@4.0.2 requirejs@2 jquery@3 mathjax@2"
+MODULES = "node_modules"
+LOCAL = {
+    "reveal_url_prefix": f"{MODULES}/reveal.js",
+    "require_js_url": f"{MODULES}/requirejs/require.js",
+    "jquery_url": f"{MODULES}/jquery/dist/jquery.min.js",
+    "mathjax_url": f"{MODULES}/mathjax/MathJax.js?config=TeX-AMS_CHTML-full,Safe",
+}
+# Prose is longer than bullet points: smaller letters, and from the left.
+STYLE = """<style>
+.reveal { font-size: 26px; }
+.reveal .slides section { text-align: left; }
+.reveal h1, .reveal h2, .reveal h3 { text-transform: none; letter-spacing: normal; }
+.reveal h1 { font-size: 1.8em; }
+.reveal h2 { font-size: 1.5em; }
+.reveal h3 { font-size: 1.2em; }
+.reveal .jp-OutputArea-output img, .reveal .jp-OutputArea-output svg { max-height: 520px; }
+.reveal div.highlight > pre { font-size: 16px; line-height: 1.3; }
+.reveal .jp-OutputArea-output pre { font-size: 16px; }
+</style>
+</head>"""
+
+
+def captions_apart(nb: NotebookNode) -> None:
+    """Give each caption a cell of its own, so that it can stay with its figure."""
+    cells = []
+    for cell in nb.cells:
+        caption = CAPTION.match(cell.source) if cell.cell_type == "markdown" else None
+        if caption is not None and caption.end() < len(cell.source):
+            alone = copy.deepcopy(cell)
+            alone.source, alone.id = caption[0].strip(), f"{cell.id}-caption"
+            cell.source = cell.source[caption.end() :]
+            cells.append(alone)
+        cells.append(cell)
+    nb.cells = cells
+
+
+def slide_types(nb: NotebookNode) -> list[str]:
+    """How each cell is shown: `slide` to the right, `subslide` below, `-` beneath the last one.
+
+    A section's heading begins a slide; its other cells follow below, each on a slide of its own,
+    but for an exercise, whose text, stub and check stay together, and a figure and its caption.
+    """
+    types = []
+    for cell in nb.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "markdown" and cell.source.startswith(("# ", "## ")):
+            types.append("slide")
+        elif EXERCISE_TAGS & set(tags) or CAPTION.fullmatch(cell.source):
+            types.append("-")
+        else:
+            types.append("subslide")
+    return types
+
+
+def is_offline(out: str | os.PathLike) -> bool:
+    """Whether all that the slides load is beside them."""
+    return all((Path(out) / name.partition("?")[0]).exists() for name in LOCAL.values())
+
+
+def write_slides(out: str | os.PathLike, *, replace: bool = False) -> list[Path]:
+    """Write a page of slides for each notebook, pictures and all.
+
+    What else they need (reveal.js, MathJax) is loaded from `node_modules` in the same folder if
+    it is there, otherwise from the internet.
+
+    Args:
+        replace: write over files that are there already.
+
+    Raises:
+        FileExistsError: files are there, and `replace` does not say what to do with them.
+    """
+    from nbconvert import SlidesExporter  # takes seconds to import
+
+    out = Path(out)
+    exporter = SlidesExporter(
+        reveal_theme="white",  # the default, "simple", waits for letters from the internet
+        reveal_width="1280",
+        reveal_height="800",
+        reveal_scroll=True,  # where a cell is too tall all the same
+        reveal_number="h.v",
+        reveal_transition="none",
+        **(LOCAL if is_offline(out) else {}),
+    )
+    files = {}
+    for path in sorted(notebooks().glob("*.ipynb")):
+        nb = nbformat.read(path, as_version=4)
+        captions_apart(nb)
+        for cell, kind in zip(nb.cells, slide_types(nb), strict=True):
+            cell.metadata["slideshow"] = {"slide_type": kind}
+        page, _ = exporter.from_notebook_node(nb, {"metadata": {"name": path.stem}})
+        files[out / f"{path.stem}.slides.html"] = page.replace("</head>", STYLE, 1)
+    write_files(files, replace=replace)
+    return sorted(files)

@@ -1,0 +1,272 @@
+"""Sample videos that only time can tell apart: moving shapes, written as real H.264 files.
+
+    python -m blvnet_lab samples --out DIR        # the videos of data_samples/motion/, made again
+
+The ten classes come in *partners*. Both clips of two partners are made from one random scene, and
+hold the very same frames in another order:
+
+- *direction* partners: one is the other played backwards (moves_right / moves_left, ...). Two
+  neighbouring frames tell them apart; a single frame, or any bag of single frames, cannot.
+- *order* partners: one is the other with its two halves exchanged (right_then_left /
+  left_then_right, ...). Even the pairs that a network forms of a clip's frames, (0, 1), (2, 3) and
+  so on, are the same; only a model that sees beyond a pair can tell them apart.
+
+So for a model that is blind to the difference, the choice between partners is the toss of a coin.
+Three things keep the coin fair. Clips have 24 frames, so that sampling 8 or 16 frames at the
+segments' centres commutes with reversal and with the exchange of halves. Backgrounds, shapes,
+colours, sizes, places and speeds vary. And every frame is coded with the same quantiser in short
+closed groups of pictures, because a codec that spends more bits on some frames writes the time on
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from blvnet_lab.data.dataset_files import class_table, write_manifest
+from blvnet_lab.datasets.encoding import write_h264
+from blvnet_lab.progress import tqdm
+
+FRAMES = 24
+FPS = 12
+SIZE = 64  # height and width in pixels
+GOP = 3  # frames from keyframe to keyframe; at T = 8 every sampled frame is the middle one
+QUANTISER = 28  # of x264, the same for every frame
+
+Array = np.ndarray
+Kind = Literal["direction", "order"]
+
+
+class Partners(NamedTuple):
+    """Two classes that only time tells apart, and how a clip of the first moves."""
+
+    kind: Kind
+    names: tuple[str, str]
+    motion: Callable[[np.random.Generator], Motion]
+
+
+@dataclass
+class Motion:
+    """Where the shape is in each frame; arrays of FRAMES values."""
+
+    x: Array  # centre, in pixels from the middle of the frame
+    y: Array
+    radius: Array  # pixels
+    angle: Array  # radians, clockwise on screen
+
+
+def _ramp(rng: np.random.Generator, shortest: float, longest: float) -> Array:
+    """From -d/2 to d/2 at an even speed, the distance d drawn between the two."""
+    return rng.uniform(shortest, longest) * np.linspace(-0.5, 0.5, FRAMES)
+
+
+def _there_and_back(rng: np.random.Generator, shortest: float, longest: float) -> Array:
+    """From -d/2 to d/2 in the first half of the clip, and the same frames back in the second."""
+    there = rng.uniform(shortest, longest) * np.linspace(-0.5, 0.5, FRAMES // 2)
+    return np.concatenate([there, there[::-1]])
+
+
+def _resting(rng: np.random.Generator) -> Motion:
+    still = np.zeros(FRAMES)
+    return Motion(
+        x=still + rng.uniform(-12, 12),
+        y=still + rng.uniform(-12, 12),
+        radius=still + rng.uniform(7, 12),
+        angle=still + rng.uniform(0, 2 * np.pi),
+    )
+
+
+def _sideways(rng: np.random.Generator) -> Motion:
+    motion = _resting(rng)
+    motion.x = motion.x / 2 + _ramp(rng, 24, 48)
+    return motion
+
+
+def _upwards(rng: np.random.Generator) -> Motion:
+    motion = _resting(rng)
+    motion.y = motion.y / 2 - _ramp(rng, 24, 48)
+    return motion
+
+
+def _turning(rng: np.random.Generator) -> Motion:
+    motion = _resting(rng)
+    motion.radius = motion.radius + 4  # so that the notch that shows the angle is well seen
+    motion.angle = motion.angle + _ramp(rng, 0.8 * np.pi, 1.6 * np.pi)
+    return motion
+
+
+def _sideways_and_back(rng: np.random.Generator) -> Motion:
+    motion = _resting(rng)
+    motion.x = motion.x / 2 + _there_and_back(rng, 18, 36)
+    return motion
+
+
+def _growing_and_back(rng: np.random.Generator) -> Motion:
+    motion = _resting(rng)
+    motion.radius = motion.radius + 2 + _there_and_back(rng, 7, 12)
+    return motion
+
+
+PARTNERS = (
+    Partners("direction", ("moves_right", "moves_left"), _sideways),
+    Partners("direction", ("moves_up", "moves_down"), _upwards),
+    Partners("direction", ("turns_clockwise", "turns_counterclockwise"), _turning),
+    Partners("order", ("right_then_left", "left_then_right"), _sideways_and_back),
+    Partners("order", ("grows_then_shrinks", "shrinks_then_grows"), _growing_and_back),
+)
+CLASSES = tuple(name for partners in PARTNERS for name in partners.names)
+# Class 2k and 2k + 1 are partners: the partner of a label is `label ^ 1`.
+KINDS: dict[str, Kind] = {name: p.kind for p in PARTNERS for name in p.names}
+# A mirror image of these is a clip of their partner, of all others one of the same class.
+MIRRORED = tuple(name for name in CLASSES if "right" in name or "left" in name or "clock" in name)
+
+
+def partner_frames(frames: Array, kind: Kind) -> Array:
+    """The same frames in the order of the partner class; (T, ...) in and out, T even."""
+    if kind == "direction":
+        return frames[::-1]
+    half = len(frames) // 2
+    return np.concatenate([frames[half:], frames[:half]])
+
+
+def render(partners: Partners, rng: np.random.Generator) -> Array:
+    """A clip of the first of two partners: (FRAMES, SIZE, SIZE, 3) uint8."""
+    motion = partners.motion(rng)
+    background = _background(rng)
+    shape = rng.choice(list(SHAPES))
+    colour, inner = _colours(rng)
+    frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
+    middle = (SIZE - 1) / 2
+    rows, columns = np.mgrid[:SIZE, :SIZE] - middle
+    for t in range(FRAMES):
+        dx, dy = columns - motion.x[t], rows - motion.y[t]
+        cos, sin = np.cos(motion.angle[t]), np.sin(motion.angle[t])
+        u, v = cos * dx + sin * dy, cos * dy - sin * dx  # the shape's own axes
+        radius = motion.radius[t]
+        body = _cover(SHAPES[shape](u, v, radius))
+        notch = _cover(np.hypot(u - 0.55 * radius, v) - 0.3 * radius)  # shows the angle
+        frame = background + body * (colour - background)
+        frame = frame + body * notch * (inner - frame)
+        frame = frame + rng.normal(0, 2, frame.shape)
+        frames[t] = frame.clip(0, 255).round()
+    return frames
+
+
+def _cover(distance: Array) -> Array:
+    """How much of each pixel lies inside, (H, W, 1), from its distance to the outline in pixels."""
+    return np.clip(0.5 - distance, 0, 1)[..., None]
+
+
+# Distance to the outline in pixels, negative inside; u, v are measured from the centre.
+SHAPES: dict[str, Callable[[Array, Array, float], Array]] = {
+    "disc": lambda u, v, r: np.hypot(u, v) - r,
+    "square": lambda u, v, r: np.maximum(abs(u), abs(v)) - 0.85 * r,
+    "diamond": lambda u, v, r: (abs(u) + abs(v) - 1.15 * r) / np.sqrt(2),
+    "ellipse": lambda u, v, r: np.hypot(u, 1.6 * v) - 1.1 * r,
+}
+
+
+def _background(rng: np.random.Generator) -> Array:
+    """A still, soft texture of two colours with a few blots, (SIZE, SIZE, 3) float in 0..255."""
+    coarse = rng.uniform(0, 1, (rng.integers(2, 7), rng.integers(2, 7)))
+    rows = np.linspace(0, coarse.shape[0] - 1, SIZE)
+    columns = np.linspace(0, coarse.shape[1] - 1, SIZE)
+    columns_done = np.stack([np.interp(columns, np.arange(len(line)), line) for line in coarse])
+    blend = np.stack(
+        [np.interp(rows, np.arange(len(line)), line) for line in columns_done.T], axis=1
+    )[..., None]
+    first, second = rng.uniform(10, 110, (2, 3))
+    picture = first + blend * (second - first)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    for _ in range(rng.integers(0, 4)):  # still things that are not the one that moves
+        centre, radius = rng.uniform(0, SIZE, 2), rng.uniform(2, 7)
+        blot = _cover(np.hypot(x - centre[0], y - centre[1]) - radius)
+        picture = picture + blot * (rng.uniform(10, 130, 3) - picture)
+    return picture
+
+
+def _colours(rng: np.random.Generator) -> tuple[Array, Array]:
+    """A colour for the shape, brighter than any background, and a dark one for its notch."""
+    return rng.uniform(150, 255, 3), rng.uniform(0, 80, 3)
+
+
+def write_clip(path: str | Path, frames: Array, fps: int = FPS) -> None:
+    """Write (T, H, W, 3) uint8 frames as H.264 in mp4, the same bytes each time; even H and W."""
+    # One quantiser for all kinds of frames: better quality must not tell which frame it is.
+    x264 = f"qp={QUANTISER}:ipratio=1:pbratio=1:aq-mode=0"
+    write_h264(path, frames, fps, gop=GOP, x264=x264)
+
+
+def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partners, Array]]:
+    """`per_class` random scenes for each two partners: (scene's name, partners, frames).
+
+    Scenes of different splits are drawn from different random streams.
+    """
+    for place, partners in enumerate(PARTNERS):
+        for i in range(per_class):
+            stream = [seed, {"train": 0, "val": 1}[split], place, i]
+            yield (
+                f"{split}_{place}_{i:04d}",
+                partners,
+                render(partners, np.random.default_rng(stream)),
+            )
+
+
+def write_dataset(
+    folder: str | Path, clips_per_class: int = 100, val_per_class: int = 50, seed: int = 0
+) -> Path:
+    """Write the clips and their manifest; both partners of a scene go to the same split.
+
+    Raises:
+        ValueError: fewer than one video of a class in a split.
+        FileExistsError: the folder is not empty.
+
+    Returns:
+        The path of `manifest.csv`; `source_id` in it is the scene.
+    """
+    folder = Path(folder).absolute()
+    if clips_per_class < 1 or val_per_class < 1:
+        raise ValueError(
+            "expected at least one training and one validation video of each class, got "
+            f"{clips_per_class} and {val_per_class}"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"expected a new or an empty folder, got {folder}, which holds files: choose another, "
+            "or delete it first"
+        )
+    rows = []
+    counts = {"train": clips_per_class, "val": val_per_class}
+    bar = tqdm(total=sum(counts.values()) * len(CLASSES), desc="writing", unit="clip")
+    for split, per_class in counts.items():
+        for scene, partners, frames in scenes(split, per_class, seed):
+            versions = (frames, partner_frames(frames, partners.kind))
+            for name, version in zip(partners.names, versions, strict=True):
+                path = folder / split / name / f"{scene}.mp4"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_clip(path, version)
+                rows.append(
+                    {
+                        "path": path,
+                        "label": CLASSES.index(name),
+                        "class_name": name,
+                        "split": split,
+                        "source_id": scene,
+                        "num_frames": FRAMES,
+                        "fps": FPS,
+                        "height": SIZE,
+                        "width": SIZE,
+                        "status": "ok",
+                    }
+                )
+                bar.update()
+    bar.close()
+    mirrored = [partners.names for partners in PARTNERS if partners.names[0] in MIRRORED]
+    table = pd.DataFrame(rows).sort_values("path")
+    return write_manifest(table, folder / "manifest.csv", class_table(CLASSES, mirrored))

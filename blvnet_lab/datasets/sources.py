@@ -1,0 +1,299 @@
+"""What clips of one's own were cut from: clips of one source belong in one split.
+
+A network that was trained on one part of a recording knows the place, the light and the people of
+the next part: validation clips of sources it has seen say nothing about new ones. Public data sets
+name their sources. For others `find_sources` goes by what is there:
+
+- a pattern that was asked for;
+- the folder between class and clip: run/holiday/1.mp4 is of "holiday";
+- names that differ in numbers only: holiday_001 and holiday_007, v_Run_g01_c02 and v_Run_g01_c03,
+  name and name (1). Numbers are left out from the last to the first, so long as that does not make
+  one source of (nearly) the whole class: clip_001 to clip_500 are just numbered;
+- files that are equal, byte by byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from blvnet_lab.datasets.finding import NUMBERED_PICTURE, without_suffix
+from blvnet_lab.datasets.layouts import SPLIT_FOLDERS, SPLITS
+from blvnet_lab.progress import tqdm
+
+Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
+# Of the clips of a class, at most this share is taken for one source because of their names.
+MAX_SHARE = 0.9
+# A number, perhaps with its unit, or a letter in the place of one; not one within a word: "a1b".
+NUMBER = re.compile(
+    r"\d+(?:s|secs?|ms|min|m|h|p|k|fps)?(?![^\W_])"
+    r"|(?<=[\s_.\-(\[])(?:[a-z]|[ivx]{2,4})(?=[)\]]?$)",
+    re.IGNORECASE,
+)
+PART = r"(?:clip|part|pt|segment|seg|scene|shot|take|cut|chunk|piece|copy)"
+# What goes with a number (*) at the end: "_c*", " (*)", "-part*"; and " - Copy".
+ENDING = re.compile(
+    r"(?:[\s_.\-]*(?:[(\[]?copy[)\]]?"
+    rf"|(?:(?<![^\W\d_])(?:{PART}|[a-z])[\s_.\-]*)?[(\[]?\*[)\]]?))+$",
+    re.IGNORECASE,
+)
+# HMDB51 says at the end of a name how the body and the camera are.
+HMDB51 = re.compile(r"_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+$")
+# So cameras and programs call all their recordings.
+OF_DEVICES = re.compile(
+    rf"{PART}|vid(?:eo)?|v|img|mov(?:ie)?|mvi|dsc[nf]?|gopr|g[hx]|pxl|dji|win|file|recording|rec"
+    r"|sample|output|(?:whatsapp ?video|screen ?recording)(?: at)?"
+)
+
+
+def find_sources(
+    rows: pd.DataFrame, root: Path, pattern: str = "", *, in_folders: bool = False
+) -> tuple[pd.DataFrame, list[Finding], list[int]]:
+    """Find which rows belong together.
+
+    Args:
+        rows: class_name, split ("" where it is still to be drawn) and names, of which the first
+            leads from `root` to the video.
+        pattern: a regular expression that is searched in that path; its first group, or the whole
+            match, is the source.
+        in_folders: whether paths are [split/]class/[source/]clip.
+
+    Returns: the rows with source_id; what was found; and the indices of rows whose video is in
+    another split, too.
+
+    Raises:
+        ValueError: the pattern is no regular expression, or is in none of the paths.
+    """
+    names = [names[0] for names in rows["names"]]
+    classes, splits = rows["class_name"].tolist(), rows["split"].tolist()
+    findings: list[Finding] = []
+    if pattern:
+        sources = _by_pattern(names, pattern, findings)
+    else:
+        sources = _by_folder(names, classes, 1 + any(splits)) if in_folders else [None] * len(names)
+        _by_name(sources, names, classes, splits, findings)
+    if not any(splits) and not pattern:
+        of_source = defaultdict(list)
+        for source, name in zip(sources, names, strict=True):
+            of_source[source].append(name)
+        findings += [
+            ("recognised source", "", source, _some(clips))
+            for source, clips in of_source.items()
+            if clips[1:]
+        ]
+    copies, same = [], {}
+    for group in equal_files([root / name for name in names]):
+        group.sort(key=lambda i: SPLITS.index(splits[i]) if splits[i] else 0, reverse=True)
+        first = group[0]
+        for i in group[1:]:
+            same[_settled(sources[i], same)] = _settled(sources[first], same)
+            detail = f"equal to {root / names[first]}, of {classes[first]}"
+            if splits[i] != splits[first]:
+                copies.append(rows.index[i])
+                detail += f" in {splits[first]}: left out here"
+            findings.append(("equal files", splits[i], str(root / names[i]), detail))
+    sources = [_settled(source, same) for source in sources]
+    return rows.assign(source_id=sources), findings, copies
+
+
+def _settled(source: str, same: dict[str, str]) -> str:
+    while same.get(source, source) != source:
+        source = same[source]
+    return source
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} clips ({', '.join(names[:3])}{', ...' if names[3:] else ''})"
+
+
+def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> list[str]:
+    try:
+        found = [re.search(pattern, name) for name in names]
+    except re.error as error:
+        raise ValueError(
+            f"expected a regular expression for the source, got {pattern!r} ({error})"
+        ) from error
+    if not any(found):
+        raise ValueError(
+            f"expected a pattern for the source that is in the paths of clips, such as {names[0]}, "
+            f"got {pattern!r}, which is in none"
+        )
+    sources = []
+    for name, match in zip(names, found, strict=True):
+        if match is None:
+            why = "the pattern is not in its path: taken for a source of its own"
+            findings.append(("clip without source", "", name, why))
+            sources.append(without_suffix(name))
+        else:
+            sources.append(next(filter(None, match.groups()), match[0]))
+    return sources
+
+
+def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> list[str | None]:
+    """The first folder between class and clip, unless it says nothing of sources.
+
+    So it is if all clips are in it, or nearly all of one class and none of another.
+    """
+    between = [name.split("/")[skipped:-1] for name in names]
+    shared = 0
+    while len({tuple(folders[: shared + 1]) for folders in between}) == 1 and between[0][shared:]:
+        shared += 1
+    found = [folders[shared] if folders[shared:] else None for folders in between]
+    sizes, in_class = Counter(classes), Counter(zip(found, classes, strict=True))
+    num_classes = Counter(folder for folder, _ in in_class)
+    return [
+        folder
+        if num_classes[folder] > 1 or in_class[folder, name] <= max(1, MAX_SHARE * sizes[name])
+        else None
+        for folder, name in zip(found, classes, strict=True)
+    ]
+
+
+def _by_name(
+    sources: list[str | None],
+    names: Sequence[str],
+    classes: Sequence[str],
+    splits: Sequence[str],
+    findings: list[Finding],
+) -> None:
+    """Fills in what a clip's name has in common with others, but for numbers; or its own path."""
+    keys = {i: _names_without_numbers(names[i]) for i, known in enumerate(sources) if not known}
+    families = {key for of_clip in keys.values() for key in of_clip[:-1]}
+    uses = Counter(key for of_clip in keys.values() for key in of_clip)
+    in_class = Counter((key, classes[i]) for i, of_clip in keys.items() for key in of_clip)
+    sizes, numbered = Counter(classes), defaultdict(list)
+    for i, of_clip in keys.items():
+        limit = max(1, MAX_SHARE * sizes[classes[i]])
+        shared = [key for key in of_clip if key in families and uses[key] > 1]
+        telling = [key for key in shared if not _says_nothing(key, classes[i])]
+        sources[i] = next((key for key in telling if in_class[key, classes[i]] <= limit), None)
+        if splits[i] and telling:  # divided by somebody: what was torn apart is to be named
+            sources[i] = sources[i] or telling[-1]
+        if sources[i] is None:
+            sources[i] = without_suffix(names[i])
+            folder, _, rest = sources[i].partition("/")
+            if folder.lower() in SPLIT_FOLDERS and not _says_nothing(of_clip[0], classes[i]):
+                sources[i] = rest  # the same name in another split is the same source
+            if not splits[i] and shared and shared[-1]:
+                numbered[shared[-1]].append(names[i])
+    for key, of_key in numbered.items():
+        why = f"{_some(of_key)}: each taken for a source of its own, unless --source says otherwise"
+        findings.append(("numbered clips, perhaps of one source", "", key, why))
+
+
+def _names_without_numbers(path: str) -> list[str]:
+    """A clip's name without its numbers, then with the first of them, and so on; last as it is."""
+    name = without_suffix(path.rpartition("/")[2])
+    stem, found = HMDB51.sub("", name), []
+    for begin in [0, *(match.end() for match in NUMBER.finditer(stem))]:
+        left = stem[:begin] + NUMBER.sub("*", stem[begin:])
+        found.append(ENDING.sub("", left) or left.strip(" _.-()[]*"))
+    return list(dict.fromkeys(key.casefold() for key in (*found, name)))
+
+
+def _says_nothing(key: str, class_name: str) -> bool:
+    words, own = (re.sub(r"[\W_]+", " ", text).strip().casefold() for text in (key, class_name))
+    words = words.replace(own, "").strip()
+    return not words or OF_DEVICES.fullmatch(words) is not None
+
+
+def equal_files(paths: Sequence[Path]) -> list[list[int]]:
+    """Which files (or folders of pictures) hold the same bytes: groups of places in `paths`.
+
+    Only what is of equal size is read. Empty files, and what cannot be read, are in no group.
+    """
+    by_size = defaultdict(list)
+    for i, path in enumerate(paths):
+        try:
+            parts = _parts(path)
+            size = os.path.getsize(parts[0]) if parts else 0
+        except OSError:
+            continue
+        if size:
+            by_size[len(parts), size].append(i)
+    groups = []
+    for of_size in tqdm(by_size.values(), "comparing files", leave=False, delay=2, unit="size"):
+        by_digest = defaultdict(list)
+        for i in of_size if of_size[1:] else ():
+            try:
+                by_digest[tuple(map(_digest, _parts(paths[i])))].append(i)
+            except OSError:
+                continue
+        groups += [equal for equal in by_digest.values() if equal[1:]]
+    return groups
+
+
+def _parts(path: Path) -> list[Path]:
+    """The file, or the pictures of the folder."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if NUMBERED_PICTURE.search(file.name))
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+# --- Dividing -----------------------------------------------------------------------------------
+
+
+def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
+    """ "train" or "val" for each row; all clips of one source are on one side.
+
+    Of each class about the given share of the clips is "val", at least one source of two or more:
+    sources with the smallest hash, so that the clips of a class that is fetched later change
+    little, passing over those that are too large; or the smallest, if all are. A source with clips
+    of several classes is decided with the first of them, which may leave another class without a
+    clip on one side (`one_sided_classes`).
+
+    Raises:
+        ValueError: the share is not between 0 and 1.
+    """
+    check_val_share(val_share)
+    side: dict[str, str] = {}
+    for _, of_class in rows.sort_values("class_name").groupby("class_name"):
+        sizes = Counter(of_class["source_id"])
+        sources = sorted(sizes, key=lambda name: _hash(f"{seed} {name}"))
+        # At least one, but not the only one: without training clips there is nothing to learn.
+        count = min(max(1, round(val_share * len(of_class))), len(of_class) - 1)
+        count -= sum(sizes[source] for source in sources if side.get(source) == "val")
+        open_ones = [source for source in sources if source not in side]
+        for source in open_ones:
+            side[source] = "val" if sizes[source] <= count else "train"
+            count -= sizes[source] if side[source] == "val" else 0
+        if sources[1:] and open_ones and all(side[source] == "train" for source in sources):
+            side[min(open_ones, key=sizes.__getitem__)] = "val"
+    return [side[source] for source in rows["source_id"]]
+
+
+def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding]:
+    """Findings about a table that was divided: classes without a good clip in one of `splits`."""
+    good = set(rows.loc[rows["status"] == "ok", ["class_name", "split"]].itertuples(index=False))
+    return [
+        (
+            f"class without {split}",
+            split,
+            name,
+            "too few readable sources, or other classes share them",
+        )
+        for name in sorted(set(rows["class_name"]))
+        for split in splits
+        if (name, split) not in good
+    ]
+
+
+def check_val_share(val_share: float) -> None:
+    """Raises ValueError if a share of validation clips is not between 0 and 1."""
+    if not 0 < val_share < 1:
+        raise ValueError(f"expected a share of validation clips between 0 and 1, got {val_share}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,192 @@
+"""A model in a file that needs this library no more: ONNX, or PyTorch's own .pt2.
+
+    from blvnet_lab.deploy.export import export_model
+    export_model(model, "model.onnx")       # onnxruntime, TensorRT, OpenVINO, ...
+    export_model(model, "model.pt2")        # torch.export.load("model.pt2").module()(clip)
+
+Either takes "clip" (B, T, C, H, W) and gives "logits" (B, num_classes), for any batch and, unless
+a size is asked for, frames of any height and width above 32 pixels. The number of frames is fixed.
+A .pt2 refuses other clips (AssertionError) and knows its output by its place only, not by name.
+
+What a file should say of itself, such as its classes, can be read where the model is used, as JSON:
+
+    session.get_modelmeta().custom_metadata_map["classes"]                        # of onnxruntime
+    torch.export.load("model.pt2", extra_files=(files := {"notes.json": ""}))     # files has it
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.models.networks import VideoNet
+from blvnet_lab.models.wrapped import check_as_built, network_of
+from blvnet_lab.paths import written_whole
+
+TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
+# What the exporter sees. The last maps are 1/32 of the frames: both sides are above 32, since it
+# takes a side that has become 1 to be always 1; and they differ, lest it takes them to be equal.
+EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (64, 96)
+# What the file is tried on: batches and sizes the exporter has not seen, 1 and odd ones too.
+TRIAL_BATCHES, TRIAL_SIZES = (3, 1), ((96, 64), (75, 131))
+TIMINGS = 3
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+class Exported(NamedTuple):
+    """How an exported file was checked against its model."""
+
+    deviation: float  # the largest, relative to the largest logit
+    clips: list[tuple[int, ...]]  # shapes (B, T, C, H, W) of the random clips
+    seconds: float  # median of the file's runs on the last of them, on the CPU
+    network_seconds: float  # of the folded network in PyTorch, run in turn with the file
+
+
+def export_model(
+    model: VideoNet,
+    path: str | os.PathLike,
+    size: tuple[int, int] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Write a model as .onnx or .pt2, check that it computes the same, and only then let it appear.
+
+    What is written is the folded network (`optimize_for_inference`), in float32 and eval mode; the
+    model itself stays as it is.
+
+    Args:
+        model: from one of the four builders; also one that is folded, compiled or wrapped.
+        path: ends in .onnx, which needs the packages onnx, onnxscript and onnxruntime, or in .pt2.
+        size: height and width that the file is for; None leaves them open, above 32 pixels.
+        notes: what the file should say of itself, by name; values that JSON has.
+
+    Raises:
+        ValueError: another ending or a size below 1, packages are lacking, or the file computes
+            something else than the model (there is no new file then), or the model is not as it
+            was built (`optimize_for_inference`).
+        TypeError: there is no model of one of the four builders in it.
+    """
+    path = Path(path)
+    if path.suffix not in (".onnx", ".pt2"):
+        raise ValueError(
+            f"expected a file name that ends in .onnx or .pt2, got {path}: the ending says which "
+            "of the two is written"
+        )
+    if size is not None and min(size) < 1:
+        raise ValueError(
+            f"expected height and width of at least 1, got {size}: give those of the clips, such "
+            "as (224, 224), or None to leave them open"
+        )
+    lacking = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if path.suffix == ".onnx" and lacking:
+        raise ValueError(
+            f"expected {', '.join(ONNX_PACKAGES)} to be installed, but there is no "
+            f"{', '.join(lacking)}: pip install {' '.join(lacking)} (or the extra `export` of "
+            "blvnet_lab), or write a .pt2, which needs none of them"
+        )
+    model = network_of(model)
+    check_as_built(model)
+    model = copy.deepcopy(model).cpu().float().eval()
+    # Not channels-last: PyTorch doubts such tensors when it reads a .pt2 (a warning), and whoever
+    # compiles the file or runs ONNX chooses a layout for themselves.
+    network = copy.deepcopy(model) if model.folded else optimize_for_inference(model)
+    network = network.to(memory_format=torch.contiguous_format)
+    axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
+    example = _random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
+    program = torch.export.export(
+        network,
+        (example,),
+        dynamic_shapes={"clip": dict.fromkeys(axes, Dim.DYNAMIC)},
+    )
+    # A .pt2 carries its example, here one number in the shape of a clip.
+    program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names folders of this machine
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as unfinished:
+        if path.suffix == ".onnx":
+            run = _write_onnx(program, unfinished, axes, notes or {})
+        else:
+            run = _write_program(program, unfinished, notes or {})
+        exported = _compare(model, network, run, size)
+        if not exported.deviation <= TOLERANCE:  # a NaN is none either
+            raise ValueError(
+                f"expected the logits of {path} to be the model's to {TOLERANCE} of the largest, "
+                f"got a deviation of {exported.deviation:.1e}: look for weights that are not "
+                f"finite, or try another PyTorch than {torch.__version__}; nothing was written"
+            )
+    return exported
+
+
+def _write_onnx(
+    program: ExportedProgram, file: Path, axes: dict[int, str], notes: Mapping[str, Any]
+) -> Callable[[Tensor], Tensor]:
+    """Writes the file; returns what runs it."""
+    import onnxruntime
+
+    written = torch.onnx.export(
+        program,
+        dynamo=True,
+        input_names=["clip"],
+        output_names=["logits"],
+        dynamic_shapes={"clip": axes},  # their names in the file
+        verbose=False,
+    )
+    properties = {name: json.dumps(value) for name, value in notes.items()}
+    written.model.metadata_props.update(properties)
+    written.save(file, external_data=False)  # one file
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda clip: torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
+
+
+def _write_program(
+    program: ExportedProgram, file: Path, notes: Mapping[str, Any]
+) -> Callable[[Tensor], Tensor]:
+    """Writes the file; returns what runs it."""
+    with file.open("wb") as opened:  # of a name, PyTorch wants it to end in .pt2
+        torch.export.save(program, opened, extra_files={"notes.json": json.dumps(dict(notes))})
+    with file.open("rb") as opened:
+        return torch.export.load(opened).module()
+
+
+@torch.no_grad()
+def _compare(
+    model: VideoNet,
+    network: VideoNet,
+    exported: Callable[[Tensor], Tensor],
+    size: tuple[int, int] | None,
+) -> Exported:
+    clips = [
+        _random_clip(model, batch, size or trial_size)
+        for batch, trial_size in zip(TRIAL_BATCHES, TRIAL_SIZES, strict=True)
+    ]
+    deviations = []
+    for clip in clips:
+        logits = model(clip)
+        deviations.append((exported(clip) - logits).abs().max() / logits.abs().max())
+    seconds = []
+    for _ in range(TIMINGS):
+        times = [time.perf_counter()]
+        for run in (exported, network):
+            run(clip)
+            times.append(time.perf_counter())
+        seconds.append((times[1] - times[0], times[2] - times[1]))
+    medians = (statistics.median(column) for column in zip(*seconds, strict=True))
+    shapes = [tuple(clip.shape) for clip in clips]
+    return Exported(torch.stack(deviations).max().item(), shapes, *medians)
+
+
+def _random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
+    chance = torch.Generator().manual_seed(batch)  # whoever calls keeps their own
+    return torch.randn(batch, model.num_frames, model.in_channels, *size, generator=chance)

@@ -1,0 +1,145 @@
+"""Live video: a causal bLVNet-TAM that takes one pair of frames at a time.
+
+    model = blvnet_tam(num_frames=16, causal=True)
+    stream = Stream(model)
+    for pair in pairs:                      # (B, 2, C, H, W)
+        logits = stream(pair)               # (B, num_classes): of this pair, knowing the past
+
+In a causal model nothing waits for later frames. So each TAM need only remember the last maps that
+came to it, and a pair costs the same however long the video is. The logits are, to rounding, those
+that the whole clip gives for each pair before they are averaged.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from blvnet_lab.models.networks import BigLittleNet, architecture_of
+from blvnet_lab.models.tam import TAM, PairTAM
+
+
+class Memory(nn.Module):
+    """The last `length` maps (B, C, H, W) that came; zeros before the first, as before a clip."""
+
+    def __init__(self, length: int):
+        super().__init__()
+        self.length = length
+        self.maps: list[Tensor] | None = None
+
+    def forward(self, new: Tensor) -> list[Tensor]:  # (B, n, C, H, W)
+        """Those remembered and the n new ones, of which the last are remembered now."""
+        past = self.maps
+        if past is None:
+            past = [torch.zeros_like(new[:, 0])] * self.length
+        # One by one: to join maps would undo their channels-last layout. Copies, so that what is
+        # remembered does not keep the rest of `new`.
+        maps = [*past, *(one.clone() for one in new.unbind(1))]
+        self.maps = maps[len(maps) - self.length :]
+        return maps
+
+
+def latest_sums(maps: list[Tensor], new: Tensor, taps: Tensor) -> Tensor:
+    """The weighted sum for each of the `new` maps, the last of `maps`; `taps[-1]` is their own."""
+    weights = taps.to(new.dtype)[:, :, None, None]
+    y = weights[-1] * new
+    first = len(maps) - new.shape[1]
+    for back, weight in enumerate(weights[:-1].flip(0), start=1):
+        for t in range(new.shape[1]):
+            y[:, t].addcmul_(maps[first + t - back], weight)
+    return y
+
+
+class StepTAM(nn.Module):
+    """A causal TAM that is given a clip bit by bit."""
+
+    def __init__(self, tam: TAM):
+        super().__init__()
+        self.taps, self.memory = tam.taps, Memory(tam.num_taps - 1)
+
+    def forward(self, frames: Tensor) -> Tensor:  # (B, n, C, H, W)
+        return torch.relu_(latest_sums(self.memory(frames), frames, self.taps))
+
+
+class StepPairTAM(nn.Module):
+    """A causal PairTAM that is given the pairs one by one."""
+
+    def __init__(self, tam: PairTAM):
+        super().__init__()
+        little, big, first_little, first_big = tam.pair_taps()
+        self.register_buffer("little_taps", little.detach())
+        self.register_buffer("big_taps", big.detach())
+        self.memory = Memory(-min(first_little, first_big))
+
+    def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C, H, W)
+        maps = self.memory(pairs)
+        little = torch.relu_(latest_sums(maps, pairs, self.little_taps))
+        big = torch.relu_(latest_sums(maps, pairs, self.big_taps))
+        return little, big
+
+
+class Stream(nn.Module):
+    """The stepwise form of a causal model, in eval mode; it has the model's own weights.
+
+    Args:
+        model: from `blvnet_tam(causal=True)`, also after `optimize_for_inference`. Its taps are
+            taken as they are now; all else it shares, so move or convert the model before.
+
+    Raises:
+        TypeError: the model is not from `blvnet_tam`.
+        ValueError: the model is not causal.
+    """
+
+    def __init__(self, model: BigLittleNet):
+        super().__init__()
+        if (name := architecture_of(model)) != "blvnet_tam":
+            raise TypeError(f"expected a model from blvnet_tam, got {name}")
+        if not model.causal:
+            raise ValueError(
+                "expected a causal model, got one whose TAMs look ahead: build and train it with "
+                "blvnet_tam(causal=True)"
+            )
+        # A copy of the modules, not of what is in them.
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        model = copy.deepcopy(model, shared)
+        model.num_frames, model.num_positions = 2, 1
+        model.stem.tam = StepTAM(model.stem.tam)
+        for stage in (model.stage1, model.stage2, model.stage3):
+            stage.tam = StepPairTAM(stage.tam)
+        for block in list(model.stage4)[:-1]:
+            block.tam = StepTAM(block.tam)
+        self.model = model
+        self.eval()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames: the next pair is the first of a video."""
+        for module in self.modules():
+            if isinstance(module, Memory):
+                module.maps = None
+        self.shape: tuple[int, ...] | None = None
+
+    @torch.no_grad()
+    def forward(self, pair: Tensor) -> Tensor:
+        """Logits (B, num_classes) of a pair (B, 2, C, H, W), which follows the pair before.
+
+        Raises:
+            ValueError: not two frames; what else the model raises for a clip; other videos or
+                sizes than before.
+        """
+        shape = tuple(pair.shape) if isinstance(pair, Tensor) else ()
+        if len(shape) == 5 and shape[1] != 2 and shape[2] == self.model.in_channels:
+            raise ValueError(
+                f"expected a pair (B, 2, C={shape[2]}, H, W), got {shape}: give the stream two "
+                "frames at a time"
+            )
+        self.model.check_clip(pair)
+        if self.shape not in (None, shape):
+            raise ValueError(
+                f"expected a pair {self.shape} as before, got {shape}: call reset() where another "
+                "video begins"
+            )
+        self.shape = shape
+        return self.model(pair)

@@ -1,0 +1,158 @@
+"""What a trained network says to a single film, also written into it.
+
+python -m blvnet_lab predict runs/mine/model.safetensors film.mp4 --annotate answer.mp4
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from blvnet_lab.data import probe_video, read_frames, sample_views
+from blvnet_lab.datasets.encoding import showing_of, write_h264
+from blvnet_lab.data.reading import pack_info
+from blvnet_lab.paths import written_whole
+from blvnet_lab.training.checkpoint import load_trained
+from blvnet_lab.training.evaluation import evaluate
+from blvnet_lab.runs.evaluate import check_finite, make_folder, names_of, settled, viewed
+from blvnet_lab.training.metrics import ranked
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says to a film."""
+
+    table: pd.DataFrame  # the likeliest classes, best first: class_name, label, probability in 0..1
+    frames: Tensor  # (num_clips, T) numbers of the frames that it saw, in each of the crops
+    num_frames: int  # of the film
+    is_named: bool  # whether the network's file names its classes, which are else numbered
+
+
+def predict(
+    checkpoint: str | os.PathLike,
+    video: str | os.PathLike,
+    *,
+    top: int = 5,
+    views: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> Prediction:
+    """One answer for a film, from all its views.
+
+    Args:
+        checkpoint, views, size: as in `judge`.
+        video: file, or a folder of JPEGs.
+        top: how many classes to name.
+
+    Raises:
+        ValueError: no such checkpoint; views that there are not.
+        VideoReadError: the video cannot be read, or is cut short.
+        FloatingPointError: logits that are not finite.
+    """
+    if top < 1:
+        raise ValueError(f"expected at least one class to name, got top={top}")
+    trained = load_trained(checkpoint)
+    recipe = settled(trained, checkpoint, views, size)
+    if recipe.evaluation.crops == 10:
+        raise ValueError(
+            "expected 1, 3 or 5 crops of a single film, got 10, of which 5 are mirrored: only a "
+            "class list says whether a mirror image is of the same class; take 5, or `evaluate`"
+        )
+    info = probe_video(video)
+    row = {"path": [info.path], "label": [0], "split": ["film"], "probe": [pack_info(info)]}
+    clip, label = viewed(pd.DataFrame(row), "film", recipe, None)[0]
+    seen = TensorDataset(clip[None], torch.tensor([label], device="cpu"))
+    predictions = evaluate(trained.model, seen, title="predicting")
+    check_finite(predictions, [info.path], "float32")
+    best = ranked(predictions.logits)[0, :top]
+    chances = predictions.logits[0].double().softmax(0)[best]
+    names = names_of(trained)
+    columns = {
+        "class_name": [names[label] for label in best.tolist()],
+        "label": best.tolist(),
+        "probability": chances.tolist(),
+    }
+    return Prediction(
+        table=pd.DataFrame(columns),
+        frames=sample_views(
+            info.num_frames, recipe.num_frames, recipe.evaluation.num_clips, recipe.stride
+        ),
+        num_frames=info.num_frames,
+        is_named=bool(trained.classes),
+    )
+
+
+SIDES = (360, 720)  # pixels: films are made larger or smaller so that the short side is between
+FRAMES_AT_ONCE = 64  # in memory; more saves little time, since decoding begins at a keyframe
+PAPER, INK, BEST, OTHERS = (24, 24, 24), (240, 240, 240), (86, 180, 233), (140, 140, 140)
+
+
+def annotate(prediction: Prediction, video: str | os.PathLike, target: str | os.PathLike) -> Path:
+    """Write the whole video, upright, every frame at its time, with the answer in bars below it.
+
+    H.264 in mp4, of square pixels, without sound.
+
+    Raises:
+        ValueError: the target is no .mp4, or the film itself.
+        VideoReadError: a frame cannot be decoded; no file is written.
+        OSError: the folder cannot be written to.
+    """
+    target = Path(target)
+    if target.suffix != ".mp4" or target.resolve() == Path(video).resolve():
+        raise ValueError(f"expected another file, ending in .mp4, to write to, got {target}")
+    info = probe_video(video)
+    showing = showing_of(info)
+    shown = info.size[0], info.size[1] * (showing.pixel_aspect or 1)
+    short_side = min(max(round(min(shown)), SIDES[0]), SIDES[1])
+    height, width = (round(side * short_side / min(shown)) // 2 * 2 for side in shown)
+    bars = _bars(prediction.table, width, short_side // 36 * 2)
+
+    def pictures() -> Iterator[np.ndarray]:
+        for begin in range(0, info.num_frames, FRAMES_AT_ONCE):
+            block = range(begin, min(begin + FRAMES_AT_ONCE, info.num_frames))
+            for frame in read_frames(info, block, (height, width)):
+                yield np.concatenate([frame.permute(1, 2, 0).numpy(), bars])
+
+    make_folder(target.parent)
+    with written_whole(target) as unfinished:
+        write_h264(unfinished, pictures(), showing.fps, gop=48, x264="crf=20", times=showing.times)
+    return target
+
+
+def _bars(table: pd.DataFrame, width: int, row: int) -> np.ndarray:
+    """A line of `row` pixels for each class, with its bar: uint8 (H, width, 3), H even."""
+    image = Image.new("RGB", (width, (len(table) + 1) * row), PAPER)
+    pen, margin = ImageDraw.Draw(image), row // 2
+    # Pillow's own font lacks accents.
+    path = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    font = ImageFont.truetype(str(path), round(0.7 * row))  # Pillow 10 takes no Path
+    first = width * 3 // 5  # column where bars begin
+    full = width - margin - round(font.getlength(" 100 %")) - first  # length of one for certain
+    for place, line in enumerate(table.itertuples(), start=1):
+        middle, length = place * row, round(line.probability * full)
+        name = _shortened(line.class_name, font, first - 2 * margin)
+        pen.text((margin, middle), name, INK, font, anchor="lm")
+        pen.text(
+            (width - margin, middle), f"{100 * line.probability:.0f} %", INK, font, anchor="rm"
+        )
+        if length:
+            box = (first, middle - row // 3, first + length - 1, middle + row // 3)
+            pen.rectangle(box, BEST if place == 1 else OTHERS)
+    return np.asarray(image)
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,207 @@
+"""The staircase: four architectures, the same clips, and what each step of the paper adds.
+
+    python -m blvnet_lab staircase
+
+TSN and TSN-bLNet see single frames: they toss a coin between partners of either kind. bLVNet sees
+two frames together and learns directions. bLVNet-TAM sees beyond a pair and learns the order too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torchvision
+from torch import Tensor
+
+from blvnet_lab import __version__
+from blvnet_lab.data import (
+    ClipDataset,
+    class_names,
+    evaluation_transform,
+    read_manifest,
+    training_transform,
+)
+from blvnet_lab.datasets.motion import CLASSES, KINDS
+from blvnet_lab.models import VideoNet
+from blvnet_lab.models.tam import TAM
+from blvnet_lab.paths import data_samples
+from blvnet_lab.training.checkpoint import Trained, save_trained
+from blvnet_lab.training.distributed import pick_device
+from blvnet_lab.training.engine import build, fit
+from blvnet_lab.training.evaluation import Predictions
+from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
+from blvnet_lab.training.recipe import Architecture, Recipe, Staircase
+
+TITLES: dict[Architecture, str] = {
+    "tsn": "TSN",
+    "tsn_blnet": "TSN-bLNet",
+    "blvnet": "bLVNet",
+    "blvnet_tam": "bLVNet-TAM",
+}
+PARTNER_OF = torch.arange(len(CLASSES), device="cpu") ^ 1  # the label of each class's partner
+TAP_DECIMALS = 4
+
+
+def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Top-1 and, as far as there are such clips, accuracy between partners by kind; in 0..1."""
+    scores = {"top_1": top_k_accuracy(logits, labels)}
+    kinds = [KINDS[name] for name in CLASSES]
+    for kind in ("direction", "order"):
+        chosen = torch.tensor([k == kind for k in kinds], device="cpu")[labels]
+        if chosen.any():
+            scores[kind] = partner_accuracy(logits[chosen], labels[chosen], PARTNER_OF)
+    return scores
+
+
+def motion_datasets(
+    manifest: pd.DataFrame, recipe: Recipe, classes: Sequence[str] = CLASSES
+) -> tuple[ClipDataset, ClipDataset]:
+    """Training and validation clips, decoded once and kept in memory.
+
+    Args:
+        classes: those to use, to make a short run of it; the labels stay as they are.
+
+    Raises:
+        ValueError: the manifest is not one of the motion samples, or a class is not among theirs.
+    """
+    if class_names(manifest) != list(CLASSES):
+        raise ValueError(
+            f"expected the motion samples' classes {', '.join(CLASSES)}, got "
+            f"{', '.join(class_names(manifest))}; make them with `python -m blvnet_lab samples`"
+        )
+    strangers = [name for name in classes if name not in CLASSES]
+    if strangers:
+        raise ValueError(f"expected classes among {', '.join(CLASSES)}, got {', '.join(strangers)}")
+    manifest = manifest[manifest["class_name"].isin(classes)]
+    num_frames, size = recipe.num_frames, recipe.size
+    train = ClipDataset(
+        manifest, "train", num_frames, training_transform(size), random_frames=True, in_memory=True
+    )
+    val = ClipDataset(manifest, "val", num_frames, evaluation_transform(size), in_memory=True)
+    return train, val
+
+
+def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
+    """The same recipe for another of the four networks."""
+    return replace(recipe, network=replace(recipe.network, architecture=architecture))
+
+
+def taps_of(model: VideoNet) -> dict[str, list[list[float]]]:
+    """The taps (r, C) of every TAM, rounded, for the log."""
+    return {
+        name: [[round(w, TAP_DECIMALS) for w in tap] for tap in module.taps.tolist()]
+        for name, module in model.named_modules()
+        if isinstance(module, TAM)
+    }
+
+
+def run_one(
+    recipe: Recipe, train: ClipDataset, val: ClipDataset, log: Path
+) -> tuple[VideoNet, list[dict]]:
+    """Train the recipe's network; a line of JSON per epoch goes to `log`, the taps with it.
+
+    Raises:
+        InterruptedError: the stop button, or another signal; networks that wait are not trained.
+    """
+    model = build(recipe, len(CLASSES))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    first = {"epoch": 0, "taps": taps_of(model)}
+
+    def write(history: list[dict]) -> None:
+        log.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
+
+    def score_and_taps(model: VideoNet, predictions: Predictions) -> dict:
+        scores = score(predictions.logits, predictions.labels)
+        rounded = {name: round(value, 4) for name, value in scores.items()}
+        return {**rounded, "taps": taps_of(model)}
+
+    title = f"{TITLES[recipe.network.architecture]}, seed {recipe.seed}"
+    fitted = fit(model, train, val, recipe, score=score_and_taps, after_epoch=write, title=title)
+    if fitted.stopped:
+        raise InterruptedError(
+            f"stopped by {fitted.stopped} in the training of {title}: the checkpoints of the "
+            f"networks before it and all logs are in {log.parent.parent}"
+        )
+    return model, [first, *fitted.history]
+
+
+def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> dict:
+    """Train every architecture with every seed; returns, and writes, the summary.
+
+    Args:
+        command: what was typed, for the summary.
+
+    Files in `options.out`: `{architecture}.safetensors` and `{architecture}.jsonl` (first seed),
+    `logs/` (all seeds), `staircase.json`.
+
+    Raises:
+        ValueError: a recipe that no network can be built from, or a manifest of other videos.
+        FileExistsError: `options.out` holds files, perhaps of an earlier run.
+    """
+    if options.out.exists() and any(options.out.iterdir()):
+        raise FileExistsError(
+            f"expected a new or an empty folder for the run, got {options.out}, which holds files: "
+            "choose another out, or delete it first"
+        )
+    for architecture in options.architectures:
+        # What cannot be built fails now, not an hour later.
+        build(with_architecture(options.recipe, architecture), len(CLASSES))
+    manifest = options.manifest or data_samples() / "motion" / "manifest.csv"
+    train, val = motion_datasets(read_manifest(manifest), options.recipe)
+    runs = []
+    for architecture in options.architectures:
+        for seed in options.seeds:
+            recipe = with_architecture(replace(options.recipe, seed=seed), architecture)
+            log = options.out / "logs" / f"{architecture}_seed{seed}.jsonl"
+            model, lines = run_one(recipe, train, val, log)
+            last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
+            seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
+            runs.append(
+                {"architecture": architecture, "seed": seed, **last, "seconds": round(seconds, 1)}
+            )
+            if seed == options.seeds[0]:
+                trained = Trained(model, recipe, CLASSES)
+                save_trained(trained, options.out / f"{architecture}.safetensors")
+                (options.out / f"{architecture}.jsonl").write_text(log.read_text())
+    summary = {
+        "command": command,
+        "options": json.loads(json.dumps(asdict(options), default=str)) | {"out": None},
+        "seeds": list(options.seeds),
+        "clips": {"train": len(train), "val": len(val)},
+        "made": date.today().isoformat(),
+        "versions": {
+            "blvnet_lab": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
+        "runs": runs,
+    }
+    (options.out / "staircase.json").write_text(json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
+def as_table(summary: dict) -> pd.DataFrame:
+    """One row per architecture: mean over the seeds, and lowest to highest; percent, seconds."""
+    rows = []
+    for architecture in dict.fromkeys(run["architecture"] for run in summary["runs"]):
+        runs = [run for run in summary["runs"] if run["architecture"] == architecture]
+        row = {"model": TITLES[architecture]}
+        for name in ("direction", "order", "top_1"):
+            values = [100 * run[name] for run in runs]
+            row[f"{name} %"] = round(statistics.mean(values), 1)
+            row[f"{name} range"] = f"{min(values):.1f}-{max(values):.1f}"
+        seconds = [run["seconds"] for run in runs]
+        row["seconds"] = f"{min(seconds):.0f}-{max(seconds):.0f}"
+        rows.append(row)
+    return pd.DataFrame(rows)

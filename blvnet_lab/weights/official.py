@@ -1,0 +1,264 @@
+"""Read the published checkpoints, in either of their two layouts.
+
+    from blvnet_lab.weights.official import import_official, load_official
+    print(load_official(model, "checkpoint.pth.tar"))
+    model, report = import_official("checkpoint.pth.tar")   # builds the model that fits
+
+*video*: keys `baseline_model.*` and `new_fc.*` (or `baseline_model.fc.*` where dropout was 0).
+*image*: a bLResNet trained on ImageNet; apart from its classifier of 1000 classes it has just what
+a video model has without its TAMs. Training checkpoints wrap either in `{"state_dict": ...}` and
+may put `module.` before each key.
+
+Nothing is loaded unless every tensor is accounted for. Loading that skips what does not fit
+(`strict=False`) can leave a network without its ImageNet weights, and say nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from blvnet_lab.models.files import LoadReport, listed, load_exactly, read_pickle
+from blvnet_lab.models.networks import SIZES, BigLittleNet, blvnet_tam
+from blvnet_lab.models.tam import TapInit
+
+IMAGE_CLASSES = 1000
+DEPTHS = {SIZES[depth].big_little_blocks: depth for depth in (50, 101, 152)}
+
+# Official module name -> ours, tried in this order; everything else keeps its name.
+RENAMES = [
+    (r"conv1\.", "stem.conv."),
+    (r"bn1\.", "stem.bn."),
+    (r"tam\.", "stem.tam."),
+    (r"b_conv0\.", "stem.big.0."),
+    (r"bn_b0\.", "stem.big.1."),
+    (r"l_conv0\.", "stem.little.0."),
+    (r"bn_l0\.", "stem.little.1."),
+    (r"l_conv1\.", "stem.little.3."),
+    (r"bn_l1\.", "stem.little.4."),
+    (r"l_conv2\.", "stem.little.6."),
+    (r"bn_l2\.", "stem.little.7."),
+    (r"bl_init\.", "stem.fusion.0."),
+    (r"bn_bl_init\.", "stem.fusion.1."),
+    (r"layer([123])\.little_e\.", r"stage\1.little.expand."),
+    (r"layer([123])\.fusion\.0\.", r"stage\1.fusion."),
+    (r"layer([1234])\.", r"stage\1."),
+    (r"(?:new_)?fc\.", "classifier."),
+]
+TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)|blending_layers\.(\d+))\.weight")
+TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
+
+
+def load_official(
+    model: BigLittleNet, checkpoint: Mapping[str, Tensor] | str | os.PathLike
+) -> LoadReport:
+    """Load a published checkpoint into a model of ours.
+
+    Args:
+        model: from `blvnet_tam`, or from `blvnet` or `tsn_blnet` for an image checkpoint.
+        checkpoint: a state dict, or the path of a file that holds one.
+
+    Returns:
+        What was loaded, converted and left as it was. From an image checkpoint the classifier and
+        the TAMs stay as they were. An RGB checkpoint goes into a model with other input channels
+        (optical flow) by averaging its first convolution over the colours and repeating it.
+
+    Raises:
+        ValueError: the file is no checkpoint, or any tensor is missing, left over or misshapen
+            beyond what its layout explains; the model is unchanged then.
+        TypeError: the model is not one of the big-little networks.
+    """
+    if not isinstance(model, BigLittleNet):
+        raise TypeError(
+            f"expected a model from blvnet_tam, blvnet or tsn_blnet, got {type(model).__name__}: "
+            "the published checkpoints hold big-little networks"
+        )
+    official = bare_state_dict(checkpoint)
+    layout = layout_of(official)
+    report = LoadReport(layout)
+    ours = _to_our_names(official)
+    wanted = model.state_dict()
+
+    if layout == "image":
+        for key in ("classifier.weight", "classifier.bias"):
+            if key in ours and len(ours[key]) == IMAGE_CLASSES:
+                del ours[key]
+                report.ignored.append(key.replace("classifier", "fc"))
+        report.kept = [
+            key
+            for key in wanted
+            if key.endswith(".taps") or (key.startswith("classifier.") and key not in ours)
+        ]
+    remedy = (
+        "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; a "
+        "torchvision ResNet is loaded by blvnet_lab.weights.load_resnet"
+    )
+    return load_exactly(model, ours, report, remedy)
+
+
+def import_official(
+    checkpoint: Mapping[str, Tensor] | str | os.PathLike,
+    *,
+    num_frames: int = 16,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    tap_init: TapInit = "identity",
+    depth: int | None = None,
+    seed: int = 0,
+) -> tuple[BigLittleNet, LoadReport]:
+    """A bLVNet-TAM with the weights of a published checkpoint, whose tensors say how to build it.
+
+    Depth, alpha, the number of taps (of the image layout: 3), of classes and of input channels are
+    those of the checkpoint; beta is 4, as in the paper.
+
+    Args:
+        checkpoint: a state dict, or the path of a file that holds one.
+        num_frames: T, even; no weight depends on it.
+        num_classes: for the image layout, whose classifier is not used; 174 if it is left out.
+        in_channels: other than the checkpoint's 3 to turn RGB weights into those of optical flow.
+        tap_init: how the taps begin that the image layout lacks; see `TAM`.
+        depth: what the checkpoint should hold, where that is known.
+        seed: of the taps and the classifier that are not in the checkpoint.
+
+    Returns:
+        The model, in eval mode, and the report of `load_official`.
+
+    Raises:
+        ValueError: the file is no checkpoint, or holds another network than was asked for, or any
+            tensor is missing, left over or misshapen.
+    """
+    official = bare_state_dict(checkpoint)
+    ours = _to_our_names(official)
+    found = _depth_of(ours, official)
+    if depth not in (None, found):
+        raise ValueError(
+            f"expected a checkpoint of depth {depth}, got one of depth {found}: leave the depth "
+            "out, or give the other file"
+        )
+
+    def size(name: str, axis: int = 0) -> int | None:
+        # None where a tensor is lacking or odd: `load_official` then names it.
+        shape = ours[name].shape if name in ours else ()
+        return shape[axis] if axis < len(shape) else None
+
+    classes, channels = size("classifier.weight"), size("stem.conv.weight", 1)
+    if layout_of(official) == "image" and classes == IMAGE_CLASSES:
+        classes = None  # not used
+    if None not in (classes, num_classes) and num_classes != classes:
+        raise ValueError(
+            f"expected num_classes={classes} as in the checkpoint, whose classifier is used, got "
+            f"{num_classes}: leave it out, and call reset_classifier for other classes"
+        )
+    if channels not in (None, 3) and in_channels not in (None, channels):
+        raise ValueError(
+            f"expected in_channels={channels} as in the checkpoint, got {in_channels}: only RGB "
+            "weights, of 3 channels, can be turned into others"
+        )
+    if classes is None:
+        classes = 174 if num_classes is None else num_classes
+    if in_channels is None:
+        in_channels = channels or 3
+    narrow = size("stem.little.0.weight")
+    with torch.random.fork_rng(devices=[]):  # whoever calls keeps their own chance
+        torch.manual_seed(seed)
+        model = blvnet_tam(
+            depth=found,
+            num_frames=num_frames,
+            num_classes=classes,
+            alpha=SIZES[found].width // narrow if narrow else 2,
+            num_taps=size("stem.tam.taps") or 3,
+            tap_init=tap_init,
+            in_channels=in_channels,
+        )
+    report = load_official(model, official)
+    return model.eval(), report
+
+
+def layout_of(official: Mapping[str, Tensor]) -> str:
+    """Which of the two layouts, "video" or "image", the names of the tensors have."""
+    return "video" if any(key.startswith("baseline_model.") for key in official) else "image"
+
+
+def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors alone, without the wrapping of training checkpoints."""
+    origin = "the state dict"
+    if not isinstance(checkpoint, Mapping):
+        origin = os.fspath(checkpoint)
+        checkpoint = read_pickle(checkpoint)
+    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("state_dict"), Mapping):
+        checkpoint = checkpoint["state_dict"]
+    if not isinstance(checkpoint, Mapping) or not checkpoint:
+        what = "an empty one" if checkpoint == {} else type(checkpoint).__name__
+        raise ValueError(
+            f"{origin}: expected a state dict, got {what}; give the file that was published"
+        )
+    strangers = [
+        str(key)
+        for key, value in checkpoint.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
+    if strangers:
+        raise ValueError(
+            f"{origin}: expected tensors only, but these are none: {listed(strangers)}"
+        )
+    return {key.removeprefix("module."): value for key, value in checkpoint.items()}
+
+
+def _depth_of(ours: Mapping[str, Tensor], official: Mapping[str, Tensor]) -> int:
+    """From the number of blocks in each stage; the names of `official` are for the error."""
+    blocks = tuple(
+        len({name.split(".")[2] for name in ours if name.startswith(f"stage{stage}.big.")}) + 1
+        for stage in (1, 2, 3)
+    )
+    last = len({name.split(".")[1] for name in ours if re.match(r"stage4\.\d+\.", name)})
+    blocks = (*blocks, last)  # the fusion is the last block of stages 1 to 3
+    if blocks in DEPTHS:
+        return DEPTHS[blocks]
+    if "layer1.0.conv1.weight" in official:
+        raise ValueError(
+            "expected an official bLResNet or bLVNet-TAM, got a ResNet as torchvision has them: "
+            "start from it with blvnet_lab.weights.load_resnet, or with the option --init of "
+            "`python -m blvnet_lab train`"
+        )
+    known = ", ".join(f"{depth} {counts}" for counts, depth in DEPTHS.items())
+    raise ValueError(
+        f"expected a big-little network of depth {known}, got one with {blocks} blocks in its "
+        f"stages, and the tensors {listed(list(official), 3)}: give a published checkpoint, or "
+        "build the model and use load_official"
+    )
+
+
+def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename; stack the separate tap tensors (C, 1, 1, 1) of each TAM to our (r, C)."""
+    if "stem.conv.weight" in official:
+        raise ValueError(
+            "expected a published checkpoint, got one that has our names already: it needs no "
+            "import, load it with blvnet_lab.models.load_model"
+        )
+    ours: dict[str, Tensor] = {}
+    taps: dict[str, dict[int, Tensor]] = {}
+    for key, tensor in official.items():
+        name = key.removeprefix("baseline_model.")
+        for pattern, replacement in RENAMES:
+            name, hits = re.subn("^" + pattern, replacement, name)
+            if hits:
+                break
+        if match := TAP.fullmatch(name):
+            module, word, index = match.groups()
+            place = TAP_ORDER[word] if word else int(index)
+            taps.setdefault(module, {})[place] = tensor.reshape(-1)
+        else:
+            ours[name] = tensor
+    for module, parts in taps.items():
+        lengths = {len(part) for part in parts.values()}
+        if sorted(parts) != list(range(len(parts))) or len(lengths) != 1:
+            raise ValueError(
+                f"expected the taps of {module} to be complete and of one length, got the taps "
+                f"{sorted(parts)} with {sorted(lengths)} channels"
+            )
+        ours[f"{module}.taps"] = torch.stack([parts[i] for i in range(len(parts))])
+    return ours
