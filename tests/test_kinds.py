@@ -396,6 +396,20 @@ def test_sound_that_outlasts_the_pictures(tmp_path):
         shows(path, range(40))
 
 
+@pytest.mark.parametrize("options", [
+    {}, {"cues_to_front": "1"}, {"reserve_index_space": "500"}, {"live": "1"},
+    {"cluster_time_limit": "300"}, {"cluster_size_limit": "1000"},
+])  # fmt: skip
+@pytest.mark.parametrize("suffix, codec", [("mkv", "libx264"), ("webm", "libvpx-vp9")])
+def test_matroska_without_checksums_in_all_layouts(suffix, codec, options, tmp_path):
+    """With the index at either end, in clusters of many sizes, or of none that it knows."""
+    path = write_video(
+        tmp_path / f"a.{suffix}", 30, codec=codec, codec_options=VPX if suffix == "webm" else {},
+        container_options={"write_crc32": "0"} | options,
+    )  # fmt: skip
+    shows(path, range(30))
+
+
 def test_a_last_picture_that_is_held(tmp_path):
     plain = write_video(tmp_path / "a.webm", 12, codec="libvpx-vp9", times=range(0, 24, 2),
                         codec_options={"lag-in-frames": "0"})  # fmt: skip

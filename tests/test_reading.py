@@ -537,6 +537,32 @@ def test_the_checksums_of_matroska_are_checked(good, folder):
             read_frames(damaged, [0])
 
 
+@pytest.mark.parametrize("bit", [0, 4, 7])
+@pytest.mark.parametrize("part", ["size of a block", "name of a block", "name of a cluster"])
+def test_a_webm_of_which_ffmpeg_passes_over_a_part(part, bit, folder):
+    """Without a word it goes on with the next cluster, if there is one. WebM has no checksums."""
+    path = write_video(
+        folder / "parts.webm", 48, codec="libvpx-vp9", codec_options=VPX,
+        container_options={"cluster_time_limit": "700"},
+    )  # fmt: skip
+    content = path.read_bytes()
+    with av.open(path) as container:
+        packet = [bytes(packet) for packet in container.demux(video=0)][20]
+    # Name, size (of 1 byte or 2), 4 bytes with the track, the time and flags; then the picture.
+    block = content.rindex(b"\xa3", 0, content.index(packet) - 4)
+    cluster = content.rindex(b"\x1f\x43\xb6\x75", 0, block)
+    places = {"size of a block": block + 1, "name of a block": block, "name of a cluster": cluster}
+    damaged = flip(path, folder / "passed_over.webm", places[part], bit)
+    with av.open(damaged) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) < 48
+    info = probe_video(damaged)
+    assert 10 <= info.num_frames <= 21  # the altered one may be the last
+    kept = range(min(info.num_frames, 20))
+    assert numbers(read_frames(info, kept)) == [*kept]
+    with pytest.raises(VideoReadError, match=r"damaged \(its parts do not fit together"):
+        check_video(damaged)
+
+
 @pytest.mark.parametrize("entry", [3, 10, 20])
 @pytest.mark.parametrize("bit", [1, 2, 3])
 def test_times_in_an_mp4_that_contradict_each_other(entry, bit, good, folder):

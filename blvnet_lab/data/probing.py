@@ -12,8 +12,9 @@ once, and what comes out is counted.
 This is also where damage is found that shows without decoding:
 
 - a file that is cut short. (All but MPEG-TS, which has neither an index nor a length.)
-- an altered file, where the container itself gives it away: Matroska has checksums, which FFmpeg
-  writes but does not check; and the times in an mp4 can contradict each other.
+- an altered file, where the container itself gives it away: Matroska has sizes, which must add up,
+  and checksums, which FFmpeg writes but does not check; and the times in an mp4 can contradict each
+  other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -90,8 +91,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     if os.path.isdir(path):
         return _probe_pictures(path)
     with open_video(path) as (container, stream):
-        _refuse_what_was_altered(path)
-        packets = _scan(path, container, stream)
+        packets = _scan(path, container, stream, _look_for_alterations(path))
         first = _decode_alone(stream, packets.first)
         plain = first is not None and _is_plain(container, stream, packets)
         times = [pts for pts, _ in packets.shown]
@@ -242,12 +242,14 @@ class _Packets:
     damage: str = ""
 
 
-def _scan(path: str, container: InputContainer, stream: VideoStream) -> _Packets:
+def _scan(path: str, container: InputContainer, stream: VideoStream, damage: str) -> _Packets:
     """Reads the stream's packets up to the first that is damaged or missing.
+
+    damage: what is known of it already.
 
     Raises VideoReadError if there is no telling which frame is which.
     """
-    found, last_dts = _Packets(), None
+    found, last_dts = _Packets(damage=damage), None
     rank_of, found.is_edited = _index(container, stream)
     codec = stream.codec_context.codec.canonical_name
     is_ts, gap = container.format.name == "mpegts", None
@@ -372,8 +374,11 @@ def _is_shorter_than_it_says(path: str) -> bool:
     return announced not in UNKNOWN_SIZES and place + announced > size
 
 
-def _refuse_what_was_altered(path: str) -> None:
-    """Raises VideoReadError if the list of an avi's pictures, or a Matroska checksum, is wrong."""
+def _look_for_alterations(path: str) -> str:
+    """Whether the parts of a Matroska file fit together: "" or, if not, what is wrong.
+
+    Raises VideoReadError if an avi's list of pictures is lost, or a Matroska checksum is wrong.
+    """
     with open(path, "rb") as file:
         begin, num_bytes = file.read(1 << 20), os.path.getsize(path)
         is_avi = begin[:4] == b"RIFF" and begin[8:12] != b"WEBP"
@@ -381,22 +386,36 @@ def _refuse_what_was_altered(path: str) -> None:
             # FFmpeg would begin at the first picture that it comes across.
             raise unreadable(path, "the beginning of the list of its pictures is missing")
         size, place = _ebml_segment(begin)
-        while size and place + 12 < num_bytes:  # one element of the segment after the other
+        end = num_bytes + 1 if size in UNKNOWN_SIZES else place + size
+        while place < min(end, num_bytes):  # one element of the segment after the other
             file.seek(place)
             begin = file.read(12)
             size, header = _ebml_size(begin, 9 - begin[0].bit_length())
             place += header
-            if size in UNKNOWN_SIZES or place + size > num_bytes:
+            if size in UNKNOWN_SIZES or num_bytes < min(place + size, end):
                 break  # cut short, or written as it came: then without checksums
             file.seek(place)
-            place += size
-            if size > 6 and file.read(2) == CHECKSUM:  # of all that follows it in the element
+            place, first = place + size, file.read(min(size, 2))
+            # Of those that a segment is made of only padding and checksums have a name of 1 byte.
+            fits = place <= end and (begin[0] >> 4 == 1 or begin[:1] in (b"\xec", b"\xbf"))
+            if fits and size > 6 and first == CHECKSUM:  # of all that follows it in the element
                 expected = int.from_bytes(file.read(4), "little")
                 if zlib.crc32(file.read(size - 6)) != expected:
                     raise unreadable(path, "it was altered: a checksum in it does not match")
+            elif begin[:4] == CLUSTER or first[:1] == TIME:  # which is what a cluster begins with
+                content = first + file.read(size - len(first))
+                fits = fits and begin[:4] == CLUSTER and _is_filled(content, IN_CLUSTER)
+            if not fits:
+                return "damaged (its parts do not fit together)"
+    return ""
 
 
 EBML, SEGMENT, CHECKSUM = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\xbf\x84"
+# A cluster holds a few seconds: blocks (pictures, sounds), plain or in a group with more about them
+# or encrypted; what numbers describe it; tracks that pause, padding, and a checksum.
+CLUSTER, BLOCK_GROUP, TIME = b"\x1f\x43\xb6\x75", b"\xa0", b"\xe7"
+NUMBERS = {TIME, b"\xa7", b"\xab"}
+IN_CLUSTER = {b"\xa3", BLOCK_GROUP, b"\xaf", b"\x58\x54", b"\xec", b"\xbf"} | NUMBERS
 UNKNOWN_SIZES = {(1 << 7 * length) - 1 for length in range(1, 9)}
 
 
@@ -414,6 +433,25 @@ def _ebml_size(data: bytes, place: int) -> tuple[int, int]:
     length = 9 - (data[place] if place < len(data) else 1).bit_length()
     number = int.from_bytes(data[place : place + length], "big")
     return number & ((1 << 7 * length) - 1), place + length
+
+
+def _is_filled(data: bytes, names: Collection[bytes] = ()) -> bool:
+    """Whether Matroska elements fill the data to its last byte; of these names, if any are given.
+
+    Where they do not, FFmpeg may pass over the rest of the cluster without a word.
+    """
+    place = 0
+    while place < len(data):
+        begin = place
+        place += 9 - data[place].bit_length()
+        name = data[begin:place]
+        size, place = _ebml_size(data, place)
+        if (names and name not in names) or (name in NUMBERS and size > 8):
+            return False
+        if name == BLOCK_GROUP and not _is_filled(data[place : place + size]):
+            return False
+        place += size
+    return place == len(data)
 
 
 # --- Folders of pictures ------------------------------------------------------------------------
