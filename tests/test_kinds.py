@@ -148,6 +148,7 @@ def test_an_orientation_within_the_pictures(degrees, tmp_path):
                 changed.stream = stream
                 out.mux(changed)
     shows(path, range(20))
+    assert not probe_video(path).decord_exact, "decord looks at the container only"
 
 
 @pytest.mark.parametrize("exif", [1, 2, 3, 4, 5, 6, 7, 8])
@@ -376,6 +377,58 @@ def test_hidden_frames_of_vp9_in_packets_of_their_own(tmp_path):
     assert len(packets_of(path)) == 30 + len(keyframes) == 32
     shows(path, range(30))
     assert probe_video(path).pts is not None  # without decoding it all
+
+
+def code(value: int) -> str:
+    """One of H.264's numbers of variable length."""
+    bits = f"{value + 1:b}"
+    return "0" * (len(bits) - 1) + bits
+
+
+def field_coded(count: int, blocks: tuple[int, int] = (2, 2)) -> bytes:
+    """H.264 of which each packet is half a picture, its odd or its even rows, as in television.
+
+    Frame k is grey, of the level 40 + 15 k, every block of 16 x 16 pixels stored as it is.
+    """
+
+    def unit(header: int, bits: str) -> bytes:
+        bits += "1"
+        bits += "0" * (-len(bits) % 8)
+        return bytes([0, 0, 0, 1, header]) + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+    sequence = f"{77:08b}{0:08b}{30:08b}" + code(0) + code(4) + code(0) + code(4) + code(1) + "0"
+    sequence += code(blocks[1] - 1) + code(blocks[0] // 2 - 1) + "00100"
+    picture = code(0) + code(0) + "00" + code(0) * 3 + "000" + code(0) * 3 + "100"
+    stream = b""
+    for k in range(count):
+        block = "".join(f"{level:08b}" for level in [40 + 15 * k] * 256 + [128] * 128)
+        stream += b"\0\0\0\1\x09\x10" + unit(0x67, sequence) + unit(0x68, picture)
+        for bottom in (0, 1):
+            bits = code(0) + code(7) + code(0) + f"{0:08b}1{bottom}"
+            bits += f"{bottom:08b}0" if bottom else code(k) + f"{bottom:08b}00"
+            bits += "1" + code(1)
+            for _ in range(blocks[0] * blocks[1] // 2):
+                bits += code(25)
+                bits += "0" * (-len(bits) % 8) + block
+            stream += (b"\0\0\0\1\x09\x10" if bottom else b"") + unit(0x25 - 4 * bottom, bits)
+    return stream
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_two_fields_are_one_frame(suffix, tmp_path):
+    plain, path = tmp_path / "fields.h264", tmp_path / f"fields.{suffix}"
+    plain.write_bytes(field_coded(10))
+    rows = [(bytes(p), k, k, p.is_keyframe) for k, p in enumerate(packets_of(plain))]
+    assert len(rows) == 20
+    mux(plain, path, rows, Fraction(1, 50))
+    info = probe_video(path)
+    assert (info.num_frames, info.damage, info.decord_exact) == (10, "", False)
+    assert info.fps == pytest.approx(25, rel=0.02)
+    for known in (info, check_video(info)):
+        for wanted in ([*range(10)], [9, 4, 0, 4]):
+            levels = read_frames(known, wanted).float().mean((1, 2, 3)).tolist()
+            expected = [(24 + 15 * k) * 255 / 219 for k in wanted]  # 16 to 235 are 0 to 255
+            assert levels == pytest.approx(expected, abs=1)
 
 
 # --- What lasts longer than the video, and how quick it is --------------------------------------

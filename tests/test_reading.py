@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+import runpy
 import sys
 import types
 from dataclasses import replace
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from videos import copy_packets, draw, read_number, write_sound, write_video
 
-from blvnet_lab.data import decord_reader, probing, reading
+from blvnet_lab.data import decoding, decord_reader, probing, reading
 from blvnet_lab.data.decoding import VPX as VPX_DECODER
 from blvnet_lab.data.decord_reader import read_with_decord
 from blvnet_lab.data.reading import (
@@ -872,3 +873,9 @@ def test_a_title_that_is_not_utf8(good, folder):
     assert content.count("grün".encode()) == 1
     named.write_bytes(content.replace("grün".encode(), b"gr\xfc\xfcn"))
     assert probe_video(named).num_frames == 48
+
+
+@pytest.mark.parametrize("version, takes", [("18.1.0", True), ("19.0.2", False), ("20.0", False)])
+def test_only_a_pyav_that_knows_it_is_asked_to_overlook_metadata(version, takes, monkeypatch):
+    monkeypatch.setattr(av, "__version__", version)
+    assert ("metadata_errors" in runpy.run_path(decoding.__file__)["LENIENT"]) is takes
