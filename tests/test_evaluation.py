@@ -53,7 +53,7 @@ from blvnet_lab.training.evaluation import (
     standard_scores,
 )
 from blvnet_lab.training.metrics import confusion_matrix, ranked, top_k_accuracy
-from blvnet_lab.training.recipe import Evaluation, Hardware, Network, Recipe
+from blvnet_lab.training.recipe import Hardware, Network, Recipe, Views
 
 CPU = torch.device("cpu")
 
@@ -329,7 +329,7 @@ RECIPE = Recipe(
     num_frames=4,
     size=(32, 32),
     network=Network("tsn"),
-    evaluation=Evaluation(num_clips=2, crops=3, short_side=36),
+    evaluation=Views(num_clips=2, crops=3, short_side=36),
     hardware=Hardware(in_memory=True),
 )
 
@@ -445,7 +445,7 @@ def test_the_recipe_says_how_frames_are_taken(manifest, tmp_path, on_cpu):
         RECIPE,
         stride=2,
         read_short_side=40,
-        evaluation=Evaluation(size=(24, 40), short_side=40, crops=3),
+        evaluation=Views(size=(24, 40), short_side=40, crops=3),
     )
     save_trained(Trained(network(), dense, CLASSES), tmp_path / "model.safetensors")
     judged = judge(tmp_path / "model.safetensors", manifest)

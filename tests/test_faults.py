@@ -29,7 +29,7 @@ from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.loading import Batches
-from blvnet_lab.training.recipe import Recipe, recipe_from_json
+from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="ends processes by signals that this system does not know"
@@ -217,7 +217,9 @@ def interrupted_model(*steps: int) -> nn.Module:
 def test_the_stop_button_leaves_everything_usable(tmp_path):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     model, val_set = interrupted_model(2), Clips(10, seed=1)
-    fitted = fit(model, Clips(24), val_set, short_recipe(), device=CPU, out=tmp_path / "run")
+    fitted = fit(
+        model, Clips(24), val_set, short_recipe(), device=CPU, output=Output(tmp_path / "run")
+    )
     assert fitted.stopped == "SIGINT" and fitted.history == [] and fitted.predictions is None
     assert {number: signal.getsignal(number) for number in before} == before
     found = read_checkpoint(tmp_path / "run" / "last.pt")
@@ -227,7 +229,7 @@ def test_the_stop_button_leaves_everything_usable(tmp_path):
     assert model(val_set[0][0][None]).isfinite().all()
     again = fit(
         build(short_recipe(), 2), Clips(24), val_set, short_recipe(), device=CPU,
-        out=tmp_path / "run", resume=True,
+        output=Output(tmp_path / "run", resume=True),
     )  # fmt: skip
     assert again.stopped == "" and [line["epoch"] for line in again.history] == [1, 2]
 
@@ -380,10 +382,10 @@ def test_a_rank_that_dies_does_not_keep_the_others_waiting(act, place, count, ra
         assert lost.wait() != 0
         assert other.wait() == 1, "it ends by itself"
     last = other.text().strip().splitlines()[-1]
-    assert "RankLostError: expected an answer of all processes of this run" in last
+    assert "DeadRankError: expected an answer of all processes of this run" in last
     assert "--resume auto" in last
     if act == "error":
-        assert "something else is wrong" in lost.text() and "RankLost" not in lost.text()
+        assert "something else is wrong" in lost.text() and "DeadRank" not in lost.text()
     if count == 5:
         assert read_checkpoint(tmp_path / "run" / "last.pt")["epoch"] == 2
 
@@ -400,7 +402,7 @@ def test_torchrun_passes_on_that_it_was_asked_to_stop(tmp_path):
     task = Task(str(tmp_path / "run"), place="step", count=2, act="SIGTERM to parent", seconds=0.2)
     with torchrun(task, [*SINGLE, str(free_port())]) as (agent,):
         output, _ = agent.communicate(timeout=LIMIT_S)
-    assert "RankLost" not in output and "got signal: 15" in output
+    assert "DeadRank" not in output and "got signal: 15" in output
     for rank in (0, 1):
         assert end_of(tmp_path / "run", rank)["stopped"] in (
             "SIGTERM",
@@ -489,7 +491,7 @@ def test_a_gpu_that_is_lost_does_not_keep_the_others_waiting(tmp_path):
     with started(task, task, environments=places(2)) as (other, lost):
         assert lost.wait() == -signal.SIGKILL
         assert other.wait() == 1
-    assert "RankLostError" in other.text()
+    assert "DeadRankError" in other.text()
 
 
 @pytest.mark.gpu

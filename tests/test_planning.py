@@ -34,14 +34,14 @@ from blvnet_lab.runs.plan import (
 from blvnet_lab.training import engine
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import autocast
-from blvnet_lab.training.recipe import Evaluation, Hardware, Network, Recipe, preset
+from blvnet_lab.training.recipe import Hardware, Network, Output, Recipe, Views, preset
 from blvnet_lab.training.schedule import rate_factor
 
 CPU = torch.device("cpu")
 SAMPLES = ROOT / "data_samples" / "motion"
 
 # 4 frames of 32 x 32: 4 * 3 * 4 * 32 * 32 = 49,152 bytes a clip
-SMALL = Recipe(num_frames=4, size=(32, 32), ema=0.9, evaluation=Evaluation(size=(48, 64)))
+SMALL = Recipe(num_frames=4, size=(32, 32), ema=0.9, evaluation=Views(size=(48, 64)))
 DATA = {"num_clips": 1000, "num_val_clips": 300, "num_classes": 5}
 
 
@@ -94,7 +94,7 @@ def test_hours_by_hand(small):
     assert small.device_hours == pytest.approx(4 * (288 + 180) / 3600)
     without = dataclasses.replace(small, recipe=dataclasses.replace(small.recipe, ema=0.0))
     assert without.evaluation_seconds == pytest.approx(3 * 300 / 10)
-    same_size = dataclasses.replace(SMALL, evaluation=Evaluation())
+    same_size = dataclasses.replace(SMALL, evaluation=Views())
     assert planning.rate_of_training(10, same_size).evaluation == pytest.approx(30)
 
 
@@ -321,7 +321,7 @@ def test_evaluation_takes_as_many_clips_as_the_engine_gives_it(monkeypatch):
         return real(*args, batch_size=batch_size, **options)
 
     monkeypatch.setattr(engine, "evaluate", watched)
-    recipe = dataclasses.replace(SMALL, epochs=1, batch_size=4, evaluation=Evaluation())
+    recipe = dataclasses.replace(SMALL, epochs=1, batch_size=4, evaluation=Views())
     clips = TensorDataset(torch.randn(8, 4, 3, 32, 32), torch.arange(8) % 2)
     for changed in (recipe, on(recipe, accumulate=2)):
         fit(build(changed, 2), clips, clips, changed, device=CPU)
@@ -547,9 +547,9 @@ def test_manifest_without_validation_clips(tmp_path):
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_run_takes_the_disk_that_was_planned(tmp_path, ema):
-    recipe = dataclasses.replace(SMALL, epochs=2, batch_size=4, ema=ema, evaluation=Evaluation())
+    recipe = dataclasses.replace(SMALL, epochs=2, batch_size=4, ema=ema, evaluation=Views())
     clips = TensorDataset(torch.randn(8, 4, 3, 32, 32), torch.arange(8) % 2)
-    fit(build(recipe, 2), clips, clips, recipe, device=CPU, out=tmp_path, keep_every=1)
+    fit(build(recipe, 2), clips, clips, recipe, device=CPU, output=Output(tmp_path, keep_every=1))
     size = {"num_clips": 8, "num_val_clips": 8, "num_classes": 2}
     found = plan(recipe, **size, clips_per_second=1, keep_every=1)
     assert os.path.getsize(tmp_path / "last.pt") == pytest.approx(found.checkpoint_bytes, rel=0.1)

@@ -14,10 +14,10 @@ from blvnet_lab.training.engine import build
 from blvnet_lab.training.recipe import (
     PRESETS,
     Augmentation,
-    Evaluation,
     Hardware,
     Network,
     Recipe,
+    Views,
     preset,
     published,
     recipe_from_json,
@@ -69,7 +69,7 @@ def test_values_that_no_preset_has_survive_too():
         size=(96, 64),
         network=Network("tsn", 152, causal=True, dropout=0.25),
         augmentation=Augmentation(mixup=0.2, cutmix=1.0, rand_augment=2, erase=0.5, mirror=True),
-        evaluation=Evaluation((128, 112), 120, 10, 10),
+        evaluation=Views((128, 112), 120, 10, 10),
         hardware=Hardware("float16", False, True, True, 4, True, 3, True),
         starts_from="somewhere",
     )
@@ -89,15 +89,15 @@ def test_missing_keys_have_the_classrooms_values():
 @pytest.mark.parametrize(
     "values, words",
     [
-        ({"epoch": 3}, "file.json: expected keys of a Recipe, got 'epoch' (did you mean epochs"),
+        ({"epoch": 3}, "file.json: expected keys of Recipe, got 'epoch' (did you mean epochs"),
         ({"learning_rat": 1}, "(did you mean learning_rate?)"),
-        ({"network": {"dept": 50}}, "file.json: network: expected keys of a Network, got 'dept'"),
+        ({"network": {"dept": 50}}, "file.json: network: expected keys of Network, got 'dept'"),
         ({"network": {"dept": 50}}, "did you mean depth?"),
-        ({"augmentation": {"mix_up": 1}}, "augmentation: expected keys of a Augmentation"),
+        ({"augmentation": {"mix_up": 1}}, "augmentation: expected keys of Augmentation"),
         ({"augmentation": {"mix_up": 1}}, "did you mean mixup?"),
         ({"hardware": {"worker": 1}}, "did you mean workers?"),
         ({"evaluation": {"clips": 1}}, "got 'clips' (did you mean"),
-        ({"xyz": 1}, "expected keys of a Recipe, got 'xyz'"),
+        ({"xyz": 1}, "expected keys of Recipe, got 'xyz'"),
     ],
 )
 def test_unknown_keys(values, words):
@@ -123,7 +123,7 @@ def test_unknown_keys(values, words):
         ({"size": 64}, "size: expected tuple[int, int], got 64"),
         ({"size": [64, 64.5]}, "size: expected int, got 64.5"),
         ({"evaluation": {"size": [224]}}, "evaluation: size: expected tuple[int, int], got [224]"),
-        ({"network": 50}, "file.json: network: expected the values of a Network, got 50"),
+        ({"network": 50}, "file.json: network: expected the values of Network, got 50"),
         ({"network": {"depth": 18}}, "network: depth: expected 'tiny', 50, 101, 152, got 18"),
         ({"network": {"depth": 50.0}}, "network: depth: expected 'tiny', 50, 101, 152, got 50.0"),
         ({"schedule": "linear"}, "expected 'one-cycle', 'cosine', 'steps', got 'linear'"),
@@ -134,7 +134,7 @@ def test_unknown_keys(values, words):
             {"hardware": {"accumulate": 0}},
             "file.json: hardware: expected accumulate to be positive",
         ),
-        ([1], "file.json: expected the values of a Recipe, got [1]"),
+        ([1], "file.json: expected the values of Recipe, got [1]"),
     ],
 )
 def test_values_of_another_kind(values, words):
@@ -263,8 +263,8 @@ def test_a_file_that_is_no_recipe(tmp_path):
         (Network, {"architecture": "blvnet-tam"}, r'got "blvnet-tam" \(did you mean blvnet_tam'),
         (Augmentation, {"mixup": -1}, "expected mixup to be at least 0, got -1"),
         (Augmentation, {"erase": -1}, "expected erase to be at least 0"),
-        (Evaluation, {"num_clips": 0}, "expected num_clips to be positive, got 0"),
-        (Evaluation, {"crops": 4}, "expected 1, 3, 5 or 10 crops, got 4"),
+        (Views, {"num_clips": 0}, "expected num_clips to be positive, got 0"),
+        (Views, {"crops": 4}, "expected 1, 3, 5 or 10 crops, got 4"),
         (Hardware, {"workers": -1}, "expected workers to be at least 0, got -1"),
         (Hardware, {"precision": "half"}, 'expected the precision "float32", .*got "half"'),
     ],

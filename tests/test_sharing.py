@@ -32,13 +32,13 @@ from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.loading import (
-    WorkerLostError,
+    DeadWorkerError,
     mixing,
-    named_worker_loss,
+    report_dead_worker,
     timed_batches,
     training_loader,
 )
-from blvnet_lab.training.recipe import Augmentation, Evaluation, Hardware, Recipe
+from blvnet_lab.training.recipe import Augmentation, Hardware, Recipe, Views
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(batch_size=2, num_frames=4, size=(32, 32), hardware=Hardware(in_memory=True))
@@ -116,10 +116,10 @@ def test_kept_frames_and_paths_reach_every_kind_of_process(manifest, context):
     "told", ["DataLoader worker (pid 7) is killed", "unable to allocate shared"]
 )
 def test_a_lack_of_shared_memory_is_named(told):
-    with pytest.raises(WorkerLostError, match=r"lack of memory \(or of /dev/shm .* fewer"):
-        with named_worker_loss():
+    with pytest.raises(DeadWorkerError, match=r"lack of memory \(or of /dev/shm .* fewer"):
+        with report_dead_worker():
             raise RuntimeError(f"{told} memory(shm) for file </torch_1>: No space left on device")
-    with pytest.raises(RuntimeError, match="another"), named_worker_loss():
+    with pytest.raises(RuntimeError, match="another"), report_dead_worker():
         raise RuntimeError("another")
 
 
@@ -244,8 +244,8 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
     for recipe, side in (
         (RECIPE, 47),
         (dataclasses.replace(RECIPE, read_short_side=60), 60),
-        (dataclasses.replace(RECIPE, evaluation=Evaluation(short_side=40)), 47),
-        (dataclasses.replace(RECIPE, evaluation=Evaluation(size=(48, 56))), 47),
+        (dataclasses.replace(RECIPE, evaluation=Views(short_side=40)), 47),
+        (dataclasses.replace(RECIPE, evaluation=Views(size=(48, 56))), 47),
         (dataclasses.replace(RECIPE, augmentation=Augmentation(crop="multi-scale")), 49),
         (dataclasses.replace(RECIPE, size=(400, 400)), 240),
     ):

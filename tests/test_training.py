@@ -37,9 +37,9 @@ from blvnet_lab.training.distributed import pick_device
 from blvnet_lab.training.engine import build, fit, train_one_epoch
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.metrics import (
-    class_table,
     confusion_matrix,
     partner_accuracy,
+    per_class_scores,
     top_k_accuracy,
 )
 from blvnet_lab.training.recipe import Hardware, Network, Recipe, Staircase
@@ -93,9 +93,9 @@ def test_confusion_matrix_by_hand():
 
 
 def test_class_table_by_hand():
-    table = class_table(LOGITS, LABELS, ["a", "b", "c", "d"])
+    table = per_class_scores(LOGITS, LABELS, ["a", "b", "c", "d"])
     assert table.values.tolist() == [["a", 2, 0.5, "d"], ["b", 1, 0.0, "a"], ["d", 1, 0.0, "c"]]
-    numbered = class_table(torch.eye(3), torch.arange(3))
+    numbered = per_class_scores(torch.eye(3), torch.arange(3))
     assert numbered.values.tolist() == [["0", 1, 1.0, ""], ["1", 1, 1.0, ""], ["2", 1, 1.0, ""]]
 
 

@@ -33,7 +33,7 @@ from torch.utils.data import Dataset
 
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import build, fit
-from blvnet_lab.training.recipe import recipe_from_json
+from blvnet_lab.training.recipe import Output, recipe_from_json
 
 # 24 clips in batches of 8: three steps an epoch.
 RECIPE = {
@@ -139,10 +139,8 @@ def done_by(task: Task) -> None:
             recipe,
             device=device if task.gpu else torch.device("cpu"),
             ranks=ranks,
-            out=out,
-            resume=task.resume,
+            output=Output(out, task.resume, task.save_minutes),
             classes=("dark", "bright"),
-            save_minutes=task.save_minutes,
             score=score,
             after_epoch=lambda history: pictures.append(len(history)) or happens.at("epoch"),
         )

@@ -38,7 +38,7 @@ from blvnet_lab.training.evaluation import (
     predictions_table,
     standard_scores,
 )
-from blvnet_lab.training.metrics import class_table, confusion_matrix
+from blvnet_lab.training.metrics import per_class_scores, confusion_matrix
 from blvnet_lab.training.recipe import Hardware, Recipe
 
 SCORES, TABLE = "scores.json", "predictions.csv"
@@ -56,7 +56,7 @@ class Judged:
     left_out: dict[str, int]  # rows of the split that the manifest says are of no use, by status
     scores: dict[str, float]  # top_1, top_5, mean_class; in 0..1
     classes: tuple[str, ...]  # names in the order of labels
-    per_class: pd.DataFrame  # metrics.class_table
+    per_class: pd.DataFrame  # metrics.per_class_scores
     confusion: Tensor  # (num_classes, num_classes) counts; rows are true classes
     table: pd.DataFrame  # evaluation.predictions_table
     predictions: Predictions
@@ -109,10 +109,10 @@ def judge(
     hardware = hardware or Hardware()
     with process_group() as (ranks, device):
         trained = load_trained(checkpoint)
-        recipe = settled(trained, checkpoint, views, size)
+        recipe = settled(trained, views, size)
         rows = read_manifest(manifest)
         listed = read_classes(manifest) if _has_class_list(manifest) else None
-        classes = _common_classes(trained, checkpoint, rows if listed is None else listed, manifest)
+        classes = _common_classes(trained, rows if listed is None else listed, manifest)
         if recipe.evaluation.crops == 10 and listed is None:
             raise ValueError(
                 f"expected {CLASS_LIST} beside {manifest}, which says of every class what its "
@@ -154,7 +154,7 @@ def judge(
             left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
             scores=standard_scores(predictions),
             classes=classes,
-            per_class=class_table(logits, labels, classes),
+            per_class=per_class_scores(logits, labels, classes),
             confusion=confusion_matrix(logits, labels),
             table=predictions_table(predictions, classes, dataset.paths, dataset.labels),
             predictions=predictions,
@@ -176,17 +176,14 @@ def parse_views(text: str) -> tuple[int, int]:
 
 
 def settled(
-    trained: Trained,
-    checkpoint: str | os.PathLike,
-    views: str | None,
-    size: tuple[int, int] | None,
+    trained: Trained, views: str | None, size: tuple[int, int] | None
 ) -> Recipe:
     """The recipe with what was asked for in it; its size is that of a view."""
     recipe = trained.recipe
     if recipe is None:
         if size is None:
             raise ValueError(
-                f"expected the size of the frames beside {checkpoint}, which does not say how its "
+                f"expected the size of the frames beside {trained.file}, which does not say how its "
                 "network was trained, got none: give the height and width of the training clips "
                 "in pixels, such as --size 64 64"
             )
@@ -204,7 +201,6 @@ def _has_class_list(manifest: str | os.PathLike) -> bool:
 
 def _common_classes(
     trained: Trained,
-    checkpoint: str | os.PathLike,
     listed: pd.DataFrame,
     manifest: str | os.PathLike,
 ) -> tuple[str, ...]:
@@ -212,13 +208,13 @@ def _common_classes(
 
     Raises ValueError if a label of the manifest means another class to the network, or none.
     """
-    names = list(names_of(trained))
+    names = list(trained.class_names)
     found = listed[["label", "class_name"]].drop_duplicates().sort_values("label", kind="stable")
     for label, name in found.itertuples(index=False):
         if label >= len(names):
-            known = f"labels from 0 to {len(names) - 1}, as {checkpoint} has {len(names)} classes"
+            known = f"labels from 0 to {len(names) - 1}, as {trained.file} has {len(names)} classes"
         elif trained.classes and names[label] != name:
-            known = f'label {label} to be "{names[label]}", as in {checkpoint}'
+            known = f'label {label} to be "{names[label]}", as in {trained.file}'
         else:
             names[label] = name
             continue
@@ -227,13 +223,6 @@ def _common_classes(
             "with the labels and names of the classes that the network was trained on"
         )
     return tuple(names)
-
-
-def names_of(trained: Trained) -> tuple[str, ...]:
-    """Of a network's classes, in the order of labels; numbers, where its file has no names."""
-    return trained.classes or tuple(
-        f"class {label}" for label in range(trained.model.classifier.out_features)
-    )
 
 
 def viewed(

@@ -24,7 +24,7 @@ from blvnet_lab.data.reading import pack_info
 from blvnet_lab.paths import written_whole
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import evaluate
-from blvnet_lab.runs.evaluate import check_finite, make_folder, names_of, settled, viewed
+from blvnet_lab.runs.evaluate import check_finite, make_folder, settled, viewed
 from blvnet_lab.training.metrics import ranked
 
 
@@ -61,7 +61,7 @@ def predict(
     if top < 1:
         raise ValueError(f"expected at least one class to name, got top={top}")
     trained = load_trained(checkpoint)
-    recipe = settled(trained, checkpoint, views, size)
+    recipe = settled(trained, views, size)
     if recipe.evaluation.crops == 10:
         raise ValueError(
             "expected 1, 3 or 5 crops of a single film, got 10, of which 5 are mirrored: only a "
@@ -75,9 +75,8 @@ def predict(
     check_finite(predictions, [info.path], "float32")
     best = ranked(predictions.logits)[0, :top]
     chances = predictions.logits[0].double().softmax(0)[best]
-    names = names_of(trained)
     columns = {
-        "class_name": [names[label] for label in best.tolist()],
+        "class_name": [trained.class_names[label] for label in best.tolist()],
         "label": best.tolist(),
         "probability": chances.tolist(),
     }

@@ -32,7 +32,7 @@ from blvnet_lab.training.checkpoint import (
 )
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
-from blvnet_lab.training.recipe import Recipe
+from blvnet_lab.training.recipe import Output, Recipe
 from blvnet_lab.runs.start import start_from
 
 
@@ -65,7 +65,8 @@ def train(
 
     Args:
         init: where the network starts from (`start.start_from`); empty for chance.
-        resume, save_minutes, keep_every, tensorboard, after_epoch: as in `engine.fit`.
+        resume, save_minutes, keep_every, tensorboard: as in `recipe.Output`.
+        after_epoch: as in `engine.fit`.
 
     Raises:
         What `engine.fit`, `start.start_from` and `ClipDataset` raise.
@@ -85,12 +86,8 @@ def train(
             recipe,
             device=device,
             ranks=ranks,
-            out=out,
-            resume=resume,
+            output=Output(out, resume, save_minutes, keep_every, tensorboard),
             classes=classes,
-            save_minutes=save_minutes,
-            keep_every=keep_every,
-            tensorboard=tensorboard,
             after_epoch=after_epoch,
         )
         trained = None

@@ -270,8 +270,16 @@ class Trained:
     """A trained network, and what is needed to use it."""
 
     model: VideoNet  # on the CPU, in eval mode
-    recipe: Recipe | None  # how it was trained; None if the file does not say
-    classes: tuple[str, ...]  # names in the order of labels; empty if the file does not say
+    recipe: Recipe | None = None  # how it was trained; None if the file does not say
+    classes: tuple[str, ...] = ()  # names in the order of labels; empty if the file does not say
+    file: Path | None = None  # which it was read from
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of labels; "class 3" where the file has none."""
+        return self.classes or tuple(
+            f"class {label}" for label in range(self.model.classifier.out_features)
+        )
 
 
 def load_trained(path: str | os.PathLike) -> Trained:
@@ -291,13 +299,14 @@ def load_trained(path: str | os.PathLike) -> Trained:
             model,
             None if recipe is None else recipe_from_json(json.dumps(recipe), str(path)),
             tuple(notes.get("classes", ())),
+            Path(path),
         )
     contents = read_checkpoint(path)
     with torch.device("cpu"):
         model = BUILDERS[contents["architecture"]](**contents["arguments"])
     model.load_state_dict(_judged_weights(contents))
     recipe = recipe_from_json(contents["recipe"], str(path))
-    return Trained(model.eval(), recipe, tuple(contents["classes"]))
+    return Trained(model.eval(), recipe, tuple(contents["classes"]), Path(path))
 
 
 def _judged_weights(contents: Mapping[str, Any]) -> dict[str, Tensor]:

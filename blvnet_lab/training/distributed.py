@@ -27,7 +27,7 @@ from torch import nn
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class RankLostError(ConnectionError):
+class DeadRankError(ConnectionError):
     """Another process of this run does not answer any more."""
 
 
@@ -70,7 +70,7 @@ class Ranks:
         if self.world == 1:
             return flags
         votes = torch.tensor(flags, dtype=torch.uint8, device="cpu")
-        with _named_loss():
+        with _report_dead_rank():
             dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.messages)
         return tuple(votes.bool().tolist())
 
@@ -79,14 +79,14 @@ class Ranks:
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
-        with _named_loss():
+        with _report_dead_rank():
             dist.all_gather_object(values, value, group=self.messages)
         return values
 
     def share_buffers(self, model: nn.Module) -> None:
         """Gives every rank the first one's buffers (running statistics); weights are equal."""
         if self.world > 1:
-            with _named_loss():
+            with _report_dead_rank():
                 for buffer in model.buffers():
                     dist.broadcast(buffer, 0)
 
@@ -147,20 +147,20 @@ def process_group(timeout_minutes: float = 30) -> Iterator[tuple[Ranks, torch.de
 
 
 @contextmanager
-def _named_loss() -> Iterator[None]:
+def _report_dead_rank() -> Iterator[None]:
     """Turns the errors by which PyTorch tells of a lost process into one that says so."""
     try:
         yield
     except RuntimeError as error:
-        raise rank_lost(error) or error from error
+        raise dead_rank_error(error) or error from error
 
 
-def rank_lost(error: RuntimeError) -> RankLostError | None:
+def dead_rank_error(error: RuntimeError) -> DeadRankError | None:
     """What to raise instead of an error that comes of a lost process; None for any other."""
     told = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
     if not told:
         return None
-    return RankLostError(
+    return DeadRankError(
         "expected an answer of all processes of this run, but one of them has stopped: the first "
         "error in its own output says why; then run the same command again with --resume auto "
         f"({str(error).splitlines()[0]})"

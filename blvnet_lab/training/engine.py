@@ -1,7 +1,7 @@
 """The training loop: one epoch, and a run of them that loses nothing.
 
     model = build(recipe, num_classes=10)
-    result = fit(model, train_set, val_set, recipe, out="runs/first")
+    result = fit(model, train_set, val_set, recipe, output=Output("runs/first"))
 
 Alone, or as one of several processes that torchrun started (`distributed.py`).
 """
@@ -45,7 +45,7 @@ from blvnet_lab.training.checkpoint import (
     unpack,
     write_checkpoint,
 )
-from blvnet_lab.training.distributed import Ranks, pick_device, rank_lost
+from blvnet_lab.training.distributed import Ranks, dead_rank_error, pick_device
 from blvnet_lab.training.evaluation import (
     Predictions,
     Stopped,
@@ -56,12 +56,12 @@ from blvnet_lab.training.evaluation import (
 from blvnet_lab.training.interrupts import Interrupts
 from blvnet_lab.training.loading import (
     mixing,
-    named_worker_loss,
+    report_dead_worker,
     timed_batches,
     training_loader,
 )
 from blvnet_lab.training.metrics import top_k_accuracy
-from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
+from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.schedule import (
     RisingAverage,
     frozen_body,
@@ -101,7 +101,7 @@ class Step:
     skipped: bool = False  # in float16, since gradients overflowed: the weights are as before
 
 
-@named_worker_loss()
+@report_dead_worker()
 def train_one_epoch(
     model: nn.Module,
     loader: Iterable[Sequence[Tensor]],
@@ -132,7 +132,7 @@ def train_one_epoch(
         FloatingPointError: the loss is not finite, on any rank; the message says at which step and
             with which clips. The weights are as they were before the step. Or gradients overflow in
             float16, however little the loss is scaled.
-        WorkerLostError: a process that reads clips has died.
+        DeadWorkerError: a process that reads clips has died.
     """
     recipe, ranks = recipe or Recipe(), ranks or Ranks()
     accumulate = recipe.hardware.accumulate
@@ -250,12 +250,8 @@ def fit(
     *,
     device: torch.device | None = None,
     ranks: Ranks | None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
+    output: Output | None = None,
     classes: Sequence[str] = (),
-    save_minutes: float = 10.0,
-    keep_every: int | None = None,
-    tensorboard: bool = False,
     score: Score | None = None,
     after_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
     title: str = "training",
@@ -268,12 +264,8 @@ def fit(
     Args:
         device: None picks a GPU if there is one. The model stays there afterwards.
         ranks: the processes that train together, as `process_group` gives them.
-        out: folder for log, checkpoints and recipe; None writes nothing.
-        resume: go on with the checkpoint in `out`, if there is one.
+        output: where to write log, checkpoints and recipe; None writes nothing.
         classes: names in the order of labels, to be kept with the weights.
-        save_minutes: from checkpoint to checkpoint within an epoch; there is one after each.
-        keep_every: keep the checkpoint of every so manieth epoch; None keeps last and best only.
-        tensorboard: write events for TensorBoard too, in `out`/tensorboard.
         score: what is written down after every epoch; None for top-1, top-5, mean class accuracy.
             The epoch with the highest "top_1" is the best.
         after_epoch: called with the history after every epoch, for live pictures.
@@ -288,11 +280,11 @@ def fit(
 
     Raises:
         ValueError: settings that contradict each other, the data or the checkpoint.
-        FileExistsError: `out` holds files, and `resume` is False.
+        FileExistsError: the folder holds files, and `output.resume` is False.
         OSError: a checkpoint could not be written; the one before it is whole.
-        FloatingPointError, WorkerLostError: see `train_one_epoch`; weights that are not finite are
+        FloatingPointError, DeadWorkerError: see `train_one_epoch`; weights that are not finite are
             no checkpoint either.
-        RankLostError: another process of the run has died.
+        DeadRankError: another process of the run has died.
     """
     try:
         with frozen_body(model, recipe):
@@ -303,15 +295,13 @@ def fit(
                 recipe,
                 device=device or pick_device(),
                 ranks=ranks or Ranks(),
-                out=None if out is None else Path(out),
+                output=output,
                 classes=tuple(classes),
-                save_minutes=save_minutes,
-                keep_every=keep_every,
                 score=score or (lambda model, predictions: standard_scores(predictions)),
             )
-            return run.go(resume, tensorboard, after_epoch, title)
+            return run.go(after_epoch, title)
     except RuntimeError as error:
-        raise rank_lost(error) or error from error
+        raise dead_rank_error(error) or error from error
 
 
 class _Run:
@@ -326,15 +316,13 @@ class _Run:
         *,
         device: torch.device,
         ranks: Ranks,
-        out: Path | None,
+        output: Output | None,
         classes: tuple[str, ...],
-        save_minutes: float,
-        keep_every: int | None,
         score: Score,
     ):
         self.train_set, self.val_set, self.recipe = train_set, val_set, recipe
-        self.device, self.ranks, self.out, self.classes = device, ranks, out, classes
-        self.save_seconds, self.keep_every, self.score = 60 * save_minutes, keep_every, score
+        self.device, self.ranks, self.output, self.classes = device, ranks, output, classes
+        self.out, self.score = None if output is None else Path(output.folder), score
         self.rows = digest_rows({"train": train_set, "val": val_set})
         self.loader, self.batches = training_loader(train_set, recipe, ranks, device)
         hardware = recipe.hardware
@@ -370,11 +358,9 @@ class _Run:
 
     # --- from begin to end
 
-    @named_worker_loss()
+    @report_dead_worker()
     def go(
         self,
-        resume: bool,
-        tensorboard: bool,
         after_epoch: Callable[[list[dict[str, Any]]], None] | None,
         title: str,
     ) -> Fitted:
@@ -382,10 +368,10 @@ class _Run:
         torch.manual_seed(self.recipe.seed + ranks.rank)  # dropout and mixing
         stopped = ""
         if self.out is not None:
-            self._open_folder(resume)
+            self._open_folder(self.output.resume)
         with ExitStack() as stack:
             interrupts = stack.enter_context(Interrupts())
-            writer = self._writer(tensorboard, stack)
+            writer = self._writer(stack)
             bar = stack.enter_context(
                 tqdm(
                     total=self.recipe.epochs * steps,
@@ -436,7 +422,10 @@ class _Run:
                 writer.add_scalar("step/loss", step.loss, done)
             bar.set_postfix(epoch=state.epoch, loss=f"{step.loss:.2f}", **scores, refresh=False)
             bar.update()
-            is_due = time.monotonic() - self.saved_at > self.save_seconds
+            is_due = (
+                self.output is not None
+                and time.monotonic() - self.saved_at > 60 * self.output.save_minutes
+            )
             stop, save = self.ranks.any(bool(interrupts.asked), is_due)
             if stop:
                 raise Stopped
@@ -616,18 +605,16 @@ class _Run:
             if state.step == 0 and ended:
                 if state.best_epoch == ended:
                     paths.append(self.out / BEST)
-                if self.keep_every and ended % self.keep_every == 0:
+                if self.output.keep_every and ended % self.output.keep_every == 0:
                     paths.append(self.out / f"epoch_{ended:04}.pt")
             # last.pt comes last: a run that ends in between does this epoch, and so these, again.
             write_checkpoint(contents, *paths, self.out / LAST)
             self._write_log()
         self.saved_at = time.monotonic()
 
-    def _writer(self, tensorboard: bool, stack: ExitStack) -> Any:
-        if not tensorboard or not self.ranks.is_first:
+    def _writer(self, stack: ExitStack) -> Any:
+        if self.output is None or not self.output.tensorboard or not self.ranks.is_first:
             return None
-        if self.out is None:
-            raise ValueError("expected a folder `out` for TensorBoard's events, got none")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:

@@ -22,8 +22,8 @@ from blvnet_lab.data import VideoReadError
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.interrupts import signals_of_workers
-from blvnet_lab.training.loading import named_worker_loss, timed_batches
-from blvnet_lab.training.metrics import class_table, ranked, top_k_accuracy
+from blvnet_lab.training.loading import report_dead_worker, timed_batches
+from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
 from blvnet_lab.training.recipe import Hardware
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -74,7 +74,7 @@ def autocast(device: torch.device, hardware: Hardware) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-@named_worker_loss()
+@report_dead_worker()
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -100,7 +100,7 @@ def evaluate(
 
     Raises:
         ValueError: no clip could be read.
-        WorkerLostError: a process that reads clips has died.
+        DeadWorkerError: a process that reads clips has died.
         Stopped: `stop` said so, on one rank or another.
     """
     hardware, ranks = hardware or Hardware(), ranks or Ranks()
@@ -175,7 +175,7 @@ def _put_together(parts: list[tuple]) -> Predictions:
 def standard_scores(predictions: Predictions) -> dict[str, float]:
     """Top-1, top-5 and mean class accuracy, in 0..1."""
     logits, labels = predictions.logits, predictions.labels
-    per_class = class_table(logits, labels)["top_1"]
+    per_class = per_class_scores(logits, labels)["top_1"]
     return {
         "top_1": top_k_accuracy(logits, labels),
         "top_5": top_k_accuracy(logits, labels, 5),

@@ -28,7 +28,7 @@ from blvnet_lab.training.recipe import Recipe
 Key = tuple[int, ...]
 
 
-class WorkerLostError(ChildProcessError):
+class DeadWorkerError(ChildProcessError):
     """A process that reads clips has died."""
 
 
@@ -184,8 +184,8 @@ def timed_batches(loader: DataLoader) -> Iterator[tuple[float, Any]]:
 
 
 @contextmanager
-def named_worker_loss() -> Iterator[None]:
-    """Turns the error by which PyTorch tells that a worker died into `WorkerLostError`.
+def report_dead_worker() -> Iterator[None]:
+    """Turns the error by which PyTorch tells that a worker died into `DeadWorkerError`.
 
     It is told by a signal, and so raised wherever the program is at that moment: also used as a
     decorator of all that goes on while there are workers.
@@ -196,7 +196,7 @@ def named_worker_loss() -> Iterator[None]:
         # The second is met where processes are not forked: what they share does not fit.
         if not str(error).startswith(("DataLoader worker", "unable to allocate shared memory")):
             raise
-        raise WorkerLostError(
+        raise DeadWorkerError(
             "expected clips, but a process that reads them has died or cannot start, perhaps for "
             "lack of memory (or of /dev/shm in a container): go on with --resume auto and fewer "
             f"--hardware.workers ({error})"

@@ -42,7 +42,9 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def class_table(logits: Tensor, labels: Tensor, names: Sequence[str] | None = None) -> pd.DataFrame:
+def per_class_scores(
+    logits: Tensor, labels: Tensor, names: Sequence[str] | None = None
+) -> pd.DataFrame:
     """A row for each class that has clips: clips, top_1 (in 0..1), taken_for (its worst rival).
 
     The mean of top_1 is the mean class accuracy, to which rare classes count as much as others.

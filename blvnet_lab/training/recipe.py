@@ -82,8 +82,8 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How a video is judged: num_clips x crops views of it, whose logits are averaged."""
+class Views:
+    """How a video is evaluated: num_clips x crops views of it, whose logits are averaged."""
 
     size: tuple[int, int] | None = None
     """Height and width of a view, in pixels; None for that of the training clips."""
@@ -179,7 +179,7 @@ class Recipe:
     """Of the first weights, the order of clips, the sampled frames and the augmentation."""
     network: Network = field(default_factory=Network)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    evaluation: Evaluation = field(default_factory=Evaluation)
+    evaluation: Views = field(default_factory=Views)
     hardware: Hardware = field(default_factory=Hardware)
     starts_from: str = ""
     """Which weights a published run started from: said where a run starts otherwise."""
@@ -217,6 +217,26 @@ class Recipe:
         if self.warmup_epochs is not None:
             return self.warmup_epochs
         return WARM_UP if self.batch_size > LARGE_BATCH * self.rate_batch else 0.0
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a training run writes, and how often."""
+
+    folder: Path
+    """For recipe.json, log.jsonl, checkpoints and model.safetensors; new, empty, or of this run."""
+    resume: bool = False
+    """Go on with the run in the folder, if there is one."""
+    save_minutes: float = 10.0
+    """Minutes from checkpoint to checkpoint within an epoch; there is one after each."""
+    keep_every: int | None = None
+    """Keep the checkpoint of every so many epochs; None keeps the last and the best only."""
+    tensorboard: bool = False
+    """Write events for TensorBoard too, in its subfolder "tensorboard"."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "keep_every")
+        _at_least_0(self, "save_minutes")
 
 
 def _positive(record: Any, *names: str) -> None:
@@ -275,9 +295,9 @@ def published(data_set: PublishedSet, *, depth: int, pairs: int) -> Recipe:
         network=Network(depth=depth, tap_init="kaiming", dropout=0.5),
         # Mirrored clips of Something-Something may show another class: the class list knows.
         augmentation=Augmentation(crop="multi-scale", jitter=0.0, mirror=True),
-        evaluation=Evaluation()
+        evaluation=Views()
         if something
-        else Evaluation(size=(256, 256), short_side=256, num_clips=3, crops=3),
+        else Views(size=(256, 256), short_side=256, num_clips=3, crops=3),
         hardware=Hardware(workers=8),
         starts_from=f"bLResNet-{depth} trained on ImageNet",
     )
@@ -387,12 +407,12 @@ def type_hints(kind: type) -> dict[str, Any]:
 
 def _record(kind: type, values: Any, place: str) -> Any:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{place}: expected the values of a {kind.__name__}, got {values!r}")
+        raise ValueError(f"{place}: expected the values of {kind.__name__}, got {values!r}")
     hints = type_hints(kind)
     for name in values:
         if name not in hints:
             raise ValueError(
-                f"{place}: expected keys of a {kind.__name__}, got {name!r}{_near(name, hints)}"
+                f"{place}: expected keys of {kind.__name__}, got {name!r}{_near(name, hints)}"
             )
     try:
         return kind(**{k: _value(hints[k], v, f"{place}: {k}") for k, v in values.items()})
