@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import blvnet_lab
-from blvnet_lab.training.recipe import Recipe, Staircase, preset
+from blvnet_lab.training.presets import Recipe, Staircase, preset
 
 
 def course(

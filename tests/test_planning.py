@@ -34,7 +34,8 @@ from blvnet_lab.runs.plan import (
 from blvnet_lab.training import engine
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import autocast
-from blvnet_lab.training.recipe import Hardware, Network, Output, Recipe, Views, preset
+from blvnet_lab.training.presets import preset
+from blvnet_lab.training.recipe import Hardware, Network, Output, Recipe, Views
 from blvnet_lab.training.schedule import rate_factor
 
 CPU = torch.device("cpu")

@@ -199,7 +199,8 @@ GROUND = {"paths", "progress", "threads"}  # standard library and tqdm only; for
 CORE = {"models", "data", "introspect", "training"}
 WORKSHOP = {"weights", "deploy", "datasets", "runs", "benchmark"}
 COMMAND_LINE = {"cli", "__main__"}
-LIGHT = "blvnet_lab.training.recipe"  # frozen records of options, standard library only
+# frozen records of options, standard library only
+LIGHT = {"blvnet_lab.training.recipe", "blvnet_lab.training.presets"}
 # Core < workshop < viz < course < command line: what each part may import of the others, besides
 # GROUND. The command line imports anything, inside functions, so that --help is quick.
 MAY_IMPORT = {
@@ -266,7 +267,7 @@ def import_problems(source: str, module: str) -> list[str]:
             continue
         where = f"{module}:{node.lineno}: {part} imports {other}"
         if part in COMMAND_LINE:
-            light = getattr(node, "module", None) == LIGHT  # the options themselves
+            light = getattr(node, "module", None) in LIGHT  # the options themselves
             if other not in COMMAND_LINE and node.lineno not in lazy and not light:
                 found.append(f"{where} outside a function")
         elif other not in MAY_IMPORT.get(folder, MAY_IMPORT[part]):

@@ -11,15 +11,13 @@ from torch import nn
 
 from blvnet_lab.models import blvnet_tam, tsn
 from blvnet_lab.training.engine import build
+from blvnet_lab.training.presets import PRESETS, preset, published
 from blvnet_lab.training.recipe import (
-    PRESETS,
     Augmentation,
     Hardware,
     Network,
     Recipe,
     Views,
-    preset,
-    published,
     recipe_from_json,
     recipe_to_json,
 )
@@ -124,10 +122,19 @@ def test_unknown_keys(values, words):
         ({"size": [64, 64.5]}, "size: expected int, got 64.5"),
         ({"evaluation": {"size": [224]}}, "evaluation: size: expected tuple[int, int], got [224]"),
         ({"network": 50}, "file.json: network: expected the values of Network, got 50"),
-        ({"network": {"depth": 18}}, "network: depth: expected 'tiny', 50, 101, 152, got 18"),
-        ({"network": {"depth": 50.0}}, "network: depth: expected 'tiny', 50, 101, 152, got 50.0"),
-        ({"schedule": "linear"}, "expected 'one-cycle', 'cosine', 'steps', got 'linear'"),
-        ({"no_decay": ["norms"]}, "no_decay: expected 'norm', 'bias', 'taps', got 'norms'"),
+        ({"network": {"depth": 18}}, "network: expected depth among tiny, 50, 101, 152, got 18"),
+        (
+            {"network": {"depth": 50.0}},
+            "expected depth among tiny, 50, 101, 152, got 50.0",
+        ),
+        (
+            {"schedule": "linear"},
+            "expected schedule among one-cycle, cosine, steps, got linear",
+        ),
+        (
+            {"no_decay": ["norms"]},
+            "expected no_decay among norm, bias, taps, got norms (did",
+        ),
         ({"hardware": {"compile": 1}}, "hardware: compile: expected bool, got 1"),
         ({"epochs": 0}, "file.json: expected epochs to be positive, got 0"),
         (
@@ -259,14 +266,14 @@ def test_a_file_that_is_no_recipe(tmp_path):
         (Recipe, {"read_short_side": 0}, "expected read_short_side to be positive, got 0"),
         (Recipe, {"warmup_epochs": -1.0}, "expected warmup_epochs to be at least 0, got -1.0"),
         (Recipe, {"no_decay": ("norms",)}, "expected no_decay .*norm, bias, taps.*got norms"),
-        (Recipe, {"no_decay": "bias"}, "expected no_decay .*norm, bias, taps.*got b, i, a, s"),
-        (Network, {"architecture": "blvnet-tam"}, r'got "blvnet-tam" \(did you mean blvnet_tam'),
+        (Recipe, {"no_decay": "bias"}, "expected no_decay among norm, bias, taps, got b"),
+        (Network, {"architecture": "blvnet-tam"}, r"got blvnet-tam \(did you mean blvnet_tam"),
         (Augmentation, {"mixup": -1}, "expected mixup to be at least 0, got -1"),
         (Augmentation, {"erase": -1}, "expected erase to be at least 0"),
         (Views, {"num_clips": 0}, "expected num_clips to be positive, got 0"),
-        (Views, {"crops": 4}, "expected 1, 3, 5 or 10 crops, got 4"),
+        (Views, {"crops": 4}, "expected crops among 1, 3, 5, 10, got 4"),
         (Hardware, {"workers": -1}, "expected workers to be at least 0, got -1"),
-        (Hardware, {"precision": "half"}, 'expected the precision "float32", .*got "half"'),
+        (Hardware, {"precision": "half"}, "expected precision among float32, .*got half"),
     ],
 )
 def test_values_that_make_no_run(kind, changes, words):

@@ -42,7 +42,8 @@ from blvnet_lab.training.metrics import (
     per_class_scores,
     top_k_accuracy,
 )
-from blvnet_lab.training.recipe import Hardware, Network, Recipe, Staircase
+from blvnet_lab.training.presets import Staircase
+from blvnet_lab.training.recipe import Hardware, Network, Recipe
 
 CPU = torch.device("cpu")
 
@@ -379,7 +380,7 @@ def test_validation_clips_are_not_shuffled_nor_left_out():
         ({"batch_size": -1}, "expected batch_size to be positive, got -1"),
         ({"learning_rate": 0.0}, "expected learning_rate to be positive, got 0.0"),
         ({"num_frames": 0}, "expected num_frames to be positive, got 0"),
-        ({"schedule": "linear"}, '"one-cycle", "cosine" or "steps", got "linear"'),
+        ({"schedule": "linear"}, "schedule among one-cycle, cosine, steps, got linear"),
     ],
 )
 def test_recipe_that_makes_no_run(changes, words):

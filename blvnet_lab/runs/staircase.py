@@ -39,7 +39,8 @@ from blvnet_lab.training.distributed import pick_device
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
-from blvnet_lab.training.recipe import Architecture, Recipe, Staircase
+from blvnet_lab.training.presets import Staircase
+from blvnet_lab.training.recipe import Architecture, Recipe
 
 TITLES: dict[Architecture, str] = {
     "tsn": "TSN",

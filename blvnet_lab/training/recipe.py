@@ -1,27 +1,25 @@
 """What a training run is made of, in frozen records; light to import, for the command line.
 
-    Recipe()                                     the classroom: the motion samples on a laptop
-    published("ssv2", depth=50, pairs=8)         a row of the paper, also preset("ssv2-50-f8x2")
-    kinetics_subset()                            some classes of Kinetics on one GPU
+    Recipe()                     the classroom's: the motion samples on a laptop
+    Output("runs/first")         where a run writes
 
-A run writes its recipe down (`recipe.json`), and `preset` reads such a file too.
+`presets.py` has recipes by name. A run writes its recipe down (`recipe.json`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 Architecture = Literal["tsn", "tsn_blnet", "blvnet", "blvnet_tam"]
-PublishedSet = Literal["ssv1", "ssv2", "kinetics400", "moments"]
 WeightKind = Literal["norm", "bias", "taps"]
 
 # A batch this many times larger than the one of the learning rate needs a warm-up (Goyal et al.,
@@ -51,16 +49,12 @@ class Network:
     """Probability of dropping a feature before the classifier."""
 
     def __post_init__(self) -> None:
-        if self.architecture not in get_args(Architecture):
-            raise ValueError(
-                f"expected one of the architectures {', '.join(get_args(Architecture))}, got "
-                f'"{self.architecture}"{_near(self.architecture, get_args(Architecture))}'
-            )
+        _check(self)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What chance may do to a training clip, the same to all its frames."""
+    """How training clips are changed at random, all frames of a clip alike."""
 
     crop: Literal["resized", "multi-scale"] = "resized"
     """A part of 60 to 100 % of the area, or the published corner crops of four scales."""
@@ -75,10 +69,10 @@ class Augmentation:
     mixup: float = 0.0
     """Mix two clips and their labels; alpha of the Beta distribution (Zhang et al., 2018)."""
     cutmix: float = 0.0
-    """Put a rectangle of one clip into another (Yun et al., 2019); with mixup, one by chance."""
+    """Put a rectangle of one clip into another (Yun et al., 2019); with mixup, either."""
 
     def __post_init__(self) -> None:
-        _at_least_0(self, "jitter", "rand_augment", "erase", "mixup", "cutmix")
+        _check(self, not_negative="jitter rand_augment erase mixup cutmix")
 
 
 @dataclass(frozen=True)
@@ -95,9 +89,7 @@ class Views:
     """Crops of each clip: centre; three along the long side; centre and corners; and mirrored."""
 
     def __post_init__(self) -> None:
-        _positive(self, "num_clips")
-        if self.crops not in (1, 3, 5, 10):
-            raise ValueError(f"expected 1, 3, 5 or 10 crops, got {self.crops}")
+        _check(self, positive="num_clips")
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,7 @@ class Hardware:
     compile: bool = False
     """Compile the network with torch.compile: minutes at first, then faster."""
     checkpointing: bool = False
-    """Compute stem and stage 1 again on the way back: about 0.4 of the memory, 1.1 of the time."""
+    """Compute stem and stage 1 again in the backward pass: 0.4 of the memory, 1.1 of the time."""
     accumulate: int = 1
     """Steps a batch is divided into, whose gradients are added up: less memory, more time."""
     sync_batch_norm: bool = False
@@ -122,12 +114,7 @@ class Hardware:
     """Decode every video once and keep its frames, as far as a quarter of the free memory goes."""
 
     def __post_init__(self) -> None:
-        _positive(self, "accumulate")
-        _at_least_0(self, "workers")
-        if self.precision not in get_args(type_hints(Hardware)["precision"]):
-            raise ValueError(
-                f'expected the precision "float32", "bfloat16" or "float16", got "{self.precision}"'
-            )
+        _check(self, positive="accumulate", not_negative="workers")
 
 
 @dataclass(frozen=True)
@@ -153,7 +140,7 @@ class Recipe:
     weight_decay: float = 5e-4
     """L2 penalty on weights."""
     no_decay: tuple[WeightKind, ...] = ()
-    """Kinds of weights that are spared the penalty; none are in the published recipe."""
+    """Kinds of weights without the penalty; none in the published recipe."""
     body_rate: float = 1.0
     """Share of the learning rate for all but the classifier; below 1 to fine-tune, 0 freezes."""
     keep_statistics: bool = False
@@ -185,26 +172,17 @@ class Recipe:
     """Which weights a published run started from: said where a run starts otherwise."""
 
     def __post_init__(self) -> None:
-        _positive(
-            self, "epochs", "batch_size", "learning_rate", "rate_batch", "step_epochs", "num_frames"
+        _check(
+            self,
+            positive="epochs batch_size learning_rate rate_batch step_epochs num_frames clip_norm "
+            "stride read_short_side",
+            not_negative="momentum weight_decay body_rate warmup_epochs",
         )
-        _positive(self, "clip_norm", "stride", "read_short_side")
-        _at_least_0(self, "momentum", "weight_decay", "body_rate", "warmup_epochs")
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"expected {name} from 0 to below 1, got {getattr(self, name)}")
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"expected size as (height, width) in pixels, got {self.size}")
-        if self.schedule not in get_args(type_hints(Recipe)["schedule"]):
-            raise ValueError(
-                f'expected schedule "one-cycle", "cosine" or "steps", got "{self.schedule}"'
-            )
-        strangers = [kind for kind in self.no_decay if kind not in get_args(WeightKind)]
-        if strangers:
-            raise ValueError(
-                f"expected no_decay as a tuple of {', '.join(get_args(WeightKind))}, got "
-                f"{', '.join(strangers)}"
-            )
 
     @property
     def peak_rate(self) -> float:
@@ -235,174 +213,63 @@ class Output:
     """Write events for TensorBoard too, in its subfolder "tensorboard"."""
 
     def __post_init__(self) -> None:
-        _positive(self, "keep_every")
-        _at_least_0(self, "save_minutes")
+        _check(self, positive="keep_every", not_negative="save_minutes")
 
 
-def _positive(record: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(record, name)
-        if value is not None and value <= 0:
-            raise ValueError(f"expected {name} to be positive, got {value}")
-
-
-def _at_least_0(record: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(record, name)
-        if value is not None and value < 0:
-            raise ValueError(f"expected {name} to be at least 0, got {value}")
-
-
-# --- Presets ------------------------------------------------------------------------------------
-
-# Pairs of frames P (the paper's f8x2 has 8) of each depth, for which accuracy was published.
-PUBLISHED: dict[PublishedSet, dict[int, tuple[int, ...]]] = {
-    "ssv1": {50: (8, 16), 101: (8, 16, 24, 32)},
-    "ssv2": {50: (8, 16), 101: (8, 16, 24, 32)},
-    "kinetics400": {50: (8, 16, 24)},
-    "moments": {50: (8, 16)},
-}
-
-
-def published(data_set: PublishedSet, *, depth: int, pairs: int) -> Recipe:
-    """The recipe of a row of the paper (section 4; published code).
-
-    The shortest model of each depth starts from a bLResNet trained on ImageNet, for 50 epochs; a
-    longer one from the next shorter, for 25 (the rates of the latter are known at second hand, and
-    for Moments in Time not at all: those of Kinetics are taken).
-
-    Args:
-        data_set: Something-Something v1 or v2, Kinetics-400, Moments in Time.
-        depth: 50 or 101.
-        pairs: P; the clip has T = 2 P frames.
-
-    Raises:
-        ValueError: no such row.
-    """
-    rows = PUBLISHED.get(data_set, {}).get(depth, ())
-    if pairs not in rows:
-        raise ValueError(f"expected a row of the paper, got {data_set}-{depth}-f{pairs}x2: " + ROWS)
-    something = data_set.startswith("ss")
-    recipe = Recipe(
-        epochs=50,
-        batch_size=64,
-        learning_rate=0.01,
-        rate_batch=64,
-        schedule="cosine",
-        num_frames=2 * pairs,
-        size=(224, 224),
-        read_short_side=None if something else 256,
-        network=Network(depth=depth, tap_init="kaiming", dropout=0.5),
-        # Mirrored clips of Something-Something may show another class: the class list knows.
-        augmentation=Augmentation(crop="multi-scale", jitter=0.0, mirror=True),
-        evaluation=Views()
-        if something
-        else Views(size=(256, 256), short_side=256, num_clips=3, crops=3),
-        hardware=Hardware(workers=8),
-        starts_from=f"bLResNet-{depth} trained on ImageNet",
-    )
-    if pairs > min(rows):
-        shorter = rows[rows.index(pairs) - 1]
-        return dataclasses.replace(
-            recipe,
-            epochs=25,
-            learning_rate=0.01 if something else 0.005,
-            schedule="steps",
-            starts_from=f"{data_set}-{depth}-f{shorter}x2",
+def _check(record: Any, positive: str = "", not_negative: str = "") -> None:
+    """Raise ValueError for a value out of range or not among the choices of its type."""
+    for name, hint in type_hints(type(record)).items():
+        value, origin, of = getattr(record, name), get_origin(hint), get_args(hint)
+        choices = of if origin is Literal else get_args(of[0]) if origin is tuple else ()
+        for one in value if origin is tuple else (value,):
+            if choices and (one, type(one)) not in [(choice, type(choice)) for choice in choices]:
+                raise ValueError(
+                    f"expected {name} among {', '.join(map(str, choices))}, got {one}"
+                    f"{near(str(one), map(str, choices))}"
+                )
+    for name in positive.split() + not_negative.split():
+        value, least = (
+            getattr(record, name),
+            "positive" if name in positive.split() else "at least 0",
         )
-    return recipe
+        if value is not None and (value < 0 or (value == 0 and least == "positive")):
+            raise ValueError(f"expected {name} to be {least}, got {value}")
 
 
-def classroom() -> Recipe:
-    """For the motion samples, on a laptop without a GPU."""
-    return Recipe(hardware=Hardware(in_memory=True))
+@functools.cache
+def type_hints(kind: type) -> dict[str, Any]:
+    """Return the types of a record's fields."""
+    return typing.get_type_hints(kind)
 
 
-def kinetics_subset() -> Recipe:
-    """Some classes of Kinetics-400 on one GPU, starting from ImageNet weights."""
-    recipe = published("kinetics400", depth=50, pairs=8)
-    return dataclasses.replace(
-        recipe,
-        epochs=30,
-        batch_size=32,
-        label_smoothing=0.1,
-        network=dataclasses.replace(recipe.network, tap_init="identity"),
-        hardware=Hardware(precision="bfloat16", workers=8),
-        starts_from="a network trained on ImageNet",
-    )
+def near(name: str, names: Iterable[str]) -> str:
+    """Return a question that offers the names like `name`; empty where there are none."""
+    found = difflib.get_close_matches(name, list(names))
+    return f" (did you mean {', '.join(found)}?)" if found else ""
 
 
-@dataclass(frozen=True)
-class Staircase:
-    """Train the four architectures on the motion samples and compare them."""
-
-    out: Path = Path("runs/staircase")
-    """Folder for checkpoints, logs and the summary."""
-    manifest: Path | None = None
-    """Manifest of the clips; the shipped samples where none is given."""
-    architectures: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")
-    """Which of the four to train."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """One run of every architecture per seed; the first one's checkpoints are kept."""
-    recipe: Recipe = field(default_factory=classroom)
-    """How to train; its seed and architecture are replaced by each of those above."""
-
-    def __post_init__(self) -> None:
-        if not self.architectures or not self.seeds:
-            raise ValueError("expected at least one architecture and one seed, got none")
-
-
-PRESETS = {
-    "classroom": classroom,
-    "kinetics-subset": kinetics_subset,
-    **{
-        f"{data_set}-{depth}-f{pairs}x2": partial(published, data_set, depth=depth, pairs=pairs)
-        for data_set, depths in PUBLISHED.items()
-        for depth, rows in depths.items()
-        for pairs in rows
-    },
-}
-ROWS = "there are " + ", ".join(list(PRESETS)[2:])
-
-
-def preset(name: str) -> Recipe:
-    """The recipe of that name, or of the file `recipe.json` of an earlier run.
-
-    Raises:
-        ValueError: there is no such preset or file, or the file is no recipe.
-    """
-    if name in PRESETS:
-        return PRESETS[name]()
-    if Path(name).is_file():
-        return recipe_from_json(Path(name).read_text("utf-8"), name)
-    raise ValueError(
-        f"expected the name of a preset or a file with a recipe, got {name}{_near(name, PRESETS)}; "
-        f"the presets are {', '.join(PRESETS)}"
-    )
-
-
-# --- Recipes in files ---------------------------------------------------------------------------
+# --- In files -----------------------------------------------------------------------------------
 
 
 def recipe_to_json(recipe: Recipe) -> str:
+    """Return the recipe as the text of `recipe.json`."""
     return json.dumps(asdict(recipe), indent=1) + "\n"
 
 
 def recipe_from_json(text: str, origin: str = "the recipe") -> Recipe:
-    """Strict: a key that no recipe has is an error, and so is a value of another kind.
+    """Read the text of `recipe.json`; what it leaves out has the classroom's value.
 
     Args:
         origin: of the text, for messages.
+
+    Raises:
+        ValueError: a key that no recipe has, or a value of another kind.
     """
     try:
         values = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{origin}: expected a recipe in JSON, got {error}") from error
     return _record(Recipe, values, origin)
-
-
-def type_hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _record(kind: type, values: Any, place: str) -> Any:
@@ -412,42 +279,33 @@ def _record(kind: type, values: Any, place: str) -> Any:
     for name in values:
         if name not in hints:
             raise ValueError(
-                f"{place}: expected keys of {kind.__name__}, got {name!r}{_near(name, hints)}"
+                f"{place}: expected keys of {kind.__name__}, got {name!r}{near(name, hints)}"
             )
+    found = {name: _value(hints[name], v, f"{place}: {name}") for name, v in values.items()}
     try:
-        return kind(**{k: _value(hints[k], v, f"{place}: {k}") for k, v in values.items()})
+        return kind(**found)
     except ValueError as error:
-        if str(error).startswith(place):
-            raise
         raise ValueError(f"{place}: {error}") from error
 
 
 def _value(hint: Any, value: Any, place: str) -> Any:
     """The value as its field has it: JSON knows lists but no tuples, and 1 for 1.0."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = get_args(hint)[0]
+    origin, of = get_origin(hint), get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _record(hint, value, place)
-    if isinstance(hint, types.UnionType):
-        if value is None and type(None) in get_args(hint):
-            return None
-        return _value(get_args(hint)[0], value, place)
-    origin, of = get_origin(hint), get_args(hint)
+    if origin is Literal:  # the record itself looks whether it is among them
+        return value
     if origin is tuple and isinstance(value, list):
         kinds = [of[0]] * len(value) if of[1:] == (...,) else of
         if len(kinds) == len(value):
             return tuple(_value(k, v, place) for k, v in zip(kinds, value, strict=True))
-    elif origin is Literal:
-        if any(value == choice and type(value) is type(choice) for choice in of):
-            return value
     elif hint is float and type(value) in (int, float):
         return float(value)
     elif hint is type(value):
         return value
-    expected = str(hint) if origin is tuple else getattr(hint, "__name__", "")
-    if origin is Literal:
-        expected = ", ".join(map(repr, of))
+    expected = hint if origin is tuple else hint.__name__
     raise ValueError(f"{place}: expected {expected}, got {value!r}")
-
-
-def _near(name: str, names: Any) -> str:
-    near = difflib.get_close_matches(name, list(names), n=3)
-    return f" (did you mean {', '.join(near)}?)" if near else ""
