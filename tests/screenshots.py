@@ -15,8 +15,9 @@ from blvnet_lab import data, models, paths, viz
 from blvnet_lab.runs.staircase import TITLES
 
 samples = paths.data_samples()
-manifest = data.read_manifest(samples / "motion" / "manifest.csv")
-names = data.class_names(manifest)
+motion = data.DataSet.read(samples / "motion" / "manifest.csv")
+manifest = motion.rows
+names = motion.classes
 networks = {
     title: models.load_model(samples / "checkpoints" / f"{name}.safetensors")
     for name, title in TITLES.items()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from videos import write_video
 
-from blvnet_lab.data import ClipDataset, probe_video, read_manifest
+from blvnet_lab.data import ClipDataset, DataSet, probe_video
 from blvnet_lab.datasets.reencoding import prepare
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.loading import Batches, Keyed
@@ -95,12 +95,12 @@ def test_training_rows_may_be_repeated(tmp_path):
     path = tmp_path / "manifest.csv"
     rows = ["a.mp4,0,run,train", "b.mp4,1,walk,train", "b.mp4,1,walk,train", "c.mp4,0,run,val"]
     path.write_text(HEAD + "\n".join(rows))
-    table = read_manifest(path)
-    clips = ClipDataset(table, "train", 4, lambda frames: frames)
+    table = DataSet.read(path).rows
+    clips = ClipDataset(DataSet(table), "train", 4, lambda frames: frames)
     assert clips.labels.tolist() == [0, 1, 1]
     # Each video is prepared once, and stays in as many rows.
     done = prepare(path, tmp_path / "small", short_side=32, workers=2)
-    new = read_manifest(done.manifest)
+    new = DataSet.read(done.manifest).rows
     assert sum(done.counts.values()) == 3 and new["label"].tolist() == [0, 1, 1, 0]
     assert new["path"].nunique() == 3
     assert all(probe_video(video).num_frames == 8 for video in new["path"])
@@ -116,4 +116,4 @@ def test_other_rows_of_one_video_are_refused(tmp_path, first, second):
     path = tmp_path / "manifest.csv"
     path.write_text(HEAD + "\n".join([first, second, "b.mp4,1,walk,train"]))
     with pytest.raises(ValueError, match=r'got two of .*a\.mp4: .*only "train" may repeat one'):
-        read_manifest(path)
+        DataSet.read(path)

@@ -418,7 +418,8 @@ from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
 
 samples = paths.data_samples()
-manifest = data.read_manifest(samples / "motion" / "manifest.csv")
+motion = data.DataSet.read(samples / "motion" / "manifest.csv")
+manifest = motion.rows
 nets = {{
     name: models.load_model(samples / "checkpoints" / f"{{name}}.safetensors")
     for name in {MODELS}
@@ -426,7 +427,7 @@ nets = {{
 """
 CLIP_EXPLORER = """\
 clips = manifest[manifest["split"] == "val"].groupby("class_name").head(3)
-ClipExplorer(nets, clips, data.class_names(manifest))
+ClipExplorer(nets, clips, motion.classes)
 """
 BRANCH_EXPLORER = """\
 path = manifest["path"][0]
@@ -502,10 +503,11 @@ from blvnet_lab import data, models, paths
 from blvnet_lab.viz.explorers.tam import TamExplorer
 
 model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam.safetensors")
-manifest = data.read_manifest(paths.data_samples() / "motion" / "manifest.csv")
+motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
+manifest = motion.rows
 row = manifest[manifest["class_name"] == "grows_then_shrinks"].iloc[0]
 frames = data.read_frames(row["path"], data.sample_uniform(24, 8))
-names = data.class_names(manifest)
+names = motion.classes
 TamExplorer(model, data.normalize(frames), names, label=names.index(row["class_name"]))
 """
 
@@ -520,9 +522,10 @@ LIVE_VIEW = """\
 from blvnet_lab import data, models, paths, viz
 
 model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam_causal.safetensors")
-manifest = data.read_manifest(paths.data_samples() / "motion" / "manifest.csv")
+motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
+manifest = motion.rows
 row = manifest.query("split == 'val' and class_name == 'right_then_left'").iloc[0]
-viz.LiveView(model, row["path"], data.class_names(manifest), stride=3)
+viz.LiveView(model, row["path"], motion.classes, stride=3)
 """
 
 

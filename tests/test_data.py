@@ -18,15 +18,13 @@ from videos import read_number, write_video
 
 from blvnet_lab.data import (
     ClipDataset,
+    DataSet,
     VideoReadError,
-    class_names,
     evaluation_transform,
     load_clips,
     probe_video,
     probing,
-    read_classes,
     read_frames,
-    read_manifest,
     reading,
     sample_uniform,
     sample_views,
@@ -57,7 +55,7 @@ from blvnet_lab.paths import data_samples
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> pd.DataFrame:
     """Ten classes of three training clips and one for validation."""
-    return read_manifest(write_dataset(tmp_path_factory.mktemp("motion"), 3, 1, seed=5))
+    return DataSet.read(write_dataset(tmp_path_factory.mktemp("motion"), 3, 1, seed=5)).rows
 
 
 def as_it_is(frames: torch.Tensor) -> torch.Tensor:
@@ -71,21 +69,21 @@ def test_manifest_of_a_written_data_set(small):
     assert (row["num_frames"], row["fps"], row["height"], row["width"]) == (FRAMES, 12, SIZE, SIZE)
     assert len(small) == 10 * (3 + 1) and small["path"].is_unique
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in small["path"])
-    assert class_names(small) == list(CLASSES)
+    assert DataSet(small).classes == CLASSES
 
 
 def test_mirror_images_of_the_motion_classes(small):
     folder = Path(small["path"].iloc[0]).parents[2]
-    classes = read_classes(folder / "manifest.csv")
-    assert classes["class_name"].tolist() == list(CLASSES)
-    for label, name, mirror in classes.itertuples(index=False):
+    found = DataSet.read(folder / "manifest.csv")
+    assert found.classes == CLASSES
+    for label, (name, mirror) in enumerate(zip(CLASSES, found.mirror, strict=True)):
         assert mirror == (label ^ 1 if name in MIRRORED else label)
 
 
 def test_no_manifest(tmp_path):
     path = tmp_path / "nowhere.csv"
     with pytest.raises(ValueError, match=r"expected a manifest \(CSV\).*no file") as error:
-        read_manifest(path)
+        DataSet.read(path)
     assert str(path) in str(error.value)
 
 
@@ -93,7 +91,7 @@ def test_manifest_without_a_column(tmp_path):
     path = tmp_path / "clips.csv"
     path.write_text("path,label,name\na.mp4,0,run\n")
     with pytest.raises(ValueError) as error:
-        read_manifest(path)
+        DataSet.read(path)
     assert "expected a CSV file with the columns path, label, class_name, split" in str(error.value)
     assert str(path) in str(error.value) and "missing: class_name, split" in str(error.value)
 
@@ -101,7 +99,7 @@ def test_manifest_without_a_column(tmp_path):
 def test_numbers_as_names_stay_text(tmp_path):
     path = tmp_path / "clips.csv"
     path.write_text("path,label,class_name,split\n007,0,12,1\n")
-    row = read_manifest(path).iloc[0]
+    row = DataSet.read(path).rows.iloc[0]
     assert (row["path"], row["class_name"], row["split"]) == (str(tmp_path / "007"), "12", "1")
 
 
@@ -115,32 +113,34 @@ def test_numbers_as_names_stay_text(tmp_path):
     ],
 )
 def test_labels_that_are_not_0_to_n(rows):
-    manifest = pd.DataFrame(rows, columns=["label", "class_name"])
+    manifest = pd.DataFrame(rows, columns=["label", "class_name"]).assign(path="a", split="val")
     with pytest.raises(ValueError, match=r"expected the labels 0, 1, \.\.\.") as error:
-        class_names(manifest)
+        _ = DataSet(manifest).classes
     assert f"{rows[-1][0]} {rows[-1][1]}" in str(error.value)
 
 
 def test_class_names_in_the_order_of_labels():
     rows = [(2, "hop"), (0, "run"), (2, "hop"), (1, "walk")]
-    manifest = pd.DataFrame(rows, columns=["label", "class_name"])
-    assert class_names(manifest) == ["run", "walk", "hop"]
+    manifest = pd.DataFrame(rows, columns=["label", "class_name"]).assign(path="a", split="val")
+    found = DataSet(manifest)
+    assert found.classes == ("run", "walk", "hop") and found.mirror is None
+    assert found.with_rows(manifest[:1]).classes == found.classes, "of the data set, not the rows"
 
 
 def test_clips_of_a_split(small):
-    clips = ClipDataset(small, "val", 8, as_it_is)
+    clips = ClipDataset(DataSet(small), "val", 8, as_it_is)
     rows = small[small["split"] == "val"]
     assert len(clips) == 10 and clips.labels.tolist() == rows["label"].tolist()
     for i in (0, 9):
         frames, label = clips[i]
         expected = read_frames(rows["path"].iloc[i], [1, 4, 7, 10, 13, 16, 19, 22])
         assert torch.equal(frames, expected) and label == rows["label"].iloc[i]
-    assert len(ClipDataset(small, "train", 8, as_it_is)) == 30
+    assert len(ClipDataset(DataSet(small), "train", 8, as_it_is)) == 30
 
 
 @pytest.mark.parametrize("random_frames", [False, True])
 def test_in_memory_makes_no_difference(small, random_frames):
-    arguments = (small, "val", 8, as_it_is, random_frames)
+    arguments = (DataSet(small), "val", 8, as_it_is, random_frames)
     read = ClipDataset(*arguments)
     kept = ClipDataset(*arguments, in_memory=True)
     for i in range(len(read)):
@@ -155,7 +155,7 @@ def test_in_memory_makes_no_difference(small, random_frames):
 
 
 def test_transformed_clip_does_not_change_what_is_in_memory(small):
-    clips = ClipDataset(small, "val", 8, lambda frames: frames.zero_(), in_memory=True)
+    clips = ClipDataset(DataSet(small), "val", 8, lambda frames: frames.zero_(), in_memory=True)
     before = clips.videos[0].clone()
     clips[0]
     assert torch.equal(clips.videos[0], before)
@@ -163,9 +163,9 @@ def test_transformed_clip_does_not_change_what_is_in_memory(small):
 
 def test_random_frames_in_training_only(small):
     torch.manual_seed(0)
-    training = ClipDataset(small, "train", 4, as_it_is, random_frames=True, in_memory=True)
+    training = ClipDataset(DataSet(small), "train", 4, as_it_is, random_frames=True, in_memory=True)
     assert len({training[0][0].numpy().tobytes() for _ in range(8)}) > 4
-    evaluation = ClipDataset(small, "train", 4, as_it_is, in_memory=True)
+    evaluation = ClipDataset(DataSet(small), "train", 4, as_it_is, in_memory=True)
     state = torch.random.get_rng_state()
     assert torch.equal(evaluation[0][0], evaluation[0][0])
     assert torch.equal(evaluation[0][0], training.videos[0][[3, 9, 15, 21]])
@@ -173,7 +173,7 @@ def test_random_frames_in_training_only(small):
 
 
 def test_workers_give_the_same_clips(small):
-    clips = ClipDataset(small, "val", 8, evaluation_transform((64, 64)))
+    clips = ClipDataset(DataSet(small), "val", 8, evaluation_transform((64, 64)))
     alone = list(DataLoader(clips, 4))
     shared = list(DataLoader(clips, 4, num_workers=2))
     assert len(alone) == len(shared) == 3
@@ -183,7 +183,7 @@ def test_workers_give_the_same_clips(small):
 
 def test_split_that_is_not_there(small):
     with pytest.raises(ValueError, match=r'split "test", got none; .*\[\'train\', \'val\'\]'):
-        ClipDataset(small, "test", 8, as_it_is)
+        ClipDataset(DataSet(small), "test", 8, as_it_is)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -194,7 +194,7 @@ def test_broken_video_is_named(tmp_path, content, in_memory):
         path.write_bytes(content)
     row = {"path": str(path), "label": 0, "class_name": "run", "split": "train"}
     with pytest.raises(VideoReadError, match="expected a video file") as error:
-        clips = ClipDataset(pd.DataFrame([row]), "train", 8, as_it_is, in_memory=in_memory)
+        clips = ClipDataset(DataSet(pd.DataFrame([row])), "train", 8, as_it_is, in_memory=in_memory)
         clips[0]
     assert str(path) in str(error.value)
 
@@ -212,10 +212,10 @@ def numbers(frames: torch.Tensor) -> list[int]:
 
 def test_dense_clips(tmp_path):
     manifest = numbered(tmp_path, 20, 5)
-    centre = ClipDataset(manifest, "train", 4, as_it_is, stride=3)
+    centre = ClipDataset(DataSet(manifest), "train", 4, as_it_is, stride=3)
     assert numbers(centre[0][0]) == [5, 8, 11, 14] and numbers(centre[1][0]) == [0, 3, 4, 4]
     torch.manual_seed(0)
-    drawn = ClipDataset(manifest, "train", 4, as_it_is, random_frames=True, stride=3)
+    drawn = ClipDataset(DataSet(manifest), "train", 4, as_it_is, random_frames=True, stride=3)
     clips = [numbers(drawn[0][0]) for _ in range(20)]
     assert len({clip[0] for clip in clips}) > 4
     assert all(np.diff(clip).tolist() == [3, 3, 3] for clip in clips)
@@ -224,29 +224,29 @@ def test_dense_clips(tmp_path):
 @pytest.mark.parametrize("stride", [None, 2])
 def test_views_of_a_video(tmp_path, stride):
     manifest = numbered(tmp_path, 24)
-    plain = ClipDataset(manifest, "train", 4, as_it_is, num_clips=3, stride=stride)
+    plain = ClipDataset(DataSet(manifest), "train", 4, as_it_is, num_clips=3, stride=stride)
     views, label = plain[0]
     expected = sample_views(24, 4, 3, stride)
     assert views.shape == (3, 4, 3, 64, 112) and label == 0
     assert [numbers(view) for view in views] == expected.tolist()
     crops = view_transform((64, 64), 3)
-    views, _ = ClipDataset(manifest, "train", 4, crops, num_clips=3, stride=stride)[0]
+    views, _ = ClipDataset(DataSet(manifest), "train", 4, crops, num_clips=3, stride=stride)[0]
     frames = read_frames(manifest["path"][0], expected.flatten())
     assert torch.equal(views, torch.cat([crops(clip) for clip in frames.split(4)]))
     assert views.shape == (9, 4, 3, 64, 64)
 
 
-@pytest.mark.parametrize("training", [{"random_frames": True}, {"mirror": [0]}])
+@pytest.mark.parametrize("training", [{"random_frames": True}, {"mirror": True}])
 def test_views_are_not_for_training(tmp_path, training):
     with pytest.raises(ValueError, match=r"num_clips for evaluation, or random_frames and mirror"):
-        ClipDataset(numbered(tmp_path, 4), "train", 4, as_it_is, num_clips=2, **training)
+        ClipDataset(DataSet(numbered(tmp_path, 4)), "train", 4, as_it_is, num_clips=2, **training)
 
 
 def test_mirrored_clips_change_their_label(small, tmp_path):
     """Half of the clips are mirrored; where left and right are classes, the label says so."""
-    classes = read_classes(Path(small["path"].iloc[0]).parents[2] / "manifest.csv")
-    plain = ClipDataset(small, "train", 8, as_it_is)
-    clips = ClipDataset(small, "train", 8, as_it_is, mirror=classes["mirror"])
+    data_set = DataSet.read(Path(small["path"].iloc[0]).parents[2] / "manifest.csv")
+    plain = ClipDataset(data_set, "train", 8, as_it_is)
+    clips = ClipDataset(data_set, "train", 8, as_it_is, mirror=True)
     torch.manual_seed(0)
     mirrored = 0
     for i in range(len(clips)):
@@ -255,44 +255,45 @@ def test_mirrored_clips_change_their_label(small, tmp_path):
             assert label == label_before
         else:
             assert torch.equal(frames, before.flip(-1))
-            assert label == classes["mirror"][label_before]
+            assert label == data_set.mirror[label_before]
             mirrored += 1
     assert 8 <= mirrored <= 22  # of 30
 
 
-@pytest.mark.parametrize("nothing", [None, pd.NA, float("nan")])
-def test_classes_without_a_mirror_image_are_not_mirrored(tmp_path, nothing):
-    clips = ClipDataset(numbered(tmp_path, 4, 4), "train", 4, as_it_is, mirror=[nothing, 1])
+def test_classes_without_a_mirror_image_are_not_mirrored(tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    DataSet(numbered(tmp_path, 4, 4), ["class 0", "class 1"], [None, 1]).save(manifest)
+    clips = ClipDataset(DataSet.read(manifest), "train", 4, as_it_is, mirror=True)
     torch.manual_seed(0)
     for _ in range(10):
         assert numbers(clips[0][0]) == [0, 1, 2, 3], "as it was, or it could not be read"
     assert any(-1 in numbers(clips[1][0]) or numbers(clips[1][0]) != [0, 1, 2, 3] for _ in range(9))
 
 
-def test_mirror_labels_for_every_class(tmp_path):
-    with pytest.raises(ValueError, match="each of the labels 0 to 1, got 1"):
-        ClipDataset(numbered(tmp_path, 4, 4), "train", 4, as_it_is, mirror=[0])
+def test_mirroring_needs_a_class_list(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a data set with a class list.*to mirror clips"):
+        ClipDataset(DataSet(numbered(tmp_path, 4, 4)), "train", 4, as_it_is, mirror=True)
 
 
 def test_large_frames_are_made_smaller_while_decoding(tmp_path):
     manifest = numbered(tmp_path, 8, 8, size=(96, 160))
     write_video(tmp_path / "1.mp4", 8, size=(160, 96))
-    clips = ClipDataset(manifest, "train", 4, as_it_is, short_side=48)
+    clips = ClipDataset(DataSet(manifest), "train", 4, as_it_is, short_side=48)
     assert clips[0][0].shape == (4, 3, 48, 80) and clips[1][0].shape == (4, 3, 80, 48)
     assert numbers(clips[0][0]) == [1, 3, 5, 7]
-    as_large = ClipDataset(manifest, "train", 4, as_it_is, short_side=100)
+    as_large = ClipDataset(DataSet(manifest), "train", 4, as_it_is, short_side=100)
     assert as_large[0][0].shape == (4, 3, 96, 160), "never larger"
-    kept = ClipDataset(manifest, "train", 4, as_it_is, short_side=48, in_memory=True)
+    kept = ClipDataset(DataSet(manifest), "train", 4, as_it_is, short_side=48, in_memory=True)
     assert torch.equal(kept[0][0], clips[0][0])
 
 
 def test_rows_that_are_not_ok_are_left_out(tmp_path):
     manifest = numbered(tmp_path, 4, 4, 4)
     manifest["status"] = ["ok", "missing", "damaged"]
-    clips = ClipDataset(manifest, "train", 4, as_it_is)
+    clips = ClipDataset(DataSet(manifest), "train", 4, as_it_is)
     assert [*clips.paths] == [str(tmp_path / "0.mp4")] and clips.labels.tolist() == [0]
     with pytest.raises(ValueError, match=r'the status "ok", got none, only damaged, missing'):
-        ClipDataset(manifest[1:], "train", 4, as_it_is)
+        ClipDataset(DataSet(manifest[1:]), "train", 4, as_it_is)
 
 
 def test_videos_that_are_cut_short_are_not_trained_on(tmp_path):
@@ -304,10 +305,10 @@ def test_videos_that_are_cut_short_are_not_trained_on(tmp_path):
     assert read_frames(cut, [0]).shape[0] == 1
     manifest.loc[0, "path"] = str(cut)
     with pytest.raises(VideoReadError, match=r"cut\.mkv: .*cut short, after \d+ frames"):
-        ClipDataset(manifest, "train", 4, as_it_is)[0]
+        ClipDataset(DataSet(manifest), "train", 4, as_it_is)[0]
     for in_memory in (False, True):
         clips = ClipDataset(
-            manifest, "train", 4, as_it_is, in_memory=in_memory, skip_unreadable=True
+            DataSet(manifest), "train", 4, as_it_is, in_memory=in_memory, skip_unreadable=True
         )
         assert numbers(clips[0][0]) == numbers(clips[1][0])
         assert clips.unreadable()["path"].tolist() == [str(cut)]
@@ -316,13 +317,13 @@ def test_videos_that_are_cut_short_are_not_trained_on(tmp_path):
 def test_a_probe_that_says_nothing_is_looked_for_anew(tmp_path):
     manifest = numbered(tmp_path, 12)
     manifest["probe"] = ["garbage"]
-    assert numbers(ClipDataset(manifest, "train", 4, as_it_is)[0][0]) == [1, 4, 7, 10]
+    assert numbers(ClipDataset(DataSet(manifest), "train", 4, as_it_is)[0][0]) == [1, 4, 7, 10]
 
 
 def test_what_the_probe_found_is_not_looked_for_again(tmp_path, monkeypatch):
     manifest = numbered(tmp_path, 12, 8)
     manifest["probe"] = [reading.pack_info(probe_video(path)) for path in manifest["path"]]
-    clips = ClipDataset(manifest, "train", 4, as_it_is)
+    clips = ClipDataset(DataSet(manifest), "train", 4, as_it_is)
     looked = []
     monkeypatch.setattr(probing, "probe_video", lambda path: looked.append(path))
     assert numbers(clips[0][0]) == [1, 4, 7, 10] and looked == []
@@ -337,7 +338,7 @@ def test_unreadable_videos_are_skipped_counted_and_named(tmp_path, num_workers):
     manifest = numbered(tmp_path, *[8] * 6)
     (tmp_path / "1.mp4").write_bytes(b"not a video")
     (tmp_path / "2.mp4").unlink()
-    clips = ClipDataset(manifest, "train", 4, as_it_is, skip_unreadable=True)
+    clips = ClipDataset(DataSet(manifest), "train", 4, as_it_is, skip_unreadable=True)
     loader = DataLoader(clips, 3, num_workers=num_workers, timeout=LIMIT_S if num_workers else 0)
     for _ in range(2):
         labels = [label for _, batch in loader for label in batch.tolist()]
@@ -348,14 +349,14 @@ def test_unreadable_videos_are_skipped_counted_and_named(tmp_path, num_workers):
     write_video(tmp_path / "2.mp4", 8)
     assert "can be now" in clips.unreadable()["reason"][1]
     with pytest.raises(VideoReadError, match="cannot be opened"):
-        ClipDataset(manifest, "train", 4, as_it_is)[1]
+        ClipDataset(DataSet(manifest), "train", 4, as_it_is)[1]
 
 
 def test_a_missing_disk_ends_the_run(tmp_path):
     manifest = numbered(tmp_path, *[4] * 3)
     for path in manifest["path"]:
         path.unlink()
-    clips = ClipDataset(manifest, "train", 4, as_it_is, skip_unreadable=True)
+    clips = ClipDataset(DataSet(manifest), "train", 4, as_it_is, skip_unreadable=True)
     for _ in range(2):  # also when all are known to be unreadable
         with pytest.raises(VideoReadError, match=r"not one of the 3 from .*1.mp4 on can be read"):
             clips[1]
@@ -601,7 +602,7 @@ def test_manifest_that_is_no_table(tmp_path):
     path = tmp_path / "notes.md"
     path.write_text("# Notes\n\na, b\nc, d, e, f\n")
     with pytest.raises(ValueError, match=r"notes\.md: expected a CSV file with the columns path"):
-        read_manifest(path)
+        DataSet.read(path)
 
 
 # ---------------------------------------------------------------- the shipped samples
@@ -609,15 +610,17 @@ def test_manifest_that_is_no_table(tmp_path):
 
 @pytest.fixture(scope="module")
 def shipped() -> pd.DataFrame:
-    return read_manifest(data_samples() / "motion" / "manifest.csv")
+    return DataSet.read(data_samples() / "motion" / "manifest.csv").rows
 
 
 def test_load_clips_class_by_class(small, shipped):
     transform = evaluation_transform((32, 32))
-    clips, labels = load_clips(small.sample(frac=1, random_state=0), "train", 4, transform, 2)
+    clips, labels = load_clips(
+        DataSet(small.sample(frac=1, random_state=0)), "train", 4, transform, 2
+    )
     assert clips.shape == (20, 4, 3, 32, 32) and labels.tolist() == [i // 2 for i in range(20)]
-    clips, labels = load_clips(small, "train", 4, transform)
-    dataset = ClipDataset(small, "train", 4, transform)
+    clips, labels = load_clips(DataSet(small), "train", 4, transform)
+    dataset = ClipDataset(DataSet(small), "train", 4, transform)
     assert labels.tolist() == sorted(dataset.labels)
     for label in (0, 7):
         of_class = [dataset[i][0] for i in range(len(dataset)) if dataset.labels[i] == label]
@@ -633,20 +636,20 @@ def test_load_clips_wants_enough_of_each_class(per_class, small):
     with pytest.raises(
         ValueError, match=f'in split "val", at least 1, got {per_class}, and 1 clips'
     ):
-        load_clips(small, "val", 4, as_it_is, per_class=per_class)
+        load_clips(DataSet(small), "val", 4, as_it_is, per_class=per_class)
     lacking = small[(small["class_name"] != "moves_up") | (small["split"] != "val")]
     with pytest.raises(ValueError, match="got 1, and 0 clips of moves_up: ask for fewer"):
-        load_clips(lacking, "val", 4, as_it_is, per_class=1)
+        load_clips(DataSet(lacking), "val", 4, as_it_is, per_class=1)
 
 
 @pytest.mark.parametrize("per_class", [1, None])
 def test_load_clips_of_a_split_that_is_not_there(per_class, small):
     with pytest.raises(ValueError, match=r"the splits \['train', 'val'\]"):
-        load_clips(small, "vla", 4, as_it_is, per_class=per_class)
+        load_clips(DataSet(small), "vla", 4, as_it_is, per_class=per_class)
 
 
 def test_shipped_samples_are_complete(shipped):
-    assert class_names(shipped) == list(CLASSES)
+    assert DataSet(shipped).classes == CLASSES
     counts = shipped.groupby(["split", "class_name"]).size()
     for name in CLASSES:
         assert counts["train", name] == 100 and counts["val", name] == 50
@@ -708,7 +711,7 @@ def partner_clips(shipped: pd.DataFrame, place: int, num_frames: int) -> torch.T
     clips = []
     for i in range(2):
         rows = shipped[shipped["source_id"] == f"val_{place}_{i:04d}"].sort_values("label")
-        pair = ClipDataset(rows, "val", num_frames, evaluation_transform((SIZE, SIZE)))
+        pair = ClipDataset(DataSet(rows), "val", num_frames, evaluation_transform((SIZE, SIZE)))
         clips.append(torch.stack([pair[0][0], pair[1][0]]))
     return torch.stack(clips).double()
 
@@ -761,7 +764,7 @@ def test_frames_without_their_order_tell_nothing_about_the_partner(shipped):
     transform, rows = evaluation_transform((SIZE, SIZE)), {}
     chosen = shipped[shipped["class_name"].isin(("moves_right", "moves_left"))]
     for split in ("train", "val"):
-        clips = DataLoader(ClipDataset(chosen, split, 8, transform), 50)
+        clips = DataLoader(ClipDataset(DataSet(chosen), split, 8, transform), 50)
         with torch.no_grad():
             pairs = [(network.forward_features(x).mean((-2, -1)), y) for x, y in clips]
         rows[split] = torch.cat([f for f, _ in pairs]).double(), torch.cat([y for _, y in pairs])

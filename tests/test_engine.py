@@ -28,7 +28,7 @@ from torch.utils.data import Dataset, TensorDataset
 from training_process import Clips
 from videos import write_video
 
-from blvnet_lab.data import ClipDataset, evaluation_transform, training_transform
+from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform, training_transform
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, save_model, tsn
 from blvnet_lab.runs import start
@@ -1126,9 +1126,14 @@ def videos(tmp_path) -> pd.DataFrame:
 def test_videos_that_cannot_be_read_are_passed_over(workers, videos, tmp_path):
     recipe = replace(SHORT, batch_size=3, hardware=Hardware(workers=workers))
     data = ClipDataset(
-        videos, "train", 4, training_transform((32, 32)), random_frames=True, skip_unreadable=True
+        DataSet(videos),
+        "train",
+        4,
+        training_transform((32, 32)),
+        random_frames=True,
+        skip_unreadable=True,
     )
-    val = ClipDataset(videos, "val", 4, evaluation_transform((32, 32)))
+    val = ClipDataset(DataSet(videos), "val", 4, evaluation_transform((32, 32)))
     _, result = fitted(tmp_path / "run", recipe, train_set=data, val_set=val)
     assert [line["unreadable"] for line in result.history] == [2, 2]
     listed = pd.read_csv(tmp_path / "run" / "unreadable.csv")
@@ -1141,7 +1146,12 @@ def test_videos_that_cannot_be_read_are_passed_over(workers, videos, tmp_path):
 def test_what_takes_the_place_of_a_damaged_video_is_always_the_same(videos):
     """Whether it was met before (by this worker, before an interruption) does not matter."""
     data = ClipDataset(
-        videos, "train", 4, training_transform((32, 32)), random_frames=True, skip_unreadable=True
+        DataSet(videos),
+        "train",
+        4,
+        training_transform((32, 32)),
+        random_frames=True,
+        skip_unreadable=True,
     )
     keyed = Keyed(data, 0)
     for index in (3, 7):
@@ -1580,7 +1590,7 @@ def test_data_sets_follow_the_recipe(tmp_path, monkeypatch):
     assert (train_set.random_frames, val_set.random_frames) == (True, False)
     assert (train_set.skip_unreadable, val_set.skip_unreadable) == (True, False)
     assert val_set.mirror is None and val_set.num_clips is None
-    assert train_set.mirror[:4] == [1, 0, 2, 3], "left and right are classes, up and down are not"
+    assert train_set.mirror[:4] == (1, 0, 2, 3), "left and right are classes, up and down are not"
     plain = replace(SHORT, hardware=Hardware(in_memory=True))
     train_set, val_set, _ = clip_datasets(manifest, plain)
     assert train_set.mirror is None and len(train_set.videos) == 20 and len(val_set.videos) == 10

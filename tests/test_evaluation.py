@@ -25,15 +25,13 @@ from videos import read_number, shown_by_ffmpeg, write_shown, write_video
 
 from blvnet_lab import cli
 from blvnet_lab.data import (
+    DataSet,
     VideoReadError,
-    class_table,
+    mirror_labels,
     probe_video,
-    read_classes,
     read_frames,
-    read_manifest,
     sample_views,
     view_transform,
-    write_manifest,
 )
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import save_model, tsn
@@ -385,7 +383,7 @@ def by_hand(path: str, num_clips: int, crops: int) -> torch.Tensor:
 
 def good_rows(manifest: Path) -> pd.DataFrame:
     """The rows of val that can be read."""
-    table = read_manifest(manifest)
+    table = DataSet.read(manifest).rows
     table = table[(table["split"] == "val") & (table["status"] == "ok")]
     return table.drop(index=table.index[[0, 6]])
 
@@ -512,11 +510,11 @@ def test_a_network_without_recipe_and_names(manifest, tmp_path, on_cpu):
 
 def relabelled(manifest: Path, folder: Path, names: list[str], mirrored=(), listed=True) -> Path:
     """The same clips under other names of classes, in the order of labels."""
-    table = read_manifest(manifest)
+    table = DataSet.read(manifest).rows
     table = table[table["label"] < len(names)]
     table["class_name"] = [names[label] for label in table["label"]]
-    classes = class_table(names, mirrored) if listed else None
-    return write_manifest(table, folder / "manifest.csv", classes)
+    mirror = mirror_labels(names, mirrored) if listed else None
+    return DataSet(table, names, mirror).save(folder / "manifest.csv")
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -547,7 +545,7 @@ def test_a_class_list_of_more_classes(manifest, checkpoint, tmp_path):
 
 
 def test_ten_crops_need_classes_that_are_their_own_mirror_image(manifest, checkpoint, tmp_path):
-    assert read_classes(manifest)["mirror"].tolist()[:2] == [1, 0]
+    assert DataSet.read(manifest).mirror[:2] == (1, 0)
     with pytest.raises(ValueError, match=r"own mirror image, for 10 crops, .*0, 1, .*take 5"):
         judge(checkpoint, manifest, views="1x10")
     path = relabelled(manifest, tmp_path / "listed", list(CLASSES))  # all their own

@@ -24,7 +24,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from videos import read_number, write_video
 
-from blvnet_lab.data import VideoReadError, class_names, normalize, read_frames, read_manifest
+from blvnet_lab.data import DataSet, VideoReadError, normalize, read_frames
 from blvnet_lab.introspect import wake_residuals
 from blvnet_lab.models import blvnet_tam, load_model, tsn
 from blvnet_lab.paths import data_samples
@@ -34,7 +34,7 @@ from blvnet_lab.viz.explorers.tam import TamExplorer
 from blvnet_lab.viz.images import font, mosaic, score_bars, score_tables, written
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREEN, ORANGE
 
-NAMES = class_names(read_manifest(data_samples() / "motion" / "manifest.csv"))
+NAMES = DataSet.read(data_samples() / "motion" / "manifest.csv").classes
 SAMPLED = [1, 4, 7, 10, 13, 16, 19, 22]  # the centres of 8 equal parts of 24 frames
 ORDERS = {
     "as filmed": SAMPLED,
@@ -479,7 +479,7 @@ def test_clip_explorer_wants_models_that_go_together(models, manifest):
         make({**models, "flow": flow})
     with pytest.raises(ValueError, match=r"expected 10 class names.*, got 2; pass None"):
         make(models, names=["a", "b"])
-    with pytest.raises(ValueError, match=r"at least one row, got no rows; .*read_manifest"):
+    with pytest.raises(ValueError, match=r"at least one row, got no rows; .*DataSet"):
         make(models, manifest[:0])
     with pytest.raises(ValueError, match="got no column class_name; "):
         make(models, manifest.drop(columns="class_name"))

@@ -18,9 +18,9 @@ YES, NO = 0.9, 0.1  # at least, at most
 
 @pytest.fixture(scope="module")
 def clips_and_labels() -> tuple[Tensor, Tensor]:
-    manifest = data.read_manifest(paths.data_samples() / "motion" / "manifest.csv")
+    motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
     transform = data.evaluation_transform((64, 64))
-    return data.load_clips(manifest, "val", 8, transform, per_class=PER_CLASS)
+    return data.load_clips(motion, "val", 8, transform, per_class=PER_CLASS)
 
 
 def trained(name: str) -> models.VideoNet:

@@ -13,7 +13,7 @@ from PIL import Image
 from videos import draw, write_video
 
 from blvnet_lab import cli
-from blvnet_lab.data import ClipDataset, read_classes, read_manifest
+from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.data import probing as probing_module
 from blvnet_lab.datasets.finding import find_videos
 from blvnet_lab.datasets.inventory import build_manifest
@@ -54,7 +54,7 @@ def write(root: Path, name: str, text: str, encoding: str = "utf-8") -> None:
 
 
 def rows(manifest: Path, *columns: str) -> list[tuple]:
-    table = read_manifest(manifest)
+    table = DataSet.read(manifest).rows
     table["path"] = [Path(path).name for path in table["path"]]
     return sorted(table[list(columns)].itertuples(index=False, name=None))
 
@@ -110,15 +110,15 @@ def test_kinetics_as_people_have_it(layout, where, put, tmp_path):
         ("massaging person's head", 2, "val", "_GTpqutxCK0", 88, 98, "ok"),
     ]
     assert findings(found) == {("row without video", "train", "missing0000_000000_000010")}
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     ok = table[table["status"] == "ok"]
     assert set(zip(ok["num_frames"], ok["fps"], ok["height"], ok["width"], strict=True)) == {
         (6, 25, 32, 48)
     }
     assert table.loc[table["status"] == "missing", "num_frames"].isna().all()
-    assert read_classes(found.manifest)["mirror"].tolist() == [0, 1, 2]
+    assert list(DataSet.read(found.manifest).mirror) == [0, 1, 2]
     # It is what training wants.
-    clip, label = ClipDataset(table, "train", 4, lambda frames: frames)[0]
+    clip, label = ClipDataset(DataSet(table), "train", 4, lambda frames: frames)[0]
     assert clip.shape == (4, 3, 32, 48) and label == 0
 
 
@@ -180,7 +180,7 @@ def test_every_kind_of_finding(put, tmp_path):
     assert found.counts.loc["train"].to_dict() == {
         "damaged": 1, "duplicate": 1, "missing": 1, "ok": 1, "unreadable": 1,
     }  # fmt: skip
-    kept = read_manifest(found.manifest).query("source_id == '_4YTwq0-73Y' and status == 'ok'")
+    kept = DataSet.read(found.manifest).rows.query("source_id == '_4YTwq0-73Y' and status == 'ok'")
     assert Path(kept["path"].iloc[0]).parent.name == "train", "the one in the folder of its split"
 
 
@@ -206,7 +206,9 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
         ("d.avi", second, 1, "train"),
     ]
     one = build_manifest("list", root, tmp_path / "one", annotations=root / "train.txt")
-    assert set(read_manifest(one.manifest)["split"]) == {"train"}, "of two classes of one source"
+    assert set(DataSet.read(one.manifest).rows["split"]) == {"train"}, (
+        "of two classes of one source"
+    )
 
 
 def test_lists_that_make_no_sense(put, tmp_path):
@@ -240,7 +242,7 @@ def test_a_subset_is_drawn_from_the_readable_clips(put, tmp_path):
     root = many_clips(put)
     chosen = {"classes": ["class 0", "class 2"], "clips_per_class": 6}
     found = build_manifest("kinetics400", root, tmp_path / "a", **chosen, seed=1)
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     assert table.query("status == 'ok'").groupby(["class_name", "label"]).size().to_dict() == {
         ("class 0", 0): 6,
         ("class 2", 1): 6,
@@ -254,7 +256,7 @@ def test_a_subset_is_drawn_from_the_readable_clips(put, tmp_path):
     found = build_manifest("kinetics400", root, tmp_path / "d", classes=["class 0"],
                            clips_per_class=7)  # fmt: skip
     assert ("class with fewer clips", "train", "class 0") in findings(found)
-    assert (read_manifest(found.manifest)["status"] == "ok").sum() == 6
+    assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 6
 
 
 def test_what_was_found_before_is_not_looked_for_again(put, tmp_path, monkeypatch):
@@ -273,7 +275,7 @@ def test_what_was_found_before_is_not_looked_for_again(put, tmp_path, monkeypatc
     assert first.manifest.read_bytes() == text
     write_video(root / f"{9:011d}_000000_000010.mp4", 12, size=(32, 48))
     build_manifest("kinetics400", root, tmp_path / "out")
-    table = read_manifest(first.manifest)
+    table = DataSet.read(first.manifest).rows
     assert table.loc[table["source_id"] == f"{9:011d}", "num_frames"].item() == 12
 
 
@@ -331,7 +333,7 @@ def test_something_something_v2(generation, put, tmp_path):
         ("78687", 86, "Pulling something from left to right", "train", 4),
     ]
     assert findings(found) == {("row without label", "", "1420")}
-    mirror = read_classes(found.manifest)["mirror"].tolist()
+    mirror = list(DataSet.read(found.manifest).mirror)
     swapped = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
     assert mirror == [swapped.get(k, k) for k in range(174)]
 
@@ -361,9 +363,9 @@ def test_something_something_v1_in_folders_of_pictures(tmp_path):
         ("row without label", "", "11"),
     }
     swapped = {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
-    mirror = read_classes(found.manifest)["mirror"].tolist()
+    mirror = list(DataSet.read(found.manifest).mirror)
     assert mirror == [swapped.get(k, k) for k in range(174)]
-    clip, _ = ClipDataset(read_manifest(found.manifest), "train", 4, lambda frames: frames)[0]
+    clip, _ = ClipDataset(DataSet.read(found.manifest), "train", 4, lambda frames: frames)[0]
     assert clip.shape == (4, 3, 32, 48)
 
 
@@ -397,7 +399,7 @@ def test_moments_in_time(put, tmp_path):
         ("clapping", 0, "train", "ok"),
         ("clapping", 0, "val", "ok"),
     ]
-    for row in read_manifest(found.manifest).itertuples():
+    for row in DataSet.read(found.manifest).rows.itertuples():
         assert Path(row.path).parent.name == row.class_name
     assert findings(found) == set()
 
@@ -442,16 +444,15 @@ def test_a_folder_for_each_class(put, tmp_path):
     root = put(*names, "loose.mp4")
     write(root, "jump/notes.txt", "not a video")
     found = build_manifest("folder", root, tmp_path / "out", val_share=0.4, seed=3)
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     assert table.groupby(["class_name", "split"]).size().to_dict() == {
         (name, split): count
         for name in ("wave left", "wave right", "turn left", "jump")
         for split, count in (("train", 3), ("val", 2))
     }
-    classes = read_classes(found.manifest)
-    assert classes["class_name"].tolist() == ["jump", "turn left", "wave left", "wave right"]
-    assert classes["mirror"].isna().tolist() == [False, True, False, False]
-    assert classes["mirror"].dropna().tolist() == [0, 3, 2]
+    data_set = DataSet.read(found.manifest)
+    assert data_set.classes == ("jump", "turn left", "wave left", "wave right")
+    assert data_set.mirror == (0, None, 3, 2)
     assert findings(found) == {
         ("video without row", "", "loose.mp4"), ("files passed over", "", ".txt")
     }  # fmt: skip
@@ -471,7 +472,7 @@ def test_folders_of_splits(put, tmp_path):
         ("c.avi", "walk", "val", "ok"),
     ]
     only = build_manifest("folder", root, tmp_path / "val", splits=["val"])
-    assert set(read_manifest(only.manifest)["split"]) == {"val"}
+    assert set(DataSet.read(only.manifest).rows["split"]) == {"val"}
     with pytest.raises(ValueError, match=r"splits among train, val, got vla"):
         build_manifest("folder", root, tmp_path / "vla", splits=["vla"])
 
@@ -596,7 +597,7 @@ def test_of_two_copies_the_one_in_the_folder_of_its_split_counts(put, tmp_path):
     )
     write(root, "train.csv", K400_TRAIN)
     write(root, "val.csv", K400_VAL)
-    table = read_manifest(build_manifest("kinetics400", root, tmp_path / "out").manifest)
+    table = DataSet.read(build_manifest("kinetics400", root, tmp_path / "out").manifest).rows
     kept = table[table["status"] == "ok"]
     assert [Path(path).parent.name for path in kept["path"]] == kept["split"].tolist()
     assert set(kept["split"]) == {"train", "val"}
@@ -621,7 +622,7 @@ def test_a_corrupt_clip_of_kinetics_has_a_replacement(put, tmp_path):
     write(root, "train.csv", K400_TRAIN)
     write(root, "val.csv", K400_VAL)
     found = build_manifest("kinetics400", root, tmp_path / "out")
-    table = read_manifest(found.manifest).query("status == 'ok'").set_index("source_id")
+    table = DataSet.read(found.manifest).rows.query("status == 'ok'").set_index("source_id")
     assert {Path(path).name for path in table["path"]} == {
         "_GTpqutxCK0_000088_000098.mp4",
         "_4YTwq0-73Y.mp4",
@@ -651,7 +652,7 @@ def test_of_two_copies_the_readable_one_counts(put, tmp_path):
     (root / "train" / name).write_bytes(b"")
     write(root, "train.csv", K400_TRAIN)
     found = build_manifest("kinetics400", root, tmp_path / "out")
-    table = read_manifest(found.manifest).query("status == 'ok'")
+    table = DataSet.read(found.manifest).rows.query("status == 'ok'")
     assert table["path"].tolist() == [str(root / "copies" / name)]
     assert ("replaced video", "train", name) in findings(found)
 
@@ -663,7 +664,7 @@ def test_folders_above_the_data_do_not_matter(put, tmp_path):
     write(root, "val.csv", K400_TRAIN.replace(",train,", ",val,"))
     write(root, "train.csv", "label,youtube_id,time_start,time_end\n")
     found = build_manifest("kinetics400", root, tmp_path / "out")
-    kept = read_manifest(found.manifest).query("status == 'ok'")
+    kept = DataSet.read(found.manifest).rows.query("status == 'ok'")
     assert kept["path"].tolist() == [str(root / "other" / name)], "the first by name, as neither"
 
 
@@ -682,7 +683,7 @@ def test_a_manifest_that_holds_more_is_set_aside(put, tmp_path):
     assert [path.name for path in fewer.set_aside] == ["manifest.1.csv"]
     assert (out / "manifest.1.csv").read_bytes() == full
     # A column of one's own, and a report of one's own.
-    table = read_manifest(fewer.manifest).assign(votes="3")
+    table = DataSet.read(fewer.manifest).rows.assign(votes="3")
     table.to_csv(fewer.manifest, index=False)
     fewer.report.write_text("my notes\n")
     own = fewer.manifest.read_bytes()
@@ -725,7 +726,7 @@ def test_again_without_changes_nothing_is_set_aside(put, tmp_path, monkeypatch):
     for k in range(3):
         found = build_manifest("kinetics400", "../set", "../out")
         assert found.set_aside == ()
-        assert {"missing", "duplicate", "ok"} == set(read_manifest(found.manifest)["status"])
+        assert {"missing", "duplicate", "ok"} == set(DataSet.read(found.manifest).rows["status"])
         assert k == 0 or looked == []
         monkeypatch.setattr(probing_module, "probe_video", lambda p: looked.append(p) or probe(p))
     # A video that came later is no change by hand.
@@ -746,7 +747,7 @@ def test_an_old_probe_that_says_nothing_is_looked_for_again(put, tmp_path):
     root = many_clips(put)
     first = build_manifest("kinetics400", root, tmp_path / "out")
     text = first.manifest.read_bytes()
-    table = read_manifest(first.manifest).assign(probe="what is this")
+    table = DataSet.read(first.manifest).rows.assign(probe="what is this")
     table.to_csv(first.manifest, index=False)
     assert build_manifest("kinetics400", root, tmp_path / "out").manifest.read_bytes() == text
 
@@ -765,7 +766,7 @@ def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
     monkeypatch.setattr(probing_module, "_scan", failing)
     found = build_manifest("kinetics400", root, tmp_path / "out")
     assert ("unreadable", "train", "_axE99QAhe8_000026_000036.mp4") in findings(found)
-    assert (read_manifest(found.manifest)["status"] == "ok").sum() == 4
+    assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 4
     (problem,) = found.problems[found.problems["kind"] == "unreadable"]["detail"]
     assert "it cannot be read (Input/output error)" in problem
 
@@ -776,7 +777,7 @@ def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
 def test_videos_that_differ_in_their_suffix_or_folder_only(put, tmp_path):
     root = put("run/a.mp4", "run/a.mkv", "walk/a.mp4", "walk/run/a.mp4")
     found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     paths = {Path(row.path).relative_to(root).as_posix(): row.class_name
              for row in table.itertuples()}  # fmt: skip
     assert paths == {
@@ -846,7 +847,7 @@ def test_numbered_labels_are_in_the_order_of_numbers(put, tmp_path):
     found = build_manifest(
         "list", root, tmp_path / "out", annotations=root / "a.txt", val_share=0.5
     )
-    assert read_classes(found.manifest)["class_name"].tolist() == [str(k) for k in range(12)]
+    assert list(DataSet.read(found.manifest).classes) == [str(k) for k in range(12)]
 
 
 # ---------------------------------------------------------------- what files may look like
@@ -901,7 +902,7 @@ def test_one_file_name_in_both_splits_of_moments(put, tmp_path):
     write(root, "trainingSet.csv", "running/a.mp4,running,3,0\na+b/a.mp4,a+b,2,1\n")
     write(root, "validationSet.csv", "running/a.mp4,running,3,0\n")
     found = build_manifest("moments-in-time", root, tmp_path / "out")
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     assert {
         (Path(row.path).relative_to(root).as_posix(), row.class_name, row.split, row.status)
         for row in table.itertuples()
@@ -940,7 +941,7 @@ def test_every_file_is_read_or_named(put, tmp_path):
     ):  # fmt: skip
         write(root, name, "")
     found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     ok = table["path"][table["status"] == "ok"]
     assert {Path(path).name for path in ok} == {"a.divx", "b.mp4", "b.gif"}
     assert set(table["status"]) == {"ok", "unreadable"} and len(table) == 15
@@ -968,7 +969,7 @@ def test_folders_of_pictures_below_a_folder_for_each_class(top, put, tmp_path):
     write(root, f"{top}run/cover1.jpg", "")
     Image.fromarray(draw(0, (32, 48))).save(root / top / "walk" / "cover1.jpg")
     found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     paths = [Path(path).relative_to(root).as_posix() for path in table["path"]]
     assert sorted(paths) == sorted([*names, f"{top}run/1.mp4"])
     assert set(table["status"]) == {"ok"} and sorted(table["num_frames"]) == [3, 3, 3, 3, 6]
@@ -981,7 +982,7 @@ def test_classes_that_are_not_there_and_pairs_that_are_cut(put, tmp_path):
     with pytest.raises(ValueError, match="classes of the data set, got swim"):
         build_manifest("folder", root, tmp_path / "out", classes=["jump", "swim"])
     found = build_manifest("folder", root, tmp_path / "out", classes=["jump", "wave left"])
-    mirror = read_classes(found.manifest)["mirror"]
+    mirror = list(DataSet.read(found.manifest).mirror)
     assert mirror[0] == 0 and pd.isna(mirror[1]), "its partner is not among them"
     empty = tmp_path / "empty.txt"
     write(tmp_path, "empty.txt", "# none yet\n")
@@ -1016,7 +1017,7 @@ def test_a_folder_that_cannot_be_read_is_a_finding(put, tmp_path, monkeypatch):
     found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
     assert findings(found) == {("folder that cannot be read", "", "lost+found")}
     assert found.problems["detail"].tolist() == ["Permission denied"]
-    assert set(read_manifest(found.manifest)["class_name"]) == {"run", "walk"}
+    assert set(DataSet.read(found.manifest).rows["class_name"]) == {"run", "walk"}
     closed = {"set"}
     with pytest.raises(PermissionError):
         build_manifest("folder", root, tmp_path / "b")
@@ -1044,7 +1045,7 @@ def test_names_that_are_not_utf_8_are_a_finding(put, tmp_path):
         ("name that is not UTF-8", "", "caf\\udce9.mp4"),
         ("name that is not UTF-8", "", "\\udce9t\\udce9"),
     }
-    assert (read_manifest(found.manifest)["status"] == "ok").sum() == 3
+    assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 3
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there it divides folders")
@@ -1052,7 +1053,7 @@ def test_a_backslash_may_belong_to_a_name(put, tmp_path):
     root = put("back\\slash/a.mp4", "back\\slash/b\\c.mp4", "plain/d.mp4", "plain/e.mp4")
     found = build_manifest("folder", root, tmp_path / "out")
     assert findings(found) == set()
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     assert set(table["status"]) == {"ok"} and set(table["class_name"]) == {"back\\slash", "plain"}
     few = build_manifest("folder", root, tmp_path / "few", classes=["plain"])
     assert findings(few) == set()
@@ -1062,7 +1063,7 @@ def test_lists_that_were_written_on_windows(put, tmp_path):
     root = put("run/a.mp4", "walk/a.mp4")
     write(root, "list.txt", "run\\a.mp4 run\r\nwalk\\a.mp4 walk\r\n")
     found = build_manifest("list", root, tmp_path / "out", annotations=root / "list.txt")
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     assert [Path(path).parent.name for path in table["path"]] == ["run", "walk"]
 
 

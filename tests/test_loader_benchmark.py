@@ -11,7 +11,7 @@ from videos import write_video
 
 from blvnet_lab.benchmark import reading as module
 from blvnet_lab.benchmark.reading import as_json, decode_only, measure_loading
-from blvnet_lab.data import class_table, write_manifest
+from blvnet_lab.data import DataSet
 from blvnet_lab.data.reading import probe_video
 
 
@@ -109,6 +109,6 @@ def test_wishes_that_cannot_be_measured(wish, words):
 
 def test_a_manifest_without_a_good_clip(tmp_path):
     rows = pd.DataFrame([{"path": "a.mp4", "label": 0, "class_name": "x", "split": "train"}])
-    path = write_manifest(rows.assign(status="missing"), tmp_path / "m.csv", class_table(["x"]))
+    path = DataSet(rows.assign(status="missing"), ["x"], [0]).save(tmp_path / "m.csv")
     with pytest.raises(ValueError, match=r'the status "ok" in .*m\.csv, got none'):
         measure_loading(manifest=path)

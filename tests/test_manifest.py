@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from blvnet_lab.data import class_table, read_classes, read_manifest, write_manifest
+from blvnet_lab.data import DataSet, mirror_labels
 from blvnet_lab.data.dataset_files import COLUMNS
 from blvnet_lab.paths import LONGEST_NAME, data_root, plain_name, written_whole
 
@@ -36,21 +36,21 @@ FULL = {
 
 
 def test_everything_comes_back(tmp_path):
-    path = write_manifest(pd.DataFrame([FULL]), tmp_path / "sub" / "manifest.csv")
-    back = read_manifest(path)
+    path = DataSet(pd.DataFrame([FULL])).save(tmp_path / "sub" / "manifest.csv")
+    back = DataSet.read(path).rows
     assert list(back.columns) == [*COLUMNS, "votes"]
     row = back.iloc[0].to_dict()
     assert row.pop("path") == str(tmp_path / "sub" / "a" / "clip, one.mp4")
     assert row.pop("fps") == pytest.approx(30000 / 1001, rel=1e-8)
     assert row == {name: value for name, value in FULL.items() if name in row}
-    again = write_manifest(back, tmp_path / "sub" / "again.csv")
+    again = DataSet(back).save(tmp_path / "sub" / "again.csv")
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_what_is_not_said_is_empty(tmp_path):
-    path = write_manifest(table(("a.mp4", 0, "run", "val")), tmp_path / "manifest.csv")
+    path = DataSet(table(("a.mp4", 0, "run", "val"))).save(tmp_path / "manifest.csv")
     assert path.read_text() == "path,label,class_name,split\na.mp4,0,run,val\n"
-    row = read_manifest(path).iloc[0]
+    row = DataSet.read(path).rows.iloc[0]
     assert row["status"] == "ok" and row["probe"] == row["source_id"] == ""
     assert all(pd.isna(row[name]) for name in ("start", "end", "num_frames", "fps", "height"))
 
@@ -58,18 +58,18 @@ def test_what_is_not_said_is_empty(tmp_path):
 def test_a_folder_moves_with_its_manifest(tmp_path):
     inside, outside = tmp_path / "set" / "v" / "a.mp4", tmp_path / "elsewhere" / "b.mp4"
     rows = table((inside, 0, "run", "val"), (outside, 0, "run", "val"))
-    path = write_manifest(rows, tmp_path / "set" / "manifest.csv")
+    path = DataSet(rows).save(tmp_path / "set" / "manifest.csv")
     (tmp_path / "set").rename(tmp_path / "moved")
-    paths = read_manifest(tmp_path / "moved" / path.name)["path"]
+    paths = DataSet.read(tmp_path / "moved" / path.name).rows["path"]
     assert paths.tolist() == [str(tmp_path / "moved" / "v" / "a.mp4"), str(outside)]
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "None", "007", "1e3", " padded ", "true"])
 def test_class_names_stay_as_they_are(name, tmp_path):
-    path = write_manifest(table((name, 0, name, name)), tmp_path / "m.csv", class_table([name]))
-    row = read_manifest(path).iloc[0]
+    path = DataSet(table((name, 0, name, name)), [name], [0]).save(tmp_path / "m.csv")
+    row = DataSet.read(path).rows.iloc[0]
     assert (Path(row["path"]).name, row["class_name"], row["split"]) == (name, name, name)
-    assert read_classes(path)["class_name"].tolist() == [name]
+    assert list(DataSet.read(path).classes) == [name]
 
 
 @pytest.mark.parametrize(
@@ -108,35 +108,40 @@ def test_cells_of_another_kind(text, words, tmp_path):
     path = tmp_path / "m.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=words) as error:
-        read_manifest(path)
+        DataSet.read(path)
     assert str(path) in str(error.value)
 
 
 def test_one_video_in_two_rows(tmp_path):
     rows = table(("a.mp4", 0, "run", "val"), ("b/../a.mp4", 0, "run", "val"))
     with pytest.raises(ValueError, match=r"every video in one row, got two of a\.mp4"):
-        write_manifest(rows, tmp_path / "m.csv")
+        DataSet(rows).save(tmp_path / "m.csv")
     assert not (tmp_path / "m.csv").exists()
     rows["status"] = ["ok", "duplicate"]
-    assert len(read_manifest(write_manifest(rows, tmp_path / "m.csv"))) == 2
+    assert len(DataSet.read(DataSet(rows).save(tmp_path / "m.csv")).rows) == 2
 
 
 def test_a_column_is_lacking(tmp_path):
     with pytest.raises(ValueError, match="missing: split"):
-        write_manifest(table(("a.mp4", 0, "run", "val")).drop(columns="split"), tmp_path / "m.csv")
+        DataSet(table(("a.mp4", 0, "run", "val")).drop(columns="split")).save(tmp_path / "m.csv")
 
 
 # ---------------------------------------------------------------- class lists
 
 
 def test_class_list_with_mirror_images(tmp_path):
-    classes = class_table(["left", "run", "right"], [("left", "right")])
-    path = write_manifest(table(("a.mp4", 1, "run", "val")), tmp_path / "m.csv", classes)
+    names = ("left", "run", "right")
+    mirror = mirror_labels(names, [("left", "right")])
+    path = DataSet(table(("a.mp4", 1, "run", "val")), names, mirror).save(tmp_path / "m.csv")
     text = "label,class_name,mirror\n0,left,2\n1,run,1\n2,right,0\n"
     assert (tmp_path / "classes.csv").read_text() == text
-    pd.testing.assert_frame_equal(read_classes(path), classes)
+    found = DataSet.read(path)
+    assert found.classes == names and found.mirror == (2, 1, 0) and found.path == path
+    pd.testing.assert_frame_equal(
+        found.class_list(), pd.read_csv(tmp_path / "classes.csv"), check_dtype=False
+    )
     with pytest.raises(ValueError, match=r"pairs of classes among .*, got up"):
-        class_table(["left", "right"], [("left", "up")])
+        mirror_labels(["left", "right"], [("left", "up")])
 
 
 @pytest.mark.parametrize(
@@ -150,40 +155,43 @@ def test_class_list_with_mirror_images(tmp_path):
 def test_mirrors_that_do_not_fit(mirrors, words, tmp_path):
     lines = [f"{k},class {k},{mirror}" for k, mirror in enumerate(mirrors)]
     (tmp_path / "classes.csv").write_text("\n".join(["label,class_name,mirror", *lines]))
+    path = tmp_path / "m.csv"
+    path.write_text("path,label,class_name,split\na.mp4,0,class 0,val\n")
     with pytest.raises(ValueError, match=words):
-        read_classes(tmp_path / "m.csv")
+        DataSet.read(path)
 
 
 def test_class_list_in_another_order_and_with_gaps(tmp_path):
-    path = tmp_path / "classes.csv"
-    path.write_text("label,class_name,mirror\n1,b,1\n0,a,\n")
-    classes = read_classes(tmp_path / "m.csv")
-    assert classes["class_name"].tolist() == ["a", "b"] and pd.isna(classes["mirror"][0])
-    path.write_text("label,class_name\n0,a\n2,b\n")
-    with pytest.raises(ValueError, match=r"expected the labels 0, 1, \.\.\."):
-        read_classes(tmp_path / "m.csv")
-    path.unlink()
-    with pytest.raises(ValueError, match=r"list of classes beside the manifest, but found no"):
-        read_classes(tmp_path / "m.csv")
+    path, classes = tmp_path / "m.csv", tmp_path / "classes.csv"
+    path.write_text("path,label,class_name,split\na.mp4,0,a,val\n")
+    classes.write_text("label,class_name,mirror\n1,b,1\n0,a,\n")
+    found = DataSet.read(path)
+    assert found.classes == ("a", "b") and found.mirror == (None, 1)
+    classes.write_text("label,class_name\n0,a\n2,b\n")
+    with pytest.raises(ValueError, match=r"classes\.csv: expected the labels 0, 1, \.\.\."):
+        DataSet.read(path)
+    classes.unlink()
+    found = DataSet.read(path)
+    assert found.classes == ("a",) and found.mirror is None
 
 
 def test_manifest_and_class_list_say_the_same(tmp_path):
-    path = write_manifest(table(("a.mp4", 1, "hop", "val")), tmp_path / "m.csv")
+    path = DataSet(table(("a.mp4", 1, "hop", "val"))).save(tmp_path / "m.csv")
     (tmp_path / "classes.csv").write_text("label,class_name\n0,run\n1,walk\n")
     with pytest.raises(ValueError, match=r"expected label 1 to be walk, .*got hop"):
-        read_manifest(path)
+        DataSet.read(path)
     (tmp_path / "classes.csv").write_text("label,class_name\n0,run\n")
     with pytest.raises(ValueError, match=r"expected label 1 to be no class"):
-        read_manifest(path)
+        DataSet.read(path)
 
 
 def test_another_class_list_is_not_overwritten(tmp_path):
     rows = table(("a.mp4", 0, "run", "val"))
-    write_manifest(rows, tmp_path / "one.csv", class_table(["run"]))
-    write_manifest(rows, tmp_path / "two.csv", class_table(["run"]))
+    DataSet(rows, ["run"], [0]).save(tmp_path / "one.csv")
+    DataSet(rows, ["run"], [0]).save(tmp_path / "two.csv")
     before = (tmp_path / "classes.csv").read_bytes()
     with pytest.raises(ValueError, match=r"classes\.csv is there and differs: write"):
-        write_manifest(rows, tmp_path / "three.csv", class_table(["run", "walk"]))
+        DataSet(rows, ["run", "walk"], [0, 1]).save(tmp_path / "three.csv")
     assert (tmp_path / "classes.csv").read_bytes() == before
     assert not (tmp_path / "three.csv").exists()
 
@@ -191,12 +199,10 @@ def test_another_class_list_is_not_overwritten(tmp_path):
 def test_a_manifest_that_would_be_refused_is_not_written(tmp_path):
     rows = table(("a.mp4", 0, "run", "val"), ("b.mp4", 0, "walk", "val"))
     with pytest.raises(ValueError, match="one class_name for each label"):
-        write_manifest(rows, tmp_path / "new" / "m.csv", class_table(["run"]))
+        DataSet(rows, ["run"], [0]).save(tmp_path / "new" / "m.csv")
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match=r"expected label 1 to be no class"):
-        write_manifest(
-            table(("a.mp4", 1, "hop", "val")), tmp_path / "new" / "m.csv", class_table(["run"])
-        )
+        DataSet(table(("a.mp4", 1, "hop", "val")), ["run"], [0]).save(tmp_path / "new" / "m.csv")
     assert not (tmp_path / "new").exists()
 
 

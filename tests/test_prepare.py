@@ -20,7 +20,8 @@ from lab import LIMIT_S
 from PIL import Image
 from videos import copy_packets, draw, read_number, shown_by_ffmpeg, write_shown, write_video
 
-from blvnet_lab.data import ClipDataset, class_table, read_classes, read_manifest, write_manifest
+from blvnet_lab.data import ClipDataset, DataSet
+from blvnet_lab.data.dataset_files import CLASS_LIST
 from blvnet_lab.data.reading import check_video, probe_video, read_frames, unpack_info
 from blvnet_lab.datasets import reencoding as module
 from blvnet_lab.datasets.reencoding import GOP, Job, do_job, parse_shard, prepare
@@ -180,9 +181,8 @@ def data_set(tmp_path) -> Path:
     rows[5][0].write_bytes(b"not a video")
     rows.append((tmp_path / "old" / "gone.mp4", 0, "run left", "val", "missing", "source 9"))
     columns = ["path", "label", "class_name", "split", "status", "source_id"]
-    classes = class_table(["run left", "a/b"])
     table = pd.DataFrame(rows, columns=columns)
-    return write_manifest(table, tmp_path / "old" / "manifest.csv", classes)
+    return DataSet(table, ["run left", "a/b"], [0, 1]).save(tmp_path / "old" / "manifest.csv")
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -214,7 +214,7 @@ def test_a_data_set_written_anew(data_set, tmp_path, alone):
     found = prepare(data_set, tmp_path / "new", short_side=64)
     assert found.counts == {"encoded": 7, "copied": 1, "unreadable": 1} and found.waiting == 0
     assert tree(data_set.parent) == before
-    old, new = read_manifest(data_set), read_manifest(found.manifest)
+    old, new = DataSet.read(data_set).rows, DataSet.read(found.manifest).rows
     assert len(new) == len(old) == 10
     same = ["label", "class_name", "split", "source_id"]
     pd.testing.assert_frame_equal(new[same], old[same])
@@ -226,11 +226,13 @@ def test_a_data_set_written_anew(data_set, tmp_path, alone):
         assert row["num_frames"] == 20 + k and min(row["height"], row["width"]) == 64
         assert numbers(read_frames(row["path"], [19 + k])) == [19 + k]
         assert unpack_info(row["path"], row["probe"]) == check_video(row["path"])
-    pd.testing.assert_frame_equal(read_classes(found.manifest), read_classes(data_set))
+    assert (found.manifest.parent / CLASS_LIST).read_bytes() == (
+        data_set.parent / CLASS_LIST
+    ).read_bytes()
     report = pd.read_csv(tmp_path / "new" / "report.csv")
     assert report["kind"].tolist() == ["unreadable"] and "not a" not in report["name"][0]
     assert "cannot be opened" in report["detail"][0]
-    assert len(ClipDataset(new, "train", 4, lambda frames: frames)) == 5
+    assert len(ClipDataset(DataSet(new), "train", 4, lambda frames: frames)) == 5
     sizes = [Path(path).stat().st_size for path in good["path"]]
     assert found.bytes_after == sum(sizes) and found.bytes_before > 0
 
@@ -242,12 +244,12 @@ def test_again_does_only_what_changed(data_set, tmp_path, alone):
     alone.clear()
     found = prepare(data_set, out, short_side=64)
     assert alone == [] and found.counts == {"already there": 9} and tree(out) == before
-    table = read_manifest(data_set)
+    table = DataSet.read(data_set).rows
     write_video(Path(table["path"][5]), 33, gop=250)  # the broken one was fetched again
-    Path(read_manifest(out / "manifest.csv")["path"][0]).unlink()
+    Path(DataSet.read(out / "manifest.csv").rows["path"][0]).unlink()
     found = prepare(data_set, out, short_side=64)
     assert {job.source for job in alone} == {table["path"][0], table["path"][5]}
-    new = read_manifest(found.manifest)
+    new = DataSet.read(found.manifest).rows
     assert new["status"][5] == "ok" and new["num_frames"][5] == 33
     assert len(pd.read_csv(out / "report.csv")) == 0
     for name, content in before.items():
@@ -328,16 +330,16 @@ def test_killed_and_run_again(data_set, tmp_path, alone):
 
 def test_originals_are_never_written_over(data_set, tmp_path):
     """A data set in the layout that is written: split/class/video, and its manifest beside them."""
-    table = read_manifest(data_set).query("status == 'ok'").head(2).reset_index(drop=True)
+    table = DataSet.read(data_set).rows.query("status == 'ok'").head(2).reset_index(drop=True)
     for row in table.itertuples():
         target = tmp_path / "own" / row.split / row.class_name / f"{row.Index}.mp4"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(row.path, target)
         table.loc[row.Index, "path"] = str(target)
-    manifest = write_manifest(table.drop(columns="probe"), tmp_path / "own" / "manifest.csv")
+    manifest = DataSet(table.drop(columns="probe")).save(tmp_path / "own" / "manifest.csv")
     before = tree(tmp_path / "own")
     (tmp_path / "link").symlink_to(tmp_path / "own")
-    elsewhere = write_manifest(table.drop(columns="probe"), tmp_path / "list" / "manifest.csv")
+    elsewhere = DataSet(table.drop(columns="probe")).save(tmp_path / "list" / "manifest.csv")
     for listed in (manifest, elsewhere):
         for out in ("own", "link"):
             with pytest.raises(ValueError, match="expected another folder for the new files"):
@@ -361,10 +363,10 @@ def test_a_film_of_another_manifest_is_not_taken_for_done(tmp_path):
         (tmp_path / name).mkdir()
         path = write_video(tmp_path / name / "a.mp4", frames, size=(48, 64))
         row = {"path": [str(path)], "label": [0], "class_name": ["x"], "split": ["train"]}
-        listed[name] = write_manifest(pd.DataFrame(row), tmp_path / name / "manifest.csv")
+        listed[name] = DataSet(pd.DataFrame(row)).save(tmp_path / name / "manifest.csv")
     for name, frames in (("first", 12), ("second", 24), ("first", 12)):
         found = prepare(listed[name], tmp_path / "out", short_side=32)
-        (row,) = read_manifest(found.manifest).itertuples()
+        (row,) = DataSet.read(found.manifest).rows.itertuples()
         assert row.num_frames == frames == probe_video(row.path).num_frames
         assert "already there" not in found.counts
 
@@ -387,8 +389,8 @@ def test_originals_of_no_use_are_not_written_over_either(tmp_path):
         [("train/run/a.avi", 0, "run", "train", "ok"), ("train/run/a.mp4", 0, "run", "train", "x")],
         columns=["path", "label", "class_name", "split", "status"],
     )
-    manifest = write_manifest(rows.assign(path=[str(tmp_path / path) for path in rows["path"]]),
-                              tmp_path / "list" / "manifest.csv")  # fmt: skip
+    rows["path"] = [str(tmp_path / path) for path in rows["path"]]
+    manifest = DataSet(rows).save(tmp_path / "list" / "manifest.csv")
     with pytest.raises(ValueError, match=r"expected another folder .*a\.mp4 is one of these"):
         prepare(manifest, tmp_path, short_side=64)
 
@@ -410,17 +412,17 @@ def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_
     text = full.manifest.read_bytes()
     again = prepare(data_set, out, short_side=64)
     assert again.set_aside == () and again.manifest.read_bytes() == text
-    few = write_manifest(read_manifest(data_set)[:3], tmp_path / "few" / "manifest.csv",
-                         read_classes(data_set))  # fmt: skip
+    whole = DataSet.read(data_set)
+    few = whole.with_rows(whole.rows[:3]).save(tmp_path / "few" / "manifest.csv")
     found = prepare(few, out, short_side=64)
     assert found.set_aside == (out / "manifest.1.csv",)
     assert (out / "manifest.1.csv").read_bytes() == text
-    assert len(read_manifest(found.manifest)) == 3 and found.counts == {"already there": 3}
+    assert len(DataSet.read(found.manifest).rows) == 3 and found.counts == {"already there": 3}
 
 
 def test_a_probe_that_says_nothing_is_looked_for_anew(data_set, tmp_path, alone):
-    table = read_manifest(data_set)
-    write_manifest(table.assign(probe="garbage"), data_set)
+    table = DataSet.read(data_set).rows
+    DataSet(table.assign(probe="garbage")).save(data_set)
     found = prepare(data_set, tmp_path / "new", short_side=64)
     assert found.counts == {"encoded": 7, "copied": 1, "unreadable": 1}
 
@@ -432,11 +434,11 @@ def test_names_that_are_too_long_are_cut(tmp_path, alone):
         (write_video(tmp_path / f"{name}.mp4", 12 + k), 0, "run" * 80, "train")
         for k, name in enumerate(names)
     ]
-    manifest = write_manifest(pd.DataFrame(rows, columns=["path", "label", "class_name", "split"]),
-                              tmp_path / "manifest.csv")  # fmt: skip
+    table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
+    manifest = DataSet(table).save(tmp_path / "manifest.csv")
     found = prepare(manifest, tmp_path / "new", short_side=32)
     assert found.counts == {"encoded": 3}
-    new = read_manifest(found.manifest)
+    new = DataSet.read(found.manifest).rows
     assert new["path"].is_unique and new["num_frames"].tolist() == [12, 13, 14]
     assert [probe_video(path).num_frames for path in new["path"]] == [12, 13, 14]
     assert prepare(manifest, tmp_path / "new", short_side=32).counts == {"already there": 3}
@@ -447,7 +449,7 @@ def test_a_folder_that_was_moved_goes_on(data_set, tmp_path, alone):
     (tmp_path / "new").rename(tmp_path / "moved")
     found = prepare(data_set, tmp_path / "moved", short_side=64)
     assert found.counts == {"already there": 9}
-    good = read_manifest(found.manifest).query("status == 'ok'")
+    good = DataSet.read(found.manifest).rows.query("status == 'ok'")
     assert all(Path(path).is_file() for path in good["path"])
 
 

@@ -16,12 +16,11 @@ from videos import write_video
 
 from blvnet_lab.data import (
     ClipDataset,
+    DataSet,
     dataset,
     evaluation_transform,
-    read_manifest,
     training_transform,
     useful_short_side,
-    write_manifest,
 )
 from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
 from blvnet_lab.data.transforms import CROP_SCALES, MultiScaleCrop
@@ -56,7 +55,7 @@ def manifest(tmp_path_factory) -> Path:
     ]
     rows = [(path, i % 2, "ab"[i % 2], splits[i]) for i, path in enumerate(paths)]
     table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
-    return write_manifest(table, folder / "manifest.csv")
+    return DataSet(table).save(folder / "manifest.csv")
 
 
 def as_it_is(frames: torch.Tensor) -> torch.Tensor:
@@ -81,9 +80,11 @@ def test_texts_are_the_strings_they_were_made_of(texts):
 
 def test_a_data_set_holds_no_object_for_each_row():
     """Python writes to an object that is read: a worker would get a copy of the page it lies in."""
-    rows = pd.DataFrame({"path": [f"/v/{i}.mp4" for i in range(5000)], "split": "train"})
+    rows = pd.DataFrame(
+        {"path": [f"/v/{i}.mp4" for i in range(5000)], "split": "train", "class_name": "x"}
+    )
     rows["label"], rows["probe"] = range(1000, 6000), [f"probe {i}" for i in range(5000)]
-    clips = ClipDataset(rows, "train", 8, as_it_is)
+    clips = ClipDataset(DataSet(rows), "train", 8, as_it_is)
     seen, todo = set(), [vars(clips)]
     while todo:
         one = todo.pop()
@@ -101,9 +102,7 @@ def test_a_data_set_holds_no_object_for_each_row():
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's ways to start processes")
 def test_kept_frames_and_paths_reach_every_kind_of_process(manifest, context):
-    clips = ClipDataset(
-        read_manifest(manifest), "train", 4, as_it_is, in_memory=True, short_side=32
-    )
+    clips = ClipDataset(DataSet.read(manifest), "train", 4, as_it_is, in_memory=True, short_side=32)
     loader = DataLoader(clips, None, num_workers=2, multiprocessing_context=context)
     found = [(frames, label) for frames, label in loader]
     for i, (frames, label) in enumerate(found):
@@ -145,7 +144,7 @@ def test_the_smallest_videos_are_kept_as_far_as_the_room_goes():
 def test_what_does_not_fit_is_read_from_its_file_and_said(
     manifest, monkeypatch, free, random_frames
 ):
-    arguments = (read_manifest(manifest), "train", 4, as_it_is, random_frames)
+    arguments = (DataSet.read(manifest), "train", 4, as_it_is, random_frames)
     read = ClipDataset(*arguments, short_side=48)
     monkeypatch.setattr(dataset, "free_memory", lambda: free)
     if free < 10**9:
@@ -164,13 +163,13 @@ def test_what_does_not_fit_is_read_from_its_file_and_said(
 def test_processes_of_one_machine_share_its_memory(manifest, monkeypatch):
     monkeypatch.setattr(dataset, "free_memory", lambda: 10**9)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    clips = ClipDataset(read_manifest(manifest), "val", 4, as_it_is, in_memory=True)
+    clips = ClipDataset(DataSet.read(manifest), "val", 4, as_it_is, in_memory=True)
     assert clips.videos.limit == 10**9 // 16
 
 
 def test_long_videos_are_decoded_in_blocks(manifest, monkeypatch):
-    table = read_manifest(manifest)
-    whole = ClipDataset(table, "train", 4, as_it_is, True, in_memory=True)
+    table = DataSet.read(manifest).rows
+    whole = ClipDataset(DataSet(table), "train", 4, as_it_is, True, in_memory=True)
     asked, real = [], dataset.read_frames
 
     def watched(info, wanted, size):
@@ -179,30 +178,30 @@ def test_long_videos_are_decoded_in_blocks(manifest, monkeypatch):
 
     monkeypatch.setattr(dataset, "BLOCK", 10)
     monkeypatch.setattr(dataset, "read_frames", watched)
-    parts = ClipDataset(table, "train", 4, as_it_is, True, in_memory=True)
+    parts = ClipDataset(DataSet(table), "train", 4, as_it_is, True, in_memory=True)
     assert asked == [8, 10, 6, 10, 10, 4, 10, 2]
     assert all(torch.equal(a, b) for a, b in zip(whole.videos, parts.videos, strict=True))
 
 
 def test_a_repeated_video_is_kept_once_and_evaluated_once(manifest):
-    table = read_manifest(manifest)
+    table = DataSet.read(manifest).rows
     rows = pd.concat([table, table[:1], table[:1]])
-    kept = ClipDataset(rows, "train", 4, as_it_is, True, in_memory=True)
-    alone = ClipDataset(table, "train", 4, as_it_is, True, in_memory=True)
+    kept = ClipDataset(DataSet(rows), "train", 4, as_it_is, True, in_memory=True)
+    alone = ClipDataset(DataSet(table), "train", 4, as_it_is, True, in_memory=True)
     assert (len(kept), len(kept.videos)) == (6, 4)
     assert kept.videos.num_bytes == alone.videos.num_bytes
     torch.manual_seed(3)
     expected = alone[0][0]
     torch.manual_seed(3)
     assert torch.equal(kept[5][0], expected)
-    assert len(ClipDataset(rows, "train", 4, as_it_is, num_clips=2)) == 4
+    assert len(ClipDataset(DataSet(rows), "train", 4, as_it_is, num_clips=2)) == 4
 
 
 def test_unreadable_videos_in_memory(manifest, tmp_path):
-    table = read_manifest(manifest)
+    table = DataSet.read(manifest).rows
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     table.loc[[1, 2], "path"] = str(tmp_path / "bad.mp4")
-    clips = ClipDataset(table, "train", 4, as_it_is, in_memory=True, skip_unreadable=True)
+    clips = ClipDataset(DataSet(table), "train", 4, as_it_is, in_memory=True, skip_unreadable=True)
     assert clips.unreadable()["path"].tolist() == [str(tmp_path / "bad.mp4")]
     assert [label for _, label in (clips[i] for i in range(4))] == [0, 1, 1, 1]
 
@@ -240,7 +239,7 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
     table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
     copy = write_video(tmp_path / "val.mp4", 6, size=(426, 240))
     table.loc[1] = [str(copy), 0, "a", "val"]
-    written = write_manifest(table, tmp_path / "manifest.csv")
+    written = DataSet(table).save(tmp_path / "manifest.csv")
     for recipe, side in (
         (RECIPE, 47),
         (dataclasses.replace(RECIPE, read_short_side=60), 60),
@@ -256,7 +255,7 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
         _, read, _ = clip_datasets(written, dataclasses.replace(recipe, hardware=Hardware()))
         assert torch.equal(val[0][0], read[0][0]) and torch.equal(val[0][0], val[0][0])
         whole = ClipDataset(
-            read_manifest(written), "val", 4, val.transform, short_side=recipe.read_short_side
+            DataSet.read(written), "val", 4, val.transform, short_side=recipe.read_short_side
         )
         assert torch.equal(val[0][0], whole[0][0])
         # What is planned is what is taken.
@@ -267,7 +266,7 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
 def test_small_frames_stay_as_they_are(manifest):
     large = dataclasses.replace(RECIPE, size=(224, 224))
     train, val, _ = clip_datasets(manifest, large)
-    whole = ClipDataset(read_manifest(manifest), "train", 4, as_it_is, True, in_memory=True)
+    whole = ClipDataset(DataSet.read(manifest), "train", 4, as_it_is, True, in_memory=True)
     assert all(torch.equal(a, b) for a, b in zip(train.videos, whole.videos, strict=True))
     _, read, _ = clip_datasets(manifest, dataclasses.replace(large, hardware=Hardware()))
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(val, read, strict=True))
@@ -361,10 +360,11 @@ def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
 def test_the_default_device_changes_no_clip_read_alone_and_no_plan(manifest, request):
     found = []
     for _ in range(2):
-        table, transform = read_manifest(manifest), training_transform((32, 32), erase=0.5)
+        rows, transform = DataSet.read(manifest).rows, training_transform((32, 32), erase=0.5)
+        data_set = DataSet(rows, ["a", "b"], [0, 1])
         torch.manual_seed(0)
-        drawn, _ = ClipDataset(table, "train", 4, transform, True, mirror=[0, 1])[0]
-        centre, _ = ClipDataset(table, "val", 4, evaluation_transform((32, 32)), stride=2)[0]
+        drawn, _ = ClipDataset(data_set, "train", 4, transform, True, mirror=True)[0]
+        centre, _ = ClipDataset(data_set, "val", 4, evaluation_transform((32, 32)), stride=2)[0]
         found.append((drawn.tolist(), centre.tolist(), count_memory(RECIPE, 2)))
         if len(found) == 1:
             request.getfixturevalue("elsewhere")

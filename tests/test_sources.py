@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from videos import draw, write_video
 
-from blvnet_lab.data import read_manifest
+from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.inventory import build_manifest
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 
@@ -144,7 +144,7 @@ def put(root: Path, *paths: str, same: int | None = None) -> Path:
 
 
 def split_of(found) -> dict[str, str]:
-    good = read_manifest(found.manifest).query("status == 'ok'")
+    good = DataSet.read(found.manifest).rows.query("status == 'ok'")
     return {"/".join(Path(row.path).parts[-2:]): row.split for row in good.itertuples()}
 
 
@@ -164,7 +164,7 @@ def test_families_are_not_torn_apart_by_the_draw(tmp_path):
         assert set(splits.values()) == {"train", "val"}
         assert len(kinds(found, "recognised source")) == 4
     asked = build_manifest("folder", root, tmp_path / "out", source=".+", val_share=0.3)
-    sources = read_manifest(asked.manifest)["source_id"]
+    sources = DataSet.read(asked.manifest).rows["source_id"]
     assert sources.is_unique and kinds(asked, "recognised source") == []
     with pytest.raises(ValueError, match=r"for folder and list, .* of kinetics400 say it"):
         build_manifest("kinetics400", root, tmp_path / "out", source="x")
@@ -201,7 +201,7 @@ def test_what_others_divided_is_named_and_equal_files_are_left_out(tmp_path):
     found = build_manifest("folder", root, tmp_path / "out")
     assert sorted(kinds(found, "source in several splits")) == ["beach", "park", "same"]
     assert sorted(kinds(found, "equal files")) == ["equal.mp4", "well.mp4"]
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     status = {"/".join(Path(row.path).parts[-3:]): row.status for row in table.itertuples()}
     assert status.pop("train/run/equal.mp4") == "duplicate" and set(status.values()) == {"ok"}
     assert len(table) == 16
@@ -220,7 +220,9 @@ def test_lists_without_splits_too(tmp_path):
     text = "".join(f"{path.name} run\n" for path in sorted(root.iterdir()))
     (tmp_path / "list.txt").write_text(text)
     found = build_manifest("list", root, tmp_path / "out", annotations=tmp_path / "list.txt")
-    sources = read_manifest(found.manifest).groupby("source_id")["split"].agg(["size", "nunique"])
+    sources = (
+        DataSet.read(found.manifest).rows.groupby("source_id")["split"].agg(["size", "nunique"])
+    )
     assert sources.values.tolist() == [[2, 1]] * 3
 
 
@@ -323,5 +325,5 @@ def test_what_cannot_be_read_takes_no_place_in_a_split(tmp_path):
     for name in ("tree", "house"):
         (tmp_path / "in" / "a" / f"{name}.mp4").write_bytes(b"no video")
     found = build_manifest("folder", tmp_path / "in", tmp_path / "out", val_share=0.34)
-    rows = read_manifest(found.manifest).query("class_name == 'a' and status == 'ok'")
+    rows = DataSet.read(found.manifest).rows.query("class_name == 'a' and status == 'ok'")
     assert sorted(rows["split"]) == ["train", "train", "val"]

@@ -26,14 +26,7 @@ from lab import LIMIT_S
 from videos import write_video
 
 from blvnet_lab import cli
-from blvnet_lab.data import (
-    ClipDataset,
-    VideoReadError,
-    read_classes,
-    read_frames,
-    read_manifest,
-    write_manifest,
-)
+from blvnet_lab.data import ClipDataset, DataSet, VideoReadError, read_frames
 from blvnet_lab.datasets import kinetics_subset as subset_module
 from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
 from blvnet_lab.datasets.mirror import MirrorHandler, serve_mirror, write_mirror
@@ -136,7 +129,7 @@ def test_a_subset_of_the_mirror(mirror, faultless, tmp_path):
     }
     reported = problems[problems["kind"].isin(["unreadable", "row without video"])]
     assert {Path(name).stem for name in lost} == set(reported["name"])
-    originals = read_manifest(data_samples() / "motion" / "manifest.csv")
+    originals = DataSet.read(data_samples() / "motion" / "manifest.csv").rows
     known = {hashlib.sha1(Path(p).read_bytes()).hexdigest(): n.replace("_", " ")
              for p, n in zip(originals["path"], originals["class_name"], strict=True)}  # fmt: skip
     for name, content in contents.items():
@@ -146,12 +139,12 @@ def test_a_subset_of_the_mirror(mirror, faultless, tmp_path):
 def test_the_manifest_is_ready_for_training(mirror, tmp_path):
     with served(mirror) as (url, _):
         found = fetch(url, tmp_path, splits=("val",))
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     assert set(table["status"]) == {"ok"} and set(table["num_frames"]) == {24}
-    classes = read_classes(found.manifest)
-    assert classes["class_name"].tolist() == CLASSES
+    data_set = DataSet.read(found.manifest)
+    assert list(data_set.classes) == CLASSES
     # The mirror images of "left then right" and "moves right" are not among these classes.
-    assert classes["mirror"].fillna(-1).tolist() == [0, -1, 2, -1]
+    assert data_set.mirror == (0, None, 2, None)
     by_split = table.groupby(["class_name", "split"]).size()
     assert all(by_split[name, "val"] in (1, 2) and by_split[name, "train"] > 4 for name in CLASSES)
     assert not set(table.query("split == 'val'")["source_id"]) & set(
@@ -159,12 +152,12 @@ def test_the_manifest_is_ready_for_training(mirror, tmp_path):
     )
     row = table.iloc[0]
     assert Path(row["path"]).stem == f"{row.source_id}_{int(row.start):06d}_{int(row.end):06d}"
-    clips = ClipDataset(table, "train", 8, lambda frames: frames)
+    clips = ClipDataset(DataSet(table), "train", 8, lambda frames: frames)
     assert clips[0][0].shape == (8, 3, 64, 64)
     # The folder can be moved.
     moved = tmp_path.with_name("moved")
     tmp_path.rename(moved)
-    path = read_manifest(moved / "manifest.csv")["path"].iloc[-1]
+    path = DataSet.read(moved / "manifest.csv").rows["path"].iloc[-1]
     assert read_frames(path, [23]).shape == (1, 3, 64, 64)
 
 
@@ -468,7 +461,7 @@ def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
         monkeypatch.setattr(subset_module.shutil, "disk_usage", filling)
         found = fetch(url, tmp_path)
         assert found.stopped == "less than 1.0 GB of disk are free" and len(files(tmp_path)) == 5
-        assert len(read_manifest(found.manifest)) == 5
+        assert len(DataSet.read(found.manifest).rows) == 5
         monkeypatch.undo()
         found = fetch(url, tmp_path, max_disk_gb=0.00005)
         assert "as much as allowed" in found.stopped
@@ -533,7 +526,7 @@ def test_no_more_than_asked_for_of_one_part(mirror, tmp_path):
     clip = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
     found = one_part(mirror, tmp_path, lambda names: [(name, clip) for name in names[:5]],
                      clips_per_class=2)  # fmt: skip
-    assert len(files(tmp_path / "out")) == 2 == len(read_manifest(found.manifest))
+    assert len(files(tmp_path / "out")) == 2 == len(DataSet.read(found.manifest).rows)
 
 
 def test_the_last_frame_counts_too(mirror, tmp_path):
@@ -551,7 +544,7 @@ def test_the_last_frame_counts_too(mirror, tmp_path):
     with pytest.raises(VideoReadError):
         read_frames(path, [47])
     found = one_part(mirror, tmp_path, lambda names: [(names[0], clip), (names[1], spoilt)])
-    assert len(read_manifest(found.manifest)) == 1
+    assert len(DataSet.read(found.manifest).rows) == 1
     assert (found.problems["kind"] == "unreadable").sum() == 1
 
 
@@ -565,7 +558,7 @@ def test_a_clip_that_is_cut_short_is_not_kept_though_its_begin_can_be_read(mirro
         return [(names[0], clip), (names[1], clip[: len(clip) * 3 // 4])]
 
     found = one_part(mirror, tmp_path, whole_and_cut)
-    assert [Path(path).stem for path in read_manifest(found.manifest)["path"]] == given[:1]
+    assert [Path(path).stem for path in DataSet.read(found.manifest).rows["path"]] == given[:1]
     (problem,) = found.problems[found.problems["kind"] == "unreadable"].itertuples()
     assert problem.name == given[1] and "cut short" in problem.detail
 
@@ -621,9 +614,9 @@ def test_what_was_changed_by_hand_is_set_aside(mirror, faultless, tmp_path):
     with served(mirror) as (url, _):
         found = fetch(url, tmp_path)
         assert found.set_aside == () == fetch(url, tmp_path).set_aside
-        table = read_manifest(found.manifest)
+        table = DataSet.read(found.manifest).rows
         table.loc[0, "status"] = "blurred"
-        write_manifest(table, found.manifest)
+        DataSet(table).save(found.manifest)
         own = found.manifest.read_bytes()
         found = fetch(url, tmp_path)
     assert found.set_aside == (tmp_path / "manifest.1.csv",)
@@ -793,7 +786,7 @@ def test_rows_that_are_there_twice_and_labels_with_a_slash(mirror, tmp_path):
     with serve_mirror(other) as url:
         found = fetch(url, tmp_path / "out", classes=["moves/up: 1"], splits=("val",))
     assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {"moves_up_ 1"}
-    table = read_manifest(found.manifest)
+    table = DataSet.read(found.manifest).rows
     assert set(table["class_name"]) == {"moves/up: 1"} and table["path"].is_unique
     assert found.counts.loc["moves/up: 1", "wanted"] == 8
 
@@ -832,11 +825,11 @@ def test_splits_of_the_subset(mirror, tmp_path):
         for split in ("train", "val")
         for row in pd.read_csv(mirror / f"400/annotations/{split}.csv").itertuples()
     }
-    table = read_manifest(both.manifest)
+    table = DataSet.read(both.manifest).rows
     assert table["split"].tolist() == [official[name] for name in table["source_id"]]
     shares = (
-        read_manifest(half.manifest)
-        .groupby("class_name")["split"]
+        DataSet.read(half.manifest)
+        .rows.groupby("class_name")["split"]
         .agg(lambda split: (split == "val").mean())
     )
     assert shares.between(0.4, 0.6).all()
@@ -902,7 +895,7 @@ def test_the_command_asks_first(tmp_path):
     assert not (tmp_path / "out" / "clips").exists()
     done = run(*sample, "--yes", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(read_manifest(tmp_path / "out" / "manifest.csv")) >= 15
+    assert len(DataSet.read(tmp_path / "out" / "manifest.csv").rows) >= 15
     assert "streaming: 100%" in done.stderr and "kept" in done.stdout
 
 
@@ -925,7 +918,7 @@ def test_a_subset_of_what_is_on_disk(mirror, tmp_path):
     chosen = ["--classes", "moves down", "--clips-per-class", "3"]
     done = run("--root", str(tmp_path / "k400"), "--out", str(tmp_path / "sub"), *chosen)
     assert done.returncode == 0, done.stderr
-    table = read_manifest(tmp_path / "sub" / "manifest.csv")
+    table = DataSet.read(tmp_path / "sub" / "manifest.csv").rows
     assert table.groupby("split").size().to_dict() == {"train": 3, "val": 3}
     assert not (tmp_path / "sub" / "clips").exists(), "they stay where they are"
     done = run("--root", ".", "--mirror", "x", "--out", "y", "--num-classes", "1")

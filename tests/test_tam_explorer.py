@@ -46,7 +46,7 @@ NAMES = [f"kind {i}" for i in range(10)]
 def trained():
     """The shipped bLVNet-TAM and one clip (1, 8, 3, 64, 64); nothing may change the model."""
     model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam.safetensors")
-    manifest = data.read_manifest(paths.data_samples() / "motion" / "manifest.csv")
+    manifest = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv").rows
     row = manifest[manifest["class_name"] == "grows_then_shrinks"].iloc[0]
     frames = data.read_frames(row["path"], data.sample_uniform(24, 8))
     return model, data.normalize(frames)[None]

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from blvnet_lab import cli
-from blvnet_lab.data import ClipDataset, evaluation_transform, read_manifest
+from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform
 from blvnet_lab.datasets.motion import write_dataset
 from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.runs.staircase import (
@@ -435,21 +435,21 @@ SHORT = Recipe(epochs=1, batch_size=8, num_frames=8, size=(32, 32))
 
 
 def test_motion_datasets(manifest):
-    train, val = motion_datasets(read_manifest(manifest), SHORT)
+    train, val = motion_datasets(DataSet.read(manifest), SHORT)
     assert (len(train), len(val)) == (20, 20)
     assert sorted(train.labels) == sorted(val.labels) == sorted([*range(10), *range(10)])
     torch.manual_seed(0)
     assert train[0][0].shape == val[0][0].shape == (8, 3, 32, 32)
     frames = train.videos[0][:8]
     assert not torch.equal(train.transform(frames), train.transform(frames)), "augmentation"
-    expected = ClipDataset(read_manifest(manifest), "val", 8, evaluation_transform((32, 32)))
+    expected = ClipDataset(DataSet.read(manifest), "val", 8, evaluation_transform((32, 32)))
     for i in (0, 19):
         assert torch.equal(val[i][0], expected[i][0]) and val[i][1] == expected[i][1]
     assert not {Path(p).name for p in train.paths} & {Path(p).name for p in val.paths}
 
 
 def test_random_frames_of_the_training_set_are_its_own(manifest):
-    train, _ = motion_datasets(read_manifest(manifest), SHORT)
+    train, _ = motion_datasets(DataSet.read(manifest), SHORT)
     train.transform = lambda frames: frames
     torch.manual_seed(0)
     assert len({train[0][0].numpy().tobytes() for _ in range(5)}) == 5
@@ -457,7 +457,7 @@ def test_random_frames_of_the_training_set_are_its_own(manifest):
 
 def test_fewer_classes_keep_their_labels(manifest):
     classes = ("moves_up", "moves_down", "right_then_left", "left_then_right")
-    train, val = motion_datasets(read_manifest(manifest), SHORT, classes)
+    train, val = motion_datasets(DataSet.read(manifest), SHORT, classes)
     assert sorted(train.labels) == sorted(val.labels) == [2, 2, 3, 3, 6, 6, 7, 7]
     assert all(Path(path).parent.name in classes for path in [*train.paths, *val.paths])
 
@@ -466,7 +466,7 @@ def test_manifest_of_other_clips(tmp_path):
     path = tmp_path / "clips.csv"
     path.write_text("path,label,class_name,split\na.mp4,0,run,train\nb.mp4,1,walk,val\n")
     with pytest.raises(ValueError) as error:
-        motion_datasets(read_manifest(path), SHORT)
+        motion_datasets(DataSet.read(path), SHORT)
     message = str(error.value)
     assert "moves_right, moves_left" in message and "got run, walk" in message
     assert "python -m blvnet_lab samples" in message
@@ -500,7 +500,7 @@ def test_networks_are_built_as_the_recipe_says(architecture):
 
 def test_log_of_a_run(manifest, tmp_path):
     changes = named("blvnet_tam", epochs=2, learning_rate=0.1)
-    train, val = motion_datasets(read_manifest(manifest), changes)
+    train, val = motion_datasets(DataSet.read(manifest), changes)
     log = tmp_path / "logs" / "run.jsonl"
     model, lines = run_one(changes, train, val, log)
     assert [json.loads(line) for line in log.read_text().splitlines()] == lines
@@ -531,7 +531,7 @@ def test_log_of_a_run(manifest, tmp_path):
 
 
 def test_networks_without_tam_log_no_taps(manifest, tmp_path):
-    train, val = motion_datasets(read_manifest(manifest), SHORT)
+    train, val = motion_datasets(DataSet.read(manifest), SHORT)
     _, lines = run_one(named("tsn"), train, val, tmp_path / "run.jsonl")
     assert [line["taps"] for line in lines] == [{}, {}]
 
@@ -558,7 +558,7 @@ def test_whole_staircase(manifest, tmp_path):
     runs = {(run["architecture"], run["seed"]): run for run in summary["runs"]}
     assert set(runs) == {(a, seed) for a in architectures for seed in (4, 5)}
 
-    clips = ClipDataset(read_manifest(manifest), "val", 8, evaluation_transform((32, 32)))
+    clips = ClipDataset(DataSet.read(manifest), "val", 8, evaluation_transform((32, 32)))
     for architecture in architectures:
         # The checkpoint is that of the first seed, and gives the logged accuracy.
         log = (out / f"{architecture}.jsonl").read_text()
@@ -624,7 +624,7 @@ def test_an_earlier_run_is_not_overwritten(manifest, tmp_path):
 
 def test_class_that_is_not_there(manifest):
     with pytest.raises(ValueError, match=r"expected classes among .*, got moves_rihgt"):
-        motion_datasets(read_manifest(manifest), SHORT, ("moves_left", "moves_rihgt"))
+        motion_datasets(DataSet.read(manifest), SHORT, ("moves_left", "moves_rihgt"))
 
 
 def test_table_by_hand():
@@ -732,7 +732,7 @@ def test_commands_from_clips_to_table(monkeypatch, capsys, tmp_path):
     counts = ["--clips-per-class", 1, "--val-per-class", 1, "--seed", 2]
     type_command(monkeypatch, "samples", "--out", data, *counts)
     assert str(data / "manifest.csv") in capsys.readouterr().out
-    assert len(read_manifest(data / "manifest.csv")) == 20
+    assert len(DataSet.read(data / "manifest.csv").rows) == 20
 
     settings = ["--manifest", data / "manifest.csv", "--out", out, "--seeds", 0]
     settings += ["--recipe.epochs", 1, "--recipe.size", 32, 32, "--recipe.num-frames", 4]

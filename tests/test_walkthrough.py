@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from lab import LIMIT_S, ROOT
 
-from blvnet_lab.data import probe_video, read_manifest
+from blvnet_lab.data import DataSet, probe_video
 from blvnet_lab.training.checkpoint import load_trained
 
 
@@ -28,7 +28,7 @@ def test_from_a_mirror_to_an_annotated_film(tmp_path):
         timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    clips = read_manifest(out / "prepared" / "manifest.csv").query("status == 'ok'")
+    clips = DataSet.read(out / "prepared" / "manifest.csv").rows.query("status == 'ok'")
     assert set(clips["split"]) == {"train", "val"} and clips["class_name"].nunique() == 2
     assert all(min(probe_video(path).size) == 48 for path in clips["path"])
     trained = load_trained(out / "run" / "model.safetensors")

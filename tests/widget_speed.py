@@ -16,10 +16,11 @@ from test_browser import open_and_run, write_notebook
 SETUP = """\
 from blvnet_lab import data, models, paths, viz
 
-manifest = data.read_manifest(paths.data_samples() / "motion" / "manifest.csv")
+motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
+manifest = motion.rows
 model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam.safetensors")
 frames = data.read_frames(manifest["path"][0], data.sample_uniform(24, 8))
-names = data.class_names(manifest)
+names = motion.classes
 """
 # Widget to: how to make it, its slider, the picture that the slider moves. The slider is a CSS
 # class, or the number of the slider among all of the widget.

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from blvnet_lab.data.dataset import ClipDataset, smaller_size
-from blvnet_lab.data.dataset_files import class_table, read_manifest, write_manifest
+from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.data.decoding import file_url
 from blvnet_lab.data.reading import (
     VideoInfo,
@@ -129,7 +129,7 @@ def measure_loading(
 
 
 def _first_of(manifest: Path) -> VideoInfo:
-    table = read_manifest(manifest)
+    table = DataSet.read(manifest).rows
     good = table.loc[table["status"] == "ok", "path"]
     if good.empty:
         raise ValueError(f'expected videos with the status "ok" in {manifest}, got none')
@@ -146,8 +146,8 @@ def _make_films(folder: Path) -> dict[str, VideoInfo]:
         row = pd.DataFrame(
             [(raw, 0, "film", "train")], columns=["path", "label", "class_name", "split"]
         )
-        listed = write_manifest(row, folder / "raw" / "manifest.csv", class_table(["film"]))
-        new = read_manifest(prepare(listed, folder / "new", workers=1).manifest)
+        listed = DataSet(row, ["film"], [0]).save(folder / "raw" / "manifest.csv")
+        new = DataSet.read(prepare(listed, folder / "new", workers=1).manifest).rows
         bar.update()
         small = folder / "small.webm"
         _write_vp9(small, _scene(240, 426, SECONDS * 12), 12)
@@ -227,8 +227,9 @@ def _as_data_set(
 ) -> ClipDataset:
     row = {"path": info.path, "label": 0, "class_name": "film", "split": "train"}
     table = pd.DataFrame([row | {"status": "ok", "probe": pack_info(info)}] * rows)
+    data_set = DataSet(table, ["film"], [0])
     return ClipDataset(
-        table, "train", num_frames, transform, stride=stride, mirror=[0], short_side=SHORT_SIDE
+        data_set, "train", num_frames, transform, stride=stride, mirror=True, short_side=SHORT_SIDE
     )
 
 

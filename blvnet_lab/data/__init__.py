@@ -1,13 +1,7 @@
 """From video files to clips."""
 
 from blvnet_lab.data.dataset import ClipDataset, load_clips
-from blvnet_lab.data.dataset_files import (
-    class_names,
-    class_table,
-    read_classes,
-    read_manifest,
-    write_manifest,
-)
+from blvnet_lab.data.dataset_files import DataSet, mirror_labels
 from blvnet_lab.data.reading import VideoReadError, check_video, probe_video, read_frames
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
 from blvnet_lab.data.transforms import (
@@ -21,23 +15,20 @@ from blvnet_lab.data.transforms import (
 
 __all__ = [
     "ClipDataset",
+    "DataSet",
     "VideoReadError",
     "check_video",
-    "class_names",
-    "class_table",
     "denormalize",
     "evaluation_transform",
     "load_clips",
+    "mirror_labels",
     "normalize",
     "probe_video",
-    "read_classes",
     "read_frames",
-    "read_manifest",
     "sample_dense",
     "sample_uniform",
     "sample_views",
     "training_transform",
     "useful_short_side",
     "view_transform",
-    "write_manifest",
 ]

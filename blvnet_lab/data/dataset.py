@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
@@ -35,12 +36,12 @@ BLOCK = 512  # frames that are decoded at once to be kept: while they are, they 
 
 
 class ClipDataset(Dataset):
-    """Clips of a manifest, as (clip (T, C, H, W) float, label).
+    """Clips of a data set's split, as (clip (T, C, H, W) float, label).
 
     Rows whose status is not "ok" are left out: the manifest says of them that they are of no use.
 
     Args:
-        manifest: from `read_manifest`.
+        data_set: as `DataSet.read` reads it.
         split: which rows: "train", "val", ...
         num_frames: T.
         transform: from uint8 frames (T, C, H, W) to the clip, e.g. `training_transform(size)`.
@@ -51,9 +52,8 @@ class ClipDataset(Dataset):
             `evaluation_transform` makes. What exceeds `KEPT_SHARE` of the
             free memory is read from its file each time, after a warning: the clips are the same.
         stride: of `sample_dense`; None samples uniformly.
-        mirror: for training, the label of the mirror image of every class, as in the class list;
-            empty (None or NA) where there is none. Half of the clips are then mirrored, and their
-            labels with them. None mirrors nothing.
+        mirror: for training: mirror half of the clips, and their labels with them by the data
+            set's mirror table; clips of a class whose mirror image belongs to none stay.
         num_clips: for evaluation, so many clips of every video (`sample_views`), each in all the
             crops of a `view_transform`: (num_clips * crops, T, C, H, W). None gives the one clip.
         short_side: in pixels, to which larger frames are scaled while they are decoded, which
@@ -70,7 +70,7 @@ class ClipDataset(Dataset):
 
     def __init__(
         self,
-        manifest: pd.DataFrame,
+        data_set: DataSet,
         split: str,
         num_frames: int,
         transform: Callable[[Tensor], Tensor],
@@ -78,17 +78,12 @@ class ClipDataset(Dataset):
         in_memory: bool = False,
         *,
         stride: int | None = None,
-        mirror: Sequence[int | None] | None = None,
+        mirror: bool = False,
         num_clips: int | None = None,
         short_side: int | None = None,
         skip_unreadable: bool = False,
     ):
-        rows = manifest[manifest["split"] == split]
-        if rows.empty:
-            raise ValueError(
-                f'expected clips of split "{split}", got none; the manifest has the splits '
-                f"{sorted(set(manifest['split']))}"
-            )
+        rows = data_set.split(split).rows
         if "status" in rows:
             found = sorted(set(rows["status"]))
             rows = rows[rows["status"] == "ok"]
@@ -99,7 +94,7 @@ class ClipDataset(Dataset):
                 )
         if num_clips is not None:
             rows = rows.drop_duplicates("path")  # repeated for training, but evaluated once
-        if num_clips is not None and (random_frames or mirror is not None):
+        if num_clips is not None and (random_frames or mirror):
             raise ValueError(
                 "expected num_clips for evaluation, or random_frames and mirror for training, got "
                 "both: leave out one or the other"
@@ -110,28 +105,24 @@ class ClipDataset(Dataset):
         self.num_frames, self.transform = num_frames, transform
         self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips
         self.short_side, self.skip_unreadable = short_side, skip_unreadable
-        self.mirror = None if mirror is None else self._checked(mirror)
+        self.mirror = data_set.mirror if mirror else None
+        if mirror and self.mirror is None:
+            raise ValueError(
+                "expected a data set with a class list, which says of every class what its mirror "
+                "image is, to mirror clips, got none: write one, or leave out mirror"
+            )
         # Which rows could not be read; shared with the data loader's workers.
         self._failed = torch.zeros(len(rows), dtype=torch.bool, device="cpu").share_memory_()
         self.videos: KeptFrames | None = None
         # What an evaluation does alike each time is done before frames are kept.
         self._crop: CentreCrop | None = None
-        is_still = not random_frames and mirror is None and num_clips is None
+        is_still = not random_frames and not mirror and num_clips is None
         if is_still and isinstance(transform, v2.Compose):
             first, *others = transform.transforms
             if isinstance(first, CentreCrop):
                 self._crop, self._after_crop = first, v2.Compose(others)
         if in_memory:
             self._keep(split)
-
-    def _checked(self, mirror: Sequence[int | None]) -> list[int | None]:
-        mirror = [None if pd.isna(label) else int(label) for label in mirror]
-        if self.labels.max() >= len(mirror):
-            raise ValueError(
-                f"expected a mirror label for each of the labels 0 to {self.labels.max()}, got "
-                f"{len(mirror)}: read_classes(manifest)['mirror'] has them"
-            )
-        return mirror
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -263,7 +254,7 @@ def _why_unreadable(path: str) -> str:
 
 
 def load_clips(
-    manifest: pd.DataFrame,
+    data_set: DataSet,
     split: str,
     num_frames: int,
     transform: Callable[[Tensor], Tensor],
@@ -280,19 +271,18 @@ def load_clips(
     Raises:
         ValueError: the split has no rows, or a class of the manifest fewer than `per_class`.
     """
+    rows = data_set.rows
     if per_class is not None:
-        sizes = manifest.groupby("class_name")["split"].agg(
-            lambda of_class: (of_class == split).sum()
-        )
+        sizes = rows.groupby("class_name")["split"].agg(lambda of_class: (of_class == split).sum())
         if sizes.any() and not 1 <= per_class <= sizes.min():
             raise ValueError(
                 f'expected a per_class that every class has in split "{split}", at least 1, got '
                 f"{per_class}, and {sizes.min()} clips of {sizes.idxmin()}: ask for fewer"
             )
-        of_split = manifest[manifest["split"] == split].groupby("label").head(per_class)
-        manifest = pd.concat([of_split, manifest[manifest["split"] != split]])
-    manifest = manifest.sort_values("label", kind="stable")
-    dataset = ClipDataset(manifest, split, num_frames, transform)
+        of_split = rows[rows["split"] == split].groupby("label").head(per_class)
+        rows = pd.concat([of_split, rows[rows["split"] != split]])
+    data_set = data_set.with_rows(rows.sort_values("label", kind="stable"))
+    dataset = ClipDataset(data_set, split, num_frames, transform)
     numbers = tqdm(range(len(dataset)), "decoding", leave=False, unit="clip")
     clips, labels = zip(*(dataset[i] for i in numbers), strict=True)
     return torch.stack(clips), torch.tensor(labels, device="cpu")

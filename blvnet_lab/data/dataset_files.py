@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -38,47 +38,228 @@ COLUMNS = {
 }
 REQUIRED = tuple(COLUMNS)[:4]
 CLASS_LIST = "classes.csv"
+CLASS_COLUMNS = {"label": "int64", "class_name": "str", "mirror": "Int64"}
 
 
-def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
-    """The table of a data set's clips, one row each, with all of `COLUMNS` and any others it has.
+class DataSet:
+    """A data set: the rows of its manifest and, of each class, the name and the mirror image.
 
-    Paths come back in full. What the file does not say is empty, and its status "ok".
+        clips = DataSet.read("my_list/manifest.csv")
+        clips.rows, clips.classes                       # a table of the clips; ("jump left", ...)
+        clips.split("val").save("my_val/manifest.csv")
+
+    Args:
+        rows: a table with one row a clip and at least the columns `REQUIRED`; see `COLUMNS`.
+        classes: the classes' names in the order of their labels; None for those that `rows` name.
+        mirror: for each class the label of a clip's mirror image: the label itself for most, the
+            partner's for "to the left" and "to the right", None where a mirror image belongs to no
+            class. None as a whole for a data set without a class list.
+        path: of the manifest that the rows were read from.
 
     Raises:
-        ValueError: there is no such file, it is no table, a column or a cell is missing or of
-            another kind; one video is in two rows that are "ok"; a label has two names, or another
-            one than in the class list.
+        ValueError: a column is missing.
     """
-    path = Path(path).absolute()
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        classes: Sequence[str] | None = None,
+        mirror: Sequence[int | None] | None = None,
+        path: Path | None = None,
+    ):
+        missing = [column for column in REQUIRED if column not in rows]
+        if missing:
+            raise ValueError(
+                f"expected a table with the columns {', '.join(REQUIRED)}; missing: "
+                f"{', '.join(missing)}"
+            )
+        self.rows, self.path = rows, path
+        self.mirror = None if mirror is None else tuple(mirror)
+        pairs = enumerate(classes or ())
+        if classes is None:
+            found = rows[["label", "class_name"]].drop_duplicates().sort_values("label")
+            pairs = found.itertuples(index=False, name=None)
+        self.names = tuple(pairs)  # (label, name) of each class, in the order of labels
+
+    @classmethod
+    def read(cls, manifest: str | os.PathLike[str]) -> DataSet:
+        """Read a manifest, and the class list beside it if there is one.
+
+        The rows have all of `COLUMNS` and any others of the file. Paths come back in full. What the
+        file does not say is empty, and its status "ok".
+
+        Raises:
+            ValueError: there is no such file; one of the two is no table; a column or a cell is
+                missing or of another kind; one video is in two rows that are "ok"; a label has two
+                names, or another one than in the class list; the class list's labels are not
+                0, 1, ..., or a mirror is no label, or not the mirror's mirror.
+        """
+        path = Path(manifest).absolute()
+        if not path.is_file():
+            raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
+        # Only an empty cell is empty: a class may well be called "NA" or "null".
+        rows = _read_csv(path, COLUMNS, REQUIRED)
+        rows["status"] = rows["status"].replace("", "ok")
+        classes, mirror = _read_class_list(path)
+        _check_rows(rows, path, classes)
+        rows["path"] = [str(path.parent / name) for name in rows["path"]]
+        return cls(rows, classes, mirror, path)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names in the order of their labels.
+
+        Raises:
+            ValueError: there is no class list, and the rows' labels are not 0, 1, ...
+        """
+        if [label for label, _ in self.names] != list(range(len(self.names))):
+            raise ValueError(
+                "expected the labels 0, 1, ... with one class name each, got "
+                + ", ".join(f"{label} {name}" for label, name in self.names)
+            )
+        return tuple(name for _, name in self.names)
+
+    def class_list(self) -> pd.DataFrame:
+        """Make the table of the class list, with the columns label, class_name and mirror."""
+        return _class_table(self.classes, self.mirror or [None] * len(self.names))
+
+    def with_rows(self, rows: pd.DataFrame) -> DataSet:
+        """Give the same classes other rows, such as some of these."""
+        chosen = DataSet(rows, mirror=self.mirror, path=self.path)
+        chosen.names = self.names
+        return chosen
+
+    def split(self, name: str) -> DataSet:
+        """Choose the rows of one split, such as "val".
+
+        Raises:
+            ValueError: there are none.
+        """
+        rows = self.rows[self.rows["split"] == name]
+        if rows.empty:
+            raise ValueError(
+                f'expected clips of split "{name}", got none; the manifest has the splits '
+                f"{sorted(set(self.rows['split']))}"
+            )
+        return self.with_rows(rows)
+
+    def save(self, manifest: str | os.PathLike[str]) -> Path:
+        """Write the manifest and, if there is a mirror table, the class list; return the path.
+
+        Each file appears only when it is whole. Paths of rows are full ones, or relative to the
+        manifest's folder; those below it are written so, that the folder can be moved as a whole.
+        Columns that are empty throughout are left out.
+
+        Raises:
+            ValueError: a row that `read` would refuse; or another class list is there already,
+                which a manifest beside it may need.
+        """
+        path = Path(manifest)
+        folder = Path(os.path.abspath(path.parent))
+        rows = self.rows.assign(path=[_relative(Path(name), folder) for name in self.rows["path"]])
+        order = [name for name in COLUMNS if name in rows]
+        order += [name for name in rows if name not in COLUMNS]
+        filled = [name for name in order if name in REQUIRED or not _is_blank(rows[name])]
+        self.with_rows(rows).check(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.mirror is not None:
+            with written_whole(path.parent / CLASS_LIST) as unfinished:
+                self.class_list().to_csv(unfinished, index=False, lineterminator="\n")
+        with written_whole(path) as unfinished:
+            # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
+            rows[filled].to_csv(unfinished, index=False, lineterminator="\n", float_format="%.9g")
+        return path
+
+    def check(self, manifest: str | os.PathLike[str]) -> None:
+        """Raise ValueError if `save` would, so that it is known before hours of work."""
+        if self.mirror is None:
+            classes, _ = _read_class_list(manifest)
+        else:
+            classes = self.classes
+            check_class_list(classes, self.mirror, manifest)
+        _check_rows(self.rows, Path(manifest), classes)
+
+
+def mirror_labels(
+    classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ()
+) -> list[int | None]:
+    """Make the mirror table of classes that are their own mirror images, but for some pairs.
+
+    Raises:
+        ValueError: a pair names a class that is not there.
+    """
+    classes, mirror = list(classes), list(range(len(classes)))
+    for pair in pairs:
+        strangers = [name for name in pair if name not in classes]
+        if strangers:
+            raise ValueError(
+                f"expected pairs of classes among {classes}, got {', '.join(strangers)}"
+            )
+        first, second = map(classes.index, pair)
+        mirror[first], mirror[second] = second, first
+    return mirror
+
+
+def check_class_list(
+    classes: Sequence[str], mirror: Sequence[int | None], manifest: str | os.PathLike[str]
+) -> None:
+    """Raise ValueError if beside the manifest lies another class list than this."""
+    path = Path(manifest).parent / CLASS_LIST
+    text = _class_table(classes, mirror).to_csv(index=False, lineterminator="\n")
+    if path.exists() and path.read_text("utf-8") != text:
+        raise ValueError(
+            f"expected no other list of classes, but {path} is there and differs: write the "
+            "manifest to another folder, or delete that file first"
+        )
+
+
+def _class_table(classes: Sequence[str], mirror: Sequence[int | None]) -> pd.DataFrame:
+    columns = {"label": range(len(classes)), "class_name": classes, "mirror": mirror}
+    return pd.DataFrame(columns).astype(CLASS_COLUMNS)
+
+
+def _read_class_list(
+    manifest: str | os.PathLike[str],
+) -> tuple[list[str], list[int | None]] | tuple[None, None]:
+    """(classes, mirror) of the class list beside a manifest, if there is one."""
+    path = Path(manifest).parent / CLASS_LIST
     if not path.is_file():
-        raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
-    # Only an empty cell is empty: a class may well be called "NA" or "null".
-    table = _read_csv(path, COLUMNS, REQUIRED)
-    table["status"] = table["status"].replace("", "ok")
-    check_rows(table, path)
-    table["path"] = [str(path.parent / name) for name in table["path"]]
-    return table
+        return None, None
+    table = _read_csv(path, CLASS_COLUMNS, ("label", "class_name"))
+    table = table.sort_values("label", ignore_index=True)
+    if table["label"].tolist() != list(range(len(table))):
+        pairs = (f"{row.label} {row.class_name}" for row in table.itertuples())
+        raise ValueError(
+            f"{path}: expected the labels 0, 1, ... with one class name each, got "
+            + ", ".join(pairs)
+        )
+    mirror = [None if pd.isna(label) else int(label) for label in table["mirror"]]
+    for label, other in enumerate(mirror):
+        if other is not None and mirror[other : other + 1] != [label]:
+            raise ValueError(
+                f"{path}: expected classes to be each other's mirror image, or their own; label "
+                f"{label} has the mirror {other}, but not the other way round"
+            )
+    return table["class_name"].tolist(), mirror
 
 
-def check_rows(table: pd.DataFrame, path: Path, classes: pd.DataFrame | None = None) -> None:
-    """Raises ValueError if `read_manifest` would refuse these rows in a file `path`.
+def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -> None:
+    """Raise ValueError if these rows are wrong in a manifest `path`.
 
     That is so for a row that says no path, class or split; numbers below 0; two good rows of one
     video, unless both are of one label in "train" (a rare class may be repeated there); and a label
-    with two names, or another name than in the class list (`classes`, or the one that lies beside
-    `path`).
+    with two names, or another name than in the class list (`classes`, if there is one).
     """
     for column in ("path", "class_name", "split"):  # also of rows that have too few cells
-        if (table[column].astype("str").str.strip() == "").any():
+        if (rows[column].astype("str").str.strip() == "").any():
             raise ValueError(f"{path}: expected a {column} in every row, got a row without one")
-    for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in table):
-        numbers = pd.to_numeric(table[column], errors="coerce")
+    for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in rows):
+        numbers = pd.to_numeric(rows[column], errors="coerce")
         if (numbers < 0).any():
             raise ValueError(
                 f"{path}: expected numbers from 0 on in the column {column}, got {numbers.min():g}"
             )
-    good = table[table["status"].isin(["ok", ""])] if "status" in table else table
+    good = rows[rows["status"].isin(["ok", ""])] if "status" in rows else rows
     places = [os.path.normpath(os.path.join(path.parent, name)) for name in good["path"]]
     again = good.assign(path=places).duplicated("path")
     as_before = good.assign(path=places).duplicated(["path", "label", "split"])
@@ -88,7 +269,7 @@ def check_rows(table: pd.DataFrame, path: Path, classes: pd.DataFrame | None = N
             f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, "
             'or give it another status than "ok" (only "train" may repeat one, with the same label)'
         )
-    found = table[["label", "class_name"]].drop_duplicates()
+    found = rows[["label", "class_name"]].drop_duplicates()
     unclear = found[found["label"].duplicated(keep=False)].sort_values("label")
     if not unclear.empty:
         first, second = unclear["class_name"].iloc[:2]
@@ -96,19 +277,16 @@ def check_rows(table: pd.DataFrame, path: Path, classes: pd.DataFrame | None = N
             f"{path}: expected one class_name for each label, got {first} and {second} for label "
             f"{unclear['label'].iloc[0]}"
         )
-    if classes is None and (path.parent / CLASS_LIST).is_file():
-        classes = read_classes(path)
-    if classes is not None:
-        names = classes.set_index("label")["class_name"]
-        for label, name in found.itertuples(index=False):
-            if names.get(label) != name:
-                raise ValueError(
-                    f"{path}: expected label {label} to be {names.get(label, 'no class')}, as in "
-                    f"{path.parent / CLASS_LIST}, got {name}: write both files anew"
-                )
+    names = dict(found.itertuples(index=False) if classes is None else enumerate(classes))
+    for label, name in found.itertuples(index=False):
+        if names.get(label) != name:
+            raise ValueError(
+                f"{path}: expected label {label} to be {names.get(label, 'no class')}, as in "
+                f"{path.parent / CLASS_LIST}, got {name}: write both files again"
+            )
 
 
-def _read_csv(path: Path, kinds: dict[str, str], required: Sequence[str]) -> pd.DataFrame:
+def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> pd.DataFrame:
     expected = f"{path}: expected a CSV file with the columns {', '.join(required)}"
     try:
         with warnings.catch_warnings():
@@ -145,123 +323,10 @@ def _as_numbers(cells: pd.Series, kind: str, path: Path) -> pd.Series:
     return numbers.astype(kind)
 
 
-def read_classes(manifest: str | os.PathLike) -> pd.DataFrame:
-    """The class list that lies beside a manifest: label (0, 1, ...), class_name and mirror.
-
-    `mirror` is the label of a clip's mirror image: the label itself for most classes, the partner's
-    for "to the left" and "to the right", empty where a mirror image belongs to no class.
-
-    Raises:
-        ValueError: there is no such file or no such columns; labels are not 0, 1, ...; a mirror is
-            no label, or not the mirror's mirror.
-    """
-    path = Path(manifest).parent / CLASS_LIST
-    if not path.is_file():
-        raise ValueError(f"expected the list of classes beside the manifest, but found no {path}")
-    kinds = {"label": "int64", "class_name": "str", "mirror": "Int64"}
-    table = _read_csv(path, kinds, ("label", "class_name"))
-    class_names(table)
-    table = table.sort_values("label", ignore_index=True)
-    mirrors = [None if pd.isna(mirror) else int(mirror) for mirror in table["mirror"]]
-    for label, mirror in enumerate(mirrors):
-        if mirror is not None and mirrors[mirror : mirror + 1] != [label]:
-            raise ValueError(
-                f"{path}: expected classes to be each other's mirror image, or their own; label "
-                f"{label} has the mirror {mirror}, but not the other way round"
-            )
-    return table
-
-
-def class_table(names: Sequence[str], mirrored: Sequence[tuple[str, str]] = ()) -> pd.DataFrame:
-    """A class list for `write_manifest`: every class its own mirror image but for the given pairs.
-
-    Raises:
-        ValueError: a pair names a class that is not there.
-    """
-    names = list(names)
-    mirror = list(range(len(names)))
-    for pair in mirrored:
-        strangers = [name for name in pair if name not in names]
-        if strangers:
-            raise ValueError(f"expected pairs of classes among {names}, got {', '.join(strangers)}")
-        first, second = map(names.index, pair)
-        mirror[first], mirror[second] = second, first
-    columns = {"label": range(len(names)), "class_name": names, "mirror": mirror}
-    return pd.DataFrame(columns).astype({"label": "int64", "mirror": "Int64"})
-
-
-def write_manifest(
-    table: pd.DataFrame, path: str | os.PathLike, classes: pd.DataFrame | None = None
-) -> Path:
-    """Writes a manifest and its class list; each file appears only when it is whole.
-
-    Args:
-        table: at least the columns `REQUIRED`. Paths are full ones, or relative to the manifest's
-            folder; those below it are written so, that the folder can be moved as a whole. Columns
-            that are empty throughout are left out.
-        classes: as `class_table` makes it, or `read_classes` reads it; None writes no list.
-
-    Raises:
-        ValueError: a column is missing; a row that `read_manifest` would refuse; or another class
-            list is there already, which a manifest beside it may need.
-    """
-    path = Path(path)
-    missing = [column for column in REQUIRED if column not in table]
-    if missing:
-        raise ValueError(
-            f"expected a table with the columns {', '.join(REQUIRED)}; missing: "
-            f"{', '.join(missing)}"
-        )
-    folder = Path(os.path.abspath(path.parent))
-    table = table.copy()
-    table["path"] = [_relative(Path(name), folder) for name in table["path"]]
-    order = [name for name in COLUMNS if name in table]
-    order += [name for name in table if name not in COLUMNS]
-    told = [name for name in order if name in REQUIRED or _says_something(table[name])]
-    if classes is not None:
-        check_class_list(classes, path)
-    check_rows(table, path, classes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if classes is not None:
-        with written_whole(path.parent / CLASS_LIST) as unfinished:
-            classes.to_csv(unfinished, index=False, lineterminator="\n")
-    with written_whole(path) as unfinished:
-        # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
-        table[told].to_csv(unfinished, index=False, lineterminator="\n", float_format="%.9g")
-    return path
-
-
 def _relative(path: Path, folder: Path) -> str:
     path = Path(os.path.abspath(folder / path))
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def _says_something(column: pd.Series) -> bool:
-    return bool((column.notna() & (column.astype("str") != "")).any())
-
-
-def check_class_list(classes: pd.DataFrame, manifest: str | os.PathLike) -> None:
-    """Raises ValueError if beside the manifest lies a class list that differs from `classes`."""
-    path = Path(manifest).parent / CLASS_LIST
-    if path.exists() and path.read_text("utf-8") != classes.to_csv(
-        index=False, lineterminator="\n"
-    ):
-        raise ValueError(
-            f"expected no other list of classes, but {path} is there and differs: write the "
-            "manifest to another folder, or delete that file first"
-        )
-
-
-def class_names(manifest: pd.DataFrame) -> list[str]:
-    """Class names in the order of their labels.
-
-    Raises:
-        ValueError: the labels are not 0..n-1 with one name each.
-    """
-    pairs = manifest[["label", "class_name"]].drop_duplicates().sort_values("label")
-    if pairs["label"].tolist() != list(range(len(pairs))):
-        raise ValueError(
-            "expected the labels 0, 1, ... with one class name each, got "
-            + ", ".join(f"{row.label} {row.class_name}" for row in pairs.itertuples())
-        )
-    return pairs["class_name"].tolist()
+def _is_blank(column: pd.Series) -> bool:
+    return bool((column.isna() | (column.astype("str") == "")).all())

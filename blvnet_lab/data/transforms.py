@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
@@ -166,9 +165,9 @@ def view_transform(
         if mirror is None:
             raise ValueError(
                 "expected the mirror labels of the class list with 10 crops, of which 5 are mirror "
-                "images, got none: pass read_classes(manifest)['mirror']"
+                "images, got none: pass the `mirror` of a data set with one"
             )
-        others = [k for k, label in enumerate(mirror) if pd.isna(label) or label != k]
+        others = [k for k, label in enumerate(mirror) if label != k]
         if others:
             raise ValueError(
                 "expected every class to be its own mirror image, for 10 crops, but the labels "

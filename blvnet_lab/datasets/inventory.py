@@ -18,13 +18,12 @@ from typing import Literal
 import pandas as pd
 
 from blvnet_lab.data.dataset_files import (
+    DataSet,
     check_class_list,
-    read_manifest,
-    write_manifest,
 )
 from blvnet_lab.data.reading import VideoReadError, known_video, pack_info
 from blvnet_lab.datasets.finding import find_videos, without_suffix
-from blvnet_lab.datasets.layouts import Dataset, Expected, expected, named_classes
+from blvnet_lab.datasets.layouts import Dataset, Expected, expected, mirror_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import written_whole
 from blvnet_lab.progress import tqdm
@@ -127,8 +126,8 @@ def build_manifest(
             f"{len(rows)} rows has one; found there: {some or 'no videos'}"
         )
     mirrored = [pair for pair in lists.mirrored if set(pair) <= set(kept)]
-    table = named_classes(kept, mirrored)
-    check_class_list(table, out / "manifest.csv")  # now, and not after hours of looking
+    mirror = mirror_table(kept, mirrored)
+    check_class_list(kept, mirror, out / "manifest.csv")  # now, and not after hours of looking
     path = out / "manifest.csv"
     old = _read_old(path)
     known = [] if old is None else zip(old["path"], old["probe"], strict=True)
@@ -142,7 +141,7 @@ def build_manifest(
             rows.loc[good, "split"] = divide(rows[good], val_share, seed)
         problems += one_sided_classes(rows, splits or ("train", "val"))
     aside = set_aside(out, rows)
-    write_manifest(rows, path, table)
+    DataSet(rows, kept, mirror).save(path)
     report = write_report(problems, out)
     counts = rows.groupby(["split", "status"]).size().unstack(fill_value=0)
     return Inventory(path, out / REPORT, counts, report, aside)
@@ -184,7 +183,7 @@ def set_aside(out: Path, rows: pd.DataFrame) -> tuple[Path, ...]:
 def _read_old(path: Path) -> pd.DataFrame | None:
     """The manifest that is there, if there is one that can be read."""
     try:
-        return read_manifest(path)
+        return DataSet.read(path).rows
     except ValueError:
         return None
 

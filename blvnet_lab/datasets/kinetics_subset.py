@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import check_class_list, write_manifest
+from blvnet_lab.data.dataset_files import DataSet, check_class_list
 from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
@@ -44,8 +44,8 @@ from blvnet_lab.datasets.inventory import (
 from blvnet_lab.datasets.layouts import (
     choose_classes,
     kinetics_name,
+    mirror_table,
     mirrored_names,
-    named_classes,
     read_kinetics_rows,
 )
 from blvnet_lab.datasets.mirror import OFFICIAL, REPLACEMENTS
@@ -300,7 +300,7 @@ def fetch_subset(
     """
     check_limits(val_share, max_disk_gb)
     work = _Work(plan, max_disk_gb)
-    check_class_list(_class_table(plan), plan.out / "manifest.csv")
+    check_class_list(plan.classes, _mirror(plan), plan.out / "manifest.csv")
     # The replacements first, so that they stand in for what is corrupt in the parts.
     parts = [("", REPLACEMENTS, plan.replacement_bytes), *plan.parts]
     waiting = [part for part in parts if not work.is_done(part[1])]
@@ -324,9 +324,9 @@ def check_limits(val_share: float, max_disk_gb: float | None) -> None:
         raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
 
 
-def _class_table(plan: Plan) -> pd.DataFrame:
+def _mirror(plan: Plan) -> list[int | None]:
     # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
-    return named_classes(plan.classes, mirrored_names(plan.classes))
+    return mirror_table(plan.classes, mirrored_names(plan.classes))
 
 
 class _Work:
@@ -532,7 +532,8 @@ class _Work:
             table["split"] = divide(table, val_share, seed)
             problems += one_sided_classes(table, ("train", "val"))
         aside = set_aside(plan.out, table)
-        manifest = write_manifest(table, plan.out / "manifest.csv", _class_table(plan))
+        data_set = DataSet(table, plan.classes, _mirror(plan))
+        manifest = data_set.save(plan.out / "manifest.csv")
         report = write_report(sorted(problems), plan.out)
         counts = pd.DataFrame(
             {

@@ -20,7 +20,7 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import class_table
+from blvnet_lab.data.dataset_files import mirror_labels
 from blvnet_lab.datasets.finding import VIDEO_SUFFIXES, Found, find_videos, without_suffix
 
 Dataset = Literal[
@@ -446,11 +446,11 @@ def one_sided(classes: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> li
     return [name for name in classes if name not in paired and SIDES.search(_in_words(name))]
 
 
-def named_classes(names: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """As `class_table`, with an empty mirror for classes that are `one_sided`."""
-    table = class_table(names, mirrored)
-    table.loc[table["class_name"].isin(one_sided(names, mirrored)), "mirror"] = pd.NA
-    return table
+def mirror_table(names: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> list[int | None]:
+    """Make the mirror table (`mirror_labels`), empty for classes that are `one_sided`."""
+    without = one_sided(names, mirrored)
+    labels = zip(names, mirror_labels(names, mirrored), strict=True)
+    return [None if name in without else label for name, label in labels]
 
 
 def choose_classes(

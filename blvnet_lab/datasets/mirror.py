@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from blvnet_lab.data.dataset_files import read_manifest
+from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.layouts import kinetics_name
 from blvnet_lab.paths import data_samples
 
@@ -39,7 +39,7 @@ def write_mirror(folder: str | Path) -> Path:
     split "train" and 8 in "val". Returns `folder`.
     """
     folder = Path(folder)
-    samples = read_manifest(data_samples() / "motion" / "manifest.csv")
+    samples = DataSet.read(data_samples() / "motion" / "manifest.csv").rows
     replaced = []
     for split, num_parts in PARTS.items():
         chosen = samples[samples["split"] == split].groupby("label").head(CLIPS_PER_CLASS[split])

@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import class_table, write_manifest
+from blvnet_lab.data.dataset_files import DataSet, mirror_labels
 from blvnet_lab.datasets.encoding import write_h264
 from blvnet_lab.progress import tqdm
 
@@ -269,4 +269,5 @@ def write_dataset(
     bar.close()
     mirrored = [partners.names for partners in PARTNERS if partners.names[0] in MIRRORED]
     table = pd.DataFrame(rows).sort_values("path")
-    return write_manifest(table, folder / "manifest.csv", class_table(CLASSES, mirrored))
+    data_set = DataSet(table, CLASSES, mirror_labels(CLASSES, mirrored))
+    return data_set.save(folder / "manifest.csv")

@@ -38,14 +38,7 @@ import numpy as np
 import pandas as pd
 
 from blvnet_lab.data.dataset import smaller_size
-from blvnet_lab.data.dataset_files import (
-    CLASS_LIST,
-    check_class_list,
-    check_rows,
-    read_classes,
-    read_manifest,
-    write_manifest,
-)
+from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
@@ -124,14 +117,12 @@ def prepare(
         )
     if workers is not None and workers < 1:
         raise ValueError(f"expected at least one worker, got {workers}")
-    table, out = read_manifest(manifest), Path(out).absolute()
+    data_set, out = DataSet.read(manifest), Path(out).absolute()
+    table = data_set.rows
     good = table[table["status"] == "ok"].drop_duplicates("path")
     targets = dict(zip(good["path"], _targets(good, out), strict=True))
     _refuse_overwriting([Path(manifest), *table["path"]], [out / "manifest.csv", *targets.values()])
-    classes = read_classes(manifest) if (Path(manifest).parent / CLASS_LIST).is_file() else None
-    if classes is not None:
-        check_class_list(classes, out / "manifest.csv")  # now, and not after hours of work
-    check_rows(table, out / "manifest.csv", classes)
+    data_set.check(out / "manifest.csv")  # now, and not after hours of work
     _same_settings(out, short_side)
     jobs = [
         Job(row.path, row.probe, str(targets[row.path]), short_side)
@@ -155,7 +146,7 @@ def prepare(
     if not lacking:
         table, problems = _as_written(table, done, targets)
         aside = set_aside(out, table)
-        write_manifest(table, out / "manifest.csv", classes)
+        data_set.with_rows(table).save(out / "manifest.csv")
         write_report(problems, out)
     return Prepared(
         manifest=None if lacking else out / "manifest.csv",

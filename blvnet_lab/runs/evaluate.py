@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from blvnet_lab.data import ClipDataset, read_classes, read_manifest, view_transform
+from blvnet_lab.data import ClipDataset, DataSet, view_transform
 from blvnet_lab.data.dataset_files import CLASS_LIST
 from blvnet_lab.paths import written_whole
 from blvnet_lab.training.checkpoint import Trained, load_trained
@@ -110,16 +110,15 @@ def judge(
     with process_group() as (ranks, device):
         trained = load_trained(checkpoint)
         recipe = settled(trained, views, size)
-        rows = read_manifest(manifest)
-        listed = read_classes(manifest) if _has_class_list(manifest) else None
-        classes = _common_classes(trained, rows if listed is None else listed, manifest)
-        if recipe.evaluation.crops == 10 and listed is None:
+        data_set = DataSet.read(manifest)
+        classes = _common_classes(trained, data_set, manifest)
+        if recipe.evaluation.crops == 10 and data_set.mirror is None:
             raise ValueError(
                 f"expected {CLASS_LIST} beside {manifest}, which says of every class what its "
                 "mirror image is, for 10 crops of which 5 are mirrored; found none: write it with "
                 "`python -m blvnet_lab manifest`, or take 5 crops"
             )
-        dataset = viewed(rows, split, recipe, None if listed is None else listed["mirror"])
+        dataset = viewed(data_set, split, recipe)
         if out is not None and ranks.is_first:
             make_folder(out)
         layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
@@ -133,7 +132,7 @@ def judge(
         )
         check_finite(predictions, dataset.paths, hardware.precision)
         logits, labels = predictions.logits, predictions.labels
-        status = rows["status"][rows["split"] == split]
+        status = data_set.split(split).rows["status"]
         judged = Judged(
             about={
                 "checkpoint": os.fspath(checkpoint),
@@ -195,13 +194,9 @@ def settled(
     return replace(recipe, size=size or judged.size or recipe.size, evaluation=judged)
 
 
-def _has_class_list(manifest: str | os.PathLike) -> bool:
-    return (Path(manifest).parent / CLASS_LIST).is_file()
-
-
 def _common_classes(
     trained: Trained,
-    listed: pd.DataFrame,
+    data_set: DataSet,
     manifest: str | os.PathLike,
 ) -> tuple[str, ...]:
     """Names of the network's classes; what the file does not name, the manifest does, or a number.
@@ -209,8 +204,7 @@ def _common_classes(
     Raises ValueError if a label of the manifest means another class to the network, or none.
     """
     names = list(trained.class_names)
-    found = listed[["label", "class_name"]].drop_duplicates().sort_values("label", kind="stable")
-    for label, name in found.itertuples(index=False):
+    for label, name in data_set.names:
         if label >= len(names):
             known = f"labels from 0 to {len(names) - 1}, as {trained.file} has {len(names)} classes"
         elif trained.classes and names[label] != name:
@@ -225,16 +219,14 @@ def _common_classes(
     return tuple(names)
 
 
-def viewed(
-    rows: pd.DataFrame, split: str, recipe: Recipe, mirror: Sequence[int | None] | None
-) -> ClipDataset:
+def viewed(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
     """Items (views (V, T, C, H, W), label)."""
     judged = recipe.evaluation
     return ClipDataset(
-        rows,
+        data_set,
         split,
         recipe.num_frames,
-        view_transform(recipe.size, judged.crops, judged.short_side, mirror),
+        view_transform(recipe.size, judged.crops, judged.short_side, data_set.mirror),
         stride=recipe.stride,
         num_clips=judged.num_clips,
         short_side=recipe.read_short_side,

@@ -28,13 +28,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from blvnet_lab.data import (
     VideoReadError,
-    class_names,
-    read_classes,
-    read_manifest,
+    DataSet,
     useful_short_side,
 )
 from blvnet_lab.data.dataset import smaller_size
-from blvnet_lab.data.dataset_files import CLASS_LIST
 from blvnet_lab.data.probing import known_video, unpack_info
 from blvnet_lab.data.sharing import free_memory
 from blvnet_lab.progress import tqdm
@@ -114,7 +111,8 @@ def manifest_size(path: str | os.PathLike, recipe: Recipe | None = None) -> Data
     Raises:
         ValueError: no such manifest, or it has no clips of "train" or "val".
     """
-    table = read_manifest(path)
+    data_set = DataSet.read(path)
+    table = data_set.rows
     good = table[(table["status"] == "ok") & table["split"].isin(["train", "val"])]
     counts = good["split"].value_counts()
     for split in ("train", "val"):
@@ -126,11 +124,9 @@ def manifest_size(path: str | os.PathLike, recipe: Recipe | None = None) -> Data
     files = list(zip(good["path"], good["probe"], strict=True))
     bar = tqdm(files, "sizes of files", unit="file", leave=False, delay=1)
     sizes = [size for size in (_file_size(*file) for file in bar) if size]
-    has_list = (Path(path).parent / CLASS_LIST).is_file()
-    names = read_classes(path)["class_name"] if has_list else class_names(table)
     mean = statistics.fmean(sizes) if sizes else None
     frame_bytes = None if recipe is None else _frame_bytes(good, recipe)
-    numbers = int(counts["train"]), int(counts["val"]), len(names), mean
+    numbers = int(counts["train"]), int(counts["val"]), len(data_set.classes), mean
     return DataSize(*numbers, f"in {path}", frame_bytes)
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from blvnet_lab.data import probe_video, read_frames, sample_views
+from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.data.reading import pack_info
 from blvnet_lab.paths import written_whole
@@ -68,8 +68,9 @@ def predict(
             "class list says whether a mirror image is of the same class; take 5, or `evaluate`"
         )
     info = probe_video(video)
-    row = {"path": [info.path], "label": [0], "split": ["film"], "probe": [pack_info(info)]}
-    clip, label = viewed(pd.DataFrame(row), "film", recipe, None)[0]
+    row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
+    alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
+    clip, label = viewed(alone, "val", recipe)[0]
     seen = TensorDataset(clip[None], torch.tensor([label], device="cpu"))
     predictions = evaluate(trained.model, seen, title="predicting")
     check_finite(predictions, [info.path], "float32")

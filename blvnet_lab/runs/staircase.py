@@ -25,9 +25,8 @@ from torch import Tensor
 from blvnet_lab import __version__
 from blvnet_lab.data import (
     ClipDataset,
-    class_names,
+    DataSet,
     evaluation_transform,
-    read_manifest,
     training_transform,
 )
 from blvnet_lab.datasets.motion import CLASSES, KINDS
@@ -64,7 +63,7 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def motion_datasets(
-    manifest: pd.DataFrame, recipe: Recipe, classes: Sequence[str] = CLASSES
+    data_set: DataSet, recipe: Recipe, classes: Sequence[str] = CLASSES
 ) -> tuple[ClipDataset, ClipDataset]:
     """Training and validation clips, decoded once and kept in memory.
 
@@ -72,22 +71,22 @@ def motion_datasets(
         classes: those to use, to make a short run of it; the labels stay as they are.
 
     Raises:
-        ValueError: the manifest is not one of the motion samples, or a class is not among theirs.
+        ValueError: the data set is not one of the motion samples, or a class is not among theirs.
     """
-    if class_names(manifest) != list(CLASSES):
+    if data_set.classes != tuple(CLASSES):
         raise ValueError(
             f"expected the motion samples' classes {', '.join(CLASSES)}, got "
-            f"{', '.join(class_names(manifest))}; make them with `python -m blvnet_lab samples`"
+            f"{', '.join(data_set.classes)}; make them with `python -m blvnet_lab samples`"
         )
     strangers = [name for name in classes if name not in CLASSES]
     if strangers:
         raise ValueError(f"expected classes among {', '.join(CLASSES)}, got {', '.join(strangers)}")
-    manifest = manifest[manifest["class_name"].isin(classes)]
+    data_set = data_set.with_rows(data_set.rows.query("class_name in @classes"))
     num_frames, size = recipe.num_frames, recipe.size
     train = ClipDataset(
-        manifest, "train", num_frames, training_transform(size), random_frames=True, in_memory=True
+        data_set, "train", num_frames, training_transform(size), random_frames=True, in_memory=True
     )
-    val = ClipDataset(manifest, "val", num_frames, evaluation_transform(size), in_memory=True)
+    val = ClipDataset(data_set, "val", num_frames, evaluation_transform(size), in_memory=True)
     return train, val
 
 
@@ -157,7 +156,7 @@ def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> di
         # What cannot be built fails now, not an hour later.
         build(with_architecture(options.recipe, architecture), len(CLASSES))
     manifest = options.manifest or data_samples() / "motion" / "manifest.csv"
-    train, val = motion_datasets(read_manifest(manifest), options.recipe)
+    train, val = motion_datasets(DataSet.read(manifest), options.recipe)
     runs = []
     for architecture in options.architectures:
         for seed in options.seeds:

@@ -14,10 +14,8 @@ from typing import Any
 
 from blvnet_lab.data import (
     ClipDataset,
-    class_names,
+    DataSet,
     evaluation_transform,
-    read_classes,
-    read_manifest,
     training_transform,
     useful_short_side,
 )
@@ -107,19 +105,17 @@ def clip_datasets(
     Raises:
         ValueError: no such manifest or split, or it has no class list, which mirroring needs.
     """
-    table = read_manifest(manifest)
-    has_list = (Path(manifest).parent / CLASS_LIST).is_file()
-    if recipe.augmentation.mirror and not has_list:
+    data_set = DataSet.read(manifest)
+    if recipe.augmentation.mirror and data_set.mirror is None:
         raise ValueError(
             f"expected {CLASS_LIST} beside {manifest}, which says of every class what its mirror "
             "image is, found none: write it with `python -m blvnet_lab manifest`, or leave out "
             "augmentation.mirror"
         )
-    listed = read_classes(manifest) if has_list else None
-    names = class_names(table) if listed is None else listed["class_name"].tolist()
+    names = data_set.classes
     changes = recipe.augmentation
     train_set = ClipDataset(
-        table,
+        data_set,
         "train",
         recipe.num_frames,
         training_transform(
@@ -132,13 +128,13 @@ def clip_datasets(
         random_frames=True,
         in_memory=recipe.hardware.in_memory,
         stride=recipe.stride,
-        mirror=listed["mirror"] if changes.mirror else None,
+        mirror=changes.mirror,
         short_side=recipe.read_short_side or useful_short_side(recipe.size, changes.crop),
         skip_unreadable=True,
     )
     judged = recipe.evaluation
     val_set = ClipDataset(
-        table,
+        data_set,
         "val",
         recipe.num_frames,
         evaluation_transform(judged.size or recipe.size, judged.short_side),
@@ -146,4 +142,4 @@ def clip_datasets(
         stride=recipe.stride,
         short_side=recipe.read_short_side,
     )
-    return train_set, val_set, tuple(names)
+    return train_set, val_set, names

@@ -1,6 +1,6 @@
 """Choose a clip or any video file, step through it, and see what the networks get and say.
 
-    ClipExplorer({"bLVNet": blvnet, "bLVNet-TAM": blvnet_tam}, manifest, class_names(manifest))
+    ClipExplorer({"bLVNet": blvnet, "bLVNet-TAM": blvnet_tam}, clips.rows, clips.classes)
 
 The order of the frames is the point: exchange or shuffle them, and see which networks notice.
 """

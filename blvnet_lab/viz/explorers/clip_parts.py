@@ -45,7 +45,7 @@ def checked_manifest(
         came = f"no column {' and no '.join(missing)}" if missing else "no rows"
         raise ValueError(
             f"expected a manifest with path, class_name and at least one row, got {came}; "
-            "blvnet_lab.data.read_manifest reads one"
+            "blvnet_lab.data.DataSet.read(path).rows is one"
         )
     # Whole numbers beside gaps have become floats: 7.0 is 7 again.
     names = manifest["class_name"].convert_dtypes()
