@@ -28,6 +28,7 @@ from blvnet_lab.course import copies as course
 from blvnet_lab.course import exercises, instructor, slides, solutions
 
 NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+DOCS = ROOT / "docs"
 PAGES = ["glossary.md", "references.md"]
 NB02 = "02_why_time_matters.ipynb"
 
@@ -705,7 +706,12 @@ def test_slides_load_from_beside_them_what_is_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/teaching.md", *(f"notebooks/{p}" for p in PAGES)]
+    "name",
+    [
+        "README.md",
+        *(f"docs/{p.name}" for p in DOCS.glob("*.md")),
+        *(f"notebooks/{p}" for p in PAGES),
+    ],
 )
 def test_links_and_alternative_texts(name):
     path = ROOT / name

@@ -34,7 +34,7 @@ CEILINGS = {
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 994, 155, 325, 8
 MANY_PARAMETERS = 17  # functions with more of them
-README_BYTES = 30000
+README_BYTES = 8000
 TWICE = set(  # names with two meanings, of which none may be added
     "Memory Plan as_json class_table evaluate import_official names_of predict prepare "
     "sample_uniform shift taps_of told".split()
