@@ -756,14 +756,14 @@ def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
     root = put(*(f"{name}.mp4" for name in K400_FILES))
     write(root, "train.csv", K400_TRAIN)
     write(root, "val.csv", K400_VAL)
-    scan = probing_module._scan
+    scan = probing_module.scan
 
     def failing(path, container, stream):
         if "_axE99QAhe8" in path:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return scan(path, container, stream)
 
-    monkeypatch.setattr(probing_module, "_scan", failing)
+    monkeypatch.setattr(probing_module, "scan", failing)
     found = build_manifest("kinetics400", root, tmp_path / "out")
     assert ("unreadable", "train", "_axE99QAhe8_000026_000036.mp4") in findings(found)
     assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 4

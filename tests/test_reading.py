@@ -224,15 +224,14 @@ def test_a_jump_to_the_wrong_place_is_noticed(frames_off, good, monkeypatch):
 
 @pytest.mark.parametrize("name", ["gop12.mp4", "cut.mp4", "hevc.mp4"])
 def test_pyav_jumps_to_the_keyframe_before(name, good, monkeypatch):
-    decode, decoded = reading._decode, []
+    decode, decoded = reading.pictures, []
 
     def counting(*args):
         for found in decode(*args):
             decoded.append(found)
             yield found
 
-    monkeypatch.setattr(reading, "_decode", counting)
-    monkeypatch.setattr(reading, "_walk", None)  # not needed
+    monkeypatch.setattr(reading, "pictures", counting)
     _, first, count, _ = GOOD[name]
     assert numbers(read_frames(good(name), [3, count - 1])) == [first + 3, first + count - 1]
     assert len(decoded) <= 4 + 12

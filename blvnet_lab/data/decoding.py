@@ -35,10 +35,7 @@ UPRIGHT: Orientation = (1, 0, 0, 1)
 
 
 class VideoReadError(OSError):
-    """A video file that cannot be read; the message says what was found and what helps.
-
-    path: the file. The decoder's own error, if there was one, is the `__cause__`.
-    """
+    """Say which video file (`path`) cannot be read, what was found and what helps."""
 
     # `path` has a default since data loaders send errors between processes by message alone.
     def __init__(self, message: str, path: str = "") -> None:
@@ -62,10 +59,7 @@ def file_url(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def open_video(path: str, strict: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The opened file and its main video stream; closes both.
-
-    strict: whether a fault that the decoder would patch up is an error.
-    """
+    """Open a file and its main video stream. `strict`: what FFmpeg patches up is an error."""
     if not os.path.isfile(path):
         found = "it is a folder" if os.path.isdir(path) else "it does not exist"
         raise unreadable(path, found, "check the path")
@@ -124,7 +118,7 @@ class JoinedError(av.error.InvalidDataError):
 def pictures(
     container: InputContainer, stream: VideoStream, num_packets: int | None = None
 ) -> Iterator[tuple[av.VideoFrame, bool]]:
-    """(picture, does it stand on its own), from here to the end, or out of the first `num_packets`.
+    """Decode (picture, does it stand on its own) from here to the end, or out of `num_packets`.
 
     What comes before the first keyframe and cannot be decoded is passed over: a broadcast that was
     tuned in to begins in the middle of a group. Raises FFmpegError at a fault after it; but
@@ -219,6 +213,11 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     return rounded
 
 
+def upright(size: tuple[int, int], orientation: Orientation) -> tuple[int, int]:
+    """Turn the (height, width) of a stored picture to those of the one that is shown, or back."""
+    return size if orientation[0] else size[::-1]
+
+
 def _tiny(picture: av.VideoFrame, is_known: bool = False) -> av.VideoFrame:
     """A few pixels of a picture, with its side data, or only with kinds that PyAV 18 knows.
 
@@ -256,22 +255,19 @@ class ToRGB:
     of 255 on average in a colourful picture.
     """
 
-    def __init__(self, size: tuple[int, int], orientation: Orientation = UPRIGHT) -> None:
+    def __init__(self, size: tuple[int, int]) -> None:
         """size: (height, width) when upright."""
-        self.size, self.orientation = size, orientation
+        self.size = size
         self._graph, self._made_for = None, None
 
-    def upright(self, height: int, width: int) -> tuple[int, int]:
-        return (height, width) if self.orientation[0] else (width, height)
-
-    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
-        """uint8 (H, W, 3), not always contiguous."""
-        made_for = (picture.width, picture.height, picture.format.name)
+    def __call__(self, picture: av.VideoFrame, orientation: Orientation = UPRIGHT) -> np.ndarray:
+        """Convert to uint8 (H, W, 3), not always contiguous."""
+        height, width = upright(self.size, orientation)
+        made_for = (picture.width, picture.height, picture.format.name, height, width)
         if made_for != self._made_for:  # the size may change on the way
-            height, width = self.upright(*self.size)
             filters = [("scale", f"{width}:{height}:flags=bicubic"), ("format", "rgb24")]
             self._graph, self._made_for = _make_graph(picture, filters), made_for
         self._graph.vpush(picture)
         rgb = self._graph.vpull().to_ndarray()
-        a, b, c, d = self.orientation
+        a, b, c, d = orientation
         return rgb[::d, ::a] if a else rgb.transpose(1, 0, 2)[::b, ::c]

@@ -8,12 +8,12 @@ from collections import defaultdict
 
 import av
 
-from blvnet_lab.data.decoding import STRICT, VideoReadError, unreadable
+from blvnet_lab.data.decoding import STRICT, unreadable
 
 NUMBERED = re.compile(r"(|[^.].*?)([0-9]+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)
 
 
-def picture_names(folder: str | os.PathLike[str]) -> list[str]:
+def picture_names(folder: str) -> list[str]:
     """Name the pictures of a folder in the order of their numbers: 00001.jpg, 00002.jpg, ...
 
     The first is 0 or 1, and none is missing. What precedes the number is the same in all:
@@ -23,7 +23,6 @@ def picture_names(folder: str | os.PathLike[str]) -> list[str]:
     Raises VideoReadError if the folder cannot be listed, holds no such pictures, or a number is
     missing or there twice: the message names it.
     """
-    folder = os.fsdecode(folder)
     try:
         found = [match for name in os.listdir(folder) if (match := NUMBERED.fullmatch(name))]
     except OSError as error:
@@ -34,11 +33,10 @@ def picture_names(folder: str | os.PathLike[str]) -> list[str]:
     series = defaultdict(dict)
     for match in found:
         prefix, number, suffix = match.groups()
-        pictures = series[prefix, suffix]
-        if int(number) in pictures:
-            twice = f"{pictures[int(number)]} and {match[0]}"
-            raise unreadable(folder, f"two of its pictures have the same number: {twice}")
-        pictures[int(number)] = match[0]
+        name = series[prefix, suffix].setdefault(int(number), match[0])
+        if name != match[0]:
+            twice = f"two of its pictures have the same number: {name} and {match[0]}"
+            raise unreadable(folder, twice)
 
     def rank(key: tuple[str, str]) -> tuple[bool, int]:
         return not key[0] or key[0].lower().startswith(("im", "frame")), len(series[key])
@@ -49,11 +47,11 @@ def picture_names(folder: str | os.PathLike[str]) -> list[str]:
         names = ", ".join(sorted(f"{prefix}*.{suffix}" for prefix, suffix in chosen))
         raise unreadable(folder, f"it holds several series of pictures: {names}")
     pictures = series[chosen[0]]
-    first = min(pictures)
-    for number in range(min(1, first), max(pictures) + 1):
+    first, last = min(pictures), max(pictures)
+    for number in range(min(1, first), last + 1):
         name = picture_name(pictures[first], number - first)
         if pictures.get(number) != name:
-            raise unreadable(folder, f"of its pictures up to {max(pictures)}, {name} is missing")
+            raise unreadable(folder, f"of its pictures up to {last}, {name} is missing")
     return [pictures[number] for number in sorted(pictures)]
 
 
@@ -74,17 +72,16 @@ def decode_picture(folder: str, name: str) -> av.VideoFrame:
     try:
         with open(os.path.join(folder, name), "rb") as file:
             content = file.read()
-        if not content:
-            raise unreadable(folder, f"its picture {name} is empty")
-        pictures = decoder.decode(av.Packet(content)) + decoder.decode(None)
-    except FileNotFoundError as error:
-        raise unreadable(folder, f"its picture {name} is missing") from error
-    except av.error.FFmpegError as error:
-        raise unreadable(folder, f"its picture {name} is damaged, or of another kind") from error
     except OSError as error:
-        if isinstance(error, VideoReadError):
-            raise
-        raise unreadable(folder, f"its picture {name} cannot be read ({error})") from error
+        found = (
+            "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        )
+        raise unreadable(folder, f"its picture {name} {found}") from error
+    damaged = unreadable(folder, f"its picture {name} is damaged, or of another kind")
+    try:
+        pictures = decoder.decode(av.Packet(content)) + decoder.decode(None)
+    except av.error.FFmpegError as error:
+        raise damaged from error
     if len(pictures) != 1 or pictures[0].is_corrupt:
-        raise unreadable(folder, f"its picture {name} is damaged, or of another kind")
+        raise damaged
     return pictures[0]

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import av
@@ -31,12 +31,14 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import (
+    Orientation,
     ToRGB,
     VideoReadError,
     open_video,
     orientation_of,
     pictures,
     unreadable,
+    upright,
 )
 from blvnet_lab.data.picture_folders import decode_picture, picture_name
 from blvnet_lab.data.probing import (
@@ -68,7 +70,7 @@ def read_frames(
     indices: Sequence[int] | np.ndarray | torch.Tensor,
     size: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """The frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked.
+    """Read the frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked.
 
     path: of the file (or the folder of pictures); or what `probe_video` found, which saves looking
         again.
@@ -83,50 +85,34 @@ def read_frames(
     """
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"expected size as (height, width), both at least 1, got {size}")
-    wanted = _as_integers(indices)
     info = path if isinstance(path, VideoInfo) else probe_video(path)
-    wanted = check_indices(info, wanted)
-    read = _read_pictures if info.container == PICTURE_FOLDER else _read_video
-    frames = read(info, wanted, size)
+    wanted = check_indices(info, indices)
+    place_of = {index: place for place, index in enumerate(sorted(set(wanted)))}
+    to_rgb = ToRGB(size or info.size)
+    frames = np.empty((len(place_of), *to_rgb.size, 3), np.uint8)
+
+    def keep(index: int, picture: av.VideoFrame, orientation: Orientation) -> None:
+        frames[place_of[index]] = to_rgb(picture, orientation)
+
+    _visit(info, list(place_of), keep, jumps=bool(info.keyframe_pts))
+    if wanted != list(place_of):
+        frames = frames[[place_of[index] for index in wanted]]
     return torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, H, W, 3) before
 
 
 def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
-    """Decodes every frame once; what `probe_video` found, with `whole` set.
+    """Decode every frame once; return what `probe_video` found, with `whole` set.
 
     Raises VideoReadError if the video is cut short, or one of its frames cannot be decoded.
     """
     info = refuse_damage(path if isinstance(path, VideoInfo) else probe_video(path))
-    if info.whole and info is not path:
-        return info  # probing has just decoded it
-    if info.container == PICTURE_FOLDER:
-        for index in range(info.num_frames):
-            _read_pictures(info, [index], None)
-        return replace(info, whole=True)
-    found, cause = set(), None
-    with open_video(info.path, strict=not info.joined) as (container, stream):
-        try:
-            for index, _ in _walk(container, stream, info, range(info.num_frames)):
-                found.add(index)
-        except av.error.FFmpegError as error:
-            cause = error
-    _must_have(info, range(info.num_frames), found, cause)
+    if not info.whole or info is path:  # else probing has just decoded it
+        _visit(info, range(info.num_frames), lambda *_: None, jumps=False)
     return replace(info, whole=True)
 
 
 def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
     """Return the indices as a list; raise IndexError for one outside the video."""
-    wanted = _as_integers(indices)
-    outside = [index for index in wanted if not 0 <= index < info.num_frames]
-    if outside:
-        raise IndexError(
-            f"{info.path}: asked for frames {outside}, but the video has {info.num_frames} frames, "
-            f"numbered 0 to {info.num_frames - 1}"
-        )
-    return wanted
-
-
-def _as_integers(indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
     array = np.asarray(indices.tolist() if isinstance(indices, torch.Tensor) else indices)
     if array.ndim == 1 and array.size == 0:
         raise ValueError("expected at least one frame index, got none")
@@ -135,60 +121,40 @@ def _as_integers(indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int
             f"expected a list, array or tensor of integers, such as [0, 5, 10], got {indices!r}; "
             "round or convert the frame indices first"
         )
+    outside = [index for index in array.tolist() if not 0 <= index < info.num_frames]
+    if outside:
+        raise IndexError(
+            f"{info.path}: asked for frames {outside}, but the video has {info.num_frames} frames, "
+            f"numbered 0 to {info.num_frames - 1}"
+        )
     return array.tolist()
 
 
-# --- Folders of pictures ------------------------------------------------------------------------
-
-
-def _read_pictures(info: VideoInfo, indices: list[int], size: tuple[int, int] | None) -> np.ndarray:
-    """uint8 (T, H, W, 3). Raises VideoReadError for a picture that is missing or damaged."""
-    frames = {}
-    for index in sorted(set(indices)):
-        picture = decode_picture(info.path, picture_name(info.first_picture, index))
-        to_rgb = ToRGB(size or info.size, orientation_of(info.path, picture))
-        height, width = to_rgb.upright(picture.height, picture.width)
-        if (height, width) != info.size:
-            raise unreadable(
-                info.path,
-                f"frame {index} is {height} x {width} and the first one "
-                f"{info.size[0]} x {info.size[1]}",
-            )
-        frames[index] = to_rgb(picture)
-    return np.stack([frames[index] for index in indices])
-
-
-# --- Files ---------------------------------------------------------------------------------------
-
-
-def _read_video(info: VideoInfo, indices: list[int], size: tuple[int, int] | None) -> np.ndarray:
-    """uint8 (T, H, W, 3). Raises VideoReadError if one of the frames cannot be decoded."""
-    wanted, to_rgb = sorted(set(indices)), ToRGB(size or info.size, info.orientation)
-    frames = np.empty((len(wanted), *to_rgb.size, 3), np.uint8)
-    place_of = {index: place for place, index in enumerate(wanted)}
-    for walk in (_jump, _walk) if info.keyframe_pts else (_walk,):
-        found, cause = set(), None
-        with open_video(info.path, strict=not info.joined) as (container, stream):
-            try:
-                for index, picture in walk(container, stream, info, wanted):
-                    if index in place_of:
-                        frames[place_of[index]] = to_rgb(picture)
-                        found.add(index)
-            except av.error.FFmpegError as error:
-                cause = error
-        if len(found) == len(wanted):
-            break
-    _must_have(info, wanted, found, cause)
-    return frames if indices == wanted else frames[[place_of[index] for index in indices]]
-
-
-def _must_have(
+def _visit(
     info: VideoInfo,
     wanted: Sequence[int],
-    found: Collection[int | None],
-    cause: av.error.FFmpegError | None,
+    use: Callable[[int, av.VideoFrame, Orientation], None],
+    jumps: bool,
 ) -> None:
+    """Call use(index, picture, orientation) for each frame of `wanted`, which ascends.
+
+    Raises VideoReadError if one of them cannot be decoded.
+    """
+    if info.container == PICTURE_FOLDER:
+        for index in wanted:
+            use(index, *_picture_of_folder(info, index))
+        return
+    found, cause = set(), None
+    with open_video(info.path, strict=not info.joined) as (container, stream):
+        try:
+            for index, picture in _intact(container, stream, info, wanted, jumps):
+                use(index, picture, info.orientation)
+                found.add(index)
+        except av.error.FFmpegError as error:
+            cause = error
     lacking = [index for index in wanted if index not in found]
+    if lacking and jumps:  # the index may be wrong
+        return _visit(info, wanted, use, jumps=False)
     if lacking:
         raise unreadable(
             info.path,
@@ -197,62 +163,56 @@ def _must_have(
         ) from cause
 
 
-def _decode(
-    decoded: Iterator[tuple[av.VideoFrame, bool]],
-    index_of: Mapping[int, int],
-    expected: int,
-    is_joined: bool = False,
-) -> Iterator[tuple[int | None, av.VideoFrame, bool]]:
-    """(index, picture, is it intact) of those decoded; frame `expected` should come first."""
-    intact = True
-    for picture, is_key in decoded:
-        # Of other than the plain kinds of files frames are counted.
-        index = index_of.get(picture.pts) if index_of else expected
-        # What follows a damaged picture is built on it, up to the next keyframe. A picture that
-        # comes out of turn is a sign of damage, and so are the ones that are left out before it.
-        intact = (intact and index == expected) or is_key
-        intact = intact and index is not None and (not picture.is_corrupt or is_joined)
-        yield index, picture, intact
-        expected = (expected if index is None else index) + 1
-
-
-def _walk(
-    container: InputContainer, stream: VideoStream, info: VideoInfo, wanted: Sequence[int]
+def _intact(
+    container: InputContainer,
+    stream: VideoStream,
+    info: VideoInfo,
+    wanted: Sequence[int],
+    jumps: bool,
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(index, picture) for all intact ones from the beginning to the last one wanted."""
+    """(index, picture) of the wanted frames that come out intact.
+
+    jumps: whether to jump wherever a keyframe lies on the way, and to stop at the first frame that
+        is not found. Jumps land where the container's index says, which may be wrong; a picture
+        counts only if its time is the one looked for.
+    """
     index_of = {pts: index for index, pts in enumerate(info.pts or ())}
-    decoded = pictures(container, stream)
-    for index, picture, intact in _decode(decoded, index_of, 0, info.joined):
-        if intact:
-            yield index, picture
-        if index == wanted[-1]:
+    decoded, now, expected, intact = pictures(container, stream), -1, 0, True
+    for target in wanted:
+        if jumps:
+            place = max(0, bisect_right(info.keyframe_pts, info.pts[target]) - 1)
+            keyframe = info.keyframe_pts[place]
+            # A keyframe that is not shown can only be the first, before the first frame that is.
+            start = index_of.get(keyframe, 0)
+            if now < 0 or start > now + 1:
+                container.seek(keyframe, stream=stream)
+                decoded, expected, intact = pictures(container, stream), start, True
+        while now < target:
+            picture, is_key = next(decoded, (None, False))
+            if picture is None:
+                return  # the end of the file
+            # Of other than the plain kinds of files frames are counted.
+            index = index_of.get(picture.pts) if index_of else expected
+            # What follows a damaged picture is built on it, up to the next keyframe. A picture that
+            # comes out of turn is a sign of damage, and so are those that are left out before it.
+            intact = (intact and index == expected) or is_key
+            intact = intact and index is not None and (not picture.is_corrupt or info.joined)
+            expected = (expected if index is None else index) + 1
+            now = now if index is None else index
+        if now == target and intact:
+            yield target, picture
+        elif jumps:
             return
 
 
-def _jump(
-    container: InputContainer, stream: VideoStream, info: VideoInfo, wanted: Sequence[int]
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(index, picture) for the wanted ones, with a jump wherever a keyframe lies on the way.
-
-    Jumps land where the container's index says, which may be wrong; a picture counts only if its
-    time is the one looked for. This stops at the first that is not.
-    """
-    index_of = {pts: index for index, pts in enumerate(info.pts)}
-    decoded, now = iter(()), -1
-    for target in wanted:
-        place = max(0, bisect_right(info.keyframe_pts, info.pts[target]) - 1)
-        keyframe = info.keyframe_pts[place]
-        # A keyframe that is not shown can only be the first, before the first frame that is.
-        start = index_of.get(keyframe, 0)
-        if now < 0 or start > now:
-            container.seek(keyframe, stream=stream)
-            decoded = _decode(pictures(container, stream), index_of, start)
-        for index, picture, intact in decoded:
-            now = now if index is None else index
-            if index is None or index >= target:
-                if index != target or not intact:
-                    return
-                yield index, picture
-                break
-        else:
-            return  # the end of the file
+def _picture_of_folder(info: VideoInfo, index: int) -> tuple[av.VideoFrame, Orientation]:
+    picture = decode_picture(info.path, picture_name(info.first_picture, index))
+    orientation = orientation_of(info.path, picture)
+    height, width = upright((picture.height, picture.width), orientation)
+    if (height, width) != info.size:
+        raise unreadable(
+            info.path,
+            f"frame {index} is {height} x {width} and the first one "
+            f"{info.size[0]} x {info.size[1]}",
+        )
+    return picture, orientation

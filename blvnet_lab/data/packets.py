@@ -1,0 +1,189 @@
+"""What a stream's packets (compressed pictures) tell of a video, without decoding them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+from typing import NamedTuple
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from blvnet_lab.data.containers import find_damage
+from blvnet_lab.data.decoding import PROGRESSIVE, unreadable
+
+# Each packet of these gives one frame, but for what `is_plain` asks besides.
+PLAIN_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "ffv1", "prores"}
+PLAIN_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
+VOP = b"\0\0\1\xb6"  # how MPEG-4 begins a picture
+
+
+class Packet(NamedTuple):
+    """A packet (compressed picture) as far as it matters here."""
+
+    dts: int | None
+    pts: int | None
+    is_key: bool
+
+
+@dataclass
+class Packets:
+    """A stream's packets in the file's order."""
+
+    first: av.Packet | None = None
+    all: list[Packet] = field(default_factory=list)
+    shown: list[Packet] = field(default_factory=list)  # others are to be decoded, but not shown
+    is_edited: bool = False  # whether an edit list of several parts has some read twice
+    is_doubtful: bool = False  # whether some may give no frame of their own
+    damage: str = ""
+
+    @property
+    def keyframes(self) -> list[int | None]:
+        return [packet.pts for packet in self.all if packet.is_key]
+
+
+def scan(path: str, container: InputContainer, stream: VideoStream) -> Packets:
+    """Read the stream's packets up to the first that is damaged or missing.
+
+    Raises VideoReadError if there is no telling which frame is which.
+    """
+    found, last_dts = Packets(damage=find_damage(path)), None
+    rank_of, found.is_edited = _index(container, stream)
+    codec = stream.codec_context.codec.canonical_name
+    is_ts, gap = container.format.name == "mpegts", None
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue  # marks the end
+            num_before = len(found.all)
+            corrupt = packet.is_corrupt
+            if is_ts:
+                # What lies before a gap is called corrupt. It does no harm where two broadcasts
+                # were joined: a keyframe comes next, or next but one.
+                gap = None if packet.is_keyframe else gap
+                gap = num_before if corrupt else gap
+                corrupt = gap is not None and num_before - gap == 3
+            if corrupt or rank_of.get(packet.pos, 0) > num_before:
+                found.damage = "cut short or damaged"
+                del found.all[num_before if gap is None else gap :]
+                break
+            found.first = found.first or packet
+            last_dts = packet.dts
+            found.all.append(Packet(packet.dts, packet.pts, packet.is_keyframe))
+            found.is_doubtful |= codec == "mpeg4" and not _is_one_picture(packet)
+            # What an edit list cuts off, and mere references, are not shown.
+            if not (packet.is_discard or _is_reference_only(codec, packet)):
+                found.shown.append(found.all[-1])
+    except av.error.FFmpegError as error:
+        found.damage = f"damaged ({error.strerror})"
+    if "mp4" in container.format.name and not found.damage and len(rank_of) == len(found.all):
+        _refuse_contradictions(path, found.all)
+    if len(rank_of) > len(found.all):
+        found.damage = found.damage or "cut short"
+    if found.damage and last_dts is not None:
+        # The lost packets may hold frames that belong between the last ones. No frame is shown
+        # before it is decoded (pts >= dts), so up to the last dts none is missing.
+        found.shown = [p for p in found.shown if p.pts is None or p.pts <= last_dts]
+        hole = first_hole([p.pts for p in found.shown])
+        if hole is not None:
+            found.shown = [p for p in found.shown if p.pts <= hole]
+    return found
+
+
+def _index(container: InputContainer, stream: VideoStream) -> tuple[dict[int, int], bool]:
+    """Place in the file to rank, of all packets; empty where a container does not list them all.
+
+    And whether some are read twice: an edit list of several parts decodes the same group for each.
+    """
+    names = container.format.name.split(",")
+    if not {"mp4", "avi"} & set(names):
+        return {}, False
+    header = 8 if "avi" in names else 0  # avi's index points at the few bytes before a packet
+    places = [entry.pos + header for entry in stream.index_entries if entry.size]
+    ranks = {place: rank for rank, place in enumerate(places)}
+    return (ranks, False) if len(ranks) == len(places) else ({}, True)
+
+
+def _is_one_picture(packet: av.Packet) -> bool:
+    """Whether an MPEG-4 packet holds one picture, and not a mere "as before" of a few bytes."""
+    data = bytes(packet)
+    return data.count(VOP) == 1 and len(data) - data.index(VOP) >= 16
+
+
+def _is_reference_only(codec: str, packet: av.Packet) -> bool:
+    """Whether a packet of VP8 or VP9 says of its picture that it is not shown."""
+    data = memoryview(packet)
+    if codec == "vp8":
+        return not data[0] & 16
+    if codec != "vp9" or data[-1] & 0xE0 == 0xC0:  # the end of several pictures, the last is shown
+        return False
+    flags = data[0] >> (0 if data[0] & 0x30 == 0x30 else 1)  # profile 3 has one bit more before
+    return not flags & 0b101  # nor is one shown that was decoded before
+
+
+def is_plain(container: InputContainer, stream: VideoStream, packets: Packets) -> bool:
+    """Whether the packets tell all: each gives one frame, or is known to be hidden."""
+    coder = stream.codec_context
+    codec, name = coder.codec.canonical_name, container.format.name
+    if codec not in PLAIN_CODECS or not PLAIN_CONTAINERS & set(name.split(",")):
+        return False
+    if packets.is_doubtful or packets.is_edited:
+        return False
+    if codec == "h264" and coder.field_order != PROGRESSIVE:
+        return False  # two fields, half a picture each, may be two packets
+    times, all_times = ([p.pts for p in some] for some in (packets.shown, packets.all))
+    if None in all_times or len(set(times)) < len(times):
+        return False
+    # avi holds no times, and those that FFmpeg works out are wrong with B-frames.
+    if name == "avi" and (coder.has_b_frames or times != sorted(times)):
+        return False
+    # Nothing is shown before the first keyframe, on which all is built.
+    return packets.all[0].is_key and all_times[0] == min(all_times)
+
+
+def are_groups_closed(packets: Packets) -> bool:
+    """Whether what is stored after a keyframe is shown after it, so that decoding may start there.
+
+    Not so in an open group of pictures (GOP).
+    """
+    in_order = sorted(packets.shown, key=lambda packet: packet.pts)
+    pairs = zip(packets.shown, in_order, strict=True)
+    return all(stored is shown for stored, shown in pairs if stored.is_key)
+
+
+def steps_between(times: Sequence[int]) -> list[int]:
+    return [late - early for early, late in pairwise(times)]
+
+
+def first_hole(times: Sequence[int | None]) -> int | None:
+    """The last time before frames are missing, in a video that is otherwise evenly timed."""
+    if None in times or len(times) < 3:
+        return None
+    times = sorted(times)
+    steps = steps_between(times)
+    usual = median(steps)
+    if sum(abs(step - usual) <= 0.1 * usual for step in steps) < 0.8 * len(steps):
+        return None
+    return next((t for t, step in zip(times, steps, strict=False) if step > 1.5 * usual), None)
+
+
+def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
+    """Raise VideoReadError if packets are decoded at even times, but some are shown at once.
+
+    An mp4 keeps the times of decoding, and how much later each frame is shown. An encoder takes
+    the first from the second: where frames are shown unevenly, the times of decoding are so too.
+    Holes are no sign of it: a cut without encoding again leaves some.
+    """
+    if len(packets) < 3 or any(None in packet for packet in packets):
+        return
+    decoded, shown = (steps_between(sorted(p[column] for p in packets)) for column in (0, 1))
+    usual = median(decoded)
+    is_even = all(abs(step - usual) <= 0.1 * usual for step in decoded)
+    if is_even and any(step < 0.5 * usual for step in shown):
+        raise unreadable(
+            path,
+            "its table of times was altered: frames stored at even times are shown at uneven ones",
+        )
