@@ -634,16 +634,6 @@ def test_alone_unless_torchrun_says_otherwise(places, monkeypatch, caplog, on_cp
     assert all((name in line) for name in WHOLE)
 
 
-def test_a_rank_that_is_no_number(monkeypatch):
-    for name, value in (WHOLE | {"WORLD_SIZE": "two"}).items():
-        monkeypatch.setenv(name, value)
-    with (
-        pytest.raises(ValueError, match=r"expected WORLD_SIZE to be a number, .*got 'two'"),
-        process_group(),
-    ):
-        pass
-
-
 @pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
 def test_a_command_prints_though_a_batch_system_says_a_rank(
     name, manifest, checkpoint, tmp_path, monkeypatch, capsys, on_cpu

@@ -446,7 +446,7 @@ def test_another_number_of_processes_goes_on(before, after, tmp_path):
     expected = nn.functional.cross_entropy(model(data.clips.double()), data.labels).item()
     (line,) = ends[0]["history"]
     assert line["train_loss"] == pytest.approx(expected, abs=1e-6)
-    assert abs(24 / line["clips_per_second"] - line["seconds"]) < 0.006
+    assert abs(24 / line["clips_per_second"] - line["seconds"]) < 0.02
 
 
 def test_a_signal_to_one_rank_stops_all_and_they_go_on(tmp_path):

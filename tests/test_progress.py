@@ -58,7 +58,7 @@ def test_a_run_has_a_line_an_epoch(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     for epoch, line in enumerate(lines, start=1):
-        assert line.startswith(f"training: {50 * epoch:3}% {3 * epoch}/6 [")
+        assert line.startswith(f"training blvnet_tam, seed 0: {50 * epoch:3}% {3 * epoch}/6 [")
         assert f"epoch={epoch}, loss=0." in line and "top_1=" in line
 
 

@@ -138,7 +138,6 @@ def done_by(task: Task) -> None:
             val_set,
             recipe,
             device=device if task.gpu else torch.device("cpu"),
-            ranks=ranks,
             output=Output(out, task.resume, task.save_minutes),
             classes=("dark", "bright"),
             score=score,

@@ -125,7 +125,7 @@ def run_one(
         return {**rounded, "taps": taps_of(model)}
 
     title = f"{TITLES[recipe.network.architecture]}, seed {recipe.seed}"
-    fitted = fit(model, train, val, recipe, score=score_and_taps, after_epoch=write, title=title)
+    fitted = fit(model, train, val, recipe, score=score_and_taps, after_epoch=write)
     if fitted.stopped:
         raise InterruptedError(
             f"stopped by {fitted.stopped} in the training of {title}: the checkpoints of the "

@@ -83,7 +83,6 @@ def train(
             val_set,
             recipe,
             device=device,
-            ranks=ranks,
             output=Output(out, resume, save_minutes, keep_every, tensorboard),
             classes=classes,
             after_epoch=after_epoch,

@@ -5,6 +5,7 @@ A run's folder:
     recipe.json         how it was trained
     log.jsonl           a line of figures for every epoch
     last.pt             the run as it is now; best.pt, epoch_0010.pt: as it was then
+    unreadable.csv      videos that were passed over, if there are any
     model.safetensors   the trained network, once the run has ended
 
 Each file appears only when it is whole, in the place of the one before.
@@ -17,72 +18,213 @@ import io
 import json
 import os
 import random
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
-from torch.amp import GradScaler
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS, read_pickle
 from blvnet_lab.paths import written_whole
-from blvnet_lab.training.distributed import Ranks
-from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
-
-ON_ALL_RANKS_AT_ONCE = {"waited", "seconds", "skipped"}  # of what an epoch has counted so far
+from blvnet_lab.training.distributed import Ranks, current_ranks
+from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
+from blvnet_lab.training.state import State
 
 FORMAT = 1  # of the file; another number is another format
-LAST, BEST, MODEL, RECIPE, LOG = (
-    "last.pt",
-    "best.pt",
-    "model.safetensors",
-    "recipe.json",
-    "log.jsonl",
-)
+LAST, BEST, MODEL = "last.pt", "best.pt", "model.safetensors"
+RECIPE, LOG, UNREADABLE = "recipe.json", "log.jsonl", "unreadable.csv"
+# Of what an epoch has counted so far: what passes on all ranks at once, and does not add up.
+ON_ALL_RANKS_AT_ONCE = {"waited", "seconds", "skipped"}
 
 
-@dataclass
-class State:
-    """What training changes, step by step."""
+class RunFolder:
+    """The files of one run; none without an `output`.
 
-    model: VideoNet  # itself, not what DistributedDataParallel wraps it in
-    optimizer: Optimizer
-    scheduler: LRScheduler
-    scaler: GradScaler
-    ema: AveragedModel | None = None
-    epoch: int = 1  # the one that is going on
-    step: int = 0  # steps of it that are done
-    so_far: dict[str, float] = field(default_factory=dict)  # sums over them, for its line
-    history: list[dict[str, Any]] = field(default_factory=list)  # a line for every epoch that ended
-    best_epoch: int = 0  # with the highest top-1; 0 before the first has ended
+    Args:
+        data: from `describe_data`.
+        device: whose random numbers the run draws.
+    """
+
+    def __init__(
+        self, output: Output | None, recipe: Recipe, data: Mapping[str, Any], device: torch.device
+    ):
+        self.output, self.recipe, self.data, self.device = output, recipe, data, device
+        self.path, self.ranks = None if output is None else Path(output.folder), current_ranks()
+        self.saved_at = time.monotonic()
 
     @property
-    def judged(self) -> VideoNet:
-        """The network to evaluate and to keep: the average of weights where there is one."""
-        return self.model if self.ema is None else self.ema.module
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint within an epoch."""
+        if self.output is None:
+            return False
+        return time.monotonic() - self.saved_at > 60 * self.output.save_minutes
+
+    def open(self, state: State) -> None:
+        """Make the folder, or bring `state` to where the run in it is.
+
+        Raises:
+            ValueError: the checkpoint is damaged, or of another recipe, other clips or classes.
+            FileExistsError: the folder holds files, and is not to be resumed.
+        """
+        if self.path is None:
+            return
+        if self.output.resume and (self.path / LAST).is_file():
+            self._resume(state, self.path / LAST)
+        elif self.ranks.is_first:
+            if not self.output.resume and self.path.exists() and any(self.path.iterdir()):
+                raise FileExistsError(
+                    f"expected a new or an empty folder for the run, got {self.path}, which holds "
+                    "files: go on with it by --resume auto, choose another out, or delete it first"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.ranks.gather(None)  # no rank writes before all have read
+        if self.ranks.is_first:
+            for partial in self.path.glob(".*.part"):  # of a run that was killed while it wrote
+                partial.unlink()
+            self._write(RECIPE, recipe_to_json(self.recipe))
+            self._write_log(state)
+
+    def _resume(self, state: State, last: Path) -> None:
+        try:
+            contents = read_checkpoint(last)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. To go on with this run, put another of its checkpoints (best.pt) in "
+                f"the place of {LAST}"
+            ) from error
+        _check_same_recipe(recipe_from_json(contents["recipe"], str(last)), self.recipe, last)
+        _check_same_data(contents, self.data)
+        unpack(state, contents, self.ranks, self.device)
+
+    def save(self, state: State, unreadable: pd.DataFrame | None = None) -> None:
+        """Write last.pt, and best.pt and others if an epoch has ended; call it on every rank.
+
+        Raises:
+            FloatingPointError: a weight or a statistic is not finite. (A finite loss may have had
+                gradients that are not: no checkpoint shall hold what came of it.)
+            OSError: the disk is full or cannot be written to; what was there before stays.
+        """
+        if self.path is None:
+            return
+        _check_weights(state)
+        contents = {
+            "format": FORMAT,
+            "recipe": recipe_to_json(self.recipe),
+            **self.data,
+            **pack(state, self.ranks, self.device),
+        }
+        if self.ranks.is_first:
+            ended, names = state.epoch - 1, []
+            if state.step == 0 and ended:
+                if state.best_epoch == ended:
+                    names.append(BEST)
+                if self.output.keep_every and ended % self.output.keep_every == 0:
+                    names.append(f"epoch_{ended:04}.pt")
+            # last.pt comes last: a run that ends in between does this epoch, and so these, again.
+            write_checkpoint(contents, *(self.path / name for name in (*names, LAST)))
+            self._write_log(state)
+            if unreadable is not None and len(unreadable):
+                self._write(UNREADABLE, unreadable.to_csv(index=False, lineterminator="\n"))
+        self.saved_at = time.monotonic()
+
+    def _write_log(self, state: State) -> None:
+        self._write(LOG, "".join(json.dumps(line) + "\n" for line in state.history))
+
+    def _write(self, name: str, text: str) -> None:
+        with written_whole(self.path / name) as partial:
+            partial.write_text(text, "utf-8")
 
 
-def pack(
-    state: State,
-    recipe: Recipe,
-    *,
-    num_clips: int,
-    classes: tuple[str, ...],
-    ranks: Ranks,
-    device: torch.device,
-    rows: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The contents of a checkpoint: tensors and plain containers. Call it on every rank."""
+def _check_weights(state: State) -> None:
+    bad = [name for name, t in state.model.state_dict().items() if not t.isfinite().all()]
+    if bad:
+        raise FloatingPointError(
+            f"expected finite weights, but after {state.epoch - 1} epochs and {state.step} steps "
+            f"these are not: {', '.join(bad[:5])}{', ...' if bad[5:] else ''}: lower the learning "
+            "rate, or limit the gradients with clip_norm; the last checkpoint is from before"
+        )
+
+
+def _check_same_recipe(before: Recipe, now: Recipe, path: Path) -> None:
+    old, new = asdict(before), asdict(now)
+    changed = [
+        f"{name} {old[name]}, got {new[name]}"
+        for name in old
+        if old[name] != new[name] and name not in ("hardware", "starts_from")
+    ]
+    if changed:
+        raise ValueError(
+            f"expected the recipe with which {path.parent} was begun, {'; '.join(changed)}: resume "
+            "with the same (only the hardware may change), or start again in another folder with "
+            f"--init {path}"
+        )
+
+
+# --- The data of a run --------------------------------------------------------------------------
+
+
+def describe_data(train_set: Dataset, val_set: Dataset, classes: Sequence[str]) -> dict[str, Any]:
+    """Describe what a run is trained on, as its checkpoints keep it: a run resumes with the same.
+
+    Clips are told apart by digests of their paths and labels, in order, where a data set has them.
+    Paths count from the folder that all clips of a split share, so that each can be moved.
+    """
+    rows = {}
+    for name, split in (("train", train_set), ("val", val_set)):
+        if not hasattr(split, "paths"):
+            continue
+        paths = [os.path.abspath(path) for path in split.paths]
+        try:
+            start = len(os.path.commonpath({os.path.dirname(path) for path in paths}))
+        except ValueError:  # none, or several drives
+            start = 0
+        places = (path[start:].replace(os.sep, "/").strip("/") for path in paths)
+        rows[f"clips of {name}"] = _digest(places)
+        if hasattr(split, "labels"):
+            rows[f"labels of {name}"] = _digest(str(int(label)) for label in split.labels)
+    return {"num_clips": len(train_set), "classes": list(classes), "rows": rows}
+
+
+def _digest(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def _check_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = []
+    if before["num_clips"] != now["num_clips"]:  # and "step" would mean another one
+        changed.append(f"{now['num_clips']} training clips in the place of {before['num_clips']}")
+    old, new = before["classes"], now["classes"]
+    if old and new and len(old) != len(new):
+        changed.append(f"{len(new)} classes in the place of {len(old)}")
+    elif old and new and old != new:
+        label = [a != b for a, b in zip(old, new, strict=True)].index(True)
+        changed.append(f'the class "{new[label]}" for label {label} in the place of "{old[label]}"')
+    rows = before.get("rows", {})  # older checkpoints have none
+    changed += [f"other {name}" for name in rows if now["rows"].get(name, rows[name]) != rows[name]]
+    if changed:
+        raise ValueError(
+            f"expected the classes and clips with which this run was begun, got "
+            f"{', '.join(changed)}: resume with the same manifest and class list (their folder may "
+            "have been moved), or start another run in another folder with --init"
+        )
+
+
+# --- The state of a run -------------------------------------------------------------------------
+
+
+def pack(state: State, ranks: Ranks, device: torch.device) -> dict[str, Any]:
+    """Return a state as tensors and plain containers; call it on every rank."""
     return {
-        "format": FORMAT,
         "architecture": state.model.architecture,
         "arguments": state.model.arguments,
         "model": state.model.state_dict(),
@@ -95,43 +237,16 @@ def pack(
         "so_far": ranks.gather(state.so_far),
         "history": state.history,
         "best_epoch": state.best_epoch,
-        "num_clips": num_clips,
-        "classes": list(classes),
-        "rows": dict(rows or {}),
-        "recipe": recipe_to_json(recipe),
-        "rng": ranks.gather(_generator_states(device)),
+        "rng": ranks.gather(_rng_states(device)),
     }
 
 
-def unpack(
-    state: State,
-    contents: Mapping[str, Any],
-    *,
-    num_clips: int,
-    ranks: Ranks,
-    device: torch.device,
-    classes: Sequence[str] = (),
-    rows: Mapping[str, str] | None = None,
-) -> None:
-    """Puts a checkpoint's contents back in place.
+def unpack(state: State, contents: Mapping[str, Any], ranks: Ranks, device: torch.device) -> None:
+    """Bring a state to that of a checkpoint.
 
     With as many ranks as then every generator goes on as it was; with another number the order of
-    clips and what is drawn for them stay the same, but dropout and mixup draw anew.
-
-    Args:
-        classes, rows: of the data to go on with, as given to `pack`; empty ones, here or there, are
-            not compared.
-
-    Raises:
-        ValueError: the training set has another number of clips, so that "step" means another one;
-            or the classes or clips are others than those with which the run was begun.
+    clips and what is drawn for them stay the same, but dropout and mixup draw other numbers.
     """
-    if contents["num_clips"] != num_clips:
-        raise ValueError(
-            f"expected the {contents['num_clips']} training clips with which this run was begun, "
-            f"got {num_clips}: resume with the same manifest, or start anew with --init"
-        )
-    _check_same_data(contents, classes, rows or {})
     state.model.load_state_dict(contents["model"])
     state.optimizer.load_state_dict(contents["optimizer"])
     state.scheduler.load_state_dict(contents["scheduler"])
@@ -139,7 +254,6 @@ def unpack(
         state.scaler.load_state_dict(contents["scaler"])
     if state.ema is not None:
         state.ema.load_state_dict(contents["ema"])
-    state.epoch, state.step = contents["epoch"], contents["step"]
     shares = contents["so_far"]
     if len(shares) != ranks.world:  # the first goes on with the sums of all
         sums = {name: sum(share.get(name, 0) for share in shares) for name in shares[0]}
@@ -148,62 +262,13 @@ def unpack(
         shares = [sums] + [{}] * (ranks.world - 1)
     state.so_far = dict(shares[ranks.rank])
     state.history = [dict(line) for line in contents["history"]]
-    state.best_epoch = contents["best_epoch"]
+    for name in ("epoch", "step", "best_epoch"):
+        setattr(state, name, contents[name])
     if len(contents["rng"]) == ranks.world:
-        _set_generators(contents["rng"][ranks.rank], device)
+        _set_rng_states(contents["rng"][ranks.rank], device)
 
 
-def digest_rows(splits: Mapping[str, Dataset]) -> dict[str, str]:
-    """Digest the clips of each split and their labels, in order; of data sets that name them.
-
-    Paths count from the folder that all clips of a split share, so that each can be moved.
-    """
-    found = {}
-    for name, split in splits.items():
-        if not hasattr(split, "paths"):
-            continue
-        paths = [os.path.abspath(path) for path in split.paths]
-        try:
-            start = len(os.path.commonpath({os.path.dirname(path) for path in paths}))
-        except ValueError:  # none, or several drives
-            start = 0
-        places = (path[start:].replace(os.sep, "/").strip("/") for path in paths)
-        found[f"clips of {name}"] = _digest(places)
-        if hasattr(split, "labels"):
-            found[f"labels of {name}"] = _digest(str(int(label)) for label in split.labels)
-    return found
-
-
-def _digest(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
-
-
-def _check_same_data(
-    contents: Mapping[str, Any], classes: Sequence[str], rows: Mapping[str, str]
-) -> None:
-    before, now = contents["classes"], list(classes)
-    changed = []
-    if before and now and before != now:
-        label = next((i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), None)
-        changed.append(
-            f"{len(now)} classes in the place of {len(before)}"
-            if label is None
-            else f'the class "{now[label]}" for label {label} in the place of "{before[label]}"'
-        )
-    kept = contents.get("rows", {})  # older checkpoints have none
-    changed += [f"other {name}" for name in kept if rows.get(name, kept[name]) != kept[name]]
-    if changed:
-        raise ValueError(
-            f"expected the classes and clips with which this run was begun, got "
-            f"{', '.join(changed)}: resume with the same manifest and class list (their folder may "
-            "have been moved), or start another run in another folder with --init"
-        )
-
-
-def _generator_states(device: torch.device) -> dict[str, Any]:
+def _rng_states(device: torch.device) -> dict[str, Any]:
     name, keys, *place = np.random.get_state()
     found = {
         "torch": torch.get_rng_state(),
@@ -215,7 +280,7 @@ def _generator_states(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def _set_generators(states: Mapping[str, Any], device: torch.device) -> None:
+def _set_rng_states(states: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
@@ -225,8 +290,11 @@ def _set_generators(states: Mapping[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
+# --- Files --------------------------------------------------------------------------------------
+
+
 def write_checkpoint(contents: Mapping[str, Any], *paths: Path) -> None:
-    """The same contents under each of the names, each whole or not at all.
+    """Write the same contents under each of the names, each whole or not at all.
 
     Raises:
         OSError: the disk is full or cannot be written to; what was there before stays.
@@ -235,8 +303,8 @@ def write_checkpoint(contents: Mapping[str, Any], *paths: Path) -> None:
     torch.save(dict(contents), buffer)
     for path in paths:
         try:
-            with written_whole(path) as unfinished:
-                unfinished.write_bytes(buffer.getbuffer())
+            with written_whole(path) as partial:
+                partial.write_bytes(buffer.getbuffer())
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -246,7 +314,7 @@ def write_checkpoint(contents: Mapping[str, Any], *paths: Path) -> None:
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """What `write_checkpoint` wrote, on the CPU.
+    """Read a checkpoint of a run, onto the CPU.
 
     Raises:
         ValueError: there is no such file, or it is damaged, or it is none of ours.
@@ -261,7 +329,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def is_checkpoint(contents: Any) -> bool:
-    """Whether these are the contents of a checkpoint of a run."""
+    """Return whether these are the contents of a checkpoint of a run."""
     return isinstance(contents, dict) and contents.get("format") == FORMAT
 
 
@@ -283,33 +351,31 @@ class Trained:
 
 
 def load_trained(path: str | os.PathLike) -> Trained:
-    """The network in `model.safetensors` or in a checkpoint (`best.pt`) of a run.
+    """Load the network in `model.safetensors` or in a checkpoint (`best.pt`) of a run.
 
     Of a checkpoint with an average of weights, that average.
 
     Raises:
         ValueError: there is no such file, or it is none of these.
     """
-    if Path(path).suffix == ".safetensors":
+    path = Path(path)
+    if path.suffix == ".safetensors":
         notes = load_notes(path)
-        recipe = notes.get("recipe")
         with torch.device("cpu"):
             model = load_model(path)
-        return Trained(
-            model,
-            None if recipe is None else recipe_from_json(json.dumps(recipe), str(path)),
-            tuple(notes.get("classes", ())),
-            Path(path),
-        )
-    contents = read_checkpoint(path)
-    with torch.device("cpu"):
-        model = BUILDERS[contents["architecture"]](**contents["arguments"])
-    model.load_state_dict(_judged_weights(contents))
-    recipe = recipe_from_json(contents["recipe"], str(path))
-    return Trained(model.eval(), recipe, tuple(contents["classes"]), Path(path))
+        recipe = json.dumps(notes["recipe"]) if "recipe" in notes else None
+        classes = notes.get("classes", ())
+    else:
+        contents = read_checkpoint(path)
+        with torch.device("cpu"):
+            model = BUILDERS[contents["architecture"]](**contents["arguments"])
+        model.load_state_dict(_evaluated_weights(contents))
+        recipe, classes = contents["recipe"], contents["classes"]
+    recipe = None if recipe is None else recipe_from_json(recipe, str(path))
+    return Trained(model.eval(), recipe, tuple(classes), path)
 
 
-def _judged_weights(contents: Mapping[str, Any]) -> dict[str, Tensor]:
+def _evaluated_weights(contents: Mapping[str, Any]) -> dict[str, Tensor]:
     if contents["ema"] is None:
         return contents["model"]
     return {
@@ -320,7 +386,7 @@ def _judged_weights(contents: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def save_trained(trained: Trained, path: str | os.PathLike) -> None:
-    """Writes a network with its recipe and the names of its classes."""
+    """Write a network with its recipe and the names of its classes (a `.safetensors` file)."""
     notes: dict[str, Any] = {"classes": list(trained.classes)}
     if trained.recipe is not None:
         notes["recipe"] = json.loads(recipe_to_json(trained.recipe))

@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 2 -m blvnet_lab train ...
 
-torchrun starts the processes and tells each its rank in the environment; PyTorch's
-DistributedDataParallel averages their gradients. What is here is the little that is left: which
-device is whose, and small messages between ranks.
+torchrun starts the processes and gives each its rank in the environment; PyTorch's
+DistributedDataParallel averages their gradients. Here is the rest: which device is whose, and small
+messages between ranks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 # What PyTorch needs to form a group of processes. torchrun sets it, and LOCAL_RANK too, which other
 # launchers leave out where each machine has one process. Batch systems set some of it for a process
@@ -28,140 +29,140 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class DeadRankError(ConnectionError):
-    """Another process of this run does not answer any more."""
+    """Another process of this run has died."""
 
 
-def pick_device(local_rank: int = 0) -> torch.device:
-    """The first that is there of CUDA, MPS and the CPU.
-
-    local_rank: number of this process on its machine; each takes a GPU of its own.
-
-    Raises:
-        ValueError: there are fewer GPUs than processes.
-    """
+def pick_device() -> torch.device:
+    """Return this process's GPU if there is one, else MPS or the CPU."""
     if torch.cuda.is_available():
-        if local_rank >= torch.cuda.device_count():
-            raise ValueError(
-                f"expected a GPU for every process, got {torch.cuda.device_count()} and a process "
-                f"with the local rank {local_rank}: start fewer (torchrun --nproc-per-node)"
-            )
-        return torch.device("cuda", local_rank)
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of a run; by itself unless `process_group` says otherwise."""
+    """This process among those of a run; alone by default."""
 
     rank: int = 0
     world: int = 1
-    # Messages go over gloo, from CPU to CPU, so that no GPU must wait for its work to be done.
-    messages: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
-        """Whether it is this process that writes files and shows progress."""
+        """Whether this process writes files and shows progress."""
         return self.rank == 0
 
+    # Messages are tensors of the CPU, which go over gloo: no GPU must wait for its work to be done.
+
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag, true if it is true on any rank: so that all do the same."""
+        """Return each flag, true if it is true on any rank: so that all do the same."""
         if self.world == 1:
             return flags
         votes = torch.tensor(flags, dtype=torch.uint8, device="cpu")
-        with _report_dead_rank():
-            dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.messages)
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
         return tuple(votes.bool().tolist())
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all ranks, on every rank, in the order of ranks."""
-        if self.world == 1:
-            return [value]
-        values: list[Any] = [None] * self.world
-        with _report_dead_rank():
-            dist.all_gather_object(values, value, group=self.messages)
+        """Return the values of all ranks, on every rank, in the order of ranks."""
+        values: list[Any] = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
         return values
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Gives every rank the first one's buffers (running statistics); weights are equal."""
+        """Give every rank the first one's buffers (running statistics); weights are equal."""
         if self.world > 1:
-            with _report_dead_rank():
-                for buffer in model.buffers():
-                    dist.broadcast(buffer, 0)
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+
+def current_ranks() -> Ranks:
+    """Return this process's place in PyTorch's process group; alone where there is none."""
+    return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
 
 
 def rank_in_group() -> int | None:
-    """Return this process's rank among those that torchrun started; None if it is alone.
-
-    Raises:
-        ValueError: RANK, WORLD_SIZE or LOCAL_RANK is not a number.
-    """
+    """Return this process's rank among those that torchrun started; None if it is alone."""
     if not all(os.environ.get(name) for name in TORCHRUN):
         return None
-    for name in (*TORCHRUN[:2], "LOCAL_RANK"):
-        if not (os.environ.get(name) or "0").isdecimal():
-            raise ValueError(
-                f"expected {name} to be a number, as torchrun sets it, got {os.environ[name]!r}: "
-                "leave it out, or start with torchrun"
-            )
     return int(os.environ["RANK"])
 
 
 @contextmanager
 def process_group(timeout_minutes: float = 30) -> Iterator[tuple[Ranks, torch.device]]:
-    """Joins the processes that torchrun started; without torchrun, this one alone.
-
-    Only with all variables of `TORCHRUN` is it one of several. If just some are set, a warning says
-    so.
+    """Join the processes that torchrun started; without all variables of `TORCHRUN`, work alone.
 
     Args:
         timeout_minutes: how long to wait for a rank that does not answer, but has not died either.
             A rank that died is noticed at once.
 
     Raises:
-        ValueError: a variable is no number, or there are fewer GPUs than processes.
+        ValueError: there are fewer GPUs than processes.
+        DeadRankError: another process has died, anywhere within `with`.
     """
     if rank_in_group() is None:
         found = [name for name in TORCHRUN if os.environ.get(name)]
         if found:
-            lacking = [name for name in TORCHRUN if name not in found]
             logging.getLogger(__name__).warning(
                 "this process works alone: the environment has %s, but not %s, which several "
                 "processes need too (torchrun sets them all)",
                 ", ".join(found),
-                ", ".join(lacking),
+                ", ".join(name for name in TORCHRUN if name not in found),
             )
         yield Ranks(), pick_device()
         return
-    device = pick_device(int(os.environ.get("LOCAL_RANK") or 0))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    timeout = timedelta(minutes=timeout_minutes)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    if has_gpus := torch.cuda.is_available():
+        _take_gpu(int(os.environ.get("LOCAL_RANK") or 0))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=timedelta(minutes=timeout_minutes)
+    )
     try:
-        messages = dist.new_group(backend="gloo", timeout=timeout)
-        yield Ranks(dist.get_rank(), dist.get_world_size(), messages), device
+        yield current_ranks(), pick_device()
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise
+        raise DeadRankError(
+            "expected an answer of all processes of this run, but one of them has stopped: the "
+            "first error in its own output says why; then run the same command again with "
+            f"--resume auto ({str(error).splitlines()[0]})"
+        ) from error
     finally:
         dist.destroy_process_group()
 
 
-@contextmanager
-def _report_dead_rank() -> Iterator[None]:
-    """Turns the errors by which PyTorch tells of a lost process into one that says so."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise dead_rank_error(error) or error from error
+def _take_gpu(local_rank: int) -> None:
+    """Each process of a machine takes a GPU of its own."""
+    if local_rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"expected a GPU for every process, got {torch.cuda.device_count()} and a process "
+            f"with the local rank {local_rank}: start fewer (torchrun --nproc-per-node)"
+        )
+    torch.cuda.set_device(local_rank)
 
 
-def dead_rank_error(error: RuntimeError) -> DeadRankError | None:
-    """What to raise instead of an error that comes of a lost process; None for any other."""
-    told = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
-    if not told:
-        return None
-    return DeadRankError(
-        "expected an answer of all processes of this run, but one of them has stopped: the first "
-        "error in its own output says why; then run the same command again with --resume auto "
-        f"({str(error).splitlines()[0]})"
-    )
+def share_statistics(model: nn.Module, device: torch.device) -> nn.Module:
+    """Have batch norms take their statistics over the clips of all ranks."""
+    world = current_ranks().world
+    if device.type != "cuda" or world == 1:
+        raise ValueError(
+            f"expected several processes with a GPU each for sync_batch_norm, got {world} on "
+            f"{device.type}: leave it out"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def distribute(model: nn.Module, device: torch.device) -> nn.Module:
+    """Have gradients averaged over the ranks; a process that is alone gets the model itself."""
+    if current_ranks().world == 1:
+        return model
+    places = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(model, places, gradient_as_bucket_view=True)
+
+
+def undistributed(model: nn.Module) -> nn.Module:
+    """Return the model that `distribute` was given."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def not_averaged(model: nn.Module) -> AbstractContextManager:
+    """Within `with`, gradients stay on their rank, to be averaged with those of a later pass."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -1,11 +1,11 @@
-"""What a network says to every clip of a data set, to the last one, on any number of processes.
+"""Predictions of a network for all clips of a data set, on any number of processes.
 
     predictions = evaluate(model, dataset)
     metrics.top_k_accuracy(predictions.logits, predictions.labels)
 
 Of a data set with several views a clip (`ClipDataset(num_clips=3, transform=view_transform(...))`)
 the logits are averaged over the views, before any softmax. Ranks take every n-th clip each, and no
-clip is padded or judged twice; so the figures do not depend on the number of ranks.
+clip is padded or evaluated twice; so the figures do not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from blvnet_lab.data import VideoReadError
 from blvnet_lab.progress import tqdm
-from blvnet_lab.training.distributed import Ranks, pick_device
+from blvnet_lab.training.distributed import Ranks, current_ranks, pick_device
 from blvnet_lab.training.interrupts import signals_of_workers
 from blvnet_lab.training.loading import report_dead_worker, timed_batches
 from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
+from blvnet_lab.training.precision import autocast
 from blvnet_lab.training.recipe import Hardware
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was said to N clips, in the order of the data set, on the CPU."""
+    """A network's answers to N clips, in the order of the data set, on the CPU."""
 
     logits: Tensor  # (N, num_classes) float32, averaged over the views of each clip
     labels: Tensor  # (N,)
@@ -40,7 +39,7 @@ class Predictions:
 
 
 class Stopped(Exception):
-    """Raised in the middle of an evaluation that was asked to stop."""
+    """Raised in the middle of a run that was asked to stop."""
 
 
 class _Numbered(Dataset):
@@ -68,12 +67,6 @@ def _collate(items: list[tuple]) -> tuple[Tensor, Tensor, list[int], dict[int, s
     return clips, labels, [index for index, _, _ in good], bad
 
 
-def autocast(device: torch.device, hardware: Hardware) -> torch.autocast:
-    """In this context networks compute with the hardware's precision."""
-    dtype = PRECISIONS[hardware.precision]
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-
-
 @report_dead_worker()
 @torch.no_grad()
 def evaluate(
@@ -87,7 +80,7 @@ def evaluate(
     title: str = "evaluating",
     stop: Callable[[], bool] | None = None,
 ) -> Predictions:
-    """Judges every clip once; with several ranks, each of them gets all the predictions.
+    """Evaluate every clip once; with several ranks, each of them gets all the predictions.
 
     Leaves the model in eval mode, on `device`.
 
@@ -96,14 +89,15 @@ def evaluate(
         batch_size: clips at once, each view counting as one.
         device: None picks a GPU if there is one.
         hardware: its precision and workers; None for float32 and no workers.
-        stop: asked after every batch whether to give up.
+        ranks: that share the clips; None for those of `process_group`, within it.
+        stop: called after every batch; True gives up.
 
     Raises:
         ValueError: no clip could be read.
         DeadWorkerError: a process that reads clips has died.
         Stopped: `stop` said so, on one rank or another.
     """
-    hardware, ranks = hardware or Hardware(), ranks or Ranks()
+    hardware, ranks = hardware or Hardware(), ranks or current_ranks()
     device = device or pick_device()
     model.eval().to(device)
     own = range(ranks.rank, len(dataset), ranks.world)
@@ -117,27 +111,21 @@ def evaluate(
         worker_init_fn=signals_of_workers(),
     )
     found: list[tuple[Tensor, Tensor, list[int], dict[int, str]]] = []
-    stopped = False
-    with (
-        tqdm(
-            total=len(own), desc=title, unit="clip", leave=False, disable=not ranks.is_first
-        ) as bar,
-        autocast(device, hardware),
-    ):
+    stopped, shown = False, {"leave": False, "disable": not ranks.is_first}
+    with tqdm(total=len(own), desc=title, unit="clip", **shown) as bar, autocast(device, hardware):
         for _, (clips, labels, indices, bad) in timed_batches(loader):
             logits = _mean_logits(model, clips.to(device, non_blocking=True)) if indices else None
             found.append((logits, labels, indices, bad))
             bar.update(len(indices) + len(bad))
             if stopped := stop is not None and stop():
                 break
-    (stopped,) = ranks.any(stopped)
-    if stopped:
+    if ranks.any(stopped)[0]:
         raise Stopped
     return _put_together([part for parts in ranks.gather(found) for part in parts])
 
 
 def _views(dataset: Dataset) -> int:
-    """Of each clip; found by reading the first one that can be read."""
+    """Number of views of each clip; found by reading the first one that can be read."""
     for index in range(len(dataset)):
         try:
             clip = dataset[index][0]
@@ -173,20 +161,19 @@ def _put_together(parts: list[tuple]) -> Predictions:
 
 
 def standard_scores(predictions: Predictions) -> dict[str, float]:
-    """Top-1, top-5 and mean class accuracy, in 0..1."""
+    """Return top-1, top-5 and mean class accuracy, in 0..1."""
     logits, labels = predictions.logits, predictions.labels
-    per_class = per_class_scores(logits, labels)["top_1"]
     return {
         "top_1": top_k_accuracy(logits, labels),
         "top_5": top_k_accuracy(logits, labels, 5),
-        "mean_class": float(per_class.mean()),
+        "mean_class": float(per_class_scores(logits, labels)["top_1"].mean()),
     }
 
 
 def predictions_table(
     predictions: Predictions, classes: Sequence[str], paths: Sequence[str], labels: Sequence[int]
 ) -> pd.DataFrame:
-    """A row for every clip, also for the unreadable ones: what it is, and the five best guesses.
+    """Tabulate all clips, also the unreadable ones: what each is, and the five best guesses.
 
     Columns: path, class_name, label, predicted, right, rank (of the right class, from 1), class_1
     and probability_1 to class_5 and probability_5, unreadable (why; empty for all others).
@@ -200,14 +187,14 @@ def predictions_table(
         for path, label in zip(paths, labels, strict=True)
     ]
     order = ranked(predictions.logits)  # (N, num_classes)
-    chances = predictions.logits.softmax(1).gather(1, order)
+    probabilities = predictions.logits.softmax(1).gather(1, order)
     for row, index in enumerate(predictions.indices.tolist()):
         guesses, label = order[row].tolist(), labels[index]
         lines[index] |= {"predicted": classes[guesses[0]], "right": guesses[0] == label}
         lines[index]["rank"] = guesses.index(label) + 1
         for place, guess in enumerate(guesses[:5], start=1):
             lines[index][f"class_{place}"] = classes[guess]
-            lines[index][f"probability_{place}"] = round(chances[row, place - 1].item(), 6)
+            lines[index][f"probability_{place}"] = round(probabilities[row, place - 1].item(), 6)
     for index, why in predictions.unreadable.items():
         lines[index]["unreadable"] = why
     places = range(1, 1 + min(5, order.shape[1]))

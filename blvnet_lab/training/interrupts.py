@@ -1,4 +1,4 @@
-"""Being asked to stop: by the stop button, by a queueing system, by Ctrl-C."""
+"""Requests to stop: of the stop button, a queueing system, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SIGNALS = [
 
 @cache
 def _busy() -> Any:
-    """Shared with the processes that read clips: 1 while the one that trains hears signals."""
+    """Share with workers whether this process hears signals (1) or not (0)."""
     return multiprocessing.RawValue("b", 0)
 
 
 def signals_of_workers() -> Callable[[int], None]:
-    """What processes that read clips do with signals (`worker_init_fn`): leave them to this one.
+    """Make the `worker_init_fn` that leaves signals to the process that trains.
 
-    Ctrl-C and queueing systems tell every process of a job, but the clips of the step that is
-    going on are still needed. Only when no training goes on (any more) does SIGTERM end a worker:
-    then it is this process that ends, or a worker does not answer.
+    Ctrl-C and queueing systems signal every process of a job, but the clips of the current step are
+    still needed. Only when no training goes on (any more) does SIGTERM end a worker: then it is
+    this process that ends, or a worker does not answer.
     """
     return partial(_leave_signals, _busy())
 
@@ -40,7 +40,7 @@ def _leave_signals(busy: Any, worker: int) -> None:
 
 
 class Interrupts:
-    """Within `with`, these signals are noted in `asked` instead of ending the process.
+    """Note these signals in `asked`, within `with`, instead of ending the process.
 
     So a step is finished and a checkpoint written before the run ends. The stop button pressed a
     second time ends it at once (KeyboardInterrupt). Other threads than the main one hear nothing.

@@ -1,4 +1,4 @@
-"""Which clips are read when, and by which process; and that chance belongs to clips, not workers.
+"""Which clips are read when, and by which process; random numbers belong to clips, not to workers.
 
 What is drawn for a clip (its frames, crop and colours) is a function of the recipe's seed, the
 epoch and the clip alone. So the number of workers and of processes changes no clip, and a run that
@@ -9,7 +9,7 @@ step, wherever its workers were.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,24 +40,23 @@ class Keyed(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int):
         self.dataset, self.seed = dataset, seed
+        self.paths = getattr(dataset, "paths", None)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int, int]:
-        index = key[1]
-        # Only the generator of the CPU, which transforms use; and it is put back as it was.
+        # Transforms draw from the generator of the CPU; it is put back as it was.
         before = torch.get_rng_state()
         torch.default_generator.manual_seed(mixed_seed(self.seed, *key))
         try:
-            clip, label = self.dataset[index]
+            return *self.dataset[key[1]], key[1]
         finally:
             torch.set_rng_state(before)
-        return clip, label, index
 
 
 def mixed_seed(*numbers: int) -> int:
-    """One seed of several numbers; near ones give unrelated seeds."""
+    """Mix several numbers into one seed; near ones give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
@@ -68,11 +67,11 @@ class Batches(Sampler[list[Key]]):
     ones that make no whole batch are left out, since a small batch has noisy statistics. Of each
     batch every rank takes the same share, in `accumulate` parts.
 
+    Set `epoch` and `first_step` before iterating.
+
     Args:
         labels: of all clips, to draw every class equally often (or once more, if their number does
             not divide that of the clips). A class goes through all its clips before it repeats one.
-
-    Set `epoch` and `first_step` before iterating.
 
     Raises:
         ValueError: the batch cannot be divided so, or there are too few clips.
@@ -108,8 +107,13 @@ class Batches(Sampler[list[Key]]):
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
+        """Steps of an epoch."""
         return self.num_clips // self.batch_size
+
+    @property
+    def at_once(self) -> int:
+        """Clips that a process passes through the network at once."""
+        return self.batch_size // self.parts
 
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.accumulate
@@ -117,8 +121,9 @@ class Batches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         generator = torch.Generator("cpu").manual_seed(mixed_seed(self.seed, self.epoch))
         order = torch.randperm(self.num_clips, generator=generator, device="cpu")
-        draws = torch.stack([order, torch.zeros_like(order)], 1)
-        if self.labels is not None:
+        if self.labels is None:
+            draws = torch.stack([order, torch.zeros_like(order)], 1)
+        else:
             draws = self._balanced(order, generator)
         for step in range(self.first_step, self.steps):
             batch = draws[step * self.batch_size : (step + 1) * self.batch_size]
@@ -146,7 +151,7 @@ class Batches(Sampler[list[Key]]):
 def training_loader(
     dataset: Dataset, recipe: Recipe, ranks: Ranks, device: torch.device
 ) -> tuple[DataLoader, Batches]:
-    """Batches (clips (B, T, C, H, W), labels (B,), numbers of the clips (B,)) of one process."""
+    """Load a process's batches: clips (B, T, C, H, W), labels (B,), numbers of the clips (B,)."""
     batches = Batches(
         len(dataset),
         recipe.batch_size,
@@ -168,8 +173,8 @@ def training_loader(
     return loader, batches
 
 
-def timed_batches(loader: DataLoader) -> Iterator[tuple[float, Any]]:
-    """(seconds that it was waited for, batch), on the CPU whatever device is PyTorch's default."""
+def timed_batches(loader: Iterable) -> Iterator[tuple[float, Any]]:
+    """Yield (seconds waited, batch), on the CPU whatever device is PyTorch's default."""
     cpu = torch.device("cpu")
     with cpu:
         batches = iter(loader)
@@ -183,12 +188,18 @@ def timed_batches(loader: DataLoader) -> Iterator[tuple[float, Any]]:
         yield time.perf_counter() - begin, batch
 
 
+def clip_names(loader: Iterable, numbers: Iterable[int]) -> list[str]:
+    """Return the paths of a loader's clips, or their numbers where paths are unknown."""
+    paths = getattr(getattr(loader, "dataset", None), "paths", None)
+    return [f"clip {number}" if paths is None else paths[number] for number in numbers]
+
+
 @contextmanager
 def report_dead_worker() -> Iterator[None]:
-    """Turns the error by which PyTorch tells that a worker died into `DeadWorkerError`.
+    """Turn PyTorch's error about a dead worker into `DeadWorkerError`.
 
-    It is told by a signal, and so raised wherever the program is at that moment: also used as a
-    decorator of all that goes on while there are workers.
+    A signal raises it, wherever the program is at that moment: so this is around all that happens
+    while there are workers.
     """
     try:
         yield
@@ -204,23 +215,20 @@ def report_dead_worker() -> Iterator[None]:
 
 
 def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The recipe's mixup or cutmix: from clips and labels (B,) to clips and (B, num_classes).
+    """Make the recipe's mixup or cutmix: from clips and labels (B,) to clips and (B, num_classes).
 
     Without either, both stay as they are. All frames of a clip are mixed alike.
     """
-    ways: list[v2.Transform] = []
+    kinds = ((v2.MixUp, recipe.augmentation.mixup), (v2.CutMix, recipe.augmentation.cutmix))
     with torch.device("cpu"):  # where random numbers are drawn
-        if recipe.augmentation.mixup:
-            ways.append(v2.MixUp(alpha=recipe.augmentation.mixup, num_classes=num_classes))
-        if recipe.augmentation.cutmix:
-            ways.append(v2.CutMix(alpha=recipe.augmentation.cutmix, num_classes=num_classes))
-    if not ways:
+        chosen = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
+    if not chosen:
         return lambda clips, labels: (clips, labels)
-    way = v2.RandomChoice(ways)
+    either = v2.RandomChoice(chosen)
 
     def mix(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.device("cpu"):
-            mixed, targets = way(tv_tensors.Video(clips), labels)
+            mixed, targets = either(tv_tensors.Video(clips), labels)
         return mixed.as_subclass(Tensor), targets
 
     return mix

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def ranked(logits: Tensor) -> Tensor:
-    """(N, num_classes) labels, the likeliest first; of equal logits the lower label, as argmax.
+    """Rank labels (N, num_classes), the likeliest first; of equal logits the lower, as argmax.
 
     Ties are not rare: the logits of bfloat16 have three digits. `topk` would break them in its own
     way, and top-1 then differ from the confusion matrix.
@@ -19,16 +19,16 @@ def ranked(logits: Tensor) -> Tensor:
 
 
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int = 1) -> float:
-    """Share of clips whose class is among the k highest logits, in 0..1."""
+    """Return the share of clips whose class is among the k highest logits, in 0..1."""
     return (ranked(logits)[:, :k] == labels[:, None]).any(1).float().mean().item()
 
 
 def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
-    """Share of clips that get a higher logit for their class than for its partner; a tie is half.
+    """Return the share of clips with a higher logit for their class than for its partner.
 
     Args:
         partners: (num_classes,), the label of each class's partner. A model that cannot tell
-            partners apart tosses a coin: 0.5.
+            partners apart tosses a coin: 0.5. A tie is half.
     """
     rows = torch.arange(len(labels), device=labels.device)
     margin = logits[rows, labels] - logits[rows, partners.to(labels.device)[labels]]
@@ -36,7 +36,7 @@ def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
-    """(num_classes, num_classes) int64 counts; rows are true classes, columns predicted ones."""
+    """Count clips, int64 (num_classes, num_classes): rows are true classes, columns predicted."""
     num_classes = logits.shape[1]
     places = labels * num_classes + logits.argmax(1)
     return torch.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -45,7 +45,7 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
 def per_class_scores(
     logits: Tensor, labels: Tensor, names: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """A row for each class that has clips: clips, top_1 (in 0..1), taken_for (its worst rival).
+    """Tabulate each class that has clips: clips, top_1 (in 0..1), taken_for (its worst rival).
 
     The mean of top_1 is the mean class accuracy, to which rare classes count as much as others.
 
@@ -54,15 +54,10 @@ def per_class_scores(
     """
     matrix = confusion_matrix(logits, labels)
     names = list(names) if names is not None else [str(label) for label in range(len(matrix))]
-    clips, right = matrix.sum(1), matrix.diag()
-    wrong = matrix - torch.diag(right)
-    rows = [
-        {
-            "class_name": names[label],
-            "clips": clips[label].item(),
-            "top_1": (right[label] / clips[label]).item(),
-            "taken_for": names[wrong[label].argmax()] if wrong[label].any() else "",
-        }
-        for label in clips.nonzero().flatten().tolist()
-    ]
+    rows = []
+    for label in matrix.sum(1).nonzero().flatten().tolist():
+        clips, wrong = matrix[label].sum().item(), matrix[label].clone()
+        wrong[label] = 0
+        rival = names[wrong.argmax()] if wrong.any() else ""
+        rows.append((names[label], clips, (matrix[label, label] / clips).item(), rival))
     return pd.DataFrame(rows, columns=["class_name", "clips", "top_1", "taken_for"])

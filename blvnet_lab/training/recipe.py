@@ -31,22 +31,16 @@ LARGE_BATCH, WARM_UP = 4, 5.0
 class Network:
     """Which network to build."""
 
-    architecture: Architecture = "blvnet_tam"
-    """One of the four that the paper compares."""
+    architecture: Architecture = "blvnet_tam"  # One of the four that the paper compares.
+    # Number of layers of the ResNet behind it; "tiny" has width 8, for CPUs.
     depth: Literal["tiny", 50, 101, 152] = "tiny"
-    """Number of layers of the ResNet behind it; "tiny" has width 8, for CPUs."""
-    alpha: int = 2
-    """The little branch has 1/alpha of the channels."""
-    beta: int = 4
-    """The little branch has about 1/beta of the blocks."""
-    num_taps: int = 3
-    """r, odd: over how many frames a temporal aggregation module sums."""
+    alpha: int = 2  # The little branch has 1/alpha of the channels.
+    beta: int = 4  # The little branch has about 1/beta of the blocks.
+    num_taps: int = 3  # r, odd: over how many frames a temporal aggregation module sums.
+    # How taps start: each frame keeps itself (learns sooner), or at random (as published).
     tap_init: Literal["identity", "kaiming"] = "identity"
-    """How taps start: each frame keeps itself (learns sooner), or at random (as published)."""
-    causal: bool = False
-    """Temporal aggregation looks back only, so that live video can be followed; not published."""
-    dropout: float = 0.0
-    """Probability of dropping a feature before the classifier."""
+    causal: bool = False  # Look back in time only, so that live video can be followed.
+    dropout: float = 0.0  # Probability of dropping a feature before the classifier.
 
     def __post_init__(self) -> None:
         _check(self)
@@ -56,20 +50,15 @@ class Network:
 class Augmentation:
     """How training clips are changed at random, all frames of a clip alike."""
 
+    # A part of 60 to 100 % of the area, or the published corner crops of four scales.
     crop: Literal["resized", "multi-scale"] = "resized"
-    """A part of 60 to 100 % of the area, or the published corner crops of four scales."""
+    # How far brightness, contrast and saturation may change, as a share; 0 for not at all.
     jitter: float = 0.3
-    """How far brightness, contrast and saturation may change, as a share; 0 for not at all."""
-    rand_augment: int = 0
-    """Operations of RandAugment (Cubuk et al., 2019) a clip; 0 for none."""
-    erase: float = 0.0
-    """Probability of blanking out a rectangle (Zhong et al., 2017)."""
-    mirror: bool = False
-    """Mirror half of the clips, and their labels with them as the class list says."""
-    mixup: float = 0.0
-    """Mix two clips and their labels; alpha of the Beta distribution (Zhang et al., 2018)."""
-    cutmix: float = 0.0
-    """Put a rectangle of one clip into another (Yun et al., 2019); with mixup, either."""
+    rand_augment: int = 0  # Operations of RandAugment (Cubuk et al., 2019) a clip; 0 for none.
+    erase: float = 0.0  # Probability of blanking out a rectangle (Zhong et al., 2017).
+    mirror: bool = False  # Mirror half of the clips, and their labels as the class list says.
+    mixup: float = 0.0  # Mix two clips and their labels; alpha of the Beta distribution.
+    cutmix: float = 0.0  # Put a rectangle of one clip into another; with mixup, either.
 
     def __post_init__(self) -> None:
         _check(self, not_negative="jitter rand_augment erase mixup cutmix")
@@ -79,14 +68,13 @@ class Augmentation:
 class Views:
     """How a video is evaluated: num_clips x crops views of it, whose logits are averaged."""
 
+    # Height and width of a view, in pixels; None for that of the training clips.
     size: tuple[int, int] | None = None
-    """Height and width of a view, in pixels; None for that of the training clips."""
+    # In pixels, to which frames are scaled before the crop; None just fills the view.
     short_side: int | None = None
-    """In pixels, to which frames are scaled before the crop; None just fills the view."""
-    num_clips: int = 1
-    """Clips of each video, spread evenly in time."""
+    num_clips: int = 1  # Clips of each video, spread evenly in time.
+    # Crops of each clip: centre; three along the long side; centre and corners; and mirrored.
     crops: Literal[1, 3, 5, 10] = 1
-    """Crops of each clip: centre; three along the long side; centre and corners; and mirrored."""
 
     def __post_init__(self) -> None:
         _check(self, positive="num_clips")
@@ -96,22 +84,19 @@ class Views:
 class Hardware:
     """How the work is done: changes speed and memory, and results by no more than rounding."""
 
+    # Of activations; weights stay in float32. float16 scales the loss so that none underflows.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of activations; weights stay in float32. float16 scales the loss so that none underflows."""
-    channels_last: bool = True
-    """Keep the channels of a pixel together in memory, with which convolutions run faster."""
-    compile: bool = False
-    """Compile the network with torch.compile: minutes at first, then faster."""
+    channels_last: bool = True  # Keep a pixel's channels together: convolutions run faster.
+    compile: bool = False  # Compile the network with torch.compile: minutes at first, then faster.
+    # Compute stem and stage 1 again in the backward pass: 0.4 of the memory, 1.1 of the time.
     checkpointing: bool = False
-    """Compute stem and stage 1 again in the backward pass: 0.4 of the memory, 1.1 of the time."""
+    # Steps a batch is divided into, whose gradients are added up: less memory, more time.
     accumulate: int = 1
-    """Steps a batch is divided into, whose gradients are added up: less memory, more time."""
+    # Take batch statistics over all processes (GPUs only); for few clips on each.
     sync_batch_norm: bool = False
-    """Take batch statistics over all processes (GPUs only); for few clips on each."""
-    workers: int = 0
-    """Processes that read clips, for each process that trains; 0 reads in between."""
+    workers: int = 0  # Processes that read clips, for each process that trains; 0 reads in between.
+    # Decode every video once and keep its frames, as far as a quarter of the free memory goes.
     in_memory: bool = False
-    """Decode every video once and keep its frames, as far as a quarter of the free memory goes."""
 
     def __post_init__(self) -> None:
         _check(self, positive="accumulate", not_negative="workers")
@@ -121,55 +106,42 @@ class Hardware:
 class Recipe:
     """How to train; the defaults are the classroom recipe for the motion samples."""
 
-    epochs: int = 12
-    """Passes over the training clips."""
-    batch_size: int = 16
-    """Clips in a step, of all processes together."""
+    epochs: int = 12  # Passes over the training clips.
+    batch_size: int = 16  # Clips in a step, of all processes together.
+    # Peak of the schedule, for a batch of rate_batch clips; it scales with the batch.
     learning_rate: float = 0.03
-    """Peak of the schedule, for a batch of rate_batch clips; it scales with the batch."""
-    rate_batch: int = 16
-    """The batch for which the learning rate is meant."""
+    rate_batch: int = 16  # The batch for which the learning rate is meant.
+    # Up and down again; down along a cosine; or a tenth after every step_epochs.
     schedule: Literal["one-cycle", "cosine", "steps"] = "one-cycle"
-    """Up and down again; down along a cosine; or a tenth after every step_epochs."""
-    step_epochs: int = 10
-    """Epochs between the steps of the schedule "steps"."""
+    step_epochs: int = 10  # Epochs between the steps of the schedule "steps".
+    # Rise from a tenth of the rate for so long; None for 5 if the batch exceeds 4 rate_batch.
     warmup_epochs: float | None = None
-    """Rise from a tenth of the rate for so long; None for 5 if the batch exceeds 4 rate_batch."""
-    momentum: float = 0.9
-    """Nesterov momentum of SGD."""
-    weight_decay: float = 5e-4
-    """L2 penalty on weights."""
-    no_decay: tuple[WeightKind, ...] = ()
-    """Kinds of weights without the penalty; none in the published recipe."""
+    momentum: float = 0.9  # Nesterov momentum of SGD.
+    weight_decay: float = 5e-4  # L2 penalty on weights.
+    no_decay: tuple[WeightKind, ...] = ()  # Kinds of weights without the penalty.
+    # Share of the learning rate for all but the classifier; below 1 to fine-tune, 0 freezes.
     body_rate: float = 1.0
-    """Share of the learning rate for all but the classifier; below 1 to fine-tune, 0 freezes."""
+    # Train with batch norm's running statistics, and keep them: to fine-tune on few clips.
     keep_statistics: bool = False
-    """Train with batch norm's running statistics, and keep them: to fine-tune on few clips."""
-    label_smoothing: float = 0.0
-    """Share of the target that is spread over all classes (Szegedy et al., 2016)."""
-    clip_norm: float | None = None
-    """Longest gradient, over all weights; longer ones are shortened. None for no limit."""
+    label_smoothing: float = 0.0  # Share of the target spread over all classes.
+    clip_norm: float | None = None  # Longest gradient, over all weights; longer are shortened.
+    # Evaluate an exponential moving average of the weights too, and keep it; the decay a step,
+    # which rises from 0.2 to this within the first 9 / (1 - ema) steps. 0 for none.
     ema: float = 0.0
-    """Evaluate an exponential moving average of the weights too, and keep it; the decay a step,
-    which rises from 0.2 to this within the first 9 / (1 - ema) steps. 0 for none."""
-    num_frames: int = 8
-    """T, frames of a clip."""
-    size: tuple[int, int] = (64, 64)
-    """Height and width of the clip, in pixels."""
-    stride: int | None = None
-    """Distance of frames in dense sampling; None spreads them over the whole video."""
-    balanced: bool = False
-    """Draw every class equally often, however many clips it has."""
+    num_frames: int = 8  # T, frames of a clip.
+    size: tuple[int, int] = (64, 64)  # Height and width of the clip, in pixels.
+    stride: int | None = None  # Distance of frames; None spreads them over the whole video.
+    balanced: bool = False  # Draw every class equally often, however many clips it has.
+    # In pixels, to which larger frames are scaled while read; None for what crops need.
     read_short_side: int | None = None
-    """In pixels, to which larger frames are scaled while read; None for what crops need."""
-    seed: int = 0
-    """Of the first weights, the order of clips, the sampled frames and the augmentation."""
+    seed: int = 0  # Of the first weights, the order of clips, their frames and augmentation.
     network: Network = field(default_factory=Network)
     augmentation: Augmentation = field(default_factory=Augmentation)
     evaluation: Views = field(default_factory=Views)
     hardware: Hardware = field(default_factory=Hardware)
-    starts_from: str = ""
-    """Which weights a published run started from: said where a run starts otherwise."""
+    starts_from: str = (
+        ""  # Weights a published run started from: said where a run starts otherwise.
+    )
 
     def __post_init__(self) -> None:
         _check(
@@ -201,16 +173,13 @@ class Recipe:
 class Output:
     """Where a training run writes, and how often."""
 
+    # For recipe.json, log.jsonl, checkpoints and model.safetensors; new, empty, or of this run.
     folder: Path
-    """For recipe.json, log.jsonl, checkpoints and model.safetensors; new, empty, or of this run."""
-    resume: bool = False
-    """Go on with the run in the folder, if there is one."""
-    save_minutes: float = 10.0
-    """Minutes from checkpoint to checkpoint within an epoch; there is one after each."""
+    resume: bool = False  # Go on with the run in the folder, if there is one.
+    save_minutes: float = 10.0  # Between checkpoints within an epoch; there is one after each.
+    # Keep the checkpoint of every so many epochs; None keeps the last and the best only.
     keep_every: int | None = None
-    """Keep the checkpoint of every so many epochs; None keeps the last and the best only."""
-    tensorboard: bool = False
-    """Write events for TensorBoard too, in its subfolder "tensorboard"."""
+    tensorboard: bool = False  # Write events for TensorBoard too, in its subfolder "tensorboard".
 
     def __post_init__(self) -> None:
         _check(self, positive="keep_every", not_negative="save_minutes")
@@ -227,13 +196,12 @@ def _check(record: Any, positive: str = "", not_negative: str = "") -> None:
                     f"expected {name} among {', '.join(map(str, choices))}, got {one}"
                     f"{near(str(one), map(str, choices))}"
                 )
-    for name in positive.split() + not_negative.split():
-        value, least = (
-            getattr(record, name),
-            "positive" if name in positive.split() else "at least 0",
-        )
-        if value is not None and (value < 0 or (value == 0 and least == "positive")):
-            raise ValueError(f"expected {name} to be {least}, got {value}")
+    for name in positive.split():
+        if (value := getattr(record, name)) is not None and value <= 0:
+            raise ValueError(f"expected {name} to be positive, got {value}")
+    for name in not_negative.split():
+        if (value := getattr(record, name)) is not None and value < 0:
+            raise ValueError(f"expected {name} to be at least 0, got {value}")
 
 
 @functools.cache

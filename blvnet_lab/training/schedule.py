@@ -12,7 +12,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
-from blvnet_lab.models import TAM, VideoNet
+from blvnet_lab.models import VideoNet
 from blvnet_lab.training.recipe import Recipe
 
 WARMUP_START = 0.1  # share of the peak rate with which a warm-up begins
@@ -21,7 +21,7 @@ NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter is no subclass of the f
 
 
 def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
-    """SGD with Nesterov momentum, as published."""
+    """Make SGD with Nesterov momentum, as published."""
     return SGD(
         parameter_groups(model, recipe),
         recipe.peak_rate,
@@ -31,34 +31,21 @@ def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
 
 
 def parameter_groups(model: VideoNet, recipe: Recipe) -> list[dict]:
-    """The weights by rate (body, classifier) and penalty (decayed, spared); no group is empty."""
-    spared = {id(weight) for kind in recipe.no_decay for weight in _weights_of_kind(model, kind)}
-    head = {id(weight) for weight in model.classifier.parameters()}
-    groups = []
-    for rate, in_head in ((recipe.body_rate, False), (1.0, True)):
-        for decay, is_spared in ((recipe.weight_decay, False), (0.0, True)):
-            weights = [
-                weight
-                for weight in model.parameters()
-                if (id(weight) in head) == in_head and (id(weight) in spared) == is_spared
-            ]
-            if weights:
-                rate_here = recipe.peak_rate * rate
-                groups.append({"params": weights, "lr": rate_here, "weight_decay": decay})
-    return groups
-
-
-def _weights_of_kind(model: nn.Module, kind: str) -> list[nn.Parameter]:
-    modules = list(model.modules())
-    norms = [module for module in modules if isinstance(module, NORMS)]
-    if kind == "norm":
-        return [weight for module in norms for weight in module.parameters()]
-    if kind == "taps":
-        return [module.taps for module in modules if isinstance(module, TAM)]
+    """Group the weights by rate (body, classifier) and weight decay (with, without)."""
+    groups = {(in_head, undecayed): [] for in_head in (False, True) for undecayed in (False, True)}
+    for name, weight in model.named_parameters():
+        place, _, kind = name.rpartition(".")
+        if isinstance(model.get_submodule(place), NORMS):
+            kind = "norm"
+        groups[place == "classifier", kind in recipe.no_decay].append(weight)
     return [
-        module.bias
-        for module in modules
-        if not isinstance(module, NORMS) and getattr(module, "bias", None) is not None
+        {
+            "params": weights,
+            "lr": recipe.peak_rate * (1.0 if in_head else recipe.body_rate),
+            "weight_decay": 0.0 if undecayed else recipe.weight_decay,
+        }
+        for (in_head, undecayed), weights in groups.items()
+        if weights
     ]
 
 
@@ -68,19 +55,15 @@ def frozen_body(model: nn.Module, recipe: Recipe) -> Iterator[None]:
 
     No gradient is computed for frozen weights, so the body costs a forward pass only.
     """
-    head = {id(weight) for weight in model.classifier.parameters()}
-    names = [
-        name
-        for name, weight in model.named_parameters()
-        if recipe.body_rate == 0 and weight.requires_grad and id(weight) not in head
-    ]
-    for name in names:
-        model.get_parameter(name).requires_grad_(False)
+    head = set(model.classifier.parameters())
+    body = [weight for weight in model.parameters() if weight.requires_grad and weight not in head]
+    for weight in body if recipe.body_rate == 0 else ():
+        weight.requires_grad_(False)
     try:
         yield
     finally:
-        for name in names:
-            model.get_parameter(name).requires_grad_(True)
+        for weight in body:
+            weight.requires_grad_(True)
 
 
 def set_train_mode(model: nn.Module, recipe: Recipe) -> None:
@@ -121,7 +104,7 @@ class RisingAverage(AveragedModel):
 
 
 def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
-    """To be stepped after every step of the optimizer."""
+    """Make the recipe's schedule, to be stepped after every step of the optimizer."""
     if recipe.schedule == "one-cycle":
         return OneCycleLR(
             optimizer,
@@ -133,7 +116,7 @@ def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -
 
 
 def rate_factor(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
-    """The share of the peak learning rate at a step of the run (from 0), for "cosine" and "steps".
+    """Return the share of the peak rate at a step of the run (from 0), for "cosine" and "steps".
 
     A warm-up rises linearly from `WARMUP_START`. (The published code lowers its cosine once an
     epoch; here it falls with every step, and so ends a little lower.)
