@@ -57,6 +57,7 @@ class Clips(Dataset):
         self.clips = noise + (self.labels - 0.5)[:, None, None, None, None]
         self.chance, self.seconds = chance, seconds
         self.paths = [f"clip_{i}.mp4" for i in range(count)]
+        self.classes = ("dark", "bright")
         self.read = 0  # by this process
 
     def __len__(self) -> int:
@@ -139,7 +140,6 @@ def done_by(task: Task) -> None:
             recipe,
             device=device if task.gpu else torch.device("cpu"),
             output=Output(out, task.resume, task.save_minutes),
-            classes=("dark", "bright"),
             score=score,
             after_epoch=lambda history: pictures.append(len(history)) or happens.at("epoch"),
         )

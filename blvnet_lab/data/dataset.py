@@ -102,6 +102,7 @@ class ClipDataset(Dataset):
         self.paths = Texts(map(os.fsdecode, rows["path"]))
         self.labels = rows["label"].to_numpy("int64", copy=True)
         self.probes = Texts(rows["probe"].fillna("") if "probe" in rows else [""] * len(rows))
+        self.classes = data_set.classes
         self.num_frames, self.transform = num_frames, transform
         self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips
         self.short_side, self.skip_unreadable = short_side, skip_unreadable

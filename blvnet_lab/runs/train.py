@@ -84,7 +84,6 @@ def train(
             recipe,
             device=device,
             output=Output(out, resume, save_minutes, keep_every, tensorboard),
-            classes=classes,
             after_epoch=after_epoch,
         )
         trained = None

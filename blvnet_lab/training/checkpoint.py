@@ -19,7 +19,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,8 @@ class RunFolder:
         """Write last.pt, and best.pt and others if an epoch has ended; call it on every rank.
 
         Raises:
-            FloatingPointError: a weight or a statistic is not finite. (A finite loss may have had
-                gradients that are not: no checkpoint shall hold what came of it.)
-            OSError: the disk is full or cannot be written to; what was there before stays.
+            FloatingPointError: a weight or a statistic is not finite.
+            OSError: see `write_checkpoint`.
         """
         if self.path is None:
             return
@@ -143,6 +142,7 @@ class RunFolder:
 
 
 def _check_weights(state: State) -> None:
+    """A finite loss may have had gradients that are not: no checkpoint holds what came of it."""
     bad = [name for name, t in state.model.state_dict().items() if not t.isfinite().all()]
     if bad:
         raise FloatingPointError(
@@ -170,7 +170,7 @@ def _check_same_recipe(before: Recipe, now: Recipe, path: Path) -> None:
 # --- The data of a run --------------------------------------------------------------------------
 
 
-def describe_data(train_set: Dataset, val_set: Dataset, classes: Sequence[str]) -> dict[str, Any]:
+def describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
     """Describe what a run is trained on, as its checkpoints keep it: a run resumes with the same.
 
     Clips are told apart by digests of their paths and labels, in order, where a data set has them.
@@ -189,6 +189,7 @@ def describe_data(train_set: Dataset, val_set: Dataset, classes: Sequence[str]) 
         rows[f"clips of {name}"] = _digest(places)
         if hasattr(split, "labels"):
             rows[f"labels of {name}"] = _digest(str(int(label)) for label in split.labels)
+    classes = getattr(train_set, "classes", None) or ()
     return {"num_clips": len(train_set), "classes": list(classes), "rows": rows}
 
 

@@ -180,7 +180,6 @@ def fit(
     recipe: Recipe,
     *,
     output: Output | None = None,
-    classes: Sequence[str] = (),
     device: torch.device | None = None,
     score: Score | None = None,
     after_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
@@ -192,8 +191,9 @@ def fit(
     model, in eval mode, can be used as it is then.
 
     Args:
+        train_set, val_set: items (clip (T, C, H, W), label). If they have `paths`, messages name
+            clips; `classes` (names by label) are kept with the weights.
         output: where to write log, checkpoints and recipe; None writes nothing.
-        classes: names in the order of labels, to be kept with the weights.
         device: None picks a GPU if there is one. The model stays there afterwards.
         score: what is written down after every epoch; None for top-1, top-5, mean class accuracy.
             The epoch with the highest "top_1" is the best.
@@ -206,13 +206,13 @@ def fit(
         ValueError: settings that contradict each other, the data or the checkpoint.
         FileExistsError: the folder holds files, and `output.resume` is False.
         OSError: a checkpoint could not be written; the one before it is whole.
-        FloatingPointError: see `training_steps`; weights that are not finite are no checkpoint
-            either.
+        FloatingPointError: see `training_steps`; or weights are not finite, which no checkpoint is.
         DeadWorkerError: a process that reads clips has died.
     """
     with frozen_body(model, recipe):
-        run = _Run(model, train_set, val_set, recipe, output, classes, device or pick_device())
-        run.score = score or (lambda model, predictions: standard_scores(predictions))
+        device = device or pick_device()
+        score = score or (lambda model, predictions: standard_scores(predictions))
+        run = _Run(model, train_set, val_set, recipe, output, device, score)
         return run.go(after_epoch)
 
 
@@ -226,16 +226,15 @@ class _Run:
         val_set: Dataset,
         recipe: Recipe,
         output: Output | None,
-        classes: Sequence[str],
         device: torch.device,
+        score: Score,
     ):
         self.train_set, self.val_set, self.recipe, self.device = train_set, val_set, recipe, device
-        self.ranks = current_ranks()
+        self.score, self.ranks = score, current_ranks()
         self.loader, self.batches = training_loader(train_set, recipe, self.ranks, device)
         self.state = prepare(model, recipe, self.batches.steps, device)
         torch.manual_seed(recipe.seed + self.ranks.rank)  # dropout and mixing
-        data = describe_data(train_set, val_set, classes)
-        self.folder = RunFolder(output, recipe, data, device)
+        self.folder = RunFolder(output, recipe, describe_data(train_set, val_set), device)
         self.folder.open(self.state)
         self.report = Report(self.state, recipe, self.batches.steps, output)
         self.interrupts = Interrupts()
