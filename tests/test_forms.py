@@ -31,9 +31,9 @@ from blvnet_lab.models import (
     blvnet,
     blvnet_tam,
     capture_points,
+    checkpointing,
     count_cost,
     load_model,
-    networks,
     save_model,
     tsn,
     tsn_blnet,
@@ -466,8 +466,8 @@ def test_buffers_stay_when_there_is_no_way_back():
 
 def test_an_edit_that_is_over_on_the_way_back_has_the_same_gradients():
     clips, gradients = random64(2, 4, 3, 64, 64).requires_grad_(), []
-    for checkpointing in (False, True):
-        model = trained(blvnet_tam, checkpointing, dropout=0.0)
+    for checkpointed in (False, True):
+        model = trained(blvnet_tam, checkpointed, dropout=0.0)
         with edit(model, {"stage1.big": lambda maps: 2 * maps, "stem.little": torch.tanh}):
             loss = model(clips).square().sum()
         gradients += torch.autograd.grad(loss, clips)
@@ -495,13 +495,13 @@ def test_kept_for_backward_at_depth_50():
 
 
 def test_stem_and_stage_1_are_checkpointed_where_there_is_a_way_back(monkeypatch):
-    parts, checkpoint = [], networks.checkpoint
+    parts, checkpoint = [], checkpointing.checkpoint
 
     def noted(part, *args, **options):
         parts.append(part)
         return checkpoint(part, *args, **options)
 
-    monkeypatch.setattr(networks, "checkpoint", noted)
+    monkeypatch.setattr(checkpointing, "checkpoint", noted)
     model, clips = trained(blvnet_tam, checkpointing=True), random64(2, 4, 3, 32, 32)
     with torch.no_grad():
         model(clips)
@@ -602,9 +602,9 @@ def test_causal_logits_of_earlier_pairs_stay_when_the_last_changes():
 def test_even_numbers_of_taps_are_causal():
     assert tiny(blvnet_tam, num_taps=2, causal=True).stage4[0].tam.taps.shape == (2, 128)
     for module in (TAM, PairTAM):
-        with pytest.raises(ValueError, match=r"num_taps to be odd .*got 2: a frame looks equally"):
+        with pytest.raises(ValueError, match=r"num_taps to be odd, to look equally .*got 2: use 3"):
             module(4, 2)
-        with pytest.raises(ValueError, match=r"at least 1, got 0: a frame looks back; use 3"):
+        with pytest.raises(ValueError, match=r"at least 1, got 0: use 3"):
             module(4, 0, causal=True)
 
 
@@ -689,7 +689,7 @@ def test_stream_of_another_shape():
         ((1, 1, 3, 32, 32), "expected a pair (B, 2, C=3, H, W), got (1, 1, 3, 32, 32): give the"),
         ((1, 3, 3, 32, 32), "got (1, 3, 3, 32, 32): give the stream two frames at a time"),
         ((1, 8, 3, 32, 32), "got (1, 8, 3, 32, 32): give the stream two frames at a time"),
-        ((2, 3, 32, 32), "add the batch axis with clip.unsqueeze(0)"),
+        ((2, 3, 32, 32), "clip.unsqueeze(0)"),
         ((1, 3, 2, 32, 32), "use clip.transpose(1, 2)"),
         ((1, 2, 10, 32, 32), "build the model with in_channels=10"),
     ],

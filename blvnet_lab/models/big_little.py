@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blvnet_lab.models.bottleneck import Bottleneck, bottlenecks, conv_bn
-from blvnet_lab.models.tam import TAM, PairTAM, TapInit
+from blvnet_lab.models.tam import TAM, PairTAM, TamOptions
 
 
 class BigLittleStem(nn.Module):
@@ -28,8 +28,8 @@ class BigLittleStem(nn.Module):
         in_channels: of the frames; 3 for RGB, 10 for stacked optical flow.
         channels: of everything after the first convolution (64, or 8 in the tiny network).
         alpha: width divisor of the little branch.
-        pairs: True routes frames to branches by turns (bLVNet); False gives every frame to both.
-        num_taps, tap_init, causal: of the TAM after the first convolution; None leaves it out.
+        pairs: True routes frames to branches alternately (bLVNet); False gives both every frame.
+        tam: of the TAM after the first convolution; None leaves it out.
     """
 
     def __init__(
@@ -38,15 +38,13 @@ class BigLittleStem(nn.Module):
         channels: int,
         alpha: int,
         pairs: bool,
-        num_taps: int | None,
-        tap_init: TapInit,
-        causal: bool,
+        tam: TamOptions | None,
     ):
         super().__init__()
         self.pairs = pairs
         self.conv, self.bn = conv_bn(in_channels, channels, 7, stride=2)
         self.relu = nn.ReLU()
-        self.tam = None if num_taps is None else TAM(channels, num_taps, tap_init, causal)
+        self.tam = None if tam is None else TAM(channels, *tam)
         self.big = nn.Sequential(*conv_bn(channels, channels, 3, stride=2))
         self.little = nn.Sequential(
             *conv_bn(channels, channels // alpha, 3),
@@ -80,8 +78,7 @@ class BigLittleStage(nn.Module):
             resolution), the little one n // beta - 1 (at least one), the fusion one more.
         fusion_stride: 2 halves the resolution after the merge.
         alpha, beta: width and depth divisors of the little branch.
-        num_taps, tap_init, causal: of the TAM; None leaves it out, and both branches get the same
-            map.
+        tam: of the TAM; None leaves it out, and both branches get the same map.
     """
 
     def __init__(
@@ -92,13 +89,11 @@ class BigLittleStage(nn.Module):
         fusion_stride: int,
         alpha: int,
         beta: int,
-        num_taps: int | None,
-        tap_init: TapInit,
-        causal: bool,
+        tam: TamOptions | None,
     ):
         super().__init__()
         num_big = num_blocks - 1
-        self.tam = None if num_taps is None else PairTAM(in_channels, num_taps, tap_init, causal)
+        self.tam = None if tam is None else PairTAM(in_channels, *tam)
         # The last big block leaves its ReLU to the merge, except where it is the only one.
         self.big = nn.Sequential(
             *bottlenecks(in_channels, channels, num_big, stride=2, last_relu=num_big == 1)
@@ -134,12 +129,10 @@ class LastStage(nn.Sequential):
         in_channels: int,
         channels: int,
         num_blocks: int,
-        num_taps: int | None,
-        tap_init: TapInit,
-        causal: bool,
+        tam: TamOptions | None,
     ):
         def make_tam(channels: int) -> TAM | None:
-            return None if num_taps is None else TAM(channels, num_taps, tap_init, causal)
+            return None if tam is None else TAM(channels, *tam)
 
         blocks = bottlenecks(in_channels, channels, num_blocks, stride=2, make_tam=make_tam)
         named = [(str(i), block) for i, block in enumerate(blocks)]

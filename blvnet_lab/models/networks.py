@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem, LastStage
 from blvnet_lab.models.bottleneck import EXPANSION, Bottleneck, bottlenecks, conv_bn
-from blvnet_lab.models.tam import TapInit
+from blvnet_lab.models.checkpointing import run_checkpointed
+from blvnet_lab.models.tam import TamOptions, TapInit
 
 Depth = Literal["tiny", 50, 101, 152]
 
@@ -42,9 +40,6 @@ SIZES: dict[Depth, Size] = {
     101: Size(64, (4, 8, 18, 3), (3, 4, 23, 3)),
     152: Size(64, (5, 12, 30, 3), (3, 8, 36, 3)),
 }
-
-
-NO_TAM = {"num_taps": None, "tap_init": "identity", "causal": False}
 
 
 class VideoNet(nn.Module):
@@ -95,7 +90,7 @@ class VideoNet(nn.Module):
         return self.classifier(pooled).mean(1)  # (B, P, num_classes) -> (B, num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A new classifier for so many classes, which knows nothing; all else stays as it is."""
+        """Replace the classifier by an untrained one; all else stays as it is."""
         check_sizes(self.num_frames, num_classes, self.in_channels)
         old = self.classifier.weight  # on whose device, and in whose precision, the new one is
         self.classifier = nn.Linear(old.shape[1], num_classes, device=old.device, dtype=old.dtype)
@@ -103,59 +98,43 @@ class VideoNet(nn.Module):
         self.arguments = {**self.arguments, "num_classes": num_classes}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory in training: compute stem and stage 1 again on the way back.
+        """Save memory in training: compute stem and stage 1 again in the backward pass.
 
-        Their maps are the largest, and are then not kept for the backward pass, only what goes in.
-        The gradients are the same.
+        Their maps are the largest, and are then not kept, only what goes in. The gradients are the
+        same.
         """
         self.grad_checkpointing = enable
 
     def run_large(self, part: nn.Module, *args: Tensor | int) -> Tensor:
-        """`part(*args)`, checkpointed if that is switched on and there will be a way back."""
-        if not (self.grad_checkpointing and torch.is_grad_enabled()) or _hooked(part):
-            return part(*args)
-        # There is no chance in these parts, hence no state of it to keep. A compiled graph has its
-        # effects once, whatever it computes again.
-        options = {"use_reentrant": False, "preserve_rng_state": False}
-        if not torch.compiler.is_compiling():
-            options["context_fn"] = lambda: (nullcontext(), _CountedAlready(part))
-        return checkpoint(part, *args, **options)
+        return run_checkpointed(part, *args) if self.grad_checkpointing else part(*args)
 
     def check_clip(self, clip: Tensor) -> None:
-        if isinstance(clip, torch.fx.Proxy):
-            raise TypeError(
-                "expected a clip as a tensor, got a Proxy: torch.fx.symbolic_trace cannot follow a "
-                "network that looks at its input. Trace it with torch.export.export or "
-                "torch.jit.trace; blvnet_lab.introspect.capture gives the maps inside"
-            )
+        """Raise ValueError (TypeError for no tensor) with the remedy unless `forward` takes it."""
         if not isinstance(clip, Tensor):
             raise TypeError(
-                f"expected a clip as a tensor, got {type(clip).__name__}: "
-                "torch.from_numpy makes one of a NumPy array"
+                f"expected a clip as a tensor, got {type(clip).__name__}: torch.from_numpy makes "
+                "one of a NumPy array; trace with torch.export.export, not with symbolic_trace"
             )
-        wanted = f"(B, T={self.num_frames}, C={self.in_channels}, H, W)"
-        shape = tuple(clip.shape)
-        remedy = None
-        if clip.ndim != 5:
-            remedy = "add the batch axis with clip.unsqueeze(0)" if clip.ndim == 4 else "reshape it"
-        elif shape[2] != self.in_channels:
-            if shape[1] == self.in_channels:
-                remedy = "this looks like (B, C, T, H, W): use clip.transpose(1, 2)"
-            elif shape[4] == self.in_channels:
-                remedy = "this looks like (B, T, H, W, C): use clip.permute(0, 1, 4, 2, 3)"
-            else:
-                remedy = f"build the model with in_channels={shape[2]}"
-        elif shape[1] != self.num_frames:
-            remedy = (
-                f"sample {self.num_frames} frames, or build the model with num_frames={shape[1]} "
-                "(its weights do not depend on it)"
-            )
-            if shape[1] % 2 and self.pairs:
-                remedy = f"{shape[1]} frames are not pairs: sample {self.num_frames} frames"
-        elif not clip.is_floating_point():
+        shape, frames, channels = tuple(clip.shape), self.num_frames, self.in_channels
+        if shape[1:3] == (frames, channels) and len(shape) == 5 and clip.is_floating_point():
+            return
+        if len(shape) != 5:
+            remedy = "reshape it; a single clip gets a batch axis by clip.unsqueeze(0)"
+        elif shape[2] != channels and shape[1] == channels:
+            remedy = "this looks like (B, C, T, H, W): use clip.transpose(1, 2)"
+        elif shape[2] != channels and shape[4] == channels:
+            remedy = "this looks like (B, T, H, W, C): use clip.permute(0, 1, 4, 2, 3)"
+        elif shape[2] != channels:
+            remedy = f"build the model with in_channels={shape[2]}"
+        elif shape[1] % 2 and self.pairs:
+            remedy = f"{shape[1]} frames are not pairs: sample {frames} frames"
+        elif shape[1] != frames:
+            remedy = f"sample {frames} frames, or build the model with num_frames={shape[1]} "
+            remedy += "(its weights do not depend on it)"
+        else:
             remedy = "turn uint8 frames into normalised floats with blvnet_lab.data.normalize"
-        if remedy is not None:
-            raise ValueError(f"expected a clip {wanted} float, got {shape} {clip.dtype}: {remedy}")
+        wanted = f"(B, T={frames}, C={channels}, H, W)"
+        raise ValueError(f"expected a clip {wanted} float, got {shape} {clip.dtype}: {remedy}")
 
 
 class TSN(VideoNet):
@@ -203,8 +182,7 @@ class BigLittleNet(VideoNet):
     Args:
         pairs: True routes the frames of a pair to different branches (P = T/2 positions after the
             stem); False gives every frame to both (P = T).
-        num_taps: taps of the TAMs; None for no TAM at all.
-        causal: the TAMs look back only.
+        tam: how the TAMs look at time; None for no TAM at all.
         alpha, beta: width and depth divisors of the little branch.
     """
 
@@ -217,9 +195,7 @@ class BigLittleNet(VideoNet):
         alpha: int,
         beta: int,
         pairs: bool,
-        num_taps: int | None,
-        tap_init: TapInit,
-        causal: bool,
+        tam: TamOptions | None,
         in_channels: int,
         dropout: float,
     ):
@@ -228,11 +204,6 @@ class BigLittleNet(VideoNet):
             raise ValueError(
                 f"expected an even num_frames, got {num_frames}: frames go to the branches in "
                 f"pairs; use {num_frames + 1}"
-            )
-        if num_taps is not None and not pairs:
-            raise ValueError(
-                "expected pairs=True with temporal aggregation, got pairs=False and "
-                f"num_taps={num_taps}: inside the stages a TAM sums over pairs of frames"
             )
         if alpha < 1 or beta < 1 or width % alpha:
             raise ValueError(
@@ -247,16 +218,14 @@ class BigLittleNet(VideoNet):
             dropout=dropout,
             feature_channels=c4,
         )
-        self.pairs, self.causal = pairs, causal
+        self.pairs, self.causal = pairs, tam is not None and tam.causal
         self.num_positions = num_frames // 2 if pairs else num_frames
         n1, n2, n3, n4 = blocks
-        tam = {"num_taps": num_taps, "tap_init": tap_init, "causal": causal}
-        little = {"alpha": alpha, "beta": beta}
-        self.stem = BigLittleStem(in_channels, width, alpha, pairs, **tam)
-        self.stage1 = BigLittleStage(width, c1, n1, fusion_stride=2, **little, **tam)
-        self.stage2 = BigLittleStage(c1, c2, n2, fusion_stride=2, **little, **tam)
-        self.stage3 = BigLittleStage(c2, c3, n3, fusion_stride=1, **little, **tam)
-        self.stage4 = LastStage(c3, c4, n4, **tam)
+        self.stem = BigLittleStem(in_channels, width, alpha, pairs, tam)
+        self.stage1 = BigLittleStage(width, c1, n1, 2, alpha, beta, tam)
+        self.stage2 = BigLittleStage(c1, c2, n2, 2, alpha, beta, tam)
+        self.stage3 = BigLittleStage(c2, c3, n3, 1, alpha, beta, tam)  # keeps the resolution
+        self.stage4 = LastStage(c3, c4, n4, tam)
         init_weights(self)
 
     def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
@@ -277,7 +246,7 @@ def tsn(
     in_channels: int = 3,
     dropout: float = 0.5,
 ) -> TSN:
-    """TSN: a 2-D ResNet on every frame, logits averaged (Wang et al., 2016).
+    """Build TSN: a 2-D ResNet on every frame, logits averaged (Wang et al., 2016).
 
     Args:
         depth: "tiny" (width 8, two blocks a stage), 50, 101 or 152.
@@ -300,12 +269,12 @@ def tsn_blnet(
     in_channels: int = 3,
     dropout: float = 0.5,
 ) -> BigLittleNet:
-    """TSN-bLNet: a big-little network on every frame, logits averaged.
+    """Build TSN-bLNet: a big-little network on every frame, logits averaged.
 
     Args as for `blvnet_tam`; any number of frames.
     """
     arguments = dict(locals())
-    model = BigLittleNet(**arguments, pairs=False, **NO_TAM)
+    model = BigLittleNet(**arguments, pairs=False, tam=None)
     return _remember(model, "tsn_blnet", arguments)
 
 
@@ -319,12 +288,12 @@ def blvnet(
     in_channels: int = 3,
     dropout: float = 0.5,
 ) -> BigLittleNet:
-    """bLVNet: the frames of a pair go to different branches; nothing is exchanged between pairs.
+    """Build bLVNet: the frames of a pair go to different branches; pairs exchange nothing.
 
     Args as for `blvnet_tam`.
     """
     arguments = dict(locals())
-    model = BigLittleNet(**arguments, pairs=True, **NO_TAM)
+    model = BigLittleNet(**arguments, pairs=True, tam=None)
     return _remember(model, "blvnet", arguments)
 
 
@@ -341,7 +310,7 @@ def blvnet_tam(
     in_channels: int = 3,
     dropout: float = 0.5,
 ) -> BigLittleNet:
-    """bLVNet-TAM: frames by turns to two branches, and temporal aggregation between pairs.
+    """Build bLVNet-TAM: frames go to two branches alternately, pairs exchange information.
 
     Args:
         depth: "tiny" (width 8, two blocks a stage), 50, 101 or 152.
@@ -361,11 +330,13 @@ def blvnet_tam(
             alpha does not divide.
     """
     arguments = dict(locals())
-    return _remember(BigLittleNet(**arguments, pairs=True), "blvnet_tam", arguments)
+    sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
+    model = BigLittleNet(**sizes, pairs=True, tam=TamOptions(num_taps, tap_init, causal))
+    return _remember(model, "blvnet_tam", arguments)
 
 
 def capture_points(model: VideoNet) -> list[str]:
-    """Names of the modules whose outputs are worth looking at, roughly from first to last.
+    """List the modules whose outputs are worth looking at, roughly from first to last.
 
     `stem.tam` (B, T, ...), `stage1.tam` (a pair of (B, P, ...): little, big); everywhere else maps
     of B*P (B*T) positions: `.big`, `.little`, `.merged` (their sum after ReLU), `.out` (after
@@ -377,14 +348,14 @@ def capture_points(model: VideoNet) -> list[str]:
 
 
 def architecture_of(model: object) -> str:
-    """The builder's name of a network of ours; of anything else the name of its type."""
+    """Name the builder of a network of ours; of anything else, its type."""
     if isinstance(model, VideoNet) and hasattr(model, "architecture"):
         return model.architecture
     return type(model).__name__
 
 
 def init_weights(model: nn.Module) -> None:
-    """Kaiming normal convolutions; residual branches that start at zero; a quiet classifier."""
+    """Draw Kaiming normal convolutions, residual branches starting at zero, a small classifier."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -396,39 +367,12 @@ def init_weights(model: nn.Module) -> None:
 
 
 def check_sizes(num_frames: int, num_classes: int, in_channels: int) -> None:
-    """Raises ValueError unless all are at least 1."""
+    """Raise ValueError unless all are at least 1."""
     if num_frames < 1 or num_classes < 1 or in_channels < 1:
         raise ValueError(
             "expected num_frames, num_classes and in_channels to be at least 1, "
             f"got {num_frames}, {num_classes} and {in_channels}"
         )
-
-
-def _hooked(part: nn.Module) -> bool:
-    """Is it looked at or edited? On the way back that may be over, and the maps be others."""
-    return any(m._forward_hooks or m._forward_pre_hooks for m in part.modules())
-
-
-class _CountedAlready:
-    """A batch that batch norms see once more changes copies of their statistics only.
-
-    A class, since it is entered again on every way back (`retain_graph`).
-    """
-
-    def __init__(self, part: nn.Module):
-        self.part = part
-
-    def __enter__(self) -> None:
-        modules = self.part.modules()
-        self.own = [(module, dict(module.named_buffers(recurse=False))) for module in modules]
-        for module, buffers in self.own:
-            for name, buffer in buffers.items():
-                setattr(module, name, buffer.clone())
-
-    def __exit__(self, *error: object) -> None:
-        for module, buffers in self.own:
-            for name, buffer in buffers.items():
-                setattr(module, name, buffer)
 
 
 def _size(depth: Depth) -> Size:

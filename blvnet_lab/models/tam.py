@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,16 @@ TapInit = Literal["identity", "kaiming"]
 IDENTITY_NOISE = 0.05  # standard deviation around the identity: enough to tell channels apart
 
 
+class TamOptions(NamedTuple):
+    """How every TAM of a network looks at time; `TAM` explains them."""
+
+    num_taps: int = 3
+    tap_init: TapInit = "identity"
+    causal: bool = False
+
+
 def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
-    """`y[t] = sum_i taps[i] * x[t + first + i]`, with zeros before and after the clip.
+    """Sum over time: `y[t] = sum_i taps[i] * x[t + first + i]`, zeros before and after the clip.
 
     Args:
         x: (B, T, C, H, W).
@@ -38,11 +46,11 @@ def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
         (B, T, C, H, W).
     """
     rows = enumerate(taps.to(x.dtype).unbind(), start=first)  # under autocast x may be in half
-    return sum(tap[:, None, None] * shift(x, offset) for offset, tap in rows)
+    return sum(tap[:, None, None] * temporal_shift(x, offset) for offset, tap in rows)
 
 
-def shift(x: Tensor, offset: int) -> Tensor:
-    """`y[t] = x[t + offset]`, with zeros where there is no such frame; (B, T, C, H, W)."""
+def temporal_shift(x: Tensor, offset: int) -> Tensor:
+    """Shift in time: `y[t] = x[t + offset]`, zeros where no such frame is; (B, T, C, H, W)."""
     if offset == 0:
         return x
     before, after = (min(max(0, frames), x.shape[1]) for frames in (-offset, offset))
@@ -81,10 +89,9 @@ class TAM(nn.Module):
     ):
         super().__init__()
         if num_taps < 1 or (num_taps % 2 == 0 and not causal):
-            wanted = "at least 1" if causal else "odd (1, 3, 5, ...)"
+            wanted = "at least 1" if causal else "odd, to look equally far back and ahead"
             raise ValueError(
-                f"expected num_taps to be {wanted}, got {num_taps}: a frame looks "
-                f"{'back' if causal else 'equally far back and ahead'}; use 3 as in the paper"
+                f"expected num_taps to be {wanted}, got {num_taps}: use 3 as in the paper"
             )
         if tap_init not in ("identity", "kaiming"):
             raise ValueError(f'expected tap_init "identity" or "kaiming", got {tap_init!r}')
@@ -95,7 +102,7 @@ class TAM(nn.Module):
 
     @torch.no_grad()
     def reset_taps(self, tap_init: TapInit) -> None:
-        """Draw the taps anew from the global random generator."""
+        """Draw new taps from PyTorch's global RNG."""
         if tap_init == "kaiming":
             self.taps.normal_(0, math.sqrt(2 / self.channels))
         else:
@@ -113,19 +120,19 @@ class TAM(nn.Module):
 class PairTAM(TAM):
     """The same equation where the two frames of every pair hold the same map.
 
-    After every merge they do, since the merged map of a pair goes on to both its frames. So the sum
-    over frames is a sum over pairs with *effective pair taps*, and no map need be copied: half
-    the memory, the same result. For three taps and the maps x_k of the pairs k:
+    After every merge they do, since the merged map of a pair goes to both its frames. So the sum
+    over frames is a sum over pairs with *effective pair taps*, and no map is copied: half the
+    memory, the same result. For three taps and the maps x_k of the pairs k:
 
         little_k = ReLU( prev * x_{k-1} + (curr + next) * x_k                   )
         big_k    = ReLU(                  (prev + curr) * x_k + next * x_{k+1} )
     """
 
     def pair_taps(self) -> tuple[Tensor, Tensor, int, int]:
-        """Effective taps over pairs: (little, big, first_little, first_big).
+        """Add up the taps that reach the same pair: (little, big, first_little, first_big).
 
         From the little frame 2k a tap at frame offset j reaches the pair k + floor(j / 2), from the
-        big frame 2k + 1 the pair k + floor((j + 1) / 2); taps that reach the same pair add up.
+        big frame 2k + 1 the pair k + floor((j + 1) / 2).
         Both are (q, C); `first_little` and `first_big` are the pair offsets of their first rows.
         For r = 3: little covers the pairs k-1 and k, big the pairs k and k+1 (causal: k-1 and k).
         """
@@ -140,7 +147,7 @@ class PairTAM(TAM):
         return *taps, *firsts
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, P, C, H, W)
-        """The aggregated maps of the little and of the big frames, each (B, P, C, H, W)."""
+        """Aggregate for the little and for the big frames, each (B, P, C, H, W)."""
         little_taps, big_taps, first_little, first_big = self.pair_taps()
         little = torch.relu_(fused_sum(pairs, little_taps, first_little))
         big = torch.relu_(fused_sum(pairs, big_taps, first_big))
