@@ -35,7 +35,6 @@ from blvnet_lab.introspect.influence import (
     receptive_field,
     wake_residuals,
 )
-from blvnet_lab.introspect.structure import layer_table
 from blvnet_lab.introspect.taps import (
     centred_taps,
     channel_roles,
@@ -49,6 +48,7 @@ from blvnet_lab.introspect.taps import (
     taps_table,
     tsm_taps,
 )
+from blvnet_lab.models.cost import layer_table
 
 __all__ = [
     "ablation_table",

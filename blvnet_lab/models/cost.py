@@ -1,17 +1,29 @@
-"""What a model costs: multiply-accumulates (what the papers call FLOPs) and parameters."""
+"""Count what a model costs: multiply-accumulates (what papers call FLOPs) and parameters.
+
+    count_cost(blvnet_tam(depth=50)).macs
+    layer_table(blvnet_tam(depth=50)).groupby("stage", sort=False)["macs"].sum()
+
+Nothing is computed: the model runs on the meta device, where tensors have shapes only.
+"""
 
 from __future__ import annotations
 
 import copy
+import math
+import re
+from functools import partial
 from typing import NamedTuple
 
+import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_whole, unwrapped
+
+PARTS = r"(stem|stage\d)\.(conv|pool|tam|big|little|merged|fusion|\d+)|stage4\.\d+\.tam|classifier"
 
 
 class Cost(NamedTuple):
@@ -20,11 +32,72 @@ class Cost(NamedTuple):
     parameters: int
 
 
-def without_values(model: VideoNet) -> VideoNet:
-    """A copy on the meta device, in eval mode: it computes shapes only.
+def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:
+    """Count one clip through the model: the sums of `layer_table`.
 
-    Hooks are left behind: a capture or edit that is going on is none of the copy's business.
+    Args:
+        size: (height, width) of the frames, in pixels.
     """
+    table = layer_table(model, size)
+    tam_macs = table.loc[table["part"] == "tam", "macs"].sum()
+    return Cost(int(table["macs"].sum()), int(tam_macs), int(table["parameters"].sum()))
+
+
+def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataFrame:
+    """Count part by part, in the order of computation; `viz.architecture_figure` draws the table.
+
+    Convolutions and the classifier are counted by PyTorch's own FLOP counter. It does not see
+    element-wise work, so the TAMs are added as equation 3 has them: one multiplication per tap,
+    channel, pixel and frame.
+
+    Args:
+        size: (height, width) of the frames, in pixels.
+
+    Returns:
+        stage: "stem", "stage1" to "stage4", "classifier".
+        part: "conv" (the first one), "pool", "tam", "big", "little", "merged" (their sum),
+            "fusion", "block" (a bottleneck, without the TAM in front of it), "classifier".
+        positions, channels, height, width: of the part's output. Positions are frames (T) or
+            pairs (P); the maps of "big" are as they are before they are enlarged.
+        macs: multiply-accumulates of one clip.
+        parameters: weights and biases, with those of batch norms.
+    """
+    model = without_values(model)
+    names = [name for name, _ in model.named_modules() if re.fullmatch(PARTS, name)]
+    outputs: dict[str, Tensor | tuple[Tensor, Tensor]] = {}  # in the order of computation
+
+    def keep(name: str, module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+        outputs[name] = output
+
+    for name in names:
+        model.get_submodule(name).register_forward_hook(partial(keep, name))
+    clip = torch.empty(1, model.num_frames, model.in_channels, *size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(clip)
+    flops = counter.get_flop_counts()  # by module; modules without any are not in it
+    parameters = dict.fromkeys(names, 0)
+    for key, values in model.named_parameters():
+        within = key.replace("stem.bn.", "stem.conv.")  # the first convolution's batch norm
+        owners = [name for name in names if within.startswith(f"{name}.")]
+        parameters[max(owners, key=len)] += values.numel()  # of a block and its TAM, the TAM
+    rows = []
+    for name, output in outputs.items():
+        module, last = model.get_submodule(name), name.rpartition(".")[2]
+        maps = output if isinstance(output, tuple) else (output,)  # PairTAM: little, big
+        numbers = sum(m.numel() for m in maps)
+        shape = maps[0].shape[-3:] if maps[0].ndim > 3 else (maps[0].shape[-1], 1, 1)  # logits
+        macs = sum(flops.get(f"{type(model).__name__}.{name}", {}).values()) // 2
+        if isinstance(module, TAM):
+            macs += module.num_taps * numbers
+        row = {"stage": name.partition(".")[0], "part": "block" if last.isdigit() else last}
+        row["positions"] = numbers // math.prod(shape)
+        row |= dict(zip(("channels", "height", "width"), shape, strict=True))
+        rows.append(row | {"macs": macs, "parameters": parameters[name]})
+    return pd.DataFrame(rows)
+
+
+def without_values(model: nn.Module) -> nn.Module:
+    """Copy a model to the meta device, in eval mode, without its hooks."""
     model = unwrapped(model)
     for name, parameter in model.named_parameters():
         check_whole(parameter, name)
@@ -33,31 +106,3 @@ def without_values(model: VideoNet) -> VideoNet:
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
     return model
-
-
-def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:
-    """Count one clip through the model, without computing anything (on the meta device).
-
-    Convolutions and the classifier are counted by PyTorch's own FLOP counter. It does not see
-    element-wise work, so the TAMs are added as equation 3 has them: one multiplication per tap,
-    channel, pixel and frame.
-
-    Args:
-        size: (height, width) of the frames, in pixels.
-    """
-    model = without_values(model)
-    clip = torch.empty(1, model.num_frames, model.in_channels, *size, device="meta")
-    tam_macs = 0
-
-    def add_tam(module: nn.Module, args: tuple, output: torch.Tensor | tuple) -> None:
-        nonlocal tam_macs
-        maps = output if isinstance(output, tuple) else (output,)
-        tam_macs += module.num_taps * sum(m.numel() for m in maps)
-
-    for module in model.modules():
-        if isinstance(module, TAM):
-            module.register_forward_hook(add_tam)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(clip)
-    parameters = sum(p.numel() for p in model.parameters())
-    return Cost(counter.get_total_flops() // 2 + tam_macs, tam_macs, parameters)
