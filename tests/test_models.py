@@ -985,10 +985,13 @@ def test_weights_that_would_not_load_are_not_saved(tool, tmp_path):
     else:
         model.classifier = nn.Linear(256, 3)
     random = torch.get_rng_state()
-    with pytest.raises(ValueError, match=r"others in \d places, such as .*prune\.remove") as error:
+    words = {
+        "pruned": r"stage1\.tam\.taps to be a parameter.*prune\.remove",
+        "parametrised": r"stem\.conv\.weight to be a parameter.*remove_parametrizations",
+        "other layer": r"got others: classifier\.bias, classifier\.weight\. Build",
+    }
+    with pytest.raises(ValueError, match=words[tool]):
         save_model(model, path)
-    part = {"pruned": "stage1.tam.taps", "parametrised": "stem.conv", "other layer": "classifier."}
-    assert part[tool] in str(error.value)
     assert not path.exists() and torch.equal(torch.get_rng_state(), random)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import match_names
 from blvnet_lab.models import TAM, PairTAM
-from blvnet_lab.models.wrapped import check_weight, check_whole, unwrapped
+from blvnet_lab.models.wrapped import check_weights, check_whole, unwrapped
 
 NAMES = {-1: "prev", 0: "curr", 1: "next"}  # where there are three taps, by offset in frames
 
@@ -38,10 +38,9 @@ LOOKS_FROM = 0.3  # one direction minus the other
 
 
 def tams(model: nn.Module) -> dict[str, TAM]:
-    """Every TAM of the model by its name, from the first to the last; none without TAM.
+    """Find every TAM of the model by its name, from the first to the last; none without TAM.
 
-    Raises:
-        ValueError: their taps are in shards (FSDP2).
+    Raises ValueError if their taps are in shards (FSDP2).
     """
     modules = unwrapped(model).named_modules()
     found = {name: module for name, module in modules if isinstance(module, TAM)}
@@ -269,7 +268,7 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
             network.grad_checkpointing = False
         for pattern, function in edits.items():
             for name in match_names(pattern, list(modules), "the name of a TAM in this model"):
-                check_weight(modules[name], "taps", name)
+                check_weights(modules[name], name)
                 own, r = modules[name].taps, modules[name].num_taps
                 before = centred_taps(own.detach().clone(), modules[name].first_offset)
                 taps = function(before)

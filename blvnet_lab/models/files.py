@@ -1,4 +1,4 @@
-"""Models in files: safetensors that know how they were built.
+"""Models in files: safetensors that know how they were built, and pickles read with care.
 
 save_model(model, "model.safetensors")
 model = load_model("model.safetensors")
@@ -12,7 +12,7 @@ import pickle
 import re
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,17 @@ from blvnet_lab.models.networks import (
     tsn,
     tsn_blnet,
 )
-from blvnet_lab.models.wrapped import check_whole
+from blvnet_lab.models.wrapped import check_weights
 from blvnet_lab.paths import written_whole
 
 BUILDERS = {builder.__name__: builder for builder in (tsn, tsn_blnet, blvnet, blvnet_tam)}
+MAX_LISTED = 12  # names in a message
 
 
 def save_model(
     model: VideoNet, path: str | os.PathLike, notes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write weights, architecture and constructor's arguments; the file appears only when whole.
+    """Write weights, architecture and the builder's arguments; the file appears only when whole.
 
     Args:
         notes: whatever else should be known of the model, in what JSON can hold (`load_notes`).
@@ -56,20 +57,16 @@ def save_model(
             "expected a model with its batch norms, got one from optimize_for_inference: save the "
             "model it was made of"
         )
+    check_weights(model)
     weights = model.state_dict()
     with torch.device("meta"):
         wanted = BUILDERS[name](**model.arguments).state_dict()
     shapes = [{key: tuple(t.shape) for key, t in state.items()} for state in (weights, wanted)]
     if odd := sorted({key for key, _ in shapes[0].items() ^ shapes[1].items()}):
         raise ValueError(
-            f"expected the weights that {name} builds, got others in {len(odd)} places, such as "
-            f"{', '.join(odd[:3])}: load_model could not read them. Make pruned weights plain with "
-            "torch.nn.utils.prune.remove, parametrised ones with "
-            "torch.nn.utils.parametrize.remove_parametrizations, give a changed network's own "
-            "state_dict() to safetensors.torch.save_file"
+            f"expected the weights that {name} builds, got others: {listed(odd)}. Build the model "
+            "with these layers, or give its state_dict() to safetensors.torch.save_file"
         )
-    for key, tensor in weights.items():
-        check_whole(tensor, key)
     about = {"architecture": name, "arguments": model.arguments, "notes": dict(notes or {})}
     metadata = {"format": "pt", "blvnet_lab": json.dumps(about)}  # other tools ask for the format
     weights = {name: tensor.contiguous() for name, tensor in weights.items()}
@@ -80,30 +77,28 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike) -> VideoNet:
-    """The model that `save_model` wrote, on the CPU, in eval mode.
+    """Read the model that `save_model` wrote, on the CPU, in eval mode.
 
     Raises:
         ValueError: there is no such file, or it was not written by `save_model`.
     """
-    how, weights = _read(path, with_weights=True)
-    if how["architecture"] not in BUILDERS:
-        raise ValueError(
-            f"{path}: expected one of the architectures {', '.join(BUILDERS)}, got "
-            f"{how['architecture']}: the file may be of a newer blvnet_lab"
-        )
+    about, weights = _read(path, with_weights=True)
+    name = about["architecture"]
     try:
-        model = BUILDERS[how["architecture"]](**how["arguments"])
+        if name not in BUILDERS:
+            raise TypeError(f"expected one of {', '.join(BUILDERS)}, got {name}")
+        model = BUILDERS[name](**about["arguments"])
         model.load_state_dict(weights)
     except (TypeError, RuntimeError) as error:
         raise ValueError(
-            f"{path}: expected arguments and weights of {how['architecture']}, got: {error}; "
-            "the file may be of another version of blvnet_lab"
+            f"{path}: expected a network that this blvnet_lab builds, got {name}, and: {error}; "
+            "the file may be of another version"
         ) from error
     return model.eval()
 
 
 def load_notes(path: str | os.PathLike) -> dict[str, Any]:
-    """The notes that `save_model` was given; empty if there were none.
+    """Read the notes that `save_model` was given; empty if there were none.
 
     Raises:
         ValueError: there is no such file, or it was not written by `save_model`.
@@ -122,7 +117,7 @@ def _read(path: str | os.PathLike, with_weights: bool) -> tuple[dict[str, Any], 
     except SafetensorError as error:
         raise ValueError(
             f"{path}: expected a safetensors file written by save_model, got: {error}; "
-            "published checkpoints are read by blvnet_lab.weights.official.load_official"
+            "published checkpoints are read by blvnet_lab.weights.load_official"
         ) from error
     if metadata is None:
         raise ValueError(
@@ -132,49 +127,7 @@ def _read(path: str | os.PathLike, with_weights: bool) -> tuple[dict[str, Any], 
     return json.loads(metadata), weights
 
 
-WOULD_CALL = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's words for a pickle that is no data
-
-# What training scripts keep beside the weights, none of it a tensor: numbers of NumPy (by its names
-# before and since version 2), the arguments of the command line, paths, dates.
-BESIDE = (
-    *(
-        f"{core}.{name}"
-        for core in ("numpy.core.multiarray", "numpy._core.multiarray")
-        for name in ("scalar", "_reconstruct")
-    ),
-    *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
-    *(
-        f"{module}.{kind}{system}Path"
-        for module in ("pathlib", "pathlib._local")
-        for kind in ("", "Pure")
-        for system in ("", "Posix", "Windows")
-    ),
-    *("datetime.date", "datetime.datetime", "datetime.timedelta"),
-)
-
-# As what torch.load tells of files that are cut short, damaged or something else altogether.
-DAMAGES = (
-    pickle.UnpicklingError,
-    struct.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
-
-
-class Unread:
-    """Takes the place of whatever `BESIDE` names, so that reading a pickle creates none."""
-
-    def __new__(cls, *contents: object) -> Unread:
-        return super().__new__(cls)
-
-    def __setstate__(self, contents: object) -> None:
-        pass
+# --- Files of other people ------------------------------------------------------------------------
 
 
 @dataclass
@@ -194,8 +147,17 @@ class LoadReport:
             ("not in this checkpoint, left as they were", self.kept),
             ("of the checkpoint, not used", self.ignored),
         ):
+            if len(names) > MAX_LISTED:  # how many there are in each part of the network
+                # The TAMs are spread over the network, one tensor in each: they count together.
+                parts = (
+                    "taps" if name.endswith(".taps") else ".".join(name.split(".")[:-1][:2])
+                    for name in names
+                )
+                named = ", ".join(f"{part}: {count}" for part, count in Counter(parts).items())
+            else:
+                named = ", ".join(names)
             if names:
-                lines.append(f"  {len(names)} {what}: {_in_short(names)}")
+                lines.append(f"  {len(names)} {what}: {named}")
         return "\n".join(lines)
 
 
@@ -203,6 +165,8 @@ def load_exactly(
     model: VideoNet, ours: Mapping[str, Tensor], report: LoadReport, remedy: str
 ) -> LoadReport:
     """Load tensors that have our names: all but those in `report.kept`, or none.
+
+    Weights of RGB go into a model with other input channels averaged over the colours and repeated.
 
     Raises:
         ValueError: a tensor is missing, left over or misshapen; it ends with the remedy.
@@ -212,48 +176,7 @@ def load_exactly(
         first = first.mean(1, keepdim=True).repeat(1, model.in_channels, 1, 1)
         ours = {**ours, "stem.conv.weight": first}
         report.adapted.append("stem.conv.weight")
-    _refuse_what_does_not_fit(ours, model.state_dict(), report, remedy)
-    model.load_state_dict(ours, strict=not report.kept)
-    report.loaded = list(ours)
-    return report
-
-
-def read_pickle(path: str | os.PathLike) -> Any:
-    """What a file of PyTorch's holds, on the CPU, if it is tensors and plain containers only.
-
-    What training scripts keep beside the weights is left out (`Unread`).
-
-    Raises:
-        ValueError: there is no such file, it is damaged, or it holds anything else.
-    """
-    if not os.path.isfile(path):
-        raise ValueError(f"expected a checkpoint file, but there is no file {path}")
-    try:
-        with torch.serialization.safe_globals([(Unread, name) for name in BESIDE]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGES as error:
-        pickled = isinstance(error, pickle.UnpicklingError)
-        wanted = (
-            f"{path}: expected a checkpoint of tensors that torch.load(weights_only=True) reads"
-        )
-        if pickled and (called := WOULD_CALL.search(str(error))):
-            raise ValueError(
-                f"{wanted}, got one that would call {called[1]}: a pickle can run any program when "
-                "it is loaded, so this one was not. Save its tensors alone where it was made "
-                "(torch.save(model.state_dict(), path)), and load no pickle of unknown origin any "
-                "other way"
-            ) from error
-        # PyTorch goes on at length about loading a pickle unsafely: not that.
-        reason = "" if pickled else " " + str(error).partition("\n")[0]
-        raise ValueError(
-            f"{wanted}, got one that is damaged or another kind of file "
-            f"({type(error).__name__}{reason}): give the right file, or download it again"
-        ) from error
-
-
-def _refuse_what_does_not_fit(
-    ours: Mapping[str, Tensor], wanted: Mapping[str, Tensor], report: LoadReport, remedy: str
-) -> None:
+    wanted = model.state_dict()
     complaints = {
         "missing": [k for k in wanted if k not in ours and k not in report.kept],
         "left over": [k for k in ours if k not in wanted],
@@ -268,17 +191,72 @@ def _refuse_what_does_not_fit(
         raise ValueError(
             f"expected a {report.layout} checkpoint that fits the model exactly; {found}. {remedy}"
         )
+    model.load_state_dict(ours, strict=not report.kept)
+    report.loaded = list(ours)
+    return report
 
 
-def listed(names: list[str], most: int = 12) -> str:
+def listed(names: Sequence[str], most: int = MAX_LISTED) -> str:
+    """Join names for a message: "a, b and 7 more"."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def _in_short(names: list[str], most: int = 12) -> str:
-    """All names, or how many there are in each part of the network ("stage1.little: 24")."""
-    if len(names) <= most:
-        return ", ".join(names)
-    # The TAMs are spread over the network, one tensor in each: they count together.
-    parts = ("taps" if n.endswith(".taps") else ".".join(n.split(".")[:-1][:2]) for n in names)
-    return ", ".join(f"{part}: {count}" for part, count in Counter(parts).items())
+# What training scripts keep beside the weights, none of it a tensor: numbers of NumPy (by its names
+# before and since version 2), the arguments of the command line, paths, dates.
+BESIDE = [
+    *(f"numpy.{c}.multiarray.{n}" for c in ("core", "_core") for n in ("scalar", "_reconstruct")),
+    *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
+    *(
+        f"{module}.{kind}{system}Path"
+        for module in ("pathlib", "pathlib._local")
+        for kind in ("", "Pure")
+        for system in ("", "Posix", "Windows")
+    ),
+    *("datetime.date", "datetime.datetime", "datetime.timedelta"),
+]
+WOULD_CALL = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's words for a pickle that is no data
+DAMAGES = (  # what torch.load raises for files that are cut short, damaged, or something else
+    *(pickle.UnpicklingError, struct.error, EOFError, OSError, RuntimeError, ValueError),
+    *(LookupError, TypeError, AttributeError, AssertionError),
+)
+
+
+class Unread:
+    """Takes the place of whatever `BESIDE` names, so that reading a pickle creates none."""
+
+    def __new__(cls, *contents: object) -> Unread:
+        return super().__new__(cls)
+
+    def __setstate__(self, contents: object) -> None:
+        pass
+
+
+def read_pickle(path: str | os.PathLike) -> Any:
+    """Read a file of PyTorch's, on the CPU, if it is tensors and plain containers only.
+
+    What training scripts keep beside the weights is left out (`Unread`).
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or it holds anything else.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"expected a checkpoint file, but there is no file {path}")
+    try:
+        with torch.serialization.safe_globals([(Unread, name) for name in BESIDE]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGES as error:
+        wanted = f"{path}: expected a checkpoint that torch.load(weights_only=True) reads"
+        pickled = isinstance(error, pickle.UnpicklingError)
+        if pickled and (called := WOULD_CALL.search(str(error))):
+            raise ValueError(
+                f"{wanted}, got one that would call {called[1]}: a pickle can run any program when "
+                "it is loaded, so this one was not. Save its tensors alone where it was made "
+                "(torch.save(model.state_dict(), path))"
+            ) from error
+        # PyTorch goes on at length about loading a pickle unsafely: not that.
+        reason = "" if pickled else " " + str(error).partition("\n")[0]
+        raise ValueError(
+            f"{wanted}, got one that is damaged or another kind of file "
+            f"({type(error).__name__}{reason}): give the right file, or download it again"
+        ) from error

@@ -18,7 +18,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def network_of(model: nn.Module) -> VideoNet:
-    """Find a network of ours in what wraps it (`unwrapped`); raises TypeError if there is none."""
+    """Find a network of ours in what wraps it (`unwrapped`); raise TypeError if there is none."""
     network = unwrapped(model)
     if not isinstance(network, VideoNet):
         raise TypeError(
@@ -38,30 +38,30 @@ def check_whole(weight: object, where: str) -> None:
         )
 
 
-def check_weight(module: nn.Module, name: str, where: str) -> None:
-    """Raise ValueError if a weight is no parameter that can be read and replaced as it is."""
-    weight = getattr(module, name, None)
-    if weight is not None and name not in module._parameters:
-        raise ValueError(
-            f"expected {where}.{name} to be a parameter, got one that is computed from others: "
-            "make pruned weights plain with torch.nn.utils.prune.remove, parametrised ones with "
-            "torch.nn.utils.parametrize.remove_parametrizations"
-        )
-    check_whole(weight, f"{where}.{name}")
+def check_weights(network: nn.Module, where: str = "model") -> None:
+    """Raise ValueError if a weight is computed from others (pruned, say), or a shard."""
+    for place, module in network.named_modules(prefix=where):
+        for name in ("taps", "weight", "bias"):
+            weight = getattr(module, name, None)
+            if weight is not None and name not in module._parameters:
+                raise ValueError(
+                    f"expected {place}.{name} to be a parameter, got one that is computed from "
+                    "others: make pruned weights plain with torch.nn.utils.prune.remove, "
+                    "parametrised ones with torch.nn.utils.parametrize.remove_parametrizations"
+                )
+            check_whole(weight, f"{place}.{name}")
 
 
 def check_as_built(network: nn.Module) -> None:
-    """Raise ValueError if another tool has replaced a `forward`, or changed how weights are held.
+    """Raise ValueError if another tool has changed weights (`check_weights`) or a `forward`.
 
     Whatever copies or changes the modules would then not be what runs.
     """
-    for name, module in network.named_modules():
-        where = f"model.{name}" if name else "model"
+    check_weights(network)
+    for place, module in network.named_modules(prefix="model"):
         if "forward" in vars(module):
             raise ValueError(
-                f"expected modules with their own code, got one whose {where}.forward another tool "
+                f"expected modules with their own code, got one whose {place}.forward another tool "
                 "has replaced (as accelerate and nnsight do): build the network again, and load "
                 "this one's state_dict() into it"
             )
-        for weight in ("taps", "weight", "bias"):
-            check_weight(module, weight, where)
