@@ -33,6 +33,11 @@ class Size(NamedTuple):
     big_little_blocks: tuple[int, ...]  # n of each stage (the 101 and 152 differ from ResNet's)
     resnet_blocks: tuple[int, ...]
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels after each of the four stages."""
+        return tuple(EXPANSION * self.width * 2**stage for stage in range(4))
+
 
 SIZES: dict[Depth, Size] = {
     "tiny": Size(8, (2, 2, 2, 2), (2, 2, 2, 2)),  # ours, for classrooms without a GPU
@@ -57,19 +62,13 @@ class VideoNet(nn.Module):
     folded = False  # by `optimize_for_inference`
 
     def __init__(
-        self,
-        *,
-        num_frames: int,
-        in_channels: int,
-        num_classes: int,
-        dropout: float,
-        feature_channels: int,
+        self, num_frames: int, in_channels: int, num_classes: int, dropout: float, features: int
     ):
         super().__init__()
         check_sizes(num_frames, num_classes, in_channels)
         self.num_frames, self.in_channels = num_frames, in_channels
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(feature_channels, num_classes)
+        self.classifier = nn.Linear(features, num_classes)
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits (B, num_classes) of clips (B, T, C, H, W).
@@ -146,25 +145,18 @@ class TSN(VideoNet):
     def __init__(
         self, *, depth: Depth, num_frames: int, num_classes: int, in_channels: int, dropout: float
     ):
-        width, _, blocks = _size(depth)
-        super().__init__(
-            num_frames=num_frames,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            dropout=dropout,
-            feature_channels=width * 8 * EXPANSION,
-        )
-        conv, bn = conv_bn(in_channels, width, 7, stride=2)
+        size = size_of(depth)
+        super().__init__(num_frames, in_channels, num_classes, dropout, size.channels[-1])
+        conv, bn = conv_bn(in_channels, size.width, 7, stride=2)
         stem = {"conv": conv, "bn": bn, "relu": nn.ReLU(), "pool": nn.MaxPool2d(3, 2, padding=1)}
         self.stem = nn.Sequential(OrderedDict(stem | {"out": nn.Identity()}))
-        channels = width
-        for stage, (planes, count) in enumerate(zip(_planes(width), blocks, strict=True), start=1):
-            stride = 1 if stage == 1 else 2
-            stack = bottlenecks(channels, planes * EXPANSION, count, stride, pool_shortcut=False)
-            named = [(str(i), block) for i, block in enumerate(stack)]
+        before = (size.width, *size.channels)
+        for i, (channels, count) in enumerate(zip(size.channels, size.resnet_blocks, strict=True)):
+            stride = 1 if i == 0 else 2
+            stack = bottlenecks(before[i], channels, count, stride, pool_shortcut=False)
+            named = [(str(place), block) for place, block in enumerate(stack)]
             sequence = nn.Sequential(OrderedDict([*named, ("out", nn.Identity())]))
-            self.add_module(f"stage{stage}", sequence)
-            channels = planes * EXPANSION
+            self.add_module(f"stage{i + 1}", sequence)
         init_weights(self)
 
     def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
@@ -199,30 +191,27 @@ class BigLittleNet(VideoNet):
         in_channels: int,
         dropout: float,
     ):
-        width, blocks, _ = _size(depth)
+        size = size_of(depth)
         if pairs and num_frames % 2:
             raise ValueError(
                 f"expected an even num_frames, got {num_frames}: frames go to the branches in "
                 f"pairs; use {num_frames + 1}"
             )
-        if alpha < 1 or beta < 1 or width % alpha:
+        if alpha < 1 or beta < 1 or size.width % alpha:
             raise ValueError(
-                f"expected alpha to divide the width {width} and beta to be at least 1, "
+                f"expected alpha to divide the width {size.width} and beta to be at least 1, "
                 f"got alpha={alpha}, beta={beta}; the paper uses alpha=2, beta=4"
             )
-        c1, c2, c3, c4 = (planes * EXPANSION for planes in _planes(width))
-        super().__init__(
-            num_frames=num_frames,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            dropout=dropout,
-            feature_channels=c4,
+        width, (c1, c2, c3, c4), (n1, n2, n3, n4) = (
+            size.width,
+            size.channels,
+            size.big_little_blocks,
         )
+        super().__init__(num_frames, in_channels, num_classes, dropout, c4)
         self.pairs, self.causal = pairs, tam is not None and tam.causal
         self.num_positions = num_frames // 2 if pairs else num_frames
-        n1, n2, n3, n4 = blocks
-        self.stem = BigLittleStem(in_channels, width, alpha, pairs, tam)
-        self.stage1 = BigLittleStage(width, c1, n1, 2, alpha, beta, tam)
+        self.stem = BigLittleStem(in_channels, size.width, alpha, pairs, tam)
+        self.stage1 = BigLittleStage(size.width, c1, n1, 2, alpha, beta, tam)
         self.stage2 = BigLittleStage(c1, c2, n2, 2, alpha, beta, tam)
         self.stage3 = BigLittleStage(c2, c3, n3, 1, alpha, beta, tam)  # keeps the resolution
         self.stage4 = LastStage(c3, c4, n4, tam)
@@ -375,14 +364,11 @@ def check_sizes(num_frames: int, num_classes: int, in_channels: int) -> None:
         )
 
 
-def _size(depth: Depth) -> Size:
+def size_of(depth: Depth) -> Size:
+    """Look up a depth; raise ValueError if there is none such."""
     if depth not in SIZES:
         raise ValueError(f"expected depth to be one of {list(SIZES)}, got {depth!r}")
     return SIZES[depth]
-
-
-def _planes(width: int) -> tuple[int, ...]:
-    return width, width * 2, width * 4, width * 8
 
 
 def _remember(model: VideoNet, architecture: str, arguments: dict) -> VideoNet:
