@@ -202,11 +202,7 @@ class BigLittleNet(VideoNet):
                 f"expected alpha to divide the width {size.width} and beta to be at least 1, "
                 f"got alpha={alpha}, beta={beta}; the paper uses alpha=2, beta=4"
             )
-        width, (c1, c2, c3, c4), (n1, n2, n3, n4) = (
-            size.width,
-            size.channels,
-            size.big_little_blocks,
-        )
+        (c1, c2, c3, c4), (n1, n2, n3, n4) = size.channels, size.big_little_blocks
         super().__init__(num_frames, in_channels, num_classes, dropout, c4)
         self.pairs, self.causal = pairs, tam is not None and tam.causal
         self.num_positions = num_frames // 2 if pairs else num_frames
