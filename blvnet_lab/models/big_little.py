@@ -11,8 +11,6 @@ there is a map for every frame, (B*P, C, H, W) once the P = T/2 pairs are merged
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,19 +24,14 @@ class BigLittleStem(nn.Module):
 
     Args:
         in_channels: of the frames; 3 for RGB, 10 for stacked optical flow.
-        channels: of everything after the first convolution (64, or 8 in the tiny network).
+        channels: of everything after the first convolution (64; 8 in the tiny network).
         alpha: width divisor of the little branch.
         pairs: True routes frames to branches alternately (bLVNet); False gives both every frame.
         tam: of the TAM after the first convolution; None leaves it out.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        alpha: int,
-        pairs: bool,
-        tam: TamOptions | None,
+        self, in_channels: int, channels: int, alpha: int, pairs: bool, tam: TamOptions | None
     ):
         super().__init__()
         self.pairs = pairs
@@ -73,7 +66,6 @@ class BigLittleStage(nn.Module):
     """One of stages 1 to 3: TAM, both branches, merge, fusion.
 
     Args:
-        in_channels, channels: of input and output maps.
         num_blocks: n of the stage. The big branch has n - 1 bottlenecks (the first halves the
             resolution), the little one n // beta - 1 (at least one), the fusion one more.
         fusion_stride: 2 halves the resolution after the merge.
@@ -99,10 +91,9 @@ class BigLittleStage(nn.Module):
             *bottlenecks(in_channels, channels, num_big, stride=2, last_relu=num_big == 1)
         )
         narrow = channels // alpha
-        little = bottlenecks(in_channels, narrow, max(1, num_blocks // beta - 1))
-        named = [(str(i), block) for i, block in enumerate(little)]
-        expand = nn.Sequential(*conv_bn(narrow, channels, 1))
-        self.little = nn.Sequential(OrderedDict([*named, ("expand", expand)]))
+        num_little = max(1, num_blocks // beta - 1)
+        self.little = nn.Sequential(*bottlenecks(in_channels, narrow, num_little))
+        self.little.add_module("expand", nn.Sequential(*conv_bn(narrow, channels, 1)))
         self.merged = nn.Identity()
         self.fusion = Bottleneck(channels, channels, stride=fusion_stride)
         self.out = nn.Identity()
@@ -124,19 +115,9 @@ class BigLittleStage(nn.Module):
 class LastStage(nn.Sequential):
     """Stage 4: plain bottlenecks on one map per pair, each behind its own TAM."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        num_blocks: int,
-        tam: TamOptions | None,
-    ):
-        def make_tam(channels: int) -> TAM | None:
-            return None if tam is None else TAM(channels, *tam)
-
-        blocks = bottlenecks(in_channels, channels, num_blocks, stride=2, make_tam=make_tam)
-        named = [(str(i), block) for i, block in enumerate(blocks)]
-        super().__init__(OrderedDict([*named, ("out", nn.Identity())]))
+    def __init__(self, in_channels: int, channels: int, num_blocks: int, tam: TamOptions | None):
+        super().__init__(*bottlenecks(in_channels, channels, num_blocks, stride=2, tam=tam))
+        self.out = nn.Identity()
 
     def forward(self, x: Tensor, num_positions: int) -> Tensor:  # (B*P, C_in, H, W)
         *blocks, out = self

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from blvnet_lab.models.tam import TAM
+from blvnet_lab.models.tam import TAM, TamOptions
 
 EXPANSION = 4  # a bottleneck is narrowed to a quarter of its output channels
 
@@ -24,10 +22,9 @@ class Bottleneck(nn.Module):
     """1x1 to a quarter of the channels, 3x3, 1x1 back, plus the shortcut, ReLU.
 
     Args:
-        in_channels, channels: of input and output maps.
         stride: of the 3x3 convolution.
         final_relu: without it the sum is left as it is (the big branch ends so).
-        tam: stage 4 puts a TAM before the block; it sees the maps of one clip together.
+        tam: of the TAM that stage 4 puts before the block; it sees a clip's maps together.
         pool_shortcut: at stride 2, average the shortcut (3x3) before its 1x1 convolution, so that
             it drops no pixel, as bLNet does; False puts the stride into the convolution (ResNet).
 
@@ -40,13 +37,13 @@ class Bottleneck(nn.Module):
         channels: int,
         stride: int = 1,
         final_relu: bool = True,
-        tam: TAM | None = None,
+        tam: TamOptions | None = None,
         pool_shortcut: bool = True,
     ):
         super().__init__()
         narrow = channels // EXPANSION
         self.final_relu = final_relu
-        self.tam = tam
+        self.tam = None if tam is None else TAM(in_channels, *tam)
         self.conv1, self.bn1 = conv_bn(in_channels, narrow, 1)
         self.relu1 = nn.ReLU()
         self.conv2, self.bn2 = conv_bn(narrow, narrow, 3, stride)
@@ -78,16 +75,16 @@ def bottlenecks(
     stride: int = 1,
     last_relu: bool = True,
     pool_shortcut: bool = True,
-    make_tam: Callable[[int], TAM | None] = lambda channels: None,
+    tam: TamOptions | None = None,
 ) -> list[Bottleneck]:
-    """`count` bottlenecks in a row; the first changes the channels and takes the stride."""
+    """Build `count` bottlenecks in a row; the first changes the channels and takes the stride."""
     return [
         Bottleneck(
             in_channels if i == 0 else channels,
             channels,
             stride=stride if i == 0 else 1,
             final_relu=last_relu or i < count - 1,
-            tam=make_tam(in_channels if i == 0 else channels),
+            tam=tam,
             pool_shortcut=pool_shortcut,
         )
         for i in range(count)

@@ -46,9 +46,9 @@ def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:
 def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataFrame:
     """Count part by part, in the order of computation; `viz.architecture_figure` draws the table.
 
-    Convolutions and the classifier are counted by PyTorch's own FLOP counter. It does not see
-    element-wise work, so the TAMs are added as equation 3 has them: one multiplication per tap,
-    channel, pixel and frame.
+    PyTorch's FLOP counter counts convolutions and the classifier. It does not see element-wise
+    work: TAMs are counted as equation 3 has them, one multiplication per tap, channel, pixel and
+    frame.
 
     Args:
         size: (height, width) of the frames, in pixels.

@@ -40,7 +40,7 @@ MAX_LISTED = 12  # names in a message
 def save_model(
     model: VideoNet, path: str | os.PathLike, notes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write weights, architecture and the builder's arguments; the file appears only when whole.
+    """Write weights, architecture and the builder's arguments in one atomic write.
 
     Args:
         notes: whatever else should be known of the model, in what JSON can hold (`load_notes`).
@@ -58,18 +58,17 @@ def save_model(
             "model it was made of"
         )
     check_weights(model)
-    weights = model.state_dict()
     with torch.device("meta"):
-        wanted = BUILDERS[name](**model.arguments).state_dict()
-    shapes = [{key: tuple(t.shape) for key, t in state.items()} for state in (weights, wanted)]
-    if odd := sorted({key for key, _ in shapes[0].items() ^ shapes[1].items()}):
+        wanted = BUILDERS[name](**model.arguments)
+    weights, shapes = model.state_dict(), {k: t.shape for k, t in wanted.state_dict().items()}
+    if odd := sorted({k for k, _ in {(k, t.shape) for k, t in weights.items()} ^ shapes.items()}):
         raise ValueError(
             f"expected the weights that {name} builds, got others: {listed(odd)}. Build the model "
             "with these layers, or give its state_dict() to safetensors.torch.save_file"
         )
     about = {"architecture": name, "arguments": model.arguments, "notes": dict(notes or {})}
     metadata = {"format": "pt", "blvnet_lab": json.dumps(about)}  # other tools ask for the format
-    weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+    weights = {key: tensor.contiguous() for key, tensor in weights.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
@@ -91,8 +90,7 @@ def load_model(path: str | os.PathLike) -> VideoNet:
         model.load_state_dict(weights)
     except (TypeError, RuntimeError) as error:
         raise ValueError(
-            f"{path}: expected a network that this blvnet_lab builds, got {name}, and: {error}; "
-            "the file may be of another version"
+            f"{path}: expected a network that this blvnet_lab builds, got {name}: {error}"
         ) from error
     return model.eval()
 
@@ -121,8 +119,8 @@ def _read(path: str | os.PathLike, with_weights: bool) -> tuple[dict[str, Any], 
         ) from error
     if metadata is None:
         raise ValueError(
-            f"{path}: expected a file written by save_model, but it does not say how its model was "
-            "built; build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
+            f"{path}: expected a file written by save_model, which says how its model was built; "
+            "build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
         )
     return json.loads(metadata), weights
 
@@ -137,8 +135,8 @@ class LoadReport:
     layout: str  # "video" or "image"; "resnet" from `load_resnet`; "own" for networks of ours
     loaded: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)  # loaded after a conversion of shape
-    kept: list[str] = field(default_factory=list)  # left as they were: not in this layout
-    ignored: list[str] = field(default_factory=list)  # its keys that the layout explains
+    kept: list[str] = field(default_factory=list)  # not in this layout: left as they were
+    ignored: list[str] = field(default_factory=list)  # not used, as the layout explains
 
     def __str__(self) -> str:
         lines = [f"{self.layout} checkpoint: {len(self.loaded)} tensors loaded"]
@@ -147,17 +145,13 @@ class LoadReport:
             ("not in this checkpoint, left as they were", self.kept),
             ("of the checkpoint, not used", self.ignored),
         ):
-            if len(names) > MAX_LISTED:  # how many there are in each part of the network
-                # The TAMs are spread over the network, one tensor in each: they count together.
-                parts = (
-                    "taps" if name.endswith(".taps") else ".".join(name.split(".")[:-1][:2])
-                    for name in names
-                )
-                named = ", ".join(f"{part}: {count}" for part, count in Counter(parts).items())
-            else:
-                named = ", ".join(names)
+            named = names
+            if len(names) > MAX_LISTED:  # how many in each part of the network; all TAMs are one
+                split = [name.split(".") for name in names]
+                parts = Counter("taps" if s[-1] == "taps" else ".".join(s[:-1][:2]) for s in split)
+                named = [f"{part}: {count}" for part, count in parts.items()]
             if names:
-                lines.append(f"  {len(names)} {what}: {named}")
+                lines.append(f"  {len(names)} {what}: {', '.join(named)}")
         return "\n".join(lines)
 
 
@@ -167,9 +161,7 @@ def load_exactly(
     """Load tensors that have our names: all but those in `report.kept`, or none.
 
     Weights of RGB go into a model with other input channels averaged over the colours and repeated.
-
-    Raises:
-        ValueError: a tensor is missing, left over or misshapen; it ends with the remedy.
+    Raises ValueError, with the remedy, if a tensor is missing, left over or misshapen.
     """
     first = ours.get("stem.conv.weight")
     if first is not None and first.shape[1:2] == (3,) and model.in_channels != 3:
@@ -202,8 +194,8 @@ def listed(names: Sequence[str], most: int = MAX_LISTED) -> str:
     return ", ".join(names[:most]) + more
 
 
-# What training scripts keep beside the weights, none of it a tensor: numbers of NumPy (by its names
-# before and since version 2), the arguments of the command line, paths, dates.
+# What training scripts keep beside the weights: numbers of NumPy (by its names before and since
+# version 2), the arguments of the command line, paths, dates.
 BESIDE = [
     *(f"numpy.{c}.multiarray.{n}" for c in ("core", "_core") for n in ("scalar", "_reconstruct")),
     *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
@@ -235,10 +227,8 @@ class Unread:
 def read_pickle(path: str | os.PathLike) -> Any:
     """Read a file of PyTorch's, on the CPU, if it is tensors and plain containers only.
 
-    What training scripts keep beside the weights is left out (`Unread`).
-
-    Raises:
-        ValueError: there is no such file, it is damaged, or it holds anything else.
+    What training scripts keep beside the weights is left out (`Unread`). Raises ValueError if there
+    is no such file, it is damaged, or it holds anything else.
     """
     if not os.path.isfile(path):
         raise ValueError(f"expected a checkpoint file, but there is no file {path}")
@@ -251,7 +241,7 @@ def read_pickle(path: str | os.PathLike) -> Any:
         if pickled and (called := WOULD_CALL.search(str(error))):
             raise ValueError(
                 f"{wanted}, got one that would call {called[1]}: a pickle can run any program when "
-                "it is loaded, so this one was not. Save its tensors alone where it was made "
+                "it is loaded. Save its tensors alone where it was made "
                 "(torch.save(model.state_dict(), path))"
             ) from error
         # PyTorch goes on at length about loading a pickle unsafely: not that.

@@ -48,16 +48,12 @@ SIZES: dict[Depth, Size] = {
 
 
 class VideoNet(nn.Module):
-    """What the four have in common: a clip goes in, one logit per class comes out.
+    """What the four have in common: a clip goes in, one logit per class comes out."""
 
-    Subclasses give `forward_features`. `architecture` and `arguments`, the builder's name and its
-    keyword arguments, are what `save_model` writes down.
-    """
-
-    architecture: str
-    arguments: dict
+    architecture: str  # the builder's name
+    arguments: dict  # its keyword arguments, which `save_model` writes down
     pairs = False  # do the frames of a pair go to different branches?
-    causal = False  # do frames wait for later ones?
+    causal = False  # do the TAMs look back only?
     grad_checkpointing = False
     folded = False  # by `optimize_for_inference`
 
@@ -71,7 +67,7 @@ class VideoNet(nn.Module):
         self.classifier = nn.Linear(features, num_classes)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Logits (B, num_classes) of clips (B, T, C, H, W).
+        """Compute the logits (B, num_classes) of clips (B, T, C, H, W).
 
         Raises:
             ValueError: the clip has another layout, number of frames or of channels, or is not
@@ -81,7 +77,7 @@ class VideoNet(nn.Module):
         return self.forward_head(self.forward_features(clip))
 
     def forward_features(self, clip: Tensor) -> Tensor:
-        """Maps of the last stage, (B, T or P, C, h, w), of clips (B, T, C, H, W)."""
+        """Compute the maps of the last stage, (B, T or P, C, h, w), of clips (B, T, C, H, W)."""
         raise NotImplementedError
 
     def forward_head(self, features: Tensor) -> Tensor:  # (B, P, C, h, w)
@@ -91,17 +87,13 @@ class VideoNet(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by an untrained one; all else stays as it is."""
         check_sizes(self.num_frames, num_classes, self.in_channels)
-        old = self.classifier.weight  # on whose device, and in whose precision, the new one is
-        self.classifier = nn.Linear(old.shape[1], num_classes, device=old.device, dtype=old.dtype)
+        old = self.classifier.weight
+        self.classifier = nn.Linear(old.shape[1], num_classes).to(old)  # its device and precision
         init_weights(self.classifier)
         self.arguments = {**self.arguments, "num_classes": num_classes}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Save memory in training: compute stem and stage 1 again in the backward pass.
-
-        Their maps are the largest, and are then not kept, only what goes in. The gradients are the
-        same.
-        """
+        """Save memory in training: compute stem and stage 1 again in the backward pass."""
         self.grad_checkpointing = enable
 
     def run_large(self, part: nn.Module, *args: Tensor | int) -> Tensor:
@@ -128,8 +120,7 @@ class VideoNet(nn.Module):
         elif shape[1] % 2 and self.pairs:
             remedy = f"{shape[1]} frames are not pairs: sample {frames} frames"
         elif shape[1] != frames:
-            remedy = f"sample {frames} frames, or build the model with num_frames={shape[1]} "
-            remedy += "(its weights do not depend on it)"
+            remedy = f"sample {frames} frames, or build the model with num_frames={shape[1]}"
         else:
             remedy = "turn uint8 frames into normalised floats with blvnet_lab.data.normalize"
         wanted = f"(B, T={frames}, C={channels}, H, W)"
@@ -137,10 +128,7 @@ class VideoNet(nn.Module):
 
 
 class TSN(VideoNet):
-    """A ResNet on every frame; the logits of the frames are averaged (architecture a).
-
-    The same network as torchvision's ResNet, with the same names inside its stages.
-    """
+    """A ResNet on every frame, with torchvision's names inside its stages (architecture a)."""
 
     def __init__(
         self, *, depth: Depth, num_frames: int, num_classes: int, in_channels: int, dropout: float
@@ -148,15 +136,16 @@ class TSN(VideoNet):
         size = size_of(depth)
         super().__init__(num_frames, in_channels, num_classes, dropout, size.channels[-1])
         conv, bn = conv_bn(in_channels, size.width, 7, stride=2)
-        stem = {"conv": conv, "bn": bn, "relu": nn.ReLU(), "pool": nn.MaxPool2d(3, 2, padding=1)}
-        self.stem = nn.Sequential(OrderedDict(stem | {"out": nn.Identity()}))
+        pool = nn.MaxPool2d(3, 2, padding=1)
+        stem = OrderedDict(conv=conv, bn=bn, relu=nn.ReLU(), pool=pool, out=nn.Identity())
+        self.stem = nn.Sequential(stem)
         before = (size.width, *size.channels)
         for i, (channels, count) in enumerate(zip(size.channels, size.resnet_blocks, strict=True)):
             stride = 1 if i == 0 else 2
-            stack = bottlenecks(before[i], channels, count, stride, pool_shortcut=False)
-            named = [(str(place), block) for place, block in enumerate(stack)]
-            sequence = nn.Sequential(OrderedDict([*named, ("out", nn.Identity())]))
-            self.add_module(f"stage{i + 1}", sequence)
+            blocks = bottlenecks(before[i], channels, count, stride, pool_shortcut=False)
+            stage = nn.Sequential(*blocks)
+            stage.add_module("out", nn.Identity())
+            self.add_module(f"stage{i + 1}", stage)
         init_weights(self)
 
     def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
@@ -175,7 +164,6 @@ class BigLittleNet(VideoNet):
         pairs: True routes the frames of a pair to different branches (P = T/2 positions after the
             stem); False gives every frame to both (P = T).
         tam: how the TAMs look at time; None for no TAM at all.
-        alpha, beta: width and depth divisors of the little branch.
     """
 
     def __init__(
@@ -233,12 +221,7 @@ def tsn(
 ) -> TSN:
     """Build TSN: a 2-D ResNet on every frame, logits averaged (Wang et al., 2016).
 
-    Args:
-        depth: "tiny" (width 8, two blocks a stage), 50, 101 or 152.
-        num_frames: T, frames of a clip.
-        num_classes: of the classifier; 174 for Something-Something.
-        in_channels: 3 for RGB, 10 for stacked optical flow.
-        dropout: probability before the classifier.
+    Args as for `blvnet_tam`; any number of frames.
     """
     arguments = dict(locals())
     return _remember(TSN(**arguments), "tsn", arguments)
@@ -361,7 +344,7 @@ def check_sizes(num_frames: int, num_classes: int, in_channels: int) -> None:
 
 
 def size_of(depth: Depth) -> Size:
-    """Look up a depth; raise ValueError if there is none such."""
+    """Look up the size of a depth; raise ValueError if there is no such depth."""
     if depth not in SIZES:
         raise ValueError(f"expected depth to be one of {list(SIZES)}, got {depth!r}")
     return SIZES[depth]

@@ -22,6 +22,26 @@ from torch import Tensor, nn
 
 from blvnet_lab.models.fast import fused_sum
 
+
+def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:  # (B, T, C, H, W) in and out
+    """Sum over time: `y[t] = sum_i taps[i] * x[t + first + i]`, zeros before and after the clip.
+
+    Args:
+        taps: (r, C), one weight per offset in time and per channel.
+        first: the offset in time of `taps[0]`; offset 0 must be among the r offsets.
+    """
+    weights = taps.to(x.dtype)[:, :, None, None]  # (r, C, 1, 1); under autocast x may be in half
+    return sum(weight * temporal_shift(x, first + i) for i, weight in enumerate(weights))
+
+
+def temporal_shift(x: Tensor, offset: int) -> Tensor:
+    """Shift in time: `y[t] = x[t + offset]`, zeros where no such frame is; (B, T, C, H, W)."""
+    if offset == 0:
+        return x
+    before, after = (min(max(0, frames), x.shape[1]) for frames in (-offset, offset))
+    return F.pad(x[:, after : x.shape[1] - before], (0, 0) * 3 + (before, after))
+
+
 TapInit = Literal["identity", "kaiming"]
 IDENTITY_NOISE = 0.05  # standard deviation around the identity: enough to tell channels apart
 
@@ -34,33 +54,10 @@ class TamOptions(NamedTuple):
     causal: bool = False
 
 
-def weighted_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
-    """Sum over time: `y[t] = sum_i taps[i] * x[t + first + i]`, zeros before and after the clip.
-
-    Args:
-        x: (B, T, C, H, W).
-        taps: (r, C), one weight per offset in time and per channel.
-        first: the offset in time of `taps[0]`; offset 0 must be among the r offsets.
-
-    Returns:
-        (B, T, C, H, W).
-    """
-    rows = enumerate(taps.to(x.dtype).unbind(), start=first)  # under autocast x may be in half
-    return sum(tap[:, None, None] * temporal_shift(x, offset) for offset, tap in rows)
-
-
-def temporal_shift(x: Tensor, offset: int) -> Tensor:
-    """Shift in time: `y[t] = x[t + offset]`, zeros where no such frame is; (B, T, C, H, W)."""
-    if offset == 0:
-        return x
-    before, after = (min(max(0, frames), x.shape[1]) for frames in (-offset, offset))
-    return F.pad(x[:, after : x.shape[1] - before], (0, 0) * 3 + (before, after))
-
-
 class TAM(nn.Module):
     """Depthwise temporal aggregation on frames: `y'_t = ReLU(sum_j w_j * y_{t+j})`.
 
-    `j` runs from `-r/2` to `r/2` (equation 3); frames outside the clip count as zero. The same as
+    `j` runs from `-(r // 2)` to `r // 2`; frames outside the clip count as zero. The same as
     ReLU of a depthwise 3-D convolution with kernel (r, 1, 1). TSM's shift is the case of taps that
     are 0 or 1, without the ReLU.
 
@@ -98,16 +95,12 @@ class TAM(nn.Module):
         self.channels, self.num_taps = channels, num_taps
         self.first_offset = -(num_taps - 1) if causal else -(num_taps // 2)
         self.taps = nn.Parameter(torch.empty(num_taps, channels))
-        self.reset_taps(tap_init)
-
-    @torch.no_grad()
-    def reset_taps(self, tap_init: TapInit) -> None:
-        """Draw new taps from PyTorch's global RNG."""
-        if tap_init == "kaiming":
-            self.taps.normal_(0, math.sqrt(2 / self.channels))
-        else:
-            self.taps.normal_(0, IDENTITY_NOISE)
-            self.taps[-self.first_offset] += 1
+        with torch.no_grad():
+            if tap_init == "kaiming":
+                self.taps.normal_(0, math.sqrt(2 / channels))
+            else:
+                self.taps.normal_(0, IDENTITY_NOISE)
+                self.taps[-self.first_offset] += 1
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, T, C, H, W)
         # In place is safe here: the sum is new, and no hook has seen it.

@@ -33,8 +33,8 @@ def check_whole(weight: object, where: str) -> None:
     if hasattr(weight, "full_tensor"):
         raise ValueError(
             f"expected {where} to be whole, got a shard of it: gather the weights with "
-            "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, options="
-            "StateDictOptions(full_state_dict=True)) and load them into a network of one process"
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict (full_state_dict=True) "
+            "and load them into a network of one process"
         )
 
 
@@ -53,15 +53,11 @@ def check_weights(network: nn.Module, where: str = "model") -> None:
 
 
 def check_as_built(network: nn.Module) -> None:
-    """Raise ValueError if another tool has changed weights (`check_weights`) or a `forward`.
-
-    Whatever copies or changes the modules would then not be what runs.
-    """
+    """Raise ValueError if another tool has changed weights (`check_weights`) or a `forward`."""
     check_weights(network)
     for place, module in network.named_modules(prefix="model"):
         if "forward" in vars(module):
             raise ValueError(
                 f"expected modules with their own code, got one whose {place}.forward another tool "
-                "has replaced (as accelerate and nnsight do): build the network again, and load "
-                "this one's state_dict() into it"
+                "has replaced: build the network again, and load this one's state_dict() into it"
             )
