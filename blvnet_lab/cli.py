@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import os
 import re
 import shlex
@@ -122,20 +123,6 @@ def slides(out: Path, replace: bool = False) -> None:
     else:
         print(f"they need the internet; to do without, run in {out}:  npm install {NEEDED}")
         print("and then this command again, with --replace")
-
-
-def samples(out: Path, clips_per_class: int = 100, val_per_class: int = 50, seed: int = 0) -> None:
-    """Write the sample videos: short H.264 files of classes that only time tells apart.
-
-    Args:
-        out: folder for the videos and manifest.csv.
-        clips_per_class: training videos of each class.
-        val_per_class: validation videos of each class.
-        seed: of all the scenes; equal seeds give equal bytes on one machine.
-    """
-    from blvnet_lab.datasets.motion import write_dataset
-
-    print(f"wrote {write_dataset(out, clips_per_class, val_per_class, seed)}")
 
 
 def cost(
@@ -267,224 +254,6 @@ def staircase(options: Annotated[Staircase, tyro.conf.arg(name="")]) -> None:
     picture = options.out / "staircase.png"
     staircase_figure(as_table(summary)).savefig(picture, dpi=150)
     print(f"checkpoints, logs, staircase.json and {picture.name} are in {options.out}")
-
-
-def manifest(
-    dataset: Annotated[str, tyro.conf.Positional],
-    out: Path,
-    root: Path | None = None,
-    annotations: Path | None = None,
-    splits: tuple[str, ...] = (),
-    classes: str = "",
-    class_list: Path | None = None,
-    num_classes: int | None = None,
-    clips_per_class: int | None = None,
-    val_share: float = 0.2,
-    seed: int = 0,
-    source: str = "",
-    fold: Literal[1, 2, 3] = 1,
-) -> None:
-    """Write the manifest of a data set that is on disk, and report what is wrong with it.
-
-    Args:
-        dataset: its layout: kinetics400, kinetics600, kinetics700-2020, something-something-v1 or
-            -v2, moments-in-time, ucf101, folder (one for each class) or list (`path label`).
-        out: folder for manifest.csv, classes.csv and report.csv.
-        root: the data set's folder; without it, the folder of that name in BLVNET_DATA.
-        annotations: where its labels are, if not in root; for "list", the file.
-        splits: only these of train, val and test.
-        classes: only these, with commas between them.
-        class_list: only those in this file, one a line.
-        num_classes: only so many, drawn by the seed.
-        clips_per_class: at most so many readable clips of each class and split.
-        val_share: share of "val" where the data set has no splits. Clips of one source stay on one
-            side.
-        seed: of what is drawn.
-        source: of folder and list, what clips were cut from: a regular expression, searched in a
-            clip's path below root, whose first group (or the whole match) is the source, such as
-            "(v_\\w+_g\\d+)"; ".+" makes one of every clip. Without it, sources are the folders
-            between class and clip, and names that differ in numbers only (holiday_001 and
-            holiday_002), unless (nearly) a whole class is called so (clip_001 to clip_500). Equal
-            files are of one source. The report names what was recognised.
-        fold: of UCF101.
-    """
-    from blvnet_lab.datasets.inventory import build_manifest
-    from blvnet_lab.datasets.layouts import choose_classes, expected
-    from blvnet_lab.paths import data_root
-
-    root = data_root() / dataset if root is None else root
-    chosen = None
-    if classes or class_list is not None or num_classes is not None:
-        chosen = choose_classes(
-            expected(dataset, root, annotations=annotations, fold=fold).classes,
-            classes=names_of(classes),
-            class_list=class_list,
-            num_classes=num_classes,
-            seed=seed,
-        )
-    found = build_manifest(
-        dataset,
-        root,
-        out,
-        annotations=annotations,
-        fold=fold,
-        splits=splits or None,
-        classes=chosen,
-        clips_per_class=clips_per_class,
-        val_share=val_share,
-        seed=seed,
-        source=source,
-    )
-    print(f"rows by split and status\n{found.counts.to_string()}\n")
-    if not found.problems.empty:
-        print(f"findings\n{found.problems['kind'].value_counts().to_string(header=False)}\n")
-    say_set_aside(found.set_aside)
-    print(f"{found.manifest} is the manifest, {found.report.name} beside it says all findings")
-
-
-def say_set_aside(paths: Sequence[Path]) -> None:
-    """Where older files are that said more than the new ones."""
-    for path in paths:
-        print(f"{path} is the file that was there before")
-
-
-def subset(
-    dataset: Annotated[str, tyro.conf.Positional],
-    out: Path,
-    mirror: str = "",
-    root: Path | None = None,
-    split: str = "",
-    classes: str = "",
-    class_list: Path | None = None,
-    num_classes: int | None = None,
-    clips_per_class: int = 100,
-    val_share: float = 0.2,
-    seed: int = 0,
-    max_disk_gb: float | None = None,
-    yes: bool = False,
-) -> None:
-    """Fetch some classes of Kinetics from a mirror, without storing the rest of it.
-
-    Says first what it would fetch, and asks; to know that, it puts annotations and sizes (some MB)
-    into out. Interrupted, it goes on where it stopped when the same command is run again.
-
-    Args:
-        dataset: kinetics400; with --root also kinetics600 or kinetics700-2020.
-        out: folder for the clips, manifest.csv, classes.csv and report.csv.
-        mirror: address of a copy of the official mirror; without it, the official one; "sample"
-            makes a tiny one from the sample clips, to try the command without a network.
-        root: the data set's folder, where it is on disk already: nothing is downloaded or copied.
-        split: official splits to draw from, with commas between them; without it, val from a
-            mirror, and all that are there from a disk. A single one from a mirror is divided into
-            train and val.
-        classes: with commas between them.
-        class_list: file of classes, one a line.
-        num_classes: so many, drawn by the seed.
-        clips_per_class: at most, of each class and official split.
-        val_share: share of the clips that becomes val.
-        seed: of all that is drawn.
-        max_disk_gb: of clips, at which to stop.
-        yes: begin without asking.
-    """
-    from blvnet_lab.datasets.kinetics_subset import (
-        check_limits,
-        fetch_subset,
-        in_units,
-        plan_subset,
-    )
-
-    check_limits(val_share, max_disk_gb)
-    if root is not None and mirror:
-        sys.exit("blvnet_lab: expected --root (on disk) or --mirror (to download), got both")
-    splits = tuple(name.strip() for name in split.split(",") if name.strip())
-    if root is not None:
-        manifest(
-            dataset,
-            out,
-            root=root,
-            splits=splits,
-            classes=classes,
-            class_list=class_list,
-            num_classes=num_classes,
-            clips_per_class=clips_per_class,
-            val_share=val_share,
-            seed=seed,
-        )
-        return
-    if dataset != "kinetics400":
-        sys.exit(
-            f"blvnet_lab: expected kinetics400, the one whose mirror is known, got {dataset}: "
-            "download it, then say where it is with --root"
-        )
-    from contextlib import ExitStack
-    from tempfile import TemporaryDirectory
-
-    from blvnet_lab.datasets.mirror import OFFICIAL, serve_mirror, write_mirror
-
-    with ExitStack() as stack:
-        if mirror == "sample":
-            folder = stack.enter_context(TemporaryDirectory())
-            mirror = stack.enter_context(serve_mirror(write_mirror(folder)))
-        plan = plan_subset(
-            out,
-            mirror=mirror or OFFICIAL,
-            splits=splits or ("val",),
-            classes=names_of(classes),
-            class_list=class_list,
-            num_classes=num_classes,
-            clips_per_class=clips_per_class,
-            seed=seed,
-        )
-        print(plan)
-        if not yes:
-            if not sys.stdin.isatty():
-                print("nothing was fetched: run the same command with --yes to begin")
-                return
-            if input("begin? [y/N] ").strip().lower() not in ("y", "yes"):
-                print("nothing was fetched")
-                return
-        found = fetch_subset(plan, val_share=val_share, seed=seed, max_disk_gb=max_disk_gb)
-    print(found.counts.to_string())
-    print(f"{in_units(found.bytes_kept)} of clips are in {out / 'clips'}")
-    say_set_aside(found.set_aside)
-    print(f"{found.manifest} is the manifest, {found.report.name} beside it says all findings")
-    if found.stopped:
-        print(f"stopped before the end: {found.stopped}")
-    if (found.problems["kind"] == "missing part").any():
-        sys.exit("blvnet_lab: parts could not be had: run the same command again to try once more")
-
-
-def prepare(
-    manifest: Annotated[Path, tyro.conf.Positional],
-    out: Path,
-    short_side: int = 256,
-    workers: int | None = None,
-    shard: str = "1/1",
-) -> None:
-    """Write the videos of a data set anew, so that clips are read from them quickly.
-
-    Run again, it goes on where it stopped. The old files stay as they are.
-
-    Args:
-        manifest: of the data set.
-        out: folder for the new files and their manifest.
-        short_side: in pixels, to which larger videos are scaled.
-        workers: processes; without it, one a core.
-        shard: i/n does the i-th of n parts, so that n machines can share the work.
-    """
-    from blvnet_lab.datasets.kinetics_subset import in_units
-    from blvnet_lab.datasets.reencoding import parse_shard
-    from blvnet_lab.datasets.reencoding import prepare as run
-
-    found = run(manifest, out, short_side=short_side, workers=workers, shard=parse_shard(shard))
-    for what, number in found.counts.items():
-        print(f"{number:8} {what}")
-    print(f"{in_units(found.bytes_before)} before, {in_units(found.bytes_after)} after")
-    if found.manifest is None:
-        print(f"{found.waiting} videos of other shards are lacking: then there is a manifest")
-    else:
-        say_set_aside(found.set_aside)
-        print(f"{found.manifest} is the manifest, report.csv beside it says what is unreadable")
 
 
 def loader_benchmark(
@@ -958,18 +727,34 @@ def let_printing_never_fail() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def printed(function: Callable) -> Callable[..., None]:
+    """Print what a function of the library returns; its parameters are the options."""
+
+    @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+    @functools.wraps(function)
+    def command(*arguments: Any, **options: Any) -> None:
+        print(function(*arguments, **options))
+
+    return command
+
+
 def commands(words: Sequence[str]) -> dict[str, Callable[..., None]]:
     """All commands by name; those that take a recipe have the preset's values as defaults."""
+    from blvnet_lab.datasets.inventory import build_manifest
+    from blvnet_lab.datasets.kinetics_subset import subset
+    from blvnet_lab.datasets.motion import write_dataset
+    from blvnet_lab.datasets.reencoding import reencode
+
     recipe = typed_preset(words)
     return {
         "course": course,
-        "samples": samples,
+        "samples": printed(write_dataset),
         "cost": cost,
         "benchmark": benchmark,
         "staircase": staircase,
-        "manifest": manifest,
-        "subset": subset,
-        "prepare": prepare,
+        "manifest": printed(build_manifest),
+        "subset": printed(subset),
+        "prepare": printed(reencode),
         "loader-benchmark": loader_benchmark,
         "train": train_command(recipe),
         "plan": plan_command(recipe),

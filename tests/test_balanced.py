@@ -7,7 +7,7 @@ import torch
 from videos import write_video
 
 from blvnet_lab.data import ClipDataset, DataSet, probe_video
-from blvnet_lab.datasets.reencoding import prepare
+from blvnet_lab.datasets.reencoding import reencode
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.loading import Batches, Keyed
 
@@ -99,7 +99,7 @@ def test_training_rows_may_be_repeated(tmp_path):
     clips = ClipDataset(DataSet(table), "train", 4, lambda frames: frames)
     assert clips.labels.tolist() == [0, 1, 1]
     # Each video is prepared once, and stays in as many rows.
-    done = prepare(path, tmp_path / "small", short_side=32, workers=2)
+    done = reencode(path, tmp_path / "small", short_side=32, workers=2)
     new = DataSet.read(done.manifest).rows
     assert sum(done.counts.values()) == 3 and new["label"].tolist() == [0, 1, 1, 0]
     assert new["path"].nunique() == 3

@@ -415,7 +415,7 @@ EVERY_SCENE = list(itertools.product(range(len(PARTNERS)), range(6)))
 
 @pytest.mark.parametrize("place, i", EVERY_SCENE)
 def test_motion_is_what_the_class_says(place, i):
-    frames, (kind, names, _) = scene(place, i), PARTNERS[place]
+    frames, (kind, names, *_) = scene(place, i), PARTNERS[place]
     assert frames.shape == (FRAMES, SIZE, SIZE, 3) and frames.dtype == np.uint8
     assert first_of_two(place, frames)
     assert not first_of_two(place, partner_frames(frames, kind))

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from listing import findings, listed, rows
 from PIL import Image
 from videos import draw, write_video
 
-from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.data import probing as probing_module
 from blvnet_lab.datasets.finding import find_videos
-from blvnet_lab.datasets.inventory import build_manifest
-from blvnet_lab.datasets.layouts import choose_classes, expected, mirrored_names, one_sided
+from blvnet_lab.datasets.layouts import read_lists
+from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names, split_names
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +51,6 @@ def put(tmp_path, clips):
 def write(root: Path, name: str, text: str, encoding: str = "utf-8") -> None:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_bytes(text.encode(encoding))
-
-
-def rows(manifest: Path, *columns: str) -> list[tuple]:
-    table = DataSet.read(manifest).rows
-    table["path"] = [Path(path).name for path in table["path"]]
-    return sorted(table[list(columns)].itertuples(index=False, name=None))
-
-
-def findings(found) -> set[tuple]:
-    table = found.problems.assign(name=[Path(name).name for name in found.problems["name"]])
-    report = pd.read_csv(found.report, keep_default_na=False, dtype=str)
-    pd.testing.assert_frame_equal(report, found.problems, check_dtype=False)
-    return set(table[["kind", "split", "name"]].itertuples(index=False, name=None))
 
 
 # ---------------------------------------------------------------- Kinetics
@@ -100,7 +87,7 @@ def test_kinetics_as_people_have_it(layout, where, put, tmp_path):
         root = put(f"{folder}{name[:11] if layout == 'bare' else name}.{suffix}")
     write(root, f"{where}train.csv", K400_TRAIN)
     write(root, f"{where}val.csv", K400_VAL)
-    found = build_manifest("kinetics400", root, tmp_path / "out")
+    found = listed("kinetics400", root, tmp_path / "out")
     columns = ("class_name", "label", "split", "source_id", "start", "end", "status")
     assert [row for row in rows(found.manifest, *columns) if row[-1] == "ok"] == [
         ("abseiling", 0, "train", "_4YTwq0-73Y", 44, 54, "ok"),
@@ -131,7 +118,7 @@ def test_other_kinetics_lack_a_column_and_say_validate(dataset, put, tmp_path):
         root, f"{dataset}/validate.csv", "\ufeff" + header + "zumba,abc-defghij,1,11,validate\r\n"
     )
     write(root, f"{dataset}/test.csv", "youtube_id,time_start,time_end,split\r\nabcd,1,11,test\r\n")
-    found = build_manifest(dataset, root, tmp_path / "out")
+    found = listed(dataset, root, tmp_path / "out")
     assert rows(found.manifest, "class_name", "split", "status") == [
         ("adjusting glasses", "train", "ok"),
         ("zumba", "val", "ok"),
@@ -156,7 +143,7 @@ def test_every_kind_of_finding(put, tmp_path):
     (root / "-GTpqutxCK0_000088_000098.mp4").write_bytes(whole[: len(whole) * 3 // 4])
     write(root, "train.csv", K400_TRAIN + "abseiling,_4YTwq0-73Y,44,54,train,0\n")
     write(root, "val.csv", K400_VAL + "abseiling,_axE99QAhe8,50,60,val,0\n")
-    found = build_manifest("kinetics400", root, tmp_path / "out")
+    found = listed("kinetics400", root, tmp_path / "out")
     assert findings(found) == {
         ("duplicate video", "train", "_4YTwq0-73Y_000044_000054.mp4"),
         ("duplicate row", "train", "_4YTwq0-73Y_000044_000054"),
@@ -188,7 +175,7 @@ def test_one_source_on_both_sides_is_said(put, tmp_path):
     root = put("abcdefghijk_000001_000011.mp4", "abcdefghijk_000020_000030.mp4")
     write(root, "train.csv", "label,youtube_id,time_start,time_end\nrun,abcdefghijk,1,11\n")
     write(root, "val.csv", "label,youtube_id,time_start,time_end\nrun,abcdefghijk,20,30\n")
-    found = build_manifest("kinetics400", root, tmp_path / "out")
+    found = listed("kinetics400", root, tmp_path / "out")
     assert findings(found) == {("source in several splits", "", "abcdefghijk")}
     assert found.problems["detail"].tolist() == ["train, val"]
 
@@ -199,13 +186,13 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
     first, second = names
     write(root, "train.txt", f"some folder/a b.mp4 {first}\nd.avi {second}\n")
     write(root, "val.txt", f"/elsewhere/set/c.mp4 {second}\n")
-    found = build_manifest("list", root, tmp_path / "out", annotations=root)
+    found = listed("list", root, tmp_path / "out", annotations=root)
     assert rows(found.manifest, "path", "class_name", "label", "split") == [
         ("a b.mp4", first, 0, "train"),
         ("c.mp4", second, 1, "val"),
         ("d.avi", second, 1, "train"),
     ]
-    one = build_manifest("list", root, tmp_path / "one", annotations=root / "train.txt")
+    one = listed("list", root, tmp_path / "one", annotations=root / "train.txt")
     assert set(DataSet.read(one.manifest).rows["split"]) == {"train"}, (
         "of two classes of one source"
     )
@@ -215,14 +202,14 @@ def test_lists_that_make_no_sense(put, tmp_path):
     root = put("c.mp4")
     write(root, "a.txt", "c.mp4 3\n")
     with pytest.raises(ValueError, match=r"numbers 0 to n - 1 without a gap, got 3"):
-        build_manifest("list", root, tmp_path, annotations=root / "a.txt")
+        listed("list", root, tmp_path, annotations=root / "a.txt")
     write(root, "a.txt", "\nc.mp4\n")
     with pytest.raises(ValueError, match=r"a\.txt, line 1: expected `path label`, got 'c\.mp4'"):
-        build_manifest("list", root, tmp_path, annotations=root / "a.txt")
+        listed("list", root, tmp_path, annotations=root / "a.txt")
     with pytest.raises(ValueError, match=r"the file of lines `path label` as annotations"):
-        build_manifest("list", root, tmp_path)
+        listed("list", root, tmp_path)
     with pytest.raises(ValueError, match="found none at"):
-        build_manifest("list", root, tmp_path, annotations=tmp_path / "nowhere")
+        listed("list", root, tmp_path, annotations=tmp_path / "nowhere")
 
 
 # ---------------------------------------------------------------- a subset of what is there
@@ -241,19 +228,19 @@ def many_clips(put) -> Path:
 def test_a_subset_is_drawn_from_the_readable_clips(put, tmp_path):
     root = many_clips(put)
     chosen = {"classes": ["class 0", "class 2"], "clips_per_class": 6}
-    found = build_manifest("kinetics400", root, tmp_path / "a", **chosen, seed=1)
+    found = listed("kinetics400", root, tmp_path / "a", **chosen, seed=1)
     table = DataSet.read(found.manifest).rows
     assert table.query("status == 'ok'").groupby(["class_name", "label"]).size().to_dict() == {
         ("class 0", 0): 6,
         ("class 2", 1): 6,
     }
     assert "video without row" not in found.problems["kind"].tolist(), "those of class 1 have rows"
-    again = build_manifest("kinetics400", root, tmp_path / "b", **chosen, seed=1)
-    other = build_manifest("kinetics400", root, tmp_path / "c", **chosen, seed=2)
+    again = listed("kinetics400", root, tmp_path / "b", **chosen, seed=1)
+    other = listed("kinetics400", root, tmp_path / "c", **chosen, seed=2)
     texts = [found.manifest.read_text(), again.manifest.read_text(), other.manifest.read_text()]
     assert texts[0] == texts[1] != texts[2]
     # Of class 0 two clips are broken, so that 6 of the 8 are all; more cannot be had.
-    found = build_manifest("kinetics400", root, tmp_path / "d", classes=["class 0"],
+    found = listed("kinetics400", root, tmp_path / "d", classes=["class 0"],
                            clips_per_class=7)  # fmt: skip
     assert ("class with fewer clips", "train", "class 0") in findings(found)
     assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 6
@@ -261,7 +248,7 @@ def test_a_subset_is_drawn_from_the_readable_clips(put, tmp_path):
 
 def test_what_was_found_before_is_not_looked_for_again(put, tmp_path, monkeypatch):
     root = many_clips(put)
-    first = build_manifest("kinetics400", root, tmp_path / "out")
+    first = listed("kinetics400", root, tmp_path / "out")
     text, looked = first.manifest.read_bytes(), []
     probe = probing_module.probe_video
 
@@ -270,44 +257,50 @@ def test_what_was_found_before_is_not_looked_for_again(put, tmp_path, monkeypatc
         return probe(path)
 
     monkeypatch.setattr(probing_module, "probe_video", counting)
-    build_manifest("kinetics400", root, tmp_path / "out")
+    listed("kinetics400", root, tmp_path / "out")
     assert sorted(looked) == [f"{k:011d}_000000_000010.mp4" for k in range(4)], "the broken ones"
     assert first.manifest.read_bytes() == text
     write_video(root / f"{9:011d}_000000_000010.mp4", 12, size=(32, 48))
-    build_manifest("kinetics400", root, tmp_path / "out")
+    listed("kinetics400", root, tmp_path / "out")
     table = DataSet.read(first.manifest).rows
     assert table.loc[table["source_id"] == f"{9:011d}", "num_frames"].item() == 12
 
 
 def test_another_class_list_is_noticed_before_the_work(put, tmp_path, monkeypatch):
     root = many_clips(put)
-    build_manifest("kinetics400", root, tmp_path / "out", classes=["class 0"])
+    listed("kinetics400", root, tmp_path / "out", classes=["class 0"])
     monkeypatch.setattr(probing_module, "probe_video", None)
     with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
-        build_manifest("kinetics400", root, tmp_path / "out")
+        listed("kinetics400", root, tmp_path / "out")
 
 
 def test_choosing_classes(tmp_path):
     names = ["abseiling", "air drumming", "applauding", "archery", "massaging person's head"]
-    assert choose_classes(names, classes=["archery", "abseiling"]) == ["abseiling", "archery"]
+    assert Selection(classes=["archery", "abseiling"]).choose_classes(names) == [
+        "abseiling",
+        "archery",
+    ]
     file = tmp_path / "names.txt"
     file.write_text('# mine\n"air drumming"\n\nmassaging person\'s head\n')
-    assert choose_classes(names, class_list=file) == ["air drumming", "massaging person's head"]
-    drawn = {tuple(choose_classes(names, num_classes=3, seed=seed)) for seed in range(20)}
+    assert Selection(class_list=file).choose_classes(names) == [
+        "air drumming",
+        "massaging person's head",
+    ]
+    drawn = {tuple(Selection(num_classes=3, seed=seed).choose_classes(names)) for seed in range(20)}
     assert len(drawn) > 5 and all(len(set(few)) == 3 for few in drawn)
-    again = choose_classes(names[::-1], num_classes=3, seed=4)
-    assert again == choose_classes(names, num_classes=3, seed=4)
+    again = Selection(num_classes=3, seed=4).choose_classes(names[::-1])
+    assert sorted(again) == Selection(num_classes=3, seed=4).choose_classes(names)
     with pytest.raises(ValueError, match=r"'abseling', which is none.*near it are abseiling"):
-        choose_classes(names, classes=["archery", "abseling"])
+        Selection(classes=["archery", "abseling"]).choose_classes(names)
     with pytest.raises(ValueError, match=r"'xyz', which is none: names are such as a\w+, "):
-        choose_classes(names, classes=["xyz"])
+        Selection(classes=["xyz"]).choose_classes(names)
     with pytest.raises(ValueError, match="1 to 5 classes, got 6"):
-        choose_classes(names, num_classes=6)
+        Selection(num_classes=6).choose_classes(names)
     with pytest.raises(ValueError, match="no file"):
-        choose_classes(names, class_list=tmp_path / "nowhere.txt")
-    for both in ({}, {"num_classes": 2, "classes": ["archery"]}):
-        with pytest.raises(ValueError, match="one way to choose classes"):
-            choose_classes(names, **both)
+        Selection(class_list=tmp_path / "nowhere.txt").choose_classes(names)
+    with pytest.raises(ValueError, match="one way to choose classes"):
+        Selection(num_classes=2, classes=["archery"]).choose_classes(names)
+    assert Selection().choose_classes(names) == names
 
 
 # ---------------------------------------------------------------- Something-Something
@@ -327,7 +320,7 @@ def test_something_something_v2(generation, put, tmp_path):
     write(root, generation.format("train"), f"[{entry.format(78687, TEMPLATES[86])}]")
     write(root, generation.format("validation"), f"[{entry.format(42, TEMPLATES[3])}]")
     write(root, generation.format("test"), '[{"id":"1420"}]')
-    found = build_manifest("something-something-v2", root, tmp_path / "out")
+    found = listed("something-something-v2", root, tmp_path / "out")
     assert rows(found.manifest, "source_id", "label", "class_name", "split", "num_frames") == [
         ("42", 3, plain[3], "val", 4),
         ("78687", 86, "Pulling something from left to right", "train", 4),
@@ -351,7 +344,7 @@ def test_something_something_v1_in_folders_of_pictures(tmp_path):
     write(root, "something-something-v1-train.csv", f"100218;{names[2]}\n7;{names[0]}\n")
     write(root, "something-something-v1-validation.csv", f"9;{names[5]}\n")
     write(root, "something-something-v1-test.csv", "11\n")
-    found = build_manifest("something-something-v1", root, tmp_path / "out")
+    found = listed("something-something-v1", root, tmp_path / "out")
     assert rows(found.manifest, "source_id", "label", "split", "status") == [
         ("100218", 2, "train", "ok"),
         ("7", 0, "train", "unreadable"),
@@ -374,10 +367,10 @@ def test_lists_of_two_generations_do_not_mix(put, tmp_path):
     write(root, "labels.json", '{"Holding something":"0"}')
     write(root, "train.json", '[{"id":"1","template":"Dropping [something]"}]')
     with pytest.raises(ValueError, match=r"got 'Dropping something' .*lists of one generation"):
-        build_manifest("something-something-v2", root, tmp_path / "out")
+        listed("something-something-v2", root, tmp_path / "out")
     write(root, "train.json", "[")
     with pytest.raises(ValueError, match=r"train\.json: expected JSON"):
-        build_manifest("something-something-v2", root, tmp_path / "out")
+        listed("something-something-v2", root, tmp_path / "out")
 
 
 # ---------------------------------------------------------------- Moments in Time, UCF101
@@ -393,7 +386,7 @@ def test_moments_in_time(put, tmp_path):
     write(root, "trainingSet.csv", "adult+male+singing/flickr-0_1.mp4,adult+male+singing,3,0\n"
           "clapping/flickr-0_1.mp4,clapping,4,1\n")  # fmt: skip
     write(root, "validationSet.csv", "clapping/yt-x_9.mp4,clapping,5,0\n")
-    found = build_manifest("moments-in-time", root, tmp_path / "out")
+    found = listed("moments-in-time", root, tmp_path / "out")
     assert rows(found.manifest, "class_name", "label", "split", "status") == [
         ("adult+male+singing", 1, "train", "ok"),
         ("clapping", 0, "train", "ok"),
@@ -419,7 +412,7 @@ def test_ucf101(fold, flat, put, tmp_path):
     write(lists, f"trainlist0{fold}.txt",
           "".join(f"{paths[k]} {label[files[k].split('_')[1]]}\r\n" for k in train))  # fmt: skip
     write(lists, f"testlist0{fold}.txt", "".join(f"{paths[k]}\r\n" for k in test))
-    found = build_manifest("ucf101", root, tmp_path / "out", fold=fold)
+    found = listed("ucf101", root, tmp_path / "out", fold=fold)
     columns = ("path", "label", "class_name", "split", "source_id", "num_frames")
     assert rows(found.manifest, *columns) == [
         (
@@ -443,7 +436,7 @@ def test_a_folder_for_each_class(put, tmp_path):
              for k, suffix in enumerate(["mp4", "avi", "webm", "mkv", "mp4"])]  # fmt: skip
     root = put(*names, "loose.mp4")
     write(root, "jump/notes.txt", "not a video")
-    found = build_manifest("folder", root, tmp_path / "out", val_share=0.4, seed=3)
+    found = listed("folder", root, tmp_path / "out", val_share=0.4, seed=3)
     table = DataSet.read(found.manifest).rows
     assert table.groupby(["class_name", "split"]).size().to_dict() == {
         (name, split): count
@@ -456,25 +449,31 @@ def test_a_folder_for_each_class(put, tmp_path):
     assert findings(found) == {
         ("video without row", "", "loose.mp4"), ("files passed over", "", ".txt")
     }  # fmt: skip
-    again = build_manifest("folder", root, tmp_path / "again", val_share=0.4, seed=3)
+    again = listed("folder", root, tmp_path / "again", val_share=0.4, seed=3)
     assert again.manifest.read_bytes() == found.manifest.read_bytes()
-    other = build_manifest("folder", root, tmp_path / "other", val_share=0.4, seed=4)
+    other = listed("folder", root, tmp_path / "other", val_share=0.4, seed=4)
     assert other.manifest.read_bytes() != found.manifest.read_bytes()
 
 
 def test_folders_of_splits(put, tmp_path):
     root = put("train/run/a.mp4", "train/walk/b.mp4", "val/run/a.mp4", "val/walk/deep/c.avi")
-    found = build_manifest("folder", root, tmp_path / "out")
+    found = listed("folder", root, tmp_path / "out")
     assert rows(found.manifest, "path", "class_name", "split", "status") == [
         ("a.mp4", "run", "train", "ok"),
         ("a.mp4", "run", "val", "ok"),
         ("b.mp4", "walk", "train", "ok"),
         ("c.avi", "walk", "val", "ok"),
     ]
-    only = build_manifest("folder", root, tmp_path / "val", splits=["val"])
+    only = listed("folder", root, tmp_path / "val", split=["val"])
     assert set(DataSet.read(only.manifest).rows["split"]) == {"val"}
     with pytest.raises(ValueError, match=r"splits among train, val, got vla"):
-        build_manifest("folder", root, tmp_path / "vla", splits=["vla"])
+        listed("folder", root, tmp_path / "vla", split=["vla"])
+
+
+def one_sided(names, pairs):
+    """Classes whose mirror image belongs to no class."""
+    mirror = mirror_table(names, pairs)
+    return [name for name, other in zip(names, mirror, strict=True) if other is None]
 
 
 def test_mirror_images_by_their_names():
@@ -544,7 +543,7 @@ def test_no_video_at_all_says_what_was_looked_for(put, tmp_path):
     root = put("other/name.mp4")
     write(root, "train.csv", K400_TRAIN)
     with pytest.raises(ValueError, match=r"_4YTwq0-73Y_000044_000054\.mp4.*found there: name\.mp4"):
-        build_manifest("kinetics400", root, tmp_path / "out")
+        listed("kinetics400", root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -563,9 +562,9 @@ def test_no_video_at_all_says_what_was_looked_for(put, tmp_path):
 def test_lists_that_are_not_there(dataset, words, put, tmp_path):
     root = put("a.mp4")
     with pytest.raises(ValueError, match=words):
-        expected(dataset, root)
+        read_lists(dataset, root)
     with pytest.raises(ValueError, match=r"one of the data sets|but there is no folder"):
-        expected(dataset, tmp_path / "nowhere")
+        read_lists(dataset, tmp_path / "nowhere")
 
 
 def test_the_command(put, tmp_path):
@@ -597,7 +596,7 @@ def test_of_two_copies_the_one_in_the_folder_of_its_split_counts(put, tmp_path):
     )
     write(root, "train.csv", K400_TRAIN)
     write(root, "val.csv", K400_VAL)
-    table = DataSet.read(build_manifest("kinetics400", root, tmp_path / "out").manifest).rows
+    table = DataSet.read(listed("kinetics400", root, tmp_path / "out").manifest).rows
     kept = table[table["status"] == "ok"]
     assert [Path(path).parent.name for path in kept["path"]] == kept["split"].tolist()
     assert set(kept["split"]) == {"train", "val"}
@@ -621,7 +620,7 @@ def test_a_corrupt_clip_of_kinetics_has_a_replacement(put, tmp_path):
         (root / f"train/{name}.mp4").write_bytes(b"corrupt")
     write(root, "train.csv", K400_TRAIN)
     write(root, "val.csv", K400_VAL)
-    found = build_manifest("kinetics400", root, tmp_path / "out")
+    found = listed("kinetics400", root, tmp_path / "out")
     table = DataSet.read(found.manifest).rows.query("status == 'ok'").set_index("source_id")
     assert {Path(path).name for path in table["path"]} == {
         "_GTpqutxCK0_000088_000098.mp4",
@@ -639,9 +638,7 @@ def test_a_corrupt_clip_of_kinetics_has_a_replacement(put, tmp_path):
     }
     # That of another class is no finding, nor that of a clip that is well.
     root = put("replacement_for_corrupted_k400/_GTpqutxCK0.mp4")
-    found = build_manifest(
-        "kinetics400", root, tmp_path / "few", classes=["massaging person's head"]
-    )
+    found = listed("kinetics400", root, tmp_path / "few", classes=["massaging person's head"])
     assert {kind for kind, _, _ in findings(found)} == {"row without video", "video without row"}
     assert ("video without row", "", "whoever0000.mp4") in findings(found)
 
@@ -651,7 +648,7 @@ def test_of_two_copies_the_readable_one_counts(put, tmp_path):
     root = put(f"train/{name}", f"copies/{name}")
     (root / "train" / name).write_bytes(b"")
     write(root, "train.csv", K400_TRAIN)
-    found = build_manifest("kinetics400", root, tmp_path / "out")
+    found = listed("kinetics400", root, tmp_path / "out")
     table = DataSet.read(found.manifest).rows.query("status == 'ok'")
     assert table["path"].tolist() == [str(root / "copies" / name)]
     assert ("replaced video", "train", name) in findings(found)
@@ -663,7 +660,7 @@ def test_folders_above_the_data_do_not_matter(put, tmp_path):
     root = put(f"val/train/{name}", f"val/other/{name}") / "val"
     write(root, "val.csv", K400_TRAIN.replace(",train,", ",val,"))
     write(root, "train.csv", "label,youtube_id,time_start,time_end\n")
-    found = build_manifest("kinetics400", root, tmp_path / "out")
+    found = listed("kinetics400", root, tmp_path / "out")
     kept = DataSet.read(found.manifest).rows.query("status == 'ok'")
     assert kept["path"].tolist() == [str(root / "other" / name)], "the first by name, as neither"
 
@@ -671,24 +668,24 @@ def test_folders_above_the_data_do_not_matter(put, tmp_path):
 # ---------------------------------------------------------------- what was there before
 
 
-def test_a_manifest_that_holds_more_is_set_aside(put, tmp_path):
+def test_a_manifest_that_holds_more_is_backups(put, tmp_path):
     root, out = many_clips(put), tmp_path / "out"
-    first = build_manifest("kinetics400", root, out, splits=["train"], classes=["class 0"])
+    first = listed("kinetics400", root, out, split=["train"], classes=["class 0"])
     full, report = first.manifest.read_bytes(), first.report.read_bytes()
-    assert first.set_aside == ()
-    again = build_manifest("kinetics400", root, out, classes=["class 0"])
-    assert again.set_aside == () and first.manifest.read_bytes() == full
+    assert first.backups == ()
+    again = listed("kinetics400", root, out, classes=["class 0"])
+    assert again.backups == () and first.manifest.read_bytes() == full
     # Fewer clips: the fuller one gets another name.
-    fewer = build_manifest("kinetics400", root, out, classes=["class 0"], clips_per_class=2)
-    assert [path.name for path in fewer.set_aside] == ["manifest.1.csv"]
+    fewer = listed("kinetics400", root, out, classes=["class 0"], clips_per_class=2)
+    assert [path.name for path in fewer.backups] == ["manifest.1.csv"]
     assert (out / "manifest.1.csv").read_bytes() == full
     # A column of one's own, and a report of one's own.
     table = DataSet.read(fewer.manifest).rows.assign(votes="3")
     table.to_csv(fewer.manifest, index=False)
     fewer.report.write_text("my notes\n")
     own = fewer.manifest.read_bytes()
-    last = build_manifest("kinetics400", root, out, classes=["class 0"])
-    assert [path.name for path in last.set_aside] == ["manifest.2.csv", "report.1.csv"]
+    last = listed("kinetics400", root, out, classes=["class 0"])
+    assert [path.name for path in last.backups] == ["manifest.2.csv", "report.1.csv"]
     assert (out / "manifest.2.csv").read_bytes() == own
     assert (out / "report.1.csv").read_text() == "my notes\n"
     assert last.manifest.read_bytes() == full and last.report.read_bytes() == report
@@ -699,7 +696,7 @@ def test_a_manifest_that_holds_more_is_set_aside(put, tmp_path):
 )
 def test_cells_that_were_changed_by_hand_are_kept(column, value, put, tmp_path):
     root, out = many_clips(put), tmp_path / "out"
-    first = build_manifest("kinetics400", root, out, splits=["train"], classes=["class 0"])
+    first = listed("kinetics400", root, out, split=["train"], classes=["class 0"])
     text = first.manifest.read_bytes()
     table = pd.read_csv(first.manifest, dtype="str", keep_default_na=False)
     table.loc[0, column] = str(value)
@@ -708,15 +705,15 @@ def test_cells_that_were_changed_by_hand_are_kept(column, value, put, tmp_path):
         (out / "classes.csv").unlink()
     table.to_csv(first.manifest, index=False)
     own = first.manifest.read_bytes()
-    again = build_manifest("kinetics400", root, out, splits=["train"], classes=["class 0"])
-    assert [path.name for path in again.set_aside] == ["manifest.1.csv"]
+    again = listed("kinetics400", root, out, split=["train"], classes=["class 0"])
+    assert [path.name for path in again.backups] == ["manifest.1.csv"]
     assert (out / "manifest.1.csv").read_bytes() == own and again.manifest.read_bytes() == text
-    assert build_manifest(
-        "kinetics400", root, out, splits=["train"], classes=["class 0"]
-    ).set_aside == ()  # fmt: skip
+    assert listed(
+        "kinetics400", root, out, split=["train"], classes=["class 0"]
+    ).backups == ()  # fmt: skip
 
 
-def test_again_without_changes_nothing_is_set_aside(put, tmp_path, monkeypatch):
+def test_again_without_changes_nothing_is_backups(put, tmp_path, monkeypatch):
     """Also with rows that have no video, and with duplicates of another class and split."""
     root = put(*(f"{name}.mp4" for name in K400_FILES))
     write(root, "train.csv", K400_TRAIN)
@@ -724,32 +721,32 @@ def test_again_without_changes_nothing_is_set_aside(put, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     probe, looked = probing_module.probe_video, []
     for k in range(3):
-        found = build_manifest("kinetics400", "../set", "../out")
-        assert found.set_aside == ()
+        found = listed("kinetics400", "../set", "../out")
+        assert found.backups == ()
         assert {"missing", "duplicate", "ok"} == set(DataSet.read(found.manifest).rows["status"])
         assert k == 0 or looked == []
         monkeypatch.setattr(probing_module, "probe_video", lambda p: looked.append(p) or probe(p))
     # A video that came later is no change by hand.
     put("missing0000_000000_000010.mp4")
-    found = build_manifest("kinetics400", "../set", "../out")
-    assert found.set_aside == () and "missing" not in found.counts
+    found = listed("kinetics400", "../set", "../out")
+    assert found.backups == () and "missing" not in found.counts
 
 
-def test_what_is_no_manifest_is_set_aside_and_said(put, tmp_path, capsys):
+def test_what_is_no_manifest_is_backups_and_said(put, tmp_path, capsys):
     root, out = many_clips(put), tmp_path / "out"
     write(out, "manifest.csv", "what,ever\n")
-    cli.manifest("kinetics400", out, root=root)
-    assert f"{out / 'manifest.1.csv'} is the file that was there before" in capsys.readouterr().out
+    found = listed("kinetics400", root, out)
+    assert f"{out / 'manifest.1.csv'} is the file that was there before" in str(found)
     assert (out / "manifest.1.csv").read_text() == "what,ever\n"
 
 
 def test_an_old_probe_that_says_nothing_is_looked_for_again(put, tmp_path):
     root = many_clips(put)
-    first = build_manifest("kinetics400", root, tmp_path / "out")
+    first = listed("kinetics400", root, tmp_path / "out")
     text = first.manifest.read_bytes()
     table = DataSet.read(first.manifest).rows.assign(probe="what is this")
     table.to_csv(first.manifest, index=False)
-    assert build_manifest("kinetics400", root, tmp_path / "out").manifest.read_bytes() == text
+    assert listed("kinetics400", root, tmp_path / "out").manifest.read_bytes() == text
 
 
 def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
@@ -758,13 +755,13 @@ def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
     write(root, "val.csv", K400_VAL)
     scan = probing_module.scan
 
-    def failing(path, container, stream):
+    def failing(path, *others):
         if "_axE99QAhe8" in path:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return scan(path, container, stream)
+        return scan(path, *others)
 
     monkeypatch.setattr(probing_module, "scan", failing)
-    found = build_manifest("kinetics400", root, tmp_path / "out")
+    found = listed("kinetics400", root, tmp_path / "out")
     assert ("unreadable", "train", "_axE99QAhe8_000026_000036.mp4") in findings(found)
     assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 4
     (problem,) = found.problems[found.problems["kind"] == "unreadable"]["detail"]
@@ -776,7 +773,7 @@ def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
 
 def test_videos_that_differ_in_their_suffix_or_folder_only(put, tmp_path):
     root = put("run/a.mp4", "run/a.mkv", "walk/a.mp4", "walk/run/a.mp4")
-    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    found = listed("folder", root, tmp_path / "out", val_share=0.5)
     table = DataSet.read(found.manifest).rows
     paths = {Path(row.path).relative_to(root).as_posix(): row.class_name
              for row in table.itertuples()}  # fmt: skip
@@ -801,7 +798,7 @@ def test_links_are_followed_and_circles_noticed(put, tmp_path):
     (root / "walk" / "itself").symlink_to(root / "walk")
     (root / "walk" / "broken.mp4").symlink_to(root / "nowhere.mp4")
     (root / "walk" / "linked.mp4").symlink_to(root.parent / "elsewhere" / "a.mp4")
-    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    found = listed("folder", root, tmp_path / "out", val_share=0.5)
     assert rows(found.manifest, "path", "class_name", "status") == [
         ("a.mp4", "run", "ok"),
         ("b.mp4", "walk", "ok"),
@@ -821,7 +818,7 @@ def test_names_of_folders_of_splits(names, put, tmp_path):
     first, second = names
     root = put(f"{first}/run/a.MP4".replace("MP4", "mp4"), f"{second}/run/b.mp4")
     (root / first / "run" / "a.mp4").rename(root / first / "run" / "a.MP4")
-    found = build_manifest("folder", root, tmp_path / "out")
+    found = listed("folder", root, tmp_path / "out")
     split = "test" if second == "test" else "val"
     assert rows(found.manifest, "path", "split") == [("a.MP4", "train"), ("b.mp4", split)]
 
@@ -830,23 +827,21 @@ def test_lists_in_more_files_and_with_more_columns(put, tmp_path):
     root = put("run/a.mp4", "b.mp4", "run/a.mkv")
     lists = tmp_path / "lists"
     write(lists, "train.txt", "run/a.mp4 0\nb.mp4 1\nrun/a.mkv 1\n")
-    found = build_manifest("list", root, tmp_path / "out", annotations=lists)
+    found = listed("list", root, tmp_path / "out", annotations=lists)
     assert rows(found.manifest, "path", "label") == [("a.mkv", 1), ("a.mp4", 0), ("b.mp4", 1)]
     write(lists, "train_old.txt", "b.mp4 0\n")
     with pytest.raises(ValueError, match=r"one list for each split .*train\.txt, train_old\.txt"):
-        build_manifest("list", root, tmp_path / "b", annotations=lists)
+        listed("list", root, tmp_path / "b", annotations=lists)
     for text in ("run/a.mp4 120 0\nb.mp4 90 1\n", "run/a 120 0\nb 90 1\n"):
         write(root, "frames.txt", text)
         with pytest.raises(ValueError, match=r"`path frames label`: take the number of frames"):
-            build_manifest("list", root, tmp_path / "b", annotations=root / "frames.txt")
+            listed("list", root, tmp_path / "b", annotations=root / "frames.txt")
 
 
 def test_numbered_labels_are_in_the_order_of_numbers(put, tmp_path):
     root = put(*(f"{k}.mp4" for k in range(12)))
     write(root, "a.txt", "".join(f"{k}.mp4 {k}\n" for k in range(12)))
-    found = build_manifest(
-        "list", root, tmp_path / "out", annotations=root / "a.txt", val_share=0.5
-    )
+    found = listed("list", root, tmp_path / "out", annotations=root / "a.txt", val_share=0.5)
     assert list(DataSet.read(found.manifest).classes) == [str(k) for k in range(12)]
 
 
@@ -859,20 +854,20 @@ def test_marks_that_editors_leave(put, tmp_path):
     (root / "_4YTwq0-73Y_000044_000054.mp4").rename(root / "_4YTwq0-73Y_000044_000054.MP4")
     header = "\ufeffLabel, YouTube_ID ,time_start,time_end,split\n"
     write(root, "train.csv", header + "abseiling,_4YTwq0-73Y,44.0,54.0,train\n")
-    found = build_manifest("kinetics400", root, tmp_path / "out")
+    found = listed("kinetics400", root, tmp_path / "out")
     assert rows(found.manifest, "path", "start", "status") == [
         ("_4YTwq0-73Y_000044_000054.MP4", 44, "ok")
     ]
     write(root, "train.csv", header + "abseiling,_4YTwq0-73Y,,54,train\n")
     with pytest.raises(ValueError, match=r"seconds in the column time_start, got '' .*_4YTwq0-73Y"):
-        build_manifest("kinetics400", root, tmp_path / "b")
+        listed("kinetics400", root, tmp_path / "b")
     write(root, "train.csv", "label,youtube,start\n")
     with pytest.raises(ValueError, match=r"the columns label, youtube_id, .*got label, youtube, "):
-        build_manifest("kinetics400", root, tmp_path / "b")
+        listed("kinetics400", root, tmp_path / "b")
     write(root, "classInd.txt", "\ufeff1 Archery\n")
     write(root, "trainlist01.txt", "Archery/v_Archery_g01_c01.avi 1\n")
     write(root, "testlist01.txt", "Archery/v_Archery_g02_c01.avi\n")
-    assert expected("ucf101", root).classes == ["Archery"]
+    assert read_lists("ucf101", root).classes == ["Archery"]
 
 
 def labels_v2(root: Path, labels: str) -> None:
@@ -882,7 +877,7 @@ def labels_v2(root: Path, labels: str) -> None:
 
 def test_labels_of_something_something(tmp_path):
     labels_v2(tmp_path, '\ufeff{"Throwing something": "0", "Catching something": "1"}')
-    found = expected("something-something-v2", tmp_path)
+    found = read_lists("something-something-v2", tmp_path)
     assert found.classes == ["Throwing something", "Catching something"]
     assert found.mirrored == [], "somebody's own part of it has none of the known pairs"
     for labels, words in [
@@ -893,7 +888,7 @@ def test_labels_of_something_something(tmp_path):
     ]:
         labels_v2(tmp_path, labels)
         with pytest.raises(ValueError, match=words):
-            expected("something-something-v2", tmp_path)
+            read_lists("something-something-v2", tmp_path)
 
 
 def test_one_file_name_in_both_splits_of_moments(put, tmp_path):
@@ -901,7 +896,7 @@ def test_one_file_name_in_both_splits_of_moments(put, tmp_path):
     write(root, "moments_categories.txt", "running,0\na+b,1\n")
     write(root, "trainingSet.csv", "running/a.mp4,running,3,0\na+b/a.mp4,a+b,2,1\n")
     write(root, "validationSet.csv", "running/a.mp4,running,3,0\n")
-    found = build_manifest("moments-in-time", root, tmp_path / "out")
+    found = listed("moments-in-time", root, tmp_path / "out")
     table = DataSet.read(found.manifest).rows
     assert {
         (Path(row.path).relative_to(root).as_posix(), row.class_name, row.split, row.status)
@@ -940,7 +935,7 @@ def test_every_file_is_read_or_named(put, tmp_path):
         "walk/clip/00001.jpg", "walk/other/img_0001.png", "walk/posters/none.jpg",
     ):  # fmt: skip
         write(root, name, "")
-    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    found = listed("folder", root, tmp_path / "out", val_share=0.5)
     table = DataSet.read(found.manifest).rows
     ok = table["path"][table["status"] == "ok"]
     assert {Path(path).name for path in ok} == {"a.divx", "b.mp4", "b.gif"}
@@ -968,7 +963,7 @@ def test_folders_of_pictures_below_a_folder_for_each_class(top, put, tmp_path):
     root = put(f"{top}run/1.mp4")
     write(root, f"{top}run/cover1.jpg", "")
     Image.fromarray(draw(0, (32, 48))).save(root / top / "walk" / "cover1.jpg")
-    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    found = listed("folder", root, tmp_path / "out", val_share=0.5)
     table = DataSet.read(found.manifest).rows
     paths = [Path(path).relative_to(root).as_posix() for path in table["path"]]
     assert sorted(paths) == sorted([*names, f"{top}run/1.mp4"])
@@ -979,25 +974,25 @@ def test_folders_of_pictures_below_a_folder_for_each_class(top, put, tmp_path):
 
 def test_classes_that_are_not_there_and_pairs_that_are_cut(put, tmp_path):
     root = put("wave left/a.mp4", "wave right/b.mp4", "jump/c.mp4")
-    with pytest.raises(ValueError, match="classes of the data set, got swim"):
-        build_manifest("folder", root, tmp_path / "out", classes=["jump", "swim"])
-    found = build_manifest("folder", root, tmp_path / "out", classes=["jump", "wave left"])
+    with pytest.raises(ValueError, match="names of classes, got 'swim'"):
+        listed("folder", root, tmp_path / "out", classes=["jump", "swim"])
+    found = listed("folder", root, tmp_path / "out", classes=["jump", "wave left"])
     mirror = list(DataSet.read(found.manifest).mirror)
-    assert mirror[0] == 0 and pd.isna(mirror[1]), "its partner is not among them"
+    assert mirror == [0, None], "its partner is not among them"
     empty = tmp_path / "empty.txt"
     write(tmp_path, "empty.txt", "# none yet\n")
     with pytest.raises(ValueError, match=r"one a line, in .*found none"):
-        choose_classes(["jump"], class_list=empty)
+        Selection(class_list=empty).choose_classes(["jump"])
 
 
 def test_numbers_of_clips_that_make_no_sense(put, tmp_path):
     root = put("jump/a.mp4")
     for number in (0, -3):
         with pytest.raises(ValueError, match=f"at least one clip a class, got {number}"):
-            build_manifest("folder", root, tmp_path / "out", clips_per_class=number)
+            listed("folder", root, tmp_path / "out", clips_per_class=number)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match="the lists of labels have no rows"):
-        choose_classes([], num_classes=2)
+    with pytest.raises(ValueError, match="the lists have no labels"):
+        Selection(num_classes=2).choose_classes([])
 
 
 # ---------------------------------------------------------------- what cannot be looked into
@@ -1005,22 +1000,22 @@ def test_numbers_of_clips_that_make_no_sense(put, tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_a_finding(put, tmp_path, monkeypatch):
     root = put("run/a.mp4", "run/b.mp4", "walk/a.mp4", "walk/b.mp4", "lost+found/c.mp4")
-    listed = Path.iterdir
+    iterdir_of_path = Path.iterdir
 
     def iterdir(path):
         if path.name in closed:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return listed(path)
+        return iterdir_of_path(path)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
     closed = {"lost+found"}
-    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    found = listed("folder", root, tmp_path / "out", val_share=0.5)
     assert findings(found) == {("folder that cannot be read", "", "lost+found")}
     assert found.problems["detail"].tolist() == ["Permission denied"]
     assert set(DataSet.read(found.manifest).rows["class_name"]) == {"run", "walk"}
     closed = {"set"}
     with pytest.raises(PermissionError):
-        build_manifest("folder", root, tmp_path / "b")
+        listed("folder", root, tmp_path / "b")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user with limits")
@@ -1040,7 +1035,7 @@ def test_names_that_are_not_utf_8_are_a_finding(put, tmp_path):
     root = put("run/a.mp4", "run/b.mp4", "run/c.mp4", "old/d.mp4", "run/notes.txt.mp4")
     os.rename(root / "run" / "c.mp4", os.fsencode(root) + b"/run/caf\xe9.mp4")
     os.rename(root / "old", os.fsencode(root) + b"/\xe9t\xe9")
-    found = build_manifest("folder", root, tmp_path / "out", val_share=0.5)
+    found = listed("folder", root, tmp_path / "out", val_share=0.5)
     assert findings(found) == {
         ("name that is not UTF-8", "", "caf\\udce9.mp4"),
         ("name that is not UTF-8", "", "\\udce9t\\udce9"),
@@ -1051,18 +1046,18 @@ def test_names_that_are_not_utf_8_are_a_finding(put, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="there it divides folders")
 def test_a_backslash_may_belong_to_a_name(put, tmp_path):
     root = put("back\\slash/a.mp4", "back\\slash/b\\c.mp4", "plain/d.mp4", "plain/e.mp4")
-    found = build_manifest("folder", root, tmp_path / "out")
+    found = listed("folder", root, tmp_path / "out")
     assert findings(found) == set()
     table = DataSet.read(found.manifest).rows
     assert set(table["status"]) == {"ok"} and set(table["class_name"]) == {"back\\slash", "plain"}
-    few = build_manifest("folder", root, tmp_path / "few", classes=["plain"])
+    few = listed("folder", root, tmp_path / "few", classes=["plain"])
     assert findings(few) == set()
 
 
 def test_lists_that_were_written_on_windows(put, tmp_path):
     root = put("run/a.mp4", "walk/a.mp4")
     write(root, "list.txt", "run\\a.mp4 run\r\nwalk\\a.mp4 walk\r\n")
-    found = build_manifest("list", root, tmp_path / "out", annotations=root / "list.txt")
+    found = listed("list", root, tmp_path / "out", annotations=root / "list.txt")
     table = DataSet.read(found.manifest).rows
     assert [Path(path).parent.name for path in table["path"]] == ["run", "walk"]
 
@@ -1073,7 +1068,7 @@ def test_lists_that_were_written_on_windows(put, tmp_path):
 @pytest.mark.parametrize(
     "text, names",
     [
-        ("", None),
+        ("", []),
         ("abseiling", ["abseiling"]),
         ("abseiling, air drumming", ["abseiling", "air drumming"]),
         ('run,"a, b"', ["run", "a, b"]),
@@ -1084,7 +1079,7 @@ def test_lists_that_were_written_on_windows(put, tmp_path):
     ],
 )
 def test_names_of_classes_as_they_are_typed(text, names):
-    assert cli.names_of(text) == names
+    assert split_names(text) == names
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -1093,7 +1088,10 @@ def test_a_list_of_classes_may_be_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=["run\nwalk\n"])
     writer.start()
-    assert choose_classes(["run", "swim", "walk"], class_list=tmp_path / "pipe") == ["run", "walk"]
+    assert Selection(class_list=tmp_path / "pipe").choose_classes(["run", "swim", "walk"]) == [
+        "run",
+        "walk",
+    ]
     writer.join()
     with pytest.raises(ValueError, match="there is no file"):
-        choose_classes(["run"], class_list=tmp_path)
+        Selection(class_list=tmp_path).choose_classes(["run"])

@@ -1,7 +1,6 @@
 """Videos written anew: the same frames, quicker to read; and nothing lost on the way."""
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -24,7 +23,8 @@ from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.data.dataset_files import CLASS_LIST
 from blvnet_lab.data.reading import check_video, probe_video, read_frames, unpack_info
 from blvnet_lab.datasets import reencoding as module
-from blvnet_lab.datasets.reencoding import GOP, Job, do_job, parse_shard, prepare
+from blvnet_lab.datasets.encoding import write_h264
+from blvnet_lab.datasets.reencoding import GOP, Job, do_job, reencode
 
 
 def numbers(frames: torch.Tensor) -> list[int]:
@@ -155,7 +155,7 @@ def test_pictures_are_hardly_worse(tmp_path):
         np.uint8
     )
     frames = [noise[k : k + 96, 2 * k : 2 * k + 160] for k in range(24)]
-    module.write_h264(tmp_path / "a.mp4", frames, 25, gop=250, x264="crf=10")
+    write_h264(tmp_path / "a.mp4", frames, 25, gop=250, x264="crf=10")
     entry, target = turn(tmp_path / "a.mp4", short_side=96)
     assert entry["how"] == "encoded"
     truth = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
@@ -211,7 +211,7 @@ def alone(monkeypatch):
 
 def test_a_data_set_written_anew(data_set, tmp_path, alone):
     before = tree(data_set.parent)
-    found = prepare(data_set, tmp_path / "new", short_side=64)
+    found = reencode(data_set, tmp_path / "new", short_side=64)
     assert found.counts == {"encoded": 7, "copied": 1, "unreadable": 1} and found.waiting == 0
     assert tree(data_set.parent) == before
     old, new = DataSet.read(data_set).rows, DataSet.read(found.manifest).rows
@@ -226,9 +226,8 @@ def test_a_data_set_written_anew(data_set, tmp_path, alone):
         assert row["num_frames"] == 20 + k and min(row["height"], row["width"]) == 64
         assert numbers(read_frames(row["path"], [19 + k])) == [19 + k]
         assert unpack_info(row["path"], row["probe"]) == check_video(row["path"])
-    assert (found.manifest.parent / CLASS_LIST).read_bytes() == (
-        data_set.parent / CLASS_LIST
-    ).read_bytes()
+    lists = [path.with_name(CLASS_LIST).read_bytes() for path in (found.manifest, data_set)]
+    assert lists[0] == lists[1]
     report = pd.read_csv(tmp_path / "new" / "report.csv")
     assert report["kind"].tolist() == ["unreadable"] and "not a" not in report["name"][0]
     assert "cannot be opened" in report["detail"][0]
@@ -239,15 +238,15 @@ def test_a_data_set_written_anew(data_set, tmp_path, alone):
 
 def test_again_does_only_what_changed(data_set, tmp_path, alone):
     out = tmp_path / "new"
-    prepare(data_set, out, short_side=64)
+    reencode(data_set, out, short_side=64)
     before = tree(out)
     alone.clear()
-    found = prepare(data_set, out, short_side=64)
+    found = reencode(data_set, out, short_side=64)
     assert alone == [] and found.counts == {"already there": 9} and tree(out) == before
     table = DataSet.read(data_set).rows
     write_video(Path(table["path"][5]), 33, gop=250)  # the broken one was fetched again
     Path(DataSet.read(out / "manifest.csv").rows["path"][0]).unlink()
-    found = prepare(data_set, out, short_side=64)
+    found = reencode(data_set, out, short_side=64)
     assert {job.source for job in alone} == {table["path"][0], table["path"][5]}
     new = DataSet.read(found.manifest).rows
     assert new["status"][5] == "ok" and new["num_frames"][5] == 33
@@ -257,35 +256,28 @@ def test_again_does_only_what_changed(data_set, tmp_path, alone):
 
 
 def test_shards_make_the_same_as_one(data_set, tmp_path, alone):
-    whole = prepare(data_set, tmp_path / "whole", short_side=64)
+    whole = reencode(data_set, tmp_path / "whole", short_side=64)
     out = tmp_path / "shared"
-    first = prepare(data_set, out, short_side=64, shard=(1, 3))
+    first = reencode(data_set, out, short_side=64, shard="1/3")
     assert first.manifest is None and first.waiting == 6
     assert not (out / "manifest.csv").exists()
-    third = prepare(data_set, out, short_side=64, shard=(3, 3))
+    third = reencode(data_set, out, short_side=64, shard="3/3")
     assert third.manifest is None and third.waiting == 3
-    last = prepare(data_set, out, short_side=64, shard=(2, 3))
+    last = reencode(data_set, out, short_side=64, shard="2/3")
     assert last.manifest == out / "manifest.csv"
     assert tree(out) == tree(tmp_path / "whole") and whole.waiting == 0
 
 
-@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1, 0)])
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1/0", "2", "a/b", "1/2/3", "-1/2", ""])
 def test_shards_that_do_not_exist(shard, data_set, tmp_path):
-    with pytest.raises(ValueError, match=f"from 1/n to n/n .*got {shard[0]}/{shard[1]}"):
-        prepare(data_set, tmp_path / "new", shard=shard)
-
-
-def test_shards_as_text():
-    assert parse_shard("2/14") == (2, 14)
-    for text in ("2", "a/b", "1/2/3", "-1/2", ""):
-        with pytest.raises(ValueError, match="expected a shard as i/n, such as 2/4"):
-            parse_shard(text)
+    with pytest.raises(ValueError, match=f"from 1/n to n/n, such as 2/4, got {shard}$"):
+        reencode(data_set, tmp_path / "new", shard=shard)
 
 
 def test_other_settings_are_noticed(data_set, tmp_path, alone):
-    prepare(data_set, tmp_path / "new", short_side=64)
-    with pytest.raises(ValueError, match=r"'short_side': 64.*got .*'short_side': 48.*another fold"):
-        prepare(data_set, tmp_path / "new", short_side=48)
+    reencode(data_set, tmp_path / "new", short_side=64)
+    with pytest.raises(ValueError, match=r"the short_side .*, 64, got 48: take another fold"):
+        reencode(data_set, tmp_path / "new", short_side=48)
 
 
 def test_a_frame_that_is_damaged_leaves_no_file(tmp_path):
@@ -307,7 +299,7 @@ def run(manifest: Path, out: Path) -> subprocess.Popen:
 
 def test_killed_and_run_again(data_set, tmp_path, alone):
     """The real command, with two processes, killed after so many files; then to its end."""
-    prepare(data_set, tmp_path / "whole", short_side=64)
+    reencode(data_set, tmp_path / "whole", short_side=64)
     out = tmp_path / "new"
     for number in (1, 4):
         process = run(data_set, out)
@@ -343,7 +335,7 @@ def test_originals_are_never_written_over(data_set, tmp_path):
     for listed in (manifest, elsewhere):
         for out in ("own", "link"):
             with pytest.raises(ValueError, match="expected another folder for the new files"):
-                prepare(listed, tmp_path / out, short_side=64)
+                reencode(listed, tmp_path / out, short_side=64)
     assert tree(tmp_path / "own") == before
 
 
@@ -365,7 +357,7 @@ def test_a_film_of_another_manifest_is_not_taken_for_done(tmp_path):
         row = {"path": [str(path)], "label": [0], "class_name": ["x"], "split": ["train"]}
         listed[name] = DataSet(pd.DataFrame(row)).save(tmp_path / name / "manifest.csv")
     for name, frames in (("first", 12), ("second", 24), ("first", 12)):
-        found = prepare(listed[name], tmp_path / "out", short_side=32)
+        found = reencode(listed[name], tmp_path / "out", short_side=32)
         (row,) = DataSet.read(found.manifest).rows.itertuples()
         assert row.num_frames == frames == probe_video(row.path).num_frames
         assert "already there" not in found.counts
@@ -375,7 +367,7 @@ def test_another_class_list_is_noticed_before_the_work(data_set, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "classes.csv").write_text("label,class_name\n0,mine\n")
     with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
-        prepare(data_set, tmp_path / "out", short_side=64)
+        reencode(data_set, tmp_path / "out", short_side=64)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.csv"]
 
 
@@ -392,7 +384,7 @@ def test_originals_of_no_use_are_not_written_over_either(tmp_path):
     rows["path"] = [str(tmp_path / path) for path in rows["path"]]
     manifest = DataSet(rows).save(tmp_path / "list" / "manifest.csv")
     with pytest.raises(ValueError, match=r"expected another folder .*a\.mp4 is one of these"):
-        prepare(manifest, tmp_path, short_side=64)
+        reencode(manifest, tmp_path, short_side=64)
 
 
 def test_a_list_that_lies_there_must_fit_before_the_work(data_set, tmp_path):
@@ -401,21 +393,21 @@ def test_a_list_that_lies_there_must_fit_before_the_work(data_set, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "classes.csv").write_text("label,class_name\n0,mine\n")
     with pytest.raises(ValueError, match=r"expected label \d to be (mine|no class)"):
-        prepare(data_set, tmp_path / "out", short_side=64)
+        reencode(data_set, tmp_path / "out", short_side=64)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
 
 
 def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_path, alone):
     out = tmp_path / "new"
-    full = prepare(data_set, out, short_side=64)
-    assert full.set_aside == ()
+    full = reencode(data_set, out, short_side=64)
+    assert full.written.backups == ()
     text = full.manifest.read_bytes()
-    again = prepare(data_set, out, short_side=64)
-    assert again.set_aside == () and again.manifest.read_bytes() == text
+    again = reencode(data_set, out, short_side=64)
+    assert again.written.backups == () and again.manifest.read_bytes() == text
     whole = DataSet.read(data_set)
     few = whole.with_rows(whole.rows[:3]).save(tmp_path / "few" / "manifest.csv")
-    found = prepare(few, out, short_side=64)
-    assert found.set_aside == (out / "manifest.1.csv",)
+    found = reencode(few, out, short_side=64)
+    assert found.written.backups == (out / "manifest.1.csv",)
     assert (out / "manifest.1.csv").read_bytes() == text
     assert len(DataSet.read(found.manifest).rows) == 3 and found.counts == {"already there": 3}
 
@@ -423,7 +415,7 @@ def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_
 def test_a_probe_that_says_nothing_is_looked_for_anew(data_set, tmp_path, alone):
     table = DataSet.read(data_set).rows
     DataSet(table.assign(probe="garbage")).save(data_set)
-    found = prepare(data_set, tmp_path / "new", short_side=64)
+    found = reencode(data_set, tmp_path / "new", short_side=64)
     assert found.counts == {"encoded": 7, "copied": 1, "unreadable": 1}
 
 
@@ -436,18 +428,18 @@ def test_names_that_are_too_long_are_cut(tmp_path, alone):
     ]
     table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
     manifest = DataSet(table).save(tmp_path / "manifest.csv")
-    found = prepare(manifest, tmp_path / "new", short_side=32)
+    found = reencode(manifest, tmp_path / "new", short_side=32)
     assert found.counts == {"encoded": 3}
     new = DataSet.read(found.manifest).rows
     assert new["path"].is_unique and new["num_frames"].tolist() == [12, 13, 14]
     assert [probe_video(path).num_frames for path in new["path"]] == [12, 13, 14]
-    assert prepare(manifest, tmp_path / "new", short_side=32).counts == {"already there": 3}
+    assert reencode(manifest, tmp_path / "new", short_side=32).counts == {"already there": 3}
 
 
 def test_a_folder_that_was_moved_goes_on(data_set, tmp_path, alone):
-    prepare(data_set, tmp_path / "new", short_side=64)
+    reencode(data_set, tmp_path / "new", short_side=64)
     (tmp_path / "new").rename(tmp_path / "moved")
-    found = prepare(data_set, tmp_path / "moved", short_side=64)
+    found = reencode(data_set, tmp_path / "moved", short_side=64)
     assert found.counts == {"already there": 9}
     good = DataSet.read(found.manifest).rows.query("status == 'ok'")
     assert all(Path(path).is_file() for path in good["path"])
@@ -455,8 +447,8 @@ def test_a_folder_that_was_moved_goes_on(data_set, tmp_path, alone):
 
 def test_at_least_one_worker(data_set, tmp_path):
     for workers in (0, -1):
-        with pytest.raises(ValueError, match=f"at least one worker, got {workers}"):
-            prepare(data_set, tmp_path / "out", workers=workers)
+        with pytest.raises(ValueError, match=f"at least one worker, got 256 and {workers}"):
+            reencode(data_set, tmp_path / "out", workers=workers)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc (Linux)")
@@ -495,7 +487,7 @@ def test_a_process_that_dies_while_another_starts(data_set, tmp_path, monkeypatc
 
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     with pytest.raises(OSError, match=r"one of the processes died.*run the same command again"):
-        prepare(data_set, tmp_path / "new", short_side=64)
+        reencode(data_set, tmp_path / "new", short_side=64)
 
 
 def test_a_full_disk_is_said(data_set, tmp_path, monkeypatch):
@@ -509,7 +501,5 @@ def test_a_full_disk_is_said(data_set, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     with pytest.raises(OSError, match=r"the disk is full .*make room, then run the same command"):
-        prepare(data_set, tmp_path / "new", short_side=64)
-    log = tmp_path / "new" / "prepare-1-of-1.jsonl"
-    assert [json.loads(line) for line in log.read_text().splitlines()] == []
-    shutil.rmtree(tmp_path / "new")
+        reencode(data_set, tmp_path / "new", short_side=64)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["prepare.json"]

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from listing import listed
 from PIL import Image
 from videos import draw, write_video
 
 from blvnet_lab.data import DataSet
-from blvnet_lab.datasets.inventory import build_manifest
+from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 
 
@@ -158,16 +159,16 @@ def test_families_are_not_torn_apart_by_the_draw(tmp_path):
     root = put(tmp_path / "set", *(f"{name}/{source}{name * (source[0] == 'o')}_{k}.mp4"
                for name in ("run", "walk") for source in sources for k in (1, 2)))  # fmt: skip
     for seed in range(8):
-        found = build_manifest("folder", root, tmp_path / str(seed), seed=seed, val_share=0.3)
+        found = listed("folder", root, tmp_path / str(seed), seed=seed, val_share=0.3)
         splits = split_of(found)
         assert all(splits[path] == splits[path.replace("_1", "_2")] for path in splits)
         assert set(splits.values()) == {"train", "val"}
         assert len(kinds(found, "recognised source")) == 4
-    asked = build_manifest("folder", root, tmp_path / "out", source=".+", val_share=0.3)
+    asked = listed("folder", root, tmp_path / "out", source=".+", val_share=0.3)
     sources = DataSet.read(asked.manifest).rows["source_id"]
     assert sources.is_unique and kinds(asked, "recognised source") == []
     with pytest.raises(ValueError, match=r"for folder and list, .* of kinetics400 say it"):
-        build_manifest("kinetics400", root, tmp_path / "out", source="x")
+        listed("kinetics400", root, tmp_path / "out", source="x")
 
 
 def test_equal_files_are_on_one_side_and_named(tmp_path):
@@ -182,7 +183,7 @@ def test_equal_files_are_on_one_side_and_named(tmp_path):
     (root / "run" / "empty.mp4").touch()
     (root / "walk" / "empty.mp4").touch()
     for seed in range(6):
-        found = build_manifest("folder", root, tmp_path / str(seed), seed=seed, val_share=0.5)
+        found = listed("folder", root, tmp_path / str(seed), seed=seed, val_share=0.5)
         splits = split_of(found)
         for group in (("run/alpha.mp4", "walk/beta.mp4", "walk/gamma.mp4"),
                       ("run/x.mp4", "run/link.mp4"), ("run/one", "run/two")):  # fmt: skip
@@ -198,7 +199,7 @@ def test_what_others_divided_is_named_and_equal_files_are_left_out(tmp_path):
                "val/run/clip_2.mp4", "train/run/001.mp4", "val/run/001.mp4", "train/run/same.mp4",
                "val/run/same.mp4", "train/run/park/1.mp4", "val/run/park/2.mp4")  # fmt: skip
     put(root, "train/run/equal.mp4", "val/run/as.mp4", "val/run/well.mp4", same=30)
-    found = build_manifest("folder", root, tmp_path / "out")
+    found = listed("folder", root, tmp_path / "out")
     assert sorted(kinds(found, "source in several splits")) == ["beach", "park", "same"]
     assert sorted(kinds(found, "equal files")) == ["equal.mp4", "well.mp4"]
     table = DataSet.read(found.manifest).rows
@@ -219,7 +220,7 @@ def test_lists_without_splits_too(tmp_path):
                                    for k in (1, 2)))  # fmt: skip
     text = "".join(f"{path.name} run\n" for path in sorted(root.iterdir()))
     (tmp_path / "list.txt").write_text(text)
-    found = build_manifest("list", root, tmp_path / "out", annotations=tmp_path / "list.txt")
+    found = listed("list", root, tmp_path / "out", annotations=tmp_path / "list.txt")
     sources = (
         DataSet.read(found.manifest).rows.groupby("source_id")["split"].agg(["size", "nunique"])
     )
@@ -270,7 +271,7 @@ def test_what_is_drawn_depends_on_the_seed_and_hardly_on_what_comes_later():
     assert sides(shuffled, 0.3, 0) == after, "the order of the rows does not matter"
     for share in (0, 1, -0.5):
         with pytest.raises(ValueError, match=rf"share .* between 0 and 1, got {share}"):
-            divide(table, share, 0)
+            Selection(val_share=share)
 
 
 def test_classes_that_share_their_videos_may_be_on_one_side_which_is_said():
@@ -324,6 +325,6 @@ def test_what_cannot_be_read_takes_no_place_in_a_split(tmp_path):
         write_video(tmp_path / "in" / "b" / f"{name}er.mp4", count + 5)
     for name in ("tree", "house"):
         (tmp_path / "in" / "a" / f"{name}.mp4").write_bytes(b"no video")
-    found = build_manifest("folder", tmp_path / "in", tmp_path / "out", val_share=0.34)
+    found = listed("folder", tmp_path / "in", tmp_path / "out", val_share=0.34)
     rows = DataSet.read(found.manifest).rows.query("class_name == 'a' and status == 'ok'")
     assert sorted(rows["split"]) == ["train", "train", "val"]

@@ -25,15 +25,21 @@ import pytest
 from lab import LIMIT_S
 from videos import write_video
 
-from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, DataSet, VideoReadError, read_frames
 from blvnet_lab.datasets import kinetics_subset as subset_module
-from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
+from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset, subset
 from blvnet_lab.datasets.mirror import MirrorHandler, serve_mirror, write_mirror
-from blvnet_lab.datasets.remote import ChangedError, DownloadError, MissingError, RemoteFile
+from blvnet_lab.datasets.remote import (
+    ChangedError,
+    DownloadError,
+    MissingError,
+    RemoteFile,
+    Retries,
+)
+from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.paths import data_samples
 
-QUICK = {"timeout": 60, "tries": 4, "wait": 0.01}
+QUICK = Retries(timeout=60, tries=4, wait=0.01)
 CLASSES = ["grows then shrinks", "left then right", "moves down", "moves right"]
 
 
@@ -64,11 +70,16 @@ def served(folder: Path, fault: Callable | None = None) -> Iterator[tuple[str, l
         yield url, requests
 
 
-def fetch(url: str, out: Path, **options):
-    network = {**QUICK, **{k: options.pop(k) for k in list(options) if k in QUICK}}
-    wishes = {"classes": CLASSES, "splits": ("train", "val"), **options}
-    limits = {k: wishes.pop(k) for k in ("max_disk_gb", "val_share") if k in wishes}
-    return fetch_subset(plan_subset(out, mirror=url, **wishes, **network), **limits, **network)
+def plan_of(url: str, out: Path, timeout: float = 60, **wishes):
+    wishes = {"clips_per_class": 100, **wishes}
+    return plan_subset(
+        out, Selection(**wishes), mirror=url, retries=replace(QUICK, timeout=timeout)
+    )
+
+
+def fetch(url: str, out: Path, max_disk_gb: float | None = None, **wishes):
+    wishes = {"classes": CLASSES, "split": ("train", "val"), **wishes}
+    return fetch_subset(plan_of(url, out, **wishes), max_disk_gb=max_disk_gb)
 
 
 def files(out: Path) -> dict[str, str]:
@@ -138,7 +149,7 @@ def test_a_subset_of_the_mirror(mirror, faultless, tmp_path):
 
 def test_the_manifest_is_ready_for_training(mirror, tmp_path):
     with served(mirror) as (url, _):
-        found = fetch(url, tmp_path, splits=("val",))
+        found = fetch(url, tmp_path, split=("val",))
     table = DataSet.read(found.manifest).rows
     assert set(table["status"]) == {"ok"} and set(table["num_frames"]) == {24}
     data_set = DataSet.read(found.manifest)
@@ -167,12 +178,12 @@ def test_a_proxy_is_not_asked_for_a_mirror_on_this_machine(mirror, tmp_path, mon
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with serve_mirror(mirror) as url:
-        assert plan_subset(tmp_path / "out", mirror=url, num_classes=2).parts
+        assert plan_of(url, tmp_path / "out", num_classes=2).parts
 
 
 def test_it_stops_when_every_class_has_its_clips(mirror, tmp_path):
     with served(mirror) as (url, requests):
-        found = fetch(url, tmp_path, classes=["moves up"], splits=("val",), clips_per_class=1)
+        found = fetch(url, tmp_path, classes=["moves up"], split=("val",), clips_per_class=1)
     assert found.counts.loc["moves up"].to_dict() == {"wanted": 1, "kept": 1, "unreadable": 0}
     assert len(files(tmp_path)) == 1 and len(requests) <= 3
     asked = {name for name, _ in requests}
@@ -386,12 +397,12 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
         handler.close_connection = True
         return True
 
-    with served(tmp_path, change) as (url, _), RemoteFile(f"{url}a.tar", **QUICK) as file:
+    with served(tmp_path, change) as (url, _), RemoteFile(f"{url}a.tar", QUICK) as file:
         with pytest.raises(ChangedError, match="another file took its place"):
             while file.read(10_000):
                 pass
     with served(tmp_path) as (url, _), pytest.raises(MissingError, match="404"):
-        RemoteFile(f"{url}b.tar", **QUICK)
+        RemoteFile(f"{url}b.tar", QUICK)
 
 
 # ---------------------------------------------------------------- faults of the machine
@@ -401,8 +412,10 @@ COMMAND = """
 import sys
 from blvnet_lab.datasets import kinetics_subset as subset
 from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
+from blvnet_lab.datasets.selection import Selection
 url, out = sys.argv[1:]
-plan = plan_subset(out, mirror=url, classes={classes}, splits=("train", "val"))
+wishes = Selection(split=("train", "val"), classes={classes}, clips_per_class=100)
+plan = plan_subset(out, wishes, mirror=url)
 fetch_subset(plan)
 """
 
@@ -476,7 +489,7 @@ def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
 def test_members_cannot_leave_the_folder(mirror, tmp_path):
     """Nothing but the base names of wanted clips counts, whatever an archive says."""
     with served(mirror) as (url, _):
-        plan = plan_subset(tmp_path / "out", mirror=url, classes=["moves up"], **QUICK)
+        plan = plan_of(url, tmp_path / "out", classes=["moves up"])
     name = f"{plan.rows['name'].iloc[0]}.mp4"
     clip = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
     evil = io.BytesIO()
@@ -493,7 +506,7 @@ def test_members_cannot_leave_the_folder(mirror, tmp_path):
     for k in range(3):
         (copy / f"part_{k}.tar.gz").write_bytes(evil.getvalue())
     with serve_mirror(tmp_path / "mirror") as url:
-        found = fetch_subset(replace(plan, mirror=url), **QUICK)
+        found = fetch_subset(replace(plan, mirror=url))
     assert list(files(tmp_path / "out")) == [f"clips/moves up/{name}"]
     assert not list(tmp_path.glob("*.mp4"))
     assert not (found.problems["kind"] == "truncated part").any(), "links are passed over"
@@ -514,12 +527,12 @@ def as_part(*clips: tuple[str, bytes]) -> bytes:
 def one_part(mirror: Path, folder: Path, clips: Callable, **wishes):
     """What is kept of a mirror with one part, of clips(names of the wanted ones)."""
     with served(mirror) as (url, _):
-        plan = plan_subset(folder / "out", mirror=url, classes=["moves up"], **wishes, **QUICK)
+        plan = plan_of(url, folder / "out", classes=["moves up"], **wishes)
     target = folder / "mirror" / plan.parts[0][1]
     target.parent.mkdir(parents=True)
     target.write_bytes(as_part(*clips(plan.rows["name"].tolist())))
     with serve_mirror(folder / "mirror") as url:
-        return fetch_subset(replace(plan, mirror=url, parts=plan.parts[:1]), **QUICK)
+        return fetch_subset(replace(plan, mirror=url, parts=plan.parts[:1]))
 
 
 def test_no_more_than_asked_for_of_one_part(mirror, tmp_path):
@@ -610,16 +623,40 @@ def test_a_log_that_says_nothing_of_use(mirror, faultless, tmp_path):
     assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
 
 
-def test_what_was_changed_by_hand_is_set_aside(mirror, faultless, tmp_path):
+def test_a_journal_of_an_earlier_version_goes_on(mirror, faultless, tmp_path):
+    """Tables before `Journal` was: 29 clips of three archives, then the disk was full."""
+    journal = Path(__file__).parent / "data" / "journals"
+    for file in journal.iterdir():
+        shutil.copy(file, tmp_path)
+    with served(mirror) as (url, requests):
+        fetch(url, tmp_path / "whole")
+        whole = {path.stem: path for path in (tmp_path / "whole").glob("clips/*/*.mp4")}
+        entries = [json.loads(x) for x in (journal / "progress.jsonl").read_text().split("\n\n")]
+        for entry in entries:
+            if "kept" in entry:
+                path = whole[entry["kept"]]
+                target = tmp_path / path.relative_to(tmp_path / "whole")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+        requests.clear()
+        found = fetch(url, tmp_path)
+        with pytest.raises(ValueError, match=r"clips_per_class with which .*100, got 3"):
+            fetch(url, tmp_path, clips_per_class=3)
+    parts = [*("train/part_2", "train/part_3"), *(f"val/part_{k}" for k in range(3))]
+    assert [name for name, _ in requests] == [f"400/{part}.tar.gz" for part in parts]
+    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+
+
+def test_what_was_changed_by_hand_is_backups(mirror, faultless, tmp_path):
     with served(mirror) as (url, _):
         found = fetch(url, tmp_path)
-        assert found.set_aside == () == fetch(url, tmp_path).set_aside
+        assert found.backups == () == fetch(url, tmp_path).backups
         table = DataSet.read(found.manifest).rows
         table.loc[0, "status"] = "blurred"
         DataSet(table).save(found.manifest)
         own = found.manifest.read_bytes()
         found = fetch(url, tmp_path)
-    assert found.set_aside == (tmp_path / "manifest.1.csv",)
+    assert found.backups == (tmp_path / "manifest.1.csv",)
     assert (tmp_path / "manifest.1.csv").read_bytes() == own
     assert found.manifest.read_bytes() == faultless[1]
 
@@ -628,9 +665,9 @@ def test_annotations_without_rows(mirror, tmp_path):
     other = changed_mirror(mirror, tmp_path / "m", lambda text: text.splitlines()[0] + "\n")
     with serve_mirror(other) as url:
         with pytest.raises(DownloadError, match=r"val\.csv: .*but: there are no rows below"):
-            plan_subset(tmp_path / "out", mirror=url, num_classes=2, **QUICK)
+            plan_of(url, tmp_path / "out", num_classes=2)
     with serve_mirror(mirror) as url:  # it was not kept
-        assert len(plan_subset(tmp_path / "out", mirror=url, num_classes=2, **QUICK).classes) == 2
+        assert len(plan_of(url, tmp_path / "out", num_classes=2).classes) == 2
 
 
 def test_line_ends_of_windows_do_not_look_like_another_mirror(mirror, tmp_path):
@@ -638,14 +675,14 @@ def test_line_ends_of_windows_do_not_look_like_another_mirror(mirror, tmp_path):
     file = other / "400/annotations/val.csv"
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     with serve_mirror(other) as url:
-        first = fetch(url, tmp_path / "out", splits=("val",)).manifest.read_bytes()
-        assert fetch(url, tmp_path / "out", splits=("val",)).manifest.read_bytes() == first
+        first = fetch(url, tmp_path / "out", split=("val",)).manifest.read_bytes()
+        assert fetch(url, tmp_path / "out", split=("val",)).manifest.read_bytes() == first
 
 
 def test_a_label_cannot_lead_out_of_the_folder(mirror, tmp_path):
     other = changed_mirror(mirror, tmp_path / "m", lambda text: text.replace('"moves up"', '".."'))
     with serve_mirror(other) as url:
-        fetch(url, tmp_path / "out", classes=[".."], splits=("val",))
+        fetch(url, tmp_path / "out", classes=[".."], split=("val",))
     assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {"__"}
 
 
@@ -662,7 +699,7 @@ def test_a_server_that_knows_get_only(status, mirror, tmp_path):
                 self.send_error(status)
 
     with serve_mirror(mirror, Odd) as url:
-        plan = plan_subset(tmp_path, mirror=url, classes=["moves up"], **QUICK)
+        plan = plan_of(url, tmp_path, classes=["moves up"])
     assert {size for _, _, size in plan.parts} == {None}
     assert len(asked) == (2 if status in (502, "closed") else 4), "no answer: no more questions"
     assert "a size that the mirror does not tell in all" in str(plan)
@@ -701,7 +738,7 @@ class NoHead(MirrorHandler):
 
 def test_a_server_that_does_not_tell_sizes(mirror, faultless, tmp_path):
     with serve_mirror(mirror, NoHead) as url:
-        plan = plan_subset(tmp_path, mirror=url, classes=CLASSES, **QUICK)
+        plan = plan_of(url, tmp_path, classes=CLASSES)
         assert {size for _, _, size in plan.parts} == {None} and plan.stream_bytes == 0
         found = fetch(url, tmp_path)
     assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
@@ -731,12 +768,12 @@ def test_sizes_are_asked_for_once_and_only_for_good_wishes(mirror, tmp_path):
     Counting.heads.clear(), Counting.versions.clear()
     with serve_mirror(mirror, Counting) as url:
         with pytest.raises(ValueError, match="near it are moves up"):
-            plan_subset(tmp_path, mirror=url, classes=["moves upp"], **QUICK)
+            plan_of(url, tmp_path, classes=["moves upp"])
         assert Counting.heads == []
         for _ in range(2):
-            plan_subset(tmp_path, mirror=url, classes=["moves up"], **QUICK)
+            plan_of(url, tmp_path, classes=["moves up"])
             assert len(Counting.heads) == 4, "three parts and the replacements"
-        fetch(url, tmp_path, classes=["moves up"], splits=("val",))
+        fetch(url, tmp_path, classes=["moves up"], split=("val",))
     content = (mirror / "400/val/part_0.tar.gz").read_bytes()
     assert Counting.versions == [f'"{hashlib.sha1(content).hexdigest()}"']
 
@@ -753,15 +790,15 @@ def test_a_web_page_instead_of_lists(mirror, tmp_path):
     page = changed_mirror(mirror, tmp_path / "m", lambda text: "<html>log in</html>")
     with serve_mirror(page) as url:
         with pytest.raises(DownloadError, match=r"val\.csv: expected annotations of Kinetics, but"):
-            fetch(url, tmp_path / "out", splits=("val",))
+            fetch(url, tmp_path / "out", split=("val",))
     assert not list((tmp_path / "out").rglob("*.csv")), "it is not kept"
     (page / "400/annotations/val.csv").write_text((mirror / "400/annotations/val.csv").read_text())
     (page / "400/val/k400_val_path.txt").write_text("<html>log in</html>")
     with serve_mirror(page) as url:
         with pytest.raises(DownloadError, match=r"a list of tar archives, got <html>log"):
-            fetch(url, tmp_path / "out", splits=("val",))
+            fetch(url, tmp_path / "out", split=("val",))
     with serve_mirror(mirror) as url:
-        assert len(fetch(url, tmp_path / "out", splits=("val",)).counts) == 4
+        assert len(fetch(url, tmp_path / "out", split=("val",)).counts) == 4
 
 
 def test_another_mirror_with_other_annotations(mirror, tmp_path):
@@ -769,11 +806,11 @@ def test_another_mirror_with_other_annotations(mirror, tmp_path):
         mirror, tmp_path / "m", lambda text: text + "extra,abcdefghijk,0,10,v,0\n"
     )
     with serve_mirror(mirror) as url:
-        fetch(url, tmp_path / "out", splits=("val",))
+        fetch(url, tmp_path / "out", split=("val",))
     before = files(tmp_path / "out")
     with serve_mirror(other) as url:
         with pytest.raises(ValueError, match=r"with which .*out was begun, got others from"):
-            fetch(url, tmp_path / "out", splits=("val",))
+            fetch(url, tmp_path / "out", split=("val",))
     assert files(tmp_path / "out") == before
 
 
@@ -784,7 +821,7 @@ def test_rows_that_are_there_twice_and_labels_with_a_slash(mirror, tmp_path):
 
     other = changed_mirror(mirror, tmp_path / "m", change)
     with serve_mirror(other) as url:
-        found = fetch(url, tmp_path / "out", classes=["moves/up: 1"], splits=("val",))
+        found = fetch(url, tmp_path / "out", classes=["moves/up: 1"], split=("val",))
     assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {"moves_up_ 1"}
     table = DataSet.read(found.manifest).rows
     assert set(table["class_name"]) == {"moves/up: 1"} and table["path"].is_unique
@@ -794,16 +831,12 @@ def test_rows_that_are_there_twice_and_labels_with_a_slash(mirror, tmp_path):
 def test_mistakes_are_noticed_before_anything_is_streamed(mirror, tmp_path):
     for address in ("localhost:1", "s3://kinetics"):
         with pytest.raises(ValueError, match=rf"a mirror's address, http.*got {address}"):
-            plan_subset(tmp_path, mirror=address, classes=["moves up"])
-    for limit, words in [
-        ({"max_disk_gb": 0}, "positive max_disk_gb, got 0"),
-        ({"max_disk_gb": float("nan")}, "positive max_disk_gb, got nan"),
-        ({"val_share": 1.5}, r"between 0 and 1, got 1\.5"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            cli.subset("kinetics400", tmp_path / "cli", mirror="http://127.0.0.1:1", **limit)
+            plan_of(address, tmp_path, classes=["moves up"])
+    for limit in (0, float("nan")):
+        with pytest.raises(ValueError, match=f"positive max_disk_gb, got {limit}"):
+            subset("kinetics400", tmp_path, mirror="http://127.0.0.1:1", max_disk_gb=limit)
     with served(mirror) as (url, requests):
-        plan = plan_subset(tmp_path / "disk", mirror=url, classes=["moves up"], **QUICK)
+        plan = plan_of(url, tmp_path / "disk", classes=["moves up"])
         for size in (0, -1):
             with pytest.raises(ValueError, match=f"positive max_disk_gb, got {size}"):
                 fetch_subset(plan, max_disk_gb=size)
@@ -819,7 +852,7 @@ def test_splits_of_the_subset(mirror, tmp_path):
     """With both official splits they stay; a single one is divided by the share asked for."""
     with served(mirror) as (url, _):
         both = fetch(url, tmp_path / "both")
-        half = fetch(url, tmp_path / "half", splits=("val",), val_share=0.5)
+        half = fetch(url, tmp_path / "half", split=("val",), val_share=0.5)
     official = {
         row.youtube_id: split
         for split in ("train", "val")
@@ -840,9 +873,8 @@ def test_splits_of_the_subset(mirror, tmp_path):
 
 def test_the_arithmetic_of_a_plan(mirror, tmp_path):
     with served(mirror) as (url, requests):
-        wishes = {"mirror": url, "classes": CLASSES[:2], **QUICK}
-        plan = plan_subset(tmp_path / "a", clips_per_class=4, **wishes)
-        both = plan_subset(tmp_path / "b", splits=("train", "val"), **wishes)
+        plan = plan_of(url, tmp_path / "a", classes=CLASSES[:2], clips_per_class=4)
+        both = plan_of(url, tmp_path / "b", classes=CLASSES[:2], split=("train", "val"))
         assert requests == [], "sizes come without the files"
     sizes = {p.name: p.stat().st_size for p in (mirror / "400/val").glob("part*")}
     replaced = (mirror / "400/replacement_for_corrupted_k400.tgz").stat().st_size
@@ -864,9 +896,9 @@ def test_the_arithmetic_of_a_plan(mirror, tmp_path):
 def test_wishes_that_cannot_be_had(mirror, tmp_path):
     with served(mirror) as (url, _):
         for wish, words in [
-            ({"splits": ("test",)}, "the splits train, val or both"),
-            ({"splits": ()}, "the splits train, val or both"),
-            ({"splits": ("val", "val")}, "the splits train, val or both"),
+            ({"split": ("test",)}, "the splits train, val or both"),
+            ({"classes": ()}, "expected classes, got none"),
+            ({"split": ("val", "val")}, "the splits train, val or both"),
             ({"clips_per_class": 0}, "at least one clip a class"),
             ({"classes": ["moves lefft"]}, "near it are moves left"),
         ]:
@@ -876,7 +908,7 @@ def test_wishes_that_cannot_be_had(mirror, tmp_path):
         for wish, words in [
             ({"classes": ["moves left"]}, r"the classes .*\['moves up'\], got \['moves left'\]"),
             ({"classes": ["moves up"], "clips_per_class": 3}, "the clips_per_class .*100, got 3"),
-            ({"classes": ["moves up"], "splits": ("val",)}, "the splits with which"),
+            ({"classes": ["moves up"], "split": ("val",)}, "the splits with which"),
         ]:
             with pytest.raises(ValueError, match=words):
                 fetch(url, tmp_path / "out", **wish)

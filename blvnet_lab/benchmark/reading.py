@@ -49,7 +49,7 @@ from blvnet_lab.data.reading import (
 from blvnet_lab.data.sampling import sample_dense, sample_uniform
 from blvnet_lab.data.transforms import training_transform
 from blvnet_lab.datasets.encoding import write_h264
-from blvnet_lab.datasets.reencoding import prepare
+from blvnet_lab.datasets.reencoding import reencode
 from blvnet_lab.progress import tqdm
 
 Sampling = Literal["uniform", "dense"]
@@ -147,7 +147,7 @@ def _make_films(folder: Path) -> dict[str, VideoInfo]:
             [(raw, 0, "film", "train")], columns=["path", "label", "class_name", "split"]
         )
         listed = DataSet(row, ["film"], [0]).save(folder / "raw" / "manifest.csv")
-        new = DataSet.read(prepare(listed, folder / "new", workers=1).manifest).rows
+        new = DataSet.read(reencode(listed, folder / "new", workers=1).manifest).rows
         bar.update()
         small = folder / "small.webm"
         _write_vp9(small, _scene(240, 426, SECONDS * 12), 12)

@@ -1,9 +1,9 @@
-"""Writes H.264 files, the same bytes each time."""
+"""Write H.264 files, the same bytes each time."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -43,7 +43,7 @@ def showing_of(info: VideoInfo) -> Showing:
         return Showing(fps)
     with open_video(info.path, strict=not info.joined) as (container, stream):
         coder, times, pts = stream.codec_context, None, info.pts
-        if pts is None:  # not of a plain kind: decoding tells them
+        if pts is None:  # only decoding shows them
             found = islice(pictures(container, stream), info.num_frames)
             pts = [picture.pts for picture, _ in found]
         ticks = [] if None in pts else [late - early for early, late in pairwise(pts)]
@@ -66,36 +66,34 @@ def showing_of(info: VideoInfo) -> Showing:
 def write_h264(
     path: str | Path,
     frames: Iterable[np.ndarray],
-    fps: Fraction | int,
+    showing: Showing | int,
     *,
     gop: int,
     x264: str,
-    times: Sequence[Fraction] | None = None,
-    pixel_aspect: Fraction | None = None,
-    colours: tuple[int, int, int, int] | None = None,
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as H.264 in mp4; H and W even.
 
     One thread, and no look-ahead that depends on leftovers in memory (mbtree): what x264 otherwise
     does for quality would make files differ from run to run. Groups of pictures are closed and of
-    equal length, without B-frames: see `prepare` for why.
+    equal length, without B-frames: see `reencoding` for why.
 
     Args:
+        showing: times, shape of pixels and colours; or just frames per second.
         gop: frames from keyframe to keyframe.
         x264: further parameters of x264, "name=value:name=value".
-        times, pixel_aspect, colours: as in `Showing`.
     """
+    showing = Showing(Fraction(showing)) if isinstance(showing, int) else showing
+    colours, reformatter, stream = showing.colours, VideoReformatter(), None
     exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
     groups = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=0:mbtree=0"
     options = {"preset": "veryfast", "threads": "1", "x264-params": f"{x264}:{groups}"}
-    reformatter, stream = VideoReformatter(), None
     with av.open(file_url(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
         for number, array in enumerate(frames):
             if stream is None:
-                stream = file.add_stream("libx264", rate=fps, options=options)
+                stream = file.add_stream("libx264", rate=showing.fps, options=options)
                 stream.height, stream.width = array.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                _say(stream, times, pixel_aspect, colours)
+                _describe(stream, showing)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
             frame = reformatter.reformat(
                 frame,
@@ -105,22 +103,21 @@ def write_h264(
                 dst_colorspace=colours[0] if colours and colours[0] in MATRICES else None,
                 dst_color_range=colours[3] if colours else None,
             )
-            if times is not None:
-                frame.pts, frame.time_base = round(times[number] * TICKS), Fraction(1, TICKS)
+            if showing.times is not None:
+                frame.pts, frame.time_base = (
+                    round(showing.times[number] * TICKS),
+                    Fraction(1, TICKS),
+                )
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
 
 
-def _say(
-    stream: VideoStream,
-    times: Sequence[Fraction] | None,
-    pixel_aspect: Fraction | None,
-    colours: tuple[int, int, int, int] | None,
-) -> None:
+def _describe(stream: VideoStream, showing: Showing) -> None:
     coder = stream.codec_context
-    if times is not None:
+    if showing.times is not None:
         coder.time_base = Fraction(1, TICKS)
-    if pixel_aspect is not None:
-        coder.sample_aspect_ratio = pixel_aspect.limit_denominator(4096)
-    if colours is not None:
-        coder.colorspace, coder.color_primaries, coder.color_trc, coder.color_range = colours
+    if showing.pixel_aspect is not None:
+        coder.sample_aspect_ratio = showing.pixel_aspect.limit_denominator(4096)
+    if showing.colours is not None:
+        matrix, coder.color_primaries, coder.color_trc, coder.color_range = showing.colours
+        coder.colorspace = matrix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ VIDEO_SUFFIXES = frozenset(
     ".mpv .mts .mxf .nut .ogg .ogm .ogv .qt .rm .rmvb .tod .vob .wtv .xvid .y4m".split()
 )
 NUMBERED_PICTURE = re.compile(r"[0-9]\.(?:jpe?g|png)$", re.IGNORECASE)
+Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,22 @@ class Found:
     """What is in a data set's folder."""
 
     videos: list[Path] = field(default_factory=list)  # in the order of their names
-    findings: list[tuple[str, str, str]] = field(default_factory=list)  # (kind, name, details)
-    passed_over: dict[str, list[Path]] = field(default_factory=dict)  # all other files, by suffix
+    findings: list[Finding] = field(default_factory=list)
+    passed_over: dict[str, list[Path]] = field(  # all other files, by suffix
+        default_factory=lambda: defaultdict(list)
+    )
 
 
 def find_videos(root: Path, *, frames_from: int | None = None) -> Found:
     """Find all videos below `root`; say what cannot be looked into, and what else is there.
 
-    frames_from: how many folders deep one of numbered pictures, without videos, is a video itself;
-        None for nowhere. Nothing is looked for below it.
-
     Links to folders are followed, but not back to a folder that holds them. Hidden files and
     folders are passed over.
+
+    Args:
+        root: where to look.
+        frames_from: how many folders deep one of numbered pictures, without videos, is a video
+            itself; None for nowhere. Nothing is looked for below it.
 
     Raises:
         OSError: `root` itself cannot be looked into.
@@ -51,36 +57,31 @@ def _look_into(folder: Path, frames_from: int | None, above: tuple[str, ...], fo
     except OSError as error:
         if not above:
             raise
-        found.findings.append(("folder that cannot be read", str(folder), error.strerror or ""))
+        why = error.strerror or ""
+        found.findings.append(("folder that cannot be read", "", str(folder), why))
         return
-    videos = {path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()}
-    is_video = frames_from is not None and len(above) >= frames_from and not videos
-    is_video = is_video and any(NUMBERED_PICTURE.search(path.name) for path in paths)
+    videos = {
+        path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
+    }
+    pictures = {path for path in paths if NUMBERED_PICTURE.search(path.name)}
+    is_video = frames_from is not None and len(above) >= frames_from and not videos and pictures
     if is_video:
         found.videos.append(folder)
     for path in paths:
-        if not _is_utf8(path.name):  # no table could hold it
-            name = str(path).encode(errors="backslashreplace").decode()
-            found.findings.append(("name that is not UTF-8", name, "give it another name"))
+        name = str(path).encode(errors="backslashreplace").decode()
+        if name != str(path):  # no table could hold it
+            found.findings.append(("name that is not UTF-8", "", name, "give it another name"))
         elif path.name.startswith("."):
-            found.passed_over.setdefault("hidden", []).append(path)
+            found.passed_over["hidden"].append(path)
         elif os.path.isdir(path) and not is_video:
             _look_into(path, frames_from, (*above, here), found)
         elif path in videos:
             found.videos.append(path)
-        elif not (is_video and NUMBERED_PICTURE.search(path.name)):
-            kind = path.suffix.lower() or "without suffix"
-            found.passed_over.setdefault(kind, []).append(path)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False
+        elif not (is_video and path in pictures):
+            found.passed_over[path.suffix.lower() or "without suffix"].append(path)
 
 
 def without_suffix(name: str) -> str:
-    """A video's name without .mp4 and the like; other dots belong to the name."""
+    """Take .mp4 and the like off a video's name; other dots belong to the name."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in VIDEO_SUFFIXES else name

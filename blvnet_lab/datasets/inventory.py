@@ -5,392 +5,325 @@ python -m blvnet_lab manifest kinetics400 --root /data/kinetics400 --out /data/k
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import (
-    DataSet,
-    check_class_list,
-)
-from blvnet_lab.data.reading import VideoReadError, known_video, pack_info
-from blvnet_lab.datasets.finding import find_videos, without_suffix
-from blvnet_lab.datasets.layouts import Dataset, Expected, expected, mirror_table
+from blvnet_lab.data.dataset_files import DataSet, check_class_list
+from blvnet_lab.data.reading import VideoInfo, VideoReadError, known_video, pack_info
+from blvnet_lab.datasets.finding import Finding, find_videos, without_suffix
+from blvnet_lab.datasets.layouts import Layout, Lists, read_lists
+from blvnet_lab.datasets.report import Tables, read_old, write_tables
+from blvnet_lab.datasets.selection import ALL_CLIPS, Selection, mirror_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import data_root
 from blvnet_lab.progress import tqdm
 
-REPORT = "report.csv"
-FINDINGS = ["kind", "split", "name", "detail"]  # the report's columns
 # The folder of Kinetics that holds other copies of corrupt clips, named by their ids and more.
 REPLACEMENTS = "replacement_for_corrupted_"
 ID_LENGTH = 11  # characters of a YouTube id
 
+Clip = dict[str, Any]  # a row of the manifest in the making
 
-@dataclass(frozen=True)
-class Inventory:
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory(Tables):
     """What `build_manifest` found and wrote."""
 
-    manifest: Path
-    report: Path
-    counts: pd.DataFrame  # a row a split; columns are the rows of the manifest, by their status
-    problems: pd.DataFrame  # as in the report: kind, split, name, detail
-    set_aside: tuple[Path, ...] = ()  # older files that held more, under their new names
+    counts: pd.DataFrame  # a row a split; columns are the rows of the manifest, by status
+
+    def __str__(self) -> str:
+        lines = [f"rows by split and status\n{self.counts.to_string()}\n"]
+        if not self.problems.empty:
+            kinds = self.problems["kind"].value_counts()
+            lines.append(f"findings\n{kinds.to_string(header=False)}\n")
+        return "\n".join([*lines, super().__str__()])
 
 
 def build_manifest(
-    dataset: Dataset,
-    root: str | os.PathLike,
-    out: str | os.PathLike,
+    dataset: Layout,
+    /,
+    root: Path | None = None,
     *,
-    annotations: str | os.PathLike | None = None,
-    fold: Literal[1, 2, 3] = 1,
-    splits: Sequence[str] | None = None,
-    classes: Sequence[str] | None = None,
-    clips_per_class: int | None = None,
-    val_share: float = 0.2,
-    seed: int = 0,
+    out: Path,
+    annotations: Path | None = None,
+    selection: Selection = ALL_CLIPS,
     source: str = "",
-    workers: int | None = None,
+    fold: Literal[1, 2, 3] = 1,
 ) -> Inventory:
-    """Writes manifest.csv, classes.csv and report.csv for the videos that are there.
+    """Write the manifest of a data set that is on disk, and report what is wrong with it.
 
     Every video is opened (not decoded), which takes some milliseconds each; when the manifest is
     there already, only those that have changed since. Older files that hold more, or say other
-    things, are kept as manifest.1.csv and report.1.csv (`set_aside`).
+    things, are kept as manifest.1.csv and report.1.csv.
 
     Args:
-        dataset, root, annotations, fold: as in `formats.expected`. With "list", paths are relative
-            to `root`.
-        out: folder for the three files.
-        splits: only these of "train", "val" and "test"; None for all.
-        classes: only these; the labels then number these alone. None for all.
-        clips_per_class: at most so many readable clips of each class and split, drawn by `seed`.
-        val_share: where the data set has no splits of its own, this share of the sources of each
-            class goes to "val" (`sources.divide`).
-        source: with "folder" and "list", the pattern of what clips were cut from, as in
-            `sources.find_sources`; empty recognises it.
-        workers: threads that open videos; None for four a core.
+        dataset: its layout; folder is one for each class, list a file of lines `path label`.
+        root: the data set's folder; without it, the folder of that name in BLVNET_DATA.
+        out: folder for manifest.csv, classes.csv and report.csv.
+        annotations: where its labels are, if not in root; for "list", the file.
+        selection: which clips.
+        source: of folder and list, what clips were cut from: a regular expression, searched in a
+            clip's path below root, whose first group (or the whole match) is the source, such as
+            "(v_\\w+_g\\d+)"; ".+" makes one of every clip. Without it, sources are the folders
+            between class and clip, and names that differ in numbers only (holiday_001 and
+            holiday_002), unless (nearly) a whole class is called so (clip_001 to clip_500). Equal
+            files are of one source. The report names what was recognised.
+        fold: of UCF101.
 
     Raises:
-        ValueError: what `formats.expected` raises; not one of the rows has a video; no class or
-            split of that name; or less than one clip a class.
+        ValueError: the lists are not there, or not as published; not one of the rows has a video;
+            or no class or split of that name.
     """
-    if clips_per_class is not None and clips_per_class < 1:
-        raise ValueError(f"expected at least one clip a class, got {clips_per_class}")
-    if source and dataset not in ("folder", "list"):
+    is_own = dataset in ("folder", "list")
+    if source and not is_own:
         raise ValueError(
             f"expected a source for folder and list, but the lists of {dataset} say it themselves, "
             f"got {source!r}: leave it out"
         )
     # As paths are in a manifest, without "..": what is known of a video is found again by its path.
-    root, out = Path(os.path.abspath(root)), Path(os.path.abspath(out))
-    lists = expected(
+    root = Path(os.path.abspath(data_root() / dataset if root is None else root))
+    out = Path(os.path.abspath(out))
+    lists = read_lists(
         dataset, root, annotations=None if annotations is None else Path(annotations), fold=fold
     )
-    rows, kept = _of_classes(lists, classes)
-    is_divided, copies, problems = (rows["split"] != "").any(), [], []
-    if dataset in ("folder", "list"):
-        in_folders = dataset == "folder"
-        rows, problems, copies = find_sources(rows, root, source, in_folders=in_folders)
-    if not is_divided:
-        rows = rows.assign(split=divide(rows, val_share, seed))
-    rows = _of_splits(rows, splits)
-    pictures = 1 if dataset == "something-something-v1" else None
-    found = lists.found or find_videos(root, frames_from=pictures)
-    videos = found.videos
-    problems += [(kind, "", name, why) for kind, name, why in lists.findings + found.findings]
-    # Videos of classes and splits that are not wanted now are no finding.
-    of_others = _stems(lists.rows) - _stems(rows)
-    rows = _match(rows, root, videos, of_others, problems)
-    rows.loc[rows.index.isin(copies) & (rows["status"] == ""), "status"] = "duplicate"
-    problems += _torn_sources(rows)
-    if rows.empty:
-        raise ValueError(
-            f"expected rows with a label for these classes and splits in the lists of {dataset}, "
-            "found none"
-        )
-    if not (rows["status"] == "").any():
-        name = without_suffix(rows["names"].iloc[0][0])
-        some = ", ".join(path.name for path in videos[:3]) + (", ..." if videos[3:] else "")
-        raise ValueError(
-            f"expected videos of {dataset} in {root}, such as {name}.mp4, but none of the "
-            f"{len(rows)} rows has one; found there: {some or 'no videos'}"
-        )
-    mirrored = [pair for pair in lists.mirrored if set(pair) <= set(kept)]
-    mirror = mirror_table(kept, mirrored)
+    kept = selection.choose_classes(lists.classes)
+    mirror = mirror_table(kept, [pair for pair in lists.mirrored if set(pair) <= set(kept)])
     check_class_list(kept, mirror, out / "manifest.csv")  # now, and not after hours of looking
-    path = out / "manifest.csv"
-    old = _read_old(path)
-    known = [] if old is None else zip(old["path"], old["probe"], strict=True)
-    probes = {path: probe for path, probe in known if probe}  # duplicate rows have none
-    rows = _probe(rows, probes, clips_per_class, seed, workers, problems)
-    label_of = {name: label for label, name in enumerate(kept)}
-    rows = rows.assign(label=rows["class_name"].map(label_of)).drop(columns=["names", "others"])
+    rows = lists.rows[lists.rows["class_name"].isin(kept)].reset_index(drop=True)
+    is_divided, copies, problems = (rows["split"] != "").any(), [], list(lists.findings)
+    if is_own:
+        rows, findings, copies = find_sources(rows, root, source, in_folders=dataset == "folder")
+        problems += findings
+    draw = partial(divide, val_share=selection.val_share, seed=selection.seed)
     if not is_divided:
-        if splits is None and clips_per_class is None:  # what cannot be read takes no place
-            good = rows["status"] == "ok"
-            rows.loc[good, "split"] = divide(rows[good], val_share, seed)
-        problems += one_sided_classes(rows, splits or ("train", "val"))
-    aside = set_aside(out, rows)
-    DataSet(rows, kept, mirror).save(path)
-    report = write_report(problems, out)
-    counts = rows.groupby(["split", "status"]).size().unstack(fill_value=0)
-    return Inventory(path, out / REPORT, counts, report, aside)
+        rows = rows.assign(split=draw(rows))
+    rows = _of_splits(rows, selection)
+    clips = _match(rows, lists, root, copies, dataset, problems)
+    clips = _probe(clips, _known_probes(out), selection, problems)
+    labels = {name: label for label, name in enumerate(kept)}
+    table = pd.DataFrame(clips).drop(columns=["names", "others", "detail"])
+    table["label"] = table["class_name"].map(labels)
+    if not is_divided:
+        if not selection.split and selection.clips_per_class is None:
+            good = table["status"] == "ok"  # what cannot be read takes no place in a split
+            table.loc[good, "split"] = draw(table[good])
+        problems += one_sided_classes(table, selection.split or ("train", "val"))
+    written = write_tables(DataSet(table, kept, mirror), problems, out)
+    counts = table.groupby(["split", "status"]).size().unstack(fill_value=0)
+    return Inventory(**vars(written), counts=counts)
 
 
-def write_report(problems: Sequence[tuple[str, str, str, str]], out: Path) -> pd.DataFrame:
-    """Writes report.csv; gives the table in it."""
-    report = pd.DataFrame(problems, columns=FINDINGS)
-    with written_whole(out / REPORT) as unfinished:
-        report.to_csv(unfinished, index=False, lineterminator="\n")
-    return report
-
-
-def set_aside(out: Path, rows: pd.DataFrame) -> tuple[Path, ...]:
-    """Gives files that new ones would replace, though they say more, another name: manifest.1.csv.
-
-    That is a manifest that has good rows or columns that the new `rows` have not, says another
-    class, split or source of a video (or another status, if the video did not change), or cannot be
-    read as one; and a report that is none of ours.
-    """
-    found, path = [], out / "manifest.csv"
-    if path.is_file():
-        old = _read_old(path)
-        if old is None or _says_more(old, rows):
-            found.append(path)
-    if (out / REPORT).is_file():
-        with (out / REPORT).open(encoding="utf-8", errors="replace", newline="") as file:
-            if next(csv.reader(file), FINDINGS) != FINDINGS:
-                found.append(out / REPORT)
-    moved = []
-    for path in found:
-        number = 1
-        while (aside := path.with_name(f"{path.stem}.{number}.csv")).exists():
-            number += 1
-        moved.append(path.rename(aside))
-    return tuple(moved)
-
-
-def _read_old(path: Path) -> pd.DataFrame | None:
-    """The manifest that is there, if there is one that can be read."""
-    try:
-        return DataSet.read(path).rows
-    except ValueError:
-        return None
-
-
-def _says_more(old: pd.DataFrame, new: pd.DataFrame) -> bool:
-    """As in `set_aside`: some of what the old table says may be somebody's own work."""
-    told = [name for name in old if (old[name].notna() & (old[name].astype("str") != "")).any()]
-    if set(told) - set(new) or set(old["path"][old["status"] == "ok"]) - set(new["path"]):
-        return True
-    # The status may change with the video, of which the probe then found something else.
-    meant = (["path"], ["label", "class_name", "split", "source_id"])
-    for video, said in (meant, (["path", "probe"], ["status"])):
-        before, now = (
-            set(table[video + said].fillna("").itertuples(index=False, name=None))
-            for table in (old, new)
-        )
-        known = {row[: len(video)] for row in now}
-        if any(row[: len(video)] in known for row in before - now):
-            return True
-    return False
-
-
-def _of_classes(lists: Expected, classes: Sequence[str] | None) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the chosen classes, and the names of those."""
-    if classes is None:
-        return lists.rows, lists.classes
-    unknown = [name for name in classes if name not in lists.classes]
-    if unknown:
-        raise ValueError(f"expected classes of the data set, got {', '.join(unknown)}")
-    rows = lists.rows[lists.rows["class_name"].isin(classes)].reset_index(drop=True)
-    return rows, [name for name in lists.classes if name in set(classes)]
-
-
-def _of_splits(rows: pd.DataFrame, splits: Sequence[str] | None) -> pd.DataFrame:
+def _of_splits(rows: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     known = set(rows["split"])
-    unknown = [name for name in splits or () if name not in known]
+    unknown = [name for name in selection.split if name not in known]
     if unknown:
         raise ValueError(
             f"expected splits among {', '.join(sorted(known))}, got {', '.join(unknown)}"
         )
-    return rows if splits is None else rows[rows["split"].isin(splits)]
+    return rows[rows["split"].isin(selection.split)] if selection.split else rows
 
 
-def _stems(rows: pd.DataFrame) -> set[str]:
-    return {_stem(name) for names in rows["names"] for name in names}
-
-
-def _stem(name: str) -> str:
-    """A name without folder and suffix."""
-    return without_suffix(name.rpartition("/")[2])
+def _known_probes(out: Path) -> dict[str, str]:
+    """Look up what the manifest that is there keeps of files; duplicate rows have nothing."""
+    old = read_old(out / "manifest.csv")
+    pairs = [] if old is None else zip(old["path"], old["probe"], strict=True)
+    return {path: probe for path, probe in pairs if probe}
 
 
 def _match(
     rows: pd.DataFrame,
+    lists: Lists,
     root: Path,
-    videos: list[Path],
-    of_others: set[str],
-    problems: list[tuple[str, str, str, str]],
-) -> pd.DataFrame:
-    """The rows with a path, others that may stand in for it, and a status.
+    copies: list[int],
+    dataset: str,
+    problems: list[Finding],
+) -> list[Clip]:
+    """Give each row a path, others that may stand in for it, and a status.
 
     The status is "" if there is a video, otherwise "missing" or "duplicate".
     """
-    by_stem, replacements = defaultdict(list), defaultdict(list)
-    for path in videos:
-        if path.parent.name.startswith(REPLACEMENTS):
-            replacements[path.name[:ID_LENGTH]].append(path)
-        else:
-            by_stem[without_suffix(path.name)].append(path)
-    paths, all_others, statuses, row_of, taken = [], [], [], {}, set()
-    for row in rows.itertuples():
-        found = (_named(name, root, by_stem) for name in row.names)
-        matches = next(filter(None, found), [])
-        # Of several, the one in the folder of its split, if there is such a folder.
-        matches = sorted(matches, key=lambda path: row.split not in path.relative_to(root).parts)
-        if matches[1:]:
-            also = f"also {', '.join(map(str, matches[1:]))}"
-            problems.append(("duplicate video", row.split, str(matches[0]), also))
-        matches += replacements[row.source_id]
-        taken |= set(matches)
-        path, status = (matches[0] if matches else None), "" if matches else "missing"
-        if status == "missing":
-            problems.append(("row without video", row.split, row.names[0], row.class_name))
-        key = path or row.names[0]
-        if key in row_of:
-            first = rows.loc[row_of[key]]
-            detail = f"of {first['class_name']} in {first['split']}; here {row.class_name}"
-            problems.append(("duplicate row", row.split, row.names[0], detail))
+    found = lists.found or find_videos(root, frames_from=1 if dataset.endswith("v1") else None)
+    problems += found.findings
+    videos = _Videos(root, found.videos)
+    clips, first_of = [], {}
+    for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
+        split, name = row["split"], row["names"][0]
+        paths = videos.named(row["names"], split)
+        if paths[1:]:
+            also = f"also {', '.join(map(str, paths[1:]))}"
+            problems.append(("duplicate video", split, str(paths[0]), also))
+        paths = paths + videos.replacements[row["source_id"]]
+        status = "" if paths else "missing"
+        if not paths:
+            problems.append(("row without video", split, name, row["class_name"]))
+        path = str(paths[0] if paths else name)
+        first = first_of.setdefault(path, row)
+        if first is not row:
+            detail = f"of {first['class_name']} in {first['split']}; here {row['class_name']}"
+            problems.append(("duplicate row", split, name, detail))
+        if first is not row or (index in copies and paths):
             status = "duplicate"
-        else:
-            row_of[key] = row.Index
-        paths.append(str(path or row.names[0]))
-        all_others.append(matches[1:])
-        statuses.append(status)
-    used = set(paths)  # a video stands in for one row at most
-    for others in all_others:
-        others[:] = [path for path in others if str(path) not in used]
-        used.update(map(str, others))
-    rows = rows.assign(path=paths, others=all_others, status=statuses)
-    for path in sorted(set(videos) - taken):
-        is_replacement = path.parent.name.startswith(REPLACEMENTS)
-        if (path.name[:ID_LENGTH] if is_replacement else _stem(path.name)) not in of_others:
+        clip = {"path": path, "others": paths[1:], "status": status, "detail": None, "probe": None}
+        clips.append(row | clip)
+    _refuse_no_videos(clips, dataset, root, found.videos)
+    taken = {path for clip in clips for path in (clip["path"], *map(str, clip["others"]))}
+    used = set(first_of)  # a video stands in for one row at most
+    for clip in clips:
+        clip["others"] = [path for path in map(str, clip["others"]) if path not in used]
+        used.update(clip["others"])
+    # Videos of classes and splits that are not wanted now are no finding.
+    of_others = _stems(lists.rows) - _stems(rows)
+    for path in sorted(path for path in found.videos if str(path) not in taken):
+        if videos.key(path) not in of_others:
             problems.append(("video without row", "", str(path), ""))
-    return rows
+    splits = defaultdict(set)
+    for clip in clips:
+        if not clip["status"]:
+            splits[str(clip["source_id"])].add(clip["split"])
+    for source, names in sorted(splits.items()):
+        if len(names) > 1:
+            detail = ", ".join(sorted(names))
+            problems.append(("source in several splits", "", source, detail))
+    return clips
 
 
-def _torn_sources(rows: pd.DataFrame) -> list[tuple[str, str, str, str]]:
-    in_splits = rows[rows["status"] == ""].groupby("source_id")["split"].agg(set)
-    return [
-        ("source in several splits", "", str(source), ", ".join(sorted(names)))
-        for source, names in in_splits.items()
-        if len(names) > 1
-    ]
+def _refuse_no_videos(clips: list[Clip], dataset: str, root: Path, videos: list[Path]) -> None:
+    if not clips:
+        raise ValueError(
+            f"expected rows with a label for these classes and splits in the lists of {dataset}, "
+            "found none"
+        )
+    if all(clip["status"] for clip in clips):
+        name = without_suffix(clips[0]["names"][0])
+        some = ", ".join(path.name for path in videos[:3]) + ", ..." * bool(videos[3:])
+        raise ValueError(
+            f"expected videos of {dataset} in {root}, such as {name}.mp4, but none of the "
+            f"{len(clips)} rows has one; found there: {some or 'no videos'}"
+        )
 
 
-def _named(name: str, root: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
-    """Videos of that name; of a name with folders those in these folders, just below root first."""
-    folder, _, base = name.rpartition("/")
-    found = by_stem.get(without_suffix(base), [])
-    exactly = [path for path in found if path.name == base]
-    if exactly or without_suffix(base) != base:
-        found = exactly
-    if not folder:
-        return found
-    exactly = [path for path in found if path.parent == root / folder]
-    return exactly or [
-        path for path in found if f"/{path.parent.as_posix()}".endswith(f"/{folder}")
-    ]
+def _stems(rows: pd.DataFrame) -> set[str]:
+    return {without_suffix(name.rpartition("/")[2]) for names in rows["names"] for name in names}
+
+
+class _Videos:
+    """Look up a data set's videos by what lists may call them."""
+
+    def __init__(self, root: Path, videos: list[Path]):
+        self.root = root
+        self.by_stem, self.replacements = defaultdict(list), defaultdict(list)
+        for path in videos:
+            is_replacement = path.parent.name.startswith(REPLACEMENTS)
+            (self.replacements if is_replacement else self.by_stem)[self.key(path)].append(path)
+
+    @staticmethod
+    def key(path: Path) -> str:
+        is_replacement = path.parent.name.startswith(REPLACEMENTS)
+        return path.name[:ID_LENGTH] if is_replacement else without_suffix(path.name)
+
+    def named(self, names: tuple[str, ...], split: str) -> list[Path]:
+        """Find the videos of the first name that has some; those in a folder `split` first."""
+        paths = next(filter(None, map(self._of_name, names)), [])
+        return sorted(paths, key=lambda path: split not in path.relative_to(self.root).parts)
+
+    def _of_name(self, name: str) -> list[Path]:
+        """Find videos of a name; with folders, those in these folders, just below root first."""
+        folder, _, base = name.rpartition("/")
+        found = self.by_stem.get(without_suffix(base), [])
+        exactly = [path for path in found if path.name == base]
+        if exactly or without_suffix(base) != base:
+            found = exactly
+        if not folder:
+            return found
+        exactly = [path for path in found if path.parent == self.root / folder]
+        ends = f"/{folder}"
+        return exactly or [p for p in found if f"/{p.parent.as_posix()}".endswith(ends)]
 
 
 def _probe(
-    rows: pd.DataFrame,
-    probes: dict[str, str],
-    clips_per_class: int | None,
-    seed: int,
-    workers: int | None,
-    problems: list[tuple[str, str, str, str]],
-) -> pd.DataFrame:
-    """Opens the videos; at most `clips_per_class` readable ones of each class and split stay."""
-    columns = ("num_frames", "fps", "height", "width", "probe")
-    rows = rows.assign(**{name: None for name in columns})
-    waiting = [i for i in rows.index if rows.at[i, "status"] == ""]
-    random.Random(seed).shuffle(waiting)
-    good, tried = Counter(), set()
+    clips: list[Clip], probes: dict[str, str], selection: Selection, problems: list[Finding]
+) -> list[Clip]:
+    """Open the videos; of each class and split at most as many readable ones as wanted stay."""
+
+    def group(clip: Clip) -> tuple[str, str]:
+        return clip["class_name"], clip["split"]
+
+    limit, good = selection.clips_per_class, Counter()
+    waiting = [clip for clip in clips if not clip["status"]]
+    random.Random(selection.seed).shuffle(waiting)
     with (
-        ThreadPoolExecutor(workers or 4 * (os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool,
         tqdm(total=len(waiting), desc="opening videos", unit="video") as bar,
     ):
         while waiting:
-            now, later = [], []
-            planned = good.copy()
-            for i in waiting:
-                group = (rows.at[i, "class_name"], rows.at[i, "split"])
-                planned[group] += 1
-                full = clips_per_class is not None and planned[group] > clips_per_class
-                (later if full else now).append(i)
+            planned, now, later = good.copy(), [], []
+            for clip in waiting:
+                planned[group(clip)] += 1
+                full = limit is not None and planned[group(clip)] > limit
+                (later if full else now).append(clip)
             if not now:
                 break
-            found = pool.map(lambda i: _best(rows.at[i, "path"], rows.at[i, "others"], probes), now)
-            for i, (path, status, detail, values) in zip(now, found, strict=True):
-                if path != rows.at[i, "path"]:
-                    split = rows.at[i, "split"]
-                    problems.append(("replaced video", split, rows.at[i, "path"], f"by {path}"))
-                rows.at[i, "path"], rows.at[i, "status"] = path, status
-                tried.add(i)
-                bar.update()
-                for name, value in values.items():
-                    rows.at[i, name] = value
-                if status == "ok":
-                    good[rows.at[i, "class_name"], rows.at[i, "split"]] += 1
+            for clip, found in zip(now, pool.map(partial(_best, probes=probes), now), strict=True):
+                if found["path"] != clip["path"]:
+                    detail = f"by {found['path']}"
+                    problems.append(("replaced video", clip["split"], clip["path"], detail))
+                clip.update(found)
+                if clip["status"] == "ok":
+                    good[group(clip)] += 1
                 else:
-                    problems.append((status, rows.at[i, "split"], rows.at[i, "path"], detail))
+                    detail = clip["detail"]
+                    problems.append((clip["status"], clip["split"], clip["path"], detail))
+                bar.update()
             waiting = later
-    if clips_per_class is None:
-        return rows
-    lacking = rows.groupby(["class_name", "split"]).size().index
-    for name, split in lacking:
-        if good[name, split] < clips_per_class:
-            detail = f"{good[name, split]} of {clips_per_class}"
+    if limit is None:
+        return clips
+    for name, split in sorted({group(clip) for clip in clips}):
+        if good[name, split] < limit:
+            detail = f"{good[name, split]} of {limit}"
             problems.append(("class with fewer clips", split, name, detail))
-    return rows[rows.index.isin(tried)]
+    return [clip for clip in clips if clip["detail"] is not None]
 
 
-def _best(path: str, others: list[Path], probes: dict[str, str]) -> tuple[str, str, str, dict]:
-    """The first of a row's videos that is well, or else the first, and what `_look` says of it."""
-    found = [(path, *_look(path, probes.get(path, "")))]
-    for other in map(str, others):
-        if found[0][1] == "ok":
-            break
-        found.append((other, *_look(other, probes.get(other, ""))))
-        if found[-1][1] == "ok":
-            return found[-1]
-    return found[0]
+def _best(clip: Clip, probes: dict[str, str]) -> Clip:
+    """Look at a clip's videos up to the first that is well; if none is, take the first."""
+    first = None
+    for path in (clip["path"], *clip["others"]):
+        found = _look(path, probes.get(path, ""))
+        first = first or found
+        if found["status"] == "ok":
+            return found
+    return first
 
 
-def _look(path: str, packed: str) -> tuple[str, str, dict]:
-    """A video's status, what is wrong with it, and what it holds."""
+def _look(path: str, packed: str) -> Clip:
+    """Say a video's status, what is wrong with it, and what it holds."""
     try:
         # Pictures may have come to a folder since, or gone from it: it is looked at each time.
         info = known_video(path, packed if os.path.isfile(path) else "")
     except VideoReadError as error:
-        return "unreadable", str(error), {}
-    values = {
+        return {"path": path, "status": "unreadable", "detail": str(error)}
+    return {
+        "path": path,
+        "status": "damaged" if info.damage else "ok",
+        "detail": info.damage,
+        **table_values(info),
+    }
+
+
+def table_values(info: VideoInfo) -> dict[str, Any]:
+    """Give what a manifest says of a video: num_frames, fps, height, width and probe."""
+    return {
         "num_frames": info.num_frames,
         "fps": info.fps or None,
         "height": info.size[0],
         "width": info.size[1],
         "probe": pack_info(info),
     }
-    return ("damaged" if info.damage else "ok"), info.damage, values

@@ -33,7 +33,7 @@ REPLACEMENTS = "400/replacement_for_corrupted_k400.tgz"
 
 
 def write_mirror(folder: str | Path) -> Path:
-    """Writes annotations, lists of parts, parts and replacements; the same bytes each time.
+    """Write annotations, lists of parts, parts and replacements; the same bytes each time.
 
     The classes are those of the motion samples ("moves right", ...), with 12 clips each in the
     split "train" and 8 in "val". Returns `folder`.
@@ -131,7 +131,7 @@ class MirrorHandler(BaseHTTPRequestHandler):
 def serve_mirror(
     folder: str | Path, handler: type[BaseHTTPRequestHandler] = MirrorHandler
 ) -> Iterator[str]:
-    """Serves `folder` to this machine only, until the block ends; gives its address."""
+    """Serve `folder` to this machine only, until the block ends; gives its address."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True

@@ -22,7 +22,6 @@ them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -48,77 +47,21 @@ class Partners(NamedTuple):
 
     kind: Kind
     names: tuple[str, str]
-    motion: Callable[[np.random.Generator], Motion]
-
-
-@dataclass
-class Motion:
-    """Where the shape is in each frame; arrays of FRAMES values."""
-
-    x: Array  # centre, in pixels from the middle of the frame
-    y: Array
-    radius: Array  # pixels
-    angle: Array  # radians, clockwise on screen
-
-
-def _ramp(rng: np.random.Generator, shortest: float, longest: float) -> Array:
-    """From -d/2 to d/2 at an even speed, the distance d drawn between the two."""
-    return rng.uniform(shortest, longest) * np.linspace(-0.5, 0.5, FRAMES)
-
-
-def _there_and_back(rng: np.random.Generator, shortest: float, longest: float) -> Array:
-    """From -d/2 to d/2 in the first half of the clip, and the same frames back in the second."""
-    there = rng.uniform(shortest, longest) * np.linspace(-0.5, 0.5, FRAMES // 2)
-    return np.concatenate([there, there[::-1]])
-
-
-def _resting(rng: np.random.Generator) -> Motion:
-    still = np.zeros(FRAMES)
-    return Motion(
-        x=still + rng.uniform(-12, 12),
-        y=still + rng.uniform(-12, 12),
-        radius=still + rng.uniform(7, 12),
-        angle=still + rng.uniform(0, 2 * np.pi),
-    )
-
-
-def _sideways(rng: np.random.Generator) -> Motion:
-    motion = _resting(rng)
-    motion.x = motion.x / 2 + _ramp(rng, 24, 48)
-    return motion
-
-
-def _upwards(rng: np.random.Generator) -> Motion:
-    motion = _resting(rng)
-    motion.y = motion.y / 2 - _ramp(rng, 24, 48)
-    return motion
-
-
-def _turning(rng: np.random.Generator) -> Motion:
-    motion = _resting(rng)
-    motion.radius = motion.radius + 4  # so that the notch that shows the angle is well seen
-    motion.angle = motion.angle + _ramp(rng, 0.8 * np.pi, 1.6 * np.pi)
-    return motion
-
-
-def _sideways_and_back(rng: np.random.Generator) -> Motion:
-    motion = _resting(rng)
-    motion.x = motion.x / 2 + _there_and_back(rng, 18, 36)
-    return motion
-
-
-def _growing_and_back(rng: np.random.Generator) -> Motion:
-    motion = _resting(rng)
-    motion.radius = motion.radius + 2 + _there_and_back(rng, 7, 12)
-    return motion
+    moves: Literal["x", "y", "radius", "angle"]  # what changes while the rest stays
+    distance: tuple[float, float]  # from which to which it is drawn; pixels or radians
 
 
 PARTNERS = (
-    Partners("direction", ("moves_right", "moves_left"), _sideways),
-    Partners("direction", ("moves_up", "moves_down"), _upwards),
-    Partners("direction", ("turns_clockwise", "turns_counterclockwise"), _turning),
-    Partners("order", ("right_then_left", "left_then_right"), _sideways_and_back),
-    Partners("order", ("grows_then_shrinks", "shrinks_then_grows"), _growing_and_back),
+    Partners("direction", ("moves_right", "moves_left"), "x", (24, 48)),
+    Partners("direction", ("moves_up", "moves_down"), "y", (24, 48)),
+    Partners(
+        "direction",
+        ("turns_clockwise", "turns_counterclockwise"),
+        "angle",
+        (0.8 * np.pi, 1.6 * np.pi),
+    ),
+    Partners("order", ("right_then_left", "left_then_right"), "x", (18, 36)),
+    Partners("order", ("grows_then_shrinks", "shrinks_then_grows"), "radius", (7, 12)),
 )
 CLASSES = tuple(name for partners in PARTNERS for name in partners.names)
 # Class 2k and 2k + 1 are partners: the partner of a label is `label ^ 1`.
@@ -128,27 +71,51 @@ MIRRORED = tuple(name for name in CLASSES if "right" in name or "left" in name o
 
 
 def partner_frames(frames: Array, kind: Kind) -> Array:
-    """The same frames in the order of the partner class; (T, ...) in and out, T even."""
+    """Put frames (T, ...), T even, into the order of the partner class."""
     if kind == "direction":
         return frames[::-1]
     half = len(frames) // 2
     return np.concatenate([frames[half:], frames[:half]])
 
 
+def _motion(partners: Partners, rng: np.random.Generator) -> Array:
+    """Draw where the shape is in each frame: (FRAMES, 4), as x, y, radius and angle.
+
+    x and y of the centre and the radius in pixels, from the middle of the frame; the angle in
+    radians, clockwise on screen.
+    """
+    x, y, radius, angle = rng.uniform((-12, -12, 7, 0), (12, 12, 12, 2 * np.pi))
+    if partners.kind == "direction":  # at an even speed
+        place = np.linspace(-0.5, 0.5, FRAMES)
+    else:  # there in the first half of the clip, and the same frames back in the second
+        there = np.linspace(-0.5, 0.5, FRAMES // 2)
+        place = np.concatenate([there, there[::-1]])
+    travel = rng.uniform(*partners.distance) * place
+    match partners.moves:
+        case "x":
+            x = x / 2 + travel
+        case "y":
+            y = y / 2 - travel
+        case "angle":  # larger, so that the notch that shows it is well seen
+            radius, angle = radius + 4, angle + travel
+        case "radius":
+            radius = radius + 2 + travel
+    return np.stack(np.broadcast_arrays(x, y, radius, angle, place)[:4], axis=1)
+
+
 def render(partners: Partners, rng: np.random.Generator) -> Array:
-    """A clip of the first of two partners: (FRAMES, SIZE, SIZE, 3) uint8."""
-    motion = partners.motion(rng)
+    """Draw a clip of the first of two partners: (FRAMES, SIZE, SIZE, 3) uint8."""
+    motion = _motion(partners, rng)
     background = _background(rng)
     shape = rng.choice(list(SHAPES))
     colour, inner = _colours(rng)
     frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
     middle = (SIZE - 1) / 2
     rows, columns = np.mgrid[:SIZE, :SIZE] - middle
-    for t in range(FRAMES):
-        dx, dy = columns - motion.x[t], rows - motion.y[t]
-        cos, sin = np.cos(motion.angle[t]), np.sin(motion.angle[t])
+    for t, (x, y, radius, angle) in enumerate(motion):
+        dx, dy = columns - x, rows - y
+        cos, sin = np.cos(angle), np.sin(angle)
         u, v = cos * dx + sin * dy, cos * dy - sin * dx  # the shape's own axes
-        radius = motion.radius[t]
         body = _cover(SHAPES[shape](u, v, radius))
         notch = _cover(np.hypot(u - 0.55 * radius, v) - 0.3 * radius)  # shows the angle
         frame = background + body * (colour - background)
@@ -204,34 +171,39 @@ def write_clip(path: str | Path, frames: Array, fps: int = FPS) -> None:
 
 
 def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partners, Array]]:
-    """`per_class` random scenes for each two partners: (scene's name, partners, frames).
+    """Draw `per_class` random scenes for each two partners: (scene's name, partners, frames).
 
-    Scenes of different splits are drawn from different random streams.
+    Scenes of different splits come from different random streams.
     """
     for place, partners in enumerate(PARTNERS):
         for i in range(per_class):
-            stream = [seed, {"train": 0, "val": 1}[split], place, i]
-            yield (
-                f"{split}_{place}_{i:04d}",
-                partners,
-                render(partners, np.random.default_rng(stream)),
-            )
+            rng = np.random.default_rng([seed, {"train": 0, "val": 1}[split], place, i])
+            yield f"{split}_{place}_{i:04d}", partners, render(partners, rng)
 
 
 def write_dataset(
-    folder: str | Path, clips_per_class: int = 100, val_per_class: int = 50, seed: int = 0
+    out: Path, clips_per_class: int = 100, val_per_class: int = 50, seed: int = 0
 ) -> Path:
-    """Write the clips and their manifest; both partners of a scene go to the same split.
+    """Write the sample videos: short H.264 files of classes that only time tells apart.
+
+    Both partners of a scene go to the same split; `source_id` in the manifest is the scene.
+
+    Args:
+        out: new or empty folder for the videos and manifest.csv.
+        clips_per_class: training videos of each class.
+        val_per_class: validation videos of each class.
+        seed: of all the scenes; equal seeds give equal bytes on one machine.
+
+    Returns:
+        The path of the manifest.
 
     Raises:
         ValueError: fewer than one video of a class in a split.
         FileExistsError: the folder is not empty.
-
-    Returns:
-        The path of `manifest.csv`; `source_id` in it is the scene.
     """
-    folder = Path(folder).absolute()
-    if clips_per_class < 1 or val_per_class < 1:
+    folder = Path(out).absolute()
+    counts = {"train": clips_per_class, "val": val_per_class}
+    if min(counts.values()) < 1:
         raise ValueError(
             "expected at least one training and one validation video of each class, got "
             f"{clips_per_class} and {val_per_class}"
@@ -242,32 +214,18 @@ def write_dataset(
             "or delete it first"
         )
     rows = []
-    counts = {"train": clips_per_class, "val": val_per_class}
-    bar = tqdm(total=sum(counts.values()) * len(CLASSES), desc="writing", unit="clip")
-    for split, per_class in counts.items():
-        for scene, partners, frames in scenes(split, per_class, seed):
-            versions = (frames, partner_frames(frames, partners.kind))
-            for name, version in zip(partners.names, versions, strict=True):
-                path = folder / split / name / f"{scene}.mp4"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_clip(path, version)
-                rows.append(
-                    {
-                        "path": path,
-                        "label": CLASSES.index(name),
-                        "class_name": name,
-                        "split": split,
-                        "source_id": scene,
-                        "num_frames": FRAMES,
-                        "fps": FPS,
-                        "height": SIZE,
-                        "width": SIZE,
-                        "status": "ok",
-                    }
-                )
-                bar.update()
-    bar.close()
+    with tqdm(total=sum(counts.values()) * len(CLASSES), desc="writing", unit="clip") as bar:
+        for split, per_class in counts.items():
+            for scene, partners, frames in scenes(split, per_class, seed):
+                versions = (frames, partner_frames(frames, partners.kind))
+                for name, version in zip(partners.names, versions, strict=True):
+                    path = folder / split / name / f"{scene}.mp4"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_clip(path, version)
+                    rows.append((path, CLASSES.index(name), name, split, scene))
+                    bar.update()
+    columns = ["path", "label", "class_name", "split", "source_id"]
+    table = pd.DataFrame(rows, columns=columns).sort_values("path")
+    table = table.assign(num_frames=FRAMES, fps=FPS, height=SIZE, width=SIZE, status="ok")
     mirrored = [partners.names for partners in PARTNERS if partners.names[0] in MIRRORED]
-    table = pd.DataFrame(rows).sort_values("path")
-    data_set = DataSet(table, CLASSES, mirror_labels(CLASSES, mirrored))
-    return data_set.save(folder / "manifest.csv")
+    return DataSet(table, CLASSES, mirror_labels(CLASSES, mirrored)).save(folder / "manifest.csv")

@@ -1,10 +1,10 @@
-"""A data set written anew so that clips are read from it quickly.
+"""Re-encode a data set so that clips are read from it quickly.
 
     python -m blvnet_lab prepare MANIFEST --out DIR --short-side 256 --workers 8
     python -m blvnet_lab prepare MANIFEST --out DIR --shard 1/4      # on the first of four machines
 
-Films come in groups of 250 pictures and more, of which a reader that wants every 18th frame must
-decode nearly all, at a size that networks do not look at. Measured with 16 frames of a film of 280
+Videos come in groups of 250 pictures and more, of which a reader that wants every 18th frame must
+decode nearly all, at a size that networks do not look at. Measured with 16 frames of a video of 280
 frames of 340 x 256 pixels: CPU time of reading, and size
 
     groups of   as it came    250      24      12       6
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import multiprocessing
 import os
 import re
@@ -29,10 +28,11 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,24 +43,27 @@ from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
     check_video,
-    pack_info,
     read_frames,
     usable_video,
 )
 from blvnet_lab.datasets.encoding import showing_of, write_h264
-from blvnet_lab.datasets.inventory import set_aside, write_report
+from blvnet_lab.datasets.finding import Finding
+from blvnet_lab.datasets.inventory import table_values
+from blvnet_lab.datasets.journal import Journal, remove_leftovers
+from blvnet_lab.datasets.report import Tables, in_units, write_tables
 from blvnet_lab.paths import plain_name, written_whole
 from blvnet_lab.progress import tqdm
 
 GOP = 12  # frames from keyframe to keyframe
 # Constant quality; "fastdecode": simpler coding of the bits, no smoothing of block edges.
 X264 = "crf=23:cabac=0:no-deblock=1:weightp=0"
-FRAMES_AT_ONCE = 128  # in memory while a film is written anew
+FRAMES_AT_ONCE = 128  # in memory while a video is re-encoded
+LOGS = "prepare-*-of-*.jsonl"  # of all shards
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video to write anew."""
+    """One video to re-encode."""
 
     source: str
     probe: str  # what is known of it, or ""
@@ -69,26 +72,35 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What `prepare` did."""
+class Reencoded:
+    """What `reencode` did."""
 
-    manifest: Path | None  # None while videos of other shards are lacking
+    written: Tables | None  # None while videos of other shards are lacking
     counts: dict[str, int]  # encoded, copied, unreadable, already there
     waiting: int  # videos of other shards that are lacking
     bytes_before: int  # of the videos of this shard
     bytes_after: int
-    set_aside: tuple[Path, ...]  # older files that said more, under their new names
+
+    @property
+    def manifest(self) -> Path | None:
+        return self.written and self.written.manifest
+
+    def __str__(self) -> str:
+        lines = [f"{number:8} {what}" for what, number in self.counts.items()]
+        lines.append(f"{in_units(self.bytes_before)} before, {in_units(self.bytes_after)} after")
+        lacking = f"{self.waiting} videos of other shards are lacking: then there is a manifest"
+        return "\n".join([*lines, str(self.written or lacking)])
 
 
-def prepare(
-    manifest: str | os.PathLike,
-    out: str | os.PathLike,
-    *,
+def reencode(
+    manifest: Path,
+    /,
+    out: Path,
     short_side: int = 256,
     workers: int | None = None,
-    shard: tuple[int, int] = (1, 1),
-) -> Prepared:
-    """Writes every video of a manifest anew, or copies what is fine as it is.
+    shard: str = "1/1",
+) -> Reencoded:
+    """Re-encode the videos of a data set for fast random access; copy what is fine as it is.
 
     Frame k of the new file is frame k of the old one, upright, at the same time, with the same
     shape of pixels and coding of colours; sound is left out. The old files are not touched. Run
@@ -99,9 +111,9 @@ def prepare(
         manifest: of the data set.
         out: folder for the new files, manifest.csv, classes.csv and report.csv.
         short_side: in pixels, to which larger videos are scaled.
-        workers: processes; None for one a core.
-        shard: (i, n) does the i-th of n parts of the rows. The manifest is written by the one that
-            ends last.
+        workers: processes; without it, one a core.
+        shard: i/n does the i-th of n parts, so that n machines can share the work. The manifest is
+            written by the one that ends last.
 
     Raises:
         ValueError: no such manifest; a shard that does not exist; the folder was begun with another
@@ -109,65 +121,55 @@ def prepare(
             read.
         OSError: a process died, or the disk is full; what is finished stays.
     """
-    index, count = shard
-    if not 1 <= index <= count or short_side < 2:
+    index, count = _parse_shard(shard)
+    if short_side < 2 or (workers is not None and workers < 1):
         raise ValueError(
-            f"expected a shard from 1/n to n/n and a short side of 2 pixels or more, got "
-            f"{index}/{count} and {short_side}"
+            "expected a short side of 2 pixels or more and at least one worker, got "
+            f"{short_side} and {workers}"
         )
-    if workers is not None and workers < 1:
-        raise ValueError(f"expected at least one worker, got {workers}")
     data_set, out = DataSet.read(manifest), Path(out).absolute()
     table = data_set.rows
     good = table[table["status"] == "ok"].drop_duplicates("path")
     targets = dict(zip(good["path"], _targets(good, out), strict=True))
     _refuse_overwriting([Path(manifest), *table["path"]], [out / "manifest.csv", *targets.values()])
     data_set.check(out / "manifest.csv")  # now, and not after hours of work
-    _same_settings(out, short_side)
+    journal = Journal(out / "prepare.json", out / f"prepare-{index}-of-{count}.jsonl")
+    journal.keep_settings({"short_side": short_side, "gop": GOP, "x264": X264})
     jobs = [
         Job(row.path, row.probe, str(targets[row.path]), short_side)
         for row in good.iloc[index - 1 :: count].itertuples()
     ]
-    done = _read_logs(out)
-    waiting = [job for job in jobs if not _is_done(job, done)]
-    counts = Counter(
-        {"already there": len(jobs) - len(waiting)} if len(jobs) > len(waiting) else {}
-    )
-    _remove_leftovers(jobs)
-    with (out / f"prepare-{index}-of-{count}.jsonl").open("a", encoding="utf-8") as log:
-        for entry in tqdm(
-            _in_parallel(waiting, workers), "writing", len(waiting), unit="video", smoothing=0.05
-        ):
-            log.write(f"\n{json.dumps(entry)}\n")  # begins anew behind a line that was cut off
-            log.flush()
-            counts[entry["how"]] += 1
-    done = _read_logs(out)
-    lacking, aside = sum(path not in done for path in good["path"]), ()
+    done = {entry["source"]: entry for entry in journal.entries(LOGS)}
+    waiting = [job for job in jobs if not _is_done(job, done.get(job.source))]
+    counts = Counter(["already there"] * (len(jobs) - len(waiting)))
+    remove_leftovers(Path(job.target) for job in jobs)
+    entries = _in_parallel(waiting, workers)
+    for entry in tqdm(entries, "writing", len(waiting), unit="video", smoothing=0.05):
+        journal.add(entry)
+        counts[entry["how"]] += 1
+    done = {entry["source"]: entry for entry in journal.entries(LOGS)}
+    lacking, written = sum(path not in done for path in good["path"]), None
     if not lacking:
-        table, problems = _as_written(table, done, targets)
-        aside = set_aside(out, table)
-        data_set.with_rows(table).save(out / "manifest.csv")
-        write_report(problems, out)
-    return Prepared(
-        manifest=None if lacking else out / "manifest.csv",
+        rows, problems = _new_rows(table, done, targets)
+        written = write_tables(data_set.with_rows(rows), problems, out)
+    return Reencoded(
+        written=written,
         counts=dict(counts),
         waiting=lacking,
         bytes_before=sum(done[job.source]["bytes_before"] for job in jobs),
         bytes_after=sum(done[job.source]["bytes_after"] for job in jobs),
-        set_aside=aside,
     )
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """ "2/4" as (2, 4)."""
+def _parse_shard(text: str) -> tuple[int, int]:
     parts = re.fullmatch(r"(\d+)/(\d+)", text)
-    if parts is None:
-        raise ValueError(f"expected a shard as i/n, such as 2/4, got {text}")
+    if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
+        raise ValueError(f"expected a shard from 1/n to n/n, such as 2/4, got {text}")
     return int(parts[1]), int(parts[2])
 
 
 def _refuse_overwriting(old: list[str | Path], targets: list[Path]) -> None:
-    """Raises ValueError if a new file would be one of the old ones, perhaps by another name."""
+    """Raise ValueError if a new file would be one of the old ones, perhaps by another name."""
     read = set(map(os.path.realpath, old))
     for target in targets:
         if os.path.realpath(target) in read:
@@ -177,57 +179,26 @@ def _refuse_overwriting(old: list[str | Path], targets: list[Path]) -> None:
             )
 
 
-def _same_settings(out: Path, short_side: int) -> None:
-    path, settings = out / "prepare.json", {"short_side": short_side, "gop": GOP, "x264": X264}
-    if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
-        if before != settings:
-            raise ValueError(
-                f"expected the settings with which {out} was begun, {before}, got {settings}: "
-                "take another folder, or the same settings"
-            )
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as unfinished:
-        unfinished.write_text(json.dumps(settings), "utf-8")
-
-
 def _targets(rows: pd.DataFrame, out: Path) -> list[Path]:
-    """A name for every video: split/class/name.mp4, and a mark where two would have the same."""
-
+    """Name a file for every video: split/class/name.mp4, with a mark where two would be equal."""
     names = [
         "/".join(map(plain_name, (row.split, row.class_name, Path(row.path).stem)))
         for row in rows.itertuples()
     ]
-    # Some file systems do not tell "A" from "a".
-    twice = {name for name, number in Counter(map(str.lower, names)).items() if number > 1}
+    uses = Counter(map(str.lower, names))  # some file systems do not tell "A" from "a"
     marks = [hashlib.sha1(path.encode()).hexdigest()[:8] for path in rows["path"]]
     return [
-        out / (f"{name}-{mark}.mp4" if name.lower() in twice else f"{name}.mp4")
+        out / (f"{name}-{mark}.mp4" if uses[name.lower()] > 1 else f"{name}.mp4")
         for name, mark in zip(names, marks, strict=True)
     ]
 
 
-def _read_logs(out: Path) -> dict[str, dict]:
-    """What is done, of all shards, by the old file."""
-    done = {}
-    for log in sorted(out.glob("prepare-*-of-*.jsonl")):
-        for line in log.read_text("utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # it was being written when the process was killed
-            done[entry["source"]] = entry
-    return done
-
-
-def _is_done(job: Job, done: dict[str, dict]) -> bool:
-    entry = done.get(job.source)
+def _is_done(job: Job, entry: dict | None) -> bool:
     if entry is None or entry["state"] != _state(job.source):
         return False
     if entry["how"] == "unreadable":
         return True
-    # Of another size it is another film's, of a manifest that was prepared here since.
+    # Of another size it is that of another manifest, which was re-encoded here since.
     return os.path.isfile(job.target) and os.path.getsize(job.target) == entry["bytes_after"]
 
 
@@ -240,23 +211,8 @@ def _state(source: str) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _remove_leftovers(jobs: list[Job]) -> None:
-    """Files that were being written when an earlier run was killed."""
-    for folder, names in _by_folder(jobs).items():
-        for path in folder.glob(".*.part") if folder.is_dir() else ():
-            if path.name[1:].rpartition(".part")[0].rpartition(".")[0] in names:
-                path.unlink(missing_ok=True)
-
-
-def _by_folder(jobs: list[Job]) -> dict[Path, set[str]]:
-    folders: dict[Path, set[str]] = {}
-    for job in jobs:
-        folders.setdefault(Path(job.target).parent, set()).add(Path(job.target).name)
-    return folders
-
-
 def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
-    """The log's entries, as the jobs end."""
+    """Do the jobs in processes; give the log's entries as they end."""
     if not jobs:
         return
     workers = min(workers or os.cpu_count() or 1, len(jobs))
@@ -300,7 +256,7 @@ def _submit(pool: ProcessPoolExecutor, job: Job) -> Future:
 
 
 def _watch_parent() -> None:
-    """Ends this process when the one that started it does: it would wait for work for ever."""
+    """End this process when the one that started it does: it would wait for work for ever."""
 
     def watch() -> None:
         multiprocessing.parent_process().join()
@@ -309,8 +265,8 @@ def _watch_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def do_job(job: Job) -> dict:
-    """Writes one video anew; the entry for the log."""
+def do_job(job: Job) -> dict[str, Any]:
+    """Re-encode one video; give the entry for the log."""
     entry = {"source": job.source, "state": _state(job.source), "bytes_before": 0, "bytes_after": 0}
     target = Path(job.target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -332,16 +288,8 @@ def do_job(job: Job) -> dict:
                 )
     except VideoReadError as error:
         return entry | {"how": "unreadable", "detail": str(error)}
-    return entry | {
-        "how": how,
-        "target": job.target,
-        "bytes_after": new.num_bytes,
-        "num_frames": new.num_frames,
-        "fps": new.fps,
-        "height": new.size[0],
-        "width": new.size[1],
-        "probe": pack_info(new),
-    }
+    entry |= {"how": how, "target": job.target, "bytes_after": new.num_bytes}
+    return entry | table_values(new)
 
 
 def _is_fine(info: VideoInfo, short_side: int) -> bool:
@@ -354,7 +302,7 @@ def _is_fine(info: VideoInfo, short_side: int) -> bool:
 
 
 def _encode(info: VideoInfo, short_side: int, target: Path) -> None:
-    """Writes all frames, of even height and width, upright; times, shape and colours stay."""
+    """Write all frames, of even height and width, upright; times, shape and colours stay."""
     height, width = (max(2, side // 2 * 2) for side in smaller_size(info.size, short_side))
 
     def frames() -> Iterator[np.ndarray]:
@@ -363,25 +311,16 @@ def _encode(info: VideoInfo, short_side: int, target: Path) -> None:
             yield from read_frames(info, block, (height, width)).permute(0, 2, 3, 1).numpy()
 
     showing = showing_of(info)
-    aspect = showing.pixel_aspect
-    if aspect is not None:  # scaled to even sides, a picture is a little wider or higher
-        aspect *= Fraction(info.size[1] * height, info.size[0] * width)
-    write_h264(
-        target,
-        frames(),
-        showing.fps,
-        gop=GOP,
-        x264=X264,
-        times=showing.times,
-        pixel_aspect=aspect,
-        colours=showing.colours,
-    )
+    if showing.pixel_aspect is not None:  # even sides make a picture a little wider or higher
+        stretch = Fraction(info.size[1] * height, info.size[0] * width)
+        showing = replace(showing, pixel_aspect=showing.pixel_aspect * stretch)
+    write_h264(target, frames(), showing, gop=GOP, x264=X264)
 
 
-def _as_written(
+def _new_rows(
     table: pd.DataFrame, done: dict[str, dict], targets: dict[str, Path]
-) -> tuple[pd.DataFrame, list[tuple[str, str, str, str]]]:
-    """The new manifest's table, and findings for the report."""
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Make the new manifest's rows, and findings for the report."""
     table, problems = table.copy(), []
     for row in table[table["status"] == "ok"].itertuples():
         entry = done[row.path]

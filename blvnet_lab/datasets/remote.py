@@ -1,4 +1,4 @@
-"""A file on a web server, read from its begin to its end whatever the network does.
+"""A file on a web server, read from its beginning to its end whatever the network does.
 
 with RemoteFile(url) as file, tarfile.open(fileobj=file, mode="r|*") as archive: ...
 """
@@ -6,15 +6,17 @@ with RemoteFile(url) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
 
-CHUNK = 1 << 16  # bytes read at once: so many may have to be read again after a cut
+CHUNK = 1 << 16  # bytes read at once: at most this many are read again after a cut
 GONE = (401, 403, 404, 410)  # what trying again does not mend
 
 
@@ -30,14 +32,42 @@ class ChangedError(DownloadError):
     """The server now has another file of that name than when reading it began."""
 
 
+@dataclass(frozen=True)
+class Retries:
+    """How patient to be with a server."""
+
+    timeout: float = 60.0  # seconds without a byte after which a connection counts as lost
+    tries: int = 6  # in a row without getting a byte
+    wait: float = 1.0  # seconds before the second try; twice as long before each further one
+
+    def persist(
+        self, step: Callable[[], Any], url: str, after: Callable[[], object] = lambda: None
+    ) -> Any:
+        """Do `step` until the network lets it, with growing waits; `after` each failure."""
+        for attempt in range(self.tries):
+            try:
+                return step()
+            except (requests.RequestException, HTTPError, ConnectionError) as error:
+                after()
+                last = error
+                if attempt + 1 < self.tries:
+                    time.sleep(self.wait * 2**attempt)
+        raise DownloadError(
+            f"{url}: expected an answer, got none in {self.tries} tries ({last}): see whether the "
+            "address and the network are right, then run the same command again; what was fetched "
+            "stays"
+        ) from last
+
+
+RETRIES = Retries()
+
+
 class RemoteFile(io.RawIOBase):
     """Reads forward over HTTP; after a cut or a stall it goes on where it stopped.
 
     Args:
         url: of the file.
-        timeout: seconds without a byte after which a connection counts as lost.
-        tries: how often in a row to connect anew without getting a byte.
-        wait: seconds before the first new try; twice as long before each further one.
+        retries: how patient to be.
         on_bytes: called with the number of bytes that came, for a progress bar.
 
     Raises (when opened and when read):
@@ -49,20 +79,13 @@ class RemoteFile(io.RawIOBase):
     def __init__(
         self,
         url: str,
-        *,
-        timeout: float = 60.0,
-        tries: int = 6,
-        wait: float = 1.0,
+        retries: Retries = RETRIES,
         on_bytes: Callable[[int], object] = lambda count: None,
     ):
-        self.url, self.timeout, self.tries, self.wait = url, timeout, tries, wait
-        self.on_bytes = on_bytes
+        self.url, self.retries, self.on_bytes = url, retries, on_bytes
         self.place, self.length = 0, None  # bytes read; bytes in all, None if nobody says
         self._version: str | None = None  # the file's ETag, or when it was last changed
-        self._session = requests.Session()
-        # A proxy, which many schools have, would look for a mirror of this machine on its own.
-        self._session.trust_env = urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
-        self._response: requests.Response | None = None
+        self._session, self._response = _session_for(url), None
         self._persist(self._connect)
 
     def close(self) -> None:
@@ -74,13 +97,8 @@ class RemoteFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    @property
-    def complete(self) -> bool:
-        """Whether all bytes came that the server had announced."""
-        return self.length is None or self.place >= self.length
-
     def readinto(self, buffer: memoryview) -> int:
-        """Some bytes, at most as many as there is room for; none at the end."""
+        """Read some bytes, at most as many as there is room for; none at the end."""
         data = self._persist(lambda: self._read(len(buffer)))
         buffer[: len(data)] = data
         self.place += len(data)
@@ -91,12 +109,13 @@ class RemoteFile(io.RawIOBase):
         if self._response is None:
             self._connect()
         data = self._response.raw.read(size)
-        if not data and not self.complete:  # older versions of urllib3 do not say so themselves
+        # Older versions of urllib3 do not notice this themselves.
+        if not data and self.length is not None and self.place < self.length:
             raise HTTPError(f"{self.place} of {self.length} bytes came")
         return data
 
     def _persist(self, step: Callable[[], Any]) -> Any:
-        return persist(step, self.url, tries=self.tries, wait=self.wait, after=self._disconnect)
+        return self.retries.persist(step, self.url, after=self._disconnect)
 
     def _disconnect(self) -> None:
         if self._response is not None:
@@ -109,19 +128,22 @@ class RemoteFile(io.RawIOBase):
             headers["Range"] = f"bytes={self.place}-"
             if self._version is not None:
                 headers["If-Range"] = self._version
-        response = self._session.get(self.url, headers=headers, stream=True, timeout=self.timeout)
-        _must_be_there(response)
+        response = self._session.get(
+            self.url, headers=headers, stream=True, timeout=self.retries.timeout
+        )
+        if response.status_code in GONE:
+            raise MissingError(f"{self.url}: the server says {response.status_code}, no such file")
+        response.raise_for_status()
         version = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        length = response.headers.get("Content-Length")
-        length = None if length is None else int(length)
-        skip = self.place
+        length, skip = response.headers.get("Content-Length"), self.place
         if response.status_code == 206:
-            begin, _, whole = (
-                response.headers["Content-Range"].removeprefix("bytes ").partition("/")
-            )
-            if int(begin.partition("-")[0]) != self.place:
+            begin, length = re.match(
+                r"bytes (\d+)-\d+/(\d*)", response.headers["Content-Range"]
+            ).groups()
+            if int(begin) != self.place:
                 raise HTTPError(f"asked for byte {self.place} on, got {begin}")
-            length, skip = (int(whole) if whole.isdigit() else self.length), 0
+            length, skip = length or self.length, 0
+        length = None if length is None else int(length)
         if self.place and (version, length) != (self._version, self.length):
             response.close()
             raise ChangedError(f"{self.url}: another file took its place while it was read")
@@ -133,55 +155,32 @@ class RemoteFile(io.RawIOBase):
             skip -= passed
 
 
-def persist(
-    step: Callable[[], Any],
-    url: str,
-    *,
-    tries: int = 6,
-    wait: float = 1.0,
-    after: Callable[[], object] = lambda: None,
-) -> Any:
-    """Does `step` until the network lets it, with growing waits; `after` each failure."""
-    for attempt in range(tries):
-        try:
-            return step()
-        except (requests.RequestException, HTTPError, ConnectionError) as error:
-            after()
-            last = error
-            if attempt + 1 < tries:
-                time.sleep(wait * 2**attempt)
-    raise DownloadError(
-        f"{url}: expected an answer, got none in {tries} tries ({last}): see whether the address "
-        "and the network are right, then run the same command again; what was fetched stays"
-    ) from last
+def _session_for(url: str) -> requests.Session:
+    session = requests.Session()
+    # A proxy, which many schools have, would look for a mirror of this machine on its own.
+    session.trust_env = urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
+    return session
 
 
-def _must_be_there(response: requests.Response) -> None:
-    if response.status_code in GONE:
-        raise MissingError(f"{response.url}: the server says {response.status_code}, no such file")
-    response.raise_for_status()
-
-
-def fetch_text(url: str, **network: float) -> str:
-    """A small text file; `network` is timeout, tries and wait of `RemoteFile`."""
-    with RemoteFile(url, **network) as file:
+def fetch_text(url: str, retries: Retries = RETRIES) -> str:
+    """Fetch a small text file."""
+    with RemoteFile(url, retries) as file:
         return file.readall().decode("utf-8-sig")
 
 
-def remote_size(
-    url: str, *, timeout: float = 60.0, tries: int = 6, wait: float = 1.0
-) -> int | None:
-    """A file's size in bytes, None if the server does not say.
+def remote_size(url: str, retries: Retries = RETRIES) -> int | None:
+    """Ask for a file's size in bytes; None if the server does not say.
 
     Raises DownloadError if it does not answer, as some do that know GET only.
     """
 
     def ask() -> int | None:
-        response = requests.head(url, allow_redirects=True, timeout=timeout)
+        with _session_for(url) as session:
+            response = session.head(url, allow_redirects=True, timeout=retries.timeout)
         if 400 <= response.status_code <= 501:
             return None  # it knows GET only, or does not have the file: GET will tell
         response.raise_for_status()
         size = response.headers.get("Content-Length", "")
         return int(size) if size.isdigit() else None
 
-    return persist(ask, url, tries=tries, wait=wait)
+    return retries.persist(ask, url)

@@ -23,11 +23,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from blvnet_lab.datasets.finding import NUMBERED_PICTURE, without_suffix
+from blvnet_lab.datasets.finding import NUMBERED_PICTURE, Finding, without_suffix
 from blvnet_lab.datasets.layouts import SPLIT_FOLDERS, SPLITS
 from blvnet_lab.progress import tqdm
 
-Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
 # Of the clips of a class, at most this share is taken for one source because of their names.
 MAX_SHARE = 0.9
 # A number, perhaps with its unit, or a letter in the place of one; not one within a word: "a1b".
@@ -60,12 +59,14 @@ def find_sources(
     Args:
         rows: class_name, split ("" where it is still to be drawn) and names, of which the first
             leads from `root` to the video.
+        root: the data set's folder.
         pattern: a regular expression that is searched in that path; its first group, or the whole
             match, is the source.
         in_folders: whether paths are [split/]class/[source/]clip.
 
-    Returns: the rows with source_id; what was found; and the indices of rows whose video is in
-    another split, too.
+    Returns:
+        The rows with source_id; what was found; and the indices of rows whose video is in another
+        split, too.
 
     Raises:
         ValueError: the pattern is no regular expression, or is in none of the paths.
@@ -79,33 +80,29 @@ def find_sources(
         sources = _by_folder(names, classes, 1 + any(splits)) if in_folders else [None] * len(names)
         _by_name(sources, names, classes, splits, findings)
     if not any(splits) and not pattern:
-        of_source = defaultdict(list)
+        clips_of = defaultdict(list)
         for source, name in zip(sources, names, strict=True):
-            of_source[source].append(name)
+            clips_of[source].append(name)
         findings += [
             ("recognised source", "", source, _some(clips))
-            for source, clips in of_source.items()
+            for source, clips in clips_of.items()
             if clips[1:]
         ]
-    copies, same = [], {}
+    copies = []
     for group in equal_files([root / name for name in names]):
-        group.sort(key=lambda i: SPLITS.index(splits[i]) if splits[i] else 0, reverse=True)
-        first = group[0]
-        for i in group[1:]:
-            same[_settled(sources[i], same)] = _settled(sources[first], same)
+        first, *others = sorted(
+            group, key=lambda i: SPLITS.index(splits[i]) if splits[i] else 0, reverse=True
+        )
+        for i in others:
+            if sources[i] != sources[first]:
+                old, new = sources[i], sources[first]
+                sources = [new if source == old else source for source in sources]
             detail = f"equal to {root / names[first]}, of {classes[first]}"
             if splits[i] != splits[first]:
                 copies.append(rows.index[i])
                 detail += f" in {splits[first]}: left out here"
             findings.append(("equal files", splits[i], str(root / names[i]), detail))
-    sources = [_settled(source, same) for source in sources]
     return rows.assign(source_id=sources), findings, copies
-
-
-def _settled(source: str, same: dict[str, str]) -> str:
-    while same.get(source, source) != source:
-        source = same[source]
-    return source
 
 
 def _some(names: Sequence[str]) -> str:
@@ -136,7 +133,7 @@ def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> 
 
 
 def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> list[str | None]:
-    """The first folder between class and clip, unless it says nothing of sources.
+    """Take the first folder between class and clip, unless it says nothing of sources.
 
     So it is if all clips are in it, or nearly all of one class and none of another.
     """
@@ -162,7 +159,7 @@ def _by_name(
     splits: Sequence[str],
     findings: list[Finding],
 ) -> None:
-    """Fills in what a clip's name has in common with others, but for numbers; or its own path."""
+    """Fill in what a clip's name has in common with others, but for numbers; or its own path."""
     keys = {i: _names_without_numbers(names[i]) for i, known in enumerate(sources) if not known}
     families = {key for of_clip in keys.values() for key in of_clip[:-1]}
     uses = Counter(key for of_clip in keys.values() for key in of_clip)
@@ -188,7 +185,7 @@ def _by_name(
 
 
 def _names_without_numbers(path: str) -> list[str]:
-    """A clip's name without its numbers, then with the first of them, and so on; last as it is."""
+    """Give a clip's name without its numbers, with the first of them, and so on; last as it is."""
     name = without_suffix(path.rpartition("/")[2])
     stem, found = HMDB51.sub("", name), []
     for begin in [0, *(match.end() for match in NUMBER.finditer(stem))]:
@@ -204,7 +201,7 @@ def _says_nothing(key: str, class_name: str) -> bool:
 
 
 def equal_files(paths: Sequence[Path]) -> list[list[int]]:
-    """Which files (or folders of pictures) hold the same bytes: groups of places in `paths`.
+    """Find files (or folders of pictures) of the same bytes: groups of places in `paths`.
 
     Only what is of equal size is read. Empty files, and what cannot be read, are in no group.
     """
@@ -230,7 +227,7 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
 
 
 def _parts(path: Path) -> list[Path]:
-    """The file, or the pictures of the folder."""
+    """List the file itself, or the pictures of a folder."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.iterdir() if NUMBERED_PICTURE.search(file.name))
@@ -245,55 +242,39 @@ def _digest(path: Path) -> bytes:
 
 
 def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
-    """ "train" or "val" for each row; all clips of one source are on one side.
+    """Draw "train" or "val" for each row; all clips of one source are on one side.
 
     Of each class about the given share of the clips is "val", at least one source of two or more:
     sources with the smallest hash, so that the clips of a class that is fetched later change
     little, passing over those that are too large; or the smallest, if all are. A source with clips
     of several classes is decided with the first of them, which may leave another class without a
     clip on one side (`one_sided_classes`).
-
-    Raises:
-        ValueError: the share is not between 0 and 1.
     """
-    check_val_share(val_share)
     side: dict[str, str] = {}
     for _, of_class in rows.sort_values("class_name").groupby("class_name"):
         sizes = Counter(of_class["source_id"])
-        sources = sorted(sizes, key=lambda name: _hash(f"{seed} {name}"))
+        sources = sorted(
+            sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
+        )
         # At least one, but not the only one: without training clips there is nothing to learn.
         count = min(max(1, round(val_share * len(of_class))), len(of_class) - 1)
         count -= sum(sizes[source] for source in sources if side.get(source) == "val")
-        open_ones = [source for source in sources if source not in side]
-        for source in open_ones:
+        undecided = [source for source in sources if source not in side]
+        for source in undecided:
             side[source] = "val" if sizes[source] <= count else "train"
             count -= sizes[source] if side[source] == "val" else 0
-        if sources[1:] and open_ones and all(side[source] == "train" for source in sources):
-            side[min(open_ones, key=sizes.__getitem__)] = "val"
+        if sources[1:] and undecided and all(side[source] == "train" for source in sources):
+            side[min(undecided, key=sizes.__getitem__)] = "val"
     return [side[source] for source in rows["source_id"]]
 
 
 def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding]:
-    """Findings about a table that was divided: classes without a good clip in one of `splits`."""
+    """Find the classes of a divided table without a good clip in one of `splits`."""
     good = set(rows.loc[rows["status"] == "ok", ["class_name", "split"]].itertuples(index=False))
+    why = "too few readable sources, or other classes share them"
     return [
-        (
-            f"class without {split}",
-            split,
-            name,
-            "too few readable sources, or other classes share them",
-        )
+        (f"class without {split}", split, name, why)
         for name in sorted(set(rows["class_name"]))
         for split in splits
         if (name, split) not in good
     ]
-
-
-def check_val_share(val_share: float) -> None:
-    """Raises ValueError if a share of validation clips is not between 0 and 1."""
-    if not 0 < val_share < 1:
-        raise ValueError(f"expected a share of validation clips between 0 and 1, got {val_share}")
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

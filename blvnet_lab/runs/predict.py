@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -122,9 +122,10 @@ def annotate(prediction: Prediction, video: str | os.PathLike, target: str | os.
             for frame in read_frames(info, block, (height, width)):
                 yield np.concatenate([frame.permute(1, 2, 0).numpy(), bars])
 
+    square = replace(showing, pixel_aspect=None, colours=None)
     make_folder(target.parent)
     with written_whole(target) as unfinished:
-        write_h264(unfinished, pictures(), showing.fps, gop=48, x264="crf=20", times=showing.times)
+        write_h264(unfinished, pictures(), square, gop=48, x264="crf=20")
     return target
 
 

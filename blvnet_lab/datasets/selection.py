@@ -1,0 +1,151 @@
+"""Which clips of a data set to take, and which of its classes are each other's mirror image."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blvnet_lab.data.dataset_files import mirror_labels
+
+# Whole words, of names in the form of `_in_words`, that change places in a mirror.
+OPPOSITES = {"left": "right", "right": "left"}
+OPPOSITES |= {"clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+SIDES = re.compile(
+    r"(?<![^\W\d_])((?:top|bottom|upper|lower|front|rear|back)?)"
+    rf"({'|'.join(OPPOSITES)})((?:wards?|most|side|hand(?:ed)?)?)(?![^\W\d_])"
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Choose clips of a data set by split and class.
+
+    Args:
+        split: only these of train, val and test; all if none is given.
+        classes: only these classes, as words of their own or with commas between them.
+        class_list: only the classes in this file, one a line.
+        num_classes: only this many classes, drawn by the seed.
+        clips_per_class: at most this many readable clips of each class and split.
+        val_share: share of the clips that becomes val where the data set has no splits; clips of
+            one source stay on one side.
+        seed: of all that is drawn.
+    """
+
+    split: Sequence[str] = ()
+    classes: Sequence[str] = ()
+    class_list: Path | None = None
+    num_classes: int | None = None
+    clips_per_class: int | None = None
+    val_share: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_share < 1:
+            raise ValueError(
+                f"expected a share of validation clips between 0 and 1, got {self.val_share}"
+            )
+        if self.clips_per_class is not None and self.clips_per_class < 1:
+            raise ValueError(f"expected at least one clip a class, got {self.clips_per_class}")
+
+    def choose_classes(self, available: Sequence[str]) -> list[str]:
+        """Choose classes by name, from a file or by the seed; all of them if none are wanted.
+
+        Raises:
+            ValueError: more than one way to choose; an unknown name (near ones are offered); or
+                more classes than there are.
+        """
+        ways = (self.classes or None, self.class_list, self.num_classes)
+        if sum(way is not None for way in ways) > 1:
+            raise ValueError(
+                "expected one way to choose classes: their names, a file of names, or how many"
+            )
+        if not available:
+            raise ValueError("expected classes to choose from, but the lists have no labels")
+        if self.num_classes is not None:
+            if not 1 <= self.num_classes <= len(available):
+                raise ValueError(f"expected 1 to {len(available)} classes, got {self.num_classes}")
+            chosen = random.Random(self.seed).sample(sorted(available), self.num_classes)
+        elif self.class_list is not None:
+            chosen = _read_names(self.class_list)
+        else:
+            chosen = [
+                name
+                for text in self.classes or available
+                for name in ([text] if text in available else split_names(text))
+            ]
+        unknown = [name for name in chosen if name not in available]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], available, n=3)
+            some = ", ".join(near or sorted(available)[:5])
+            raise ValueError(
+                f"expected names of classes, got {unknown[0]!r}, which is none"
+                + f" (and {len(unknown) - 1} others)" * bool(unknown[1:])
+                + (f"; near it are {some}" if near else f": names are such as {some}")
+            )
+        return [name for name in available if name in set(chosen)]
+
+
+ALL_CLIPS = Selection()
+
+
+def split_names(text: str) -> list[str]:
+    """Split names at the commas between them; one that has a comma is quoted."""
+    lines = csv.reader(text.splitlines(), skipinitialspace=True)
+    return [name.strip() for line in lines for name in line]
+
+
+def _read_names(path: Path) -> list[str]:
+    if path.is_dir() or not path.exists():  # it may be a pipe
+        raise ValueError(f"expected a file of class names, but there is no file {path}")
+    lines = map(str.strip, path.read_text("utf-8-sig").splitlines())
+    names = [line.strip("\"'") for line in lines if line and line[0] != "#"]
+    if not names:
+        raise ValueError(f"expected names of classes, one a line, in {path}, found none")
+    return names
+
+
+# --- Mirror images ------------------------------------------------------------------------------
+
+
+def mirrored_names(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Find classes that are each other's mirror image by their names, however these are written.
+
+    "wave left" and "wave right", "SwipeLeft" and "SwipeRight", "TURN CCW" and "Turn cw"; but only
+    where a name has one partner.
+    """
+    by_words = defaultdict(list)
+    for name in classes:
+        by_words[_in_words(name)].append(name)
+    pairs = []
+    for words, names in by_words.items():
+        others = by_words.get(SIDES.sub(lambda m: m[1] + OPPOSITES[m[2]] + m[3], words), [])
+        if others != names and len(names) == len(others) == 1 and names < others:
+            pairs.append((names[0], others[0]))
+    return pairs
+
+
+def _in_words(name: str) -> str:
+    """Write a name in small letters, with spaces between words: "swipe left" for "Swipe-Left"."""
+    bounds = r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])|[\s_-]+"
+    words = re.sub(bounds, " ", name).casefold()
+    words = re.sub(r"\b(?:(?:counter|anti) ?clockwise|ccw)\b", "counterclockwise", words)
+    return re.sub(r"\bcw\b", "clockwise", words)
+
+
+def mirror_table(classes: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> list[int | None]:
+    """Make the mirror table of classes, of which some pairs are each other's mirror image.
+
+    A class without a partner is its own mirror image, unless its name tells left from right: then
+    its mirror image belongs to no class.
+    """
+    labels = mirror_labels(classes, mirrored)
+    return [
+        None if label == other and SIDES.search(_in_words(name)) else other
+        for label, (name, other) in enumerate(zip(classes, labels, strict=True))
+    ]
