@@ -79,14 +79,14 @@ def slowness() -> float:
 
 def at_once(*actions: Callable[[], None]) -> None:
     """Set all off, in this order, each in a thread, while another one has its turn."""
-    from blvnet_lab.viz import handling
+    from blvnet_lab.viz.explorers import base
 
     threads = [threading.Thread(target=action) for action in actions]
-    with handling.turn():
+    with base.turn():
         for thread in threads:
-            before = len(handling._WAITING)
+            before = len(base._WAITING)
             thread.start()
-            while thread.is_alive() and len(handling._WAITING) == before:
+            while thread.is_alive() and len(base._WAITING) == before:
                 time.sleep(0.001)
     for thread in threads:
         thread.join()

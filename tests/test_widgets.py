@@ -1,17 +1,299 @@
-"""The Python half of the widgets, and `show`: no browser, not even a kernel."""
+"""What all widgets have in common, the small ones, `show` and pictures: no browser, no kernel."""
 
-import base64
+import copy
 import importlib
-import io
+import re
+import threading
+import time
 
+import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from PIL import Image
+from lab import at_once
+from matplotlib.figure import Figure
+from shown import (
+    MANIFEST,
+    NAMES,
+    bytes_of,
+    decoded,
+    everything_in,
+    scores_in,
+    shipped,
+    shown,
+    still,
+)
 
+from blvnet_lab import viz
+from blvnet_lab.viz.explorers.base import Explorer, turn
+from blvnet_lab.viz.images import MAX_CLASSES, font, mosaic, png, score_tables, text_picture
 from blvnet_lab.viz.show import show
+from blvnet_lab.viz.theme import BLUE, GREEN
 from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
+
+# ---------------------------------------------------------------- turns
+
+
+class Toy(Explorer):
+    """Two sliders, of which `wide` limits `place`; notes what is done when, and by how many."""
+
+    css_class = "blvnet-toy-explorer"
+    inside, together = 0, []  # of all toys
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.wide = self._control("wide", widgets.IntSlider(1), self._choose_wide)
+        self.place = self._control("place", widgets.IntSlider(max=12))
+        self.picture = self._image("picture")
+        self._arrange(self.wide, self.place, self.picture)
+
+    def _choose_wide(self, wide):
+        self.now.wide = wide
+        self.place.max = 12 // wide  # may move it
+
+    def draw(self):
+        Toy.inside += 1
+        Toy.together.append(Toy.inside)
+        time.sleep(0.02)
+        self.now.place = min(self.now.place, self.place.max)
+        self.seen.append((self.now.wide, self.now.place))
+        Toy.inside -= 1
+
+    def static_picture(self):
+        return np.zeros((2, 2, 4), np.uint8)
+
+    def summary(self):
+        return "Toy"
+
+
+def setting(control, value):
+    return lambda: setattr(control, "value", value)
+
+
+def test_a_control_changes_the_state_and_the_state_is_drawn():
+    toy = Toy()
+    toy.place.value = 7
+    toy.wide.value = 4
+    assert toy.seen == [(1, 0), (1, 7), (4, 3)]
+    assert (toy.place.value, toy.place.max) == (3, 3), "the control follows the state"
+
+
+def test_of_changes_that_wait_the_newest_state_alone_is_drawn():
+    toy = Toy()
+    at_once(*(setting(toy.place, value) for value in (1, 2, 3)), setting(toy.wide, 6))
+    assert toy.seen == [(1, 0), (6, 2)] and toy.place.value == 2
+    at_once(setting(toy.wide, 3), setting(toy.place, 1), setting(toy.wide, 4))
+    assert toy.seen[2:] == [(4, 1)]
+
+
+def test_all_explorers_wait_for_each_other():
+    """JupyterLab lets handlers run in several threads."""
+    toys, Toy.together = (Toy(), Toy()), []
+    threads = [threading.Thread(target=setting(toy.place, v)) for v in (1, 2, 3) for toy in toys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(Toy.together) == {1}
+    assert [toy.place.value for toy in toys] == [toy.now.place for toy in toys]
+
+
+def test_an_error_reaches_the_user_and_ends_the_turn():
+    toy = Toy()
+    with pytest.raises(ZeroDivisionError):
+        toy.wide.value = 0
+    toy.place.value = 4
+    assert toy.seen[-1] == (0, 4)
+
+
+def test_a_control_may_be_linked_to_that_of_another_explorer():
+    first, second = Toy(), Toy()
+    first.picture.observe(lambda change: setattr(second.place, "value", 5), names="value")
+    first.draw = lambda: setattr(first.picture, "value", png(np.zeros((1, 1, 3), np.uint8)))
+    first.place.value = 1
+    assert second.now.place == 5
+
+
+# ---------------------------------------------------------------- all explorers
+
+
+def a_clip(num_frames: int = 8, size: int = 64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(num_frames, 3, size, size, generator=generator)
+
+
+CLIPS = MANIFEST.query("split == 'val'").groupby("class_name").head(2)
+EXPLORERS = {
+    "clip": lambda model: viz.ClipExplorer({"it": model}, CLIPS, NAMES),
+    "branch": lambda model: viz.BranchExplorer(model, a_clip()),
+    "tam": lambda model: viz.TamExplorer(model, a_clip(), NAMES),
+    "live": lambda model: viz.LiveView(model, MANIFEST["path"][0], NAMES, stride=3),
+}
+TEXTS = {
+    "clip": "ClipExplorer(it; 8 frames of 64x64, 20 clips of 10 classes)",
+    "branch": "BranchExplorer(blvnet_tam, 8 frames of 64x64)",
+    "tam": "TamExplorer(6 TAMs, 8 frames of 64x64)",
+    "live": "LiveView(4 pairs of 64x64, 10 classes)",
+}
+# What a user does, by control or button.
+STEPS = {
+    "clip": [("slider", 23), ("kind", NAMES[1]), ("order", "frames reversed"), ("slider", 20)],
+    "branch": [("stage", "stage4"), ("slider", 200), ("stage", "stem"), ("position", 2)],
+    "tam": [("taps prev", 0.5), ("module", "stage2.tam"), ("frame", 6), ("taps next", -1.0)],
+    "live": [("position", 23), ("restart", None), ("position", 12), ("averaged", 1)],
+}
+
+
+def build(kind: str) -> Explorer:
+    return EXPLORERS[kind](shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam"))
+
+
+def steps_of(kind: str, explorer: Explorer) -> list:
+    actions = []
+    for name, value in STEPS[kind]:
+        name, _, key = name.partition(" ")
+        control = getattr(explorer, name)[key] if key else getattr(explorer, name)
+        button = isinstance(control, widgets.Button)
+        actions.append(control.click if button else setting(control, value))
+    return actions
+
+
+@pytest.mark.parametrize("kind", EXPLORERS)
+def test_choices_made_at_once_end_like_choices_made_one_by_one(kind):
+    quick, slow = build(kind), build(kind)
+    first = shown(quick)
+    at_once(*steps_of(kind, quick))
+    for step in steps_of(kind, slow):
+        step()
+    assert shown(quick) == shown(slow) != first
+
+
+@pytest.mark.parametrize("kind", EXPLORERS)
+def test_models_are_left_as_they_are(kind):
+    model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").train()
+    model.stage2.eval()
+    modes, state = [m.training for m in model.modules()], copy.deepcopy(model.state_dict())
+    explorer = EXPLORERS[kind](model)
+    for step in steps_of(kind, explorer):
+        step()
+    still(explorer)
+    assert [m.training for m in model.modules()] == modes
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", EXPLORERS)
+def test_a_model_in_training_is_shown_in_eval_mode_and_as_it_was(kind):
+    """Later changes of the model are not seen: for them, make a new explorer."""
+    model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").train()
+    explorer, expected = EXPLORERS[kind](model), build(kind)
+    torch.nn.init.zeros_(model.classifier.weight)
+    torch.nn.init.zeros_(model.stem.conv.weight)
+    for one in (explorer, expected):
+        for step in steps_of(kind, one):
+            step()
+    assert shown(explorer) == shown(expected)
+
+
+@pytest.mark.parametrize("kind", ["clip", "tam", "live"])
+def test_the_model_may_be_used_elsewhere_all_the_while(kind):
+    """JupyterLab handles widgets in threads of their own while a cell runs."""
+    model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").eval()
+    explorer, clip, seen, done = EXPLORERS[kind](model), a_clip()[None], [], threading.Event()
+    with torch.no_grad():
+        expected = model(clip)
+
+    def call() -> None:
+        while not done.is_set():
+            with torch.no_grad():
+                seen.append(model(clip))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    while len(seen) < 5:
+        for step in steps_of(kind, explorer):
+            step()
+    done.set()
+    thread.join()
+    assert all(torch.equal(logits, expected) for logits in seen)
+
+
+@pytest.mark.parametrize("kind", EXPLORERS)
+def test_picture_and_text_where_no_kernel_runs(kind):
+    explorer = build(kind)
+    for step in steps_of(kind, explorer):
+        step()
+    before = shown(explorer)
+    assert explorer._repr_mimebundle_()["text/plain"] == TEXTS[kind]
+    picture = still(explorer)
+    assert picture.shape[2] == 4 and (picture[..., 3] == 0).mean() > 0.2, "the ground is clear"
+    assert shown(explorer) == before, "what is shown stays"
+    done = []
+    thread = threading.Thread(target=lambda: done.append(explorer._repr_mimebundle_()))
+    with turn():
+        thread.start()
+        time.sleep(0.1)
+        assert not done, "it waits for its turn"
+    thread.join()
+    assert done
+
+
+@pytest.mark.parametrize("kind", EXPLORERS)
+def test_names_for_style_and_browser_tests_and_nothing_that_breaks_nbval(kind):
+    parts = list(everything_in(build(kind)))
+    ending = "view" if kind == "live" else "explorer"
+    assert f"blvnet-{kind}-{ending}" in parts[0]._dom_classes
+    pictures = [part for part in parts if isinstance(part, widgets.Image)]
+    assert all(part._dom_classes[0].startswith(f"blvnet-{kind}-") for part in pictures)
+    assert not any(isinstance(part, widgets.Output) for part in parts)
+
+
+@pytest.mark.parametrize(
+    "kind, slider",
+    [("clip", "slider"), ("branch", "position"), ("tam", "frame"), ("live", "position")],
+)
+def test_play_is_linked_in_the_browser(kind, slider):
+    """jslink runs in JavaScript: here, only the wiring can be seen. test_browser.py plays."""
+    explorer = build(kind)
+    control = getattr(explorer, slider)
+    assert explorer._link.source == (control, "value"), "whose value counts at first"
+    assert explorer._link.target == (explorer.play, "value")
+    assert (explorer.play.max, explorer.play.value) == (control.max, control.value)
+
+
+@pytest.mark.parametrize("kind", ["branch", "tam"])
+@pytest.mark.parametrize(
+    "clip, error, words",
+    [
+        (torch.zeros(2, 8, 3, 64, 64), ValueError, r"one clip.* got 2 of them; pass clips\[0\]"),
+        (torch.zeros(6, 3, 64, 64), ValueError, "expected a clip .*sample 8 frames"),
+        (torch.zeros(3, 8, 64, 64), ValueError, r"looks like \(B, C, T, H, W\)"),
+        (np.zeros((8, 3, 64, 64)), TypeError, "a clip as a tensor, got ndarray"),
+    ],
+)
+def test_clips_that_do_not_fit(kind, clip, error, words):
+    build = {"branch": viz.BranchExplorer, "tam": viz.TamExplorer}[kind]
+    with pytest.raises(error, match=words):
+        build(shipped("blvnet_tam"), clip)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda names: viz.ClipExplorer({"it": shipped("tsn")}, CLIPS, names),
+        lambda names: viz.TamExplorer(shipped("blvnet_tam"), a_clip(), names),
+        lambda names: viz.LiveView(shipped("blvnet_tam_causal"), MANIFEST["path"][0], names),
+    ],
+)
+def test_another_number_of_names_than_of_classes(build):
+    with pytest.raises(ValueError, match=r"expected 10 class names.*, got 2; pass None"):
+        build(["a", "b"])
+
+
+# ---------------------------------------------------------------- the frame stepper
 
 
 def square_goes_right(frames: int = 6, side: int = 32) -> torch.Tensor:
@@ -22,65 +304,38 @@ def square_goes_right(frames: int = 6, side: int = 32) -> torch.Tensor:
     return clip
 
 
-def picture(jpeg: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
-
-
-@pytest.fixture
-def stepper():
-    return FrameStepper(square_goes_right(), width_px=100)
-
-
-def test_slider_changes_the_picture(stepper):
-    seen = []
+@pytest.mark.parametrize("kind", [torch.Tensor.clone, torch.Tensor.numpy])
+def test_slider_changes_the_picture(kind):
+    stepper, seen = FrameStepper(kind(square_goes_right()), width_px=100, interval_ms=50), []
     stepper.image.observe(lambda change: seen.append(change["new"]), names="value")
-    first = picture(stepper.image.value)
-    stepper.slider.value = 5  # what the browser does, minus the browser
-    assert len(seen) == 1
-    last = picture(stepper.image.value)
-    row = 16 * 3  # every pixel is 3x3
+    first = decoded(stepper.image.value)
+    stepper.slider.value = 99  # it is bounded
+    assert stepper.slider.value == stepper.play.max == 5 and len(seen) == 1
+    last, row = decoded(stepper.image.value), 16 * 3  # every pixel is 3x3
     assert first[row, 2 * 3, 0] > 240 and first[row, 24 * 3, 0] < 40
     assert last[row, 24 * 3, 0] > 240 and last[row, 2 * 3, 0] < 40
     assert last[row, 24 * 3, 1] < 40, "channels in the wrong order"
-    assert "frame 5 (0 to 5)" in stepper.caption.value
-
-
-def test_slider_is_bounded(stepper):
-    stepper.slider.value = 99
-    assert stepper.slider.value == 5
-
-
-def test_play_is_linked_in_the_browser(stepper):
-    """jslink runs in JavaScript: here, only the wiring can be seen. test_browser.py plays."""
+    assert "frame 5 (0 to 5)" in stepper.caption.value and stepper.play.interval == 50
     assert stepper._link.source == (stepper.slider, "value")
-    assert stepper._link.target == (stepper.play, "value")
-    assert (stepper.play.max, stepper.slider.max) == (5, 5)
-    assert FrameStepper(square_goes_right(), interval_ms=50).play.interval == 50
 
 
 @pytest.mark.parametrize(
-    "side, width_px, factor, shown",
+    "side, width_px, factor, shown_px",
     [(64, 336, 5, "320px"), (64, 64, 1, "64px"), (224, 336, 1, "336px"), (64, 40, 1, "40px")],
 )
-def test_small_frames_are_enlarged_by_a_whole_factor(side, width_px, factor, shown):
+def test_small_frames_are_enlarged_by_a_whole_factor(side, width_px, factor, shown_px):
     stepper = FrameStepper(square_goes_right(2, side), width_px=width_px)
-    assert picture(stepper.image.value).shape == (side * factor, side * factor, 3)
-    assert stepper.image.layout.width == shown
+    assert decoded(stepper.image.value).shape == (side * factor, side * factor, 3)
+    assert stepper.image.layout.width == shown_px
 
 
 def test_enlarged_pixels_are_crisp():
     checkers = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)  # red and black: colour bleeds first
     checkers[:, 0, ::2, ::2] = checkers[:, 0, 1::2, 1::2] = 255
-    grid = picture(FrameStepper(checkers, width_px=16 * 8).image.value)
+    grid = decoded(FrameStepper(checkers, width_px=16 * 8).image.value)
     blocks = grid.reshape(16, 8, 16, 8, 3)
     assert (blocks.max(axis=(1, 3)) - blocks.min(axis=(1, 3))).max() <= 4
     assert blocks[0, 0, 0, 0, 0] > 245 and blocks[0, 0, 1, 0, 0] < 5
-
-
-def test_frames_are_not_square():
-    wide = FrameStepper(np.zeros((2, 3, 20, 50), np.uint8), width_px=100)
-    assert picture(wide.image.value).shape == (40, 100, 3)
-    assert wide._repr_mimebundle_()["text/plain"] == "FrameStepper(2 frames, 20x50)"
 
 
 def test_captions_follow_the_frame():
@@ -88,38 +343,28 @@ def test_captions_follow_the_frame():
     assert stepper.caption.value.endswith("<b>a</b>")
     stepper.slider.value = 2
     assert stepper.caption.value.endswith("<i>c</i>")
+    with pytest.raises(ValueError, match="one caption a frame, 6 in all, got 2"):
+        FrameStepper(square_goes_right(), captions=["a", "b"])
 
 
-def test_tensor_and_array_give_the_same_pictures():
-    clip = square_goes_right()
-    of_tensor, of_array = FrameStepper(clip), FrameStepper(clip.numpy())
-    assert [of_tensor.frame_bytes(t) for t in range(6)] == [
-        of_array.frame_bytes(t) for t in range(6)
-    ]
-
-
-def test_names_for_style_and_browser_tests(stepper):
-    assert "blvnet-stepper" in stepper._dom_classes
-    assert "blvnet-frame" in stepper.image._dom_classes
-    assert "blvnet-caption" in stepper.caption._dom_classes
-
-
-def test_bundle_has_a_picture_for_places_without_widgets():
+def test_picture_of_a_stepper_for_places_without_widgets():
     stepper = FrameStepper(square_goes_right(16, 64))
     bundle = stepper._repr_mimebundle_()
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == stepper.model_id
     assert bundle["text/plain"] == "FrameStepper(16 frames, 64x64)"
-    sheet = picture(base64.b64decode(bundle["image/jpeg"]))
+    sheet = still(stepper)
     assert sheet.shape == (128, 8 * 128 + 7 * 4, 3)
     # the square (red in a dark frame) is in the first frame left, in the last one right
     assert sheet[32, 8, 0] > 240 and sheet[32, 8, 1] < 60
     assert sheet[32, 128 + 2].min() > 240, "no white gap"
 
 
-@pytest.mark.parametrize("side, frames, width", [(300, 3, 3 * 128 + 2 * 4), (64, 1, 128)])
-def test_sheet_of_large_frames_and_of_few(side, frames, width):
-    bundle = FrameStepper(np.zeros((frames, 3, side, side), np.uint8))._repr_mimebundle_()
-    assert picture(base64.b64decode(bundle["image/jpeg"])).shape == (128, width, 3)
+@pytest.mark.parametrize(
+    "shape, frames, width",
+    [((300, 300), 3, 3 * 128 + 2 * 4), ((64, 64), 1, 128), ((20, 50), 2, 2 * 320 + 4)],
+)
+def test_sheet_of_large_frames_of_few_and_of_wide_ones(shape, frames, width):
+    assert still(FrameStepper(np.zeros((frames, 3, *shape), np.uint8))).shape == (128, width, 3)
 
 
 @pytest.mark.parametrize(
@@ -139,45 +384,6 @@ def test_bad_frames(bad, came, remedy):
     assert came in str(error.value) and remedy in str(error.value)
 
 
-def test_wrong_number_of_captions():
-    with pytest.raises(ValueError, match="one caption a frame, 6 in all, got 2"):
-        FrameStepper(square_goes_right(), captions=["a", "b"])
-
-
-# ---------------------------------------------------------------- show
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    bundles = []
-    module = importlib.import_module("blvnet_lab.viz.show")
-    monkeypatch.setattr(module, "display", lambda bundle, raw: bundles.append(bundle))
-    return bundles
-
-
-def test_show_gives_json_and_a_fixed_text(shown):
-    show(go.Figure([go.Scatter(y=[1, 2]), go.Scatter(y=[2, 1]), go.Heatmap(z=[[1]])]))
-    assert set(shown[0]) == {"application/vnd.plotly.v1+json", "text/plain"}
-    assert shown[0]["text/plain"] == "<plotly figure: 1 heatmap, 2 scatter>"
-    show(go.Figure())
-    assert shown[1]["text/plain"] == "<plotly figure: no traces>"
-
-
-def test_show_uses_the_small_template_unless_one_was_chosen(shown):
-    figure = go.Figure(go.Scatter(y=[1, 2]))
-    show(figure)
-    assert len(str(shown[0])) < 2000
-    assert figure.layout.template.layout.colorway is not None, "the caller's figure was changed"
-    show(go.Figure(go.Scatter(y=[1, 2])).update_layout(template="plotly_dark"))
-    assert len(str(shown[1])) > 4000
-
-
-def test_show_wants_a_plotly_figure(shown):
-    with pytest.raises(TypeError, match=r"expected a plotly.*got FigureWidget.*last line"):
-        show(go.FigureWidget())
-    assert shown == []
-
-
 # ---------------------------------------------------------------- curves of a run
 
 
@@ -186,25 +392,19 @@ def line(epoch: int, **scores: float) -> dict[str, float]:
     return figures | scores
 
 
-def test_curves_are_drawn_anew_after_every_epoch():
+def test_curves_are_drawn_again_after_every_epoch():
     curves, seen = LiveCurves("first"), []
+    bundle = curves._repr_mimebundle_()
+    assert "image/jpeg" not in bundle and bundle["text/plain"] == "LiveCurves('first', 0 epochs)"
     curves.image.observe(lambda change: seen.append(change["new"]), names="value")
     history = []
     for epoch in (1, 2):
         history.append(line(epoch, top_1=0.3 * epoch))
         curves(history)
-    assert len(set(seen)) == 2
+    assert len(set(seen)) == 2 and "image/jpeg" in curves._repr_mimebundle_()
     assert curves.summary() == "LiveCurves('first', 2 epochs)"
-    size = picture(curves.image.value).shape
-    assert size[0] > 300 and size[1] > 900
-
-
-def test_curves_that_are_empty_have_no_picture_for_pages_without_a_kernel():
-    curves = LiveCurves("first")
-    bundle = curves._repr_mimebundle_()
-    assert "image/jpeg" not in bundle and bundle["text/plain"] == "LiveCurves('first', 0 epochs)"
-    curves([line(1, top_1=0.5)])
-    assert "image/jpeg" in curves._repr_mimebundle_()
+    height, width, _ = decoded(curves.image.value).shape
+    assert height > 300 and width > 900
 
 
 def test_the_picture_of_curves_is_the_same_however_quick_the_machine():
@@ -215,3 +415,103 @@ def test_the_picture_of_curves_is_the_same_however_quick_the_machine():
         stills.append(curves.static_picture().tobytes())
         live.append(curves.image.value)
     assert stills[0] == stills[1] and live[0] != live[1]
+
+
+# ---------------------------------------------------------------- show
+
+
+@pytest.fixture
+def bundles(monkeypatch):
+    bundles = []
+    module = importlib.import_module("blvnet_lab.viz.show")
+    monkeypatch.setattr(module, "display", lambda bundle, raw: bundles.append(bundle))
+    return bundles
+
+
+def test_show_gives_json_and_a_fixed_text(bundles):
+    show(go.Figure([go.Scatter(y=[1, 2]), go.Scatter(y=[2, 1]), go.Heatmap(z=[[1]])]))
+    assert set(bundles[0]) == {"application/vnd.plotly.v1+json", "text/plain"}
+    assert bundles[0]["text/plain"] == "<plotly figure: 1 heatmap, 2 scatter>"
+    show(go.Figure())
+    assert bundles[1]["text/plain"] == "<plotly figure: no traces>"
+
+
+def test_show_uses_the_small_template_unless_one_was_chosen(bundles):
+    figure = go.Figure(go.Scatter(y=[1, 2]))
+    show(figure)
+    assert len(str(bundles[0])) < 2000
+    assert figure.layout.template.layout.colorway is not None, "the caller's figure was changed"
+    show(go.Figure(go.Scatter(y=[1, 2])).update_layout(template="plotly_dark"))
+    assert len(str(bundles[1])) > 4000
+
+
+def test_show_wants_a_plotly_figure(bundles):
+    with pytest.raises(TypeError, match=r"expected a plotly.*got Figure; a matplotlib.*last line"):
+        show(Figure())
+    assert bundles == []
+
+
+# ---------------------------------------------------------------- pictures and bars
+
+
+def test_score_tables_name_few_classes_once():
+    scores = {"<x>": [0.2, 0.8], "y": [0.1, 0.9]}
+    html = score_tables(scores, ["it's", "b"], true_class=0)
+    assert scores_in(html) == {"<x>": {"it's": 0.2, "b": 0.8}, "y": {"it's": 0.1, "b": 0.9}}
+    assert html.count("<b>it&#x27;s</b>") == 1 and html.count("text-align:right") == 2
+    assert "<x>" not in html
+
+
+def test_of_many_classes_the_highest_are_shown_in_every_table():
+    scores = np.linspace(0, 0.5, MAX_CLASSES + 3)
+    scores[0] = np.nan
+    before = np.where(np.arange(len(scores)) == 1, 0.9, scores)
+    names = [f"class {i}" for i in range(len(scores))]
+    html = score_tables({"x": scores, "y": scores}, names, {"x": before, "y": scores})
+    rows = {title: list(table) for title, table in scores_in(html).items()}
+    highest = names[: -MAX_CLASSES - 1 : -1]
+    assert rows == {"x": ["class 1", *highest[:-1]], "y": highest}
+    assert html.count("text-align:right") == 2 * MAX_CLASSES
+    assert f"background:{BLUE}" in html.partition(f"data-class='{highest[1]}'")[0]
+
+
+def test_changes_have_thin_bars_and_signs():
+    html = score_tables({"x": [0.75, 0.25]}, ["a", "b"], before={"x": [0.125, 0.875]})
+    assert re.findall(r"width:([\d.]+)%;height:9px", html) == ["75.0", "25.0"]
+    assert re.findall(r"width:([\d.]+)%;height:3px", html) == ["12.5", "87.5"]
+    assert "75 % (+62)" in html and "25 % (-62)" in html
+    html = score_tables({"x": [0.5, 0.5]}, ["a", "b"], {"x": [0.501, 0.499]})
+    assert html.count("50 % (+0)") == 2, "no change has no minus"
+    html = score_tables({"x": [np.nan, 0.5]}, ["a", "b"], {"x": [0.5, 0.5]})
+    assert "nan % (nan)" in html and "width:0.0%" in html
+
+
+def test_mosaic_rows_have_their_edges():
+    tile = np.zeros((4, 4, 3), np.uint8)
+    picture = mosaic({"": [tile], " ": [tile]}, edges=[[BLUE], [GREEN]], tile_px=20)
+    left = picture.shape[1] - 20 - 6
+    for row, colour in enumerate((BLUE, GREEN)):
+        assert picture[10 + 26 * row, left - 1].tolist() == [*bytes_of(colour), 255]
+    assert mosaic({"": [tile]}, tile_px=20)[10, 5].tolist() == [0, 0, 0, 0]
+
+
+def test_mosaic_averages_what_it_shrinks():
+    fine = np.indices((80, 80)).sum(0)[..., None].repeat(3, 2) % 2 * 200
+    tile = mosaic({"": [fine.astype(np.uint8)]}, tile_px=20)[6:26, -26:-6]
+    assert abs(tile[..., :3].astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize("rows", [{}, {"clip": []}])
+def test_mosaic_of_nothing(rows):
+    with pytest.raises(ValueError, match=r"at least one picture.*; pass the pictures \(h, w, 3"):
+        mosaic(rows)
+
+
+def test_signs_and_letters_with_accents_are_written():
+    missing = bytes(font().getmask("\ufffe"))
+    assert all(bytes(font().getmask(sign)) != missing for sign in "×−é±→")
+    assert (text_picture("×") != text_picture("−")).any()
+    tile = np.zeros((4, 4, 3), np.uint8)
+    assert (mosaic({"×": [tile]})[:, :40] != mosaic({"−": [tile]})[:, :40]).any()
+    both, one = text_picture("first", "second"), text_picture("first")
+    assert len(both) > len(one) and both[len(one) :, :, 3].any()

@@ -6,6 +6,7 @@ BranchExplorer(model, clip)          # clip (T, 3, H, W), as the model gets it
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import ipywidgets as widgets
@@ -17,10 +18,17 @@ from blvnet_lab.data import denormalize
 from blvnet_lab.introspect import capture
 from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.viz.handling import turn
-from blvnet_lab.viz.images import as_images, mosaic, paragraph, png, stacked, underlined, written
+from blvnet_lab.viz.explorers.base import FITTING, Explorer, one_clip, row
+from blvnet_lab.viz.images import (
+    as_images,
+    mosaic,
+    paragraph,
+    png,
+    stacked,
+    text_picture,
+    underlined,
+)
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
-from blvnet_lab.viz.widgets import PicturedWidget
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 MERGE = ("little", "big", "merged", "out")  # in the order in which they are computed
@@ -30,15 +38,17 @@ GAP_PX = 10  # between tiles: room for the frame around the chosen column
 STEP_MS = 400  # from position to position, while playing
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """What one row shows at every position."""
+
     name: str  # "little frame", "little map", ...
-    numbers: list[int]  # of the frames; empty for maps
-    scale: str  # what full red is, for maps
-    colour: str  # of its edges
     pictures: np.ndarray  # (positions, h, w, 3) uint8
+    colour: str  # of its edges
+    scale: str = ""  # what full red is, for maps
+    frames: range | None = None  # their numbers
 
 
-class BranchExplorer(PicturedWidget):
+class BranchExplorer(Explorer):
     """Maps of one clip, channel by channel; in Python, set ``.value`` of the controls.
 
     The controls: ``stage``, ``slider`` (channel), ``order`` (of the channels) and ``position`` (the
@@ -62,165 +72,102 @@ class BranchExplorer(PicturedWidget):
             type or number.
     """
 
+    css_class = "blvnet-branch-explorer"
+
     def __init__(
         self, model: VideoNet, clip: Tensor, frames: Tensor | np.ndarray | None = None
     ) -> None:
-        clip = clip[None] if isinstance(clip, Tensor) and clip.ndim == 4 else clip
-        model.check_clip(clip)
-        if len(clip) != 1:
-            raise ValueError(
-                f"expected one clip, (T, 3, H, W) or (1, T, 3, H, W), got {len(clip)} of them; "
-                "pass clips[0]"
-            )
-        self._num_frames, in_channels = clip.shape[1:3]
-        frames = denormalize(clip[0]) if frames is None and in_channels == 3 else frames
+        super().__init__()
+        self._clip = clip = one_clip(model, clip)
+        frames = denormalize(clip[0]) if frames is None and clip.shape[2] == 3 else frames
         self._frames = None if frames is None else as_images(frames)
-        if self._frames is not None and len(self._frames) != self._num_frames:
+        if self._frames is not None and len(self._frames) != clip.shape[1]:
             raise ValueError(
-                f"expected as many frames as the clip has, {self._num_frames}, got "
+                f"expected as many frames as the clip has, {clip.shape[1]}, got "
                 f"{len(self._frames)}; leave them out to see the clip itself"
             )
-        self._size = tuple(clip.shape[-2:])
         self._what = getattr(model, "architecture", type(model).__name__)
-        self._pairs = model.pairs
+        self._pairs, self._unit = model.pairs, "pair" if model.pairs else "frame"
         self._maps = _maps(model, clip)
-        self._num_positions = len(next(iter(self._maps["stem"].values())))
-        self._make_controls()
-        # What is shown. Controls may be ahead of it: what they are set to waits for its turn.
-        self._order, self._place, self._position = self.order.value, 0, 0
-        self._choose_stage(self.stage.value)
-        super().__init__(self._arranged())
-        self.add_class("blvnet-branch-explorer")  # for style sheets and browser tests
-        for part in ("maps", "caption", "slider", "position"):
-            getattr(self, part).add_class(f"blvnet-branch-{part}")
-
-    def _make_controls(self) -> None:
-        fitting = {"button_width": "max-content"}
-        self.stage = widgets.ToggleButtons(options=STAGES, style=fitting)
-        self.slider = widgets.IntSlider(min=0, description="channel")
-        self.order = widgets.ToggleButtons(options=(BY_NUMBER, BY_ACTIVITY), style=fitting)
-        last = self._num_positions - 1
-        self.play = widgets.Play(min=0, max=last, interval=STEP_MS)
-        self.position = widgets.IntSlider(min=0, max=last, description=self._unit)
-        # Left to itself, a picture is stretched to the width of the page.
-        natural = widgets.Layout(align_self="flex-start", max_width="100%")
-        self.maps = widgets.Image(format="png", layout=natural)
-        self.caption = widgets.HTML()
-        # Linked in the browser, both ways; at first both have the first one's value.
-        self._link = widgets.jslink((self.position, "value"), (self.play, "value"))
-        self._on(self.stage, self._choose_stage)
-        self._on(self.slider, self._choose_place)
-        self._on(self.order, self._choose_order)
-        self._on(self.position, self._choose_position)
-
-    def _arranged(self) -> list[widgets.Widget]:
-        wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
-        return [
-            self.stage,
-            widgets.HBox([self.slider, self.order], layout=wrapping),
-            widgets.HBox([self.play, self.position], layout=wrapping),
-            self.maps,
-            self.caption,
-        ]
-
-    @property
-    def _unit(self) -> str:
-        return "pair" if self._pairs else "frame"
+        self._by_activity = {}
+        for stage, maps in self._maps.items():
+            activity = maps.get("merged", list(maps.values())[-1]).abs().mean((0, 2, 3))
+            self._by_activity[stage] = activity.argsort(descending=True, stable=True).tolist()
+        self.stage = self._control("stage", widgets.ToggleButtons(options=STAGES, style=FITTING))
+        self.slider = self._control("slider", widgets.IntSlider(description="channel"))
+        self.order = self._control(
+            "order", widgets.ToggleButtons(options=(BY_NUMBER, BY_ACTIVITY), style=FITTING)
+        )
+        last = len(self._maps["stem"]["out"]) - 1
+        self.position = self._control(
+            "position", widgets.IntSlider(max=last, description=self._unit)
+        )
+        self.play = self._player(self.position, STEP_MS)
+        self.maps, self.caption = self._image("maps"), self._text("caption")
+        controls = (row(self.slider, self.order), row(self.play, self.position))
+        self._arrange(self.stage, *controls, self.maps, self.caption)
 
     @property
     def channel(self) -> int:
         """The number of the channel that is shown."""
-        if self._order == BY_NUMBER:
-            return self._place
-        return int(self._by_activity[self._place])
-
-    def _choose_stage(self, stage: str) -> None:
-        self._stage, maps = stage, self._maps[stage]
-        basis = maps["merged"] if "merged" in maps else list(maps.values())[-1]
-        self._by_activity = basis.abs().mean((0, 2, 3)).argsort(descending=True, stable=True)
-        with self._quietly():
-            self.slider.max = basis.shape[1] - 1  # may move it
-        self._choose_place(self._place)
-
-    def _choose_place(self, place: int) -> None:
-        self._place = min(place, self.slider.max)  # of the channel in the order that was chosen
-        with self._quietly():
-            self.slider.value = self._place
-        self._draw()
-
-    def _choose_order(self, order: str) -> None:
-        self._order = order
-        self._draw()
-
-    def _choose_position(self, position: int) -> None:
-        self._position = position
-        self._draw()
+        place = self.now.slider
+        return place if self.now.order == BY_NUMBER else self._by_activity[self.now.stage][place]
 
     # ------------------------------------------------------------ drawing
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        self.slider.max = len(self._by_activity[self.now.stage]) - 1
+        self.now.slider = min(self.now.slider, self.slider.max)
         self.maps.value = png(self._picture())
         self.caption.value = self._caption()
 
-    def _rows(self) -> list[_Row]:
-        """Frames and maps in the order of computation, at every position."""
-        maps = {name: m[:, self.channel] for name, m in self._maps[self._stage].items()}
-        limits = {name: _limit(maps, name) for name in maps}
-
-        def row_of(name: str) -> _Row:
-            label = f"{name} map" if name in BRANCH_COLOURS else name
-            colour = BRANCH_COLOURS.get(name, GREY)
-            pictures = coloured(maps[name], limits[name])
-            return _Row(label, [], f"±{limits[name]:.2g}", colour, pictures)
-
+    def _rows(self) -> list[Row]:
+        """Frames and maps in the order of computation."""
+        maps = {name: m[:, self.channel] for name, m in self._maps[self.now.stage].items()}
         if not self._pairs:
-            return [*self._frame_row("frame", GREY, slice(None)), *map(row_of, maps)]
+            return [*self._frame_rows("frame", GREY, slice(None)), *_map_rows(maps, maps)]
         rows = []
         for first, (branch, colour) in enumerate(BRANCH_COLOURS.items()):
-            rows += self._frame_row(f"{branch} frame", colour, slice(first, None, 2))
-            rows += [row_of(branch)] if branch in maps else []
-        return rows + [row_of(name) for name in maps if name not in BRANCH_COLOURS]
+            rows += self._frame_rows(f"{branch} frame", colour, slice(first, None, 2))
+            rows += _map_rows(maps, [branch] if branch in maps else [])
+        return rows + _map_rows(maps, [name for name in maps if name not in BRANCH_COLOURS])
 
-    def _frame_row(self, name: str, colour: str, which: slice) -> list[_Row]:
+    def _frame_rows(self, name: str, colour: str, which: slice) -> list[Row]:
         """One row, or none where there is nothing to show."""
         if self._frames is None:
             return []
-        numbers = list(range(self._num_frames))[which]
-        return [_Row(name, numbers, "", colour, self._frames[which])]
+        numbers = range(len(self._frames))[which]
+        return [Row(name, self._frames[which], colour, frames=numbers)]
 
     def _picture(self) -> np.ndarray:
-        rows, position = self._rows(), self._position
-        count = self._num_positions
+        rows, position, count = self._rows(), self.now.position, self.position.max + 1
         tile_px = max(36, min(64, (PAGE_PX - 110) // count - GAP_PX))
         unit = f"{self._unit} " if tile_px > 50 else ""  # as far as there is room
         overview = mosaic(
-            {f"{row.name}\n{row.scale}".strip(): list(row.pictures) for row in rows},
+            {f"{r.name}\n{r.scale}".strip(): list(r.pictures) for r in rows},
             column_labels=[f"{unit}{p}" for p in range(count)],
-            row_colours=[row.colour for row in rows],
+            edges=[[r.colour] * count for r in rows],
             chosen=position,
             tile_px=tile_px,
             gap_px=GAP_PX,
         )
         closeup = mosaic(
-            {"": [row.pictures[position] for row in rows]},
-            column_labels=[
-                f"{row.name} {row.numbers[position]}" if row.numbers else row.name for row in rows
-            ],
-            column_colours=[row.colour for row in rows],
+            {"": [r.pictures[position] for r in rows]},
+            column_labels=[f"{r.name} {r.frames[position]}" if r.frames else r.name for r in rows],
+            edges=[[r.colour for r in rows]],
             tile_px=128,
             gap_px=GAP_PX,
         )
-        return stacked([overview, closeup])
+        return stacked(overview, closeup)
 
     def _caption(self) -> str:
-        maps = self._maps[self._stage]
-        count, rank = self.slider.max + 1, self._by_activity.tolist().index(self.channel) + 1
         ranges = []
-        for name, m in maps.items():
-            height, width = m.shape[-2:]
-            low, high = m[:, self.channel].min(), m[:, self.channel].max()
-            ranges.append(f"{name} {height} x {width}, {low:.2f} to {high:.2f}")
-        where = f"{self._stage}, channel {self.channel} of {count}"
+        for name, m in self._maps[self.now.stage].items():
+            low, high = m[:, self.channel].aminmax()
+            ranges.append(f"{name} {m.shape[2]} x {m.shape[3]}, {low:.2f} to {high:.2f}")
+        by_activity = self._by_activity[self.now.stage]
+        rank = by_activity.index(self.channel) + 1
+        where = f"{self.now.stage}, channel {self.channel} of {len(by_activity)}"
         active = "the most active" if rank == 1 else f"number {rank} in activity"
         return paragraph(
             f"<code>{where}</code>, {active}; enlarged: {self._enlarged()}. {self._story()}<br>"
@@ -229,29 +176,29 @@ class BranchExplorer(PicturedWidget):
         )
 
     def _enlarged(self) -> str:
-        position, stage = self._position, self._stage
+        """Say what is enlarged, and where it comes from."""
+        position, stage = self.now.position, self.now.stage
         if not self._pairs:
             return f"frame {position}"
         first, second = f"frame {2 * position}", f"frame {2 * position + 1}"
         if stage == "stem":
-            first += f" goes to the {underlined('little')} branch"
-            second += f" to the {underlined('big')} one"
-            return f"pair {position}: {first}, {second}"
-        before = f"{STAGES[STAGES.index(stage) - 1]}.out"
-        branches = "both branches start from" if "merged" in self._maps[stage] else "it starts from"
-        return f"pair {position}, {first} and {second}; {branches} the pair's map in {before}"
+            little, big = map(underlined, BRANCH_COLOURS)
+            return (
+                f"pair {position}: {first} goes to the {little} branch, {second} to the {big} one"
+            )
+        start = "both branches start from" if "merged" in self._maps[stage] else "it starts from"
+        before = STAGES[STAGES.index(stage) - 1]
+        return f"pair {position}, {first} and {second}; {start} the pair's map in {before}.out"
 
     def _story(self) -> str:
-        """What the rows have to do with each other."""
-        maps = self._maps[self._stage]
+        """Say what the rows have to do with each other."""
+        maps = self._maps[self.now.stage]
         if "merged" in maps:
             feeds = "" if self._pairs else "Every frame feeds both branches. "
             smaller = maps["big"].shape[-2:] != maps["little"].shape[-2:]  # not so in the stem
             enlarged = " (shown enlarged: it has half the resolution)" if smaller else ""
-            return (
-                f"{feeds}Merged is little + big{enlarged}, negatives cut; out, "
-                "after the fusion, mixes all channels of merged."
-            )
+            rest = "negatives cut; out, after the fusion, mixes all channels of merged."
+            return f"{feeds}Merged is little + big{enlarged}, {rest}"
         if self._pairs or len(maps) > 1:
             return f"Stage4 has no branches: its blocks work on one map a {self._unit}."
         return "There are no branches: the same layers work on every frame."
@@ -259,43 +206,41 @@ class BranchExplorer(PicturedWidget):
     # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
-        with turn():
-            text = (
-                f"{self._what}, {self._stage}, channel {self.channel}; below, {self._unit} "
-                f"{self._position}. White is 0, red positive, blue negative."
-            )
-            return stacked([self._picture(), written([text])])
+        text = (
+            f"{self._what}, {self.now.stage}, channel {self.channel}; below, {self._unit} "
+            f"{self.now.position}. White is 0, red positive, blue negative."
+        )
+        return stacked(self._picture(), text_picture(text))
 
     def summary(self) -> str:
-        height, width = self._size
-        return f"BranchExplorer({self._what}, {self._num_frames} frames of {height}x{width})"
+        frames, _, height, width = self._clip.shape[1:]
+        return f"BranchExplorer({self._what}, {frames} frames of {height}x{width})"
+
+
+def _map_rows(maps: dict[str, Tensor], names: Iterable[str]) -> list[Row]:
+    """The named rows of maps (positions, h, w): out in its own scale, all others in one."""
+    rows = []
+    for name in names:
+        together = [m for other, m in maps.items() if (other == "out") == (name == "out")]
+        limit = max(m.nan_to_num(0, 0, 0).abs().max().item() for m in together)
+        label = f"{name} map" if name in BRANCH_COLOURS else name
+        colour = BRANCH_COLOURS.get(name, GREY)
+        rows.append(Row(label, coloured(maps[name], limit), colour, f"±{limit:.2g}"))
+    return rows
 
 
 def _maps(model: VideoNet, clip: Tensor) -> dict[str, dict[str, Tensor]]:
-    """Stage to name to maps (positions, C, h, w), on the CPU."""
+    """Return stage to name to maps (positions, C, h, w), on the CPU."""
     points = capture_points(model)
-    found: dict[str, list[str]] = {}
+    found = {}  # stage to point to its name: "little" for "stage1.little", but "stage4.0"
     for stage in STAGES:
-        names = [name for name in (f"{stage}.{part}" for part in MERGE) if name in points]
+        found[stage] = {f"{stage}.{part}": part for part in MERGE if f"{stage}.{part}" in points}
         if stage == "stage4" and "stem.merged" in points:  # blocks instead of branches
-            names = [name for name in points if re.fullmatch(r"stage4\.\d+", name)]
-        found[stage] = names
-    wanted = [name for names in found.values() for name in names]
+            found[stage] = {name: name for name in points if re.fullmatch(r"stage4\.\d+", name)}
+    wanted = [point for names in found.values() for point in names]
     with torch.no_grad(), evaluating(model), capture(model, wanted, to_cpu=True) as cache:
         model(clip.to(next(model.parameters())))
     return {
-        stage: {_short(name): cache[name][0].float() for name in names}
+        stage: {name: cache[point][0].float() for point, name in names.items()}
         for stage, names in found.items()
     }
-
-
-def _short(point: str) -> str:
-    """ "little" of "stage1.little"; blocks keep their whole name, "stage4.0"."""
-    last = point.rpartition(".")[2]
-    return last if last in MERGE else point
-
-
-def _limit(maps: dict[str, Tensor], name: str) -> float:
-    """What is shown in full colour: out for itself, all others in one scale."""
-    together = [m for other, m in maps.items() if (other == "out") == (name == "out")]
-    return max(m.nan_to_num(0, 0, 0).abs().max().item() for m in together)

@@ -6,42 +6,50 @@ LiveView(model, "clip.mp4", class_names, stride=3)       # model: blvnet_tam(cau
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from statistics import median
 
 import ipywidgets as widgets
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from blvnet_lab.data import VideoReadError, evaluation_transform
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
-from blvnet_lab.viz.explorers.live_chart import WIDTH, score_chart
-from blvnet_lab.viz.explorers.tam_edits import checked_names
-from blvnet_lab.viz.explorers.video import FrameReader, fitted, video_title
-from blvnet_lab.viz.handling import turn
+from blvnet_lab.viz.explorers.base import Explorer, checked_names, row
+from blvnet_lab.viz.explorers.video import FrameReader, frame_counter, show_frame, video_title
 from blvnet_lab.viz.images import (
-    jpeg,
+    LABEL_GREY,
+    Sheet,
     mosaic,
     paragraph,
     png,
     stacked,
+    text_picture,
+    text_width,
     underlined,
-    written,
 )
-from blvnet_lab.viz.theme import BRANCH_COLOURS, VERMILLION, branch_of
-from blvnet_lab.viz.widgets import PicturedWidget
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, VERMILLION, branch_of
 
-MOST_SECONDS, MOST_FRAMES = 10, 250  # of the chart; frames, where a video does not say how fast
-LEAST_MS = 40  # from frame to frame while playing
+WIDTH = 524  # of the chart, in pixels: with the frame beside it, the page of a notebook
+MAX_ROWS = 10
+ROW_PX, BAR_PX = 25, 21  # of a row; of them, those that stand for 100 %
+NAMES_PX, NUMBERS_PX = 170, 50  # at most for the names; for the numbers at the right
+TOP_PX, AXIS_PX = 18, 34
+MAX_TICKS = 6
+MAX_SECONDS, MAX_FRAMES = 10, 250  # of the chart; frames, where a video does not say how fast
+MIN_MS = 40  # from frame to frame while playing
 PLAY_MS = 120  # where a video does not say
-STILL_PAIRS = 8  # so many at least are in the picture for pages without a kernel
+STILL_PAIRS = 8  # at least as many are in the picture for pages without a kernel
 
 
-class LiveView(PicturedWidget):
+class LiveView(Explorer):
     """A video, and what a causal network makes of it so far; set ``.value`` of the controls.
 
     The controls: ``play``; ``position`` (the frame that is shown); ``averaged`` (over how many
@@ -53,7 +61,7 @@ class LiveView(PicturedWidget):
     each pair once, when its second frame is there, and all in their order, from the beginning of
     the video. What is shown at a frame is therefore the same however one came there: who moves
     ahead waits until the pairs between have been seen, who moves back sees what was known then.
-    `restart` makes the network forget everything and begins anew.
+    `restart` makes the network forget everything and starts over.
 
     Args:
         model: from `blvnet_tam(causal=True)`. A copy of it is run; later changes are not seen.
@@ -71,6 +79,8 @@ class LiveView(PicturedWidget):
             when it is reached.
     """
 
+    css_class = "blvnet-live-view"
+
     def __init__(
         self,
         model: BigLittleNet,
@@ -80,72 +90,46 @@ class LiveView(PicturedWidget):
         size: tuple[int, int] = (64, 64),
         stride: int = 1,
     ) -> None:
+        super().__init__()
         self._stream = Stream(copy.deepcopy(model))
         if model.in_channels != 3:
             raise ValueError(
                 "expected a model of RGB frames (in_channels=3), got one with in_channels="
                 f"{model.in_channels}: a video file holds nothing else"
             )
-        self._like = next(self._stream.parameters())
-        self._class_names = checked_names(class_names, None, model.classifier.out_features)
+        self._class_names = checked_names(class_names, model)
         self._frames = FrameReader(path)
         self._info = self._frames.info
+        self._rate = self._info.fps or 1.0
         self._taken = _taken(self._info.num_frames, stride)
         self._size, self._stride, self._prepare = size, stride, evaluation_transform(size)
         self._logits: list[Tensor] = []  # of every pair that the network has seen
         self._seconds: list[float] = []  # that it took for each
-        self._rate = self._info.fps or 1.0
-        self._make_controls(model.num_frames // 2)
-        # What is shown. Controls may be ahead of it: what they are set to waits for its turn.
-        self._number, self._count = 0, self.averaged.value
-        self._draw()
-        super().__init__(self._arranged())
-        self.add_class("blvnet-live-view")  # for style sheets and browser tests
-        parts = ("play", "position", "averaged", "restart", "frame", "caption", "chart", "cost")
-        for part in (*parts, "message"):
-            getattr(self, part).add_class(f"blvnet-live-{part}")
+        self._note = ""
+        self._make_parts(model.num_frames // 2)
 
-    def _make_controls(self, num_pairs: int) -> None:
+    def _make_parts(self, num_pairs: int) -> None:
         last, fps = self._info.num_frames - 1, self._info.fps
-        interval = max(LEAST_MS, round(1000 / fps)) if fps else PLAY_MS
-        self.play = widgets.Play(max=last, interval=interval)
-        self.position = widgets.IntSlider(max=last, description="frame")
-        self.restart = widgets.Button(
-            description="restart",
-            tooltip="forget everything, from the first frame on",
-            layout=widgets.Layout(width="max-content"),
-        )
-        self.averaged = widgets.IntSlider(
-            value=num_pairs,
-            min=1,
-            max=2 * num_pairs,
-            description="pairs averaged",
-            style={"description_width": "initial"},
-        )
-        self.frame = widgets.Image(format="jpeg")
-        # Left to itself, a picture is stretched to the width of the page.
-        natural = widgets.Layout(align_self="flex-start", max_width="100%")
-        self.chart = widgets.Image(format="png", layout=natural)
-        self.caption, self.cost, self.message = (widgets.HTML() for _ in range(3))
-        # Linked in the browser, both ways; at first both have the first one's value.
-        self._link = widgets.jslink((self.position, "value"), (self.play, "value"))
-        self._on(self.position, self._choose_position)
-        self._on(self.averaged, self._choose_average)
-        self._on_click(self.restart, self._restart)
-
-    def _arranged(self) -> list[widgets.Widget]:
-        wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
-        at_top = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
-        beside = widgets.VBox([self.chart], layout=widgets.Layout(padding="0 0 0 12px"))
-        title = f"<b>{escape(video_title(self._info))}</b>"
-        return [
-            widgets.HTML(title),
-            widgets.HBox([self.play, self.position, self.restart, self.averaged], layout=wrapping),
+        position = widgets.IntSlider(max=last, description="frame")
+        self.position = self._control("position", position, self._choose_position)
+        self.play = self._player(position, max(MIN_MS, round(1000 / fps)) if fps else PLAY_MS)
+        forget = "forget everything, from the first frame on"
+        self.restart = self._button("restart", "restart", self._restart, forget)
+        averaged = widgets.IntSlider(num_pairs, 1, 2 * num_pairs, description="pairs averaged")
+        averaged.style.description_width = "initial"
+        self.averaged = self._control("averaged", averaged)
+        self.frame, self.chart = self._image("frame", "jpeg"), self._image("chart")
+        self.caption, self.cost = self._text("caption"), self._text("cost")
+        self.message = self._text("message")
+        beside = widgets.VBox([self.chart], layout={"padding": "0 0 0 12px"})
+        self._arrange(
+            widgets.HTML(f"<b>{escape(video_title(self._info))}</b>"),
+            row(self.play, self.position, self.restart, self.averaged),
             self.message,
-            widgets.HBox([self.frame, beside], layout=at_top),
+            row(self.frame, beside, align_items="flex-start"),
             self.caption,
             self.cost,
-        ]
+        )
 
     # ------------------------------------------------------------ what the user does
 
@@ -154,18 +138,11 @@ class LiveView(PicturedWidget):
             self._follow(number)
             self._frames[number]  # is read here, or not at all
         except VideoReadError as error:
-            text = f"{error}. Still shown: frame {self._number}."
-            self.message.value = paragraph(f"<b>Stopped.</b> {escape(text)}", VERMILLION)
+            text = escape(f"{error}. Still shown: frame {self.now.position}.")
+            self._note = paragraph(f"<b>Stopped.</b> {text}", VERMILLION)
             self.play.playing = False
         else:
-            self.message.value, self._number = "", number
-        with self._quietly():
-            self.position.value = self._number
-        self._draw()
-
-    def _choose_average(self, count: int) -> None:
-        self._count = count
-        self._draw()
+            self._note, self.now.position = "", number
 
     def _restart(self) -> None:
         self._stream.reset()
@@ -175,11 +152,12 @@ class LiveView(PicturedWidget):
     # ------------------------------------------------------------ what the network does
 
     def _follow(self, number: int) -> None:
-        """The network gets all pairs that are complete with this frame, and that it has not had."""
+        """Give the network all pairs that are complete with this frame, and that are new to it."""
+        like = next(self._stream.parameters())
         for first, second in self._taken[len(self._logits) : self._seen_by(number)]:
             pair = self._prepare(torch.stack([self._frames[first], self._frames[second]]))
             start = time.perf_counter()
-            logits = self._stream(pair[None].to(self._like))[0].double().cpu()
+            logits = self._stream(pair[None].to(like))[0].double().cpu()
             self._seconds.append(time.perf_counter() - start)
             self._logits.append(logits)
 
@@ -189,41 +167,37 @@ class LiveView(PicturedWidget):
 
     def _averages(self, pairs: range) -> Tensor:
         """The probabilities after each of these pairs, (n, num_classes)."""
-        if not pairs:
-            return torch.zeros(0, len(self._class_names))
-        last = [self._logits[max(0, k + 1 - self._count) : k + 1] for k in pairs]
-        return torch.stack([torch.stack(logits).mean(0) for logits in last]).softmax(1)
+        count, names = self.now.averaged, self._class_names
+        last = [torch.stack(self._logits[max(0, k + 1 - count) : k + 1]).mean(0) for k in pairs]
+        return torch.stack(last).softmax(1) if last else torch.zeros(0, len(names))
 
     @property
     def scores(self) -> dict[str, float]:
         """Class name to probability, as shown at the right edge; empty before the first pair."""
-        seen = self._seen_by(self._number)
-        averages = self._averages(range(max(0, seen - 1), seen))
-        return dict(zip(self._class_names, averages[0].tolist(), strict=True)) if seen else {}
+        seen = self._seen_by(self.now.position)
+        averages = self._averages(range(max(0, seen - 1), seen)).tolist()
+        return dict(zip(self._class_names, averages[0], strict=True)) if seen else {}
 
     # ------------------------------------------------------------ what is shown
 
-    def _draw(self) -> None:
-        picture = fitted(self._frames[self._number].permute(1, 2, 0).numpy())
-        self.frame.layout.width = f"{picture.shape[1]}px"
-        self.frame.value = jpeg(picture)
-        self.chart.value = png(self._chart(self._number))
-        number, fps = self._number, self._info.fps
-        counter = f"<code>frame {number} (0 to {self._info.num_frames - 1})</code>"
-        at = f" at {number / fps:.2f} s" if fps else ""
-        self.caption.value = paragraph(f"{counter}{at}: {self._fate(number)}")
+    def draw(self) -> None:
+        number = self.now.position
+        show_frame(self.frame, self._frames.picture(number))
+        self.chart.value = png(self._chart(number))
+        counter = frame_counter(self._info, number)
+        self.caption.value = paragraph(f"{counter}: {self._fate(number)}")
         self.cost.value = paragraph(f"<small>{self._cost()}</small>")
+        self.message.value = self._note
 
     def _chart(self, number: int) -> np.ndarray:
         """All that is known at a frame, of the last seconds."""
-        most = MOST_SECONDS if self._info.fps else MOST_FRAMES
-        now, span = (number + 1) / self._rate, min(self._info.num_frames / self._rate, most)
+        longest = MAX_SECONDS if self._info.fps else MAX_FRAMES
+        now, span = (number + 1) / self._rate, min(self._info.num_frames / self._rate, longest)
         times = [second / self._rate for _, second in self._taken[: self._seen_by(number)]]
         gone = sum(end <= now - span for end in times[1:])
-        scores = self._averages(range(gone, len(times)))
         return score_chart(
             times[gone:],
-            scores.numpy(),
+            self._averages(range(gone, len(times))).numpy(),
             self._class_names,
             now=now,
             span=span,
@@ -231,7 +205,7 @@ class LiveView(PicturedWidget):
         )
 
     def _fate(self, number: int) -> str:
-        """What becomes of a frame, in words."""
+        """Say what becomes of a frame."""
         for k, pair in enumerate(self._taken):
             if number in pair:
                 branch = branch_of(pair.index(number))
@@ -240,7 +214,7 @@ class LiveView(PicturedWidget):
         return "the network does not get it"
 
     def _cost(self) -> str:
-        seen = self._seen_by(self._number)
+        seen = self._seen_by(self.now.position)
         if not seen:
             return "The network has not seen a pair yet."
         text = f"A pair costs the network {1000 * median(self._seconds):.1f} ms here (median)"
@@ -252,30 +226,27 @@ class LiveView(PicturedWidget):
 
     def static_picture(self) -> np.ndarray:
         """The frames that the network gets, and the chart: as far as it is, and some pairs on."""
-        with turn():
-            count = max(self._seen_by(self._number), min(STILL_PAIRS, len(self._taken)))
-            try:
-                self._follow(self._taken[count - 1][1])
-            except VideoReadError:
-                count = len(self._logits)  # as far as it can be read
-            pairs = self._taken[max(0, count - STILL_PAIRS) : count]
-            numbers = [number for pair in pairs for number in pair]
-            title = f"{video_title(self._info)}; average of up to {self._count} pairs"
-            chart = stacked([self._chart(numbers[-1] if pairs else 0), written([title])])
-            if not pairs:
-                return chart
-            strip = mosaic(
-                {"": [self._frames[number].permute(1, 2, 0).numpy() for number in numbers]},
-                column_labels=[str(number) for number in numbers],
-                column_colours=list(BRANCH_COLOURS.values()) * len(pairs),
-                tile_px=min(72, WIDTH // len(numbers) - 6),
-            )
-            return stacked([strip, chart])
+        count = max(self._seen_by(self.now.position), min(STILL_PAIRS, len(self._taken)))
+        try:
+            self._follow(self._taken[count - 1][1])
+        except VideoReadError:
+            count = len(self._logits)  # as far as it can be read
+        numbers = [n for pair in self._taken[max(0, count - STILL_PAIRS) : count] for n in pair]
+        title = f"{video_title(self._info)}; average of up to {self.now.averaged} pairs"
+        chart = stacked(self._chart(numbers[-1] if numbers else 0), text_picture(title))
+        if not numbers:
+            return chart
+        strip = mosaic(
+            {"": [self._frames.picture(number) for number in numbers]},
+            column_labels=[str(number) for number in numbers],
+            edges=[list(BRANCH_COLOURS.values()) * (len(numbers) // 2)],
+            tile_px=min(72, WIDTH // len(numbers) - 6),
+        )
+        return stacked(strip, chart)
 
     def summary(self) -> str:
-        height, width = self._size
-        count = len(self._taken)
-        return f"LiveView({count} pairs of {height}x{width}, {len(self._class_names)} classes)"
+        size = "{}x{}".format(*self._size)
+        return f"LiveView({len(self._taken)} pairs of {size}, {len(self._class_names)} classes)"
 
 
 def _taken(frame_count: int, stride: int) -> list[tuple[int, int]]:
@@ -283,13 +254,86 @@ def _taken(frame_count: int, stride: int) -> list[tuple[int, int]]:
 
     Where T x stride frames make up the video, these are the ones of `sample_uniform`.
     """
-    if stride < 1:
-        raise ValueError(f"expected a stride of at least 1 frame, got {stride}")
-    numbers = range(stride // 2, frame_count, stride)
+    numbers = range(max(0, stride) // 2, frame_count, max(1, stride))
     pairs = list(zip(numbers[0::2], numbers[1::2], strict=False))  # an odd last one has no other
-    if not pairs:
+    if stride < 1 or not pairs:
         raise ValueError(
-            f"expected a stride that leaves a pair of the video's {frame_count} frames, got "
-            f"{stride}: take a smaller one"
+            f"expected a stride of at least 1 frame that leaves a pair of the video's "
+            f"{frame_count} frames, got {stride}: take a smaller one"
         )
     return pairs
+
+
+# ---------------------------------------------------------------- the chart
+
+
+def score_chart(
+    times: Sequence[float],
+    scores: np.ndarray,
+    names: Sequence[str],
+    *,
+    now: float,
+    span: float,
+    unit: str,
+) -> np.ndarray:
+    """Draw the scores over time: (H, W, 4) uint8 on a transparent ground.
+
+    The bars of the class that was the most probable are blue. Of many classes those are shown that
+    came highest in this chart.
+
+    Args:
+        times: since when each row of scores holds, ascending, the last of them until now.
+        scores: (n, num_classes), from 0 to 1; n may be 0.
+        names: of the classes.
+        now: the time at the right edge.
+        span: from the left edge to the right one.
+        unit: of all times.
+    """
+    highest = scores.max(0, initial=0)
+    shown = sorted(np.argsort(-highest, kind="stable")[:MAX_ROWS].tolist())
+    labels = [_shortened(names[i]) for i in shown]
+    left, right = 12 + max(map(text_width, labels)), WIDTH - NUMBERS_PX
+    bottom = TOP_PX + len(shown) * ROW_PX
+    sheet = Sheet(WIDTH, bottom + AXIS_PX)
+
+    def x(time: float) -> float:
+        return left + (right - left) * max(0.0, 1 - (now - time) / span)
+
+    sheet.text(left, 1, "probability; a full row is 100 %", "la")
+    sheet.text(WIDTH - 4, 1, "now", "ra")
+    best = scores.argmax(1)
+    edges = [round(x(time)) for time in [*times, now]]
+    for place, (i, label) in enumerate(zip(shown, labels, strict=True)):
+        floor = TOP_PX + (place + 1) * ROW_PX - 2
+        sheet.text(left - 8, floor - BAR_PX / 2, label, "rm")
+        sheet.pen.line((left, floor, right, floor), fill=GREY)
+        for k, (start, end) in enumerate(pairwise(edges)):
+            last = end - (2 if end - start > 3 else 1)  # a pixel between two bars, if there is room
+            high = round(BAR_PX * float(np.nan_to_num(scores[k, i])))
+            if last >= start and high:
+                box = (start, floor - high, last, floor - 1)
+                sheet.pen.rectangle(box, fill=BLUE if i == best[k] else GREY)
+        if len(scores):
+            sheet.text(WIDTH - 4, floor - BAR_PX / 2, f"{100 * scores[-1, i]:.0f} %", "rm")
+    for tick in _ticks(max(0.0, now - span), now, span):
+        sheet.pen.line((x(tick), bottom, x(tick), bottom + 4), fill=LABEL_GREY)
+        sheet.text(x(tick), bottom + 6, f"{tick:g}", "ma")
+    sheet.text((left + right) / 2, bottom + 20, f"time in the video / {unit}", "ma")
+    return sheet.array()
+
+
+def _shortened(name: str) -> str:
+    """Cut a name to the room there is."""
+    if text_width(name) <= NAMES_PX:
+        return name
+    while text_width(f"{name}…") > NAMES_PX:
+        name = name[:-1]
+    return f"{name}…"
+
+
+def _ticks(begin: float, end: float, span: float) -> list[float]:
+    """Choose round numbers from begin to end; their distance depends on the span only."""
+    first, second, *_ = MaxNLocator(MAX_TICKS, steps=[1, 2, 5, 10]).tick_values(0, span)
+    step = second - first
+    numbers = range(math.ceil(begin / step - 1e-9), math.floor(end / step + 1e-9) + 1)
+    return [round(i * step, 9) for i in numbers]

@@ -1,4 +1,4 @@
-"""Views 1 and 2 of `TamExplorer`, the network and the channels of a TAM: functions of plain data.
+"""The pictures and texts of `TamExplorer`, from the network down to the arithmetic.
 
 A picture is an array (H, W, 4) uint8 on a transparent ground, a text is HTML with the colours of
 the page it is on.
@@ -6,20 +6,33 @@ the page it is on.
 
 from __future__ import annotations
 
-import html
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw
+from PIL import ImageColor
 from torch import Tensor
 
-from blvnet_lab.introspect.taps import tap_name
-from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, font, score_bars
-from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured
+from blvnet_lab.viz.explorers.tam_edits import Arithmetic
+from blvnet_lab.viz.images import (
+    LABEL_GREY,
+    LABEL_PX,
+    Sheet,
+    mosaic,
+    score_tables,
+    stacked,
+    text_picture,
+)
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, branch_of, coloured
 
 WIDTH = 824  # of the widest pictures, in pixels: a notebook beside JupyterLab's side bar
 LABELS = 64  # left of strips and tiles, in pixels
+MAP_PX = 58  # of a map among all positions, at most
+MAX_POSITIONS = 16  # more would be too small to see
+RANKS = list(ROLE_COLOURS)  # in which order roles are shown
 ROLE_WORDS = {
     "looks_back": "mainly earlier maps",
     "looks_ahead": "mainly later maps",
@@ -31,13 +44,8 @@ ROLE_WORDS = {
 }
 
 
-def tap_names(num_taps: int, first_offset: int) -> list[str]:
-    """The names of a TAM's taps, the earliest first; `first_offset` is the first one's."""
-    return [tap_name(j, num_taps) for j in range(first_offset, first_offset + num_taps)]
-
-
 def number(value: float, digits: int = 2) -> str:
-    """With a typographic minus, and without one where only zeros are left."""
+    """Write a number with a typographic minus, and without one where only zeros are left."""
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
@@ -45,13 +53,13 @@ def number(value: float, digits: int = 2) -> str:
 # ---------------------------------------------------------------- 1 the network
 
 
-def network_svg(
+def network_picture(
     roles: Mapping[str, Sequence[str]],
     branched: Collection[str],
     chosen: str,
     edited: Collection[str],
-) -> str:
-    """The stages from left to right with their TAMs, each over its channels' roles and number.
+) -> np.ndarray:
+    """Draw the stages from left to right with their TAMs, each over its channels' roles.
 
     Args:
         roles: name of a TAM to the roles of its channels.
@@ -59,195 +67,315 @@ def network_svg(
         chosen: name of the TAM that is highlighted.
         edited: names of the TAMs that are marked.
     """
-    step = WIDTH / len(roles)
+    sheet, step = Sheet(WIDTH, 92), WIDTH / len(roles)
     places = [name.partition(".")[0] for name in roles]
-    parts = []
     for place, count in Counter(places).items():
         x = places.index(place) * step
-        parts.append(
-            f"<rect x='{x + 4:.1f}' y='1' width='{count * step - 8:.1f}' height='90' rx='8' "
-            "fill='none' stroke='currentColor' opacity='.35'/>"
-            f"<text x='{x + 12:.1f}' y='16' font-weight='bold'>{place}</text>"
-        )
+        box = (x + 4, 1, x + count * step - 5, 90)
+        sheet.pen.rounded_rectangle(box, radius=8, outline=LABEL_GREY)
+        sheet.text(x + 12, 12, place, "lm", size=13)
     for i, (name, of_channels) in enumerate(roles.items()):
-        parts.append(_tam(i * step, step, places[i] in branched, name == chosen))
-        parts.append(_role_bar(i * step + 12, step - 24, Counter(of_channels)))
-        words = f"{len(of_channels)} channels"
-        parts.append(f"<text x='{(i + 0.5) * step:.1f}' y='84' text-anchor='middle'>{words}</text>")
+        x, y, end = i * step, 38, (i + 1) * step - 14
+        tam, after = (x + 15, y - 12, x + 53, y + 12), x + 53
+        bar = (round(x) + 12, 60, (round(step) - 24, 9))
+        sheet.pen.line((x, y, x + step, y), fill=GREY, width=2)
+        if places[i] in branched:
+            sheet.pen.rectangle((after + 10, y - 2, end - 8, y + 2), fill=(0, 0, 0, 0))
+            for colour, dy in zip(BRANCH_COLOURS.values(), (-9, 9), strict=True):
+                lane = [(after, y), (after + 10, y), (after + 18, y + dy)]
+                lane += [(end - 16, y + dy), (end - 8, y), (end, y)]
+                sheet.pen.line(lane, fill=colour, width=4, joint="curve")
+        edge = {"outline": BLUE, "width": 4} if name == chosen else {"outline": LABEL_GREY}
+        sheet.pen.rounded_rectangle(tam, radius=5, fill=(0, 0, 0, 0), **edge)
+        sheet.text(x + 34, y, "TAM")
+        sheet.paste(_role_colours(sorted(of_channels, key=RANKS.index))[None], *bar)
+        sheet.text(x + step / 2, 80, f"{len(of_channels)} channels")
         if name in edited:
-            place = f"x='{(i + 1) * step - 12:.1f}' y='16' text-anchor='end'"
-            parts.append(f"<text {place} font-style='italic'>changed</text>")
-    return (
-        f"<svg width='{WIDTH}' height='92' font-size='12' font-family='sans-serif' "
-        f"fill='currentColor' style='display:block'>{''.join(parts)}</svg>"
-    )
-
-
-def _tam(x: float, width: float, branches: bool, chosen: bool) -> str:
-    """A TAM and what follows it, in the column of the drawing that begins at `x`."""
-    y, tam, end = 38, x + 34, x + width - 16
-    frame = f"stroke='{BLUE}' stroke-width='4'" if chosen else "stroke='currentColor'"
-    paths = {GREY: f"M{tam:.0f} {y} H{end:.0f}"}
-    if branches:
-        paths = {
-            BRANCH_COLOURS[branch]: f"M{tam + 16:.0f} {y} C{tam + 32:.0f} {y} {tam + 24:.0f} "
-            f"{y + dy} {tam + 40:.0f} {y + dy} H{end - 24:.0f} C{end - 8:.0f} {y + dy} "
-            f"{end - 16:.0f} {y} {end:.0f} {y}"
-            for branch, dy in (("little", -9), ("big", 9))
-        }
-    after = "".join(
-        f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='4'/>"
-        for colour, path in paths.items()
-    )
-    return (
-        f"<path d='M{x:.1f} {y} H{tam:.0f} M{end:.0f} {y} H{x + width:.1f}' stroke='{GREY}' "
-        f"stroke-width='2'/>{after}<rect x='{tam - 19:.0f}' y='{y - 12}' width='38' height='24' "
-        f"rx='5' style='fill:var(--jp-layout-color0, Canvas)' {frame}/>"
-        f"<text x='{tam:.0f}' y='{y + 4}' text-anchor='middle'>TAM</text>"
-    )
-
-
-def _role_bar(x: float, width: float, counts: Mapping[str, int]) -> str:
-    total, rects = sum(counts.values()), []
-    for role, colour in ROLE_COLOURS.items():
-        part = width * counts.get(role, 0) / total
-        rects.append(f"<rect x='{x:.1f}' y='60' width='{part:.1f}' height='9' fill='{colour}'/>")
-        x += part
-    return "".join(rects)
-
-
-def overview(taps: Mapping[str, Tensor], chosen: str) -> np.ndarray:
-    """View 1 where no kernel runs: the taps (r, C) of every TAM as small strips, in their order."""
-    side, gap, top = WIDTH // len(taps) - 8, 8, 36
-    canvas = Image.new("RGBA", (WIDTH, top + 44))
-    pen = ImageDraw.Draw(canvas)
-    for i, (name, of_channels) in enumerate(taps.items()):
-        x = i * (side + gap) + gap // 2
-        for y, text in ((2, name), (17, f"{of_channels.shape[1]} channels")):
-            pen.text((x + side / 2, y), text, fill=LABEL_GREY, font=font(), anchor="ma")
-        canvas.paste(_stretched(coloured(of_channels, limit=1), side, 36), (x, top))
-        if name == chosen:
-            pen.rectangle((x - 3, top - 3, x + side + 2, top + 38), outline=BLUE, width=2)
-    return np.asarray(canvas)
+            sheet.text(x + step - 12, 12, "changed", "rm")
+    return sheet.array()
 
 
 # ---------------------------------------------------------------- 2 the channels of a TAM
 
 
 def channel_order(taps: Tensor, roles: Sequence[str]) -> list[int]:
-    """The channels of taps (r, C) by role, within a role by the sum of their absolute taps."""
-    ranks, sizes = list(ROLE_COLOURS), taps.abs().sum(0).tolist()
-    return sorted(range(len(roles)), key=lambda c: (ranks.index(roles[c]), -sizes[c]))
+    """Order the channels of taps (r, C) by role, within a role by the sum of absolute taps."""
+    sizes = taps.abs().sum(0).tolist()
+    return sorted(range(len(roles)), key=lambda c: (RANKS.index(roles[c]), -sizes[c]))
 
 
 def role_legend(roles: Sequence[str]) -> str:
-    """The roles that occur: colour, name, number of channels, meaning."""
-    counts = Counter(roles)
-    shown = [
-        "<span style='white-space:nowrap;margin-right:18px'><span style='display:inline-block;"
-        f"width:10px;height:10px;background:{colour}'></span> <b>{role}</b> {counts[role]}: "
-        f"{ROLE_WORDS[role]}</span>"
+    """List the roles that occur: colour, name, number of channels, meaning."""
+    shown = "".join(
+        "<span style='white-space:nowrap;margin-right:18px'>"
+        f"{_square(colour)} <b>{role}</b> {roles.count(role)}: {ROLE_WORDS[role]}</span> "
         for role, colour in ROLE_COLOURS.items()
-        if counts[role]
-    ]
+        if role in roles
+    )
     taps = "Taps: white is 0, red positive, blue negative; full colour at 1 and −1."
-    return f"<div style='line-height:18px;font-size:12px'>{' '.join(shown)}<br>{taps}</div>"
+    return small(f"{shown}<br>{taps}")
 
 
 def strip(
     taps: Tensor, names: Sequence[str], roles: Sequence[str], order: Sequence[int], chosen: int
 ) -> np.ndarray:
-    """The taps (r, C) of all channels in the given order, full colour at 1 and -1, and the roles.
+    """Draw the taps (r, C) of all channels in the given order, full at 1 and -1, and the roles.
 
-    Of many channels some share a pixel; the chosen one is always wide enough to be seen.
+    Of many channels some are left out; the chosen one is always wide enough to be seen.
 
     Args:
         names: of the r taps.
     """
-    row, step, top, least = 15, 17, LABEL_PX + 8, 9  # pixels
-    cells = coloured(taps[:, list(order)], limit=1)  # (r, C, 3)
-    of_roles = [ImageColor.getrgb(ROLE_COLOURS[roles[channel]]) for channel in order]
-    cells = np.concatenate([cells, np.array([of_roles], np.uint8)])  # (r + 1, C, 3)
-    count, place = len(order), list(order).index(chosen)
+    count, place, top, height = len(order), list(order).index(chosen), LABEL_PX + 8, 15
     width = min(WIDTH - LABELS - 4, 28 * count)
-    cell = max(least, width / count)
-    start = (place + 0.5) * width / count - cell / 2
-    left = round(LABELS + min(max(0, start), width - cell))
-    right = round(left + cell) - 1
-    canvas = Image.new("RGBA", (WIDTH, top + len(cells) * step + 2))
-    pen = ImageDraw.Draw(canvas)
-    for i, (label, line) in enumerate(zip([*names, "role"], cells, strict=True)):
-        y = top + i * step
-        pen.text((LABELS - 10, y + row / 2), label, fill=LABEL_GREY, font=font(), anchor="rm")
-        canvas.paste(_stretched(line[None], width, row), (LABELS, y))
-        pen.rectangle((left, y, right, y + row - 1), fill=tuple(line[place].tolist()))
-    bottom = top + len(cells) * step
-    pen.rectangle((left - 3, top - 3, right + 3, bottom), outline=BLUE, width=2)
-    text = f"channel {chosen}"
-    half = font().getlength(text) / 2
-    middle = min(max((left + right) / 2, LABELS + half), WIDTH - half)
-    pen.text((middle, 0), text, fill=LABEL_GREY, font=font(), anchor="ma")
-    return np.asarray(canvas)
+    places = np.arange(width) * count // width  # of the channel that each column of pixels shows
+    cell = max(9, width / count)
+    left = round(min(max(0, (place + 0.5) * width / count - cell / 2), width - cell))
+    right = left + round(cell)
+    places[left:right] = place
+    shown = [order[i] for i in places]
+    cells = [*coloured(taps[:, shown], limit=1), _role_colours([roles[c] for c in shown])]
+    sheet = Sheet(WIDTH, top + len(cells) * (height + 2) + 2)
+    for y, label, line in zip(range(top, 1000, height + 2), (*names, "role"), cells, strict=False):
+        sheet.text(LABELS - 10, y + height / 2, label, "rm")
+        sheet.paste(line[None], LABELS, y, (width, height))
+    box = (LABELS + left - 3, top - 3, LABELS + right + 2, y + height + 2)
+    sheet.pen.rectangle(box, outline=BLUE, width=2)
+    sheet.text(LABELS + max((left + right) / 2, 40), 0, f"channel {chosen}", "ma")
+    return sheet.array()
 
 
-def _stretched(picture: np.ndarray, width: int, height: int) -> Image.Image:
-    """Sharp boxes; or averages, where there are more pixels than there is room for."""
-    way = Image.Resampling.NEAREST if picture.shape[1] <= width else Image.Resampling.BOX
-    return Image.fromarray(picture).resize((width, height), way)
+def _role_colours(roles: Sequence[str]) -> np.ndarray:
+    """Colours (n, 3) uint8 of n roles."""
+    return np.array([ImageColor.getrgb(ROLE_COLOURS[role]) for role in roles], np.uint8)
+
+
+# ---------------------------------------------------------------- 3 the arithmetic
+
+
+def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
+    """Draw the maps, below them tap x map, their sum and what the ReLU leaves, as tiles.
+
+    Args:
+        names: of the r taps.
+    """
+    r, (high, wide) = len(steps.taps), steps.total.shape
+    gap = 36 if r <= 3 else 30
+    side = min(84, (WIDTH - LABELS - 6 + gap) // (r + 2) - gap)
+    size, above = (side, round(side * high / wide)), 40
+    below = above + size[1] + 30
+    sheet = Sheet(LABELS + (r + 2) * (side + gap) - gap + 6, below + size[1] + 6)
+    lefts = [LABELS + i * (side + gap) for i in range(r + 2)]
+    beyond, tap_px = ("beyond the clip", 13) if r <= 5 else ("beyond", 10)  # as there is room
+    sheet.text(LABELS - 12, above + size[1] / 2, "map", "rm")
+    sheet.text(LABELS - 12, below + size[1] / 2, "tap ×\nmap", "rm")
+    for left, place, x in zip(lefts, steps.places, steps.maps, strict=False):
+        edge = None if steps.kind == "pairs" else BRANCH_COLOURS[branch_of(place)]
+        _tile(sheet, (left, above), size, x, steps, edge)
+        sheet.text(left + side / 2, 28, beyond if x is None else f"{steps.unit} {place}")
+    taps = zip(map(number, steps.taps.tolist()), names, strict=True)
+    titles = [f"× {tap} ({name.replace('-', '−')})" for tap, name in taps] + ["sum", "ReLU(sum)"]
+    signs, maps = ["", *"+" * (r - 1), "=", "→"], [*steps.products, steps.total, steps.result]
+    for left, title, sign, x in zip(lefts, titles, signs, maps, strict=True):
+        _tile(sheet, (left, below), size, x, steps)
+        sheet.text(left + side / 2, below - 15, title, size=tap_px)
+        sheet.text(left - gap / 2, below + size[1] / 2, sign, size=20)
+    if steps.kind == "twins":
+        shown = zip(lefts, steps.places, steps.maps, strict=False)
+        pairs = [(place // 2, left) for left, place, x in shown if x is not None]
+        for pair, columns in groupby(pairs, key=itemgetter(0)):
+            first, *others = (left for _, left in columns)
+            last = [first, *others][-1] + side - 1
+            sheet.pen.line((first, 18, last, 18), fill=LABEL_GREY)
+            sheet.text((first + last) / 2, 9, f"{'one map: ' if others else ''}pair {pair}")
+    limit = number(steps.limit, digits_for(steps.limit))
+    key = f"white 0, full red {limit},\nfull blue −{limit}"
+    sheet.text(lefts[-1] + side, above + size[1] / 2, key, "rm")
+    return sheet.array()
+
+
+def _tile(
+    sheet: Sheet,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    x: Tensor | None,
+    steps: Arithmetic,
+    edge: str | None = None,
+) -> None:
+    """Draw a map in colours with a box around the marked pixel; an empty 0 where there is none."""
+    (left, top), (width, height) = corner, size
+    if x is None:
+        sheet.pen.rectangle((left, top, left + width, top + height), outline=LABEL_GREY)
+        sheet.text(left + width / 2, top + height / 2, "0", size=20)
+        return
+    sheet.paste(coloured(x, steps.limit), left, top, size, edge)
+    row, column = steps.pixel
+    wide, high = width / x.shape[1], height / x.shape[0]
+    away, x0, y0 = max(0, 6 - wide) / 2, left + column * wide, top + row * high  # at least 6 pixels
+    box = [round(at) for at in (x0 - away, y0 - away, x0 + wide + away, y0 + high + away)]
+    # Two lines, for the maps' colours go from very dark to white.
+    sheet.pen.rectangle(box, outline="white", width=2)
+    sheet.pen.rectangle(box, outline="black", width=1)
+
+
+def digits_for(limit: float) -> int:
+    """Choose decimals that tell maps up to `limit` apart: 2, or more below 1."""
+    return 2 + max(0, -math.floor(math.log10(limit)))
+
+
+def in_numbers(steps: Arithmetic) -> str:
+    """Write out the arithmetic at the marked pixel."""
+    digits, (row, column) = digits_for(steps.limit), steps.pixel
+    *values, total, result = (
+        number(0.0 if x is None else x[row, column].item(), digits)
+        for x in (*steps.maps, steps.total, steps.result)
+    )
+    dead = "" if any(x is not None and x.any() for x in steps.maps) else " All maps here are 0."
+    return (
+        f"<div style='font-size:13px;line-height:20px'>Marked pixel, row {row}, column {column}: "
+        f"<b>{_sum(steps.taps, values)} = {total}</b> → ReLU <b>{result}</b> "
+        f"<span style='opacity:.7'>(rounded){dead}</span></div>"
+    )
+
+
+def _sum(taps: Tensor, factors: Sequence[str]) -> str:
+    """Write a sum of taps (r,) times factors, such as "−0.02 × pair k−1 + 0.98 × pair k"."""
+    terms = (f"{number(tap)} × {x}" for tap, x in zip(taps.tolist(), factors, strict=True))
+    return " + ".join(terms).replace("+ −", "− ")
+
+
+def pair_taps_text(
+    pair_taps: tuple[Tensor, Tensor, int, int], channel: int, steps: Arithmetic
+) -> str:
+    """Say what the taps of a channel amount to on pairs, the chosen frame's line in bold.
+
+    Args:
+        pair_taps: of `PairTAM.pair_taps`, where maps are twins.
+    """
+    if steps.kind == "frames":
+        return small("Every frame has a map of its own here: the taps are what they do.")
+    if steps.kind == "pairs":
+        return small(
+            "There is one map a pair here: taps reach other pairs, as they reach other frames "
+            "elsewhere, and are what they do."
+        )
+    lines = []
+    for branch, taps, first in zip(BRANCH_COLOURS, pair_taps[:2], pair_taps[2:], strict=True):
+        offsets = [
+            f"{k:+d}".replace("-", "−") if k else "" for k in range(first, first + len(taps))
+        ]
+        weight = "bold" if branch_of(steps.position) == branch else "normal"
+        terms = _sum(taps[:, channel], [f"pair k{offset}" for offset in offsets])
+        square = _square(BRANCH_COLOURS[branch])
+        lines.append(
+            f"<div style='font-weight:{weight}'>{square} {branch} frame of pair k: {terms}</div>"
+        )
+    return small(
+        "Both frames of a pair hold the same map here. Taps that reach the same pair add up; "
+        f"<i>effective pair taps</i> of this channel:{''.join(lines)}"
+    )
+
+
+# ---------------------------------------------------------------- all positions
+
+
+def maps_picture(
+    steps: Arithmetic, learned: Tensor, frames: Sequence[np.ndarray] | None
+) -> np.ndarray:
+    """Draw one channel at all positions: what goes in, what comes out with two sets of taps.
+
+    Of many positions those around the chosen one are shown, and it is said which.
+
+    Args:
+        learned: the learned taps (r,).
+        frames: T pictures (H, W, 3) uint8 of the clip; None leaves their row out.
+    """
+    total, word = len(steps.into), steps.unit
+    count = min(total, MAX_POSITIONS)
+    first = min(max(0, steps.position - count // 2), total - count)
+    shown = range(first, first + count)
+    maps = {
+        "into\nthe TAM": steps.into,
+        "out, taps\nas learned": steps.after(learned),
+        "out, taps\nas set": steps.after(steps.taps),
+    }
+    rows = {label: list(coloured(x, steps.limit)) for label, x in maps.items()}
+    if frames is not None:
+        label = "clip\n(1st of pair)" if steps.kind == "pairs" else "clip"
+        rows = {label: list(frames)[:: len(frames) // total]} | rows
+    gap, colours = 10 if count <= 8 else 8, [BRANCH_COLOURS[branch_of(t)] for t in shown]
+    picture = mosaic(
+        {label: row[first : first + count] for label, row in rows.items()},
+        column_labels=[f"{word} {t}" if count <= 8 else str(t) for t in shown],
+        edges=() if steps.kind == "pairs" else [colours] * len(rows),
+        chosen=steps.position - first,
+        tile_px=min(MAP_PX, (WIDTH - 110) // count - gap),
+        gap_px=gap,
+    )
+    if count == total:
+        return picture
+    return stacked(picture, text_picture(f"Shown: {word}s {first} to {shown[-1]} of {total}."))
 
 
 # ---------------------------------------------------------------- texts
 
 
 def heading(number: int, text: str) -> str:
-    return (
-        f"<div style='font-size:14px;margin-top:8px;line-height:20px'><b>{number}</b>&ensp;{text}"
-        "</div>"
-    )
-
-
-def scores_html(
-    scores: Sequence[float],
-    before: Sequence[float] | None,
-    class_names: Sequence[str],
-    label: int | None,
-    note: str,
-) -> str:
-    """The class probabilities and the label's, with their changes.
-
-    Args:
-        before: with the learned taps; None while nothing is changed.
-        label: the true class; None if unknown.
-    """
-    line = "Class probabilities"
-    if label is not None:
-        name = html.escape(class_names[label])
-        line = f"True class <b>{name}</b>: {100 * scores[label]:.1f} %"
-    if before is not None and label is not None:
-        change = 100 * (scores[label] - before[label])
-        line += (
-            f", <b>{'' if number(change, 1).startswith('−') else '+'}{number(change, 1)} points</b>"
-        )
-    thin = "" if before is None else "Thin bars, and changes in points: with learned taps."
-    bars = score_bars(scores, class_names, before=before, true_class=label)
-    return f"{small(line)}{bars}{small(thin)}{small(note)}"
-
-
-def message_html(note: str, changed: Mapping[str, int], channels: Mapping[str, int]) -> str:
-    """What a button did, and which taps are not as learned.
-
-    Args:
-        changed: TAM to the number of its changed channels.
-        channels: TAM to the number of its channels.
-    """
-    parts = [
-        f"{'all ' if count == channels[name] else ''}{count} of {name}"
-        for name, count in changed.items()
-    ]
-    edits = f"Changed channels: {', '.join(parts)}." if parts else "All taps are as learned."
-    edits = "Changed: all channels of all TAMs." if changed == channels else edits
-    return small(f"{note} {edits}".strip())
+    style = "font-size:14px;margin-top:8px;line-height:20px"
+    return f"<div style='{style}'><b>{number}</b>&ensp;{text}</div>"
 
 
 def small(text: str) -> str:
     return f"<div style='font-size:12px;line-height:17px'>{text}</div>" if text else ""
+
+
+def _square(colour: str) -> str:
+    return f"<span style='color:{colour}'>■</span>"
+
+
+def where(steps: Arithmetic) -> str:
+    """Name the position, such as "frame 3 (big, pair 1)"."""
+    place = steps.position
+    branch = "" if steps.kind == "pairs" else f" ({branch_of(place)}, pair {place // 2})"
+    return f"{steps.unit} {place}{branch}"
+
+
+def score_text(
+    scores: Sequence[float],
+    before: Sequence[float] | None,
+    names: Sequence[str],
+    label: int | None,
+    note: str,
+) -> str:
+    """Show the class probabilities and the label's, with their changes.
+
+    Args:
+        before: with the learned taps; None while nothing is changed.
+        names: of the classes.
+        label: the true class; None if unknown.
+    """
+    title, thin = "Class probabilities", ""
+    if label is not None:
+        title = f"True class {names[label]}: {100 * scores[label]:.1f} %"
+    if before is not None:
+        thin = "Thin bars, and changes in points: with learned taps."
+    if label is not None and before is not None:
+        change = number(100 * (scores[label] - before[label]), 1)
+        title += f", {'' if change.startswith('−') else '+'}{change} points"
+    old = None if before is None else {title: before}
+    return score_tables({title: scores}, names, old, label) + small(thin) + small(note)
+
+
+def message_text(note: str, changed: Mapping[str, int], roles: Mapping[str, Sequence[str]]) -> str:
+    """Say what a button did, and which taps are not as learned.
+
+    Args:
+        changed: TAM to the number of its changed channels.
+        roles: TAM to the roles of its channels.
+    """
+    whole = {name: count == len(roles[name]) for name, count in changed.items()}
+    parts = [f"{'all ' if whole[name] else ''}{count} of {name}" for name, count in changed.items()]
+    edits = f"Changed channels: {', '.join(parts)}." if parts else "All taps are as learned."
+    if len(whole) == len(roles) and all(whole.values()):
+        edits = "Changed: all channels of all TAMs."
+    return small(f"{note} {edits}".strip())

@@ -1,0 +1,211 @@
+"""What all widgets of ours share: state that follows the controls, pictures that follow the state.
+
+Their pictures travel over the widget channel, never as cell output. That one decision makes them
+smooth (one small message a frame), testable without a browser (``stepper.slider.value = 3;
+stepper.image.value``), and no concern of ``pytest --nbval``, which ignores widget messages.
+
+JupyterLab hands the messages of widgets to the kernel's main thread or to a thread of their own, at
+times to both at once (its setting "Kernel Comms over subshells"). So what controls set off is done
+one after the other, in the order in which it was set off: by then a control may have another value.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+
+import ipywidgets as widgets
+import numpy as np
+from torch import Tensor
+
+from blvnet_lab.models import VideoNet
+from blvnet_lab.viz.images import jpeg, png
+
+FITTING = {"button_width": "max-content"}  # style of toggle buttons as wide as their texts
+
+_LOCK = threading.RLock()  # of all explorers
+_WAITING: deque[tuple[Explorer, Callable[[], None]]] = deque()  # what was set off
+_HERE = threading.local()  # `explorer`: whose turn it is in this thread
+
+
+@contextmanager
+def turn(explorer: Explorer | None = None) -> Iterator[None]:
+    """Keep all other threads from handling anything."""
+    with _LOCK:
+        before, _HERE.explorer = getattr(_HERE, "explorer", None), explorer
+        try:
+            yield
+        finally:
+            _HERE.explorer = before
+
+
+class Explorer(widgets.VBox):
+    """Controls, a state `now` with one value per control, and a `draw` that shows this state.
+
+    A subclass makes its parts by `_control`, `_button`, `_player`, `_text` and `_image`, arranges
+    them by `_arrange`, and defines `draw`, `static_picture` and `summary`.
+
+    Where no kernel runs (GitHub, HTML, PDF, a reopened notebook) it is a picture: JupyterLab
+    prefers the widget, everything else falls back to the picture, and so does JupyterLab with
+    `labextension` when the kernel is gone. nbval compares neither, only the text, which is fixed
+    (ipywidgets' own spells out every child).
+    """
+
+    css_class = ""  # for style sheets and browser tests; parts add their names to it
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = SimpleNamespace()
+        self._controls: dict[str, widgets.Widget] = {}
+        self.add_class(self.css_class)
+
+    def draw(self) -> None:
+        """Show the state; it may also put right what no longer fits in it."""
+        raise NotImplementedError
+
+    def static_picture(self) -> np.ndarray:
+        """Draw what pages without a kernel show: (H, W, 3) or (H, W, 4) uint8."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """Tell in one line what the widget shows, the same on every machine."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ parts
+
+    def _named(self, name: str, part: widgets.Widget) -> widgets.Widget:
+        return part.add_class(f"{self.css_class.rpartition('-')[0]}-{name}")
+
+    def _control(
+        self, name: str, control: widgets.Widget, action: Callable[..., None] | None = None
+    ) -> widgets.Widget:
+        """Let `now.name` follow a control, or call `action(value)`, which sets it."""
+        setattr(self.now, name, control.value)
+        self._controls[name] = control
+        self._observe(control, action or partial(setattr, self.now, name))
+        return self._named(name, control)
+
+    def _observe(self, control: widgets.Widget, action: Callable[..., None]) -> None:
+        control.observe(lambda change: self._set_off(partial(action, change["new"])), names="value")
+
+    def _button(
+        self,
+        name: str,
+        text: str,
+        action: Callable[[], None],
+        tooltip: str | None = None,
+        width: str = "max-content",
+    ) -> widgets.Button:
+        layout = {"width": width, "flex": "0 0 auto"}
+        button = widgets.Button(description=text, tooltip=tooltip, layout=layout)
+        button.on_click(lambda button: self._set_off(action))
+        return self._named(name, button)
+
+    def _player(self, slider: widgets.IntSlider, interval_ms: int) -> widgets.Play:
+        """Add a play button to a slider."""
+        play = widgets.Play(value=slider.value, max=slider.max, interval=interval_ms)
+        # Linked in the browser, both ways; at first both have the first one's value. Only the
+        # slider talks to the kernel.
+        self._link = widgets.jslink((slider, "value"), (play, "value"))
+        return self._named("play", play)
+
+    def _text(self, name: str, **layout: str) -> widgets.HTML:
+        return self._named(name, widgets.HTML(layout=layout))
+
+    def _image(self, name: str, kind: str = "png") -> widgets.Image:
+        # Left to itself, a picture is stretched to the width of the page.
+        natural = {"align_self": "flex-start", "max_width": "100%"}
+        return self._named(name, widgets.Image(format=kind, layout=natural))
+
+    def _arrange(self, *parts: widgets.Widget) -> None:
+        self.children = parts
+        with turn(self):
+            self._refresh()
+
+    # ------------------------------------------------------------ turns
+
+    def _set_off(self, action: Callable[[], None]) -> None:
+        """Do what the user, or code outside, asks for when its turn comes, and wait for that."""
+        if getattr(_HERE, "explorer", None) is self:
+            return  # a control that this explorer sets itself
+        _WAITING.append((self, action))  # a lock alone would not keep the order of who waits for it
+        with _LOCK:
+            while _WAITING:  # what came first comes first; another thread may have done ours
+                explorer, action = _WAITING.popleft()
+                with turn(explorer):
+                    try:
+                        action()
+                    finally:
+                        explorer._refresh()
+
+    def _refresh(self) -> None:
+        """Draw the newest state, which the controls then have too."""
+        if any(explorer is self for explorer, _ in _WAITING):
+            return
+        self.draw()
+        for name, control in self._controls.items():
+            control.value = getattr(self.now, name)
+
+    def _set_length(
+        self, slider: widgets.IntSlider, play: widgets.Play, last: int, at: int
+    ) -> None:
+        """Give a slider and its play button another last value, and a place.
+
+        A value that a new range moves would go back and forth over the link; so where the range
+        shrinks, the values come first.
+        """
+        if at <= slider.max:
+            play.value = slider.value = at
+        play.max = slider.max = last
+        play.value = slider.value = at
+
+    # ------------------------------------------------------------ where no kernel runs
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
+        with turn(self):
+            picture, text = self.static_picture(), self.summary()
+        kind, file = ("png", png(picture)) if picture.shape[2] == 4 else ("jpeg", jpeg(picture))
+        bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
+        return bundle | {f"image/{kind}": base64.b64encode(file).decode(), "text/plain": text}
+
+
+def row(*parts: widgets.Widget, **layout: str) -> widgets.HBox:
+    """Put parts side by side, and below each other where there is no room."""
+    return widgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center"} | layout)
+
+
+def one_clip(model: VideoNet, clip: Tensor) -> Tensor:
+    """Return a clip (T, C, H, W) or (1, T, C, H, W) as (1, T, C, H, W), if the model takes it.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: several clips, or one that the model does not take.
+    """
+    clip = clip[None] if isinstance(clip, Tensor) and clip.ndim == 4 else clip
+    model.check_clip(clip)
+    if len(clip) != 1:
+        raise ValueError(
+            f"expected one clip, (T, C, H, W) or (1, T, C, H, W), got {len(clip)} of them; "
+            "pass clips[0]"
+        )
+    return clip
+
+
+def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:
+    """Return the names of a model's classes as texts, "class 0" and so on if None.
+
+    Raises ValueError for another number of names than of classes.
+    """
+    count = model.classifier.out_features
+    names = [f"class {i}" for i in range(count)] if names is None else list(map(str, names))
+    if len(names) != count:
+        raise ValueError(
+            f"expected {count} class names, one per class of the model, got {len(names)}; "
+            "pass None to see numbers instead"
+        )
+    return names
