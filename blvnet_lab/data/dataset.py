@@ -41,21 +41,19 @@ class ClipDataset(Dataset):
     Rows whose status is not "ok" are left out: the manifest says of them that they are of no use.
 
     Args:
-        data_set: as `DataSet.read` reads it.
-        split: which rows: "train", "val", ...
         num_frames: T.
         transform: from uint8 frames (T, C, H, W) to the clip, e.g. `training_transform(size)`.
         random_frames: True draws a random frame from each segment (training), with PyTorch's
             global generator, which a DataLoader seeds for each of its workers; False takes centres.
         in_memory: decode every video once and keep what clips can be made of (uint8): all frames,
             or those of the one clip if `random_frames` is False, and of these the crop that
-            `evaluation_transform` makes. What exceeds `KEPT_SHARE` of the
-            free memory is read from its file each time, after a warning: the clips are the same.
+            `evaluation_transform` makes. What exceeds `KEPT_SHARE` of the free memory is read from
+            its file each time, after a warning: the clips are the same.
         stride: of `sample_dense`; None samples uniformly.
         mirror: for training: mirror half of the clips, and their labels with them by the data
             set's mirror table; clips of a class whose mirror image belongs to none stay.
-        num_clips: for evaluation, so many clips of every video (`sample_views`), each in all the
-            crops of a `view_transform`: (num_clips * crops, T, C, H, W). None gives the one clip.
+        num_clips: for evaluation, how many clips to take of every video (`sample_views`), each in
+            all crops of a `view_transform`: (num_clips * crops, T, C, H, W). None gives one clip.
         short_side: in pixels, to which larger frames are scaled while they are decoded, which
             saves time and memory with large videos (`useful_short_side` says what a transform
             needs); None keeps their size.
@@ -64,8 +62,8 @@ class ClipDataset(Dataset):
 
     Raises:
         ValueError: the split has no rows, or arguments contradict each other.
-        VideoReadError: a video cannot be read, or is damaged; the message names it. With
-            `skip_unreadable`, so many of them in a row that something else must be wrong.
+        VideoReadError: a video cannot be read, or is damaged. With `skip_unreadable`: so are
+            `MAX_IN_A_ROW` of them in a row, so that something else must be wrong.
     """
 
     def __init__(
@@ -94,11 +92,11 @@ class ClipDataset(Dataset):
                 )
         if num_clips is not None:
             rows = rows.drop_duplicates("path")  # repeated for training, but evaluated once
-        if num_clips is not None and (random_frames or mirror):
-            raise ValueError(
-                "expected num_clips for evaluation, or random_frames and mirror for training, got "
-                "both: leave out one or the other"
-            )
+            if random_frames or mirror:
+                raise ValueError(
+                    "expected num_clips for evaluation, or random_frames and mirror for training, "
+                    "got both: leave out one or the other"
+                )
         self.paths = Texts(map(os.fsdecode, rows["path"]))
         self.labels = rows["label"].to_numpy("int64", copy=True)
         self.probes = Texts(rows["probe"].fillna("") if "probe" in rows else [""] * len(rows))
@@ -157,7 +155,7 @@ class ClipDataset(Dataset):
         kept = None if self.videos is None else self.videos[self._video_of[i]]
         if kept is None:
             info = self._info(i)
-            frames = self._read(info, self._sample(info.num_frames))
+            frames = read_frames(info, self._sample(info.num_frames), self._size(info))
         else:
             frames = kept[self._sample(len(kept))] if self.random_frames else kept.clone()
         transform = self.transform if kept is None or self._crop is None else self._after_crop
@@ -182,10 +180,6 @@ class ClipDataset(Dataset):
 
     def _size(self, info: VideoInfo) -> tuple[int, int]:
         return info.size if self.short_side is None else smaller_size(info.size, self.short_side)
-
-    def _read(self, info: VideoInfo, wanted: Sequence[int] | Tensor) -> Tensor:
-        size = self._size(info)
-        return read_frames(info, wanted, None if size == info.size else size)
 
     def _to_keep(self, info: VideoInfo) -> Sequence[int]:
         """Numbers of the frames that clips can be made of."""
@@ -218,7 +212,7 @@ class ClipDataset(Dataset):
                 step = BLOCK if info.keyframe_pts else len(frames)
                 for begin in range(0, len(frames), step):
                     part = slice(begin, begin + step)
-                    read = self._read(info, frames[part])
+                    read = read_frames(info, frames[part], self._size(info))
                     room[part] = read if self._crop is None else self._crop(read)
 
     @contextmanager

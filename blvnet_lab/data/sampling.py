@@ -17,20 +17,17 @@ def sample_uniform(
     generator: torch.Generator | None = None,
     place: float = 0.5,
 ) -> Tensor:
-    """One frame from each of `num_frames` equal segments of a video (TSN, Wang et al., 2016).
+    """Take one frame from each of `num_frames` equal segments of a video (TSN, 2016).
 
     Args:
         frame_count: frames in the video, at least 1. A video shorter than the clip gives some
             frames more than once.
         num_frames: T, frames of the clip.
         generator: where to draw a random place in each segment, for training; None takes `place`.
-        place: in each segment, from 0 (its begin) to 1; for evaluation. 0.5 is the centre.
+        place: in each segment, from 0 (its start) to 1; for evaluation. 0.5 is the centre.
 
     Returns:
         (T,) int64, ascending, each in 0..frame_count-1.
-
-    Raises:
-        ValueError: fewer than one frame in the video or in the clip, or a place outside 0..1.
     """
     _check(frame_count, num_frames, place)
     places = torch.full((num_frames,), place, dtype=torch.float64, device="cpu")
@@ -47,22 +44,17 @@ def sample_dense(
     generator: torch.Generator | None = None,
     place: float = 0.5,
 ) -> Tensor:
-    """`num_frames` frames, each `stride` after the one before.
+    """Take `num_frames` frames, each `stride` after the one before.
 
     Args:
-        frame_count: frames in the video, at least 1. Where it ends before the clip does, its last
-            frame is repeated: time stands still, but never jumps back.
-        num_frames: T, frames of the clip.
+        frame_count, num_frames: as in `sample_uniform`. Where the video ends before the clip does,
+            its last frame is repeated: time stands still, but never jumps back.
         stride: from one frame to the next, at least 1.
         generator: where to draw a random start, for training; None takes `place`.
         place: of the clip among all that fit, from 0, the first, to 1; 0.5 is the centre.
 
     Returns:
         (T,) int64, ascending, each in 0..frame_count-1.
-
-    Raises:
-        ValueError: fewer than one frame in the video or in the clip, a stride below 1, or a place
-            outside 0..1.
     """
     _check(frame_count, num_frames, place)
     if stride < 1:
@@ -77,18 +69,13 @@ def sample_dense(
 def sample_views(
     frame_count: int, num_frames: int, num_clips: int, stride: int | None = None
 ) -> Tensor:
-    """The clips that stand for one video in evaluation, spread evenly over it.
+    """Spread `num_clips` clips evenly over a video, to evaluate it; one is the centre.
 
     Args:
-        frame_count, num_frames: as in `sample_uniform`.
-        num_clips: how many; one is the centre.
         stride: of `sample_dense`; None samples uniformly, clip k at place (k + 1/2) / num_clips.
 
     Returns:
         (num_clips, T) int64, each row ascending.
-
-    Raises:
-        ValueError: as the two others, or fewer than one clip.
     """
     if num_clips < 1:
         raise ValueError(f"expected at least one clip a video, got {num_clips}")

@@ -88,7 +88,7 @@ def free_memory(
         membership: the file that lists the groups of this process.
     """
     free = psutil.virtual_memory().available
-    for line in membership.read_text("utf-8").splitlines() if membership.is_file() else ():
+    for line in _lines(membership):
         _, controllers, name = line.split(":", 2)
         if not controllers:  # version 2 of these groups, or a part of version 1 without limits
             root, limit, used, cache = groups, "memory.max", "memory.current", "inactive_file"
@@ -100,12 +100,11 @@ def free_memory(
         # A limit of any group around this one counts. From inside a container some are not seen.
         own = root / name.strip("/")
         for folder in {own, *own.parents, root}:
-            if folder.is_relative_to(root) and (folder / limit).is_file():
-                text = (folder / limit).read_text("utf-8").strip()
-                if text.isdigit():  # else "max"
-                    stat = dict(map(str.split, _lines(folder / "memory.stat")))
-                    held = int((folder / used).read_text("utf-8")) - int(stat.get(cache, 0))
-                    free = min(free, max(0, int(text) - held))
+            text = "".join(_lines(folder / limit)) if folder.is_relative_to(root) else ""
+            if text.isdigit():  # or "max", or there is none
+                stat = dict(map(str.split, _lines(folder / "memory.stat")))
+                held = int((folder / used).read_text("utf-8")) - int(stat.get(cache, 0))
+                free = min(free, max(0, int(text) - held))
     return free
 
 

@@ -1,4 +1,4 @@
-"""From decoded frames to what a network sees; one draw of chance for all frames of a clip.
+"""From decoded frames to what a network sees; one random draw for all frames of a clip.
 
 torchvision's v2 transforms take the leading axis of (T, C, H, W) as a batch and draw their random
 numbers once for it: that makes them clip-consistent. Nothing here mirrors a clip, because a mirror
@@ -25,12 +25,9 @@ AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)
 
 
 def normalize(frames: Tensor) -> Tensor:
-    """uint8 frames (..., 3, H, W) to floats, with ImageNet's mean and spread taken out.
+    """Turn uint8 frames (..., 3, H, W) into float32 with ImageNet's mean 0 and deviation 1.
 
     torchvision's two transforms for this take six times as long, as much as all the others.
-
-    Raises:
-        TypeError: frames that are not uint8.
     """
     if frames.dtype != torch.uint8:
         raise TypeError(f"expected frames in uint8, from 0 to 255, got {frames.dtype}")
@@ -40,7 +37,7 @@ def normalize(frames: Tensor) -> Tensor:
 
 
 def denormalize(clip: Tensor) -> Tensor:
-    """Back to uint8, for pictures of what the network saw."""
+    """Turn a clip back into uint8, for pictures of what the network saw."""
     mean, std = (_per_channel(values, clip.device).to(clip) for values in (MEAN, STD))
     return ((clip * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
@@ -57,7 +54,7 @@ def training_transform(
     rand_augment: int = 0,
     erase: float = 0.0,
 ) -> v2.Compose:
-    """A random part of the frame at `size` (height, width), in somewhat other colours.
+    """Show a random part of the frame at `size` (height, width), in somewhat other colours.
 
     Args:
         crop: "resized" draws a part of 60 to 100 % of the frame's area, "multi-scale" one of the
@@ -70,11 +67,9 @@ def training_transform(
     if crop not in ("resized", "multi-scale"):
         raise ValueError(f'expected the crop "resized" or "multi-scale", got "{crop}"')
     with torch.device("cpu"):  # where torchvision's transforms keep tensors of their own
-        steps: list[v2.Transform] = [
-            MultiScaleCrop(size)
-            if crop == "multi-scale"
-            else v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
-        ]
+        steps: list[v2.Transform] = [MultiScaleCrop(size)]
+        if crop == "resized":
+            steps = [v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)]
         if rand_augment:
             steps.append(v2.RandAugment(num_ops=rand_augment))
         if jitter:
@@ -86,11 +81,7 @@ def training_transform(
 
 
 def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-scale"]) -> int:
-    """Give the short side, in pixels, above which frames hold more than training crops show.
-
-    Args:
-        size, crop: of `training_transform`.
-    """
+    """Give the short side, in pixels, above which frames hold more than training crops show."""
     smallest = (AREAS[0] / RATIOS[1]) ** 0.5 if crop == "resized" else CROP_SCALES[-1]
     return math.ceil(max(size) / smallest)
 
@@ -133,7 +124,7 @@ def _crop_places(
 
 
 def evaluation_transform(size: tuple[int, int], short_side: int | None = None) -> v2.Compose:
-    """The centre of the frame at `size` (height, width).
+    """Show the centre of the frame at `size` (height, width).
 
     Args:
         short_side: in pixels, to which the frame is scaled first; None scales it so that it just
@@ -148,16 +139,13 @@ def view_transform(
     short_side: int | None = None,
     mirror: Sequence[int | None] | None = None,
 ) -> v2.Compose:
-    """The crops by which a clip is judged in evaluation: (crops, T, C, H, W).
+    """Show a clip in the crops by which it is evaluated: (crops, T, C, H, W).
 
     Args:
         crops: 1 is the centre; 3 lie side by side along the frame's longer side; 5 are the centre
             and the corners; 10 are these and their mirror images.
         short_side: as in `evaluation_transform`.
-        mirror: of the class list, needed for 10 crops: a mirror image may show another class.
-
-    Raises:
-        ValueError: another number of crops; or 10, and a class is not its own mirror image.
+        mirror: of the class list, needed for 10 crops: each class must be its own mirror image.
     """
     if crops not in (1, 3, 5, 10):
         raise ValueError(f"expected 1, 3, 5 or 10 crops, got {crops}")
