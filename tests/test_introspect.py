@@ -660,7 +660,7 @@ def test_edit_taps_that_do_not_fit(tam_model):
     own = tam_model.stem.tam.taps
     cases = {
         "stage1.tan": (identity_taps, '"stage1.tan".*near: stage1.tam'),
-        "stage1.tam": (replace_with(tsm_taps(16)), r"\(3, 8\).*stage1.tam, got \(3, 16\)"),
+        "stage1.tam": (replace_with(tsm_taps(16)), r"\(3, 8\).*stage1.tam, .*got \(3, 16\)"),
     }
     for name, (function, words) in cases.items():
         context = edit_taps(tam_model, {"stem.tam": identity_taps, name: function})
@@ -774,8 +774,11 @@ def test_edits_of_causal_taps_may_not_look_ahead(causal):
         assert torch.equal(causal.stem.tam.taps, 2 * own)
     assert torch.equal(seen[0], torch.cat([own, torch.zeros_like(own)[:2]]))
     for function, words in (
-        (lambda taps: taps.flip(0), "stem.tam that are 0 after the middle one, since it is causal"),
-        (replace_with(tsm_taps(8)), r"\(5, 8\).*got \(3, 8\): the middle one is the frame's own"),
+        (
+            lambda taps: taps.flip(0),
+            "for stem.tam, .*zeros after the middle one, since it is causal",
+        ),
+        (replace_with(tsm_taps(8)), r"\(5, 8\).* the middle one the frame's own.*got \(3, 8\)"),
     ):
         with pytest.raises(ValueError, match=words), edit_taps(causal, {"stem.tam": function}):
             pass

@@ -25,7 +25,7 @@ SHUFFLE_TRIES = 20  # the first that is none of the other orders is taken
 
 
 def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
-    """Name to context manager, for use once each, inside which the model lacks something.
+    """Make context managers by name, for one use each, inside which the model lacks something.
 
     "nothing" is the control. "no big", "no little": that branch gives zeros in the stem and in
     stages 1 to 3. Then clips with their frames in another order: of every pair exchanged, first and
@@ -49,17 +49,18 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
 
 
 def frame_orders(num_frames: int) -> dict[str, Tensor]:
-    """Name to a permutation (T,) of the frames; the first two need an even number of them.
+    """Make permutations (T,) of the frames by name; the first two need an even number of them.
 
     With very few frames some are the same, or change nothing; then only the first is there.
     """
     t = torch.arange(num_frames)
     generator = torch.Generator().manual_seed(SHUFFLE_SEED)
-    orders = {"frames of a pair exchanged": t ^ 1, "halves exchanged": t.roll(num_frames // 2)}
-    orders = (orders if num_frames % 2 == 0 else {}) | {"frames reversed": t.flip(0)}
-    shuffles = [torch.randperm(num_frames, generator=generator) for _ in range(SHUFFLE_TRIES)]
+    orders = [("frames of a pair exchanged", t ^ 1), ("halves exchanged", t.roll(num_frames // 2))]
+    orders = [*(orders if num_frames % 2 == 0 else []), ("frames reversed", t.flip(0))]
+    for _ in range(SHUFFLE_TRIES):
+        orders.append(("frames shuffled", torch.randperm(num_frames, generator=generator)))
     found: dict[str, Tensor] = {}
-    for name, order in [*orders.items(), *(("frames shuffled", order) for order in shuffles)]:
+    for name, order in orders:
         if name not in found and not any(order.equal(known) for known in (t, *found.values())):
             found[name] = order
     return found
@@ -71,7 +72,7 @@ def ablation_table(
     labels: Tensor,
     score: Callable[[Tensor, Tensor], Mapping[str, float]],
 ) -> pd.DataFrame:
-    """What the model scores under each of `ablations`: ablation, then a column per score.
+    """Score the model under each of `ablations`: ablation, then a column per score.
 
     Args:
         clips: (N, T, C, H, W).

@@ -8,17 +8,17 @@
         logits = model(clip)                              # without the little branch of stage 2
 
 Names are those of `blvnet_lab.models.capture_points(model)`; `*` in a pattern stands for any text.
-Whatever a module returns inside the network, here its maps have their place in time as an axis:
+Whatever a module returns inside the network, here time is an axis of its own:
 
     frames   (B, T, C, H, W)   stem.tam, everything in a TSN or a TSN-bLNet, and the TAMs of stages
-                               1 to 3: the maps of little and big frames by turns, as in the clip
+                               1 to 3: maps of little and big frames alternately, as in the clip
     pairs    (B, P, C, H, W)   everything else
     logits   (B, P, classes)   classifier; (B, T, classes) where positions are frames
 
 `.big` has half the height and width of `.little`: it is captured before it is enlarged.
 
-All points are there after `optimize_for_inference`, too. A compiled model runs as it was before it
-was compiled while something is captured or edited: compiled code knows no modules.
+All points are there after `optimize_for_inference`, too. While something is captured or edited, a
+compiled model runs as if it were not compiled.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.models import VideoNet, capture_points
+from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 
 EditFunction = Callable[[Tensor], Tensor]
@@ -47,11 +48,7 @@ class Captured(dict[str, Tensor]):
 
 
 def match_names(pattern: str, names: Sequence[str], what: str) -> list[str]:
-    """Those of `names`, in their order, that the pattern matches.
-
-    Raises:
-        ValueError: it matches none; the message holds the pattern and the names near it.
-    """
+    """Find the names that the pattern matches, in their order; raise ValueError if none does."""
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
         near = difflib.get_close_matches(pattern, names, n=4, cutoff=0.5)
@@ -69,14 +66,14 @@ def capture(
 ) -> Iterator[Captured]:
     """Keep what the named modules return while the model runs inside the `with`.
 
-    Of several forward calls the last one's maps are kept. Under autocast they are in half
-    precision, as in the network. A capture inside an `edit` sees edited maps; an `edit` entered
-    inside the capture still acts on the network, but is not seen at its own points.
+    Of several forward calls the last one's maps are kept. A capture inside an `edit` sees edited
+    maps; an `edit` entered inside the capture acts on the network, but is not seen at its own
+    points.
 
     Args:
         names: names or patterns ("stage*.little"); one of them may be given alone.
-        detach: True keeps copies, apart from the graph. False keeps tensors on the way to the
-            logits, so that `torch.autograd.grad(logits.sum(), cache[name])` works.
+        detach: True keeps copies, apart from the graph. False keeps tensors of the graph, so that
+            `torch.autograd.grad(logits.sum(), cache[name])` works.
         to_cpu: put the copies into the CPU's memory.
 
     Raises:
@@ -84,17 +81,15 @@ def capture(
             `detach`.
     """
     if to_cpu and not detach:
-        raise ValueError("to_cpu keeps copies, apart from the graph: expected detach=True with it")
+        raise ValueError("expected detach=True with to_cpu, which keeps copies outside the graph")
     cache = Captured()
 
     def keep(name: str, maps: Tensor) -> Tensor | None:
-        if detach:
-            # A copy, so that nothing that later works in place can change it.
-            maps = maps.detach()
-            cache[name] = maps.to("cpu" if to_cpu else maps.device, copy=True)
+        if detach:  # a copy, which no later in-place operation can change
+            cache[name] = maps.detach().to("cpu" if to_cpu else maps.device, copy=True)
             return None
         cache[name] = maps
-        return maps.clone()  # on the way to the logits, and out of the reach of in-place work
+        return maps.clone()  # goes on to the logits; in-place operations change the clone only
 
     with _hooks(model, dict.fromkeys([names] if isinstance(names, str) else names, keep)):
         yield cache
@@ -116,10 +111,9 @@ def edit(model: VideoNet, edits: Mapping[str, EditFunction]) -> Iterator[None]:
 
     def change(function: EditFunction, name: str, maps: Tensor) -> Tensor:
         edited, shape = function(maps.clone()), tuple(maps.shape)
-        is_tensor = isinstance(edited, Tensor)
-        got = tuple(edited.shape) if is_tensor else f"{type(edited).__name__}: return a tensor"
+        got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
         if got != shape:
-            raise ValueError(f"expected the edit of {name} to keep the shape {shape}, got {got}")
+            raise ValueError(f"expected the edit of {name} to return the shape {shape}, got {got}")
         return edited.to(maps)
 
     with _hooks(model, {pattern: partial(change, function) for pattern, function in edits.items()}):
@@ -128,7 +122,7 @@ def edit(model: VideoNet, edits: Mapping[str, EditFunction]) -> Iterator[None]:
 
 @contextmanager
 def edit_clip(model: VideoNet, function: EditFunction) -> Iterator[None]:
-    """Change the clip (B, T, C, H, W) on its way in: `edit` for what comes before all layers."""
+    """Change the clip (B, T, C, H, W) before it enters the model."""
     model = network_of(model)
     handle = model.register_forward_pre_hook(lambda module, args: (function(args[0]),))
     try:
@@ -139,12 +133,12 @@ def edit_clip(model: VideoNet, function: EditFunction) -> Iterator[None]:
 
 
 def zero(maps: Tensor) -> Tensor:
-    """An edit: ablate; maps of zeros."""
+    """Ablate, as an edit: return zeros."""
     return torch.zeros_like(maps)
 
 
 def shuffle_positions(permutation: Sequence[int]) -> EditFunction:
-    """An edit: position i gets what was at `permutation[i]`, in every clip of the batch."""
+    """Make an edit that gives position i what was at `permutation[i]`, in every clip."""
     order = [int(i) for i in permutation]
 
     def shuffle(maps: Tensor) -> Tensor:
@@ -157,13 +151,13 @@ def shuffle_positions(permutation: Sequence[int]) -> EditFunction:
 
 
 def replace_with(maps: Tensor) -> EditFunction:
-    """An edit: patch in the maps of another clip, captured at the same point."""
+    """Make an edit that patches in the maps of another clip, captured at the same point."""
     return lambda own: maps
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the `with`; afterwards every module is in the mode it was in before."""
+    """Set eval mode inside the `with`, and restore every module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -175,7 +169,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]:
-    """Hooks that call `function(name, maps)`, and pass its result on unless it is None."""
+    """Add hooks that call `function(name, maps)`; what it returns, unless None, replaces maps."""
     if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
         raise TypeError(
             f"expected one network, got DataParallel with {len(model.device_ids)} copies, each of "
@@ -184,40 +178,35 @@ def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]
     model = network_of(model)
     points = capture_points(model)
     positions = getattr(model, "num_positions", model.num_frames)
-    what = f"a capture point of this {getattr(model, 'architecture', type(model).__name__)}"
-
-    waiting: set[str] = set()  # points that the forward pass has not come to
+    what = f"a capture point of this {architecture_of(model)}"
+    hooked: set[str] = set()
+    reached: set[str] = set()
 
     def add(name: str, function: Callable):
         def hook(module: nn.Module, args: tuple, output: Tensor | tuple):
-            waiting.discard(name)
+            reached.add(name)
             maps = function(name, _with_time_axis(output, positions))
             return None if maps is None else _as_returned(maps, output)
 
+        hooked.add(name)
         return model.get_submodule(name).register_forward_hook(hook)
 
-    def begin(module: nn.Module, args: tuple) -> None:
-        waiting.update(hooked)
-
-    def end(module: nn.Module, args: tuple, output: Tensor) -> None:
-        if waiting:
+    def check(module: nn.Module, args: tuple, output: Tensor) -> None:
+        if missed := sorted(hooked - reached):
             raise RuntimeError(
-                f"expected the forward pass to reach {', '.join(sorted(waiting))}, but it did "
-                "not: another tool has replaced a forward of this model, or it is a copy of a "
-                "model where one was. Build it again, and load its state_dict()"
+                f"expected the forward pass to reach {', '.join(missed)}, but it did not: another "
+                "tool has replaced a forward of this model. Build it again, and load its "
+                "state_dict()"
             )
+        reached.clear()
 
-    hooked: list[str] = []
     handles = []
     try:
         for pattern, function in functions.items():
-            names = match_names(pattern, points, what)
-            handles += [add(name, function) for name in names]
-            hooked += names
+            handles += [add(name, function) for name in match_names(pattern, points, what)]
         if hooked:
-            handles.append(model.register_forward_pre_hook(begin))
-            handles.append(model.register_forward_hook(end))
-        # Compiled code was made without these hooks, and would leave them out without a word.
+            handles.append(model.register_forward_hook(check))
+        # Compiled code would leave out hooks that were not there when it was compiled.
         with torch.compiler.set_stance("force_eager"):
             yield
     finally:
@@ -227,7 +216,7 @@ def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]
 
 def _with_time_axis(output: Tensor | tuple[Tensor, Tensor], positions: int) -> Tensor:
     if isinstance(output, tuple):  # PairTAM: little and big, (B, P, C, H, W) each
-        return torch.stack(output, dim=2).flatten(1, 2)  # (B, T, C, H, W), by turns
+        return torch.stack(output, dim=2).flatten(1, 2)  # (B, T, C, H, W), alternately
     if output.ndim == 4:  # (B*P, C, H, W)
         return output.unflatten(0, (-1, positions))
     return output

@@ -1,4 +1,4 @@
-"""Who hears of whom: temporal receptive fields, and which frames a prediction rests on.
+"""Temporal receptive fields, and the frames that a prediction rests on.
 
 derived_receptive_field(model)["stage1.out"]               # (P, T) bool, from the structure
 receptive_field(wake_residuals(model))["stage1.out"] > 0   # the same, measured
@@ -27,12 +27,11 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def wake_residuals(model: Model, seed: int = 0) -> Model:
-    """A copy in which no residual branch is silent.
+    """Copy a model, with random weights (0.5 to 1.5) for batch norms whose weights are all 0.
 
-    The last batch norm of every block starts with weights 0: an untrained block is its shortcut
-    alone, and no gradient shows what its branch would see, such as the TAMs of stage 4 but the
-    first. Batch norms whose weights are all 0 get weights drawn from 0.5 to 1.5; a trained model
-    has none, and its copy is the same.
+    The last batch norm of every block starts so: an untrained block is its shortcut alone, and no
+    gradient shows what its branch would see, such as the TAMs of stage 4 but the first. A trained
+    model has none, and its copy is the same.
     """
     generator = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(model)
@@ -51,7 +50,7 @@ def receptive_field(
     clip: Tensor | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """How strongly each frame moves each position, measured by gradients in eval mode.
+    """Measure by gradients, in eval mode, how strongly each frame influences each position.
 
     Row p of a point's (positions, T) table takes a random mixture of what its maps hold at position
     p, and sums the absolute gradients over each frame. 0 is no influence; compare the others within
@@ -79,7 +78,7 @@ def receptive_field(
 
 
 def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
-    """Which frames can move each position, by reasoning alone: point to (positions, T) bool.
+    """Derive which frames can influence each position: point to (positions, T) bool.
 
     Three things count: a TAM of r taps reaches r // 2 frames each way (a causal one r - 1 frames
     back), but not over the clip's ends; a merge joins what the two frames of a pair have seen; both
@@ -90,17 +89,16 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
     frames = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees itself
     if not hasattr(model, "num_positions"):  # TSN: nothing ever mixes frames
         return {name: frames for name in capture_points(model)}
-    by_turns = model.num_positions < model.num_frames
     seen = {}
     for place in ("stem", "stage1", "stage2", "stage3"):
         tam = model.get_submodule(place).tam
         if tam is not None:
             frames = seen[f"{place}.tam"] = _through_tam(frames, tam)
-        little, big = (frames[0::2], frames[1::2]) if by_turns else (frames, frames)
+        little, big = (frames[0::2], frames[1::2]) if model.pairs else (frames, frames)
         merged = little | big
         seen |= {f"{place}.little": little, f"{place}.big": big}
         seen |= {f"{place}.merged": merged, f"{place}.out": merged}
-        frames = merged.repeat_interleave(2, 0) if by_turns else merged
+        frames = merged.repeat_interleave(2, 0) if model.pairs else merged
     positions = merged
     for name, block in model.stage4.named_children():
         if getattr(block, "tam", None) is not None:
@@ -110,7 +108,7 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
 
 
 def _through_tam(seen: Tensor, tam: TAM) -> Tensor:
-    """What each of n positions (n, T) has seen after looking as far as the TAM's taps reach."""
+    """Widen what each of n positions has seen, (n, T), by the reach of the TAM's taps."""
     places = torch.arange(len(seen))
     tap = places - places[:, None] - tam.first_offset  # (n, n), by which row looks at column
     neighbours = (tap >= 0) & (tap < tam.num_taps)
@@ -122,29 +120,26 @@ def _through_tam(seen: Tensor, tam: TAM) -> Tensor:
 
 @torch.no_grad()
 def predict(model: VideoNet, clips: Tensor, batch_size: int = 32) -> Tensor:
-    """Logits (N, num_classes) of clips (N, T, C, H, W), in eval mode, on the CPU."""
+    """Compute logits (N, num_classes), on the CPU, of clips (N, T, C, H, W) in eval mode."""
     like = next(model.parameters())
     with evaluating(model):
         return torch.cat([model(part.to(like)).cpu() for part in clips.split(batch_size)])
 
 
 def label_score(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-probability (N,) of each clip's label, in nats."""
+    """Compute the log-probability (N,) of each clip's label, in nats."""
     return logits.log_softmax(1).gather(1, labels.to(logits.device)[:, None])[:, 0]
 
 
 def hold_frames(clips: Tensor, deleted: Tensor) -> Tensor:
-    """Delete frames: the nearest one left is shown instead, as a player does that drops frames.
+    """Delete frames: show the nearest one left instead, as a player does that drops frames.
 
     Of two equally near it is the pair's other frame, or else the earlier one. So what is shown is
     real frames; a grey or averaged frame would be an event of its own.
 
     Args:
         clips: (N, T, C, H, W).
-        deleted: (N, T) bool, with at least one frame left in every clip.
-
-    Raises:
-        ValueError: all frames of a clip are to be deleted.
+        deleted: (N, T) bool, with at least one frame left in every clip (or ValueError).
     """
     if deleted.all(1).any():
         raise ValueError("expected every clip to keep at least one frame, got one with none left")
@@ -157,7 +152,7 @@ def hold_frames(clips: Tensor, deleted: Tensor) -> Tensor:
 
 
 def occlusion_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tensor:
-    """How much the label's log-probability falls when a frame is deleted: (N, T), in nats.
+    """Measure how much the label's log-probability falls without each frame: (N, T), in nats.
 
     A deleted frame shows what its pair's other frame shows (see `hold_frames`); below 0 the model
     does better without it.
@@ -172,7 +167,7 @@ def occlusion_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tens
 
 
 def gradient_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tensor:
-    """Sum over a frame's pixels of |gradient x input|, of the label's log-probability: (N, T).
+    """Sum |gradient x input| of the label's log-probability over each frame's pixels: (N, T).
 
     Input 0 is the data's mean colour, since clips are normalised. All clips go through at once.
     """
@@ -190,9 +185,9 @@ def deletion_table(
     importances: Mapping[str, Tensor],
     control_seeds: Sequence[int] = range(5),
 ) -> pd.DataFrame:
-    """Is an importance faithful? Delete frames, most important first, and watch the score fall.
+    """Delete frames, most important first: a faithful importance makes the score fall sooner.
 
-    A faithful one makes it fall sooner than the control: frames deleted in a random order.
+    The control deletes frames in a random order.
 
     Args:
         importances: name to (N, T).

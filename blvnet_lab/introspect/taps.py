@@ -1,4 +1,4 @@
-"""What was learned in time: the taps of every TAM as tables, as roles, and as something to change.
+"""Read and edit what was learned in time: the taps of every TAM, and their roles.
 
     tam_weights(model)                    # one row per module, channel and tap
     effective_pair_taps(model)            # what the TAMs of stages 1 to 3 really do
@@ -7,10 +7,9 @@
     with edit_taps(model, {"stage1.tam": identity_taps}):
         logits = model(clip)
 
-Taps are (r, C), earliest frame first; for r = 3 they are called prev, curr and next. The functions
-from taps to something else take the middle one to be the frame's own. A causal TAM has no taps
-after it; so that the same functions do for it too, it is here given zeros there (`centred_taps`).
-Its three taps are called -2, prev and curr.
+Taps are (r, C), earliest frame first; for r = 3 they are called prev, curr and next. Functions of
+taps take the middle one to be the frame's own. A causal TAM has no taps after it; so that the same
+functions do for it too, it gets zeros there (`centred_taps`). Its three are called -2, prev, curr.
 """
 
 from __future__ import annotations
@@ -38,10 +37,7 @@ LOOKS_FROM = 0.3  # one direction minus the other
 
 
 def tams(model: nn.Module) -> dict[str, TAM]:
-    """Find every TAM of the model by its name, from the first to the last; none without TAM.
-
-    Raises ValueError if their taps are in shards (FSDP2).
-    """
+    """Find every TAM of the model by name, in order; raise ValueError if taps are in shards."""
     modules = unwrapped(model).named_modules()
     found = {name: module for name, module in modules if isinstance(module, TAM)}
     for name, tam in found.items():
@@ -50,9 +46,7 @@ def tams(model: nn.Module) -> dict[str, TAM]:
 
 
 def centred_taps(taps: Tensor, first_offset: int) -> Tensor:
-    """Taps (r, C) with zeros after the last one, until the frame's own is in the middle.
-
-    Those of an ordinary TAM stay as they are; of a causal one with r taps there are then 2r - 1.
+    """Append zeros to taps (r, C) until the frame's own is in the middle: 2r - 1 of a causal TAM.
 
     Args:
         first_offset: of `taps[0]` in frames, as in `TAM.first_offset`.
@@ -65,13 +59,13 @@ def centred_taps(taps: Tensor, first_offset: int) -> Tensor:
 
 
 def tap_name(offset: int, num_taps: int) -> str:
-    """prev, curr, next (causal: -2, prev, curr); of other than three taps offsets with signs."""
+    """Name a tap: prev, curr, next (causal: -2, prev, curr); offsets unless there are three."""
     name = f"{offset:+d}"
     return NAMES.get(offset, name) if num_taps == 3 else name
 
 
 def taps_table(taps: Mapping[str, Tensor], *, causal: bool = False) -> pd.DataFrame:
-    """One row per weight: module, channel, tap (`tap_name`), offset (in frames), weight.
+    """List weights: module, channel, tap (`tap_name`), offset (in frames), weight.
 
     Args:
         taps: module name to taps (r, C).
@@ -93,10 +87,7 @@ def _entries(taps: Tensor, first: int) -> Iterator[tuple[int, int, float]]:
 
 
 def tam_weights(model: nn.Module) -> pd.DataFrame:
-    """The taps of every TAM: module, channel, tap (prev, curr, next), offset in frames, weight.
-
-    For other names see `tap_name`. Empty for a model without TAM.
-    """
+    """List the taps of every TAM as `taps_table` does; empty for a model without TAM."""
     return taps_table(
         {name: tam.taps for name, tam in tams(model).items()},
         causal=getattr(unwrapped(model), "causal", False),
@@ -104,7 +95,7 @@ def tam_weights(model: nn.Module) -> pd.DataFrame:
 
 
 def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
-    """What the TAMs of stages 1 to 3 do to pairs: module, frame, channel, pair_offset, weight.
+    """List what the TAMs of stages 1 to 3 do to pairs: module, frame, channel, pair_offset, weight.
 
     There both frames of a pair hold the same map, so that taps add up and the raw ones mislead: the
     little frame gets `prev` of the pair before and `curr + next` of its own, the big frame
@@ -122,7 +113,7 @@ def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
 
 
 def tap_history(lines: Iterable[str | Mapping], *, causal: bool = False) -> pd.DataFrame:
-    """`tam_weights` of every epoch in a training log, with `epoch` in front; 0 is the start.
+    """List `tam_weights` of every epoch in a training log, with `epoch` in front; 0 is the start.
 
     Args:
         lines: of the log, as text (an open `.jsonl` file will do) or already read:
@@ -140,7 +131,7 @@ def tap_history(lines: Iterable[str | Mapping], *, causal: bool = False) -> pd.D
 
 
 def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Two tables of the same weights side by side: module, ..., before, after, change.
+    """Put two tables of the same weights side by side: module, ..., before, after, change.
 
     Args:
         before, after: of `tam_weights`, `taps_table` or one epoch of `tap_history`; say, initial
@@ -167,7 +158,7 @@ def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 
 def channel_roles(taps: Tensor) -> list[str]:
-    """What each channel of taps (r, C) does with time: C names of roles; `taps[r // 2]` is curr.
+    """Name what each channel of taps (r, C) does with time: C roles; `taps[r // 2]` is curr.
 
     For a causal model take `tam_roles`, or its `centred_taps`.
 
@@ -204,7 +195,7 @@ def channel_roles(taps: Tensor) -> list[str]:
 
 
 def tam_roles(model: nn.Module) -> pd.DataFrame:
-    """The role of every channel of every TAM: module, channel, role (see `channel_roles`).
+    """List the role of every channel of every TAM: module, channel, role (see `channel_roles`).
 
     No channel of a causal model looks ahead, or averages past and future.
     """
@@ -220,7 +211,7 @@ def tam_roles(model: nn.Module) -> pd.DataFrame:
 
 
 def identity_taps(taps: Tensor) -> Tensor:
-    """Taps (r, C) that switch a TAM off: curr 1, the others 0.
+    """Make taps (r, C) that switch a TAM off: curr 1, the others 0.
 
     What is left, the ReLU, changes nothing: TAMs sit where maps are never negative.
     """
@@ -230,7 +221,7 @@ def identity_taps(taps: Tensor) -> Tensor:
 
 
 def tsm_taps(channels: int, fold: int = 8) -> Tensor:
-    """The fixed shift of TSM (Lin et al., 2019) as taps (3, C), without its zero cost.
+    """Make the fixed shift of TSM (Lin et al., 2019) as taps (3, C), without its zero cost.
 
     The first `channels // fold` channels come from the next frame, as many after them from the
     frame before; the rest stay.
@@ -262,8 +253,7 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
     modules, network = tams(model), unwrapped(model)
     with ExitStack() as stack:
         if getattr(network, "grad_checkpointing", False):
-            # What is computed again on the way back, perhaps after the `with`, would have other
-            # taps.
+            # The backward pass, perhaps after the `with`, would compute with other taps.
             stack.callback(setattr, network, "grad_checkpointing", True)
             network.grad_checkpointing = False
         for pattern, function in edits.items():
@@ -272,15 +262,13 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
                 own, r = modules[name].taps, modules[name].num_taps
                 before = centred_taps(own.detach().clone(), modules[name].first_offset)
                 taps = function(before)
-                if taps.shape != before.shape:
-                    raise ValueError(
-                        f"expected taps {tuple(before.shape)} (taps, channels) for {name}, "
-                        f"got {tuple(taps.shape)}: the middle one is the frame's own"
+                if taps.shape != before.shape or taps[r:].any():  # only causal TAMs have taps[r:]
+                    ahead = " and zeros after the middle one, since it is causal" * (
+                        len(before) > r
                     )
-                if taps[r:].any():  # of a causal TAM; others have no more than r
                     raise ValueError(
-                        f"expected taps for {name} that are 0 after the middle one, since it is "
-                        f"causal, got {taps[r:].abs().max():.3g}: it cannot look ahead"
+                        f"expected taps {tuple(before.shape)} (taps, channels) for {name}, the "
+                        f"middle one the frame's own{ahead}; got {tuple(taps.shape)}"
                     )
                 stack.callback(setattr, modules[name], "taps", own)
                 modules[name].taps = nn.Parameter(taps[:r].to(own))
