@@ -382,7 +382,7 @@ def blocks_left_out() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "checkpoint, options, words",
     [
-        (without, {"depth": 101}, ["depth 101, got one of depth 50"]),
+        (without, {"depth": 101}, ["depth=50 as in the checkpoint, got 101"]),
         (without, {"num_classes": 8}, ["num_classes=7", "got 8", "reset_classifier"]),
         (lambda: without(in_channels=10), {"in_channels": 3}, ["in_channels=10", "got 3"]),
         (without, {"num_frames": 7}, ["even num_frames, got 7"]),
@@ -394,7 +394,7 @@ def blocks_left_out() -> dict[str, torch.Tensor]:
             ["50 (3, 4, 6, 3)", "152 (5, 12, 30, 3)", "got one with (3, 4, 5, 3)"],
         ),
         (torchvision_names, {}, ["torchvision", "load_resnet", "--init"]),
-        (lambda: {"encoder.weight": torch.zeros(1)}, {}, ["(1, 1, 1, 0)", "encoder.weight"]),
+        (lambda: {"encoder.weight": torch.zeros(1)}, {}, ["(0, 0, 0, 0)", "encoder.weight"]),
         (lambda: without("model.conv1.weight"), {}, ["missing: stem.conv.weight"]),
         (lambda: without("l_conv0.weight"), {}, ["missing: stem.little.0.weight"]),
         (lambda: without("new_fc.weight"), {}, ["missing: classifier.weight"]),

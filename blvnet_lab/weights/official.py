@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -29,10 +29,9 @@ from blvnet_lab.models.tam import TapInit
 IMAGE_CLASSES = 1000
 DEPTHS = {SIZES[depth].big_little_blocks: depth for depth in (50, 101, 152)}
 
-# Official module name -> ours, tried in this order; everything else keeps its name.
+# Official module name -> ours, one after the other; everything else keeps its name.
 RENAMES = [
-    (r"conv1\.", "stem.conv."),
-    (r"bn1\.", "stem.bn."),
+    (r"(conv|bn)1\.", r"stem.\1."),
     (r"tam\.", "stem.tam."),
     (r"b_conv0\.", "stem.big.0."),
     (r"bn_b0\.", "stem.big.1."),
@@ -64,8 +63,8 @@ def load_official(
 
     Returns:
         What was loaded, converted and left as it was. From an image checkpoint the classifier and
-        the TAMs stay as they were. An RGB checkpoint goes into a model with other input channels
-        (optical flow) by averaging its first convolution over the colours and repeating it.
+        the TAMs stay as they were. RGB weights go into a model with other input channels (optical
+        flow) averaged over the colours and repeated.
 
     Raises:
         ValueError: the file is no checkpoint, or any tensor is missing, left over or misshapen
@@ -78,19 +77,15 @@ def load_official(
             "the published checkpoints hold big-little networks"
         )
     official = bare_state_dict(checkpoint)
-    layout = layout_of(official)
-    report = LoadReport(layout)
     ours = _to_our_names(official)
-    wanted = model.state_dict()
-
-    if layout == "image":
-        for key in ("classifier.weight", "classifier.bias"):
-            if key in ours and len(ours[key]) == IMAGE_CLASSES:
-                del ours[key]
-                report.ignored.append(key.replace("classifier", "fc"))
+    report = LoadReport(layout_of(official))
+    if report.layout == "image":
+        if len(ours.get("classifier.bias", ())) == IMAGE_CLASSES:
+            report.ignored = ["fc.weight", "fc.bias"]
+            ours = {key: ours[key] for key in ours if not key.startswith("classifier.")}
         report.kept = [
             key
-            for key in wanted
+            for key in model.state_dict()
             if key.endswith(".taps") or (key.startswith("classifier.") and key not in ours)
         ]
     remedy = (
@@ -110,7 +105,7 @@ def import_official(
     depth: int | None = None,
     seed: int = 0,
 ) -> tuple[BigLittleNet, LoadReport]:
-    """A bLVNet-TAM with the weights of a published checkpoint, whose tensors say how to build it.
+    """Build a bLVNet-TAM as the tensors of a published checkpoint say, and load them.
 
     Depth, alpha, the number of taps (of the image layout: 3), of classes and of input channels are
     those of the checkpoint; beta is 4, as in the paper.
@@ -133,58 +128,48 @@ def import_official(
     """
     official = bare_state_dict(checkpoint)
     ours = _to_our_names(official)
-    found = _depth_of(ours, official)
-    if depth not in (None, found):
-        raise ValueError(
-            f"expected a checkpoint of depth {depth}, got one of depth {found}: leave the depth "
-            "out, or give the other file"
-        )
 
     def size(name: str, axis: int = 0) -> int | None:
-        # None where a tensor is lacking or odd: `load_official` then names it.
         shape = ours[name].shape if name in ours else ()
-        return shape[axis] if axis < len(shape) else None
+        return shape[axis] if axis < len(shape) else None  # `load_official` then names the tensor
 
-    classes, channels = size("classifier.weight"), size("stem.conv.weight", 1)
+    found, classes, channels = (
+        _depth_of(ours, official),
+        size("classifier.weight"),
+        size("stem.conv.weight", 1),
+    )
     if layout_of(official) == "image" and classes == IMAGE_CLASSES:
         classes = None  # not used
-    if None not in (classes, num_classes) and num_classes != classes:
-        raise ValueError(
-            f"expected num_classes={classes} as in the checkpoint, whose classifier is used, got "
-            f"{num_classes}: leave it out, and call reset_classifier for other classes"
-        )
-    if channels not in (None, 3) and in_channels not in (None, channels):
-        raise ValueError(
-            f"expected in_channels={channels} as in the checkpoint, got {in_channels}: only RGB "
-            "weights, of 3 channels, can be turned into others"
-        )
-    if classes is None:
-        classes = 174 if num_classes is None else num_classes
-    if in_channels is None:
-        in_channels = channels or 3
+    rgb = channels in (None, 3)
+    for name, held, asked, remedy in (
+        ("depth", found, depth, "leave it out, or give the other file"),
+        ("num_classes", classes, num_classes, "leave it out, and call reset_classifier later"),
+        ("in_channels", None if rgb else channels, in_channels, "only RGB weights can be turned"),
+    ):
+        if None not in (held, asked) and held != asked:
+            raise ValueError(f"expected {name}={held} as in the checkpoint, got {asked}: {remedy}")
     narrow = size("stem.little.0.weight")
-    with torch.random.fork_rng(devices=[]):  # whoever calls keeps their own chance
+    with torch.random.fork_rng(devices=[]):  # the caller's RNG stays as it is
         torch.manual_seed(seed)
         model = blvnet_tam(
             depth=found,
             num_frames=num_frames,
-            num_classes=classes,
+            num_classes=next(n for n in (classes, num_classes, 174) if n is not None),
             alpha=SIZES[found].width // narrow if narrow else 2,
             num_taps=size("stem.tam.taps") or 3,
             tap_init=tap_init,
-            in_channels=in_channels,
+            in_channels=next(n for n in (in_channels, channels, 3) if n is not None),
         )
-    report = load_official(model, official)
-    return model.eval(), report
+    return model.eval(), load_official(model, official)
 
 
 def layout_of(official: Mapping[str, Tensor]) -> str:
-    """Which of the two layouts, "video" or "image", the names of the tensors have."""
+    """Tell the two layouts, "video" and "image", by the names of the tensors."""
     return "video" if any(key.startswith("baseline_model.") for key in official) else "image"
 
 
 def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors alone, without the wrapping of training checkpoints."""
+    """Take the tensors alone, without the wrapping of training checkpoints."""
     origin = "the state dict"
     if not isinstance(checkpoint, Mapping):
         origin = os.fspath(checkpoint)
@@ -196,39 +181,40 @@ def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dic
         raise ValueError(
             f"{origin}: expected a state dict, got {what}; give the file that was published"
         )
-    strangers = [
-        str(key)
-        for key, value in checkpoint.items()
-        if not (isinstance(key, str) and isinstance(value, Tensor))
-    ]
-    if strangers:
-        raise ValueError(
-            f"{origin}: expected tensors only, but these are none: {listed(strangers)}"
-        )
-    return {key.removeprefix("module."): value for key, value in checkpoint.items()}
+    tensors = {k: v for k, v in checkpoint.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if others := [str(key) for key in checkpoint if key not in tensors]:
+        raise ValueError(f"{origin}: expected tensors only, but these are none: {listed(others)}")
+    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+
+
+def rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
+    """Rename a tensor by (pattern at its beginning, replacement), one after the other."""
+    for pattern, replacement in renames:
+        name = re.sub("^" + pattern, replacement, name)
+    return name
+
+
+def count_blocks(names: Iterable[str], pattern: str) -> tuple[int, ...]:
+    """Count the blocks in each of four stages; the pattern's groups are the stage and the block."""
+    found = {match.groups() for name in names if (match := re.match(pattern, name))}
+    return tuple(sum(stage == str(i) for stage, _ in found) for i in (1, 2, 3, 4))
 
 
 def _depth_of(ours: Mapping[str, Tensor], official: Mapping[str, Tensor]) -> int:
-    """From the number of blocks in each stage; the names of `official` are for the error."""
-    blocks = tuple(
-        len({name.split(".")[2] for name in ours if name.startswith(f"stage{stage}.big.")}) + 1
-        for stage in (1, 2, 3)
-    )
-    last = len({name.split(".")[1] for name in ours if re.match(r"stage4\.\d+\.", name)})
-    blocks = (*blocks, last)  # the fusion is the last block of stages 1 to 3
-    if blocks in DEPTHS:
-        return DEPTHS[blocks]
     if "layer1.0.conv1.weight" in official:
         raise ValueError(
             "expected an official bLResNet or bLVNet-TAM, got a ResNet as torchvision has them: "
             "start from it with blvnet_lab.weights.load_resnet, or with the option --init of "
             "`python -m blvnet_lab train`"
         )
+    # The fusion is the last block of stages 1 to 3.
+    blocks = count_blocks(ours, r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")
+    if blocks in DEPTHS:
+        return DEPTHS[blocks]
     known = ", ".join(f"{depth} {counts}" for counts, depth in DEPTHS.items())
     raise ValueError(
         f"expected a big-little network of depth {known}, got one with {blocks} blocks in its "
-        f"stages, and the tensors {listed(list(official), 3)}: give a published checkpoint, or "
-        "build the model and use load_official"
+        f"stages, and the tensors {listed(list(official), 3)}: give a published checkpoint"
     )
 
 
@@ -242,11 +228,7 @@ def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ours: dict[str, Tensor] = {}
     taps: dict[str, dict[int, Tensor]] = {}
     for key, tensor in official.items():
-        name = key.removeprefix("baseline_model.")
-        for pattern, replacement in RENAMES:
-            name, hits = re.subn("^" + pattern, replacement, name)
-            if hits:
-                break
+        name = rename(key.removeprefix("baseline_model."), RENAMES)
         if match := TAP.fullmatch(name):
             module, word, index = match.groups()
             place = TAP_ORDER[word] if word else int(index)

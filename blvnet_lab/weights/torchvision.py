@@ -24,12 +24,24 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from blvnet_lab.models.files import BUILDERS
-from blvnet_lab.models.networks import SIZES, VideoNet
-from blvnet_lab.weights.official import LoadReport, bare_state_dict, load_exactly
+from blvnet_lab.models.files import BUILDERS, LoadReport, load_exactly
+from blvnet_lab.models.networks import SIZES, VideoNet, architecture_of
+from blvnet_lab.weights.official import bare_state_dict, count_blocks, rename
 
 RESNETS = (50, 101, 152)
 NOT_IN_RESNET = re.compile(r"(stem\.(big|little|fusion)|stage\d\.little|classifier)\..*|.*\.taps")
+# Torchvision's names -> ours, one after the other; an unknown name is then refused as left over.
+TSN_RENAMES = [(r"(conv|bn)1\.", r"stem.\1."), (r"layer(\d)\.", r"stage\1.")]
+BIG_LITTLE_RENAMES = [
+    # All shortcuts with a convolution are strided here, and begin with an average pool.
+    (r"(.*\.downsample)\.1\.", r"\1.2."),
+    (r"(.*\.downsample)\.0\.", r"\1.1."),
+    (r"layer1\.2\.", "stage1.fusion."),  # the last block of each stage
+    (r"layer2\.3\.", "stage2.fusion."),
+    (r"layer3\.5\.", "stage3.fusion."),
+    (r"layer([123])\.", r"stage\1.big."),
+    *TSN_RENAMES,
+]
 
 
 def load_resnet(
@@ -44,8 +56,8 @@ def load_resnet(
 
     Returns:
         What was loaded, converted and left as it was. The ResNet's own classifier (`fc`) is not
-        used. Its first convolution (64, 3, 7, 7) goes into a model with other input channels
-        (optical flow) averaged over its 3 channels and repeated.
+        used. RGB weights go into a model with other input channels (optical flow) averaged over
+        the colours and repeated.
 
     Raises:
         ValueError: no ResNet fits the model's depth, the file is no checkpoint, or any tensor is
@@ -53,9 +65,7 @@ def load_resnet(
         TypeError: the model is not from one of the four builders.
     """
     check_depth(model)
-    depth, big_little = model.arguments["depth"], model.architecture != "tsn"
-    resnet_blocks = SIZES[depth].resnet_blocks
-    resnet = bare_state_dict(checkpoint)
+    depth, resnet = model.arguments["depth"], bare_state_dict(checkpoint)
     remedy = f"Give the weights of torchvision.models.resnet{depth}"
     if not is_resnet(resnet):
         raise ValueError(
@@ -63,44 +73,39 @@ def load_resnet(
             f"with {', '.join(list(resnet)[:3])}. {remedy}; official bLResNet checkpoints are read "
             "by blvnet_lab.weights.official.load_official"
         )
-    blocks = tuple(
-        len({key.split(".")[1] for key in resnet if key.startswith(f"layer{stage}.")})
-        for stage in (1, 2, 3, 4)
-    )
-    if blocks != resnet_blocks:
+    wanted, blocks = SIZES[depth].resnet_blocks, count_blocks(resnet, r"layer(\d)\.(\d+)\.")
+    if blocks != wanted:
         raise ValueError(
-            f"expected a ResNet with the blocks {resnet_blocks} for a model of depth {depth}, got "
-            f"one with {blocks}. {remedy}, or build the model with its depth"
+            f"expected a ResNet with the blocks {wanted} for a model of depth {depth}, got one "
+            f"with {blocks}. {remedy}, or build the model with its depth"
         )
     if not any(key.endswith(".num_batches_tracked") for key in resnet):
         # Older files have no batch counters; like PyTorch, start them at 0. No result needs them.
         norms = [key.removesuffix("running_var") for key in resnet if key.endswith(".running_var")]
         resnet |= {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
-
     kept = [key for key in model.state_dict() if NOT_IN_RESNET.fullmatch(key)]
     report = LoadReport("resnet", kept=kept, ignored=[k for k in resnet if k.startswith("fc.")])
-    ours = {_our_name(k, big_little): resnet[k] for k in resnet if k not in report.ignored}
+    renames = TSN_RENAMES if model.architecture == "tsn" else BIG_LITTLE_RENAMES
+    ours = {rename(k, renames): resnet[k] for k in resnet if k not in report.ignored}
     return load_exactly(model, ours, report, remedy)
 
 
 def check_depth(model: VideoNet) -> None:
-    """Raises ValueError or TypeError if no ResNet fits a model: before one is downloaded."""
-    if getattr(model, "architecture", None) not in BUILDERS:
-        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {type(model).__name__}")
-    depth, big_little = model.arguments["depth"], model.architecture != "tsn"
-    width, big_little_blocks, _ = SIZES[depth]
-    if depth not in (RESNETS[:1] if big_little else RESNETS):
-        known = ", ".join(f"{d} {SIZES[d].resnet_blocks}" for d in RESNETS)
+    """Raise ValueError or TypeError if no ResNet fits a model: before one is downloaded."""
+    if (name := architecture_of(model)) not in BUILDERS:
+        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}")
+    depth = model.arguments["depth"]
+    if depth not in (RESNETS if name == "tsn" else RESNETS[:1]):
         raise ValueError(
-            f"expected a model with the blocks of a ResNet (width 64, depth {known}), got a "
-            f"{model.architecture} of depth {depth} with width {width} and the blocks "
-            f"{big_little_blocks}; build it with depth=50, or start a deeper big-little network "
-            "from an official bLResNet checkpoint (blvnet_lab.weights.official.load_official)"
+            "expected a model with the blocks of a ResNet, a tsn of depth 50, 101 or 152 or "
+            f"another network of depth 50, got a {name} of depth {depth}: build it with depth=50, "
+            "or start from an official bLResNet checkpoint "
+            "(blvnet_lab.weights.official.load_official)"
         )
 
 
 def is_resnet(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> bool:
-    """Whether a checkpoint has torchvision's names, not those of an official bLResNet.
+    """Tell torchvision's ResNets from official checkpoints by their names.
 
     Raises:
         ValueError: the file is no checkpoint.
@@ -111,15 +116,8 @@ def is_resnet(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> bool:
 def torchvision_resnet(depth: Literal[50, 101, 152]) -> dict[str, Tensor]:
     """Download torchvision's newest ImageNet weights (98 to 230 MB; the first time only).
 
-    Returns:
-        The state dict, for `load_resnet`.
-
-    Raises:
-        ValueError: another depth.
-        OSError: the download failed, or its file is damaged.
+    Raises OSError if the download failed, or its file is damaged.
     """
-    if depth not in RESNETS:
-        raise ValueError(f"expected depth to be one of {list(RESNETS)}, got {depth!r}")
     from torchvision.models import get_model_weights  # slow to import, and rarely needed
 
     weights = get_model_weights(f"resnet{depth}").IMAGENET1K_V2
@@ -128,7 +126,7 @@ def torchvision_resnet(depth: Literal[50, 101, 152]) -> dict[str, Tensor]:
     except (
         OSError,  # no connection, no space, and so on; urllib's URLError is one
         http.client.HTTPException,
-        RuntimeError,  # not the published file (its hash), or an unfinished one from before
+        RuntimeError,  # not the published file (its hash), or a partial one from before
         pickle.UnpicklingError,
         EOFError,
     ) as error:
@@ -137,15 +135,3 @@ def torchvision_resnet(depth: Literal[50, 101, 152]) -> dict[str, Tensor]:
             f"{type(error).__name__} {error}; delete a damaged file in {torch.hub.get_dir()}"
             "/checkpoints, or download that address on another machine and give the file's path"
         ) from error
-
-
-def _our_name(name: str, big_little: bool) -> str:
-    """Of a ResNet's tensor; an unknown name stays as it is, and is then refused as left over."""
-    name = re.sub(r"^(conv|bn)1\.", r"stem.\1.", name)
-    if big_little:
-        # All shortcuts with a convolution are strided here, and begin with an average pool.
-        name = re.sub(r"\.downsample\.([01])\.", lambda m: f".downsample.{int(m[1]) + 1}.", name)
-        for stage, count in enumerate(SIZES[50].resnet_blocks[:3], start=1):
-            name = re.sub(rf"^layer{stage}\.{count - 1}\.", f"stage{stage}.fusion.", name)
-            name = re.sub(rf"^layer{stage}\.", f"stage{stage}.big.", name)
-    return re.sub(r"^layer(\d)\.", r"stage\1.", name)
