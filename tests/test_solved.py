@@ -79,7 +79,7 @@ def test_after_a_wrong_solution_the_rest_is_still_judged(tmp_path):
     run(nb, tmp_path)
     checks = dict(verdicts(nb))
     shown, value = checks.pop("shift")
-    assert "before the first there are zeros" in shown and value == "0"
+    assert "after the last there are zeros" in shown and value == "0"
     shown, value = checks.pop("tsm_taps")
     assert "not attempted" in shown and value == "0"
     points = {exercise.name: str(exercise.points) for exercise in found}

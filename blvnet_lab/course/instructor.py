@@ -289,7 +289,7 @@ def marking_sheet(found: list[Exercise]) -> list[dict[str, object]]:
                 "difficulty": "●" * exercise.points + "○" * (3 - exercise.points),
                 "minutes": exercise.minutes,
                 "points": exercise.points,
-                "the check looks at": verdict.lines["checked"],
+                "the check looks at": verdict.lines["checked"].replace("\n", "; "),
                 "check": f"exercises.check_{exercise.name}",
                 "grade_id": exercise.grade_id,
             }

@@ -2,190 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from blvnet_lab.course.checking import (
-    ask,
-    check,
-    plain,
-    require,
-    require_chance_kept,
-    same,
-    state_of_chance,
-)
+from blvnet_lab.course.checking import Answer, Check, cases, rand, require, same
 
 
 def _floats(*rows: Sequence[float]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32)
 
 
-@check
-def check_top_k(top_k: Callable[[Tensor, Tensor, int], float]) -> str:
-    """Checks `top_k(logits, labels, k)`: the share of clips whose class is among the k highest."""
-    one = [[1.0, 3.0, 2.0]]
-    axis = "logits.topk(k, dim=1).indices are the k highest of each clip"
-    cases = [
-        (one, [1], 1, 1, "the class of the highest logit is a hit, one of one: 1.0, no percentage"),
-        (one, [2], 1, 0, "for k = 1 the second highest is no hit"),
-        (one, [2], 2, 1, "for k = 2 the second highest is a whole hit"),
-        (one, [1], 2, 1, "for k = 2 the highest is a hit, too"),
-        (one, [0], 2, 0, "for k = 2 the third highest is no hit"),
-        (one, [0], 3, 1, "among all classes, each one is found"),
-        ([[-3.0, -1.0, -2.0]], [1], 1, 1, "logits may be negative"),
-        ([*one, *one], [1, 0], 1, 0.5, "it is the share of clips: hits by clips"),
-        (
-            [[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]],
-            [0, 2],
-            2,
-            1,
-            "every clip is compared with its own label, also for k clips",
-        ),
+def _hits(logits: Tensor, labels: Tensor, k: int) -> float:
+    hits = [
+        label in sorted(range(len(row)), key=row.__getitem__)[-k:]
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
     ]
-    for logits, labels, k, wanted, broken in cases:
-        of = f"logits = {logits}, labels = {labels}, k = {k}"
-        hint = "labels[:, None] stands beside (N, k)" if len(labels) > 1 else axis
-        got = ask(top_k, _floats(*logits), torch.tensor(labels), k, of=of)
-        same(got, wanted, broken, of=of, hint=hint)
-
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(60, 7, dtype=torch.float32, generator=generator)
-    labels = torch.randint(7, (60,), generator=generator)
-    for k in (1, 3, 5):
-        hits = [
-            label in sorted(range(7), key=row.__getitem__)[-k:]
-            for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
-        ]
-        of = f"random logits (60, 7), k = {k}"
-        got = ask(top_k, logits, labels, k, of=of)
-        same(got, sum(hits) / 60, "it is the share of clips: hits by clips", of=of, hint=axis)
-    of = "the logits of 4 clips all 0, labels = [0, 1, 2, 3], k = 1"
-    broken = "logits that are all the same hit as often as chance: one class in four"
-    hint = "choose k classes, and look whether the label is one of them"
-    got = ask(top_k, _floats(*[[0.0] * 4] * 4), torch.arange(4), 1, of=of)
-    same(got, 0.25, broken, of=of, hint=hint)
-    return "one clip, two and sixty, k from 1 to 5, and logits that know nothing"
+    return sum(hits) / len(hits)
 
 
-@check
-def check_partner_accuracy(partner_accuracy: Callable[[Tensor, Tensor, Tensor], float]) -> str:
-    """Checks `partner_accuracy(logits, labels, partners)`: how often a class beats its partner."""
-    pairs, others = [1, 0, 3, 2], [2, 3, 0, 1]
-    own = "logits[torch.arange(N), labels] is each clip's logit of its class"
-    near = "a difference is no tie, however small it is"
-    half = "count a hit where the difference is above 0, half a hit where it is 0"
-    cases = [
-        ([[2, 1, 0, 0]], [0], pairs, 1, "a higher logit than the partner's is a whole hit", own),
-        ([[1, 2, 0, 0]], [0], pairs, 0, "a lower logit than the partner's is no hit", own),
-        ([[0, 0, 1, 2]], [3], pairs, 1, "the partner of a class is partners[label]", own),
-        (
-            [[2, 1, 900, 0]],
-            [0],
-            pairs,
-            1,
-            "only the class and its partner count, whatever the others get",
-            "no argmax, no softmax: take two logits of every clip",
-        ),
-        (
-            [[2, 9, 1, 0]],
-            [0],
-            others,
-            1,
-            "the partner of a class is partners[label]",
-            "partners[labels]; that partners are neighbours is no rule",
-        ),
-        ([[1, 1, 0, 0]], [0], pairs, 0.5, "a tie is half a hit: the toss of a coin", half),
-        ([[1, 1, 0, 0]], [1], pairs, 0.5, "a tie is half a hit: the toss of a coin", half),
-        ([[1.000001, 1, 0, 0]], [0], pairs, 1, near, half),
-        ([[1.000001, 1, 0, 0]], [1], pairs, 0, near, half),
-        (
-            [[2, 1, 0, 0], [0, 9, 0, 1]],
-            [0, 3],
-            pairs,
-            1,
-            "every clip is judged by its own logits",
-            own,
-        ),
-        (
-            [[2, 1, 0, 0], [2, 1, 0, 0], [2, 1, 0, 0], [2, 1, 0, 0]],
-            [0, 0, 0, 1],
-            pairs,
-            0.75,
-            "every clip counts the same, not every class",
-            "the mean over clips",
-        ),
-    ]  # fmt: skip
-    for logits, labels, partners, wanted, broken, hint in cases:
-        of = f"logits = {logits}, labels = {labels}, partners = {partners}"
-        given = (_floats(*logits), torch.tensor(labels), torch.tensor(partners))
-        same(ask(partner_accuracy, *given, of=of), wanted, broken, of=of, hint=hint)
-
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randint(3, (50, 6), generator=generator).float()  # with ties
-    labels = torch.randint(6, (50,), generator=generator)
-    partners = torch.tensor([5, 4, 3, 2, 1, 0])
-    hits = 0.0
-    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
-        hits += (1 + (row[label] > row[5 - label]) - (row[label] < row[5 - label])) / 2
-    of = "logits of 50 clips and 6 classes, many of them equal"
-    broken = "it is the mean over clips of hits and half hits"
-    got = ask(partner_accuracy, logits, labels, partners, of=of)
-    same(got, hits / 50, broken, of=of, hint=half)
-    return "hits, misses and ties of one clip, other partners, batches, other classes in between"
+ONE = _floats([1, 3, 2])
+MANY = rand(60, 7), torch.arange(60) * 11 % 7
+check_top_k = Check(
+    "top_k",
+    cases(
+        "the class of the highest logit is a hit, for k = 2 that of the second highest, too",
+        "logits.topk(k, dim=1).indices are the k highest of each clip; a hit counts 1",
+        *((ONE, torch.tensor([label]), k) for k in (1, 2, 3) for label in (1, 2, 0)),
+        (_floats([-3, -1, -2]), torch.tensor([1]), 1),
+        by=_hits,
+    ),
+    cases(
+        "it is the share of clips, each of which is compared with its own label",
+        "labels[:, None] stands beside (N, k); divide the hits by the clips",
+        (_floats([1, 3, 2], [1, 3, 2]), torch.tensor([1, 0]), 1),
+        (_floats([3, 2, 1], [1, 2, 3]), torch.tensor([0, 2]), 2),
+        *((*MANY, k) for k in (1, 3, 5)),
+        by=_hits,
+    ),
+    cases(
+        "logits that are all the same hit as often as a random guess: one class in four",
+        "choose k classes, and look whether the label is one of them",
+        (torch.zeros(4, 4), torch.arange(4), 1, 0.25),
+    ),
+)
 
 
-# ---------------------------------------------------------------- one epoch
+def _partner(logits: list, labels: list, partners: list, wanted: float) -> tuple:
+    return _floats(*logits), torch.tensor(labels), torch.tensor(partners), wanted
 
 
-class _Norm(nn.BatchNorm1d):
-    """A batch norm that changes nothing; notes in which mode it learns."""
-
-    def __init__(self):
-        super().__init__(2, affine=False, track_running_stats=False)
-        self.modes: list[bool] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # who only looks at an accuracy may do so in evaluation mode
-            self.modes.append(self.training)
-        return x
-
-
-# The checks' device is the CPU, so that they say the same everywhere. With its number it differs
-# from "cpu", and who writes that instead of `device` is found.
-_DEVICE = torch.device("cpu", 0)
-
-
-def _is_there(place: Any) -> bool:
-    """Whether a thing that `.to` is given stands for this device or, as a dtype, for none."""
-    if isinstance(place, str):
-        return place == str(_DEVICE)
-    return not isinstance(place, torch.device) or place.type == _DEVICE.type
+NEXT, OTHER = [1, 0, 3, 2], [2, 3, 0, 1]
+OWN = "take two logits of every clip: logits[torch.arange(N), labels], and that of partners[labels]"
+check_partner_accuracy = Check(
+    "partner_accuracy",
+    cases(
+        "a higher logit than that of the partner, partners[label], is a whole hit; no other counts",
+        f"{OWN}; no argmax, no softmax",
+        _partner([[2, 1, 0, 0]], [0], NEXT, 1),
+        _partner([[1, 2, 0, 0]], [0], NEXT, 0),
+        _partner([[0, 0, 1, 2]], [3], NEXT, 1),
+        _partner([[2, 1, 900, 0]], [0], NEXT, 1),
+        _partner([[2, 9, 1, 0]], [0], OTHER, 1),
+    ),
+    cases(
+        "a tie is half a hit, but a difference is no tie, however small it is",
+        "count a hit where the difference is above 0, half a hit where it is 0",
+        _partner([[1, 1, 0, 0]], [0], NEXT, 0.5),
+        _partner([[1, 1, 0, 0]], [1], NEXT, 0.5),
+        _partner([[1.000001, 1, 0, 0]], [0], NEXT, 1),
+        _partner([[1.000001, 1, 0, 0]], [1], NEXT, 0),
+    ),
+    cases(
+        "it is the mean over clips, each with its own logits; every clip counts the same",
+        f"{OWN}; then the mean over clips, not over classes",
+        _partner([[2, 1, 0, 0], [0, 9, 0, 1]], [0, 3], NEXT, 1),
+        _partner([[2, 1, 0, 0]] * 4, [0, 0, 0, 1], NEXT, 0.75),
+    ),
+)
 
 
 class _Tiny(nn.Module):
-    """Two numbers a clip, three classes."""
+    """Two numbers a clip, three classes; notes in which mode it learns."""
 
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([[0.1, -0.2], [0.3, 0.0], [-0.1, 0.2]]))
-        self.norm = _Norm()
-        self.moved = False
-
-    def to(self, *args: Any, **kwargs: Any) -> _Tiny:
-        self.moved |= not all(map(_is_there, (*args, *kwargs.values())))
-        return super().to(*args, **kwargs)
-
-    def cpu(self) -> _Tiny:
-        return self.to("cpu")
+        self.norm, self.modes = nn.BatchNorm1d(2, affine=False), []
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.norm(clips.flatten(1)) @ self.weight.t()
+        if torch.is_grad_enabled():  # who only looks at an accuracy may do so in evaluation mode
+            self.modes.append(self.training and self.norm.training)
+        return clips.flatten(1) @ self.weight.t()
+
+    def __repr__(self) -> str:
+        return "a linear layer"
 
 
 class _OfLoader(Tensor):
@@ -201,8 +117,9 @@ class _OfLoader(Tensor):
     ) -> Any:
         given = [*args, *(kwargs or {}).values()]
         result = super().__torch_function__(function, types, args, kwargs)
-        places = [x for x in given[1:] if isinstance(x, (str, torch.device, Tensor))]
-        if function == Tensor.to and places and all(map(_is_there, places)):
+        if function in (Tensor.to, torch.as_tensor) and any(
+            isinstance(x, torch.device) for x in given
+        ):
             return result.as_subclass(Tensor)
         if any(isinstance(x, Tensor) and not isinstance(x, cls) and x.requires_grad for x in given):
             mine = [x for x in given if isinstance(x, cls)]
@@ -210,200 +127,124 @@ class _OfLoader(Tensor):
         return result
 
 
-def _loader(clips: Tensor, labels: Tensor, batch_size: int) -> DataLoader:
-    def collate(rows: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        return [torch.stack(part).as_subclass(_OfLoader) for part in zip(*rows, strict=True)]
+class _Epoch:
+    """What has become of a network, beside the same worked out by hand."""
 
-    own = torch.Generator()  # so that it leaves the chance that all share as it is
-    return DataLoader(TensorDataset(clips, labels), batch_size, collate_fn=collate, generator=own)
+    def __init__(self, train_epoch: Answer, *sizes: int, rate: float, momentum: float = 0) -> None:
+        clips, labels = rand(sum(sizes), 1, 1, 1, 2), torch.arange(sum(sizes)) * 2 % 3
+        network, self.steps = _Tiny().eval(), 0
+        self.weight, self.loss, velocity = network.weight.detach().clone(), 0.0, 0.0
+        for x, y in zip(clips.flatten(1).split(sizes), labels.split(sizes), strict=True):
+            shares = torch.softmax(x @ self.weight.t(), dim=1)
+            self.loss -= shares[torch.arange(len(y)), y].log().sum().item() / sum(sizes)
+            gradient = (shares - torch.eye(3)[y]).t() @ x / len(y)
+            velocity = momentum * velocity + gradient
+            self.weight = self.weight - rate * velocity
 
+        def collate(rows: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+            return [torch.stack(part).as_subclass(_OfLoader) for part in zip(*rows, strict=True)]
 
-def _trained_by_hand(
-    weight: Tensor, batches: Iterable[tuple[Tensor, Tensor]], rate: float, momentum: float
-) -> tuple[Tensor, float]:
-    """The weights after SGD with the gradient written out, and the mean loss over all clips."""
-    total, clips_seen, velocity = 0.0, 0, torch.zeros_like(weight)
-    for clips, labels in batches:
-        x, clips_now = clips.flatten(1), len(labels)
-        shares = torch.softmax(x @ weight.t(), dim=1)
-        total -= shares[torch.arange(clips_now), labels].log().sum().item()
-        clips_seen += clips_now
-        gradient = (shares - torch.eye(3, dtype=torch.float32)[labels]).t() @ x / clips_now
-        velocity = momentum * velocity + gradient
-        weight = weight - rate * velocity
-    return weight, total / clips_seen
+        def count(*_: Any) -> None:
+            self.steps += 1
 
-
-@check
-def check_train_epoch(
-    train_epoch: Callable[[nn.Module, Iterable, Optimizer, torch.device], float],
-) -> str:
-    """Checks `train_epoch(network, loader, optimizer, device)`: a step a batch, the mean loss."""
-    own = "it steps down the gradient of the mean cross-entropy of the logits"
-    alone = "each step is made with the gradient of its own batch alone"
-    cases = [
-        ((4,), 0.5, 0.0, own, "F.cross_entropy(network(clips), labels): it takes logits"),
-        ((2, 2), 0.5, 0.0, alone, "gradients add up until optimizer.zero_grad() is called"),
-        ((2, 2, 2), 0.1, 0.9, alone, "optimizer.zero_grad() before each loss.backward()"),
-        (
-            (3, 1),
-            0.5,
-            0.0,
-            "the last, smaller batch is trained on, too",
-            "go through the loader to its end",
-        ),
-        ((4, 4, 4, 3), 0.2, 0.9, alone, "optimizer.zero_grad() before each loss.backward()"),
-    ]
-    for sizes, rate, momentum, broken, hint in cases:
-        these = "a batch of" if len(sizes) == 1 else "batches of"
-        of = f"{these} {', '.join(map(str, sizes))} clips, SGD({rate}, momentum={momentum})"
-        network, steps = _Tiny().eval(), []
-        generator = torch.Generator().manual_seed(0)
-        clips = torch.randn(sum(sizes), 1, 1, 1, 2, generator=generator)
-        labels = torch.randint(3, (sum(sizes),), generator=generator)
+        rows, own = TensorDataset(clips, labels), torch.Generator()
+        loader = DataLoader(rows, sizes[0], collate_fn=collate, generator=own)
         optimizer = SGD(network.parameters(), rate, momentum)
-        optimizer.register_step_post_hook(lambda *_, steps=steps: steps.append(1))
-        before = network.weight.detach().clone()
-        batches = zip(clips.split(sizes), labels.split(sizes), strict=True)
-        weight, loss = _trained_by_hand(before, batches, rate, momentum)
-
-        chance = state_of_chance()
+        optimizer.register_step_post_hook(count)
         _OfLoader.left.clear()
-        loader = _loader(clips, labels, sizes[0])
-        given = (network, loader, optimizer, _DEVICE)
-        got = ask(train_epoch, *given, of=of, changes=(network, optimizer))
-        after, modes = network.weight.detach().cpu(), network.norm.modes
-        require(
-            bool(modes),
-            "each batch goes through the network once",
-            of=of,
-            found="no call of the network with gradients",
-            hint="network(clips) for each batch of the loader, without torch.no_grad()",
-        )
-        require(
-            all(modes),
-            "the network is in training mode: dropout and batch norm do other things in evaluation",
-            of=of,
-            found="its batch norm is asked in evaluation mode",
-            hint="call network.train() before the loop: it tells all modules inside",
-        )
-        require(
-            bool(steps) or torch.equal(after, before),
-            "it is the given optimizer that steps",
-            of=of,
-            found="other weights, but no step of the optimizer",
-            hint="optimizer.step(): it has its own learning rate, and a memory (momentum)",
-        )
-        require(
-            len(steps) == len(sizes),
-            "every batch makes one step, the last, smaller one too",
-            of=of,
-            found=f"steps of the optimizer: {len(steps)}, batches: {len(sizes)}",
-            hint="call optimizer.step() in the loop, once for each batch",
-        )
-        require(
-            len(modes) == len(sizes),
-            "each batch goes through the network once",
-            of=of,
-            found=f"calls of the network with gradients: {len(modes)}, batches: {len(sizes)}",
-            hint="the step and the mean take the same loss: keep it in a name",
-        )
-        require(
-            not _OfLoader.left,
-            "clips and labels are moved to the device, where the network is",
-            of=of,
-            found=f"{' and '.join(sorted(_OfLoader.left))} where the loader left them",
-            hint="clips.to(device), labels.to(device)",
-        )
-        require(
-            not network.moved,
-            "the network stays on the device",
-            of=of,
-            found="a network that is moved elsewhere",
-            hint="move clips and labels, not the network",
-        )
-        require(
-            not torch.equal(after, before),
-            "every step changes the weights",
-            of=of,
-            found="the weights as they were",
-            hint="zero_grad, backward, step: in this order",
-        )
-        same(after, weight, broken, of=of, hint=hint)
-        broken = "chance is left alone: otherwise dropout would be the same in every epoch"
-        require_chance_kept(chance, broken, of=of, hint="seed nothing in here")
-        _check_loss(got, loss, sizes, of)
-    return "weights and loss after 1 to 4 batches, also with momentum and a last smaller batch"
+        given = (
+            network,
+            loader,
+            optimizer,
+            torch.device("cpu", 0),
+        )  # with a number it is not "cpu"
+        self.returned = train_epoch(*given, changes=(network, optimizer))
+        self.after, self.modes = network.weight.detach(), network.modes
 
 
-def _check_loss(got: object, wanted: float, sizes: Sequence[int], of: str) -> None:
-    is_hanging = isinstance(got, Tensor) and got.requires_grad
-    broken = "it returns a plain number, not a tensor that hangs on its graph"
-    hint = "loss.item() is the number: what is kept of every batch costs memory"
-    require(not is_hanging, broken, of=of, found="a tensor that requires grad", hint=hint)
-    if len(sizes) == 1:
-        broken = "the loss of a batch is taken before its step"
-        hint = "return what F.cross_entropy gave for the step"
-    elif len(set(sizes)) == 1:
-        broken = "it returns the mean over all batches"
-    else:
-        broken = "every clip counts the same in the mean: a smaller batch counts less"
-    if len(sizes) > 1:
-        hint = "add up loss.item() * len(labels), and divide by the number of clips"
-    same(got, wanted, broken, of=of, hint=hint)
+SIZES = (4,), (2, 2), (3, 1)  # of batches
 
 
-# ---------------------------------------------------------------- a learning rate over time
-
-
-@check
-def check_rate_at(rate_at: Callable[[int, int, int, float], float]) -> str:
-    """Checks `rate_at(step, total_steps, warmup_steps, peak)`: a linear rise, half a cosine down.
-
-    The peak is at step `warmup_steps`; from there the rate falls, to 0 at `total_steps`.
+def epoch_takes_each_batch_once(train_epoch: Answer) -> None:
+    """each batch, the last, smaller one too, goes through the network once, on the device and in
+    training mode, and makes one step of the given optimizer
     """
-    rise = "peak * (step + 1) / (warmup_steps + 1)"
-    fall = "peak * (1 + cos(pi * share)) / 2, where share is how much of the fall is over"
-    share = "(step - warmup_steps) / (total_steps - warmup_steps)"
-    half = "half-way down it is half the peak"
-    rises = "the warm-up rises by equal amounts, up to the peak at step warmup_steps"
-    cases = [
-        (0, 10, 0, 1.0, 1.0, "without a warm-up it begins with the peak", fall),
-        (5, 10, 0, 1.0, 0.5, half, fall),
-        (2, 8, 0, 1.0, 0.5 + 0.5**1.5, "it falls along a cosine: slowly at first", fall),
-        (5, 10, 0, 0.4, 0.2, "the rate is in proportion to the peak", "multiply by peak"),
-        (4, 20, 4, 1.0, 1.0, "the peak is at step warmup_steps", f"share is {share}"),
-        (0, 20, 4, 1.0, 0.2, rises, rise),
-        (1, 20, 4, 1.0, 0.4, rises, rise),
-        (3, 20, 4, 1.0, 0.8, rises, rise),
-        (12, 20, 4, 1.0, 0.5, f"{half}, counted from the end of the warm-up", f"share is {share}"),
-        (0, 20, 4, 0.4, 0.08, "the rate is in proportion to the peak, also in the warm-up", rise),
-    ]
-    nothing = "one step after the last it has come down to 0"
-    cases += [
-        (2, 4, 3, 1.0, 0.75, "a warm-up may be longer than the fall", rise),
-        (10, 10, 0, 1.0, 0.0, nothing, f"share is {share}"),
-        (20, 20, 4, 1.0, 0.0, nothing, f"share is {share}"),
-    ]
-    for step, total, warmup, peak, wanted, broken, hint in cases:
-        of = f"step {step} of {total}, {warmup} of them warm-up, peak = {peak}"
-        got = ask(rate_at, step, total, warmup, peak, of=of)
-        if step == 0:
-            wasted = "the first step has a rate already: none is wasted"
-            require(plain(got) != 0, wasted, of=of, found="0", hint=rise)
-        same(got, wanted, broken, of=of, hint=hint)
+    for sizes in SIZES:
+        epoch = _Epoch(train_epoch, *sizes, rate=0.5)
+        found = f"{len(epoch.modes)} calls of the network with gradients, {epoch.steps} steps"
+        hint = (
+            "the step and the mean take the same loss; optimizer.step() in the loop, once a batch"
+        )
+        require({len(epoch.modes), epoch.steps} == {len(sizes)}, found, hint)
+        hint = "call network.train() before the loop: it tells all modules inside"
+        require(all(epoch.modes), "its batch norm is asked in evaluation mode", hint)
+        found = f"{' and '.join(sorted(_OfLoader.left))} where the loader left them"
+        require(not _OfLoader.left, found, "clips.to(device), labels.to(device)")
 
-    for total, warmup in ((12, 0), (10, 8), (30, 5), (100, 7)):
-        optimizer = SGD([torch.zeros(1, requires_grad=True)], 0.3)
-        cosine = CosineAnnealingLR(optimizer, total - warmup)
-        for step in range(total):
-            wanted = cosine.get_last_lr()[0] if step >= warmup else 0.3 * (step + 1) / (warmup + 1)
-            of = f"step {step} of {total}, {warmup} of them warm-up, peak = 0.3"
-            broken, hint = "it is what PyTorch's CosineAnnealingLR gives after the warm-up", fall
-            if step < warmup:
-                broken, hint = rises, rise
-            same(ask(rate_at, step, total, warmup, 0.3, of=of), wanted, broken, of=of, hint=hint)
-            if step >= warmup:
-                optimizer.step()
-                cosine.step()
-    return "rise and fall with and without a warm-up, and PyTorch's CosineAnnealingLR for 4 lengths"
+
+def epoch_goes_down_the_gradient(train_epoch: Answer) -> None:
+    """each step goes down the gradient of the mean cross-entropy of its own batch alone"""
+    for sizes, rate, momentum in (((4,), 0.5, 0), ((2, 2, 2), 0.1, 0.9), ((4, 4, 4, 3), 0.2, 0.9)):
+        epoch = _Epoch(train_epoch, *sizes, rate=rate, momentum=momentum)
+        hint = (
+            "zero_grad, backward, step: in this order, once a batch; F.cross_entropy takes logits"
+        )
+        same(epoch.after, epoch.weight, hint)
+
+
+def epoch_returns_the_mean_loss(train_epoch: Answer) -> None:
+    """it returns the mean loss of all clips as a plain number, each taken before its step"""
+    for sizes in SIZES:
+        epoch = _Epoch(train_epoch, *sizes, rate=0.5)
+        hangs = isinstance(epoch.returned, Tensor) and epoch.returned.requires_grad
+        hint = "loss.item() is the number: what is kept of every batch costs memory"
+        require(not hangs, "a tensor that hangs on its graph", hint)
+        hint = "add up loss.item() * len(labels), and divide by the number of clips"
+        same(epoch.returned, epoch.loss, hint)
+
+
+def epoch_keeps_rng(train_epoch: Answer) -> None:
+    """the global random state is left alone, or dropout would be the same in every epoch"""
+    _Epoch(train_epoch.keeps_rng, 4, rate=0.5)
+
+
+check_train_epoch = Check(
+    "train_epoch",
+    epoch_takes_each_batch_once,
+    epoch_goes_down_the_gradient,
+    epoch_returns_the_mean_loss,
+    epoch_keeps_rng,
+)
+
+
+def _rate(step: int, total: int, warmup: int, peak: float) -> float:
+    """Work out the rate, of the fall by PyTorch's own schedule."""
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    optimizer = SGD([torch.zeros(1, requires_grad=True)], peak)
+    cosine = CosineAnnealingLR(optimizer, total - warmup)
+    for _ in range(step - warmup):
+        optimizer.step()
+        cosine.step()
+    return cosine.get_last_lr()[0]
+
+
+check_rate_at = Check(
+    "rate_at",
+    cases(
+        "it rises by equal amounts, the first of them at step 0, to the peak at step warmup_steps",
+        "peak * (step + 1) / (warmup_steps + 1)",
+        *((0, 10, 0, 1.0), (4, 20, 4, 1.0), (0, 20, 4, 1.0), (1, 20, 4, 1.0), (3, 20, 4, 1.0)),
+        *((0, 20, 4, 0.4), (2, 4, 3, 1.0)),
+        *((step, 10, 8, 0.3) for step in range(8)),
+        by=_rate,
+    ),
+    cases(
+        "from the peak it falls as half a cosine does, to 0 at step total_steps",
+        "peak * (1 + cos(pi * share)) / 2, where share is how much of the fall is over: "
+        "(step - warmup_steps) / (total_steps - warmup_steps)",
+        *((5, 10, 0, 1.0), (2, 8, 0, 1.0), (5, 10, 0, 0.4), (12, 20, 4, 1.0), (10, 10, 0, 1.0)),
+        *((step, 30, 5, 0.3) for step in range(31)),
+        by=_rate,
+    ),
+)

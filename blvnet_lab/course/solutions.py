@@ -31,7 +31,7 @@ def frames_to_decode(wanted: Sequence[int], gop: int) -> int:
     return len(needed)
 
 
-def sample_uniform(
+def sample_evenly(
     frame_count: int, num_frames: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """One frame of each of num_frames equal segments: the middle one, or a random one."""
@@ -207,13 +207,13 @@ def kinetics_rows(text: str) -> list[dict[str, str]]:
     return rows
 
 
-def divide_films(source_ids: Sequence[str], val_share: float, seed: int) -> list[str]:
-    """For each clip "train" or "val": a random share of the films, with all of their clips."""
-    films = sorted(set(source_ids))
-    count = min(max(1, round(val_share * len(films))), len(films) - 1)
-    dice = torch.Generator().manual_seed(seed)
-    val = {films[i] for i in torch.randperm(len(films), generator=dice)[:count]}
-    return ["val" if film in val else "train" for film in source_ids]
+def split_videos(source_ids: Sequence[str], val_share: float, seed: int) -> list[str]:
+    """For each clip "train" or "val": a random share of the videos, with all of their clips."""
+    videos = sorted(set(source_ids))
+    count = min(max(1, round(val_share * len(videos))), len(videos) - 1)
+    generator = torch.Generator().manual_seed(seed)
+    val = {videos[i] for i in torch.randperm(len(videos), generator=generator)[:count]}
+    return ["val" if video in val else "train" for video in source_ids]
 
 
 def fitting_weights(
