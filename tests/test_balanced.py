@@ -104,16 +104,3 @@ def test_training_rows_may_be_repeated(tmp_path):
     assert sum(done.counts.values()) == 3 and new["label"].tolist() == [0, 1, 1, 0]
     assert new["path"].nunique() == 3
     assert all(probe_video(video).num_frames == 8 for video in new["path"])
-
-
-@pytest.mark.parametrize(
-    "second",
-    ["a.mp4,0,run,val", "./a.mp4,0,run,val", "a.mp4,1,walk,train", "x/../a.mp4,1,walk,test"],
-)
-@pytest.mark.parametrize("first", ["a.mp4,0,run,train", "a.mp4,0,run,val"])
-def test_other_rows_of_one_video_are_refused(tmp_path, first, second):
-    """It would be evaluated twice, or on what was trained on, or be of two classes."""
-    path = tmp_path / "manifest.csv"
-    path.write_text(HEAD + "\n".join([first, second, "b.mp4,1,walk,train"]))
-    with pytest.raises(ValueError, match=r'got two of .*a\.mp4: .*only "train" may repeat one'):
-        DataSet.read(path)

@@ -11,6 +11,8 @@ from blvnet_lab.data.dataset_files import COLUMNS
 from blvnet_lab.paths import LONGEST_NAME, data_root, plain_name, written_whole
 
 REQUIRED = ["path", "label", "class_name", "split"]
+HEAD = "path,label,class_name,split\n"
+ROW = ("a.mp4", 0, "run", "val")
 
 
 def table(*rows: tuple, columns: list[str] = REQUIRED) -> pd.DataFrame:
@@ -37,19 +39,18 @@ FULL = {
 
 def test_everything_comes_back(tmp_path):
     path = DataSet(pd.DataFrame([FULL])).save(tmp_path / "sub" / "manifest.csv")
-    back = DataSet.read(path).rows
-    assert list(back.columns) == [*COLUMNS, "votes"]
-    row = back.iloc[0].to_dict()
+    back = DataSet.read(path)
+    assert list(back.rows.columns) == [*COLUMNS, "votes"]
+    row = back.rows.iloc[0].to_dict()
     assert row.pop("path") == str(tmp_path / "sub" / "a" / "clip, one.mp4")
     assert row.pop("fps") == pytest.approx(30000 / 1001, rel=1e-8)
     assert row == {name: value for name, value in FULL.items() if name in row}
-    again = DataSet(back).save(tmp_path / "sub" / "again.csv")
-    assert again.read_bytes() == path.read_bytes()
+    assert back.save(tmp_path / "sub" / "again.csv").read_bytes() == path.read_bytes()
 
 
 def test_what_is_not_said_is_empty(tmp_path):
-    path = DataSet(table(("a.mp4", 0, "run", "val"))).save(tmp_path / "manifest.csv")
-    assert path.read_text() == "path,label,class_name,split\na.mp4,0,run,val\n"
+    path = DataSet(table(ROW)).save(tmp_path / "manifest.csv")
+    assert path.read_text() == HEAD + "a.mp4,0,run,val\n"
     row = DataSet.read(path).rows.iloc[0]
     assert row["status"] == "ok" and row["probe"] == row["source_id"] == ""
     assert all(pd.isna(row[name]) for name in ("start", "end", "num_frames", "fps", "height"))
@@ -65,55 +66,59 @@ def test_a_folder_moves_with_its_manifest(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "None", "007", "1e3", " padded ", "true"])
-def test_class_names_stay_as_they_are(name, tmp_path):
+def test_names_stay_as_they_are(name, tmp_path):
     path = DataSet(table((name, 0, name, name)), [name], [0]).save(tmp_path / "m.csv")
-    row = DataSet.read(path).rows.iloc[0]
+    found = DataSet.read(path)
+    row = found.rows.iloc[0]
     assert (Path(row["path"]).name, row["class_name"], row["split"]) == (name, name, name)
-    assert list(DataSet.read(path).classes) == [name]
+    assert found.classes == (name,)
 
 
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("path,label,class_name,split\na.mp4,one,run,val\n", "whole numbers in the column label"),
-        ("path,label,class_name,split\na.mp4,1.5,run,val\n", "whole numbers in the column label"),
-        ("path,label,class_name,split\na.mp4,,run,val\n", "whole numbers in the column label"),
-        ("path,label,class_name,split,fps\na.mp4,1,run,val,x\n", "expected numbers in the column"),
-        ("path,label,class_name,split,fps\na.mp4,1,run,val,inf\n", "in the column fps, got 'inf'"),
-        ("path,label,class_name,split\na.mp4,1e30,run,val\n", "column label, got '1e30'"),
-        ("path,label,class_name,split\na.mp4,,run,val\n", "column label, got a row without one$"),
-        (
-            "path,label,class_name,split\na.mp4,-1,run,val\n",
-            "from 0 on in the column label, got -1",
-        ),
-        (
-            "path,label,class_name,split,num_frames\na.mp4,0,run,val,-24\n",
-            "from 0 on in the column num_frames, got -24",
-        ),
-        ("path,label,class_name,split\na.mp4,1,,val\n", "a class_name in every row"),
-        ("path,label,class_name,split\na.mp4,1,  ,val\n", "a class_name in every row"),
-        ("path,label,class_name,split\n  ,1,run,val\n", "a path in every row"),
-        ("path,label,class_name,split\na.mp4,1,run,\n", "a split in every row"),
-        (
-            "path,label,class_name,split\na.mp4,0,run,val\nb.mp4,0,walk,val\n",
-            "one class_name for each label, got run and walk for label 0",
-        ),
-        (
-            "path,label,class_name,split\na.mp4,0,run,train\nc/../a.mp4,0,run,val\n",
-            r"every video in one row, got two of c/../a\.mp4: take one out, or give it another",
-        ),
+        (HEAD + "a.mp4,one,run,val\n", "whole numbers in the column label, got 'one'"),
+        (HEAD + "a.mp4,1.5,run,val\n", "whole numbers in the column label"),
+        (HEAD + "a.mp4,1e30,run,val\n", "column label, got '1e30'"),
+        (HEAD + "a.mp4,,run,val\n", "whole numbers in the column label, got a row without one$"),
+        (HEAD + "a.mp4,-1,run,val\n", "from 0 on in the column label, got -1"),
+        (HEAD[:-1] + ",fps\na.mp4,1,run,val,x\n", "expected numbers in the column"),
+        (HEAD[:-1] + ",fps\na.mp4,1,run,val,inf\n", "in the column fps, got 'inf'"),
+        (HEAD[:-1] + ",num_frames\na.mp4,0,run,val,-24\n", "column num_frames, got -24"),
+        (HEAD + "a.mp4,1,,val\n", "a class_name in every row"),
+        (HEAD + "a.mp4,1,  ,val\n", "a class_name in every row"),
+        (HEAD + "  ,1,run,val\n", "a path in every row"),
+        (HEAD + "a.mp4,1,run,\n", "a split in every row"),
+        (HEAD + "a.mp4,0,run,val\nb.mp4,0,walk,val\n", "got run and walk for label 0"),
+        ("# Notes\n\na, b\nc, d, e, f\n", "expected a CSV file with the columns path"),
+        ("path,label,name\na.mp4,0,run\n", "columns path, label, class_name.*: class_name, split"),
+        (None, r"expected a manifest \(CSV\).*no file"),
     ],
 )
-def test_cells_of_another_kind(text, words, tmp_path):
+def test_files_that_are_no_manifest(text, words, tmp_path):
     path = tmp_path / "m.csv"
-    path.write_text(text)
+    if text is not None:
+        path.write_text(text)
     with pytest.raises(ValueError, match=words) as error:
         DataSet.read(path)
     assert str(path) in str(error.value)
 
 
-def test_one_video_in_two_rows(tmp_path):
-    rows = table(("a.mp4", 0, "run", "val"), ("b/../a.mp4", 0, "run", "val"))
+@pytest.mark.parametrize(
+    "second",
+    ["a.mp4,0,run,val", "./a.mp4,0,run,val", "a.mp4,1,walk,train", "x/../a.mp4,1,walk,test"],
+)
+@pytest.mark.parametrize("first", ["a.mp4,0,run,train", "a.mp4,0,run,val"])
+def test_other_rows_of_one_video_are_refused(tmp_path, first, second):
+    """It would be evaluated twice, or on what was trained on, or be of two classes."""
+    path = tmp_path / "manifest.csv"
+    path.write_text(HEAD + "\n".join([first, second, "b.mp4,1,walk,train"]))
+    with pytest.raises(ValueError, match=r'got two of .*a\.mp4: .*only "train" may repeat one'):
+        DataSet.read(path)
+
+
+def test_one_video_in_two_rows_is_not_written(tmp_path):
+    rows = table(ROW, ("b/../a.mp4", 0, "run", "val"))
     with pytest.raises(ValueError, match=r"every video in one row, got two of a\.mp4"):
         DataSet(rows).save(tmp_path / "m.csv")
     assert not (tmp_path / "m.csv").exists()
@@ -121,9 +126,35 @@ def test_one_video_in_two_rows(tmp_path):
     assert len(DataSet.read(DataSet(rows).save(tmp_path / "m.csv")).rows) == 2
 
 
-def test_a_column_is_lacking(tmp_path):
+def test_a_column_is_lacking():
     with pytest.raises(ValueError, match="missing: split"):
-        DataSet(table(("a.mp4", 0, "run", "val")).drop(columns="split")).save(tmp_path / "m.csv")
+        DataSet(table(ROW).drop(columns="split"))
+
+
+def test_a_split_and_other_rows_are_of_the_same_classes(tmp_path):
+    rows = table(("a.mp4", 1, "walk", "val"), ("b.mp4", 0, "run", "train"))
+    found = DataSet(rows)
+    assert found.classes == found.split("val").classes == ("run", "walk")
+    assert found.split("val").rows["path"].tolist() == ["a.mp4"] and found.mirror is None
+    assert found.with_rows(rows[:1]).classes == ("run", "walk")
+    with pytest.raises(ValueError, match=r'split "test", got none; .*\[\'train\', \'val\'\]'):
+        found.split("test")
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(1, "run"), (2, "walk")],
+        [(0, "run"), (2, "walk")],
+        [(0, "run"), (0, "walk")],
+        [(0, "run"), (1, "walk"), (1, "hop")],
+    ],
+)
+def test_labels_that_are_not_0_to_n(pairs):
+    rows = table(*(("a.mp4", label, name, "val") for label, name in pairs))
+    with pytest.raises(ValueError, match=r"expected the labels 0, 1, \.\.\.") as error:
+        _ = DataSet(rows).classes
+    assert f"{pairs[-1][0]} {pairs[-1][1]}" in str(error.value)
 
 
 # ---------------------------------------------------------------- class lists
@@ -137,56 +168,41 @@ def test_class_list_with_mirror_images(tmp_path):
     assert (tmp_path / "classes.csv").read_text() == text
     found = DataSet.read(path)
     assert found.classes == names and found.mirror == (2, 1, 0) and found.path == path
-    pd.testing.assert_frame_equal(
-        found.class_list(), pd.read_csv(tmp_path / "classes.csv"), check_dtype=False
-    )
+    assert found.class_list().to_csv(index=False) == text
     with pytest.raises(ValueError, match=r"pairs of classes among .*, got up"):
         mirror_labels(["left", "right"], [("left", "up")])
 
 
+def test_class_list_in_another_order_and_with_gaps(tmp_path):
+    path, classes = tmp_path / "m.csv", tmp_path / "classes.csv"
+    path.write_text(HEAD + "a.mp4,0,a,val\n")
+    assert DataSet.read(path).mirror is None
+    classes.write_text("label,class_name,mirror\n1,b,1\n0,a,\n")
+    found = DataSet.read(path)
+    assert found.classes == ("a", "b") and found.mirror == (None, 1)
+
+
 @pytest.mark.parametrize(
-    "mirrors, words",
+    "rows, words",
     [
-        (("1", "1"), "label 0 has the mirror 1"),
-        (("0", "5"), "label 1 has the mirror 5"),
-        (("1", ""), "label 0 has the mirror 1"),
+        ("0,hop,1\n1,b,1", "label 0 has the mirror 1"),
+        ("0,hop,0\n1,b,5", "label 1 has the mirror 5"),
+        ("0,hop,1\n1,b,", "label 0 has the mirror 1"),
+        ("0,hop,\n2,b,", r"expected the labels 0, 1, \.\.\."),
+        ("0,walk,0\n", r"expected label 0 to be walk, .*got hop"),
+        ("", r"expected label 0 to be no class"),
     ],
 )
-def test_mirrors_that_do_not_fit(mirrors, words, tmp_path):
-    lines = [f"{k},class {k},{mirror}" for k, mirror in enumerate(mirrors)]
-    (tmp_path / "classes.csv").write_text("\n".join(["label,class_name,mirror", *lines]))
+def test_class_lists_that_do_not_fit(rows, words, tmp_path):
     path = tmp_path / "m.csv"
-    path.write_text("path,label,class_name,split\na.mp4,0,class 0,val\n")
+    path.write_text(HEAD + "a.mp4,0,hop,val\n")
+    (tmp_path / "classes.csv").write_text("label,class_name,mirror\n" + rows)
     with pytest.raises(ValueError, match=words):
         DataSet.read(path)
 
 
-def test_class_list_in_another_order_and_with_gaps(tmp_path):
-    path, classes = tmp_path / "m.csv", tmp_path / "classes.csv"
-    path.write_text("path,label,class_name,split\na.mp4,0,a,val\n")
-    classes.write_text("label,class_name,mirror\n1,b,1\n0,a,\n")
-    found = DataSet.read(path)
-    assert found.classes == ("a", "b") and found.mirror == (None, 1)
-    classes.write_text("label,class_name\n0,a\n2,b\n")
-    with pytest.raises(ValueError, match=r"classes\.csv: expected the labels 0, 1, \.\.\."):
-        DataSet.read(path)
-    classes.unlink()
-    found = DataSet.read(path)
-    assert found.classes == ("a",) and found.mirror is None
-
-
-def test_manifest_and_class_list_say_the_same(tmp_path):
-    path = DataSet(table(("a.mp4", 1, "hop", "val"))).save(tmp_path / "m.csv")
-    (tmp_path / "classes.csv").write_text("label,class_name\n0,run\n1,walk\n")
-    with pytest.raises(ValueError, match=r"expected label 1 to be walk, .*got hop"):
-        DataSet.read(path)
-    (tmp_path / "classes.csv").write_text("label,class_name\n0,run\n")
-    with pytest.raises(ValueError, match=r"expected label 1 to be no class"):
-        DataSet.read(path)
-
-
 def test_another_class_list_is_not_overwritten(tmp_path):
-    rows = table(("a.mp4", 0, "run", "val"))
+    rows = table(ROW)
     DataSet(rows, ["run"], [0]).save(tmp_path / "one.csv")
     DataSet(rows, ["run"], [0]).save(tmp_path / "two.csv")
     before = (tmp_path / "classes.csv").read_bytes()
@@ -196,13 +212,16 @@ def test_another_class_list_is_not_overwritten(tmp_path):
     assert not (tmp_path / "three.csv").exists()
 
 
-def test_a_manifest_that_would_be_refused_is_not_written(tmp_path):
-    rows = table(("a.mp4", 0, "run", "val"), ("b.mp4", 0, "walk", "val"))
-    with pytest.raises(ValueError, match="one class_name for each label"):
-        DataSet(rows, ["run"], [0]).save(tmp_path / "new" / "m.csv")
-    assert not (tmp_path / "new").exists()
-    with pytest.raises(ValueError, match=r"expected label 1 to be no class"):
-        DataSet(table(("a.mp4", 1, "hop", "val")), ["run"], [0]).save(tmp_path / "new" / "m.csv")
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        (("b.mp4", 0, "walk", "val"), "one class_name for each label"),
+        (("b.mp4", 1, "hop", "val"), "expected label 1 to be no class"),
+    ],
+)
+def test_a_manifest_that_would_be_refused_is_not_written(row, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        DataSet(table(ROW, row), ["run"], [0]).save(tmp_path / "new" / "m.csv")
     assert not (tmp_path / "new").exists()
 
 
