@@ -169,8 +169,6 @@ def test_class_list_with_mirror_images(tmp_path):
     found = DataSet.read(path)
     assert found.classes == names and found.mirror == (2, 1, 0) and found.path == path
     assert found.class_list().to_csv(index=False) == text
-    with pytest.raises(ValueError, match=r"pairs of classes among .*, got up"):
-        mirror_labels(["left", "right"], [("left", "up")])
 
 
 def test_class_list_in_another_order_and_with_gaps(tmp_path):

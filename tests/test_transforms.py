@@ -59,15 +59,6 @@ def test_equal_frames_stay_equal(transform):
         assert all(torch.equal(clip[0], frame) for frame in clip)
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_values_stay_in_range(transform):
-    torch.manual_seed(0)
-    clip = transform((32, 32))(random_frames(8, 3, 64, 64))
-    for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
-        assert clip[:, channel].min() >= (0 - mean) / std - 1e-4
-        assert clip[:, channel].max() <= (1 - mean) / std + 1e-4
-
-
 def test_training_transform_varies_and_evaluation_does_not():
     frames = random_frames(2, 3, 64, 64)
     torch.manual_seed(0)
@@ -88,18 +79,6 @@ def test_training_transform_never_mirrors_nor_turns():
         assert (clip[..., 0] > clip[..., -1]).all()
         clip = transform(bright_top)
         assert (clip[..., 0, :] > clip[..., -1, :]).all()
-
-
-def test_training_transform_keeps_the_motion():
-    """A bright bar that goes right still does so, in every draw."""
-    frames = torch.full((8, 3, 64, 64), 30, dtype=torch.uint8)
-    for t in range(8):
-        frames[t, :, :, 18 + 3 * t : 22 + 3 * t] = 230
-    torch.manual_seed(0)
-    for _ in range(30):
-        clip = training_transform((64, 64))(frames)
-        places = clip.mean((1, 2)).argmax(-1).tolist()
-        assert places == sorted(places) and places[-1] > places[0] + 10
 
 
 def test_evaluation_leaves_frames_of_its_size_alone():
@@ -250,5 +229,3 @@ def test_ten_views_only_where_mirror_images_stay_in_their_class():
         view_transform((40, 40), 10)
     with pytest.raises(ValueError, match="the labels 1, 2, 3 are not: take 5 crops"):
         view_transform((40, 40), 10, mirror=[0, 2, 1, None])
-    with pytest.raises(ValueError, match="1, 3, 5 or 10 crops, got 4"):
-        view_transform((40, 40), 4)

@@ -226,7 +226,7 @@ class ClipDataset(Dataset):
             self._failed |= torch.from_numpy(self._video_of == video)
 
     def unreadable(self) -> pd.DataFrame:
-        """The videos passed over so far, by this process and its data loaders: path and reason."""
+        """List the videos passed over so far, here and in data loaders: path and reason."""
         failed = self._failed.nonzero().flatten().tolist()
         paths = list(dict.fromkeys(self.paths[i] for i in failed))
         return pd.DataFrame(
@@ -255,7 +255,7 @@ def load_clips(
     transform: Callable[[Tensor], Tensor],
     per_class: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Clips (N, T, C, H, W) and labels (N,) of a split, all at once: for experiments on a few.
+    """Load the clips (N, T, C, H, W) and labels (N,) of a split, all at once.
 
     They come class by class, each in the manifest's order. In the sample data the clips of two
     partner classes come in the order of the same scenes: clip i of both was made from one scene.
@@ -266,18 +266,17 @@ def load_clips(
     Raises:
         ValueError: the split has no rows, or a class of the manifest fewer than `per_class`.
     """
-    rows = data_set.rows
+    rows = data_set.split(split).rows.sort_values("label", kind="stable")
     if per_class is not None:
-        sizes = rows.groupby("class_name")["split"].agg(lambda of_class: (of_class == split).sum())
-        if sizes.any() and not 1 <= per_class <= sizes.min():
+        names = data_set.rows["class_name"].unique()
+        sizes = rows["class_name"].value_counts().reindex(names, fill_value=0)
+        if not 1 <= per_class <= sizes.min():
             raise ValueError(
                 f'expected a per_class that every class has in split "{split}", at least 1, got '
                 f"{per_class}, and {sizes.min()} clips of {sizes.idxmin()}: ask for fewer"
             )
-        of_split = rows[rows["split"] == split].groupby("label").head(per_class)
-        rows = pd.concat([of_split, rows[rows["split"] != split]])
-    data_set = data_set.with_rows(rows.sort_values("label", kind="stable"))
-    dataset = ClipDataset(data_set, split, num_frames, transform)
+        rows = rows.groupby("label").head(per_class)
+    dataset = ClipDataset(data_set.with_rows(rows), split, num_frames, transform)
     numbers = tqdm(range(len(dataset)), "decoding", leave=False, unit="clip")
     clips, labels = zip(*(dataset[i] for i in numbers), strict=True)
     return torch.stack(clips), torch.tensor(labels, device="cpu")

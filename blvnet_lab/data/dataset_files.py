@@ -67,12 +67,8 @@ class DataSet:
         mirror: Sequence[int | None] | None = None,
         path: Path | None = None,
     ):
-        missing = [column for column in REQUIRED if column not in rows]
-        if missing:
-            raise ValueError(
-                f"expected a table with the columns {', '.join(REQUIRED)}; missing: "
-                f"{', '.join(missing)}"
-            )
+        if missing := ", ".join(column for column in REQUIRED if column not in rows):
+            raise ValueError(f"expected the columns {', '.join(REQUIRED)}; missing: {missing}")
         self.rows, self.path = rows, path
         self.mirror = None if mirror is None else tuple(mirror)
         pairs = enumerate(classes or ())
@@ -180,23 +176,12 @@ class DataSet:
         _check_rows(self.rows, Path(manifest), classes)
 
 
-def mirror_labels(
-    classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ()
-) -> list[int | None]:
-    """Make the mirror table of classes that are their own mirror images, but for some pairs.
-
-    Raises:
-        ValueError: a pair names a class that is not there.
-    """
-    classes, mirror = list(classes), list(range(len(classes)))
-    for pair in pairs:
-        strangers = [name for name in pair if name not in classes]
-        if strangers:
-            raise ValueError(
-                f"expected pairs of classes among {classes}, got {', '.join(strangers)}"
-            )
-        first, second = map(classes.index, pair)
-        mirror[first], mirror[second] = second, first
+def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ()) -> list[int]:
+    """Make the mirror table of classes that are their own mirror images, but for some pairs."""
+    mirror = list(range(len(classes)))
+    for first, second in pairs:
+        one, other = classes.index(first), classes.index(second)
+        mirror[one], mirror[other] = other, one
     return mirror
 
 
@@ -227,12 +212,8 @@ def _read_class_list(
         return None, None
     table = _read_csv(path, CLASS_COLUMNS, ("label", "class_name"))
     table = table.sort_values("label", ignore_index=True)
-    if table["label"].tolist() != list(range(len(table))):
-        pairs = (f"{row.label} {row.class_name}" for row in table.itertuples())
-        raise ValueError(
-            f"{path}: expected the labels 0, 1, ... with one class name each, got "
-            + ", ".join(pairs)
-        )
+    if (labels := table["label"].tolist()) != list(range(len(table))):
+        raise ValueError(f"{path}: expected the labels 0, 1, ..., each once, got {labels}")
     mirror = [None if pd.isna(label) else int(label) for label in table["mirror"]]
     for label, other in enumerate(mirror):
         if other is not None and mirror[other : other + 1] != [label]:
@@ -294,9 +275,8 @@ def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> 
             table = pd.read_csv(path, dtype="str", keep_default_na=False, index_col=False)
     except (ValueError, pd.errors.ParserWarning) as error:  # errors of encoding are among these
         raise ValueError(f"{expected}, got one that cannot be read as a table: {error}") from error
-    missing = [column for column in required if column not in table]
-    if missing:
-        raise ValueError(f"{expected}; missing: {', '.join(missing)}")
+    if missing := ", ".join(column for column in required if column not in table):
+        raise ValueError(f"{expected}; missing: {missing}")
     for column, kind in kinds.items():
         if column not in table:
             table[column] = ""

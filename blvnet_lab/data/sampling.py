@@ -29,7 +29,7 @@ def sample_uniform(
     Returns:
         (T,) int64, ascending, each in 0..frame_count-1.
     """
-    _check(frame_count, num_frames, place)
+    _check(frame_count, num_frames)
     places = torch.full((num_frames,), place, dtype=torch.float64, device="cpu")
     if generator is not None:
         places = torch.rand(num_frames, generator=generator, dtype=torch.float64, device="cpu")
@@ -56,7 +56,7 @@ def sample_dense(
     Returns:
         (T,) int64, ascending, each in 0..frame_count-1.
     """
-    _check(frame_count, num_frames, place)
+    _check(frame_count, num_frames)
     if stride < 1:
         raise ValueError(f"expected a stride of at least 1 frame, got {stride}")
     last_start = max(0, frame_count - 1 - (num_frames - 1) * stride)
@@ -77,8 +77,6 @@ def sample_views(
     Returns:
         (num_clips, T) int64, each row ascending.
     """
-    if num_clips < 1:
-        raise ValueError(f"expected at least one clip a video, got {num_clips}")
     places = [(k + 0.5) / num_clips for k in range(num_clips)]
     if stride is None:
         clips = [sample_uniform(frame_count, num_frames, place=place) for place in places]
@@ -87,11 +85,9 @@ def sample_views(
     return torch.stack(clips)
 
 
-def _check(frame_count: int, num_frames: int, place: float) -> None:
+def _check(frame_count: int, num_frames: int) -> None:
     if frame_count < 1 or num_frames < 1:
         raise ValueError(
             f"expected at least one frame in the video and in the clip, got {frame_count} and "
             f"{num_frames}"
         )
-    if not 0 <= place <= 1:
-        raise ValueError(f"expected a place from 0 to 1, got {place}")

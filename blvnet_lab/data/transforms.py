@@ -147,8 +147,6 @@ def view_transform(
         short_side: as in `evaluation_transform`.
         mirror: of the class list, needed for 10 crops: each class must be its own mirror image.
     """
-    if crops not in (1, 3, 5, 10):
-        raise ValueError(f"expected 1, 3, 5 or 10 crops, got {crops}")
     if crops == 10:
         if mirror is None:
             raise ValueError(
