@@ -1,4 +1,4 @@
-"""What the bytes of Matroska (mkv, WebM) and avi files tell of damage that FFmpeg passes over."""
+"""Damage that FFmpeg passes over, but the bytes of a Matroska (mkv, WebM) or avi file give away."""
 
 from __future__ import annotations
 

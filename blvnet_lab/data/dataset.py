@@ -235,7 +235,7 @@ class ClipDataset(Dataset):
 
 
 def smaller_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """(height, width) scaled so that the shorter one is `short_side`, but never made larger."""
+    """Scale (height, width) so that the shorter one is `short_side`, but never make it larger."""
     scale = min(1.0, short_side / min(size))
     return round(size[0] * scale), round(size[1] * scale)
 

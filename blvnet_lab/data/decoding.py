@@ -53,7 +53,7 @@ def unreadable(
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
-    """The path as FFmpeg takes it for a path, whatever it holds: it reads "12:30.mp4" as a URL."""
+    """Write a path so that FFmpeg takes it for one: it would read "12:30.mp4" as a URL."""
     return f"file:{os.fsdecode(path)}"
 
 
@@ -181,7 +181,7 @@ def _decoder(stream: VideoStream) -> av.CodecContext:
 
 
 def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
-    """What brings a stored picture upright: (a, b, c, d), each -1, 0 or 1.
+    """Find what brings a stored picture upright: (a, b, c, d), each -1, 0 or 1.
 
     The stored place (x, y) is shown at (a x + c y, b x + d y), moved back into the picture: four
     turns, each plain or mirrored, as a phone writes them for its front camera. The file's header
@@ -247,7 +247,7 @@ def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> G
 
 
 class ToRGB:
-    """Makes pictures to RGB, upright and of one size, with FFmpeg's filter `scale`.
+    """Make pictures RGB, upright and of one size, with FFmpeg's filter `scale`.
 
     FFmpeg's program uses it, and decord: all three agree in every bit. PyAV's VideoReformatter does
     not wherever it resizes or has more than 8 bits: it heeds where a file says that the colours of

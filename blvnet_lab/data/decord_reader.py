@@ -26,7 +26,7 @@ from blvnet_lab.data.reading import VideoInfo, check_indices, check_video
 
 @functools.cache
 def import_decord() -> types.ModuleType | None:
-    """The decord module, or None where it does not import.
+    """Import decord; None where that fails.
 
     On import, decord2 3.x loads every library of the `nvidia` packages that come with CUDA builds
     of PyTorch, some 500 MB in each data loader's worker, for a GPU decoder that is not used here.

@@ -1,4 +1,4 @@
-"""What a stream's packets (compressed pictures) tell of a video, without decoding them."""
+"""A stream's packets (compressed pictures), which tell much of a video without being decoded."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _is_reference_only(codec: str, packet: av.Packet) -> bool:
 
 
 def is_plain(container: InputContainer, stream: VideoStream, packets: Packets) -> bool:
-    """Whether the packets tell all: each gives one frame, or is known to be hidden."""
+    """Tell whether the packets say all: each gives one frame, or is known to be hidden."""
     coder = stream.codec_context
     codec, name = coder.codec.canonical_name, container.format.name
     if codec not in PLAIN_CODECS or not PLAIN_CONTAINERS & set(name.split(",")):
@@ -145,9 +145,9 @@ def is_plain(container: InputContainer, stream: VideoStream, packets: Packets) -
 
 
 def are_groups_closed(packets: Packets) -> bool:
-    """Whether what is stored after a keyframe is shown after it, so that decoding may start there.
+    """Tell whether all that is stored after a keyframe is shown after it.
 
-    Not so in an open group of pictures (GOP).
+    Then decoding may start there. Not so in an open group of pictures (GOP).
     """
     in_order = sorted(packets.shown, key=lambda packet: packet.pts)
     pairs = zip(packets.shown, in_order, strict=True)
@@ -159,7 +159,7 @@ def steps_between(times: Sequence[int]) -> list[int]:
 
 
 def first_hole(times: Sequence[int | None]) -> int | None:
-    """The last time before frames are missing, in a video that is otherwise evenly timed."""
+    """Find the last time before frames are missing, in a video that is otherwise evenly timed."""
     if None in times or len(times) < 3:
         return None
     times = sorted(times)

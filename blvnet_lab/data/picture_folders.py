@@ -56,7 +56,7 @@ def picture_names(folder: str) -> list[str]:
 
 
 def picture_name(first: str, index: int) -> str:
-    """The name of picture `index` of a folder whose first has the name `first`."""
+    """Name picture `index` of a folder whose first picture is `first`."""
     prefix, number, suffix = NUMBERED.fullmatch(first).groups()
     return f"{prefix}{int(number) + index:0{len(number)}d}.{suffix}"
 

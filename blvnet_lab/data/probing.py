@@ -260,7 +260,7 @@ def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
 
 
 def usable_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
-    """As `known_video`, but raises VideoReadError for a file that is damaged, too.
+    """Do as `known_video`, but raise VideoReadError for a file that is damaged, too.
 
     A network is to learn from whole videos: the beginning of one may show another action.
     """

@@ -136,7 +136,7 @@ def _visit(
     use: Callable[[int, av.VideoFrame, Orientation], None],
     jumps: bool,
 ) -> None:
-    """Call use(index, picture, orientation) for each frame of `wanted`, which ascends.
+    """Call `use(index, picture, orientation)` for each frame of `wanted`, which ascend.
 
     Raises VideoReadError if one of them cannot be decoded.
     """
