@@ -27,8 +27,8 @@ from videos import write_video
 
 from blvnet_lab.data import ClipDataset, DataSet, VideoReadError, read_frames
 from blvnet_lab.datasets import kinetics_subset as subset_module
-from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset, subset
-from blvnet_lab.datasets.mirror import MirrorHandler, serve_mirror, write_mirror
+from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
+from blvnet_lab.datasets.mirror import REPLACEMENTS, MirrorHandler, serve_mirror, write_mirror
 from blvnet_lab.datasets.remote import (
     ChangedError,
     DownloadError,
@@ -41,6 +41,7 @@ from blvnet_lab.paths import data_samples
 
 QUICK = Retries(timeout=60, tries=4, wait=0.01)
 CLASSES = ["grows then shrinks", "left then right", "moves down", "moves right"]
+BOTH = ("train", "val")
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +71,14 @@ def served(folder: Path, fault: Callable | None = None) -> Iterator[tuple[str, l
         yield url, requests
 
 
-def plan_of(url: str, out: Path, timeout: float = 60, **wishes):
-    wishes = {"clips_per_class": 100, **wishes}
-    return plan_subset(
-        out, Selection(**wishes), mirror=url, retries=replace(QUICK, timeout=timeout)
-    )
+def plan_of(url: str, out: Path, timeout: float = 60, max_disk_gb=None, **wishes):
+    wishes = Selection(**{"clips_per_class": 100, **wishes})
+    retries = replace(QUICK, timeout=timeout)
+    return plan_subset(out, wishes, mirror=url, max_disk_gb=max_disk_gb, retries=retries)
 
 
-def fetch(url: str, out: Path, max_disk_gb: float | None = None, **wishes):
-    wishes = {"classes": CLASSES, "split": ("train", "val"), **wishes}
-    return fetch_subset(plan_of(url, out, **wishes), max_disk_gb=max_disk_gb)
+def fetch(url: str, out: Path, **wishes):
+    return fetch_subset(plan_of(url, out, **{"classes": CLASSES, "split": BOTH, **wishes}))
 
 
 def files(out: Path) -> dict[str, str]:
@@ -92,13 +91,28 @@ def files(out: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def faultless(mirror, tmp_path_factory) -> tuple[dict[str, str], bytes, pd.DataFrame]:
-    """Clips, manifest and report of a run where all went well."""
+def faultless(mirror, tmp_path_factory):
+    """What a run makes where all goes well, and a check that another run made the same."""
     out = tmp_path_factory.mktemp("faultless")
     with served(mirror) as (url, requests):
         found = fetch(url, out)
     assert Counter(requests).most_common(1)[0][1] == 1 and len(requests) == 8
-    return files(out), found.manifest.read_bytes(), found.problems
+
+    def same(other) -> bool:
+        pd.testing.assert_frame_equal(other.problems, found.problems)
+        folder = other.manifest.parent
+        assert files(folder) == same.files
+        return other.manifest.read_bytes() == found.manifest.read_bytes()
+
+    same.files, same.problems = files(out), found.problems
+    return same
+
+
+def whole(mirror: Path, out: Path, same: Callable, **wishes) -> list[str]:
+    """Go on in `out` with a mirror without faults, to the end; the parts that were asked for."""
+    with served(mirror) as (url, requests):
+        assert same(fetch(url, out, **wishes))
+    return [name for name, _ in requests]
 
 
 def test_what_the_mirror_is_like(mirror, tmp_path):
@@ -120,7 +134,7 @@ def test_what_the_mirror_is_like(mirror, tmp_path):
 
 def test_a_subset_of_the_mirror(mirror, faultless, tmp_path):
     """Worked out from the samples themselves: which clips there should be, and what is in them."""
-    contents, _, problems = faultless
+    contents, problems = faultless.files, faultless.problems
     table = pd.concat(
         pd.read_csv(mirror / f"400/annotations/{split}.csv").assign(split=split)
         for split in ("train", "val")
@@ -191,18 +205,6 @@ def test_it_stops_when_every_class_has_its_clips(mirror, tmp_path):
     assert found.problems["kind"].tolist() == ["class without val"] and not found.stopped
 
 
-def test_nothing_is_fetched_twice(mirror, tmp_path):
-    with served(mirror) as (url, requests):
-        first = fetch(url, tmp_path)
-        before = files(tmp_path), first.manifest.read_bytes(), len(requests)
-        again = fetch(url, tmp_path)
-        assert (files(tmp_path), again.manifest.read_bytes(), len(requests)) == before
-    # Nor when the mirror has moved.
-    with served(mirror) as (url, requests):
-        fetch(url, tmp_path)
-        assert requests == []
-
-
 # ---------------------------------------------------------------- faults of the network
 
 
@@ -245,10 +247,7 @@ def slow(handler, content):
 @pytest.mark.parametrize("fault", [half, a_few_bytes, stall, slow])
 def test_faults_on_the_way_lose_and_double_nothing(fault, mirror, faultless, tmp_path):
     with served(mirror, fault) as (url, requests):
-        found = fetch(url, tmp_path, timeout=1 if fault is stall else 60)
-    assert files(tmp_path) == faultless[0]
-    assert found.manifest.read_bytes() == faultless[1]
-    pd.testing.assert_frame_equal(found.problems, faultless[2])
+        assert faultless(fetch(url, tmp_path, timeout=1 if fault is stall else 60))
     again = [begin for _, begin in requests if begin]
     assert (len(again) > 0) == (fault is not slow), "it went on where it had stopped"
 
@@ -298,50 +297,70 @@ class Elsewhere(MirrorHandler):
             self.end_headers()
 
 
-@pytest.mark.parametrize("handler", [Rude, Failing, Elsewhere])
+class NoHead(MirrorHandler):
+    """Knows GET only."""
+
+    def do_HEAD(self):
+        self.send_error(501)
+
+
+@pytest.mark.parametrize("handler", [Rude, Failing, Elsewhere, NoHead])
 def test_servers_with_manners_of_their_own(handler, mirror, faultless, tmp_path):
     with serve_mirror(mirror, handler) as url:
-        found = fetch(url, tmp_path)
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+        assert faultless(fetch(url, tmp_path))
 
 
-def test_a_part_that_is_missing_and_comes_back(mirror, faultless, tmp_path):
-    gone = "400/train/part_2.tar.gz"
+def lacking(name: str) -> type[MirrorHandler]:
+    """A server that has all files but one."""
 
     class Lacking(MirrorHandler):
         def do_GET(self):
-            if gone in self.path:
+            if name in self.path:
                 self.send_error(404)
             else:
                 super().do_GET()
 
-    with serve_mirror(mirror, Lacking) as url:
+    return Lacking
+
+
+def test_a_part_that_is_missing_and_comes_back(mirror, faultless, tmp_path):
+    gone = "400/train/part_2.tar.gz"
+    with serve_mirror(mirror, lacking(gone)) as url:
         found = fetch(url, tmp_path)
     (problem,) = found.problems[found.problems["kind"] == "missing part"].itertuples()
     assert problem.name == gone and "404" in problem.detail
     assert not (found.problems["kind"] == "row without video").any(), "nobody knows yet"
-    some = files(tmp_path)
-    assert some.items() < faultless[0].items()
-    with served(mirror) as (url, requests):
+    assert files(tmp_path).items() < faultless.files.items()
+    assert whole(mirror, tmp_path, faultless) == [gone]
+
+
+def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
+    with serve_mirror(mirror, lacking(REPLACEMENTS)) as url:
         found = fetch(url, tmp_path)
-    assert [name for name, _ in requests] == [gone]
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
-    pd.testing.assert_frame_equal(found.problems, faultless[2])
+    unreadable = set(found.problems.query("kind == 'unreadable'")["name"])
+    assert set(faultless.problems.query("kind == 'unreadable'")["name"]) < unreadable
+    assert whole(mirror, tmp_path, faultless) == [REPLACEMENTS]
+    # A class is not filled up before its replacements came.
+    assert whole(mirror, tmp_path.with_name("other"), faultless)[0] == REPLACEMENTS
 
 
 def test_a_web_page_instead_of_a_part_is_tried_again(mirror, faultless, tmp_path):
-    def page(handler, content):
-        if "train/part_0" in handler.path:
-            handler.wfile.write(b"<html>please log in</html>".ljust(len(content)))
-            return True
-
-    with served(mirror, page) as (url, _):
+    with served(mirror, page_for("train/part_0")) as (url, _):
         found = fetch(url, tmp_path)
     (problem,) = found.problems[found.problems["kind"] == "missing part"].itertuples()
     assert "expected a whole tar archive" in problem.detail
-    with served(mirror) as (url, _):
-        found = fetch(url, tmp_path)
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+    assert whole(mirror, tmp_path, faultless) == ["400/train/part_0.tar.gz"]
+
+
+def page_for(name: str) -> Callable:
+    """The fault of a server that sends a web page in the place of some parts."""
+
+    def page(handler, content):
+        if name in handler.path:
+            handler.wfile.write(b"<html>please log in</html>".ljust(len(content)))
+            return True
+
+    return page
 
 
 @pytest.mark.parametrize("part", ["part_0", "part_1"])  # compressed and not
@@ -354,10 +373,9 @@ def test_an_archive_that_was_truncated_before_it_came_here(part, mirror, faultle
         target.write_bytes(content[: len(content) // 2 + 100] if part in path.name else content)
     with served(copy) as (url, _):
         found = fetch(url, tmp_path / "out")
-        kinds = Counter(found.problems["kind"])
-        assert kinds["truncated part"] == 2
-        assert files(tmp_path / "out").items() < faultless[0].items()
-        assert len(files(tmp_path / "out")) > len(faultless[0]) / 2
+    assert (found.problems["kind"] == "truncated part").sum() == 2
+    assert files(tmp_path / "out").items() < faultless.files.items()
+    assert len(files(tmp_path / "out")) > len(faultless.files) / 2
     with served(mirror) as (url, requests):
         fetch(url, tmp_path / "out")
     assert requests == [], "it is as it is on the mirror: fetching it again would not mend it"
@@ -381,11 +399,8 @@ def test_the_server_goes_away_in_the_middle(mirror, faultless, tmp_path):
         with pytest.raises(DownloadError, match="what was fetched stays"):
             fetch(url, tmp_path)
         there = files(tmp_path)
-        assert there and there.items() < faultless[0].items()
-    with served(mirror) as (url, requests):
-        found = fetch(url, tmp_path)
-    assert len(requests) == 8 - 3
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+        assert there and there.items() < faultless.files.items()
+    assert len(whole(mirror, tmp_path, faultless)) == 8 - 3
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path):
@@ -449,18 +464,15 @@ def test_killed_at_any_moment(mirror, faultless, tmp_path):
             process.wait()
             named = {k: v for k, v in files(tmp_path).items() if not k.endswith(".part")}
             assert len(named) >= number, "it had come that far"
-            assert named.items() <= faultless[0].items(), "no half file has a final name"
+            assert named.items() <= faultless.files.items(), "no half file has a final name"
             done = finished_parts(tmp_path / "progress.jsonl")
             requests.clear()
             # A line that was being written at that moment is passed over.
             with (tmp_path / "progress.jsonl").open("a") as log:
                 log.write('{"part": "400/tr')
-        found = fetch(url, tmp_path, timeout=5)
+        assert faultless(fetch(url, tmp_path, timeout=5))
     assert not {name for name, _ in requests} & done, "they are not fetched again"
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
-    pd.testing.assert_frame_equal(found.problems, faultless[2])
-    leftovers = {p.name for p in tmp_path.rglob(".*")}
-    assert leftovers == set()
+    assert not list(tmp_path.rglob(".*")), "leftovers are gone"
 
 
 def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
@@ -483,38 +495,11 @@ def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
         again = fetch(url, tmp_path, max_disk_gb=0.00005)
         assert files(tmp_path) == there and again.bytes_kept == found.bytes_kept
         found = fetch(url, tmp_path)
-    assert not found.stopped and files(tmp_path) == faultless[0]
-
-
-def test_members_cannot_leave_the_folder(mirror, tmp_path):
-    """Nothing but the base names of wanted clips counts, whatever an archive says."""
-    with served(mirror) as (url, _):
-        plan = plan_of(url, tmp_path / "out", classes=["moves up"])
-    name = f"{plan.rows['name'].iloc[0]}.mp4"
-    clip = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
-    evil = io.BytesIO()
-    with tarfile.open(fileobj=evil, mode="w") as archive:
-        for member_name in (f"../../{name}", "/tmp/evil.mp4", "../evil.mp4"):
-            member = tarfile.TarInfo(member_name)
-            member.size = len(clip)
-            archive.addfile(member, io.BytesIO(clip))
-        link = tarfile.TarInfo(f"{plan.rows['name'].iloc[1]}.mp4")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    copy = tmp_path / "mirror" / "400/val"
-    copy.mkdir(parents=True)
-    for k in range(3):
-        (copy / f"part_{k}.tar.gz").write_bytes(evil.getvalue())
-    with serve_mirror(tmp_path / "mirror") as url:
-        found = fetch_subset(replace(plan, mirror=url))
-    assert list(files(tmp_path / "out")) == [f"clips/moves up/{name}"]
-    assert not list(tmp_path.glob("*.mp4"))
-    assert not (found.problems["kind"] == "truncated part").any(), "links are passed over"
-    assert (found.problems["kind"] == "no replacements").sum() == 1, "this mirror has none"
+    assert not found.stopped and files(tmp_path) == faultless.files
 
 
 def as_part(*clips: tuple[str, bytes]) -> bytes:
-    """A tar archive of clips by name."""
+    """A tar archive of clips by name, and of a link."""
     part = io.BytesIO()
     with tarfile.open(fileobj=part, mode="w") as archive:
         for name, content in clips:
@@ -535,10 +520,41 @@ def one_part(mirror: Path, folder: Path, clips: Callable, **wishes):
         return fetch_subset(replace(plan, mirror=url, parts=plan.parts[:1]))
 
 
+CLIP = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
+
+
+def test_members_cannot_leave_the_folder(mirror, tmp_path, monkeypatch):
+    """Nothing but the base names of wanted clips counts, whatever an archive says."""
+    given, tar_info = [], tarfile.TarInfo
+
+    def evil(names):
+        given.extend(names)
+        return [
+            (f"../../{names[0]}", CLIP),
+            ("/tmp/evil", CLIP),
+            ("../evil", CLIP),
+            (names[1], b""),
+        ]
+
+    def linked(name):
+        member = tar_info(name)
+        if given[1] in name:
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        return member
+
+    monkeypatch.setattr(tarfile, "TarInfo", linked)
+    found = one_part(mirror, tmp_path, evil)
+    assert list(files(tmp_path / "out")) == [f"clips/moves up/{given[0]}.mp4"]
+    assert not list(tmp_path.glob("*.mp4"))
+    assert not (found.problems["kind"] == "truncated part").any(), "links are passed over"
+    assert (found.problems["kind"] == "no replacements").sum() == 1, "this mirror has none"
+
+
 def test_no_more_than_asked_for_of_one_part(mirror, tmp_path):
-    clip = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
-    found = one_part(mirror, tmp_path, lambda names: [(name, clip) for name in names[:5]],
-                     clips_per_class=2)  # fmt: skip
+    def clips(names):
+        return [(name, CLIP) for name in names[:5]]
+
+    found = one_part(mirror, tmp_path, clips, clips_per_class=2)
     assert len(files(tmp_path / "out")) == 2 == len(DataSet.read(found.manifest).rows)
 
 
@@ -580,74 +596,49 @@ def test_a_clip_that_is_cut_short_is_not_kept_though_its_begin_can_be_read(mirro
 
 
 def test_clips_that_were_spoilt_or_deleted_are_fetched_again(mirror, faultless, tmp_path):
-    with served(mirror) as (url, _):
-        fetch(url, tmp_path)
-    first, second, third = sorted((tmp_path / "clips").rglob("*.mp4"))[::25][:3]
-    first.write_bytes(b"")
-    second.unlink()
-    third.write_bytes(third.read_bytes()[:2000])
-    with served(mirror) as (url, requests):
-        found = fetch(url, tmp_path)
-        assert 1 <= len(requests) <= 3, "no more than the parts that hold them"
-        assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
-        requests.clear()
-        fetch(url, tmp_path)
-        assert requests == []
-
-
-def test_a_clip_that_was_cut_short_since_is_fetched_again(mirror, faultless, tmp_path):
-    """Its begin can still be read, and its table of contents says nothing of its end."""
-    with served(mirror) as (url, _):
-        fetch(url, tmp_path)
-        path = sorted((tmp_path / "clips").rglob("*.mp4"))[0]
-        whole = write_video(
-            tmp_path / "w.mp4", 48, container_options={"movflags": "+faststart"}
-        ).read_bytes()
-        path.write_bytes(whole[: len(whole) * 3 // 4])
-        (tmp_path / "w.mp4").unlink()
-        found = fetch(url, tmp_path)
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+    """Of one the begin can still be read, and its table of contents says nothing of its end."""
+    whole(mirror, tmp_path, faultless)
+    clips = sorted((tmp_path / "clips").rglob("*.mp4"))[::20][:4]
+    clips[0].write_bytes(b"")
+    clips[1].unlink()
+    clips[2].write_bytes(clips[2].read_bytes()[:2000])
+    faststart = write_video(clips[3], 48, container_options={"movflags": "+faststart"}).read_bytes()
+    clips[3].write_bytes(faststart[: len(faststart) * 3 // 4])
+    asked = whole(mirror, tmp_path, faultless)
+    assert 1 <= len(asked) <= 4, "no more than the parts that hold them"
+    assert whole(mirror, tmp_path, faultless) == [], "nor when the mirror has moved"
 
 
 def test_a_log_that_says_nothing_of_use(mirror, faultless, tmp_path):
-    """What was found of the clips was written by another version: they are looked at anew."""
-    with served(mirror) as (url, requests):
-        fetch(url, tmp_path)
-        log = tmp_path / "progress.jsonl"
-        entries = [json.loads(line) for line in log.read_text().splitlines() if line]
-        entries = [entry | {"probe": "{}"} if "kept" in entry else entry for entry in entries]
-        log.write_text("\n".join(map(json.dumps, entries)))
-        requests.clear()
-        found = fetch(url, tmp_path)
-        assert requests == []
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+    """What was found of the clips was written by another version: they are looked at again."""
+    whole(mirror, tmp_path, faultless)
+    log = tmp_path / "progress.jsonl"
+    entries = [json.loads(line) for line in log.read_text().splitlines() if line]
+    entries = [entry | {"probe": "{}"} if "kept" in entry else entry for entry in entries]
+    log.write_text("\n".join(map(json.dumps, entries)))
+    assert whole(mirror, tmp_path, faultless) == []
 
 
 def test_a_journal_of_an_earlier_version_goes_on(mirror, faultless, tmp_path):
-    """Tables before `Journal` was: 29 clips of three archives, then the disk was full."""
-    journal = Path(__file__).parent / "data" / "journals"
-    for file in journal.iterdir():
-        shutil.copy(file, tmp_path)
-    with served(mirror) as (url, requests):
-        fetch(url, tmp_path / "whole")
-        whole = {path.stem: path for path in (tmp_path / "whole").glob("clips/*/*.mp4")}
-        entries = [json.loads(x) for x in (journal / "progress.jsonl").read_text().split("\n\n")]
-        for entry in entries:
-            if "kept" in entry:
-                path = whole[entry["kept"]]
-                target = tmp_path / path.relative_to(tmp_path / "whole")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target)
-        requests.clear()
-        found = fetch(url, tmp_path)
-        with pytest.raises(ValueError, match=r"clips_per_class with which .*100, got 3"):
-            fetch(url, tmp_path, clips_per_class=3)
+    """Written before `Journal` was: 29 clips of three archives, then the disk was full."""
+    out, journal = tmp_path / "out", Path(__file__).parent / "data" / "journals"
+    shutil.copytree(journal, out)
+    whole(mirror, tmp_path / "all", faultless)
+    entries = map(json.loads, (journal / "progress.jsonl").read_text().split("\n\n"))
+    kept = {f"{entry['kept']}.mp4" for entry in entries if "kept" in entry}
+    for path in (tmp_path / "all").glob("clips/*/*.mp4"):
+        target = out / path.relative_to(tmp_path / "all")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.name in kept:
+            shutil.copy(path, target)
     parts = [*("train/part_2", "train/part_3"), *(f"val/part_{k}" for k in range(3))]
-    assert [name for name, _ in requests] == [f"400/{part}.tar.gz" for part in parts]
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
+    assert whole(mirror, out, faultless) == [f"400/{part}.tar.gz" for part in parts]
+    with serve_mirror(mirror) as url:
+        with pytest.raises(ValueError, match=r"clips_per_class with which .*100, got 3"):
+            fetch(url, out, clips_per_class=3)
 
 
-def test_what_was_changed_by_hand_is_backups(mirror, faultless, tmp_path):
+def test_what_was_changed_by_hand_is_kept(mirror, faultless, tmp_path):
     with served(mirror) as (url, _):
         found = fetch(url, tmp_path)
         assert found.backups == () == fetch(url, tmp_path).backups
@@ -658,35 +649,71 @@ def test_what_was_changed_by_hand_is_backups(mirror, faultless, tmp_path):
         found = fetch(url, tmp_path)
     assert found.backups == (tmp_path / "manifest.1.csv",)
     assert (tmp_path / "manifest.1.csv").read_bytes() == own
-    assert found.manifest.read_bytes() == faultless[1]
+    assert faultless(found)
 
 
-def test_annotations_without_rows(mirror, tmp_path):
-    other = changed_mirror(mirror, tmp_path / "m", lambda text: text.splitlines()[0] + "\n")
-    with serve_mirror(other) as url:
-        with pytest.raises(DownloadError, match=r"val\.csv: .*but: there are no rows below"):
-            plan_of(url, tmp_path / "out", num_classes=2)
-    with serve_mirror(mirror) as url:  # it was not kept
-        assert len(plan_of(url, tmp_path / "out", num_classes=2).classes) == 2
+def changed_mirror(mirror: Path, folder: Path, change: Callable[[str], str]) -> Path:
+    """A copy of the mirror with changed annotations of val."""
+    shutil.copytree(mirror, folder)
+    file = folder / "400/annotations/val.csv"
+    file.write_text(change(file.read_text("utf-8")), "utf-8", newline="")
+    return folder
 
 
-def test_line_ends_of_windows_do_not_look_like_another_mirror(mirror, tmp_path):
-    other = changed_mirror(mirror, tmp_path / "m", lambda text: text)
-    file = other / "400/annotations/val.csv"
-    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    with serve_mirror(other) as url:
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda text: text.splitlines()[0] + "\n",
+            "annotations of Kinetics, but: there are no rows",
+        ),
+        (lambda text: "<html>log in</html>", "annotations of Kinetics, but: expected the columns"),
+        (None, "a list of tar archives, got <html>log"),
+    ],
+)
+def test_a_web_page_instead_of_lists(change, words, mirror, tmp_path):
+    page = changed_mirror(mirror, tmp_path / "m", change or (lambda text: text))
+    if change is None:
+        (page / "400/val/k400_val_path.txt").write_text("<html>log in</html>")
+    with serve_mirror(page) as url, pytest.raises(DownloadError, match=rf": expected {words}"):
+        fetch(url, tmp_path / "out", split=("val",))
+    assert change is None or not list((tmp_path / "out").rglob("*.csv")), "it is not kept"
+    with serve_mirror(mirror) as url:
+        assert len(fetch(url, tmp_path / "out", split=("val",)).counts) == 4
+
+
+def test_another_mirror_with_other_annotations(mirror, tmp_path):
+    """Line ends of Windows do not look like another mirror."""
+    windows = changed_mirror(mirror, tmp_path / "w", lambda text: text.replace("\n", "\r\n"))
+    extra = "extra,abcdefghijk,0,10,v,0\r\n"
+    with serve_mirror(windows) as url:
         first = fetch(url, tmp_path / "out", split=("val",)).manifest.read_bytes()
         assert fetch(url, tmp_path / "out", split=("val",)).manifest.read_bytes() == first
-
-
-def test_a_label_cannot_lead_out_of_the_folder(mirror, tmp_path):
-    other = changed_mirror(mirror, tmp_path / "m", lambda text: text.replace('"moves up"', '".."'))
+    other = changed_mirror(windows, tmp_path / "m", lambda text: text + extra)
+    before = files(tmp_path / "out")
     with serve_mirror(other) as url:
-        fetch(url, tmp_path / "out", classes=[".."], split=("val",))
-    assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {"__"}
+        with pytest.raises(ValueError, match=r"with which .*out was begun, got others from"):
+            fetch(url, tmp_path / "out", split=("val",))
+    assert files(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("status", [400, 403, 429, 500, 501, 502, "closed"])
+@pytest.mark.parametrize("label, folder", [("..", "__"), ("moves/up: 1", "moves_up_ 1")])
+def test_labels_that_are_no_names_of_folders(label, folder, mirror, tmp_path):
+    """And rows that are there twice."""
+
+    def change(text: str) -> str:
+        rows = [row for row in text.splitlines() if row.startswith('"moves up"')]
+        return "\n".join([text.strip(), *rows, ""]).replace('"moves up"', f'"{label}"')
+
+    with serve_mirror(changed_mirror(mirror, tmp_path / "m", change)) as url:
+        found = fetch(url, tmp_path / "out", classes=[label], split=("val",))
+    assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {folder}
+    table = DataSet.read(found.manifest).rows
+    assert set(table["class_name"]) == {label} and table["path"].is_unique
+    assert found.counts.loc[label, "wanted"] == 8
+
+
+@pytest.mark.parametrize("status", [400, 501, 502, "closed"])
 def test_a_server_that_knows_get_only(status, mirror, tmp_path):
     asked = []
 
@@ -700,48 +727,9 @@ def test_a_server_that_knows_get_only(status, mirror, tmp_path):
 
     with serve_mirror(mirror, Odd) as url:
         plan = plan_of(url, tmp_path, classes=["moves up"])
-    assert {size for _, _, size in plan.parts} == {None}
+    assert {size for _, _, size in plan.parts} == {None} and plan.stream_bytes == 0
     assert len(asked) == (2 if status in (502, "closed") else 4), "no answer: no more questions"
     assert "a size that the mirror does not tell in all" in str(plan)
-
-
-def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
-    archive = "400/replacement_for_corrupted_k400.tgz"
-
-    class Lacking(MirrorHandler):
-        def do_GET(self):
-            if archive in self.path:
-                self.send_error(404)
-            else:
-                super().do_GET()
-
-    with serve_mirror(mirror, Lacking) as url:
-        found = fetch(url, tmp_path)
-    unreadable = set(found.problems.query("kind == 'unreadable'")["name"])
-    with served(mirror) as (url, requests):
-        found = fetch(url, tmp_path)
-        assert [name for name, _ in requests] == [archive]
-        assert files(tmp_path) == faultless[0]
-        pd.testing.assert_frame_equal(found.problems, faultless[2])
-        assert set(found.problems.query("kind == 'unreadable'")["name"]) < unreadable
-        requests.clear()
-        fetch(url, tmp_path.with_name("other"))
-        assert requests[0][0] == archive, "a class is not filled up before its replacements came"
-
-
-class NoHead(MirrorHandler):
-    """Knows GET only."""
-
-    def do_HEAD(self):
-        self.send_error(501)
-
-
-def test_a_server_that_does_not_tell_sizes(mirror, faultless, tmp_path):
-    with serve_mirror(mirror, NoHead) as url:
-        plan = plan_of(url, tmp_path, classes=CLASSES)
-        assert {size for _, _, size in plan.parts} == {None} and plan.stream_bytes == 0
-        found = fetch(url, tmp_path)
-    assert files(tmp_path) == faultless[0] and found.manifest.read_bytes() == faultless[1]
 
 
 class Counting(MirrorHandler):
@@ -778,74 +766,39 @@ def test_sizes_are_asked_for_once_and_only_for_good_wishes(mirror, tmp_path):
     assert Counting.versions == [f'"{hashlib.sha1(content).hexdigest()}"']
 
 
-def changed_mirror(mirror: Path, folder: Path, change: Callable[[str], str]) -> Path:
-    """A copy of the mirror with changed annotations of val."""
-    shutil.copytree(mirror, folder)
-    file = folder / "400/annotations/val.csv"
-    file.write_text(change(file.read_text("utf-8")), "utf-8")
-    return folder
-
-
-def test_a_web_page_instead_of_lists(mirror, tmp_path):
-    page = changed_mirror(mirror, tmp_path / "m", lambda text: "<html>log in</html>")
-    with serve_mirror(page) as url:
-        with pytest.raises(DownloadError, match=r"val\.csv: expected annotations of Kinetics, but"):
-            fetch(url, tmp_path / "out", split=("val",))
-    assert not list((tmp_path / "out").rglob("*.csv")), "it is not kept"
-    (page / "400/annotations/val.csv").write_text((mirror / "400/annotations/val.csv").read_text())
-    (page / "400/val/k400_val_path.txt").write_text("<html>log in</html>")
-    with serve_mirror(page) as url:
-        with pytest.raises(DownloadError, match=r"a list of tar archives, got <html>log"):
-            fetch(url, tmp_path / "out", split=("val",))
-    with serve_mirror(mirror) as url:
-        assert len(fetch(url, tmp_path / "out", split=("val",)).counts) == 4
-
-
-def test_another_mirror_with_other_annotations(mirror, tmp_path):
-    other = changed_mirror(
-        mirror, tmp_path / "m", lambda text: text + "extra,abcdefghijk,0,10,v,0\n"
-    )
-    with serve_mirror(mirror) as url:
-        fetch(url, tmp_path / "out", split=("val",))
-    before = files(tmp_path / "out")
-    with serve_mirror(other) as url:
-        with pytest.raises(ValueError, match=r"with which .*out was begun, got others from"):
-            fetch(url, tmp_path / "out", split=("val",))
-    assert files(tmp_path / "out") == before
-
-
-def test_rows_that_are_there_twice_and_labels_with_a_slash(mirror, tmp_path):
-    def change(text: str) -> str:
-        rows = [row for row in text.splitlines() if row.startswith('"moves up"')]
-        return "\n".join([text.strip(), *rows, ""]).replace('"moves up"', '"moves/up: 1"')
-
-    other = changed_mirror(mirror, tmp_path / "m", change)
-    with serve_mirror(other) as url:
-        found = fetch(url, tmp_path / "out", classes=["moves/up: 1"], split=("val",))
-    assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {"moves_up_ 1"}
-    table = DataSet.read(found.manifest).rows
-    assert set(table["class_name"]) == {"moves/up: 1"} and table["path"].is_unique
-    assert found.counts.loc["moves/up: 1", "wanted"] == 8
-
-
 def test_mistakes_are_noticed_before_anything_is_streamed(mirror, tmp_path):
     for address in ("localhost:1", "s3://kinetics"):
         with pytest.raises(ValueError, match=rf"a mirror's address, http.*got {address}"):
             plan_of(address, tmp_path, classes=["moves up"])
-    for limit in (0, float("nan")):
-        with pytest.raises(ValueError, match=f"positive max_disk_gb, got {limit}"):
-            subset("kinetics400", tmp_path, mirror="http://127.0.0.1:1", max_disk_gb=limit)
     with served(mirror) as (url, requests):
-        plan = plan_of(url, tmp_path / "disk", classes=["moves up"])
-        for size in (0, -1):
-            with pytest.raises(ValueError, match=f"positive max_disk_gb, got {size}"):
-                fetch_subset(plan, max_disk_gb=size)
-        with pytest.raises(ValueError, match="between 0 and 1, got 1"):
-            fetch(url, tmp_path, val_share=1)
+        for wish, words in [
+            ({"split": ("test",)}, "the splits train, val or both"),
+            ({"split": ("val", "val")}, "the splits train, val or both"),
+            ({"clips_per_class": 0}, "at least one clip a class"),
+            ({"classes": ["moves lefft"]}, "near it are moves left"),
+            ({"classes": ()}, "expected classes, got none"),
+            ({"val_share": 1}, "between 0 and 1, got 1"),
+            ({"max_disk_gb": 0}, "positive max_disk_gb, got 0"),
+            ({"max_disk_gb": float("nan")}, "positive max_disk_gb, got nan"),
+        ]:
+            with pytest.raises(ValueError, match=words):
+                fetch(url, tmp_path, **wish)
         (tmp_path / "classes.csv").write_text("label,class_name\n0,mine\n")
         with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
             fetch(url, tmp_path)
         assert requests == []
+
+
+def test_a_folder_with_another_subset(mirror, tmp_path):
+    with served(mirror) as (url, _):
+        fetch(url, tmp_path, classes=["moves up"])
+        for wish, words in [
+            ({"classes": ["moves left"]}, r"the classes .*\['moves up'\], got \['moves left'\]"),
+            ({"classes": ["moves up"], "clips_per_class": 3}, r"the clips_per_class .*100, got 3"),
+            ({"classes": ["moves up"], "split": ("val",)}, "the splits with which"),
+        ]:
+            with pytest.raises(ValueError, match=words):
+                fetch(url, tmp_path, **wish)
 
 
 def test_splits_of_the_subset(mirror, tmp_path):
@@ -893,27 +846,6 @@ def test_the_arithmetic_of_a_plan(mirror, tmp_path):
     assert not list((tmp_path / "a").rglob("*.mp4"))
 
 
-def test_wishes_that_cannot_be_had(mirror, tmp_path):
-    with served(mirror) as (url, _):
-        for wish, words in [
-            ({"split": ("test",)}, "the splits train, val or both"),
-            ({"classes": ()}, "expected classes, got none"),
-            ({"split": ("val", "val")}, "the splits train, val or both"),
-            ({"clips_per_class": 0}, "at least one clip a class"),
-            ({"classes": ["moves lefft"]}, "near it are moves left"),
-        ]:
-            with pytest.raises(ValueError, match=words):
-                fetch(url, tmp_path / "out", **wish)
-        fetch(url, tmp_path / "out", classes=["moves up"])
-        for wish, words in [
-            ({"classes": ["moves left"]}, r"the classes .*\['moves up'\], got \['moves left'\]"),
-            ({"classes": ["moves up"], "clips_per_class": 3}, "the clips_per_class .*100, got 3"),
-            ({"classes": ["moves up"], "split": ("val",)}, "the splits with which"),
-        ]:
-            with pytest.raises(ValueError, match=words):
-                fetch(url, tmp_path / "out", **wish)
-
-
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "blvnet_lab", "subset", "kinetics400", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, **options)
@@ -932,12 +864,7 @@ def test_the_command_asks_first(tmp_path):
 
 
 def test_the_command_says_when_parts_are_missing(mirror, tmp_path):
-    def page(handler, content):
-        if "part_0" in handler.path:
-            handler.wfile.write(b"<html>".ljust(len(content)))
-            return True
-
-    with served(mirror, page) as (url, _):
+    with served(mirror, page_for("part_0")) as (url, _):
         done = run("--mirror", url, "--num-classes", "2", "--out", str(tmp_path), "--yes")
     assert done.returncode == 1 and "run the same command again" in done.stderr
     assert (tmp_path / "manifest.csv").is_file()

@@ -110,19 +110,18 @@ def subset(
             f"expected kinetics400, the one whose mirror is known, got {dataset}: download it, "
             "then say where it is with --root"
         )
-    check_limit(max_disk_gb)
     with ExitStack() as stack:
         if mirror == "sample":
             folder = stack.enter_context(TemporaryDirectory())
             mirror = stack.enter_context(serve_mirror(write_mirror(folder)))
-        plan = plan_subset(out, selection, mirror=mirror or OFFICIAL)
+        plan = plan_subset(out, selection, mirror=mirror or OFFICIAL, max_disk_gb=max_disk_gb)
         if yes:
             tqdm.write(str(plan))
         elif not sys.stdin.isatty():
             return f"{plan}\nnothing was fetched: run the same command with --yes to begin"
         elif input(f"{plan}\nbegin? [y/N] ").strip().lower() not in ("y", "yes"):
             return "nothing was fetched"
-        found = fetch_subset(plan, max_disk_gb=max_disk_gb)
+        found = fetch_subset(plan)
     if (found.problems["kind"] == "missing part").any():
         raise DownloadError(
             f"{found}\nparts could not be had: run the same command again to try once more"
@@ -130,24 +129,18 @@ def subset(
     return found
 
 
-def fetch_subset(plan: SubsetPlan, *, max_disk_gb: float | None = None) -> Subset:
+def fetch_subset(plan: SubsetPlan) -> Subset:
     """Stream the parts until every class has its clips, and write manifest and report.
 
     Run again with the same plan it goes on where it stopped. With one official split, the share
     `val_share` of the sources of each class becomes "val", the rest "train"; of several, the names
     stay.
 
-    Args:
-        plan: what to fetch.
-        max_disk_gb: of clips, at which to stop.
-
     Raises:
-        ValueError: the folder holds a subset of other classes or splits, or another class list; or
-            the limit is not positive.
+        ValueError: the folder holds a subset of other classes or splits, or another class list.
         DownloadError: the mirror does not answer any more; what was fetched stays.
     """
-    check_limit(max_disk_gb)
-    fetching = _Fetching(plan, max_disk_gb)
+    fetching = _Fetching(plan)
     # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
     mirror = mirror_table(plan.classes, mirrored_names(plan.classes))
     check_class_list(plan.classes, mirror, plan.out / "manifest.csv")
@@ -163,17 +156,11 @@ def fetch_subset(plan: SubsetPlan, *, max_disk_gb: float | None = None) -> Subse
     return fetching.finish(mirror)
 
 
-def check_limit(max_disk_gb: float | None) -> None:
-    """Raise ValueError if there is to be no room at all."""
-    if max_disk_gb is not None and not max_disk_gb > 0:
-        raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
-
-
 class _Fetching:
     """A subset in the making: what is there, what is wanted, and the log of it."""
 
-    def __init__(self, plan: SubsetPlan, max_disk_gb: float | None):
-        self.plan, self.max_disk_gb, self.stopped = plan, max_disk_gb, ""
+    def __init__(self, plan: SubsetPlan):
+        self.plan, self.stopped = plan, ""
         self.journal = Journal(plan.out / "subset.json", plan.out / "progress.jsonl")
         self.journal.keep_settings(
             {
@@ -225,7 +212,8 @@ class _Fetching:
         """Check whether there is nothing more to fetch, or no room for it (see `stopped`)."""
         if all(self.counts[group] >= number for group, number in self.quota.items()):
             return True
-        if self.max_disk_gb is not None and self.bytes_kept >= self.max_disk_gb * 1e9:
+        limit = self.plan.max_disk_gb
+        if limit is not None and self.bytes_kept >= limit * 1e9:
             self.stopped = f"the clips take {in_units(self.bytes_kept)}, as much as allowed"
         elif shutil.disk_usage(self.plan.out).free < MIN_FREE:
             self.stopped = f"less than {in_units(MIN_FREE)} of disk are free"
@@ -367,29 +355,19 @@ def _check_clip(path: Path, packed: str = "") -> VideoInfo:
 
 def _members(file: RemoteFile) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Go through a tar archive to its very end; tarfile, gzip and zlib say if it is damaged."""
-    stream = _Unpacked(file)
+    stream = io.BufferedReader(file, CHUNK)
+    if stream.peek(2)[:2] == b"\x1f\x8b":  # compressed: names do not tell
+        stream = gzip.GzipFile(fileobj=stream)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             archive.members = []  # it would remember them all
             yield archive, member
-        # tarfile takes a damaged header for the end; behind that is nothing but zeros.
+        # tarfile takes a damaged header for the end. Two empty blocks are the end, and it has read
+        # the first; what follows is nothing but zeros.
+        behind = 0
         while rest := archive.fileobj.read(CHUNK):
+            behind += len(rest)
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("a header in it is damaged")
-    if stream.last != bytes(2 * tarfile.BLOCKSIZE):  # the two empty blocks that end an archive
+    if behind < tarfile.BLOCKSIZE:
         raise tarfile.ReadError("its end is missing")
-
-
-class _Unpacked:
-    """The bytes of a tar archive, whether they come compressed or not: names do not tell."""
-
-    def __init__(self, file: RemoteFile):
-        buffered = io.BufferedReader(file, CHUNK)
-        compressed = buffered.peek(2)[:2] == b"\x1f\x8b"
-        self._source = gzip.GzipFile(fileobj=buffered) if compressed else buffered
-        self.last = b""  # bytes that were read
-
-    def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        self.last = (self.last + data)[-2 * tarfile.BLOCKSIZE :]
-        return data

@@ -14,12 +14,14 @@ name their sources. For others `find_sources` goes by what is there:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -205,25 +207,27 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
 
     Only what is of equal size is read. Empty files, and what cannot be read, are in no group.
     """
-    by_size = defaultdict(list)
-    for i, path in enumerate(paths):
-        try:
-            parts = _parts(path)
-            size = os.path.getsize(parts[0]) if parts else 0
-        except OSError:
-            continue
-        if size:
-            by_size[len(parts), size].append(i)
-    groups = []
-    for of_size in tqdm(by_size.values(), "comparing files", leave=False, delay=2, unit="size"):
-        by_digest = defaultdict(list)
-        for i in of_size if of_size[1:] else ():
-            try:
-                by_digest[tuple(map(_digest, _parts(paths[i])))].append(i)
-            except OSError:
-                continue
-        groups += [equal for equal in by_digest.values() if equal[1:]]
-    return groups
+
+    def size(i: int) -> tuple[int, int] | None:
+        parts = _parts(paths[i])
+        first = os.path.getsize(parts[0]) if parts else 0
+        return (len(parts), first) if first else None
+
+    def content(i: int) -> tuple[bytes, ...]:
+        return tuple(map(_digest, _parts(paths[i])))
+
+    by_size = _groups(range(len(paths)), size)
+    bar = tqdm(by_size, "comparing files", leave=False, delay=2, unit="size")
+    return [equal for group in bar for equal in _groups(group, content)]
+
+
+def _groups(places: Iterable[int], key: Callable[[int], Any]) -> list[list[int]]:
+    """Group the places that have the same key; those without one, or an error, are left out."""
+    found = defaultdict(list)
+    for i in places:
+        with contextlib.suppress(OSError):
+            found[key(i)].append(i)
+    return [group for value, group in found.items() if value is not None and group[1:]]
 
 
 def _parts(path: Path) -> list[Path]:

@@ -37,6 +37,7 @@ class SubsetPlan:
     mirror: str
     out: Path
     selection: Selection
+    max_disk_gb: float | None
     retries: Retries
     classes: tuple[str, ...]
     splits: tuple[str, ...]
@@ -104,6 +105,7 @@ def plan_subset(
     selection: Selection,
     *,
     mirror: str = OFFICIAL,
+    max_disk_gb: float | None = None,
     retries: Retries = RETRIES,
 ) -> SubsetPlan:
     """Fetch the annotations, the lists of parts and the parts' sizes, and no clip.
@@ -115,6 +117,7 @@ def plan_subset(
         out: folder for the subset.
         selection: which clips; without a split those of "val".
         mirror: address in front of `400/...`; the official one, or a copy of it.
+        max_disk_gb: of clips, at which to stop.
         retries: how patient to be.
 
     Raises:
@@ -128,6 +131,8 @@ def plan_subset(
         raise ValueError(
             "expected classes, got none: name some, or say how many (as --num-classes 10)"
         )
+    if max_disk_gb is not None and not max_disk_gb > 0:
+        raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
     if not mirror.startswith(("http://", "https://")):
         raise ValueError(f"expected a mirror's address, http://... or https://..., got {mirror}")
     mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
@@ -139,6 +144,7 @@ def plan_subset(
         mirror=mirror,
         out=out,
         selection=selection,
+        max_disk_gb=max_disk_gb,
         retries=retries,
         classes=tuple(classes),
         splits=splits,
