@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blvnet_lab.benchmark.published import PublishedTAM, published_form
 from blvnet_lab.deploy.fold import ConvReLU, optimize_for_inference
-from blvnet_lab.deploy.live import Memory, Stream
+from blvnet_lab.deploy.live import PastMaps, Stream
 from blvnet_lab.introspect import capture, edit, edit_taps, identity_taps, tam_weights, zero
 from blvnet_lab.introspect.capture import edit_clip
 from blvnet_lab.models import (
@@ -686,9 +686,9 @@ def test_stream_of_another_shape():
 @pytest.mark.parametrize(
     "shape, words",
     [
-        ((1, 1, 3, 32, 32), "expected a pair (B, 2, C=3, H, W), got (1, 1, 3, 32, 32): give the"),
-        ((1, 3, 3, 32, 32), "got (1, 3, 3, 32, 32): give the stream two frames at a time"),
-        ((1, 8, 3, 32, 32), "got (1, 8, 3, 32, 32): give the stream two frames at a time"),
+        ((1, 1, 3, 32, 32), "expected a pair (B, 2, C=3, H, W), got (1, 1, 3, 32, 32): give two"),
+        ((1, 3, 3, 32, 32), "got (1, 3, 3, 32, 32): give two at a time"),
+        ((1, 8, 3, 32, 32), "got (1, 8, 3, 32, 32): give two at a time"),
         ((2, 3, 32, 32), "clip.unsqueeze(0)"),
         ((1, 3, 2, 32, 32), "use clip.transpose(1, 2)"),
         ((1, 2, 10, 32, 32), "build the model with in_channels=10"),
@@ -754,13 +754,11 @@ def test_stream_shares_the_weights():
 def test_stream_remembers_as_much_however_long_the_video_is(r):
     """TAMs on frames remember r - 1 maps, those on pairs the pairs that r - 1 frames reach."""
     stream = Stream(causal_net(r))
-    memories = [module for module in stream.modules() if isinstance(module, Memory)]
+    past = [module for module in stream.modules() if isinstance(module, PastMaps)]
     sizes = set()
     for seed in range(5):
         stream(random64(1, 2, 3, 32, 32, seed=seed))
-        sizes.add(
-            sum(m.untyped_storage().nbytes() // 8 for memory in memories for m in memory.maps)
-        )
+        sizes.add(sum(m.untyped_storage().nbytes() // 8 for each in past for m in each.maps))
     on_frames, on_pairs = r - 1, r // 2
     # channels x height x width: stem; stages 1, 2 and 3; both blocks of stage 4
     frames, pairs = 8 * 16 * 16 + 128 * 2 * 2 + 256, 8 * 8 * 8 + 32 * 4 * 4 + 64 * 2 * 2

@@ -1,4 +1,4 @@
-"""A model for inference only: fewer passes over memory, the same function.
+"""Fold a model for inference: fewer passes over memory, the same function.
 
 from blvnet_lab.deploy.fold import optimize_for_inference
 fast = optimize_for_inference(model)
@@ -31,13 +31,12 @@ class ConvReLU(nn.Conv2d):
 
 
 def optimize_for_inference(model: VideoNet) -> VideoNet:
-    """A copy of the model, folded: each batch norm in its convolution, ReLU with it; channels-last.
+    """Copy a model and fold each batch norm into its convolution, ReLU with it; channels-last.
 
     In eval mode a batch norm scales and shifts, which the convolution before it can do as well. In
     the channels-last layout the numbers of one pixel lie together, as matrix products want them.
     The copy is in eval mode, and its parameters need no gradients. `capture` and `edit` work as
-    before: folding removes what is between a convolution and its ReLU, and no capture point is
-    there. `torch.compile` makes it faster still.
+    before. `torch.compile` makes it faster still.
 
     Raises:
         TypeError: not a model of one of the four builders (a compiled one, say).

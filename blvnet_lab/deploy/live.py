@@ -5,7 +5,7 @@
     for pair in pairs:                      # (B, 2, C, H, W)
         logits = stream(pair)               # (B, num_classes): of this pair, knowing the past
 
-In a causal model nothing waits for later frames. So each TAM need only remember the last maps that
+In a causal model nothing waits for later frames. So each TAM need only keep the last maps that
 came to it, and a pair costs the same however long the video is. The logits are, to rounding, those
 that the whole clip gives for each pair before they are averaged.
 """
@@ -21,7 +21,7 @@ from blvnet_lab.models.networks import BigLittleNet, architecture_of
 from blvnet_lab.models.tam import TAM, PairTAM
 
 
-class Memory(nn.Module):
+class PastMaps(nn.Module):
     """The last `length` maps (B, C, H, W) that came; zeros before the first, as before a clip."""
 
     def __init__(self, length: int):
@@ -30,19 +30,17 @@ class Memory(nn.Module):
         self.maps: list[Tensor] | None = None
 
     def forward(self, new: Tensor) -> list[Tensor]:  # (B, n, C, H, W)
-        """Those remembered and the n new ones, of which the last are remembered now."""
-        past = self.maps
-        if past is None:
-            past = [torch.zeros_like(new[:, 0])] * self.length
-        # One by one: to join maps would undo their channels-last layout. Copies, so that what is
-        # remembered does not keep the rest of `new`.
+        """Return the past maps and the n new ones, and keep the last of them."""
+        past = self.maps or [torch.zeros_like(new[:, 0])] * self.length
+        # One by one: to join maps would undo their channels-last layout. Copies, so that they do
+        # not keep the rest of `new`.
         maps = [*past, *(one.clone() for one in new.unbind(1))]
         self.maps = maps[len(maps) - self.length :]
         return maps
 
 
 def latest_sums(maps: list[Tensor], new: Tensor, taps: Tensor) -> Tensor:
-    """The weighted sum for each of the `new` maps, the last of `maps`; `taps[-1]` is their own."""
+    """Compute the weighted sum for the `new` maps, the last of `maps`; `taps[-1]` is their own."""
     weights = taps.to(new.dtype)[:, :, None, None]
     y = weights[-1] * new
     first = len(maps) - new.shape[1]
@@ -53,31 +51,30 @@ def latest_sums(maps: list[Tensor], new: Tensor, taps: Tensor) -> Tensor:
 
 
 class StepTAM(nn.Module):
-    """A causal TAM that is given a clip bit by bit."""
+    """A causal TAM that gets a clip bit by bit."""
 
     def __init__(self, tam: TAM):
         super().__init__()
-        self.taps, self.memory = tam.taps, Memory(tam.num_taps - 1)
+        self.taps, self.past = tam.taps, PastMaps(tam.num_taps - 1)
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, n, C, H, W)
-        return torch.relu_(latest_sums(self.memory(frames), frames, self.taps))
+        return torch.relu_(latest_sums(self.past(frames), frames, self.taps))
 
 
 class StepPairTAM(nn.Module):
-    """A causal PairTAM that is given the pairs one by one."""
+    """A causal PairTAM that gets the pairs one by one."""
 
     def __init__(self, tam: PairTAM):
         super().__init__()
         little, big, first_little, first_big = tam.pair_taps()
         self.register_buffer("little_taps", little.detach())
         self.register_buffer("big_taps", big.detach())
-        self.memory = Memory(-min(first_little, first_big))
+        self.past = PastMaps(-min(first_little, first_big))
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C, H, W)
-        maps = self.memory(pairs)
-        little = torch.relu_(latest_sums(maps, pairs, self.little_taps))
-        big = torch.relu_(latest_sums(maps, pairs, self.big_taps))
-        return little, big
+        maps = self.past(pairs)
+        little, big = (latest_sums(maps, pairs, t) for t in (self.little_taps, self.big_taps))
+        return torch.relu_(little), torch.relu_(big)
 
 
 class Stream(nn.Module):
@@ -117,23 +114,20 @@ class Stream(nn.Module):
     def reset(self) -> None:
         """Forget all frames: the next pair is the first of a video."""
         for module in self.modules():
-            if isinstance(module, Memory):
+            if isinstance(module, PastMaps):
                 module.maps = None
         self.shape: tuple[int, ...] | None = None
 
     @torch.no_grad()
     def forward(self, pair: Tensor) -> Tensor:
-        """Logits (B, num_classes) of a pair (B, 2, C, H, W), which follows the pair before.
+        """Compute the logits (B, num_classes) of a pair (B, 2, C, H, W) that follows the last one.
 
-        Raises:
-            ValueError: not two frames; what else the model raises for a clip; other videos or
-                sizes than before.
+        Raises ValueError as the model does for a clip, and for another shape than before.
         """
         shape = tuple(pair.shape) if isinstance(pair, Tensor) else ()
         if len(shape) == 5 and shape[1] != 2 and shape[2] == self.model.in_channels:
             raise ValueError(
-                f"expected a pair (B, 2, C={shape[2]}, H, W), got {shape}: give the stream two "
-                "frames at a time"
+                f"expected a pair (B, 2, C={shape[2]}, H, W), got {shape}: give two at a time"
             )
         self.model.check_clip(pair)
         if self.shape not in (None, shape):
