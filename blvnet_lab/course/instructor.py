@@ -3,16 +3,14 @@
     python -m blvnet_lab instructor --out teaching
 
 Nothing stands twice: the solutions are the source of `blvnet_lab.course.solutions`, and what a
-check looks at is what it says when it has judged that solution.
+check looks at is what it says of that solution.
 """
 
 from __future__ import annotations
 
 import ast
-import csv
 import dis
 import inspect
-import io
 import os
 import re
 import textwrap
@@ -22,6 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 import nbformat
+import pandas as pd
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
@@ -41,13 +40,13 @@ HEADING = re.compile(
     r" · (?P<minutes>\d+) minutes$",
     re.MULTILINE,
 )
+CHECK = re.compile(r"exercises\.check_(\w+)\((.+)\)")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"  # nbgrader empties what is in between
-SCHEMA = 3  # of nbgrader's metadata
-CELL_SECONDS = 600  # nbgrader's own limit of 30 is too short for a cell that trains
 CONFIG_NAME = "nbgrader_config.py"
-CONFIG = rf"""c = get_config()
+CONFIG = r"""c = get_config()
 c.CourseDirectory.course_id = "blvnet_lab"
-c.Execute.timeout = {CELL_SECONDS}  # seconds a cell; some of them train
+# Seconds a cell: nbgrader's own limit of 30 is too short for one that trains.
+c.Execute.timeout = 600
 # A warning or a progress bar in a test cell would cost an answer all its points.
 c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = "."
@@ -78,7 +77,7 @@ class Exercise:
     title: str
     points: int  # one for each dot of difficulty
     minutes: int
-    name: str  # of the function: `check_<name>` judges it, `solutions.<name>` answers it
+    name: str  # of the function: `check_<name>` checks it, `solutions.<name>` answers it
     stub: int  # indices of its cells
     check: int
 
@@ -93,146 +92,103 @@ class Exercise:
 
 
 def find_exercises(nb: NotebookNode, notebook: str) -> list[Exercise]:
-    """The exercises of a notebook, each a text, a cell tagged `exercise` and one tagged `check`.
+    """Find the exercises, each a text, a cell tagged `exercise` and one tagged `check`.
 
     Raises:
         ValueError: one of the three is missing, or the check is not a single call.
     """
-    found = []
-    heading, stub = None, None
+    parts = []  # of each exercise in turn: the heading, the place of the stub, the check
     for index, cell in enumerate(nb.cells):
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown" and "✎ Exercise" in cell.source:
-            if heading is not None:
-                raise _malformed(notebook, index, f"a check of exercise {heading['number']} first")
-            heading = HEADING.search(cell.source)
-            if heading is None:
-                raise _malformed(notebook, index, "### ✎ Exercise 2.1 · Title · ●○○ · 8 minutes")
+            kind, part = 0, HEADING.search(cell.source)
         elif "exercise" in tags:
-            if heading is None or stub is not None:
-                raise _malformed(notebook, index, "a text that begins ### ✎ Exercise before it")
-            stub = index
+            kind, part = 1, index
         elif "check" in tags:
-            call = re.fullmatch(r"exercises\.check_(\w+)\((.+)\)", cell.source.strip())
-            if heading is None or stub is None or call is None:
-                raise _malformed(notebook, index, "exercises.check_name(name), after its stub")
-            found.append(
-                Exercise(
-                    notebook=notebook,
-                    number=heading["number"],
-                    title=heading["title"],
-                    points=heading["dots"].count("●"),
-                    minutes=int(heading["minutes"]),
-                    name=call[1],
-                    stub=stub,
-                    check=index,
-                )
-            )
-            heading, stub = None, None
-    if heading is not None:
-        raise _malformed(notebook, len(nb.cells) - 1, f"a check of exercise {heading['number']}")
-    return found
+            kind, part = 2, CHECK.fullmatch(cell.source.strip())
+        else:
+            continue
+        if kind != len(parts) % 3 or part is None:
+            raise _malformed(notebook, index)
+        parts.append(part if kind < 2 else (part[1], index))
+    if len(parts) % 3:
+        raise _malformed(notebook, len(nb.cells))
+    return [
+        Exercise(
+            notebook=notebook,
+            number=heading["number"],
+            title=heading["title"],
+            points=heading["dots"].count("●"),
+            minutes=int(heading["minutes"]),
+            name=name,
+            stub=stub,
+            check=check,
+        )
+        for heading, stub, (name, check) in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    ]
 
 
-def _malformed(notebook: str, index: int, expected: str) -> ValueError:
+def _malformed(notebook: str, index: int) -> ValueError:
     return ValueError(
-        f"{notebook}, cell {index}: expected {expected}, got something else: an exercise is a "
-        "text, a cell tagged exercise and a cell tagged check, in this order"
+        f"{notebook}, cell {index}: expected exercises of a text with `### ✎ Exercise 2.1 · Title "
+        "· ●○○ · 8 minutes`, a cell tagged exercise and one tagged check that holds "
+        "`exercises.check_name(name)`, in this order; got something else"
     )
 
 
 def solve(nb: NotebookNode, exercise: Exercise) -> None:
     """Write the solution into the stub, make a test of the check, and give both to nbgrader."""
     stub, check = nb.cells[exercise.stub], nb.cells[exercise.check]
-    stub.source = _solved(stub.source, exercise, _names_before(nb, exercise.stub))
+    stub.source = _solved(stub.source, exercise)
     call = check.source.strip()
     # The verdict is seen, right or wrong, and what follows still runs. nbgrader takes the value of
     # the last line for the points.
     check.source = f"verdict = {call}\ndisplay(verdict)\n{exercise.points} if verdict else 0"
-    stub.metadata["nbgrader"] = _metadata(exercise.solution_id, solution=True)
-    check.metadata["nbgrader"] = _metadata(exercise.grade_id, points=exercise.points)
+    marks = {"schema_version": 3, "task": False}
+    stub.metadata["nbgrader"] = marks | {
+        "grade_id": exercise.solution_id, "grade": False, "solution": True, "locked": False,
+    }  # fmt: skip
+    check.metadata["nbgrader"] = marks | {
+        "grade_id": exercise.grade_id, "grade": True, "solution": False, "locked": True,
+        "points": exercise.points,
+    }  # fmt: skip
     for cell in (stub, check):
-        # What is shown there is said of the stub, and both will be run anew.
+        # What is shown there is said of the stub, and both will be run again.
         cell.outputs, cell.execution_count = [], None
 
 
-def _metadata(grade_id: str, *, solution: bool = False, points: int | None = None) -> dict:
-    """nbgrader's, of a cell to fill in (`solution`), or of a test that gives points."""
-    graded = {} if points is None else {"points": points}
-    return {
-        "schema_version": SCHEMA,
-        "grade_id": grade_id,
-        "grade": points is not None,
-        "solution": solution,
-        "locked": points is not None,
-        "task": False,
-        **graded,
-    }
-
-
-def _solved(source: str, exercise: Exercise, known: set[str]) -> str:
-    """The stub with the solution's body, between nbgrader's marks, in the place of its `raise`.
-
-    Args:
-        known: names that the notebook has defined before.
-    """
-    answer = getattr(solutions, exercise.name, None)
-    where = f"{exercise.notebook}, exercise {exercise.number}"
-    if answer is None:
-        raise ValueError(
-            f"{where}: expected blvnet_lab.course.solutions to have {exercise.name}, got "
-            "nothing of that name: write the solution there"
-        )
-    function = _function(ast.parse(source), exercise.name, where)
+def _solved(source: str, exercise: Exercise) -> str:
+    """The stub with the solution's body, between nbgrader's marks, in the place of its `raise`."""
+    answer = getattr(solutions, exercise.name)
     text = textwrap.dedent(inspect.getsource(answer))
-    solution = _function(ast.parse(text), inspect.unwrap(answer).__name__, where)
+    stub, solution = (_function(code) for code in (source, text))
     names = [[arg.arg for arg in ast.walk(f.args) if isinstance(arg, ast.arg)]
-             for f in (function, solution)]  # fmt: skip
-    if names[0] != names[1]:
+             for f in (stub, solution)]  # fmt: skip
+    given = stub.body[1:] if ast.get_docstring(stub) is not None else stub.body
+    if names[0] != names[1] or len(given) != 1 or not isinstance(given[0], ast.Raise):
         raise ValueError(
-            f"{where}: expected the stub to take what the solution takes, "
-            f"({', '.join(names[1])}), got ({', '.join(names[0])}): give them the same names"
+            f"{exercise.notebook}, exercise {exercise.number}: expected a stub that takes what the "
+            f"solution takes, ({', '.join(names[1])}), with a docstring and `raise "
+            f"NotImplementedError`, got ({', '.join(names[0])}) and {len(given)} statements"
         )
-    given = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    if len(given) != 1 or not isinstance(given[0], ast.Raise):
-        raise ValueError(
-            f"{where}: expected a stub of a docstring and `raise NotImplementedError`, got "
-            f"{len(given)} statements: a solution replaces all of it, so give code in other cells"
-        )
-    lines = source.splitlines()
-    indent = " " * given[0].col_offset
-    body = [*_imports(answer, known), *_body(text.splitlines(), solution)]
-    lines[given[0].lineno - 1 : given[0].end_lineno] = [
-        indent + BEGIN,
-        *textwrap.indent("\n".join(body), indent).splitlines(),
-        indent + END,
-    ]
+    start = solution.body[0].end_lineno  # of the docstring; comments behind it are copied, too
+    body = textwrap.dedent("\n".join(text.splitlines()[start : solution.end_lineno]))
+    body = "\n".join([BEGIN, *_imports(answer), body.strip("\n"), END])
+    lines, indent = source.splitlines(), " " * given[0].col_offset
+    lines[given[0].lineno - 1 : given[0].end_lineno] = textwrap.indent(body, indent).splitlines()
     return "\n".join(lines)
 
 
-def _function(tree: ast.Module, name: str, where: str) -> ast.FunctionDef:
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return node
-    raise ValueError(
-        f"{where}: expected a function {name}, found none: stub, check and solution share its name"
-    )
+def _function(source: str) -> ast.FunctionDef:
+    (function,) = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)]
+    return function
 
 
-def _body(lines: list[str], function: ast.FunctionDef) -> list[str]:
-    """What stands below the docstring, comments too, without its indentation."""
-    if ast.get_docstring(function) is not None:
-        start = function.body[0].end_lineno
-    else:
-        start = function.body[0].lineno - 1
-    return textwrap.dedent("\n".join(lines[start : function.end_lineno])).strip("\n").splitlines()
-
-
-def _imports(answer: object, known: set[str]) -> Iterator[str]:
-    """What a solution needs of its own module and the notebook has not got."""
+def _imports(answer: object) -> Iterator[str]:
+    """What a solution needs of its own module."""
     function = inspect.unwrap(answer)
     module = inspect.getmodule(function)
-    for name in sorted(_globals(function.__code__) & vars(module).keys() - known):
+    for name in sorted(_globals(function.__code__) & vars(module).keys()):
         value = vars(module)[name]
         if isinstance(value, ModuleType):
             yield f"import {value.__name__}" + ("" if value.__name__ == name else f" as {name}")
@@ -247,28 +203,8 @@ def _globals(code: CodeType) -> set[str]:
     return found.union(*map(_globals, inner))
 
 
-def _names_before(nb: NotebookNode, index: int) -> set[str]:
-    """Names that the code above a cell defines at the top level of the notebook."""
-    names = set()
-    for cell in nb.cells[:index]:
-        if cell.cell_type != "code":
-            continue
-        # Magics are no Python; no course cell defines a name on a line with one.
-        lines = [line for line in cell.source.splitlines() if not line.startswith(("%", "!"))]
-        for node in ast.parse("\n".join(lines)).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                names.add(node.name)
-                continue
-            for part in ast.walk(node):
-                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                    names.add(part.id)
-                elif isinstance(part, ast.alias):
-                    names.add((part.asname or part.name).partition(".")[0])
-    return names
-
-
-def marking_sheet(found: list[Exercise]) -> list[dict[str, object]]:
-    """A row for every exercise; each check judges its solution first.
+def marking_sheet(found: list[Exercise]) -> pd.DataFrame:
+    """Make a row for every exercise; each check looks at its solution first.
 
     Raises:
         ValueError: a solution does not pass its own check.
@@ -294,7 +230,7 @@ def marking_sheet(found: list[Exercise]) -> list[dict[str, object]]:
                 "grade_id": exercise.grade_id,
             }
         )
-    return rows
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
@@ -322,19 +258,16 @@ def write_instructor(out: str | os.PathLike, *, replace: bool = False) -> Writte
     """
     out = Path(out)
     found, files = [], {out / CONFIG_NAME: CONFIG}
-    pages = {
-        page.name: _without_links(page.read_text("utf-8")) for page in notebooks().glob("*.md")
-    }
-    for path in sorted(notebooks().glob("*.ipynb")):
+    pages = {page.name: LINK.sub(r"\1", page.read_text("utf-8")) for page in _all("*.md")}
+    for path in _all("*.ipynb"):
         nb = nbformat.read(path, as_version=4)
-        its = find_exercises(nb, path.name)
-        if not its:
+        if not (its := find_exercises(nb, path.name)):
             continue
         for exercise in its:
             solve(nb, exercise)
         for cell in nb.cells:
-            if cell.cell_type == "markdown":
-                cell.source = _without_links(cell.source)
+            if cell.cell_type == "markdown":  # links to other notebooks become plain text
+                cell.source = LINK.sub(r"\1", cell.source)
         name = f"{path.stem.partition('_')[0]}_hand_in.ipynb"
         banner = HAND_IN.format(name=name, course=path.name)
         nb.cells.insert(0, new_markdown_cell(banner, id="to-hand-in"))
@@ -343,9 +276,9 @@ def write_instructor(out: str | os.PathLike, *, replace: bool = False) -> Writte
         files |= {folder / page: text for page, text in pages.items()}
         files[folder / name] = nbformat.writes(nb) + "\n"
         found += its
-    rows = marking_sheet(found)
-    files[out / "marking_sheet.csv"] = _as_csv(rows)
-    files[out / "marking_sheet.md"] = _as_markdown(rows)
+    sheet = marking_sheet(found)
+    files[out / "marking_sheet.csv"] = sheet.to_csv(index=False)
+    files[out / "marking_sheet.md"] = _as_markdown(sheet)
     kept = _set_aside(files, out) if replace else {}
     write_files(files, replace=replace)
     digests = {_within(path, out): digest(text.encode()) for path, text in files.items()}
@@ -353,9 +286,8 @@ def write_instructor(out: str | os.PathLike, *, replace: bool = False) -> Writte
     return Written(sorted(files), kept)
 
 
-def _without_links(text: str) -> str:
-    """Links to other notebooks as plain text."""
-    return LINK.sub(r"\1", text)
+def _all(pattern: str) -> list[Path]:
+    return sorted(notebooks().glob(pattern))
 
 
 def _within(path: Path, out: Path) -> str:
@@ -377,33 +309,23 @@ def _set_aside(files: dict[Path, str], out: Path) -> dict[Path, Path]:
         there = digest_of_file(path)
         if not os.path.lexists(path) or (there is not None and there in as_written):
             continue
-        if path.name == CONFIG_NAME:
-            kept[path] = path
-            continue
-        kept[path] = free_name(out / "kept" / _within(path, out))
-        kept[path].parent.mkdir(parents=True, exist_ok=True)
-        path.rename(kept[path])
+        kept[path] = path
+        if path.name != CONFIG_NAME:
+            kept[path] = free_name(out / "kept" / _within(path, out))
+            kept[path].parent.mkdir(parents=True, exist_ok=True)
+            path.rename(kept[path])
     if out / CONFIG_NAME in kept:
         del files[out / CONFIG_NAME]
     return kept
 
 
-def _as_csv(rows: list[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _as_markdown(rows: list[dict[str, object]]) -> str:
-    columns = list(rows[0])
-    cells = [columns, ["---"] * len(columns)]
-    cells += [[str(row[column]).replace("|", r"\|") for column in columns] for row in rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-    points, minutes = (sum(row[name] for row in rows) for name in ("points", "minutes"))
+def _as_markdown(sheet: pd.DataFrame) -> str:
+    cells = sheet.astype(str).replace(r"\|", r"\\|", regex=True).to_numpy()
+    rows = [sheet.columns, ["---"] * len(sheet.columns), *cells]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
-        f"# Marking sheet\n\n{len(rows)} exercises, {points} points, {minutes} minutes. A point "
-        "for each dot of difficulty; a check gives all of its points or none. An exercise that "
-        f"was not attempted says so, and gives none.\n\n{table}\n"
+        f"# Marking sheet\n\n{len(sheet)} exercises, {sheet.points.sum()} points, "
+        f"{sheet.minutes.sum()} minutes. A point for each dot of difficulty; a check gives all of "
+        "its points or none. An exercise that was not attempted says so, and gives none.\n\n"
+        f"{table}\n"
     )
