@@ -77,6 +77,11 @@ def slowness() -> float:
     return max(1.0, (time.perf_counter() - begin) / 0.1)
 
 
+def setting(control, value) -> Callable[[], None]:
+    """What sets a control's value."""
+    return lambda: setattr(control, "value", value)
+
+
 def at_once(*actions: Callable[[], None]) -> None:
     """Set all off, in this order, each in a thread, while another one has its turn."""
     from blvnet_lab.viz.explorers import base

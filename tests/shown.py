@@ -63,9 +63,10 @@ def everything_in(widget: widgets.Widget) -> Iterator[widgets.Widget]:
 
 
 def shown(widget: widgets.Widget) -> list:
-    """All pictures and texts, and what the controls are set to; measured times are left out."""
+    """All pictures and texts, and what the controls are set to, but for measured times.
+
+    A play button's value follows its slider in the browser only.
+    """
     parts = [part for part in everything_in(widget) if hasattr(part, "value")]
-    return [
-        re.sub(r"[\d.]+ ms here", "", part.value) if isinstance(part.value, str) else part.value
-        for part in parts
-    ]
+    values = [part.value for part in parts if not isinstance(part, widgets.Play)]
+    return [re.sub(r"[\d.]+ ms here", "", v) if isinstance(v, str) else v for v in values]

@@ -1,4 +1,4 @@
-"""What the tests start ends with them, however they end; and thread after thread is set off."""
+"""What the tests start ends with them, however they end."""
 
 import os
 import signal
@@ -8,9 +8,7 @@ import time
 
 import psutil
 import pytest
-from lab import LIMIT_S, ROOT, at_once, owned, slowness
-
-from blvnet_lab.viz.handling import in_turn
+from lab import LIMIT_S, ROOT, owned, slowness
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="ends processes by signals")
 
@@ -99,15 +97,3 @@ def test_no_server_kernel_or_browser_outlives_its_owner():
 
 def test_slowness_is_at_least_one():
     assert 1 <= slowness() < 10_000
-
-
-def test_at_once_keeps_the_order(monkeypatch):
-    """However long a thread takes to come to its turn."""
-    done = []
-
-    def action(number: int) -> None:
-        time.sleep(0.1 * (3 - number))
-        in_turn(lambda: done.append(number))
-
-    at_once(*(lambda number=number: action(number) for number in range(4)), lambda: None)
-    assert done == [0, 1, 2, 3]

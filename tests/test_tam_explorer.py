@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lab import at_once
-from shown import bytes_of, decoded, plain, scores_in, still
+from lab import at_once, setting
+from shown import bytes_of, decoded, plain, scores_in, shown, still
 
 from blvnet_lab import data, models, paths
 from blvnet_lab.introspect import (
@@ -23,7 +23,6 @@ from blvnet_lab.introspect import (
     wake_residuals,
 )
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, tsn
-from blvnet_lab.viz.explorers import tam as tam_module
 from blvnet_lab.viz.explorers import tam_views
 from blvnet_lab.viz.explorers.tam import STEP, TamExplorer
 from blvnet_lab.viz.explorers.tam_edits import Arithmetic, TamEdits
@@ -110,6 +109,15 @@ def convolved(maps, taps, first=-1):
     return out.relu().transpose(1, 2)
 
 
+def probabilities(model, clip):
+    with torch.no_grad():
+        return copy.deepcopy(model).eval()(clip).softmax(1)[0].tolist()
+
+
+def assert_close(maps, expected):
+    torch.testing.assert_close(maps, expected.double(), rtol=1e-4, atol=1e-5)
+
+
 def shown_scores(explorer):
     """The probabilities that are shown, by class."""
     (scores,) = scores_in(explorer._texts["scores"].value).values()
@@ -154,9 +162,8 @@ def check_arithmetic(explorer, name, channels, first=-1):
         for position in sorted({0, 1, count // 2, count - 1}):
             explorer.frame.value = position
             shown = explorer.arithmetic
-            expected = out[0, position, channel].double()
-            torch.testing.assert_close(shown.result, expected, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(shown.taps, taps[:, channel].double())
+            assert_close(shown.result, out[0, position, channel])
+            assert_close(shown.taps, taps[:, channel])
             for tap, at, x, product in zip(
                 taps[:, channel],
                 range(position + first, position + first + len(taps)),
@@ -166,8 +173,8 @@ def check_arithmetic(explorer, name, channels, first=-1):
             ):
                 assert (x is None) == (product is None) == (not 0 <= at < count)
                 if x is not None:
-                    torch.testing.assert_close(x, maps[0, at, channel].double())
-                    torch.testing.assert_close(product, (tap * maps[0, at, channel]).double())
+                    assert_close(x, maps[0, at, channel])
+                    assert_close(product, tap * maps[0, at, channel])
             row, column = shown.pixel
             assert shown.result[row, column] == shown.result.max()
 
@@ -389,15 +396,15 @@ def test_network_is_drawn_from_the_models_names(explorer, monkeypatch):
 # ---------------------------------------------------------------- scores and edits
 
 
-def test_scores_without_edits_are_the_models(trained, explorer):
-    model, clip = trained
-    with torch.no_grad():
-        expected = copy.deepcopy(model).eval()(clip).softmax(1)[0]
-    shown = shown_scores(explorer)
-    assert list(shown) == NAMES
-    assert list(shown.values()) == pytest.approx(expected.tolist(), abs=5.1e-5)
+@pytest.mark.parametrize("label", [8, None])
+def test_scores_without_edits_are_the_models(trained, label):
+    explorer = TamExplorer(*trained, class_names=NAMES if label else None, label=label)
+    expected, scores = probabilities(*trained), shown_scores(explorer)
+    assert list(scores) == (NAMES if label else [f"class {i}" for i in range(10)])
+    assert list(scores.values()) == pytest.approx(expected, abs=5.1e-5)
     text = text_of(explorer, "scores")
-    assert f"True class kind 8: {100 * expected[8]:.1f} %" in text and "points" not in text
+    title = f"True class kind 8: {100 * expected[8]:.1f} %" if label else "Class probabilities"
+    assert text.startswith(title) and "points" not in text
     assert text_of(explorer, "message") == "All taps are as learned."
 
 
@@ -416,12 +423,10 @@ def test_edits_are_those_of_a_changed_model(trained, explorer):
         explorer.taps[tap].value = value
         changes[name][("prev", "curr", "next").index(tap), channel] = value
     changed = with_taps(model, changes)
-    with torch.no_grad():
-        expected = changed(clip).softmax(1)[0]
-        before = copy.deepcopy(model).eval()(clip).softmax(1)[0]
-    assert abs(expected - before).max() > 0.01, "the edits do too little to test anything"
-    assert list(shown_scores(explorer).values()) == pytest.approx(expected.tolist(), abs=5.1e-5)
-    points = 100 * (expected[8] - before[8]).item()
+    expected, before = probabilities(changed, clip), probabilities(model, clip)
+    assert max(abs(np.subtract(expected, before))) > 0.01, "they do too little to test anything"
+    assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
+    points = 100 * (expected[8] - before[8])
     shown = re.search(r"([+−][\d.]+) points", text_of(explorer, "scores"))[1]
     assert float(shown.replace("−", "-")) == pytest.approx(points, abs=0.051)
     assert text_of(explorer, "message") == (
@@ -433,9 +438,8 @@ def test_edits_are_those_of_a_changed_model(trained, explorer):
         channel, position = explorer.channel.value, explorer.frame.value
         for x, at in zip(explorer.arithmetic.maps, range(position - 1, position + 2), strict=True):
             if x is not None:
-                torch.testing.assert_close(x, maps[0, at, channel].double(), rtol=1e-4, atol=1e-5)
-        expected = out[0, position, channel].double()
-        torch.testing.assert_close(explorer.arithmetic.result, expected, rtol=1e-4, atol=1e-5)
+                assert_close(x, maps[0, at, channel])
+        assert_close(explorer.arithmetic.result, out[0, position, channel])
 
 
 def test_all_positions_with_learned_taps_and_with_those_set(trained, explorer):
@@ -553,12 +557,10 @@ def test_presets_and_scopes(trained, explorer, preset, scope):
     for name, taps in changes.items():
         torch.testing.assert_close(explorer._edits.taps[name], taps.float(), rtol=0, atol=0)
     changed = with_taps(model, changes)
-    with torch.no_grad():
-        expected = changed(clip).softmax(1)[0].tolist()
+    expected = probabilities(changed, clip)
     assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
     maps, _ = seen_by(changed, clip, "stage2.tam")
-    middle = maps[0, explorer.frame.value, 3].double()
-    torch.testing.assert_close(explorer.arithmetic.maps[1], middle, rtol=1e-4, atol=1e-5)
+    assert_close(explorer.arithmetic.maps[1], maps[0, explorer.frame.value, 3])
     at = [slider.value for slider in explorer.taps.values()]
     assert at == pytest.approx(changes["stage2.tam"][:, 3].tolist(), abs=STEP / 2)
 
@@ -579,25 +581,19 @@ def test_everything_changed_is_said_in_short(explorer):
 
 
 def test_reset_leaves_no_trace(explorer):
-    def shown():
-        pictures = {name: image.value for name, image in explorer._images.items()}
-        texts = {name: html.value for name, html in explorer._texts.items()}
-        return pictures | texts | {name: s.value for name, s in explorer.taps.items()}
-
-    explorer.module.value = "stage3.tam"
-    explorer.frame.value = 5
-    first = shown()
+    explorer.module.value, explorer.frame.value = "stage3.tam", 5
+    first = shown(explorer)
+    parts = {**explorer._images, **explorer._texts}
+    before = {name: part.value for name, part in parts.items()}
     explorer.taps["curr"].value = -1.0
-    second = shown()
-    changed = {name for name in first if first[name] != second[name]}
-    assert changed >= {"strip", "arithmetic", "maps", "network", "numbers", "scores", "message"}
-    assert changed >= {"pair-taps", "curr"}
+    same = {name for name, part in parts.items() if part.value == before[name]}
+    assert same == {"title", "legend"}
     explorer.scope.value = "all TAMs"
     explorer.presets["difference"].click()
     explorer.module.value = "stem.tam"
     explorer.reset.click()
-    explorer.module.value = "stage3.tam"
-    assert shown() == first
+    explorer.module.value, explorer.scope.value = "stage3.tam", "this channel"
+    assert shown(explorer) == first
 
 
 # ---------------------------------------------------------------- the frame of it
@@ -653,8 +649,7 @@ def test_other_numbers_of_taps(taps, positions):
             expected = taps_by_hand(preset, learned.double())[:, channel]
             torch.testing.assert_close(explorer.arithmetic.taps, expected, rtol=0, atol=1e-7)
         _, out = seen_by(with_taps(model, {}), explorer._edits.clip, name)
-        result = out[0, explorer.frame.value, explorer.channel.value].double()
-        torch.testing.assert_close(explorer.arithmetic.result, result, rtol=1e-4, atol=1e-5)
+        assert_close(explorer.arithmetic.result, out[0, explorer.frame.value, channel])
 
 
 @pytest.mark.parametrize("r, names", [(1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])])
@@ -679,11 +674,8 @@ def test_taps_of_a_causal_model(causal, r, names):
     assert set(explorer.presets) == set(by_hand)
     for preset, edited in by_hand.items():
         explorer.presets[preset].click()
-        torch.testing.assert_close(
-            explorer._edits.taps["stage2.tam"].double(), edited, rtol=0, atol=1e-7
-        )
-        with torch.no_grad():
-            expected = with_taps(model, {"stage2.tam": edited})(clip[None]).softmax(1)[0].tolist()
+        assert_close(explorer._edits.taps["stage2.tam"].double(), edited)
+        expected = probabilities(with_taps(model, {"stage2.tam": edited}), clip[None])
         assert explorer._scores == pytest.approx(expected, abs=1e-6)
     explorer.module.value = "stage3.tam"  # after the edited one
     explorer.frame.value = 5
@@ -692,8 +684,7 @@ def test_taps_of_a_causal_model(causal, r, names):
     taps[-1, explorer.channel.value] = 0.25
     changed = with_taps(model, {"stage2.tam": edited, "stage3.tam": taps})
     _, out = seen_by(changed, clip[None], "stage3.tam")
-    expected = out[0, 5, explorer.channel.value].double()
-    torch.testing.assert_close(explorer.arithmetic.result, expected, rtol=1e-4, atol=1e-5)
+    assert_close(explorer.arithmetic.result, out[0, 5, explorer.channel.value])
     pair_taps = text_of(explorer, "pair-taps")
     assert "pair k+1" not in pair_taps and ("pair k−1" in pair_taps) == (r > 1)
     assert explorer.static_picture().shape[1] == tam_views.WIDTH
@@ -709,44 +700,31 @@ def test_shift_of_one_channel_of_a_causal_model_is_said(causal):
     assert "as in TSM for live video" in text_of(explorer, "message")
 
 
-def test_optical_flow_has_no_picture():
-    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=3, in_channels=10)
-    explorer = TamExplorer(model, torch.randn(4, 10, 32, 32))
-    with_frames = TamExplorer(
-        blvnet_tam(depth="tiny", num_frames=4, num_classes=3), torch.randn(4, 3, 32, 32)
-    )
-    heights = [len(e._drawn["maps"]) for e in (explorer, with_frames)]
-    assert heights[0] < heights[1]
+def test_optical_flow_has_no_picture_and_other_shapes_are_kept():
+    def drawn(part, channels, height):
+        model = blvnet_tam(depth="tiny", num_frames=4, num_classes=3, in_channels=channels)
+        return len(TamExplorer(model, torch.randn(4, channels, height, 64))._drawn[part])
 
-
-def test_clips_that_are_not_square_keep_their_shape():
-    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=3)
-    explorer = TamExplorer(model, torch.randn(4, 3, 32, 64))
-    square = TamExplorer(model, torch.randn(4, 3, 64, 64))
-    assert len(square._drawn["arithmetic"]) - len(explorer._drawn["arithmetic"]) == 84
+    assert drawn("maps", 10, 64) < drawn("maps", 3, 64)
+    assert drawn("arithmetic", 3, 64) - drawn("arithmetic", 3, 32) == 84
 
 
 def test_double_precision(trained):
     model = copy.deepcopy(trained[0]).double()
     explorer = TamExplorer(model, trained[1])  # the clip is moved to the model's type
-    with torch.no_grad():
-        expected = model.eval()(trained[1].double()).softmax(1)[0].tolist()
-    assert explorer._scores == expected
+    assert explorer._scores == probabilities(model, trained[1].double())
 
 
-@pytest.mark.parametrize("limit, slow", [(0.0, True), (1e9, False)])
-def test_slow_models_wait_until_a_slider_is_let_go(trained, monkeypatch, limit, slow):
-    monkeypatch.setattr(tam_module, "SLOW_S", limit)
+@pytest.mark.parametrize(
+    "seconds, slow", [([9.0, 9.0, 9.0], True), ([9.0, 0.01], False), ([0.01], False)]
+)
+def test_slow_models_wait_until_a_slider_is_let_go(trained, monkeypatch, seconds, slow):
+    """One slow pass does not make a slow model."""
+    passes = iter(seconds)
+    monkeypatch.setattr(TamEdits, "pass_s", lambda self: next(passes))
     explorer = TamExplorer(*trained)
     assert {slider.continuous_update for slider in explorer.taps.values()} == {not slow}
     assert ("let go" in text_of(explorer, "scores")) is slow
-
-
-def test_one_slow_pass_does_not_make_a_slow_model(trained, monkeypatch):
-    seconds = iter([9.0, 0.01])
-    monkeypatch.setattr(TamEdits, "pass_s", lambda self: next(seconds))
-    explorer = TamExplorer(*trained)
-    assert all(slider.continuous_update for slider in explorer.taps.values())
 
 
 def test_every_view_is_in_the_picture_for_pages_without_a_kernel(explorer):
@@ -757,12 +735,6 @@ def test_every_view_is_in_the_picture_for_pages_without_a_kernel(explorer):
         assert any(
             np.array_equal(picture[y : y + len(view), : view.shape[1]], view) for y in places
         )
-
-
-def test_class_numbers_without_names(trained):
-    explorer = TamExplorer(*trained)
-    assert list(shown_scores(explorer)) == [f"class {i}" for i in range(10)]
-    assert "True class" not in text_of(explorer, "scores")
 
 
 @pytest.mark.parametrize(
@@ -779,11 +751,6 @@ def test_a_label_that_is_none_of_the_classes(trained, label):
         TamExplorer(*trained, label=label)
 
 
-def set_at_once(*changes):
-    """Make all these changes (control, value), in this order, while another thread has its turn."""
-    at_once(*(lambda c=c, value=v: setattr(c, "value", value) for c, v in changes))
-
-
 def changed_taps(explorer):
     learned, taps = explorer._edits.learned, explorer._edits.taps
     return {
@@ -793,21 +760,20 @@ def changed_taps(explorer):
     }
 
 
-def test_a_tap_of_a_channel_that_the_next_tam_has_not(explorer):
+def test_a_tap_is_set_where_the_user_set_it_and_the_last_choice_wins(explorer):
+    """Choices that meet another TAM than the one they were made in, and the other way round."""
     explorer.module.value, explorer.channel.value = "stage4.1.tam", 200
-    set_at_once((explorer.taps["prev"], 0.5), (explorer.module, "stem.tam"))
-    assert changed_taps(explorer) == {("stage4.1.tam", 0, 200): 0.5}
+    prev = explorer.taps["prev"]
+    at_once(setting(prev, 0.5), setting(prev, 0.75), setting(explorer.module, "stem.tam"))
+    assert changed_taps(explorer) == {("stage4.1.tam", 0, 200): 0.75}
     assert "Changed channels: 1 of stage4.1.tam." in text_of(explorer, "message")
-
-
-def test_what_is_set_after_another_choice_belongs_to_it(explorer):
-    """The other way round: controls and what is shown agree in the end."""
+    explorer.reset.click()
     explorer.module.value, explorer.frame.value = "stage4.1.tam", 0
-    set_at_once(
-        (explorer.module, "stem.tam"),
-        (explorer.channel, 200),  # the stem has 8: it stays with its own
-        (explorer.frame, 3),
-        (explorer.taps["prev"], 0.5),
+    at_once(
+        setting(explorer.module, "stem.tam"),
+        setting(explorer.channel, 200),  # the stem has 8: it stays with its own
+        setting(explorer.frame, 3),
+        setting(prev, 0.5),
     )
     channel = explorer._order[0]
     assert explorer.channel.value == channel < 8 and explorer.frame.value == 3

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from lab import at_once
+from lab import at_once, setting
 from matplotlib.figure import Figure
 from shown import (
     MANIFEST,
@@ -68,10 +68,6 @@ class Toy(Explorer):
         return "Toy"
 
 
-def setting(control, value):
-    return lambda: setattr(control, "value", value)
-
-
 def test_a_control_changes_the_state_and_the_state_is_drawn():
     toy = Toy()
     toy.place.value = 7
@@ -86,6 +82,12 @@ def test_of_changes_that_wait_the_newest_state_alone_is_drawn():
     assert toy.seen == [(1, 0), (6, 2)] and toy.place.value == 2
     at_once(setting(toy.wide, 3), setting(toy.place, 1), setting(toy.wide, 4))
     assert toy.seen[2:] == [(4, 1)]
+
+
+def test_threads_that_are_late_keep_their_order():
+    toy = Toy()
+    at_once(*(lambda n=n: (time.sleep(0.1 * (3 - n)), setting(toy.place, n)()) for n in (1, 2, 3)))
+    assert toy.now.place == 3
 
 
 def test_all_explorers_wait_for_each_other():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from html import escape
 from itertools import groupby
 from operator import itemgetter
 
@@ -354,16 +355,16 @@ def score_text(
         names: of the classes.
         label: the true class; None if unknown.
     """
-    title, thin = "Class probabilities", ""
+    line, thin = "Class probabilities", ""
     if label is not None:
-        title = f"True class {names[label]}: {100 * scores[label]:.1f} %"
+        line = f"True class <b>{escape(names[label])}</b>: {100 * scores[label]:.1f} %"
     if before is not None:
         thin = "Thin bars, and changes in points: with learned taps."
     if label is not None and before is not None:
         change = number(100 * (scores[label] - before[label]), 1)
-        title += f", {'' if change.startswith('−') else '+'}{change} points"
-    old = None if before is None else {title: before}
-    return score_tables({title: scores}, names, old, label) + small(thin) + small(note)
+        line += f", <b>{'' if change.startswith('−') else '+'}{change} points</b>"
+    table = score_tables({"": scores}, names, before and {"": before}, label)
+    return f"{small(line)}{table}{small(thin)}{small(note)}"
 
 
 def message_text(note: str, changed: Mapping[str, int], roles: Mapping[str, Sequence[str]]) -> str:
