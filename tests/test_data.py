@@ -220,6 +220,14 @@ def test_mirroring_needs_a_class_list(tmp_path):
         clips_of(numbered(tmp_path, 4, 4), mirror=True)
 
 
+def test_evaluation_goes_without_some_of_the_classes(tmp_path):
+    """As of a part of a data set, without a class list; only training needs them all."""
+    clips = clips_of(numbered(tmp_path, 4, 4)[1:])
+    assert clips[0][1] == 1
+    with pytest.raises(ValueError, match=r"the labels 0, 1, .* got 1 class 1"):
+        _ = clips.classes
+
+
 def test_large_frames_are_made_smaller_while_decoding(tmp_path):
     manifest = numbered(tmp_path, 8, 8, size=(96, 160))
     write_video(tmp_path / "1.mp4", 8, size=(160, 96))

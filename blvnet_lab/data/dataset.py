@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from blvnet_lab.data.dataset_files import DataSet
+from blvnet_lab.data.dataset_files import DataSet, names_by_label
 from blvnet_lab.data.reading import (
     VideoInfo,
     VideoReadError,
@@ -100,7 +100,7 @@ class ClipDataset(Dataset):
         self.paths = Texts(map(os.fsdecode, rows["path"]))
         self.labels = rows["label"].to_numpy("int64", copy=True)
         self.probes = Texts(rows["probe"].fillna("") if "probe" in rows else [""] * len(rows))
-        self.classes = data_set.classes
+        self.names = data_set.names
         self.num_frames, self.transform = num_frames, transform
         self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips
         self.short_side, self.skip_unreadable = short_side, skip_unreadable
@@ -122,6 +122,11 @@ class ClipDataset(Dataset):
                 self._crop, self._after_crop = first, v2.Compose(others)
         if in_memory:
             self._keep(split)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names in the order of their labels; see `DataSet.classes`."""
+        return names_by_label(self.names)
 
     def __len__(self) -> int:
         return len(self.paths)

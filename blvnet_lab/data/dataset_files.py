@@ -108,12 +108,7 @@ class DataSet:
         Raises:
             ValueError: there is no class list, and the rows' labels are not 0, 1, ...
         """
-        if [label for label, _ in self.names] != list(range(len(self.names))):
-            raise ValueError(
-                "expected the labels 0, 1, ... with one class name each, got "
-                + ", ".join(f"{label} {name}" for label, name in self.names)
-            )
-        return tuple(name for _, name in self.names)
+        return names_by_label(self.names)
 
     def class_list(self) -> pd.DataFrame:
         """Make the table of the class list, with the columns label, class_name and mirror."""
@@ -174,6 +169,16 @@ class DataSet:
             classes = self.classes
             check_class_list(classes, self.mirror, manifest)
         _check_rows(self.rows, Path(manifest), classes)
+
+
+def names_by_label(names: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+    """Put class names in the order of their labels, or raise ValueError if one is missing."""
+    if [label for label, _ in names] != list(range(len(names))):
+        found = ", ".join(f"{label} {name}" for label, name in names[:8]) + ", ..." * (
+            len(names) > 8
+        )
+        raise ValueError(f"expected the labels 0, 1, ... with one class name each, got {found}")
+    return tuple(name for _, name in names)
 
 
 def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ()) -> list[int]:
