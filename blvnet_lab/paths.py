@@ -84,6 +84,29 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def check_target(out: Path, *endings: str) -> None:
+    """Check that a file with one of these endings can be written, before the work that fills it.
+
+    Raises:
+        ValueError: another ending, a folder, or a place that may not be written to.
+    """
+    if out.suffix not in endings:
+        raise ValueError(
+            f"expected a file name that ends in {' or '.join(endings)}, got {out}: give it one"
+        )
+    if out.is_dir():
+        raise ValueError(f"expected a file to write, got the folder {out}: give a name inside it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(out.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ValueError(
+            f"expected a folder that files can be written to, got {out.parent}: choose another"
+        )
+
+
 def write_files(files: dict[Path, str], *, replace: bool) -> None:
     """Write texts; all of them, or none because one is there already."""
     there = sorted(path for path in files if os.path.lexists(path))

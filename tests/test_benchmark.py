@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from itertools import pairwise
 
 import pandas as pd
@@ -12,7 +13,7 @@ from torch import nn
 from torchvision.models import video
 
 from blvnet_lab import cli, viz
-from blvnet_lab.benchmark import as_json, from_json, run_benchmark
+from blvnet_lab.benchmark import from_json, run_benchmark
 from blvnet_lab.benchmark import run as run_module
 from blvnet_lab.benchmark.measure import (
     MATMUL,
@@ -30,7 +31,7 @@ from blvnet_lab.models import TAM, tsn
 from blvnet_lab.models.tam import weighted_sum
 
 CPU = torch.device("cpu")
-SMALL = {"num_frames": 4, "size": 64, "repeats": 2}
+SMALL = {"num_frames": 4, "size": (64, 64), "quick": True}
 
 # ---------------------------------------------------------------- the models
 
@@ -98,7 +99,7 @@ def test_an_accuracy_stands_only_where_the_input_is_the_published_one():
         return {p.name: p.accuracies for p in all_peers(**size)}["blvnet_tam"]
 
     assert [a.top_1 for a in of()] == [59.1]
-    assert of(num_frames=8) == () == of(size=256)
+    assert of(num_frames=8) == () == of(size=(256, 256))
 
 
 def test_choosing_models():
@@ -177,7 +178,7 @@ def test_the_faster_layout_is_kept():
 @pytest.fixture(scope="module")
 def measured():
     parts = ("forms", "training", "models", "scaling", "streaming")
-    return run_benchmark(parts=parts, models=["blvnet_tam", "r3d_18"], **SMALL, compiled=False)
+    return run_benchmark(parts=parts, models=["blvnet_tam", "r3d_18"], **SMALL)
 
 
 def test_all_forms_give_the_same(measured):
@@ -203,7 +204,10 @@ def test_training_keeps_less_than_published(measured):
 def test_models_have_their_own_inputs(measured):
     table = measured.models
     assert table.index.tolist() == ["blvnet_tam", "r3d_18"]
-    assert table["frames"].tolist() == [4, 16] and table["pixels"].tolist() == [64, 112]
+    assert table["frames"].tolist() == [4, 16] and table["pixels"].tolist() == [
+        "64 x 64",
+        "112 x 112",
+    ]
     assert table["frames/s"].tolist() == pytest.approx(
         (table["frames"] * 1e3 / table["ms"]).tolist()
     )
@@ -234,7 +238,7 @@ def test_the_papers_claims_per_depth():
 
 
 def test_all_of_it_goes_through_a_file(measured):
-    back = from_json(as_json(measured))
+    back = from_json(measured.to_json())
     assert back.machine == measured.machine
     for part in ("forms", "training", "models", "accuracies", "scaling", "streaming"):
         table = getattr(measured, part)
@@ -252,9 +256,8 @@ def test_all_of_it_goes_through_a_file(measured):
         ({"parts": []}, "got none"),
         ({"models": ["resnet"]}, r'got "resnet"; near it are resnet_t'),
         ({"device": "gpu"}, r'a device of this machine, such as "cpu" or "cuda", got "gpu"'),
-        ({"num_frames": 5}, "even number of frames, .*got 5, 224 and 9"),
-        ({"size": 100}, "multiple of 32, .*got 16, 100 and 9"),
-        ({"repeats": 0}, "at least one repeat, got 16, 224 and 0"),
+        ({"num_frames": 5}, "even number of frames .*got 5 and"),
+        ({"size": (100, 64)}, r"multiples of 32, got 16 and \(100, 64\)"),
     ],
 )
 def test_wishes_that_cannot_be_measured(wish, words, monkeypatch):
@@ -266,35 +269,35 @@ def test_wishes_that_cannot_be_measured(wish, words, monkeypatch):
 # ---------------------------------------------------------------- the command and its pictures
 
 
+def type_command(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "benchmark", *map(str, words)])
+    cli.main()
+
+
 def test_the_command(measured, tmp_path, capsys, monkeypatch):
-    asked = {}
-
-    def run(**wishes):
-        asked.update(wishes)
-        return measured
-
-    monkeypatch.setattr("blvnet_lab.benchmark.run_benchmark", run)
+    for part in ("forms", "claims"):
+        monkeypatch.setattr(run_module, f"measure_{part}", None, raising=False)  # not asked for
+    tables = {"models": measured.models, "accuracies": measured.accuracies}
+    monkeypatch.setattr(run_module, "measure_models", lambda peers, **kind: tables)
     figure, file = tmp_path / "cost.svg", tmp_path / "found.json"
-    cli.benchmark("forms, models", "r3d_18", "cpu", quick=True, json=file, figure=figure)
-    assert asked["parts"] == ["forms", "models"] and asked["models"] == ["r3d_18"]
-    assert asked["repeats"] == 3 and asked["compiled"] is False
-    assert "<svg" in figure.read_text() and from_json(file.read_text()).machine == measured.machine
-    told = capsys.readouterr().out
-    assert "threads" in told and "published formulation" in told and "against TSN" not in told
-    with pytest.raises(ValueError, match="expected models among the parts for a figure, got forms"):
-        cli.benchmark("forms", figure=figure)
-    asked.clear()
-    for options, words in [
-        ({"figure": tmp_path / "cost.gif"}, r"ends in \.png or \.svg or \.pdf, got .*cost\.gif"),
-        ({"json": tmp_path / "found"}, r"ends in \.json, got .*found"),
-        ({"models": "tsn,blvnet", "figure": figure}, "published accuracies for a figure, got tsn"),
-        ({"frames": 8, "models": "blvnet_tam", "figure": figure}, "with 8 frames of 224 pixels"),
+    type_command(
+        monkeypatch, *("--parts", "models", "--models", "r3d_18", "--device", "cpu", "--quick"),
+        *("--json", file, "--figure", figure),
+    )  # fmt: skip
+    assert "<svg" in figure.read_text()
+    assert from_json(file.read_text()).machine["repeats"] == 3
+    shown = capsys.readouterr().out
+    assert "threads" in shown and "it was published for" in shown and "against TSN" not in shown
+    monkeypatch.setattr(run_module, "measure_models", None)  # nothing is measured
+    for words, message in [
+        (("--figure", tmp_path / "cost.gif"), r"ends in \.png or \.svg or \.pdf, got .*cost\.gif"),
+        (("--json", tmp_path / "found"), r"ends in \.json, got .*found"),
+        (("--parts", "forms", "--figure", figure), "for a figure, got the parts forms"),
+        (("--models", "tsn", "blvnet", "--figure", figure), "for a figure, .* tsn, blvnet"),
+        (("--num-frames", 8, "--models", "blvnet_tam", "--figure", figure), "8 frames of"),
     ]:
-        with pytest.raises(ValueError, match=words):
-            cli.benchmark(**options)
-    assert not asked, "nothing was measured"
-    cli.benchmark("forms", quick=True, repeats=2)
-    assert asked["repeats"] == 2
+        with pytest.raises(SystemExit, match=message):
+            type_command(monkeypatch, *words)
 
 
 def accuracies(*rows):
@@ -362,9 +365,7 @@ def test_convolutions_are_not_rounded_where_the_matrix_product_is_not(monkeypatc
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu():
     parts = ("forms", "training", "models", "streaming")
-    found = run_benchmark(
-        parts=parts, models=["blvnet_tam", "r3d_18"], device="cuda", **SMALL, compiled=False
-    )
+    found = run_benchmark(parts=parts, models=["blvnet_tam", "r3d_18"], device="cuda", **SMALL)
     exact = found.forms[~found.forms.index.str.contains("bfloat16")]
     assert (exact["deviation"] < 1e-4).all()
     assert (found.models["peak GB"] * 1e9 > 4e6 * found.models["M parameters"]).all()

@@ -128,7 +128,7 @@ def test_a_folder_that_one_may_not_write_to(elsewhere, monkeypatch):
     ],
 )
 def test_errors_are_told_in_one_form(error, words):
-    assert words in cli.told(error)
+    assert words in cli.error_line(error)
 
 
 @pytest.mark.parametrize("words", ["course --help", "course mine"])

@@ -149,7 +149,7 @@ def test_after_an_update_only_what_was_edited_is_kept(package, tmp_path):
     again = only(edited=told.edited)
     assert course.copy_course(mine) == again, "the record knows the new ones"
     # What was put back is not edited any more.
-    assert course.reset(other, mine)[1].read_bytes() == kept[other]
+    assert course.reset_notebook(other, mine)[1].read_bytes() == kept[other]
     rewrite(package / other, lambda nb: nb.cells.append(new_markdown_cell("Newer.")))
     assert course.copy_course(mine) == only(updated=[other], edited=["glossary.md"])
 
@@ -175,17 +175,17 @@ def test_reset_keeps_mine(tmp_path):
     shipped = (ROOT / "notebooks" / NB02).read_bytes()
     for number, text in enumerate(["first", "second"], start=1):
         (tmp_path / NB02).write_text(text)
-        target, kept = course.reset("02", tmp_path)
+        target, kept = course.reset_notebook("02", tmp_path)
         assert target == tmp_path / NB02 and target.read_bytes() == shipped
         assert kept.name == f"02_why_time_matters.mine-{number}.ipynb"
         assert kept.read_text() == text
     assert (tmp_path / "02_why_time_matters.mine-1.ipynb").read_text() == "first"
     before = contents(tmp_path)
     rewrite(tmp_path / NB02, saved_by_jupyterlab)
-    assert course.reset(NB02, tmp_path) == (tmp_path / NB02, None)  # nothing to keep
+    assert course.reset_notebook(NB02, tmp_path) == (tmp_path / NB02, None)  # nothing to keep
     assert contents(tmp_path) == before
     (tmp_path / NB02).unlink()
-    assert course.reset("02_why_time_matters", tmp_path) == (tmp_path / NB02, None)
+    assert course.reset_notebook("02_why_time_matters", tmp_path) == (tmp_path / NB02, None)
     assert (tmp_path / NB02).read_bytes() == shipped
 
 
@@ -203,14 +203,14 @@ def test_a_misspelled_name_is_answered_with_the_near_ones(name):
 def test_a_page_can_be_reset_too(tmp_path):
     course.copy_course(tmp_path)
     (tmp_path / "glossary.md").write_text("mine")
-    target, kept = course.reset("glossary", tmp_path)
+    target, kept = course.reset_notebook("glossary", tmp_path)
     assert target.read_bytes() == (paths.notebooks() / "glossary.md").read_bytes()
     assert kept.name == "glossary.mine-1.md" and kept.read_text() == "mine"
 
 
 def test_folders_that_are_none_of_yours(tmp_path):
     shipped = contents(ROOT / "notebooks")
-    for act in (lambda f: course.copy_course(f), lambda f: course.reset("02", f)):
+    for act in (lambda f: course.copy_course(f), lambda f: course.reset_notebook("02", f)):
         with pytest.raises(ValueError, match="a folder of your own"):
             act(paths.notebooks())
     assert contents(ROOT / "notebooks") == shipped
@@ -218,8 +218,8 @@ def test_folders_that_are_none_of_yours(tmp_path):
     with pytest.raises(ValueError, match="got the file"):
         course.copy_course(tmp_path / "file")
     with pytest.raises(NotADirectoryError, match="python -m blvnet_lab course"):
-        course.reset("02", tmp_path / "nowhere")
-    for act in (lambda f: course.copy_course(f), lambda f: course.reset("02", f)):
+        course.reset_notebook("02", tmp_path / "nowhere")
+    for act in (lambda f: course.copy_course(f), lambda f: course.reset_notebook("02", f)):
         with pytest.raises(ValueError, match=r'expected a folder, got an empty name: "\."'):
             act("")
 
@@ -685,7 +685,7 @@ def slide_of(name):
 
 
 def test_slides_load_from_beside_them_what_is_there(tmp_path):
-    pages = slides.write_slides(tmp_path)
+    pages = slides.write_slides(tmp_path).pages
     assert [page.name for page in pages] == [slide_of(name) for name in NAMES]
     text = pages[0].read_text("utf-8")
     assert "https://unpkg.com/reveal.js" in text and slides.STYLE in text
@@ -696,7 +696,7 @@ def test_slides_load_from_beside_them_what_is_there(tmp_path):
         path = tmp_path / name.partition("?")[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    text = slides.write_slides(tmp_path, replace=True)[0].read_text("utf-8")
+    text = slides.write_slides(tmp_path, replace=True).pages[0].read_text("utf-8")
     loaded = re.findall(r"(?:src|href)=\"(https?:[^\"]+\.(?:js|css)[^\"]*)\"", text)
     assert loaded == [] and "unpkg.com" not in text
 

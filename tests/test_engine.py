@@ -889,10 +889,12 @@ def test_data_that_moved_goes_on(older, half_done, tmp_path):
 
 def test_a_data_set_that_moved_with_its_folder_goes_on(tmp_path):
     manifest = write_dataset(tmp_path / "a" / "clips", 2, 1, seed=3)
-    train(manifest, tmp_path / "run", SHORT)
+    train(manifest, Output(tmp_path / "run"), SHORT)
     (tmp_path / "a").rename(tmp_path / "b")
     manifest = tmp_path / "b" / "clips" / manifest.name
-    assert train(manifest, tmp_path / "run", SHORT, resume=True).start.startswith("a checkpoint")
+    assert train(manifest, Output(tmp_path / "run", resume=True), SHORT).start.startswith(
+        "a checkpoint"
+    )
     # Two clips of the same class change places between train and val.
     table = pd.read_csv(manifest)
     places = [
@@ -901,7 +903,7 @@ def test_a_data_set_that_moved_with_its_folder_goes_on(tmp_path):
     table.loc[places, "split"] = ["val", "train"]
     table.to_csv(manifest, index=False)
     with pytest.raises(ValueError, match=r"other clips of train, .*other clips of val, "):
-        train(manifest, tmp_path / "run", SHORT, resume=True)
+        train(manifest, Output(tmp_path / "run", resume=True), SHORT)
 
 
 def test_a_run_that_is_done_stays_so(tmp_path):
@@ -1480,8 +1482,8 @@ def test_files_that_are_no_trained_networks(tmp_path):
 def test_train_from_a_manifest(tmp_path, monkeypatch):
     manifest = write_dataset(tmp_path / "clips", 2, 1, seed=3)
     recipe = replace(SHORT, hardware=Hardware(in_memory=True))
-    run = train(manifest, tmp_path / "run", recipe, keep_every=1)
-    assert run.start == "chance" and run.file == tmp_path / "run" / "model.safetensors"
+    run = train(manifest, Output(tmp_path / "run", keep_every=1), recipe)
+    assert run.start == "random weights" and run.file == tmp_path / "run" / "model.safetensors"
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {
         "model.safetensors", "epoch_0001.pt", "epoch_0002.pt"
     }  # fmt: skip
@@ -1495,7 +1497,7 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
     longer = replace(recipe, num_frames=8, body_rate=0.1)
     monkeypatch.setattr(Interrupts, "asked", "SIGTERM", raising=False)
     monkeypatch.setattr(Interrupts, "__init__", lambda self: setattr(self, "_before", {}))
-    begun = train(manifest, tmp_path / "longer", longer, init=str(run.file))
+    begun = train(manifest, Output(tmp_path / "longer"), longer, init=str(run.file))
     assert begun.start.startswith(f"{run.file}\nown checkpoint: ") and begun.trained is None
     assert begun.fitted.stopped == "SIGTERM" and not begun.file.exists()
     first = read_checkpoint(tmp_path / "longer" / "last.pt")
@@ -1503,7 +1505,7 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
     change = (first["model"]["stem.conv.weight"] - kept.model.stem.conv.weight).abs().max()
     assert 0 < change < 0.01, "a step away from where it started"
     monkeypatch.undo()
-    ended = train(manifest, tmp_path / "longer", longer, init=str(run.file), resume=True)
+    ended = train(manifest, Output(tmp_path / "longer", resume=True), longer, init=str(run.file))
     assert ended.start == "a checkpoint of this run" and ended.file.exists()
     assert load_trained(ended.file).model.num_frames == 8
 
@@ -1548,5 +1550,5 @@ def test_mirror_images_need_a_class_list(tmp_path):
     if classes.exists():
         classes.unlink()
     with pytest.raises(ValueError, match=r"expected classes.csv beside .*manifest.csv"):
-        train(manifest, tmp_path / "run", recipe)
+        train(manifest, Output(tmp_path / "run"), recipe)
     assert not (tmp_path / "run").exists()

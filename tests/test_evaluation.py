@@ -36,8 +36,8 @@ from blvnet_lab.data import (
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import save_model, tsn
 from blvnet_lab.runs import predict as predicting
-from blvnet_lab.runs.evaluate import judge, parse_views
-from blvnet_lab.runs.predict import annotate, predict
+from blvnet_lab.runs.evaluate import evaluate_file, parse_views
+from blvnet_lab.runs.predict import predict_video, write_annotated
 from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training import distributed
 from blvnet_lab.training.checkpoint import Trained, save_trained
@@ -321,7 +321,7 @@ def test_rank_of_a_class_whose_probability_vanishes():
     assert predictions_table(found, list("abcd"), ["p"], [1])["rank"].tolist() == [4]
 
 
-# ---------------------------------------------------------------- judge
+# ---------------------------------------------------------------- evaluate_file
 
 RECIPE = Recipe(
     num_frames=4,
@@ -389,7 +389,7 @@ def good_rows(manifest: Path) -> pd.DataFrame:
 
 
 def test_judged_is_what_a_loop_by_hand_finds(manifest, checkpoint, on_cpu):
-    judged = judge(checkpoint, manifest, views="3x5", batch_size=40)
+    judged = evaluate_file(checkpoint, manifest, views="3x5", batch_size=40)
     rows = good_rows(manifest)
     logits = torch.stack([by_hand(path, 3, 5) for path in rows["path"]])
     torch.testing.assert_close(judged.predictions.logits.double(), logits, rtol=1e-4, atol=1e-4)
@@ -422,7 +422,7 @@ def test_judged_is_what_a_loop_by_hand_finds(manifest, checkpoint, on_cpu):
 def test_views_are_those_of_the_recipe_unless_others_are_asked_for(manifest, checkpoint, on_cpu):
     path = good_rows(manifest)["path"].iloc[3]
     for views, (num_clips, crops) in ((None, (2, 3)), ("1x1", (1, 1)), ("2x5", (2, 5))):
-        judged = judge(checkpoint, manifest, views=views)
+        judged = evaluate_file(checkpoint, manifest, views=views)
         assert judged.about["views"] == f"{num_clips}x{crops}"
         expected = by_hand(path, num_clips, crops).float()
         torch.testing.assert_close(judged.predictions.logits[3], expected, rtol=1e-4, atol=1e-4)
@@ -432,7 +432,7 @@ def test_one_view_is_what_training_looks_at(manifest, checkpoint, on_cpu):
     train, val, _ = clip_datasets(manifest, dataclasses.replace(RECIPE, hardware=Hardware()))
     assert len(train) == 10
     seen = evaluate(network(), val, device=CPU)
-    judged = judge(checkpoint, manifest, views="1x1")
+    judged = evaluate_file(checkpoint, manifest, views="1x1")
     torch.testing.assert_close(judged.predictions.logits, seen.logits, rtol=1e-4, atol=1e-5)
     assert standard_scores(seen) == judged.scores
 
@@ -446,26 +446,26 @@ def test_the_recipe_says_how_frames_are_taken(manifest, tmp_path, on_cpu):
         evaluation=Views(size=(24, 40), short_side=40, crops=3),
     )
     save_trained(Trained(network(), dense, CLASSES), tmp_path / "model.safetensors")
-    judged = judge(tmp_path / "model.safetensors", manifest)
+    judged = evaluate_file(tmp_path / "model.safetensors", manifest)
     info = probe_video(good_rows(manifest)["path"].iloc[0])
     frames = read_frames(info, sample_views(24, 4, 1, stride=2)[0], (40, 40))
     with torch.no_grad():
         logits = network()(view_transform((24, 40), 3, 40)(frames)).mean(0)
     torch.testing.assert_close(judged.predictions.logits[0], logits, rtol=1e-4, atol=1e-4)
     assert judged.about["size"] == [24, 40]
-    larger = judge(tmp_path / "model.safetensors", manifest, size=(36, 36))
+    larger = evaluate_file(tmp_path / "model.safetensors", manifest, size=(36, 36))
     assert larger.about["size"] == [36, 36]
 
 
 def test_another_split(manifest, checkpoint):
-    judged = judge(checkpoint, manifest, split="train", views="1x1")
+    judged = evaluate_file(checkpoint, manifest, split="train", views="1x1")
     assert (judged.clips, judged.unreadable, judged.left_out) == (10, {}, {})
     assert judged.table["path"].str.contains("/train/").all()
 
 
 def test_files(manifest, checkpoint, tmp_path):
     out = tmp_path / "new" / "out"
-    judged = judge(checkpoint, manifest, out=out)
+    judged = evaluate_file(checkpoint, manifest, out=out)
     names = ["confusion.csv", "per_class.csv", "predictions.csv", "scores.json"]
     assert sorted(path.name for path in out.iterdir()) == names
     scores = json.loads((out / "scores.json").read_text())
@@ -500,12 +500,12 @@ def test_a_network_without_recipe_and_names(manifest, tmp_path, on_cpu):
     path = tmp_path / "model.safetensors"
     save_model(network(), path)
     with pytest.raises(ValueError, match=r"expected the size .*does not say how.*--size 64 64"):
-        judge(path, manifest)
-    judged = judge(path, manifest, size=(32, 32))
+        evaluate_file(path, manifest)
+    judged = evaluate_file(path, manifest, size=(32, 32))
     assert (judged.about["views"], judged.about["num_frames"]) == ("1x1", 4)
     assert judged.classes == CLASSES, "the manifest has names"
     with pytest.raises(ValueError, match=r"size as \(height, width\) in pixels, got \(0, 32\)"):
-        judge(path, manifest, size=(0, 32))
+        evaluate_file(path, manifest, size=(0, 32))
 
 
 def relabelled(manifest: Path, folder: Path, names: list[str], mirrored=(), listed=True) -> Path:
@@ -523,38 +523,38 @@ def test_labels_must_mean_the_same_classes(manifest, checkpoint, tmp_path, liste
     names[3], names[6] = names[6], names[3]
     path = relabelled(manifest, tmp_path / "swapped", names, listed=listed)
     with pytest.raises(ValueError) as error:
-        judge(checkpoint, path)
+        evaluate_file(checkpoint, path)
     told = f'{path}: expected label 3 to be "moves_down", as in {checkpoint}, got label 3 '
     assert str(error.value).startswith(told + '"right_then_left": take a manifest')
 
     path = relabelled(manifest, tmp_path / "fewer", list(CLASSES[:6]), listed=listed)
-    assert judge(checkpoint, path, views="1x1").classes == CLASSES, "fewer are no harm"
+    assert evaluate_file(checkpoint, path, views="1x1").classes == CLASSES, "fewer are no harm"
 
     few = tmp_path / "few.safetensors"
     save_model(build(RECIPE, 4), few)
     path = relabelled(manifest, tmp_path / "more", list(CLASSES), listed=listed)
     with pytest.raises(ValueError, match=r'from 0 to 3, .* has 4 classes, got label 4 "turns_cl'):
-        judge(few, path, size=(32, 32))
+        evaluate_file(few, path, size=(32, 32))
 
 
 def test_a_class_list_of_more_classes(manifest, checkpoint, tmp_path):
     """Also where no clip has the class that is too many."""
     path = relabelled(manifest, tmp_path, [*CLASSES, "stands_still"])
     with pytest.raises(ValueError, match='has 10 classes, got label 10 "stands_still"'):
-        judge(checkpoint, path)
+        evaluate_file(checkpoint, path)
 
 
 def test_ten_crops_need_classes_that_are_their_own_mirror_image(manifest, checkpoint, tmp_path):
     assert DataSet.read(manifest).mirror[:2] == (1, 0)
     with pytest.raises(ValueError, match=r"own mirror image, for 10 crops, .*0, 1, .*take 5"):
-        judge(checkpoint, manifest, views="1x10")
+        evaluate_file(checkpoint, manifest, views="1x10")
     path = relabelled(manifest, tmp_path / "listed", list(CLASSES))  # all their own
-    judged = judge(checkpoint, path, views="1x10")
-    mirrored = judge(checkpoint, path, views="1x5")
+    judged = evaluate_file(checkpoint, path, views="1x10")
+    mirrored = evaluate_file(checkpoint, path, views="1x5")
     assert not torch.allclose(judged.predictions.logits, mirrored.predictions.logits, atol=1e-3)
     path = relabelled(manifest, tmp_path / "unlisted", list(CLASSES), listed=False)
     with pytest.raises(ValueError, match=r"expected classes\.csv beside .*or take 5 crops"):
-        judge(checkpoint, path, views="1x10")
+        evaluate_file(checkpoint, path, views="1x10")
 
 
 @pytest.mark.parametrize("text", ["3x7", "x", "", "0x1", "3x", "3x10x1", "3 x 10", "-1x1", "3,10"])
@@ -571,7 +571,7 @@ def test_a_network_that_gives_no_numbers(manifest, tmp_path):
     model.classifier.bias.data[2] = float("nan")
     save_trained(Trained(model, RECIPE, CLASSES), tmp_path / "model.safetensors")
     with pytest.raises(FloatingPointError, match=r"finite logits, got others for 17 of 17 clips"):
-        judge(tmp_path / "model.safetensors", manifest, out=tmp_path / "out")
+        evaluate_file(tmp_path / "model.safetensors", manifest, out=tmp_path / "out")
     assert not any((tmp_path / "out").iterdir())
 
 
@@ -584,7 +584,7 @@ def test_a_folder_that_cannot_be_written_to(manifest, checkpoint, tmp_path, monk
     monkeypatch.setattr("blvnet_lab.runs.evaluate.evaluate", too_late)
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(OSError, match=r"expected a folder that can be written to, got .*take"):
-            judge(checkpoint, manifest, out=out)
+            evaluate_file(checkpoint, manifest, out=out)
 
 
 # ---------------------------------------------------------------- several processes
@@ -596,7 +596,7 @@ def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch)
         yield OneOf(1, 2), CPU
 
     monkeypatch.setattr("blvnet_lab.runs.evaluate.process_group", second_of_two)
-    assert len(judge(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 9
+    assert len(evaluate_file(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 9
     assert not (tmp_path / "out").exists()
 
 
@@ -658,21 +658,21 @@ def torchrun(processes: int, *words: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
 
 
-def judge_as(environment: dict[str, str], *arguments: Path, out: Path) -> None:
+def evaluate_as(environment: dict[str, str], *arguments: Path, out: Path) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
-    judge(*arguments, out=out)
+    evaluate_file(*arguments, out=out)
 
 
 def in_processes(world: int, *arguments: Path, out: Path) -> None:
-    """`judge` on so many ranks, forked from a process that has imported PyTorch: quicker."""
+    """`evaluate_file` on `world` ranks, forked from a process that has imported PyTorch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # found by way of PYTHONPATH only
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
     processes = []
     for rank in range(world):
         told = ALONE | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        process = context.Process(target=judge_as, args=(told, *arguments), kwargs={"out": out})
+        process = context.Process(target=evaluate_as, args=(told, *arguments), kwargs={"out": out})
         process.start()
         processes.append(process)
     for process in processes:
@@ -691,7 +691,7 @@ def test_any_number_of_processes_gives_the_same_figures(
     manifest, checkpoint, tmp_path, on_cpu, monkeypatch
 ):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-    judge(checkpoint, manifest, out=tmp_path / "1")
+    evaluate_file(checkpoint, manifest, out=tmp_path / "1")
     alone = contents(tmp_path / "1")
     # 19 clips: neither two nor three processes share them evenly.
     done = torchrun(2, "evaluate", checkpoint, manifest, "--out", tmp_path / "2")
@@ -718,8 +718,12 @@ def test_any_number_of_processes_gives_the_same_figures(
 def test_predicted_is_what_judged_is(manifest, checkpoint):
     row = good_rows(manifest).iloc[4]
     for views, frames in ((None, sample_views(24, 4, 2)), ("1x5", sample_views(24, 4, 1))):
-        found = predict(checkpoint, row["path"], views=views, top=4)
-        judged = judge(checkpoint, manifest, views=views).table.set_index("path").loc[row["path"]]
+        found = predict_video(checkpoint, row["path"], views=views, top=4)
+        judged = (
+            evaluate_file(checkpoint, manifest, views=views)
+            .table.set_index("path")
+            .loc[row["path"]]
+        )
         assert list(found.table) == ["class_name", "label", "probability"]
         assert found.table["class_name"].tolist() == [judged[f"class_{k}"] for k in range(1, 5)]
         expected = [judged[f"probability_{k}"] for k in range(1, 5)]
@@ -727,7 +731,7 @@ def test_predicted_is_what_judged_is(manifest, checkpoint):
         assert [CLASSES[label] for label in found.table["label"]] == list(found.table["class_name"])
         assert torch.equal(found.frames, frames) and found.num_frames == 24
         assert found.is_named
-    everything = predict(checkpoint, row["path"], top=99).table
+    everything = predict_video(checkpoint, row["path"], top=99).table
     assert len(everything) == 10 and everything["probability"].sum() == pytest.approx(1)
     assert everything["probability"].is_monotonic_decreasing
 
@@ -736,8 +740,8 @@ def test_prediction_of_a_network_without_names(manifest, tmp_path):
     path, video = tmp_path / "model.safetensors", good_rows(manifest)["path"].iloc[0]
     save_model(network(), path)
     with pytest.raises(ValueError, match=r"expected the size .*--size 64 64"):
-        predict(path, video)
-    found = predict(path, video, size=(32, 32))
+        predict_video(path, video)
+    found = predict_video(path, video, size=(32, 32))
     assert not found.is_named and len(found.table) == 5
     assert [f"class {label}" for label in found.table["label"]] == list(found.table["class_name"])
 
@@ -745,13 +749,13 @@ def test_prediction_of_a_network_without_names(manifest, tmp_path):
 def test_predictions_that_cannot_be(manifest, checkpoint, tmp_path):
     video = good_rows(manifest)["path"].iloc[0]
     with pytest.raises(ValueError, match=r"expected 1, 3 or 5 crops of a single film, got 10"):
-        predict(checkpoint, video, views="1x10")
+        predict_video(checkpoint, video, views="1x10")
     with pytest.raises(ValueError, match="at least one class to name, got top=0"):
-        predict(checkpoint, video, top=0)
+        predict_video(checkpoint, video, top=0)
     with pytest.raises(VideoReadError, match=r"nowhere\.mp4: expected a video.* does not exist"):
-        predict(checkpoint, tmp_path / "nowhere.mp4")
+        predict_video(checkpoint, tmp_path / "nowhere.mp4")
     with pytest.raises(ValueError, match=r"there is no file .*nowhere\.safetensors"):
-        predict(tmp_path / "nowhere.safetensors", video)
+        predict_video(tmp_path / "nowhere.safetensors", video)
 
 
 def test_a_film_that_is_cut_short(checkpoint, tmp_path):
@@ -759,7 +763,7 @@ def test_a_film_that_is_cut_short(checkpoint, tmp_path):
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(VideoReadError, match=r"cut\.mkv: .* cut short, after \d+ frames"):
-        predict(checkpoint, cut)
+        predict_video(checkpoint, cut)
 
 
 # ---------------------------------------------------------------- annotate
@@ -795,7 +799,7 @@ def test_the_whole_film_is_written(tmp_path, count, size, rotation, shown):
     suffix, pixels = ("mp4", "yuv420p") if size[1] % 2 == 0 else ("mkv", "yuv444p")
     video = tmp_path / f"film.{suffix}"
     write_video(video, count, size=size, rotation=rotation, pix_fmt=pixels)
-    target = annotate(answer(0.75, 0.2), video, tmp_path / "new" / "answer.mp4")
+    target = write_annotated(answer(0.75, 0.2), video, tmp_path / "new" / "answer.mp4")
     info = probe_video(target)
     assert (info.num_frames, info.fps, info.codec) == (count, 25, "h264")
     assert info.size == (
@@ -810,7 +814,7 @@ def test_the_whole_film_is_written(tmp_path, count, size, rotation, shown):
 
 def test_bars_are_as_long_as_the_classes_are_likely(tmp_path):
     video = write_video(tmp_path / "film.mp4", 3)
-    target = annotate(answer(1.0, 0.5, 0.25, 0.0), video, tmp_path / "answer.mp4")
+    target = write_annotated(answer(1.0, 0.5, 0.25, 0.0), video, tmp_path / "answer.mp4")
     _, below, row = parts(target, 4, 1)
     assert row == 20
     first, lengths = 630 * 3 // 5, []
@@ -833,7 +837,7 @@ def test_names_of_classes_are_written(tmp_path):
     video = write_video(tmp_path / "film.mp4", 2)
     widths = {}
     for name in ("i", "moves", "to the left and " * 9):
-        target = annotate(answer(0.5, 0.1, name=name), video, tmp_path / "answer.mp4")
+        target = write_annotated(answer(0.5, 0.1, name=name), video, tmp_path / "answer.mp4")
         _, below, row = parts(target, 2, 0)
         for place in (1, 2):
             line = below[(2 * place - 1) * row // 2 : (2 * place + 1) * row // 2, : 630 * 3 // 5]
@@ -853,7 +857,7 @@ def test_frames_are_read_in_blocks(tmp_path, monkeypatch):
         return read_frames(info, indices, size)
 
     monkeypatch.setattr(predicting, "read_frames", read)
-    annotate(answer(1.0), write_video(tmp_path / "film.mp4", 140), tmp_path / "answer.mp4")
+    write_annotated(answer(1.0), write_video(tmp_path / "film.mp4", 140), tmp_path / "answer.mp4")
     assert [index for block in asked for index in block] == list(range(140))
     assert max(map(len, asked)) <= 64
 
@@ -861,7 +865,7 @@ def test_frames_are_read_in_blocks(tmp_path, monkeypatch):
 def test_annotated_frames_keep_their_times_and_shape(tmp_path):
     times = [0, 33, 66, 500, 505, 545, *range(600, 2400, 100)]
     source = write_shown(tmp_path / "a.mp4", ticks=times, aspect=Fraction(4, 3), size=(288, 352))
-    target = annotate(answer(1.0), source, tmp_path / "answer.mp4")
+    target = write_annotated(answer(1.0), source, tmp_path / "answer.mp4")
     times = [shown_by_ffmpeg(path)[0] for path in (target, source)]
     assert times[0] == pytest.approx(times[1], abs=2e-5)
     height, width = probe_video(target).size
@@ -874,7 +878,7 @@ def test_annotating_pictures(tmp_path):
     folder.mkdir()
     for number in range(3):
         Image.new("RGB", (112, 64), (40 * number, 0, 200)).save(folder / f"{number + 1:05}.jpg")
-    info = probe_video(annotate(answer(1.0), folder, tmp_path / "answer.mp4"))
+    info = probe_video(write_annotated(answer(1.0), folder, tmp_path / "answer.mp4"))
     assert (info.num_frames, info.fps) == (3, 12)
 
 
@@ -883,10 +887,10 @@ def test_annotations_that_cannot_be(tmp_path):
     before = video.read_bytes()
     for target in (video, tmp_path / ".." / tmp_path.name / "film.mp4", tmp_path / "answer.avi"):
         with pytest.raises(ValueError, match=r"another file, ending in \.mp4, to write to, got"):
-            annotate(answer(1.0), video, target)
+            write_annotated(answer(1.0), video, target)
     assert video.read_bytes() == before
     with pytest.raises(OSError, match=r"expected a folder that can be written to"):
-        annotate(answer(1.0), video, video / "answer.mp4")
+        write_annotated(answer(1.0), video, video / "answer.mp4")
     damaged = tmp_path / "damaged.mp4"
     write_video(damaged, 140)
     content = bytearray(damaged.read_bytes())  # a fault in the second block that is read
@@ -894,7 +898,7 @@ def test_annotations_that_cannot_be(tmp_path):
     content[begin : begin + 2000] = b"\xff" * 2000
     damaged.write_bytes(content)
     with pytest.raises(VideoReadError, match=r"damaged\.mp4"):
-        annotate(answer(1.0), damaged, tmp_path / "answer.mp4")
+        write_annotated(answer(1.0), damaged, tmp_path / "answer.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.mp4", "film.mp4"]
 
 
@@ -911,8 +915,8 @@ def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, o
     options = shlex.split("--views 1x5 --split val --batch-size 10 --workers 1")
     type_command(monkeypatch, "evaluate", checkpoint, manifest, "--out", out, *options)
     shown = capsys.readouterr().out
-    judged = judge(checkpoint, manifest, views="1x5")
-    assert str(judged) in shown and "top-5" in shown
+    judged = evaluate_file(checkpoint, manifest, views="1x5")
+    assert str(judged) in shown.replace("\n\nscores.json", "\n") and "top-5" in shown
     assert "top-5" not in str(replace(judged, classes=judged.classes[:5]))  # all would be hits
     assert all(why in shown for why in judged.unreadable.values())
     assert "lowest top-1, of" in shown and str(out) in shown
@@ -926,20 +930,27 @@ def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, o
     assert "2x3 views" in shown and "bfloat16" in shown and "are in" not in shown
 
 
-def test_confusion_of_many_classes_is_not_drawn(tmp_path):
-    names = [str(k) for k in range(51)]
-    words = cli.draw_confusion(torch.eye(51, dtype=torch.int64), names, "net", tmp_path)
-    assert "no picture: more than 50 classes" in words and not any(tmp_path.iterdir())
-    words = cli.draw_confusion(torch.eye(40, dtype=torch.int64), names[:40], "net", tmp_path)
+def test_confusion_of_many_classes_is_not_drawn(manifest, checkpoint, tmp_path):
+    evaluation = evaluate_file(checkpoint, manifest, views="1x1")
+
+    def draw(count):
+        names = tuple(map(str, range(count)))
+        matrix = torch.eye(count, dtype=torch.int64)
+        return cli.draw_confusion(
+            replace(evaluation, classes=names, confusion=matrix, out=tmp_path)
+        )
+
+    assert "more than 50 classes" in draw(51) and not any(tmp_path.iterdir())
+    assert "is a picture" in draw(40)
     with Image.open(tmp_path / "confusion.png") as picture:
-        assert words == ", confusion.png" and min(picture.size) > 1500
+        assert min(picture.size) > 1500
 
 
 def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
     video, target = good_rows(manifest)["path"].iloc[1], tmp_path / "answer.mp4"
     type_command(monkeypatch, *("predict", checkpoint, video, "--annotate", target, "--top", 3))
     lines = capsys.readouterr().out.splitlines()
-    table = predict(checkpoint, video, top=3).table
+    table = predict_video(checkpoint, video, top=3).table
     for line, row in zip(lines, table.itertuples(), strict=False):
         assert line.split() == [f"{100 * row.probability:.1f}", "%", row.class_name]
     assert lines[3:] == [

@@ -10,7 +10,7 @@ import pytest
 from videos import write_video
 
 from blvnet_lab.benchmark import reading as module
-from blvnet_lab.benchmark.reading import as_json, decode_only, measure_loading
+from blvnet_lab.benchmark.reading import decode_only, measure_loading
 from blvnet_lab.data import DataSet
 from blvnet_lab.data.reading import probe_video
 
@@ -24,7 +24,7 @@ def timings():
     patch.setattr(module, "_scene", lambda h, w, count: scene(h // 4, w // 4 // 2 * 2, count))
     patch.setattr(module, "SHORT_SIDE", 48)
     found = measure_loading(
-        num_frames=4, size=32, workers=(0, 1), clips=16, repeats=2, memory_clips=20
+        num_frames=4, size=(32, 32), workers=(0, 1), clips=16, repeats=2, memory_clips=20
     )
     patch.undo()
     return found
@@ -59,7 +59,7 @@ def test_ratios_that_are_promised(timings):
 
 
 def test_all_of_it_as_json(timings):
-    values = json.loads(as_json(timings))
+    values = json.loads(timings.to_json())
     assert set(values) == {"steps", "loaders", "ratios", "memory"}
     assert len(values["steps"]) == 6 and values["ratios"] == timings.ratios
 
@@ -82,8 +82,8 @@ def test_the_command_on_a_data_set(tmp_path):
     write_video(tmp_path / "set" / "run" / "a.mp4", 24)
     for command in (
         ["manifest", "folder", "--root", "set", "--out", "listed"],
-        ["loader-benchmark", "--manifest", "listed/manifest.csv", "--quick", "--workers", "0",
-         "--num-frames", "4", "--size", "32", "--json", "found.json"],
+        ["loader-benchmark", "--manifest", "listed/manifest.csv", "--clips", "16", "--repeats", "3",
+         "--workers", "0", "--num-frames", "4", "--size", "32", "32", "--json", "found.json"],
     ):  # fmt: skip
         done = subprocess.run([sys.executable, "-m", "blvnet_lab", *command],
                               cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
@@ -98,7 +98,7 @@ def test_the_command_on_a_data_set(tmp_path):
     [
         ({"clips": 8}, "more than 8 clips for each data loader, got 8"),
         ({"repeats": 0}, "positive num_frames, size and repeats"),
-        ({"size": 0}, "positive num_frames, size and repeats"),
+        ({"size": (0, 32)}, "positive num_frames, size and repeats"),
         ({"workers": (0, -1)}, "workers and memory_clips from 0 on"),
     ],
 )

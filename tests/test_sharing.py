@@ -25,7 +25,9 @@ from blvnet_lab.data import (
 from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
 from blvnet_lab.data.transforms import CROP_SCALES, MultiScaleCrop
 from blvnet_lab.runs import plan as planning
+from blvnet_lab.runs import sizes
 from blvnet_lab.runs.memory import count_memory
+from blvnet_lab.runs.sizes import frames_in_memory
 from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import build
@@ -259,8 +261,8 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
         )
         assert torch.equal(val[0][0], whole[0][0])
         # What is planned is what is taken.
-        size = planning.manifest_size(written, recipe)
-        assert size.frame_bytes == (train.videos.num_bytes, val.videos.num_bytes)
+        planned = frames_in_memory(DataSet.read(written), recipe)
+        assert planned == (train.videos.num_bytes, val.videos.num_bytes)
 
 
 def test_small_frames_stay_as_they_are(manifest):
@@ -299,23 +301,25 @@ def test_the_limit_of_a_container_counts(tmp_path, version):
     assert free_memory(tmp_path, member) == 0
 
 
-def test_a_plan_says_what_is_kept(manifest):
-    size = planning.manifest_size(manifest, RECIPE)
-    options = {"clips_per_second": 1.0, "device": CPU}
-    found = planning.plan(RECIPE, **vars(size), **options)
+def test_a_plan_says_what_is_kept(manifest, monkeypatch):
+    monkeypatch.setattr(planning, "pick_device", lambda: CPU)
+    found = planning.plan_training(manifest, RECIPE, clips_per_second=1.0)
     main = found.main_memory
-    assert main.kept_frames == main.all_frames == sum(size.frame_bytes)
+    assert main.kept_frames == main.all_frames
+    assert main.all_frames == sum(frames_in_memory(DataSet.read(manifest), RECIPE))
     assert main.total > main.process + main.kept_frames > 100e6
     text = " ".join(str(found).split())
     assert f"{planning._bytes(main.kept_frames)} of it for frames kept in memory largest" in text
-    large = planning.plan(RECIPE, **vars(size) | {"frame_bytes": (10**15, 10**6)}, **options)
+    monkeypatch.setattr(sizes, "frames_in_memory", lambda *what: (10**15, 10**6))
+    large = planning.plan_training(manifest, RECIPE, clips_per_second=1.0)
     assert 0.2 < large.main_memory.kept_frames / free_memory() < 0.3
     assert large.memory_limit < found.memory_limit
     assert "of 1,000 TB; the others are read from their files" in " ".join(str(large).split())
-    unknown = planning.plan(RECIPE, **vars(size) | {"frame_bytes": None}, **options)
+    unknown = planning.plan_training(None, RECIPE, data=found.data, clips_per_second=1.0)
     assert "kept in memory, not counted" in " ".join(str(unknown).split())
+    monkeypatch.undo()
     workers = dataclasses.replace(RECIPE, hardware=Hardware(workers=2))
-    read = planning.plan(workers, **vars(planning.manifest_size(manifest, workers)), **options)
+    read = planning.plan_training(manifest, workers, clips_per_second=1.0)
     assert read.main_memory.kept_frames == 0 and "frames kept" not in str(read)
     # Each worker makes a clip of 4 frames of 32 x 32 in float32, two of them a batch.
     assert read.main_memory.reading - main.reading > 2 * 3 * (2 * 4 * 3 * 4 * 32 * 32)

@@ -41,7 +41,6 @@ from blvnet_lab.training.metrics import (
     per_class_scores,
     top_k_accuracy,
 )
-from blvnet_lab.training.presets import Staircase
 from blvnet_lab.training.recipe import Hardware, Network, Recipe
 
 CPU = torch.device("cpu")
@@ -430,19 +429,16 @@ def test_networks_without_tam_log_no_taps(manifest, tmp_path):
 def test_whole_staircase(manifest, tmp_path):
     out = tmp_path / "out"
     architectures = ("blvnet", "blvnet_tam")
-    options = Staircase(
-        out=out, manifest=manifest, architectures=architectures, seeds=(4, 5), recipe=SHORT
-    )
-    summary = run_staircase(options, "what was typed")
+    options = {"architectures": architectures, "seeds": (4, 5), "recipe": SHORT}
+    summary = run_staircase(out=out, manifest=manifest, **options).summary
     assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {
         "staircase.json",
         *(f"{a}.{suffix}" for a in architectures for suffix in ("safetensors", "jsonl")),
         *(f"logs/{a}_seed{seed}.jsonl" for a in architectures for seed in (4, 5)),
     }
-    assert json.loads((out / "staircase.json").read_text()) == json.loads(json.dumps(summary))
+    assert json.loads((out / "staircase.json").read_text()) == summary
     assert (summary["seeds"], summary["clips"]) == ([4, 5], {"train": 20, "val": 20})
     assert summary["options"]["recipe"] == json.loads(json.dumps(dataclasses.asdict(SHORT)))
-    assert summary["command"] == "what was typed"
     assert summary["options"]["architectures"] == ["blvnet", "blvnet_tam"]
     assert summary["versions"]["torch"] == torch.__version__
     assert "CPU cores" in summary["machine"] and len(summary["made"]) == len("2025-01-31")
@@ -488,28 +484,27 @@ def test_a_staircase_that_is_stopped_trains_no_further_network(manifest, tmp_pat
             return "SIGTERM"
 
     monkeypatch.setattr(engine, "Interrupts", Once)
-    options = Staircase(out=tmp_path / "out", manifest=manifest, seeds=(0,), recipe=SHORT)
     with pytest.raises(InterruptedError, match=r"stopped by SIGTERM in the training of TSN, seed"):
-        run_staircase(options)
+        run_staircase(out=tmp_path / "out", manifest=manifest, recipe=SHORT)
 
 
 @pytest.mark.parametrize("empty", ["seeds", "architectures"])
 def test_staircase_of_nothing(empty):
     with pytest.raises(ValueError, match="at least one architecture and one seed"):
-        Staircase(**{empty: ()})
+        run_staircase(**{empty: ()})
 
 
 def test_what_cannot_be_built_fails_before_any_training(manifest, tmp_path):
     odd = dataclasses.replace(SHORT, num_frames=7)  # fine for TSN, which would come first
     with pytest.raises(ValueError, match="even num_frames, got 7"):
-        run_staircase(Staircase(out=tmp_path / "out", manifest=manifest, recipe=odd))
+        run_staircase(out=tmp_path / "out", manifest=manifest, recipe=odd)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_earlier_run_is_not_overwritten(manifest, tmp_path):
     (tmp_path / "staircase.json").write_text("an earlier run")
     with pytest.raises(FileExistsError, match="new or an empty folder for the run"):
-        run_staircase(Staircase(out=tmp_path, manifest=manifest, recipe=SHORT))
+        run_staircase(out=tmp_path, manifest=manifest, recipe=SHORT)
     assert (tmp_path / "staircase.json").read_text() == "an earlier run"
 
 
@@ -551,18 +546,10 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
 
 
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        (["--help"], ["staircase", "samples", "cost"]),
-        (["staircase", "--help"], ["--recipe.epochs", "--architectures", "blvnet_tam", "--seeds"]),
-        (["samples", "--help"], ["--clips-per-class", "--seed"]),
-    ],
-)
-def test_help_comes_at_once(arguments, words):
-    done = run_python("-X", "importtime", "-m", "blvnet_lab", *arguments)
+def test_help_comes_at_once():
+    done = run_python("-X", "importtime", "-m", "blvnet_lab", "--help")
     assert done.returncode == 0
-    assert all(word in done.stdout for word in words)
+    assert "Count what one clip costs each of the four" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "blvnet_lab.cli" in imported, "the list of imports is there"
     assert not imported & {"torch", "torchvision", "pandas", "matplotlib", "av"}
@@ -585,7 +572,7 @@ def type_command(monkeypatch, *words) -> None:
 
 
 def test_expected_error_of_a_recipe(monkeypatch, manifest, tmp_path):
-    settings = ["--manifest", manifest, "--out", tmp_path / "out", "--recipe.num-frames", 7]
+    settings = ["--manifest", manifest, "--out", tmp_path / "out", "--num-frames", 7]
     with pytest.raises(SystemExit) as error:
         type_command(monkeypatch, "staircase", *settings, "--architectures", "blvnet")
     assert "expected an even num_frames, got 7" in str(error.value.code)
@@ -613,9 +600,9 @@ def test_cost_command(monkeypatch, capsys):
 
 def test_unknown_option_names_a_near_one(monkeypatch, capsys):
     with pytest.raises(SystemExit) as error:
-        type_command(monkeypatch, "staircase", "--recipe.epoch", "3")
+        type_command(monkeypatch, "staircase", "--epoch", "3")
     assert error.value.code == 2
-    assert "--recipe.epochs" in capsys.readouterr().err
+    assert "--epochs" in capsys.readouterr().err
 
 
 def test_commands_from_clips_to_table(monkeypatch, capsys, tmp_path):
@@ -626,7 +613,7 @@ def test_commands_from_clips_to_table(monkeypatch, capsys, tmp_path):
     assert len(DataSet.read(data / "manifest.csv").rows) == 20
 
     settings = ["--manifest", data / "manifest.csv", "--out", out, "--seeds", 0]
-    settings += ["--recipe.epochs", 1, "--recipe.size", 32, 32, "--recipe.num-frames", 4]
+    settings += ["--epochs", 1, "--size", 32, 32, "--num-frames", 4]
     type_command(monkeypatch, "staircase", *settings, "--architectures", "tsn", "blvnet")
     shown = capsys.readouterr().out
     for words in ("TSN", "bLVNet", "direction %", "order %", "toss of a coin", str(out)):

@@ -44,14 +44,14 @@ class Peer:
     title: str
     build: Callable[[], nn.Module]
     num_frames: int
-    size: int  # height and width of the frames, in pixels
+    size: tuple[int, int]  # height and width of the frames, in pixels
     channels_first: bool = False  # takes (B, C, T, H, W), as 3-D networks do
     accuracies: tuple[Accuracy, ...] = field(default=())
 
     def clip(self, batch: int = 1) -> Tensor:
         """Noise, in the model's layout."""
         shape = (3, self.num_frames) if self.channels_first else (self.num_frames, 3)
-        return torch.randn(batch, *shape, self.size, self.size)
+        return torch.randn(batch, *shape, *self.size)
 
 
 class Shift(nn.Module):
@@ -95,9 +95,9 @@ def temporal_resnet(temporal: Callable[[int], nn.Module], num_frames: int) -> Vi
     return model
 
 
-def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
-    """Every row. `num_frames` and `size` (pixels) are those of the four architectures."""
-    is_f8x2 = (num_frames, size) == (16, 224)
+def all_peers(num_frames: int = 16, size: tuple[int, int] = (224, 224)) -> list[Peer]:
+    """List every row. `num_frames` and `size` are those of the four architectures."""
+    is_f8x2 = (num_frames, size) == (16, (224, 224))
     f8x2 = (Accuracy(SSV2, 59.1, "1 x 1", PAPER),) if is_f8x2 else ()
 
     def ours(builder: Callable[..., VideoNet], title: str, **kind) -> Peer:
@@ -106,13 +106,13 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
 
         return Peer(builder.__name__, title, build, num_frames, size, **kind)
 
-    def from_torchvision(name: str, accuracy: float, num_frames: int, size: int) -> Peer:
+    def from_torchvision(name: str, accuracy: float, num_frames: int, side: int) -> Peer:
         return Peer(
             name,
             name,
             getattr(video, name),
             num_frames,
-            size,
+            (side, side),
             channels_first=True,
             accuracies=(Accuracy(K400, accuracy, "as torchvision says", TORCHVISION),),
         )
@@ -134,7 +134,7 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
             "bLVNet-TAM f16x2",
             lambda: blvnet_tam(depth=50, num_frames=32),
             32,
-            224,
+            (224, 224),
             accuracies=(Accuracy(SSV2, 61.7, "1 x 1", PAPER),),
         ),
         Peer(
@@ -142,7 +142,7 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
             "bLVNet-TAM, 256 pixels",
             lambda: blvnet_tam(depth=50, num_frames=16, num_classes=400),
             16,
-            256,
+            (256, 256),
             accuracies=(Accuracy(K400, 71.0, "3 x 3", PAPER),),
         ),
         Peer(
@@ -150,7 +150,7 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
             "TSN, 8 frames",
             lambda: tsn(depth=50, num_frames=8),
             8,
-            224,
+            (224, 224),
             accuracies=(
                 Accuracy(K400, 70.6, UNKNOWN, TSM_PAPER),
                 Accuracy(MINI_SSV2, 33.9, UNKNOWN, LATER),
@@ -161,7 +161,7 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
             "ResNet-50 with TAM, 8 frames",
             lambda: temporal_resnet(TAM, 8),
             8,
-            224,
+            (224, 224),
             accuracies=(Accuracy(MINI_SSV2, 65.4, UNKNOWN, LATER),),
         ),
         Peer(
@@ -169,7 +169,7 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
             "TSM (ResNet-50), 8 frames",
             lambda: temporal_resnet(lambda channels: Shift(), 8),
             8,
-            224,
+            (224, 224),
             accuracies=(Accuracy(SSV2, 58.9, "1 x 1", TSM_PAPER),),
         ),
         Peer(
@@ -177,7 +177,7 @@ def all_peers(num_frames: int = 16, size: int = 224) -> list[Peer]:
             "TSM (ResNet-50), 8 frames, 256 pixels",
             lambda: temporal_resnet(lambda channels: Shift(), 8),
             8,
-            256,
+            (256, 256),
             accuracies=(Accuracy(K400, 74.1, "30 views", TSM_PAPER),),
         ),
         from_torchvision("r3d_18", 63.20, 16, 112),

@@ -17,7 +17,7 @@ of 64 sustain a GPU whose training step takes 64 / (clips a second).
 
 from __future__ import annotations
 
-import json
+import json as json_module
 import os
 import statistics
 import time
@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import av
 import numpy as np
@@ -50,9 +49,10 @@ from blvnet_lab.data.sampling import sample_dense, sample_uniform
 from blvnet_lab.data.transforms import training_transform
 from blvnet_lab.datasets.encoding import write_h264
 from blvnet_lab.datasets.reencoding import reencode
+from blvnet_lab.paths import check_target, written_whole
 from blvnet_lab.progress import tqdm
 
-Sampling = Literal["uniform", "dense"]
+SAMPLINGS = ("uniform", "dense")  # over the whole video; every second frame
 BATCH = 64  # clips of a training step, for which the step time is told
 DENSE_STRIDE = 2
 SHORT_SIDE = 256  # in pixels, to which frames are scaled before they are cropped
@@ -74,33 +74,57 @@ class Timings:
     loaders: pd.DataFrame  # a row for each film and number of workers: clips a second, ...
     ratios: dict[str, float]  # those that the package promises, for uniform sampling
     memory: pd.DataFrame  # resident memory in MB after so many clips
+    num_frames: int
+
+    def __str__(self) -> str:
+        lines = [
+            f"CPU milliseconds for a clip of {self.num_frames} frames, median, one core",
+            self.steps.to_string(index=False, float_format="{:.2f}".format),
+            "\ndata loaders, by the wall clock",
+            self.loaders.to_string(index=False, float_format="{:.2f}".format),
+        ]
+        for name, ratio in self.ratios.items():
+            target, side = TARGETS[name]
+            lines.append(f"{name}: {ratio:.2f} ({side} {target})")
+        if not self.memory.empty:
+            table = self.memory.to_string(index=False, float_format="{:.0f}".format)
+            lines.append(f"\nmemory\n{table}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Write all of it, for a file."""
+        tables = ("steps", "loaders", "memory")
+        contents = {name: getattr(self, name).to_dict("records") for name in tables}
+        return json_module.dumps(contents | {"ratios": self.ratios}, indent=1)
 
 
 def measure_loading(
     *,
     manifest: Path | None = None,
     num_frames: int = 16,
-    size: int = 224,
-    samplings: Sequence[Sampling] = ("uniform", "dense"),
-    workers: Sequence[int] = (0, 1, 2),
+    size: tuple[int, int] = (224, 224),
+    workers: tuple[int, ...] = (0, 1, 2),
     clips: int = 96,
     repeats: int = 9,
     memory_clips: int = 0,
+    json: Path | None = None,
 ) -> Timings:
-    """Measures the steps above.
+    """Measure how quickly clips come from files, against what decoding alone takes.
 
     Args:
-        manifest: of a data set, whose first video stands for it; None makes films of 10 s: 720p as
-            from a camera, the same prepared, and one as Something-Something has them (VP9).
-        num_frames: T.
-        size: height and width of the crops, in pixels.
-        samplings: "uniform" over the video, "dense" with every second frame.
-        workers: of the data loaders.
-        clips: for each data loader.
-        repeats: of each step, by turns; the median counts.
-        memory_clips: clips to read for the table of memory; 0 leaves it out.
+        manifest: of a data set, whose first video stands for it; without it, videos of 10 s are
+            made: 720p, the same prepared, and VP9.
+        num_frames: T, frames of a clip.
+        size: height and width of the crops in pixels.
+        workers: numbers of workers of the data loaders.
+        clips: read by each data loader.
+        repeats: of each step, alternately; the median counts.
+        memory_clips: clips to read to see whether memory grows; 0 leaves it out.
+        json: file for all the numbers.
     """
-    if min(num_frames, size, repeats) < 1 or min(workers, default=-1) < 0 or memory_clips < 0:
+    if json is not None:
+        check_target(json, ".json")
+    if min(num_frames, *size, repeats) < 1 or min(workers, default=-1) < 0 or memory_clips < 0:
         raise ValueError(
             "expected positive num_frames, size and repeats, and workers and memory_clips from 0 "
             f"on, got {num_frames}, {size}, {repeats}, {list(workers)} and {memory_clips}"
@@ -117,12 +141,16 @@ def measure_loading(
         torch_threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in a data loader's worker
         try:
-            steps = _measure_steps(films, num_frames, size, samplings, repeats)
+            steps = _measure_steps(films, num_frames, size, repeats)
             loaders = _measure_loaders(films, num_frames, size, workers, clips)
             memory = _measure_memory(films, num_frames, size, memory_clips)
         finally:
             torch.set_num_threads(torch_threads)
-    return Timings(steps, loaders, _ratios(steps), memory)
+    timings = Timings(steps, loaders, _ratios(steps), memory, num_frames)
+    if json is not None:
+        with written_whole(json) as partial_file:
+            partial_file.write_text(timings.to_json(), "utf-8")
+    return timings
 
 
 # --- Films --------------------------------------------------------------------------------------
@@ -242,15 +270,14 @@ def _read(path: str, packed: str, indices: Tensor) -> Tensor:
 def _measure_steps(
     films: dict[str, VideoInfo],
     num_frames: int,
-    size: int,
-    samplings: Sequence[Sampling],
+    size: tuple[int, int],
     repeats: int,
 ) -> pd.DataFrame:
-    plain = training_transform((size, size), crop="multi-scale", jitter=0.0)
-    coloured = training_transform((size, size), crop="multi-scale")
+    plain = training_transform(size, crop="multi-scale", jitter=0.0)
+    coloured = training_transform(size, crop="multi-scale")
     steps: dict[tuple[str, str, str], Callable[[], object]] = {}
     for name, info in films.items():
-        for sampling in samplings:
+        for sampling in SAMPLINGS:
             stride = None if sampling == "uniform" else DENSE_STRIDE
             clips = _as_data_set(info, num_frames, plain, stride)
             jitter = _as_data_set(info, num_frames, coloured, stride)
@@ -274,7 +301,7 @@ def _measure_steps(
             times[key].append(1000 * (time.process_time() - start))
     rows = []
     for name in films:
-        for sampling in samplings:
+        for sampling in SAMPLINGS:
             median = {
                 step: statistics.median(times[name, sampling, step])
                 for step in ("jumps", "through", "read", "sample", "jitter")
@@ -308,9 +335,13 @@ def _ratios(steps: pd.DataFrame) -> dict[str, float]:
 
 
 def _measure_loaders(
-    films: dict[str, VideoInfo], num_frames: int, size: int, workers: Sequence[int], clips: int
+    films: dict[str, VideoInfo],
+    num_frames: int,
+    size: tuple[int, int],
+    workers: Sequence[int],
+    clips: int,
 ) -> pd.DataFrame:
-    transform = training_transform((size, size), crop="multi-scale", jitter=0.0)
+    transform = training_transform(size, crop="multi-scale", jitter=0.0)
     rows = []
     pairs = [(name, number) for name in films if name != RAW for number in workers]
     for name, number in tqdm(pairs, "data loaders", unit="loader"):
@@ -336,12 +367,12 @@ def _measure_loaders(
 
 
 def _measure_memory(
-    films: dict[str, VideoInfo], num_frames: int, size: int, clips: int
+    films: dict[str, VideoInfo], num_frames: int, size: tuple[int, int], clips: int
 ) -> pd.DataFrame:
     """Of this process, which reads `clips` clips of the films by turns."""
     if not clips:
         return pd.DataFrame(columns=["clips", "MB"])
-    transform = training_transform((size, size), crop="multi-scale", jitter=0.0)
+    transform = training_transform(size, crop="multi-scale", jitter=0.0)
     names = [name for name in films if name != RAW]
     sets = [_as_data_set(films[name], num_frames, transform, None) for name in names]
     rows, marks = [], {clips * k // 10 for k in range(1, 11)}
@@ -361,16 +392,3 @@ def resident_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if os.uname().sysname == "Darwin" else peak / 1e3
-
-
-def as_json(timings: Timings) -> str:
-    """All of it, for a file."""
-    return json.dumps(
-        {
-            "steps": timings.steps.to_dict("records"),
-            "loaders": timings.loaders.to_dict("records"),
-            "ratios": timings.ratios,
-            "memory": timings.memory.to_dict("records"),
-        },
-        indent=1,
-    )

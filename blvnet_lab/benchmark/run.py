@@ -9,11 +9,12 @@ ratios within a turn. The reader's own machine decides the milliseconds; ratios 
 from __future__ import annotations
 
 import copy
-import json
+import json as json_module
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import torch
@@ -33,6 +34,7 @@ from blvnet_lab.benchmark.published import published_form
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet, blvnet_tam, tsn
+from blvnet_lab.paths import check_target, written_whole
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import kept_for_backward
 
@@ -41,6 +43,17 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 PAIRS_BEFORE = 50  # a stream's pair is measured after so many others
 PUBLISHED_KEPT_GB = 0.779  # for backward, a clip, depth 50, f8x2, 224 pixels: counted from its code
+
+
+HEADINGS = {
+    "forms": "one clip through bLVNet-TAM of depth 50, computed in several ways",
+    "training": "forward and backward pass of one clip, and what is kept in between",
+    "models": "forward pass of one clip, each model at the input it was published for",
+    "accuracies": "accuracies as published, beside the times measured here",
+    "claims": "against TSN on the same frames, counted",
+    "scaling": "with more frames, and with more clips at once",
+    "streaming": "a causal model, pair by pair; ms a pair",
+}
 
 
 @dataclass(frozen=True)
@@ -55,30 +68,52 @@ class Benchmark:
     claims: pd.DataFrame = field(default_factory=pd.DataFrame)
     scaling: pd.DataFrame = field(default_factory=pd.DataFrame)
     streaming: pd.DataFrame = field(default_factory=pd.DataFrame)
+    figure: Path | None = None  # where the command line draws accuracies against cost
+
+    def __str__(self) -> str:
+        lines = [", ".join(f"{name} {value}" for name, value in self.machine.items())]
+        for name, heading in HEADINGS.items():
+            table = getattr(self, name)
+            if not table.empty:
+                lines.append(f"\n{heading}\n{table.to_string(float_format='{:.4g}'.format)}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Write all of it for a file, which `from_json` reads."""
+        contents: dict[str, Any] = {"machine": self.machine}
+        for name in HEADINGS:
+            table = getattr(self, name)
+            contents[name] = json_module.loads(table.to_json(orient="split", double_precision=12))
+        return json_module.dumps(contents, indent=1) + "\n"
 
 
 def run_benchmark(
     *,
-    parts: Sequence[Part] = PARTS,
-    models: Sequence[str] = (),
-    device: str = "cpu",
+    parts: tuple[Part, ...] = PARTS,
+    models: tuple[str, ...] = (),
+    device: str = "",
     num_frames: int = 16,
-    size: int = 224,
-    repeats: int = 9,
-    compiled: bool = True,
+    size: tuple[int, int] = (224, 224),
+    quick: bool = False,
+    json: Path | None = None,
+    figure: Path | None = None,
 ) -> Benchmark:
-    """Measures the parts.
+    """Measure what the models cost here, next to the published formulation and to other models.
+
+    All that is compared runs alternately; times are medians, ratios the medians of those within a
+    round. Published accuracies stand beside what was measured.
 
     Args:
         parts: forms (one network computed in several ways), training (a step of it), models (next
             to others, with their published accuracies), claims (the paper's, for each depth),
             scaling (with frames and batch), streaming (pair by pair).
-        models: names of rows of the part models; none for all.
-        device: "cpu", "cuda", "cuda:1" or "mps".
+        models: rows of the part models, such as blvnet_tam r3d_18; none for all.
+        device: cpu, cuda, cuda:1 or mps; the GPU if there is one.
         num_frames: T of the four architectures, even.
-        size: of their frames, in pixels, a multiple of 32.
-        repeats: the median counts.
-        compiled: torch.compile too, which takes a minute.
+        size: height and width of their frames in pixels, multiples of 32.
+        quick: 3 repeats instead of 9, and nothing compiled: some minutes on two cores.
+        json: file for all the numbers.
+        figure: file (.png, .svg, .pdf) for the picture of accuracy against cost.
 
     Raises:
         ValueError: there is no such part, model or device, or a number makes no sense.
@@ -88,19 +123,30 @@ def run_benchmark(
         raise ValueError(
             f"expected parts out of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}"
         )
-    if num_frames < 2 or num_frames % 2 or size < 32 or size % 32 or repeats < 1:
+    if num_frames < 2 or num_frames % 2 or min(size) < 32 or any(side % 32 for side in size):
         raise ValueError(
-            "expected an even number of frames, a size in pixels that is a multiple of 32, and at "
-            f"least one repeat, got {num_frames}, {size} and {repeats}"
+            "expected an even number of frames and sides in pixels that are multiples of 32, got "
+            f"{num_frames} and {size}"
         )
     peers = all_peers(num_frames, size)
     if models:
         peers = choose_peers(models, peers)
-    where = find_device(device)
+    if json is not None:
+        check_target(json, ".json")
+    if figure is not None:
+        check_target(figure, ".png", ".svg", ".pdf")
+        if "models" not in parts or not any(peer.accuracies for peer in peers):
+            raise ValueError(
+                "expected models with published accuracies for a figure, got the parts "
+                f"{', '.join(parts)} and {', '.join(models) or 'all models'}, {num_frames} frames "
+                f"of {size}: take the part models, and others too, such as blvnet_tam_256"
+            )
+    where = find_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    repeats = 3 if quick else 9
     common = {"device": where, "num_frames": num_frames, "size": size, "repeats": repeats}
     # Each part, and what it needs to know.
     measured: dict[str, Callable[[], dict]] = {
-        "forms": lambda: {"forms": measure_forms(**common, compiled=compiled)},
+        "forms": lambda: {"forms": measure_forms(**common, compiled=not quick)},
         "training": lambda: {"training": measure_training(**common)},
         "models": lambda: measure_models(peers, device=where, repeats=repeats),
         "claims": lambda: {"claims": count_claims(num_frames, size)},
@@ -122,10 +168,14 @@ def run_benchmark(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "frames": num_frames,
-        "pixels": size,
+        "pixels": f"{size[0]} x {size[1]}",
         "repeats": repeats,
     }
-    return Benchmark(machine, **tables)
+    found = Benchmark(machine, **tables, figure=figure)
+    if json is not None:
+        with written_whole(json) as partial:
+            partial.write_text(found.to_json(), "utf-8")
+    return found
 
 
 def find_device(name: str) -> torch.device:
@@ -154,7 +204,7 @@ def stirred_net(num_frames: int, *, causal: bool = False) -> VideoNet:
 
 
 def measure_forms(
-    *, device: torch.device, num_frames: int, size: int, repeats: int, compiled: bool
+    *, device: torch.device, num_frames: int, size: tuple[int, int], repeats: int, compiled: bool
 ) -> pd.DataFrame:
     """One clip through one network, computed in several ways with the same weights.
 
@@ -162,7 +212,7 @@ def measure_forms(
     peak, and the largest deviation from it, relative to its largest logit.
     """
     model = stirred_net(num_frames).eval().to(device)
-    clip = torch.randn(1, num_frames, 3, size, size, device=device)
+    clip = torch.randn(1, num_frames, 3, *size, device=device)
     published = published_form(model)
     optimized = optimize_for_inference(model)
     half = optimize_for_inference(model).to(torch.bfloat16)
@@ -191,7 +241,7 @@ def measure_forms(
 
 
 def measure_training(
-    *, device: torch.device, num_frames: int, size: int, repeats: int
+    *, device: torch.device, num_frames: int, size: tuple[int, int], repeats: int
 ) -> pd.DataFrame:
     """Forward and backward of one clip, and what is kept in between.
 
@@ -199,7 +249,7 @@ def measure_training(
     and for the published input that over what the published implementation keeps.
     """
     model = stirred_net(num_frames).train().to(device)
-    clip = torch.randn(1, num_frames, 3, size, size, device=device)
+    clip = torch.randn(1, num_frames, 3, *size, device=device)
     checkpointed = _channels_last(model)
     checkpointed.set_grad_checkpointing()
     nets = {
@@ -221,7 +271,7 @@ def measure_training(
     cost = 3 * gmacs(model, clip)
     table["of peak"] = cost / (table["ms"] / 1e3) / matmul_peak(seconds, device)
     table["kept GB"] = [kept_for_backward(net, clip) / 1e9 for net in nets.values()]
-    if (num_frames, size) == (16, 224):
+    if (num_frames, size) == (16, (224, 224)):
         table["of published"] = table["kept GB"] / PUBLISHED_KEPT_GB
     return table
 
@@ -236,7 +286,7 @@ def measure_models(peers: Sequence, *, device: torch.device, repeats: int) -> di
         rows[peer.name] = {
             "model": peer.title,
             "frames": peer.num_frames,
-            "pixels": peer.size,
+            "pixels": f"{peer.size[0]} x {peer.size[1]}",
             "layout": layout,
             "GMACs": gmacs(model, clip),
             "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
@@ -256,7 +306,7 @@ def measure_models(peers: Sequence, *, device: torch.device, repeats: int) -> di
     return {"models": table, "accuracies": found}
 
 
-def count_claims(num_frames: int, size: int) -> pd.DataFrame:
+def count_claims(num_frames: int, size: tuple[int, int]) -> pd.DataFrame:
     """The paper's claims against TSN on the same frames, for each depth; counted, so no noise.
 
     Columns: GMACs of both and their ratio; GB kept for the backward pass of both, a clip, ratio.
@@ -267,10 +317,10 @@ def count_claims(num_frames: int, size: int) -> pd.DataFrame:
         for name, builder in (("TSN", tsn), ("bLVNet-TAM", blvnet_tam)):
             with FakeTensorMode():
                 model = builder(depth=depth, num_frames=num_frames).train()
-                clip = torch.empty(1, num_frames, 3, size, size)
+                clip = torch.empty(1, num_frames, 3, *size)
                 kept = kept_for_backward(model, clip) / 1e9
             model = builder(depth=depth, num_frames=num_frames)
-            found[name] = (gmacs(model, torch.empty(1, num_frames, 3, size, size)), kept)
+            found[name] = (gmacs(model, torch.empty(1, num_frames, 3, *size)), kept)
         (macs, kept), (own_macs, own_kept) = found["TSN"], found["bLVNet-TAM"]
         rows[depth] = {
             "TSN GMACs": macs,
@@ -284,7 +334,7 @@ def count_claims(num_frames: int, size: int) -> pd.DataFrame:
 
 
 def measure_scaling(
-    *, device: torch.device, num_frames: int, size: int, repeats: int
+    *, device: torch.device, num_frames: int, size: tuple[int, int], repeats: int
 ) -> pd.DataFrame:
     """Forward passes with more frames and with more clips; ms a frame, relative to the first."""
     cases = [(frames, 1) for frames in sorted({num_frames, 16, 32, 48, 64})]
@@ -292,7 +342,7 @@ def measure_scaling(
     runs = {}
     for frames, batch in cases:
         model = optimize_for_inference(stirred_net(frames)).to(device)
-        clip = torch.randn(batch, frames, 3, size, size, device=device)
+        clip = torch.randn(batch, frames, 3, *size, device=device)
         runs[f"{frames} frames, batch {batch}"] = _bound(model, clip)
     with torch.inference_mode():
         table = summary(interleaved(runs, repeats, device, "scaling"))
@@ -303,11 +353,11 @@ def measure_scaling(
 
 
 def measure_streaming(
-    *, device: torch.device, num_frames: int, size: int, repeats: int
+    *, device: torch.device, num_frames: int, size: tuple[int, int], repeats: int
 ) -> pd.DataFrame:
     """A pair step by step, early and late, and its share of a whole clip; ms a pair."""
     model = optimize_for_inference(stirred_net(num_frames, causal=True)).to(device)
-    clip = torch.randn(1, num_frames, 3, size, size, device=device)
+    clip = torch.randn(1, num_frames, 3, *size, device=device)
     pair, pairs = clip[:, :2], num_frames // 2
     early, late = Stream(model), Stream(model)
     for _ in range(PAIRS_BEFORE):
@@ -330,31 +380,24 @@ def measure_streaming(
     return table.rename(index={"whole clip": f"whole clip / {pairs} pairs"})
 
 
-def as_json(benchmark: Benchmark) -> str:
-    """All of it, for a file; `from_json` reads it."""
-    contents = {"machine": benchmark.machine}
-    for part in fields(Benchmark)[1:]:
-        table = getattr(benchmark, part.name)
-        contents[part.name] = json.loads(table.to_json(orient="split", double_precision=12))
-    return json.dumps(contents, indent=1) + "\n"
-
-
 def from_json(text: str) -> Benchmark:
-    """What `as_json` wrote.
+    """Read what `Benchmark.to_json` wrote.
 
     Raises:
         ValueError: the text is something else.
     """
-    names = [part.name for part in fields(Benchmark)]
     try:
-        contents = json.loads(text)
-        machine, *tables = (contents[name] for name in names)
-        tables = [pd.DataFrame(t["data"], t["index"], t["columns"]) for t in tables]
+        contents = json_module.loads(text)
+        parts = {name: contents[name] for name in HEADINGS}
+        tables = {
+            name: pd.DataFrame(part["data"], part["index"], part["columns"])
+            for name, part in parts.items()
+        }
+        return Benchmark(contents["machine"], **tables)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected a file written by `python -m blvnet_lab benchmark --json`, got: {error}"
         ) from error
-    return Benchmark(machine, *tables)
 
 
 def _channels_last(model: VideoNet) -> VideoNet:

@@ -14,9 +14,13 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from blvnet_lab.paths import notebooks, written_whole
 
@@ -79,7 +83,7 @@ def copy_course(folder: str | os.PathLike) -> Copied:
     return copied
 
 
-def reset(name: str, folder: str | os.PathLike) -> tuple[Path, Path | None]:
+def reset_notebook(name: str, folder: str | os.PathLike) -> tuple[Path, Path | None]:
     """Put a notebook (or page) back as shipped; an edited one is kept beside it under a new name.
 
     Args:
@@ -186,3 +190,77 @@ def free_name(path: Path) -> Path:
     """`02_why.mine-1.ipynb` for `02_why.ipynb`, or the next number that nobody has."""
     names = (path.with_name(f"{path.stem}.mine-{number}{path.suffix}") for number in count(1))
     return next(name for name in names if not os.path.lexists(name))
+
+
+# --- The command --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Course:
+    """What became of a course's folder."""
+
+    folder: str
+    copied: Copied | None  # None where notebooks were reset
+    reset: list[tuple[Path, Path | None]]  # each notebook, and where the edited one is now
+    open: bool  # whether JupyterLab is to start on it
+
+    @property
+    def start(self) -> Path:
+        """The notebook to begin with."""
+        return self.reset[0][0] if self.reset else Path(self.folder) / FIRST
+
+    def __str__(self) -> str:
+        lines = [
+            f"{notebook} is as shipped" + (f", yours is {kept.name}" if kept else "")
+            for notebook, kept in self.reset
+        ]
+        if self.copied is not None:
+            lines += self._copied()
+        if self.copied is None or self.copied.updated:
+            lines.append("open in JupyterLab? then choose File > Reload Notebook from Disk there")
+        if not self.open:
+            lines.append(f"open it:  {shlex.join(['jupyter', 'lab', str(self.start)])}")
+        return "\n".join(lines)
+
+    def _copied(self) -> list[str]:
+        copied, kept = self.copied, sorted(self.copied.edited + self.copied.unknown)
+        lines = [
+            f"{self.folder}: {len(copied.new)} new, {len(copied.same)} unchanged, "
+            f"{len(copied.updated)} updated, {len(kept)} kept"
+        ]
+        for words, names in (
+            ("updated, you had not edited it", copied.updated),
+            ("kept, you have edited it", copied.edited),
+            ("kept, it differs from the one shipped, and you may have edited it", copied.unknown),
+        ):
+            lines += [f"  {words}: {name}" for name in names]
+        if kept:
+            stems = [Path(name).stem for name in kept]
+            short = [stem[:2] if stem[:2].isdecimal() else stem for stem in stems]
+            again = ["python", "-m", "blvnet_lab", "course", self.folder, "--reset", *short]
+            lines.append(f"as shipped, with yours beside it:  {shlex.join(again)}")
+        return lines
+
+
+def update_course(
+    folder: str,  # not a Path: that of "" is the folder one is in
+    /,
+    *,
+    reset: Annotated[
+        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME ...")
+    ] = (),
+    open: bool = False,
+) -> Course:
+    """Copy the course into a folder of your own; what you edited there is never overwritten.
+
+    Run again after an update, it adds what is new and replaces what you did not edit.
+
+    Args:
+        folder: for the notebooks; your answers stay in it.
+        reset: put these notebooks back as shipped, their numbers are enough (--reset 02 03); yours
+            are kept beside them.
+        open: start JupyterLab on it.
+    """
+    names = dict.fromkeys(find_notebook(name).name for given in reset for name in given or [""])
+    done = [reset_notebook(name, folder) for name in names]
+    return Course(folder, None if names else copy_course(folder), done, open)

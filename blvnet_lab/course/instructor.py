@@ -13,9 +13,10 @@ import dis
 import inspect
 import os
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -237,20 +238,39 @@ def marking_sheet(found: list[Exercise]) -> pd.DataFrame:
 class Written:
     """What `write_instructor` wrote, and where what had been edited is now."""
 
+    out: Path
     files: list[Path]
     kept: dict[Path, Path]  # the configuration stays where it is
+    replaced: bool = field(compare=False)
+
+    def __str__(self) -> str:
+        pages = [path for path in self.files if path.suffix != ".md" or path.parent == self.out]
+        lines = [str(path) for path in pages]
+        for path, place in self.kept.items():
+            where = f" is now {place}" if place != path else ""
+            lines.append(f"kept as you edited it: {path}{where}")
+        name = next(path.parent.name for path in self.files if path.suffix == ".ipynb")
+        return "\n".join(
+            [
+                *lines,
+                "next, with nbgrader installed, for each assignment:  "
+                f"cd {shlex.quote(str(self.out))}",
+                f"  nbgrader generate_assignment {name}" + " --force" * self.replaced,
+            ]
+        )
 
 
-def write_instructor(out: str | os.PathLike, *, replace: bool = False) -> Written:
-    """Write the solved notebooks, as nbgrader's source of a course, and the marking sheet.
+def write_instructor(out: Path, *, replace: bool = False) -> Written:
+    """Write the solved notebooks, as the source of an nbgrader course, and a marking sheet.
 
     Each notebook with exercises is an assignment: `source/02_why_time_matters/02_hand_in.ipynb`,
     with the pages that it links to. It has another name than the notebook of the course: the two
     look alike, but nbgrader finds no points in that one.
 
     Args:
-        out: a folder, which becomes that of an nbgrader course.
-        replace: write over files that are there already; what was edited is kept in `out/kept`.
+        out: folder for source/, marking_sheet.csv and .md, and nbgrader_config.py.
+        replace: write over files that are there already; those you edited are kept in OUT/kept,
+            and an edited nbgrader_config.py stays in its place.
 
     Raises:
         FileExistsError: files are there, and `replace` does not say what to do with them.
@@ -283,7 +303,7 @@ def write_instructor(out: str | os.PathLike, *, replace: bool = False) -> Writte
     write_files(files, replace=replace)
     digests = {_within(path, out): digest(text.encode()) for path, text in files.items()}
     write_record(out, read_record(out) | digests)
-    return Written(sorted(files), kept)
+    return Written(out, sorted(files), kept, replace)
 
 
 def _all(pattern: str) -> list[Path]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -81,13 +82,34 @@ def is_offline(out: str | os.PathLike) -> bool:
     return all((Path(out) / name.partition("?")[0]).exists() for name in LOCAL.values())
 
 
-def write_slides(out: str | os.PathLike, *, replace: bool = False) -> list[Path]:
-    """Write a page of slides for each notebook, pictures and all.
+@dataclass(frozen=True)
+class Slides:
+    """The pages that were written."""
+
+    out: Path
+    pages: list[Path]
+    offline: bool  # whether all that they load is beside them
+
+    def __str__(self) -> str:
+        lines = [str(page) for page in self.pages]
+        if self.offline:
+            lines.append("they need no internet, but the folder node_modules beside them")
+        else:
+            lines += [
+                f"they need the internet; to do without, run in {self.out}:  npm install {NEEDED}",
+                "and then this command again, with --replace",
+            ]
+        return "\n".join(lines)
+
+
+def write_slides(out: Path, *, replace: bool = False) -> Slides:
+    """Write the notebooks as slides for a browser, pictures and all.
 
     What else they need (reveal.js, MathJax) is loaded from `node_modules` in the same folder if
     it is there, otherwise from the internet.
 
     Args:
+        out: folder for a page for each notebook.
         replace: write over files that are there already.
 
     Raises:
@@ -114,4 +136,4 @@ def write_slides(out: str | os.PathLike, *, replace: bool = False) -> list[Path]
         page, _ = exporter.from_notebook_node(nb, {"metadata": {"name": path.stem}})
         files[out / f"{path.stem}.slides.html"] = page.replace("</head>", STYLE, 1)
     write_files(files, replace=replace)
-    return sorted(files)
+    return Slides(out, sorted(files), is_offline(out))

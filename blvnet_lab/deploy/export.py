@@ -30,10 +30,12 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.wrapped import check_as_built, network_of
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import check_target, written_whole
+from blvnet_lab.training.checkpoint import load_trained
 
 TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
 # What the exporter sees. The last maps are 1/32 of the frames: both sides are above 32, since it
@@ -46,12 +48,41 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 class Exported(NamedTuple):
-    """How an exported file was checked against its model."""
+    """A file that was written, and how it was checked against its model."""
 
+    path: Path
     deviation: float  # the largest, relative to the largest logit
     clips: list[tuple[int, ...]]  # shapes (B, T, C, H, W) of the random clips
     seconds: float  # median of the file's runs on the last of them, on the CPU
     network_seconds: float  # of the folded network in PyTorch, run in turn with the file
+
+    def __str__(self) -> str:
+        shapes = ", ".join(" x ".join(map(str, shape)) for shape in self.clips)
+        return (
+            f"checked on random clips, {shapes}\n"
+            f"largest deviation {self.deviation:.1e} of the largest logit\n"
+            f"the last took {self.seconds:.3g} s, in PyTorch {self.network_seconds:.3g} s\n"
+            f"wrote {self.path}"
+        )
+
+
+def export_file(checkpoint: Path, out: Path, /, *, size: tuple[int, int] | None = None) -> Exported:
+    """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
+
+    Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
+    (B, classes). The file says the mean and standard deviation of that, for RGB from 0 to 1, and
+    the names of the classes (none where the network has none). Before it appears it is run, on
+    other clips than the exporter saw, and compared with the network.
+
+    Args:
+        checkpoint: model.safetensors or best.pt of a run.
+        out: the file to write: .onnx needs onnx, onnxscript and onnxruntime, .pt2 nothing more.
+        size: height and width that the file is for; without it, any above 32 pixels.
+    """
+    check_target(out, ".onnx", ".pt2")
+    trained = load_trained(checkpoint)
+    notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
+    return export_model(trained.model, out, size, notes)
 
 
 def export_model(
@@ -78,11 +109,7 @@ def export_model(
         TypeError: there is no model of one of the four builders in it.
     """
     path = Path(path)
-    if path.suffix not in (".onnx", ".pt2"):
-        raise ValueError(
-            f"expected a file name that ends in .onnx or .pt2, got {path}: the ending says which "
-            "of the two is written"
-        )
+    check_target(path, ".onnx", ".pt2")
     if size is not None and min(size) < 1:
         raise ValueError(
             f"expected height and width of at least 1, got {size}: give those of the clips, such "
@@ -113,13 +140,12 @@ def export_model(
     program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
-    path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
         if path.suffix == ".onnx":
             run = _write_onnx(program, unfinished, axes, notes or {})
         else:
             run = _write_program(program, unfinished, notes or {})
-        exported = _compare(model, network, run, size)
+        exported = Exported(path, *_compare(model, network, run, size))
         if not exported.deviation <= TOLERANCE:  # a NaN is none either
             raise ValueError(
                 f"expected the logits of {path} to be the model's to {TOLERANCE} of the largest, "
@@ -166,7 +192,8 @@ def _compare(
     network: VideoNet,
     exported: Callable[[Tensor], Tensor],
     size: tuple[int, int] | None,
-) -> Exported:
+) -> tuple[float, list[tuple[int, ...]], float, float]:
+    """Compute the fields of `Exported` that follow its path."""
     clips = [
         _random_clip(model, batch, size or trial_size)
         for batch, trial_size in zip(TRIAL_BATCHES, TRIAL_SIZES, strict=True)
@@ -184,7 +211,7 @@ def _compare(
         seconds.append((times[1] - times[0], times[2] - times[1]))
     medians = (statistics.median(column) for column in zip(*seconds, strict=True))
     shapes = [tuple(clip.shape) for clip in clips]
-    return Exported(torch.stack(deviations).max().item(), shapes, *medians)
+    return torch.stack(deviations).max().item(), shapes, *medians
 
 
 def _random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:

@@ -12,13 +12,14 @@ import copy
 import math
 import re
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from blvnet_lab.models.files import BUILDERS
 from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_whole, unwrapped
@@ -30,6 +31,48 @@ class Cost(NamedTuple):
     macs: int  # of one clip, TAMs included
     tam_macs: int  # the TAMs' part of it
     parameters: int
+
+
+class CostTable(NamedTuple):
+    """What one clip costs each of the four architectures."""
+
+    depth: str | int
+    num_frames: int
+    size: tuple[int, int]  # height and width of the frames in pixels
+    costs: dict[str, Cost]  # by architecture
+
+    def __str__(self) -> str:
+        height, width = self.size
+        lines = [
+            f"depth {self.depth}, a clip of {self.num_frames} frames of {height} x {width} pixels",
+            "     model   GMACs  of which TAM  M parameters  TSN / it",
+        ]
+        for name, cost in self.costs.items():
+            lines.append(
+                f"{name:>10}{cost.macs / 1e9:8.3f}{cost.tam_macs / 1e9:14.3f}"
+                f"{cost.parameters / 1e6:14.3f}{self.costs['tsn'].macs / cost.macs:10.3f}"
+            )
+        return "\n".join(lines)
+
+
+def compare_costs(
+    *,
+    depth: Literal["tiny", 50, 101, 152] = 50,
+    num_frames: int = 16,
+    num_classes: int = 174,
+    size: tuple[int, int] = (224, 224),
+) -> CostTable:
+    """Count what one clip costs each of the four architectures.
+
+    Args:
+        depth: of all four networks.
+        num_frames: T, frames of the clip; even.
+        num_classes: of the classifier.
+        size: height and width of the frames in pixels.
+    """
+    settings = {"depth": depth, "num_frames": num_frames, "num_classes": num_classes}
+    costs = {name: count_cost(build(**settings), size) for name, build in BUILDERS.items()}
+    return CostTable(depth, num_frames, size, costs)
 
 
 def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:

@@ -1,9 +1,9 @@
-"""How good a trained network is, on all clips of a split.
+"""Evaluate a trained network on all clips of a split.
 
     python -m blvnet_lab evaluate runs/mine/model.safetensors my_list/manifest.csv --views 3x10
     torchrun --nproc-per-node 4 -m blvnet_lab evaluate ...       # the same figures, sooner
 
-A video is judged by its views, num_clips x crops, whose logits are averaged. `judge` writes:
+The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` writes:
 
     scores.json       the figures, how they were made, and the videos that could not be read
     predictions.csv   a row for every clip (`evaluation.predictions_table`)
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -43,14 +43,15 @@ from blvnet_lab.training.recipe import Hardware, Recipe
 
 SCORES, TABLE = "scores.json", "predictions.csv"
 PER_CLASS, CONFUSION = "per_class.csv", "confusion.csv"
+NUM_SHOWN = 10  # unreadable videos, and classes with the lowest top-1
 TITLES = {"top_1": "top-1", "top_5": "top-5", "mean_class": "mean class accuracy"}
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """How a network did on the clips of a split; the same on every rank."""
 
-    about: dict[str, Any]  # what was judged, and how
+    about: dict[str, Any]  # what was evaluated, and how
     clips: int  # of the split, the unreadable ones among them
     unreadable: dict[str, str]  # those that could not be read, by path, and why: in no figure
     left_out: dict[str, int]  # rows of the split that the manifest says are of no use, by status
@@ -60,6 +61,7 @@ class Judged:
     confusion: Tensor  # (num_classes, num_classes) counts; rows are true classes
     table: pd.DataFrame  # evaluation.predictions_table
     predictions: Predictions
+    out: Path | None  # folder of the files
 
     def __str__(self) -> str:
         about = self.about
@@ -69,44 +71,58 @@ class Judged:
             if name != "top_5" or len(self.classes) > 5  # of five classes every clip is a hit
         ]
         left_out = [f"{number} {status}" for status, number in self.left_out.items()]
-        return (
-            f"{', '.join(figures)}\n"
+        worst = self.per_class.sort_values("top_1", kind="stable").head(NUM_SHOWN)
+        lines = [
+            ", ".join(figures),
             f'of {self.clips} clips of "{about["split"]}", {len(self.unreadable)} could not be read'
-            + (f"; left out by the manifest: {', '.join(left_out)}" if left_out else "")
-            + f"\n{about['views']} views (clips x crops) of {about['num_frames']} frames of "
-            f"{about['size'][0]} x {about['size'][1]} pixels, {about['precision']}"
-        )
+            + (f"; left out by the manifest: {', '.join(left_out)}" if left_out else ""),
+            f"{about['views']} views (clips x crops) of {about['num_frames']} frames of "
+            f"{about['size'][0]} x {about['size'][1]} pixels, {about['precision']}",
+            *(f"  {why}" for why in list(self.unreadable.values())[:NUM_SHOWN]),
+            f"\nclasses with the lowest top-1, of {len(self.per_class)}",
+            worst.to_string(index=False, float_format="{:.3f}".format),
+        ]
+        if self.out is not None:
+            lines.append(f"\n{', '.join((SCORES, TABLE, PER_CLASS, CONFUSION))} are in {self.out}")
+        return "\n".join(lines)
 
 
-def judge(
-    checkpoint: str | os.PathLike,
-    manifest: str | os.PathLike,
+def evaluate_file(
+    checkpoint: Path,
+    manifest: Path,
+    /,
     *,
+    out: Path | None = None,
     split: str = "val",
     views: str | None = None,
     size: tuple[int, int] | None = None,
-    out: str | os.PathLike | None = None,
     batch_size: int = 32,
-    hardware: Hardware | None = None,
-) -> Judged:
-    """Judges every clip of a split once. Call it alone, or in each process that torchrun starts.
+    workers: int = 0,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> Evaluation:
+    """Evaluate a trained network on all clips of a split; alone, or started by torchrun.
+
+    Every clip is evaluated exactly once, so any number of processes gives the same figures.
 
     Args:
-        checkpoint: `model.safetensors` or `best.pt` of a run.
-        views: "3x10" for three clips of each video in ten crops; None as the recipe says.
-        size: height and width of a view in pixels; None as the recipe says. A file without a recipe
-            needs it.
-        out: folder for the files named at the top of this file; None writes none.
-        batch_size: views at once, on each process.
-        hardware: its precision, workers and channels_last; None for float32 and no workers.
+        checkpoint: model.safetensors or best.pt of a run.
+        manifest: of the clips, whose labels mean the same classes as the network's.
+        out: folder for scores.json, predictions.csv, per_class.csv, confusion.csv and .png.
+        split: whose clips to take.
+        views: clips of each video x crops of each clip, such as 3x10, whose logits are averaged;
+            1, 3, 5 or 10 crops. Without it, as the network's recipe says.
+        size: height and width of a view in pixels; without it, as the recipe says.
+        batch_size: views at once, in each process.
+        workers: processes that read clips, for each that evaluates; 0 reads in between.
+        precision: in which the network computes.
 
     Raises:
         ValueError: no such files or split; the manifest's labels mean other classes than the
             network's; views that there are not; no clip could be read.
-        OSError: the folder cannot be written to; found out before anything is judged.
+        OSError: the folder cannot be written to, noticed before the work.
         FloatingPointError: logits that are not finite.
     """
-    hardware = hardware or Hardware()
+    hardware = Hardware(precision=precision, workers=workers)
     with process_group() as (ranks, device):
         trained = load_trained(checkpoint)
         recipe = settled(trained, views, size)
@@ -133,7 +149,7 @@ def judge(
         check_finite(predictions, dataset.paths, hardware.precision)
         logits, labels = predictions.logits, predictions.labels
         status = data_set.split(split).rows["status"]
-        judged = Judged(
+        evaluation = Evaluation(
             about={
                 "checkpoint": os.fspath(checkpoint),
                 "manifest": os.fspath(manifest),
@@ -157,10 +173,11 @@ def judge(
             confusion=confusion_matrix(logits, labels),
             table=predictions_table(predictions, classes, dataset.paths, dataset.labels),
             predictions=predictions,
+            out=None if out is None else Path(out),
         )
         if out is not None and ranks.is_first:
-            _write(judged, Path(out))
-        return judged
+            _write(evaluation)
+        return evaluation
 
 
 def parse_views(text: str) -> tuple[int, int]:
@@ -187,11 +204,11 @@ def settled(
                 "in pixels, such as --size 64 64"
             )
         recipe = Recipe(num_frames=trained.model.num_frames, size=size)
-    judged = recipe.evaluation
+    evaluation = recipe.evaluation
     if views is not None:
         num_clips, crops = parse_views(views)
-        judged = replace(judged, num_clips=num_clips, crops=crops)
-    return replace(recipe, size=size or judged.size or recipe.size, evaluation=judged)
+        evaluation = replace(evaluation, num_clips=num_clips, crops=crops)
+    return replace(recipe, size=size or evaluation.size or recipe.size, evaluation=evaluation)
 
 
 def _common_classes(
@@ -221,14 +238,14 @@ def _common_classes(
 
 def viewed(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
     """Items (views (V, T, C, H, W), label)."""
-    judged = recipe.evaluation
+    evaluation = recipe.evaluation
     return ClipDataset(
         data_set,
         split,
         recipe.num_frames,
-        view_transform(recipe.size, judged.crops, judged.short_side, data_set.mirror),
+        view_transform(recipe.size, evaluation.crops, evaluation.short_side, data_set.mirror),
         stride=recipe.stride,
-        num_clips=judged.num_clips,
+        num_clips=evaluation.num_clips,
         short_side=recipe.read_short_side,
     )
 
@@ -261,20 +278,21 @@ def _remedied(out: str | os.PathLike) -> Iterator[None]:
         ) from error
 
 
-def _write(judged: Judged, out: Path) -> None:
-    """The files of `out`, each whole or not at all."""
-    names = list(judged.classes)
-    confusion = pd.DataFrame(judged.confusion.numpy(), index=names, columns=names)
+def _write(evaluation: Evaluation) -> None:
+    """Write the files of `out`, each whole or not at all."""
+    out = evaluation.out
+    names = list(evaluation.classes)
+    confusion = pd.DataFrame(evaluation.confusion.numpy(), index=names, columns=names)
     contents = {
-        **judged.about,
-        "clips": judged.clips,
-        "unreadable": judged.unreadable,
-        "left_out": judged.left_out,
-        **{name: round(score, 6) for name, score in judged.scores.items()},
+        **evaluation.about,
+        "clips": evaluation.clips,
+        "unreadable": evaluation.unreadable,
+        "left_out": evaluation.left_out,
+        **{name: round(score, 6) for name, score in evaluation.scores.items()},
     }
     texts = {
-        TABLE: judged.table.to_csv(index=False, lineterminator="\n"),
-        PER_CLASS: judged.per_class.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
+        TABLE: evaluation.table.to_csv(index=False, lineterminator="\n"),
+        PER_CLASS: evaluation.per_class.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
         CONFUSION: confusion.to_csv(index_label="true class", lineterminator="\n"),
         SCORES: json.dumps(contents, indent=1, ensure_ascii=False) + "\n",  # last: all is there
     }

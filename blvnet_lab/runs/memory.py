@@ -1,4 +1,4 @@
-"""How much memory a recipe's network takes, counted without computing anything.
+"""Count the memory that a recipe's network takes, without computing anything.
 
     count_memory(preset("ssv2-50-f8x2"), num_classes=174).training(clips=64)    # bytes
 
@@ -39,7 +39,7 @@ BATCHES_AHEAD = 3  # of a worker: two that wait, and one that it makes
 
 
 @dataclass(frozen=True)
-class Memory:
+class TrainingMemory:
     """Bytes of tensors on a process's device."""
 
     weights: int  # parameters and running statistics
@@ -47,25 +47,25 @@ class Memory:
     momentum: int
     average: int  # the moving average of the weights
     fixed: int  # at any number of clips: weights in half precision, statistics of a batch
-    clip: int  # for every clip at once in training: itself, and what is kept for going back
-    judged_clip: int  # for every clip at once in evaluation, when it needs most
+    clip: int  # for every clip at once in training: itself, and what is kept for the backward pass
+    evaluation_clip: int  # for every clip at once in evaluation, when it needs most
     origin: str  # of `clip`
 
     @property
     def model(self) -> int:
-        """The weights and all that goes with them, exactly."""
+        """Add up the weights and all that goes with them, exactly."""
         return self.weights + self.gradients + self.momentum + self.average
 
     def training(self, clips: int) -> int:
-        """While training with so many clips at once; gradients are taken to be there throughout."""
+        """Add up what training with `clips` at once takes, gradients always among it."""
         return self.model + self.fixed + clips * self.clip
 
     def evaluation(self, clips: int) -> int:
-        """While judging so many clips at once, between two epochs."""
-        return self.model - self.gradients + self.fixed + clips * self.judged_clip
+        """Add up what evaluating `clips` at once takes, between two epochs."""
+        return self.model - self.gradients + self.fixed + clips * self.evaluation_clip
 
     def largest(self, limit: int) -> int:
-        """With how many clips at once training fits into `limit` bytes; perhaps 0."""
+        """Find the most clips at once with which training fits into `limit` bytes; perhaps 0."""
         return max(0, (limit - self.training(0)) // self.clip)
 
 
@@ -86,7 +86,7 @@ class MainMemory:
 
 def count_main_memory(
     recipe: Recipe,
-    memory: Memory,
+    memory: TrainingMemory,
     *,
     at_once: int,
     processes: int,
@@ -171,17 +171,17 @@ class _Alive(TorchDispatchMode):
         self.most = max(self.most, self.now)
 
 
-def count_memory(recipe: Recipe, num_classes: int) -> Memory:
-    """The memory of the recipe's network, for training and evaluation of any number of clips.
+def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
+    """Count the memory of the recipe's network, for any number of clips at once.
 
     Half precision is counted as a CPU's autocast has it. The libraries' own workspaces and what
     torch.compile saves are not counted.
     """
     cpu, kept, most = torch.device("cpu"), [], []
-    # Nothing is kept for going back through a frozen body: then it is as in evaluation.
+    # Nothing is kept for the backward pass through a frozen body: then it is as in evaluation.
     is_frozen = recipe.body_rate == 0
     bar = tqdm(total=4, desc="counting memory", unit="pass", leave=False, delay=2)
-    with bar, chance_put_back(), cpu, FakeTensorMode():
+    with bar, rng_restored(), cpu, FakeTensorMode():
         model = build(recipe, num_classes)
         # Two numbers of clips tell what does not depend on it. Large ones, so that clips and not
         # weights decide where an evaluation needs most.
@@ -200,20 +200,20 @@ def count_memory(recipe: Recipe, num_classes: int) -> Memory:
         weights = parameters + sum(tensor.nbytes for tensor in model.buffers())
     few, many = NUMBERS
     clip = (kept[1] - kept[0]) // (many - few)
-    return Memory(
+    return TrainingMemory(
         weights=weights,
         gradients=gradients,
         momentum=gradients if recipe.momentum else 0,
         average=weights if recipe.ema else 0,
         fixed=kept[0] - few * clip,
         clip=clip,
-        judged_clip=(most[1] - most[0]) // (many - few),
+        evaluation_clip=(most[1] - most[0]) // (many - few),
         origin="counted",
     )
 
 
 @contextmanager
-def chance_put_back() -> Iterator[None]:
-    """PyTorch's generators are afterwards as they were before."""
+def rng_restored() -> Iterator[None]:
+    """Restore PyTorch's generators at the end."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         yield

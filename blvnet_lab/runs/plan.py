@@ -1,283 +1,51 @@
-"""What a run will take, before it is begun: steps, hours, memory, disk, and the largest batch.
+"""Plan a training run before it begins: steps, hours, memory, disk, and the largest batch.
 
     python -m blvnet_lab plan MANIFEST --preset kinetics400-50-f8x2 --processes 8
-    print(plan(preset("ssv2-50-f8x2"), **vars(published_size("ssv2")), clips_per_second=60))
+    print(plan_training(preset="ssv2-50-f8x2", clips_per_second=60))
 
-The clip rate is a run's own (`clips_per_second` in its log.jsonl), or it is measured here, by
-training on clips of noise for some steps. Memory is counted (`memory.py`).
+The clip rate is a run's own (`clips_per_second` in its log.jsonl), or it is measured here
+(`speed.py`). Memory is counted (`memory.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import os
-import statistics
 import textwrap
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import torch
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
-from blvnet_lab.data import (
-    VideoReadError,
-    DataSet,
-    useful_short_side,
-)
-from blvnet_lab.data.dataset import smaller_size
-from blvnet_lab.data.probing import known_video, unpack_info
 from blvnet_lab.data.sharing import free_memory
-from blvnet_lab.progress import tqdm
+from blvnet_lab.runs.memory import MainMemory, TrainingMemory, count_main_memory, count_memory
+from blvnet_lab.runs.sizes import DataSize, check_positive, known_size
+from blvnet_lab.runs.speed import Rate, measure, rate_of_training
+from blvnet_lab.training import presets
 from blvnet_lab.training.distributed import Ranks, pick_device
-from blvnet_lab.training.engine import build, train_one_epoch
-from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.loading import Batches
-from blvnet_lab.runs.memory import (
-    MainMemory,
-    Memory,
-    chance_put_back,
-    count_main_memory,
-    count_memory,
-)
 from blvnet_lab.training.recipe import Recipe
-from blvnet_lab.training.schedule import frozen_body, make_optimizer
 
 # Of a GPU's memory, and of what is free on a CPU. The rest is for what is not counted: workspaces
 # of libraries, CUDA's context, gaps between tensors. The first is a choice; `memory.CPU_GROWTH` has
 # the reason of the second.
 USABLE, USABLE_CPU = 0.9, 0.5
-# A backward pass computes two products, by weights and by maps, where a forward pass computes one.
-TRAINING_COST = 3  # in forward passes
-# Of `measure`: a step longer than this many seconds is not made larger; when to stop.
-QUICK, MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8.0, 20
-
-
-# --- The size of a data set ---------------------------------------------------------------------
+UNKNOWN = DataSize()
 
 
 @dataclass(frozen=True)
-class DataSize:
-    """How much there is to train on; the names are those of `plan`."""
-
-    num_clips: int  # for training
-    num_val_clips: int
-    num_classes: int
-    bytes_per_clip: float | None  # of a video file, on average; None if it is not known
-    source: str  # where these numbers come from
-    # Of all the training and validation frames that are to be kept in memory, at the size in which
-    # they are read; None if that is not known.
-    frame_bytes: tuple[int, int] | None = None
-
-
-# Something-Something v2: its 168,913 + 24,777 + 27,157 videos have 19.4 GB. Kinetics-400: what is
-# on the CVDF mirror, 240,258 + 19,881 + 38,685 videos in 301 parts of about 1.6 GB.
-PUBLISHED_SIZES = {
-    "ssv2": DataSize(168_913, 24_777, 174, 19.4e9 / 220_847, "as published"),
-    "kinetics400": DataSize(240_258, 19_881, 400, 301 * 1.6e9 / 298_824, "on the public mirror"),
-}
-
-
-def published_size(preset: str) -> DataSize:
-    """The size of the data set that a preset, such as "ssv2-50-f8x2", was published for.
-
-    Raises:
-        ValueError: it was published for none, or for one whose size is not known here.
-    """
-    name = preset.partition("-")[0]
-    if name not in PUBLISHED_SIZES:
-        raise ValueError(
-            f"expected a manifest, or a preset for {' or '.join(PUBLISHED_SIZES)}, whose sizes are "
-            f"known, got the preset {preset} alone: name the manifest, or give --clips, "
-            "--val-clips and --classes"
-        )
-    return PUBLISHED_SIZES[name]
-
-
-def manifest_size(path: str | os.PathLike, recipe: Recipe | None = None) -> DataSize:
-    """The clips of a manifest that are of use, its classes, and the mean size of the files.
-
-    Sizes are those that the manifest notes (column probe); where it does not, the disk is asked.
-
-    Args:
-        recipe: counts the frames that it keeps in memory, too.
-
-    Raises:
-        ValueError: no such manifest, or it has no clips of "train" or "val".
-    """
-    data_set = DataSet.read(path)
-    table = data_set.rows
-    good = table[(table["status"] == "ok") & table["split"].isin(["train", "val"])]
-    counts = good["split"].value_counts()
-    for split in ("train", "val"):
-        if split not in counts:
-            raise ValueError(
-                f'expected clips of split "{split}" with the status "ok" in {path}, got none: '
-                "training needs train and val; write the manifest with both"
-            )
-    files = list(zip(good["path"], good["probe"], strict=True))
-    bar = tqdm(files, "sizes of files", unit="file", leave=False, delay=1)
-    sizes = [size for size in (_file_size(*file) for file in bar) if size]
-    mean = statistics.fmean(sizes) if sizes else None
-    frame_bytes = None if recipe is None else _frame_bytes(good, recipe)
-    numbers = int(counts["train"]), int(counts["val"]), len(data_set.classes), mean
-    return DataSize(*numbers, f"in {path}", frame_bytes)
-
-
-def _frame_bytes(rows: pd.DataFrame, recipe: Recipe) -> tuple[int, int]:
-    """Of the frames of training and validation clips that the recipe keeps; see `ClipDataset`."""
-    if not recipe.hardware.in_memory:
-        return 0, 0
-    side = recipe.read_short_side or useful_short_side(recipe.size, recipe.augmentation.crop)
-    videos = rows[rows["split"] == "train"].drop_duplicates("path")
-    bar = tqdm(videos.itertuples(), "frames", len(videos), unit="file", leave=False, delay=1)
-    shapes = [_shape(video) for video in bar]
-    training = sum(3 * count * math.prod(smaller_size(size, side)) for count, size in shapes)
-    pixels = math.prod(recipe.evaluation.size or recipe.size)
-    num_val_clips = rows["path"][rows["split"] == "val"].nunique()
-    return training, 3 * num_val_clips * recipe.num_frames * pixels
-
-
-def _shape(row: Any) -> tuple[int, tuple[int, int]]:
-    """Frames, and their (height, width); of what cannot be read, one of no size."""
-    if not pd.isna([row.num_frames, row.height, row.width]).any():
-        return row.num_frames, (row.height, row.width)
-    try:
-        info = known_video(row.path, row.probe)
-    except VideoReadError:
-        return 0, (1, 1)
-    return info.num_frames, info.size
-
-
-def _file_size(path: str, probe: str) -> int:
-    """In bytes; 0 if it is not known, as of a folder of pictures."""
-    with contextlib.suppress(ValueError):  # of another version: then the file is asked
-        return unpack_info(path, probe).num_bytes
-    return os.path.getsize(path) if os.path.isfile(path) else 0
-
-
-# --- Speed --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Clips a second, of all processes together."""
-
-    training: float
-    evaluation: float  # forward only, at the size of evaluation
-    origin: str
-    evaluation_origin: str
-
-
-def rate_of_training(clips_per_second: float, recipe: Recipe) -> Rate:
-    """From the rate of training: a pixel is taken to cost a third as much in evaluation."""
-    pixels = math.prod(recipe.size) / math.prod(recipe.evaluation.size or recipe.size)
-    judged = clips_per_second * TRAINING_COST * pixels
-    origin = "taken to cost a third of training, for each pixel"
-    return Rate(clips_per_second, judged, "given", origin)
-
-
-def measure(
-    recipe: Recipe, num_classes: int, device: torch.device, most_clips: int
-) -> tuple[Rate, int, int]:
-    """Trains and evaluates the recipe's network on clips of noise for a few steps, not compiled.
-
-    Args:
-        most_clips: to take at once; steps that are slow anyway are measured with fewer.
-
-    Returns:
-        The rate of one process; clips at once in training; peak of GPU memory (bytes; elsewhere 0).
-    """
-    on_gpu, before = device.type == "cuda", 0
-    if on_gpu:
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    # Each batch a step of its own, which the loop waits for: else a GPU's time would not be seen.
-    whole = dataclasses.replace(recipe.hardware, accumulate=1)
-    recipe = dataclasses.replace(recipe, hardware=whole)
-    with chance_put_back():
-        model = build(recipe, num_classes)
-        layout = torch.channels_last if whole.channels_last else torch.contiguous_format
-        model.to(device, memory_format=layout)
-        optimizer = make_optimizer(model, recipe)
-        still = LambdaLR(optimizer, lambda step: 0.0)  # noise teaches nothing, and breaks nothing
-        frames = (recipe.num_frames, model.in_channels)
-        training = _Trial((*frames, *recipe.size), num_classes, most_clips, device, "training")
-        with frozen_body(model, recipe):
-            train_one_epoch(model, training, optimizer, still, device, recipe)
-        peak = torch.cuda.max_memory_allocated(device) - before if on_gpu else 0
-        size = recipe.evaluation.size or recipe.size
-        judging = _Trial((*frames, *size), num_classes, most_clips, device, "evaluation")
-        model.eval()
-        with torch.no_grad(), autocast(device, whole):
-            for clips, _ in judging:
-                model(clips.to(device, non_blocking=True)).float().cpu()
-    name = torch.cuda.get_device_name(device) if on_gpu else f"the {device.type.upper()} here"
-    origin = f"measured on {name}, {training.number} clips of noise at once"
-    return Rate(training.rate, judging.rate, origin, "measured alike"), training.number, peak
-
-
-class _Trial:
-    """Batches of noise for a loop to compute with, and how quickly it comes back for more.
-
-    The batches grow until they hold `most` clips or a step is no longer quick. Those steps do not
-    count: in them the libraries also get memory and choose their algorithms.
-    """
-
-    def __init__(self, shape: tuple, num_classes: int, most: int, device: torch.device, name: str):
-        self.shape, self.num_classes, self.most = shape, num_classes, most
-        self.device, self.name = device, name
-        self.number = min(2, most)  # clips in a batch
-        self.seconds: list[float] = []  # of the steps that count
-
-    @property
-    def rate(self) -> float:
-        """Clips a second."""
-        return self.number / statistics.median(self.seconds)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        with tqdm(desc=f"measuring {self.name}", unit="step", leave=False) as bar:
-            while True:
-                batch = self._batch()
-                begin = time.perf_counter()
-                yield batch
-                seconds = time.perf_counter() - begin
-                bar.update()
-                if self.number == self.most or seconds > QUICK:
-                    break
-                self.number = min(2 * self.number, self.most)
-            while sum(self.seconds) < MEASURED_SECONDS and len(self.seconds) < MEASURED_STEPS:
-                begin = time.perf_counter()
-                yield batch
-                self.seconds.append(time.perf_counter() - begin)
-                bar.update()
-
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        clips = torch.randn(self.number, *self.shape, device="cpu")
-        labels = torch.arange(self.number, device="cpu") % self.num_classes
-        return (clips.pin_memory() if self.device.type == "cuda" else clips), labels
-
-
-# --- The plan -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will take; `str` of it is a table that says of each number where it comes from."""
+class TrainingPlan:
+    """What a training run takes; prints as a table that says where each number comes from."""
 
     recipe: Recipe
     data: DataSize
+    source: str  # of it
     processes: int
     batch_size: int  # clips of a step, of all processes
     steps_per_epoch: int
     rate: Rate
-    memory: Memory  # of each process
+    memory: TrainingMemory  # of each process
     memory_limit: int  # bytes that each process may use
     limit_origin: str
     main_memory: MainMemory  # of each process
@@ -355,12 +123,12 @@ class Plan:
         rows = [*self._steps(), *self._time(), *self._memory(), *self._disk()]
         return "\n".join([title, *(_line(*row) for row in rows)])
 
-    # Rows of the table: (what, how much, why or whence).
+    # Rows of the table: what, how much, and where from.
 
     def _steps(self) -> Iterator[tuple[str, str, str]]:
         recipe, data, parts = self.recipe, self.data, self.recipe.hardware.accumulate
-        yield "clips", f"{data.num_clips:,} + {data.num_val_clips:,}", f"train + val, {data.source}"
-        yield "classes", f"{data.num_classes}", data.source
+        yield "clips", f"{data.num_clips:,} + {data.num_val_clips:,}", f"train + val, {self.source}"
+        yield "classes", f"{data.num_classes}", self.source
         divided = f", in {parts} parts of {self.at_once}" if parts > 1 else ""
         spread = f"{self.share} on each of {self.processes} processes" if self.processes > 1 else ""
         yield "batch", f"{self.batch_size} clips", (spread or "on one process") + divided
@@ -409,17 +177,17 @@ class Plan:
         parts = [f"{name} {_bytes(size)}" for name in names if (size := getattr(memory, name))]
         yield "memory", _bytes(memory.model), f"on each device: {', '.join(parts)}"
         yield "", f"+ {_bytes(memory.clip)} a clip", f"in training, {memory.origin}"
-        yield "", f"+ {_bytes(memory.judged_clip)} a clip", "in evaluation, counted"
-        needed, judged = memory.training(self.at_once), memory.evaluation(self.at_once)
+        yield "", f"+ {_bytes(memory.evaluation_clip)} a clip", "in evaluation, counted"
+        needed, evaluation = memory.training(self.at_once), memory.evaluation(self.at_once)
         room = f"in {_bytes(limit)}, {self.limit_origin}"
         yield (
             "training",
             _bytes(needed),
             f"{self.at_once} clips at once: {_fits(needed, limit)} {room}",
         )
-        advice = "" if judged <= limit else ": take a smaller batch_size or more processes"
-        fit = f"{_fits(judged, limit)}{advice}"
-        yield "evaluation", _bytes(judged), f"{self.at_once} clips at once: {fit}"
+        advice = "" if evaluation <= limit else ": take a smaller batch_size or more processes"
+        fit = f"{_fits(evaluation, limit)}{advice}"
+        yield "evaluation", _bytes(evaluation), f"{self.at_once} clips at once: {fit}"
         yield from self._main_memory()
         yield "largest batch", f"{self.largest:,} clips", "with which a process can train at once"
         if self.accumulate is None:
@@ -451,54 +219,52 @@ class Plan:
             yield "", _bytes(videos), f"for the videos, {_bytes(size)} each on average"
 
 
-def plan(
-    recipe: Recipe,
+def plan_training(
+    manifest: Path | None = None,
+    /,
+    recipe: Recipe | None = None,
     *,
-    num_clips: int,
-    num_val_clips: int,
-    num_classes: int,
-    clips_per_second: float | None = None,
+    preset: str = "classroom",
+    data: DataSize = UNKNOWN,
     processes: int = 1,
+    clips_per_second: float | None = None,
     memory_gb: float | None = None,
-    bytes_per_clip: float | None = None,
-    device: torch.device | None = None,
     keep_every: int | None = None,
-    source: str = "given",
-    frame_bytes: tuple[int, int] | None = None,
-) -> Plan:
-    """Plans a run: within seconds if `clips_per_second` is given, else it trains for some steps.
+) -> TrainingPlan:
+    """Plan a training run: steps, hours, memory, disk, and the largest batch.
+
+    Without --clips-per-second it trains for some steps first, on noise: that is this machine's
+    rate, and takes a minute or more for a large network on a CPU.
 
     Args:
-        num_clips, num_val_clips, num_classes: of the data set.
-        clips_per_second: in training, of all processes together, as in a run's log.jsonl. None
-            measures one process here and now; several are taken to be as many times as quick.
-        processes: that train together, each with a device of its own (CPUs share the memory).
-        memory_gb: of each process's device, in 10^9 bytes; None for what `device` has.
-        bytes_per_clip: of a video file, on average; None leaves out what follows from it.
-        device: None picks a GPU if there is one. Only what is measured here depends on it.
-        keep_every: as in `engine.fit`: epochs from one checkpoint that is kept to the next.
-        source: where the numbers of the data set come from, for the table.
-        frame_bytes: of the training and validation frames to be kept in memory (`manifest_size`).
+        manifest: of the clips; without it, --num-clips, --num-val-clips and --num-classes, or the
+            published counts for the presets of ssv2 and kinetics400.
+        recipe: how to train; without it, as the preset says.
+        preset: whose values the recipe has unless they are given (train --help).
+        data: how much there is to train on, where no manifest says it.
+        processes: that train together, each on a device of its own (CPUs share the memory).
+        clips_per_second: in training, of all processes together: log.jsonl of a run has it.
+        memory_gb: of each device, in 10^9 bytes; without it, what this machine has.
+        keep_every: epochs from one checkpoint that is kept to the next; else last and best.
 
     Raises:
-        ValueError: a number is not positive; or the batch cannot be divided among processes and
-            parts, or is larger than the data set.
+        ValueError: a number is not positive; the size of the data set is not known; or the batch
+            cannot be divided among processes and parts, or is larger than the data set.
     """
-    data = DataSize(num_clips, num_val_clips, num_classes, bytes_per_clip, source, frame_bytes)
-    given = {"clips_per_second": clips_per_second, "processes": processes, "memory_gb": memory_gb}
-    for name, value in (vars(data) | given | {"keep_every": keep_every}).items():
-        if not isinstance(value, str | tuple | None) and not 0 < value < math.inf:
-            raise ValueError(
-                f"expected {name} to be a positive number, got {value}: give it as it was "
-                "counted or measured"
-            )
-    parts = recipe.hardware.accumulate
-    batches = Batches(
-        num_clips, recipe.batch_size, seed=recipe.seed, ranks=Ranks(0, processes), accumulate=parts
+    recipe = recipe or presets.preset(preset)
+    check_positive(
+        processes=processes,
+        clips_per_second=clips_per_second,
+        memory_gb=memory_gb,
+        keep_every=keep_every,
     )
-    device = device or pick_device()
-    memory = count_memory(recipe, num_classes)
+    data, source, frame_bytes = known_size(manifest, preset, data, recipe)
+    ranks, parts = Ranks(0, processes), recipe.hardware.accumulate
+    batches = Batches(
+        data.num_clips, recipe.batch_size, seed=recipe.seed, ranks=ranks, accumulate=parts
+    )
     at_once = batches.batch_size // processes // parts
+    device, memory = pick_device(), count_memory(recipe, data.num_classes)
     main_memory = count_main_memory(
         recipe,
         memory,
@@ -509,22 +275,21 @@ def plan(
     )
     limit, limit_origin = _memory_of(device, processes, main_memory.kept_frames)
     if memory_gb is not None:
-        limit, limit_origin = (
-            int(USABLE * memory_gb * 1e9),
-            f"{USABLE:.0%} of {memory_gb:g} GB given",
-        )
+        limit = int(USABLE * memory_gb * 1e9)
+        limit_origin = f"{USABLE:.0%} of {memory_gb:g} GB given"
     if clips_per_second is not None:
         rate = rate_of_training(clips_per_second, recipe)
     else:
-        most = memory.largest(_memory_of(device)[0])
-        rate, number, peak = measure(recipe, num_classes, device, max(1, min(at_once, most)))
-        rate = _of_all(rate, processes)
+        fits = memory.largest(_memory_of(device)[0])
+        rate, number, peak = measure(recipe, data.num_classes, device, max(1, min(at_once, fits)))
+        rate = rate.times(processes)
         if peak:  # without an average of weights, which `measure` does not keep
             a_clip = (peak - memory.training(0) + memory.average) // number
             memory = dataclasses.replace(memory, clip=max(1, a_clip), origin="measured")
-    return Plan(
+    return TrainingPlan(
         recipe=recipe,
         data=data,
+        source=source,
         processes=processes,
         batch_size=batches.batch_size,
         steps_per_epoch=batches.steps,
@@ -546,15 +311,6 @@ def _memory_of(device: torch.device, processes: int = 1, kept: int = 0) -> tuple
     shared = " beside the frames" * bool(kept)
     shared += f", for each of {processes} processes" if processes > 1 else ""
     return int(USABLE_CPU * free), f"{USABLE_CPU:.0%} of what is free here now{shared}"
-
-
-def _of_all(rate: Rate, processes: int) -> Rate:
-    """The rate of several processes, from that of one."""
-    if processes == 1:
-        return rate
-    origin = f"{rate.origin}, times {processes}: an upper bound, as if none waited for another"
-    whole, judged = rate.training * processes, rate.evaluation * processes
-    return Rate(whole, judged, origin, rate.evaluation_origin)
 
 
 def _line(what: str, value: str, origin: str) -> str:

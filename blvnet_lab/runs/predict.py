@@ -36,22 +36,39 @@ class Prediction:
     frames: Tensor  # (num_clips, T) numbers of the frames that it saw, in each of the crops
     num_frames: int  # of the film
     is_named: bool  # whether the network's file names its classes, which are else numbered
+    annotated: Path | None = None  # the video that was written
+
+    def __str__(self) -> str:
+        lines = [f"{100 * row.probability:6.1f} %  {row.class_name}" for row in self.table.itertuples()]
+        if not self.is_named:
+            lines.append("the checkpoint does not name its classes: they are numbered, from 0")
+        clips = "; ".join(" ".join(map(str, clip)) for clip in self.frames.tolist())
+        lines.append(f"seen: of {self.num_frames} frames, numbered from 0, {clips}")
+        if self.annotated is not None:
+            lines.append(f"wrote {self.annotated}")
+        return "\n".join(lines)
 
 
-def predict(
-    checkpoint: str | os.PathLike,
-    video: str | os.PathLike,
+def predict_video(
+    checkpoint: Path,
+    video: Path,
+    /,
     *,
     top: int = 5,
     views: str | None = None,
     size: tuple[int, int] | None = None,
+    annotate: Path | None = None,
 ) -> Prediction:
-    """One answer for a film, from all its views.
+    """Predict the class of a video: one answer for the whole of it.
 
     Args:
-        checkpoint, views, size: as in `judge`.
-        video: file, or a folder of JPEGs.
+        checkpoint: model.safetensors or best.pt of a run.
+        video: file, or a folder of pictures 00001.jpg, 00002.jpg, ...
         top: how many classes to name.
+        views: clips of the video x crops of each clip, such as 3x3, whose logits are averaged; 1, 3
+            or 5 crops. Without it, as the network's recipe says.
+        size: height and width of a view in pixels; without it, as the recipe says.
+        annotate: an .mp4 to write: the video with the answer below it.
 
     Raises:
         ValueError: no such checkpoint; views that there are not.
@@ -81,7 +98,7 @@ def predict(
         "label": best.tolist(),
         "probability": chances.tolist(),
     }
-    return Prediction(
+    prediction = Prediction(
         table=pd.DataFrame(columns),
         frames=sample_views(
             info.num_frames, recipe.num_frames, recipe.evaluation.num_clips, recipe.stride
@@ -89,6 +106,9 @@ def predict(
         num_frames=info.num_frames,
         is_named=bool(trained.classes),
     )
+    if annotate is None:
+        return prediction
+    return replace(prediction, annotated=write_annotated(prediction, video, annotate))
 
 
 SIDES = (360, 720)  # pixels: films are made larger or smaller so that the short side is between
@@ -96,7 +116,7 @@ FRAMES_AT_ONCE = 64  # in memory; more saves little time, since decoding begins 
 PAPER, INK, BEST, OTHERS = (24, 24, 24), (240, 240, 240), (86, 180, 233), (140, 140, 140)
 
 
-def annotate(prediction: Prediction, video: str | os.PathLike, target: str | os.PathLike) -> Path:
+def write_annotated(prediction: Prediction, video: str | os.PathLike, target: str | os.PathLike) -> Path:
     """Write the whole video, upright, every frame at its time, with the answer in bars below it.
 
     H.264 in mp4, of square pixels, without sound.

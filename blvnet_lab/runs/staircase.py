@@ -11,11 +11,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import statistics
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -38,7 +41,7 @@ from blvnet_lab.training.distributed import pick_device
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
-from blvnet_lab.training.presets import Staircase
+from blvnet_lab.training.presets import classroom
 from blvnet_lab.training.recipe import Architecture, Recipe
 
 TITLES: dict[Architecture, str] = {
@@ -49,6 +52,7 @@ TITLES: dict[Architecture, str] = {
 }
 PARTNER_OF = torch.arange(len(CLASSES), device="cpu") ^ 1  # the label of each class's partner
 TAP_DECIMALS = 4
+SUMMARY = "staircase.json"
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -134,48 +138,83 @@ def run_one(
     return model, [first, *fitted.history]
 
 
-def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> dict:
-    """Train every architecture with every seed; returns, and writes, the summary.
+@dataclass(frozen=True)
+class StaircaseResult:
+    """What the networks of a staircase reached."""
+
+    summary: dict[str, Any]  # as in staircase.json
+    out: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{as_table(self.summary).to_string(index=False)}\n"
+            "direction, order: accuracy between partners; 50 % is the toss of a coin\n"
+            f"checkpoints, logs and {SUMMARY} are in {self.out}"
+        )
+
+
+def run_staircase(
+    *,
+    out: Path = Path("runs/staircase"),
+    manifest: Path | None = None,
+    architectures: tuple[Architecture, ...] = tuple(TITLES),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    recipe: Recipe | None = None,
+) -> StaircaseResult:
+    """Train TSN, TSN-bLNet, bLVNet and bLVNet-TAM on the same clips and compare them.
 
     Args:
-        command: what was typed, for the summary.
-
-    Files in `options.out`: `{architecture}.safetensors` and `{architecture}.jsonl` (first seed),
-    `logs/` (all seeds), `staircase.json`.
+        out: folder for a checkpoint and a log of each architecture (first seed), the logs of all
+            seeds, staircase.json and staircase.png.
+        manifest: of the clips; without it, the shipped samples.
+        architectures: which of the four to train.
+        seeds: one run of every architecture for each; the first one's checkpoints are kept.
+        recipe: how to train; without it, as in the classroom. Seed and architecture are replaced by
+            each of those above.
 
     Raises:
         ValueError: a recipe that no network can be built from, or a manifest of other videos.
-        FileExistsError: `options.out` holds files, perhaps of an earlier run.
+        FileExistsError: `out` holds files, perhaps of an earlier run.
     """
-    if options.out.exists() and any(options.out.iterdir()):
+    if not architectures or not seeds:
+        raise ValueError("expected at least one architecture and one seed, got none")
+    if out.exists() and any(out.iterdir()):
         raise FileExistsError(
-            f"expected a new or an empty folder for the run, got {options.out}, which holds files: "
+            f"expected a new or an empty folder for the run, got {out}, which holds files: "
             "choose another out, or delete it first"
         )
-    for architecture in options.architectures:
+    recipe = recipe or classroom()
+    for architecture in architectures:
         # What cannot be built fails now, not an hour later.
-        build(with_architecture(options.recipe, architecture), len(CLASSES))
-    manifest = options.manifest or data_samples() / "motion" / "manifest.csv"
-    train, val = motion_datasets(DataSet.read(manifest), options.recipe)
+        build(with_architecture(recipe, architecture), len(CLASSES))
+    data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
+    train, val = motion_datasets(data_set, recipe)
     runs = []
-    for architecture in options.architectures:
-        for seed in options.seeds:
-            recipe = with_architecture(replace(options.recipe, seed=seed), architecture)
-            log = options.out / "logs" / f"{architecture}_seed{seed}.jsonl"
-            model, lines = run_one(recipe, train, val, log)
+    for architecture in architectures:
+        for seed in seeds:
+            chosen = with_architecture(replace(recipe, seed=seed), architecture)
+            log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
+            model, lines = run_one(chosen, train, val, log)
             last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
             seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
             runs.append(
                 {"architecture": architecture, "seed": seed, **last, "seconds": round(seconds, 1)}
             )
-            if seed == options.seeds[0]:
-                trained = Trained(model, recipe, CLASSES)
-                save_trained(trained, options.out / f"{architecture}.safetensors")
-                (options.out / f"{architecture}.jsonl").write_text(log.read_text())
+            if seed == seeds[0]:
+                save_trained(Trained(model, chosen, CLASSES), out / f"{architecture}.safetensors")
+                (out / f"{architecture}.jsonl").write_text(log.read_text())
+    options = {
+        "out": None,
+        "manifest": manifest and str(manifest),
+        "architectures": architectures,
+        "seeds": seeds,
+        "recipe": asdict(recipe),
+    }
+    typed = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
     summary = {
-        "command": command,
-        "options": json.loads(json.dumps(asdict(options), default=str)) | {"out": None},
-        "seeds": list(options.seeds),
+        "command": typed if "staircase" in sys.argv[1:2] else "run_staircase(...)",
+        "options": options,
+        "seeds": seeds,
         "clips": {"train": len(train), "val": len(val)},
         "made": date.today().isoformat(),
         "versions": {
@@ -187,12 +226,13 @@ def run_staircase(options: Staircase, command: str = "run_staircase(...)") -> di
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
         "runs": runs,
     }
-    (options.out / "staircase.json").write_text(json.dumps(summary, indent=1) + "\n")
-    return summary
+    text = json.dumps(summary, indent=1)
+    (out / SUMMARY).write_text(text + "\n")
+    return StaircaseResult(json.loads(text), out)
 
 
 def as_table(summary: dict) -> pd.DataFrame:
-    """One row per architecture: mean over the seeds, and lowest to highest; percent, seconds."""
+    """Make a row for each architecture: mean over the seeds, and lowest to highest; percent, seconds."""
     rows = []
     for architecture in dict.fromkeys(run["architecture"] for run in summary["runs"]):
         runs = [run for run in summary["runs"] if run["architecture"] == architecture]

@@ -1,4 +1,4 @@
-"""From a manifest and a recipe to a trained network in a folder; and fine-tuning.
+"""Train a network on a manifest, into a folder; and fine-tune.
 
 python -m blvnet_lab train my_list/manifest.csv --out runs/mine --preset classroom
 torchrun --nproc-per-node 4 -m blvnet_lab train ...
@@ -20,6 +20,7 @@ from blvnet_lab.data import (
     useful_short_side,
 )
 from blvnet_lab.data.dataset_files import CLASS_LIST
+from blvnet_lab.training import presets
 from blvnet_lab.training.checkpoint import (
     BEST,
     LAST,
@@ -36,46 +37,67 @@ from blvnet_lab.runs.start import start_from
 
 @dataclass(frozen=True)
 class Run:
-    """What `train` did."""
+    """What became of a training run."""
 
     fitted: Fitted
     trained: Trained | None  # the best network, as in the file; None if the run was stopped
     file: Path  # of that network
     start: str  # where the network started from
+    published_start: str = ""  # what the recipe was published with, where this run did without
+
+    def __str__(self) -> str:
+        lines = [f"started from {self.start}"]
+        if self.published_start:
+            lines.append(f"the published run started from {self.published_start}: expect less")
+        if not self.fitted.unreadable.empty:
+            count = len(self.fitted.unreadable)
+            lines.append(f"{count} videos were passed over: unreadable.csv names them")
+        if self.fitted.stopped:
+            again = "run the same again with --resume auto"
+            lines.append(f"stopped by {self.fitted.stopped}: {again}")
+        else:
+            lines.append(f"{self.file} is the best network, log.jsonl beside it has every epoch")
+        return "\n".join(lines)
 
 
 def train(
-    manifest: str | os.PathLike,
-    out: str | os.PathLike,
-    recipe: Recipe,
+    manifest: Path,
+    /,
+    output: Output,
+    recipe: Recipe | None = None,
     *,
+    preset: str = "classroom",
     init: str = "",
-    resume: bool = False,
-    save_minutes: float = 10.0,
-    keep_every: int | None = None,
-    tensorboard: bool = False,
     after_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> Run:
-    """Trains the recipe's network on a manifest's clips of "train", judged on those of "val".
+    """Train a network on a manifest's clips; alone, or started by torchrun on several GPUs.
 
-    Call it alone, or in each of the processes that torchrun starts. Files in `out` are listed in
-    `checkpoint.py`; the network at its best becomes `model.safetensors` when the run has ended.
+    A run that is asked to stop (Ctrl-C, SIGTERM, SIGUSR1) ends with a checkpoint, and goes on
+    with --resume auto as if it had not been interrupted. To fine-tune on clips of your own:
+    --init runs/other/model.safetensors --body-rate 0.1.
 
     Args:
-        init: where the network starts from (`start.start_from`); empty for chance.
-        resume, save_minutes, keep_every, tensorboard: as in `recipe.Output`.
-        after_epoch: as in `engine.fit`.
+        manifest: of the clips; training needs the splits train and val.
+        output: where to write, and how often.
+        recipe: how to train; without it, as the preset says.
+        preset: whose values the recipe has unless they are given: classroom, kinetics-subset, a row
+            of the paper such as ssv2-50-f8x2 or kinetics400-50-f16x2, or a recipe.json.
+        init: start from these weights: a model.safetensors or best.pt (for fewer frames or other
+            classes, too), a published bLResNet or video checkpoint, a ResNet of torchvision; or
+            "torchvision", which downloads that. Empty for random weights.
+        after_epoch: called with the history, as in `engine.fit`.
 
     Raises:
-        What `engine.fit`, `start.start_from` and `ClipDataset` raise.
+        ValueError, OSError, FloatingPointError: as `fit`, `start_from` and `ClipDataset` do.
     """
-    out = Path(out)
+    recipe = recipe or presets.preset(preset)
+    out = Path(output.folder)
     with process_group() as (ranks, device):
         train_set, val_set, classes = clip_datasets(manifest, recipe)
         model = build(recipe, len(classes))
-        going_on = resume and (out / LAST).is_file()
-        start = "a checkpoint of this run" if going_on else "chance"
-        if init and not going_on:
+        resumes = output.resume and (out / LAST).is_file()
+        start = "a checkpoint of this run" if resumes else "random weights"
+        if init and not resumes:
             start = f"{init}\n{start_from(model, init, classes)}"
         fitted = fit(
             model,
@@ -83,20 +105,20 @@ def train(
             val_set,
             recipe,
             device=device,
-            output=Output(out, resume, save_minutes, keep_every, tensorboard),
+            output=output,
             after_epoch=after_epoch,
         )
         trained = None
         if not fitted.stopped and ranks.is_first:
             trained = load_trained(out / BEST)
             save_trained(trained, out / MODEL)
-        return Run(fitted, trained, out / MODEL, start)
+        return Run(fitted, trained, out / MODEL, start, "" if init else recipe.starts_from)
 
 
 def clip_datasets(
     manifest: str | os.PathLike, recipe: Recipe
 ) -> tuple[ClipDataset, ClipDataset, tuple[str, ...]]:
-    """Training and validation clips of a manifest, and the names of its classes.
+    """Open the training and validation clips of a manifest; also return the names of its classes.
 
     Unreadable videos are passed over in training (`ClipDataset.unreadable` names them).
 
@@ -110,7 +132,6 @@ def clip_datasets(
             "image is, found none: write it with `python -m blvnet_lab manifest`, or leave out "
             "augmentation.mirror"
         )
-    names = data_set.classes
     changes = recipe.augmentation
     train_set = ClipDataset(
         data_set,
@@ -130,14 +151,14 @@ def clip_datasets(
         short_side=recipe.read_short_side or useful_short_side(recipe.size, changes.crop),
         skip_unreadable=True,
     )
-    judged = recipe.evaluation
+    evaluation = recipe.evaluation
     val_set = ClipDataset(
         data_set,
         "val",
         recipe.num_frames,
-        evaluation_transform(judged.size or recipe.size, judged.short_side),
+        evaluation_transform(evaluation.size or recipe.size, evaluation.short_side),
         in_memory=recipe.hardware.in_memory,
         stride=recipe.stride,
         short_side=recipe.read_short_side,
     )
-    return train_set, val_set, names
+    return train_set, val_set, data_set.classes

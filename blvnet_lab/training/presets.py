@@ -7,12 +7,11 @@ preset("ssv2-50-f8x2")       a row of the paper, also published("ssv2", depth=50
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from blvnet_lab.training.recipe import (
-    Architecture,
     Augmentation,
     Hardware,
     Network,
@@ -97,26 +96,6 @@ def kinetics_subset() -> Recipe:
         hardware=Hardware(precision="bfloat16", workers=8),
         starts_from="a network trained on ImageNet",
     )
-
-
-@dataclass(frozen=True)
-class Staircase:
-    """Train the four architectures on the motion samples and compare them."""
-
-    out: Path = Path("runs/staircase")
-    """Folder for checkpoints, logs and the summary."""
-    manifest: Path | None = None
-    """Manifest of the clips; the shipped samples where none is given."""
-    architectures: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")
-    """Which of the four to train."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """One run of every architecture per seed; the first one's checkpoints are kept."""
-    recipe: Recipe = field(default_factory=classroom)
-    """How to train; its seed and architecture are replaced by each of those above."""
-
-    def __post_init__(self) -> None:
-        if not self.architectures or not self.seeds:
-            raise ValueError("expected at least one architecture and one seed, got none")
 
 
 PRESETS = {

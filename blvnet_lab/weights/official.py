@@ -18,13 +18,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from blvnet_lab.models.files import LoadReport, listed, load_exactly, read_pickle
+from blvnet_lab.models.files import LoadReport, listed, load_exactly, read_pickle, save_model
 from blvnet_lab.models.networks import SIZES, BigLittleNet, blvnet_tam
 from blvnet_lab.models.tam import TapInit
+from blvnet_lab.paths import check_target
 
 IMAGE_CLASSES = 1000
 DEPTHS = {SIZES[depth].big_little_blocks: depth for depth in (50, 101, 152)}
@@ -161,6 +165,63 @@ def import_official(
             in_channels=next(n for n in (in_channels, channels, 3) if n is not None),
         )
     return model.eval(), load_official(model, official)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A published checkpoint, as a file of ours."""
+
+    model: BigLittleNet
+    report: LoadReport
+    out: Path
+
+    def __str__(self) -> str:
+        built = ", ".join(f"{name}={value!r}" for name, value in self.model.arguments.items())
+        return f"{self.report}\n{self.model.architecture}({built})\nwrote {self.out}"
+
+
+def import_file(
+    file: Path,
+    out: Path,
+    /,
+    *,
+    num_frames: int = 16,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    tap_init: TapInit = "identity",
+    depth: Literal[50, 101, 152] | None = None,
+    seed: int = 0,
+) -> Imported:
+    """Turn a published checkpoint into a model.safetensors, which says how to build its network.
+
+    The file says depth, alpha, taps, classes and channels itself. It is a bLVNet-TAM, or a bLResNet
+    trained on ImageNet, which lacks taps and a classifier of videos: such a network is a start for
+    training, and knows no actions yet.
+
+    Args:
+        file: the published checkpoint (.pth, .pth.tar).
+        out: the file to write, which ends in .safetensors.
+        num_frames: T, even; no weight depends on it.
+        num_classes: where the file's classifier is not used (bLResNet); without it, 174.
+        in_channels: other than the file's 3, such as 10, turns RGB weights into those of optical
+            flow.
+        tap_init: how the taps of a bLResNet begin.
+        depth: what the file should hold, where that is known; another is an error.
+        seed: of the taps and the classifier that are not in the file.
+    """
+    check_target(out, ".safetensors")
+    model, report = import_official(
+        file,
+        num_frames=num_frames,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        tap_init=tap_init,
+        depth=depth,
+        seed=seed,
+    )
+    # The name alone: folders are of this machine.
+    save_model(model, out, {"source": {"file": file.name, "layout": report.layout}})
+    return Imported(model, report, out)
 
 
 def layout_of(official: Mapping[str, Tensor]) -> str:
