@@ -1,0 +1,1 @@
+"""Whole runs: train, evaluate, predict, plan, and the staircase of four networks."""
