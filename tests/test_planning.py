@@ -12,8 +12,6 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from blvnet_lab.runs.sizes import DataSize, manifest_size, published_size
-from blvnet_lab.runs.speed import Rate, measure, measure_rate, rate_of_training
 from lab import LIMIT_S, ROOT
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -25,6 +23,8 @@ from blvnet_lab.runs import plan as planning
 from blvnet_lab.runs import speed
 from blvnet_lab.runs.memory import count_memory, kept_for_backward, most_at_once
 from blvnet_lab.runs.plan import USABLE, USABLE_CPU, TrainingPlan, plan_training
+from blvnet_lab.runs.sizes import DataSize, manifest_size, published_size
+from blvnet_lab.runs.speed import Rate, measure, measure_rate, rate_of_training
 from blvnet_lab.training import engine
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import autocast

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from blvnet_lab.runs.sizes import frames_in_memory
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from videos import write_video
@@ -28,6 +27,7 @@ from blvnet_lab.data.transforms import CROP_SCALES, MultiScaleCrop
 from blvnet_lab.runs import plan as planning
 from blvnet_lab.runs import sizes
 from blvnet_lab.runs.memory import count_memory
+from blvnet_lab.runs.sizes import frames_in_memory
 from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import build

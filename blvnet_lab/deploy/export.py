@@ -32,6 +32,7 @@ from torch.export import Dim, ExportedProgram
 
 from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.unrolled import frame_by_frame
 from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.wrapped import check_as_built, network_of
 from blvnet_lab.paths import check_target, written_whole
@@ -131,15 +132,9 @@ def export_model(
     network = network.to(memory_format=torch.contiguous_format)
     axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
     example = _random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
-    program = torch.export.export(
-        network,
-        (example,),
-        dynamic_shapes={"clip": dict.fromkeys(axes, Dim.DYNAMIC)},
-    )
-    # A .pt2 carries its example, here one number in the shape of a clip.
-    program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names folders of this machine
+    unrolls = path.suffix == ".onnx" and network.pairs  # else no frame is told from another
+    program = _record(frame_by_frame(network) if unrolls else network, example, axes)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
         if path.suffix == ".onnx":
             run = _write_onnx(program, unfinished, axes, notes or {})
@@ -153,6 +148,19 @@ def export_model(
                 f"finite, or try another PyTorch than {torch.__version__}; nothing was written"
             )
     return exported
+
+
+def _record(network: VideoNet, example: Tensor, axes: dict[int, str]) -> ExportedProgram:
+    program = torch.export.export(
+        network,
+        (example,),
+        dynamic_shapes={"clip": dict.fromkeys(axes, Dim.DYNAMIC)},
+    )
+    # A .pt2 carries its example, here one number in the shape of a clip.
+    program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names folders of this machine
+    return program
 
 
 def _write_onnx(

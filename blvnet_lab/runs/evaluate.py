@@ -38,7 +38,7 @@ from blvnet_lab.training.evaluation import (
     predictions_table,
     standard_scores,
 )
-from blvnet_lab.training.metrics import per_class_scores, confusion_matrix
+from blvnet_lab.training.metrics import confusion_matrix, per_class_scores
 from blvnet_lab.training.recipe import Hardware, Recipe
 
 SCORES, TABLE = "scores.json", "predictions.csv"
@@ -191,9 +191,7 @@ def parse_views(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[2])
 
 
-def settled(
-    trained: Trained, views: str | None, size: tuple[int, int] | None
-) -> Recipe:
+def settled(trained: Trained, views: str | None, size: tuple[int, int] | None) -> Recipe:
     """The recipe with what was asked for in it; its size is that of a view."""
     recipe = trained.recipe
     if recipe is None:
@@ -292,7 +290,9 @@ def _write(evaluation: Evaluation) -> None:
     }
     texts = {
         TABLE: evaluation.table.to_csv(index=False, lineterminator="\n"),
-        PER_CLASS: evaluation.per_class.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
+        PER_CLASS: evaluation.per_class.to_csv(
+            index=False, lineterminator="\n", float_format="%.6g"
+        ),
         CONFUSION: confusion.to_csv(index_label="true class", lineterminator="\n"),
         SCORES: json.dumps(contents, indent=1, ensure_ascii=False) + "\n",  # last: all is there
     }

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views
-from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.data.reading import pack_info
+from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.paths import written_whole
+from blvnet_lab.runs.evaluate import check_finite, make_folder, settled, viewed
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import evaluate
-from blvnet_lab.runs.evaluate import check_finite, make_folder, settled, viewed
 from blvnet_lab.training.metrics import ranked
 
 
@@ -39,7 +39,9 @@ class Prediction:
     annotated: Path | None = None  # the video that was written
 
     def __str__(self) -> str:
-        lines = [f"{100 * row.probability:6.1f} %  {row.class_name}" for row in self.table.itertuples()]
+        lines = [
+            f"{100 * row.probability:6.1f} %  {row.class_name}" for row in self.table.itertuples()
+        ]
         if not self.is_named:
             lines.append("the checkpoint does not name its classes: they are numbered, from 0")
         clips = "; ".join(" ".join(map(str, clip)) for clip in self.frames.tolist())
@@ -116,7 +118,9 @@ FRAMES_AT_ONCE = 64  # in memory; more saves little time, since decoding begins 
 PAPER, INK, BEST, OTHERS = (24, 24, 24), (240, 240, 240), (86, 180, 233), (140, 140, 140)
 
 
-def write_annotated(prediction: Prediction, video: str | os.PathLike, target: str | os.PathLike) -> Path:
+def write_annotated(
+    prediction: Prediction, video: str | os.PathLike, target: str | os.PathLike
+) -> Path:
     """Write the whole video, upright, every frame at its time, with the answer in bars below it.
 
     H.264 in mp4, of square pixels, without sound.

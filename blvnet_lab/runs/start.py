@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blvnet_lab.models import VideoNet
-from blvnet_lab.weights.torchvision import load_resnet
 from blvnet_lab.models.files import LoadReport, load_exactly, read_pickle
-from blvnet_lab.weights.official import load_official
-from blvnet_lab.weights.torchvision import check_depth, is_resnet, torchvision_resnet
 from blvnet_lab.training.checkpoint import Trained, is_checkpoint, load_trained
+from blvnet_lab.weights.official import load_official
+from blvnet_lab.weights.torchvision import check_depth, is_resnet, load_resnet, torchvision_resnet
 
 TORCHVISION = "torchvision"
 

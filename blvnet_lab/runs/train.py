@@ -20,6 +20,7 @@ from blvnet_lab.data import (
     useful_short_side,
 )
 from blvnet_lab.data.dataset_files import CLASS_LIST
+from blvnet_lab.runs.start import start_from
 from blvnet_lab.training import presets
 from blvnet_lab.training.checkpoint import (
     BEST,
@@ -32,7 +33,6 @@ from blvnet_lab.training.checkpoint import (
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
 from blvnet_lab.training.recipe import Output, Recipe
-from blvnet_lab.runs.start import start_from
 
 
 @dataclass(frozen=True)
