@@ -24,9 +24,9 @@ from blvnet_lab.course.checking import (
     rand,
     require,
     same,
-    show_value,
     two,
 )
+from blvnet_lab.course.verdicts import show_value
 from notebooks import of_exercise
 
 CHECKS = {name: check for name, check in vars(exercises).items() if name.startswith("check_")}

@@ -16,17 +16,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import html
 import inspect
 import io
-import math
 import random
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -34,10 +30,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MAX_NUMBERS = 24  # of a value are shown; of a larger one its size
-MAX_LETTERS = 300  # of the text of an error or a value
+from blvnet_lab.course.verdicts import (
+    Verdict,
+    Wrong,
+    are_equal,
+    is_close,
+    kind,
+    plain,
+    say_difference,
+    shortened,
+    show_value,
+)
+
 MAX_PRINTED = 1000  # letters that a learner's function may print while it is checked
-TOLERANCE = 1e-5  # relative and absolute: enough for float32, which the checks give as notebooks do
+ALIKE = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # one is as good as the other
 RUN_IT = "call your function on this input in a cell of its own, and print what it sees"
 STAY = "what is learned stays in PyTorch: no NumPy, .tolist(), .detach(), .data, torch.no_grad()"
 
@@ -46,62 +52,8 @@ class NotAttempted(Exception):
     """The stub is as it was shipped."""
 
 
-class Wrong(Exception):
-    """The answer breaks a rule: what was found, and what to look at.
-
-    Args:
-        broken: the property, where it is another than that of the rule.
-    """
-
-    def __init__(self, found: str, hint: str, *, broken: str | None = None) -> None:
-        super().__init__(found)
-        self.found, self.hint, self.broken = found, hint, broken
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a check found, shown as a box in a notebook; true if the answer is right."""
-
-    name: str
-    passed: bool | None  # None: not attempted
-    lines: dict[str, str]
-
-    def __bool__(self) -> bool:
-        return self.passed is True
-
-    @property
-    def headline(self) -> str:
-        if self.passed is None:
-            return f"{self.name}: not attempted yet"
-        return f"{self.name}: {'right' if self.passed else 'not right yet'}"
-
-    def __repr__(self) -> str:
-        width = max(map(len, self.lines), default=0)
-        rows = [f"  {word:{width}}  {text}" for word, text in self.lines.items()]
-        return "\n".join([self.headline, *rows])
-
-    def _repr_html_(self) -> str:
-        colour = {True: "#2e7d32", False: "#c62828", None: "#757575"}[self.passed]
-        sign = {True: "✓", False: "✗", None: "○"}[self.passed]
-        rows = "".join(
-            f'<div style="display:flex"><span style="opacity:.65;flex:0 0 6em">{word}</span>'
-            f'<span style="white-space:pre-wrap">{html.escape(text)}</span></div>'
-            for word, text in self.lines.items()
-        )
-        return (
-            f'<div role="status" style="border-left:4px solid {colour};padding:.4em .8em">'
-            f'<strong style="color:{colour}">{sign} {html.escape(self.headline)}</strong>'
-            f"{rows}</div>"
-        )
-
-
 class Check:
-    """Call it with the learner's function: it applies one rule after the other.
-
-    Args:
-        name: of the exercise.
-        rules: from the smallest input up; the docstring of each is the property.
-    """
+    """Call it with the learner's function: it applies its rules, from the smallest input up."""
 
     def __init__(self, name: str, *rules: Callable[[Answer], None]) -> None:
         self.name, self.rules = name, rules
@@ -119,7 +71,7 @@ class Check:
             lines = {"must hold": wrong.broken or property_of(rule), "for": answer.given}
             return Verdict(self.name, False, lines | {"found": wrong.found, "hint": wrong.hint})
         finally:
-            sys.stdout.write(_shortened(printed.getvalue(), MAX_PRINTED))  # in one piece
+            sys.stdout.write(shortened(printed.getvalue(), MAX_PRINTED))  # in one piece
         return Verdict(self.name, True, {"checked": "\n".join(map(property_of, self.rules))})
 
 
@@ -142,28 +94,24 @@ class Answer:
         changes: Sequence[Any] = (),
         use: Callable[..., Any] = lambda function, *given: function(*given),
     ) -> Any:
-        """Call the function; it must leave what it is given as it was.
+        """Call the function, as `use` does; it must leave all it is given but `changes` alone.
 
-        Args:
-            hint: if it raises an error.
-            changes: what of the given it is meant to change.
-            use: how it is called; its docstring, if any, is said behind the input.
+        The `hint` is for an error; the docstring of `use`, if any, is said behind the input.
         """
         kept = [(x, _picture(x)) for x in given if not any(x is other for other in changes)]
         self.given = "; ".join(filter(None, [_named(self.function, given), use.__doc__]))
         result = self.ask(lambda: use(self.function, *given), hint)
         for thing, before in kept:
             if (after := _picture(thing)) != before:
-                found, remedy = "an input that is changed after the call", "make something new"
-                remedy += " (torch.zeros_like, a copy of the list) and write into that"
+                found, hint = "an input that is changed after the call", "write into a copy of it"
                 if isinstance(thing, nn.Module):
                     changed = ", ".join(what for what in before if after[what] != before[what])
                     found = f"a network that is changed after the call: {changed}"
-                    remedy = "leave it as it is, or undo in `finally` what you have changed"
-                raise Wrong(found, remedy, broken="what it is given is left as it was")
+                    hint = "leave it as it is, or undo in `finally` what you have changed"
+                raise Wrong(found, hint, broken="what it is given is left as it was")
         if result is None:
-            found, remedy = "None: is there a `return` at its end?", "end with `return ...`"
-            raise Wrong(found, remedy, broken="it returns something")
+            found, hint = "None: is there a `return` at its end?", "end with `return ...`"
+            raise Wrong(found, hint, broken="it returns something")
         return result
 
     def ask(self, call: Callable[[], Any], hint: str) -> Any:
@@ -188,7 +136,7 @@ class Answer:
                 else:
                     raise NotAttempted from error
             lines = [line - code.co_firstlineno + 1 for f, line in frames if f.f_code is code]
-            found = type(error).__name__ + (f": {_shortened(str(error))}" if str(error) else "")
+            found = type(error).__name__ + (f": {shortened(str(error))}" if str(error) else "")
             found += f" (line {lines[-1]} of the function)" if lines else ""
             raise Wrong(found, hint, broken="it runs without an error") from error
         finally:
@@ -221,8 +169,8 @@ def _named(function: Any, given: Sequence[Any]) -> str:
     try:
         values = inspect.signature(function).bind(*given).arguments
     except (TypeError, ValueError):  # no function, or it takes something else
-        return _shortened(", ".join(map(show_value, given)))
-    return _shortened(", ".join(f"{name} = {show_value(x)}" for name, x in values.items()))
+        return shortened(", ".join(map(show_value, given)))
+    return shortened(", ".join(f"{name} = {show_value(x)}" for name, x in values.items()))
 
 
 def require(holds: Any, found: Any, hint: str) -> None:
@@ -235,8 +183,7 @@ def same(got: Any, wanted: Any, hint: str) -> None:
     """Raise `Wrong` unless `got` is what is wanted, floats up to rounding.
 
     Where a tensor is wanted it must be one, of the same shape and kind of number; where a tuple is
-    wanted, two things that are the same. Where numbers, strings, or lists of them are wanted,
-    lists, tuples, arrays and tensors count as the same.
+    wanted, two such things. For other values lists, tuples, arrays and tensors count as the same.
     """
     if isinstance(wanted, tuple):
         for place, part, right in zip(("first", "second"), two(got), wanted, strict=True):
@@ -245,28 +192,25 @@ def same(got: Any, wanted: Any, hint: str) -> None:
             except Wrong as wrong:
                 raise Wrong(f"{wrong.found} (the {place} of the two)", wrong.hint) from None
     elif not isinstance(wanted, Tensor):
-        if not _equal(plain(got), plain(wanted)):
-            raise Wrong(_differ(got, wanted), hint)
+        if not are_equal(plain(got), plain(wanted)):
+            raise Wrong(say_difference(got, wanted), hint)
     elif not isinstance(got, Tensor):
         raise Wrong(kind(got), "return a tensor; torch.stack makes one of several")
     elif got.shape != wanted.shape:
         found = f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}"
         raise Wrong(found, "which axis does an index, a sum or a mean of yours drop, or keep?")
-    elif _family(got.dtype) != _family(wanted.dtype):
+    elif (got.dtype != wanted.dtype) and {got.dtype, wanted.dtype} not in ALIKE:
         hint = "new tensors get the dtype of the old by torch.zeros_like(x), x.new_zeros(shape)"
         raise Wrong(f"numbers of {got.dtype} instead of {wanted.dtype}", hint)
-    elif not _close(got, wanted).all():
-        raise Wrong(_differ(got, wanted), hint)
+    elif not is_close(got, wanted).all():
+        raise Wrong(say_difference(got, wanted), hint)
 
 
 def cases(
     broken: str, hint: str, *examples: Sequence[Any], by: Callable[..., Any] | None = None
 ) -> Callable[[Answer], None]:
-    """Make a rule of examples, each what is given and last what is wanted.
-
-    Args:
-        broken: the property.
-        by: computes what is wanted, so that an example is only what is given.
+    """Make a rule of examples, each what is given and last what is wanted, unless `by` computes
+    that of the others.
     """
 
     def rule(answer: Answer) -> None:
@@ -289,11 +233,7 @@ def two(got: Any) -> tuple[Any, Any]:
 
 
 def gradients(by: Callable[..., Any], *others: Any, **inputs: Tensor) -> Callable[[Answer], None]:
-    """Make a rule: the inputs get the gradients that PyTorch finds through `by`.
-
-    Args:
-        others: what is given behind the inputs.
-    """
+    """Make a rule: the inputs get the gradients that they get through `by`; others follow them."""
 
     def rule(answer: Answer) -> None:
         leaves = [x.clone().requires_grad_() for x in inputs.values()]
@@ -305,8 +245,8 @@ def gradients(by: Callable[..., Any], *others: Any, **inputs: Tensor) -> Callabl
             found.append(torch.autograd.grad(loss, leaves, allow_unused=True) if has_graph else ())
         for name, mine, right in zip_longest(inputs, *found):
             require(mine is not None, f"no gradient reaches {name}", STAY)
-            if not _close(mine, right).all():
-                raise Wrong(f"the gradient of {name} is {_differ(mine, right)}", STAY)
+            if not is_close(mine, right).all():
+                raise Wrong(f"the gradient of {name} is {say_difference(mine, right)}", STAY)
 
     rule.__doc__ = f"gradients reach what is learned, by way of {' and '.join(inputs)}"
     return rule
@@ -327,17 +267,17 @@ def rng_state() -> tuple[Any, ...]:
 @contextlib.contextmanager
 def state_restored() -> Iterator[None]:
     """Keep what the notebook draws and computes afterwards independent of a check."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    python, numpy = random.getstate(), np.random.get_state()
+    dtype, has_grad = torch.get_default_dtype(), torch.is_grad_enabled()
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=gpus):
         try:
             yield
         finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
+            random.setstate(python)
+            np.random.set_state(numpy)
             torch.set_default_dtype(dtype)
-            torch.set_grad_enabled(gradients)
+            torch.set_grad_enabled(has_grad)
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:
@@ -362,86 +302,6 @@ def depthwise_conv3d(x: Tensor, taps: Tensor) -> Tensor:
     kernel = taps.t().reshape(channels, 1, num_taps, 1, 1)
     padding = (num_taps // 2, 0, 0)
     return F.conv3d(x.transpose(1, 2), kernel, padding=padding, groups=channels).transpose(1, 2)
-
-
-def show_value(value: Any) -> str:
-    """Say a value in a message: its numbers if they are few, otherwise what it is."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        if math.prod(value.shape) > MAX_NUMBERS:
-            return f"values of shape {tuple(value.shape)}"
-        return _numbers(plain(value.squeeze()))
-    if isinstance(value, (list, tuple)) and len(value) > MAX_NUMBERS:
-        return f"{_numbers(plain(value[:3]))[:-1]}, ...], {len(value)} in all"
-    text = value.__name__ if inspect.isfunction(value) else _numbers(plain(value))
-    return kind(value) if "\n" in text or " at 0x" in text else _shortened(text)
-
-
-def kind(value: Any) -> str:
-    """Say what a value is, in a message that expected something else."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    length = f" and length {len(value)}" if isinstance(value, (list, tuple)) else ""
-    return f"an object of type {type(value).__name__}{length}"
-
-
-def plain(value: Any) -> Any:
-    """Turn tensors and arrays into lists and numbers, tuples into lists."""
-    if isinstance(value, (Tensor, np.ndarray, np.generic)):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """Compare plain values."""
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-    if isinstance(a, Real) and isinstance(b, Real):
-        return a == b or math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return type(a) is type(b) and a == b
-
-
-def _numbers(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_numbers, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else repr(value)
-
-
-def _close(got: Tensor, wanted: Tensor) -> Tensor:
-    """Find where two tensors of a shape are the same up to rounding."""
-    got, wanted = got.detach().double(), wanted.detach().double()
-    return torch.isclose(got, wanted, TOLERANCE, TOLERANCE, equal_nan=True)
-
-
-def _differ(got: Any, wanted: Any) -> str:
-    """Say what differs: both if they are small, otherwise the first place where they do."""
-    if isinstance(got, Tensor) and isinstance(wanted, Tensor) and got.numel() > MAX_NUMBERS:
-        apart = ~_close(got, wanted)
-        place = tuple(apart.nonzero()[0].tolist())
-        share = f"{int(apart.sum())} of {got.numel()} numbers differ"
-        a, b = show_value(got[place]), show_value(wanted[place])
-        return f"{share}, the first at {list(place)}: {a} not {b}"
-    a, b = plain(got), plain(wanted)
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b) > MAX_NUMBERS:
-        place = next(i for i in range(len(a)) if not _equal(a[i], b[i]))
-        return f"the first that differs is number {place}: {_differ(a[place], b[place])}"
-    if show_value(got) != show_value(wanted):
-        return f"{show_value(got)} instead of {show_value(wanted)}"
-    return _shortened(f"{a!r} instead of {b!r}")
-
-
-def _family(dtype: torch.dtype) -> str:
-    """Take float32 and float64 for the same, and all whole numbers that may be places."""
-    if dtype in (torch.float32, torch.float64):
-        return "float"
-    return "whole" if dtype in (torch.int16, torch.int32, torch.int64) else str(dtype)
-
-
-def _shortened(text: str, letters: int = MAX_LETTERS) -> str:
-    return text if len(text) <= letters else f"{text[:letters]} ..."
 
 
 def _picture(thing: Any) -> Any:

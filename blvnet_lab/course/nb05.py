@@ -53,36 +53,40 @@ check_top_k = Check(
 )
 
 
-def _partner(logits: list, labels: list, partners: list, wanted: float) -> tuple:
-    return _floats(*logits), torch.tensor(labels), torch.tensor(partners), wanted
+def _partners(*examples: tuple, partners: Sequence[int] = (1, 0, 3, 2)) -> list[tuple]:
+    """Make examples of (logits of one clip, its label, what is wanted)."""
+    return [
+        (_floats(logits), torch.tensor([label]), torch.tensor(partners), float(wanted))
+        for logits, label, wanted in examples
+    ]
 
 
-NEXT, OTHER = [1, 0, 3, 2], [2, 3, 0, 1]
 OWN = "take two logits of every clip: logits[torch.arange(N), labels], and that of partners[labels]"
 check_partner_accuracy = Check(
     "partner_accuracy",
     cases(
         "a higher logit than that of the partner, partners[label], is a whole hit; no other counts",
         f"{OWN}; no argmax, no softmax",
-        _partner([[2, 1, 0, 0]], [0], NEXT, 1),
-        _partner([[1, 2, 0, 0]], [0], NEXT, 0),
-        _partner([[0, 0, 1, 2]], [3], NEXT, 1),
-        _partner([[2, 1, 900, 0]], [0], NEXT, 1),
-        _partner([[2, 9, 1, 0]], [0], OTHER, 1),
+        *_partners(([2, 1, 0, 0], 0, 1), ([1, 2, 0, 0], 0, 0), ([0, 0, 1, 2], 3, 1)),
+        *_partners(([2, 1, 900, 0], 0, 1)),
+        *_partners(([2, 9, 1, 0], 0, 1), partners=(2, 3, 0, 1)),
     ),
     cases(
         "a tie is half a hit, but a difference is no tie, however small it is",
         "count a hit where the difference is above 0, half a hit where it is 0",
-        _partner([[1, 1, 0, 0]], [0], NEXT, 0.5),
-        _partner([[1, 1, 0, 0]], [1], NEXT, 0.5),
-        _partner([[1.000001, 1, 0, 0]], [0], NEXT, 1),
-        _partner([[1.000001, 1, 0, 0]], [1], NEXT, 0),
+        *_partners(([1, 1, 0, 0], 0, 0.5), ([1, 1, 0, 0], 1, 0.5)),
+        *_partners(([1.000001, 1, 0, 0], 0, 1), ([1.000001, 1, 0, 0], 1, 0)),
     ),
     cases(
         "it is the mean over clips, each with its own logits; every clip counts the same",
         f"{OWN}; then the mean over clips, not over classes",
-        _partner([[2, 1, 0, 0], [0, 9, 0, 1]], [0, 3], NEXT, 1),
-        _partner([[2, 1, 0, 0]] * 4, [0, 0, 0, 1], NEXT, 0.75),
+        (
+            _floats([2, 1, 0, 0], [0, 9, 0, 1]),
+            torch.tensor([0, 3]),
+            torch.tensor([1, 0, 3, 2]),
+            1.0,
+        ),
+        (_floats([2, 1], [2, 1], [2, 1]), torch.tensor([0, 0, 1]), torch.tensor([1, 0]), 2 / 3),
     ),
 )
 
@@ -117,9 +121,8 @@ class _OfLoader(Tensor):
     ) -> Any:
         given = [*args, *(kwargs or {}).values()]
         result = super().__torch_function__(function, types, args, kwargs)
-        if function in (Tensor.to, torch.as_tensor) and any(
-            isinstance(x, torch.device) for x in given
-        ):
+        has_device = any(isinstance(x, torch.device) for x in given)
+        if has_device and function in (Tensor.to, torch.as_tensor):
             return result.as_subclass(Tensor)
         if any(isinstance(x, Tensor) and not isinstance(x, cls) and x.requires_grad for x in given):
             mine = [x for x in given if isinstance(x, cls)]
@@ -152,12 +155,7 @@ class _Epoch:
         optimizer = SGD(network.parameters(), rate, momentum)
         optimizer.register_step_post_hook(count)
         _OfLoader.left.clear()
-        given = (
-            network,
-            loader,
-            optimizer,
-            torch.device("cpu", 0),
-        )  # with a number it is not "cpu"
+        given = (network, loader, optimizer, torch.device("cpu", 0))  # another name than "cpu"
         self.returned = train_epoch(*given, changes=(network, optimizer))
         self.after, self.modes = network.weight.detach(), network.modes
 
@@ -172,9 +170,7 @@ def epoch_takes_each_batch_once(train_epoch: Answer) -> None:
     for sizes in SIZES:
         epoch = _Epoch(train_epoch, *sizes, rate=0.5)
         found = f"{len(epoch.modes)} calls of the network with gradients, {epoch.steps} steps"
-        hint = (
-            "the step and the mean take the same loss; optimizer.step() in the loop, once a batch"
-        )
+        hint = "the step and the mean take the same loss; optimizer.step() once a batch"
         require({len(epoch.modes), epoch.steps} == {len(sizes)}, found, hint)
         hint = "call network.train() before the loop: it tells all modules inside"
         require(all(epoch.modes), "its batch norm is asked in evaluation mode", hint)
@@ -186,9 +182,7 @@ def epoch_goes_down_the_gradient(train_epoch: Answer) -> None:
     """each step goes down the gradient of the mean cross-entropy of its own batch alone"""
     for sizes, rate, momentum in (((4,), 0.5, 0), ((2, 2, 2), 0.1, 0.9), ((4, 4, 4, 3), 0.2, 0.9)):
         epoch = _Epoch(train_epoch, *sizes, rate=rate, momentum=momentum)
-        hint = (
-            "zero_grad, backward, step: in this order, once a batch; F.cross_entropy takes logits"
-        )
+        hint = "zero_grad, backward, step: in this order; F.cross_entropy takes logits"
         same(epoch.after, epoch.weight, hint)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from blvnet_lab.course.checking import Answer, Check, cases, kind, plain, rand, require, same
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
+LABELS = ["air drumming", "beer, wine", "Arm (no game)", "a person's head"]
+SPLITS = {"val": "val", "validate": "val", "test": "test"}
 KEYS = ["path", "class_name", "split", "source_id"]
 
 
@@ -36,28 +38,30 @@ def _lines(broken: str, hint: str, *examples: tuple[str, list]) -> Callable[[Ans
 
 
 FIRST = ("abseiling", "abc4YTwq073", 44, 54, "train")
+
+
+def _line(label: str, name: str = "abc4YTwq073", split: str = "train") -> str:
+    return f"{HEADER}{label},{name},44,54,{split},0\n"
+
+
 check_kinetics_rows = Check(
     "kinetics_rows",
     _lines(
         "a row for each line and none for the header: the file {id}_{start}_{end}.mp4 with six "
         "digits for each time, the label, the split, and the youtube_id",
         'f"{youtube_id}_{start:06d}_{end:06d}.mp4", with start and end as int',
-        (HEADER + "abseiling,abc4YTwq073,44,54,train,0\n", FIRST),
+        (_line("abseiling"), FIRST),
         (HEADER,),
     ),
     _lines(
         "a label is taken letter by letter: quotes around it are none of it, a comma between is",
         "split(',') knows nothing of quotes: take Python's csv module, and replace nothing",
-        (HEADER + '"air drumming",abc4YTwq073,44,54,train,0\n', ("air drumming", *FIRST[1:])),
-        (HEADER + '"beer, wine",abc4YTwq073,44,54,train,0\n', ("beer, wine", *FIRST[1:])),
-        (HEADER + '"Arm (no game)",abc4YTwq073,44,54,train,0\n', ("Arm (no game)", *FIRST[1:])),
-        (HEADER + "a person's head,abc4YTwq073,44,54,train,0\n", ("a person's head", *FIRST[1:])),
+        *((_line(f'"{label}"'), (label, *FIRST[1:])) for label in LABELS),
     ),
     _lines(
         "an id is text: it may hold - and _ anywhere, or digits only, and stays as it is",
         "take the id from its column; pandas makes numbers of digits unless you say dtype=str",
-        *((f"{HEADER}abseiling,{name},44,54,train,0\n", ("abseiling", name, 44, 54, "train"))
-          for name in ("-_YTw_0-73Y", "00412345678")),
+        *((_line("a", x), ("a", x, *FIRST[2:])) for x in ("-_YTw_0-73Y", "00412345678")),
     ),
     _lines(
         "columns are read by their name, and lines may end as on Windows",
@@ -69,8 +73,7 @@ check_kinetics_rows = Check(
     _lines(
         "the split is train, val or test: the validate of Kinetics-700 is val",
         "only validate gets another word; every other one stays as it is",
-        *((f"{HEADER}abseiling,abc4YTwq073,44,54,{word},0\n", (*FIRST[:4], split))
-          for word, split in (("val", "val"), ("validate", "val"), ("test", "test"))),
+        *((_line("abseiling", split=x), (*FIRST[:4], y)) for x, y in SPLITS.items()),
     ),
     _lines(
         "the rows are those of the lines, in their order, also for clips of one video",

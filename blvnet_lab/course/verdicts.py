@@ -1,0 +1,137 @@
+"""What a check says: the verdict, how values stand in it, and when two of them are the same."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MAX_NUMBERS = 24  # of a value are shown; of a larger one its size
+MAX_LETTERS = 300  # of the text of an error or a value
+TOLERANCE = 1e-5  # relative and absolute: enough for float32, which the checks give as notebooks do
+
+
+class Wrong(Exception):
+    """The answer breaks a rule, or a property that all rules have: `broken`."""
+
+    def __init__(self, found: str, hint: str, *, broken: str | None = None) -> None:
+        super().__init__(found)
+        self.found, self.hint, self.broken = found, hint, broken
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found, shown as a box in a notebook; true if the answer is right."""
+
+    name: str
+    passed: bool | None  # None: not attempted
+    lines: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return self.passed is True
+
+    @property
+    def headline(self) -> str:
+        if self.passed is None:
+            return f"{self.name}: not attempted yet"
+        return f"{self.name}: {'right' if self.passed else 'not right yet'}"
+
+    def __repr__(self) -> str:
+        width = max(map(len, self.lines), default=0)
+        rows = [f"  {word:{width}}  {text}" for word, text in self.lines.items()]
+        return "\n".join([self.headline, *rows])
+
+    def _repr_html_(self) -> str:
+        colour = {True: "#2e7d32", False: "#c62828", None: "#757575"}[self.passed]
+        sign = {True: "✓", False: "✗", None: "○"}[self.passed]
+        rows = "".join(
+            f'<div style="display:flex"><span style="opacity:.65;flex:0 0 6em">{word}</span>'
+            f'<span style="white-space:pre-wrap">{html.escape(text)}</span></div>'
+            for word, text in self.lines.items()
+        )
+        return (
+            f'<div role="status" style="border-left:4px solid {colour};padding:.4em .8em">'
+            f'<strong style="color:{colour}">{sign} {html.escape(self.headline)}</strong>'
+            f"{rows}</div>"
+        )
+
+
+def show_value(value: Any) -> str:
+    """Say a value in a message: its numbers if they are few, otherwise what it is."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        if math.prod(value.shape) > MAX_NUMBERS:
+            return f"values of shape {tuple(value.shape)}"
+        return _numbers(plain(value.squeeze()))
+    if isinstance(value, (list, tuple)) and len(value) > MAX_NUMBERS:
+        return f"{_numbers(plain(value[:3]))[:-1]}, ...], {len(value)} in all"
+    text = value.__name__ if inspect.isfunction(value) else _numbers(plain(value))
+    return kind(value) if "\n" in text or " at 0x" in text else shortened(text)
+
+
+def kind(value: Any) -> str:
+    """Say what a value is, in a message that expected something else."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    length = f" and length {len(value)}" if isinstance(value, (list, tuple)) else ""
+    return f"an object of type {type(value).__name__}{length}"
+
+
+def plain(value: Any) -> Any:
+    """Turn tensors and arrays into lists and numbers, tuples into lists."""
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def are_equal(a: Any, b: Any) -> bool:
+    """Compare plain values."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(are_equal, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(are_equal(a[key], b[key]) for key in a)
+    if isinstance(a, Real) and isinstance(b, Real):
+        return a == b or math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return type(a) is type(b) and a == b
+
+
+def _numbers(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_numbers, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+
+
+def is_close(got: Tensor, wanted: Tensor) -> Tensor:
+    """Find where two tensors of a shape are the same up to rounding."""
+    got, wanted = got.detach().double(), wanted.detach().double()
+    return torch.isclose(got, wanted, TOLERANCE, TOLERANCE, equal_nan=True)
+
+
+def say_difference(got: Any, wanted: Any) -> str:
+    """Say what differs: both if they are small, otherwise the first place where they do."""
+    if isinstance(got, Tensor) and isinstance(wanted, Tensor) and got.numel() > MAX_NUMBERS:
+        apart = ~is_close(got, wanted)
+        place = tuple(apart.nonzero()[0].tolist())
+        share = f"{int(apart.sum())} of {got.numel()} numbers differ"
+        a, b = show_value(got[place]), show_value(wanted[place])
+        return f"{share}, the first at {list(place)}: {a} not {b}"
+    a, b = plain(got), plain(wanted)
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b) > MAX_NUMBERS:
+        place = next(i for i in range(len(a)) if not are_equal(a[i], b[i]))
+        return f"the first that differs is number {place}: {say_difference(a[place], b[place])}"
+    shown = show_value(got), show_value(wanted)
+    if shown[0] == shown[1]:
+        shown = repr(a)[:MAX_LETTERS], repr(b)[:MAX_LETTERS]
+    return f"{shown[0]} instead of {shown[1]}"
+
+
+def shortened(text: str, letters: int = MAX_LETTERS) -> str:
+    return text if len(text) <= letters else f"{text[:letters]} ..."
