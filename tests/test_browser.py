@@ -93,7 +93,7 @@ def open_and_run(page, lab: Lab, name: str) -> None:
     do(page, "run", RUN_MS)
     # Its answer says nothing: after an error, meant or not, it is false, and comes while the cells
     # below still run.
-    with contextlib.suppress(TimeoutError):  # a cell that was never run: told below
+    with contextlib.suppress(TimeoutError):  # a cell that was never run: reported below
         page.wait_for_function(FINISHED, timeout=RUN_MS)
     code = [cell for cell in do(page, "cells") if cell["cell_type"] == "code"]
     for cell in code:

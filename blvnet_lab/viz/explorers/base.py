@@ -180,12 +180,7 @@ def row(*parts: widgets.Widget, **layout: str) -> widgets.HBox:
 
 
 def one_clip(model: VideoNet, clip: Tensor) -> Tensor:
-    """Return a clip (T, C, H, W) or (1, T, C, H, W) as (1, T, C, H, W), if the model takes it.
-
-    Raises:
-        TypeError: no tensor.
-        ValueError: several clips, or one that the model does not take.
-    """
+    """Return a clip (T, C, H, W) or (1, T, C, H, W) as (1, T, C, H, W), if the model takes it."""
     clip = clip[None] if isinstance(clip, Tensor) and clip.ndim == 4 else clip
     model.check_clip(clip)
     if len(clip) != 1:

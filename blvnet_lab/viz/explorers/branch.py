@@ -38,7 +38,7 @@ GAP_PX = 10  # between tiles: room for the frame around the chosen column
 STEP_MS = 400  # from position to position, while playing
 
 
-class Row(NamedTuple):
+class MapRow(NamedTuple):
     """What one row shows at every position."""
 
     name: str  # "little frame", "little map", ...
@@ -63,13 +63,11 @@ class BranchExplorer(Explorer):
     Args:
         model: one of the four architectures, of any size.
         clip: (T, 3, H, W) or (1, T, 3, H, W), normalised.
-        frames: what to show as the clip's frames, (T, 3, h, w) uint8. If None, the clip itself; or
-            no frames, if it is no picture (optical flow has ten channels).
+        frames: what to show as the clip's frames, (T, 3, h, w) uint8; if None, the clip itself,
+            unless it is no picture (optical flow has ten channels).
 
-    Raises:
-        TypeError: a clip that is no tensor.
-        ValueError: several clips, or a clip that the model does not take; frames of another shape,
-            type or number.
+    Raises ValueError for several clips, for one that the model does not take, and for frames of
+    another shape, type or number.
     """
 
     css_class = "blvnet-branch-explorer"
@@ -121,7 +119,7 @@ class BranchExplorer(Explorer):
         self.maps.value = png(self._picture())
         self.caption.value = self._caption()
 
-    def _rows(self) -> list[Row]:
+    def _rows(self) -> list[MapRow]:
         """Frames and maps in the order of computation."""
         maps = {name: m[:, self.channel] for name, m in self._maps[self.now.stage].items()}
         if not self._pairs:
@@ -132,12 +130,12 @@ class BranchExplorer(Explorer):
             rows += _map_rows(maps, [branch] if branch in maps else [])
         return rows + _map_rows(maps, [name for name in maps if name not in BRANCH_COLOURS])
 
-    def _frame_rows(self, name: str, colour: str, which: slice) -> list[Row]:
+    def _frame_rows(self, name: str, colour: str, which: slice) -> list[MapRow]:
         """One row, or none where there is nothing to show."""
         if self._frames is None:
             return []
         numbers = range(len(self._frames))[which]
-        return [Row(name, self._frames[which], colour, frames=numbers)]
+        return [MapRow(name, self._frames[which], colour, frames=numbers)]
 
     def _picture(self) -> np.ndarray:
         rows, position, count = self._rows(), self.now.position, self.position.max + 1
@@ -217,7 +215,7 @@ class BranchExplorer(Explorer):
         return f"BranchExplorer({self._what}, {frames} frames of {height}x{width})"
 
 
-def _map_rows(maps: dict[str, Tensor], names: Iterable[str]) -> list[Row]:
+def _map_rows(maps: dict[str, Tensor], names: Iterable[str]) -> list[MapRow]:
     """The named rows of maps (positions, h, w): out in its own scale, all others in one."""
     rows = []
     for name in names:
@@ -225,7 +223,7 @@ def _map_rows(maps: dict[str, Tensor], names: Iterable[str]) -> list[Row]:
         limit = max(m.nan_to_num(0, 0, 0).abs().max().item() for m in together)
         label = f"{name} map" if name in BRANCH_COLOURS else name
         colour = BRANCH_COLOURS.get(name, GREY)
-        rows.append(Row(label, coloured(maps[name], limit), colour, f"±{limit:.2g}"))
+        rows.append(MapRow(label, coloured(maps[name], limit), colour, f"±{limit:.2g}"))
     return rows
 
 

@@ -51,18 +51,15 @@ class ClipExplorer(Explorer):
 
     Args:
         models: title to model, all with the same number T of frames and of classes. Copies of
-            them are run, for others may use them at the same time; later changes of the models are
-            not seen: for them, make a new explorer.
+            them are run, for others may use them at the same time: later changes are not seen.
         manifest: the clips to choose from, with `path` and `class_name`; some of its rows will do.
             Rows without a class name are left out.
         class_names: names of the models' classes; "class 0", ... if None.
         size: (height, width) in pixels of the frames that the models get.
 
-    Raises:
-        ValueError: no models, or models that differ in frames or classes, or take other frames
-            than RGB; another number of names than of classes; no rows with a class.
-        VideoReadError: the first clip cannot be read. Later, such a file gets a message instead,
-            and what was shown before stays.
+    Raises ValueError for models that do not go together or do not take RGB frames, for another
+    number of names than of classes, and where no row has a class; VideoReadError if the first clip
+    cannot be read. Later, such a file gets a message instead, and what was shown before stays.
     """
 
     css_class = "blvnet-clip-explorer"

@@ -58,10 +58,9 @@ class LiveView(Explorer):
     ``message`` (about the file).
 
     The network gets one frame of every `stride`, the middle one, as if they were filmed just then:
-    each pair once, when its second frame is there, and all in their order, from the beginning of
-    the video. What is shown at a frame is therefore the same however one came there: who moves
-    ahead waits until the pairs between have been seen, who moves back sees what was known then.
-    `restart` makes the network forget everything and starts over.
+    each pair once, when its second frame is there, from the beginning of the video on. So a frame
+    shows the same however one came there: who moves ahead waits until the pairs between have been
+    seen, who moves back sees what was known then. `restart` makes the network forget everything.
 
     Args:
         model: from `blvnet_tam(causal=True)`. A copy of it is run; later changes are not seen.
@@ -71,12 +70,10 @@ class LiveView(Explorer):
         stride: from one frame that the network gets to the next, as in `ClipDataset`. Take the one
             of its training: T frames spread over videos of n frames are n / T apart.
 
-    Raises:
-        TypeError: a model that is not from `blvnet_tam`.
-        ValueError: a model that is not causal, or not for RGB; another number of names than of
-            classes; a stride below 1, or one that leaves no pair of frames.
-        VideoReadError: the video cannot be read. Where only a later frame cannot, a message says so
-            when it is reached.
+    Raises TypeError or ValueError for a model that is not from `blvnet_tam`, not causal or not for
+    RGB; ValueError for another number of names than of classes, and for a stride that leaves no
+    pair of frames; VideoReadError if the video cannot be read. Where only a later frame cannot, a
+    message says so when it is reached.
     """
 
     css_class = "blvnet-live-view"

@@ -60,9 +60,8 @@ class TamExplorer(Explorer):
         class_names: one per class; "class 0" and so on if None.
         label: the clip's class; None if unknown.
 
-    Raises:
-        ValueError: a model without TAM; a clip that it does not take, or more than one; names or a
-            label that do not fit its classes.
+    Raises ValueError for a model without TAM, a clip that it does not take, several clips, and
+    names or a label that do not fit its classes.
     """
 
     css_class = "blvnet-tam-explorer"

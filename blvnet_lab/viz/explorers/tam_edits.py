@@ -98,8 +98,7 @@ class TamEdits:
         presets: those of `PRESETS` that these TAMs can have, with what they do. With a single tap
             there is no neighbour to shift or to subtract.
 
-    Raises:
-        ValueError: a model without TAM, a clip that it does not take, more than one clip.
+    Raises ValueError for a model without TAM, a clip that it does not take, and several clips.
     """
 
     def __init__(self, model: BigLittleNet, clip: Tensor) -> None:
