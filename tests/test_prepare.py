@@ -1,4 +1,4 @@
-"""Videos written anew: the same frames, quicker to read; and nothing lost on the way."""
+"""Re-encoded videos: the same frames, quicker to read; and nothing lost on the way."""
 
 import hashlib
 import os
@@ -31,8 +31,8 @@ def numbers(frames: torch.Tensor) -> list[int]:
     return [read_number(frame.numpy()) for frame in frames]
 
 
-def turn(path: Path, short_side: int = 64) -> tuple[dict, Path]:
-    """One video written anew, in this process."""
+def reencode_one(path: Path, short_side: int = 64) -> tuple[dict, Path]:
+    """One video re-encoded, in this process."""
     target = path.with_name(f"{path.name}.new") / "clip.mp4"
     return do_job(Job(str(path), "", str(target), short_side)), target
 
@@ -62,7 +62,7 @@ def test_every_frame_stays_in_its_place(name, tmp_path):
     make, first, count = SOURCES[name]
     source = make(tmp_path / name)
     before = source.read_bytes(), source.stat().st_mtime_ns
-    entry, target = turn(source)
+    entry, target = reencode_one(source)
     assert entry["how"] == "encoded", entry
     info, old = check_video(target), probe_video(source)
     assert numbers(read_frames(target, range(count))) == list(range(first, first + count))
@@ -101,7 +101,7 @@ SHOWN = {
 @pytest.mark.parametrize("name", SHOWN)
 def test_time_shape_and_colours_stay(name, tmp_path):
     source = write_shown(tmp_path / name, **SHOWN[name])
-    entry, target = turn(source)
+    entry, target = reencode_one(source)
     assert entry["how"] == "encoded", entry
     (times, shape, colours), before = shown_by_ffmpeg(target), shown_by_ffmpeg(source)
     assert times == pytest.approx(before[0], abs=2e-5)
@@ -118,14 +118,14 @@ def test_a_folder_of_pictures_becomes_a_video(tmp_path):
     for k in range(20):
         (tmp_path / "7").mkdir(exist_ok=True)
         Image.fromarray(draw(k, (80, 128))).save(tmp_path / "7" / f"{k + 1:05d}.jpg")
-    entry, target = turn(tmp_path / "7")
+    entry, target = reencode_one(tmp_path / "7")
     assert entry["how"] == "encoded" and entry["fps"] == 12 and entry["height"] == 64
     assert numbers(read_frames(target, range(20))) == list(range(20))
 
 
 def test_long_videos_come_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FRAMES_AT_ONCE", 7)
-    entry, target = turn(write_video(tmp_path / "long.mp4", 45, gop=250, b_frames=2))
+    entry, target = reencode_one(write_video(tmp_path / "long.mp4", 45, gop=250, b_frames=2))
     assert entry["num_frames"] == 45
     assert numbers(read_frames(target, range(45))) == list(range(45))
 
@@ -142,7 +142,7 @@ def test_long_videos_come_in_blocks(tmp_path, monkeypatch):
 )
 def test_what_is_fine_is_copied(how, options, tmp_path):
     source = write_video(tmp_path / "a.mp4", 30, **options)
-    entry, target = turn(source)
+    entry, target = reencode_one(source)
     assert entry["how"] == how
     assert (target.read_bytes() == source.read_bytes()) == (how == "copied")
     assert not os.path.samefile(source, target)
@@ -156,7 +156,7 @@ def test_pictures_are_hardly_worse(tmp_path):
     )
     frames = [noise[k : k + 96, 2 * k : 2 * k + 160] for k in range(24)]
     write_h264(tmp_path / "a.mp4", frames, 25, gop=250, x264="crf=10")
-    entry, target = turn(tmp_path / "a.mp4", short_side=96)
+    entry, target = reencode_one(tmp_path / "a.mp4", short_side=96)
     assert entry["how"] == "encoded"
     truth = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
     error = (read_frames(target, range(24)).float() - truth).square().mean()
@@ -209,7 +209,7 @@ def alone(monkeypatch):
     return jobs
 
 
-def test_a_data_set_written_anew(data_set, tmp_path, alone):
+def test_a_data_set_is_reencoded(data_set, tmp_path, alone):
     before = tree(data_set.parent)
     found = reencode(data_set, tmp_path / "new", short_side=64)
     assert found.counts == {"encoded": 7, "copied": 1, "unreadable": 1} and found.waiting == 0
@@ -268,10 +268,19 @@ def test_shards_make_the_same_as_one(data_set, tmp_path, alone):
     assert tree(out) == tree(tmp_path / "whole") and whole.waiting == 0
 
 
-@pytest.mark.parametrize("shard", ["0/2", "3/2", "1/0", "2", "a/b", "1/2/3", "-1/2", ""])
-def test_shards_that_do_not_exist(shard, data_set, tmp_path):
-    with pytest.raises(ValueError, match=f"from 1/n to n/n, such as 2/4, got {shard}$"):
-        reencode(data_set, tmp_path / "new", shard=shard)
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        *(({"shard": shard}, f"from 1/n to n/n, such as 2/4, got {shard}$")
+          for shard in ("0/2", "3/2", "1/0", "2", "a/b", "1/2/3", "-1/2", "")),
+        ({"workers": 0}, "at least one worker, got 256 and 0"),
+        ({"workers": -1}, "at least one worker, got 256 and -1"),
+        ({"short_side": 1}, "a short side of 2 pixels or more"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense(options, words, data_set, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        reencode(data_set, tmp_path / "new", **options)
 
 
 def test_other_settings_are_noticed(data_set, tmp_path, alone):
@@ -285,7 +294,7 @@ def test_a_frame_that_is_damaged_leaves_no_file(tmp_path):
     begin = content.find(b"mdat") + len(content) // 2
     content[begin : begin + 400] = bytes(400)
     (tmp_path / "a.mp4").write_bytes(content)
-    entry, target = turn(tmp_path / "a.mp4")
+    entry, target = reencode_one(tmp_path / "a.mp4")
     assert entry["how"] == "unreadable" and "frame" in entry["detail"]
     assert list(target.parent.iterdir()) == []
 
@@ -343,13 +352,13 @@ def test_a_video_that_is_cut_short_is_not_made_a_good_one(tmp_path):
     whole = write_video(tmp_path / "whole.mkv", 40).read_bytes()
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole[: len(whole) * 2 // 3])
-    entry, target = turn(cut)
+    entry, target = reencode_one(cut)
     assert entry["how"] == "unreadable" and "cut short" in entry["detail"]
     assert not target.exists()
 
 
-def test_a_film_of_another_manifest_is_not_taken_for_done(tmp_path):
-    """Two data sets with equal names, prepared into one folder by turns."""
+def test_a_video_of_another_manifest_is_not_taken_for_done(tmp_path):
+    """Two data sets with equal names, re-encoded into one folder alternately."""
     listed = {}
     for name, frames in (("first", 12), ("second", 24)):
         (tmp_path / name).mkdir()
@@ -363,12 +372,18 @@ def test_a_film_of_another_manifest_is_not_taken_for_done(tmp_path):
         assert "already there" not in found.counts
 
 
-def test_another_class_list_is_noticed_before_the_work(data_set, tmp_path):
+@pytest.mark.parametrize(
+    "own, words",
+    [(True, r"classes\.csv is there and differs"), (False, r"label \d to be")],
+)
+def test_another_class_list_is_noticed_before_the_work(own, words, data_set, tmp_path):
+    if not own:
+        (data_set.parent / "classes.csv").unlink()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "classes.csv").write_text("label,class_name\n0,mine\n")
-    with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
+    with pytest.raises(ValueError, match=words):
         reencode(data_set, tmp_path / "out", short_side=64)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.csv"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
 
 
 def test_originals_of_no_use_are_not_written_over_either(tmp_path):
@@ -387,16 +402,6 @@ def test_originals_of_no_use_are_not_written_over_either(tmp_path):
         reencode(manifest, tmp_path, short_side=64)
 
 
-def test_a_list_that_lies_there_must_fit_before_the_work(data_set, tmp_path):
-    """The manifest has no class list of its own, and the folder has another one."""
-    (data_set.parent / "classes.csv").unlink()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "classes.csv").write_text("label,class_name\n0,mine\n")
-    with pytest.raises(ValueError, match=r"expected label \d to be (mine|no class)"):
-        reencode(data_set, tmp_path / "out", short_side=64)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
-
-
 def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_path, alone):
     out = tmp_path / "new"
     full = reencode(data_set, out, short_side=64)
@@ -412,7 +417,7 @@ def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_
     assert len(DataSet.read(found.manifest).rows) == 3 and found.counts == {"already there": 3}
 
 
-def test_a_probe_that_says_nothing_is_looked_for_anew(data_set, tmp_path, alone):
+def test_a_probe_that_says_nothing_is_looked_for_again(data_set, tmp_path, alone):
     table = DataSet.read(data_set).rows
     DataSet(table.assign(probe="garbage")).save(data_set)
     found = reencode(data_set, tmp_path / "new", short_side=64)
@@ -445,12 +450,6 @@ def test_a_folder_that_was_moved_goes_on(data_set, tmp_path, alone):
     assert all(Path(path).is_file() for path in good["path"])
 
 
-def test_at_least_one_worker(data_set, tmp_path):
-    for workers in (0, -1):
-        with pytest.raises(ValueError, match=f"at least one worker, got 256 and {workers}"):
-            reencode(data_set, tmp_path / "out", workers=workers)
-
-
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc (Linux)")
 def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     out = tmp_path / "new"
@@ -474,32 +473,26 @@ def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("bad value(s) in fds_to_keep"), OSError("handle is closed")]
+    "error, at_once, words",
+    [
+        # Python closes the pipes of a pool that broke, also under the hands of who starts the next.
+        (ValueError("bad value(s) in fds_to_keep"), True, "one of the processes died"),
+        (OSError("handle is closed"), True, "one of the processes died"),
+        (OSError(28, "No space left on device", "x"), False, r"the disk is full \(x\): make room"),
+    ],
 )
-def test_a_process_that_dies_while_another_starts(data_set, tmp_path, monkeypatch, error):
-    """Python closes the pipes of a pool that broke, also under the hands of who starts the next."""
-
+def test_a_pool_that_fails(data_set, tmp_path, monkeypatch, error, at_once, words):
     class Pool:
         def __init__(self, *arguments, **options): ...
         def shutdown(self, **options): ...
         def submit(self, function, job):
-            raise error
-
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
-    with pytest.raises(OSError, match=r"one of the processes died.*run the same command again"):
-        reencode(data_set, tmp_path / "new", short_side=64)
-
-
-def test_a_full_disk_is_said(data_set, tmp_path, monkeypatch):
-    class Pool:
-        def __init__(self, *arguments, **options): ...
-        def shutdown(self, **options): ...
-        def submit(self, function, job):
+            if at_once:
+                raise error
             future = Future()
-            future.set_exception(OSError(28, "No space left on device", job.target))
+            future.set_exception(error)
             return future
 
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
-    with pytest.raises(OSError, match=r"the disk is full .*make room, then run the same command"):
+    with pytest.raises(OSError, match=rf"{words}.* run the same command"):
         reencode(data_set, tmp_path / "new", short_side=64)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["prepare.json"]

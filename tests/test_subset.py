@@ -5,7 +5,6 @@ that was to be had, none twice, none half.
 """
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -28,7 +27,13 @@ from videos import write_video
 from blvnet_lab.data import ClipDataset, DataSet, VideoReadError, read_frames
 from blvnet_lab.datasets import kinetics_subset as subset_module
 from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
-from blvnet_lab.datasets.mirror import REPLACEMENTS, MirrorHandler, serve_mirror, write_mirror
+from blvnet_lab.datasets.mirror import (
+    REPLACEMENTS,
+    MirrorHandler,
+    serve_mirror,
+    tar_bytes,
+    write_mirror,
+)
 from blvnet_lab.datasets.remote import (
     ChangedError,
     DownloadError,
@@ -498,24 +503,14 @@ def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
     assert not found.stopped and files(tmp_path) == faultless.files
 
 
-def as_part(*clips: tuple[str, bytes]) -> bytes:
-    """A tar archive of clips by name, and of a link."""
-    part = io.BytesIO()
-    with tarfile.open(fileobj=part, mode="w") as archive:
-        for name, content in clips:
-            member = tarfile.TarInfo(f"{name}.mp4")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return part.getvalue()
-
-
 def one_part(mirror: Path, folder: Path, clips: Callable, **wishes):
     """What is kept of a mirror with one part, of clips(names of the wanted ones)."""
     with served(mirror) as (url, _):
         plan = plan_of(url, folder / "out", classes=["moves up"], **wishes)
+    given = clips(plan.rows["name"].tolist())
     target = folder / "mirror" / plan.parts[0][1]
     target.parent.mkdir(parents=True)
-    target.write_bytes(as_part(*clips(plan.rows["name"].tolist())))
+    target.write_bytes(tar_bytes((f"{name}.mp4", clip) for name, clip in given))
     with serve_mirror(folder / "mirror") as url:
         return fetch_subset(replace(plan, mirror=url, parts=plan.parts[:1]))
 

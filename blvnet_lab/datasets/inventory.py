@@ -19,8 +19,8 @@ import pandas as pd
 from blvnet_lab.data.dataset_files import DataSet, check_class_list
 from blvnet_lab.data.reading import VideoInfo, VideoReadError, known_video, pack_info
 from blvnet_lab.datasets.finding import Finding, find_videos, without_suffix
+from blvnet_lab.datasets.journal import Tables, read_old, write_tables
 from blvnet_lab.datasets.layouts import Layout, Lists, read_lists
-from blvnet_lab.datasets.report import Tables, read_old, write_tables
 from blvnet_lab.datasets.selection import ALL_CLIPS, Selection, mirror_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import data_root
@@ -60,9 +60,8 @@ def build_manifest(
 ) -> Inventory:
     """Write the manifest of a data set that is on disk, and report what is wrong with it.
 
-    Every video is opened (not decoded), which takes some milliseconds each; when the manifest is
-    there already, only those that have changed since. Older files that hold more, or say other
-    things, are kept as manifest.1.csv and report.1.csv.
+    Every video is opened, not decoded; when the manifest is there already, only those that have
+    changed since. Older files that say more are kept as manifest.1.csv and report.1.csv.
 
     Args:
         dataset: its layout; folder is one for each class, list a file of lines `path label`.
@@ -79,8 +78,7 @@ def build_manifest(
         fold: of UCF101.
 
     Raises:
-        ValueError: the lists are not there, or not as published; not one of the rows has a video;
-            or no class or split of that name.
+        ValueError: the lists are not as published; no row has a video; no such class or split.
     """
     is_own = dataset in ("folder", "list")
     if source and not is_own:

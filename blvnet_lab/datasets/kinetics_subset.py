@@ -39,7 +39,7 @@ from blvnet_lab.data.reading import (
 )
 from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.datasets.inventory import ID_LENGTH, Inventory, build_manifest, table_values
-from blvnet_lab.datasets.journal import Journal, remove_leftovers
+from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
 from blvnet_lab.datasets.layouts import Layout
 from blvnet_lab.datasets.mirror import OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
 from blvnet_lab.datasets.remote import (
@@ -49,7 +49,6 @@ from blvnet_lab.datasets.remote import (
     MissingError,
     RemoteFile,
 )
-from blvnet_lab.datasets.report import Tables, in_units, write_tables
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
 from blvnet_lab.datasets.sources import divide, one_sided_classes
 from blvnet_lab.datasets.subset_plan import SubsetPlan, plan_subset

@@ -56,7 +56,7 @@ MIRRORED_LABELS = {
 }
 
 
-class Row(NamedTuple):
+class ListedClip(NamedTuple):
     """What a list says of one clip."""
 
     class_name: str  # empty if the list does not say
@@ -73,7 +73,7 @@ class Row(NamedTuple):
 class Lists:
     """What a data set's own lists say."""
 
-    rows: pd.DataFrame  # a `Row` each
+    rows: pd.DataFrame  # a `ListedClip` each
     classes: list[str]  # in the order of their labels
     mirrored: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -141,7 +141,7 @@ def _lines(path: Path) -> Iterator[str]:
     return filter(None, map(str.strip, path.read_text("utf-8-sig").splitlines()))
 
 
-def _labelled(rows: Iterable[Row], classes: Sequence[str] | None = None) -> Lists:
+def _labelled(rows: Iterable[ListedClip], classes: Sequence[str] | None = None) -> Lists:
     """Leave out rows without a label; without a list of classes they are sorted by name."""
     rows = list(rows)
     labelled = [row for row in rows if row.class_name]
@@ -155,7 +155,7 @@ def _labelled(rows: Iterable[Row], classes: Sequence[str] | None = None) -> List
     unlabelled = [
         ("row without label", "", row.names[0], "no label") for row in rows if not row.class_name
     ]
-    table = pd.DataFrame(labelled, columns=list(Row._fields))
+    table = pd.DataFrame(labelled, columns=list(ListedClip._fields))
     return Lists(table, list(classes or sorted(used)), findings=unlabelled)
 
 
@@ -196,7 +196,7 @@ def kinetics_name(youtube_id: str, start: int, end: int) -> str:
     return f"{youtube_id}_{start:06d}_{end:06d}"
 
 
-def _kinetics(find: _Finder, dataset: str) -> Iterator[Row]:
+def _kinetics(find: _Finder, dataset: str) -> Iterator[ListedClip]:
     files = {}
     for split, names in {"train": ["train"], "val": ["val", "validate"], "test": ["test"]}.items():
         places = [f"{folder}{name}.csv" for name in names for folder in ("", f"{dataset}/")]
@@ -207,7 +207,7 @@ def _kinetics(find: _Finder, dataset: str) -> Iterator[Row]:
     for split, path in files.items():
         for label, youtube_id, *times, _ in read_kinetics_rows(path, split).itertuples(index=False):
             names = (kinetics_name(youtube_id, *times), youtube_id)
-            yield Row(label, split, youtube_id, names, *times)
+            yield ListedClip(label, split, youtube_id, names, *times)
 
 
 # --- Something-Something ------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def _something_v1(find: _Finder) -> Lists:
         path = find(name.format(part), needed=split == "train")
         for line in _lines(path) if path else ():
             source, _, label = map(str.strip, line.partition(";"))
-            rows.append(Row(label, split, source, (source,)))
+            rows.append(ListedClip(label, split, source, (source,)))
     return _labelled(rows, classes)
 
 
@@ -249,7 +249,7 @@ def _something_v2(find: _Finder) -> Lists:
         for entry in read(part, needed=split == "train"):
             template = re.sub(r"[\[\]]", "", entry.get("template", ""))
             source = str(entry["id"])
-            rows.append(Row(template, split, source, (source,)))
+            rows.append(ListedClip(template, split, source, (source,)))
     return _labelled(rows, classes)
 
 
@@ -262,7 +262,7 @@ def _moments(find: _Finder) -> Lists:
     for split, part in (("train", "training"), ("val", "validation")):
         table = pd.read_csv(find(f"{part}Set.csv"), header=None, dtype="str", keep_default_na=False)
         for path, label in zip(table[0], table[1], strict=True):
-            rows.append(Row(label, split, path, (f"{part}/{without_suffix(path)}",)))
+            rows.append(ListedClip(label, split, path, (f"{part}/{without_suffix(path)}",)))
     return _labelled(rows, classes)
 
 
@@ -276,7 +276,7 @@ def _ucf101(find: _Finder, fold: int) -> Lists:
             group = re.match(r"v_(.+_g\d+)_c\d+", path.stem)
             source = group[1] if group else path.stem  # clips of a group are of one video
             names = (path.with_suffix("").as_posix(), path.stem)
-            rows.append(Row(path.parts[0], split, source, names))
+            rows.append(ListedClip(path.parts[0], split, source, names))
     return _labelled(rows, classes)
 
 
@@ -303,7 +303,7 @@ def _folders(root: Path) -> Lists:
         if len(name.parts) >= 2 + bool(named):  # else beside the classes' folders: without a class
             split = SPLIT_FOLDERS[name.parts[0].lower()] if named else ""
             source = without_suffix(name.as_posix())
-            rows.append(Row(name.parts[bool(named)], split, source, (name.as_posix(),)))
+            rows.append(ListedClip(name.parts[bool(named)], split, source, (name.as_posix(),)))
     if not rows:
         raise ValueError(
             f"expected a folder for each class in {root}, with videos in it, found none"
@@ -357,7 +357,7 @@ def _list_file(path: Path) -> Lists:
     return replace(_labelled(rows, classes), mirrored=mirrored_names(classes))
 
 
-def _list_rows(file: Path, split: str) -> Iterator[Row]:
+def _list_rows(file: Path, split: str) -> Iterator[ListedClip]:
     suffixes = "|".join(map(re.escape, VIDEO_SUFFIXES))
     for number, line in enumerate(_lines(file), 1):
         # Both may hold spaces: the path ends with the suffix of a video, if it has one.
@@ -367,4 +367,4 @@ def _list_rows(file: Path, split: str) -> Iterator[Row]:
         name, label = (part for part in parts.groups() if part is not None)
         name = name.replace("\\", "/")  # some lists were written on Windows
         stem = without_suffix(name)
-        yield Row(label, split, stem, (name, stem, stem.rpartition("/")[2]))
+        yield ListedClip(label, split, stem, (name, stem, stem.rpartition("/")[2]))

@@ -17,7 +17,7 @@ import random
 import re
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -68,12 +68,12 @@ def write_mirror(folder: str | Path) -> Path:
         _write(folder / f"400/annotations/{split}.csv", ("\n".join(lines) + "\n").encode())
         names = [f"400/{split}/part_{k}.tar.gz" for k in range(num_parts)]
         for k, name in enumerate(names):
-            archive = _tar(files[k::num_parts])
+            archive = tar_bytes(files[k::num_parts])
             _write(folder / name, archive if k == 1 else gzip.compress(archive, mtime=0))
         urls = "".join(f"{OFFICIAL}{name}\n" for name in names)
         _write(folder / f"400/{split}/k400_{split}_path.txt", urls.encode())
     inside = [(f"replacement_for_corrupted_k400/{name}", content) for name, content in replaced]
-    _write(folder / REPLACEMENTS, gzip.compress(_tar(inside), mtime=0))
+    _write(folder / REPLACEMENTS, gzip.compress(tar_bytes(inside), mtime=0))
     return folder
 
 
@@ -82,7 +82,8 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _tar(files: list[tuple[str, bytes]]) -> bytes:
+def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """Pack (name, content) of files into a tar archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files:

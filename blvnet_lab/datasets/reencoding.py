@@ -49,8 +49,7 @@ from blvnet_lab.data.reading import (
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.datasets.inventory import table_values
-from blvnet_lab.datasets.journal import Journal, remove_leftovers
-from blvnet_lab.datasets.report import Tables, in_units, write_tables
+from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
 from blvnet_lab.paths import plain_name, written_whole
 from blvnet_lab.progress import tqdm
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from blvnet_lab.datasets.journal import in_units
 from blvnet_lab.datasets.layouts import kinetics_name, read_kinetics_rows
 from blvnet_lab.datasets.mirror import OFFICIAL, REPLACEMENTS
 from blvnet_lab.datasets.remote import RETRIES, DownloadError, Retries, fetch_text, remote_size
-from blvnet_lab.datasets.report import in_units
 from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.paths import written_whole
 from blvnet_lab.progress import tqdm
