@@ -1,4 +1,4 @@
-"""The training engine in one process: steps, chance, figures, files, and faults with a name."""
+"""The training engine in one process: steps, random numbers, figures, files and faults."""
 
 import copy
 import errno
@@ -118,7 +118,7 @@ def watch(recipe: Recipe, model: nn.Module | None = None) -> tuple[Watching, flo
 def fitted(out: Path | None = None, recipe: Recipe = SHORT, **options) -> tuple[nn.Module, Fitted]:
     """A run on noisy clips that are dark or bright."""
     model = options.pop("model", None) or build(recipe, 2)
-    train_set = options.pop("train_set", None) or Clips(24, chance=True)
+    train_set = options.pop("train_set", None) or Clips(24, augmented=True)
     val_set = options.pop("val_set", None) or Clips(10, seed=1)
     names = [field.name for field in fields(Output) if field.name in options]
     how = {name: options.pop(name) for name in names}
@@ -177,9 +177,9 @@ def test_label_smoothing_by_hand():
     recipe = replace(SHORT, label_smoothing=0.2)
     _, loss, order = watch(recipe)
     clips, labels = points()[order]
-    chances = Small().double()(clips).log_softmax(1)
+    log_probabilities = Small().double()(clips).log_softmax(1)
     wanted = 0.8 * F.one_hot(labels, 3).double() + 0.2 / 3
-    losses = -(wanted * chances).sum(1)
+    losses = -(wanted * log_probabilities).sum(1)
     assert loss == pytest.approx(losses.mean().item(), rel=1e-9)
     plain = F.cross_entropy(Small().double()(clips), labels, label_smoothing=0.2)
     assert loss == pytest.approx(plain.item(), rel=1e-9)
@@ -267,21 +267,24 @@ def test_average_of_weights_by_hand(tmp_path):
             by_hand = {k: decay * by_hand[k] + (1 - decay) * weights[k] for k in weights}
         if number % 3 == 2:
             at_epochs.append(dict(by_hand))
-    for (network, judged, _), expected in zip(seen, at_epochs, strict=True):
-        for name, tensor in judged.items():
+    for (network, evaluated, _), expected in zip(seen, at_epochs, strict=True):
+        for name, tensor in evaluated.items():
             if tensor.is_floating_point():
                 torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-7)
         assert network is not model
-        assert not torch.equal(judged["stem.conv.weight"], after[2]["stem.conv.weight"])
+        assert not torch.equal(evaluated["stem.conv.weight"], after[2]["stem.conv.weight"])
     # Evaluated is the average, and kept; the best epoch is the first here.
     check = build(recipe, 2)
-    for (_, judged, logits), name in zip(seen, ("best.pt", "last.pt"), strict=True):
-        assert_equal(tensors(load_trained(tmp_path / "run" / name).model), judged)
-        check.load_state_dict(judged)
+    for (_, evaluated, logits), name in zip(seen, ("best.pt", "last.pt"), strict=True):
+        assert_equal(tensors(load_trained(tmp_path / "run" / name).model), evaluated)
+        check.load_state_dict(evaluated)
         again = evaluate(check, Clips(10, seed=1), device=CPU).logits
         torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-6)
     assert torch.equal(result.predictions.logits, seen[-1][2])
     assert_equal(tensors(model), after[-1])
+    raw = evaluate(model, Clips(10, seed=1), device=CPU)
+    top_1 = (raw.logits.argmax(1) == raw.labels).float().mean().item()
+    assert result.history[-1]["raw_top_1"] == pytest.approx(top_1)
 
 
 def test_the_decay_stops_at_the_recipes():
@@ -297,7 +300,7 @@ def test_the_decay_stops_at_the_recipes():
     assert expected == pytest.approx(28, abs=1e-3), "one step behind: decay 0.5"
 
 
-def test_without_an_average_the_network_itself_is_judged(tmp_path):
+def test_without_an_average_the_network_itself_is_evaluated(tmp_path):
     networks = []
     model, _ = fitted(
         tmp_path / "run", score=lambda network, _: networks.append(network) or {"top_1": 1.0}
@@ -448,7 +451,7 @@ def stop_after(epoch: int):
     return score
 
 
-# ---------------------------------------------------------------- clips and chance
+# ---------------------------------------------------------------- clips and random numbers
 
 
 def flat(batches: list[list[int]]) -> list[int]:
@@ -526,7 +529,7 @@ def test_fewer_clips_than_a_batch():
 def drawn(workers: int, *, epoch: int = 1, first: int = 0, seed: int = 0) -> dict[int, Tensor]:
     """The clips of (the rest of) an epoch, by their number."""
     recipe = replace(SHORT, seed=seed, hardware=Hardware(workers=workers))
-    loader, batches = training_loader(Clips(24, chance=True), recipe, Ranks(), CPU)
+    loader, batches = training_loader(Clips(24, augmented=True), recipe, Ranks(), CPU)
     batches.epoch, batches.first_step = epoch, first
     return {
         index: clip
@@ -547,7 +550,7 @@ def test_what_is_drawn_for_a_clip_depends_on_nothing_but_it():
             assert torch.equal(clip, alone[index])
     rest = drawn(2, first=1)
     assert len(rest) == 16 and all(torch.equal(clip, alone[i]) for i, clip in rest.items())
-    keyed, plain = Keyed(Clips(24, chance=True), 0), Clips(24)
+    keyed, plain = Keyed(Clips(24, augmented=True), 0), Clips(24)
     for index in (7, 3, 7, 23):
         clip, label, number = keyed[1, index]
         assert torch.equal(clip, alone[index]) and (label, number) == (index % 2, index)
@@ -573,7 +576,7 @@ class Spoilt(Clips):
     """One clip is not a number, from some epoch on (there are 24 clips an epoch)."""
 
     def __init__(self, clip: int, epochs: int = 0, named: bool = True):
-        super().__init__(24, chance=True)
+        super().__init__(24, augmented=True)
         self.clip, self.epochs = clip, epochs
         if not named:
             del self.paths
@@ -838,7 +841,7 @@ def test_another_recipe_is_no_way_to_go_on(half_done):
 
 def other(count: int = 24, **changes) -> Clips:
     """Training clips, or ten validation clips, with other attributes."""
-    clips = Clips(count, seed=int(count == 10), chance=count == 24)
+    clips = Clips(count, seed=int(count == 10), augmented=count == 24)
     vars(clips).update(changes)
     return clips
 
@@ -943,7 +946,7 @@ def test_a_checkpoint_that_is_damaged(damage, half_done, tmp_path):
 
 @pytest.mark.parametrize("which", [2, 3, 4])
 def test_a_full_disk(which, tmp_path, monkeypatch):
-    """The so manieth file does not fit any more; best.pt and last.pt of an epoch are two."""
+    """The nth file does not fit any more; best.pt and last.pt of an epoch are two."""
     out, write, written = tmp_path / "run", Path.write_bytes, []
 
     def filling(path, content):
@@ -1107,7 +1110,7 @@ def test_what_takes_the_place_of_a_damaged_video_is_always_the_same(videos):
 
 
 class Dying(Clips):
-    """The process that reads clip 5 for the so manieth time dies of it."""
+    """The process that reads clip 5 for the nth time dies of it."""
 
     def __init__(self, times: int, count: int = 24):
         super().__init__(count)
@@ -1122,7 +1125,7 @@ class Dying(Clips):
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
 def test_a_worker_that_dies(seconds, tmp_path):
-    """While it is waited for, or in the middle of a step: one is told by signal, at any moment."""
+    """While it is waited for, or in the middle of a step: a signal says so, at any moment."""
     recipe = replace(SHORT, hardware=Hardware(workers=1))
     model = build(recipe, 2)
     model.register_forward_hook(lambda *_: time.sleep(seconds))
@@ -1217,7 +1220,7 @@ def test_precisions_on_a_gpu(precision, tmp_path):
         model, dtypes = build(recipe, 2), set()
         model.stage2.out.register_forward_hook(lambda *a, seen=dtypes: seen.add(a[2].dtype))
         result = fit(
-            model, Clips(24, chance=True), Clips(10), recipe, device=gpu, output=Output(out)
+            model, Clips(24, augmented=True), Clips(10), recipe, device=gpu, output=Output(out)
         )
         wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.half}
         assert dtypes == {wanted[precision]}
@@ -1250,7 +1253,7 @@ def test_a_run_on_a_gpu_goes_on_where_it_was(tmp_path):
     for name, scores in (("whole", [stop_after(9)]), ("parts", [stop_after(1), stop_after(9)])):
         for score in scores:
             result = fit(
-                build(recipe, 2), Clips(24, chance=True), Clips(10), recipe, device=gpu,
+                build(recipe, 2), Clips(24, augmented=True), Clips(10), recipe, device=gpu,
                 output=Output(tmp_path / name, resume=True), score=score,
             )  # fmt: skip
         histories.append([line["train_loss"] for line in result.history])

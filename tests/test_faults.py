@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(
 
 CPU = torch.device("cpu")
 TIMES = ("seconds", "evaluation_seconds", "clips_per_second", "wait_share", "memory_gb")
-# All that draws by chance or has a memory of its own.
+# All that draws random numbers or has a memory of its own.
 EVERYTHING = {
     "ema": 0.7,
     "clip_norm": 1.0,
@@ -48,7 +48,7 @@ EVERYTHING = {
 
 
 def run(*tasks: Task, world: int = 1) -> list:
-    """Each task to its end, one after the other, on so many processes; those of the last."""
+    """Each task to its end, one after the other, on `world` processes; those of the last."""
     for task in tasks:
         with started(*[task] * world, environments=places(world) if world > 1 else None) as found:
             for process in found:
@@ -104,7 +104,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def undisturbed(tmp_path_factory) -> Path:
     """The folder of a run to which nothing happened."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    run(Task(str(out), EVERYTHING, chance=True))
+    run(Task(str(out), EVERYTHING, augmented=True))
     return out
 
 
@@ -133,7 +133,7 @@ def test_the_undisturbed_run_is_one_that_learns(undisturbed):
 )
 def test_killed_and_run_again(place, count, save_minutes, undisturbed, tmp_path):
     task = Task(
-        str(tmp_path / "run"), EVERYTHING, resume=True, save_minutes=save_minutes, chance=True
+        str(tmp_path / "run"), EVERYTHING, resume=True, save_minutes=save_minutes, augmented=True
     )
     with started(replace(task, place=place, count=count, act="SIGKILL")) as (process,):
         assert process.wait() == -signal.SIGKILL, process.text()
@@ -148,7 +148,7 @@ def test_killed_and_run_again(place, count, save_minutes, undisturbed, tmp_path)
 
 def test_killed_again_and_again(undisturbed, tmp_path):
     """By others, at any moment; with checkpoints all the time."""
-    task = Task(str(tmp_path / "run"), EVERYTHING, resume=True, save_minutes=0, chance=True)
+    task = Task(str(tmp_path / "run"), EVERYTHING, resume=True, save_minutes=0, augmented=True)
     for seconds in (0.3, 0.6, 0.9):
         with started(task) as (process,):
             deadline = time.monotonic() + LIMIT_S
@@ -176,20 +176,20 @@ def test_an_error_ends_the_process_though_there_are_workers(tmp_path):
     [
         ("SIGTERM", "step", 9),
         ("SIGUSR1", "step", 1),
-        ("SIGTERM", "judging", 4),
+        ("SIGTERM", "evaluation", 4),
         # Ctrl-C and SLURM tell every process of a job, those that read clips too.
         ("SIGTERM to all", "step", 4),
-        ("SIGTERM to all", "judging", 1),
+        ("SIGTERM to all", "evaluation", 1),
         ("SIGUSR1 to all", "step", 6),
         ("SIGINT to all", "step", 8),
     ],
 )
 def test_asked_to_stop(act, place, count, undisturbed, tmp_path):
-    task = Task(str(tmp_path / "run"), EVERYTHING, resume=True, chance=True)
+    task = Task(str(tmp_path / "run"), EVERYTHING, resume=True, augmented=True)
     run(replace(task, place=place, count=count, act=act))
     assert end_of(tmp_path / "run")["stopped"] == act.split()[0]
     found = read_checkpoint(tmp_path / "run" / "last.pt")
-    # Accumulation: a network is asked twice a step; and 10 clips are judged 4 at once.
+    # Accumulation: a network is asked twice a step; and 10 clips are evaluated 4 at once.
     steps = (count + 1) // 2 if place == "step" else 3 * ((count + 2) // 3)
     assert (found["epoch"], found["step"]) == ((steps - 1) // 3 + 1, (steps - 1) % 3 + 1)
     run(task)
@@ -202,7 +202,7 @@ def short_recipe(**changes) -> Recipe:
 
 
 def interrupted_model(*steps: int) -> nn.Module:
-    """One that hears SIGINT, as of Jupyter's stop button, when it is asked the so manieth time."""
+    """One that hears SIGINT, as of Jupyter's stop button, when it is asked at these times."""
     model, asked = build(short_recipe(), 2), []
 
     def hook(module: nn.Module, inputs: tuple) -> None:
@@ -225,7 +225,7 @@ def test_the_stop_button_leaves_everything_usable(tmp_path):
     found = read_checkpoint(tmp_path / "run" / "last.pt")
     assert (found["epoch"], found["step"]) == (1, 2), "the step was finished"
     assert_same(dict(model.state_dict()), dict(found["model"]), "model")
-    assert not model.training, "its answers do not depend on chance, nor change it"
+    assert not model.training, "dropout and statistics are off"
     assert model(val_set[0][0][None]).isfinite().all()
     again = fit(
         build(short_recipe(), 2), Clips(24), val_set, short_recipe(), device=CPU,
@@ -344,8 +344,8 @@ def test_two_agents_meet(tmp_path):
 
 
 def test_batch_norm_and_averages_are_the_same_on_both(tmp_path):
-    """Statistics of a rank's own clips differ; what is judged and kept is the first one's."""
-    task = Task(str(tmp_path / "run"), {"epochs": 2, "ema": 0.5}, chance=True)
+    """Statistics of a rank's own clips differ; what is evaluated and kept is the first one's."""
+    task = Task(str(tmp_path / "run"), {"epochs": 2, "ema": 0.5}, augmented=True)
     run(task, world=2)
     first, second = (end_of(tmp_path / "run", rank) for rank in (0, 1))
     assert torch.equal(first["logits"], second["logits"])
@@ -370,7 +370,7 @@ def test_batch_norm_and_averages_are_the_same_on_both(tmp_path):
     [
         ("SIGKILL", "step", 2, 1),
         ("exit", "step", 5, 0),  # the first, which brought them together
-        ("exit", "judging", 1, 1),
+        ("exit", "evaluation", 1, 1),
         ("exit", "join", 1, 1),
         ("error", "step", 4, 0),
     ],
@@ -421,10 +421,10 @@ def test_a_loss_that_is_not_finite_on_one_rank(tmp_path):
     batches = Batches(24, 8, seed=0, ranks=Ranks(1, 2))
     batches.epoch, batches.first_step = 2, 1
     clips = ", ".join(f"clip_{index}.mp4" for _, index in next(iter(batches)))
-    told = f"expected a finite loss, got nan at step 1 of the epoch with {clips} on rank 1: look"
+    known = f"expected a finite loss, got nan at step 1 of the epoch with {clips} on rank 1: look"
     for process in found:
         last = process.text().strip().splitlines()[-1]
-        assert last.startswith("FloatingPointError") and told in last
+        assert last.startswith("FloatingPointError") and known in last
     kept = read_checkpoint(tmp_path / "run" / "last.pt")
     assert (kept["epoch"], kept["step"]) == (2, 0)
     assert all(tensor.isfinite().all() for tensor in kept["model"].values())
@@ -432,7 +432,7 @@ def test_a_loss_that_is_not_finite_on_one_rank(tmp_path):
 
 @pytest.mark.parametrize("before, after", [(2, 1), (1, 2)])
 def test_another_number_of_processes_goes_on(before, after, tmp_path):
-    """Without learning, all sums over the clips of an epoch can be told in advance."""
+    """Without learning, all sums over the clips of an epoch can be known in advance."""
     still = {**ONE_STEP, "batch_size": 8, "learning_rate": 1e-30}
     task = Task(str(tmp_path / "run"), still, double=True, frozen=True, resume=True)
     run(replace(task, place="step", count=2, act="SIGTERM", rank=before - 1), world=before)
@@ -450,7 +450,7 @@ def test_another_number_of_processes_goes_on(before, after, tmp_path):
 
 
 def test_a_signal_to_one_rank_stops_all_and_they_go_on(tmp_path):
-    task = Task(str(tmp_path / "whole"), {"ema": 0.7}, chance=True, resume=True)
+    task = Task(str(tmp_path / "whole"), {"ema": 0.7}, augmented=True, resume=True)
     run(task, world=2)
     task = replace(task, out=str(tmp_path / "run"))
     run(replace(task, place="step", count=5, act="SIGUSR1", rank=1), task, world=2)

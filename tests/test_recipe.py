@@ -187,13 +187,13 @@ def test_published_values(name, depth, pairs):
         assert (recipe.epochs, recipe.schedule, recipe.step_epochs) == (25, "steps", 10)
         assert recipe.peak_rate == (0.01 if something else 0.005)
         assert recipe.starts_from == f"{name}-{depth}-f{pairs - 8}x2"
-    judged = recipe.evaluation
+    evaluated = recipe.evaluation
     if something:
-        assert (judged.size or recipe.size) == (224, 224)
-        assert (judged.num_clips, judged.crops, judged.short_side) == (1, 1, None)
+        assert (evaluated.size or recipe.size) == (224, 224)
+        assert (evaluated.num_clips, evaluated.crops, evaluated.short_side) == (1, 1, None)
     else:
-        assert (judged.size, judged.short_side) == ((256, 256), 256)
-        assert (judged.num_clips, judged.crops) == (3, 3)
+        assert (evaluated.size, evaluated.short_side) == ((256, 256), 256)
+        assert (evaluated.num_clips, evaluated.crops) == (3, 3)
         assert recipe.read_short_side == 256
 
 

@@ -236,7 +236,7 @@ def recipe(**changes) -> Recipe:
 
 def fitted(seed: int = 0, **changes) -> tuple[nn.Module, engine.Fitted]:
     model = tiny(dropout=0.3)
-    torch.seed()  # whatever chance came before must not matter
+    torch.seed()  # random numbers drawn before must not matter
     settings = recipe(seed=seed, **changes)
     return model, fit(model, dark_and_bright(), dark_and_bright(6, 1), settings, device=CPU)
 
@@ -381,11 +381,11 @@ def test_networks_are_built_as_the_recipe_says(architecture):
     model = build(dataclasses.replace(SHORT, network=options, hardware=hardware), 7)
     assert model.grad_checkpointing and not build(SHORT, 7).grad_checkpointing
     assert model.causal == (architecture == "blvnet_tam")
-    told = dataclasses.asdict(options) | {"num_frames": 8, "num_classes": 7, "in_channels": 3}
-    assert told.pop("architecture") == model.architecture
-    assert model.arguments.items() <= told.items()
+    known = dataclasses.asdict(options) | {"num_frames": 8, "num_classes": 7, "in_channels": 3}
+    assert known.pop("architecture") == model.architecture
+    assert model.arguments.items() <= known.items()
     leaves_out = {"tsn": 5, "tsn_blnet": 3, "blvnet": 3, "blvnet_tam": 0}
-    assert len(told) - len(model.arguments) == leaves_out[architecture]
+    assert len(known) - len(model.arguments) == leaves_out[architecture]
 
 
 def test_log_of_a_run(manifest, tmp_path):

@@ -48,14 +48,14 @@ RECIPE = {
 
 
 class Clips(Dataset):
-    """Clips of 4 frames, label 0 dark and label 1 bright; with chance, noise and a flip too."""
+    """Clips of 4 frames, label 0 dark and label 1 bright; `augmented` ones with noise and flips."""
 
-    def __init__(self, count: int, *, seed: int = 0, chance: bool = False, seconds: float = 0.0):
+    def __init__(self, count: int, *, seed: int = 0, augmented: bool = False, seconds: float = 0.0):
         generator = torch.Generator().manual_seed(seed)
         self.labels = torch.arange(count) % 2
         noise = 0.5 * torch.randn(count, 4, 3, 32, 32, generator=generator)
         self.clips = noise + (self.labels - 0.5)[:, None, None, None, None]
-        self.chance, self.seconds = chance, seconds
+        self.augmented, self.seconds = augmented, seconds
         self.paths = [f"clip_{i}.mp4" for i in range(count)]
         self.classes = ("dark", "bright")
         self.read = 0  # by this process
@@ -67,7 +67,7 @@ class Clips(Dataset):
         self.read += 1
         time.sleep(self.seconds)
         clip = self.clips[index]
-        if self.chance:
+        if self.augmented:
             clip = clip + 0.3 * torch.randn(clip.shape, dtype=clip.dtype)
             clip = clip.flip(-1) if torch.rand(()) < 0.5 else clip
         return clip, self.labels[index].item()
@@ -82,14 +82,14 @@ class Task:
     resume: bool = False
     save_minutes: float = 10.0
     clips: int = 24
-    chance: bool = False  # in the training clips
+    augmented: bool = False  # in the training clips
     seconds: float = 0.0  # that each of them takes
     double: bool = False  # in float64: what is left of differences is no rounding
     frozen: bool = False  # batch norm is
     gpu: bool = False  # on a GPU for each process; else on the CPU, wherever it runs
-    # Where something happens: "step" or "judging" (as the network is asked), "score" (before an
+    # Where something happens: "step" or "evaluation" (as the network is asked), "score" (before an
     # epoch's line is written), "epoch" (after it), "write" (of a file, when half of it is there),
-    # "join" (before training); the so manieth of this process counts, from 1.
+    # "join" (before training); count says which one of this process, from 1.
     place: str = ""
     count: int = 1
     # What happens: a signal's name, perhaps "to all" (its workers, too) or "to parent" (torchrun's
@@ -116,7 +116,7 @@ def done_by(task: Task) -> None:
         happens = _Fault(task if ranks.rank == task.rank else dataclasses.replace(task, place=""))
         happens.at("join")
         recipe = recipe_from_json(json.dumps(RECIPE | task.recipe))
-        train_set = Clips(task.clips, chance=task.chance, seconds=task.seconds)
+        train_set = Clips(task.clips, augmented=task.augmented, seconds=task.seconds)
         val_set = Clips(10, seed=1)
         model = build(recipe, 2)
         if task.double:
@@ -183,7 +183,7 @@ class _Fault:
         return True
 
     def in_step(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-        if self.at("step" if module.training else "judging") and self.task.act == "nan":
+        if self.at("step" if module.training else "evaluation") and self.task.act == "nan":
             return (inputs[0] * float("nan"),)
         return None
 

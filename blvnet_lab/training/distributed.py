@@ -158,11 +158,6 @@ def distribute(model: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, places, gradient_as_bucket_view=True)
 
 
-def undistributed(model: nn.Module) -> nn.Module:
-    """Return the model that `distribute` was given."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
 def not_averaged(model: nn.Module) -> AbstractContextManager:
     """Within `with`, gradients stay on their rank, to be averaged with those of a later pass."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -30,7 +30,6 @@ from blvnet_lab.training.distributed import (
     current_ranks,
     not_averaged,
     pick_device,
-    undistributed,
 )
 from blvnet_lab.training.evaluation import Predictions, Stopped, evaluate, standard_scores
 from blvnet_lab.training.interrupts import Interrupts
@@ -100,7 +99,7 @@ def training_steps(
             float16, however little the loss is scaled.
     """
     accumulate = recipe.hardware.accumulate
-    num_classes = undistributed(state.model).classifier.out_features
+    num_classes = state.model.classifier.out_features
     mix = mixing(recipe, num_classes)
     set_train_mode(state.network, recipe)
     state.optimizer.zero_grad()
@@ -240,6 +239,7 @@ class _Run:
         self.interrupts = Interrupts()
         self.predictions: Predictions | None = None
 
+    @report_dead_worker()  # and around `fit`: a signal may come again while a death is reported
     def go(self, after_epoch: Callable[[list[dict[str, Any]]], None] | None) -> Fitted:
         state, stopped = self.state, ""
         with self.interrupts, self.report:
