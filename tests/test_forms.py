@@ -13,8 +13,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from test_models import BUILDERS, EXACT, random64, stirred, tiny
+from nets import (
+    BUILDERS,
+    EXACT,
+    assert_state,
+    count_hooks,
+    network,
+    random64,
+    state_of,
+    tiny,
+)
 from test_official import CASES, LOGITS, model_of, official_state
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -32,7 +40,6 @@ from blvnet_lab.models import (
     blvnet_tam,
     capture_points,
     checkpointing,
-    count_cost,
     load_model,
     save_model,
     tsn,
@@ -52,17 +59,8 @@ def close_in_float32(ours: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool((ours - expected).abs().max() <= 1e-5 * expected.abs().max())
 
 
-def tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of all parameters and buffers."""
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
 def modes(model: nn.Module) -> list[tuple[str, type, bool]]:
     return [(name, type(module), module.training) for name, module in model.named_modules()]
-
-
-def count_hooks(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
 def no_network(model: nn.Module) -> list:
@@ -92,20 +90,22 @@ def test_published_form_gives_the_published_logits(official):
 
 @pytest.mark.parametrize("r", [1, 3, 5])
 def test_published_form_equals_the_model(r):
-    model, clips = stirred(tiny(blvnet_tam, num_taps=r)), random64(2, 8, 3, 48, 40).requires_grad_()
+    model, clips = network(num_taps=r), random64(2, 8, 3, 48, 40).requires_grad_()
     published = published_form(model)
     ours, theirs = model(clips), published(clips)
     torch.testing.assert_close(theirs, ours, **EXACT)
     alone = torch.cat([published(clip[None]) for clip in clips])
     torch.testing.assert_close(alone, theirs, **EXACT)
-    of_ours, of_theirs = (torch.autograd.grad(x.square().sum(), clips)[0] for x in (ours, theirs))
-    assert of_ours.abs().max() > 1e-3
-    torch.testing.assert_close(of_theirs, of_ours, **EXACT)
+    grad_ours, grad_theirs = (
+        torch.autograd.grad(x.square().sum(), clips)[0] for x in (ours, theirs)
+    )
+    assert grad_ours.abs().max() > 1e-3
+    torch.testing.assert_close(grad_theirs, grad_ours, **EXACT)
 
 
 def test_published_form_keeps_the_mode():
     """In train mode batch norms see the same maps in both, and have the same statistics."""
-    model, clips = stirred(tiny(blvnet_tam, dropout=0.0)).train(), random64(2, 8, 3, 48, 40)
+    model, clips = network(dropout=0.0).train(), random64(2, 8, 3, 48, 40)
     published = published_form(model)
     assert all(module.training for module in published.modules())
     torch.testing.assert_close(published(clips), model(clips), rtol=0, atol=1e-10)
@@ -118,7 +118,7 @@ def test_published_form_keeps_the_mode():
 
 
 def test_published_form_copies_maps_to_both_frames():
-    published, maps = published_form(stirred(tiny(blvnet_tam, num_frames=8))), {}
+    published, maps = published_form(network(num_frames=8)), {}
     for name, module in published.named_modules():
         module.register_forward_hook(
             lambda module, args, out, name=name: maps.update({name: (len(args[0]), len(out))})
@@ -135,13 +135,12 @@ def test_published_form_copies_maps_to_both_frames():
 
 
 def test_published_form_has_copies_of_the_weights():
-    model = stirred(tiny(blvnet_tam))
-    before, published = tensors(model), published_form(model)
+    model = network()
+    before, published = state_of(model), published_form(model)
     with torch.no_grad():
         for tensor in published.state_dict().values():
             tensor.add_(1)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
+    assert_state(model, before)
     assert isinstance(model.stage1.tam, PairTAM) and isinstance(model.stem.tam, TAM)
 
 
@@ -178,18 +177,18 @@ def test_folded_gives_the_published_logits(official):
 
 @every_network
 def test_folded_equals_the_model(builder, arguments):
-    model, clips = stirred(tiny(builder, **arguments)), random64(2, 8, 3, 48, 40).requires_grad_()
+    model, clips = network(builder, **arguments), random64(2, 8, 3, 48, 40).requires_grad_()
     folded = optimize_for_inference(model)
     ours, plain = folded(clips), model(clips)
     torch.testing.assert_close(ours, plain, **EXACT)
-    of_ours, of_plain = (torch.autograd.grad(x.square().sum(), clips)[0] for x in (ours, plain))
-    assert of_plain.abs().max() > 1e-3
-    torch.testing.assert_close(of_ours, of_plain, **EXACT)
+    grad_ours, grad_plain = (torch.autograd.grad(x.square().sum(), clips)[0] for x in (ours, plain))
+    assert grad_plain.abs().max() > 1e-3
+    torch.testing.assert_close(grad_ours, grad_plain, **EXACT)
 
 
 @every_network
 def test_folded_leaves_the_original_alone(builder, arguments):
-    model = stirred(tiny(builder, **arguments)).train()
+    model = network(builder, **arguments).train()
     model.stem.bn.eval()  # some of it trains, some does not
     model.stem.conv.weight.requires_grad_(False)
     model.set_grad_checkpointing()
@@ -198,20 +197,19 @@ def test_folded_leaves_the_original_alone(builder, arguments):
         layouts = [(p.requires_grad, p.stride(), p.data_ptr()) for p in model.parameters()]
         return modes(model), layouts, model.folded, model.grad_checkpointing
 
-    before, known = tensors(model), facts()
+    before, known = state_of(model), facts()
     folded = optimize_for_inference(model)
     folded(random64(2, 8, 3, 32, 32))
     with torch.no_grad():
         for tensor in folded.state_dict().values():
             tensor.zero_()
     assert facts() == known
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
+    assert_state(model, before)
 
 
 @every_network
 def test_nothing_is_left_between_a_convolution_and_its_relu(builder, arguments):
-    model = stirred(tiny(builder, **arguments)).train()
+    model = network(builder, **arguments).train()
     folded = optimize_for_inference(model)
 
     def count(net: nn.Module, kind: type) -> int:
@@ -233,7 +231,7 @@ def test_nothing_is_left_between_a_convolution_and_its_relu(builder, arguments):
 
 @every_network
 def test_folded_has_the_same_maps_at_every_capture_point(builder, arguments):
-    model, clips = stirred(tiny(builder, **arguments)), random64(2, 8, 3, 48, 40)
+    model, clips = network(builder, **arguments), random64(2, 8, 3, 48, 40)
     folded = optimize_for_inference(model)
     with torch.no_grad(), capture(model) as expected, capture(folded) as ours:
         model(clips), folded(clips)
@@ -246,7 +244,7 @@ def test_folded_has_the_same_maps_at_every_capture_point(builder, arguments):
 
 @every_network
 def test_folded_reacts_to_edits_as_the_model_does(builder, arguments):
-    model, clips = stirred(tiny(builder, num_frames=4, **arguments)), random64(2, 4, 3, 64, 64)
+    model, clips = network(builder, num_frames=4, **arguments), random64(2, 4, 3, 64, 64)
     folded = optimize_for_inference(model)
     with torch.no_grad():
         plain = model(clips)
@@ -261,23 +259,8 @@ def test_folded_reacts_to_edits_as_the_model_does(builder, arguments):
 
 
 @every_network
-def test_folded_changes_no_map_that_a_hook_has_seen(builder, arguments):
-    folded, seen = optimize_for_inference(stirred(tiny(builder, **arguments))), []
-
-    def keep(module, args, output):
-        maps = output if isinstance(output, tuple) else (output,)
-        seen.extend((one, one.clone()) for one in maps)
-
-    for module in folded.modules():
-        module.register_forward_hook(keep)
-    folded(random64(2, 8, 3, 32, 32))
-    assert len(seen) > 30
-    assert all(torch.equal(maps, copy) for maps, copy in seen)
-
-
-@every_network
 def test_folded_in_half_precision_is_near(builder, arguments):
-    model, clips = stirred(tiny(builder, **arguments)).float(), random64(2, 8, 3, 48, 40).float()
+    model, clips = network(builder, **arguments).float(), random64(2, 8, 3, 48, 40).float()
     with torch.no_grad():
         expected = model(clips)
         logits = optimize_for_inference(model).to(torch.bfloat16)(clips.bfloat16())
@@ -313,7 +296,7 @@ def compiler() -> Iterator[None]:
 
 def test_compiled_without_generated_code_is_the_same(compiler):
     """The graph that the compiler takes, with the in-place work in it, run by PyTorch's own."""
-    model, clips = stirred(tiny(blvnet_tam, num_frames=4)), random64(2, 4, 3, 32, 32)
+    model, clips = network(num_frames=4), random64(2, 4, 3, 32, 32)
     with torch.no_grad():
         expected = model(clips)
         for net in (model, optimize_for_inference(model)):
@@ -326,7 +309,7 @@ def test_compiled_without_generated_code_is_the_same(compiler):
 )
 def test_generated_code_of_a_folded_model_is_the_same(compiler):
     """For stem and stage 1 only, in which is all that the others have too: it takes long."""
-    model = stirred(tiny(blvnet_tam, num_frames=4)).float()
+    model = network(num_frames=4).float()
     clips = random64(2, 4, 3, 32, 32).float()
     with torch.no_grad():
         folded = optimize_for_inference(model)
@@ -339,8 +322,8 @@ def test_generated_code_of_a_folded_model_is_the_same(compiler):
 @pytest.mark.parametrize("in_place", [False, True])
 def test_compiled_models_are_captured_and_edited_as_they_are(compiler, in_place, ran):
     """Inside the `with` they are not run compiled, since compiled code knows no later hooks."""
-    model, clips = stirred(tiny(blvnet_tam, num_frames=4)), random64(2, 4, 3, 32, 32)
-    same = stirred(tiny(blvnet_tam, num_frames=4))
+    model, clips = network(num_frames=4), random64(2, 4, 3, 32, 32)
+    same = network(num_frames=4)
     if in_place:
         same.compile(backend="aot_eager")
     compiled = same if in_place else torch.compile(same, backend="aot_eager")
@@ -380,12 +363,12 @@ def two_steps(model: nn.Module) -> list[dict[str, torch.Tensor]]:
         model(random64(2, 4, 3, 64, 64, seed=seed)).square().sum().backward()
         gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters()}
         optimizer.step()
-        results.append(tensors(model) | {name: grad.clone() for name, grad in gradients.items()})
+        results.append(state_of(model) | {name: grad.clone() for name, grad in gradients.items()})
     return results
 
 
 def trained(builder, checkpointing: bool = False, dropout: float = 0.5) -> VideoNet:
-    model = stirred(tiny(builder, num_frames=4, dropout=dropout)).train()
+    model = network(builder, num_frames=4, dropout=dropout).train()
     model.set_grad_checkpointing(checkpointing)
     return model
 
@@ -414,33 +397,33 @@ def test_checkpointed_steps_are_the_same(builder):
 
 
 def test_checkpointed_and_compiled_steps_are_the_same(compiler):
-    model = trained(blvnet_tam, checkpointing=True, dropout=0.0)  # chance is another, compiled
+    model = trained(blvnet_tam, checkpointing=True, dropout=0.0)  # compiled, it draws other numbers
     model.compile(backend="aot_eager_decomp_partition", fullgraph=True)
     buffers = dict(model.named_buffers())
     assert_same_steps(model, trained(blvnet_tam, dropout=0.0), tolerance=1e-6)
     assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
 
 
-def test_two_ways_back_count_a_batch_once():
+def test_two_backward_passes_count_a_batch_once():
     model = trained(blvnet_tam, checkpointing=True)
     loss = model(random64(2, 4, 3, 64, 64)).square().sum()
-    after = tensors(model)
+    after = state_of(model)
     loss.backward(retain_graph=True)
     loss.backward()
     for name, buffer in model.named_buffers():
         assert torch.equal(buffer, after[name]), name
 
 
-def test_buffers_stay_when_there_is_no_way_back():
+def test_buffers_stay_without_a_backward_pass():
     """The backward pass never comes, or fails while stage 1 is computed for the second time."""
 
-    class NoWayBack(Exception):
+    class BackwardFailed(Exception):
         pass
 
     model, clips = trained(blvnet_tam, checkpointing=True), random64(2, 4, 3, 64, 64)
     expected = trained(blvnet_tam)
     expected(clips)
-    expected = tensors(expected)
+    expected = state_of(expected)
     buffers = dict(model.named_buffers())
 
     def check():
@@ -454,17 +437,17 @@ def test_buffers_stay_when_there_is_no_way_back():
 
     def fail(module, args):
         seen.append(module.bn1.running_mean is buffers["stage1.fusion.bn1.running_mean"])
-        raise NoWayBack
+        raise BackwardFailed
 
     handle = model.stage1.fusion.register_forward_pre_hook(fail)
-    with pytest.raises(NoWayBack):
+    with pytest.raises(BackwardFailed):
         loss.backward()
     handle.remove()
     assert seen == [False], "it fails while copies of the statistics are in place of them"
     check()
 
 
-def test_an_edit_that_is_over_on_the_way_back_has_the_same_gradients():
+def test_an_edit_that_is_over_before_the_backward_pass_has_the_same_gradients():
     clips, gradients = random64(2, 4, 3, 64, 64).requires_grad_(), []
     for checkpointed in (False, True):
         model = trained(blvnet_tam, checkpointed, dropout=0.0)
@@ -494,7 +477,7 @@ def test_kept_for_backward_at_depth_50():
         assert kept_for_backward(model, clip) <= 0.45 * published
 
 
-def test_stem_and_stage_1_are_checkpointed_where_there_is_a_way_back(monkeypatch):
+def test_stem_and_stage_1_are_checkpointed_for_a_backward_pass(monkeypatch):
     parts, checkpoint = [], checkpointing.checkpoint
 
     def noted(part, *args, **options):
@@ -516,71 +499,18 @@ def test_stem_and_stage_1_are_checkpointed_where_there_is_a_way_back(monkeypatch
 # ---------------------------------------------------------------- causal
 
 
-def causal_conv3d(frames: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
-    """ReLU of a depthwise 3-D convolution that is padded on the left only; (B, T, C, H, W)."""
-    r, channels = taps.shape
-    x = F.pad(frames.transpose(1, 2), (0, 0, 0, 0, r - 1, 0))
-    x = F.conv3d(x, taps.t().reshape(channels, 1, r, 1, 1), groups=channels)
-    return x.transpose(1, 2).relu()
-
-
-def of_each_pair(model: VideoNet, clips: torch.Tensor) -> torch.Tensor:
+def pair_logits(model: VideoNet, clips: torch.Tensor) -> torch.Tensor:
     """Logits before they are averaged: (B, P, classes)."""
     with capture(model, "classifier", detach=False) as cache:
         model(clips)
     return cache["classifier"]
 
 
-@pytest.mark.parametrize("num_frames", [1, 2, 8])
-@pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
-def test_causal_tam_is_a_convolution_padded_on_the_left(r, num_frames):
-    tam = TAM(6, r, "kaiming", causal=True).double()
-    frames = random64(2, num_frames, 6, 4, 5).requires_grad_()
-    ours, expected = tam(frames), causal_conv3d(frames, tam.taps)
-    torch.testing.assert_close(ours, expected, **EXACT)
-    weight = random64(*frames.shape, seed=1)
-    of_ours, of_expected = (
-        torch.autograd.grad((maps * weight).sum(), (frames, tam.taps)) for maps in (ours, expected)
-    )
-    for a, b in zip(of_ours, of_expected, strict=True):
-        torch.testing.assert_close(a, b, **EXACT)
-
-
-@pytest.mark.parametrize("num_pairs", [1, 2, 5])
-@pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
-def test_causal_pair_form_equals_the_frame_form_on_twins(r, num_pairs):
-    tam, frame_tam = PairTAM(6, r, "kaiming", causal=True), TAM(6, r, causal=True)
-    frame_tam.load_state_dict(tam.state_dict())
-    pairs = random64(2, num_pairs, 6, 4, 5)
-    with torch.no_grad():
-        little, big = tam.double()(pairs)
-        frames = frame_tam.double()(pairs.repeat_interleave(2, dim=1))
-    torch.testing.assert_close(little, frames[:, 0::2], **EXACT)
-    torch.testing.assert_close(big, frames[:, 1::2], **EXACT)
-
-
-def test_causal_pair_taps_of_three():
-    tam = PairTAM(8, 3, "kaiming", causal=True)
-    before, previous, own = tam.taps
-    little, big, *firsts = tam.pair_taps()
-    assert torch.equal(little, torch.stack([before + previous, own]))
-    assert torch.equal(big, torch.stack([before, previous + own]))
-    assert firsts == [-1, -1]
-
-
-@pytest.mark.parametrize("module", [TAM, PairTAM])
-def test_causal_taps_start_with_the_frame_itself(module):
-    torch.manual_seed(0)
-    for i, mean in enumerate([0, 0, 0, 1]):
-        taps = module(2048, 4, causal=True).taps[i]
-        assert abs(taps.mean() - mean) < 0.01 and 0.045 < taps.std() < 0.055
-
-
 @pytest.mark.parametrize("r", [2, 3, 5])
 def test_causal_logits_of_a_pair_know_no_later_frame(r):
-    model = stirred(tiny(blvnet_tam, num_taps=r, causal=True))
+    model = network(num_taps=r, causal=True)
     clips = random64(2, 8, 3, 32, 32).requires_grad_()
-    logits = of_each_pair(model, clips)
+    logits = pair_logits(model, clips)
     for pair in range(4):
         gradient = torch.autograd.grad(logits[:, pair].sum(), clips, retain_graph=True)[0]
         reached = [bool(gradient[:, frame].abs().max() > 0) for frame in range(8)]
@@ -588,45 +518,8 @@ def test_causal_logits_of_a_pair_know_no_later_frame(r):
         assert pair == 0 or reached[2 * pair - 1], "what came before counts"
 
 
-def test_causal_logits_of_earlier_pairs_stay_when_the_last_changes():
-    for causal in (True, False):
-        model, clips = stirred(tiny(blvnet_tam, causal=causal)), random64(2, 8, 3, 32, 32)
-        other = clips.clone()
-        other[:, 6:] = random64(2, 2, 3, 32, 32, seed=1)
-        with torch.no_grad():
-            change = (of_each_pair(model, other) - of_each_pair(model, clips)).abs().amax((0, 2))
-        assert change[3] > 1e-3
-        assert (change[:3].max() <= 1e-12) == causal
-
-
-def test_even_numbers_of_taps_are_causal():
-    assert tiny(blvnet_tam, num_taps=2, causal=True).stage4[0].tam.taps.shape == (2, 128)
-    for module in (TAM, PairTAM):
-        with pytest.raises(ValueError, match=r"num_taps to be odd, to look equally .*got 2: use 3"):
-            module(4, 2)
-        with pytest.raises(ValueError, match=r"at least 1, got 0: use 3"):
-            module(4, 0, causal=True)
-
-
-def test_causal_costs_the_same():
-    with torch.device("meta"):
-        assert count_cost(blvnet_tam(causal=True)) == count_cost(blvnet_tam())
-
-
-def test_files_say_whether_a_model_is_causal(tmp_path):
-    path = tmp_path / "model.safetensors"
-    for causal in (True, False):
-        model = stirred(tiny(blvnet_tam, causal=causal))
-        save_model(model, path)
-        loaded = load_model(path)
-        assert loaded.causal == loaded.arguments["causal"] == causal
-        clips = random64(1, 8, 3, 32, 32)
-        with torch.no_grad():
-            torch.testing.assert_close(loaded.double()(clips), model(clips), **EXACT)
-
-
 def test_files_from_before_there_were_causal_models(tmp_path):
-    path, model = tmp_path / "model.safetensors", stirred(tiny(blvnet_tam))
+    path, model = tmp_path / "model.safetensors", network()
     del model.arguments["causal"]
     save_model(model, path)
     assert b"causal" not in path.read_bytes()
@@ -638,7 +531,7 @@ def test_files_from_before_there_were_causal_models(tmp_path):
 
 
 def causal_net(r: int = 3, num_frames: int = 8) -> VideoNet:
-    return stirred(tiny(blvnet_tam, num_frames=num_frames, num_taps=r, causal=True))
+    return network(num_frames=num_frames, num_taps=r, causal=True)
 
 
 def streamed(stream: Stream, clips: torch.Tensor) -> torch.Tensor:
@@ -652,7 +545,7 @@ def test_stream_equals_the_whole_clip(r, num_pairs):
     model, whole = causal_net(r), causal_net(r, num_frames=2 * num_pairs)
     clips = random64(2, 2 * num_pairs, 3, 32, 32)
     with torch.no_grad():
-        expected = of_each_pair(whole, clips)
+        expected = pair_logits(whole, clips)
     assert (expected[:, 1:] - expected[:, :-1]).abs().amax((0, 2)).min() > 1e-3
     for net in (model, optimize_for_inference(model)):
         torch.testing.assert_close(streamed(Stream(net), clips), expected, **EXACT)
@@ -660,7 +553,7 @@ def test_stream_equals_the_whole_clip(r, num_pairs):
     assert close_in_float32(ours, expected)
 
 
-def test_stream_begins_anew_after_reset():
+def test_stream_starts_again_after_reset():
     stream, clips = Stream(causal_net()), random64(2, 8, 3, 32, 32)
     first = streamed(stream, clips)
     assert (streamed(stream, clips) - first).abs().max() > 1e-3, "the past counts"
@@ -718,11 +611,10 @@ def test_stream_of_other_networks():
 def test_stream_leaves_the_model_alone():
     model = causal_net().train()
     model.stem.bn.eval()
-    before, known = tensors(model), modes(model)
+    before, known = state_of(model), modes(model)
     streamed(Stream(model), random64(2, 8, 3, 32, 32))
     assert modes(model) == known and (model.num_frames, model.num_positions) == (8, 4)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
+    assert_state(model, before)
 
 
 def test_stream_shares_the_weights():
@@ -747,7 +639,7 @@ def test_stream_shares_the_weights():
     after = streamed(stream, clips)
     assert (after - before).abs().max() > 1e-3
     with torch.no_grad():
-        torch.testing.assert_close(after, of_each_pair(model.eval(), clips), **EXACT)
+        torch.testing.assert_close(after, pair_logits(model.eval(), clips), **EXACT)
 
 
 @pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
@@ -770,11 +662,11 @@ def test_stream_remembers_as_much_however_long_the_video_is(r):
 
 @every_network
 def test_another_classifier(builder, arguments, tmp_path):
-    model = stirred(tiny(builder, **arguments)).train()
+    model = network(builder, **arguments).train()
     model.stem.bn.eval()
-    before, known, clips = tensors(model), modes(model), random64(2, 8, 3, 32, 32)
+    before, known, clips = state_of(model), modes(model), random64(2, 8, 3, 32, 32)
     arguments = dict(model.arguments)
-    other = stirred(tiny(builder))
+    other = network(builder)
     model.reset_classifier(9)
     assert model.arguments == arguments | {"num_classes": 9} and other.arguments["num_classes"] == 5
     assert modes(model) == known
@@ -784,6 +676,9 @@ def test_another_classifier(builder, arguments, tmp_path):
     weight, bias = model.classifier.weight, model.classifier.bias
     assert (weight.shape, weight.dtype) == ((9, 256), torch.float64) and weight.requires_grad
     assert 0.0009 < weight.std() < 0.0011 and bias.abs().max() == 0  # as at the start
+    with pytest.raises(ValueError, match=r"num_classes .*at least 1, got 8, 0 and 3"):
+        model.reset_classifier(0)
+    assert model.classifier.weight is weight
 
     model.eval()
     save_model(model, tmp_path / "model.safetensors")
@@ -792,20 +687,3 @@ def test_another_classifier(builder, arguments, tmp_path):
         loaded = load_model(tmp_path / "model.safetensors").double()
         assert logits.shape == (2, 9)
         assert close_in_float32(loaded(clips), logits)
-
-
-def test_another_classifier_is_where_the_old_one_was():
-    for model in (tiny(tsn).bfloat16(), tiny(tsn).to("meta")):
-        old = model.classifier.weight
-        model.reset_classifier(3)
-        for new in model.classifier.parameters():
-            assert (new.dtype, new.device) == (old.dtype, old.device)
-
-
-def test_a_classifier_needs_a_class():
-    model = tiny(tsn)
-    old, arguments = model.classifier, dict(model.arguments)
-    for number in (0, -1):
-        with pytest.raises(ValueError, match=f"num_classes .*at least 1, got 8, {number} and 3"):
-            model.reset_classifier(number)
-    assert model.classifier is old and model.arguments == arguments
