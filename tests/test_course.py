@@ -318,13 +318,6 @@ def test_reset_needs_a_name(tmp_path, monkeypatch, words):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_folder_name_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="expected a folder, got an empty name"):
-        type_command(monkeypatch, "course", "")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_open_starts_jupyterlab_on_it(tmp_path):
     port = free_port()
     environment = os.environ | {

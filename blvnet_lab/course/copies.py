@@ -3,8 +3,7 @@
     python -m blvnet_lab course my_course                # copies and updates what you did not edit
     python -m blvnet_lab course my_course --reset 02     # notebook 02 as shipped; yours stays too
 
-Whoever works in the folder of the package loses their answers with the next update, or cannot
-update. The sample videos are not copied: the notebooks find them through `paths.data_samples()`.
+The sample videos are not copied: the notebooks find them through `paths.data_samples()`.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Copied:
 
 
 def shipped() -> list[Path]:
-    """The notebooks, and the pages that they link to (glossary, references)."""
+    """List the notebooks, and the pages that they link to (glossary, references)."""
     return sorted([*notebooks().glob("*.ipynb"), *notebooks().glob("*.md")])
 
 
@@ -67,28 +66,23 @@ def copy_course(folder: str | os.PathLike) -> Copied:
         name, target = source.name, folder / source.name
         newest, there = digest(source.read_bytes()), digest_of_file(target)
         if not os.path.lexists(target):  # a broken link is something of yours, too
-            kind = copied.new
+            copied.new.append(name)
         elif there == newest:
-            kind = copied.same
+            copied.same.append(name)
         elif there is not None and there == record.get(name):
-            kind = copied.updated
+            copied.updated.append(name)
         else:
-            kind = copied.edited if name in record else copied.unknown
-        if kind is copied.new or kind is copied.updated:
+            (copied.edited if name in record else copied.unknown).append(name)
+            continue
+        if there != newest:
             _write(source, target)
-        if kind is not copied.edited and kind is not copied.unknown:
-            record[name] = newest
-        kind.append(name)
+        record[name] = newest
     write_record(folder, record)
     return copied
 
 
 def reset_notebook(name: str, folder: str | os.PathLike) -> tuple[Path, Path | None]:
     """Put a notebook (or page) back as shipped; an edited one is kept beside it under a new name.
-
-    Args:
-        name: of the file; the number of a notebook is enough.
-        folder: of the course.
 
     Returns:
         The notebook, and where the edited one is now; None if there was none.
@@ -116,7 +110,7 @@ def reset_notebook(name: str, folder: str | os.PathLike) -> tuple[Path, Path | N
 
 
 def digest(content: bytes) -> str:
-    """Of what somebody wrote into a file: equal if nothing was edited.
+    """Digest what somebody wrote into a file: equal if nothing was edited.
 
     Of a notebook only the kind, source and nbgrader's marks of each cell count: JupyterLab changes
     the rest when it saves, and adds an empty cell where the last one is run.
@@ -133,11 +127,12 @@ def digest(content: bytes) -> str:
 
 
 def digest_of_file(path: Path) -> str | None:
+    """Digest a file, if there is one."""
     return digest(path.read_bytes()) if path.is_file() else None
 
 
 def read_record(folder: Path) -> dict[str, str]:
-    """The digests of what was copied into a folder; none if it was made by an older version."""
+    """Read the digests of what was copied; none if the folder was made by an older version."""
     try:
         record = json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError):
@@ -146,12 +141,13 @@ def read_record(folder: Path) -> dict[str, str]:
 
 
 def write_record(folder: Path, record: dict[str, str]) -> None:
+    """Write the digests of what was copied into a folder."""
     with written_whole(folder / RECORD) as unfinished:
         unfinished.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def find_notebook(name: str) -> Path:
-    """The shipped file of that name: "2", "02", "02_why_time_matters", "glossary" or its path."""
+    """Find the shipped file of a name: "2", "02", "02_why_time_matters", "glossary" or its path."""
     known = {path.stem: path for path in shipped()}
     wanted = Path(name).name.removesuffix(".ipynb").removesuffix(".md")
     wanted = wanted.zfill(2) if wanted.isdecimal() else wanted
@@ -187,7 +183,7 @@ def _write(source: Path, target: Path) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """`02_why.mine-1.ipynb` for `02_why.ipynb`, or the next number that nobody has."""
+    """Return `02_why.mine-1.ipynb` for `02_why.ipynb`, or the next number that nobody has."""
     names = (path.with_name(f"{path.stem}.mine-{number}{path.suffix}") for number in count(1))
     return next(name for name in names if not os.path.lexists(name))
 

@@ -87,10 +87,7 @@ def sampling_is_fair(sample_evenly: Answer) -> None:
 
 
 check_sample_evenly = Check(
-    "sample_evenly",
-    sampling_takes_the_middle,
-    sampling_draws_from_its_generator,
-    sampling_is_fair,
+    "sample_evenly", sampling_takes_the_middle, sampling_draws_from_its_generator, sampling_is_fair
 )
 
 
@@ -144,12 +141,7 @@ def crop_is_fair(crop_clip: Answer) -> None:
         require(fair, found[:300], hint)
 
 
-check_crop_clip = Check(
-    "crop_clip",
-    crop_is_a_window,
-    crop_draws_from_pytorch,
-    crop_is_fair,
-)
+check_crop_clip = Check("crop_clip", crop_is_a_window, crop_draws_from_pytorch, crop_is_fair)
 
 
 SHAPES = ((1, 1, 1, 3), (3, 1, 1, 1), (1, 1, 3, 1), (1, 3, 1, 1), (2, 3, 4, 5))

@@ -255,11 +255,7 @@ def donors_seed_nothing(other_of_class: Answer) -> None:
     other_of_class.never_seeds(torch.tensor([0, 0, 1, 1]))
 
 
-check_other_of_class = Check(
-    "other_of_class",
-    donors_are_others_of_the_class,
-    donors_seed_nothing,
-)
+check_other_of_class = Check("other_of_class", donors_are_others_of_the_class, donors_seed_nothing)
 
 
 def standardised_by_training_clips(standardised: Answer) -> None:
@@ -296,7 +292,5 @@ def standardised_dead_channels(standardised: Answer) -> None:
 
 
 check_standardised = Check(
-    "standardised",
-    standardised_by_training_clips,
-    standardised_dead_channels,
+    "standardised", standardised_by_training_clips, standardised_dead_channels
 )

@@ -202,10 +202,7 @@ def step_depends_on_the_seed(step_elsewhere: Answer) -> None:
 
 
 check_step_elsewhere = Check(
-    "step_elsewhere",
-    step_moves_whole_columns,
-    step_repeats_itself,
-    step_depends_on_the_seed,
+    "step_elsewhere", step_moves_whole_columns, step_repeats_itself, step_depends_on_the_seed
 )
 
 

@@ -60,7 +60,7 @@ def captions_apart(nb: NotebookNode) -> None:
 
 
 def slide_types(nb: NotebookNode) -> list[str]:
-    """How each cell is shown: `slide` to the right, `subslide` below, `-` beneath the last one.
+    """Say how each cell is shown: `slide` to the right, `subslide` below, `-` beneath the last one.
 
     A section's heading begins a slide; its other cells follow below, each on a slide of its own,
     but for an exercise, whose text, stub and check stay together, and a figure and its caption.
@@ -78,7 +78,7 @@ def slide_types(nb: NotebookNode) -> list[str]:
 
 
 def is_offline(out: str | os.PathLike) -> bool:
-    """Whether all that the slides load is beside them."""
+    """Tell whether all that the slides load is beside them."""
     return all((Path(out) / name.partition("?")[0]).exists() for name in LOCAL.values())
 
 

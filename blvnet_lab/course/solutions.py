@@ -19,11 +19,11 @@ from torch.optim import Optimizer
 from blvnet_lab.introspect.taps import tsm_taps as tsm_taps
 from blvnet_lab.training.metrics import partner_accuracy as partner_accuracy
 
-# ---------------------------------------------------------------- 01 from video to tensor
+# 01 from video to tensor
 
 
 def frames_to_decode(wanted: Sequence[int], gop: int) -> int:
-    """How many frames must be decoded to get the ones that are wanted."""
+    """Count the frames that must be decoded to get the ones that are wanted."""
     needed = set()
     for frame in wanted:
         keyframe = frame // gop * gop
@@ -34,7 +34,7 @@ def frames_to_decode(wanted: Sequence[int], gop: int) -> int:
 def sample_evenly(
     frame_count: int, num_frames: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """One frame of each of num_frames equal segments: the middle one, or a random one."""
+    """Take a frame of each of num_frames equal segments: the middle one, or a random one."""
     place = torch.full((num_frames,), 0.5, dtype=torch.float64)
     if generator is not None:
         place = torch.rand(num_frames, generator=generator, dtype=torch.float64)
@@ -43,25 +43,25 @@ def sample_evenly(
 
 
 def crop_clip(clip: Tensor, size: tuple[int, int]) -> Tensor:
-    """One random window of (height, width) pixels, the same in all frames of (T, C, H, W)."""
+    """Cut a random window of (height, width) pixels, the same in all frames of (T, C, H, W)."""
     height, width = size
-    top = torch.randint(clip.shape[-2] - height + 1, ())  # one throw for all frames
+    top = torch.randint(clip.shape[-2] - height + 1, ())  # drawn once for all frames
     left = torch.randint(clip.shape[-1] - width + 1, ())
     return clip[:, :, top : top + height, left : left + width]
 
 
 def flip_clip(clip: Tensor, label: int, mirror: Sequence[int | None]) -> tuple[Tensor, int]:
-    """The mirror image and its label; the clip as it is where its image has no class (None)."""
+    """Mirror a clip and its label, unless the mirror image has no class (None)."""
     if mirror[label] is None:
         return clip, label
     return clip.flip(-1), mirror[label]
 
 
-# ---------------------------------------------------------------- 02 why time matters
+# 02 why time matters
 
 
 def shift(x: Tensor, offset: int) -> Tensor:
-    """y[t] = x[t + offset], zeros where that is outside the clip; x is (B, T, C, H, W)."""
+    """Give y[t] = x[t + offset], zeros outside the clip; x is (B, T, C, H, W)."""
     num_frames = x.shape[1]
     y = torch.zeros_like(x)
     for t in range(num_frames):
@@ -71,38 +71,30 @@ def shift(x: Tensor, offset: int) -> Tensor:
 
 
 def tam(x: Tensor, taps: Tensor) -> Tensor:
-    """Equation 3: x is (B, T, C, H, W), taps (3, C) are prev, curr, next of every channel."""
+    """Apply equation 3 to x (B, T, C, H, W) with taps (3, C): prev, curr, next of each channel."""
     prev, curr, next = taps[:, :, None, None]  # (C, 1, 1) each
     return torch.relu(prev * shift(x, -1) + curr * x + next * shift(x, +1))
 
 
 def tams_needed(num_frames: int, num_taps: int) -> int:
-    """How many TAMs, one after the other, until the first frame has heard of the last."""
+    """Count the TAMs, one after the other, until the first frame has heard of the last."""
     reach = num_taps // 2
     return -(-(num_frames - 1) // reach)  # rounded up
 
 
-# ---------------------------------------------------------------- 03 the big-little network
+# 03 the big-little network
 
 
 def conv_macs(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    height: int,
-    width: int,
-    stride: int = 1,
-    groups: int = 1,
+    in_channels: int, out_channels: int, kernel: int, height: int, width: int, stride=1, groups=1
 ) -> int:
-    """Multiply-accumulates of a convolution padded by kernel // 2 on height x width pixels."""
+    """Count the MACs of a convolution padded by kernel // 2 on height x width pixels."""
     pixels = ((height - 1) // stride + 1) * ((width - 1) // stride + 1)  # of the output
     return pixels * kernel**2 * (in_channels // groups) * out_channels
 
 
-def bottleneck_macs(
-    in_channels: int, channels: int, height: int, width: int, stride: int = 1
-) -> int:
-    """Multiply-accumulates of a bottleneck on height x width pixels."""
+def bottleneck_macs(in_channels: int, channels: int, height: int, width: int, stride=1) -> int:
+    """Count the MACs of a bottleneck on height x width pixels."""
     narrow = channels // 4
     after = ((height - 1) // stride + 1, (width - 1) // stride + 1)
     macs = conv_macs(in_channels, narrow, 1, height, width)
@@ -114,7 +106,7 @@ def bottleneck_macs(
 
 
 def merge(big: Tensor, little: Tensor) -> Tensor:
-    """ReLU(big + little), (N, C, H, W), with big enlarged to the size of little."""
+    """Give ReLU(big + little), (N, C, H, W), with big enlarged to the size of little."""
     big = F.interpolate(big, size=little.shape[-2:], mode="nearest")
     return torch.relu(big + little)
 
@@ -122,42 +114,42 @@ def merge(big: Tensor, little: Tensor) -> Tensor:
 def stage_forward(
     for_little: Tensor, for_big: Tensor, little: nn.Module, big: nn.Module, fusion: nn.Module
 ) -> Tensor:
-    """A stage: each branch on its own maps (N, C, H, W), the merge, the fusion."""
+    """Run a stage: each branch on its own maps (N, C, H, W), the merge, the fusion."""
     return fusion(merge(big(for_big), little(for_little)))
 
 
-# ---------------------------------------------------------------- 04 assembling
+# 04 assembling
 
 
 def route(clip: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames 0, 2, ... for the little branch and 1, 3, ... for the big one, (B, P, C, H, W)."""
+    """Give frames 0, 2, ... to the little branch and 1, 3, ... to the big one, (B, P, C, H, W)."""
     return clip[:, 0::2], clip[:, 1::2]
 
 
 def to_both(merged: Tensor) -> Tensor:
-    """(B, P, C, H, W) to (B, 2P, C, H, W): the map of a pair for both its frames."""
+    """Repeat the map of each pair for both its frames: (B, P, C, H, W) to (B, 2P, C, H, W)."""
     return merged.repeat_interleave(2, dim=1)
 
 
 def pair_taps(taps: Tensor) -> tuple[Tensor, Tensor]:
-    """Taps (3, C) as weights of pairs, (2, C) each: little (k - 1, k), big (k, k + 1)."""
+    """Sum taps (3, C) to weights of pairs, (2, C) each: little (k - 1, k), big (k, k + 1)."""
     prev, curr, next = taps
     return torch.stack([prev, curr + next]), torch.stack([prev + curr, next])
 
 
 def pair_tam(x: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
-    """What a TAM gives the little and the big branch of maps (B, P, C, H, W), one for each pair."""
+    """Apply a TAM to maps of pairs (B, P, C, H, W): those of the little and of the big branch."""
     (before, own), (own_big, after) = (rows[:, :, None, None] for rows in pair_taps(taps))
     little = before * shift(x, -1) + own * x
     big = own_big * x + after * shift(x, +1)
     return torch.relu(little), torch.relu(big)
 
 
-# ---------------------------------------------------------------- 05 train the staircase
+# 05 train the staircase
 
 
 def top_k(logits: Tensor, labels: Tensor, k: int) -> float:
-    """The share of clips whose class is among the k highest logits; logits are (N, classes)."""
+    """Return the share of clips whose class is among the k highest logits (N, classes)."""
     best = logits.topk(k, dim=1).indices  # (N, k)
     hits = (best == labels[:, None]).any(dim=1)  # (N,)
     return hits.float().mean().item()
@@ -166,7 +158,7 @@ def top_k(logits: Tensor, labels: Tensor, k: int) -> float:
 def train_epoch(
     network: nn.Module, loader: Iterable, optimizer: Optimizer, device: torch.device
 ) -> float:
-    """A step for each batch (clips, labels) of the loader; returns the mean loss of all clips."""
+    """Make a step for each batch (clips, labels), and return the mean loss of all clips."""
     network.train()
     total, seen = 0.0, 0
     for clips, labels in loader:
@@ -181,18 +173,18 @@ def train_epoch(
 
 
 def rate_at(step: int, total_steps: int, warmup_steps: int, peak: float) -> float:
-    """The learning rate: a linear rise to the peak at step warmup_steps, then half a cosine."""
+    """Return the learning rate: a linear rise to the peak at warmup_steps, then half a cosine."""
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
     return peak * (1 + math.cos(math.pi * progress)) / 2
 
 
-# ---------------------------------------------------------------- 06 train on a Kinetics subset
+# 06 train on a Kinetics subset
 
 
 def kinetics_rows(text: str) -> list[dict[str, str]]:
-    """Rows for a manifest: path, class_name, split, source_id of each annotation line."""
+    """Make rows for a manifest: path, class_name, split, source_id of each annotation line."""
     rows = []
     for line in csv.DictReader(text.splitlines()):
         start, end = int(line["time_start"]), int(line["time_end"])
@@ -208,7 +200,7 @@ def kinetics_rows(text: str) -> list[dict[str, str]]:
 
 
 def split_videos(source_ids: Sequence[str], val_share: float, seed: int) -> list[str]:
-    """For each clip "train" or "val": a random share of the videos, with all of their clips."""
+    """Draw a share of the videos for "val", with all of their clips; the others are "train"."""
     videos = sorted(set(source_ids))
     count = min(max(1, round(val_share * len(videos))), len(videos) - 1)
     generator = torch.Generator().manual_seed(seed)
@@ -219,7 +211,7 @@ def split_videos(source_ids: Sequence[str], val_share: float, seed: int) -> list
 def fitting_weights(
     wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The offered weights that fit, by their wanted names; and the wanted names that get none."""
+    """Return the offered weights that fit, by their wanted names; and the names that get none."""
     named = {name.removeprefix("module."): weight for name, weight in offered.items()}
     fitting = {
         name: named[name]
@@ -230,16 +222,16 @@ def fitting_weights(
 
 
 def average_views(logits: Tensor, videos: Tensor) -> Tensor:
-    """Probabilities (videos, classes) of logits (views, classes); videos says whose views."""
+    """Average logits (views, classes) to probabilities (videos, classes)."""
     means = [logits[videos == video].mean(0) for video in range(int(videos.max()) + 1)]
     return torch.softmax(torch.stack(means), dim=1)
 
 
-# ---------------------------------------------------------------- 07 scale to full data sets
+# 07 scale to full data sets
 
 
 def average_gradients(per_rank: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
-    """The mean over the processes of each parameter's gradient; None where none has one."""
+    """Average each parameter's gradient over the processes; None where none has one."""
     averaged = []
     for gradients in zip(*per_rank, strict=True):
         known = [gradient for gradient in gradients if gradient is not None]
@@ -248,7 +240,7 @@ def average_gradients(per_rank: Sequence[Sequence[Tensor | None]]) -> list[Tenso
 
 
 def share(num_clips: int, batch_size: int, rank: int, world: int, epoch: int) -> list[list[int]]:
-    """The clips of one process in one epoch, step by step."""
+    """List the clips of one process in one epoch, step by step."""
     generator = torch.Generator().manual_seed(epoch)  # every process draws the same order
     order = torch.randperm(num_clips, generator=generator)
     steps = num_clips // batch_size  # a last, smaller batch is left out
@@ -257,17 +249,17 @@ def share(num_clips: int, batch_size: int, rank: int, world: int, epoch: int) ->
 
 
 def accuracy_of_all(per_rank: Sequence[Sequence[tuple[int, bool]]]) -> float:
-    """The share of clips that are right; each process has judged pairs (clip, is_right)."""
-    judged = {clip: is_right for pairs in per_rank for clip, is_right in pairs}
-    return sum(judged.values()) / len(judged)
+    """Return the share of clips that are right; each process has pairs (clip, is_right)."""
+    answers = {clip: is_right for pairs in per_rank for clip, is_right in pairs}
+    return sum(answers.values()) / len(answers)
 
 
-# ---------------------------------------------------------------- 08 look inside
+# 08 look inside
 
 
 @contextmanager
 def capture_by_hand(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Inside the `with`, keep what the named modules return; outside, nothing is left."""
+    """Keep what the named modules return inside the `with`; outside, nothing is left."""
     cache, handles = {}, []
 
     def keep(name):
@@ -287,7 +279,7 @@ def capture_by_hand(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str
 
 @contextmanager
 def edited(module: nn.Module, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside the `with`, what the module returns goes through the function first."""
+    """Send what the module returns inside the `with` through the function first."""
     handle = module.register_forward_hook(lambda module, args, output: function(output))
     try:
         yield
@@ -296,7 +288,7 @@ def edited(module: nn.Module, function: Callable[[Tensor], Tensor]) -> Iterator[
 
 
 def other_of_class(labels: Tensor) -> Tensor:
-    """For each clip the number of another of its class; every clip is taken once."""
+    """Choose for each clip another of its class, by number; every clip is taken once."""
     donors = torch.empty_like(labels)
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
@@ -305,23 +297,23 @@ def other_of_class(labels: Tensor) -> Tensor:
 
 
 def standardised(train_x: Tensor, test_x: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in units of the training clips' mean and spread, channel by channel."""
+    """Express both in units of the training clips' mean and spread, channel by channel."""
     mean, spread = train_x.mean(0), train_x.std(0) + 1e-6
     return (train_x - mean) / spread, (test_x - mean) / spread
 
 
-# ---------------------------------------------------------------- 09 see temporal aggregation
+# 09 see temporal aggregation
 
 
 def temporal_centre(taps: Tensor) -> Tensor:
-    """Where each channel looks, in frames from its own: (C,), of taps (r, C)."""
+    """Find where each channel looks, in frames from its own: (C,), of taps (r, C)."""
     offsets = torch.arange(len(taps)) - len(taps) // 2
     sizes = taps.abs()
     return (offsets[:, None] * sizes).sum(0) / sizes.sum(0).clamp(min=1e-12)
 
 
 def frames_seen(network: Callable[[Tensor], Tensor], clip: Tensor, position: int) -> Tensor:
-    """Which frames of the clip (1, T, C, H, W) can change `network(clip)[:, position]`: (T,)."""
+    """Find the frames of a clip (1, T, ...) that can change `network(clip)[:, position]`: (T,)."""
     clip = clip.detach().clone().requires_grad_()
     maps = network(clip)[:, position]
     mixture = torch.randn(maps.shape, generator=torch.Generator().manual_seed(0)).to(maps)
@@ -330,13 +322,13 @@ def frames_seen(network: Callable[[Tensor], Tensor], clip: Tensor, position: int
 
 
 def step_elsewhere(taps: Tensor, changed: Tensor, seed: int) -> Tensor:
-    """The step from taps to changed, (3, C) both, made in other channels."""
+    """Make the step from taps to changed, (3, C) both, in other channels."""
     order = torch.randperm(taps.shape[1], generator=torch.Generator().manual_seed(seed))
     return taps + (changed - taps)[:, order]
 
 
 def occlusion_by_hand(network: nn.Module, clip: Tensor, label: int) -> Tensor:
-    """How much the label's log-probability falls (nats) when a frame shows its pair's other."""
+    """Measure how much the label's log-probability falls (nats) without each frame."""
     falls = []
     with torch.no_grad():
         whole = network(clip).log_softmax(1)[0, label]

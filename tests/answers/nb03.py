@@ -65,11 +65,6 @@ def enlarged(big, little, mode="nearest"):
     return F.interpolate(big, size=little.shape[-2:], mode=mode)
 
 
-def merge_tiles(big, little):
-    height, width = little.shape[-2:]
-    return (big.repeat(1, 1, 2, 2)[..., :height, :width] + little).relu()
-
-
 def merge_by_factor(big, little):
     big = F.interpolate(big, scale_factor=2)
     return (big[..., : little.shape[-2], :] + little).relu()
@@ -154,7 +149,6 @@ WRONG = {
             lambda big, little: ((enlarged(big, little) + little) / 2).relu(),
             lambda big, little: (big + F.adaptive_avg_pool2d(little, big.shape[-2:])).relu(),
             lambda big, little: torch.cat([enlarged(big, little), little], dim=1).relu(),
-            merge_tiles,
         ],
         "a ReLU ends the merge, after the sum": [
             lambda big, little: enlarged(big, little) + little,

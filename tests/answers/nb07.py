@@ -1,6 +1,5 @@
 """Answers to the exercises of notebook 07: wrong ones under the property they break, right ones."""
 
-import random
 from fractions import Fraction
 
 import numpy as np
@@ -80,11 +79,6 @@ def seeds_everything(n, epoch, rank):
     return torch.randperm(n)
 
 
-def seeds_python(n, epoch, rank):
-    random.seed(epoch)
-    return torch.tensor(random.sample(range(n), n))
-
-
 def share_shuffles_batches(num_clips, size, rank, world, epoch):
     steps = num_clips // size
     batches = torch.arange(steps * size).reshape(steps, size)[shuffled(steps, epoch)]
@@ -132,11 +126,6 @@ def accuracy_counts_copies(per_rank):
     return mean(is_right for _, is_right in pairs_of(per_rank))
 
 
-def accuracy_cuts_the_end(per_rank):
-    clips = 1 + max(clip for clip, _ in pairs_of(per_rank))
-    return mean(is_right for _, is_right in pairs_of(per_rank)[:clips])
-
-
 def accuracy_by_set(per_rank):
     return torch.tensor([is_right for _, is_right in set(pairs_of(per_rank))]).double().mean()
 
@@ -171,7 +160,6 @@ WRONG = {
         "asked again it says the same": [
             share_with(unseeded),
             share_with(seeds_everything),
-            share_with(seeds_python),
         ],
         "every process makes num_clips // batch_size steps": [
             share_with(lambda n, epoch, rank: shuffled(n, epoch + rank)),
@@ -211,7 +199,6 @@ WRONG = {
             lambda per_rank: accuracy_counts_copies([dict(pairs).items() for pairs in per_rank]),
             lambda per_rank: sum(y for _, y in pairs_of(per_rank)) / len(dict(pairs_of(per_rank))),
             accuracy_counts_copies,
-            accuracy_cuts_the_end,
         ],
     },
 }

@@ -13,11 +13,6 @@ def centre(taps, first=0, least=1e-12):
     return ((offsets(taps) + first) * sizes).sum(0) / sizes.sum(0).clamp(min=least)
 
 
-def centre_of_three(taps):
-    prev, curr, next = taps[0].abs(), taps[1].abs(), taps[-1].abs()
-    return (next - prev) / (prev + curr + next).clamp(min=1e-12)
-
-
 def centre_by_loop(taps):
     centres = []
     for column in taps.t().tolist():
@@ -79,11 +74,6 @@ def seen_fills_the_weights(network, clip, position):
     return clip.grad.abs().sum((0, 2, 3, 4)) > 0
 
 
-def seen_needs_weights(network, clip, position):
-    assert list(network.parameters())
-    return seen(network, clip, position)
-
-
 def seen_of_one_pixel(network, clip, position):
     def number(maps):
         return mixture(maps.flatten(2)[..., 0] if maps.dim() > 2 else maps)
@@ -133,11 +123,6 @@ def step_without_seed(taps, changed, seed):
 def step_seeds_everything(taps, changed, seed):
     torch.manual_seed(seed)
     return taps + (changed - taps)[:, torch.randperm(taps.shape[1])]
-
-
-def step_seeds_numpy(taps, changed, seed):
-    np.random.seed(seed)
-    return taps + (changed - taps)[:, np.random.permutation(taps.shape[1])]
 
 
 def step_in_place(taps, changed, seed):
@@ -202,11 +187,6 @@ def occlusion_fills_the_weights(network, clip, label):
     return falls.detach()
 
 
-def occlusion_leaves_a_hook(network, clip, label):
-    network.register_forward_hook(lambda module, args, output: None)
-    return occlusion(network, clip, label)
-
-
 @torch.no_grad()
 def occlusion_in_one_batch(network, clip, label):
     num_frames = clip.shape[1]
@@ -224,7 +204,6 @@ WRONG = {
             lambda taps: centre(taps.flip(0)),
             lambda taps: taps.abs().argmax(0) - len(taps) // 2,
             lambda taps: centre(taps)[None],
-            centre_of_three,
         ],
         "taps weigh by the share of their size": [
             lambda taps: (offsets(taps) * taps).sum(0) / taps.sum(0),
@@ -289,7 +268,6 @@ WRONG = {
             seen_after(lambda network: network.requires_grad_(False)),
             seen_after(lambda network: network.zero_grad()),
         ],
-        "it runs without an error": [seen_needs_weights],
     },
     "step_elsewhere": {
         "the steps of the channels are those": [
@@ -306,7 +284,6 @@ WRONG = {
         "the same seed gives the same": [
             step_without_seed,
             step_seeds_everything,
-            step_seeds_numpy,
         ],
         "another seed chooses other channels": [
             lambda taps, changed, seed: changed.clone(),
@@ -340,7 +317,6 @@ WRONG = {
         ],
         "what it is given is left as it was": [
             occlusion_fills_the_weights,
-            occlusion_leaves_a_hook,
             of_network(lambda network: network.requires_grad_(False)),
             of_network(lambda network: network.eval()),
             of_network(lambda network: network.train()),
