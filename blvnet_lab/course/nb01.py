@@ -49,8 +49,7 @@ def _frames(sample_evenly: Answer, *given: object) -> list[int]:
 def sampling_takes_the_middle(sample_evenly: Answer) -> None:
     """without a generator it is the frame in the middle of each segment, in a short video too"""
     for n, t in ((9, 3), (24, 8), (6, 3), (11, 4), (3, 6), (1, 4), (5, 1), (300, 16)):
-        hint = "the middle of segment k is at (k + 0.5) * N / T; N / T need not be a whole number, "
-        hint += "so round down at the very end"
+        hint = "the middle of segment k is at (k + 0.5) * N / T, rounded down at the very end"
         same(_frames(sample_evenly, n, t), [(2 * k + 1) * n // (2 * t) for k in range(t)], hint)
 
 
@@ -76,8 +75,7 @@ def sampling_is_fair(sample_evenly: Answer) -> None:
                 overlap = min((frame + 1) * t, (k + 1) * n) - max(frame * t, k * n)
                 share = max(0, overlap) / n
                 found = f"frame {frame} in {counts[frame]} of {DRAWS} draws of segment {k}, of "
-                hint = "(k + a number from 0 to 1) * N / T: torch.rand is the place in the segment;"
-                hint += " only the time, the sum, is rounded"
+                hint = "the time is (k + torch.rand) * N / T; only this is rounded down"
                 far = abs(counts[frame] - DRAWS * share) > 5 * (DRAWS * share * (1 - share)) ** 0.5
                 require(not far, f"{found}which it is {share:.0%}", hint)
         pairs = len({(frames[0], frames[-1]) for frames in drawn})
@@ -135,8 +133,7 @@ def crop_is_fair(crop_clip: Answer) -> None:
         size, number = (height - most_top, width - most_left), (most_top + 1) * (most_left + 1)
         counts = Counter(_place(crop_clip, clip, *size) for _ in range(100 * number))
         found = f"(top, left) comes so often: {sorted(counts.items())}"
-        hint = "top is one of 0 ... H - height, both included, and left is drawn apart from it; "
-        hint += "torch.randint stops before its end, and rounding halves the first and the last"
+        hint = "top is one of 0 ... H - height, both included, and left is drawn apart; no rounding"
         fair = len(counts) == number and all(50 < count < 150 for count in counts.values())
         require(fair, found[:300], hint)
 

@@ -93,8 +93,7 @@ def _sides(split_videos: Answer, source_ids: list[str], share: float, seed: int)
     """Return the side of each video, after a look at all that must hold for every split."""
     got = split_videos(source_ids, share, seed)
     got = got.tolist() if isinstance(got, pd.Series) else plain(got)
-    hint = "a list as long as source_ids, of the words train and val: split the videos, then look "
-    hint += "up the side of each clip's video"
+    hint = "split the videos; a list of train or val for each clip, looked up for its video"
     is_list = isinstance(got, list) and len(got) == len(source_ids)
     require(is_list and all(side in ("train", "val") for side in got), got, hint)
     sides = dict(zip(source_ids, got, strict=True))
@@ -119,8 +118,7 @@ def split_has_a_share_of_videos(split_videos: Answer) -> None:
     ):
         sides = [*_sides(split_videos, source_ids, share, 0).values()]
         found = f"{sides.count('val')} of {len(sides)} videos for validation instead of {wanted}"
-        hint = "choose round(share * videos), at least 1 on either side, among "
-        hint += "sorted(set(source_ids)); random.choices takes some twice, random.sample does not"
+        hint = "random.sample of sorted(set(source_ids)), round(share * videos), 1 on either side"
         require(sides.count("val") == wanted, found, hint)
 
 
@@ -141,8 +139,7 @@ def split_is_random(split_videos: Answer) -> None:
 def split_looks_at_videos_alone(split_videos: Answer) -> None:
     """neither the order of the clips nor their number changes the split"""
     first = _sides(split_videos, MANY, 0.25, 0)
-    hint = "shuffle the videos, sorted(set(source_ids)), not the clips; the order of a set is "
-    hint += "different in every process"
+    hint = "shuffle sorted(set(source_ids)): the order of a set differs between processes"
     for source_ids in (MANY[::-1], MANY + 2 * MANY[::2]):
         other = _sides(split_videos, source_ids, 0.25, 0)
         require(other == first, "another split of the same videos", hint)

@@ -75,8 +75,7 @@ def share_takes_each_clip_once(share: Answer) -> None:
         ranks = [_batches(share, *sizes, rank=rank) for rank in range(sizes[2])]
         seen = [clip for batches in ranks for batch in batches for clip in batch]
         found = " and ".join(f"rank {rank}: {batches}" for rank, batches in enumerate(ranks))
-        hint = "draw one order, the same for all ranks, and let each take another part of it; "
-        hint += "torch.randperm(num_clips) has each clip once"
+        hint = "one torch.randperm(num_clips), the same for all ranks, each takes another part"
         require(len(set(seen)) == len(seen) and set(seen) <= set(range(sizes[0])), found, hint)
 
 

@@ -123,8 +123,7 @@ def capture_keeps_copies(capture_by_hand: Answer) -> None:
         cache, _ = _compute(capture_by_hand, network, network, names)
         network(_x(7))
         keys = sorted(map(str, cache)) if isinstance(cache, Mapping) else kind(cache)
-        hint = "yield the cache; the hook gets (module, args, output). One that is made in a loop "
-        hint += "sees the loop's *last* name: make it in a function that takes the name"
+        hint = "yield the cache; a hook made in a loop sees its *last* name: make it in a function"
         same(keys, sorted(names), hint)
         for name in names:
             hint = "cache[name] = output.detach().clone(): a later module may change the tensor"
