@@ -498,26 +498,6 @@ def test_branch_explorer(page, lab):
     assert unexpected(page) == []
 
 
-TAM_EXPLORER = """\
-from blvnet_lab import data, models, paths
-from blvnet_lab.viz.explorers.tam import TamExplorer
-
-model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam.safetensors")
-motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
-manifest = motion.rows
-row = manifest[manifest["class_name"] == "grows_then_shrinks"].iloc[0]
-frames = data.read_frames(row["path"], data.sample_uniform(24, 8))
-names = motion.classes
-TamExplorer(model, data.normalize(frames), names, label=names.index(row["class_name"]))
-"""
-
-
-def test_tam_explorer(page, lab):
-    open_and_run(page, lab, write_notebook(lab, "tam.ipynb", TAM_EXPLORER))
-    drive_tam_explorer(page)
-    assert unexpected(page) == []
-
-
 LIVE_VIEW = """\
 from blvnet_lab import data, models, paths, viz
 
