@@ -58,11 +58,17 @@ def test_samples_are_those_of_the_package_where_there_are_none(elsewhere, monkey
         ["benchmark", "--json", "data_samples/benchmark.json"],
         ["benchmark", "--json=data_samples/benchmark.json"],
         ["import-official", "a.pth", "data_samples/checkpoints/blvnet_tam_causal.safetensors"],
+        ["train", "--resume", "--init", "auto"],
         [],
     ],
 )
 def test_other_words_stay(elsewhere, words, capsys):
     assert cli.in_reach(words) == words and capsys.readouterr().err == ""
+
+
+def test_resume_may_say_auto():
+    words = ["train", "m.csv", "--resume", "auto", "--out", "auto"]
+    assert cli.in_reach(words) == ["train", "m.csv", "--resume", "--out", "auto"]
 
 
 def test_samples_of_your_own_are_taken(elsewhere, capsys):

@@ -64,7 +64,8 @@ def build_manifest(
     changed since. Older files that say more are kept as manifest.1.csv and report.1.csv.
 
     Args:
-        dataset: its layout; folder is one for each class, list a file of lines `path label`.
+        dataset: its layout: kinetics400, kinetics600, kinetics700-2020, something-something-v1 or
+            -v2, moments-in-time, ucf101, folder (one for each class) or list (`path label`).
         root: the data set's folder; without it, the folder of that name in BLVNET_DATA.
         out: folder for manifest.csv, classes.csv and report.csv.
         annotations: where its labels are, if not in root; for "list", the file.
