@@ -10,7 +10,7 @@ set -euo pipefail
 
 OUT=${OUT:-runs/first_subset}       # folder for everything
 MIRROR=${MIRROR:-sample}            # "sample", "official" or an address
-CLASSES=${CLASSES:-4}               # so many, drawn by chance
+CLASSES=${CLASSES:-4}               # how many, drawn at random
 PRESET=${PRESET:-classroom}         # recipe of the training
 SIDE=${SIDE:-64}                    # pixels of the prepared videos' short side
 VIEWS=${VIEWS:-3x3}                 # clips x crops by which a video is judged
