@@ -471,6 +471,21 @@ def test_frames_built_on_a_damaged_one_are_an_error(name, good, folder):
             read_frames(path, [index])
 
 
+def test_what_follows_a_lost_picture_is_not_given(good, monkeypatch):
+    """Up to the next keyframe: it is built on the lost one, though no decoder complains of it."""
+    path, decode = good("gop12.mp4"), reading.pictures
+    lost = probe_video(path).pts[26]
+    monkeypatch.setattr(
+        reading,
+        "pictures",
+        lambda *args: (found for found in decode(*args) if found[0].pts != lost),
+    )
+    assert numbers(read_frames(path, [0, 25, 36, 47])) == [0, 25, 36, 47]
+    for index in (26, 27, 35):
+        with pytest.raises(VideoReadError, match=f"frame {index} of its 48 cannot"):
+            read_frames(path, [index])
+
+
 def flip(path: Path, target: Path, place: int, bit: int = 0) -> Path:
     content = bytearray(path.read_bytes())
     content[place] ^= 1 << bit
