@@ -770,7 +770,7 @@ def test_files_that_are_no_model(tmp_path):
     unknown = json.dumps({"architecture": "slowfast", "arguments": {}})
     for metadata, words in (
         ({"format": "pt"}, r"how its model was built; .*load_state_dict"),
-        ({"blvnet_lab": unknown}, "blvnet_tam, got slowfast"),
+        ({"blvnet_lab": unknown}, r"blvnet_tam\), got slowfast"),
     ):
         safetensors.torch.save_file({"x": torch.zeros(1)}, path, metadata=metadata)
         with pytest.raises(ValueError, match=words):

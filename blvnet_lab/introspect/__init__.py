@@ -2,14 +2,12 @@
 
 Other tools work on these models too, if they know three things:
 
-    - Between the layers, clips and their positions share the first axis. pytorch-grad-cam and
-      captum's layer methods want the clips alone there. A target layer such as `model.stage4`, and
-      the function to (B, C, P, h, w) that the former calls `reshape_transform`:
+    - Between the layers, clips and their positions share the first axis; pytorch-grad-cam and
+      captum's layer methods want the clips alone there. For a target layer such as `model.stage4`
+      give them (grad-cam calls it `reshape_transform`)
 
           lambda maps: maps.unflatten(0, (-1, model.num_positions)).transpose(1, 2)
 
-      (`stem.tam` and `stage4.*.tam` return (B, T or P, C, h, w) already, those of stages 1 to 3
-      a pair of them: little, big.)
     - FLOP counters, those of PyTorch, Lightning and fvcore, do not see the TAMs' sums, 0.3 % of the
       whole. `blvnet_lab.models.count_cost` does.
     - Layer-wise relevance propagation by rules for classes needs one for `TAM` and `PairTAM`: that

@@ -1,9 +1,9 @@
 """The big-little network: two branches, each seeing half of the frames, merged at every stage.
 
 Sources: bLNet (Chen et al., ICLR 2019) for the two branches, Fan et al. (NeurIPS 2019) for the
-routing of frames to branches. The *big* branch is deep and works at half the resolution;
-the *little* branch is shallow and narrow and works at full resolution. Of a pair of frames the
-first (2k) goes to the little branch, the second (2k + 1) to the big one.
+routing of frames to branches. The *big* branch is deep and works at half the resolution; the
+*little* branch is shallow and narrow and works at full resolution. Of a pair of frames the first
+(2k) goes to the little branch, the second (2k + 1) to the big one.
 
 Inside, the clips of a batch and their positions in time share the first axis: (B*T, C, H, W) while
 there is a map for every frame, (B*P, C, H, W) once the P = T/2 pairs are merged.
@@ -23,7 +23,6 @@ class BigLittleStem(nn.Module):
     """From pixels to the first merged maps, at a quarter of the resolution.
 
     Args:
-        in_channels: of the frames; 3 for RGB, 10 for stacked optical flow.
         channels: of everything after the first convolution (64; 8 in the tiny network).
         alpha: width divisor of the little branch.
         pairs: True routes frames to branches alternately (bLVNet); False gives both every frame.

@@ -11,7 +11,7 @@ EXPANSION = 4  # a bottleneck is narrowed to a quarter of its output channels
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """Convolution without bias, padded to keep the size (at stride 1), then batch norm."""
+    """Build a convolution without bias, padded to keep the size at stride 1, and a batch norm."""
     return [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),

@@ -24,6 +24,7 @@ from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_whole, unwrapped
 
+COLUMNS = "stage part positions channels height width macs parameters".split()
 PARTS = r"(stem|stage\d)\.(conv|pool|tam|big|little|merged|fusion|\d+)|stage4\.\d+\.tam|classifier"
 
 
@@ -132,11 +133,10 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
         macs = sum(flops.get(f"{type(model).__name__}.{name}", {}).values()) // 2
         if isinstance(module, TAM):
             macs += module.num_taps * numbers
-        row = {"stage": name.partition(".")[0], "part": "block" if last.isdigit() else last}
-        row["positions"] = numbers // math.prod(shape)
-        row |= dict(zip(("channels", "height", "width"), shape, strict=True))
-        rows.append(row | {"macs": macs, "parameters": parameters[name]})
-    return pd.DataFrame(rows)
+        stage, part = name.partition(".")[0], "block" if last.isdigit() else last
+        positions = numbers // math.prod(shape)
+        rows.append((stage, part, positions, *shape, macs, parameters[name]))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def without_values(model: nn.Module) -> nn.Module:

@@ -84,13 +84,12 @@ def load_model(path: str | os.PathLike) -> VideoNet:
     about, weights = _read(path, with_weights=True)
     name = about["architecture"]
     try:
-        if name not in BUILDERS:
-            raise TypeError(f"expected one of {', '.join(BUILDERS)}, got {name}")
         model = BUILDERS[name](**about["arguments"])
         model.load_state_dict(weights)
-    except (TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
-            f"{path}: expected a network that this blvnet_lab builds, got {name}: {error}"
+            f"{path}: expected a network as this blvnet_lab builds it ({', '.join(BUILDERS)}), got "
+            f"{name}: {error}"
         ) from error
     return model.eval()
 

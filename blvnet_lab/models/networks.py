@@ -67,12 +67,7 @@ class VideoNet(nn.Module):
         self.classifier = nn.Linear(features, num_classes)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Compute the logits (B, num_classes) of clips (B, T, C, H, W).
-
-        Raises:
-            ValueError: the clip has another layout, number of frames or of channels, or is not
-                floating point.
-        """
+        """Compute the logits (B, num_classes) of clips (B, T, C, H, W); see `check_clip`."""
         self.check_clip(clip)
         return self.forward_head(self.forward_features(clip))
 
@@ -104,7 +99,7 @@ class VideoNet(nn.Module):
         if not isinstance(clip, Tensor):
             raise TypeError(
                 f"expected a clip as a tensor, got {type(clip).__name__}: torch.from_numpy makes "
-                "one of a NumPy array; trace with torch.export.export, not with symbolic_trace"
+                "one of a NumPy array; torch.export.export traces this network"
             )
         shape, frames, channels = tuple(clip.shape), self.num_frames, self.in_channels
         if shape[1:3] == (frames, channels) and len(shape) == 5 and clip.is_floating_point():
@@ -336,7 +331,7 @@ def init_weights(model: nn.Module) -> None:
 
 def check_sizes(num_frames: int, num_classes: int, in_channels: int) -> None:
     """Raise ValueError unless all are at least 1."""
-    if num_frames < 1 or num_classes < 1 or in_channels < 1:
+    if min(num_frames, num_classes, in_channels) < 1:
         raise ValueError(
             "expected num_frames, num_classes and in_channels to be at least 1, "
             f"got {num_frames}, {num_classes} and {in_channels}"
