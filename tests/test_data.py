@@ -85,22 +85,6 @@ def test_clips_of_a_split(small):
     assert len(ClipDataset(small, "train", 8, as_it_is)) == 30
 
 
-@pytest.mark.parametrize("random_frames", [False, True])
-def test_in_memory_makes_no_difference(small, random_frames):
-    arguments = (small, "val", 8, as_it_is, random_frames)
-    read = ClipDataset(*arguments)
-    kept = ClipDataset(*arguments, in_memory=True)
-    for i in range(len(read)):
-        torch.manual_seed(i)
-        frames, label = read[i]
-        torch.manual_seed(i)
-        same, same_label = kept[i]
-        assert torch.equal(frames, same) and label == same_label
-    # All of its frames are kept for training, where any may be drawn; else those of the clip.
-    assert kept.videos[0].shape == (FRAMES if random_frames else 8, 3, SIZE, SIZE)
-    assert kept.videos[0].dtype == torch.uint8
-
-
 def test_transformed_clip_does_not_change_what_is_in_memory(small):
     clips = ClipDataset(small, "val", 8, lambda frames: frames.zero_(), in_memory=True)
     before = clips.videos[0].clone()
@@ -514,6 +498,13 @@ def test_equal_frames_give_equal_bytes(tmp_path):
     assert one != (tmp_path / "a.mp4").read_bytes()
 
 
+def partners_stay_together(manifest: pd.DataFrame) -> None:
+    for _, rows in manifest.groupby("source_id"):
+        labels = sorted(rows["label"])
+        assert len(rows) == 2 and labels[0] ^ 1 == labels[1]
+        assert rows["split"].nunique() == 1
+
+
 def test_data_set_comes_again_byte_by_byte(small, tmp_path):
     again = write_dataset(tmp_path, 3, 1, seed=5)
     folder = small.path.parent
@@ -522,16 +513,6 @@ def test_data_set_comes_again_byte_by_byte(small, tmp_path):
     assert len(files) == 40
     for name in files:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
-
-
-def partners_stay_together(manifest: pd.DataFrame) -> None:
-    for _, rows in manifest.groupby("source_id"):
-        labels = sorted(rows["label"])
-        assert len(rows) == 2 and labels[0] ^ 1 == labels[1]
-        assert rows["split"].nunique() == 1
-
-
-def test_partners_of_a_scene_are_in_one_split(small):
     partners_stay_together(small.rows)
 
 
@@ -583,10 +564,6 @@ def test_load_clips_wants_enough_of_each_class(per_class, small):
     lacking = small.with_rows(small.rows.query("class_name != 'moves_up' or split != 'val'"))
     with pytest.raises(ValueError, match="got 1, and 0 clips of moves_up: ask for fewer"):
         load_clips(lacking, "val", 4, as_it_is, per_class=1)
-
-
-@pytest.mark.parametrize("per_class", [1, None])
-def test_load_clips_of_a_split_that_is_not_there(per_class, small):
     with pytest.raises(ValueError, match=r"the splits \['train', 'val'\]"):
         load_clips(small, "vla", 4, as_it_is, per_class=per_class)
 

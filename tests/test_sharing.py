@@ -154,6 +154,10 @@ def test_what_does_not_fit_is_read_from_its_file_and_said(
             kept = ClipDataset(*arguments, short_side=48, in_memory=True)
     else:
         kept = ClipDataset(*arguments, short_side=48, in_memory=True)
+        # All frames are kept for training, where any may be drawn; else those of the clip.
+        assert [len(video) for video in kept.videos] == (
+            [8, 16, 24, 12] if random_frames else [4] * 4
+        )
     assert sum(video.nbytes for video in kept.videos if video is not None) <= free / 4
     for i in range(4):
         torch.manual_seed(i)
