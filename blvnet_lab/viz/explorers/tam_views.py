@@ -127,7 +127,7 @@ def strip(
     Args:
         names: of the r taps.
     """
-    count, place, top, height = len(order), list(order).index(chosen), LABEL_PX + 8, 15
+    count, place, top, step = len(order), list(order).index(chosen), LABEL_PX + 8, 17
     width = min(WIDTH - LABELS - 4, 28 * count)
     places = np.arange(width) * count // width  # of the channel that each column of pixels shows
     cell = max(9, width / count)
@@ -136,11 +136,12 @@ def strip(
     places[left:right] = place
     shown = [order[i] for i in places]
     cells = [*coloured(taps[:, shown], limit=1), _role_colours([roles[c] for c in shown])]
-    sheet = Sheet(WIDTH, top + len(cells) * (height + 2) + 2)
-    for y, label, line in zip(range(top, 1000, height + 2), (*names, "role"), cells, strict=False):
-        sheet.text(LABELS - 10, y + height / 2, label, "rm")
-        sheet.paste(line[None], LABELS, y, (width, height))
-    box = (LABELS + left - 3, top - 3, LABELS + right + 2, y + height + 2)
+    bottom = top + len(cells) * step
+    sheet = Sheet(WIDTH, bottom + 2)
+    for i, (label, line) in enumerate(zip((*names, "role"), cells, strict=True)):
+        sheet.text(LABELS - 10, top + i * step + 7.5, label, "rm")
+        sheet.paste(line[None], LABELS, top + i * step, (width, step - 2))
+    box = (LABELS + left - 3, top - 3, LABELS + right + 2, bottom)
     sheet.pen.rectangle(box, outline=BLUE, width=2)
     sheet.text(LABELS + max((left + right) / 2, 40), 0, f"channel {chosen}", "ma")
     return sheet.array()
@@ -262,9 +263,8 @@ def pair_taps_text(
         )
     lines = []
     for branch, taps, first in zip(BRANCH_COLOURS, pair_taps[:2], pair_taps[2:], strict=True):
-        offsets = [
-            f"{k:+d}".replace("-", "−") if k else "" for k in range(first, first + len(taps))
-        ]
+        pairs = range(first, first + len(taps))
+        offsets = [f"{k:+d}".replace("-", "−") if k else "" for k in pairs]
         weight = "bold" if branch_of(steps.position) == branch else "normal"
         terms = _sum(taps[:, channel], [f"pair k{offset}" for offset in offsets])
         square = _square(BRANCH_COLOURS[branch])
