@@ -642,6 +642,21 @@ def test_the_command(put, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_replacement_stands_in_for_one_clip(put, tmp_path):
+    """Of two corrupt clips that were cut from one video."""
+    names = ["_4YTwq0-73Y_000044_000054.mp4", "_4YTwq0-73Y_000100_000110.mp4"]
+    root = put(*names, "replacement_for_corrupted_k400/_4YTwq0-73Y.mp4")
+    for name in names:
+        (root / name).write_bytes(b"corrupt")
+    write(root, "train.csv", K400_TRAIN + "abseiling,_4YTwq0-73Y,100,110,train,0\n")
+    found = listed("kinetics400", root, tmp_path / "out", classes=["abseiling"])
+    assert rows(found.manifest, "status", "path") == [
+        ("missing", "missing0000_000000_000010"),
+        ("ok", "_4YTwq0-73Y.mp4"),
+        ("unreadable", names[1]),
+    ]
+
+
 @pytest.mark.parametrize(
     "folders, broken, kept, finding",
     [

@@ -386,6 +386,21 @@ def test_an_archive_that_was_truncated_before_it_came_here(part, mirror, faultle
     assert requests == [], "it is as it is on the mirror: fetching it again would not mend it"
 
 
+def test_a_header_that_is_damaged(mirror, tmp_path):
+    """tarfile takes it for the end of the archive."""
+
+    def clips(names):
+        return [(name, CLIP) for name in names[:4]]
+
+    def damage(part):
+        place = part.index(CLIP, part.index(CLIP) + 1) - 512  # where the second clip's header is
+        return part[:place] + b"damage" + part[place + 6 :]
+
+    found = one_part(mirror, tmp_path, clips, damage)
+    assert len(files(tmp_path / "out")) == 1
+    assert (found.problems["kind"] == "truncated part").sum() == 1
+
+
 def test_refused(tmp_path):
     with serve_mirror(tmp_path) as url:
         pass  # nobody listens there any more
@@ -503,14 +518,14 @@ def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
     assert not found.stopped and files(tmp_path) == faultless.files
 
 
-def one_part(mirror: Path, folder: Path, clips: Callable, **wishes):
-    """What is kept of a mirror with one part, of clips(names of the wanted ones)."""
+def one_part(mirror: Path, folder: Path, clips: Callable, change: Callable = bytes, **wishes):
+    """What is kept of a mirror with one part, changed, of clips(names of the wanted ones)."""
     with served(mirror) as (url, _):
         plan = plan_of(url, folder / "out", classes=["moves up"], **wishes)
     given = clips(plan.rows["name"].tolist())
     target = folder / "mirror" / plan.parts[0][1]
     target.parent.mkdir(parents=True)
-    target.write_bytes(tar_bytes((f"{name}.mp4", clip) for name, clip in given))
+    target.write_bytes(change(tar_bytes((f"{name}.mp4", clip) for name, clip in given)))
     with serve_mirror(folder / "mirror") as url:
         return fetch_subset(replace(plan, mirror=url, parts=plan.parts[:1]))
 
@@ -620,13 +635,14 @@ def test_a_journal_of_an_earlier_version_goes_on(mirror, faultless, tmp_path):
     shutil.copytree(journal, out)
     whole(mirror, tmp_path / "all", faultless)
     entries = map(json.loads, (journal / "progress.jsonl").read_text().split("\n\n"))
-    kept = {f"{entry['kept']}.mp4" for entry in entries if "kept" in entry}
+    kept = {f"{entry['kept']}.mp4": entry["from"] for entry in entries if "kept" in entry}
+    gone = next(name for name, part in kept.items() if part.endswith("train/part_1.tar.gz"))
     for path in (tmp_path / "all").glob("clips/*/*.mp4"):
         target = out / path.relative_to(tmp_path / "all")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if path.name in kept:
+        if path.name in kept and path.name != gone:  # deleted since
             shutil.copy(path, target)
-    parts = [*("train/part_2", "train/part_3"), *(f"val/part_{k}" for k in range(3))]
+    parts = [*(f"train/part_{k}" for k in (1, 2, 3)), *(f"val/part_{k}" for k in range(3))]
     assert whole(mirror, out, faultless) == [f"400/{part}.tar.gz" for part in parts]
     with serve_mirror(mirror) as url:
         with pytest.raises(ValueError, match=r"clips_per_class with which .*100, got 3"):
