@@ -49,9 +49,9 @@ TITLES = {"top_1": "top-1", "top_5": "top-5", "mean_class": "mean class accuracy
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a network did on the clips of a split; the same on every rank."""
+    """A network's figures on the clips of a split; the same on every rank."""
 
-    about: dict[str, Any]  # what was evaluated, and how
+    about: dict[str, Any]  # checkpoint, manifest and how it was done
     clips: int  # of the split, the unreadable ones among them
     unreadable: dict[str, str]  # those that could not be read, by path, and why: in no figure
     left_out: dict[str, int]  # rows of the split that the manifest says are of no use, by status
@@ -61,7 +61,7 @@ class Evaluation:
     confusion: Tensor  # (num_classes, num_classes) counts; rows are true classes
     table: pd.DataFrame  # evaluation.predictions_table
     predictions: Predictions
-    out: Path | None  # folder of the files
+    out: Path | None = None  # folder of the files
 
     def __str__(self) -> str:
         about = self.about
@@ -125,63 +125,70 @@ def evaluate_file(
     hardware = Hardware(precision=precision, workers=workers)
     with process_group() as (ranks, device):
         trained = load_trained(checkpoint)
-        recipe = settled(trained, views, size)
+        recipe = with_views(trained, views, size)
         data_set = DataSet.read(manifest)
         classes = _common_classes(trained, data_set, manifest)
-        if recipe.evaluation.crops == 10 and data_set.mirror is None:
-            raise ValueError(
-                f"expected {CLASS_LIST} beside {manifest}, which says of every class what its "
-                "mirror image is, for 10 crops of which 5 are mirrored; found none: write it with "
-                "`python -m blvnet_lab manifest`, or take 5 crops"
-            )
-        dataset = viewed(data_set, split, recipe)
+        clips = view_clips(data_set, split, recipe)
         if out is not None and ranks.is_first:
             make_folder(out)
-        layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
         predictions = evaluate(
-            trained.model.to(memory_format=layout),
-            dataset,
+            trained.model.to(memory_format=torch.channels_last),
+            clips,
             batch_size=batch_size,
             device=device,
             hardware=hardware,
             ranks=ranks,
         )
-        check_finite(predictions, dataset.paths, hardware.precision)
-        logits, labels = predictions.logits, predictions.labels
+        check_finite(predictions, clips.paths, precision)
+        about = {
+            "checkpoint": str(checkpoint),
+            "manifest": str(manifest),
+            "split": split,
+            "views": f"{recipe.evaluation.num_clips}x{recipe.evaluation.crops}",
+            "num_frames": recipe.num_frames,
+            "stride": recipe.stride,
+            "size": list(recipe.size),
+            "short_side": recipe.evaluation.short_side,
+            "read_short_side": recipe.read_short_side,
+            "precision": precision,
+            "device": device.type,
+            "torch": torch.__version__,
+        }
         status = data_set.split(split).rows["status"]
-        evaluation = Evaluation(
-            about={
-                "checkpoint": os.fspath(checkpoint),
-                "manifest": os.fspath(manifest),
-                "split": split,
-                "views": f"{recipe.evaluation.num_clips}x{recipe.evaluation.crops}",
-                "num_frames": recipe.num_frames,
-                "stride": recipe.stride,
-                "size": list(recipe.size),
-                "short_side": recipe.evaluation.short_side,
-                "read_short_side": recipe.read_short_side,
-                "precision": hardware.precision,
-                "device": device.type,
-                "torch": torch.__version__,
-            },
-            clips=len(dataset),
-            unreadable={dataset.paths[i]: why for i, why in predictions.unreadable.items()},
-            left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
-            scores=standard_scores(predictions),
-            classes=classes,
-            per_class=per_class_scores(logits, labels, classes),
-            confusion=confusion_matrix(logits, labels),
-            table=predictions_table(predictions, classes, dataset.paths, dataset.labels),
-            predictions=predictions,
-            out=None if out is None else Path(out),
-        )
-        if out is not None and ranks.is_first:
+        left_out = status[status != "ok"].value_counts().sort_index().to_dict()
+        evaluation = _score(predictions, clips, classes, about, left_out)
+        if out is None:
+            return evaluation
+        evaluation = replace(evaluation, out=Path(out))
+        if ranks.is_first:
             _write(evaluation)
         return evaluation
 
 
+def _score(
+    predictions: Predictions,
+    clips: ClipDataset,
+    classes: tuple[str, ...],
+    about: dict[str, Any],
+    left_out: dict[str, int],
+) -> Evaluation:
+    logits, labels = predictions.logits, predictions.labels
+    return Evaluation(
+        about=about,
+        clips=len(clips),
+        unreadable={clips.paths[i]: why for i, why in predictions.unreadable.items()},
+        left_out=left_out,
+        scores=standard_scores(predictions),
+        classes=classes,
+        per_class=per_class_scores(logits, labels, classes),
+        confusion=confusion_matrix(logits, labels),
+        table=predictions_table(predictions, classes, clips.paths, clips.labels),
+        predictions=predictions,
+    )
+
+
 def parse_views(text: str) -> tuple[int, int]:
-    """ "3x10" as (3, 10): clips of a video, crops of a clip."""
+    """Parse "3x10" as (3, 10): clips of a video, crops of a clip."""
     parts = re.fullmatch(r"([1-9]\d*)x(1|3|5|10)", text)
     if parts is None:
         raise ValueError(
@@ -191,15 +198,15 @@ def parse_views(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[2])
 
 
-def settled(trained: Trained, views: str | None, size: tuple[int, int] | None) -> Recipe:
-    """The recipe with what was asked for in it; its size is that of a view."""
+def with_views(trained: Trained, views: str | None, size: tuple[int, int] | None) -> Recipe:
+    """Put the views that are asked for into a network's recipe; its size becomes that of a view."""
     recipe = trained.recipe
     if recipe is None:
         if size is None:
             raise ValueError(
-                f"expected the size of the frames beside {trained.file}, which does not say how its "
-                "network was trained, got none: give the height and width of the training clips "
-                "in pixels, such as --size 64 64"
+                f"expected the size of the frames beside {trained.file}, which does not say how "
+                "its network was trained, got none: give the height and width of the training "
+                "clips in pixels, such as --size 64 64"
             )
         recipe = Recipe(num_frames=trained.model.num_frames, size=size)
     evaluation = recipe.evaluation
@@ -209,12 +216,8 @@ def settled(trained: Trained, views: str | None, size: tuple[int, int] | None) -
     return replace(recipe, size=size or evaluation.size or recipe.size, evaluation=evaluation)
 
 
-def _common_classes(
-    trained: Trained,
-    data_set: DataSet,
-    manifest: str | os.PathLike,
-) -> tuple[str, ...]:
-    """Names of the network's classes; what the file does not name, the manifest does, or a number.
+def _common_classes(trained: Trained, data_set: DataSet, manifest: Path) -> tuple[str, ...]:
+    """Name the network's classes: by its file, or else the manifest, or else by numbers.
 
     Raises ValueError if a label of the manifest means another class to the network, or none.
     """
@@ -234,21 +237,28 @@ def _common_classes(
     return tuple(names)
 
 
-def viewed(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
-    """Items (views (V, T, C, H, W), label)."""
-    evaluation = recipe.evaluation
+def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
+    """Open the clips of a split as items (views (V, T, C, H, W), label)."""
+    views = recipe.evaluation
+    if views.crops == 10 and data_set.mirror is None:
+        raise ValueError(
+            f"expected {CLASS_LIST} beside {data_set.path}, which says of every class what its "
+            "mirror image is, for 10 crops of which 5 are mirrored; found none: write it with "
+            "`python -m blvnet_lab manifest`, or take 5 crops"
+        )
     return ClipDataset(
         data_set,
         split,
         recipe.num_frames,
-        view_transform(recipe.size, evaluation.crops, evaluation.short_side, data_set.mirror),
+        view_transform(recipe.size, views.crops, views.short_side, data_set.mirror),
         stride=recipe.stride,
-        num_clips=evaluation.num_clips,
+        num_clips=views.num_clips,
         short_side=recipe.read_short_side,
     )
 
 
 def check_finite(predictions: Predictions, paths: Sequence[str], precision: str) -> None:
+    """Raise FloatingPointError, which names a clip, for logits that are not finite."""
     bad = (~predictions.logits.isfinite().all(1)).nonzero().flatten().tolist()
     if bad:
         raise FloatingPointError(
@@ -259,7 +269,7 @@ def check_finite(predictions: Predictions, paths: Sequence[str], precision: str)
 
 
 def make_folder(out: str | os.PathLike) -> None:
-    """Makes it; raises OSError if nothing can be written there, before hours of work are lost."""
+    """Make a folder; raise OSError, before the work, if nothing can be written there."""
     with _remedied(out):
         Path(out).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
@@ -298,5 +308,5 @@ def _write(evaluation: Evaluation) -> None:
     }
     with _remedied(out):
         for name, text in texts.items():
-            with written_whole(out / name) as unfinished:
-                unfinished.write_text(text, "utf-8")
+            with written_whole(out / name) as partial:
+                partial.write_text(text, "utf-8")

@@ -1,6 +1,6 @@
-"""What a trained network says to a single film, also written into it.
+"""Predict the class of a single video, and write the answer into a copy of it.
 
-python -m blvnet_lab predict runs/mine/model.safetensors film.mp4 --annotate answer.mp4
+python -m blvnet_lab predict runs/mine/model.safetensors video.mp4 --annotate answer.mp4
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views
 from blvnet_lab.data.reading import pack_info
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.paths import written_whole
-from blvnet_lab.runs.evaluate import check_finite, make_folder, settled, viewed
+from blvnet_lab.runs.evaluate import check_finite, make_folder, view_clips, with_views
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.metrics import ranked
@@ -30,11 +30,11 @@ from blvnet_lab.training.metrics import ranked
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says to a film."""
+    """The answer of a network to a video."""
 
     table: pd.DataFrame  # the likeliest classes, best first: class_name, label, probability in 0..1
     frames: Tensor  # (num_clips, T) numbers of the frames that it saw, in each of the crops
-    num_frames: int  # of the film
+    num_frames: int  # of the video
     is_named: bool  # whether the network's file names its classes, which are else numbered
     annotated: Path | None = None  # the video that was written
 
@@ -80,25 +80,25 @@ def predict_video(
     if top < 1:
         raise ValueError(f"expected at least one class to name, got top={top}")
     trained = load_trained(checkpoint)
-    recipe = settled(trained, views, size)
+    recipe = with_views(trained, views, size)
     if recipe.evaluation.crops == 10:
         raise ValueError(
-            "expected 1, 3 or 5 crops of a single film, got 10, of which 5 are mirrored: only a "
+            "expected 1, 3 or 5 crops of a single video, got 10, of which 5 are mirrored: only a "
             "class list says whether a mirror image is of the same class; take 5, or `evaluate`"
         )
     info = probe_video(video)
     row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
-    clip, label = viewed(alone, "val", recipe)[0]
+    clip, label = view_clips(alone, "val", recipe)[0]
     seen = TensorDataset(clip[None], torch.tensor([label], device="cpu"))
     predictions = evaluate(trained.model, seen, title="predicting")
     check_finite(predictions, [info.path], "float32")
     best = ranked(predictions.logits)[0, :top]
-    chances = predictions.logits[0].double().softmax(0)[best]
+    probabilities = predictions.logits[0].double().softmax(0)[best]
     columns = {
         "class_name": [trained.class_names[label] for label in best.tolist()],
         "label": best.tolist(),
-        "probability": chances.tolist(),
+        "probability": probabilities.tolist(),
     }
     prediction = Prediction(
         table=pd.DataFrame(columns),
@@ -113,7 +113,7 @@ def predict_video(
     return replace(prediction, annotated=write_annotated(prediction, video, annotate))
 
 
-SIDES = (360, 720)  # pixels: films are made larger or smaller so that the short side is between
+SIDES = (360, 720)  # pixels: videos are scaled so that the short side is between
 FRAMES_AT_ONCE = 64  # in memory; more saves little time, since decoding begins at a keyframe
 PAPER, INK, BEST, OTHERS = (24, 24, 24), (240, 240, 240), (86, 180, 233), (140, 140, 140)
 
@@ -126,7 +126,7 @@ def write_annotated(
     H.264 in mp4, of square pixels, without sound.
 
     Raises:
-        ValueError: the target is no .mp4, or the film itself.
+        ValueError: the target is no .mp4, or the video itself.
         VideoReadError: a frame cannot be decoded; no file is written.
         OSError: the folder cannot be written to.
     """
@@ -148,8 +148,8 @@ def write_annotated(
 
     square = replace(showing, pixel_aspect=None, colours=None)
     make_folder(target.parent)
-    with written_whole(target) as unfinished:
-        write_h264(unfinished, pictures(), square, gop=48, x264="crf=20")
+    with written_whole(target) as partial:
+        write_h264(partial, pictures(), square, gop=48, x264="crf=20")
     return target
 
 

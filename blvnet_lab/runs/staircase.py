@@ -232,7 +232,7 @@ def run_staircase(
 
 
 def as_table(summary: dict) -> pd.DataFrame:
-    """Make a row for each architecture: mean over the seeds, and lowest to highest; percent, seconds."""
+    """Make a row for each architecture: mean and range over the seeds, in percent; seconds."""
     rows = []
     for architecture in dict.fromkeys(run["architecture"] for run in summary["runs"]):
         runs = [run for run in summary["runs"] if run["architecture"] == architecture]

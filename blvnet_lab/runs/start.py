@@ -1,4 +1,4 @@
-"""Where a network starts from, instead of from chance.
+"""Start a network from trained weights instead of random ones.
 
 print(start_from(model, "checkpoints/bLResNet-50.pth", classes))
 """
@@ -18,7 +18,7 @@ TORCHVISION = "torchvision"
 
 
 def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> LoadReport:
-    """Loads weights into a model, and says which were loaded and which were not.
+    """Load weights into a model, and report which were loaded and which were not.
 
     Args:
         source: "torchvision" downloads a ResNet of the model's depth, trained on ImageNet; or a
