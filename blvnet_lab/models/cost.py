@@ -107,14 +107,15 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
         parameters: weights and biases, with those of batch norms.
     """
     model = without_values(model)
-    names = [name for name, _ in model.named_modules() if re.fullmatch(PARTS, name)]
+    modules = dict(model.named_modules())
+    names = [n for n, m in modules.items() if re.fullmatch(PARTS, n) or isinstance(m, TAM)]
     outputs: dict[str, Tensor | tuple[Tensor, Tensor]] = {}  # in the order of computation
 
     def keep(name: str, module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
         outputs[name] = output
 
     for name in names:
-        model.get_submodule(name).register_forward_hook(partial(keep, name))
+        modules[name].register_forward_hook(partial(keep, name))
     clip = torch.empty(1, model.num_frames, model.in_channels, *size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(clip)
@@ -126,13 +127,13 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
         parameters[max(owners, key=len)] += values.numel()  # of a block and its TAM, the TAM
     rows = []
     for name, output in outputs.items():
-        module, last = model.get_submodule(name), name.rpartition(".")[2]
+        module, last = modules[name], name.rpartition(".")[2]
         maps = output if isinstance(output, tuple) else (output,)  # PairTAM: little, big
         numbers = sum(m.numel() for m in maps)
         shape = maps[0].shape[-3:] if maps[0].ndim > 3 else (maps[0].shape[-1], 1, 1)  # logits
         macs = sum(flops.get(f"{type(model).__name__}.{name}", {}).values()) // 2
-        if isinstance(module, TAM):
-            macs += module.num_taps * numbers
+        if isinstance(module, TAM):  # wherever it is, in a network of one's own, too
+            macs, last = macs + module.num_taps * numbers, "tam"
         stage, part = name.partition(".")[0], "block" if last.isdigit() else last
         positions = numbers // math.prod(shape)
         rows.append((stage, part, positions, *shape, macs, parameters[name]))
