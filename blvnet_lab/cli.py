@@ -149,7 +149,7 @@ def draw_costs(found: Any) -> None:
     from blvnet_lab.viz.cost import cost_figure
 
     if found.figure is not None:
-        figure = cost_figure(found.accuracies, f"times on {found.machine['device']}")
+        figure = cost_figure(found.tables["accuracies"], f"times on {found.machine['device']}")
         save_picture(figure, found.figure)
 
 

@@ -13,22 +13,30 @@ from torch import nn
 from torchvision.models import video
 
 from blvnet_lab import cli, viz
-from blvnet_lab.benchmark import from_json, run_benchmark
-from blvnet_lab.benchmark import run as run_module
+from blvnet_lab.benchmark import Benchmark, from_json, run_benchmark
 from blvnet_lab.benchmark.measure import (
     MATMUL,
     WARM_UPS,
     faster_layout,
     gmacs,
-    interleaved,
-    matmul_peak,
     peak_gb,
+    share_of_peak,
     summary,
+    time_alternately,
 )
-from blvnet_lab.benchmark.peers import InTime, Shift, all_peers, choose_peers, temporal_resnet
+from blvnet_lab.benchmark.peers import (
+    InTime,
+    Shift,
+    all_peers,
+    choose_peers,
+    published_accuracies,
+    temporal_resnet,
+)
+from blvnet_lab.benchmark.run import MEASURES
 from blvnet_lab.introspect import tsm_taps
 from blvnet_lab.models import TAM, tsn
 from blvnet_lab.models.tam import weighted_sum
+from blvnet_lab.paths import data_samples
 
 CPU = torch.device("cpu")
 SMALL = {"num_frames": 4, "size": (64, 64), "quick": True}
@@ -71,8 +79,9 @@ def test_a_resnet_with_temporal_modules():
 
 
 def test_costs_and_accuracies_are_the_published_ones():
-    """torchvision tells those of its own models; the rest are in the papers, to one decimal."""
+    """torchvision says those of its own models; the rest are in the papers, to one decimal."""
     peers = {peer.name: peer for peer in all_peers()}
+    found = published_accuracies(all_peers()).set_index("name")
     own = {
         "r3d_18": video.R3D_18_Weights,
         "r2plus1d_18": video.R2Plus1D_18_Weights,
@@ -81,48 +90,46 @@ def test_costs_and_accuracies_are_the_published_ones():
     }
     for name, weights in own.items():
         said = weights.KINETICS400_V1.meta
-        (accuracy,) = peers[name].accuracies
-        assert accuracy.top_1 == pytest.approx(said["_metrics"]["Kinetics-400"]["acc@1"], abs=0.01)
+        accuracy = said["_metrics"]["Kinetics-400"]["acc@1"]
+        assert found.loc[name, "top-1"] == pytest.approx(accuracy, abs=0.01)
         macs = gmacs(peers[name].build(), peers[name].clip())
         assert macs == pytest.approx(said["_ops"], rel=0.001)
-    for name, paper in {"tsn": 65.4, "blvnet_tam": 23.85, "blvnet_tam_f16x2": 47.70}.items():
+    papers = {"tsn": 65.4, "blvnet_tam": 23.85, "published": 23.85, "blvnet_tam_f16x2": 47.70}
+    for name, paper in {**papers, "resnet_tam": 32.835, "resnet_tsm": 32.7}.items():
         assert gmacs(peers[name].build(), peers[name].clip()) == pytest.approx(paper, abs=0.01)
-    published = gmacs(peers["published"].build(), peers["published"].clip())
-    assert published == pytest.approx(23.851, abs=0.001)
-    for builder in ("resnet_tam", "resnet_tsm"):
-        extra = gmacs(peers[builder].build(), peers[builder].clip()) - 65.4 / 2
-        assert extra == pytest.approx(0.135 if builder == "resnet_tam" else 0, abs=0.001)
 
 
 def test_an_accuracy_stands_only_where_the_input_is_the_published_one():
-    def of(**size):
-        return {p.name: p.accuracies for p in all_peers(**size)}["blvnet_tam"]
+    def accuracy(**size):
+        found = published_accuracies(all_peers(**size))
+        return found.loc[found["name"] == "blvnet_tam", ["model", "top-1"]].to_numpy().tolist()
 
-    assert [a.top_1 for a in of()] == [59.1]
-    assert of(num_frames=8) == () == of(size=(256, 256))
+    assert accuracy() == [["bLVNet-TAM", 59.1]]
+    assert accuracy(num_frames=8) == accuracy(size=(256, 256)) == []
 
 
 def test_choosing_models():
     peers = all_peers()
     assert [peer.name for peer in choose_peers(["s3d", "tsn"], peers)] == ["tsn", "s3d"]
-    with pytest.raises(ValueError, match=r'got "r3d_81"; near it are r3d_18'):
-        choose_peers(["r3d_81"], peers)
+    assert choose_peers([], peers) == peers
+    with pytest.raises(ValueError, match=r'out of tsn, .*r3d_18.*got "r3d_81"'):
+        choose_peers(["tsn", "r3d_81"], peers)
 
 
 # ---------------------------------------------------------------- the means
 
 
-def test_runs_take_turns():
+def test_runs_alternate():
     calls = []
     runs = {name: (lambda name=name: calls.append(name)) for name in "ab"}
-    seconds = interleaved(runs, 3, CPU, "test")
+    seconds = time_alternately(runs, 3, CPU, "test")
     assert calls == ["a", "b"] * (WARM_UPS + 3)
     assert list(seconds) == ["a", "b", MATMUL] and len(seconds) == 3
     assert (seconds > 0).all(axis=None)
 
 
-def test_medians_and_ratios_within_a_turn():
-    # The machine was ten times slower in the second turn: that must not count.
+def test_medians_and_ratios_within_a_round():
+    # The machine was ten times slower in the second round: that must not count.
     seconds = pd.DataFrame({"old": [2.0, 20.0, 2.2], "new": [1.0, 10.0, 1.0], MATMUL: [4, 2, 8]})
     table = summary(seconds, "old")
     assert table.loc["new"].to_dict() == {
@@ -133,7 +140,8 @@ def test_medians_and_ratios_within_a_turn():
     }
     assert table.loc["old", "speed-up"] == 1 and MATMUL not in table.index
     assert "speed-up" not in summary(seconds)
-    assert matmul_peak(seconds, CPU) == pytest.approx(2048**3 / 2 / 1e9)
+    share = share_of_peak(pd.Series({"old": 3, "new": 0.5}), table, seconds)  # peak: 0.5 GMACs/s
+    assert share.to_dict() == pytest.approx({"old": 3 / 2.2 / 0.5, "new": 1.0})
 
 
 def test_peak_memory_is_weights_clip_and_the_maps_there_are_at_once():
@@ -178,11 +186,11 @@ def test_the_faster_layout_is_kept():
 @pytest.fixture(scope="module")
 def measured():
     parts = ("forms", "training", "models", "scaling", "streaming")
-    return run_benchmark(parts=parts, models=["blvnet_tam", "r3d_18"], **SMALL)
+    return run_benchmark(parts=parts, models=["blvnet_tam", "r3d_18"], **SMALL).tables
 
 
 def test_all_forms_give_the_same(measured):
-    table = measured.forms
+    table = measured["forms"]
     assert table.index[0] == "published formulation" and len(table) == 5
     assert table["speed-up"].iloc[0] == 1 and table["deviation"].iloc[0] == 0
     exact = table[~table.index.str.contains("bfloat16")]
@@ -195,14 +203,14 @@ def test_all_forms_give_the_same(measured):
 
 
 def test_training_keeps_less_than_published(measured):
-    table = measured.training
+    table = measured["training"]
     published, built, last, checkpointed = table["kept GB"]
     assert checkpointed < 0.5 * built < built == last < published
     assert "of published" not in table, "the published figure is of another input"
 
 
 def test_models_have_their_own_inputs(measured):
-    table = measured.models
+    table = measured["models"]
     assert table.index.tolist() == ["blvnet_tam", "r3d_18"]
     assert table["frames"].tolist() == [4, 16] and table["pixels"].tolist() == [
         "64 x 64",
@@ -212,41 +220,48 @@ def test_models_have_their_own_inputs(measured):
         (table["frames"] * 1e3 / table["ms"]).tolist()
     )
     assert (table["peak GB"] * 1e9 > 4e6 * table["M parameters"]).all(), "weights alone take that"
-    accuracies = measured.accuracies
+    accuracies = measured["accuracies"]
     assert accuracies["name"].tolist() == ["r3d_18"] and accuracies["ms"][0] == table["ms"].iloc[1]
 
 
 def test_scaling_and_streaming_tell_the_cost_of_a_frame_and_of_a_pair(measured):
-    table = measured.scaling
+    table = measured["scaling"]
     assert table.index.tolist()[:5] == [f"{n} frames, batch 1" for n in (4, 16, 32, 48, 64)]
     assert table["frames"].tolist() == [4, 16, 32, 48, 64, 8, 16]
     assert table["ms/frame"].tolist() == pytest.approx((table["ms"] / table["frames"]).tolist())
-    assert measured.streaming.index.tolist() == [
+    assert measured["streaming"].index.tolist() == [
         "whole clip / 2 pairs",
         "first pair",
         "pair after 50 others",
     ]
-    assert measured.streaming["relative"].iloc[0] == 1
+    assert measured["streaming"]["relative"].iloc[0] == 1
 
 
 def test_the_papers_claims_per_depth():
     """2.74 and 3.88 times fewer MACs; twice less memory and more."""
-    table = run_benchmark(parts=["claims"]).claims
+    table = run_benchmark(parts=["claims"]).tables["claims"]
     assert table.index.tolist() == [50, 101, 152]
     assert table["times fewer"].round(2).tolist()[:2] == [2.74, 3.88]
     assert (table["times less"] > 1.9).all() and (table["times less"] < 3.5).all()
 
 
-def test_all_of_it_goes_through_a_file(measured):
-    back = from_json(measured.to_json())
-    assert back.machine == measured.machine
-    for part in ("forms", "training", "models", "accuracies", "scaling", "streaming"):
-        table = getattr(measured, part)
-        pd.testing.assert_frame_equal(getattr(back, part), table, rtol=1e-3, check_dtype=False)
-    assert back.claims.empty
-    for text in ("", "[]", "{}", json.dumps({"machine": {}})):
+def test_all_of_it_goes_through_a_file(measured, tmp_path):
+    file = tmp_path / "found.json"
+    Benchmark({"threads": 2}, measured).save(file)
+    back = from_json(file.read_text())
+    assert back.machine == {"threads": 2} and back.tables.keys() == measured.keys()
+    for part, table in measured.items():
+        pd.testing.assert_frame_equal(back.tables[part], table, rtol=1e-3, check_dtype=False)
+    for text in ("", "[]", "{}", json.dumps({"machine": {}, "forms": 1})):
         with pytest.raises(ValueError, match=r"expected a file written by .*benchmark --json"):
             from_json(text)
+
+
+def test_the_shipped_benchmark_is_readable():
+    found = from_json((data_samples() / "benchmark.json").read_text())
+    parts = ["forms", "training", "models", "accuracies", "claims", "scaling", "streaming"]
+    assert list(found.tables) == parts
+    assert "folded, bfloat16" in str(found) and "against TSN" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -254,14 +269,14 @@ def test_all_of_it_goes_through_a_file(measured):
     [
         ({"parts": ["form"]}, "expected parts out of forms, training, .*got form"),
         ({"parts": []}, "got none"),
-        ({"models": ["resnet"]}, r'got "resnet"; near it are resnet_t'),
+        ({"models": ["resnet"]}, r'resnet_tam, .*got "resnet"'),
         ({"device": "gpu"}, r'a device of this machine, such as "cpu" or "cuda", got "gpu"'),
         ({"num_frames": 5}, "even number of frames .*got 5 and"),
         ({"size": (100, 64)}, r"multiples of 32, got 16 and \(100, 64\)"),
     ],
 )
 def test_wishes_that_cannot_be_measured(wish, words, monkeypatch):
-    monkeypatch.setattr(run_module, "measure_forms", None)  # nothing has begun
+    monkeypatch.setitem(MEASURES, "forms", None)  # nothing has begun
     with pytest.raises(ValueError, match=words):
         run_benchmark(**{"parts": ["forms"], **wish})
 
@@ -275,10 +290,9 @@ def type_command(monkeypatch, *words):
 
 
 def test_the_command(measured, tmp_path, capsys, monkeypatch):
-    for part in ("forms", "claims"):
-        monkeypatch.setattr(run_module, f"measure_{part}", None, raising=False)  # not asked for
-    tables = {"models": measured.models, "accuracies": measured.accuracies}
-    monkeypatch.setattr(run_module, "measure_models", lambda peers, **kind: tables)
+    for part in MEASURES:
+        monkeypatch.setitem(MEASURES, part, None)  # not asked for
+    monkeypatch.setitem(MEASURES, "models", lambda given: measured["models"])
     figure, file = tmp_path / "cost.svg", tmp_path / "found.json"
     type_command(
         monkeypatch, *("--parts", "models", "--models", "r3d_18", "--device", "cpu", "--quick"),
@@ -288,7 +302,7 @@ def test_the_command(measured, tmp_path, capsys, monkeypatch):
     assert from_json(file.read_text()).machine["repeats"] == 3
     shown = capsys.readouterr().out
     assert "threads" in shown and "it was published for" in shown and "against TSN" not in shown
-    monkeypatch.setattr(run_module, "measure_models", None)  # nothing is measured
+    monkeypatch.setitem(MEASURES, "models", None)  # nothing is measured
     for words, message in [
         (("--figure", tmp_path / "cost.gif"), r"ends in \.png or \.svg or \.pdf, got .*cost\.gif"),
         (("--json", tmp_path / "found"), r"ends in \.json, got .*found"),
@@ -351,12 +365,12 @@ def test_hovering_tells_views_and_source():
 def test_convolutions_are_not_rounded_where_the_matrix_product_is_not(monkeypatch):
     seen = []
 
-    def part(num_frames, size):
+    def part(given):
         seen.append(torch.backends.cudnn.allow_tf32)
         return pd.DataFrame()
 
     before = torch.backends.cudnn.allow_tf32
-    monkeypatch.setattr(run_module, "count_claims", part)
+    monkeypatch.setitem(MEASURES, "claims", part)
     run_benchmark(parts=["claims"], **SMALL)
     assert seen == [False] and torch.backends.cudnn.allow_tf32 == before
 
@@ -366,7 +380,7 @@ def test_convolutions_are_not_rounded_where_the_matrix_product_is_not(monkeypatc
 def test_on_a_gpu():
     parts = ("forms", "training", "models", "streaming")
     found = run_benchmark(parts=parts, models=["blvnet_tam", "r3d_18"], device="cuda", **SMALL)
-    exact = found.forms[~found.forms.index.str.contains("bfloat16")]
-    assert (exact["deviation"] < 1e-4).all()
-    assert (found.models["peak GB"] * 1e9 > 4e6 * found.models["M parameters"]).all()
+    forms, models = found.tables["forms"], found.tables["models"]
+    assert (forms[~forms.index.str.contains("bfloat16")]["deviation"] < 1e-4).all()
+    assert (models["peak GB"] * 1e9 > 4e6 * models["M parameters"]).all()
     assert found.machine["device"] == torch.cuda.get_device_name()

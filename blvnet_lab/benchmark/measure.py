@@ -1,4 +1,4 @@
-"""How long things take, side by side, and how much memory: the means of the benchmark."""
+"""Measure time, side by side, and memory."""
 
 from __future__ import annotations
 
@@ -21,72 +21,75 @@ CPU_SIDE, GPU_SIDE = 2048, 4096
 WARM_UPS = 1
 
 
-def interleaved(
+def time_alternately(
     runs: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, title: str
 ) -> pd.DataFrame:
-    """Times all runs by turns, so that whatever else the machine does hits all of them alike.
+    """Time all runs alternately, so that whatever else the machine does slows all of them alike.
 
     Returns:
-        Seconds: a row for each repeat, a column for each run, and "matmul" for a matrix product in
-        float32, of which `matmul_peak` makes the machine's speed.
+        Seconds: a row for each repeat, a column for each run. The column "matmul" has the seconds
+        for each GMAC of a matrix product in float32: what the machine can do at best.
     """
-    side = _side(device)
-    a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
+    side = CPU_SIDE if device.type == "cpu" else GPU_SIDE
+    a, b = torch.randn(2, side, side, device=device)
     product = torch.empty_like(a)
     runs = {**runs, MATMUL: lambda: torch.mm(a, b, out=product)}
     rows = []
     with tqdm(total=(WARM_UPS + repeats) * len(runs), desc=title, unit="run", leave=False) as bar:
-        for number in range(-WARM_UPS, repeats):
-            row = {}
+        for _ in range(WARM_UPS + repeats):
+            rows.append({})
             for name, run in runs.items():
                 bar.set_postfix_str(name)
-                wait_for(device)
-                begin = time.perf_counter()
-                run()
-                wait_for(device)
-                row[name] = time.perf_counter() - begin
+                rows[-1][name] = time_run(run, device)
                 bar.update()
-            if number >= 0:
-                rows.append(row)
-    return pd.DataFrame(rows)
+    seconds = pd.DataFrame(rows[WARM_UPS:])
+    seconds[MATMUL] /= side**3 / 1e9
+    return seconds
 
 
-def _side(device: torch.device) -> int:
-    return CPU_SIDE if device.type == "cpu" else GPU_SIDE
+def time_run(run: Callable[[], object], device: torch.device) -> float:
+    """Time one run in seconds, until the device has done all of it."""
+    wait_for(device)
+    start = time.perf_counter()
+    run()
+    wait_for(device)
+    return time.perf_counter() - start
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has done all its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
-def matmul_peak(seconds: pd.DataFrame, device: torch.device) -> float:
-    """GMACs a second of the quickest matrix product: what the machine can do at best."""
-    return _side(device) ** 3 / seconds[MATMUL].min() / 1e9
-
-
 def summary(seconds: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
-    """Of each run: median, lowest and highest ms; how many times as fast as the reference.
+    """Sum up each run: median, lowest and highest ms, and the speed-up over the reference.
 
-    The latter is the median of the ratios within each repeat, in which both ran under the same
+    The speed-up is the median of the ratios within each repeat, in which both ran under the same
     conditions.
     """
-    rows = {}
-    for name in seconds.columns.drop(MATMUL):
-        row = {
-            "ms": 1e3 * seconds[name].median(),
-            "lowest": 1e3 * seconds[name].min(),
-            "highest": 1e3 * seconds[name].max(),
-        }
-        if reference is not None:
-            row["speed-up"] = (seconds[reference] / seconds[name]).median()
-        rows[name] = row
-    return pd.DataFrame.from_dict(rows, orient="index")
+    runs = seconds.drop(columns=MATMUL)
+    table = 1e3 * runs.agg(["median", "min", "max"]).T.set_axis(["ms", "lowest", "highest"], axis=1)
+    if reference is not None:
+        table["speed-up"] = runs.rdiv(runs[reference], axis=0).median()
+    return table
+
+
+def share_of_peak(
+    gmacs: float | pd.Series, table: pd.DataFrame, seconds: pd.DataFrame
+) -> pd.Series:
+    """Compare the speed of each run with that of the fastest matrix product.
+
+    Args:
+        gmacs: of one run.
+        table: of `summary`.
+        seconds: of `time_alternately`.
+    """
+    return gmacs * seconds[MATMUL].min() / (table["ms"] / 1e3)
 
 
 def gmacs(model: nn.Module, clip: Tensor) -> float:
-    """Of one clip; TAMs included, where the model is one of ours."""
+    """Count the GMACs of one clip; TAMs included, where the model is one of ours."""
     if isinstance(model, VideoNet):
         return count_cost(model, tuple(clip.shape[-2:])).macs / 1e9
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -96,9 +99,9 @@ def gmacs(model: nn.Module, clip: Tensor) -> float:
 
 @torch.no_grad()
 def peak_gb(model: nn.Module, clip: Tensor) -> float:
-    """Weights, clip and the maps that are there at once in a forward pass, in GB (1e9 bytes).
+    """Measure weights, clip and the maps that a forward pass holds at once, in GB (1e9 bytes).
 
-    On a GPU what PyTorch took of its memory; on a CPU, which does not tell, what is counted.
+    On a GPU it is what PyTorch took of its memory; on a CPU, which does not say, it is counted.
     """
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     if clip.device.type != "cuda":
@@ -109,21 +112,17 @@ def peak_gb(model: nn.Module, clip: Tensor) -> float:
     return (torch.cuda.max_memory_allocated(clip.device) - others) / 1e9
 
 
+@torch.inference_mode()
 def faster_layout(model: nn.Module, clip: Tensor) -> tuple[nn.Module, str]:
-    """The model in the memory layout in which it runs faster here, and that layout's name."""
+    """Put the model into the memory layout in which it runs faster here, and name that layout."""
     three_d = any(isinstance(module, nn.Conv3d) for module in model.modules())
     layouts = {
         "default": torch.contiguous_format,
         "channels-last": torch.channels_last_3d if three_d else torch.channels_last,
     }
-    seconds = {name: [] for name in layouts}
-    with torch.inference_mode():
-        for _ in range(2):  # the first warms up
-            for name, layout in layouts.items():
-                model.to(memory_format=layout)
-                begin = time.perf_counter()
-                model(clip)
-                wait_for(clip.device)
-                seconds[name].append(time.perf_counter() - begin)
-    best = min(layouts, key=lambda name: seconds[name][-1])
+    seconds = {}
+    for name in 2 * list(layouts):  # the first round warms up
+        model.to(memory_format=layouts[name])
+        seconds[name] = time_run(lambda: model(clip), clip.device)
+    best = min(seconds, key=seconds.get)
     return model.to(memory_format=layouts[best]), best

@@ -6,11 +6,11 @@ used the same frames and, as far as it says, the same pixels.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torchvision.models import video
@@ -22,18 +22,26 @@ from blvnet_lab.models.bottleneck import Bottleneck
 PAPER = "Fan et al., NeurIPS 2019"
 TSM_PAPER = "Lin et al., ICCV 2019"
 LATER = "the authors' later benchmark"
-TORCHVISION = "torchvision's weights"
+TORCHVISION, AS_IT_SAYS = "torchvision's weights", "as torchvision says"
 K400, SSV2, MINI_SSV2 = "Kinetics-400", "Something-Something v2", "mini-SSv2"
 UNKNOWN = "not known"
+NORMAL, LARGE = (224, 224), (256, 256)  # height and width of frames, in pixels
 
-
-class Accuracy(NamedTuple):
-    """A published figure."""
-
-    dataset: str
-    top_1: float  # in percent
-    views: str  # clips x crops of each video
-    source: str
+# Name of the row, data set, percent, clips x crops of each video, source.
+ACCURACIES = (
+    ("blvnet_tam", SSV2, 59.1, "1 x 1", PAPER),  # of 16 frames of 224 x 224
+    ("blvnet_tam_f16x2", SSV2, 61.7, "1 x 1", PAPER),
+    ("blvnet_tam_256", K400, 71.0, "3 x 3", PAPER),
+    ("tsn_8", K400, 70.6, UNKNOWN, TSM_PAPER),
+    ("tsn_8", MINI_SSV2, 33.9, UNKNOWN, LATER),
+    ("resnet_tam", MINI_SSV2, 65.4, UNKNOWN, LATER),
+    ("resnet_tsm", SSV2, 58.9, "1 x 1", TSM_PAPER),
+    ("resnet_tsm_256", K400, 74.1, "30 views", TSM_PAPER),
+    ("r3d_18", K400, 63.20, AS_IT_SAYS, TORCHVISION),
+    ("r2plus1d_18", K400, 67.46, AS_IT_SAYS, TORCHVISION),
+    ("s3d", K400, 68.37, AS_IT_SAYS, TORCHVISION),
+    ("mvit_v2_s", K400, 80.76, AS_IT_SAYS, TORCHVISION),
+)
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,9 @@ class Peer:
     num_frames: int
     size: tuple[int, int]  # height and width of the frames, in pixels
     channels_first: bool = False  # takes (B, C, T, H, W), as 3-D networks do
-    accuracies: tuple[Accuracy, ...] = field(default=())
 
     def clip(self, batch: int = 1) -> Tensor:
-        """Noise, in the model's layout."""
+        """Make noise in the model's layout."""
         shape = (3, self.num_frames) if self.channels_first else (self.num_frames, 3)
         return torch.randn(batch, *shape, *self.size)
 
@@ -82,7 +89,7 @@ class InTime(nn.Module):
 
 
 def temporal_resnet(temporal: Callable[[int], nn.Module], num_frames: int) -> VideoNet:
-    """ResNet-50 on every frame, with a temporal module at the beginning of each residual branch.
+    """Build ResNet-50 on every frame, with a temporal module before each residual branch.
 
     Args:
         temporal: from a number of channels to a module on (B, T, C, H, W).
@@ -95,110 +102,62 @@ def temporal_resnet(temporal: Callable[[int], nn.Module], num_frames: int) -> Vi
     return model
 
 
-def all_peers(num_frames: int = 16, size: tuple[int, int] = (224, 224)) -> list[Peer]:
+def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer]:
     """List every row. `num_frames` and `size` are those of the four architectures."""
-    is_f8x2 = (num_frames, size) == (16, (224, 224))
-    f8x2 = (Accuracy(SSV2, 59.1, "1 x 1", PAPER),) if is_f8x2 else ()
 
-    def ours(builder: Callable[..., VideoNet], title: str, **kind) -> Peer:
-        def build() -> VideoNet:
-            return builder(depth=50, num_frames=num_frames)
+    def ours(builder: Callable[..., VideoNet], title: str) -> Peer:
+        build = partial(builder, depth=50, num_frames=num_frames)
+        return Peer(builder.__name__, title, build, num_frames, size)
 
-        return Peer(builder.__name__, title, build, num_frames, size, **kind)
+    def published() -> nn.Module:
+        return published_form(blvnet_tam(depth=50, num_frames=num_frames))
 
-    def from_torchvision(name: str, accuracy: float, num_frames: int, side: int) -> Peer:
-        return Peer(
-            name,
-            name,
-            getattr(video, name),
-            num_frames,
-            (side, side),
-            channels_first=True,
-            accuracies=(Accuracy(K400, accuracy, "as torchvision says", TORCHVISION),),
-        )
-
+    f16x2 = partial(blvnet_tam, depth=50, num_frames=32)
+    tam_256 = partial(blvnet_tam, depth=50, num_frames=16, num_classes=400)
+    tsm = partial(temporal_resnet, lambda channels: Shift(), 8)
     return [
         ours(tsn, "TSN"),
         ours(tsn_blnet, "TSN-bLNet"),
         ours(blvnet, "bLVNet"),
-        ours(blvnet_tam, "bLVNet-TAM", accuracies=f8x2),
-        Peer(
-            "published",
-            "the published formulation of it",
-            lambda: published_form(blvnet_tam(depth=50, num_frames=num_frames)),
-            num_frames,
-            size,
-        ),
-        Peer(
-            "blvnet_tam_f16x2",
-            "bLVNet-TAM f16x2",
-            lambda: blvnet_tam(depth=50, num_frames=32),
-            32,
-            (224, 224),
-            accuracies=(Accuracy(SSV2, 61.7, "1 x 1", PAPER),),
-        ),
-        Peer(
-            "blvnet_tam_256",
-            "bLVNet-TAM, 256 pixels",
-            lambda: blvnet_tam(depth=50, num_frames=16, num_classes=400),
-            16,
-            (256, 256),
-            accuracies=(Accuracy(K400, 71.0, "3 x 3", PAPER),),
-        ),
-        Peer(
-            "tsn_8",
-            "TSN, 8 frames",
-            lambda: tsn(depth=50, num_frames=8),
-            8,
-            (224, 224),
-            accuracies=(
-                Accuracy(K400, 70.6, UNKNOWN, TSM_PAPER),
-                Accuracy(MINI_SSV2, 33.9, UNKNOWN, LATER),
-            ),
-        ),
+        ours(blvnet_tam, "bLVNet-TAM"),
+        Peer("published", "the published formulation of it", published, num_frames, size),
+        Peer("blvnet_tam_f16x2", "bLVNet-TAM f16x2", f16x2, 32, NORMAL),
+        Peer("blvnet_tam_256", "bLVNet-TAM, 256 pixels", tam_256, 16, LARGE),
+        Peer("tsn_8", "TSN, 8 frames", partial(tsn, depth=50, num_frames=8), 8, NORMAL),
         Peer(
             "resnet_tam",
             "ResNet-50 with TAM, 8 frames",
-            lambda: temporal_resnet(TAM, 8),
+            partial(temporal_resnet, TAM, 8),
             8,
-            (224, 224),
-            accuracies=(Accuracy(MINI_SSV2, 65.4, UNKNOWN, LATER),),
+            NORMAL,
         ),
-        Peer(
-            "resnet_tsm",
-            "TSM (ResNet-50), 8 frames",
-            lambda: temporal_resnet(lambda channels: Shift(), 8),
-            8,
-            (224, 224),
-            accuracies=(Accuracy(SSV2, 58.9, "1 x 1", TSM_PAPER),),
-        ),
-        Peer(
-            "resnet_tsm_256",
-            "TSM (ResNet-50), 8 frames, 256 pixels",
-            lambda: temporal_resnet(lambda channels: Shift(), 8),
-            8,
-            (256, 256),
-            accuracies=(Accuracy(K400, 74.1, "30 views", TSM_PAPER),),
-        ),
-        from_torchvision("r3d_18", 63.20, 16, 112),
-        from_torchvision("r2plus1d_18", 67.46, 16, 112),
-        from_torchvision("s3d", 68.37, 16, 224),
-        from_torchvision("mvit_v2_s", 80.76, 16, 224),
+        Peer("resnet_tsm", "TSM (ResNet-50), 8 frames", tsm, 8, NORMAL),
+        Peer("resnet_tsm_256", "TSM (ResNet-50), 8 frames, 256 pixels", tsm, 8, LARGE),
+        Peer("r3d_18", "r3d_18", video.r3d_18, 16, (112, 112), channels_first=True),
+        Peer("r2plus1d_18", "r2plus1d_18", video.r2plus1d_18, 16, (112, 112), channels_first=True),
+        Peer("s3d", "s3d", video.s3d, 16, NORMAL, channels_first=True),
+        Peer("mvit_v2_s", "mvit_v2_s", video.mvit_v2_s, 16, NORMAL, channels_first=True),
     ]
 
 
 def choose_peers(names: Sequence[str], peers: Sequence[Peer]) -> list[Peer]:
-    """Those of these names, in the order of the rows.
-
-    Raises:
-        ValueError: there is no row of a name.
-    """
+    """Choose the rows of these names, in their own order; all if there are no names."""
     known = [peer.name for peer in peers]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            raise ValueError(
-                f'expected models out of {", ".join(known)}, got "{name}"'
-                + (f"; near it are {', '.join(near)}" if near else "")
-            )
-    return [peer for peer in peers if peer.name in names]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f'expected models out of {", ".join(known)}, got "{unknown[0]}": is it spelled right?'
+        )
+    return [peer for peer in peers if peer.name in names or not names]
+
+
+def published_accuracies(peers: Sequence[Peer]) -> pd.DataFrame:
+    """List the accuracies of these rows: name, model, dataset, top-1 (percent), views, source."""
+    table = pd.DataFrame(ACCURACIES, columns=["name", "dataset", "top-1", "views", "source"])
+    titles = {
+        peer.name: peer.title
+        for peer in peers
+        if peer.name != "blvnet_tam" or (peer.num_frames, peer.size) == (16, NORMAL)
+    }
+    table = table[table["name"].isin(titles)].reset_index(drop=True)
+    table.insert(1, "model", table["name"].map(titles))
+    return table

@@ -63,9 +63,9 @@ class PublishedNet(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
         x = clip.flatten(0, 1)
         x = torch.relu(self.stem.bn(self.stem.conv(x)))  # (B*T, 64, H/2, W/2)
-        x = merge_stem(self.stem, self.stem_tam(x))  # (B*T, 64, H/4, W/4)
+        x = _merge_stem(self.stem, self.stem_tam(x))  # (B*T, 64, H/4, W/4)
         for stage, tam in zip(self.stages, self.stage_tams, strict=True):
-            x = merge_stage(stage, tam(x))  # (B*T, C, h, w)
+            x = _merge_stage(stage, tam(x))  # (B*T, C, h, w)
         x = x[::2]  # (B*P, 1024, h, w)
         for block, tam in zip(self.last, self.last_tams, strict=True):
             y = tam(x)
@@ -77,19 +77,19 @@ class PublishedNet(nn.Module):
         return self.classifier(pooled).unflatten(0, (-1, self.num_pairs)).mean(1)
 
 
-def merge_stem(stem: BigLittleStem, frames: Tensor) -> Tensor:
+def _merge_stem(stem: BigLittleStem, frames: Tensor) -> Tensor:
     merged = torch.relu(stem.big(frames[1::2]) + stem.little(frames[::2]))
     return stem.fusion(merged).repeat_interleave(2, 0)
 
 
-def merge_stage(stage: BigLittleStage, frames: Tensor) -> Tensor:
+def _merge_stage(stage: BigLittleStage, frames: Tensor) -> Tensor:
     big, little = stage.big(frames[1::2]), stage.little(frames[::2])
     big = F.interpolate(big, size=little.shape[-2:], mode="nearest")
     return stage.fusion(torch.relu(big + little)).repeat_interleave(2, 0)
 
 
 def published_form(model: BigLittleNet) -> PublishedNet:
-    """A copy of the model that computes the same as published; in the model's mode.
+    """Copy a model into one that computes the same as published; in the model's mode.
 
     Raises:
         TypeError: the model is not from `blvnet_tam`.

@@ -1,20 +1,20 @@
-"""What the models cost on this machine, measured side by side.
+"""Measure what the models cost on this machine, side by side.
 
     python -m blvnet_lab benchmark --figure cost.png
 
-Everything is a comparison within one run: the runs take turns, and each ratio is the median of the
-ratios within a turn. The reader's own machine decides the milliseconds; ratios carry further.
+Everything is a comparison within one run: the runs alternate, and each ratio is the median of the
+ratios within a round. The reader's own machine decides the milliseconds; ratios carry further.
 """
 
 from __future__ import annotations
 
 import copy
-import json as json_module
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import pandas as pd
 import torch
@@ -24,67 +24,52 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from blvnet_lab.benchmark.measure import (
     faster_layout,
     gmacs,
-    interleaved,
-    matmul_peak,
     peak_gb,
+    share_of_peak,
     summary,
+    time_alternately,
 )
-from blvnet_lab.benchmark.peers import all_peers, choose_peers
+from blvnet_lab.benchmark.peers import Peer, all_peers, choose_peers, published_accuracies
 from blvnet_lab.benchmark.published import published_form
+from blvnet_lab.benchmark.results import Benchmark
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.live import Stream
-from blvnet_lab.models import VideoNet, blvnet_tam, tsn
-from blvnet_lab.paths import check_target, written_whole
+from blvnet_lab.models import VideoNet, blvnet_tam, count_cost, tsn
+from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import kept_for_backward
 
 Part = Literal["forms", "training", "models", "claims", "scaling", "streaming"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
-PAIRS_BEFORE = 50  # a stream's pair is measured after so many others
+PUBLISHED, HALF = "published formulation", "folded, bfloat16"  # rows
+PAIRS_BEFORE = 50  # a stream's pair is measured after this many others
 PUBLISHED_KEPT_GB = 0.779  # for backward, a clip, depth 50, f8x2, 224 pixels: counted from its code
 
 
-HEADINGS = {
-    "forms": "one clip through bLVNet-TAM of depth 50, computed in several ways",
-    "training": "forward and backward pass of one clip, and what is kept in between",
-    "models": "forward pass of one clip, each model at the input it was published for",
-    "accuracies": "accuracies as published, beside the times measured here",
-    "claims": "against TSN on the same frames, counted",
-    "scaling": "with more frames, and with more clips at once",
-    "streaming": "a causal model, pair by pair; ms a pair",
-}
-
-
 @dataclass(frozen=True)
-class Benchmark:
-    """A table for each part that was measured; times in ms, memory in GB (1e9 bytes)."""
+class Setting:
+    """What all parts need to know."""
 
-    machine: dict[str, str | int | float]
-    forms: pd.DataFrame = field(default_factory=pd.DataFrame)
-    training: pd.DataFrame = field(default_factory=pd.DataFrame)
-    models: pd.DataFrame = field(default_factory=pd.DataFrame)
-    accuracies: pd.DataFrame = field(default_factory=pd.DataFrame)
-    claims: pd.DataFrame = field(default_factory=pd.DataFrame)
-    scaling: pd.DataFrame = field(default_factory=pd.DataFrame)
-    streaming: pd.DataFrame = field(default_factory=pd.DataFrame)
-    figure: Path | None = None  # where the command line draws accuracies against cost
+    device: torch.device
+    num_frames: int  # of the four architectures
+    size: tuple[int, int]  # height and width of their frames, in pixels
+    peers: Sequence[Peer]  # of the part models
+    quick: bool  # few repeats, and nothing compiled
 
-    def __str__(self) -> str:
-        lines = [", ".join(f"{name} {value}" for name, value in self.machine.items())]
-        for name, heading in HEADINGS.items():
-            table = getattr(self, name)
-            if not table.empty:
-                lines.append(f"\n{heading}\n{table.to_string(float_format='{:.4g}'.format)}")
-        return "\n".join(lines)
+    @property
+    def repeats(self) -> int:
+        """Say how often each run is timed."""
+        return 3 if self.quick else 9
 
-    def to_json(self) -> str:
-        """Write all of it for a file, which `from_json` reads."""
-        contents: dict[str, Any] = {"machine": self.machine}
-        for name in HEADINGS:
-            table = getattr(self, name)
-            contents[name] = json_module.loads(table.to_json(orient="split", double_precision=12))
-        return json_module.dumps(contents, indent=1) + "\n"
+    def clip(self, batch: int = 1, num_frames: int = 0) -> Tensor:
+        """Make noise, (B, T, 3, H, W)."""
+        shape = (batch, num_frames or self.num_frames, 3, *self.size)
+        return torch.randn(shape, device=self.device)
+
+    def time(self, runs: dict[str, Callable[[], object]], title: str) -> pd.DataFrame:
+        """Time all runs alternately: seconds, a row for each repeat."""
+        return time_alternately(runs, self.repeats, self.device, title)
 
 
 def run_benchmark(
@@ -118,70 +103,37 @@ def run_benchmark(
     Raises:
         ValueError: there is no such part, model or device, or a number makes no sense.
     """
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown or not parts:
+    if not parts or not set(parts) <= set(PARTS):
         raise ValueError(
-            f"expected parts out of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}"
+            f"expected parts out of {', '.join(PARTS)}, got {', '.join(parts) or 'none'}"
         )
     if num_frames < 2 or num_frames % 2 or min(size) < 32 or any(side % 32 for side in size):
         raise ValueError(
             "expected an even number of frames and sides in pixels that are multiples of 32, got "
             f"{num_frames} and {size}"
         )
-    peers = all_peers(num_frames, size)
-    if models:
-        peers = choose_peers(models, peers)
+    peers = choose_peers(models, all_peers(num_frames, size))
     if json is not None:
         check_target(json, ".json")
     if figure is not None:
         check_target(figure, ".png", ".svg", ".pdf")
-        if "models" not in parts or not any(peer.accuracies for peer in peers):
+        if "models" not in parts or published_accuracies(peers).empty:
             raise ValueError(
                 "expected models with published accuracies for a figure, got the parts "
                 f"{', '.join(parts)} and {', '.join(models) or 'all models'}, {num_frames} frames "
                 f"of {size}: take the part models, and others too, such as blvnet_tam_256"
             )
-    where = find_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    repeats = 3 if quick else 9
-    common = {"device": where, "num_frames": num_frames, "size": size, "repeats": repeats}
-    # Each part, and what it needs to know.
-    measured: dict[str, Callable[[], dict]] = {
-        "forms": lambda: {"forms": measure_forms(**common, compiled=not quick)},
-        "training": lambda: {"training": measure_training(**common)},
-        "models": lambda: measure_models(peers, device=where, repeats=repeats),
-        "claims": lambda: {"claims": count_claims(num_frames, size)},
-        "scaling": lambda: {"scaling": measure_scaling(**common)},
-        "streaming": lambda: {"streaming": measure_streaming(**common)},
-    }
-    tables = {}
-    # cuDNN may round what convolutions multiply to TF32; the matrix product they are held against
-    # does not.
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False
-    ):
-        for part in tqdm([part for part in PARTS if part in parts], "benchmark", unit="part"):
-            torch.manual_seed(0)
-            tables |= measured[part]()
-    machine = {
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "frames": num_frames,
-        "pixels": f"{size[0]} x {size[1]}",
-        "repeats": repeats,
-    }
-    found = Benchmark(machine, **tables, figure=figure)
+    given = Setting(find_device(device), num_frames, size, peers, quick)
+    found = Benchmark(describe_machine(given), measure_parts(parts, given), figure)
     if json is not None:
-        with written_whole(json) as partial:
-            partial.write_text(found.to_json(), "utf-8")
+        found.save(json)
     return found
 
 
 def find_device(name: str) -> torch.device:
-    """Raises ValueError if this machine has no such device."""
+    """Check that this machine has the device; without a name, take the GPU if there is one."""
     try:
-        device = torch.device(name)
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -191,98 +143,125 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def stirred_net(num_frames: int, *, causal: bool = False) -> VideoNet:
-    """bLVNet-TAM of depth 50 with weights as if trained: no batch norm is at its start."""
+def describe_machine(given: Setting) -> dict[str, str | int | float]:
+    """Say where and with what all was measured."""
+    kind = given.device.type
+    return {
+        "device": torch.cuda.get_device_name(given.device) if kind == "cuda" else kind,
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "frames": given.num_frames,
+        "pixels": f"{given.size[0]} x {given.size[1]}",
+        "repeats": given.repeats,
+    }
+
+
+def measure_parts(parts: Sequence[Part], given: Setting) -> dict[str, pd.DataFrame]:
+    """Measure these parts: tables by their names."""
+    tables = {}
+    # cuDNN may round what convolutions multiply to TF32; the matrix product they are held against
+    # does not.
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False
+    ):
+        for part in tqdm([part for part in PARTS if part in parts], "benchmark", unit="part"):
+            torch.manual_seed(0)
+            tables[part] = MEASURES[part](given)
+            if part == "models":
+                accuracies = published_accuracies(given.peers)
+                costs = tables[part].loc[accuracies["name"], ["ms", "GMACs"]]
+                tables["accuracies"] = accuracies.join(costs.reset_index(drop=True))
+    return tables
+
+
+def as_if_trained(num_frames: int, *, causal: bool = False) -> VideoNet:
+    """Build bLVNet-TAM of depth 50 with random weights, no batch norm as at the start."""
     model = blvnet_tam(depth=50, num_frames=num_frames, tap_init="kaiming", causal=causal)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
-            nn.init.normal_(module.running_mean, 0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            for scale, shift in (
+                (module.weight, module.bias),
+                (module.running_var, module.running_mean),
+            ):
+                nn.init.uniform_(scale, 0.5, 1.5)
+                nn.init.normal_(shift, 0, 0.1)
     return model
 
 
-def measure_forms(
-    *, device: torch.device, num_frames: int, size: tuple[int, int], repeats: int, compiled: bool
-) -> pd.DataFrame:
-    """One clip through one network, computed in several ways with the same weights.
+def channels_last(model: VideoNet) -> VideoNet:
+    """Copy a model into the channels-last layout."""
+    return copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+
+def measure_forms(given: Setting) -> pd.DataFrame:
+    """Time one clip through one network, computed in several ways with the same weights.
 
     Columns: ms, lowest, highest, speed-up (over the published formulation), share of the matrix
     peak, and the largest deviation from it, relative to its largest logit.
     """
-    model = stirred_net(num_frames).eval().to(device)
-    clip = torch.randn(1, num_frames, 3, *size, device=device)
-    published = published_form(model)
-    optimized = optimize_for_inference(model)
-    half = optimize_for_inference(model).to(torch.bfloat16)
-    half_clip = clip.to(torch.bfloat16)
-    forms: dict[str, Callable[[], Tensor]] = {
-        "published formulation": lambda: published(clip),
-        "as built": lambda: model(clip),
-        "channels-last": _bound(_channels_last(model), clip),
-        "folded (optimize_for_inference)": lambda: optimized(clip),
+    model = as_if_trained(given.num_frames).eval().to(given.device)
+    clip = given.clip()
+    folded = optimize_for_inference(model)
+    runs = {
+        PUBLISHED: partial(published_form(model), clip),
+        "as built": partial(model, clip),
+        "channels-last": partial(channels_last(model), clip),
+        "folded (optimize_for_inference)": partial(folded, clip),
     }
-    if compiled:
-        forms["folded, torch.compile"] = _bound(torch.compile(optimize_for_inference(model)), clip)
-    forms["folded, bfloat16"] = lambda: half(half_clip)
+    if not given.quick:
+        runs["folded, torch.compile"] = partial(torch.compile(copy.deepcopy(folded)), clip)
+    runs[HALF] = partial(copy.deepcopy(folded).to(torch.bfloat16), clip.to(torch.bfloat16))
     with torch.no_grad():
-        seconds = interleaved(forms, repeats, device, "forms")
-        logits = {name: form().float() for name, form in forms.items()}
-    table = summary(seconds, "published formulation")
-    wanted = logits["published formulation"]
-    peak, cost = matmul_peak(seconds, device), gmacs(model, clip)
-    table["of peak"] = cost / (table["ms"] / 1e3) / peak
-    table.loc["folded, bfloat16", "of peak"] = float("nan")  # the peak is that of float32
+        seconds = given.time(runs, "forms")
+        logits = {name: run().float() for name, run in runs.items()}
+    table = summary(seconds, PUBLISHED)
+    table["of peak"] = share_of_peak(gmacs(model, clip), table, seconds)
+    table.loc[HALF, "of peak"] = float("nan")  # the peak is that of float32
+    wanted = logits[PUBLISHED]
     table["deviation"] = [
-        ((logits[name] - wanted).abs().max() / wanted.abs().max()).item() for name in table.index
+        ((found - wanted).abs().max() / wanted.abs().max()).item() for found in logits.values()
     ]
     return table
 
 
-def measure_training(
-    *, device: torch.device, num_frames: int, size: tuple[int, int], repeats: int
-) -> pd.DataFrame:
-    """Forward and backward of one clip, and what is kept in between.
+def measure_training(given: Setting) -> pd.DataFrame:
+    """Time forward and backward pass of one clip, and count what is kept in between.
 
     Columns: ms, lowest, highest, speed-up, of peak (three times the forward pass's MACs), kept GB,
     and for the published input that over what the published implementation keeps.
     """
-    model = stirred_net(num_frames).train().to(device)
-    clip = torch.randn(1, num_frames, 3, *size, device=device)
-    checkpointed = _channels_last(model)
+    model = as_if_trained(given.num_frames).train().to(given.device)
+    clip = given.clip()
+    checkpointed = channels_last(model)
     checkpointed.set_grad_checkpointing()
     nets = {
-        "published formulation": published_form(model),
+        PUBLISHED: published_form(model),
         "as built": model,
-        "channels-last": _channels_last(model),
+        "channels-last": channels_last(model),
         "channels-last, checkpointed": checkpointed,
     }
 
-    def step(net: nn.Module) -> Callable[[], None]:
-        def run() -> None:
-            net.zero_grad()
-            net(clip).sum().backward()
+    def step(net: nn.Module) -> None:
+        net.zero_grad()
+        net(clip).sum().backward()
 
-        return run
-
-    seconds = interleaved({n: step(net) for n, net in nets.items()}, repeats, device, "training")
-    table = summary(seconds, "published formulation")
-    cost = 3 * gmacs(model, clip)
-    table["of peak"] = cost / (table["ms"] / 1e3) / matmul_peak(seconds, device)
+    seconds = given.time({name: partial(step, net) for name, net in nets.items()}, "training")
+    table = summary(seconds, PUBLISHED)
+    table["of peak"] = share_of_peak(3 * gmacs(model, clip), table, seconds)
     table["kept GB"] = [kept_for_backward(net, clip) / 1e9 for net in nets.values()]
-    if (num_frames, size) == (16, (224, 224)):
+    if (given.num_frames, given.size) == (16, (224, 224)):
         table["of published"] = table["kept GB"] / PUBLISHED_KEPT_GB
     return table
 
 
-def measure_models(peers: Sequence, *, device: torch.device, repeats: int) -> dict:
-    """Forward passes of one clip, of each model at its own input; and published accuracies."""
-    rows, runs, accuracies = {}, {}, []
-    for peer in tqdm(peers, "building models", leave=False, unit="model"):
-        clip = peer.clip().to(device)
-        model, layout = faster_layout(peer.build().eval().to(device), clip)
-        runs[peer.name] = _bound(model, clip)
+def measure_models(given: Setting) -> pd.DataFrame:
+    """Time forward passes of one clip, of each model at its own input."""
+    rows, runs = {}, {}
+    for peer in tqdm(given.peers, "building models", leave=False, unit="model"):
+        clip = peer.clip().to(given.device)
+        model, layout = faster_layout(peer.build().eval().to(given.device), clip)
+        runs[peer.name] = partial(model, clip)
         rows[peer.name] = {
             "model": peer.title,
             "frames": peer.num_frames,
@@ -292,117 +271,84 @@ def measure_models(peers: Sequence, *, device: torch.device, repeats: int) -> di
             "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
             "peak GB": peak_gb(model, clip),
         }
-        accuracies += [(peer.name, peer.title, *accuracy) for accuracy in peer.accuracies]
     with torch.inference_mode():
-        seconds = interleaved(runs, repeats, device, "models")
+        seconds = given.time(runs, "models")
     table = pd.DataFrame.from_dict(rows, orient="index").join(summary(seconds))
     table["clips/s"] = 1e3 / table["ms"]
     table["frames/s"] = table["frames"] * table["clips/s"]
-    table["of peak"] = table["GMACs"] * table["clips/s"] / matmul_peak(seconds, device)
-    columns = ["name", "model", "dataset", "top-1", "views", "source"]
-    found = pd.DataFrame(accuracies, columns=columns)
-    found["ms"] = found["name"].map(table["ms"])
-    found["GMACs"] = found["name"].map(table["GMACs"])
-    return {"models": table, "accuracies": found}
+    table["of peak"] = share_of_peak(table["GMACs"], table, seconds)
+    return table
 
 
-def count_claims(num_frames: int, size: tuple[int, int]) -> pd.DataFrame:
-    """The paper's claims against TSN on the same frames, for each depth; counted, so no noise.
+def count_claims(given: Setting) -> pd.DataFrame:
+    """Count the paper's claims against TSN on the same frames, for each depth; without noise.
 
     Columns: GMACs of both and their ratio; GB kept for the backward pass of both, a clip, ratio.
     """
     rows = {}
     for depth in tqdm((50, 101, 152), "claims", leave=False, unit="depth"):
-        found = {}
-        for name, builder in (("TSN", tsn), ("bLVNet-TAM", blvnet_tam)):
+        macs, kept = [], []
+        for builder in (tsn, blvnet_tam):
+            build = partial(builder, depth=depth, num_frames=given.num_frames)
+            macs.append(count_cost(build(), given.size).macs / 1e9)
             with FakeTensorMode():
-                model = builder(depth=depth, num_frames=num_frames).train()
-                clip = torch.empty(1, num_frames, 3, *size)
-                kept = kept_for_backward(model, clip) / 1e9
-            model = builder(depth=depth, num_frames=num_frames)
-            found[name] = (gmacs(model, torch.empty(1, num_frames, 3, *size)), kept)
-        (macs, kept), (own_macs, own_kept) = found["TSN"], found["bLVNet-TAM"]
+                clip = torch.empty(1, given.num_frames, 3, *given.size)
+                kept.append(kept_for_backward(build().train(), clip) / 1e9)
         rows[depth] = {
-            "TSN GMACs": macs,
-            "bLVNet-TAM GMACs": own_macs,
-            "times fewer": macs / own_macs,
-            "TSN kept GB": kept,
-            "bLVNet-TAM kept GB": own_kept,
-            "times less": kept / own_kept,
+            "TSN GMACs": macs[0],
+            "bLVNet-TAM GMACs": macs[1],
+            "times fewer": macs[0] / macs[1],
+            "TSN kept GB": kept[0],
+            "bLVNet-TAM kept GB": kept[1],
+            "times less": kept[0] / kept[1],
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("depth")
 
 
-def measure_scaling(
-    *, device: torch.device, num_frames: int, size: tuple[int, int], repeats: int
-) -> pd.DataFrame:
-    """Forward passes with more frames and with more clips; ms a frame, relative to the first."""
-    cases = [(frames, 1) for frames in sorted({num_frames, 16, 32, 48, 64})]
-    cases += [(num_frames, batch) for batch in (2, 4)]
+def measure_scaling(given: Setting) -> pd.DataFrame:
+    """Time forward passes with more frames and with more clips; ms a frame, and its growth."""
+    cases = [(frames, 1) for frames in sorted({given.num_frames, 16, 32, 48, 64})]
+    cases += [(given.num_frames, batch) for batch in (2, 4)]
     runs = {}
     for frames, batch in cases:
-        model = optimize_for_inference(stirred_net(frames)).to(device)
-        clip = torch.randn(batch, frames, 3, *size, device=device)
-        runs[f"{frames} frames, batch {batch}"] = _bound(model, clip)
+        model = optimize_for_inference(as_if_trained(frames)).to(given.device)
+        runs[f"{frames} frames, batch {batch}"] = partial(model, given.clip(batch, frames))
     with torch.inference_mode():
-        table = summary(interleaved(runs, repeats, device, "scaling"))
+        table = summary(given.time(runs, "scaling"))
     table["frames"] = [frames * batch for frames, batch in cases]
     table["ms/frame"] = table["ms"] / table["frames"]
     table["relative"] = table["ms/frame"] / table["ms/frame"].iloc[0]
     return table
 
 
-def measure_streaming(
-    *, device: torch.device, num_frames: int, size: tuple[int, int], repeats: int
-) -> pd.DataFrame:
-    """A pair step by step, early and late, and its share of a whole clip; ms a pair."""
-    model = optimize_for_inference(stirred_net(num_frames, causal=True)).to(device)
-    clip = torch.randn(1, num_frames, 3, *size, device=device)
-    pair, pairs = clip[:, :2], num_frames // 2
+def measure_streaming(given: Setting) -> pd.DataFrame:
+    """Time a pair of a stream, early and late, beside its share of a whole clip; ms a pair."""
+    model = optimize_for_inference(as_if_trained(given.num_frames, causal=True)).to(given.device)
+    clip = given.clip()
+    pair, pairs = clip[:, :2], given.num_frames // 2
     early, late = Stream(model), Stream(model)
     for _ in range(PAIRS_BEFORE):
         late(pair)
 
-    def anew() -> None:
+    def first() -> None:
         early.reset()
         early(pair)
 
-    runs = {
-        "whole clip": lambda: model(clip),
-        "first pair": anew,
-        f"pair after {PAIRS_BEFORE} others": lambda: late(pair),
-    }
+    whole = f"whole clip / {pairs} pairs"
+    later = f"pair after {PAIRS_BEFORE} others"
+    runs = {whole: partial(model, clip), "first pair": first, later: partial(late, pair)}
     with torch.inference_mode():
-        table = summary(interleaved(runs, repeats, device, "streaming"), "whole clip")
-    table = table.drop(columns="speed-up")
-    table.loc["whole clip"] /= pairs
+        table = summary(given.time(runs, "streaming"))
+    table.loc[whole] /= pairs
     table["relative"] = table["ms"] / table["ms"].iloc[0]
-    return table.rename(index={"whole clip": f"whole clip / {pairs} pairs"})
+    return table
 
 
-def from_json(text: str) -> Benchmark:
-    """Read what `Benchmark.to_json` wrote.
-
-    Raises:
-        ValueError: the text is something else.
-    """
-    try:
-        contents = json_module.loads(text)
-        parts = {name: contents[name] for name in HEADINGS}
-        tables = {
-            name: pd.DataFrame(part["data"], part["index"], part["columns"])
-            for name, part in parts.items()
-        }
-        return Benchmark(contents["machine"], **tables)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"expected a file written by `python -m blvnet_lab benchmark --json`, got: {error}"
-        ) from error
-
-
-def _channels_last(model: VideoNet) -> VideoNet:
-    return copy.deepcopy(model).to(memory_format=torch.channels_last)
-
-
-def _bound(model: nn.Module, clip: Tensor) -> Callable[[], Tensor]:
-    return lambda: model(clip)
+MEASURES: dict[Part, Callable[[Setting], pd.DataFrame]] = {
+    "forms": measure_forms,
+    "training": measure_training,
+    "models": measure_models,
+    "claims": count_claims,
+    "scaling": measure_scaling,
+    "streaming": measure_streaming,
+}

@@ -1,0 +1,72 @@
+"""What a benchmark found: tables that print themselves and go into a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from blvnet_lab.paths import written_whole
+
+HEADINGS = {
+    "forms": "one clip through bLVNet-TAM of depth 50, computed in several ways",
+    "training": "forward and backward pass of one clip, and what is kept in between",
+    "models": "forward pass of one clip, each model at the input it was published for",
+    "accuracies": "accuracies as published, beside the times measured here",
+    "claims": "against TSN on the same frames, counted",
+    "scaling": "with more frames, and with more clips at once",
+    "streaming": "a causal model, pair by pair; ms a pair",
+    "steps": "CPU milliseconds for a clip, median, one core",
+    "loaders": "data loaders, by the wall clock",
+    "ratios": "what the package promises of sparse reading",
+    "memory": "resident memory, and how many clips were read by then",
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Tables of what was measured; times in ms, memory in GB (1e9 bytes) if nothing else is said.
+
+    machine: where, with what and on what it was measured.
+    tables: by their names in `HEADINGS`.
+    figure: where the command line draws accuracies against cost; None for nowhere.
+    """
+
+    machine: dict[str, str | int | float]
+    tables: dict[str, pd.DataFrame]
+    figure: Path | None = None
+
+    def __str__(self) -> str:
+        lines = [", ".join(f"{name} {value}" for name, value in self.machine.items())]
+        for name, table in self.tables.items():
+            if not table.empty:
+                text = table.to_string(float_format="{:.4g}".format)
+                lines.append(f"\n{HEADINGS[name]}\n{text}")
+        return "\n".join(lines)
+
+    def save(self, file: Path) -> None:
+        """Write all of it to a file, which `from_json` reads."""
+        contents = {
+            name: json.loads(table.to_json(orient="split", double_precision=12))
+            for name, table in self.tables.items()
+        }
+        with written_whole(file) as partial:
+            partial.write_text(json.dumps({"machine": self.machine, **contents}, indent=1), "utf-8")
+
+
+def from_json(text: str) -> Benchmark:
+    """Read what `Benchmark.save` wrote.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    try:
+        contents = json.loads(text)
+        machine = contents.pop("machine")
+        return Benchmark(machine, {name: pd.DataFrame(**part) for name, part in contents.items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"expected a file written by `python -m blvnet_lab benchmark --json`, got: {error}"
+        ) from error
