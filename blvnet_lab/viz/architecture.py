@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import NamedTuple
 
 import pandas as pd
@@ -20,7 +21,7 @@ COLOURS = {"tam": GREEN, **BRANCH_COLOURS}  # of the parts; all others are GREY
 WIDTH, HEAD, LEFT = 9.0, 0.95, 1.0
 ROW, ROW_OF_BRANCHES = 0.9, 1.2  # heights
 BOX, LANE, PLUS, GAP = 0.86, 1.6, 0.26, 0.17  # widths
-BOX_HEIGHT, LANE_HEIGHT, APART = 0.64, 0.42, 0.26  # a lane lies so far from its row's middle
+BOX_HEIGHT, LANE_HEIGHT, APART = 0.64, 0.42, 0.26  # of a lane from its row's middle
 BIG_TEXT, TEXT, SMALL_TEXT = 10, 8.5, 7.5  # points
 
 
@@ -34,7 +35,7 @@ class Part(NamedTuple):
 
 
 def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
-    """The network of a table of parts: what each part gives on, what it costs, where the cost goes.
+    """Draw the network of a table of parts: the output of each, its cost, and where the cost goes.
 
     Args:
         table: of `blvnet_lab.introspect.layer_table`: stage, part, positions, channels, height,
@@ -53,9 +54,9 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
         ROW_OF_BRANCHES if any(part.part == "big" for part in parts) else ROW
         for parts in stages.values()
     ]
-    figure = new_figure(WIDTH, HEAD + sum(heights))
+    figure, [axes] = new_figure(WIDTH, HEAD + sum(heights))
     figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_position((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(0, HEAD + sum(heights)))
     axes.axis("off")
     top, middles, ends = sum(heights), [], []
@@ -74,20 +75,17 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def _parts(rows: pd.DataFrame) -> list[Part]:
-    """The parts of a stage, blocks in a row as one: summed costs, and the last one's output."""
-    parts: list[Part] = []
-    for row in rows.itertuples():
-        shape = (row.positions, row.channels, row.height, row.width)
-        count, macs = 1, row.macs
-        if parts and row.part == parts[-1].part == "block":
-            before = parts.pop()
-            count, macs = before.count + 1, before.macs + row.macs
-        parts.append(Part(row.part, count, shape, macs))
+    """List the parts of a stage, blocks in a row as one: summed costs, the last one's output."""
+    parts = []
+    for name, group in groupby(rows.itertuples(), key=lambda row: row.part):
+        *_, last = group = list(group)
+        shape = (last.positions, last.channels, last.height, last.width)
+        parts.append(Part(name, len(group), shape, sum(row.macs for row in group)))
     return parts
 
 
 def _draw_stage(axes: Axes, parts: list[Part], middle: float) -> float:
-    """Draw a stage's parts from left to right; the x at which the last one ends."""
+    """Draw a stage's parts from left to right; return the x at which the last one ends."""
     x, lanes = LEFT, {}
     for part in parts:
         if part.part in BRANCH_COLOURS:  # both begin at the same x
@@ -114,16 +112,11 @@ def _draw_stage(axes: Axes, parts: list[Part], middle: float) -> float:
 def _draw_box(
     axes: Axes, part: Part, place: tuple[float, float], width: float, height: float
 ) -> None:
-    """A part's name, output and cost in a box from `place`, the middle of its left edge, on."""
+    """Write a part's name, output and cost into a box; `place` is the middle of its left edge."""
     x, y = place
-    corner = 0.2 if part.part == "tam" else 0.03
-    box = FancyBboxPatch(
-        (x, y - height / 2),
-        width,
-        height,
-        boxstyle=f"round,pad=0,rounding_size={corner}",
-        **_look(part.part),
-    )
+    shape = f"round,pad=0,rounding_size={0.2 if part.part == 'tam' else 0.03}"
+    corner = x, y - height / 2
+    box = FancyBboxPatch(corner, width, height, boxstyle=shape, **_look(part.part))
     axes.add_patch(box)
     name = {"tam": "TAM", "block": "block" if part.count == 1 else f"{part.count} blocks"}
     positions, channels, *size = part.shape
@@ -137,7 +130,7 @@ def _draw_box(
 
 
 def _draw_bars(axes: Axes, stages: list[list[Part]], middles: list[float], left: float) -> None:
-    """What every stage costs as a bar, in the colours of its parts, with its percentage."""
+    """Draw what each stage costs as a bar, in the colours of its parts, with its percentage."""
     costs = [sum(part.macs for part in parts) for parts in stages]
     scale = (WIDTH - 0.6 - left) / max(costs)
     for parts, middle, cost in zip(stages, middles, costs, strict=True):
@@ -150,7 +143,7 @@ def _draw_bars(axes: Axes, stages: list[list[Part]], middles: list[float], left:
 
 
 def _draw_head(axes: Axes, table: pd.DataFrame, title: str) -> None:
-    """Title, totals, legend."""
+    """Write title, totals and legend."""
     top = axes.get_ylim()[1]
     positions = table.groupby("part")["positions"].max()
     parameters = f"{table['parameters'].sum() / 1e6:.3g} M parameters"
@@ -171,18 +164,10 @@ def _draw_head(axes: Axes, table: pd.DataFrame, title: str) -> None:
         for kind, label in labels.items()
         if kind in costs
     ]
-    axes.legend(
-        handles=handles,
-        loc="center left",
-        bbox_to_anchor=(0.1, top - 0.7),
-        bbox_transform=axes.transData,
-        ncols=len(handles),
-        fontsize=TEXT,
-        frameon=False,
-        borderpad=0,
-        borderaxespad=0,
-        columnspacing=1.2,
-    )
+    place = {"loc": "center left", "bbox_to_anchor": (0.1, top - 0.7), "ncols": len(handles)}
+    style = {"fontsize": TEXT, "frameon": False, "columnspacing": 1.2}
+    style |= {"borderpad": 0, "borderaxespad": 0}
+    axes.legend(handles=handles, bbox_transform=axes.transData, **place, **style)
 
 
 def _draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:

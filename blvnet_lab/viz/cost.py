@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 import plotly.graph_objects as go
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
@@ -16,12 +17,13 @@ OURS = "bLVNet"  # what the titles of our models contain
 X_TITLE = "one clip, measured / ms"
 Y_TITLE = "published top-1 / %"
 TICKS = [m * 10**e for e in range(-1, 5) for m in (1, 2, 3, 5, 7)]  # of a logarithmic axis
+HOVER = ["model", "views", "source", "GMACs"]
 LINE = 0.06  # height of a name, as a share of a panel's
-ASIDE = 1.12  # a name stands at so many times the ms of its point
+ASIDE = 1.12  # the ms at which a name stands, over those of its point
 
 
 def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
-    """A panel for each data set: published accuracy over the measured time of one clip.
+    """Draw published accuracy over the measured time of one clip, a panel for each data set.
 
     Args:
         accuracies: of the benchmark: model, dataset, top-1 (percent), ms.
@@ -31,15 +33,13 @@ def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
     """
     if accuracies.empty:
         raise ValueError("expected models with published accuracies, got none: measure others too")
-    panels = dict(list(accuracies.groupby("dataset", sort=False)))
-    figure = new_figure(12, 4.2)
-    widths = [1 + len(rows) / 5 for rows in panels.values()]
-    row_of_axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
-    for axes, (dataset, rows) in zip(row_of_axes, panels.items(), strict=True):
+    datasets = dict(list(accuracies.groupby("dataset", sort=False)))
+    widths = [1 + len(rows) / 5 for rows in datasets.values()]
+    figure, panels = new_figure(12, 4.2, title, columns=len(datasets), width_ratios=widths)
+    for axes, (dataset, rows) in zip(panels, datasets.items(), strict=True):
         rows = rows.sort_values("top-1")
-        fastest, slowest = rows["ms"].min(), rows["ms"].max()
         axes.set_xscale("log")
-        limits = fastest / 2, slowest * 3  # with room for names on both sides
+        limits = rows["ms"].min() / 2, rows["ms"].max() * 3  # with room for names on both sides
         axes.set_xlim(limits)
         ticks = [t for t in TICKS if limits[0] <= t <= limits[1]]
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -47,43 +47,37 @@ def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
         low, high = rows["top-1"].min(), rows["top-1"].max()
         margin = 0.12 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
-        colours = [_colour(model) for model in rows["model"]]
-        axes.scatter(rows["ms"], rows["top-1"], c=colours, s=45, zorder=3)
-        points = list(zip(rows["ms"], rows["top-1"], strict=True))
-        height = LINE * (high - low + 2 * margin)
-        places = _apart(rows["top-1"].tolist(), height)
-        for name, (ms, top_1), place in zip(rows["model"], points, places, strict=True):
-            # The name stands on the right, unless another point is there.
-            in_the_way = any(ms < x < 2 * ms and abs(y - place) < height for x, y in points)
-            axes.annotate(
-                name,
-                (ms, top_1),
-                xytext=(ms / ASIDE if in_the_way else ms * ASIDE, place),
-                ha="right" if in_the_way else "left",
-                va="center",
-                fontsize=8,
-                color=ink(),
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 3},
-            )
+        axes.scatter(rows["ms"], rows["top-1"], c=rows["model"].map(_colour), s=45, zorder=3)
+        _name_points(axes, rows, LINE * (high - low + 2 * margin))
         axes.set_title(dataset, fontsize=10)
         axes.set_xlabel(X_TITLE)
         axes.grid(color=GREY, alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel(Y_TITLE)
-    figure.suptitle(title, fontsize=10)
+    panels[0].set_ylabel(Y_TITLE)
     return figure
 
 
-def _apart(heights: list[float], distance: float) -> list[float]:
-    """Ascending heights, moved up where names would stand on each other."""
-    placed = []
-    for height in heights:
-        placed.append(max(height, placed[-1] + distance) if placed else height)
-    return placed
+def _name_points(axes: Axes, rows: pd.DataFrame, height: float) -> None:
+    """Write the models' names, each `height` high, beside their points, ascending."""
+    points = list(zip(rows["ms"], rows["top-1"], strict=True))
+    place = -math.inf
+    for name, (ms, top_1) in zip(rows["model"], points, strict=True):
+        place = max(top_1, place + height)  # moved up where names would stand on each other
+        # The name stands on the right, unless another point is there.
+        in_the_way = any(ms < x < 2 * ms and abs(y - place) < height for x, y in points)
+        axes.annotate(
+            name,
+            (ms, top_1),
+            xytext=(ms / ASIDE if in_the_way else ms * ASIDE, place),
+            ha="right" if in_the_way else "left",
+            va="center",
+            fontsize=8,
+            color=ink(),
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 3},
+        )
 
 
 def cost_hover(accuracies: pd.DataFrame, title: str = "") -> go.Figure:
-    """`cost_figure` to hover over: each point tells its views, multiply-accumulates and source.
+    """Draw `cost_figure` to hover over: each point has its views, multiply-accumulates and source.
 
     Args:
         accuracies: of the benchmark: model, dataset, top-1, views, source, ms, GMACs.
@@ -96,11 +90,8 @@ def cost_hover(accuracies: pd.DataFrame, title: str = "") -> go.Figure:
             x=rows["ms"].round(1).tolist(),
             y=rows["top-1"].tolist(),
             mode="markers",
-            marker={"size": 11, "color": [_colour(model) for model in rows["model"]]},
-            customdata=rows[["model", "views", "source"]]
-            .assign(GMACs=rows["GMACs"].round(1))
-            .to_numpy(dtype=object)
-            .tolist(),
+            marker={"size": 11, "color": rows["model"].map(_colour).tolist()},
+            customdata=rows.round({"GMACs": 1})[HOVER].to_numpy(dtype=object).tolist(),
             hovertemplate="<b>%{customdata[0]}</b><br>%{y} % top-1 (%{customdata[1]})<br>%{x} ms, "
             "%{customdata[3]} GMACs a clip<br>%{customdata[2]}<extra></extra>",
             showlegend=False,

@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from blvnet_lab.viz.figures import new_figure
+from blvnet_lab.viz.figures import draw_signed, new_figure
 from blvnet_lab.viz.images import as_images
-from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ORANGE, SIGNED, VERMILLION
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ORANGE, VERMILLION
 
 
 def _numbers(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
-    """Whatever holds numbers as an array, off the graph and the GPU."""
+    """Turn whatever holds numbers into an array, off the graph and the GPU."""
     return torch.as_tensor(values).detach().float().cpu().numpy()
 
 
@@ -32,7 +31,7 @@ def feature_maps(
     merged: Tensor | np.ndarray | None = None,
     title: str = "",
 ) -> Figure:
-    """One channel in both branches, pair by pair: the frames, both maps, and their sum.
+    """Draw one channel in both branches, pair by pair: the frames, both maps, and their sum.
 
     All maps share one scale of colours, in which white is zero, and are drawn equally large,
     whatever their resolution.
@@ -47,9 +46,7 @@ def feature_maps(
         ValueError: frames or maps of another shape, or not one map of each kind for every pair.
     """
     images = as_images(frames)
-    maps = {"little": little, "big": big}
-    if merged is not None:
-        maps["merged"] = merged
+    maps = {"little": little, "big": big} | ({} if merged is None else {"merged": merged})
     maps = {name: _numbers(values) for name, values in maps.items()}
     positions = len(maps["little"])
     shapes = {name: values.shape for name, values in maps.items()}
@@ -60,45 +57,36 @@ def feature_maps(
             f"{len(images)} frames and {shapes}; cache['stage1.little'][0, :, channel] are those "
             "of the first clip of a capture"
         )
+    rows = [(f"{name} map", maps[name], BRANCH_COLOURS.get(name)) for name in maps]
     if len(images) == positions:
-        rows = [("frame", images, None), ("little map", maps["little"], ORANGE)]
+        kind, rows = "frame", [("frame", images, None), *rows]
     else:
-        rows = [("little frame", images[0::2], ORANGE), ("little map", maps["little"], ORANGE)]
-        rows += [("big frame", images[1::2], BLUE)]
-    rows += [("big map", maps["big"], BLUE)]
-    if merged is not None:
-        rows += [("merged map", maps["merged"], None)]
+        kind, rows = "pair", [("little frame", images[0::2], ORANGE), *rows]
+        rows.insert(2, ("big frame", images[1::2], BLUE))
     limit = max(np.abs(values).max() for values in maps.values()) or 1.0
     height, width = images.shape[1:3]
     tile = min(1.25, 6.7 / positions)  # inches
-    figure = new_figure(2.3 + tile * positions, len(rows) * (tile * height / width + 0.06) + 0.6)
+    figure, panels = new_figure(
+        2.3 + tile * positions,
+        len(rows) * (tile * height / width + 0.06) + 0.6,
+        title,
+        rows=len(rows),
+        columns=positions,
+        framed=True,
+    )
     # The layout leaves the longest label a pixel or two too little.
     figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))
-    grid = figure.subplots(len(rows), positions, squeeze=False)
+    grid = np.reshape(panels, (len(rows), positions))
     for line, (label, pictures, colour) in zip(grid, rows, strict=True):
         for axes, picture in zip(line, pictures, strict=True):
-            shown = axes.imshow(
-                picture,
-                cmap=SIGNED,  # of maps; frames have colours of their own
-                vmin=-limit,
-                vmax=limit,
-                interpolation="nearest",
-                extent=(0, width, height, 0),
-            )
-            _frame(axes, colour)
+            shown = draw_signed(axes, picture, limit, extent=(0, width, height, 0))
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color=colour or GREY, linewidth=2 if colour else 0.5)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for position, axes in enumerate(grid[0]):
-        kind = "frame" if len(images) == positions else "pair"
         axes.set_title(f"{kind} {position}", fontsize=9)
     figure.colorbar(shown, ax=grid, label="activation", shrink=0.6, aspect=30)
-    figure.suptitle(title, fontsize=10)
     return figure
-
-
-def _frame(axes: Axes, colour: str | None) -> None:
-    """An edge in a branch's colour instead of ticks."""
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(color=colour or GREY, linewidth=2 if colour else 0.5)
 
 
 # ---------------------------------------------------------------- temporal receptive field
@@ -109,7 +97,7 @@ def receptive_field_figure(
     derived: Mapping[str, Tensor] | None = None,
     title: str = "",
 ) -> Figure:
-    """Which frames move which position: one panel for each of a few points of the network.
+    """Draw which frames move which position: a panel for each of a few points of the network.
 
     Where positions are pairs, the ticks over the frames' numbers have the colours of the branches.
 
@@ -138,11 +126,10 @@ def receptive_field_figure(
     paired = any(2 * len(field) == num_frames for field in fields.values())
     columns = min(len(fields), 4 if num_frames <= 8 else 3)
     rows = -(-len(fields) // columns)
-    figure = new_figure(9, 0.7 + 1.8 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for axes in panels.flat[len(fields) :]:
+    figure, panels = new_figure(9, 0.7 + 1.8 * rows, title, rows=rows, columns=columns, framed=True)
+    for axes in panels[len(fields) :]:
         axes.axis("off")
-    for axes, (name, field) in zip(panels.flat, fields.items(), strict=False):
+    for axes, (name, field) in zip(panels, fields.items(), strict=False):
         rowwise = field / np.maximum(field.max(1, keepdims=True), 1e-30)
         shown = axes.imshow(rowwise, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         if derived is not None:
@@ -160,15 +147,13 @@ def receptive_field_figure(
     figure.colorbar(shown, ax=panels, label="influence /\nlargest in its row", shrink=0.7)
     if paired:
         handles = [Patch(color=c, label=f"{b} branch") for b, c in BRANCH_COLOURS.items()]
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False
-        )
-    figure.suptitle(title, fontsize=10)
+        style = {"ncols": 2, "fontsize": 8, "frameon": False}
+        figure.legend(handles=handles, loc="outside lower center", **style)
     return figure
 
 
 def _outline(cells: np.ndarray) -> list[list[tuple[float, float]]]:
-    """The edges between True and False cells (rows, columns) of a picture, as lines."""
+    """Find the edges between True and False cells (rows, columns) of a picture, as lines."""
     ground = np.pad(cells, 1)  # all around it is False; cell (r, c) is now at (r + 1, c + 1)
     across = np.argwhere(ground[:, 1:] != ground[:, :-1])
     down = np.argwhere(ground[1:] != ground[:-1])

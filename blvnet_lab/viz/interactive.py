@@ -7,8 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from blvnet_lab.viz.figures import ACCURACY
 from blvnet_lab.viz.taps import of_module, sorted_taps
-from blvnet_lab.viz.theme import BLUE, GREEN, GREY, ORANGE, ROLE_COLOURS, SIGNED
+from blvnet_lab.viz.theme import BLUE, GREEN, GREY, KIND_COLOURS, ORANGE, ROLE_COLOURS, SIGNED
 
 DECIMALS = 3  # of weights: more would only make the notebooks larger
 EPOCH_MS = 400  # while playing
@@ -18,7 +19,7 @@ STYLES = ((GREY, "circle"), (GREEN, "square"), (ORANGE, "diamond"), (BLUE, "x"))
 
 
 def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
-    """Accuracy between partners over the epochs: a panel per kind of partners, a line per model.
+    """Draw accuracy between partners over the epochs: a panel per kind of them, a line per model.
 
     Args:
         logs: by model name, at most four, the lines of its run's log; those with scores hold
@@ -31,7 +32,7 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
         raise ValueError(
             f"expected at most {len(STYLES)} models, got {len(logs)}; draw them in two figures"
         )
-    kinds = ("direction", "order")
+    kinds = tuple(KIND_COLOURS)
     figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=[f"{k} classes" for k in kinds])
     for (name, lines), (colour, symbol) in zip(logs.items(), STYLES, strict=False):
         lines = [line for line in lines if "direction" in line]
@@ -50,13 +51,13 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     figure.add_hline(50, line={"dash": "dash", "color": GREY}, annotation_text="coin toss")
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(range=[30, 104])
-    figure.update_yaxes(title_text="accuracy between partners / %", col=1)
+    figure.update_yaxes(title_text=ACCURACY, col=1)
     figure.update_layout(title=title, height=400, margin={"t": 80})  # room for both titles
     return figure
 
 
 def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
-    """`taps_figure` to hover over and to zoom into: module, channel, role, tap and weight.
+    """Draw `taps_figure` to hover over and to zoom into: module, channel, role, tap and weight.
 
     Args and errors as for `taps_figure`.
     """
@@ -118,7 +119,7 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
 def tap_history_hover(
     history: pd.DataFrame, module: str, roles: pd.DataFrame | None = None
 ) -> go.Figure:
-    """How the taps of one TAM changed in training, to be played: a point for every channel.
+    """Play how the taps of one TAM changed in training: a point for every channel.
 
     It opens at the last epoch; the button plays from the first.
 
@@ -140,20 +141,13 @@ def tap_history_hover(
         )
     taps = rows.pivot(index=["epoch", "channel"], columns="offset", values="weight")
     taps = taps.round(DECIMALS)
-    limits = taps.abs().max()  # by offset
     epochs = [int(epoch) for epoch in taps.index.unique("epoch")]
     groups = {"curr": taps.index.unique("channel")}
     if roles is not None:
-        own = roles[roles["module"] == module].set_index("channel")["role"]
-        if set(own.index) != set(groups["curr"]):
-            raise ValueError(
-                f"expected a role for each of the {len(groups['curr'])} channels of {module}, got "
-                f"{len(own)}; take tam_roles of the model that this history ends with"
-            )
-        groups = {role: own.index[own == role] for role in ROLE_COLOURS if (own == role).any()}
+        groups = _by_role(roles, module, groups["curr"])
 
     def points(epoch: int) -> list[go.Scatter]:
-        """One trace for each group."""
+        """Make one trace for each group."""
         traces = []
         for name, channels in groups.items():
             here = taps.loc[epoch].loc[channels]
@@ -175,6 +169,35 @@ def tap_history_hover(
         figure.update_traces(
             marker={"coloraxis": "coloraxis"}, hovertemplate=hover, showlegend=False
         )
+    prev, curr, after = taps.abs().max()
+    reach = 1.1 * float(max(prev, after))  # the same axes in every epoch
+    axis = {"range": [-reach, reach], "constrain": "domain", "zeroline": True}
+    scale = {"colorscale": SIGNED, "cmin": -float(curr), "cmax": float(curr)}
+    figure.update_layout(
+        title=module,
+        height=620,
+        margin={"t": 90},
+        xaxis=axis | {"title": "prev: weight of the frame before"},
+        yaxis=axis | {"title": "next: weight of the frame after", "scaleanchor": "x"},
+        coloraxis=scale | {"colorbar": {"title": "curr"}},
+        **_player(epochs),
+    )
+    return figure
+
+
+def _by_role(roles: pd.DataFrame, module: str, channels: pd.Index) -> dict[str, pd.Index]:
+    """Group the channels of a module by their roles."""
+    own = roles[roles["module"] == module].set_index("channel")["role"]
+    if set(own.index) != set(channels):
+        raise ValueError(
+            f"expected a role for each of the {len(channels)} channels of {module}, got "
+            f"{len(own)}; take tam_roles of the model that this history ends with"
+        )
+    return {role: own.index[own == role] for role in ROLE_COLOURS if (own == role).any()}
+
+
+def _player(epochs: list[int]) -> dict[str, list[dict]]:
+    """Make a slider over the frames of these epochs, and buttons that play them."""
     at_once = {"mode": "immediate", "transition": {"duration": 0}}
     pace = {"frame": {"duration": EPOCH_MS, "redraw": False}, "transition": {"duration": 0}}
     play = {"label": "play", "method": "animate", "args": [None, pace]}
@@ -183,20 +206,10 @@ def tap_history_hover(
         {"label": str(epoch), "method": "animate", "args": [[str(epoch)], at_once]}
         for epoch in epochs
     ]
-    reach = 1.1 * float(max(limits[-1], limits[1]))  # the same axes in every epoch
-    axis = {"range": [-reach, reach], "constrain": "domain", "zeroline": True}
-    curr = {"colorscale": SIGNED, "cmin": -float(limits[0]), "cmax": float(limits[0])}
     # Grey: plotly's own colours of sliders and buttons are for light pages only.
     slider = {"active": len(epochs) - 1, "steps": steps, "bgcolor": GREY, "pad": {"t": 50}}
     buttons = {"type": "buttons", "buttons": [play, pause], "font": {"color": GREY}}
-    figure.update_layout(
-        title=module,
-        height=620,
-        margin={"t": 90},
-        xaxis=axis | {"title": "prev: weight of the frame before"},
-        yaxis=axis | {"title": "next: weight of the frame after", "scaleanchor": "x"},
-        coloraxis=curr | {"colorbar": {"title": "curr"}},
-        sliders=[slider | {"currentvalue": {"prefix": "epoch "}}],
-        updatemenus=[buttons | {"showactive": False, "direction": "left", "x": 0.1, "y": 1.12}],
-    )
-    return figure
+    return {
+        "sliders": [slider | {"currentvalue": {"prefix": "epoch "}}],
+        "updatemenus": [buttons | {"showactive": False, "direction": "left", "x": 0.1, "y": 1.12}],
+    }

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from blvnet_lab.viz.figures import new_figure
-from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY, ROLE_COLOURS, SIGNED, ink
+from blvnet_lab.viz.figures import draw_signed, new_figure, whole_numbers
+from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY, ROLE_COLOURS, ink
 
-FEW_CHANNELS = 32  # up to so many, their numbers are legible under a heat map
+FEW_CHANNELS = 32  # the numbers of no more than these are legible under a heat map
 
 
 class SortedTaps(NamedTuple):
@@ -26,7 +26,7 @@ class SortedTaps(NamedTuple):
 
 
 def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedTaps]:
-    """Module to its taps, channels by role, within a role by the weight of the frame itself.
+    """Sort the channels of each module by role, within a role by the weight of the frame itself.
 
     Args:
         weights: of `blvnet_lab.introspect.tam_weights`.
@@ -35,8 +35,9 @@ def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedT
     Raises:
         ValueError: the tables do not have the same modules and channels.
     """
-    keys = ["module", "channel"]
-    with_taps, with_roles = (set(t[keys].itertuples(index=False)) for t in (weights, roles))
+    with_taps, with_roles = (
+        set(table[["module", "channel"]].itertuples(index=False)) for table in (weights, roles)
+    )
     if not with_taps or with_taps != with_roles:
         raise ValueError(
             f"expected one role for each channel of every TAM, got {len(with_taps)} channels and "
@@ -56,7 +57,7 @@ def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedT
 
 
 def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> Figure:
-    """The taps of every TAM: a column per channel, under a strip in the colour of its role.
+    """Draw the taps of every TAM: a column per channel, under a strip in the colour of its role.
 
     Each TAM has its own scale of colours, since the size of its taps does not matter (a batch norm
     follows). With more channels than the picture has pixels, some are skipped.
@@ -64,22 +65,14 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
     Args and errors as for `sorted_taps`.
     """
     modules = sorted_taps(weights, roles)
-    figure = new_figure(9, 0.9 + 0.85 * len(modules))
-    panels = figure.subplots(len(modules), squeeze=False)[:, 0]
+    figure, panels = new_figure(9, 0.9 + 0.85 * len(modules), title, rows=len(modules))
     for axes, (module, taps) in zip(panels, modules.items(), strict=True):
         rows, count = taps.weights.shape
         strip = mpl.colors.to_rgba_array([ROLE_COLOURS[role] for role in taps.roles])[None]
         axes.imshow(strip, extent=(0, count, -0.15, -0.7), aspect="auto")
         largest = np.abs(taps.weights).max()
-        shown = axes.imshow(
-            taps.weights / (largest or 1.0),
-            cmap=SIGNED,
-            vmin=-1,
-            vmax=1,
-            extent=(0, count, rows, 0),
-            aspect="auto",
-            interpolation="nearest",  # else the taps would run into one another
-        )
+        relative = taps.weights / (largest or 1.0)
+        shown = draw_signed(axes, relative, 1, extent=(0, count, rows, 0), aspect="auto")
         axes.set(xlim=(0, count), ylim=(rows, -0.7), xticks=[])
         axes.set_yticks(np.arange(rows) + 0.5, taps.names, fontsize=8)
         if count <= FEW_CHANNELS:
@@ -96,20 +89,14 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
         for role, colour in ROLE_COLOURS.items()
         if role in counts
     ]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=len(handles) if len(handles) <= 6 else 4,
-        fontsize=8,
-        columnspacing=1.2,
-        frameon=False,
-    )
-    figure.suptitle(title, fontsize=10)
+    columns = len(handles) if len(handles) <= 6 else 4
+    style = {"ncols": columns, "fontsize": 8, "columnspacing": 1.2, "frameon": False}
+    figure.legend(handles=handles, loc="outside lower center", **style)
     return figure
 
 
 def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -> Figure:
-    """What a TAM between merges does to pairs: the little frames' taps, beside the big frames'.
+    """Draw what a TAM between merges does to pairs: taps of little and of big frames.
 
     Both show the channels in the same order: from those that look back most to those that look
     ahead most (of a causal TAM: back least), in the sum of weight x offset.
@@ -125,14 +112,11 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
     ahead = (rows["weight"] * rows["pair_offset"]).groupby(rows["channel"]).sum().sort_values()
     limit = rows["weight"].abs().max()
     last = "ahead" if rows["pair_offset"].max() > 0 else "least"
-    figure = new_figure(9, 2.3)
-    panels = figure.subplots(1, 2)
+    figure, panels = new_figure(9, 2.3, title or module, columns=2, framed=True)
     for axes, (frame, colour) in zip(panels, BRANCH_COLOURS.items(), strict=True):
         own = rows[rows["frame"] == frame]
         grid = own.pivot(index="pair_offset", columns="channel", values="weight")[ahead.index]
-        shown = axes.imshow(
-            grid, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
-        )
+        shown = draw_signed(axes, grid, limit, aspect="auto")
         axes.set_title(f"{frame} frames")
         offsets = [f"pair {offset:+d}" if offset else "own pair" for offset in grid.index]
         axes.set_yticks(range(len(grid)), offsets)
@@ -143,12 +127,11 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
         axes.spines[:].set(color=colour, linewidth=2)
         axes.set_xlabel(f"{len(ahead)} channels, looking back ... {last}")
     figure.colorbar(shown, ax=panels, label="weight")
-    figure.suptitle(title or module, fontsize=10)
     return figure
 
 
 def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
-    """How the taps of one TAM changed in training: a panel per tap, a line per channel.
+    """Draw how the taps of one TAM changed in training: a panel per tap, a line per channel.
 
     Args:
         history: of `blvnet_lab.introspect.tap_history`.
@@ -157,9 +140,8 @@ def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
         ValueError: the table has no such module.
     """
     rows = of_module(history, module)
-    figure = new_figure(9, 3.2)
     taps = list(rows.groupby("offset"))  # offsets ascending; the taps' names would sort as text
-    panels = figure.subplots(1, len(taps), sharey=True, squeeze=False)[0]
+    figure, panels = new_figure(9, 3.2, module, columns=len(taps), sharey=True)
     for axes, (_, own) in zip(panels, taps, strict=True):
         lines = own.pivot(index="epoch", columns="channel", values="weight")
         alpha = min(0.8, 3 / lines.shape[1] ** 0.5)
@@ -167,16 +149,14 @@ def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
         axes.plot(lines.median(axis=1), color=GREEN, linewidth=2.5, label="median")
         axes.axhline(0, color=ink(), linewidth=0.8)
         axes.set(title=own["tap"].iloc[0], xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
+        whole_numbers(axes)
     panels[0].set_ylabel("weight")
     panels[0].legend(frameon=False)
-    figure.suptitle(module, fontsize=10)
     return figure
 
 
 def of_module(table: pd.DataFrame, module: str) -> pd.DataFrame:
-    """The rows of one module; an error that names the others where there are none."""
+    """Select the rows of one module; an error that names the others where there are none."""
     rows = table[table["module"] == module]
     if rows.empty:
         names = ", ".join(table["module"].unique()) or "none at all"

@@ -26,6 +26,7 @@ Theme = Literal["light", "dark"]
 BLUE, ORANGE, GREY, GREEN, PURPLE = "#0072B2", "#E69F00", "#8C8C8C", "#009E73", "#CC79A7"
 VERMILLION, SKY = "#D55E00", "#56B4E9"
 BRANCH_COLOURS = {"little": ORANGE, "big": BLUE}
+KIND_COLOURS = {"direction": ORANGE, "order": BLUE}  # of partner classes
 # What a channel of a TAM does with time, in the order in which pictures show it.
 ROLE_COLOURS = {
     "looks_back": VERMILLION,
@@ -83,31 +84,30 @@ def set_theme(theme: Theme) -> None:
     if theme not in get_args(Theme):
         raise ValueError(f'expected the theme "light" or "dark", got {theme!r}')
     if theme == "dark":
-        for key, colour in _DARK_SETTINGS.items():
-            _before.setdefault(key, mpl.rcParams[key])
-            mpl.rcParams[key] = colour
+        _before.update({key: mpl.rcParams[key] for key in _DARK_SETTINGS if not _before})
+        mpl.rcParams.update(_DARK_SETTINGS)
     else:
         mpl.rcParams.update(_before)
         _before.clear()
 
 
 def branch_of(frame: int) -> str:
-    """Where a frame of a clip goes: by turns, little first."""
+    """Name the branch that a frame of a clip goes to: little and big alternate."""
     return tuple(BRANCH_COLOURS)[frame % 2]
 
 
 def template() -> str:
-    """The name of plotly's template for the theme that was set."""
+    """Name plotly's template for the theme that was set."""
     return TEMPLATES["dark" if _before else "light"]
 
 
 def ink() -> str:
-    """The colour of lines and texts: dark on a light page, light on a dark one."""
+    """Give the colour of lines and texts: dark on a light page, light on a dark one."""
     return mpl.rcParams["text.color"]
 
 
 def coloured(maps: Tensor | np.ndarray, limit: float) -> np.ndarray:
-    """Numbers as colours: (..., H, W) to (..., H, W, 3) uint8.
+    """Turn numbers into colours: (..., H, W) to (..., H, W, 3) uint8.
 
     Args:
         limit: the size of what is shown in full red (`limit`) or blue (`-limit`), and all beyond.
