@@ -24,7 +24,7 @@ MATRICES = {1, 4, 5, 6, 7, 9, 10}  # of colours (FFmpeg's numbers) that are know
 
 @dataclass(frozen=True)
 class Showing:
-    """How a video's frames are to be shown."""
+    """Describe how a video's frames are to be shown."""
 
     fps: Fraction  # frames per second, on average
     times: tuple[Fraction, ...] | None = None  # of each frame, in seconds; None: evenly

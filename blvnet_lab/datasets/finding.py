@@ -19,7 +19,7 @@ Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the r
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a data set's folder."""
+    """List what is in a data set's folder."""
 
     videos: list[Path] = field(default_factory=list)  # in the order of their names
     findings: list[Finding] = field(default_factory=list)

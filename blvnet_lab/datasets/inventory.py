@@ -35,7 +35,7 @@ Clip = dict[str, Any]  # a row of the manifest in the making
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory(Tables):
-    """What `build_manifest` found and wrote."""
+    """Record what `build_manifest` found and wrote."""
 
     counts: pd.DataFrame  # a row a split; columns are the rows of the manifest, by status
 

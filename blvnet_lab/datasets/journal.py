@@ -44,8 +44,8 @@ class Journal:
                     f"{before.get(name)}, got {value}: take another folder, or the same {name}"
                 )
         self.settings.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(self.settings) as unfinished:
-            unfinished.write_text(json.dumps(values, indent=2), "utf-8")
+        with written_whole(self.settings) as partial:
+            partial.write_text(json.dumps(values, indent=2), "utf-8")
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append an entry; it is on the disk when this returns."""
@@ -85,7 +85,7 @@ def back_up(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Tables:
-    """A manifest that was written, and its report."""
+    """Record a manifest that was written, and its report."""
 
     manifest: Path
     problems: pd.DataFrame  # as in the report: kind, split, name, detail
@@ -121,8 +121,8 @@ def write_tables(data_set: DataSet, problems: Sequence[Finding], out: Path) -> T
     backups = tuple(map(back_up, older))
     data_set.save(path)
     table = pd.DataFrame(problems, columns=REPORT_COLUMNS)
-    with written_whole(report) as unfinished:
-        table.to_csv(unfinished, index=False, lineterminator="\n")
+    with written_whole(report) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
     return Tables(path, table, backups)
 
 

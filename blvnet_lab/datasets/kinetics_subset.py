@@ -61,7 +61,7 @@ MIN_FREE = 1_000_000_000  # bytes of disk that are left free
 
 @dataclass(frozen=True, kw_only=True)
 class Subset(Tables):
-    """What came of a plan."""
+    """Record what came of a plan."""
 
     counts: pd.DataFrame  # a row a class: wanted, kept, unreadable
     bytes_kept: int
@@ -156,7 +156,7 @@ def fetch_subset(plan: SubsetPlan) -> Subset:
 
 
 class _Fetching:
-    """A subset in the making: what is there, what is wanted, and the log of it."""
+    """Hold a subset in the making: what is there, what is wanted, and the log of it."""
 
     def __init__(self, plan: SubsetPlan):
         self.plan, self.stopped = plan, ""
@@ -233,7 +233,7 @@ class _Fetching:
             self.journal.add(self.parts[part])
 
     def _keep_wanted(self, file: RemoteFile, part: str, bar: tqdm) -> tuple[str, str]:
-        """(what became of the archive, details): finished, truncated, missing or stopped."""
+        """Say what became of the archive (finished, truncated, missing or stopped), and details."""
         state = "missing"  # some web pages are sent in the place of what is not there
         try:
             for archive, member in _members(file):
@@ -267,13 +267,13 @@ class _Fetching:
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with written_whole(path) as unfinished:
-                unfinished.write_bytes(content)
-                info = _check_clip(unfinished)
+            with written_whole(path) as partial:
+                partial.write_bytes(content)
+                info = _check_clip(partial)
                 # Before it has its name: a clip that nobody knows of would not be missed.
                 self.journal.add({"kept": name, "from": part, "probe": pack_info(info)})
         except VideoReadError as error:
-            self.unreadable[name] = str(error).removeprefix(f"{unfinished}: ")
+            self.unreadable[name] = str(error).removeprefix(f"{partial}: ")
             self.journal.add({"clip": name, "detail": self.unreadable[name]})
             return
         self.kept[name] = replace(info, path=str(path))

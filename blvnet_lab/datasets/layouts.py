@@ -57,7 +57,7 @@ MIRRORED_LABELS = {
 
 
 class ListedClip(NamedTuple):
-    """What a list says of one clip."""
+    """Describe a clip as a list does."""
 
     class_name: str  # empty if the list does not say
     split: str  # empty if the lists do not say
@@ -71,7 +71,7 @@ class ListedClip(NamedTuple):
 
 @dataclass(frozen=True)
 class Lists:
-    """What a data set's own lists say."""
+    """Hold what a data set's own lists say."""
 
     rows: pd.DataFrame  # a `ListedClip` each
     classes: list[str]  # in the order of their labels

@@ -94,7 +94,7 @@ def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 class MirrorHandler(BaseHTTPRequestHandler):
-    """Serves the files below `server.folder`, also from the middle on (Range, If-Range)."""
+    """Serve the files below `server.folder`, also from the middle on (Range, If-Range)."""
 
     protocol_version = "HTTP/1.1"
 
@@ -125,7 +125,7 @@ class MirrorHandler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *arguments: object) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def serve_mirror(
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A reader that went away is no concern of the server's."""
+            """Pass over a reader that went away."""
 
     with Server(("127.0.0.1", 0), handler) as server:
         server.folder = Path(folder).resolve()

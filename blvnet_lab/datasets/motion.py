@@ -43,7 +43,7 @@ Kind = Literal["direction", "order"]
 
 
 class Partners(NamedTuple):
-    """Two classes that only time tells apart, and how a clip of the first moves."""
+    """Describe two classes that only time tells apart, and how a clip of the first moves."""
 
     kind: Kind
     names: tuple[str, str]
@@ -126,7 +126,7 @@ def render(partners: Partners, rng: np.random.Generator) -> Array:
 
 
 def _cover(distance: Array) -> Array:
-    """How much of each pixel lies inside, (H, W, 1), from its distance to the outline in pixels."""
+    """Compute how much of each pixel lies inside, (H, W, 1), from its distance to the outline."""
     return np.clip(0.5 - distance, 0, 1)[..., None]
 
 
@@ -140,7 +140,7 @@ SHAPES: dict[str, Callable[[Array, Array, float], Array]] = {
 
 
 def _background(rng: np.random.Generator) -> Array:
-    """A still, soft texture of two colours with a few blots, (SIZE, SIZE, 3) float in 0..255."""
+    """Draw a still, soft texture of two colours with a few blots, (SIZE, SIZE, 3) in 0..255."""
     coarse = rng.uniform(0, 1, (rng.integers(2, 7), rng.integers(2, 7)))
     rows = np.linspace(0, coarse.shape[0] - 1, SIZE)
     columns = np.linspace(0, coarse.shape[1] - 1, SIZE)
@@ -159,7 +159,7 @@ def _background(rng: np.random.Generator) -> Array:
 
 
 def _colours(rng: np.random.Generator) -> tuple[Array, Array]:
-    """A colour for the shape, brighter than any background, and a dark one for its notch."""
+    """Draw a colour for the shape, brighter than any background, and a dark one for its notch."""
     return rng.uniform(150, 255, 3), rng.uniform(0, 80, 3)
 
 

@@ -62,7 +62,7 @@ LOGS = "prepare-*-of-*.jsonl"  # of all shards
 
 @dataclass(frozen=True)
 class Job:
-    """One video to re-encode."""
+    """Describe one video to re-encode."""
 
     source: str
     probe: str  # what is known of it, or ""
@@ -72,7 +72,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Reencoded:
-    """What `reencode` did."""
+    """Record what `reencode` did."""
 
     written: Tables | None  # None while videos of other shards are lacking
     counts: dict[str, int]  # encoded, copied, unreadable, already there
@@ -202,7 +202,7 @@ def _is_done(job: Job, entry: dict | None) -> bool:
 
 
 def _state(source: str) -> list[int] | None:
-    """By which a file that was changed is noticed; None if there is none."""
+    """Look up what shows that a file was changed; None if there is none."""
     try:
         found = os.stat(source)
     except OSError:
@@ -273,12 +273,12 @@ def do_job(job: Job) -> dict[str, Any]:
         info = usable_video(job.source, job.probe)
         entry["bytes_before"] = info.num_bytes
         how = "copied" if _is_fine(info, job.short_side) else "encoded"
-        with written_whole(target) as unfinished:
+        with written_whole(target) as partial:
             if how == "copied":
-                shutil.copyfile(job.source, unfinished)
+                shutil.copyfile(job.source, partial)
             else:
-                _encode(info, job.short_side, unfinished)
-            new = check_video(unfinished)
+                _encode(info, job.short_side, partial)
+            new = check_video(partial)
             if new.num_frames != info.num_frames:
                 raise VideoReadError(
                     f"{job.source}: expected {info.num_frames} frames in the new file, got "

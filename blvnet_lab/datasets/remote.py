@@ -21,20 +21,20 @@ GONE = (401, 403, 404, 410)  # what trying again does not mend
 
 
 class DownloadError(OSError):
-    """A file cannot be fetched; the message says why, and that what was fetched stays."""
+    """Report that a file cannot be fetched, and why; what was fetched stays."""
 
 
 class MissingError(DownloadError):
-    """The server does not have the file, or does not give it."""
+    """Report that the server does not have the file, or does not give it."""
 
 
 class ChangedError(DownloadError):
-    """The server now has another file of that name than when reading it began."""
+    """Report that another file of that name is on the server than when reading it began."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How patient to be with a server."""
+    """Set how patient to be with a server."""
 
     timeout: float = 60.0  # seconds without a byte after which a connection counts as lost
     tries: int = 6  # in a row without getting a byte
@@ -63,7 +63,7 @@ RETRIES = Retries()
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads forward over HTTP; after a cut or a stall it goes on where it stopped.
+    """Read a file forward over HTTP; after a cut or a stall it goes on where it stopped.
 
     Args:
         url: of the file.

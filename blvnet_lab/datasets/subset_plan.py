@@ -32,7 +32,7 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class SubsetPlan:
-    """What a subset takes, before any of it is fetched."""
+    """Describe what a subset takes, before any of it is fetched."""
 
     mirror: str
     out: Path
@@ -169,14 +169,14 @@ def _annotations(mirror: str, split: str, out: Path, retries: Retries) -> pd.Dat
             "another folder, or the mirror of then"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(file) as unfinished:
-        unfinished.write_text(text, "utf-8", newline="")
+    with written_whole(file) as partial:
+        partial.write_text(text, "utf-8", newline="")
         try:
-            table = read_kinetics_rows(unfinished, split)
+            table = read_kinetics_rows(partial, split)
             if table.empty:
                 raise ValueError("there are no rows below the header")
         except ValueError as error:
-            why = str(error).removeprefix(f"{unfinished}: ")
+            why = str(error).removeprefix(f"{partial}: ")
             raise DownloadError(f"{url}: expected annotations of Kinetics, but: {why}") from error
     return table
 
@@ -209,6 +209,6 @@ def _sizes(plan: SubsetPlan, names: Sequence[str]) -> list[int | None]:
     except DownloadError:
         pass
     finally:
-        with written_whole(memory) as unfinished:
-            unfinished.write_text(json.dumps(known, indent=0), "utf-8")
+        with written_whole(memory) as partial:
+            partial.write_text(json.dumps(known, indent=0), "utf-8")
     return [known.get(url) for url in urls]
