@@ -57,7 +57,7 @@ from blvnet_lab.training.loading import (
 )
 from blvnet_lab.training.recipe import Augmentation, Hardware, Network, Output, Recipe, Views
 from blvnet_lab.training.schedule import RisingAverage
-from blvnet_lab.training.state import State, prepare
+from blvnet_lab.training.state import State, make_state
 
 CPU = torch.device("cpu")
 SHORT = Recipe(
@@ -1014,7 +1014,7 @@ def test_checkpoints_hold_nothing_but_tensors_and_containers(half_done):
 
 
 def new_state(recipe: Recipe = SHORT) -> State:
-    return prepare(build(recipe, 2), recipe, 3, CPU)
+    return make_state(build(recipe, 2), recipe, 3, CPU)
 
 
 def packed(state: State) -> dict:
@@ -1036,7 +1036,7 @@ def test_another_default_device_changes_nothing(elsewhere, tmp_path):
         model = build(SHORT, 2)
         assert {t.device for t in model.state_dict().values()} == {CPU}
         recipe = replace(SHORT, ema=0.9)
-        state = prepare(model, recipe, 3, CPU)
+        state = make_state(model, recipe, 3, CPU)
         with CPU:
             data = Clips(8)
         loader = [(data.clips, data.labels)] * 3

@@ -45,7 +45,7 @@ from blvnet_lab.training.precision import autocast, make_scaler, update_weights
 from blvnet_lab.training.recipe import Output, Recipe
 from blvnet_lab.training.reporting import Report, epoch_line, unreadable_videos
 from blvnet_lab.training.schedule import frozen_body, set_train_mode
-from blvnet_lab.training.state import State, Step, prepare
+from blvnet_lab.training.state import State, Step, make_state
 
 
 def build(recipe: Recipe, num_classes: int) -> VideoNet:
@@ -231,7 +231,7 @@ class _Run:
         self.train_set, self.val_set, self.recipe, self.device = train_set, val_set, recipe, device
         self.score, self.ranks = score, current_ranks()
         self.loader, self.batches = training_loader(train_set, recipe, self.ranks, device)
-        self.state = prepare(model, recipe, self.batches.steps, device)
+        self.state = make_state(model, recipe, self.batches.steps, device)
         torch.manual_seed(recipe.seed + self.ranks.rank)  # dropout and mixing
         self.folder = RunFolder(output, recipe, describe_data(train_set, val_set), device)
         self.folder.open(self.state)

@@ -70,7 +70,7 @@ class State:
         self.epoch, self.step, self.so_far = self.epoch + 1, 0, {}
 
 
-def prepare(model: VideoNet, recipe: Recipe, steps: int, device: torch.device) -> State:
+def make_state(model: VideoNet, recipe: Recipe, steps: int, device: torch.device) -> State:
     """Move a model to the device, and make all that trains it; `steps` are those of an epoch."""
     hardware = recipe.hardware
     layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
