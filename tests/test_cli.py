@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from lab import ROOT
 from videos import write_video
 
 from blvnet_lab import cli
 from blvnet_lab.paths import data_samples
+from blvnet_lab.runs.train import Run
 
 MANIFEST = "data_samples/motion/manifest.csv"
 
@@ -193,7 +196,44 @@ def test_outputs_that_are_closed(tmp_path, words, code):
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
 
 
+@pytest.mark.parametrize(
+    "rank, others, prints", [("0", True, True), ("1", True, False), ("1", False, True)]
+)
+def test_one_of_several_processes_prints(monkeypatch, rank, others, prints):
+    """A batch system may set a rank for a process that is alone."""
+    for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "2" if others else "")
+    monkeypatch.setenv("RANK", rank)
+    assert cli.is_first() is prints
+
+
+@pytest.mark.parametrize("stopped", ["", "SIGTERM"])
+@pytest.mark.parametrize("published", ["", "ImageNet"])
+def test_what_a_run_says(stopped, published):
+    fitted = SimpleNamespace(unreadable=pd.DataFrame(range(3)), stopped=stopped)
+    shown = str(Run(fitted, None, Path("m.safetensors"), "random weights", published))
+    assert "started from random weights" in shown and "3 videos were passed over" in shown
+    assert ("the published run started from ImageNet" in shown) == bool(published)
+    assert ("SIGTERM: run the same again with --resume" in shown) == bool(stopped)
+    assert ("m.safetensors is the best network" in shown) != bool(stopped)
+
+
 # ---------------------------------------------------------------- help
+
+
+def test_help_of_every_command_names_what_stands_first():
+    """The first line of each docstring is shown without importing anything."""
+    for name in cli.COMMANDS:
+        first, *_ = cli.find(name).__doc__.splitlines()
+        assert cli.first_line(name) == first
+
+
+def test_values_of_a_preset_are_defaults(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        type_command(monkeypatch, "train", "--preset", "ssv2-50-f16x2", "--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--num-frames INT" in shown and "(default: 32)" in shown
+    assert "MANIFEST" in shown and "--out PATH" in shown
 
 
 @pytest.mark.parametrize("command", ["instructor", "slides"])
