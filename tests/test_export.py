@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from nets import assert_state, network, state_of
 from torch import nn
 
 from blvnet_lab import cli
@@ -23,21 +24,9 @@ from blvnet_lab.models import blvnet, blvnet_tam, load_model, save_model, tsn, t
 FRAMES, CLASSES = 4, 5
 
 
-def stirred(builder, **arguments):
-    """A tiny model in which nothing is at its first value, so that a slip in any part shows."""
-    torch.manual_seed(0)
-    arguments = {"depth": "tiny", "num_frames": FRAMES, "num_classes": CLASSES} | arguments
-    model = builder(**arguments)
-    for name, tensor in model.state_dict().items():
-        if name.endswith(".taps"):
-            tensor.normal_(0, 0.7)
-        elif name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
-            tensor.uniform_(0.5, 1.5)
-        elif name.endswith(("running_mean", "bias")):
-            tensor.normal_(0, 0.1)
-        elif name == "classifier.weight":
-            tensor.normal_()
-    return model  # in training mode, as built
+def new(builder, **arguments) -> nn.Module:
+    """A tiny network with random values, in float32 and training mode, as built."""
+    return network(builder, **({"num_frames": FRAMES} | arguments)).float().train()
 
 
 def runner(path: Path):
@@ -81,17 +70,17 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_same_logits_for_any_batch_and_size(name, ending, tmp_path):
     builder, arguments = MODELS[name]
-    model = stirred(builder, **arguments)
-    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    model = new(builder, **arguments)
+    before = state_of(model)
     path = tmp_path / "new" / f"model{ending}"
-    chance = torch.get_rng_state()
+    rng = torch.get_rng_state()
     found = export_model(model, path)
-    assert torch.equal(torch.get_rng_state(), chance)
+    assert torch.equal(torch.get_rng_state(), rng)
     assert 0 <= found.deviation < 1e-5
     frames, channels = model.num_frames, model.in_channels
     assert found.clips == [(3, frames, channels, 96, 64), (1, frames, channels, 75, 131)]
     assert model.training and not model.folded
-    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert_state(model, before)
     for batch, size in ((1, (224, 224)), (3, (33, 112)), (2, (63, 47))):
         assert deviation(path, model, batch, frames, channels, *size) < 1e-5
     assert list(path.parent.iterdir()) == [path]
@@ -100,7 +89,7 @@ def test_same_logits_for_any_batch_and_size(name, ending, tmp_path):
 
 @pytest.mark.parametrize("size", [None, (64, 64)])
 def test_files_hold_operators_that_are_fast_and_known_everywhere(size, tmp_path):
-    model = stirred(blvnet_tam)
+    model = new(blvnet_tam)
     export_model(model, tmp_path / "model.onnx", size)
     nodes = onnx.load(tmp_path / "model.onnx").graph.node
     found = Counter(node.op_type for node in nodes)
@@ -123,7 +112,7 @@ def test_files_hold_operators_that_are_fast_and_known_everywhere(size, tmp_path)
 def test_onnx_file_names_its_axes(tmp_path):
     for size, sides in ((None, ["height", "width"]), ((40, 56), [40, 56])):
         path = tmp_path / "model.onnx"
-        export_model(stirred(tsn), path, size)  # the second takes the place of the first
+        export_model(new(tsn), path, size)  # the second takes the place of the first
         graph = onnx.load(path).graph
         onnx.checker.check_model(path, full_check=True)
         (clip,), (logits,) = graph.input, graph.output
@@ -136,13 +125,13 @@ def test_onnx_file_names_its_axes(tmp_path):
 
 
 def test_fixed_size_may_be_small_and_refuses_others(tmp_path):
-    model, path = stirred(blvnet_tam), tmp_path / "model.pt2"
+    model, path = new(blvnet_tam), tmp_path / "model.pt2"
     found = export_model(model, path, (24, 32))
     assert found.clips == [(3, FRAMES, 3, 24, 32), (1, FRAMES, 3, 24, 32)]
     assert deviation(path, model, 2, FRAMES, 3, 24, 32) < 1e-5
     with pytest.raises(AssertionError, match="Guard failed"):
         runner(path)(torch.zeros(2, FRAMES, 3, 64, 64))
-    export_model(stirred(tsn), path)
+    export_model(new(tsn), path)
     with pytest.raises(AssertionError, match="Guard failed"):
         runner(path)(torch.zeros(2, FRAMES, 3, 16, 16))  # as the docstring says
     with pytest.raises(ValueError, match=r"at least 1, got \(0, 64\)"):
@@ -150,28 +139,28 @@ def test_fixed_size_may_be_small_and_refuses_others(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
-def test_file_says_of_itself_what_it_was_told(ending, tmp_path):
+def test_notes_stand_in_the_file(ending, tmp_path):
     path, notes = tmp_path / f"model{ending}", {"classes": ["a, b", "ö"], "mean": (0.5, 0.25)}
-    export_model(stirred(tsn), path, (40, 48), notes)
+    export_model(new(tsn), path, (40, 48), notes)
     assert notes_of(path) == {"classes": ["a, b", "ö"], "mean": [0.5, 0.25]}
-    export_model(stirred(tsn), path, (40, 48))
+    export_model(new(tsn), path, (40, 48))
     assert notes_of(path) == {}
 
 
 def test_folded_and_compiled_and_half_models(tmp_path):
     path, size = tmp_path / "model.pt2", (40, 48)
     for builder in (blvnet_tam, tsn):
-        model = stirred(builder)
+        model = new(builder)
         folded = optimize_for_inference(model)
         assert export_model(folded, path, size).deviation < 1e-5
         assert deviation(path, model, 2, FRAMES, 3, *size) < 1e-5
         assert folded.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
-    compiled = stirred(tsn)
+    compiled = new(tsn)
     compiled.compile(backend="eager")
     for other in (torch.compile(model), torch.compile(folded), compiled):
         assert export_model(other, path, size).deviation < 1e-5
         assert deviation(path, model, 2, FRAMES, 3, *size) < 1e-5
-    half = stirred(tsn).double()
+    half = new(tsn).double()
     assert export_model(half, path, size).deviation < 1e-5
     assert half.stem.conv.weight.dtype == torch.double
     assert deviation(path, half.float(), 2, FRAMES, 3, *size) < 1e-5
@@ -191,8 +180,8 @@ def test_file_that_computes_something_else_never_appears(ending, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(export, "optimize_for_inference", mistaken)
         with pytest.raises(ValueError, match=r"to 0\.0001 .* got a deviation of .*nothing was"):
-            export_model(stirred(tsn), path)
-    infinite = stirred(tsn)
+            export_model(new(tsn), path)
+    infinite = new(tsn)
     infinite.classifier.bias.data[0] = torch.nan
     with pytest.raises(ValueError, match="deviation of nan"):
         export_model(infinite, path)
@@ -204,7 +193,7 @@ def test_what_is_no_model_of_ours(tmp_path):
         export_model(nn.Linear(1, 1), tmp_path / "model.pt2")
     for name in ("model.pth", "model", "onnx"):
         with pytest.raises(ValueError, match=rf"\.onnx or \.pt2, got .*{name}"):
-            export_model(stirred(tsn), tmp_path / name)
+            export_model(new(tsn), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -219,7 +208,7 @@ def run_export(monkeypatch, *words) -> None:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.safetensors"
-    save_model(stirred(blvnet_tam), path, {"classes": [f"class {n}" for n in range(CLASSES)]})
+    save_model(new(blvnet_tam), path, {"classes": [f"class {n}" for n in range(CLASSES)]})
     return path
 
 

@@ -1074,7 +1074,7 @@ def test_replaced_forward_is_named(place, tmp_path):
 
 
 @pytest.mark.parametrize("look", [capture, lambda model, name: edit(model, {name: zero})])
-def test_forward_of_another_model_is_not_captured_in_silence(look):
+def test_forward_of_another_model_is_noticed(look):
     model = network()
     model.forward = network().forward  # as a copy has it, if its forward was a closure
     with pytest.raises(RuntimeError, match=r"to reach stage2\.out, but it did not: another tool"):

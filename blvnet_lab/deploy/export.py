@@ -1,4 +1,4 @@
-"""A model in a file that needs this library no more: ONNX, or PyTorch's own .pt2.
+"""Export a model to a file that does not need this library: ONNX, or PyTorch's own .pt2.
 
     from blvnet_lab.deploy.export import export_model
     export_model(model, "model.onnx")       # onnxruntime, TensorRT, OpenVINO, ...
@@ -43,7 +43,7 @@ TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes ab
 # takes a side that has become 1 to be always 1; and they differ, lest it takes them to be equal.
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (64, 96)
 # What the file is tried on: batches and sizes the exporter has not seen, 1 and odd ones too.
-TRIAL_BATCHES, TRIAL_SIZES = (3, 1), ((96, 64), (75, 131))
+TRIALS = ((3, (96, 64)), (1, (75, 131)))
 TIMINGS = 3
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -92,29 +92,27 @@ def export_model(
     size: tuple[int, int] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Exported:
-    """Write a model as .onnx or .pt2, check that it computes the same, and only then let it appear.
+    """Write a model as .onnx or .pt2, after checking that the file computes the same.
 
     What is written is the folded network (`optimize_for_inference`), in float32 and eval mode; the
     model itself stays as it is.
 
     Args:
         model: from one of the four builders; also one that is folded, compiled or wrapped.
-        path: ends in .onnx, which needs the packages onnx, onnxscript and onnxruntime, or in .pt2.
-        size: height and width that the file is for; None leaves them open, above 32 pixels.
+        path, size: as for `export_file`.
         notes: what the file should say of itself, by name; values that JSON has.
 
     Raises:
-        ValueError: another ending or a size below 1, packages are lacking, or the file computes
-            something else than the model (there is no new file then), or the model is not as it
-            was built (`optimize_for_inference`).
+        ValueError: another ending or a size below 1, packages are lacking, the file computes
+            something else than the model, or the model is not as it was built.
         TypeError: there is no model of one of the four builders in it.
     """
     path = Path(path)
     check_target(path, ".onnx", ".pt2")
     if size is not None and min(size) < 1:
         raise ValueError(
-            f"expected height and width of at least 1, got {size}: give those of the clips, such "
-            "as (224, 224), or None to leave them open"
+            f"expected height and width of at least 1, got {size}: give those of the clips, or "
+            "leave them out"
         )
     lacking = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if path.suffix == ".onnx" and lacking:
@@ -126,20 +124,19 @@ def export_model(
     model = network_of(model)
     check_as_built(model)
     model = copy.deepcopy(model).cpu().float().eval()
-    # Not channels-last: PyTorch doubts such tensors when it reads a .pt2 (a warning), and whoever
-    # compiles the file or runs ONNX chooses a layout for themselves.
+    # Not channels-last: PyTorch warns of such tensors when it reads a .pt2.
     network = copy.deepcopy(model) if model.folded else optimize_for_inference(model)
     network = network.to(memory_format=torch.contiguous_format)
     axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
     example = _random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
-    unrolls = path.suffix == ".onnx" and network.pairs  # else no frame is told from another
+    unrolls = path.suffix == ".onnx" and network.pairs  # in the others all frames are alike
     program = _record(frame_by_frame(network) if unrolls else network, example, axes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as unfinished:
+    with written_whole(path) as partial:
         if path.suffix == ".onnx":
-            run = _write_onnx(program, unfinished, axes, notes or {})
+            run = _write_onnx(program, partial, axes, notes or {})
         else:
-            run = _write_program(program, unfinished, notes or {})
+            run = _write_program(program, partial, notes or {})
         exported = Exported(path, *_compare(model, network, run, size))
         if not exported.deviation <= TOLERANCE:  # a NaN is none either
             raise ValueError(
@@ -151,11 +148,8 @@ def export_model(
 
 
 def _record(network: VideoNet, example: Tensor, axes: dict[int, str]) -> ExportedProgram:
-    program = torch.export.export(
-        network,
-        (example,),
-        dynamic_shapes={"clip": dict.fromkeys(axes, Dim.DYNAMIC)},
-    )
+    shapes = {"clip": dict.fromkeys(axes, Dim.DYNAMIC)}
+    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
     # A .pt2 carries its example, here one number in the shape of a clip.
     program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
     for node in program.graph.nodes:
@@ -166,7 +160,7 @@ def _record(network: VideoNet, example: Tensor, axes: dict[int, str]) -> Exporte
 def _write_onnx(
     program: ExportedProgram, file: Path, axes: dict[int, str], notes: Mapping[str, Any]
 ) -> Callable[[Tensor], Tensor]:
-    """Writes the file; returns what runs it."""
+    """Write the file, and return what runs it."""
     import onnxruntime
 
     written = torch.onnx.export(
@@ -177,8 +171,7 @@ def _write_onnx(
         dynamic_shapes={"clip": axes},  # their names in the file
         verbose=False,
     )
-    properties = {name: json.dumps(value) for name, value in notes.items()}
-    written.model.metadata_props.update(properties)
+    written.model.metadata_props.update({name: json.dumps(notes[name]) for name in notes})
     written.save(file, external_data=False)  # one file
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda clip: torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
@@ -187,7 +180,7 @@ def _write_onnx(
 def _write_program(
     program: ExportedProgram, file: Path, notes: Mapping[str, Any]
 ) -> Callable[[Tensor], Tensor]:
-    """Writes the file; returns what runs it."""
+    """Write the file, and return what runs it."""
     with file.open("wb") as opened:  # of a name, PyTorch wants it to end in .pt2
         torch.export.save(program, opened, extra_files={"notes.json": json.dumps(dict(notes))})
     with file.open("rb") as opened:
@@ -202,26 +195,21 @@ def _compare(
     size: tuple[int, int] | None,
 ) -> tuple[float, list[tuple[int, ...]], float, float]:
     """Compute the fields of `Exported` that follow its path."""
-    clips = [
-        _random_clip(model, batch, size or trial_size)
-        for batch, trial_size in zip(TRIAL_BATCHES, TRIAL_SIZES, strict=True)
-    ]
-    deviations = []
-    for clip in clips:
+    deviations, shapes = [], []
+    for batch, trial_size in TRIALS:
+        clip = _random_clip(model, batch, size or trial_size)
+        shapes.append(tuple(clip.shape))
         logits = model(clip)
         deviations.append((exported(clip) - logits).abs().max() / logits.abs().max())
-    seconds = []
+    seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(TIMINGS):
-        times = [time.perf_counter()]
-        for run in (exported, network):
+        for run, taken in zip((exported, network), seconds, strict=True):
+            start = time.perf_counter()
             run(clip)
-            times.append(time.perf_counter())
-        seconds.append((times[1] - times[0], times[2] - times[1]))
-    medians = (statistics.median(column) for column in zip(*seconds, strict=True))
-    shapes = [tuple(clip.shape) for clip in clips]
-    return torch.stack(deviations).max().item(), shapes, *medians
+            taken.append(time.perf_counter() - start)
+    return torch.stack(deviations).max().item(), shapes, *map(statistics.median, seconds)
 
 
 def _random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
-    chance = torch.Generator().manual_seed(batch)  # whoever calls keeps their own
-    return torch.randn(batch, model.num_frames, model.in_channels, *size, generator=chance)
+    rng = torch.Generator().manual_seed(batch)  # the caller's RNG stays as it is
+    return torch.randn(batch, model.num_frames, model.in_channels, *size, generator=rng)

@@ -71,8 +71,8 @@ def save_model(
     weights = {key: tensor.contiguous() for key, tensor in weights.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as unfinished:
-        unfinished.write_bytes(save(weights, metadata=metadata))
+    with written_whole(path) as partial:
+        partial.write_bytes(save(weights, metadata=metadata))
 
 
 def load_model(path: str | os.PathLike) -> VideoNet:

@@ -116,12 +116,7 @@ def import_official(
 
     Args:
         checkpoint: a state dict, or the path of a file that holds one.
-        num_frames: T, even; no weight depends on it.
-        num_classes: for the image layout, whose classifier is not used; 174 if it is left out.
-        in_channels: other than the checkpoint's 3 to turn RGB weights into those of optical flow.
-        tap_init: how the taps begin that the image layout lacks; see `TAM`.
-        depth: what the checkpoint should hold, where that is known.
-        seed: of the taps and the classifier that are not in the checkpoint.
+        num_frames, num_classes, in_channels, tap_init, depth, seed: as for `import_file`.
 
     Returns:
         The model, in eval mode, and the report of `load_official`.
@@ -137,11 +132,8 @@ def import_official(
         shape = ours[name].shape if name in ours else ()
         return shape[axis] if axis < len(shape) else None  # `load_official` then names the tensor
 
-    found, classes, channels = (
-        _depth_of(ours, official),
-        size("classifier.weight"),
-        size("stem.conv.weight", 1),
-    )
+    found = _depth_of(ours, official)
+    classes, channels = size("classifier.weight"), size("stem.conv.weight", 1)
     if layout_of(official) == "image" and classes == IMAGE_CLASSES:
         classes = None  # not used
     rgb = channels in (None, 3)
@@ -249,7 +241,7 @@ def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dic
 
 
 def rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
-    """Rename a tensor by (pattern at its beginning, replacement), one after the other."""
+    """Rename a tensor by patterns at its beginning and their replacements, in their order."""
     for pattern, replacement in renames:
         name = re.sub("^" + pattern, replacement, name)
     return name
