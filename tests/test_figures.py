@@ -65,8 +65,6 @@ def test_class_bars_are_in_percent():
     assert [axes.get_title() for axes in figure.axes] == ["x", "y"]
     best = to_hex(figure.axes[0].patches[1].get_facecolor())
     assert best != to_hex(figure.axes[0].patches[0].get_facecolor())
-    with pytest.raises(ValueError, match=r"at least one prediction, got none; .*softmax"):
-        viz.class_bars({}, ["a", "b"])
 
 
 def test_confusion_is_by_true_class():
@@ -91,11 +89,6 @@ def test_learning_curves_leave_out_what_has_no_scores():
     assert [(line.y0, line.line.color) for line in figure.layout.shapes] == [(50, GREY)] * 2
 
 
-def test_too_many_curves():
-    with pytest.raises(ValueError, match="at most 4 models, got 5; draw them in two figures"):
-        viz.learning_curves({str(i): [] for i in range(5)})
-
-
 def test_probes_stand_at_their_points():
     lines = {
         "a": {"stem": 0.5, "stage1": 0.6, "stage2": 0.7},
@@ -118,8 +111,6 @@ def test_probes_stand_at_their_points():
     assert (text.get_text(), text.get_position()[1]) == ("coin toss", 50)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "c"]
     assert (axes.get_title(), axes.get_ylabel()) == ("title", "accuracy between partners / %")
-    with pytest.raises(ValueError, match="at most 5 lines, got 6; draw them in two figures"):
-        viz.probe_figure({str(i): {"stem": 0.5} for i in range(6)})
 
 
 # ---------------------------------------------------------------- all figures, on both grounds
@@ -273,11 +264,13 @@ def test_training_figure_shows_what_the_log_says():
         {"epoch": 1, "train_loss": 2.0, "top_1": 0.2, "clips_per_second": 40, "wait_share": 0.25},
         {"epoch": 2, "train_loss": 1.0, "top_1": 0.6, "clips_per_second": 80, "wait_share": 0.5},
     ]
+    history[2]["top_5"] = 0.9  # not in all lines
     figure = viz.training_figure(history, "a run")
     loss, accuracy, speed = figure.axes
     assert loss.lines[0].get_xydata().tolist() == [[1, 2], [2, 1]]
-    (top_1,) = accuracy.lines
+    top_1, top_5 = accuracy.lines
     np.testing.assert_allclose(top_1.get_xydata(), [[1, 20], [2, 60]])
+    np.testing.assert_allclose(top_5.get_xydata(), [[2, 90]])
     assert [bar.get_height() for bar in speed.patches] == [40, 80, 10, 40]
     assert all(axes.get_xlabel() == "epoch" and axes.get_ylabel() for axes in figure.axes)
     assert len(viz.training_figure([]).axes) == 3, "before the first epoch has ended"

@@ -14,6 +14,8 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.text import Text
+from nets import BUILDERS, count_hooks, tiny
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blvnet_lab import viz
@@ -27,19 +29,13 @@ from blvnet_lab.introspect import (
     tap_history,
     taps_table,
 )
-from blvnet_lab.models import blvnet, blvnet_tam, count_cost, tsn, tsn_blnet
+from blvnet_lab.models import TAM, blvnet, blvnet_tam, count_cost, tsn, tsn_blnet
 from blvnet_lab.paths import data_samples
 from blvnet_lab.viz.interactive import DECIMALS
 from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ROLE_COLOURS, SIGNED, ink
 
-BUILDERS = (tsn, tsn_blnet, blvnet, blvnet_tam)
 SHAPE = ["positions", "channels", "height", "width"]
 FRAMES = (torch.arange(8, dtype=torch.uint8) * 20)[:, None, None, None].expand(8, 3, 6, 8)
-
-
-def tiny(builder, **arguments):
-    torch.manual_seed(0)
-    return builder(depth="tiny", num_frames=8, num_classes=5, **arguments)
 
 
 def table_of(builder) -> pd.DataFrame:
@@ -71,14 +67,8 @@ def test_the_parts_add_up_to_the_model(builder, depth):
 def test_parts_by_hand():
     table = table_of(blvnet_tam)
     parts = {(row[0], row[1]): list(row[2:]) for row in table.itertuples(index=False)}
-    assert parts["stem", "conv"] == [
-        8,
-        8,
-        32,
-        32,
-        8 * 32 * 32 * 8 * 3 * 7 * 7,
-        8 * 3 * 7 * 7 + 2 * 8,
-    ]
+    weights = 8 * 3 * 7 * 7
+    assert parts["stem", "conv"] == [8, 8, 32, 32, 8 * 32 * 32 * weights, weights + 2 * 8]
     # On frames: both of a pair, 3 taps each.
     assert parts["stage2", "tam"] == [8, 32, 8, 8, 3 * 8 * 32 * 8 * 8, 3 * 32]
     # Half of the frames, half of the channels.
@@ -126,7 +116,18 @@ def test_the_model_stays_as_it_was():
     model = tiny(blvnet_tam).train()
     layer_table(model)
     assert model.training and next(model.parameters()).device.type == "cpu"
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not count_hooks(model)
+
+
+def test_a_tam_is_counted_wherever_it_is():
+    model = tiny(tsn, num_classes=3)
+    before = layer_table(model, (64, 64))
+    block = model.stage2[1]
+    block.conv1 = nn.Sequential(nn.Unflatten(0, (-1, 8)), TAM(64), nn.Flatten(0, 1), block.conv1)
+    table = layer_table(model, (64, 64))
+    assert table["macs"].sum() - before["macs"].sum() == 3 * 8 * 64 * 8 * 8
+    assert (table["part"] == "tam").sum() == 1
+    assert table["parameters"].sum() == sum(p.numel() for p in model.parameters())
 
 
 # ---------------------------------------------------------------- the network as a picture
@@ -154,7 +155,7 @@ def test_architecture_has_a_box_for_every_part(builder, depth):
             assert beside or y + height <= y2 or y2 + height2 <= y
 
 
-def test_architecture_says_what_each_part_gives_on_and_costs():
+def test_architecture_names_outputs_and_costs():
     figure = viz.architecture_figure(table_of(blvnet_tam), "tiny")
     words = texts(figure)
     assert "little 4 × 32 × 16 × 16\n0.901 MMACs" in words
@@ -188,12 +189,6 @@ def test_architecture_bars_are_the_costs():
     rows = widths.groupby([round(bar.get_y(), 3) for bar in bars]).sum().sort_index(ascending=False)
     macs = table.groupby("stage", sort=False)["macs"].sum()
     np.testing.assert_allclose(rows / rows.sum(), macs / macs.sum())
-
-
-def test_architecture_of_another_table(history):
-    for table, missing in ((table_of(tsn).drop(columns="macs"), "macs"), (history[1], "stage, ")):
-        with pytest.raises(ValueError, match=f"columns stage, .*without {missing}.*layer_table"):
-            viz.architecture_figure(table)
 
 
 # ---------------------------------------------------------------- maps
@@ -236,20 +231,6 @@ def test_feature_maps_of_frames_that_feed_both_branches():
     assert panels[8].images[0].get_clim() == (-1, 1)  # all zero: still white, no warning
 
 
-@pytest.mark.parametrize(
-    "little, big, merged",
-    [
-        (torch.zeros(4, 3, 8, 8), torch.zeros(4, 4, 4), None),
-        (torch.zeros(4, 8, 8), torch.zeros(3, 4, 4), None),
-        (torch.zeros(4, 8, 8), torch.zeros(4, 4, 4), torch.zeros(8, 8)),
-        (torch.zeros(5, 8, 8), torch.zeros(5, 4, 4), None),
-    ],
-)
-def test_feature_maps_of_other_shapes(little, big, merged):
-    with pytest.raises(ValueError, match=r"\(P, h, w\) of one channel.*got 8 frames and .*cache"):
-        viz.feature_maps(FRAMES, little, big, merged)
-
-
 # ---------------------------------------------------------------- taps
 
 
@@ -282,13 +263,8 @@ def test_taps_are_sorted_by_role_then_weight(taps):
     expected = taps["a.tam"][:, order] / taps["a.tam"].abs().max()
     np.testing.assert_allclose(cells.get_array(), expected, atol=1e-6)
     assert cells.get_clim() == (-1, 1) and cells.get_cmap().name == SIGNED
-    assert [label.get_text() for label in panel_a.get_yticklabels()] == [
-        "-2",
-        "-1",
-        "+0",
-        "+1",
-        "+2",
-    ]
+    names = [label.get_text() for label in panel_a.get_yticklabels()]
+    assert names == ["-2", "-1", "+0", "+1", "+2"]
     assert [label.get_text() for label in panel_a.get_xticklabels()] == [str(c) for c in order]
     colours = [to_hex(colour).upper() for colour in strip.get_array()[0]]
     assert colours == [ROLE_COLOURS[r] for r in ("looks_back", "keeps", "keeps", "silent")]
@@ -304,14 +280,6 @@ def test_taps_of_2048_channels():
     assert figure.axes[6].images[1].get_array().shape == (3, 2048)
     assert figure.axes[6].get_xticks().size == 0
     assert len(viz.taps_hover(tam_weights(model), tam_roles(model)).to_json()) < 500_000
-
-
-def test_taps_without_their_roles(taps):
-    _, weights, roles = taps
-    for bad_weights, bad_roles in ((weights, roles[1:]), (weights[:0], roles[:0])):
-        for draw in (viz.taps_figure, viz.taps_hover):
-            with pytest.raises(ValueError, match=r"one role for each channel.*of the same model"):
-                draw(bad_weights, bad_roles)
 
 
 def test_pair_taps_of_both_frames_are_in_one_order():
@@ -347,8 +315,6 @@ def test_figures_of_a_causal_model():
     history = weights.assign(epoch=0)
     titles = [axes.get_title() for axes in viz.tap_history_figure(history, "stem.tam").axes]
     assert titles == ["-2", "prev", "curr"]
-    with pytest.raises(ValueError, match=r"three taps \(offsets -1, 0, 1\).*got \[-2, -1, 0\]"):
-        viz.tap_history_hover(history, "stem.tam")
 
 
 def test_hover_holds_every_weight_and_who_it_is(taps):
@@ -361,9 +327,8 @@ def test_hover_holds_every_weight_and_who_it_is(taps):
     names = [f"{c}, {roles['role'][c]}" for c in order]
     assert list(cells[0].x) == list(strips[0].x) == names
     assert cells[0].zmin == -cells[0].zmax < 0
-    assert (
-        cells[0].autocolorscale is strips[0].autocolorscale is False
-    )  # or the theme's template would choose the colours
+    # Or the theme's template would choose the colours.
+    assert cells[0].autocolorscale is strips[0].autocolorscale is False
     assert all(trace.hoverongaps is False for trace in (*strips, *cells))  # or one hides the other
     template = cells[0].hovertemplate
     assert template.startswith("a.tam") and all(f"%{{{axis}}}" in template for axis in "xyz")
@@ -459,28 +424,6 @@ def test_history_plays_every_epoch_on_fixed_axes(history, with_roles):
     json.loads(figure.to_json())
 
 
-def test_history_plays_three_taps_with_their_roles(history):
-    five = taps_table({"y.tam": torch.zeros(5, 2)}).assign(epoch=0)
-    with pytest.raises(ValueError, match=r"y\.tam, got \[-2, -1, 0, 1, 2\]; viz\.tap_history_fig"):
-        viz.tap_history_hover(five, "y.tam")
-    others = pd.DataFrame({"module": ["x.tam"], "channel": [0], "role": ["keeps"]})
-    with pytest.raises(ValueError, match=r"each of the 4 channels of x\.tam, got 1"):
-        viz.tap_history_hover(history[1], "x.tam", others)
-
-
-def test_a_module_that_is_not_there(history):
-    _, table = history
-    pairs = effective_pair_taps(tiny(blvnet_tam))
-    for draw, rows, known in (
-        (viz.tap_history_figure, table, "x.tam"),
-        (viz.tap_history_hover, table, "x.tam"),
-        (viz.pair_taps_figure, pairs, "stage1.tam, stage2.tam, stage3.tam"),
-        (viz.pair_taps_figure, effective_pair_taps(tiny(blvnet)), "none at all"),
-    ):
-        with pytest.raises(ValueError, match=f'"stem.tam"; it has {known}'):
-            draw(rows, "stem.tam")
-
-
 # ---------------------------------------------------------------- receptive fields
 
 
@@ -532,25 +475,6 @@ def test_fields_of_single_frames():
     assert ORANGE not in [tick.get_markeredgecolor() for tick in ticks] and not figure.legends
 
 
-@pytest.mark.parametrize(
-    "fields, derived",
-    [
-        ({"a": torch.ones(4, 8), "b": torch.ones(4, 6)}, None),
-        ({"a": torch.ones(8)}, None),
-        ({"a": torch.ones(4, 8)}, {}),
-        ({"a": torch.ones(4, 8)}, {"a": torch.ones(8, 8)}),
-    ],
-)
-def test_fields_that_do_not_fit(fields, derived):
-    with pytest.raises(ValueError, match=r"expected \(positions, T=8\) for [ab].*same model"):
-        viz.receptive_field_figure(fields, derived)
-
-
-def test_no_fields():
-    with pytest.raises(ValueError, match=r"at least one point, got none; .*derived_receptive_fie"):
-        viz.receptive_field_figure({})
-
-
 # ---------------------------------------------------------------- what a prediction rests on
 
 ABLATIONS = pd.DataFrame(
@@ -579,11 +503,6 @@ def test_ablations_beside_their_control():
     assert axes.get_xlabel() == "accuracy between partners / %"
 
 
-def test_ablations_without_control():
-    with pytest.raises(ValueError, match="control \"nothing\" in the first row, got 'no big'"):
-        viz.ablation_figure(ABLATIONS[1:])
-
-
 def test_importance_stands_under_its_frame():
     methods = {"occlusion / nats": torch.linspace(-1, 1, 8), "gradient": torch.arange(8.0)}
     figure = viz.importance_figure(FRAMES, methods)
@@ -601,10 +520,6 @@ def test_importance_stands_under_its_frame():
             assert on_page[0] == pytest.approx(on_page[1], abs=0.5)
     for t, image in enumerate(top.images):
         assert (image.get_array() == 20 * t).all()
-    with pytest.raises(ValueError, match=r"8 frames, got \(2, 8\) of x.*importance\[0\]"):
-        viz.importance_figure(FRAMES, {"x": torch.zeros(2, 8)})
-    with pytest.raises(ValueError, match=r"at least one method, got none; .*occlusion_importance"):
-        viz.importance_figure(FRAMES, {})
 
 
 DELETIONS = pd.DataFrame(
@@ -625,5 +540,63 @@ def test_deletion_beside_its_control():
         edge = band[band[:, 0] == deleted, 1]
         assert (edge.min(), edge.max()) == (pytest.approx(low), pytest.approx(high))
     assert (axes.get_xlabel(), "nats" in axes.get_ylabel()) == ("frames deleted", True)
-    with pytest.raises(ValueError, match="control, method \"random\", among \\['occlusion'\\]"):
-        viz.deletion_figure(DELETIONS[:3])
+
+
+# ---------------------------------------------------------------- what cannot be drawn
+
+
+def fields(*shapes) -> dict[str, torch.Tensor]:
+    return {name: torch.ones(shape) for name, shape in zip("ab", shapes, strict=False)}
+
+
+def test_what_cannot_be_drawn(taps, history):
+    _, weights, roles = taps
+    _, table = history
+    frames = [torch.zeros(4, 8, 8), torch.zeros(4, 4, 4)]
+    pairs, no_pairs = (effective_pair_taps(tiny(builder)) for builder in (blvnet_tam, blvnet))
+    five = taps_table({"y.tam": torch.zeros(5, 2)}).assign(epoch=0)
+    causal = tam_weights(tiny(blvnet_tam, causal=True)).assign(epoch=0)
+    one_role = pd.DataFrame({"module": ["x.tam"], "channel": [0], "role": ["keeps"]})
+    maps = r"\(P, h, w\) of one channel.*got 8 frames and .*cache"
+    field = r"expected \(positions, T=8\) for [ab].*same model"
+    no_roles = "one role for each channel.*of the same model"
+    no_module = '"stem.tam"; it has '
+    for draw, inputs, words in (
+        (
+            viz.architecture_figure,
+            [table_of(tsn).drop(columns="macs")],
+            "without macs.*layer_table",
+        ),
+        (viz.architecture_figure, [table], "columns stage, .*without stage, "),
+        (viz.feature_maps, [FRAMES, torch.zeros(4, 3, 8, 8), frames[1]], maps),
+        (viz.feature_maps, [FRAMES, frames[0], torch.zeros(3, 4, 4)], maps),
+        (viz.feature_maps, [FRAMES, *frames, torch.zeros(8, 8)], maps),
+        (viz.feature_maps, [FRAMES, torch.zeros(5, 8, 8), torch.zeros(5, 4, 4)], maps),
+        (viz.taps_figure, [weights, roles[1:]], no_roles),
+        (viz.taps_hover, [weights[:0], roles[:0]], no_roles),
+        (viz.tap_history_figure, [table, "stem.tam"], no_module + "x.tam"),
+        (viz.tap_history_hover, [table, "stem.tam"], no_module + "x.tam"),
+        (viz.tap_history_hover, [five, "y.tam"], r"y\.tam, got \[-2, -1, 0, 1, 2\]; .*history_fig"),
+        (viz.tap_history_hover, [causal, "stem.tam"], r"\(offsets -1, 0, 1\).*got \[-2, -1, 0\]"),
+        (viz.tap_history_hover, [table, "x.tam", one_role], r"4 channels of x\.tam, got 1"),
+        (viz.pair_taps_figure, [pairs, "stem.tam"], no_module + "stage1.tam, stage2.tam, stage3"),
+        (viz.pair_taps_figure, [no_pairs, "stem.tam"], no_module + "none at all"),
+        (viz.receptive_field_figure, [{}], "at least one point, got none; .*derived_receptive_fie"),
+        (viz.receptive_field_figure, [fields((4, 8), (4, 6))], field),
+        (viz.receptive_field_figure, [fields((8,))], field),
+        (viz.receptive_field_figure, [fields((4, 8)), {}], field),
+        (viz.receptive_field_figure, [fields((4, 8)), fields((8, 8))], field),
+        (viz.ablation_figure, [ABLATIONS[1:]], "\"nothing\" in the first row, got 'no big'"),
+        (
+            viz.importance_figure,
+            [FRAMES, fields((2, 8))],
+            r"8 frames, got \(2, 8\) of a.*ance\[0\]",
+        ),
+        (viz.importance_figure, [FRAMES, {}], "at least one method, got none; .*occlusion_import"),
+        (viz.deletion_figure, [DELETIONS[:3]], r"method \"random\", among \['occlusion'\]"),
+        (viz.class_bars, [{}, ["a"]], "at least one prediction, got none; .*softmax"),
+        (viz.probe_figure, [{key: {"stem": 0.5} for key in "abcdef"}], "at most 5 lines, got 6"),
+        (viz.learning_curves, [{key: [] for key in "abcde"}], "at most 4 models, got 5; .*in two"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            draw(*inputs)
