@@ -176,10 +176,10 @@ def test_counting_without_values_is_counting(precision, architecture):
     recipe = dataclasses.replace(on(SMALL, precision=precision), network=Network(architecture))
     memory = count_memory(recipe, 5)
     model = build(recipe, 5)
-    clips, judged = torch.randn(40, 4, 3, 32, 32), torch.randn(40, 4, 3, 48, 64)
+    clips, views = torch.randn(40, 4, 3, 32, 32), torch.randn(40, 4, 3, 48, 64)
     with autocast(CPU, recipe.hardware):
         kept = kept_for_backward(model, clips)
-        most = most_at_once(model.eval(), judged)
+        most = most_at_once(model.eval(), views)
     assert memory.fixed + 40 * memory.clip == pytest.approx(kept, rel=0.01)
     assert 40 * memory.evaluation_clip == pytest.approx(most, rel=0.05)
 
@@ -351,7 +351,7 @@ def test_what_does_not_fit_is_said(small):
 
 
 class Clock:
-    """In place of the module time; goes on only when it is told to."""
+    """In place of the module time; it only goes on when a test says so."""
 
     def __init__(self):
         self.now = 0.0

@@ -140,20 +140,8 @@ def evaluate_file(
             ranks=ranks,
         )
         check_finite(predictions, clips.paths, precision)
-        about = {
-            "checkpoint": str(checkpoint),
-            "manifest": str(manifest),
-            "split": split,
-            "views": f"{recipe.evaluation.num_clips}x{recipe.evaluation.crops}",
-            "num_frames": recipe.num_frames,
-            "stride": recipe.stride,
-            "size": list(recipe.size),
-            "short_side": recipe.evaluation.short_side,
-            "read_short_side": recipe.read_short_side,
-            "precision": precision,
-            "device": device.type,
-            "torch": torch.__version__,
-        }
+        about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
+        about |= _settings(recipe, precision, device)
         status = data_set.split(split).rows["status"]
         left_out = status[status != "ok"].value_counts().sort_index().to_dict()
         evaluation = _score(predictions, clips, classes, about, left_out)
@@ -163,6 +151,20 @@ def evaluate_file(
         if ranks.is_first:
             _write(evaluation)
         return evaluation
+
+
+def _settings(recipe: Recipe, precision: str, device: torch.device) -> dict[str, Any]:
+    return {
+        "views": f"{recipe.evaluation.num_clips}x{recipe.evaluation.crops}",
+        "num_frames": recipe.num_frames,
+        "stride": recipe.stride,
+        "size": list(recipe.size),
+        "short_side": recipe.evaluation.short_side,
+        "read_short_side": recipe.read_short_side,
+        "precision": precision,
+        "device": device.type,
+        "torch": torch.__version__,
+    }
 
 
 def _score(

@@ -233,8 +233,8 @@ def plan_training(
 ) -> TrainingPlan:
     """Plan a training run: steps, hours, memory, disk, and the largest batch.
 
-    Without --clips-per-second it trains for some steps first, on noise: that is this machine's
-    rate, and takes a minute or more for a large network on a CPU.
+    Without --clips-per-second it trains on noise for some steps first, to measure this machine;
+    that takes a minute or more for a large network on a CPU.
 
     Args:
         manifest: of the clips; without it, --num-clips, --num-val-clips and --num-classes, or the
@@ -248,21 +248,15 @@ def plan_training(
         keep_every: epochs from one checkpoint that is kept to the next; else last and best.
 
     Raises:
-        ValueError: a number is not positive; the size of the data set is not known; or the batch
-            cannot be divided among processes and parts, or is larger than the data set.
+        ValueError: a number is not positive; the data set's size is not known; or its batches
+            cannot be divided among processes and parts.
     """
     recipe = recipe or presets.preset(preset)
-    check_positive(
-        processes=processes,
-        clips_per_second=clips_per_second,
-        memory_gb=memory_gb,
-        keep_every=keep_every,
-    )
+    check_positive(processes=processes, keep_every=keep_every)
+    check_positive(clips_per_second=clips_per_second, memory_gb=memory_gb)
     data, source, frame_bytes = known_size(manifest, preset, data, recipe)
     ranks, parts = Ranks(0, processes), recipe.hardware.accumulate
-    batches = Batches(
-        data.num_clips, recipe.batch_size, seed=recipe.seed, ranks=ranks, accumulate=parts
-    )
+    batches = Batches(data.num_clips, recipe.batch_size, seed=0, ranks=ranks, accumulate=parts)
     at_once = batches.batch_size // processes // parts
     device, memory = pick_device(), count_memory(recipe, data.num_classes)
     main_memory = count_main_memory(
@@ -273,19 +267,15 @@ def plan_training(
         on_cpu=device.type == "cpu",
         frame_bytes=frame_bytes,
     )
-    limit, limit_origin = _memory_of(device, processes, main_memory.kept_frames)
+    limit, origin = _memory_of(device, processes, main_memory.kept_frames)
     if memory_gb is not None:
-        limit = int(USABLE * memory_gb * 1e9)
-        limit_origin = f"{USABLE:.0%} of {memory_gb:g} GB given"
+        limit, origin = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB given"
     if clips_per_second is not None:
         rate = rate_of_training(clips_per_second, recipe)
     else:
-        fits = memory.largest(_memory_of(device)[0])
-        rate, number, peak = measure(recipe, data.num_classes, device, max(1, min(at_once, fits)))
+        most = max(1, min(at_once, memory.largest(_memory_of(device)[0])))
+        rate, memory = _measured(recipe, data.num_classes, device, most, memory)
         rate = rate.times(processes)
-        if peak:  # without an average of weights, which `measure` does not keep
-            a_clip = (peak - memory.training(0) + memory.average) // number
-            memory = dataclasses.replace(memory, clip=max(1, a_clip), origin="measured")
     return TrainingPlan(
         recipe=recipe,
         data=data,
@@ -296,10 +286,21 @@ def plan_training(
         rate=rate,
         memory=memory,
         memory_limit=limit,
-        limit_origin=limit_origin,
+        limit_origin=origin,
         main_memory=main_memory,
         keep_every=keep_every,
     )
+
+
+def _measured(
+    recipe: Recipe, num_classes: int, device: torch.device, max_clips: int, memory: TrainingMemory
+) -> tuple[Rate, TrainingMemory]:
+    """Measure the rate of one process and, on a GPU, the memory of a clip."""
+    rate, number, peak = measure(recipe, num_classes, device, max_clips)
+    if peak:  # without an average of weights, which `measure` does not keep
+        a_clip = (peak - memory.training(0) + memory.average) // number
+        memory = dataclasses.replace(memory, clip=max(1, a_clip), origin="measured")
+    return rate, memory
 
 
 def _memory_of(device: torch.device, processes: int = 1, kept: int = 0) -> tuple[int, str]:

@@ -210,12 +210,17 @@ def run_staircase(
         "seeds": seeds,
         "recipe": asdict(recipe),
     }
+    clips = {"train": len(train), "val": len(val)}
+    summary = _circumstances() | {"options": options, "seeds": seeds, "clips": clips, "runs": runs}
+    text = json.dumps(summary, indent=1)
+    (out / SUMMARY).write_text(text + "\n")
+    return StaircaseResult(json.loads(text), out)
+
+
+def _circumstances() -> dict[str, Any]:
     typed = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
-    summary = {
+    return {
         "command": typed if "staircase" in sys.argv[1:2] else "run_staircase(...)",
-        "options": options,
-        "seeds": seeds,
-        "clips": {"train": len(train), "val": len(val)},
         "made": date.today().isoformat(),
         "versions": {
             "blvnet_lab": __version__,
@@ -224,11 +229,7 @@ def run_staircase(
             "torchvision": torchvision.__version__,
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
-        "runs": runs,
     }
-    text = json.dumps(summary, indent=1)
-    (out / SUMMARY).write_text(text + "\n")
-    return StaircaseResult(json.loads(text), out)
 
 
 def as_table(summary: dict) -> pd.DataFrame:
