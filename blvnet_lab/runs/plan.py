@@ -248,8 +248,7 @@ def plan_training(
         keep_every: epochs from one checkpoint that is kept to the next; else last and best.
 
     Raises:
-        ValueError: a number is not positive; the data set's size is not known; or its batches
-            cannot be divided among processes and parts.
+        ValueError: a number is not positive; the data set's size is not known, or not divisible.
     """
     recipe = recipe or presets.preset(preset)
     check_positive(processes=processes, keep_every=keep_every)
