@@ -73,8 +73,9 @@ class StepPairTAM(nn.Module):
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C, H, W)
         maps = self.past(pairs)
-        little, big = (latest_sums(maps, pairs, t) for t in (self.little_taps, self.big_taps))
-        return torch.relu_(little), torch.relu_(big)
+        little = torch.relu_(latest_sums(maps, pairs, self.little_taps))
+        big = torch.relu_(latest_sums(maps, pairs, self.big_taps))
+        return little, big
 
 
 class Stream(nn.Module):

@@ -66,13 +66,12 @@ def load_official(
         checkpoint: a state dict, or the path of a file that holds one.
 
     Returns:
-        What was loaded, converted and left as it was. From an image checkpoint the classifier and
-        the TAMs stay as they were. RGB weights go into a model with other input channels (optical
-        flow) averaged over the colours and repeated.
+        What was loaded, adapted (RGB weights to other input channels) and left as it was: of an
+        image checkpoint, the model's classifier and TAMs.
 
     Raises:
-        ValueError: the file is no checkpoint, or any tensor is missing, left over or misshapen
-            beyond what its layout explains; the model is unchanged then.
+        ValueError: the file is no checkpoint, or a tensor is missing, left over or misshapen; the
+            model is unchanged then.
         TypeError: the model is not one of the big-little networks.
     """
     if not isinstance(model, BigLittleNet):
@@ -119,11 +118,7 @@ def import_official(
         num_frames, num_classes, in_channels, tap_init, depth, seed: as for `import_file`.
 
     Returns:
-        The model, in eval mode, and the report of `load_official`.
-
-    Raises:
-        ValueError: the file is no checkpoint, or holds another network than was asked for, or any
-            tensor is missing, left over or misshapen.
+        The model, in eval mode, and the report of `load_official`, whose errors are raised too.
     """
     official = bare_state_dict(checkpoint)
     ours = _to_our_names(official)
@@ -217,7 +212,7 @@ def import_file(
 
 
 def layout_of(official: Mapping[str, Tensor]) -> str:
-    """Tell the two layouts, "video" and "image", by the names of the tensors."""
+    """Tell "video" from "image" by the names of the tensors."""
     return "video" if any(key.startswith("baseline_model.") for key in official) else "image"
 
 
@@ -231,9 +226,7 @@ def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dic
         checkpoint = checkpoint["state_dict"]
     if not isinstance(checkpoint, Mapping) or not checkpoint:
         what = "an empty one" if checkpoint == {} else type(checkpoint).__name__
-        raise ValueError(
-            f"{origin}: expected a state dict, got {what}; give the file that was published"
-        )
+        raise ValueError(f"{origin}: expected a state dict, got {what}; give the published file")
     tensors = {k: v for k, v in checkpoint.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if others := [str(key) for key in checkpoint if key not in tensors]:
         raise ValueError(f"{origin}: expected tensors only, but these are none: {listed(others)}")
@@ -275,8 +268,8 @@ def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename; stack the separate tap tensors (C, 1, 1, 1) of each TAM to our (r, C)."""
     if "stem.conv.weight" in official:
         raise ValueError(
-            "expected a published checkpoint, got one that has our names already: it needs no "
-            "import, load it with blvnet_lab.models.load_model"
+            "expected a published checkpoint, got one that has our names already: load it with "
+            "blvnet_lab.models.load_model"
         )
     ours: dict[str, Tensor] = {}
     taps: dict[str, dict[int, Tensor]] = {}

@@ -7,9 +7,8 @@
 TSN is that ResNet, and takes all of it but the classifier. A big-little network of depth 50 has the
 blocks of ResNet-50 too: the big branch and, as the last one, the fusion of stages 1 to 3, and all
 of stage 4. It is a start, not the same function: other blocks halve the resolution, and they
-average it in their shortcuts. Little branches, taps and the rest of the stem have no counterpart
-in a ResNet. The published start is a whole big-little network trained on ImageNet
-(`blvnet_lab.weights.official.load_official`); this one is for when no such file is at hand.
+average it in their shortcuts. The rest has no counterpart in a ResNet. The published start is a
+whole big-little network trained on ImageNet (`load_official`).
 """
 
 from __future__ import annotations
@@ -55,14 +54,10 @@ def load_resnet(
         checkpoint: the state dict of the ResNet of that depth, or the path of a file that holds it.
 
     Returns:
-        What was loaded, converted and left as it was. The ResNet's own classifier (`fc`) is not
-        used. RGB weights go into a model with other input channels (optical flow) averaged over
-        the colours and repeated.
+        What was loaded, converted and left as it was; the ResNet's own classifier is not used.
 
     Raises:
-        ValueError: no ResNet fits the model's depth, the file is no checkpoint, or any tensor is
-            missing, left over or misshapen; the model is unchanged then.
-        TypeError: the model is not from one of the four builders.
+        ValueError, TypeError: as `load_official`, or no ResNet fits the model's depth.
     """
     check_depth(model)
     depth, resnet = model.arguments["depth"], bare_state_dict(checkpoint)
@@ -105,11 +100,7 @@ def check_depth(model: VideoNet) -> None:
 
 
 def is_resnet(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> bool:
-    """Tell torchvision's ResNets from official checkpoints by their names.
-
-    Raises:
-        ValueError: the file is no checkpoint.
-    """
+    """Tell torchvision's ResNets from official checkpoints by their names."""
     return "layer1.0.conv1.weight" in bare_state_dict(checkpoint)
 
 
