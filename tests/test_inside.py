@@ -594,6 +594,7 @@ def test_what_cannot_be_drawn(taps, history):
         ),
         (viz.importance_figure, [FRAMES, {}], "at least one method, got none; .*occlusion_import"),
         (viz.deletion_figure, [DELETIONS[:3]], r"method \"random\", among \['occlusion'\]"),
+        (viz.cost_figure, [table[:0]], "models with published accuracies, got none"),
         (viz.class_bars, [{}, ["a"]], "at least one prediction, got none; .*softmax"),
         (viz.probe_figure, [{key: {"stem": 0.5} for key in "abcdef"}], "at most 5 lines, got 6"),
         (viz.learning_curves, [{key: [] for key in "abcde"}], "at most 4 models, got 5; .*in two"),

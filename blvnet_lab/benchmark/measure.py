@@ -62,30 +62,24 @@ def wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def summary(seconds: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
-    """Sum up each run: median, lowest and highest ms, and the speed-up over the reference.
+def summary(
+    seconds: pd.DataFrame, reference: str | None = None, gmacs: float | pd.Series | None = None
+) -> pd.DataFrame:
+    """Sum up each run of `time_alternately`: median, lowest and highest ms, and more.
 
-    The speed-up is the median of the ratios within each repeat, in which both ran under the same
-    conditions.
+    Args:
+        reference: a run, for the column "speed-up": the median of the ratios within each repeat, in
+            which both ran under the same conditions.
+        gmacs: of one run, for the column "of peak": the share of the fastest matrix product's
+            speed that it reaches.
     """
     runs = seconds.drop(columns=MATMUL)
     table = 1e3 * runs.agg(["median", "min", "max"]).T.set_axis(["ms", "lowest", "highest"], axis=1)
     if reference is not None:
         table["speed-up"] = runs.rdiv(runs[reference], axis=0).median()
+    if gmacs is not None:
+        table["of peak"] = gmacs * seconds[MATMUL].min() / (table["ms"] / 1e3)
     return table
-
-
-def share_of_peak(
-    gmacs: float | pd.Series, table: pd.DataFrame, seconds: pd.DataFrame
-) -> pd.Series:
-    """Compare the speed of each run with that of the fastest matrix product.
-
-    Args:
-        gmacs: of one run.
-        table: of `summary`.
-        seconds: of `time_alternately`.
-    """
-    return gmacs * seconds[MATMUL].min() / (table["ms"] / 1e3)
 
 
 def gmacs(model: nn.Module, clip: Tensor) -> float:

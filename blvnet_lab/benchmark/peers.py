@@ -55,10 +55,10 @@ class Peer:
     size: tuple[int, int]  # height and width of the frames, in pixels
     channels_first: bool = False  # takes (B, C, T, H, W), as 3-D networks do
 
-    def clip(self, batch: int = 1) -> Tensor:
-        """Make noise in the model's layout."""
+    def clip(self) -> Tensor:
+        """Make a clip of noise, in the order of dimensions that the model takes."""
         shape = (3, self.num_frames) if self.channels_first else (self.num_frames, 3)
-        return torch.randn(batch, *shape, *self.size)
+        return torch.randn(1, *shape, *self.size)
 
 
 class Shift(nn.Module):

@@ -25,7 +25,6 @@ from blvnet_lab.benchmark.measure import (
     faster_layout,
     gmacs,
     peak_gb,
-    share_of_peak,
     summary,
     time_alternately,
 )
@@ -67,9 +66,9 @@ class Setting:
         shape = (batch, num_frames or self.num_frames, 3, *self.size)
         return torch.randn(shape, device=self.device)
 
-    def time(self, runs: dict[str, Callable[[], object]], title: str) -> pd.DataFrame:
-        """Time all runs alternately: seconds, a row for each repeat."""
-        return time_alternately(runs, self.repeats, self.device, title)
+    def time(self, title: str, runs: dict[str, Callable[[], object]], **more) -> pd.DataFrame:
+        """Time all runs alternately; `more` is what else `summary` takes."""
+        return summary(time_alternately(runs, self.repeats, self.device, title), **more)
 
 
 def run_benchmark(
@@ -180,12 +179,10 @@ def as_if_trained(num_frames: int, *, causal: bool = False) -> VideoNet:
     model = blvnet_tam(depth=50, num_frames=num_frames, tap_init="kaiming", causal=causal)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for scale, shift in (
-                (module.weight, module.bias),
-                (module.running_var, module.running_mean),
-            ):
-                nn.init.uniform_(scale, 0.5, 1.5)
-                nn.init.normal_(shift, 0, 0.1)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.1)
+            nn.init.normal_(module.running_mean, 0, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
     return model
 
 
@@ -213,10 +210,8 @@ def measure_forms(given: Setting) -> pd.DataFrame:
         runs["folded, torch.compile"] = partial(torch.compile(copy.deepcopy(folded)), clip)
     runs[HALF] = partial(copy.deepcopy(folded).to(torch.bfloat16), clip.to(torch.bfloat16))
     with torch.no_grad():
-        seconds = given.time(runs, "forms")
+        table = given.time("forms", runs, reference=PUBLISHED, gmacs=gmacs(model, clip))
         logits = {name: run().float() for name, run in runs.items()}
-    table = summary(seconds, PUBLISHED)
-    table["of peak"] = share_of_peak(gmacs(model, clip), table, seconds)
     table.loc[HALF, "of peak"] = float("nan")  # the peak is that of float32
     wanted = logits[PUBLISHED]
     table["deviation"] = [
@@ -246,9 +241,8 @@ def measure_training(given: Setting) -> pd.DataFrame:
         net.zero_grad()
         net(clip).sum().backward()
 
-    seconds = given.time({name: partial(step, net) for name, net in nets.items()}, "training")
-    table = summary(seconds, PUBLISHED)
-    table["of peak"] = share_of_peak(3 * gmacs(model, clip), table, seconds)
+    steps = {name: partial(step, net) for name, net in nets.items()}
+    table = given.time("training", steps, reference=PUBLISHED, gmacs=3 * gmacs(model, clip))
     table["kept GB"] = [kept_for_backward(net, clip) / 1e9 for net in nets.values()]
     if (given.num_frames, given.size) == (16, (224, 224)):
         table["of published"] = table["kept GB"] / PUBLISHED_KEPT_GB
@@ -271,12 +265,12 @@ def measure_models(given: Setting) -> pd.DataFrame:
             "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
             "peak GB": peak_gb(model, clip),
         }
+    table = pd.DataFrame.from_dict(rows, orient="index")
     with torch.inference_mode():
-        seconds = given.time(runs, "models")
-    table = pd.DataFrame.from_dict(rows, orient="index").join(summary(seconds))
+        table = table.join(given.time("models", runs, gmacs=table["GMACs"]))
     table["clips/s"] = 1e3 / table["ms"]
     table["frames/s"] = table["frames"] * table["clips/s"]
-    table["of peak"] = share_of_peak(table["GMACs"], table, seconds)
+    table["of peak"] = table.pop("of peak")  # the last column
     return table
 
 
@@ -314,7 +308,7 @@ def measure_scaling(given: Setting) -> pd.DataFrame:
         model = optimize_for_inference(as_if_trained(frames)).to(given.device)
         runs[f"{frames} frames, batch {batch}"] = partial(model, given.clip(batch, frames))
     with torch.inference_mode():
-        table = summary(given.time(runs, "scaling"))
+        table = given.time("scaling", runs)
     table["frames"] = [frames * batch for frames, batch in cases]
     table["ms/frame"] = table["ms"] / table["frames"]
     table["relative"] = table["ms/frame"] / table["ms/frame"].iloc[0]
@@ -338,7 +332,7 @@ def measure_streaming(given: Setting) -> pd.DataFrame:
     later = f"pair after {PAIRS_BEFORE} others"
     runs = {whole: partial(model, clip), "first pair": first, later: partial(late, pair)}
     with torch.inference_mode():
-        table = summary(given.time(runs, "streaming"))
+        table = given.time("streaming", runs)
     table.loc[whole] /= pairs
     table["relative"] = table["ms"] / table["ms"].iloc[0]
     return table
