@@ -19,7 +19,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import tyro
 
 import blvnet_lab
-from blvnet_lab.paths import PACKAGE, data_samples, written_whole
+from blvnet_lab.paths import PACKAGE, atomic_write, data_samples
 from blvnet_lab.training.presets import preset
 from blvnet_lab.training.recipe import Output, Recipe
 
@@ -163,7 +163,7 @@ def draw_staircase(found: Any) -> None:
 
 def save_picture(figure: Any, path: Path) -> None:
     """Write a figure to a file, whole or not at all."""
-    with written_whole(path) as partial_file:
+    with atomic_write(path) as partial_file:
         figure.savefig(partial_file, dpi=150, format=path.suffix[1:])
     print(f"{path} is a picture of it")
 
@@ -222,7 +222,7 @@ def error_line(error: Exception) -> str:
     """An error in one line; those of the system, which only name a file, in our form."""
     if not isinstance(error, OSError) or error.errno is None or error.filename is None:
         return str(error)
-    # A file is written under another name first (`paths.written_whole`).
+    # A file is written under another name first (`paths.atomic_write`).
     name = re.sub(r"\.([^/\\]+)\.\d+\.part$", r"\1", str(error.filename))
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"expected a folder, got {name}, which is a file or below one: choose another name"

@@ -1,4 +1,4 @@
-"""Where the sample clips, the notebooks and one's own data sets are; names and files to trust."""
+"""Find the sample clips, the notebooks and one's own data sets; write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST_NAME = 200  # bytes: file systems allow 255, and marks, suffixes and ".p
 
 
 def _shipped(name: str) -> Path:
-    """A clone has the folder beside the package, an installed wheel has it inside."""
+    """Find a folder: a clone has it beside the package, an installed wheel inside."""
     for folder in (PACKAGE.parent / name, PACKAGE / "_shipped" / name):
         if folder.is_dir():
             return folder
@@ -25,17 +25,17 @@ def _shipped(name: str) -> Path:
 
 
 def data_samples() -> Path:
-    """The folder of sample clips, with `manifest.csv` and `checkpoints/`."""
+    """Find the folder of sample clips, with `manifest.csv` and `checkpoints/`."""
     return _shipped("data_samples")
 
 
 def notebooks() -> Path:
-    """The folder of the course's notebooks."""
+    """Find the folder of the course's notebooks."""
     return _shipped("notebooks")
 
 
 def data_root() -> Path:
-    """The folder that holds one's data sets, one folder each: the variable BLVNET_DATA says where.
+    """Find the folder that holds one's data sets, one folder each: BLVNET_DATA says where.
 
     Raises:
         FileNotFoundError: it is not set, or names no folder.
@@ -48,14 +48,14 @@ def data_root() -> Path:
         )
     if not Path(name).is_dir():
         raise FileNotFoundError(
-            f"expected BLVNET_DATA to name the folder of your data sets, got {name}, which is no "
-            "folder: make it, or mend the variable"
+            f"expected BLVNET_DATA to name the folder of your data sets, got {name}, which is not "
+            "a folder: create it, or correct the variable"
         )
     return Path(name)
 
 
 def plain_name(text: str) -> str:
-    """`text` (a label, say) as the name of one file or folder, which stays where it is put."""
+    """Make `text` (a label, say) the name of one file or folder, without a path in it."""
     name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", text)
     if not name.strip("."):  # "." and ".." are other folders, and "" is none
         name = "_" * max(1, len(name))
@@ -67,21 +67,20 @@ def plain_name(text: str) -> str:
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """A name to write a file to, which becomes `path` when the block ends; not after an error.
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a name to write to, which becomes `path` when the block ends without an error.
 
-    Whoever reads `path` finds the old file or the new one, never half of one; not even after a
-    power cut.
+    Readers of `path` find the old file or the new one, never half of one, even after a power cut.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield unfinished
-        with unfinished.open("rb+") as file:
+        yield partial
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        unfinished.replace(path)
+        partial.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def check_target(out: Path, *endings: str) -> None:
@@ -118,5 +117,5 @@ def write_files(files: dict[Path, str], *, replace: bool) -> None:
         )
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as unfinished:
-            unfinished.write_text(text, "utf-8", newline="\n")
+        with atomic_write(path) as partial:
+            partial.write_text(text, "utf-8", newline="\n")

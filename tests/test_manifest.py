@@ -8,7 +8,7 @@ import pytest
 
 from blvnet_lab.data import DataSet, mirror_labels
 from blvnet_lab.data.dataset_files import COLUMNS
-from blvnet_lab.paths import LONGEST_NAME, data_root, plain_name, written_whole
+from blvnet_lab.paths import LONGEST_NAME, atomic_write, data_root, plain_name
 
 REQUIRED = ["path", "label", "class_name", "split"]
 HEAD = "path,label,class_name,split\n"
@@ -254,12 +254,12 @@ def test_long_names_are_cut_but_stay_apart(tmp_path):
 def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), written_whole(path) as unfinished:
-        unfinished.write_text("ne")
+    with pytest.raises(RuntimeError), atomic_write(path) as partial:
+        partial.write_text("ne")
         raise RuntimeError
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
-    with written_whole(path) as unfinished:
-        unfinished.write_text("new")
+    with atomic_write(path) as partial:
+        partial.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["file.txt"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import atomic_write
 
 HEADINGS = {
     "forms": "one clip through bLVNet-TAM of depth 50, computed in several ways",
@@ -52,7 +52,7 @@ class Benchmark:
             name: json.loads(table.to_json(orient="split", double_precision=12))
             for name, table in self.tables.items()
         }
-        with written_whole(file) as partial:
+        with atomic_write(file) as partial:
             partial.write_text(json.dumps({"machine": self.machine, **contents}, indent=1), "utf-8")
 
 

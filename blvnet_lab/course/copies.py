@@ -21,7 +21,7 @@ from typing import Annotated
 
 import tyro
 
-from blvnet_lab.paths import notebooks, written_whole
+from blvnet_lab.paths import atomic_write, notebooks
 
 FIRST = "00_start_here.ipynb"
 # In the folder of a course: the digest of each file as it was copied. Without it, an old copy could
@@ -142,8 +142,8 @@ def read_record(folder: Path) -> dict[str, str]:
 
 def write_record(folder: Path, record: dict[str, str]) -> None:
     """Write the digests of what was copied into a folder."""
-    with written_whole(folder / RECORD) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    with atomic_write(folder / RECORD) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def find_notebook(name: str) -> Path:
@@ -178,8 +178,8 @@ def _own(folder: str | os.PathLike) -> Path:
 
 
 def _write(source: Path, target: Path) -> None:
-    with written_whole(target) as unfinished:
-        unfinished.write_bytes(source.read_bytes())
+    with atomic_write(target) as partial:
+        partial.write_bytes(source.read_bytes())
 
 
 def free_name(path: Path) -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import atomic_write
 
 # Column -> its type; "Int64" and "Float64" may be empty. The first four must be there.
 COLUMNS = {
@@ -154,11 +154,11 @@ class DataSet:
         self.with_rows(rows).check(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.mirror is not None:
-            with written_whole(path.parent / CLASS_LIST) as unfinished:
-                self.class_list().to_csv(unfinished, index=False, lineterminator="\n")
-        with written_whole(path) as unfinished:
+            with atomic_write(path.parent / CLASS_LIST) as partial:
+                self.class_list().to_csv(partial, index=False, lineterminator="\n")
+        with atomic_write(path) as partial:
             # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
-            rows[filled].to_csv(unfinished, index=False, lineterminator="\n", float_format="%.9g")
+            rows[filled].to_csv(partial, index=False, lineterminator="\n", float_format="%.9g")
         return path
 
     def check(self, manifest: str | os.PathLike[str]) -> None:

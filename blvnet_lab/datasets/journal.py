@@ -18,7 +18,7 @@ import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.finding import Finding
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import atomic_write
 
 REPORT = "report.csv"
 REPORT_COLUMNS = ["kind", "split", "name", "detail"]
@@ -44,7 +44,7 @@ class Journal:
                     f"{before.get(name)}, got {value}: take another folder, or the same {name}"
                 )
         self.settings.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(self.settings) as partial:
+        with atomic_write(self.settings) as partial:
             partial.write_text(json.dumps(values, indent=2), "utf-8")
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class Journal:
 
 
 def remove_leftovers(targets: Iterable[Path]) -> None:
-    """Delete what was being written to these files (`written_whole`) when a run was killed."""
+    """Delete what was being written to these files (`atomic_write`) when a run was killed."""
     wanted = set(targets)
     for folder in {target.parent for target in wanted}:
         for path in folder.glob(".*.part"):
@@ -121,7 +121,7 @@ def write_tables(data_set: DataSet, problems: Sequence[Finding], out: Path) -> T
     backups = tuple(map(back_up, older))
     data_set.save(path)
     table = pd.DataFrame(problems, columns=REPORT_COLUMNS)
-    with written_whole(report) as partial:
+    with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
     return Tables(path, table, backups)
 

@@ -52,7 +52,7 @@ from blvnet_lab.datasets.remote import (
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
 from blvnet_lab.datasets.sources import divide, one_sided_classes
 from blvnet_lab.datasets.subset_plan import SubsetPlan, plan_subset
-from blvnet_lab.paths import plain_name, written_whole
+from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
 
 UP_TO_100 = Selection(clips_per_class=100)
@@ -267,7 +267,7 @@ class _Fetching:
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with written_whole(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_bytes(content)
                 info = _check_clip(partial)
                 # Before it has its name: a clip that nobody knows of would not be missed.

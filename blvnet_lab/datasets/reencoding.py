@@ -50,7 +50,7 @@ from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.datasets.inventory import table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
-from blvnet_lab.paths import plain_name, written_whole
+from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
 
 GOP = 12  # frames from keyframe to keyframe
@@ -273,7 +273,7 @@ def do_job(job: Job) -> dict[str, Any]:
         info = usable_video(job.source, job.probe)
         entry["bytes_before"] = info.num_bytes
         how = "copied" if _is_fine(info, job.short_side) else "encoded"
-        with written_whole(target) as partial:
+        with atomic_write(target) as partial:
             if how == "copied":
                 shutil.copyfile(job.source, partial)
             else:

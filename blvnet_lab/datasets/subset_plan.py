@@ -16,7 +16,7 @@ from blvnet_lab.datasets.layouts import kinetics_name, read_kinetics_rows
 from blvnet_lab.datasets.mirror import OFFICIAL, REPLACEMENTS
 from blvnet_lab.datasets.remote import RETRIES, DownloadError, Retries, fetch_text, remote_size
 from blvnet_lab.datasets.selection import Selection
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import atomic_write
 from blvnet_lab.progress import tqdm
 
 LICENCE = (
@@ -169,7 +169,7 @@ def _annotations(mirror: str, split: str, out: Path, retries: Retries) -> pd.Dat
             "another folder, or the mirror of then"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_text(text, "utf-8", newline="")
         try:
             table = read_kinetics_rows(partial, split)
@@ -209,6 +209,6 @@ def _sizes(plan: SubsetPlan, names: Sequence[str]) -> list[int | None]:
     except DownloadError:
         pass
     finally:
-        with written_whole(memory) as partial:
+        with atomic_write(memory) as partial:
             partial.write_text(json.dumps(known, indent=0), "utf-8")
     return [known.get(url) for url in urls]

@@ -35,7 +35,7 @@ from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.unrolled import frame_by_frame
 from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.wrapped import check_as_built, network_of
-from blvnet_lab.paths import check_target, written_whole
+from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import load_trained
 
 TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
@@ -132,7 +132,7 @@ def export_model(
     unrolls = path.suffix == ".onnx" and network.pairs  # in the others all frames are alike
     program = _record(frame_by_frame(network) if unrolls else network, example, axes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         if path.suffix == ".onnx":
             run = _write_onnx(program, partial, axes, notes or {})
         else:

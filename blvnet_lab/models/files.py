@@ -31,7 +31,7 @@ from blvnet_lab.models.networks import (
     tsn_blnet,
 )
 from blvnet_lab.models.wrapped import check_weights
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import atomic_write
 
 BUILDERS = {builder.__name__: builder for builder in (tsn, tsn_blnet, blvnet, blvnet_tam)}
 MAX_LISTED = 12  # names in a message
@@ -71,7 +71,7 @@ def save_model(
     weights = {key: tensor.contiguous() for key, tensor in weights.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(save(weights, metadata=metadata))
 
 

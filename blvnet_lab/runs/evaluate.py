@@ -29,7 +29,7 @@ from torch import Tensor
 
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
 from blvnet_lab.data.dataset_files import CLASS_LIST
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import atomic_write
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.evaluation import (
@@ -310,5 +310,5 @@ def _write(evaluation: Evaluation) -> None:
     }
     with _remedied(out):
         for name, text in texts.items():
-            with written_whole(out / name) as partial:
+            with atomic_write(out / name) as partial:
                 partial.write_text(text, "utf-8")

@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views
 from blvnet_lab.data.reading import pack_info
 from blvnet_lab.datasets.encoding import showing_of, write_h264
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import atomic_write
 from blvnet_lab.runs.evaluate import check_finite, make_folder, view_clips, with_views
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import evaluate
@@ -148,7 +148,7 @@ def write_annotated(
 
     square = replace(showing, pixel_aspect=None, colours=None)
     make_folder(target.parent)
-    with written_whole(target) as partial:
+    with atomic_write(target) as partial:
         write_h264(partial, pictures(), square, gop=48, x264="crf=20")
     return target
 

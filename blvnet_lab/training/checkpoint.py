@@ -32,7 +32,7 @@ from torch.utils.data import Dataset
 
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS, read_pickle
-from blvnet_lab.paths import written_whole
+from blvnet_lab.paths import atomic_write
 from blvnet_lab.training.distributed import Ranks, current_ranks
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.state import State
@@ -137,7 +137,7 @@ class RunFolder:
         self._write(LOG, "".join(json.dumps(line) + "\n" for line in state.history))
 
     def _write(self, name: str, text: str) -> None:
-        with written_whole(self.path / name) as partial:
+        with atomic_write(self.path / name) as partial:
             partial.write_text(text, "utf-8")
 
 
@@ -304,7 +304,7 @@ def write_checkpoint(contents: Mapping[str, Any], *paths: Path) -> None:
     torch.save(dict(contents), buffer)
     for path in paths:
         try:
-            with written_whole(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_bytes(buffer.getbuffer())
         except OSError as error:
             raise OSError(
