@@ -282,11 +282,10 @@ def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             ours[name] = tensor
     for module, parts in taps.items():
-        lengths = {len(part) for part in parts.values()}
-        if sorted(parts) != list(range(len(parts))) or len(lengths) != 1:
+        lengths = sorted({len(part) for part in parts.values()})
+        if sorted(parts) != [*range(len(parts))] or len(lengths) != 1:
             raise ValueError(
-                f"expected the taps of {module} to be complete and of one length, got the taps "
-                f"{sorted(parts)} with {sorted(lengths)} channels"
+                f"expected all taps of {module}, of one length, got {sorted(parts)} of {lengths}"
             )
         ours[f"{module}.taps"] = torch.stack([parts[i] for i in range(len(parts))])
     return ours
