@@ -48,6 +48,7 @@ from blvnet_lab.datasets.motion import (
 from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.paths import data_samples
+from blvnet_lab.training.loading import Keyed
 
 # ---------------------------------------------------------------- manifest and data set
 
@@ -285,6 +286,8 @@ def test_unreadable_videos_are_skipped_counted_and_named(tmp_path, num_workers):
     assert "can be now" in clips.unreadable()["reason"][1]
     with pytest.raises(VideoReadError, match="cannot be opened"):
         clips_of(manifest)[1]
+    keyed = Keyed(clips_of(manifest, skip_unreadable=True), seed=0)
+    assert [keyed[1, i][1:] for i in (0, 1, 4)] == [(0, 0), (2, 2), (4, 4)], "label, and which clip"
 
 
 def test_a_missing_disk_ends_the_run(tmp_path):
@@ -549,6 +552,11 @@ def test_load_clips_class_by_class(small, shipped):
     for label in (0, 7):
         of_class = [dataset[i][0] for i in range(len(dataset)) if dataset.labels[i] == label]
         assert torch.equal(clips[labels == label], torch.stack(of_class))
+    rows = small.rows.assign(status=["unreadable", *["ok"] * (len(small.rows) - 1)])
+    clips, labels = load_clips(small.with_rows(rows), "train", 4, transform, 1)
+    assert len(clips) == 10, "rows that are of no use are not counted"
+    with pytest.raises(ValueError, match="and 2 clips of"):
+        load_clips(small.with_rows(rows), "train", 4, transform, 3)
     # the partners' clips of the sample data come in the same scenes
     rows = shipped[shipped.split == "val"].sort_values("label", kind="stable")
     scenes = rows.source_id.to_numpy().reshape(5, 2, 50)

@@ -601,8 +601,9 @@ def test_a_clip_that_is_not_a_number(clip, tmp_path):
     with pytest.raises(FloatingPointError) as error:
         fitted(tmp_path / "run", model=model, train_set=Spoilt(clip, 1), save_minutes=0)
     names = ", ".join(f"clip_{index}.mp4" for index in batch)
-    assert f"expected a finite loss, got nan at step {step} of the epoch with {names}: look" in str(
-        error.value
+    assert (
+        f"expected a finite loss, got nan at step {step + 1} of the epoch with {names}: look"
+        in str(error.value)
     )
     found = read_checkpoint(tmp_path / "run" / "last.pt")
     assert (found["epoch"], found["step"]) == (2, step), "from before that step"
@@ -610,7 +611,7 @@ def test_a_clip_that_is_not_a_number(clip, tmp_path):
     assert_equal(weights, {name: found["model"][name] for name in weights})
     assert all(tensor.isfinite().all() for tensor in found["model"].values())
     # Without the clip it goes on; with it the same step is named again.
-    with pytest.raises(FloatingPointError, match=f"got nan at step {step} of the epoch"):
+    with pytest.raises(FloatingPointError, match=f"got nan at step {step + 1} of the epoch"):
         fitted(tmp_path / "run", train_set=Spoilt(clip), resume=True)
     _, result = fitted(tmp_path / "run", resume=True)
     assert [line["epoch"] for line in result.history] == [1, 2]
@@ -621,7 +622,7 @@ def test_all_parts_of_a_batch_are_named_or_numbered(accumulate, name):
     recipe = replace(SHORT, hardware=Hardware(accumulate=accumulate))
     step, batch = step_of(5, 1)
     names = ", ".join(name.format(index) for index in batch)
-    with pytest.raises(FloatingPointError, match=f"at step {step} of the epoch with {names}: "):
+    with pytest.raises(FloatingPointError, match=f"at step {step + 1} of the epoch with {names}: "):
         fitted(recipe=recipe, train_set=Spoilt(5, named=accumulate == 4))
 
 

@@ -421,7 +421,7 @@ def test_a_loss_that_is_not_finite_on_one_rank(tmp_path):
     batches = Batches(24, 8, seed=0, ranks=Ranks(1, 2))
     batches.epoch, batches.first_step = 2, 1
     clips = ", ".join(f"clip_{index}.mp4" for _, index in next(iter(batches)))
-    known = f"expected a finite loss, got nan at step 1 of the epoch with {clips} on rank 1: look"
+    known = f"expected a finite loss, got nan at step 2 of the epoch with {clips} on rank 1: look"
     for process in found:
         last = process.text().strip().splitlines()[-1]
         assert last.startswith("FloatingPointError") and known in last

@@ -512,6 +512,11 @@ def log_of(*models: nn.Module) -> list[dict]:
     return lines
 
 
+def test_a_log_without_taps_is_no_history():
+    with pytest.raises(ValueError, match=r'"taps" in every line, got one with epoch, train_loss'):
+        tap_history([{"epoch": 1, "train_loss": 0.5}])
+
+
 def test_tap_history_and_comparison(tmp_path, tam_model):
     torch.manual_seed(1)
     start = blvnet_tam(depth="tiny", num_frames=8, num_classes=5)
@@ -662,10 +667,7 @@ def test_edits_of_causal_taps_may_not_look_ahead(causal):
         assert torch.equal(causal.stem.tam.taps, 2 * own)
     assert torch.equal(seen[0], torch.cat([own, torch.zeros_like(own)[:2]]))
     for function, words in (
-        (
-            lambda taps: taps.flip(0),
-            "for stem.tam, .*zeros after the middle one, since it is causal",
-        ),
+        (lambda taps: taps.flip(0), "for stem.tam, .*zeros after it, since it is causal"),
         (replace_with(tsm_taps(8)), r"\(5, 8\).* the middle one the frame's own.*got \(3, 8\)"),
     ):
         with pytest.raises(ValueError, match=words), edit_taps(causal, {"stem.tam": function}):

@@ -28,11 +28,11 @@ from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
 from blvnet_lab.data.transforms import CentreCrop
 from blvnet_lab.progress import tqdm
 
-# More unreadable videos in a row are no accident: a disk is not mounted, or the manifest is old.
+# So many unreadable videos in a row mean that a disk is not mounted, or the manifest is old.
 MAX_IN_A_ROW = 20
 # Of the memory that is free, for the frames of a split: two splits leave half for the network.
 KEPT_SHARE = 0.25
-BLOCK = 512  # frames that are decoded at once to be kept: while they are, they take thrice the room
+BLOCK = 512  # frames decoded at a time to be kept; decoding needs about three times their memory
 
 
 class ClipDataset(Dataset):
@@ -62,8 +62,12 @@ class ClipDataset(Dataset):
 
     Raises:
         ValueError: the split has no rows, or arguments contradict each other.
-        VideoReadError: a video cannot be read, or is damaged. With `skip_unreadable`: so are
-            `MAX_IN_A_ROW` of them in a row, so that something else must be wrong.
+        VideoReadError: a video cannot be read, or is damaged; with `skip_unreadable`, only when
+            `MAX_IN_A_ROW` of them in a row are.
+
+    Attributes:
+        last_read: the number of the clip that was read last; with `skip_unreadable` it may be
+            another than was asked for.
     """
 
     def __init__(
@@ -81,15 +85,7 @@ class ClipDataset(Dataset):
         short_side: int | None = None,
         skip_unreadable: bool = False,
     ):
-        rows = data_set.split(split).rows
-        if "status" in rows:
-            found = sorted(set(rows["status"]))
-            rows = rows[rows["status"] == "ok"]
-            if rows.empty:
-                raise ValueError(
-                    f'expected clips of split "{split}" with the status "ok", got none, only '
-                    f"{', '.join(found)}: see the report beside the manifest"
-                )
+        rows = usable_rows(data_set, split)
         if num_clips is not None:
             rows = rows.drop_duplicates("path")  # repeated for training, but evaluated once
             if random_frames or mirror:
@@ -113,7 +109,7 @@ class ClipDataset(Dataset):
         # Which rows could not be read; shared with the data loader's workers.
         self._failed = torch.zeros(len(rows), dtype=torch.bool, device="cpu").share_memory_()
         self.videos: KeptFrames | None = None
-        # What an evaluation does alike each time is done before frames are kept.
+        # The fixed first crop of an evaluation is applied once, before frames are kept.
         self._crop: CentreCrop | None = None
         is_still = not random_frames and not mirror and num_clips is None
         if is_still and isinstance(transform, v2.Compose):
@@ -137,7 +133,7 @@ class ClipDataset(Dataset):
             return self._readable(i) if self.skip_unreadable else self._clip(i)
 
     def _readable(self, i: int) -> tuple[Tensor, int]:
-        """Clip i, or the next one that can be read."""
+        """Read clip i, or the next one that can be read."""
         last, state = None, torch.get_rng_state()
         for j in range(i, i + min(MAX_IN_A_ROW, len(self))):
             j %= len(self)
@@ -164,7 +160,7 @@ class ClipDataset(Dataset):
         else:
             frames = kept[self._sample(len(kept))] if self.random_frames else kept.clone()
         transform = self.transform if kept is None or self._crop is None else self._after_crop
-        label = int(self.labels[i])
+        label, self.last_read = int(self.labels[i]), i
         if self.num_clips is not None:
             views = [self.transform(clip) for clip in frames.split(self.num_frames)]
             return torch.cat([view.reshape(-1, *view.shape[-4:]) for view in views]), label
@@ -187,7 +183,7 @@ class ClipDataset(Dataset):
         return info.size if self.short_side is None else smaller_size(info.size, self.short_side)
 
     def _to_keep(self, info: VideoInfo) -> Sequence[int]:
-        """Numbers of the frames that clips can be made of."""
+        """List the frames that clips can be made of."""
         count = info.num_frames
         return range(count) if self.random_frames else self._sample(count).tolist()
 
@@ -214,6 +210,7 @@ class ClipDataset(Dataset):
             with self._skipping(video):
                 info = self._info(i)
                 frames = self._to_keep(info)
+                # Without keyframes every read begins at frame 0: then one read for all.
                 step = BLOCK if info.keyframe_pts else len(frames)
                 for begin in range(0, len(frames), step):
                     part = slice(begin, begin + step)
@@ -222,7 +219,7 @@ class ClipDataset(Dataset):
 
     @contextmanager
     def _skipping(self, video: int) -> Iterator[None]:
-        """Notes that a video cannot be read, if `skip_unreadable` says to go on."""
+        """Note that a video cannot be read, if `skip_unreadable` says to go on."""
         try:
             yield
         except VideoReadError:
@@ -237,6 +234,18 @@ class ClipDataset(Dataset):
         return pd.DataFrame(
             {"path": paths, "reason": [_why_unreadable(path) for path in paths]}, dtype="str"
         )
+
+
+def usable_rows(data_set: DataSet, split: str) -> pd.DataFrame:
+    """Take the rows of a split whose status is "ok"; raise ValueError if there are none."""
+    rows = data_set.split(split).rows
+    usable = rows[rows["status"] == "ok"] if "status" in rows else rows
+    if usable.empty:
+        raise ValueError(
+            f'expected clips of split "{split}" with the status "ok", got none, only '
+            f"{', '.join(sorted(set(rows['status'])))}: see the report beside the manifest"
+        )
+    return usable
 
 
 def smaller_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
@@ -271,7 +280,7 @@ def load_clips(
     Raises:
         ValueError: the split has no rows, or a class of the manifest fewer than `per_class`.
     """
-    rows = data_set.split(split).rows.sort_values("label", kind="stable")
+    rows = usable_rows(data_set, split).sort_values("label", kind="stable")
     if per_class is not None:
         names = data_set.rows["class_name"].unique()
         sizes = rows["class_name"].value_counts().reindex(names, fill_value=0)

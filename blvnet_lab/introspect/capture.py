@@ -15,7 +15,8 @@ Whatever a module returns inside the network, here time is an axis of its own:
     pairs    (B, P, C, H, W)   everything else
     logits   (B, P, classes)   classifier; (B, T, classes) where positions are frames
 
-`.big` has half the height and width of `.little`: it is captured before it is enlarged.
+In stages 1 to 3 `.big` has half the height and width of `.little`: it is captured before it is
+enlarged.
 
 All points are there after `optimize_for_inference`, too. While something is captured or edited, a
 compiled model runs as if it were not compiled.

@@ -116,13 +116,22 @@ def tap_history(lines: Iterable[str | Mapping], *, causal: bool = False) -> pd.D
     """List `tam_weights` of every epoch in a training log, with `epoch` in front; 0 is the start.
 
     Args:
-        lines: of the log, as text (an open `.jsonl` file will do) or already read:
+        lines: of a log that has the taps, as those of `runs/staircase.py` do; as text (an open
+            `.jsonl` file will do) or already read:
             `{"epoch": n, "taps": {module: [[weight] * C] * r}, ...}`.
         causal: of a causal model, which the log does not say.
+
+    Raises:
+        ValueError: a line has no taps.
     """
     tables = []
     for line in lines:
         entry = json.loads(line) if isinstance(line, str) else line
+        if "taps" not in entry:
+            raise ValueError(
+                f'expected "taps" in every line, got one with {", ".join(entry)}: give `fit` a '
+                "score that adds them, as the staircase does"
+            )
         # float64, or 0.9461 of the log would come out as 0.9460999965667725
         taps = {n: torch.tensor(t, dtype=torch.float64) for n, t in entry["taps"].items()}
         tables.append(taps_table(taps, causal=causal).assign(epoch=entry["epoch"]))
@@ -182,6 +191,7 @@ def channel_roles(taps: Tensor) -> list[str]:
     half = len(taps) // 2
     shares = taps / taps.abs().sum(0).clamp(min=1e-30)
     positive, negative = shares.clamp(min=0).sum(0), -shares.clamp(max=0).sum(0)
+    # Both sums go outwards in: reversed taps then give the same numbers to the last bit.
     past, now, future = shares[:half].sum(0), shares[half], shares[half + 1 :].flip(0).sum(0)
     roles = {
         "silent": positive < SILENT_BELOW,
@@ -221,7 +231,7 @@ def identity_taps(taps: Tensor) -> Tensor:
 
 
 def tsm_taps(channels: int, fold: int = 8) -> Tensor:
-    """Make the fixed shift of TSM (Lin et al., 2019) as taps (3, C), without its zero cost.
+    """Make the fixed shift of TSM (Lin et al., 2019) as taps (3, C); a weighted sum is not free.
 
     The first `channels // fold` channels come from the next frame, as many after them from the
     frame before; the rest stay.
@@ -263,9 +273,7 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
                 before = centred_taps(own.detach().clone(), modules[name].first_offset)
                 taps = function(before)
                 if taps.shape != before.shape or taps[r:].any():  # only causal TAMs have taps[r:]
-                    ahead = " and zeros after the middle one, since it is causal" * (
-                        len(before) > r
-                    )
+                    ahead = ", and zeros after it, since it is causal" if len(before) > r else ""
                     raise ValueError(
                         f"expected taps {tuple(before.shape)} (taps, channels) for {name}, the "
                         f"middle one the frame's own{ahead}; got {tuple(taps.shape)}"

@@ -86,7 +86,7 @@ class TAM(nn.Module):
     ):
         super().__init__()
         if num_taps < 1 or (num_taps % 2 == 0 and not causal):
-            wanted = "at least 1" if causal else "odd, to look equally far back and ahead"
+            wanted = "at least 1" if causal else "odd and positive, to look as far back as ahead"
             raise ValueError(
                 f"expected num_taps to be {wanted}, got {num_taps}: use 3 as in the paper"
             )
@@ -103,7 +103,7 @@ class TAM(nn.Module):
                 self.taps[-self.first_offset] += 1
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, T, C, H, W)
-        # In place is safe here: the sum is new, and no hook has seen it.
+        # `fused_sum` is `weighted_sum`, sooner. In place is safe: no hook has seen the new sum.
         return torch.relu_(fused_sum(frames, self.taps, self.first_offset))
 
     def extra_repr(self) -> str:

@@ -57,7 +57,7 @@ def build(recipe: Recipe, num_classes: int) -> VideoNet:
         del arguments["num_taps"], arguments["tap_init"], arguments["causal"]
     if architecture == "tsn":  # without branches
         del arguments["alpha"], arguments["beta"]
-    with torch.device("cpu"):  # a GPU as the default device would draw others
+    with torch.device("cpu"):  # on a GPU the same seed gives other weights
         model = BUILDERS[architecture](
             num_frames=recipe.num_frames, num_classes=num_classes, **arguments
         )
@@ -76,7 +76,7 @@ def train_one_epoch(
     device: torch.device,
     recipe: Recipe | None = None,
 ) -> float:
-    """Train on all batches of a loader; return the mean loss of a clip (see `training_steps`)."""
+    """Train on the batches of a loader (`training_steps`); return the mean loss of a clip."""
     recipe = recipe or Recipe()
     state = State(model, optimizer, scheduler, make_scaler(device, recipe.hardware))
     steps = list(training_steps(state, loader, device, recipe))
@@ -89,14 +89,15 @@ def training_steps(
     """Train on the batches of a loader; yield each step once it is done and the state counts it.
 
     Args:
-        loader: batches (clips (B, T, C, H, W), labels (B,)), perhaps with the clips' numbers (B,).
+        loader: batches (clips (B, T, C, H, W), labels (B,)), perhaps with the clips' numbers (B,);
+            a multiple of the recipe's `accumulate` of them, or the last ones are left out.
         recipe: its precision, accumulation, label smoothing, mixing and longest gradient count.
 
     Raises:
         ValueError: a label that the model has no class for.
         FloatingPointError: the loss is not finite, on any rank; the message says at which step and
-            with which clips. The weights are as they were before the step. Or gradients overflow in
-            float16, however little the loss is scaled.
+            with which clips. Weights, but not the statistics of batch norms, are as they were
+            before the step. Or gradients overflow in float16, however little the loss is scaled.
     """
     accumulate = recipe.hardware.accumulate
     num_classes = state.model.classifier.out_features
@@ -121,7 +122,7 @@ def training_steps(
             continue
         losses, counts, waits = zip(*parts, strict=True)
         loss = torch.stack(losses).mean().item()
-        _check_finite(loss, state.step, loader, seen)
+        _check_finite(loss, state.step + 1, loader, seen)
         updated = update_weights(state.model, state.optimizer, state.scaler, recipe.clip_norm)
         if updated:
             state.scheduler.step()
@@ -205,7 +206,8 @@ def fit(
         ValueError: settings that contradict each other, the data or the checkpoint.
         FileExistsError: the folder holds files, and `output.resume` is False.
         OSError: a checkpoint could not be written; the one before it is whole.
-        FloatingPointError: see `training_steps`; or weights are not finite, which no checkpoint is.
+        FloatingPointError: see `training_steps`; or the weights are not finite, which are never
+            saved.
         DeadWorkerError: a process that reads clips has died.
     """
     with frozen_body(model, recipe):
@@ -239,7 +241,7 @@ class _Run:
         self.interrupts = Interrupts()
         self.predictions: Predictions | None = None
 
-    @report_dead_worker()  # and around `fit`: a signal may come again while a death is reported
+    @report_dead_worker()  # as `fit` is: a signal may come again while the first is handled
     def go(self, after_epoch: Callable[[list[dict[str, Any]]], None] | None) -> Fitted:
         state, stopped = self.state, ""
         with self.interrupts, self.report:
@@ -285,7 +287,7 @@ class _Run:
 
     def predict(self, network: VideoNet) -> Predictions:
         self.ranks.share_buffers(network)
-        # As many clips at once as in training: evaluation takes less memory for them.
+        # Evaluation needs less memory than training, so the batch of training fits.
         return evaluate(
             network,
             self.val_set,

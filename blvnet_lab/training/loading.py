@@ -35,7 +35,8 @@ class DeadWorkerError(ChildProcessError):
 class Keyed(Dataset):
     """A data set whose random draws depend on the seed and a key; also says which clip it was.
 
-    dataset[i] is (clip, label), self[epoch, i] and self[epoch, i, 1] are (clip, label, i).
+    dataset[i] is (clip, label), self[epoch, i] and self[epoch, i, 1] are (clip, label, i), or with
+    the number of the clip that an unreadable one was replaced by.
     """
 
     def __init__(self, dataset: Dataset, seed: int):
@@ -50,7 +51,8 @@ class Keyed(Dataset):
         before = torch.get_rng_state()
         torch.default_generator.manual_seed(mixed_seed(self.seed, *key))
         try:
-            return *self.dataset[key[1]], key[1]
+            item = self.dataset[key[1]]
+            return *item, getattr(self.dataset, "last_read", key[1])
         finally:
             torch.set_rng_state(before)
 
