@@ -14,7 +14,6 @@ from matplotlib.patches import FancyBboxPatch, Patch
 from blvnet_lab.viz.figures import new_figure
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY
 
-COLUMNS = ("stage", "part", "positions", "channels", "height", "width", "macs", "parameters")
 COLOURS = {"tam": GREEN, **BRANCH_COLOURS}  # of the parts; all others are GREY
 
 # In inches: the axes cover the whole figure, and one of their units is one inch.
@@ -40,15 +39,7 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
     Args:
         table: of `blvnet_lab.introspect.layer_table`: stage, part, positions, channels, height,
             width, macs, parameters. Blocks in a row are drawn as one box.
-
-    Raises:
-        ValueError: the table lacks one of these columns.
     """
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise ValueError(
-            f"expected a table with the columns {', '.join(COLUMNS)}, got one without "
-            f"{', '.join(missing)}; introspect.layer_table(model) makes such tables"
-        )
     stages = {name: _parts(rows) for name, rows in table.groupby("stage", sort=False)}
     heights = [
         ROW_OF_BRANCHES if any(part.part == "big" for part in parts) else ROW

@@ -61,20 +61,9 @@ def importance_figure(
             have different units, so each has its own axis.
 
     Raises:
-        ValueError: frames of another shape, no method, or not one value a frame.
+        ValueError: frames of another shape or type.
     """
-    if not importances:
-        raise ValueError(
-            "expected the importances of at least one method, got none; for example "
-            '{"occlusion / nats": introspect.occlusion_importance(model, clips, labels)[0]}'
-        )
     images = as_images(frames)
-    for name, values in importances.items():
-        if np.shape(values) != (len(images),):
-            raise ValueError(
-                f"expected one value for each of the {len(images)} frames, got "
-                f"{tuple(np.shape(values))} of {name}; of several clips take one: importance[0]"
-            )
     count, height, width = images.shape[:3]
     tile = 7.8 / count  # inches
     heights = [tile * height / width, *[1.1] * len(importances)]

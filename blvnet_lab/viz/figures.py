@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -180,15 +181,7 @@ def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[
 
     Args:
         probabilities: by the prediction's name, one value in 0..1 per class.
-
-    Raises:
-        ValueError: no predictions.
     """
-    if not probabilities:
-        raise ValueError(
-            "expected the probabilities of at least one prediction, got none; for example "
-            '{"bLVNet-TAM": model(clips).softmax(1)[0]}'
-        )
     count = len(probabilities)
     figure, panels = new_figure(
         1.8 + 2.4 * count, 0.9 + 0.24 * len(class_names), columns=count, sharey=True
@@ -232,21 +225,14 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
     """Draw what can be read off at each place in a network: a line per network or control.
 
     Args:
-        accuracies: by the line's name, at most five, then by capture point, values in 0..1. The
-            lines may lack points; the first one gives the points' order, and points that it lacks
-            follow at the end.
-
-    Raises:
-        ValueError: more than five lines.
+        accuracies: by the line's name, then by capture point, values in 0..1. The lines may lack
+            points; the first one gives the points' order, and points that it lacks follow at the
+            end. More than five lines share looks.
     """
     styles = ((BLUE, "o-"), (GREEN, "D-"), (ORANGE, "s-"), (PURPLE, "v--"), (GREY, "^--"))
-    if len(accuracies) > len(styles):
-        raise ValueError(
-            f"expected at most {len(styles)} lines, got {len(accuracies)}; draw them in two figures"
-        )
     points = list(dict.fromkeys(point for line in accuracies.values() for point in line))
     figure, [axes] = new_figure(9, 4)
-    for (name, line), (colour, style) in zip(accuracies.items(), styles, strict=False):
+    for (name, line), (colour, style) in zip(accuracies.items(), cycle(styles), strict=False):
         places = [place for place, point in enumerate(points) if point in line]
         values = [100 * line[points[place]] for place in places]
         axes.plot(places, values, style, color=colour, markersize=4, label=name)

@@ -105,24 +105,9 @@ def receptive_field_figure(
         fields: point to (positions, T), of `blvnet_lab.introspect.receptive_field`; every row is
             divided by its largest value. Or bool, of `derived_receptive_field`.
         derived: point to (positions, T) bool, outlined; it may have more points than `fields`.
-
-    Raises:
-        ValueError: no fields, not all are of T frames, or `derived` lacks one or has another shape.
     """
-    if not fields:
-        raise ValueError(
-            "expected the receptive field of at least one point, got none; "
-            "introspect.derived_receptive_field(model) has those of all points"
-        )
     fields = {name: _numbers(field) for name, field in fields.items()}
     num_frames = max(field.shape[-1] for field in fields.values())
-    for name, field in fields.items():
-        outlined = field.shape if derived is None else tuple(np.shape(derived.get(name, ())))
-        if field.ndim != 2 or field.shape[1] != num_frames or outlined != field.shape:
-            raise ValueError(
-                f"expected (positions, T={num_frames}) for {name}, measured and derived, got "
-                f"{field.shape} and {outlined}; take both from the same model"
-            )
     paired = any(2 * len(field) == num_frames for field in fields.values())
     columns = min(len(fields), 4 if num_frames <= 8 else 3)
     rows = -(-len(fields) // columns)

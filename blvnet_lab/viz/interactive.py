@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -22,19 +24,12 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     """Draw accuracy between partners over the epochs: a panel per kind of them, a line per model.
 
     Args:
-        logs: by model name, at most four, the lines of its run's log; those with scores hold
-            "epoch", "direction" and "order", the scores in 0..1.
-
-    Raises:
-        ValueError: more than four models.
+        logs: by model name the lines of its run's log; those with scores hold "epoch",
+            "direction" and "order", the scores in 0..1. More than four models share looks.
     """
-    if len(logs) > len(STYLES):
-        raise ValueError(
-            f"expected at most {len(STYLES)} models, got {len(logs)}; draw them in two figures"
-        )
     kinds = tuple(KIND_COLOURS)
     figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=[f"{k} classes" for k in kinds])
-    for (name, lines), (colour, symbol) in zip(logs.items(), STYLES, strict=False):
+    for (name, lines), (colour, symbol) in zip(logs.items(), cycle(STYLES), strict=False):
         lines = [line for line in lines if "direction" in line]
         for column, kind in enumerate(kinds, start=1):
             curve = go.Scatter(
@@ -129,8 +124,7 @@ def tap_history_hover(
             if None, they show the weight of the frame itself (curr).
 
     Raises:
-        ValueError: the table has no such module, its TAM has other than three taps, or the roles
-            are not those of its channels.
+        ValueError: the table has no such module, or its TAM has other than three taps.
     """
     rows = of_module(history, module)
     offsets = sorted(rows["offset"].unique().tolist())
@@ -144,7 +138,8 @@ def tap_history_hover(
     epochs = [int(epoch) for epoch in taps.index.unique("epoch")]
     groups = {"curr": taps.index.unique("channel")}
     if roles is not None:
-        groups = _by_role(roles, module, groups["curr"])
+        own = roles[roles["module"] == module].set_index("channel")["role"]
+        groups = {role: own.index[own == role] for role in ROLE_COLOURS if (own == role).any()}
 
     def points(epoch: int) -> list[go.Scatter]:
         """Make one trace for each group."""
@@ -183,17 +178,6 @@ def tap_history_hover(
         **_player(epochs),
     )
     return figure
-
-
-def _by_role(roles: pd.DataFrame, module: str, channels: pd.Index) -> dict[str, pd.Index]:
-    """Group the channels of a module by their roles."""
-    own = roles[roles["module"] == module].set_index("channel")["role"]
-    if set(own.index) != set(channels):
-        raise ValueError(
-            f"expected a role for each of the {len(channels)} channels of {module}, got "
-            f"{len(own)}; take tam_roles of the model that this history ends with"
-        )
-    return {role: own.index[own == role] for role in ROLE_COLOURS if (own == role).any()}
 
 
 def _player(epochs: list[int]) -> dict[str, list[dict]]:
