@@ -116,7 +116,7 @@ def run_typed(words: Sequence[str]) -> None:
 
 
 def is_first() -> bool:
-    """Whether this process may print: of those that torchrun started only the first."""
+    """Tell whether this process may print: of those that torchrun started, only the first."""
     if not os.environ.get("RANK"):  # alone; PyTorch need not be imported to know it
         return True
     from blvnet_lab.training.distributed import rank_in_group
@@ -196,10 +196,10 @@ WRITES = {"--out", "--json", "--figure", "--annotate"}
 
 
 def in_reach(words: Sequence[str]) -> list[str]:
-    """The words of a command line, with files of the samples and one's home where they are.
+    """Resolve the sample files and the home folder in the words of a command line.
 
-    From an installed package there is no `data_samples/` where one works: the one shipped is meant.
-    And no shell puts the home folder in the place of a quoted "~/x", or of the end of --out=~/x.
+    With an installed package there is no `data_samples/` in the current folder: the one shipped is
+    meant. And no shell expands "~/x" in quotes, or at the end of --out=~/x.
     """
     found = []
     for before, word in pairwise(["", *words]):
@@ -219,7 +219,7 @@ def in_reach(words: Sequence[str]) -> list[str]:
 
 
 def error_line(error: Exception) -> str:
-    """An error in one line; those of the system, which only name a file, in our form."""
+    """Describe an error in one line; those of the system, which only name a file, in our form."""
     if not isinstance(error, OSError) or error.errno is None or error.filename is None:
         return str(error)
     # A file is written under another name first (`paths.atomic_write`).
@@ -244,7 +244,7 @@ def main() -> None:
             run_typed(sys.argv[1:])
         finally:
             sys.stdout.flush()  # here, where an error can be caught
-    except BrokenPipeError:  # whoever read it has seen enough (`| head`)
+    except BrokenPipeError:  # the reader has closed the pipe (`| head`)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(1)

@@ -13,7 +13,7 @@ MIRROR=${MIRROR:-sample}            # "sample", "official" or an address
 CLASSES=${CLASSES:-4}               # how many, drawn at random
 PRESET=${PRESET:-classroom}         # recipe of the training
 SIDE=${SIDE:-64}                    # pixels of the prepared videos' short side
-VIEWS=${VIEWS:-3x3}                 # clips x crops by which a video is judged
+VIEWS=${VIEWS:-3x3}                 # clips x crops that a video is evaluated with
 read -ra TRAIN <<<"${TRAIN:-}"      # more options of the training, such as "--epochs 3"
 lab() { "${PYTHON:-python}" -m blvnet_lab "$@"; }
 

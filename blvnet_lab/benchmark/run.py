@@ -143,7 +143,7 @@ def find_device(name: str) -> torch.device:
 
 
 def describe_machine(given: Setting) -> dict[str, str | int | float]:
-    """Say where and with what all was measured."""
+    """Describe the machine and the settings of the measurements."""
     kind = given.device.type
     return {
         "device": torch.cuda.get_device_name(given.device) if kind == "cuda" else kind,

@@ -275,7 +275,7 @@ def load_clips(
     partner classes come in the order of the same scenes: clip i of both was made from one scene.
 
     Args:
-        per_class: only the first so many of each class; None for all.
+        per_class: only this many of each class, the first ones; None for all.
 
     Raises:
         ValueError: the split has no rows, or a class of the manifest fewer than `per_class`.

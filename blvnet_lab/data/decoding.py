@@ -1,8 +1,8 @@
 """From an opened video file to its pictures: in the order of showing, upright, as RGB.
 
 Everything here does as FFmpeg's own program does: which of a file's streams is the video, which
-pictures are passed over at the beginning, which way up they are, and what colours they have. Only
-in one thing it differs: a fault on the way is an error, where the program patches the picture up.
+pictures are passed over at the beginning, which way up they are, and what colours they have. It
+differs in one thing only: a fault is an error here, where the program patches up the picture.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UPRIGHT: Orientation = (1, 0, 0, 1)
 
 
 class VideoReadError(OSError):
-    """Say which video file (`path`) cannot be read, what was found and what helps."""
+    """Report which video file (`path`) cannot be read, what was found and what helps."""
 
     # `path` has a default since data loaders send errors between processes by message alone.
     def __init__(self, message: str, path: str = "") -> None:
@@ -75,7 +75,7 @@ def open_video(path: str, strict: bool = True) -> Iterator[tuple[InputContainer,
         # FFmpeg opens a picture file as a video of one frame. A picture named .mp4 is a mistake
         # in some download, and a network should not learn from it.
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise unreadable(path, f"it is a still picture to this FFmpeg ({stream.name})")
+            raise unreadable(path, f"FFmpeg reads it as a still picture ({stream.name})")
         if stream.codec_context is None:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
         codec = stream.codec_context.codec.canonical_name
@@ -195,7 +195,7 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
         except ValueError:  # PyAV 18 stumbles over kinds of it that it does not know, such as EXIF
             side_data = _tiny(picture, is_known=True).side_data.get("DISPLAYMATRIX")
     except av.error.FFmpegError as error:
-        found = f"its colours ({picture.format.name}) cannot be made RGB ({error.strerror})"
+        found = f"its colours ({picture.format.name}) cannot be converted to RGB ({error.strerror})"
         raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
     if side_data is None:
         return UPRIGHT
@@ -208,7 +208,7 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     if max(abs(value - near) for value, near in zip(exact, rounded, strict=True)) > 0.02:
         angle = np.degrees(np.arctan2(-exact[1], exact[0]))
         raise unreadable(
-            path, f"it is to be shown turned by {angle:.0f} degrees", "encode it again upright"
+            path, f"it is to be shown rotated by {angle:.0f} degrees", "encode it again upright"
         )
     return rounded
 

@@ -242,7 +242,7 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
 def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     """Unpack what is known of a file, if it is still that file; otherwise probe it again.
 
-    So it is, too, if nothing useful was packed: nothing at all, or by hand, or by another version.
+    It is also probed again if what was packed is empty, edited by hand, or of another version.
 
     Raises VideoReadError if there is no such file, and what `probe_video` raises.
     """

@@ -4,16 +4,16 @@
 
 A frame's index is its place in the order of showing, from 0. A compressed file does not store its
 frames in that order, and only keyframes can be decoded on their own: to find frame 83 a decoder
-must know where to start and which of the pictures that come out is the 83rd. Where the file is of a
+must know where to start and which picture that comes out is number 83. Where the file is of a
 plain kind (`probing`), PyAV jumps to the keyframe before a frame that is wanted, and looks at the
 time of every picture that it gives; of all other kinds it decodes from the beginning, and counts.
 What FFmpeg's own program shows is right: which frames, in which order and colours, which way up.
 
 decord is a second reader, for those who ask for it: `decord_reader` says why it is not the first.
 
-How much damage can be noticed depends on the file. What was cut off is, in all but MPEG-TS. Of
-flipped bits, H.264 and VP9 give most away, VP8 and HEVC few: what comes out may then be another
-picture, which no decoder here complains of. Reading looks no further than the frames asked for;
+How much damage is noticed depends on the file. A missing end is, in all but MPEG-TS. Flipped bits
+mostly are in H.264 and VP9, but rarely in VP8 and HEVC: what comes out may then be another
+picture, of which no decoder here complains. Reading looks no further than the frames asked for;
 `check_video` decodes all, and so notices more.
 """
 

@@ -54,7 +54,7 @@ def training_transform(
     rand_augment: int = 0,
     erase: float = 0.0,
 ) -> v2.Compose:
-    """Show a random part of the frame at `size` (height, width), in somewhat other colours.
+    """Make the training transform: a random part of the frame at `size`, its colours varied.
 
     Args:
         crop: "resized" draws a part of 60 to 100 % of the frame's area, "multi-scale" one of the
@@ -124,7 +124,7 @@ def _crop_places(
 
 
 def evaluation_transform(size: tuple[int, int], short_side: int | None = None) -> v2.Compose:
-    """Show the centre of the frame at `size` (height, width).
+    """Make the evaluation transform: the centre of the frame at `size` (height, width).
 
     Args:
         short_side: in pixels, to which the frame is scaled first; None scales it so that it just

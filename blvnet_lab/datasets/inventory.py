@@ -70,13 +70,13 @@ def build_manifest(
         out: folder for manifest.csv, classes.csv and report.csv.
         annotations: where its labels are, if not in root; for "list", the file.
         selection: which clips.
-        source: of folder and list, what clips were cut from: a regular expression, searched in a
+        source: for folder and list, what clips were cut from: a regular expression, searched in a
             clip's path below root, whose first group (or the whole match) is the source, such as
             "(v_\\w+_g\\d+)"; ".+" makes one of every clip. Without it, sources are the folders
             between class and clip, and names that differ in numbers only (holiday_001 and
             holiday_002), unless (nearly) a whole class is called so (clip_001 to clip_500). Equal
             files are of one source. The report names what was recognised.
-        fold: of UCF101.
+        fold: which of UCF101's three divisions.
 
     Raises:
         ValueError: the lists are not as published; no row has a video; no such class or split.
@@ -84,7 +84,7 @@ def build_manifest(
     is_own = dataset in ("folder", "list")
     if source and not is_own:
         raise ValueError(
-            f"expected a source for folder and list, but the lists of {dataset} say it themselves, "
+            f"expected a source for folder and list only, as the lists of {dataset} name theirs, "
             f"got {source!r}: leave it out"
         )
     # As paths are in a manifest, without "..": what is known of a video is found again by its path.

@@ -97,7 +97,7 @@ class Tables:
 
     def __str__(self) -> str:
         lines = [f"{path} is the file that was there before" for path in self.backups]
-        lines.append(f"{self.manifest} is the manifest, {REPORT} beside it says all findings")
+        lines.append(f"{self.manifest} is the manifest, {REPORT} beside it lists all findings")
         return "\n".join(lines)
 
 
@@ -152,5 +152,5 @@ def _says_more(old: pd.DataFrame, new: pd.DataFrame) -> bool:
 
 
 def in_units(count: float) -> str:
-    """Write a number of bytes as people do."""
+    """Format a number of bytes in GB or MB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

@@ -86,8 +86,8 @@ def subset(
 ) -> Subset | Inventory | str:
     """Fetch some classes of Kinetics from a mirror, without storing the rest of it.
 
-    Says first what it would fetch, and asks; to know that, it puts annotations and sizes (some MB)
-    into out. Interrupted, it goes on where it stopped when the same command is run again.
+    It first says what it would fetch, and asks; to find that out, it downloads annotations and
+    sizes (a few MB) into out. If interrupted, the same command continues where it stopped.
 
     Args:
         dataset: kinetics400; with --root any other.
@@ -97,7 +97,7 @@ def subset(
         root: the data set's folder, where it is on disk already: nothing is downloaded or copied.
         selection: which clips. Without --split those of val from a mirror, and all that are there
             from a disk. A single split from a mirror is divided into train and val.
-        max_disk_gb: of clips, at which to stop.
+        max_disk_gb: size of the clips at which to stop.
         yes: begin without asking.
     """
     if root is not None:
@@ -123,7 +123,7 @@ def subset(
         found = fetch_subset(plan)
     if (found.problems["kind"] == "missing part").any():
         raise DownloadError(
-            f"{found}\nparts could not be had: run the same command again to try once more"
+            f"{found}\nsome parts could not be fetched: run the same command again to retry"
         )
     return found
 
@@ -185,7 +185,7 @@ class _Fetching:
         remove_leftovers(map(self._path, self.row_of))
 
     def _look(self, logged: dict[str, dict]) -> dict[str, VideoInfo]:
-        """Find the clips that are there. The parts of those that are gone or spoilt wait again."""
+        """Find the clips that are there. Parts of missing or damaged ones wait again."""
         kept = {}
         for name in tqdm(self.row_of, "looking at the clips", leave=False, unit="clip"):
             path, entry = self._path(name), logged.get(name, {"from": "", "probe": ""})
@@ -344,7 +344,7 @@ class _Fetching:
 def _check_clip(path: Path, packed: str = "") -> VideoInfo:
     """Decode the first and the last frame. Raises VideoReadError if that, or more, is lacking.
 
-    packed: what was found when it came. A file of the same size is the one of then.
+    packed: what was found when it came. A file of the same size is taken for the same.
     """
     info = usable_video(path, packed)
     if pack_info(info) != packed:

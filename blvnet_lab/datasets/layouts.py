@@ -150,7 +150,7 @@ def _labelled(rows: Iterable[ListedClip], classes: Sequence[str] | None = None) 
     if strangers:
         raise ValueError(
             f"expected classes of the list of labels, got {strangers[0]!r} and {len(strangers) - 1}"
-            " others that are not in it: take lists of one generation"
+            " others that are not in it: take lists of the same release"
         )
     unlabelled = [
         ("row without label", "", row.names[0], "no label") for row in rows if not row.class_name

@@ -87,7 +87,7 @@ class Reencoded:
     def __str__(self) -> str:
         lines = [f"{number:8} {what}" for what, number in self.counts.items()]
         lines.append(f"{in_units(self.bytes_before)} before, {in_units(self.bytes_after)} after")
-        lacking = f"{self.waiting} videos of other shards are lacking: then there is a manifest"
+        lacking = f"no manifest yet: {self.waiting} videos of other shards are missing"
         return "\n".join([*lines, str(self.written or lacking)])
 
 
@@ -103,14 +103,14 @@ def reencode(
 
     Frame k of the new file is frame k of the old one, upright, at the same time, with the same
     shape of pixels and coding of colours; sound is left out. The old files are not touched. Run
-    again, it goes on where it stopped: a file has its name only when it is whole and was read once
-    from end to end.
+    again, it continues where it stopped: a file gets its name only once it is complete and was
+    read from end to end.
 
     Args:
         manifest: of the data set.
         out: folder for the new files, manifest.csv, classes.csv and report.csv.
         short_side: in pixels, to which larger videos are scaled.
-        workers: processes; without it, one a core.
+        workers: processes; without it, one per core.
         shard: i/n does the i-th of n parts, so that n machines can share the work. The manifest is
             written by the one that ends last.
 

@@ -53,9 +53,8 @@ class Retries:
                 if attempt + 1 < self.tries:
                     time.sleep(self.wait * 2**attempt)
         raise DownloadError(
-            f"{url}: expected an answer, got none in {self.tries} tries ({last}): see whether the "
-            "address and the network are right, then run the same command again; what was fetched "
-            "stays"
+            f"{url}: expected an answer, got none in {self.tries} tries ({last}): check the "
+            "address and the network, then run the same command again; what was fetched is kept"
         ) from last
 
 
@@ -73,7 +72,7 @@ class RemoteFile(io.RawIOBase):
     Raises (when opened and when read):
         MissingError: the server says that there is no such file.
         ChangedError: the file changed on the server while it was read.
-        DownloadError: all tries were in vain.
+        DownloadError: all tries failed.
     """
 
     def __init__(

@@ -27,14 +27,14 @@ class Selection:
     """Choose clips of a data set by split and class.
 
     Args:
-        split: only these of train, val and test; all if none is given.
-        classes: only these classes, as words of their own or with commas between them.
+        split: only these splits (train, val, test); all if none is given.
+        classes: only these classes, as separate words or separated by commas.
         class_list: only the classes in this file, one a line.
         num_classes: only this many classes, drawn by the seed.
         clips_per_class: at most this many readable clips of each class and split.
         val_share: share of the clips that becomes val where the data set has no splits; clips of
             one source stay on one side.
-        seed: of all that is drawn.
+        seed: of everything that is drawn at random.
     """
 
     split: Sequence[str] = ()

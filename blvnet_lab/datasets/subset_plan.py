@@ -166,7 +166,7 @@ def _annotations(mirror: str, split: str, out: Path, retries: Retries) -> pd.Dat
     if file.is_file() and file.read_bytes() != text.encode():  # line ends, too, are as they came
         raise ValueError(
             f"expected the annotations with which {out} was begun, got others from {url}: take "
-            "another folder, or the mirror of then"
+            "another folder, or the mirror used before"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as partial:

@@ -106,14 +106,14 @@ def evaluate_file(
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
-        manifest: of the clips, whose labels mean the same classes as the network's.
+        manifest: manifest.csv of the clips; its labels must mean the same classes as the network's.
         out: folder for scores.json, predictions.csv, per_class.csv, confusion.csv and .png.
         split: whose clips to take.
         views: clips of each video x crops of each clip, such as 3x10, whose logits are averaged;
             1, 3, 5 or 10 crops. Without it, as the network's recipe says.
         size: height and width of a view in pixels; without it, as the recipe says.
         batch_size: views at once, in each process.
-        workers: processes that read clips, for each that evaluates; 0 reads in between.
+        workers: processes that read clips, for each that evaluates; 0 reads in that process itself.
         precision: in which the network computes.
 
     Raises:

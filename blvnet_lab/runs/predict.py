@@ -45,7 +45,7 @@ class Prediction:
         if not self.is_named:
             lines.append("the checkpoint does not name its classes: they are numbered, from 0")
         clips = "; ".join(" ".join(map(str, clip)) for clip in self.frames.tolist())
-        lines.append(f"seen: of {self.num_frames} frames, numbered from 0, {clips}")
+        lines.append(f"frames seen, of {self.num_frames} numbered from 0: {clips}")
         if self.annotated is not None:
             lines.append(f"wrote {self.annotated}")
         return "\n".join(lines)

@@ -72,15 +72,15 @@ def train(
 ) -> Run:
     """Train a network on a manifest's clips; alone, or started by torchrun on several GPUs.
 
-    A run that is asked to stop (Ctrl-C, SIGTERM, SIGUSR1) ends with a checkpoint, and goes on
-    with --resume auto as if it had not been interrupted. To fine-tune on clips of your own:
+    A run that is asked to stop (Ctrl-C, SIGTERM, SIGUSR1) ends with a checkpoint; --resume auto
+    continues it as if it had not been interrupted. To fine-tune on clips of your own:
     --init runs/other/model.safetensors --body-rate 0.1.
 
     Args:
-        manifest: of the clips; training needs the splits train and val.
+        manifest: manifest.csv of the clips; it needs the splits train and val.
         output: where to write, and how often.
         recipe: how to train; without it, as the preset says.
-        preset: whose values the recipe has unless they are given: classroom, kinetics-subset, a row
+        preset: values of all settings that are not given: classroom, kinetics-subset, a row
             of the paper such as ssv2-50-f8x2 or kinetics400-50-f16x2, or a recipe.json.
         init: start from these weights: a model.safetensors or best.pt (for fewer frames or other
             classes, too), a published bLResNet or video checkpoint, a ResNet of torchvision; or

@@ -1,4 +1,4 @@
-"""All that a run is at one moment, in a file: so that nothing is lost and it can go on.
+"""Save and restore the whole state of a run, so that nothing is lost and it can continue.
 
 A run's folder:
 
@@ -81,7 +81,7 @@ class RunFolder:
             if not self.output.resume and self.path.exists() and any(self.path.iterdir()):
                 raise FileExistsError(
                     f"expected a new or an empty folder for the run, got {self.path}, which holds "
-                    "files: go on with it by --resume auto, choose another out, or delete it first"
+                    "files: continue it with --resume auto, choose another out, or delete it first"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
         self.ranks.gather(None)  # no rank writes before all have read
@@ -96,8 +96,8 @@ class RunFolder:
             contents = read_checkpoint(last)
         except ValueError as error:
             raise ValueError(
-                f"{error}. To go on with this run, put another of its checkpoints (best.pt) in "
-                f"the place of {LAST}"
+                f"{error}. To continue this run, put another of its checkpoints (best.pt) in "
+                f"place of {LAST}"
             ) from error
         _check_same_recipe(recipe_from_json(contents["recipe"], str(last)), self.recipe, last)
         _check_same_data(contents, self.data)

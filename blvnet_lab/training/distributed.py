@@ -121,7 +121,7 @@ def process_group(timeout_minutes: float = 30) -> Iterator[tuple[Ranks, torch.de
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
         raise DeadRankError(
-            "expected an answer of all processes of this run, but one of them has stopped: the "
+            "expected an answer from all processes of this run, but one of them has stopped: the "
             "first error in its own output says why; then run the same command again with "
             f"--resume auto ({str(error).splitlines()[0]})"
         ) from error
@@ -159,5 +159,5 @@ def distribute(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def not_averaged(model: nn.Module) -> AbstractContextManager:
-    """Within `with`, gradients stay on their rank, to be averaged with those of a later pass."""
+    """Keep gradients on their rank within `with`, to be averaged with those of a later pass."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -138,7 +138,7 @@ def _check_labels(labels: Tensor, num_classes: int) -> None:
         raise ValueError(
             f"expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
             f"classes, got {labels.min().item()} to {labels.max().item()}: build the model "
-            "with the data set's num_classes, or mend the manifest's labels"
+            "with the data set's num_classes, or correct the manifest's labels"
         )
 
 

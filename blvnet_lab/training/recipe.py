@@ -84,17 +84,17 @@ class Views:
 class Hardware:
     """How the work is done: changes speed and memory, and results by no more than rounding."""
 
-    # Of activations; weights stay in float32. float16 scales the loss so that none underflows.
+    # Of activations; weights stay in float32. float16 scales the loss, lest gradients underflow.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = True  # Keep a pixel's channels together: convolutions run faster.
     compile: bool = False  # Compile the network with torch.compile: minutes at first, then faster.
-    # Compute stem and stage 1 again in the backward pass: 0.4 of the memory, 1.1 of the time.
+    # Compute stem and stage 1 again in the backward pass: 0.4 of the memory, 1.2 of the time.
     checkpointing: bool = False
-    # Steps a batch is divided into, whose gradients are added up: less memory, more time.
+    # Parts that a batch is divided into, whose gradients are added: less memory, more time.
     accumulate: int = 1
     # Take batch statistics over all processes (GPUs only); for few clips on each.
     sync_batch_norm: bool = False
-    workers: int = 0  # Processes that read clips, for each process that trains; 0 reads in between.
+    workers: int = 0  # Processes that read clips, per training process; 0 reads in that process.
     # Decode every video once and keep its frames, as far as a quarter of the free memory goes.
     in_memory: bool = False
 
@@ -114,7 +114,7 @@ class Recipe:
     # Up and down again; down along a cosine; or a tenth after every step_epochs.
     schedule: Literal["one-cycle", "cosine", "steps"] = "one-cycle"
     step_epochs: int = 10  # Epochs between the steps of the schedule "steps".
-    # Rise from a tenth of the rate for so long; None for 5 if the batch exceeds 4 rate_batch.
+    # Epochs of warm-up from a tenth of the rate; None: 5 for a batch above 4 rate_batch, else 0.
     warmup_epochs: float | None = None
     momentum: float = 0.9  # Nesterov momentum of SGD.
     weight_decay: float = 5e-4  # L2 penalty on weights.
@@ -124,24 +124,23 @@ class Recipe:
     # Train with batch norm's running statistics, and keep them: to fine-tune on few clips.
     keep_statistics: bool = False
     label_smoothing: float = 0.0  # Share of the target spread over all classes.
-    clip_norm: float | None = None  # Longest gradient, over all weights; longer are shortened.
+    clip_norm: float | None = None  # Largest norm of the gradient of all weights; None: any.
     # Evaluate an exponential moving average of the weights too, and keep it; the decay a step,
     # which rises from 0.2 to this within the first 9 / (1 - ema) steps. 0 for none.
     ema: float = 0.0
     num_frames: int = 8  # T, frames of a clip.
     size: tuple[int, int] = (64, 64)  # Height and width of the clip, in pixels.
-    stride: int | None = None  # Distance of frames; None spreads them over the whole video.
+    stride: int | None = None  # From frame to frame; None spreads them over the whole video.
     balanced: bool = False  # Draw every class equally often, however many clips it has.
-    # In pixels, to which larger frames are scaled while read; None for what crops need.
+    # Short side, in pixels, to which larger frames are scaled when read; None: what crops need.
     read_short_side: int | None = None
     seed: int = 0  # Of the first weights, the order of clips, their frames and augmentation.
     network: Network = field(default_factory=Network)
     augmentation: Augmentation = field(default_factory=Augmentation)
     evaluation: Views = field(default_factory=Views)
     hardware: Hardware = field(default_factory=Hardware)
-    starts_from: str = (
-        ""  # Weights a published run started from: said where a run starts otherwise.
-    )
+    # Weights that the published run started from; reported where a run starts from others.
+    starts_from: str = ""
 
     def __post_init__(self) -> None:
         _check(
@@ -176,8 +175,8 @@ class Output:
     # For recipe.json, log.jsonl, checkpoints and model.safetensors; new, empty, or of this run.
     folder: Path
     resume: bool = False  # Go on with the run in the folder, if there is one.
-    save_minutes: float = 10.0  # Between checkpoints within an epoch; there is one after each.
-    # Keep the checkpoint of every so many epochs; None keeps the last and the best only.
+    save_minutes: float = 10.0  # Minutes between checkpoints; there is one after each epoch.
+    # Keep a checkpoint every this many epochs; None keeps only the last and the best.
     keep_every: int | None = None
     tensorboard: bool = False  # Write events for TensorBoard too, in its subfolder "tensorboard".
 
