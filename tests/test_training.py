@@ -438,7 +438,7 @@ def test_an_earlier_run_is_not_overwritten(manifest, tmp_path):
 
 
 def test_class_that_is_not_there(manifest):
-    with pytest.raises(ValueError, match=r"expected classes among .*, got moves_rihgt"):
+    with pytest.raises(KeyError, match="moves_rihgt"):
         motion_datasets(DataSet.read(manifest), SHORT, ("moves_left", "moves_rihgt"))
 
 

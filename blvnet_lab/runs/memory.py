@@ -8,10 +8,8 @@ what it keeps is added up. So a laptop can plan for a GPU that it has not.
 
 from __future__ import annotations
 
-import math
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -25,10 +23,10 @@ from blvnet_lab.data.dataset import KEPT_SHARE
 from blvnet_lab.data.sharing import free_memory
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.engine import build
-from blvnet_lab.training.evaluation import autocast
+from blvnet_lab.training.precision import autocast
 from blvnet_lab.training.recipe import Recipe
 
-NUMBERS = (64, 128)  # of clips, with which it is counted
+FEW, MANY = 64, 128  # clips, with which it is counted
 # A process of the tiny network on Linux grew by 1.7 to 1.8 times what was counted (by 1.03 to 1.05
 # times with the variable MALLOC_MMAP_THRESHOLD_=65536: then the C library gives memory back).
 CPU_GROWTH = 1.8
@@ -49,7 +47,7 @@ class TrainingMemory:
     fixed: int  # at any number of clips: weights in half precision, statistics of a batch
     clip: int  # for every clip at once in training: itself, and what is kept for the backward pass
     evaluation_clip: int  # for every clip at once in evaluation, when it needs most
-    origin: str  # of `clip`
+    origin: str = "counted"  # of `clip`
 
     @property
     def model(self) -> int:
@@ -79,35 +77,29 @@ class MainMemory:
     all_frames: int | None  # those that were to be kept; None if that is not known
     reading: int  # decoders, workers, and batches that wait
 
-    @property
-    def total(self) -> int:
-        return self.process + self.network + self.kept_frames + self.reading
-
 
 def count_main_memory(
-    recipe: Recipe,
-    memory: TrainingMemory,
+    network: int,
+    batch: int,
     *,
-    at_once: int,
+    workers: int,
     processes: int,
-    on_cpu: bool,
     frame_bytes: tuple[int, int] | None,
 ) -> MainMemory:
     """Count what each of some processes on this machine will take of its memory.
 
     Args:
-        at_once: clips that a process trains with at once.
+        network: bytes of its tensors in this memory; 0 if they are on a GPU.
+        batch: bytes of the clips that a process trains with at once.
+        workers: that read clips for each process.
         frame_bytes: of all the training and validation frames that `in_memory` asks for.
     """
     free, kept = free_memory() // processes, 0
     for size in frame_bytes or ():  # as `ClipDataset` does, one split after the other
         kept += min(size, int(KEPT_SHARE * (free - kept)))
-    batch = at_once * 4 * 3 * recipe.num_frames * math.prod(recipe.size)
-    workers = recipe.hardware.workers
-    network = max(memory.training(at_once), memory.evaluation(at_once))
     return MainMemory(
         process=psutil.Process().memory_info().rss,
-        network=int(CPU_GROWTH * network) if on_cpu else 0,
+        network=int(CPU_GROWTH * network),
         kept_frames=kept,
         all_frames=None if frame_bytes is None else sum(frame_bytes),
         reading=READER_BYTES + workers * (READER_BYTES + BATCHES_AHEAD * batch),
@@ -115,7 +107,7 @@ def count_main_memory(
 
 
 def kept_for_backward(model: nn.Module, clips: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward pass, and those of the clips.
+    """Count the bytes that a forward pass keeps for the backward pass, and those of the clips.
 
     What several operations keep is counted once; parameters and buffers are left out.
     """
@@ -135,7 +127,7 @@ def kept_for_backward(model: nn.Module, clips: Tensor) -> int:
 
 @torch.no_grad()
 def most_at_once(model: nn.Module, clips: Tensor) -> int:
-    """The most bytes that maps take at one moment of a forward pass, and those of the clips."""
+    """Count the most bytes that maps take at one moment of a forward pass, and the clips'."""
     with _Alive(*model.parameters(), *model.buffers(), clips) as alive:
         model(clips)
     return clips.untyped_storage().nbytes() + alive.most
@@ -156,19 +148,16 @@ class _Alive(TorchDispatchMode):
         results = operation(*args, **(kwargs or {}))
         for result in tree_leaves(results):
             if isinstance(result, Tensor) and id(result.untyped_storage()) not in self.known:
-                self._watch(result.untyped_storage())
+                storage = result.untyped_storage()
+                key, size = id(storage), storage.nbytes()
+                self.known[key] = weakref.finalize(storage, self._freed, key, size)
+                self.now += size
+                self.most = max(self.most, self.now)
         return results
 
-    def _watch(self, storage: torch.UntypedStorage) -> None:
-        key, size = id(storage), storage.nbytes()
-
-        def ended(_: object) -> None:
-            self.now -= size
-            del self.known[key]
-
-        self.known[key] = weakref.ref(storage, ended)
-        self.now += size
-        self.most = max(self.most, self.now)
+    def _freed(self, key: int, size: int) -> None:
+        self.now -= size
+        del self.known[key]
 
 
 def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
@@ -177,43 +166,37 @@ def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
     Half precision is counted as a CPU's autocast has it. The libraries' own workspaces and what
     torch.compile saves are not counted.
     """
-    cpu, kept, most = torch.device("cpu"), [], []
+    cpu, view = torch.device("cpu"), recipe.evaluation.size or recipe.size
     # Nothing is kept for the backward pass through a frozen body: then it is as in evaluation.
     is_frozen = recipe.body_rate == 0
     bar = tqdm(total=4, desc="counting memory", unit="pass", leave=False, delay=2)
-    with bar, rng_restored(), cpu, FakeTensorMode():
+    rng_restored = torch.random.fork_rng(range(torch.cuda.device_count()))
+    with bar, rng_restored, cpu, FakeTensorMode():
         model = build(recipe, num_classes)
+
+        def count(in_training: bool, number: int, size: tuple[int, int]) -> int:
+            clips = torch.empty(number, recipe.num_frames, model.in_channels, *size)
+            bar.update()
+            with autocast(cpu, recipe.hardware):
+                return (kept_for_backward if in_training else most_at_once)(
+                    model.train(in_training), clips
+                )
+
         # Two numbers of clips tell what does not depend on it. Large ones, so that clips and not
         # weights decide where an evaluation needs most.
-        for number in NUMBERS:
-            for found, count, size in (
-                (kept, most_at_once if is_frozen else kept_for_backward, recipe.size),
-                (most, most_at_once, recipe.evaluation.size or recipe.size),
-            ):
-                clips = torch.empty(number, recipe.num_frames, model.in_channels, *size)
-                with autocast(cpu, recipe.hardware):
-                    found.append(count(model.train(count is kept_for_backward), clips))
-                bar.update()
+        kept, more_kept = (count(not is_frozen, n, recipe.size) for n in (FEW, MANY))
+        most, even_more = (count(False, n, view) for n in (FEW, MANY))
         parameters = sum(tensor.nbytes for tensor in model.parameters())
         learned = model.classifier if is_frozen else model
         gradients = sum(tensor.nbytes for tensor in learned.parameters())
         weights = parameters + sum(tensor.nbytes for tensor in model.buffers())
-    few, many = NUMBERS
-    clip = (kept[1] - kept[0]) // (many - few)
+    clip = (more_kept - kept) // (MANY - FEW)
     return TrainingMemory(
         weights=weights,
         gradients=gradients,
         momentum=gradients if recipe.momentum else 0,
         average=weights if recipe.ema else 0,
-        fixed=kept[0] - few * clip,
+        fixed=kept - FEW * clip,
         clip=clip,
-        evaluation_clip=(most[1] - most[0]) // (many - few),
-        origin="counted",
+        evaluation_clip=(even_more - most) // (MANY - FEW),
     )
-
-
-@contextmanager
-def rng_restored() -> Iterator[None]:
-    """Restore PyTorch's generators at the end."""
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        yield

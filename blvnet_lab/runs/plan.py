@@ -32,6 +32,7 @@ from blvnet_lab.training.recipe import Recipe
 # the reason of the second.
 USABLE, USABLE_CPU = 0.9, 0.5
 UNKNOWN = DataSize()
+Row = tuple[str, str, str]  # label, value, and where the value is from
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,8 @@ class TrainingPlan:
 
     recipe: Recipe
     data: DataSize
-    source: str  # of it
-    processes: int
-    batch_size: int  # clips of a step, of all processes
-    steps_per_epoch: int
+    data_origin: str
+    batches: Batches  # of one process
     rate: Rate
     memory: TrainingMemory  # of each process
     memory_limit: int  # bytes that each process may use
@@ -51,172 +50,125 @@ class TrainingPlan:
     main_memory: MainMemory  # of each process
     keep_every: int | None
 
-    @property
-    def steps(self) -> int:
-        return self.recipe.epochs * self.steps_per_epoch
-
-    @property
-    def warmup_steps(self) -> int:
-        """0 with the schedule "one-cycle", which has a rise of its own."""
-        epochs = 0 if self.recipe.schedule == "one-cycle" else self.recipe.warmup
-        return math.ceil(epochs * self.steps_per_epoch)
-
-    @property
-    def share(self) -> int:
-        """Clips of a step for each process."""
-        return self.batch_size // self.processes
-
-    @property
-    def at_once(self) -> int:
-        """Clips that a process holds at once, in training and in evaluation."""
-        return self.share // self.recipe.hardware.accumulate
-
-    @property
-    def training_seconds(self) -> float:
-        return self.steps * self.batch_size / self.rate.training
-
-    @property
-    def evaluation_seconds(self) -> float:
-        """After all epochs together; one view of each clip, twice with an average of weights."""
-        times = self.recipe.epochs * (2 if self.recipe.ema else 1)
-        return times * self.data.num_val_clips / self.rate.evaluation
-
-    @property
-    def device_hours(self) -> float:
-        return (self.training_seconds + self.evaluation_seconds) / 3600 * self.processes
-
-    @property
-    def largest(self) -> int:
-        """The most clips with which a process can train at once; 0 if not even one fits."""
-        return self.memory.largest(self.memory_limit)
-
-    @property
-    def accumulate(self) -> int | None:
-        """The least hardware.accumulate with which this batch can be trained; None if none helps.
-
-        It divides the share of a process.
-        """
-        parts = (n for n in range(1, self.share + 1) if self.share % n == 0)
-        return next((n for n in parts if self.share // n <= self.largest), None)
-
-    @property
-    def checkpoint_bytes(self) -> int:
-        return self.memory.model - self.memory.gradients
-
-    @property
-    def folder_bytes(self) -> int:
-        """Of the run's folder in the end: last.pt, best.pt, those kept, and model.safetensors."""
-        kept = self.recipe.epochs // self.keep_every if self.keep_every else 0
-        return (2 + kept) * self.checkpoint_bytes + self.memory.weights
-
-    @property
-    def input_bytes(self) -> int:
-        """Of a clip as the network gets it, in float32."""
-        return 4 * 3 * self.recipe.num_frames * math.prod(self.recipe.size)
-
     def __str__(self) -> str:
         recipe, network = self.recipe, self.recipe.network
         title = (
             f"{network.architecture}, depth {network.depth}, for clips of {recipe.num_frames} "
             f"frames of {recipe.size[0]} x {recipe.size[1]} pixels, in {recipe.hardware.precision}"
         )
-        rows = [*self._steps(), *self._time(), *self._memory(), *self._disk()]
-        return "\n".join([title, *(_line(*row) for row in rows)])
+        return "\n".join([title, *(_line(*row) for row in self.rows())])
 
-    # Rows of the table: what, how much, and where from.
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of the table."""
+        yield from self._steps()
+        yield from self._time()
+        yield from self._memory()
+        yield from self._disk()
 
-    def _steps(self) -> Iterator[tuple[str, str, str]]:
-        recipe, data, parts = self.recipe, self.data, self.recipe.hardware.accumulate
-        yield "clips", f"{data.num_clips:,} + {data.num_val_clips:,}", f"train + val, {self.source}"
-        yield "classes", f"{data.num_classes}", self.source
-        divided = f", in {parts} parts of {self.at_once}" if parts > 1 else ""
-        spread = f"{self.share} on each of {self.processes} processes" if self.processes > 1 else ""
-        yield "batch", f"{self.batch_size} clips", (spread or "on one process") + divided
-        left = self.data.num_clips - self.steps_per_epoch * self.batch_size
-        yield (
-            "steps",
-            f"{self.steps_per_epoch:,} an epoch",
-            f"{left} clips, no whole batch, left out",
-        )
-        yield "", f"{self.steps:,} in all", f"{recipe.epochs} epochs"
+    def _steps(self) -> Iterator[Row]:
+        recipe, data, batches = self.recipe, self.data, self.batches
+        size, steps = batches.batch_size, batches.steps
+        clips = f"{data.num_clips:,} + {data.num_val_clips:,}"
+        yield "clips", clips, f"train + val, {self.data_origin}"
+        yield "classes", f"{data.num_classes}", self.data_origin
+        share = "on one process"
+        if (processes := batches.ranks.world) > 1:
+            share = f"{size // processes} on each of {processes} processes"
+        if batches.accumulate > 1:
+            share += f", in {batches.accumulate} parts of {batches.at_once}"
+        yield "batch", f"{size} clips", share
+        left = f"{data.num_clips - steps * size} clips, no whole batch, left out"
+        yield "steps", f"{steps:,} an epoch", left
+        yield "", f"{recipe.epochs * steps:,} in all", f"{recipe.epochs} epochs"
         rule = f"{recipe.learning_rate:g} for a batch of {recipe.rate_batch}, in proportion"
         yield "learning rate", f"{recipe.peak_rate:.4g} at most", rule
         if recipe.schedule == "one-cycle":
             yield "warm-up", "in the schedule", "one-cycle"
         else:
-            steps = f"{self.warmup_steps:,} steps" if self.warmup_steps else "none"
-            yield "warm-up", steps, f"{recipe.warmup:g} epochs"
+            rising = math.ceil(recipe.warmup * steps)
+            value = f"{rising:,} steps" if rising else "none"
+            yield "warm-up", value, f"{recipe.warmup:g} epochs"
 
-    def _time(self) -> Iterator[tuple[str, str, str]]:
-        rate, seconds = self.rate, self.training_seconds + self.evaluation_seconds
+    def _time(self) -> Iterator[Row]:
+        recipe, data, batches, rate = self.recipe, self.data, self.batches, self.rate
+        epochs, processes = recipe.epochs, batches.ranks.world
+        times = epochs * (2 if recipe.ema else 1)  # with an average of weights, both are evaluated
+        evaluation = times * data.num_val_clips / rate.evaluation
+        seconds = epochs * batches.steps * batches.batch_size / rate.training + evaluation
         digits = 3 if rate.origin == "given" else 2
         yield "clip rate", f"{_about(rate.training, digits)} clips/s", f"in training, {rate.origin}"
-        yield (
-            "",
-            f"{_about(rate.evaluation, 2)} clips/s",
-            f"in evaluation, {rate.evaluation_origin}",
-        )
+        origin = f"in evaluation, {rate.evaluation_origin}"
+        yield "", f"{_about(rate.evaluation, 2)} clips/s", origin
         yield "time", _duration(seconds), "in all, if the network never waits for clips"
-        part = f"of it for {self.recipe.epochs} evaluations, one view of each clip"
-        yield "", _duration(self.evaluation_seconds), part
-        if self.processes > 1:
-            every = f"{self.processes} processes, a device each"
-            yield "device hours", f"{_about(self.device_hours, 2)} h", every
-        each = rate.training / self.processes
+        part = f"of it for {epochs} evaluations, one view of each clip"
+        yield "", _duration(evaluation), part
+        if processes > 1:
+            hours = f"{_about(seconds / 3600 * processes, 2)} h"
+            yield "device hours", hours, f"{processes} processes, a device each"
+        each, clip = rate.training / processes, _clip_bytes(recipe)
         advice = "for each process, or it waits; loader-benchmark says what a core gives"
         yield "clips to load", f"{_about(each, 2)} clips/s", advice
-        frames = f"to each device, {_bytes(self.input_bytes)} a clip in float32"
-        yield "", f"{_bytes(each * self.input_bytes, 2)}/s", frames
-        if self.data.bytes_per_clip:
-            read = rate.training * self.data.bytes_per_clip
-            yield "", f"{_bytes(read, 2)}/s", "from disk, all processes, if files are read in full"
+        origin = f"to each device, {_bytes(clip)} a clip in float32"
+        yield "", f"{_bytes(each * clip, 2)}/s", origin
+        if data.bytes_per_clip:
+            read = f"{_bytes(rate.training * data.bytes_per_clip, 2)}/s"
+            yield "", read, "from disk, all processes, if files are read in full"
 
-    def _memory(self) -> Iterator[tuple[str, str, str]]:
-        memory, limit = self.memory, self.memory_limit
+    def _memory(self) -> Iterator[Row]:
+        memory, limit, at_once = self.memory, self.memory_limit, self.batches.at_once
         names = ("weights", "gradients", "momentum", "average")
         parts = [f"{name} {_bytes(size)}" for name in names if (size := getattr(memory, name))]
         yield "memory", _bytes(memory.model), f"on each device: {', '.join(parts)}"
         yield "", f"+ {_bytes(memory.clip)} a clip", f"in training, {memory.origin}"
         yield "", f"+ {_bytes(memory.evaluation_clip)} a clip", "in evaluation, counted"
-        needed, evaluation = memory.training(self.at_once), memory.evaluation(self.at_once)
-        room = f"in {_bytes(limit)}, {self.limit_origin}"
-        yield (
-            "training",
-            _bytes(needed),
-            f"{self.at_once} clips at once: {_fits(needed, limit)} {room}",
-        )
-        advice = "" if evaluation <= limit else ": take a smaller batch_size or more processes"
-        fit = f"{_fits(evaluation, limit)}{advice}"
-        yield "evaluation", _bytes(evaluation), f"{self.at_once} clips at once: {fit}"
-        yield from self._main_memory()
-        yield "largest batch", f"{self.largest:,} clips", "with which a process can train at once"
-        if self.accumulate is None:
-            yield "", "none", "take smaller or shorter clips, less depth, or a larger device"
-        elif self.accumulate > self.recipe.hardware.accumulate:
-            advice = f"at once: the batch fits with --hardware.accumulate {self.accumulate}"
-            yield "", f"{self.share // self.accumulate} of {self.share} clips", advice
+        needed, evaluation = memory.training(at_once), memory.evaluation(at_once)
+        fit = _fits(needed, limit)
+        origin = f"{at_once} clips at once: {fit} in {_bytes(limit)}, {self.limit_origin}"
+        yield "training", _bytes(needed), origin
+        fit = _fits(evaluation, limit)
+        fit += "" if evaluation <= limit else ": take a smaller batch_size or more processes"
+        yield "evaluation", _bytes(evaluation), f"{at_once} clips at once: {fit}"
 
-    def _main_memory(self) -> Iterator[tuple[str, str, str]]:
-        main, workers = self.main_memory, self.recipe.hardware.workers
-        every = f"each of {self.processes} processes" if self.processes > 1 else "the process"
-        parts = [f"{_bytes(main.process)} for Python and its libraries, as here"]
-        parts += [f"{_bytes(main.network)} for the network"] * bool(main.network)
-        parts += [f"{_bytes(main.reading)} for reading with {workers} workers"]
-        yield "main memory", _bytes(main.total), f"{every} at most: {', '.join(parts)}"
-        if main.all_frames is None and self.recipe.hardware.in_memory:
+        yield from self._main_memory()
+        largest, share = memory.largest(limit), at_once * self.batches.accumulate
+        yield "largest batch", f"{largest:,} clips", "with which a process can train at once"
+        # The fewest equal parts of the share of a process that fit.
+        parts = (n for n in range(1, share + 1) if share % n == 0 and share // n <= largest)
+        if (parts := next(parts, None)) is None:
+            yield "", "none", "take smaller or shorter clips, less depth, or a larger device"
+        elif parts > self.batches.accumulate:
+            advice = f"at once: the batch fits with --hardware.accumulate {parts}"
+            yield "", f"{share // parts} of {share} clips", advice
+
+    def _main_memory(self) -> Iterator[Row]:
+        main, hardware, processes = self.main_memory, self.recipe.hardware, self.batches.ranks.world
+        every = f"each of {processes} processes" if processes > 1 else "the process"
+        network = f"{_bytes(main.network)} for the network, " if main.network else ""
+        origin = (
+            f"{every} at most: {_bytes(main.process)} for Python and its libraries, as here, "
+            f"{network}{_bytes(main.reading)} for reading with {hardware.workers} workers"
+        )
+        total = main.process + main.network + main.kept_frames + main.reading
+        yield "main memory", _bytes(total), origin
+        if main.all_frames is None and hardware.in_memory:
             yield "", "and frames", "kept in memory, not counted: only a manifest says how large"
         elif main.all_frames:
             rest = f" of {_bytes(main.all_frames)}; the others are read from their files each time"
             rest = rest if main.kept_frames < main.all_frames else ""
             yield "", _bytes(main.kept_frames), f"of it for frames kept in memory{rest}"
 
-    def _disk(self) -> Iterator[tuple[str, str, str]]:
-        kept = f", one every {self.keep_every} epochs" if self.keep_every else ""
-        files = f"{_bytes(self.checkpoint_bytes)} each for last and best{kept}; the network"
-        yield "disk", _bytes(self.folder_bytes), f"for the run's folder: {files}"
-        if size := self.data.bytes_per_clip:
-            videos = (self.data.num_clips + self.data.num_val_clips) * size
-            yield "", _bytes(videos), f"for the videos, {_bytes(size)} each on average"
+    def _disk(self) -> Iterator[Row]:
+        memory, data, every = self.memory, self.data, self.keep_every
+        checkpoint = memory.model - memory.gradients
+        count = 2 + (self.recipe.epochs // every if every else 0)  # last, best, and those kept
+        kept = f", one every {every} epochs" if every else ""
+        origin = (
+            f"for the run's folder: {_bytes(checkpoint)} each for last and best{kept}; the network"
+        )
+        yield "disk", _bytes(count * checkpoint + memory.weights), origin
+        if size := data.bytes_per_clip:
+            videos = _bytes((data.num_clips + data.num_val_clips) * size)
+            yield "", videos, f"for the videos, {_bytes(size)} each on average"
 
 
 def plan_training(
@@ -251,37 +203,42 @@ def plan_training(
         ValueError: a number is not positive; the data set's size is not known, or not divisible.
     """
     recipe = recipe or presets.preset(preset)
-    check_positive(processes=processes, keep_every=keep_every)
+    check_positive(**vars(data), processes=processes, keep_every=keep_every)
     check_positive(clips_per_second=clips_per_second, memory_gb=memory_gb)
-    data, source, frame_bytes = known_size(manifest, preset, data, recipe)
-    ranks, parts = Ranks(0, processes), recipe.hardware.accumulate
-    batches = Batches(data.num_clips, recipe.batch_size, seed=0, ranks=ranks, accumulate=parts)
-    at_once = batches.batch_size // processes // parts
-    device, memory = pick_device(), count_memory(recipe, data.num_classes)
+    data, data_origin, frame_bytes = known_size(manifest, preset, data, recipe)
+    batches = Batches(
+        data.num_clips,
+        recipe.batch_size,
+        seed=0,
+        ranks=Ranks(0, processes),
+        accumulate=recipe.hardware.accumulate,
+    )
+    at_once, device = batches.at_once, pick_device()
+    memory = count_memory(recipe, data.num_classes)
     main_memory = count_main_memory(
-        recipe,
-        memory,
-        at_once=at_once,
+        0 if device.type != "cpu" else max(memory.training(at_once), memory.evaluation(at_once)),
+        at_once * _clip_bytes(recipe),
+        workers=recipe.hardware.workers,
         processes=processes,
-        on_cpu=device.type == "cpu",
         frame_bytes=frame_bytes,
     )
-    limit, origin = _memory_of(device, processes, main_memory.kept_frames)
-    if memory_gb is not None:
+    if memory_gb is None:
+        limit, origin = _memory_of(device, processes, main_memory.kept_frames)
+    else:
         limit, origin = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB given"
     if clips_per_second is not None:
         rate = rate_of_training(clips_per_second, recipe)
     else:
         most = max(1, min(at_once, memory.largest(_memory_of(device)[0])))
-        rate, memory = _measured(recipe, data.num_classes, device, most, memory)
-        rate = rate.times(processes)
+        rate, clips, peak = measure(recipe, data.num_classes, device, most, processes)
+        if peak:  # without an average of weights, which `measure` does not keep
+            clip = max(1, (peak - memory.training(0) + memory.average) // clips)
+            memory = dataclasses.replace(memory, clip=clip, origin="measured")
     return TrainingPlan(
         recipe=recipe,
         data=data,
-        source=source,
-        processes=processes,
-        batch_size=batches.batch_size,
-        steps_per_epoch=batches.steps,
+        data_origin=data_origin,
+        batches=batches,
         rate=rate,
         memory=memory,
         memory_limit=limit,
@@ -291,26 +248,20 @@ def plan_training(
     )
 
 
-def _measured(
-    recipe: Recipe, num_classes: int, device: torch.device, max_clips: int, memory: TrainingMemory
-) -> tuple[Rate, TrainingMemory]:
-    """Measure the rate of one process and, on a GPU, the memory of a clip."""
-    rate, number, peak = measure(recipe, num_classes, device, max_clips)
-    if peak:  # without an average of weights, which `measure` does not keep
-        a_clip = (peak - memory.training(0) + memory.average) // number
-        memory = dataclasses.replace(memory, clip=max(1, a_clip), origin="measured")
-    return rate, memory
-
-
 def _memory_of(device: torch.device, processes: int = 1, kept: int = 0) -> tuple[int, str]:
     """Bytes that each process may use for its network, and of what; `kept` of a CPU hold frames."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         return int(USABLE * total), f"{USABLE:.0%} of the {torch.cuda.get_device_name(device)} here"
     free = max(0, free_memory() // processes - kept)
-    shared = " beside the frames" * bool(kept)
+    shared = " beside the frames" if kept else ""
     shared += f", for each of {processes} processes" if processes > 1 else ""
     return int(USABLE_CPU * free), f"{USABLE_CPU:.0%} of what is free here now{shared}"
+
+
+def _clip_bytes(recipe: Recipe) -> int:
+    """Of a clip as the network gets it, in float32."""
+    return 4 * 3 * recipe.num_frames * math.prod(recipe.size)
 
 
 def _line(what: str, value: str, origin: str) -> str:
@@ -334,12 +285,12 @@ def _about(number: float, digits: int) -> str:
 
 
 def _bytes(count: float, digits: int = 3) -> str:
-    units = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-    unit, name = next((pair for pair in units if count >= pair[0]), (1, "bytes"))
-    return f"{_about(count / unit, digits)} {name}"
+    units = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "bytes": 1}
+    name = next((name for name, unit in units.items() if count >= unit), "bytes")
+    return f"{_about(count / units[name], digits)} {name}"
 
 
 def _duration(seconds: float) -> str:
-    units = ((3600, "h"), (60, "min"))
-    unit, name = next((pair for pair in units if seconds >= 2 * pair[0]), (1, "s"))
-    return f"{_about(seconds / unit, 2)} {name}"
+    units = {"h": 3600, "min": 60, "s": 1}
+    name = next((name for name, unit in units.items() if seconds >= 2 * unit), "s")
+    return f"{_about(seconds / units[name], 2)} {name}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,37 +31,24 @@ class DataSize:
     bytes_per_clip: float | None = None
     """Size of a video file, on average; without it, that of the manifest's."""
 
-    def __post_init__(self) -> None:
-        check_positive(**vars(self))
-
 
 def check_positive(**numbers: float | None) -> None:
     """Raise ValueError for a number that is given but not positive and finite."""
     for name, value in numbers.items():
         if value is not None and not 0 < value < math.inf:
-            raise ValueError(
-                f"expected {name} to be a positive number, got {value}: give it as it was "
-                "counted or measured"
-            )
+            raise ValueError(f"expected {name} to be a positive number, got {value}")
 
 
 # Something-Something v2: its 168,913 + 24,777 + 27,157 videos have 19.4 GB. Kinetics-400: what is
 # on the CVDF mirror, 240,258 + 19,881 + 38,685 videos in 301 parts of about 1.6 GB.
 PUBLISHED_SIZES = {
     "ssv2": (DataSize(168_913, 24_777, 174, 19.4e9 / 220_847), "as published"),
-    "kinetics400": (
-        DataSize(240_258, 19_881, 400, 301 * 1.6e9 / 298_824),
-        "on the public mirror",
-    ),
+    "kinetics400": (DataSize(240_258, 19_881, 400, 301 * 1.6e9 / 298_824), "on the public mirror"),
 }
 
 
 def published_size(preset: str) -> tuple[DataSize, str]:
-    """Find the size of the data set that a preset was published for, and where that is from.
-
-    Raises:
-        ValueError: it was published for none, or for one whose size is not known here.
-    """
+    """Find the size of the data set that a preset was published for, and where that is from."""
     name = preset.partition("-")[0]
     if name not in PUBLISHED_SIZES:
         raise ValueError(
@@ -78,43 +63,36 @@ def manifest_size(data_set: DataSet) -> DataSize:
     """Count the usable clips of a data set and its classes, and average the sizes of the files.
 
     Sizes are those that the manifest notes (column probe); where it does not, the disk is asked.
-
-    Raises:
-        ValueError: it has no clips of "train" or "val".
     """
-    good = _usable(data_set)
-    counts = good["split"].value_counts()
-    for split in ("train", "val"):
-        if split not in counts:
-            raise ValueError(
-                f'expected clips of split "{split}" with the status "ok" in {data_set.path}, got '
-                "none: training needs train and val; write the manifest with both"
-            )
-    files = zip(good["path"], good["probe"], strict=True)
-    bar = tqdm(files, "sizes of files", len(good), unit="file", leave=False, delay=1)
-    sizes = [size for size in (_file_size(*file) for file in bar) if size]
-    mean = statistics.fmean(sizes) if sizes else None
-    return DataSize(int(counts["train"]), int(counts["val"]), len(data_set.classes), mean)
+    train, val = (_usable(data_set, split) for split in ("train", "val"))
+    if train.empty or val.empty:
+        raise ValueError(
+            f'expected clips of split "{"train" if train.empty else "val"}" with the status "ok" '
+            f"in {data_set.path}, got none: training needs train and val; write the manifest with "
+            "both"
+        )
+    files = pd.concat([train, val])
+    bar = tqdm(files.itertuples(), "sizes of files", len(files), unit="file", leave=False, delay=1)
+    sizes = [size for size in map(_file_size, bar) if size]
+    mean = sum(sizes) / len(sizes) if sizes else None
+    return DataSize(len(train), len(val), len(data_set.classes), mean)
 
 
 def frames_in_memory(data_set: DataSet, recipe: Recipe) -> tuple[int, int]:
     """Count the bytes of all training and validation frames that a recipe keeps in memory."""
     if not recipe.hardware.in_memory:
         return 0, 0
-    good = _usable(data_set)
     side = recipe.read_short_side or useful_short_side(recipe.size, recipe.augmentation.crop)
-    videos = good[good["split"] == "train"].drop_duplicates("path")
-    bar = tqdm(videos.itertuples(), "frames", len(videos), unit="file", leave=False, delay=1)
-    shapes = [_shape(video) for video in bar]
-    training = sum(3 * count * math.prod(smaller_size(size, side)) for count, size in shapes)
+    train, val = (_usable(data_set, split).drop_duplicates("path") for split in ("train", "val"))
+    bar = tqdm(train.itertuples(), "frames", len(train), unit="file", leave=False, delay=1)
+    training = sum(3 * n * math.prod(smaller_size(size, side)) for n, size in map(_shape, bar))
     pixels = math.prod(recipe.evaluation.size or recipe.size)
-    num_val_clips = good["path"][good["split"] == "val"].nunique()
-    return training, 3 * num_val_clips * recipe.num_frames * pixels
+    return training, 3 * len(val) * recipe.num_frames * pixels
 
 
-def _usable(data_set: DataSet) -> pd.DataFrame:
+def _usable(data_set: DataSet, split: str) -> pd.DataFrame:
     rows = data_set.rows
-    return rows[(rows["status"] == "ok") & rows["split"].isin(["train", "val"])]
+    return rows[(rows["status"] == "ok") & (rows["split"] == split)]
 
 
 def _shape(row: Any) -> tuple[int, tuple[int, int]]:
@@ -128,11 +106,12 @@ def _shape(row: Any) -> tuple[int, tuple[int, int]]:
     return info.num_frames, info.size
 
 
-def _file_size(path: str, probe: str) -> int:
+def _file_size(row: Any) -> int:
     """In bytes; 0 if it is not known, as of a folder of pictures."""
-    with contextlib.suppress(ValueError):  # of another version: then the file is asked
-        return unpack_info(path, probe).num_bytes
-    return os.path.getsize(path) if os.path.isfile(path) else 0
+    try:
+        return unpack_info(row.path, row.probe).num_bytes
+    except ValueError:  # nothing is noted, or by another version
+        return os.path.getsize(row.path) if os.path.isfile(row.path) else 0
 
 
 def known_size(
@@ -140,14 +119,10 @@ def known_size(
 ) -> tuple[DataSize, str, tuple[int, int] | None]:
     """Find how much there is to train on, in a manifest or for a preset, unless it is given.
 
-    Returns:
-        The size, where it is from, and the bytes of all training and validation frames that the
-        recipe keeps in memory; None if these are not known.
-
-    Raises:
-        ValueError: neither of them says it, or only some numbers are given.
+    Returns the size, where it is from, and `frames_in_memory`; None if these are not known. Raises
+    ValueError if only some numbers are given.
     """
-    counts = (given.num_clips, given.num_val_clips, given.num_classes)
+    counts, frame_bytes = (given.num_clips, given.num_val_clips, given.num_classes), None
     if None not in counts and manifest is None:
         return given, "given", None
     if counts != (None, None, None):
@@ -155,13 +130,12 @@ def known_size(
             "expected a manifest, or --num-clips, --num-val-clips and --num-classes, all three of "
             f"them, got {'both' if manifest else 'only some'}"
         )
-    frame_bytes = None
     if manifest is None:
-        found, source = published_size(preset)
+        found, origin = published_size(preset)
     else:
         data_set = DataSet.read(manifest)
-        found, source = manifest_size(data_set), f"in {manifest}"
+        found, origin = manifest_size(data_set), f"in {manifest}"
         frame_bytes = frames_in_memory(data_set, recipe)
     if given.bytes_per_clip is not None:
         found = dataclasses.replace(found, bytes_per_clip=given.bytes_per_clip)
-    return found, source, frame_bytes
+    return found, origin, frame_bytes

@@ -13,9 +13,8 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from blvnet_lab.progress import tqdm
-from blvnet_lab.runs.memory import rng_restored
 from blvnet_lab.training.engine import build, train_one_epoch
-from blvnet_lab.training.evaluation import autocast
+from blvnet_lab.training.precision import autocast
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import frozen_body, make_optimizer
 
@@ -34,14 +33,6 @@ class Rate:
     origin: str
     evaluation_origin: str
 
-    def times(self, processes: int) -> Rate:
-        """Multiply the rate of one process."""
-        if processes == 1:
-            return self
-        origin = f"{self.origin}, times {processes}: an upper bound, as if none waited for another"
-        training, evaluation = self.training * processes, self.evaluation * processes
-        return Rate(training, evaluation, origin, self.evaluation_origin)
-
 
 def rate_of_training(clips_per_second: float, recipe: Recipe) -> Rate:
     """Complete a rate of training: in evaluation a pixel is taken to cost a third as much."""
@@ -52,7 +43,7 @@ def rate_of_training(clips_per_second: float, recipe: Recipe) -> Rate:
 
 
 def measure(
-    recipe: Recipe, num_classes: int, device: torch.device, max_clips: int
+    recipe: Recipe, num_classes: int, device: torch.device, max_clips: int, processes: int = 1
 ) -> tuple[Rate, int, int]:
     """Train and evaluate the recipe's network on noise for a few steps, not compiled.
 
@@ -60,27 +51,26 @@ def measure(
         max_clips: to take at once; steps that are slow anyway are measured with fewer.
 
     Returns:
-        The rate of one process; clips at once in training; peak of GPU memory (bytes; elsewhere 0).
+        The rate, times the number of processes; clips at once in training; peak of GPU memory
+        (bytes; elsewhere 0).
     """
-    on_gpu, before = device.type == "cuda", 0
+    on_gpu, before, peak = device.type == "cuda", 0, 0
     if on_gpu:
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
     # Each batch is a step of its own, which ends when the GPU has done it.
-    recipe = dataclasses.replace(
-        recipe, hardware=dataclasses.replace(recipe.hardware, accumulate=1)
-    )
-    with rng_restored():
+    hardware = dataclasses.replace(recipe.hardware, accumulate=1)
+    recipe = dataclasses.replace(recipe, hardware=hardware)
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         model = build(recipe, num_classes)
-        layout = torch.channels_last if recipe.hardware.channels_last else torch.contiguous_format
+        layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
         model.to(device, memory_format=layout)
         optimizer = make_optimizer(model, recipe)
         still = LambdaLR(optimizer, lambda step: 0.0)  # noise teaches nothing, and breaks nothing
 
         def noise(clips: int, size: tuple[int, int]) -> torch.Tensor:
             shape = (clips, recipe.num_frames, model.in_channels, *size)
-            made = torch.randn(shape, device="cpu")
-            return made.pin_memory() if on_gpu else made
+            return torch.randn(shape, device="cpu", pin_memory=on_gpu)
 
         def train(clips: int) -> None:
             labels = torch.arange(clips, device="cpu") % num_classes
@@ -88,18 +78,22 @@ def measure(
             train_one_epoch(model, [batch], optimizer, still, device, recipe)
 
         def evaluate(clips: int) -> None:
-            size = recipe.evaluation.size or recipe.size
-            with torch.no_grad(), autocast(device, recipe.hardware):
-                model(noise(clips, size).to(device, non_blocking=True)).float().cpu()
+            images = noise(clips, recipe.evaluation.size or recipe.size)
+            with torch.no_grad(), autocast(device, hardware):
+                model(images.to(device, non_blocking=True)).float().cpu()
 
         with frozen_body(model, recipe):
             training, number = measure_rate(train, max_clips, "training")
-        peak = torch.cuda.max_memory_allocated(device) - before if on_gpu else 0
+        if on_gpu:
+            peak = torch.cuda.max_memory_allocated(device) - before
         model.eval()
         evaluation, _ = measure_rate(evaluate, max_clips, "evaluation")
     name = torch.cuda.get_device_name(device) if on_gpu else f"the {device.type.upper()} here"
     origin = f"measured on {name}, {number} clips of noise at once"
-    return Rate(training, evaluation, origin, "measured alike"), number, peak
+    if processes > 1:
+        origin += f", times {processes}: an upper bound, as if none waited for another"
+    rate = Rate(processes * training, processes * evaluation, origin, "measured alike")
+    return rate, number, peak
 
 
 def measure_rate(step: Callable[[int], None], max_clips: int, name: str) -> tuple[float, int]:

@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import shlex
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,12 +25,7 @@ import torchvision
 from torch import Tensor
 
 from blvnet_lab import __version__
-from blvnet_lab.data import (
-    ClipDataset,
-    DataSet,
-    evaluation_transform,
-    training_transform,
-)
+from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform, training_transform
 from blvnet_lab.datasets.motion import CLASSES, KINDS
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.tam import TAM
@@ -39,7 +33,6 @@ from blvnet_lab.paths import data_samples
 from blvnet_lab.training.checkpoint import Trained, save_trained
 from blvnet_lab.training.distributed import pick_device
 from blvnet_lab.training.engine import build, fit
-from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
 from blvnet_lab.training.presets import classroom
 from blvnet_lab.training.recipe import Architecture, Recipe
@@ -51,16 +44,15 @@ TITLES: dict[Architecture, str] = {
     "blvnet_tam": "bLVNet-TAM",
 }
 PARTNER_OF = torch.arange(len(CLASSES), device="cpu") ^ 1  # the label of each class's partner
-TAP_DECIMALS = 4
+DECIMALS = 4  # of scores and taps in the log
 SUMMARY = "staircase.json"
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Top-1 and, as far as there are such clips, accuracy between partners by kind; in 0..1."""
+    """Compute top-1 and, for the kinds of clips there are, accuracy between partners; in 0..1."""
     scores = {"top_1": top_k_accuracy(logits, labels)}
-    kinds = [KINDS[name] for name in CLASSES]
     for kind in ("direction", "order"):
-        chosen = torch.tensor([k == kind for k in kinds], device="cpu")[labels]
+        chosen = torch.tensor([KINDS[CLASSES[label]] == kind for label in labels], device="cpu")
         if chosen.any():
             scores[kind] = partner_accuracy(logits[chosen], labels[chosen], PARTNER_OF)
     return scores
@@ -69,73 +61,79 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
 def motion_datasets(
     data_set: DataSet, recipe: Recipe, classes: Sequence[str] = CLASSES
 ) -> tuple[ClipDataset, ClipDataset]:
-    """Training and validation clips, decoded once and kept in memory.
+    """Read the training and the validation clips, decoded once and kept in memory.
 
     Args:
         classes: those to use, to make a short run of it; the labels stay as they are.
 
     Raises:
-        ValueError: the data set is not one of the motion samples, or a class is not among theirs.
+        ValueError: the data set is not one of the motion samples.
+        KeyError: a class is not among theirs.
     """
-    if data_set.classes != tuple(CLASSES):
+    if data_set.classes != CLASSES:
         raise ValueError(
             f"expected the motion samples' classes {', '.join(CLASSES)}, got "
             f"{', '.join(data_set.classes)}; make them with `python -m blvnet_lab samples`"
         )
-    strangers = [name for name in classes if name not in CLASSES]
-    if strangers:
-        raise ValueError(f"expected classes among {', '.join(CLASSES)}, got {', '.join(strangers)}")
-    data_set = data_set.with_rows(data_set.rows.query("class_name in @classes"))
-    num_frames, size = recipe.num_frames, recipe.size
+    label_of = {name: label for label, name in enumerate(CLASSES)}
+    chosen = data_set.rows["label"].isin([label_of[name] for name in classes])
+    data_set, num_frames, size = (
+        data_set.with_rows(data_set.rows[chosen]),
+        recipe.num_frames,
+        recipe.size,
+    )
     train = ClipDataset(
         data_set, "train", num_frames, training_transform(size), random_frames=True, in_memory=True
     )
-    val = ClipDataset(data_set, "val", num_frames, evaluation_transform(size), in_memory=True)
-    return train, val
+    return train, ClipDataset(
+        data_set, "val", num_frames, evaluation_transform(size), in_memory=True
+    )
 
 
 def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
-    """The same recipe for another of the four networks."""
+    """Return the same recipe for another of the four networks."""
     return replace(recipe, network=replace(recipe.network, architecture=architecture))
-
-
-def taps_of(model: VideoNet) -> dict[str, list[list[float]]]:
-    """The taps (r, C) of every TAM, rounded, for the log."""
-    return {
-        name: [[round(w, TAP_DECIMALS) for w in tap] for tap in module.taps.tolist()]
-        for name, module in model.named_modules()
-        if isinstance(module, TAM)
-    }
 
 
 def run_one(
     recipe: Recipe, train: ClipDataset, val: ClipDataset, log: Path
 ) -> tuple[VideoNet, list[dict]]:
-    """Train the recipe's network; a line of JSON per epoch goes to `log`, the taps with it.
+    """Train the recipe's network; a line of JSON per epoch goes to `log`, with the taps (r, C).
 
     Raises:
-        InterruptedError: the stop button, or another signal; networks that wait are not trained.
+        InterruptedError: the stop button or another signal, so that no further network is trained.
     """
     model = build(recipe, len(CLASSES))
     log.parent.mkdir(parents=True, exist_ok=True)
-    first = {"epoch": 0, "taps": taps_of(model)}
 
-    def write(history: list[dict]) -> None:
-        log.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
+    def log_entry(model: VideoNet, scores: dict[str, float]) -> dict[str, Any]:
+        taps = {
+            n: _rounded(m.taps.tolist()) for n, m in model.named_modules() if isinstance(m, TAM)
+        }
+        return {name: round(value, DECIMALS) for name, value in scores.items()} | {"taps": taps}
 
-    def score_and_taps(model: VideoNet, predictions: Predictions) -> dict:
-        scores = score(predictions.logits, predictions.labels)
-        rounded = {name: round(value, 4) for name, value in scores.items()}
-        return {**rounded, "taps": taps_of(model)}
-
-    title = f"{TITLES[recipe.network.architecture]}, seed {recipe.seed}"
-    fitted = fit(model, train, val, recipe, score=score_and_taps, after_epoch=write)
+    first = {"epoch": 0, **log_entry(model, {})}
+    fitted = fit(
+        model,
+        train,
+        val,
+        recipe,
+        score=lambda model, found: log_entry(model, score(found.logits, found.labels)),
+        after_epoch=lambda history: log.write_text(
+            "".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8"
+        ),
+    )
     if fitted.stopped:
         raise InterruptedError(
-            f"stopped by {fitted.stopped} in the training of {title}: the checkpoints of the "
+            f"stopped by {fitted.stopped} in the training of "
+            f"{TITLES[recipe.network.architecture]}, seed {recipe.seed}: the checkpoints of the "
             f"networks before it and all logs are in {log.parent.parent}"
         )
     return model, [first, *fitted.history]
+
+
+def _rounded(taps: list[list[float]]) -> list[list[float]]:
+    return [[round(weight, DECIMALS) for weight in tap] for tap in taps]
 
 
 @dataclass(frozen=True)
@@ -184,8 +182,7 @@ def run_staircase(
             "choose another out, or delete it first"
         )
     recipe = recipe or classroom()
-    for architecture in architectures:
-        # What cannot be built fails now, not an hour later.
+    for architecture in architectures:  # what cannot be built fails now, not an hour later
         build(with_architecture(recipe, architecture), len(CLASSES))
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
     train, val = motion_datasets(data_set, recipe)
@@ -195,10 +192,11 @@ def run_staircase(
             chosen = with_architecture(replace(recipe, seed=seed), architecture)
             log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
             model, lines = run_one(chosen, train, val, log)
-            last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
             seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
             runs.append(
-                {"architecture": architecture, "seed": seed, **last, "seconds": round(seconds, 1)}
+                {"architecture": architecture, "seed": seed}
+                | {name: lines[-1][name] for name in ("top_1", "direction", "order")}
+                | {"seconds": round(seconds, 1)}
             )
             if seed == seeds[0]:
                 save_trained(Trained(model, chosen, CLASSES), out / f"{architecture}.safetensors")
@@ -212,9 +210,8 @@ def run_staircase(
     }
     clips = {"train": len(train), "val": len(val)}
     summary = _circumstances() | {"options": options, "seeds": seeds, "clips": clips, "runs": runs}
-    text = json.dumps(summary, indent=1)
-    (out / SUMMARY).write_text(text + "\n")
-    return StaircaseResult(json.loads(text), out)
+    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    return StaircaseResult(json.loads((out / SUMMARY).read_text()), out)
 
 
 def _circumstances() -> dict[str, Any]:
@@ -235,14 +232,12 @@ def _circumstances() -> dict[str, Any]:
 def as_table(summary: dict) -> pd.DataFrame:
     """Make a row for each architecture: mean and range over the seeds, in percent; seconds."""
     rows = []
-    for architecture in dict.fromkeys(run["architecture"] for run in summary["runs"]):
-        runs = [run for run in summary["runs"] if run["architecture"] == architecture]
+    for architecture, runs in pd.DataFrame(summary["runs"]).groupby("architecture", sort=False):
         row = {"model": TITLES[architecture]}
         for name in ("direction", "order", "top_1"):
-            values = [100 * run[name] for run in runs]
-            row[f"{name} %"] = round(statistics.mean(values), 1)
-            row[f"{name} range"] = f"{min(values):.1f}-{max(values):.1f}"
-        seconds = [run["seconds"] for run in runs]
-        row["seconds"] = f"{min(seconds):.0f}-{max(seconds):.0f}"
+            percent = 100 * runs[name]
+            row[f"{name} %"] = round(percent.mean(), 1)
+            row[f"{name} range"] = f"{percent.min():.1f}-{percent.max():.1f}"
+        row["seconds"] = f"{runs['seconds'].min():.0f}-{runs['seconds'].max():.0f}"
         rows.append(row)
     return pd.DataFrame(rows)
