@@ -510,7 +510,6 @@ def test_size_of_a_manifest_with_probes(tmp_path):
     [
         ({"num_clips": 0}, {}, "expected num_clips to be a positive number, got 0"),
         ({"num_val_clips": -1}, {}, "expected num_val_clips to be a positive number, got -1"),
-        ({"bytes_per_clip": 0}, {}, "expected bytes_per_clip to be"),
         ({}, {"processes": 0}, "expected processes to be"),
         ({}, {"clips_per_second": float("nan")}, "expected clips_per_second to be"),
         ({}, {"memory_gb": float("inf")}, "expected memory_gb to be"),
@@ -534,27 +533,12 @@ def test_every_number_says_where_it_comes_from(small):
             assert not re.search(r"\d\.\d{3}", value + origin), "no false precision"
 
 
-@pytest.mark.parametrize(
-    "number, text",
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (49_152, "49.2 kB"),
-        (657_089_364, "657 MB"),
-        (42.3e9, "42.3 GB"),
-        (1.234e12, "1.23 TB"),
-        (5.6e15, "5,600 TB"),
-        (0.5, "0.5 s"),
-        (90, "90 s"),
-        (120, "2 min"),
-        (7199, "120 min"),
-        (7200, "2 h"),
-        (5e7, "14,000 h"),
-    ],
-)
-def test_bytes_and_durations_as_people_write_them(number, text):
-    is_bytes = text.endswith(("B", "bytes"))
-    assert (planning._bytes if is_bytes else planning._duration)(number) == text
+def test_bytes_and_durations_as_people_write_them():
+    numbers = (0, 999, 49_152, 657_089_364, 42.3e9, 1.234e12, 5.6e15)
+    texts = ["0 bytes", "999 bytes", "49.2 kB", "657 MB", "42.3 GB", "1.23 TB", "5,600 TB"]
+    assert [planning._bytes(number) for number in numbers] == texts
+    texts = ["0.5 s", "90 s", "2 min", "120 min", "2 h", "14,000 h"]
+    assert [planning._duration(n) for n in (0.5, 90, 120, 7199, 7200, 5e7)] == texts
 
 
 @pytest.fixture

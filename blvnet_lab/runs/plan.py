@@ -97,22 +97,22 @@ class TrainingPlan:
         seconds = epochs * batches.steps * batches.batch_size / rate.training + evaluation
         digits = 3 if rate.origin == "given" else 2
         yield "clip rate", f"{_about(rate.training, digits)} clips/s", f"in training, {rate.origin}"
-        origin = f"in evaluation, {rate.evaluation_origin}"
-        yield "", f"{_about(rate.evaluation, 2)} clips/s", origin
+        value = f"{_about(rate.evaluation, 2)} clips/s"
+        yield "", value, f"in evaluation, {rate.evaluation_origin}"
         yield "time", _duration(seconds), "in all, if the network never waits for clips"
-        part = f"of it for {epochs} evaluations, one view of each clip"
-        yield "", _duration(evaluation), part
+        value = _duration(evaluation)
+        yield "", value, f"of it for {epochs} evaluations, one view of each clip"
         if processes > 1:
-            hours = f"{_about(seconds / 3600 * processes, 2)} h"
-            yield "device hours", hours, f"{processes} processes, a device each"
+            value = f"{_about(seconds / 3600 * processes, 2)} h"
+            yield "device hours", value, f"{processes} processes, a device each"
         each, clip = rate.training / processes, _clip_bytes(recipe)
         advice = "for each process, or it waits; loader-benchmark says what a core gives"
         yield "clips to load", f"{_about(each, 2)} clips/s", advice
-        origin = f"to each device, {_bytes(clip)} a clip in float32"
-        yield "", f"{_bytes(each * clip, 2)}/s", origin
+        value = f"{_bytes(each * clip, 2)}/s"
+        yield "", value, f"to each device, {_bytes(clip)} a clip in float32"
         if data.bytes_per_clip:
-            read = f"{_bytes(rate.training * data.bytes_per_clip, 2)}/s"
-            yield "", read, "from disk, all processes, if files are read in full"
+            value = f"{_bytes(rate.training * data.bytes_per_clip, 2)}/s"
+            yield "", value, "from disk, all processes, if files are read in full"
 
     def _memory(self) -> Iterator[Row]:
         memory, limit, at_once = self.memory, self.memory_limit, self.batches.at_once
@@ -128,7 +128,6 @@ class TrainingPlan:
         fit = _fits(evaluation, limit)
         fit += "" if evaluation <= limit else ": take a smaller batch_size or more processes"
         yield "evaluation", _bytes(evaluation), f"{at_once} clips at once: {fit}"
-
         yield from self._main_memory()
         largest, share = memory.largest(limit), at_once * self.batches.accumulate
         yield "largest batch", f"{largest:,} clips", "with which a process can train at once"

@@ -33,6 +33,7 @@ from blvnet_lab.paths import data_samples
 from blvnet_lab.training.checkpoint import Trained, save_trained
 from blvnet_lab.training.distributed import pick_device
 from blvnet_lab.training.engine import build, fit
+from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
 from blvnet_lab.training.presets import classroom
 from blvnet_lab.training.recipe import Architecture, Recipe
@@ -76,18 +77,11 @@ def motion_datasets(
             f"{', '.join(data_set.classes)}; make them with `python -m blvnet_lab samples`"
         )
     label_of = {name: label for label, name in enumerate(CLASSES)}
-    chosen = data_set.rows["label"].isin([label_of[name] for name in classes])
-    data_set, num_frames, size = (
-        data_set.with_rows(data_set.rows[chosen]),
-        recipe.num_frames,
-        recipe.size,
-    )
-    train = ClipDataset(
-        data_set, "train", num_frames, training_transform(size), random_frames=True, in_memory=True
-    )
-    return train, ClipDataset(
-        data_set, "val", num_frames, evaluation_transform(size), in_memory=True
-    )
+    rows = data_set.rows
+    data_set = data_set.with_rows(rows[rows["label"].isin([label_of[name] for name in classes])])
+    augment, crop = training_transform(recipe.size), evaluation_transform(recipe.size)
+    train = ClipDataset(data_set, "train", recipe.num_frames, augment, True, in_memory=True)
+    return train, ClipDataset(data_set, "val", recipe.num_frames, crop, in_memory=True)
 
 
 def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
@@ -105,24 +99,16 @@ def run_one(
     """
     model = build(recipe, len(CLASSES))
     log.parent.mkdir(parents=True, exist_ok=True)
+    first = {"epoch": 0, "taps": _taps(model)}
 
-    def log_entry(model: VideoNet, scores: dict[str, float]) -> dict[str, Any]:
-        taps = {
-            n: _rounded(m.taps.tolist()) for n, m in model.named_modules() if isinstance(m, TAM)
-        }
-        return {name: round(value, DECIMALS) for name, value in scores.items()} | {"taps": taps}
+    def write(history: list[dict]) -> None:
+        log.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
 
-    first = {"epoch": 0, **log_entry(model, {})}
-    fitted = fit(
-        model,
-        train,
-        val,
-        recipe,
-        score=lambda model, found: log_entry(model, score(found.logits, found.labels)),
-        after_epoch=lambda history: log.write_text(
-            "".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8"
-        ),
-    )
+    def scores_and_taps(model: VideoNet, found: Predictions) -> dict[str, Any]:
+        scores = score(found.logits, found.labels).items()
+        return {name: round(share, DECIMALS) for name, share in scores} | {"taps": _taps(model)}
+
+    fitted = fit(model, train, val, recipe, score=scores_and_taps, after_epoch=write)
     if fitted.stopped:
         raise InterruptedError(
             f"stopped by {fitted.stopped} in the training of "
@@ -132,8 +118,12 @@ def run_one(
     return model, [first, *fitted.history]
 
 
-def _rounded(taps: list[list[float]]) -> list[list[float]]:
-    return [[round(weight, DECIMALS) for weight in tap] for tap in taps]
+def _taps(model: VideoNet) -> dict[str, list[list[float]]]:
+    return {
+        name: [[round(weight, DECIMALS) for weight in tap] for tap in module.taps.tolist()]
+        for name, module in model.named_modules()
+        if isinstance(module, TAM)
+    }
 
 
 @dataclass(frozen=True)
@@ -193,23 +183,25 @@ def run_staircase(
             log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
             model, lines = run_one(chosen, train, val, log)
             seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
-            runs.append(
-                {"architecture": architecture, "seed": seed}
-                | {name: lines[-1][name] for name in ("top_1", "direction", "order")}
-                | {"seconds": round(seconds, 1)}
-            )
+            last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
+            run = {"architecture": architecture, "seed": seed, **last, "seconds": round(seconds, 1)}
+            runs.append(run)
             if seed == seeds[0]:
                 save_trained(Trained(model, chosen, CLASSES), out / f"{architecture}.safetensors")
                 (out / f"{architecture}.jsonl").write_text(log.read_text())
-    options = {
-        "out": None,
-        "manifest": manifest and str(manifest),
-        "architectures": architectures,
+    summary = {
+        **_circumstances(),
+        "options": {
+            "out": None,
+            "manifest": manifest and str(manifest),
+            "architectures": architectures,
+            "seeds": seeds,
+            "recipe": asdict(recipe),
+        },
         "seeds": seeds,
-        "recipe": asdict(recipe),
+        "clips": {"train": len(train), "val": len(val)},
+        "runs": runs,
     }
-    clips = {"train": len(train), "val": len(val)}
-    summary = _circumstances() | {"options": options, "seeds": seeds, "clips": clips, "runs": runs}
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
     return StaircaseResult(json.loads((out / SUMMARY).read_text()), out)
 
