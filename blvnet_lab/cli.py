@@ -41,7 +41,7 @@ COMMANDS = {
     "plan": "runs.plan:plan_training",
     "evaluate": "runs.evaluate:evaluate_file",
     "predict": "runs.predict:predict_video",
-    "import-official": "weights.official:import_file",
+    "import-official": "weights.official:import_official",
     "export": "deploy.export:export_file",
     "instructor": "course.instructor:write_instructor",
     "slides": "course.slides:write_slides",

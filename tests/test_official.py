@@ -226,6 +226,13 @@ def official_zeros(builder=blvnet, num_classes=1000, **arguments) -> dict[str, t
     return found
 
 
+def imported(checkpoint: dict, folder: Path, **options):
+    """The model and the report, of a file that holds the checkpoint."""
+    torch.save(checkpoint, folder / "checkpoint.pth")
+    found = import_official(folder / "checkpoint.pth", None, **options)
+    return found.model, found.report
+
+
 def run_import(monkeypatch, *words) -> None:
     monkeypatch.setattr(sys, "argv", ["blvnet_lab", "import-official", *map(str, words)])
     cli.main()
@@ -268,20 +275,21 @@ def test_imported_file_has_the_published_logits(case, tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize("depth", [50, 101, 152])
 @pytest.mark.parametrize("layout, builder", [("image", blvnet), ("video", blvnet_tam)])
-def test_every_depth_is_recognised(depth, layout, builder):
-    model, report = import_official(official_zeros(builder, depth=depth), depth=depth)
+def test_every_depth_is_recognised(depth, layout, builder, tmp_path):
+    model, report = imported(official_zeros(builder, depth=depth), tmp_path, depth=depth)
     assert (model.arguments["depth"], report.layout) == (depth, layout)
     assert model.arguments["num_classes"] == (174 if layout == "image" else 1000)
     assert not model.training and not model.stage2.fusion.conv1.weight.any()
 
 
-def test_the_checkpoint_says_how_it_is_built():
+def test_the_checkpoint_says_how_it_is_built(tmp_path):
     shapes = {"alpha": 4, "num_taps": 1, "in_channels": 10}
-    model, report = import_official(official_zeros(blvnet_tam, 7, **shapes), num_frames=2)
+    zeros = official_zeros(blvnet_tam, 7, **shapes)
+    model, report = imported(zeros, tmp_path, num_frames=2)
     assert (shapes | {"num_classes": 7, "num_frames": 2}).items() <= model.arguments.items()
     assert (report.adapted, report.kept) == ([], [])
     # Fine-tuned on other images, without video: that classifier is used.
-    model, report = import_official(official_zeros(num_classes=12))
+    model, report = imported(official_zeros(num_classes=12), tmp_path)
     assert model.arguments["num_classes"] == 12 and "classifier.weight" in report.loaded
 
 
@@ -301,9 +309,10 @@ def test_image_layout_begins_with_the_taps_that_are_asked_for(tmp_path, monkeypa
     assert taps.mean().abs() < 0.1, "random signs, not near the identity"
 
     state = torch.get_rng_state()
-    again = import_official(path, **options)[0].stage2.tam.taps
-    other = import_official(path, **options | {"seed": 2})[0].stage2.tam.taps
-    near_identity = import_official(path)[0].stage2.tam.taps
+    again, other, near_identity = (
+        import_official(path, None, **typed).model.stage2.tam.taps
+        for typed in (options, options | {"seed": 2}, {})
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(taps, again) and not torch.equal(taps, other)
     assert (near_identity.mean(1) - torch.tensor([0.0, 1.0, 0.0])).abs().max() < 0.05
@@ -354,9 +363,9 @@ def blocks_left_out() -> dict[str, torch.Tensor]:
         (lambda: {1: torch.zeros(1), "a": 2}, {}, ["none: 1, a"]),
     ],
 )
-def test_what_cannot_be_imported_is_said(checkpoint, options, words):
+def test_what_cannot_be_imported_is_said(checkpoint, options, words, tmp_path):
     with pytest.raises(ValueError) as error:
-        import_official(checkpoint(), **options)
+        imported(checkpoint(), tmp_path, **options)
     for word in words:
         assert word in str(error.value)
 
@@ -408,7 +417,7 @@ def test_refused_files_leave_everything_as_it_was(tmp_path, monkeypatch):
 def test_a_checkpoint_of_ours_needs_no_import(tmp_path):
     own = blvnet_tam(depth="tiny", num_frames=4).state_dict()
     with pytest.raises(ValueError, match=r"our names already.*load_model"):
-        import_official(own)
+        imported(own, tmp_path)
     torch.save(own, tmp_path / "own.pt")
     with pytest.raises(ValueError, match=r"our names already.*load_model"):
         load_official(blvnet_tam(depth="tiny", num_frames=4), tmp_path / "own.pt")

@@ -2,7 +2,7 @@
 
     from blvnet_lab.weights.official import import_official, load_official
     print(load_official(model, "checkpoint.pth.tar"))
-    model, report = import_official("checkpoint.pth.tar")   # builds the model that fits
+    model = import_official("checkpoint.pth.tar", None).model   # builds the model that fits
 
 *video*: keys `baseline_model.*` and `new_fc.*` (or `baseline_model.fc.*` where dropout was 0).
 *image*: a bLResNet trained on ImageNet; apart from its classifier of 1000 classes it has just what
@@ -30,7 +30,7 @@ from blvnet_lab.models.networks import SIZES, BigLittleNet, blvnet_tam
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
 
-IMAGE_CLASSES = 1000
+IMAGE_CLASSES, CLASSIFIER = 1000, "classifier."
 DEPTHS = {SIZES[depth].big_little_blocks: depth for depth in (50, 101, 152)}
 
 # Official module name -> ours, one after the other; everything else keeps its name.
@@ -54,6 +54,7 @@ RENAMES = [
 ]
 TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)|blending_layers\.(\d+))\.weight")
 TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
+RESNETS = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
 
 
 def load_official(
@@ -79,97 +80,34 @@ def load_official(
             f"expected a model from blvnet_tam, blvnet or tsn_blnet, got {type(model).__name__}: "
             "the published checkpoints hold big-little networks"
         )
-    official = bare_state_dict(checkpoint)
-    ours = _to_our_names(official)
-    report = LoadReport(layout_of(official))
+    report, ours = _with_our_names(bare_state_dict(checkpoint))
     if report.layout == "image":
-        if len(ours.get("classifier.bias", ())) == IMAGE_CLASSES:
-            report.ignored = ["fc.weight", "fc.bias"]
-            ours = {key: ours[key] for key in ours if not key.startswith("classifier.")}
-        report.kept = [
-            key
-            for key in model.state_dict()
-            if key.endswith(".taps") or (key.startswith("classifier.") and key not in ours)
-        ]
+        absent = [key for key in model.state_dict() if key not in ours]
+        report.kept = [key for key in absent if key.endswith(".taps") or key.startswith(CLASSIFIER)]
     remedy = (
-        "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; a "
-        "torchvision ResNet is loaded by blvnet_lab.weights.load_resnet"
+        "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; "
+        f"{RESNETS}"
     )
     return load_exactly(model, ours, report, remedy)
 
 
-def import_official(
-    checkpoint: Mapping[str, Tensor] | str | os.PathLike,
-    *,
-    num_frames: int = 16,
-    num_classes: int | None = None,
-    in_channels: int | None = None,
-    tap_init: TapInit = "identity",
-    depth: int | None = None,
-    seed: int = 0,
-) -> tuple[BigLittleNet, LoadReport]:
-    """Build a bLVNet-TAM as the tensors of a published checkpoint say, and load them.
-
-    Depth, alpha, the number of taps (of the image layout: 3), of classes and of input channels are
-    those of the checkpoint; beta is 4, as in the paper.
-
-    Args:
-        checkpoint: a state dict, or the path of a file that holds one.
-        num_frames, num_classes, in_channels, tap_init, depth, seed: as for `import_file`.
-
-    Returns:
-        The model, in eval mode, and the report of `load_official`, whose errors are raised too.
-    """
-    official = bare_state_dict(checkpoint)
-    ours = _to_our_names(official)
-
-    def size(name: str, axis: int = 0) -> int | None:
-        shape = ours[name].shape if name in ours else ()
-        return shape[axis] if axis < len(shape) else None  # `load_official` then names the tensor
-
-    found = _depth_of(ours, official)
-    classes, channels = size("classifier.weight"), size("stem.conv.weight", 1)
-    if layout_of(official) == "image" and classes == IMAGE_CLASSES:
-        classes = None  # not used
-    rgb = channels in (None, 3)
-    for name, held, asked, remedy in (
-        ("depth", found, depth, "leave it out, or give the other file"),
-        ("num_classes", classes, num_classes, "leave it out, and call reset_classifier later"),
-        ("in_channels", None if rgb else channels, in_channels, "only RGB weights can be turned"),
-    ):
-        if None not in (held, asked) and held != asked:
-            raise ValueError(f"expected {name}={held} as in the checkpoint, got {asked}: {remedy}")
-    narrow = size("stem.little.0.weight")
-    with torch.random.fork_rng(devices=[]):  # the caller's RNG stays as it is
-        torch.manual_seed(seed)
-        model = blvnet_tam(
-            depth=found,
-            num_frames=num_frames,
-            num_classes=next(n for n in (classes, num_classes, 174) if n is not None),
-            alpha=SIZES[found].width // narrow if narrow else 2,
-            num_taps=size("stem.tam.taps") or 3,
-            tap_init=tap_init,
-            in_channels=next(n for n in (in_channels, channels, 3) if n is not None),
-        )
-    return model.eval(), load_official(model, official)
-
-
 @dataclass(frozen=True)
 class Imported:
-    """A published checkpoint, as a file of ours."""
+    """A published checkpoint as a model of ours, in eval mode."""
 
     model: BigLittleNet
     report: LoadReport
-    out: Path
+    out: Path | None
 
     def __str__(self) -> str:
         built = ", ".join(f"{name}={value!r}" for name, value in self.model.arguments.items())
-        return f"{self.report}\n{self.model.architecture}({built})\nwrote {self.out}"
+        lines = [str(self.report), f"{self.model.architecture}({built})"]
+        return "\n".join(lines + ([] if self.out is None else [f"wrote {self.out}"]))
 
 
-def import_file(
+def import_official(
     file: Path,
-    out: Path,
+    out: Path | None,
     /,
     *,
     num_frames: int = 16,
@@ -181,13 +119,13 @@ def import_file(
 ) -> Imported:
     """Turn a published checkpoint into a model.safetensors, which says how to build its network.
 
-    The file says depth, alpha, taps, classes and channels itself. It is a bLVNet-TAM, or a bLResNet
-    trained on ImageNet, which lacks taps and a classifier of videos: such a network is a start for
-    training, and knows no actions yet.
+    The file says depth, alpha, taps, classes and channels itself; beta is 4, as in the paper. It is
+    a bLVNet-TAM, or a bLResNet trained on ImageNet, which lacks taps and a classifier of videos:
+    such a network is a start for training, and knows no actions yet.
 
     Args:
         file: the published checkpoint (.pth, .pth.tar).
-        out: the file to write, which ends in .safetensors.
+        out: the file to write, which ends in .safetensors; without it (None) none is written.
         num_frames: T, even; no weight depends on it.
         num_classes: where the file's classifier is not used (bLResNet); without it, 174.
         in_channels: other than the file's 3, such as 10, turns RGB weights into those of optical
@@ -195,33 +133,37 @@ def import_file(
         tap_init: how the taps of a bLResNet begin.
         depth: what the file should hold, where that is known; another is an error.
         seed: of the taps and the classifier that are not in the file.
+
+    Raises:
+        ValueError: as `load_official`, or the file holds something else than was asked for.
     """
-    check_target(out, ".safetensors")
-    model, report = import_official(
-        file,
-        num_frames=num_frames,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        tap_init=tap_init,
-        depth=depth,
-        seed=seed,
-    )
-    # The name alone: folders are of this machine.
-    save_model(model, out, {"source": {"file": file.name, "layout": report.layout}})
+    if out is not None:
+        check_target(out, ".safetensors")
+    official = bare_state_dict(file)
+    sizes = _sizes_of(_with_our_names(official)[1])
+    asked = {"depth": depth, "num_classes": num_classes, "in_channels": in_channels}
+    for name, value in asked.items():
+        held = sizes.get(name, value)
+        if value not in (None, held) and (name, held) != ("in_channels", 3):
+            raise ValueError(
+                f"expected {name}={held} as in the checkpoint, got {value}: leave it out "
+                "(reset_classifier changes the classes later; only RGB weights fit other channels)"
+            )
+    sizes |= {name: value for name, value in asked.items() if value is not None}
+    with torch.random.fork_rng(devices=[]):  # the caller's RNG stays as it is
+        torch.manual_seed(seed)
+        model = blvnet_tam(num_frames=num_frames, tap_init=tap_init, **sizes).eval()
+    report = load_official(model, official)
+    if out is not None:  # of the file the name alone: folders are of this machine
+        save_model(model, out, {"source": {"file": Path(file).name, "layout": report.layout}})
     return Imported(model, report, out)
-
-
-def layout_of(official: Mapping[str, Tensor]) -> str:
-    """Tell "video" from "image" by the names of the tensors."""
-    return "video" if any(key.startswith("baseline_model.") for key in official) else "image"
 
 
 def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dict[str, Tensor]:
     """Take the tensors alone, without the wrapping of training checkpoints."""
     origin = "the state dict"
     if not isinstance(checkpoint, Mapping):
-        origin = os.fspath(checkpoint)
-        checkpoint = read_pickle(checkpoint)
+        origin, checkpoint = os.fspath(checkpoint), read_pickle(checkpoint)
     if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("state_dict"), Mapping):
         checkpoint = checkpoint["state_dict"]
     if not isinstance(checkpoint, Mapping) or not checkpoint:
@@ -240,32 +182,39 @@ def rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
     return name
 
 
-def count_blocks(names: Iterable[str], pattern: str) -> tuple[int, ...]:
-    """Count the blocks in each of four stages; the pattern's groups are the stage and the block."""
-    found = {match.groups() for name in names if (match := re.match(pattern, name))}
-    return tuple(sum(stage == str(i) for stage, _ in found) for i in (1, 2, 3, 4))
-
-
-def _depth_of(ours: Mapping[str, Tensor], official: Mapping[str, Tensor]) -> int:
-    if "layer1.0.conv1.weight" in official:
-        raise ValueError(
-            "expected an official bLResNet or bLVNet-TAM, got a ResNet as torchvision has them: "
-            "start from it with blvnet_lab.weights.load_resnet, or with the option --init of "
-            "`python -m blvnet_lab train`"
-        )
+def _sizes_of(ours: Mapping[str, Tensor]) -> dict[str, int]:
+    """Find the builder's arguments; a tensor that is not there is named by `load_official`."""
     # The fusion is the last block of stages 1 to 3.
-    blocks = count_blocks(ours, r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")
-    if blocks in DEPTHS:
-        return DEPTHS[blocks]
-    known = ", ".join(f"{depth} {counts}" for counts, depth in DEPTHS.items())
-    raise ValueError(
-        f"expected a big-little network of depth {known}, got one with {blocks} blocks in its "
-        f"stages, and the tensors {listed(list(official), 3)}: give a published checkpoint"
-    )
+    pattern = re.compile(r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")
+    found = {match.groups() for name in ours if (match := pattern.match(name))}
+    blocks = tuple(sum(stage == str(i) for stage, _ in found) for i in (1, 2, 3, 4))
+    if blocks not in DEPTHS:
+        known = ", ".join(f"{depth} {counts}" for counts, depth in DEPTHS.items())
+        raise ValueError(
+            f"expected a big-little network of depth {known}, got one with {blocks} blocks in its "
+            f"stages, and the tensors {listed(list(ours), 3)}: give a published checkpoint, since "
+            f"{RESNETS}"
+        )
+    depth = DEPTHS[blocks]
+    sizes = {"depth": depth}
+    for argument, name, axis in (
+        ("num_classes", "classifier.weight", 0),
+        ("in_channels", "stem.conv.weight", 1),
+        ("num_taps", "stem.tam.taps", 0),
+        ("alpha", "stem.little.0.weight", 0),
+    ):
+        if name in ours and ours[name].ndim > axis:
+            sizes[argument] = ours[name].shape[axis]
+    if "alpha" in sizes:
+        sizes["alpha"] = SIZES[depth].width // sizes["alpha"]
+    return sizes
 
 
-def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename; stack the separate tap tensors (C, 1, 1, 1) of each TAM to our (r, C)."""
+def _with_our_names(official: Mapping[str, Tensor]) -> tuple[LoadReport, dict[str, Tensor]]:
+    """Rename; stack the separate tap tensors (C, 1, 1, 1) of each TAM to our (r, C).
+
+    The classifier of ImageNet is left out, and is what the report ignores.
+    """
     if "stem.conv.weight" in official:
         raise ValueError(
             "expected a published checkpoint, got one that has our names already: load it with "
@@ -288,4 +237,9 @@ def _to_our_names(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 f"expected all taps of {module}, of one length, got {sorted(parts)} of {lengths}"
             )
         ours[f"{module}.taps"] = torch.stack([parts[i] for i in range(len(parts))])
-    return ours
+    video = any(key.startswith("baseline_model.") for key in official)
+    report = LoadReport("video" if video else "image")
+    if not video and ours.get("classifier.bias", torch.empty(0)).shape == (IMAGE_CLASSES,):
+        report.ignored = ["fc.weight", "fc.bias"]
+        ours = {key: tensor for key, tensor in ours.items() if not key.startswith(CLASSIFIER)}
+    return report, ours

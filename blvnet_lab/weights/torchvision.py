@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.models.files import BUILDERS, LoadReport, load_exactly
-from blvnet_lab.models.networks import SIZES, VideoNet, architecture_of
-from blvnet_lab.weights.official import bare_state_dict, count_blocks, rename
+from blvnet_lab.models.networks import VideoNet, architecture_of
+from blvnet_lab.weights.official import bare_state_dict, rename
 
 RESNETS = (50, 101, 152)
 NOT_IN_RESNET = re.compile(r"(stem\.(big|little|fusion)|stage\d\.little|classifier)\..*|.*\.taps")
@@ -60,20 +60,7 @@ def load_resnet(
         ValueError, TypeError: as `load_official`, or no ResNet fits the model's depth.
     """
     check_depth(model)
-    depth, resnet = model.arguments["depth"], bare_state_dict(checkpoint)
-    remedy = f"Give the weights of torchvision.models.resnet{depth}"
-    if not is_resnet(resnet):
-        raise ValueError(
-            "expected a torchvision ResNet, with a tensor layer1.0.conv1.weight, got a checkpoint "
-            f"with {', '.join(list(resnet)[:3])}. {remedy}; official bLResNet checkpoints are read "
-            "by blvnet_lab.weights.official.load_official"
-        )
-    wanted, blocks = SIZES[depth].resnet_blocks, count_blocks(resnet, r"layer(\d)\.(\d+)\.")
-    if blocks != wanted:
-        raise ValueError(
-            f"expected a ResNet with the blocks {wanted} for a model of depth {depth}, got one "
-            f"with {blocks}. {remedy}, or build the model with its depth"
-        )
+    resnet = bare_state_dict(checkpoint)
     if not any(key.endswith(".num_batches_tracked") for key in resnet):
         # Older files have no batch counters; like PyTorch, start them at 0. No result needs them.
         norms = [key.removesuffix("running_var") for key in resnet if key.endswith(".running_var")]
@@ -82,6 +69,11 @@ def load_resnet(
     report = LoadReport("resnet", kept=kept, ignored=[k for k in resnet if k.startswith("fc.")])
     renames = TSN_RENAMES if model.architecture == "tsn" else BIG_LITTLE_RENAMES
     ours = {rename(k, renames): resnet[k] for k in resnet if k not in report.ignored}
+    remedy = (
+        f"Give the weights of torchvision.models.resnet{model.arguments['depth']}, or build the "
+        "model with the depth of these; published bLResNets are read by "
+        "blvnet_lab.weights.load_official"
+    )
     return load_exactly(model, ours, report, remedy)
 
 
@@ -94,8 +86,7 @@ def check_depth(model: VideoNet) -> None:
         raise ValueError(
             "expected a model with the blocks of a ResNet, a tsn of depth 50, 101 or 152 or "
             f"another network of depth 50, got a {name} of depth {depth}: build it with depth=50, "
-            "or start from an official bLResNet checkpoint "
-            "(blvnet_lab.weights.official.load_official)"
+            "or start from an official bLResNet checkpoint (blvnet_lab.weights.load_official)"
         )
 
 
