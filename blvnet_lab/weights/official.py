@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.models.files import LoadReport, listed, load_exactly, read_pickle, save_model
-from blvnet_lab.models.networks import SIZES, BigLittleNet, blvnet_tam
+from blvnet_lab.models.networks import SIZES, BigLittleNet, VideoNet, blvnet_tam
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
 
@@ -39,12 +39,9 @@ RENAMES = [
     (r"tam\.", "stem.tam."),
     (r"b_conv0\.", "stem.big.0."),
     (r"bn_b0\.", "stem.big.1."),
-    (r"l_conv0\.", "stem.little.0."),
-    (r"bn_l0\.", "stem.little.1."),
-    (r"l_conv1\.", "stem.little.3."),
-    (r"bn_l1\.", "stem.little.4."),
-    (r"l_conv2\.", "stem.little.6."),
-    (r"bn_l2\.", "stem.little.7."),
+    # Of three layers: a convolution, its batch norm and its ReLU.
+    *((rf"l_conv{i}\.", f"stem.little.{3 * i}.") for i in range(3)),
+    *((rf"bn_l{i}\.", f"stem.little.{3 * i + 1}.") for i in range(3)),
     (r"bl_init\.", "stem.fusion.0."),
     (r"bn_bl_init\.", "stem.fusion.1."),
     (r"layer([123])\.little_e\.", r"stage\1.little.expand."),
@@ -58,7 +55,7 @@ RESNETS = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by
 
 
 def load_official(
-    model: BigLittleNet, checkpoint: Mapping[str, Tensor] | str | os.PathLike
+    model: VideoNet, checkpoint: Mapping[str, Tensor] | str | os.PathLike
 ) -> LoadReport:
     """Load a published checkpoint into a model of ours.
 
@@ -73,13 +70,7 @@ def load_official(
     Raises:
         ValueError: the file is no checkpoint, or a tensor is missing, left over or misshapen; the
             model is unchanged then.
-        TypeError: the model is not one of the big-little networks.
     """
-    if not isinstance(model, BigLittleNet):
-        raise TypeError(
-            f"expected a model from blvnet_tam, blvnet or tsn_blnet, got {type(model).__name__}: "
-            "the published checkpoints hold big-little networks"
-        )
     report, ours = _with_our_names(bare_state_dict(checkpoint))
     if report.layout == "image":
         absent = [key for key in model.state_dict() if key not in ours]

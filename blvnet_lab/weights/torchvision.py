@@ -7,27 +7,28 @@
 TSN is that ResNet, and takes all of it but the classifier. A big-little network of depth 50 has the
 blocks of ResNet-50 too: the big branch and, as the last one, the fusion of stages 1 to 3, and all
 of stage 4. It is a start, not the same function: other blocks halve the resolution, and they
-average it in their shortcuts. The rest has no counterpart in a ResNet. The published start is a
-whole big-little network trained on ImageNet (`load_official`).
+average it in their shortcuts. The published start is a bLResNet (`load_official`).
 """
 
 from __future__ import annotations
 
-import http.client
 import os
-import pickle
 import re
 from collections.abc import Mapping
+from http.client import HTTPException
+from pickle import UnpicklingError
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from blvnet_lab.models.files import BUILDERS, LoadReport, load_exactly
-from blvnet_lab.models.networks import VideoNet, architecture_of
+from blvnet_lab.models.files import LoadReport, load_exactly
+from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.weights.official import bare_state_dict, rename
 
 RESNETS = (50, 101, 152)
+# Of the connection or the disk, of the file's hash, of a partial or damaged file from before.
+DOWNLOAD_ERRORS = (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError)
 NOT_IN_RESNET = re.compile(r"(stem\.(big|little|fusion)|stage\d\.little|classifier)\..*|.*\.taps")
 # Torchvision's names -> ours, one after the other; an unknown name is then refused as left over.
 TSN_RENAMES = [(r"(conv|bn)1\.", r"stem.\1."), (r"layer(\d)\.", r"stage\1.")]
@@ -57,7 +58,7 @@ def load_resnet(
         What was loaded, converted and left as it was; the ResNet's own classifier is not used.
 
     Raises:
-        ValueError, TypeError: as `load_official`, or no ResNet fits the model's depth.
+        ValueError: as `load_official`, or no ResNet fits the model's depth.
     """
     check_depth(model)
     resnet = bare_state_dict(checkpoint)
@@ -78,15 +79,13 @@ def load_resnet(
 
 
 def check_depth(model: VideoNet) -> None:
-    """Raise ValueError or TypeError if no ResNet fits a model: before one is downloaded."""
-    if (name := architecture_of(model)) not in BUILDERS:
-        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}")
-    depth = model.arguments["depth"]
+    """Raise ValueError if no ResNet fits a model: before one is downloaded."""
+    name, depth = model.architecture, model.arguments["depth"]
     if depth not in (RESNETS if name == "tsn" else RESNETS[:1]):
         raise ValueError(
-            "expected a model with the blocks of a ResNet, a tsn of depth 50, 101 or 152 or "
-            f"another network of depth 50, got a {name} of depth {depth}: build it with depth=50, "
-            "or start from an official bLResNet checkpoint (blvnet_lab.weights.load_official)"
+            "expected a tsn of depth 50, 101 or 152 or another network of depth 50, which has the "
+            f"blocks of a ResNet, got a {name} of depth {depth}: build it with depth=50, or start "
+            "from a published bLResNet (blvnet_lab.weights.load_official)"
         )
 
 
@@ -105,13 +104,7 @@ def torchvision_resnet(depth: Literal[50, 101, 152]) -> dict[str, Tensor]:
     weights = get_model_weights(f"resnet{depth}").IMAGENET1K_V2
     try:
         return weights.get_state_dict(check_hash=True, weights_only=True)
-    except (
-        OSError,  # no connection, no space, and so on; urllib's URLError is one
-        http.client.HTTPException,
-        RuntimeError,  # not the published file (its hash), or a partial one from before
-        pickle.UnpicklingError,
-        EOFError,
-    ) as error:
+    except DOWNLOAD_ERRORS as error:
         raise OSError(
             f"expected to download the ImageNet weights of ResNet-{depth} from {weights.url}, got: "
             f"{type(error).__name__} {error}; delete a damaged file in {torch.hub.get_dir()}"
