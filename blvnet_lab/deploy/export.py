@@ -80,7 +80,6 @@ def export_file(checkpoint: Path, out: Path, /, *, size: tuple[int, int] | None 
         out: the file to write: .onnx needs onnx, onnxscript and onnxruntime, .pt2 nothing more.
         size: height and width that the file is for; without it, any above 32 pixels.
     """
-    check_target(out, ".onnx", ".pt2")
     trained = load_trained(checkpoint)
     notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
     return export_model(trained.model, out, size, notes)
@@ -95,12 +94,8 @@ def export_model(
     """Write a model as .onnx or .pt2, after checking that the file computes the same.
 
     What is written is the folded network (`optimize_for_inference`), in float32 and eval mode; the
-    model itself stays as it is.
-
-    Args:
-        model: from one of the four builders; also one that is folded, compiled or wrapped.
-        path, size: as for `export_file`.
-        notes: what the file should say of itself, by name; values that JSON has.
+    model itself, which may be folded, compiled or wrapped, stays as it is. The notes are what the
+    file should say of itself, by name, in values that JSON has.
 
     Raises:
         ValueError: another ending or a size below 1, packages are lacking, the file computes
@@ -124,19 +119,16 @@ def export_model(
     model = network_of(model)
     check_as_built(model)
     model = copy.deepcopy(model).cpu().float().eval()
+    network = model if model.folded else optimize_for_inference(model)
     # Not channels-last: PyTorch warns of such tensors when it reads a .pt2.
-    network = copy.deepcopy(model) if model.folded else optimize_for_inference(model)
     network = network.to(memory_format=torch.contiguous_format)
     axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
     example = _random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
     unrolls = path.suffix == ".onnx" and network.pairs  # in the others all frames are alike
     program = _record(frame_by_frame(network) if unrolls else network, example, axes)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        if path.suffix == ".onnx":
-            run = _write_onnx(program, partial, axes, notes or {})
-        else:
-            run = _write_program(program, partial, notes or {})
+        write = _write_onnx if path.suffix == ".onnx" else _write_program
+        run = write(program, partial, axes, notes or {})
         exported = Exported(path, *_compare(model, network, run, size))
         if not exported.deviation <= TOLERANCE:  # a NaN is none either
             raise ValueError(
@@ -178,9 +170,8 @@ def _write_onnx(
 
 
 def _write_program(
-    program: ExportedProgram, file: Path, notes: Mapping[str, Any]
+    program: ExportedProgram, file: Path, axes: dict[int, str], notes: Mapping[str, Any]
 ) -> Callable[[Tensor], Tensor]:
-    """Write the file, and return what runs it."""
     with file.open("wb") as opened:  # of a name, PyTorch wants it to end in .pt2
         torch.export.save(program, opened, extra_files={"notes.json": json.dumps(dict(notes))})
     with file.open("rb") as opened:
@@ -195,19 +186,19 @@ def _compare(
     size: tuple[int, int] | None,
 ) -> tuple[float, list[tuple[int, ...]], float, float]:
     """Compute the fields of `Exported` that follow its path."""
-    deviations, shapes = [], []
-    for batch, trial_size in TRIALS:
-        clip = _random_clip(model, batch, size or trial_size)
-        shapes.append(tuple(clip.shape))
+    clips = [_random_clip(model, batch, size or trial_size) for batch, trial_size in TRIALS]
+    deviations = []
+    for clip in clips:
         logits = model(clip)
         deviations.append((exported(clip) - logits).abs().max() / logits.abs().max())
-    seconds: tuple[list[float], list[float]] = ([], [])
+    seconds: dict[Callable, list[float]] = {exported: [], network: []}
     for _ in range(TIMINGS):
-        for run, taken in zip((exported, network), seconds, strict=True):
+        for run, taken in seconds.items():
             start = time.perf_counter()
-            run(clip)
+            run(clips[-1])
             taken.append(time.perf_counter() - start)
-    return torch.stack(deviations).max().item(), shapes, *map(statistics.median, seconds)
+    shapes = [tuple(clip.shape) for clip in clips]
+    return torch.stack(deviations).max().item(), shapes, *map(statistics.median, seconds.values())
 
 
 def _random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
