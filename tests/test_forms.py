@@ -579,9 +579,8 @@ def test_stream_of_another_shape():
 @pytest.mark.parametrize(
     "shape, words",
     [
-        ((1, 1, 3, 32, 32), "expected a pair (B, 2, C=3, H, W), got (1, 1, 3, 32, 32): give two"),
-        ((1, 3, 3, 32, 32), "got (1, 3, 3, 32, 32): give two at a time"),
-        ((1, 8, 3, 32, 32), "got (1, 8, 3, 32, 32): give two at a time"),
+        ((1, 1, 3, 32, 32), "expected a clip (B, T=2, C=3, H, W) float, got (1, 1, 3, 32, 32)"),
+        ((1, 8, 3, 32, 32), "sample 2 frames"),
         ((2, 3, 32, 32), "clip.unsqueeze(0)"),
         ((1, 3, 2, 32, 32), "use clip.transpose(1, 2)"),
         ((1, 2, 10, 32, 32), "build the model with in_channels=10"),

@@ -125,12 +125,8 @@ class Stream(nn.Module):
 
         Raises ValueError as the model does for a clip, and for another shape than before.
         """
-        shape = tuple(pair.shape) if isinstance(pair, Tensor) else ()
-        if len(shape) == 5 and shape[1] != 2 and shape[2] == self.model.in_channels:
-            raise ValueError(
-                f"expected a pair (B, 2, C={shape[2]}, H, W), got {shape}: give two at a time"
-            )
         self.model.check_clip(pair)
+        shape = tuple(pair.shape)
         if self.shape not in (None, shape):
             raise ValueError(
                 f"expected a pair {self.shape} as before, got {shape}: call reset() where another "
