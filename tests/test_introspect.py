@@ -74,6 +74,13 @@ def by_hand(output, positions: int) -> torch.Tensor:
     return output
 
 
+def captured(model: nn.Module, names="*", clip: torch.Tensor | None = None):
+    """What a capture holds after one call."""
+    with capture(model, names) as cache:
+        model(clip64() if clip is None else clip)
+    return cache
+
+
 @pytest.fixture(scope="module")
 def tam_model():
     return network()
@@ -111,29 +118,6 @@ def test_captured_maps_are_what_a_hook_by_hand_sees(builder, training):
         assert not cache[name].requires_grad
 
 
-def test_clips_and_positions_are_not_mixed_up():
-    """Of a TSN, whatever happens in clip 1, frame 2, shows in clip 1, position 2 only."""
-    model, clip = network(tsn), clip64()
-    other = clip.clone()
-    other[1, 2] += 1
-    with capture(model) as before:
-        model(clip)
-    with capture(model) as after:
-        model(other)
-    for name in before:
-        changed = (before[name] != after[name]).flatten(2).any(2)
-        assert changed.nonzero().tolist() == [[1, 2]], name
-
-
-def test_frames_of_pairs_alternate_little_first(tam_model):
-    clip = clip64()
-    with capture(tam_model, ["stem.out", "stage1.tam"]) as cache, torch.no_grad():
-        tam_model(clip)
-    frames = cache["stem.out"].repeat_interleave(2, 1)  # both frames of a pair hold its map
-    expected = weighted_sum(frames, tam_model.stage1.tam.taps.detach(), first=-1).relu()
-    torch.testing.assert_close(cache["stage1.tam"], expected, **EXACT)
-
-
 def test_patterns_and_single_names(tam_model):
     littles = ["stem.little", "stage1.little", "stage2.little", "stage3.little"]
     for names, expected in (
@@ -143,8 +127,7 @@ def test_patterns_and_single_names(tam_model):
         (["stage1.big", "stage*.big"], ["stage1.big", "stage2.big", "stage3.big"]),
         ([], []),
     ):
-        with capture(tam_model, names) as cache:
-            tam_model(clip64(batch=1))
+        cache = captured(tam_model, names, clip64(batch=1))
         assert list(cache) == expected
 
 
@@ -203,8 +186,7 @@ def test_the_last_of_several_calls_is_kept_and_nested_captures_are_apart(tam_mod
     first, second = clip64(seed=1), clip64(seed=2, batch=1)
     with capture(tam_model, "stage1.out") as outer:
         tam_model(first)
-        with capture(tam_model, ["stage1.out", "stem.out"]) as inner:
-            tam_model(second)
+        inner = captured(tam_model, ["stage1.out", "stem.out"], second)
         assert torch.equal(outer["stage1.out"], inner["stage1.out"])
         tam_model(first)
     assert len(outer["stage1.out"]) == 2 and len(inner["stage1.out"]) == 1
@@ -287,8 +269,7 @@ def test_zeroing_a_branch_is_computing_with_zeros(tam_model):
     with capture(tam_model, "stage1.out") as cache, torch.no_grad():
         tam_model(clip)
     with edit(tam_model, {"stage2.little": zero}), torch.no_grad():
-        with capture(tam_model, "stage2.*") as ablated:
-            tam_model(clip)
+        ablated = captured(tam_model, "stage2.*", clip)
     assert not ablated["stage2.little"].any()  # a capture inside an edit sees the edited maps
     with torch.no_grad():
         little, big = stage.tam(cache["stage1.out"])
@@ -320,8 +301,7 @@ def test_editing_both_frames_of_a_pair_tam(tam_model):
 
         with edit(tam_model, {"stage1.tam": drop}), capture(tam_model, "stage1.*") as cache:
             tam_model(clip)
-        with capture(tam_model, "stage1.*") as plain:
-            tam_model(clip)
+        plain = captured(tam_model, "stage1.*", clip)
         branch, other = ("little", "big") if frames[0] == 0 else ("big", "little")
         assert not torch.equal(cache[f"stage1.{branch}"], plain[f"stage1.{branch}"])
         assert torch.equal(cache[f"stage1.{other}"], plain[f"stage1.{other}"])
@@ -342,16 +322,14 @@ def test_edits_that_change_nothing_change_nothing(builder):
     assert torch.equal(edited, plain)
     grads = [torch.autograd.grad(logits.sum(), clip)[0] for logits in (edited, plain)]
     assert torch.equal(*grads)
-    with capture(model) as cache:
-        model(clip)
+    cache = captured(model, clip=clip)
     assert shapes == {name: maps.shape for name, maps in cache.items()}
 
 
 def test_several_edits_run_in_their_order_and_before_a_capture_inside(tam_model):
     edits = {"stage1.out": zero, "stage?.out": lambda maps: maps + 1}
     with capture(tam_model, "stage1.*") as outside, edit(tam_model, edits):
-        with capture(tam_model, "stage1.out") as inside:
-            tam_model(clip64())
+        inside = captured(tam_model, "stage1.out")
     assert (inside["stage1.out"] == 1).all()
     assert not (outside["stage1.out"] == 1).any()  # as it was before the edits
 
@@ -375,11 +353,9 @@ def test_edits_that_do_not_fit_are_named(tam_model, function, words):
 
 def test_shuffle_positions(tam_model):
     order = [2, 0, 3, 1]
-    with capture(tam_model, "stage1.out") as plain:
-        tam_model(clip64())
+    plain = captured(tam_model, "stage1.out")
     with edit(tam_model, {"stage1.out": shuffle_positions(torch.tensor(order))}):
-        with capture(tam_model, "stage1.out") as cache:
-            tam_model(clip64())
+        cache = captured(tam_model, "stage1.out")
     for position, source in enumerate(order):
         assert torch.equal(cache["stage1.out"][:, position], plain["stage1.out"][:, source])
     with edit_clip(tam_model, shuffle_positions(range(7, -1, -1))):
@@ -401,11 +377,8 @@ def test_tam_weights_are_tidy(tam_model):
         for row, tap in enumerate(("prev", "curr", "next")):
             taps = tam_model.get_submodule(name).taps
             assert indexed[name, 5, tap] == taps[row, 5].item()
-    assert set(zip(table["tap"], table["offset"], strict=True)) == {
-        ("prev", -1),
-        ("curr", 0),
-        ("next", 1),
-    }
+    offsets = {("prev", -1), ("curr", 0), ("next", 1)}
+    assert set(zip(table["tap"], table["offset"], strict=True)) == offsets
     five = tam_weights(network(num_taps=5))
     assert list(five["tap"][:5]) == ["-2", "-1", "+0", "+1", "+2"]
     assert list(five["offset"][:5]) == [-2, -1, 0, 1, 2]
@@ -418,8 +391,7 @@ def test_tam_weights_are_tidy(tam_model):
 def test_effective_pair_taps_do_what_the_network_does(r, causal):
     """After a merge a TAM over frames is a sum over pairs with the effective taps."""
     model, clip = network(num_taps=r, causal=causal), clip64()
-    with capture(model, ["stage1.out", "stage2.tam"]) as cache:
-        model(clip)
+    cache = captured(model, ["stage1.out", "stage2.tam"], clip)
     x = cache["stage1.out"]
     expected = torch.zeros_like(cache["stage2.tam"])
     table = effective_pair_taps(model)
@@ -473,14 +445,8 @@ def test_roles_in_reversed_time(r):
     assert channel_roles(taps.flip(0)) == [mirror.get(role, role) for role in roles]
     assert channel_roles(taps / 1000) == roles  # the size does not matter
     if r == 3:
-        assert set(roles) == {
-            "keeps",
-            "looks_back",
-            "looks_ahead",
-            "averages",
-            "differences",
-            "silent",
-        }
+        clear = "keeps looks_back looks_ahead averages differences silent"
+        assert set(roles) == set(clear.split())
 
 
 def test_silent_channels_are_silent():
@@ -595,14 +561,6 @@ def test_edit_taps_that_do_not_fit(tam_model):
             pass
 
 
-# ---------------------------------------------------------------- causal models
-
-
-@pytest.fixture(scope="module")
-def causal():
-    return network(causal=True)
-
-
 @pytest.mark.parametrize("r, names", [(1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])])
 def test_taps_of_a_causal_model_end_with_the_frames_own(r, names):
     model = network(causal=True, num_taps=r)
@@ -621,13 +579,8 @@ def test_taps_of_a_causal_model_end_with_the_frames_own(r, names):
 
 def test_roles_of_a_causal_model():
     model = network(causal=True)
-    columns = {
-        "keeps": (0, 0, 1),
-        "looks_back": (1, 0, 0),
-        "differences": (0, -1, 1),
-        "silent": (0, 0, -1),
-        "mixed": (-0.1, 0.3, 0.6),
-    }
+    columns = {"keeps": (0, 0, 1), "looks_back": (1, 0, 0), "differences": (0, -1, 1)}
+    columns |= {"silent": (0, 0, -1), "mixed": (-0.1, 0.3, 0.6)}
     model.stem.tam.taps.data[:, :5] = torch.tensor(list(columns.values())).double().t()
     model.stem.tam.taps.data[:, 5:] = torch.tensor([0.5, 0, 0.5])[:, None].double()
     roles = tam_roles(model)
@@ -660,7 +613,8 @@ def test_tam_off_in_a_causal_model_is_the_network_without_tam(r):
     assert torch.equal(model(clip), plain) and (plain - expected).abs().max() > 1e-6
 
 
-def test_edits_of_causal_taps_may_not_look_ahead(causal):
+def test_edits_of_causal_taps_may_not_look_ahead():
+    causal = network(causal=True)
     own = causal.stem.tam.taps
     seen = []
     with edit_taps(causal, {"stem.tam": lambda taps: seen.append(taps) or 2 * taps}):
@@ -673,9 +627,6 @@ def test_edits_of_causal_taps_may_not_look_ahead(causal):
         with pytest.raises(ValueError, match=words), edit_taps(causal, {"stem.tam": function}):
             pass
         assert causal.stem.tam.taps is own
-
-
-# ---------------------------------------------------------------- receptive fields
 
 
 @pytest.mark.parametrize("num_frames", [4, 16])
@@ -805,31 +756,18 @@ def test_at_least_one_frame_is_kept():
     assert hold_frames(numbered_clips(3), odd).flatten().tolist() == [0, 1, 1]
 
 
-def test_importance_points_at_the_frame_that_counts():
-    clips = torch.rand(3, 8, 1, 2, 2, dtype=torch.float64)
-    clips[:, 5] += 1
-    labels = torch.tensor([0, 0, 1])
-    model = OneFrame(5)
-    gradient, occlusion = (
-        f(model, clips, labels) for f in (gradient_importance, occlusion_importance)
-    )
-    for importance in (gradient, occlusion):
-        assert importance.shape == (3, 8)
-        assert importance[:, 5].all()
-        importance[:, 5] = 0
-        assert not importance.any()
-
-
 def test_importance_by_hand():
-    clips = numbered_clips(4)
-    model, label = OneFrame(3), torch.tensor([0])
-    # log p = -log(1 + exp(-s)), s = 3; its derivative is 1 / (1 + exp(s)); deleted, s = 2
-    s = torch.tensor([3.0, 2.0], dtype=torch.float64)
+    clips = numbered_clips(4, batch=2)
+    model, labels = OneFrame(3), torch.tensor([0, 1])
+    # log p = -log(1 + exp(-s)), s = 3 of label 0 and -3 of label 1; deleted, it is 2 and -2
+    s = torch.tensor([[3.0, 2.0], [-3.0, -2.0]], dtype=torch.float64)
     log_p = -torch.log1p(torch.exp(-s))
-    occlusion = occlusion_importance(model, clips, label)
-    assert occlusion[0].tolist() == pytest.approx([0, 0, 0, (log_p[0] - log_p[1]).item()])
-    gradient = gradient_importance(model, -clips, label)  # s = -3
-    assert gradient[0].tolist() == pytest.approx([0, 0, 0, 3 / (1 + torch.exp(-s[0]).item())])
+    occlusion = occlusion_importance(model, clips, labels)
+    gradient = gradient_importance(model, -clips, labels)  # d log p / ds = 1 / (1 + exp(s))
+    assert occlusion.shape == gradient.shape == (2, 4)
+    torch.testing.assert_close(occlusion[:, 3].double(), log_p[:, 0] - log_p[:, 1])
+    torch.testing.assert_close(gradient[:, 3].double(), 3 / (1 + torch.exp(-s[:, 0])))
+    assert not occlusion[:, :3].any() and not gradient[:, :3].any()
 
 
 def test_a_faithful_importance_beats_the_control():
@@ -853,9 +791,6 @@ def test_a_faithful_importance_beats_the_control():
     pd.testing.assert_frame_equal(one, same)  # a seed is a seed
     random = table[table["method"] == "random"].groupby("seed")["log_probability"].agg(tuple)
     assert random.nunique() == 5
-
-
-# ---------------------------------------------------------------- ablations
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
@@ -921,9 +856,6 @@ def test_ablation_table(tam_model):
     assert table["hit"][0] == pytest.approx((calls[0].argmax(1) == labels).double().mean().item())
 
 
-# ---------------------------------------------------------------- orders of frames, cost
-
-
 @pytest.mark.parametrize("num_frames", [2, 3, 4, 5, 8, 16])
 def test_frame_orders_all_differ_and_all_change_something(num_frames):
     orders = list(frame_orders(num_frames).values())
@@ -987,10 +919,8 @@ WRAPPERS = {
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_wrapped_networks_are_looked_into_as_they_are(wrapper, alone):
     model, wrapped = network(), WRAPPERS[wrapper](network()).eval()
-    with capture(model, "stage*.tam") as expected:
-        model(clip64())
-    with capture(wrapped, "stage*.tam") as cache:
-        wrapped(clip64())
+    expected = captured(model, "stage*.tam")
+    cache = captured(wrapped, "stage*.tam")
     assert list(cache) == list(expected) and len(cache) == 5
     assert all(torch.equal(cache[name], expected[name]) for name in cache)
     with edit(model, {"stage2.big": zero}), edit_taps(model, {"*": identity_taps}):
@@ -1035,8 +965,7 @@ def test_shards_are_refused_in_words(alone):
     with pytest.raises(ValueError, match="a shard of it: gather"):
         with edit_taps(model, {"*": identity_taps}):
             pass
-    with capture(model, "stage2.out") as cache:
-        model(clip64())
+    cache = captured(model, "stage2.out")
     assert cache["stage2.out"].shape[:2] == (2, 4)
 
 
@@ -1070,8 +999,7 @@ def test_replaced_forward_is_named(place, tmp_path):
     for use in (optimize_for_inference, partial(export_model, path=tmp_path / "model.pt2")):
         with pytest.raises(ValueError, match=rf"{where} another tool has replaced"):
             use(model)
-    with capture(model, "stage2.out") as cache:
-        model(clip64())
+    cache = captured(model, "stage2.out")
     assert list(cache) == ["stage2.out"]
 
 
