@@ -811,7 +811,7 @@ def test_an_earlier_run_is_not_overwritten(tmp_path):
     assert contents(tmp_path / "run") == {"notes.txt": b"mine"}
     fitted(tmp_path / "run", replace(SHORT, epochs=1), resume=True)  # there is no run to lose
     before = contents(tmp_path / "run")
-    with pytest.raises(FileExistsError, match="go on with it by --resume auto"):
+    with pytest.raises(FileExistsError, match="continue it with --resume auto"):
         fitted(tmp_path / "run", replace(SHORT, epochs=1))
     assert contents(tmp_path / "run") == before
 
@@ -939,7 +939,7 @@ def test_a_checkpoint_that_is_damaged(damage, half_done, tmp_path):
     before = contents(out)
     with pytest.raises(ValueError, match=r"run/last.pt: expected a checkpoint") as error:
         fitted(out, resume=True)
-    assert "put another of its checkpoints (best.pt) in the place of last.pt" in str(error.value)
+    assert "put another of its checkpoints (best.pt) in place of last.pt" in str(error.value)
     assert contents(out) == before
     shutil.copy(out / "best.pt", out / "last.pt")  # a way out
     assert len(fitted(out, resume=True)[1].history) == 2

@@ -956,7 +956,7 @@ def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
     for line, row in zip(lines, table.itertuples(), strict=False):
         assert line.split() == [f"{100 * row.probability:.1f}", "%", row.class_name]
     assert lines[3:] == [
-        "seen: of 24 frames, numbered from 0, 1 7 13 19; 4 10 16 22",
+        "frames seen, of 24 numbered from 0: 1 7 13 19; 4 10 16 22",
         f"wrote {target}",
     ]
     assert probe_video(target).num_frames == 24

@@ -382,7 +382,7 @@ def test_a_rank_that_dies_does_not_keep_the_others_waiting(act, place, count, ra
         assert lost.wait() != 0
         assert other.wait() == 1, "it ends by itself"
     last = other.text().strip().splitlines()[-1]
-    assert "DeadRankError: expected an answer of all processes of this run" in last
+    assert "DeadRankError: expected an answer from all processes of this run" in last
     assert "--resume auto" in last
     if act == "error":
         assert "something else is wrong" in lost.text() and "DeadRank" not in lost.text()

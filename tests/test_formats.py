@@ -419,7 +419,7 @@ def test_something_something_v1_in_folders_of_pictures(tmp_path):
         ('{"Throwing something": "1", "Catching something": "2"}', r"0, 1, \.\.\., got other"),
         ('["Throwing something"]', "map class names to numbers, got a list"),
         ("<html>", r"labels\.json: expected JSON, got"),
-        ('{"Catching something": "0"}', "'Throwing something' and 0 others.*one generation"),
+        ('{"Catching something": "0"}', "'Throwing something' and 0 others.*the same release"),
         ('\ufeff{"Throwing something": "0", "Catching something": "1"}', None),
     ],
 )

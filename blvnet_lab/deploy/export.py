@@ -71,9 +71,9 @@ def export_file(checkpoint: Path, out: Path, /, *, size: tuple[int, int] | None 
     """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
 
     Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
-    (B, classes). The file says the mean and standard deviation of that, for RGB from 0 to 1, and
-    the names of the classes (none where the network has none). Before it appears it is run, on
-    other clips than the exporter saw, and compared with the network.
+    (B, classes). The file holds the mean and standard deviation of that, for RGB from 0 to 1, and
+    the names of the classes (none where the network has none). Before it gets its name, it is run
+    on clips that the exporter has not seen and compared with the network.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.

@@ -19,7 +19,7 @@ from blvnet_lab.models.wrapped import check_as_built
 
 
 class ConvReLU(nn.Conv2d):
-    """A convolution that ends with its ReLU, in place: nobody can have seen its own result."""
+    """A convolution that ends with its ReLU, in place: nothing else uses its result before that."""
 
     def __init__(self, conv: nn.Conv2d):
         sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)

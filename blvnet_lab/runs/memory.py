@@ -3,7 +3,7 @@
     count_memory(preset("ssv2-50-f8x2"), num_classes=174).training(clips=64)    # bytes
 
 The network itself runs, on tensors that have shapes but no values (PyTorch's FakeTensorMode), and
-what it keeps is added up. So a laptop can plan for a GPU that it has not.
+what it keeps is added up. So a laptop can plan for a GPU that it does not have.
 """
 
 from __future__ import annotations

@@ -191,12 +191,12 @@ def plan_training(
         manifest: of the clips; without it, --num-clips, --num-val-clips and --num-classes, or the
             published counts for the presets of ssv2 and kinetics400.
         recipe: how to train; without it, as the preset says.
-        preset: whose values the recipe has unless they are given (train --help).
+        preset: values of all settings that are not given (train --help).
         data: how much there is to train on, where no manifest says it.
         processes: that train together, each on a device of its own (CPUs share the memory).
-        clips_per_second: in training, of all processes together: log.jsonl of a run has it.
+        clips_per_second: training rate of all processes together, as in log.jsonl of a run.
         memory_gb: of each device, in 10^9 bytes; without it, what this machine has.
-        keep_every: epochs from one checkpoint that is kept to the next; else last and best.
+        keep_every: epochs between checkpoints that are kept; without it, only last and best.
 
     Raises:
         ValueError: a number is not positive; the data set's size is not known, or not divisible.
@@ -279,7 +279,7 @@ def _fits(needed: int, limit: int) -> str:
 
 
 def _about(number: float, digits: int) -> str:
-    """Rounded to so many digits that count: 12345 -> 12,300."""
+    """Round to this many significant digits: 12345 -> 12,300."""
     return f"{float(f'{number:.{digits}g}'):,.12g}"
 
 

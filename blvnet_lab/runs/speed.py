@@ -20,7 +20,7 @@ from blvnet_lab.training.schedule import frozen_body, make_optimizer
 
 # A backward pass computes two products, by weights and by maps, where a forward pass computes one.
 TRAINING_COST = 3  # in forward passes
-# A step that takes longer than so many seconds is not made larger; when to stop.
+# Seconds above which a step is not made larger; seconds and steps after which to stop.
 QUICK, MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8.0, 20
 
 
