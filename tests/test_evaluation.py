@@ -1,6 +1,5 @@
-"""What is said to every clip, on one process and on several; `evaluate` and `predict`."""
+"""The logits of every clip, on one process and on several; `evaluate` and `predict`."""
 
-import dataclasses
 import json
 import multiprocessing
 import os
@@ -59,7 +58,7 @@ CPU = torch.device("cpu")
 # ---------------------------------------------------------------- evaluate
 
 
-class Told(Dataset):
+class Known(Dataset):
     """Clips that are the logits to be given, (N, num_classes) or, with views, (N, V, ...)."""
 
     def __init__(self, logits: torch.Tensor, broken: tuple[int, ...] = ()):
@@ -77,7 +76,7 @@ class Told(Dataset):
 
 
 class Reads(nn.Module):
-    """Gives what the clips tell; remembers the sizes of its batches."""
+    """Returns the clips' logits; remembers the sizes of its batches."""
 
     def __init__(self):
         super().__init__()
@@ -93,7 +92,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def said(dataset: Dataset, **options) -> Predictions:
+def evaluated(dataset: Dataset, **options) -> Predictions:
     return evaluate(Reads(), dataset, device=CPU, **options)
 
 
@@ -106,41 +105,33 @@ def same(one: Predictions, other: Predictions) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_predictions_come_in_the_order_of_the_clips(batch_size, workers):
-    logits = noise(11, 5)
-    found = said(Told(logits), batch_size=batch_size, hardware=Hardware(workers=workers))
-    assert torch.equal(found.logits, logits) and found.logits.dtype == torch.float32
-    assert found.indices.tolist() == list(range(11))
-    assert found.labels.tolist() == Told(logits).labels and found.labels.dtype == torch.int64
-    assert found.unreadable == {}
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_clips_are_left_out_and_named(workers):
-    logits, broken = noise(11, 5), (0, 4, 5, 10)  # the first, the last, and a whole batch
-    found = said(Told(logits, broken), batch_size=2, hardware=Hardware(workers=workers))
-    good = [1, 2, 3, 6, 7, 8, 9]
+@pytest.mark.parametrize("broken", [(), (0, 4, 5, 6, 7, 10)])  # first, last, and a batch of four
+def test_predictions_come_in_order_without_unreadable_clips(broken, batch_size, workers):
+    logits, good = noise(11, 5), [index for index in range(11) if index not in broken]
+    dataset = Known(logits, broken)
+    found = evaluated(dataset, batch_size=batch_size, hardware=Hardware(workers=workers))
+    assert torch.equal(found.logits, logits[good]) and found.logits.dtype == torch.float32
     assert found.indices.tolist() == good
-    assert torch.equal(found.logits, logits[good])
-    assert found.labels.tolist() == [Told(logits).labels[i] for i in good]
-    assert found.unreadable == {i: f"clip {i} is broken" for i in broken}
+    labels = torch.tensor([dataset.labels[index] for index in good])
+    assert torch.equal(found.labels, labels) and found.labels.dtype == torch.int64
+    assert found.unreadable == {index: f"clip {index} is broken" for index in broken}
 
 
 def test_nothing_to_read():
     with pytest.raises(ValueError, match=r"not one of the 3 could be read: see whether their disk"):
-        said(Told(noise(3, 2), (0, 1, 2)))
+        evaluated(Known(noise(3, 2), (0, 1, 2)))
 
 
 @dataclass(frozen=True)
 class OneOf(Ranks):
     """A rank among others that do not run: it hears what `others` say, and notes what it says."""
 
-    said: list = field(default_factory=list)
+    gathered: list = field(default_factory=list)
     others: list = field(default_factory=list)
     stopped: bool = False
 
     def gather(self, value):
-        self.said.append(value)
+        self.gathered.append(value)
         return [*self.others, value]
 
     def any(self, *flags):
@@ -150,41 +141,40 @@ class OneOf(Ranks):
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 9])  # 7 clips: also fewer than ranks
 @pytest.mark.parametrize("broken", [(), (0, 3)])
 def test_ranks_share_the_clips_without_padding_or_duplicates(world, broken):
-    dataset = Told(noise(7, 4), broken)
+    dataset = Known(noise(7, 4), broken)
     parts = []
     for rank in range(world - 1, 0, -1):  # they may answer in any order
         ranks, model = OneOf(rank, world), Reads()
-        ranks = dataclasses.replace(ranks, others=[[(torch.zeros(1, 4), torch.zeros(1), [99], {})]])
+        ranks = replace(ranks, others=[[(torch.zeros(1, 4), torch.zeros(1), [99], {})]])
         evaluate(model, dataset, batch_size=2, device=CPU, ranks=ranks)
-        (part,) = ranks.said
+        (part,) = ranks.gathered
         read = [index for _, _, indices, _ in part for index in indices]
         assert sum(model.sizes) == len(read) <= -(-7 // world), "no clip is evaluated for nothing"
         parts.append(part)
     last = OneOf(0, world, others=parts)
-    found = said(dataset, batch_size=2, ranks=last)
-    evaluation = [index for part in [*parts, *last.said] for batch in part for index in batch[2]]
-    assert sorted(evaluation) == [index for index in range(7) if index not in broken], "each once"
-    assert same(found, said(dataset))
+    found = evaluated(dataset, batch_size=2, ranks=last)
+    batches = [batch for part in [*parts, *last.gathered] for batch in part]
+    read = sorted(index for batch in batches for index in batch[2])
+    assert read == [index for index in range(7) if index not in broken], "each once"
+    assert same(found, evaluated(dataset))
 
 
 def test_views_are_averaged_before_the_softmax():
     views = noise(9, 6, 5) * 4  # clips, views, classes
-    found = said(Told(views), batch_size=12)
+    found = evaluated(Known(views), batch_size=12)
     expected = torch.stack([sum(clip.double()) / 6 for clip in views])
     torch.testing.assert_close(found.logits.double(), expected, rtol=0, atol=1e-6)
     # One view is sure of class 0, two lean to class 1: averaging probabilities would give 1.
     views = torch.tensor([[[10.0, 0.0], [0.0, 4.0], [0.0, 4.0]]])
     assert views.softmax(-1).mean(1).argmax().item() == 1
-    assert said(Told(views)).logits.argmax().item() == 0
+    assert evaluated(Known(views)).logits.argmax().item() == 0
 
 
-def test_a_batch_counts_views():
+@pytest.mark.parametrize("count, batch_size, sizes", [(5, 13, [12, 12, 6]), (3, 4, [6, 6, 6])])
+def test_a_batch_counts_views(count, batch_size, sizes):
     model = Reads()
-    evaluate(model, Told(noise(5, 6, 3)), batch_size=13, device=CPU)
-    assert model.sizes == [12, 12, 6]
-    model = Reads()
-    evaluate(model, Told(noise(3, 6, 3)), batch_size=4, device=CPU)
-    assert model.sizes == [6, 6, 6], "at least one clip"
+    evaluate(model, Known(noise(count, 6, 3)), batch_size=batch_size, device=CPU)
+    assert model.sizes == sizes
 
 
 def pictured(count: int = 4, views: int | None = None) -> list:
@@ -210,17 +200,16 @@ def test_bfloat16_is_close_to_float32(views):
     assert 1e-4 < difference < 0.03  # a mantissa of 8 bits: it was used, and does no harm
 
 
-def test_means_over_views_keep_their_precision_in_bfloat16():
+class Half(Reads):
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return super().forward(clip).bfloat16()
+
+
+@pytest.mark.parametrize("model", [Reads, Half])
+def test_means_over_views_keep_their_precision_in_bfloat16(model):
     # The logits are exact in bfloat16; their mean is not.
-    views = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0078125, 0.0]]])
-    found = said(Told(views), hardware=Hardware(precision="bfloat16"))
-    assert found.logits[0, 0].item() == pytest.approx(1 + 0.0078125 / 3, abs=1e-6)
-
-    class Half(Reads):
-        def forward(self, clip):
-            return super().forward(clip).bfloat16()
-
-    found = evaluate(Half(), Told(views), device=CPU, hardware=Hardware(precision="bfloat16"))
+    views = Known(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0078125, 0.0]]]))
+    found = evaluate(model(), views, device=CPU, hardware=Hardware(precision="bfloat16"))
     assert found.logits[0, 0].item() == pytest.approx(1 + 0.0078125 / 3, abs=1e-6)
 
 
@@ -233,11 +222,11 @@ def test_an_evaluation_can_be_stopped():
 
     model = Reads()
     with pytest.raises(Stopped):
-        evaluate(model, Told(noise(9, 3)), batch_size=2, device=CPU, stop=after_two)
+        evaluate(model, Known(noise(9, 3)), batch_size=2, device=CPU, stop=after_two)
     assert model.sizes == [2, 2], "at once"
     with pytest.raises(Stopped):  # another rank was asked to
-        said(Told(noise(4, 3)), ranks=OneOf(0, 2, stopped=True), stop=lambda: False)
-    said(Told(noise(4, 3)), stop=lambda: False)
+        evaluated(Known(noise(4, 3)), ranks=OneOf(0, 2, stopped=True), stop=lambda: False)
+    evaluated(Known(noise(4, 3)), stop=lambda: False)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -253,10 +242,7 @@ def test_no_generator_is_touched(workers):
     assert (before[1] == after[1]).all() and before[2] == after[2]
 
 
-# ---------------------------------------------------------------- figures
-
-
-def told(logits: list[list[float]], labels: list[int], **others) -> Predictions:
+def predictions(logits: list[list[float]], labels: list[int], **others) -> Predictions:
     indices = torch.tensor(others.pop("indices", list(range(len(labels)))))
     unreadable = others.pop("unreadable", {})
     return Predictions(torch.tensor(logits), torch.tensor(labels), indices, unreadable)
@@ -266,13 +252,13 @@ def test_mean_class_accuracy_of_unbalanced_classes_by_hand():
     # Six clips of class 0, five of them right; two of class 1, none right; one of class 6, right.
     sure = torch.eye(7) + 0.01 * torch.arange(7, 0, -1)  # others follow in the order 0, 1, ...
     taken_for = [0, 0, 0, 0, 0, 3, 0, 6, 6]
-    found = told(sure[taken_for].tolist(), [0, 0, 0, 0, 0, 0, 1, 1, 6])
+    found = predictions(sure[taken_for].tolist(), [0, 0, 0, 0, 0, 0, 1, 1, 6])
     scores = standard_scores(found)
     assert scores == pytest.approx(
         {"top_1": 6 / 9, "top_5": 1.0, "mean_class": (5 / 6 + 0 + 1) / 3}
     )
     # Class 6 comes sixth where class 3 or 0 was first.
-    found = told(sure[[0, 3, 6, 1]].tolist(), [6, 6, 6, 5])
+    found = predictions(sure[[0, 3, 6, 1]].tolist(), [6, 6, 6, 5])
     assert standard_scores(found)["top_5"] == pytest.approx(1 / 4)
 
 
@@ -282,7 +268,7 @@ def test_equal_logits_count_alike_everywhere():
     labels, names = torch.arange(300) % 40, [str(k) for k in range(40)]
     right = confusion_matrix(logits, labels).diag().sum().item()
     assert round(300 * top_k_accuracy(logits, labels)) == right
-    found = told(logits.tolist(), labels.tolist())
+    found = predictions(logits.tolist(), labels.tolist())
     table = predictions_table(found, names, ["p"] * 300, labels.tolist())
     first = (logits == logits.max(1, keepdim=True).values).float().argmax(1)
     assert (ranked(logits)[:, 0] == first).all()
@@ -293,8 +279,9 @@ def test_equal_logits_count_alike_everywhere():
 
 
 def test_predictions_table_by_hand():
-    logits = [[0.0, 2.0, 1.0, -1.0, -30.0, -40.0], [-40.0, -30.0, -1.0, 1.0, 2.0, 0.0]]
-    found = told(logits, [2, 1], indices=[0, 2], unreadable={1: "broken, it is"})
+    # The probabilities of the last two are 0 in float32.
+    logits = [[0.0, 2.0, 1.0, -1.0, -300.0, -400.0], [-400.0, -300.0, -1.0, 1.0, 2.0, 0.0]]
+    found = predictions(logits, [2, 1], indices=[0, 2], unreadable={1: "broken, it is"})
     names, paths = list("abcdef"), ["one.mp4", "two.mp4", "three.mp4"]
     table = predictions_table(found, names, paths, [2, 5, 1])
     best = [f"{what}_{place}" for place in range(1, 6) for what in ("class", "probability")]
@@ -304,22 +291,15 @@ def test_predictions_table_by_hand():
     assert table["class_name"].tolist() == ["c", "f", "b"]
     assert table["predicted"].fillna("-").tolist() == ["b", "-", "e"]
     assert table["right"].tolist() == [False, pd.NA, False]
-    assert table["rank"].tolist() == [2, pd.NA, 5]  # of what is nearly impossible, too
+    assert table["rank"].tolist() == [2, pd.NA, 5]  # of what is impossible, too
     assert table["unreadable"].tolist() == ["", "broken, it is", ""]
-    shares = [
-        round(float(share), 6) for share in np.exp([2, 1, 0, -1]) / np.exp([2, 1, 0, -1]).sum()
-    ]
+    shares = torch.tensor([2.0, 1.0, 0.0, -1.0]).softmax(0).tolist()
     for row, classes in ((0, "bcade"), (2, "edfcb")):
         assert [table[f"class_{place}"][row] for place in range(1, 6)] == list(classes)
         found = [table[f"probability_{place}"][row] for place in range(1, 6)]
         assert found == pytest.approx([*shares, 0.0], abs=1e-6)
-    few = predictions_table(told([[0.0, 1.0]], [1]), ["a", "b"], ["p"], [1])
+    few = predictions_table(predictions([[0.0, 1.0]], [1]), ["a", "b"], ["p"], [1])
     assert list(few) == [*first, *best[:4], "unreadable"] and few["right"].tolist() == [True]
-
-
-def test_rank_of_a_class_whose_probability_vanishes():
-    found = told([[200.0, -1.0, 50.0, 0.0]], [1])
-    assert predictions_table(found, list("abcd"), ["p"], [1])["rank"].tolist() == [4]
 
 
 # ---------------------------------------------------------------- evaluate_file
@@ -430,7 +410,7 @@ def test_views_are_those_of_the_recipe_unless_others_are_asked_for(manifest, che
 
 
 def test_one_view_is_what_training_looks_at(manifest, checkpoint, on_cpu):
-    train, val, _ = clip_datasets(manifest, dataclasses.replace(RECIPE, hardware=Hardware()))
+    train, val, _ = clip_datasets(manifest, replace(RECIPE, hardware=Hardware()))
     assert len(train) == 10
     seen = evaluate(network(), val, device=CPU)
     evaluation = evaluate_file(checkpoint, manifest, views="1x1")
@@ -440,12 +420,8 @@ def test_one_view_is_what_training_looks_at(manifest, checkpoint, on_cpu):
 
 def test_the_recipe_says_how_frames_are_taken(manifest, tmp_path, on_cpu):
     """Distance of frames, the size at which they are read, the size of a view."""
-    dense = dataclasses.replace(
-        RECIPE,
-        stride=2,
-        read_short_side=40,
-        evaluation=Views(size=(24, 40), short_side=40, crops=3),
-    )
+    views = Views(size=(24, 40), short_side=40, crops=3)
+    dense = replace(RECIPE, stride=2, read_short_side=40, evaluation=views)
     save_trained(Trained(network(), dense, CLASSES), tmp_path / "model.safetensors")
     evaluation = evaluate_file(tmp_path / "model.safetensors", manifest)
     info = probe_video(good_rows(manifest)["path"].iloc[0])
@@ -475,8 +451,8 @@ def test_files(manifest, checkpoint, tmp_path):
     assert {name: scores[name] for name in evaluation.scores} == pytest.approx(
         evaluation.scores, abs=1e-6
     )
-    told = ("checkpoint", "manifest", "split", "views", "num_frames", "size", "precision")
-    assert [scores[name] for name in told] == [
+    names = ("checkpoint", "manifest", "split", "views", "num_frames", "size", "precision")
+    assert [scores[name] for name in names] == [
         *(str(checkpoint), str(manifest), "val", "2x3", 4, [32, 32], "float32")
     ]
     table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
@@ -527,8 +503,8 @@ def test_labels_must_mean_the_same_classes(manifest, checkpoint, tmp_path, liste
     path = relabelled(manifest, tmp_path / "swapped", names, listed=listed)
     with pytest.raises(ValueError) as error:
         evaluate_file(checkpoint, path)
-    told = f'{path}: expected label 3 to be "moves_down", as in {checkpoint}, got label 3 '
-    assert str(error.value).startswith(told + '"right_then_left": take a manifest')
+    words = f'{path}: expected label 3 to be "moves_down", as in {checkpoint}, got label 3 '
+    assert str(error.value).startswith(words + '"right_then_left": take a manifest')
 
     path = relabelled(manifest, tmp_path / "fewer", list(CLASSES[:6]), listed=listed)
     assert evaluate_file(checkpoint, path, views="1x1").classes == CLASSES, "fewer are no harm"
@@ -541,7 +517,7 @@ def test_labels_must_mean_the_same_classes(manifest, checkpoint, tmp_path, liste
 
 
 def test_a_class_list_of_more_classes(manifest, checkpoint, tmp_path):
-    """Also where no clip has the class that is too many."""
+    """No clip has the class that is too many."""
     path = relabelled(manifest, tmp_path, [*CLASSES, "stands_still"])
     with pytest.raises(ValueError, match='has 10 classes, got label 10 "stands_still"'):
         evaluate_file(checkpoint, path)
@@ -590,9 +566,6 @@ def test_a_folder_that_cannot_be_written_to(manifest, checkpoint, tmp_path, monk
             evaluate_file(checkpoint, manifest, out=out)
 
 
-# ---------------------------------------------------------------- several processes
-
-
 def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch):
     @contextmanager
     def second_of_two():
@@ -637,17 +610,6 @@ def test_alone_unless_torchrun_says_otherwise(places, monkeypatch, caplog, on_cp
     assert all((name in line) for name in WHOLE)
 
 
-@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
-def test_a_command_prints_though_a_batch_system_says_a_rank(
-    name, manifest, checkpoint, tmp_path, monkeypatch, capsys, on_cpu
-):
-    monkeypatch.setenv(name, "1")
-    words = ["evaluate", str(checkpoint), str(manifest), "--out", str(tmp_path / "out")]
-    cli.run_typed(words)
-    assert "mean class accuracy" in capsys.readouterr().out
-    assert (tmp_path / "out" / "scores.json").is_file()
-
-
 NAMES = os.listdir("/sys/class/net") if os.path.isdir("/sys/class/net") else []
 ALONE = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # as many processes as one likes
 ALONE |= {"GLOO_SOCKET_IFNAME": "lo"} if "lo" in NAMES else {}
@@ -674,8 +636,10 @@ def in_processes(world: int, *arguments: Path, out: Path) -> None:
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
     processes = []
     for rank in range(world):
-        told = ALONE | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        process = context.Process(target=evaluate_as, args=(told, *arguments), kwargs={"out": out})
+        environment = ALONE | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        process = context.Process(
+            target=evaluate_as, args=(environment, *arguments), kwargs={"out": out}
+        )
         process.start()
         processes.append(process)
     for process in processes:
@@ -715,18 +679,12 @@ def test_any_number_of_processes_gives_the_same_figures(
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-# ---------------------------------------------------------------- predict
-
-
 def test_prediction_is_what_evaluation_says(manifest, checkpoint):
     row = good_rows(manifest).iloc[4]
     for views, frames in ((None, sample_views(24, 4, 2)), ("1x5", sample_views(24, 4, 1))):
         found = predict_video(checkpoint, row["path"], views=views, top=4)
-        evaluation = (
-            evaluate_file(checkpoint, manifest, views=views)
-            .table.set_index("path")
-            .loc[row["path"]]
-        )
+        table = evaluate_file(checkpoint, manifest, views=views).table
+        evaluation = table.set_index("path").loc[row["path"]]
         assert list(found.table) == ["class_name", "label", "probability"]
         assert found.table["class_name"].tolist() == [evaluation[f"class_{k}"] for k in range(1, 5)]
         expected = [evaluation[f"probability_{k}"] for k in range(1, 5)]
@@ -761,7 +719,7 @@ def test_predictions_that_cannot_be(manifest, checkpoint, tmp_path):
         predict_video(tmp_path / "nowhere.safetensors", video)
 
 
-def test_a_film_that_is_cut_short(checkpoint, tmp_path):
+def test_a_video_that_is_cut_short(checkpoint, tmp_path):
     whole = write_video(tmp_path / "whole.mkv", 40).read_bytes()
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole[: len(whole) * 2 // 3])
@@ -798,17 +756,15 @@ def parts(path: Path, rows: int, index: int) -> tuple[np.ndarray, np.ndarray, in
         (4, (362, 441), 0, (362, 440)),
     ],
 )
-def test_the_whole_film_is_written(tmp_path, count, size, rotation, shown):
+def test_the_whole_video_is_written(tmp_path, count, size, rotation, shown):
     suffix, pixels = ("mp4", "yuv420p") if size[1] % 2 == 0 else ("mkv", "yuv444p")
-    video = tmp_path / f"film.{suffix}"
+    video = tmp_path / f"video.{suffix}"
     write_video(video, count, size=size, rotation=rotation, pix_fmt=pixels)
     target = write_annotated(answer(0.75, 0.2), video, tmp_path / "new" / "answer.mp4")
     info = probe_video(target)
     assert (info.num_frames, info.fps, info.codec) == (count, 25, "h264")
-    assert info.size == (
-        shown[0] + 3 * (shown[0] // 36 * 2 if shown[0] < shown[1] else 20),
-        shown[1],
-    )
+    row = shown[0] // 36 * 2 if shown[0] < shown[1] else 20
+    assert info.size == (shown[0] + 3 * row, shown[1])
     for index in {0, count // 2, count - 1, *(k for k in (63, 64, 128) if k < count)}:
         picture, _, _ = parts(target, 2, index)
         assert read_number(picture) == index
@@ -852,7 +808,7 @@ def test_names_of_classes_are_written(tmp_path):
 
 
 def test_frames_are_read_in_blocks(tmp_path, monkeypatch):
-    """So that a long film needs no more memory than a short one."""
+    """So that a long video needs no more memory than a short one."""
     asked = []
 
     def read(info, indices, size):
@@ -877,7 +833,7 @@ def test_annotated_frames_keep_their_times_and_shape(tmp_path):
 
 def test_annotating_pictures(tmp_path):
     """A folder of JPEGs has no times: it is shown at 12 frames a second."""
-    folder = tmp_path / "film"
+    folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(3):
         Image.new("RGB", (112, 64), (40 * number, 0, 200)).save(folder / f"{number + 1:05}.jpg")
@@ -920,9 +876,8 @@ def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, o
     shown = capsys.readouterr().out
     evaluation = evaluate_file(checkpoint, manifest, views="1x5")
     assert str(evaluation) in shown.replace("\n\nscores.json", "\n") and "top-5" in shown
-    assert "top-5" not in str(
-        replace(evaluation, classes=evaluation.classes[:5])
-    )  # all would be hits
+    few = replace(evaluation, classes=evaluation.classes[:5])
+    assert "top-5" not in str(few), "all would be hits"
     assert all(why in shown for why in evaluation.unreadable.values())
     assert "lowest top-1, of" in shown and str(out) in shown
     names = ["confusion.csv", "confusion.png", "per_class.csv", "predictions.csv", "scores.json"]
@@ -970,37 +925,23 @@ def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "words, message",
     [
         (["evaluate", "nowhere.safetensors", "MANIFEST"], "there is no file nowhere.safetensors"),
         (["evaluate", "CHECKPOINT", "nowhere.csv"], "expected a manifest (CSV), but there is no"),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "3x7"], 'such as 3x10, got "3x7"'),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "1x10"], "take 5 crops"),
-        (
-            ["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"],
-            'expected clips of split "test"',
-        ),
+        (["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"], 'clips of split "test"'),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "can be written to, got"),
         (["predict", "CHECKPOINT", "nowhere.mp4"], "nowhere.mp4: expected a video file"),
         (["predict", "CHECKPOINT", "MANIFEST"], "expected a video file"),
         (["predict", "CHECKPOINT", "VIDEO", "--annotate", "VIDEO"], "expected another file"),
     ],
 )
-def test_mistakes_are_one_line(monkeypatch, manifest, checkpoint, words, told):
+def test_mistakes_are_one_line(monkeypatch, manifest, checkpoint, words, message):
     places = {"CHECKPOINT": checkpoint, "MANIFEST": manifest}
     places["VIDEO"] = good_rows(manifest)["path"].iloc[0]
     with pytest.raises(SystemExit) as error:
         type_command(monkeypatch, *(places.get(word, word) for word in words))
     line = str(error.value.code)
-    assert line.startswith("blvnet_lab: ") and told in line and "\n" not in line
-
-
-def test_help_names_the_options(monkeypatch, capsys):
-    for command, words in (
-        ("evaluate", ("--views", "--out", "--split", "--workers", "--precision", "torchrun")),
-        ("predict", ("--annotate", "--top", "--views", "--size")),
-    ):
-        with pytest.raises(SystemExit):
-            type_command(monkeypatch, command, "--help")
-        shown = capsys.readouterr().out
-        assert all(word in shown for word in words)
+    assert line.startswith("blvnet_lab: ") and message in line and "\n" not in line
