@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 import tomllib
-import types
 import urllib.error
 import urllib.request
+from functools import partial
+from operator import attrgetter, itemgetter
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import pytest
@@ -30,6 +32,7 @@ from blvnet_lab.course import exercises, instructor, slides, solutions
 NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 DOCS = ROOT / "docs"
 PAGES = ["glossary.md", "references.md"]
+PAGE_FILES = [ROOT / "notebooks" / name for name in PAGES]
 NB02 = "02_why_time_matters.ipynb"
 CHECKS = [name for name in vars(exercises) if name.startswith("check_")]
 
@@ -140,13 +143,13 @@ def test_after_an_update_only_what_was_edited_is_kept(package, tmp_path):
         rewrite(package / name, lambda nb: nb.cells.append(new_markdown_cell("New.")))
     for name in PAGES:
         (package / name).write_text("# New page\n")
-    told = only(updated=[NB02, "references.md"], edited=sorted([other, "glossary.md"]))
-    assert course.copy_course(mine) == told
-    for name in told.updated:
+    expected = only(updated=[NB02, "references.md"], edited=sorted([other, "glossary.md"]))
+    assert course.copy_course(mine) == expected
+    for name in expected.updated:
         assert (mine / name).read_bytes() == (package / name).read_bytes()
-    for name in told.edited:
+    for name in expected.edited:
         assert (mine / name).read_bytes() == kept[name]
-    again = only(edited=told.edited)
+    again = only(edited=expected.edited)
     assert course.copy_course(mine) == again, "the record knows the new ones"
     # What was put back is not edited any more.
     assert course.reset_notebook(other, mine)[1].read_bytes() == kept[other]
@@ -187,6 +190,10 @@ def test_reset_keeps_mine(tmp_path):
     (tmp_path / NB02).unlink()
     assert course.reset_notebook("02_why_time_matters", tmp_path) == (tmp_path / NB02, None)
     assert (tmp_path / NB02).read_bytes() == shipped
+    (tmp_path / "glossary.md").write_text("mine")
+    target, kept = course.reset_notebook("glossary", tmp_path)
+    assert target.read_bytes() == (paths.notebooks() / "glossary.md").read_bytes()
+    assert kept.name == "glossary.mine-1.md" and kept.read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["2", "02", "02_why_time_matters", NB02, f"somewhere/{NB02}"])
@@ -198,14 +205,6 @@ def test_names_of_a_notebook(name):
 def test_a_misspelled_name_is_answered_with_the_near_ones(name):
     with pytest.raises(ValueError, match=f'got "{name}".*near it are.*02_why_time_matters'):
         course.find_notebook(name)
-
-
-def test_a_page_can_be_reset_too(tmp_path):
-    course.copy_course(tmp_path)
-    (tmp_path / "glossary.md").write_text("mine")
-    target, kept = course.reset_notebook("glossary", tmp_path)
-    assert target.read_bytes() == (paths.notebooks() / "glossary.md").read_bytes()
-    assert kept.name == "glossary.mine-1.md" and kept.read_text() == "mine"
 
 
 def test_folders_that_are_none_of_yours(tmp_path):
@@ -224,9 +223,9 @@ def test_folders_that_are_none_of_yours(tmp_path):
             act("")
 
 
-def lab_command(*arguments, cwd, env=None):
-    command = [sys.executable, "-m", "blvnet_lab", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
+def lab_command(*arguments, cwd, site):
+    command = [sys.executable, "-m", "blvnet_lab", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(site)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
@@ -242,17 +241,16 @@ def test_from_an_installed_package(tmp_path):
                 site / wheel["sources"].get(name, name),
                 ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
             )
-    done = lab_command("course", "mine", cwd=tmp_path, env={"PYTHONPATH": str(site)})
+    course_command = partial(lab_command, "course", "mine", cwd=tmp_path, site=site)
+    done = course_command()
     assert done.returncode == 0, done.stderr
     assert f"{len(NAMES + PAGES)} new" in done.stdout
     assert "jupyter lab " + os.path.join("mine", course.FIRST) in done.stdout
     assert sorted(os.listdir(tmp_path / "mine")) == sorted([*NAMES, *PAGES, course.RECORD])
     (tmp_path / "mine" / NB02).write_text("mine")
-    done = lab_command("course", "mine", cwd=tmp_path, env={"PYTHONPATH": str(site)})
+    done = course_command()
     assert f"kept, you have edited it: {NB02}" in done.stdout and "--reset 02" in done.stdout
-    done = lab_command(
-        "course", "mine", "--reset", "02", cwd=tmp_path, env={"PYTHONPATH": str(site)}
-    )
+    done = course_command("--reset", "02")
     assert "is as shipped, yours is 02_why_time_matters.mine-1.ipynb" in done.stdout
 
 
@@ -264,10 +262,8 @@ def type_command(monkeypatch, *words):
 def test_what_the_course_command_says(package, tmp_path, monkeypatch, capsys):
     mine = tmp_path / "my course"
     type_command(monkeypatch, "course", mine)
-    assert (
-        f"{mine}: {len(NAMES + PAGES)} new, 0 unchanged, 0 updated, 0 kept"
-        in capsys.readouterr().out
-    )
+    words = f"{mine}: {len(NAMES + PAGES)} new, 0 unchanged, 0 updated, 0 kept"
+    assert words in capsys.readouterr().out
     for name in ("glossary.md", NB02, NAMES[3]):
         (mine / name).write_text("mine")
     for path in package.glob("0[45]*.ipynb"):
@@ -415,12 +411,11 @@ LOOK_UP = {"LOAD_GLOBAL", "LOAD_NAME"}
 def test_solutions_find_what_they_use(teaching):
     """Each name is imported within the solution, whatever the notebook has by then."""
     for path, nb in solved(teaching):
-        for index, cell in enumerate(nb.cells):
-            if "exercise" in cell.metadata.get("tags", []):
-                used = global_names(compile(cell.source, path.name, "exec"))
-                own = {cell.source.partition("def ")[2].partition("(")[0], "__name__"}
-                known = vars(builtins).keys() | own | {"contextmanager"}  # of the stub
-                assert used <= known, f"{path.name}, cell {index}: {used - known}"
+        for cell in exercise_cells(nb, "exercise"):
+            used = global_names(compile(cell.source, path.name, "exec"))
+            own = {cell.source.partition("def ")[2].partition("(")[0], "__name__"}
+            known = vars(builtins).keys() | own | {"contextmanager"}  # of the stub
+            assert used <= known, f"{path.name}: {used - known}"
 
 
 def test_metadata_is_what_nbgrader_asks_for(teaching):
@@ -461,11 +456,7 @@ def test_the_marking_sheet_is_complete(teaching):
     checks = [row["check"].removeprefix("exercises.") for row in rows]
     assert sorted(checks) == sorted(CHECKS)
     ids = [
-        (
-            f"{path.parent.name}.ipynb",
-            cell.metadata["nbgrader"]["grade_id"],
-            cell.metadata["nbgrader"]["points"],
-        )
+        (f"{path.parent.name}.ipynb", *itemgetter("grade_id", "points")(cell.metadata["nbgrader"]))
         for path, nb in solved(teaching)
         for cell in exercise_cells(nb, "check")
     ]
@@ -495,10 +486,8 @@ def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
     first = instructor.write_instructor(tmp_path)
     assert instructor.write_instructor(tmp_path, replace=True) == first, "nothing was edited"
     config, folder = tmp_path / "nbgrader_config.py", tmp_path / "source" / NB02[:-6]
-    points, text = (
-        folder / "02_hand_in.ipynb",
-        tmp_path / "source" / NAMES[3][:-6] / "03_hand_in.ipynb",
-    )
+    points = folder / "02_hand_in.ipynb"
+    text = tmp_path / "source" / NAMES[3][:-6] / "03_hand_in.ipynb"
     older = folder / NB02  # named as before 02_hand_in.ipynb was
     shutil.copy(ROOT / "notebooks" / NB02, older)
     config.write_text("# mine\n")
@@ -531,14 +520,8 @@ def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
 
 
 def test_an_assignment_has_no_dead_links(teaching):
-    for folder in sorted((teaching / "source").iterdir()):
-        for path in folder.iterdir():
-            cells = [path.read_text("utf-8")]
-            if path.suffix == ".ipynb":
-                nb = nbformat.read(path, as_version=4)
-                cells = [cell.source for cell in nb.cells if cell.cell_type == "markdown"]
-            for cell in cells:
-                assert list(notebooks.markdown_problems(cell, path)) == [], path
+    for path in (teaching / "source").glob("*/*"):
+        assert problems_of(path) == [], path
 
 
 def test_tests_for_nbgrader_take_no_name_of_the_notebook(teaching):
@@ -551,30 +534,21 @@ def test_tests_for_nbgrader_take_no_name_of_the_notebook(teaching):
 
 def test_what_zip_collect_finds():
     """The pattern in the configuration, as nbgrader applies it: at the beginning of the path."""
-    config = types.SimpleNamespace(
-        **{
-            name: types.SimpleNamespace()
-            for name in (
-                "CourseDirectory Execute IgnorePattern OverwriteCells FileNameCollectorPlugin"
-            ).split()
-        }
-    )
+    config = mock.MagicMock()
     exec(instructor.CONFIG, {"get_config": lambda: config})
-    found = {
-        name: match and match.groupdict()
-        for name in (
-            "anna_02_hand_in.ipynb",
-            "anna/02_hand_in.ipynb",
-            "anna/02_why_time_matters/02_hand_in.ipynb",
-            "anna_02_why_time_matters.ipynb",
-            "02_hand_in.ipynb",
-            "anna/.ipynb_checkpoints/02_hand_in-checkpoint.ipynb",
-        )
-        for match in [re.match(config.FileNameCollectorPlugin.named_regexp, f"/c/extracted/{name}")]
-    }
+    pattern = config.FileNameCollectorPlugin.named_regexp
     right = {"student_id": "anna", "file_id": "02_hand_in"}
     wrong = {"student_id": "anna", "file_id": "02_why_time_matters"}  # zip_collect warns of it
-    assert list(found.values()) == [right, right, right, wrong, None, None]
+    for name, expected in (
+        ("anna_02_hand_in.ipynb", right),
+        ("anna/02_hand_in.ipynb", right),
+        ("anna/02_why_time_matters/02_hand_in.ipynb", right),
+        ("anna_02_why_time_matters.ipynb", wrong),
+        ("02_hand_in.ipynb", None),
+        ("anna/.ipynb_checkpoints/02_hand_in-checkpoint.ipynb", None),
+    ):
+        match = re.match(pattern, f"/c/extracted/{name}")
+        assert (match and match.groupdict()) == expected, name
 
 
 HEADING = "### ✎ Exercise 2.1 · A shift in time · ●●○ · 8 minutes"
@@ -586,8 +560,9 @@ def exercise(heading=HEADING, stub=STUB, check="exercises.check_shift(shift)"):
         new_code_cell("import torch"),
         new_markdown_cell(heading + "\n\nWrite it."),
         new_code_cell(stub, metadata={"tags": ["exercise"]}),
-        new_code_cell(check, metadata={"tags": ["check"]}),
     ]
+    if check:
+        cells.append(new_code_cell(check, metadata={"tags": ["check"]}))
     return new_notebook(cells=cells)
 
 
@@ -606,18 +581,12 @@ def solve(nb):
         ({"stub": STUB.replace("offset", "by")}, r"takes, \(x, offset\), .* got \(x, by\)"),
         ({"stub": STUB.replace("raise", "y = x\n    raise")}, "and 2 statements"),
         ({"heading": "## 3 · Text"}, "cell 2: expected exercises"),
+        ({"check": None}, "cell 3: expected exercises"),
     ],
 )
 def test_a_malformed_exercise_is_an_error(changed, words):
     with pytest.raises(ValueError, match=words):
         solve(exercise(**changed))
-
-
-def test_an_exercise_without_its_check_is_an_error():
-    nb = exercise()
-    del nb.cells[3]
-    with pytest.raises(ValueError, match="cell 3: expected exercises"):
-        instructor.find_exercises(nb, "n.ipynb")
 
 
 def test_decorators_comments_and_imports_are_kept(monkeypatch):
@@ -648,9 +617,6 @@ def test_a_wrong_solution_is_not_taught(monkeypatch):
     found = instructor.find_exercises(exercise(), "n.ipynb")
     with pytest.raises(ValueError, match=r"2\.1: expected the solution to pass"):
         instructor.marking_sheet(found)
-
-
-# ---------------------------------------------------------------- slides
 
 
 def test_headings_make_slides():
@@ -697,25 +663,26 @@ def test_slides_load_from_beside_them_what_is_there(tmp_path):
 # ---------------------------------------------------------------- pages
 
 
+def problems_of(path):
+    """What is wrong with the links and pictures of a page, or of a notebook's texts."""
+    cells = [path.read_text("utf-8")]
+    if path.suffix == ".ipynb":
+        nb = nbformat.read(path, as_version=4)
+        cells = [cell.source for cell in nb.cells if cell.cell_type == "markdown"]
+    return [problem for cell in cells for problem in notebooks.markdown_problems(cell, path)]
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        "README.md",
-        *(f"docs/{p.name}" for p in DOCS.glob("*.md")),
-        *(f"notebooks/{p}" for p in PAGES),
-    ],
+    "path", [ROOT / "README.md", *DOCS.glob("*.md"), *PAGE_FILES], ids=attrgetter("name")
 )
-def test_links_and_alternative_texts(name):
-    path = ROOT / name
-    assert list(notebooks.markdown_problems(path.read_text("utf-8"), path)) == []
+def test_links_and_alternative_texts(path):
+    assert problems_of(path) == []
 
 
 def test_a_copied_course_has_no_dead_links(tmp_path):
     course.copy_course(tmp_path)
     for name in NAMES:
-        for cell in nbformat.read(tmp_path / name, as_version=4).cells:
-            if cell.cell_type == "markdown":
-                assert list(notebooks.markdown_problems(cell.source, tmp_path / name)) == [], name
+        assert problems_of(tmp_path / name) == [], name
 
 
 @pytest.mark.parametrize(
@@ -772,22 +739,19 @@ def test_the_glossary_has_the_vocabulary():
 def test_the_table_in_the_teaching_guide_is_that_of_the_notebooks():
     """Titles and minutes; and the sums in its last row."""
     text = (ROOT / "docs" / "teaching.md").read_text("utf-8")
-    told, count = [], 0
+    expected, count = [], 0
     for name in NAMES:
         nb = nbformat.read(ROOT / "notebooks" / name, as_version=4)
         (title,) = re.findall(rf"^# {name[:2]} · (.+)$", nb.cells[0].source, re.MULTILINE)
         (minutes,) = re.findall(r"\*\*Time\*\* (\d+) minutes", nb.cells[0].source)
         found = instructor.find_exercises(nb, name)
         count += len(found)
-        told.append((f"{name[:2]} {title}", int(minutes), sum(one.minutes for one in found)))
+        expected.append((f"{name[:2]} {title}", int(minutes), sum(one.minutes for one in found)))
     rows = re.findall(r"^\| (\d\d .+?) \| (\d+) min \| (\d+) \|", text, re.MULTILINE)
-    assert [(title, int(all_), int(part)) for title, all_, part in rows] == told
-    sums = [sum(row[place] for row in told) for place in (1, 2)]
+    assert [(title, int(all_), int(part)) for title, all_, part in rows] == expected
+    sums = [sum(row[place] for row in expected) for place in (1, 2)]
     assert f"| all | {sums[0]} min | {sums[1]} | {count} exercises |" in text
     assert sums[0] == 600 and "ten hours in all" in text
-
-
-# ---------------------------------------------------------------- in JupyterLab
 
 
 @pytest.mark.browser
