@@ -211,25 +211,6 @@ def test_pair_form_equals_the_frame_form_on_twins(r, causal, num_pairs):
     assert_same_gradients(ours, expected, (pairs, tam.taps))
 
 
-@pytest.mark.parametrize(
-    "r, causal, little, big, firsts",
-    # The taps, by number, that each row adds up; of r = 5 the offsets are -2 to 2:
-    # floor(j/2) is -1 -1 0 0 1, floor((j+1)/2) is -1 0 0 1 1.
-    [
-        (1, False, [[0]], [[0]], [0, 0]),
-        (3, False, [[0], [1, 2]], [[0, 1], [2]], [-1, 0]),
-        (5, False, [[0, 1], [2, 3], [4]], [[0], [1, 2], [3, 4]], [-1, -1]),
-        (3, True, [[0, 1], [2]], [[0], [1, 2]], [-1, -1]),
-    ],
-)
-def test_effective_pair_taps(r, causal, little, big, firsts):
-    tam = PairTAM(8, r, "kaiming", causal)
-    *ours, first_little, first_big = tam.pair_taps()
-    assert [first_little, first_big] == firsts
-    for taps, rows in zip(ours, (little, big), strict=True):
-        torch.testing.assert_close(taps, torch.stack([sum(tam.taps[i] for i in r) for r in rows]))
-
-
 @pytest.mark.parametrize("causal, middle", [(False, 2), (True, 4)])
 @pytest.mark.parametrize("module", [TAM, PairTAM])
 def test_taps_at_the_start(module, causal, middle):
