@@ -1233,7 +1233,7 @@ def test_start_from_a_network_of_ones_own(builder, arguments, classes, kept, ign
     save_trained(Trained(source, SHORT, NAMES), tmp_path / "source.safetensors")
     before, weights = tensors(model), tensors(source)
     report = start_from(model, str(tmp_path / "source.safetensors"), classes)
-    kept = [name for name in before if name.endswith(kept)] if kept else []
+    kept = [name for name in before if name.endswith(kept)]
     assert report.layout == "own" and report.kept == kept and report.ignored == [*ignored]
     assert not kept or kept[0].partition(".")[0] in str(report)
     assert_equal(tensors(model), {n: before[n] if n in kept else weights[n] for n in before})
@@ -1349,28 +1349,24 @@ def test_nothing_to_start_from(own, tmp_path):
     assert_equal(tensors(model), before)
 
 
-def test_networks_keep_their_recipe_and_classes(tmp_path):
+@pytest.mark.parametrize("builder", [tsn, blvnet, blvnet_tam])
+def test_networks_keep_their_recipe_and_classes(builder, tmp_path):
     recipe = replace(SHORT, no_decay=("norm",), size=(32, 48), stride=2)
-    for builder in (tsn, blvnet, blvnet_tam):
-        model = net(builder).train()
-        save_trained(Trained(model, recipe, ("a", "b, c")), tmp_path / "model.safetensors")
-        found = load_trained(tmp_path / "model.safetensors")
-        assert found.recipe == recipe and found.classes == ("a", "b, c")
-        assert found.model.architecture == builder.__name__ and not found.model.training
-        assert_equal(tensors(found.model), tensors(model))
-        assert_equal(tensors(load_model(tmp_path / "model.safetensors")), tensors(model))
-    notes = load_notes(tmp_path / "model.safetensors")
+    model, path = net(builder).train(), tmp_path / "model.safetensors"
+    save_trained(Trained(model, recipe, ("a", "b, c")), path)
+    found = load_trained(path)
+    assert found.recipe == recipe and found.classes == ("a", "b, c")
+    assert found.model.architecture == builder.__name__ and not found.model.training
+    for other in (found.model, load_model(path)):
+        assert_equal(tensors(other), tensors(model))
+    notes = load_notes(path)
     assert set(notes) == {"classes", "recipe"} and notes["recipe"]["size"] == [32, 48]
-
-
-def test_networks_without_notes(tmp_path):
-    model = net()
-    save_model(model, tmp_path / "model.safetensors")
-    found = load_trained(str(tmp_path / "model.safetensors"))
-    assert found.recipe is None and found.classes == ()
-    assert_equal(tensors(found.model), tensors(model))
-    save_trained(found, tmp_path / "again.safetensors")
-    assert load_trained(tmp_path / "again.safetensors").recipe is None
+    save_model(model, path)  # without notes
+    for _ in range(2):
+        found = load_trained(str(path))
+        assert found.recipe is None and found.classes == ()
+        assert_equal(tensors(found.model), tensors(model))
+        save_trained(found, path)
 
 
 def test_checkpoints_are_trained_networks_too(half_done):

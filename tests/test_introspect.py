@@ -81,6 +81,11 @@ def captured(model: nn.Module, names="*", clip: torch.Tensor | None = None):
     return cache
 
 
+def assert_refused(context, words: str, error: type[Exception] = ValueError) -> None:
+    with pytest.raises(error, match=words), context:
+        pass
+
+
 @pytest.fixture(scope="module")
 def tam_model():
     return network()
@@ -109,8 +114,7 @@ def test_captured_maps_are_what_a_hook_by_hand_sees(builder, training):
     assert torch.equal(logits, plain)  # looking changes nothing
     assert set(cache) == set(points)
     positions = 8 if builder in (tsn, tsn_blnet) else 4
-    with pytest.raises(ValueError, match="detach=True"), capture(model, detach=False, to_cpu=True):
-        pass
+    assert_refused(capture(model, detach=False, to_cpu=True), "detach=True")
     for name in points:
         assert torch.equal(cache[name], by_hand(seen[name], positions)), name
         on_frames = positions == 8 or name in ("stem.tam", "stage1.tam", "stage2.tam", "stage3.tam")
@@ -553,12 +557,9 @@ def test_edit_taps_that_do_not_fit(tam_model):
     }
     for name, (function, words) in cases.items():
         context = edit_taps(tam_model, {"stem.tam": identity_taps, name: function})
-        with pytest.raises(ValueError, match=words), context:
-            pass
+        assert_refused(context, words)
         assert tam_model.stem.tam.taps is own
-    with pytest.raises(ValueError, match="TAM in this model"):
-        with edit_taps(network(blvnet), {"*": identity_taps}):
-            pass
+    assert_refused(edit_taps(network(blvnet), {"*": identity_taps}), "TAM in this model")
 
 
 @pytest.mark.parametrize("r, names", [(1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])])
@@ -624,8 +625,7 @@ def test_edits_of_causal_taps_may_not_look_ahead():
         (lambda taps: taps.flip(0), "for stem.tam, .*zeros after it, since it is causal"),
         (replace_with(tsm_taps(8)), r"\(5, 8\).* the middle one the frame's own.*got \(3, 8\)"),
     ):
-        with pytest.raises(ValueError, match=words), edit_taps(causal, {"stem.tam": function}):
-            pass
+        assert_refused(edit_taps(causal, {"stem.tam": function}), words)
         assert causal.stem.tam.taps is own
 
 
@@ -939,18 +939,14 @@ def test_wrapped_networks_are_looked_into_as_they_are(wrapper, alone):
 def test_what_holds_no_network_of_ours():
     for thing in (nn.Linear(1, 1), nn.DataParallel(nn.Linear(1, 1))):
         name = type(thing).__name__
-        with pytest.raises(TypeError, match=f"blvnet_tam, got {name}: give the network"):
-            with capture(thing):
-                pass
+        assert_refused(capture(thing), f"blvnet_tam, got {name}: give the network", TypeError)
 
 
 def test_copies_on_several_devices_are_refused():
     """A capture would hold what the last of them saw."""
     wrapped = nn.DataParallel(network())
     wrapped.device_ids = [0, 1]
-    with pytest.raises(TypeError, match=r"with 2 copies.*give model\.module"):
-        with capture(wrapped):
-            pass
+    assert_refused(capture(wrapped), r"with 2 copies.*give model\.module", TypeError)
 
 
 def test_shards_are_refused_in_words(alone):
@@ -962,9 +958,7 @@ def test_shards_are_refused_in_words(alone):
     for read in (tam_weights, effective_pair_taps, tam_roles, layer_table, optimize_for_inference):
         with pytest.raises(ValueError, match=r"a shard of it: gather .*get_model_state_dict"):
             read(model)
-    with pytest.raises(ValueError, match="a shard of it: gather"):
-        with edit_taps(model, {"*": identity_taps}):
-            pass
+    assert_refused(edit_taps(model, {"*": identity_taps}), "a shard of it: gather")
     cache = captured(model, "stage2.out")
     assert cache["stage2.out"].shape[:2] == (2, 4)
 
@@ -977,9 +971,10 @@ def test_computed_taps_are_not_edited_and_the_model_is_unharmed(tool):
     else:
         parametrize.register_parametrization(model.stage1.tam, "taps", nn.ReLU())
     logits = model(clip64())
-    with pytest.raises(ValueError, match=rf"stage1\.tam\.taps to be .*{tool.__name__}"):
-        with edit_taps(model, {"stem.tam": identity_taps, "stage*.tam": identity_taps}):
-            pass
+    assert_refused(
+        edit_taps(model, {"stem.tam": identity_taps, "stage*.tam": identity_taps}),
+        rf"stage1\.tam\.taps to be .*{tool.__name__}",
+    )
     assert torch.equal(model(clip64()), logits)
     with pytest.raises(ValueError, match=rf"model\.stage1\.tam\.taps .*{tool.__name__}"):
         optimize_for_inference(model)
