@@ -775,11 +775,7 @@ def test_clip_that_is_an_array():
         (blvnet_tam, {"num_frames": 15}, r"expected an even num_frames, got 15: .*use 16"),
         (tsn, {"num_frames": 0}, r"expected num_frames.*at least 1, got 0"),
         (blvnet_tam, {"num_frames": -2}, r"expected num_frames.*at least 1, got -2"),
-        (
-            blvnet_tam,
-            {"num_taps": 4},
-            r"num_taps to be odd and positive, .*got 4: .*use 3",
-        ),
+        (blvnet_tam, {"num_taps": 4}, r"num_taps to be odd and positive, .*got 4: .*use 3"),
         (blvnet_tam, {"num_taps": 0}, r"expected num_taps to be odd and positive, .*got 0"),
         (blvnet_tam, {"num_taps": -1}, r"expected num_taps to be odd and positive, .*got -1"),
         (blvnet_tam, {"num_taps": 0, "causal": True}, r"num_taps to be at least 1, got 0: use 3"),

@@ -149,14 +149,10 @@ def test_a_subset_of_the_mirror(mirror, faultless, tmp_path):
         f"clips/{row.label}/{row.youtube_id}_{row.time_start:06d}_{row.time_end:06d}.mp4"
         for row in table.itertuples()
     ]
-    assert len(names) == len(set(names)) == 4 * 20 + 2
+    assert len(names) == len(set(names)) == 4 * 20 + 2 and set(contents) <= set(names)
     lost = set(names) - set(contents)
-    assert set(contents) <= set(names)
-    assert problems["kind"].value_counts().to_dict() == {
-        "unreadable": 2,
-        "row without video": 4,
-        "class with fewer clips": 6,
-    }
+    counts = {"unreadable": 2, "row without video": 4, "class with fewer clips": 6}
+    assert problems["kind"].value_counts().to_dict() == counts
     reported = problems[problems["kind"].isin(["unreadable", "row without video"])]
     assert {Path(name).stem for name in lost} == set(reported["name"])
     originals = DataSet.read(data_samples() / "motion" / "manifest.csv").rows
@@ -177,9 +173,7 @@ def test_the_manifest_is_ready_for_training(mirror, tmp_path):
     assert data_set.mirror == (0, None, 2, None)
     by_split = table.groupby(["class_name", "split"]).size()
     assert all(by_split[name, "val"] in (1, 2) and by_split[name, "train"] > 4 for name in CLASSES)
-    assert not set(table.query("split == 'val'")["source_id"]) & set(
-        table.query("split == 'train'")["source_id"]
-    )
+    assert table.groupby("source_id")["split"].nunique().max() == 1
     row = table.iloc[0]
     assert Path(row["path"]).stem == f"{row.source_id}_{int(row.start):06d}_{int(row.end):06d}"
     clips = ClipDataset(DataSet(table), "train", 8, lambda frames: frames)
@@ -302,14 +296,7 @@ class Elsewhere(MirrorHandler):
             self.end_headers()
 
 
-class NoHead(MirrorHandler):
-    """Knows GET only."""
-
-    def do_HEAD(self):
-        self.send_error(501)
-
-
-@pytest.mark.parametrize("handler", [Rude, Failing, Elsewhere, NoHead])
+@pytest.mark.parametrize("handler", [Rude, Failing, Elsewhere])
 def test_servers_with_manners_of_their_own(handler, mirror, faultless, tmp_path):
     with serve_mirror(mirror, handler) as url:
         assert faultless(fetch(url, tmp_path))
@@ -332,7 +319,7 @@ def test_a_part_that_is_missing_and_comes_back(mirror, faultless, tmp_path):
     gone = "400/train/part_2.tar.gz"
     with serve_mirror(mirror, lacking(gone)) as url:
         found = fetch(url, tmp_path)
-    (problem,) = found.problems[found.problems["kind"] == "missing part"].itertuples()
+    problem = problem_of(found, "missing part")
     assert problem.name == gone and "404" in problem.detail
     assert not (found.problems["kind"] == "row without video").any(), "nobody knows yet"
     assert files(tmp_path).items() < faultless.files.items()
@@ -352,7 +339,7 @@ def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
 def test_a_web_page_instead_of_a_part_is_tried_again(mirror, faultless, tmp_path):
     with served(mirror, page_for("train/part_0")) as (url, _):
         found = fetch(url, tmp_path)
-    (problem,) = found.problems[found.problems["kind"] == "missing part"].itertuples()
+    problem = problem_of(found, "missing part")
     assert "expected a whole tar archive" in problem.detail
     assert whole(mirror, tmp_path, faultless) == ["400/train/part_0.tar.gz"]
 
@@ -389,14 +376,11 @@ def test_an_archive_that_was_truncated_before_it_came_here(part, mirror, faultle
 def test_a_header_that_is_damaged(mirror, tmp_path):
     """tarfile takes it for the end of the archive."""
 
-    def clips(names):
-        return [(name, CLIP) for name in names[:4]]
-
     def damage(part):
         place = part.index(CLIP, part.index(CLIP) + 1) - 512  # where the second clip's header is
         return part[:place] + b"damage" + part[place + 6 :]
 
-    found = one_part(mirror, tmp_path, clips, damage)
+    found = one_part(mirror, tmp_path, first(4), damage)
     assert len(files(tmp_path / "out")) == 1
     assert (found.problems["kind"] == "truncated part").sum() == 1
 
@@ -533,18 +517,31 @@ def one_part(mirror: Path, folder: Path, clips: Callable, change: Callable = byt
 CLIP = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
 
 
+def first(count: int) -> Callable:
+    """For `one_part`: the first wanted clips."""
+    return lambda names: [(name, CLIP) for name in names[:count]]
+
+
+def cut_short(path: Path) -> bytes:
+    """A video whose beginning can be read, and whose table of contents says nothing of its end."""
+    content = write_video(path, 48, container_options={"movflags": "+faststart"}).read_bytes()
+    return content[: len(content) * 3 // 4]
+
+
+def problem_of(found, kind: str):
+    """The one finding of a kind."""
+    (problem,) = found.problems[found.problems["kind"] == kind].itertuples()
+    return problem
+
+
 def test_members_cannot_leave_the_folder(mirror, tmp_path, monkeypatch):
     """Nothing but the base names of wanted clips counts, whatever an archive says."""
     given, tar_info = [], tarfile.TarInfo
 
     def evil(names):
         given.extend(names)
-        return [
-            (f"../../{names[0]}", CLIP),
-            ("/tmp/evil", CLIP),
-            ("../evil", CLIP),
-            (names[1], b""),
-        ]
+        named = (f"../../{names[0]}", "/tmp/evil", "../evil")
+        return [*((name, CLIP) for name in named), (names[1], b"")]
 
     def linked(name):
         member = tar_info(name)
@@ -561,10 +558,7 @@ def test_members_cannot_leave_the_folder(mirror, tmp_path, monkeypatch):
 
 
 def test_no_more_than_asked_for_of_one_part(mirror, tmp_path):
-    def clips(names):
-        return [(name, CLIP) for name in names[:5]]
-
-    found = one_part(mirror, tmp_path, clips, clips_per_class=2)
+    found = one_part(mirror, tmp_path, first(5), clips_per_class=2)
     assert len(files(tmp_path / "out")) == 2 == len(DataSet.read(found.manifest).rows)
 
 
@@ -588,17 +582,15 @@ def test_the_last_frame_counts_too(mirror, tmp_path):
 
 
 def test_a_clip_that_is_cut_short_is_not_kept_though_its_begin_can_be_read(mirror, tmp_path):
-    faststart = {"container_options": {"movflags": "+faststart"}}
-    clip = write_video(tmp_path / "a.mp4", 48, **faststart).read_bytes()
     given = []
 
     def whole_and_cut(names):
         given.extend(names[:2])
-        return [(names[0], clip), (names[1], clip[: len(clip) * 3 // 4])]
+        return [(names[0], CLIP), (names[1], cut_short(tmp_path / "a.mp4"))]
 
     found = one_part(mirror, tmp_path, whole_and_cut)
     assert [Path(path).stem for path in DataSet.read(found.manifest).rows["path"]] == given[:1]
-    (problem,) = found.problems[found.problems["kind"] == "unreadable"].itertuples()
+    problem = problem_of(found, "unreadable")
     assert problem.name == given[1] and "cut short" in problem.detail
 
 
@@ -612,8 +604,7 @@ def test_clips_that_were_spoilt_or_deleted_are_fetched_again(mirror, faultless, 
     clips[0].write_bytes(b"")
     clips[1].unlink()
     clips[2].write_bytes(clips[2].read_bytes()[:2000])
-    faststart = write_video(clips[3], 48, container_options={"movflags": "+faststart"}).read_bytes()
-    clips[3].write_bytes(faststart[: len(faststart) * 3 // 4])
+    clips[3].write_bytes(cut_short(clips[3]))
     asked = whole(mirror, tmp_path, faultless)
     assert 1 <= len(asked) <= 4, "no more than the parts that hold them"
     assert whole(mirror, tmp_path, faultless) == [], "nor when the mirror has moved"
@@ -674,10 +665,7 @@ def changed_mirror(mirror: Path, folder: Path, change: Callable[[str], str]) -> 
 @pytest.mark.parametrize(
     "change, words",
     [
-        (
-            lambda text: text.splitlines()[0] + "\n",
-            "annotations of Kinetics, but: there are no rows",
-        ),
+        (lambda text: text[: text.index("\n") + 1], "annotations of Kinetics, but: there are no "),
         (lambda text: "<html>log in</html>", "annotations of Kinetics, but: expected the columns"),
         (None, "a list of tar archives, got <html>log"),
     ],
@@ -725,7 +713,7 @@ def test_labels_that_are_no_names_of_folders(label, folder, mirror, tmp_path):
 
 
 @pytest.mark.parametrize("status", [400, 501, 502, "closed"])
-def test_a_server_that_knows_get_only(status, mirror, tmp_path):
+def test_a_server_that_knows_get_only(status, mirror, faultless, tmp_path):
     asked = []
 
     class Odd(MirrorHandler):
@@ -737,9 +725,11 @@ def test_a_server_that_knows_get_only(status, mirror, tmp_path):
                 self.send_error(status)
 
     with serve_mirror(mirror, Odd) as url:
-        plan = plan_of(url, tmp_path, classes=["moves up"])
+        plan = plan_of(url, tmp_path / "plan", classes=["moves up"])
+        number = len(asked)
+        assert status != 501 or faultless(fetch(url, tmp_path / "out"))
     assert {size for _, _, size in plan.parts} == {None} and plan.stream_bytes == 0
-    assert len(asked) == (2 if status in (502, "closed") else 4), "no answer: no more questions"
+    assert number == (2 if status in (502, "closed") else 4), "no answer: no more questions"
     assert "a size that the mirror does not tell in all" in str(plan)
 
 
@@ -824,15 +814,9 @@ def test_splits_of_the_subset(mirror, tmp_path):
     }
     table = DataSet.read(both.manifest).rows
     assert table["split"].tolist() == [official[name] for name in table["source_id"]]
-    shares = (
-        DataSet.read(half.manifest)
-        .rows.groupby("class_name")["split"]
-        .agg(lambda split: (split == "val").mean())
-    )
+    table = DataSet.read(half.manifest).rows
+    shares = (table["split"] == "val").groupby(table["class_name"]).mean()
     assert shares.between(0.4, 0.6).all()
-
-
-# ---------------------------------------------------------------- plans, settings, the command
 
 
 def test_the_arithmetic_of_a_plan(mirror, tmp_path):
@@ -847,11 +831,8 @@ def test_the_arithmetic_of_a_plan(mirror, tmp_path):
     assert plan.expected_bytes == round(plan.stream_bytes * 8 / 81)
     text = str(plan)
     assert "3 val parts: 0.31 MB in all" in text and "about 50 % must be streamed" in text
-    assert (
-        "CC BY 4.0" in text
-        and "grows then shrinks, left then right" in text
-        and "--split val" not in text
-    )
+    assert "CC BY 4.0" in text and "grows then shrinks, left then right" in text
+    assert "--split val" not in text
     assert (both.expected_clips, both.expected_share) == (40, 1)
     assert "4 train parts, 3 val parts" in str(both) and "--split val" in str(both)
     assert not list((tmp_path / "a").rglob("*.mp4"))
