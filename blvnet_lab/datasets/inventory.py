@@ -90,9 +90,7 @@ def build_manifest(
     # As paths are in a manifest, without "..": what is known of a video is found again by its path.
     root = Path(os.path.abspath(data_root() / dataset if root is None else root))
     out = Path(os.path.abspath(out))
-    lists = read_lists(
-        dataset, root, annotations=None if annotations is None else Path(annotations), fold=fold
-    )
+    lists = read_lists(dataset, root, annotations=annotations and Path(annotations), fold=fold)
     kept = selection.choose_classes(lists.classes)
     mirror = mirror_table(kept, [pair for pair in lists.mirrored if set(pair) <= set(kept)])
     check_class_list(kept, mirror, out / "manifest.csv")  # now, and not after hours of looking
