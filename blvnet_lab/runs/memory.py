@@ -79,12 +79,7 @@ class MainMemory:
 
 
 def count_main_memory(
-    network: int,
-    batch: int,
-    *,
-    workers: int,
-    processes: int,
-    frame_bytes: tuple[int, int] | None,
+    network: int, batch: int, workers: int, processes: int, frames: tuple[int, int] | None
 ) -> MainMemory:
     """Count what each of some processes on this machine will take of its memory.
 
@@ -92,16 +87,16 @@ def count_main_memory(
         network: bytes of its tensors in this memory; 0 if they are on a GPU.
         batch: bytes of the clips that a process trains with at once.
         workers: that read clips for each process.
-        frame_bytes: of all the training and validation frames that `in_memory` asks for.
+        frames: bytes of all the training and validation frames that `in_memory` asks for.
     """
     free, kept = free_memory() // processes, 0
-    for size in frame_bytes or ():  # as `ClipDataset` does, one split after the other
+    for size in frames or ():  # as `ClipDataset` does, one split after the other
         kept += min(size, int(KEPT_SHARE * (free - kept)))
     return MainMemory(
         process=psutil.Process().memory_info().rss,
         network=int(CPU_GROWTH * network),
         kept_frames=kept,
-        all_frames=None if frame_bytes is None else sum(frame_bytes),
+        all_frames=None if frames is None else sum(frames),
         reading=READER_BYTES + workers * (READER_BYTES + BATCHES_AHEAD * batch),
     )
 
@@ -175,12 +170,11 @@ def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
         model = build(recipe, num_classes)
 
         def count(in_training: bool, number: int, size: tuple[int, int]) -> int:
+            counted = kept_for_backward if in_training else most_at_once
             clips = torch.empty(number, recipe.num_frames, model.in_channels, *size)
             bar.update()
             with autocast(cpu, recipe.hardware):
-                return (kept_for_backward if in_training else most_at_once)(
-                    model.train(in_training), clips
-                )
+                return counted(model.train(in_training), clips)
 
         # Two numbers of clips tell what does not depend on it. Large ones, so that clips and not
         # weights decide where an evaluation needs most.
@@ -192,8 +186,8 @@ def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
         weights = parameters + sum(tensor.nbytes for tensor in model.buffers())
     clip = (more_kept - kept) // (MANY - FEW)
     return TrainingMemory(
-        weights=weights,
-        gradients=gradients,
+        weights,
+        gradients,
         momentum=gradients if recipe.momentum else 0,
         average=weights if recipe.ema else 0,
         fixed=kept - FEW * clip,

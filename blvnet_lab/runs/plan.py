@@ -204,7 +204,7 @@ def plan_training(
     recipe = recipe or presets.preset(preset)
     check_positive(**vars(data), processes=processes, keep_every=keep_every)
     check_positive(clips_per_second=clips_per_second, memory_gb=memory_gb)
-    data, data_origin, frame_bytes = known_size(manifest, preset, data, recipe)
+    data, data_origin, frames = known_size(manifest, preset, data, recipe)
     batches = Batches(
         data.num_clips,
         recipe.batch_size,
@@ -214,12 +214,13 @@ def plan_training(
     )
     at_once, device = batches.at_once, pick_device()
     memory = count_memory(recipe, data.num_classes)
+    network = max(memory.training(at_once), memory.evaluation(at_once))
     main_memory = count_main_memory(
-        0 if device.type != "cpu" else max(memory.training(at_once), memory.evaluation(at_once)),
+        network if device.type == "cpu" else 0,
         at_once * _clip_bytes(recipe),
-        workers=recipe.hardware.workers,
-        processes=processes,
-        frame_bytes=frame_bytes,
+        recipe.hardware.workers,
+        processes,
+        frames,
     )
     if memory_gb is None:
         limit, origin = _memory_of(device, processes, main_memory.kept_frames)

@@ -122,7 +122,7 @@ def known_size(
     Returns the size, where it is from, and `frames_in_memory`; None if these are not known. Raises
     ValueError if only some numbers are given.
     """
-    counts, frame_bytes = (given.num_clips, given.num_val_clips, given.num_classes), None
+    counts, frames = (given.num_clips, given.num_val_clips, given.num_classes), None
     if None not in counts and manifest is None:
         return given, "given", None
     if counts != (None, None, None):
@@ -135,7 +135,7 @@ def known_size(
     else:
         data_set = DataSet.read(manifest)
         found, origin = manifest_size(data_set), f"in {manifest}"
-        frame_bytes = frames_in_memory(data_set, recipe)
+        frames = frames_in_memory(data_set, recipe)
     if given.bytes_per_clip is not None:
         found = dataclasses.replace(found, bytes_per_clip=given.bytes_per_clip)
-    return found, origin, frame_bytes
+    return found, origin, frames
