@@ -224,11 +224,7 @@ def test_older_files_have_no_batch_counters(r50):
         (lambda s: s.pop("layer2.1.bn1.num_batches_tracked"), "missing: stage2"),
         (lambda s: s.pop("layer4.0.downsample.1.running_var"), "missing: stage4.0.downsample"),
         (lambda s: s.update({"extra": torch.zeros(1)}), "left over: extra"),
-        (lambda s: s.update({"layer3.5.se.weight": torch.zeros(1)}), "left over: stage3"),
         (lambda s: s.update({"bn1.bias": torch.zeros(63)}), "checkpoint (63,)"),
-        (lambda s: s.update({"conv1.weight": torch.zeros(64)}), "checkpoint (64,)"),
-        (lambda s: s.update({"conv1.weight": torch.zeros(64, 4, 7, 7)}), "(64, 4, 7, 7)"),
-        (lambda s: s.update({"epoch": 3}), "none: epoch"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, unchanged, builder, change, words):
@@ -238,7 +234,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, unchanged, builde
     with pytest.raises(ValueError) as error:
         load_resnet(model, state)
     assert words in str(error.value)
-    assert "Give the weights of torchvision.models.resnet50" in str(error.value) or "epoch" in words
+    assert "Give the weights of torchvision.models.resnet50" in str(error.value)
     assert_state(model, before)
 
 
@@ -282,13 +278,6 @@ def test_depths_without_a_resnet(builder, depth, tmp_path):
         load_resnet(model, tmp_path / "missing.pth")
     assert f"got a {builder.__name__} of depth {depth}" in str(error.value)
     assert "depth=50" in str(error.value) and "load_official" in str(error.value)
-
-
-def test_deeper_model_and_shallower_checkpoint(r50):
-    with torch.device("meta"):
-        model = tsn(depth=152)
-    with pytest.raises(ValueError, match=r"missing: stage2\.4.*resnet152, or build the model"):
-        load_resnet(model, r50.state_dict())
 
 
 def test_layouts_differ_by_their_names():
