@@ -37,17 +37,11 @@ class Cost(NamedTuple):
 class CostTable(NamedTuple):
     """What one clip costs each of the four architectures."""
 
-    depth: str | int
-    num_frames: int
-    size: tuple[int, int]  # height and width of the frames in pixels
+    about: str  # the depth and the clip
     costs: dict[str, Cost]  # by architecture
 
     def __str__(self) -> str:
-        height, width = self.size
-        lines = [
-            f"depth {self.depth}, a clip of {self.num_frames} frames of {height} x {width} pixels",
-            "     model   GMACs  of which TAM  M parameters  TSN / it",
-        ]
+        lines = [self.about, "     model   GMACs  of which TAM  M parameters  TSN / it"]
         for name, cost in self.costs.items():
             lines.append(
                 f"{name:>10}{cost.macs / 1e9:8.3f}{cost.tam_macs / 1e9:14.3f}"
@@ -73,7 +67,9 @@ def compare_costs(
     """
     settings = {"depth": depth, "num_frames": num_frames, "num_classes": num_classes}
     costs = {name: count_cost(build(**settings), size) for name, build in BUILDERS.items()}
-    return CostTable(depth, num_frames, size, costs)
+    height, width = size
+    about = f"depth {depth}, a clip of {num_frames} frames of {height} x {width} pixels"
+    return CostTable(about, costs)
 
 
 def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:
