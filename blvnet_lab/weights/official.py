@@ -116,7 +116,7 @@ def import_official(
 
     Args:
         file: the published checkpoint (.pth, .pth.tar).
-        out: the file to write, which ends in .safetensors; without it (None) none is written.
+        out: the file to write, which ends in .safetensors; None writes no file.
         num_frames: T, even; no weight depends on it.
         num_classes: where the file's classifier is not used (bLResNet); without it, 174.
         in_channels: other than the file's 3, such as 10, turns RGB weights into those of optical
