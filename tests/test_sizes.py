@@ -16,21 +16,21 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 21112,
-    "blvnet_lab/models": 1334,
+    "blvnet_lab": 21095,
+    "blvnet_lab/models": 1330,
     "blvnet_lab/introspect": 889,
     "blvnet_lab/data": 2294,
     "blvnet_lab/training": 2263,
     "blvnet_lab/weights": 354,
     "blvnet_lab/deploy": 500,
-    "blvnet_lab/datasets": 2986,
-    "blvnet_lab/runs": 1720,
+    "blvnet_lab/datasets": 2984,
+    "blvnet_lab/runs": 1709,
     "blvnet_lab/benchmark": 1119,
     "blvnet_lab/viz": 3756,
     "blvnet_lab/course": 3368,
     "blvnet_lab/cli.py": 264,
     "blvnet_lab/paths.py": 121,
-    "tests": 25925,
+    "tests": 25910,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 3  # functions with more of them

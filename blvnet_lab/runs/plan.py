@@ -205,22 +205,16 @@ def plan_training(
     check_positive(**vars(data), processes=processes, keep_every=keep_every)
     check_positive(clips_per_second=clips_per_second, memory_gb=memory_gb)
     data, data_origin, frames = known_size(manifest, preset, data, recipe)
+    parts = recipe.hardware.accumulate
     batches = Batches(
-        data.num_clips,
-        recipe.batch_size,
-        seed=0,
-        ranks=Ranks(0, processes),
-        accumulate=recipe.hardware.accumulate,
+        data.num_clips, recipe.batch_size, seed=0, ranks=Ranks(0, processes), accumulate=parts
     )
     at_once, device = batches.at_once, pick_device()
     memory = count_memory(recipe, data.num_classes)
     network = max(memory.training(at_once), memory.evaluation(at_once))
+    on_cpu = network if device.type == "cpu" else 0
     main_memory = count_main_memory(
-        network if device.type == "cpu" else 0,
-        at_once * _clip_bytes(recipe),
-        recipe.hardware.workers,
-        processes,
-        frames,
+        on_cpu, at_once * _clip_bytes(recipe), recipe.hardware.workers, processes, frames
     )
     if memory_gb is None:
         limit, origin = _memory_of(device, processes, main_memory.kept_frames)

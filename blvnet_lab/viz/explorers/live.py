@@ -222,7 +222,7 @@ class LiveView(Explorer):
     # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
-        """The frames that the network gets, and the chart: as far as it is, and some pairs on."""
+        """Draw what the network gets, and the chart as far as it is and some pairs on."""
         count = max(self._seen_by(self.now.position), min(STILL_PAIRS, len(self._taken)))
         try:
             self._follow(self._taken[count - 1][1])
