@@ -268,7 +268,7 @@ def test_where_data_sets_live(tmp_path, monkeypatch):
     monkeypatch.setenv("BLVNET_DATA", str(tmp_path))
     assert data_root() == tmp_path
     monkeypatch.setenv("BLVNET_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match="nowhere, which is no folder: make it"):
+    with pytest.raises(FileNotFoundError, match="nowhere, which is not a folder: create it"):
         data_root()
     monkeypatch.delenv("BLVNET_DATA")
     with pytest.raises(FileNotFoundError, match=r"BLVNET_DATA .* but it is not set: set it"):

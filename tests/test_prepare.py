@@ -307,18 +307,22 @@ def run(manifest: Path, out: Path) -> subprocess.Popen:
 
 
 def test_killed_and_run_again(data_set, tmp_path, alone):
-    """The real command, with two processes, killed after so many files; then to its end."""
+    """The real command, with two processes, killed after a file and after an entry of its log."""
     reencode(data_set, tmp_path / "whole", short_side=64)
     out = tmp_path / "new"
-    for number in (1, 4):
+
+    def has_some(pattern: str) -> bool:
+        return any(path.stat().st_size for path in out.rglob(pattern))
+
+    for pattern in ("*/*.mp4", "*.jsonl"):
         process = run(data_set, out)
         deadline = time.monotonic() + LIMIT_S
-        while len(list(out.rglob("*/*.mp4"))) < number and time.monotonic() < deadline:
+        while not has_some(pattern) and time.monotonic() < deadline:
             time.sleep(0.001)
         process.kill()
         process.communicate(timeout=LIMIT_S)  # the processes that it had started end, too
         there = {k: v for k, v in tree(out).items() if k.endswith(".mp4")}
-        assert len(there) >= number, "it had come that far"
+        assert has_some(pattern) and there, "it had come that far"
         assert there.items() <= tree(tmp_path / "whole").items(), "no half file has its name"
     (next(out.rglob("*/*.mp4")).parent / f".0.mp4.{process.pid}.part").write_bytes(b"half")
     process = run(data_set, out)

@@ -30,7 +30,7 @@ CEILINGS = {
     "blvnet_lab/course": 3368,
     "blvnet_lab/cli.py": 264,
     "blvnet_lab/paths.py": 121,
-    "tests": 25910,
+    "tests": 25914,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 3  # functions with more of them

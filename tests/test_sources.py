@@ -167,7 +167,7 @@ def test_families_are_not_torn_apart_by_the_draw(tmp_path):
     asked = listed("folder", root, tmp_path / "out", source=".+", val_share=0.3)
     sources = DataSet.read(asked.manifest).rows["source_id"]
     assert sources.is_unique and kinds(asked, "recognised source") == []
-    with pytest.raises(ValueError, match=r"for folder and list, .* of kinetics400 say it"):
+    with pytest.raises(ValueError, match=r"for folder and list only, .* of kinetics400 name"):
         listed("kinetics400", root, tmp_path / "out", source="x")
 
 

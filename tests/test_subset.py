@@ -400,7 +400,7 @@ def test_the_server_goes_away_in_the_middle(mirror, faultless, tmp_path):
             return True
 
     with served(mirror, three_parts) as (url, _):
-        with pytest.raises(DownloadError, match="what was fetched stays"):
+        with pytest.raises(DownloadError, match="what was fetched is kept"):
             fetch(url, tmp_path)
         there = files(tmp_path)
         assert there and there.items() < faultless.files.items()
