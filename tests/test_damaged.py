@@ -125,7 +125,7 @@ READER = """
 import faulthandler, json, os, sys
 import av
 from blvnet_lab.data.decoding import LENIENT
-from blvnet_lab.data.reading import VideoReadError, check_video, probe_video, read_frames
+from blvnet_lab.data import VideoReadError, check_video, probe_video, read_frames
 from videos import read_number
 
 def plain(path):

@@ -25,7 +25,6 @@ from blvnet_lab.data import (
     probe_video,
     probing,
     read_frames,
-    reading,
     sample_uniform,
     sample_views,
     view_transform,
@@ -258,7 +257,7 @@ def test_a_probe_that_says_nothing_is_looked_for_anew(tmp_path):
 
 def test_what_the_probe_found_is_not_looked_for_again(tmp_path, monkeypatch):
     manifest = numbered(tmp_path, 12, 8)
-    manifest["probe"] = [reading.pack_info(probe_video(path)) for path in manifest["path"]]
+    manifest["probe"] = [probing.pack_info(probe_video(path)) for path in manifest["path"]]
     clips = clips_of(manifest)
     looked = []
     monkeypatch.setattr(probing, "probe_video", lambda path: looked.append(path))

@@ -18,16 +18,16 @@ import torch
 from PIL import Image
 from videos import draw, read_number, write_sound, write_video
 
-from blvnet_lab.data import decoding, probing
-from blvnet_lab.data.decoding import UPRIGHT, ToRGB, orientation_of
-from blvnet_lab.data.reading import (
+from blvnet_lab.data import (
     VideoReadError,
     check_video,
-    pack_info,
+    decoding,
     probe_video,
+    probing,
     read_frames,
-    unpack_info,
 )
+from blvnet_lab.data.decoding import UPRIGHT, ToRGB, orientation_of
+from blvnet_lab.data.probing import pack_info, unpack_info
 from blvnet_lab.datasets.encoding import showing_of
 
 SIZE = (64, 112)
@@ -120,7 +120,10 @@ class Picture:
 
 
 def test_orientations_that_say_little_or_too_much(monkeypatch):
-    monkeypatch.setattr(decoding, "_tiny", lambda picture, is_known=False: picture)
+    def graph(picture, filters):
+        return types.SimpleNamespace(vpush=lambda picture: None, vpull=lambda: picture)
+
+    monkeypatch.setattr(decoding, "_make_graph", graph)
     assert orientation_of("a.mp4", Picture()) == UPRIGHT
     assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0, 0, 0, 0))) == UPRIGHT
     # Of twice the size, and not quite straight.

@@ -11,8 +11,7 @@ from videos import write_video
 from blvnet_lab.benchmark import from_json
 from blvnet_lab.benchmark import reading as module
 from blvnet_lab.benchmark.reading import decode_only, measure_loading
-from blvnet_lab.data import DataSet
-from blvnet_lab.data.reading import probe_video
+from blvnet_lab.data import DataSet, probe_video
 
 
 @pytest.fixture(scope="module")

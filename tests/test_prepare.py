@@ -19,9 +19,9 @@ from lab import LIMIT_S
 from PIL import Image
 from videos import copy_packets, draw, read_number, shown_by_ffmpeg, write_shown, write_video
 
-from blvnet_lab.data import ClipDataset, DataSet
+from blvnet_lab.data import ClipDataset, DataSet, check_video, probe_video, read_frames
 from blvnet_lab.data.dataset_files import CLASS_LIST
-from blvnet_lab.data.reading import check_video, probe_video, read_frames, unpack_info
+from blvnet_lab.data.probing import unpack_info
 from blvnet_lab.datasets import reencoding as module
 from blvnet_lab.datasets.encoding import write_h264
 from blvnet_lab.datasets.reencoding import GOP, Job, do_job, reencode

@@ -38,7 +38,8 @@ from blvnet_lab.benchmark.results import Benchmark
 from blvnet_lab.data.dataset import ClipDataset, smaller_size
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.data.decoding import file_url
-from blvnet_lab.data.reading import VideoInfo, check_video, known_video, pack_info, read_frames
+from blvnet_lab.data.probing import VideoInfo, known_video, pack_info
+from blvnet_lab.data.reading import check_video, read_frames
 from blvnet_lab.data.sampling import sample_dense, sample_uniform
 from blvnet_lab.data.transforms import training_transform
 from blvnet_lab.datasets.encoding import write_h264

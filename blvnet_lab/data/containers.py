@@ -16,8 +16,6 @@ EBML, SEGMENT, CHECKSUM = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\xbf\x84"
 CLUSTER, BLOCK_GROUP, TIME = b"\x1f\x43\xb6\x75", b"\xa0", b"\xe7"
 NUMBERS = {TIME, b"\xa7", b"\xab"}
 IN_CLUSTER = {b"\xa3", BLOCK_GROUP, b"\xaf", b"\x58\x54", b"\xec", b"\xbf"} | NUMBERS
-# All ones: what is written to a pipe does not know its size.
-UNKNOWN_SIZES = {(1 << 7 * length) - 1 for length in range(1, 9)}
 
 
 def find_damage(path: str) -> str:
@@ -27,7 +25,7 @@ def find_damage(path: str) -> str:
 
     Raises VideoReadError if an avi's list of pictures is lost, or a Matroska checksum is wrong.
     """
-    num_bytes = os.path.getsize(path)
+    size, place, num_bytes = None, 0, os.path.getsize(path)
     with open(path, "rb") as file:
         begin = file.read(4096)
         if begin[:4] == b"RIFF":
@@ -36,14 +34,17 @@ def find_damage(path: str) -> str:
                 # FFmpeg would begin at the first picture that it comes across.
                 raise unreadable(path, "the beginning of the list of its pictures is missing")
             size, place = int.from_bytes(begin[4:8], "little"), 8
-            is_known = size != 0xFFFFFFFF
-        else:
-            size, place = _segment(begin)
-            is_known = size not in UNKNOWN_SIZES
-            end = place + size if is_known else num_bytes + 1
-            if not _do_parts_fit(path, file, place, end):
-                return "damaged (its parts do not fit together)"
-    return "cut short" if is_known and place + size > num_bytes else ""
+            size = None if size == 0xFFFFFFFF else size
+        elif begin[:4] == EBML:
+            header, place = _size(begin, 4)
+            place += header or 0
+            if begin[place : place + 4] == SEGMENT:  # it holds nearly all of the file
+                size, place = _size(begin, place + 4)
+                if not _do_parts_fit(
+                    path, file, place, num_bytes + 1 if size is None else place + size
+                ):
+                    return "damaged (its parts do not fit together)"
+    return "cut short" if size is not None and place + size > num_bytes else ""
 
 
 def _do_parts_fit(path: str, file: BinaryIO, place: int, end: int) -> bool:
@@ -54,21 +55,20 @@ def _do_parts_fit(path: str, file: BinaryIO, place: int, end: int) -> bool:
         begin = file.read(12)
         size, header = _size(begin, 9 - begin[0].bit_length())
         place += header
-        if size in UNKNOWN_SIZES or num_bytes < min(place + size, end):
+        if size is None or num_bytes < min(place + size, end):
             break  # cut short, or written as it came: then without checksums
-        file.seek(place)
-        place, first = place + size, file.read(min(size, 2))
         # Of those that a segment is made of only padding and checksums have a name of 1 byte.
-        fits = place <= end and (begin[0] >> 4 == 1 or begin[:1] in (b"\xec", b"\xbf"))
-        if fits and size > 6 and first == CHECKSUM:  # of all that follows it in the element
-            expected = int.from_bytes(file.read(4), "little")
-            if zlib.crc32(file.read(size - 6)) != expected:
-                raise unreadable(path, "it was altered: a checksum in it does not match")
-        elif begin[:4] == CLUSTER or first[:1] == TIME:  # which is what a cluster begins with
-            content = first + file.read(size - len(first))
-            fits = fits and begin[:4] == CLUSTER and _is_filled(content, IN_CLUSTER)
-        if not fits:
+        if place + size > end or (begin[0] >> 4 != 1 and begin[:1] not in (b"\xec", b"\xbf")):
             return False
+        file.seek(place)
+        content = memoryview(file.read(size))
+        place += size
+        if size > 6 and content[:2] == CHECKSUM:  # of all that follows it in the element
+            if zlib.crc32(content[6:]) != int.from_bytes(content[2:6], "little"):
+                raise unreadable(path, "it was altered: a checksum in it does not match")
+        elif begin[:4] == CLUSTER or content[:1] == TIME:  # which is what a cluster begins with
+            if begin[:4] != CLUSTER or not _is_filled(bytes(content), IN_CLUSTER):
+                return False
     return True
 
 
@@ -83,7 +83,7 @@ def _is_filled(data: bytes, names: Collection[bytes] = ()) -> bool:
         place += 9 - data[place].bit_length()
         name = data[begin:place]
         size, place = _size(data, place)
-        if (names and name not in names) or (name in NUMBERS and size > 8):
+        if size is None or (names and name not in names) or (name in NUMBERS and size > 8):
             return False
         if name == BLOCK_GROUP and not _is_filled(data[place : place + size]):
             return False
@@ -91,17 +91,11 @@ def _is_filled(data: bytes, names: Collection[bytes] = ()) -> bool:
     return place == len(data)
 
 
-def _segment(begin: bytes) -> tuple[int, int]:
-    """Size of a Matroska file's segment, which holds nearly all, and its place; or (0, 0)."""
-    if begin[:4] != EBML:
-        return 0, 0
-    header, place = _size(begin, 4)
-    place += header
-    return _size(begin, place + 4) if begin[place : place + 4] == SEGMENT else (0, 0)
+def _size(data: bytes, place: int) -> tuple[int | None, int]:
+    """An element's size and the place behind it: the first byte's leading zeros say how long.
 
-
-def _size(data: bytes, place: int) -> tuple[int, int]:
-    """An element's size and the place behind it: the first byte's leading zeros say how long."""
+    All ones are None: what is written to a pipe does not know its size.
+    """
     length = 9 - (data[place] if place < len(data) else 1).bit_length()
-    number = int.from_bytes(data[place : place + length], "big")
-    return number & ((1 << 7 * length) - 1), place + length
+    number = int.from_bytes(data[place : place + length], "big") & ((1 << 7 * length) - 1)
+    return None if number == (1 << 7 * length) - 1 else number, place + length

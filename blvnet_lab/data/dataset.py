@@ -15,14 +15,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from blvnet_lab.data.dataset_files import DataSet, names_by_label
-from blvnet_lab.data.reading import (
-    VideoInfo,
-    VideoReadError,
-    check_video,
-    pack_info,
-    read_frames,
-    usable_video,
-)
+from blvnet_lab.data.decoding import VideoReadError
+from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
+from blvnet_lab.data.reading import check_video, read_frames
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
 from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
 from blvnet_lab.data.transforms import CentreCrop
@@ -177,7 +172,7 @@ class ClipDataset(Dataset):
         return sample_dense(frame_count, self.num_frames, self.stride, generator)
 
     def _info(self, i: int) -> VideoInfo:
-        return usable_video(self.paths[i], self.probes[i])
+        return refuse_damage(known_video(self.paths[i], self.probes[i]))
 
     def _size(self, info: VideoInfo) -> tuple[int, int]:
         return info.size if self.short_side is None else smaller_size(info.size, self.short_side)

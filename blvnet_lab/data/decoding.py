@@ -49,9 +49,6 @@ def unreadable(
     return VideoReadError(f"{path}: expected a video file, but {found}; {remedy}", path)
 
 
-# --- The file and its video stream --------------------------------------------------------------
-
-
 def file_url(path: str | os.PathLike[str]) -> str:
     """Write a path so that FFmpeg takes it for one: it would read "12:30.mp4" as a URL."""
     return f"file:{os.fsdecode(path)}"
@@ -61,8 +58,7 @@ def file_url(path: str | os.PathLike[str]) -> str:
 def open_video(path: str, strict: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file and its main video stream. `strict`: what FFmpeg patches up is an error."""
     if not os.path.isfile(path):
-        found = "it is a folder" if os.path.isdir(path) else "it does not exist"
-        raise unreadable(path, found, "check the path")
+        raise unreadable(path, "it does not exist", "check the path")
     try:
         container = av.open(file_url(path), **LENIENT)
     except (av.error.FFmpegError, OSError) as error:
@@ -106,9 +102,6 @@ def _main_stream(container: InputContainer) -> VideoStream | None:
 
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     return max(streams, key=rank, default=None)
-
-
-# --- Its pictures -------------------------------------------------------------------------------
 
 
 class JoinedError(av.error.InvalidDataError):
@@ -177,9 +170,6 @@ def _decoder(stream: VideoStream) -> av.CodecContext:
     return decoder
 
 
-# --- Which way up, and their colours ------------------------------------------------------------
-
-
 def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     """Find what brings a stored picture upright: (a, b, c, d), each -1, 0 or 1.
 
@@ -189,11 +179,15 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
 
     Raises VideoReadError if the picture is to be shown askew, or cannot be made RGB.
     """
+    # Of a tiny copy: what PyAV has shown the side data of stays in memory until Python's garbage
+    # collector comes. And without the kinds that PyAV 18 does not know (EXIF): it stumbles on them.
+    filters = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
+    newest = max(kind.value for kind in SideDataType)
+    filters += [("sidedata", f"delete:type={kind}") for kind in range(newest + 1, newest + 9)]
     try:
-        try:
-            side_data = _tiny(picture).side_data.get("DISPLAYMATRIX")
-        except ValueError:  # PyAV 18 stumbles over kinds of it that it does not know, such as EXIF
-            side_data = _tiny(picture, is_known=True).side_data.get("DISPLAYMATRIX")
+        graph = _make_graph(picture, filters)
+        graph.vpush(picture)
+        side_data = graph.vpull().side_data.get("DISPLAYMATRIX")
     except av.error.FFmpegError as error:
         found = f"its colours ({picture.format.name}) cannot be converted to RGB ({error.strerror})"
         raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
@@ -216,20 +210,6 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
 def upright(size: tuple[int, int], orientation: Orientation) -> tuple[int, int]:
     """Turn the (height, width) of a stored picture to those of the one that is shown, or back."""
     return size if orientation[0] else size[::-1]
-
-
-def _tiny(picture: av.VideoFrame, is_known: bool = False) -> av.VideoFrame:
-    """A few pixels of a picture, with its side data, or only with kinds that PyAV 18 knows.
-
-    What PyAV has shown the side data of stays in memory until Python's garbage collector comes.
-    """
-    filters = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
-    if is_known:
-        newest = max(kind.value for kind in SideDataType)
-        filters += [("sidedata", f"delete:type={kind}") for kind in range(newest + 1, newest + 20)]
-    graph = _make_graph(picture, filters)
-    graph.vpush(picture)
-    return graph.vpull()
 
 
 def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from blvnet_lab.data.decoding import file_url, unreadable
-from blvnet_lab.data.reading import VideoInfo, check_indices, check_video
+from blvnet_lab.data.probing import VideoInfo
+from blvnet_lab.data.reading import check_indices, check_video
 
 
 @functools.cache

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from statistics import median
 from typing import NamedTuple
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -40,38 +39,37 @@ class Packets:
     is_doubtful: bool = False  # whether some may give no frame of their own
     damage: str = ""
 
-    @property
-    def keyframes(self) -> list[int | None]:
-        return [packet.pts for packet in self.all if packet.is_key]
-
 
 def scan(path: str, container: InputContainer, stream: VideoStream) -> Packets:
     """Read the stream's packets up to the first that is damaged or missing.
 
     Raises VideoReadError if there is no telling which frame is which.
     """
-    found, last_dts = Packets(damage=find_damage(path)), None
-    rank_of, found.is_edited = _index(container, stream)
-    codec = stream.codec_context.codec.canonical_name
-    is_ts, gap = container.format.name == "mpegts", None
+    name, codec = container.format.name, stream.codec_context.codec.canonical_name
+    found, gap = Packets(damage=find_damage(path)), None
+    # Of mp4 and avi, which list all packets: place in the file to rank. An edit list of several
+    # parts decodes the same group for each; avi's index points at the few bytes before a packet.
+    header = 8 if name == "avi" else 0
+    is_listed = name == "avi" or "mp4" in name
+    places = [entry.pos + header for entry in stream.index_entries if entry.size and is_listed]
+    rank_of = {place: rank for rank, place in enumerate(places)}
+    found.is_edited = len(rank_of) < len(places)
+    rank_of = {} if found.is_edited else rank_of
     try:
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue  # marks the end
-            num_before = len(found.all)
-            corrupt = packet.is_corrupt
-            if is_ts:
+            num_before, is_bad = len(found.all), packet.is_corrupt
+            if name == "mpegts":
                 # What lies before a gap is called corrupt. It does no harm where two broadcasts
                 # were joined: a keyframe comes next, or next but one.
-                gap = None if packet.is_keyframe else gap
-                gap = num_before if corrupt else gap
-                corrupt = gap is not None and num_before - gap == 3
-            if corrupt or rank_of.get(packet.pos, 0) > num_before:
+                gap = num_before if is_bad else None if packet.is_keyframe else gap
+                is_bad = gap is not None and num_before - gap == 3
+            if is_bad or rank_of.get(packet.pos, 0) > num_before:
                 found.damage = "cut short or damaged"
                 del found.all[num_before if gap is None else gap :]
                 break
             found.first = found.first or packet
-            last_dts = packet.dts
             found.all.append(Packet(packet.dts, packet.pts, packet.is_keyframe))
             found.is_doubtful |= codec == "mpeg4" and not _is_one_picture(packet)
             # What an edit list cuts off, and mere references, are not shown.
@@ -79,32 +77,19 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Packets:
                 found.shown.append(found.all[-1])
     except av.error.FFmpegError as error:
         found.damage = f"damaged ({error.strerror})"
-    if "mp4" in container.format.name and not found.damage and len(rank_of) == len(found.all):
+    if "mp4" in name and not found.damage and len(rank_of) == len(found.all):
         _refuse_contradictions(path, found.all)
     if len(rank_of) > len(found.all):
         found.damage = found.damage or "cut short"
-    if found.damage and last_dts is not None:
+    if found.damage and found.all and found.all[-1].dts is not None:
         # The lost packets may hold frames that belong between the last ones. No frame is shown
         # before it is decoded (pts >= dts), so up to the last dts none is missing.
-        found.shown = [p for p in found.shown if p.pts is None or p.pts <= last_dts]
+        last = found.all[-1].dts
+        found.shown = [p for p in found.shown if p.pts is None or p.pts <= last]
         hole = first_hole([p.pts for p in found.shown])
         if hole is not None:
             found.shown = [p for p in found.shown if p.pts <= hole]
     return found
-
-
-def _index(container: InputContainer, stream: VideoStream) -> tuple[dict[int, int], bool]:
-    """Place in the file to rank, of all packets; empty where a container does not list them all.
-
-    And whether some are read twice: an edit list of several parts decodes the same group for each.
-    """
-    names = container.format.name.split(",")
-    if not {"mp4", "avi"} & set(names):
-        return {}, False
-    header = 8 if "avi" in names else 0  # avi's index points at the few bytes before a packet
-    places = [entry.pos + header for entry in stream.index_entries if entry.size]
-    ranks = {place: rank for rank, place in enumerate(places)}
-    return (ranks, False) if len(ranks) == len(places) else ({}, True)
 
 
 def _is_one_picture(packet: av.Packet) -> bool:
@@ -126,8 +111,8 @@ def _is_reference_only(codec: str, packet: av.Packet) -> bool:
 
 def is_plain(container: InputContainer, stream: VideoStream, packets: Packets) -> bool:
     """Tell whether the packets say all: each gives one frame, or is known to be hidden."""
-    coder = stream.codec_context
-    codec, name = coder.codec.canonical_name, container.format.name
+    coder, name = stream.codec_context, container.format.name
+    codec = coder.codec.canonical_name
     if codec not in PLAIN_CODECS or not PLAIN_CONTAINERS & set(name.split(",")):
         return False
     if packets.is_doubtful or packets.is_edited:
@@ -144,30 +129,16 @@ def is_plain(container: InputContainer, stream: VideoStream, packets: Packets) -
     return packets.all[0].is_key and all_times[0] == min(all_times)
 
 
-def are_groups_closed(packets: Packets) -> bool:
-    """Tell whether all that is stored after a keyframe is shown after it.
-
-    Then decoding may start there. Not so in an open group of pictures (GOP).
-    """
-    in_order = sorted(packets.shown, key=lambda packet: packet.pts)
-    pairs = zip(packets.shown, in_order, strict=True)
-    return all(stored is shown for stored, shown in pairs if stored.is_key)
-
-
-def steps_between(times: Sequence[int]) -> list[int]:
-    return [late - early for early, late in pairwise(times)]
-
-
 def first_hole(times: Sequence[int | None]) -> int | None:
     """Find the last time before frames are missing, in a video that is otherwise evenly timed."""
     if None in times or len(times) < 3:
         return None
-    times = sorted(times)
-    steps = steps_between(times)
-    usual = median(steps)
-    if sum(abs(step - usual) <= 0.1 * usual for step in steps) < 0.8 * len(steps):
-        return None
-    return next((t for t, step in zip(times, steps, strict=False) if step > 1.5 * usual), None)
+    times = np.sort(times)
+    steps = np.diff(times)
+    usual = np.median(steps)
+    is_even = (abs(steps - usual) <= 0.1 * usual).mean() >= 0.8
+    holes = np.flatnonzero(steps > 1.5 * usual)
+    return int(times[holes[0]]) if is_even and holes.size else None
 
 
 def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
@@ -179,11 +150,10 @@ def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
     """
     if len(packets) < 3 or any(None in packet for packet in packets):
         return
-    decoded, shown = (steps_between(sorted(p[column] for p in packets)) for column in (0, 1))
-    usual = median(decoded)
-    is_even = all(abs(step - usual) <= 0.1 * usual for step in decoded)
-    if is_even and any(step < 0.5 * usual for step in shown):
-        raise unreadable(
-            path,
-            "its table of times was altered: frames stored at even times are shown at uneven ones",
+    decoded, shown = (np.diff(np.sort([p[column] for p in packets])) for column in (0, 1))
+    usual = np.median(decoded)
+    if (abs(decoded - usual) <= 0.1 * usual).all() and (shown < 0.5 * usual).any():
+        found = (
+            "its table of times was altered: frames stored at even times are shown at uneven ones"
         )
+        raise unreadable(path, found)

@@ -20,8 +20,7 @@ def picture_names(folder: str) -> list[str]:
     img_00001.jpg. Of several series one without a name counts, or whose name begins with "im" or
     "frame" (beside it may lie flow_x_00001.jpg), and then the longest.
 
-    Raises VideoReadError if the folder cannot be listed, holds no such pictures, or a number is
-    missing or there twice: the message names it.
+    Raises VideoReadError if the folder cannot be listed, or holds no such pictures.
     """
     try:
         found = [match for name in os.listdir(folder) if (match := NUMBERED.fullmatch(name))]
@@ -30,29 +29,25 @@ def picture_names(folder: str) -> list[str]:
     if not found:
         words = "it is a folder without numbered pictures, such as 00001.jpg, 00002.jpg, ..."
         raise unreadable(folder, words, "check the path")
-    series = defaultdict(dict)
+    series = defaultdict(list)
     for match in found:
         prefix, number, suffix = match.groups()
-        name = series[prefix, suffix].setdefault(int(number), match[0])
-        if name != match[0]:
-            twice = f"two of its pictures have the same number: {name} and {match[0]}"
-            raise unreadable(folder, twice)
-
-    def rank(key: tuple[str, str]) -> tuple[bool, int]:
-        return not key[0] or key[0].lower().startswith(("im", "frame")), len(series[key])
-
-    longest = max(map(rank, series))
-    chosen = [key for key in series if rank(key) == longest]
-    if len(chosen) > 1:
-        names = ", ".join(sorted(f"{prefix}*.{suffix}" for prefix, suffix in chosen))
+        is_usual = not prefix or prefix.lower().startswith(("im", "frame"))
+        series[is_usual, prefix, suffix].append((int(number), match[0]))
+    ranks = {key: (key[0], len(pictures)) for key, pictures in series.items()}
+    chosen, *others = [key for key in series if ranks[key] == max(ranks.values())]
+    if others:
+        names = ", ".join(sorted(f"{prefix}*.{suffix}" for _, prefix, suffix in [chosen, *others]))
         raise unreadable(folder, f"it holds several series of pictures: {names}")
-    pictures = series[chosen[0]]
-    first, last = min(pictures), max(pictures)
-    for number in range(min(1, first), last + 1):
-        name = picture_name(pictures[first], number - first)
-        if pictures.get(number) != name:
-            raise unreadable(folder, f"of its pictures up to {last}, {name} is missing")
-    return [pictures[number] for number in sorted(pictures)]
+    (first, first_name), *_ = pictures = sorted(series[chosen])
+    start = min(1, first)
+    for index, (_, name) in enumerate(pictures):
+        expected = picture_name(first_name, start + index - first)
+        if name != expected:
+            raise unreadable(
+                folder, f"of its pictures up to {pictures[-1][1]}, {expected} is missing"
+            )
+    return [name for _, name in pictures]
 
 
 def picture_name(first: str, index: int) -> str:
@@ -72,16 +67,11 @@ def decode_picture(folder: str, name: str) -> av.VideoFrame:
     try:
         with open(os.path.join(folder, name), "rb") as file:
             content = file.read()
-    except OSError as error:
-        found = (
-            "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        )
-        raise unreadable(folder, f"its picture {name} {found}") from error
-    damaged = unreadable(folder, f"its picture {name} is damaged, or of another kind")
-    try:
         pictures = decoder.decode(av.Packet(content)) + decoder.decode(None)
     except av.error.FFmpegError as error:
-        raise damaged from error
+        raise unreadable(folder, f"its picture {name} is damaged, or of another kind") from error
+    except OSError as error:
+        raise unreadable(folder, f"its picture {name} cannot be read ({error.strerror})") from error
     if len(pictures) != 1 or pictures[0].is_corrupt:
-        raise damaged
+        raise unreadable(folder, f"its picture {name} is damaged, or of another kind")
     return pictures[0]

@@ -3,18 +3,10 @@
     info = probe_video("clip.mp4")       # how many frames there are, their size, ...
     packed = pack_info(info)             # a line of text, for the manifest
     info = known_video("clip.mp4", packed)
-    info = usable_video("clip.mp4", packed)     # or an error, if the file is damaged
 
 Of the plain kinds, which nearly all files are, the packets (compressed pictures) tell it, without
 decoding more than the first: each gives one frame, at its own time. All others are decoded
-once, and what comes out is counted.
-
-This is also where damage is found that shows without decoding:
-
-- a file that is cut short. (All but MPEG-TS, which has neither an index nor a length.)
-- an altered file, where the container itself gives it away: Matroska has sizes, which must add up,
-  and checksums, which FFmpeg writes but does not check (`containers`); and the times in an mp4 can
-  contradict each other.
+once, and what comes out is counted. Damage that shows without decoding is found here too.
 """
 
 from __future__ import annotations
@@ -22,10 +14,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from statistics import median
+from dataclasses import dataclass, fields
 
 import av
+import numpy as np
 from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import (
@@ -38,14 +30,7 @@ from blvnet_lab.data.decoding import (
     unreadable,
     upright,
 )
-from blvnet_lab.data.packets import (
-    Packets,
-    are_groups_closed,
-    first_hole,
-    is_plain,
-    scan,
-    steps_between,
-)
+from blvnet_lab.data.packets import Packets, first_hole, is_plain, scan
 from blvnet_lab.data.picture_folders import decode_picture, picture_names
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
@@ -94,40 +79,48 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         return _probe_pictures(path)
     with open_video(path) as (container, stream):
         packets = scan(path, container, stream)
-        first = _decode_alone(stream, packets.first)
+        first, damage, is_joined, keyframes = (
+            _decode_alone(stream, packets.first),
+            packets.damage,
+            False,
+            (),
+        )
         plain = first is not None and is_plain(container, stream, packets)
         if plain:
-            found = _Counted(first, sorted(p.pts for p in packets.shown), packets.damage)
+            in_order = sorted(packets.shown, key=lambda packet: packet.pts)
+            times = [packet.pts for packet in in_order]
+            # Decoding may start at keyframes if all that is stored after one is shown after it: not
+            # so in an open group of pictures (GOP).
+            pairs = zip(packets.shown, in_order, strict=True)
+            if all(stored is shown for stored, shown in pairs if stored.is_key):
+                keyframes = tuple(sorted(packet.pts for packet in packets.all if packet.is_key))
         else:
-            found = _count(path, packets, strict=True)
-            if found.is_joined:
-                found = replace(_count(path, packets, strict=False), is_joined=True)
-        first = first or found.first
-        if not found.times:
+            counted, times, damage, is_joined = _count(path, packets)
+            first = first or counted
+        if not times:
             raise unreadable(path, "there is not one frame in it that can be decoded")
         orientation = orientation_of(path, first)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
-        is_closed = plain and are_groups_closed(packets)
         return VideoInfo(
             path=path,
-            num_frames=len(found.times),
+            num_frames=len(times),
             size=upright((first.height, first.width), orientation),
-            fps=_rate(stream, [time for time in found.times if time is not None]),
+            fps=_rate(stream, [time for time in times if time is not None]),
             codec=codec,
             container=name,
-            decord_exact=is_closed
+            decord_exact=bool(keyframes)
             and len(packets.shown) == len(packets.all)
-            and not found.damage
+            and not damage
             and orientation == UPRIGHT
             and codec in DECORD_CODECS
             and name != "avi",  # of which it was not found exact
-            pts=tuple(found.times) if plain else None,
-            keyframe_pts=tuple(sorted(packets.keyframes)) if is_closed else (),
-            damage=found.damage,
+            pts=tuple(times) if plain else None,
+            keyframe_pts=keyframes,
+            damage=damage,
             num_bytes=os.path.getsize(path),
-            whole=not (plain or found.damage),
+            whole=not (plain or damage),
             orientation=orientation,
-            joined=found.is_joined,
+            joined=is_joined,
         )
 
 
@@ -148,51 +141,43 @@ def _probe_pictures(folder: str) -> VideoInfo:
 
 def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFrame | None:
     """The picture of a packet, or None if it cannot be decoded without others."""
-    if packet is None:
-        return None
     try:
         # A copy: of a packet that an edit list hides, the decoder would keep the picture back.
-        found = stream.decode(av.Packet(bytes(packet))) + stream.decode(None)
+        copy = [] if packet is None else stream.decode(av.Packet(bytes(packet)))
+        found = copy + stream.decode(None)
     except av.error.FFmpegError:
         return None
     return found[0] if len(found) == 1 and not found[0].is_corrupt else None
 
 
-@dataclass
-class _Counted:
-    """What came out of a decoder."""
-
-    first: av.VideoFrame | None = None
-    times: list[int | None] = field(default_factory=list)
-    damage: str = ""
-    is_joined: bool = False
-
-
-def _count(path: str, packets: Packets, strict: bool) -> _Counted:
-    """Decode all up to the first fault."""
-    found = _Counted(damage=packets.damage)
-    num_packets = len(packets.all) if packets.damage else None
+def _count(
+    path: str, packets: Packets, strict: bool = True
+) -> tuple[av.VideoFrame | None, list[int | None], str, bool]:
+    """Decode all up to the first fault: (first, times, damage, is it joined)."""
+    first, times, damage = None, [], packets.damage
     with open_video(path, strict) as (container, stream):
         is_ts = container.format.name == "mpegts"
         lacks = is_ts and first_hole([packet.dts for packet in packets.all]) is not None
         try:
+            num_packets = len(packets.all) if damage else None
             for picture, is_key in pictures(container, stream, num_packets):
-                is_back = lacks and not is_key and picture.pts <= found.times[-1]
+                is_back = lacks and not is_key and picture.pts <= times[-1]
                 if (picture.is_corrupt and strict) or is_back:
-                    found.damage = found.damage or "damaged"
+                    damage = damage or "damaged"
                     break
-                found.first = found.first or picture
-                found.times.append(picture.pts)
+                first = first or picture
+                times.append(picture.pts)
         except av.error.FFmpegError as error:
-            found.is_joined = strict and (packets.is_edited or isinstance(error, JoinedError))
-            found.damage = found.damage or f"damaged ({error.strerror})"
+            if strict and (packets.is_edited or isinstance(error, JoinedError)):
+                return *_count(path, packets, strict=False)[:3], True
+            damage = damage or f"damaged ({error.strerror})"
     # MPEG-TS has neither an index nor a length. A hole at the end may be from a cut without
     # encoding again, unless it was a cut through one of its packets, of 188 bytes (or 192, or 204).
-    hole, num_bytes = first_hole(found.times), os.path.getsize(path)
-    if is_ts and hole is not None and num_bytes % 188 and num_bytes % 192 and num_bytes % 204:
-        found.times = [time for time in found.times if time <= hole]
-        found.damage = found.damage or "cut short"
-    return found
+    hole, num_bytes = first_hole(times), os.path.getsize(path)
+    if is_ts and hole is not None and all(num_bytes % size for size in (188, 192, 204)):
+        times = [time for time in times if time <= hole]
+        damage = damage or "cut short"
+    return first, times, damage, False
 
 
 def _rate(stream: VideoStream, times: Sequence[int]) -> float:
@@ -200,17 +185,14 @@ def _rate(stream: VideoStream, times: Sequence[int]) -> float:
 
     Formats without a rate of their own make FFmpeg guess one, up to 60,000 frames a second.
     """
-    said = float(stream.average_rate or 0)
-    steps = steps_between(times)
-    if sum(steps) <= 0:
+    said, steps = float(stream.average_rate or 0), np.diff(times)
+    total = int(steps.sum())
+    if total <= 0:
         return said
-    mean = float(len(steps) / (sum(steps) * stream.time_base))
-    usual = float(1 / (max(median(steps), 1) * stream.time_base))
+    mean = float(len(steps) / (total * stream.time_base))
+    usual = float(1 / (max(np.median(steps), 1) * stream.time_base))
     # A recording may pause: then its frames are as far apart as it says, but for few.
     return said if any(0.8 < said / rate < 1.25 for rate in (mean, usual)) else mean
-
-
-# --- Keeping what was found ---------------------------------------------------------------------
 
 
 def pack_info(info: VideoInfo) -> str:
@@ -221,57 +203,6 @@ def pack_info(info: VideoInfo) -> str:
         if value != part.default:  # usual values are left out
             values[part.name] = _to_runs(value) if part.name in TIMES else value
     return json.dumps(values, separators=(",", ":"))
-
-
-def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
-    """Read what `pack_info` wrote. Raises ValueError for anything else."""
-    try:
-        values = json.loads(packed)
-        values["size"] = tuple(values["size"])
-        values["orientation"] = tuple(values.get("orientation", UPRIGHT))
-        for name in TIMES & values.keys():
-            values[name] = _from_runs(values[name])
-        return VideoInfo(path=os.fsdecode(path), **values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{os.fsdecode(path)}: expected what pack_info wrote about the file, got "
-            f"{packed[:60]!r}: write the manifest again, or empty its column probe"
-        ) from error
-
-
-def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
-    """Unpack what is known of a file, if it is still that file; otherwise probe it again.
-
-    It is also probed again if what was packed is empty, edited by hand, or of another version.
-
-    Raises VideoReadError if there is no such file, and what `probe_video` raises.
-    """
-    try:
-        info = unpack_info(path, packed)
-    except ValueError:
-        return probe_video(path)
-    if info.container == PICTURE_FOLDER:
-        return info  # each picture is looked at when it is read
-    try:
-        unchanged = os.path.getsize(info.path) == info.num_bytes
-    except OSError as error:
-        raise unreadable(info.path, "it does not exist", "check the path") from error
-    return info if unchanged else probe_video(path)
-
-
-def usable_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
-    """Do as `known_video`, but raise VideoReadError for a file that is damaged, too.
-
-    A network is to learn from whole videos: the beginning of one may show another action.
-    """
-    return refuse_damage(known_video(path, packed))
-
-
-def refuse_damage(info: VideoInfo) -> VideoInfo:
-    """Return it, if nothing is known to be wrong with the file; else raise VideoReadError."""
-    if info.damage:
-        raise unreadable(info.path, f"it is {info.damage}, after {info.num_frames} frames")
-    return info
 
 
 def _to_runs(values: Sequence[int]) -> list[list[int]]:
@@ -287,5 +218,44 @@ def _to_runs(values: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _from_runs(runs: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    return tuple(first + step * k for first, step, count in runs for k in range(count))
+def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
+    """Read what `pack_info` wrote. Raises ValueError for anything else."""
+    try:
+        values = json.loads(packed)
+        values["size"] = tuple(values["size"])
+        values["orientation"] = tuple(values.get("orientation", UPRIGHT))
+        for name in TIMES & values.keys():
+            runs = values[name]
+            values[name] = tuple(
+                first + step * k for first, step, count in runs for k in range(count)
+            )
+        return VideoInfo(path=os.fsdecode(path), **values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"expected what pack_info wrote, got {packed[:60]!r}") from error
+
+
+def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
+    """Unpack what is known of a file, if it is still that file; otherwise probe it again.
+
+    It is also probed again if what was packed is empty, edited by hand, or of another version.
+
+    Raises VideoReadError if there is no such file, and what `probe_video` raises.
+    """
+    try:
+        info = unpack_info(path, packed)
+        # Each picture of a folder is looked at when it is read.
+        if info.container == PICTURE_FOLDER or os.path.getsize(info.path) == info.num_bytes:
+            return info
+    except (ValueError, OSError):
+        pass
+    return probe_video(path)
+
+
+def refuse_damage(info: VideoInfo) -> VideoInfo:
+    """Return it, if nothing is known to be wrong with the file; else raise VideoReadError.
+
+    A network is to learn from whole videos: the beginning of one may show another action.
+    """
+    if info.damage:
+        raise unreadable(info.path, f"it is {info.damage}, after {info.num_frames} frames")
+    return info

@@ -9,8 +9,6 @@ plain kind (`probing`), PyAV jumps to the keyframe before a frame that is wanted
 time of every picture that it gives; of all other kinds it decodes from the beginning, and counts.
 What FFmpeg's own program shows is right: which frames, in which order and colours, which way up.
 
-decord is a second reader, for those who ask for it: `decord_reader` says why it is not the first.
-
 How much damage is noticed depends on the file. A missing end is, in all but MPEG-TS. Flipped bits
 mostly are in H.264 and VP9, but rarely in VP8 and HEVC: what comes out may then be another
 picture, of which no decoder here complains. Reading looks no further than the frames asked for;
@@ -23,6 +21,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import av
 import numpy as np
@@ -33,7 +32,6 @@ from av.video.stream import VideoStream
 from blvnet_lab.data.decoding import (
     Orientation,
     ToRGB,
-    VideoReadError,
     open_video,
     orientation_of,
     pictures,
@@ -41,28 +39,7 @@ from blvnet_lab.data.decoding import (
     upright,
 )
 from blvnet_lab.data.picture_folders import decode_picture, picture_name
-from blvnet_lab.data.probing import (
-    PICTURE_FOLDER,
-    VideoInfo,
-    known_video,
-    pack_info,
-    probe_video,
-    refuse_damage,
-    unpack_info,
-    usable_video,
-)
-
-__all__ = [
-    "VideoInfo",
-    "VideoReadError",
-    "check_video",
-    "known_video",
-    "pack_info",
-    "probe_video",
-    "read_frames",
-    "unpack_info",
-    "usable_video",
-]
+from blvnet_lab.data.probing import PICTURE_FOLDER, VideoInfo, probe_video, refuse_damage
 
 
 def read_frames(
@@ -87,16 +64,14 @@ def read_frames(
         raise ValueError(f"expected size as (height, width), both at least 1, got {size}")
     info = path if isinstance(path, VideoInfo) else probe_video(path)
     wanted = check_indices(info, indices)
-    place_of = {index: place for place, index in enumerate(sorted(set(wanted)))}
+    ordered, places = np.unique(wanted, return_inverse=True)
     to_rgb = ToRGB(size or info.size)
-    frames = np.empty((len(place_of), *to_rgb.size, 3), np.uint8)
-
-    def keep(index: int, picture: av.VideoFrame, orientation: Orientation) -> None:
-        frames[place_of[index]] = to_rgb(picture, orientation)
-
-    _visit(info, list(place_of), keep, jumps=bool(info.keyframe_pts))
-    if wanted != list(place_of):
-        frames = frames[[place_of[index] for index in wanted]]
+    frames = np.empty((len(ordered), *to_rgb.size, 3), np.uint8)
+    jumps = bool(info.keyframe_pts)
+    for place, rgb in enumerate(_decode(info, ordered.tolist(), to_rgb, jumps)):
+        frames[place] = rgb
+    if wanted != ordered.tolist():
+        frames = frames[places]
     return torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, H, W, 3) before
 
 
@@ -107,7 +82,8 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
     """
     info = refuse_damage(path if isinstance(path, VideoInfo) else probe_video(path))
     if not info.whole or info is path:  # else probing has just decoded it
-        _visit(info, range(info.num_frames), lambda *_: None, jumps=False)
+        for _ in _decode(info, range(info.num_frames), lambda *_: None, jumps=False):
+            pass
     return replace(info, whole=True)
 
 
@@ -117,12 +93,8 @@ def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.T
     if array.ndim == 1 and array.size == 0:
         raise ValueError("expected at least one frame index, got none")
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise TypeError(
-            f"expected a list, array or tensor of integers, such as [0, 5, 10], got {indices!r}; "
-            "round or convert the frame indices first"
-        )
-    outside = [index for index in array.tolist() if not 0 <= index < info.num_frames]
-    if outside:
+        raise TypeError(f"expected integers, such as [0, 5, 10], as frame indices, got {indices!r}")
+    if outside := [index for index in array.tolist() if not 0 <= index < info.num_frames]:
         raise IndexError(
             f"{info.path}: asked for frames {outside}, but the video has {info.num_frames} frames, "
             f"numbered 0 to {info.num_frames - 1}"
@@ -130,37 +102,41 @@ def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.T
     return array.tolist()
 
 
-def _visit(
+def _decode(
     info: VideoInfo,
     wanted: Sequence[int],
-    use: Callable[[int, av.VideoFrame, Orientation], None],
+    use: Callable[[av.VideoFrame, Orientation], Any],
     jumps: bool,
-) -> None:
-    """Call `use(index, picture, orientation)` for each frame of `wanted`, which ascend.
+) -> Iterator[Any]:
+    """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend.
 
     Raises VideoReadError if one of them cannot be decoded.
     """
     if info.container == PICTURE_FOLDER:
         for index in wanted:
-            use(index, *_picture_of_folder(info, index))
+            picture = decode_picture(info.path, picture_name(info.first_picture, index))
+            orientation = orientation_of(info.path, picture)
+            size = upright((picture.height, picture.width), orientation)
+            if size != info.size:
+                (height, width), (first_height, first_width) = size, info.size
+                found = f"frame {index} is {height} x {width} and the first one "
+                raise unreadable(info.path, f"{found}{first_height} x {first_width}")
+            yield use(picture, orientation)
         return
-    found, cause = set(), None
+    num_found, cause = 0, None
     with open_video(info.path, strict=not info.joined) as (container, stream):
         try:
-            for index, picture in _intact(container, stream, info, wanted, jumps):
-                use(index, picture, info.orientation)
-                found.add(index)
+            for picture in _intact(container, stream, info, wanted, jumps):
+                yield use(picture, info.orientation)
+                num_found += 1
         except av.error.FFmpegError as error:
             cause = error
-    lacking = [index for index in wanted if index not in found]
+    lacking = wanted[num_found:]
     if lacking and jumps:  # the index may be wrong
-        return _visit(info, wanted, use, jumps=False)
-    if lacking:
-        raise unreadable(
-            info.path,
-            f"frame {lacking[0]} of its {info.num_frames} cannot be decoded without a fault"
-            + (f", nor can {len(lacking) - 1} others" if lacking[1:] else ""),
-        ) from cause
+        yield from _decode(info, lacking, use, jumps=False)
+    elif lacking:
+        found = f"frame {lacking[0]} of its {info.num_frames} cannot be decoded without a fault"
+        raise unreadable(info.path, found) from cause
 
 
 def _intact(
@@ -169,12 +145,11 @@ def _intact(
     info: VideoInfo,
     wanted: Sequence[int],
     jumps: bool,
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(index, picture) of the wanted frames that come out intact.
+) -> Iterator[av.VideoFrame]:
+    """The pictures of the wanted frames, up to the first that does not come out intact.
 
-    jumps: whether to jump wherever a keyframe lies on the way, and to stop at the first frame that
-        is not found. Jumps land where the container's index says, which may be wrong; a picture
-        counts only if its time is the one looked for.
+    jumps: whether to jump wherever a keyframe lies on the way. Jumps land where the container's
+        index says, which may be wrong; a picture counts only if its time is the one looked for.
     """
     index_of = {pts: index for index, pts in enumerate(info.pts or ())}
     decoded, now, expected, intact = pictures(container, stream), -1, 0, True
@@ -199,20 +174,6 @@ def _intact(
             intact = intact and index is not None and (not picture.is_corrupt or info.joined)
             expected = (expected if index is None else index) + 1
             now = now if index is None else index
-        if now == target and intact:
-            yield target, picture
-        elif jumps:
+        if now != target or not intact:
             return
-
-
-def _picture_of_folder(info: VideoInfo, index: int) -> tuple[av.VideoFrame, Orientation]:
-    picture = decode_picture(info.path, picture_name(info.first_picture, index))
-    orientation = orientation_of(info.path, picture)
-    height, width = upright((picture.height, picture.width), orientation)
-    if (height, width) != info.size:
-        raise unreadable(
-            info.path,
-            f"frame {index} is {height} x {width} and the first one "
-            f"{info.size[0]} x {info.size[1]}",
-        )
-    return picture, orientation
+        yield picture

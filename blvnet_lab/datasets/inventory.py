@@ -17,7 +17,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet, check_class_list
-from blvnet_lab.data.reading import VideoInfo, VideoReadError, known_video, pack_info
+from blvnet_lab.data.decoding import VideoReadError
+from blvnet_lab.data.probing import VideoInfo, known_video, pack_info
 from blvnet_lab.datasets.finding import Finding, find_videos, without_suffix
 from blvnet_lab.datasets.journal import Tables, read_old, write_tables
 from blvnet_lab.datasets.layouts import Layout, Lists, read_lists

@@ -30,13 +30,9 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet, check_class_list
-from blvnet_lab.data.reading import (
-    VideoInfo,
-    VideoReadError,
-    pack_info,
-    read_frames,
-    usable_video,
-)
+from blvnet_lab.data.decoding import VideoReadError
+from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
+from blvnet_lab.data.reading import read_frames
 from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.datasets.inventory import ID_LENGTH, Inventory, build_manifest, table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
@@ -346,7 +342,7 @@ def _check_clip(path: Path, packed: str = "") -> VideoInfo:
 
     packed: what was found when it came. A file of the same size is taken for the same.
     """
-    info = usable_video(path, packed)
+    info = refuse_damage(known_video(path, packed))
     if pack_info(info) != packed:
         read_frames(info, [0, info.num_frames - 1])
     return info

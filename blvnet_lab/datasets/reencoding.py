@@ -39,13 +39,9 @@ import pandas as pd
 
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.dataset_files import DataSet
-from blvnet_lab.data.reading import (
-    VideoInfo,
-    VideoReadError,
-    check_video,
-    read_frames,
-    usable_video,
-)
+from blvnet_lab.data.decoding import VideoReadError
+from blvnet_lab.data.probing import VideoInfo, known_video, refuse_damage
+from blvnet_lab.data.reading import check_video, read_frames
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.datasets.inventory import table_values
@@ -270,7 +266,7 @@ def do_job(job: Job) -> dict[str, Any]:
     target = Path(job.target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        info = usable_video(job.source, job.probe)
+        info = refuse_damage(known_video(job.source, job.probe))
         entry["bytes_before"] = info.num_bytes
         how = "copied" if _is_fine(info, job.short_side) else "encoded"
         with atomic_write(target) as partial:

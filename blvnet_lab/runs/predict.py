@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views
-from blvnet_lab.data.reading import pack_info
+from blvnet_lab.data.probing import pack_info
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.paths import atomic_write
 from blvnet_lab.runs.evaluate import check_finite, make_folder, view_clips, with_views

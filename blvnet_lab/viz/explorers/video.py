@@ -19,7 +19,7 @@ from blvnet_lab.data import (
     read_frames,
     sample_uniform,
 )
-from blvnet_lab.data.reading import VideoInfo
+from blvnet_lab.data.probing import VideoInfo
 from blvnet_lab.viz.images import as_images, enlarged, jpeg
 
 MAX_FRAMES = 96  # to step through, evenly spaced, besides the sampled ones
