@@ -166,12 +166,6 @@ def test_views_of_a_video(tmp_path, stride):
     assert views.shape == (9, 4, 3, 64, 64)
 
 
-@pytest.mark.parametrize("training", [{"random_frames": True}, {"mirror": True}])
-def test_views_are_not_for_training(tmp_path, training):
-    with pytest.raises(ValueError, match=r"num_clips for evaluation, or random_frames and mirror"):
-        clips_of(numbered(tmp_path, 4), num_clips=2, **training)
-
-
 def test_mirrored_clips_change_their_label(small, tmp_path):
     """Half of the clips are mirrored; where left and right are classes, the label says so."""
     plain = ClipDataset(small, "train", 8, as_it_is)
@@ -554,7 +548,7 @@ def test_load_clips_class_by_class(small, shipped):
     rows = small.rows.assign(status=["unreadable", *["ok"] * (len(small.rows) - 1)])
     clips, labels = load_clips(small.with_rows(rows), "train", 4, transform, 1)
     assert len(clips) == 10, "rows that are of no use are not counted"
-    with pytest.raises(ValueError, match="and 2 clips of"):
+    with pytest.raises(ValueError, match=r"got .*: 2.*: ask for fewer"):
         load_clips(small.with_rows(rows), "train", 4, transform, 3)
     # the partners' clips of the sample data come in the same scenes
     rows = shipped[shipped.split == "val"].sort_values("label", kind="stable")
@@ -564,15 +558,11 @@ def test_load_clips_class_by_class(small, shipped):
 
 @pytest.mark.parametrize("per_class", [2, 0])
 def test_load_clips_wants_enough_of_each_class(per_class, small):
-    with pytest.raises(
-        ValueError, match=f'in split "val", at least 1, got {per_class}, and 1 clips'
-    ):
+    with pytest.raises(ValueError, match=f'{per_class} clips of every class in split "val"'):
         load_clips(small, "val", 4, as_it_is, per_class=per_class)
     lacking = small.with_rows(small.rows.query("class_name != 'moves_up' or split != 'val'"))
-    with pytest.raises(ValueError, match="got 1, and 0 clips of moves_up: ask for fewer"):
+    with pytest.raises(ValueError, match=r"got .*'moves_down': 1.*: ask for fewer"):
         load_clips(lacking, "val", 4, as_it_is, per_class=1)
-    with pytest.raises(ValueError, match=r"the splits \['train', 'val'\]"):
-        load_clips(small, "vla", 4, as_it_is, per_class=per_class)
 
 
 def test_shipped_samples_are_complete(shipped):

@@ -19,7 +19,7 @@ from blvnet_lab.data.decoding import VideoReadError
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.data.reading import check_video, read_frames
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
-from blvnet_lab.data.sharing import KeptFrames, Texts, free_memory
+from blvnet_lab.data.sharing import STRING, KeptFrames, free_memory
 from blvnet_lab.data.transforms import CentreCrop
 from blvnet_lab.progress import tqdm
 
@@ -27,7 +27,6 @@ from blvnet_lab.progress import tqdm
 MAX_IN_A_ROW = 20
 # Of the memory that is free, for the frames of a split: two splits leave half for the network.
 KEPT_SHARE = 0.25
-BLOCK = 512  # frames decoded at a time to be kept; decoding needs about three times their memory
 
 
 class ClipDataset(Dataset):
@@ -50,13 +49,12 @@ class ClipDataset(Dataset):
         num_clips: for evaluation, how many clips to take of every video (`sample_views`), each in
             all crops of a `view_transform`: (num_clips * crops, T, C, H, W). None gives one clip.
         short_side: in pixels, to which larger frames are scaled while they are decoded, which
-            saves time and memory with large videos (`useful_short_side` says what a transform
-            needs); None keeps their size.
+            saves time and memory (`useful_short_side` says what a transform needs).
         skip_unreadable: for training, take another clip where a video cannot be read, and note it
             (`unreadable`); False raises.
 
     Raises:
-        ValueError: the split has no rows, or arguments contradict each other.
+        ValueError: the split has no rows, or `mirror` lacks a class list.
         VideoReadError: a video cannot be read, or is damaged; with `skip_unreadable`, only when
             `MAX_IN_A_ROW` of them in a row are.
 
@@ -83,34 +81,26 @@ class ClipDataset(Dataset):
         rows = usable_rows(data_set, split)
         if num_clips is not None:
             rows = rows.drop_duplicates("path")  # repeated for training, but evaluated once
-            if random_frames or mirror:
-                raise ValueError(
-                    "expected num_clips for evaluation, or random_frames and mirror for training, "
-                    "got both: leave out one or the other"
-                )
-        self.paths = Texts(map(os.fsdecode, rows["path"]))
-        self.labels = rows["label"].to_numpy("int64", copy=True)
-        self.probes = Texts(rows["probe"].fillna("") if "probe" in rows else [""] * len(rows))
-        self.names = data_set.names
-        self.num_frames, self.transform = num_frames, transform
-        self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips
-        self.short_side, self.skip_unreadable = short_side, skip_unreadable
-        self.mirror = data_set.mirror if mirror else None
-        if mirror and self.mirror is None:
+        if mirror and data_set.mirror is None:
             raise ValueError(
                 "expected a data set with a class list, which says of every class what its mirror "
                 "image is, to mirror clips, got none: write one, or leave out mirror"
             )
+        self.paths = np.array([os.fsdecode(path) for path in rows["path"]], STRING)
+        self.labels = rows["label"].to_numpy("int64", copy=True)
+        probes = rows["probe"].fillna("") if "probe" in rows else [""] * len(rows)
+        self.probes = np.array([*probes], STRING)
+        self.names, self.mirror = data_set.names, data_set.mirror if mirror else None
+        self.num_frames, self.transform = num_frames, transform
+        self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips
+        self.short_side, self.skip_unreadable = short_side, skip_unreadable
         # Which rows could not be read; shared with the data loader's workers.
         self._failed = torch.zeros(len(rows), dtype=torch.bool, device="cpu").share_memory_()
         self.videos: KeptFrames | None = None
         # The fixed first crop of an evaluation is applied once, before frames are kept.
-        self._crop: CentreCrop | None = None
+        steps = transform.transforms if isinstance(transform, v2.Compose) else [None]
         is_still = not random_frames and not mirror and num_clips is None
-        if is_still and isinstance(transform, v2.Compose):
-            first, *others = transform.transforms
-            if isinstance(first, CentreCrop):
-                self._crop, self._after_crop = first, v2.Compose(others)
+        self._crop = steps[0] if is_still and isinstance(steps[0], CentreCrop) else None
         if in_memory:
             self._keep(split)
 
@@ -129,23 +119,20 @@ class ClipDataset(Dataset):
 
     def _readable(self, i: int) -> tuple[Tensor, int]:
         """Read clip i, or the next one that can be read."""
-        last, state = None, torch.get_rng_state()
-        for j in range(i, i + min(MAX_IN_A_ROW, len(self))):
-            j %= len(self)
-            if self._failed[j]:
-                continue
-            try:
-                return self._clip(j)
-            except VideoReadError as error:
-                self._failed[j], last = True, error
-                # The next one is drawn as if it were known already that this one is unreadable.
-                torch.set_rng_state(state)
+        cause, state, count = None, torch.get_rng_state(), min(MAX_IN_A_ROW, len(self))
+        for j in (k % len(self) for k in range(i, i + count)):
+            if not self._failed[j]:
+                try:
+                    return self._clip(j)
+                except VideoReadError as error:
+                    self._failed[j], cause = True, error
+                    # The next one is drawn as if it were known that this one is unreadable.
+                    torch.set_rng_state(state)
         raise VideoReadError(
-            f"expected videos, but not one of the {min(MAX_IN_A_ROW, len(self))} from "
-            f"{self.paths[i]} on can be read: see whether their disk is there and the manifest is "
-            "the right one",
+            f"expected videos, but not one of the {count} from {self.paths[i]} on can be read: see "
+            "whether their disk is there and the manifest is the right one",
             self.paths[i],
-        ) from last
+        ) from cause
 
     def _clip(self, i: int) -> tuple[Tensor, int]:
         kept = None if self.videos is None else self.videos[self._video_of[i]]
@@ -154,14 +141,15 @@ class ClipDataset(Dataset):
             frames = read_frames(info, self._sample(info.num_frames), self._size(info))
         else:
             frames = kept[self._sample(len(kept))] if self.random_frames else kept.clone()
-        transform = self.transform if kept is None or self._crop is None else self._after_crop
         label, self.last_read = int(self.labels[i]), i
         if self.num_clips is not None:
             views = [self.transform(clip) for clip in frames.split(self.num_frames)]
             return torch.cat([view.reshape(-1, *view.shape[-4:]) for view in views]), label
         if self.mirror is not None and self.mirror[label] is not None and torch.rand(()) < 0.5:
             frames, label = frames.flip(-1), self.mirror[label]
-        return transform(frames), label
+        if kept is not None and self._crop is not None:
+            return v2.Compose(self.transform.transforms[1:])(frames), label
+        return self.transform(frames), label
 
     def _sample(self, frame_count: int) -> Tensor:
         if self.num_clips is not None:
@@ -177,40 +165,38 @@ class ClipDataset(Dataset):
     def _size(self, info: VideoInfo) -> tuple[int, int]:
         return info.size if self.short_side is None else smaller_size(info.size, self.short_side)
 
-    def _to_keep(self, info: VideoInfo) -> Sequence[int]:
-        """List the frames that clips can be made of."""
-        count = info.num_frames
-        return range(count) if self.random_frames else self._sample(count).tolist()
-
     def _keep(self, split: str) -> None:
         """Decode what fits into memory; each video once, though it may be in several rows."""
-        self._video_of = pd.factorize(np.array([*self.paths], dtype=object))[0]
+        self._video_of = pd.factorize(self.paths.astype(object))[0]
         rows = np.unique(self._video_of, return_index=True)[1]  # the first one of each video
-        shapes, probes = np.zeros((len(rows), 3), np.int64), [""] * len(rows)
+        shapes, probes = np.zeros((len(rows), 3), np.int64), np.full(len(rows), "", STRING)
         for video, i in enumerate(tqdm(rows, f"probing {split}", leave=False, delay=2)):
             with self._skipping(video):
                 info = self._info(i)
                 size = self._size(info) if self._crop is None else self._crop.size
-                shapes[video] = len(self._to_keep(info)), *size
-                probes[video] = pack_info(info)
-        self.probes = Texts(probes[video] for video in self._video_of)
+                shapes[video], probes[video] = (len(self._to_keep(info)), *size), pack_info(info)
+        self.probes = probes[self._video_of]
         share = KEPT_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's, here
-        self.videos = KeptFrames(shapes, int(share * free_memory()))
-        if self.videos.num_left_out:
-            warnings.warn(f'split "{split}": {self.videos}', stacklevel=4)
+        self.videos = kept = KeptFrames(shapes, int(share * free_memory()))
+        if kept.num_left_out:
+            warnings.warn(
+                f'split "{split}": {len(kept) - kept.num_left_out} of {len(kept)} videos are kept '
+                f"in memory ({kept.num_bytes / 1e9:.3g} GB, of {kept.limit / 1e9:.3g} that may be "
+                "taken now), the others are read from their files each time",
+                stacklevel=4,
+            )
         for video, i in enumerate(tqdm(rows, f"decoding {split}", leave=False, unit="clip")):
-            room = self.videos[video]
-            if room is None:
-                continue
-            with self._skipping(video):
-                info = self._info(i)
-                frames = self._to_keep(info)
-                # Without keyframes every read begins at frame 0: then one read for all.
-                step = BLOCK if info.keyframe_pts else len(frames)
-                for begin in range(0, len(frames), step):
-                    part = slice(begin, begin + step)
-                    read = read_frames(info, frames[part], self._size(info))
-                    room[part] = read if self._crop is None else self._crop(read)
+            room = kept[video]
+            if room is not None:
+                with self._skipping(video):
+                    info = self._info(i)
+                    frames = read_frames(info, self._to_keep(info), self._size(info))
+                    room[:] = frames if self._crop is None else self._crop(frames)
+
+    def _to_keep(self, info: VideoInfo) -> Sequence[int]:
+        """List the frames that clips can be made of."""
+        count = info.num_frames
+        return range(count) if self.random_frames else self._sample(count).tolist()
 
     @contextmanager
     def _skipping(self, video: int) -> Iterator[None]:
@@ -224,11 +210,14 @@ class ClipDataset(Dataset):
 
     def unreadable(self) -> pd.DataFrame:
         """List the videos passed over so far, here and in data loaders: path and reason."""
-        failed = self._failed.nonzero().flatten().tolist()
-        paths = list(dict.fromkeys(self.paths[i] for i in failed))
-        return pd.DataFrame(
-            {"path": paths, "reason": [_why_unreadable(path) for path in paths]}, dtype="str"
-        )
+        reasons = {}
+        for path in self.paths[self._failed.numpy()]:
+            try:
+                check_video(path)
+                reasons[path] = f"{path}: could not be read at first, but can be now"
+            except VideoReadError as error:
+                reasons[path] = str(error)
+        return pd.DataFrame([*reasons.items()], columns=["path", "reason"], dtype="str")
 
 
 def usable_rows(data_set: DataSet, split: str) -> pd.DataFrame:
@@ -249,14 +238,6 @@ def smaller_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
     return round(size[0] * scale), round(size[1] * scale)
 
 
-def _why_unreadable(path: str) -> str:
-    try:
-        check_video(path)
-    except VideoReadError as error:
-        return str(error)
-    return f"{path}: could not be read at first, but can be now"
-
-
 def load_clips(
     data_set: DataSet,
     split: str,
@@ -273,18 +254,16 @@ def load_clips(
         per_class: only this many of each class, the first ones; None for all.
 
     Raises:
-        ValueError: the split has no rows, or a class of the manifest fewer than `per_class`.
+        ValueError: the split has no rows, or a class fewer than `per_class`.
     """
     rows = usable_rows(data_set, split).sort_values("label", kind="stable")
     if per_class is not None:
-        names = data_set.rows["class_name"].unique()
-        sizes = rows["class_name"].value_counts().reindex(names, fill_value=0)
-        if not 1 <= per_class <= sizes.min():
-            raise ValueError(
-                f'expected a per_class that every class has in split "{split}", at least 1, got '
-                f"{per_class}, and {sizes.min()} clips of {sizes.idxmin()}: ask for fewer"
-            )
         rows = rows.groupby("label").head(per_class)
+        if len(rows) < max(1, per_class) * data_set.rows["label"].nunique():
+            raise ValueError(
+                f'expected {per_class} clips of every class in split "{split}", at least 1, got '
+                f"{rows['class_name'].value_counts().to_dict()}: ask for fewer"
+            )
     dataset = ClipDataset(data_set.with_rows(rows), split, num_frames, transform)
     numbers = tqdm(range(len(dataset)), "decoding", leave=False, unit="clip")
     clips, labels = zip(*(dataset[i] for i in numbers), strict=True)

@@ -4,13 +4,13 @@
     path,label,class_name,split,source_id,...       label,class_name,mirror
     train/run/a.mp4,1,run,train,a,...               0,jump left,2
 
-Everything downstream (data sets, training, evaluation, the explorers) reads only these two, so a
-new data set needs nothing but them. `python -m blvnet_lab manifest` writes them for the public data
-sets' own layouts, and for a folder of one's own videos.
+Everything downstream reads only these two. `python -m blvnet_lab manifest` writes them for the
+public data sets' own layouts, and for a folder of one's own videos.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -44,10 +44,6 @@ CLASS_COLUMNS = {"label": "int64", "class_name": "str", "mirror": "Int64"}
 class DataSet:
     """A data set: the rows of its manifest and, of each class, the name and the mirror image.
 
-        clips = DataSet.read("my_list/manifest.csv")
-        clips.rows, clips.classes                       # a table of the clips; ("jump left", ...)
-        clips.split("val").save("my_val/manifest.csv")
-
     Args:
         rows: a table with one row a clip and at least the columns `REQUIRED`; see `COLUMNS`.
         classes: the classes' names in the order of their labels; None for those that `rows` name.
@@ -55,9 +51,6 @@ class DataSet:
             partner's for "to the left" and "to the right", None where a mirror image belongs to no
             class. None as a whole for a data set without a class list.
         path: of the manifest that the rows were read from.
-
-    Raises:
-        ValueError: a column is missing.
     """
 
     def __init__(
@@ -93,7 +86,6 @@ class DataSet:
         path = Path(manifest).absolute()
         if not path.is_file():
             raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
-        # Only an empty cell is empty: a class may well be called "NA" or "null".
         rows = _read_csv(path, COLUMNS, REQUIRED)
         rows["status"] = rows["status"].replace("", "ok")
         classes, mirror = _read_class_list(path)
@@ -103,11 +95,7 @@ class DataSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names in the order of their labels.
-
-        Raises:
-            ValueError: there is no class list, and the rows' labels are not 0, 1, ...
-        """
+        """The classes' names in the order of their labels; ValueError if these are not 0, 1, ..."""
         return names_by_label(self.names)
 
     def class_list(self) -> pd.DataFrame:
@@ -116,16 +104,12 @@ class DataSet:
 
     def with_rows(self, rows: pd.DataFrame) -> DataSet:
         """Give the same classes other rows, such as some of these."""
-        chosen = DataSet(rows, mirror=self.mirror, path=self.path)
-        chosen.names = self.names
+        chosen = copy.copy(self)
+        chosen.rows = rows
         return chosen
 
     def split(self, name: str) -> DataSet:
-        """Choose the rows of one split, such as "val".
-
-        Raises:
-            ValueError: there are none.
-        """
+        """Choose the rows of one split, such as "val"; raise ValueError if there are none."""
         rows = self.rows[self.rows["split"] == name]
         if rows.empty:
             raise ValueError(
@@ -137,28 +121,30 @@ class DataSet:
     def save(self, manifest: str | os.PathLike[str]) -> Path:
         """Write the manifest and, if there is a mirror table, the class list; return the path.
 
-        Each file appears only when it is whole. Paths of rows are full ones, or relative to the
-        manifest's folder; those below it are written so, that the folder can be moved as a whole.
-        Columns that are empty throughout are left out.
+        Each file appears only when it is whole. Paths below the manifest's folder are written
+        relative to it, so that the folder can be moved. Columns that are empty throughout are left
+        out.
 
         Raises:
             ValueError: a row that `read` would refuse; or another class list is there already,
                 which a manifest beside it may need.
         """
         path = Path(manifest)
-        folder = Path(os.path.abspath(path.parent))
-        rows = self.rows.assign(path=[_relative(Path(name), folder) for name in self.rows["path"]])
-        order = [name for name in COLUMNS if name in rows]
-        order += [name for name in rows if name not in COLUMNS]
-        filled = [name for name in order if name in REQUIRED or not _is_blank(rows[name])]
+        folder = os.path.abspath(path.parent)
+        full = [os.path.abspath(os.path.join(folder, name)) for name in self.rows["path"]]
+        below = [Path(name.removeprefix(folder + os.sep)).as_posix() for name in full]
+        rows = self.rows.assign(path=below)
         self.with_rows(rows).check(path)
+        is_filled = (rows.notna() & (rows.astype("str") != "")).any()
+        order = [name for name in COLUMNS if name in rows and (name in REQUIRED or is_filled[name])]
+        order += [name for name in rows if name not in COLUMNS and is_filled[name]]
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.mirror is not None:
             with atomic_write(path.parent / CLASS_LIST) as partial:
                 self.class_list().to_csv(partial, index=False, lineterminator="\n")
         with atomic_write(path) as partial:
             # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
-            rows[filled].to_csv(partial, index=False, lineterminator="\n", float_format="%.9g")
+            rows[order].to_csv(partial, index=False, lineterminator="\n", float_format="%.9g")
         return path
 
     def check(self, manifest: str | os.PathLike[str]) -> None:
@@ -174,9 +160,7 @@ class DataSet:
 def names_by_label(names: Sequence[tuple[int, str]]) -> tuple[str, ...]:
     """Put class names in the order of their labels, or raise ValueError if one is missing."""
     if [label for label, _ in names] != list(range(len(names))):
-        found = ", ".join(f"{label} {name}" for label, name in names[:8]) + ", ..." * (
-            len(names) > 8
-        )
+        found = ", ".join(f"{label} {name}" for label, name in names[:8])
         raise ValueError(f"expected the labels 0, 1, ... with one class name each, got {found}")
     return tuple(name for _, name in names)
 
@@ -230,88 +214,56 @@ def _read_class_list(
 
 
 def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -> None:
-    """Raise ValueError if these rows are wrong in a manifest `path`.
-
-    That is so for a row that says no path, class or split; numbers below 0; two good rows of one
-    video, unless both are of one label in "train" (a rare class may be repeated there); and a label
-    with two names, or another name than in the class list (`classes`, if there is one).
-    """
+    """Raise ValueError if these rows are wrong in a manifest `path`; classes: of its class list."""
     for column in ("path", "class_name", "split"):  # also of rows that have too few cells
         if (rows[column].astype("str").str.strip() == "").any():
             raise ValueError(f"{path}: expected a {column} in every row, got a row without one")
-    for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in rows):
-        numbers = pd.to_numeric(rows[column], errors="coerce")
-        if (numbers < 0).any():
-            raise ValueError(
-                f"{path}: expected numbers from 0 on in the column {column}, got {numbers.min():g}"
-            )
     good = rows[rows["status"].isin(["ok", ""])] if "status" in rows else rows
-    places = [os.path.normpath(os.path.join(path.parent, name)) for name in good["path"]]
-    again = good.assign(path=places).duplicated("path")
-    as_before = good.assign(path=places).duplicated(["path", "label", "split"])
-    twice = good["path"][again & ~(as_before & (good["split"] == "train"))]
+    good = good.assign(place=[os.path.normpath(path.parent / name) for name in good["path"]])
+    is_repeated = good.duplicated(["place", "label", "split"]) & (good["split"] == "train")
+    twice = good["path"][good.duplicated("place") & ~is_repeated]
     if not twice.empty:
         raise ValueError(
             f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, "
             'or give it another status than "ok" (only "train" may repeat one, with the same label)'
         )
     found = rows[["label", "class_name"]].drop_duplicates()
-    unclear = found[found["label"].duplicated(keep=False)].sort_values("label")
-    if not unclear.empty:
-        first, second = unclear["class_name"].iloc[:2]
-        raise ValueError(
-            f"{path}: expected one class_name for each label, got {first} and {second} for label "
-            f"{unclear['label'].iloc[0]}"
-        )
-    names = dict(found.itertuples(index=False) if classes is None else enumerate(classes))
+    names = dict(found.iloc[::-1].itertuples(index=False))  # of two names the first
+    names = names if classes is None else dict(enumerate(classes))
     for label, name in found.itertuples(index=False):
         if names.get(label) != name:
             raise ValueError(
-                f"{path}: expected label {label} to be {names.get(label, 'no class')}, as in "
-                f"{path.parent / CLASS_LIST}, got {name}: write both files again"
+                f"{path}: expected label {label} to be {names.get(label, 'no class')} in every row "
+                f"(and in {CLASS_LIST}), got {name}: write both files again"
             )
 
 
 def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> pd.DataFrame:
+    """Read a table with the columns `kinds`, of these types, and any others of the file."""
     expected = f"{path}: expected a CSV file with the columns {', '.join(required)}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are too long
+            # Only an empty cell is empty: a class may well be called "NA" or "null".
             table = pd.read_csv(path, dtype="str", keep_default_na=False, index_col=False)
     except (ValueError, pd.errors.ParserWarning) as error:  # errors of encoding are among these
         raise ValueError(f"{expected}, got one that cannot be read as a table: {error}") from error
     if missing := ", ".join(column for column in required if column not in table):
         raise ValueError(f"{expected}; missing: {missing}")
     for column, kind in kinds.items():
-        if column not in table:
-            table[column] = ""
+        cells = table[column] if column in table else pd.Series("", table.index)
         if kind != "str":
-            table[column] = _as_numbers(table[column], kind, path)
+            numbers, is_whole = pd.to_numeric(cells, errors="coerce"), "nt" in kind
+            fits = numbers.between(0, 2**53)  # above, not every whole number is exact
+            fits &= (numbers % 1 == 0) | (not is_whole)
+            if kind != "int64":
+                fits |= cells == ""
+            if not fits.all():
+                raise ValueError(
+                    f"{path}: expected {'whole ' * is_whole}numbers from 0 on in the column "
+                    f"{column}, got {cells[~fits].iloc[0]!r}"
+                )
+            cells = numbers.astype(kind)
+        table[column] = cells
     others = [column for column in table if column not in kinds]
     return table[[*kinds, *others]]
-
-
-def _as_numbers(cells: pd.Series, kind: str, path: Path) -> pd.Series:
-    is_whole = "nt" in kind
-    numbers = pd.to_numeric(cells, errors="coerce")
-    bad = numbers.isna() | (numbers.abs() > 2**53)  # above, not every whole number is exact
-    if is_whole:
-        bad |= numbers % 1 != 0
-    if kind != "int64":
-        bad &= cells != ""
-    if bad.any():
-        cell = cells[bad].iloc[0]
-        raise ValueError(
-            f"{path}: expected {'whole ' * is_whole}numbers in the column {cells.name}, got "
-            + (f"{cell!r}" if cell else "a row without one")
-        )
-    return numbers.astype(kind)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    path = Path(os.path.abspath(folder / path))
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
-
-
-def _is_blank(column: pd.Series) -> bool:
-    return bool((column.isna() | (column.astype("str") == "")).all())

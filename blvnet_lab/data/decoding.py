@@ -30,6 +30,12 @@ PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
 # Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
+# To a tiny copy: what PyAV has shown the side data of stays in memory until Python's garbage
+# collector comes. And without the kinds that PyAV 18 does not know (EXIF): it stumbles on them.
+NEWEST = max(kind.value for kind in SideDataType)
+TINY = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
+TINY += [("sidedata", f"delete:type={kind}") for kind in range(NEWEST + 1, NEWEST + 6)]
+
 Orientation = tuple[int, int, int, int]  # see `orientation_of`
 UPRIGHT: Orientation = (1, 0, 0, 1)
 
@@ -179,13 +185,8 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
 
     Raises VideoReadError if the picture is to be shown askew, or cannot be made RGB.
     """
-    # Of a tiny copy: what PyAV has shown the side data of stays in memory until Python's garbage
-    # collector comes. And without the kinds that PyAV 18 does not know (EXIF): it stumbles on them.
-    filters = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
-    newest = max(kind.value for kind in SideDataType)
-    filters += [("sidedata", f"delete:type={kind}") for kind in range(newest + 1, newest + 9)]
     try:
-        graph = _make_graph(picture, filters)
+        graph = _make_graph(picture, TINY)
         graph.vpush(picture)
         side_data = graph.vpull().side_data.get("DISPLAYMATRIX")
     except av.error.FFmpegError as error:

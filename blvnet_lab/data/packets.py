@@ -50,8 +50,8 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Packets:
     # Of mp4 and avi, which list all packets: place in the file to rank. An edit list of several
     # parts decodes the same group for each; avi's index points at the few bytes before a packet.
     header = 8 if name == "avi" else 0
-    is_listed = name == "avi" or "mp4" in name
-    places = [entry.pos + header for entry in stream.index_entries if entry.size and is_listed]
+    listed = stream.index_entries if name == "avi" or "mp4" in name else ()
+    places = [entry.pos + header for entry in listed if entry.size]
     rank_of = {place: rank for rank, place in enumerate(places)}
     found.is_edited = len(rank_of) < len(places)
     rank_of = {} if found.is_edited else rank_of

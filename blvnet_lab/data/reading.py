@@ -64,14 +64,12 @@ def read_frames(
         raise ValueError(f"expected size as (height, width), both at least 1, got {size}")
     info = path if isinstance(path, VideoInfo) else probe_video(path)
     wanted = check_indices(info, indices)
-    ordered, places = np.unique(wanted, return_inverse=True)
-    to_rgb = ToRGB(size or info.size)
+    ordered, to_rgb = sorted(set(wanted)), ToRGB(size or info.size)
     frames = np.empty((len(ordered), *to_rgb.size, 3), np.uint8)
-    jumps = bool(info.keyframe_pts)
-    for place, rgb in enumerate(_decode(info, ordered.tolist(), to_rgb, jumps)):
+    for place, rgb in enumerate(_decode(info, ordered, to_rgb, jumps=bool(info.keyframe_pts))):
         frames[place] = rgb
-    if wanted != ordered.tolist():
-        frames = frames[places]
+    if wanted != ordered:
+        frames = frames[np.searchsorted(ordered, wanted)]
     return torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, H, W, 3) before
 
 
