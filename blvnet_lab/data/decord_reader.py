@@ -2,11 +2,10 @@
 
     frames = read_with_decord("clip.mp4", [0, 10, 20])    # uint8 (3, 3, H, W), RGB
 
-`read_frames` does without it. For all of 250 frames of 340x256 decord took 1.9 to 2.2 times its CPU
-time, for some of them 1.0 to 2.2 times. And of many kinds of files it gives wrong frames without a
-word (avi with B-frames, mp4 cut without encoding again, open GOPs, VP8 with hidden frames, MPEG-TS,
-mirrored or turned pictures), fails for others (HEVC), and was seen to crash and to hang. So it gets
-only kinds of which nothing of the sort is known (`VideoInfo.decord_exact`).
+`read_frames` does without it: decord took 1.0 to 2.2 times its CPU time, and of many kinds of files
+it gives wrong frames without a word (avi with B-frames, mp4 cut without encoding again, open GOPs,
+VP8 with hidden frames, MPEG-TS, turned pictures), fails for others (HEVC), and was seen to crash
+and to hang. So it gets only kinds of which nothing of the sort is known (`VideoInfo.decord_exact`).
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from blvnet_lab.data.reading import check_indices, check_video
 def import_decord() -> types.ModuleType | None:
     """Import decord; None where that fails.
 
-    On import, decord2 3.x loads every library of the `nvidia` packages that come with CUDA builds
-    of PyTorch, some 500 MB in each data loader's worker, for a GPU decoder that is not used here.
-    It looks for them with `find_spec("nvidia")`; an empty module of that name makes it find none.
+    decord2 3.x would load every library of the `nvidia` packages that come with CUDA builds of
+    PyTorch, some 500 MB in each data loader's worker, for a GPU decoder that is not used here. It
+    looks for them with `find_spec("nvidia")`; an empty module of that name makes it find none.
     """
     nvidia = sys.modules.get("nvidia")
     sys.modules["nvidia"] = types.ModuleType("nvidia")
@@ -54,11 +53,11 @@ def read_with_decord(
 ) -> torch.Tensor:
     """Read frames with decord: uint8 (T, 3, H, W), the same bits as from `read_frames`.
 
-    The arguments are those of `read_frames`. Since decord says nothing of damage, a file is decoded
-    with PyAV once before, unless `check_video` found it whole.
+    Since decord says nothing of damage, a file is decoded with PyAV once before, unless
+    `check_video` found it whole.
 
     Raises VideoReadError if decord is not installed or fails, for a file of a kind for which it is
-    not exact (`VideoInfo.decord_exact`), and what `check_video` raises.
+    not exact, and what `check_video` raises.
     """
     info = path if isinstance(path, VideoInfo) and path.whole else check_video(path)
     wanted = check_indices(info, indices)

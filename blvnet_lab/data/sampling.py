@@ -1,11 +1,8 @@
-"""Which frames of a video make a clip: pure functions of numbers.
-
-*Uniform* sampling spreads a clip over the whole video, *dense* sampling takes frames at a fixed
-distance from a part of it. In training the place is random, in evaluation it is the centre, or
-several places that are spread evenly (the views of a video in time).
-"""
+"""Which frames of a video make a clip: spread over all of it, or at a fixed distance in a part."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,8 +17,8 @@ def sample_uniform(
     """Take one frame from each of `num_frames` equal segments of a video (TSN, 2016).
 
     Args:
-        frame_count: frames in the video, at least 1. A video shorter than the clip gives some
-            frames more than once.
+        frame_count: of the video, at least 1. A video shorter than the clip gives some frames more
+            than once.
         num_frames: T, frames of the clip.
         generator: where to draw a random place in each segment, for training; None takes `place`.
         place: in each segment, from 0 (its start) to 1; for evaluation. 0.5 is the centre.
@@ -44,17 +41,14 @@ def sample_dense(
     generator: torch.Generator | None = None,
     place: float = 0.5,
 ) -> Tensor:
-    """Take `num_frames` frames, each `stride` after the one before.
+    """Take `num_frames` frames, each `stride` after the one before: (T,) int64, ascending.
+
+    Where the video ends before the clip does, its last frame is repeated.
 
     Args:
-        frame_count, num_frames: as in `sample_uniform`. Where the video ends before the clip does,
-            its last frame is repeated: time stands still, but never jumps back.
         stride: from one frame to the next, at least 1.
         generator: where to draw a random start, for training; None takes `place`.
         place: of the clip among all that fit, from 0, the first, to 1; 0.5 is the centre.
-
-    Returns:
-        (T,) int64, ascending, each in 0..frame_count-1.
     """
     _check(frame_count, num_frames)
     if stride < 1:
@@ -69,24 +63,20 @@ def sample_dense(
 def sample_views(
     frame_count: int, num_frames: int, num_clips: int, stride: int | None = None
 ) -> Tensor:
-    """Spread `num_clips` clips evenly over a video, to evaluate it; one is the centre.
+    """Spread `num_clips` clips evenly over a video, to evaluate it: (num_clips, T) int64.
+
+    Clip k lies at place (k + 1/2) / num_clips, so that a single one is the centre.
 
     Args:
-        stride: of `sample_dense`; None samples uniformly, clip k at place (k + 1/2) / num_clips.
-
-    Returns:
-        (num_clips, T) int64, each row ascending.
+        stride: of `sample_dense`; None samples uniformly.
     """
+    sample = sample_uniform if stride is None else partial(sample_dense, stride=stride)
     places = [(k + 0.5) / num_clips for k in range(num_clips)]
-    if stride is None:
-        clips = [sample_uniform(frame_count, num_frames, place=place) for place in places]
-    else:
-        clips = [sample_dense(frame_count, num_frames, stride, place=place) for place in places]
-    return torch.stack(clips)
+    return torch.stack([sample(frame_count, num_frames, place=place) for place in places])
 
 
 def _check(frame_count: int, num_frames: int) -> None:
-    if frame_count < 1 or num_frames < 1:
+    if min(frame_count, num_frames) < 1:
         raise ValueError(
             f"expected at least one frame in the video and in the clip, got {frame_count} and "
             f"{num_frames}"

@@ -1,8 +1,8 @@
 """From decoded frames to what a network sees; one random draw for all frames of a clip.
 
 torchvision's v2 transforms take the leading axis of (T, C, H, W) as a batch and draw their random
-numbers once for it: that makes them clip-consistent. Nothing here mirrors a clip, because a mirror
-image of "moves right" is another class: `ClipDataset` does it, which knows the label.
+numbers once for it. Nothing here mirrors a clip, because a mirror image of "moves right" is another
+class: `ClipDataset` does it, which knows the label.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)
 
 
 def normalize(frames: Tensor) -> Tensor:
-    """Turn uint8 frames (..., 3, H, W) into float32 with ImageNet's mean 0 and deviation 1.
-
-    torchvision's two transforms for this take six times as long, as much as all the others.
-    """
+    """Turn uint8 frames (..., 3, H, W) into float32 with ImageNet's mean 0 and deviation 1."""
     if frames.dtype != torch.uint8:
         raise TypeError(f"expected frames in uint8, from 0 to 255, got {frames.dtype}")
     mean, std = (255 * _per_channel(values, frames.device) for values in (MEAN, STD))
+    # torchvision's two transforms for this take six times as long, as much as all the others.
     clip = frames.to(torch.float32, memory_format=torch.contiguous_format)
     return clip.sub_(mean).div_(std)
 
@@ -59,17 +57,15 @@ def training_transform(
     Args:
         crop: "resized" draws a part of 60 to 100 % of the frame's area, "multi-scale" one of the
             published corner crops (`MultiScaleCrop`).
-        jitter: how far brightness, contrast and saturation may change, as a share; 0 for not at
-            all, as published.
+        jitter: how far brightness, contrast and saturation may change, as a share; published: 0.
         rand_augment: how many operations of RandAugment (Cubuk et al., 2019) to apply, 0 for none.
         erase: probability of blanking out a random rectangle (Zhong et al., 2017).
     """
     if crop not in ("resized", "multi-scale"):
         raise ValueError(f'expected the crop "resized" or "multi-scale", got "{crop}"')
     with torch.device("cpu"):  # where torchvision's transforms keep tensors of their own
-        steps: list[v2.Transform] = [MultiScaleCrop(size)]
-        if crop == "resized":
-            steps = [v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)]
+        resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
+        steps = [resized if crop == "resized" else MultiScaleCrop(size)]
         if rand_augment:
             steps.append(v2.RandAugment(num_ops=rand_augment))
         if jitter:
@@ -147,18 +143,12 @@ def view_transform(
         short_side: as in `evaluation_transform`.
         mirror: of the class list, needed for 10 crops: each class must be its own mirror image.
     """
-    if crops == 10:
-        if mirror is None:
-            raise ValueError(
-                "expected the mirror labels of the class list with 10 crops, of which 5 are mirror "
-                "images, got none: pass the `mirror` of a data set with one"
-            )
-        others = [k for k, label in enumerate(mirror) if label != k]
-        if others:
-            raise ValueError(
-                "expected every class to be its own mirror image, for 10 crops, but the labels "
-                f"{', '.join(map(str, others))} are not: take 5 crops"
-            )
+    others = [k for k, label in enumerate(mirror or ()) if label != k]
+    if crops == 10 and (others or mirror is None):
+        raise ValueError(
+            "expected a class list in which every class is its own mirror image, for 10 crops, got "
+            f"{f'other labels for {others}' if others else 'none'}: take 5 crops"
+        )
     return v2.Compose([CentreCrop(size, short_side, crops), v2.Lambda(normalize)])
 
 
@@ -168,17 +158,13 @@ class CentreCrop(v2.Transform):
     def __init__(self, size: tuple[int, int], short_side: int | None, crops: int | None = None):
         super().__init__()
         if short_side is not None and short_side < max(size):
-            raise ValueError(
-                f"expected a short side of at least {max(size)} pixels, to take {size[0]} x "
-                f"{size[1]} of it, got {short_side}"
-            )
+            raise ValueError(f"expected a short side of {max(size)} or more, got {short_side}")
         self.size, self.short_side, self.crops = size, short_side, crops
 
     def forward(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]
-        if self.short_side is None:
-            scale = max(self.size[0] / height, self.size[1] / width)
-        else:
+        scale = max(self.size[0] / height, self.size[1] / width)
+        if self.short_side is not None:
             scale = self.short_side / min(height, width)
         filling = (round(height * scale), round(width * scale))
         if filling != (height, width):
