@@ -483,7 +483,7 @@ def test_a_network_without_recipe_and_names(manifest, tmp_path, on_cpu):
     evaluation = evaluate_file(path, manifest, size=(32, 32))
     assert (evaluation.about["views"], evaluation.about["num_frames"]) == ("1x1", 4)
     assert evaluation.classes == CLASSES, "the manifest has names"
-    with pytest.raises(ValueError, match=r"size as \(height, width\) in pixels, got \(0, 32\)"):
+    with pytest.raises(ValueError, match=r"size to be positive, got \(0, 32\)"):
         evaluate_file(path, manifest, size=(0, 32))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from blvnet_lab.models import blvnet_tam, tsn
+from blvnet_lab.models import blvnet_tam
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.presets import PRESETS, preset, published
 from blvnet_lab.training.recipe import (
@@ -87,73 +87,67 @@ def test_missing_keys_have_the_classrooms_values():
 @pytest.mark.parametrize(
     "values, words",
     [
-        ({"epoch": 3}, "file.json: expected keys of Recipe, got 'epoch' (did you mean epochs"),
+        ({"epoch": 3}, "expected keys of Recipe, got 'epoch' (did you mean epochs"),
         ({"learning_rat": 1}, "(did you mean learning_rate?)"),
-        ({"network": {"dept": 50}}, "file.json: network: expected keys of Network, got 'dept'"),
-        ({"network": {"dept": 50}}, "did you mean depth?"),
+        ({"network": {"dept": 50}}, "network: expected keys of Network, got 'dept' (did you"),
         ({"augmentation": {"mix_up": 1}}, "augmentation: expected keys of Augmentation"),
-        ({"augmentation": {"mix_up": 1}}, "did you mean mixup?"),
-        ({"hardware": {"worker": 1}}, "did you mean workers?"),
-        ({"evaluation": {"clips": 1}}, "got 'clips' (did you mean"),
-        ({"xyz": 1}, "expected keys of Recipe, got 'xyz'"),
-    ],
-)
-def test_unknown_keys(values, words):
-    with pytest.raises(ValueError) as error:
-        read(values)
-    assert words in str(error.value)
-    assert "xyz" not in values or "did you mean" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "values, words",
-    [
-        ({"epochs": 3.0}, "file.json: epochs: expected int, got 3.0"),
-        ({"epochs": "3"}, "epochs: expected int, got '3'"),
-        ({"epochs": True}, "epochs: expected int, got True"),
-        ({"epochs": None}, "epochs: expected int, got None"),
-        ({"learning_rate": "fast"}, "learning_rate: expected float, got 'fast'"),
-        ({"learning_rate": True}, "learning_rate: expected float, got True"),
-        ({"clip_norm": "1"}, "clip_norm: expected float, got '1'"),
-        ({"stride": 1.5}, "stride: expected int, got 1.5"),
-        ({"size": [64]}, "size: expected tuple[int, int], got [64]"),
-        ({"size": [64, 64, 64]}, "size: expected tuple[int, int], got [64, 64, 64]"),
-        ({"size": 64}, "size: expected tuple[int, int], got 64"),
-        ({"size": [64, 64.5]}, "size: expected int, got 64.5"),
-        ({"evaluation": {"size": [224]}}, "evaluation: size: expected tuple[int, int], got [224]"),
-        ({"network": 50}, "file.json: network: expected the values of Network, got 50"),
+        ({"epochs": 3.0}, "expected epochs as int, got 3.0"),
+        ({"epochs": "3"}, "expected epochs as int, got '3'"),
+        ({"epochs": True}, "expected epochs as int, got True"),
+        ({"epochs": None}, "expected epochs as int, got None"),
+        ({"learning_rate": True}, "expected learning_rate as float, got True"),
+        ({"clip_norm": "1"}, "expected clip_norm as float, got '1'"),
+        ({"size": [64]}, "expected size as tuple[int, int], got [64]"),
+        ({"size": 64}, "expected size as tuple[int, int], got 64"),
+        ({"size": [64, 64.5]}, "expected size as int, got 64.5"),
+        ({"evaluation": {"size": [224]}}, "evaluation: expected size as tuple[int, int], got [2"),
+        ({"network": 50}, "expected network as Network, got 50"),
         ({"network": {"depth": 18}}, "network: expected depth among tiny, 50, 101, 152, got 18"),
-        (
-            {"network": {"depth": 50.0}},
-            "expected depth among tiny, 50, 101, 152, got 50.0",
-        ),
-        (
-            {"schedule": "linear"},
-            "expected schedule among one-cycle, cosine, steps, got linear",
-        ),
-        (
-            {"no_decay": ["norms"]},
-            "expected no_decay among norm, bias, taps, got norms (did",
-        ),
-        ({"hardware": {"compile": 1}}, "hardware: compile: expected bool, got 1"),
-        ({"epochs": 0}, "file.json: expected epochs to be positive, got 0"),
-        (
-            {"hardware": {"accumulate": 0}},
-            "file.json: hardware: expected accumulate to be positive",
-        ),
-        ([1], "file.json: expected the values of Recipe, got [1]"),
+        ({"network": {"depth": 50.0}}, "among tiny, 50, 101, 152, got 50.0"),
+        ({"network": {"architecture": "blvnet-tam"}}, "got 'blvnet-tam' (did you mean blvnet_tam"),
+        ({"schedule": "linear"}, "expected schedule among one-cycle, cosine, steps, got 'linear'"),
+        ({"no_decay": ["norms"]}, "no_decay among norm, bias, taps, got 'norms' (did you mean no"),
+        ({"no_decay": "bias"}, "expected no_decay as tuple["),
+        ({"hardware": {"compile": 1}}, "hardware: expected compile as bool, got 1"),
+        ({"hardware": {"precision": "half"}}, "expected precision among float32, bfloat16, flo"),
+        ({"epochs": 0}, "expected epochs to be positive, got 0"),
+        ({"rate_batch": 0}, "expected rate_batch to be positive, got 0"),
+        ({"size": [0, 64]}, "expected size to be positive, got (0, 64)"),
+        ({"clip_norm": -1.0}, "expected clip_norm to be positive, got -1.0"),
+        ({"hardware": {"accumulate": 0}}, "hardware: expected accumulate to be positive, got 0"),
+        ({"evaluation": {"num_clips": 0}}, "evaluation: expected num_clips to be positive, got 0"),
+        ({"evaluation": {"crops": 4}}, "evaluation: expected crops among 1, 3, 5, 10, got 4"),
+        ({"momentum": -0.1}, "expected momentum to be at least 0, got -0.1"),
+        ({"warmup_epochs": -1}, "expected warmup_epochs to be at least 0, got -1.0"),
+        ({"augmentation": {"mixup": -1}}, "augmentation: expected mixup to be at least 0, got -1"),
+        ({"hardware": {"workers": -1}}, "hardware: expected workers to be at least 0, got -1"),
+        ({"label_smoothing": 1.0}, "expected label_smoothing from 0 to below 1, got 1.0"),
+        ({"ema": -0.5}, "expected ema from 0 to below 1, got -0.5"),
+        ([1], "expected file.json as Recipe, got [1]"),
     ],
 )
-def test_values_of_another_kind(values, words):
+def test_values_that_make_no_recipe(values, words):
     with pytest.raises(ValueError) as error:
         read(values)
     assert words in str(error.value)
     assert str(error.value).count("file.json") == 1, "said once"
 
 
-def test_a_file_that_is_no_json():
+def test_records_check_what_a_program_gives_them_too():
+    with pytest.raises(ValueError, match="expected crops among 1, 3, 5, 10, got 4"):
+        Views(crops=4)
+    with pytest.raises(ValueError, match=r"expected ema from 0 to below 1, got 1\.0"):
+        replace(Recipe(), ema=1.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().epochs = 3
+
+
+def test_files_that_are_no_recipe(tmp_path):
     with pytest.raises(ValueError, match=r"file.json: expected a recipe in JSON, got Expecting"):
         recipe_from_json("{epochs: 3}", "file.json")
+    (tmp_path / "recipe.json").write_text('{"epoch": 3}')
+    with pytest.raises(ValueError, match=r"recipe.json: .*got 'epoch' \(did you mean epochs"):
+        preset(str(tmp_path / "recipe.json"))
 
 
 # ---------------------------------------------------------------- presets
@@ -237,58 +231,13 @@ def test_rows_that_are_not_there():
         published("ssv2", depth=50, pairs=24)
 
 
-def test_a_file_that_is_no_recipe(tmp_path):
-    (tmp_path / "recipe.json").write_text('{"epoch": 3}')
-    with pytest.raises(ValueError, match=r"recipe.json: .*got 'epoch' \(did you mean epochs"):
-        preset(str(tmp_path / "recipe.json"))
-
-
-# ---------------------------------------------------------------- what makes no run
-
-
-@pytest.mark.parametrize(
-    "kind, changes, words",
-    [
-        (Recipe, {"rate_batch": 0}, "expected rate_batch to be positive, got 0"),
-        (Recipe, {"step_epochs": 0}, "expected step_epochs to be positive, got 0"),
-        (Recipe, {"momentum": -0.1}, "expected momentum to be at least 0, got -0.1"),
-        (Recipe, {"weight_decay": -1}, "expected weight_decay to be at least 0"),
-        (Recipe, {"body_rate": -1}, "expected body_rate to be at least 0"),
-        (Recipe, {"label_smoothing": -0.1}, "expected label_smoothing"),
-        (Recipe, {"label_smoothing": 1.0}, "expected label_smoothing from 0 to below 1, got 1.0"),
-        (Recipe, {"ema": 1.0}, "expected ema from 0 to below 1, got 1.0"),
-        (Recipe, {"ema": -0.5}, "expected ema from 0 to below 1, got -0.5"),
-        (Recipe, {"size": (64,)}, r"expected size as \(height, width\) in pixels, got \(64,\)"),
-        (Recipe, {"size": (0, 64)}, r"expected size as \(height, width\)"),
-        (Recipe, {"clip_norm": 0.0}, "expected clip_norm to be positive, got 0.0"),
-        (Recipe, {"clip_norm": -1.0}, "expected clip_norm to be positive, got -1.0"),
-        (Recipe, {"stride": 0}, "expected stride to be positive, got 0"),
-        (Recipe, {"read_short_side": 0}, "expected read_short_side to be positive, got 0"),
-        (Recipe, {"warmup_epochs": -1.0}, "expected warmup_epochs to be at least 0, got -1.0"),
-        (Recipe, {"no_decay": ("norms",)}, "expected no_decay .*norm, bias, taps.*got norms"),
-        (Recipe, {"no_decay": "bias"}, "expected no_decay among norm, bias, taps, got b"),
-        (Network, {"architecture": "blvnet-tam"}, r"got blvnet-tam \(did you mean blvnet_tam"),
-        (Augmentation, {"mixup": -1}, "expected mixup to be at least 0, got -1"),
-        (Augmentation, {"erase": -1}, "expected erase to be at least 0"),
-        (Views, {"num_clips": 0}, "expected num_clips to be positive, got 0"),
-        (Views, {"crops": 4}, "expected crops among 1, 3, 5, 10, got 4"),
-        (Hardware, {"workers": -1}, "expected workers to be at least 0, got -1"),
-        (Hardware, {"precision": "half"}, "expected precision among float32, .*got half"),
-    ],
-)
-def test_values_that_make_no_run(kind, changes, words):
-    with pytest.raises(ValueError, match=words):
-        kind(**changes)
-
-
 # ---------------------------------------------------------------- rates
 
 
 def test_the_rate_grows_with_the_batch():
-    recipe = Recipe(learning_rate=0.01, rate_batch=64, batch_size=64)
-    assert recipe.peak_rate == 0.01
-    assert replace(recipe, batch_size=256).peak_rate == pytest.approx(0.04)
-    assert replace(recipe, batch_size=16).peak_rate == pytest.approx(0.0025)
+    for batch_size, rate in ((64, 0.01), (256, 0.04), (16, 0.0025)):
+        recipe = Recipe(learning_rate=0.01, rate_batch=64, batch_size=batch_size)
+        assert recipe.peak_rate == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("batch_size, warmup", [(16, 0), (64, 0), (256, 0), (257, 5), (1024, 5)])
@@ -358,10 +307,6 @@ def test_groups_keep_their_shares_all_the_way():
             assert (head["momentum"], head["nesterov"]) == (0.9, True)
             optimizer.step()
             scheduler.step()
-
-
-def test_no_momentum():
-    model = tsn(depth="tiny", num_frames=4, num_classes=2)
     for group in make_optimizer(model, Recipe(momentum=0.0)).param_groups:
         assert (group["momentum"], group["nesterov"]) == (0, False)
 
@@ -402,20 +347,3 @@ def test_every_weight_is_in_one_group(no_decay, body_rate, shared):
         rate = 0.5 if name.startswith("classifier.") else 0.5 * body_rate
         decay = 0.0 if kinds[name] in no_decay else 0.01
         assert found[id(weight)] == (pytest.approx(rate), decay), name
-
-
-def test_weight_decay_and_rate_do_what_they_say():
-    """A step without gradients shrinks weights by rate times decay, and leaves the spared alone."""
-    model = blvnet_tam(depth="tiny", num_frames=4, num_classes=2)
-    recipe = Recipe(
-        no_decay=("norm", "taps"), body_rate=0.5, weight_decay=0.1, learning_rate=0.2, momentum=0.0
-    )
-    optimizer = make_optimizer(model, recipe)
-    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    for weight in model.parameters():
-        weight.grad = torch.zeros_like(weight)
-    optimizer.step()
-    for name, weight in model.named_parameters():
-        rate = 0.2 if name.startswith("classifier.") else 0.1
-        share = 1.0 if kind_of(name, model) in ("norm", "taps") else 1 - rate * 0.1
-        torch.testing.assert_close(weight.detach(), share * before[name], rtol=1e-6, atol=0)

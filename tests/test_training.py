@@ -213,15 +213,6 @@ def test_validation_clips_are_not_shuffled_nor_left_out():
     assert found.predictions.labels.tolist() == [i % 2 for i in range(33)]
 
 
-def test_recipe_is_frozen_and_knows_its_fields():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Recipe().epochs = 3
-    with pytest.raises(TypeError, match="epoch"):
-        Recipe(epoch=3)
-    with pytest.raises(ValueError, match="expected epochs"):
-        replace(Recipe(), epochs=0)
-
-
 def test_device_is_a_gpu_where_there_is_one(monkeypatch):
     for cuda, mps, expected in ((1, 1, "cuda"), (0, 1, "mps"), (0, 0, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: bool(cuda))

@@ -33,9 +33,9 @@ PUBLISHED: dict[str, dict[int, tuple[int, ...]]] = {
 def published(data_set: str, *, depth: int, pairs: int) -> Recipe:
     """Return the recipe of a row of the paper (section 4; published code).
 
-    The shortest model of each depth starts from a bLResNet trained on ImageNet, for 50 epochs; a
-    longer one from the next shorter, for 25 (the rates of the latter are known at second hand, and
-    for Moments in Time not at all: those of Kinetics are taken).
+    The shortest model of each depth starts from a bLResNet trained on ImageNet, a longer one from
+    the next shorter (its rates are known at second hand, and for Moments in Time not at all: those
+    of Kinetics are taken).
 
     Args:
         data_set: "ssv1" or "ssv2" (Something-Something), "kinetics400", "moments".
@@ -47,36 +47,29 @@ def published(data_set: str, *, depth: int, pairs: int) -> Recipe:
     """
     rows = PUBLISHED.get(data_set, {}).get(depth, ())
     if pairs not in rows:
-        raise ValueError(f"expected a row of the paper, got {data_set}-{depth}-f{pairs}x2: " + ROWS)
-    something = data_set.startswith("ss")
-    recipe = Recipe(
-        epochs=50,
+        raise ValueError(
+            f"expected a row of the paper, got {data_set}-{depth}-f{pairs}x2: there are "
+            f"{', '.join(list(PRESETS)[2:])}"
+        )
+    something, shortest = data_set.startswith("ss"), pairs == min(rows)
+    views = Views(size=(256, 256), short_side=256, num_clips=3, crops=3)
+    start = f"bLResNet-{depth} trained on ImageNet"
+    return Recipe(
+        epochs=50 if shortest else 25,
         batch_size=64,
-        learning_rate=0.01,
+        learning_rate=0.01 if something or shortest else 0.005,
         rate_batch=64,
-        schedule="cosine",
+        schedule="cosine" if shortest else "steps",
         num_frames=2 * pairs,
         size=(224, 224),
         read_short_side=None if something else 256,
         network=Network(depth=depth, tap_init="kaiming", dropout=0.5),
         # Mirrored clips of Something-Something may show another class: the class list knows.
         augmentation=Augmentation(crop="multi-scale", jitter=0.0, mirror=True),
-        evaluation=Views()
-        if something
-        else Views(size=(256, 256), short_side=256, num_clips=3, crops=3),
+        evaluation=Views() if something else views,
         hardware=Hardware(workers=8),
-        starts_from=f"bLResNet-{depth} trained on ImageNet",
+        starts_from=start if shortest else f"{data_set}-{depth}-f{pairs - 8}x2",
     )
-    if pairs > min(rows):
-        shorter = rows[rows.index(pairs) - 1]
-        return replace(
-            recipe,
-            epochs=25,
-            learning_rate=0.01 if something else 0.005,
-            schedule="steps",
-            starts_from=f"{data_set}-{depth}-f{shorter}x2",
-        )
-    return recipe
 
 
 def classroom() -> Recipe:
@@ -108,7 +101,6 @@ PRESETS = {
         for pairs in rows
     },
 }
-ROWS = "there are " + ", ".join(list(PRESETS)[2:])
 
 
 def preset(name: str) -> Recipe:

@@ -8,27 +8,51 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 import json
-import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 Architecture = Literal["tsn", "tsn_blnet", "blvnet", "blvnet_tam"]
 WeightKind = Literal["norm", "bias", "taps"]
 
-# A batch this many times larger than the one of the learning rate needs a warm-up (Goyal et al.,
-# "Accurate, Large Minibatch SGD", 2017, section 2.2, who take five epochs).
-LARGE_BATCH, WARM_UP = 4, 5.0
+LIMITS = [  # what was expected, whether a value is so, of which fields
+    (
+        "to be positive",
+        lambda value: value > 0,
+        "epochs batch_size learning_rate rate_batch step_epochs num_frames size clip_norm stride "
+        "read_short_side num_clips accumulate keep_every",
+    ),
+    (
+        "to be at least 0",
+        lambda value: value >= 0,
+        "momentum weight_decay body_rate warmup_epochs jitter rand_augment erase mixup cutmix "
+        "workers save_minutes",
+    ),
+    ("from 0 to below 1", lambda value: 0 <= value < 1, "label_smoothing ema"),
+]
+
+
+class _Record:
+    """Fields of the declared types, within their limits; values of JSON become what they mean."""
+
+    def __post_init__(self) -> None:
+        for name, hint in _type_hints(type(self)).items():
+            value = _value(hint, getattr(self, name), name)
+            object.__setattr__(self, name, value)
+            for words, is_right, names in LIMITS:
+                numbers = value if isinstance(value, tuple) else (value,)
+                if name in names.split() and value is not None and not all(map(is_right, numbers)):
+                    raise ValueError(f"expected {name} {words}, got {value}")
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(_Record):
     """Which network to build."""
 
     architecture: Architecture = "blvnet_tam"  # One of the four that the paper compares.
@@ -42,12 +66,9 @@ class Network:
     causal: bool = False  # Look back in time only, so that live video can be followed.
     dropout: float = 0.0  # Probability of dropping a feature before the classifier.
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(_Record):
     """How training clips are changed at random, all frames of a clip alike."""
 
     # A part of 60 to 100 % of the area, or the published corner crops of four scales.
@@ -60,12 +81,9 @@ class Augmentation:
     mixup: float = 0.0  # Mix two clips and their labels; alpha of the Beta distribution.
     cutmix: float = 0.0  # Put a rectangle of one clip into another; with mixup, either.
 
-    def __post_init__(self) -> None:
-        _check(self, not_negative="jitter rand_augment erase mixup cutmix")
-
 
 @dataclass(frozen=True)
-class Views:
+class Views(_Record):
     """How a video is evaluated: num_clips x crops views of it, whose logits are averaged."""
 
     # Height and width of a view, in pixels; None for that of the training clips.
@@ -76,12 +94,9 @@ class Views:
     # Crops of each clip: centre; three along the long side; centre and corners; and mirrored.
     crops: Literal[1, 3, 5, 10] = 1
 
-    def __post_init__(self) -> None:
-        _check(self, positive="num_clips")
-
 
 @dataclass(frozen=True)
-class Hardware:
+class Hardware(_Record):
     """How the work is done: changes speed and memory, and results by no more than rounding."""
 
     # Of activations; weights stay in float32. float16 scales the loss, lest gradients underflow.
@@ -98,12 +113,9 @@ class Hardware:
     # Decode every video once and keep its frames, as far as a quarter of the free memory goes.
     in_memory: bool = False
 
-    def __post_init__(self) -> None:
-        _check(self, positive="accumulate", not_negative="workers")
-
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(_Record):
     """How to train; the defaults are the classroom recipe for the motion samples."""
 
     epochs: int = 12  # Passes over the training clips.
@@ -142,19 +154,6 @@ class Recipe:
     # Weights that the published run started from; reported where a run starts from others.
     starts_from: str = ""
 
-    def __post_init__(self) -> None:
-        _check(
-            self,
-            positive="epochs batch_size learning_rate rate_batch step_epochs num_frames clip_norm "
-            "stride read_short_side",
-            not_negative="momentum weight_decay body_rate warmup_epochs",
-        )
-        for name in ("label_smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"expected {name} from 0 to below 1, got {getattr(self, name)}")
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"expected size as (height, width) in pixels, got {self.size}")
-
     @property
     def peak_rate(self) -> float:
         """The learning rate for this batch (linear scaling; Goyal et al., 2017)."""
@@ -162,14 +161,14 @@ class Recipe:
 
     @property
     def warmup(self) -> float:
-        """Epochs of warm-up."""
+        """Epochs of warm-up; large batches need one (the same paper, section 2.2)."""
         if self.warmup_epochs is not None:
             return self.warmup_epochs
-        return WARM_UP if self.batch_size > LARGE_BATCH * self.rate_batch else 0.0
+        return 5.0 if self.batch_size > 4 * self.rate_batch else 0.0
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(_Record):
     """Where a training run writes, and how often."""
 
     # For recipe.json, log.jsonl, checkpoints and model.safetensors; new, empty, or of this run.
@@ -180,42 +179,52 @@ class Output:
     keep_every: int | None = None
     tensorboard: bool = False  # Write events for TensorBoard too, in its subfolder "tensorboard".
 
-    def __post_init__(self) -> None:
-        _check(self, positive="keep_every", not_negative="save_minutes")
-
-
-def _check(record: Any, positive: str = "", not_negative: str = "") -> None:
-    """Raise ValueError for a value out of range or not among the choices of its type."""
-    for name, hint in type_hints(type(record)).items():
-        value, origin, of = getattr(record, name), get_origin(hint), get_args(hint)
-        choices = of if origin is Literal else get_args(of[0]) if origin is tuple else ()
-        for one in value if origin is tuple else (value,):
-            if choices and (one, type(one)) not in [(choice, type(choice)) for choice in choices]:
-                raise ValueError(
-                    f"expected {name} among {', '.join(map(str, choices))}, got {one}"
-                    f"{near(str(one), map(str, choices))}"
-                )
-    for name in positive.split():
-        if (value := getattr(record, name)) is not None and value <= 0:
-            raise ValueError(f"expected {name} to be positive, got {value}")
-    for name in not_negative.split():
-        if (value := getattr(record, name)) is not None and value < 0:
-            raise ValueError(f"expected {name} to be at least 0, got {value}")
-
 
 @functools.cache
-def type_hints(kind: type) -> dict[str, Any]:
-    """Return the types of a record's fields."""
+def _type_hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """Return a value as a field has it: JSON knows lists but no tuples, and 1 for 1.0."""
+    of, expected = get_args(hint), f"as {getattr(hint, '__name__', hint)}"
+    if isinstance(hint, UnionType):  # of a type and None
+        return None if value is None else _value(of[0], value, name)
+    if get_origin(hint) is Literal:
+        if (value, type(value)) in [(choice, type(choice)) for choice in of]:
+            return value
+        expected = f"among {', '.join(map(str, of))}"
+    elif get_origin(hint) is tuple:
+        expected = f"as {hint}"
+        kinds = [of[0]] * len(value) if of[-1] is ... else of
+        if isinstance(value, list | tuple) and len(value) == len(kinds):
+            return tuple(_value(kind, one, name) for kind, one in zip(kinds, value, strict=True))
+    elif is_dataclass(hint) and isinstance(value, Mapping):
+        return _record(hint, value, name)
+    elif hint is Path or (hint is float and type(value) is int):
+        return hint(value)
+    elif type(value) is hint:
+        return value
+    raise ValueError(f"expected {name} {expected}, got {value!r}{near(str(value), map(str, of))}")
+
+
+def _record(kind: type, values: Mapping[str, Any], place: str) -> Any:
+    names = _type_hints(kind)
+    try:
+        for name in values:
+            if name not in names:
+                raise ValueError(
+                    f"expected keys of {kind.__name__}, got {name!r}{near(name, names)}"
+                )
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def near(name: str, names: Iterable[str]) -> str:
     """Return a question that offers the names like `name`; empty where there are none."""
     found = difflib.get_close_matches(name, list(names))
     return f" (did you mean {', '.join(found)}?)" if found else ""
-
-
-# --- In files -----------------------------------------------------------------------------------
 
 
 def recipe_to_json(recipe: Recipe) -> str:
@@ -236,43 +245,4 @@ def recipe_from_json(text: str, origin: str = "the recipe") -> Recipe:
         values = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{origin}: expected a recipe in JSON, got {error}") from error
-    return _record(Recipe, values, origin)
-
-
-def _record(kind: type, values: Any, place: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{place}: expected the values of {kind.__name__}, got {values!r}")
-    hints = type_hints(kind)
-    for name in values:
-        if name not in hints:
-            raise ValueError(
-                f"{place}: expected keys of {kind.__name__}, got {name!r}{near(name, hints)}"
-            )
-    found = {name: _value(hints[name], v, f"{place}: {name}") for name, v in values.items()}
-    try:
-        return kind(**found)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
-
-
-def _value(hint: Any, value: Any, place: str) -> Any:
-    """The value as its field has it: JSON knows lists but no tuples, and 1 for 1.0."""
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = get_args(hint)[0]
-    origin, of = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return _record(hint, value, place)
-    if origin is Literal:  # the record itself looks whether it is among them
-        return value
-    if origin is tuple and isinstance(value, list):
-        kinds = [of[0]] * len(value) if of[1:] == (...,) else of
-        if len(kinds) == len(value):
-            return tuple(_value(k, v, place) for k, v in zip(kinds, value, strict=True))
-    elif hint is float and type(value) in (int, float):
-        return float(value)
-    elif hint is type(value):
-        return value
-    expected = hint if origin is tuple else hint.__name__
-    raise ValueError(f"{place}: expected {expected}, got {value!r}")
+    return _value(Recipe, values, origin)
