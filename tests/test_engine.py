@@ -6,16 +6,14 @@ import itertools
 import json
 import math
 import os
-import random
 import shutil
 import signal
-import sys
 import time
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -35,19 +33,17 @@ from blvnet_lab.runs import start
 from blvnet_lab.runs import train as run_module
 from blvnet_lab.runs.start import start_from
 from blvnet_lab.runs.train import clip_datasets, train
+from blvnet_lab.training import engine
 from blvnet_lab.training.checkpoint import (
     Trained,
     load_trained,
-    pack,
     read_checkpoint,
     save_trained,
-    unpack,
     write_checkpoint,
 )
 from blvnet_lab.training.distributed import Ranks
-from blvnet_lab.training.engine import Fitted, build, fit, train_one_epoch, training_steps
+from blvnet_lab.training.engine import Fitted, build, fit, train_one_epoch
 from blvnet_lab.training.evaluation import evaluate
-from blvnet_lab.training.interrupts import Interrupts
 from blvnet_lab.training.loading import (
     Batches,
     DeadWorkerError,
@@ -58,7 +54,6 @@ from blvnet_lab.training.loading import (
 )
 from blvnet_lab.training.recipe import Augmentation, Hardware, Network, Output, Recipe, Views
 from blvnet_lab.training.schedule import RisingAverage
-from blvnet_lab.training.state import State, make_state
 
 CPU = torch.device("cpu")
 SHORT = Recipe(
@@ -357,12 +352,12 @@ def test_float16_gradients_are_scaled_back():
 def overflowing(monkeypatch, scale: float) -> None:
     """Losses are scaled by so much to begin with."""
     monkeypatch.setattr(
-        "blvnet_lab.training.state.make_scaler",
-        lambda device, hardware: GradScaler("cpu", scale, enabled=hardware.precision == "float16"),
+        "blvnet_lab.training.state.GradScaler",
+        lambda device, enabled: GradScaler(device, scale, enabled=enabled),
     )
 
 
-def test_steps_that_overflow_do_not_count(tmp_path, monkeypatch, caplog):
+def test_steps_that_overflow_do_not_count(tmp_path, monkeypatch):
     recipe = replace(SHORT, ema=0.9, hardware=Hardware("float16"))
     overflowing(monkeypatch, 2.0**20)
     model = build(recipe, 2)
@@ -375,14 +370,13 @@ def test_steps_that_overflow_do_not_count(tmp_path, monkeypatch, caplog):
     found = read_checkpoint(tmp_path / "run" / "last.pt")
     assert found["scheduler"]["last_epoch"] == found["ema"]["n_averaged"] == 6 - still
     assert found["scaler"]["scale"] == 2.0 ** (20 - still)
-    assert ("gradients overflowed" in caplog.text) == any(n["skipped_steps"] > 1 for n in lines)
     # And after an interruption as without one.
     _, parts = interrupted(tmp_path / "parts", recipe)
     for key in ("train_loss", "skipped_steps", "learning_rate"):
         assert [line[key] for line in parts.history] == [line[key] for line in lines]
 
 
-def test_a_run_in_which_all_steps_overflow(monkeypatch, caplog):
+def test_a_run_in_which_all_steps_overflow(monkeypatch):
     recipe = replace(SHORT, hardware=Hardware("float16"))
     overflowing(monkeypatch, 2.0**120)
     model = build(recipe, 2)
@@ -391,31 +385,28 @@ def test_a_run_in_which_all_steps_overflow(monkeypatch, caplog):
     for name, weight in model.named_parameters():
         assert torch.equal(weight, before[name])
     assert [line["skipped_steps"] for line in result.history] == [3, 3]
-    for epoch in (1, 2):
-        assert f"overflowed in 3 of the 3 steps of epoch {epoch}, which so" in caplog.text
-    monkeypatch.setattr("blvnet_lab.training.precision.MIN_SCALE", 2.0**116)  # in the second epoch
+    monkeypatch.setattr("blvnet_lab.training.engine.MIN_SCALE", 2.0**116)  # in the second epoch
     words = "overflowed in float16 with the loss scaled by no more than"
     with pytest.raises(FloatingPointError, match=words):
         fitted(recipe=recipe)
 
 
 def test_the_hardware_may_change_on_the_way(tmp_path):
-    others = (
-        Hardware("float16", channels_last=False, accumulate=2, workers=1),
-        Hardware("bfloat16", accumulate=4),
-    )
-    fitted(tmp_path / "run", score=stop_after(1))
-    for hardware in others:
-        shutil.copytree(tmp_path / "run", tmp_path / hardware.precision)
-        recipe = replace(SHORT, hardware=hardware)
-        _, result = fitted(tmp_path / hardware.precision, recipe, resume=True)
+    recipes = [
+        replace(SHORT, hardware=hardware)
+        for hardware in (
+            Hardware(),
+            Hardware("float16", channels_last=False, accumulate=2, workers=1),
+            Hardware("bfloat16", accumulate=4),
+        )
+    ]
+    for number, (one, other) in enumerate(zip(recipes, [*recipes[1:], SHORT], strict=True)):
+        out = tmp_path / str(number)
+        fitted(out, one, score=stop_after(1))
+        _, result = fitted(out, other, resume=True)
         assert [line["epoch"] for line in result.history] == [1, 2] and result.stopped == ""
-        kept = json.loads((tmp_path / hardware.precision / "recipe.json").read_text())
-        assert kept["hardware"]["precision"] == hardware.precision
-    # And back again.
-    fitted(tmp_path / "half", replace(SHORT, hardware=others[0]), score=stop_after(1))
-    _, result = fitted(tmp_path / "half", resume=True)
-    assert [line["epoch"] for line in result.history] == [1, 2]
+        kept = json.loads((out / "recipe.json").read_text())
+        assert kept["hardware"]["precision"] == other.hardware.precision
 
 
 def stop_after(epoch: int):
@@ -490,9 +481,8 @@ def test_the_rest_of_an_epoch():
 @pytest.mark.parametrize(
     "count, batch, world, accumulate, words",
     [
-        (100, 10, 4, 1, r"4 processes in 1 parts each can divide, got 10: take 8 or 12"),
-        (100, 10, 2, 2, r"2 processes in 2 parts each can divide, got 10: take 8 or 12"),
-        (100, 2, 4, 1, r"got 2: take 4$"),
+        (100, 10, 4, 1, r"4 processes in 1 parts each can divide, got 10: take a multiple of 4"),
+        (100, 10, 2, 2, r"2 processes in 2 parts each can divide, got 10: take a multiple of 4"),
         (6, 8, 2, 1, r"at least one batch of 8 training clips, got 6: take a smaller batch_size"),
         (0, 8, 1, 1, r"at least one batch of 8 training clips, got 0"),
     ],
@@ -609,7 +599,7 @@ def test_weights_that_are_not_finite_are_not_kept(save_minutes, tmp_path):
     model.classifier.weight.register_hook(ruin)
     with pytest.raises(FloatingPointError, match="expected finite weights") as error:
         fitted(tmp_path / "run", model=model, save_minutes=save_minutes)
-    assert "stem" not in str(error.value) and "classifier.weight" in str(error.value)
+    assert "1 tensors are not, first classifier.weight" in str(error.value)
     last = tmp_path / "run" / "last.pt"
     assert last.exists() == (save_minutes == 0)
     if last.exists():
@@ -720,51 +710,6 @@ def test_the_best_epoch_is_remembered(tmp_path):
     assert read_checkpoint(tmp_path / "run" / "last.pt")["best_epoch"] == 1
 
 
-def test_sums_of_another_number_of_processes():
-    """Clips and losses add up, seconds pass on all processes at once."""
-    state = new_state()
-    saved = {
-        **packed(state),
-        "so_far": [
-            {"loss": 5.0, "clips": 8, "waited": 1.0, "seconds": 4.0},
-            {"loss": 7.0, "clips": 8, "waited": 3.0, "seconds": 6.0},
-        ],
-    }
-    unpack(state, saved, Ranks(), CPU)
-    assert state.so_far == {"loss": 12.0, "clips": 16, "waited": 2.0, "seconds": 5.0}
-    for rank in range(3):
-        other = new_state()
-        unpack(other, saved, Ranks(rank, 3), CPU)
-        assert other.so_far == (state.so_far if rank == 0 else {})
-    for rank in range(2):
-        unpack(other, saved, Ranks(rank, 2), CPU)
-        assert other.so_far == saved["so_far"][rank]
-    for nothing in ([{}, {}], [saved["so_far"][0], {}]):
-        unpack(other, {**saved, "so_far": nothing}, Ranks(), CPU)
-        assert other.so_far == {} or other.so_far["clips"] == 8
-
-
-def test_all_generators_go_on_where_they_were(tmp_path):
-    """Also those that only a caller's own code draws from."""
-    drawn = []
-    for name, stops in (("whole", [9]), ("parts", [1, 9])):
-        random.seed(1)
-        np.random.seed(1)
-        numbers = []
-        for stop in stops:
-            ask = stop_after(stop)
-
-            def score(network, predictions, ask=ask, numbers=numbers):
-                numbers.append((random.gauss(0, 1), np.random.standard_normal(3).tolist()))
-                return ask(network, predictions)
-
-            fitted(tmp_path / name, score=score, resume=True)
-            random.seed(stop)
-            np.random.seed(stop)
-        drawn.append(numbers)
-    assert drawn[0] == drawn[1] and len(drawn[0]) == 2
-
-
 # ---------------------------------------------------------------- folders and files
 
 
@@ -796,12 +741,9 @@ def test_another_recipe_is_no_way_to_go_on(half_done):
     with pytest.raises(ValueError) as error:
         fitted(half_done, other, resume=True)
     words = str(error.value)
-    assert words.startswith(
-        f"expected the recipe with which {half_done} was begun, epochs 2, got 5"
-    )
-    assert "network {" in words and "'dropout': 0.3" in words and "'dropout': 0.1" in words
-    assert "only the hardware may change" in words and "workers" not in words
-    assert f"--init {half_done / 'last.pt'}" in words
+    assert f"with which {half_done} was begun, epochs 2, got 5; network {{" in words
+    assert "'dropout': 0.3" in words and "'dropout': 0.1" in words and "workers" not in words
+    assert "the hardware may change" in words and f"--init {half_done / 'last.pt'}" in words
     assert contents(half_done) == before
 
 
@@ -818,22 +760,20 @@ NAMED_3 = [f"clip_{i}{3 * (i == 3) or ''}.mp4" for i in range(24)]
 @pytest.mark.parametrize(
     "name, data, words",
     [
-        ("train_set", other(32), "32 training clips in the place of 24, "),
-        ("train_set", other(classes=("bright", "dark")), 'the class "bright" for label 0 in the '),
-        ("train_set", other(classes=("dark", "bright", "red")), "3 classes in the place of 2: "),
-        ("train_set", other(paths=NAMED_3), "other clips of train: "),
-        ("train_set", other(paths=Clips(24).paths[::-1]), "other clips of train: "),
-        ("train_set", other(labels=Clips(24).labels.flip(0)), "other labels of train: "),
-        ("val_set", other(10, paths=NAMED_3[:10]), "other clips of val: "),
+        ("train_set", other(32), "24 training clips, got 32"),
+        ("train_set", other(classes=("bright", "dark")), "got other classes: "),
+        ("train_set", other(classes=("dark", "bright", "red")), "got other classes: "),
+        ("train_set", other(paths=NAMED_3), "got other clips of train: "),
+        ("train_set", other(paths=Clips(24).paths[::-1]), "got other clips of train: "),
+        ("train_set", other(labels=Clips(24).labels.flip(0)), "got other labels of train: "),
+        ("val_set", other(10, paths=NAMED_3[:10]), "got other clips of val: "),
     ],
 )
 def test_other_data_is_no_way_to_go_on(name, data, words, half_done):
     before = contents(half_done)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"clips with which .*run was begun, .*{words}") as error:
         fitted(half_done, resume=True, **{name: data})
-    begun = "expected the classes and clips with which this run was begun, got "
-    assert str(error.value).startswith(begun + words)
-    assert "resume with the same manifest" in str(error.value) and "--init" in str(error.value)
+    assert "resume with the same" in str(error.value) and "--init" in str(error.value)
     assert contents(half_done) == before
 
 
@@ -859,7 +799,7 @@ def test_a_data_set_that_moved_with_its_folder_goes_on(tmp_path):
     places = table[table["label"] == 0].groupby("split").head(1).index
     table.loc[places, "split"] = table.loc[places, "split"].map({"train": "val", "val": "train"})
     table.to_csv(manifest, index=False)
-    with pytest.raises(ValueError, match=r"other clips of train, .*other clips of val, "):
+    with pytest.raises(ValueError, match=r"other clips of train; .*other clips of val; "):
         train(manifest, Output(tmp_path / "run", resume=True), SHORT)
 
 
@@ -879,7 +819,6 @@ def test_a_run_that_is_done_stays_so(tmp_path):
         lambda whole: whole[:50],  # torch.load answers each of these in another way
         lambda whole: whole[:200] + bytes(range(128, 228)) + whole[300:],
         lambda whole: b"",
-        lambda whole: b"text",
         lambda whole: b"not a checkpoint",
         None,  # another file of torch.save
     ],
@@ -892,9 +831,8 @@ def test_a_checkpoint_that_is_damaged(damaged, half_done, tmp_path):
     else:
         torch.save({"weights": torch.ones(2)}, out / "last.pt")
     before = contents(out)
-    with pytest.raises(ValueError, match=r"run/last.pt: expected a checkpoint") as error:
+    with pytest.raises(ValueError, match=r"run/last.pt: expected a checkpoint"):
         fitted(out, resume=True)
-    assert "put another of its checkpoints (best.pt) in place of last.pt" in str(error.value)
     assert contents(out) == before
     shutil.copy(out / "best.pt", out / "last.pt")  # a way out
     assert len(fitted(out, resume=True)[1].history) == 2
@@ -950,53 +888,13 @@ def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_checkpoints_hold_nothing_but_tensors_and_containers(half_done):
+def test_checkpoints_hold_nothing_but_tensors_and_containers(half_done, tmp_path):
     found = torch.load(half_done / "last.pt", weights_only=True)
     assert found["classes"] == ["dark", "bright"] and found["num_clips"] == 24
     assert (found["epoch"], found["step"]) == (2, 1)
     for schedule in ("cosine", "steps"):  # the run's own was one-cycle
-        state = new_state(replace(SHORT, schedule=schedule))
-        write_checkpoint(packed(state), half_done.with_name("other.pt"))
-        read_checkpoint(half_done.with_name("other.pt"))
-
-
-def new_state(recipe: Recipe = SHORT) -> State:
-    return make_state(build(recipe, 2), recipe, 3, CPU)
-
-
-def packed(state: State) -> dict:
-    return {"format": 1, "classes": [], "recipe": "{}", **pack(state, Ranks(), CPU)}
-
-
-@pytest.fixture
-def elsewhere():
-    """New tensors are made on another device than the clips and networks are on."""
-    torch.set_default_device("meta")
-    yield
-    torch.set_default_device(None)
-
-
-def test_another_default_device_changes_nothing(elsewhere, tmp_path):
-    found = []
-    for default in ("meta", "cpu"):
-        torch.set_default_device(default)
-        model = build(SHORT, 2)
-        assert {t.device for t in model.state_dict().values()} == {CPU}
-        recipe = replace(SHORT, ema=0.9)
-        state = make_state(model, recipe, 3, CPU)
-        with CPU:
-            data = Clips(8)
-        loader = [(data.clips, data.labels)] * 3
-        assert [step.clips for step in training_steps(state, loader, CPU, recipe)] == [8, 8, 8]
-        path = tmp_path / f"{default}.pt"
-        write_checkpoint(packed(state), path)
-        again = new_state(recipe)
-        unpack(again, read_checkpoint(path), Ranks(), CPU)
-        assert_equal(tensors(again.model), tensors(model))
-        assert_equal(tensors(load_trained(path).model), tensors(state.evaluated))
-        found.append(tensors(state.ema))
-    assert_equal(*found)
-    assert found[0]["n_averaged"] == 3
+        fitted(tmp_path / schedule, replace(SHORT, epochs=1, schedule=schedule))
+        torch.load(tmp_path / schedule / "last.pt", weights_only=True)
 
 
 # ---------------------------------------------------------------- videos and workers
@@ -1114,12 +1012,6 @@ def test_events_for_tensorboard(tmp_path):
     assert mean == pytest.approx(result.history[0]["train_loss"], rel=1e-4)
 
 
-def test_tensorboard_that_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ValueError, match=r"TensorBoard to be installed.*pip install tensorboard"):
-        fitted(tmp_path / "run", tensorboard=True)
-
-
 @pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
 )
@@ -1136,12 +1028,6 @@ def test_compiling_changes_nothing_but_time():
     for name, tensor in plain.items():
         torch.testing.assert_close(quick[name], tensor, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(others, logits, rtol=1e-4, atol=1e-6)
-
-
-def test_shared_statistics_need_gpus():
-    recipe = replace(SHORT, hardware=Hardware(sync_batch_norm=True))
-    with pytest.raises(ValueError, match=r"processes with a GPU each .*got 1 on cpu: leave it out"):
-        fitted(recipe=recipe)
 
 
 @pytest.mark.gpu
@@ -1406,8 +1292,7 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
 
     # Fine-tuning with more frames, stopped on the way, and gone on with.
     longer = replace(recipe, num_frames=8, body_rate=0.1)
-    monkeypatch.setattr(Interrupts, "asked", "SIGTERM", raising=False)
-    monkeypatch.setattr(Interrupts, "__init__", lambda self: setattr(self, "_before", {}))
+    monkeypatch.setattr(engine, "noted_signals", lambda: nullcontext(["SIGTERM"]))
     begun = train(manifest, Output(tmp_path / "longer"), longer, init=str(run.file))
     assert begun.start.startswith(f"{run.file}\nown checkpoint: ") and begun.trained is None
     assert begun.fitted.stopped == "SIGTERM" and not begun.file.exists()

@@ -24,7 +24,6 @@ from blvnet_lab.training.recipe import (
 from blvnet_lab.training.schedule import (
     make_optimizer,
     make_scheduler,
-    parameter_groups,
     rate_factor,
 )
 
@@ -334,7 +333,7 @@ def test_every_weight_is_in_one_group(no_decay, body_rate, shared):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     recipe = Recipe(no_decay=no_decay, body_rate=body_rate, weight_decay=0.01, learning_rate=0.5)
     found = {}
-    for group in parameter_groups(model, recipe):
+    for group in make_optimizer(model, recipe).param_groups:
         assert group["params"]
         for weight in group["params"]:
             assert id(weight) not in found, "in two groups"

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -393,17 +394,7 @@ def test_whole_staircase(manifest, tmp_path):
 
 
 def test_a_staircase_that_is_stopped_trains_no_further_network(manifest, tmp_path, monkeypatch):
-    class Once:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error): ...
-
-        @property
-        def asked(self) -> str:
-            return "SIGTERM"
-
-    monkeypatch.setattr(engine, "Interrupts", Once)
+    monkeypatch.setattr(engine, "noted_signals", lambda: nullcontext(["SIGTERM"]))
     with pytest.raises(InterruptedError, match=r"stopped by SIGTERM in the training of TSN, seed"):
         run_staircase(out=tmp_path / "out", manifest=manifest, recipe=SHORT)
 

@@ -23,7 +23,7 @@ from blvnet_lab.data.dataset import KEPT_SHARE
 from blvnet_lab.data.sharing import free_memory
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.engine import build
-from blvnet_lab.training.precision import autocast
+from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.recipe import Recipe
 
 FEW, MANY = 64, 128  # clips, with which it is counted

@@ -91,7 +91,7 @@ def predict_video(
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
     clip, label = view_clips(alone, "val", recipe)[0]
     seen = TensorDataset(clip[None], torch.tensor([label], device="cpu"))
-    predictions = evaluate(trained.model, seen, title="predicting")
+    predictions = evaluate(trained.model, seen)
     check_finite(predictions, [info.path], "float32")
     best = ranked(predictions.logits)[0, :top]
     probabilities = predictions.logits[0].double().softmax(0)[best]

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.engine import build, train_one_epoch
-from blvnet_lab.training.precision import autocast
+from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import frozen_body, make_optimizer
 

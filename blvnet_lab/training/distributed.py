@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,7 +20,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 # What PyTorch needs to form a group of processes. torchrun sets it, and LOCAL_RANK too, which other
 # launchers leave out where each machine has one process. Batch systems set some of it for a process
@@ -57,7 +56,7 @@ class Ranks:
         """Return each flag, true if it is true on any rank: so that all do the same."""
         if self.world == 1:
             return flags
-        votes = torch.tensor(flags, dtype=torch.uint8, device="cpu")
+        votes = torch.tensor(flags, dtype=torch.uint8)
         dist.all_reduce(votes, dist.ReduceOp.MAX)
         return tuple(votes.bool().tolist())
 
@@ -88,33 +87,33 @@ def rank_in_group() -> int | None:
 
 
 @contextmanager
-def process_group(timeout_minutes: float = 30) -> Iterator[tuple[Ranks, torch.device]]:
+def process_group() -> Iterator[tuple[Ranks, torch.device]]:
     """Join the processes that torchrun started; without all variables of `TORCHRUN`, work alone.
-
-    Args:
-        timeout_minutes: how long to wait for a rank that does not answer, but has not died either.
-            A rank that died is noticed at once.
 
     Raises:
         ValueError: there are fewer GPUs than processes.
         DeadRankError: another process has died, anywhere within `with`.
     """
     if rank_in_group() is None:
-        found = [name for name in TORCHRUN if os.environ.get(name)]
-        if found:
+        if found := [name for name in TORCHRUN if os.environ.get(name)]:
             logging.getLogger(__name__).warning(
-                "this process works alone: the environment has %s, but not %s, which several "
-                "processes need too (torchrun sets them all)",
+                "this process works alone: several need %s, but the environment has only %s",
+                ", ".join(TORCHRUN),
                 ", ".join(found),
-                ", ".join(name for name in TORCHRUN if name not in found),
             )
         yield Ranks(), pick_device()
         return
-    if has_gpus := torch.cuda.is_available():
-        _take_gpu(int(os.environ.get("LOCAL_RANK") or 0))
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=timedelta(minutes=timeout_minutes)
-    )
+    backend = "gloo"
+    if torch.cuda.is_available():
+        backend, own = "cpu:gloo,cuda:nccl", int(os.environ.get("LOCAL_RANK") or 0)
+        if own >= (count := torch.cuda.device_count()):
+            raise ValueError(
+                f"expected a GPU for every process, got {count} and a process with the local rank "
+                f"{own}: start fewer (torchrun --nproc-per-node)"
+            )
+        torch.cuda.set_device(own)
+    # A rank that died is noticed at once; one that neither answers nor dies, after this time.
+    dist.init_process_group(backend, timeout=timedelta(minutes=30))
     try:
         yield current_ranks(), pick_device()
     except RuntimeError as error:
@@ -127,37 +126,3 @@ def process_group(timeout_minutes: float = 30) -> Iterator[tuple[Ranks, torch.de
         ) from error
     finally:
         dist.destroy_process_group()
-
-
-def _take_gpu(local_rank: int) -> None:
-    """Each process of a machine takes a GPU of its own."""
-    if local_rank >= torch.cuda.device_count():
-        raise ValueError(
-            f"expected a GPU for every process, got {torch.cuda.device_count()} and a process "
-            f"with the local rank {local_rank}: start fewer (torchrun --nproc-per-node)"
-        )
-    torch.cuda.set_device(local_rank)
-
-
-def share_statistics(model: nn.Module, device: torch.device) -> nn.Module:
-    """Have batch norms take their statistics over the clips of all ranks."""
-    world = current_ranks().world
-    if device.type != "cuda" or world == 1:
-        raise ValueError(
-            f"expected several processes with a GPU each for sync_batch_norm, got {world} on "
-            f"{device.type}: leave it out"
-        )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-
-
-def distribute(model: nn.Module, device: torch.device) -> nn.Module:
-    """Have gradients averaged over the ranks; a process that is alone gets the model itself."""
-    if current_ranks().world == 1:
-        return model
-    places = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(model, places, gradient_as_bucket_view=True)
-
-
-def not_averaged(model: nn.Module) -> AbstractContextManager:
-    """Keep gradients on their rank within `with`, to be averaged with those of a later pass."""
-    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -25,27 +26,24 @@ from torch.utils.data import Dataset
 
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS
+from blvnet_lab.progress import tqdm
 from blvnet_lab.training.checkpoint import RunFolder, describe_data
-from blvnet_lab.training.distributed import (
-    current_ranks,
-    not_averaged,
-    pick_device,
+from blvnet_lab.training.distributed import current_ranks, pick_device
+from blvnet_lab.training.evaluation import (
+    Predictions,
+    Stopped,
+    autocast,
+    evaluate,
+    standard_scores,
 )
-from blvnet_lab.training.evaluation import Predictions, Stopped, evaluate, standard_scores
-from blvnet_lab.training.interrupts import Interrupts
-from blvnet_lab.training.loading import (
-    clip_names,
-    mixing,
-    report_dead_worker,
-    timed_batches,
-    training_loader,
-)
+from blvnet_lab.training.interrupts import noted_signals
+from blvnet_lab.training.loading import mixing, report_dead_worker, timed_batches, training_loader
 from blvnet_lab.training.metrics import top_k_accuracy
-from blvnet_lab.training.precision import autocast, make_scaler, update_weights
 from blvnet_lab.training.recipe import Output, Recipe
-from blvnet_lab.training.reporting import Report, epoch_line, unreadable_videos
 from blvnet_lab.training.schedule import frozen_body, set_train_mode
 from blvnet_lab.training.state import State, Step, make_state
+
+MIN_SCALE = 2.0**-9  # of the loss in float16: from 65536 it falls there in 25 steps that overflow
 
 
 def build(recipe: Recipe, num_classes: int) -> VideoNet:
@@ -77,21 +75,17 @@ def train_one_epoch(
     recipe: Recipe | None = None,
 ) -> float:
     """Train on the batches of a loader (`training_steps`); return the mean loss of a clip."""
-    recipe = recipe or Recipe()
-    state = State(model, optimizer, scheduler, make_scaler(device, recipe.hardware))
-    steps = list(training_steps(state, loader, device, recipe))
+    state = State(model, recipe or Recipe(), device, optimizer, scheduler)
+    steps = list(training_steps(state, loader))
     return sum(step.loss * step.clips for step in steps) / max(1, sum(step.clips for step in steps))
 
 
-def training_steps(
-    state: State, loader: Iterable[Sequence[Tensor]], device: torch.device, recipe: Recipe
-) -> Iterator[Step]:
+def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator[Step]:
     """Train on the batches of a loader; yield each step once it is done and the state counts it.
 
     Args:
         loader: batches (clips (B, T, C, H, W), labels (B,)), perhaps with the clips' numbers (B,);
             a multiple of the recipe's `accumulate` of them, or the last ones are left out.
-        recipe: its precision, accumulation, label smoothing, mixing and longest gradient count.
 
     Raises:
         ValueError: a label that the model has no class for.
@@ -99,21 +93,27 @@ def training_steps(
             with which clips. Weights, but not the statistics of batch norms, are as they were
             before the step. Or gradients overflow in float16, however little the loss is scaled.
     """
-    accumulate = recipe.hardware.accumulate
-    num_classes = state.model.classifier.out_features
+    recipe, device, network = state.recipe, state.device, state.network
+    accumulate, num_classes = recipe.hardware.accumulate, state.model.classifier.out_features
     mix = mixing(recipe, num_classes)
-    set_train_mode(state.network, recipe)
+    set_train_mode(network, recipe)
     state.optimizer.zero_grad()
     parts, seen, begin = [], [], time.perf_counter()
     for waited, (clips, labels, *numbers) in timed_batches(loader):
-        _check_labels(labels, num_classes)
-        clips, labels = clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        clips, targets = mix(clips, labels)
+        if labels.min() < 0 or labels.max() >= num_classes:
+            raise ValueError(
+                f"expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
+                f"classes, got {labels.min().item()} to {labels.max().item()}: build the model "
+                "with the data set's num_classes, or correct the manifest's labels"
+            )
+        clips, targets = mix(
+            clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        )
         # Gradients of the parts add up; the ranks' gradients are averaged with the last part.
-        is_last = len(parts) == accumulate - 1
-        with nullcontext() if is_last else not_averaged(state.network):
+        is_last, is_alone = len(parts) == accumulate - 1, network is state.model
+        with nullcontext() if is_last or is_alone else network.no_sync():
             with autocast(device, recipe.hardware):
-                logits = state.network(clips)
+                logits = network(clips)
                 loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
             state.scaler.scale(loss / accumulate).backward()
         parts.append((loss.detach(), len(labels), waited))
@@ -123,9 +123,7 @@ def training_steps(
         losses, counts, waits = zip(*parts, strict=True)
         loss = torch.stack(losses).mean().item()
         _check_finite(loss, state.step + 1, loader, seen)
-        updated = update_weights(state.model, state.optimizer, state.scaler, recipe.clip_norm)
-        if updated:
-            state.scheduler.step()
+        updated = _update_weights(state)
         now = time.perf_counter()
         step = Step(loss, sum(counts), sum(waits), now - begin, skipped=not updated)
         state.count(step)
@@ -133,28 +131,43 @@ def training_steps(
         parts, seen, begin = [], [], now
 
 
-def _check_labels(labels: Tensor, num_classes: int) -> None:
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
-            f"expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
-            f"classes, got {labels.min().item()} to {labels.max().item()}: build the model "
-            "with the data set's num_classes, or correct the manifest's labels"
-        )
-
-
 def _check_finite(loss: float, step: int, loader: Iterable, numbers: list[int]) -> None:
+    """Raise FloatingPointError on all ranks if the loss of one is not finite."""
     ranks, is_bad = current_ranks(), not math.isfinite(loss)
     if not ranks.any(is_bad)[0]:
         return
     found = f"got {loss} at step {step} of the epoch"
     if numbers:
-        found += f" with {', '.join(clip_names(loader, numbers))}"
+        paths = getattr(getattr(loader, "dataset", None), "paths", None)
+        names = (f"clip {number}" if paths is None else paths[number] for number in numbers)
+        found += f" with {', '.join(names)}"
     found += f" on rank {ranks.rank}" if ranks.world > 1 else ""
     everywhere = [text for text in ranks.gather(found if is_bad else "") if text]
     raise FloatingPointError(
         f"expected a finite loss, {'; '.join(everywhere)}: look at these clips, lower the learning "
         "rate, or take a longer warm-up; the last checkpoint is from before"
     )
+
+
+def _update_weights(state: State) -> bool:
+    """Step the optimizer and clear the gradients; False if they overflowed and it was skipped."""
+    scaler, clip_norm = state.scaler, state.recipe.clip_norm
+    if clip_norm is not None:
+        scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
+    before = scaler.get_scale()
+    scaler.step(state.optimizer)
+    scaler.update()
+    state.optimizer.zero_grad()
+    after = scaler.get_scale()
+    if after >= before:
+        state.scheduler.step()
+    elif after <= MIN_SCALE:
+        raise FloatingPointError(
+            f"expected finite gradients, but they overflowed in float16 with the loss scaled by no "
+            f"more than {before:g}: train in bfloat16 or float32, or lower the learning rate"
+        )
+    return after >= before
 
 
 # --- A run --------------------------------------------------------------------------------------
@@ -195,104 +208,106 @@ def fit(
             clips; `classes` (names by label) are kept with the weights.
         output: where to write log, checkpoints and recipe; None writes nothing.
         device: None picks a GPU if there is one. The model stays there afterwards.
-        score: what is written down after every epoch; None for top-1, top-5, mean class accuracy.
-            The epoch with the highest "top_1" is the best.
-        after_epoch: called with the history after every epoch, for live pictures.
-
-    Returns:
-        The history has a line for every epoch (`reporting.epoch_line`).
+        score: what is written down after every epoch; None for `standard_scores`. The epoch with
+            the highest "top_1" is the best.
+        after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
-        ValueError: settings that contradict each other, the data or the checkpoint.
-        FileExistsError: the folder holds files, and `output.resume` is False.
-        OSError: a checkpoint could not be written; the one before it is whole.
+        ValueError, FileExistsError, OSError: as `RunFolder` and `save` in it do.
         FloatingPointError: see `training_steps`; or the weights are not finite, which are never
             saved.
         DeadWorkerError: a process that reads clips has died.
     """
-    with frozen_body(model, recipe):
-        device = device or pick_device()
-        score = score or (lambda model, predictions: standard_scores(predictions))
-        run = _Run(model, train_set, val_set, recipe, output, device, score)
-        return run.go(after_epoch)
-
-
-class _Run:
-    """One call of `fit`."""
-
-    def __init__(
-        self,
-        model: VideoNet,
-        train_set: Dataset,
-        val_set: Dataset,
-        recipe: Recipe,
-        output: Output | None,
-        device: torch.device,
-        score: Score,
-    ):
-        self.train_set, self.val_set, self.recipe, self.device = train_set, val_set, recipe, device
-        self.score, self.ranks = score, current_ranks()
-        self.loader, self.batches = training_loader(train_set, recipe, self.ranks, device)
-        self.state = make_state(model, recipe, self.batches.steps, device)
-        torch.manual_seed(recipe.seed + self.ranks.rank)  # dropout and mixing
-        self.folder = RunFolder(output, recipe, describe_data(train_set, val_set), device)
-        self.folder.open(self.state)
-        self.report = Report(self.state, recipe, self.batches.steps, output)
-        self.interrupts = Interrupts()
-        self.predictions: Predictions | None = None
-
-    @report_dead_worker()  # as `fit` is: a signal may come again while the first is handled
-    def go(self, after_epoch: Callable[[list[dict[str, Any]]], None] | None) -> Fitted:
-        state, stopped = self.state, ""
-        with self.interrupts, self.report:
+    device, ranks, predictions, stopped = device or pick_device(), current_ranks(), None, ""
+    loader, batches = training_loader(train_set, recipe, ranks, device)
+    # A dead worker's signal may come again while the first is handled: so this is here, too.
+    with report_dead_worker(), frozen_body(model, recipe), noted_signals() as asked:
+        state = make_state(model, recipe, batches.steps, device)
+        torch.manual_seed(recipe.seed + ranks.rank)  # dropout and mixing
+        folder = RunFolder(output, state, describe_data(train_set, val_set))
+        with _progress(state, output) as show:
             try:
-                while state.epoch <= self.recipe.epochs:
-                    self.train()
-                    self.evaluate()
-                    if after_epoch is not None and self.ranks.is_first:
+                while state.epoch <= recipe.epochs:
+                    batches.epoch, batches.first_step = state.epoch, state.step
+                    for step in training_steps(state, loader):
+                        show("step", {"epoch": state.epoch, "loss": step.loss})
+                        stop, save = ranks.any(bool(asked), folder.is_due)
+                        if stop:
+                            raise Stopped
+                        if save:
+                            folder.save()
+                    begin = time.perf_counter()
+                    predictions, scores = _evaluate(state, val_set, batches.at_once, score, asked)
+                    unreadable = unreadable_videos(train_set)
+                    state.end_epoch(scores, time.perf_counter() - begin, len(unreadable))
+                    show("epoch", state.history[-1])
+                    folder.save(unreadable)
+                    if after_epoch is not None and ranks.is_first:
                         after_epoch(state.history)
             except Stopped:
-                stopped = self.interrupts.asked or "a signal to another process"
-                self.folder.save(state)
-        state.model.eval()
-        return Fitted(state.history, self.predictions, stopped, unreadable_videos(self.train_set))
+                stopped = asked[-1] if asked else "a signal to another process"
+                folder.save()
+    model.eval()
+    return Fitted(state.history, predictions, stopped, unreadable_videos(train_set))
 
-    def train(self) -> None:
-        """Take the steps that are left of the epoch; raise Stopped between two of them."""
-        state, batches = self.state, self.batches
-        batches.epoch, batches.first_step = state.epoch, state.step
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        for step in training_steps(state, self.loader, self.device, self.recipe):
-            self.report.step(step)
-            stop, save = self.ranks.any(bool(self.interrupts.asked), self.folder.is_due)
-            if stop:
-                raise Stopped
-            if save:
-                self.folder.save(state)
 
-    def evaluate(self) -> None:
-        """Evaluate, write the epoch's line, and go to the next epoch."""
-        state, begin, raw = self.state, time.perf_counter(), {}
-        if state.ema is not None:
-            found = self.predict(state.model)
-            raw = {"raw_top_1": top_k_accuracy(found.logits, found.labels)}
-        self.predictions = self.predict(state.evaluated)
-        scores = self.score(state.evaluated, self.predictions) | raw
-        seconds, unreadable = time.perf_counter() - begin, unreadable_videos(self.train_set)
-        line = epoch_line(state, scores, seconds, self.batches.steps, len(unreadable))
-        state.end_epoch(line)
-        self.report.epoch(line)
-        self.folder.save(state, unreadable)
+def _evaluate(
+    state: State, val_set: Dataset, at_once: int, score: Score | None, asked: list[str]
+) -> tuple[Predictions, dict[str, Any]]:
+    """Evaluate the network that is kept; where it is an average, also the weights themselves."""
 
-    def predict(self, network: VideoNet) -> Predictions:
-        self.ranks.share_buffers(network)
+    def predict(network: VideoNet) -> Predictions:
+        current_ranks().share_buffers(network)
         # Evaluation needs less memory than training, so the batch of training fits.
-        return evaluate(
-            network,
-            self.val_set,
-            batch_size=self.batches.at_once,
-            device=self.device,
-            hardware=self.recipe.hardware,
-            stop=lambda: bool(self.interrupts.asked),
-        )
+        options = {"batch_size": at_once, "hardware": state.recipe.hardware}
+        stop = partial(bool, asked)
+        return evaluate(network, val_set, device=state.device, stop=stop, **options)
+
+    raw = {}
+    if state.ema is not None:
+        found = predict(state.model)
+        raw = {"raw_top_1": top_k_accuracy(found.logits, found.labels)}
+    found = predict(state.evaluated)
+    return found, (score(state.evaluated, found) if score else standard_scores(found)) | raw
+
+
+@contextmanager
+def _progress(state: State, output: Output | None) -> Iterator[Callable[[str, dict], None]]:
+    """Make what shows figures of a "step" or an "epoch": a bar and, if asked for, TensorBoard."""
+    is_first, writer = current_ranks().is_first, None
+    if is_first and output is not None and output.tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Steps after the last checkpoint are done again: their events are taken back.
+        writer = SummaryWriter(output.folder / "tensorboard", purge_step=state.steps_done + 1)
+    network = f"{state.recipe.network.architecture}, seed {state.recipe.seed}"
+    total, done = state.recipe.epochs * state.steps, state.steps_done
+    bar = tqdm(
+        total=total, initial=done, desc=f"training {network}", unit="step", disable=not is_first
+    )
+
+    def show(kind: str, values: dict[str, Any]) -> None:
+        if writer is not None:
+            place = state.steps_done if kind == "step" else values["epoch"]
+            for name, value in values.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    writer.add_scalar(f"{kind}/{name}", value, place)
+        loss = values["loss" if kind == "step" else "train_loss"]
+        top_1 = [line["top_1"] for line in state.history[-1:] if "top_1" in line]
+        scores = {"top_1": f"{top_1[0]:.1%}"} if top_1 else {}
+        bar.set_postfix(epoch=values["epoch"], loss=f"{loss:.2f}", **scores, refresh=False)
+        if kind == "step":
+            bar.update()
+        else:
+            bar.refresh()
+
+    with bar, nullcontext() if writer is None else writer:
+        yield show
+
+
+def unreadable_videos(dataset: Dataset) -> pd.DataFrame:
+    """List the videos that any rank has passed over, by path: path, reason."""
+    nothing = pd.DataFrame({"path": [], "reason": []}, dtype="str")
+    found = getattr(dataset, "unreadable", lambda: nothing)()
+    tables = pd.concat(current_ranks().gather(found))
+    return tables.drop_duplicates("path").sort_values("path", ignore_index=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,8 @@ from blvnet_lab.data import VideoReadError
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import Ranks, current_ranks, pick_device
 from blvnet_lab.training.interrupts import signals_of_workers
-from blvnet_lab.training.loading import report_dead_worker, timed_batches
+from blvnet_lab.training.loading import report_dead_worker
 from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
-from blvnet_lab.training.precision import autocast
 from blvnet_lab.training.recipe import Hardware
 
 
@@ -53,18 +53,17 @@ class _Numbered(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, Tensor, int] | tuple[int, str]:
         try:
-            clip, label = self.dataset[index]
+            return index, *self.dataset[index]
         except VideoReadError as error:
             return index, str(error)
-        return index, clip, int(label)
 
 
-def _collate(items: list[tuple]) -> tuple[Tensor, Tensor, list[int], dict[int, str]]:
+def _collate(items: list[tuple]) -> tuple[Tensor | None, Tensor, Tensor, dict[int, str]]:
+    """Make clips (None if there are none), labels, numbers; and numbers of unreadable clips."""
     good = [item for item in items if len(item) == 3]
-    bad = {item[0]: item[1] for item in items if len(item) == 2}
-    clips = torch.stack([clip for _, clip, _ in good]) if good else torch.empty(0, device="cpu")
-    labels = torch.tensor([item[2] for item in good], dtype=torch.int64, device="cpu")
-    return clips, labels, [index for index, _, _ in good], bad
+    clips = torch.stack([clip for _, clip, _ in good]) if good else None
+    labels, numbers = (torch.tensor([int(item[i]) for item in good]) for i in (2, 0))
+    return clips, labels, numbers, {item[0]: item[1] for item in items if len(item) == 2}
 
 
 @report_dead_worker()
@@ -77,7 +76,6 @@ def evaluate(
     device: torch.device | None = None,
     hardware: Hardware | None = None,
     ranks: Ranks | None = None,
-    title: str = "evaluating",
     stop: Callable[[], bool] | None = None,
 ) -> Predictions:
     """Evaluate every clip once; with several ranks, each of them gets all the predictions.
@@ -110,18 +108,33 @@ def evaluate(
         pin_memory=device.type == "cuda",
         worker_init_fn=signals_of_workers(),
     )
-    found: list[tuple[Tensor, Tensor, list[int], dict[int, str]]] = []
-    stopped, shown = False, {"leave": False, "disable": not ranks.is_first}
-    with tqdm(total=len(own), desc=title, unit="clip", **shown) as bar, autocast(device, hardware):
-        for _, (clips, labels, indices, bad) in timed_batches(loader):
-            logits = _mean_logits(model, clips.to(device, non_blocking=True)) if indices else None
-            found.append((logits, labels, indices, bad))
-            bar.update(len(indices) + len(bad))
+    found, unreadable, stopped = [], {}, False
+    bar = tqdm(
+        total=len(own), desc="evaluating", unit="clip", leave=False, disable=not ranks.is_first
+    )
+    with bar, autocast(device, hardware):
+        for clips, labels, numbers, bad in loader:
+            unreadable |= bad
+            if clips is not None:
+                logits = _mean_logits(model, clips.to(device, non_blocking=True))
+                found.append((logits, labels, numbers))
+            bar.update(len(labels) + len(bad))
             if stopped := stop is not None and stop():
                 break
     if ranks.any(stopped)[0]:
         raise Stopped
-    return _put_together([part for parts in ranks.gather(found) for part in parts])
+    everywhere = ranks.gather((found, unreadable))
+    parts = zip(*(batch for batches, _ in everywhere for batch in batches), strict=True)
+    logits, labels, indices = map(torch.cat, parts)
+    order = indices.argsort()
+    bad = {index: why for _, bad in everywhere for index, why in bad.items()}
+    return Predictions(logits[order], labels[order], indices[order], dict(sorted(bad.items())))
+
+
+def autocast(device: torch.device, hardware: Hardware) -> torch.autocast:
+    """Compute with the hardware's precision within `with`."""
+    dtype = getattr(torch, hardware.precision)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def _views(dataset: Dataset) -> int:
@@ -146,20 +159,6 @@ def _mean_logits(model: nn.Module, clips: Tensor) -> Tensor:
     return logits.unflatten(0, clips.shape[:2]).mean(1).cpu()
 
 
-def _put_together(parts: list[tuple]) -> Predictions:
-    good = [part for part in parts if part[2]]
-    numbers = [index for part in good for index in part[2]]
-    indices = torch.tensor(numbers, dtype=torch.int64, device="cpu")
-    order = indices.argsort()
-    unreadable = {index: why for part in parts for index, why in part[3].items()}
-    return Predictions(
-        logits=torch.cat([part[0] for part in good])[order],
-        labels=torch.cat([part[1] for part in good])[order],
-        indices=indices[order],
-        unreadable=dict(sorted(unreadable.items())),
-    )
-
-
 def standard_scores(predictions: Predictions) -> dict[str, float]:
     """Return top-1, top-5 and mean class accuracy, in 0..1."""
     logits, labels = predictions.logits, predictions.labels
@@ -182,22 +181,17 @@ def predictions_table(
         classes: names in the order of labels.
         paths, labels: of all clips of the data set.
     """
-    lines = [
-        {"path": path, "class_name": classes[label], "label": label, "unreadable": ""}
-        for path, label in zip(paths, labels, strict=True)
-    ]
+    names, labels = np.array(classes, dtype=object), np.array([int(label) for label in labels])
     order = ranked(predictions.logits)  # (N, num_classes)
-    probabilities = predictions.logits.softmax(1).gather(1, order)
-    for row, index in enumerate(predictions.indices.tolist()):
-        guesses, label = order[row].tolist(), labels[index]
-        lines[index] |= {"predicted": classes[guesses[0]], "right": guesses[0] == label}
-        lines[index]["rank"] = guesses.index(label) + 1
-        for place, guess in enumerate(guesses[:5], start=1):
-            lines[index][f"class_{place}"] = classes[guess]
-            lines[index][f"probability_{place}"] = round(probabilities[row, place - 1].item(), 6)
-    for index, why in predictions.unreadable.items():
-        lines[index]["unreadable"] = why
-    places = range(1, 1 + min(5, order.shape[1]))
-    best = [f"{name}_{place}" for place in places for name in ("class", "probability")]
-    columns = ["path", "class_name", "label", "predicted", "right", "rank", *best, "unreadable"]
-    return pd.DataFrame(lines, columns=columns).astype({"right": "boolean", "rank": "Int64"})
+    probabilities = predictions.logits.softmax(1).gather(1, order).double().numpy().round(6)
+    is_right = (order == predictions.labels[:, None]).numpy()
+    found = {"predicted": names[order[:, 0]], "right": is_right[:, 0]}
+    found["rank"] = is_right.argmax(1) + 1
+    for place in range(min(5, order.shape[1])):
+        found[f"class_{place + 1}"] = names[order[:, place]]
+        found[f"probability_{place + 1}"] = probabilities[:, place]
+    table = pd.DataFrame({"path": list(paths), "class_name": names[labels], "label": labels})
+    table = table.join(pd.DataFrame(found, index=predictions.indices.numpy()))
+    why = pd.Series(predictions.unreadable, dtype=object).reindex(table.index)
+    table["unreadable"] = why.fillna("")
+    return table.astype({"right": "boolean", "rank": "Int64"})

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from types import FrameType
 from typing import Any
@@ -39,30 +40,28 @@ def _leave_signals(busy: Any, worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: busy.value or os._exit(0))
 
 
-class Interrupts:
-    """Note these signals in `asked`, within `with`, instead of ending the process.
+@contextmanager
+def noted_signals() -> Iterator[list[str]]:
+    """Note the names of signals in a list, within `with`, instead of ending the process.
 
     So a step is finished and a checkpoint written before the run ends. The stop button pressed a
     second time ends it at once (KeyboardInterrupt). Other threads than the main one hear nothing.
     """
+    asked: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
 
-    def __init__(self) -> None:
-        self.asked = ""  # name of the signal
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
-            _busy().value = 1
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._before:
-            _busy().value = 0
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.asked == "SIGINT":
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and "SIGINT" in asked:
             raise KeyboardInterrupt
-        self.asked = signal.Signals(number).name
+        asked.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    _busy().value = 1
+    try:
+        yield asked
+    finally:
+        _busy().value = 0
+        for number, handler in before.items():
+            signal.signal(number, handler)

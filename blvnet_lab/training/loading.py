@@ -48,13 +48,10 @@ class Keyed(Dataset):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int, int]:
         # Transforms draw from the generator of the CPU; it is put back as it was.
-        before = torch.get_rng_state()
-        torch.default_generator.manual_seed(mixed_seed(self.seed, *key))
-        try:
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(mixed_seed(self.seed, *key))
             item = self.dataset[key[1]]
             return *item, getattr(self.dataset, "last_read", key[1])
-        finally:
-            torch.set_rng_state(before)
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -74,9 +71,6 @@ class Batches(Sampler[list[Key]]):
     Args:
         labels: of all clips, to draw every class equally often (or once more, if their number does
             not divide that of the clips). A class goes through all its clips before it repeats one.
-
-    Raises:
-        ValueError: the batch cannot be divided so, or there are too few clips.
     """
 
     def __init__(
@@ -91,11 +85,9 @@ class Batches(Sampler[list[Key]]):
     ):
         parts = ranks.world * accumulate
         if batch_size % parts:
-            times = batch_size // parts
-            near = " or ".join(str(n * parts) for n in (times, times + 1) if n)
             raise ValueError(
                 f"expected a batch_size that {ranks.world} processes in {accumulate} parts each "
-                f"can divide, got {batch_size}: take {near}"
+                f"can divide, got {batch_size}: take a multiple of {parts}"
             )
         if num_clips < batch_size and (parts > 1 or num_clips < 1):
             raise ValueError(
@@ -103,29 +95,20 @@ class Batches(Sampler[list[Key]]):
                 "take a smaller batch_size"
             )
         self.num_clips, self.batch_size = num_clips, min(batch_size, num_clips)
-        self.seed, self.ranks, self.accumulate, self.parts = seed, ranks, accumulate, parts
-        self.labels = None if labels is None else torch.as_tensor(labels, device="cpu")
+        self.steps = num_clips // self.batch_size  # of an epoch
+        self.at_once = self.batch_size // parts  # clips that pass through the network together
+        self.seed, self.ranks, self.accumulate = seed, ranks, accumulate
+        self.labels = None if labels is None else torch.as_tensor(labels)
         self.epoch, self.first_step = 1, 0
-
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return self.num_clips // self.batch_size
-
-    @property
-    def at_once(self) -> int:
-        """Clips that a process passes through the network at once."""
-        return self.batch_size // self.parts
 
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[Key]]:
         generator = torch.Generator("cpu").manual_seed(mixed_seed(self.seed, self.epoch))
-        order = torch.randperm(self.num_clips, generator=generator, device="cpu")
-        if self.labels is None:
-            draws = torch.stack([order, torch.zeros_like(order)], 1)
-        else:
+        order = torch.randperm(self.num_clips, generator=generator)
+        draws = torch.stack([order, torch.zeros_like(order)], 1)
+        if self.labels is not None:
             draws = self._balanced(order, generator)
         for step in range(self.first_step, self.steps):
             batch = draws[step * self.batch_size : (step + 1) * self.batch_size]
@@ -142,11 +125,11 @@ class Batches(Sampler[list[Key]]):
         balanced to within a clip.
         """
         of_class = [order[self.labels[order] == label] for label in self.labels.unique()]
-        counts = torch.tensor([len(clips) for clips in of_class], device="cpu")
-        rounds = torch.arange(-(-len(order) // len(counts)), device="cpu")[:, None]
+        counts = torch.tensor([len(clips) for clips in of_class])
+        rounds = torch.arange(-(-len(order) // len(counts)))[:, None]
         clips = torch.stack([clips[rounds[:, 0] % len(clips)] for clips in of_class], 1)
         draws = torch.stack([clips, rounds // counts], 2)  # (rounds, classes, 2)
-        places = torch.rand(clips.shape, generator=generator, device="cpu").argsort(1)
+        places = torch.rand(clips.shape, generator=generator).argsort(1)
         return draws.gather(1, places[..., None].expand_as(draws)).flatten(0, 1)
 
 
@@ -176,24 +159,11 @@ def training_loader(
 
 
 def timed_batches(loader: Iterable) -> Iterator[tuple[float, Any]]:
-    """Yield (seconds waited, batch), on the CPU whatever device is PyTorch's default."""
-    cpu = torch.device("cpu")
-    with cpu:
-        batches = iter(loader)
-    while True:
-        begin = time.perf_counter()
-        try:
-            with cpu:
-                batch = next(batches)
-        except StopIteration:
-            return
+    """Yield (seconds waited, batch)."""
+    begin = time.perf_counter()
+    for batch in loader:
         yield time.perf_counter() - begin, batch
-
-
-def clip_names(loader: Iterable, numbers: Iterable[int]) -> list[str]:
-    """Return the paths of a loader's clips, or their numbers where paths are unknown."""
-    paths = getattr(getattr(loader, "dataset", None), "paths", None)
-    return [f"clip {number}" if paths is None else paths[number] for number in numbers]
+        begin = time.perf_counter()
 
 
 @contextmanager
@@ -222,15 +192,13 @@ def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple
     Without either, both stay as they are. All frames of a clip are mixed alike.
     """
     kinds = ((v2.MixUp, recipe.augmentation.mixup), (v2.CutMix, recipe.augmentation.cutmix))
-    with torch.device("cpu"):  # where random numbers are drawn
-        chosen = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
+    chosen = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
     if not chosen:
         return lambda clips, labels: (clips, labels)
     either = v2.RandomChoice(chosen)
 
     def mix(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.device("cpu"):
-            mixed, targets = either(tv_tensors.Video(clips), labels)
+        mixed, targets = either(tv_tensors.Video(clips), labels)
         return mixed.as_subclass(Tensor), targets
 
     return mix

@@ -21,24 +21,17 @@ NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter is no subclass of the f
 
 
 def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
-    """Make SGD with Nesterov momentum, as published."""
-    return SGD(
-        parameter_groups(model, recipe),
-        recipe.peak_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-    )
+    """Make SGD with Nesterov momentum, as published.
 
-
-def parameter_groups(model: VideoNet, recipe: Recipe) -> list[dict]:
-    """Group the weights by rate (body, classifier) and weight decay (with, without)."""
+    Weights are grouped by rate (body, classifier) and weight decay (with, without).
+    """
     groups = {(in_head, undecayed): [] for in_head in (False, True) for undecayed in (False, True)}
     for name, weight in model.named_parameters():
         place, _, kind = name.rpartition(".")
         if isinstance(model.get_submodule(place), NORMS):
             kind = "norm"
         groups[place == "classifier", kind in recipe.no_decay].append(weight)
-    return [
+    options = [
         {
             "params": weights,
             "lr": recipe.peak_rate * (1.0 if in_head else recipe.body_rate),
@@ -47,6 +40,7 @@ def parameter_groups(model: VideoNet, recipe: Recipe) -> list[dict]:
         for (in_head, undecayed), weights in groups.items()
         if weights
     ]
+    return SGD(options, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
 
 
 @contextmanager
@@ -89,8 +83,7 @@ class RisingAverage(AveragedModel):
     """
 
     def __init__(self, model: nn.Module, decay: float):
-        with torch.device("cpu"):  # where the steps are counted
-            super().__init__(model, multi_avg_fn=self._move, use_buffers=True)
+        super().__init__(model, multi_avg_fn=self._move, use_buffers=True)
         self.decay = decay
 
     @torch.no_grad()
@@ -106,12 +99,9 @@ class RisingAverage(AveragedModel):
 def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
     """Make the recipe's schedule, to be stepped after every step of the optimizer."""
     if recipe.schedule == "one-cycle":
-        return OneCycleLR(
-            optimizer,
-            [group["lr"] for group in optimizer.param_groups],
-            total_steps=recipe.epochs * steps_per_epoch,
-            cycle_momentum=False,
-        )
+        rates = [group["lr"] for group in optimizer.param_groups]
+        steps = recipe.epochs * steps_per_epoch
+        return OneCycleLR(optimizer, rates, total_steps=steps, cycle_momentum=False)
     return LambdaLR(optimizer, lambda step: rate_factor(step, recipe, steps_per_epoch))
 
 

@@ -1,21 +1,27 @@
-"""What training changes, step by step."""
+"""What training changes, step by step, and a checkpoint brings back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from blvnet_lab.models import VideoNet
-from blvnet_lab.training.distributed import distribute, share_statistics
-from blvnet_lab.training.precision import make_scaler
+from blvnet_lab.training.distributed import current_ranks
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import RisingAverage, make_optimizer, make_scheduler
+
+WITH_STATES = ("model", "optimizer", "scheduler", "scaler", "ema")
+PLACE = ("epoch", "step", "history", "best_epoch")
 
 
 @dataclass(frozen=True)
@@ -31,27 +37,36 @@ class Step:
 
 @dataclass
 class State:
-    """A run at one moment: all that a checkpoint brings back."""
+    """A run at one moment."""
 
     model: VideoNet
+    recipe: Recipe
+    device: torch.device
     optimizer: Optimizer
     scheduler: LRScheduler
-    scaler: GradScaler
     ema: RisingAverage | None = None
+    network: nn.Module | None = None  # what DistributedDataParallel made of the model
+    steps: int = 1  # of an epoch
     epoch: int = 1  # the current one
     step: int = 0  # steps of it that are done
     so_far: dict[str, float] = field(default_factory=dict)  # sums over them, for its line
     history: list[dict[str, Any]] = field(default_factory=list)  # a line for every epoch that ended
     best_epoch: int = 0  # with the highest top-1; 0 before the first has ended
-    network: nn.Module | None = None  # what DistributedDataParallel made of the model
 
     def __post_init__(self) -> None:
         self.network = self.network or self.model
+        is_scaled = self.recipe.hardware.precision == "float16"  # or small gradients become 0
+        self.scaler = GradScaler(self.device.type, enabled=is_scaled)
 
     @property
     def evaluated(self) -> VideoNet:
         """The network to evaluate and to keep: the average of weights where there is one."""
         return self.model if self.ema is None else self.ema.module
+
+    @property
+    def steps_done(self) -> int:
+        """Steps since the run began."""
+        return (self.epoch - 1) * self.steps + self.step
 
     def count(self, step: Step) -> None:
         """Add a step to the epoch's sums and to the average of weights."""
@@ -61,26 +76,100 @@ class State:
         if self.ema is not None and not step.skipped:
             self.ema.update_parameters(self.model)
 
-    def end_epoch(self, line: dict[str, Any]) -> None:
-        """Add the epoch's line to the history and go to the next epoch."""
+    def end_epoch(self, scores: Mapping[str, Any], seconds: float, unreadable: int) -> None:
+        """Add a line to the history, about all ranks, and go to the next epoch.
+
+        The line has epoch, train_loss, the scores, learning_rate, seconds (of training),
+        evaluation_seconds, clips_per_second, wait_share (of the time, for clips), memory_gb (peak
+        of the GPU, or what this process and its workers hold now), unreadable (videos passed over);
+        in float16 skipped_steps (whose gradients overflowed).
+        """
+        memory, ranks = 0, current_ranks()
+        if self.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)  # the next epoch has its own
+        else:
+            process = psutil.Process()
+            for one in (process, *process.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):  # it has just ended
+                    memory += one.memory_info().rss
+        found = _together(ranks.gather(self.so_far))
+        line = {
+            "epoch": self.epoch,
+            "train_loss": round(found["loss"] / found["clips"], 6),
+            **scores,
+            "learning_rate": self.scheduler.get_last_lr()[-1],
+            "seconds": round(found["seconds"], 2),
+            "evaluation_seconds": round(seconds, 2),
+            "clips_per_second": round(found["clips"] / found["seconds"], 2),
+            "wait_share": round(found["waited"] / found["seconds"], 4),
+            "memory_gb": round(max(ranks.gather(memory)) / 1e9, 3),
+            "unreadable": unreadable,
+            **({"skipped_steps": found["skipped"]} if self.scaler.is_enabled() else {}),
+        }
         best = max((old.get("top_1", 0) for old in self.history), default=-1)
         if line.get("top_1", 0) > best:
             self.best_epoch = self.epoch
         self.history.append(line)
         self.epoch, self.step, self.so_far = self.epoch + 1, 0, {}
 
+    def pack(self) -> dict[str, Any]:
+        """Return the state as tensors and plain containers; call it on every rank."""
+        ranks, rng = current_ranks(), {"torch": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
+        parts = {name: getattr(self, name) for name in WITH_STATES}
+        return {
+            "architecture": self.model.architecture,
+            "arguments": self.model.arguments,
+            **{name: None if part is None else part.state_dict() for name, part in parts.items()},
+            **{name: getattr(self, name) for name in PLACE},
+            "so_far": ranks.gather(self.so_far),
+            "rng": ranks.gather(rng),
+        }
+
+    def unpack(self, contents: Mapping[str, Any]) -> None:
+        """Go on from what `pack` returned.
+
+        With as many ranks as then every generator goes on as it was; with another number the order
+        of clips and what is drawn for them stay the same, but dropout and mixup draw other numbers.
+        """
+        ranks = current_ranks()
+        for name in WITH_STATES:
+            if contents[name]:  # no average; no scale, if the run had another precision until now
+                getattr(self, name).load_state_dict(contents[name])
+        for name in PLACE:
+            setattr(self, name, contents[name])
+        self.so_far = _together(contents["so_far"]) if ranks.is_first else {}
+        if len(contents["rng"]) == ranks.world:
+            rng = contents["rng"][ranks.rank]
+            torch.set_rng_state(rng["torch"])
+            if self.device.type == "cuda" and "cuda" in rng:
+                torch.cuda.set_rng_state(rng["cuda"], self.device)
+
+
+def _together(shares: list[dict[str, float]]) -> dict[str, float]:
+    """Sum up what ranks counted: losses and clips add up, time passes on all ranks at once."""
+    return {
+        name: (sum if name in ("loss", "clips") else max)(share.get(name, 0) for share in shares)
+        for name in shares[0]
+    }
+
 
 def make_state(model: VideoNet, recipe: Recipe, steps: int, device: torch.device) -> State:
     """Move a model to the device, and make all that trains it; `steps` are those of an epoch."""
-    hardware = recipe.hardware
+    hardware, is_alone = recipe.hardware, current_ranks().world == 1
     layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)
     if hardware.sync_batch_norm:
-        model = share_statistics(model, device)
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     optimizer = make_optimizer(model, recipe)
     scheduler = make_scheduler(optimizer, recipe, steps)
-    average = RisingAverage(model, recipe.ema) if recipe.ema else None
+    ema = RisingAverage(model, recipe.ema) if recipe.ema else None
     if hardware.compile:
         model.compile()
-    scaler, network = make_scaler(device, hardware), distribute(model, device)
-    return State(model, optimizer, scheduler, scaler, average, network=network)
+    places = [device] if device.type == "cuda" else None
+    network = (
+        model if is_alone else DistributedDataParallel(model, places, gradient_as_bucket_view=True)
+    )
+    return State(model, recipe, device, optimizer, scheduler, ema, network, steps)
