@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 PACKAGE = Path(__file__).resolve().parent
 LONGEST_NAME = 200  # bytes: file systems allow 255, and marks, suffixes and ".part" come to it
@@ -41,15 +43,10 @@ def data_root() -> Path:
         FileNotFoundError: it is not set, or names no folder.
     """
     name = os.environ.get("BLVNET_DATA", "")
-    if not name:
+    if not os.path.isdir(name):
         raise FileNotFoundError(
             "expected the environment variable BLVNET_DATA to name the folder of your data sets, "
-            "but it is not set: set it, or say where the data set is"
-        )
-    if not Path(name).is_dir():
-        raise FileNotFoundError(
-            f"expected BLVNET_DATA to name the folder of your data sets, got {name}, which is not "
-            "a folder: create it, or correct the variable"
+            f'got "{name}": set it, or say where the data set is'
         )
     return Path(name)
 
@@ -79,6 +76,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:  # a full disk does not say which file it has no room for
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -87,23 +88,14 @@ def check_target(out: Path, *endings: str) -> None:
     """Check that a file with one of these endings can be written, before the work that fills it.
 
     Raises:
-        ValueError: another ending, a folder, or a place that may not be written to.
+        ValueError: another ending, or a folder.
+        OSError: its folder may not be written to.
     """
-    if out.suffix not in endings:
-        raise ValueError(
-            f"expected a file name that ends in {' or '.join(endings)}, got {out}: give it one"
-        )
-    if out.is_dir():
-        raise ValueError(f"expected a file to write, got the folder {out}: give a name inside it")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(out.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise ValueError(
-            f"expected a folder that files can be written to, got {out.parent}: choose another"
-        )
+    if out.suffix not in endings or out.is_dir():
+        wanted = " or ".join(endings)
+        raise ValueError(f"expected a file, not a folder, that ends in {wanted}, got {out}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=out.parent).close()
 
 
 def write_files(files: dict[Path, str], *, replace: bool) -> None:
@@ -111,9 +103,8 @@ def write_files(files: dict[Path, str], *, replace: bool) -> None:
     there = sorted(path for path in files if os.path.lexists(path))
     if there and not replace:
         raise FileExistsError(
-            f"expected a folder without the files to write, got {there[0]}"
-            + (f" and {len(there) - 1} others" if there[1:] else "")
-            + ": choose another folder, or add --replace"
+            f"expected a folder without the files to write, got {there[0]}: choose another "
+            "folder, or add --replace"
         )
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,6 @@ from blvnet_lab.training.checkpoint import (
     load_trained,
     read_checkpoint,
     save_trained,
-    write_checkpoint,
 )
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import Fitted, build, fit, train_one_epoch
@@ -781,7 +780,7 @@ def test_a_checkpoint_from_before_data_were_compared_goes_on(half_done, tmp_path
     shutil.copytree(half_done, tmp_path / "run")
     found = read_checkpoint(half_done / "last.pt")
     del found["rows"]
-    write_checkpoint(found, tmp_path / "run" / "last.pt")
+    torch.save(found, tmp_path / "run" / "last.pt")
     _, result = fitted(tmp_path / "run", resume=True)
     assert [line["epoch"] for line in result.history] == [1, 2]
 
@@ -847,7 +846,7 @@ def test_a_full_disk(which, tmp_path, monkeypatch):
         written.append(path.name)
         if len(written) == which:
             write(path, content[:1000])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(path, content)
 
     epochs = itertools.count()
@@ -859,8 +858,7 @@ def test_a_full_disk(which, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert error.value.errno == errno.ENOSPC
     name = ["best.pt", "last.pt"][(which - 1) % 2]
-    words = f"{out / name} could not be written (No space left on device); the checkpoint before"
-    assert words in str(error.value) and "--resume auto" in str(error.value)
+    assert error.value.filename == str(out / name)
     assert not list(out.glob(".*")), "the rest is given back"
     assert (out / "last.pt").exists() == (which > 2)
     if which > 2:

@@ -250,8 +250,8 @@ def test_command_explains_what_it_cannot_do(checkpoint, tmp_path, monkeypatch):
     folder.mkdir()
     for given, out, words in (
         (checkpoint, tmp_path / "model.tflite", r"ends in \.onnx or \.pt2, got .*model\.tflite"),
-        (checkpoint, folder, "expected a file to write, got the folder"),
-        (checkpoint, damaged / "model.onnx", "a folder that files can be written to, got"),
+        (checkpoint, folder, "expected a file, not a folder, that ends in"),
+        (checkpoint, damaged / "model.onnx", "expected a folder, got .*which is a file"),
         (damaged, tmp_path / "model.onnx", "damaged.safetensors: expected a safetensors file"),
         (tmp_path / "none.safetensors", tmp_path / "model.onnx", "there is no file"),
     ):

@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS, read_pickle
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import atomic_write, write_files
 from blvnet_lab.training.distributed import current_ranks
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.state import State
@@ -43,23 +43,21 @@ class RunFolder:
 
     The folder is made, or `state` brought to where the run in it is.
 
-    Args:
-        data: from `describe_data`.
-
     Raises:
         ValueError: the checkpoint is damaged, or of another recipe, other clips or classes.
         FileExistsError: the folder holds files, and is not to be resumed.
     """
 
-    def __init__(self, output: Output | None, state: State, data: Mapping[str, Any]):
-        self.output, self.state, self.data = output, state, data
+    def __init__(self, output: Output | None, state: State, train_set: Dataset, val_set: Dataset):
+        self.output, self.state, self.train_set = output, state, train_set
         self.saved_at, self.is_first = time.monotonic(), current_ranks().is_first
         if output is None:
             return
+        self.data = _describe_data(train_set, val_set)
         folder, last = output.folder, output.folder / LAST
         if output.resume and last.is_file():
             contents = read_checkpoint(last)
-            _check_same(contents, state.recipe, data, last)
+            _check_same(contents, state.recipe, self.data, last)
             state.unpack(contents)
         elif self.is_first:
             if not output.resume and folder.exists() and any(folder.iterdir()):
@@ -72,17 +70,15 @@ class RunFolder:
         if self.is_first:
             for partial in folder.glob(".*.part"):  # of a run that was killed while it wrote
                 partial.unlink()
-            self._write("recipe.json", recipe_to_json(state.recipe))
-            self._write_log()
+            self._write_texts({"recipe.json": recipe_to_json(state.recipe)})
 
     @property
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint within an epoch."""
-        if self.output is None:
-            return False
-        return time.monotonic() - self.saved_at > 60 * self.output.save_minutes
+        seconds = time.monotonic() - self.saved_at
+        return self.output is not None and seconds > 60 * self.output.save_minutes
 
-    def save(self, unreadable: pd.DataFrame | None = None) -> None:
+    def save(self) -> None:
         """Write last.pt, and best.pt and others if an epoch has ended; call it on every rank.
 
         Raises:
@@ -92,8 +88,14 @@ class RunFolder:
         if self.output is None:
             return
         state, names = self.state, [LAST]
-        _check_weights(state)
-        recipe = recipe_to_json(state.recipe)
+        bad = [name for name, t in state.model.state_dict().items() if not t.isfinite().all()]
+        if bad:  # a finite loss may have had gradients that are not
+            raise FloatingPointError(
+                f"expected finite weights, but after {state.epoch - 1} epochs and {state.step} "
+                f"steps {len(bad)} tensors are not, first {bad[0]}: lower the learning rate, or "
+                "limit the gradients with clip_norm; the last checkpoint is from before"
+            )
+        recipe, unreadable = recipe_to_json(state.recipe), unreadable_videos(self.train_set)
         contents = {"format": FORMAT, "recipe": recipe, **self.data, **state.pack()}
         if self.is_first:
             # last.pt comes last: a run that ends in between does this epoch, and so these, again.
@@ -102,53 +104,49 @@ class RunFolder:
                     names.insert(0, f"epoch_{ended:04}.pt")
                 if state.best_epoch == ended:
                     names.insert(0, BEST)
-            write_checkpoint(contents, *(self.output.folder / name for name in names))
-            self._write_log()
-            if unreadable is not None and len(unreadable):
-                self._write("unreadable.csv", unreadable.to_csv(index=False, lineterminator="\n"))
+            buffer = io.BytesIO()  # torch.save hides what the disk says in an error of its own
+            torch.save(contents, buffer)
+            for name in names:
+                with atomic_write(self.output.folder / name) as partial:
+                    partial.write_bytes(buffer.getbuffer())
+            table = unreadable.to_csv(index=False, lineterminator="\n")
+            self._write_texts({"unreadable.csv": table} if len(unreadable) else {})
         self.saved_at = time.monotonic()
 
-    def _write_log(self) -> None:
-        self._write("log.jsonl", "".join(json.dumps(line) + "\n" for line in self.state.history))
-
-    def _write(self, name: str, text: str) -> None:
-        with atomic_write(self.output.folder / name) as partial:
-            partial.write_text(text, "utf-8")
+    def _write_texts(self, texts: dict[str, str]) -> None:
+        log = "".join(json.dumps(line) + "\n" for line in self.state.history)
+        texts = {"log.jsonl": log, **texts}
+        write_files({self.output.folder / name: texts[name] for name in texts}, replace=True)
 
 
-def _check_weights(state: State) -> None:
-    """A finite loss may have had gradients that are not: no checkpoint holds what came of it."""
-    bad = [name for name, t in state.model.state_dict().items() if not t.isfinite().all()]
-    if bad:
-        raise FloatingPointError(
-            f"expected finite weights, but after {state.epoch - 1} epochs and {state.step} steps "
-            f"{len(bad)} tensors are not, first {bad[0]}: lower the learning rate, or limit the "
-            "gradients with clip_norm; the last checkpoint is from before"
-        )
+def unreadable_videos(dataset: Dataset) -> pd.DataFrame:
+    """List the videos that any rank has passed over, by path: path, reason."""
+    found = pd.DataFrame(columns=["path", "reason"], dtype="str")
+    if hasattr(dataset, "unreadable"):
+        found = dataset.unreadable()
+    found = pd.concat(current_ranks().gather(found))
+    return found.drop_duplicates("path").sort_values("path", ignore_index=True)
 
 
-def describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
+def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
     """Describe what a run is trained on, as its checkpoints keep it: a run resumes with the same.
 
-    Clips are told apart by digests of their paths and labels, in order, where a data set has them.
-    Paths count from the folder that all clips of a split share, so that each can be moved.
+    Paths count from the folder that all clips of a split share, so that it can be moved.
     """
+
+    def digest(texts: Iterable[str]) -> str:
+        whole = "".join(f"{text}\0" for text in texts)
+        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+
     rows = {}
     for name, split in (("train", train_set), ("val", val_set)):
         if paths := [os.path.abspath(path) for path in getattr(split, "paths", ())]:
             start = len(os.path.commonpath({os.path.dirname(path) for path in paths}))
             places = (path[start:].replace(os.sep, "/").strip("/") for path in paths)
-            rows[f"clips of {name}"] = _digest(places)
-            rows[f"labels of {name}"] = _digest(str(int(label)) for label in split.labels)
+            rows[f"clips of {name}"] = digest(places)
+            rows[f"labels of {name}"] = digest(int(label) for label in split.labels)
     classes = list(getattr(train_set, "classes", None) or ())
     return {"num_clips": len(train_set), "classes": classes, "rows": rows}
-
-
-def _digest(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
 
 
 def _check_same(
@@ -172,22 +170,6 @@ def _check_same(
             f"{'; '.join(changed)}: resume with the same (the hardware may change, and the clips' "
             f"folder may have been moved), or start again in another folder with --init {path}"
         )
-
-
-def write_checkpoint(contents: Mapping[str, Any], *paths: Path) -> None:
-    """Write the same contents under each of the names, each whole or not at all."""
-    buffer = io.BytesIO()  # torch.save hides what the disk says in an error of its own
-    torch.save(dict(contents), buffer)
-    for path in paths:
-        try:
-            with atomic_write(path) as partial:
-                partial.write_bytes(buffer.getbuffer())
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{path} could not be written ({error.strerror}); the checkpoint before it is "
-                "whole: make room, then run the same command again with --resume auto",
-            ) from error
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
@@ -238,8 +220,6 @@ def load_trained(path: str | os.PathLike) -> Trained:
     path = Path(path)
     if path.suffix == ".safetensors":
         model, notes = load_model(path), load_notes(path)
-        recipe = json.dumps(notes["recipe"]) if "recipe" in notes else None
-        classes = notes.get("classes", ())
     else:
         contents = read_checkpoint(path)
         model, weights = (
@@ -249,9 +229,10 @@ def load_trained(path: str | os.PathLike) -> Trained:
         if average := contents["ema"]:
             weights = {name: average[f"module.{name}"] for name in weights}
         model.load_state_dict(weights)
-        recipe, classes = contents["recipe"], contents["classes"]
-    recipe = None if recipe is None else recipe_from_json(recipe, str(path))
-    return Trained(model.eval(), recipe, tuple(classes), path)
+        notes = {"recipe": json.loads(contents["recipe"]), "classes": contents["classes"]}
+    recipe = notes.get("recipe")
+    recipe = None if recipe is None else recipe_from_json(json.dumps(recipe), str(path))
+    return Trained(model.eval(), recipe, tuple(notes.get("classes", ())), path)
 
 
 def save_trained(trained: Trained, path: str | os.PathLike) -> None:

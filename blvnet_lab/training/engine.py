@@ -27,8 +27,8 @@ from torch.utils.data import Dataset
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS
 from blvnet_lab.progress import tqdm
-from blvnet_lab.training.checkpoint import RunFolder, describe_data
-from blvnet_lab.training.distributed import current_ranks, pick_device
+from blvnet_lab.training.checkpoint import RunFolder, unreadable_videos
+from blvnet_lab.training.distributed import current_ranks, noted_signals, pick_device
 from blvnet_lab.training.evaluation import (
     Predictions,
     Stopped,
@@ -36,7 +36,6 @@ from blvnet_lab.training.evaluation import (
     evaluate,
     standard_scores,
 )
-from blvnet_lab.training.interrupts import noted_signals
 from blvnet_lab.training.loading import mixing, report_dead_worker, timed_batches, training_loader
 from blvnet_lab.training.metrics import top_k_accuracy
 from blvnet_lab.training.recipe import Output, Recipe
@@ -224,7 +223,7 @@ def fit(
     with report_dead_worker(), frozen_body(model, recipe), noted_signals() as asked:
         state = make_state(model, recipe, batches.steps, device)
         torch.manual_seed(recipe.seed + ranks.rank)  # dropout and mixing
-        folder = RunFolder(output, state, describe_data(train_set, val_set))
+        folder = RunFolder(output, state, train_set, val_set)
         with _progress(state, output) as show:
             try:
                 while state.epoch <= recipe.epochs:
@@ -238,10 +237,10 @@ def fit(
                             folder.save()
                     begin = time.perf_counter()
                     predictions, scores = _evaluate(state, val_set, batches.at_once, score, asked)
-                    unreadable = unreadable_videos(train_set)
-                    state.end_epoch(scores, time.perf_counter() - begin, len(unreadable))
+                    seconds = time.perf_counter() - begin
+                    state.end_epoch(scores, seconds, len(unreadable_videos(train_set)))
                     show("epoch", state.history[-1])
-                    folder.save(unreadable)
+                    folder.save()
                     if after_epoch is not None and ranks.is_first:
                         after_epoch(state.history)
             except Stopped:
@@ -303,11 +302,3 @@ def _progress(state: State, output: Output | None) -> Iterator[Callable[[str, di
 
     with bar, nullcontext() if writer is None else writer:
         yield show
-
-
-def unreadable_videos(dataset: Dataset) -> pd.DataFrame:
-    """List the videos that any rank has passed over, by path: path, reason."""
-    nothing = pd.DataFrame({"path": [], "reason": []}, dtype="str")
-    found = getattr(dataset, "unreadable", lambda: nothing)()
-    tables = pd.concat(current_ranks().gather(found))
-    return tables.drop_duplicates("path").sort_values("path", ignore_index=True)

@@ -21,8 +21,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from blvnet_lab.data import VideoReadError
 from blvnet_lab.progress import tqdm
-from blvnet_lab.training.distributed import Ranks, current_ranks, pick_device
-from blvnet_lab.training.interrupts import signals_of_workers
+from blvnet_lab.training.distributed import (
+    Ranks,
+    current_ranks,
+    pick_device,
+    signals_of_workers,
+)
 from blvnet_lab.training.loading import report_dead_worker
 from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
 from blvnet_lab.training.recipe import Hardware

@@ -20,8 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from blvnet_lab.training.distributed import Ranks
-from blvnet_lab.training.interrupts import signals_of_workers
+from blvnet_lab.training.distributed import Ranks, signals_of_workers
 from blvnet_lab.training.recipe import Recipe
 
 # (epoch, number of a clip) and, if it was drawn before in that epoch, how often.
