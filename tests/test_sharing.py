@@ -51,6 +51,7 @@ def manifest(tmp_path_factory) -> Path:
     ]
     rows = [(path, i % 2, "ab"[i % 2], splits[i]) for i, path in enumerate(paths)]
     table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
+    table["num_frames"], (table["height"], table["width"]) = counts, zip(*sizes, strict=True)
     return DataSet(table).save(folder / "manifest.csv")
 
 
@@ -209,6 +210,7 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
     table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
     copy = write_video(tmp_path / "val.mp4", 6, size=(426, 240))
     table.loc[1] = [str(copy), 0, "a", "val"]
+    table = table.assign(num_frames=6, height=[240, 426], width=[426, 240])
     written = DataSet(table).save(tmp_path / "manifest.csv")
     for recipe, side in (
         (RECIPE, 47),
@@ -272,25 +274,25 @@ def test_the_limit_of_a_container_counts(tmp_path, version):
 def test_a_plan_says_what_is_kept(manifest, monkeypatch):
     monkeypatch.setattr(planning, "pick_device", lambda: CPU)
     found = planning.plan_training(manifest, RECIPE, clips_per_second=1.0)
-    main = found.main_memory
-    assert main.kept_frames == main.all_frames
-    assert main.all_frames == sum(frames_in_memory(DataSet.read(manifest), RECIPE))
-    assert main.process + main.kept_frames > 100e6
-    text = " ".join(str(found).split())
-    assert f"{planning._bytes(main.kept_frames)} of it for frames kept in memory largest" in text
+    assert found.kept_frames == found.all_frames
+    assert found.all_frames == sum(frames_in_memory(DataSet.read(manifest), RECIPE))
+    assert found.main_memory - found.kept_frames > 100e6
+    frames = planning._in(planning.BYTES, found.all_frames)
+    kept = f"{frames} of it for frames kept in memory, out of {frames}"
+    assert kept in " ".join(str(found).split())
     monkeypatch.setattr(sizes, "frames_in_memory", lambda *what: (10**15, 10**6))
     large = planning.plan_training(manifest, RECIPE, clips_per_second=1.0)
-    assert 0.2 < large.main_memory.kept_frames / free_memory() < 0.3
-    assert large.memory_limit < found.memory_limit
-    assert "of 1,000 TB; the others are read from their files" in " ".join(str(large).split())
+    assert 0.2 < large.kept_frames / free_memory() < 0.3
+    assert large.limit < found.limit
+    assert "kept in memory, out of 1,000 TB" in " ".join(str(large).split())
     unknown = planning.plan_training(None, RECIPE, data=found.data, clips_per_second=1.0)
-    assert "kept in memory, not counted" in " ".join(str(unknown).split())
+    assert "only a manifest can say how large" in " ".join(str(unknown).split())
     monkeypatch.undo()
     workers = dataclasses.replace(RECIPE, hardware=Hardware(workers=2))
     read = planning.plan_training(manifest, workers, clips_per_second=1.0)
-    assert read.main_memory.kept_frames == 0 and "frames kept" not in str(read)
-    # Each worker makes a clip of 4 frames of 32 x 32 in float32, two of them a batch.
-    assert read.main_memory.reading - main.reading > 2 * 3 * (2 * 4 * 3 * 4 * 32 * 32)
+    assert read.kept_frames == 0 and "frames kept" not in str(read)
+    more = read.main_memory - (found.main_memory - found.kept_frames)
+    assert more == pytest.approx(2 * planning.READER_BYTES, rel=0.1), "two workers"
 
 
 # ---------------------------------------------------------------- another default device

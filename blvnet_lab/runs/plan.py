@@ -9,30 +9,44 @@ The clip rate is a run's own (`clips_per_second` in its log.jsonl), or it is mea
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
+from blvnet_lab.data.dataset import KEPT_SHARE
 from blvnet_lab.data.sharing import free_memory
-from blvnet_lab.runs.memory import MainMemory, TrainingMemory, count_main_memory, count_memory
-from blvnet_lab.runs.sizes import DataSize, check_positive, known_size
-from blvnet_lab.runs.speed import Rate, measure, rate_of_training
+from blvnet_lab.runs.memory import TrainingMemory, count_memory
+from blvnet_lab.runs.sizes import DataSize, known_size
+from blvnet_lab.runs.speed import measure
 from blvnet_lab.training import presets
 from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.loading import Batches
 from blvnet_lab.training.recipe import Recipe
 
 # Of a GPU's memory, and of what is free on a CPU. The rest is for what is not counted: workspaces
-# of libraries, CUDA's context, gaps between tensors. The first is a choice; `memory.CPU_GROWTH` has
-# the reason of the second.
+# of libraries, CUDA's context, gaps between tensors. The first is a choice; CPU_GROWTH has the
+# reason of the second.
 USABLE, USABLE_CPU = 0.9, 0.5
+# A process of the tiny network on Linux grew by 1.7 to 1.8 times what was counted (by 1.03 to 1.05
+# times with the variable MALLOC_MMAP_THRESHOLD_=65536: then the C library gives memory back).
+CPU_GROWTH = 1.8
+# Measured with H.264 of 1080p: its decoder, a clip of 8 whole frames, and what a worker does not
+# share with its parent.
+READER_BYTES = 100_000_000
+# A backward pass computes two products, by weights and by maps, where a forward pass computes one.
+TRAINING_COST = 3  # in forward passes
+BATCHES_AHEAD = 3  # of a worker: two that wait, and one that it makes
 UNKNOWN = DataSize()
 Row = tuple[str, str, str]  # label, value, and where the value is from
+
+BYTES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "bytes": 1}
+TIMES = {"h": 3600, "min": 60, "s": 1}
+RATES = {"clips/s": 1}
 
 
 @dataclass(frozen=True)
@@ -41,96 +55,89 @@ class TrainingPlan:
 
     recipe: Recipe
     data: DataSize
-    data_origin: str
     batches: Batches  # of one process
-    rate: Rate
+    rate: float  # clips a second in training, of all processes together
     memory: TrainingMemory  # of each process
-    memory_limit: int  # bytes that each process may use
-    limit_origin: str
-    main_memory: MainMemory  # of each process
+    limit: int  # bytes that each process may use
+    origins: dict[str, str]  # where data, rate and limit are from
+    main_memory: int  # bytes of each process in the machine's own memory
+    kept_frames: int  # of them, those of the frames that are kept in memory
+    all_frames: int | None  # bytes of the frames that were to be kept; None if not known
     keep_every: int | None
 
     def __str__(self) -> str:
         recipe, network = self.recipe, self.recipe.network
-        title = (
+        lines = [
             f"{network.architecture}, depth {network.depth}, for clips of {recipe.num_frames} "
             f"frames of {recipe.size[0]} x {recipe.size[1]} pixels, in {recipe.hardware.precision}"
-        )
-        return "\n".join([title, *(_line(*row) for row in self.rows())])
+        ]
+        for label, value, origin in self.rows():
+            lines += textwrap.wrap(
+                f"{label:<15}{value:<22}{origin}",
+                100,
+                subsequent_indent=" " * 37,
+                break_long_words=False,  # so that paths stay whole
+                break_on_hyphens=False,
+            )
+        return "\n".join(lines)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the table."""
-        yield from self._steps()
-        yield from self._time()
+        yield from self._work()
         yield from self._memory()
-        yield from self._disk()
+        memory, data, every = self.memory, self.data, self.keep_every
+        checkpoint = memory.model - memory.gradients
+        count = 2 + (self.recipe.epochs // every if every else 0)
+        kept = "last and best" + (f" and one every {every} epochs" if every else "")
+        origin = f"for the run's folder: {_in(BYTES, checkpoint)} each for {kept}; the network"
+        yield "disk", _in(BYTES, count * checkpoint + memory.weights), origin
+        if size := data.bytes_per_clip:
+            videos = _in(BYTES, (data.num_clips + data.num_val_clips) * size)
+            yield "", videos, f"for the videos, {_in(BYTES, size)} each on average"
 
-    def _steps(self) -> Iterator[Row]:
-        recipe, data, batches = self.recipe, self.data, self.batches
-        size, steps = batches.batch_size, batches.steps
-        clips = f"{data.num_clips:,} + {data.num_val_clips:,}"
-        yield "clips", clips, f"train + val, {self.data_origin}"
-        yield "classes", f"{data.num_classes}", self.data_origin
-        share = "on one process"
-        if (processes := batches.ranks.world) > 1:
-            share = f"{size // processes} on each of {processes} processes"
-        if batches.accumulate > 1:
-            share += f", in {batches.accumulate} parts of {batches.at_once}"
-        yield "batch", f"{size} clips", share
-        left = f"{data.num_clips - steps * size} clips, no whole batch, left out"
-        yield "steps", f"{steps:,} an epoch", left
-        yield "", f"{recipe.epochs * steps:,} in all", f"{recipe.epochs} epochs"
-        rule = f"{recipe.learning_rate:g} for a batch of {recipe.rate_batch}, in proportion"
-        yield "learning rate", f"{recipe.peak_rate:.4g} at most", rule
-        if recipe.schedule == "one-cycle":
-            yield "warm-up", "in the schedule", "one-cycle"
-        else:
-            rising = math.ceil(recipe.warmup * steps)
-            value = f"{rising:,} steps" if rising else "none"
-            yield "warm-up", value, f"{recipe.warmup:g} epochs"
-
-    def _time(self) -> Iterator[Row]:
+    def _work(self) -> Iterator[Row]:
         recipe, data, batches, rate = self.recipe, self.data, self.batches, self.rate
         epochs, processes = recipe.epochs, batches.ranks.world
+        size, steps = batches.batch_size, batches.steps
+        clips = f"{data.num_clips:,} + {data.num_val_clips:,}"
+        yield "clips", clips, f"train + val, of {data.num_classes} classes, {self.origins['data']}"
+        shares = f"{processes} x {batches.accumulate} x {batches.at_once}"
+        yield "batch", f"{size} clips", f"processes x parts x clips at once: {shares}"
+        left = f"{data.num_clips - steps * size} clips, no whole batch, left out"
+        yield "steps", f"{steps:,} an epoch", left
+        yield "", f"{epochs * steps:,} in all", f"{epochs} epochs"
+        rule = f"{recipe.learning_rate:g} for a batch of {recipe.rate_batch}, in proportion"
+        yield "learning rate", f"{recipe.peak_rate:.4g} at most", rule
+        if recipe.schedule != "one-cycle":
+            rising = math.ceil(recipe.warmup * steps)
+            yield "warm-up", f"{rising:,} steps", f"{recipe.warmup:g} epochs"
+        pixels = math.prod(recipe.size) / math.prod(recipe.evaluation.size or recipe.size)
         times = epochs * (2 if recipe.ema else 1)  # with an average of weights, both are evaluated
-        evaluation = times * data.num_val_clips / rate.evaluation
-        seconds = epochs * batches.steps * batches.batch_size / rate.training + evaluation
-        digits = 3 if rate.origin == "given" else 2
-        yield "clip rate", f"{_about(rate.training, digits)} clips/s", f"in training, {rate.origin}"
-        value = f"{_about(rate.evaluation, 2)} clips/s"
-        yield "", value, f"in evaluation, {rate.evaluation_origin}"
-        yield "time", _duration(seconds), "in all, if the network never waits for clips"
-        value = _duration(evaluation)
-        yield "", value, f"of it for {epochs} evaluations, one view of each clip"
-        if processes > 1:
-            value = f"{_about(seconds / 3600 * processes, 2)} h"
-            yield "device hours", value, f"{processes} processes, a device each"
-        each, clip = rate.training / processes, _clip_bytes(recipe)
+        evaluation = times * data.num_val_clips / (rate * TRAINING_COST * pixels)
+        seconds = epochs * steps * size / rate + evaluation
+        yield "clip rate", _in(RATES, rate), f"in training, {self.origins['rate']}"
+        yield "time", _in(TIMES, seconds), "in all, if the network never waits for clips"
+        cost = "taken to cost a third of training for each pixel"
+        yield "", _in(TIMES, evaluation), f"of it for {epochs} evaluations, {cost}"
         advice = "for each process, or it waits; loader-benchmark says what a core gives"
-        yield "clips to load", f"{_about(each, 2)} clips/s", advice
-        value = f"{_bytes(each * clip, 2)}/s"
-        yield "", value, f"to each device, {_bytes(clip)} a clip in float32"
-        if data.bytes_per_clip:
-            value = f"{_bytes(rate.training * data.bytes_per_clip, 2)}/s"
-            yield "", value, "from disk, all processes, if files are read in full"
+        yield "clips to load", _in(RATES, rate / processes), advice
 
     def _memory(self) -> Iterator[Row]:
-        memory, limit, at_once = self.memory, self.memory_limit, self.batches.at_once
+        memory, limit, at_once = self.memory, self.limit, self.batches.at_once
         names = ("weights", "gradients", "momentum", "average")
-        parts = [f"{name} {_bytes(size)}" for name in names if (size := getattr(memory, name))]
-        yield "memory", _bytes(memory.model), f"on each device: {', '.join(parts)}"
-        yield "", f"+ {_bytes(memory.clip)} a clip", f"in training, {memory.origin}"
-        yield "", f"+ {_bytes(memory.evaluation_clip)} a clip", "in evaluation, counted"
-        needed, evaluation = memory.training(at_once), memory.evaluation(at_once)
-        fit = _fits(needed, limit)
-        origin = f"{at_once} clips at once: {fit} in {_bytes(limit)}, {self.limit_origin}"
-        yield "training", _bytes(needed), origin
-        fit = _fits(evaluation, limit)
-        fit += "" if evaluation <= limit else ": take a smaller batch_size or more processes"
-        yield "evaluation", _bytes(evaluation), f"{at_once} clips at once: {fit}"
-        yield from self._main_memory()
+        parts = [f"{name} {_in(BYTES, getattr(memory, name))}" for name in names]
+        yield "memory", _in(BYTES, memory.model), f"on each device: {', '.join(parts)}"
+        yield "", f"+ {_in(BYTES, memory.clip)} a clip", f"in training, {memory.origin}"
+        yield "", f"+ {_in(BYTES, memory.evaluation_clip)} a clip", "in evaluation, counted"
+        for label, needed in (
+            ("training", memory.training(at_once)),
+            ("evaluation", memory.evaluation(at_once)),
+        ):
+            fit = ("fits in" if needed <= limit else "does NOT fit in") + f" {_in(BYTES, limit)}"
+            origin = f"{at_once} clips at once: {fit}, {self.origins['limit']}"
+            yield label, _in(BYTES, needed), origin
         largest, share = memory.largest(limit), at_once * self.batches.accumulate
-        yield "largest batch", f"{largest:,} clips", "with which a process can train at once"
+        yield "largest batch", f"{largest:,} clips", "that a process can take at once"
         # The fewest equal parts of the share of a process that fit.
         parts = (n for n in range(1, share + 1) if share % n == 0 and share // n <= largest)
         if (parts := next(parts, None)) is None:
@@ -138,36 +145,13 @@ class TrainingPlan:
         elif parts > self.batches.accumulate:
             advice = f"at once: the batch fits with --hardware.accumulate {parts}"
             yield "", f"{share // parts} of {share} clips", advice
-
-    def _main_memory(self) -> Iterator[Row]:
-        main, hardware, processes = self.main_memory, self.recipe.hardware, self.batches.ranks.world
-        every = f"each of {processes} processes" if processes > 1 else "the process"
-        network = f"{_bytes(main.network)} for the network, " if main.network else ""
-        origin = (
-            f"{every} at most: {_bytes(main.process)} for Python and its libraries, as here, "
-            f"{network}{_bytes(main.reading)} for reading with {hardware.workers} workers"
-        )
-        total = main.process + main.network + main.kept_frames + main.reading
-        yield "main memory", _bytes(total), origin
-        if main.all_frames is None and hardware.in_memory:
-            yield "", "and frames", "kept in memory, not counted: only a manifest says how large"
-        elif main.all_frames:
-            rest = f" of {_bytes(main.all_frames)}; the others are read from their files each time"
-            rest = rest if main.kept_frames < main.all_frames else ""
-            yield "", _bytes(main.kept_frames), f"of it for frames kept in memory{rest}"
-
-    def _disk(self) -> Iterator[Row]:
-        memory, data, every = self.memory, self.data, self.keep_every
-        checkpoint = memory.model - memory.gradients
-        count = 2 + (self.recipe.epochs // every if every else 0)  # last, best, and those kept
-        kept = f", one every {every} epochs" if every else ""
-        origin = (
-            f"for the run's folder: {_bytes(checkpoint)} each for last and best{kept}; the network"
-        )
-        yield "disk", _bytes(count * checkpoint + memory.weights), origin
-        if size := data.bytes_per_clip:
-            videos = _bytes((data.num_clips + data.num_val_clips) * size)
-            yield "", videos, f"for the videos, {_bytes(size)} each on average"
+        readers = f"with {self.recipe.hardware.workers} workers to read clips"
+        yield "main memory", _in(BYTES, self.main_memory), f"of each process at most, {readers}"
+        if self.recipe.hardware.in_memory and self.all_frames is None:
+            yield "", "and frames", "kept in memory: only a manifest can say how large they are"
+        elif self.all_frames:
+            origin = f"of it for frames kept in memory, out of {_in(BYTES, self.all_frames)}"
+            yield "", _in(BYTES, self.kept_frames), origin
 
 
 def plan_training(
@@ -202,89 +186,70 @@ def plan_training(
         ValueError: a number is not positive; the data set's size is not known, or not divisible.
     """
     recipe = recipe or presets.preset(preset)
-    check_positive(**vars(data), processes=processes, keep_every=keep_every)
-    check_positive(clips_per_second=clips_per_second, memory_gb=memory_gb)
-    data, data_origin, frames = known_size(manifest, preset, data, recipe)
-    parts = recipe.hardware.accumulate
-    batches = Batches(
-        data.num_clips, recipe.batch_size, seed=0, ranks=Ranks(0, processes), accumulate=parts
-    )
-    at_once, device = batches.at_once, pick_device()
-    memory = count_memory(recipe, data.num_classes)
-    network = max(memory.training(at_once), memory.evaluation(at_once))
-    on_cpu = network if device.type == "cpu" else 0
-    main_memory = count_main_memory(
-        on_cpu, at_once * _clip_bytes(recipe), recipe.hardware.workers, processes, frames
-    )
-    if memory_gb is None:
-        limit, origin = _memory_of(device, processes, main_memory.kept_frames)
-    else:
-        limit, origin = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB given"
-    if clips_per_second is not None:
-        rate = rate_of_training(clips_per_second, recipe)
-    else:
-        most = max(1, min(at_once, memory.largest(_memory_of(device)[0])))
-        rate, clips, peak = measure(recipe, data.num_classes, device, most, processes)
-        if peak:  # without an average of weights, which `measure` does not keep
-            clip = max(1, (peak - memory.training(0) + memory.average) // clips)
-            memory = dataclasses.replace(memory, clip=clip, origin="measured")
+    numbers = vars(data) | {"processes": processes, "clips_per_second": clips_per_second}
+    for name, value in (numbers | {"memory_gb": memory_gb, "keep_every": keep_every}).items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"expected {name} to be a positive number, got {value}")
+    data, origin, frames = known_size(manifest, preset, data, recipe)
+    origins, parts = {"data": origin}, recipe.hardware.accumulate
+    ranks = Ranks(0, processes)
+    batches = Batches(data.num_clips, recipe.batch_size, seed=0, ranks=ranks, accumulate=parts)
+    device, memory = pick_device(), count_memory(recipe, data.num_classes)
+    main_memory, kept = _main_memory(recipe, memory, batches, frames or ())
+    limit, origins["limit"] = _usable_memory(device, processes, kept)
+    rate, origins["rate"] = clips_per_second, "given"
+    if rate is None:
+        clips = max(1, min(batches.at_once, memory.largest(limit)))
+        rate, origins["rate"], memory = measure(
+            recipe, data.num_classes, memory, device, clips, processes
+        )
+    if memory_gb is not None:
+        limit, origins["limit"] = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB"
     return TrainingPlan(
         recipe=recipe,
         data=data,
-        data_origin=data_origin,
         batches=batches,
         rate=rate,
         memory=memory,
-        memory_limit=limit,
-        limit_origin=origin,
+        limit=limit,
+        origins=origins,
         main_memory=main_memory,
+        kept_frames=kept,
+        all_frames=None if frames is None else sum(frames),
         keep_every=keep_every,
     )
 
 
-def _memory_of(device: torch.device, processes: int = 1, kept: int = 0) -> tuple[int, str]:
-    """Bytes that each process may use for its network, and of what; `kept` of a CPU hold frames."""
+def _main_memory(
+    recipe: Recipe, memory: TrainingMemory, batches: Batches, frames: Sequence[int]
+) -> tuple[int, int]:
+    """Count the bytes that a process takes of its machine's own memory, and of frames among them.
+
+    Args:
+        frames: bytes of all the frames of each split that are to be kept.
+    """
+    free, kept = free_memory() // batches.ranks.world, 0
+    for size in frames:  # as `ClipDataset` does, one split after the other
+        kept += min(size, int(KEPT_SHARE * (free - kept)))
+    at_once, workers, network = batches.at_once, recipe.hardware.workers, 0
+    batch = at_once * 4 * 3 * recipe.num_frames * math.prod(recipe.size)  # float32
+    reading = READER_BYTES + workers * (READER_BYTES + BATCHES_AHEAD * batch)
+    if pick_device().type == "cpu":
+        network = int(CPU_GROWTH * max(memory.training(at_once), memory.evaluation(at_once)))
+    return psutil.Process().memory_info().rss + network + reading + kept, kept
+
+
+def _usable_memory(device: torch.device, processes: int, kept: int) -> tuple[int, str]:
+    """Find the bytes that each process may use for its network, and of what they are a share."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         return int(USABLE * total), f"{USABLE:.0%} of the {torch.cuda.get_device_name(device)} here"
     free = max(0, free_memory() // processes - kept)
-    shared = " beside the frames" if kept else ""
-    shared += f", for each of {processes} processes" if processes > 1 else ""
+    shared = f", for each of {processes} processes" if processes > 1 else ""
     return int(USABLE_CPU * free), f"{USABLE_CPU:.0%} of what is free here now{shared}"
 
 
-def _clip_bytes(recipe: Recipe) -> int:
-    """Of a clip as the network gets it, in float32."""
-    return 4 * 3 * recipe.num_frames * math.prod(recipe.size)
-
-
-def _line(what: str, value: str, origin: str) -> str:
-    # Paths stay whole, however long: a line is wrapped between words only.
-    return textwrap.fill(
-        f"{what:<15}{value:<22}{origin}",
-        100,
-        subsequent_indent=" " * 37,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _fits(needed: int, limit: int) -> str:
-    return "fits" if needed <= limit else "does NOT fit"
-
-
-def _about(number: float, digits: int) -> str:
-    """Round to this many significant digits: 12345 -> 12,300."""
-    return f"{float(f'{number:.{digits}g}'):,.12g}"
-
-
-def _bytes(count: float, digits: int = 3) -> str:
-    units = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "bytes": 1}
-    name = next((name for name, unit in units.items() if count >= unit), "bytes")
-    return f"{_about(count / units[name], digits)} {name}"
-
-
-def _duration(seconds: float) -> str:
-    units = {"h": 3600, "min": 60, "s": 1}
-    name = next((name for name, unit in units.items() if seconds >= 2 * unit), "s")
-    return f"{_about(seconds / units[name], 2)} {name}"
+def _in(units: dict[str, float], number: float) -> str:
+    """Write a number with three digits, in the largest of the units that it reaches."""
+    name = next((name for name, unit in units.items() if number >= unit), [*units][-1])
+    return f"{float(f'{number / units[name]:.3g}'):,.12g} {name}"

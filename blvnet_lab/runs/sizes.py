@@ -7,14 +7,9 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from blvnet_lab.data import DataSet, VideoReadError, useful_short_side
-from blvnet_lab.data.dataset import smaller_size
-from blvnet_lab.data.probing import known_video, unpack_info
-from blvnet_lab.progress import tqdm
+from blvnet_lab.data import DataSet, useful_short_side
+from blvnet_lab.data.dataset import smaller_size, usable_rows
 from blvnet_lab.training.recipe import Recipe
 
 
@@ -30,13 +25,6 @@ class DataSize:
     """Classes of the clips."""
     bytes_per_clip: float | None = None
     """Size of a video file, on average; without it, that of the manifest's."""
-
-
-def check_positive(**numbers: float | None) -> None:
-    """Raise ValueError for a number that is given but not positive and finite."""
-    for name, value in numbers.items():
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"expected {name} to be a positive number, got {value}")
 
 
 # Something-Something v2: its 168,913 + 24,777 + 27,157 videos have 19.4 GB. Kinetics-400: what is
@@ -60,58 +48,33 @@ def published_size(preset: str) -> tuple[DataSize, str]:
 
 
 def manifest_size(data_set: DataSet) -> DataSize:
-    """Count the usable clips of a data set and its classes, and average the sizes of the files.
-
-    Sizes are those that the manifest notes (column probe); where it does not, the disk is asked.
-    """
-    train, val = (_usable(data_set, split) for split in ("train", "val"))
-    if train.empty or val.empty:
-        raise ValueError(
-            f'expected clips of split "{"train" if train.empty else "val"}" with the status "ok" '
-            f"in {data_set.path}, got none: training needs train and val; write the manifest with "
-            "both"
-        )
-    files = pd.concat([train, val])
-    bar = tqdm(files.itertuples(), "sizes of files", len(files), unit="file", leave=False, delay=1)
-    sizes = [size for size in map(_file_size, bar) if size]
+    """Count the usable clips of a data set and its classes, and average the sizes of the files."""
+    train, val = (usable_rows(data_set, split)["path"] for split in ("train", "val"))
+    sizes = [os.path.getsize(path) for path in (*train, *val) if os.path.isfile(path)]
     mean = sum(sizes) / len(sizes) if sizes else None
     return DataSize(len(train), len(val), len(data_set.classes), mean)
 
 
-def frames_in_memory(data_set: DataSet, recipe: Recipe) -> tuple[int, int]:
-    """Count the bytes of all training and validation frames that a recipe keeps in memory."""
+def frames_in_memory(data_set: DataSet, recipe: Recipe) -> tuple[int, int] | None:
+    """Count the bytes of all training and validation frames that a recipe keeps in memory.
+
+    None if the manifest does not say how many frames there are, and how large.
+    """
     if not recipe.hardware.in_memory:
         return 0, 0
+    train, val = (
+        usable_rows(data_set, split).drop_duplicates("path") for split in ("train", "val")
+    )
+    shapes = train[["num_frames", "height", "width"]]
+    if shapes.isna().any(axis=None):
+        return None
     side = recipe.read_short_side or useful_short_side(recipe.size, recipe.augmentation.crop)
-    train, val = (_usable(data_set, split).drop_duplicates("path") for split in ("train", "val"))
-    bar = tqdm(train.itertuples(), "frames", len(train), unit="file", leave=False, delay=1)
-    training = sum(3 * n * math.prod(smaller_size(size, side)) for n, size in map(_shape, bar))
+    training = sum(
+        3 * count * math.prod(smaller_size((height, width), side))
+        for count, height, width in shapes.itertuples(index=False)
+    )
     pixels = math.prod(recipe.evaluation.size or recipe.size)
     return training, 3 * len(val) * recipe.num_frames * pixels
-
-
-def _usable(data_set: DataSet, split: str) -> pd.DataFrame:
-    rows = data_set.rows
-    return rows[(rows["status"] == "ok") & (rows["split"] == split)]
-
-
-def _shape(row: Any) -> tuple[int, tuple[int, int]]:
-    """Frames, and their (height, width); none of what cannot be read."""
-    if not pd.isna([row.num_frames, row.height, row.width]).any():
-        return row.num_frames, (row.height, row.width)
-    try:
-        info = known_video(row.path, row.probe)
-    except VideoReadError:
-        return 0, (1, 1)
-    return info.num_frames, info.size
-
-
-def _file_size(row: Any) -> int:
-    """In bytes; 0 if it is not known, as of a folder of pictures."""
-    try:
-        return unpack_info(row.path, row.probe).num_bytes
-    except ValueError:  # nothing is noted, or by another version
-        return os.path.getsize(row.path) if os.path.isfile(row.path) else 0
 
 
 def known_size(
@@ -122,7 +85,7 @@ def known_size(
     Returns the size, where it is from, and `frames_in_memory`; None if these are not known. Raises
     ValueError if only some numbers are given.
     """
-    counts, frames = (given.num_clips, given.num_val_clips, given.num_classes), None
+    counts = (given.num_clips, given.num_val_clips, given.num_classes)
     if None not in counts and manifest is None:
         return given, "given", None
     if counts != (None, None, None):
@@ -131,7 +94,7 @@ def known_size(
             f"them, got {'both' if manifest else 'only some'}"
         )
     if manifest is None:
-        found, origin = published_size(preset)
+        found, origin, frames = *published_size(preset), None
     else:
         data_set = DataSet.read(manifest)
         found, origin = manifest_size(data_set), f"in {manifest}"
