@@ -14,11 +14,8 @@ The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` 
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +26,7 @@ from torch import Tensor
 
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
 from blvnet_lab.data.dataset_files import CLASS_LIST
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.evaluation import (
@@ -70,12 +67,12 @@ class Evaluation:
             for name, title in TITLES.items()
             if name != "top_5" or len(self.classes) > 5  # of five classes every clip is a hit
         ]
-        left_out = [f"{number} {status}" for status, number in self.left_out.items()]
+        left_out = ", ".join(f"{number} {status}" for status, number in self.left_out.items())
         worst = self.per_class.sort_values("top_1", kind="stable").head(NUM_SHOWN)
         lines = [
             ", ".join(figures),
             f'of {self.clips} clips of "{about["split"]}", {len(self.unreadable)} could not be read'
-            + (f"; left out by the manifest: {', '.join(left_out)}" if left_out else ""),
+            + (f"; left out by the manifest: {left_out}" if left_out else ""),
             f"{about['views']} views (clips x crops) of {about['num_frames']} frames of "
             f"{about['size'][0]} x {about['size'][1]} pixels, {about['precision']}",
             *(f"  {why}" for why in list(self.unreadable.values())[:NUM_SHOWN]),
@@ -85,6 +82,21 @@ class Evaluation:
         if self.out is not None:
             lines.append(f"\n{', '.join((SCORES, TABLE, PER_CLASS, CONFUSION))} are in {self.out}")
         return "\n".join(lines)
+
+    def write(self) -> None:
+        """Write the files of `out`, each whole or not at all."""
+        names = pd.Index(self.classes, name="true class")
+        confusion = pd.DataFrame(self.confusion.numpy(), names, self.classes)
+        tables = {TABLE: self.table, PER_CLASS: self.per_class, CONFUSION: confusion}
+        form = {"lineterminator": "\n", "float_format": "%.6g"}
+        for name, table in tables.items():
+            with atomic_write(self.out / name) as partial:
+                table.to_csv(partial, index=table is confusion, **form)
+        counts = {"clips": self.clips, "unreadable": self.unreadable, "left_out": self.left_out}
+        scores = {name: round(score, 6) for name, score in self.scores.items()}
+        text = json.dumps(self.about | counts | scores, indent=1, ensure_ascii=False)
+        with atomic_write(self.out / SCORES) as partial:  # last: all is there
+            partial.write_text(text + "\n", "utf-8")
 
 
 def evaluate_file(
@@ -118,90 +130,56 @@ def evaluate_file(
 
     Raises:
         ValueError: no such files or split; the manifest's labels mean other classes than the
-            network's; views that there are not; no clip could be read.
-        OSError: the folder cannot be written to, noticed before the work.
+            network's; views that there are not; no clip could be read; `out` cannot be written to.
         FloatingPointError: logits that are not finite.
     """
     hardware = Hardware(precision=precision, workers=workers)
     with process_group() as (ranks, device):
-        trained = load_trained(checkpoint)
+        trained, data_set = load_trained(checkpoint), DataSet.read(manifest)
         recipe = with_views(trained, views, size)
-        data_set = DataSet.read(manifest)
-        classes = _common_classes(trained, data_set, manifest)
+        classes = _common_classes(trained, data_set)
         clips = view_clips(data_set, split, recipe)
         if out is not None and ranks.is_first:
-            make_folder(out)
-        predictions = evaluate(
-            trained.model.to(memory_format=torch.channels_last),
-            clips,
-            batch_size=batch_size,
-            device=device,
-            hardware=hardware,
-            ranks=ranks,
-        )
-        check_finite(predictions, clips.paths, precision)
+            check_target(out / SCORES, ".json")
+        options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
+        model = trained.model.to(memory_format=torch.channels_last)
+        found = evaluate(model, clips, **options)
+        check_finite(found, clips.paths, precision)
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
-        about |= _settings(recipe, precision, device)
+        about |= {"precision": precision, "device": device.type, "torch": torch.__version__}
         status = data_set.split(split).rows["status"]
-        left_out = status[status != "ok"].value_counts().sort_index().to_dict()
-        evaluation = _score(predictions, clips, classes, about, left_out)
-        if out is None:
-            return evaluation
-        evaluation = replace(evaluation, out=Path(out))
-        if ranks.is_first:
-            _write(evaluation)
+        evaluation = Evaluation(
+            about=about | _views_of(recipe),
+            clips=len(clips),
+            unreadable={clips.paths[i]: why for i, why in found.unreadable.items()},
+            left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
+            scores=standard_scores(found),
+            classes=classes,
+            per_class=per_class_scores(found.logits, found.labels, classes),
+            confusion=confusion_matrix(found.logits, found.labels),
+            table=predictions_table(found, classes, clips.paths, clips.labels),
+            predictions=found,
+            out=out,
+        )
+        if out is not None and ranks.is_first:
+            evaluation.write()
         return evaluation
 
 
-def _settings(recipe: Recipe, precision: str, device: torch.device) -> dict[str, Any]:
+def _views_of(recipe: Recipe) -> dict[str, Any]:
+    views = recipe.evaluation
     return {
-        "views": f"{recipe.evaluation.num_clips}x{recipe.evaluation.crops}",
+        "views": f"{views.num_clips}x{views.crops}",
         "num_frames": recipe.num_frames,
         "stride": recipe.stride,
         "size": list(recipe.size),
-        "short_side": recipe.evaluation.short_side,
+        "short_side": views.short_side,
         "read_short_side": recipe.read_short_side,
-        "precision": precision,
-        "device": device.type,
-        "torch": torch.__version__,
     }
 
 
-def _score(
-    predictions: Predictions,
-    clips: ClipDataset,
-    classes: tuple[str, ...],
-    about: dict[str, Any],
-    left_out: dict[str, int],
-) -> Evaluation:
-    logits, labels = predictions.logits, predictions.labels
-    return Evaluation(
-        about=about,
-        clips=len(clips),
-        unreadable={clips.paths[i]: why for i, why in predictions.unreadable.items()},
-        left_out=left_out,
-        scores=standard_scores(predictions),
-        classes=classes,
-        per_class=per_class_scores(logits, labels, classes),
-        confusion=confusion_matrix(logits, labels),
-        table=predictions_table(predictions, classes, clips.paths, clips.labels),
-        predictions=predictions,
-    )
-
-
-def parse_views(text: str) -> tuple[int, int]:
-    """Parse "3x10" as (3, 10): clips of a video, crops of a clip."""
-    parts = re.fullmatch(r"([1-9]\d*)x(1|3|5|10)", text)
-    if parts is None:
-        raise ValueError(
-            "expected views as clips x crops, the crops being 1, 3, 5 or 10, such as 3x10, got "
-            f'"{text}"'
-        )
-    return int(parts[1]), int(parts[2])
-
-
 def with_views(trained: Trained, views: str | None, size: tuple[int, int] | None) -> Recipe:
-    """Put the views that are asked for into a network's recipe; its size becomes that of a view."""
+    """Put the views that are asked for ("3x10") into a recipe; its size becomes that of a view."""
     recipe = trained.recipe
     if recipe is None:
         if size is None:
@@ -213,12 +191,17 @@ def with_views(trained: Trained, views: str | None, size: tuple[int, int] | None
         recipe = Recipe(num_frames=trained.model.num_frames, size=size)
     evaluation = recipe.evaluation
     if views is not None:
-        num_clips, crops = parse_views(views)
-        evaluation = replace(evaluation, num_clips=num_clips, crops=crops)
+        parts = re.fullmatch(r"([1-9]\d*)x(1|3|5|10)", views)
+        if parts is None:
+            raise ValueError(
+                "expected views as clips x crops, the crops being 1, 3, 5 or 10, such as 3x10, got "
+                f'"{views}"'
+            )
+        evaluation = replace(evaluation, num_clips=int(parts[1]), crops=int(parts[2]))
     return replace(recipe, size=size or evaluation.size or recipe.size, evaluation=evaluation)
 
 
-def _common_classes(trained: Trained, data_set: DataSet, manifest: Path) -> tuple[str, ...]:
+def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
     """Name the network's classes: by its file, or else the manifest, or else by numbers.
 
     Raises ValueError if a label of the manifest means another class to the network, or none.
@@ -233,7 +216,7 @@ def _common_classes(trained: Trained, data_set: DataSet, manifest: Path) -> tupl
             names[label] = name
             continue
         raise ValueError(
-            f'{manifest}: expected {known}, got label {label} "{name}": take a manifest '
+            f'{data_set.path}: expected {known}, got label {label} "{name}": take a manifest '
             "with the labels and names of the classes that the network was trained on"
         )
     return tuple(names)
@@ -244,9 +227,9 @@ def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
     views = recipe.evaluation
     if views.crops == 10 and data_set.mirror is None:
         raise ValueError(
-            f"expected {CLASS_LIST} beside {data_set.path}, which says of every class what its "
-            "mirror image is, for 10 crops of which 5 are mirrored; found none: write it with "
-            "`python -m blvnet_lab manifest`, or take 5 crops"
+            f"expected a data set with {CLASS_LIST}, which says of every class what its mirror "
+            "image is, for 10 crops of which 5 are mirrored, got one without: take 5 crops, or "
+            "write that file with `python -m blvnet_lab manifest`"
         )
     return ClipDataset(
         data_set,
@@ -268,47 +251,3 @@ def check_finite(predictions: Predictions, paths: Sequence[str], precision: str)
             f"clips in {precision}, first for {paths[predictions.indices[bad[0]]]}: the network's "
             "training has failed, or float16 is too narrow for it (take bfloat16 or float32)"
         )
-
-
-def make_folder(out: str | os.PathLike) -> None:
-    """Make a folder; raise OSError, before the work, if nothing can be written there."""
-    with _remedied(out):
-        Path(out).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-
-
-@contextmanager
-def _remedied(out: str | os.PathLike) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            f"expected a folder that can be written to, got {out} ({error.strerror}): make room "
-            "there, or take another folder"
-        ) from error
-
-
-def _write(evaluation: Evaluation) -> None:
-    """Write the files of `out`, each whole or not at all."""
-    out = evaluation.out
-    names = list(evaluation.classes)
-    confusion = pd.DataFrame(evaluation.confusion.numpy(), index=names, columns=names)
-    contents = {
-        **evaluation.about,
-        "clips": evaluation.clips,
-        "unreadable": evaluation.unreadable,
-        "left_out": evaluation.left_out,
-        **{name: round(score, 6) for name, score in evaluation.scores.items()},
-    }
-    texts = {
-        TABLE: evaluation.table.to_csv(index=False, lineterminator="\n"),
-        PER_CLASS: evaluation.per_class.to_csv(
-            index=False, lineterminator="\n", float_format="%.6g"
-        ),
-        CONFUSION: confusion.to_csv(index_label="true class", lineterminator="\n"),
-        SCORES: json.dumps(contents, indent=1, ensure_ascii=False) + "\n",  # last: all is there
-    }
-    with _remedied(out):
-        for name, text in texts.items():
-            with atomic_write(out / name) as partial:
-                partial.write_text(text, "utf-8")

@@ -13,16 +13,14 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views
 from blvnet_lab.data.probing import pack_info
 from blvnet_lab.datasets.encoding import showing_of, write_h264
-from blvnet_lab.paths import atomic_write
-from blvnet_lab.runs.evaluate import check_finite, make_folder, view_clips, with_views
+from blvnet_lab.paths import atomic_write, check_target
+from blvnet_lab.runs.evaluate import check_finite, view_clips, with_views
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.metrics import ranked
@@ -80,34 +78,18 @@ def predict_video(
     if top < 1:
         raise ValueError(f"expected at least one class to name, got top={top}")
     trained = load_trained(checkpoint)
-    recipe = with_views(trained, views, size)
-    if recipe.evaluation.crops == 10:
-        raise ValueError(
-            "expected 1, 3 or 5 crops of a single video, got 10, of which 5 are mirrored: only a "
-            "class list says whether a mirror image is of the same class; take 5, or `evaluate`"
-        )
-    info = probe_video(video)
+    recipe, info = with_views(trained, views, size), probe_video(video)
     row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
     clip, label = view_clips(alone, "val", recipe)[0]
-    seen = TensorDataset(clip[None], torch.tensor([label], device="cpu"))
-    predictions = evaluate(trained.model, seen)
-    check_finite(predictions, [info.path], "float32")
-    best = ranked(predictions.logits)[0, :top]
-    probabilities = predictions.logits[0].double().softmax(0)[best]
-    columns = {
-        "class_name": [trained.class_names[label] for label in best.tolist()],
-        "label": best.tolist(),
-        "probability": probabilities.tolist(),
-    }
-    prediction = Prediction(
-        table=pd.DataFrame(columns),
-        frames=sample_views(
-            info.num_frames, recipe.num_frames, recipe.evaluation.num_clips, recipe.stride
-        ),
-        num_frames=info.num_frames,
-        is_named=bool(trained.classes),
-    )
+    found = evaluate(trained.model, [(clip, label)])
+    check_finite(found, [info.path], "float32")
+    best = ranked(found.logits)[0, :top]
+    table = pd.DataFrame({"label": best, "probability": found.logits[0].double().softmax(0)[best]})
+    table.insert(0, "class_name", [trained.class_names[label] for label in best])
+    num_clips = recipe.evaluation.num_clips
+    frames = sample_views(info.num_frames, recipe.num_frames, num_clips, recipe.stride)
+    prediction = Prediction(table, frames, info.num_frames, is_named=bool(trained.classes))
     if annotate is None:
         return prediction
     return replace(prediction, annotated=write_annotated(prediction, video, annotate))
@@ -126,13 +108,13 @@ def write_annotated(
     H.264 in mp4, of square pixels, without sound.
 
     Raises:
-        ValueError: the target is no .mp4, or the video itself.
+        ValueError: the target is no .mp4, or the video itself, or cannot be written to.
         VideoReadError: a frame cannot be decoded; no file is written.
-        OSError: the folder cannot be written to.
     """
     target = Path(target)
-    if target.suffix != ".mp4" or target.resolve() == Path(video).resolve():
-        raise ValueError(f"expected another file, ending in .mp4, to write to, got {target}")
+    if target.resolve() == Path(video).resolve():
+        raise ValueError(f"expected another file than the video to write to, got {target}")
+    check_target(target, ".mp4")
     info = probe_video(video)
     showing = showing_of(info)
     shown = info.size[0], info.size[1] * (showing.pixel_aspect or 1)
@@ -147,7 +129,6 @@ def write_annotated(
                 yield np.concatenate([frame.permute(1, 2, 0).numpy(), bars])
 
     square = replace(showing, pixel_aspect=None, colours=None)
-    make_folder(target.parent)
     with atomic_write(target) as partial:
         write_h264(partial, pictures(), square, gop=48, x264="crf=20")
     return target
@@ -160,24 +141,15 @@ def _bars(table: pd.DataFrame, width: int, row: int) -> np.ndarray:
     # Pillow's own font lacks accents.
     path = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
     font = ImageFont.truetype(str(path), round(0.7 * row))  # Pillow 10 takes no Path
-    first = width * 3 // 5  # column where bars begin
-    full = width - margin - round(font.getlength(" 100 %")) - first  # length of one for certain
+    first, right = width * 3 // 5, width - margin  # columns where bars begin, where figures end
+    full = right - round(font.getlength(" 100 %")) - first  # length of a bar for certain
     for place, line in enumerate(table.itertuples(), start=1):
         middle, length = place * row, round(line.probability * full)
-        name = _shortened(line.class_name, font, first - 2 * margin)
-        pen.text((margin, middle), name, INK, font, anchor="lm")
-        pen.text(
-            (width - margin, middle), f"{100 * line.probability:.0f} %", INK, font, anchor="rm"
-        )
+        pen.text((margin, middle), line.class_name, INK, font, anchor="lm")
+        # A long name is cut off.
+        pen.rectangle((first - margin, middle - margin, width, middle + margin), PAPER)
+        pen.text((right, middle), f"{100 * line.probability:.0f} %", INK, font, anchor="rm")
         if length:
             box = (first, middle - row // 3, first + length - 1, middle + row // 3)
             pen.rectangle(box, BEST if place == 1 else OTHERS)
     return np.asarray(image)
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
