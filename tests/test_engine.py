@@ -29,10 +29,8 @@ from videos import write_video
 from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform, training_transform
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, save_model, tsn
-from blvnet_lab.runs import start
 from blvnet_lab.runs import train as run_module
-from blvnet_lab.runs.start import start_from
-from blvnet_lab.runs.train import clip_datasets, train
+from blvnet_lab.runs.train import clip_datasets, start_from, train
 from blvnet_lab.training import engine
 from blvnet_lab.training.checkpoint import (
     Trained,
@@ -1194,7 +1192,9 @@ def test_start_from_a_file_of_torchvisions_layout(resnet, tmp_path):
 
 def test_start_from_torchvisions_download(resnet, monkeypatch):
     asked = []
-    monkeypatch.setattr(start, "torchvision_resnet", lambda depth: asked.append(depth) or resnet)
+    monkeypatch.setattr(
+        run_module, "torchvision_resnet", lambda depth: asked.append(depth) or resnet
+    )
     report = start_from(empty(tsn, num_frames=4, num_classes=2), "torchvision")
     assert asked == [50] and report.layout == "resnet"
     with pytest.raises(ValueError, match="depth tiny"):

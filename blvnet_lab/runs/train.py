@@ -7,7 +7,7 @@ torchrun --nproc-per-node 4 -m blvnet_lab train ...
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,23 @@ from blvnet_lab.data import (
     training_transform,
     useful_short_side,
 )
-from blvnet_lab.data.dataset_files import CLASS_LIST
-from blvnet_lab.runs.start import start_from
+from blvnet_lab.models import VideoNet
+from blvnet_lab.models.files import LoadReport, load_exactly, read_pickle
 from blvnet_lab.training import presets
 from blvnet_lab.training.checkpoint import (
     BEST,
     LAST,
     MODEL,
     Trained,
+    is_checkpoint,
     load_trained,
     save_trained,
 )
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
 from blvnet_lab.training.recipe import Output, Recipe
+from blvnet_lab.weights.official import load_official
+from blvnet_lab.weights.torchvision import check_depth, is_resnet, load_resnet, torchvision_resnet
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,10 @@ class Run:
         lines = [f"started from {self.start}"]
         if self.published_start:
             lines.append(f"the published run started from {self.published_start}: expect less")
-        if not self.fitted.unreadable.empty:
-            count = len(self.fitted.unreadable)
+        if count := len(self.fitted.unreadable):
             lines.append(f"{count} videos were passed over: unreadable.csv names them")
         if self.fitted.stopped:
-            again = "run the same again with --resume auto"
-            lines.append(f"stopped by {self.fitted.stopped}: {again}")
+            lines.append(f"stopped by {self.fitted.stopped}: run the same again with --resume auto")
         else:
             lines.append(f"{self.file} is the best network, log.jsonl beside it has every epoch")
         return "\n".join(lines)
@@ -99,15 +100,8 @@ def train(
         start = "a checkpoint of this run" if resumes else "random weights"
         if init and not resumes:
             start = f"{init}\n{start_from(model, init, classes)}"
-        fitted = fit(
-            model,
-            train_set,
-            val_set,
-            recipe,
-            device=device,
-            output=output,
-            after_epoch=after_epoch,
-        )
+        options = {"device": device, "output": output, "after_epoch": after_epoch}
+        fitted = fit(model, train_set, val_set, recipe, **options)
         trained = None
         if not fitted.stopped and ranks.is_first:
             trained = load_trained(out / BEST)
@@ -120,45 +114,74 @@ def clip_datasets(
 ) -> tuple[ClipDataset, ClipDataset, tuple[str, ...]]:
     """Open the training and validation clips of a manifest; also return the names of its classes.
 
-    Unreadable videos are passed over in training (`ClipDataset.unreadable` names them).
-
-    Raises:
-        ValueError: no such manifest or split, or it has no class list, which mirroring needs.
+    Unreadable videos are passed over in training (`ClipDataset.unreadable` names them). Raises
+    ValueError for no such manifest or split, or no class list, which mirroring needs.
     """
     data_set = DataSet.read(manifest)
-    if recipe.augmentation.mirror and data_set.mirror is None:
-        raise ValueError(
-            f"expected {CLASS_LIST} beside {manifest}, which says of every class what its mirror "
-            "image is, found none: write it with `python -m blvnet_lab manifest`, or leave out "
-            "augmentation.mirror"
-        )
-    changes = recipe.augmentation
+    changes, views = recipe.augmentation, recipe.evaluation
+    shared = {"stride": recipe.stride, "in_memory": recipe.hardware.in_memory}
+    augment = training_transform(
+        recipe.size,
+        crop=changes.crop,
+        jitter=changes.jitter,
+        rand_augment=changes.rand_augment,
+        erase=changes.erase,
+    )
     train_set = ClipDataset(
         data_set,
         "train",
         recipe.num_frames,
-        training_transform(
-            recipe.size,
-            crop=changes.crop,
-            jitter=changes.jitter,
-            rand_augment=changes.rand_augment,
-            erase=changes.erase,
-        ),
+        augment,
         random_frames=True,
-        in_memory=recipe.hardware.in_memory,
-        stride=recipe.stride,
         mirror=changes.mirror,
         short_side=recipe.read_short_side or useful_short_side(recipe.size, changes.crop),
         skip_unreadable=True,
+        **shared,
     )
-    evaluation = recipe.evaluation
-    val_set = ClipDataset(
-        data_set,
-        "val",
-        recipe.num_frames,
-        evaluation_transform(evaluation.size or recipe.size, evaluation.short_side),
-        in_memory=recipe.hardware.in_memory,
-        stride=recipe.stride,
-        short_side=recipe.read_short_side,
-    )
+    crop = evaluation_transform(views.size or recipe.size, views.short_side)
+    shared["short_side"] = recipe.read_short_side
+    val_set = ClipDataset(data_set, "val", recipe.num_frames, crop, **shared)
     return train_set, val_set, data_set.classes
+
+
+def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> LoadReport:
+    """Load weights into a model, and report which were loaded and which were not.
+
+    Args:
+        source: "torchvision" downloads a ResNet of the model's depth, trained on ImageNet; or a
+            file: a network that was trained here (`model.safetensors`, `best.pt`), also one for
+            fewer frames or other classes; a published bLResNet or video checkpoint; a ResNet of
+            torchvision.
+        classes: of the model, in the order of labels. The classifier of a network that was trained
+            here is loaded if it has the same ones.
+
+    Raises:
+        ValueError: there is no such file, or it does not fit; the model is unchanged.
+        OSError: the download failed.
+    """
+    if source == "torchvision":
+        check_depth(model)
+        return load_resnet(model, torchvision_resnet(model.arguments["depth"]))
+    if not Path(source).is_file():
+        raise ValueError(
+            'expected a file with weights to start from, or "torchvision", but there is no file '
+            f"{source}"
+        )
+    if Path(source).suffix != ".safetensors":
+        contents = read_pickle(source)
+        if not is_checkpoint(contents):
+            return (load_resnet if is_resnet(contents) else load_official)(model, contents)
+    trained = load_trained(source)
+    weights, report = trained.model.state_dict(), LoadReport("own")
+    if not classes or tuple(classes) != trained.classes:
+        head = [name for name in weights if name.startswith("classifier.")]
+        report.kept, report.ignored = [*head], head
+        weights = {name: tensor for name, tensor in weights.items() if name not in head}
+    if not any(name.endswith(".taps") for name in weights):
+        # A network without temporal aggregation may be the start of one with it.
+        report.kept += [name for name in model.state_dict() if name.endswith(".taps")]
+    remedy = (
+        f"It holds a {trained.model.architecture} built with {trained.model.arguments}: build the "
+        "same but for num_frames, num_classes and dropout"
+    )
+    return load_exactly(model, weights, report, remedy)
