@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from blvnet_lab import __version__
+import blvnet_lab
 from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform, training_transform
 from blvnet_lab.datasets.motion import CLASSES, KINDS
 from blvnet_lab.models import VideoNet
@@ -65,20 +66,15 @@ def motion_datasets(
     """Read the training and the validation clips, decoded once and kept in memory.
 
     Args:
+        data_set: of motion samples, or ValueError.
         classes: those to use, to make a short run of it; the labels stay as they are.
-
-    Raises:
-        ValueError: the data set is not one of the motion samples.
-        KeyError: a class is not among theirs.
     """
     if data_set.classes != CLASSES:
         raise ValueError(
             f"expected the motion samples' classes {', '.join(CLASSES)}, got "
             f"{', '.join(data_set.classes)}; make them with `python -m blvnet_lab samples`"
         )
-    label_of = {name: label for label, name in enumerate(CLASSES)}
-    rows = data_set.rows
-    data_set = data_set.with_rows(rows[rows["label"].isin([label_of[name] for name in classes])])
+    data_set = data_set.with_rows(data_set.rows[data_set.rows["class_name"].isin(classes)])
     augment, crop = training_transform(recipe.size), evaluation_transform(recipe.size)
     train = ClipDataset(data_set, "train", recipe.num_frames, augment, True, in_memory=True)
     return train, ClipDataset(data_set, "val", recipe.num_frames, crop, in_memory=True)
@@ -94,8 +90,7 @@ def run_one(
 ) -> tuple[VideoNet, list[dict]]:
     """Train the recipe's network; a line of JSON per epoch goes to `log`, with the taps (r, C).
 
-    Raises:
-        InterruptedError: the stop button or another signal, so that no further network is trained.
+    Raises InterruptedError when it is stopped, so that no further network is trained.
     """
     model = build(recipe, len(CLASSES))
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -111,8 +106,7 @@ def run_one(
     fitted = fit(model, train, val, recipe, score=scores_and_taps, after_epoch=write)
     if fitted.stopped:
         raise InterruptedError(
-            f"stopped by {fitted.stopped} in the training of "
-            f"{TITLES[recipe.network.architecture]}, seed {recipe.seed}: the checkpoints of the "
+            f"stopped by {fitted.stopped} in the training of {log.stem}: the checkpoints of the "
             f"networks before it and all logs are in {log.parent.parent}"
         )
     return model, [first, *fitted.history]
@@ -161,11 +155,8 @@ def run_staircase(
             each of those above.
 
     Raises:
-        ValueError: a recipe that no network can be built from, or a manifest of other videos.
         FileExistsError: `out` holds files, perhaps of an earlier run.
     """
-    if not architectures or not seeds:
-        raise ValueError("expected at least one architecture and one seed, got none")
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(
             f"expected a new or an empty folder for the run, got {out}, which holds files: "
@@ -177,48 +168,31 @@ def run_staircase(
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
     train, val = motion_datasets(data_set, recipe)
     runs = []
-    for architecture in architectures:
-        for seed in seeds:
-            chosen = with_architecture(replace(recipe, seed=seed), architecture)
-            log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
-            model, lines = run_one(chosen, train, val, log)
-            seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
-            last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
-            run = {"architecture": architecture, "seed": seed, **last, "seconds": round(seconds, 1)}
-            runs.append(run)
-            if seed == seeds[0]:
-                save_trained(Trained(model, chosen, CLASSES), out / f"{architecture}.safetensors")
-                (out / f"{architecture}.jsonl").write_text(log.read_text())
+    for architecture, seed in product(architectures, seeds):
+        chosen = with_architecture(replace(recipe, seed=seed), architecture)
+        log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
+        model, lines = run_one(chosen, train, val, log)
+        seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
+        last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
+        run = {"architecture": architecture, "seed": seed, "seconds": round(seconds, 1)}
+        runs.append(run | last)
+        if seed == seeds[0]:
+            save_trained(Trained(model, chosen, CLASSES), out / f"{architecture}.safetensors")
+            (out / f"{architecture}.jsonl").write_text(log.read_text())
+    typed = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
+    modules = {"blvnet_lab": blvnet_lab, "torch": torch, "torchvision": torchvision}
+    versions = {name: module.__version__ for name, module in modules.items()}
     summary = {
-        **_circumstances(),
-        "options": {
-            "out": None,
-            "manifest": manifest and str(manifest),
-            "architectures": architectures,
-            "seeds": seeds,
-            "recipe": asdict(recipe),
-        },
+        "command": typed if "staircase" in sys.argv[1:2] else "run_staircase(...)",
+        "recipe": asdict(recipe),
         "seeds": seeds,
-        "clips": {"train": len(train), "val": len(val)},
+        "made": date.today().isoformat(),
+        "versions": versions | {"python": platform.python_version()},
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
         "runs": runs,
     }
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
     return StaircaseResult(json.loads((out / SUMMARY).read_text()), out)
-
-
-def _circumstances() -> dict[str, Any]:
-    typed = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
-    return {
-        "command": typed if "staircase" in sys.argv[1:2] else "run_staircase(...)",
-        "made": date.today().isoformat(),
-        "versions": {
-            "blvnet_lab": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        },
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
-    }
 
 
 def as_table(summary: dict) -> pd.DataFrame:
@@ -226,8 +200,7 @@ def as_table(summary: dict) -> pd.DataFrame:
     rows = []
     for architecture, runs in pd.DataFrame(summary["runs"]).groupby("architecture", sort=False):
         row = {"model": TITLES[architecture]}
-        for name in ("direction", "order", "top_1"):
-            percent = 100 * runs[name]
+        for name, percent in (100 * runs[["direction", "order", "top_1"]]).items():
             row[f"{name} %"] = round(percent.mean(), 1)
             row[f"{name} range"] = f"{percent.min():.1f}-{percent.max():.1f}"
         row["seconds"] = f"{runs['seconds'].min():.0f}-{runs['seconds'].max():.0f}"
