@@ -18,71 +18,56 @@ from blvnet_lab.runs.memory import most_at_once
 MATMUL = "matmul"  # among what is timed
 # Side of the matrices: enough to keep all units busy, not more.
 CPU_SIDE, GPU_SIDE = 2048, 4096
-WARM_UPS = 1
 
 
-def time_alternately(
-    runs: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, title: str
+def compare_times(
+    runs: Mapping[str, Callable[[], object]],
+    repeats: int,
+    device: torch.device,
+    *,
+    reference: str | None = None,
+    gmacs: float | pd.Series | None = None,
 ) -> pd.DataFrame:
     """Time all runs alternately, so that whatever else the machine does slows all of them alike.
 
-    Returns:
-        Seconds: a row for each repeat, a column for each run. The column "matmul" has the seconds
-        for each GMAC of a matrix product in float32: what the machine can do at best.
+    A row for each run: ms (the median), lowest, highest. The first round warms up.
+
+    Args:
+        reference: a run, for the column "speed-up": the median of the ratios within each round, in
+            which both ran under the same conditions.
+        gmacs: of one run, for the column "of peak": the share of the speed of the fastest matrix
+            product in float32, which is timed among them: what the machine can do at best.
     """
     side = CPU_SIDE if device.type == "cpu" else GPU_SIDE
     a, b = torch.randn(2, side, side, device=device)
     product = torch.empty_like(a)
     runs = {**runs, MATMUL: lambda: torch.mm(a, b, out=product)}
-    rows = []
-    with tqdm(total=(WARM_UPS + repeats) * len(runs), desc=title, unit="run", leave=False) as bar:
-        for _ in range(WARM_UPS + repeats):
-            rows.append({})
-            for name, run in runs.items():
-                bar.set_postfix_str(name)
-                rows[-1][name] = time_run(run, device)
-                bar.update()
-    seconds = pd.DataFrame(rows[WARM_UPS:])
-    seconds[MATMUL] /= side**3 / 1e9
-    return seconds
+    rounds = tqdm(range(1 + repeats), "timing", unit="round", leave=False)
+    times = [{name: time_run(run, device) for name, run in runs.items()} for _ in rounds]
+    seconds = pd.DataFrame(times[1:])
+    peak = side**3 / 1e9 / seconds.pop(MATMUL).min()  # GMACs a second
+    table = 1e3 * seconds.agg(["median", "min", "max"]).T
+    table.columns = ["ms", "lowest", "highest"]
+    if reference is not None:
+        table["speed-up"] = seconds.rdiv(seconds[reference], axis=0).median()
+    if gmacs is not None:
+        table["of peak"] = gmacs / peak / (table["ms"] / 1e3)
+    return table
 
 
 def time_run(run: Callable[[], object], device: torch.device) -> float:
     """Time one run in seconds, until the device has done all of it."""
-    wait_for(device)
+    on_cpu = device.type == "cpu"
+    if not on_cpu:
+        torch.accelerator.synchronize(device)
     start = time.perf_counter()
     run()
-    wait_for(device)
+    if not on_cpu:
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - start
 
 
-def wait_for(device: torch.device) -> None:
-    """Wait until the device has done all its work."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-
-
-def summary(
-    seconds: pd.DataFrame, reference: str | None = None, gmacs: float | pd.Series | None = None
-) -> pd.DataFrame:
-    """Sum up each run of `time_alternately`: median, lowest and highest ms, and more.
-
-    Args:
-        reference: a run, for the column "speed-up": the median of the ratios within each repeat, in
-            which both ran under the same conditions.
-        gmacs: of one run, for the column "of peak": the share of the fastest matrix product's
-            speed that it reaches.
-    """
-    runs = seconds.drop(columns=MATMUL)
-    table = 1e3 * runs.agg(["median", "min", "max"]).T.set_axis(["ms", "lowest", "highest"], axis=1)
-    if reference is not None:
-        table["speed-up"] = runs.rdiv(runs[reference], axis=0).median()
-    if gmacs is not None:
-        table["of peak"] = gmacs * seconds[MATMUL].min() / (table["ms"] / 1e3)
-    return table
-
-
-def gmacs(model: nn.Module, clip: Tensor) -> float:
+def count_gmacs(model: nn.Module, clip: Tensor) -> float:
     """Count the GMACs of one clip; TAMs included, where the model is one of ours."""
     if isinstance(model, VideoNet):
         return count_cost(model, tuple(clip.shape[-2:])).macs / 1e9

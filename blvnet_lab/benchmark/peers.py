@@ -77,17 +77,6 @@ class Shift(nn.Module):
         return y
 
 
-class InTime(nn.Module):
-    """A temporal module between layers that know nothing of clips: (B*T, C, H, W) to the same."""
-
-    def __init__(self, module: nn.Module, num_frames: int):
-        super().__init__()
-        self.module, self.num_frames = module, num_frames
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x.unflatten(0, (-1, self.num_frames))).flatten(0, 1)
-
-
 def temporal_resnet(temporal: Callable[[int], nn.Module], num_frames: int) -> VideoNet:
     """Build ResNet-50 on every frame, with a temporal module before each residual branch.
 
@@ -97,8 +86,9 @@ def temporal_resnet(temporal: Callable[[int], nn.Module], num_frames: int) -> Vi
     model = tsn(depth=50, num_frames=num_frames)
     for block in model.modules():
         if isinstance(block, Bottleneck):
-            module = InTime(temporal(block.conv1.in_channels), num_frames)
-            block.conv1 = nn.Sequential(module, block.conv1)
+            to_clips = nn.Unflatten(0, (-1, num_frames))  # (B*T, C, H, W) -> (B, T, C, H, W)
+            module = temporal(block.conv1.in_channels)
+            block.conv1 = nn.Sequential(to_clips, module, nn.Flatten(0, 1), block.conv1)
     return model
 
 
@@ -109,11 +99,16 @@ def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer
         build = partial(builder, depth=50, num_frames=num_frames)
         return Peer(builder.__name__, title, build, num_frames, size)
 
+    def three_d(builder: Callable[[], nn.Module], size: tuple[int, int] = NORMAL) -> Peer:
+        name = builder.__name__
+        return Peer(name, name, builder, 16, size, channels_first=True)
+
     def published() -> nn.Module:
         return published_form(blvnet_tam(depth=50, num_frames=num_frames))
 
     f16x2 = partial(blvnet_tam, depth=50, num_frames=32)
     tam_256 = partial(blvnet_tam, depth=50, num_frames=16, num_classes=400)
+    tam = partial(temporal_resnet, TAM, 8)
     tsm = partial(temporal_resnet, lambda channels: Shift(), 8)
     return [
         ours(tsn, "TSN"),
@@ -124,30 +119,14 @@ def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer
         Peer("blvnet_tam_f16x2", "bLVNet-TAM f16x2", f16x2, 32, NORMAL),
         Peer("blvnet_tam_256", "bLVNet-TAM, 256 pixels", tam_256, 16, LARGE),
         Peer("tsn_8", "TSN, 8 frames", partial(tsn, depth=50, num_frames=8), 8, NORMAL),
-        Peer(
-            "resnet_tam",
-            "ResNet-50 with TAM, 8 frames",
-            partial(temporal_resnet, TAM, 8),
-            8,
-            NORMAL,
-        ),
+        Peer("resnet_tam", "ResNet-50 with TAM, 8 frames", tam, 8, NORMAL),
         Peer("resnet_tsm", "TSM (ResNet-50), 8 frames", tsm, 8, NORMAL),
         Peer("resnet_tsm_256", "TSM (ResNet-50), 8 frames, 256 pixels", tsm, 8, LARGE),
-        Peer("r3d_18", "r3d_18", video.r3d_18, 16, (112, 112), channels_first=True),
-        Peer("r2plus1d_18", "r2plus1d_18", video.r2plus1d_18, 16, (112, 112), channels_first=True),
-        Peer("s3d", "s3d", video.s3d, 16, NORMAL, channels_first=True),
-        Peer("mvit_v2_s", "mvit_v2_s", video.mvit_v2_s, 16, NORMAL, channels_first=True),
+        three_d(video.r3d_18, (112, 112)),
+        three_d(video.r2plus1d_18, (112, 112)),
+        three_d(video.s3d),
+        three_d(video.mvit_v2_s),
     ]
-
-
-def choose_peers(names: Sequence[str], peers: Sequence[Peer]) -> list[Peer]:
-    """Choose the rows of these names, in their own order; all if there are no names."""
-    known = [peer.name for peer in peers]
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(
-            f'expected models out of {", ".join(known)}, got "{unknown[0]}": is it spelled right?'
-        )
-    return [peer for peer in peers if peer.name in names or not names]
 
 
 def published_accuracies(peers: Sequence[Peer]) -> pd.DataFrame:

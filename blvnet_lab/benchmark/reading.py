@@ -5,8 +5,8 @@
 
 Four steps are measured for the same clips, alternately, as CPU time on one core:
 
-- decode: FFmpeg decodes just the frames that are needed, from the keyframe before each, or from the
-  beginning if that is quicker; no colours are converted. No reader can be quicker.
+- decode: FFmpeg decodes just the frames that are needed, from the keyframe before each; no colours
+  are converted. No reader can be quicker.
 - read: `read_frames`, with what the manifest knows of the file.
 - sample: what a data set gives: read, cropped, flipped, normalised (the published augmentation).
 - jitter: the same with changes of colour too.
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from blvnet_lab.benchmark.results import Benchmark
-from blvnet_lab.data.dataset import ClipDataset, smaller_size
+from blvnet_lab.data.dataset import ClipDataset, smaller_size, usable_rows
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.data.decoding import file_url
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info
@@ -69,7 +69,7 @@ class Clips:
     ) -> ClipDataset:
         """Make a data set of one video, `count` times."""
         row = {"path": info.path, "label": 0, "class_name": "video", "split": "train"}
-        table = pd.DataFrame([row | {"status": "ok", "probe": pack_info(info)}] * count)
+        table = pd.DataFrame([row | {"probe": pack_info(info)}] * count)
         return ClipDataset(
             DataSet(table, ["video"], [0]),
             "train",
@@ -95,44 +95,39 @@ def measure_loading(
     """Measure how quickly clips come from files, against what decoding alone takes.
 
     Args:
-        manifest: of a data set, whose first video stands for it; without it, videos of 10 s are
-            made: 720p, the same prepared, and VP9.
+        manifest: of a data set, whose first training video stands for it; without it, videos of
+            10 s are made: 720p, the same prepared, and VP9.
         num_frames: T, frames of a clip.
         size: height and width of the crops in pixels.
         workers: numbers of workers of the data loaders.
-        clips: read by each data loader.
+        clips: read by each data loader, the first 8 of which are not counted.
         repeats: of each step, alternately; the median counts.
         memory_clips: clips to read to see whether memory grows; 0 leaves it out.
         json: file for all the numbers.
     """
     if json is not None:
         check_target(json, ".json")
-    if min(num_frames, *size, repeats) < 1 or min(workers, default=-1) < 0 or memory_clips < 0:
+    if clips <= LOADER_BATCH or min(num_frames, *size, repeats) < 1:
         raise ValueError(
-            "expected positive num_frames, size and repeats, and workers and memory_clips from 0 "
-            f"on, got {num_frames}, {size}, {repeats}, {list(workers)} and {memory_clips}"
-        )
-    if clips <= LOADER_BATCH:
-        raise ValueError(
-            f"expected more than {LOADER_BATCH} clips for each data loader, got {clips}: the first "
-            "batch is not counted"
+            f"expected more than {LOADER_BATCH} clips, and positive num_frames, size and repeats, "
+            f"got {clips}, {num_frames}, {size} and {repeats}"
         )
     wanted, threads = Clips(num_frames, size), torch.get_num_threads()
     with TemporaryDirectory() as folder:
-        if manifest is not None:
-            videos = {"data set": first_video(manifest)}
-        else:
+        if manifest is None:
             videos = make_videos(Path(folder))
+        else:
+            first = usable_rows(DataSet.read(manifest), "train")["path"].iloc[0]
+            videos = {"data set": check_video(first)}
         loaded = {name: info for name, info in videos.items() if name != RAW}
         torch.set_num_threads(1)  # as in a data loader's worker
         try:
-            steps = measure_steps(videos, wanted, repeats)
             tables = {
-                "steps": steps,
+                "steps": measure_steps(videos, wanted, repeats),
                 "loaders": measure_loaders(loaded, wanted, workers, clips),
-                "ratios": promised_ratios(steps) if RAW in videos else pd.DataFrame(),
-                "memory": measure_memory(list(loaded.values()), wanted, memory_clips),
             }
+            if memory_clips:
+                tables["memory"] = measure_memory(list(loaded.values()), wanted, memory_clips)
         finally:
             torch.set_num_threads(threads)
     found = Benchmark({"frames": num_frames, "pixels": f"{size[0]} x {size[1]}"}, tables)
@@ -141,36 +136,27 @@ def measure_loading(
     return found
 
 
-# --- Videos -------------------------------------------------------------------------------------
-
-
-def first_video(manifest: Path) -> VideoInfo:
-    """Check the first good video of a data set."""
-    rows = DataSet.read(manifest).rows
-    good = rows.loc[rows["status"] == "ok", "path"]
-    if good.empty:
-        raise ValueError(f'expected videos with the status "ok" in {manifest}, got none')
-    return check_video(good.iloc[0])
-
-
 def make_videos(folder: Path) -> Videos:
     """Write a raw video, re-encode it, and write a small one with another codec."""
     raw, small = folder / "raw.mp4", folder / "small.webm"
-    with tqdm(total=3, desc="making videos", unit="video", leave=False) as bar:
-        write_h264(raw, draw_scene(720, 1280, SECONDS * FPS), FPS, gop=250, x264="crf=20")
-        bar.update()
-        row = {"path": raw, "label": 0, "class_name": "video", "split": "train"}
-        listed = DataSet(pd.DataFrame([row]), ["video"], [0]).save(folder / "manifest.csv")
-        new = DataSet.read(reencode(listed, folder / "new", workers=1).manifest).rows
-        bar.update()
-        write_vp9(small, list(draw_scene(240, 426, SECONDS * 12)), 12)
-        bar.update()
-    paths = {RAW: raw, PREPARED: new["path"].iloc[0], VP9: small}
+    write_h264(raw, draw_scene(720, 1280, SECONDS * FPS), FPS, gop=250, x264="crf=20")
+    row = {"path": raw, "label": 0, "class_name": "video", "split": "train"}
+    listed = DataSet(pd.DataFrame([row]), ["video"], [0]).save(folder / "manifest.csv")
+    prepared = DataSet.read(reencode(listed, folder / "new", workers=1).manifest).rows["path"][0]
+    options = {"crf": "33", "b": "0", "cpu-used": "8", "deadline": "realtime"}
+    with av.open(file_url(small), "w") as file:
+        stream = file.add_stream("libvpx-vp9", rate=12, options=options)
+        frames = list(draw_scene(240, 426, SECONDS * 12))
+        stream.height, stream.width = frames[0].shape[:2]
+        for frame in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        file.mux(stream.encode(None))
+    paths = {RAW: raw, PREPARED: prepared, VP9: small}
     return {name: check_video(path) for name, path in paths.items()}
 
 
 def draw_scene(height: int, width: int, count: int) -> Iterator[np.ndarray]:
-    """Draw a still, detailed picture over which a camera pans, and a disc moves."""
+    """Draw a still, detailed picture over which a camera pans, uint8 frames (H, W, 3)."""
     rng = np.random.default_rng(0)
     picture = np.full((height * 2, width * 2, 3), 128.0, np.float32)
     for cell, contrast in ((64, 45), (16, 25), (4, 10)):
@@ -178,45 +164,24 @@ def draw_scene(height: int, width: int, count: int) -> Iterator[np.ndarray]:
         blocks = np.kron(rng.normal(0, contrast, shape), np.ones((cell, cell, 1), np.float32))
         picture += blocks[: height * 2, : width * 2]
     picture = picture.clip(0, 255).astype(np.uint8)
-    rows, columns = np.mgrid[:height, :width]
     for turn in np.linspace(0, 2 * np.pi, count, endpoint=False):
         top, left = int(height * 0.45 * (1 + np.sin(turn))), int(width / 2 * (1 - np.cos(turn)))
-        frame = picture[top : top + height, left : left + width].copy()
-        y, x = height * (0.5 + 0.3 * np.sin(5 * turn)), width * (0.5 + 0.3 * np.cos(3 * turn))
-        frame[np.hypot(rows - y, columns - x) < height / 6] = (230, 200, 60)
-        yield frame
+        yield np.ascontiguousarray(picture[top : top + height, left : left + width])
 
 
-def write_vp9(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
-    """Write uint8 frames (H, W, 3), RGB, as VP9."""
-    options = {"crf": "33", "b": "0", "cpu-used": "8", "deadline": "realtime"}
-    with av.open(file_url(path), "w") as file:
-        stream = file.add_stream("libvpx-vp9", rate=fps, options=options)
-        stream.height, stream.width = frames[0].shape[:2]
-        for array in frames:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
-        file.mux(stream.encode(None))
-
-
-# --- Steps --------------------------------------------------------------------------------------
-
-
-def decode_only(info: VideoInfo, indices: Sequence[int], jump: bool) -> int:
-    """Decode the frames `indices` (ascending), with jumps to keyframes or without; count them."""
+def decode_only(info: VideoInfo, indices: Sequence[int]) -> int:
+    """Decode the frames `indices` (ascending), with jumps to keyframes; count them."""
     if info.pts is None:
         raise ValueError(f"{info.path}: expected frames with times of their own, to decode some")
     with av.open(file_url(info.path)) as file:
         stream = file.streams.best("video")
         stream.thread_type = "NONE"
         pictures, now, found = file.decode(stream), None, 0
-        for index in indices:
-            wanted = info.pts[index]
+        for wanted in sorted({info.pts[index] for index in indices}):
             place = max(0, bisect_right(info.keyframe_pts, wanted) - 1)
-            if jump and info.keyframe_pts and (now is None or info.keyframe_pts[place] > now):
+            if info.keyframe_pts and (now is None or info.keyframe_pts[place] > now):
                 file.seek(info.keyframe_pts[place], stream=stream)
                 pictures = file.decode(stream)
-            if now == wanted:
-                continue
             for picture in pictures:
                 now = picture.pts
                 if now >= wanted:
@@ -242,8 +207,7 @@ def measure_steps(videos: Videos, clips: Clips, repeats: int) -> pd.DataFrame:
         plain, coloured = (clips.data_set(info, stride, jitter) for jitter in (0.0, JITTER))
         row = f"{name}, {sampling}"
         steps |= {
-            (row, "jumps"): partial(decode_only, info, indices.tolist(), True),
-            (row, "through"): partial(decode_only, info, indices.tolist(), False),
+            (row, "decode"): partial(decode_only, info, indices.tolist()),
             (row, "read"): partial(read_known, info.path, pack_info(info), indices),
             (row, "sample"): partial(plain.__getitem__, 0),
             (row, "jitter"): partial(coloured.__getitem__, 0),
@@ -255,25 +219,10 @@ def measure_steps(videos: Videos, clips: Clips, repeats: int) -> pd.DataFrame:
             step()
             times[key].append(1000 * (time.process_time() - start))
     table = pd.DataFrame(times).median().unstack(sort=False)
-    table.insert(0, "decode", table[["jumps", "through"]].min(axis=1))
     table["read / decode"] = table["read"] / table["decode"]
     table["sample / read"] = table["sample"] / table["read"]
     table["clips/s a core"] = 1000 / table["sample"]
-    return table.drop(columns=["jumps", "through"])
-
-
-def promised_ratios(steps: pd.DataFrame) -> pd.DataFrame:
-    """Compare what the package promises of sparse reading, for the videos made here."""
-    prepared, raw = steps.loc[f"{PREPARED}, uniform"], steps.loc[f"{RAW}, uniform"]
-    rows = {
-        f"read / decode, {PREPARED}": (prepared["read / decode"], "at most 1.3"),
-        f"{RAW} / {PREPARED}, read": (raw["read"] / prepared["read"], "at least 5"),
-        f"sample / read, {PREPARED}": (prepared["sample / read"], "at most 1.25"),
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["ratio", "target"])
-
-
-# --- Data loaders -------------------------------------------------------------------------------
+    return table
 
 
 def measure_loaders(
@@ -283,8 +232,7 @@ def measure_loaders(
     rates = {}
     for name, number in tqdm(list(product(videos, workers)), "data loaders", unit="loader"):
         data_set = clips.data_set(videos[name], count=count)
-        timeout = 120 if number else 0
-        batches = iter(DataLoader(data_set, LOADER_BATCH, num_workers=number, timeout=timeout))
+        batches = iter(DataLoader(data_set, LOADER_BATCH, num_workers=number))
         next(batches)  # starting the workers is not part of it
         start = time.perf_counter()
         num_clips = sum(len(batch) for batch, _ in batches)
@@ -298,7 +246,7 @@ def measure_memory(videos: Sequence[VideoInfo], clips: Clips, count: int) -> pd.
     """Read `count` clips of the videos alternately; see ten times what memory this process has."""
     data_sets = [clips.data_set(info) for info in videos]
     memory, marks = {}, {count * k // 10 for k in range(1, 11)}
-    for number in tqdm(range(1, count + 1), "memory", unit="clip", disable=not count):
+    for number in tqdm(range(1, count + 1), "memory", unit="clip"):
         data_sets[number % len(data_sets)][0]
         if number in marks:
             memory[f"{number} clips"] = psutil.Process().memory_info().rss / 1e6

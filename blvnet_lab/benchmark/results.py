@@ -20,7 +20,6 @@ HEADINGS = {
     "streaming": "a causal model, pair by pair; ms a pair",
     "steps": "CPU milliseconds for a clip, median, one core",
     "loaders": "data loaders, by the wall clock",
-    "ratios": "what the package promises of sparse reading",
     "memory": "resident memory, and how many clips were read by then",
 }
 
@@ -41,27 +40,20 @@ class Benchmark:
     def __str__(self) -> str:
         lines = [", ".join(f"{name} {value}" for name, value in self.machine.items())]
         for name, table in self.tables.items():
-            if not table.empty:
-                text = table.to_string(float_format="{:.4g}".format)
-                lines.append(f"\n{HEADINGS[name]}\n{text}")
+            lines.append(f"\n{HEADINGS[name]}\n{table.to_string(float_format='{:.4g}'.format)}")
         return "\n".join(lines)
 
     def save(self, file: Path) -> None:
         """Write all of it to a file, which `from_json` reads."""
-        contents = {
-            name: json.loads(table.to_json(orient="split", double_precision=12))
-            for name, table in self.tables.items()
-        }
+        contents = {"machine": self.machine}
+        for name, table in self.tables.items():
+            contents[name] = json.loads(table.to_json(orient="split", double_precision=12))
         with atomic_write(file) as partial:
-            partial.write_text(json.dumps({"machine": self.machine, **contents}, indent=1), "utf-8")
+            partial.write_text(json.dumps(contents, indent=1), "utf-8")
 
 
 def from_json(text: str) -> Benchmark:
-    """Read what `Benchmark.save` wrote.
-
-    Raises:
-        ValueError: the text is something else.
-    """
+    """Read what `Benchmark.save` wrote; raise ValueError for anything else."""
     try:
         contents = json.loads(text)
         machine = contents.pop("machine")

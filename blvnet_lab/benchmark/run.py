@@ -21,14 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from blvnet_lab.benchmark.measure import (
-    faster_layout,
-    gmacs,
-    peak_gb,
-    summary,
-    time_alternately,
-)
-from blvnet_lab.benchmark.peers import Peer, all_peers, choose_peers, published_accuracies
+from blvnet_lab.benchmark.measure import compare_times, count_gmacs, faster_layout, peak_gb
+from blvnet_lab.benchmark.peers import Peer, all_peers, published_accuracies
 from blvnet_lab.benchmark.published import published_form
 from blvnet_lab.benchmark.results import Benchmark
 from blvnet_lab.deploy.fold import optimize_for_inference
@@ -37,6 +31,7 @@ from blvnet_lab.models import VideoNet, blvnet_tam, count_cost, tsn
 from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import kept_for_backward
+from blvnet_lab.training.distributed import pick_device
 
 Part = Literal["forms", "training", "models", "claims", "scaling", "streaming"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -54,21 +49,17 @@ class Setting:
     num_frames: int  # of the four architectures
     size: tuple[int, int]  # height and width of their frames, in pixels
     peers: Sequence[Peer]  # of the part models
-    quick: bool  # few repeats, and nothing compiled
-
-    @property
-    def repeats(self) -> int:
-        """Say how often each run is timed."""
-        return 3 if self.quick else 9
+    repeats: int  # how often each run is timed
+    compile: bool  # whether a form is compiled
 
     def clip(self, batch: int = 1, num_frames: int = 0) -> Tensor:
         """Make noise, (B, T, 3, H, W)."""
         shape = (batch, num_frames or self.num_frames, 3, *self.size)
         return torch.randn(shape, device=self.device)
 
-    def time(self, title: str, runs: dict[str, Callable[[], object]], **more) -> pd.DataFrame:
-        """Time all runs alternately; `more` is what else `summary` takes."""
-        return summary(time_alternately(runs, self.repeats, self.device, title), **more)
+    def time(self, runs: dict[str, Callable[[], object]], **more) -> pd.DataFrame:
+        """Time all runs alternately; `more` is what else `compare_times` takes."""
+        return compare_times(runs, self.repeats, self.device, **more)
 
 
 def run_benchmark(
@@ -94,36 +85,39 @@ def run_benchmark(
         models: rows of the part models, such as blvnet_tam r3d_18; none for all.
         device: cpu, cuda, cuda:1 or mps; the GPU if there is one.
         num_frames: T of the four architectures, even.
-        size: height and width of their frames in pixels, multiples of 32.
+        size: height and width of their frames in pixels.
         quick: 3 repeats instead of 9, and nothing compiled: some minutes on two cores.
         json: file for all the numbers.
         figure: file (.png, .svg, .pdf) for the picture of accuracy against cost.
 
     Raises:
-        ValueError: there is no such part, model or device, or a number makes no sense.
+        ValueError: there is no such model or device; a number of frames that is not even.
     """
-    if not parts or not set(parts) <= set(PARTS):
-        raise ValueError(
-            f"expected parts out of {', '.join(PARTS)}, got {', '.join(parts) or 'none'}"
-        )
-    if num_frames < 2 or num_frames % 2 or min(size) < 32 or any(side % 32 for side in size):
-        raise ValueError(
-            "expected an even number of frames and sides in pixels that are multiples of 32, got "
-            f"{num_frames} and {size}"
-        )
-    peers = choose_peers(models, all_peers(num_frames, size))
+    peers = [peer for peer in all_peers(num_frames, size) if peer.name in models or not models]
+    if len(peers) < len(models):
+        known = ", ".join(peer.name for peer in all_peers())
+        raise ValueError(f"expected models out of {known}, got {', '.join(models)}")
     if json is not None:
         check_target(json, ".json")
     if figure is not None:
         check_target(figure, ".png", ".svg", ".pdf")
         if "models" not in parts or published_accuracies(peers).empty:
             raise ValueError(
-                "expected models with published accuracies for a figure, got the parts "
-                f"{', '.join(parts)} and {', '.join(models) or 'all models'}, {num_frames} frames "
-                f"of {size}: take the part models, and others too, such as blvnet_tam_256"
+                "expected models with published accuracies for a figure: take the part models, and "
+                "one such as blvnet_tam_256"
             )
-    given = Setting(find_device(device), num_frames, size, peers, quick)
-    found = Benchmark(describe_machine(given), measure_parts(parts, given), figure)
+    place = find_device(device)
+    given = Setting(place, num_frames, size, peers, 3 if quick else 9, compile=not quick)
+    machine = {
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "frames": num_frames,
+        "pixels": f"{size[0]} x {size[1]}",
+        "repeats": given.repeats,
+    }
+    found = Benchmark(machine, measure_parts(parts, given), figure)
     if json is not None:
         found.save(json)
     return found
@@ -132,45 +126,26 @@ def run_benchmark(
 def find_device(name: str) -> torch.device:
     """Check that this machine has the device; without a name, take the GPU if there is one."""
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
+        return torch.empty(1, device=name or pick_device()).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f'expected a device of this machine, such as "cpu" or "cuda", got "{name}": {reason}'
+            f'expected a device of this machine, such as "cpu" or "cuda", got "{name}"'
         ) from error
-    return device
-
-
-def describe_machine(given: Setting) -> dict[str, str | int | float]:
-    """Describe the machine and the settings of the measurements."""
-    kind = given.device.type
-    return {
-        "device": torch.cuda.get_device_name(given.device) if kind == "cuda" else kind,
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "frames": given.num_frames,
-        "pixels": f"{given.size[0]} x {given.size[1]}",
-        "repeats": given.repeats,
-    }
 
 
 def measure_parts(parts: Sequence[Part], given: Setting) -> dict[str, pd.DataFrame]:
     """Measure these parts: tables by their names."""
-    tables = {}
+    tables, is_tuned = {}, torch.backends.cudnn.benchmark
     # cuDNN may round what convolutions multiply to TF32; the matrix product they are held against
     # does not.
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False
-    ):
+    with torch.backends.cudnn.flags(enabled=True, benchmark=is_tuned, allow_tf32=False):
         for part in tqdm([part for part in PARTS if part in parts], "benchmark", unit="part"):
             torch.manual_seed(0)
             tables[part] = MEASURES[part](given)
-            if part == "models":
-                accuracies = published_accuracies(given.peers)
-                costs = tables[part].loc[accuracies["name"], ["ms", "GMACs"]]
-                tables["accuracies"] = accuracies.join(costs.reset_index(drop=True))
+    if "models" in tables:
+        accuracies = published_accuracies(given.peers)
+        costs = tables["models"].loc[accuracies["name"], ["ms", "GMACs"]]
+        tables["accuracies"] = accuracies.join(costs.reset_index(drop=True))
     return tables
 
 
@@ -179,10 +154,10 @@ def as_if_trained(num_frames: int, *, causal: bool = False) -> VideoNet:
     model = blvnet_tam(depth=50, num_frames=num_frames, tap_init="kaiming", causal=causal)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
-            nn.init.normal_(module.running_mean, 0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            for tensor in (module.weight, module.running_var):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                nn.init.normal_(tensor, 0, 0.1)
     return model
 
 
@@ -194,8 +169,7 @@ def channels_last(model: VideoNet) -> VideoNet:
 def measure_forms(given: Setting) -> pd.DataFrame:
     """Time one clip through one network, computed in several ways with the same weights.
 
-    Columns: ms, lowest, highest, speed-up (over the published formulation), share of the matrix
-    peak, and the largest deviation from it, relative to its largest logit.
+    Also the largest deviation from the published formulation, relative to its largest logit.
     """
     model = as_if_trained(given.num_frames).eval().to(given.device)
     clip = given.clip()
@@ -206,16 +180,15 @@ def measure_forms(given: Setting) -> pd.DataFrame:
         "channels-last": partial(channels_last(model), clip),
         "folded (optimize_for_inference)": partial(folded, clip),
     }
-    if not given.quick:
+    if given.compile:
         runs["folded, torch.compile"] = partial(torch.compile(copy.deepcopy(folded)), clip)
     runs[HALF] = partial(copy.deepcopy(folded).to(torch.bfloat16), clip.to(torch.bfloat16))
     with torch.no_grad():
-        table = given.time("forms", runs, reference=PUBLISHED, gmacs=gmacs(model, clip))
-        logits = {name: run().float() for name, run in runs.items()}
+        table = given.time(runs, reference=PUBLISHED, gmacs=count_gmacs(model, clip))
+        wanted, *_ = logits = [run().float() for run in runs.values()]
     table.loc[HALF, "of peak"] = float("nan")  # the peak is that of float32
-    wanted = logits[PUBLISHED]
     table["deviation"] = [
-        ((found - wanted).abs().max() / wanted.abs().max()).item() for found in logits.values()
+        ((found - wanted).abs().max() / wanted.abs().max()).item() for found in logits
     ]
     return table
 
@@ -223,12 +196,11 @@ def measure_forms(given: Setting) -> pd.DataFrame:
 def measure_training(given: Setting) -> pd.DataFrame:
     """Time forward and backward pass of one clip, and count what is kept in between.
 
-    Columns: ms, lowest, highest, speed-up, of peak (three times the forward pass's MACs), kept GB,
-    and for the published input that over what the published implementation keeps.
+    "of peak" takes it for three forward passes. For the published input there is also what is kept
+    over what the published implementation keeps.
     """
     model = as_if_trained(given.num_frames).train().to(given.device)
-    clip = given.clip()
-    checkpointed = channels_last(model)
+    clip, checkpointed = given.clip(), channels_last(model)
     checkpointed.set_grad_checkpointing()
     nets = {
         PUBLISHED: published_form(model),
@@ -242,7 +214,7 @@ def measure_training(given: Setting) -> pd.DataFrame:
         net(clip).sum().backward()
 
     steps = {name: partial(step, net) for name, net in nets.items()}
-    table = given.time("training", steps, reference=PUBLISHED, gmacs=3 * gmacs(model, clip))
+    table = given.time(steps, reference=PUBLISHED, gmacs=3 * count_gmacs(model, clip))
     table["kept GB"] = [kept_for_backward(net, clip) / 1e9 for net in nets.values()]
     if (given.num_frames, given.size) == (16, (224, 224)):
         table["of published"] = table["kept GB"] / PUBLISHED_KEPT_GB
@@ -261,42 +233,34 @@ def measure_models(given: Setting) -> pd.DataFrame:
             "frames": peer.num_frames,
             "pixels": f"{peer.size[0]} x {peer.size[1]}",
             "layout": layout,
-            "GMACs": gmacs(model, clip),
+            "GMACs": count_gmacs(model, clip),
             "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
             "peak GB": peak_gb(model, clip),
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
     with torch.inference_mode():
-        table = table.join(given.time("models", runs, gmacs=table["GMACs"]))
+        table = table.join(given.time(runs, gmacs=table["GMACs"]))
     table["clips/s"] = 1e3 / table["ms"]
     table["frames/s"] = table["frames"] * table["clips/s"]
-    table["of peak"] = table.pop("of peak")  # the last column
     return table
 
 
 def count_claims(given: Setting) -> pd.DataFrame:
-    """Count the paper's claims against TSN on the same frames, for each depth; without noise.
-
-    Columns: GMACs of both and their ratio; GB kept for the backward pass of both, a clip, ratio.
-    """
+    """Count the paper's claims against TSN on the same frames, for each depth: MACs, memory."""
     rows = {}
     for depth in tqdm((50, 101, 152), "claims", leave=False, unit="depth"):
-        macs, kept = [], []
-        for builder in (tsn, blvnet_tam):
+        row = {}
+        for name, builder in (("TSN", tsn), ("bLVNet-TAM", blvnet_tam)):
             build = partial(builder, depth=depth, num_frames=given.num_frames)
-            macs.append(count_cost(build(), given.size).macs / 1e9)
+            row[f"{name} GMACs"] = count_cost(build(), given.size).macs / 1e9
             with FakeTensorMode():
                 clip = torch.empty(1, given.num_frames, 3, *given.size)
-                kept.append(kept_for_backward(build().train(), clip) / 1e9)
-        rows[depth] = {
-            "TSN GMACs": macs[0],
-            "bLVNet-TAM GMACs": macs[1],
-            "times fewer": macs[0] / macs[1],
-            "TSN kept GB": kept[0],
-            "bLVNet-TAM kept GB": kept[1],
-            "times less": kept[0] / kept[1],
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("depth")
+                row[f"{name} kept GB"] = kept_for_backward(build().train(), clip) / 1e9
+        rows[depth] = row
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("depth")
+    table["times fewer"] = table["TSN GMACs"] / table["bLVNet-TAM GMACs"]
+    table["times less"] = table["TSN kept GB"] / table["bLVNet-TAM kept GB"]
+    return table
 
 
 def measure_scaling(given: Setting) -> pd.DataFrame:
@@ -308,7 +272,7 @@ def measure_scaling(given: Setting) -> pd.DataFrame:
         model = optimize_for_inference(as_if_trained(frames)).to(given.device)
         runs[f"{frames} frames, batch {batch}"] = partial(model, given.clip(batch, frames))
     with torch.inference_mode():
-        table = given.time("scaling", runs)
+        table = given.time(runs)
     table["frames"] = [frames * batch for frames, batch in cases]
     table["ms/frame"] = table["ms"] / table["frames"]
     table["relative"] = table["ms/frame"] / table["ms/frame"].iloc[0]
@@ -328,11 +292,10 @@ def measure_streaming(given: Setting) -> pd.DataFrame:
         early.reset()
         early(pair)
 
-    whole = f"whole clip / {pairs} pairs"
-    later = f"pair after {PAIRS_BEFORE} others"
+    whole, later = f"whole clip / {pairs} pairs", f"pair after {PAIRS_BEFORE} others"
     runs = {whole: partial(model, clip), "first pair": first, later: partial(late, pair)}
     with torch.inference_mode():
-        table = given.time("streaming", runs)
+        table = given.time(runs)
     table.loc[whole] /= pairs
     table["relative"] = table["ms"] / table["ms"].iloc[0]
     return table
