@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blvnet_lab.models import TAM, BigLittleNet
-from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
 from blvnet_lab.models.networks import architecture_of
 
 
@@ -61,11 +60,15 @@ class PublishedNet(nn.Module):
             module.tam = None
 
     def forward(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
-        x = clip.flatten(0, 1)
-        x = torch.relu(self.stem.bn(self.stem.conv(x)))  # (B*T, 64, H/2, W/2)
-        x = _merge_stem(self.stem, self.stem_tam(x))  # (B*T, 64, H/4, W/4)
+        x = self.stem.bn(self.stem.conv(clip.flatten(0, 1)))
+        x = self.stem_tam(torch.relu(x))  # (B*T, 64, H/2, W/2)
+        merged = torch.relu(self.stem.big(x[1::2]) + self.stem.little(x[::2]))
+        x = self.stem.fusion(merged).repeat_interleave(2, 0)  # (B*T, 64, H/4, W/4)
         for stage, tam in zip(self.stages, self.stage_tams, strict=True):
-            x = _merge_stage(stage, tam(x))  # (B*T, C, h, w)
+            x = tam(x)
+            big, little = stage.big(x[1::2]), stage.little(x[::2])
+            big = F.interpolate(big, size=little.shape[-2:], mode="nearest")
+            x = stage.fusion(torch.relu(big + little)).repeat_interleave(2, 0)  # (B*T, C, h, w)
         x = x[::2]  # (B*P, 1024, h, w)
         for block, tam in zip(self.last, self.last_tams, strict=True):
             y = tam(x)
@@ -75,17 +78,6 @@ class PublishedNet(nn.Module):
             x = torch.relu(block.bn3(block.conv3(y)) + shortcut)
         pooled = self.head(x.mean((-2, -1)))  # (B*P, 2048)
         return self.classifier(pooled).unflatten(0, (-1, self.num_pairs)).mean(1)
-
-
-def _merge_stem(stem: BigLittleStem, frames: Tensor) -> Tensor:
-    merged = torch.relu(stem.big(frames[1::2]) + stem.little(frames[::2]))
-    return stem.fusion(merged).repeat_interleave(2, 0)
-
-
-def _merge_stage(stage: BigLittleStage, frames: Tensor) -> Tensor:
-    big, little = stage.big(frames[1::2]), stage.little(frames[::2])
-    big = F.interpolate(big, size=little.shape[-2:], mode="nearest")
-    return stage.fusion(torch.relu(big + little)).repeat_interleave(2, 0)
 
 
 def published_form(model: BigLittleNet) -> PublishedNet:

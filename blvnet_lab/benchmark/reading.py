@@ -11,8 +11,7 @@ Four steps are measured for the same clips, alternately, as CPU time on one core
 - sample: what a data set gives: read, cropped, flipped, normalised (the published augmentation).
 - jitter: the same with changes of colour too.
 
-Then whole data loaders (but for the raw video), by the wall clock: clips a second, which in batches
-of 64 sustain a GPU whose training step takes 64 / (clips a second).
+Then whole data loaders (but for the raw video), by the wall clock.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -40,7 +38,7 @@ from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.data.decoding import file_url
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info
 from blvnet_lab.data.reading import check_video, read_frames
-from blvnet_lab.data.sampling import sample_dense, sample_uniform
+from blvnet_lab.data.sampling import sample_views
 from blvnet_lab.data.transforms import training_transform
 from blvnet_lab.datasets.encoding import write_h264
 from blvnet_lab.datasets.reencoding import reencode
@@ -55,30 +53,24 @@ RAW, PREPARED, VP9 = "raw 720p", "prepared", "VP9 240p, 12 fps"
 LOADER_BATCH = 8  # clips
 JITTER = 0.3  # of the colours
 Videos = dict[str, VideoInfo]  # by names, with all that is known of them
+Make = Callable[..., ClipDataset]  # `make_data_set`, for clips of one shape
 
 
-@dataclass(frozen=True)
-class Clips:
-    """The clips to read, as training would have them."""
-
-    num_frames: int
-    size: tuple[int, int]  # height and width of the crops, in pixels
-
-    def data_set(
-        self, info: VideoInfo, stride: int | None = None, jitter: float = 0.0, count: int = 1
-    ) -> ClipDataset:
-        """Make a data set of one video, `count` times."""
-        row = {"path": info.path, "label": 0, "class_name": "video", "split": "train"}
-        table = pd.DataFrame([row | {"probe": pack_info(info)}] * count)
-        return ClipDataset(
-            DataSet(table, ["video"], [0]),
-            "train",
-            self.num_frames,
-            training_transform(self.size, crop="multi-scale", jitter=jitter),
-            stride=stride,
-            mirror=True,
-            short_side=SHORT_SIDE,
-        )
+def make_data_set(
+    info: VideoInfo,
+    num_frames: int,
+    size: tuple[int, int],
+    *,
+    stride: int | None = None,
+    jitter: float = 0.0,
+    count: int = 1,
+) -> ClipDataset:
+    """Make a data set of one video, `count` times, as training would have it."""
+    row = {"path": info.path, "label": 0, "class_name": "video", "split": "train"}
+    table = pd.DataFrame([row | {"probe": pack_info(info)}] * count)
+    transform = training_transform(size, crop="multi-scale", jitter=jitter)
+    options = {"stride": stride, "mirror": True, "short_side": SHORT_SIDE}
+    return ClipDataset(DataSet(table, ["video"], [0]), "train", num_frames, transform, **options)
 
 
 def measure_loading(
@@ -112,7 +104,8 @@ def measure_loading(
             f"expected more than {LOADER_BATCH} clips, and positive num_frames, size and repeats, "
             f"got {clips}, {num_frames}, {size} and {repeats}"
         )
-    wanted, threads = Clips(num_frames, size), torch.get_num_threads()
+    make = partial(make_data_set, num_frames=num_frames, size=size)
+    threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         if manifest is None:
             videos = make_videos(Path(folder))
@@ -123,11 +116,11 @@ def measure_loading(
         torch.set_num_threads(1)  # as in a data loader's worker
         try:
             tables = {
-                "steps": measure_steps(videos, wanted, repeats),
-                "loaders": measure_loaders(loaded, wanted, workers, clips),
+                "steps": measure_steps(videos, make, repeats),
+                "loaders": measure_loaders(loaded, make, workers, clips),
             }
             if memory_clips:
-                tables["memory"] = measure_memory(list(loaded.values()), wanted, memory_clips)
+                tables["memory"] = measure_memory(loaded, make, memory_clips)
         finally:
             torch.set_num_threads(threads)
     found = Benchmark({"frames": num_frames, "pixels": f"{size[0]} x {size[1]}"}, tables)
@@ -196,15 +189,12 @@ def read_known(path: str, packed: str, indices: Tensor) -> Tensor:
     return read_frames(info, indices, smaller_size(info.size, SHORT_SIDE))
 
 
-def measure_steps(videos: Videos, clips: Clips, repeats: int) -> pd.DataFrame:
+def measure_steps(videos: Videos, make: Make, repeats: int) -> pd.DataFrame:
     """Time each step of getting a clip: CPU ms, a row for each video and sampling."""
     steps: dict[tuple[str, str], Callable[[], object]] = {}
     for (name, info), (sampling, stride) in product(videos.items(), STRIDES.items()):
-        if stride is None:
-            indices = sample_uniform(info.num_frames, clips.num_frames)
-        else:
-            indices = sample_dense(info.num_frames, clips.num_frames, stride)
-        plain, coloured = (clips.data_set(info, stride, jitter) for jitter in (0.0, JITTER))
+        plain, coloured = (make(info, stride=stride, jitter=jitter) for jitter in (0.0, JITTER))
+        (indices,) = sample_views(info.num_frames, plain.num_frames, 1, stride)
         row = f"{name}, {sampling}"
         steps |= {
             (row, "decode"): partial(decode_only, info, indices.tolist()),
@@ -225,13 +215,11 @@ def measure_steps(videos: Videos, clips: Clips, repeats: int) -> pd.DataFrame:
     return table
 
 
-def measure_loaders(
-    videos: Videos, clips: Clips, workers: Sequence[int], count: int
-) -> pd.DataFrame:
+def measure_loaders(videos: Videos, make: Make, workers: Sequence[int], count: int) -> pd.DataFrame:
     """Time whole data loaders by the wall clock, a row for each video and number of workers."""
     rates = {}
     for name, number in tqdm(list(product(videos, workers)), "data loaders", unit="loader"):
-        data_set = clips.data_set(videos[name], count=count)
+        data_set = make(videos[name], count=count)
         batches = iter(DataLoader(data_set, LOADER_BATCH, num_workers=number))
         next(batches)  # starting the workers is not part of it
         start = time.perf_counter()
@@ -242,9 +230,9 @@ def measure_loaders(
     return table
 
 
-def measure_memory(videos: Sequence[VideoInfo], clips: Clips, count: int) -> pd.DataFrame:
+def measure_memory(videos: Videos, make: Make, count: int) -> pd.DataFrame:
     """Read `count` clips of the videos alternately; see ten times what memory this process has."""
-    data_sets = [clips.data_set(info) for info in videos]
+    data_sets = [make(info) for info in videos.values()]
     memory, marks = {}, {count * k // 10 for k in range(1, 11)}
     for number in tqdm(range(1, count + 1), "memory", unit="clip"):
         data_sets[number % len(data_sets)][0]
