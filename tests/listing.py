@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from blvnet_lab.data import DataSet
-from blvnet_lab.datasets.inventory import Inventory, build_manifest
+from blvnet_lab.datasets.inventory import build_manifest
+from blvnet_lab.datasets.journal import Tables
 from blvnet_lab.datasets.selection import Selection
 
 
-def listed(dataset: str, root: Path, out: Path, **wishes) -> Inventory:
+def listed(dataset: str, root: Path, out: Path, **wishes) -> Tables:
     """`build_manifest` with options and the fields of a selection side by side."""
     options = {name: wishes.pop(name) for name in ("annotations", "fold", "source") & wishes.keys()}
     return build_manifest(dataset, root, out=out, selection=Selection(**wishes), **options)
@@ -24,7 +25,7 @@ def rows(manifest: Path, *columns: str) -> list[tuple]:
     return sorted(table[list(columns)].itertuples(index=False, name=None))
 
 
-def findings(found: Inventory) -> set[tuple]:
+def findings(found: Tables) -> set[tuple]:
     """(kind, split, name) of the report, which must be what was returned."""
     table = found.problems.assign(name=[Path(name).name for name in found.problems["name"]])
     report = pd.read_csv(found.report, keep_default_na=False, dtype=str)

@@ -209,7 +209,7 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
         ("run/a.mp4 120 0\nb.mp4 90 1\n", r"`path frames label`: take the number of frames"),
         ("run/a 120 0\nb 90 1\n", r"`path frames label`: take the number of frames"),
         ("", "expected lines `path label` in .*, found none"),
-        (None, "found none at"),
+        (None, "as annotations a file of lines `path label`, .*found none at"),
     ],
 )
 def test_lists_that_make_no_sense(text, words, put, tmp_path):
@@ -218,8 +218,6 @@ def test_lists_that_make_no_sense(text, words, put, tmp_path):
         write(root, "a.txt", text)
     with pytest.raises(ValueError, match=words):
         listed("list", root, tmp_path, annotations=root / "a.txt")
-    with pytest.raises(ValueError, match=r"the file of lines `path label` as annotations"):
-        listed("list", root, tmp_path)
 
 
 def test_lists_in_more_files(put, tmp_path):
@@ -230,9 +228,6 @@ def test_lists_in_more_files(put, tmp_path):
     table = table_of(found)
     labels = dict(zip(paths_below(root, table), table["label"], strict=True))
     assert labels == {"run/a.mkv": 1, "run/a.mp4": 0, "b.mp4": 1, "walk/b.mp4": 0}
-    write(lists, "train_old.txt", "b.mp4 0\n")
-    with pytest.raises(ValueError, match=r"one list for each split .*train\.txt, train_old\.txt"):
-        listed("list", root, tmp_path / "b", annotations=lists)
 
 
 def test_numbered_labels_are_in_the_order_of_numbers(put, tmp_path):
@@ -422,10 +417,10 @@ def test_something_something_v1_in_folders_of_pictures(tmp_path):
 @pytest.mark.parametrize(
     "labels, words",
     [
-        ('{"Throwing something": "1", "Catching something": "2"}', r"0, 1, \.\.\., got other"),
-        ('["Throwing something"]', "map class names to numbers, got a list"),
+        ('{"Throwing something": "1", "Catching something": "2"}', r"number its classes 0, 1"),
+        ('["Throwing something"]', "number its classes 0, 1"),
         ("<html>", r"labels\.json: expected JSON, got"),
-        ('{"Catching something": "0"}', "'Throwing something' and 0 others.*the same release"),
+        ('{"Catching something": "0"}', "'Throwing something', which is not .*the same release"),
         ('\ufeff{"Throwing something": "0", "Catching something": "1"}', None),
     ],
 )
@@ -590,7 +585,7 @@ def test_names_that_only_look_like_mirror_images():
 def test_no_video_at_all_says_what_was_looked_for(put, tmp_path):
     root = put("other/name.mp4")
     write(root, "train.csv", K400_TRAIN)
-    with pytest.raises(ValueError, match=r"_4YTwq0-73Y_000044_000054\.mp4.*found there: name\.mp4"):
+    with pytest.raises(ValueError, match=r"_4YTwq0-73Y_000044_000054.*found there: name\.mp4"):
         listed("kinetics400", root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -640,9 +635,9 @@ def test_a_replacement_stands_in_for_one_clip(put, tmp_path):
     write(root, "train.csv", K400_TRAIN + "abseiling,_4YTwq0-73Y,100,110,train,0\n")
     found = listed("kinetics400", root, tmp_path / "out", classes=["abseiling"])
     assert rows(found.manifest, "status", "path") == [
+        ("duplicate", "_4YTwq0-73Y.mp4"),
         ("missing", "missing0000_000000_000010"),
         ("ok", "_4YTwq0-73Y.mp4"),
-        ("unreadable", names[1]),
     ]
 
 
@@ -852,12 +847,10 @@ def test_marks_that_editors_leave(put, tmp_path):
     assert rows(found.manifest, "path", "start", "status") == [
         ("_4YTwq0-73Y_000044_000054.MP4", 44, "ok")
     ]
-    write(root, "train.csv", header + "abseiling,_4YTwq0-73Y,,54,train\n")
-    with pytest.raises(ValueError, match=r"seconds in the column time_start, got '' .*_4YTwq0-73Y"):
-        listed("kinetics400", root, tmp_path / "b")
-    write(root, "train.csv", "label,youtube,start\n")
-    with pytest.raises(ValueError, match=r"the columns label, youtube_id, .*got label, youtube, "):
-        listed("kinetics400", root, tmp_path / "b")
+    for text in (header + "abseiling,_4YTwq0-73Y,x,54,train\n", "label,youtube,start\n"):
+        write(root, "train.csv", text)
+        with pytest.raises(ValueError, match=r"train\.csv: expected the columns label, "):
+            listed("kinetics400", root, tmp_path / "b")
     write(root, "classInd.txt", "\ufeff1 Archery\n")
     write(root, "trainlist01.txt", "Archery/v_Archery_g01_c01.avi 1\n")
     write(root, "testlist01.txt", "Archery/v_Archery_g02_c01.avi\n")
@@ -869,13 +862,12 @@ def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
     for name in ("1/00001.jpg", "sub/2/00001.jpg", "2/extra/00001.jpg", "2/00001.jpg", "3/a.mp4",
                  "3/a1.jpg", "4/cover.jpg"):  # fmt: skip
         write(tmp_path, name, "")
-    found = find_videos(tmp_path, frames_from=1)
-    names = [path.relative_to(tmp_path).as_posix() for path in found.videos]
-    assert names == ["1", "2", "3/a.mp4", "sub/2"] and found.findings == []
-    others = {tmp_path / "2/extra", tmp_path / "3/a1.jpg", tmp_path / "4/cover.jpg"}
-    assert {path for paths in found.passed_over.values() for path in paths} == others
-    found = find_videos(tmp_path)
-    assert found.videos == [tmp_path / "3" / "a.mp4"] and len(found.passed_over[".jpg"]) == 6
+    videos, findings, others = find_videos(tmp_path, frames_from=1)
+    names = [path.relative_to(tmp_path).as_posix() for path in videos]
+    assert names == ["1", "2", "3/a.mp4", "sub/2"] and findings == []
+    assert others == {".jpg": 2}, "nothing is looked for in folders that are videos"
+    videos, _, others = find_videos(tmp_path)
+    assert videos == [tmp_path / "3" / "a.mp4"] and others == {".jpg": 6}
 
 
 def test_every_file_is_read_or_named(put, tmp_path):
@@ -898,12 +890,8 @@ def test_every_file_is_read_or_named(put, tmp_path):
     assert set(table["status"]) == {"ok", "unreadable"} and len(table) == 15
     others = found.problems[found.problems["kind"] == "files passed over"]
     assert dict(zip(others["name"], others["detail"], strict=True)) == {
-        ".jpg": "2: walk/cover.jpg, walk/posters/none.jpg",
-        ".srt": "4: run/a.srt, run/b.srt, run/c.SRT, ...",
-        ".wav": "1: walk/clip/sound.wav",
-        "hidden": "2: .trash, run/.a.mp4",
-        "without suffix": "2: walk/clip/flow, x",
-    }
+        ".jpg": "2", ".srt": "4", ".wav": "1", "hidden": "2", "without suffix": "1",
+    }  # fmt: skip
     assert {Path(path).name for path in table["path"]} > {"clip", "other", "MTS.MTS"}
 
 
@@ -935,14 +923,14 @@ def test_pairs_that_are_cut(put, tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_a_finding(put, tmp_path, monkeypatch):
     root = put("run/a.mp4", "run/b.mp4", "walk/a.mp4", "walk/b.mp4", "lost+found/c.mp4")
-    iterdir_of_path = Path.iterdir
+    scan = os.scandir
 
-    def iterdir(path):
-        if path.name in closed:
+    def scandir(path):
+        if Path(path).name in closed:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return iterdir_of_path(path)
+        return scan(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     closed = {"lost+found"}
     found = listed("folder", root, tmp_path / "out", val_share=0.5)
     assert findings(found) == {("folder that cannot be read", "", "lost+found")}
@@ -950,19 +938,7 @@ def test_a_folder_that_cannot_be_read_is_a_finding(put, tmp_path, monkeypatch):
     assert set(table_of(found)["class_name"]) == {"run", "walk"}
     closed = {"set"}
     with pytest.raises(PermissionError):
-        listed("folder", root, tmp_path / "b")
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user with limits")
-def test_a_folder_that_may_be_listed_but_not_entered(put):
-    root = put("run/a.mp4", "walk/b.mp4")
-    (root / "walk").chmod(0o400)
-    found = find_videos(root)
-    (root / "walk").chmod(0o700)
-    assert found.videos == [root / "run" / "a.mp4"]
-    assert found.findings == [
-        ("folder that cannot be read", str(root / "walk"), "Permission denied")
-    ]
+        find_videos(root)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are any bytes (Linux)")

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from blvnet_lab.data.dataset_files import CLASS_LIST
 from blvnet_lab.data.probing import unpack_info
 from blvnet_lab.datasets import reencoding as module
 from blvnet_lab.datasets.encoding import write_h264
-from blvnet_lab.datasets.reencoding import GOP, Job, do_job, reencode
+from blvnet_lab.datasets.reencoding import GOP, reencode, reencode_video
 
 
 def numbers(frames: torch.Tensor) -> list[int]:
@@ -34,7 +33,7 @@ def numbers(frames: torch.Tensor) -> list[int]:
 def reencode_one(path: Path, short_side: int = 64) -> tuple[dict, Path]:
     """One video re-encoded, in this process."""
     target = path.with_name(f"{path.name}.new") / "clip.mp4"
-    return do_job(Job(str(path), "", str(target), short_side)), target
+    return reencode_video(str(path), "", str(target), short_side), target
 
 
 X265 = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
@@ -203,7 +202,7 @@ def alone(monkeypatch):
     def in_turn(waiting, workers):
         for job in waiting:
             jobs.append(job)
-            yield do_job(job)
+            yield reencode_video(*job)
 
     monkeypatch.setattr(module, "_in_parallel", in_turn)
     return jobs
@@ -247,7 +246,7 @@ def test_again_does_only_what_changed(data_set, tmp_path, alone):
     write_video(Path(table["path"][5]), 33, gop=250)  # the broken one was fetched again
     Path(DataSet.read(out / "manifest.csv").rows["path"][0]).unlink()
     found = reencode(data_set, out, short_side=64)
-    assert {job.source for job in alone} == {table["path"][0], table["path"][5]}
+    assert {source for source, *_ in alone} == {table["path"][0], table["path"][5]}
     new = DataSet.read(found.manifest).rows
     assert new["status"][5] == "ok" and new["num_frames"][5] == 33
     assert len(pd.read_csv(out / "report.csv")) == 0
@@ -474,29 +473,3 @@ def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     assert process.returncode == 1, errors
     assert "one of the processes died" in errors and "run the same command again" in errors
     assert "Traceback" not in errors
-
-
-@pytest.mark.parametrize(
-    "error, at_once, words",
-    [
-        # Python closes the pipes of a pool that broke, also under the hands of who starts the next.
-        (ValueError("bad value(s) in fds_to_keep"), True, "one of the processes died"),
-        (OSError("handle is closed"), True, "one of the processes died"),
-        (OSError(28, "No space left on device", "x"), False, r"the disk is full \(x\): make room"),
-    ],
-)
-def test_a_pool_that_fails(data_set, tmp_path, monkeypatch, error, at_once, words):
-    class Pool:
-        def __init__(self, *arguments, **options): ...
-        def shutdown(self, **options): ...
-        def submit(self, function, job):
-            if at_once:
-                raise error
-            future = Future()
-            future.set_exception(error)
-            return future
-
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
-    with pytest.raises(OSError, match=rf"{words}.* run the same command"):
-        reencode(data_set, tmp_path / "new", short_side=64)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["prepare.json"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import Counter
 from pathlib import Path
 
 VIDEO_SUFFIXES = frozenset(
@@ -17,19 +16,10 @@ NUMBERED_PICTURE = re.compile(r"[0-9]\.(?:jpe?g|png)$", re.IGNORECASE)
 Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
 
 
-@dataclass(frozen=True)
-class Found:
-    """List what is in a data set's folder."""
-
-    videos: list[Path] = field(default_factory=list)  # in the order of their names
-    findings: list[Finding] = field(default_factory=list)
-    passed_over: dict[str, list[Path]] = field(  # all other files, by suffix
-        default_factory=lambda: defaultdict(list)
-    )
-
-
-def find_videos(root: Path, *, frames_from: int | None = None) -> Found:
-    """Find all videos below `root`; say what cannot be looked into, and what else is there.
+def find_videos(
+    root: Path, *, frames_from: int | None = None
+) -> tuple[list[Path], list[Finding], Counter[str]]:
+    """Find all videos below `root`, in the order of their names.
 
     Links to folders are followed, but not back to a folder that holds them. Hidden files and
     folders are passed over.
@@ -39,46 +29,47 @@ def find_videos(root: Path, *, frames_from: int | None = None) -> Found:
         frames_from: how many folders deep one of numbered pictures, without videos, is a video
             itself; None for nowhere. Nothing is looked for below it.
 
+    Returns:
+        The videos; what cannot be looked into; and how many other files there are, by suffix.
+
     Raises:
         OSError: `root` itself cannot be looked into.
     """
-    found = Found()
-    _look_into(root, frames_from, (), found)
-    return found
+    videos, findings, others = [], [], Counter()
+
+    def refuse(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise error
+        findings.append(("folder that cannot be read", "", error.filename, error.strerror))
+
+    for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folder, here = Path(place), os.path.realpath(place)
+        odd = {name for name in (*folders, *names) if re.search(r"[\ud800-\udfff]", name)}
+        for name in odd:  # no table could hold it
+            shown = str(folder / name).encode(errors="backslashreplace").decode()
+            findings.append(("name that is not UTF-8", "", shown, "give it another name"))
+        hidden = {name for name in (*folders, *names) if name[0] == "."}
+        files = set(names) - odd - hidden
+        found = {name for name in files if _is_video(folder / name)}
+        pictures = {name for name in files if NUMBERED_PICTURE.search(name)}
+        depth = len(folder.relative_to(root).parts)
+        if frames_from is not None and depth >= frames_from and pictures and not found:
+            videos.append(folder)
+            folders.clear()
+            files -= pictures
+        videos += [folder / name for name in found]
+        others.update(Path(name).suffix.lower() or "without suffix" for name in files - found)
+        others.update("hidden" for _ in hidden)
+        folders[:] = [
+            name
+            for name in set(folders) - odd - hidden
+            if not f"{here}{os.sep}".startswith(f"{os.path.realpath(folder / name)}{os.sep}")
+        ]
+    return sorted(videos), findings, others
 
 
-def _look_into(folder: Path, frames_from: int | None, above: tuple[str, ...], found: Found) -> None:
-    here = os.path.realpath(folder)
-    if here in above:
-        return
-    try:
-        paths = sorted(folder.iterdir())
-        os.stat(os.path.join(folder, "."))  # to list a folder is one right, to enter it another
-    except OSError as error:
-        if not above:
-            raise
-        why = error.strerror or ""
-        found.findings.append(("folder that cannot be read", "", str(folder), why))
-        return
-    videos = {
-        path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
-    }
-    pictures = {path for path in paths if NUMBERED_PICTURE.search(path.name)}
-    is_video = frames_from is not None and len(above) >= frames_from and not videos and pictures
-    if is_video:
-        found.videos.append(folder)
-    for path in paths:
-        name = str(path).encode(errors="backslashreplace").decode()
-        if name != str(path):  # no table could hold it
-            found.findings.append(("name that is not UTF-8", "", name, "give it another name"))
-        elif path.name.startswith("."):
-            found.passed_over["hidden"].append(path)
-        elif os.path.isdir(path) and not is_video:
-            _look_into(path, frames_from, (*above, here), found)
-        elif path in videos:
-            found.videos.append(path)
-        elif not (is_video and path in pictures):
-            found.passed_over[path.suffix.lower() or "without suffix"].append(path)
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
 def without_suffix(name: str) -> str:

@@ -5,10 +5,9 @@ Work in them may be stopped at any time, and goes on where it stopped.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -29,22 +28,29 @@ class Journal:
 
     The log has one JSON object a line. A line that was cut off when a process was killed is passed
     over; the next entry begins on a line of its own.
+
+    Args:
+        settings: file of the settings.
+        values: the settings.
+        log: name of the log to write, beside them.
+        logs: pattern of the logs to read, where other machines write some, too.
+
+    Raises:
+        ValueError: the folder was begun with other settings.
     """
 
-    def __init__(self, settings: Path, log: Path):
-        self.settings, self.log = settings, log
-
-    def keep_settings(self, values: dict[str, Any]) -> None:
-        """Write the settings, or raise ValueError if the folder was begun with others."""
-        before = json.loads(self.settings.read_text("utf-8")) if self.settings.is_file() else values
+    def __init__(self, settings: Path, values: dict[str, Any], log: str, logs: str = ""):
+        folder = settings.parent
+        self.log, self.logs = folder / log, logs or log
+        before = json.loads(settings.read_text("utf-8")) if settings.is_file() else values
         for name, value in values.items():
             if before.get(name) != value:
                 raise ValueError(
-                    f"expected the {name} with which {self.settings.parent} was begun, "
-                    f"{before.get(name)}, got {value}: take another folder, or the same {name}"
+                    f"expected the {name} with which {folder} was begun, {before.get(name)}, got "
+                    f"{value}: take another folder, or the same {name}"
                 )
-        self.settings.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.settings) as partial:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(settings) as partial:
             partial.write_text(json.dumps(values, indent=2), "utf-8")
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -54,14 +60,18 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def entries(self, logs: str = "") -> Iterator[dict[str, Any]]:
-        """Read the log, or all logs of a pattern (of other machines, too), from the first entry."""
-        for log in sorted(self.log.parent.glob(logs or self.log.name)):
+    def last(self, key: str) -> dict[str, dict[str, Any]]:
+        """Read the logs: of the entries that have this key, the last one for each of its values."""
+        found = {}
+        for log in sorted(self.log.parent.glob(self.logs)):
             for line in log.read_text("utf-8").splitlines():
                 try:
-                    yield json.loads(line)
+                    entry = json.loads(line)
                 except ValueError:
                     continue
+                if key in entry:
+                    found[entry[key]] = entry
+        return found
 
 
 def remove_leftovers(targets: Iterable[Path]) -> None:
@@ -74,12 +84,6 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def back_up(path: Path) -> Path:
-    """Rename a file to the first free name of the kind manifest.1.csv."""
-    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
-    return path.rename(next(name for name in numbered if not name.exists()))
-
-
 # --- Tables -------------------------------------------------------------------------------------
 
 
@@ -89,41 +93,54 @@ class Tables:
 
     manifest: Path
     problems: pd.DataFrame  # as in the report: kind, split, name, detail
+    counts: pd.DataFrame  # of rows by split and status; of a subset by class and what came of them
     backups: tuple[Path, ...] = ()  # older files that said more, under their new names
+    notes: tuple[str, ...] = ()  # more to be printed
 
     @property
     def report(self) -> Path:
         return self.manifest.with_name(REPORT)
 
     def __str__(self) -> str:
-        lines = [f"{path} is the file that was there before" for path in self.backups]
+        lines = [f"{self.counts.to_string()}\n"]
+        if not self.problems.empty:
+            kinds = self.problems["kind"].value_counts()
+            lines.append(f"findings\n{kinds.to_string(header=False)}\n")
+        lines += [*self.notes]
+        lines += [f"{path} is the file that was there before" for path in self.backups]
         lines.append(f"{self.manifest} is the manifest, {REPORT} beside it lists all findings")
         return "\n".join(lines)
 
 
-def write_tables(data_set: DataSet, problems: Sequence[Finding], out: Path) -> Tables:
-    """Write manifest.csv, classes.csv and report.csv.
+def write_tables(
+    data_set: DataSet,
+    problems: Sequence[Finding],
+    out: Path,
+    counts: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
+) -> Tables:
+    """Write manifest.csv, classes.csv and report.csv; count rows by split and status.
 
     Files that are there and say more are kept as manifest.1.csv and report.1.csv: a manifest that
     has good rows or columns that the new one has not, says another class, split or source of a
     video (or another status, if the video did not change), or cannot be read as one; and a report
     that is none of ours.
     """
-    path, report, older = out / "manifest.csv", out / REPORT, []
+    path, report, backups = out / "manifest.csv", out / REPORT, []
     if path.is_file():
         old = read_old(path)
         if old is None or _says_more(old, data_set.rows):
-            older.append(path)
-    if report.is_file():
-        with report.open(encoding="utf-8", errors="replace", newline="") as file:
-            if next(csv.reader(file), REPORT_COLUMNS) != REPORT_COLUMNS:
-                older.append(report)
-    backups = tuple(map(back_up, older))
+            backups.append(_back_up(path))
+    header = ",".join(REPORT_COLUMNS).encode()
+    if report.is_file() and not report.read_bytes().startswith(header):
+        backups.append(_back_up(report))
     data_set.save(path)
-    table = pd.DataFrame(problems, columns=REPORT_COLUMNS)
+    table = pd.DataFrame(sorted(problems), columns=REPORT_COLUMNS)
     with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
-    return Tables(path, table, backups)
+    if counts is None:
+        counts = data_set.rows.groupby(["split", "status"]).size().unstack(fill_value=0)
+    return Tables(path, table, counts, tuple(backups), tuple(notes))
 
 
 def read_old(path: Path) -> pd.DataFrame | None:
@@ -149,6 +166,12 @@ def _says_more(old: pd.DataFrame, new: pd.DataFrame) -> bool:
         if any(row[: len(video)] in known for row in before - now):
             return True
     return False
+
+
+def _back_up(path: Path) -> Path:
+    """Rename a file to the first free name of the kind manifest.1.csv."""
+    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    return path.rename(next(name for name in numbered if not name.exists()))
 
 
 def in_units(count: float) -> str:

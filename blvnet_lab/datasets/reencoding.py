@@ -17,7 +17,6 @@ without B-frames (with them 20 to 30 % slower to read and 15 % smaller), and wit
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import multiprocessing
 import os
@@ -26,11 +25,11 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +52,8 @@ GOP = 12  # frames from keyframe to keyframe
 # Constant quality; "fastdecode": simpler coding of the bits, no smoothing of block edges.
 X264 = "crf=23:cabac=0:no-deblock=1:weightp=0"
 FRAMES_AT_ONCE = 128  # in memory while a video is re-encoded
-LOGS = "prepare-*-of-*.jsonl"  # of all shards
 
-
-@dataclass(frozen=True)
-class Job:
-    """Describe one video to re-encode."""
-
-    source: str
-    probe: str  # what is known of it, or ""
-    target: str
-    short_side: int
+Job = tuple[str, str, str, int]  # the arguments of `reencode_video`
 
 
 @dataclass(frozen=True)
@@ -119,40 +109,43 @@ def reencode(
     index, count = _parse_shard(shard)
     if short_side < 2 or (workers is not None and workers < 1):
         raise ValueError(
-            "expected a short side of 2 pixels or more and at least one worker, got "
-            f"{short_side} and {workers}"
+            f"expected a short side of 2 pixels or more and at least one worker, got {short_side} "
+            f"and {workers}"
         )
     data_set, out = DataSet.read(manifest), Path(out).absolute()
     table = data_set.rows
     good = table[table["status"] == "ok"].drop_duplicates("path")
-    targets = dict(zip(good["path"], _targets(good, out), strict=True))
-    _refuse_overwriting([Path(manifest), *table["path"]], [out / "manifest.csv", *targets.values()])
+    good = good.assign(target=_targets(good, out))
+    _refuse_overwriting([manifest, *table["path"]], [out / "manifest.csv", *good["target"]])
     data_set.check(out / "manifest.csv")  # now, and not after hours of work
-    journal = Journal(out / "prepare.json", out / f"prepare-{index}-of-{count}.jsonl")
-    journal.keep_settings({"short_side": short_side, "gop": GOP, "x264": X264})
-    jobs = [
-        Job(row.path, row.probe, str(targets[row.path]), short_side)
-        for row in good.iloc[index - 1 :: count].itertuples()
+    settings = {"short_side": short_side, "gop": GOP, "x264": X264}
+    log = f"prepare-{index}-of-{count}.jsonl"
+    journal = Journal(out / "prepare.json", settings, log, logs="prepare-*-of-*.jsonl")
+    mine, done = good.iloc[index - 1 :: count], journal.last("source")
+    waiting = [
+        (row.path, row.probe, row.target, short_side)
+        for row in mine.itertuples()
+        if not _is_done(row.target, row.path, done.get(row.path))
     ]
-    done = {entry["source"]: entry for entry in journal.entries(LOGS)}
-    waiting = [job for job in jobs if not _is_done(job, done.get(job.source))]
-    counts = Counter(["already there"] * (len(jobs) - len(waiting)))
-    remove_leftovers(Path(job.target) for job in jobs)
+    counts = Counter(["already there"] * (len(mine) - len(waiting)))
+    remove_leftovers(map(Path, mine["target"]))
     entries = _in_parallel(waiting, workers)
     for entry in tqdm(entries, "writing", len(waiting), unit="video", smoothing=0.05):
         journal.add(entry)
         counts[entry["how"]] += 1
-    done = {entry["source"]: entry for entry in journal.entries(LOGS)}
-    lacking, written = sum(path not in done for path in good["path"]), None
+    done = journal.last("source")
+    lacking, written = set(good["path"]) - done.keys(), None
     if not lacking:
-        rows, problems = _new_rows(table, done, targets)
+        rows, problems = _new_rows(
+            table, done, dict(zip(good["path"], good["target"], strict=True))
+        )
         written = write_tables(data_set.with_rows(rows), problems, out)
     return Reencoded(
         written=written,
         counts=dict(counts),
-        waiting=lacking,
-        bytes_before=sum(done[job.source]["bytes_before"] for job in jobs),
-        bytes_after=sum(done[job.source]["bytes_after"] for job in jobs),
+        waiting=len(lacking),
+        bytes_before=sum(done[path]["bytes_before"] for path in mine["path"]),
+        bytes_after=sum(done[path]["bytes_after"] for path in mine["path"]),
     )
 
 
@@ -163,18 +156,17 @@ def _parse_shard(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[2])
 
 
-def _refuse_overwriting(old: list[str | Path], targets: list[Path]) -> None:
+def _refuse_overwriting(old: list[str | Path], new: list[str | Path]) -> None:
     """Raise ValueError if a new file would be one of the old ones, perhaps by another name."""
-    read = set(map(os.path.realpath, old))
-    for target in targets:
-        if os.path.realpath(target) in read:
-            raise ValueError(
-                f"expected another folder for the new files than that of the old ones, but {target}"
-                " is one of these: choose another out"
-            )
+    taken = set(map(os.path.realpath, new)) & set(map(os.path.realpath, old))
+    if taken:
+        raise ValueError(
+            f"expected another folder for the new files than that of the old ones, but {min(taken)}"
+            " is one of these: choose another out"
+        )
 
 
-def _targets(rows: pd.DataFrame, out: Path) -> list[Path]:
+def _targets(rows: pd.DataFrame, out: Path) -> list[str]:
     """Name a file for every video: split/class/name.mp4, with a mark where two would be equal."""
     names = [
         "/".join(map(plain_name, (row.split, row.class_name, Path(row.path).stem)))
@@ -183,57 +175,41 @@ def _targets(rows: pd.DataFrame, out: Path) -> list[Path]:
     uses = Counter(map(str.lower, names))  # some file systems do not tell "A" from "a"
     marks = [hashlib.sha1(path.encode()).hexdigest()[:8] for path in rows["path"]]
     return [
-        out / (f"{name}-{mark}.mp4" if uses[name.lower()] > 1 else f"{name}.mp4")
+        str(out / (f"{name}-{mark}.mp4" if uses[name.lower()] > 1 else f"{name}.mp4"))
         for name, mark in zip(names, marks, strict=True)
     ]
 
 
-def _is_done(job: Job, entry: dict | None) -> bool:
-    if entry is None or entry["state"] != _state(job.source):
+def _is_done(target: str, source: str, entry: dict | None) -> bool:
+    if entry is None or entry["state"] != _state(source):
         return False
-    if entry["how"] == "unreadable":
-        return True
     # Of another size it is that of another manifest, which was re-encoded here since.
-    return os.path.isfile(job.target) and os.path.getsize(job.target) == entry["bytes_after"]
+    return entry["how"] == "unreadable" or _state(target)[:1] == [entry["bytes_after"]]
 
 
-def _state(source: str) -> list[int] | None:
-    """Look up what shows that a file was changed; None if there is none."""
+def _state(path: str) -> list[int]:
+    """Look up size and time, which show that a file was changed; nothing if there is none."""
     try:
-        found = os.stat(source)
+        found = os.stat(path)
     except OSError:
-        return None
+        return []
     return [found.st_size, found.st_mtime_ns]
 
 
 def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     """Do the jobs in processes; give the log's entries as they end."""
-    if not jobs:
-        return
-    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    workers = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
     # A fresh interpreter for each: decoders do not survive a fork.
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_watch_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
-        remaining = iter(jobs)
-        running = {_submit(pool, job) for job in islice(remaining, 2 * workers)}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                yield future.result()
-            running |= {_submit(pool, job) for job in islice(remaining, len(ended))}
-    except BrokenProcessPool as error:
+        for future in as_completed([pool.submit(reencode_video, *job) for job in jobs]):
+            yield future.result()
+    except (BrokenProcessPool, ValueError) as error:  # or died while the next was being started
         raise OSError(
             "one of the processes died, perhaps for lack of memory: run the same command again, "
             "with fewer workers; what is finished is not done again"
-        ) from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise OSError(
-            f"the disk is full ({error.filename or jobs[0].target}): make room, then run the same "
-            "command again; what is finished is not done again"
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -242,48 +218,35 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
             process.terminate()
 
 
-def _submit(pool: ProcessPoolExecutor, job: Job) -> Future:
-    try:
-        return pool.submit(do_job, job)
-    except (ValueError, OSError) as error:
-        # One process died while the next was being started: its pipes were closed meanwhile.
-        raise BrokenProcessPool("no process could be started") from error
-
-
-def _watch_parent() -> None:
+def _end_with_parent() -> None:
     """End this process when the one that started it does: it would wait for work for ever."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def do_job(job: Job) -> dict[str, Any]:
-    """Re-encode one video; give the entry for the log."""
-    entry = {"source": job.source, "state": _state(job.source), "bytes_before": 0, "bytes_after": 0}
-    target = Path(job.target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+def reencode_video(source: str, probe: str, target: str, short_side: int) -> dict[str, Any]:
+    """Re-encode one video, of which `probe` is known; give the entry for the log."""
+    entry = {"source": source, "state": _state(source), "bytes_before": 0, "bytes_after": 0}
+    os.makedirs(os.path.dirname(target), exist_ok=True)
     try:
-        info = refuse_damage(known_video(job.source, job.probe))
+        info = refuse_damage(known_video(source, probe))
         entry["bytes_before"] = info.num_bytes
-        how = "copied" if _is_fine(info, job.short_side) else "encoded"
+        how = "copied" if _is_fine(info, short_side) else "encoded"
         with atomic_write(target) as partial:
             if how == "copied":
-                shutil.copyfile(job.source, partial)
+                shutil.copyfile(source, partial)
             else:
-                _encode(info, job.short_side, partial)
+                _encode(info, short_side, partial)
             new = check_video(partial)
             if new.num_frames != info.num_frames:
                 raise VideoReadError(
-                    f"{job.source}: expected {info.num_frames} frames in the new file, got "
+                    f"{source}: expected {info.num_frames} frames in the new file, got "
                     f"{new.num_frames}",
-                    job.source,
+                    source,
                 )
     except VideoReadError as error:
         return entry | {"how": "unreadable", "detail": str(error)}
-    entry |= {"how": how, "target": job.target, "bytes_after": new.num_bytes}
+    entry |= {"how": how, "target": target, "bytes_after": new.num_bytes}
     return entry | table_values(new)
 
 
@@ -313,7 +276,7 @@ def _encode(info: VideoInfo, short_side: int, target: Path) -> None:
 
 
 def _new_rows(
-    table: pd.DataFrame, done: dict[str, dict], targets: dict[str, Path]
+    table: pd.DataFrame, done: dict[str, dict], targets: dict[str, str]
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Make the new manifest's rows, and findings for the report."""
     table, problems = table.copy(), []
@@ -323,7 +286,7 @@ def _new_rows(
             table.at[row.Index, "status"] = "unreadable"
             problems.append(("unreadable", row.split, row.path, entry["detail"]))
             continue
-        table.at[row.Index, "path"] = str(targets[row.path])
+        table.at[row.Index, "path"] = targets[row.path]
         for name in ("num_frames", "fps", "height", "width", "probe"):
             table.at[row.Index, name] = entry[name]
     return table, problems

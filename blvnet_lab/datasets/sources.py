@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 
 from blvnet_lab.datasets.finding import NUMBERED_PICTURE, Finding, without_suffix
-from blvnet_lab.datasets.layouts import SPLIT_FOLDERS, SPLITS
+from blvnet_lab.datasets.layouts import SPLITS
 from blvnet_lab.progress import tqdm
 
 # Of the clips of a class, at most this share is taken for one source because of their names.
@@ -44,8 +44,6 @@ ENDING = re.compile(
     rf"|(?:(?<![^\W\d_])(?:{PART}|[a-z])[\s_.\-]*)?[(\[]?\*[)\]]?))+$",
     re.IGNORECASE,
 )
-# HMDB51 says at the end of a name how the body and the camera are.
-HMDB51 = re.compile(r"_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+$")
 # So cameras and programs call all their recordings.
 OF_DEVICES = re.compile(
     rf"{PART}|vid(?:eo)?|v|img|mov(?:ie)?|mvi|dsc[nf]?|gopr|g[hx]|pxl|dji|win|file|recording|rec"
@@ -54,8 +52,8 @@ OF_DEVICES = re.compile(
 
 
 def find_sources(
-    rows: pd.DataFrame, root: Path, pattern: str = "", *, in_folders: bool = False
-) -> tuple[pd.DataFrame, list[Finding], list[int]]:
+    rows: pd.DataFrame, root: Path, pattern: str, findings: list[Finding], *, in_folders: bool
+) -> pd.DataFrame:
     """Find which rows belong together.
 
     Args:
@@ -63,52 +61,44 @@ def find_sources(
             leads from `root` to the video.
         root: the data set's folder.
         pattern: a regular expression that is searched in that path; its first group, or the whole
-            match, is the source.
+            match, is the source. Without it, folders and names tell.
+        findings: to which what was found is added.
         in_folders: whether paths are [split/]class/[source/]clip.
 
     Returns:
-        The rows with source_id; what was found; and the indices of rows whose video is in another
-        split, too.
+        The rows with source_id, and the status "duplicate" if their video is in another split, too.
 
     Raises:
         ValueError: the pattern is no regular expression, or is in none of the paths.
     """
     names = [names[0] for names in rows["names"]]
     classes, splits = rows["class_name"].tolist(), rows["split"].tolist()
-    findings: list[Finding] = []
     if pattern:
         sources = _by_pattern(names, pattern, findings)
     else:
-        sources = _by_folder(names, classes, 1 + any(splits)) if in_folders else [None] * len(names)
-        _by_name(sources, names, classes, splits, findings)
-    if not any(splits) and not pattern:
+        sources = _by_name(names, classes, 1 + any(splits) if in_folders else None)
         clips_of = defaultdict(list)
         for source, name in zip(sources, names, strict=True):
             clips_of[source].append(name)
         findings += [
-            ("recognised source", "", source, _some(clips))
+            ("recognised source", "", source, f"{len(clips)} clips, such as {clips[0]}")
             for source, clips in clips_of.items()
             if clips[1:]
         ]
-    copies = []
+    status = [""] * len(rows)
     for group in equal_files([root / name for name in names]):
         first, *others = sorted(
             group, key=lambda i: SPLITS.index(splits[i]) if splits[i] else 0, reverse=True
         )
         for i in others:
-            if sources[i] != sources[first]:
-                old, new = sources[i], sources[first]
-                sources = [new if source == old else source for source in sources]
+            old, new = sources[i], sources[first]
+            sources = [new if source == old else source for source in sources]
             detail = f"equal to {root / names[first]}, of {classes[first]}"
             if splits[i] != splits[first]:
-                copies.append(rows.index[i])
+                status[i] = "duplicate"
                 detail += f" in {splits[first]}: left out here"
             findings.append(("equal files", splits[i], str(root / names[i]), detail))
-    return rows.assign(source_id=sources), findings, copies
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{len(names)} clips ({', '.join(names[:3])}{', ...' if names[3:] else ''})"
+    return rows.assign(source_id=sources, status=status)
 
 
 def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> list[str]:
@@ -123,81 +113,61 @@ def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> 
             f"expected a pattern for the source that is in the paths of clips, such as {names[0]}, "
             f"got {pattern!r}, which is in none"
         )
-    sources = []
-    for name, match in zip(names, found, strict=True):
-        if match is None:
-            why = "the pattern is not in its path: taken for a source of its own"
-            findings.append(("clip without source", "", name, why))
-            sources.append(without_suffix(name))
-        else:
-            sources.append(next(filter(None, match.groups()), match[0]))
-    return sources
-
-
-def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> list[str | None]:
-    """Take the first folder between class and clip, unless it says nothing of sources.
-
-    So it is if all clips are in it, or nearly all of one class and none of another.
-    """
-    between = [name.split("/")[skipped:-1] for name in names]
-    shared = 0
-    while len({tuple(folders[: shared + 1]) for folders in between}) == 1 and between[0][shared:]:
-        shared += 1
-    found = [folders[shared] if folders[shared:] else None for folders in between]
-    sizes, in_class = Counter(classes), Counter(zip(found, classes, strict=True))
-    num_classes = Counter(folder for folder, _ in in_class)
+    why = "the pattern is not in its path: taken for a source of its own"
+    findings += [
+        ("clip without source", "", name, why)
+        for name, match in zip(names, found, strict=True)
+        if match is None
+    ]
     return [
-        folder
-        if num_classes[folder] > 1 or in_class[folder, name] <= max(1, MAX_SHARE * sizes[name])
-        else None
-        for folder, name in zip(found, classes, strict=True)
+        without_suffix(name) if match is None else next(filter(None, match.groups()), match[0])
+        for name, match in zip(names, found, strict=True)
     ]
 
 
-def _by_name(
-    sources: list[str | None],
-    names: Sequence[str],
-    classes: Sequence[str],
-    splits: Sequence[str],
-    findings: list[Finding],
-) -> None:
-    """Fill in what a clip's name has in common with others, but for numbers; or its own path."""
-    keys = {i: _names_without_numbers(names[i]) for i, known in enumerate(sources) if not known}
-    families = {key for of_clip in keys.values() for key in of_clip[:-1]}
-    uses = Counter(key for of_clip in keys.values() for key in of_clip)
-    in_class = Counter((key, classes[i]) for i, of_clip in keys.items() for key in of_clip)
-    sizes, numbered = Counter(classes), defaultdict(list)
-    for i, of_clip in keys.items():
-        limit = max(1, MAX_SHARE * sizes[classes[i]])
-        shared = [key for key in of_clip if key in families and uses[key] > 1]
-        telling = [key for key in shared if not _says_nothing(key, classes[i])]
-        sources[i] = next((key for key in telling if in_class[key, classes[i]] <= limit), None)
-        if splits[i] and telling:  # divided by somebody: what was torn apart is to be named
-            sources[i] = sources[i] or telling[-1]
-        if sources[i] is None:
-            sources[i] = without_suffix(names[i])
-            folder, _, rest = sources[i].partition("/")
-            if folder.lower() in SPLIT_FOLDERS and not _says_nothing(of_clip[0], classes[i]):
-                sources[i] = rest  # the same name in another split is the same source
-            if not splits[i] and shared and shared[-1]:
-                numbered[shared[-1]].append(names[i])
-    for key, of_key in numbered.items():
-        why = f"{_some(of_key)}: each taken for a source of its own, unless --source says otherwise"
-        findings.append(("numbered clips, perhaps of one source", "", key, why))
+def _by_name(names: Sequence[str], classes: Sequence[str], skipped: int | None) -> list[str]:
+    """Choose for each clip the first sign of a source that says something, or its own path.
+
+    Signs are the folders after the first `skipped` ones, from the top; then the clip's name without
+    its numbers. A sign says nothing if it is that of one clip only, or (nearly) of a whole class.
+    """
+    folders = [name.split("/")[skipped:-1] if skipped else [] for name in names]
+    stems = [_without_numbers(name) for name in names]
+    general = {sign for of_clip in stems for sign in of_clip[:-1]}  # of more than equal names
+    signs = [  # (whether it is a folder, its name)
+        [(True, folder) for folder in between]
+        + [(False, sign) for sign in stem if sign in general and not _of_device(sign, class_name)]
+        for between, stem, class_name in zip(folders, stems, classes, strict=True)
+    ]
+    sizes, uses, in_class = Counter(classes), Counter(), Counter()
+    for of_clip, class_name in zip(signs, classes, strict=True):
+        uses.update(of_clip)
+        in_class.update((sign, class_name) for sign in of_clip)
+
+    chosen = []
+    for of_clip, name, class_name in zip(signs, names, classes, strict=True):
+        limit = max(1, MAX_SHARE * sizes[class_name])
+        telling = (
+            sign[1]
+            for sign in of_clip
+            if in_class[sign, class_name] <= limit and (sign[0] or uses[sign] > 1)
+        )
+        chosen.append(next(telling, without_suffix(name)))
+    return chosen
 
 
-def _names_without_numbers(path: str) -> list[str]:
+def _without_numbers(path: str) -> list[str]:
     """Give a clip's name without its numbers, with the first of them, and so on; last as it is."""
-    name = without_suffix(path.rpartition("/")[2])
-    stem, found = HMDB51.sub("", name), []
-    for begin in [0, *(match.end() for match in NUMBER.finditer(stem))]:
-        left = stem[:begin] + NUMBER.sub("*", stem[begin:])
+    name, found = without_suffix(path.rpartition("/")[2]), []
+    for begin in [0, *(match.end() for match in NUMBER.finditer(name))]:
+        left = name[:begin] + NUMBER.sub("*", name[begin:])
         found.append(ENDING.sub("", left) or left.strip(" _.-()[]*"))
     return list(dict.fromkeys(key.casefold() for key in (*found, name)))
 
 
-def _says_nothing(key: str, class_name: str) -> bool:
-    words, own = (re.sub(r"[\W_]+", " ", text).strip().casefold() for text in (key, class_name))
+def _of_device(sign: str, class_name: str) -> bool:
+    """Check whether a name says no more than the class's, or than what cameras call all clips."""
+    words, own = (re.sub(r"[\W_]+", " ", text).strip().casefold() for text in (sign, class_name))
     words = words.replace(own, "").strip()
     return not words or OF_DEVICES.fullmatch(words) is not None
 
@@ -208,33 +178,30 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
     Only what is of equal size is read. Empty files, and what cannot be read, are in no group.
     """
 
-    def size(i: int) -> tuple[int, int] | None:
-        parts = _parts(paths[i])
-        first = os.path.getsize(parts[0]) if parts else 0
-        return (len(parts), first) if first else None
+    def files(i: int) -> list[Path]:
+        if not paths[i].is_dir():
+            return [paths[i]]
+        return sorted(file for file in paths[i].iterdir() if NUMBERED_PICTURE.search(file.name))
 
-    def content(i: int) -> tuple[bytes, ...]:
-        return tuple(map(_digest, _parts(paths[i])))
+    def sizes(i: int) -> list[int]:
+        found = [os.path.getsize(file) for file in files(i)]
+        return found if any(found) else []
 
-    by_size = _groups(range(len(paths)), size)
+    def content(i: int) -> list[bytes]:
+        return [_digest(file) for file in files(i)]
+
+    by_size = _groups(range(len(paths)), sizes)
     bar = tqdm(by_size, "comparing files", leave=False, delay=2, unit="size")
     return [equal for group in bar for equal in _groups(group, content)]
 
 
-def _groups(places: Iterable[int], key: Callable[[int], Any]) -> list[list[int]]:
+def _groups(places: Iterable[int], key: Callable[[int], list[Any]]) -> list[list[int]]:
     """Group the places that have the same key; those without one, or an error, are left out."""
     found = defaultdict(list)
     for i in places:
         with contextlib.suppress(OSError):
-            found[key(i)].append(i)
-    return [group for value, group in found.items() if value is not None and group[1:]]
-
-
-def _parts(path: Path) -> list[Path]:
-    """List the file itself, or the pictures of a folder."""
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.iterdir() if NUMBERED_PICTURE.search(file.name))
+            found[tuple(key(i))].append(i)
+    return [group for value, group in found.items() if value and group[1:]]
 
 
 def _digest(path: Path) -> bytes:
