@@ -1,7 +1,5 @@
 """Some classes of Kinetics-400 from a public mirror, without storing the rest.
 
-    python -m blvnet_lab subset kinetics400 --num-classes 10 --out runs/mini --mirror sample
-
 The mirror holds tar archives ("parts") of about 1.6 GB, and the classes are mixed over all of them:
 to have every clip of a class, every part must be streamed, though next to nothing of it is kept.
 242 parts hold the training clips, 20 the validation clips, some 50 of each class. So a subset for
@@ -22,7 +20,6 @@ import tarfile
 import zlib
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urljoin
@@ -33,21 +30,15 @@ from blvnet_lab.data.dataset_files import DataSet, check_class_list
 from blvnet_lab.data.decoding import VideoReadError
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.data.reading import read_frames
-from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.datasets.inventory import ID_LENGTH, build_manifest, table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
 from blvnet_lab.datasets.layouts import Layout
 from blvnet_lab.datasets.mirror import OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
-from blvnet_lab.datasets.remote import (
-    CHUNK,
-    DownloadError,
-    MissingError,
-    RemoteFile,
-)
+from blvnet_lab.datasets.remote import CHUNK, DownloadError, MissingError, RemoteFile
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
 from blvnet_lab.datasets.sources import divide, one_sided_classes
 from blvnet_lab.datasets.subset_plan import SubsetPlan, plan_subset
-from blvnet_lab.paths import atomic_write, plain_name
+from blvnet_lab.paths import atomic_write
 from blvnet_lab.progress import tqdm
 
 UP_TO_100 = Selection(clips_per_class=100)
@@ -101,7 +92,8 @@ def subset(
         elif input(f"{plan}\nbegin? [y/N] ").strip().lower() not in ("y", "yes"):
             return "nothing was fetched"
         found = fetch_subset(plan)
-    if (found.problems["kind"] == "missing part").any():
+    parts = found.problems[found.problems["kind"] == "missing part"]
+    if set(parts["name"]) - {REPLACEMENTS}:
         raise DownloadError(
             f"{found}\nsome parts could not be fetched: run the same command again to retry"
         )
@@ -138,39 +130,37 @@ class _Fetching:
     """Hold a subset in the making: what is there, what is lacking, and the log of it."""
 
     def __init__(self, plan: SubsetPlan):
-        self.plan, self.stopped, self.kept = plan, "", {}
+        self.plan, self.stopped = plan, ""
+        self.kept: dict[str, VideoInfo] = {}
         settings = {"classes": plan.classes, "splits": plan.splits}
         settings["clips_per_class"] = plan.selection.clips_per_class
         self.journal = Journal(plan.out / "subset.json", settings, "progress.jsonl")
-        rows = plan.rows
-        self.group_of = dict(
-            zip(rows.index, zip(rows["split"], rows["label"], strict=True), strict=True)
-        )
-        self.names_of = rows.index.to_series().groupby(rows["youtube_id"]).agg(list).to_dict()
-        self.lacking = Counter(plan.quota.to_dict())  # clips still wanted, by split and label
+        self.row_of = {row.Index: row for row in plan.rows.itertuples()}
+        self.names_of = plan.rows.groupby("source_id").groups
+        self.lacking = Counter(plan.quota.to_dict())  # clips still wanted, by split and class
         self.parts, logged = self.journal.last("part"), self.journal.last("kept")
-        remove_leftovers(map(self._path, self.group_of))
-        for name in tqdm(self.group_of, "looking at the clips", leave=False, unit="clip"):
-            path, entry = self._path(name), logged.get(name, {"from": "", "probe": ""})
+        remove_leftovers(map(Path, plan.rows["path"]))
+        for row in tqdm(self.row_of.values(), "looking at the clips", leave=False, unit="clip"):
+            entry = logged.get(row.Index, {"from": "", "probe": ""})
             try:
-                self._count(name, _check_clip(path, entry["probe"]))
+                self._count(row.Index, _check_clip(row.path, entry["probe"]))
             except VideoReadError:  # the part of a missing or damaged clip waits again
-                path.unlink(missing_ok=True)
+                Path(row.path).unlink(missing_ok=True)
                 self.parts.pop(entry["from"], None)
 
-    def _path(self, name: str) -> Path:
-        return self.plan.out / "clips" / plain_name(self.group_of[name][1]) / f"{name}.mp4"
+    def _group(self, name: str) -> tuple[str, str]:
+        return self.row_of[name].split, self.row_of[name].class_name
 
     def _count(self, name: str, info: VideoInfo) -> None:
         self.kept[name] = info
-        self.lacking[self.group_of[name]] -= 1
+        self.lacking[self._group(name)] -= 1
 
     @property
     def bytes_kept(self) -> int:
         return sum(info.num_bytes for info in self.kept.values())
 
     def is_done(self, part: str) -> bool:
-        return self.parts.get(part, {"state": "missing"})["state"] != "missing"
+        return part in self.parts and self.parts[part]["state"] != "missing"
 
     def stop(self) -> bool:
         """Check whether there is nothing more to fetch, or no room for it (see `stopped`)."""
@@ -188,14 +178,15 @@ class _Fetching:
         before, state, detail = bar.n, "missing", ""  # a web page may be sent in its place
         url = urljoin(self.plan.mirror, part)
         try:
-            with RemoteFile(url, self.plan.retries, on_bytes=bar.update) as file:
+            with RemoteFile(url, on_bytes=bar.update) as file:
                 stream = io.BufferedReader(file, CHUNK)
                 if stream.peek(2)[:2] == b"\x1f\x8b":  # compressed: names do not tell
                     stream = gzip.GzipFile(fileobj=stream)
                 with tarfile.open(fileobj=stream, mode="r|") as archive:
                     for member in archive:
                         state = "truncated"  # if it ends too early it was put there so
-                        if (name := self._wanted_name(member)) is not None:
+                        name = self._wanted_name(member)
+                        if name is not None:
                             self._keep(name, archive.extractfile(member).read(), part)
                             if self.stop():
                                 return
@@ -216,94 +207,77 @@ class _Fetching:
         """Name the clip that a member of an archive is, if it is wanted and not there yet."""
         folder, base = os.path.split(member.name)
         name, suffix = os.path.splitext(base)
-        names = self.names_of.get(base[:ID_LENGTH])
-        if not member.isreg() or suffix.lower() != ".mp4" or not names:
+        names = self.names_of.get(base[:ID_LENGTH], ())
+        if name not in names and "replacement" in folder:
+            name = next(iter(names), name)  # replacements are named by their ids, and more
+        if not member.isreg() or suffix.lower() != ".mp4" or name not in names:
             return None
-        if name not in names:
-            if "replacement" not in folder:
-                return None
-            name = names[0]  # replacements are named by their ids, and more that varies
-        return None if name in self.kept or self.lacking[self.group_of[name]] <= 0 else name
+        return None if name in self.kept or self.lacking[self._group(name)] <= 0 else name
 
     def _keep(self, name: str, content: bytes, part: str) -> None:
-        path = self._path(name)
+        path = Path(self.row_of[name].path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with atomic_write(path) as partial_file:
-                partial_file.write_bytes(content)
-                info = _check_clip(partial_file)
+            with atomic_write(path) as partial:
+                partial.write_bytes(content)
+                info = _check_clip(partial)
                 # Before it has its name: a clip that nobody knows of would not be missed.
                 self.journal.add({"kept": name, "from": part, "probe": pack_info(info)})
         except VideoReadError as error:
-            detail = str(error).removeprefix(f"{partial_file}: ")
+            detail = str(error).removeprefix(f"{partial}: ")
             self.journal.add({"clip": name, "detail": detail})
         else:
-            self._count(name, replace(info, path=str(path)))
+            self._count(name, info)
 
     def finish(self, mirror: list[int | None]) -> Tables:
         """Write manifest and report of what is there."""
-        plan, rows = self.plan, self.plan.rows[self.plan.rows.index.isin(self.kept)]
-        if rows.empty:
+        plan, quota = self.plan, self.plan.quota
+        spoilt = {
+            n: e["detail"] for n, e in self.journal.last("clip").items() if n not in self.kept
+        }
+        names = plan.rows.index
+        rows = plan.rows.assign(kept=names.isin(self.kept), unreadable=names.isin(spoilt))
+        table = rows[rows["kept"]].drop(columns=["kept", "unreadable"])
+        if table.empty:
             raise DownloadError(
                 f"expected clips of {len(plan.classes)} classes in {len(plan.parts)} parts, found "
                 f"none: see {self.journal.log}"
             )
-        names = {"label": "class_name", "youtube_id": "source_id"}
-        table = rows.rename(columns={**names, "time_start": "start", "time_end": "end"})
-        infos = [self.kept[name] for name in rows.index]
-        table = table.assign(
-            path=[info.path for info in infos],
-            label=list(map(plan.classes.index, rows["label"])),
-            status="ok",
-            **pd.DataFrame(map(table_values, infos), index=rows.index),
-        )
-        unreadable = self.journal.last("clip")
-        unreadable = {name: unreadable[name] for name in unreadable.keys() - self.kept.keys()}
-        problems = self._problems({name: entry["detail"] for name, entry in unreadable.items()})
-        if len(plan.splits) == 1:
-            table["split"] = divide(table, plan.selection.val_share, plan.selection.seed)
-            problems += one_sided_classes(table, ("train", "val"))
-        counts = {
-            "wanted": plan.quota.groupby(level="label").sum(),
-            "kept": rows.groupby("label").size(),
-            "unreadable": Counter(self.group_of[name][1] for name in unreadable),
-        }
-        counts = pd.DataFrame(counts).fillna(0).astype(int)
-        notes = [f"{in_units(self.bytes_kept)} of clips are in {plan.out / 'clips'}"]
-        notes += [f"stopped before the end: {self.stopped}"] * bool(self.stopped)
-        data_set = DataSet(table.reset_index(drop=True), plan.classes, mirror)
-        return write_tables(data_set, problems, plan.out, counts, notes)
-
-    def _problems(self, unreadable: dict[str, str]) -> list[Finding]:
-        """List what is wrong with the parts, and which clips are lacking."""
-        kinds = {part: f"{entry['state']} part" for part, entry in self.parts.items()}
-        kinds |= {REPLACEMENTS: "no replacements"}
-        found = [
-            (kinds[part], "", part, entry["detail"])
+        values = pd.DataFrame([table_values(self.kept[n]) for n in table.index], index=table.index)
+        table = table.join(values).reset_index(drop=True)
+        have = rows.groupby(["split", "class_name"])["kept"].sum()
+        lacking = have[have < quota]
+        problems = [
+            (f"{entry['state']} part", "", part, entry["detail"])
             for part, entry in self.parts.items()
             if entry["state"] != "finished"
         ]
-        groups, quota = self.group_of, self.plan.quota
-        found += [("unreadable", groups[name][0], name, why) for name, why in unreadable.items()]
-        lacking = {group: number for group, number in self.lacking.items() if number > 0}
-        found += [
-            ("class with fewer clips", *group, f"{quota[group] - number} of {quota[group]}")
+        problems += [("unreadable", self._group(n)[0], n, why) for n, why in spoilt.items()]
+        problems += [
+            ("class with fewer clips", *group, f"{number} of {quota[group]}")
             for group, number in lacking.items()
         ]
-        if all(map(self.is_done, self.plan.parts)):
-            rest = groups.keys() - self.kept.keys() - unreadable.keys()
-            found += [
-                ("row without video", groups[name][0], name, groups[name][1])
-                for name in rest
-                if groups[name] in lacking
+        if all(map(self.is_done, plan.parts)):
+            problems += [
+                ("row without video", row.split, row.Index, row.class_name)
+                for row in rows[~rows["kept"] & ~rows["unreadable"]].itertuples()
+                if self._group(row.Index) in lacking
             ]
-        return found
+        if len(plan.splits) == 1:
+            table["split"] = divide(table, plan.selection.val_share, plan.selection.seed)
+            problems += one_sided_classes(table, ("train", "val"))
+        counts = rows.groupby("class_name")[["kept", "unreadable"]].sum().rename_axis(None)
+        counts.insert(0, "wanted", quota.groupby("class_name").sum())
+        notes = [f"{in_units(self.bytes_kept)} of clips are in {plan.out / 'clips'}"]
+        notes += [f"stopped before the end: {self.stopped}"] * bool(self.stopped)
+        data_set = DataSet(table, plan.classes, mirror)
+        return write_tables(data_set, problems, plan.out, counts, notes)
 
 
-def _check_clip(path: Path, packed: str = "") -> VideoInfo:
-    """Decode the first and the last frame. Raises VideoReadError if that, or more, is lacking.
+def _check_clip(path: str | Path, packed: str = "") -> VideoInfo:
+    """Decode the first and the last frame; raise VideoReadError if that, or more, is lacking.
 
-    packed: what was found when it came. A file of the same size is taken for the same.
+    A file of the same size as when `packed` was found is taken for the same.
     """
     info = refuse_damage(known_video(path, packed))
     if pack_info(info) != packed:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import requests
@@ -16,6 +15,9 @@ from urllib3.exceptions import HTTPError
 
 CHUNK = 1 << 16  # bytes read at once: at most this many are read again after a cut
 GONE = (401, 403, 404, 410)  # what trying again does not mend
+TIMEOUT_S = 60.0  # without a byte, after which a connection counts as lost
+TRIES = 6  # in a row without getting a byte
+WAIT_S = 1.0  # before the second try; twice as long before each further one
 
 
 class DownloadError(OSError):
@@ -26,38 +28,18 @@ class MissingError(DownloadError):
     """Report that the server does not have the file, or not the one that reading began with."""
 
 
-@dataclass(frozen=True)
-class Retries:
-    """Set how patient to be with a server."""
-
-    timeout: float = 60.0  # seconds without a byte after which a connection counts as lost
-    tries: int = 6  # in a row without getting a byte
-    wait: float = 1.0  # seconds before the second try; twice as long before each further one
-
-
-RETRIES = Retries()
-
-
 class RemoteFile(io.RawIOBase):
     """Read a file forward over HTTP; after a cut or a stall it goes on where it stopped.
 
-    Args:
-        url: of the file.
-        retries: how patient to be.
-        on_bytes: called with the number of bytes that came, for a progress bar.
+    `on_bytes` is called with the number of bytes that came, for a progress bar.
 
     Raises (when read):
         MissingError: the server has no such file, or none that goes on where the last bytes ended.
         DownloadError: all tries failed.
     """
 
-    def __init__(
-        self,
-        url: str,
-        retries: Retries = RETRIES,
-        on_bytes: Callable[[int], object] = lambda count: None,
-    ):
-        self.url, self.retries, self.on_bytes = url, retries, on_bytes
+    def __init__(self, url: str, on_bytes: Callable[[int], object] = lambda count: None):
+        self.url, self.on_bytes = url, on_bytes
         self.place, self.length = 0, 0  # bytes read; bytes in all, 0 if nobody says
         self._version: str | None = None  # the file's ETag, or when it was last changed
         self._session, self._response = session_for(url), None
@@ -71,7 +53,7 @@ class RemoteFile(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:
         """Read some bytes, at most as many as there is room for; none at the end."""
-        for attempt in range(self.retries.tries):
+        for attempt in range(TRIES):
             try:
                 if self._response is None:
                     self._connect()
@@ -84,13 +66,12 @@ class RemoteFile(io.RawIOBase):
                 if self._response is not None:
                     self._response.close()
                 self._response = None
-                if attempt + 1 < self.retries.tries:
-                    time.sleep(self.retries.wait * 2**attempt)
+                if attempt + 1 < TRIES:
+                    time.sleep(WAIT_S * 2**attempt)
         else:
             raise DownloadError(
-                f"{self.url}: expected an answer, got none in {self.retries.tries} tries ({last}): "
-                "check the address and the network, then run the same command again; what was "
-                "fetched is kept"
+                f"{self.url}: expected an answer, got none in {TRIES} tries ({last}): check the "
+                "address and the network, then run the same command again; what was fetched is kept"
             ) from last
         buffer[: len(data)] = data
         self.place += len(data)
@@ -101,9 +82,7 @@ class RemoteFile(io.RawIOBase):
         headers = {"Accept-Encoding": "identity"}
         if self.place:  # a header that is None is not sent
             headers |= {"Range": f"bytes={self.place}-", "If-Range": self._version}
-        response = self._session.get(
-            self.url, headers=headers, stream=True, timeout=self.retries.timeout
-        )
+        response = self._session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S)
         if response.status_code in GONE:
             raise MissingError(f"{self.url}: the server says {response.status_code}, no such file")
         response.raise_for_status()
@@ -122,17 +101,17 @@ def session_for(url: str) -> requests.Session:
     return session
 
 
-def fetch_text(url: str, retries: Retries = RETRIES) -> str:
+def fetch_text(url: str) -> str:
     """Fetch a small text file."""
-    with RemoteFile(url, retries) as file:
+    with RemoteFile(url) as file:
         return file.readall().decode("utf-8-sig")
 
 
-def remote_size(url: str, retries: Retries = RETRIES) -> int | None:
+def remote_size(url: str) -> int | None:
     """Ask for a file's size in bytes; None if the server does not say."""
     try:
         with session_for(url) as session:
-            response = session.head(url, allow_redirects=True, timeout=retries.timeout)
+            response = session.head(url, allow_redirects=True, timeout=TIMEOUT_S)
         response.raise_for_status()
         return int(response.headers["Content-Length"])
     except (requests.RequestException, KeyError):

@@ -6,7 +6,6 @@ import io
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -15,8 +14,9 @@ import pandas as pd
 from blvnet_lab.datasets.journal import in_units
 from blvnet_lab.datasets.layouts import kinetics_name, read_kinetics_rows
 from blvnet_lab.datasets.mirror import OFFICIAL, REPLACEMENTS
-from blvnet_lab.datasets.remote import RETRIES, DownloadError, Retries, fetch_text, remote_size
+from blvnet_lab.datasets.remote import DownloadError, fetch_text, remote_size
 from blvnet_lab.datasets.selection import Selection
+from blvnet_lab.paths import plain_name
 from blvnet_lab.progress import tqdm
 
 LICENCE = (
@@ -26,7 +26,7 @@ LICENCE = (
 ADVICE = (
     "On the official mirror the training clips are in 242 parts, the validation clips (about 50 a "
     "class) in 20: a subset of the latter alone (--split val) is divided into train and val, and "
-    "streams a tenth as much."
+    "streams a tenth as much.\n"
 )
 
 
@@ -38,52 +38,41 @@ class SubsetPlan:
     out: Path
     selection: Selection
     max_disk_gb: float | None
-    retries: Retries
-    classes: list[str]
     splits: list[str]
-    rows: pd.DataFrame  # by the clips' names: label, youtube_id, time_start, time_end, split
+    classes: list[str]
+    rows: pd.DataFrame  # rows of a manifest, by the clips' names
     num_rows: int  # of all classes, in these splits
     parts: dict[str, int | None]  # names of the archives, and bytes; the replacements come first
 
     @property
+    def available(self) -> pd.Series:
+        """Count the clips of the annotations by split and class."""
+        return self.rows.groupby(["split", "class_name"]).size()
+
+    @property
     def quota(self) -> pd.Series:
-        """Count the clips to be kept by split and label."""
-        available = self.rows.groupby(["split", "label"]).size()
-        return available.clip(upper=self.selection.clips_per_class)
+        """Count the clips to be kept by split and class."""
+        return self.available.clip(upper=self.selection.clips_per_class)
 
     @property
     def expected_clips(self) -> int:
         return int(self.quota.sum())
 
-    @property
-    def stream_bytes(self) -> int:
-        return sum(filter(None, self.parts.values()))
-
-    @property
-    def expected_bytes(self) -> int:
-        """Estimate the disk needed, if the clips of these classes are as large as the others."""
-        return round(self.stream_bytes * self.expected_clips / max(1, self.num_rows))
-
-    @property
-    def expected_share(self) -> float:
-        """Estimate the share of the parts to stream until every class has its clips."""
-        return float((self.quota / self.rows.groupby(["split", "label"]).size()).max())
-
     def __str__(self) -> str:
         place = next(folder for folder in (self.out, *self.out.parents) if folder.is_dir())
-        lines = [
+        stream = sum(filter(None, self.parts.values()))
+        kept = stream * self.expected_clips / self.num_rows  # as if all clips were equally large
+        share = (self.quota / self.available).max()
+        return (
             f"{len(self.classes)} classes of Kinetics-400 from {self.mirror}: "
-            + ", ".join(self.classes[:8])
-            + ", ..." * bool(self.classes[8:]),
+            f"{', '.join(self.classes)}\n"
             f"clips of {' and '.join(self.splits)} are mixed over {len(self.parts) - 1} parts: "
-            f"{in_units(self.stream_bytes)} in all, of which about "
-            f"{100 * self.expected_share:.0f} % must be streamed",
-            f"to be kept: {self.expected_clips} clips, about {in_units(self.expected_bytes)} "
-            f"({in_units(shutil.disk_usage(place).free)} are free)",
-        ]
-        if None in self.parts.values():
-            lines.append("the mirror does not tell the size of some parts: they are not counted")
-        return "\n".join([*lines, *[ADVICE] * ("train" in self.splits), LICENCE])
+            f"{in_units(stream)} in all (where the mirror tells), of which about "
+            f"{100 * share:.0f} % must be streamed\n"
+            f"to be kept: {self.expected_clips} clips, about {in_units(kept)} "
+            f"({in_units(shutil.disk_usage(place).free)} are free)\n"
+            f"{ADVICE if 'train' in self.splits else ''}{LICENCE}"
+        )
 
 
 def plan_subset(
@@ -92,7 +81,6 @@ def plan_subset(
     *,
     mirror: str = OFFICIAL,
     max_disk_gb: float | None = None,
-    retries: Retries = RETRIES,
 ) -> SubsetPlan:
     """Fetch the annotations, the lists of parts and the parts' sizes, and no clip.
 
@@ -101,7 +89,6 @@ def plan_subset(
         selection: which clips; without a split those of "val".
         mirror: address in front of `400/...`; the official one, or a copy of it.
         max_disk_gb: of clips, at which to stop.
-        retries: how patient to be.
 
     Raises:
         ValueError: no such split or class.
@@ -119,31 +106,37 @@ def plan_subset(
     if not mirror.startswith(("http://", "https://")):
         raise ValueError(f"expected a mirror's address, http://... or https://..., got {mirror}")
     mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
-    table = pd.concat([_annotations(mirror, split, out, retries) for split in splits])
+    table = pd.concat([_annotations(mirror, split, out) for split in splits])
     classes = selection.choose_classes(sorted(set(table["label"])))
     rows = table[table["label"].isin(classes)].drop_duplicates(["youtube_id", "time_start"])
-    rows.index = list(map(kinetics_name, rows["youtube_id"], rows["time_start"], rows["time_end"]))
-    parts = [REPLACEMENTS, *(name for split in splits for name in _parts(mirror, split, retries))]
+    rows.columns = ["class_name", "source_id", "start", "end", "split"]
+    rows.index = list(map(kinetics_name, rows["source_id"], rows["start"], rows["end"]))
+    folders = [out / "clips" / plain_name(name) for name in rows["class_name"]]
+    rows = rows.assign(
+        path=[f"{folder / name}.mp4" for folder, name in zip(folders, rows.index, strict=True)],
+        label=list(map(classes.index, rows["class_name"])),
+        status="ok",
+    )
+    parts = [REPLACEMENTS, *(name for split in splits for name in _parts(mirror, split))]
     with ThreadPoolExecutor(8) as pool:
-        asked = pool.map(partial(remote_size, retries=retries), (urljoin(mirror, p) for p in parts))
+        asked = pool.map(remote_size, (urljoin(mirror, part) for part in parts))
         sizes = list(tqdm(asked, "sizes of the parts", len(parts), leave=False, unit="part"))
     return SubsetPlan(
         mirror=mirror,
         out=out,
         selection=selection,
         max_disk_gb=max_disk_gb,
-        retries=retries,
-        classes=classes,
         splits=splits,
+        classes=classes,
         rows=rows,
         num_rows=len(table),
         parts=dict(zip(parts, sizes, strict=True)),
     )
 
 
-def _annotations(mirror: str, split: str, out: Path, retries: Retries) -> pd.DataFrame:
+def _annotations(mirror: str, split: str, out: Path) -> pd.DataFrame:
     url, file = f"{mirror}400/annotations/{split}.csv", out / "annotations" / f"{split}.csv"
-    text = fetch_text(url, retries)
+    text = fetch_text(url)
     try:
         table = read_kinetics_rows(io.StringIO(text), split, name=url)
     except ValueError as error:
@@ -153,10 +146,10 @@ def _annotations(mirror: str, split: str, out: Path, retries: Retries) -> pd.Dat
     return table
 
 
-def _parts(mirror: str, split: str, retries: Retries) -> list[str]:
+def _parts(mirror: str, split: str) -> list[str]:
     """Fetch the names on the mirror, or whole addresses, of a split's archives."""
     url = f"{mirror}400/{split}/k400_{split}_path.txt"
-    names = [line.removeprefix(OFFICIAL) for line in fetch_text(url, retries).split()]
+    names = [line.removeprefix(OFFICIAL) for line in fetch_text(url).split()]
     if not names or not all(name.endswith((".tar", ".tar.gz", ".tgz")) for name in names):
         raise DownloadError(f"{url}: expected a list of tar archives, got {names[:1]}")
     return names
