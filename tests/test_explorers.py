@@ -4,7 +4,6 @@ The oracles: videos whose every frame shows its own number, the models called by
 registered by hand, and matplotlib's own colours.
 """
 
-import importlib
 import re
 
 import ipywidgets as widgets
@@ -83,15 +82,15 @@ def tam_scores(explorer: ClipExplorer) -> list[float]:
 
 def shown_state(explorer: ClipExplorer) -> list:
     parts = (explorer.frame, explorer.strip, explorer.scores, explorer.title, explorer.caption)
-    return [part.value for part in parts] + [explorer.slider.max]
+    return [part.value for part in parts] + [explorer.position.max]
 
 
 def test_slider_steps_through_the_frames(explorer):
     assert (explorer.kind.value, explorer.number.value) == ("moves_right", 0)
     assert explorer.title.value == "<b>moves_right</b>, a.mp4: 24 frames, 1.0 s, 64 x 64 pixels"
-    assert (explorer.play.max, explorer.slider.max) == (23, 23)
+    assert (explorer.play.max, explorer.position.max) == (23, 23)
     for number in (0, 1, 7, 23):
-        explorer.slider.value = number
+        explorer.position.value = number
         picture = decoded(explorer.frame.value)
         assert picture.shape == (256, 256, 3) and explorer.frame.layout.width == "256px"
         assert read_number(picture.transpose(2, 0, 1)) == number
@@ -105,7 +104,7 @@ def test_each_order_is_what_the_networks_get(explorer, models, manifest, order):
     edges = decoded(explorer.strip.value)[60, 5::102, :3].tolist()[:8]
     assert edges == [bytes_of(ORANGE), bytes_of(BLUE)] * 4
     for number in range(24):
-        explorer.slider.value = number
+        explorer.position.value = number
         text = plain(explorer.caption.value)
         if number not in SAMPLED:
             assert "not sampled" in text
@@ -115,7 +114,6 @@ def test_each_order_is_what_the_networks_get(explorer, models, manifest, order):
         assert f"sampled, at place {place}, {branch} branch" in text
         assert BRANCH_COLOURS[branch] in explorer.caption.value
     scores, path = scores_in(explorer.scores.value), manifest["path"][1]
-    assert list(scores) == ["no TAM", "TAM"]
     now, before = (
         {m: by_hand(models[m], path, n) for m in models} for n in (ORDERS[order], SAMPLED)
     )
@@ -123,7 +121,6 @@ def test_each_order_is_what_the_networks_get(explorer, models, manifest, order):
         assert list(scores[title].values()) == pytest.approx(now[title], abs=1e-4)
     assert explorer.scores.value.count("<b>moves_right</b>") == 2, "in the text, in the table"
     changes = re.findall(r"%( \([+-]\d+\))?</td>", explorer.scores.value)
-    assert len(changes) == 20
     if order == "as filmed":
         assert not any(changes) and "Thin bars" not in explorer.scores.value
         return
@@ -131,74 +128,42 @@ def test_each_order_is_what_the_networks_get(explorer, models, manifest, order):
         100 * (new - old) for m in models for new, old in zip(now[m], before[m], strict=True)
     ]
     assert [int(change.strip(" ()")) for change in changes] == pytest.approx(expected, abs=0.51)
-
-
-def test_orders_make_a_difference(models, manifest):
-    """Else the test above would not see a network that always gets the clip as filmed."""
-    path = manifest["path"][1]
-    scores = [by_hand(models["TAM"], path, numbers) for numbers in ORDERS.values()]
-    for i in range(4):
-        assert all(max(abs(np.subtract(scores[i], scores[j]))) > 1e-3 for j in range(i))
+    # Else this would not see a network that always gets the clip as filmed.
+    assert max(abs(np.subtract(now["TAM"], before["TAM"]))) > 1e-3
 
 
 def test_shuffle_again(explorer, models, manifest):
     explorer.order.value = "frames shuffled"
     seen = [numbers_in(explorer.strip.value)]
-    for start in ("frames shuffled", "as filmed", "frames shuffled"):
+    for start in ("frames shuffled", "as filmed"):
         explorer.order.value = start
-        explorer.shuffle_button.click()
+        explorer.shuffle.click()
         assert explorer.order.value == "frames shuffled"
         seen.append(numbers_in(explorer.strip.value))
         expected = by_hand(models["TAM"], manifest["path"][1], seen[-1])
         assert tam_scores(explorer) == pytest.approx(expected, abs=1e-4)
     assert all(sorted(numbers) == SAMPLED for numbers in seen)
-    assert len(set(map(tuple, seen))) == 4
+    assert len(set(map(tuple, seen))) == 3
 
 
-def test_choosing_another_clip(explorer, models, manifest, monkeypatch):
-    module, read = importlib.import_module("blvnet_lab.viz.explorers.clip"), []
-    real = module.read_video
-    monkeypatch.setattr(module, "read_video", lambda path, *a: read.append(path) or real(path, *a))
+def test_choosing_another_clip(explorer, models, manifest):
     explorer.number.value = 1
     assert "b.mp4" in explorer.title.value
     explorer.order.value = "frames reversed"  # is kept
-    explorer.slider.value = 23
+    explorer.position.value = 23
     explorer.kind.value = "moves_left"
-    assert explorer.number.max == 0 and [path[-5:] for path in read] == ["b.mp4", "c.mp4"]
-    assert (explorer.play.max, explorer.slider.max, explorer.slider.value) == (39, 39, 23)
+    assert explorer.number.max == 0
+    assert (explorer.play.max, explorer.position.max, explorer.position.value) == (39, 39, 23)
     assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == 23
     sampled = [37, 32, 27, 22, 17, 12, 7, 2]
     assert numbers_in(explorer.strip.value) == sampled
     expected = by_hand(models["TAM"], manifest["path"][0], sampled)
     assert tam_scores(explorer) == pytest.approx(expected, abs=1e-4)
     assert "True class: <b>moves_left</b>" in explorer.scores.value
-    explorer.slider.value = 39
+    explorer.position.value = 39
     explorer.kind.value = "moves_right"  # shorter: the slider moves back
-    assert (explorer.number.max, explorer.slider.value) == (1, 23)
+    assert (explorer.number.max, explorer.position.value) == (1, 23)
     assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == 23
-
-
-def test_a_clip_of_the_manifest_ends_the_file_of_ones_own(explorer, folder):
-    explorer.path.value = str(folder / "c.mp4")
-    explorer.number.value = 1
-    assert explorer.path.value == "" and "b.mp4" in explorer.title.value
-    explorer.open_button.click()
-    assert "b.mp4" in explorer.title.value
-    explorer.path.value = str(folder / "c.mp4")
-    explorer.kind.value = "moves_left"
-    assert explorer.path.value == ""
-
-
-def test_another_error_leaves_no_reading(explorer, monkeypatch):
-    def broken(path, num_frames, size):
-        raise RuntimeError("meant")
-
-    monkeypatch.setattr(
-        importlib.import_module("blvnet_lab.viz.explorers.clip"), "read_video", broken
-    )
-    with pytest.raises(RuntimeError, match="meant"):
-        explorer.number.value = 1
-    assert explorer.message.value == ""
 
 
 def test_a_file_of_ones_own(explorer, folder, models):
@@ -211,34 +176,24 @@ def test_a_file_of_ones_own(explorer, folder, models):
     assert numbers_in(explorer.strip.value) == sampled
     expected = by_hand(models["TAM"], folder / "long.mp4", sampled)
     assert tam_scores(explorer) == pytest.approx(expected, abs=1e-4)
+    explorer.position.value = 199
+    assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == 199
+    explorer.position.value = 0
     explorer.path.value = ""  # back to the clip that the other controls say
     assert explorer.message.value == "" and shown_state(explorer) == before
     explorer.path.value = str(folder / "b.mp4")  # the manifest has it
-    assert (
-        explorer.message.value == "" and "True class: <b>moves_right</b>" in explorer.scores.value
-    )
-
-
-def test_of_a_long_video_some_frames_are_played(explorer, folder):
-    explorer.path.value = str(folder / "long.mp4")
-    assert 96 <= explorer.slider.max + 1 <= 96 + 8
-    numbers = []
-    for place in range(explorer.slider.max + 1):
-        explorer.slider.value = place
-        numbers.append(int(re.search(r"frame (\d+) \(0 to 199\)", explorer.caption.value)[1]))
-        assert read_number(decoded(explorer.frame.value).transpose(2, 0, 1)) == numbers[-1]
-    assert numbers == sorted(set(numbers)) and (numbers[0], numbers[-1]) == (0, 199)
-    assert {12, 37, 62, 87, 112, 137, 162, 187} <= set(numbers)
-    assert max(np.diff(numbers)) <= 3
+    assert explorer.message.value == "" and "True class" in explorer.scores.value
+    explorer.path.value = str(folder / "c.mp4")
+    explorer.number.value = 1  # a clip of the manifest ends the file of one's own
+    assert explorer.path.value == "" and "b.mp4" in explorer.title.value
 
 
 def test_large_frames_are_scaled_down(explorer, folder):
     explorer.path.value = str(folder / "large.mp4")
-    assert explorer._video.pictures.shape == (10, 120, 320, 3)  # what is kept in memory
     assert decoded(explorer.frame.value).shape == (120, 320, 3)
     whole = Image.fromarray(read_frames(folder / "large.mp4", [9])[0].permute(1, 2, 0).numpy())
     square = whole.crop((250, 0, 550, 300)).resize((64, 64), Image.Resampling.BILINEAR)
-    assert abs(explorer._video.tiles[7] - np.asarray(square).astype(int)).mean() < 3
+    assert abs(explorer._tiles[7] - np.asarray(square).astype(int)).mean() < 3
 
 
 def test_a_video_shorter_than_the_clip(explorer, folder):
@@ -269,14 +224,6 @@ def test_an_unreadable_file_changes_nothing(explorer, folder, name, words):
     assert explorer.message.value == "" and "c.mp4" in explorer.title.value
 
 
-def test_open_tries_again(explorer, folder, tmp_path):
-    explorer.path.value = str(tmp_path / "later.mp4")
-    assert "does not exist" in explorer.message.value
-    write_video(tmp_path / "later.mp4", 24, size=(64, 64))
-    explorer.open_button.click()
-    assert "not in the manifest" in explorer.message.value and "later" in explorer.title.value
-
-
 def test_a_clip_of_the_manifest_that_is_gone(models, manifest):
     explorer = ClipExplorer(models, manifest.replace(r".*b\.mp4$", "gone.mp4", regex=True), NAMES)
     explorer.number.value = 1
@@ -286,28 +233,19 @@ def test_a_clip_of_the_manifest_that_is_gone(models, manifest):
         ClipExplorer(models, manifest.assign(path="gone.mp4"), NAMES)
 
 
-def test_class_names_that_are_no_strings(models, manifest):
-    manifest = manifest.assign(class_name=[7, None, 3])
-    explorer = ClipExplorer(models, manifest, range(10))
-    assert explorer.kind.options == ("3", "7")
-    assert "True class: <b>3</b>" in explorer.scores.value and "b.mp4" in explorer.title.value
-    with pytest.raises(ValueError, match="got no such row"):
-        ClipExplorer(models, manifest.assign(class_name=float("nan")))
-
-
 def test_scores_that_are_no_numbers(manifest):
     model = shipped("blvnet_tam")
     torch.nn.init.constant_(model.classifier.weight, torch.nan)
     explorer = ClipExplorer({"it": model}, manifest, NAMES)
     explorer.order.value = "frames reversed"
-    assert explorer.scores.value.count("nan % (nan)") == 10
+    assert explorer.scores.value.count("nan %") == 10
     assert explorer.scores.value.count("width:0.0%") == 20
     assert explorer.static_picture().any()
 
 
 def test_without_branches_there_are_no_branch_colours(manifest):
     explorer = ClipExplorer({"TSN": shipped("tsn"), "b": shipped("tsn_blnet")}, manifest, NAMES)
-    explorer.slider.value = 1
+    explorer.position.value = 1
     assert "sampled, at place 0" in explorer.caption.value
     texts = [part.value for part in everything_in(explorer) if isinstance(part, widgets.HTML)]
     assert not any("branch" in text for text in texts)
@@ -321,41 +259,21 @@ def test_depth_50_without_names(manifest):
     explorer.order.value = "frames reversed"
     names = re.findall(r"data-class='([^']*)'", explorer.scores.value)
     assert len(set(names)) == 10 and all(re.fullmatch(r"class \d+", name) for name in names)
-    assert explorer._video.clip.shape == (1, 16, 3, 32, 32)
     assert numbers_in(explorer.strip.value, 16, tile=47)[0] == 38  # (15.5 / 16) * 40
     assert explorer.summary() == "ClipExplorer(50; 16 frames of 32x32, 3 clips of 2 classes)"
-    assert "<b>class" not in explorer.scores.value and "True class" in explorer.scores.value
 
 
-@pytest.mark.parametrize("num_frames, offered", [(7, 3), (1, 1)])
-def test_odd_numbers_of_frames(manifest, num_frames, offered):
-    model = tsn(depth="tiny", num_frames=num_frames, num_classes=10)
+def test_odd_numbers_of_frames(manifest):
+    model = tsn(depth="tiny", num_frames=7, num_classes=10)
     explorer = ClipExplorer({"TSN": model}, manifest, NAMES)
-    assert len(explorer.order.options) == offered  # no pairs and halves to exchange
-    assert explorer.shuffle_button.disabled == (num_frames == 1)
-    explorer.shuffle_button.click()
-    assert explorer.order.value == ("as filmed" if num_frames == 1 else "frames shuffled")
+    assert len(explorer.order.options) == 3  # no pairs and halves to exchange
 
 
-def test_clip_explorer_wants_models_that_go_together(models, manifest):
-    for others, words in (
-        ({}, "expected models with the same num_frames .*, got no models; make an explorer"),
-        ({**models, "longer": tsn(depth="tiny", num_frames=16, num_classes=10)}, r"\(16, 10\)"),
-        ({"flow": tsn(depth="tiny", num_frames=8, num_classes=10, in_channels=10)}, "C=10"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            ClipExplorer(others, manifest, NAMES)
-    with pytest.raises(ValueError, match=r"no such row; .*DataSet"):
-        ClipExplorer(models, manifest[:0], NAMES)
-    with pytest.raises(KeyError, match="class_name"):
-        ClipExplorer(models, manifest.drop(columns="class_name"), NAMES)
-
-
-def test_clip_explorer_where_no_kernel_runs(explorer):
-    explorer.order.value = "halves exchanged"
-    picture, strip = still(explorer), decoded(explorer.strip.value)
-    assert (picture[: len(strip), : strip.shape[1]] == strip).all()
-    assert picture[len(strip) :, :, 3].any(), "no text below"
+@pytest.mark.parametrize("size, words", [({"num_frames": 16}, "T=16"), ({"in_channels": 10}, "C=")])
+def test_models_that_do_not_take_the_same_clips(models, manifest, size, words):
+    other = tsn(**{"depth": "tiny", "num_frames": 8, "num_classes": 10} | size)
+    with pytest.raises(ValueError, match=words):
+        ClipExplorer({**models, "other": other}, manifest, NAMES)
 
 
 # ---------------------------------------------------------------- the branch explorer

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import io
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY
 
 LABEL_PX = 12  # height of texts in pictures
 LABEL_GREY = "#888888"  # legible on light and on dark pages
-MAX_CLASSES = 10  # of more classes, those with the highest scores are shown
+MAX_CLASSES = 10
 
 
 @cache
@@ -47,26 +46,21 @@ def as_images(frames: torch.Tensor | np.ndarray) -> np.ndarray:
     frames = np.asarray(frames)
     if frames.ndim == 4 and frames.shape[1] == 3 and frames.dtype == np.uint8 and frames.size:
         return frames.transpose(0, 2, 3, 1)
-    if frames.size == 0:
-        remedy = "read or sample at least one frame"
-    elif frames.ndim == 5:
-        remedy = "pass one clip of the batch: clips[0]"
-    elif frames.ndim == 3:
-        remedy = "a single frame (3, H, W) becomes a clip with frame[None]"
-    elif frames.ndim == 4 and frames.shape[1] != 3 and frames.shape[-1] == 3:
-        remedy = "channels come first: frames.permute(0, 3, 1, 2), for arrays transpose"
-    elif frames.dtype != np.uint8:
-        remedy = "blvnet_lab.data.denormalize makes such frames from a clip"
-    else:
-        remedy = "grey frames (T, 1, H, W) become colour with frames.repeat(1, 3, 1, 1)"
     raise ValueError(
-        f"expected uint8 frames shaped (T, 3, H, W), got {frames.dtype} {frames.shape}; {remedy}"
+        f"expected uint8 frames shaped (T, 3, H, W), got {frames.dtype} {frames.shape}; "
+        "blvnet_lab.data.denormalize makes such frames from a clip, frame[None] from one frame, "
+        "clips[0] from a batch, and frames.permute(0, 3, 1, 2) brings channels to the front"
     )
 
 
-def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
-    """Enlarge ``(H, W, 3)`` to ``(H * factor, W * factor, 3)``, every pixel a square."""
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+def fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale (h, w, 3) to fit a box: small pixels become crisp squares, large frames shrink."""
+    factor = min(height // image.shape[0], width // image.shape[1])
+    if factor:
+        return image.repeat(factor, axis=0).repeat(factor, axis=1)
+    shrunken = Image.fromarray(image)
+    shrunken.thumbnail((width, height))
+    return np.asarray(shrunken)
 
 
 def jpeg(image: np.ndarray) -> bytes:
@@ -132,17 +126,10 @@ def mosaic(
         chosen: the column that is framed, if any.
         tile_px: width of a tile; its height follows from the first picture.
         gap_px: between tiles.
-
-    Raises ValueError if there is no picture.
     """
-    pictures = [picture for row in rows.values() for picture in row]
-    if not pictures:
-        raise ValueError(
-            f"expected at least one picture, got none in {len(rows)} rows; pass the pictures "
-            "(h, w, 3) uint8 of each row under its label: mosaic({'clip': [first, second]})"
-        )
+    first = next(iter(rows.values()))[0]
     columns = max(len(row) for row in rows.values())
-    tile_height = round(tile_px * pictures[0].shape[0] / pictures[0].shape[1])
+    tile_height = round(tile_px * first.shape[0] / first.shape[1])
     widest = max(text_width(line) for label in rows for line in label.split("\n"))
     left = widest + 3 * gap_px if widest else gap_px
     top = LABEL_PX + 2 * gap_px if column_labels else gap_px
@@ -207,43 +194,38 @@ def score_tables(
 
     Args:
         scores: title to one value in 0..1 per class; what is not finite has no bar.
-        names: of the classes, the same in all models.
+        names: of the classes, the same in all models; of many, those with the highest are shown.
         before: what the scores were: thin grey bars, with the changes in points.
         true_class: whose name stands in bold.
     """
-    few = len(names) <= MAX_CLASSES  # the rows are the same in all tables: names once are enough
+    peaks = np.nan_to_num([*scores.values(), *(before or {}).values()]).max(0)
+    shown = sorted(np.argsort(-peaks, kind="stable")[:MAX_CLASSES].tolist())
     bar_px = 70 if len(scores) > 2 else 120  # four tables fit beside each other
     tables = []
     for title, values in scores.items():
-        old = values if before is None else before[title]
-        highest = sorted(range(len(names)), key=lambda i: -max(_length(values[i]), _length(old[i])))
-        best = max(range(len(names)), key=lambda i: _length(values[i]))
-        rows = ""
-        for i in sorted(highest) if few else highest[:MAX_CLASSES]:
-            name, colour = html.escape(names[i], quote=True), BLUE if i == best else GREY
-            bars, number = _bar(values[i], 9, colour), f"{100 * values[i]:.0f} %"
+        best, rows = np.nan_to_num(values).argmax(), ""
+        for i in shown:
+            name = html.escape(names[i])
+            bars = _bar(values[i], 9, BLUE if i == best else GREY)
+            number = f"{100 * values[i]:.0f} %"
             if before is not None:
-                bars += _bar(old[i], 3, f"{GREY};opacity:.6")
-                change = 100 * (values[i] - old[i])
-                number += f" ({round(change):+d})" if math.isfinite(change) else " (nan)"
+                old = before[title][i]
+                bars += _bar(old, 3, f"{GREY};opacity:.6")
+                number += f" ({100 * (values[i] - old):+.0f})".replace("-0", "+0")
             label = f"<b>{name}</b>" if i == true_class else name
             cell = f"<td style='padding:0 6px;text-align:right'>{label}</td>"
             rows += (
                 f"<tr data-class='{name}' data-score='{values[i]:.4f}'>"
-                f"{'' if few and tables else cell}<td style='width:{bar_px}px'>{bars}</td>"
+                f"{'' if tables else cell}<td style='width:{bar_px}px'>{bars}</td>"
                 f"<td style='padding:0 6px;white-space:nowrap'>{number}</td></tr>"
             )
-        title, style = html.escape(title, quote=True), "border-collapse:collapse;line-height:15px"
+        title, style = html.escape(title), "border-collapse:collapse;line-height:15px"
         table = f"<table class='blvnet-scores' style='{style};font-size:12px'>{rows}</table>"
         tables.append(f"<div data-model='{title}'><b>{title}</b>{table}</div>")
-    style = f"flex-wrap:{'nowrap' if few else 'wrap'};gap:4px 16px;align-items:flex-end"
-    return f"<div style='display:flex;{style};overflow-x:auto'>{''.join(tables)}</div>"
-
-
-def _length(score: float) -> float:
-    return score if math.isfinite(score) else 0.0
+    style = "display:flex;gap:4px 16px;align-items:flex-end;overflow-x:auto"
+    return f"<div style='{style}'>{''.join(tables)}</div>"
 
 
 def _bar(score: float, height: int, colour: str) -> str:
-    style = f"width:{100 * _length(score):.1f}%;height:{height}px;background:{colour}"
-    return f"<div style='{style}'></div>"
+    width = 100 * np.nan_to_num(score)
+    return f"<div style='width:{width:.1f}%;height:{height}px;background:{colour}'></div>"

@@ -1,12 +1,11 @@
-"""What all widgets of ours share: state that follows the controls, pictures that follow the state.
+"""What all widgets share: state that follows the controls, pictures that follow the state.
 
-Their pictures travel over the widget channel, never as cell output. That one decision makes them
-smooth (one small message a frame), testable without a browser (``stepper.slider.value = 3;
-stepper.image.value``), and no concern of ``pytest --nbval``, which ignores widget messages.
+Their pictures travel over the widget channel, never as cell output: smooth (one small message each)
+and testable without a browser (``stepper.slider.value = 3; stepper.frame.value``).
 
-JupyterLab hands the messages of widgets to the kernel's main thread or to a thread of their own, at
-times to both at once (its setting "Kernel Comms over subshells"). So what controls set off is done
-one after the other, in the order in which it was set off: by then a control may have another value.
+JupyterLab may handle the messages of widgets in several threads ("Kernel Comms over subshells"). So
+what controls set off is done one after the other, in the order in which it was set off: by then a
+control may have another value.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import numpy as np
 from torch import Tensor
 
 from blvnet_lab.models import VideoNet
-from blvnet_lab.viz.images import jpeg, png
+from blvnet_lab.viz.images import fitted, jpeg, png
 
 FITTING = {"button_width": "max-content"}  # style of toggle buttons as wide as their texts
 
@@ -45,15 +44,12 @@ def turn(explorer: Explorer | None = None) -> Iterator[None]:
 
 
 class Explorer(widgets.VBox):
-    """Controls, a state `now` with one value per control, and a `draw` that shows this state.
+    """Controls, a state `now` with one value per control, and pictures and texts of this state.
 
-    A subclass makes its parts by `_control`, `_button`, `_player`, `_text` and `_image`, arranges
-    them by `_arrange`, and defines `draw`, `static_picture` and `summary`.
-
-    Where no kernel runs (GitHub, HTML, PDF, a reopened notebook) it is a picture: JupyterLab
-    prefers the widget, everything else falls back to the picture, and so does JupyterLab with
-    `labextension` when the kernel is gone. nbval compares neither, only the text, which is fixed
-    (ipywidgets' own spells out every child).
+    A subclass makes its parts by `_control`, `_button`, `_player`, `_text` and `_image`, each of
+    which becomes an attribute, and arranges them by `_arrange`. It defines `draw()` (show the
+    state, and put right what no longer fits in it), `static_picture()` ((H, W, 3) or (H, W, 4)
+    uint8, for pages without a kernel) and `summary()` (a line, the same on every machine).
     """
 
     css_class = ""  # for style sheets and browser tests; parts add their names to it
@@ -64,21 +60,10 @@ class Explorer(widgets.VBox):
         self._controls: dict[str, widgets.Widget] = {}
         self.add_class(self.css_class)
 
-    def draw(self) -> None:
-        """Show the state; it may also put right what no longer fits in it."""
-        raise NotImplementedError
-
-    def static_picture(self) -> np.ndarray:
-        """Draw what pages without a kernel show: (H, W, 3) or (H, W, 4) uint8."""
-        raise NotImplementedError
-
-    def summary(self) -> str:
-        """Tell in one line what the widget shows, the same on every machine."""
-        raise NotImplementedError
-
     # ------------------------------------------------------------ parts
 
     def _named(self, name: str, part: widgets.Widget) -> widgets.Widget:
+        setattr(self, name, part)
         return part.add_class(f"{self.css_class.rpartition('-')[0]}-{name}")
 
     def _control(
@@ -94,14 +79,9 @@ class Explorer(widgets.VBox):
         control.observe(lambda change: self._set_off(partial(action, change["new"])), names="value")
 
     def _button(
-        self,
-        name: str,
-        text: str,
-        action: Callable[[], None],
-        tooltip: str | None = None,
-        width: str = "max-content",
+        self, name: str, text: str, action: Callable[[], None], tooltip: str | None = None
     ) -> widgets.Button:
-        layout = {"width": width, "flex": "0 0 auto"}
+        layout = {"width": "max-content", "flex": "0 0 auto"}
         button = widgets.Button(description=text, tooltip=tooltip, layout=layout)
         button.on_click(lambda button: self._set_off(action))
         return self._named(name, button)
@@ -127,6 +107,23 @@ class Explorer(widgets.VBox):
         with turn(self):
             self._refresh()
 
+    def _show_frame(self, frame: np.ndarray, height: int, width: int) -> None:
+        """Show a frame (h, w, 3) as `self.frame`, fitted into a box in pixels."""
+        frame = fitted(frame, height, width)
+        self.frame.layout.width = f"{frame.shape[1]}px"
+        self.frame.value = jpeg(frame)
+
+    def _set_range(self, slider: widgets.IntSlider, last: int, at: int) -> None:
+        """Give a slider and its play button another last value, and a place.
+
+        A value that a new range moves would go back and forth over their link; so where the range
+        shrinks, the values come first.
+        """
+        if at <= slider.max:
+            self.play.value = slider.value = at
+        self.play.max = slider.max = last
+        self.play.value = slider.value = at
+
     # ------------------------------------------------------------ turns
 
     def _set_off(self, action: Callable[[], None]) -> None:
@@ -135,7 +132,7 @@ class Explorer(widgets.VBox):
             return  # a control that this explorer sets itself
         _WAITING.append((self, action))  # a lock alone would not keep the order of who waits for it
         with _LOCK:
-            while _WAITING:  # what came first comes first; another thread may have done ours
+            while _WAITING:  # another thread may have done ours
                 explorer, action = _WAITING.popleft()
                 with turn(explorer):
                     try:
@@ -151,22 +148,10 @@ class Explorer(widgets.VBox):
         for name, control in self._controls.items():
             control.value = getattr(self.now, name)
 
-    def _set_length(
-        self, slider: widgets.IntSlider, play: widgets.Play, last: int, at: int
-    ) -> None:
-        """Give a slider and its play button another last value, and a place.
-
-        A value that a new range moves would go back and forth over the link; so where the range
-        shrinks, the values come first.
-        """
-        if at <= slider.max:
-            play.value = slider.value = at
-        play.max = slider.max = last
-        play.value = slider.value = at
-
     # ------------------------------------------------------------ where no kernel runs
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
+        """Add a picture and a fixed text, which all but a JupyterLab with a kernel show."""
         with turn(self):
             picture, text = self.static_picture(), self.summary()
         kind, file = ("png", png(picture)) if picture.shape[2] == 4 else ("jpeg", jpeg(picture))
@@ -184,23 +169,14 @@ def one_clip(model: VideoNet, clip: Tensor) -> Tensor:
     clip = clip[None] if isinstance(clip, Tensor) and clip.ndim == 4 else clip
     model.check_clip(clip)
     if len(clip) != 1:
-        raise ValueError(
-            f"expected one clip, (T, C, H, W) or (1, T, C, H, W), got {len(clip)} of them; "
-            "pass clips[0]"
-        )
+        raise ValueError(f"expected one clip, got {len(clip)} of them; pass clips[0]")
     return clip
 
 
 def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:
-    """Return the names of a model's classes as texts, "class 0" and so on if None.
-
-    Raises ValueError for another number of names than of classes.
-    """
+    """Return the names of a model's classes, "class 0" and so on if None; ValueError if too few."""
     count = model.classifier.out_features
     names = [f"class {i}" for i in range(count)] if names is None else list(map(str, names))
     if len(names) != count:
-        raise ValueError(
-            f"expected {count} class names, one per class of the model, got {len(names)}; "
-            "pass None to see numbers instead"
-        )
+        raise ValueError(f"expected {count} class names, got {len(names)}; pass None for numbers")
     return names

@@ -6,7 +6,6 @@ LiveView(model, "clip.mp4", class_names, stride=3)       # model: blvnet_tam(cau
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Sequence
 from html import escape
@@ -22,8 +21,8 @@ from torch import Tensor
 from blvnet_lab.data import VideoReadError, evaluation_transform
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
-from blvnet_lab.viz.explorers.base import Explorer, checked_names, row
-from blvnet_lab.viz.explorers.video import FrameReader, frame_counter, show_frame, video_title
+from blvnet_lab.viz.explorers.base import checked_names, row
+from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
 from blvnet_lab.viz.images import (
     LABEL_GREY,
     Sheet,
@@ -35,12 +34,12 @@ from blvnet_lab.viz.images import (
     text_width,
     underlined,
 )
-from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, VERMILLION, branch_of
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, branch_of
 
 WIDTH = 524  # of the chart, in pixels: with the frame beside it, the page of a notebook
-MAX_ROWS = 10
+MAX_ROWS, MAX_LETTERS = 10, 24  # of classes in the chart; of their names
 ROW_PX, BAR_PX = 25, 21  # of a row; of them, those that stand for 100 %
-NAMES_PX, NUMBERS_PX = 170, 50  # at most for the names; for the numbers at the right
+NUMBERS_PX = 50  # for the numbers at the right
 TOP_PX, AXIS_PX = 18, 34
 MAX_TICKS = 6
 MAX_SECONDS, MAX_FRAMES = 10, 250  # of the chart; frames, where a video does not say how fast
@@ -49,7 +48,7 @@ PLAY_MS = 120  # where a video does not say
 STILL_PAIRS = 8  # at least as many are in the picture for pages without a kernel
 
 
-class LiveView(Explorer):
+class LiveView(VideoExplorer):
     """A video, and what a causal network makes of it so far; set ``.value`` of the controls.
 
     The controls: ``play``; ``position`` (the frame that is shown); ``averaged`` (over how many
@@ -57,10 +56,10 @@ class LiveView(Explorer):
     (to `click()`). What they change: ``frame``, ``caption``, ``chart``, ``cost``, ``scores`` and
     ``message`` (about the file).
 
-    The network gets one frame of every `stride`, the middle one, as if they were filmed just then:
-    each pair once, when its second frame is there, from the beginning of the video on. So a frame
-    shows the same however one came there: who moves ahead waits until the pairs between have been
-    seen, who moves back sees what was known then. `restart` makes the network forget everything.
+    The network gets one frame of every `stride`, the middle one: each pair once, when its second
+    frame is there, from the beginning of the video on. So a frame shows the same however one came
+    there: who moves ahead waits until the pairs between have been seen, who moves back sees what
+    was known then. `restart` makes the network forget everything.
 
     Args:
         model: from `blvnet_tam(causal=True)`. A copy of it is run; later changes are not seen.
@@ -70,10 +69,10 @@ class LiveView(Explorer):
         stride: from one frame that the network gets to the next, as in `ClipDataset`. Take the one
             of its training: T frames spread over videos of n frames are n / T apart.
 
-    Raises TypeError or ValueError for a model that is not from `blvnet_tam`, not causal or not for
-    RGB; ValueError for another number of names than of classes, and for a stride that leaves no
-    pair of frames; VideoReadError if the video cannot be read. Where only a later frame cannot, a
-    message says so when it is reached.
+    Raises TypeError or ValueError for a model that is not from `blvnet_tam` or not causal;
+    ValueError for another number of names than of classes, and for a stride that leaves no pair of
+    frames; VideoReadError if the video cannot be read. Where only a later frame cannot, a message
+    says so when it is reached.
     """
 
     css_class = "blvnet-live-view"
@@ -89,69 +88,52 @@ class LiveView(Explorer):
     ) -> None:
         super().__init__()
         self._stream = Stream(copy.deepcopy(model))
-        if model.in_channels != 3:
-            raise ValueError(
-                "expected a model of RGB frames (in_channels=3), got one with in_channels="
-                f"{model.in_channels}: a video file holds nothing else"
-            )
         self._class_names = checked_names(class_names, model)
         self._frames = FrameReader(path)
-        self._info = self._frames.info
-        self._rate = self._info.fps or 1.0
-        self._taken = _taken(self._info.num_frames, stride)
+        self._fps, self._count = self._frames.info.fps, self._frames.info.num_frames
+        numbers = range(stride // 2, self._count, stride)
+        # Where T x stride frames make up the video, these are the ones of `sample_uniform`.
+        self._pairs = list(zip(numbers[0::2], numbers[1::2], strict=False))
+        if not self._pairs:
+            raise ValueError(
+                f"expected a stride that leaves a pair of the video's {self._count} frames, got "
+                f"{stride}: take a smaller one"
+            )
         self._size, self._stride, self._prepare = size, stride, evaluation_transform(size)
         self._logits: list[Tensor] = []  # of every pair that the network has seen
         self._seconds: list[float] = []  # that it took for each
-        self._note = ""
-        self._make_parts(model.num_frames // 2)
-
-    def _make_parts(self, num_pairs: int) -> None:
-        last, fps = self._info.num_frames - 1, self._info.fps
-        position = widgets.IntSlider(max=last, description="frame")
-        self.position = self._control("position", position, self._choose_position)
-        self.play = self._player(position, max(MIN_MS, round(1000 / fps)) if fps else PLAY_MS)
-        forget = "forget everything, from the first frame on"
-        self.restart = self._button("restart", "restart", self._restart, forget)
-        averaged = widgets.IntSlider(num_pairs, 1, 2 * num_pairs, description="pairs averaged")
+        self._make_position(max(MIN_MS, round(1000 / self._fps)) if self._fps else PLAY_MS)
+        self._button("restart", "restart", self._restart, "forget everything, from the first frame")
+        most = model.num_frames
+        averaged = widgets.IntSlider(most // 2, 1, most, description="pairs averaged")
         averaged.style.description_width = "initial"
-        self.averaged = self._control("averaged", averaged)
-        self.frame, self.chart = self._image("frame", "jpeg"), self._image("chart")
-        self.caption, self.cost = self._text("caption"), self._text("cost")
-        self.message = self._text("message")
-        beside = widgets.VBox([self.chart], layout={"padding": "0 0 0 12px"})
+        self._control("averaged", averaged)
+        beside = widgets.VBox([self._image("chart")], layout={"padding": "0 0 0 12px"})
         self._arrange(
-            widgets.HTML(f"<b>{escape(video_title(self._info))}</b>"),
+            widgets.HTML(f"<b>{escape(self._frames.title())}</b>"),
             row(self.play, self.position, self.restart, self.averaged),
             self.message,
             row(self.frame, beside, align_items="flex-start"),
             self.caption,
-            self.cost,
+            self._text("cost"),
         )
 
-    # ------------------------------------------------------------ what the user does
+    # ------------------------------------------------------------ what the network does
 
     def _choose_position(self, number: int) -> None:
-        try:
+        with self._reading(f"frame {self.now.position}"):
             self._follow(number)
-            self._frames[number]  # is read here, or not at all
-        except VideoReadError as error:
-            text = escape(f"{error}. Still shown: frame {self.now.position}.")
-            self._note = paragraph(f"<b>Stopped.</b> {text}", VERMILLION)
-            self.play.playing = False
-        else:
-            self._note, self.now.position = "", number
+            super()._choose_position(number)
 
     def _restart(self) -> None:
         self._stream.reset()
         self._logits, self._seconds = [], []
         self._choose_position(0)
 
-    # ------------------------------------------------------------ what the network does
-
     def _follow(self, number: int) -> None:
         """Give the network all pairs that are complete with this frame, and that are new to it."""
         like = next(self._stream.parameters())
-        for first, second in self._taken[len(self._logits) : self._seen_by(number)]:
+        for first, second in self._pairs[len(self._logits) : self._seen_by(number)]:
             pair = self._prepare(torch.stack([self._frames[first], self._frames[second]]))
             start = time.perf_counter()
             logits = self._stream(pair[None].to(like))[0].double().cpu()
@@ -159,82 +141,72 @@ class LiveView(Explorer):
             self._logits.append(logits)
 
     def _seen_by(self, number: int) -> int:
-        """How many pairs are complete with this frame."""
-        return sum(second <= number for _, second in self._taken)
+        """Count the pairs that are complete with this frame."""
+        return sum(second <= number for _, second in self._pairs)
 
-    def _averages(self, pairs: range) -> Tensor:
-        """The probabilities after each of these pairs, (n, num_classes)."""
-        count, names = self.now.averaged, self._class_names
-        last = [torch.stack(self._logits[max(0, k + 1 - count) : k + 1]).mean(0) for k in pairs]
-        return torch.stack(last).softmax(1) if last else torch.zeros(0, len(names))
+    def _averages(self, pairs: range) -> np.ndarray:
+        """Return the probabilities after each of these pairs, (n, num_classes)."""
+        means = [
+            torch.stack(self._logits[max(0, k + 1 - self.now.averaged) : k + 1]).mean(0)
+            for k in pairs
+        ]
+        return np.array([mean.softmax(0).tolist() for mean in means]).reshape(
+            -1, len(self._class_names)
+        )
 
     @property
     def scores(self) -> dict[str, float]:
         """Class name to probability, as shown at the right edge; empty before the first pair."""
         seen = self._seen_by(self.now.position)
-        averages = self._averages(range(max(0, seen - 1), seen)).tolist()
-        return dict(zip(self._class_names, averages[0], strict=True)) if seen else {}
+        latest = self._averages(range(seen)[-1:])
+        return dict(zip(self._class_names, latest[0].tolist(), strict=True)) if seen else {}
 
     # ------------------------------------------------------------ what is shown
 
     def draw(self) -> None:
         number = self.now.position
-        show_frame(self.frame, self._frames.picture(number))
-        self.chart.value = png(self._chart(number))
-        counter = frame_counter(self._info, number)
-        self.caption.value = paragraph(f"{counter}: {self._fate(number)}")
-        self.cost.value = paragraph(f"<small>{self._cost()}</small>")
-        self.message.value = self._note
-
-    def _chart(self, number: int) -> np.ndarray:
-        """All that is known at a frame, of the last seconds."""
-        longest = MAX_SECONDS if self._info.fps else MAX_FRAMES
-        now, span = (number + 1) / self._rate, min(self._info.num_frames / self._rate, longest)
-        times = [second / self._rate for _, second in self._taken[: self._seen_by(number)]]
-        gone = sum(end <= now - span for end in times[1:])
-        return score_chart(
-            times[gone:],
-            self._averages(range(gone, len(times))).numpy(),
-            self._class_names,
-            now=now,
-            span=span,
-            unit="s" if self._info.fps else "frames",
-        )
-
-    def _fate(self, number: int) -> str:
-        """Say what becomes of a frame."""
-        for k, pair in enumerate(self._taken):
+        fate = "the network does not get it"
+        for k, pair in enumerate(self._pairs):
             if number in pair:
                 branch = branch_of(pair.index(number))
                 then = "waits for the other frame" if branch == "little" else "pair is complete"
-                return f"to the {underlined(branch)} branch, in pair {k}; {then}"
-        return "the network does not get it"
+                fate = f"to the {underlined(branch)} branch, in pair {k}; {then}"
+        self._show_position(fate)
+        self.chart.value = png(self._chart(number))
+        seen, cost = self._seen_by(number), "The network has not seen a pair yet."
+        if seen:
+            cost = f"A pair costs the network {1000 * median(self._seconds):.1f} ms here (median)"
+            if self._fps:
+                cost += f", and is {2000 * self._stride / self._fps:.0f} ms of video"
+            cost += f". {seen} of {len(self._pairs)} pairs seen."
+        self.cost.value = paragraph(f"<small>{cost}</small>")
 
-    def _cost(self) -> str:
-        seen = self._seen_by(self.now.position)
-        if not seen:
-            return "The network has not seen a pair yet."
-        text = f"A pair costs the network {1000 * median(self._seconds):.1f} ms here (median)"
-        if self._info.fps:
-            text += f", and is {2000 * self._stride / self._info.fps:.0f} ms of video"
-        return f"{text}. {seen} of {len(self._taken)} pairs seen."
+    def _chart(self, number: int) -> np.ndarray:
+        """Draw all that is known at a frame, of the last seconds."""
+        rate, unit = (self._fps, "s") if self._fps else (1.0, "frames")
+        now = (number + 1) / rate
+        span = min(self._count / rate, MAX_SECONDS if self._fps else MAX_FRAMES)
+        times = [second / rate for _, second in self._pairs[: self._seen_by(number)]]
+        gone = sum(end <= now - span for end in times[1:])
+        scores = self._averages(range(gone, len(times)))
+        return score_chart(times[gone:], scores, self._class_names, now=now, span=span, unit=unit)
 
     # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
         """Draw what the network gets, and the chart as far as it is and some pairs on."""
-        count = max(self._seen_by(self.now.position), min(STILL_PAIRS, len(self._taken)))
+        count = max(self._seen_by(self.now.position), min(STILL_PAIRS, len(self._pairs)))
         try:
-            self._follow(self._taken[count - 1][1])
+            self._follow(self._pairs[count - 1][1])
         except VideoReadError:
             count = len(self._logits)  # as far as it can be read
-        numbers = [n for pair in self._taken[max(0, count - STILL_PAIRS) : count] for n in pair]
-        title = f"{video_title(self._info)}; average of up to {self.now.averaged} pairs"
+        numbers = [n for pair in self._pairs[max(0, count - STILL_PAIRS) : count] for n in pair]
+        title = f"{self._frames.title()}; average of up to {self.now.averaged} pairs"
         chart = stacked(self._chart(numbers[-1] if numbers else 0), text_picture(title))
         if not numbers:
             return chart
         strip = mosaic(
-            {"": [self._frames.picture(number) for number in numbers]},
+            {"": [self._frames[number].permute(1, 2, 0).numpy() for number in numbers]},
             column_labels=[str(number) for number in numbers],
             edges=[list(BRANCH_COLOURS.values()) * (len(numbers) // 2)],
             tile_px=min(72, WIDTH // len(numbers) - 6),
@@ -243,25 +215,7 @@ class LiveView(Explorer):
 
     def summary(self) -> str:
         size = "{}x{}".format(*self._size)
-        return f"LiveView({len(self._taken)} pairs of {size}, {len(self._class_names)} classes)"
-
-
-def _taken(frame_count: int, stride: int) -> list[tuple[int, int]]:
-    """The pairs of frames that the network gets: of every `stride` frames the middle one.
-
-    Where T x stride frames make up the video, these are the ones of `sample_uniform`.
-    """
-    numbers = range(max(0, stride) // 2, frame_count, max(1, stride))
-    pairs = list(zip(numbers[0::2], numbers[1::2], strict=False))  # an odd last one has no other
-    if stride < 1 or not pairs:
-        raise ValueError(
-            f"expected a stride of at least 1 frame that leaves a pair of the video's "
-            f"{frame_count} frames, got {stride}: take a smaller one"
-        )
-    return pairs
-
-
-# ---------------------------------------------------------------- the chart
+        return f"LiveView({len(self._pairs)} pairs of {size}, {len(self._class_names)} classes)"
 
 
 def score_chart(
@@ -286,10 +240,9 @@ def score_chart(
         span: from the left edge to the right one.
         unit: of all times.
     """
-    highest = scores.max(0, initial=0)
-    shown = sorted(np.argsort(-highest, kind="stable")[:MAX_ROWS].tolist())
-    labels = [_shortened(names[i]) for i in shown]
-    left, right = 12 + max(map(text_width, labels)), WIDTH - NUMBERS_PX
+    shown = sorted(np.argsort(-scores.max(0, initial=0), kind="stable")[:MAX_ROWS].tolist())
+    labels = [n if len(n) <= MAX_LETTERS else f"{n[: MAX_LETTERS - 1]}…" for n in names]
+    left, right = 12 + max(text_width(labels[i]) for i in shown), WIDTH - NUMBERS_PX
     bottom = TOP_PX + len(shown) * ROW_PX
     sheet = Sheet(WIDTH, bottom + AXIS_PX)
 
@@ -300,9 +253,9 @@ def score_chart(
     sheet.text(WIDTH - 4, 1, "now", "ra")
     best = scores.argmax(1)
     edges = [round(x(time)) for time in [*times, now]]
-    for place, (i, label) in enumerate(zip(shown, labels, strict=True)):
+    for place, i in enumerate(shown):
         floor = TOP_PX + (place + 1) * ROW_PX - 2
-        sheet.text(left - 8, floor - BAR_PX / 2, label, "rm")
+        sheet.text(left - 8, floor - BAR_PX / 2, labels[i], "rm")
         sheet.pen.line((left, floor, right, floor), fill=GREY)
         for k, (start, end) in enumerate(pairwise(edges)):
             last = end - (2 if end - start > 3 else 1)  # a pixel between two bars, if there is room
@@ -312,25 +265,10 @@ def score_chart(
                 sheet.pen.rectangle(box, fill=BLUE if i == best[k] else GREY)
         if len(scores):
             sheet.text(WIDTH - 4, floor - BAR_PX / 2, f"{100 * scores[-1, i]:.0f} %", "rm")
-    for tick in _ticks(max(0.0, now - span), now, span):
-        sheet.pen.line((x(tick), bottom, x(tick), bottom + 4), fill=LABEL_GREY)
-        sheet.text(x(tick), bottom + 6, f"{tick:g}", "ma")
+    begin = max(0.0, now - span)
+    for tick in MaxNLocator(MAX_TICKS, steps=[1, 2, 5, 10]).tick_values(now - span, now):
+        if begin <= tick <= now:
+            sheet.pen.line((x(tick), bottom, x(tick), bottom + 4), fill=LABEL_GREY)
+            sheet.text(x(tick), bottom + 6, f"{tick:g}", "ma")
     sheet.text((left + right) / 2, bottom + 20, f"time in the video / {unit}", "ma")
     return sheet.array()
-
-
-def _shortened(name: str) -> str:
-    """Cut a name to the room there is."""
-    if text_width(name) <= NAMES_PX:
-        return name
-    while text_width(f"{name}…") > NAMES_PX:
-        name = name[:-1]
-    return f"{name}…"
-
-
-def _ticks(begin: float, end: float, span: float) -> list[float]:
-    """Choose round numbers from begin to end; their distance depends on the span only."""
-    first, second, *_ = MaxNLocator(MAX_TICKS, steps=[1, 2, 5, 10]).tick_values(0, span)
-    step = second - first
-    numbers = range(math.ceil(begin / step - 1e-9), math.floor(end / step + 1e-9) + 1)
-    return [round(i * step, 9) for i in numbers]

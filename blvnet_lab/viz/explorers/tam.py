@@ -1,7 +1,5 @@
 """The temporal aggregation modules of a network, from the overview down to the arithmetic.
 
-from blvnet_lab.viz.explorers.tam import TamExplorer
-
 explorer = TamExplorer(model, clip, class_names=names, label=3)
 explorer                                # as the last line of a cell: the widget
 explorer.taps["prev"].value = 0.5       # what dragging the slider does
@@ -10,7 +8,8 @@ explorer.taps["prev"].value = 0.5       # what dragging the slider does
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from functools import partial
 
 import ipywidgets as widgets
@@ -21,7 +20,7 @@ from blvnet_lab.data import denormalize
 from blvnet_lab.models import BigLittleNet, capture_points
 from blvnet_lab.viz.explorers import tam_views
 from blvnet_lab.viz.explorers.base import Explorer, checked_names, turn
-from blvnet_lab.viz.explorers.tam_edits import Arithmetic, TamEdits
+from blvnet_lab.viz.explorers.tam_edits import PRESETS, Arithmetic, TamEdits
 from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, heading
 from blvnet_lab.viz.images import as_images, png, stacked, underlined
 
@@ -31,11 +30,8 @@ TAP_LIMIT = 2.0  # of the tap sliders; doubled until the largest learned tap is 
 STEP = 1 / 512
 PLAY_MS = 500  # from position to position
 SCOPES = ("this channel", "this TAM", "all TAMs")
-# What TSM does with a channel, by the offset of its tap.
-MOVED = {-1: "comes from the position before", 0: "stays", 1: "comes from the next position"}
 SLOW_S = 0.15  # where a forward pass takes longer, pictures wait until a slider is let go
-SLOW_TRIES = 3  # a quick model may be slow once, on a busy machine
-SLOW_NOTE = "This model takes its time: let go of a slider to see what follows."
+SLOW_NOTE = " This model takes its time: let go of a slider to see what follows."
 BRANCHES = (
     f" (TAM); lines: {underlined('little')} and {underlined('big')} branch; bars: roles of channels"
 )
@@ -47,7 +43,7 @@ class TamExplorer(Explorer):
     The network with its TAMs; the channels of the chosen TAM by what they do with time; the chosen
     channel at one position, tap by tap. The taps may be changed; pictures and class probabilities
     follow. What was changed stays until reset, in this widget, which works on a copy of the model:
-    the model is left as it is, and later changes of it are not seen; for them, make a new explorer.
+    the model is left as it is, and later changes of it are not seen.
 
     From Python, set `.module.value` (a name), `.channel.value`, `.frame.value` (in stage 4 a pair),
     `.taps["prev"].value` (named as in `introspect.tam_weights`), `.scope.value` ("this channel",
@@ -61,7 +57,7 @@ class TamExplorer(Explorer):
         label: the clip's class; None if unknown.
 
     Raises ValueError for a model without TAM, a clip that it does not take, several clips, and
-    names or a label that do not fit its classes.
+    names that do not fit its classes.
     """
 
     css_class = "blvnet-tam-explorer"
@@ -75,18 +71,16 @@ class TamExplorer(Explorer):
     ) -> None:
         super().__init__()
         self._edits = TamEdits(model, clip)
-        names = checked_names(class_names, model)
-        _check_label(label, len(names))
+        self._names, self._label = checked_names(class_names, model), label
         frames = self._edits.clip[0]
         # Ten channels of optical flow are no picture.
         self._frames = as_images(denormalize(frames)) if frames.shape[1] == 3 else None
         points = capture_points(model)
         self._branched = [p.removesuffix(".big") for p in points if p.endswith(".big")]
         self._before, _ = self._edits.run("stem.tam")  # is slower than the passes that follow
-        self._slow = all(self._edits.pass_s() > SLOW_S for _ in range(SLOW_TRIES))
-        self._score_text = partial(
-            tam_views.score_text, names=names, label=label, note=SLOW_NOTE if self._slow else ""
-        )
+        start = time.perf_counter()
+        self._edits.run("stem.tam")
+        self._slow = time.perf_counter() - start > SLOW_S
         self._note, self._stale = "", True
         self._make_controls()
         self._make_taps()
@@ -102,38 +96,40 @@ class TamExplorer(Explorer):
         width = f"{WIDTH / len(learned) - 4:.0f}px"  # one below every TAM in the network's picture
         modules = widgets.ToggleButtons(options=list(learned), style={"button_width": width})
         modules.tooltips = [f"{name}: {taps.shape[1]} channels" for name, taps in learned.items()]
-        self.module = self._control("module", modules, self._choose_module)
+        self._control("module", modules, self._choose_module)
         look = {"description": "channel", **_sizes(WIDTH, LABELS - 12)}
         channels = widgets.SelectionSlider(options=[("", 0)], **look)
-        self.channel = self._control("channel", channels, self._choose_channel)
-        middle, look = (last + 1) // 2, {"description": "frame", **_sizes(270, 40)}
-        frame = widgets.IntSlider(max=last, value=middle, **look)
-        self.frame = self._control("frame", frame, self._choose_position)
-        self.play = self._player(frame, PLAY_MS)
+        self._control("channel", channels, self._choose_channel)
+        look = {"description": "frame", **_sizes(270, 40)}
+        frame = widgets.IntSlider(max=last, value=(last + 1) // 2, **look)
+        self._player(self._control("frame", frame, self._choose_position), PLAY_MS)
         scopes = widgets.ToggleButtons(options=SCOPES, style={"button_width": "104px"})
-        self.scope = self._control("scope", scopes)
+        self._control("scope", scopes)
 
     def _make_taps(self) -> None:
-        limit = _slider_limit(self._edits.learned.values())
+        learned = self._edits.learned.values()
+        largest = max(taps.nan_to_num(0, 0, 0).abs().max().item() for taps in learned)
+        limit = max(TAP_LIMIT, 2.0 ** math.frexp(largest)[1])
         look = {"continuous_update": not self._slow, **_sizes(440, 40)}
-        self.taps = {}
+        self.taps, self.presets = {}, {}
         for index, name in enumerate(self._edits.names):
             tap = widgets.FloatSlider(min=-limit, max=limit, step=STEP, description=name, **look)
             self.taps[name] = self._named("tap", tap)
             self._observe(tap, partial(self._set_tap, index))
-        self.presets = {
-            name: self._button("preset", name, partial(self._apply, name), words, "88px")
-            for name, words in self._edits.presets.items()
-        }
-        as_learned = "all taps of all TAMs as learned"
-        self.reset = self._button("reset", "reset all", self._reset, as_learned, "88px")
+        for name in self._edits.presets:
+            action = partial(self._apply, name)
+            self.presets[name] = self._button("preset", name, action, PRESETS[name])
+        self._button("reset", "reset all", self._reset, "all taps of all TAMs as learned")
+        for button in (*self.presets.values(), self.reset):
+            button.layout.width = "88px"
 
     def _layout(self) -> list[widgets.Widget]:
         images = {name: self._image(name) for name in ("network", "strip", "arithmetic", "maps")}
-        texts = {name: self._text(name) for name in ("legend", "numbers", "pair-taps")}
-        fixed = {"scores": "344px", "title": "400px"}  # else all would move with their texts
-        texts |= {name: self._text(name, width=width) for name, width in fixed.items()}
-        texts["message"] = self._text("message", min_height="36px")  # for the same reason two lines
+        # Fixed sizes where else all would move with the texts.
+        sizes = {"scores": {"width": "344px"}, "title": {"width": "400px"}}
+        sizes["message"] = {"min_height": "36px"}  # two lines
+        names = ("legend", "numbers", "pair-taps", "scores", "title", "message")
+        texts = {name: self._text(name, **sizes.get(name, {})) for name in names}
         self._images, self._texts = images, texts
         left = widgets.VBox(
             [
@@ -173,7 +169,7 @@ class TamExplorer(Explorer):
         if unit != self.frame.description:  # the pair of the same frame, or its little frame
             self.now.frame = self.now.frame // 2 if unit == "pair" else 2 * self.now.frame
         self.frame.description = unit
-        self._set_length(self.frame, self.play, frames - 1, self.now.frame)
+        self._set_range(self.frame, frames - 1, self.now.frame)
 
     def _choose_channel(self, channel: int) -> None:
         if channel in self._order:  # else it was chosen in a TAM that is gone by now
@@ -187,13 +183,10 @@ class TamExplorer(Explorer):
         self._note, self._stale = "", True
 
     def _apply(self, preset: str) -> None:
-        name, channel, scope = self.now.module, self.now.channel, self.now.scope
-        names = list(self._edits.learned) if scope == "all TAMs" else [name]
-        self._edits.apply(preset, names, channel if scope == "this channel" else None)
-        self._note, self._stale = f"{preset}, {scope}: {self._edits.presets[preset]}.", True
-        if preset == "TSM shift" and scope == "this channel":
-            moved = int(self._edits.taps[name][:, channel].argmax()) + self._edits.first_offset
-            self._note = f"TSM shift of {len(self._order)} channels: this one {MOVED[moved]}."
+        scope = self.now.scope
+        names = list(self._edits.learned) if scope == "all TAMs" else [self.now.module]
+        self._edits.apply(preset, names, self.now.channel if scope == "this channel" else None)
+        self._note, self._stale = f"{preset}, {scope}: {PRESETS[preset]}.", True
 
     def _reset(self) -> None:
         self._edits.apply("learned", list(self._edits.learned))
@@ -213,48 +206,35 @@ class TamExplorer(Explorer):
         steps = Arithmetic(maps, taps, first, self.now.frame, edits.kind(name))
         self.arithmetic, changed, roles = steps, edits.changed(), edits.roles[name]
         self._drawn = {
-            "maps": tam_views.maps_picture(steps, learned, self._frames),
-            "arithmetic": tam_views.arithmetic_picture(steps, edits.names),
-            "strip": tam_views.strip(edits.taps[name], edits.names, roles, self._order, channel),
             "network": tam_views.network_picture(edits.roles, self._branched, name, changed),
+            "strip": tam_views.strip(edits.taps[name], edits.names, roles, self._order, channel),
+            "arithmetic": tam_views.arithmetic_picture(steps, edits.names),
+            "maps": tam_views.maps_picture(steps, learned, self._frames),
         }
-        for part, picture in self._drawn.items():
-            self._images[part].value = png(picture)
         title = heading(2, f"The channels of {name}, by what they learned to do")
-        pair_taps = edits.pair_taps(name) if steps.kind == "twins" else None
+        before = self._before if changed else None
+        note = SLOW_NOTE if self._slow else ""
         texts = {
             "legend": title + tam_views.role_legend(roles),
             "title": heading(3, f"Channel {channel} of {name} at {tam_views.where(steps)}"),
             "numbers": tam_views.in_numbers(steps),
-            "pair-taps": tam_views.pair_taps_text(pair_taps, channel, steps),
+            "pair-taps": tam_views.pair_taps_text(edits.tams[name], channel, steps),
             "message": tam_views.message_text(self._note, changed, edits.roles),
-            "scores": self._score_text(self._scores, self._before if changed else None),
+            "scores": tam_views.score_text(self._scores, before, self._names, self._label, note),
         }
+        for part, picture in self._drawn.items():
+            self._images[part].value = png(picture)
         for part, text in texts.items():
             self._texts[part].value = text
 
     # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
-        return stacked(*(self._drawn[part] for part in self._images))
+        return stacked(*self._drawn.values())
 
     def summary(self) -> str:
         frames, _, height, width = self._edits.clip.shape[1:]
         return f"TamExplorer({len(self._edits.roles)} TAMs, {frames} frames of {height}x{width})"
-
-
-def _check_label(label: int | None, num_classes: int) -> None:
-    if label is not None and not 0 <= label < num_classes:
-        raise ValueError(
-            f"expected a label from 0 to {num_classes - 1}, one of the model's classes, got "
-            f"{label}: pass None if the class is unknown"
-        )
-
-
-def _slider_limit(learned: Iterable[Tensor]) -> float:
-    """Double `TAP_LIMIT` until the largest finite tap is inside."""
-    largest = max(taps.nan_to_num(0, 0, 0).abs().max().item() for taps in learned)
-    return TAP_LIMIT * 2 ** max(0, math.ceil(math.log2(largest / TAP_LIMIT)) if largest else 0)
 
 
 def _sizes(width: int, label: int) -> dict[str, dict[str, str]]:

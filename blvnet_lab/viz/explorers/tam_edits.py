@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from typing import Literal
 
 import torch
@@ -25,12 +24,11 @@ from blvnet_lab.viz.explorers.base import one_clip
 Kind = Literal["frames", "twins", "pairs"]
 PRESETS = {
     "identity": "only the map itself, as if there were no TAM",
-    "TSM shift": "1/8 of the channels from the next position, 1/8 from the one before",
+    "TSM shift": "1/8 of the channels from the position before, 1/8 from the next, if it is known",
     "difference": "curr 1, prev −1: what is new since the position before",
     "average": "all taps alike",
     "learned": "the model's own taps",
 }
-CAUSAL_SHIFT = "1/8 of the channels from the position before, as in TSM for live video"
 
 
 class Arithmetic:
@@ -46,10 +44,11 @@ class Arithmetic:
     ) -> None:
         self.into, self.taps, self.first_offset = into, taps, first_offset
         self.position, self.kind = position, kind
-        first, count = position + first_offset, len(into)
+        self.unit = "pair" if kind == "pairs" else "frame"
+        first = position + first_offset
         self.places = range(first, first + len(taps))  # those that the taps reach
         # None: beyond the clip's ends, counts as 0.
-        self.maps = [into[i] if 0 <= i < count else None for i in self.places]
+        self.maps = [into[i] if 0 <= i < len(into) else None for i in self.places]
         pairs = zip(taps, self.maps, strict=True)
         self.products = [None if x is None else tap * x for tap, x in pairs]
         self.total = torch.stack([x for x in self.products if x is not None]).sum(0)
@@ -58,7 +57,6 @@ class Arithmetic:
         strongest = int((self.result if self.result.any() else self.total.abs()).argmax())
         self.pixel = divmod(strongest, into.shape[2])
         self.limit = into.nan_to_num(0, 0, 0).abs().max().item() or 1.0  # shown in full colour
-        self.unit = "pair" if kind == "pairs" else "frame"
 
     def after(self, taps: Tensor) -> Tensor:
         """Aggregate the channel's maps with taps (r,): (T or P, H, W)."""
@@ -90,13 +88,14 @@ class TamEdits:
     """A copy of a model, in eval mode, whose taps may be written to, and a clip to try them on.
 
     Attributes:
-        taps: by TAM, the copy's parameters (r, C).
-        learned: by TAM, its own taps.
-        roles: by TAM, one role per channel, of the learned taps.
+        tams: the copy's modules by name, and of each
+        taps: its parameters (r, C),
+        learned: what they were, and
+        roles: one role per channel, of the learned taps.
         first_offset: of every TAM's first tap, in frames; in stage 4, in pairs.
         names: of the r taps.
-        presets: those of `PRESETS` that these TAMs can have, with what they do. With a single tap
-            there is no neighbour to shift or to subtract.
+        presets: the names of those that these TAMs can have: with a single tap there is no
+            neighbour to shift or to subtract.
 
     Raises ValueError for a model without TAM, a clip that it does not take, and several clips.
     """
@@ -105,24 +104,21 @@ class TamEdits:
         if not isinstance(model, BigLittleNet) or not tams(model):
             raise ValueError(
                 "expected a BigLittleNet with temporal aggregation modules (TAM), got "
-                f"{getattr(model, 'architecture', type(model).__name__)}, which has none: "
-                "build one with blvnet_tam"
+                f"{getattr(model, 'architecture', type(model).__name__)}: build one with blvnet_tam"
             )
         self.clip = one_clip(model, clip).to(next(model.parameters()))
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._tams = tams(self.model)
-        first = next(iter(self._tams.values()))
+        self.tams = tams(self.model)
+        first = next(iter(self.tams.values()))
         self.first_offset, r = first.first_offset, first.num_taps
         self.names = [tap_name(first.first_offset + i, r) for i in range(r)]
-        self.taps = {name: tam.taps for name, tam in self._tams.items()}
+        self.taps = {name: tam.taps for name, tam in self.tams.items()}
         self.learned = {name: taps.clone() for name, taps in self.taps.items()}
         self.roles = {
             name: channel_roles(centred_taps(taps, self.first_offset))
             for name, taps in self.learned.items()
         }
-        self.presets = PRESETS | ({"TSM shift": CAUSAL_SHIFT} if model.causal else {})
-        if r == 1:
-            self.presets = {name: self.presets[name] for name in ("identity", "learned")}
+        self.presets = list(PRESETS) if r > 1 else ["identity", "learned"]
 
     def apply(self, preset: str, names: list[str], channel: int | None = None) -> None:
         """Set the taps of the named TAMs to a preset: of one channel, or of all."""
@@ -133,15 +129,14 @@ class TamEdits:
 
     def changed(self) -> dict[str, int]:
         """Return every TAM with other than learned taps, with the number of such channels."""
-        exactly = {"rtol": 0, "atol": 0, "equal_nan": True}
         counts = {
-            name: int((~torch.isclose(taps, self.learned[name], **exactly)).any(0).sum())
+            name: int((taps.nan_to_num() != self.learned[name].nan_to_num()).any(0).sum())
             for name, taps in self.taps.items()
         }
         return {name: count for name, count in counts.items() if count}
 
     def kind(self, name: str) -> Kind:
-        if isinstance(self._tams[name], PairTAM):
+        if isinstance(self.tams[name], PairTAM):
             return "twins"
         return "frames" if name.startswith("stem") else "pairs"
 
@@ -149,17 +144,7 @@ class TamEdits:
     def run(self, name: str) -> tuple[list[float], Tensor]:
         """Return each class's probability, and what goes into a TAM: (T or P, C, H, W)."""
         kept = []
-        with self._tams[name].register_forward_pre_hook(lambda module, args: kept.append(args[0])):
+        with self.tams[name].register_forward_pre_hook(lambda module, args: kept.append(args[0])):
             scores = self.model(self.clip)[0].softmax(0).tolist()
         ((maps,),) = kept
         return scores, maps.repeat_interleave(2, 0) if self.kind(name) == "twins" else maps
-
-    def pair_taps(self, name: str) -> tuple[Tensor, Tensor, int, int]:
-        """Return `PairTAM.pair_taps` of the taps that are set."""
-        return self._tams[name].pair_taps()
-
-    def pass_s(self) -> float:
-        """Measure a forward pass, in seconds."""
-        start = time.perf_counter()
-        self.run(next(iter(self.taps)))
-        return time.perf_counter() - start

@@ -17,16 +17,9 @@ import numpy as np
 from PIL import ImageColor
 from torch import Tensor
 
+from blvnet_lab.models import PairTAM
 from blvnet_lab.viz.explorers.tam_edits import Arithmetic
-from blvnet_lab.viz.images import (
-    LABEL_GREY,
-    LABEL_PX,
-    Sheet,
-    mosaic,
-    score_tables,
-    stacked,
-    text_picture,
-)
+from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, Sheet, mosaic, score_tables
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, branch_of, coloured
 
 WIDTH = 824  # of the widest pictures, in pixels: a notebook beside JupyterLab's side bar
@@ -47,8 +40,7 @@ ROLE_WORDS = {
 
 def number(value: float, digits: int = 2) -> str:
     """Write a number with a typographic minus, and without one where only zeros are left."""
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 # ---------------------------------------------------------------- 1 the network
@@ -77,8 +69,7 @@ def network_picture(
         sheet.text(x + 12, 12, place, "lm", size=13)
     for i, (name, of_channels) in enumerate(roles.items()):
         x, y, end = i * step, 38, (i + 1) * step - 14
-        tam, after = (x + 15, y - 12, x + 53, y + 12), x + 53
-        bar = (round(x) + 12, 60, (round(step) - 24, 9))
+        after = x + 53
         sheet.pen.line((x, y, x + step, y), fill=GREY, width=2)
         if places[i] in branched:
             sheet.pen.rectangle((after + 10, y - 2, end - 8, y + 2), fill=(0, 0, 0, 0))
@@ -87,9 +78,11 @@ def network_picture(
                 lane += [(end - 16, y + dy), (end - 8, y), (end, y)]
                 sheet.pen.line(lane, fill=colour, width=4, joint="curve")
         edge = {"outline": BLUE, "width": 4} if name == chosen else {"outline": LABEL_GREY}
+        tam = (x + 15, y - 12, after, y + 12)
         sheet.pen.rounded_rectangle(tam, radius=5, fill=(0, 0, 0, 0), **edge)
         sheet.text(x + 34, y, "TAM")
-        sheet.paste(_role_colours(sorted(of_channels, key=RANKS.index))[None], *bar)
+        colours = _role_colours(sorted(of_channels, key=RANKS.index))
+        sheet.paste(colours[None], round(x) + 12, 60, (round(step) - 24, 9))
         sheet.text(x + step / 2, 80, f"{len(of_channels)} channels")
         if name in edited:
             sheet.text(x + step - 12, 12, "changed", "rm")
@@ -123,9 +116,6 @@ def strip(
     """Draw the taps (r, C) of all channels in the given order, full at 1 and -1, and the roles.
 
     Of many channels some are left out; the chosen one is always wide enough to be seen.
-
-    Args:
-        names: of the r taps.
     """
     count, place, top, step = len(order), list(order).index(chosen), LABEL_PX + 8, 17
     width = min(WIDTH - LABELS - 4, 28 * count)
@@ -156,31 +146,26 @@ def _role_colours(roles: Sequence[str]) -> np.ndarray:
 
 
 def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
-    """Draw the maps, below them tap x map, their sum and what the ReLU leaves, as tiles.
-
-    Args:
-        names: of the r taps.
-    """
-    r, (high, wide) = len(steps.taps), steps.total.shape
-    gap = 36 if r <= 3 else 30
+    """Draw the maps, below them tap x map, their sum and what the ReLU leaves, as tiles."""
+    r, (high, wide), gap = len(steps.taps), steps.total.shape, 36
     side = min(84, (WIDTH - LABELS - 6 + gap) // (r + 2) - gap)
     size, above = (side, round(side * high / wide)), 40
     below = above + size[1] + 30
     sheet = Sheet(LABELS + (r + 2) * (side + gap) - gap + 6, below + size[1] + 6)
     lefts = [LABELS + i * (side + gap) for i in range(r + 2)]
-    beyond, tap_px = ("beyond the clip", 13) if r <= 5 else ("beyond", 10)  # as there is room
     sheet.text(LABELS - 12, above + size[1] / 2, "map", "rm")
     sheet.text(LABELS - 12, below + size[1] / 2, "tap ×\nmap", "rm")
     for left, place, x in zip(lefts, steps.places, steps.maps, strict=False):
         edge = None if steps.kind == "pairs" else BRANCH_COLOURS[branch_of(place)]
         _tile(sheet, (left, above), size, x, steps, edge)
-        sheet.text(left + side / 2, 28, beyond if x is None else f"{steps.unit} {place}")
+        label = "beyond the clip" if x is None else f"{steps.unit} {place}"
+        sheet.text(left + side / 2, 28, label)
     taps = zip(map(number, steps.taps.tolist()), names, strict=True)
     titles = [f"× {tap} ({name.replace('-', '−')})" for tap, name in taps] + ["sum", "ReLU(sum)"]
     signs, maps = ["", *"+" * (r - 1), "=", "→"], [*steps.products, steps.total, steps.result]
     for left, title, sign, x in zip(lefts, titles, signs, maps, strict=True):
         _tile(sheet, (left, below), size, x, steps)
-        sheet.text(left + side / 2, below - 15, title, size=tap_px)
+        sheet.text(left + side / 2, below - 15, title, size=13)
         sheet.text(left - gap / 2, below + size[1] / 2, sign, size=20)
     if steps.kind == "twins":
         shown = zip(lefts, steps.places, steps.maps, strict=False)
@@ -232,11 +217,10 @@ def in_numbers(steps: Arithmetic) -> str:
         number(0.0 if x is None else x[row, column].item(), digits)
         for x in (*steps.maps, steps.total, steps.result)
     )
-    dead = "" if any(x is not None and x.any() for x in steps.maps) else " All maps here are 0."
     return (
         f"<div style='font-size:13px;line-height:20px'>Marked pixel, row {row}, column {column}: "
         f"<b>{_sum(steps.taps, values)} = {total}</b> → ReLU <b>{result}</b> "
-        f"<span style='opacity:.7'>(rounded){dead}</span></div>"
+        "<span style='opacity:.7'>(rounded)</span></div>"
     )
 
 
@@ -246,31 +230,18 @@ def _sum(taps: Tensor, factors: Sequence[str]) -> str:
     return " + ".join(terms).replace("+ −", "− ")
 
 
-def pair_taps_text(
-    pair_taps: tuple[Tensor, Tensor, int, int], channel: int, steps: Arithmetic
-) -> str:
-    """Say what the taps of a channel amount to on pairs, the chosen frame's line in bold.
-
-    Args:
-        pair_taps: of `PairTAM.pair_taps`, where maps are twins.
-    """
-    if steps.kind == "frames":
-        return small("Every frame has a map of its own here: the taps are what they do.")
-    if steps.kind == "pairs":
-        return small(
-            "There is one map a pair here: taps reach other pairs, as they reach other frames "
-            "elsewhere, and are what they do."
-        )
-    lines = []
-    for branch, taps, first in zip(BRANCH_COLOURS, pair_taps[:2], pair_taps[2:], strict=True):
+def pair_taps_text(tam: PairTAM, channel: int, steps: Arithmetic) -> str:
+    """Say what a channel's taps amount to where maps are twins, the chosen frame's line in bold."""
+    if steps.kind != "twins":
+        return small(f"Every {steps.unit} has a map of its own here: the taps are what they do.")
+    lines, (little, big, *firsts) = [], tam.pair_taps()
+    for branch, taps, first in zip(BRANCH_COLOURS, (little, big), firsts, strict=True):
         pairs = range(first, first + len(taps))
-        offsets = [f"{k:+d}".replace("-", "−") if k else "" for k in pairs]
+        factors = [f"pair k{k:+d}".replace("-", "−").removesuffix("+0") for k in pairs]
         weight = "bold" if branch_of(steps.position) == branch else "normal"
-        terms = _sum(taps[:, channel], [f"pair k{offset}" for offset in offsets])
-        square = _square(BRANCH_COLOURS[branch])
-        lines.append(
-            f"<div style='font-weight:{weight}'>{square} {branch} frame of pair k: {terms}</div>"
-        )
+        terms = _sum(taps[:, channel], factors)
+        text = f"{_square(BRANCH_COLOURS[branch])} {branch} frame of pair k: {terms}"
+        lines.append(f"<div style='font-weight:{weight}'>{text}</div>")
     return small(
         "Both frames of a pair hold the same map here. Taps that reach the same pair add up; "
         f"<i>effective pair taps</i> of this channel:{''.join(lines)}"
@@ -283,18 +254,17 @@ def pair_taps_text(
 def maps_picture(
     steps: Arithmetic, learned: Tensor, frames: Sequence[np.ndarray] | None
 ) -> np.ndarray:
-    """Draw one channel at all positions: what goes in, what comes out with two sets of taps.
+    """Draw one channel at all positions, or of many at those around the chosen one.
 
-    Of many positions those around the chosen one are shown, and it is said which.
+    That is: what goes in, and what comes out with two sets of taps.
 
     Args:
         learned: the learned taps (r,).
         frames: T pictures (H, W, 3) uint8 of the clip; None leaves their row out.
     """
-    total, word = len(steps.into), steps.unit
+    total, paired = len(steps.into), steps.kind == "pairs"
     count = min(total, MAX_POSITIONS)
     first = min(max(0, steps.position - count // 2), total - count)
-    shown = range(first, first + count)
     maps = {
         "into\nthe TAM": steps.into,
         "out, taps\nas learned": steps.after(learned),
@@ -302,20 +272,17 @@ def maps_picture(
     }
     rows = {label: list(coloured(x, steps.limit)) for label, x in maps.items()}
     if frames is not None:
-        label = "clip\n(1st of pair)" if steps.kind == "pairs" else "clip"
+        label = "clip\n(1st of pair)" if paired else "clip"
         rows = {label: list(frames)[:: len(frames) // total]} | rows
-    gap, colours = 10 if count <= 8 else 8, [BRANCH_COLOURS[branch_of(t)] for t in shown]
-    picture = mosaic(
+    shown, gap = range(first, first + count), 10 if count <= 8 else 8
+    return mosaic(
         {label: row[first : first + count] for label, row in rows.items()},
-        column_labels=[f"{word} {t}" if count <= 8 else str(t) for t in shown],
-        edges=() if steps.kind == "pairs" else [colours] * len(rows),
+        column_labels=[f"{steps.unit} {t}" if count <= 8 else str(t) for t in shown],
+        edges=() if paired else [[BRANCH_COLOURS[branch_of(t)] for t in shown]] * len(rows),
         chosen=steps.position - first,
         tile_px=min(MAP_PX, (WIDTH - 110) // count - gap),
         gap_px=gap,
     )
-    if count == total:
-        return picture
-    return stacked(picture, text_picture(f"Shown: {word}s {first} to {shown[-1]} of {total}."))
 
 
 # ---------------------------------------------------------------- texts
@@ -327,7 +294,7 @@ def heading(number: int, text: str) -> str:
 
 
 def small(text: str) -> str:
-    return f"<div style='font-size:12px;line-height:17px'>{text}</div>" if text else ""
+    return f"<div style='font-size:12px;line-height:17px'>{text}</div>"
 
 
 def _square(colour: str) -> str:
@@ -348,35 +315,30 @@ def score_text(
     label: int | None,
     note: str,
 ) -> str:
-    """Show the class probabilities and the label's, with their changes.
+    """Show the class probabilities and that of the true class, with their changes.
 
     Args:
         before: with the learned taps; None while nothing is changed.
         names: of the classes.
         label: the true class; None if unknown.
+        note: what else is to be said.
     """
-    line, thin = "Class probabilities", ""
+    line = "Class probabilities"
     if label is not None:
         line = f"True class <b>{escape(names[label])}</b>: {100 * scores[label]:.1f} %"
-    if before is not None:
-        thin = "Thin bars, and changes in points: with learned taps."
-    if label is not None and before is not None:
-        change = number(100 * (scores[label] - before[label]), 1)
-        line += f", <b>{'' if change.startswith('−') else '+'}{change} points</b>"
+        if before is not None:
+            change = f"{100 * (scores[label] - before[label]):+z.1f}".replace("-", "−")
+            line += f", <b>{change} points</b>"
+    thin = "Thin bars, and changes in points: with learned taps." if before is not None else ""
     table = score_tables({"": scores}, names, before and {"": before}, label)
-    return f"{small(line)}{table}{small(thin)}{small(note)}"
+    return f"{small(line)}{table}{small(thin + note)}"
 
 
 def message_text(note: str, changed: Mapping[str, int], roles: Mapping[str, Sequence[str]]) -> str:
-    """Say what a button did, and which taps are not as learned.
-
-    Args:
-        changed: TAM to the number of its changed channels.
-        roles: TAM to the roles of its channels.
-    """
-    whole = {name: count == len(roles[name]) for name, count in changed.items()}
-    parts = [f"{'all ' if whole[name] else ''}{count} of {name}" for name, count in changed.items()]
+    """Say what a button did, and how many channels of which TAMs are not as learned."""
+    parts = [
+        f"{'all ' if count == len(roles[name]) else ''}{count} of {name}"
+        for name, count in changed.items()
+    ]
     edits = f"Changed channels: {', '.join(parts)}." if parts else "All taps are as learned."
-    if len(whole) == len(roles) and all(whole.values()):
-        edits = "Changed: all channels of all TAMs."
     return small(f"{note} {edits}".strip())
