@@ -3,7 +3,10 @@
 from blvnet_lab.viz.architecture import architecture_figure
 from blvnet_lab.viz.cost import cost_figure, cost_hover
 from blvnet_lab.viz.evidence import ablation_figure, deletion_figure, importance_figure
-from blvnet_lab.viz.explorers import BranchExplorer, ClipExplorer, LiveView, TamExplorer
+from blvnet_lab.viz.explorers.branch import BranchExplorer
+from blvnet_lab.viz.explorers.clip import ClipExplorer
+from blvnet_lab.viz.explorers.live import LiveView
+from blvnet_lab.viz.explorers.tam import TamExplorer
 from blvnet_lab.viz.figures import (
     class_bars,
     confusion_figure,

@@ -5,8 +5,6 @@ BranchExplorer(model, clip)          # clip (T, 3, H, W), as the model gets it
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import ipywidgets as widgets
@@ -19,15 +17,7 @@ from blvnet_lab.introspect import capture
 from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
 from blvnet_lab.viz.explorers.base import FITTING, Explorer, one_clip, row
-from blvnet_lab.viz.images import (
-    as_images,
-    mosaic,
-    paragraph,
-    png,
-    stacked,
-    text_picture,
-    underlined,
-)
+from blvnet_lab.viz.images import as_images, mosaic, paragraph, png, stacked, text_picture
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
@@ -58,7 +48,7 @@ class BranchExplorer(Explorer):
     Everything is captured once, at the start, in eval mode; the model stays as it is. White is 0,
     red positive, blue negative. Little, big and merged share one scale, so that merged can be seen
     to be their sum with the negatives cut; out has its own. "Active" is the mean absolute value,
-    over the clip, of merged, or of out where there are no branches.
+    over the clip, of merged, or of the last map where there are no branches.
 
     Args:
         model: one of the four architectures, of any size.
@@ -67,7 +57,7 @@ class BranchExplorer(Explorer):
             unless it is no picture (optical flow has ten channels).
 
     Raises ValueError for several clips, for one that the model does not take, and for frames of
-    another shape, type or number.
+    another shape or type.
     """
 
     css_class = "blvnet-branch-explorer"
@@ -79,11 +69,6 @@ class BranchExplorer(Explorer):
         self._clip = clip = one_clip(model, clip)
         frames = denormalize(clip[0]) if frames is None and clip.shape[2] == 3 else frames
         self._frames = None if frames is None else as_images(frames)
-        if self._frames is not None and len(self._frames) != clip.shape[1]:
-            raise ValueError(
-                f"expected as many frames as the clip has, {clip.shape[1]}, got "
-                f"{len(self._frames)}; leave them out to see the clip itself"
-            )
         self._what = getattr(model, "architecture", type(model).__name__)
         self._pairs, self._unit = model.pairs, "pair" if model.pairs else "frame"
         self._maps = _maps(model, clip)
@@ -91,19 +76,15 @@ class BranchExplorer(Explorer):
         for stage, maps in self._maps.items():
             activity = maps.get("merged", list(maps.values())[-1]).abs().mean((0, 2, 3))
             self._by_activity[stage] = activity.argsort(descending=True, stable=True).tolist()
-        self.stage = self._control("stage", widgets.ToggleButtons(options=STAGES, style=FITTING))
-        self.slider = self._control("slider", widgets.IntSlider(description="channel"))
-        self.order = self._control(
-            "order", widgets.ToggleButtons(options=(BY_NUMBER, BY_ACTIVITY), style=FITTING)
-        )
+        self._control("stage", widgets.ToggleButtons(options=STAGES, style=FITTING))
+        self._control("slider", widgets.IntSlider(description="channel"))
+        orders = widgets.ToggleButtons(options=(BY_NUMBER, BY_ACTIVITY), style=FITTING)
+        self._control("order", orders)
         last = len(self._maps["stem"]["out"]) - 1
-        self.position = self._control(
-            "position", widgets.IntSlider(max=last, description=self._unit)
-        )
-        self.play = self._player(self.position, STEP_MS)
-        self.maps, self.caption = self._image("maps"), self._text("caption")
+        position = widgets.IntSlider(max=last, description=self._unit)
+        self._player(self._control("position", position), STEP_MS)
         controls = (row(self.slider, self.order), row(self.play, self.position))
-        self._arrange(self.stage, *controls, self.maps, self.caption)
+        self._arrange(self.stage, *controls, self._image("maps"), self._text("caption"))
 
     @property
     def channel(self) -> int:
@@ -120,22 +101,27 @@ class BranchExplorer(Explorer):
         self.caption.value = self._caption()
 
     def _rows(self) -> list[MapRow]:
-        """Frames and maps in the order of computation."""
+        """Frames and maps in the order of computation: out in its own scale, all others in one."""
         maps = {name: m[:, self.channel] for name, m in self._maps[self.now.stage].items()}
-        if not self._pairs:
-            return [*self._frame_rows("frame", GREY, slice(None)), *_map_rows(maps, maps)]
-        rows = []
-        for first, (branch, colour) in enumerate(BRANCH_COLOURS.items()):
-            rows += self._frame_rows(f"{branch} frame", colour, slice(first, None, 2))
-            rows += _map_rows(maps, [branch] if branch in maps else [])
-        return rows + _map_rows(maps, [name for name in maps if name not in BRANCH_COLOURS])
 
-    def _frame_rows(self, name: str, colour: str, which: slice) -> list[MapRow]:
-        """One row, or none where there is nothing to show."""
-        if self._frames is None:
-            return []
-        numbers = range(len(self._frames))[which]
-        return [MapRow(name, self._frames[which], colour, frames=numbers)]
+        def map_row(name: str) -> MapRow:
+            together = [m for other, m in maps.items() if (other == "out") == (name == "out")]
+            limit = max(m.nan_to_num(0, 0, 0).abs().max().item() for m in together)
+            label = f"{name} map" if name in BRANCH_COLOURS else name
+            colour = BRANCH_COLOURS.get(name, GREY)
+            return MapRow(label, coloured(maps[name], limit), colour, f"±{limit:.2g}")
+
+        sources = {"": slice(None)}
+        if self._pairs:
+            sources = {"little": slice(0, None, 2), "big": slice(1, None, 2)}
+        rows = []
+        for branch, which in sources.items():
+            if self._frames is not None:
+                name, colour = f"{branch} frame".strip(), BRANCH_COLOURS.get(branch, GREY)
+                numbers = range(len(self._frames))[which]
+                rows.append(MapRow(name, self._frames[which], colour, frames=numbers))
+            rows += [map_row(branch)] if branch in maps else []
+        return rows + [map_row(name) for name in maps if name not in sources]
 
     def _picture(self) -> np.ndarray:
         rows, position, count = self._rows(), self.now.position, self.position.max + 1
@@ -159,47 +145,32 @@ class BranchExplorer(Explorer):
         return stacked(overview, closeup)
 
     def _caption(self) -> str:
-        ranges = []
-        for name, m in self._maps[self.now.stage].items():
-            low, high = m[:, self.channel].aminmax()
-            ranges.append(f"{name} {m.shape[2]} x {m.shape[3]}, {low:.2f} to {high:.2f}")
-        by_activity = self._by_activity[self.now.stage]
+        """Say what is enlarged, what the rows have to do with each other, and their ranges."""
+        maps, stage, position = self._maps[self.now.stage], self.now.stage, self.now.position
+        by_activity = self._by_activity[stage]
+        where = f"{stage}, channel {self.channel} of {len(by_activity)}"
         rank = by_activity.index(self.channel) + 1
-        where = f"{self.now.stage}, channel {self.channel} of {len(by_activity)}"
         active = "the most active" if rank == 1 else f"number {rank} in activity"
-        return paragraph(
-            f"<code>{where}</code>, {active}; enlarged: {self._enlarged()}. {self._story()}<br>"
-            f"Size in pixels and range over the clip: {'; '.join(ranges)}. "
-            "White is 0, red positive, blue negative, full colour at the number beside the row."
-        )
-
-    def _enlarged(self) -> str:
-        """Say what is enlarged, and where it comes from."""
-        position, stage = self.now.position, self.now.stage
-        if not self._pairs:
-            return f"frame {position}"
-        first, second = f"frame {2 * position}", f"frame {2 * position + 1}"
-        if stage == "stem":
-            little, big = map(underlined, BRANCH_COLOURS)
-            return (
-                f"pair {position}: {first} goes to the {little} branch, {second} to the {big} one"
-            )
-        start = "both branches start from" if "merged" in self._maps[stage] else "it starts from"
-        before = STAGES[STAGES.index(stage) - 1]
-        return f"pair {position}, {first} and {second}; {start} the pair's map in {before}.out"
-
-    def _story(self) -> str:
-        """Say what the rows have to do with each other."""
-        maps = self._maps[self.now.stage]
+        enlarged = f"{self._unit} {position}"
+        if self._pairs:
+            little, big = f"frame {2 * position} (little)", f"frame {2 * position + 1} (big)"
+            enlarged += f", {little} and {big}"
+        story = f"No branches here: the same layers work on every {self._unit}."
         if "merged" in maps:
             feeds = "" if self._pairs else "Every frame feeds both branches. "
             smaller = maps["big"].shape[-2:] != maps["little"].shape[-2:]  # not so in the stem
-            enlarged = " (shown enlarged: it has half the resolution)" if smaller else ""
+            half = " (shown enlarged: it has half the resolution)" if smaller else ""
             rest = "negatives cut; out, after the fusion, mixes all channels of merged."
-            return f"{feeds}Merged is little + big{enlarged}, {rest}"
-        if self._pairs or len(maps) > 1:
-            return f"Stage4 has no branches: its blocks work on one map a {self._unit}."
-        return "There are no branches: the same layers work on every frame."
+            story = f"{feeds}Merged is little + big{half}, {rest}"
+        ranges = []
+        for name, m in maps.items():
+            low, high = m[:, self.channel].aminmax()
+            ranges.append(f"{name} {m.shape[2]} x {m.shape[3]}, {low:.2f} to {high:.2f}")
+        return paragraph(
+            f"<code>{where}</code>, {active}; enlarged: {enlarged}. {story}<br>"
+            f"Size in pixels and range over the clip: {'; '.join(ranges)}. "
+            "White is 0, red positive, blue negative, full colour at the number beside the row."
+        )
 
     # ------------------------------------------------------------ where no kernel runs
 
@@ -215,30 +186,19 @@ class BranchExplorer(Explorer):
         return f"BranchExplorer({self._what}, {frames} frames of {height}x{width})"
 
 
-def _map_rows(maps: dict[str, Tensor], names: Iterable[str]) -> list[MapRow]:
-    """The named rows of maps (positions, h, w): out in its own scale, all others in one."""
-    rows = []
-    for name in names:
-        together = [m for other, m in maps.items() if (other == "out") == (name == "out")]
-        limit = max(m.nan_to_num(0, 0, 0).abs().max().item() for m in together)
-        label = f"{name} map" if name in BRANCH_COLOURS else name
-        colour = BRANCH_COLOURS.get(name, GREY)
-        rows.append(MapRow(label, coloured(maps[name], limit), colour, f"±{limit:.2g}"))
-    return rows
-
-
 def _maps(model: VideoNet, clip: Tensor) -> dict[str, dict[str, Tensor]]:
     """Return stage to name to maps (positions, C, h, w), on the CPU."""
     points = capture_points(model)
-    found = {}  # stage to point to its name: "little" for "stage1.little", but "stage4.0"
+    found = {}  # stage to name to point: "stage1.little" for "little", but "stage4.0" as it is
     for stage in STAGES:
-        found[stage] = {f"{stage}.{part}": part for part in MERGE if f"{stage}.{part}" in points}
-        if stage == "stage4" and "stem.merged" in points:  # blocks instead of branches
-            found[stage] = {name: name for name in points if re.fullmatch(r"stage4\.\d+", name)}
-    wanted = [point for names in found.values() for point in names]
+        found[stage] = {part: f"{stage}.{part}" for part in MERGE if f"{stage}.{part}" in points}
+    if "stem.merged" in points:  # of stage 4, its blocks
+        blocks = [name for name in points if name.startswith("stage4.") and name[-1].isdigit()]
+        found["stage4"] = {name: name for name in blocks}
+    wanted = [point for names in found.values() for point in names.values()]
     with torch.no_grad(), evaluating(model), capture(model, wanted, to_cpu=True) as cache:
         model(clip.to(next(model.parameters())))
     return {
-        stage: {name: cache[point][0].float() for point, name in names.items()}
+        stage: {name: cache[point][0].float() for name, point in names.items()}
         for stage, names in found.items()
     }
