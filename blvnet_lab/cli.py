@@ -146,7 +146,7 @@ def draw_confusion(found: Any) -> None:
 
 def draw_costs(found: Any) -> None:
     """Draw published accuracies against measured costs, where a file is asked for."""
-    from blvnet_lab.viz.cost import cost_figure
+    from blvnet_lab.viz.figures import cost_figure
 
     if found.figure is not None:
         figure = cost_figure(found.tables["accuracies"], f"times on {found.machine['device']}")

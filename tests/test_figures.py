@@ -67,6 +67,7 @@ def test_learning_curves_leave_out_what_has_no_scores():
     figure = viz.learning_curves({"net": lines}, "title")
     by_panel = [(list(curve.x), list(curve.y)) for curve in figure.data]
     assert by_panel == [([1], [50.0]), ([1], [45.7])]
+    assert "bdata" not in figure.to_json()  # lists, which GitHub and people can read
     assert figure.layout.yaxis.title.text == "accuracy between partners / %"
     assert figure.layout.xaxis.title.text == "epoch" and figure.layout.title.text == "title"
     assert "coin toss" in [note.text for note in figure.layout.annotations]

@@ -1,23 +1,25 @@
 """Pictures and widgets. Pictures take plain tensors and results; the explorers run models."""
 
 from blvnet_lab.viz.architecture import architecture_figure
-from blvnet_lab.viz.cost import cost_figure, cost_hover
-from blvnet_lab.viz.evidence import ablation_figure, deletion_figure, importance_figure
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
 from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.tam import TamExplorer
 from blvnet_lab.viz.figures import (
+    ablation_figure,
     class_bars,
     confusion_figure,
     contact_sheet,
+    cost_figure,
+    deletion_figure,
+    importance_figure,
     probe_figure,
     staircase_figure,
     training_figure,
 )
 from blvnet_lab.viz.images import mosaic, picture
 from blvnet_lab.viz.inside import feature_maps, receptive_field_figure
-from blvnet_lab.viz.interactive import learning_curves, tap_history_hover, taps_hover
+from blvnet_lab.viz.interactive import cost_hover, learning_curves, tap_history_hover, taps_hover
 from blvnet_lab.viz.show import show
 from blvnet_lab.viz.taps import pair_taps_figure, tap_history_figure, taps_figure
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured, set_theme

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,15 +23,6 @@ BOX_HEIGHT, LANE_HEIGHT, APART = 0.64, 0.42, 0.26  # of a lane from its row's mi
 BIG_TEXT, TEXT, SMALL_TEXT = 10, 8.5, 7.5  # points
 
 
-class Part(NamedTuple):
-    """A box to draw: a row of the table, or blocks in a row."""
-
-    part: str
-    count: int  # of blocks
-    shape: tuple[int, ...]  # positions, channels, height, width
-    macs: int
-
-
 def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw the network of a table of parts: the output of each, its cost, and where the cost goes.
 
@@ -40,11 +30,12 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
         table: of `blvnet_lab.introspect.layer_table`: stage, part, positions, channels, height,
             width, macs, parameters. Blocks in a row are drawn as one box.
     """
-    stages = {name: _parts(rows) for name, rows in table.groupby("stage", sort=False)}
-    heights = [
-        ROW_OF_BRANCHES if any(part.part == "big" for part in parts) else ROW
-        for parts in stages.values()
-    ]
+    names = table[["stage", "part"]]
+    boxes = table.assign(count=1).groupby((names != names.shift()).any(axis=1).cumsum())
+    boxes = boxes.agg({name: "last" for name in table} | {"macs": "sum", "count": "sum"})
+    stages = {name: list(rows.itertuples()) for name, rows in boxes.groupby("stage", sort=False)}
+    branched = boxes.loc[boxes["part"] == "big", "stage"].tolist()
+    heights = [ROW_OF_BRANCHES if name in branched else ROW for name in stages]
     figure, [axes] = new_figure(WIDTH, HEAD + sum(heights))
     figure.set_layout_engine("none")
     axes.set_position((0, 0, 1, 1))
@@ -65,17 +56,7 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def _parts(rows: pd.DataFrame) -> list[Part]:
-    """List the parts of a stage, blocks in a row as one: summed costs, the last one's output."""
-    parts = []
-    for name, group in groupby(rows.itertuples(), key=lambda row: row.part):
-        *_, last = group = list(group)
-        shape = (last.positions, last.channels, last.height, last.width)
-        parts.append(Part(name, len(group), shape, sum(row.macs for row in group)))
-    return parts
-
-
-def _draw_stage(axes: Axes, parts: list[Part], middle: float) -> float:
+def _draw_stage(axes: Axes, parts: list[Any], middle: float) -> float:
     """Draw a stage's parts from left to right; return the x at which the last one ends."""
     x, lanes = LEFT, {}
     for part in parts:
@@ -90,7 +71,7 @@ def _draw_stage(axes: Axes, parts: list[Part], middle: float) -> float:
                 _draw_arrow(axes, (x - GAP, middle + up), (x + PLUS / 4, middle + up / 4))
             centre = x + PLUS / 2
             axes.text(centre, middle, "+", fontsize=14, ha="center", va="center")
-            if lanes["big"].shape != part.shape:
+            if lanes["big"].height != part.height:
                 axes.text(centre, middle - APART, "enlarged", fontsize=6.5, ha="center", va="top")
             x += PLUS + GAP
         else:
@@ -101,26 +82,24 @@ def _draw_stage(axes: Axes, parts: list[Part], middle: float) -> float:
 
 
 def _draw_box(
-    axes: Axes, part: Part, place: tuple[float, float], width: float, height: float
+    axes: Axes, part: Any, place: tuple[float, float], width: float, height: float
 ) -> None:
     """Write a part's name, output and cost into a box; `place` is the middle of its left edge."""
     x, y = place
     shape = f"round,pad=0,rounding_size={0.2 if part.part == 'tam' else 0.03}"
     corner = x, y - height / 2
-    box = FancyBboxPatch(corner, width, height, boxstyle=shape, **_look(part.part))
-    axes.add_patch(box)
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=shape, **_look(part.part)))
     name = {"tam": "TAM", "block": "block" if part.count == 1 else f"{part.count} blocks"}
-    positions, channels, *size = part.shape
-    words = [name.get(part.part, part.part), f"{positions} × {channels}"]
-    if size != [1, 1]:
-        words.append("× {} × {}".format(*size))
+    words = [name.get(part.part, part.part), f"{part.positions} × {part.channels}"]
+    if part.height * part.width > 1:
+        words.append(f"× {part.height} × {part.width}")
     text = (" " if width == LANE else "\n").join(words)
     if part.macs:
         text += f"\n{_cost(part.macs)}"
     axes.text(x + width / 2, y, text, fontsize=SMALL_TEXT, ha="center", va="center")
 
 
-def _draw_bars(axes: Axes, stages: list[list[Part]], middles: list[float], left: float) -> None:
+def _draw_bars(axes: Axes, stages: list[list[Any]], middles: list[float], left: float) -> None:
     """Draw what each stage costs as a bar, in the colours of its parts, with its percentage."""
     costs = [sum(part.macs for part in parts) for parts in stages]
     scale = (WIDTH - 0.6 - left) / max(costs)

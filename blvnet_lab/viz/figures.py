@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -24,11 +25,17 @@ from blvnet_lab.viz.theme import (
     ORANGE,
     PURPLE,
     SIGNED,
+    SKY,
     VERMILLION,
     ink,
 )
 
 ACCURACY = "accuracy between partners / %"
+METHOD_COLOURS = (GREEN, PURPLE, VERMILLION, SKY)  # of importances, in the order they are given
+COST_TITLE, TOP_1_TITLE = "one clip, measured / ms", "published top-1 / %"
+COST_TICKS = [m * 10**e for e in range(-1, 5) for m in (1, 2, 3, 5, 7)]  # of a logarithmic axis
+NAME_HEIGHT = 0.06  # of a model's name, as a share of a panel's
+ASIDE = 1.12  # the ms at which a name stands, over those of its point
 
 
 def new_figure(
@@ -82,9 +89,6 @@ def contact_sheet(
         titles: T short texts; the frames' numbers if None.
         colours: T colours of the edges; none if None.
         columns: frames in a row.
-
-    Raises:
-        ValueError: frames of another shape or type, or none.
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]
@@ -132,9 +136,8 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
 
     Args:
         history: lines of a run's log: "epoch", "train_loss", and any of "top_1", "top_5",
-            "mean_class", "direction", "order", in 0..1. Where "clips_per_second" is in them, and
-            "wait_share" (of the time, for clips), they are drawn, too. Lines that lack "train_loss"
-            (an epoch 0) are left out; none at all give empty axes.
+            "mean_class", "direction", "order", in 0..1, "clips_per_second" and "wait_share" (of the
+            time, for clips). Lines that lack "train_loss" (an epoch 0) are left out.
     """
     styles = {
         "top_1": (BLUE, "o-"),
@@ -244,3 +247,144 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
     axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure
+
+
+# ---------------------------------------------------------------- evidence, with its control
+
+
+def ablation_figure(table: pd.DataFrame) -> Figure:
+    """Draw how a model tells partners apart without each of its parts, and with all of them.
+
+    Args:
+        table: of `blvnet_lab.introspect.ablation_table`: ablation, direction and order, the scores
+            in 0..1. The first row, "nothing", is the control: thin lines in the bars' colours, from
+            the ends of its bars down.
+    """
+    figure, [axes] = new_figure(8, 1.1 + 0.38 * len(table))
+    places = np.arange(len(table))
+    for offset, (kind, colour) in zip((-0.2, 0.2), KIND_COLOURS.items(), strict=True):
+        percent = 100 * table[kind].to_numpy()
+        bars = axes.barh(places + offset, percent, 0.36, color=colour, label=kind)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
+        axes.axvline(percent[0], color=colour, linewidth=0.8)
+    axes.axvline(50, color=ink(), linestyle="--", linewidth=1)
+    axes.set_yticks(places, table["ablation"])
+    axes.invert_yaxis()  # the control on top
+    axes.text(50, 1.01, "coin toss", transform=axes.get_xaxis_transform(), ha="center", fontsize=9)
+    axes.set(xlim=(0, 108), xticks=range(0, 101, 25), xlabel=ACCURACY)
+    axes.set_ylabel("left out or changed")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.04), ncols=2, frameon=False, borderaxespad=0)
+    return figure
+
+
+def importance_figure(
+    frames: Tensor | np.ndarray, importances: Mapping[str, Tensor], title: str = ""
+) -> Figure:
+    """Draw a clip's frames, and under each how important every method finds it.
+
+    Args:
+        frames: (T, 3, H, W) uint8.
+        importances: the method's name, with its unit ("occlusion / nats"), to (T,) values. Methods
+            have different units, so each has its own axis.
+    """
+    images = as_images(frames)
+    count, height, width = images.shape[:3]
+    tile = 7.8 / count  # inches
+    heights = [tile * height / width, *[1.1] * len(importances)]
+    figure, [top, *panels] = new_figure(
+        9, sum(heights) + 0.8, title, rows=len(heights), sharex=True, height_ratios=heights
+    )
+    for t, image in enumerate(images):
+        top.imshow(image, extent=(t - 0.48, t + 0.48, height / width * 0.96, 0), aspect="auto")
+    top.set(xlim=(-0.5, count - 0.5), ylim=(height / width * 0.96, 0))
+    top.axis("off")
+    for axes, (name, values), colour in zip(
+        panels, importances.items(), cycle(METHOD_COLOURS), strict=False
+    ):
+        axes.bar(range(count), np.asarray(values, dtype=float), 0.7, color=colour)
+        axes.axhline(0, color=ink(), linewidth=0.8)
+        axes.set_ylabel(name.replace(" / ", "\n/ "), fontsize=9)
+        panels[-1].set(xlabel="frame", xticks=range(count))
+    figure.align_ylabels(panels)
+    return figure
+
+
+def deletion_figure(table: pd.DataFrame) -> Figure:
+    """Draw how the score falls as frames are deleted, most important first; the control as a band.
+
+    Args:
+        table: of `blvnet_lab.introspect.deletion_table`: method, seed, deleted, log_probability.
+            Method "random" is the control: its mean, within smallest and largest over the seeds.
+    """
+    figure, [axes] = new_figure(7, 3.8)
+    random = table[table["method"] == "random"].groupby("deleted")["log_probability"]
+    spread = random.agg(["min", "mean", "max"])
+    axes.fill_between(spread.index, spread["min"], spread["max"], color=GREY, alpha=0.3, lw=0)
+    label = f"random (control, {random.size().max()} orders)"
+    axes.plot(spread.index, spread["mean"], color=GREY, linestyle="--", label=label)
+    methods = table[table["method"] != "random"].groupby("method", sort=False)
+    for (name, rows), colour, marker in zip(
+        methods, cycle(METHOD_COLOURS), cycle("osD^"), strict=False
+    ):
+        axes.plot(rows["deleted"], rows["log_probability"], color=colour, marker=marker, label=name)
+    axes.set(xlabel="frames deleted", ylabel="log-probability of the label / nats")
+    whole_numbers(axes)
+    axes.legend(frameon=False, title="frames deleted in order of")
+    return figure
+
+
+# ---------------------------------------------------------------- accuracy against cost
+
+
+def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
+    """Draw published accuracy over the measured time of one clip, a panel for each data set.
+
+    Args:
+        accuracies: of the benchmark: model, dataset, top-1 (percent), ms.
+    """
+    datasets = dict(list(accuracies.groupby("dataset", sort=False)))
+    widths = [1 + len(rows) / 5 for rows in datasets.values()]
+    figure, panels = new_figure(12, 4.2, title, columns=len(datasets), width_ratios=widths)
+    for axes, (dataset, rows) in zip(panels, datasets.items(), strict=True):
+        rows = rows.sort_values("top-1")
+        axes.set_xscale("log")
+        limits = rows["ms"].min() / 2, rows["ms"].max() * 3  # with room for names on both sides
+        axes.set_xlim(limits)
+        ticks = [t for t in COST_TICKS if limits[0] <= t <= limits[1]]
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.minorticks_off()
+        low, high = rows["top-1"].min(), rows["top-1"].max()
+        margin = 0.12 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+        axes.scatter(rows["ms"], rows["top-1"], c=rows["model"].map(model_colour), s=45, zorder=3)
+        _name_points(axes, rows, NAME_HEIGHT * (high - low + 2 * margin))
+        axes.set_title(dataset, fontsize=10)
+        axes.set_xlabel(COST_TITLE)
+        axes.grid(color=GREY, alpha=0.25)
+    panels[0].set_ylabel(TOP_1_TITLE)
+    return figure
+
+
+def _name_points(axes: Axes, rows: pd.DataFrame, height: float) -> None:
+    """Write the models' names, each `height` high, beside their points, ascending."""
+    points = list(zip(rows["ms"], rows["top-1"], strict=True))
+    place = -math.inf
+    for name, (ms, top_1) in zip(rows["model"], points, strict=True):
+        place = max(top_1, place + height)  # moved up where names would stand on each other
+        # The name stands on the right, unless another point is there.
+        in_the_way = any(ms < x < 2 * ms and abs(y - place) < height for x, y in points)
+        axes.annotate(
+            name,
+            (ms, top_1),
+            xytext=(ms / ASIDE if in_the_way else ms * ASIDE, place),
+            ha="right" if in_the_way else "left",
+            va="center",
+            fontsize=8,
+            color=ink(),
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 3},
+        )
+
+
+def model_colour(model: str) -> str:
+    """Choose the colour of a model's points: ours, others that look at time, all others."""
+    return BLUE if "bLVNet" in model else ORANGE if "TSM" in model or "TAM" in model else GREY

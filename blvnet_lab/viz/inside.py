@@ -41,29 +41,18 @@ def feature_maps(
             as many maps as frames (TSN-bLNet), every frame is of both.
         little, big: (P, h, w), one channel of what the branches return; `big` may be smaller.
         merged: (P, h, w), the same channel of `.merged`; left out if None.
-
-    Raises:
-        ValueError: frames or maps of another shape, or not one map of each kind for every pair.
     """
     images = as_images(frames)
-    maps = {"little": little, "big": big} | ({} if merged is None else {"merged": merged})
-    maps = {name: _numbers(values) for name, values in maps.items()}
-    positions = len(maps["little"])
-    shapes = {name: values.shape for name, values in maps.items()}
-    one_each = all(len(shape) == 3 and shape[0] == positions for shape in shapes.values())
-    if not one_each or len(images) not in (positions, 2 * positions):
-        raise ValueError(
-            "expected maps (P, h, w) of one channel, one for every pair of frames, got "
-            f"{len(images)} frames and {shapes}; cache['stage1.little'][0, :, channel] are those "
-            "of the first clip of a capture"
-        )
-    rows = [(f"{name} map", maps[name], BRANCH_COLOURS.get(name)) for name in maps]
+    rows = [("little map", _numbers(little), ORANGE), ("big map", _numbers(big), BLUE)]
+    positions = len(little)
     if len(images) == positions:
         kind, rows = "frame", [("frame", images, None), *rows]
     else:
         kind, rows = "pair", [("little frame", images[0::2], ORANGE), *rows]
         rows.insert(2, ("big frame", images[1::2], BLUE))
-    limit = max(np.abs(values).max() for values in maps.values()) or 1.0
+    if merged is not None:
+        rows.append(("merged map", _numbers(merged), None))
+    limit = max(np.abs(values).max() for label, values, _ in rows if "map" in label) or 1.0
     height, width = images.shape[1:3]
     tile = min(1.25, 6.7 / positions)  # inches
     figure, panels = new_figure(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-
 import numpy as np
 import pandas as pd
+import plotly.express as px
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from blvnet_lab.viz.figures import ACCURACY
+from blvnet_lab.viz.figures import ACCURACY, COST_TICKS, COST_TITLE, TOP_1_TITLE, model_colour
 from blvnet_lab.viz.taps import of_module, sorted_taps
 from blvnet_lab.viz.theme import BLUE, GREEN, GREY, KIND_COLOURS, ORANGE, ROLE_COLOURS, SIGNED
 
 DECIMALS = 3  # of weights: more would only make the notebooks larger
-EPOCH_MS = 400  # while playing
-
-# Colours, and markers for those who see no colours.
-STYLES = ((GREY, "circle"), (GREEN, "square"), (ORANGE, "diamond"), (BLUE, "x"))
 
 
 def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
@@ -27,35 +22,60 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
         logs: by model name the lines of its run's log; those with scores hold "epoch",
             "direction" and "order", the scores in 0..1. More than four models share looks.
     """
-    kinds = tuple(KIND_COLOURS)
-    figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=[f"{k} classes" for k in kinds])
-    for (name, lines), (colour, symbol) in zip(logs.items(), cycle(STYLES), strict=False):
-        lines = [line for line in lines if "direction" in line]
-        for column, kind in enumerate(kinds, start=1):
-            curve = go.Scatter(
-                x=[line["epoch"] for line in lines],
-                y=[round(100 * line[kind], 1) for line in lines],
-                name=name,
-                mode="lines+markers",
-                line={"color": colour},
-                marker={"symbol": symbol},
-                legendgroup=name,
-                showlegend=column == 1,
-            )
-            figure.add_trace(curve, 1, column)
+    scores = [
+        (name, line["epoch"], kind, round(100 * line[kind], 1))
+        for name, lines in logs.items()
+        for line in lines
+        if "direction" in line
+        for kind in KIND_COLOURS
+    ]
+    columns = ["model", "epoch", "classes", ACCURACY]
+    figure = px.line(
+        pd.DataFrame(scores, columns=columns, dtype=object),
+        x="epoch",
+        y=ACCURACY,
+        color="model",
+        symbol="model",  # for those who see no colours
+        facet_col="classes",
+        color_discrete_sequence=[GREY, GREEN, ORANGE, BLUE],
+        symbol_sequence=["circle", "square", "diamond", "x"],
+        range_y=[30, 104],
+        title=title,
+        height=400,
+    )
     figure.add_hline(50, line={"dash": "dash", "color": GREY}, annotation_text="coin toss")
-    figure.update_xaxes(title_text="epoch")
-    figure.update_yaxes(range=[30, 104])
-    figure.update_yaxes(title_text=ACCURACY, col=1)
-    figure.update_layout(title=title, height=400, margin={"t": 80})  # room for both titles
-    return figure
+    return figure.update_layout(margin={"t": 80})  # room for both titles
+
+
+def cost_hover(accuracies: pd.DataFrame, title: str = "") -> go.Figure:
+    """Draw `cost_figure` to hover over: each point has its views, multiply-accumulates and source.
+
+    Args:
+        accuracies: of the benchmark: model, dataset, top-1, views, source, ms, GMACs.
+    """
+    points = accuracies.round({"ms": 1, "GMACs": 1})
+    figure = px.scatter(
+        points.astype(object),
+        x="ms",
+        y="top-1",
+        facet_col="dataset",
+        facet_col_spacing=0.07,
+        hover_name="model",
+        hover_data=["views", "GMACs", "source"],
+        labels={"ms": COST_TITLE, "top-1": TOP_1_TITLE},
+        log_x=True,
+        title=title,
+        height=400,
+    )
+    for trace, (_, rows) in zip(figure.data, points.groupby("dataset", sort=False), strict=True):
+        trace.marker = {"size": 11, "color": rows["model"].map(model_colour).tolist()}
+    figure.update_xaxes(matches=None, tickvals=COST_TICKS, tickangle=0, tickfont={"size": 11})
+    figure.update_yaxes(matches=None, showticklabels=True)
+    return figure.update_layout(margin={"t": 80})
 
 
 def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
-    """Draw `taps_figure` to hover over and to zoom into: module, channel, role, tap and weight.
-
-    Args and errors as for `taps_figure`.
-    """
+    """Draw `taps_figure` to hover over and to zoom into: module, channel, role, tap and weight."""
     modules = sorted_taps(weights, roles)
     titles = [f"{module}: {len(taps.channels)} channels" for module, taps in modules.items()]
     height = 100 * len(modules) + 150  # pixels
@@ -111,89 +131,44 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def tap_history_hover(
-    history: pd.DataFrame, module: str, roles: pd.DataFrame | None = None
-) -> go.Figure:
-    """Play how the taps of one TAM changed in training: a point for every channel.
+def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -> go.Figure:
+    """Play how the three taps of one TAM changed in training: a point for every channel.
 
     It opens at the last epoch; the button plays from the first.
 
     Args:
-        history: of `blvnet_lab.introspect.tap_history`, with three taps.
-        roles: of `blvnet_lab.introspect.tam_roles`, of the trained model, as the points' colours;
-            if None, they show the weight of the frame itself (curr).
-
-    Raises:
-        ValueError: the table has no such module, or its TAM has other than three taps.
+        history: of `blvnet_lab.introspect.tap_history`.
+        roles: of `blvnet_lab.introspect.tam_roles`, of the trained model, as the points' colours.
     """
-    rows = of_module(history, module)
-    offsets = sorted(rows["offset"].unique().tolist())
-    if offsets != [-1, 0, 1]:
-        raise ValueError(
-            f"expected three taps (offsets -1, 0, 1) in {module}, got {offsets}; "
-            "viz.tap_history_figure draws any number of taps"
-        )
-    taps = rows.pivot(index=["epoch", "channel"], columns="offset", values="weight")
-    taps = taps.round(DECIMALS)
-    epochs = [int(epoch) for epoch in taps.index.unique("epoch")]
-    groups = {"curr": taps.index.unique("channel")}
-    if roles is not None:
-        own = roles[roles["module"] == module].set_index("channel")["role"]
-        groups = {role: own.index[own == role] for role in ROLE_COLOURS if (own == role).any()}
-
-    def points(epoch: int) -> list[go.Scatter]:
-        """Make one trace for each group."""
-        traces = []
-        for name, channels in groups.items():
-            here = taps.loc[epoch].loc[channels]
-            colour = here[0].tolist() if roles is None else ROLE_COLOURS[name]
-            place = {"x": here[-1].tolist(), "y": here[1].tolist()}
-            traces.append(go.Scatter(**place, marker={"color": colour}))
-        return traces
-
-    figure = go.Figure(points(epochs[-1]))
-    figure.frames = [go.Frame(name=str(epoch), data=points(epoch)) for epoch in epochs]
-    for trace, (name, channels) in zip(figure.data, groups.items(), strict=True):
-        trace.update(name=name, text=[str(channel) for channel in channels], mode="markers")
-    hover = "channel %{text}<br>prev %{x}, next %{y}"
-    figure.update_traces(
-        marker={"size": 9, "line": {"color": GREY, "width": 0.5}}, hovertemplate=hover
-    )
-    if roles is None:
-        hover += "<br>curr %{marker.color}<extra></extra>"
-        figure.update_traces(
-            marker={"coloraxis": "coloraxis"}, hovertemplate=hover, showlegend=False
-        )
-    prev, curr, after = taps.abs().max()
-    reach = 1.1 * float(max(prev, after))  # the same axes in every epoch
-    axis = {"range": [-reach, reach], "constrain": "domain", "zeroline": True}
-    scale = {"colorscale": SIGNED, "cmin": -float(curr), "cmax": float(curr)}
-    figure.update_layout(
+    rows = of_module(history, module).sort_values("epoch")
+    taps = rows.pivot(index=["epoch", "channel"], columns="tap", values="weight").round(DECIMALS)
+    reach = 1.1 * float(taps[["prev", "next"]].abs().max().max())  # the same axes in every epoch
+    own = roles.loc[roles["module"] == module, ["channel", "role"]]
+    taps = taps.reset_index().merge(own, on="channel")
+    figure = px.scatter(
+        taps.astype(object),  # lists in the notebook, not encoded bytes
+        x="prev",
+        y="next",
+        color="role",
+        hover_name="channel",
+        animation_frame="epoch",
+        color_discrete_map=ROLE_COLOURS,
+        category_orders={"role": list(ROLE_COLOURS)},
+        range_x=[-reach, reach],
+        range_y=[-reach, reach],
         title=module,
         height=620,
+    )
+    figure.update(data=figure.frames[-1].data)
+    marker = {"size": 9, "line": {"color": GREY, "width": 0.5}}
+    figure.update_traces(marker=marker)
+    axis = {"constrain": "domain", "zeroline": True}
+    # Grey: plotly's own colours of sliders and buttons are for light pages only.
+    figure.update_layout(
         margin={"t": 90},
         xaxis=axis | {"title": "prev: weight of the frame before"},
         yaxis=axis | {"title": "next: weight of the frame after", "scaleanchor": "x"},
-        coloraxis=scale | {"colorbar": {"title": "curr"}},
-        **_player(epochs),
+        sliders=[{"active": len(figure.frames) - 1, "bgcolor": GREY}],
+        updatemenus=[{"font": {"color": GREY}}],
     )
     return figure
-
-
-def _player(epochs: list[int]) -> dict[str, list[dict]]:
-    """Make a slider over the frames of these epochs, and buttons that play them."""
-    at_once = {"mode": "immediate", "transition": {"duration": 0}}
-    pace = {"frame": {"duration": EPOCH_MS, "redraw": False}, "transition": {"duration": 0}}
-    play = {"label": "play", "method": "animate", "args": [None, pace]}
-    pause = {"label": "pause", "method": "animate", "args": [[None], at_once]}
-    steps = [
-        {"label": str(epoch), "method": "animate", "args": [[str(epoch)], at_once]}
-        for epoch in epochs
-    ]
-    # Grey: plotly's own colours of sliders and buttons are for light pages only.
-    slider = {"active": len(epochs) - 1, "steps": steps, "bgcolor": GREY, "pad": {"t": 50}}
-    buttons = {"type": "buttons", "buttons": [play, pause], "font": {"color": GREY}}
-    return {
-        "sliders": [slider | {"currentvalue": {"prefix": "epoch "}}],
-        "updatemenus": [buttons | {"showactive": False, "direction": "left", "x": 0.1, "y": 1.12}],
-    }

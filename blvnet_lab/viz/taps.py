@@ -30,20 +30,8 @@ def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedT
 
     Args:
         weights: of `blvnet_lab.introspect.tam_weights`.
-        roles: of `blvnet_lab.introspect.tam_roles`, with the same channels.
-
-    Raises:
-        ValueError: the tables do not have the same modules and channels.
+        roles: of `blvnet_lab.introspect.tam_roles`, of the same model.
     """
-    with_taps, with_roles = (
-        set(table[["module", "channel"]].itertuples(index=False)) for table in (weights, roles)
-    )
-    if not with_taps or with_taps != with_roles:
-        raise ValueError(
-            f"expected one role for each channel of every TAM, got {len(with_taps)} channels and "
-            f"{len(with_roles)} roles; take tam_weights and tam_roles of the same model, one that "
-            "has TAMs"
-        )
     ranks = roles.assign(rank=roles["role"].map(list(ROLE_COLOURS).index))
     found = {}
     for module, rows in weights.groupby("module", sort=False):
@@ -62,7 +50,7 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
     Each TAM has its own scale of colours, since the size of its taps does not matter (a batch norm
     follows). With more channels than the picture has pixels, some are skipped.
 
-    Args and errors as for `sorted_taps`.
+    Args as for `sorted_taps`.
     """
     modules = sorted_taps(weights, roles)
     figure, panels = new_figure(9, 0.9 + 0.85 * len(modules), title, rows=len(modules))
@@ -104,9 +92,6 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
     Args:
         pair_weights: of `blvnet_lab.introspect.effective_pair_taps`.
         module: "stage1.tam", "stage2.tam" or "stage3.tam".
-
-    Raises:
-        ValueError: the table has no such module.
     """
     rows = of_module(pair_weights, module)
     ahead = (rows["weight"] * rows["pair_offset"]).groupby(rows["channel"]).sum().sort_values()
@@ -135,9 +120,6 @@ def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
 
     Args:
         history: of `blvnet_lab.introspect.tap_history`.
-
-    Raises:
-        ValueError: the table has no such module.
     """
     rows = of_module(history, module)
     taps = list(rows.groupby("offset"))  # offsets ascending; the taps' names would sort as text
@@ -159,6 +141,6 @@ def of_module(table: pd.DataFrame, module: str) -> pd.DataFrame:
     """Select the rows of one module; an error that names the others where there are none."""
     rows = table[table["module"] == module]
     if rows.empty:
-        names = ", ".join(table["module"].unique()) or "none at all"
+        names = ", ".join(table["module"].unique())
         raise ValueError(f'expected a module of this table, got "{module}"; it has {names}')
     return rows

@@ -2,12 +2,10 @@
 
     viz.set_theme("dark")           # from now on; "light" is how everything starts
 
-Figures of matplotlib take the colours of text, axes and ground from its settings, which `set_theme`
-changes. Figures of plotly take them from a template, which `viz.show` gives to those that have none
-of their own; shown in another way, they look like plotly's own. What is named here can be told from
-both grounds, though orange and sky blue are faint on white, as are some roles: no text has them,
-and whatever has them has a second cue too, such as a marker, its place or a name beside it. Widgets
-need no switch: their text has the colours of the page that they are on.
+Figures of matplotlib take the colours of text, axes and ground from its settings, figures of plotly
+from a template, which `viz.show` gives to those that have none of their own. What is named here can
+be told from both grounds, though orange and sky blue are faint on white, as are some roles: no text
+has them, and whatever has them has a second cue, too. Widgets need no switch.
 """
 
 from __future__ import annotations
@@ -77,9 +75,6 @@ def set_theme(theme: Theme) -> None:
     """Draw all later figures for a light or a dark page: matplotlib's, and what `viz.show` shows.
 
     "light" gives matplotlib the settings back that it had before it was dark.
-
-    Raises:
-        ValueError: another name.
     """
     if theme not in get_args(Theme):
         raise ValueError(f'expected the theme "light" or "dark", got {theme!r}')
