@@ -48,38 +48,8 @@ def contents(folder):
 def only(**kinds):
     """What `copy_course` says of all files; those not named are as shipped."""
     named = {name for names in kinds.values() for name in names}
-    same = [name for name in sorted(NAMES + PAGES) if name not in named]
-    return course.Copied(
-        **{"new": [], "same": same, "updated": [], "edited": [], "unknown": []} | kinds
-    )
-
-
-def test_the_whole_course_is_copied(tmp_path):
-    folder = tmp_path / "new" / "folder"
-    assert course.copy_course(folder) == only(new=sorted(NAMES + PAGES))
-    copied = contents(folder)
-    assert set(json.loads(copied.pop(course.RECORD))) == set(copied)
-    assert copied == {name: (ROOT / "notebooks" / name).read_bytes() for name in NAMES + PAGES}
-    assert course.FIRST in NAMES
-
-
-def test_what_is_there_is_never_touched(tmp_path):
-    (tmp_path / NB02).write_text("mine")
-    (tmp_path / "glossary.md").mkdir()
-    (tmp_path / course.FIRST).symlink_to("nowhere")
-    mine = sorted([course.FIRST, NB02, "glossary.md"])
-    for _ in range(2):
-        copied = course.copy_course(tmp_path)
-        assert copied.unknown == mine and copied.updated == copied.edited == []
-        assert (tmp_path / NB02).read_text() == "mine"
-        assert (tmp_path / course.FIRST).is_symlink() and (tmp_path / "glossary.md").is_dir()
-    assert copied == only(unknown=mine)
-
-
-def test_an_update_adds_what_is_new(tmp_path):
-    course.copy_course(tmp_path)
-    (tmp_path / NB02).unlink()
-    assert course.copy_course(tmp_path) == only(new=[NB02])
+    unchanged = [name for name in sorted(NAMES + PAGES) if name not in named]
+    return {"new": [], "unchanged": unchanged, "updated": [], "kept": []} | kinds
 
 
 def rewrite(path, change):
@@ -119,22 +89,43 @@ def package(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture
+def mine(package, tmp_path):
+    """A folder with the course as it was copied."""
+    folder = tmp_path / "my course"
+    assert course.copy_course(folder) == only(unchanged=[], new=sorted(NAMES + PAGES))
+    return folder
+
+
+def test_the_whole_course_is_copied_and_what_is_missing_added(mine):
+    copied = contents(mine)
+    assert set(json.loads(copied.pop(course.RECORD))) == set(copied)
+    assert copied == {name: (ROOT / "notebooks" / name).read_bytes() for name in NAMES + PAGES}
+    (mine / NB02).unlink()
+    assert course.copy_course(mine) == only(new=[NB02])
+
+
+def test_what_is_there_is_never_touched(tmp_path):
+    (tmp_path / NB02).write_text("mine")
+    (tmp_path / "glossary.md").mkdir()
+    (tmp_path / course.FIRST).symlink_to("nowhere")
+    for _ in range(2):
+        files = course.copy_course(tmp_path)
+        assert files["kept"] == sorted([course.FIRST, NB02, "glossary.md"])
+        assert (tmp_path / NB02).read_text() == "mine"
+        assert (tmp_path / course.FIRST).is_symlink() and (tmp_path / "glossary.md").is_dir()
+
+
 @pytest.mark.parametrize("change", [edited, another_kind, emptied])
-def test_opening_and_running_is_no_edit(package, tmp_path, change):
-    mine = tmp_path / "mine"
-    course.copy_course(mine)
-    rewrite(mine / NB02, saved_by_jupyterlab)
-    before = (mine / NB02).read_bytes()
-    assert course.copy_course(mine) == only() and (mine / NB02).read_bytes() == before
-    rewrite(mine / NB02, change)
-    before = (mine / NB02).read_bytes()
-    assert course.copy_course(mine) == only(edited=[NB02])
-    assert (mine / NB02).read_bytes() == before
+def test_opening_and_running_is_no_edit(mine, change):
+    for rewritten, files in ((saved_by_jupyterlab, only()), (change, only(kept=[NB02]))):
+        rewrite(mine / NB02, rewritten)
+        before = (mine / NB02).read_bytes()
+        assert course.copy_course(mine) == files and (mine / NB02).read_bytes() == before
 
 
-def test_after_an_update_only_what_was_edited_is_kept(package, tmp_path):
-    mine, other = tmp_path / "mine", NAMES[3]
-    course.copy_course(mine)
+def test_after_an_update_only_what_was_edited_is_kept(package, mine):
+    other = NAMES[3]
     rewrite(mine / NB02, saved_by_jupyterlab)
     rewrite(mine / other, edited)
     (mine / "glossary.md").write_text("mine")
@@ -143,57 +134,47 @@ def test_after_an_update_only_what_was_edited_is_kept(package, tmp_path):
         rewrite(package / name, lambda nb: nb.cells.append(new_markdown_cell("New.")))
     for name in PAGES:
         (package / name).write_text("# New page\n")
-    expected = only(updated=[NB02, "references.md"], edited=sorted([other, "glossary.md"]))
+    expected = only(updated=[NB02, "references.md"], kept=sorted([other, "glossary.md"]))
     assert course.copy_course(mine) == expected
-    for name in expected.updated:
+    for name in expected["updated"]:
         assert (mine / name).read_bytes() == (package / name).read_bytes()
-    for name in expected.edited:
+    for name in expected["kept"]:
         assert (mine / name).read_bytes() == kept[name]
-    again = only(edited=expected.edited)
-    assert course.copy_course(mine) == again, "the record knows the new ones"
+    assert course.copy_course(mine) == only(kept=expected["kept"]), "the record knows the new ones"
     # What was put back is not edited any more.
     assert course.reset_notebook(other, mine)[1].read_bytes() == kept[other]
     rewrite(package / other, lambda nb: nb.cells.append(new_markdown_cell("Newer.")))
-    assert course.copy_course(mine) == only(updated=[other], edited=["glossary.md"])
+    assert course.copy_course(mine) == only(updated=[other], kept=["glossary.md"])
 
 
 @pytest.mark.parametrize("record", [None, "{", "[]"])
-def test_a_folder_of_an_older_version_is_kept(package, tmp_path, record):
-    mine = tmp_path / "mine"
-    course.copy_course(mine)
+def test_a_folder_of_an_older_version_is_kept(package, mine, record):
     (mine / course.RECORD).unlink()
     if record is not None:
         (mine / course.RECORD).write_text(record)
     rewrite(package / NB02, lambda nb: nb.cells.append(new_markdown_cell("New.")))
     before = (mine / NB02).read_bytes()
-    assert course.copy_course(mine) == only(unknown=[NB02])
+    assert course.copy_course(mine) == only(kept=[NB02])
     assert (mine / NB02).read_bytes() == before
     # The others were as shipped, so from now on they are known.
     rewrite(package / NAMES[3], lambda nb: nb.cells.append(new_markdown_cell("New.")))
-    assert course.copy_course(mine) == only(unknown=[NB02], updated=[NAMES[3]])
+    assert course.copy_course(mine) == only(kept=[NB02], updated=[NAMES[3]])
 
 
-def test_reset_keeps_mine(tmp_path):
-    course.copy_course(tmp_path)
-    shipped = (ROOT / "notebooks" / NB02).read_bytes()
+def test_reset_keeps_mine(package, mine):
+    shipped = (package / NB02).read_bytes()
     for number, text in enumerate(["first", "second"], start=1):
-        (tmp_path / NB02).write_text(text)
-        target, kept = course.reset_notebook("02", tmp_path)
-        assert target == tmp_path / NB02 and target.read_bytes() == shipped
+        (mine / NB02).write_text(text)
+        target, kept = course.reset_notebook("02", mine)
+        assert target == mine / NB02 and target.read_bytes() == shipped
         assert kept.name == f"02_why_time_matters.mine-{number}.ipynb"
         assert kept.read_text() == text
-    assert (tmp_path / "02_why_time_matters.mine-1.ipynb").read_text() == "first"
-    before = contents(tmp_path)
-    rewrite(tmp_path / NB02, saved_by_jupyterlab)
-    assert course.reset_notebook(NB02, tmp_path) == (tmp_path / NB02, None)  # nothing to keep
-    assert contents(tmp_path) == before
-    (tmp_path / NB02).unlink()
-    assert course.reset_notebook("02_why_time_matters", tmp_path) == (tmp_path / NB02, None)
-    assert (tmp_path / NB02).read_bytes() == shipped
-    (tmp_path / "glossary.md").write_text("mine")
-    target, kept = course.reset_notebook("glossary", tmp_path)
-    assert target.read_bytes() == (paths.notebooks() / "glossary.md").read_bytes()
-    assert kept.name == "glossary.mine-1.md" and kept.read_text() == "mine"
+    assert (mine / "02_why_time_matters.mine-1.ipynb").read_text() == "first"
+    rewrite(mine / NB02, saved_by_jupyterlab)
+    assert course.reset_notebook(NB02, mine) == (mine / NB02, None)  # nothing to keep
+    (mine / NB02).unlink()
+    assert course.reset_notebook("02_why_time_matters", mine) == (mine / NB02, None)
+    assert (mine / NB02).read_bytes() == shipped
 
 
 @pytest.mark.parametrize("name", ["2", "02", "02_why_time_matters", NB02, f"somewhere/{NB02}"])
@@ -207,20 +188,12 @@ def test_a_misspelled_name_is_answered_with_the_near_ones(name):
         course.find_notebook(name)
 
 
-def test_folders_that_are_none_of_yours(tmp_path):
+def test_the_package_is_no_folder_of_yours():
     shipped = contents(ROOT / "notebooks")
-    for act in (lambda f: course.copy_course(f), lambda f: course.reset_notebook("02", f)):
+    for act in (course.copy_course, partial(course.reset_notebook, "02")):
         with pytest.raises(ValueError, match="a folder of your own"):
             act(paths.notebooks())
     assert contents(ROOT / "notebooks") == shipped
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="got the file"):
-        course.copy_course(tmp_path / "file")
-    with pytest.raises(NotADirectoryError, match="python -m blvnet_lab course"):
-        course.reset_notebook("02", tmp_path / "nowhere")
-    for act in (lambda f: course.copy_course(f), lambda f: course.reset_notebook("02", f)):
-        with pytest.raises(ValueError, match=r'expected a folder, got an empty name: "\."'):
-            act("")
 
 
 def lab_command(*arguments, cwd, site):
@@ -249,7 +222,7 @@ def test_from_an_installed_package(tmp_path):
     assert sorted(os.listdir(tmp_path / "mine")) == sorted([*NAMES, *PAGES, course.RECORD])
     (tmp_path / "mine" / NB02).write_text("mine")
     done = course_command()
-    assert f"kept, you have edited it: {NB02}" in done.stdout and "--reset 02" in done.stdout
+    assert f"kept, you may have edited it: {NB02}" in done.stdout and "--reset 02" in done.stdout
     done = course_command("--reset", "02")
     assert "is as shipped, yours is 02_why_time_matters.mine-1.ipynb" in done.stdout
 
@@ -259,52 +232,36 @@ def type_command(monkeypatch, *words):
     cli.main()
 
 
-def test_what_the_course_command_says(package, tmp_path, monkeypatch, capsys):
-    mine = tmp_path / "my course"
-    type_command(monkeypatch, "course", mine)
-    words = f"{mine}: {len(NAMES + PAGES)} new, 0 unchanged, 0 updated, 0 kept"
-    assert words in capsys.readouterr().out
-    for name in ("glossary.md", NB02, NAMES[3]):
+def test_what_the_course_command_says(package, mine, monkeypatch, capsys):
+    edits = [NB02, NAMES[3], "glossary.md"]
+    for name in edits:
         (mine / name).write_text("mine")
     for path in package.glob("0[45]*.ipynb"):
         rewrite(path, edited)
     (mine / "references.md").unlink()
-    record = json.loads((mine / course.RECORD).read_text())
-    del record[NB02]
-    (mine / course.RECORD).write_text(json.dumps(record))
     type_command(monkeypatch, "course", mine)
     shown = capsys.readouterr().out
     for line in (
         f"{mine}: 1 new, {len(NAMES + PAGES) - 6} unchanged, 2 updated, 3 kept",
         f"updated, you had not edited it: {NAMES[4]}",
-        f"kept, you have edited it: {NAMES[3]}",
-        f"kept, it differs from the one shipped, and you may have edited it: {NB02}",
+        f"kept, you may have edited it: {NAMES[3]}",
         "Reload Notebook from Disk",
     ):
         assert line in shown
-    # One command puts all of them back.
+    # One command puts all of them back; a wrong name is noticed before any is.
     (again,) = re.findall("python -m blvnet_lab (course .*)", shown)
-    assert shlex.split(again)[2:] == ["--reset", "02", "03", "glossary"]
-    type_command(monkeypatch, *shlex.split(again))
+    with pytest.raises(SystemExit, match="near it are 02_why_time_matters"):
+        type_command(monkeypatch, *shlex.split(again), "why_time")
+    assert (mine / NB02).read_text() == "mine"
+    type_command(monkeypatch, *shlex.split(again), "--reset", "1")
     shown = capsys.readouterr().out
-    for name in (NB02, NAMES[3], "glossary.md"):
+    for name in edits:
         assert (mine / name).read_bytes() == (package / name).read_bytes()
         stem, _, suffix = name.rpartition(".")
         assert (mine / f"{stem}.mine-1.{suffix}").read_text() == "mine"
         assert f"{mine / name} is as shipped, yours is {stem}.mine-1.{suffix}" in shown
+    assert f"{mine / NAMES[1]} is as shipped\n" in shown
     assert f"jupyter lab '{mine / NB02}'" in shown
-
-
-def test_reset_several_times_in_a_command(tmp_path, monkeypatch):
-    course.copy_course(tmp_path)
-    kept = [tmp_path / f"{name[:-6]}.mine-1.ipynb" for name in NAMES[1:4]]
-    for name in NAMES[1:4]:
-        (tmp_path / name).write_text("mine")
-    with pytest.raises(SystemExit, match="near it are 02_why_time_matters"):
-        type_command(monkeypatch, "course", tmp_path, "--reset", "01", "why_time")
-    assert not any(path.exists() for path in kept), "a wrong name is noticed before any is put back"
-    type_command(monkeypatch, "course", tmp_path, "--reset", "1", "2", "--reset", "03")
-    assert all(path.exists() for path in kept)
 
 
 @pytest.mark.parametrize("words", [["--reset", ""], ["--reset"], ["--reset", "02", ""]])
@@ -352,6 +309,7 @@ def teaching(tmp_path_factory):
     written = instructor.write_instructor(out)
     there = {path for path in out.rglob("*") if path.is_file()}
     assert there == {*written.files, out / course.RECORD} and written.kept == {}
+    assert instructor.write_instructor(out, replace=True) == written, "nothing was edited"
     return out
 
 
@@ -380,9 +338,9 @@ def test_every_stub_is_solved(teaching):
             tags = cell.metadata.get("tags", [])
             if "exercise" in tags:
                 count += 1
-                begin, end = cell.source.split(instructor.BEGIN), instructor.END
-                assert len(begin) == 2 and cell.source.rstrip().endswith(end)
-                assert was.source.partition("    raise NotImpl")[0].rstrip() == begin[0].rstrip()
+                head, begin, rest = cell.source.partition("### BEGIN SOLUTION\n")
+                assert begin and rest.endswith("### END SOLUTION")
+                assert was.source.partition("    raise NotImpl")[0].rstrip() == head.rstrip()
                 compile(cell.source, path.name, "exec")
                 assert "NotImplementedError" not in cell.source
             elif "check" in tags:
@@ -443,13 +401,6 @@ def test_metadata_is_what_nbgrader_asks_for(teaching):
         assert seen
 
 
-def test_grade_ids_stay_the_same():
-    """Else answers handed in before an update could not be marked after it."""
-    nb = nbformat.read(ROOT / "notebooks" / NB02, as_version=4)
-    first = instructor.find_exercises(nb, NB02)[0]
-    assert (first.solution_id, first.grade_id) == ("ex-2-1-shift", "check-2-1-shift")
-
-
 def test_the_marking_sheet_is_complete(teaching):
     with (teaching / "marking_sheet.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -461,6 +412,8 @@ def test_the_marking_sheet_is_complete(teaching):
         for cell in exercise_cells(nb, "check")
     ]
     assert [(row["notebook"], row["grade_id"], int(row["points"])) for row in rows] == ids
+    # These stay, else answers handed in before an update could not be marked after it.
+    assert "check-2-1-shift" in {row["grade_id"] for row in rows}
     text = (teaching / "marking_sheet.md").read_text("utf-8")
     for row in rows:
         assert int(row["minutes"]) > 0 and all(value.strip() for value in row.values())
@@ -483,13 +436,10 @@ def test_nothing_is_overwritten_untold(teaching):
 
 
 def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
-    first = instructor.write_instructor(tmp_path)
-    assert instructor.write_instructor(tmp_path, replace=True) == first, "nothing was edited"
+    instructor.write_instructor(tmp_path)
     config, folder = tmp_path / "nbgrader_config.py", tmp_path / "source" / NB02[:-6]
     points = folder / "02_hand_in.ipynb"
     text = tmp_path / "source" / NAMES[3][:-6] / "03_hand_in.ipynb"
-    older = folder / NB02  # named as before 02_hand_in.ipynb was
-    shutil.copy(ROOT / "notebooks" / NB02, older)
     config.write_text("# mine\n")
     new = text.read_bytes()
 
@@ -498,14 +448,14 @@ def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
 
     rewrite(points, more_points)
     rewrite(text, edited)
-    mine = {path: path.read_bytes() for path in (points, text, older)}
-    # Of these nothing was edited; they are of an older version.
+    mine = {path: path.read_bytes() for path in (points, text)}
+    # Of this page nothing was edited; it is of an older version.
     monkeypatch.setattr(instructor, "_as_markdown", lambda rows: "newer")
     type_command(monkeypatch, "instructor", "--out", tmp_path, "--replace")
     shown = capsys.readouterr().out
     assert (tmp_path / "marking_sheet.md").read_text() == "newer"
     assert config.read_text() == "# mine\n" and f"kept as you edited it: {config}\n" in shown
-    assert text.read_bytes() == new and not older.exists()
+    assert text.read_bytes() == new
     for path, content in mine.items():
         place = tmp_path / "kept" / path.relative_to(tmp_path)
         place = place.with_name(f"{place.stem}.mine-1.ipynb")
@@ -551,49 +501,32 @@ def test_what_zip_collect_finds():
         assert (match and match.groupdict()) == expected, name
 
 
-HEADING = "### ✎ Exercise 2.1 · A shift in time · ●●○ · 8 minutes"
-STUB = 'def shift(x, offset):\n    """What."""\n    raise NotImplementedError  # your turn'
+STUB = 'def shift(x, *, offset=1):\n    """What."""\n    raise NotImplementedError  # your turn'
 
 
-def exercise(heading=HEADING, stub=STUB, check="exercises.check_shift(shift)"):
-    cells = [
-        new_code_cell("import torch"),
-        new_markdown_cell(heading + "\n\nWrite it."),
-        new_code_cell(stub, metadata={"tags": ["exercise"]}),
-    ]
-    if check:
-        cells.append(new_code_cell(check, metadata={"tags": ["check"]}))
-    return new_notebook(cells=cells)
-
-
-def solve(nb):
-    (found,) = instructor.find_exercises(nb, "n.ipynb")
-    instructor.solve(nb, found)
-    return nb.cells[2].source
-
-
-@pytest.mark.parametrize(
-    "changed, words",
-    [
-        ({"heading": "### ✎ Exercise 2.1: A shift"}, "cell 1: expected exercises of a text"),
-        ({"check": "shift(1)"}, "cell 3: expected exercises"),
-        ({"check": "exercises.check_shift(shift)\nx = 1"}, "cell 3: expected exercises"),
-        ({"stub": STUB.replace("offset", "by")}, r"takes, \(x, offset\), .* got \(x, by\)"),
-        ({"stub": STUB.replace("raise", "y = x\n    raise")}, "and 2 statements"),
-        ({"heading": "## 3 · Text"}, "cell 2: expected exercises"),
-        ({"check": None}, "cell 3: expected exercises"),
-    ],
-)
-def test_a_malformed_exercise_is_an_error(changed, words):
-    with pytest.raises(ValueError, match=words):
-        solve(exercise(**changed))
+def exercise():
+    heading = "### ✎ Exercise 2.1 · A shift in time · ●●○ · 8 minutes"
+    return new_notebook(
+        cells=[
+            new_code_cell("import torch"),
+            new_markdown_cell(heading + "\n\nWrite it."),
+            new_code_cell("@memo\n" + STUB, metadata={"tags": ["exercise"]}),
+            new_code_cell("exercises.check_shift(shift)", metadata={"tags": ["check"]}),
+        ]
+    )
 
 
 def test_decorators_comments_and_imports_are_kept(monkeypatch):
     monkeypatch.setattr(solutions, "shift", answer_with_everything)
-    stub = "@memo\n" + STUB
-    source = solve(exercise(stub=stub.replace("x, offset", "x, *, offset=1")))
-    assert source == (
+    (found,) = instructor.find_exercises(exercise())
+    instructor.solve(found)
+    assert (found.number, found.title, found.points, found.minutes) == (
+        "2.1",
+        "A shift in time",
+        2,
+        8,
+    )
+    assert found.stub.source == (
         '@memo\ndef shift(x, *, offset=1):\n    """What."""\n    ### BEGIN SOLUTION\n'
         "    import re\n    from test_course import torch\n    # first\n    if x:\n"
         "        return re.sub(x, x, offset)  # last\n    return torch\n    ### END SOLUTION"
@@ -601,7 +534,6 @@ def test_decorators_comments_and_imports_are_kept(monkeypatch):
 
 
 torch = None  # a name of the solution's module
-offset = 0  # has the name of a parameter: not what the solution means
 
 
 def answer_with_everything(x, *, offset=1):
@@ -610,13 +542,6 @@ def answer_with_everything(x, *, offset=1):
     if x:
         return re.sub(x, x, offset)  # last
     return torch
-
-
-def test_a_wrong_solution_is_not_taught(monkeypatch):
-    monkeypatch.setattr(solutions, "shift", lambda x, offset: x)
-    found = instructor.find_exercises(exercise(), "n.ipynb")
-    with pytest.raises(ValueError, match=r"2\.1: expected the solution to pass"):
-        instructor.marking_sheet(found)
 
 
 def test_headings_make_slides():
@@ -744,7 +669,7 @@ def test_the_table_in_the_teaching_guide_is_that_of_the_notebooks():
         nb = nbformat.read(ROOT / "notebooks" / name, as_version=4)
         (title,) = re.findall(rf"^# {name[:2]} · (.+)$", nb.cells[0].source, re.MULTILINE)
         (minutes,) = re.findall(r"\*\*Time\*\* (\d+) minutes", nb.cells[0].source)
-        found = instructor.find_exercises(nb, name)
+        found = instructor.find_exercises(nb)
         count += len(found)
         expected.append((f"{name[:2]} {title}", int(minutes), sum(one.minutes for one in found)))
     rows = re.findall(r"^\| (\d\d .+?) \| (\d+) min \| (\d+) \|", text, re.MULTILINE)

@@ -27,12 +27,11 @@ def without_the_work(source):
 def exercises_alone(path):
     """The notebook's imports, definitions, solved stubs and checks; and its exercises."""
     nb = nbformat.read(path, as_version=4)
-    found = find_exercises(nb, path.name)
+    found = find_exercises(nb)
     for exercise in found:
-        solve(nb, exercise)
-    of_exercises = {place for exercise in found for place in (exercise.stub, exercise.check)}
-    for place, cell in enumerate(nb.cells):
-        if cell.cell_type == "code" and place not in of_exercises:
+        solve(exercise)
+    for cell in nb.cells:
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
             cell.source = without_the_work(cell.source)
     nb.cells = [cell for cell in nb.cells if cell.cell_type == "code" and cell.source]
     return nb, found
