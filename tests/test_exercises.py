@@ -3,11 +3,13 @@
 import ast
 import importlib
 import inspect
+import itertools
 import re
 import sys
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -17,14 +19,14 @@ from blvnet_lab.course import checking, exercises, solutions
 from blvnet_lab.course.checking import (
     Answer,
     Check,
-    NotAttempted,
     Wrong,
     cases,
+    deterministic,
     gradients,
+    never_seeds,
     rand,
     require,
     same,
-    two,
 )
 from blvnet_lab.course.verdicts import show_value
 from notebooks import of_exercise
@@ -162,12 +164,8 @@ def test_checks_use_nothing_of_the_library(number):
             assert not any(alias.name.startswith("blvnet_lab") for alias in node.names)
 
 
-def check_of(*rules):
-    return Check("double", *rules)
-
-
 X = torch.tensor([1.0, 2.0])
-check_double = check_of(cases("it is doubled", "add x to itself", (X, X + X)))
+check_double = Check("double", cases("it is doubled", "add x to itself", (X,)), by=lambda x: x + x)
 
 
 def stub_double(x):
@@ -179,7 +177,7 @@ def silent_error(x):
 
 
 def shows_html(x):
-    raise ValueError("<b>")
+    raise ValueError("<b>" + "long " * 1000)
 
 
 def not_for_this_kind(x):
@@ -209,7 +207,7 @@ def not_for_this_kind(x):
 )
 def test_what_a_verdict_says(answer, words):
     verdict = check_double(answer)
-    assert not verdict
+    assert not verdict and len(repr(verdict)) < 1000
     for word in words:
         assert word in repr(verdict)
     assert verdict.headline in verdict._repr_html_() and "<b>" not in verdict._repr_html_()
@@ -230,7 +228,7 @@ def test_rules_go_on_until_one_is_broken():
         calls.append(1)
         require(double(X)[0] > 5, X, "more")
 
-    check = check_of(cases("it is more", "add", (1, 2)), rule, rule)
+    check = Check("more", cases("it is more", "add", (1, 2)), rule, rule)
     assert check(lambda x: x + 1).lines["must hold"] == "it comes second" and calls == [1]
     assert check(lambda x: x).lines["must hold"] == "it is more" and calls == [1]
 
@@ -240,9 +238,12 @@ def test_rules_go_on_until_one_is_broken():
     [
         ([1, 2], [1.0, 2.0]),
         (torch.tensor([1.0]), [1.0]),
+        (pd.DataFrame({"a": [1]}), [{"a": 1}]),
         ({"a": torch.ones(1)}, {"a": [1.0 + 1e-9]}),
         (True, True),
         ([torch.ones(1), 2], (torch.ones(1), 2)),
+        (torch.tensor([[1.0], [0.0]]), (torch.ones(1), torch.zeros(1))),
+        (map(torch.tensor, ([1.0], [0.0])), (torch.ones(1), torch.zeros(1))),
         (torch.tensor([1.0], dtype=torch.float64) + 1e-7, torch.tensor([1.0])),
         (torch.tensor([1], dtype=torch.int32), torch.tensor([1])),
     ],
@@ -251,21 +252,26 @@ def test_values_that_are_the_same(got, wanted):
     assert same(got, wanted, "x") is None  # no `Wrong`
 
 
+TWO = (torch.ones(1), torch.zeros(1))
+
+
 @pytest.mark.parametrize(
     "got, wanted",
     [
         ([1, 2], [2, 1]), ("1", 1), ({"a": 1}, {"b": 1}), ([1], 1), (1.001, 1), (True, None),
-        ((torch.ones(1), 2), (torch.ones(1), 3)),
+        (TWO[::-1], TWO), ("ab", TWO), ({"a": 1, "b": 2}, TWO), ((1, 2, 3), TWO), (7, TWO),
+        (torch.tensor(1.0), TWO), (torch.ones(3), TWO),
         (torch.ones(2, dtype=torch.int64), torch.ones(2)),
         (torch.ones(2), torch.ones(2, dtype=torch.int64)),
         (torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.uint8)),
         (torch.ones(2, dtype=torch.uint8), torch.ones(2, dtype=torch.bool)),
+        ("long " * 1000, "other " * 1000),
     ],
 )  # fmt: skip
 def test_values_that_differ(got, wanted):
     with pytest.raises(Wrong) as info:
         same(got, wanted, "the hint")
-    assert info.value.found and info.value.hint
+    assert 0 < len(info.value.found) < 1000 and info.value.hint
 
 
 def test_a_large_value_is_shown_by_its_first_differing_place():
@@ -281,16 +287,10 @@ def test_a_large_value_is_shown_by_its_first_differing_place():
         assert info.value.found.startswith(words)
 
 
-def found(function, *given, **more):
-    """What calling it finds; an error of its own if it finds nothing."""
-    with pytest.raises(Wrong) as info:
-        Answer(function)(*given, **more)
-    return info.value
-
-
-def test_asking_a_stub():
-    with pytest.raises(NotAttempted):
-        Answer(stub_double)(1)
+def test_values_are_shown_in_short():
+    assert "1000 in all" in show_value(list(range(1000)))
+    for value in (list(range(1000)), "long " * 1000, [["long " * 1000]], nn.Linear(1, 1), object()):
+        assert len(show_value(value)) < 400 and "\n" not in show_value(value)
 
 
 @every_check
@@ -315,69 +315,35 @@ def test_an_unwritten_branch_is_wrong_and_not_unattempted(check):
     assert "still raises it" in verdict.lines["hint"]
 
 
-def test_a_check_restores_settings():
-    def answer(x):
-        torch.set_default_dtype(torch.float64)
-        torch.set_grad_enabled(False)
-        return x
-
-    check_double(answer)
-    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
-
-
 @pytest.mark.parametrize(
-    "change, what",
+    "given, change, what",
     [
-        (lambda net: net.weight.data.add_(1), "a weight"),
-        (lambda net: net.train(), "the mode"),
-        (lambda net: net.requires_grad_(False), "requires_grad"),
-        (lambda net: setattr(net.weight, "grad", torch.ones(1, 2)), ".grad"),
-        (lambda net: net.register_forward_hook(print), "hooks"),
-        (lambda net: net.register_forward_pre_hook(print), "hooks"),
+        (nn.Linear(2, 1).eval(), lambda net: net.weight.data.add_(1), "a weight"),
+        (nn.Linear(2, 1).eval(), lambda net: net.train(), "the mode"),
+        (nn.Linear(2, 1), lambda net: net.requires_grad_(False), "requires_grad"),
+        (nn.Linear(2, 1), lambda net: setattr(net.weight, "grad", torch.ones(1, 2)), ".grad"),
+        (nn.Linear(2, 1), lambda net: net.register_forward_hook(print), "hooks"),
+        (nn.Linear(2, 1), lambda net: net.register_forward_pre_hook(print), "hooks"),
+        (torch.zeros(2), lambda x: x.add_(1), "an input"),
+        (torch.zeros(2), lambda x: x.resize_(1), "an input"),
+        (torch.zeros(2), lambda x: x.requires_grad_(), "an input"),
+        ([1, [2]], lambda x: x[1].append(3), "an input"),
+        ({"a": torch.zeros(1)}, lambda x: x["a"].add_(1), "an input"),
+        ({"a": 1}, lambda x: x.pop("a"), "an input"),
     ],
 )
-def test_a_network_is_left_as_it_was(change, what):
-    def answer(network, numbers):
-        change(network)
-        return 1
-
-    wrong = found(answer, nn.Linear(2, 1).eval(), [1])
-    assert wrong.broken == "what it is given is left as it was" and what in wrong.found
-    network = nn.Linear(2, 1).eval()
-    assert Answer(answer)(network, [1], changes=[network]) == 1
-
-
-@pytest.mark.parametrize(
-    "given, change",
-    [
-        (torch.zeros(2), lambda x: x.add_(1)),
-        (torch.zeros(2), lambda x: x.resize_(1)),
-        (torch.zeros(2), lambda x: x.requires_grad_()),
-        ([1, [2]], lambda x: x[1].append(3)),
-        ({"a": torch.zeros(1)}, lambda x: x["a"].add_(1)),
-        ({"a": 1}, lambda x: x.pop("a")),
-    ],
-)
-def test_what_is_given_is_left_as_it_was(given, change):
-    assert "changed after the call" in found(lambda x: [change(x)], given).found
+def test_what_is_given_is_left_as_it_was(given, change, what):
+    answer = Answer(lambda thing, numbers: [change(thing)])
+    with pytest.raises(Wrong) as info:
+        answer(given, [1])
+    assert info.value.broken == "what it is given is left as it was" and what in info.value.found
+    Answer(lambda thing, numbers: [thing])(given, [1])
+    Answer(lambda thing: [thing.register_forward_hook(print)])(net := nn.ReLU(), changes=[net])
 
 
 def test_what_is_not_changed_is_no_change():
     odd = (torch.tensor([float("nan"), 1]), torch.ones(1).requires_grad_() * 2, object(), {1})
     assert Answer(lambda *given: 1)(*odd) == 1
-
-
-def test_messages_are_short():
-    def long_error(x):
-        raise ValueError("long " * 1000)
-
-    assert len(found(long_error, 1).found) < 400
-    assert "1000 in all" in show_value(list(range(1000)))
-    for value in (list(range(1000)), "long " * 1000, [["long " * 1000]], nn.Linear(1, 1), object()):
-        assert len(show_value(value)) < 400 and "\n" not in show_value(value)
-    with pytest.raises(Wrong) as info:
-        same("long " * 1000, "other " * 1000, "x")
-    assert len(info.value.found) < 1000
 
 
 @pytest.mark.parametrize("name", ["crop_clip", "sample_evenly"])
@@ -395,29 +361,6 @@ def test_what_an_answer_prints_is_cut(name, capsys):
 
 
 @pytest.mark.parametrize(
-    "got",
-    [
-        (torch.ones(1), torch.zeros(1)),
-        [torch.ones(1), torch.zeros(1)],
-        torch.tensor([[1.0], [0.0]]),
-        map(torch.tensor, ([1.0], [0.0])),
-    ],
-)
-def test_whatever_gives_two_is_two(got):
-    first, second = two(got)
-    assert first.tolist() == [1] and second.tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    "got", ["ab", {"a": 1, "b": 2}, (1, 2, 3), torch.tensor(1.0), torch.ones(3), 7]
-)
-def test_what_is_not_two(got):
-    with pytest.raises(Wrong) as info:
-        two(got)
-    assert info.value.broken == "it returns two things" and "return" in info.value.hint
-
-
-@pytest.mark.parametrize(
     "y, words",
     [
         (lambda x: x.detach() * x.detach(), "no gradient"),
@@ -425,7 +368,7 @@ def test_what_is_not_two(got):
     ],
 )
 def test_gradients_that_do_not_arrive(y, words):
-    check = check_of(gradients(lambda x: x * x, x=rand(1, 2)))
+    check = Check("square", gradients(x=rand(1, 2)), by=lambda x: x * x)
     assert check(lambda x: x * x)
     verdict = check(y)
     assert "gradients reach what is learned" in verdict.lines["must hold"]
@@ -440,8 +383,10 @@ def test_the_global_generators():
         np.random.seed(0)
         return x
 
-    with pytest.raises(Wrong, match="another state"):
-        Answer(draws).keeps_rng(1)
-    with pytest.raises(Wrong, match="the same random numbers"):
-        Answer(seeds).never_seeds(1)
-    assert Answer(lambda x: x).keeps_rng(1) == 1
+    alone = Check("alone", deterministic(lambda answer: answer(1)))
+    unseeded = Check("unseeded", never_seeds(lambda answer: answer(1)))
+    assert "another state" in alone(draws).lines["found"]
+    assert "the same random numbers" in unseeded(seeds).lines["found"]
+    assert alone(lambda x: x)
+    numbers = itertools.count()
+    assert "instead of 0" in alone(lambda x: next(numbers)).lines["found"]

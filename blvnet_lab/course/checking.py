@@ -1,11 +1,10 @@
 """What the checks are made of: rules that call the learner's function, and one loop over them.
 
-    def doubles(double: Answer) -> None:
-        \"""Every number is doubled.\"""
-        x = torch.tensor([1.0, 2.0])
-        same(double(x), x + x, "add x to itself")
+    def keeps_signs(double: Answer) -> None:
+        \"""A negative number stays negative.\"""
+        require(double(torch.tensor([-1.0])) < 0, "a number of the other sign", "no .abs()")
 
-    check_double = Check("double", "numbers of either sign", [doubles])
+    check_double = Check("double", cases("every number is doubled", "x + x", ...), keeps_signs)
 
 The docstring of a rule is the property. Rules go from small inputs to large ones and the check
 stops at the first that fails, so the input it shows is the smallest. Rules compare with PyTorch or
@@ -45,6 +44,7 @@ from blvnet_lab.course.verdicts import (
 MAX_PRINTED = 1000  # letters that a learner's function may print while it is checked
 ALIKE = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # one is as good as the other
 RUN_IT = "call your function on this input in a cell of its own, and print what it sees"
+Rule = Callable[["Answer"], None]
 STAY = "what is learned stays in PyTorch: no NumPy, .tolist(), .detach(), .data, torch.no_grad()"
 
 
@@ -53,15 +53,19 @@ class NotAttempted(Exception):
 
 
 class Check:
-    """Call it with the learner's function: it applies its rules, from the smallest input up."""
+    """Call it with the learner's function: it applies its rules, from the smallest input up.
 
-    def __init__(self, name: str, *rules: Callable[[Answer], None]) -> None:
-        self.name, self.rules = name, rules
+    Args:
+        by: gives what is wanted, of the input; rules made by `cases` and `gradients` use it.
+    """
+
+    def __init__(self, name: str, *rules: Rule, by: Callable[..., Any] | None = None) -> None:
+        self.name, self.rules, self.by = name, rules, by
 
     def __call__(self, function: Callable) -> Verdict:
-        answer, printed = Answer(function), io.StringIO()
+        answer, printed = Answer(function, self.by), io.StringIO()
         try:
-            with state_restored(), contextlib.redirect_stdout(printed):
+            with _rng_restored(), contextlib.redirect_stdout(printed):
                 for rule in self.rules:
                     rule(answer)
         except NotAttempted:
@@ -75,15 +79,15 @@ class Check:
         return Verdict(self.name, True, {"checked": "\n".join(map(property_of, self.rules))})
 
 
-def property_of(rule: Callable[[Answer], None]) -> str:
+def property_of(rule: Rule) -> str:
     return " ".join(rule.__doc__.split())
 
 
 class Answer:
     """The learner's function as rules call it: what goes wrong in a call becomes a verdict."""
 
-    def __init__(self, function: Callable) -> None:
-        self.function = function
+    def __init__(self, function: Callable, by: Callable[..., Any] | None = None) -> None:
+        self.function, self.by = function, by
         self.given = "the function itself"  # the last input, in words
         self.has_answered = False
 
@@ -142,27 +146,6 @@ class Answer:
         finally:
             self.has_answered = True
 
-    def keeps_rng(self, *given: Any, **how: Any) -> Any:
-        """Call it; it must neither draw from the global generators nor seed them."""
-        seed_all(1)
-        before = rng_state()
-        result = self(*given, **how)
-        found = "the global generator of PyTorch, NumPy or Python is in another state afterwards"
-        hint = "draw from a generator of your own: torch.Generator().manual_seed(seed)"
-        require(rng_state() == before, found, hint)
-        return result
-
-    def never_seeds(self, *given: Any) -> None:
-        """Call it twice; it may draw from the global generators, but not seed them."""
-        states = []
-        for seed in (1, 2):
-            seed_all(seed)
-            self(*given)
-            states.append(rng_state())
-        found = "the same random numbers after the call, whatever was drawn before"
-        hint = "no torch.manual_seed in a function, nor random.seed or np.random.seed"
-        require(all(a != b for a, b in zip(*states, strict=True)), found, hint)
-
 
 def _named(function: Any, given: Sequence[Any]) -> str:
     """The input in words, under the names that the learner's function gives it."""
@@ -206,16 +189,14 @@ def same(got: Any, wanted: Any, hint: str) -> None:
         raise Wrong(say_difference(got, wanted), hint)
 
 
-def cases(
-    broken: str, hint: str, *examples: Sequence[Any], by: Callable[..., Any] | None = None
-) -> Callable[[Answer], None]:
-    """Make a rule of examples, each what is given and last what is wanted, unless `by` computes
-    that of the others.
+def cases(broken: str, hint: str, *examples: Sequence[Any]) -> Rule:
+    """Make a rule of examples, each what is given; and last what is wanted, where the check has no
+    function that says so.
     """
 
     def rule(answer: Answer) -> None:
         for example in examples:
-            *given, wanted = (*example, by(*example)) if by else example
+            *given, wanted = (*example, answer.by(*example)) if answer.by else example
             same(answer(*copy.deepcopy(given)), wanted, hint)
 
     rule.__doc__ = broken
@@ -232,13 +213,13 @@ def two(got: Any) -> tuple[Any, Any]:
     return things[0], things[1]
 
 
-def gradients(by: Callable[..., Any], *others: Any, **inputs: Tensor) -> Callable[[Answer], None]:
-    """Make a rule: the inputs get the gradients that they get through `by`; others follow them."""
+def gradients(*others: Any, **inputs: Tensor) -> Rule:
+    """Make a rule: the inputs get the gradients that they should; others follow them."""
 
     def rule(answer: Answer) -> None:
-        leaves = [x.clone().requires_grad_() for x in inputs.values()]
-        got, wanted, found = answer(*leaves, *others, hint=STAY), by(*leaves, *others), []
-        for result in (got, wanted):
+        leaves, found = [x.clone().requires_grad_() for x in inputs.values()], []
+        wanted = answer.by(*leaves, *others)
+        for result in (answer(*leaves, *others, hint=STAY), wanted):
             parts = two(result) if isinstance(wanted, tuple) else [result]
             loss = sum(part.square().mean() for part in parts)
             has_graph = loss.requires_grad
@@ -249,6 +230,43 @@ def gradients(by: Callable[..., Any], *others: Any, **inputs: Tensor) -> Callabl
                 raise Wrong(f"the gradient of {name} is {say_difference(mine, right)}", STAY)
 
     rule.__doc__ = f"gradients reach what is learned, by way of {' and '.join(inputs)}"
+    return rule
+
+
+def deterministic(call: Callable[[Answer], Any]) -> Rule:
+    """Make a rule: `call` gets the same again, and the global random generators are left alone."""
+
+    def rule(answer: Answer) -> None:
+        """asked again it says the same, and the global random generators are left as they were"""
+        results = []
+        for seed in (1, 2):
+            seed_all(seed)
+            before = rng_state()
+            results.append(call(answer))
+            found = (
+                "the global generator of PyTorch, NumPy or Python is in another state afterwards"
+            )
+            hint = "draw from a generator of your own: torch.Generator().manual_seed(seed)"
+            require(rng_state() == before, found, hint)
+        same(results[1], results[0], hint)
+
+    return rule
+
+
+def never_seeds(call: Callable[[Answer], Any]) -> Rule:
+    """Make a rule: `call` may draw from the global random generators, but not seed them."""
+
+    def rule(answer: Answer) -> None:
+        """the global random generators are not seeded"""
+        states = []
+        for seed in (1, 2):
+            seed_all(seed)
+            call(answer)
+            states.append(rng_state())
+        found = "the same random numbers after the call, whatever was drawn before"
+        hint = "no torch.manual_seed in a function, nor random.seed or np.random.seed"
+        require(all(a != b for a, b in zip(*states, strict=True)), found, hint)
+
     return rule
 
 
@@ -265,10 +283,9 @@ def rng_state() -> tuple[Any, ...]:
 
 
 @contextlib.contextmanager
-def state_restored() -> Iterator[None]:
-    """Keep what the notebook draws and computes afterwards independent of a check."""
+def _rng_restored() -> Iterator[None]:
+    """Keep what the notebook draws afterwards independent of a check."""
     python, numpy = random.getstate(), np.random.get_state()
-    dtype, has_grad = torch.get_default_dtype(), torch.is_grad_enabled()
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=gpus):
         try:
@@ -276,8 +293,24 @@ def state_restored() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
-            torch.set_default_dtype(dtype)
-            torch.set_grad_enabled(has_grad)
+
+
+class Network(nn.Module):
+    """A function of an input and of weights as a network, which messages show as `what` it is."""
+
+    def __init__(self, what: str, function: Callable[..., Tensor], *weights: Tensor) -> None:
+        super().__init__()
+        self.what, self.function = what, function
+        self.weights, self.calls = nn.ParameterList(weights), 0
+        for weight in self.weights:
+            weight.grad = torch.ones_like(weight)  # of somebody else, and must stay
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.function(x, *self.weights)
+
+    def __repr__(self) -> str:
+        return self.what
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:
@@ -294,6 +327,11 @@ def clip_tensor(*numbers: float) -> Tensor:
 def taps_tensor(*numbers: float) -> Tensor:
     """Make taps of a single channel, earliest first: (r, 1)."""
     return torch.tensor(numbers, dtype=torch.float32)[:, None]
+
+
+def on_taps(numbers: Sequence[float], *all_taps: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
+    """Make examples of one clip with each of several taps."""
+    return [(clip_tensor(*numbers), taps_tensor(*taps)) for taps in all_taps]
 
 
 def depthwise_conv3d(x: Tensor, taps: Tensor) -> Tensor:

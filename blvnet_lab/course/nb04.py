@@ -11,6 +11,7 @@ from blvnet_lab.course.checking import (
     clip_tensor,
     depthwise_conv3d,
     gradients,
+    on_taps,
     rand,
     taps_tensor,
 )
@@ -22,8 +23,8 @@ check_route = Check(
         "return little, big in this order; clip[:, start::2] takes every second frame of axis 1",
         *((clip_tensor(*range(1, 1 + n)),) for n in (2, 4, 8, 18)),
         (rand(3, 4, 2, 5, 6),),
-        by=lambda clip: tuple(clip.unflatten(1, (-1, 2)).unbind(2)),
     ),
+    by=lambda clip: tuple(clip.unflatten(1, (-1, 2)).unbind(2)),
 )
 
 check_to_both = Check(
@@ -32,14 +33,13 @@ check_to_both = Check(
         "the two frames of a pair stand next to each other: 1, 1, 2, 2, ...",
         "repeat_interleave instead of repeat or cat",
         *((clip_tensor(*range(1, 1 + n)),) for n in (2, 3, 9)),
-        by=lambda merged: clip_tensor(*(pair for pair in merged.flatten() for _ in "ab")),
     ),
     cases(
         "only the axis of time is doubled, and clips stay apart",
         "dim=1",
         (rand(2, 3, 2, 4, 5),),
-        by=lambda merged: merged[:, [0, 0, 1, 1, 2, 2]],
     ),
+    by=lambda merged: merged[:, [pair for pair in range(merged.shape[1]) for _ in "ab"]],
 )
 
 
@@ -63,42 +63,34 @@ check_pair_taps = Check(
         "pair; curr stays; taps that reach the same pair are summed",
         "frames 2k and 2k + 1 hold the map of pair k: which pair does each tap look into?",
         *((taps_tensor(*taps),) for taps in ((1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 10, 100))),
-        by=_pair_taps,
     ),
     cases(
         "taps may be negative and stay so, and each channel has its own: (2, C)",
         "the ReLU comes later; torch.stack two rows",
         *((taps_tensor(-1, -10, -100),), (rand(3, 5),)),
-        by=_pair_taps,
     ),
-    gradients(_pair_taps, taps=rand(3, 5)),
+    gradients(taps=rand(3, 5)),
+    by=_pair_taps,
 )
-
-
-def _pairs(pairs: tuple, *all_taps: tuple) -> list[tuple]:
-    return [(clip_tensor(*pairs), taps_tensor(*taps)) for taps in all_taps]
-
 
 check_pair_tam = Check(
     "pair_tam",
     cases(
         "little gets its own pair and the one before, big its own and the next, zeros at the ends",
         "shift(x, -1) is the pair before; curr is in both sums; for the weights see pair_taps",
-        *_pairs((1, 2, 3), (0, 1, 0), (1, 0, 0), (0, 0, 1), (1, 10, 100)),
-        by=_on_twins,
+        *on_taps((1, 2, 3), (0, 1, 0), (1, 0, 0), (0, 0, 1), (1, 10, 100)),
     ),
     cases(
         "one ReLU ends it, for both branches; before it terms may be negative and cancel",
         "one ReLU around each sum, none around x, the taps or a term of the sum",
-        *_pairs((1, 2, 3), (0, -1, 0), (1, 1, -1)),
-        *_pairs((-1, 2, -3), (0, -1, 0)),
-        by=_on_twins,
+        *on_taps((1, 2, 3), (0, -1, 0), (1, 1, -1)),
+        *on_taps((-1, 2, -3), (0, -1, 0)),
     ),
     cases(
         "every channel has its own taps, and clips stay apart",
         "rows of taps have shape (C,): [:, None, None] makes them fit (C, H, W)",
         (rand(2, 9, 4, 5, 6), rand(3, 4)),  # no two axes are the same
-        by=_on_twins,
     ),
-    gradients(_on_twins, x=rand(2, 9, 4, 5, 6), taps=rand(3, 4)),
+    gradients(x=rand(2, 9, 4, 5, 6), taps=rand(3, 4)),
+    by=_on_twins,
 )

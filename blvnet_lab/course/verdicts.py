@@ -10,6 +10,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -84,8 +85,10 @@ def kind(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Turn tensors and arrays into lists and numbers, tuples into lists."""
-    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+    """Turn tensors, arrays and tables into lists and numbers, tuples into lists."""
+    if isinstance(value, pd.DataFrame):
+        return value.to_dict("records")
+    if isinstance(value, (Tensor, np.ndarray, np.generic, pd.Series)):
         return value.tolist()
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

@@ -69,6 +69,11 @@ def sample_anywhere(n, t, g=None):
     return sample(n, t) if g is None else torch.randint(n, (t,), generator=g).sort().values
 
 
+def sample_seeds_everything(n, t, g=None):
+    torch.manual_seed(0)
+    return sample(n, t, g)
+
+
 def sample_seeds_itself(n, t, g=None):
     return sample(n, t, g and g.manual_seed(0))
 
@@ -146,12 +151,13 @@ WRONG = {
             sample_rounds,
             sample_whole_segments,
         ],
-        "with a generator each call draws again": [
-            lambda n, t, g=None: sampled(n, t, 0.5),
+        "asked again it says the same": [
             lambda n, t, g=None: sampled(n, t, 0.5 if g is None else torch.rand(t)),
-            sample_seeds_itself,
+            sample_seeds_everything,
         ],
-        "each segment draws for itself, and every moment": [
+        "with a generator each call draws again, each segment for itself": [
+            lambda n, t, g=None: sampled(n, t, 0.5),
+            sample_seeds_itself,
             lambda n, t, g=None: sampled(n, t, rand(1, g)),
             lambda n, t, g=None: sampled(n, t, rand(t, g, 1.0) / 2),
             sample_rounds_twice,
@@ -172,6 +178,8 @@ WRONG = {
         "torch.manual_seed repeats the place": [
             lambda clip, size: crop(np.random.randint, clip, size),
             lambda clip, size: crop(random.randrange, clip, size),
+        ],
+        "the global random generators are not seeded": [
             after(torch.manual_seed, v2.functional.center_crop),
             after(random.seed, lambda clip, size: v2.RandomCrop(size)(clip)),
             after(np.random.seed, lambda clip, size: v2.RandomCrop(size)(clip)),

@@ -255,7 +255,7 @@ WRONG = {
             epoch_with(number=lambda loss, labels: loss.item(), counted=lambda labels: 0.5),
             epoch_loss_after_the_step,
         ],
-        "the global random state is left alone": [
+        "asked again it says the same": [
             epoch_with(begin=lambda network: (torch.manual_seed(0), network.train())),
         ],
         "it returns something": [

@@ -416,11 +416,11 @@ WRONG = {
             capture_registers_too_early,
             capture_skips_unknown_names,
         ],
-        "one `with` inside another takes only its own": [
+        "hooks that others register": [
             capture_clears_all_hooks,
             capture_with_shared_handles,
+            capture_pops_the_last,
         ],
-        "hooks that others register": [capture_pops_the_last],
         "what it is given is left as it was": [
             capture_stays,
             capture_without_finally,
@@ -449,9 +449,6 @@ WRONG = {
         "after an error inside the `with` nothing is left": [
             edited_swallows_errors,
             edited_forward_stays,
-        ],
-        "of two edits the first entered acts first": [
-            edit_with(lambda function, x, output: function(output), prepend=True),
         ],
         "hooks that others register": [edited_pops_the_last],
         "what it is given is left as it was": [

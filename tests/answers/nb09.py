@@ -257,7 +257,7 @@ WRONG = {
             seen_at(torch.ones_like),
             seen_at(torch.rand_like),
         ],
-        "nothing is left behind": [
+        "the global random generators are not seeded": [
             lambda *given: (torch.manual_seed(0), seen(*given))[1],
         ],
         "what it is given is left as it was": [
@@ -281,7 +281,7 @@ WRONG = {
             step_of_every_tap,
             step_row_by_row,
         ],
-        "the same seed gives the same": [
+        "asked again it says the same": [
             step_without_seed,
             step_seeds_everything,
         ],
