@@ -20,7 +20,7 @@ import io
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -64,8 +64,9 @@ class Check:
 
     def __call__(self, function: Callable) -> Verdict:
         answer, printed = Answer(function, self.by), io.StringIO()
+        python, numpy = random.getstate(), np.random.get_state()
         try:
-            with _rng_restored(), contextlib.redirect_stdout(printed):
+            with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(printed):
                 for rule in self.rules:
                     rule(answer)
         except NotAttempted:
@@ -74,7 +75,9 @@ class Check:
         except Wrong as wrong:
             lines = {"must hold": wrong.broken or property_of(rule), "for": answer.given}
             return Verdict(self.name, False, lines | {"found": wrong.found, "hint": wrong.hint})
-        finally:
+        finally:  # what the notebook draws afterwards is independent of a check
+            random.setstate(python)
+            np.random.set_state(numpy)
             sys.stdout.write(shortened(printed.getvalue(), MAX_PRINTED))  # in one piece
         return Verdict(self.name, True, {"checked": "\n".join(map(property_of, self.rules))})
 
@@ -240,14 +243,13 @@ def deterministic(call: Callable[[Answer], Any]) -> Rule:
         """asked again it says the same, and the global random generators are left as they were"""
         results = []
         for seed in (1, 2):
-            seed_all(seed)
-            before = rng_state()
-            results.append(call(answer))
+            untouched = _drawn_after(seed, lambda: None)
             found = (
                 "the global generator of PyTorch, NumPy or Python is in another state afterwards"
             )
             hint = "draw from a generator of your own: torch.Generator().manual_seed(seed)"
-            require(rng_state() == before, found, hint)
+            drawn = _drawn_after(seed, lambda: results.append(call(answer)))
+            require(drawn == untouched, found, hint)
         same(results[1], results[0], hint)
 
     return rule
@@ -258,41 +260,20 @@ def never_seeds(call: Callable[[Answer], Any]) -> Rule:
 
     def rule(answer: Answer) -> None:
         """the global random generators are not seeded"""
-        states = []
-        for seed in (1, 2):
-            seed_all(seed)
-            call(answer)
-            states.append(rng_state())
+        drawn = [_drawn_after(seed, lambda: call(answer)) for seed in (1, 2)]
         found = "the same random numbers after the call, whatever was drawn before"
         hint = "no torch.manual_seed in a function, nor random.seed or np.random.seed"
-        require(all(a != b for a, b in zip(*states, strict=True)), found, hint)
+        require(all(a != b for a, b in zip(*drawn, strict=True)), found, hint)
 
     return rule
 
 
-def seed_all(seed: int) -> None:
-    """Seed the generators that everybody shares; a check restores them."""
-    for set_seed in (torch.manual_seed, random.seed, np.random.seed):
+def _drawn_after(seed: int, call: Callable[[], Any]) -> tuple[float, ...]:
+    """Seed the global generators, call, and draw from each."""
+    for set_seed in (torch.default_generator.manual_seed, random.seed, np.random.seed):
         set_seed(seed)
-
-
-def rng_state() -> tuple[Any, ...]:
-    """Return the state of the global generators (on the CPU); equal if nobody has used them."""
-    numpy = np.random.get_state(legacy=False)["state"]
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), str(numpy)
-
-
-@contextlib.contextmanager
-def _rng_restored() -> Iterator[None]:
-    """Keep what the notebook draws afterwards independent of a check."""
-    python, numpy = random.getstate(), np.random.get_state()
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=gpus):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    call()
+    return torch.rand(()).item(), random.random(), np.random.random()
 
 
 class Network(nn.Module):

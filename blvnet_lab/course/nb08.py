@@ -29,7 +29,7 @@ class _Layers(nn.Sequential):
     """Layers of which `block` and what is in it are in evaluation mode."""
 
     def __init__(self) -> None:
-        first, last = (Network(f"{w} x", torch.mul, torch.tensor(w)) for w in (2.0, 3.0))
+        first, last = (Network(f"{w:.0f} x", torch.mul, torch.tensor(w)) for w in (2.0, 3.0))
         relu = Network("ReLU in place", lambda x: x.clamp_(min=0))  # what the library does without
         block = nn.Sequential(OrderedDict(inner=relu)).eval()
         super().__init__(OrderedDict(start=nn.Identity(), first=first, block=block, last=last))
@@ -73,50 +73,41 @@ def _compute(answer: Answer, network: nn.Module, *given: Any) -> tuple[Any, list
     return value, [result.detach() for result in results]
 
 
-def _lets_errors_through(given: Given) -> Rule:
+def _tidies_up(given: Given) -> Rule:
     class Interrupted(Exception):
         """What goes wrong inside the `with`."""
 
-    def use(manager: Callable, *given: Any) -> str:
-        """an error inside the `with`"""
-        try:
-            with manager(*given):
-                raise Interrupted
-        except Interrupted:
-            return "passed on"
-        return "lost: the reader would never hear of it"
-
     def rule(answer: Answer) -> None:
-        """after an error inside the `with` nothing is left behind, and the error goes on"""
-        network = _Layers()
-        same(answer(*given(network), use=use), "passed on", FINALLY)
-        same(network(_x()), torch.tensor(MAPS["last"]), FINALLY)
-
-    return rule
-
-
-def _leaves_other_hooks(given: Given) -> Rule:
-    def rule(answer: Answer) -> None:
-        """hooks that others register before the `with` and inside stay, also those of another
-        `with` around it, and no other is left
+        """after an error inside the `with` nothing is left behind, and the error goes on; hooks
+        that others register before and inside stay, also those of another `with` around it
         """
-        network, theirs = _Layers(), []
-        changes = given(network)[:1]
+        network, theirs, of_outer = _Layers(), [], []
 
         def register() -> None:
             theirs.append(lambda module, args, output: None)
             network.last.register_forward_hook(theirs[-1])
 
-        def another() -> None:
-            register()
-            outer = _hooks(network)
-            _within(answer, *given(network), run=list, changes=changes)
-            require(_hooks(network) == outer, "an inner `with` takes hooks of an outer one", OWN)
+        def use(manager: Callable, *given: Any) -> str:
+            """an error inside the `with`"""
+            try:
+                with manager(*given):
+                    register()
+                    of_outer.append(_hooks(network))
+                    with manager(*given):
+                        pass
+                    of_outer.append(_hooks(network))
+                    raise Interrupted
+            except Interrupted:
+                return "passed on"
+            return "lost: the reader would never hear of it"
 
         register()
-        _within(answer, *given(network), run=another, changes=changes)
+        how = {"use": use, "hint": MANAGER, "changes": given(network)[:1]}
+        same(answer(*given(network), **how), "passed on", FINALLY)
+        require(of_outer[0] == of_outer[1], "an inner `with` takes the hooks of an outer one", OWN)
         found = f"of two hooks of others, and none of its own, {len(_hooks(network))} are there"
         require(_hooks(network) == theirs, found, OWN)
+        same(network(_x()), torch.tensor(MAPS["last"]), FINALLY)
 
     return rule
 
@@ -157,9 +148,8 @@ def capture_refuses_unknown_names(capture_by_hand: Answer) -> None:
 check_capture_by_hand = Check(
     "capture_by_hand",
     capture_keeps_copies,
-    _lets_errors_through(lambda network: (network, ["first", "last"])),
+    _tidies_up(lambda network: (network, ["first", "last"])),
     capture_refuses_unknown_names,
-    _leaves_other_hooks(lambda network: (network, ["last"])),
 )
 
 
@@ -189,8 +179,7 @@ def edit_takes_the_place_of_outputs(edited: Answer) -> None:
 check_edited = Check(
     "edited",
     edit_takes_the_place_of_outputs,
-    _lets_errors_through(lambda network: (network.last, torch.neg)),
-    _leaves_other_hooks(lambda network: (network.last, torch.neg)),
+    _tidies_up(lambda network: (network.last, torch.neg)),
 )
 
 

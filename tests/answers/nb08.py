@@ -411,7 +411,10 @@ WRONG = {
         "the network computes what it always did": [
             capture_without_gradients,
         ],
-        "after an error inside the `with` nothing is left": [capture_swallows_errors],
+        "after an error inside the `with` nothing is left": [
+            capture_swallows_errors,
+            capture_without_finally,
+        ],
         "a name that does not exist is an error": [
             capture_registers_too_early,
             capture_skips_unknown_names,
@@ -423,7 +426,6 @@ WRONG = {
         ],
         "what it is given is left as it was": [
             capture_stays,
-            capture_without_finally,
             capture_uses_names_up,
             lambda model, names: capture(model.eval(), names),
             lambda model, names: capture(model.requires_grad_(False), names),
@@ -448,12 +450,12 @@ WRONG = {
         "what the module returned is left as it was": [edit_with(edit_in_place)],
         "after an error inside the `with` nothing is left": [
             edited_swallows_errors,
+            edited_without_finally,
             edited_forward_stays,
         ],
         "hooks that others register": [edited_pops_the_last],
         "what it is given is left as it was": [
             edited_for_ever,
-            edited_without_finally,
             lambda module, function: edit(module.eval(), function),
         ],
         "it runs without an error": [
