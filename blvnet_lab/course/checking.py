@@ -127,10 +127,7 @@ class Answer:
             return call()
         except (Wrong, NotAttempted):  # of a call inside this one
             raise
-        except (Exception, SystemExit) as error:  # whatever a learner's code may raise
-            if not callable(self.function):
-                found, hint = kind(self.function), "give the check the function, without calling it"
-                raise Wrong(found, hint, broken="the answer is a function") from None
+        except Exception as error:  # whatever a learner's code may raise
             code = getattr(inspect.unwrap(self.function), "__code__", None)
             frames = list(traceback.walk_tb(error.__traceback__))
             # A stub's error says nothing; PyTorch's own errors of that name do.
@@ -244,9 +241,7 @@ def deterministic(call: Callable[[Answer], Any]) -> Rule:
         results = []
         for seed in (1, 2):
             untouched = _drawn_after(seed, lambda: None)
-            found = (
-                "the global generator of PyTorch, NumPy or Python is in another state afterwards"
-            )
+            found = "the global generator of PyTorch, NumPy or Python is in another state after it"
             hint = "draw from a generator of your own: torch.Generator().manual_seed(seed)"
             drawn = _drawn_after(seed, lambda: results.append(call(answer)))
             require(drawn == untouched, found, hint)

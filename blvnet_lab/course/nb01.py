@@ -29,15 +29,11 @@ check_frames_to_decode = Check(
         *(([3], 6, 4), ([0], 6, 1), ([6], 6, 1), ([5], 6, 6), ([8], 6, 3), ([3], 1, 1)),
     ),
     cases(
-        "a frame that is needed twice is decoded once, whatever the order of the wanted ones",
-        "keep the numbers of decoded frames in a set, or keep the furthest of each group",
-        *(([2, 4], 6, 5), ([4, 2], 6, 5), ([3, 3], 6, 4), ([3, 3], 1, 1)),
-    ),
-    cases(
-        "each group is decoded up to its last wanted frame, one in which nothing is wanted not",
-        "go through the groups: max(..., default=...) where there may be none",
-        *(([10, 2], 6, 8), ([1, 13], 6, 4), ([9, 27, 45, 63, 81], 12, 38), ([100_010], 250, 11)),
-        ([], 6, 0),
+        "a frame that is needed twice is decoded once, whatever the order of the wanted ones, and "
+        "a group in which nothing is wanted not at all",
+        "keep the numbers of decoded frames in a set, or the furthest of each group",
+        *(([2, 4], 6, 5), ([4, 2], 6, 5), ([3, 3], 6, 4), ([3, 3], 1, 1), ([10, 2], 6, 8)),
+        *(([1, 13], 6, 4), ([9, 27, 45, 63, 81], 12, 38), ([100_010], 250, 11), ([], 6, 0)),
     ),
 )
 
@@ -62,19 +58,19 @@ def sampling_is_fair(sample_evenly: Answer) -> None:
     """with a generator each call draws again, each segment for itself, and every moment of it is as
     likely as any other
     """
+    moments = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
     for n, t in ((6, 2), (5, 3), (10, 4), (24, 8), (3, 6)):
         generator = torch.Generator().manual_seed(0)
         drawn = [_frames(sample_evenly, n, t, generator) for _ in range(DRAWS)]
         for k in range(t):
             counts = Counter(frames[k] for frames in drawn)
-            for frame in sorted({*range(n), *counts}):
-                # How much of segment k shows this frame, in T-ths of a frame out of N.
-                overlap = min((frame + 1) * t, (k + 1) * n) - max(frame * t, k * n)
-                share = max(0, overlap) / n
-                found = f"frame {frame} in {counts[frame]} of {DRAWS} draws of segment {k}, of "
+            wanted = Counter(((k + moments) * n / t).long().tolist())
+            for frame in sorted(counts | wanted):
+                found = f"frame {frame} in {counts[frame]} of {DRAWS} draws of segment {k}, not in "
                 hint = "the time is (k + torch.rand) * N / T; only this is rounded down"
-                far = abs(counts[frame] - DRAWS * share) > 5 * (DRAWS * share * (1 - share)) ** 0.5
-                require(not far, f"{found}which it is {share:.0%}", hint)
+                luck = 75 if wanted[frame] else 0  # five standard deviations
+                near = abs(counts[frame] - wanted[frame]) <= luck
+                require(near, f"{found}about {wanted[frame]}", hint)
         pairs = len({(frames[0], frames[-1]) for frames in drawn})
         found = f"{pairs} pairs of a first and a last frame"
         hint = "T numbers, not one: torch.rand(num_frames, generator=generator)"
@@ -107,11 +103,23 @@ def _place(crop_clip: Answer, clip: Tensor, height: int, width: int) -> tuple[in
     return top, left
 
 
-def crop_is_a_window(crop_clip: Answer) -> None:
-    """one window of (height, width) = size is cut out of all frames, and its pixels are kept"""
-    for shape, size in (((2, 3, 4, 6), (2, 3)), ((9, 1, 5, 7), (1, 2)), ((2, 3, 4, 6), (4, 6))):
-        for _ in range(10):
-            _place(crop_clip, _numbered(*shape), *size)
+def crop_is_a_fair_window(crop_clip: Answer) -> None:
+    """one window of (height, width) = size is cut out of all frames, and its pixels are kept; the
+    window lies at each place where it fits, the last ones too, as often as at any other
+    """
+    torch.manual_seed(0)
+    for (*shape, height, width), size in (
+        ((2, 3, 4, 6), (2, 3)),
+        ((9, 1, 5, 7), (1, 2)),
+        ((2, 3, 4, 6), (4, 6)),
+    ):
+        clip = _numbered(*shape, height, width)
+        number = (height - size[0] + 1) * (width - size[1] + 1)
+        counts = Counter(_place(crop_clip, clip, *size) for _ in range(100 * number))
+        found = f"(top, left) comes so often: {sorted(counts.items())}"
+        hint = "top is one of 0 ... H - height, both included, and left is drawn apart; no rounding"
+        fair = len(counts) == number and all(50 < count < 150 for count in counts.values())
+        require(fair, found[:300], hint)
 
 
 def crop_draws_from_pytorch(crop_clip: Answer) -> None:
@@ -124,25 +132,11 @@ def crop_draws_from_pytorch(crop_clip: Answer) -> None:
     same(places[1], places[0], hint)
 
 
-def crop_is_fair(crop_clip: Answer) -> None:
-    """the window lies at each place where it fits, the last ones too, as often as at any other"""
-    torch.manual_seed(0)
-    for height, width, most_top, most_left in ((4, 6, 2, 3), (5, 7, 4, 5)):
-        clip = _numbered(2, 3, height, width)
-        size, number = (height - most_top, width - most_left), (most_top + 1) * (most_left + 1)
-        counts = Counter(_place(crop_clip, clip, *size) for _ in range(100 * number))
-        found = f"(top, left) comes so often: {sorted(counts.items())}"
-        hint = "top is one of 0 ... H - height, both included, and left is drawn apart; no rounding"
-        fair = len(counts) == number and all(50 < count < 150 for count in counts.values())
-        require(fair, found[:300], hint)
-
-
 check_crop_clip = Check(
     "crop_clip",
-    crop_is_a_window,
+    crop_is_a_fair_window,
     crop_draws_from_pytorch,
     never_seeds(lambda crop: crop(_numbered(2, 3, 4, 6), (2, 3))),
-    crop_is_fair,
 )
 
 

@@ -63,15 +63,11 @@ check_bottleneck_macs = Check(
         *((8, 16, 4, 4, 1), (16, 8, 4, 4, 1)),
     ),
     cases(
-        "the first 1x1 works on the input's pixels, what follows the stride on fewer; a stride "
-        "alone needs no 1x1 in the shortcut, and the averaging there is not counted",
-        "the stride sits in the 3x3 convolution; averaging shrinks the shortcut's maps",
-        (16, 16, 4, 4, 2),
-    ),
-    cases(
-        "the shortcut's 1x1 comes after its averaging: it works on the output's pixels",
-        f"count the shortcut at (height / stride) x (width / stride); {HALVED}",
-        *((64, 256, 56, 56, 2), (8, 16, 7, 5, 2), (8, 16, 10, 11, 3)),
+        "the first 1x1 works on the input's pixels, what follows the stride on fewer, also the "
+        "shortcut's 1x1, which a stride alone does not need; its averaging is not counted",
+        "the stride sits in the 3x3 convolution; averaging shrinks the shortcut's maps before its "
+        f"1x1, to (height / stride) x (width / stride) pixels; {HALVED}",
+        *((16, 16, 4, 4, 2), (64, 256, 56, 56, 2), (8, 16, 7, 5, 2), (8, 16, 10, 11, 3)),
     ),
     by=_bottleneck,
 )
@@ -91,8 +87,7 @@ check_merge = Check(
     cases(
         "each pixel of big becomes 2 x 2 equal ones (nearest), and the two are summed",
         'F.interpolate(big, size=little.shape[-2:], mode="nearest"); no average afterwards',
-        (ROW, torch.zeros(1, 1, 2, 4)),
-        (ROW, torch.ones(1, 1, 1, 4)),
+        *((ROW, torch.zeros(1, 1, 2, 4)), (ROW, torch.ones(1, 1, 1, 4))),
     ),
     cases(
         "a ReLU ends the merge, after the sum: one branch may cancel the other",
@@ -102,8 +97,7 @@ check_merge = Check(
     cases(
         "big gets the size of little: of 3 pixels, 2 take the first of 2; 2 pixels stay 2",
         'F.interpolate with size= and mode="nearest"; no scale_factor, no "nearest-exact"',
-        (ROW, torch.zeros(1, 1, 1, 3)),
-        (ROW, torch.zeros(1, 1, 1, 2)),
+        *((ROW, torch.zeros(1, 1, 1, 3)), (ROW, torch.zeros(1, 1, 1, 2))),
         (rand(2, 3, 2, 2), rand(2, 3, 3, 3)),
     ),
     gradients(big=rand(2, 3, 2, 2), little=rand(2, 3, 3, 3)),
@@ -143,8 +137,7 @@ check_stage_forward = Check(
     cases(
         "each branch gets its own maps, and what they give is merged",
         "merge(big(for_big), little(for_little)): look at the order of the arguments",
-        (ONES, 10 * ONES, SAME, HALF, SAME),
-        (ONES, 10 * ONES, TRIPLE, HALF, SAME),
+        *((ONES, 10 * ONES, SAME, HALF, SAME), (ONES, 10 * ONES, TRIPLE, HALF, SAME)),
     ),
     cases(
         "the fusion follows the merge and its ReLU, and ends the stage",

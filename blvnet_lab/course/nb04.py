@@ -30,13 +30,10 @@ check_route = Check(
 check_to_both = Check(
     "to_both",
     cases(
-        "the two frames of a pair stand next to each other: 1, 1, 2, 2, ...",
-        "repeat_interleave instead of repeat or cat",
+        "the two frames of a pair stand next to each other: 1, 1, 2, 2, ...; only the axis of time "
+        "is doubled, and clips stay apart",
+        "repeat_interleave instead of repeat or cat, with dim=1",
         *((clip_tensor(*range(1, 1 + n)),) for n in (2, 3, 9)),
-    ),
-    cases(
-        "only the axis of time is doubled, and clips stay apart",
-        "dim=1",
         (rand(2, 3, 2, 4, 5),),
     ),
     by=lambda merged: merged[:, [pair for pair in range(merged.shape[1]) for _ in "ab"]],
@@ -60,13 +57,11 @@ check_pair_taps = Check(
     "pair_taps",
     cases(
         "prev and next of a frame reach the frame's twin in the same pair, or the neighbouring "
-        "pair; curr stays; taps that reach the same pair are summed",
-        "frames 2k and 2k + 1 hold the map of pair k: which pair does each tap look into?",
+        "pair; curr stays; taps that reach the same pair are summed, with their signs, for each "
+        "channel: (2, C)",
+        "frames 2k and 2k + 1 hold the map of pair k: which pair does each tap look into? The ReLU "
+        "comes later; torch.stack two rows",
         *((taps_tensor(*taps),) for taps in ((1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 10, 100))),
-    ),
-    cases(
-        "taps may be negative and stay so, and each channel has its own: (2, C)",
-        "the ReLU comes later; torch.stack two rows",
         *((taps_tensor(-1, -10, -100),), (rand(3, 5),)),
     ),
     gradients(taps=rand(3, 5)),

@@ -127,15 +127,12 @@ def _padded(processes: int) -> tuple[list[list[tuple[int, bool]]], float]:
 check_accuracy_of_all = Check(
     "accuracy_of_all",
     cases(
-        "the share of clips that are right, a number from 0 to 1, over all processes",
-        "go through all processes; divide the right clips by all clips",
+        "the share of clips that are right, a number from 0 to 1, over all processes; every clip "
+        "weighs the same, wherever it was evaluated",
+        "divide the right clips by all clips; a mean of means gives more weight to the clips of a "
+        "process that has few, and fails where a process has none",
         *(([[(0, True)]], 1), ([[(0, True), (1, False)]], 1 / 2)),
         ([[(0, True), (1, False)], [(2, False), (3, False)]], 1 / 4),
-    ),
-    cases(
-        "every clip weighs the same, wherever it was evaluated",
-        "a mean of means gives more weight to the clips of a process that has few, and fails where "
-        "a process has none: add up clips over the processes before you divide",
         *(([[(0, True), (2, True), (4, True)], [(1, False)]], 3 / 4), ([[(0, True)], []], 1)),
     ),
     cases(

@@ -53,21 +53,16 @@ def _hooks(network: nn.Module) -> list[Callable]:
     return [hook for module in network.modules() for hook in module._forward_hooks.values()]
 
 
-def _within(answer: Answer, *given: Any, run: Callable[[], Any], changes: Any = ()) -> Any:
-    """Run `run` inside the learner's `with`, and return what stands after `as`."""
-
-    def use(manager: Callable, *given: Any) -> list[Any]:
-        with manager(*given) as value:
-            run()
-        return [value]
-
-    return answer(*given, use=use, hint=MANAGER, changes=changes)[0]
-
-
 def _compute(answer: Answer, network: nn.Module, *given: Any) -> tuple[Any, list[Tensor]]:
     """Return what stands after `as`, and what the network makes of 5 x and x inside."""
     inputs, results = [_x(5), _x()], []
-    value = _within(answer, *given, run=lambda: results.extend(map(network, inputs)))
+
+    def use(manager: Callable, *given: Any) -> list[Any]:
+        with manager(*given) as value:
+            results.extend(map(network, inputs))
+        return [value]
+
+    (value,) = answer(*given, use=use, hint=MANAGER)
     same(inputs, [_x(5), _x()], "output[:] = ... writes into the tensor itself: return another")
     require(results[0].requires_grad, "a result without a gradient", "no detach(), no no_grad()")
     return value, [result.detach() for result in results]

@@ -41,13 +41,9 @@ check_temporal_centre = Check(
         *_centres(((1, 2, 3, 2, 0), -0.25)),
     ),
     cases(
-        "a channel without any taps has its centre at 0, not NaN",
-        "0 / 0 is NaN; only where all sizes are 0: .clamp(min=1e-12), nothing larger",
+        "every channel has its own centre; without any taps it is at 0, not NaN",
+        "sum over the taps, which are axis 0; 0 / 0 is NaN: .clamp(min=1e-12), nothing larger",
         *_centres(((0, 0, 0), 0)),
-    ),
-    cases(
-        "every channel has its own centre",
-        "sum over the taps, which are axis 0",
         (torch.tensor([[0.0, 8, 0], [0, 0, 0], [2, 0, 0]]), torch.tensor([1.0, -1, 0])),
     ),
 )
@@ -95,14 +91,12 @@ check_frames_seen = Check(
         (_mix([1.0, 1, 1, 0], [0, 1, 1, 1]), LONG, 1),
     ),
     cases(
-        "a gradient counts if it is negative, and however small it is",
-        "absolute values; compare with 0, and with nothing larger: torch.isclose has a tolerance",
+        "a gradient counts if it is negative, and however small it is; gradients of opposite sign "
+        "at two pixels, or in two channels, do not cancel",
+        "absolute values first, then sum over channels and pixels; compare with 0, and with "
+        "nothing larger: torch.isclose has a tolerance",
         (_mix([1.0, -2, 0], [0, 1, -2], [0, 0, 1]), CLIP, 0),
         (_mix([0.0, 1e-12, 0], [0, 0, 1e-12], [1, 0, 0]), CLIP, 0),
-    ),
-    cases(
-        "gradients of opposite sign at two pixels, or in two channels, do not cancel",
-        "take absolute values first, then sum over channels and pixels",
         (SIGNED, CLIP, 1),
         (
             Network("channel 0 minus channel 1", lambda x: x[:, :, 0] - x[:, :, 1]),

@@ -10,8 +10,6 @@ is a column of slides, the arrow to the right leads to the next section, the one
 
 from __future__ import annotations
 
-import copy
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +21,11 @@ from blvnet_lab.paths import notebooks, write_files
 
 # What the pages load, and where `npm install` puts it.
 NEEDED = "reveal.js@4.0.2 requirejs@2 jquery@3 mathjax@2"
-MODULES = "node_modules"
 LOCAL = {
-    "reveal_url_prefix": f"{MODULES}/reveal.js",
-    "require_js_url": f"{MODULES}/requirejs/require.js",
-    "jquery_url": f"{MODULES}/jquery/dist/jquery.min.js",
-    "mathjax_url": f"{MODULES}/mathjax/MathJax.js?config=TeX-AMS_CHTML-full,Safe",
+    "reveal_url_prefix": "node_modules/reveal.js",
+    "require_js_url": "node_modules/requirejs/require.js",
+    "jquery_url": "node_modules/jquery/dist/jquery.min.js",
+    "mathjax_url": "node_modules/mathjax/MathJax.js?config=TeX-AMS_CHTML-full,Safe",
 }
 # Prose is longer than bullet points: smaller letters, and from the left.
 STYLE = """<style>
@@ -45,20 +42,6 @@ STYLE = """<style>
 </head>"""
 
 
-def captions_apart(nb: NotebookNode) -> None:
-    """Give each caption a cell of its own, so that it can stay with its figure."""
-    cells = []
-    for cell in nb.cells:
-        caption = CAPTION.match(cell.source) if cell.cell_type == "markdown" else None
-        if caption is not None and caption.end() < len(cell.source):
-            alone = copy.deepcopy(cell)
-            alone.source, alone.id = caption[0].strip(), f"{cell.id}-caption"
-            cell.source = cell.source[caption.end() :]
-            cells.append(alone)
-        cells.append(cell)
-    nb.cells = cells
-
-
 def slide_types(nb: NotebookNode) -> list[str]:
     """Say how each cell is shown: `slide` to the right, `subslide` below, `-` beneath the last one.
 
@@ -67,19 +50,13 @@ def slide_types(nb: NotebookNode) -> list[str]:
     """
     types = []
     for cell in nb.cells:
-        tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown" and cell.source.startswith(("# ", "## ")):
             types.append("slide")
-        elif EXERCISE_TAGS & set(tags) or CAPTION.fullmatch(cell.source):
+        elif EXERCISE_TAGS & set(cell.metadata.get("tags", [])) or CAPTION.match(cell.source):
             types.append("-")
         else:
             types.append("subslide")
     return types
-
-
-def is_offline(out: str | os.PathLike) -> bool:
-    """Tell whether all that the slides load is beside them."""
-    return all((Path(out) / name.partition("?")[0]).exists() for name in LOCAL.values())
 
 
 @dataclass(frozen=True)
@@ -91,15 +68,13 @@ class Slides:
     offline: bool  # whether all that they load is beside them
 
     def __str__(self) -> str:
-        lines = [str(page) for page in self.pages]
-        if self.offline:
-            lines.append("they need no internet, but the folder node_modules beside them")
-        else:
-            lines += [
-                f"they need the internet; to do without, run in {self.out}:  npm install {NEEDED}",
-                "and then this command again, with --replace",
-            ]
-        return "\n".join(lines)
+        advice = "they need no internet, but the folder node_modules beside them"
+        if not self.offline:
+            advice = (
+                f"they need the internet; to do without, run in {self.out}:  npm install {NEEDED}\n"
+                "and then this command again, with --replace"
+            )
+        return "\n".join([*map(str, self.pages), advice])
 
 
 def write_slides(out: Path, *, replace: bool = False) -> Slides:
@@ -117,7 +92,7 @@ def write_slides(out: Path, *, replace: bool = False) -> Slides:
     """
     from nbconvert import SlidesExporter  # takes seconds to import
 
-    out = Path(out)
+    offline = all((out / name.partition("?")[0]).exists() for name in LOCAL.values())
     exporter = SlidesExporter(
         reveal_theme="white",  # the default, "simple", waits for letters from the internet
         reveal_width="1280",
@@ -125,15 +100,14 @@ def write_slides(out: Path, *, replace: bool = False) -> Slides:
         reveal_scroll=True,  # where a cell is too tall all the same
         reveal_number="h.v",
         reveal_transition="none",
-        **(LOCAL if is_offline(out) else {}),
+        **(LOCAL if offline else {}),
     )
     files = {}
     for path in sorted(notebooks().glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
-        captions_apart(nb)
         for cell, kind in zip(nb.cells, slide_types(nb), strict=True):
             cell.metadata["slideshow"] = {"slide_type": kind}
         page, _ = exporter.from_notebook_node(nb, {"metadata": {"name": path.stem}})
         files[out / f"{path.stem}.slides.html"] = page.replace("</head>", STYLE, 1)
     write_files(files, replace=replace)
-    return Slides(out, sorted(files), is_offline(out))
+    return Slides(out, sorted(files), offline)

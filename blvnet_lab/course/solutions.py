@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blvnet_lab.introspect.taps import tsm_taps as tsm_taps
+from blvnet_lab.models.tam import temporal_shift as shift
 from blvnet_lab.training.metrics import partner_accuracy as partner_accuracy
 
 # 01 from video to tensor
@@ -24,11 +25,9 @@ from blvnet_lab.training.metrics import partner_accuracy as partner_accuracy
 
 def frames_to_decode(wanted: Sequence[int], gop: int) -> int:
     """Count the frames that must be decoded to get the ones that are wanted."""
-    needed = set()
-    for frame in wanted:
-        keyframe = frame // gop * gop
-        needed |= set(range(keyframe, frame + 1))
-    return len(needed)
+    keyframes = (frame // gop * gop for frame in wanted)
+    needed = [range(first, last + 1) for first, last in zip(keyframes, wanted, strict=True)]
+    return len(set().union(*needed))
 
 
 def sample_evenly(
@@ -58,16 +57,6 @@ def flip_clip(clip: Tensor, label: int, mirror: Sequence[int | None]) -> tuple[T
 
 
 # 02 why time matters
-
-
-def shift(x: Tensor, offset: int) -> Tensor:
-    """Give y[t] = x[t + offset], zeros outside the clip; x is (B, T, C, H, W)."""
-    num_frames = x.shape[1]
-    y = torch.zeros_like(x)
-    for t in range(num_frames):
-        if 0 <= t + offset < num_frames:
-            y[:, t] = x[:, t + offset]
-    return y
 
 
 def tam(x: Tensor, taps: Tensor) -> Tensor:

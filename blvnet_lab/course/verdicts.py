@@ -40,9 +40,8 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        if self.passed is None:
-            return f"{self.name}: not attempted yet"
-        return f"{self.name}: {'right' if self.passed else 'not right yet'}"
+        words = {True: "right", False: "not right yet", None: "not attempted yet"}
+        return f"{self.name}: {words[self.passed]}"
 
     def __repr__(self) -> str:
         width = max(map(len, self.lines), default=0)
@@ -69,11 +68,21 @@ def show_value(value: Any) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
         if math.prod(value.shape) > MAX_NUMBERS:
             return f"values of shape {tuple(value.shape)}"
-        return _numbers(plain(value.squeeze()))
+        return _numbers(value.squeeze().tolist())
     if isinstance(value, (list, tuple)) and len(value) > MAX_NUMBERS:
         return f"{_numbers(plain(value[:3]))[:-1]}, ...], {len(value)} in all"
     text = value.__name__ if inspect.isfunction(value) else _numbers(plain(value))
     return kind(value) if "\n" in text or " at 0x" in text else shortened(text)
+
+
+def _numbers(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_numbers, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+
+
+def shortened(text: str, letters: int = MAX_LETTERS) -> str:
+    return text if len(text) <= letters else f"{text[:letters]} ..."
 
 
 def kind(value: Any) -> str:
@@ -106,12 +115,6 @@ def are_equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
-def _numbers(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_numbers, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else repr(value)
-
-
 def is_close(got: Tensor, wanted: Tensor) -> Tensor:
     """Find where two tensors of a shape are the same up to rounding."""
     got, wanted = got.detach().double(), wanted.detach().double()
@@ -130,11 +133,7 @@ def say_difference(got: Any, wanted: Any) -> str:
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b) > MAX_NUMBERS:
         place = next(i for i in range(len(a)) if not are_equal(a[i], b[i]))
         return f"the first that differs is number {place}: {say_difference(a[place], b[place])}"
-    shown = show_value(got), show_value(wanted)
+    shown = [show_value(a), show_value(b)]
     if shown[0] == shown[1]:
-        shown = repr(a)[:MAX_LETTERS], repr(b)[:MAX_LETTERS]
-    return f"{shown[0]} instead of {shown[1]}"
-
-
-def shortened(text: str, letters: int = MAX_LETTERS) -> str:
-    return text if len(text) <= letters else f"{text[:letters]} ..."
+        shown = [shortened(repr(a)), shortened(repr(b))]
+    return " instead of ".join(shown)

@@ -105,7 +105,7 @@ WRONG = {
             lambda x, offset: shift(x, -offset),
             shift_repeats_the_ends,
         ],
-        "clips of a batch, channels, rows": [
+        "clips of a batch, channels, rows and columns stay": [
             lambda x, offset: shift(x.flatten(0, 1)[None], offset).reshape(x.shape),
             lambda x, offset: shift(x, offset).roll(1, dims=3),
         ],

@@ -105,7 +105,7 @@ WRONG = {
             lambda merged: (merged / 2).repeat_interleave(2, dim=1),
             both_of_three_pairs,
         ],
-        "only the axis of time is doubled": [
+        "stand next to each other: 1, 1, 2, 2, ...; only the axis": [
             lambda merged: merged.flatten(0, 1).repeat_interleave(2, dim=0)[None],
         ],
     },
@@ -118,7 +118,7 @@ WRONG = {
             lambda taps: pair_taps(taps)[::-1],
             lambda taps: tuple(map(list, pair_taps(taps))),
         ],
-        "taps may be negative and stay so": [
+        "are summed, with their signs": [
             lambda taps: tuple(rows.sum(1, keepdim=True) for rows in pair_taps(taps)),
             lambda taps: pair_taps(taps.relu()),
         ],

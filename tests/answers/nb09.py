@@ -212,7 +212,7 @@ WRONG = {
             lambda taps: centre(taps, least=1),
             lambda taps: torch.where(taps.abs().sum(0) < 0.5, 0.0, centre(taps)),
         ],
-        "a channel without any taps": [lambda taps: centre(taps, least=0)],
+        "without any taps it is": [lambda taps: centre(taps, least=0)],
         "every channel has its own centre": [
             lambda taps: centre(taps.abs().sum(1, keepdim=True).expand(taps.shape)),
         ],
