@@ -8,6 +8,7 @@ differs in one thing only: a fault is an error here, where the program patches u
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from av.video.stream import VideoStream
 STRICT = {"err_detect": "explode+bitstream"}
 STRICT_OTHERWISE = {"tiff": {}, "mpeg2video": {"err_detect": "explode"}}
 VPX = "libvpx-vp9"
+NUMBERED = re.compile(r"(|[^.].*?)([0-9]+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)  # a picture
 PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
 # Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -61,12 +63,25 @@ def file_url(path: str | os.PathLike[str]) -> str:
 
 
 @contextmanager
-def open_video(path: str, strict: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its main video stream. `strict`: what FFmpeg patches up is an error."""
-    if not os.path.isfile(path):
+def open_video(
+    path: str, strict: bool = True, first_picture: str = ""
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its main video stream.
+
+    strict: what FFmpeg patches up is an error.
+    first_picture: the first name in a folder of numbered pictures, which is read as a video whose
+        times are 0, 1, 2, ...
+    """
+    url, options = file_url(path), {}
+    if first_picture:
+        prefix, number, suffix = NUMBERED.fullmatch(first_picture).groups()
+        url = f"{url}{os.sep}{prefix}".replace("%", "%%") + f"%0{len(number)}d.{suffix}"
+        options = {"pattern_type": "sequence", "start_number": str(int(number))}
+    if not (os.path.isdir(path) if first_picture else os.path.isfile(path)):
         raise unreadable(path, "it does not exist", "check the path")
     try:
-        container = av.open(file_url(path), **LENIENT)
+        form = "image2" if first_picture else None
+        container = av.open(url, format=form, options=options, **LENIENT)
     except (av.error.FFmpegError, OSError) as error:
         found = f"its {os.path.getsize(path)} bytes cannot be opened as one ({error.strerror})"
         raise unreadable(path, f"{found}: it is something else, or cut short") from error
@@ -76,7 +91,7 @@ def open_video(path: str, strict: bool = True) -> Iterator[tuple[InputContainer,
             raise unreadable(path, "it holds no pictures, only sound or data")
         # FFmpeg opens a picture file as a video of one frame. A picture named .mp4 is a mistake
         # in some download, and a network should not learn from it.
-        if container.format.name.endswith("_pipe") or container.format.name == "image2":
+        if not first_picture and re.search("_pipe$|^image2$", container.format.name):
             raise unreadable(path, f"FFmpeg reads it as a still picture ({stream.name})")
         if stream.codec_context is None:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 
-import av
-
-from blvnet_lab.data.decoding import STRICT, unreadable
-
-NUMBERED = re.compile(r"(|[^.].*?)([0-9]+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)
+from blvnet_lab.data.decoding import NUMBERED, unreadable
 
 
 def picture_names(folder: str) -> list[str]:
@@ -54,24 +49,3 @@ def picture_name(first: str, index: int) -> str:
     """Name picture `index` of a folder whose first picture is `first`."""
     prefix, number, suffix = NUMBERED.fullmatch(first).groups()
     return f"{prefix}{int(number) + index:0{len(number)}d}.{suffix}"
-
-
-def decode_picture(folder: str, name: str) -> av.VideoFrame:
-    """Decode a picture of a folder. Raises VideoReadError, which names it.
-
-    FFmpeg decodes it: with these options it stops at nearly every fault. What Pillow and
-    torchvision are built on goes on, and gives pictures that are grey or shifted from there on.
-    """
-    decoder = av.CodecContext.create("png" if name.lower().endswith("png") else "mjpeg", "r")
-    decoder.thread_count, decoder.options = 1, STRICT
-    try:
-        with open(os.path.join(folder, name), "rb") as file:
-            content = file.read()
-        pictures = decoder.decode(av.Packet(content)) + decoder.decode(None)
-    except av.error.FFmpegError as error:
-        raise unreadable(folder, f"its picture {name} is damaged, or of another kind") from error
-    except OSError as error:
-        raise unreadable(folder, f"its picture {name} cannot be read ({error.strerror})") from error
-    if len(pictures) != 1 or pictures[0].is_corrupt:
-        raise unreadable(folder, f"its picture {name} is damaged, or of another kind")
-    return pictures[0]

@@ -31,7 +31,7 @@ from blvnet_lab.data.decoding import (
     upright,
 )
 from blvnet_lab.data.packets import Packets, first_hole, is_plain, scan
-from blvnet_lab.data.picture_folders import decode_picture, picture_names
+from blvnet_lab.data.picture_folders import picture_names
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 PICTURE_FOLDER = "folder of pictures"  # what stands for the container's name
@@ -126,7 +126,11 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
 
 def _probe_pictures(folder: str) -> VideoInfo:
     names = picture_names(folder)
-    first = decode_picture(folder, names[0])
+    with open_video(folder, first_picture=names[0]) as (container, stream):
+        try:
+            first, _ = next(pictures(container, stream))
+        except av.error.FFmpegError as error:
+            raise unreadable(folder, f"its picture {names[0]} is damaged") from error
     return VideoInfo(
         path=folder,
         num_frames=len(names),

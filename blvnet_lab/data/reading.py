@@ -38,8 +38,8 @@ from blvnet_lab.data.decoding import (
     unreadable,
     upright,
 )
-from blvnet_lab.data.picture_folders import decode_picture, picture_name
-from blvnet_lab.data.probing import PICTURE_FOLDER, VideoInfo, probe_video, refuse_damage
+from blvnet_lab.data.picture_folders import picture_name
+from blvnet_lab.data.probing import VideoInfo, probe_video, refuse_damage
 
 
 def read_frames(
@@ -66,7 +66,9 @@ def read_frames(
     wanted = check_indices(info, indices)
     ordered, to_rgb = sorted(set(wanted)), ToRGB(size or info.size)
     frames = np.empty((len(ordered), *to_rgb.size, 3), np.uint8)
-    for place, rgb in enumerate(_decode(info, ordered, to_rgb, jumps=bool(info.keyframe_pts))):
+    for place, rgb in enumerate(
+        _decode(info, ordered, to_rgb, jumps=bool(info.keyframe_pts or info.first_picture))
+    ):
         frames[place] = rgb
     if wanted != ordered:
         frames = frames[np.searchsorted(ordered, wanted)]
@@ -110,22 +112,17 @@ def _decode(
 
     Raises VideoReadError if one of them cannot be decoded.
     """
-    if info.container == PICTURE_FOLDER:
-        for index in wanted:
-            picture = decode_picture(info.path, picture_name(info.first_picture, index))
-            orientation = orientation_of(info.path, picture)
-            size = upright((picture.height, picture.width), orientation)
-            if size != info.size:
-                (height, width), (first_height, first_width) = size, info.size
-                found = f"frame {index} is {height} x {width} and the first one "
-                raise unreadable(info.path, f"{found}{first_height} x {first_width}")
-            yield use(picture, orientation)
-        return
-    num_found, cause = 0, None
-    with open_video(info.path, strict=not info.joined) as (container, stream):
+    num_found, cause, orientation = 0, None, info.orientation
+    with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
         try:
             for picture in _intact(container, stream, info, wanted, jumps):
-                yield use(picture, info.orientation)
+                if info.first_picture and not num_found:
+                    orientation = orientation_of(info.path, picture)
+                size = upright((picture.height, picture.width), orientation)
+                if info.first_picture and size != info.size:
+                    sizes = "{} x {} and the first one {} x {}".format(*size, *info.size)
+                    raise unreadable(info.path, f"frame {wanted[num_found]} is {sizes}")
+                yield use(picture, orientation)
                 num_found += 1
         except av.error.FFmpegError as error:
             cause = error
@@ -134,6 +131,9 @@ def _decode(
         yield from _decode(info, lacking, use, jumps=False)
     elif lacking:
         found = f"frame {lacking[0]} of its {info.num_frames} cannot be decoded without a fault"
+        if info.first_picture:
+            name = picture_name(info.first_picture, lacking[0])
+            found = f"its picture {name} is damaged, or of another kind"
         raise unreadable(info.path, found) from cause
 
 
@@ -149,12 +149,14 @@ def _intact(
     jumps: whether to jump wherever a keyframe lies on the way. Jumps land where the container's
         index says, which may be wrong; a picture counts only if its time is the one looked for.
     """
-    index_of = {pts: index for index, pts in enumerate(info.pts or ())}
+    times = range(info.num_frames) if info.first_picture else info.pts or ()
+    keyframe_times = times if info.first_picture else info.keyframe_pts
+    index_of = {pts: index for index, pts in enumerate(times)}
     decoded, now, expected, intact = pictures(container, stream), -1, 0, True
     for target in wanted:
         if jumps:
-            place = max(0, bisect_right(info.keyframe_pts, info.pts[target]) - 1)
-            keyframe = info.keyframe_pts[place]
+            place = max(0, bisect_right(keyframe_times, times[target]) - 1)
+            keyframe = keyframe_times[place]
             # A keyframe that is not shown can only be the first, before the first frame that is.
             start = index_of.get(keyframe, 0)
             if now < 0 or start > now + 1:
