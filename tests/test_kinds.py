@@ -130,7 +130,7 @@ def test_orientations_that_say_little_or_too_much(monkeypatch):
     assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0, 2, -2, 0))) == (0, 1, -1, 0)
     askew = matrix(-1, 0.01, 0.01, 1)
     assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=askew)) == (-1, 0, 0, 1)
-    with pytest.raises(VideoReadError, match=r"a\.mp4.*rotated by -?30 degrees.*again upright"):
+    with pytest.raises(VideoReadError, match=r"a\.mp4.*shown askew.*again upright"):
         orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0.866, 0.5, -0.5, 0.866)))
 
 

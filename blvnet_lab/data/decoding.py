@@ -1,8 +1,7 @@
 """From an opened video file to its pictures: in the order of showing, upright, as RGB.
 
-Everything here does as FFmpeg's own program does: which of a file's streams is the video, which
-pictures are passed over at the beginning, which way up they are, and what colours they have. It
-differs in one thing only: a fault is an error here, where the program patches up the picture.
+Everything here does as FFmpeg's own program does, but for one thing: a fault is an error here,
+where the program patches up the picture.
 """
 
 from __future__ import annotations
@@ -69,18 +68,16 @@ def open_video(
     """Open a file and its main video stream.
 
     strict: what FFmpeg patches up is an error.
-    first_picture: the first name in a folder of numbered pictures, which is read as a video whose
-        times are 0, 1, 2, ...
+    first_picture: of a folder of numbered pictures, whose times are 0, 1, 2, ...
     """
-    url, options = file_url(path), {}
+    if not (os.path.isdir(path) if first_picture else os.path.isfile(path)):
+        raise unreadable(path, "it does not exist", "check the path")
+    url, form, options = file_url(path), None, {}
     if first_picture:
         prefix, number, suffix = NUMBERED.fullmatch(first_picture).groups()
         url = f"{url}{os.sep}{prefix}".replace("%", "%%") + f"%0{len(number)}d.{suffix}"
-        options = {"pattern_type": "sequence", "start_number": str(int(number))}
-    if not (os.path.isdir(path) if first_picture else os.path.isfile(path)):
-        raise unreadable(path, "it does not exist", "check the path")
+        form, options = "image2", {"pattern_type": "sequence", "start_number": str(int(number))}
     try:
-        form = "image2" if first_picture else None
         container = av.open(url, format=form, options=options, **LENIENT)
     except (av.error.FFmpegError, OSError) as error:
         found = f"its {os.path.getsize(path)} bytes cannot be opened as one ({error.strerror})"
@@ -89,8 +86,7 @@ def open_video(
         stream = _main_stream(container)
         if stream is None:
             raise unreadable(path, "it holds no pictures, only sound or data")
-        # FFmpeg opens a picture file as a video of one frame. A picture named .mp4 is a mistake
-        # in some download, and a network should not learn from it.
+        # FFmpeg opens a picture file as a video of one frame: a mistake in some download.
         if not first_picture and re.search("_pipe$|^image2$", container.format.name):
             raise unreadable(path, f"FFmpeg reads it as a still picture ({stream.name})")
         if stream.codec_context is None:
@@ -112,15 +108,13 @@ def open_video(
 
 
 def _main_stream(container: InputContainer) -> VideoStream | None:
-    """Of several the one marked as the default, then the largest, the longest, the first.
-
-    An audio file may hold its cover as a "video" of one picture: that is none.
-    """
+    """Of several the one marked as the default, then the largest, the longest, the first."""
 
     def rank(stream: VideoStream) -> tuple[bool, int, int]:
         coder, is_default = stream.codec_context, stream.disposition & Disposition.default
         return bool(is_default), coder.width * coder.height if coder else 0, stream.frames
 
+    # An audio file may hold its cover as a "video" of one picture: that is none.
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     return max(streams, key=rank, default=None)
 
@@ -142,6 +136,12 @@ def pictures(
     decoder, keyframes, is_first, num_given, picture = _decoder(stream), set(), False, 0, None
     codec = stream.codec_context.codec.canonical_name
     in_fields = codec == "h264" and stream.codec_context.field_order != PROGRESSIVE
+
+    def with_key(picture: av.VideoFrame) -> tuple[av.VideoFrame, bool]:
+        # Some decoders mark no picture as a keyframe, and some containers have no times.
+        is_key = picture.pts is not None and picture.pts in keyframes
+        return picture, picture.key_frame or is_key
+
     for number, packet in enumerate(container.demux(stream)):
         if not packet.size:  # the end; or nothing; or, in Theora, the picture before again
             if codec == "theora" and packet.pts is not None and picture is not None:
@@ -166,24 +166,16 @@ def pictures(
         for picture in decoded:
             if num_given or not picture.is_corrupt:
                 num_given += 1
-                yield picture, _is_key(picture, keyframes)
+                yield with_key(picture)
     if num_packets is None:
-        yield from ((picture, _is_key(picture, keyframes)) for picture in decoder.decode(None))
-
-
-def _is_key(picture: av.VideoFrame, keyframes: set[int | None]) -> bool:
-    # Some decoders mark no picture as a keyframe, and some containers have no times.
-    return picture.key_frame or (picture.pts is not None and picture.pts in keyframes)
+        yield from map(with_key, decoder.decode(None))
 
 
 def _decoder(stream: VideoStream) -> av.CodecContext:
-    """The stream's own; but for VP9 libvpx, as quick as FFmpeg's.
-
-    Of flipped bits that made FFmpeg's decoder give garbage without a word, libvpx noticed most.
-    Builds of it may be for 8 bits only.
-    """
+    """The stream's own; but for VP9 libvpx, as quick as FFmpeg's, which notices more damage."""
     coder = stream.codec_context
     is_vp9 = coder.codec.canonical_name == "vp9" and coder.format is not None
+    # Builds of libvpx may be for 8 bits only.
     if not is_vp9 or coder.format.components[0].bits != 8 or VPX not in av.codecs_available:
         return coder
     decoder = av.CodecContext.create(VPX, "r")
@@ -195,8 +187,7 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     """Find what brings a stored picture upright: (a, b, c, d), each -1, 0 or 1.
 
     The stored place (x, y) is shown at (a x + c y, b x + d y), moved back into the picture: four
-    turns, each plain or mirrored, as a phone writes them for its front camera. The file's header
-    or the compressed pictures themselves may say so; both arrive here with the picture.
+    turns, each plain or mirrored, as a phone writes them for its front camera.
 
     Raises VideoReadError if the picture is to be shown askew, or cannot be made RGB.
     """
@@ -213,14 +204,10 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     across, down = np.hypot(a, c), np.hypot(b, d)
     if not across or not down:
         return UPRIGHT  # it says nothing, and FFmpeg's program takes no notice of it
-    exact = (a / across, b / down, c / across, d / down)
-    rounded = tuple(round(value) for value in exact)
-    if max(abs(value - near) for value, near in zip(exact, rounded, strict=True)) > 0.02:
-        angle = np.degrees(np.arctan2(-exact[1], exact[0]))
-        raise unreadable(
-            path, f"it is to be shown rotated by {angle:.0f} degrees", "encode it again upright"
-        )
-    return rounded
+    exact = np.array([a / across, b / down, c / across, d / down])
+    if abs(exact - exact.round()).max() > 0.02:
+        raise unreadable(path, "it is to be shown askew", "encode it again upright")
+    return tuple(exact.round().astype(int).tolist())
 
 
 def upright(size: tuple[int, int], orientation: Orientation) -> tuple[int, int]:
@@ -247,8 +234,7 @@ class ToRGB:
 
     FFmpeg's program uses it, and decord: all three agree in every bit. PyAV's VideoReformatter does
     not wherever it resizes or has more than 8 bits: it heeds where a file says that the colours of
-    4:2:0 and 4:2:2 lie, which the filter passes over, half a pixel away. That makes 5 to 6 levels
-    of 255 on average in a colourful picture.
+    4:2:0 and 4:2:2 lie, and so differs by 5 to 6 levels of 255 in a colourful picture.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:

@@ -29,8 +29,8 @@ class Packet(NamedTuple):
 
 
 @dataclass
-class Packets:
-    """A stream's packets in the file's order."""
+class Contents:
+    """What is found in a video: its packets in the file's order, and then the frames."""
 
     first: av.Packet | None = None
     all: list[Packet] = field(default_factory=list)
@@ -38,15 +38,18 @@ class Packets:
     is_edited: bool = False  # whether an edit list of several parts has some read twice
     is_doubtful: bool = False  # whether some may give no frame of their own
     damage: str = ""
+    picture: av.VideoFrame | None = None  # the first
+    times: list[int | None] = field(default_factory=list)  # of the frames, ascending
+    is_joined: bool = False  # cut or joined within an open group: FFmpeg must patch up a picture
 
 
-def scan(path: str, container: InputContainer, stream: VideoStream) -> Packets:
+def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
     """Read the stream's packets up to the first that is damaged or missing.
 
     Raises VideoReadError if there is no telling which frame is which.
     """
     name, codec = container.format.name, stream.codec_context.codec.canonical_name
-    found, gap = Packets(damage=find_damage(path)), None
+    found, gap = Contents(damage=find_damage(path)), None
     # Of mp4 and avi, which list all packets: place in the file to rank. An edit list of several
     # parts decodes the same group for each; avi's index points at the few bytes before a packet.
     header = 8 if name == "avi" else 0
@@ -109,24 +112,24 @@ def _is_reference_only(codec: str, packet: av.Packet) -> bool:
     return not flags & 0b101  # nor is one shown that was decoded before
 
 
-def is_plain(container: InputContainer, stream: VideoStream, packets: Packets) -> bool:
+def is_plain(container: InputContainer, stream: VideoStream, found: Contents) -> bool:
     """Tell whether the packets say all: each gives one frame, or is known to be hidden."""
     coder, name = stream.codec_context, container.format.name
     codec = coder.codec.canonical_name
     if codec not in PLAIN_CODECS or not PLAIN_CONTAINERS & set(name.split(",")):
         return False
-    if packets.is_doubtful or packets.is_edited:
+    if found.is_doubtful or found.is_edited:
         return False
     if codec == "h264" and coder.field_order != PROGRESSIVE:
         return False  # two fields, half a picture each, may be two packets
-    times, all_times = ([p.pts for p in some] for some in (packets.shown, packets.all))
+    times, all_times = ([p.pts for p in some] for some in (found.shown, found.all))
     if None in all_times or len(set(times)) < len(times):
         return False
     # avi holds no times, and those that FFmpeg works out are wrong with B-frames.
     if name == "avi" and (coder.has_b_frames or times != sorted(times)):
         return False
     # Nothing is shown before the first keyframe, on which all is built.
-    return packets.all[0].is_key and all_times[0] == min(all_times)
+    return found.all[0].is_key and all_times[0] == min(all_times)
 
 
 def first_hole(times: Sequence[int | None]) -> int | None:

@@ -30,7 +30,7 @@ from blvnet_lab.data.decoding import (
     unreadable,
     upright,
 )
-from blvnet_lab.data.packets import Packets, first_hole, is_plain, scan
+from blvnet_lab.data.packets import Contents, first_hole, is_plain, scan
 from blvnet_lab.data.picture_folders import picture_names
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
@@ -66,10 +66,7 @@ class VideoInfo:
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
-    """Find out what a video file, or a folder of numbered pictures, holds.
-
-    path: of the file; or of a folder with the frames as 00001.jpg, 00002.jpg, ..., as
-        Something-Something v1 comes, or numbered in another way: see `picture_names`.
+    """Find out what a video file, or a folder of numbered pictures (`picture_names`), holds.
 
     Raises VideoReadError if there is no video in it, or no reading it. A file that is cut short is
     described as far as it is complete; `VideoInfo.damage` says so.
@@ -78,49 +75,44 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     if os.path.isdir(path):
         return _probe_pictures(path)
     with open_video(path) as (container, stream):
-        packets = scan(path, container, stream)
-        first, damage, is_joined, keyframes = (
-            _decode_alone(stream, packets.first),
-            packets.damage,
-            False,
-            (),
-        )
-        plain = first is not None and is_plain(container, stream, packets)
+        found, keyframes = scan(path, container, stream), ()
+        found.picture = _decode_alone(stream, found.first)
+        plain = found.picture is not None and is_plain(container, stream, found)
         if plain:
-            in_order = sorted(packets.shown, key=lambda packet: packet.pts)
-            times = [packet.pts for packet in in_order]
+            in_order = sorted(found.shown, key=lambda packet: packet.pts)
+            found.times = [packet.pts for packet in in_order]
             # Decoding may start at keyframes if all that is stored after one is shown after it: not
             # so in an open group of pictures (GOP).
-            pairs = zip(packets.shown, in_order, strict=True)
+            pairs = zip(found.shown, in_order, strict=True)
             if all(stored is shown for stored, shown in pairs if stored.is_key):
-                keyframes = tuple(sorted(packet.pts for packet in packets.all if packet.is_key))
+                keyframes = tuple(sorted(packet.pts for packet in found.all if packet.is_key))
         else:
-            counted, times, damage, is_joined = _count(path, packets)
-            first = first or counted
-        if not times:
+            _count(path, found)
+        if not found.times:
             raise unreadable(path, "there is not one frame in it that can be decoded")
+        first = found.picture
         orientation = orientation_of(path, first)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
         return VideoInfo(
             path=path,
-            num_frames=len(times),
+            num_frames=len(found.times),
             size=upright((first.height, first.width), orientation),
-            fps=_rate(stream, [time for time in times if time is not None]),
+            fps=_rate(stream, [time for time in found.times if time is not None]),
             codec=codec,
             container=name,
             decord_exact=bool(keyframes)
-            and len(packets.shown) == len(packets.all)
-            and not damage
+            and len(found.shown) == len(found.all)
+            and not found.damage
             and orientation == UPRIGHT
             and codec in DECORD_CODECS
             and name != "avi",  # of which it was not found exact
-            pts=tuple(times) if plain else None,
+            pts=tuple(found.times) if plain else None,
             keyframe_pts=keyframes,
-            damage=damage,
+            damage=found.damage,
             num_bytes=os.path.getsize(path),
-            whole=not (plain or damage),
+            whole=not (plain or found.damage),
             orientation=orientation,
-            joined=is_joined,
+            joined=found.is_joined,
         )
 
 
@@ -154,41 +146,38 @@ def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFram
     return found[0] if len(found) == 1 and not found[0].is_corrupt else None
 
 
-def _count(
-    path: str, packets: Packets, strict: bool = True
-) -> tuple[av.VideoFrame | None, list[int | None], str, bool]:
-    """Decode all up to the first fault: (first, times, damage, is it joined)."""
-    first, times, damage = None, [], packets.damage
+def _count(path: str, found: Contents, strict: bool = True) -> None:
+    """Decode all up to the first fault."""
+    found.times, damage = [], found.damage
     with open_video(path, strict) as (container, stream):
         is_ts = container.format.name == "mpegts"
-        lacks = is_ts and first_hole([packet.dts for packet in packets.all]) is not None
+        lacks = is_ts and first_hole([packet.dts for packet in found.all]) is not None
         try:
-            num_packets = len(packets.all) if damage else None
+            num_packets = len(found.all) if damage else None
             for picture, is_key in pictures(container, stream, num_packets):
-                is_back = lacks and not is_key and picture.pts <= times[-1]
+                is_back = lacks and not is_key and picture.pts <= found.times[-1]
                 if (picture.is_corrupt and strict) or is_back:
                     damage = damage or "damaged"
                     break
-                first = first or picture
-                times.append(picture.pts)
+                found.picture = found.picture or picture
+                found.times.append(picture.pts)
         except av.error.FFmpegError as error:
-            if strict and (packets.is_edited or isinstance(error, JoinedError)):
-                return *_count(path, packets, strict=False)[:3], True
+            if strict and (found.is_edited or isinstance(error, JoinedError)):
+                found.is_joined = True
+                return _count(path, found, strict=False)
             damage = damage or f"damaged ({error.strerror})"
     # MPEG-TS has neither an index nor a length. A hole at the end may be from a cut without
     # encoding again, unless it was a cut through one of its packets, of 188 bytes (or 192, or 204).
-    hole, num_bytes = first_hole(times), os.path.getsize(path)
+    hole, num_bytes = first_hole(found.times), os.path.getsize(path)
     if is_ts and hole is not None and all(num_bytes % size for size in (188, 192, 204)):
-        times = [time for time in times if time <= hole]
+        found.times = [time for time in found.times if time <= hole]
         damage = damage or "cut short"
-    return first, times, damage, False
+    found.damage = damage
 
 
 def _rate(stream: VideoStream, times: Sequence[int]) -> float:
-    """Frames a second: what the file says, unless its times belie it; 0.0 if nothing tells.
-
-    Formats without a rate of their own make FFmpeg guess one, up to 60,000 frames a second.
-    """
+    """Frames a second: what the file says, unless its times belie it; 0.0 if nothing tells."""
+    # Formats without a rate of their own make FFmpeg guess one, up to 60,000 frames a second.
     said, steps = float(stream.average_rate or 0), np.diff(times)
     total = int(steps.sum())
     if total <= 0:
@@ -242,8 +231,6 @@ def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     """Unpack what is known of a file, if it is still that file; otherwise probe it again.
 
     It is also probed again if what was packed is empty, edited by hand, or of another version.
-
-    Raises VideoReadError if there is no such file, and what `probe_video` raises.
     """
     try:
         info = unpack_info(path, packed)

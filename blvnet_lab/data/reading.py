@@ -2,17 +2,13 @@
 
     frames = read_frames("clip.mp4", [0, 10, 20])    # uint8 (3, 3, H, W), RGB
 
-A frame's index is its place in the order of showing, from 0. A compressed file does not store its
-frames in that order, and only keyframes can be decoded on their own: to find frame 83 a decoder
-must know where to start and which picture that comes out is number 83. Where the file is of a
-plain kind (`probing`), PyAV jumps to the keyframe before a frame that is wanted, and looks at the
-time of every picture that it gives; of all other kinds it decodes from the beginning, and counts.
-What FFmpeg's own program shows is right: which frames, in which order and colours, which way up.
+A frame's index is its place in the order of showing, from 0. Where the file is of a plain kind
+(`probing`), PyAV jumps to the keyframe before a frame that is wanted, and looks at the time of
+every picture that it gives; of all other kinds it decodes from the beginning, and counts.
 
-How much damage is noticed depends on the file. A missing end is, in all but MPEG-TS. Flipped bits
-mostly are in H.264 and VP9, but rarely in VP8 and HEVC: what comes out may then be another
-picture, of which no decoder here complains. Reading looks no further than the frames asked for;
-`check_video` decodes all, and so notices more.
+A missing end is noticed in all files but MPEG-TS. Flipped bits mostly are in H.264 and VP9, but
+rarely in VP8 and HEVC. Reading looks no further than the frames asked for; `check_video` decodes
+all, and so notices more.
 """
 
 from __future__ import annotations
@@ -49,13 +45,12 @@ def read_frames(
 ) -> torch.Tensor:
     """Read the frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked.
 
-    path: of the file (or the folder of pictures); or what `probe_video` found, which saves looking
-        again.
+    In memory the colours of a pixel lie side by side (channels-last): crops and resizing are
+    quickest so.
+
+    path: of the file (or the folder of pictures); or what `probe_video` found.
     indices: integers from 0 to the number of frames - 1; they may repeat.
     size: (height, width) in pixels to resize to while decoding; `VideoInfo.size` if None.
-
-    In memory the colours of a pixel lie side by side (channels-last), as they were decoded: crops
-    and resizing are quickest so.
 
     Raises VideoReadError for a file that cannot be read, IndexError for an index outside the video,
     ValueError or TypeError for indices or a size that make no sense.
@@ -108,10 +103,7 @@ def _decode(
     use: Callable[[av.VideoFrame, Orientation], Any],
     jumps: bool,
 ) -> Iterator[Any]:
-    """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend.
-
-    Raises VideoReadError if one of them cannot be decoded.
-    """
+    """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend."""
     num_found, cause, orientation = 0, None, info.orientation
     with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
         try:
