@@ -775,18 +775,18 @@ def test_kinds_of_indices(good):
     ]  # fmt: skip
     for indices in kinds:
         assert numbers(read_frames(path, indices)) == [4, 2]
-    for empty in ([], torch.tensor([]), np.array([], int)):
-        with pytest.raises(ValueError, match="at least one"):
-            read_frames(path, empty)
-    for unfit in ([0.0, 1.0], torch.tensor([0.5]), np.array([True]), 3, torch.tensor(3), ["1"]):
+    for unfit in (
+        [],
+        np.array([], int),
+        [0.0, 1.0],
+        torch.tensor([0.5]),
+        np.array([True]),
+        3,
+        torch.tensor(3),
+        ["1"],
+    ):
         with pytest.raises(TypeError, match=r"integers, such as \[0, 5, 10\]"):
             read_frames(path, unfit)
-
-
-@pytest.mark.parametrize("size", [(0, 10), (-1, 128), (10,), (1, 2, 3)])
-def test_sizes_that_make_no_sense(size, good):
-    with pytest.raises(ValueError, match=r"\(height, width\)"):
-        read_frames(good("gop12.mp4"), [0], size=size)
 
 
 def test_kinds_of_paths(good):

@@ -32,35 +32,29 @@ KEPT_SHARE = 0.25
 class ClipDataset(Dataset):
     """Clips of a data set's split, as (clip (T, C, H, W) float, label).
 
-    Rows whose status is not "ok" are left out: the manifest says of them that they are of no use.
+    Rows whose status is not "ok" are left out.
 
     Args:
         num_frames: T.
         transform: from uint8 frames (T, C, H, W) to the clip, e.g. `training_transform(size)`.
         random_frames: True draws a random frame from each segment (training), with PyTorch's
             global generator, which a DataLoader seeds for each of its workers; False takes centres.
-        in_memory: decode every video once and keep what clips can be made of (uint8): all frames,
-            or those of the one clip if `random_frames` is False, and of these the crop that
-            `evaluation_transform` makes. What exceeds `KEPT_SHARE` of the free memory is read from
-            its file each time, after a warning: the clips are the same.
+        in_memory: decode every video once and keep what clips can be made of, in uint8. What
+            exceeds `KEPT_SHARE` of the free memory is read from its file each time.
         stride: of `sample_dense`; None samples uniformly.
         mirror: for training: mirror half of the clips, and their labels with them by the data
             set's mirror table; clips of a class whose mirror image belongs to none stay.
         num_clips: for evaluation, how many clips to take of every video (`sample_views`), each in
             all crops of a `view_transform`: (num_clips * crops, T, C, H, W). None gives one clip.
-        short_side: in pixels, to which larger frames are scaled while they are decoded, which
-            saves time and memory (`useful_short_side` says what a transform needs).
+        short_side: in pixels, to which larger frames are scaled while they are decoded
+            (`useful_short_side` says what a transform needs).
         skip_unreadable: for training, take another clip where a video cannot be read, and note it
-            (`unreadable`); False raises.
+            (`unreadable`); False raises. `last_read` is the number of the clip that was read last.
 
     Raises:
         ValueError: the split has no rows, or `mirror` lacks a class list.
         VideoReadError: a video cannot be read, or is damaged; with `skip_unreadable`, only when
             `MAX_IN_A_ROW` of them in a row are.
-
-    Attributes:
-        last_read: the number of the clip that was read last; with `skip_unreadable` it may be
-            another than was asked for.
     """
 
     def __init__(
@@ -83,8 +77,8 @@ class ClipDataset(Dataset):
             rows = rows.drop_duplicates("path")  # repeated for training, but evaluated once
         if mirror and data_set.mirror is None:
             raise ValueError(
-                "expected a data set with a class list, which says of every class what its mirror "
-                "image is, to mirror clips, got none: write one, or leave out mirror"
+                "expected a data set with a class list, which names mirror images, to mirror "
+                "clips, got none: write one, or leave out mirror"
             )
         self.paths = np.array([os.fsdecode(path) for path in rows["path"]], STRING)
         self.labels = rows["label"].to_numpy("int64", copy=True)
@@ -106,7 +100,7 @@ class ClipDataset(Dataset):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names in the order of their labels; see `DataSet.classes`."""
+        """The classes' names in the order of their labels."""
         return names_by_label(self.names)
 
     def __len__(self) -> int:
@@ -247,14 +241,11 @@ def load_clips(
 ) -> tuple[Tensor, Tensor]:
     """Load the clips (N, T, C, H, W) and labels (N,) of a split, all at once.
 
-    They come class by class, each in the manifest's order. In the sample data the clips of two
-    partner classes come in the order of the same scenes: clip i of both was made from one scene.
+    They come class by class, each in the manifest's order. In the sample data clip i of both of two
+    partner classes was made from one scene.
 
     Args:
         per_class: only this many of each class, the first ones; None for all.
-
-    Raises:
-        ValueError: the split has no rows, or a class fewer than `per_class`.
     """
     rows = usable_rows(data_set, split).sort_values("label", kind="stable")
     if per_class is not None:

@@ -26,12 +26,12 @@ from blvnet_lab.data.decoding import (
     Orientation,
     open_video,
     orientation_of,
+    picture_names,
     pictures,
     unreadable,
     upright,
 )
 from blvnet_lab.data.packets import Contents, first_hole, is_plain, scan
-from blvnet_lab.data.picture_folders import picture_names
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 PICTURE_FOLDER = "folder of pictures"  # what stands for the container's name

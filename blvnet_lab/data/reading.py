@@ -30,11 +30,11 @@ from blvnet_lab.data.decoding import (
     ToRGB,
     open_video,
     orientation_of,
+    picture_name,
     pictures,
     unreadable,
     upright,
 )
-from blvnet_lab.data.picture_folders import picture_name
 from blvnet_lab.data.probing import VideoInfo, probe_video, refuse_damage
 
 
@@ -52,11 +52,8 @@ def read_frames(
     indices: integers from 0 to the number of frames - 1; they may repeat.
     size: (height, width) in pixels to resize to while decoding; `VideoInfo.size` if None.
 
-    Raises VideoReadError for a file that cannot be read, IndexError for an index outside the video,
-    ValueError or TypeError for indices or a size that make no sense.
+    Raises VideoReadError for a file that cannot be read, IndexError for an index outside the video.
     """
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"expected size as (height, width), both at least 1, got {size}")
     info = path if isinstance(path, VideoInfo) else probe_video(path)
     wanted = check_indices(info, indices)
     ordered, to_rgb = sorted(set(wanted)), ToRGB(size or info.size)
@@ -84,10 +81,8 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
 
 def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
     """Return the indices as a list; raise IndexError for one outside the video."""
-    array = np.asarray(indices.tolist() if isinstance(indices, torch.Tensor) else indices)
-    if array.ndim == 1 and array.size == 0:
-        raise ValueError("expected at least one frame index, got none")
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    array = np.asarray(indices)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
         raise TypeError(f"expected integers, such as [0, 5, 10], as frame indices, got {indices!r}")
     if outside := [index for index in array.tolist() if not 0 <= index < info.num_frames]:
         raise IndexError(

@@ -19,7 +19,6 @@ class KeptFrames(Sequence[Tensor | None]):
     """Room for the frames of videos, the smallest first, as far as `limit` bytes go.
 
     kept[i] is a view (T, 3, H, W) uint8 to write to and read from; None if video i has no room.
-    In memory the colours of a pixel lie side by side.
 
     Args:
         shapes: (N, 3) int64, of each video the frames to keep, their height and width.
@@ -52,9 +51,8 @@ def free_memory(
 ) -> int:
     """Count the bytes that this process may still take, of the machine and of its container.
 
-    Args:
-        groups: where Linux shows the limits of groups of processes (a container is one).
-        membership: the file that lists the groups of this process.
+    groups, membership: where Linux shows the limits of groups of processes (a container is one),
+        and which this process belongs to.
     """
     free = psutil.virtual_memory().available
     for line in _lines(membership):
