@@ -23,10 +23,8 @@ from blvnet_lab.data.sharing import STRING, KeptFrames, free_memory
 from blvnet_lab.data.transforms import CentreCrop
 from blvnet_lab.progress import tqdm
 
-# So many unreadable videos in a row mean that a disk is not mounted, or the manifest is old.
-MAX_IN_A_ROW = 20
-# Of the memory that is free, for the frames of a split: two splits leave half for the network.
-KEPT_SHARE = 0.25
+MAX_IN_A_ROW = 20  # unreadable videos: more mean that a disk is not mounted, or the manifest is old
+KEPT_SHARE = 0.25  # of free memory, for frames of a split: two splits leave half for the network
 
 
 class ClipDataset(Dataset):
@@ -92,9 +90,9 @@ class ClipDataset(Dataset):
         self._failed = torch.zeros(len(rows), dtype=torch.bool, device="cpu").share_memory_()
         self.videos: KeptFrames | None = None
         # The fixed first crop of an evaluation is applied once, before frames are kept.
-        steps = transform.transforms if isinstance(transform, v2.Compose) else [None]
+        first = transform.transforms[0] if isinstance(transform, v2.Compose) else None
         is_still = not random_frames and not mirror and num_clips is None
-        self._crop = steps[0] if is_still and isinstance(steps[0], CentreCrop) else None
+        self._crop = first if is_still and isinstance(first, CentreCrop) else None
         if in_memory:
             self._keep(split)
 
@@ -109,19 +107,17 @@ class ClipDataset(Dataset):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         # Clips are made on the CPU, whatever device is PyTorch's default.
         with torch.device("cpu"):
-            return self._readable(i) if self.skip_unreadable else self._clip(i)
-
-    def _readable(self, i: int) -> tuple[Tensor, int]:
-        """Read clip i, or the next one that can be read."""
-        cause, state, count = None, torch.get_rng_state(), min(MAX_IN_A_ROW, len(self))
-        for j in (k % len(self) for k in range(i, i + count)):
-            if not self._failed[j]:
-                try:
-                    return self._clip(j)
-                except VideoReadError as error:
-                    self._failed[j], cause = True, error
-                    # The next one is drawn as if it were known that this one is unreadable.
-                    torch.set_rng_state(state)
+            if not self.skip_unreadable:
+                return self._clip(i)
+            cause, state, count = None, torch.get_rng_state(), min(MAX_IN_A_ROW, len(self))
+            for j in (k % len(self) for k in range(i, i + count)):
+                if not self._failed[j]:
+                    try:
+                        return self._clip(j)
+                    except VideoReadError as error:
+                        self._failed[j], cause = True, error
+                        # The next one is drawn as if it were known that this one is unreadable.
+                        torch.set_rng_state(state)
         raise VideoReadError(
             f"expected videos, but not one of the {count} from {self.paths[i]} on can be read: see "
             "whether their disk is there and the manifest is the right one",

@@ -4,8 +4,7 @@
     path,label,class_name,split,source_id,...       label,class_name,mirror
     train/run/a.mp4,1,run,train,a,...               0,jump left,2
 
-Everything downstream reads only these two. `python -m blvnet_lab manifest` writes them for the
-public data sets' own layouts, and for a folder of one's own videos.
+Everything downstream reads only these two; `python -m blvnet_lab manifest` writes them.
 """
 
 from __future__ import annotations
@@ -77,11 +76,8 @@ class DataSet:
         The rows have all of `COLUMNS` and any others of the file. Paths come back in full. What the
         file does not say is empty, and its status "ok".
 
-        Raises:
-            ValueError: there is no such file; one of the two is no table; a column or a cell is
-                missing or of another kind; one video is in two rows that are "ok"; a label has two
-                names, or another one than in the class list; the class list's labels are not
-                0, 1, ..., or a mirror is no label, or not the mirror's mirror.
+        Raises ValueError if one of the two is no table, or a cell of another kind, if one video is
+        in two rows that are "ok", a label has two names, or a mirror is not the mirror's mirror.
         """
         path = Path(manifest).absolute()
         if not path.is_file():
@@ -100,7 +96,9 @@ class DataSet:
 
     def class_list(self) -> pd.DataFrame:
         """Make the table of the class list, with the columns label, class_name and mirror."""
-        return _class_table(self.classes, self.mirror or [None] * len(self.names))
+        mirror = self.mirror or [None] * len(self.names)
+        rows = zip(range(len(mirror)), self.classes, mirror, strict=True)
+        return pd.DataFrame(rows, columns=[*CLASS_COLUMNS]).astype(CLASS_COLUMNS)
 
     def with_rows(self, rows: pd.DataFrame) -> DataSet:
         """Give the same classes other rows, such as some of these."""
@@ -125,9 +123,7 @@ class DataSet:
         relative to it, so that the folder can be moved. Columns that are empty throughout are left
         out.
 
-        Raises:
-            ValueError: a row that `read` would refuse; or another class list is there already,
-                which a manifest beside it may need.
+        Raises ValueError for rows that `read` would refuse, or if another class list is there.
         """
         path = Path(manifest)
         folder = os.path.abspath(path.parent)
@@ -149,11 +145,9 @@ class DataSet:
 
     def check(self, manifest: str | os.PathLike[str]) -> None:
         """Raise ValueError if `save` would, so that it is known before hours of work."""
-        if self.mirror is None:
-            classes, _ = _read_class_list(manifest)
-        else:
-            classes = self.classes
-            check_class_list(classes, self.mirror, manifest)
+        if self.mirror is not None:
+            check_class_list(self.classes, self.mirror, manifest)
+        classes = _read_class_list(manifest)[0] if self.mirror is None else self.classes
         _check_rows(self.rows, Path(manifest), classes)
 
 
@@ -179,17 +173,13 @@ def check_class_list(
 ) -> None:
     """Raise ValueError if beside the manifest lies another class list than this."""
     path = Path(manifest).parent / CLASS_LIST
-    text = _class_table(classes, mirror).to_csv(index=False, lineterminator="\n")
+    data_set = DataSet(pd.DataFrame(columns=REQUIRED), classes, mirror)
+    text = data_set.class_list().to_csv(index=False, lineterminator="\n")
     if path.exists() and path.read_text("utf-8") != text:
         raise ValueError(
             f"expected no other list of classes, but {path} is there and differs: write the "
             "manifest to another folder, or delete that file first"
         )
-
-
-def _class_table(classes: Sequence[str], mirror: Sequence[int | None]) -> pd.DataFrame:
-    columns = {"label": range(len(classes)), "class_name": classes, "mirror": mirror}
-    return pd.DataFrame(columns).astype(CLASS_COLUMNS)
 
 
 def _read_class_list(

@@ -28,9 +28,8 @@ from blvnet_lab.data.reading import check_indices, check_video
 def import_decord() -> types.ModuleType | None:
     """Import decord; None where that fails.
 
-    decord2 3.x would load every library of the `nvidia` packages that come with CUDA builds of
-    PyTorch, some 500 MB in each data loader's worker, for a GPU decoder that is not used here. It
-    looks for them with `find_spec("nvidia")`; an empty module of that name makes it find none.
+    decord2 3.x would load every library of the `nvidia` packages, some 500 MB in each data loader's
+    worker, for a GPU decoder that is not used here. An empty module of that name hides them.
     """
     nvidia = sys.modules.get("nvidia")
     sys.modules["nvidia"] = types.ModuleType("nvidia")
@@ -53,11 +52,8 @@ def read_with_decord(
 ) -> torch.Tensor:
     """Read frames with decord: uint8 (T, 3, H, W), the same bits as from `read_frames`.
 
-    Since decord says nothing of damage, a file is decoded with PyAV once before, unless
-    `check_video` found it whole.
-
     Raises VideoReadError if decord is not installed or fails, for a file of a kind for which it is
-    not exact, and what `check_video` raises.
+    not exact, and what `check_video` raises: decord says nothing of damage.
     """
     info = path if isinstance(path, VideoInfo) and path.whole else check_video(path)
     wanted = check_indices(info, indices)

@@ -76,7 +76,9 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
                 break
             found.first = found.first or packet
             found.all.append(Packet(packet.dts, packet.pts, packet.is_keyframe))
-            found.is_doubtful |= codec == "mpeg4" and not _is_one_picture(packet)
+            if codec == "mpeg4":  # not one picture, or a mere "as before" of a few bytes
+                data = bytes(packet)
+                found.is_doubtful |= data.count(VOP) != 1 or len(data) - data.index(VOP) < 16
             # What an edit list cuts off, and mere references, are not shown.
             if not (packet.is_discard or _is_reference_only(codec, packet)):
                 found.shown.append(found.all[-1])
@@ -95,12 +97,6 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
         if hole is not None:
             found.shown = [p for p in found.shown if p.pts <= hole]
     return found
-
-
-def _is_one_picture(packet: av.Packet) -> bool:
-    """Whether an MPEG-4 packet holds one picture, and not a mere "as before" of a few bytes."""
-    data = bytes(packet)
-    return data.count(VOP) == 1 and len(data) - data.index(VOP) >= 16
 
 
 def _is_reference_only(codec: str, packet: av.Packet) -> bool:
@@ -149,9 +145,8 @@ def first_hole(times: Sequence[int | None]) -> int | None:
 def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
     """Raise VideoReadError if packets are decoded at even times, but some are shown at once.
 
-    An mp4 keeps the times of decoding, and how much later each frame is shown. An encoder takes
-    the first from the second: where frames are shown unevenly, the times of decoding are so too.
-    Holes are no sign of it: a cut without encoding again leaves some.
+    An encoder takes the first from the second: where frames are shown unevenly, the times of
+    decoding are so too. Holes are no sign of it: a cut without encoding again leaves some.
     """
     if len(packets) < 3 or any(None in packet for packet in packets):
         return
@@ -176,8 +171,6 @@ IN_CLUSTER = {b"\xa3", BLOCK_GROUP, b"\xaf", b"\x58\x54", b"\xec", b"\xbf"} | NU
 
 def find_damage(path: str) -> str:
     """Look for damage to a Matroska or avi file: "" or what is wrong with it.
-
-    It may end before the end that its first bytes announce, or its parts do not fit together.
 
     Raises VideoReadError if an avi's list of pictures is lost, or a Matroska checksum is wrong.
     """
@@ -229,10 +222,7 @@ def _do_parts_fit(path: str, file: BinaryIO, place: int, end: int) -> bool:
 
 
 def _is_filled(data: bytes, names: Collection[bytes] = ()) -> bool:
-    """Whether Matroska elements fill the data to its last byte; of these names, if any are given.
-
-    Where they do not, FFmpeg may pass over the rest of the cluster without a word.
-    """
+    """Whether Matroska elements, of these names if any are given, fill the data to the end."""
     place = 0
     while place < len(data):
         begin = place

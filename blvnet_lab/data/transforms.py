@@ -16,19 +16,16 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 # Of ImageNet, in RGB; the published weights were trained with them.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-# Of the published recipe: sides of the crop as shares of the frame's short side.
-CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
-# Of the other crop: its share of the frame's area, and its width for each pixel of its height.
-AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # published: sides, as shares of the frame's short side
+AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)  # of the other crop: shares of the area, width by height
 
 
 def normalize(frames: Tensor) -> Tensor:
     """Turn uint8 frames (..., 3, H, W) into float32 with ImageNet's mean 0 and deviation 1."""
     if frames.dtype != torch.uint8:
         raise TypeError(f"expected frames in uint8, from 0 to 255, got {frames.dtype}")
-    mean, std = (255 * _per_channel(values, frames.device) for values in (MEAN, STD))
+    mean, std = (255 * values for values in _statistics(frames.device))
     # torchvision's two transforms for this take six times as long, as much as all the others.
     clip = frames.to(torch.float32, memory_format=torch.contiguous_format)
     return clip.sub_(mean).div_(std)
@@ -36,12 +33,12 @@ def normalize(frames: Tensor) -> Tensor:
 
 def denormalize(clip: Tensor) -> Tensor:
     """Turn a clip back into uint8, for pictures of what the network saw."""
-    mean, std = (_per_channel(values, clip.device).to(clip) for values in (MEAN, STD))
+    mean, std = (values.to(clip) for values in _statistics(clip.device))
     return ((clip * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, device=device)[:, None, None]
+def _statistics(device: torch.device) -> Tensor:
+    return torch.tensor([MEAN, STD], device=device)[..., None, None]
 
 
 def training_transform(
@@ -110,21 +107,18 @@ def _crop_places(
     """(top, left) of crops in frames, both (height, width): centre, side by side, or corners."""
     bottom, right = frame[0] - crop[0], frame[1] - crop[1]
     centre = (round(bottom / 2), round(right / 2))
-    if crops == 1:
-        return [centre]
     if crops == 3 and bottom > right:
         return [(0, centre[1]), centre, (bottom, centre[1])]
     if crops == 3:
         return [(centre[0], 0), centre, (centre[0], right)]
-    return [centre, (0, 0), (0, right), (bottom, 0), (bottom, right)]
+    return [centre, (0, 0), (0, right), (bottom, 0), (bottom, right)][:crops]
 
 
 def evaluation_transform(size: tuple[int, int], short_side: int | None = None) -> v2.Compose:
     """Make the evaluation transform: the centre of the frame at `size` (height, width).
 
-    Args:
-        short_side: in pixels, to which the frame is scaled first; None scales it so that it just
-            fills `size`. The paper takes 224 or 256 and a centre of 224.
+    short_side: in pixels, to which the frame is scaled first; None scales it so that it just fills
+        `size`.
     """
     return v2.Compose([CentreCrop(size, short_side), v2.Lambda(normalize)])
 
@@ -137,11 +131,9 @@ def view_transform(
 ) -> v2.Compose:
     """Show a clip in the crops by which it is evaluated: (crops, T, C, H, W).
 
-    Args:
-        crops: 1 is the centre; 3 lie side by side along the frame's longer side; 5 are the centre
-            and the corners; 10 are these and their mirror images.
-        short_side: as in `evaluation_transform`.
-        mirror: of the class list, needed for 10 crops: each class must be its own mirror image.
+    crops: 1 is the centre; 3 lie side by side along the frame's longer side; 5 are the centre and
+        the corners; 10 are these and their mirror images.
+    mirror: of the class list, needed for 10 crops: each class must be its own mirror image.
     """
     others = [k for k, label in enumerate(mirror or ()) if label != k]
     if crops == 10 and (others or mirror is None):
