@@ -77,15 +77,17 @@ def write_video(
     pix_fmt: str = "yuv420p",
     times: Iterable[int] | None = None,
     rotation: int = 0,
+    mirrored: bool = False,
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Encodes frames 0 to count-1 at 25 frames per second; the container follows from the suffix.
 
     times: when to show each frame, in units of 1/25 s; 0, 1, 2, ... if left out.
-    rotation: what the file asks players to do, in degrees counter-clockwise. The stored pictures
-        are turned the other way, so that the numbers are upright on display.
+    rotation, mirrored: what the file asks players to do, in degrees counter-clockwise, and then.
+        The stored pictures are turned the other way, so that the numbers are upright on display.
     """
-    stored = [np.rot90(draw(number, size), -rotation // 90) for number in range(count)]
+    shown = [draw(number, size)[:, :: -1 if mirrored else 1] for number in range(count)]
+    stored = [np.rot90(picture, -rotation // 90) for picture in shown]
     times = range(count) if times is None else times
     with av.open(path, "w", container_options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25)
@@ -95,8 +97,8 @@ def write_video(
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.thread_count = 1
         stream.codec_context.options = codec_options or {}
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirrored:
+            stream.set_display_rotation(rotation, hflip=mirrored)
         for picture, time in zip(stored, times, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = time, Fraction(1, 25)
@@ -183,4 +185,24 @@ def copy_packets(source: Path, target: Path, shift: int = 0, hide: Iterable[int]
             moved.time_base, moved.is_keyframe = packet.time_base, packet.is_keyframe
             moved.stream = copy
             writer.mux(moved)
+    return target
+
+
+def packets_of(path: Path) -> list[av.Packet]:
+    with av.open(path) as file:
+        return [packet for packet in file.demux(video=0) if packet.size]
+
+
+def mux(
+    like: Path, target: Path, packets: Iterable[tuple[bytes, int | None, int | None, bool]],
+    time_base: Fraction | None = None,
+) -> Path:  # fmt: skip
+    """Writes packets (data, pts, dts, is it a keyframe) of the same stream as in `like`."""
+    with av.open(like) as file, av.open(target, "w") as out:
+        stream = out.add_stream_from_template(file.streams.video[0])
+        for data, pts, dts, is_key in packets:
+            packet = av.Packet(data)
+            packet.pts, packet.dts, packet.is_keyframe, packet.stream = pts, dts, is_key, stream
+            packet.time_base = time_base or file.streams.video[0].time_base
+            out.mux(packet)
     return target
