@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from videos import draw, mux, packets_of, read_number, write_sound, write_video
+from videos import draw, mux, numbers, packets_of, write_sound, write_video
 
 from blvnet_lab.data import (
     VideoReadError,
@@ -45,8 +45,7 @@ def shows(path: Path, expected: Iterable[int]) -> None:
     for known in (info, check_video(info)):
         some = [len(expected) - 1, len(expected) // 2, 0, len(expected) // 2]
         for wanted in (range(len(expected)), some):
-            frames = read_frames(known, wanted).numpy()
-            assert [read_number(frame) for frame in frames] == [expected[k] for k in wanted]
+            assert numbers(read_frames(known, wanted)) == [expected[k] for k in wanted]
 
 
 def cut(whole: Path, target: Path, first: int, last: int | None = None) -> Path:
@@ -75,8 +74,7 @@ def test_all_eight_orientations(suffix, codec, degrees, mirrored, tmp_path):
     )  # fmt: skip
     shows(path, range(14))
     assert probe_video(path).size == SIZE
-    small = read_frames(path, [5, 9], size=(40, 90)).numpy()
-    assert [read_number(frame) for frame in small] == [5, 9]
+    assert numbers(read_frames(path, [5, 9], size=(40, 90))) == [5, 9]
 
 
 def matrix(*values: float) -> bytes:

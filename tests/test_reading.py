@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from videos import copy_packets, draw, mux, packets_of, read_number, write_sound, write_video
+from videos import copy_packets, draw, mux, numbers, packets_of, write_sound, write_video
 
 from blvnet_lab.data import (
     VideoReadError,
@@ -125,10 +125,6 @@ def good(folder: Path):
         return path
 
     return make
-
-
-def numbers(frames: torch.Tensor) -> list[int]:
-    return [read_number(frame) for frame in frames.numpy()]
 
 
 def patterns(n: int) -> dict[str, list[int]]:

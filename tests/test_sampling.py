@@ -49,24 +49,22 @@ def test_one_frame_from_each_segment(frame_count, num_frames, seed):
         assert indices == [(2 * i + 1) * frame_count // (2 * num_frames) for i in range(num_frames)]
 
 
-def test_random_frames_reach_all_of_their_segment():
+def test_random_places_reach_all_that_they_should():
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([sample_uniform(24, 8, generator) for _ in range(300)])
-    for i in range(8):
-        values, counts = drawn[:, i].unique(return_counts=True)
-        assert values.tolist() == [3 * i, 3 * i + 1, 3 * i + 2]
+    starts = torch.stack([sample_dense(12, 4, 3, generator) for _ in range(300)])[:, 0]
+    for places, first in [(starts, 0), *((drawn[:, i], 3 * i) for i in range(8))]:
+        values, counts = places.unique(return_counts=True)
+        assert values.tolist() == [first, first + 1, first + 2]
         assert counts.min() > 60  # of 100 expected
     moves_alike = np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1]
     assert abs(moves_alike) < 0.2, "each segment has a draw of its own"
 
 
 def test_random_frames_come_from_the_generator_alone():
-    def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return [sample_uniform(100, 8, generator).tolist() for _ in range(3)]
-
-    before = torch.random.get_rng_state()
-    assert draw(1) == draw(1) != draw(2)
+    before, generator = torch.random.get_rng_state(), torch.Generator()
+    drawn = [sample_uniform(100, 8, generator.manual_seed(seed)).tolist() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
     sample_uniform(100, 8)
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -82,8 +80,11 @@ def test_centres_commute_with_reversal_and_with_exchanging_halves(num_frames):
 
 @pytest.mark.parametrize("frame_count, num_frames", [(0, 8), (-1, 8), (8, 0), (8, -4)])
 def test_nothing_to_sample(frame_count, num_frames):
-    with pytest.raises(ValueError, match=f"at least one frame.*{frame_count} and {num_frames}"):
-        sample_uniform(frame_count, num_frames)
+    for stride in ([], [1]):
+        with pytest.raises(ValueError, match=f"at least one frame.*{frame_count} and {num_frames}"):
+            (sample_dense if stride else sample_uniform)(frame_count, num_frames, *stride)
+    with pytest.raises(ValueError, match="a stride of at least 1 frame, got 0"):
+        sample_dense(9, 3, 0)
 
 
 # ---------------------------------------------------------------- dense
@@ -129,13 +130,6 @@ def test_dense_frames_keep_their_distance(frame_count, num_frames, stride, seed,
         assert set(indices[len(inside) :]) <= {frame_count - 1}
 
 
-def test_random_starts_reach_every_place_that_fits():
-    generator = torch.Generator().manual_seed(0)
-    starts = torch.stack([sample_dense(12, 4, 3, generator) for _ in range(300)])[:, 0]
-    values, counts = starts.unique(return_counts=True)
-    assert values.tolist() == [0, 1, 2] and counts.min() > 60
-
-
 # ---------------------------------------------------------------- views
 
 
@@ -152,12 +146,8 @@ def test_views_are_spread_evenly(frame_count, num_frames, num_clips, stride):
     assert 0 <= views.min() and views.max() < frame_count
     assert (views.diff(dim=0) >= 0).all() and (views.diff(dim=1) >= 0).all()
     one = sample_views(frame_count, num_frames, 1, stride)[0]
-    centre = (
-        sample_uniform(frame_count, num_frames)
-        if stride is None
-        else sample_dense(frame_count, num_frames, stride)
-    )
-    assert torch.equal(one, centre)
+    how, sample = ([], sample_uniform) if stride is None else ([stride], sample_dense)
+    assert torch.equal(one, sample(frame_count, num_frames, *how))
     if num_clips % 2:
         assert torch.equal(views[num_clips // 2], one), "the middle one of them is the centre"
 
@@ -166,10 +156,3 @@ def test_views_worked_out_by_hand():
     assert sample_views(12, 2, 3).tolist() == [[1, 7], [3, 9], [5, 11]]
     # Of the starts 0 to 6, those at 1/6, 3/6 and 5/6.
     assert sample_views(10, 2, 3, stride=3).tolist() == [[1, 4], [3, 6], [5, 8]]
-
-
-def test_nothing_to_sample_densely():
-    with pytest.raises(ValueError, match="a stride of at least 1 frame, got 0"):
-        sample_dense(9, 3, 0)
-    with pytest.raises(ValueError, match=r"at least one frame.*0 and 3"):
-        sample_dense(0, 3, 1)

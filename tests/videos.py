@@ -65,6 +65,11 @@ def read_number(frame: np.ndarray) -> int:
     return number
 
 
+def numbers(frames: Iterable[np.ndarray]) -> list[int]:
+    """What each of the frames (T, 3, H, W) shows."""
+    return [read_number(frame) for frame in np.asarray(frames)]
+
+
 def write_video(
     path: Path,
     count: int,
