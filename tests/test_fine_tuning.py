@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_engine import CPU, SHORT, assert_equal, fitted, stop_after, tensors
+from test_engine import CPU, SHORT, assert_equal, constant, fitted, stop_after, tensors
 from test_faults import end_of, run
 from torch import Tensor, nn
 from training_process import Clips, Task
@@ -43,28 +43,23 @@ def body(values: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_a_frozen_body_stays_as_it_is(changes, tmp_path):
     recipe = replace(FROZEN, **changes)
     model = trained(recipe)
-    before, seen = tensors(model), []
+    before, seen, dropout = tensors(model), [], set()
     model.stage4.register_forward_hook(
         lambda module, _, output: seen.append((model.training, output.requires_grad))
     )
+    model.dropout.register_forward_hook(lambda module, *_: dropout.add(module.training))
     out = tmp_path / "run"
     fitted(out, recipe, model=model)
     assert_equal(body(tensors(model)), body(before))
     assert not torch.equal(model.classifier.weight, before["classifier.weight"])
     assert (True, False) in seen and (True, True) not in seen, "no graph of the body is kept"
+    assert dropout == {True, False}, "before the classifier it goes on"
     assert not any(w.grad is not None for n, w in model.named_parameters() if "classifier" not in n)
     assert_equal(body(tensors(load_trained(out / "last.pt").model)), body(before))
     # Afterwards all of it may be trained further.
     assert all(weight.requires_grad for weight in model.parameters())
     fitted(tmp_path / "next", model=model)
     assert not torch.equal(model.stem.conv.weight, before["stem.conv.weight"])
-
-
-def test_dropout_before_the_classifier_goes_on(tmp_path):
-    model, seen = trained(), set()
-    model.dropout.register_forward_hook(lambda module, *_: seen.add(module.training))
-    fitted(recipe=FROZEN, model=model)
-    assert seen == {True, False}
 
 
 def test_an_error_unfreezes_too():
@@ -100,32 +95,14 @@ def test_statistics_are_kept_while_weights_learn():
     for name in ("stem.conv.weight", "stage1.big.0.bn1.weight", "classifier.weight"):
         assert not torch.equal(after[name], before[name]), name
     # And they are what it is trained with: one clip's loss does not depend on the others.
-    model, alone, together = trained(), [], []
-    recipe = replace(SHORT, keep_statistics=True, learning_rate=1e-20, network=SHORT.network)
+    recipe = replace(SHORT, keep_statistics=True, learning_rate=1e-20)
+    model, data, losses = trained(), Clips(8), []
     model.dropout.p = 0.0
-    data = Clips(8)
-    for found, batches in (
-        (alone, [[i] for i in range(8)]),
-        (together, [list(range(8))]),
-    ):
+    for batches in ([[i] for i in range(8)], [list(range(8))]):
         loader = [(data.clips[b], data.labels[b]) for b in batches]
         optimizer = make_optimizer(model, recipe)
-        constant = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
-        found.append(train_one_epoch(model, loader, optimizer, constant, CPU, recipe))
-    assert alone == pytest.approx(together, rel=1e-5)
-
-
-def test_what_the_caller_froze_stays_as_it_is():
-    model = trained()
-    model.stem.requires_grad_(False)
-    before = tensors(model)
-    fitted(recipe=replace(SHORT, ema=0.9, weight_decay=0.1), model=model)
-    after = tensors(model)
-    stem = [name for name in before if name.startswith("stem.")]
-    assert_equal({n: after[n] for n in stem}, {n: before[n] for n in stem})
-    for name in ("stage1.big.0.bn1.running_mean", "stage1.big.0.conv1.weight"):
-        assert not torch.equal(after[name], before[name]), name
-    assert not any(weight.requires_grad for weight in model.stem.parameters())
+        losses.append(train_one_epoch(model, loader, optimizer, constant(optimizer), CPU, recipe))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_two_processes_with_a_frozen_body_are_one(tmp_path):

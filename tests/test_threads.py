@@ -78,12 +78,6 @@ def test_what_the_user_has_set_stays(name, machine):
     assert ("GOMP_SPINCOUNT" in environment) == (name in threads.CHOSEN_BY_USER)
 
 
-def test_a_system_that_does_not_say_its_load(monkeypatch, tmp_path):
-    monkeypatch.setattr(threads, "LOAD", tmp_path / "none")
-    environment = {}
-    assert threads.choose_threads(environment) == "" and "OMP_NUM_THREADS" not in environment
-
-
 @pytest.mark.parametrize("chosen, expected", [(2, 1), (7, 7)])
 def test_pytorch_is_there_already(chosen, expected, machine, monkeypatch):
     """As in a notebook; a number that is not PyTorch's own choice is the user's."""
@@ -98,23 +92,17 @@ def test_pytorch_is_there_already(chosen, expected, machine, monkeypatch):
         torch.set_num_threads(before)
 
 
-def python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    clean = {name: value for name, value in os.environ.items() if name not in NAMES}
-    env = clean | {"PYTHONPATH": str(ROOT)} | environment
-    return subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
-    )
-
-
 def test_it_is_chosen_before_pytorch_starts():
     code = "import blvnet_lab, sys; assert 'torch' not in sys.modules; import torch"
-    said = python(code, OMP_DISPLAY_ENV="VERBOSE").stderr
-    found = re.search(r"GOMP_SPINCOUNT = '(\d+)'", said)
-    if found is None:
-        pytest.skip("this PyTorch has another OpenMP than GNU's")
-    assert int(found[1]) == threads.SPIN_COUNT
-    said = python(code, OMP_DISPLAY_ENV="VERBOSE", GOMP_SPINCOUNT="77").stderr
-    assert "GOMP_SPINCOUNT = '77'" in said
+    clean = {name: value for name, value in os.environ.items() if name not in NAMES}
+    clean |= {"PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "VERBOSE"}
+    for chosen, expected in (({}, threads.SPIN_COUNT), ({"GOMP_SPINCOUNT": "77"}, 77)):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=clean | chosen, capture_output=True, text=True)
+        found = re.search(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)
+        if found is None:
+            pytest.skip("this PyTorch has another OpenMP than GNU's")
+        assert int(found[1]) == expected
 
 
 def test_notebooks_of_make_lab_wait_alike():

@@ -1,7 +1,5 @@
 """A training run in a process of its own, with a fault at a place of choice: for test_faults.py.
 
-    python tests/training_process.py '{"out": "/tmp/run"}'      # also behind torchrun
-
 Most tests fork such processes from a server that has imported PyTorch already (`started`): they
 are there in a tenth of a second.
 """

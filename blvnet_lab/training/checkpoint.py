@@ -1,14 +1,10 @@
-"""The files of a run, so that nothing is lost and it can continue; and of trained networks.
+"""The files of a run, each whole or absent, so that it can continue; and of trained networks.
 
-A run's folder:
-
-    recipe.json         how it was trained
-    log.jsonl           a line of figures for every epoch
-    last.pt             the run as it is now; best.pt, epoch_0010.pt: as it was then
-    unreadable.csv      videos that were passed over, if there are any
-    model.safetensors   the trained network, once the run has ended
-
-Each file appears only when it is whole, in the place of the one before.
+recipe.json         how it was trained
+log.jsonl           a line of figures for every epoch
+last.pt             the run as it is now; best.pt, epoch_0010.pt: as it was then
+unreadable.csv      videos that were passed over, if there are any
+model.safetensors   the trained network, once the run has ended
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ DistributedDataParallel averages their gradients.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -23,7 +22,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 # What PyTorch needs to form a group of processes. torchrun sets it, and LOCAL_RANK too, which other
 # launchers leave out where each machine has one process. Batch systems set some of it for a process
@@ -75,12 +73,6 @@ class Ranks:
             dist.all_gather_object(values, value)
         return values
 
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank the first one's buffers (running statistics); weights are equal."""
-        if self.world > 1:
-            for buffer in model.buffers():
-                dist.broadcast(buffer, 0)
-
 
 def current_ranks() -> Ranks:
     """Return this process's place in PyTorch's process group; alone where there is none."""
@@ -103,12 +95,6 @@ def process_group() -> Iterator[tuple[Ranks, torch.device]]:
         DeadRankError: another process has died, anywhere within `with`.
     """
     if rank_in_group() is None:
-        if found := [name for name in TORCHRUN if os.environ.get(name)]:
-            logging.getLogger(__name__).warning(
-                "this process works alone: several need %s, but the environment has only %s",
-                ", ".join(TORCHRUN),
-                ", ".join(found),
-            )
         yield Ranks(), pick_device()
         return
     backend = "gloo"
@@ -173,16 +159,14 @@ def _busy() -> Any:
 
 
 def signals_of_workers() -> Callable[[int], None]:
-    """Make the `worker_init_fn` that leaves signals to the process that trains.
-
-    Ctrl-C and queueing systems signal every process of a job, but the clips of the current step are
-    still needed. Only when no training goes on (any more) does SIGTERM end a worker: then it is
-    this process that ends, or a worker does not answer.
-    """
+    """Make the `worker_init_fn` that leaves signals to the process that trains."""
     return partial(_leave_signals, _busy())
 
 
 def _leave_signals(busy: Any, worker: int) -> None:
+    # Ctrl-C and queueing systems signal every process of a job, but the clips of the current step
+    # are still needed. Only when nothing is trained (any more) does SIGTERM end a worker: then it
+    # is this process that ends, or a worker does not answer.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: busy.value or os._exit(0))

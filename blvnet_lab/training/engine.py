@@ -1,9 +1,7 @@
 """The training loop: one epoch, and a run of them that loses nothing.
 
-    model = build(recipe, num_classes=10)
-    result = fit(model, train_set, val_set, recipe, output=Output("runs/first"))
-
-Alone, or as one of several processes that torchrun started (`distributed.py`).
+model = build(recipe, num_classes=10)
+result = fit(model, train_set, val_set, recipe, output=Output("runs/first"))
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -39,7 +38,7 @@ from blvnet_lab.training.evaluation import (
 from blvnet_lab.training.loading import mixing, report_dead_worker, timed_batches, training_loader
 from blvnet_lab.training.metrics import top_k_accuracy
 from blvnet_lab.training.recipe import Output, Recipe
-from blvnet_lab.training.schedule import frozen_body, set_train_mode
+from blvnet_lab.training.schedule import NORMS, frozen_body
 from blvnet_lab.training.state import State, Step, make_state
 
 MIN_SCALE = 2.0**-9  # of the loss in float16: from 65536 it falls there in 25 steps that overflow
@@ -54,10 +53,8 @@ def build(recipe: Recipe, num_classes: int) -> VideoNet:
         del arguments["num_taps"], arguments["tap_init"], arguments["causal"]
     if architecture == "tsn":  # without branches
         del arguments["alpha"], arguments["beta"]
-    with torch.device("cpu"):  # on a GPU the same seed gives other weights
-        model = BUILDERS[architecture](
-            num_frames=recipe.num_frames, num_classes=num_classes, **arguments
-        )
+    arguments |= {"num_frames": recipe.num_frames, "num_classes": num_classes}
+    model = BUILDERS[architecture](**arguments)
     model.set_grad_checkpointing(recipe.hardware.checkpointing)
     return model
 
@@ -88,14 +85,17 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
 
     Raises:
         ValueError: a label that the model has no class for.
-        FloatingPointError: the loss is not finite, on any rank; the message says at which step and
-            with which clips. Weights, but not the statistics of batch norms, are as they were
-            before the step. Or gradients overflow in float16, however little the loss is scaled.
+        FloatingPointError: the loss is not finite, on any rank (weights are as before the step, but
+            not the statistics of batch norms); or gradients overflow in float16, however little the
+            loss is scaled.
     """
     recipe, device, network = state.recipe, state.device, state.network
     accumulate, num_classes = recipe.hardware.accumulate, state.model.classifier.out_features
     mix = mixing(recipe, num_classes)
-    set_train_mode(network, recipe)
+    network.train()
+    if recipe.keep_statistics or recipe.body_rate == 0:
+        for norm in (module for module in network.modules() if isinstance(module, NORMS)):
+            norm.eval()
     state.optimizer.zero_grad()
     parts, seen, begin = [], [], time.perf_counter()
     for waited, (clips, labels, *numbers) in timed_batches(loader):
@@ -171,8 +171,6 @@ def _update_weights(state: State) -> bool:
 
 # --- A run --------------------------------------------------------------------------------------
 
-Score = Callable[[VideoNet, Predictions], dict[str, Any]]
-
 
 @dataclass(frozen=True)
 class Fitted:
@@ -193,7 +191,7 @@ def fit(
     *,
     output: Output | None = None,
     device: torch.device | None = None,
-    score: Score | None = None,
+    score: Callable[[VideoNet, Predictions], dict[str, Any]] | None = None,
     after_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> Fitted:
     """Train `model` as the recipe says, and evaluate it after every epoch.
@@ -212,9 +210,7 @@ def fit(
         after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
-        ValueError, FileExistsError, OSError: as `RunFolder` and `save` in it do.
-        FloatingPointError: see `training_steps`; or the weights are not finite, which are never
-            saved.
+        ValueError, OSError, FloatingPointError: as `RunFolder`, its `save` and `training_steps` do.
         DeadWorkerError: a process that reads clips has died.
     """
     device, ranks, predictions, stopped = device or pick_device(), current_ranks(), None, ""
@@ -251,12 +247,13 @@ def fit(
 
 
 def _evaluate(
-    state: State, val_set: Dataset, at_once: int, score: Score | None, asked: list[str]
+    state: State, val_set: Dataset, at_once: int, score: Callable | None, asked: list[str]
 ) -> tuple[Predictions, dict[str, Any]]:
     """Evaluate the network that is kept; where it is an average, also the weights themselves."""
 
     def predict(network: VideoNet) -> Predictions:
-        current_ranks().share_buffers(network)
+        for buffer in network.buffers() if current_ranks().world > 1 else ():
+            dist.broadcast(buffer, 0)  # running statistics; weights are equal on all ranks
         # Evaluation needs less memory than training, so the batch of training fits.
         options = {"batch_size": at_once, "hardware": state.recipe.hardware}
         stop = partial(bool, asked)
@@ -279,10 +276,12 @@ def _progress(state: State, output: Output | None) -> Iterator[Callable[[str, di
 
         # Steps after the last checkpoint are done again: their events are taken back.
         writer = SummaryWriter(output.folder / "tensorboard", purge_step=state.steps_done + 1)
-    network = f"{state.recipe.network.architecture}, seed {state.recipe.seed}"
-    total, done = state.recipe.epochs * state.steps, state.steps_done
     bar = tqdm(
-        total=total, initial=done, desc=f"training {network}", unit="step", disable=not is_first
+        total=state.recipe.epochs * state.steps,
+        initial=state.steps_done,
+        desc=f"training {state.recipe.network.architecture}, seed {state.recipe.seed}",
+        unit="step",
+        disable=not is_first,
     )
 
     def show(kind: str, values: dict[str, Any]) -> None:
@@ -291,14 +290,11 @@ def _progress(state: State, output: Output | None) -> Iterator[Callable[[str, di
             for name, value in values.items():
                 if isinstance(value, int | float) and name != "epoch":
                     writer.add_scalar(f"{kind}/{name}", value, place)
-        loss = values["loss" if kind == "step" else "train_loss"]
-        top_1 = [line["top_1"] for line in state.history[-1:] if "top_1" in line]
-        scores = {"top_1": f"{top_1[0]:.1%}"} if top_1 else {}
-        bar.set_postfix(epoch=values["epoch"], loss=f"{loss:.2f}", **scores, refresh=False)
-        if kind == "step":
-            bar.update()
-        else:
-            bar.refresh()
+        shown = {"loss": f"{values.get('loss', values.get('train_loss')):.2f}"}
+        if state.history and "top_1" in state.history[-1]:
+            shown["top_1"] = f"{state.history[-1]['top_1']:.1%}"
+        bar.set_postfix(epoch=values["epoch"], **shown, refresh=False)
+        bar.update() if kind == "step" else bar.refresh()
 
     with bar, nullcontext() if writer is None else writer:
         yield show

@@ -1,23 +1,20 @@
 """Predictions of a network for all clips of a data set, on any number of processes.
 
-    predictions = evaluate(model, dataset)
-    metrics.top_k_accuracy(predictions.logits, predictions.labels)
-
-Of a data set with several views a clip (`ClipDataset(num_clips=3, transform=view_transform(...))`)
-the logits are averaged over the views, before any softmax. Ranks take every n-th clip each, and no
-clip is padded or evaluated twice; so the figures do not depend on the number of ranks.
+Logits are averaged over the views of a clip, before any softmax. Ranks take every n-th clip each,
+and no clip is padded or evaluated twice: the figures do not depend on the number of ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from blvnet_lab.data import VideoReadError
 from blvnet_lab.progress import tqdm
@@ -52,9 +49,6 @@ class _Numbered(Dataset):
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getitem__(self, index: int) -> tuple[int, Tensor, int] | tuple[int, str]:
         try:
             return index, *self.dataset[index]
@@ -84,12 +78,11 @@ def evaluate(
 ) -> Predictions:
     """Evaluate every clip once; with several ranks, each of them gets all the predictions.
 
-    Leaves the model in eval mode, on `device`.
+    Leaves the model in eval mode, on `device` (None picks a GPU if there is one).
 
     Args:
         dataset: items (clip (T, C, H, W), label), or with views (V, T, C, H, W).
         batch_size: clips at once, each view counting as one.
-        device: None picks a GPU if there is one.
         hardware: its precision and workers; None for float32 and no workers.
         ranks: that share the clips; None for those of `process_group`, within it.
         stop: called after every batch; True gives up.
@@ -104,8 +97,9 @@ def evaluate(
     model.eval().to(device)
     own = range(ranks.rank, len(dataset), ranks.world)
     loader = DataLoader(
-        Subset(_Numbered(dataset), own),
+        _Numbered(dataset),
         max(1, batch_size // _views(dataset)),
+        sampler=own,
         collate_fn=_collate,
         generator=torch.Generator("cpu"),  # it must not draw from the one that training draws from
         num_workers=min(hardware.workers, len(own)),
@@ -120,7 +114,10 @@ def evaluate(
         for clips, labels, numbers, bad in loader:
             unreadable |= bad
             if clips is not None:
-                logits = _mean_logits(model, clips.to(device, non_blocking=True))
+                views = clips if clips.ndim == 6 else clips[:, None]  # (B, V, T, C, H, W)
+                views = views.to(device, non_blocking=True)
+                logits = model(views.flatten(0, 1)).float()  # (B*V, num_classes)
+                logits = logits.unflatten(0, views.shape[:2]).mean(1).cpu()
                 found.append((logits, labels, numbers))
             bar.update(len(labels) + len(bad))
             if stopped := stop is not None and stop():
@@ -144,23 +141,13 @@ def autocast(device: torch.device, hardware: Hardware) -> torch.autocast:
 def _views(dataset: Dataset) -> int:
     """Number of views of each clip; found by reading the first one that can be read."""
     for index in range(len(dataset)):
-        try:
+        with suppress(VideoReadError):
             clip = dataset[index][0]
-        except VideoReadError:
-            continue
-        return len(clip) if clip.ndim == 5 else 1
+            return len(clip) if clip.ndim == 5 else 1
     raise ValueError(
         f"expected clips to evaluate, but not one of the {len(dataset)} could be read: see whether "
         "their disk is there and the manifest is the right one"
     )
-
-
-def _mean_logits(model: nn.Module, clips: Tensor) -> Tensor:
-    """(B, T, C, H, W) or with views (B, V, T, C, H, W) -> (B, num_classes) float32 on the CPU."""
-    if clips.ndim != 6:
-        return model(clips).float().cpu()
-    logits = model(clips.flatten(0, 1)).float()  # (B*V, num_classes)
-    return logits.unflatten(0, clips.shape[:2]).mean(1).cpu()
 
 
 def standard_scores(predictions: Predictions) -> dict[str, float]:

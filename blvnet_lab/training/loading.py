@@ -2,8 +2,7 @@
 
 What is drawn for a clip (its frames, crop and colours) is a function of the recipe's seed, the
 epoch and the clip alone. So the number of workers and of processes changes no clip, and a run that
-was interrupted goes on with just the clips it would have seen: its place is two numbers, epoch and
-step, wherever its workers were.
+was interrupted goes on with the clips it would have seen: its place is two numbers, epoch and step.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from torchvision.transforms import v2
 from blvnet_lab.training.distributed import Ranks, signals_of_workers
 from blvnet_lab.training.recipe import Recipe
 
-# (epoch, number of a clip) and, if it was drawn before in that epoch, how often.
-Key = tuple[int, ...]
+Key = tuple[int, int, int]  # epoch, number of a clip, how often it was drawn before in that epoch
 
 
 class DeadWorkerError(ChildProcessError):
@@ -34,16 +32,13 @@ class DeadWorkerError(ChildProcessError):
 class Keyed(Dataset):
     """A data set whose random draws depend on the seed and a key; also says which clip it was.
 
-    dataset[i] is (clip, label), self[epoch, i] and self[epoch, i, 1] are (clip, label, i), or with
-    the number of the clip that an unreadable one was replaced by.
+    self[epoch, i, 0] is (clip, label, i), or has the number of the clip in an unreadable one's
+    place.
     """
 
     def __init__(self, dataset: Dataset, seed: int):
         self.dataset, self.seed = dataset, seed
         self.paths = getattr(dataset, "paths", None)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int, int]:
         # Transforms draw from the generator of the CPU; it is put back as it was.
@@ -97,7 +92,7 @@ class Batches(Sampler[list[Key]]):
         self.steps = num_clips // self.batch_size  # of an epoch
         self.at_once = self.batch_size // parts  # clips that pass through the network together
         self.seed, self.ranks, self.accumulate = seed, ranks, accumulate
-        self.labels = None if labels is None else torch.as_tensor(labels)
+        self.labels = torch.zeros(num_clips) if labels is None else torch.as_tensor(labels)
         self.epoch, self.first_step = 1, 0
 
     def __len__(self) -> int:
@@ -106,30 +101,19 @@ class Batches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         generator = torch.Generator("cpu").manual_seed(mixed_seed(self.seed, self.epoch))
         order = torch.randperm(self.num_clips, generator=generator)
-        draws = torch.stack([order, torch.zeros_like(order)], 1)
-        if self.labels is not None:
-            draws = self._balanced(order, generator)
+        # A round has a clip of every class, in random order: any part of an epoch is balanced.
+        of_class = [order[self.labels[order] == label] for label in self.labels.unique()]
+        counts = torch.tensor([len(clips) for clips in of_class])
+        rounds = torch.arange(-(-self.num_clips // len(counts)))[:, None]
+        clips = torch.stack([clips[rounds[:, 0] % len(clips)] for clips in of_class], 1)
+        draws = torch.stack([clips, rounds // counts], 2)  # (rounds, classes, 2)
+        places = torch.rand(clips.shape, generator=generator).argsort(1)
+        draws = draws.gather(1, places[..., None].expand_as(draws)).flatten(0, 1)
         for step in range(self.first_step, self.steps):
             batch = draws[step * self.batch_size : (step + 1) * self.batch_size]
             share = batch.chunk(self.ranks.world)[self.ranks.rank]
             for part in share.chunk(self.accumulate):
-                yield [
-                    (self.epoch, i, *([before] if before else [])) for i, before in part.tolist()
-                ]
-
-    def _balanced(self, order: Tensor, generator: torch.Generator) -> Tensor:
-        """(draws, 2): number of a clip, and how often it was drawn before in this epoch.
-
-        In each round every class gives one clip, in random order: so any part of an epoch is
-        balanced to within a clip.
-        """
-        of_class = [order[self.labels[order] == label] for label in self.labels.unique()]
-        counts = torch.tensor([len(clips) for clips in of_class])
-        rounds = torch.arange(-(-len(order) // len(counts)))[:, None]
-        clips = torch.stack([clips[rounds[:, 0] % len(clips)] for clips in of_class], 1)
-        draws = torch.stack([clips, rounds // counts], 2)  # (rounds, classes, 2)
-        places = torch.rand(clips.shape, generator=generator).argsort(1)
-        return draws.gather(1, places[..., None].expand_as(draws)).flatten(0, 1)
+                yield [(self.epoch, *draw) for draw in part.tolist()]
 
 
 def training_loader(

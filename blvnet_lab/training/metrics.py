@@ -10,11 +10,8 @@ from torch import Tensor
 
 
 def ranked(logits: Tensor) -> Tensor:
-    """Rank labels (N, num_classes), the likeliest first; of equal logits the lower, as argmax.
-
-    Ties are not rare: the logits of bfloat16 have three digits. `topk` would break them in its own
-    way, and top-1 then differ from the confusion matrix.
-    """
+    """Rank labels (N, num_classes), the likeliest first; of equal logits the lower, as argmax."""
+    # Ties are not rare in bfloat16, and `topk` would break them otherwise than argmax does.
     return logits.sort(dim=1, descending=True, stable=True).indices
 
 
@@ -52,12 +49,11 @@ def per_class_scores(
     Args:
         names: of the classes, in the order of labels; None numbers them.
     """
-    matrix = confusion_matrix(logits, labels)
-    names = list(names) if names is not None else [str(label) for label in range(len(matrix))]
-    rows = []
+    matrix, rows = confusion_matrix(logits, labels), []
+    names = names or [str(label) for label in range(len(matrix))]
+    wrong = matrix - matrix.diag().diag()
     for label in matrix.sum(1).nonzero().flatten().tolist():
-        clips, wrong = matrix[label].sum().item(), matrix[label].clone()
-        wrong[label] = 0
-        rival = names[wrong.argmax()] if wrong.any() else ""
-        rows.append((names[label], clips, (matrix[label, label] / clips).item(), rival))
+        clips, rival = matrix[label].sum().item(), wrong[label].argmax()
+        right = (matrix[label, label] / clips).item()
+        rows.append((names[label], clips, right, names[rival] if wrong[label].any() else ""))
     return pd.DataFrame(rows, columns=["class_name", "clips", "top_1", "taken_for"])

@@ -41,9 +41,6 @@ def published(data_set: str, *, depth: int, pairs: int) -> Recipe:
         data_set: "ssv1" or "ssv2" (Something-Something), "kinetics400", "moments".
         depth: 50 or 101.
         pairs: P; the clip has T = 2 P frames.
-
-    Raises:
-        ValueError: no such row.
     """
     rows = PUBLISHED.get(data_set, {}).get(depth, ())
     if pairs not in rows:
@@ -73,7 +70,7 @@ def published(data_set: str, *, depth: int, pairs: int) -> Recipe:
 
 
 def classroom() -> Recipe:
-    """Return the recipe for the motion samples, on a laptop without a GPU."""
+    """Return the recipe for the motion samples, on a laptop."""
     return Recipe(hardware=Hardware(in_memory=True))
 
 
@@ -104,11 +101,7 @@ PRESETS = {
 
 
 def preset(name: str) -> Recipe:
-    """Return the recipe of that name, or of the file `recipe.json` of an earlier run.
-
-    Raises:
-        ValueError: there is no such preset or file, or the file is no recipe.
-    """
+    """Return the recipe of that name, or of the file `recipe.json` of an earlier run."""
     if name in PRESETS:
         return PRESETS[name]()
     if Path(name).is_file():

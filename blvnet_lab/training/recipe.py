@@ -200,25 +200,19 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         if isinstance(value, list | tuple) and len(value) == len(kinds):
             return tuple(_value(kind, one, name) for kind, one in zip(kinds, value, strict=True))
     elif is_dataclass(hint) and isinstance(value, Mapping):
-        return _record(hint, value, name)
+        hints = _type_hints(hint)
+        if unknown := [key for key in value if key not in hints]:
+            key, expected = unknown[0], f"expected keys of {hint.__name__}"
+            raise ValueError(f"{name}: {expected}, got {key!r}{near(key, hints)}")
+        try:
+            return hint(**value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     elif hint is Path or (hint is float and type(value) is int):
         return hint(value)
     elif type(value) is hint:
         return value
     raise ValueError(f"expected {name} {expected}, got {value!r}{near(str(value), map(str, of))}")
-
-
-def _record(kind: type, values: Mapping[str, Any], place: str) -> Any:
-    names = _type_hints(kind)
-    try:
-        for name in values:
-            if name not in names:
-                raise ValueError(
-                    f"expected keys of {kind.__name__}, got {name!r}{near(name, names)}"
-                )
-        return kind(**values)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
 
 
 def near(name: str, names: Iterable[str]) -> str:
@@ -235,11 +229,7 @@ def recipe_to_json(recipe: Recipe) -> str:
 def recipe_from_json(text: str, origin: str = "the recipe") -> Recipe:
     """Read the text of `recipe.json`; what it leaves out has the classroom's value.
 
-    Args:
-        origin: of the text, for messages.
-
-    Raises:
-        ValueError: a key that no recipe has, or a value of another kind.
+    ValueError names its `origin`, if a key is unknown or a value of another kind.
     """
     try:
         values = json.loads(text)

@@ -45,10 +45,7 @@ def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
 
 @contextmanager
 def frozen_body(model: nn.Module, recipe: Recipe) -> Iterator[None]:
-    """Freeze all but the classifier within `with`, if the recipe's body_rate is 0.
-
-    No gradient is computed for frozen weights, so the body costs a forward pass only.
-    """
+    """Freeze all but the classifier within `with`, if body_rate is 0: it has no backward pass."""
     head = set(model.classifier.parameters())
     body = [weight for weight in model.parameters() if weight.requires_grad and weight not in head]
     for weight in body if recipe.body_rate == 0 else ():
@@ -60,26 +57,10 @@ def frozen_body(model: nn.Module, recipe: Recipe) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def set_train_mode(model: nn.Module, recipe: Recipe) -> None:
-    """Put a model in train mode, but for batch norms that are to keep their statistics.
-
-    Those are all of them if the recipe says so or freezes the body, else those whose own weights
-    are frozen (`requires_grad` is False).
-    """
-    model.train()
-    keeps_all = recipe.keep_statistics or recipe.body_rate == 0
-    for module in model.modules():
-        if isinstance(module, NORMS):
-            weights = list(module.parameters())
-            is_frozen = weights and not any(weight.requires_grad for weight in weights)
-            module.train(not (keeps_all or is_frozen))
-
-
 class RisingAverage(AveragedModel):
     """An exponential moving average of weights and statistics whose decay rises with the steps.
 
-    With the full decay from the first step on, the random start would be most of the average for
-    1 / (1 - decay) steps.
+    Else the random start would be most of the average for 1 / (1 - decay) steps.
     """
 
     def __init__(self, model: nn.Module, decay: float):

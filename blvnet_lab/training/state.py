@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,20 +78,14 @@ class State:
     def end_epoch(self, scores: Mapping[str, Any], seconds: float, unreadable: int) -> None:
         """Add a line to the history, about all ranks, and go to the next epoch.
 
-        The line has epoch, train_loss, the scores, learning_rate, seconds (of training),
-        evaluation_seconds, clips_per_second, wait_share (of the time, for clips), memory_gb (peak
-        of the GPU, or what this process and its workers hold now), unreadable (videos passed over);
-        in float16 skipped_steps (whose gradients overflowed).
+        Its `seconds` are those of training, wait_share is the part of them spent waiting for clips,
+        memory_gb the peak of the GPU, or what this process holds now; skipped_steps, in float16,
+        had gradients that overflowed.
         """
-        memory, ranks = 0, current_ranks()
+        memory, ranks = psutil.Process().memory_info().rss, current_ranks()
         if self.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)  # the next epoch has its own
-        else:
-            process = psutil.Process()
-            for one in (process, *process.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):  # it has just ended
-                    memory += one.memory_info().rss
         found = _together(ranks.gather(self.so_far))
         line = {
             "epoch": self.epoch,
@@ -131,8 +124,8 @@ class State:
     def unpack(self, contents: Mapping[str, Any]) -> None:
         """Go on from what `pack` returned.
 
-        With as many ranks as then every generator goes on as it was; with another number the order
-        of clips and what is drawn for them stay the same, but dropout and mixup draw other numbers.
+        With another number of ranks the order of clips and what is drawn for them stay the same,
+        but dropout and mixup draw other numbers.
         """
         ranks = current_ranks()
         for name in WITH_STATES:
