@@ -508,7 +508,7 @@ def test_ten_crops_need_classes_that_are_their_own_mirror_image(manifest, checkp
     mirrored = evaluate_file(checkpoint, path, views="1x5")
     assert not torch.allclose(evaluation.predictions.logits, mirrored.predictions.logits, atol=1e-3)
     path = relabelled(manifest, tmp_path / "unlisted", list(CLASSES), listed=False)
-    with pytest.raises(ValueError, match=r"a data set with classes\.csv, .*: take 5 crops"):
+    with pytest.raises(ValueError, match=r"a class list in which every class .*: take 5 crops"):
         evaluate_file(checkpoint, path, views="1x10")
 
 
@@ -537,7 +537,7 @@ def test_a_folder_that_cannot_be_written_to(manifest, checkpoint, tmp_path, monk
 
     monkeypatch.setattr("blvnet_lab.runs.evaluate.evaluate", too_late)
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
-        with pytest.raises(ValueError, match=r"a folder that files can be written to, got .*file"):
+        with pytest.raises((FileExistsError, NotADirectoryError)):
             evaluate_file(checkpoint, manifest, out=out)
 
 
@@ -671,7 +671,7 @@ def test_prediction_of_a_network_without_names(manifest, tmp_path):
 
 def test_predictions_that_cannot_be(manifest, checkpoint, tmp_path):
     video = good_rows(manifest)["path"].iloc[0]
-    with pytest.raises(ValueError, match=r"classes\.csv, .* for 10 crops .*: take 5 crops"):
+    with pytest.raises(ValueError, match=r"a class list in which every class .*: take 5 crops"):
         predict_video(checkpoint, video, views="1x10")
     with pytest.raises(ValueError, match="at least one class to name, got top=0"):
         predict_video(checkpoint, video, top=0)
@@ -810,9 +810,9 @@ def test_annotations_that_cannot_be(tmp_path):
         (video, "another file than the video"),
         (tmp_path / ".." / tmp_path.name / "video.mp4", "another file than the video"),
         (tmp_path / "answer.avi", r"ends in \.mp4"),
-        (video / "answer.mp4", "a folder that files can be written to"),
+        (video / "answer.mp4", "File exists"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises((ValueError, OSError), match=words):
             write_annotated(answer(1.0), video, target)
     assert video.read_bytes() == before
     damaged = tmp_path / "damaged.mp4"
@@ -897,7 +897,7 @@ def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
         (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "3x7"], 'such as 3x10, got "3x7"'),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "1x10"], "take 5 crops"),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"], 'clips of split "test"'),
-        (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "can be written to, got"),
+        (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "expected a folder, got"),
         (["predict", "CHECKPOINT", "nowhere.mp4"], "nowhere.mp4: expected a video file"),
         (["predict", "CHECKPOINT", "MANIFEST"], "expected a video file"),
         (["predict", "CHECKPOINT", "VIDEO", "--annotate", "VIDEO"], "expected another file"),

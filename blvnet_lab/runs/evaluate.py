@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
-from blvnet_lab.data.dataset_files import CLASS_LIST
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import process_group
@@ -130,7 +129,8 @@ def evaluate_file(
 
     Raises:
         ValueError: no such files or split; the manifest's labels mean other classes than the
-            network's; views that there are not; no clip could be read; `out` cannot be written to.
+            network's; views that there are not; no clip could be read.
+        OSError: `out` cannot be written to, noticed before the work.
         FloatingPointError: logits that are not finite.
     """
     hardware = Hardware(precision=precision, workers=workers)
@@ -225,12 +225,6 @@ def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
 def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
     """Open the clips of a split as items (views (V, T, C, H, W), label)."""
     views = recipe.evaluation
-    if views.crops == 10 and data_set.mirror is None:
-        raise ValueError(
-            f"expected a data set with {CLASS_LIST}, which says of every class what its mirror "
-            "image is, for 10 crops of which 5 are mirrored, got one without: take 5 crops, or "
-            "write that file with `python -m blvnet_lab manifest`"
-        )
     return ClipDataset(
         data_set,
         split,
