@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -144,12 +143,16 @@ def evaluate_file(
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
         model = trained.model.to(memory_format=torch.channels_last)
         found = evaluate(model, clips, **options)
-        check_finite(found, clips.paths, precision)
+        check_finite(found.logits, precision)
+        seen = recipe.evaluation
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
-        about |= {"precision": precision, "device": device.type, "torch": torch.__version__}
+        about |= {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
+        about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
+        about |= {"num_frames": recipe.num_frames, "stride": recipe.stride, "precision": precision}
+        about |= {"device": device.type, "torch": torch.__version__}
         status = data_set.split(split).rows["status"]
         evaluation = Evaluation(
-            about=about | _views_of(recipe),
+            about=about,
             clips=len(clips),
             unreadable={clips.paths[i]: why for i, why in found.unreadable.items()},
             left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
@@ -164,18 +167,6 @@ def evaluate_file(
         if out is not None and ranks.is_first:
             evaluation.write()
         return evaluation
-
-
-def _views_of(recipe: Recipe) -> dict[str, Any]:
-    views = recipe.evaluation
-    return {
-        "views": f"{views.num_clips}x{views.crops}",
-        "num_frames": recipe.num_frames,
-        "stride": recipe.stride,
-        "size": list(recipe.size),
-        "short_side": views.short_side,
-        "read_short_side": recipe.read_short_side,
-    }
 
 
 def with_views(trained: Trained, views: str | None, size: tuple[int, int] | None) -> Recipe:
@@ -236,12 +227,10 @@ def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
     )
 
 
-def check_finite(predictions: Predictions, paths: Sequence[str], precision: str) -> None:
-    """Raise FloatingPointError, which names a clip, for logits that are not finite."""
-    bad = (~predictions.logits.isfinite().all(1)).nonzero().flatten().tolist()
-    if bad:
+def check_finite(logits: Tensor, precision: str = "float32") -> None:
+    """Raise FloatingPointError for logits (N, num_classes) that are not finite."""
+    if bad := (~logits.isfinite()).any(1).sum().item():
         raise FloatingPointError(
-            f"expected finite logits, got others for {len(bad)} of {len(predictions.indices)} "
-            f"clips in {precision}, first for {paths[predictions.indices[bad[0]]]}: the network's "
-            "training has failed, or float16 is too narrow for it (take bfloat16 or float32)"
+            f"expected finite logits, got others for {bad} of {len(logits)} clips in {precision}: "
+            "the training has failed, or float16 is too narrow (take bfloat16 or float32)"
         )

@@ -83,7 +83,7 @@ def predict_video(
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
     clip, label = view_clips(alone, "val", recipe)[0]
     found = evaluate(trained.model, [(clip, label)])
-    check_finite(found, [info.path], "float32")
+    check_finite(found.logits)
     best = ranked(found.logits)[0, :top]
     table = pd.DataFrame({"label": best, "probability": found.logits[0].double().softmax(0)[best]})
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
