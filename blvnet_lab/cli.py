@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import inspect
 import os
 import re
 import sys
@@ -21,7 +20,7 @@ import tyro
 import blvnet_lab
 from blvnet_lab.paths import PACKAGE, atomic_write, data_samples
 from blvnet_lab.training.presets import preset
-from blvnet_lab.training.recipe import Output, Recipe
+from blvnet_lab.training.recipe import Output
 
 ABOUT = "Efficient video models you can open up: bLVNet-TAM. See COMMAND --help for its options."
 
@@ -66,35 +65,23 @@ def first_line(name: str) -> str:
     return ast.get_docstring(found).splitlines()[0]
 
 
-def commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
-    """Import all commands, by name; `words` may name the preset that gives the defaults."""
-    return {name: as_command(find(name), words) for name in COMMANDS}
-
-
-def as_command(function: Callable[..., Any], words: Sequence[str]) -> Callable[..., Any]:
-    """Set what a function gets from the command line besides its options.
+def as_command(name: str, words: Sequence[str] = ()) -> Callable[..., Any]:
+    """Import the function of a command, and set what it gets besides its options.
 
     The fields of a record become options of their own; the defaults of a recipe's are the values of
     the preset in `words`.
     """
-    given = {}
-    names = inspect.signature(function).parameters
-    hints = get_type_hints(function)
-    for name in names:
-        for kind in (hints[name], *get_args(hints[name])):
-            if is_dataclass(kind):
-                function.__annotations__[name] = Annotated[kind, tyro.conf.arg(name="")]
-    if "recipe" in names:
-        given["recipe"] = typed_preset(words)
+    function, given = find(name), {}
+    for option, hint in get_type_hints(function).items():
+        for kind in (hint, *get_args(hint)):
+            if is_dataclass(kind) and option != "return":
+                function.__annotations__[option] = Annotated[kind, tyro.conf.arg(name="")]
+    if "recipe" in function.__annotations__:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--preset", default="classroom")
+        given["recipe"] = preset(parser.parse_known_args(words)[0].preset)
     marked = tyro.conf.configure(tyro.conf.PositionalMetavarFromFieldName, tyro.conf.SuppressFixed)
     return marked(partial(function, **given))
-
-
-def typed_preset(words: Sequence[str]) -> Recipe:
-    """Find the preset that was asked for; its values are the defaults of all other options."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", default="classroom")
-    return preset(parser.parse_known_args(words)[0].preset)
 
 
 def run_typed(words: Sequence[str]) -> None:
@@ -107,7 +94,7 @@ def run_typed(words: Sequence[str]) -> None:
             line.__doc__ = first_line(known)
         tyro.extras.subcommand_cli_from_dict(overview, args=words, description=ABOUT, prog=program)
     # Alone: a misspelled option is then answered with those of this command only.
-    command = as_command(find(name), words)
+    command = as_command(name, words)
     result = tyro.cli(command, prog=f"{program} {name}", args=words[1:])
     if is_first():
         print(result)
@@ -226,14 +213,7 @@ def error_line(error: Exception) -> str:
     name = re.sub(r"\.([^/\\]+)\.\d+\.part$", r"\1", str(error.filename))
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"expected a folder, got {name}, which is a file or below one: choose another name"
-    if isinstance(error, IsADirectoryError):
-        return f"expected a file, got the folder {name}: give the name of a file"
-    if isinstance(error, FileNotFoundError):
-        return f"expected a file or folder, got {name}, which is not there: is it spelled right?"
-    remedy = "choose another folder"
-    if isinstance(error, PermissionError):
-        remedy += ", or ask who owns it"
-    return f"expected to read or write {name}, got {error.strerror}: {remedy}"
+    return f"expected to read or write {name}, got {error.strerror}: check it, or choose another"
 
 
 def main() -> None:

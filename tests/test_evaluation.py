@@ -897,7 +897,10 @@ def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
         (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "3x7"], 'such as 3x10, got "3x7"'),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "1x10"], "take 5 crops"),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"], 'clips of split "test"'),
-        (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "expected a folder, got"),
+        (
+            ["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"],
+            "expected a folder, got",
+        ),
         (["predict", "CHECKPOINT", "nowhere.mp4"], "nowhere.mp4: expected a video file"),
         (["predict", "CHECKPOINT", "MANIFEST"], "expected a video file"),
         (["predict", "CHECKPOINT", "VIDEO", "--annotate", "VIDEO"], "expected another file"),

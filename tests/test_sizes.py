@@ -88,8 +88,8 @@ def test_readme_is_short():
 def options() -> str:
     """Every command with its arguments, a line each."""
     found = []
-    for name, command in sorted(cli.commands([]).items()):
-        parser = tyro.extras.get_parser(command)
+    for name in sorted(cli.COMMANDS):
+        parser = tyro.extras.get_parser(cli.as_command(name))
         for action in parser._actions:
             names = "/".join(action.option_strings) or str(action.metavar)
             if names != "-h/--help":
