@@ -475,7 +475,7 @@ def test_folder_that_holds_something_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("counts", [(0, 1), (1, 0), (-1, 5)])
 def test_data_set_of_no_videos(tmp_path, counts):
-    with pytest.raises(ValueError, match="at least one training and one validation video"):
+    with pytest.raises(ValueError, match="at least one video of each class and split, got"):
         write_dataset(tmp_path / "new", *counts)
     assert not (tmp_path / "new").exists()
 

@@ -5,6 +5,8 @@ python -m blvnet_lab manifest kinetics400 --root /data/kinetics400 --out /data/k
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import random
 from collections import Counter, defaultdict
@@ -19,7 +21,7 @@ from blvnet_lab.data.dataset_files import DataSet, check_class_list
 from blvnet_lab.data.decoding import VideoReadError
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info
 from blvnet_lab.datasets.finding import Finding, find_videos, without_suffix
-from blvnet_lab.datasets.journal import Tables, read_old, write_tables
+from blvnet_lab.datasets.journal import Tables, write_tables
 from blvnet_lab.datasets.layouts import Layout, Lists, read_lists
 from blvnet_lab.datasets.selection import ALL_CLIPS, Selection, mirror_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
@@ -47,7 +49,7 @@ def build_manifest(
     """Write the manifest of a data set that is on disk, and report what is wrong with it.
 
     Every video is opened, not decoded; when the manifest is there already, only those that have
-    changed since. Older files that say more are kept as manifest.1.csv and report.1.csv.
+    changed since. An older manifest that differs is kept as manifest.1.csv.
 
     Args:
         dataset: its layout: kinetics400, kinetics600, kinetics700-2020, something-something-v1 or
@@ -76,8 +78,9 @@ def build_manifest(
     kept = selection.choose_classes(lists.classes)
     mirror = mirror_table(kept, [pair for pair in lists.mirrored if set(pair) <= set(kept)])
     check_class_list(kept, mirror, out / "manifest.csv")  # now, and not after hours of looking
-    rows = lists.rows[lists.rows["class_name"].isin(kept)].reset_index(drop=True)
-    is_divided, problems = (rows["split"] != "").any(), lists.findings
+    problems, is_divided = lists.findings, (lists.rows["split"] != "").any()
+    rows = _match(lists, root, frames_from=1 if dataset.endswith("v1") else None)
+    rows = rows[rows["class_name"].isin(kept)].reset_index(drop=True)
     if is_own:
         rows = find_sources(rows, root, source, problems, in_folders=dataset == "folder")
     draw = partial(divide, val_share=selection.val_share, seed=selection.seed)
@@ -86,11 +89,12 @@ def build_manifest(
     if unknown := set(selection.split) - set(rows["split"]):
         splits = ", ".join(sorted(set(rows["split"])))
         raise ValueError(f"expected splits among {splits}, got {', '.join(sorted(unknown))}")
-    if selection.split:
-        rows = rows[rows["split"].isin(selection.split)]
-    clips = _match(rows.to_dict("records"), lists, root, dataset, problems)
-    clips = _probe(clips, out, selection, problems)
-    table = pd.DataFrame(clips).drop(columns=["names", "others", "detail"])
+    rows = rows[rows["split"].isin(selection.split or rows["split"])]
+    if not rows["paths"].astype(bool).any():
+        such = ", ".join(names[0] for names in rows["names"][:3])
+        raise ValueError(f"expected videos of {dataset} in {root}, such as {such}, found none")
+    clips = _probe(_with_status(rows, problems), out, selection, problems)
+    table = pd.DataFrame(clips).drop(columns=["names", "paths", "detail"])
     table["label"] = list(map(kept.index, table["class_name"]))
     good = table["status"] == "ok"
     table.loc[good & table["path"].duplicated(), "status"] = "duplicate"
@@ -101,119 +105,90 @@ def build_manifest(
     return write_tables(DataSet(table, kept, mirror), problems, out)
 
 
-def _match(
-    rows: list[Clip], lists: Lists, root: Path, dataset: str, problems: list[Finding]
-) -> list[Clip]:
-    """Give each row a path, others that may stand in for it, and a status.
-
-    The status is "" if there is a video, otherwise "missing" or "duplicate".
-    """
+def _match(lists: Lists, root: Path, frames_from: int | None) -> pd.DataFrame:
+    """Find the videos of each row, the best first; replacements come last."""
     videos = lists.videos
     if videos is None:
-        videos, findings, _ = find_videos(root, frames_from=1 if dataset.endswith("v1") else None)
-        problems += findings
-    by_stem, replacements, known = defaultdict(list), defaultdict(list), set(videos)
+        videos, findings, _ = find_videos(root, frames_from=frames_from)
+        lists.findings.extend(findings)
+    by_stem, replacements, named = defaultdict(list), defaultdict(list), set()
     for path in videos:
         if path.parent.name.startswith(REPLACEMENTS):
             replacements[path.name[:ID_LENGTH]].append(path)
         else:
             by_stem[without_suffix(path.name)].append(path)
 
-    def named(name: str) -> list[Path]:
+    def find(name: str) -> list[Path]:
         """Find videos by their name, with or without folders and suffix."""
-        if root / name in known:
+        paths, tail = by_stem[without_suffix(Path(name).name)], str(Path("/", name))
+        if root / name in paths:
             return [root / name]
-        ends = f"/{name}"
-        found = [(path, path.as_posix()) for path in by_stem[without_suffix(name.split("/")[-1])]]
-        return [
-            p for p, text in found if text.endswith(ends) or without_suffix(text).endswith(ends)
-        ]
+        return [p for p in paths if str(p).endswith(tail) or without_suffix(str(p)).endswith(tail)]
 
-    clips, first_of = [], {}
-    for row in rows:
-        split, name = row["split"], row["names"][0]
-        paths = next(filter(None, map(named, row["names"])), [])
-        paths.sort(key=lambda path: split not in path.relative_to(root).parts)
-        if paths[1:]:
-            also = f"also {', '.join(map(str, paths[1:]))}"
-            problems.append(("duplicate video", split, str(paths[0]), also))
-        paths += replacements[row["source_id"]]
-        status = row.get("status", "")
-        if not paths:
-            status = "missing"
-            problems.append(("row without video", split, name, row["class_name"]))
-        path, *others = map(str, paths or [name])
-        first = first_of.setdefault(path, row)
-        if first is not row:
-            status = "duplicate"
-            detail = f"of {first['class_name']} in {first['split']}; here {row['class_name']}"
-            problems.append(("duplicate row", split, name, detail))
-        clip = {"path": path, "others": others, "status": status, "detail": None, "probe": None}
-        clips.append(row | clip)
-    if all(clip["status"] == "missing" for clip in clips):
-        some = ", ".join(path.name for path in videos[:3])
-        such = f", such as {rows[0]['names'][0]}" if rows else ""
-        raise ValueError(
-            f"expected videos of {dataset} in {root} for the rows of these classes and splits"
-            f"{such}, but none of the {len(rows)} rows has one; found there: {some or 'no videos'}"
-        )
-    problems += _without_row(clips, videos, lists.rows)
-    splits = defaultdict(set)
-    for clip in clips:
-        if not clip["status"]:
-            splits[clip["source_id"]].add(clip["split"])
+    found = []
+    for row in lists.rows.itertuples():
+        paths = next(filter(None, map(find, row.names)), [])
+        paths.sort(key=lambda path: row.split not in path.relative_to(root).parts)
+        found.append([*map(str, paths), *map(str, replacements[row.source_id])])
+        named.update(found[-1])
+    rest = [path for path in map(str, videos) if path not in named]
+    lists.findings.extend(("video without row", "", path, "") for path in rest)
+    return lists.rows.assign(paths=found)
+
+
+def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
+    """Give rows a path and a status: "missing", "duplicate", or "" if there is a video to open."""
+    rows = rows.assign(path=[(row.paths or row.names)[0] for row in rows.itertuples()])
+    rows["status"] = rows.get("status", "")
+    first = {}
+    for row in rows.itertuples():
+        also = [path for path in row.paths[1:] if REPLACEMENTS not in path]
+        before = first.setdefault(row.path, row)
+        if also:
+            problems.append(("duplicate video", row.split, row.path, f"also {', '.join(also)}"))
+        if before is not row:
+            rows.loc[row.Index, "status"] = "duplicate"
+            detail = f"of {before.class_name} in {before.split}; here {row.class_name}"
+            problems.append(("duplicate row", row.split, row.names[0], detail))
+        if not row.paths:
+            rows.loc[row.Index, "status"] = "missing"
+            problems.append(("row without video", row.split, row.names[0], row.class_name))
+    splits = rows[rows["status"] == ""].groupby("source_id")["split"].unique()
     problems += [
         ("source in several splits", "", source, ", ".join(sorted(names)))
         for source, names in splits.items()
         if len(names) > 1
     ]
-    return clips
-
-
-def _without_row(clips: list[Clip], videos: list[Path], rows: pd.DataFrame) -> list[Finding]:
-    """Find the videos that no row names; rows of other classes and splits count, too."""
-    taken = {path for clip in clips for path in (clip["path"], *clip["others"])}
-    stems = {without_suffix(name.split("/")[-1]) for names in rows["names"] for name in names}
-    return [
-        ("video without row", "", str(path), "")
-        for path in videos
-        if str(path) not in taken
-        and without_suffix(path.name) not in stems
-        and not (path.parent.name.startswith(REPLACEMENTS) and path.name[:ID_LENGTH] in stems)
-    ]
+    return rows
 
 
 def _probe(
-    clips: list[Clip], out: Path, selection: Selection, problems: list[Finding]
+    rows: pd.DataFrame, out: Path, selection: Selection, problems: list[Finding]
 ) -> list[Clip]:
     """Open the videos; of each class and split at most as many readable ones as wanted stay."""
+    limit, probes, good, taken = selection.clips_per_class or math.inf, {}, Counter(), Counter()
+    with contextlib.suppress(ValueError):  # there may be no manifest that can be read
+        old = DataSet.read(out / "manifest.csv").rows
+        probes = dict(old.loc[old["probe"] != "", ["path", "probe"]].values)
 
     def group(clip: Clip) -> tuple[str, str]:
         return clip["split"], clip["class_name"]
 
     def look(clip: Clip) -> Clip | None:
-        if full(good[group(clip)]):
+        if good[group(clip)] >= limit:
             return None
-        found = _best(clip, probes)
+        found = _best(clip["paths"], probes)
         good[group(clip)] += found["status"] == "ok"  # if a count gets lost, more are opened
         return found
 
-    old = read_old(out / "manifest.csv")
-    old = pd.DataFrame(columns=["path", "probe"]) if old is None else old[old["probe"] != ""]
-    probes = dict(zip(old["path"], old["probe"], strict=True))
-    limit = selection.clips_per_class
-
-    def full(number: int) -> bool:
-        return limit is not None and number >= limit
-
-    good, taken = Counter(), Counter()
+    clips = rows.assign(detail=None, probe=None).to_dict("records")
     waiting = [clip for clip in clips if not clip["status"]]
     random.Random(selection.seed).shuffle(waiting)
     with ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
         looked = tqdm(pool.map(look, waiting), "opening videos", len(waiting), unit="video")
         # In order, whatever was opened first: the same clips are drawn each time.
         for clip, found in zip(waiting, looked, strict=True):
-            if full(taken[group(clip)]):
+            if taken[group(clip)] >= limit:
                 continue
             if found["path"] != clip["path"]:
                 by = f"by {found['path']}"
@@ -222,20 +197,20 @@ def _probe(
             taken[group(clip)] += clip["status"] == "ok"
             if clip["status"] != "ok":
                 problems.append((clip["status"], clip["split"], clip["path"], clip["detail"]))
-    if limit is None:
+    if selection.clips_per_class is None:
         return clips
     problems += [
         ("class with fewer clips", *key, f"{taken[key]} of {limit}")
         for key in {group(clip) for clip in clips}
-        if not full(taken[key])
+        if taken[key] < limit
     ]
     return [clip for clip in clips if clip["detail"] is not None]
 
 
-def _best(clip: Clip, probes: dict[str, str]) -> Clip:
+def _best(paths: list[str], probes: dict[str, str]) -> Clip:
     """Look at a clip's videos up to the first that is well; if none is, take the first."""
-    first = None
-    for path in (clip["path"], *clip["others"]):
+    looked = []
+    for path in paths:
         try:
             # Pictures may have come to a folder since, or gone from it: it is looked at each time.
             info = known_video(path, probes.get(path, "") if os.path.isfile(path) else "")
@@ -245,8 +220,8 @@ def _best(clip: Clip, probes: dict[str, str]) -> Clip:
             found = {"path": path, "status": "unreadable", "detail": str(error)}
         if found["status"] == "ok":
             return found
-        first = first or found
-    return first
+        looked.append(found)
+    return looked[0]
 
 
 def table_values(info: VideoInfo) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Work in them may be stopped at any time, and goes on where it stopped.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -20,23 +21,17 @@ from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.paths import atomic_write
 
 REPORT = "report.csv"
-REPORT_COLUMNS = ["kind", "split", "name", "detail"]
+REPORT_HEADER = "kind,split,name,detail"
 
 
 class Journal:
     """Keep the settings of long work in a folder, and a log of what is done.
 
     The log has one JSON object a line. A line that was cut off when a process was killed is passed
-    over; the next entry begins on a line of its own.
+    over; the next entry begins on a line of its own. `logs` is a pattern of all logs to read, where
+    other machines write some, too.
 
-    Args:
-        settings: file of the settings.
-        values: the settings.
-        log: name of the log to write, beside them.
-        logs: pattern of the logs to read, where other machines write some, too.
-
-    Raises:
-        ValueError: the folder was begun with other settings.
+    Raises ValueError if the folder was begun with other settings.
     """
 
     def __init__(self, settings: Path, values: dict[str, Any], log: str, logs: str = ""):
@@ -84,17 +79,14 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
-# --- Tables -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Tables:
     """Record a manifest that was written, and its report."""
 
     manifest: Path
     problems: pd.DataFrame  # as in the report: kind, split, name, detail
-    counts: pd.DataFrame  # of rows by split and status; of a subset by class and what came of them
-    backups: tuple[Path, ...] = ()  # older files that said more, under their new names
+    counts: pd.DataFrame  # of rows by split and status, or of a subset's clips by class
+    backups: tuple[Path, ...] = ()  # older files, under their new names
     notes: tuple[str, ...] = ()  # more to be printed
 
     @property
@@ -102,13 +94,14 @@ class Tables:
         return self.manifest.with_name(REPORT)
 
     def __str__(self) -> str:
+        kinds = self.problems["kind"].value_counts().to_string(header=False)
         lines = [f"{self.counts.to_string()}\n"]
-        if not self.problems.empty:
-            kinds = self.problems["kind"].value_counts()
-            lines.append(f"findings\n{kinds.to_string(header=False)}\n")
-        lines += [*self.notes]
+        lines += [f"findings\n{kinds}\n"] * (not self.problems.empty)
         lines += [f"{path} is the file that was there before" for path in self.backups]
-        lines.append(f"{self.manifest} is the manifest, {REPORT} beside it lists all findings")
+        lines += [
+            *self.notes,
+            f"{self.manifest} is the manifest, {REPORT} beside it lists findings",
+        ]
         return "\n".join(lines)
 
 
@@ -121,51 +114,24 @@ def write_tables(
 ) -> Tables:
     """Write manifest.csv, classes.csv and report.csv; count rows by split and status.
 
-    Files that are there and say more are kept as manifest.1.csv and report.1.csv: a manifest that
-    has good rows or columns that the new one has not, says another class, split or source of a
-    video (or another status, if the video did not change), or cannot be read as one; and a report
-    that is none of ours.
+    An older manifest that differs is kept as manifest.1.csv, and a report that is none of ours as
+    report.1.csv.
     """
     path, report, backups = out / "manifest.csv", out / REPORT, []
+    data_set.check(path)
     if path.is_file():
-        old = read_old(path)
-        if old is None or _says_more(old, data_set.rows):
-            backups.append(_back_up(path))
-    header = ",".join(REPORT_COLUMNS).encode()
-    if report.is_file() and not report.read_bytes().startswith(header):
-        backups.append(_back_up(report))
+        backups.append(_back_up(path))
     data_set.save(path)
-    table = pd.DataFrame(sorted(problems), columns=REPORT_COLUMNS)
+    if backups and filecmp.cmp(path, backups[0], shallow=False):
+        backups.pop().unlink()
+    if report.is_file() and not report.read_text("utf-8", "replace").startswith(REPORT_HEADER):
+        backups.append(_back_up(report))
+    table = pd.DataFrame(sorted(problems), columns=REPORT_HEADER.split(","))
     with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
     if counts is None:
         counts = data_set.rows.groupby(["split", "status"]).size().unstack(fill_value=0)
     return Tables(path, table, counts, tuple(backups), tuple(notes))
-
-
-def read_old(path: Path) -> pd.DataFrame | None:
-    """Read the manifest that is there, if there is one that can be read."""
-    try:
-        return DataSet.read(path).rows
-    except ValueError:
-        return None
-
-
-def _says_more(old: pd.DataFrame, new: pd.DataFrame) -> bool:
-    filled = {name for name in old if (old[name].notna() & (old[name].astype("str") != "")).any()}
-    if filled - set(new) or set(old["path"][old["status"] == "ok"]) - set(new["path"]):
-        return True
-    # The status may change with the video, of which the probe then found something else.
-    meaning = (["path"], ["label", "class_name", "split", "source_id"])
-    for video, said in (meaning, (["path", "probe"], ["status"])):
-        before, now = (
-            set(table[video + said].fillna("").itertuples(index=False, name=None))
-            for table in (old, new)
-        )
-        known = {row[: len(video)] for row in now}
-        if any(row[: len(video)] in known for row in before - now):
-            return True
-    return False
 
 
 def _back_up(path: Path) -> Path:

@@ -1,22 +1,13 @@
 """Sample videos that only time can tell apart: moving shapes, written as real H.264 files.
 
-    python -m blvnet_lab samples --out DIR        # the videos of data_samples/motion/, made again
-
 The ten classes come in *partners*. Both clips of two partners are made from one random scene, and
-hold the very same frames in another order:
+hold the very same frames in another order; a model that is blind to it can only toss a coin:
 
 - *direction* partners: one is the other played backwards (moves_right / moves_left, ...). Two
   neighbouring frames tell them apart; a single frame, or any bag of single frames, cannot.
 - *order* partners: one is the other with its two halves exchanged (right_then_left /
   left_then_right, ...). Even the pairs that a network forms of a clip's frames, (0, 1), (2, 3) and
   so on, are the same; only a model that sees beyond a pair can tell them apart.
-
-So for a model that is blind to the difference, the choice between partners is the toss of a coin.
-Three things keep the coin fair. Clips have 24 frames, so that sampling 8 or 16 frames at the
-segments' centres commutes with reversal and with the exchange of halves. Backgrounds, shapes,
-colours, sizes, places and speeds vary. And every frame is coded with the same quantiser in short
-closed groups of pictures, because a codec that spends more bits on some frames writes the time on
-them.
 """
 
 from __future__ import annotations
@@ -32,11 +23,13 @@ from blvnet_lab.data.dataset_files import DataSet, mirror_labels
 from blvnet_lab.datasets.encoding import write_h264
 from blvnet_lab.progress import tqdm
 
-FRAMES = 24
+FRAMES = 24  # so that sampling 8 or 16 at the segments' centres commutes with both changes
 FPS = 12
 SIZE = 64  # height and width in pixels
 GOP = 3  # frames from keyframe to keyframe; at T = 8 every sampled frame is the middle one
-QUANTISER = 28  # of x264, the same for every frame
+# One quantiser of x264 for all frames: a codec that spends more bits on some writes the time on
+# them.
+X264 = "qp=28:ipratio=1:pbratio=1:aq-mode=0"
 
 Array = np.ndarray
 Kind = Literal["direction", "order"]
@@ -51,15 +44,11 @@ class Partners(NamedTuple):
     distance: tuple[float, float]  # from which to which it is drawn; pixels or radians
 
 
+TURN = (0.8 * np.pi, 1.6 * np.pi)
 PARTNERS = (
     Partners("direction", ("moves_right", "moves_left"), "x", (24, 48)),
     Partners("direction", ("moves_up", "moves_down"), "y", (24, 48)),
-    Partners(
-        "direction",
-        ("turns_clockwise", "turns_counterclockwise"),
-        "angle",
-        (0.8 * np.pi, 1.6 * np.pi),
-    ),
+    Partners("direction", ("turns_clockwise", "turns_counterclockwise"), "angle", TURN),
     Partners("order", ("right_then_left", "left_then_right"), "x", (18, 36)),
     Partners("order", ("grows_then_shrinks", "shrinks_then_grows"), "radius", (7, 12)),
 )
@@ -79,11 +68,7 @@ def partner_frames(frames: Array, kind: Kind) -> Array:
 
 
 def _motion(partners: Partners, rng: np.random.Generator) -> Array:
-    """Draw where the shape is in each frame: (FRAMES, 4), as x, y, radius and angle.
-
-    x and y of the centre and the radius in pixels, from the middle of the frame; the angle in
-    radians, clockwise on screen.
-    """
+    """Draw (FRAMES, 4) of the shape: x, y from the middle, radius (pixels), angle (radians)."""
     x, y, radius, angle = rng.uniform((-12, -12, 7, 0), (12, 12, 12, 2 * np.pi))
     if partners.kind == "direction":  # at an even speed
         place = np.linspace(-0.5, 0.5, FRAMES)
@@ -105,19 +90,18 @@ def _motion(partners: Partners, rng: np.random.Generator) -> Array:
 
 def render(partners: Partners, rng: np.random.Generator) -> Array:
     """Draw a clip of the first of two partners: (FRAMES, SIZE, SIZE, 3) uint8."""
-    motion = _motion(partners, rng)
-    background = _background(rng)
-    shape = rng.choice(list(SHAPES))
-    colour, inner = _colours(rng)
+    motion, background = _motion(partners, rng), _background(rng)
+    distance = SHAPES[rng.choice(list(SHAPES))]
+    # Brighter than any background, and a dark one for the notch that shows the angle.
+    colour, inner = rng.uniform(150, 255, 3), rng.uniform(0, 80, 3)
     frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
-    middle = (SIZE - 1) / 2
-    rows, columns = np.mgrid[:SIZE, :SIZE] - middle
+    rows, columns = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
     for t, (x, y, radius, angle) in enumerate(motion):
         dx, dy = columns - x, rows - y
         cos, sin = np.cos(angle), np.sin(angle)
         u, v = cos * dx + sin * dy, cos * dy - sin * dx  # the shape's own axes
-        body = _cover(SHAPES[shape](u, v, radius))
-        notch = _cover(np.hypot(u - 0.55 * radius, v) - 0.3 * radius)  # shows the angle
+        body = _cover(distance(u, v, radius))
+        notch = _cover(np.hypot(u - 0.55 * radius, v) - 0.3 * radius)
         frame = background + body * (colour - background)
         frame = frame + body * notch * (inner - frame)
         frame = frame + rng.normal(0, 2, frame.shape)
@@ -141,13 +125,11 @@ SHAPES: dict[str, Callable[[Array, Array, float], Array]] = {
 
 def _background(rng: np.random.Generator) -> Array:
     """Draw a still, soft texture of two colours with a few blots, (SIZE, SIZE, 3) in 0..255."""
-    coarse = rng.uniform(0, 1, (rng.integers(2, 7), rng.integers(2, 7)))
-    rows = np.linspace(0, coarse.shape[0] - 1, SIZE)
-    columns = np.linspace(0, coarse.shape[1] - 1, SIZE)
-    columns_done = np.stack([np.interp(columns, np.arange(len(line)), line) for line in coarse])
-    blend = np.stack(
-        [np.interp(rows, np.arange(len(line)), line) for line in columns_done.T], axis=1
-    )[..., None]
+    blend = rng.uniform(0, 1, (rng.integers(2, 7), rng.integers(2, 7)))
+    for _ in range(2):  # along one axis, then the other
+        places, known = np.linspace(0, blend.shape[1] - 1, SIZE), np.arange(blend.shape[1])
+        blend = np.stack([np.interp(places, known, line) for line in blend], axis=1)
+    blend = blend[..., None]
     first, second = rng.uniform(10, 110, (2, 3))
     picture = first + blend * (second - first)
     y, x = np.mgrid[:SIZE, :SIZE]
@@ -158,16 +140,9 @@ def _background(rng: np.random.Generator) -> Array:
     return picture
 
 
-def _colours(rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draw a colour for the shape, brighter than any background, and a dark one for its notch."""
-    return rng.uniform(150, 255, 3), rng.uniform(0, 80, 3)
-
-
 def write_clip(path: str | Path, frames: Array, fps: int = FPS) -> None:
     """Write (T, H, W, 3) uint8 frames as H.264 in mp4, the same bytes each time; even H and W."""
-    # One quantiser for all kinds of frames: better quality must not tell which frame it is.
-    x264 = f"qp={QUANTISER}:ipratio=1:pbratio=1:aq-mode=0"
-    write_h264(path, frames, fps, gop=GOP, x264=x264)
+    write_h264(path, frames, fps, gop=GOP, x264=X264)
 
 
 def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partners, Array]]:
@@ -194,25 +169,15 @@ def write_dataset(
         val_per_class: validation videos of each class.
         seed: of all the scenes; equal seeds give equal bytes on one machine.
 
-    Returns:
-        The path of the manifest.
-
-    Raises:
-        ValueError: fewer than one video of a class in a split.
-        FileExistsError: the folder is not empty.
+    Returns the path of the manifest. Raises ValueError for fewer than one video of a class in a
+    split, and FileExistsError for a folder that is not empty.
     """
     folder = Path(out).absolute()
     counts = {"train": clips_per_class, "val": val_per_class}
     if min(counts.values()) < 1:
-        raise ValueError(
-            "expected at least one training and one validation video of each class, got "
-            f"{clips_per_class} and {val_per_class}"
-        )
+        raise ValueError(f"expected at least one video of each class and split, got {counts}")
     if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(
-            f"expected a new or an empty folder, got {folder}, which holds files: choose another, "
-            "or delete it first"
-        )
+        raise FileExistsError(f"expected a new or an empty folder, got {folder}: choose another")
     rows = []
     with tqdm(total=sum(counts.values()) * len(CLASSES), desc="writing", unit="clip") as bar:
         for split, per_class in counts.items():
@@ -224,8 +189,9 @@ def write_dataset(
                     write_clip(path, version)
                     rows.append((path, CLASSES.index(name), name, split, scene))
                     bar.update()
-    columns = ["path", "label", "class_name", "split", "source_id"]
-    table = pd.DataFrame(rows, columns=columns).sort_values("path")
-    table = table.assign(num_frames=FRAMES, fps=FPS, height=SIZE, width=SIZE, status="ok")
+    table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split", "source_id"])
+    table = table.sort_values("path").assign(
+        num_frames=FRAMES, fps=FPS, height=SIZE, width=SIZE, status="ok"
+    )
     mirrored = [partners.names for partners in PARTNERS if partners.names[0] in MIRRORED]
     return DataSet(table, CLASSES, mirror_labels(CLASSES, mirrored)).save(folder / "manifest.csv")
