@@ -30,6 +30,7 @@ from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, ROLE_COLOURS, coloured
 
 TINY_TAMS = ("stem.tam", "stage1.tam", "stage2.tam", "stage3.tam", "stage4.0.tam", "stage4.1.tam")
 DEEP_TAMS = (*TINY_TAMS, "stage4.2.tam")
+PICTURES = ("network", "strip", "arithmetic", "maps")
 PREV_CURR_NEXT = ("prev", "curr", "next")
 NAMES = [f"kind {i}" for i in range(10)]
 
@@ -120,12 +121,12 @@ def assert_close(maps, expected):
 
 def shown_scores(explorer):
     """The probabilities that are shown, by class."""
-    (scores,) = scores_in(explorer._texts["scores"].value).values()
+    (scores,) = scores_in(explorer.scores.value).values()
     return scores
 
 
 def text_of(explorer, name):
-    return plain(explorer._texts[name].value)
+    return plain(getattr(explorer, name).value)
 
 
 def runs(line):
@@ -161,7 +162,7 @@ def check_arithmetic(explorer, name, channels, first=-1):
         explorer.channel.value = channel
         for position in sorted({0, 1, count // 2, count - 1}):
             explorer.frame.value = position
-            shown = explorer.arithmetic
+            shown = explorer.steps
             assert_close(shown.result, out[0, position, channel])
             assert_close(shown.taps, taps[:, channel])
             for tap, at, x, product in zip(
@@ -199,7 +200,7 @@ def test_arithmetic_of_depth_50(deep, name):
 def test_numbers_at_the_marked_pixel(explorer):
     explorer.taps["prev"].value = -0.5
     explorer.frame.value = 3
-    shown = explorer.arithmetic
+    shown = explorer.steps
     numbers = text_of(explorer, "numbers").replace("−", "-").replace("- ", "-").replace("+ ", "")
     row, column, *values = map(float, re.findall(r"-?\d+\.?\d*", numbers))
     assert (row, column) == shown.pixel
@@ -368,7 +369,7 @@ def test_network_is_drawn_from_the_models_names(explorer, monkeypatch):
     explorer.module.value = "stage2.tam"
     written.clear()
     explorer.taps["next"].value = 1.5
-    picture, step = decoded(explorer._images["network"].value), tam_views.WIDTH / 6
+    picture, step = decoded(explorer.network.value), tam_views.WIDTH / 6
     words = [words for _, words in written[:30]]
     places = [text for text in words if re.fullmatch(r"stem|stage\d", text)]
     assert places == ["stem", "stage1", "stage2", "stage3", "stage4"]
@@ -436,10 +437,10 @@ def test_edits_are_those_of_a_changed_model(trained, explorer):
         explorer.module.value = name
         maps, out = seen_by(changed, clip, name)
         channel, position = explorer.channel.value, explorer.frame.value
-        for x, at in zip(explorer.arithmetic.maps, range(position - 1, position + 2), strict=True):
+        for x, at in zip(explorer.steps.maps, range(position - 1, position + 2), strict=True):
             if x is not None:
                 assert_close(x, maps[0, at, channel])
-        assert_close(explorer.arithmetic.result, out[0, position, channel])
+        assert_close(explorer.steps.result, out[0, position, channel])
 
 
 def test_all_positions_with_learned_taps_and_with_those_set(trained, explorer):
@@ -499,7 +500,7 @@ def test_pair_taps_are_those_of_the_edited_module(trained, explorer, name):
     rows = table[(table["module"] == name) & (table["channel"] == 4)]
     for frame, branch in ((2, "little"), (3, "big")):
         explorer.frame.value = frame
-        html = explorer._texts["pair-taps"].value
+        html = explorer.pair_taps.value
         (line,) = re.findall(rf"{branch} frame of pair k: (.*?)</div>", html)
         terms = re.findall(r"([+−-]? ?[\d.]+) × pair k([+−]1)?", line)
         shown = {
@@ -513,9 +514,9 @@ def test_pair_taps_are_those_of_the_edited_module(trained, explorer, name):
 
 
 def test_where_there_are_no_pair_taps(explorer):
-    assert "map of its own" in text_of(explorer, "pair-taps")
+    assert "map of its own" in text_of(explorer, "pair_taps")
     explorer.module.value = "stage4.0.tam"
-    assert "Every pair has a map" in text_of(explorer, "pair-taps")
+    assert "Every pair has a map" in text_of(explorer, "pair_taps")
 
 
 # ---------------------------------------------------------------- presets
@@ -560,7 +561,7 @@ def test_presets_and_scopes(trained, explorer, preset, scope):
     expected = probabilities(changed, clip)
     assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
     maps, _ = seen_by(changed, clip, "stage2.tam")
-    assert_close(explorer.arithmetic.maps[1], maps[0, explorer.frame.value, 3])
+    assert_close(explorer.steps.maps[1], maps[0, explorer.frame.value, 3])
     at = [slider.value for slider in explorer.taps.values()]
     assert at == pytest.approx(changes["stage2.tam"][:, 3].tolist(), abs=STEP / 2)
 
@@ -568,7 +569,8 @@ def test_presets_and_scopes(trained, explorer, preset, scope):
 def test_reset_leaves_no_trace(explorer):
     explorer.module.value, explorer.frame.value = "stage3.tam", 5
     first = shown(explorer)
-    parts = {**explorer._images, **explorer._texts}
+    names = [*PICTURES, "legend", "title", "numbers", "pair_taps", "message", "scores"]
+    parts = {name: getattr(explorer, name) for name in names}
     before = {name: part.value for name, part in parts.items()}
     explorer.taps["curr"].value = -1.0
     same = {name for name, part in parts.items() if part.value == before[name]}
@@ -632,9 +634,9 @@ def test_other_numbers_of_taps(taps, positions):
             explorer.presets[preset].click()
             channel, learned = explorer.channel.value, model.get_submodule(name).taps.detach()
             expected = taps_by_hand(preset, learned.double())[:, channel]
-            torch.testing.assert_close(explorer.arithmetic.taps, expected, rtol=0, atol=1e-7)
+            torch.testing.assert_close(explorer.steps.taps, expected, rtol=0, atol=1e-7)
         _, out = seen_by(with_taps(model, {}), explorer._edits.clip, name)
-        assert_close(explorer.arithmetic.result, out[0, explorer.frame.value, channel])
+        assert_close(explorer.steps.result, out[0, explorer.frame.value, channel])
 
 
 @pytest.mark.parametrize("r, names", [(1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])])
@@ -669,8 +671,8 @@ def test_taps_of_a_causal_model(causal, r, names):
     taps[-1, explorer.channel.value] = 0.25
     changed = with_taps(model, {"stage2.tam": edited, "stage3.tam": taps})
     _, out = seen_by(changed, clip[None], "stage3.tam")
-    assert_close(explorer.arithmetic.result, out[0, 5, explorer.channel.value])
-    pair_taps = text_of(explorer, "pair-taps")
+    assert_close(explorer.steps.result, out[0, 5, explorer.channel.value])
+    pair_taps = text_of(explorer, "pair_taps")
     assert "pair k+1" not in pair_taps and ("pair k−1" in pair_taps) == (r > 1)
     assert explorer.static_picture().shape[1] == tam_views.WIDTH
 
@@ -699,8 +701,8 @@ def test_slow_models_wait_until_a_slider_is_let_go(trained, monkeypatch):
 
 def test_every_view_is_in_the_picture_for_pages_without_a_kernel(explorer):
     picture = still(explorer)
-    for part in explorer._images.values():
-        view = decoded(part.value)
+    for name in PICTURES:
+        view = decoded(getattr(explorer, name).value)
         places = range(len(picture) - len(view) + 1)
         assert any(
             np.array_equal(picture[y : y + len(view), : view.shape[1]], view) for y in places

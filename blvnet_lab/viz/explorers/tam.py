@@ -48,7 +48,7 @@ class TamExplorer(Explorer):
     From Python, set `.module.value` (a name), `.channel.value`, `.frame.value` (in stage 4 a pair),
     `.taps["prev"].value` (named as in `introspect.tam_weights`), `.scope.value` ("this channel",
     "this TAM" or "all TAMs"), and call `.presets["identity"].click()` or `.reset.click()`;
-    `.arithmetic` holds the numbers shown.
+    `.steps` holds the numbers shown.
 
     Args:
         model: a `BigLittleNet` with TAMs, on any device; it is run in eval mode.
@@ -124,36 +124,30 @@ class TamExplorer(Explorer):
             button.layout.width = "88px"
 
     def _layout(self) -> list[widgets.Widget]:
-        images = {name: self._image(name) for name in ("network", "strip", "arithmetic", "maps")}
-        # Fixed sizes where else all would move with the texts.
-        sizes = {"scores": {"width": "344px"}, "title": {"width": "400px"}}
-        sizes["message"] = {"min_height": "36px"}  # two lines
-        names = ("legend", "numbers", "pair-taps", "scores", "title", "message")
-        texts = {name: self._text(name, **sizes.get(name, {})) for name in names}
-        self._images, self._texts = images, texts
+        # Widths and heights where else all would move with the texts.
         left = widgets.VBox(
             [
                 *self.taps.values(),
                 widgets.HBox([widgets.HTML("Set"), self.scope, self.reset]),
                 widgets.HBox([widgets.HTML("to"), *self.presets.values()]),
-                texts["message"],
+                self._text("message", min_height="36px"),  # two lines
             ],
             layout={"width": f"{WIDTH - 344}px", "flex": "0 0 auto"},
         )
         title = f"The network and its {len(self._edits.learned)} temporal aggregation modules"
         return [
             widgets.HTML(heading(1, title + BRANCHES)),
-            images["network"],
+            self._image("network"),
             self.module,
-            texts["legend"],
-            images["strip"],
+            self._text("legend"),
+            self._image("strip"),
             self.channel,
-            widgets.HBox([texts["title"], self.play, self.frame]),
-            widgets.HBox([left, texts["scores"]]),
-            images["arithmetic"],
-            texts["numbers"],
-            texts["pair-taps"],
-            images["maps"],
+            widgets.HBox([self._text("title", width="400px"), self.play, self.frame]),
+            widgets.HBox([left, self._text("scores", width="344px")]),
+            self._image("arithmetic"),
+            self._text("numbers"),
+            self._text("pair_taps"),
+            self._image("maps"),
         ]
 
     # ------------------------------------------------------------ what the user does
@@ -202,30 +196,27 @@ class TamExplorer(Explorer):
         learned, taps = (t[name][:, channel].double().cpu() for t in (edits.learned, edits.taps))
         for slider, tap in zip(self.taps.values(), taps.nan_to_num(0, 0, 0).tolist(), strict=True):
             slider.value = round(tap / STEP) * STEP
-        maps, first = self._input[:, channel].double().cpu(), edits.first_offset
-        steps = Arithmetic(maps, taps, first, self.now.frame, edits.kind(name))
-        self.arithmetic, changed, roles = steps, edits.changed(), edits.roles[name]
+        maps, kind = self._input[:, channel].double().cpu(), edits.kind(name)
+        self.steps = steps = Arithmetic(maps, taps, edits.first_offset, self.now.frame, kind)
+        changed, roles = edits.changed(), edits.roles[name]
         self._drawn = {
             "network": tam_views.network_picture(edits.roles, self._branched, name, changed),
             "strip": tam_views.strip(edits.taps[name], edits.names, roles, self._order, channel),
             "arithmetic": tam_views.arithmetic_picture(steps, edits.names),
             "maps": tam_views.maps_picture(steps, learned, self._frames),
         }
-        title = heading(2, f"The channels of {name}, by what they learned to do")
-        before = self._before if changed else None
-        note = SLOW_NOTE if self._slow else ""
-        texts = {
-            "legend": title + tam_views.role_legend(roles),
-            "title": heading(3, f"Channel {channel} of {name} at {tam_views.where(steps)}"),
-            "numbers": tam_views.in_numbers(steps),
-            "pair-taps": tam_views.pair_taps_text(edits.tams[name], channel, steps),
-            "message": tam_views.message_text(self._note, changed, edits.roles),
-            "scores": tam_views.score_text(self._scores, before, self._names, self._label, note),
-        }
         for part, picture in self._drawn.items():
-            self._images[part].value = png(picture)
-        for part, text in texts.items():
-            self._texts[part].value = text
+            getattr(self, part).value = png(picture)
+        legend = heading(2, f"The channels of {name}, by what they learned to do")
+        self.legend.value = legend + tam_views.role_legend(roles)
+        self.title.value = heading(3, f"Channel {channel} of {name} at {tam_views.where(steps)}")
+        self.numbers.value = tam_views.in_numbers(steps)
+        self.pair_taps.value = tam_views.pair_taps_text(edits.tams[name], channel, steps)
+        self.message.value = tam_views.message_text(self._note, changed, edits.roles)
+        before, note = self._before if changed else None, SLOW_NOTE if self._slow else ""
+        self.scores.value = tam_views.score_text(
+            self._scores, before, self._names, self._label, note
+        )
 
     # ------------------------------------------------------------ where no kernel runs
 
