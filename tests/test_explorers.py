@@ -366,21 +366,15 @@ def test_little_and_big_make_merged():
 
 def test_frames_are_those_of_the_pair():
     frames = torch.arange(8)[:, None, None, None] * torch.ones(8, 3, 64, 64) * 30
-    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip(), frames.to(torch.uint8))
+    explorer = BranchExplorer(shipped("blvnet_tam"), normalize(frames.to(torch.uint8)))
     for position in range(4):
         explorer.position.value = position
         tiles = enlarged_tiles(explorer)
-        assert (tiles[0] == 60 * position).all() and (tiles[2] == 60 * position + 30).all()
+        assert abs(tiles[0] - 60 * position).max() <= 1
+        assert abs(tiles[2] - 60 * position - 30).max() <= 1
         text = plain(explorer.caption.value)
         assert f"frame {2 * position} (little) and frame {2 * position + 1} (big)" in text
     assert explorer.play.max == explorer.position.max == 3
-
-
-def test_the_clip_itself_is_shown_unless_frames_are_given():
-    frames = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8)
-    explorer = BranchExplorer(shipped("blvnet_tam"), normalize(frames))
-    expected = frames[0].permute(1, 2, 0).numpy().repeat(2, 0).repeat(2, 1)
-    assert abs(enlarged_tiles(explorer)[0] - expected).max() <= 1
 
 
 def test_overview_has_every_pair():
@@ -525,8 +519,6 @@ def test_optical_flow_has_no_frames_of_its_own(build):
     explorer = BranchExplorer(model, torch.randn(4, 10, 32, 32))
     assert not any("frame" in row.name for row in explorer._rows())
     assert explorer.summary().endswith("4 frames of 32x32)")
-    shown = BranchExplorer(model, torch.randn(4, 10, 32, 32), torch.zeros(4, 3, 9, 9).byte())
-    assert shown._rows()[0].name == ("frame" if build is tsn else "little frame")
 
 
 def test_maps_that_are_no_numbers_are_blank():

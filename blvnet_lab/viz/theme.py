@@ -10,15 +10,13 @@ has them, and whatever has them has a second cue, too. Widgets need no switch.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 from torch import Tensor
-
-Theme = Literal["light", "dark"]
 
 # Okabe and Ito's colours: told apart with any kind of colour vision, and on dark ground too.
 BLUE, ORANGE, GREY, GREEN, PURPLE = "#0072B2", "#E69F00", "#8C8C8C", "#009E73", "#CC79A7"
@@ -42,8 +40,7 @@ _SIGNED_COLOURS = (255 * mpl.colormaps[SIGNED](np.linspace(0, 1, 255))[:, :3]).r
 
 DARK_GROUND = "#111111"  # JupyterLab's own
 
-# plotly's own template is 7 kB of JSON, repeated in every figure of every notebook. These are
-# small, and their heatmaps have matplotlib's colours.
+# plotly's own template is 7 kB of JSON in every figure. These have matplotlib's colour maps.
 _LAYOUT = {
     "font": {"size": 13},
     "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
@@ -71,19 +68,18 @@ _DARK_SETTINGS = {
 _before: dict[str, str] = {}  # what the dark settings took the place of; empty while it is light
 
 
-def set_theme(theme: Theme) -> None:
+def set_theme(theme: Literal["light", "dark"]) -> None:
     """Draw all later figures for a light or a dark page: matplotlib's, and what `viz.show` shows.
 
     "light" gives matplotlib the settings back that it had before it was dark.
     """
-    if theme not in get_args(Theme):
+    if theme not in TEMPLATES:
         raise ValueError(f'expected the theme "light" or "dark", got {theme!r}')
+    mpl.rcParams.update(_before)
+    _before.clear()
     if theme == "dark":
-        _before.update({key: mpl.rcParams[key] for key in _DARK_SETTINGS if not _before})
+        _before.update({key: mpl.rcParams[key] for key in _DARK_SETTINGS})
         mpl.rcParams.update(_DARK_SETTINGS)
-    else:
-        mpl.rcParams.update(_before)
-        _before.clear()
 
 
 def branch_of(frame: int) -> str:
@@ -102,11 +98,7 @@ def ink() -> str:
 
 
 def coloured(maps: Tensor | np.ndarray, limit: float) -> np.ndarray:
-    """Turn numbers into colours: (..., H, W) to (..., H, W, 3) uint8.
-
-    Args:
-        limit: the size of what is shown in full red (`limit`) or blue (`-limit`), and all beyond.
-    """
+    """Turn numbers (..., H, W) into colours (..., H, W, 3) uint8, full ones at limit and -limit."""
     maps = np.asarray(maps.detach().cpu() if isinstance(maps, Tensor) else maps, dtype=np.float32)
     middle = len(_SIGNED_COLOURS) // 2  # zero is exactly white
     steps = np.nan_to_num(maps / max(limit, 1e-12)).clip(-1, 1) * middle

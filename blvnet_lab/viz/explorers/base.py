@@ -60,8 +60,6 @@ class Explorer(widgets.VBox):
         self._controls: dict[str, widgets.Widget] = {}
         self.add_class(self.css_class)
 
-    # ------------------------------------------------------------ parts
-
     def _named(self, name: str, part: widgets.Widget) -> widgets.Widget:
         setattr(self, name, part)
         return part.add_class(f"{self.css_class.rpartition('-')[0]}-{name}")
@@ -124,8 +122,6 @@ class Explorer(widgets.VBox):
         self.play.max = slider.max = last
         self.play.value = slider.value = at
 
-    # ------------------------------------------------------------ turns
-
     def _set_off(self, action: Callable[[], None]) -> None:
         """Do what the user, or code outside, asks for when its turn comes, and wait for that."""
         if getattr(_HERE, "explorer", None) is self:
@@ -147,8 +143,6 @@ class Explorer(widgets.VBox):
         self.draw()
         for name, control in self._controls.items():
             control.value = getattr(self.now, name)
-
-    # ------------------------------------------------------------ where no kernel runs
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
         """Add a picture and a fixed text, which all but a JupyterLab with a kernel show."""

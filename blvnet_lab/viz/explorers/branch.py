@@ -53,22 +53,17 @@ class BranchExplorer(Explorer):
     Args:
         model: one of the four architectures, of any size.
         clip: (T, 3, H, W) or (1, T, 3, H, W), normalised.
-        frames: what to show as the clip's frames, (T, 3, h, w) uint8; if None, the clip itself,
-            unless it is no picture (optical flow has ten channels).
 
-    Raises ValueError for several clips, for one that the model does not take, and for frames of
-    another shape or type.
+    Raises ValueError for several clips, and for one that the model does not take.
     """
 
     css_class = "blvnet-branch-explorer"
 
-    def __init__(
-        self, model: VideoNet, clip: Tensor, frames: Tensor | np.ndarray | None = None
-    ) -> None:
+    def __init__(self, model: VideoNet, clip: Tensor) -> None:
         super().__init__()
         self._clip = clip = one_clip(model, clip)
-        frames = denormalize(clip[0]) if frames is None and clip.shape[2] == 3 else frames
-        self._frames = None if frames is None else as_images(frames)
+        # Ten channels of optical flow are no picture.
+        self._frames = as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
         self._what = getattr(model, "architecture", type(model).__name__)
         self._pairs, self._unit = model.pairs, "pair" if model.pairs else "frame"
         self._maps = _maps(model, clip)
@@ -91,8 +86,6 @@ class BranchExplorer(Explorer):
         """The number of the channel that is shown."""
         place = self.now.slider
         return place if self.now.order == BY_NUMBER else self._by_activity[self.now.stage][place]
-
-    # ------------------------------------------------------------ drawing
 
     def draw(self) -> None:
         self.slider.max = len(self._by_activity[self.now.stage]) - 1
@@ -171,8 +164,6 @@ class BranchExplorer(Explorer):
             f"Size in pixels and range over the clip: {'; '.join(ranges)}. "
             "White is 0, red positive, blue negative, full colour at the number beside the row."
         )
-
-    # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
         text = (

@@ -133,8 +133,6 @@ class ClipExplorer(VideoExplorer):
             self.scores,
         ]
 
-    # ------------------------------------------------------------ what the user does
-
     def _choose_class(self, kind: str) -> None:
         self.now.kind, self.number.max = kind, len(self._paths[kind]) - 1
         self._choose_clip(self.now.number)
@@ -169,8 +167,6 @@ class ClipExplorer(VideoExplorer):
         self._orders[SHUFFLED] = torch.randperm(self._num_frames, generator=self._rng)
         self.now.order = SHUFFLED
         self._predictions.pop(SHUFFLED, None)
-
-    # ------------------------------------------------------------ what is shown
 
     def draw(self) -> None:
         """Draw the pictures first: the networks may take their time."""
@@ -217,8 +213,6 @@ class ClipExplorer(VideoExplorer):
             before=self._predict(AS_FILMED) if changed else None,
             true_class=names.index(self._class) if self._class in names else None,
         )
-
-    # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
         lines = [f"{self._class or self._frames.title()}, {self.now.order}. Most probable:"]

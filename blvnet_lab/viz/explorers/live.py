@@ -52,14 +52,13 @@ class LiveView(VideoExplorer):
     """A video, and what a causal network makes of it so far; set ``.value`` of the controls.
 
     The controls: ``play``; ``position`` (the frame that is shown); ``averaged`` (over how many
-    pairs the logits are averaged before the softmax: at first as many as a clip has); ``restart``
-    (to `click()`). What they change: ``frame``, ``caption``, ``chart``, ``cost``, ``scores`` and
-    ``message`` (about the file).
+    pairs the logits are averaged before the softmax); ``restart`` (to `click()`: the network
+    forgets everything). What they change: ``frame``, ``caption``, ``chart``, ``cost``, ``scores``
+    and ``message`` (about the file).
 
     The network gets one frame of every `stride`, the middle one: each pair once, when its second
     frame is there, from the beginning of the video on. So a frame shows the same however one came
-    there: who moves ahead waits until the pairs between have been seen, who moves back sees what
-    was known then. `restart` makes the network forget everything.
+    there: who moves back sees what was known then.
 
     Args:
         model: from `blvnet_tam(causal=True)`. A copy of it is run; later changes are not seen.
@@ -69,10 +68,9 @@ class LiveView(VideoExplorer):
         stride: from one frame that the network gets to the next, as in `ClipDataset`. Take the one
             of its training: T frames spread over videos of n frames are n / T apart.
 
-    Raises TypeError or ValueError for a model that is not from `blvnet_tam` or not causal;
-    ValueError for another number of names than of classes, and for a stride that leaves no pair of
-    frames; VideoReadError if the video cannot be read. Where only a later frame cannot, a message
-    says so when it is reached.
+    Raises TypeError or ValueError for another kind of model; ValueError for another number of names
+    than of classes, and for a stride that leaves no pair of frames; VideoReadError if the video
+    cannot be read. Where only a later frame cannot, a message says so when it is reached.
     """
 
     css_class = "blvnet-live-view"
@@ -118,8 +116,6 @@ class LiveView(VideoExplorer):
             self._text("cost"),
         )
 
-    # ------------------------------------------------------------ what the network does
-
     def _choose_position(self, number: int) -> None:
         with self._reading(f"frame {self.now.position}"):
             self._follow(number)
@@ -161,8 +157,6 @@ class LiveView(VideoExplorer):
         latest = self._averages(range(seen)[-1:])
         return dict(zip(self._class_names, latest[0].tolist(), strict=True)) if seen else {}
 
-    # ------------------------------------------------------------ what is shown
-
     def draw(self) -> None:
         number = self.now.position
         fate = "the network does not get it"
@@ -190,8 +184,6 @@ class LiveView(VideoExplorer):
         gone = sum(end <= now - span for end in times[1:])
         scores = self._averages(range(gone, len(times)))
         return score_chart(times[gone:], scores, self._class_names, now=now, span=span, unit=unit)
-
-    # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
         """Draw what the network gets, and the chart as far as it is and some pairs on."""
@@ -233,12 +225,8 @@ def score_chart(
     came highest in this chart.
 
     Args:
-        times: since when each row of scores holds, ascending, the last of them until now.
-        scores: (n, num_classes), from 0 to 1; n may be 0.
-        names: of the classes.
-        now: the time at the right edge.
-        span: from the left edge to the right one.
-        unit: of all times.
+        times: since when each row of scores (n, num_classes) holds, the last of them until now.
+        now: the time at the right edge, `span` after the left one.
     """
     shown = sorted(np.argsort(-scores.max(0, initial=0), kind="stable")[:MAX_ROWS].tolist())
     labels = [n if len(n) <= MAX_LETTERS else f"{n[: MAX_LETTERS - 1]}…" for n in names]

@@ -89,8 +89,6 @@ class TamExplorer(Explorer):
         self.layout = {"width": f"{WIDTH + 8}px", "align_items": "flex-start"}
         self._arrange(*self._layout())
 
-    # ------------------------------------------------------------ parts
-
     def _make_controls(self) -> None:
         learned, last = self._edits.learned, self._edits.clip.shape[1] - 1
         width = f"{WIDTH / len(learned) - 4:.0f}px"  # one below every TAM in the network's picture
@@ -150,8 +148,6 @@ class TamExplorer(Explorer):
             self._image("maps"),
         ]
 
-    # ------------------------------------------------------------ what the user does
-
     def _choose_module(self, name: str) -> None:
         taps, roles = self._edits.learned[name], self._edits.roles[name]
         self._order = tam_views.channel_order(taps, roles)
@@ -186,8 +182,6 @@ class TamExplorer(Explorer):
         self._edits.apply("learned", list(self._edits.learned))
         self._note, self._stale = "", True
 
-    # ------------------------------------------------------------ what is shown
-
     def draw(self) -> None:
         edits, name, channel = self._edits, self.now.module, self.now.channel
         if self._stale:
@@ -217,8 +211,6 @@ class TamExplorer(Explorer):
         self.scores.value = tam_views.score_text(
             self._scores, before, self._names, self._label, note
         )
-
-    # ------------------------------------------------------------ where no kernel runs
 
     def static_picture(self) -> np.ndarray:
         return stacked(*self._drawn.values())

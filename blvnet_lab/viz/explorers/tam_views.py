@@ -57,8 +57,6 @@ def network_picture(
     Args:
         roles: name of a TAM to the roles of its channels.
         branched: the places ("stem", "stage1") where two branches follow the TAM.
-        chosen: name of the TAM that is highlighted.
-        edited: names of the TAMs that are marked.
     """
     sheet, step = Sheet(WIDTH, 92), WIDTH / len(roles)
     places = [name.partition(".")[0] for name in roles]
@@ -254,9 +252,7 @@ def pair_taps_text(tam: PairTAM, channel: int, steps: Arithmetic) -> str:
 def maps_picture(
     steps: Arithmetic, learned: Tensor, frames: Sequence[np.ndarray] | None
 ) -> np.ndarray:
-    """Draw one channel at all positions, or of many at those around the chosen one.
-
-    That is: what goes in, and what comes out with two sets of taps.
+    """Draw one channel at all positions (of many, around the chosen one): into the TAM, and out.
 
     Args:
         learned: the learned taps (r,).
@@ -315,14 +311,7 @@ def score_text(
     label: int | None,
     note: str,
 ) -> str:
-    """Show the class probabilities and that of the true class, with their changes.
-
-    Args:
-        before: with the learned taps; None while nothing is changed.
-        names: of the classes.
-        label: the true class; None if unknown.
-        note: what else is to be said.
-    """
+    """Show the class probabilities, and what they were `before`, with the learned taps."""
     line = "Class probabilities"
     if label is not None:
         line = f"True class <b>{escape(names[label])}</b>: {100 * scores[label]:.1f} %"
