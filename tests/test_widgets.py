@@ -12,7 +12,6 @@ import plotly.graph_objects as go
 import pytest
 import torch
 from lab import at_once, setting
-from matplotlib.figure import Figure
 from shown import (
     MANIFEST,
     NAMES,
@@ -440,12 +439,6 @@ def test_show_uses_the_small_template_unless_one_was_chosen(bundles):
     assert figure.layout.template.layout.colorway is not None, "the caller's figure was changed"
     show(go.Figure(go.Scatter(y=[1, 2])).update_layout(template="plotly_dark"))
     assert len(str(bundles[1])) > 4000
-
-
-def test_show_wants_a_plotly_figure(bundles):
-    with pytest.raises(TypeError, match=r"expected a plotly.*got Figure; a matplotlib.*last line"):
-        show(Figure())
-    assert bundles == []
 
 
 # ---------------------------------------------------------------- pictures and bars

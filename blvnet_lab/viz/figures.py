@@ -69,10 +69,7 @@ def whole_numbers(axes: Axes) -> None:
 
 
 def draw_signed(axes: Axes, values: Any, limit: float, **options: Any) -> AxesImage:
-    """Draw numbers (H, W) from -limit to limit as cells: white is zero, red positive.
-
-    Frames (H, W, 3) keep their own colours.
-    """
+    """Draw numbers (H, W) as cells, white is zero, red positive; frames (H, W, 3) as they are."""
     colours = {"cmap": SIGNED, "vmin": -limit, "vmax": limit}
     return axes.imshow(values, interpolation="nearest", **colours, **options)  # none run together
 
@@ -83,12 +80,11 @@ def contact_sheet(
     colours: Sequence[str] | None = None,
     columns: int = 8,
 ) -> Figure:
-    """Draw the frames of a clip in rows, (T, 3, H, W) uint8, each with a title and a coloured edge.
+    """Draw the frames (T, 3, H, W) uint8 of a clip in rows, each with a title and a coloured edge.
 
     Args:
         titles: T short texts; the frames' numbers if None.
-        colours: T colours of the edges; none if None.
-        columns: frames in a row.
+        colours: of T edges.
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]
@@ -229,8 +225,7 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
 
     Args:
         accuracies: by the line's name, then by capture point, values in 0..1. The lines may lack
-            points; the first one gives the points' order, and points that it lacks follow at the
-            end. More than five lines share looks.
+            points; the first one gives the points' order. More than five lines share looks.
     """
     styles = ((BLUE, "o-"), (GREEN, "D-"), (ORANGE, "s-"), (PURPLE, "v--"), (GREY, "^--"))
     points = list(dict.fromkeys(point for line in accuracies.values() for point in line))
@@ -247,9 +242,6 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
     axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure
-
-
-# ---------------------------------------------------------------- evidence, with its control
 
 
 def ablation_figure(table: pd.DataFrame) -> Figure:
@@ -331,9 +323,6 @@ def deletion_figure(table: pd.DataFrame) -> Figure:
     whole_numbers(axes)
     axes.legend(frameon=False, title="frames deleted in order of")
     return figure
-
-
-# ---------------------------------------------------------------- accuracy against cost
 
 
 def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:

@@ -37,10 +37,7 @@ def text_width(text: str) -> int:
 
 
 def as_images(frames: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Turn frames ``(T, 3, H, W)`` into an array ``(T, H, W, 3)``.
-
-    Raises ValueError, with the remedy, for another shape or type than uint8.
-    """
+    """Turn frames ``(T, 3, H, W)`` into ``(T, H, W, 3)``; ValueError for another shape or type."""
     if isinstance(frames, torch.Tensor):
         frames = frames.detach().cpu().numpy()
     frames = np.asarray(frames)
@@ -64,11 +61,8 @@ def fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """Encode ``(H, W, 3)`` uint8 as a JPEG file, about a tenth of a PNG for real video.
-
-    Colours are kept at full resolution (4:4:4), or the edges of enlarged pixels would bleed.
-    """
-    buffer = io.BytesIO()
+    """Encode ``(H, W, 3)`` uint8 as a JPEG file, about a tenth of a PNG for real video."""
+    buffer = io.BytesIO()  # colours at full resolution, or the edges of enlarged pixels would bleed
     Image.fromarray(image).save(buffer, format="JPEG", quality=90, subsampling=0)
     return buffer.getvalue()
 
@@ -117,15 +111,12 @@ def mosaic(
 ) -> np.ndarray:
     """Arrange small pictures in labelled rows on a transparent ground: (H, W, 4) uint8.
 
-    Each is scaled to a tile, whatever its size: enlarged pixels are crisp squares.
-
     Args:
-        rows: label to the pictures (h, w, 3) uint8 of the row. A label may have several lines.
-        column_labels: a text over every column.
+        rows: label to the pictures (h, w, 3) uint8 of the row, each scaled to a tile, whatever its
+            size: enlarged pixels are crisp squares. A label may have several lines.
         edges: for every row, the colours around its tiles.
         chosen: the column that is framed, if any.
         tile_px: width of a tile; its height follows from the first picture.
-        gap_px: between tiles.
     """
     first = next(iter(rows.values()))[0]
     columns = max(len(row) for row in rows.values())

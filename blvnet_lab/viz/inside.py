@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,12 +16,8 @@ from blvnet_lab.viz.images import as_images
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ORANGE, VERMILLION
 
 
-def _numbers(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
-    """Turn whatever holds numbers into an array, off the graph and the GPU."""
+def _numbers(values: Tensor | np.ndarray) -> np.ndarray:
     return torch.as_tensor(values).detach().float().cpu().numpy()
-
-
-# ---------------------------------------------------------------- maps
 
 
 def feature_maps(
@@ -33,14 +29,12 @@ def feature_maps(
 ) -> Figure:
     """Draw one channel in both branches, pair by pair: the frames, both maps, and their sum.
 
-    All maps share one scale of colours, in which white is zero, and are drawn equally large,
-    whatever their resolution.
+    All maps share one scale of colours, in which white is zero, and are drawn equally large.
 
     Args:
         frames: (T, 3, H, W) uint8; frame 2k is of the little branch, 2k + 1 of the big one. With
             as many maps as frames (TSN-bLNet), every frame is of both.
-        little, big: (P, h, w), one channel of what the branches return; `big` may be smaller.
-        merged: (P, h, w), the same channel of `.merged`; left out if None.
+        little, big, merged: (P, h, w), one channel of what the branches return, and of `.merged`.
     """
     images = as_images(frames)
     rows = [("little map", _numbers(little), ORANGE), ("big map", _numbers(big), BLUE)]
@@ -76,9 +70,6 @@ def feature_maps(
         axes.set_title(f"{kind} {position}", fontsize=9)
     figure.colorbar(shown, ax=grid, label="activation", shrink=0.6, aspect=30)
     return figure
-
-
-# ---------------------------------------------------------------- temporal receptive field
 
 
 def receptive_field_figure(

@@ -14,17 +14,9 @@ from blvnet_lab.viz.theme import template
 def show(figure: go.Figure) -> None:
     """Display ``figure`` as ``application/vnd.plotly.v1+json``, which JupyterLab draws live.
 
-    The text beside it is what nbval compares: a figure that goes missing, or changes its kinds of
-    traces, fails the notebook; one whose floats differ in the last digit does not. In committed
-    notebooks, ``tests/notebooks.py run`` adds a PNG for places without plotly. A figure that has
-    no template of its own gets the small one of the theme (see ``set_theme``); ``figure`` itself
-    stays as it is. Raises TypeError for anything but a plotly ``Figure``.
+    The text beside it, its kinds of traces, is what nbval compares. A figure without a template of
+    its own gets the small one of the theme (see ``set_theme``); ``figure`` itself stays as it is.
     """
-    if not isinstance(figure, go.Figure):
-        raise TypeError(
-            f"expected a plotly.graph_objects.Figure, got {type(figure).__name__}; "
-            "a matplotlib figure is shown by plt.show(), a widget as the last line of a cell"
-        )
     if figure.layout.template == pio.templates["plotly"]:  # the default, so nobody chose it
         figure = go.Figure(figure).update_layout(template=template())
     bundle = pio.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())

@@ -19,7 +19,7 @@ FEW_CHANNELS = 32  # the numbers of no more than these are legible under a heat 
 class SortedTaps(NamedTuple):
     """The taps of one TAM, with its channels in the order in which pictures show them."""
 
-    names: list[str]  # of the r taps, earliest first
+    names: list[str]  # of the r taps
     weights: np.ndarray  # (r, C)
     channels: list[int]
     roles: list[str]  # of the channels
@@ -48,9 +48,7 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
     """Draw the taps of every TAM: a column per channel, under a strip in the colour of its role.
 
     Each TAM has its own scale of colours, since the size of its taps does not matter (a batch norm
-    follows). With more channels than the picture has pixels, some are skipped.
-
-    Args as for `sorted_taps`.
+    follows). Args as for `sorted_taps`.
     """
     modules = sorted_taps(weights, roles)
     figure, panels = new_figure(9, 0.9 + 0.85 * len(modules), title, rows=len(modules))

@@ -22,12 +22,9 @@ TIMED = ("clips_per_second", "wait_share")  # differ in every run
 class FrameStepper(Explorer):
     """Play button, slider and picture for one clip; in Python, set ``stepper.slider.value``.
 
-    ``frames`` is a uint8 tensor or array ``(T, 3, H, W)``. ``captions`` are T pieces of HTML, each
-    shown under its frame. ``interval_ms`` is the time from frame to frame while playing; a local
-    kernel keeps up with about ten frames a second. The picture is at most ``width_px`` wide: small
-    frames are enlarged by a whole factor, each pixel a crisp square; large ones shrink.
-
-    Raises ValueError for frames of another shape or type.
+    ``frames`` are ``(T, 3, H, W)`` uint8. ``captions`` are T pieces of HTML, each shown under its
+    frame. ``interval_ms`` is the time from frame to frame while playing; a local kernel keeps up
+    with about ten frames a second. The picture is at most ``width_px`` wide.
     """
 
     css_class = "blvnet-stepper"

@@ -38,10 +38,7 @@ from blvnet_lab.viz.theme import BRANCH_COLOURS, VERMILLION, branch_of
 AS_FILMED, SHUFFLED = "as filmed", "frames shuffled"
 STRIP_PX = 860  # width of the strip: the page of a notebook
 PLAY_MS = 100  # from frame to frame
-STRANGER = (
-    "This video is not in the manifest. Small networks trained on coloured shapes have nothing "
-    "meaningful to say about other videos."
-)
+STRANGER = "Networks have little to say about videos that are unlike those of their training."
 
 
 class ClipExplorer(VideoExplorer):
@@ -83,8 +80,6 @@ class ClipExplorer(VideoExplorer):
         found = clips.groupby("class_name", sort=False)["path"].agg(list)
         known = [name for name in self._class_names if name in found]  # come first, in their order
         self._paths = {name: found[name] for name in (*known, *found.index)}
-        absolute = clips["path"].map(os.path.abspath)
-        self._class_of = dict(zip(absolute, clips["class_name"], strict=True))
         self._orders = {AS_FILMED: torch.arange(self._num_frames), **frame_orders(self._num_frames)}
         self._rng = torch.Generator().manual_seed(1)
         self._make_controls()
@@ -103,6 +98,7 @@ class ClipExplorer(VideoExplorer):
         )
         self._control("path", path, self._choose_file)
         self._load(self._paths[kinds.value][0])
+        self._class = kinds.value  # None of a file of one's own
         self._make_position(PLAY_MS)
         orders = widgets.ToggleButtons(options=list(self._orders), style=FITTING)
         self._control("order", orders)
@@ -147,6 +143,7 @@ class ClipExplorer(VideoExplorer):
         path = os.path.expanduser(text.strip().strip("\"'"))
         with self._reading(self._frames.title()):
             self._load(path or self._paths[self.now.kind][self.now.number])
+            self._class = None if path else self.now.kind
 
     def _load(self, path: str) -> None:
         """Read the T frames of the clip, prepared as for evaluation."""
@@ -160,7 +157,6 @@ class ClipExplorer(VideoExplorer):
         frames[at]
         self._frames, self._sampled, self._clip, self.now.position = frames, sampled, clip, at
         self._tiles = as_images(denormalize(clip))
-        self._class = self._class_of.get(os.path.abspath(path))  # None: not in the manifest
         self._predictions: dict[str, dict[str, list[float]]] = {}  # by order, then by model
 
     def _shuffle(self) -> None:
@@ -222,8 +218,8 @@ class ClipExplorer(VideoExplorer):
         return stacked(self._strip_picture(), text_picture(*lines))
 
     def summary(self) -> str:
-        height, width = self._size
+        (height, width), count = self._size, sum(map(len, self._paths.values()))
         return (
             f"ClipExplorer({', '.join(self._models)}; {self._num_frames} frames of "
-            f"{height}x{width}, {len(self._class_of)} clips of {len(self._paths)} classes)"
+            f"{height}x{width}, {count} clips of {len(self._paths)} classes)"
         )

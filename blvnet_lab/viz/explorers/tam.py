@@ -174,12 +174,13 @@ class TamExplorer(Explorer):
 
     def _apply(self, preset: str) -> None:
         scope = self.now.scope
-        names = list(self._edits.learned) if scope == "all TAMs" else [self.now.module]
-        self._edits.apply(preset, names, self.now.channel if scope == "this channel" else None)
+        names = self._edits.tams if scope == "all TAMs" else [self.now.module]
+        channels = self.now.channel if scope == "this channel" else slice(None)
+        self._edits.apply(preset, names, channels)
         self._note, self._stale = f"{preset}, {scope}: {PRESETS[preset]}.", True
 
     def _reset(self) -> None:
-        self._edits.apply("learned", list(self._edits.learned))
+        self._edits.apply("learned", self._edits.tams)
         self._note, self._stale = "", True
 
     def draw(self) -> None:

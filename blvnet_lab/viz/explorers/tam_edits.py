@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -88,16 +89,11 @@ class TamEdits:
     """A copy of a model, in eval mode, whose taps may be written to, and a clip to try them on.
 
     Attributes:
-        tams: the copy's modules by name, and of each
-        taps: its parameters (r, C),
-        learned: what they were, and
-        roles: one role per channel, of the learned taps.
-        first_offset: of every TAM's first tap, in frames; in stage 4, in pairs.
+        tams: the copy's modules by name, and of each `taps`, its parameters (r, C), `learned`, what
+            they were, and `roles`, one per channel.
+        first_offset: of every TAM's first tap, in positions.
         names: of the r taps.
-        presets: the names of those that these TAMs can have: with a single tap there is no
-            neighbour to shift or to subtract.
-
-    Raises ValueError for a model without TAM, a clip that it does not take, and several clips.
+        presets: the names of those that these TAMs can have: a single tap has no neighbours.
     """
 
     def __init__(self, model: BigLittleNet, clip: Tensor) -> None:
@@ -120,9 +116,8 @@ class TamEdits:
         }
         self.presets = list(PRESETS) if r > 1 else ["identity", "learned"]
 
-    def apply(self, preset: str, names: list[str], channel: int | None = None) -> None:
-        """Set the taps of the named TAMs to a preset: of one channel, or of all."""
-        channels = slice(None) if channel is None else channel
+    def apply(self, preset: str, names: Iterable[str], channels: int | slice = slice(None)) -> None:
+        """Set the taps of some channels of the named TAMs to a preset."""
         for name in names:
             new = preset_taps(preset, self.learned[name], self.first_offset)
             self.taps[name][:, channels] = new[:, channels]
