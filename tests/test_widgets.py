@@ -17,7 +17,6 @@ from shown import (
     NAMES,
     bytes_of,
     decoded,
-    everything_in,
     scores_in,
     shipped,
     shown,
@@ -242,16 +241,6 @@ def test_picture_and_text_where_no_kernel_runs(kind):
     assert done
 
 
-@pytest.mark.parametrize("kind", EXPLORERS)
-def test_names_for_style_and_browser_tests_and_nothing_that_breaks_nbval(kind):
-    parts = list(everything_in(build(kind)))
-    ending = "view" if kind == "live" else "explorer"
-    assert f"blvnet-{kind}-{ending}" in parts[0]._dom_classes
-    pictures = [part for part in parts if isinstance(part, widgets.Image)]
-    assert all(part._dom_classes[0].startswith(f"blvnet-{kind}-") for part in pictures)
-    assert not any(isinstance(part, widgets.Output) for part in parts)
-
-
 @pytest.mark.parametrize(
     "kind, slider",
     [("clip", "position"), ("branch", "position"), ("tam", "frame"), ("live", "position")],
@@ -339,13 +328,6 @@ def test_enlarged_pixels_are_crisp():
     assert blocks[0, 0, 0, 0, 0] > 245 and blocks[0, 0, 1, 0, 0] < 5
 
 
-def test_captions_follow_the_frame():
-    stepper = FrameStepper(square_goes_right(3), captions=["<b>a</b>", "", "<i>c</i>"])
-    assert stepper.caption.value.endswith("<b>a</b>")
-    stepper.slider.value = 2
-    assert stepper.caption.value.endswith("<i>c</i>")
-
-
 def test_picture_of_a_stepper_for_places_without_widgets():
     stepper = FrameStepper(square_goes_right(16, 64))
     bundle = stepper._repr_mimebundle_()
@@ -356,14 +338,6 @@ def test_picture_of_a_stepper_for_places_without_widgets():
     # the square (red in a dark frame) is in the first frame left, in the last one right
     assert sheet[32, 8, 0] > 240 and sheet[32, 8, 1] < 60
     assert sheet[32, 128 + 2].min() > 240, "no white gap"
-
-
-@pytest.mark.parametrize(
-    "shape, frames, width",
-    [((300, 300), 3, 3 * 128 + 2 * 4), ((64, 64), 1, 128), ((20, 50), 2, 2 * 320 + 4)],
-)
-def test_sheet_of_large_frames_of_few_and_of_wide_ones(shape, frames, width):
-    assert still(FrameStepper(np.zeros((frames, 3, *shape), np.uint8))).shape == (128, width, 3)
 
 
 @pytest.mark.parametrize(
@@ -484,12 +458,6 @@ def test_mosaic_rows_have_their_edges():
     for row, colour in enumerate((BLUE, GREEN)):
         assert picture[10 + 26 * row, left - 1].tolist() == [*bytes_of(colour), 255]
     assert mosaic({"": [tile]}, tile_px=20)[10, 5].tolist() == [0, 0, 0, 0]
-
-
-def test_mosaic_averages_what_it_shrinks():
-    fine = np.indices((80, 80)).sum(0)[..., None].repeat(3, 2) % 2 * 200
-    tile = mosaic({"": [fine.astype(np.uint8)]}, tile_px=20)[6:26, -26:-6]
-    assert abs(tile[..., :3].astype(int) - 100).max() <= 1
 
 
 def test_signs_and_letters_with_accents_are_written():
