@@ -64,7 +64,8 @@ def _compute(answer: Answer, network: nn.Module, *given: Any) -> tuple[Any, list
 
     (value,) = answer(*given, use=use, hint=MANAGER)
     same(inputs, [_x(5), _x()], "output[:] = ... writes into the tensor itself: return another")
-    require(results[0].requires_grad, "a result without a gradient", "no detach(), no no_grad()")
+    hint = "no no_grad(); and what a hook returns replaces the output, with its gradient"
+    require(results[0].requires_grad, "a result without a gradient", hint)
     return value, [result.detach() for result in results]
 
 

@@ -41,14 +41,6 @@ def rows_by_position(text):
     return [row_of(dict(zip(names, line[:5], strict=True))) for line in lines]
 
 
-def rows_share_a_dictionary(text):
-    row, found = {}, []
-    for each in rows(text):
-        row.update(each)
-        found.append(row)
-    return found
-
-
 def rows_by_pandas(text):
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     start, end = (table[name].str.zfill(6) for name in ("time_start", "time_end"))
@@ -80,27 +72,12 @@ def split_with(
 split = split_with()
 
 
-def split_clips(ids, share, seed):
-    order = random.Random(seed).sample(range(len(ids)), len(ids))
-    return ["val" if place < round(share * len(ids)) else "train" for place in order]
-
-
 def split_counts_clips(ids, share, seed):
     val = set()
     for name in random.Random(seed).sample(sorted(set(ids)), len(set(ids)) - 1):
         if not val or sum(x in val for x in ids) < share * len(ids):
             val.add(name)
     return ["val" if name in val else "train" for name in ids]
-
-
-def seeded_globally(videos, count, seed):
-    torch.manual_seed(seed)
-    return [videos[i] for i in torch.randperm(len(videos))[:count]]
-
-
-def python_seeded_globally(videos, count, seed):
-    random.seed(seed)
-    return random.sample(videos, count)
 
 
 def split_by_permutation(ids, share, seed):
@@ -193,12 +170,7 @@ WRONG = {
     "kinetics_rows": {
         "a row for each line and none for the header": [
             rows_with(path=lambda x: f"{x['youtube_id']}_{x['time_start']}_{x['time_end']}.mp4"),
-            rows_with(
-                path=lambda x: f"{x['youtube_id']}_{x['time_start']:06}_{x['time_end']:06}.mp4"
-            ),
             rows_with(path=lambda x: row_of(x)["path"].removesuffix(".mp4")),
-            rows_with(source_id=lambda x: row_of(x)["path"]),
-            lambda text: [row_of(x) for x in [*lines_of(text)[:1], *lines_of(text)]],
         ],
         "a label is taken letter by letter": [
             rows_with(class_name=lambda x: x["label"].replace("'", "")),
@@ -220,7 +192,6 @@ WRONG = {
         "the rows are those of the lines, in their order": [
             lambda text: list({row["source_id"]: row for row in rows(text)}.values()),
             lambda text: sorted(rows(text), key=lambda row: row["path"]),
-            rows_share_a_dictionary,
         ],
         "it runs without an error": [
             rows_with(
@@ -231,7 +202,6 @@ WRONG = {
     },
     "split_videos": {
         "a share val_share of the videos, rounded": [
-            split_clips,
             split_counts_clips,
             split_with(count_of=lambda share, videos: between(int(share * len(videos)), videos)),
             split_with(
@@ -239,9 +209,6 @@ WRONG = {
             ),
             split_with(count_of=lambda share, videos: round(share * len(videos))),
             split_with(count_of=lambda share, videos: max(1, round(share * len(videos)))),
-            split_with(
-                choose=lambda videos, count, seed: random.Random(seed).choices(videos, k=count)
-            ),
             lambda ids, share, seed: split(ids, 1 - share, seed),
             lambda ids, share, seed: split(sorted(set(ids)), share, seed),
             lambda ids, share, seed: [side == "val" for side in split(ids, share, seed)],
@@ -255,12 +222,9 @@ WRONG = {
             split_with(
                 choose=lambda videos, count, seed: videos[seed * count : (seed + 1) * count]
             ),
-            lambda ids, share, seed: split(ids, share, 0),
         ],
         "asked again it says the same": [
             lambda ids, share, seed: split(ids, share, None),
-            split_with(choose=seeded_globally),
-            split_with(choose=python_seeded_globally),
         ],
         "neither the order of the clips nor their number": [
             split_with(lambda ids: list(dict.fromkeys(ids))),
@@ -275,14 +239,6 @@ WRONG = {
             lambda wanted, offered: (dict(offered), fitted(wanted, offered)[1]),
             lambda wanted, offered: ({**wanted, **fitted(wanted, offered)[0]}, []),
             lambda wanted, offered: (wanted, fitted(wanted, offered)[1]),
-            lambda wanted, offered: (
-                fitted(wanted, offered)[0],
-                [n for n in offered if n not in wanted],
-            ),
-            lambda wanted, offered: (
-                fitted(wanted, offered)[0],
-                sorted(fitted(wanted, offered)[1]),
-            ),
         ],
         "another shape does not fit": [
             fits_if(lambda new, old: new.numel() == old.numel()),
@@ -296,9 +252,6 @@ WRONG = {
             renamed(lambda name: name[7:] if "module." in name else name),
             weights_by_ending,
             lambda wanted, offered: weights_by_ending(
-                wanted, offered, lambda key, name: f".{key}".endswith(f".{name}")
-            ),
-            lambda wanted, offered: weights_by_ending(
                 wanted,
                 {name.removeprefix("module."): weight for name, weight in offered.items()},
                 lambda key, name: f".{name}".endswith(f".{key}"),
@@ -311,16 +264,11 @@ WRONG = {
         "it gives probabilities of the classes": [
             of_views(lambda x: x.softmax(1).mean(0), lambda rows: rows),
             of_views(lambda x: x.sum(0)),
-            of_views(lambda x: x.amax(0)),
-            of_views(lambda x: x[0]),
             of_views(lambda x: x.mean(0), lambda rows: rows),
             of_views(lambda x: x.mean(0), lambda rows: rows.softmax(0)),
             of_views(lambda x: x.mean(0), powers),
             of_views(lambda x: x.mean(0), lambda rows: powers(rows, rows.max())),
             of_views(lambda x: x.mean(0), lambda rows: powers(rows.clamp(-80, 80))),
-            of_views(
-                lambda x: F.one_hot(x.argmax(1), x.shape[1]).float().mean(0), lambda rows: rows
-            ),
         ],
         "row v is the mean of all views of video v": [
             lambda logits, videos: torch.stack(

@@ -68,27 +68,9 @@ def share_with(order=lambda n, epoch, rank: shuffled(n, epoch), end=list):
 share = share_with()
 
 
-def unseeded(n, epoch, rank):
-    generator = torch.Generator()
-    generator.seed()
-    return torch.randperm(n, generator=generator)
-
-
 def seeds_everything(n, epoch, rank):
     torch.manual_seed(epoch)
     return torch.randperm(n)
-
-
-def share_shuffles_batches(num_clips, size, rank, world, epoch):
-    steps = num_clips // size
-    batches = torch.arange(steps * size).reshape(steps, size)[shuffled(steps, epoch)]
-    return batches.reshape(steps, world, size // world)[:, rank].tolist()
-
-
-def share_fills_up(num_clips, size, rank, world, epoch):
-    order = shuffled(num_clips, epoch)
-    order = torch.cat([order, order[: -num_clips % size]])
-    return order.reshape(-1, world, size // world)[:, rank].tolist()
 
 
 def share_in_halves(num_clips, size, rank, world, epoch):
@@ -135,7 +117,6 @@ WRONG = {
         "every parameter gets the mean of its own gradients": [
             parameter_by_parameter(total),
             lambda per_rank: list(per_rank[0]),
-            lambda per_rank: [sum(gradients) / len(gradients) for gradients in per_rank],
             lambda per_rank: (gradient for gradient in average(per_rank)),
             lambda per_rank: dict(enumerate(average(per_rank))),
             gradients_all_in_one,
@@ -158,7 +139,6 @@ WRONG = {
     },
     "share": {
         "asked again it says the same": [
-            share_with(unseeded),
             share_with(seeds_everything),
         ],
         "every process makes num_clips // batch_size steps": [
@@ -170,14 +150,12 @@ WRONG = {
             lambda n, size, rank, world, epoch: [
                 part.tolist() for part in shuffled(n, epoch)[rank::world].split(size // world)
             ],
-            share_fills_up,
         ],
         "every epoch has another order of all clips": [
             share_with(lambda n, epoch, rank: torch.arange(n)),
             share_with(lambda n, epoch, rank: shuffled(n, 0)),
             share_with(lambda n, epoch, rank: shuffled(n, epoch % 2)),
             lambda n, size, rank, world, epoch: share(n // size * size, size, rank, world, epoch),
-            share_shuffles_batches,
         ],
         "a step has the same clips on any number": [share_in_halves],
     },
@@ -191,14 +169,10 @@ WRONG = {
         "every clip weighs the same": [
             lambda per_rank: mean(accuracy([pairs]) for pairs in per_rank if pairs),
             lambda per_rank: mean(accuracy([pairs]) for pairs in per_rank),
-            lambda per_rank: (
-                sum(y for _, y in pairs_of(per_rank)) / len(per_rank) / len(per_rank[0])
-            ),
         ],
         "a clip that was evaluated twice counts once": [
             lambda per_rank: accuracy_counts_copies([dict(pairs).items() for pairs in per_rank]),
             lambda per_rank: sum(y for _, y in pairs_of(per_rank)) / len(dict(pairs_of(per_rank))),
-            accuracy_counts_copies,
         ],
     },
 }

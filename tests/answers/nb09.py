@@ -58,20 +58,9 @@ def seen_after(change):
     return frames_seen
 
 
-def seen_from_all_positions(network, clip, position):
-    clip = clip.detach().clone().requires_grad_()
-    return torch.autograd.grad(mixture(network(clip)), clip)[0].abs().sum((0, 2, 3, 4)) > 0
-
-
 def seen_leaves_a_flag(network, clip, position):
     maps = network(clip.requires_grad_())[:, position]
     return torch.autograd.grad(mixture(maps), clip)[0].abs().sum((0, 2, 3, 4)) > 0
-
-
-def seen_fills_the_weights(network, clip, position):
-    clip = clip.detach().clone().requires_grad_()
-    mixture(network(clip)[:, position]).backward()
-    return clip.grad.abs().sum((0, 2, 3, 4)) > 0
 
 
 def seen_of_one_pixel(network, clip, position):
@@ -102,22 +91,6 @@ def order(taps, seed):
 
 def step(taps, changed, seed):
     return taps + (changed - taps)[:, order(taps, seed)]
-
-
-def step_of_every_tap(taps, changed, seed):
-    places = torch.randperm(taps.numel(), generator=torch.Generator().manual_seed(seed))
-    return taps + (changed - taps).flatten()[places].reshape(taps.shape)
-
-
-def step_row_by_row(taps, changed, seed):
-    rows = [row[order(taps, seed + i)] for i, row in enumerate(changed - taps)]
-    return taps + torch.stack(rows)
-
-
-def step_without_seed(taps, changed, seed):
-    generator = torch.Generator()
-    generator.seed()
-    return taps + (changed - taps)[:, torch.randperm(taps.shape[1], generator=generator)]
 
 
 def step_seeds_everything(taps, changed, seed):
@@ -167,24 +140,12 @@ def of_network(change):
     return lambda network, clip, label: occlusion(change(network), clip, label)
 
 
-def exchanged(clip, t):
-    frames = list(range(clip.shape[1]))
-    frames[t], frames[t ^ 1] = frames[t ^ 1], frames[t]
-    return clip[:, frames]
-
-
 def occlusion_adds_up(network, clip, label, copy=torch.clone):
     whole, shown, falls = network(clip).log_softmax(1)[0, label], copy(clip), []
     for t in range(clip.shape[1]):
         shown[:, t] = clip[:, t ^ 1]
         falls.append(whole - network(shown).log_softmax(1)[0, label])
     return torch.stack(falls)
-
-
-def occlusion_fills_the_weights(network, clip, label):
-    falls = occlusion(network, clip, label)
-    falls.sum().backward()
-    return falls.detach()
 
 
 @torch.no_grad()
@@ -219,25 +180,14 @@ WRONG = {
     },
     "frames_seen": {
         "True or False for each frame": [
-            lambda network, clip, position: (
-                gradient(network, clip, position).abs().sum((0, 2, 3, 4))
-            ),
             lambda network, clip, position: seen(network, clip, position).nonzero()[:, 0].tolist(),
             lambda network, clip, position: seen(network, clip, position).flip(0),
             lambda network, clip, position: seen(network, clip, position)[None],
-            gradient,
-            seen_from_all_positions,
         ],
         "a gradient counts if it is negative": [
             seen_with(torch.sum, lambda gradient: gradient.amax((0, 2, 3, 4)) > 0),
-            seen_with(
-                seen=lambda gradient: (
-                    ~torch.isclose(gradient.abs().sum((0, 2, 3, 4)), torch.zeros(1))
-                )
-            ),
             seen_above(1e-3),
             seen_above(1e-6),
-            seen_above(1e-9),
         ],
         "gradients of opposite sign at two pixels": [
             seen_with(torch.sum, lambda gradient: gradient.sum((0, 2, 3, 4)).abs() > 0),
@@ -255,14 +205,12 @@ WRONG = {
             seen_with(lambda maps: maps.abs().sum()),
             seen_at(torch.zeros_like),
             seen_at(torch.ones_like),
-            seen_at(torch.rand_like),
         ],
         "the global random generators are not seeded": [
             lambda *given: (torch.manual_seed(0), seen(*given))[1],
         ],
         "what it is given is left as it was": [
             seen_leaves_a_flag,
-            seen_fills_the_weights,
             seen_after(lambda network: network.eval()),
             seen_after(lambda network: network.train()),
             seen_after(lambda network: network.requires_grad_(False)),
@@ -274,21 +222,13 @@ WRONG = {
             lambda taps, changed, seed: taps[:, order(taps, seed)],
             lambda taps, changed, seed: changed[:, order(taps, seed)],
             lambda taps, changed, seed: taps + torch.randn_like(taps) * (changed - taps).std(),
-            lambda taps, changed, seed: taps + (changed - taps).flip(0),
-            lambda taps, changed, seed: (changed - taps)[:, order(taps, seed)],
-            lambda taps, changed, seed: 2 * taps - step(taps, changed, seed),
-            lambda taps, changed, seed: step(taps, changed, seed).t(),
-            step_of_every_tap,
-            step_row_by_row,
         ],
         "asked again it says the same": [
-            step_without_seed,
             step_seeds_everything,
         ],
         "another seed chooses other channels": [
             lambda taps, changed, seed: changed.clone(),
             lambda taps, changed, seed: step(taps, changed, int(seed > 0)),
-            lambda taps, changed, seed: taps + (changed - taps).roll(1, 1),
         ],
         "what it is given is left as it was": [step_in_place],
     },
@@ -303,12 +243,7 @@ WRONG = {
             occlusion_with(lambda clip, t: show(clip, t, clip.mean(1))),
             occlusion_with(lambda clip, t: show(clip, t, clip[:, max(t - 1, 0)])),
             occlusion_with(lambda clip, t: show(clip, t ^ 1, clip[:, t])),
-            occlusion_with(lambda clip, t: clip),
-            occlusion_with(exchanged),
             occlusion_adds_up,
-            occlusion_with(score=lambda logits: logits),
-            occlusion_with(score=lambda logits: logits.softmax(1)),
-            occlusion_with(score=lambda logits: logits.log_softmax(0)),
             then(torch.neg),
             then(lambda falls: falls / np.log(2)),
             then(lambda falls: falls.clamp(min=0)),
@@ -316,7 +251,6 @@ WRONG = {
             lambda network, clip, label: occlusion(network, clip, network(clip)[0].argmax()),
         ],
         "what it is given is left as it was": [
-            occlusion_fills_the_weights,
             of_network(lambda network: network.requires_grad_(False)),
             of_network(lambda network: network.eval()),
             of_network(lambda network: network.train()),
