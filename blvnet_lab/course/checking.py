@@ -271,7 +271,7 @@ def _drawn_after(seed: int, call: Callable[[], Any]) -> tuple[float, ...]:
     return torch.rand(()).item(), random.random(), np.random.random()
 
 
-class Network(nn.Module):
+class ToyNetwork(nn.Module):
     """A function of an input and of weights as a network, which messages show as `what` it is."""
 
     def __init__(self, what: str, function: Callable[..., Tensor], *weights: Tensor) -> None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from blvnet_lab.course.checking import Answer, Check, Network, cases, gradients, rand, same
+from blvnet_lab.course.checking import Answer, Check, ToyNetwork, cases, gradients, rand, same
 
 HALVED = "odd sizes are rounded up, as in (height - 1) // stride + 1"
 
@@ -112,13 +112,13 @@ def _stage(x: Tensor, y: Tensor, little: nn.Module, big: nn.Module, fusion: nn.M
 def _convolution(channels: int, kernel: int, stride: int) -> nn.Module:
     how = {"stride": stride, "padding": kernel // 2}
     weight = rand(6, channels, kernel, kernel)
-    return Network(
+    return ToyNetwork(
         f"a convolution with {how}", lambda x, weight: F.conv2d(x, weight, **how), weight
     )
 
 
-SAME, TRIPLE = Network("x", lambda x: x), Network("3 x", lambda x: 3 * x)
-MORE, HALF = Network("x + 1", lambda x: x + 1), Network("half as large", nn.AvgPool2d(2))
+SAME, TRIPLE = ToyNetwork("x", lambda x: x), ToyNetwork("3 x", lambda x: 3 * x)
+MORE, HALF = ToyNetwork("x + 1", lambda x: x + 1), ToyNetwork("half as large", nn.AvgPool2d(2))
 ONES = torch.ones(1, 1, 2, 2)
 CONVS = _convolution(3, 1, 1), _convolution(3, 3, 2), _convolution(6, 3, 2)
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from blvnet_lab.course.checking import (
     Answer,
     Check,
-    Network,
     Rule,
+    ToyNetwork,
     Wrong,
     kind,
     never_seeds,
@@ -29,8 +29,10 @@ class _Layers(nn.Sequential):
     """Layers of which `block` and what is in it are in evaluation mode."""
 
     def __init__(self) -> None:
-        first, last = (Network(f"{w:.0f} x", torch.mul, torch.tensor(w)) for w in (2.0, 3.0))
-        relu = Network("ReLU in place", lambda x: x.clamp_(min=0))  # what the library does without
+        first, last = (ToyNetwork(f"{w:.0f} x", torch.mul, torch.tensor(w)) for w in (2.0, 3.0))
+        relu = ToyNetwork(
+            "ReLU in place", lambda x: x.clamp_(min=0)
+        )  # what the library does without
         block = nn.Sequential(OrderedDict(inner=relu)).eval()
         super().__init__(OrderedDict(start=nn.Identity(), first=first, block=block, last=last))
 

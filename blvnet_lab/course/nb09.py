@@ -10,7 +10,7 @@ from torch import Tensor
 from blvnet_lab.course.checking import (
     Answer,
     Check,
-    Network,
+    ToyNetwork,
     cases,
     clip_tensor,
     deterministic,
@@ -49,13 +49,13 @@ check_temporal_centre = Check(
 )
 
 
-def _mix(*rows: list[float]) -> Network:
+def _mix(*rows: list[float]) -> ToyNetwork:
     """Give position p the frames times row p: (B, T, C, H, W) to (B, P, C, H, W)."""
 
     def mix(x: Tensor, weights: Tensor) -> Tensor:
         return torch.einsum("pt,btchw->bpchw", weights, x)
 
-    return Network(f"each position is a sum of frames, times {rows}", mix, torch.tensor(rows))
+    return ToyNetwork(f"each position is a sum of frames, times {rows}", mix, torch.tensor(rows))
 
 
 def _seen(network: Callable[[Tensor], Tensor], clip: Tensor, position: int) -> list[bool]:
@@ -74,11 +74,11 @@ def _halves(x: Tensor) -> Tensor:
 
 CLIP, LONG = rand(1, 3, 3, 2, 2), rand(1, 4, 3, 2, 2)
 SIGNS = torch.einsum("h,w->hw", *torch.tensor([[1.0, -1]] * 2))
-SIGNED = Network("pixels with alternating signs, summed", lambda x: (x * SIGNS).sum((3, 4)))
-CENTRED = Network("a frame minus its mean", lambda x: x - x.mean((3, 4), keepdim=True))
-HALVES = Network("left half of the frame before, right half of the next", _halves)
-DIFFERENCE = Network("a frame minus the one before", lambda x: x - x.roll(1, 1))
-PRODUCT = Network("a frame times the next", lambda x: x * x.roll(-1, 1))
+SIGNED = ToyNetwork("pixels with alternating signs, summed", lambda x: (x * SIGNS).sum((3, 4)))
+CENTRED = ToyNetwork("a frame minus its mean", lambda x: x - x.mean((3, 4), keepdim=True))
+HALVES = ToyNetwork("left half of the frame before, right half of the next", _halves)
+DIFFERENCE = ToyNetwork("a frame minus the one before", lambda x: x - x.roll(1, 1))
+PRODUCT = ToyNetwork("a frame times the next", lambda x: x * x.roll(-1, 1))
 MIXTURE = "the gradient of a random mixture of all that stands at [:, position]"
 check_frames_seen = Check(
     "frames_seen",
@@ -99,7 +99,7 @@ check_frames_seen = Check(
         (_mix([0.0, 1e-12, 0], [0, 0, 1e-12], [1, 0, 0]), CLIP, 0),
         (SIGNED, CLIP, 1),
         (
-            Network("channel 0 minus channel 1", lambda x: x[:, :, 0] - x[:, :, 1]),
+            ToyNetwork("channel 0 minus channel 1", lambda x: x[:, :, 0] - x[:, :, 1]),
             CLIP[:, :, :2],
             1,
         ),
@@ -160,11 +160,11 @@ def _occluded(weights: tuple, numbers: tuple, label: int) -> tuple:
         return torch.stack([first, torch.zeros_like(first)], 1)
 
     what = f"(logits: the frames' values times {list(weights)}, summed, and 0)"
-    network = Network(what, logits, torch.tensor(weights, dtype=torch.float32))
+    network = ToyNetwork(what, logits, torch.tensor(weights, dtype=torch.float32))
     return network.train(label == 1), clip_tensor(*numbers), label
 
 
-def _falls(network: Network, clip: Tensor, label: int) -> Tensor:
+def _falls(network: ToyNetwork, clip: Tensor, label: int) -> Tensor:
     """Work out the falls from the values of the frames alone."""
     values, (weights,) = clip.flatten(), network.weights
     shown = [values]
