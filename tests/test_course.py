@@ -1,8 +1,6 @@
 """The course in a folder of one's own, what teachers get, and the pages that both read."""
 
-import builtins
 import csv
-import dis
 import json
 import os
 import re
@@ -45,8 +43,18 @@ def contents(folder):
 # ---------------------------------------------------------------- copying, and putting back
 
 
+def copy_course(folder):
+    return course.update_course(folder).files
+
+
+def reset_notebook(name, folder):
+    """The notebook, and where the edited one is now."""
+    (done,) = course.update_course(folder, reset=((name,),)).reset.items()
+    return done
+
+
 def only(**kinds):
-    """What `copy_course` says of all files; those not named are as shipped."""
+    """What is said of all files; those not named are as shipped."""
     named = {name for names in kinds.values() for name in names}
     unchanged = [name for name in sorted(NAMES + PAGES) if name not in named]
     return {"new": [], "unchanged": unchanged, "updated": [], "kept": []} | kinds
@@ -93,7 +101,7 @@ def package(tmp_path, monkeypatch):
 def mine(package, tmp_path):
     """A folder with the course as it was copied."""
     folder = tmp_path / "my course"
-    assert course.copy_course(folder) == only(unchanged=[], new=sorted(NAMES + PAGES))
+    assert copy_course(folder) == only(unchanged=[], new=sorted(NAMES + PAGES))
     return folder
 
 
@@ -102,7 +110,7 @@ def test_the_whole_course_is_copied_and_what_is_missing_added(mine):
     assert set(json.loads(copied.pop(course.RECORD))) == set(copied)
     assert copied == {name: (ROOT / "notebooks" / name).read_bytes() for name in NAMES + PAGES}
     (mine / NB02).unlink()
-    assert course.copy_course(mine) == only(new=[NB02])
+    assert copy_course(mine) == only(new=[NB02])
 
 
 def test_what_is_there_is_never_touched(tmp_path):
@@ -110,7 +118,7 @@ def test_what_is_there_is_never_touched(tmp_path):
     (tmp_path / "glossary.md").mkdir()
     (tmp_path / course.FIRST).symlink_to("nowhere")
     for _ in range(2):
-        files = course.copy_course(tmp_path)
+        files = copy_course(tmp_path)
         assert files["kept"] == sorted([course.FIRST, NB02, "glossary.md"])
         assert (tmp_path / NB02).read_text() == "mine"
         assert (tmp_path / course.FIRST).is_symlink() and (tmp_path / "glossary.md").is_dir()
@@ -121,7 +129,7 @@ def test_opening_and_running_is_no_edit(mine, change):
     for rewritten, files in ((saved_by_jupyterlab, only()), (change, only(kept=[NB02]))):
         rewrite(mine / NB02, rewritten)
         before = (mine / NB02).read_bytes()
-        assert course.copy_course(mine) == files and (mine / NB02).read_bytes() == before
+        assert copy_course(mine) == files and (mine / NB02).read_bytes() == before
 
 
 def test_after_an_update_only_what_was_edited_is_kept(package, mine):
@@ -135,16 +143,16 @@ def test_after_an_update_only_what_was_edited_is_kept(package, mine):
     for name in PAGES:
         (package / name).write_text("# New page\n")
     expected = only(updated=[NB02, "references.md"], kept=sorted([other, "glossary.md"]))
-    assert course.copy_course(mine) == expected
+    assert copy_course(mine) == expected
     for name in expected["updated"]:
         assert (mine / name).read_bytes() == (package / name).read_bytes()
     for name in expected["kept"]:
         assert (mine / name).read_bytes() == kept[name]
-    assert course.copy_course(mine) == only(kept=expected["kept"]), "the record knows the new ones"
+    assert copy_course(mine) == only(kept=expected["kept"]), "the record knows the new ones"
     # What was put back is not edited any more.
-    assert course.reset_notebook(other, mine)[1].read_bytes() == kept[other]
+    assert reset_notebook(other, mine)[1].read_bytes() == kept[other]
     rewrite(package / other, lambda nb: nb.cells.append(new_markdown_cell("Newer.")))
-    assert course.copy_course(mine) == only(updated=[other], kept=["glossary.md"])
+    assert copy_course(mine) == only(updated=[other], kept=["glossary.md"])
 
 
 @pytest.mark.parametrize("record", [None, "{", "[]"])
@@ -154,26 +162,26 @@ def test_a_folder_of_an_older_version_is_kept(package, mine, record):
         (mine / course.RECORD).write_text(record)
     rewrite(package / NB02, lambda nb: nb.cells.append(new_markdown_cell("New.")))
     before = (mine / NB02).read_bytes()
-    assert course.copy_course(mine) == only(kept=[NB02])
+    assert copy_course(mine) == only(kept=[NB02])
     assert (mine / NB02).read_bytes() == before
     # The others were as shipped, so from now on they are known.
     rewrite(package / NAMES[3], lambda nb: nb.cells.append(new_markdown_cell("New.")))
-    assert course.copy_course(mine) == only(kept=[NB02], updated=[NAMES[3]])
+    assert copy_course(mine) == only(kept=[NB02], updated=[NAMES[3]])
 
 
 def test_reset_keeps_mine(package, mine):
     shipped = (package / NB02).read_bytes()
     for number, text in enumerate(["first", "second"], start=1):
         (mine / NB02).write_text(text)
-        target, kept = course.reset_notebook("02", mine)
+        target, kept = reset_notebook("02", mine)
         assert target == mine / NB02 and target.read_bytes() == shipped
         assert kept.name == f"02_why_time_matters.mine-{number}.ipynb"
         assert kept.read_text() == text
     assert (mine / "02_why_time_matters.mine-1.ipynb").read_text() == "first"
     rewrite(mine / NB02, saved_by_jupyterlab)
-    assert course.reset_notebook(NB02, mine) == (mine / NB02, None)  # nothing to keep
+    assert reset_notebook(NB02, mine) == (mine / NB02, None)  # nothing to keep
     (mine / NB02).unlink()
-    assert course.reset_notebook("02_why_time_matters", mine) == (mine / NB02, None)
+    assert reset_notebook("02_why_time_matters", mine) == (mine / NB02, None)
     assert (mine / NB02).read_bytes() == shipped
 
 
@@ -190,41 +198,31 @@ def test_a_misspelled_name_is_answered_with_the_near_ones(name):
 
 def test_the_package_is_no_folder_of_yours():
     shipped = contents(ROOT / "notebooks")
-    for act in (course.copy_course, partial(course.reset_notebook, "02")):
+    for act in (copy_course, partial(reset_notebook, "02")):
         with pytest.raises(ValueError, match="a folder of your own"):
             act(paths.notebooks())
     assert contents(ROOT / "notebooks") == shipped
 
 
-def lab_command(*arguments, cwd, site):
-    command = [sys.executable, "-m", "blvnet_lab", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(site)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-
-
 def test_from_an_installed_package(tmp_path):
     """The layout of the wheel, made as pyproject.toml says: there is no clone beside it."""
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
-    wheel = wheel["targets"]["wheel"]
-    site = tmp_path / "site-packages"
+    wheel, site = wheel["targets"]["wheel"], tmp_path / "site-packages"
     for name in wheel["only-include"]:
         if name != "data_samples":  # 6 MB that the course need not copy
-            shutil.copytree(
-                ROOT / name,
-                site / wheel["sources"].get(name, name),
-                ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
-            )
-    course_command = partial(lab_command, "course", "mine", cwd=tmp_path, site=site)
-    done = course_command()
+            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+            shutil.copytree(ROOT / name, site / wheel["sources"].get(name, name), ignore=ignored)
+    done = subprocess.run(
+        [sys.executable, "-m", "blvnet_lab", "course", "mine"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert f"{len(NAMES + PAGES)} new" in done.stdout
     assert "jupyter lab " + os.path.join("mine", course.FIRST) in done.stdout
     assert sorted(os.listdir(tmp_path / "mine")) == sorted([*NAMES, *PAGES, course.RECORD])
-    (tmp_path / "mine" / NB02).write_text("mine")
-    done = course_command()
-    assert f"kept, you may have edited it: {NB02}" in done.stdout and "--reset 02" in done.stdout
-    done = course_command("--reset", "02")
-    assert "is as shipped, yours is 02_why_time_matters.mine-1.ipynb" in done.stdout
 
 
 def type_command(monkeypatch, *words):
@@ -357,48 +355,25 @@ def test_every_stub_is_solved(teaching):
     assert count == len(CHECKS) > 3
 
 
-def global_names(code):
-    """Names that compiled code looks up outside its functions."""
-    found = {i.argval for i in dis.get_instructions(code) if i.opname in LOOK_UP}
-    return found.union(*(global_names(c) for c in code.co_consts if hasattr(c, "co_consts")))
-
-
-LOOK_UP = {"LOAD_GLOBAL", "LOAD_NAME"}
-
-
-def test_solutions_find_what_they_use(teaching):
-    """Each name is imported within the solution, whatever the notebook has by then."""
-    for path, nb in solved(teaching):
-        for cell in exercise_cells(nb, "exercise"):
-            used = global_names(compile(cell.source, path.name, "exec"))
-            own = {cell.source.partition("def ")[2].partition("(")[0], "__name__"}
-            known = vars(builtins).keys() | own | {"contextmanager"}  # of the stub
-            assert used <= known, f"{path.name}: {used - known}"
-
-
 def test_metadata_is_what_nbgrader_asks_for(teaching):
     """Its schema 3: keys, types, and what excludes what."""
-    kinds = {
-        "schema_version": int, "grade_id": str, "grade": bool, "solution": bool, "locked": bool,
-        "task": bool,
-    }  # fmt: skip
     for _, nb in solved(teaching):
-        seen = set()
-        for cell in nb.cells:
-            if "nbgrader" not in cell.metadata:
-                assert not exercise_cells(new_notebook(cells=[cell]), "exercise")
-                continue
+        cells = [cell for cell in nb.cells if "nbgrader" in cell.metadata]
+        tagged = [
+            cell for cell in nb.cells if {"exercise", "check"} & set(cell.metadata.get("tags", []))
+        ]
+        assert cells == tagged != []
+        ids = [cell.metadata["nbgrader"]["grade_id"] for cell in cells]
+        assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[A-Za-z0-9_-]+", x) for x in ids)
+        for cell in cells:
             data = dict(cell.metadata["nbgrader"])
-            assert cell.cell_type == "code" and data["schema_version"] == 3
-            points = data.pop("points", None)
-            assert {key: type(value) for key, value in data.items()} == kinds
-            assert re.fullmatch(r"[A-Za-z0-9_-]+", data["grade_id"])
-            assert data["grade_id"] not in seen
-            seen.add(data["grade_id"])
-            assert not data["task"] and data["grade"] != data["solution"]
-            assert data["locked"] == data["grade"]
-            assert (points in (1, 2, 3)) if data["grade"] else points is None
-        assert seen
+            is_test = "check" in cell.metadata["tags"]
+            assert (data.pop("points", None) in (1, 2, 3)) == is_test
+            del data["grade_id"]
+            assert data == {
+                "schema_version": 3, "task": False,
+                "grade": is_test, "locked": is_test, "solution": not is_test,
+            }  # fmt: skip
 
 
 def test_the_marking_sheet_is_complete(teaching):
@@ -596,7 +571,7 @@ def test_links_and_alternative_texts(path):
 
 
 def test_a_copied_course_has_no_dead_links(tmp_path):
-    course.copy_course(tmp_path)
+    copy_course(tmp_path)
     for name in NAMES:
         assert problems_of(tmp_path / name) == [], name
 
@@ -673,7 +648,7 @@ def test_the_table_in_the_teaching_guide_is_that_of_the_notebooks():
 @pytest.mark.browser
 def test_hints_are_closed_and_headings_listed():
     with lab_and_browser() as (lab, browser), open_page(browser, lab) as page:
-        course.copy_course(lab.root)
+        copy_course(lab.root)
         page.goto(lab.address(NB02))
         hints = page.locator(".jp-Notebook details")
         hints.first.wait_for()
@@ -693,7 +668,7 @@ def test_settings_are_installed_and_pages_open_to_be_read():
     installed = json.loads((folder / "blvnet_lab.json").read_text("utf-8"))
     assert installed == shipped, "install the package again: pip install -e ."
     with lab_and_browser() as (lab, browser), open_page(browser, lab) as page:
-        course.copy_course(lab.root)
+        copy_course(lab.root)
         page.goto(lab.address("glossary.md"))
         viewer = page.locator(".jp-MarkdownViewer")
         viewer.get_by_role("link", name="references").last.click()

@@ -40,8 +40,10 @@ class Course:
     """What became of the files in a course's folder."""
 
     folder: Path
-    files: dict[str, list[str]]  # what `copy_course` returns; empty where notebooks were reset
-    reset: dict[Path, Path | None]  # each notebook, and where the edited one is now
+    # Names of the files that are "new", "unchanged" (there already, as shipped), "updated" (not
+    # edited since they were copied) and "kept" (edited, or no record says what was copied).
+    files: dict[str, list[str]]
+    reset: dict[Path, Path | None]  # each notebook that was, and where the edited one is now
     open: bool  # whether JupyterLab is to start on it
 
     @property
@@ -54,16 +56,17 @@ class Course:
             f"{notebook} is as shipped" + (f", yours is {mine.name}" if mine else "")
             for notebook, mine in self.reset.items()
         ]
-        if self.files:
+        kept, updated = self.files["kept"], self.files["updated"]
+        if not self.reset:
             counts = [f"{len(names)} {what}" for what, names in self.files.items()]
             lines.append(f"{self.folder}: {', '.join(counts)}")
-            lines += [f"  updated, you had not edited it: {x}" for x in self.files["updated"]]
-            lines += [f"  kept, you may have edited it: {x}" for x in self.files["kept"]]
-        if kept := self.files.get("kept"):
+            lines += [f"  updated, you had not edited it: {name}" for name in updated]
+            lines += [f"  kept, you may have edited it: {name}" for name in kept]
+        if kept:
             reset = ["course", str(self.folder), "--reset", *(Path(name).stem for name in kept)]
             command = shlex.join(["python", "-m", "blvnet_lab", *reset])
             lines.append(f"as shipped, with yours beside it:  {command}")
-        if self.reset or self.files["updated"]:
+        if self.reset or updated:
             lines.append("open in JupyterLab? then choose File > Reload Notebook from Disk there")
         if not self.open:
             lines.append(f"open it:  {shlex.join(['jupyter', 'lab', str(self.start)])}")
@@ -88,61 +91,36 @@ def update_course(
         reset: put these notebooks back as shipped, their numbers are enough (--reset 02 03); yours
             are kept beside them.
         open: start JupyterLab on it.
-    """
-    names = dict.fromkeys(find_notebook(name).name for given in reset for name in given or [""])
-    done = dict(reset_notebook(name, folder) for name in names)
-    return Course(folder, {} if names else copy_course(folder), done, open)
-
-
-def copy_course(folder: Path) -> dict[str, list[str]]:
-    """Copy the course into `folder`; what was edited there is never touched.
-
-    Returns:
-        Names of the files that are "new", "unchanged" (there already, as shipped), "updated" (not
-        edited since they were copied) and "kept" (edited, or no record says what was copied).
-
-    Raises:
-        ValueError: `folder` is the one that the package ships.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    files, record = {"new": [], "unchanged": [], "updated": [], "kept": []}, read_record(folder)
-    for source in shipped():
-        name, target = source.name, folder / source.name
-        newest, there = digest(source), digest(target)
-        if not os.path.lexists(target):  # a broken link is something of yours, too
-            became = "new"
-        elif there == newest:
-            became = "unchanged"
-        else:
-            became = "updated" if there is not None and there == record.get(name) else "kept"
-        files[became].append(name)
-        if became in ("new", "updated"):
-            _copy(source, target)
-        if became != "kept":
-            record[name] = newest
-    write_record(folder, record)
-    return files
-
-
-def reset_notebook(name: str, folder: Path) -> tuple[Path, Path | None]:
-    """Put a notebook (or page) back as shipped; an edited one is kept beside it under a new name.
-
-    Returns:
-        The notebook, and where the edited one is now; None if there was none.
 
     Raises:
         ValueError: there is no such notebook, or `folder` is the one that the package ships.
     """
-    source = find_notebook(name)
-    target, record, mine = folder / source.name, read_record(folder), None
-    newest = digest(source)
-    as_copied = (newest, record.get(source.name, newest))
-    if os.path.lexists(target) and digest(target) not in as_copied:
-        mine = free_name(target)
-        target.rename(mine)
-    _copy(source, target)
-    write_record(folder, record | {source.name: newest})
-    return target, mine
+    names = [name for given in reset for name in given or [""]]
+    sources = dict.fromkeys(map(find_notebook, names)) or shipped()
+    files, backups = {"new": [], "unchanged": [], "updated": [], "kept": []}, {}
+    record = read_record(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        name, target = source.name, folder / source.name
+        newest, there = digest(source), digest(target)
+        is_new = not os.path.lexists(target)  # a broken link is something of yours, too
+        is_mine = not is_new and there not in (newest, record.get(name, newest))
+        if reset:
+            backups[target] = free_name(target) if is_mine else None
+            if is_mine:
+                target.rename(backups[target])
+        elif is_mine:
+            files["kept"].append(name)
+            continue
+        else:
+            became = "new" if is_new else "unchanged" if there == newest else "updated"
+            files[became].append(name)
+        if reset or there != newest:
+            with atomic_write(target) as partial:
+                partial.write_bytes(source.read_bytes())
+        record[name] = newest
+    write_record(folder, record)
+    return Course(folder, files, backups, open)
 
 
 def shipped() -> list[Path]:
@@ -212,9 +190,3 @@ def free_name(path: Path) -> Path:
     """Return `02_why.mine-1.ipynb` for `02_why.ipynb`, or the next number that nobody has."""
     names = (path.with_name(f"{path.stem}.mine-{number}{path.suffix}") for number in count(1))
     return next(name for name in names if not os.path.lexists(name))
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target) as partial:
-        partial.write_bytes(source.read_bytes())
