@@ -64,10 +64,8 @@ check_partner_accuracy = Check(
     cases(
         "a higher logit than that of the partner, partners[label], is a whole hit; no other counts",
         f"{OWN}; no argmax, no softmax",
-        (*_clips([[2, 1, 0, 0]], 0), PARTNERS),
-        (*_clips([[1, 2, 0, 0]], 0), PARTNERS),
-        (*_clips([[0, 0, 1, 2]], 3), PARTNERS),
-        (*_clips([[2, 1, 900, 0]], 0), PARTNERS),
+        *((*_clips([logits], 0), PARTNERS) for logits in ([2, 1, 0, 0], [1, 2, 0, 0])),
+        *((*_clips([logits], 3), PARTNERS) for logits in ([0, 0, 1, 2], [0, 900, 1, 2])),
         (*_clips([[2, 9, 1, 0]], 0), torch.tensor([2, 3, 0, 1])),
     ),
     cases(
@@ -145,9 +143,7 @@ def _epoch(train_epoch: Answer, *sizes: int, rate: float, momentum: float = 0) -
     _OfLoader.left.clear()
     given = (network, loader, optimizer, torch.device("cpu", 0))  # another name than "cpu"
     got = train_epoch(*given, changes=(network, optimizer))
-    return SimpleNamespace(
-        network=network, steps=len(steps), returned=got, loss=loss, weight=weight
-    )
+    return SimpleNamespace(network=network, steps=steps, returned=got, loss=loss, weight=weight)
 
 
 SIZES = (4,), (2, 2), (3, 1)  # of batches
@@ -160,9 +156,9 @@ def epoch_takes_each_batch_once(train_epoch: Answer) -> None:
     for sizes in SIZES:
         epoch = _epoch(train_epoch, *sizes, rate=0.5)
         modes = epoch.network.modes
-        found = f"{len(modes)} calls of the network with gradients, {epoch.steps} steps"
+        found = f"{len(modes)} calls of the network with gradients, {len(epoch.steps)} steps"
         hint = "the step and the mean take the same loss; optimizer.step() once a batch"
-        require({len(modes), epoch.steps} == {len(sizes)}, found, hint)
+        require({len(modes), len(epoch.steps)} == {len(sizes)}, found, hint)
         hint = "call network.train() before the loop: it tells all modules inside"
         require(all(modes), "its batch norm is asked in evaluation mode", hint)
         found = f"{' and '.join(sorted(_OfLoader.left))} where the loader left them"
