@@ -109,6 +109,7 @@ def test_the_whole_course_is_copied_and_what_is_missing_added(mine):
     copied = contents(mine)
     assert set(json.loads(copied.pop(course.RECORD))) == set(copied)
     assert copied == {name: (ROOT / "notebooks" / name).read_bytes() for name in NAMES + PAGES}
+    assert [problem for name in NAMES for problem in problems_of(mine / name)] == []
     (mine / NB02).unlink()
     assert copy_course(mine) == only(new=[NB02])
 
@@ -327,6 +328,7 @@ def test_every_stub_is_solved(teaching):
     count = 0
     for path, nb in solved(teaching):
         nbformat.validate(nb)
+        assert [problem for page in path.parent.iterdir() for problem in problems_of(page)] == []
         course_name = f"{path.parent.name}.ipynb"
         original = nbformat.read(ROOT / "notebooks" / course_name, as_version=4)
         banner = nb.cells[0].source
@@ -346,10 +348,10 @@ def test_every_stub_is_solved(teaching):
                 call, shown, last = cell.source.splitlines()
                 assert (call, shown) == (f"verdict = {was.source.strip()}", "display(verdict)")
                 assert last == f"{points} if verdict else 0"
-            elif cell.cell_type == "markdown":
-                assert cell.source == re.sub(r"\[([^]]+)\]\(0\d_\w+\.ipynb\)", r"\1", was.source)
+            elif cell.cell_type == "code":
+                assert cell == was and "verdict" not in cell.source, "a name of the tests"
             else:
-                assert cell == was
+                assert cell.source == re.sub(r"\[([^]]+)\]\(0\d_\w+\.ipynb\)", r"\1", was.source)
             if {"exercise", "check"} & set(tags):
                 assert cell.outputs == [] and cell.execution_count is None
     assert count == len(CHECKS) > 3
@@ -397,19 +399,6 @@ def test_the_marking_sheet_is_complete(teaching):
     assert f"{len(rows)} exercises" in text
 
 
-def test_nothing_is_overwritten_untold(teaching):
-    before = (teaching / "marking_sheet.csv").read_bytes()
-    (teaching / "marking_sheet.csv").write_text("graded")
-    with pytest.raises(FileExistsError, match=r"expected .* got .*marking_sheet\.csv.*--replace"):
-        instructor.write_instructor(teaching)
-    assert (teaching / "marking_sheet.csv").read_text() == "graded"
-    written = instructor.write_instructor(teaching, replace=True)
-    assert (teaching / "marking_sheet.csv").read_bytes() == before
-    kept = teaching / "kept" / "marking_sheet.mine-1.csv"
-    assert written.kept == {teaching / "marking_sheet.csv": kept}
-    assert kept.read_text() == "graded"
-
-
 def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
     instructor.write_instructor(tmp_path)
     config, folder = tmp_path / "nbgrader_config.py", tmp_path / "source" / NB02[:-6]
@@ -424,6 +413,9 @@ def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
     rewrite(points, more_points)
     rewrite(text, edited)
     mine = {path: path.read_bytes() for path in (points, text)}
+    with pytest.raises(FileExistsError, match=r"expected .* got .*marking_sheet\.csv.*--replace"):
+        instructor.write_instructor(tmp_path)
+    assert mine == {path: path.read_bytes() for path in mine}, "nothing is overwritten untold"
     # Of this page nothing was edited; it is of an older version.
     monkeypatch.setattr(instructor, "_as_markdown", lambda rows: "newer")
     type_command(monkeypatch, "instructor", "--out", tmp_path, "--replace")
@@ -442,19 +434,6 @@ def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
     assert "nbgrader generate_assignment 01_from_video_to_tensor --force" in shown
     type_command(monkeypatch, "instructor", "--out", tmp_path, "--replace")
     assert config.read_text() == "# mine\n" and "is now" not in capsys.readouterr().out
-
-
-def test_an_assignment_has_no_dead_links(teaching):
-    for path in (teaching / "source").glob("*/*"):
-        assert problems_of(path) == [], path
-
-
-def test_tests_for_nbgrader_take_no_name_of_the_notebook(teaching):
-    """06 goes on by what it calls `found`, say."""
-    for path, nb in solved(teaching):
-        checks = exercise_cells(nb, "check")
-        others = [cell for cell in nb.cells if cell.cell_type == "code" and cell not in checks]
-        assert not any("verdict" in cell.source for cell in others), path.name
 
 
 def test_what_zip_collect_finds():
@@ -568,12 +547,6 @@ def problems_of(path):
 )
 def test_links_and_alternative_texts(path):
     assert problems_of(path) == []
-
-
-def test_a_copied_course_has_no_dead_links(tmp_path):
-    copy_course(tmp_path)
-    for name in NAMES:
-        assert problems_of(tmp_path / name) == [], name
 
 
 @pytest.mark.parametrize(

@@ -343,16 +343,14 @@ def test_what_is_not_changed_is_no_change():
     assert Answer(lambda *given: 1)(*odd) == 1
 
 
-@pytest.mark.parametrize("name", ["crop_clip", "sample_evenly"])
-def test_what_an_answer_prints_is_cut(name, capsys):
+def test_what_an_answer_prints_is_cut(capsys):
     """Some are called thousands of times."""
-    solution = getattr(solutions, name)
 
     def answer(*given):
         print("here I am", given)
-        return solution(*given)
+        return solutions.crop_clip(*given)
 
-    assert CHECKS[f"check_{name}"](answer)
+    assert exercises.check_crop_clip(answer)
     shown = capsys.readouterr().out
     assert shown.startswith("here I am") and 500 < len(shown) < 1200 and shown.endswith("...")
 

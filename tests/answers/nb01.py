@@ -12,12 +12,6 @@ def spans(first, last):
     return lambda wanted, gop: len({f for n in wanted for f in range(first(n, gop), last(n))})
 
 
-def frames_unfinished(wanted, gop):
-    if len(wanted) > 1:
-        raise NotImplementedError
-    return frames_by_groups(wanted, gop)
-
-
 def frames_by_groups(wanted, gop):
     furthest = {}
     for frame in wanted:
@@ -82,11 +76,6 @@ def flip_along(*axes):
     return lambda clip, label, mirror: flipped(clip, label, mirror, axes)
 
 
-def flip_in_place(clip, label, mirror):
-    clip[:] = clip.flip(-1)
-    return clip, mirror[label]
-
-
 def flip_by_torchvision(clip, label, mirror):
     if mirror[label] is None:
         return clip, label
@@ -107,7 +96,6 @@ WRONG = {
             lambda wanted, gop: len(wanted) if gop == 1 else frames_by_groups(wanted, gop),
             lambda wanted, gop: max(wanted) - min(wanted) // gop * gop + 1,
         ],
-        "it runs without an error": [frames_unfinished],
     },
     "sample_evenly": {
         "without a generator it is the frame in the middle": [
@@ -167,7 +155,6 @@ WRONG = {
         "a clip without a mirror class": [
             lambda clip, label, mirror: (clip.flip(-1), mirror[label]),
         ],
-        "what it is given is left as it was": [flip_in_place],
         "it returns two things": [lambda clip, label, mirror: clip.flip(-1)],
     },
 }

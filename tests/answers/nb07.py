@@ -28,13 +28,6 @@ def gradients_of_all_elements(gradients):
     return sum(means) / len(gradients) if means else None
 
 
-@parameter_by_parameter
-def gradients_in_place(gradients):
-    for other in gradients[1:]:
-        gradients[0].add_(other)
-    return gradients[0].div_(len(gradients))
-
-
 def gradients_all_in_one(per_rank):
     mean = torch.stack([g for gradients in per_rank for g in known(gradients)]).mean(0)
     return [mean for _ in per_rank[0]]
@@ -134,7 +127,6 @@ WRONG = {
         ],
         "the step is that of one process": [gradients_of_all_elements],
         "it runs without an error": [parameter_by_parameter(lambda gs: torch.stack(gs).mean(0))],
-        "what it is given is left as it was": [gradients_in_place],
         "it returns something": [lambda per_rank: average(per_rank).clear()],
     },
     "share": {

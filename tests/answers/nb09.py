@@ -98,11 +98,6 @@ def step_seeds_everything(taps, changed, seed):
     return taps + (changed - taps)[:, torch.randperm(taps.shape[1])]
 
 
-def step_in_place(taps, changed, seed):
-    taps += (changed - taps)[:, order(taps, seed)]
-    return taps
-
-
 def step_by_numpy(taps, changed, seed):
     moved = np.random.default_rng(seed).permutation((changed - taps).numpy(), axis=1)
     return taps + torch.from_numpy(moved)
@@ -230,7 +225,6 @@ WRONG = {
             lambda taps, changed, seed: changed.clone(),
             lambda taps, changed, seed: step(taps, changed, int(seed > 0)),
         ],
-        "what it is given is left as it was": [step_in_place],
     },
     "occlusion_by_hand": {
         "the deleted frame t shows what the other frame": [
