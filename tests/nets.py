@@ -8,7 +8,19 @@ from torch import nn
 
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, tsn, tsn_blnet
 
-BUILDERS = (tsn, tsn_blnet, blvnet, blvnet_tam)
+
+def tsm(**arguments) -> nn.Module:
+    return tsn(temporal="shift", **arguments)
+
+
+def tam_resnet(**arguments) -> nn.Module:
+    return tsn(temporal="tam", **arguments)
+
+
+RESNETS = (tsn, tsm, tam_resnet)
+BUILDERS = (*RESNETS, tsn_blnet, blvnet, blvnet_tam)
+ON_FRAMES = (*RESNETS, tsn_blnet)  # the others go on with pairs after the stem
+WITH_TAMS = (tsm, tam_resnet, blvnet_tam)
 EXACT = {"rtol": 0, "atol": 1e-12}  # of float64
 
 

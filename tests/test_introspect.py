@@ -10,7 +10,16 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
-from nets import BUILDERS, EXACT, count_hooks, network, random64
+from nets import (
+    BUILDERS,
+    EXACT,
+    ON_FRAMES,
+    RESNETS,
+    WITH_TAMS,
+    count_hooks,
+    network,
+    random64,
+)
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
@@ -113,7 +122,7 @@ def test_captured_maps_are_what_a_hook_by_hand_sees(builder, training):
         logits = model(clip)
     assert torch.equal(logits, plain)  # looking changes nothing
     assert set(cache) == set(points)
-    positions = 8 if builder in (tsn, tsn_blnet) else 4
+    positions = 8 if builder in ON_FRAMES else 4
     assert_refused(capture(model, detach=False, to_cpu=True), "detach=True")
     for name in points:
         assert torch.equal(cache[name], by_hand(seen[name], positions)), name
@@ -824,9 +833,10 @@ def test_ablations_do_what_they_say(builder):
     assert torch.equal(model(clip), expected["nothing"])
 
     names = {*expected, "frames shuffled"}
-    branches = {"no big", "no little"} if builder is not tsn else set()
-    places = ("stem", "stage1", "stage2", "stage3", "stage4", "everywhere")
-    off = {f"TAM off: {place}" for place in places} if builder is blvnet_tam else set()
+    branches = {"no big", "no little"} if builder not in RESNETS else set()
+    places = {"stage1", "stage2", "stage3", "stage4", "everywhere"}
+    places |= {"stem"} if builder is blvnet_tam else set()
+    off = {f"TAM off: {place}" for place in places} if builder in WITH_TAMS else set()
     assert set(outputs) == names | branches | off
     for branch in branches:
         zeroed = {n for n, maps in outputs[branch][1].items() if n.endswith(branch[2:].strip())}

@@ -44,9 +44,9 @@ from blvnet_lab.introspect.taps import (
     tam_weights,
     tap_history,
     taps_table,
-    tsm_taps,
 )
 from blvnet_lab.models.cost import layer_table
+from blvnet_lab.models.tam import tsm_taps
 
 __all__ = [
     "ablation_table",

@@ -178,7 +178,7 @@ def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]
         )
     model = network_of(model)
     points = capture_points(model)
-    positions = getattr(model, "num_positions", model.num_frames)
+    positions = model.num_positions
     what = f"a capture point of this {architecture_of(model)}"
     hooked: set[str] = set()
     reached: set[str] = set()

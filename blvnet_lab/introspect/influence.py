@@ -86,25 +86,25 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
     library computes pairs.)
     """
     model = network_of(model)
-    frames = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees itself
-    if not hasattr(model, "num_positions"):  # TSN: nothing ever mixes frames
-        return {name: frames for name in capture_points(model)}
+    positions = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees itself
     seen = {}
-    for place in ("stem", "stage1", "stage2", "stage3"):
-        tam = model.get_submodule(place).tam
-        if tam is not None:
-            frames = seen[f"{place}.tam"] = _through_tam(frames, tam)
-        little, big = (frames[0::2], frames[1::2]) if model.pairs else (frames, frames)
-        merged = little | big
-        seen |= {f"{place}.little": little, f"{place}.big": big}
-        seen |= {f"{place}.merged": merged, f"{place}.out": merged}
-        frames = merged.repeat_interleave(2, 0) if model.pairs else merged
-    positions = merged
-    for name, block in model.stage4.named_children():
-        if getattr(block, "tam", None) is not None:
-            positions = seen[f"stage4.{name}.tam"] = _through_tam(positions, block.tam)
-        seen[f"stage4.{name}"] = positions  # the last one is called "out"
-    return seen | {"classifier": positions}
+    for place in ("stem", "stage1", "stage2", "stage3", "stage4"):
+        stage = model.get_submodule(place)
+        if hasattr(stage, "merged"):
+            is_merged = model.pairs and place != "stem"
+            frames = positions.repeat_interleave(2, 0) if is_merged else positions
+            if stage.tam is not None:
+                frames = seen[f"{place}.tam"] = _through_tam(frames, stage.tam)
+            little, big = (frames[0::2], frames[1::2]) if model.pairs else (frames, frames)
+            positions = little | big
+            seen |= {f"{place}.little": little, f"{place}.big": big}
+            seen |= {f"{place}.merged": positions, f"{place}.out": positions}
+            continue
+        for name, block in stage.named_children():
+            if getattr(block, "tam", None) is not None:
+                positions = seen[f"{place}.{name}.tam"] = _through_tam(positions, block.tam)
+            seen[f"{place}.{name}"] = positions  # the last one is called "out"
+    return {name: seen.get(name, positions) for name in capture_points(model)}
 
 
 def _through_tam(seen: Tensor, tam: TAM) -> Tensor:

@@ -230,20 +230,6 @@ def identity_taps(taps: Tensor) -> Tensor:
     return off
 
 
-def tsm_taps(channels: int, fold: int = 8) -> Tensor:
-    """Make the fixed shift of TSM (Lin et al., 2019) as taps (3, C); a weighted sum is not free.
-
-    The first `channels // fold` channels come from the next frame, as many after them from the
-    frame before; the rest stay.
-    """
-    moved = channels // fold
-    taps = torch.zeros(3, channels)
-    taps[2, :moved] = 1
-    taps[0, moved : 2 * moved] = 1
-    taps[1, 2 * moved :] = 1
-    return taps
-
-
 @contextmanager
 def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Give TAMs other taps inside the `with`; afterwards they have their own, unchanged.

@@ -109,17 +109,3 @@ class BigLittleStage(nn.Module):
         big = big.to(little.dtype)  # under autocast, CUDA enlarges in float32, and so all after it
         merged = self.merged(torch.relu_(big + little))
         return self.out(self.fusion(merged))  # (B*P, C, H/fusion_stride, W/fusion_stride)
-
-
-class LastStage(nn.Sequential):
-    """Stage 4: plain bottlenecks on one map per pair, each behind its own TAM."""
-
-    def __init__(self, in_channels: int, channels: int, num_blocks: int, tam: TamOptions | None):
-        super().__init__(*bottlenecks(in_channels, channels, num_blocks, stride=2, tam=tam))
-        self.out = nn.Identity()
-
-    def forward(self, x: Tensor, num_positions: int) -> Tensor:  # (B*P, C_in, H, W)
-        *blocks, out = self
-        for block in blocks:
-            x = block(x, num_positions)
-        return out(x)  # (B*P, C, H/2, W/2)

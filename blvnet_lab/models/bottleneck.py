@@ -1,6 +1,8 @@
-"""The residual block that every stage is made of (He et al., 2016; shortcut as in bLNet, 2019)."""
+"""The residual blocks that every stage is made of (He et al., 2016; shortcut as in bLNet, 2019)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +20,16 @@ def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -
     ]
 
 
-class Bottleneck(nn.Module):
-    """1x1 to a quarter of the channels, 3x3, 1x1 back, plus the shortcut, ReLU.
+class Block(nn.Module):
+    """Add a branch of convolutions to the block's input, its shortcut, and take the ReLU.
 
     Args:
-        stride: of the 3x3 convolution.
+        stride: of the block's first 3x3 convolution.
         final_relu: without it the sum is left as it is (the big branch ends so).
-        tam: of the TAM that stage 4 puts before the block; it sees a clip's maps together.
-        pool_shortcut: at stride 2, average the shortcut (3x3) before its 1x1 convolution, so that
-            it drops no pixel, as bLNet does; False puts the stride into the convolution (ResNet).
+        tam: of the TAM that the branch begins with; it sees a clip's maps together.
+        resnet: the shortcut is ResNet's: it leaves before the TAM, and its 1x1 convolution has the
+            stride. False is the shortcut of bLNet, averaged (3x3) so that it drops no pixel, which
+            the published bLVNet-TAM takes after the TAM where it has a convolution.
 
     Input (N, in_channels, H, W), output (N, channels, H/stride, W/stride) with N = B * positions.
     """
@@ -38,34 +41,61 @@ class Bottleneck(nn.Module):
         stride: int = 1,
         final_relu: bool = True,
         tam: TamOptions | None = None,
-        pool_shortcut: bool = True,
+        resnet: bool = False,
     ):
         super().__init__()
-        narrow = channels // EXPANSION
-        self.final_relu = final_relu
+        self.final_relu, self.resnet = final_relu, resnet
         self.tam = None if tam is None else TAM(in_channels, *tam)
-        self.conv1, self.bn1 = conv_bn(in_channels, narrow, 1)
-        self.relu1 = nn.ReLU()
-        self.conv2, self.bn2 = conv_bn(narrow, narrow, 3, stride)
-        self.relu2 = nn.ReLU()
-        self.conv3, self.bn3 = conv_bn(narrow, channels, 1)
-        pool = [nn.AvgPool2d(3, stride, padding=1)] if stride != 1 and pool_shortcut else []
+        self.add_branch(in_channels, channels, stride)
+        pool = [nn.AvgPool2d(3, stride, padding=1)] if stride != 1 and not resnet else []
         match = []
         if in_channels != channels:
             match = conv_bn(in_channels, channels, 1, stride=1 if pool else stride)
         self.downsample = nn.Sequential(*pool, *match) if pool or match else None
 
+    def add_branch(self, in_channels: int, channels: int, stride: int) -> None:
+        raise NotImplementedError
+
+    def branch(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def forward(self, x: Tensor, num_positions: int | None = None) -> Tensor:
         y = x
         if self.tam is not None:  # (B*P, C, H, W) -> (B, P, C, H, W) -> (B*P, C, H, W)
             y = self.tam(x.unflatten(0, (-1, num_positions))).flatten(0, 1)
-        # The published network takes the first block's shortcut after its TAM, the others' before.
-        shortcut = x if self.downsample is None else self.downsample(y)
-        y = self.relu1(self.bn1(self.conv1(y)))
-        y = self.relu2(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
+        shortcut = x if self.downsample is None else self.downsample(x if self.resnet else y)
+        y = self.branch(y)
         # In place is safe here: the sum is new, and no hook has seen it.
         return torch.relu_(y + shortcut) if self.final_relu else y + shortcut
+
+
+class Bottleneck(Block):
+    """1x1 to a quarter of the channels, 3x3, 1x1 back: the block of everything from depth 50 on."""
+
+    def add_branch(self, in_channels: int, channels: int, stride: int) -> None:
+        narrow = channels // EXPANSION
+        self.conv1, self.bn1 = conv_bn(in_channels, narrow, 1)
+        self.relu1 = nn.ReLU()
+        self.conv2, self.bn2 = conv_bn(narrow, narrow, 3, stride)
+        self.relu2 = nn.ReLU()
+        self.conv3, self.bn3 = conv_bn(narrow, channels, 1)
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = self.relu1(self.bn1(self.conv1(x)))
+        x = self.relu2(self.bn2(self.conv2(x)))
+        return self.bn3(self.conv3(x))
+
+
+class BasicBlock(Block):
+    """3x3, 3x3: the block of ResNet-18 and -34."""
+
+    def add_branch(self, in_channels: int, channels: int, stride: int) -> None:
+        self.conv1, self.bn1 = conv_bn(in_channels, channels, 3, stride)
+        self.relu1 = nn.ReLU()
+        self.conv2, self.bn2 = conv_bn(channels, channels, 3)
+
+    def branch(self, x: Tensor) -> Tensor:
+        return self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
 
 
 def bottlenecks(
@@ -74,7 +104,6 @@ def bottlenecks(
     count: int,
     stride: int = 1,
     last_relu: bool = True,
-    pool_shortcut: bool = True,
     tam: TamOptions | None = None,
 ) -> list[Bottleneck]:
     """Build `count` bottlenecks in a row; the first changes the channels and takes the stride."""
@@ -85,7 +114,20 @@ def bottlenecks(
             stride=stride if i == 0 else 1,
             final_relu=last_relu or i < count - 1,
             tam=tam,
-            pool_shortcut=pool_shortcut,
         )
         for i in range(count)
     ]
+
+
+class BlockStage(nn.Sequential):
+    """A stage of blocks in a row, each of which may have its own TAM."""
+
+    def __init__(self, blocks: Iterable[Block]):
+        super().__init__(*blocks)
+        self.out = nn.Identity()
+
+    def forward(self, x: Tensor, num_positions: int) -> Tensor:  # (B*P, C_in, H, W)
+        *blocks, out = self
+        for block in blocks:
+            x = block(x, num_positions)
+        return out(x)  # (B*P, C, H/stride, W/stride)

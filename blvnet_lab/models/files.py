@@ -14,6 +14,7 @@ import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,14 @@ from blvnet_lab.models.networks import (
 from blvnet_lab.models.wrapped import check_weights
 from blvnet_lab.paths import atomic_write
 
-BUILDERS = {builder.__name__: builder for builder in (tsn, tsn_blnet, blvnet, blvnet_tam)}
+BUILDERS = {
+    "tsn": tsn,
+    "tsm": partial(tsn, temporal="shift"),
+    "tam_resnet": partial(tsn, temporal="tam"),
+    "tsn_blnet": tsn_blnet,
+    "blvnet": blvnet,
+    "blvnet_tam": blvnet_tam,
+}
 MAX_LISTED = 12  # names in a message
 
 

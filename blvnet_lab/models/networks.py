@@ -4,7 +4,8 @@
     model = blvnet_tam(depth=50, num_frames=16, num_classes=174)
     logits = model(clip)          # (B, T, C, H, W) -> (B, num_classes)
 
-a) `tsn`: a 2-D ResNet on every frame, logits averaged (Wang et al., 2016).
+a) `tsn`: a 2-D ResNet on every frame, logits averaged (Wang et al., 2016). Frames exchange
+   information in its relatives, TSM by a fixed shift (Lin et al., 2019), TAM-ResNet by TAMs.
 b) `tsn_blnet`: a big-little network on every frame; every frame feeds both branches.
 c) `blvnet`: the two frames of a pair feed different branches.
 d) `blvnet_tam`: and temporal aggregation lets pairs exchange information.
@@ -16,35 +17,27 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from torch import Tensor, nn
 
-from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem, LastStage
-from blvnet_lab.models.bottleneck import EXPANSION, Bottleneck, bottlenecks, conv_bn
+from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
+from blvnet_lab.models.bottleneck import (
+    BasicBlock,
+    Block,
+    BlockStage,
+    Bottleneck,
+    bottlenecks,
+    conv_bn,
+)
 from blvnet_lab.models.checkpointing import run_checkpointed
-from blvnet_lab.models.tam import TamOptions, TapInit
+from blvnet_lab.models.sizes import SIZES, Depth, ResNetDepth, size_of
+from blvnet_lab.models.tam import TAM, TamOptions, TapInit
 
-Depth = Literal["tiny", 50, 101, 152]
-
-
-class Size(NamedTuple):
-    width: int  # channels after the stem
-    big_little_blocks: tuple[int, ...]  # n of each stage (the 101 and 152 differ from ResNet's)
-    resnet_blocks: tuple[int, ...]
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels after each of the four stages."""
-        return tuple(EXPANSION * self.width * 2**stage for stage in range(4))
-
-
-SIZES: dict[Depth, Size] = {
-    "tiny": Size(8, (2, 2, 2, 2), (2, 2, 2, 2)),  # ours, for classrooms without a GPU
-    50: Size(64, (3, 4, 6, 3), (3, 4, 6, 3)),
-    101: Size(64, (4, 8, 18, 3), (3, 4, 23, 3)),
-    152: Size(64, (5, 12, 30, 3), (3, 8, 36, 3)),
-}
+Temporal = Literal["shift", "tam"]
+RESNETS: dict[Temporal | None, str] = {None: "tsn", "shift": "tsm", "tam": "tam_resnet"}
+# Of networks with so many blocks in stage 3, TSM shifts every second block only.
+SPARSE_SHIFT_FROM = 23
 
 
 class VideoNet(nn.Module):
@@ -63,6 +56,7 @@ class VideoNet(nn.Module):
         super().__init__()
         check_sizes(num_frames, num_classes, in_channels)
         self.num_frames, self.in_channels = num_frames, in_channels
+        self.num_positions = num_frames  # P in time, after the stem; T/2 where frames are paired
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(features, num_classes)
 
@@ -123,33 +117,55 @@ class VideoNet(nn.Module):
 
 
 class TSN(VideoNet):
-    """A ResNet on every frame, with torchvision's names inside its stages (architecture a)."""
+    """A ResNet on every frame, with torchvision's names inside its stages: see `tsn`.
+
+    Args:
+        temporal: what the residual branches begin with; None leaves frames by themselves.
+        tam: how the TAMs look at time.
+    """
 
     def __init__(
-        self, *, depth: Depth, num_frames: int, num_classes: int, in_channels: int, dropout: float
+        self,
+        *,
+        temporal: Temporal | None,
+        depth: ResNetDepth,
+        num_frames: int,
+        num_classes: int,
+        tam: TamOptions,
+        in_channels: int,
+        dropout: float,
     ):
-        size = size_of(depth)
+        size = size_of(depth, SIZES)
         super().__init__(num_frames, in_channels, num_classes, dropout, size.channels[-1])
+        self.causal = temporal is not None and tam.causal
         conv, bn = conv_bn(in_channels, size.width, 7, stride=2)
         pool = nn.MaxPool2d(3, 2, padding=1)
         stem = OrderedDict(conv=conv, bn=bn, relu=nn.ReLU(), pool=pool, out=nn.Identity())
         self.stem = nn.Sequential(stem)
-        before = (size.width, *size.channels)
-        for i, (channels, count) in enumerate(zip(size.channels, size.resnet_blocks, strict=True)):
-            stride = 1 if i == 0 else 2
-            blocks = bottlenecks(before[i], channels, count, stride, pool_shortcut=False)
-            stage = nn.Sequential(*blocks)
-            stage.add_module("out", nn.Identity())
-            self.add_module(f"stage{i + 1}", stage)
+        block = BasicBlock if size.expansion == 1 else Bottleneck
+        is_sparse = temporal == "shift" and size.resnet_blocks[2] >= SPARSE_SHIFT_FROM
+        before = size.width
+        for stage, channels in enumerate(size.channels):
+            blocks = []
+            for i in range(size.resnet_blocks[stage]):
+                stride = 2 if stage > 0 and i == 0 else 1
+                options = None if temporal is None or (is_sparse and i % 2) else tam
+                blocks.append(block(before, channels, stride, tam=options, resnet=True))
+                before = channels
+            self.add_module(f"stage{stage + 1}", BlockStage(blocks))
         init_weights(self)
+        for module in self.modules():
+            if isinstance(module, TAM):
+                module.requires_grad_(temporal == "tam")  # a shift does not learn
 
     def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
+        frames = self.num_positions
         x = self.run_large(self.stem, clip.flatten(0, 1))  # (B*T, 64, H/4, W/4)
-        x = self.run_large(self.stage1, x)  # (B*T, 256, H/4, W/4)
-        x = self.stage2(x)  # (B*T, 512, H/8, W/8)
-        x = self.stage3(x)  # (B*T, 1024, H/16, W/16)
-        x = self.stage4(x)  # (B*T, 2048, H/32, W/32)
-        return x.unflatten(0, (-1, clip.shape[1]))
+        x = self.run_large(self.stage1, x, frames)  # (B*T, 256, H/4, W/4); 64 at depth 18 and 34
+        x = self.stage2(x, frames)  # (B*T, 512, H/8, W/8)
+        x = self.stage3(x, frames)  # (B*T, 1024, H/16, W/16)
+        x = self.stage4(x, frames)  # (B*T, 2048, H/32, W/32)
+        return x.unflatten(0, (-1, frames))
 
 
 class BigLittleNet(VideoNet):
@@ -174,7 +190,7 @@ class BigLittleNet(VideoNet):
         in_channels: int,
         dropout: float,
     ):
-        size = size_of(depth)
+        size = size_of(depth, [name for name in SIZES if SIZES[name].big_little_blocks])
         if pairs and num_frames % 2:
             raise ValueError(
                 f"expected an even num_frames, got {num_frames}: frames go to the branches in "
@@ -188,16 +204,16 @@ class BigLittleNet(VideoNet):
         (c1, c2, c3, c4), (n1, n2, n3, n4) = size.channels, size.big_little_blocks
         super().__init__(num_frames, in_channels, num_classes, dropout, c4)
         self.pairs, self.causal = pairs, tam is not None and tam.causal
-        self.num_positions = num_frames // 2 if pairs else num_frames
+        self.num_positions //= 1 + pairs
         self.stem = BigLittleStem(in_channels, size.width, alpha, pairs, tam)
         self.stage1 = BigLittleStage(size.width, c1, n1, 2, alpha, beta, tam)
         self.stage2 = BigLittleStage(c1, c2, n2, 2, alpha, beta, tam)
         self.stage3 = BigLittleStage(c2, c3, n3, 1, alpha, beta, tam)  # keeps the resolution
-        self.stage4 = LastStage(c3, c4, n4, tam)
+        self.stage4 = BlockStage(bottlenecks(c3, c4, n4, stride=2, tam=tam))
         init_weights(self)
 
     def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
-        positions = self.num_positions  # P = T/2, or T where every frame feeds both branches
+        positions = self.num_positions
         x = self.run_large(self.stem, clip)  # (B*P, 64, H/4, W/4)
         x = self.run_large(self.stage1, x, positions)  # (B*P, 256, H/8, W/8)
         x = self.stage2(x, positions)  # (B*P, 512, H/16, W/16)
@@ -208,18 +224,37 @@ class BigLittleNet(VideoNet):
 
 def tsn(
     *,
-    depth: Depth = 50,
+    temporal: Temporal | None = None,
+    depth: ResNetDepth = 50,
     num_frames: int = 16,
     num_classes: int = 174,
+    num_taps: int = 3,
+    tap_init: TapInit = "identity",
+    causal: bool = False,
     in_channels: int = 3,
     dropout: float = 0.5,
 ) -> TSN:
-    """Build TSN: a 2-D ResNet on every frame, logits averaged (Wang et al., 2016).
+    """Build TSN: a 2-D ResNet on every frame, logits averaged; or TSM or TAM-ResNet.
 
-    Args as for `blvnet_tam`; any number of frames.
+    In the latter two every residual branch begins with a temporal module, behind the shortcut. The
+    shift of TSM is a TAM whose taps are 0 and 1 and do not learn. Where they do, TSM becomes a
+    TAM-ResNet: `tsn(temporal="tam", tap_init="shift")` starts as the same function.
+
+    Args:
+        temporal: "shift" for TSM (in every second block from depth 101 on, as published), "tam" for
+            TAM-ResNet; None lets frames exchange nothing.
+        depth: "tiny", 18, 34, 50, 101 or 152.
+        num_taps, tap_init, causal: of the temporal modules; `tap_init` is of "tam" alone.
+
+    The others as for `blvnet_tam`; any number of frames.
     """
     arguments = dict(locals())
-    return _remember(TSN(**arguments), "tsn", arguments)
+    sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
+    tam = TamOptions(num_taps, "shift" if temporal == "shift" else tap_init, causal)
+    model = TSN(**sizes, tam=tam)
+    if temporal is None:  # then there is no more to say than of which size it is
+        arguments = {name: sizes[name] for name in sizes if name != "temporal"}
+    return _remember(model, RESNETS[temporal], arguments)
 
 
 def tsn_blnet(
@@ -305,7 +340,7 @@ def capture_points(model: VideoNet) -> list[str]:
     of B*P (B*T) positions: `.big`, `.little`, `.merged` (their sum after ReLU), `.out` (after
     fusion), `stage4.0` (a block), `stage4.0.tam`; `classifier` (B, P, num_classes) per-pair logits.
     """
-    points = r"(stem|stage\d)\.(tam|big|little|merged|out|\d+)|stage4\.\d+\.tam|classifier"
+    points = r"(stem|stage\d)\.(tam|big|little|merged|out|\d+)|stage\d\.\d+\.tam|classifier"
     names = [name for name, _ in model.named_modules() if re.fullmatch(points, name)]
     return sorted(names, key=lambda name: name == "classifier")  # built first, computed last
 
@@ -322,8 +357,9 @@ def init_weights(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, Bottleneck):
-            nn.init.zeros_(module.bn3.weight)  # every block begins as its shortcut alone
+        elif isinstance(module, Block):  # every block begins as its shortcut alone
+            *_, last = (m for m in module.children() if isinstance(m, nn.BatchNorm2d))
+            nn.init.zeros_(last.weight)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.001)
             nn.init.zeros_(module.bias)
@@ -336,13 +372,6 @@ def check_sizes(num_frames: int, num_classes: int, in_channels: int) -> None:
             "expected num_frames, num_classes and in_channels to be at least 1, "
             f"got {num_frames}, {num_classes} and {in_channels}"
         )
-
-
-def size_of(depth: Depth) -> Size:
-    """Look up the size of a depth; raise ValueError if there is no such depth."""
-    if depth not in SIZES:
-        raise ValueError(f"expected depth to be one of {list(SIZES)}, got {depth!r}")
-    return SIZES[depth]
 
 
 def _remember(model: VideoNet, architecture: str, arguments: dict) -> VideoNet:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,23 @@ def temporal_shift(x: Tensor, offset: int) -> Tensor:
     return F.pad(x[:, after : x.shape[1] - before], (0, 0) * 3 + (before, after))
 
 
-TapInit = Literal["identity", "kaiming"]
+def tsm_taps(channels: int, fold: int = 8, num_taps: int = 3, first: int = -1) -> Tensor:
+    """Make the fixed shift of TSM (Lin et al., 2019) as taps (r, C); a weighted sum is not free.
+
+    The first `channels // fold` channels come from the next frame, as many after them from the
+    frame before; the rest stay. Taps that do not look ahead (`first` as in `weighted_sum`) shift
+    from the frame before only, and a single tap shifts nothing.
+    """
+    taps = torch.zeros(num_taps, channels)
+    moved = channels // fold
+    shifts = [offset for offset in (1, -1) if first <= offset < first + num_taps]
+    for i, offset in enumerate(shifts):
+        taps[offset - first, i * moved : (i + 1) * moved] = 1
+    taps[-first, len(shifts) * moved :] = 1
+    return taps
+
+
+TapInit = Literal["identity", "kaiming", "shift"]
 IDENTITY_NOISE = 0.05  # standard deviation around the identity: enough to tell channels apart
 
 
@@ -65,7 +81,8 @@ class TAM(nn.Module):
         channels: C.
         num_taps: r, odd. 1 looks at the frame itself only.
         tap_init: "identity" starts near the identity (curr 1, the others 0, a little noise);
-            "kaiming" is the published start: normal, std sqrt(2 / C), random sign.
+            "kaiming" is the published start: normal, std sqrt(2 / C), random sign; "shift" is TSM
+            (`tsm_taps`), whatever the ReLU, since maps are never negative where TAMs stand.
         causal: `j` runs from `-(r - 1)` to 0 instead, so that no frame waits for a later one (for
             live video; not in the paper). r may then be even.
 
@@ -90,14 +107,18 @@ class TAM(nn.Module):
             raise ValueError(
                 f"expected num_taps to be {wanted}, got {num_taps}: use 3 as in the paper"
             )
-        if tap_init not in ("identity", "kaiming"):
-            raise ValueError(f'expected tap_init "identity" or "kaiming", got {tap_init!r}')
+        if tap_init not in get_args(TapInit):
+            raise ValueError(
+                f"expected tap_init to be one of {get_args(TapInit)}, got {tap_init!r}"
+            )
         self.channels, self.num_taps = channels, num_taps
         self.first_offset = -(num_taps - 1) if causal else -(num_taps // 2)
         self.taps = nn.Parameter(torch.empty(num_taps, channels))
         with torch.no_grad():
             if tap_init == "kaiming":
                 self.taps.normal_(0, math.sqrt(2 / channels))
+            elif tap_init == "shift":
+                self.taps.copy_(tsm_taps(channels, num_taps=num_taps, first=self.first_offset))
             else:
                 self.taps.normal_(0, IDENTITY_NOISE)
                 self.taps[-self.first_offset] += 1

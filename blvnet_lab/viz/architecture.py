@@ -28,8 +28,12 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
 
     Args:
         table: of `blvnet_lab.introspect.layer_table`: stage, part, positions, channels, height,
-            width, macs, parameters. Blocks in a row are drawn as one box.
+            width, macs, parameters. Blocks in a row are drawn as one box, a ResNet's TAMs of a
+            stage as one before its blocks.
     """
+    if "big" not in set(table["part"]):  # a ResNet's: one box for the TAMs of a stage's blocks
+        stages = pd.factorize(table["stage"])[0]
+        table = table.iloc[(2 * stages + (table["part"] == "block")).argsort(kind="stable")]
     names = table[["stage", "part"]]
     boxes = table.assign(count=1).groupby((names != names.shift()).any(axis=1).cumsum())
     boxes = boxes.agg({name: "last" for name in table} | {"macs": "sum", "count": "sum"})
@@ -89,8 +93,10 @@ def _draw_box(
     shape = f"round,pad=0,rounding_size={0.2 if part.part == 'tam' else 0.03}"
     corner = x, y - height / 2
     axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=shape, **_look(part.part)))
-    name = {"tam": "TAM", "block": "block" if part.count == 1 else f"{part.count} blocks"}
-    words = [name.get(part.part, part.part), f"{part.positions} × {part.channels}"]
+    name = {"tam": "TAM"}.get(part.part, part.part)
+    if part.count > 1:
+        name = f"{part.count} {name}s"
+    words = [name, f"{part.positions} × {part.channels}"]
     if part.height * part.width > 1:
         words.append(f"× {part.height} × {part.width}")
     text = (" " if width == LANE else "\n").join(words)

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.models.files import LoadReport, listed, load_exactly, read_pickle, save_model
-from blvnet_lab.models.networks import SIZES, BigLittleNet, VideoNet, blvnet_tam
+from blvnet_lab.models.networks import BigLittleNet, VideoNet, blvnet_tam
+from blvnet_lab.models.sizes import SIZES
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
 
