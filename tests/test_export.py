@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from nets import assert_state, network, state_of
+from nets import assert_state, network, state_of, tam_resnet, tsm
 from torch import nn
 
 from blvnet_lab import cli
@@ -59,6 +59,8 @@ def deviation(path: Path, model: nn.Module, *shape: int) -> float:
 
 MODELS = {
     "tsn": (tsn, {}),
+    "tsm": (tsm, {}),
+    "tam_resnet": (tam_resnet, {"num_frames": 5}),
     "tsn_blnet": (tsn_blnet, {"num_frames": 5}),
     "blvnet": (blvnet, {"in_channels": 10}),
     "blvnet_tam": (blvnet_tam, {"num_taps": 5}),

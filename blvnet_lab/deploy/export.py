@@ -34,6 +34,7 @@ from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.unrolled import frame_by_frame
 from blvnet_lab.models.networks import VideoNet
+from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_as_built, network_of
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import load_trained
@@ -124,7 +125,8 @@ def export_model(
     network = network.to(memory_format=torch.contiguous_format)
     axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
     example = _random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
-    unrolls = path.suffix == ".onnx" and network.pairs  # in the others all frames are alike
+    mixes = network.pairs or any(isinstance(module, TAM) for module in network.modules())
+    unrolls = path.suffix == ".onnx" and mixes  # in the others all frames are alike
     program = _record(frame_by_frame(network) if unrolls else network, example, axes)
     with atomic_write(path) as partial:
         write = _write_onnx if path.suffix == ".onnx" else _write_program

@@ -1,13 +1,14 @@
-"""Live video: a causal bLVNet-TAM that takes one pair of frames at a time.
+"""Live video: a causal network that takes one pair of frames, or one frame, at a time.
 
     model = blvnet_tam(num_frames=16, causal=True)
     stream = Stream(model)
     for pair in pairs:                      # (B, 2, C, H, W)
         logits = stream(pair)               # (B, num_classes): of this pair, knowing the past
 
-In a causal model nothing waits for later frames. So each TAM need only keep the last maps that
-came to it, and a pair costs the same however long the video is. The logits are, to rounding, those
-that the whole clip gives for each pair before they are averaged.
+A causal TSM or TAM-ResNet takes single frames (B, 1, C, H, W). In a causal model nothing waits for
+later frames. So each TAM need only keep the last maps that came to it, and a pair costs the same
+however long the video is. The logits are, to rounding, those that the whole clip gives for each
+pair before they are averaged.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from blvnet_lab.models.networks import BigLittleNet, architecture_of
+from blvnet_lab.models.networks import VideoNet, architecture_of
 from blvnet_lab.models.tam import TAM, PairTAM
 
 
@@ -82,32 +83,30 @@ class Stream(nn.Module):
     """The stepwise form of a causal model, in eval mode; it has the model's own weights.
 
     Args:
-        model: from `blvnet_tam(causal=True)`, also after `optimize_for_inference`. Its taps are
-            taken as they are now; all else it shares, so move or convert the model before.
+        model: built with `causal=True`, also after `optimize_for_inference`. Its taps are taken as
+            they are now; all else it shares, so move or convert the model before.
 
     Raises:
-        TypeError: the model is not from `blvnet_tam`.
+        TypeError: the model is from none of the builders.
         ValueError: the model is not causal.
     """
 
-    def __init__(self, model: BigLittleNet):
+    def __init__(self, model: VideoNet):
         super().__init__()
-        if (name := architecture_of(model)) != "blvnet_tam":
-            raise TypeError(f"expected a model from blvnet_tam, got {name}")
+        if not isinstance(model, VideoNet):
+            raise TypeError(f"expected a network of this library, got {architecture_of(model)}")
         if not model.causal:
             raise ValueError(
-                "expected a causal model, got one whose TAMs look ahead: build and train it with "
-                "blvnet_tam(causal=True)"
+                f"expected a causal model, got a {architecture_of(model)} that is not: build and "
+                "train a blvnet_tam, tsm or tam_resnet with causal=True"
             )
         # A copy of the modules, not of what is in them.
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         model = copy.deepcopy(model, shared)
-        model.num_frames, model.num_positions = 2, 1
-        model.stem.tam = StepTAM(model.stem.tam)
-        for stage in (model.stage1, model.stage2, model.stage3):
-            stage.tam = StepPairTAM(stage.tam)
-        for block in list(model.stage4)[:-1]:
-            block.tam = StepTAM(block.tam)
+        model.num_frames, model.num_positions = 1 + model.pairs, 1
+        for module in list(model.modules()):
+            if isinstance(tam := getattr(module, "tam", None), TAM):
+                module.tam = StepPairTAM(tam) if isinstance(tam, PairTAM) else StepTAM(tam)
         self.model = model
         self.eval()
         self.reset()
@@ -121,7 +120,7 @@ class Stream(nn.Module):
 
     @torch.no_grad()
     def forward(self, pair: Tensor) -> Tensor:
-        """Compute the logits (B, num_classes) of a pair (B, 2, C, H, W) that follows the last one.
+        """Compute the logits (B, num_classes) of a pair (or frame) that follows the last one.
 
         Raises ValueError as the model does for a clip, and for another shape than before.
         """
