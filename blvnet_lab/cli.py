@@ -40,7 +40,8 @@ COMMANDS = {
     "plan": "runs.plan:plan_training",
     "evaluate": "runs.evaluate:evaluate_file",
     "predict": "runs.predict:predict_video",
-    "import-official": "weights.official:import_official",
+    "import": "weights.official:import_official",
+    "import-official": "weights.official:import_official",  # its name of before
     "export": "deploy.export:export_file",
     "instructor": "course.instructor:write_instructor",
     "slides": "course.slides:write_slides",
@@ -195,7 +196,7 @@ def in_reach(words: Sequence[str]) -> list[str]:
         option, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
         if value == "~" or value.startswith(("~/", "~" + os.sep)):
             value = os.path.expanduser(value)
-        written = (option or before) in WRITES or words[0] == "import-official"
+        written = (option or before) in WRITES or words[0].startswith("import")
         if value.startswith("data_samples/") and not os.path.lexists(value) and not written:
             shipped = data_samples() / value.removeprefix("data_samples/")
             if shipped.is_file():

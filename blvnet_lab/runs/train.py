@@ -34,7 +34,7 @@ from blvnet_lab.training.checkpoint import (
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
 from blvnet_lab.training.recipe import Output, Recipe
-from blvnet_lab.weights.official import load_official
+from blvnet_lab.weights.official import load_official, read_published
 from blvnet_lab.weights.torchvision import check_depth, is_resnet, load_resnet, torchvision_resnet
 
 
@@ -84,8 +84,9 @@ def train(
         preset: values of all settings that are not given: classroom, kinetics-subset, a row
             of the paper such as ssv2-50-f8x2 or kinetics400-50-f16x2, or a recipe.json.
         init: start from these weights: a model.safetensors or best.pt (for fewer frames or other
-            classes, too), a published bLResNet or video checkpoint, a ResNet of torchvision; or
-            "torchvision", which downloads that. Empty for random weights.
+            classes, too), a published checkpoint, a ResNet of torchvision; or "torchvision" or a
+            name of docs/weights.md (tam-resnet50-k400), which are downloaded. Empty for random
+            weights.
         after_epoch: called with the history, as in `engine.fit`.
 
     Raises:
@@ -148,10 +149,11 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
     """Load weights into a model, and report which were loaded and which were not.
 
     Args:
-        source: "torchvision" downloads a ResNet of the model's depth, trained on ImageNet; or a
-            file: a network that was trained here (`model.safetensors`, `best.pt`), also one for
-            fewer frames or other classes; a published bLResNet or video checkpoint; a ResNet of
-            torchvision.
+        source: "torchvision" downloads a ResNet of the model's depth, trained on ImageNet; a name
+            of docs/weights.md ("tam-resnet50-k400") downloads that; or a file: a network that was
+            trained here (`model.safetensors`, `best.pt`), also one for fewer frames or other
+            classes; a published checkpoint, whose classifier is loaded if it has as many classes;
+            a ResNet of torchvision.
         classes: of the model, in the order of labels. The classifier of a network that was trained
             here is loaded if it has the same ones.
 
@@ -170,7 +172,12 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
     if Path(source).suffix != ".safetensors":
         contents = read_pickle(source)
         if not is_checkpoint(contents):
-            return (load_resnet if is_resnet(contents) else load_official)(model, contents)
+            if is_resnet(contents):
+                return load_resnet(model, contents)
+            found = read_published(source)
+            theirs = found.weights.get("classifier.weight")
+            is_other = theirs is None or theirs.shape != model.classifier.weight.shape
+            return load_official(model, found, keeps_classifier=is_other)
     trained = load_trained(source)
     weights, report = trained.model.state_dict(), LoadReport("own")
     if not classes or tuple(classes) != trained.classes:

@@ -1,81 +1,99 @@
-"""Read the published checkpoints, in either of their two layouts.
+"""Read the checkpoints that others have published: big-little networks, TAM-ResNet, TSM, TSN.
 
     from blvnet_lab.weights.official import import_official, load_official
     print(load_official(model, "checkpoint.pth.tar"))
     model = import_official("checkpoint.pth.tar", None).model   # builds the model that fits
 
-*video*: keys `baseline_model.*` and `new_fc.*` (or `baseline_model.fc.*` where dropout was 0).
-*image*: a bLResNet trained on ImageNet; apart from its classifier of 1000 classes it has just what
-a video model has without its TAMs. Training checkpoints wrap either in `{"state_dict": ...}` and
-may put `module.` before each key.
-
-Nothing is loaded unless every tensor is accounted for. Loading that skips what does not fit
-(`strict=False`) can leave a network without its ImageNet weights, and say nothing.
+`names` lists the layouts, docs/weights.md where such files can be had. Nothing is loaded unless
+every tensor is accounted for. Loading that skips what does not fit (`strict=False`) can leave a
+network without its ImageNet weights, and say nothing.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from blvnet_lab.models.files import LoadReport, listed, load_exactly, read_pickle, save_model
-from blvnet_lab.models.networks import BigLittleNet, VideoNet, blvnet_tam
+from blvnet_lab.models.files import (
+    BUILDERS,
+    LoadReport,
+    listed,
+    load_exactly,
+    read_pickle,
+    save_model,
+)
+from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.sizes import SIZES
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
+from blvnet_lab.weights.names import CLASSIFIER, is_shifted, layout_of, with_our_names
 
-IMAGE_CLASSES, CLASSIFIER = 1000, "classifier."
-DEPTHS = {SIZES[depth].big_little_blocks: depth for depth in (50, 101, 152)}
-
-# Official module name -> ours, one after the other; everything else keeps its name.
-RENAMES = [
-    (r"(conv|bn)1\.", r"stem.\1."),
-    (r"tam\.", "stem.tam."),
-    (r"b_conv0\.", "stem.big.0."),
-    (r"bn_b0\.", "stem.big.1."),
-    # Of three layers: a convolution, its batch norm and its ReLU.
-    *((rf"l_conv{i}\.", f"stem.little.{3 * i}.") for i in range(3)),
-    *((rf"bn_l{i}\.", f"stem.little.{3 * i + 1}.") for i in range(3)),
-    (r"bl_init\.", "stem.fusion.0."),
-    (r"bn_bl_init\.", "stem.fusion.1."),
-    (r"layer([123])\.little_e\.", r"stage\1.little.expand."),
-    (r"layer([123])\.fusion\.0\.", r"stage\1.fusion."),
-    (r"layer([1234])\.", r"stage\1."),
-    (r"(?:new_)?fc\.", "classifier."),
-]
-TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)|blending_layers\.(\d+))\.weight")
-TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
+STATE_DICT = "the state dict"
 RESNETS = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
+# How files and their names say what tensors do not: IBM's `arch` and names (-f32), TSM's names
+# (shift8_..._segment8), mmaction2's configuration (shift_div=8, num_segments=8).
+SAID = {
+    "num_frames": re.compile(r"(?:segment|num_segments=|-f)(\d+)"),
+    "shift_div": re.compile(r"(?:shift|shift_div=)(\d+)"),
+}
+OTHER_NETWORK = re.compile(r"-b\d+-max|-ts-(?:max|avg)")  # in IBM's `arch`
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published checkpoint: its tensors under our names, and how its network is built."""
+
+    layout: str
+    weights: dict[str, Tensor]
+    ignored: list[str]  # their names
+    architecture: str
+    sizes: dict[str, Any]  # arguments of the builder, as far as the checkpoint says
 
 
 def load_official(
-    model: VideoNet, checkpoint: Mapping[str, Tensor] | str | os.PathLike
+    model: VideoNet,
+    checkpoint: Mapping[str, Any] | str | os.PathLike | Published,
+    *,
+    shift_div: int | None = None,
+    keeps_classifier: bool = False,
 ) -> LoadReport:
     """Load a published checkpoint into a model of ours.
 
     Args:
-        model: from `blvnet_tam`, or from `blvnet` or `tsn_blnet` for an image checkpoint.
-        checkpoint: a state dict, or the path of a file that holds one.
+        model: of the checkpoint's architecture, or of one that has all its tensors: `blvnet` for an
+            image checkpoint, a TAM-ResNet for a TSM or a TSN.
+        checkpoint: a state dict, the path of a file that holds one, or what `read_published` found.
+        shift_div: of a TSM, for files that do not say it: an 8th of the channels moves each way.
+        keeps_classifier: leave the model's classifier as it is, for other classes.
 
     Returns:
         What was loaded, adapted (RGB weights to other input channels) and left as it was: of an
-        image checkpoint, the model's classifier and TAMs.
+        image checkpoint, the model's classifier and TAMs; of a TSN, the TAMs.
 
     Raises:
         ValueError: the file is no checkpoint, or a tensor is missing, left over or misshapen; the
             model is unchanged then.
     """
-    report, ours = _with_our_names(bare_state_dict(checkpoint))
-    if report.layout == "image":
-        absent = [key for key in model.state_dict() if key not in ours]
-        report.kept = [key for key in absent if key.endswith(".taps") or key.startswith(CLASSIFIER)]
+    found = checkpoint
+    if not isinstance(found, Published):
+        found = read_published(checkpoint, shift_div)
+    ours, report = dict(found.weights), LoadReport(found.layout, ignored=found.ignored)
+    if keeps_classifier:
+        classifier = [key for key in ours if key.startswith(CLASSIFIER)]
+        report.ignored += classifier
+        ours = {key: tensor for key, tensor in ours.items() if key not in classifier}
+    absent = [key for key in model.state_dict() if key not in ours]
+    if found.layout == "image" or keeps_classifier:
+        report.kept += [key for key in absent if key.startswith(CLASSIFIER)]
+    if not any(key.endswith(".taps") for key in ours):
+        report.kept += [key for key in absent if key.endswith(".taps")]
     remedy = (
         "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; "
         f"{RESNETS}"
@@ -87,7 +105,7 @@ def load_official(
 class Imported:
     """A published checkpoint as a model of ours, in eval mode."""
 
-    model: BigLittleNet
+    model: VideoNet
     report: LoadReport
     out: Path | None
 
@@ -102,23 +120,27 @@ def import_official(
     out: Path | None,
     /,
     *,
-    num_frames: int = 16,
+    num_frames: int | None = None,
+    shift_div: int | None = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
     tap_init: TapInit = "identity",
-    depth: Literal[50, 101, 152] | None = None,
+    depth: Literal[18, 34, 50, 101, 152] | None = None,
     seed: int = 0,
 ) -> Imported:
     """Turn a published checkpoint into a model.safetensors, which says how to build its network.
 
-    The file says depth, alpha, taps, classes and channels itself; beta is 4, as in the paper. It is
-    a bLVNet-TAM, or a bLResNet trained on ImageNet, which lacks taps and a classifier of videos:
-    such a network is a start for training, and knows no actions yet.
+    It may hold a bLVNet-TAM, a bLResNet trained on ImageNet (which lacks taps and a classifier of
+    videos: a start for training), IBM's TAM-ResNet, or a TSM or TSN of MIT or mmaction2. The kind,
+    depth, alpha, taps, classes and channels are found in it; beta is 4, as in the paper.
 
     Args:
         file: the published checkpoint (.pth, .pth.tar).
         out: the file to write, which ends in .safetensors; None writes no file.
-        num_frames: T, even; no weight depends on it.
+        num_frames: T; no weight depends on it. Without it what the file or its name says, and 16
+            for big-little networks.
+        shift_div: of a TSM whose file and name do not say it: 8 moves an 8th of the channels from
+            each neighbour in time.
         num_classes: where the file's classifier is not used (bLResNet); without it, 174.
         in_channels: other than the file's 3, such as 10, turns RGB weights into those of optical
             flow.
@@ -127,12 +149,15 @@ def import_official(
         seed: of the taps and the classifier that are not in the file.
 
     Raises:
-        ValueError: as `load_official`, or the file holds something else than was asked for.
+        ValueError: as `load_official`, or the file holds something else than was asked for, or does
+            not say what must be known.
     """
     if out is not None:
         check_target(out, ".safetensors")
-    official = bare_state_dict(file)
-    sizes = _sizes_of(_with_our_names(official)[1])
+    found = read_published(file, shift_div)
+    if found.layout == "resnet":
+        raise ValueError(f"expected a network of videos, got one of pictures: {RESNETS}")
+    sizes = dict(found.sizes)
     asked = {"depth": depth, "num_classes": num_classes, "in_channels": in_channels}
     for name, value in asked.items():
         held = sizes.get(name, value)
@@ -142,96 +167,130 @@ def import_official(
                 "(reset_classifier changes the classes later; only RGB weights fit other channels)"
             )
     sizes |= {name: value for name, value in asked.items() if value is not None}
+    if num_frames is not None:
+        sizes["num_frames"] = num_frames
+    if "num_frames" not in sizes:
+        raise ValueError(
+            f"expected the number of frames, which neither {file} nor its name says: give "
+            "num_frames (--num-frames), as the network's authors say it"
+        )
+    if found.layout == "image":
+        sizes["tap_init"] = tap_init
     with torch.random.fork_rng(devices=[]):  # the caller's RNG stays as it is
         torch.manual_seed(seed)
-        model = blvnet_tam(num_frames=num_frames, tap_init=tap_init, **sizes).eval()
-    report = load_official(model, official)
+        model = BUILDERS[found.architecture](**sizes).eval()
+    report = load_official(model, found)
     if out is not None:  # of the file the name alone: folders are of this machine
         save_model(model, out, {"source": {"file": Path(file).name, "layout": report.layout}})
     return Imported(model, report, out)
 
 
-def bare_state_dict(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> dict[str, Tensor]:
-    """Take the tensors alone, without the wrapping of training checkpoints."""
-    origin = "the state dict"
+def read_published(
+    checkpoint: Mapping[str, Any] | str | os.PathLike, shift_div: int | None = None
+) -> Published:
+    """Find out what a published checkpoint holds; raise ValueError if it is none."""
+    contents, name = checkpoint, ""
     if not isinstance(checkpoint, Mapping):
-        origin, checkpoint = os.fspath(checkpoint), read_pickle(checkpoint)
-    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("state_dict"), Mapping):
-        checkpoint = checkpoint["state_dict"]
-    if not isinstance(checkpoint, Mapping) or not checkpoint:
-        what = "an empty one" if checkpoint == {} else type(checkpoint).__name__
+        contents, name = read_pickle(checkpoint), Path(checkpoint).name
+    tensors = bare_state_dict(contents, name or STATE_DICT)
+    said = _said(contents, name)
+    is_tsm = is_shifted(tensors)
+    if is_tsm and shift_div is None and "shift_div" not in said:
+        raise ValueError(
+            "expected to know which part of the channels this TSM shifts, which neither the "
+            "checkpoint nor its name says: give shift_div (--shift-div), 8 in what its authors "
+            "published"
+        )
+    layout = layout_of(tensors)
+    ours, ignored = with_our_names(tensors, shift_div or said.get("shift_div"))
+    if layout in ("image", "video"):
+        architecture, sizes = "blvnet_tam", {"num_frames": 16, **_big_little_sizes(ours)}
+    else:
+        architecture = "tam_resnet" if layout == "ibm" else "tsm" if is_tsm else "tsn"
+        frames = {"num_frames": said["num_frames"]} if "num_frames" in said else {}
+        sizes = frames | _resnet_sizes(ours)
+        if layout != "ibm":
+            sizes.pop("num_taps", None)  # of a shift they are always 3
+    return Published(layout, ours, ignored, architecture, sizes)
+
+
+def bare_state_dict(
+    checkpoint: Mapping[str, Any] | str | os.PathLike, origin: str = STATE_DICT
+) -> dict[str, Tensor]:
+    """Take the tensors alone, without the wrapping of training checkpoints."""
+    contents: object = checkpoint
+    if isinstance(checkpoint, str | os.PathLike):
+        origin, contents = os.fspath(checkpoint), read_pickle(checkpoint)
+    if isinstance(contents, Mapping) and isinstance(contents.get("state_dict"), Mapping):
+        contents = contents["state_dict"]
+    if not isinstance(contents, Mapping) or not contents:
+        what = "an empty one" if contents == {} else type(contents).__name__
         raise ValueError(f"{origin}: expected a state dict, got {what}; give the published file")
-    tensors = {k: v for k, v in checkpoint.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if others := [str(key) for key in checkpoint if key not in tensors]:
+    tensors = {k: v for k, v in contents.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if others := [str(key) for key in contents if key not in tensors]:
         raise ValueError(f"{origin}: expected tensors only, but these are none: {listed(others)}")
     return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
 
 
-def rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
-    """Rename a tensor by patterns at its beginning and their replacements, in their order."""
-    for pattern, replacement in renames:
-        name = re.sub("^" + pattern, replacement, name)
-    return name
+def _said(contents: Mapping[str, Any], name: str) -> dict[str, int]:
+    """Find the number of frames and TSM's divisor in what is written beside the tensors."""
+    arch, meta = contents.get("arch"), contents.get("meta")
+    if isinstance(arch, str) and OTHER_NETWORK.search(arch):
+        raise ValueError(
+            "expected a network that adds up what its taps weigh, without temporal pooling, got "
+            f"arch {arch}: this library has no such network"
+        )
+    config = meta.get("cfg") if isinstance(meta, Mapping) else None
+    text = " ".join(each for each in (name, arch, config) if isinstance(each, str))
+    found = {"num_frames": 8, "shift_div": 8} if isinstance(config, str) else {}  # its defaults
+    for fact, pattern in SAID.items():
+        if match := pattern.search(text.replace(" ", "")):
+            found[fact] = int(match[1])
+    return found
 
 
-def _sizes_of(ours: Mapping[str, Tensor]) -> dict[str, int]:
+def _big_little_sizes(ours: Mapping[str, Tensor]) -> dict[str, int]:
     """Find the builder's arguments; a tensor that is not there is named by `load_official`."""
     # The fusion is the last block of stages 1 to 3.
-    pattern = re.compile(r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")
-    found = {match.groups() for name in ours if (match := pattern.match(name))}
-    blocks = tuple(sum(stage == str(i) for stage, _ in found) for i in (1, 2, 3, 4))
-    if blocks not in DEPTHS:
-        known = ", ".join(f"{depth} {counts}" for counts, depth in DEPTHS.items())
-        raise ValueError(
-            f"expected a big-little network of depth {known}, got one with {blocks} blocks in its "
-            f"stages, and the tensors {listed(list(ours), 3)}: give a published checkpoint, since "
-            f"{RESNETS}"
-        )
-    depth = DEPTHS[blocks]
-    sizes = {"depth": depth}
-    for argument, name, axis in (
-        ("num_classes", "classifier.weight", 0),
-        ("in_channels", "stem.conv.weight", 1),
-        ("num_taps", "stem.tam.taps", 0),
-        ("alpha", "stem.little.0.weight", 0),
-    ):
-        if name in ours and ours[name].ndim > axis:
-            sizes[argument] = ours[name].shape[axis]
-    if "alpha" in sizes:
-        sizes["alpha"] = SIZES[depth].width // sizes["alpha"]
+    blocks = _count_blocks(ours, r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")
+    depths = {SIZES[depth].big_little_blocks: depth for depth in (50, 101, 152)}
+    sizes = _sizes_of(ours, blocks, depths, "big-little network", "stem.tam.taps")
+    if "stem.little.0.weight" in ours and ours["stem.little.0.weight"].ndim:
+        sizes["alpha"] = SIZES[sizes["depth"]].width // len(ours["stem.little.0.weight"])
     return sizes
 
 
-def _with_our_names(official: Mapping[str, Tensor]) -> tuple[LoadReport, dict[str, Tensor]]:
-    """Rename; stack the separate tap tensors (C, 1, 1, 1) of each TAM to our (r, C).
+def _resnet_sizes(ours: Mapping[str, Tensor]) -> dict[str, int]:
+    is_deep = "stage1.0.conv3.weight" in ours
+    blocks = _count_blocks(ours, r"stage(\d)\.(\d+)\.")
+    depths = {SIZES[d].resnet_blocks: d for d in ((50, 101, 152) if is_deep else (18, 34))}
+    return _sizes_of(ours, blocks, depths, "ResNet", "stage1.0.tam.taps")
 
-    The classifier of ImageNet is left out, and is what the report ignores.
-    """
-    if "stem.conv.weight" in official:
+
+def _count_blocks(ours: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
+    found = {match.groups() for name in ours if (match := re.match(pattern, name))}
+    return tuple(sum(stage == str(i) for stage, _ in found) for i in (1, 2, 3, 4))
+
+
+def _sizes_of(
+    ours: Mapping[str, Tensor],
+    blocks: tuple[int, ...],
+    depths: Mapping[tuple[int, ...], int],
+    kind: str,
+    taps: str,
+) -> dict[str, int]:
+    if blocks not in depths:
+        known = ", ".join(f"{depth} {counts}" for counts, depth in depths.items())
         raise ValueError(
-            "expected a published checkpoint, got one that has our names already: load it with "
-            "blvnet_lab.models.load_model"
+            f"expected a {kind} of depth {known}, got one with {blocks} blocks in its stages, and "
+            f"the tensors {listed(list(ours), 3)}: give a published checkpoint, since {RESNETS}"
         )
-    ours: dict[str, Tensor] = {}
-    taps: dict[str, dict[int, Tensor]] = {}
-    for key, tensor in official.items():
-        name = rename(key.removeprefix("baseline_model."), RENAMES)
-        if match := TAP.fullmatch(name):
-            module, word, index = match.groups()
-            place = TAP_ORDER[word] if word else int(index)
-            taps.setdefault(module, {})[place] = tensor.reshape(-1)
-        else:
-            ours[name] = tensor
-    for module, parts in taps.items():
-        lengths = sorted({len(part) for part in parts.values()})
-        if sorted(parts) != [*range(len(parts))] or len(lengths) != 1:
-            raise ValueError(
-                f"expected all taps of {module}, of one length, got {sorted(parts)} of {lengths}"
-            )
-        ours[f"{module}.taps"] = torch.stack([parts[i] for i in range(len(parts))])
-    video = any(key.startswith("baseline_model.") for key in official)
-    report = LoadReport("video" if video else "image")
-    if not video and ours.get("classifier.bias", torch.empty(0)).shape == (IMAGE_CLASSES,):
-        report.ignored = ["fc.weight", "fc.bias"]
-        ours = {key: tensor for key, tensor in ours.items() if not key.startswith(CLASSIFIER)}
-    return report, ours
+    sizes = {"depth": depths[blocks]}
+    for argument, name, axis in (
+        ("num_classes", "classifier.weight", 0),
+        ("in_channels", "stem.conv.weight", 1),
+        ("num_taps", taps, 0),
+    ):
+        if name in ours and ours[name].ndim > axis:
+            sizes[argument] = ours[name].shape[axis]
+    return sizes

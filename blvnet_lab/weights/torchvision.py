@@ -4,10 +4,11 @@
     from blvnet_lab.weights.torchvision import load_resnet
     print(load_resnet(blvnet_tam(depth=50), "resnet50-11ad3fa6.pth"))
 
-TSN is that ResNet, and takes all of it but the classifier. A big-little network of depth 50 has the
-blocks of ResNet-50 too: the big branch and, as the last one, the fusion of stages 1 to 3, and all
-of stage 4. It is a start, not the same function: other blocks halve the resolution, and they
-average it in their shortcuts. The published start is a bLResNet (`load_official`).
+TSN is that ResNet, and takes all of it but the classifier; so do TSM and TAM-ResNet. A big-little
+network of depth 50 has the blocks of ResNet-50 too: the big branch and, as the last one, the fusion
+of stages 1 to 3, and all of stage 4. It is a start, not the same function: other blocks halve the
+resolution, and they average it in their shortcuts. The published start is a bLResNet
+(`load_official`).
 """
 
 from __future__ import annotations
@@ -23,15 +24,14 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.models.files import LoadReport, load_exactly
-from blvnet_lab.models.networks import VideoNet
-from blvnet_lab.weights.official import bare_state_dict, rename
+from blvnet_lab.models.networks import RESNETS, VideoNet
+from blvnet_lab.weights.names import RESNET, layout_of, rename
+from blvnet_lab.weights.official import bare_state_dict
 
-RESNETS = (50, 101, 152)
 # Of the connection or the disk, of the file's hash, of a partial or damaged file from before.
 DOWNLOAD_ERRORS = (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError)
 NOT_IN_RESNET = re.compile(r"(stem\.(big|little|fusion)|stage\d\.little|classifier)\..*|.*\.taps")
 # Torchvision's names -> ours, one after the other; an unknown name is then refused as left over.
-TSN_RENAMES = [(r"(conv|bn)1\.", r"stem.\1."), (r"layer(\d)\.", r"stage\1.")]
 BIG_LITTLE_RENAMES = [
     # All shortcuts with a convolution are strided here, and begin with an average pool.
     (r"(.*\.downsample)\.1\.", r"\1.2."),
@@ -40,7 +40,7 @@ BIG_LITTLE_RENAMES = [
     (r"layer2\.3\.", "stage2.fusion."),
     (r"layer3\.5\.", "stage3.fusion."),
     (r"layer([123])\.", r"stage\1.big."),
-    *TSN_RENAMES,
+    *RESNET,
 ]
 
 
@@ -50,8 +50,8 @@ def load_resnet(
     """Load the weights of a torchvision ResNet into a model of ours.
 
     Args:
-        model: from `tsn` with depth 50, 101 or 152, or from `blvnet_tam`, `blvnet` or `tsn_blnet`
-            with depth 50.
+        model: from `tsn` (also with a temporal module) of any depth but "tiny", or from
+            `blvnet_tam`, `blvnet` or `tsn_blnet` with depth 50.
         checkpoint: the state dict of the ResNet of that depth, or the path of a file that holds it.
 
     Returns:
@@ -68,7 +68,7 @@ def load_resnet(
         resnet |= {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
     kept = [key for key in model.state_dict() if NOT_IN_RESNET.fullmatch(key)]
     report = LoadReport("resnet", kept=kept, ignored=[k for k in resnet if k.startswith("fc.")])
-    renames = TSN_RENAMES if model.architecture == "tsn" else BIG_LITTLE_RENAMES
+    renames = RESNET if model.architecture in RESNETS.values() else BIG_LITTLE_RENAMES
     ours = {rename(k, renames): resnet[k] for k in resnet if k not in report.ignored}
     remedy = (
         f"Give the weights of torchvision.models.resnet{model.arguments['depth']}, or build the "
@@ -81,27 +81,28 @@ def load_resnet(
 def check_depth(model: VideoNet) -> None:
     """Raise ValueError if no ResNet fits a model: before one is downloaded."""
     name, depth = model.architecture, model.arguments["depth"]
-    if depth not in (RESNETS if name == "tsn" else RESNETS[:1]):
+    if depth not in ((18, 34, 50, 101, 152) if name in RESNETS.values() else (50,)):
         raise ValueError(
-            "expected a tsn of depth 50, 101 or 152 or another network of depth 50, which has the "
-            f"blocks of a ResNet, got a {name} of depth {depth}: build it with depth=50, or start "
-            "from a published bLResNet (blvnet_lab.weights.load_official)"
+            f"expected a {', '.join(RESNETS.values())} of depth 18, 34, 50, 101 or 152 or another "
+            f"network of depth 50, which has the blocks of a ResNet, got a {name} of depth {depth}: "
+            "build it with depth=50, or start from a published bLResNet "
+            "(blvnet_lab.weights.load_official)"
         )
 
 
 def is_resnet(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> bool:
     """Tell torchvision's ResNets from official checkpoints by their names."""
-    return "layer1.0.conv1.weight" in bare_state_dict(checkpoint)
+    return layout_of(bare_state_dict(checkpoint)) == "resnet"
 
 
-def torchvision_resnet(depth: Literal[50, 101, 152]) -> dict[str, Tensor]:
-    """Download torchvision's newest ImageNet weights (98 to 230 MB; the first time only).
+def torchvision_resnet(depth: Literal[18, 34, 50, 101, 152]) -> dict[str, Tensor]:
+    """Download torchvision's newest ImageNet weights (45 to 230 MB; the first time only).
 
     Raises OSError if the download failed, or its file is damaged.
     """
     from torchvision.models import get_model_weights  # slow to import, and rarely needed
 
-    weights = get_model_weights(f"resnet{depth}").IMAGENET1K_V2
+    weights = get_model_weights(f"resnet{depth}").DEFAULT
     try:
         return weights.get_state_dict(check_hash=True, weights_only=True)
     except DOWNLOAD_ERRORS as error:

@@ -1,0 +1,130 @@
+"""The names that published checkpoints give to their tensors, and ours.
+
+    layout      whose, and of which network           a name in it
+    video       IBM's bLVNet and bLVNet-TAM           baseline_model.layer1.big...
+    image       IBM's bLResNet, trained on ImageNet   layer1.big...
+    resnet      torchvision's ResNets                 layer1.0.conv1.weight
+    ibm         IBM's TAM-ResNet                      layer1.0.tam.prev_se.fc1.weight
+    tsm         MIT's TSM, and its TSN                base_model.layer1.0.conv1.net.weight
+    mmaction2   OpenMMLab's TSM and TSN               backbone.layer1.0.conv1.conv.net.weight
+
+Training checkpoints wrap each of them in `{"state_dict": ...}`, and may put `module.` before keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from blvnet_lab.models.tam import tsm_taps
+
+IMAGE_CLASSES, CLASSIFIER = 1000, "classifier."
+# Their module name -> ours, one after the other; everything else keeps its name.
+RESNET = [(r"(conv|bn)1\.", r"stem.\1."), (r"layer(\d)\.", r"stage\1.")]
+PEERS = [
+    (r"(?:backbone|base_model)\.", ""),
+    (r"(?:cls_head\.fc_cls|new_fc|fc)\.", CLASSIFIER),
+    (r"(.*)\.net\.weight", r"\1.weight"),  # of a convolution behind a shift
+    (r"(.*conv\d)\.conv\.", r"\1."),  # a convolution and its norm, in one module
+    (r"(.*)conv(\d)\.bn\.", r"\1bn\2."),
+    (r"(.*\.downsample)\.conv\.", r"\1.0."),
+    (r"(.*\.downsample)\.bn\.", r"\1.1."),
+    *RESNET,
+]
+BIG_LITTLE = [
+    (r"baseline_model\.", ""),
+    (r"(conv|bn)1\.", r"stem.\1."),
+    (r"tam\.", "stem.tam."),
+    (r"b_conv0\.", "stem.big.0."),
+    (r"bn_b0\.", "stem.big.1."),
+    # Of three layers: a convolution, its batch norm and its ReLU.
+    *((rf"l_conv{i}\.", f"stem.little.{3 * i}.") for i in range(3)),
+    *((rf"bn_l{i}\.", f"stem.little.{3 * i + 1}.") for i in range(3)),
+    (r"bl_init\.", "stem.fusion.0."),
+    (r"bn_bl_init\.", "stem.fusion.1."),
+    (r"layer([123])\.little_e\.", r"stage\1.little.expand."),
+    (r"layer([123])\.fusion\.0\.", r"stage\1.fusion."),
+    (r"layer([1234])\.", r"stage\1."),
+    (r"(?:new_)?fc\.", CLASSIFIER),
+]
+TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)(?:_se)?|blending_layers\.(\d+))(?:\.fc1)?\.weight")
+TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
+OF_THE_INPUT = "data_preprocessor."  # in older files of mmaction2: mean and deviation
+
+
+def layout_of(names: Iterable[str]) -> str:
+    """Tell a layout by its names; those that nothing else claims are an "image" checkpoint."""
+    names = list(names)
+    for layout, beginning in (
+        ("video", "baseline_model."),
+        ("tsm", "base_model."),
+        ("mmaction2", "backbone."),
+    ):
+        if any(name.startswith(beginning) for name in names):
+            return layout
+    if "layer1.0.conv1.weight" not in names:
+        return "image"
+    return "ibm" if any(TAP.fullmatch(name) for name in names) else "resnet"
+
+
+def is_shifted(names: Iterable[str]) -> bool:
+    """Tell whether a block of the network begins with TSM's shift, which has no weights itself."""
+    return any(name.endswith(".net.weight") for name in names)
+
+
+def rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
+    """Rename a tensor by patterns at its beginning and their replacements, in their order."""
+    for pattern, replacement in renames:
+        name = re.sub("^" + pattern, replacement, name)
+    return name
+
+
+def with_our_names(
+    published: Mapping[str, Tensor], shift_div: int | None
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Give tensors our names; return also the names of those that have no use here.
+
+    The separate taps (C, 1, 1, 1) of each TAM become one tensor (r, C). A block that is shifted
+    gets the taps of that shift, of `channels // shift_div` channels each way. The classifier of
+    ImageNet is left out.
+
+    Raises:
+        ValueError: the names are ours already; taps are missing or of different lengths.
+    """
+    if "stem.conv.weight" in published:
+        raise ValueError(
+            "expected a published checkpoint, got one that has our names already: load it with "
+            "blvnet_lab.models.load_model"
+        )
+    layout = layout_of(published)
+    renames = BIG_LITTLE if layout in ("video", "image") else PEERS
+    ignored = [name for name in published if name.startswith(OF_THE_INPUT)]
+    bias = published.get("fc.bias", torch.empty(0))
+    if layout == "image" and bias.shape == (IMAGE_CLASSES,):
+        ignored += ["fc.weight", "fc.bias"]
+    ours: dict[str, Tensor] = {}
+    taps: dict[str, dict[int, Tensor]] = {}
+    for key, tensor in published.items():
+        if key in ignored:
+            continue
+        name = rename(key, renames)
+        if match := TAP.fullmatch(name):
+            module, word, index = match.groups()
+            place = TAP_ORDER[word] if word else int(index)
+            taps.setdefault(module, {})[place] = tensor.reshape(-1)
+        else:
+            ours[name] = tensor
+        if is_shifted([key]):
+            block = name.removesuffix(".conv1.weight")
+            ours[f"{block}.tam.taps"] = tsm_taps(tensor.shape[1], shift_div)
+    for module, parts in taps.items():
+        lengths = sorted({len(part) for part in parts.values()})
+        if sorted(parts) != [*range(len(parts))] or len(lengths) != 1:
+            raise ValueError(
+                f"expected all taps of {module}, of one length, got {sorted(parts)} of {lengths}"
+            )
+        ours[f"{module}.taps"] = torch.stack([parts[i] for i in range(len(parts))])
+    return ours, ignored

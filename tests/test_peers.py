@@ -1,0 +1,303 @@
+"""Networks that others have published, read from their own files: TAM-ResNet, TSM and TSN.
+
+Oracles: the logits that their code gives (`data/peer_logits.npz`), and, for what these cases do not
+hold, torchvision's ResNet with the temporal module put in front of its first convolutions here.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from nets import conv3d_tam, randomized, tam_resnet, tsm
+from test_official import official_tensor, run_import
+from torch import nn
+
+from blvnet_lab.models import TAM, load_model, tsn
+from blvnet_lab.runs.train import start_from
+from blvnet_lab.weights import import_official, load_official, load_resnet
+
+DATA = Path(__file__).parent / "data"
+CASES = json.loads((DATA / "peer_cases.json").read_text())
+LOGITS = np.load(DATA / "peer_logits.npz")
+FILES = {  # what wraps the tensors, and names of files, as the three code bases have them
+    "ibm": ("SSV2-TAM-ResNet-f8.pth.tar", lambda state: {"state_dict": state}),
+    "tsm": (
+        "TSM_something_RGB_resnet50_shift8_blockres_avg_segment8_e45.pth",
+        lambda state: {"epoch": 45, "arch": "resnet50", "state_dict": state, "best_prec1": 58.8},
+    ),
+    "mmaction2": (
+        "tsm_imagenet-pretrained-r50.pth",
+        lambda state: {"meta": {"cfg": "model = dict(shift_div = 8)"}, "state_dict": state},
+    ),
+}
+
+
+def wrapped(layout: str, state: dict, folder: Path) -> Path:
+    name, wrap = FILES[layout]
+    torch.save(wrap(state), folder / name)
+    return folder / name
+
+
+def state_of_case(case: str) -> dict[str, torch.Tensor]:
+    shapes = CASES[case]["state_dict_shapes"]
+    return {key: official_tensor(key, shape) for key, shape in shapes.items()}
+
+
+def in_ours(name: str) -> str:
+    """Where the outputs of a published module are found in our network."""
+    last = name.split("layer")[-1] if "layer" in name else name.rpartition(".")[2]
+    if "layer" not in name:
+        return "stem.pool" if last == "maxpool" else "classifier"
+    return "stage" + last.removesuffix(".conv")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_imported_network_gives_the_published_logits(case, tmp_path, monkeypatch, capsys):
+    config, layout = CASES[case]["config"], CASES[case]["layout"]
+    path, out = wrapped(layout, state_of_case(case), tmp_path), tmp_path / "model.safetensors"
+    run_import(monkeypatch, path, out)
+    assert f"{layout} checkpoint: " in capsys.readouterr().out
+    model = load_model(out)
+    expected = {"depth": config["depth"], "num_classes": config["num_classes"], "num_frames": 8}
+    assert expected.items() <= model.arguments.items()
+    is_shifted = config.get("shift")
+    assert model.architecture == {None: "tam_resnet", True: "tsm", False: "tsn"}[is_shifted]
+
+    seen = {}
+    for name in CASES[case]["activations"]:
+        model.get_submodule(in_ours(name)).register_forward_hook(
+            lambda module, args, output, name=name: seen.__setitem__(name, output)
+        )
+    rng = np.random.default_rng(CASES[case]["input_seed"])
+    clip = torch.from_numpy(rng.standard_normal(CASES[case]["input_shape"]).astype(np.float32))
+    with torch.no_grad():
+        logits = model(clip)
+    published = torch.from_numpy(LOGITS[case])
+    assert (logits - published).abs().max() <= 1e-5 * published.abs().max()
+    for name, expected in CASES[case]["activations"].items():
+        ours, scale = seen[name].reshape(expected["shape"]).double(), expected["std"]
+        assert abs(ours.mean() - expected["mean"]) < 1e-5 * scale, name
+        assert abs(ours.std() - expected["std"]) < 1e-5 * scale, name
+        first = torch.tensor(expected["first"], dtype=torch.float64)
+        assert (ours.flatten()[:4] - first).abs().max() < 1e-4 * scale, name
+
+
+# ---------------------------------------------------------------- torchvision as the oracle
+
+
+class Temporal(nn.Module):
+    """A function of clips (B, T, C, H, W) in front of a convolution on frames."""
+
+    def __init__(self, function, num_frames: int, net: nn.Module):
+        super().__init__()
+        self.function, self.num_frames, self.net = function, num_frames, net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        clips = x.unflatten(0, (-1, self.num_frames))
+        return self.net(self.function(clips).flatten(0, 1))
+
+
+def shifted(fold: int):
+    def shift(x: torch.Tensor) -> torch.Tensor:
+        y, moved = x.clone(), x.shape[2] // fold
+        y[:, :, : 2 * moved] = 0
+        y[:, :-1, :moved] = x[:, 1:, :moved]
+        y[:, 1:, moved : 2 * moved] = x[:, :-1, moved : 2 * moved]
+        return y
+
+    return shift
+
+
+def resnet(depth: int, num_classes: int = 5) -> nn.Module:
+    torch.manual_seed(depth)
+    return randomized(getattr(torchvision.models, f"resnet{depth}")(num_classes=num_classes))
+
+
+def in_blocks(net: nn.Module, num_frames: int, function_of, every: int = 1) -> dict[str, nn.Module]:
+    """Put a temporal function before the first convolution of every n-th block; return those."""
+    found = {}
+    for stage in (1, 2, 3, 4):
+        for i, block in enumerate(getattr(net, f"layer{stage}")):
+            if i % every == 0:
+                function = function_of(f"layer{stage}.{i}", block.conv1.in_channels)
+                block.conv1 = found[f"layer{stage}.{i}"] = Temporal(
+                    function, num_frames, block.conv1
+                )
+    return found
+
+
+def assert_same(model: nn.Module, net: nn.Module, num_frames: int) -> None:
+    clip = torch.randn(2, num_frames, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        expected = net(clip.flatten(0, 1)).unflatten(0, (-1, num_frames)).mean(1)
+        logits = model.double()(clip)
+    assert (logits - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("depth, fold, every", [(18, 8, 1), (34, 4, 1), (101, 8, 2)])
+def test_tsm_of_other_depths_and_divisors(depth, fold, every, tmp_path):
+    net = resnet(depth)
+    in_blocks(net, 6, lambda name, channels: shifted(fold), every)
+    state = {f"module.base_model.{key}": value for key, value in net.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "mine.pth")
+    found = import_official(tmp_path / "mine.pth", None, num_frames=6, shift_div=fold)
+    assert (found.model.architecture, found.model.arguments["depth"]) == ("tsm", depth)
+    assert_same(found.model, net, 6)
+
+
+@pytest.mark.parametrize("depth, num_taps", [(34, 5), (101, 1), (50, 3)])
+def test_tam_resnet_of_other_depths_and_taps(depth, num_taps, tmp_path):
+    net, taps = resnet(depth), {}
+
+    def tam_of(name: str, channels: int):
+        taps[name] = torch.rand(num_taps, channels, dtype=torch.float64) - 0.3
+        return lambda x: conv3d_tam(x, taps[name])
+
+    in_blocks(net, 4, tam_of)
+    words = ["prev_se", "curr_se", "next_se"]
+    if num_taps != 3:
+        words = [f"blending_layers.{i}" for i in range(num_taps)]
+    state = {key.replace(".net.", "."): value for key, value in net.state_dict().items()}
+    for name, weights in taps.items():
+        for word, row in zip(words, weights, strict=True):
+            state[f"{name}.tam.{word}.fc1.weight"] = row.reshape(-1, 1, 1, 1)
+    path = tmp_path / "checkpoint.pth.tar"
+    arch = f"st2stv2-rgb-TAM-b{num_taps}-sum-resnet-{depth}-f4-cosine-bs72-e75"
+    torch.save({"arch": arch, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    found = import_official(path, None)
+    expected = {"depth": depth, "num_taps": num_taps, "num_frames": 4, "num_classes": 5}
+    assert expected.items() <= found.model.arguments.items()
+    assert_same(found.model, net, 4)
+    with pytest.raises(ValueError, match="temporal pooling, got arch .*-max-"):
+        load_official(found.model, {"arch": arch.replace("sum", "max"), "state_dict": state})
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+def test_with_identity_taps_the_network_is_the_image_network_averaged(depth):
+    net = resnet(depth)
+    for builder in (tsn, tam_resnet):
+        model = builder(depth=depth, num_frames=4, num_classes=5).eval()
+        load_resnet(model, net.state_dict())
+        model.classifier.load_state_dict(net.fc.state_dict())
+        for module in model.modules():
+            if isinstance(module, TAM):
+                module.taps.data = torch.tensor([[0.0], [1.0], [0.0]]).expand_as(module.taps)
+        assert_same(model, net, 4)
+
+
+# ---------------------------------------------------------------- from one network to another
+
+
+@pytest.fixture
+def tsm_file(tmp_path) -> Path:
+    net = resnet(18)
+    in_blocks(net, 8, lambda name, channels: shifted(8))
+    state = {f"module.base_model.{key}": value for key, value in net.state_dict().items()}
+    return wrapped("tsm", state, tmp_path)
+
+
+def test_a_tam_resnet_starts_at_a_tsm(tsm_file):
+    """The same function, whose taps can learn; with other classes, all but the classifier."""
+    theirs = import_official(tsm_file, None).model
+    ours = tam_resnet(depth=18, num_frames=8, num_classes=5).eval()
+    assert not start_from(ours, str(tsm_file)).kept
+    clip = torch.randn(1, 8, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(clip), theirs(clip))
+    assert all(p.requires_grad for p in ours.parameters())
+    frozen = [name for name, p in theirs.named_parameters() if not p.requires_grad]
+    assert frozen == [name for name, _ in theirs.named_parameters() if name.endswith("taps")]
+    other = tam_resnet(depth=18, num_frames=8, num_classes=7).eval()
+    report = start_from(other, str(tsm_file))
+    assert report.kept == report.ignored == ["classifier.weight", "classifier.bias"]
+    assert torch.equal(other.stage4[1].conv2.weight, ours.stage4[1].conv2.weight)
+
+
+def test_taps_that_start_as_a_shift_are_a_tsm_until_they_learn():
+    torch.manual_seed(0)
+    fixed = tsm(depth="tiny", num_frames=4, num_classes=3).train()
+    free = tam_resnet(depth="tiny", num_frames=4, num_classes=3, tap_init="shift").train()
+    free.load_state_dict(fixed.state_dict())
+    clip = torch.randn(2, 4, 3, 32, 32)
+    for model in (fixed, free):
+        model.dropout.p = 0.0
+    assert torch.equal(fixed(clip), free(clip))
+    before = free.stage2[0].tam.taps.detach().clone()
+    for model in (fixed, free):
+        for _ in range(2):  # at first the branches are silent, and the taps get no gradient
+            optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+            optimizer.zero_grad()
+            model(clip).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(fixed.stage2[0].tam.taps, before)
+    assert not torch.equal(free.stage2[0].tam.taps, before)
+
+
+def test_a_tsn_leaves_the_taps_as_they_were():
+    state = {f"base_model.{key}": value for key, value in resnet(18).state_dict().items()}
+    model = tam_resnet(depth=18, num_frames=8, num_classes=5)
+    report = load_official(model, state)
+    assert len(report.kept) == 8 and all(name.endswith(".taps") for name in report.kept)
+
+
+# ---------------------------------------------------------------- what a file does not say
+
+
+def test_frames_and_divisor_are_asked_for(tsm_file):
+    bare = tsm_file.rename(tsm_file.with_name("checkpoint.pth"))
+    with pytest.raises(ValueError, match=r"shifts, .*give shift_div \(--shift-div\), 8 in what"):
+        import_official(bare, None)
+    with pytest.raises(ValueError, match=r"number of frames, .*give num_frames \(--num-frames\)"):
+        import_official(bare, None, shift_div=8)
+    with pytest.raises(ValueError, match="give shift_div"):
+        start_from(tsm(depth=18, num_frames=4, num_classes=5), str(bare))
+    model = import_official(bare, None, shift_div=8, num_frames=4).model
+    assert (model.num_frames, model.architecture) == (4, "tsm")
+
+
+@pytest.mark.parametrize(
+    "config, frames, first", [("dict()", 8, 8), ("num_segments=16, shift_div = 4", 16, 16)]
+)
+def test_mmaction2_says_it_in_its_configuration(config, frames, first, tmp_path):
+    net = resnet(18)
+    in_blocks(net, 8, lambda name, channels: shifted(8))
+    names = {".conv1.net.": ".conv1.conv.net.", ".conv2.": ".conv2.conv.", ".bn1.": ".conv1.bn."}
+    names |= {".bn2.": ".conv2.bn.", ".downsample.0.": ".downsample.conv."}
+    names |= {".downsample.1.": ".downsample.bn.", ".fc.": "cls_head.fc_cls."}
+    state = {"data_preprocessor.mean": torch.zeros(3)}
+    for key, value in net.state_dict().items():
+        key = "." + key
+        key = key.replace(".conv1.weight", ".conv1.conv.weight")
+        for theirs, ours in names.items():
+            key = key.replace(theirs, ours)
+        state[key if key.startswith("cls_head") else "backbone" + key] = value
+    torch.save({"meta": {"cfg": config}, "state_dict": state}, tmp_path / "model.pth")
+    found = import_official(tmp_path / "model.pth", None)
+    assert found.model.num_frames == frames and "data_preprocessor.mean" in found.report.ignored
+    moved = found.model.stage1[1].tam.taps[2]  # of 64 channels
+    assert moved.sum() == first and moved[:first].all()
+
+
+class HistoryBuffer:
+    """As in a file straight from mmaction2's training: an object, not a plain container."""
+
+
+def test_what_is_another_network_is_refused(tsm_file, tmp_path):
+    contents = torch.load(tsm_file, weights_only=True)
+    state = contents["state_dict"]
+    torch.save({"message_hub": HistoryBuffer(), "state_dict": state}, tmp_path / "epoch_50.pth")
+    with pytest.raises(ValueError, match=r"HistoryBuffer.*Save its tensors alone"):
+        import_official(tmp_path / "epoch_50.pth", None)
+    for extra in ("layer2.0.nl.g.weight", "layer2.net.0.weight"):
+        grown = state | {f"module.base_model.{extra}": torch.zeros(1)}
+        with pytest.raises(ValueError, match="left over: stage2"):
+            load_official(tsm(depth=18, num_frames=8, num_classes=5), grown, shift_div=8)
+    unshifted = {key.replace("layer3.1.conv1.net", "layer3.1.conv1"): state[key] for key in state}
+    with pytest.raises(ValueError, match="missing: stage3.1.tam.taps"):
+        load_official(tsm(depth=18, num_frames=8, num_classes=5), unshifted, shift_div=8)
+    mobile = {"module.base_model.features.0.0.weight": torch.zeros(32, 3, 3, 3)}
+    with pytest.raises(ValueError, match=r"a ResNet of depth 18 .*\(0, 0, 0, 0\)"):
+        load_official(tsm(depth=18, num_frames=8, num_classes=5), mobile)
