@@ -5,6 +5,7 @@ hold, torchvision's ResNet with the temporal module put in front of its first co
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import nn
 from blvnet_lab.models import TAM, load_model, tsn
 from blvnet_lab.runs.train import start_from
 from blvnet_lab.weights import import_official, load_official, load_resnet
+from blvnet_lab.weights.released import RELEASED
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "peer_cases.json").read_text())
@@ -171,7 +173,7 @@ def test_tam_resnet_of_other_depths_and_taps(depth, num_taps, tmp_path):
     expected = {"depth": depth, "num_taps": num_taps, "num_frames": 4, "num_classes": 5}
     assert expected.items() <= found.model.arguments.items()
     assert_same(found.model, net, 4)
-    with pytest.raises(ValueError, match="temporal pooling, got arch .*-max-"):
+    with pytest.raises(ValueError, match=r"temporal pooling, got arch .*-max-"):
         load_official(found.model, {"arch": arch.replace("sum", "max"), "state_dict": state})
 
 
@@ -296,8 +298,57 @@ def test_what_is_another_network_is_refused(tsm_file, tmp_path):
         with pytest.raises(ValueError, match="left over: stage2"):
             load_official(tsm(depth=18, num_frames=8, num_classes=5), grown, shift_div=8)
     unshifted = {key.replace("layer3.1.conv1.net", "layer3.1.conv1"): state[key] for key in state}
-    with pytest.raises(ValueError, match="missing: stage3.1.tam.taps"):
+    with pytest.raises(ValueError, match=r"missing: stage3\.1\.tam\.taps"):
         load_official(tsm(depth=18, num_frames=8, num_classes=5), unshifted, shift_div=8)
     mobile = {"module.base_model.features.0.0.weight": torch.zeros(32, 3, 3, 3)}
     with pytest.raises(ValueError, match=r"a ResNet of depth 18 .*\(0, 0, 0, 0\)"):
         load_official(tsm(depth=18, num_frames=8, num_classes=5), mobile)
+
+
+# ---------------------------------------------------------------- downloads
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """PyTorch's folder of downloads, an empty one."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "home" / "hub" / "checkpoints"
+
+
+def test_a_name_is_downloaded_once_and_checked_where_the_hash_is_known(hub, monkeypatch, tsm_file):
+    asked = []
+
+    def download(url, path, hash_prefix, progress):
+        asked.append((url.rpartition("/")[2], hash_prefix, progress))
+        Path(path).write_bytes(tsm_file.read_bytes())
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    model = tsm(depth=18, num_frames=8, num_classes=5)
+    for _ in range(2):
+        assert not start_from(model, "tsm-resnet50-k400").kept
+    mm = "tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_sthv2-rgb_20230317-be0fc26e.pth"
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with pytest.raises(ValueError, match="give shift_div"):  # the name of this file does not say it
+        import_official("mm-tsm-resnet50-ssv2", None)
+    names = "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth", mm
+    assert asked == [(names[0], None, True), (names[1], "be0fc26e", True)]
+    assert sorted(path.name for path in hub.iterdir()) == sorted(names)
+
+
+def test_failed_download_says_what_to_do(hub, monkeypatch):
+    def download(*args, **options):
+        raise OSError("no route")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with pytest.raises(OSError, match=r"K400-TAM-ResNet-50-f32.*no route.*another machine"):
+        start_from(tam_resnet(depth=50), "tam-resnet50-k400")
+    with pytest.raises(
+        ValueError, match=r"a name out of tam-resnet50-k400, .*no file tam-resnet5$"
+    ):
+        start_from(tam_resnet(depth=50), "tam-resnet5")
+
+
+def test_the_page_of_weights_lists_the_names():
+    page = Path(__file__).parents[1].joinpath("docs", "weights.md").read_text("utf-8")
+    assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == list(RELEASED)

@@ -35,6 +35,7 @@ from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
 from blvnet_lab.training.recipe import Output, Recipe
 from blvnet_lab.weights.official import load_official, read_published
+from blvnet_lab.weights.released import RELEASED, released_file
 from blvnet_lab.weights.torchvision import check_depth, is_resnet, load_resnet, torchvision_resnet
 
 
@@ -164,10 +165,11 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
     if source == "torchvision":
         check_depth(model)
         return load_resnet(model, torchvision_resnet(model.arguments["depth"]))
+    source = released_file(source)
     if not Path(source).is_file():
         raise ValueError(
-            'expected a file with weights to start from, or "torchvision", but there is no file '
-            f"{source}"
+            'expected a file with weights to start from, "torchvision" or a name out of '
+            f"{', '.join(RELEASED)}, but there is no file {source}"
         )
     if Path(source).suffix != ".safetensors":
         contents = read_pickle(source)

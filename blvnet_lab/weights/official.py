@@ -34,6 +34,7 @@ from blvnet_lab.models.sizes import SIZES
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
 from blvnet_lab.weights.names import CLASSIFIER, is_shifted, layout_of, with_our_names
+from blvnet_lab.weights.released import released_file
 
 STATE_DICT = "the state dict"
 RESNETS = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
@@ -135,7 +136,8 @@ def import_official(
     depth, alpha, taps, classes and channels are found in it; beta is 4, as in the paper.
 
     Args:
-        file: the published checkpoint (.pth, .pth.tar).
+        file: the published checkpoint (.pth, .pth.tar), or a name of docs/weights.md, which is
+            downloaded.
         out: the file to write, which ends in .safetensors; None writes no file.
         num_frames: T; no weight depends on it. Without it what the file or its name says, and 16
             for big-little networks.
@@ -154,6 +156,7 @@ def import_official(
     """
     if out is not None:
         check_target(out, ".safetensors")
+    file = Path(released_file(str(file)))
     found = read_published(file, shift_div)
     if found.layout == "resnet":
         raise ValueError(f"expected a network of videos, got one of pictures: {RESNETS}")

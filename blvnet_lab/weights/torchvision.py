@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from http.client import HTTPException
 from pickle import UnpicklingError
 from typing import Literal
 
@@ -27,9 +26,10 @@ from blvnet_lab.models.files import LoadReport, load_exactly
 from blvnet_lab.models.networks import RESNETS, VideoNet
 from blvnet_lab.weights.names import RESNET, layout_of, rename
 from blvnet_lab.weights.official import bare_state_dict
+from blvnet_lab.weights.released import DOWNLOAD_ERRORS, download_failed
 
-# Of the connection or the disk, of the file's hash, of a partial or damaged file from before.
-DOWNLOAD_ERRORS = (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError)
+# Also of a partial or damaged file from before.
+FILE_ERRORS = (*DOWNLOAD_ERRORS, UnpicklingError, EOFError)
 NOT_IN_RESNET = re.compile(r"(stem\.(big|little|fusion)|stage\d\.little|classifier)\..*|.*\.taps")
 # Torchvision's names -> ours, one after the other; an unknown name is then refused as left over.
 BIG_LITTLE_RENAMES = [
@@ -84,8 +84,8 @@ def check_depth(model: VideoNet) -> None:
     if depth not in ((18, 34, 50, 101, 152) if name in RESNETS.values() else (50,)):
         raise ValueError(
             f"expected a {', '.join(RESNETS.values())} of depth 18, 34, 50, 101 or 152 or another "
-            f"network of depth 50, which has the blocks of a ResNet, got a {name} of depth {depth}: "
-            "build it with depth=50, or start from a published bLResNet "
+            f"network of depth 50, which has the blocks of a ResNet, got a {name} of depth {depth}"
+            ": build it with depth=50, or start from a published bLResNet "
             "(blvnet_lab.weights.load_official)"
         )
 
@@ -105,9 +105,6 @@ def torchvision_resnet(depth: Literal[18, 34, 50, 101, 152]) -> dict[str, Tensor
     weights = get_model_weights(f"resnet{depth}").DEFAULT
     try:
         return weights.get_state_dict(check_hash=True, weights_only=True)
-    except DOWNLOAD_ERRORS as error:
-        raise OSError(
-            f"expected to download the ImageNet weights of ResNet-{depth} from {weights.url}, got: "
-            f"{type(error).__name__} {error}; delete a damaged file in {torch.hub.get_dir()}"
-            "/checkpoints, or download that address on another machine and give the file's path"
-        ) from error
+    except FILE_ERRORS as error:
+        what = f"the ImageNet weights of ResNet-{depth}"
+        raise download_failed(what, weights.url, error) from error
