@@ -41,6 +41,8 @@ from blvnet_lab.training.recipe import Architecture, Recipe
 
 TITLES: dict[Architecture, str] = {
     "tsn": "TSN",
+    "tsm": "TSM",
+    "tam_resnet": "TAM-ResNet",
     "tsn_blnet": "TSN-bLNet",
     "blvnet": "bLVNet",
     "blvnet_tam": "bLVNet-TAM",

@@ -49,9 +49,9 @@ def build(recipe: Recipe, num_classes: int) -> VideoNet:
     torch.manual_seed(recipe.seed)
     arguments = asdict(recipe.network)
     architecture = arguments.pop("architecture")
-    if architecture != "blvnet_tam":  # without temporal aggregation
+    if architecture in ("tsn", "tsn_blnet", "blvnet"):  # without temporal aggregation
         del arguments["num_taps"], arguments["tap_init"], arguments["causal"]
-    if architecture == "tsn":  # without branches
+    if architecture in ("tsn", "tsm", "tam_resnet"):  # without branches
         del arguments["alpha"], arguments["beta"]
     arguments |= {"num_frames": recipe.num_frames, "num_classes": num_classes}
     model = BUILDERS[architecture](**arguments)

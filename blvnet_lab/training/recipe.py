@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-Architecture = Literal["tsn", "tsn_blnet", "blvnet", "blvnet_tam"]
+Architecture = Literal["tsn", "tsm", "tam_resnet", "tsn_blnet", "blvnet", "blvnet_tam"]
 WeightKind = Literal["norm", "bias", "taps"]
 
 LIMITS = [  # what was expected, whether a value is so, of which fields
@@ -55,14 +55,15 @@ class _Record:
 class Network(_Record):
     """Which network to build."""
 
-    architecture: Architecture = "blvnet_tam"  # One of the four that the paper compares.
-    # Number of layers of the ResNet behind it; "tiny" has width 8, for CPUs.
-    depth: Literal["tiny", 50, 101, 152] = "tiny"
+    architecture: Architecture = "blvnet_tam"  # The paper's four, and two more ResNets.
+    # Number of layers of the ResNet behind it; "tiny" has width 8, for CPUs; 18 and 34 are there
+    # for tsn, tsm and tam_resnet alone.
+    depth: Literal["tiny", 18, 34, 50, 101, 152] = "tiny"
     alpha: int = 2  # The little branch has 1/alpha of the channels.
     beta: int = 4  # The little branch has about 1/beta of the blocks.
     num_taps: int = 3  # r, odd: over how many frames a temporal aggregation module sums.
-    # How taps start: each frame keeps itself (learns sooner), or at random (as published).
-    tap_init: Literal["identity", "kaiming"] = "identity"
+    # How taps start: each frame keeps itself (learns sooner), at random (as published), or as TSM's.
+    tap_init: Literal["identity", "kaiming", "shift"] = "identity"
     causal: bool = False  # Look back in time only, so that live video can be followed.
     dropout: float = 0.0  # Probability of dropping a feature before the classifier.
 
