@@ -42,6 +42,7 @@ COMMANDS = {
     "predict": "runs.predict:predict_video",
     "import": "weights.official:import_official",
     "import-official": "weights.official:import_official",  # its name of before
+    "taps": "weights.taps:save_taps",
     "export": "deploy.export:export_file",
     "instructor": "course.instructor:write_instructor",
     "slides": "course.slides:write_slides",

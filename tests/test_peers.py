@@ -6,20 +6,29 @@ hold, torchvision's ResNet with the temporal module put in front of its first co
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from nets import conv3d_tam, randomized, tam_resnet, tsm
+from nets import conv3d_tam, network, randomized, tam_resnet, tsm
 from test_official import official_tensor, run_import
 from torch import nn
 
-from blvnet_lab.models import TAM, load_model, tsn
+from blvnet_lab import cli
+from blvnet_lab.introspect import (
+    derived_receptive_field,
+    effective_pair_taps,
+    tam_roles,
+    tam_weights,
+)
+from blvnet_lab.models import TAM, blvnet_tam, load_model, save_model, tsn
 from blvnet_lab.runs.train import start_from
 from blvnet_lab.weights import import_official, load_official, load_resnet
 from blvnet_lab.weights.released import RELEASED
+from blvnet_lab.weights.taps import load_taps, save_taps
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "peer_cases.json").read_text())
@@ -305,6 +314,53 @@ def test_what_is_another_network_is_refused(tsm_file, tmp_path):
         load_official(tsm(depth=18, num_frames=8, num_classes=5), mobile)
 
 
+# ---------------------------------------------------------------- taps in a file
+
+
+@pytest.mark.parametrize("builder", [blvnet_tam, tam_resnet, tsm])
+def test_taps_in_a_file_say_all_that_the_network_says_of_them(
+    builder, tmp_path, monkeypatch, capsys
+):
+    model = network(builder, causal=builder is blvnet_tam).float()
+    source, out = tmp_path / "model.safetensors", tmp_path / "new" / "taps.safetensors"
+    save_model(model, source)
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "taps", str(source), "--out", str(out)])
+    cli.main()
+    count = sum(module.taps.numel() for module in model.modules() if isinstance(module, TAM))
+    assert f"wrote {count:,} taps of" in capsys.readouterr().out
+    assert out.stat().st_size < 4 * count + 4000
+    found = load_taps(out)
+    for function in (tam_weights, tam_roles, effective_pair_taps):
+        assert function(found).equals(function(model))
+    fields = derived_receptive_field(found)
+    assert all(
+        torch.equal(fields[name], seen) for name, seen in derived_receptive_field(model).items()
+    )
+
+
+def test_taps_of_a_published_file(tsm_file, tmp_path):
+    saved = save_taps(tsm_file, out=tmp_path / "taps.safetensors")
+    assert (saved.num_tams, saved.num_taps) == (8, 3 * (3 * 64 + 2 * 128 + 2 * 256 + 512))
+    taps = load_taps(saved.out).stage1[0].tam.taps
+    assert torch.equal(taps, import_official(tsm_file, None).model.stage1[0].tam.taps)
+
+
+def test_the_taps_of_resnet_50_take_160_kb(tmp_path):
+    model = tam_resnet(depth=50, num_classes=400)
+    save_model(model, tmp_path / "model.safetensors")
+    saved = save_taps(tmp_path / "model.safetensors", out=tmp_path / "taps.safetensors")
+    assert saved.num_taps == 39360 and saved.out.stat().st_size < 165_000
+
+
+def test_what_holds_no_taps(tmp_path):
+    save_model(network(tsn).float(), tmp_path / "tsn.safetensors")
+    with pytest.raises(ValueError, match="with TAMs, got a tsn"):
+        save_taps(tmp_path / "tsn.safetensors", out=tmp_path / "taps.safetensors")
+    for path, words in (("tsn.safetensors", "taps` wrote"), ("missing", "no file")):
+        with pytest.raises(ValueError, match=words):
+            load_taps(tmp_path / path)
+
+
 # ---------------------------------------------------------------- downloads
 
 
@@ -343,9 +399,7 @@ def test_failed_download_says_what_to_do(hub, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     with pytest.raises(OSError, match=r"K400-TAM-ResNet-50-f32.*no route.*another machine"):
         start_from(tam_resnet(depth=50), "tam-resnet50-k400")
-    with pytest.raises(
-        ValueError, match=r"a name out of tam-resnet50-k400, .*no file tam-resnet5$"
-    ):
+    with pytest.raises(ValueError, match=r"a name out of tam-resnet50-k400, .*no file tam-resnet5"):
         start_from(tam_resnet(depth=50), "tam-resnet5")
 
 

@@ -62,7 +62,8 @@ class Network(_Record):
     alpha: int = 2  # The little branch has 1/alpha of the channels.
     beta: int = 4  # The little branch has about 1/beta of the blocks.
     num_taps: int = 3  # r, odd: over how many frames a temporal aggregation module sums.
-    # How taps start: each frame keeps itself (learns sooner), at random (as published), or as TSM's.
+    # How taps start: each frame keeps itself (learns sooner), at random (as published), or as the
+    # shift of TSM.
     tap_init: Literal["identity", "kaiming", "shift"] = "identity"
     causal: bool = False  # Look back in time only, so that live video can be followed.
     dropout: float = 0.0  # Probability of dropping a feature before the classifier.

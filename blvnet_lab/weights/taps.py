@@ -1,0 +1,96 @@
+"""Taps in a file of their own: what a network learned in time, in 160 kB of its 100 MB.
+
+python -m blvnet_lab taps K400-TAM-ResNet-50-f32.pth.tar --out taps.safetensors
+
+model = load_taps("taps.safetensors")
+viz.taps_figure(tam_weights(model), tam_roles(model))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from blvnet_lab.introspect.taps import tams
+from blvnet_lab.models import VideoNet
+from blvnet_lab.models.files import BUILDERS, read_pickle
+from blvnet_lab.paths import atomic_write, check_target
+from blvnet_lab.training.checkpoint import is_checkpoint, load_trained
+from blvnet_lab.weights.official import import_official
+
+FORMAT = "blvnet_lab_taps"  # of the file's metadata
+NUM_FRAMES = 16  # of imported networks: no tap depends on it
+
+
+@dataclass(frozen=True)
+class SavedTaps:
+    """What was written."""
+
+    out: Path
+    num_tams: int
+    num_taps: int  # numbers, of all channels
+
+    def __str__(self) -> str:
+        return f"wrote {self.num_taps:,} taps of {self.num_tams} TAMs to {self.out}"
+
+
+def save_taps(checkpoint: Path, /, *, out: Path) -> SavedTaps:
+    """Store only the temporal weights of a network, with their names.
+
+    Args:
+        checkpoint: of a network that was trained here (model.safetensors, best.pt), or one that
+            others have published (docs/weights.md).
+        out: the file to write, which ends in .safetensors.
+
+    Raises:
+        ValueError: the network has no TAM, or the file is none of these.
+    """
+    check_target(out, ".safetensors")
+    is_own = checkpoint.suffix == ".safetensors" or is_checkpoint(read_pickle(checkpoint))
+    if is_own:
+        model = load_trained(checkpoint).model
+    else:
+        model = import_official(checkpoint, None, num_frames=NUM_FRAMES).model
+    taps = {name: tam.taps.detach().contiguous() for name, tam in tams(model).items()}
+    if not taps:
+        raise ValueError(
+            f"expected a network with TAMs, got a {model.architecture}, whose frames or pairs "
+            "exchange nothing: give a tam_resnet, tsm or blvnet_tam"
+        )
+    about = {"architecture": model.architecture, "arguments": model.arguments}
+    with atomic_write(out) as partial:
+        partial.write_bytes(save(taps, metadata={"format": "pt", FORMAT: json.dumps(about)}))
+    return SavedTaps(out, len(taps), sum(tensor.numel() for tensor in taps.values()))
+
+
+def load_taps(path: str | os.PathLike) -> VideoNet:
+    """Build the network of a file of taps, with these taps and nothing else.
+
+    It answers all that is asked of taps (`tam_weights`, `tam_roles`, `effective_pair_taps`,
+    `derived_receptive_field`); its other weights are on the meta device, without values.
+
+    Raises:
+        ValueError: there is no such file, or `save_taps` did not write it.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"expected a file of taps, but there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})[FORMAT])
+            taps = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(
+            f"{path}: expected a file that `python -m blvnet_lab taps` wrote, got another one"
+        ) from error
+    with torch.device("meta"):
+        model = BUILDERS[about["architecture"]](**about["arguments"]).eval()
+    for name, tam in tams(model).items():
+        tam.taps = nn.Parameter(taps[name], requires_grad=False)
+    return model
