@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from blvnet_lab.introspect.taps import tsm_taps as tsm_taps
 from blvnet_lab.models.tam import temporal_shift as shift
+from blvnet_lab.models.tam import tsm_taps as tsm_taps
 from blvnet_lab.training.metrics import partner_accuracy as partner_accuracy
 
 # 01 from video to tensor
