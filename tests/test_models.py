@@ -601,6 +601,8 @@ def test_every_parameter_learns(builder):
 @pytest.mark.parametrize(
     "builder, arguments, side, gmacs, millions",
     [
+        (tsm, {"depth": 50, "num_frames": 8, "num_classes": 400}, 224, 32.704, 24.328),
+        (tam_resnet, {"depth": 50, "num_frames": 8, "num_classes": 400}, 224, 32.839, 24.367),
         (blvnet_tam, {"depth": 50, "num_frames": 16}, 224, 23.851, 25.020),
         (blvnet_tam, {"depth": 50, "num_frames": 32}, 224, 47.703, 25.020),
         (blvnet_tam, {"depth": 101, "num_frames": 16}, 224, 32.149, 40.177),

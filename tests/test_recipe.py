@@ -97,8 +97,11 @@ def test_missing_keys_have_the_classrooms_values():
         ({"size": [64, 64.5]}, "expected size as int, got 64.5"),
         ({"evaluation": {"size": [224]}}, "evaluation: expected size as tuple[int, int], got [2"),
         ({"network": 50}, "expected network as Network, got 50"),
-        ({"network": {"depth": 18}}, "network: expected depth among tiny, 50, 101, 152, got 18"),
-        ({"network": {"depth": 50.0}}, "among tiny, 50, 101, 152, got 50.0"),
+        (
+            {"network": {"depth": 19}},
+            "network: expected depth among tiny, 18, 34, 50, 101, 152, got 19",
+        ),
+        ({"network": {"depth": 50.0}}, "among tiny, 18, 34, 50, 101, 152, got 50.0"),
         ({"network": {"architecture": "blvnet-tam"}}, "got 'blvnet-tam' (did you mean blvnet_tam"),
         ({"schedule": "linear"}, "expected schedule among one-cycle, cosine, steps, got 'linear'"),
         ({"no_decay": ["norms"]}, "no_decay among norm, bias, taps, got 'norms' (did you mean no"),

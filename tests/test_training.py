@@ -457,7 +457,7 @@ def test_cost_command(monkeypatch, capsys):
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()[2:]}
     *costs, ratio = rows["blvnet_tam"]
     assert costs == ["23.851", "0.072", "25.020"] and round(float(ratio), 2) == 2.74
-    assert list(rows) == ["tsn", "tsn_blnet", "blvnet", "blvnet_tam"]
+    assert list(rows) == ["tsn", "tsm", "tam_resnet", "tsn_blnet", "blvnet", "blvnet_tam"]
 
 
 def test_commands_from_clips_to_table(monkeypatch, capsys, tmp_path):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blvnet_lab.models.files import BUILDERS
-from blvnet_lab.models.networks import VideoNet
+from blvnet_lab.models.networks import VideoNet, architecture_of
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_whole, unwrapped
 
@@ -35,7 +35,7 @@ class Cost(NamedTuple):
 
 
 class CostTable(NamedTuple):
-    """What one clip costs each of the four architectures."""
+    """What one clip costs each architecture."""
 
     about: str  # the depth and the clip
     costs: dict[str, Cost]  # by architecture
@@ -57,10 +57,10 @@ def compare_costs(
     num_classes: int = 174,
     size: tuple[int, int] = (224, 224),
 ) -> CostTable:
-    """Count what one clip costs each of the four architectures.
+    """Count what one clip costs each architecture.
 
     Args:
-        depth: of all four networks.
+        depth: of all networks.
         num_frames: T, frames of the clip; even.
         num_classes: of the classifier.
         size: height and width of the frames in pixels.
@@ -88,7 +88,7 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
 
     PyTorch's FLOP counter counts convolutions and the classifier. It does not see element-wise
     work: TAMs are counted as equation 3 has them, one multiplication per tap, channel, pixel and
-    frame.
+    frame; the shift of TSM as moving, which costs none and has no parameters.
 
     Args:
         size: (height, width) of the frames, in pixels.
@@ -116,8 +116,11 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(clip)
     flops = counter.get_flop_counts()  # by module; modules without any are not in it
+    is_shift = architecture_of(model) == "tsm"  # which moves maps and multiplies nothing
     parameters = dict.fromkeys(names, 0)
     for key, values in model.named_parameters():
+        if is_shift and key.endswith(".taps"):
+            continue
         within = key.replace("stem.bn.", "stem.conv.")  # the first convolution's batch norm
         owners = [name for name in names if within.startswith(f"{name}.")]
         parameters[max(owners, key=len)] += values.numel()  # of a block and its TAM, the TAM
@@ -129,7 +132,7 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
         shape = maps[0].shape[-3:] if maps[0].ndim > 3 else (maps[0].shape[-1], 1, 1)  # logits
         macs = sum(flops.get(f"{type(model).__name__}.{name}", {}).values()) // 2
         if isinstance(module, TAM):  # wherever it is, in a network of one's own, too
-            macs, last = macs + module.num_taps * numbers, "tam"
+            macs, last = macs + (0 if is_shift else module.num_taps * numbers), "tam"
         stage, part = name.partition(".")[0], "block" if last.isdigit() else last
         positions = numbers // math.prod(shape)
         rows.append((stage, part, positions, *shape, macs, parameters[name]))
