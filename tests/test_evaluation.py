@@ -243,7 +243,7 @@ def test_mean_class_accuracy_of_unbalanced_classes_by_hand():
     found = predictions(sure[taken_for].tolist(), [0, 0, 0, 0, 0, 0, 1, 1, 6])
     scores = standard_scores(found)
     assert scores == pytest.approx(
-        {"top_1": 6 / 9, "top_5": 1.0, "mean_class": (5 / 6 + 0 + 1) / 3}
+        {"top_1": 6 / 9, "top_5": 1.0, "mean_class": (5 / 6 + 0 + 1) / 3, "largest_class": 6 / 9}
     )
     # Class 6 comes sixth where class 3 or 0 was first.
     found = predictions(sure[[0, 3, 6, 1]].tolist(), [6, 6, 6, 5])

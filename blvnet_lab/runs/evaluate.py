@@ -39,7 +39,12 @@ from blvnet_lab.training.recipe import Hardware, Recipe
 SCORES, TABLE = "scores.json", "predictions.csv"
 PER_CLASS, CONFUSION = "per_class.csv", "confusion.csv"
 NUM_SHOWN = 10  # unreadable videos, and classes with the lowest top-1
-TITLES = {"top_1": "top-1", "top_5": "top-5", "mean_class": "mean class accuracy"}
+TITLES = {
+    "top_1": "top-1",
+    "top_5": "top-5",
+    "mean_class": "mean class accuracy",
+    "largest_class": "always naming the largest class",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Evaluation:
     clips: int  # of the split, the unreadable ones among them
     unreadable: dict[str, str]  # those that could not be read, by path, and why: in no figure
     left_out: dict[str, int]  # rows of the split that the manifest says are of no use, by status
-    scores: dict[str, float]  # top_1, top_5, mean_class; in 0..1
+    scores: dict[str, float]  # of evaluation.standard_scores
     classes: tuple[str, ...]  # names in the order of labels
     per_class: pd.DataFrame  # metrics.per_class_scores
     confusion: Tensor  # (num_classes, num_classes) counts; rows are true classes

@@ -151,12 +151,16 @@ def _views(dataset: Dataset) -> int:
 
 
 def standard_scores(predictions: Predictions) -> dict[str, float]:
-    """Return top-1, top-5 and mean class accuracy, in 0..1."""
+    """Return top-1, top-5 and mean class accuracy, and the share of the largest class, in 0..1.
+
+    The last is what always naming that class would reach: the least that a network must beat.
+    """
     logits, labels = predictions.logits, predictions.labels
     return {
         "top_1": top_k_accuracy(logits, labels),
         "top_5": top_k_accuracy(logits, labels, 5),
         "mean_class": float(per_class_scores(logits, labels)["top_1"].mean()),
+        "largest_class": labels.bincount().max().item() / len(labels),
     }
 
 
