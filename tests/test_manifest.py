@@ -126,11 +126,6 @@ def test_one_video_in_two_rows_is_not_written(tmp_path):
     assert len(DataSet.read(path).rows) == 2
 
 
-def test_a_column_is_lacking():
-    with pytest.raises(ValueError, match="missing: split"):
-        DataSet(table(ROW).drop(columns="split"))
-
-
 def test_a_split_and_other_rows_are_of_the_same_classes(tmp_path):
     rows = table(("a.mp4", 1, "walk", "val"), ("b.mp4", 0, "run", "train"))
     found = DataSet(rows)

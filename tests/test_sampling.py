@@ -78,15 +78,6 @@ def test_centres_commute_with_reversal_and_with_exchanging_halves(num_frames):
         assert (partner_frames(frames, kind)[indices] == sampled).all()
 
 
-@pytest.mark.parametrize("frame_count, num_frames", [(0, 8), (-1, 8), (8, 0), (8, -4)])
-def test_nothing_to_sample(frame_count, num_frames):
-    for stride in ([], [1]):
-        with pytest.raises(ValueError, match=f"at least one frame.*{frame_count} and {num_frames}"):
-            (sample_dense if stride else sample_uniform)(frame_count, num_frames, *stride)
-    with pytest.raises(ValueError, match="a stride of at least 1 frame, got 0"):
-        sample_dense(9, 3, 0)
-
-
 # ---------------------------------------------------------------- dense
 
 

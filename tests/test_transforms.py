@@ -171,11 +171,6 @@ def test_rand_augment_changes_pictures_and_erasing_blanks_a_part():
     assert not torch.equal(training_transform((48, 48), jitter=0.0, rand_augment=2)(frames), before)
 
 
-def test_crop_that_is_not_known():
-    with pytest.raises(ValueError, match='"resized" or "multi-scale", got "centre"'):
-        training_transform((48, 48), crop="centre")
-
-
 # ---------------------------------------------------------------- evaluation: views
 
 

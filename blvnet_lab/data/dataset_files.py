@@ -44,7 +44,7 @@ class DataSet:
     """A data set: the rows of its manifest and, of each class, the name and the mirror image.
 
     Args:
-        rows: a table with one row a clip and at least the columns `REQUIRED`; see `COLUMNS`.
+        rows: a table with one row a clip and at least the first four of `COLUMNS`.
         classes: the classes' names in the order of their labels; None for those that `rows` name.
         mirror: for each class the label of a clip's mirror image: the label itself for most, the
             partner's for "to the left" and "to the right", None where a mirror image belongs to no
@@ -59,8 +59,6 @@ class DataSet:
         mirror: Sequence[int | None] | None = None,
         path: Path | None = None,
     ):
-        if missing := ", ".join(column for column in REQUIRED if column not in rows):
-            raise ValueError(f"expected the columns {', '.join(REQUIRED)}; missing: {missing}")
         self.rows, self.path = rows, path
         self.mirror = None if mirror is None else tuple(mirror)
         pairs = enumerate(classes or ())

@@ -14,19 +14,14 @@ def sample_uniform(
     generator: torch.Generator | None = None,
     place: float = 0.5,
 ) -> Tensor:
-    """Take one frame from each of `num_frames` equal segments of a video (TSN, 2016).
+    """Take a frame from each of `num_frames` equal segments of a video: (T,) int64, ascending.
 
     Args:
-        frame_count: of the video, at least 1. A video shorter than the clip gives some frames more
-            than once.
+        frame_count: of the video; a video shorter than the clip gives some frames more than once.
         num_frames: T, frames of the clip.
         generator: where to draw a random place in each segment, for training; None takes `place`.
         place: in each segment, from 0 (its start) to 1; for evaluation. 0.5 is the centre.
-
-    Returns:
-        (T,) int64, ascending, each in 0..frame_count-1.
     """
-    _check(frame_count, num_frames)
     places = torch.full((num_frames,), place, dtype=torch.float64, device="cpu")
     if generator is not None:
         places = torch.rand(num_frames, generator=generator, dtype=torch.float64, device="cpu")
@@ -50,9 +45,6 @@ def sample_dense(
         generator: where to draw a random start, for training; None takes `place`.
         place: of the clip among all that fit, from 0, the first, to 1; 0.5 is the centre.
     """
-    _check(frame_count, num_frames)
-    if stride < 1:
-        raise ValueError(f"expected a stride of at least 1 frame, got {stride}")
     last_start = max(0, frame_count - 1 - (num_frames - 1) * stride)
     start = int(place * last_start)
     if generator is not None:
@@ -73,11 +65,3 @@ def sample_views(
     sample = sample_uniform if stride is None else partial(sample_dense, stride=stride)
     places = [(k + 0.5) / num_clips for k in range(num_clips)]
     return torch.stack([sample(frame_count, num_frames, place=place) for place in places])
-
-
-def _check(frame_count: int, num_frames: int) -> None:
-    if min(frame_count, num_frames) < 1:
-        raise ValueError(
-            f"expected at least one frame in the video and in the clip, got {frame_count} and "
-            f"{num_frames}"
-        )

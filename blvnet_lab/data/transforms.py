@@ -58,11 +58,9 @@ def training_transform(
         rand_augment: how many operations of RandAugment (Cubuk et al., 2019) to apply, 0 for none.
         erase: probability of blanking out a random rectangle (Zhong et al., 2017).
     """
-    if crop not in ("resized", "multi-scale"):
-        raise ValueError(f'expected the crop "resized" or "multi-scale", got "{crop}"')
     with torch.device("cpu"):  # where torchvision's transforms keep tensors of their own
         resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
-        steps = [resized if crop == "resized" else MultiScaleCrop(size)]
+        steps = [{"resized": resized, "multi-scale": MultiScaleCrop(size)}[crop]]
         if rand_augment:
             steps.append(v2.RandAugment(num_ops=rand_augment))
         if jitter:
