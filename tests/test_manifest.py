@@ -19,22 +19,11 @@ def table(*rows: tuple, columns: list[str] = REQUIRED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-FULL = {
-    "path": "a/clip, one.mp4",
-    "label": 0,
-    "class_name": 'say "hi"',
-    "split": "train",
-    "source_id": "-_4YTwq0-73",
-    "start": 44,
-    "end": 54.5,
-    "num_frames": 300,
-    "fps": 30000 / 1001,
-    "height": 256,
-    "width": 340,
-    "status": "ok",
-    "probe": '{"num_frames":300,"size":[256,340]}',
-    "votes": "3",
-}
+FULL = dict(
+    path="a/clip, one.mp4", label=0, class_name='say "hi"', split="train",
+    source_id="-_4YTwq0-73", start=44, end=54.5, num_frames=300, fps=30000 / 1001,
+    height=256, width=340, status="ok", probe='{"num_frames":300,"size":[256,340]}', votes="3",
+)  # fmt: skip
 
 
 def test_everything_comes_back(tmp_path):
@@ -51,9 +40,11 @@ def test_everything_comes_back(tmp_path):
 def test_what_is_not_said_is_empty(tmp_path):
     path = DataSet(table(ROW)).save(tmp_path / "manifest.csv")
     assert path.read_text() == HEAD + "a.mp4,0,run,val\n"
-    row = DataSet.read(path).rows.iloc[0]
+    data_set = DataSet.read(path)
+    row = data_set.rows.iloc[0]
     assert row["status"] == "ok" and row["probe"] == row["source_id"] == ""
     assert all(pd.isna(row[name]) for name in ("start", "end", "num_frames", "fps", "height"))
+    assert data_set.mirror is None
 
 
 def test_a_folder_moves_with_its_manifest(tmp_path):
@@ -117,13 +108,24 @@ def test_other_rows_of_one_video_are_refused(tmp_path, first, second):
         DataSet.read(path)
 
 
-def test_one_video_in_two_rows_is_not_written(tmp_path):
-    rows = table(ROW, ("b/../a.mp4", 0, "run", "val"))
-    with pytest.raises(ValueError, match=r"every video in one row, got two of a\.mp4"):
-        DataSet(rows).save(tmp_path / "m.csv")
-    assert not (tmp_path / "m.csv").exists()
-    path = DataSet(rows.assign(status=["ok", "duplicate"])).save(tmp_path / "m.csv")
-    assert len(DataSet.read(path).rows) == 2
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        (("b/../a.mp4", 0, "run", "val"), r"every video in one row, got two of a\.mp4"),
+        (("b.mp4", 0, "walk", "val"), "expected label 0 to be run .*got walk"),
+        (("b.mp4", 1, "hop", "val"), "expected label 1 to be no class"),
+    ],
+)
+def test_a_manifest_that_would_be_refused_is_not_written(row, words, tmp_path):
+    rows = table(ROW, row)
+    with pytest.raises(ValueError, match=words):
+        DataSet(rows, ["run"], [0]).save(tmp_path / "new" / "m.csv")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_video_may_be_in_a_second_row_that_is_no_good(tmp_path):
+    rows = table(ROW, ROW).assign(status=["ok", "duplicate"])
+    assert len(DataSet.read(DataSet(rows).save(tmp_path / "m.csv")).rows) == 2
 
 
 def test_a_split_and_other_rows_are_of_the_same_classes(tmp_path):
@@ -160,10 +162,9 @@ def test_class_list_with_mirror_images(tmp_path):
 
 
 def test_class_list_in_another_order_and_with_gaps(tmp_path):
-    path, classes = tmp_path / "m.csv", tmp_path / "classes.csv"
+    path = tmp_path / "m.csv"
     path.write_text(HEAD + "a.mp4,0,a,val\n")
-    assert DataSet.read(path).mirror is None
-    classes.write_text("label,class_name,mirror\n1,b,1\n0,a,\n")
+    (tmp_path / "classes.csv").write_text("label,class_name,mirror\n1,b,1\n0,a,\n")
     found = DataSet.read(path)
     assert found.classes == ("a", "b") and found.mirror == (None, 1)
 
@@ -188,27 +189,13 @@ def test_class_lists_that_do_not_fit(rows, words, tmp_path):
 
 
 def test_another_class_list_is_not_overwritten(tmp_path):
-    rows = table(ROW)
-    DataSet(rows, ["run"], [0]).save(tmp_path / "one.csv")
-    DataSet(rows, ["run"], [0]).save(tmp_path / "two.csv")
+    for name in ("one.csv", "two.csv"):
+        DataSet(table(ROW), ["run"], [0]).save(tmp_path / name)
     before = (tmp_path / "classes.csv").read_bytes()
     with pytest.raises(ValueError, match=r"classes\.csv is there and differs: write"):
-        DataSet(rows, ["run", "walk"], [0, 1]).save(tmp_path / "three.csv")
+        DataSet(table(ROW), ["run", "walk"], [0, 1]).save(tmp_path / "three.csv")
     assert (tmp_path / "classes.csv").read_bytes() == before
     assert not (tmp_path / "three.csv").exists()
-
-
-@pytest.mark.parametrize(
-    "row, words",
-    [
-        (("b.mp4", 0, "walk", "val"), "expected label 0 to be run .*got walk"),
-        (("b.mp4", 1, "hop", "val"), "expected label 1 to be no class"),
-    ],
-)
-def test_a_manifest_that_would_be_refused_is_not_written(row, words, tmp_path):
-    with pytest.raises(ValueError, match=words):
-        DataSet(table(ROW, row), ["run"], [0]).save(tmp_path / "new" / "m.csv")
-    assert not (tmp_path / "new").exists()
 
 
 # ---------------------------------------------------------------- files that are never half

@@ -167,15 +167,6 @@ def test_a_repeated_video_is_kept_once_and_evaluated_once(manifest):
     assert len(ClipDataset(DataSet(rows), "train", 4, as_it_is, num_clips=2)) == 4
 
 
-def test_unreadable_videos_in_memory(manifest, tmp_path):
-    table = DataSet.read(manifest).rows
-    (tmp_path / "bad.mp4").write_bytes(b"no video")
-    table.loc[[1, 2], "path"] = str(tmp_path / "bad.mp4")
-    clips = ClipDataset(DataSet(table), "train", 4, as_it_is, in_memory=True, skip_unreadable=True)
-    assert clips.unreadable()["path"].tolist() == [str(tmp_path / "bad.mp4")]
-    assert [label for _, label in (clips[i] for i in range(4))] == [0, 1, 1, 1]
-
-
 # ---------------------------------------------------------------- how large frames need be
 
 
