@@ -27,9 +27,8 @@ LOAD = Path("/proc/loadavg")
 def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
     """Set OpenMP's variables in the environment; returns a line about it, empty on a quiet machine.
 
-    Where others want all cores already, a step is slow because its threads wait until each of them
-    had a core: it took 5 to 35 times as long as with one thread (0.39 s). This process then takes
-    its share of the cores only.
+    Where others want all cores already, this process takes its share of them only: a step whose
+    threads wait until each of them had a core took 5 to 35 times as long as with one thread.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
@@ -39,9 +38,16 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
         return ""
     cores = os.cpu_count() or 1
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    others = _others(cores)
-    threads = max(1, own * cores // (cores + others))
-    if others < cores or threads == own:
+    others = []  # threads of other processes that want a core, now and some moments later
+    while len(others) < SAMPLES and min(others, default=cores) >= cores:
+        time.sleep(SAMPLE_SECONDS if others else 0)
+        try:
+            running = int(LOAD.read_text().split()[3].partition("/")[0])
+        except OSError:  # not Linux
+            running = 1
+        others.append(running - 1)  # without this one
+    threads = max(1, own * cores // (cores + min(others)))
+    if min(others) < cores or threads == own:
         return ""
     torch = sys.modules.get("torch")
     if torch is None:
@@ -51,24 +57,6 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
     else:
         return ""
     return (
-        f"{others} other threads compete for the {cores} cores: computing with {threads} of {own} "
-        "threads (set OMP_NUM_THREADS to choose)"
+        f"{min(others)} other threads compete for the {cores} cores: computing with {threads} of "
+        f"{own} threads (set OMP_NUM_THREADS to choose)"
     )
-
-
-def _others(enough: int) -> int:
-    """How many threads of other processes want a core, all the while; 0 if nothing says so.
-
-    Returns at once when a sample is below `enough`.
-    """
-    fewest = sys.maxsize
-    for _ in range(SAMPLES):
-        try:
-            running = int(LOAD.read_text().split()[3].partition("/")[0])
-        except (OSError, ValueError, IndexError):  # not Linux
-            return 0
-        fewest = min(fewest, running - 1)  # without this one
-        if fewest < enough:
-            break
-        time.sleep(SAMPLE_SECONDS)
-    return fewest
