@@ -71,19 +71,6 @@ def test_the_command_on_a_data_set(tmp_path):
     assert list(tables) == ["steps", "loaders"] and len(tables["steps"]) == 2
 
 
-@pytest.mark.parametrize(
-    "wish, words",
-    [
-        ({"clips": 8}, "more than 8 clips, .* got 8"),
-        ({"repeats": 0}, "positive num_frames, size and repeats"),
-        ({"size": (0, 32)}, "positive num_frames, size and repeats"),
-    ],
-)
-def test_wishes_that_cannot_be_measured(wish, words):
-    with pytest.raises(ValueError, match=words):
-        measure_loading(**wish)
-
-
 def test_a_manifest_without_a_good_clip(tmp_path):
     rows = pd.DataFrame([{"path": "a.mp4", "label": 0, "class_name": "x", "split": "train"}])
     path = DataSet(rows.assign(status="missing"), ["x"], [0]).save(tmp_path / "m.csv")

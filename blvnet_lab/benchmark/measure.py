@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -20,6 +22,32 @@ MATMUL = "matmul"  # among what is timed
 CPU_SIDE, GPU_SIDE = 2048, 4096
 
 
+def time_alternately(
+    runs: Mapping[Any, Callable[[], object]], repeats: int, clock: Callable[[], float]
+) -> pd.DataFrame:
+    """Time runs in seconds, a row for each round and a column for each run; the first warms up.
+
+    They alternate, so that whatever else the machine does slows all of them alike.
+
+    Args:
+        clock: says what time it is, once the work before is done.
+    """
+    seconds: dict[Any, list[float]] = {name: [] for name in runs}
+    for _ in tqdm(range(1 + repeats), "timing", unit="round", leave=False):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            seconds[name].append(clock() - start)
+    return pd.DataFrame(seconds)[1:]
+
+
+def time_on(device: torch.device) -> float:
+    """Say what time it is, in seconds, once the device has done all its work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
 def compare_times(
     runs: Mapping[str, Callable[[], object]],
     repeats: int,
@@ -28,9 +56,7 @@ def compare_times(
     reference: str | None = None,
     gmacs: float | pd.Series | None = None,
 ) -> pd.DataFrame:
-    """Time all runs alternately, so that whatever else the machine does slows all of them alike.
-
-    A row for each run: ms (the median), lowest, highest. The first round warms up.
+    """Time runs alternately; a row for each: ms (the median), lowest, highest.
 
     Args:
         reference: a run, for the column "speed-up": the median of the ratios within each round, in
@@ -42,9 +68,7 @@ def compare_times(
     a, b = torch.randn(2, side, side, device=device)
     product = torch.empty_like(a)
     runs = {**runs, MATMUL: lambda: torch.mm(a, b, out=product)}
-    rounds = tqdm(range(1 + repeats), "timing", unit="round", leave=False)
-    times = [{name: time_run(run, device) for name, run in runs.items()} for _ in rounds]
-    seconds = pd.DataFrame(times[1:])
+    seconds = time_alternately(runs, repeats, partial(time_on, device))
     peak = side**3 / 1e9 / seconds.pop(MATMUL).min()  # GMACs a second
     table = 1e3 * seconds.agg(["median", "min", "max"]).T
     table.columns = ["ms", "lowest", "highest"]
@@ -53,18 +77,6 @@ def compare_times(
     if gmacs is not None:
         table["of peak"] = gmacs / peak / (table["ms"] / 1e3)
     return table
-
-
-def time_run(run: Callable[[], object], device: torch.device) -> float:
-    """Time one run in seconds, until the device has done all of it."""
-    on_cpu = device.type == "cpu"
-    if not on_cpu:
-        torch.accelerator.synchronize(device)
-    start = time.perf_counter()
-    run()
-    if not on_cpu:
-        torch.accelerator.synchronize(device)
-    return time.perf_counter() - start
 
 
 def count_gmacs(model: nn.Module, clip: Tensor) -> float:
@@ -100,8 +112,9 @@ def faster_layout(model: nn.Module, clip: Tensor) -> tuple[nn.Module, str]:
         "channels-last": torch.channels_last_3d if three_d else torch.channels_last,
     }
     seconds = {}
-    for name in 2 * list(layouts):  # the first round warms up
-        model.to(memory_format=layouts[name])
-        seconds[name] = time_run(lambda: model(clip), clip.device)
+    for name, layout in layouts.items():
+        model.to(memory_format=layout)
+        run = {name: partial(model, clip)}
+        seconds |= time_alternately(run, 1, partial(time_on, clip.device)).iloc[0].to_dict()
     best = min(seconds, key=seconds.get)
     return model.to(memory_format=layouts[best]), best

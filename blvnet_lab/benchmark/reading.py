@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from blvnet_lab.benchmark.measure import time_alternately
 from blvnet_lab.benchmark.results import Benchmark
 from blvnet_lab.data.dataset import ClipDataset, smaller_size, usable_rows
 from blvnet_lab.data.dataset_files import DataSet
@@ -99,11 +100,6 @@ def measure_loading(
     """
     if json is not None:
         check_target(json, ".json")
-    if clips <= LOADER_BATCH or min(num_frames, *size, repeats) < 1:
-        raise ValueError(
-            f"expected more than {LOADER_BATCH} clips, and positive num_frames, size and repeats, "
-            f"got {clips}, {num_frames}, {size} and {repeats}"
-        )
     make = partial(make_data_set, num_frames=num_frames, size=size)
     threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:
@@ -202,13 +198,8 @@ def measure_steps(videos: Videos, make: Make, repeats: int) -> pd.DataFrame:
             (row, "sample"): partial(plain.__getitem__, 0),
             (row, "jitter"): partial(coloured.__getitem__, 0),
         }
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
-    for _ in tqdm(range(repeats), "reading clips", unit="round"):
-        for key, step in steps.items():
-            start = time.process_time()
-            step()
-            times[key].append(1000 * (time.process_time() - start))
-    table = pd.DataFrame(times).median().unstack(sort=False)
+    seconds = time_alternately(steps, repeats, time.process_time)
+    table = 1e3 * seconds.median().unstack(sort=False)
     table["read / decode"] = table["read"] / table["decode"]
     table["sample / read"] = table["sample"] / table["read"]
     table["clips/s a core"] = 1000 / table["sample"]

@@ -4,29 +4,34 @@
     print(plan_training(preset="ssv2-50-f8x2", clips_per_second=60))
 
 The clip rate is a run's own (`clips_per_second` in its log.jsonl), or it is measured here
-(`speed.py`). Memory is counted (`memory.py`).
+(`measure`). Memory is counted (`memory.py`).
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import textwrap
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 from blvnet_lab.data.dataset import KEPT_SHARE
 from blvnet_lab.data.sharing import free_memory
+from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import TrainingMemory, count_memory
 from blvnet_lab.runs.sizes import DataSize, known_size
-from blvnet_lab.runs.speed import measure
 from blvnet_lab.training import presets
 from blvnet_lab.training.distributed import Ranks, pick_device
+from blvnet_lab.training.engine import build, train_one_epoch
 from blvnet_lab.training.loading import Batches
 from blvnet_lab.training.recipe import Recipe
+from blvnet_lab.training.schedule import frozen_body, make_optimizer
 
 # Of a GPU's memory, and of what is free on a CPU. The rest is for what is not counted: workspaces
 # of libraries, CUDA's context, gaps between tensors. The first is a choice; CPU_GROWTH has the
@@ -40,6 +45,8 @@ CPU_GROWTH = 1.8
 READER_BYTES = 100_000_000
 # A backward pass computes two products, by weights and by maps, where a forward pass computes one.
 TRAINING_COST = 3  # in forward passes
+# Seconds above which a measured step is not made larger; seconds and steps after which to stop.
+QUICK, MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8.0, 20
 BATCHES_AHEAD = 3  # of a worker: two that wait, and one that it makes
 UNKNOWN = DataSize()
 Row = tuple[str, str, str]  # label, value, and where the value is from
@@ -108,9 +115,6 @@ class TrainingPlan:
         yield "", f"{epochs * steps:,} in all", f"{epochs} epochs"
         rule = f"{recipe.learning_rate:g} for a batch of {recipe.rate_batch}, in proportion"
         yield "learning rate", f"{recipe.peak_rate:.4g} at most", rule
-        if recipe.schedule != "one-cycle":
-            rising = math.ceil(recipe.warmup * steps)
-            yield "warm-up", f"{rising:,} steps", f"{recipe.warmup:g} epochs"
         pixels = math.prod(recipe.size) / math.prod(recipe.evaluation.size or recipe.size)
         times = epochs * (2 if recipe.ema else 1)  # with an average of weights, both are evaluated
         evaluation = times * data.num_val_clips / (rate * TRAINING_COST * pixels)
@@ -247,6 +251,64 @@ def _usable_memory(device: torch.device, processes: int, kept: int) -> tuple[int
     free = max(0, free_memory() // processes - kept)
     shared = f", for each of {processes} processes" if processes > 1 else ""
     return int(USABLE_CPU * free), f"{USABLE_CPU:.0%} of what is free here now{shared}"
+
+
+def measure(
+    recipe: Recipe,
+    num_classes: int,
+    memory: TrainingMemory,
+    device: torch.device,
+    max_clips: int,
+    processes: int = 1,
+) -> tuple[float, str, TrainingMemory]:
+    """Train the recipe's network on noise for a few steps, not compiled.
+
+    The number of clips at once grows until there are `max_clips` or a step is no longer quick.
+    Those steps do not count: in them the libraries also get memory and choose their algorithms.
+
+    Returns:
+        Clips a second of all processes; how they were measured; `memory`, on a GPU as measured.
+    """
+    on_gpu = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if on_gpu else 0
+    # Each batch is a step of its own, which ends when the GPU has done it.
+    hardware = replace(recipe.hardware, accumulate=1)
+    recipe = replace(recipe, hardware=hardware)
+    bar = tqdm(desc="measuring", unit="step", leave=False)
+    with torch.random.fork_rng(range(torch.cuda.device_count())), bar:
+        model = build(recipe, num_classes)
+        layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
+        model.to(device, memory_format=layout)
+        optimizer = make_optimizer(model, recipe)
+        still = LambdaLR(optimizer, lambda step: 0.0)  # noise teaches nothing, and breaks nothing
+
+        def seconds(clips: int) -> float:
+            shape = (clips, recipe.num_frames, model.in_channels, *recipe.size)
+            noise = torch.randn(shape, device="cpu", pin_memory=on_gpu)
+            batch = (noise, torch.arange(clips, device="cpu") % num_classes)
+            begin = time.perf_counter()
+            train_one_epoch(model, [batch], optimizer, still, device, recipe)
+            bar.update()
+            return time.perf_counter() - begin
+
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        number, times = min(2, max_clips), []
+        with frozen_body(model, recipe):
+            while seconds(number) <= QUICK and number < max_clips:
+                number = min(2 * number, max_clips)
+            while sum(times) < MEASURED_SECONDS and len(times) < MEASURED_STEPS:
+                times.append(seconds(number))
+    if on_gpu:
+        # Among what was taken is no average of weights: none is kept here.
+        taken = torch.cuda.max_memory_allocated(device) - before
+        clip = max(1, (taken - memory.model + memory.average) // number)
+        memory = replace(memory, clip=clip, origin="measured")
+    name = torch.cuda.get_device_name(device) if on_gpu else f"the {device.type.upper()} here"
+    origin = f"measured on {name}, {number} clips of noise at once"
+    if processes > 1:
+        origin += f", times {processes}: an upper bound, as if none waited for another"
+    return processes * number / statistics.median(times), origin, memory
 
 
 def _in(units: dict[str, float], number: float) -> str:

@@ -14,9 +14,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
-from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views
+from blvnet_lab.data import DataSet, probe_video, read_frames
 from blvnet_lab.data.probing import pack_info
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.paths import atomic_write, check_target
@@ -31,19 +30,12 @@ class Prediction:
     """The answer of a network to a video."""
 
     table: pd.DataFrame  # the likeliest classes, best first: class_name, label, probability in 0..1
-    frames: Tensor  # (num_clips, T) numbers of the frames that it saw, in each of the crops
-    num_frames: int  # of the video
-    is_named: bool  # whether the network's file names its classes, which are else numbered
     annotated: Path | None = None  # the video that was written
 
     def __str__(self) -> str:
         lines = [
             f"{100 * row.probability:6.1f} %  {row.class_name}" for row in self.table.itertuples()
         ]
-        if not self.is_named:
-            lines.append("the checkpoint does not name its classes: they are numbered, from 0")
-        clips = "; ".join(" ".join(map(str, clip)) for clip in self.frames.tolist())
-        lines.append(f"frames seen, of {self.num_frames} numbered from 0: {clips}")
         if self.annotated is not None:
             lines.append(f"wrote {self.annotated}")
         return "\n".join(lines)
@@ -87,12 +79,10 @@ def predict_video(
     best = ranked(found.logits)[0, :top]
     table = pd.DataFrame({"label": best, "probability": found.logits[0].double().softmax(0)[best]})
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
-    num_clips = recipe.evaluation.num_clips
-    frames = sample_views(info.num_frames, recipe.num_frames, num_clips, recipe.stride)
-    prediction = Prediction(table, frames, info.num_frames, is_named=bool(trained.classes))
-    if annotate is None:
-        return prediction
-    return replace(prediction, annotated=write_annotated(prediction, video, annotate))
+    prediction = Prediction(table, annotate)
+    if annotate is not None:
+        write_annotated(prediction, video, annotate)
+    return prediction
 
 
 SIDES = (360, 720)  # pixels: videos are scaled so that the short side is between
