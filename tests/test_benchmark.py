@@ -16,51 +16,14 @@ from torchvision.models import video
 from blvnet_lab import cli, viz
 from blvnet_lab.benchmark import Benchmark, from_json, measure, run_benchmark
 from blvnet_lab.benchmark.measure import compare_times, count_gmacs, faster_layout, peak_gb
-from blvnet_lab.benchmark.peers import Shift, all_peers, published_accuracies, temporal_resnet
+from blvnet_lab.benchmark.peers import all_peers, published_accuracies
 from blvnet_lab.benchmark.run import MEASURES
-from blvnet_lab.introspect import tsm_taps
-from blvnet_lab.models import TAM, tsn
-from blvnet_lab.models.tam import weighted_sum
 from blvnet_lab.paths import data_samples
 
 CPU = torch.device("cpu")
 SMALL = {"num_frames": 4, "size": (64, 64), "quick": True}
 
 # ---------------------------------------------------------------- the models
-
-
-def test_shift_is_the_weighted_sum_with_the_taps_of_tsm():
-    x = torch.randn(2, 5, 24, 3, 4, dtype=torch.float64)
-    assert torch.equal(Shift()(x), weighted_sum(x, tsm_taps(24).double(), first=-1))
-    flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    shifted = Shift()(flat.unflatten(0, (2, 5))).flatten(0, 1)
-    assert shifted.is_contiguous(memory_format=torch.channels_last), "convolutions would copy it"
-    assert torch.equal(shifted, Shift()(x).flatten(0, 1))
-
-
-def test_a_resnet_with_temporal_modules():
-    torch.manual_seed(0)
-    plain = tsn(depth=50, num_frames=4, num_classes=3).eval()
-    model = temporal_resnet(TAM, 4).eval()
-    model.reset_classifier(3)
-    taps = [module for module in model.modules() if isinstance(module, TAM)]
-    assert len(taps) == 3 + 4 + 6 + 3
-    for tam in taps:
-        tam.taps.data.zero_()[1] = 1
-    names = {name.replace("conv1.3.", "conv1."): name for name in model.state_dict()}
-    for module in plain.modules():
-        if isinstance(module, nn.BatchNorm2d):  # the last of each block starts at 0
-            nn.init.ones_(module.weight)
-    weights = plain.state_dict()
-    assert set(weights) <= set(names)
-    model.load_state_dict({names[n]: tensor for n, tensor in weights.items()}, strict=False)
-    clip = torch.randn(2, 4, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.allclose(model(clip), plain(clip), rtol=1e-4), "identity taps change nothing"
-        taps[5].taps.data[0] = 1
-        moved = model(clip)
-        assert not torch.allclose(moved, plain(clip), rtol=1e-3, atol=0)
-        assert torch.allclose(moved[:1], model(clip[:1]), rtol=1e-4), "clips leak into each other"
 
 
 def test_costs_and_accuracies_are_the_published_ones():

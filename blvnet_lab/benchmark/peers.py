@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from blvnet_lab.benchmark.published import published_form
-from blvnet_lab.models import TAM, VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
-from blvnet_lab.models.bottleneck import Bottleneck
+from blvnet_lab.models import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
 
 PAPER = "Fan et al., NeurIPS 2019"
 TSM_PAPER = "Lin et al., ICCV 2019"
@@ -61,37 +60,6 @@ class Peer:
         return torch.randn(1, *shape, *self.size)
 
 
-class Shift(nn.Module):
-    """TSM's shift (Lin et al., 2019): an eighth of the channels from each neighbour in time.
-
-    (B, T, C, H, W) to the same; zeros where a clip has no neighbour. It multiplies nothing, but it
-    moves as much memory as a TAM.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        moved = x.shape[2] // 8
-        y = torch.zeros_like(x)  # in the memory layout of x
-        y[:, :-1, :moved] = x[:, 1:, :moved]
-        y[:, 1:, moved : 2 * moved] = x[:, :-1, moved : 2 * moved]
-        y[:, :, 2 * moved :] = x[:, :, 2 * moved :]
-        return y
-
-
-def temporal_resnet(temporal: Callable[[int], nn.Module], num_frames: int) -> VideoNet:
-    """Build ResNet-50 on every frame, with a temporal module before each residual branch.
-
-    Args:
-        temporal: from a number of channels to a module on (B, T, C, H, W).
-    """
-    model = tsn(depth=50, num_frames=num_frames)
-    for block in model.modules():
-        if isinstance(block, Bottleneck):
-            to_clips = nn.Unflatten(0, (-1, num_frames))  # (B*T, C, H, W) -> (B, T, C, H, W)
-            module = temporal(block.conv1.in_channels)
-            block.conv1 = nn.Sequential(to_clips, module, nn.Flatten(0, 1), block.conv1)
-    return model
-
-
 def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer]:
     """List every row. `num_frames` and `size` are those of the four architectures."""
 
@@ -108,8 +76,8 @@ def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer
 
     f16x2 = partial(blvnet_tam, depth=50, num_frames=32)
     tam_256 = partial(blvnet_tam, depth=50, num_frames=16, num_classes=400)
-    tam = partial(temporal_resnet, TAM, 8)
-    tsm = partial(temporal_resnet, lambda channels: Shift(), 8)
+    resnet = partial(tsn, depth=50, num_frames=8)
+    tsm = partial(resnet, temporal="shift")
     return [
         ours(tsn, "TSN"),
         ours(tsn_blnet, "TSN-bLNet"),
@@ -118,8 +86,10 @@ def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer
         Peer("published", "the published formulation of it", published, num_frames, size),
         Peer("blvnet_tam_f16x2", "bLVNet-TAM f16x2", f16x2, 32, NORMAL),
         Peer("blvnet_tam_256", "bLVNet-TAM, 256 pixels", tam_256, 16, LARGE),
-        Peer("tsn_8", "TSN, 8 frames", partial(tsn, depth=50, num_frames=8), 8, NORMAL),
-        Peer("resnet_tam", "ResNet-50 with TAM, 8 frames", tam, 8, NORMAL),
+        Peer("tsn_8", "TSN, 8 frames", resnet, 8, NORMAL),
+        Peer(
+            "resnet_tam", "ResNet-50 with TAM, 8 frames", partial(resnet, temporal="tam"), 8, NORMAL
+        ),
         Peer("resnet_tsm", "TSM (ResNet-50), 8 frames", tsm, 8, NORMAL),
         Peer("resnet_tsm_256", "TSM (ResNet-50), 8 frames, 256 pixels", tsm, 8, LARGE),
         three_d(video.r3d_18, (112, 112)),
