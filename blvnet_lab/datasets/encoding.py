@@ -11,8 +11,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
-from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import file_url, open_video, pictures
 from blvnet_lab.data.probing import VideoInfo
@@ -74,13 +74,9 @@ def write_h264(
     """Write uint8 frames (H, W, 3), RGB, as H.264 in mp4; H and W even.
 
     One thread, and no look-ahead that depends on leftovers in memory (mbtree): what x264 otherwise
-    does for quality would make files differ from run to run. Groups of pictures are closed and of
-    equal length, without B-frames: see `reencoding` for why.
-
-    Args:
-        showing: times, shape of pixels and colours; or just frames per second.
-        gop: frames from keyframe to keyframe.
-        x264: further parameters of x264, "name=value:name=value".
+    does for quality would make files differ from run to run. Groups of pictures are closed, of
+    `gop` frames, without B-frames. `showing` may be just frames per second; `x264` holds further
+    parameters, "name=value:name=value".
     """
     showing = Showing(Fraction(showing)) if isinstance(showing, int) else showing
     colours, reformatter, stream = showing.colours, VideoReformatter(), None
@@ -93,7 +89,7 @@ def write_h264(
                 stream = file.add_stream("libx264", rate=showing.fps, options=options)
                 stream.height, stream.width = array.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                _describe(stream, showing)
+                _describe(stream.codec_context, showing)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
             frame = reformatter.reformat(
                 frame,
@@ -104,16 +100,13 @@ def write_h264(
                 dst_color_range=colours[3] if colours else None,
             )
             if showing.times is not None:
-                frame.pts, frame.time_base = (
-                    round(showing.times[number] * TICKS),
-                    Fraction(1, TICKS),
-                )
+                frame.time_base = Fraction(1, TICKS)
+                frame.pts = round(showing.times[number] * TICKS)
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
 
 
-def _describe(stream: VideoStream, showing: Showing) -> None:
-    coder = stream.codec_context
+def _describe(coder: VideoCodecContext, showing: Showing) -> None:
     if showing.times is not None:
         coder.time_base = Fraction(1, TICKS)
     if showing.pixel_aspect is not None:

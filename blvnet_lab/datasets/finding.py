@@ -19,36 +19,25 @@ Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the r
 def find_videos(
     root: Path, *, frames_from: int | None = None
 ) -> tuple[list[Path], list[Finding], Counter[str]]:
-    """Find all videos below `root`, in the order of their names.
+    """Find all videos below `root`, what cannot be looked into, and count other files by suffix.
 
     Links to folders are followed, but not back to a folder that holds them. Hidden files and
-    folders are passed over.
+    folders are passed over. `frames_from` says how many folders deep one of numbered pictures,
+    without videos, is a video itself; None for nowhere. Nothing is looked for below it.
 
-    Args:
-        root: where to look.
-        frames_from: how many folders deep one of numbered pictures, without videos, is a video
-            itself; None for nowhere. Nothing is looked for below it.
-
-    Returns:
-        The videos; what cannot be looked into; and how many other files there are, by suffix.
-
-    Raises:
-        OSError: `root` itself cannot be looked into.
+    Raises OSError if `root` itself cannot be looked into.
     """
     videos, findings, others = [], [], Counter()
 
     def refuse(error: OSError) -> None:
-        if Path(error.filename) == root:
+        if error.filename == str(root):
             raise error
         findings.append(("folder that cannot be read", "", error.filename, error.strerror))
 
     for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         folder, here = Path(place), os.path.realpath(place)
-        odd = {name for name in (*folders, *names) if re.search(r"[\ud800-\udfff]", name)}
-        for name in odd:  # no table could hold it
-            shown = str(folder / name).encode(errors="backslashreplace").decode()
-            findings.append(("name that is not UTF-8", "", shown, "give it another name"))
         hidden = {name for name in (*folders, *names) if name[0] == "."}
+        odd = {name for name in (*folders, *names) if re.search(r"[\ud800-\udfff]", name)}
         files = set(names) - odd - hidden
         found = {name for name in files if _is_video(folder / name)}
         pictures = {name for name in files if NUMBERED_PICTURE.search(name)}
@@ -59,7 +48,7 @@ def find_videos(
             files -= pictures
         videos += [folder / name for name in found]
         others.update(Path(name).suffix.lower() or "without suffix" for name in files - found)
-        others.update("hidden" for _ in hidden)
+        others.update(["hidden"] * len(hidden) + ["name that is not UTF-8"] * len(odd))
         folders[:] = [
             name
             for name in set(folders) - odd - hidden

@@ -2,9 +2,8 @@
 
     with serve_mirror(write_mirror(folder)) as url: ...     # http://127.0.0.1:41234/
 
-It is what one practises on: as the real one it holds rows without a video and videos without a row,
-ids that begin with "-", a plain tar named .tar.gz, and corrupt clips, one of them with a
-replacement. `python -m blvnet_lab subset kinetics400 --mirror sample` makes and serves it.
+As the real one it holds rows without a video and videos without a row, ids that begin with "-", a
+plain tar named .tar.gz, and corrupt clips, one of them with a replacement.
 """
 
 from __future__ import annotations
@@ -39,47 +38,41 @@ def write_mirror(folder: str | Path) -> Path:
     split "train" and 8 in "val". Returns `folder`.
     """
     folder = Path(folder)
-    samples = DataSet.read(data_samples() / "motion" / "manifest.csv").rows
-    replaced = []
+    samples, replaced = DataSet.read(data_samples() / "motion" / "manifest.csv").rows, []
+    contents: dict[str, bytes] = {}
     for split, num_parts in PARTS.items():
         chosen = samples[samples["split"] == split].groupby("label").head(CLIPS_PER_CLASS[split])
-        rows, files = [], []
+        lines, files = ["label,youtube_id,time_start,time_end,split,is_cc"], []
         for number, clip in enumerate(chosen.itertuples()):
             # As in the real ones: letters, digits, - and _, also as the first.
             digest = hashlib.sha1(f"{split} {number}".encode()).digest()
             youtube_id = "-_"[number % 2] * (number % 5 == 0)
             youtube_id = (youtube_id + base64.urlsafe_b64encode(digest).decode())[:11]
             start = 7 * number
-            name = f"{kinetics_name(youtube_id, start, start + 10)}.mp4"
             content = Path(clip.path).read_bytes()
             if number == 3:  # cut off, like some of the real ones, and replaced
-                replaced.append((f"{youtube_id}_replacement.mp4", content))
+                name = f"replacement_for_corrupted_k400/{youtube_id}_replacement.mp4"
+                replaced.append((name, content))
+            if number in (3, 20):  # the second is never replaced
                 content = content[: len(content) // 3]
-            elif number == 20:  # and never replaced
-                content = content[: len(content) // 3]
-            files.append((name, content))
+            files.append((f"{kinetics_name(youtube_id, start, start + 10)}.mp4", content))
             label = clip.class_name.replace("_", " ")
-            rows.append((label, youtube_id, start, start + 10, split, 0))
+            lines.append(f'"{label}",{youtube_id},{start},{start + 10},{split},0')
         files[7] = (files[7][0].replace("0", "9", 1), files[7][1])  # no row has this name
-        rows.append(("moves right", f"gone_{split:_<6}", 0, 10, split, 0))  # no part has this one
+        lines.append(f'"moves right",gone_{split:_<6},0,10,{split},0')  # no part has this one
         random.Random(split).shuffle(files)
-        lines = ["label,youtube_id,time_start,time_end,split,is_cc"]
-        lines += [f'"{label}",' + ",".join(map(str, others)) for label, *others in rows]
-        _write(folder / f"400/annotations/{split}.csv", ("\n".join(lines) + "\n").encode())
-        names = [f"400/{split}/part_{k}.tar.gz" for k in range(num_parts)]
+        contents[f"annotations/{split}.csv"] = ("\n".join(lines) + "\n").encode()
+        names = [f"{split}/part_{k}.tar.gz" for k in range(num_parts)]
         for k, name in enumerate(names):
             archive = tar_bytes(files[k::num_parts])
-            _write(folder / name, archive if k == 1 else gzip.compress(archive, mtime=0))
-        urls = "".join(f"{OFFICIAL}{name}\n" for name in names)
-        _write(folder / f"400/{split}/k400_{split}_path.txt", urls.encode())
-    inside = [(f"replacement_for_corrupted_k400/{name}", content) for name, content in replaced]
-    _write(folder / REPLACEMENTS, gzip.compress(tar_bytes(inside), mtime=0))
+            contents[name] = archive if k == 1 else gzip.compress(archive, mtime=0)
+        urls = "".join(f"{OFFICIAL}400/{name}\n" for name in names)
+        contents[f"{split}/k400_{split}_path.txt"] = urls.encode()
+    contents[Path(REPLACEMENTS).name] = gzip.compress(tar_bytes(replaced), mtime=0)
+    for name, content in contents.items():
+        (folder / "400" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "400" / name).write_bytes(content)
     return folder
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
 
 
 def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
@@ -106,15 +99,12 @@ class MirrorHandler(BaseHTTPRequestHandler):
         if not path.is_relative_to(self.server.folder) or not path.is_file():
             self.send_error(404)
             return
-        content = path.read_bytes()
+        content, begin = path.read_bytes(), 0
         version = f'"{hashlib.sha1(content).hexdigest()}"'
-        begin = 0
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked and self.headers.get("If-Range", version) == version:
             begin = int(asked[1])
         self.send_response(206 if begin else 200)
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
         self.send_header("ETag", version)
         self.send_header("Content-Length", str(len(content) - begin))
         self.end_headers()

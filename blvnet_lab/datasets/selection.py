@@ -56,23 +56,20 @@ class Selection:
     def choose_classes(self, available: Sequence[str]) -> list[str]:
         """Choose classes by name, from a file or by the seed; all of them if none are wanted.
 
-        Raises:
-            ValueError: more than one way to choose; an unknown name (near ones are offered); or
-                more classes than there are.
+        Raises ValueError for more than one way to choose, for an unknown name (near ones are
+        offered), and for more classes than there are.
         """
-        ways = (self.classes or None, self.class_list, self.num_classes)
-        if sum(way is not None for way in ways) > 1:
+        if bool(self.classes) + (self.class_list is not None) + (self.num_classes is not None) > 1:
             raise ValueError(
                 "expected one way to choose classes: their names, a file of names, or how many"
             )
-        if not available:
-            raise ValueError("expected classes to choose from, but the lists have no labels")
         if self.num_classes is not None:
             if not 1 <= self.num_classes <= len(available):
                 raise ValueError(f"expected 1 to {len(available)} classes, got {self.num_classes}")
             chosen = random.Random(self.seed).sample(sorted(available), self.num_classes)
         elif self.class_list is not None:
-            chosen = _read_names(self.class_list)
+            lines = map(str.strip, self.class_list.read_text("utf-8-sig").splitlines())
+            chosen = [line.strip("\"'") for line in lines if line and line[0] != "#"]
         else:
             chosen = [
                 name
@@ -80,13 +77,11 @@ class Selection:
                 for name in ([text] if text in available else split_names(text))
             ]
         unknown = [name for name in chosen if name not in available]
-        if unknown:
-            near = difflib.get_close_matches(unknown[0], available, n=3)
-            some = ", ".join(near or sorted(available)[:5])
+        if unknown or not chosen:
+            wrong = unknown[0] if unknown else "none"
+            near = difflib.get_close_matches(wrong, available, n=3) or sorted(available)[:3]
             raise ValueError(
-                f"expected names of classes, got {unknown[0]!r}, which is none"
-                + f" (and {len(unknown) - 1} others)" * bool(unknown[1:])
-                + (f"; near it are {some}" if near else f": names are such as {some}")
+                f"expected names of classes, got {wrong!r}; near it are {', '.join(near)}"
             )
         return [name for name in available if name in set(chosen)]
 
@@ -98,16 +93,6 @@ def split_names(text: str) -> list[str]:
     """Split names at the commas between them; one that has a comma is quoted."""
     lines = csv.reader(text.splitlines(), skipinitialspace=True)
     return [name.strip() for line in lines for name in line]
-
-
-def _read_names(path: Path) -> list[str]:
-    if path.is_dir() or not path.exists():  # it may be a pipe
-        raise ValueError(f"expected a file of class names, but there is no file {path}")
-    lines = map(str.strip, path.read_text("utf-8-sig").splitlines())
-    names = [line.strip("\"'") for line in lines if line and line[0] != "#"]
-    if not names:
-        raise ValueError(f"expected names of classes, one a line, in {path}, found none")
-    return names
 
 
 # --- Mirror images ------------------------------------------------------------------------------
@@ -144,8 +129,7 @@ def mirror_table(classes: Sequence[str], mirrored: Sequence[tuple[str, str]]) ->
     A class without a partner is its own mirror image, unless its name tells left from right: then
     its mirror image belongs to no class.
     """
-    labels = mirror_labels(classes, mirrored)
     return [
-        None if label == other and SIDES.search(_in_words(name)) else other
-        for label, (name, other) in enumerate(zip(classes, labels, strict=True))
+        None if classes[other] == name and SIDES.search(_in_words(name)) else other
+        for name, other in zip(classes, mirror_labels(classes, mirrored), strict=True)
     ]

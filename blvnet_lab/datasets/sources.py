@@ -1,15 +1,9 @@
 """What clips of one's own were cut from: clips of one source belong in one split.
 
 A network that was trained on one part of a recording knows the place, the light and the people of
-the next part: validation clips of sources it has seen say nothing about new ones. Public data sets
-name their sources. For others `find_sources` goes by what is there:
-
-- a pattern that was asked for;
-- the folder between class and clip: run/holiday/1.mp4 is of "holiday";
-- names that differ in numbers only: holiday_001 and holiday_007, v_Run_g01_c02 and v_Run_g01_c03,
-  name and name (1). Numbers are left out from the last to the first, so long as that does not make
-  one source of (nearly) the whole class: clip_001 to clip_500 are just numbered;
-- files that are equal, byte by byte.
+the next part. Public data sets name their sources. For others `find_sources` goes by a pattern, or
+by the folder between class and clip (run/holiday/1.mp4 is of "holiday"), and by names that differ
+in numbers only (holiday_001 and holiday_007, name and name (1)); and by files that are equal.
 """
 
 from __future__ import annotations
@@ -54,7 +48,9 @@ OF_DEVICES = re.compile(
 def find_sources(
     rows: pd.DataFrame, root: Path, pattern: str, findings: list[Finding], *, in_folders: bool
 ) -> pd.DataFrame:
-    """Find which rows belong together.
+    """Find which rows belong together; add source_id, and findings.
+
+    A row whose video is in another split, too, gets the status "duplicate".
 
     Args:
         rows: class_name, split ("" where it is still to be drawn) and names, of which the first
@@ -64,12 +60,6 @@ def find_sources(
             match, is the source. Without it, folders and names tell.
         findings: to which what was found is added.
         in_folders: whether paths are [split/]class/[source/]clip.
-
-    Returns:
-        The rows with source_id, and the status "duplicate" if their video is in another split, too.
-
-    Raises:
-        ValueError: the pattern is no regular expression, or is in none of the paths.
     """
     names = [names[0] for names in rows["names"]]
     classes, splits = rows["class_name"].tolist(), rows["split"].tolist()
@@ -77,13 +67,11 @@ def find_sources(
         sources = _by_pattern(names, pattern, findings)
     else:
         sources = _by_name(names, classes, 1 + any(splits) if in_folders else None)
-        clips_of = defaultdict(list)
-        for source, name in zip(sources, names, strict=True):
-            clips_of[source].append(name)
+        clips_of = pd.Series(names).groupby(sources).agg(["size", "first"])
         findings += [
-            ("recognised source", "", source, f"{len(clips)} clips, such as {clips[0]}")
-            for source, clips in clips_of.items()
-            if clips[1:]
+            ("recognised source", "", source, f"{number} clips, such as {name}")
+            for source, number, name in clips_of.itertuples(name=None)
+            if number > 1
         ]
     status = [""] * len(rows)
     for group in equal_files([root / name for name in names]):
@@ -113,16 +101,14 @@ def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> 
             f"expected a pattern for the source that is in the paths of clips, such as {names[0]}, "
             f"got {pattern!r}, which is in none"
         )
-    why = "the pattern is not in its path: taken for a source of its own"
-    findings += [
-        ("clip without source", "", name, why)
-        for name, match in zip(names, found, strict=True)
-        if match is None
-    ]
-    return [
-        without_suffix(name) if match is None else next(filter(None, match.groups()), match[0])
-        for name, match in zip(names, found, strict=True)
-    ]
+    sources = []
+    for name, match in zip(names, found, strict=True):
+        if match is None:
+            findings.append(("clip without source", "", name, "taken for a source of its own"))
+            sources.append(without_suffix(name))
+        else:
+            sources.append(next(filter(None, match.groups()), match[0]))
+    return sources
 
 
 def _by_name(names: Sequence[str], classes: Sequence[str], skipped: int | None) -> list[str]:
@@ -131,14 +117,13 @@ def _by_name(names: Sequence[str], classes: Sequence[str], skipped: int | None) 
     Signs are the folders after the first `skipped` ones, from the top; then the clip's name without
     its numbers. A sign says nothing if it is that of one clip only, or (nearly) of a whole class.
     """
-    folders = [name.split("/")[skipped:-1] if skipped else [] for name in names]
     stems = [_without_numbers(name) for name in names]
     general = {sign for of_clip in stems for sign in of_clip[:-1]}  # of more than equal names
-    signs = [  # (whether it is a folder, its name)
-        [(True, folder) for folder in between]
-        + [(False, sign) for sign in stem if sign in general and not _of_device(sign, class_name)]
-        for between, stem, class_name in zip(folders, stems, classes, strict=True)
-    ]
+    signs = []  # (whether it is a folder, its name)
+    for name, stem, class_name in zip(names, stems, classes, strict=True):
+        folders = name.split("/")[skipped:-1] if skipped else []
+        of_clip = [sign for sign in stem if sign in general and not _of_device(sign, class_name)]
+        signs.append([(True, folder) for folder in folders] + [(False, sign) for sign in of_clip])
     sizes, uses, in_class = Counter(classes), Counter(), Counter()
     for of_clip, class_name in zip(signs, classes, strict=True):
         uses.update(of_clip)
@@ -179,29 +164,19 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
     """
 
     def files(i: int) -> list[Path]:
-        if not paths[i].is_dir():
-            return [paths[i]]
-        return sorted(file for file in paths[i].iterdir() if NUMBERED_PICTURE.search(file.name))
+        pictures = sorted(paths[i].glob("*")) if paths[i].is_dir() else []
+        return [file for file in pictures if NUMBERED_PICTURE.search(file.name)] or [paths[i]]
 
-    def sizes(i: int) -> list[int]:
-        found = [os.path.getsize(file) for file in files(i)]
-        return found if any(found) else []
+    def groups(places: Iterable[int], look: Callable[[Path], Any]) -> list[list[int]]:
+        found = defaultdict(list)
+        for i in places:
+            with contextlib.suppress(OSError):
+                found[tuple(map(look, files(i)))].append(i)
+        return [group for key, group in found.items() if any(key) and group[1:]]
 
-    def content(i: int) -> list[bytes]:
-        return [_digest(file) for file in files(i)]
-
-    by_size = _groups(range(len(paths)), sizes)
+    by_size = groups(range(len(paths)), os.path.getsize)
     bar = tqdm(by_size, "comparing files", leave=False, delay=2, unit="size")
-    return [equal for group in bar for equal in _groups(group, content)]
-
-
-def _groups(places: Iterable[int], key: Callable[[int], list[Any]]) -> list[list[int]]:
-    """Group the places that have the same key; those without one, or an error, are left out."""
-    found = defaultdict(list)
-    for i in places:
-        with contextlib.suppress(OSError):
-            found[tuple(key(i))].append(i)
-    return [group for value, group in found.items() if value and group[1:]]
+    return [equal for group in bar for equal in groups(group, _digest)]
 
 
 def _digest(path: Path) -> bytes:
@@ -218,15 +193,12 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     Of each class about the given share of the clips is "val", at least one source of two or more:
     sources with the smallest hash, so that the clips of a class that is fetched later change
     little, passing over those that are too large; or the smallest, if all are. A source with clips
-    of several classes is decided with the first of them, which may leave another class without a
-    clip on one side (`one_sided_classes`).
+    of several classes is decided with the first of them.
     """
     side: dict[str, str] = {}
     for _, of_class in rows.sort_values("class_name").groupby("class_name"):
         sizes = Counter(of_class["source_id"])
-        sources = sorted(
-            sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
-        )
+        sources = sorted(sizes, key=lambda s: hashlib.sha256(f"{seed} {s}".encode()).hexdigest())
         # At least one, but not the only one: without training clips there is nothing to learn.
         count = min(max(1, round(val_share * len(of_class))), len(of_class) - 1)
         count -= sum(sizes[source] for source in sources if side.get(source) == "val")

@@ -23,11 +23,6 @@ LICENCE = (
     "The annotations are licensed CC BY 4.0 by Google; the clips belong to the people who put them "
     "on YouTube. Use them for research and teaching, and do not pass them on."
 )
-ADVICE = (
-    "On the official mirror the training clips are in 242 parts, the validation clips (about 50 a "
-    "class) in 20: a subset of the latter alone (--split val) is divided into train and val, and "
-    "streams a tenth as much.\n"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +40,10 @@ class SubsetPlan:
     parts: dict[str, int | None]  # names of the archives, and bytes; the replacements come first
 
     @property
-    def available(self) -> pd.Series:
-        """Count the clips of the annotations by split and class."""
-        return self.rows.groupby(["split", "class_name"]).size()
-
-    @property
     def quota(self) -> pd.Series:
         """Count the clips to be kept by split and class."""
-        return self.available.clip(upper=self.selection.clips_per_class)
+        available = self.rows.groupby(["split", "class_name"]).size()
+        return available.clip(upper=self.selection.clips_per_class)
 
     @property
     def expected_clips(self) -> int:
@@ -62,25 +53,18 @@ class SubsetPlan:
         place = next(folder for folder in (self.out, *self.out.parents) if folder.is_dir())
         stream = sum(filter(None, self.parts.values()))
         kept = stream * self.expected_clips / self.num_rows  # as if all clips were equally large
-        share = (self.quota / self.available).max()
         return (
             f"{len(self.classes)} classes of Kinetics-400 from {self.mirror}: "
             f"{', '.join(self.classes)}\n"
             f"clips of {' and '.join(self.splits)} are mixed over {len(self.parts) - 1} parts: "
-            f"{in_units(stream)} in all (where the mirror tells), of which about "
-            f"{100 * share:.0f} % must be streamed\n"
+            f"{in_units(stream)} in all (where the mirror tells)\n"
             f"to be kept: {self.expected_clips} clips, about {in_units(kept)} "
-            f"({in_units(shutil.disk_usage(place).free)} are free)\n"
-            f"{ADVICE if 'train' in self.splits else ''}{LICENCE}"
+            f"({in_units(shutil.disk_usage(place).free)} are free)\n{LICENCE}"
         )
 
 
 def plan_subset(
-    out: Path,
-    selection: Selection,
-    *,
-    mirror: str = OFFICIAL,
-    max_disk_gb: float | None = None,
+    out: Path, selection: Selection, *, mirror: str = OFFICIAL, max_disk_gb: float | None = None
 ) -> SubsetPlan:
     """Fetch the annotations, the lists of parts and the parts' sizes, and no clip.
 
@@ -98,9 +82,7 @@ def plan_subset(
     if set(splits) - {"train", "val"} or len(set(splits)) < len(splits):
         raise ValueError(f"expected the splits train, val or both, got {', '.join(splits)}")
     if not (selection.classes or selection.class_list or selection.num_classes is not None):
-        raise ValueError(
-            "expected classes, got none: name some, or say how many (as --num-classes 10)"
-        )
+        raise ValueError("expected classes, got none: name some, or say how many")
     if max_disk_gb is not None and not max_disk_gb > 0:
         raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
     if not mirror.startswith(("http://", "https://")):
