@@ -439,12 +439,12 @@ def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
     with served(mirror) as (url, _):
         monkeypatch.setattr(subset_module.shutil, "disk_usage", filling)
         found = fetch(url, tmp_path)
-        assert "stopped before the end: less than 1.0 GB of disk are free" in str(found)
+        assert "stopped: less than 1.0 GB of disk are free" in str(found)
         assert len(files(tmp_path)) == 5
         assert len(DataSet.read(found.manifest).rows) == 5
         monkeypatch.undo()
         found = fetch(url, tmp_path, max_disk_gb=0.00005)
-        assert "the clips take 0.05 MB, as much as allowed" in str(found)
+        assert "stopped: the clips take 5e-05 GB, as much as allowed" in str(found)
         there = files(tmp_path)
         assert 5 < len(there) < 20
         fetch(url, tmp_path, max_disk_gb=0.00005)

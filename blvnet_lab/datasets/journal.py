@@ -87,7 +87,6 @@ class Tables:
     problems: pd.DataFrame  # as in the report: kind, split, name, detail
     counts: pd.DataFrame  # of rows by split and status, or of a subset's clips by class
     backups: tuple[Path, ...] = ()  # older files, under their new names
-    notes: tuple[str, ...] = ()  # more to be printed
 
     @property
     def report(self) -> Path:
@@ -98,19 +97,12 @@ class Tables:
         lines = [f"{self.counts.to_string()}\n"]
         lines += [f"findings\n{kinds}\n"] * (not self.problems.empty)
         lines += [f"{path} is the file that was there before" for path in self.backups]
-        lines += [
-            *self.notes,
-            f"{self.manifest} is the manifest, {REPORT} beside it lists findings",
-        ]
+        lines.append(f"{self.manifest} is the manifest, {REPORT} beside it lists all findings")
         return "\n".join(lines)
 
 
 def write_tables(
-    data_set: DataSet,
-    problems: Sequence[Finding],
-    out: Path,
-    counts: pd.DataFrame | None = None,
-    notes: Sequence[str] = (),
+    data_set: DataSet, problems: Sequence[Finding], out: Path, counts: pd.DataFrame | None = None
 ) -> Tables:
     """Write manifest.csv, classes.csv and report.csv; count rows by split and status.
 
@@ -131,7 +123,7 @@ def write_tables(
         table.to_csv(partial, index=False, lineterminator="\n")
     if counts is None:
         counts = data_set.rows.groupby(["split", "status"]).size().unstack(fill_value=0)
-    return Tables(path, table, counts, tuple(backups), tuple(notes))
+    return Tables(path, table, counts, tuple(backups))
 
 
 def _back_up(path: Path) -> Path:

@@ -19,30 +19,34 @@ import sys
 import tarfile
 import zlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urljoin
 
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import DataSet, check_class_list
-from blvnet_lab.data.decoding import VideoReadError
+from blvnet_lab.data import DataSet, VideoReadError, read_frames
+from blvnet_lab.data.dataset_files import check_class_list
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
-from blvnet_lab.data.reading import read_frames
+from blvnet_lab.datasets import remote
 from blvnet_lab.datasets.inventory import ID_LENGTH, build_manifest, table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
-from blvnet_lab.datasets.layouts import Layout
+from blvnet_lab.datasets.layouts import Layout, kinetics_name, read_kinetics_rows
 from blvnet_lab.datasets.mirror import OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
-from blvnet_lab.datasets.remote import CHUNK, DownloadError, MissingError, RemoteFile
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
 from blvnet_lab.datasets.sources import divide, one_sided_classes
-from blvnet_lab.datasets.subset_plan import SubsetPlan, plan_subset
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
 
 UP_TO_100 = Selection(clips_per_class=100)
 MIN_FREE = 1_000_000_000  # bytes of disk that are left free
+LICENCE = (
+    "The annotations are licensed CC BY 4.0 by Google; the clips belong to the people who put them "
+    "on YouTube. Use them for research and teaching, and do not pass them on."
+)
 
 
 def subset(
@@ -76,10 +80,7 @@ def subset(
             raise ValueError("expected --root (on disk) or --mirror (to download), got both")
         return build_manifest(dataset, root, out=out, selection=selection)
     if dataset != "kinetics400":
-        raise ValueError(
-            f"expected kinetics400, the one whose mirror is known, got {dataset}: download it, "
-            "then say where it is with --root"
-        )
+        raise ValueError(f"expected kinetics400 or, on disk, --root, got {dataset} without --root")
     with ExitStack() as stack:
         if mirror == "sample":
             folder = stack.enter_context(TemporaryDirectory())
@@ -94,10 +95,123 @@ def subset(
         found = fetch_subset(plan)
     parts = found.problems[found.problems["kind"] == "missing part"]
     if set(parts["name"]) - {REPLACEMENTS}:
-        raise DownloadError(
-            f"{found}\nsome parts could not be fetched: run the same command again to retry"
-        )
+        raise remote.DownloadError(f"{found}\nsome parts are missing: run the same command again")
     return found
+
+
+# --- The plan -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetPlan:
+    """Describe what a subset takes, before any of it is fetched."""
+
+    mirror: str  # address in front of 400/...
+    out: Path
+    selection: Selection
+    max_disk_gb: float | None
+    splits: list[str]
+    classes: list[str]
+    rows: pd.DataFrame  # rows of a manifest, by the clips' names
+    num_rows: int  # of all classes, in these splits
+    parts: dict[str, int | None]  # names of the archives, and bytes; the replacements come first
+
+    @property
+    def quota(self) -> pd.Series:
+        """Count the clips to be kept by split and class."""
+        available = self.rows.groupby(["split", "class_name"]).size()
+        return available.clip(upper=self.selection.clips_per_class)
+
+    @property
+    def expected_clips(self) -> int:
+        return int(self.quota.sum())
+
+    def __str__(self) -> str:
+        place = next(folder for folder in (self.out, *self.out.parents) if folder.is_dir())
+        stream = sum(filter(None, self.parts.values()))
+        kept = stream * self.expected_clips / self.num_rows  # as if all clips were equally large
+        return (
+            f"{len(self.classes)} classes of Kinetics-400 from {self.mirror}: "
+            f"{', '.join(self.classes)}\n"
+            f"clips of {' and '.join(self.splits)} are mixed over {len(self.parts) - 1} parts: "
+            f"{in_units(stream)} in all (where the mirror tells)\n"
+            f"to be kept: {self.expected_clips} clips, about {in_units(kept)} "
+            f"({in_units(shutil.disk_usage(place).free)} are free)\n{LICENCE}"
+        )
+
+
+def plan_subset(
+    out: Path, selection: Selection, *, mirror: str = OFFICIAL, max_disk_gb: float | None = None
+) -> SubsetPlan:
+    """Fetch the annotations, the lists of parts and the parts' sizes, and no clip.
+
+    Args:
+        out: folder for the subset; the annotations are kept in it from now on.
+        selection: which clips; without a split those of "val".
+        mirror: address in front of `400/...`; the official one, or a copy of it.
+        max_disk_gb: of clips, at which to stop.
+
+    Raises:
+        ValueError: no such split or class.
+        DownloadError: the mirror does not answer, lacks these files, or sends something else.
+    """
+    splits = list(selection.split) or ["val"]
+    if set(splits) - {"train", "val"} or len(set(splits)) < len(splits):
+        raise ValueError(f"expected the splits train, val or both, got {', '.join(splits)}")
+    if not (selection.classes or selection.class_list or selection.num_classes is not None):
+        raise ValueError("expected classes, got none: name some, or say how many")
+    if max_disk_gb is not None and not max_disk_gb > 0:
+        raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
+    if not mirror.startswith(("http://", "https://")):
+        raise ValueError(f"expected a mirror's address, http://... or https://..., got {mirror}")
+    mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
+    lists = [_fetch_lists(mirror, split, out) for split in splits]
+    table = pd.concat([rows for rows, _ in lists])
+    parts = [REPLACEMENTS, *(part for _, parts in lists for part in parts)]
+    classes = selection.choose_classes(sorted(set(table["label"])))
+    rows = table[table["label"].isin(classes)].drop_duplicates(["youtube_id", "time_start"])
+    rows.columns = ["class_name", "source_id", "start", "end", "split"]
+    rows.index = list(map(kinetics_name, rows["source_id"], rows["start"], rows["end"]))
+    folders = [out / "clips" / plain_name(name) for name in rows["class_name"]]
+    rows = rows.assign(
+        path=[f"{folder / name}.mp4" for folder, name in zip(folders, rows.index, strict=True)],
+        label=list(map(classes.index, rows["class_name"])),
+        status="ok",
+    )
+    with ThreadPoolExecutor(8) as pool:
+        asked = pool.map(remote.remote_size, (urljoin(mirror, part) for part in parts))
+        sizes = list(tqdm(asked, "sizes of the parts", len(parts), leave=False, unit="part"))
+    return SubsetPlan(
+        mirror=mirror,
+        out=out,
+        selection=selection,
+        max_disk_gb=max_disk_gb,
+        splits=splits,
+        classes=classes,
+        rows=rows,
+        num_rows=len(table),
+        parts=dict(zip(parts, sizes, strict=True)),
+    )
+
+
+def _fetch_lists(mirror: str, split: str, out: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Fetch a split's annotations, and the names of its archives or their whole addresses."""
+    url, file = f"{mirror}400/annotations/{split}.csv", out / "annotations" / f"{split}.csv"
+    text = remote.fetch_text(url)
+    try:
+        table = read_kinetics_rows(io.StringIO(text), split, name=url)
+    except ValueError as error:
+        raise remote.DownloadError(str(error)) from error
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8", newline="")
+    url = f"{mirror}400/{split}/k400_{split}_path.txt"
+    names = [line.removeprefix(OFFICIAL) for line in remote.fetch_text(url).split()]
+    if not names or not all(name.endswith((".tar", ".tar.gz", ".tgz")) for name in names):
+        raise remote.DownloadError(f"{url}: expected a list of tar archives, got {names[:1]}")
+    return table, names
+
+
+# --- The clips ----------------------------------------------------------------------------------
 
 
 def fetch_subset(plan: SubsetPlan) -> Tables:
@@ -135,29 +249,26 @@ class _Fetching:
         settings = {"classes": plan.classes, "splits": plan.splits}
         settings["clips_per_class"] = plan.selection.clips_per_class
         self.journal = Journal(plan.out / "subset.json", settings, "progress.jsonl")
-        self.row_of = {row.Index: row for row in plan.rows.itertuples()}
+        groups = plan.rows[["split", "class_name"]].itertuples(index=False, name=None)
+        self.group_of = dict(zip(plan.rows.index, groups, strict=True))
         self.names_of = plan.rows.groupby("source_id").groups
         self.lacking = Counter(plan.quota.to_dict())  # clips still wanted, by split and class
         self.parts, logged = self.journal.last("part"), self.journal.last("kept")
         remove_leftovers(map(Path, plan.rows["path"]))
-        for row in tqdm(self.row_of.values(), "looking at the clips", leave=False, unit="clip"):
-            entry = logged.get(row.Index, {"from": "", "probe": ""})
+        for name in tqdm(self.group_of, "looking at the clips", leave=False, unit="clip"):
+            path, entry = self._path(name), logged.get(name, {"from": "", "probe": ""})
             try:
-                self._count(row.Index, _check_clip(row.path, entry["probe"]))
+                self._count(name, _check_clip(path, entry["probe"]))
             except VideoReadError:  # the part of a missing or damaged clip waits again
-                Path(row.path).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
                 self.parts.pop(entry["from"], None)
 
-    def _group(self, name: str) -> tuple[str, str]:
-        return self.row_of[name].split, self.row_of[name].class_name
+    def _path(self, name: str) -> Path:
+        return Path(self.plan.rows.at[name, "path"])
 
     def _count(self, name: str, info: VideoInfo) -> None:
         self.kept[name] = info
-        self.lacking[self._group(name)] -= 1
-
-    @property
-    def bytes_kept(self) -> int:
-        return sum(info.num_bytes for info in self.kept.values())
+        self.lacking[self.group_of[name]] -= 1
 
     def is_done(self, part: str) -> bool:
         return part in self.parts and self.parts[part]["state"] != "missing"
@@ -167,8 +278,8 @@ class _Fetching:
         limit = self.plan.max_disk_gb
         if not any(number > 0 for number in self.lacking.values()):
             return True
-        if limit is not None and self.bytes_kept >= limit * 1e9:
-            self.stopped = f"the clips take {in_units(self.bytes_kept)}, as much as allowed"
+        if limit is not None and sum(info.num_bytes for info in self.kept.values()) >= limit * 1e9:
+            self.stopped = f"the clips take {limit:g} GB, as much as allowed"
         elif shutil.disk_usage(self.plan.out).free < MIN_FREE:
             self.stopped = f"less than {in_units(MIN_FREE)} of disk are free"
         return bool(self.stopped)
@@ -178,8 +289,8 @@ class _Fetching:
         before, state, detail = bar.n, "missing", ""  # a web page may be sent in its place
         url = urljoin(self.plan.mirror, part)
         try:
-            with RemoteFile(url, on_bytes=bar.update) as file:
-                stream = io.BufferedReader(file, CHUNK)
+            with remote.RemoteFile(url, on_bytes=bar.update) as file:
+                stream = io.BufferedReader(file, remote.CHUNK)
                 if stream.peek(2)[:2] == b"\x1f\x8b":  # compressed: names do not tell
                     stream = gzip.GzipFile(fileobj=stream)
                 with tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -195,7 +306,7 @@ class _Fetching:
                     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                         raise tarfile.ReadError("its end is missing")
             state = "finished"
-        except MissingError as error:
+        except remote.MissingError as error:
             bar.update(before - bar.n)
             state, detail = "missing", str(error)
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -212,10 +323,10 @@ class _Fetching:
             name = next(iter(names), name)  # replacements are named by their ids, and more
         if not member.isreg() or suffix.lower() != ".mp4" or name not in names:
             return None
-        return None if name in self.kept or self.lacking[self._group(name)] <= 0 else name
+        return None if name in self.kept or self.lacking[self.group_of[name]] <= 0 else name
 
     def _keep(self, name: str, content: bytes, part: str) -> None:
-        path = Path(self.row_of[name].path)
+        path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with atomic_write(path) as partial:
@@ -239,7 +350,7 @@ class _Fetching:
         rows = plan.rows.assign(kept=names.isin(self.kept), unreadable=names.isin(spoilt))
         table = rows[rows["kept"]].drop(columns=["kept", "unreadable"])
         if table.empty:
-            raise DownloadError(
+            raise remote.DownloadError(
                 f"expected clips of {len(plan.classes)} classes in {len(plan.parts)} parts, found "
                 f"none: see {self.journal.log}"
             )
@@ -252,7 +363,7 @@ class _Fetching:
             for part, entry in self.parts.items()
             if entry["state"] != "finished"
         ]
-        problems += [("unreadable", self._group(n)[0], n, why) for n, why in spoilt.items()]
+        problems += [("unreadable", self.group_of[n][0], n, why) for n, why in spoilt.items()]
         problems += [
             ("class with fewer clips", *group, f"{number} of {quota[group]}")
             for group, number in lacking.items()
@@ -261,17 +372,15 @@ class _Fetching:
             problems += [
                 ("row without video", row.split, row.Index, row.class_name)
                 for row in rows[~rows["kept"] & ~rows["unreadable"]].itertuples()
-                if self._group(row.Index) in lacking
+                if self.group_of[row.Index] in lacking
             ]
         if len(plan.splits) == 1:
             table["split"] = divide(table, plan.selection.val_share, plan.selection.seed)
             problems += one_sided_classes(table, ("train", "val"))
         counts = rows.groupby("class_name")[["kept", "unreadable"]].sum().rename_axis(None)
         counts.insert(0, "wanted", quota.groupby("class_name").sum())
-        notes = [f"{in_units(self.bytes_kept)} of clips are in {plan.out / 'clips'}"]
-        notes += [f"stopped before the end: {self.stopped}"] * bool(self.stopped)
-        data_set = DataSet(table, plan.classes, mirror)
-        return write_tables(data_set, problems, plan.out, counts, notes)
+        problems += [(f"stopped: {self.stopped}", "", "", "")] * bool(self.stopped)
+        return write_tables(DataSet(table, plan.classes, mirror), problems, plan.out, counts)
 
 
 def _check_clip(path: str | Path, packed: str = "") -> VideoInfo:

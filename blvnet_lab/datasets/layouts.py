@@ -33,17 +33,11 @@ Layout = Literal[
     "folder",
     "list",
 ]
-SPLITS = ("train", "val", "test")
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "validation": "val",
-    "valid": "val",
-    "test": "test",
-}
-# The split in the names of Something-Something's files, which need not all be there.
-SOMETHING_SPLITS = {"train": "train", "validation": "val", "test": "test"}
+# What splits are called in the names of folders and files.
+SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
+SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+# Of Something-Something; but for the first they need not be there.
+PARTS = {"train": "train", "validation": "val", "test": "test"}
 # Something-Something's classes whose mirror images are each other's, by label.
 MIRRORED_LABELS = {
     "something-something-v1": ((2, 4), (30, 41), (52, 66)),
@@ -113,9 +107,6 @@ def read_lists(
         rows, videos, findings = _folders(root)
     else:
         rows, classes = _list_file(annotations)
-    findings += [
-        ("row without label", "", row.names[0], "no label") for row in rows if not row.class_name
-    ]
     table = pd.DataFrame(rows, columns=list(ListedClip._fields))
     table = table[table["class_name"] != ""]
     classes = classes or sorted(set(table["class_name"]))
@@ -201,7 +192,7 @@ def _kinetics(find: Find, dataset: str) -> Iterator[ListedClip]:
 def _something_v1(find: Find) -> tuple[list[ListedClip], list[str]]:
     name, rows = "something-something-v1-{}.csv", []
     classes = list(_lines(find(name.format("labels"))))
-    for part, split in SOMETHING_SPLITS.items():
+    for part, split in PARTS.items():
         path = find(name.format(part), needed=split == "train")
         for line in _lines(path) if path else ():
             source, _, label = map(str.strip, line.partition(";"))
@@ -220,7 +211,7 @@ def _something_v2(find: Find) -> tuple[list[ListedClip], list[str]]:
     labels, rows = read("labels"), []
     if not isinstance(labels, dict) or set(map(int, labels.values())) != set(range(len(labels))):
         raise ValueError("expected labels.json to number its classes 0, 1, ..., got another list")
-    for part, split in SOMETHING_SPLITS.items():
+    for part, split in PARTS.items():
         for entry in read(part, needed=split == "train"):
             template, source = re.sub(r"[\[\]]", "", entry.get("template", "")), str(entry["id"])
             rows.append(ListedClip(template, split, source, (source,)))
@@ -258,10 +249,10 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
 
     A folder of numbered pictures is a video, too, if it lies where a video would.
     """
-    splits = any(path.is_dir() and path.name.lower() in SPLIT_FOLDERS for path in root.iterdir())
+    splits = any(path.is_dir() and path.name.lower() in SPLIT_OF for path in root.iterdir())
     videos, findings, others = find_videos(root, frames_from=2 + splits)
     used = {path.relative_to(root).parts[0] for path in videos if path.parent != root}
-    named = {name for name in used if name.lower() in SPLIT_FOLDERS}
+    named = {name for name in used if name.lower() in SPLIT_OF}
     if named and named != used:
         raise ValueError(
             f"expected folders of splits or of classes in {root}, got both: "
@@ -271,7 +262,7 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
     for path in videos:
         name = path.relative_to(root)
         if len(name.parts) >= 2 + bool(named):  # else beside the classes' folders: without a class
-            split = SPLIT_FOLDERS[name.parts[0].lower()] if named else ""
+            split = SPLIT_OF[name.parts[0].lower()] if named else ""
             rows.append(ListedClip(name.parts[bool(named)], split, "", (name.as_posix(),)))
     if not rows:
         raise ValueError(

@@ -28,11 +28,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from blvnet_lab.data import DataSet, VideoReadError, check_video, read_frames
 from blvnet_lab.data.dataset import smaller_size
-from blvnet_lab.data.dataset_files import DataSet
-from blvnet_lab.data.decoding import VideoReadError
 from blvnet_lab.data.probing import VideoInfo, known_video, refuse_damage
-from blvnet_lab.data.reading import check_video, read_frames
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.datasets.inventory import table_values
@@ -99,8 +97,8 @@ def reencode(
     index, count = _parse_shard(shard)
     if short_side < 2 or (workers is not None and workers < 1):
         raise ValueError(
-            f"expected a short side of 2 pixels or more and at least one worker, got {short_side} "
-            f"and {workers}"
+            "expected a short side of 2 pixels or more and at least one worker, got "
+            f"{short_side} and {workers}"
         )
     data_set, out = DataSet.read(manifest), Path(out).absolute()
     table = data_set.rows
@@ -126,9 +124,7 @@ def reencode(
     done = journal.last("source")
     lacking, written = set(good["path"]) - done.keys(), None
     if not lacking:
-        rows, problems = _new_rows(
-            table, done, dict(zip(good["path"], good["target"], strict=True))
-        )
+        rows, problems = _new_rows(table, done, dict(good[["path", "target"]].values))
         written = write_tables(data_set.with_rows(rows), problems, out)
     return Reencoded(
         written=written,
@@ -229,11 +225,8 @@ def reencode_video(source: str, probe: str, target: str, short_side: int) -> dic
                 _encode(info, short_side, partial)
             new = check_video(partial)
             if new.num_frames != info.num_frames:
-                raise VideoReadError(
-                    f"{source}: expected {info.num_frames} frames in the new file, got "
-                    f"{new.num_frames}",
-                    source,
-                )
+                why = f"expected {info.num_frames} frames in the new file, got {new.num_frames}"
+                raise VideoReadError(f"{source}: {why}", source)
     except VideoReadError as error:
         return entry | {"how": "unreadable", "detail": str(error)}
     entry |= {"how": how, "target": target, "bytes_after": new.num_bytes}

@@ -76,7 +76,7 @@ def find_sources(
     status = [""] * len(rows)
     for group in equal_files([root / name for name in names]):
         first, *others = sorted(
-            group, key=lambda i: SPLITS.index(splits[i]) if splits[i] else 0, reverse=True
+            group, key=lambda i: list(SPLITS).index(splits[i]) if splits[i] else 0, reverse=True
         )
         for i in others:
             old, new = sources[i], sources[first]
