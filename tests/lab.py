@@ -82,21 +82,6 @@ def setting(control, value) -> Callable[[], None]:
     return lambda: setattr(control, "value", value)
 
 
-def at_once(*actions: Callable[[], None]) -> None:
-    """Set all off, in this order, each in a thread, while another one has its turn."""
-    from blvnet_lab.viz.explorers import base
-
-    threads = [threading.Thread(target=action) for action in actions]
-    with base.turn():
-        for thread in threads:
-            before = len(base._WAITING)
-            thread.start()
-            while thread.is_alive() and len(base._WAITING) == before:
-                time.sleep(0.001)
-    for thread in threads:
-        thread.join()
-
-
 @contextlib.contextmanager
 def owned(command: list[str], **options) -> Iterator[subprocess.Popen]:
     """A process that ends with the block, and with this process, whatever ends that: SIGKILL, too.

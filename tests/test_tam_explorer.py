@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lab import at_once, setting
 from shown import bytes_of, decoded, plain, scores_in, shown, still
 
 from blvnet_lab import data, models, paths
@@ -685,34 +684,3 @@ def test_every_view_is_in_the_picture_for_pages_without_a_kernel(explorer):
 def test_models_without_tam(builder, came):
     with pytest.raises(ValueError, match=rf"expected a BigLittleNet with.*got {came}:.*blvnet_tam"):
         TamExplorer(builder(depth="tiny", num_frames=8), torch.randn(8, 3, 64, 64))
-
-
-def changed_taps(explorer):
-    learned, taps = explorer._edits.learned, explorer._edits.taps
-    return {
-        (name, *place): taps[name][tuple(place)].item()
-        for name in taps
-        for place in (taps[name] != learned[name]).nonzero().tolist()
-    }
-
-
-def test_a_tap_is_set_where_the_user_set_it_and_the_last_choice_wins(explorer):
-    """Choices that meet another TAM than the one they were made in, and the other way round."""
-    explorer.module.value, explorer.channel.value = "stage4.1.tam", 200
-    prev = explorer.taps["prev"]
-    at_once(setting(prev, 0.5), setting(prev, 0.75), setting(explorer.module, "stem.tam"))
-    assert changed_taps(explorer) == {("stage4.1.tam", 0, 200): 0.75}
-    assert "Changed channels: 1 of stage4.1.tam." in text_of(explorer, "message")
-    explorer.reset.click()
-    explorer.module.value, explorer.frame.value = "stage4.1.tam", 0
-    at_once(
-        setting(explorer.module, "stem.tam"),
-        setting(explorer.channel, 200),  # the stem has 8: it stays with its own
-        setting(explorer.frame, 3),
-        setting(prev, 0.5),
-    )
-    channel = explorer._order[0]
-    assert explorer.channel.value == channel < 8 and explorer.frame.value == 3
-    assert changed_taps(explorer) == {("stem.tam", 0, channel): 0.5}
-    assert explorer.taps["prev"].value == 0.5
-    assert f"Channel {channel} of stem.tam at frame 3" in text_of(explorer, "title")

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from lab import at_once, setting
+from lab import setting
 from shown import (
     MANIFEST,
     NAMES,
@@ -24,7 +24,7 @@ from shown import (
 )
 
 from blvnet_lab import viz
-from blvnet_lab.viz.explorers.base import Explorer, turn
+from blvnet_lab.viz.explorers.base import _LOCK, Explorer
 from blvnet_lab.viz.images import MAX_CLASSES, font, mosaic, png, score_tables, text_picture
 from blvnet_lab.viz.show import show
 from blvnet_lab.viz.theme import BLUE, GREEN
@@ -72,20 +72,6 @@ def test_a_control_changes_the_state_and_the_state_is_drawn():
     toy.wide.value = 4
     assert toy.seen == [(1, 0), (1, 7), (4, 3)]
     assert (toy.place.value, toy.place.max) == (3, 3), "the control follows the state"
-
-
-def test_of_changes_that_wait_the_newest_state_alone_is_drawn():
-    toy = Toy()
-    at_once(*(setting(toy.place, value) for value in (1, 2, 3)), setting(toy.wide, 6))
-    assert toy.seen == [(1, 0), (6, 2)] and toy.place.value == 2
-    at_once(setting(toy.wide, 3), setting(toy.place, 1), setting(toy.wide, 4))
-    assert toy.seen[2:] == [(4, 1)]
-
-
-def test_threads_that_are_late_keep_their_order():
-    toy = Toy()
-    at_once(*(lambda n=n: (time.sleep(0.1 * (3 - n)), setting(toy.place, n)()) for n in (1, 2, 3)))
-    assert toy.now.place == 3
 
 
 def test_all_explorers_wait_for_each_other():
@@ -161,16 +147,6 @@ def steps_of(kind: str, explorer: Explorer) -> list:
 
 
 @pytest.mark.parametrize("kind", EXPLORERS)
-def test_choices_made_at_once_end_like_choices_made_one_by_one(kind):
-    quick, slow = build(kind), build(kind)
-    first = shown(quick)
-    at_once(*steps_of(kind, quick))
-    for step in steps_of(kind, slow):
-        step()
-    assert shown(quick) == shown(slow) != first
-
-
-@pytest.mark.parametrize("kind", EXPLORERS)
 def test_models_are_left_as_they_are(kind):
     model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").train()
     model.stage2.eval()
@@ -233,7 +209,7 @@ def test_picture_and_text_where_no_kernel_runs(kind):
     assert shown(explorer) == before, "what is shown stays"
     done = []
     thread = threading.Thread(target=lambda: done.append(explorer._repr_mimebundle_()))
-    with turn():
+    with _LOCK:
         thread.start()
         time.sleep(0.1)
         assert not done, "it waits for its turn"

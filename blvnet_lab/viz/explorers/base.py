@@ -3,18 +3,15 @@
 Their pictures travel over the widget channel, never as cell output: smooth (one small message each)
 and testable without a browser (``stepper.slider.value = 3; stepper.frame.value``).
 
-JupyterLab may handle the messages of widgets in several threads ("Kernel Comms over subshells"). So
-what controls set off is done one after the other, in the order in which it was set off: by then a
-control may have another value.
+JupyterLab handles the messages of widgets in a thread of their own ("Kernel Comms over subshells"),
+while a cell may run in another. So what controls set off is done one after the other.
 """
 
 from __future__ import annotations
 
 import base64
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 
@@ -28,19 +25,6 @@ from blvnet_lab.viz.images import fitted, jpeg, png
 FITTING = {"button_width": "max-content"}  # style of toggle buttons as wide as their texts
 
 _LOCK = threading.RLock()  # of all explorers
-_WAITING: deque[tuple[Explorer, Callable[[], None]]] = deque()  # what was set off
-_HERE = threading.local()  # `explorer`: whose turn it is in this thread
-
-
-@contextmanager
-def turn(explorer: Explorer | None = None) -> Iterator[None]:
-    """Keep all other threads from handling anything."""
-    with _LOCK:
-        before, _HERE.explorer = getattr(_HERE, "explorer", None), explorer
-        try:
-            yield
-        finally:
-            _HERE.explorer = before
 
 
 class Explorer(widgets.VBox):
@@ -58,6 +42,7 @@ class Explorer(widgets.VBox):
         super().__init__()
         self.now = SimpleNamespace()
         self._controls: dict[str, widgets.Widget] = {}
+        self._busy = True  # until all parts are arranged
         self.add_class(self.css_class)
 
     def _named(self, name: str, part: widgets.Widget) -> widgets.Widget:
@@ -101,9 +86,8 @@ class Explorer(widgets.VBox):
         return self._named(name, widgets.Image(format=kind, layout=natural))
 
     def _arrange(self, *parts: widgets.Widget) -> None:
-        self.children = parts
-        with turn(self):
-            self._refresh()
+        self.children, self._busy = parts, False
+        self._set_off(lambda: None)
 
     def _show_frame(self, frame: np.ndarray, height: int, width: int) -> None:
         """Show a frame (h, w, 3) as `self.frame`, fitted into a box in pixels."""
@@ -123,30 +107,22 @@ class Explorer(widgets.VBox):
         self.play.value = slider.value = at
 
     def _set_off(self, action: Callable[[], None]) -> None:
-        """Do what the user, or code outside, asks for when its turn comes, and wait for that."""
-        if getattr(_HERE, "explorer", None) is self:
-            return  # a control that this explorer sets itself
-        _WAITING.append((self, action))  # a lock alone would not keep the order of who waits for it
+        """Do what the user, or code outside, asks for; then draw the state, which controls follow."""
         with _LOCK:
-            while _WAITING:  # another thread may have done ours
-                explorer, action = _WAITING.popleft()
-                with turn(explorer):
-                    try:
-                        action()
-                    finally:
-                        explorer._refresh()
-
-    def _refresh(self) -> None:
-        """Draw the newest state, which the controls then have too."""
-        if any(explorer is self for explorer, _ in _WAITING):
-            return
-        self.draw()
-        for name, control in self._controls.items():
-            control.value = getattr(self.now, name)
+            if self._busy:
+                return  # a control that this explorer sets itself
+            self._busy = True
+            try:
+                action()
+                self.draw()
+                for name, control in self._controls.items():
+                    control.value = getattr(self.now, name)
+            finally:
+                self._busy = False
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
         """Add a picture and a fixed text, which all but a JupyterLab with a kernel show."""
-        with turn(self):
+        with _LOCK:
             picture, text = self.static_picture(), self.summary()
         kind, file = ("png", png(picture)) if picture.shape[2] == 4 else ("jpeg", jpeg(picture))
         bundle = super()._repr_mimebundle_(include=include, exclude=exclude)

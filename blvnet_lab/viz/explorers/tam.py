@@ -19,7 +19,7 @@ from torch import Tensor
 from blvnet_lab.data import denormalize
 from blvnet_lab.models import BigLittleNet, capture_points
 from blvnet_lab.viz.explorers import tam_views
-from blvnet_lab.viz.explorers.base import Explorer, checked_names, turn
+from blvnet_lab.viz.explorers.base import Explorer, checked_names
 from blvnet_lab.viz.explorers.tam_edits import PRESETS, Arithmetic, TamEdits
 from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, heading
 from blvnet_lab.viz.images import as_images, png, stacked, underlined
@@ -84,8 +84,7 @@ class TamExplorer(Explorer):
         self._note, self._stale = "", True
         self._make_controls()
         self._make_taps()
-        with turn(self):
-            self._choose_module(self.now.module)
+        self._choose_module(self.now.module)
         self.layout = {"width": f"{WIDTH + 8}px", "align_items": "flex-start"}
         self._arrange(*self._layout())
 
@@ -97,10 +96,10 @@ class TamExplorer(Explorer):
         self._control("module", modules, self._choose_module)
         look = {"description": "channel", **_sizes(WIDTH, LABELS - 12)}
         channels = widgets.SelectionSlider(options=[("", 0)], **look)
-        self._control("channel", channels, self._choose_channel)
+        self._control("channel", channels)
         look = {"description": "frame", **_sizes(270, 40)}
         frame = widgets.IntSlider(max=last, value=(last + 1) // 2, **look)
-        self._player(self._control("frame", frame, self._choose_position), PLAY_MS)
+        self._player(self._control("frame", frame), PLAY_MS)
         scopes = widgets.ToggleButtons(options=SCOPES, style={"button_width": "104px"})
         self._control("scope", scopes)
 
@@ -160,13 +159,6 @@ class TamExplorer(Explorer):
             self.now.frame = self.now.frame // 2 if unit == "pair" else 2 * self.now.frame
         self.frame.description = unit
         self._set_range(self.frame, frames - 1, self.now.frame)
-
-    def _choose_channel(self, channel: int) -> None:
-        if channel in self._order:  # else it was chosen in a TAM that is gone by now
-            self.now.channel = channel
-
-    def _choose_position(self, position: int) -> None:
-        self.now.frame = min(position, self.frame.max)
 
     def _set_tap(self, index: int, value: float) -> None:
         self._edits.taps[self.now.module][index, self.now.channel] = value
