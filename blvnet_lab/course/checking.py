@@ -4,7 +4,7 @@
         \"""A negative number stays negative.\"""
         require(double(torch.tensor([-1.0])) < 0, "a number of the other sign", "no .abs()")
 
-    check_double = Check("double", cases("every number is doubled", "x + x", ...), keeps_signs)
+    check_double = Check(cases("every number is doubled", "x + x", ...), keeps_signs)
 
 The docstring of a rule is the property. Rules go from small inputs to large ones and the check
 stops at the first that fails, so the input it shows is the smallest. Rules compare with PyTorch or
@@ -59,10 +59,11 @@ class Check:
         by: gives what is wanted, of the input; rules made by `cases` and `gradients` use it.
     """
 
-    def __init__(self, name: str, *rules: Rule, by: Callable[..., Any] | None = None) -> None:
-        self.name, self.rules, self.by = name, rules, by
+    def __init__(self, *rules: Rule, by: Callable[..., Any] | None = None) -> None:
+        self.rules, self.by = rules, by
 
     def __call__(self, function: Callable) -> Verdict:
+        name = getattr(function, "__name__", "your function")
         answer, printed = Answer(function, self.by), io.StringIO()
         python, numpy = random.getstate(), np.random.get_state()
         try:
@@ -71,15 +72,15 @@ class Check:
                     rule(answer)
         except NotAttempted:
             remedy = "replace the line with NotImplementedError by your code, and run both cells"
-            return Verdict(self.name, None, {"to do": remedy})
+            return Verdict(name, None, {"to do": remedy})
         except Wrong as wrong:
             lines = {"must hold": wrong.broken or property_of(rule), "for": answer.given}
-            return Verdict(self.name, False, lines | {"found": wrong.found, "hint": wrong.hint})
+            return Verdict(name, False, lines | {"found": wrong.found, "hint": wrong.hint})
         finally:  # what the notebook draws afterwards is independent of a check
             random.setstate(python)
             np.random.set_state(numpy)
             sys.stdout.write(shortened(printed.getvalue(), MAX_PRINTED))  # in one piece
-        return Verdict(self.name, True, {"checked": "\n".join(map(property_of, self.rules))})
+        return Verdict(name, True, {"checked": "\n".join(map(property_of, self.rules))})
 
 
 def property_of(rule: Rule) -> str:

@@ -22,7 +22,6 @@ from blvnet_lab.course.checking import (
 DRAWS = 1000  # enough to see how often each frame of a short segment comes
 
 check_frames_to_decode = Check(
-    "frames_to_decode",
     cases(
         "it runs from the last keyframe before the wanted frame to that frame, both included",
         "the keyframe of frame f is f // gop * gop, and range(a, b) stops before b",
@@ -78,7 +77,6 @@ def sampling_is_fair(sample_evenly: Answer) -> None:
 
 
 check_sample_evenly = Check(
-    "sample_evenly",
     sampling_takes_the_middle,
     deterministic(lambda sample: sample(60, 20, torch.Generator().manual_seed(0))),
     sampling_is_fair,
@@ -133,7 +131,6 @@ def crop_draws_from_pytorch(crop_clip: Answer) -> None:
 
 
 check_crop_clip = Check(
-    "crop_clip",
     crop_is_a_fair_window,
     crop_draws_from_pytorch,
     never_seeds(lambda crop: crop(_numbered(2, 3, 4, 6), (2, 3))),
@@ -148,7 +145,6 @@ def _flips(clip: Tensor, label: int, mirror: list[int | None]) -> tuple[Tensor, 
 
 ROW, SHAPES = _numbered(1, 1, 1, 3), ((3, 1, 1, 1), (1, 1, 3, 1), (1, 3, 1, 1), (2, 3, 4, 5))
 check_flip_clip = Check(
-    "flip_clip",
     cases(
         "left and right change places; time, colours and rows stay as they are",
         "the width is the last axis: clip.flip(-1)",

@@ -23,7 +23,6 @@ def _shifted(x: Tensor, offset: int) -> Tensor:
 
 
 check_shift = Check(
-    "shift",
     cases(
         "y[t] is x[t + offset]; before the first frame and after the last there are zeros; clips "
         "of a batch, channels, rows and columns stay where they are",
@@ -36,7 +35,6 @@ check_shift = Check(
 )
 
 check_tam = Check(
-    "tam",
     cases(
         "curr takes frame t itself, prev the frame before, next the frame after, zeros outside",
         "taps[0] is for the frame before, taps[1] for this one, taps[2] for the next one; beyond "
@@ -66,7 +64,6 @@ def _tsm(channels: int, fold: int) -> Tensor:
 
 
 check_tsm_taps = Check(
-    "tsm_taps",
     cases(
         "the first C // fold channels come from the next frame, as many from the one before, and "
         "the others stay",
@@ -85,7 +82,6 @@ def _send_news(num_frames: int, num_taps: int) -> int:
 
 
 check_tams_needed = Check(
-    "tams_needed",
     cases(
         "the news has num_frames - 1 steps to go, and a TAM of r taps reaches r // 2 frames to "
         "either side; where a rest of the way is left, one more TAM carries the news there",

@@ -21,7 +21,6 @@ def _conv(channels: int, out: int, kernel: int, height: int, width: int, stride=
 
 
 check_conv_macs = Check(
-    "conv_macs",
     cases(
         "each pixel of each output channel takes kernel * kernel * in_channels multiplications",
         "multiply the pixels of the output by kernel * kernel, in_channels and out_channels; "
@@ -51,7 +50,6 @@ def _bottleneck(in_channels: int, channels: int, height: int, width: int, stride
 
 
 check_bottleneck_macs = Check(
-    "bottleneck_macs",
     cases(
         "1x1 to a quarter of the output's channels, 3x3 there, 1x1 back, at every pixel",
         "16 * 4 + 9 * 4 * 4 + 4 * 16 for each pixel of 16 channels; the stride is 1 by default",
@@ -83,7 +81,6 @@ def _merged(big: Tensor, little: Tensor) -> Tensor:
 
 ROW = torch.tensor([[[[1.0, 3.0]]]])
 check_merge = Check(
-    "merge",
     cases(
         "each pixel of big becomes 2 x 2 equal ones (nearest), and the two are summed",
         'F.interpolate(big, size=little.shape[-2:], mode="nearest"); no average afterwards',
@@ -133,7 +130,6 @@ def stage_runs_each_part_once(stage_forward: Answer) -> None:
 
 
 check_stage_forward = Check(
-    "stage_forward",
     cases(
         "each branch gets its own maps, and what they give is merged",
         "merge(big(for_big), little(for_little)): look at the order of the arguments",

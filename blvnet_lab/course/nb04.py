@@ -17,7 +17,6 @@ from blvnet_lab.course.checking import (
 )
 
 check_route = Check(
-    "route",
     cases(
         "the first frame of each pair of neighbours goes to the little branch, the second to big",
         "return little, big in this order; clip[:, start::2] takes every second frame of axis 1",
@@ -28,7 +27,6 @@ check_route = Check(
 )
 
 check_to_both = Check(
-    "to_both",
     cases(
         "the two frames of a pair stand next to each other: 1, 1, 2, 2, ...; only the axis of time "
         "is doubled, and clips stay apart",
@@ -54,7 +52,6 @@ def _pair_taps(taps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 check_pair_taps = Check(
-    "pair_taps",
     cases(
         "prev and next of a frame reach the frame's twin in the same pair, or the neighbouring "
         "pair; curr stays; taps that reach the same pair are summed, with their signs, for each "
@@ -69,7 +66,6 @@ check_pair_taps = Check(
 )
 
 check_pair_tam = Check(
-    "pair_tam",
     cases(
         "little gets its own pair and the one before, big its own and the next, zeros at the ends",
         "shift(x, -1) is the pair before; curr is in both sums; for the weights see pair_taps",

@@ -28,7 +28,6 @@ def _hits(logits: Tensor, labels: Tensor, k: int) -> float:
 
 
 check_top_k = Check(
-    "top_k",
     cases(
         "the class of the highest logit is a hit, for k = 2 that of the second highest, too",
         "logits.topk(k, dim=1).indices are the k highest of each clip; a hit counts 1",
@@ -60,7 +59,6 @@ def _won(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
 OWN = "take two logits of every clip: logits[torch.arange(N), labels], and that of partners[labels]"
 PARTNERS = torch.tensor([1, 0, 3, 2])
 check_partner_accuracy = Check(
-    "partner_accuracy",
     cases(
         "a higher logit than that of the partner, partners[label], is a whole hit; no other counts",
         f"{OWN}; no argmax, no softmax",
@@ -185,7 +183,6 @@ def epoch_returns_the_mean_loss(train_epoch: Answer) -> None:
 
 
 check_train_epoch = Check(
-    "train_epoch",
     epoch_takes_each_batch_once,
     epoch_goes_down_the_gradient,
     epoch_returns_the_mean_loss,
@@ -206,7 +203,6 @@ def _rate(step: int, total: int, warmup: int, peak: float) -> float:
 
 
 check_rate_at = Check(
-    "rate_at",
     cases(
         "it rises by equal amounts, the first of them at step 0, to the peak at step warmup_steps",
         "peak * (step + 1) / (warmup_steps + 1)",

@@ -38,7 +38,6 @@ def _rows(text: str) -> list[dict[str, str]]:
 
 
 check_kinetics_rows = Check(
-    "kinetics_rows",
     cases(
         "a row for each line and none for the header: the file {id}_{start}_{end}.mp4 with six "
         "digits for each time, the label, the split, and the youtube_id",
@@ -120,7 +119,6 @@ def split_is_random(split_videos: Answer) -> None:
 
 
 check_split_videos = Check(
-    "split_videos",
     split_has_a_share_of_videos,
     deterministic(lambda split_videos: split_videos(MANY, 0.25, 0)),
     split_is_random,
@@ -149,7 +147,6 @@ def _weights(wanted: Mapping[str, tuple], offered: Mapping[str, tuple]) -> tuple
 
 STEM = {"stem": (2, 3)}
 check_fitting_weights = Check(
-    "fitting_weights",
     cases(
         "what has the name and the shape of a wanted one fits, with its value; what is not offered "
         "is missing, in the order in which it is wanted, and what nobody wants is left out",
@@ -188,7 +185,6 @@ def _views(logits: Sequence, videos: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 check_average_views = Check(
-    "average_views",
     cases(
         "it gives probabilities of the classes: logits are averaged first, then comes the softmax",
         "torch.softmax(mean, dim=1) of the mean logits; exp(1000) is inf, torch.softmax is not",

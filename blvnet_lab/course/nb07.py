@@ -36,7 +36,6 @@ def _network_gradients(processes: int) -> list[list[Tensor]]:
 
 
 check_average_gradients = Check(
-    "average_gradients",
     cases(
         "every parameter gets the mean of its own gradients over the processes, not their sum",
         "go through the parameters (zip(*per_rank) does), add up, divide by the number of "
@@ -110,7 +109,6 @@ def share_keeps_the_global_batch(share: Answer) -> None:
 
 
 check_share = Check(
-    "share",
     deterministic(lambda share: share(4, 2, 0, 1, 0)),
     share_takes_each_clip_once,
     share_shuffles_each_epoch,
@@ -125,7 +123,6 @@ def _padded(processes: int) -> tuple[list[list[tuple[int, bool]]], float]:
 
 
 check_accuracy_of_all = Check(
-    "accuracy_of_all",
     cases(
         "the share of clips that are right, a number from 0 to 1, over all processes; every clip "
         "weighs the same, wherever it was evaluated",

@@ -144,7 +144,6 @@ def capture_refuses_unknown_names(capture_by_hand: Answer) -> None:
 
 
 check_capture_by_hand = Check(
-    "capture_by_hand",
     capture_keeps_copies,
     _tidies_up(lambda network: (network, ["first", "last"])),
     capture_refuses_unknown_names,
@@ -175,7 +174,6 @@ def edit_takes_the_place_of_outputs(edited: Answer) -> None:
 
 
 check_edited = Check(
-    "edited",
     edit_takes_the_place_of_outputs,
     _tidies_up(lambda network: (network.last, torch.neg)),
 )
@@ -199,7 +197,6 @@ def donors_are_others_of_the_class(other_of_class: Answer) -> None:
 
 
 check_other_of_class = Check(
-    "other_of_class",
     donors_are_others_of_the_class,
     never_seeds(lambda other_of_class: other_of_class(torch.tensor([0, 0, 1, 1]))),
 )
@@ -231,6 +228,4 @@ def standardised_dead_channels(standardised: Answer) -> None:
     require(all((part.abs() < 1e20).all() for part in parts), list(parts), hint)
 
 
-check_standardised = Check(
-    "standardised", standardised_by_training_clips, standardised_dead_channels
-)
+check_standardised = Check(standardised_by_training_clips, standardised_dead_channels)

@@ -28,7 +28,6 @@ def _centres(*examples: tuple) -> list[tuple]:
 
 
 check_temporal_centre = Check(
-    "temporal_centre",
     cases(
         "next lies one frame ahead: +1, curr is the frame's own: 0, prev one frame back: -1",
         "offsets go from -(r // 2) to r // 2: the middle tap is the frame's own",
@@ -81,7 +80,6 @@ DIFFERENCE = ToyNetwork("a frame minus the one before", lambda x: x - x.roll(1, 
 PRODUCT = ToyNetwork("a frame times the next", lambda x: x * x.roll(-1, 1))
 MIXTURE = "the gradient of a random mixture of all that stands at [:, position]"
 check_frames_seen = Check(
-    "frames_seen",
     cases(
         "True or False for each frame: it is seen if it moves what stands at this one position",
         "the gradient of network(clip)[:, position] with respect to clip.detach().clone(), by "
@@ -145,7 +143,6 @@ def step_depends_on_the_seed(step_elsewhere: Answer) -> None:
 
 
 check_step_elsewhere = Check(
-    "step_elsewhere",
     step_moves_whole_columns,
     deterministic(lambda step_elsewhere: step_elsewhere(*TAPS[1], 3)),
     step_depends_on_the_seed,
@@ -178,7 +175,6 @@ def _falls(network: ToyNetwork, clip: Tensor, label: int) -> Tensor:
 
 
 check_occlusion_by_hand = Check(
-    "occlusion_by_hand",
     cases(
         "the deleted frame t shows what the other frame of its pair shows, t ^ 1: where both show "
         "the same its importance is 0",
