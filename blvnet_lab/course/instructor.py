@@ -49,7 +49,7 @@ c.FileNameCollectorPlugin.named_regexp = (
 )
 """
 # To another notebook, which is in a folder of another assignment, or in none.
-LINK = re.compile(r"\[([^\]]+)\]\(\d\d_\w+\.ipynb[^)]*\)")
+LINK = re.compile(r"\[([^\[\]]+)\]\(\d\d_\w+\.ipynb[^)]*\)")
 HAND_IN = """\
 > **To hand in: this file, under this name, `{name}`.** Where a cell says `# YOUR CODE HERE`, your \
 answer goes in the place of the line below that. Then run the cell and the next one, which says \
@@ -189,16 +189,13 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
         FileExistsError: files are there, and `replace` does not say what to do with them.
     """
     found, files = {}, {out / CONFIG_NAME: CONFIG}
-    pages = {page.name: _unlinked(page.read_text("utf-8")) for page in notebooks().glob("*.md")}
+    pages = {page.name: page.read_text("utf-8") for page in notebooks().glob("*.md")}
     for path in sorted(notebooks().glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
         if not (its := find_exercises(nb)):
             continue
         for exercise in its:
             solve(exercise)
-        for cell in nb.cells:
-            if cell.cell_type == "markdown":
-                cell.source = _unlinked(cell.source)
         name = f"{path.stem[:2]}_hand_in.ipynb"
         banner = HAND_IN.format(name=name, course=path.name)
         nb.cells.insert(0, new_markdown_cell(banner, id="to-hand-in"))
@@ -206,6 +203,7 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
         files |= {folder / page: text for page, text in pages.items()}
         files[folder / name] = nbformat.writes(nb) + "\n"
         found[path.name] = its
+    files = {path: LINK.sub(r"\1", text) for path, text in files.items()}  # plain text of links
     sheet = marking_sheet(found)
     files[out / "marking_sheet.csv"] = sheet.to_csv(index=False)
     files[out / "marking_sheet.md"] = _as_markdown(sheet)
@@ -214,11 +212,6 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
     digests = {path.relative_to(out).as_posix(): digest(path) for path in files}
     write_record(out, read_record(out) | digests)
     return Written(out, sorted(files), kept, replace)
-
-
-def _unlinked(text: str) -> str:
-    """Make plain text of links to other notebooks."""
-    return LINK.sub(r"\1", text)
 
 
 def _set_aside(files: dict[Path, str], out: Path) -> dict[Path, Path]:

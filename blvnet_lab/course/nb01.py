@@ -67,8 +67,8 @@ def sampling_is_fair(sample_evenly: Answer) -> None:
             for frame in sorted(counts | wanted):
                 found = f"frame {frame} in {counts[frame]} of {DRAWS} draws of segment {k}, not in "
                 hint = "the time is (k + torch.rand) * N / T; only this is rounded down"
-                luck = 75 if wanted[frame] else 0  # five standard deviations
-                near = abs(counts[frame] - wanted[frame]) <= luck
+                tolerance = 75 if wanted[frame] else 0  # five standard deviations
+                near = abs(counts[frame] - wanted[frame]) <= tolerance
                 require(near, f"{found}about {wanted[frame]}", hint)
         pairs = len({(frames[0], frames[-1]) for frames in drawn})
         found = f"{pairs} pairs of a first and a last frame"

@@ -20,11 +20,8 @@ def _clips(logits: Sequence[Sequence[float]], *labels: int) -> tuple[Tensor, Ten
 
 
 def _hits(logits: Tensor, labels: Tensor, k: int) -> float:
-    hits = [
-        label in sorted(range(len(row)), key=row.__getitem__)[-k:]
-        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
-    ]
-    return sum(hits) / len(hits)
+    best = logits.argsort(dim=1, stable=True)[:, -k:]
+    return sum(map(list.__contains__, best.tolist(), labels.tolist())) / len(labels)
 
 
 check_top_k = Check(
