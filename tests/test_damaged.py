@@ -7,13 +7,10 @@ What can be promised, and is tested:
 
 1. Always: no crash, no hang, no other error than VideoReadError, which names the file.
 2. Of files that are cut short, have another's header, or lack pictures: every frame given is right.
-3. Of files with altered bytes that `check_video` passes: every frame given is right, unless the
-   altered file is one in which FFmpeg finds no fault. Video codecs have no checksum: then a plain
-   decode of all of it, made here without the reader, reports nothing either and shows the same.
-   That is so for a few files, nearly all VP8 and HEVC; the test says how many are let pass.
+3. Of files with altered bytes that `check_video` passes: every frame given is right, but for a few
+   in which a plain decode of all, made here without the reader, finds no fault either.
 4. Of files that `check_video` refuses, frames may be read nevertheless, and a few are not right:
-   reading looks no further than it must, and the fault shows only later. What trains a network
-   should therefore be checked first.
+   reading looks no further than it must.
 """
 
 import collections
