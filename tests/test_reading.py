@@ -641,6 +641,15 @@ def test_a_picture_that_claims_a_huge_size(size, tmp_path):
         read_frames(path, [1])
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>404 Not Found</html>"])
+@pytest.mark.parametrize("name", ["00001.jpg", "00003.jpg"])
+def test_a_picture_that_is_none(name, content, tmp_path):
+    path = jpegs(tmp_path / "50%d_none")
+    (path / name).write_bytes(content)
+    with pytest.raises(VideoReadError, match=f"{name} is damaged"):
+        check_video(path)
+
+
 def test_a_picture_with_a_hole_is_not_given_in_grey(folder):
     """Unlike with libjpeg, which goes on after a fault: it spoilt 17 of these 40 without a word."""
     path = jpegs(folder / "hole")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from blvnet_lab.data.dataset_files import DataSet, names_by_label
+from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.data.decoding import VideoReadError
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.data.reading import check_video, read_frames
@@ -82,7 +82,8 @@ class ClipDataset(Dataset):
         self.labels = rows["label"].to_numpy("int64", copy=True)
         probes = rows["probe"].fillna("") if "probe" in rows else [""] * len(rows)
         self.probes = np.array([*probes], STRING)
-        self.names, self.mirror = data_set.names, data_set.mirror if mirror else None
+        self._data_set = data_set.with_rows(rows[:0])  # the classes alone
+        self.mirror = data_set.mirror if mirror else None
         self.num_frames, self.transform = num_frames, transform
         self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips
         self.short_side, self.skip_unreadable = short_side, skip_unreadable
@@ -99,7 +100,7 @@ class ClipDataset(Dataset):
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes' names in the order of their labels."""
-        return names_by_label(self.names)
+        return self._data_set.classes
 
     def __len__(self) -> int:
         return len(self.paths)

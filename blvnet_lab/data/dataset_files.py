@@ -90,7 +90,10 @@ class DataSet:
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes' names in the order of their labels; ValueError if these are not 0, 1, ..."""
-        return names_by_label(self.names)
+        if [label for label, _ in self.names] != list(range(len(self.names))):
+            found = ", ".join(f"{label} {name}" for label, name in self.names[:8])
+            raise ValueError(f"expected the labels 0, 1, ... with one class name each, got {found}")
+        return tuple(name for _, name in self.names)
 
     def class_list(self) -> pd.DataFrame:
         """Make the table of the class list, with the columns label, class_name and mirror."""
@@ -147,14 +150,6 @@ class DataSet:
             check_class_list(self.classes, self.mirror, manifest)
         classes = _read_class_list(manifest)[0] if self.mirror is None else self.classes
         _check_rows(self.rows, Path(manifest), classes)
-
-
-def names_by_label(names: Sequence[tuple[int, str]]) -> tuple[str, ...]:
-    """Put class names in the order of their labels, or raise ValueError if one is missing."""
-    if [label for label, _ in names] != list(range(len(names))):
-        found = ", ".join(f"{label} {name}" for label, name in names[:8])
-        raise ValueError(f"expected the labels 0, 1, ... with one class name each, got {found}")
-    return tuple(name for _, name in names)
 
 
 def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ()) -> list[int]:

@@ -121,7 +121,7 @@ def _probe_pictures(folder: str) -> VideoInfo:
     with open_video(folder, first_picture=names[0]) as (container, stream):
         try:
             first, _ = next(pictures(container, stream))
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, StopIteration) as error:  # the latter of an empty file
             raise unreadable(folder, f"its picture {names[0]} is damaged") from error
     return VideoInfo(
         path=folder,
@@ -139,8 +139,8 @@ def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFram
     """The picture of a packet, or None if it cannot be decoded without others."""
     try:
         # A copy: of a packet that an edit list hides, the decoder would keep the picture back.
-        copy = [] if packet is None else stream.decode(av.Packet(bytes(packet)))
-        found = copy + stream.decode(None)
+        found = stream.decode(av.Packet(bytes(packet))) if packet else []
+        found += stream.decode(None)
     except av.error.FFmpegError:
         return None
     return found[0] if len(found) == 1 and not found[0].is_corrupt else None
