@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blvnet_lab.data import denormalize, evaluation_transform, normalize, training_transform
-from blvnet_lab.data.transforms import CROP_SCALES, MultiScaleCrop, view_transform
+from blvnet_lab.data.transforms import CROP_SCALES, multi_scale_crop, view_transform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as published
 
@@ -117,9 +117,9 @@ def test_multi_scale_crops_are_the_published_ones():
     """On frames of 200 x 240: the sides 200, 175, 150 and 132, at the corners or in the middle."""
     assert CROP_SCALES == (1.0, 0.875, 0.75, 0.66)
     torch.manual_seed(0)
-    crop, frames, seen = MultiScaleCrop((200, 200)), coordinates(200, 240), {}
+    frames, seen = coordinates(200, 240), {}
     for _ in range(2000):
-        out = crop(frames)[0].float()
+        out = multi_scale_crop(frames, (200, 200))[0].float()
         assert out.shape == (3, 200, 200)
         # Of the slope in the picture: how many rows and columns the crop held, and where it began.
         sides, begins = [], []

@@ -34,7 +34,6 @@ from blvnet_lab.data.decoding import (
 from blvnet_lab.data.packets import Contents, first_hole, is_plain, scan
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
-PICTURE_FOLDER = "folder of pictures"  # what stands for the container's name
 TIMES = {"pts", "keyframe_pts"}  # of VideoInfo
 
 
@@ -129,7 +128,7 @@ def _probe_pictures(folder: str) -> VideoInfo:
         size=upright((first.height, first.width), orientation_of(folder, first)),
         fps=0.0,
         codec="png" if names[0].lower().endswith("png") else "mjpeg",
-        container=PICTURE_FOLDER,
+        container="folder of pictures",
         decord_exact=False,  # it reads files, not folders
         first_picture=names[0],
     )
@@ -235,7 +234,7 @@ def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     try:
         info = unpack_info(path, packed)
         # Each picture of a folder is looked at when it is read.
-        if info.container == PICTURE_FOLDER or os.path.getsize(info.path) == info.num_bytes:
+        if info.first_picture or os.path.getsize(info.path) == info.num_bytes:
             return info
     except (ValueError, OSError):
         pass

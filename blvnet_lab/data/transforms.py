@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -53,14 +54,15 @@ def training_transform(
 
     Args:
         crop: "resized" draws a part of 60 to 100 % of the frame's area, "multi-scale" one of the
-            published corner crops (`MultiScaleCrop`).
+            published corner crops (`multi_scale_crop`).
         jitter: how far brightness, contrast and saturation may change, as a share; published: 0.
         rand_augment: how many operations of RandAugment (Cubuk et al., 2019) to apply, 0 for none.
         erase: probability of blanking out a random rectangle (Zhong et al., 2017).
     """
     with torch.device("cpu"):  # where torchvision's transforms keep tensors of their own
         resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
-        steps = [{"resized": resized, "multi-scale": MultiScaleCrop(size)}[crop]]
+        multi_scale = v2.Lambda(partial(multi_scale_crop, size=size))
+        steps = [{"resized": resized, "multi-scale": multi_scale}[crop]]
         if rand_augment:
             steps.append(v2.RandAugment(num_ops=rand_augment))
         if jitter:
@@ -77,26 +79,20 @@ def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-sca
     return math.ceil(max(size) / smallest)
 
 
-class MultiScaleCrop(v2.Transform):
-    """A crop at one of five places (corners, centre), resized to `size` (height, width).
+def multi_scale_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop frames at one of five places (corners, centre), resized to `size` (height, width).
 
-    Its sides are drawn from `CROP_SCALES`, height and width at most one step apart, so that the
-    picture is a little stretched at times (TSN, Wang et al., 2016, section 3.2).
+    The crop's sides are drawn from `CROP_SCALES`, height and width at most one step apart, so that
+    the picture is a little stretched at times (TSN, Wang et al., 2016, section 3.2).
     """
-
-    def __init__(self, size: tuple[int, int]):
-        super().__init__()
-        self.size = size
-
-    def forward(self, frames: Tensor) -> Tensor:
-        height, width = frames.shape[-2:]
-        sides = [round(min(height, width) * scale) for scale in CROP_SCALES]
-        steps = range(len(sides))
-        shapes = [(sides[i], sides[j]) for i in steps for j in steps if abs(i - j) <= 1]
-        crop = shapes[torch.randint(len(shapes), (), device="cpu").item()]
-        places = _crop_places((height, width), crop, 5)
-        top, left = places[torch.randint(len(places), (), device="cpu").item()]
-        return v2.functional.resized_crop(frames, top, left, *crop, list(self.size), antialias=True)
+    height, width = frames.shape[-2:]
+    sides = [round(min(height, width) * scale) for scale in CROP_SCALES]
+    steps = range(len(sides))
+    shapes = [(sides[i], sides[j]) for i in steps for j in steps if abs(i - j) <= 1]
+    crop = shapes[torch.randint(len(shapes), (), device="cpu").item()]
+    places = _crop_places((height, width), crop, 5)
+    top, left = places[torch.randint(len(places), (), device="cpu").item()]
+    return v2.functional.resized_crop(frames, top, left, *crop, list(size), antialias=True)
 
 
 def _crop_places(
