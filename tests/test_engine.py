@@ -613,8 +613,15 @@ def test_the_line_of_an_epoch(tmp_path):
         tmp_path / "run", after_epoch=lambda history: seen.append(copy.deepcopy(history))
     )
     names = [
-        *("epoch", "train_loss", "top_1", "top_5", "mean_class", "learning_rate", "seconds"),
-        *("evaluation_seconds", "clips_per_second", "wait_share", "memory_gb", "unreadable"),
+        *("epoch", "train_loss", "top_1", "top_5", "mean_class", "largest_class", "learning_rate"),
+        *(
+            "seconds",
+            "evaluation_seconds",
+            "clips_per_second",
+            "wait_share",
+            "memory_gb",
+            "unreadable",
+        ),
     ]
     lines = [json.loads(text) for text in (tmp_path / "run" / "log.jsonl").open()]
     assert lines == result.history == seen[1] and seen[0] == lines[:1]

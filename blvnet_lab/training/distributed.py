@@ -133,29 +133,27 @@ def noted_signals() -> Iterator[list[str]]:
     second time ends it at once (KeyboardInterrupt). Other threads than the main one hear nothing.
     """
     asked: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
+    is_main = threading.current_thread() is threading.main_thread()
 
     def note(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and "SIGINT" in asked:
             raise KeyboardInterrupt
         asked.append(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    _busy().value = 1
+    before = {number: signal.signal(number, note) for number in SIGNALS if is_main}
+    _busy().value = is_main
     try:
         yield asked
     finally:
-        _busy().value = 0
+        _busy().value = False
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @cache
 def _busy() -> Any:
-    """Share with workers whether this process hears signals (1) or not (0)."""
-    return multiprocessing.RawValue("b", 0)
+    """Share with workers whether this process notes signals."""
+    return multiprocessing.RawValue("b", False)
 
 
 def signals_of_workers() -> Callable[[int], None]:

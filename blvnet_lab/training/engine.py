@@ -39,7 +39,7 @@ from blvnet_lab.training.loading import mixing, report_dead_worker, timed_batche
 from blvnet_lab.training.metrics import top_k_accuracy
 from blvnet_lab.training.recipe import Output, Recipe
 from blvnet_lab.training.schedule import NORMS, frozen_body
-from blvnet_lab.training.state import State, Step, make_state
+from blvnet_lab.training.state import State, make_state
 
 MIN_SCALE = 2.0**-9  # of the loss in float16: from 65536 it falls there in 25 steps that overflow
 
@@ -72,12 +72,13 @@ def train_one_epoch(
 ) -> float:
     """Train on the batches of a loader (`training_steps`); return the mean loss of a clip."""
     state = State(model, recipe or Recipe(), device, optimizer, scheduler)
-    steps = list(training_steps(state, loader))
-    return sum(step.loss * step.clips for step in steps) / max(1, sum(step.clips for step in steps))
+    for _ in training_steps(state, loader):
+        pass
+    return state.so_far["loss"] / state.so_far["clips"]
 
 
-def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator[Step]:
-    """Train on the batches of a loader; yield each step once it is done and the state counts it.
+def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator[float]:
+    """Train on the batches of a loader; yield the loss of each step that the state has counted.
 
     Args:
         loader: batches (clips (B, T, C, H, W), labels (B,)), perhaps with the clips' numbers (B,);
@@ -124,9 +125,8 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
         _check_finite(loss, state.step + 1, loader, seen)
         updated = _update_weights(state)
         now = time.perf_counter()
-        step = Step(loss, sum(counts), sum(waits), now - begin, skipped=not updated)
-        state.count(step)
-        yield step
+        state.count(loss, sum(counts), sum(waits), now - begin, skipped=not updated)
+        yield loss
         parts, seen, begin = [], [], now
 
 
@@ -224,8 +224,8 @@ def fit(
             try:
                 while state.epoch <= recipe.epochs:
                     batches.epoch, batches.first_step = state.epoch, state.step
-                    for step in training_steps(state, loader):
-                        show("step", {"epoch": state.epoch, "loss": step.loss})
+                    for loss in training_steps(state, loader):
+                        show("step", {"epoch": state.epoch, "loss": loss})
                         stop, save = ranks.any(bool(asked), folder.is_due)
                         if stop:
                             raise Stopped

@@ -15,8 +15,6 @@ from torch.optim.swa_utils import AveragedModel
 from blvnet_lab.models import VideoNet
 from blvnet_lab.training.recipe import Recipe
 
-WARMUP_START = 0.1  # share of the peak rate with which a warm-up begins
-STEP_FACTOR = 0.1  # of the schedule "steps"
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter is no subclass of the former
 
 
@@ -89,13 +87,13 @@ def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -
 def rate_factor(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
     """Return the share of the peak rate at a step of the run (from 0), for "cosine" and "steps".
 
-    A warm-up rises linearly from `WARMUP_START`. (The published code lowers its cosine once an
-    epoch; here it falls with every step, and so ends a little lower.)
+    A warm-up rises linearly from a tenth. (The published code lowers its cosine once an epoch; here
+    it falls with every step, and so ends a little lower.)
     """
     warmup = recipe.warmup * steps_per_epoch
     if step < warmup:
-        return WARMUP_START + (1 - WARMUP_START) * step / warmup
+        return 0.1 + 0.9 * step / warmup
     if recipe.schedule == "steps":
-        return STEP_FACTOR ** (step // (recipe.step_epochs * steps_per_epoch))
+        return 0.1 ** (step // (recipe.step_epochs * steps_per_epoch))
     total = recipe.epochs * steps_per_epoch
     return (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) / 2

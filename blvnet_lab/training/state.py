@@ -23,17 +23,6 @@ WITH_STATES = ("model", "optimizer", "scheduler", "scaler", "ema")
 PLACE = ("epoch", "step", "history", "best_epoch")
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of training, on this process."""
-
-    loss: float  # mean over its clips, before the weights changed
-    clips: int
-    waited: float  # seconds until its clips were there
-    seconds: float  # since the step before
-    skipped: bool = False  # gradients overflowed in float16: the weights are as before
-
-
 @dataclass
 class State:
     """A run at one moment."""
@@ -67,12 +56,19 @@ class State:
         """Steps since the run began."""
         return (self.epoch - 1) * self.steps + self.step
 
-    def count(self, step: Step) -> None:
-        """Add a step to the epoch's sums and to the average of weights."""
-        values = {**vars(step), "loss": step.loss * step.clips}
-        self.so_far = {name: self.so_far.get(name, 0) + value for name, value in values.items()}
+    def count(self, loss: float, clips: int, waited: float, seconds: float, skipped: bool) -> None:
+        """Add a step to the epoch's sums and, unless it was skipped, to the average of weights.
+
+        Args:
+            loss: mean over the clips.
+            waited: seconds until they were there, of the `seconds` since the step before.
+            skipped: gradients overflowed in float16, and the weights are as before.
+        """
+        values = {"loss": loss * clips, "clips": clips, "waited": waited, "seconds": seconds}
+        for name, value in (values | {"skipped": skipped}).items():
+            self.so_far[name] = self.so_far.get(name, 0) + value
         self.step += 1
-        if self.ema is not None and not step.skipped:
+        if self.ema is not None and not skipped:
             self.ema.update_parameters(self.model)
 
     def end_epoch(self, scores: Mapping[str, Any], seconds: float, unreadable: int) -> None:
