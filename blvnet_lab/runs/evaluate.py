@@ -204,17 +204,14 @@ def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
     """
     names = list(trained.class_names)
     for label, name in data_set.names:
-        if label >= len(names):
-            known = f"labels from 0 to {len(names) - 1}, as {trained.file} has {len(names)} classes"
-        elif trained.classes and names[label] != name:
-            known = f'label {label} to be "{names[label]}", as in {trained.file}'
-        else:
-            names[label] = name
-            continue
-        raise ValueError(
-            f'{data_set.path}: expected {known}, got label {label} "{name}": take a manifest '
-            "with the labels and names of the classes that the network was trained on"
-        )
+        known = names[label] if label < len(names) else "no class"
+        if known == "no class" or (trained.classes and known != name):
+            raise ValueError(
+                f'{data_set.path}: expected label {label} to be "{known}", as in {trained.file}, '
+                f'got "{name}": take a manifest with the labels and names of the classes that the '
+                "network was trained on"
+            )
+        names[label] = name
     return tuple(names)
 
 
