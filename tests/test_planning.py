@@ -149,6 +149,7 @@ def test_kept_by_hand(model, shape, kept):
     assert kept_for_backward(model, torch.randn(shape)) == kept
 
 
+@torch.no_grad()
 def test_most_at_once_by_hand():
     clips = torch.randn(100)  # 400 bytes
     assert most_at_once(nn.ReLU(), clips) == 2 * 400
@@ -175,7 +176,8 @@ def test_counting_without_values_is_counting(precision, architecture):
     clips, views = torch.randn(40, 4, 3, 32, 32), torch.randn(40, 4, 3, 48, 64)
     with autocast(CPU, recipe.hardware):
         kept = kept_for_backward(model, clips)
-        most = most_at_once(model.eval(), views)
+        with torch.no_grad():
+            most = most_at_once(model.eval(), views)
     assert 40 * memory.clip == pytest.approx(kept, rel=0.03)
     assert 40 * memory.evaluation_clip == pytest.approx(most, rel=0.05)
 

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.recipe import Recipe
+from blvnet_lab.training.schedule import frozen_body
 
 # Clips with which it is counted. What does not depend on their number, such as weights in half
 # precision, is shared among them.
@@ -35,7 +36,7 @@ class TrainingMemory:
     gradients: int
     momentum: int
     average: int  # the moving average of the weights
-    clip: int  # of every clip at once in training: itself, and what is kept for the backward pass
+    clip: int  # of every clip at once in training, with what is kept for the backward pass
     evaluation_clip: int  # of every clip at once in evaluation, when it needs most
     origin: str = "counted"  # of `clip`
 
@@ -64,23 +65,19 @@ def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
     torch.compile saves are not counted.
     """
     cpu = torch.device("cpu")
-    # Nothing is kept for the backward pass through a frozen body: then it is as in evaluation.
-    is_frozen = recipe.body_rate == 0
     with torch.random.fork_rng(range(torch.cuda.device_count())), cpu, FakeTensorMode():
         model = build(recipe, num_classes)
         shape = (COUNTED_CLIPS, recipe.num_frames, model.in_channels)
         clips = torch.empty(*shape, *recipe.size)
         views = torch.empty(*shape, *(recipe.evaluation.size or recipe.size))
-        with autocast(cpu, recipe.hardware):
-            if is_frozen:
-                kept = most_at_once(model.eval(), clips)
-            else:
-                kept = kept_for_backward(model.train(), clips)
-            most = most_at_once(model.eval(), views)
-        parameters = sum(tensor.nbytes for tensor in model.parameters())
-        learned = model.classifier if is_frozen else model
-        gradients = sum(tensor.nbytes for tensor in learned.parameters())
-        weights = parameters + sum(tensor.nbytes for tensor in model.buffers())
+        with frozen_body(model, recipe), autocast(cpu, recipe.hardware):
+            learned = [tensor for tensor in model.parameters() if tensor.requires_grad]
+            model.train(recipe.body_rate > 0)
+            kept = most_at_once(model, clips)
+            with torch.no_grad():
+                most = most_at_once(model.eval(), views)
+        gradients = sum(tensor.nbytes for tensor in learned)
+        weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     return TrainingMemory(
         weights,
         gradients,
@@ -110,9 +107,11 @@ def kept_for_backward(model: nn.Module, clips: Tensor) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-@torch.no_grad()
 def most_at_once(model: nn.Module, clips: Tensor) -> int:
-    """Count the most bytes that maps take at one moment of a forward pass, and the clips'."""
+    """Count the most bytes that maps take at one moment of a forward pass, and the clips'.
+
+    Where gradients are computed, those are among them that are kept for the backward pass.
+    """
     with _Alive(*model.parameters(), *model.buffers(), clips) as alive:
         model(clips)
     return clips.untyped_storage().nbytes() + alive.most
