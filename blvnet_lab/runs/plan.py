@@ -129,7 +129,7 @@ class TrainingPlan:
     def _memory(self) -> Iterator[Row]:
         memory, limit, at_once = self.memory, self.limit, self.batches.at_once
         names = ("weights", "gradients", "momentum", "average")
-        parts = [f"{name} {_in(BYTES, getattr(memory, name))}" for name in names]
+        parts = [f"{name} {_in(BYTES, size)}" for name in names if (size := getattr(memory, name))]
         yield "memory", _in(BYTES, memory.model), f"on each device: {', '.join(parts)}"
         yield "", f"+ {_in(BYTES, memory.clip)} a clip", f"in training, {memory.origin}"
         yield "", f"+ {_in(BYTES, memory.evaluation_clip)} a clip", "in evaluation, counted"
@@ -199,7 +199,8 @@ def plan_training(
     ranks = Ranks(0, processes)
     batches = Batches(data.num_clips, recipe.batch_size, seed=0, ranks=ranks, accumulate=parts)
     device, memory = pick_device(), count_memory(recipe, data.num_classes)
-    main_memory, kept = _main_memory(recipe, memory, batches, frames or ())
+    on_cpu = device.type == "cpu" and memory_gb is None
+    main_memory, kept = _main_memory(recipe, memory, batches, frames or (), on_cpu)
     limit, origins["limit"] = _usable_memory(device, processes, kept)
     rate, origins["rate"] = clips_per_second, "given"
     if rate is None:
@@ -225,12 +226,13 @@ def plan_training(
 
 
 def _main_memory(
-    recipe: Recipe, memory: TrainingMemory, batches: Batches, frames: Sequence[int]
+    recipe: Recipe, memory: TrainingMemory, batches: Batches, frames: Sequence[int], on_cpu: bool
 ) -> tuple[int, int]:
     """Count the bytes that a process takes of its machine's own memory, and of frames among them.
 
     Args:
         frames: bytes of all the frames of each split that are to be kept.
+        on_cpu: whether the network is in that memory, too.
     """
     free, kept = free_memory() // batches.ranks.world, 0
     for size in frames:  # as `ClipDataset` does, one split after the other
@@ -238,7 +240,7 @@ def _main_memory(
     at_once, workers, network = batches.at_once, recipe.hardware.workers, 0
     batch = at_once * 4 * 3 * recipe.num_frames * math.prod(recipe.size)  # float32
     reading = READER_BYTES + workers * (READER_BYTES + BATCHES_AHEAD * batch)
-    if pick_device().type == "cpu":
+    if on_cpu:
         network = int(CPU_GROWTH * max(memory.training(at_once), memory.evaluation(at_once)))
     return psutil.Process().memory_info().rss + network + reading + kept, kept
 
