@@ -15,8 +15,7 @@ from videos import draw, write_video
 
 from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.data import probing as probing_module
-from blvnet_lab.datasets.finding import find_videos
-from blvnet_lab.datasets.layouts import read_lists
+from blvnet_lab.datasets.layouts import find_videos, read_lists
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
 
 
@@ -205,10 +204,10 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
     "text, words",
     [
         ("c.mp4 3\n", r"numbers 0 to n - 1 without a gap, got 3"),
-        ("\nc.mp4\n", r"a\.txt, line 1: expected `path label`, got 'c\.mp4'"),
+        ("\nc.mp4\n", r"a\.txt: expected `path label` in every line, got 'c\.mp4'"),
         ("run/a.mp4 120 0\nb.mp4 90 1\n", r"`path frames label`: take the number of frames"),
         ("run/a 120 0\nb 90 1\n", r"`path frames label`: take the number of frames"),
-        ("", "expected lines `path label` in .*, found none"),
+        ("", "as annotations a file of lines `path label`, .*found none at"),
         (None, "as annotations a file of lines `path label`, .*found none at"),
     ],
 )
@@ -593,7 +592,7 @@ def test_no_video_at_all_says_what_was_looked_for(put, tmp_path):
         ("kinetics400", r"train\.csv or val\.csv"),
         ("ucf101", r"classInd\.txt"),
         ("moments-in-time", r"moments_categories\.txt"),
-        ("something-something-v1", r"something-something-v1-labels\.csv"),
+        ("something-something-v1", r"something-something-v1-train\.csv"),
         ("something-something-v2", r"something-something-v2-labels\.json or labels\.json"),
         ("folder", "a folder for each class"),
         ("kinetics401", "one of the data sets kinetics400, "),

@@ -17,12 +17,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import DataSet, check_class_list
-from blvnet_lab.data.decoding import VideoReadError
+from blvnet_lab.data import DataSet, VideoReadError
+from blvnet_lab.data.dataset_files import check_class_list
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info
-from blvnet_lab.datasets.finding import Finding, find_videos, without_suffix
 from blvnet_lab.datasets.journal import Tables, write_tables
-from blvnet_lab.datasets.layouts import Layout, Lists, read_lists
+from blvnet_lab.datasets.layouts import Finding, Layout, Lists, read_lists, without_suffix
 from blvnet_lab.datasets.selection import ALL_CLIPS, Selection, mirror_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import data_root
@@ -79,7 +78,7 @@ def build_manifest(
     mirror = mirror_table(kept, [pair for pair in lists.mirrored if set(pair) <= set(kept)])
     check_class_list(kept, mirror, out / "manifest.csv")  # now, and not after hours of looking
     problems, is_divided = lists.findings, (lists.rows["split"] != "").any()
-    rows = _match(lists, root, frames_from=1 if dataset.endswith("v1") else None)
+    rows = _match(lists, root)
     rows = rows[rows["class_name"].isin(kept)].reset_index(drop=True)
     if is_own:
         rows = find_sources(rows, root, source, problems, in_folders=dataset == "folder")
@@ -105,14 +104,10 @@ def build_manifest(
     return write_tables(DataSet(table, kept, mirror), problems, out)
 
 
-def _match(lists: Lists, root: Path, frames_from: int | None) -> pd.DataFrame:
+def _match(lists: Lists, root: Path) -> pd.DataFrame:
     """Find the videos of each row, the best first; replacements come last."""
-    videos = lists.videos
-    if videos is None:
-        videos, findings, _ = find_videos(root, frames_from=frames_from)
-        lists.findings.extend(findings)
     by_stem, replacements, named = defaultdict(list), defaultdict(list), set()
-    for path in videos:
+    for path in lists.videos:
         if path.parent.name.startswith(REPLACEMENTS):
             replacements[path.name[:ID_LENGTH]].append(path)
         else:
@@ -131,7 +126,7 @@ def _match(lists: Lists, root: Path, frames_from: int | None) -> pd.DataFrame:
         paths.sort(key=lambda path: row.split not in path.relative_to(root).parts)
         found.append([*map(str, paths), *map(str, replacements[row.source_id])])
         named.update(found[-1])
-    rest = [path for path in map(str, videos) if path not in named]
+    rest = [path for path in map(str, lists.videos) if path not in named]
     lists.findings.extend(("video without row", "", path, "") for path in rest)
     return lists.rows.assign(paths=found)
 

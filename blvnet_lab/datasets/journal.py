@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet
-from blvnet_lab.datasets.finding import Finding
+from blvnet_lab.datasets.layouts import Finding
 from blvnet_lab.paths import atomic_write
 
 REPORT = "report.csv"

@@ -9,6 +9,7 @@ names its video may be found; `inventory.py` looks for it, for all alike.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,6 @@ from typing import Literal, NamedTuple, TextIO, get_args
 
 import pandas as pd
 
-from blvnet_lab.datasets.finding import VIDEO_SUFFIXES, Finding, find_videos, without_suffix
 from blvnet_lab.datasets.selection import mirrored_names
 
 Layout = Literal[
@@ -43,16 +43,25 @@ MIRRORED_LABELS = {
     "something-something-v1": ((2, 4), (30, 41), (52, 66)),
     "something-something-v2": ((86, 87), (93, 94), (166, 167)),
 }
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .ts .3gp .flv .wmv .264 .265 .3g2 .amv .asf .divx "
+    ".dv .f4v .gif .h264 .h265 .hevc .ivf .m1v .m2t .m2ts .m2v .mj2 .mjpeg .mjpg .mod .mp4v .mpe "
+    ".mpv .mts .mxf .nut .ogg .ogm .ogv .qt .rm .rmvb .tod .vob .wtv .xvid .y4m".split()
+)
+NUMBERED_PICTURE = re.compile(r"[0-9]\.(?:jpe?g|png)$", re.IGNORECASE)
+Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
+
+
+Find = Callable[..., Path | None]
 
 
 class ListedClip(NamedTuple):
-    """Describe a clip as a list does."""
+    """Describe a clip as a list does; class and split are empty if it does not say."""
 
-    class_name: str  # empty if the list does not say
-    split: str  # empty if the lists do not say
+    class_name: str
+    split: str
     source_id: str
-    # What the video may be called, the surest first, with or without folders and suffix
-    # ("Run/v_Run_g01").
+    # What the video may be called, the surest first, with or without folders and suffix.
     names: tuple[str, ...]
     start: int | None = None  # in its source, in seconds
     end: int | None = None
@@ -60,13 +69,13 @@ class ListedClip(NamedTuple):
 
 @dataclass(frozen=True)
 class Lists:
-    """Hold what a data set's own lists say."""
+    """Hold what a data set's own lists say, and which videos are there."""
 
     rows: pd.DataFrame  # a `ListedClip` each
     classes: list[str]  # in the order of their labels
     mirrored: list[tuple[str, str]]  # classes that are each other's mirror image
+    videos: list[Path]  # all that are there
     findings: list[Finding]
-    videos: list[Path] | None = None  # those found, where the lists are the folders themselves
 
 
 def read_lists(
@@ -78,7 +87,7 @@ def read_lists(
         dataset: which layout.
         root: the data set's folder.
         annotations: the folder (or, for "list", the file) of the labels; None looks in `root`, and
-            in the folders `annotations`, `labels` and `ucfTrainTestlist` in it.
+            in some usual folders in it.
         fold: of UCF101's three divisions into training and test.
 
     Raises:
@@ -90,11 +99,11 @@ def read_lists(
         )
     if not root.is_dir():
         raise ValueError(f"expected the folder of {dataset}, but there is no folder {root}")
-    places = [root, *(root / name for name in ("annotations", "labels", "ucfTrainTestlist"))]
-    find = partial(_find, places if annotations is None else [annotations])
-    videos, findings, classes = None, [], None
+    places = [root / name for name in ("", dataset, "annotations", "labels", "ucfTrainTestlist")]
+    find = partial(_find, places if annotations is None else [annotations, annotations / dataset])
+    classes = None
     if dataset.startswith("kinetics"):
-        rows = list(_kinetics(find, dataset))
+        rows = list(_kinetics(find))
     elif dataset == "something-something-v1":
         rows, classes = _something_v1(find)
     elif dataset == "something-something-v2":
@@ -115,14 +124,13 @@ def read_lists(
             f"expected classes of the list of labels, got {strangers[0]!r}, which is not in it: "
             "take lists of the same release"
         )
+    if dataset != "folder":
+        videos, findings, _ = find_videos(root, frames_from=1 if dataset.endswith("v1") else None)
     mirrored = mirrored_names(classes) if dataset in ("folder", "list") else []
     pairs = MIRRORED_LABELS.get(dataset, ())
     if pairs and max(map(max, pairs)) < len(classes):  # else somebody's own part of it
         mirrored = [(classes[a], classes[b]) for a, b in pairs]
-    return Lists(table, classes, mirrored, findings, videos)
-
-
-Find = Callable[..., Path | None]
+    return Lists(table, classes, mirrored, videos, findings)
 
 
 def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | None:
@@ -138,9 +146,9 @@ def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | No
     return None
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path | None) -> Iterator[str]:
     """Read the lines that say something, without the marks that some editors leave."""
-    return filter(None, map(str.strip, path.read_text("utf-8-sig").splitlines()))
+    return filter(None, map(str.strip, path.read_text("utf-8-sig").splitlines() if path else ()))
 
 
 # --- Public data sets ---------------------------------------------------------------------------
@@ -175,13 +183,11 @@ def kinetics_name(youtube_id: str, start: int, end: int) -> str:
     return f"{youtube_id}_{start:06d}_{end:06d}"
 
 
-def _kinetics(find: Find, dataset: str) -> Iterator[ListedClip]:
-    files = {}
-    for split, names in {"train": ["train"], "val": ["val", "validate"], "test": ["test"]}.items():
-        places = [f"{folder}{name}.csv" for name in names for folder in ("", f"{dataset}/")]
-        files[split] = find(*places, needed=False)
+def _kinetics(find: Find) -> Iterator[ListedClip]:
+    names = {"train": ["train.csv"], "val": ["val.csv", "validate.csv"], "test": ["test.csv"]}
+    files = {split: find(*names[split], needed=False) for split in names}
     if not any(files.values()):
-        find("train.csv", "val.csv", "validate.csv", "test.csv")
+        find("train.csv", "val.csv")
     for split, path in files.items():
         table = read_kinetics_rows(path, split) if path else pd.DataFrame()
         for label, youtube_id, *times, _ in table.itertuples(index=False):
@@ -191,13 +197,11 @@ def _kinetics(find: Find, dataset: str) -> Iterator[ListedClip]:
 
 def _something_v1(find: Find) -> tuple[list[ListedClip], list[str]]:
     name, rows = "something-something-v1-{}.csv", []
-    classes = list(_lines(find(name.format("labels"))))
     for part, split in PARTS.items():
-        path = find(name.format(part), needed=split == "train")
-        for line in _lines(path) if path else ():
+        for line in _lines(find(name.format(part), needed=split == "train")):
             source, _, label = map(str.strip, line.partition(";"))
             rows.append(ListedClip(label, split, source, (source,)))
-    return rows, classes
+    return rows, list(_lines(find(name.format("labels"))))
 
 
 def _something_v2(find: Find) -> tuple[list[ListedClip], list[str]]:
@@ -276,16 +280,24 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     """Read lines `path label`, with a path that may hold spaces, of a file or of train.txt etc."""
     files = [("", path)]
     if path is not None and path.is_dir():
-        names = [(split, path / f"{split}.{end}") for split in SPLITS for end in ("txt", "csv")]
+        names = [(split, path / f"{split}{end}") for split in SPLITS for end in (".txt", ".csv")]
         files = [(split, file) for split, file in names if file.is_file()]
-    if not files or not all(file is not None and file.is_file() for _, file in files):
+    rows, suffixes = [], "|".join(map(re.escape, VIDEO_SUFFIXES))
+    for split, file in files:
+        for line in _lines(file if file is not None and file.is_file() else None):
+            # Both may hold spaces: the path ends with the suffix of a video, if it has one.
+            parts = re.fullmatch(rf"(.+(?:{suffixes}))\s+(.+)|(.+)\s+(\S+)", line, re.IGNORECASE)
+            if parts is None:
+                raise ValueError(f"{file}: expected `path label` in every line, got {line!r}")
+            name, label = filter(None, parts.groups())
+            name = name.replace("\\", "/")  # some lists were written on Windows
+            stem = without_suffix(name)
+            rows.append(ListedClip(label, split, stem, (name, stem, stem.rpartition("/")[2])))
+    if not rows:
         raise ValueError(
             "expected as annotations a file of lines `path label`, or a folder with such files "
             f"train.txt and val.txt, found none at {path}"
         )
-    rows = [row for split, file in files for row in _list_rows(file, split)]
-    if not rows:
-        raise ValueError(f"expected lines `path label` in {path}, found none")
     if all(re.search(r" \d+ \d+$", f"{row.names[0]} {row.class_name}") for row in rows):
         raise ValueError(
             f"{path}: expected lines `path label`, got lines with two numbers such as `path frames "
@@ -305,14 +317,55 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     return rows, classes
 
 
-def _list_rows(file: Path, split: str) -> Iterator[ListedClip]:
-    suffixes = "|".join(map(re.escape, VIDEO_SUFFIXES))
-    for number, line in enumerate(_lines(file), 1):
-        # Both may hold spaces: the path ends with the suffix of a video, if it has one.
-        parts = re.fullmatch(rf"(.+(?:{suffixes}))\s+(.+)|(.+)\s+(\S+)", line, re.IGNORECASE)
-        if parts is None:
-            raise ValueError(f"{file}, line {number}: expected `path label`, got {line!r}")
-        name, label = (part for part in parts.groups() if part is not None)
-        name = name.replace("\\", "/")  # some lists were written on Windows
-        stem = without_suffix(name)
-        yield ListedClip(label, split, stem, (name, stem, stem.rpartition("/")[2]))
+# --- Videos -------------------------------------------------------------------------------------
+
+
+def find_videos(
+    root: Path, *, frames_from: int | None = None
+) -> tuple[list[Path], list[Finding], Counter[str]]:
+    """Find all videos below `root`, what cannot be looked into, and count other files by suffix.
+
+    Links to folders are followed, but not back to a folder that holds them. Hidden files and
+    folders are passed over. `frames_from` says how many folders deep one of numbered pictures,
+    without videos, is a video itself; None for nowhere. Nothing is looked for below it.
+
+    Raises OSError if `root` itself cannot be looked into.
+    """
+    videos, findings, others = [], [], Counter()
+
+    def refuse(error: OSError) -> None:
+        if error.filename == str(root):
+            raise error
+        findings.append(("folder that cannot be read", "", error.filename, error.strerror))
+
+    for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folder, here = Path(place), os.path.realpath(place)
+        hidden = {name for name in (*folders, *names) if name[0] == "."}
+        odd = {name for name in (*folders, *names) if re.search(r"[\ud800-\udfff]", name)}
+        files = set(names) - odd - hidden
+        found = {name for name in files if _is_video(folder / name)}
+        pictures = {name for name in files if NUMBERED_PICTURE.search(name)}
+        depth = len(folder.relative_to(root).parts)
+        if frames_from is not None and depth >= frames_from and pictures and not found:
+            videos.append(folder)
+            folders.clear()
+            files -= pictures
+        videos += [folder / name for name in found]
+        others.update(Path(name).suffix.lower() or "without suffix" for name in files - found)
+        others.update(["hidden"] * len(hidden) + ["name that is not UTF-8"] * len(odd))
+        folders[:] = [
+            name
+            for name in set(folders) - odd - hidden
+            if not f"{here}{os.sep}".startswith(f"{os.path.realpath(folder / name)}{os.sep}")
+        ]
+    return sorted(videos), findings, others
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+
+
+def without_suffix(name: str) -> str:
+    """Take .mp4 and the like off a video's name; other dots belong to the name."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else name

@@ -32,9 +32,9 @@ from blvnet_lab.data import DataSet, VideoReadError, check_video, read_frames
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.probing import VideoInfo, known_video, refuse_damage
 from blvnet_lab.datasets.encoding import showing_of, write_h264
-from blvnet_lab.datasets.finding import Finding
 from blvnet_lab.datasets.inventory import table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
+from blvnet_lab.datasets.layouts import Finding
 from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
 

@@ -19,8 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from blvnet_lab.datasets.finding import NUMBERED_PICTURE, Finding, without_suffix
-from blvnet_lab.datasets.layouts import SPLITS
+from blvnet_lab.datasets.layouts import NUMBERED_PICTURE, SPLITS, Finding, without_suffix
 from blvnet_lab.progress import tqdm
 
 # Of the clips of a class, at most this share is taken for one source because of their names.
