@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pandas as pd
@@ -229,13 +228,6 @@ def test_lists_in_more_files(put, tmp_path):
     assert labels == {"run/a.mkv": 1, "run/a.mp4": 0, "b.mp4": 1, "walk/b.mp4": 0}
 
 
-def test_numbered_labels_are_in_the_order_of_numbers(put, tmp_path):
-    root = put(*(f"{k}.mp4" for k in range(12)))
-    write(root, "a.txt", "".join(f"{k}.mp4 {k}\n" for k in range(12)))
-    found = listed("list", root, tmp_path / "out", annotations=root / "a.txt", val_share=0.5)
-    assert list(DataSet.read(found.manifest).classes) == [str(k) for k in range(12)]
-
-
 # ---------------------------------------------------------------- a subset of what is there
 
 
@@ -307,9 +299,7 @@ NAMES = ["abseiling", "air drumming", "applauding", "archery", "massaging person
         (["archery", "abseiling"], ["abseiling", "archery"]),
         (["abseiling, air drumming"], ["abseiling", "air drumming"]),
         (['archery,"a, b"'], ["archery", "a, b"]),
-        (["archery", "a, b"], ["archery", "a, b"]),
         (['"a, b", massaging person\'s head'], ["massaging person's head", "a, b"]),
-        (["archery\nabseiling"], ["abseiling", "archery"]),
         ([], NAMES),
     ],
 )
@@ -341,17 +331,6 @@ def test_choosing_classes_by_a_file_or_a_number(tmp_path):
     for number in (0, -3):
         with pytest.raises(ValueError, match=f"at least one clip a class, got {number}"):
             Selection(clips_per_class=number)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_list_of_classes_may_be_a_pipe(tmp_path):
-    """As of the shell's --class-list <(...)."""
-    os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=["run\nwalk\n"])
-    writer.start()
-    chosen = Selection(class_list=tmp_path / "pipe").choose_classes(["run", "swim", "walk"])
-    assert chosen == ["run", "walk"]
-    writer.join()
 
 
 TEMPLATES = [f"Doing [something] number {k}" for k in range(174)]
@@ -532,19 +511,13 @@ def one_sided(names, pairs):
     "one, other",
     [
         ("Left turn", "Right turn"),
-        ("turns_clockwise", "turns_counterclockwise"),
-        ("WAVE LEFT", "WAVE RIGHT"),
         ("SwipingLeft", "SwipingRight"),
         ("LEFTTurn", "RIGHTTurn"),
-        ("Swipe_Left", "swipe right"),
         ("TurnLeft90", "TurnRight90"),
-        ("moving leftwards", "moving rightwards"),
         ("top-left", "top-right"),
-        ("topleft arrow", "topright arrow"),
         ("Left-Handed throw", "Right-Handed throw"),
         ("Turning Clockwise", "Turning Counter-Clockwise"),
         ("turn clockwise", "turn anticlockwise"),
-        ("TurnClockwise", "TurnCounterClockwise"),
         ("TURN_CW", "TURN_CCW"),
         ("roll left clockwise", "roll right counterclockwise"),
         ("Pushing from Left to Right", "Pushing from Right to Left"),
@@ -562,10 +535,8 @@ def test_mirror_images_however_they_are_written(one, other):
 
 def test_names_that_only_look_like_mirror_images():
     for names in (
-        ["Wleft", "Wright"], ["cleft", "cright"], ["leftover", "rightover"], ["LEFTover"],
-        ["bleft", "bright"], ["upleft", "upright"], ["copyleft", "copyright"], ["L", "R"],
-        ["left\u00e9", "right\u00e9"], ["Leftist", "Rightist"], ["lefty", "righty"],
-        ["clockwisely", "counterclockwisely"], ["otherwise", "counterotherwise"],
+        ["Wleft", "Wright"], ["leftover", "rightover"], ["upleft", "upright"], ["L", "R"],
+        ["left\u00e9", "right\u00e9"], ["lefty", "righty"], ["clockwisely", "counterclockwisely"],
     ):  # fmt: skip
         assert mirrored_names(names) == [] == one_sided(names, [])
     # There is no telling which of two is the partner; and all that has a side changes it.
@@ -622,21 +593,6 @@ def test_the_command(put, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_replacement_stands_in_for_one_clip(put, tmp_path):
-    """Of two corrupt clips that were cut from one video."""
-    names = ["_4YTwq0-73Y_000044_000054.mp4", "_4YTwq0-73Y_000100_000110.mp4"]
-    root = put(*names, "replacement_for_corrupted_k400/_4YTwq0-73Y.mp4")
-    for name in names:
-        (root / name).write_bytes(b"corrupt")
-    write(root, "train.csv", K400_TRAIN + "abseiling,_4YTwq0-73Y,100,110,train,0\n")
-    found = listed("kinetics400", root, tmp_path / "out", classes=["abseiling"])
-    assert rows(found.manifest, "status", "path") == [
-        ("duplicate", "_4YTwq0-73Y.mp4"),
-        ("missing", "missing0000_000000_000010"),
-        ("ok", "_4YTwq0-73Y.mp4"),
-    ]
-
-
 @pytest.mark.parametrize(
     "folders, broken, kept, finding",
     [
@@ -661,30 +617,29 @@ def test_of_two_copies_one_counts(folders, broken, kept, finding, put, tmp_path)
 
 def test_a_corrupt_clip_of_kinetics_has_a_replacement(put, tmp_path):
     """As unpacked: a folder of files whose first eleven characters are the ids of clips."""
+    names = [f"_4YTwq0-73Y_{begin:06d}_{begin + 10:06d}" for begin in (44, 100)]
+    names.append("_axE99QAhe8_000026_000036")
     root = put(
         "val/_GTpqutxCK0_000088_000098.mp4",
-        "train/_4YTwq0-73Y_000044_000054.mp4",
-        "train/_axE99QAhe8_000026_000036.mp4",
+        *(f"train/{name}.mp4" for name in names),
         "replacement_for_corrupted_k400/_4YTwq0-73Y.mp4",
         "replacement_for_corrupted_k400/_axE99QAhe8_000026_000036_new.mp4",
         "replacement_for_corrupted_k400/missing0000.mp4",
         "replacement_for_corrupted_k400/whoever0000.mp4",
     )
-    for name in ("_4YTwq0-73Y_000044_000054", "_axE99QAhe8_000026_000036"):
+    for name in names:
         (root / f"train/{name}.mp4").write_bytes(b"corrupt")
-    write_kinetics(root)
+    write_kinetics(root, train="abseiling,_4YTwq0-73Y,100,110,train,0\n")
     found = listed("kinetics400", root, tmp_path / "out")
-    table = table_of(found).query("status == 'ok'").set_index("source_id")
-    assert {Path(path).name for path in table["path"]} == {
-        "_GTpqutxCK0_000088_000098.mp4",
-        "_4YTwq0-73Y.mp4",
-        "_axE99QAhe8_000026_000036_new.mp4",
-        "missing0000.mp4",
-    }
-    assert table.loc["_axE99QAhe8", "class_name"] == "air drumming"
+    assert rows(found.manifest, "status", "path", "class_name")[:4] == [
+        ("duplicate", "_4YTwq0-73Y.mp4", "abseiling"),  # it stands in for one clip
+        ("missing", "-4YTwq0-73Z_100000_100010", "abseiling"),
+        ("missing", "-GTpqutxCK0_000088_000098", "massaging person's head"),
+        ("ok", "_4YTwq0-73Y.mp4", "abseiling"),
+    ]
+    assert len(table_of(found).query("status == 'ok'")) == 4
     assert findings(found) == {
-        ("replaced video", "train", "_4YTwq0-73Y_000044_000054.mp4"),
-        ("replaced video", "train", "_axE99QAhe8_000026_000036.mp4"),
+        *(("replaced video", "train", f"{name}.mp4") for name in names),
         ("row without video", "train", "-GTpqutxCK0_000088_000098"),
         ("row without video", "val", "-4YTwq0-73Z_100000_100010"),
         ("video without row", "", "whoever0000.mp4"),
@@ -727,15 +682,6 @@ def test_again_without_changes_nothing_is_kept(put, tmp_path, monkeypatch):
         assert {"missing", "duplicate", "ok"} == set(table_of(found)["status"])
         assert k == 0 or looked == []
         monkeypatch.setattr(probing_module, "probe_video", lambda p: looked.append(p) or probe(p))
-
-
-def test_an_old_probe_that_says_nothing_is_looked_for_again(put, tmp_path):
-    root = many_clips(put)
-    first = listed("kinetics400", root, tmp_path / "out")
-    text = first.manifest.read_bytes()
-    table = DataSet.read(first.manifest).rows.assign(probe="what is this")
-    table.to_csv(first.manifest, index=False)
-    assert listed("kinetics400", root, tmp_path / "out").manifest.read_bytes() == text
 
 
 def test_a_disk_that_fails_spoils_one_row(put, tmp_path, monkeypatch):
@@ -908,14 +854,3 @@ def test_names_that_are_not_utf_8_are_a_finding(put, tmp_path):
     found = listed("folder", root, tmp_path / "out", val_share=0.5)
     assert findings(found) == {("files passed over", "", "name that is not UTF-8")}
     assert (table_of(found)["status"] == "ok").sum() == 3
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there it divides folders")
-def test_a_backslash_may_belong_to_a_name(put, tmp_path):
-    root = put("back\\slash/a.mp4", "back\\slash/b\\c.mp4", "plain/d.mp4", "plain/e.mp4")
-    found = listed("folder", root, tmp_path / "out")
-    assert findings(found) == set()
-    table = table_of(found)
-    assert set(table["status"]) == {"ok"} and set(table["class_name"]) == {"back\\slash", "plain"}
-    few = listed("folder", root, tmp_path / "few", classes=["plain"])
-    assert findings(few) == set()

@@ -271,9 +271,8 @@ def test_shards_make_the_same_as_one(data_set, tmp_path, alone):
     "options, words",
     [
         *(({"shard": shard}, f"from 1/n to n/n, such as 2/4, got {shard}$")
-          for shard in ("0/2", "3/2", "1/0", "2", "a/b", "1/2/3", "-1/2", "")),
+          for shard in ("0/2", "3/2", "2", "1/2/3", "")),
         ({"workers": 0}, "at least one worker, got 256 and 0"),
-        ({"workers": -1}, "at least one worker, got 256 and -1"),
         ({"short_side": 1}, "a short side of 2 pixels or more"),
     ],
 )  # fmt: skip
@@ -288,14 +287,17 @@ def test_other_settings_are_noticed(data_set, tmp_path, alone):
         reencode(data_set, tmp_path / "new", short_side=48)
 
 
-def test_a_frame_that_is_damaged_leaves_no_file(tmp_path):
+def test_a_video_that_is_damaged_or_cut_leaves_no_file(tmp_path):
     content = bytearray(write_video(tmp_path / "a.mp4", 40, gop=250, size=(96, 160)).read_bytes())
     begin = content.find(b"mdat") + len(content) // 2
     content[begin : begin + 400] = bytes(400)
     (tmp_path / "a.mp4").write_bytes(content)
-    entry, target = reencode_one(tmp_path / "a.mp4")
-    assert entry["how"] == "unreadable" and "frame" in entry["detail"]
-    assert list(target.parent.iterdir()) == []
+    whole = write_video(tmp_path / "whole.mkv", 40).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    for name, word in (("a.mp4", "frame"), ("cut.mkv", "cut short")):
+        entry, target = reencode_one(tmp_path / name)
+        assert entry["how"] == "unreadable" and word in entry["detail"]
+        assert list(target.parent.iterdir()) == []
 
 
 def run(manifest: Path, out: Path) -> subprocess.Popen:
@@ -333,31 +335,31 @@ def test_killed_and_run_again(data_set, tmp_path, alone):
 
 
 def test_originals_are_never_written_over(data_set, tmp_path):
-    """A data set in the layout that is written: split/class/video, and its manifest beside them."""
+    """In the layout that is written: split/class/video, with their manifest beside them or not.
+
+    Also one of no use that has the name that the new file of a good one would get.
+    """
     table = DataSet.read(data_set).rows.query("status == 'ok'").head(2).reset_index(drop=True)
     for row in table.itertuples():
         target = tmp_path / "own" / row.split / row.class_name / f"{row.Index}.mp4"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(row.path, target)
         table.loc[row.Index, "path"] = str(target)
-    manifest = DataSet(table.drop(columns="probe")).save(tmp_path / "own" / "manifest.csv")
+    table = table.drop(columns="probe")
+    manifest = DataSet(table).save(tmp_path / "own" / "manifest.csv")
+    useless = table.assign(status=["x", "ok"])
+    useless.loc[1, "path"] = str(tmp_path / "other" / "0.mp4")
+    useless.loc[1, ["class_name", "label", "split"]] = useless.loc[
+        0, ["class_name", "label", "split"]
+    ]
     before = tree(tmp_path / "own")
     (tmp_path / "link").symlink_to(tmp_path / "own")
-    elsewhere = DataSet(table.drop(columns="probe")).save(tmp_path / "list" / "manifest.csv")
-    for listed in (manifest, elsewhere):
+    elsewhere = DataSet(table).save(tmp_path / "list" / "manifest.csv")
+    for listed in (manifest, elsewhere, DataSet(useless).save(tmp_path / "other" / "manifest.csv")):
         for out in ("own", "link"):
             with pytest.raises(ValueError, match="expected another folder for the new files"):
                 reencode(listed, tmp_path / out, short_side=64)
     assert tree(tmp_path / "own") == before
-
-
-def test_a_video_that_is_cut_short_is_not_made_a_good_one(tmp_path):
-    whole = write_video(tmp_path / "whole.mkv", 40).read_bytes()
-    cut = tmp_path / "cut.mkv"
-    cut.write_bytes(whole[: len(whole) * 2 // 3])
-    entry, target = reencode_one(cut)
-    assert entry["how"] == "unreadable" and "cut short" in entry["detail"]
-    assert not target.exists()
 
 
 def test_a_video_of_another_manifest_is_not_taken_for_done(tmp_path):
@@ -389,22 +391,6 @@ def test_another_class_list_is_noticed_before_the_work(own, words, data_set, tmp
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
 
 
-def test_originals_of_no_use_are_not_written_over_either(tmp_path):
-    """A damaged original has the name that the new file of a good one would get."""
-    folder = tmp_path / "train" / "run"
-    folder.mkdir(parents=True)
-    write_video(folder / "a.avi", 12, codec="mpeg4")
-    (folder / "a.mp4").write_bytes(b"damaged, but somebody's own")
-    rows = pd.DataFrame(
-        [("train/run/a.avi", 0, "run", "train", "ok"), ("train/run/a.mp4", 0, "run", "train", "x")],
-        columns=["path", "label", "class_name", "split", "status"],
-    )
-    rows["path"] = [str(tmp_path / path) for path in rows["path"]]
-    manifest = DataSet(rows).save(tmp_path / "list" / "manifest.csv")
-    with pytest.raises(ValueError, match=r"expected another folder .*a\.mp4 is one of these"):
-        reencode(manifest, tmp_path, short_side=64)
-
-
 def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_path, alone):
     out = tmp_path / "new"
     full = reencode(data_set, out, short_side=64)
@@ -418,13 +404,6 @@ def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_
     assert found.written.backups == (out / "manifest.1.csv",)
     assert (out / "manifest.1.csv").read_bytes() == text
     assert len(DataSet.read(found.manifest).rows) == 3 and found.counts == {"already there": 3}
-
-
-def test_a_probe_that_says_nothing_is_looked_for_again(data_set, tmp_path, alone):
-    table = DataSet.read(data_set).rows
-    DataSet(table.assign(probe="garbage")).save(data_set)
-    found = reencode(data_set, tmp_path / "new", short_side=64)
-    assert found.counts == {"encoded": 7, "copied": 1, "unreadable": 1}
 
 
 def test_names_that_are_too_long_are_cut(tmp_path, alone):

@@ -200,18 +200,6 @@ def test_what_others_divided_is_named_and_equal_files_are_left_out(tmp_path):
     assert len(table) == 16
 
 
-def test_lists_without_splits_too(tmp_path):
-    root = put(tmp_path / "set", *(f"{place}_{k}.mp4" for place in ("a park", "home", "beach")
-                                   for k in (1, 2)))  # fmt: skip
-    text = "".join(f"{path.name} run\n" for path in sorted(root.iterdir()))
-    (tmp_path / "list.txt").write_text(text)
-    found = listed("list", root, tmp_path / "out", annotations=tmp_path / "list.txt")
-    sources = (
-        DataSet.read(found.manifest).rows.groupby("source_id")["split"].agg(["size", "nunique"])
-    )
-    assert sources.values.tolist() == [[2, 1]] * 3
-
-
 # ---------------------------------------------------------------- dividing
 
 
@@ -291,15 +279,6 @@ def test_large_sources_are_for_training():
     found = sides(table[table["source_id"].isin(["a", "b"])], 0.05, 0)
     assert found == {"a": {"train"}, "b": {"val"}}
     assert sides(table[table["source_id"] == "a"], 0.2, 0) == {"a": {"train"}}
-
-
-def test_a_folder_with_a_whole_class_says_nothing_of_sources():
-    """One that another class has too does: a person, a day."""
-    run = [f"run/raw/clip{k}.mp4" for k in range(8)]
-    jump = [f"jump/mp4/clip{k}.mp4" for k in range(8)]
-    assert grouped(*run, *jump)[0] == set()
-    people = [f"{name}/{who}/{k}.mp4" for name in ("run", "jump") for who in "ab" for k in (1, 2)]
-    assert {len(clips) for clips in grouped(*people)[0]} == {4}, "of both classes"
 
 
 def test_what_cannot_be_read_takes_no_place_in_a_split(tmp_path):

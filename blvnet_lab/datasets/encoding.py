@@ -11,7 +11,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from blvnet_lab.data.decoding import file_url, open_video, pictures
@@ -34,10 +33,7 @@ class Showing:
 
 
 def showing_of(info: VideoInfo) -> Showing:
-    """Look up what a video file says of its showing; a folder of pictures says nothing.
-
-    Raises VideoReadError if the file cannot be opened.
-    """
+    """Look up what a video file says of its showing; a folder of pictures says nothing."""
     fps = Fraction(info.fps).limit_denominator(1001) or Fraction(FPS_IF_UNKNOWN)
     if os.path.isdir(info.path):
         return Showing(fps)
@@ -89,7 +85,14 @@ def write_h264(
                 stream = file.add_stream("libx264", rate=showing.fps, options=options)
                 stream.height, stream.width = array.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                _describe(stream.codec_context, showing)
+                coder = stream.codec_context
+                if showing.times is not None:
+                    coder.time_base = Fraction(1, TICKS)
+                if showing.pixel_aspect is not None:
+                    coder.sample_aspect_ratio = showing.pixel_aspect.limit_denominator(4096)
+                if colours is not None:
+                    coder.colorspace, coder.color_primaries, coder.color_trc = colours[:3]
+                    coder.color_range = colours[3]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
             frame = reformatter.reformat(
                 frame,
@@ -104,13 +107,3 @@ def write_h264(
                 frame.pts = round(showing.times[number] * TICKS)
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
-
-
-def _describe(coder: VideoCodecContext, showing: Showing) -> None:
-    if showing.times is not None:
-        coder.time_base = Fraction(1, TICKS)
-    if showing.pixel_aspect is not None:
-        coder.sample_aspect_ratio = showing.pixel_aspect.limit_denominator(4096)
-    if showing.colours is not None:
-        matrix, coder.color_primaries, coder.color_trc, coder.color_range = showing.colours
-        coder.colorspace = matrix

@@ -1,7 +1,4 @@
-"""Folders that remember: their settings, what is done, their tables, and backups of older ones.
-
-Work in them may be stopped at any time, and goes on where it stopped.
-"""
+"""Folders that remember: their settings, what is done, and backups of older tables."""
 
 from __future__ import annotations
 
@@ -28,8 +25,7 @@ class Journal:
     """Keep the settings of long work in a folder, and a log of what is done.
 
     The log has one JSON object a line. A line that was cut off when a process was killed is passed
-    over; the next entry begins on a line of its own. `logs` is a pattern of all logs to read, where
-    other machines write some, too.
+    over. `logs` is a pattern of all logs to read, where other machines write some, too.
 
     Raises ValueError if the folder was begun with other settings.
     """
@@ -104,10 +100,9 @@ class Tables:
 def write_tables(
     data_set: DataSet, problems: Sequence[Finding], out: Path, counts: pd.DataFrame | None = None
 ) -> Tables:
-    """Write manifest.csv, classes.csv and report.csv; count rows by split and status.
+    """Write manifest.csv, classes.csv and report.csv; keep an older manifest that differs.
 
-    An older manifest that differs is kept as manifest.1.csv, and a report that is none of ours as
-    report.1.csv.
+    It is renamed to manifest.1.csv, and a report that is none of ours to report.1.csv.
     """
     path, report, backups = out / "manifest.csv", out / REPORT, []
     data_set.check(path)

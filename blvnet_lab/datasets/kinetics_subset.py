@@ -2,9 +2,6 @@
 
 The mirror holds tar archives ("parts") of about 1.6 GB, and the classes are mixed over all of them:
 to have every clip of a class, every part must be streamed, though next to nothing of it is kept.
-242 parts hold the training clips, 20 the validation clips, some 50 of each class. So a subset for
-learning comes from the validation parts, and is divided again into training and validation.
-
 What is on disk at any time is good: clips get their names when their first and last frame were
 decoded, and a log says which parts are done. So one may stop at any time, and go on.
 """
@@ -217,9 +214,8 @@ def _fetch_lists(mirror: str, split: str, out: Path) -> tuple[pd.DataFrame, list
 def fetch_subset(plan: SubsetPlan) -> Tables:
     """Stream the parts until every class has its clips, and write manifest and report.
 
-    Run again with the same plan it goes on where it stopped. With one official split, the share
-    `val_share` of the sources of each class becomes "val", the rest "train"; of several, the names
-    stay.
+    Run again with the same plan it goes on where it stopped. Clips of one official split are
+    divided into "train" and "val"; those of both stay where they are.
 
     Raises:
         ValueError: the folder holds a subset of other classes or splits, or another class list.
@@ -384,10 +380,7 @@ class _Fetching:
 
 
 def _check_clip(path: str | Path, packed: str = "") -> VideoInfo:
-    """Decode the first and the last frame; raise VideoReadError if that, or more, is lacking.
-
-    A file of the same size as when `packed` was found is taken for the same.
-    """
+    """Decode the first and the last frame, unless it is the file of which `packed` is known."""
     info = refuse_damage(known_video(path, packed))
     if pack_info(info) != packed:
         read_frames(info, [0, info.num_frames - 1])

@@ -1,9 +1,7 @@
 """The layouts of public data sets: from their own lists of labels to rows of a manifest.
 
-One function a family. Each reads the labels as they were published and says for every row by which
-names its video may be found; `inventory.py` looks for it, for all alike.
-
-    read_lists("kinetics400", Path("/data/kinetics400"))    # class_name, split, ..., names
+One function a family reads the labels as they were published, and says for every row by which names
+its video may be found; `inventory.py` matches them with the videos that are there.
 """
 
 from __future__ import annotations

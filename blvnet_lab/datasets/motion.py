@@ -27,8 +27,7 @@ FRAMES = 24  # so that sampling 8 or 16 at the segments' centres commutes with b
 FPS = 12
 SIZE = 64  # height and width in pixels
 GOP = 3  # frames from keyframe to keyframe; at T = 8 every sampled frame is the middle one
-# One quantiser of x264 for all frames: a codec that spends more bits on some writes the time on
-# them.
+# One quantiser for all frames: a codec that spends more bits on some writes the time on them.
 X264 = "qp=28:ipratio=1:pbratio=1:aq-mode=0"
 
 Array = np.ndarray
@@ -146,10 +145,7 @@ def write_clip(path: str | Path, frames: Array, fps: int = FPS) -> None:
 
 
 def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partners, Array]]:
-    """Draw `per_class` random scenes for each two partners: (scene's name, partners, frames).
-
-    Scenes of different splits come from different random streams.
-    """
+    """Draw `per_class` random scenes for each two partners: (scene's name, partners, frames)."""
     for place, partners in enumerate(PARTNERS):
         for i in range(per_class):
             rng = np.random.default_rng([seed, {"train": 0, "val": 1}[split], place, i])
@@ -169,8 +165,8 @@ def write_dataset(
         val_per_class: validation videos of each class.
         seed: of all the scenes; equal seeds give equal bytes on one machine.
 
-    Returns the path of the manifest. Raises ValueError for fewer than one video of a class in a
-    split, and FileExistsError for a folder that is not empty.
+    Returns:
+        The path of the manifest.
     """
     folder = Path(out).absolute()
     counts = {"train": clips_per_class, "val": val_per_class}

@@ -1,7 +1,4 @@
-"""A file on a web server, read from its beginning to its end whatever the network does.
-
-with RemoteFile(url) as file, tarfile.open(fileobj=file, mode="r|*") as archive: ...
-"""
+"""A file on a web server, read from its beginning to its end whatever the network does."""
 
 from __future__ import annotations
 

@@ -113,8 +113,8 @@ def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> 
 def _by_name(names: Sequence[str], classes: Sequence[str], skipped: int | None) -> list[str]:
     """Choose for each clip the first sign of a source that says something, or its own path.
 
-    Signs are the folders after the first `skipped` ones, from the top; then the clip's name without
-    its numbers. A sign says nothing if it is that of one clip only, or (nearly) of a whole class.
+    Signs are the folders after the first `skipped` ones, then the clip's name without its numbers,
+    unless it is that of one clip only. One that (nearly) a whole class has says nothing.
     """
     stems = [_without_numbers(name) for name in names]
     general = {sign for of_clip in stems for sign in of_clip[:-1]}  # of more than equal names
@@ -157,10 +157,7 @@ def _of_device(sign: str, class_name: str) -> bool:
 
 
 def equal_files(paths: Sequence[Path]) -> list[list[int]]:
-    """Find files (or folders of pictures) of the same bytes: groups of places in `paths`.
-
-    Only what is of equal size is read. Empty files, and what cannot be read, are in no group.
-    """
+    """Find files (or folders of pictures) of the same bytes, which are not empty: their places."""
 
     def files(i: int) -> list[Path]:
         pictures = sorted(paths[i].glob("*")) if paths[i].is_dir() else []
@@ -190,9 +187,8 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     """Draw "train" or "val" for each row; all clips of one source are on one side.
 
     Of each class about the given share of the clips is "val", at least one source of two or more:
-    sources with the smallest hash, so that the clips of a class that is fetched later change
-    little, passing over those that are too large; or the smallest, if all are. A source with clips
-    of several classes is decided with the first of them.
+    those with the smallest hash, so that little changes when a class is fetched later, passing over
+    those that are too large; or the smallest, if all are.
     """
     side: dict[str, str] = {}
     for _, of_class in rows.sort_values("class_name").groupby("class_name"):
