@@ -192,14 +192,14 @@ def _probe(
             taken[group(clip)] += clip["status"] == "ok"
             if clip["status"] != "ok":
                 problems.append((clip["status"], clip["split"], clip["path"], clip["detail"]))
-    if selection.clips_per_class is None:
-        return clips
-    problems += [
-        ("class with fewer clips", *key, f"{taken[key]} of {limit}")
-        for key in {group(clip) for clip in clips}
-        if taken[key] < limit
-    ]
-    return [clip for clip in clips if clip["detail"] is not None]
+    if selection.clips_per_class is not None:
+        problems += [
+            ("class with fewer clips", *key, f"{taken[key]} of {limit}")
+            for key in set(map(group, clips))
+            if taken[key] < limit
+        ]
+        clips = [clip for clip in clips if clip["detail"] is not None]
+    return clips
 
 
 def _best(paths: list[str], probes: dict[str, str]) -> Clip:

@@ -153,7 +153,7 @@ def plan_subset(
         DownloadError: the mirror does not answer, lacks these files, or sends something else.
     """
     splits = list(selection.split) or ["val"]
-    if set(splits) - {"train", "val"} or len(set(splits)) < len(splits):
+    if sorted(splits) not in (["train"], ["val"], ["train", "val"]):
         raise ValueError(f"expected the splits train, val or both, got {', '.join(splits)}")
     if not (selection.classes or selection.class_list or selection.num_classes is not None):
         raise ValueError("expected classes, got none: name some, or say how many")
@@ -339,9 +339,8 @@ class _Fetching:
     def finish(self, mirror: list[int | None]) -> Tables:
         """Write manifest and report of what is there."""
         plan, quota = self.plan, self.plan.quota
-        spoilt = {
-            n: e["detail"] for n, e in self.journal.last("clip").items() if n not in self.kept
-        }
+        spoilt = self.journal.last("clip")
+        spoilt = {name: spoilt[name]["detail"] for name in spoilt if name not in self.kept}
         names = plan.rows.index
         rows = plan.rows.assign(kept=names.isin(self.kept), unreadable=names.isin(spoilt))
         table = rows[rows["kept"]].drop(columns=["kept", "unreadable"])

@@ -48,8 +48,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 NUMBERED_PICTURE = re.compile(r"[0-9]\.(?:jpe?g|png)$", re.IGNORECASE)
 Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
-
-
 Find = Callable[..., Path | None]
 
 
@@ -92,37 +90,34 @@ def read_lists(
         ValueError: no such data set; the lists are not there, or not as published.
     """
     if dataset not in get_args(Layout):
-        raise ValueError(
-            f"expected one of the data sets {', '.join(get_args(Layout))}, got {dataset}"
-        )
+        known = ", ".join(get_args(Layout))
+        raise ValueError(f"expected one of the data sets {known}, got {dataset}")
     if not root.is_dir():
         raise ValueError(f"expected the folder of {dataset}, but there is no folder {root}")
     places = [root / name for name in ("", dataset, "annotations", "labels", "ucfTrainTestlist")]
     find = partial(_find, places if annotations is None else [annotations, annotations / dataset])
-    classes = None
+    classes, videos, findings = None, None, []
     if dataset.startswith("kinetics"):
         rows = list(_kinetics(find))
-    elif dataset == "something-something-v1":
-        rows, classes = _something_v1(find)
-    elif dataset == "something-something-v2":
-        rows, classes = _something_v2(find)
+    elif dataset.startswith("something"):
+        rows, classes = _something(find, dataset)
     elif dataset == "moments-in-time":
         rows, classes = _moments(find)
     elif dataset == "ucf101":
         rows, classes = _ucf101(find, fold)
-    elif dataset == "folder":
-        rows, videos, findings = _folders(root)
-    else:
+    elif dataset == "list":
         rows, classes = _list_file(annotations)
+    else:
+        rows, videos, findings = _folders(root)
     table = pd.DataFrame(rows, columns=list(ListedClip._fields))
     table = table[table["class_name"] != ""]
     classes = classes or sorted(set(table["class_name"]))
     if strangers := sorted(set(table["class_name"]) - set(classes)):
         raise ValueError(
-            f"expected classes of the list of labels, got {strangers[0]!r}, which is not in it: "
-            "take lists of the same release"
+            f"expected classes of the list of labels, got {strangers[0]!r}: take lists of the same "
+            "release"
         )
-    if dataset != "folder":
+    if videos is None:
         videos, findings, _ = find_videos(root, frames_from=1 if dataset.endswith("v1") else None)
     mirrored = mirrored_names(classes) if dataset in ("folder", "list") else []
     pairs = MIRRORED_LABELS.get(dataset, ())
@@ -193,24 +188,23 @@ def _kinetics(find: Find) -> Iterator[ListedClip]:
             yield ListedClip(label, split, youtube_id, names, *times)
 
 
-def _something_v1(find: Find) -> tuple[list[ListedClip], list[str]]:
-    name, rows = "something-something-v1-{}.csv", []
-    for part, split in PARTS.items():
-        for line in _lines(find(name.format(part), needed=split == "train")):
-            source, _, label = map(str.strip, line.partition(";"))
-            rows.append(ListedClip(label, split, source, (source,)))
-    return rows, list(_lines(find(name.format("labels"))))
+def _something(find: Find, dataset: str) -> tuple[list[ListedClip], list[str]]:
+    """Read the lists of Something-Something: lines `id;label` in version 1, JSON in version 2."""
 
-
-def _something_v2(find: Find) -> tuple[list[ListedClip], list[str]]:
     def read(name: str, needed: bool = True) -> list | dict:
-        path = find(f"something-something-v2-{name}.json", f"{name}.json", needed=needed)
+        if dataset.endswith("v1"):
+            path = find(f"{dataset}-{name}.csv", needed=needed)
+            lines = [line.partition(";") for line in _lines(path)]
+            return [{"id": source.strip(), "template": label.strip()} for source, _, label in lines]
+        path = find(f"{dataset}-{name}.json", f"{name}.json", needed=needed)
         try:
             return json.loads(path.read_text("utf-8-sig")) if path else []
         except ValueError as error:
             raise ValueError(f"{path}: expected JSON, got {error}") from error
 
     labels, rows = read("labels"), []
+    if dataset.endswith("v1"):
+        labels = {entry["id"]: number for number, entry in enumerate(labels)}
     if not isinstance(labels, dict) or set(map(int, labels.values())) != set(range(len(labels))):
         raise ValueError("expected labels.json to number its classes 0, 1, ..., got another list")
     for part, split in PARTS.items():

@@ -175,11 +175,8 @@ def _is_done(target: str, source: str, entry: dict | None) -> bool:
 
 def _state(path: str) -> list[int]:
     """Look up size and time, which show that a file was changed; nothing if there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return []
-    return [found.st_size, found.st_mtime_ns]
+    found = os.stat(path) if os.path.exists(path) else None
+    return [found.st_size, found.st_mtime_ns] if found else []
 
 
 def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
@@ -237,7 +234,7 @@ def _is_fine(info: VideoInfo, short_side: int) -> bool:
     if not (info.codec == "h264" and "mp4" in info.container.split(",") and info.decord_exact):
         return False
     place_of = {pts: index for index, pts in enumerate(info.pts)}
-    keyframes = [place_of[pts] for pts in info.keyframe_pts] + [info.num_frames]
+    keyframes = [*map(place_of.__getitem__, info.keyframe_pts), info.num_frames]
     longest = max(late - early for early, late in pairwise(keyframes))
     return longest <= GOP and min(info.size) <= short_side
 

@@ -47,9 +47,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if not 0 < self.val_share < 1:
-            raise ValueError(
-                f"expected a share of validation clips between 0 and 1, got {self.val_share}"
-            )
+            raise ValueError(f"expected a val_share between 0 and 1, got {self.val_share}")
         if self.clips_per_class is not None and self.clips_per_class < 1:
             raise ValueError(f"expected at least one clip a class, got {self.clips_per_class}")
 
@@ -60,9 +58,7 @@ class Selection:
         offered), and for more classes than there are.
         """
         if bool(self.classes) + (self.class_list is not None) + (self.num_classes is not None) > 1:
-            raise ValueError(
-                "expected one way to choose classes: their names, a file of names, or how many"
-            )
+            raise ValueError("expected one way to choose classes: names, a file, or how many")
         if self.num_classes is not None:
             if not 1 <= self.num_classes <= len(available):
                 raise ValueError(f"expected 1 to {len(available)} classes, got {self.num_classes}")
@@ -80,9 +76,8 @@ class Selection:
         if unknown or not chosen:
             wrong = unknown[0] if unknown else "none"
             near = difflib.get_close_matches(wrong, available, n=3) or sorted(available)[:3]
-            raise ValueError(
-                f"expected names of classes, got {wrong!r}; near it are {', '.join(near)}"
-            )
+            near = ", ".join(near)
+            raise ValueError(f"expected names of classes, got {wrong!r}; near it are {near}")
         return [name for name in available if name in set(chosen)]
 
 
