@@ -17,6 +17,7 @@ from blvnet_lab.data import VideoReadError, evaluation_transform, read_frames, s
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.introspect import wake_residuals
 from blvnet_lab.models import TAM, blvnet, blvnet_tam
+from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers import live, video
 from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.video import FrameReader
@@ -258,13 +259,13 @@ def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(monkeypatc
     names = [f"{i} is a name that is longer than there is room for" for i in range(400)]
     scores, highest = np.zeros((3, 400)), list(range(7, 400, 40))
     scores[1, highest] = 0.1
-    written, real = [], live.Sheet.text
+    written, real = [], images.Sheet.text
 
     def text(sheet, x, y, words, *rest, **more):
         written.append(words)
         real(sheet, x, y, words, *rest, **more)
 
-    monkeypatch.setattr(live.Sheet, "text", text)
+    monkeypatch.setattr(images.Sheet, "text", text)
     assert chart([0, 1, 2], scores, now=3.0, names=names).shape[1] == live.WIDTH
     assert [words for words in written if "name" in words] == [f"{names[i][:23]}…" for i in highest]
     ticks = [words for words in written if words.replace(".", "").isdigit()]

@@ -107,7 +107,7 @@ class Explorer(widgets.VBox):
         self.play.value = slider.value = at
 
     def _set_off(self, action: Callable[[], None]) -> None:
-        """Do what the user, or code outside, asks for; then draw the state, which controls follow."""
+        """Do what the user, or code outside, asks for; draw the state, and let controls follow."""
         with _LOCK:
             if self._busy:
                 return  # a control that this explorer sets itself

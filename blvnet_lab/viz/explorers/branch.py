@@ -16,8 +16,8 @@ from blvnet_lab.data import denormalize
 from blvnet_lab.introspect import capture
 from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
+from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.base import FITTING, Explorer, one_clip, row
-from blvnet_lab.viz.images import as_images, mosaic, paragraph, png, stacked, text_picture
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
@@ -63,7 +63,7 @@ class BranchExplorer(Explorer):
         super().__init__()
         self._clip = clip = one_clip(model, clip)
         # Ten channels of optical flow are no picture.
-        self._frames = as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
+        self._frames = images.as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
         self._what = getattr(model, "architecture", type(model).__name__)
         self._pairs, self._unit = model.pairs, "pair" if model.pairs else "frame"
         self._maps = _maps(model, clip)
@@ -90,7 +90,7 @@ class BranchExplorer(Explorer):
     def draw(self) -> None:
         self.slider.max = len(self._by_activity[self.now.stage]) - 1
         self.now.slider = min(self.now.slider, self.slider.max)
-        self.maps.value = png(self._picture())
+        self.maps.value = images.png(self._picture())
         self.caption.value = self._caption()
 
     def _rows(self) -> list[MapRow]:
@@ -120,7 +120,7 @@ class BranchExplorer(Explorer):
         rows, position, count = self._rows(), self.now.position, self.position.max + 1
         tile_px = max(36, min(64, (PAGE_PX - 110) // count - GAP_PX))
         unit = f"{self._unit} " if tile_px > 50 else ""  # as far as there is room
-        overview = mosaic(
+        overview = images.mosaic(
             {f"{r.name}\n{r.scale}".strip(): list(r.pictures) for r in rows},
             column_labels=[f"{unit}{p}" for p in range(count)],
             edges=[[r.colour] * count for r in rows],
@@ -128,14 +128,14 @@ class BranchExplorer(Explorer):
             tile_px=tile_px,
             gap_px=GAP_PX,
         )
-        closeup = mosaic(
+        closeup = images.mosaic(
             {"": [r.pictures[position] for r in rows]},
             column_labels=[f"{r.name} {r.frames[position]}" if r.frames else r.name for r in rows],
             edges=[[r.colour for r in rows]],
             tile_px=128,
             gap_px=GAP_PX,
         )
-        return stacked(overview, closeup)
+        return images.stacked(overview, closeup)
 
     def _caption(self) -> str:
         """Say what is enlarged, what the rows have to do with each other, and their ranges."""
@@ -159,7 +159,7 @@ class BranchExplorer(Explorer):
         for name, m in maps.items():
             low, high = m[:, self.channel].aminmax()
             ranges.append(f"{name} {m.shape[2]} x {m.shape[3]}, {low:.2f} to {high:.2f}")
-        return paragraph(
+        return images.paragraph(
             f"<code>{where}</code>, {active}; enlarged: {enlarged}. {story}<br>"
             f"Size in pixels and range over the clip: {'; '.join(ranges)}. "
             "White is 0, red positive, blue negative, full colour at the number beside the row."
@@ -170,7 +170,7 @@ class BranchExplorer(Explorer):
             f"{self._what}, {self.now.stage}, channel {self.channel}; below, {self._unit} "
             f"{self.now.position}. White is 0, red positive, blue negative."
         )
-        return stacked(self._picture(), text_picture(text))
+        return images.stacked(self._picture(), images.text_picture(text))
 
     def summary(self) -> str:
         frames, _, height, width = self._clip.shape[1:]

@@ -21,18 +21,9 @@ from blvnet_lab.data import denormalize, evaluation_transform, read_frames, samp
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.models import VideoNet
+from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.base import FITTING, checked_names, row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
-from blvnet_lab.viz.images import (
-    as_images,
-    mosaic,
-    paragraph,
-    png,
-    score_tables,
-    stacked,
-    text_picture,
-    underlined,
-)
 from blvnet_lab.viz.theme import BRANCH_COLOURS, VERMILLION, branch_of
 
 AS_FILMED, SHUFFLED = "as filmed", "frames shuffled"
@@ -117,14 +108,14 @@ class ClipExplorer(VideoExplorer):
         column = widgets.VBox(beside, layout={"flex": "1 1 300px", "padding": "0 0 0 12px"})
         legend = "The clip as the networks get it, with the numbers of the video's frames."
         if self._routed:
-            branches = f"{underlined('little')} or {underlined('big')}"
+            branches = f"{images.underlined('little')} or {images.underlined('big')}"
             legend += f" Edges: to the {branches} branch in {escape(', '.join(self._routed))}."
         return [
             row(self.kind, self.number),
             self.path,
             self.message,
             row(self.frame, column, align_items="flex-start"),
-            widgets.HTML(paragraph(legend)),
+            widgets.HTML(images.paragraph(legend)),
             self._image("strip"),
             self.scores,
         ]
@@ -156,7 +147,7 @@ class ClipExplorer(VideoExplorer):
         at = min(getattr(self.now, "position", 0), last)
         frames[at]
         self._frames, self._sampled, self._clip, self.now.position = frames, sampled, clip, at
-        self._tiles = as_images(denormalize(clip))
+        self._tiles = images.as_images(denormalize(clip))
         self._predictions: dict[str, dict[str, list[float]]] = {}  # by order, then by model
 
     def _shuffle(self) -> None:
@@ -171,18 +162,20 @@ class ClipExplorer(VideoExplorer):
         self.title.value = kind + escape(self._frames.title())
         order = self._orders[self.now.order].tolist()
         places = [p for p, i in enumerate(order) if self._sampled[i] == self.now.position]
-        branches = [f", {underlined(branch_of(p))} branch" if self._routed else "" for p in places]
+        branches = [
+            f", {images.underlined(branch_of(p))} branch" if self._routed else "" for p in places
+        ]
         names = " and ".join(f"at place {p}{b}" for p, b in zip(places, branches, strict=True))
         self._show_position(f"sampled, {names}" if names else "not sampled: no network sees it")
         if not (self._class or self._note):
-            self.message.value = paragraph(STRANGER, VERMILLION)
-        self.strip.value = png(self._strip_picture())
+            self.message.value = images.paragraph(STRANGER, VERMILLION)
+        self.strip.value = images.png(self._strip_picture())
         self.scores.value = self._score_text()
 
     def _strip_picture(self) -> np.ndarray:
         order = self._orders[self.now.order].tolist()
         colours = [BRANCH_COLOURS[branch_of(place)] for place in range(self._num_frames)]
-        return mosaic(
+        return images.mosaic(
             {"": [self._tiles[i] for i in order]},
             column_labels=[str(self._sampled[i]) for i in order],
             edges=[colours] if self._routed else (),
@@ -203,7 +196,7 @@ class ClipExplorer(VideoExplorer):
         changed, names = self.now.order != AS_FILMED, self._class_names
         text = f"True class: <b>{escape(self._class)}</b>. " if self._class else ""
         text += "Thin bars, and changes in points: against the order as filmed." if changed else ""
-        return paragraph(text or "&nbsp;") + score_tables(
+        return images.paragraph(text or "&nbsp;") + images.score_tables(
             self._predict(self.now.order),
             names,
             before=self._predict(AS_FILMED) if changed else None,
@@ -215,7 +208,7 @@ class ClipExplorer(VideoExplorer):
         for title, scores in self._predict(self.now.order).items():
             best = int(np.argmax(scores))
             lines.append(f"{title}: {self._class_names[best]}, {100 * scores[best]:.0f} %")
-        return stacked(self._strip_picture(), text_picture(*lines))
+        return images.stacked(self._strip_picture(), images.text_picture(*lines))
 
     def summary(self) -> str:
         (height, width), count = self._size, sum(map(len, self._paths.values()))

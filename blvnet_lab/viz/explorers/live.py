@@ -21,19 +21,9 @@ from torch import Tensor
 from blvnet_lab.data import VideoReadError, evaluation_transform
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
+from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.base import checked_names, row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
-from blvnet_lab.viz.images import (
-    LABEL_GREY,
-    Sheet,
-    mosaic,
-    paragraph,
-    png,
-    stacked,
-    text_picture,
-    text_width,
-    underlined,
-)
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, branch_of
 
 WIDTH = 524  # of the chart, in pixels: with the frame beside it, the page of a notebook
@@ -164,16 +154,16 @@ class LiveView(VideoExplorer):
             if number in pair:
                 branch = branch_of(pair.index(number))
                 then = "waits for the other frame" if branch == "little" else "pair is complete"
-                fate = f"to the {underlined(branch)} branch, in pair {k}; {then}"
+                fate = f"to the {images.underlined(branch)} branch, in pair {k}; {then}"
         self._show_position(fate)
-        self.chart.value = png(self._chart(number))
+        self.chart.value = images.png(self._chart(number))
         seen, cost = self._seen_by(number), "The network has not seen a pair yet."
         if seen:
             cost = f"A pair costs the network {1000 * median(self._seconds):.1f} ms here (median)"
             if self._fps:
                 cost += f", and is {2000 * self._stride / self._fps:.0f} ms of video"
             cost += f". {seen} of {len(self._pairs)} pairs seen."
-        self.cost.value = paragraph(f"<small>{cost}</small>")
+        self.cost.value = images.paragraph(f"<small>{cost}</small>")
 
     def _chart(self, number: int) -> np.ndarray:
         """Draw all that is known at a frame, of the last seconds."""
@@ -194,16 +184,18 @@ class LiveView(VideoExplorer):
             count = len(self._logits)  # as far as it can be read
         numbers = [n for pair in self._pairs[max(0, count - STILL_PAIRS) : count] for n in pair]
         title = f"{self._frames.title()}; average of up to {self.now.averaged} pairs"
-        chart = stacked(self._chart(numbers[-1] if numbers else 0), text_picture(title))
+        chart = images.stacked(
+            self._chart(numbers[-1] if numbers else 0), images.text_picture(title)
+        )
         if not numbers:
             return chart
-        strip = mosaic(
+        strip = images.mosaic(
             {"": [self._frames[number].permute(1, 2, 0).numpy() for number in numbers]},
             column_labels=[str(number) for number in numbers],
             edges=[list(BRANCH_COLOURS.values()) * (len(numbers) // 2)],
             tile_px=min(72, WIDTH // len(numbers) - 6),
         )
-        return stacked(strip, chart)
+        return images.stacked(strip, chart)
 
     def summary(self) -> str:
         size = "{}x{}".format(*self._size)
@@ -230,9 +222,9 @@ def score_chart(
     """
     shown = sorted(np.argsort(-scores.max(0, initial=0), kind="stable")[:MAX_ROWS].tolist())
     labels = [n if len(n) <= MAX_LETTERS else f"{n[: MAX_LETTERS - 1]}…" for n in names]
-    left, right = 12 + max(text_width(labels[i]) for i in shown), WIDTH - NUMBERS_PX
+    left, right = 12 + max(images.text_width(labels[i]) for i in shown), WIDTH - NUMBERS_PX
     bottom = TOP_PX + len(shown) * ROW_PX
-    sheet = Sheet(WIDTH, bottom + AXIS_PX)
+    sheet = images.Sheet(WIDTH, bottom + AXIS_PX)
 
     def x(time: float) -> float:
         return left + (right - left) * max(0.0, 1 - (now - time) / span)
@@ -256,7 +248,7 @@ def score_chart(
     begin = max(0.0, now - span)
     for tick in MaxNLocator(MAX_TICKS, steps=[1, 2, 5, 10]).tick_values(now - span, now):
         if begin <= tick <= now:
-            sheet.pen.line((x(tick), bottom, x(tick), bottom + 4), fill=LABEL_GREY)
+            sheet.pen.line((x(tick), bottom, x(tick), bottom + 4), fill=images.LABEL_GREY)
             sheet.text(x(tick), bottom + 6, f"{tick:g}", "ma")
     sheet.text((left + right) / 2, bottom + 20, f"time in the video / {unit}", "ma")
     return sheet.array()
