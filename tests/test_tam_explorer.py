@@ -16,7 +16,6 @@ from shown import bytes_of, decoded, plain, scores_in, shown, still
 from blvnet_lab import data, models, paths
 from blvnet_lab.introspect import (
     channel_roles,
-    effective_pair_taps,
     tam_roles,
     tsm_taps,
     wake_residuals,
@@ -469,37 +468,6 @@ def test_learned_taps_are_within_the_sliders(trained):
     assert explorer.taps["prev"].value == -4.5
 
 
-@pytest.mark.parametrize("name", ["stage1.tam", "stage3.tam"])
-def test_pair_taps_are_those_of_the_edited_module(trained, explorer, name):
-    model, _ = trained
-    explorer.module.value = name
-    explorer.channel.value = 4
-    explorer.taps["prev"].value, explorer.taps["next"].value = 0.5, -0.75
-    taps = model.get_submodule(name).taps.detach().clone()
-    taps[0, 4], taps[2, 4] = 0.5, -0.75
-    table = effective_pair_taps(with_taps(model, {name: taps}))
-    rows = table[(table["module"] == name) & (table["channel"] == 4)]
-    for frame, branch in ((2, "little"), (3, "big")):
-        explorer.frame.value = frame
-        html = explorer.pair_taps.value
-        (line,) = re.findall(rf"{branch} frame of pair k: (.*?)</div>", html)
-        terms = re.findall(r"([+−-]? ?[\d.]+) × pair k([+−]1)?", line)
-        shown = {
-            int(offset.replace("−", "-") or 0): float(weight.replace("−", "-").replace(" ", ""))
-            for weight, offset in terms
-        }
-        expected = rows[rows["frame"] == branch].set_index("pair_offset")["weight"].to_dict()
-        assert shown == pytest.approx(expected, abs=0.00501)
-        bold = re.findall(r"font-weight:bold'><span[^>]*>■</span> (\w+) frame", html)
-        assert bold == [branch], "the line of the chosen frame"
-
-
-def test_where_there_are_no_pair_taps(explorer):
-    assert "map of its own" in text_of(explorer, "pair_taps")
-    explorer.module.value = "stage4.0.tam"
-    assert "Every pair has a map" in text_of(explorer, "pair_taps")
-
-
 # ---------------------------------------------------------------- presets
 
 
@@ -552,7 +520,7 @@ def test_presets_and_scopes(trained, explorer, preset, scope):
 def test_reset_leaves_no_trace(explorer):
     explorer.module.value, explorer.frame.value = "stage3.tam", 5
     first = shown(explorer)
-    names = [*PICTURES, "legend", "title", "numbers", "pair_taps", "message", "scores"]
+    names = [*PICTURES, "legend", "title", "numbers", "message", "scores"]
     parts = {name: getattr(explorer, name) for name in names}
     before = {name: part.value for name, part in parts.items()}
     explorer.taps["curr"].value = -1.0
@@ -647,8 +615,6 @@ def test_taps_of_a_causal_model(causal, r, names):
     changed = with_taps(model, {"stage2.tam": edited, "stage3.tam": taps})
     _, out = seen_by(changed, clip[None], "stage3.tam")
     assert_close(explorer.steps.result, out[0, 5, explorer.channel.value])
-    pair_taps = text_of(explorer, "pair_taps")
-    assert "pair k+1" not in pair_taps and ("pair k−1" in pair_taps) == (r > 1)
     assert explorer.static_picture().shape[1] == tam_views.WIDTH
 
 

@@ -143,7 +143,6 @@ class TamExplorer(Explorer):
             widgets.HBox([left, self._text("scores", width="344px")]),
             self._image("arithmetic"),
             self._text("numbers"),
-            self._text("pair_taps"),
             self._image("maps"),
         ]
 
@@ -198,7 +197,6 @@ class TamExplorer(Explorer):
         self.legend.value = legend + tam_views.role_legend(roles)
         self.title.value = heading(3, f"Channel {channel} of {name} at {tam_views.where(steps)}")
         self.numbers.value = tam_views.in_numbers(steps)
-        self.pair_taps.value = tam_views.pair_taps_text(edits.tams[name], channel, steps)
         self.message.value = tam_views.message_text(self._note, changed, edits.roles)
         before, note = self._before if changed else None, SLOW_NOTE if self._slow else ""
         self.scores.value = tam_views.score_text(

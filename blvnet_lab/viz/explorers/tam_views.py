@@ -17,7 +17,6 @@ import numpy as np
 from PIL import ImageColor
 from torch import Tensor
 
-from blvnet_lab.models import PairTAM
 from blvnet_lab.viz.explorers.tam_edits import Arithmetic
 from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, Sheet, mosaic, score_tables
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, branch_of, coloured
@@ -41,9 +40,6 @@ ROLE_WORDS = {
 def number(value: float, digits: int = 2) -> str:
     """Write a number with a typographic minus, and without one where only zeros are left."""
     return f"{value:z.{digits}f}".replace("-", "−")
-
-
-# ---------------------------------------------------------------- 1 the network
 
 
 def network_picture(
@@ -85,9 +81,6 @@ def network_picture(
         if name in edited:
             sheet.text(x + step - 12, 12, "changed", "rm")
     return sheet.array()
-
-
-# ---------------------------------------------------------------- 2 the channels of a TAM
 
 
 def channel_order(taps: Tensor, roles: Sequence[str]) -> list[int]:
@@ -138,9 +131,6 @@ def strip(
 def _role_colours(roles: Sequence[str]) -> np.ndarray:
     """Colours (n, 3) uint8 of n roles."""
     return np.array([ImageColor.getrgb(ROLE_COLOURS[role]) for role in roles], np.uint8)
-
-
-# ---------------------------------------------------------------- 3 the arithmetic
 
 
 def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
@@ -215,38 +205,13 @@ def in_numbers(steps: Arithmetic) -> str:
         number(0.0 if x is None else x[row, column].item(), digits)
         for x in (*steps.maps, steps.total, steps.result)
     )
+    terms = [f"{number(t)} × {x}" for t, x in zip(steps.taps.tolist(), values, strict=True)]
+    written = " + ".join(terms).replace("+ −", "− ")
     return (
         f"<div style='font-size:13px;line-height:20px'>Marked pixel, row {row}, column {column}: "
-        f"<b>{_sum(steps.taps, values)} = {total}</b> → ReLU <b>{result}</b> "
+        f"<b>{written} = {total}</b> → ReLU <b>{result}</b> "
         "<span style='opacity:.7'>(rounded)</span></div>"
     )
-
-
-def _sum(taps: Tensor, factors: Sequence[str]) -> str:
-    """Write a sum of taps (r,) times factors, such as "−0.02 × pair k−1 + 0.98 × pair k"."""
-    terms = (f"{number(tap)} × {x}" for tap, x in zip(taps.tolist(), factors, strict=True))
-    return " + ".join(terms).replace("+ −", "− ")
-
-
-def pair_taps_text(tam: PairTAM, channel: int, steps: Arithmetic) -> str:
-    """Say what a channel's taps amount to where maps are twins, the chosen frame's line in bold."""
-    if steps.kind != "twins":
-        return small(f"Every {steps.unit} has a map of its own here: the taps are what they do.")
-    lines, (little, big, *firsts) = [], tam.pair_taps()
-    for branch, taps, first in zip(BRANCH_COLOURS, (little, big), firsts, strict=True):
-        pairs = range(first, first + len(taps))
-        factors = [f"pair k{k:+d}".replace("-", "−").removesuffix("+0") for k in pairs]
-        weight = "bold" if branch_of(steps.position) == branch else "normal"
-        terms = _sum(taps[:, channel], factors)
-        text = f"{_square(BRANCH_COLOURS[branch])} {branch} frame of pair k: {terms}"
-        lines.append(f"<div style='font-weight:{weight}'>{text}</div>")
-    return small(
-        "Both frames of a pair hold the same map here. Taps that reach the same pair add up; "
-        f"<i>effective pair taps</i> of this channel:{''.join(lines)}"
-    )
-
-
-# ---------------------------------------------------------------- all positions
 
 
 def maps_picture(
