@@ -26,6 +26,11 @@ def shipped(name: str) -> torch.nn.Module:
     return load_model(data_samples() / "checkpoints" / f"{name}.safetensors")
 
 
+def a_clip(num_frames: int = 8, size: int = 64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(num_frames, 3, size, size, generator=generator)
+
+
 def decoded(file: bytes) -> np.ndarray:
     """The pixels of a picture file, (H, W, 3 or 4) as int."""
     return np.asarray(Image.open(io.BytesIO(file))).astype(int)

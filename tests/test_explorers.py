@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from shown import NAMES, bytes_of, decoded, everything_in, plain, scores_in, shipped, still
+from shown import NAMES, a_clip, bytes_of, decoded, everything_in, plain, scores_in, shipped, still
 from videos import read_number, write_video
 
 from blvnet_lab.data import VideoReadError, normalize, read_frames
@@ -280,11 +280,6 @@ def test_models_that_do_not_take_the_same_clips(models, manifest, size, words):
 GAP, TILE = 10, 128  # of the enlarged row, below the overview
 
 
-def a_clip(num_frames: int = 8, size: int = 64, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(num_frames, 3, size, size, generator=generator)
-
-
 def maps_by_hand(model, clip: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:
     """Name to (P, C, h, w), by hooks of our own."""
     kept, handles = {}, []
@@ -342,24 +337,6 @@ def test_enlarged_maps_are_the_layers_output(stage, channel, position):
         assert close(tiles[place], colours_of(maps[name][position], limit)), name
     little, big, merged, out = (f"±{limit:.2g}" for limit in limits)
     assert [row.scale for row in explorer._rows()] == ["", little, "", big, merged, out]
-
-
-def test_little_and_big_make_merged():
-    """What the picture is there to show, read back from its colours."""
-    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
-    explorer.stage.value = "stage1"
-    explorer.slider.value = 5
-    shades = 255 * mpl.colormaps["RdBu_r"](np.linspace(0, 1, 255))[:, :3]
-
-    def value(tile: np.ndarray) -> np.ndarray:
-        """-1 to 1, from the nearest shade."""
-        distance = abs(tile[:, :, None] - shades).sum(-1)
-        return distance.argmin(-1) / 127 - 1
-
-    _, little, _, big, merged, _ = (tile[4::8, 4::8] for tile in enlarged_tiles(explorer))
-    difference = np.maximum(value(little) + value(big), 0) - value(merged)
-    assert abs(difference).max() < 0.03
-    assert value(little).min() < -0.1, "nothing to cut"
 
 
 def test_frames_are_those_of_the_pair():

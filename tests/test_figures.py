@@ -218,14 +218,6 @@ def test_plotly_figures_are_legible(ground):
     assert contrast(ORANGE, ground) >= 2.2  # with a marker, which the legend names
 
 
-def test_templates_differ_in_colours_only():
-    light, dark = (pio.templates[n].to_plotly_json() for n in ("blvnet_lab", "blvnet_lab_dark"))
-    assert light["data"] == dark["data"]
-    for key in ("margin", "colorscale"):
-        assert light["layout"][key] == dark["layout"][key]
-    assert light["layout"]["font"]["size"] == dark["layout"]["font"]["size"]
-
-
 def test_themes_come_and_go():
     own = {"savefig.facecolor": "white", "text.color": "#112233", "axes.facecolor": "#EEEEFF"}
     with mpl.rc_context(own):

@@ -306,15 +306,6 @@ def test_picture_where_no_kernel_runs(view, model, folder):
     assert view.position.value == 0 and view.scores == {}, "what is shown stays"
 
 
-def test_still_of_a_long_video_ends_where_one_is(model, folder):
-    view = LiveView(model, folder / "long.mp4", NAMES)
-    assert view.static_picture().shape[1] <= live.WIDTH + 6
-    assert len(view._logits) == 8
-    view.position.value = 60
-    view.static_picture()
-    assert len(view._logits) == 30
-
-
 # ---------------------------------------------------------------- what does not fit
 
 

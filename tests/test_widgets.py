@@ -15,6 +15,7 @@ from lab import setting
 from shown import (
     MANIFEST,
     NAMES,
+    a_clip,
     bytes_of,
     decoded,
     scores_in,
@@ -103,11 +104,6 @@ def test_a_control_may_be_linked_to_that_of_another_explorer():
 
 
 # ---------------------------------------------------------------- all explorers
-
-
-def a_clip(num_frames: int = 8, size: int = 64) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(num_frames, 3, size, size, generator=generator)
 
 
 CLIPS = MANIFEST.query("split == 'val'").groupby("class_name").head(2)
