@@ -137,12 +137,6 @@ check_crop_clip = Check(
 )
 
 
-def _flips(clip: Tensor, label: int, mirror: list[int | None]) -> tuple[Tensor, int]:
-    if mirror[label] is None:
-        return clip, label
-    return clip[..., [*range(clip.shape[-1])][::-1]], mirror[label]
-
-
 ROW, SHAPES = _numbered(1, 1, 1, 3), ((3, 1, 1, 1), (1, 1, 3, 1), (1, 3, 1, 1), (2, 3, 4, 5))
 check_flip_clip = Check(
     cases(
@@ -161,5 +155,9 @@ check_flip_clip = Check(
         "where mirror[label] is None, return clip, label as they came",
         *((ROW, 3, [1, 0, 2, None]), (ROW, 0, [None, 1, 3, 2])),
     ),
-    by=_flips,
+    by=lambda clip, label, mirror: (
+        (clip, label)
+        if mirror[label] is None
+        else (clip[..., torch.arange(clip.shape[-1]).flip(0)], mirror[label])
+    ),
 )
