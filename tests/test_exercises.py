@@ -6,6 +6,8 @@ import importlib
 import inspect
 import itertools
 import re
+from contextlib import contextmanager
+from operator import attrgetter
 
 import nbformat
 import numpy as np
@@ -28,6 +30,7 @@ from blvnet_lab.course.checking import (
     require,
     same,
 )
+from blvnet_lab.course.instructor import find_exercises
 from blvnet_lab.course.verdicts import show_value
 from notebooks import of_exercise
 
@@ -36,11 +39,8 @@ NOTEBOOKS = {
     f"nb{path.name[:2]}": nbformat.read(path, as_version=4)
     for path in sorted(paths.notebooks().glob("*.ipynb"))
 }
-STUBS = {
-    number: [cell.source for cell in nb.cells if "exercise" in cell.metadata.get("tags", [])]
-    for number, nb in NOTEBOOKS.items()
-}
-NUMBERS = [number for number, stubs in STUBS.items() if stubs]  # nb01, nb02, ...
+EXERCISES = {number: find_exercises(nb) for number, nb in NOTEBOOKS.items()}
+NUMBERS = [number for number, found in EXERCISES.items() if found]  # nb01, nb02, ...
 BANK = [importlib.import_module(f"answers.{number}") for number in NUMBERS]
 WRONG = [
     pytest.param(name, words, answer, id=f"{name}-{words[:20]}-{i}")
@@ -99,51 +99,36 @@ def test_every_check_has_its_answers():
 # ---------------------------------------------------------------- the notebooks' exercises
 
 
-def function_of(source):
-    """The one function that a stub defines."""
-    (node,) = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)]
-    return node
-
-
 def test_each_notebook_has_two_to_four_exercises():
-    assert STUBS["nb00"] == []
-    for number, stubs in STUBS.items():
-        assert number == "nb00" or 2 <= len(stubs) <= 4, number
-    assert sum(map(len, STUBS.values())) == len(CHECKS)
+    assert EXERCISES["nb00"] == []
+    for number, found in EXERCISES.items():
+        assert number == "nb00" or 2 <= len(found) <= 4, number
+    assert sum(map(len, EXERCISES.values())) == len(CHECKS)
 
 
 @pytest.mark.parametrize(
-    "number, source",
-    [(number, stub) for number, stubs in STUBS.items() for stub in stubs],
-    ids=lambda x: x.partition("def ")[2].partition("(")[0] or x,
+    "exercise", [one for found in EXERCISES.values() for one in found], ids=attrgetter("name")
 )
-def test_a_stub_says_that_it_is_not_attempted(number, source):
+def test_a_stub_says_that_it_is_not_attempted(exercise):
     """It runs, its check takes it for unattempted, and it asks for what the solution takes."""
-    stub = function_of(source)
-    module = importlib.import_module(f"blvnet_lab.course.{number}")
-    scope = {}
-    exec("from contextlib import contextmanager\n" + source, scope)
-    verdict = getattr(module, f"check_{stub.name}")(scope[stub.name])
+    scope = {"contextmanager": contextmanager}
+    exec(exercise.stub.source, scope)
+    stub, solution = scope[exercise.name], getattr(solutions, exercise.name)
+    verdict = CHECKS[f"check_{exercise.name}"](stub)
     assert verdict.passed is None and "not attempted" in repr(verdict)
-    wanted = inspect.signature(getattr(solutions, stub.name)).parameters
-    assert [parameter.arg for parameter in (*stub.args.args, *stub.args.kwonlyargs)] == [*wanted]
+    assert [*inspect.signature(stub).parameters] == [*inspect.signature(solution).parameters]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_an_exercise_is_complete(number):
-    """Heading with number, difficulty and minutes; two hints; stub; check; a solution to go on."""
-    cells = NOTEBOOKS[number].cells
-    places = [i for i, cell in enumerate(cells) if "exercise" in cell.metadata.get("tags", [])]
-    for count, place in enumerate(places, start=1):
-        name = function_of(cells[place].source).name
-        text = cells[place - 1].source
-        heading = text.splitlines()[0]
-        words = [word.strip() for word in heading.split("·")]
-        assert words[0] == f"### ✎ Exercise {int(number[2:])}.{count}" and len(words) == 4
-        assert words[2] in ("●○○", "●●○", "●●●") and words[3].endswith(" minutes")
-        assert text.count("<details><summary>Hint") >= 2
-        assert cells[place + 1].source == f"exercises.check_{name}({name})"
-        assert "check" in cells[place + 1].metadata.tags
+    """Numbers in order; two hints; stub; check; a solution to go on."""
+    cells, module = NOTEBOOKS[number].cells, importlib.import_module(f"blvnet_lab.course.{number}")
+    for count, exercise in enumerate(EXERCISES[number], start=1):
+        name, place = exercise.name, cells.index(exercise.stub)
+        assert exercise.number == f"{int(number[2:])}.{count}" and hasattr(module, f"check_{name}")
+        assert cells[place - 1].source.count("<details><summary>Hint") >= 2
+        assert exercise.check.source == f"exercises.check_{name}({name})"
+        assert "check" in exercise.check.metadata.tags
         later = [c for c in cells[place + 2 :] if c.cell_type == "code" and not of_exercise(c)]
         first_use = next(c for c in later if re.search(rf"\b{name}\b", c.source))
         first = first_use.source.splitlines()[0]
