@@ -32,15 +32,12 @@ check_top_k = Check(
         (*_clips([[-3, -1, -2]], 1), 1),
     ),
     cases(
-        "it is the share of clips, each of which is compared with its own label",
-        "labels[:, None] stands beside (N, k); divide the hits by the clips",
+        "it is the share of clips, each of which is compared with its own label; logits that are "
+        "all the same hit as often as a random guess",
+        "labels[:, None] stands beside the k classes of each clip, (N, k); divide hits by clips",
         (*_clips([[1, 3, 2], [1, 3, 2]], 1, 0), 1),
         (*_clips([[3, 2, 1], [1, 2, 3]], 0, 2), 2),
         *((rand(60, 7), torch.arange(60) * 11 % 7, k) for k in (1, 3, 5)),
-    ),
-    cases(
-        "logits that are all the same hit as often as a random guess: one class in four",
-        "choose k classes, and look whether the label is one of them",
         (torch.zeros(4, 4), torch.arange(4), 1),
     ),
     by=_hits,
