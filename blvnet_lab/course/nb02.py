@@ -17,11 +17,13 @@ from blvnet_lab.course.checking import (
 
 check_shift = Check(
     cases(
-        "y[t] is x[t + offset]; before the first frame and after the last there are zeros; clips "
-        "of a batch, channels, rows and columns stay where they are",
-        "a negative offset looks back along axis 1; torch.roll puts the other end there; x[:, :-0] "
-        "is empty",
+        "y[t] is x[t + offset]; before the first frame and after the last there are zeros",
+        "a negative offset looks back; torch.roll puts the other end there; x[:, :-0] is empty",
         *((clip_tensor(1, 2, 3), offset) for offset in (0, -1, 1, -2, 5, -5)),
+    ),
+    cases(
+        "clips of a batch, channels, rows and columns stay where they are",
+        "time is axis 1; move along it only, and keep the other axes with :",
         *((rand(2, 2, 1, 1, 1), 1), (rand(2, 9, 3, 4, 6), 1)),
     ),
     by=lambda x, offset: depthwise_conv3d(x, torch.eye(11)[:, [5 + offset] * x.shape[2]]),
