@@ -310,7 +310,7 @@ def test_what_is_another_network_is_refused(tsm_file, tmp_path):
     with pytest.raises(ValueError, match=r"missing: stage3\.1\.tam\.taps"):
         load_official(tsm(depth=18, num_frames=8, num_classes=5), unshifted, shift_div=8)
     mobile = {"module.base_model.features.0.0.weight": torch.zeros(32, 3, 3, 3)}
-    with pytest.raises(ValueError, match=r"a ResNet of depth 18 .*\(0, 0, 0, 0\)"):
+    with pytest.raises(ValueError, match=r"a network of depth 18 .*\(0, 0, 0, 0\)"):
         load_official(tsm(depth=18, num_frames=8, num_classes=5), mobile)
 
 

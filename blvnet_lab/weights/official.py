@@ -44,6 +44,7 @@ SAID = {
     "num_frames": re.compile(r"(?:segment|num_segments=|-f)(\d+)"),
     "shift_div": re.compile(r"(?:shift|shift_div=)(\d+)"),
 }
+BLOCK = re.compile(r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")  # the fusion is a stage's last one
 OTHER_NETWORK = re.compile(r"-b\d+-max|-ts-(?:max|avg)")  # in IBM's `arch`
 
 
@@ -207,13 +208,12 @@ def read_published(
     layout = layout_of(tensors)
     ours, ignored = with_our_names(tensors, shift_div or said.get("shift_div"))
     if layout in ("image", "video"):
-        architecture, sizes = "blvnet_tam", {"num_frames": 16, **_big_little_sizes(ours)}
-    else:
-        architecture = "tam_resnet" if layout == "ibm" else "tsm" if is_tsm else "tsn"
-        frames = {"num_frames": said["num_frames"]} if "num_frames" in said else {}
-        sizes = frames | _resnet_sizes(ours)
-        if layout != "ibm":
-            sizes.pop("num_taps", None)  # of a shift they are always 3
+        sizes = {"num_frames": 16} | _sizes_of(ours, has_branches=True)
+        return Published(layout, ours, ignored, "blvnet_tam", sizes)
+    sizes = _sizes_of(ours, has_branches=False)
+    if "num_frames" in said:
+        sizes["num_frames"] = said["num_frames"]
+    architecture = "tam_resnet" if layout == "ibm" else "tsm" if is_tsm else "tsn"
     return Published(layout, ours, ignored, architecture, sizes)
 
 
@@ -252,48 +252,30 @@ def _said(contents: Mapping[str, Any], name: str) -> dict[str, int]:
     return found
 
 
-def _big_little_sizes(ours: Mapping[str, Tensor]) -> dict[str, int]:
+def _sizes_of(ours: Mapping[str, Tensor], has_branches: bool) -> dict[str, int]:
     """Find the builder's arguments; a tensor that is not there is named by `load_official`."""
-    # The fusion is the last block of stages 1 to 3.
-    blocks = _count_blocks(ours, r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")
-    depths = {SIZES[depth].big_little_blocks: depth for depth in (50, 101, 152)}
-    sizes = _sizes_of(ours, blocks, depths, "big-little network", "stem.tam.taps")
-    if "stem.little.0.weight" in ours and ours["stem.little.0.weight"].ndim:
-        sizes["alpha"] = SIZES[sizes["depth"]].width // len(ours["stem.little.0.weight"])
-    return sizes
-
-
-def _resnet_sizes(ours: Mapping[str, Tensor]) -> dict[str, int]:
-    is_deep = "stage1.0.conv3.weight" in ours
-    blocks = _count_blocks(ours, r"stage(\d)\.(\d+)\.")
-    depths = {SIZES[d].resnet_blocks: d for d in ((50, 101, 152) if is_deep else (18, 34))}
-    return _sizes_of(ours, blocks, depths, "ResNet", "stage1.0.tam.taps")
-
-
-def _count_blocks(ours: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
-    found = {match.groups() for name in ours if (match := re.match(pattern, name))}
-    return tuple(sum(stage == str(i) for stage, _ in found) for i in (1, 2, 3, 4))
-
-
-def _sizes_of(
-    ours: Mapping[str, Tensor],
-    blocks: tuple[int, ...],
-    depths: Mapping[tuple[int, ...], int],
-    kind: str,
-    taps: str,
-) -> dict[str, int]:
+    found = {match.groups() for name in ours if (match := BLOCK.match(name))}
+    blocks = tuple(sum(stage == str(i) for stage, _ in found) for i in (1, 2, 3, 4))
+    depths = {size.big_little_blocks: depth for depth, size in SIZES.items() if depth != "tiny"}
+    if not has_branches:
+        is_basic = "stage1.0.conv3.weight" not in ours
+        kinds = {depth: size for depth, size in SIZES.items() if is_basic == (size.expansion == 1)}
+        depths = {size.resnet_blocks: depth for depth, size in kinds.items() if depth != "tiny"}
     if blocks not in depths:
-        known = ", ".join(f"{depth} {counts}" for counts, depth in depths.items())
+        known = ", ".join(f"{depth} {counts}" for counts, depth in depths.items() if counts)
         raise ValueError(
-            f"expected a {kind} of depth {known}, got one with {blocks} blocks in its stages, and "
+            f"expected a network of depth {known}, got one with {blocks} blocks in its stages, and "
             f"the tensors {listed(list(ours), 3)}: give a published checkpoint, since {RESNETS}"
         )
     sizes = {"depth": depths[blocks]}
     for argument, name, axis in (
         ("num_classes", "classifier.weight", 0),
         ("in_channels", "stem.conv.weight", 1),
-        ("num_taps", taps, 0),
+        ("num_taps", "stem.tam.taps" if has_branches else "stage1.0.tam.taps", 0),
+        ("alpha", "stem.little.0.weight", 0),
     ):
         if name in ours and ours[name].ndim > axis:
             sizes[argument] = ours[name].shape[axis]
+    if "alpha" in sizes:
+        sizes["alpha"] = SIZES[sizes["depth"]].width // sizes["alpha"]
     return sizes
