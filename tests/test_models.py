@@ -560,6 +560,23 @@ def test_other_arguments(builder, arguments):
                 model(torch.randn(1, 8, 3, 32, 32))
 
 
+@pytest.mark.parametrize(
+    "num_taps, causal, rows",
+    [
+        (3, False, {2: range(2), 0: range(2, 4), 1: range(4, 16)}),
+        (5, False, {3: range(2), 1: range(2, 4), 2: range(4, 16)}),
+        (1, False, {0: range(16)}),
+        (3, True, {1: range(2, 4), 2: [0, 1, *range(4, 16)]}),
+    ],
+)
+def test_taps_that_start_as_a_shift(num_taps, causal, rows):
+    taps = TAM(16, num_taps, "shift", causal).taps
+    expected = torch.zeros(num_taps, 16)
+    for row, channels in rows.items():
+        expected[row, list(channels)] = 1
+    assert torch.equal(taps, expected)
+
+
 @pytest.mark.parametrize("num_taps", [1, 5, 7])
 def test_any_odd_number_of_taps(num_taps):
     model = network(num_taps=num_taps)

@@ -42,19 +42,17 @@ def temporal_shift(x: Tensor, offset: int) -> Tensor:
     return F.pad(x[:, after : x.shape[1] - before], (0, 0) * 3 + (before, after))
 
 
-def tsm_taps(channels: int, fold: int = 8, num_taps: int = 3, first: int = -1) -> Tensor:
-    """Make the fixed shift of TSM (Lin et al., 2019) as taps (r, C); a weighted sum is not free.
+def tsm_taps(channels: int, fold: int = 8) -> Tensor:
+    """Make the fixed shift of TSM (Lin et al., 2019) as taps (3, C); a weighted sum is not free.
 
     The first `channels // fold` channels come from the next frame, as many after them from the
-    frame before; the rest stay. Taps that do not look ahead (`first` as in `weighted_sum`) shift
-    from the frame before only, and a single tap shifts nothing.
+    frame before; the rest stay.
     """
-    taps = torch.zeros(num_taps, channels)
     moved = channels // fold
-    shifts = [offset for offset in (1, -1) if first <= offset < first + num_taps]
-    for i, offset in enumerate(shifts):
-        taps[offset - first, i * moved : (i + 1) * moved] = 1
-    taps[-first, len(shifts) * moved :] = 1
+    taps = torch.zeros(3, channels)
+    taps[2, :moved] = 1
+    taps[0, moved : 2 * moved] = 1
+    taps[1, 2 * moved :] = 1
     return taps
 
 
@@ -118,7 +116,11 @@ class TAM(nn.Module):
             if tap_init == "kaiming":
                 self.taps.normal_(0, math.sqrt(2 / channels))
             elif tap_init == "shift":
-                self.taps.copy_(tsm_taps(channels, num_taps=num_taps, first=self.first_offset))
+                self.taps.zero_()
+                for offset, tap in zip((-1, 0, 1), tsm_taps(channels), strict=True):
+                    row = offset - self.first_offset
+                    # Where no tap looks there (causal, or a single tap), the channels stay.
+                    self.taps[row if 0 <= row < num_taps else -self.first_offset] += tap
             else:
                 self.taps.normal_(0, IDENTITY_NOISE)
                 self.taps[-self.first_offset] += 1

@@ -21,6 +21,7 @@ from torch import Tensor
 from blvnet_lab.data import VideoReadError, evaluation_transform
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
+from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.base import checked_names, row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
@@ -75,6 +76,11 @@ class LiveView(VideoExplorer):
         stride: int = 1,
     ) -> None:
         super().__init__()
+        if (name := architecture_of(model)) != "blvnet_tam":
+            raise TypeError(
+                f"expected a model from blvnet_tam, got {name}: the view follows pairs of frames; "
+                "`deploy.Stream` takes the frames of a causal tsm or tam_resnet one by one"
+            )
         self._stream = Stream(copy.deepcopy(model))
         self._class_names = checked_names(class_names, model)
         self._frames = FrameReader(path)
