@@ -36,7 +36,7 @@ LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 1
 # collector comes. And without the kinds that PyAV 18 does not know (EXIF): it stumbles on them.
 NEWEST = max(kind.value for kind in SideDataType)
 TINY = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
-TINY += [("sidedata", f"delete:type={kind}") for kind in range(NEWEST + 1, NEWEST + 6)]
+TINY += [("sidedata", f"delete:type={kind}") for kind in range(NEWEST + 1, NEWEST + 5)]
 
 Orientation = tuple[int, int, int, int]  # see `orientation_of`
 UPRIGHT: Orientation = (1, 0, 0, 1)

@@ -182,9 +182,11 @@ def _rate(stream: VideoStream, times: Sequence[int]) -> float:
     if total <= 0:
         return said
     mean = float(len(steps) / (total * stream.time_base))
-    usual = float(1 / (max(np.median(steps), 1) * stream.time_base))
-    # A recording may pause: then its frames are as far apart as it says, but for few.
-    return said if any(0.8 < said / rate < 1.25 for rate in (mean, usual)) else mean
+    if not 0.8 < said / mean < 1.25:
+        # A recording may pause: then its frames are as far apart as it says, but for few.
+        usual = float(1 / (max(np.median(steps), 1) * stream.time_base))
+        return said if 0.8 < said / usual < 1.25 else mean
+    return said
 
 
 def pack_info(info: VideoInfo) -> str:
