@@ -95,26 +95,22 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for first, second in zip(names, names[1:] + names[:1], strict=True):
         paths.append(folder / f"head_of_{second.split('.')[0]}_{first}")
         paths[-1].write_bytes(wholes[second][:400] + wholes[first][400:])
-    for kind in ("none", "gap", "cut", "text", "small", "grey", "bits", "blank"):
+    spoil = {
+        "none": lambda file: [other.unlink() for other in file.parent.iterdir()],
+        "gap": lambda file: file.unlink(),
+        "cut": lambda file: file.write_bytes(file.read_bytes()[:700]),
+        "text": lambda file: file.write_text("<html>404 Not Found</html>"),
+        "small": lambda file: Image.fromarray(draw(19, (48, 80))).save(file),
+        "grey": lambda file: Image.fromarray(draw(19, SIZE)).convert("L").save(file),
+        "bits": lambda file: file.write_bytes(flip_bits(file.read_bytes(), rng, 20)),
+        "blank": lambda file: file.write_bytes(blank(file.read_bytes(), rng, 500)),
+    }
+    for kind, change in spoil.items():
         paths.append(folder / f"{kind}_pictures")
         paths[-1].mkdir()
-        for k in range(COUNT if kind != "none" else 0):
+        for k in range(COUNT):
             Image.fromarray(draw(k, SIZE)).save(paths[-1] / f"{k + 1:05d}.jpg")
-        spoiled = paths[-1] / "00020.jpg"
-        if kind == "gap":
-            spoiled.unlink()
-        elif kind == "cut":
-            spoiled.write_bytes(spoiled.read_bytes()[:700])
-        elif kind == "text":
-            spoiled.write_text("<html>404 Not Found</html>")
-        elif kind == "small":
-            Image.fromarray(draw(19, (48, 80))).save(spoiled)
-        elif kind == "bits":
-            spoiled.write_bytes(flip_bits(spoiled.read_bytes(), rng, 20))
-        elif kind == "blank":
-            spoiled.write_bytes(blank(spoiled.read_bytes(), rng, 500))
-        elif kind == "grey":
-            Image.fromarray(draw(19, SIZE)).convert("L").save(spoiled)
+        change(paths[-1] / "00020.jpg")
     return paths
 
 

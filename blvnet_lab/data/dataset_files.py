@@ -33,7 +33,7 @@ COLUMNS = {
     "height": "Int64",  # in pixels, as shown
     "width": "Int64",
     "status": "str",  # "ok", or why the row is of no use: "missing", "unreadable", "duplicate"
-    "probe": "str",  # what reading.pack_info keeps of the file, so that it is not looked for again
+    "probe": "str",  # what probing.pack_info keeps of the file, so that it is not looked for again
 }
 REQUIRED = tuple(COLUMNS)[:4]
 CLASS_LIST = "classes.csv"
