@@ -169,11 +169,7 @@ def _check_same(
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a checkpoint of a run, onto the CPU.
-
-    Raises:
-        ValueError: there is no such file, or it is damaged, or it is none of ours.
-    """
+    """Read a checkpoint of a run, onto the CPU; ValueError if it is damaged or none of ours."""
     contents = read_pickle(path)
     if not is_checkpoint(contents):
         raise ValueError(
@@ -208,20 +204,15 @@ class Trained:
 def load_trained(path: str | os.PathLike) -> Trained:
     """Load the network in `model.safetensors` or in a checkpoint (`best.pt`) of a run.
 
-    Of a checkpoint with an average of weights, that average.
-
-    Raises:
-        ValueError: there is no such file, or it is none of these.
+    Of a checkpoint with an average of weights, that average. ValueError if it is none of these.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
         model, notes = load_model(path), load_notes(path)
     else:
         contents = read_checkpoint(path)
-        model, weights = (
-            BUILDERS[contents["architecture"]](**contents["arguments"]),
-            contents["model"],
-        )
+        weights = contents["model"]
+        model = BUILDERS[contents["architecture"]](**contents["arguments"])
         if average := contents["ema"]:
             weights = {name: average[f"module.{name}"] for name in weights}
         model.load_state_dict(weights)

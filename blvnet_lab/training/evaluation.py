@@ -107,9 +107,8 @@ def evaluate(
         worker_init_fn=signals_of_workers(),
     )
     found, unreadable, stopped = [], {}, False
-    bar = tqdm(
-        total=len(own), desc="evaluating", unit="clip", leave=False, disable=not ranks.is_first
-    )
+    shown = {"unit": "clip", "leave": False, "disable": not ranks.is_first}
+    bar = tqdm(total=len(own), desc="evaluating", **shown)
     with bar, autocast(device, hardware):
         for clips, labels, numbers, bad in loader:
             unreadable |= bad
