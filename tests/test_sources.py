@@ -28,24 +28,17 @@ def grouped(*paths: str, pattern: str = "", root: str = "nowhere") -> tuple[set,
 
 ONE_SOURCE = {
     "numbers": ["holiday_001.mp4", "holiday_002.mp4", "holiday_010.avi"],
-    "without zeros": ["Holiday 1.mp4", "holiday 2.mp4"],
     "no separator": ["holiday1.mp4", "holiday2.mp4"],
     "in brackets": ["holiday.mp4", "holiday (1).mp4", "holiday (2).mp4", "holiday[3].mp4"],
     "parts": ["holiday-part1.mp4", "holiday-part2.mp4", "holiday.part3.mp4", "holiday_pt4.mp4"],
-    "letters": ["holiday_a.mp4", "holiday_b.mp4"],
     "copies": ["holiday.mp4", "holiday - Copy.mp4", "holiday copy 2.mp4"],
-    "times": ["x7Yq-_000010_000020.mp4", "x7Yq-_000131_000141.mp4"],
     "seconds": ["holiday_10s-20s.mp4", "holiday_0.5s-7s.mp4"],
-    "numbers first": ["01-holiday.mp4", "02-holiday.mp4"],
     "several": ["holiday_001_cut1.mp4", "holiday_001_cut2.mp4", "holiday_002_cut1.mp4"],
     "UCF101": ["v_Dive_g01_c01.avi", "v_Dive_g01_c02.avi"],
     "sizes": ["holiday_720p.mp4", "holiday_1080p.mp4"],
     "suffixes": ["holiday.mp4", "holiday.webm"],
-    "a space": ["holiday 7 .mp4", "holiday 8 .mp4"],
 }
-
-
-OTHERS = {"holiday": "beach", "Holiday": "beach", "x7": "x8", "g01": "g02"}
+OTHERS = {"holiday": "beach", "g01": "g02"}
 
 
 @pytest.mark.parametrize("kind", ONE_SOURCE)
@@ -209,9 +202,8 @@ def clip_table(*clips: tuple[str, str]) -> pd.DataFrame:
 
 def sides(table: pd.DataFrame, share: float, seed: int) -> dict[str, set[str]]:
     """Source -> the sides on which it is."""
-    return (
-        table.assign(split=divide(table, share, seed)).groupby("source_id")["split"].agg(set)
-    ).to_dict()
+    rows = table.assign(split=divide(table, share, seed))
+    return rows.groupby("source_id")["split"].agg(set).to_dict()
 
 
 def test_a_source_is_on_one_side_whatever_classes_it_has():
@@ -261,11 +253,6 @@ def test_classes_that_share_their_videos_may_be_on_one_side_which_is_said():
             if split not in by_class[name]
         }
         assert {row[:3] for row in one_sided_classes(table, ("train", "val"))} == wanted
-    table["status"] = ["ok", "unreadable", "ok", "ok"]
-    lacking = {"train", "val"} - {table["split"][0]}
-    said = {row[:3] for row in one_sided_classes(table, ("train", "val"))}
-    assert {(f"class without {split}", split, "run") for split in lacking} <= said
-    assert {row[1] for row in one_sided_classes(table, ("val",))} <= {"val"}
 
 
 def test_large_sources_are_for_training():

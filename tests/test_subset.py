@@ -322,13 +322,6 @@ def test_an_archive_that_was_truncated_before_it_came_here(part, mirror, faultle
     assert requests == [], "it is as it is on the mirror: fetching it again would not mend it"
 
 
-def test_refused(tmp_path):
-    with serve_mirror(tmp_path) as url:
-        pass  # nobody listens there any more
-    with pytest.raises(DownloadError, match=r"got none in 4 tries .*run the same command again"):
-        fetch(url, tmp_path)
-
-
 def test_the_server_goes_away_in_the_middle(mirror, faultless, tmp_path):
     def three_parts(handler, content):
         handler.server.count = getattr(handler.server, "count", 0) + 1
@@ -640,11 +633,17 @@ def test_a_folder_with_another_subset(mirror, tmp_path):
                 fetch(url, tmp_path, **wish)
 
 
-def test_splits_of_the_subset(mirror, tmp_path):
+def test_a_plan_and_the_splits_of_the_subset(mirror, tmp_path):
     """With both official splits they stay; a single one is divided by the share asked for."""
-    with served(mirror) as (url, _):
+    with served(mirror) as (url, requests):
+        plan = plan_of(url, tmp_path / "half", classes=CLASSES, split=("val",), val_share=0.5)
+        assert requests == [], "sizes come without the files"
         both = fetch(url, tmp_path / "both")
-        half = fetch(url, tmp_path / "half", split=("val",), val_share=0.5)
+        half = fetch_subset(plan)
+    sizes = [p.stat().st_size for p in (mirror / "400").rglob("*gz") if "train" not in p.parts]
+    assert sum(plan.parts.values()) == sum(sizes)
+    assert "clips of val are mixed over 3 parts: 0.31 MB in all" in str(plan)
+    assert "to be kept: 33 clips, about 0.13 MB" in str(plan) and "CC BY 4.0" in str(plan)
     official = {
         row.youtube_id: split
         for split in ("train", "val")
@@ -655,22 +654,6 @@ def test_splits_of_the_subset(mirror, tmp_path):
     table = DataSet.read(half.manifest).rows
     shares = (table["split"] == "val").groupby(table["class_name"]).mean()
     assert shares.between(0.4, 0.6).all()
-
-
-def test_the_arithmetic_of_a_plan(mirror, tmp_path):
-    with served(mirror) as (url, requests):
-        plan = plan_of(url, tmp_path / "a", classes=CLASSES[:2], clips_per_class=4)
-        both = plan_of(url, tmp_path / "b", classes=CLASSES[:2], split=("train", "val"))
-        assert requests == [], "sizes come without the files"
-    sizes = [p.stat().st_size for p in (mirror / "400").rglob("*gz") if "train" not in p.parts]
-    assert sum(filter(None, plan.parts.values())) == sum(sizes)
-    text = str(plan)
-    assert "clips of val are mixed over 3 parts: 0.31 MB in all" in text
-    assert "to be kept: 8 clips, about 0.03 MB" in text
-    assert "CC BY 4.0" in text and "grows then shrinks, left then right" in text
-    assert plan.expected_clips == 8 and both.expected_clips == 40
-    assert "of train and val are mixed over 7 parts" in str(both)
-    assert not list((tmp_path / "a").rglob("*.mp4"))
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
