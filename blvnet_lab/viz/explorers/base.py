@@ -24,7 +24,7 @@ from blvnet_lab.viz.images import fitted, jpeg, png
 
 FITTING = {"button_width": "max-content"}  # style of toggle buttons as wide as their texts
 
-_LOCK = threading.RLock()  # of all explorers
+_LOCK = threading.RLock()  # of all explorers, which may be linked to each other
 
 
 class Explorer(widgets.VBox):
