@@ -262,12 +262,13 @@ def test_values_that_differ(got, wanted):
     assert 0 < len(info.value.found) < 1000 and info.value.hint
 
 
-def test_a_large_value_is_shown_by_its_first_differing_place():
+def test_small_values_are_shown_squeezed_large_ones_by_their_first_differing_place():
     wanted = torch.zeros(4, 10)
     got = wanted.clone()
     got[2, 3] = got[3, 1] = 7
     for pair, words in (
         ((got, wanted), "2 of 40 numbers differ, the first at [2, 3]: 7 not 0"),
+        ((got[:, None, :2], wanted[:, None, :2]), "[[0, 0], [0, 0], [0, 0], [0, 7]] instead of ["),
         ((["a"] * 30 + ["b"], ["a"] * 31), "the first that differs is number 30: 'b' instead of"),
     ):
         with pytest.raises(Wrong) as info:

@@ -133,7 +133,7 @@ def say_difference(got: Any, wanted: Any) -> str:
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b) > MAX_NUMBERS:
         place = next(i for i in range(len(a)) if not are_equal(a[i], b[i]))
         return f"the first that differs is number {place}: {say_difference(a[place], b[place])}"
-    shown = [show_value(a), show_value(b)]
+    shown = [show_value(got), show_value(wanted)]
     if shown[0] == shown[1]:
         shown = [shortened(repr(a)), shortened(repr(b))]
     return " instead of ".join(shown)
