@@ -64,7 +64,7 @@ def tam(x: Tensor, taps: Tensor) -> Tensor:
     return torch.relu(prev * shift(x, -1) + curr * x + next * shift(x, +1))
 
 
-def tsm_taps(channels: int, fold: int) -> Tensor:
+def three_tsm_taps(channels: int, fold: int) -> Tensor:
     """Make the fixed shift of TSM as taps (3, channels): next, then prev, then curr."""
     moved = channels // fold
     taps = torch.zeros(3, channels)
@@ -72,6 +72,9 @@ def tsm_taps(channels: int, fold: int) -> Tensor:
     taps[0, moved : 2 * moved] = 1
     taps[1, 2 * moved :] = 1
     return taps
+
+
+tsm_taps = three_tsm_taps  # the library's takes any number of taps
 
 
 def tams_needed(num_frames: int, num_taps: int) -> int:
