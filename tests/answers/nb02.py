@@ -109,9 +109,7 @@ WRONG = {
             lambda x, taps: tam(x, taps.detach()),
             lambda x, taps: tam(x.data, taps),
         ],
-        "it runs without an error": [
-            lambda x, taps: tam(x, torch.from_numpy(taps.numpy().copy())),
-        ],
+        "it runs without an error": [lambda x, taps: tam(x, torch.from_numpy(taps.numpy().copy()))],
     },
     "tsm_taps": {
         "the first C // fold channels": [

@@ -114,9 +114,7 @@ WRONG = {
             lambda c, out, k, h, w, s=1, g=1: conv(c, out, k, h, w, s),
             lambda c, out, k, h, w, s=1, g=1: conv(c, out, k, h, w, s) // g**2,
         ],
-        "it runs without an error": [
-            lambda c, out, k, h, w, s, g: conv(c, out, k, h, w, s, g),
-        ],
+        "it runs without an error": [lambda c, out, k, h, w, s, g: conv(c, out, k, h, w, s, g)],
     },
     "bottleneck_macs": {
         "1x1 to a quarter of the output's channels": [

@@ -124,9 +124,7 @@ WRONG = {
             lambda x, taps: tam(x, taps.detach()),
             torch.no_grad()(lambda x, taps: tam(x, taps)),
         ],
-        "it returns two things": [
-            lambda x, taps: torch.stack(tam(x, taps), dim=2).flatten(1, 2),
-        ],
+        "it returns two things": [lambda x, taps: torch.stack(tam(x, taps), dim=2).flatten(1, 2)],
     },
 }
 

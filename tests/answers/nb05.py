@@ -192,9 +192,7 @@ WRONG = {
         "asked again it says the same": [
             epoch_with(begin=lambda network: (torch.manual_seed(0), network.train())),
         ],
-        "it returns something": [
-            lambda *given: [epoch_with()(*given)].clear(),
-        ],
+        "it returns something": [lambda *given: [epoch_with()(*given)].clear()],
     },
     "rate_at": {
         "it rises by equal amounts": [

@@ -223,9 +223,7 @@ WRONG = {
                 choose=lambda videos, count, seed: videos[seed * count : (seed + 1) * count]
             ),
         ],
-        "asked again it says the same": [
-            lambda ids, share, seed: split(ids, share, None),
-        ],
+        "asked again it says the same": [lambda ids, share, seed: split(ids, share, None)],
         "neither the order of the clips nor their number": [
             split_with(lambda ids: list(dict.fromkeys(ids))),
             split_with(lambda ids: list(set(ids))),

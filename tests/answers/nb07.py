@@ -130,9 +130,7 @@ WRONG = {
         "it returns something": [lambda per_rank: average(per_rank).clear()],
     },
     "share": {
-        "asked again it says the same": [
-            share_with(seeds_everything),
-        ],
+        "asked again it says the same": [share_with(seeds_everything)],
         "every process makes num_clips // batch_size steps": [
             share_with(lambda n, epoch, rank: shuffled(n, epoch + rank)),
             share_with(lambda n, epoch, rank: shuffled(n, epoch) + 1),

@@ -286,9 +286,7 @@ WRONG = {
             capture_replaces_outputs,
             capture_yields_nothing,
         ],
-        "the network computes what it always did": [
-            capture_without_gradients,
-        ],
+        "the network computes what it always did": [capture_without_gradients],
         "after an error inside the `with` nothing is left": [
             capture_swallows_errors,
             capture_without_finally,
@@ -297,9 +295,7 @@ WRONG = {
             capture_registers_too_early,
             capture_skips_unknown_names,
         ],
-        "hooks that others register": [
-            capture_clears_all_hooks,
-        ],
+        "hooks that others register": [capture_clears_all_hooks],
         "what it is given is left as it was": [
             capture_uses_names_up,
             lambda model, names: capture(model.eval(), names),
@@ -355,9 +351,7 @@ WRONG = {
             standardised_with(lambda x: (x.mean(), x.std())),
             standardised_with(divide=lambda x, m, s: ((x - m) / s).clamp(-5, 5)),
         ],
-        "a channel without spread": [
-            standardised_with(lambda x: (x.mean(0), x.std(0))),
-        ],
+        "a channel without spread": [standardised_with(lambda x: (x.mean(0), x.std(0)))],
         "it returns two things": [lambda train_x, test_x: standardised(train_x, test_x)[0]],
     },
 }

@@ -218,9 +218,7 @@ WRONG = {
             lambda taps, changed, seed: changed[:, order(taps, seed)],
             lambda taps, changed, seed: taps + torch.randn_like(taps) * (changed - taps).std(),
         ],
-        "asked again it says the same": [
-            step_seeds_everything,
-        ],
+        "asked again it says the same": [step_seeds_everything],
         "another seed chooses other channels": [
             lambda taps, changed, seed: changed.clone(),
             lambda taps, changed, seed: step(taps, changed, int(seed > 0)),
