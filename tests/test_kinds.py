@@ -77,30 +77,27 @@ def test_all_eight_orientations(suffix, codec, degrees, mirrored, tmp_path):
     assert numbers(read_frames(path, [5, 9], size=(40, 90))) == [5, 9]
 
 
-def matrix(*values: float) -> bytes:
-    """FFmpeg's: nine numbers of 16 bits before the point, and 16 after."""
-    a, b, c, d = (round(value * 65536) for value in values)
-    return struct.pack("=9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-
-
-class Picture:
-    def __init__(self, **side_data: bytes) -> None:
-        self.side_data = side_data
-
-
-def test_orientations_that_say_little_or_too_much(monkeypatch):
-    def graph(picture, filters):
-        return types.SimpleNamespace(vpush=lambda picture: None, vpull=lambda: picture)
-
-    monkeypatch.setattr(decoding, "_make_graph", graph)
-    assert orientation_of("a.mp4", Picture()) == UPRIGHT
-    assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0, 0, 0, 0))) == UPRIGHT
-    # Of twice the size, and not quite straight.
-    assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0, 2, -2, 0))) == (0, 1, -1, 0)
-    askew = matrix(-1, 0.01, 0.01, 1)
-    assert orientation_of("a.mp4", Picture(DISPLAYMATRIX=askew)) == (-1, 0, 0, 1)
-    with pytest.raises(VideoReadError, match=r"a\.mp4.*shown askew.*again upright"):
-        orientation_of("a.mp4", Picture(DISPLAYMATRIX=matrix(0.866, 0.5, -0.5, 0.866)))
+@pytest.mark.parametrize(
+    "matrix, expected",
+    [
+        (None, UPRIGHT), ((0, 0, 0, 0), UPRIGHT),
+        ((0, 2, -2, 0), (0, 1, -1, 0)), ((-1, 0.01, 0.01, 1), (-1, 0, 0, 1)),  # not quite straight
+        ((0.866, 0.5, -0.5, 0.866), None),
+    ],
+)  # fmt: skip
+def test_orientations_that_say_little_or_too_much(matrix, expected, monkeypatch):
+    side_data = {}
+    if matrix is not None:  # FFmpeg's nine numbers, of 16 bits before the point and 16 after
+        a, b, c, d = (round(value * 65536) for value in matrix)
+        side_data = {"DISPLAYMATRIX": struct.pack("=9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)}
+    picture = types.SimpleNamespace(side_data=side_data)
+    graph = types.SimpleNamespace(vpush=lambda picture: None, vpull=lambda: picture)
+    monkeypatch.setattr(decoding, "_make_graph", lambda *args: graph)
+    if expected is not None:
+        assert orientation_of("a.mp4", picture) == expected
+    else:
+        with pytest.raises(VideoReadError, match=r"a\.mp4.*shown askew.*again upright"):
+            orientation_of("a.mp4", picture)
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
