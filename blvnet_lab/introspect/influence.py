@@ -104,7 +104,8 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
             if getattr(block, "tam", None) is not None:
                 positions = seen[f"{place}.{name}.tam"] = _through_tam(positions, block.tam)
             seen[f"{place}.{name}"] = positions  # the last one is called "out"
-    return {name: seen.get(name, positions) for name in capture_points(model)}
+    points = capture_points(model)
+    return {name: seen[name] for name in seen if name in points} | {"classifier": positions}
 
 
 def _through_tam(seen: Tensor, tam: TAM) -> Tensor:
