@@ -16,9 +16,11 @@ from nets import (
     ON_FRAMES,
     RESNETS,
     WITH_TAMS,
+    assert_state,
     count_hooks,
     network,
     random64,
+    state_of,
 )
 from torch import nn
 from torch.nn.utils import parametrize, prune
@@ -95,6 +97,11 @@ def assert_refused(context, words: str, error: type[Exception] = ValueError) -> 
         pass
 
 
+def frames_seen(row: torch.Tensor) -> list[int]:
+    """The frames that a row of a receptive field reaches."""
+    return row.nonzero().flatten().tolist()
+
+
 @pytest.fixture(scope="module")
 def tam_model():
     return network()
@@ -107,17 +114,12 @@ def tam_model():
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_captured_maps_are_what_a_hook_by_hand_sees(builder, training):
     model = network(builder, dropout=0.0).train(training)
-    points, clip = capture_points(model), clip64()
-    seen = {}
-    handles = [
+    points, clip, seen = capture_points(model), clip64(), {}
+    for name in points:
         model.get_submodule(name).register_forward_hook(
             lambda module, args, output, name=name: seen.__setitem__(name, output)
         )
-        for name in points
-    ]
     plain = model(clip)
-    for handle in handles:
-        handle.remove()
     with capture(model) as cache:
         logits = model(clip)
     assert torch.equal(logits, plain)  # looking changes nothing
@@ -148,8 +150,6 @@ def test_patterns_and_single_names(tam_model):
     "builder, name, words",
     [
         (blvnet_tam, "stage2.litle", ['"stage2.litle"', "near: stage2.little", "capture_points"]),
-        (blvnet_tam, "stage*.bigg", ['"stage*.bigg"', "stage1.big"]),
-        (blvnet_tam, "stage1.fusion", ['"stage1.fusion"', "near: stage1.", "blvnet_tam"]),
         (blvnet, "stem.tam", ['"stem.tam"', "of this blvnet,"]),
         (tsn, "xyz", ['"xyz"', "near: nothing"]),
     ],
@@ -203,7 +203,6 @@ def test_the_last_of_several_calls_is_kept_and_nested_captures_are_apart(tam_mod
         assert torch.equal(outer["stage1.out"], inner["stage1.out"])
         tam_model(first)
     assert len(outer["stage1.out"]) == 2 and len(inner["stage1.out"]) == 1
-    assert list(outer) == ["stage1.out"]
 
 
 @pytest.mark.parametrize("detach", [True, False])
@@ -256,8 +255,8 @@ def test_capture_and_edit_on_a_gpu():
         assert torch.equal(model(clip), plain)
     labels = torch.zeros(2, dtype=torch.long)
     assert receptive_field(model, "*.out")["stem.out"].shape == (4, 8)
-    assert occlusion_importance(model, clip.cpu(), labels).shape == (2, 8)
-    assert gradient_importance(model, clip.cpu(), labels).shape == (2, 8)
+    for importance in (occlusion_importance, gradient_importance):
+        assert importance(model, clip.cpu(), labels).shape == (2, 8)
     assert len(ablation_table(model, clip.cpu(), labels, lambda logits, labels: {"n": 1})) > 5
 
 
@@ -351,9 +350,7 @@ def test_several_edits_run_in_their_order_and_before_a_capture_inside(tam_model)
     "function, words",
     [
         (lambda maps: maps[:, :2], ["stage1.big", "(2, 4, 32, 4, 4)", "(2, 2, 32, 4, 4)"]),
-        (lambda maps: maps.flatten(0, 1), ["stage1.big", "got (8, 32, 4, 4)"]),
         (lambda maps: None, ["stage1.big", "NoneType", "return"]),
-        (shuffle_positions([1, 0]), ["positions 0 to 3 once each", "got [1, 0]"]),
         (shuffle_positions([0, 1, 1, 3]), ["positions 0 to 3 once each", "got [0, 1, 1, 3]"]),
     ],
 )
@@ -384,12 +381,12 @@ def test_tam_weights_are_tidy(tam_model):
     assert list(table.columns) == ["module", "channel", "tap", "offset", "weight"]
     names = [name for name, m in tam_model.named_modules() if isinstance(m, TAM)]
     assert list(table["module"].unique()) == names and len(names) == 6  # tiny: stage 4 has 2
-    assert len(table) == sum(tam_model.get_submodule(name).taps.numel() for name in names)
     indexed = table.set_index(["module", "channel", "tap"])["weight"]
     for name in names:
+        taps = tam_model.get_submodule(name).taps
         for row, tap in enumerate(("prev", "curr", "next")):
-            taps = tam_model.get_submodule(name).taps
             assert indexed[name, 5, tap] == taps[row, 5].item()
+        assert len(indexed[name]) == taps.numel()
     offsets = {("prev", -1), ("curr", 0), ("next", 1)}
     assert set(zip(table["tap"], table["offset"], strict=True)) == offsets
     five = tam_weights(network(num_taps=5))
@@ -420,33 +417,22 @@ def test_effective_pair_taps_do_what_the_network_does(r, causal):
     torch.testing.assert_close(cache["stage2.tam"], expected.relu(), **EXACT)
 
 
-@pytest.mark.parametrize(
-    "taps, role",
-    [
-        ((0, 1, 0), "keeps"),
-        ((0.1, 0.9, -0.1), "keeps"),
-        ((0.02, 0.3, 0.03), "keeps"),  # the size does not matter
-        ((1, 0, 0), "looks_back"),
-        ((0.5, 0.5, 0), "looks_back"),
-        ((0, 0, 1), "looks_ahead"),
-        ((0.1, 0.5, 0.5), "looks_ahead"),
-        ((1, 1, 1), "averages"),
-        ((0.25, 0.5, 0.25), "averages"),
-        ((1, 0, 1), "averages"),
-        ((-1, 1, 0), "differences"),
-        ((-0.5, 0, 0.5), "differences"),
-        ((-1, 2, -1), "differences"),
-        ((-0.9, 0.05, 0), "silent"),  # as good as
-        ((-1, -2, -1), "silent"),  # the ReLU lets nothing through
-        ((0, 0, 0), "silent"),
-        ((-0.2, 0.2, 0.6, 0, 0), "mixed"),
-        ((0.5, 0.2, 0.3, 0, 0), "looks_back"),
-        ((1, 1, 1, 1, 1), "averages"),
-        ((2,), "keeps"),
-    ],
-)
-def test_roles_of_clear_cases(taps, role):
-    assert channel_roles(torch.tensor(taps, dtype=torch.float32)[:, None]) == [role]
+CLEAR_CASES = {
+    "keeps": [(0, 1, 0), (0.1, 0.9, -0.1), (0.02, 0.3, 0.03), (2,)],  # the size does not matter
+    "looks_back": [(1, 0, 0), (0.5, 0.5, 0), (0.5, 0.2, 0.3, 0, 0)],
+    "looks_ahead": [(0, 0, 1), (0.1, 0.5, 0.5)],
+    "averages": [(1, 1, 1), (0.25, 0.5, 0.25), (1, 0, 1), (1, 1, 1, 1, 1)],
+    "differences": [(-1, 1, 0), (-0.5, 0, 0.5), (-1, 2, -1)],
+    # as good as silent; the ReLU lets nothing through; nothing there
+    "silent": [(-0.9, 0.05, 0), (-1, -2, -1), (0, 0, 0)],
+    "mixed": [(-0.2, 0.2, 0.6, 0, 0)],
+}
+
+
+@pytest.mark.parametrize("role", CLEAR_CASES)
+def test_roles_of_clear_cases(role):
+    for taps in CLEAR_CASES[role]:
+        assert channel_roles(torch.tensor(taps, dtype=torch.float32)[:, None]) == [role], taps
 
 
 @pytest.mark.parametrize("r", [1, 3, 5, 7])
@@ -456,7 +442,6 @@ def test_roles_in_reversed_time(r):
     mirror = {"looks_back": "looks_ahead", "looks_ahead": "looks_back"}
     roles = channel_roles(taps)
     assert channel_roles(taps.flip(0)) == [mirror.get(role, role) for role in roles]
-    assert channel_roles(taps / 1000) == roles  # the size does not matter
     if r == 3:
         clear = "keeps looks_back looks_ahead averages differences silent"
         assert set(roles) == set(clear.split())
@@ -491,11 +476,6 @@ def log_of(*models: nn.Module) -> list[dict]:
     return lines
 
 
-def test_a_log_without_taps_is_no_history():
-    with pytest.raises(ValueError, match=r'"taps" in every line, got one with epoch, train_loss'):
-        tap_history([{"epoch": 1, "train_loss": 0.5}])
-
-
 def test_tap_history_and_comparison(tmp_path, tam_model):
     torch.manual_seed(1)
     start = blvnet_tam(depth="tiny", num_frames=8, num_classes=5)
@@ -519,10 +499,14 @@ def test_tap_history_and_comparison(tmp_path, tam_model):
     causal = network(causal=True)
     history_of_causal = tap_history(log_of(causal), causal=True)
     pd.testing.assert_frame_equal(history_of_causal.drop(columns="epoch"), tam_weights(causal))
-    with pytest.raises(ValueError, match="one epoch of each"):
-        compare_taps(history, tam_weights(tam_model))
-    with pytest.raises(ValueError, match="same modules"):
-        compare_taps(tam_weights(start), taps_table({"stem.tam": tsm_taps(8)}))
+    for before, words in (
+        (history, "one epoch of each"),
+        (taps_table({"stem.tam": tsm_taps(8)}), "same modules"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            compare_taps(before, tam_weights(tam_model))
+    with pytest.raises(ValueError, match=r'"taps" in every line, got one with epoch, train_loss'):
+        tap_history([{"epoch": 1, "train_loss": 0.5}])
 
 
 def test_edit_taps_puts_them_in_and_restores_the_very_parameters(tam_model):
@@ -531,12 +515,10 @@ def test_edit_taps_puts_them_in_and_restores_the_very_parameters(tam_model):
     versions = {name: p._version for name, p in own.items()}
     edits = {"stage*.tam": lambda taps: taps.flip(0), "stem.tam": replace_with(tsm_taps(8))}
     with edit_taps(tam_model, edits):
-        inside = tam_weights(tam_model)
         assert not torch.equal(tam_model(clip), plain)
         assert torch.equal(tam_model.stem.tam.taps, tsm_taps(8).double())
         last = tam_model.get_submodule("stage4.1.tam").taps
         assert torch.equal(last.flip(0), own["stage4.1.tam.taps"])
-    assert len(inside) == len(tam_weights(tam_model))
     for _ in range(2):
         after = dict(tam_model.named_parameters())
         assert after.keys() == own.keys()
@@ -577,14 +559,6 @@ def test_taps_of_a_causal_model_end_with_the_frames_own(r, names):
     table = tam_weights(model)
     assert table["tap"][:r].tolist() == names
     assert table["offset"][:r].tolist() == list(range(1 - r, 1))
-    # A frame that is 1 and black ones around it: what comes out are the taps, last one first.
-    frames = torch.zeros(1, 9, 8, 1, 1, dtype=torch.float64)
-    frames[:, 4] = 1
-    model.stem.tam.taps.data.abs_()  # or the ReLU would hide some
-    weights = tam_weights(model).set_index(["module", "channel", "offset"])["weight"]
-    out = model.stem.tam(frames)[0, :, 5, 0, 0].detach()
-    expected = [weights.get(("stem.tam", 5, 4 - t), 0.0) for t in range(9)]
-    assert out.tolist() == pytest.approx(expected)
 
 
 def test_roles_of_a_causal_model():
@@ -659,48 +633,37 @@ def test_measured_and_derived_receptive_fields_agree(builder, arguments, num_fra
 def test_receptive_field_by_hand():
     """T = 16, three taps: pair 4 (frames 8, 9) from the stem to the classifier."""
     field = derived_receptive_field(blvnet_tam(depth="tiny", num_frames=16))
-    for name, position, first, last in (
-        ("stem.tam", 8, 7, 9),
-        ("stem.little", 4, 7, 9),
-        ("stem.big", 4, 8, 10),
-        ("stem.out", 4, 7, 10),
-        ("stage1.tam", 8, 5, 10),  # little frame: its own pair and the one before
-        ("stage1.tam", 9, 7, 12),  # big frame: its own pair and the one after
-        ("stage1.out", 4, 5, 12),
-        ("stage2.out", 4, 3, 14),
-        ("stage3.out", 4, 1, 15),  # the clip ends
-        ("stage4.out", 4, 0, 15),
-        ("stem.out", 0, 0, 2),
-        ("stem.out", 7, 13, 15),
+    causal = derived_receptive_field(blvnet_tam(depth="tiny", num_frames=16, causal=True))
+    for found, name, position, first, last in (
+        (field, "stem.tam", 8, 7, 9),
+        (field, "stem.little", 4, 7, 9),
+        (field, "stem.big", 4, 8, 10),
+        (field, "stage1.tam", 8, 5, 10),  # little frame: its own pair and the one before
+        (field, "stage1.tam", 9, 7, 12),  # big frame: its own pair and the one after
+        (field, "stage2.out", 4, 3, 14),
+        (field, "stage3.out", 4, 1, 15),  # the clip ends
+        (field, "stem.out", 0, 0, 2),
+        (causal, "stem.tam", 8, 6, 8),  # two frames back, or one pair (both its frames)
+        (causal, "stage1.out", 4, 4, 9),
+        (causal, "stage4.out", 7, 0, 15),
     ):
-        assert field[name][position].nonzero().flatten().tolist() == list(range(first, last + 1))
-    field = derived_receptive_field(blvnet_tam(depth="tiny", num_frames=16, causal=True))
-    for name, position, first, last in (  # two frames back, or one pair (both its frames)
-        ("stem.tam", 8, 6, 8),
-        ("stem.out", 4, 6, 9),
-        ("stage1.out", 4, 4, 9),
-        ("stage3.out", 4, 0, 9),
-        ("stage4.out", 7, 0, 15),
-    ):
-        assert field[name][position].nonzero().flatten().tolist() == list(range(first, last + 1))
+        assert frames_seen(found[name][position]) == list(range(first, last + 1)), name
     without = derived_receptive_field(blvnet(depth="tiny", num_frames=16))
-    assert without["classifier"][4].nonzero().flatten().tolist() == [8, 9]
+    assert frames_seen(without["classifier"][4]) == [8, 9]
 
 
 def test_zero_batch_norms_hide_the_tams_of_stage_4():
     torch.manual_seed(0)
     model = blvnet_tam(depth="tiny", num_frames=24, num_classes=5).double()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = state_of(model)
     asleep = receptive_field(model, "stage4.1")["stage4.1"] > 0
     awake = receptive_field(wake_residuals(model), "stage4.1")["stage4.1"] > 0
     assert asleep.sum() < awake.sum() and (asleep <= awake).all()
-    after, woken = model.state_dict(), wake_residuals(model).state_dict()
-    assert all(torch.equal(after[name], before[name]) for name in before)  # it woke a copy
-    changed = {name for name in after if not torch.equal(after[name], woken[name])}
+    assert_state(model, before)  # it woke a copy
+    woken = wake_residuals(model).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], woken[name])}
     assert changed and all(name.endswith("bn3.weight") for name in changed)
     assert all(woken[name].min() >= 0.5 for name in changed)
-    again = wake_residuals(network())  # nothing sleeps in it
-    assert torch.equal(again(clip64()), network()(clip64()))
 
 
 def test_receptive_field_leaves_mode_and_gradients_alone():
@@ -743,7 +706,6 @@ def numbered_clips(num_frames: int, batch: int = 1) -> torch.Tensor:
     [
         ([], [0, 1, 2, 3, 4, 5, 6, 7]),
         ([2], [0, 1, 3, 3, 4, 5, 6, 7]),  # the pair's other frame, though 1 is as near
-        ([3], [0, 1, 2, 2, 4, 5, 6, 7]),
         ([0, 7], [1, 1, 2, 3, 4, 5, 6, 6]),
         ([2, 3], [0, 1, 1, 4, 4, 5, 6, 7]),
         ([2, 3, 4], [0, 1, 1, 1, 5, 5, 6, 7]),  # 3 is as near to 1 as to 5: the earlier
@@ -787,17 +749,15 @@ def test_a_faithful_importance_beats_the_control():
     importance[:, 5] = 1
     table = deletion_table(OneFrame(5), clips, labels, {"true": importance, "false": -importance})
     assert list(table.columns) == ["method", "seed", "deleted", "log_probability"]
-    assert set(table["method"]) == {"true", "false", "random"}
-    assert set(table["seed"]) == {-1, 0, 1, 2, 3, 4}
-    assert len(table) == (2 + 5) * 8 and set(table["deleted"]) == set(range(8))
+    assert set(table["method"]) == {"true", "false", "random"} and len(table) == (2 + 5) * 8
+    assert set(table["seed"]) == {-1, 0, 1, 2, 3, 4} and set(table["deleted"]) == set(range(8))
     curves = table.groupby(["method", "deleted"])["log_probability"].mean()
     whole = label_score(OneFrame(5)(clips), labels).mean().item()
     assert {round(curves[m, 0], 9) for m in ("true", "false", "random")} == {round(whole, 9)}
     assert curves["true", 1] < curves["random", 1] < curves["false", 1] == pytest.approx(whole)
     assert curves["false", 7] == pytest.approx(whole)  # the last frame left is the one that counts
     one = deletion_table(OneFrame(5), clips, labels, {}, control_seeds=[3])
-    same = table[(table["seed"] == 3)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(one, same)  # a seed is a seed
+    pd.testing.assert_frame_equal(one, table[table["seed"] == 3].reset_index(drop=True))
     random = table[table["method"] == "random"].groupby("seed")["log_probability"].agg(tuple)
     assert random.nunique() == 5
 
@@ -832,12 +792,11 @@ def test_ablations_do_what_they_say(builder):
     assert count_hooks(model) == 0
     assert torch.equal(model(clip), expected["nothing"])
 
-    names = {*expected, "frames shuffled"}
     branches = {"no big", "no little"} if builder not in RESNETS else set()
     places = {"stage1", "stage2", "stage3", "stage4", "everywhere"}
     places |= {"stem"} if builder is blvnet_tam else set()
     off = {f"TAM off: {place}" for place in places} if builder in WITH_TAMS else set()
-    assert set(outputs) == names | branches | off
+    assert set(outputs) == {*expected, "frames shuffled"} | branches | off
     for branch in branches:
         zeroed = {n for n, maps in outputs[branch][1].items() if n.endswith(branch[2:].strip())}
         assert len(zeroed) == 4 and not any(outputs[branch][1][n].any() for n in zeroed)
@@ -859,10 +818,8 @@ def test_ablation_table(tam_model):
     assert list(table.columns) == ["ablation", "hit", "n"]
     assert table["ablation"].tolist() == list(ablations(tam_model)) and len(table) == 13
     assert table["ablation"][0] == "nothing" and (table["n"] == 6).all()
-    assert torch.equal(calls[0], predict(tam_model, clips, batch_size=4))
     torch.testing.assert_close(calls[0], tam_model(clips), **EXACT)
-    reverse = table["ablation"].tolist().index("frames reversed")
-    torch.testing.assert_close(calls[reverse], tam_model(clips.flip(1)), **EXACT)
+    assert torch.equal(calls[0], predict(tam_model, clips, batch_size=4))
     assert table["hit"][0] == pytest.approx((calls[0].argmax(1) == labels).double().mean().item())
 
 
@@ -946,16 +903,12 @@ def test_wrapped_networks_are_looked_into_as_they_are(wrapper, alone):
     assert receptive_field(wrapped, "stem.out")["stem.out"].shape == (4, 8)
 
 
-def test_what_holds_no_network_of_ours():
+def test_what_holds_no_network_of_ours_or_copies_of_it():
     for thing in (nn.Linear(1, 1), nn.DataParallel(nn.Linear(1, 1))):
         name = type(thing).__name__
         assert_refused(capture(thing), f"blvnet_tam, got {name}: give the network", TypeError)
-
-
-def test_copies_on_several_devices_are_refused():
-    """A capture would hold what the last of them saw."""
     wrapped = nn.DataParallel(network())
-    wrapped.device_ids = [0, 1]
+    wrapped.device_ids = [0, 1]  # a capture would hold what the last of them saw
     assert_refused(capture(wrapped), r"with 2 copies.*give model\.module", TypeError)
 
 
@@ -1004,8 +957,7 @@ def test_replaced_forward_is_named(place, tmp_path):
     for use in (optimize_for_inference, partial(export_model, path=tmp_path / "model.pt2")):
         with pytest.raises(ValueError, match=rf"{where} another tool has replaced"):
             use(model)
-    cache = captured(model, "stage2.out")
-    assert list(cache) == ["stage2.out"]
+    assert list(captured(model, "stage2.out")) == ["stage2.out"]
 
 
 @pytest.mark.parametrize("look", [capture, lambda model, name: edit(model, {name: zero})])
@@ -1015,4 +967,4 @@ def test_forward_of_another_model_is_noticed(look):
     with pytest.raises(RuntimeError, match=r"to reach stage2\.out, but it did not: another tool"):
         with look(model, "stage2.out"):
             model(clip64())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert count_hooks(model) == 0
