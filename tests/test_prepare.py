@@ -387,21 +387,6 @@ def test_another_class_list_is_noticed_before_the_work(own, words, data_set, tmp
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
 
 
-def test_a_manifest_of_fewer_rows_does_not_replace_the_fuller_one(data_set, tmp_path, alone):
-    out = tmp_path / "new"
-    full = reencode(data_set, out, short_side=64)
-    assert full.written.backups == ()
-    text = full.manifest.read_bytes()
-    again = reencode(data_set, out, short_side=64)
-    assert again.written.backups == () and again.manifest.read_bytes() == text
-    whole = DataSet.read(data_set)
-    few = whole.with_rows(whole.rows[:3]).save(tmp_path / "few" / "manifest.csv")
-    found = reencode(few, out, short_side=64)
-    assert found.written.backups == (out / "manifest.1.csv",)
-    assert (out / "manifest.1.csv").read_bytes() == text
-    assert len(DataSet.read(found.manifest).rows) == 3 and found.counts == {"already there": 3}
-
-
 def test_names_that_are_too_long_are_cut_and_the_folder_may_be_moved(tmp_path, alone):
     """Two that begin alike, and one that is short; all three are done."""
     names = ["x" * 250, "x" * 249 + "y", "short"]
