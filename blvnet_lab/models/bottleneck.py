@@ -126,8 +126,8 @@ class BlockStage(nn.Sequential):
         super().__init__(*blocks)
         self.out = nn.Identity()
 
-    def forward(self, x: Tensor, num_positions: int) -> Tensor:  # (B*P, C_in, H, W)
+    def forward(self, x: Tensor, num_positions: int | None = None) -> Tensor:  # (N, C_in, H, W)
         *blocks, out = self
         for block in blocks:
             x = block(x, num_positions)
-        return out(x)  # (B*P, C, H/stride, W/stride)
+        return out(x)  # (N, C, H/stride, W/stride) with N = B * positions
