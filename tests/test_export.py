@@ -220,9 +220,10 @@ def test_command_says_how_exact_and_nothing_else(ending, checkpoint, tmp_path, m
     out = tmp_path / f"model{ending}"
     run_export(monkeypatch, checkpoint, out, "--size", 48, 64)
     said, chatter = capfd.readouterr()
-    checked, largest, wrote = said.splitlines()
+    checked, largest, took, wrote = said.splitlines()
     assert checked == "checked on random clips, 3 x 4 x 3 x 48 x 64, 1 x 4 x 3 x 48 x 64"
     assert largest.startswith("largest deviation ") and float(largest.split()[2]) < 1e-5
+    assert re.fullmatch(r"the last took \S+ s, in PyTorch \S+ s", took)
     assert (wrote, chatter) == (f"wrote {out}", "")
     assert deviation(out, load_model(checkpoint), 2, FRAMES, 3, 48, 64) < 1e-5
     notes = notes_of(out)

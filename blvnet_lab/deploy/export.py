@@ -20,6 +20,8 @@ import copy
 import importlib.util
 import json
 import os
+import statistics
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +45,7 @@ TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes ab
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (64, 96)
 # What the file is tried on: batches and sizes the exporter has not seen, 1 and odd ones too.
 TRIALS = ((3, (96, 64)), (1, (75, 131)))
+TIMINGS = 3
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -52,12 +55,15 @@ class Exported(NamedTuple):
     path: Path
     deviation: float  # the largest, relative to the largest logit
     clips: list[tuple[int, ...]]  # shapes (B, T, C, H, W) of the random clips
+    seconds: float  # median of the file's runs on the last of them, on the CPU
+    network_seconds: float  # of the folded network in PyTorch, run in turn with the file
 
     def __str__(self) -> str:
         shapes = ", ".join(" x ".join(map(str, shape)) for shape in self.clips)
         return (
             f"checked on random clips, {shapes}\n"
             f"largest deviation {self.deviation:.1e} of the largest logit\n"
+            f"the last took {self.seconds:.3g} s, in PyTorch {self.network_seconds:.3g} s\n"
             f"wrote {self.path}"
         )
 
@@ -125,7 +131,7 @@ def export_model(
     with atomic_write(path) as partial:
         write = _write_onnx if path.suffix == ".onnx" else _write_program
         run = write(program, partial, axes, notes or {})
-        exported = Exported(path, *_compare(model, run, size))
+        exported = Exported(path, *_compare(model, network, run, size))
         if not exported.deviation <= TOLERANCE:  # a NaN is none either
             raise ValueError(
                 f"expected the logits of {path} to be the model's to {TOLERANCE} of the largest, "
@@ -176,16 +182,25 @@ def _write_program(
 
 @torch.no_grad()
 def _compare(
-    model: VideoNet, exported: Callable[[Tensor], Tensor], size: tuple[int, int] | None
-) -> tuple[float, list[tuple[int, ...]]]:
+    model: VideoNet,
+    network: VideoNet,
+    exported: Callable[[Tensor], Tensor],
+    size: tuple[int, int] | None,
+) -> tuple[float, list[tuple[int, ...]], float, float]:
     """Compute the fields of `Exported` that follow its path."""
-    deviations, shapes = [], []
-    for batch, trial_size in TRIALS:
-        clip = _random_clip(model, batch, size or trial_size)
+    clips = [_random_clip(model, batch, size or trial_size) for batch, trial_size in TRIALS]
+    deviations = []
+    for clip in clips:
         logits = model(clip)
         deviations.append((exported(clip) - logits).abs().max() / logits.abs().max())
-        shapes.append(tuple(clip.shape))
-    return torch.stack(deviations).max().item(), shapes
+    seconds: dict[Callable, list[float]] = {exported: [], network: []}
+    for _ in range(TIMINGS):
+        for run, taken in seconds.items():
+            start = time.perf_counter()
+            run(clips[-1])
+            taken.append(time.perf_counter() - start)
+    shapes = [tuple(clip.shape) for clip in clips]
+    return torch.stack(deviations).max().item(), shapes, *map(statistics.median, seconds.values())
 
 
 def _random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
