@@ -738,13 +738,14 @@ def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
     videos, findings, others = find_videos(tmp_path, frames_from=1)
     names = [path.relative_to(tmp_path).as_posix() for path in videos]
     assert names == ["1", "2", "3/a.mp4", "sub/2"] and findings == []
+    others = {kind: len(paths) for kind, paths in others.items()}
     assert others == {".jpg": 2}, "nothing is looked for in folders that are videos"
     videos, _, others = find_videos(tmp_path)
-    assert videos == [tmp_path / "3" / "a.mp4"] and others == {".jpg": 6}
+    assert videos == [tmp_path / "3" / "a.mp4"] and len(others[".jpg"]) == 6
 
 
 def test_every_file_is_read_or_named(put, tmp_path):
-    """Cameras' and old suffixes are read; of all others the report says how many there are."""
+    """Cameras' and old suffixes are read; of all others the report names some."""
     root = put("run/a.mp4", "walk/b.mp4")
     (root / "run" / "a.mp4").rename(root / "run" / "a.divx")
     for suffix in ("MTS", "m2ts", "ogv", "vob", "asf", "3g2", "dv", "mxf", "m2v", "f4v"):
@@ -763,8 +764,12 @@ def test_every_file_is_read_or_named(put, tmp_path):
     assert set(table["status"]) == {"ok", "unreadable"} and len(table) == 15
     others = found.problems[found.problems["kind"] == "files passed over"]
     assert dict(zip(others["name"], others["detail"], strict=True)) == {
-        ".jpg": "2", ".srt": "4", ".wav": "1", "hidden": "2", "without suffix": "1",
-    }  # fmt: skip
+        ".jpg": "2: walk/cover.jpg, walk/posters/none.jpg",
+        ".srt": "4: run/a.srt, run/b.srt, run/c.SRT, ...",
+        ".wav": "1: walk/clip/sound.wav",
+        "hidden": "2: .trash, run/.a.mp4",
+        "without suffix": "1: x",
+    }
     assert {Path(path).name for path in table["path"]} > {"clip", "other", "MTS.MTS"}
 
 
@@ -814,5 +819,8 @@ def test_names_that_are_not_utf_8_are_a_finding(put, tmp_path):
     os.rename(root / "run" / "c.mp4", os.fsencode(root) + b"/run/caf\xe9.mp4")
     os.rename(root / "old", os.fsencode(root) + b"/\xe9t\xe9")
     found = listed("folder", root, tmp_path / "out", val_share=0.5)
-    assert findings(found) == {("files passed over", "", "name that is not UTF-8")}
+    assert findings(found) == {
+        ("name that is not UTF-8", "", "caf\\udce9.mp4"),
+        ("name that is not UTF-8", "", "\\udce9t\\udce9"),
+    }
     assert (table_of(found)["status"] == "ok").sum() == 3

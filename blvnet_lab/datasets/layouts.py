@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -264,7 +264,10 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
         raise ValueError(
             f"expected a folder for each class in {root}, with videos in it, found none"
         )
-    findings += [("files passed over", "", kind, str(number)) for kind, number in others.items()]
+    for kind, paths in sorted(others.items()):
+        some = ", ".join(path.relative_to(root).as_posix() for path in sorted(paths)[:3])
+        detail = f"{len(paths)}: {some}{', ...' if paths[3:] else ''}"
+        findings.append(("files passed over", "", kind, detail))
     return rows, videos, findings
 
 
@@ -314,8 +317,8 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
 
 def find_videos(
     root: Path, *, frames_from: int | None = None
-) -> tuple[list[Path], list[Finding], Counter[str]]:
-    """Find all videos below `root`, what cannot be looked into, and count other files by suffix.
+) -> tuple[list[Path], list[Finding], dict[str, list[Path]]]:
+    """Find all videos below `root`, what cannot be looked into, and other files by suffix.
 
     Links to folders are followed, but not back to a folder that holds them. Hidden files and
     folders are passed over. `frames_from` says how many folders deep one of numbered pictures,
@@ -323,7 +326,7 @@ def find_videos(
 
     Raises OSError if `root` itself cannot be looked into.
     """
-    videos, findings, others = [], [], Counter()
+    videos, findings, others = [], [], defaultdict(list)
 
     def refuse(error: OSError) -> None:
         if error.filename == str(root):
@@ -343,8 +346,13 @@ def find_videos(
             folders.clear()
             files -= pictures
         videos += [folder / name for name in found]
-        others.update(Path(name).suffix.lower() or "without suffix" for name in files - found)
-        others.update(["hidden"] * len(hidden) + ["name that is not UTF-8"] * len(odd))
+        for name in sorted(files - found):
+            others[Path(name).suffix.lower() or "without suffix"].append(folder / name)
+        if hidden:
+            others["hidden"] += [folder / name for name in sorted(hidden)]
+        for name in sorted(odd):  # no table could hold it
+            shown = os.path.join(place, name).encode(errors="backslashreplace").decode()
+            findings.append(("name that is not UTF-8", "", shown, "give it another name"))
         folders[:] = [
             name
             for name in set(folders) - odd - hidden

@@ -1,9 +1,15 @@
 """What clips of one's own were cut from: clips of one source belong in one split.
 
 A network that was trained on one part of a recording knows the place, the light and the people of
-the next part. Public data sets name their sources. For others `find_sources` goes by a pattern, or
-by the folder between class and clip (run/holiday/1.mp4 is of "holiday"), and by names that differ
-in numbers only (holiday_001 and holiday_007, name and name (1)); and by files that are equal.
+the next part: validation clips of sources it has seen say nothing about new ones. Public data sets
+name their sources. For others `find_sources` goes by what is there:
+
+- a pattern that was asked for;
+- the folder between class and clip: run/holiday/1.mp4 is of "holiday";
+- names that differ in numbers only: holiday_001 and holiday_007, v_Run_g01_c02 and v_Run_g01_c03,
+  name and name (1). Numbers are left out from the last to the first, so long as that does not make
+  one source of (nearly) the whole class: clip_001 to clip_500 are just numbered;
+- files that are equal, byte by byte.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from typing import Any
 
 import pandas as pd
 
-from blvnet_lab.datasets.layouts import NUMBERED_PICTURE, SPLITS, Finding, without_suffix
+from blvnet_lab.datasets.layouts import NUMBERED_PICTURE, SPLIT_OF, SPLITS, Finding, without_suffix
 from blvnet_lab.progress import tqdm
 
 # Of the clips of a class, at most this share is taken for one source because of their names.
@@ -37,6 +43,8 @@ ENDING = re.compile(
     rf"|(?:(?<![^\W\d_])(?:{PART}|[a-z])[\s_.\-]*)?[(\[]?\*[)\]]?))+$",
     re.IGNORECASE,
 )
+# HMDB51 says at the end of a name how the body and the camera are.
+HMDB51 = re.compile(r"_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+$")
 # So cameras and programs call all their recordings.
 OF_DEVICES = re.compile(
     rf"{PART}|vid(?:eo)?|v|img|mov(?:ie)?|mvi|dsc[nf]?|gopr|g[hx]|pxl|dji|win|file|recording|rec"
@@ -65,12 +73,14 @@ def find_sources(
     if pattern:
         sources = _by_pattern(names, pattern, findings)
     else:
-        sources = _by_name(names, classes, 1 + any(splits) if in_folders else None)
-        clips_of = pd.Series(names).groupby(sources).agg(["size", "first"])
+        sources = _by_folder(names, classes, 1 + any(splits)) if in_folders else [None] * len(names)
+        _by_name(sources, names, classes, splits, findings)
+    if not any(splits) and not pattern:
+        clips_of = pd.Series(names).groupby(sources, sort=False).agg(list)
         findings += [
-            ("recognised source", "", source, f"{number} clips, such as {name}")
-            for source, number, name in clips_of.itertuples(name=None)
-            if number > 1
+            ("recognised source", "", source, _some(clips))
+            for source, clips in clips_of.items()
+            if clips[1:]
         ]
     status = [""] * len(rows)
     for group in equal_files([root / name for name in names]):
@@ -86,6 +96,10 @@ def find_sources(
                 detail += f" in {splits[first]}: left out here"
             findings.append(("equal files", splits[i], str(root / names[i]), detail))
     return rows.assign(source_id=sources, status=status)
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} clips ({', '.join(names[:3])}{', ...' if names[3:] else ''})"
 
 
 def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> list[str]:
@@ -110,48 +124,70 @@ def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> 
     return sources
 
 
-def _by_name(names: Sequence[str], classes: Sequence[str], skipped: int | None) -> list[str]:
-    """Choose for each clip the first sign of a source that says something, or its own path.
+def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> list[str | None]:
+    """Take the first folder between class and clip, unless it says nothing of sources.
 
-    Signs are the folders after the first `skipped` ones, then the clip's name without its numbers,
-    unless it is that of one clip only. One that (nearly) a whole class has says nothing.
+    So it is if all clips are in it, or nearly all of one class and none of another.
     """
-    stems = [_without_numbers(name) for name in names]
-    general = {sign for of_clip in stems for sign in of_clip[:-1]}  # of more than equal names
-    signs = []  # (whether it is a folder, its name)
-    for name, stem, class_name in zip(names, stems, classes, strict=True):
-        folders = name.split("/")[skipped:-1] if skipped else []
-        of_clip = [sign for sign in stem if sign in general and not _of_device(sign, class_name)]
-        signs.append([(True, folder) for folder in folders] + [(False, sign) for sign in of_clip])
-    sizes, uses, in_class = Counter(classes), Counter(), Counter()
-    for of_clip, class_name in zip(signs, classes, strict=True):
-        uses.update(of_clip)
-        in_class.update((sign, class_name) for sign in of_clip)
-
-    chosen = []
-    for of_clip, name, class_name in zip(signs, names, classes, strict=True):
-        limit = max(1, MAX_SHARE * sizes[class_name])
-        telling = (
-            sign[1]
-            for sign in of_clip
-            if in_class[sign, class_name] <= limit and (sign[0] or uses[sign] > 1)
-        )
-        chosen.append(next(telling, without_suffix(name)))
-    return chosen
+    between = [name.split("/")[skipped:-1] for name in names]
+    shared = 0
+    while len({tuple(folders[: shared + 1]) for folders in between}) == 1 and between[0][shared:]:
+        shared += 1
+    found = [folders[shared] if folders[shared:] else None for folders in between]
+    sizes, in_class = Counter(classes), Counter(zip(found, classes, strict=True))
+    num_classes = Counter(folder for folder, _ in in_class)
+    return [
+        folder
+        if num_classes[folder] > 1 or in_class[folder, name] <= max(1, MAX_SHARE * sizes[name])
+        else None
+        for folder, name in zip(found, classes, strict=True)
+    ]
 
 
-def _without_numbers(path: str) -> list[str]:
+def _by_name(
+    sources: list[str | None],
+    names: Sequence[str],
+    classes: Sequence[str],
+    splits: Sequence[str],
+    findings: list[Finding],
+) -> None:
+    """Fill in what a clip's name has in common with others, but for numbers; or its own path."""
+    keys = {i: _names_without_numbers(names[i]) for i, known in enumerate(sources) if not known}
+    families = {key for of_clip in keys.values() for key in of_clip[:-1]}
+    uses = Counter(key for of_clip in keys.values() for key in of_clip)
+    in_class = Counter((key, classes[i]) for i, of_clip in keys.items() for key in of_clip)
+    sizes, numbered = Counter(classes), defaultdict(list)
+    for i, of_clip in keys.items():
+        limit = max(1, MAX_SHARE * sizes[classes[i]])
+        shared = [key for key in of_clip if key in families and uses[key] > 1]
+        telling = [key for key in shared if not _says_nothing(key, classes[i])]
+        sources[i] = next((key for key in telling if in_class[key, classes[i]] <= limit), None)
+        if splits[i] and telling:  # divided by somebody: what was torn apart is to be named
+            sources[i] = sources[i] or telling[-1]
+        if sources[i] is None:
+            sources[i] = without_suffix(names[i])
+            folder, _, rest = sources[i].partition("/")
+            if folder.lower() in SPLIT_OF and not _says_nothing(of_clip[0], classes[i]):
+                sources[i] = rest  # the same name in another split is the same source
+            if not splits[i] and shared and shared[-1]:
+                numbered[shared[-1]].append(names[i])
+    for key, of_key in numbered.items():
+        why = f"{_some(of_key)}: each taken for a source of its own, unless --source says otherwise"
+        findings.append(("numbered clips, perhaps of one source", "", key, why))
+
+
+def _names_without_numbers(path: str) -> list[str]:
     """Give a clip's name without its numbers, with the first of them, and so on; last as it is."""
-    name, found = without_suffix(path.rpartition("/")[2]), []
-    for begin in [0, *(match.end() for match in NUMBER.finditer(name))]:
-        left = name[:begin] + NUMBER.sub("*", name[begin:])
+    name = without_suffix(path.rpartition("/")[2])
+    stem, found = HMDB51.sub("", name), []
+    for begin in [0, *(match.end() for match in NUMBER.finditer(stem))]:
+        left = stem[:begin] + NUMBER.sub("*", stem[begin:])
         found.append(ENDING.sub("", left) or left.strip(" _.-()[]*"))
     return list(dict.fromkeys(key.casefold() for key in (*found, name)))
 
 
-def _of_device(sign: str, class_name: str) -> bool:
-    """Check whether a name says no more than the class's, or than what cameras call all clips."""
-    words, own = (re.sub(r"[\W_]+", " ", text).strip().casefold() for text in (sign, class_name))
+def _says_nothing(key: str, class_name: str) -> bool:
+    words, own = (re.sub(r"[\W_]+", " ", text).strip().casefold() for text in (key, class_name))
     words = words.replace(own, "").strip()
     return not words or OF_DEVICES.fullmatch(words) is not None
 
