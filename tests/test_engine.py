@@ -874,6 +874,21 @@ def test_checkpoints_hold_nothing_but_tensors_and_containers(half_done, tmp_path
         torch.load(tmp_path / schedule / "last.pt", weights_only=True)
 
 
+def test_another_default_device_changes_nothing(tmp_path):
+    found, data, recipe = [], Clips(8), replace(SHORT, ema=0.9)
+    try:
+        for default in ("cpu", "meta"):
+            torch.set_default_device(default)
+            output = Output(tmp_path / default)
+            fit(build(recipe, 2), data, data, recipe, device=CPU, output=output)
+            model = load_trained(tmp_path / default / "best.pt").model
+            found.append(list(model.state_dict().values()))
+    finally:
+        torch.set_default_device(None)
+    for a, b in zip(*found, strict=True):
+        assert b.device == CPU and torch.equal(a, b)
+
+
 # ---------------------------------------------------------------- videos and workers
 
 

@@ -28,9 +28,15 @@ from blvnet_lab.runs import sizes
 from blvnet_lab.runs.memory import count_memory
 from blvnet_lab.runs.sizes import frames_in_memory
 from blvnet_lab.runs.train import clip_datasets
+from blvnet_lab.training.distributed import Ranks
+from blvnet_lab.training.engine import build
+from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.loading import (
     DeadWorkerError,
+    mixing,
     report_dead_worker,
+    timed_batches,
+    training_loader,
 )
 from blvnet_lab.training.recipe import Augmentation, Hardware, Recipe, Views
 
@@ -278,6 +284,31 @@ def elsewhere():
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("crop", ["resized", "multi-scale"])
+def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
+    changes = Augmentation(crop=crop, rand_augment=1, erase=0.5, mixup=1.0, cutmix=1.0)
+    hardware = Hardware(in_memory=not workers, workers=workers)
+    recipe = dataclasses.replace(RECIPE, augmentation=changes, hardware=hardware, balanced=True)
+    found = []
+    model = build(recipe, 2)
+    for _ in range(2):
+        train, val, _ = clip_datasets(manifest, recipe)
+        loader, _ = training_loader(train, recipe, Ranks(), CPU)
+        torch.manual_seed(1)
+        mix = mixing(recipe, 2)
+        batches = [mix(*batch[:2]) for _, batch in timed_batches(loader)]
+        predictions = evaluate(model, val, device=CPU, hardware=hardware)
+        found.append((batches, predictions.logits, predictions.labels, predictions.indices))
+        if len(found) == 1:
+            request.getfixturevalue("elsewhere")
+    (batches, *said), (others, *said_then) = found
+    assert len(batches) == 2
+    for batch, other in zip(batches, others, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(said, said_then, strict=True))
 
 
 def test_the_default_device_changes_no_clip_read_alone_and_no_plan(manifest, request):

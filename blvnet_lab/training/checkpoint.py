@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS, read_pickle
 from blvnet_lab.paths import atomic_write, write_files
-from blvnet_lab.training.distributed import current_ranks
+from blvnet_lab.training.distributed import current_ranks, on_cpu
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.state import State
 
@@ -201,6 +201,7 @@ class Trained:
         )
 
 
+@on_cpu()
 def load_trained(path: str | os.PathLike) -> Trained:
     """Load the network in `model.safetensors` or in a checkpoint (`best.pt`) of a run.
 

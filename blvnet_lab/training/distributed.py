@@ -44,6 +44,13 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Make new tensors on the CPU, whatever `torch.set_default_device` says."""
+    with torch.device("cpu"):
+        yield
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among those of a run; alone by default."""
@@ -62,7 +69,7 @@ class Ranks:
         """Return each flag, true if it is true on any rank: so that all do the same."""
         if self.world == 1:
             return flags
-        votes = torch.tensor(flags, dtype=torch.uint8)
+        votes = torch.tensor(flags, dtype=torch.uint8, device="cpu")
         dist.all_reduce(votes, dist.ReduceOp.MAX)
         return tuple(votes.bool().tolist())
 

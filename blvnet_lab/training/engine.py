@@ -27,7 +27,7 @@ from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.checkpoint import RunFolder, unreadable_videos
-from blvnet_lab.training.distributed import current_ranks, noted_signals, pick_device
+from blvnet_lab.training.distributed import current_ranks, noted_signals, on_cpu, pick_device
 from blvnet_lab.training.evaluation import (
     Predictions,
     Stopped,
@@ -44,6 +44,7 @@ from blvnet_lab.training.state import State, make_state
 MIN_SCALE = 2.0**-9  # of the loss in float16: from 65536 it falls there in 25 steps that overflow
 
 
+@on_cpu()  # on a GPU the same seed gives other weights
 def build(recipe: Recipe, num_classes: int) -> VideoNet:
     """Build the recipe's network, on the CPU, with weights drawn from its seed."""
     torch.manual_seed(recipe.seed)

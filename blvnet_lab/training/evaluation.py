@@ -21,10 +21,11 @@ from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import (
     Ranks,
     current_ranks,
+    on_cpu,
     pick_device,
     signals_of_workers,
 )
-from blvnet_lab.training.loading import report_dead_worker
+from blvnet_lab.training.loading import report_dead_worker, timed_batches
 from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
 from blvnet_lab.training.recipe import Hardware
 
@@ -56,6 +57,7 @@ class _Numbered(Dataset):
             return index, str(error)
 
 
+@on_cpu()
 def _collate(items: list[tuple]) -> tuple[Tensor | None, Tensor, Tensor, dict[int, str]]:
     """Make clips (None if there are none), labels, numbers; and numbers of unreadable clips."""
     good = [item for item in items if len(item) == 3]
@@ -110,7 +112,7 @@ def evaluate(
     shown = {"unit": "clip", "leave": False, "disable": not ranks.is_first}
     bar = tqdm(total=len(own), desc="evaluating", **shown)
     with bar, autocast(device, hardware):
-        for clips, labels, numbers, bad in loader:
+        for _, (clips, labels, numbers, bad) in timed_batches(loader):
             unreadable |= bad
             if clips is not None:
                 views = clips if clips.ndim == 6 else clips[:, None]  # (B, V, T, C, H, W)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from blvnet_lab.training.distributed import Ranks, signals_of_workers
+from blvnet_lab.training.distributed import Ranks, on_cpu, signals_of_workers
 from blvnet_lab.training.recipe import Recipe
 
 Key = tuple[int, int, int]  # epoch, number of a clip, how often it was drawn before in that epoch
@@ -92,13 +92,16 @@ class Batches(Sampler[list[Key]]):
         self.steps = num_clips // self.batch_size  # of an epoch
         self.at_once = self.batch_size // parts  # clips that pass through the network together
         self.seed, self.ranks, self.accumulate = seed, ranks, accumulate
-        self.labels = torch.zeros(num_clips) if labels is None else torch.as_tensor(labels)
+        labels = [0] * num_clips if labels is None else labels
+        self.labels = torch.as_tensor(labels, device="cpu")
         self.epoch, self.first_step = 1, 0
 
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.accumulate
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    @on_cpu()  # whatever the default is, where generator and labels are
+    def _draws(self) -> Tensor:
+        """Draw the keys of an epoch, (clips, 2): clip, and how often it was drawn before."""
         generator = torch.Generator("cpu").manual_seed(mixed_seed(self.seed, self.epoch))
         order = torch.randperm(self.num_clips, generator=generator)
         # A round has a clip of every class, in random order: any part of an epoch is balanced.
@@ -108,7 +111,10 @@ class Batches(Sampler[list[Key]]):
         clips = torch.stack([clips[rounds[:, 0] % len(clips)] for clips in of_class], 1)
         draws = torch.stack([clips, rounds // counts], 2)  # (rounds, classes, 2)
         places = torch.rand(clips.shape, generator=generator).argsort(1)
-        draws = draws.gather(1, places[..., None].expand_as(draws)).flatten(0, 1)
+        return draws.gather(1, places[..., None].expand_as(draws)).flatten(0, 1)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        draws = self._draws()
         for step in range(self.first_step, self.steps):
             batch = draws[step * self.batch_size : (step + 1) * self.batch_size]
             share = batch.chunk(self.ranks.world)[self.ranks.rank]
@@ -142,11 +148,16 @@ def training_loader(
 
 
 def timed_batches(loader: Iterable) -> Iterator[tuple[float, Any]]:
-    """Yield (seconds waited, batch)."""
-    begin = time.perf_counter()
-    for batch in loader:
-        yield time.perf_counter() - begin, batch
+    """Yield (seconds waited, batch), on the CPU whatever device is PyTorch's default."""
+    with on_cpu():
+        batches = iter(loader)
+    while True:
         begin = time.perf_counter()
+        with on_cpu():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield time.perf_counter() - begin, batch
 
 
 @contextmanager
@@ -169,6 +180,7 @@ def report_dead_worker() -> Iterator[None]:
         ) from error
 
 
+@on_cpu()
 def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Make the recipe's mixup or cutmix: from clips and labels (B,) to clips and (B, num_classes).
 
@@ -180,6 +192,7 @@ def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple
         return lambda clips, labels: (clips, labels)
     either = v2.RandomChoice(chosen)
 
+    @on_cpu()  # where random numbers are drawn
     def mix(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         mixed, targets = either(tv_tensors.Video(clips), labels)
         return mixed.as_subclass(Tensor), targets

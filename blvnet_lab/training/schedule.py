@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 from blvnet_lab.models import VideoNet
+from blvnet_lab.training.distributed import on_cpu
 from blvnet_lab.training.recipe import Recipe
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter is no subclass of the former
@@ -61,6 +62,7 @@ class RisingAverage(AveragedModel):
     Else the random start would be most of the average for 1 / (1 - decay) steps.
     """
 
+    @on_cpu()  # where the steps are counted
     def __init__(self, model: nn.Module, decay: float):
         super().__init__(model, multi_avg_fn=self._move, use_buffers=True)
         self.decay = decay
