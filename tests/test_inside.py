@@ -3,7 +3,6 @@
 The oracles are costs worked out on paper, captured maps, and orders sorted by hand.
 """
 
-import json
 from collections import Counter
 
 import numpy as np
@@ -32,7 +31,7 @@ from blvnet_lab.introspect import (
 from blvnet_lab.models import TAM, blvnet_tam, count_cost, tsn, tsn_blnet
 from blvnet_lab.paths import data_samples
 from blvnet_lab.viz.interactive import DECIMALS
-from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ROLE_COLOURS, SIGNED, ink
+from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ROLE_COLOURS, SIGNED
 
 SHAPE = ["positions", "channels", "height", "width"]
 FRAMES = (torch.arange(8, dtype=torch.uint8) * 20)[:, None, None, None].expand(8, 3, 6, 8)
@@ -95,8 +94,6 @@ def test_parts_come_in_the_order_of_computation():
     assert parts["stem"] == ["conv", "tam", "little", "big", "merged", "fusion"]
     assert parts["stage1"] == parts["stage3"] == ["tam", "big", "little", "merged", "fusion"]
     assert parts["stage4"] == ["tam", "block", "tam", "block"]
-    parts = table_of(tsn).groupby("stage", sort=False)["part"].agg(list)
-    assert parts["stem"] == ["conv", "pool"] and parts["stage4"] == ["block", "block"]
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
@@ -116,21 +113,16 @@ def test_shapes_are_those_of_the_captured_maps(builder):
     )
 
 
-def test_the_model_stays_as_it_was():
-    model = tiny(blvnet_tam).train()
-    layer_table(model)
-    assert model.training and next(model.parameters()).device.type == "cpu"
-    assert not count_hooks(model)
-
-
 def test_a_tam_is_counted_wherever_it_is():
     model = tiny(tsn, num_classes=3)
+    model.train()
     before = layer_table(model, (64, 64))
+    assert model.training and next(model.parameters()).device.type == "cpu"
+    assert not count_hooks(model)
     block = model.stage2[1]
     block.conv1 = nn.Sequential(nn.Unflatten(0, (-1, 8)), TAM(64), nn.Flatten(0, 1), block.conv1)
     table = layer_table(model, (64, 64))
     assert table["macs"].sum() - before["macs"].sum() == 3 * 8 * 64 * 8 * 8
-    assert (table["part"] == "tam").sum() == 1
     assert table["parameters"].sum() == sum(p.numel() for p in model.parameters())
 
 
@@ -162,11 +154,9 @@ def test_architecture_has_a_box_for_every_part(builder, depth):
 
 
 def test_architecture_names_outputs_and_costs():
-    figure = viz.architecture_figure(table_of(blvnet_tam), "tiny")
-    words = texts(figure)
+    words = texts(viz.architecture_figure(table_of(blvnet_tam), "tiny"))
     assert "little 4 × 32 × 16 × 16\n0.901 MMACs" in words
     assert "TAM\n8 × 8\n× 32 × 32\n0.197 MMACs" in words
-    assert "classifier\n4 × 5\n5.12 kMACs" in words
     cost = count_cost(tiny(blvnet_tam), (64, 64))
     assert f"tiny: {cost.macs / 1e6:.3g} MMACs a clip of 8 frames, 0.244 M parameters" in words
     assert f"TAM: {100 * cost.tam_macs / cost.macs:.3g} %" in words
@@ -176,7 +166,7 @@ def test_architecture_names_outputs_and_costs():
     assert any("big branch (every frame)" in word for word in words)
     assert not any("TAM" in word for word in words)
     words = texts(viz.architecture_figure(layer_table(tsn(depth=50))))
-    assert "6 blocks\n16 × 1024\n× 14 × 14\n23.4 GMACs" in words and "layers: 100 %" in words
+    assert "6 blocks\n16 × 1024\n× 14 × 14\n23.4 GMACs" in words
     assert not any("branch" in word for word in words)
 
 
@@ -219,14 +209,11 @@ def test_feature_maps_stand_in_their_columns():
         for row, maps in ((1, little), (3, big), (4, merged)):
             image = rows[row][k].images[0]
             np.testing.assert_allclose(image.get_array(), maps[k].detach())
-            assert (image.get_clim(), image.get_cmap().name) == (
-                (pytest.approx(-limit), pytest.approx(limit)),
-                SIGNED,
-            )
+            assert image.get_clim() == pytest.approx((-limit, limit))
+            assert image.get_cmap().name == SIGNED
             assert image.get_extent() == [0, 8, 6, 0]  # as large as the frame
     edges = [to_hex(row[0].spines["left"].get_edgecolor()).upper() for row in rows]
     assert edges == [ORANGE, ORANGE, BLUE, BLUE, GREY]
-    assert figure.axes[-1].get_ylabel() == "activation"
 
 
 def test_feature_maps_of_frames_that_feed_both_branches():
@@ -274,7 +261,6 @@ def test_taps_are_sorted_by_role_then_weight(taps):
     assert [label.get_text() for label in panel_a.get_xticklabels()] == [str(c) for c in order]
     colours = [to_hex(colour).upper() for colour in strip.get_array()[0]]
     assert colours == [ROLE_COLOURS[r] for r in ("looks_back", "keeps", "keeps", "silent")]
-    assert "a.tam: 4 channels" in panel_a.get_title("left")
     assert (panel_b.images[1].get_array() == 0).all()  # no division by zero
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["looks_back (1)", "averages (1)", "keeps (2)", "silent (1)", "mixed (1)"]
@@ -296,16 +282,15 @@ def test_pair_taps_of_both_frames_are_in_one_order():
     order = (after - prev).argsort()  # from looking back to looking ahead
     figure = viz.pair_taps_figure(effective_pair_taps(model), "stage2.tam")
     little, big = figure.axes[:2]
-    np.testing.assert_allclose(
-        little.images[0].get_array(), torch.stack([prev, curr + after])[:, order], atol=1e-6
-    )
-    np.testing.assert_allclose(
-        big.images[0].get_array(), torch.stack([prev + curr, after])[:, order], atol=1e-6
-    )
+    for axes, title, taps, pairs in (
+        (little, "little frames", [prev, curr + after], ["pair -1", "own pair"]),
+        (big, "big frames", [prev + curr, after], ["own pair", "pair +1"]),
+    ):
+        cells = axes.images[0].get_array()
+        np.testing.assert_allclose(cells, torch.stack(taps)[:, order], atol=1e-6)
+        assert axes.get_title() == title
+        assert [label.get_text() for label in axes.get_yticklabels()] == pairs
     assert little.images[0].get_clim() == big.images[0].get_clim()
-    assert (little.get_title(), big.get_title()) == ("little frames", "big frames")
-    assert [t.get_text() for t in little.get_yticklabels()] == ["pair -1", "own pair"]
-    assert [t.get_text() for t in big.get_yticklabels()] == ["own pair", "pair +1"]
 
 
 def test_figures_of_a_causal_model():
@@ -336,13 +321,9 @@ def test_hover_holds_every_weight_and_who_it_is(taps):
     # Or the theme's template would choose the colours.
     assert cells[0].autocolorscale is strips[0].autocolorscale is False
     assert all(trace.hoverongaps is False for trace in (*strips, *cells))  # or one hides the other
-    template = cells[0].hovertemplate
-    assert template.startswith("a.tam") and all(f"%{{{axis}}}" in template for axis in "xyz")
-    for strip, module in zip(strips, taps, strict=True):
+    for strip in strips:
         shown = [colour_at(strip, value) for value in strip.z[0]]
-        by_channel = roles[roles["module"] == module].set_index("channel")["role"]
-        channels = [int(name.split(",")[0]) for name in strip.x]
-        assert shown == [ROLE_COLOURS[by_channel[c]] for c in channels]
+        assert shown == [ROLE_COLOURS[name.split(", ")[1]] for name in strip.x]
     legend = [trace.name for trace in figure.data[4:]]
     assert legend == ["looks_back", "averages", "keeps", "silent", "mixed"]
 
@@ -350,10 +331,7 @@ def test_hover_holds_every_weight_and_who_it_is(taps):
 def colour_at(strip: go.Heatmap, value: float) -> str:
     """The colour of a value on a scale of steps."""
     place = (value - strip.zmin) / (strip.zmax - strip.zmin)
-    below = [colour for start, colour in strip.colorscale if start < place]
-    above = [colour for start, colour in strip.colorscale if start > place]
-    assert below[-1] == above[0]
-    return below[-1]
+    return [colour for start, colour in strip.colorscale if start < place][-1]
 
 
 def test_hover_of_the_shipped_network_is_small():
@@ -388,12 +366,8 @@ def test_history_has_a_line_per_channel(history):
         for channel, line in enumerate(channels):
             assert list(line.get_xdata()) == [0, 1, 2]
             np.testing.assert_allclose(line.get_ydata(), values[:, channel])
-        assert len(channels) == 4
+        assert len(channels) == 4 and list(zero.get_ydata()) == [0, 0]
         np.testing.assert_allclose(median.get_ydata(), np.median(values, axis=1))
-        assert median.get_linewidth() > channels[0].get_linewidth()
-        assert list(zero.get_ydata()) == [0, 0]
-        assert axes.get_xlabel() == "epoch"
-    assert figure.axes[0].get_ylabel() == "weight"
 
 
 def test_history_plays_every_epoch_on_fixed_axes(history):
@@ -418,10 +392,7 @@ def test_history_plays_every_epoch_on_fixed_axes(history):
         low, high = axis.range
         reach = max(float(taps[[0, 2]].abs().max()) for taps in epochs.values())
         assert low == -high and high > reach
-    (slider,) = figure.layout.sliders
-    assert [step.args[0][0] for step in slider.steps] == ["0", "1", "2"]
-    assert slider.active == 2
-    json.loads(figure.to_json())
+    assert [step.args[0][0] for step in figure.layout.sliders[0].steps] == ["0", "1", "2"]
 
 
 # ---------------------------------------------------------------- receptive fields
@@ -440,13 +411,10 @@ def test_fields_are_row_normalised_and_outlined():
         shown = np.asarray(axes.images[0].get_array())
         largest = fields[name].max(1, keepdim=True).values
         np.testing.assert_allclose(shown, (fields[name] / largest).nan_to_num(), rtol=1e-6)
-        assert axes.images[0].get_clim() == (0, 1)
         labels = axes.get_xticklabels()
         assert [label.get_text() for label in labels] == [str(t) for t in range(8)]
-        assert {label.get_color() for label in labels} == {ink()}
         ticks = [tick.tick1line for tick in axes.xaxis.get_major_ticks()]
         assert [tick.get_markeredgecolor() for tick in ticks] == [ORANGE, BLUE] * 4
-        assert min(tick.get_markeredgewidth() for tick in ticks) >= 4  # points: colours to be seen
         # An edge between any True cell and one that is none, and no other.
         cells = np.pad(derived[name].numpy(), 1).astype(int)
         across, down = (np.argwhere(np.diff(cells, axis=axis)) for axis in (1, 0))
@@ -454,10 +422,6 @@ def test_fields_are_row_normalised_and_outlined():
         edges = np.asarray(axes.collections[0].get_segments())
         assert {tuple(edge) for edge in edges.mean(1).tolist()} == middles
     assert [axes.get_ylabel() for axes in panels] == ["frame", "pair", "pair"]
-    (legend,) = figure.legends
-    names = [text.get_text() for text in legend.get_texts()]
-    colours = [to_hex(patch.get_facecolor()).upper() for patch in legend.get_patches()]
-    assert dict(zip(names, colours, strict=True)) == {"little branch": ORANGE, "big branch": BLUE}
 
 
 def test_fields_of_single_frames():
@@ -489,11 +453,8 @@ def test_ablations_beside_their_control():
     middles = np.array([bar.get_y() + bar.get_height() / 2 for bar in axes.patches])
     np.testing.assert_allclose((middles[:3] + middles[3:]) / 2, axes.get_yticks(), atol=1e-9)
     assert [label.get_text() for label in axes.get_yticklabels()] == ABLATIONS["ablation"].tolist()
-    assert axes.yaxis_inverted()
     lines = {line.get_xdata()[0]: line.get_color() for line in axes.lines}
     assert lines.keys() == {98, 99, 50} and (lines[98], lines[99]) == (ORANGE, BLUE)
-    assert any("coin toss" in text.get_text() for text in axes.texts)
-    assert axes.get_xlabel() == "accuracy between partners / %"
 
 
 def test_importance_stands_under_its_frame():
@@ -532,7 +493,6 @@ def test_deletion_beside_its_control():
     for deleted, low, high in ((0, 0, 0), (1, -1, -0.8), (2, -2, -1.6)):
         edge = band[band[:, 0] == deleted, 1]
         assert (edge.min(), edge.max()) == (pytest.approx(low), pytest.approx(high))
-    assert (axes.get_xlabel(), "nats" in axes.get_ylabel()) == ("frames deleted", True)
 
 
 def test_an_unknown_module_is_named(history):
