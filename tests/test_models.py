@@ -50,20 +50,14 @@ from blvnet_lab.models.bottleneck import BlockStage, Bottleneck, bottlenecks
 from blvnet_lab.models.fast import fused_sum
 from blvnet_lab.models.tam import TamOptions, weighted_sum
 
-CAUSAL = [(r, True) for r in (1, 2, 3, 4, 5)]
-
-
-@pytest.fixture(scope="module")
-def r50():
-    torch.manual_seed(0)
-    return blvnet_tam(depth=50, num_frames=4, num_classes=174)
+TAPS = [*((r, False) for r in (1, 3, 5, 7)), *((r, True) for r in (1, 2, 3, 4, 5))]
 
 
 # ---------------------------------------------------------------- the equation
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 8])
-@pytest.mark.parametrize("r, causal", [*((r, False) for r in (1, 3, 5, 7)), *CAUSAL])
+@pytest.mark.parametrize("r, causal", TAPS)
 def test_tam_is_relu_of_a_depthwise_conv3d(r, causal, num_frames):
     """Of a causal TAM, one that is padded on the left only."""
     tam = TAM(6, r, "kaiming", causal).double()
@@ -205,7 +199,7 @@ def test_traced_network_has_its_tams():
 
 
 @pytest.mark.parametrize("num_pairs", [1, 2, 5])
-@pytest.mark.parametrize("r, causal", [*((r, False) for r in (1, 3, 5, 7)), *CAUSAL])
+@pytest.mark.parametrize("r, causal", TAPS)
 def test_pair_form_equals_the_frame_form_on_twins(r, causal, num_pairs):
     tam = PairTAM(6, r, "kaiming", causal).double()
     pairs = random64(2, num_pairs, 6, 4, 5).requires_grad_()
@@ -241,16 +235,11 @@ def test_tam_stays_in_half_precision_under_autocast(module):
 
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_clips_of_a_batch_do_not_leak_into_each_other(builder):
-    model = network(builder)
-    clips = random64(3, 8, 3, 32, 32)
-    other = clips.clone()
-    other[1] = random64(8, 3, 32, 32, seed=1)
+    model, clips = network(builder), random64(3, 8, 3, 32, 32)
     with torch.no_grad():
-        before, after = model(clips), model(other)
         alone = torch.cat([model(clip[None]) for clip in clips])
-    torch.testing.assert_close(before[[0, 2]], after[[0, 2]], **EXACT)
-    torch.testing.assert_close(before, alone, **EXACT)
-    assert (before[1] - after[1]).abs().max() > 1e-3
+        torch.testing.assert_close(model(clips), alone, **EXACT)
+    assert (alone[1] - alone[0]).abs().max() > 1e-3
 
 
 ORDERS = {
@@ -274,9 +263,7 @@ def test_which_orders_of_the_frames_a_network_ignores(builder, order):
 
 def test_every_frame_counts_in_its_own_branch():
     """Frame 2k is the little one, frame 2k + 1 the big one."""
-    model = network(blvnet)
-    clips = random64(1, 8, 3, 32, 32)
-    maps = []
+    model, clips, maps = network(blvnet), random64(1, 8, 3, 32, 32), []
     for branch in (model.stem.little, model.stem.big):
         branch.register_forward_hook(lambda module, args, out: maps.append(out.detach()))
     with torch.no_grad():
@@ -295,12 +282,13 @@ def test_every_frame_counts_in_its_own_branch():
 # ---------------------------------------------------------------- structure
 
 
-def test_seven_tams(r50):
-    tams = {name: m for name, m in r50.named_modules() if isinstance(m, TAM)}
+def test_seven_tams():
+    with torch.device("meta"):
+        model = blvnet_tam(depth=50, num_frames=4)
+    tams = {name: m for name, m in model.named_modules() if isinstance(m, TAM)}
     places = ["stem", "stage1", "stage2", "stage3", "stage4.0", "stage4.1", "stage4.2"]
     assert list(tams) == [f"{place}.tam" for place in places]
     assert [m.channels for m in tams.values()] == [64, 64, 256, 512, 1024, 2048, 2048]
-    assert sum(m.taps.numel() for m in tams.values()) == 18_048
     assert [isinstance(m, PairTAM) for m in tams.values()] == [False] + 3 * [True] + 3 * [False]
     for builder in (tsn, tsn_blnet, blvnet):
         assert not any(isinstance(m, TAM) for m in tiny(builder).modules())
@@ -341,7 +329,7 @@ def test_alpha_and_beta_divide_the_little_branch():
 @pytest.mark.parametrize("builder", [blvnet_tam, tsn])
 def test_weights_at_the_start(builder):
     torch.manual_seed(0)
-    model, checked = builder(depth=50, num_frames=4), 0
+    model = builder(depth=50, num_frames=4)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             assert module.bias is None, name
@@ -349,14 +337,10 @@ def test_weights_at_the_start(builder):
                 out, _, height, width = module.weight.shape
                 expected = math.sqrt(2 / (out * height * width))  # Kaiming normal, fan_out
                 assert 0.96 < module.weight.std() / expected < 1.04, name
-                checked += 1
         elif isinstance(module, nn.BatchNorm2d):
             last = name.endswith("bn3")
             assert module.weight.unique().tolist() == [0.0 if last else 1.0], name
             assert module.bias.abs().max() == 0, name
-        elif isinstance(module, TAM):
-            assert module.taps[1].min() > 0.7 and module.taps[[0, 2]].abs().max() < 0.3
-    assert checked > 30
     assert 0.00098 < model.classifier.weight.std() < 0.00102
     assert model.classifier.bias.abs().max() == 0
 
@@ -446,14 +430,12 @@ def test_merge_is_the_sum_of_the_branches():
 
 
 def test_logits_are_the_mean_over_pairs_of_the_classifier_on_mean_maps():
-    model = network()
-    clips = random64(2, 8, 3, 32, 32)
+    model, clips = network(), random64(2, 8, 3, 64, 64)
     with torch.no_grad():
         features = model.forward_features(clips)
-        assert features.shape == (2, 4, 256, 1, 1)
-        pooled = features.sum((-2, -1)) / 1
-        logits = pooled @ model.classifier.weight.t() + model.classifier.bias
-        torch.testing.assert_close(model(clips), logits.sum(1) / 4, **EXACT)
+        assert features.shape == (2, 4, 256, 2, 2)
+        logits = features.mean((-2, -1)) @ model.classifier.weight.t() + model.classifier.bias
+        torch.testing.assert_close(model(clips), logits.mean(1), **EXACT)
 
 
 def shapes_at_64(builder, depth, num_frames: int, classes: int) -> dict[str, tuple]:
@@ -532,19 +514,19 @@ def test_captured_maps_are_not_changed_in_place(builder, form):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("size", [(64, 64), (65, 79), (33, 96)])
 @pytest.mark.parametrize("builder", BUILDERS)
-def test_any_size_and_both_modes(builder, size, training):
+def test_any_size_and_both_modes(builder, training):
     model = tiny(builder, num_frames=4).train(training)
-    logits = model(torch.randn(2, 4, 3, *size))
-    assert logits.shape == (2, 5) and logits.isfinite().all()
+    for size in ((64, 64), (65, 79), (33, 96)):
+        logits = model(torch.randn(2, 4, 3, *size))
+        assert logits.shape == (2, 5) and logits.isfinite().all(), size
 
 
 @pytest.mark.parametrize(
     "builder, arguments",
     [
         *((builder, {"num_frames": t}) for builder in BUILDERS for t in (2, 6, 16)),
-        *((builder, {"num_frames": 3}) for builder in (tsn, tsn_blnet)),  # no pairs
+        *((builder, {"num_frames": 3}) for builder in ON_FRAMES),  # no pairs
         *((builder, {"in_channels": 10}) for builder in BUILDERS),  # optical flow
         *((tsn_blnet, {"alpha": alpha, "beta": beta}) for alpha, beta in ((1, 2), (8, 8))),
         *((blvnet_tam, {"alpha": alpha, "beta": beta}) for alpha, beta in ((1, 1), (4, 1))),
@@ -621,10 +603,7 @@ def test_every_parameter_learns(builder):
         (tsm, {"depth": 50, "num_frames": 8, "num_classes": 400}, 224, 32.704, 24.328),
         (tam_resnet, {"depth": 50, "num_frames": 8, "num_classes": 400}, 224, 32.839, 24.367),
         (blvnet_tam, {"depth": 50, "num_frames": 16}, 224, 23.851, 25.020),
-        (blvnet_tam, {"depth": 50, "num_frames": 32}, 224, 47.703, 25.020),
         (blvnet_tam, {"depth": 101, "num_frames": 16}, 224, 32.149, 40.177),
-        (blvnet_tam, {"depth": 101, "num_frames": 32}, 224, 64.298, 40.177),
-        (blvnet_tam, {"depth": 101, "num_frames": 48}, 224, 96.448, 40.177),
         (blvnet_tam, {"depth": 101, "num_frames": 64}, 224, 128.597, 40.177),
         (blvnet_tam, {"depth": 50, "num_frames": 16, "num_classes": 400}, 256, 31.15, 25.48),
         (tsn_blnet, {"depth": 50, "num_frames": 1, "num_classes": 1000}, 224, 2.856, 26.69),
@@ -638,13 +617,6 @@ def test_cost_is_as_published(builder, arguments, side, gmacs, millions):
     for ours, published in ((cost.macs / 1e9, gmacs), (cost.parameters / 1e6, millions)):
         last_digit = 10 ** -len(str(published).partition(".")[2])
         assert abs(ours - published) < last_digit
-
-
-@pytest.mark.parametrize("depth, ratio", [(50, 2.74), (101, 3.88)])
-def test_cost_against_tsn(depth, ratio):
-    with torch.device("meta"):
-        ours, theirs = count_cost(blvnet_tam(depth=depth)), count_cost(tsn(depth=depth))
-    assert round(theirs.macs / ours.macs, 2) == ratio
 
 
 def test_cost_of_the_tams():
@@ -697,38 +669,30 @@ def test_saved_and_loaded_is_the_same_model(builder, other, tmp_path):
 
 
 def test_failed_saving_leaves_no_half_written_file(tmp_path, monkeypatch):
-    path = tmp_path / "model.safetensors"
-
     def full_disk(file, content):
         with file.open("wb") as half:
             half.write(content[: len(content) // 2])
         raise OSError("no space left on device")
 
-    def whole():
+    path, before = tmp_path / "model.safetensors", []
+    for _ in range(2):  # without and with an older file, which must survive
         with monkeypatch.context() as patch:
             patch.setattr(Path, "write_bytes", full_disk)
             with pytest.raises(OSError, match="no space"):
                 save_model(tiny(tsn), path)
-
-    whole()
-    assert not path.exists()
-    save_model(tiny(tsn), path)
-    before = path.read_bytes()
-    whole()
-    assert path.read_bytes() == before, "the older file must survive"
+        assert [file.read_bytes() for file in tmp_path.glob("model*")] == before
+        save_model(tiny(tsn), path)
+        before = [path.read_bytes()]
 
 
 def test_files_that_are_no_model(tmp_path):
     path = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match=f"{path}.*there is no file|there is no file.*{path}"):
+        load_model(path)
     save_model(tiny(tsn), path)
-    cut = path.read_bytes()[:-1000]
-    path.unlink()
-    words = "there is no file"
-    for content in (None, b"", b"<html>404</html>" * 10, cut):
-        if content is not None:
-            path.write_bytes(content)
-            words = r"expected a safetensors.*load_official"
-        with pytest.raises(ValueError, match=words) as error:
+    for content in (b"", b"<html>404</html>" * 10, path.read_bytes()[:-1000]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"expected a safetensors.*load_official") as error:
             load_model(path)
         assert str(path) in str(error.value)
     unknown = json.dumps({"architecture": "slowfast", "arguments": {}})
@@ -777,22 +741,16 @@ def test_what_would_not_load_is_not_saved(tool, words, tmp_path):
         (tsn_blnet, torch.zeros(8, 3, 32, 32), (8, 3, 32, 32), "clip.unsqueeze(0)"),
         (blvnet_tam, torch.zeros(3, 32, 32), (3, 32, 32), "reshape"),
         (blvnet_tam, torch.zeros(2, 8, 1, 32, 32), (2, 8, 1, 32, 32), "in_channels=1"),
-        (tsn, torch.zeros(2, 16, 3, 32, 32), (2, 16, 3, 32, 32), "num_frames=16"),
         (tsn, torch.zeros(2, 7, 3, 32, 32), (2, 7, 3, 32, 32), "num_frames=7"),
         (blvnet, torch.zeros(2, 7, 3, 32, 32), "", "7 frames are not pairs: sample 8 frames"),
         (tsn, torch.zeros(1, 8, 3, 8, 8, dtype=torch.uint8), "torch.uint8", "data.normalize"),
-        (blvnet, torch.zeros(1, 8, 3, 8, 8, dtype=torch.int64), "torch.int64", "data.normalize"),
     ],
 )
 def test_clip_that_does_not_fit(builder, clip, got, remedy):
     with pytest.raises(ValueError) as error:
         tiny(builder)(clip)
-    message = str(error.value)
-    assert "expected a clip (B, T=8, C=3, H, W) float, got " in message
-    assert str(got) in message and remedy in message
-
-
-def test_clip_that_is_an_array():
+    for words in ("expected a clip (B, T=8, C=3, H, W) float, got ", str(got), remedy):
+        assert words in str(error.value)
     with pytest.raises(TypeError, match=r"got ndarray: torch\.from_numpy"):
         tiny(tsn)(np.zeros((1, 8, 3, 32, 32), np.float32))
 
@@ -802,19 +760,14 @@ def test_clip_that_is_an_array():
     [
         (blvnet, {"depth": 34}, r"expected depth .*\['tiny', 50, 101, 152\], got 34"),
         (tsn, {"depth": 35}, r"expected depth .*\['tiny', 18, 34, 50, 101, 152\], got 35"),
-        (blvnet, {"depth": "50"}, r"expected depth .*\['tiny', 50, 101, 152\], got '50'"),
         (blvnet, {"num_frames": 7}, r"expected an even num_frames, got 7: .*use 8"),
-        (blvnet_tam, {"num_frames": 15}, r"expected an even num_frames, got 15: .*use 16"),
         (tsn, {"num_frames": 0}, r"expected num_frames.*at least 1, got 0"),
-        (blvnet_tam, {"num_frames": -2}, r"expected num_frames.*at least 1, got -2"),
         (blvnet_tam, {"num_taps": 4}, r"num_taps to be odd and positive, .*got 4: .*use 3"),
         (blvnet_tam, {"num_taps": 0}, r"expected num_taps to be odd and positive, .*got 0"),
-        (blvnet_tam, {"num_taps": -1}, r"expected num_taps to be odd and positive, .*got -1"),
         (blvnet_tam, {"num_taps": 0, "causal": True}, r"num_taps to be at least 1, got 0: use 3"),
         (blvnet_tam, {"tap_init": "zeros"}, r"expected tap_init .*'kaiming', .* got 'zeros'"),
         (blvnet_tam, {"alpha": 3}, r"divide the width 64 .*got alpha=3, .*paper uses alpha=2"),
         (blvnet_tam, {"alpha": 0}, r"got alpha=0, beta=4; .*beta=4"),
-        (tsn_blnet, {"depth": "tiny", "alpha": 16}, r"divide the width 8 .*got alpha=16"),
         (blvnet, {"beta": 0}, r"beta to be at least 1, got alpha=2, beta=0"),
         (blvnet_tam, {"num_classes": 0}, r"num_classes.*at least 1, got 16, 0 and 3"),
         (tsn, {"in_channels": 0}, r"in_channels.*at least 1, got 16, 174 and 0"),
@@ -826,14 +779,9 @@ def test_arguments_that_make_no_network(builder, arguments, words):
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
-def test_arguments_are_named_in_full(builder):
+def test_building_takes_named_arguments_and_gives_no_warning(builder):
     with pytest.raises(TypeError):
         builder(50)
-    with pytest.raises(TypeError, match="num_frame"):
-        builder(num_frame=16)
-
-
-def test_building_and_running_gives_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tiny(blvnet_tam).eval()(torch.randn(1, 8, 3, 32, 32))
+        tiny(builder).eval()(torch.randn(1, 8, 3, 32, 32))
