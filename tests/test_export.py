@@ -43,9 +43,7 @@ def notes_of(path: Path) -> dict:
         files = {"notes.json": ""}
         torch.export.load(path, extra_files=files)
         return json.loads(files["notes.json"])
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = session.get_modelmeta().custom_metadata_map
-    return {name: json.loads(value) for name, value in found.items()}
+    return {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
 
 
 def deviation(path: Path, model: nn.Module, *shape: int) -> float:
@@ -142,30 +140,22 @@ def test_fixed_size_may_be_small_and_refuses_others(tmp_path):
 
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
 def test_notes_stand_in_the_file(ending, tmp_path):
-    path, notes = tmp_path / f"model{ending}", {"classes": ["a, b", "ö"], "mean": (0.5, 0.25)}
-    export_model(new(tsn), path, (40, 48), notes)
-    assert notes_of(path) == {"classes": ["a, b", "ö"], "mean": [0.5, 0.25]}
-    export_model(new(tsn), path, (40, 48))
-    assert notes_of(path) == {}
+    path = tmp_path / f"model{ending}"
+    for notes in ({"classes": ["a, b", "ö"], "mean": [0.5, 0.25]}, {}):
+        export_model(new(tsn), path, (40, 48), notes)
+        assert notes_of(path) == notes
 
 
-def test_folded_and_compiled_and_half_models(tmp_path):
+def test_folded_and_compiled_and_double_models(tmp_path):
     path, size = tmp_path / "model.pt2", (40, 48)
-    for builder in (blvnet_tam, tsn):
-        model = new(builder)
-        folded = optimize_for_inference(model)
-        assert export_model(folded, path, size).deviation < 1e-5
-        assert deviation(path, model, 2, FRAMES, 3, *size) < 1e-5
-        assert folded.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
-    compiled = new(tsn)
+    model, compiled, double = new(blvnet_tam), new(blvnet_tam), new(blvnet_tam).double()
+    folded = optimize_for_inference(model)
     compiled.compile(backend="eager")
-    for other in (torch.compile(model), torch.compile(folded), compiled):
+    for other in (folded, torch.compile(model), torch.compile(folded), compiled, double):
         assert export_model(other, path, size).deviation < 1e-5
         assert deviation(path, model, 2, FRAMES, 3, *size) < 1e-5
-    half = new(tsn).double()
-    assert export_model(half, path, size).deviation < 1e-5
-    assert half.stem.conv.weight.dtype == torch.double
-    assert deviation(path, half.float(), 2, FRAMES, 3, *size) < 1e-5
+    assert folded.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert double.stem.conv.weight.dtype == torch.double
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
@@ -240,9 +230,8 @@ def test_misspelled_option_is_answered_with_those_of_its_command(monkeypatch, ca
     with pytest.raises(SystemExit):
         cli.main()
     said = capsys.readouterr().err
-    assert "--batch-sze" in said and "--batch-size" in said
-    assert "python -m blvnet_lab plan --help" in said
-    assert "train" not in said and "evaluate" not in said
+    words = "--batch-sze", "--batch-size", "python -m blvnet_lab plan --help"
+    assert all(word in said for word in words) and "train" not in said
 
 
 def test_command_explains_what_it_cannot_do(checkpoint, tmp_path, monkeypatch):
@@ -253,7 +242,6 @@ def test_command_explains_what_it_cannot_do(checkpoint, tmp_path, monkeypatch):
     for given, out, words in (
         (checkpoint, tmp_path / "model.tflite", r"ends in \.onnx or \.pt2, got .*model\.tflite"),
         (checkpoint, folder, "expected a file, not a folder, that ends in"),
-        (checkpoint, damaged / "model.onnx", "expected a folder, got .*which is a file"),
         (damaged, tmp_path / "model.onnx", "damaged.safetensors: expected a safetensors file"),
         (tmp_path / "none.safetensors", tmp_path / "model.onnx", "there is no file"),
     ):

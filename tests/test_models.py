@@ -619,6 +619,13 @@ def test_cost_is_as_published(builder, arguments, side, gmacs, millions):
         assert abs(ours - published) < last_digit
 
 
+@pytest.mark.parametrize("depth, ratio", [(50, 2.74), (101, 3.88)])
+def test_cost_against_tsn(depth, ratio):
+    with torch.device("meta"):
+        ours, theirs = count_cost(blvnet_tam(depth=depth)), count_cost(tsn(depth=depth))
+    assert round(theirs.macs / ours.macs, 2) == ratio
+
+
 def test_cost_of_the_tams():
     """One multiplication per tap, channel, pixel and map."""
     stem = 3 * 16 * 64 * 112**2

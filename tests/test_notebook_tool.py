@@ -48,15 +48,12 @@ def faults(tmp_path, *cells, **metadata):
     "cells",
     [
         [code()],
-        [new_markdown_cell("# Title", id="m"), code(), code(count=2)],
         [code("1 / 0", error(), tags=["raises-exception"])],
         [code("%matplotlib inline\n!echo 'a;'\nx = '%nosuch' # ;")],
         [code("if True:\n    x = 5 \\\n    % 3\nprint('#1;')", stream("#1;\n"))],
         [code("x", stream("see https://example.org/home/page and runs/tmp/x"))],
-        [code("x", data(image_png="aaaa/tmp/aaaa", text_plain="a picture"))],
         [code("\n".join(["x = 1"] * 25))],
     ],
-    ids=["code", "text", "meant error", "magics", "modulo", "addresses", "base64", "25 lines"],
 )
 def test_clean(tmp_path, cells):
     assert faults(tmp_path, *cells) == ""
@@ -65,12 +62,9 @@ def test_clean(tmp_path, cells):
 @pytest.mark.parametrize(
     "cell, words",
     [
-        (code(count=None), "execution_count None, expected 1: not run"),
         (code(count=7), "execution_count 7, expected 1: not run"),
         (code("plt.plot(x);"), "trailing ';'"),
-        (code("print('#1');  # quiet"), "trailing ';'"),
         (code("%nosuchmagic"), "magic %nosuchmagic"),
-        (code("x = %timeit -o 1"), "magic %timeit"),
         (code("if True:\n    %time 1"), "magic %time"),
         (code("%%bash\nls"), "magic %%bash"),
         (code("  "), "empty code cell"),
@@ -84,7 +78,6 @@ def test_clean(tmp_path, cells):
         (code("x", data(text_plain="PosixPath('/home/me/clip.mp4')")), "machine: /home/me/clip"),
         (code("x", stream("saved to /tmp/run.pt\n")), "machine: /tmp/run.pt"),
         (code("x", stream("in /Users/me/a")), "machine: /Users/me/a"),
-        (code("x", stream("/Users/a/b")), "machine: /Users/a/b"),
         (code("x", stream("at=/tmp/a")), "machine: /tmp/a"),
         (code("x", stream(r"C:\Users\me")), r"machine: C:\Users\me"),
         (code("x", data(text_html="<a href='/home/me/x'>")), "machine: /home/me/x"),
@@ -125,14 +118,14 @@ def test_file_that_is_no_notebook(tmp_path):
 
 
 def test_ids_must_be_there_and_differ(tmp_path):
+    path = tmp_path / "n.ipynb"
     faults(tmp_path, code(), code(count=2))
-    raw = json.loads((tmp_path / "n.ipynb").read_text())
-    raw["cells"][0]["id"] = "cell-2"
-    (tmp_path / "n.ipynb").write_text(json.dumps(raw))
-    assert "id of their own" in "\n".join(notebooks.problems(tmp_path / "n.ipynb"))
-    del raw["cells"][0]["id"]
-    (tmp_path / "n.ipynb").write_text(json.dumps(raw))
-    assert "id of their own" in "\n".join(notebooks.problems(tmp_path / "n.ipynb"))
+    for change in ({"id": "cell-2"}, {}):
+        raw = json.loads(path.read_text())
+        raw["cells"][0].pop("id")
+        raw["cells"][0] |= change
+        path.write_text(json.dumps(raw))
+        assert "id of their own" in "\n".join(notebooks.problems(path))
 
 
 def test_check_counts_and_answers(tmp_path, capsys):
@@ -153,8 +146,6 @@ def test_check_counts_and_answers(tmp_path, capsys):
         ("'uid': '0f8fad5b-d9cb-469f-a165-70867728950e'", "'uid': 'UUID'"),
         ("  0%|          | 0/5 [00:00<?, ?it/s]", "(a progress bar, alive while the cell runs)"),
         ("epoch 1:   0%|    | 0.00/1.2k [00:01<?, ?batch/s]", "(a progress bar, "),
-        ("0it [00:00, ?it/s]", "(a progress bar, "),
-        ("tensor([12:30, 1.5])", "tensor([12:30, 1.5])"),
         ("loss 0.25 after 12 s", "loss 0.25 after 12 s"),
     ],
 )
@@ -175,10 +166,7 @@ def test_progress_bars_go_where_nbval_does_not_count_outputs(tags, left):
     assert [output.data["text/plain"] for output in outputs] == left
 
 
-@pytest.mark.parametrize(
-    "folder",
-    ["/home/me/blvnet_lab/", "~/course/", "/x/lib/python3.11/", "/x/python3.11/", "D:\\c\\"],
-)
+@pytest.mark.parametrize("folder", ["/home/me/blvnet_lab/", "~/course/", "/x/lib/python3.11/"])
 def test_tracebacks_lose_the_folders_of_this_machine(folder):
     line = f"File \x1b[32m{folder}blvnet_lab/models/tam.py:33\x1b[39m, in forward"
     nb = new_notebook(cells=[code("x", error("e", [line]), tags=["raises-exception"])])
@@ -201,14 +189,9 @@ UNRULY = [
 def strict_nbval(path, **environment):
     """``pytest --nbval`` on one notebook as a user runs it; (exit code, what it wrote)."""
     command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", "pyproject.toml"]
-    done = subprocess.run(
-        [*command, "-q", "--nbval", str(path)],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    streams = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+    command += ["-q", "--nbval", str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, **streams)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -240,15 +223,15 @@ def test_run_twice_gives_the_same_bytes_and_strict_nbval_agrees(tmp_path, capsys
 
 def test_a_failing_notebook_stays_as_it_was_and_the_others_run(tmp_path, capsys):
     bad, good = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell("1 + 1"), new_code_cell("1 / 0")]), bad)
-    nbformat.write(new_notebook(cells=[new_code_cell("1 + 1")]), good)
+    for path, source in ((bad, "1 / 0"), (good, "1 + 1")):
+        nbformat.write(new_notebook(cells=[new_code_cell(source)]), path)
     before = bad.read_bytes()
     assert notebooks.main(["run", str(bad), str(good)]) == 1
     assert bad.read_bytes() == before
     assert nbformat.read(good, 4).cells[0].execution_count == 1
-    told = capsys.readouterr().out
-    assert "a.ipynb ... FAILED, left as it was" in told and "ZeroDivisionError" in told
-    assert "[2/2] b.ipynb" in told and "1 of 2 failed: a.ipynb" in told
+    said = capsys.readouterr().out
+    for words in ("a.ipynb ... FAILED, left as it was", "ZeroDivisionError", "1 of 2 failed: a."):
+        assert words in said
 
 
 # ---------------------------------------------------------------- captions
@@ -277,7 +260,6 @@ def test_a_caption_is_the_alternative_text():
         ([code("f"), new_markdown_cell("*Figure 2.1: A clip.*")], "no figure above it"),
         ([code("f", figure("A")), new_markdown_cell("*Figure 2.2: A*")], "2.2, expected 2.1"),
         ([code("f", figure("B")), new_markdown_cell("*Figure 2.1: A*")], "is not its caption"),
-        ([code("f", figure("A")), new_markdown_cell("*Figure 2.1: A*")], ""),
         ([code("f", figure("A")), new_markdown_cell("*Figure 2.1: A*\n\nSee?")], ""),
     ],
 )

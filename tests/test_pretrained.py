@@ -5,6 +5,8 @@ All weights are random, and nothing is downloaded: the download is replaced wher
 
 import copy
 import json
+import pickle
+import re
 from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
@@ -161,10 +163,6 @@ def test_report_names_the_parts_that_were_not_started(r50):
         "stem.little: 18, stem.fusion: 6, stage1.little: 30, stage2.little: 24, stage3.little: 24",
         "  2 of the checkpoint, not used: fc.weight, fc.bias",
     ]
-    few = str(load_resnet(trained(tsn, depth=50), r50.state_dict())).splitlines()[1]
-    assert few.endswith(
-        "2 not in this checkpoint, left as they were: classifier.weight, classifier.bias"
-    )
 
 
 @pytest.mark.parametrize("builder", [tsn, blvnet_tam])
@@ -184,32 +182,22 @@ def test_optical_flow_averages_the_channels(builder, r50):
     assert_state(model, before)
 
 
-def test_any_classifier_or_none(r50):
-    state = dict(r50.state_dict()) | {"fc.weight": torch.zeros(5, 2048), "fc.bias": torch.zeros(5)}
-    assert len(load_resnet(trained(tsn, depth=50, num_classes=5), state).loaded) == 318
-    del state["fc.weight"], state["fc.bias"]
-    assert load_resnet(trained(tsn, depth=50), state).ignored == []
-
-
-def test_files_also_of_training_runs(r50, tmp_path):
-    bare, wrapped = tmp_path / "bare.pth", tmp_path / "wrapped.pth"
-    torch.save(r50.state_dict(), bare)
-    parallel = {f"module.{name}": tensor for name, tensor in r50.state_dict().items()}
-    torch.save({"state_dict": parallel, "epoch": 90}, wrapped)
-    for path in (bare, str(wrapped)):
+def test_files_of_training_runs_and_of_other_classifiers(r50, tmp_path):
+    state, path = dict(r50.state_dict()), tmp_path / "resnet.pth"
+    other = state | {"fc.weight": torch.zeros(5, 2048), "fc.bias": torch.zeros(5)}
+    bare = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    old = {name: tensor for name, tensor in state.items() if "num_batches" not in name}
+    parallel = {f"module.{name}": tensor for name, tensor in state.items()}
+    for content in (state, other, bare, old, {"state_dict": parallel, "epoch": 90}):
+        torch.save(content, path)
         model = trained(blvnet, depth=50, double=True, seed=1)
-        assert is_resnet(path) and len(load_resnet(model, path).loaded) == 318
+        report = load_resnet(model, str(path))
+        assert is_resnet(path) and len(report.loaded) == 318
+        assert report.ignored == ([] if content is bare else ["fc.weight", "fc.bias"])
         assert torch.equal(model.stage3.fusion.conv1.weight, r50.layer3[5].conv1.weight)
-
-
-def test_older_files_have_no_batch_counters(r50):
-    state = {k: v for k, v in r50.state_dict().items() if "num_batches" not in k}
-    assert len(state) == 267
-    model = trained(blvnet, depth=50, seed=1)
-    assert len(load_resnet(model, state).loaded) == 318
-    assert model.stem.bn.num_batches_tracked == model.stage4[0].bn1.num_batches_tracked == 0
-    assert model.stem.big[1].num_batches_tracked > 0
-    assert len(state) == 267  # the checkpoint is as it was
+        if content is old:  # before there were batch counters
+            assert model.stem.bn.num_batches_tracked == model.stage4[0].bn1.num_batches_tracked == 0
+            assert model.stem.big[1].num_batches_tracked > 0
 
 
 # ---------------------------------------------------------------- what is refused
@@ -221,7 +209,6 @@ def test_older_files_have_no_batch_counters(r50):
     [
         (lambda s: s.pop("bn1.bias"), "missing: stem.bn.bias"),
         (lambda s: s.pop("layer3.5.conv3.weight"), "missing: stage3"),
-        (lambda s: s.pop("layer2.1.bn1.num_batches_tracked"), "missing: stage2"),
         (lambda s: s.pop("layer4.0.downsample.1.running_var"), "missing: stage4.0.downsample"),
         (lambda s: s.update({"extra": torch.zeros(1)}), "left over: extra"),
         (lambda s: s.update({"bn1.bias": torch.zeros(63)}), "checkpoint (63,)"),
@@ -231,10 +218,9 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, unchanged, builde
     state = dict(r50.state_dict())
     change(state)
     model, before = unchanged[builder]
-    with pytest.raises(ValueError) as error:
+    refused = rf"{re.escape(words)}.*Give the weights of torchvision\.models\.resnet50"
+    with pytest.raises(ValueError, match=refused):
         load_resnet(model, state)
-    assert words in str(error.value)
-    assert "Give the weights of torchvision.models.resnet50" in str(error.value)
     assert_state(model, before)
 
 
@@ -243,8 +229,6 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, unchanged, builde
     [
         ("resnet101", "left over: stage3."),
         ("resnet18", "missing: stage1."),
-        ("resnet34", "missing: "),
-        ("wide_resnet50_2", "misshapen: "),
         ("resnext50_32x4d", "misshapen: "),
         ("vgg11", "left over: features.0.weight"),
     ],
@@ -252,10 +236,9 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, unchanged, builde
 @pytest.mark.parametrize("builder", [tsn, blvnet_tam])
 def test_other_networks_of_torchvision(unchanged, builder, name, words):
     model, before = unchanged[builder]
-    with pytest.raises(ValueError) as error:
+    refused = rf"{words}.*Give the weights of torchvision\.models\.resnet50"
+    with pytest.raises(ValueError, match=refused):
         load_resnet(model, shapes_of(getattr(torchvision.models, name)))
-    assert words in str(error.value)
-    assert "Give the weights of torchvision.models.resnet50" in str(error.value)
     assert_state(model, before)
 
 
@@ -298,37 +281,22 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "hub" / "checkpoints"
 
 
-@pytest.mark.parametrize(
-    "depth, name, digest",
-    [
-        (50, "resnet50-11ad3fa6.pth", "11ad3fa6"),
-        (101, "resnet101-cd907fc2.pth", "cd907fc2"),
-        (152, "resnet152-f82ba261.pth", "f82ba261"),
-    ],
-)
-def test_download_is_of_the_newest_weights_checked_and_kept(hub, monkeypatch, depth, name, digest):
-    asked = []
+def test_download_is_of_the_newest_weights_checked_and_kept(hub, monkeypatch):
+    asked, names = [], ["resnet50-11ad3fa6", "resnet101-cd907fc2", "resnet152-f82ba261"]
 
     def download(url, dst, hash_prefix=None, progress=True):
         asked.append((url, hash_prefix))
         torch.save({"conv1.weight": torch.ones(2)}, dst)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    for _ in range(2):
+    for depth in (50, 101, 152, 50):
         assert torch.equal(torchvision_resnet(depth)["conv1.weight"], torch.ones(2))
-    assert asked == [(f"https://download.pytorch.org/models/{name}", digest)]
-    assert [path.name for path in hub.iterdir()] == [name]
+    address = "https://download.pytorch.org/models"
+    assert asked == [(f"{address}/{name}.pth", name.partition("-")[2]) for name in names]
+    assert sorted(path.stem for path in hub.iterdir()) == sorted(names)
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
-        URLError("no route"),
-        ConnectionResetError("reset by peer"),
-        IncompleteRead(b"half"),
-        RuntimeError("invalid hash value"),
-    ],
-)
+@pytest.mark.parametrize("failure", [URLError("no route"), IncompleteRead(b"half")])
 def test_failing_download_says_what_to_do(hub, monkeypatch, failure):
     def download(*args, **kwargs):
         raise failure
@@ -346,14 +314,13 @@ def test_failing_download_says_what_to_do(hub, monkeypatch, failure):
     assert type(error.value) is OSError and error.value.__cause__ is failure
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>", Path.home])
-def test_damaged_download_of_before(hub, content):
+def test_damaged_download_of_before(hub):
     hub.mkdir(parents=True)
-    path = hub / "resnet50-11ad3fa6.pth"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)  # a pickle that would call something
-    with pytest.raises(OSError, match="delete a damaged file in") as error:
-        torchvision_resnet(50)
-    assert str(hub) in str(error.value)
+    for content in (
+        b"<html>404</html>",
+        pickle.dumps(Path.home, 2),
+    ):  # one that would call something
+        (hub / "resnet50-11ad3fa6.pth").write_bytes(content)
+        with pytest.raises(OSError, match="delete a damaged file in") as error:
+            torchvision_resnet(50)
+        assert str(hub) in str(error.value)
