@@ -105,6 +105,19 @@ def test_statistics_are_kept_while_weights_learn():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_what_the_caller_froze_stays_as_it_is():
+    model = trained()
+    model.stem.requires_grad_(False)
+    before = tensors(model)
+    fitted(recipe=replace(SHORT, ema=0.9, weight_decay=0.1), model=model)
+    after = tensors(model)
+    stem = [name for name in before if name.startswith("stem.")]
+    assert_equal({n: after[n] for n in stem}, {n: before[n] for n in stem})
+    for name in ("stage1.big.0.bn1.running_mean", "stage1.big.0.conv1.weight"):
+        assert not torch.equal(after[name], before[name]), name
+    assert not any(weight.requires_grad for weight in model.stem.parameters())
+
+
 def test_two_processes_with_a_frozen_body_are_one(tmp_path):
     for world in (1, 2):
         changes = {"body_rate": 0.0, "ema": 0.9, "network": {"dropout": 0.0}}

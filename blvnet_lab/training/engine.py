@@ -95,9 +95,10 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
     accumulate, num_classes = recipe.hardware.accumulate, state.model.classifier.out_features
     mix = mixing(recipe, num_classes)
     network.train()
-    if recipe.keep_statistics or recipe.body_rate == 0:
-        for norm in (module for module in network.modules() if isinstance(module, NORMS)):
-            norm.eval()
+    keeps_all = recipe.keep_statistics or recipe.body_rate == 0
+    for norm in (module for module in network.modules() if isinstance(module, NORMS)):
+        if keeps_all or not any(weight.requires_grad for weight in norm.parameters()):
+            norm.eval()  # frozen, also by the caller
     state.optimizer.zero_grad()
     parts, seen, begin = [], [], time.perf_counter()
     for waited, (clips, labels, *numbers) in timed_batches(loader):
