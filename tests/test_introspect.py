@@ -74,12 +74,13 @@ def clip64(*, batch: int = 2, num_frames: int = 8, seed: int = 0) -> torch.Tenso
     return random64(batch, num_frames, 3, 32, 32, seed=seed)
 
 
+BIG = ["stage1.big", "stage2.big", "stage3.big"]
+
+
 def by_hand(output, positions: int) -> torch.Tensor:
     """What a module returned, as (B, T or P, ...), one map at a time."""
     if isinstance(output, tuple):
-        little, big = output
-        maps = [m[:, k] for k in range(positions) for m in (little, big)]
-        return torch.stack(maps, 1)
+        return torch.stack([m[:, k] for k in range(positions) for m in output], 1)
     if output.ndim == 4:
         return torch.stack([output[p::positions] for p in range(positions)], 1)
     return output
@@ -134,16 +135,13 @@ def test_captured_maps_are_what_a_hook_by_hand_sees(builder, training):
 
 
 def test_patterns_and_single_names(tam_model):
-    littles = ["stem.little", "stage1.little", "stage2.little", "stage3.little"]
     for names, expected in (
         ("stage2.big", ["stage2.big"]),
-        ("*.little", littles),
-        (["stage?.little", "stem.*m"], ["stem.tam", *littles[1:]]),
-        (["stage1.big", "stage*.big"], ["stage1.big", "stage2.big", "stage3.big"]),
+        ("*.little", ["stem.little", "stage1.little", "stage2.little", "stage3.little"]),
+        (["stage1.big", "stage*.big", "stem.*m"], ["stem.tam", *BIG]),
         ([], []),
     ):
-        cache = captured(tam_model, names, clip64(batch=1))
-        assert list(cache) == expected
+        assert list(captured(tam_model, names, clip64(batch=1))) == expected
 
 
 @pytest.mark.parametrize(
@@ -174,24 +172,19 @@ def test_reading_what_was_not_captured_says_what_there_is(tam_model):
 
 def test_hooks_are_removed_after_use_and_after_exceptions(tam_model):
     clip = clip64(batch=1)
-    contexts = (
+    for context in (
         lambda: capture(tam_model),
         lambda: edit(tam_model, {"*.big": zero}),
         lambda: edit_clip(tam_model, torch.zeros_like),
-    )
-    for context in contexts:
+    ):
         with context():
             assert count_hooks(tam_model) > 0
             tam_model(clip)
         assert count_hooks(tam_model) == 0
         with pytest.raises(ZeroDivisionError), context(), context():
-            tam_model(clip)
             1 / 0  # noqa: B018
-        assert count_hooks(tam_model) == 0
         with pytest.raises(ValueError, match="expected a clip"), context():
             tam_model(clip[:, :6])
-        assert count_hooks(tam_model) == 0
-    with capture(tam_model, []):
         assert count_hooks(tam_model) == 0
 
 
@@ -302,21 +295,19 @@ def test_patching_everything_of_clip_b_into_a_gives_the_logits_of_b(tam_model, n
     assert not torch.equal(tam_model(a), logits_b)
 
 
-def test_editing_both_frames_of_a_pair_tam(tam_model):
+@pytest.mark.parametrize("first, branch, other", [(0, "little", "big"), (1, "big", "little")])
+def test_editing_both_frames_of_a_pair_tam(tam_model, first, branch, other):
     """Zeroing the little frames' maps leaves the big frames', and the other way round."""
-    clip = clip64()
-    for frames in ([0, 2, 4, 6], [1, 3, 5, 7]):
 
-        def drop(maps, frames=frames):
-            maps[:, frames] = 0  # in place: the function has a copy of its own
-            return maps
+    def drop(maps):
+        maps[:, first::2] = 0  # in place: the function has a copy of its own
+        return maps
 
-        with edit(tam_model, {"stage1.tam": drop}), capture(tam_model, "stage1.*") as cache:
-            tam_model(clip)
-        plain = captured(tam_model, "stage1.*", clip)
-        branch, other = ("little", "big") if frames[0] == 0 else ("big", "little")
-        assert not torch.equal(cache[f"stage1.{branch}"], plain[f"stage1.{branch}"])
-        assert torch.equal(cache[f"stage1.{other}"], plain[f"stage1.{other}"])
+    plain = captured(tam_model, "stage1.*")
+    with edit(tam_model, {"stage1.tam": drop}):
+        cache = captured(tam_model, "stage1.*")
+    assert not torch.equal(cache[f"stage1.{branch}"], plain[f"stage1.{branch}"])
+    assert torch.equal(cache[f"stage1.{other}"], plain[f"stage1.{other}"])
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
@@ -531,9 +522,7 @@ def test_edit_taps_puts_them_in_and_restores_the_very_parameters(tam_model):
 
 def test_edit_taps_twice_on_one_tam_and_nested(tam_model):
     own = tam_model.stem.tam.taps
-    twice = {"stem.tam": identity_taps, "ste*": lambda taps: taps * 3}
-    with edit_taps(tam_model, twice):
-        assert torch.equal(tam_model.stem.tam.taps, 3 * identity_taps(own))
+    with edit_taps(tam_model, {"stem.tam": identity_taps, "ste*": lambda taps: taps * 3}):
         with edit_taps(tam_model, {"*": torch.zeros_like}):
             assert not tam_model.stem.tam.taps.any()
         assert torch.equal(tam_model.stem.tam.taps, 3 * identity_taps(own))
@@ -553,12 +542,11 @@ def test_edit_taps_that_do_not_fit(tam_model):
     assert_refused(edit_taps(network(blvnet), {"*": identity_taps}), "TAM in this model")
 
 
-@pytest.mark.parametrize("r, names", [(1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])])
-def test_taps_of_a_causal_model_end_with_the_frames_own(r, names):
-    model = network(causal=True, num_taps=r)
-    table = tam_weights(model)
-    assert table["tap"][:r].tolist() == names
-    assert table["offset"][:r].tolist() == list(range(1 - r, 1))
+def test_taps_of_a_causal_model_end_with_the_frames_own():
+    for r, names in ((1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])):
+        table = tam_weights(network(causal=True, num_taps=r))
+        assert table["tap"][:r].tolist() == names
+        assert table["offset"][:r].tolist() == list(range(1 - r, 1))
 
 
 def test_roles_of_a_causal_model():

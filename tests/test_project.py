@@ -116,7 +116,6 @@ dependencies:
         ("  - nbval==0.11.0\n", "", "nbval is missing"),
         ("numpy>=2", "numpy>=1", "numpy: numpy>=1 here, numpy>=2 in"),
         ("posix", "nt", 'av: av>=18,<20; os_name == "nt" here'),
-        ("python>=3.11", "python>=3.10", "python: python>=3.10 here"),
         ("numpy>=2", "numpy>=2\n  - jax", "jax is not in pyproject.toml"),
         ("numpy>=2", "numpy>=2\n  - decord", "decord is listed"),
         ("      - -e .\n", "", "does not end with '-e .'"),
