@@ -170,20 +170,19 @@ def test_curvature_of_the_whole_network_is_that_of_differences():
 def test_networks_side_by_side_and_gradients_of_each_clip():
     models = [randomized(tiny(blvnet_tam, num_frames=4), seed) for seed in (0, 1)]
     clips = random64(2, 4, 3, 32, 32)
-    stacked = func.stack_module_state(models)
 
     def call(state, clips):
         return func.functional_call(models[0], state, (clips,))
 
     with torch.no_grad():
-        logits = torch.vmap(call, (0, None))(stacked, clips)
+        logits = torch.vmap(call, (0, None))(func.stack_module_state(models), clips)
         torch.testing.assert_close(logits, torch.stack([m(clips) for m in models]))
     parameters = {name: p.detach() for name, p in models[0].named_parameters()}
-    loss = func.grad(lambda state, clip: call(state, clip[None]).square().sum())
-    each = torch.vmap(loss, (None, 0))(parameters, clips)
+    grad = func.grad(lambda state, clip: call(state, clip[None]).square().sum())
+    each = torch.vmap(grad, (None, 0))(parameters, clips)
     models[0](clips).square().sum().backward()
-    for name, parameter in models[0].named_parameters():
-        torch.testing.assert_close(each[name].sum(0), parameter.grad, msg=name)
+    expected = {name: p.grad for name, p in models[0].named_parameters()}
+    torch.testing.assert_close({name: grad.sum(0) for name, grad in each.items()}, expected)
 
 
 def test_traced_network_has_its_tams():
@@ -299,7 +298,6 @@ def test_seven_tams():
     # big: n - 1; little: max(1, n // 4 - 1)
     [
         ("tiny", (1, 1, 1), (1, 1, 1), [2, 2, 2, 2]),
-        (50, (2, 3, 5), (1, 1, 1), [3, 4, 6, 3]),
         (101, (3, 7, 17), (1, 1, 3), [3, 4, 23, 3]),
         (152, (4, 11, 29), (1, 2, 6), [3, 8, 36, 3]),
     ],
