@@ -34,8 +34,9 @@ help:
 	@echo 'make notebooks  run all notebooks again, in place (after changing one)'
 	@echo 'make clean      delete $(VENV) and what tests and builds left behind'
 
+# On the PATH, for its terminals and for `!python` in a notebook.
 lab: $(VENV)/.ready-lab
-	"$(PY)" -m jupyterlab $(ROOT_FLAG) $(BROWSER_FLAG) --ServerApp.root_dir="$(CURDIR)" \
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" "$(PY)" -m jupyterlab $(ROOT_FLAG) $(BROWSER_FLAG) --ServerApp.root_dir="$(CURDIR)" \
 	  --LabApp.default_url=/lab/tree/$(START) $(LAB_ARGS)
 
 test: $(VENV)/.ready-dev

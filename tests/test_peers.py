@@ -226,6 +226,13 @@ def test_a_tam_resnet_starts_at_a_tsm(tsm_file):
     assert torch.equal(other.stage4[1].conv2.weight, ours.stage4[1].conv2.weight)
 
 
+def test_weights_of_another_network_are_refused_in_words_of_the_command_line(tsm_file):
+    options = "--network.architecture tsm --network.depth 18"
+    for model in (blvnet_tam(depth="tiny"), tam_resnet(depth=34), tsn(depth=18)):
+        with pytest.raises(ValueError, match=f"got those of a tsm of depth 18: .*{options}"):
+            start_from(model, str(tsm_file))
+
+
 def test_a_tsn_leaves_the_taps_as_they_were():
     state = {f"base_model.{key}": value for key, value in resnet(18).state_dict().items()}
     model = tam_resnet(depth=18, num_frames=8, num_classes=5)

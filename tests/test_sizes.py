@@ -16,21 +16,21 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 18347,
-    "blvnet_lab/models": 1461,
+    "blvnet_lab": 18361,
+    "blvnet_lab/models": 1459,
     "blvnet_lab/introspect": 876,
     "blvnet_lab/data": 1899,
     "blvnet_lab/training": 1803,
     "blvnet_lab/weights": 692,
     "blvnet_lab/deploy": 501,
     "blvnet_lab/datasets": 2334,
-    "blvnet_lab/runs": 1357,
+    "blvnet_lab/runs": 1373,
     "blvnet_lab/benchmark": 941,
     "blvnet_lab/viz": 3096,
     "blvnet_lab/course": 2897,
     "blvnet_lab/cli.py": 246,
     "blvnet_lab/paths.py": 112,
-    "tests": 23232,
+    "tests": 23169,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 4  # functions with more of them

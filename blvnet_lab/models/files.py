@@ -187,9 +187,7 @@ def load_exactly(
     }
     if any(complaints.values()):
         found = "; ".join(f"{what}: {listed(names)}" for what, names in complaints.items() if names)
-        raise ValueError(
-            f"expected a {report.layout} checkpoint that fits the model exactly; {found}. {remedy}"
-        )
+        raise ValueError(f"expected a checkpoint that fits the model exactly; {found}. {remedy}")
     model.load_state_dict(ours, strict=not report.kept)
     report.loaded = list(ours)
     return report

@@ -34,7 +34,7 @@ from blvnet_lab.training.checkpoint import (
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
 from blvnet_lab.training.recipe import Output, Recipe
-from blvnet_lab.weights.official import load_official, read_published
+from blvnet_lab.weights.official import Published, load_official, read_published
 from blvnet_lab.weights.released import RELEASED, released_file
 from blvnet_lab.weights.torchvision import check_depth, is_resnet, load_resnet, torchvision_resnet
 
@@ -177,6 +177,7 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
             if is_resnet(contents):
                 return load_resnet(model, contents)
             found = read_published(source)
+            _check_kind(model, found)
             theirs = found.weights.get("classifier.weight")
             is_other = theirs is None or theirs.shape != model.classifier.weight.shape
             return load_official(model, found, keeps_classifier=is_other)
@@ -194,3 +195,18 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
         "same but for num_frames, num_classes and dropout"
     )
     return load_exactly(model, weights, report, remedy)
+
+
+def _check_kind(model: VideoNet, found: Published) -> None:
+    """Raise ValueError if a published network is plainly another one than the model."""
+    kind, depth = model.architecture, model.arguments["depth"]
+    resnets = {"tsn": {"tsn", "tsm", "tam_resnet"}, "tsm": {"tsm", "tam_resnet"}}
+    fitting = resnets.get(found.architecture, {found.architecture})
+    if found.layout == "image":
+        fitting = {"tsn_blnet", "blvnet", "blvnet_tam"}
+    if kind not in fitting or depth != found.sizes["depth"]:
+        raise ValueError(
+            f"expected weights of a {kind} of depth {depth}, got those of a {found.architecture} "
+            f"of depth {found.sizes['depth']}: build that (--network.architecture "
+            f"{found.architecture} --network.depth {found.sizes['depth']})"
+        )

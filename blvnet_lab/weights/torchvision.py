@@ -85,7 +85,7 @@ def check_depth(model: VideoNet) -> None:
         raise ValueError(
             f"expected a {', '.join(RESNETS.values())} of depth 18, 34, 50, 101 or 152 or another "
             f"network of depth 50, which has the blocks of a ResNet, got a {name} of depth {depth}"
-            ": build it with depth=50, or start from a published bLResNet "
+            ": build it with depth=50 (--network.depth 50), or start from a published bLResNet "
             "(blvnet_lab.weights.load_official)"
         )
 
