@@ -41,7 +41,7 @@ COMMANDS = {
     "evaluate": "runs.evaluate:evaluate_file",
     "predict": "runs.predict:predict_video",
     "import": "weights.official:import_official",
-    "import-official": "weights.official:import_official",  # its name of before
+    "import-official": "weights.official:import_official",  # its former name
     "taps": "weights.taps:save_taps",
     "export": "deploy.export:export_file",
     "instructor": "course.instructor:write_instructor",

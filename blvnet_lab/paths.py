@@ -78,7 +78,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         if error.errno == errno.ENOSPC:  # a full disk does not say which file it has no room for
-            error.filename = str(path)
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
         partial.unlink(missing_ok=True)

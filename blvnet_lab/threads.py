@@ -43,7 +43,7 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
         time.sleep(SAMPLE_SECONDS if others else 0)
         try:
             running = int(LOAD.read_text().split()[3].partition("/")[0])
-        except OSError:  # not Linux
+        except (OSError, ValueError, IndexError):  # not Linux
             running = 1
         others.append(running - 1)  # without this one
     threads = max(1, own * cores // (cores + min(others)))

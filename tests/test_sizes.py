@@ -16,15 +16,15 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 18361,
+    "blvnet_lab": 18465,
     "blvnet_lab/models": 1459,
-    "blvnet_lab/introspect": 876,
-    "blvnet_lab/data": 1899,
-    "blvnet_lab/training": 1803,
-    "blvnet_lab/weights": 692,
+    "blvnet_lab/introspect": 879,
+    "blvnet_lab/data": 1904,
+    "blvnet_lab/training": 1827,
+    "blvnet_lab/weights": 706,
     "blvnet_lab/deploy": 501,
-    "blvnet_lab/datasets": 2334,
-    "blvnet_lab/runs": 1373,
+    "blvnet_lab/datasets": 2367,
+    "blvnet_lab/runs": 1398,
     "blvnet_lab/benchmark": 941,
     "blvnet_lab/viz": 3096,
     "blvnet_lab/course": 2897,

@@ -201,6 +201,9 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
     for column in ("path", "class_name", "split"):  # also of rows that have too few cells
         if (rows[column].astype("str").str.strip() == "").any():
             raise ValueError(f"{path}: expected a {column} in every row, got a row without one")
+    for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in rows):
+        if (pd.to_numeric(rows[column]) < 0).any():
+            raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
     good = rows[rows["status"].isin(["ok", ""])] if "status" in rows else rows
     good = good.assign(place=[os.path.normpath(path.parent / name) for name in good["path"]])
     is_repeated = good.duplicated(["place", "label", "split"]) & (good["split"] == "train")

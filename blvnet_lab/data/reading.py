@@ -31,6 +31,7 @@ from blvnet_lab.data.decoding import (
     open_video,
     orientation_of,
     picture_name,
+    picture_names,
     pictures,
     unreadable,
     upright,
@@ -103,7 +104,7 @@ def _decode(
     with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
         try:
             for picture in _intact(container, stream, info, wanted, jumps):
-                if info.first_picture and not num_found:
+                if info.first_picture:  # each says it for itself
                     orientation = orientation_of(info.path, picture)
                 size = upright((picture.height, picture.width), orientation)
                 if info.first_picture and size != info.size:
@@ -119,6 +120,7 @@ def _decode(
     elif lacking:
         found = f"frame {lacking[0]} of its {info.num_frames} cannot be decoded without a fault"
         if info.first_picture:
+            picture_names(info.path)  # raises if one is missing
             name = picture_name(info.first_picture, lacking[0])
             found = f"its picture {name} is damaged, or of another kind"
         raise unreadable(info.path, found) from cause

@@ -173,7 +173,7 @@ def _probe(
         if good[group(clip)] >= limit:
             return None
         found = _best(clip["paths"], probes)
-        good[group(clip)] += found["status"] == "ok"  # if a count gets lost, more are opened
+        good[group(clip)] += found["status"] == "ok"
         return found
 
     clips = rows.assign(detail=None, probe=None).to_dict("records")
@@ -185,6 +185,8 @@ def _probe(
         for clip, found in zip(waiting, looked, strict=True):
             if taken[group(clip)] >= limit:
                 continue
+            # Threads that were sooner may have opened others of the class in its place.
+            found = found or _best(clip["paths"], probes)
             if found["path"] != clip["path"]:
                 by = f"by {found['path']}"
                 problems.append(("replaced video", clip["split"], clip["path"], by))

@@ -301,6 +301,8 @@ class _Fetching:
                     # damaged header for the end, too.
                     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                         raise tarfile.ReadError("its end is missing")
+                    while archive.fileobj.read(remote.CHUNK):  # gzip checks itself at the end
+                        pass
             state = "finished"
         except remote.MissingError as error:
             bar.update(before - bar.n)
@@ -363,7 +365,7 @@ class _Fetching:
             ("class with fewer clips", *group, f"{number} of {quota[group]}")
             for group, number in lacking.items()
         ]
-        if all(map(self.is_done, plan.parts)):
+        if all(self.is_done(part) for part in plan.parts if part != REPLACEMENTS):
             problems += [
                 ("row without video", row.split, row.Index, row.class_name)
                 for row in rows[~rows["kept"] & ~rows["unreadable"]].itertuples()

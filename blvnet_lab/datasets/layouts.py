@@ -94,8 +94,9 @@ def read_lists(
         raise ValueError(f"expected one of the data sets {known}, got {dataset}")
     if not root.is_dir():
         raise ValueError(f"expected the folder of {dataset}, but there is no folder {root}")
-    places = [root / name for name in ("", dataset, "annotations", "labels", "ucfTrainTestlist")]
-    find = partial(_find, places if annotations is None else [annotations, annotations / dataset])
+    usual = [root / name for name in ("", "annotations", "labels", "ucfTrainTestlist")]
+    places = usual if annotations is None else [annotations]
+    find = partial(_find, [*places, *(place / dataset for place in places)])
     classes, videos, findings = None, None, []
     if dataset.startswith("kinetics"):
         rows = list(_kinetics(find))
@@ -110,6 +111,7 @@ def read_lists(
     else:
         rows, videos, findings = _folders(root)
     table = pd.DataFrame(rows, columns=list(ListedClip._fields))
+    without = table[table["class_name"] == ""]
     table = table[table["class_name"] != ""]
     classes = classes or sorted(set(table["class_name"]))
     if strangers := sorted(set(table["class_name"]) - set(classes)):
@@ -119,6 +121,7 @@ def read_lists(
         )
     if videos is None:
         videos, findings, _ = find_videos(root, frames_from=1 if dataset.endswith("v1") else None)
+    findings += [("row without label", row.split, row.names[0], "") for row in without.itertuples()]
     mirrored = mirrored_names(classes) if dataset in ("folder", "list") else []
     pairs = MIRRORED_LABELS.get(dataset, ())
     if pairs and max(map(max, pairs)) < len(classes):  # else somebody's own part of it
@@ -271,12 +274,23 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
     return rows, videos, findings
 
 
+LIST_SUFFIXES = (".txt", ".csv", ".list")
+
+
 def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     """Read lines `path label`, with a path that may hold spaces, of a file or of train.txt etc."""
     files = [("", path)]
     if path is not None and path.is_dir():
-        names = [(split, path / f"{split}{end}") for split in SPLITS for end in (".txt", ".csv")]
-        files = [(split, file) for split, file in names if file.is_file()]
+        found = {
+            split: [file for file in sorted(path.glob(f"{split}*")) if file.suffix in LIST_SUFFIXES]
+            for split in SPLITS
+        }
+        if several := [files for files in found.values() if files[1:]]:
+            raise ValueError(
+                f"expected one list of each split in {path}, got {several[0][0].name} and "
+                f"{several[0][1].name}: take one away"
+            )
+        files = [(split, file) for split, files in found.items() for file in files]
     rows, suffixes = [], "|".join(map(re.escape, VIDEO_SUFFIXES))
     for split, file in files:
         for line in _lines(file if file is not None and file.is_file() else None):
@@ -333,8 +347,15 @@ def find_videos(
             raise error
         findings.append(("folder that cannot be read", "", error.filename, error.strerror))
 
+    above = {str(root): {os.path.realpath(root)}}  # of folders to come: where they lead through
     for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folder, here = Path(place), os.path.realpath(place)
+        folder, through = Path(place), above.pop(place)
+        try:
+            os.stat(os.path.join(place, "."))  # to list a folder is one right, to enter it another
+        except OSError as error:
+            refuse(OSError(error.errno, error.strerror, place))
+            folders.clear()
+            continue
         hidden = {name for name in (*folders, *names) if name[0] == "."}
         odd = {name for name in (*folders, *names) if re.search(r"[\ud800-\udfff]", name)}
         files = set(names) - odd - hidden
@@ -343,6 +364,7 @@ def find_videos(
         depth = len(folder.relative_to(root).parts)
         if frames_from is not None and depth >= frames_from and pictures and not found:
             videos.append(folder)
+            others["folders beside pictures"] += [folder / name for name in sorted(folders)]
             folders.clear()
             files -= pictures
         videos += [folder / name for name in found]
@@ -353,16 +375,14 @@ def find_videos(
         for name in sorted(odd):  # no table could hold it
             shown = os.path.join(place, name).encode(errors="backslashreplace").decode()
             findings.append(("name that is not UTF-8", "", shown, "give it another name"))
-        folders[:] = [
-            name
-            for name in set(folders) - odd - hidden
-            if not f"{here}{os.sep}".startswith(f"{os.path.realpath(folder / name)}{os.sep}")
-        ]
-    return sorted(videos), findings, others
+        real = {name: os.path.realpath(folder / name) for name in set(folders) - odd - hidden}
+        folders[:] = [name for name in real if real[name] not in through]
+        above |= {os.path.join(place, name): through | {real[name]} for name in folders}
+    return sorted(videos), findings, {kind: paths for kind, paths in others.items() if paths}
 
 
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    return path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
 
 
 def without_suffix(name: str) -> str:

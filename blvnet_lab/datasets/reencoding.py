@@ -187,9 +187,13 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
-        for future in as_completed([pool.submit(reencode_video, *job) for job in jobs]):
+        try:
+            futures = [pool.submit(reencode_video, *job) for job in jobs]
+        except (ValueError, OSError) as error:  # one died while the next was being started
+            raise BrokenProcessPool("no process could be started") from error
+        for future in as_completed(futures):
             yield future.result()
-    except (BrokenProcessPool, ValueError) as error:  # or died while the next was being started
+    except BrokenProcessPool as error:
         raise OSError(
             "one of the processes died, perhaps for lack of memory: run the same command again, "
             "with fewer workers; what is finished is not done again"

@@ -31,7 +31,7 @@ class RemoteFile(io.RawIOBase):
     `on_bytes` is called with the number of bytes that came, for a progress bar.
 
     Raises (when read):
-        MissingError: the server has no such file, or none that goes on where the last bytes ended.
+        MissingError: the server has no such file, or it changed while it was being read.
         DownloadError: all tries failed.
     """
 
@@ -83,11 +83,16 @@ class RemoteFile(io.RawIOBase):
         if response.status_code in GONE:
             raise MissingError(f"{self.url}: the server says {response.status_code}, no such file")
         response.raise_for_status()
-        if self.place and response.status_code != 206:
-            raise MissingError(f"{self.url}: another file took its place while it was read")
+        version = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        length = int(response.headers.get("Content-Length", 0))
         if not self.place:
-            self._version = response.headers.get("ETag") or response.headers.get("Last-Modified")
-            self.length = int(response.headers.get("Content-Length", 0))
+            self._version, self.length = version, length
+        elif response.status_code != 206:  # all of it again: from a server without ranges
+            if (version, length) != (self._version, self.length):
+                raise MissingError(f"{self.url}: another file took its place while it was read")
+            left = self.place
+            while left and (data := response.raw.read(min(left, CHUNK))):
+                left -= len(data)
         self._response = response
 
 

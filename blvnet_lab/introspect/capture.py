@@ -10,8 +10,9 @@
 Names are those of `blvnet_lab.models.capture_points(model)`; `*` in a pattern stands for any text.
 Whatever a module returns inside the network, here time is an axis of its own:
 
-    frames   (B, T, C, H, W)   stem.tam, everything in a TSN or a TSN-bLNet, and the TAMs of stages
-                               1 to 3: maps of little and big frames alternately, as in the clip
+    frames   (B, T, C, H, W)   stem.tam, everything in a ResNet or a TSN-bLNet, and the TAMs of
+                               stages 1 to 3: maps of little and big frames alternately, as in the
+                               clip
     pairs    (B, P, C, H, W)   everything else
     logits   (B, P, classes)   classifier; (B, T, classes) where positions are frames
 

@@ -113,6 +113,8 @@ def _through_tam(seen: Tensor, tam: TAM) -> Tensor:
     places = torch.arange(len(seen))
     tap = places - places[:, None] - tam.first_offset  # (n, n), by which row looks at column
     neighbours = (tap >= 0) & (tap < tam.num_taps)
+    if not tam.taps.requires_grad:  # a shift: some of its taps are 0 for ever
+        neighbours &= tam.taps.any(1).cpu()[tap.clamp(0, tam.num_taps - 1)]
     return (neighbours[:, :, None] & seen).any(1)
 
 

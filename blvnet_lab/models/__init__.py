@@ -1,4 +1,4 @@
-"""The four architectures, their one equation, and their files."""
+"""The architectures, their one equation, and their files."""
 
 from blvnet_lab.models.cost import Cost, count_cost
 from blvnet_lab.models.files import load_model, load_notes, save_model

@@ -70,7 +70,7 @@ class Block(nn.Module):
 
 
 class Bottleneck(Block):
-    """1x1 to a quarter of the channels, 3x3, 1x1 back: the block of everything from depth 50 on."""
+    """1x1 to a quarter of the channels, 3x3, 1x1 back: in all networks but ResNet-18 and -34."""
 
     def add_branch(self, in_channels: int, channels: int, stride: int) -> None:
         narrow = channels // EXPANSION

@@ -96,7 +96,7 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
     Returns:
         stage: "stem", "stage1" to "stage4", "classifier".
         part: "conv" (the first one), "pool", "tam", "big", "little", "merged" (their sum),
-            "fusion", "block" (a bottleneck, without the TAM in front of it), "classifier".
+            "fusion", "block" (of a ResNet or of stage 4, without its TAM), "classifier".
         positions, channels, height, width: of the part's output. Positions are frames (T) or
             pairs (P); the maps of "big" are as they are before they are enlarged.
         macs: multiply-accumulates of one clip.

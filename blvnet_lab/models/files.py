@@ -139,7 +139,7 @@ def _read(path: str | os.PathLike, with_weights: bool) -> tuple[dict[str, Any], 
 class LoadReport:
     """What was loaded; names are ours, but for `ignored`, which are the checkpoint's."""
 
-    layout: str  # "video" or "image"; "resnet" from `load_resnet`; "own" for networks of ours
+    layout: str  # of `weights.names`; "own" for networks of ours
     loaded: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)  # loaded after a conversion of shape
     kept: list[str] = field(default_factory=list)  # not in this layout: left as they were

@@ -1,4 +1,4 @@
-"""The four architectures that the paper compares, and the functions that build them.
+"""The architectures that the paper compares, and the functions that build them.
 
     from blvnet_lab.models import blvnet_tam
     model = blvnet_tam(depth=50, num_frames=16, num_classes=174)
@@ -41,7 +41,7 @@ SPARSE_SHIFT_FROM = 23
 
 
 class VideoNet(nn.Module):
-    """What the four have in common: a clip goes in, one logit per class comes out."""
+    """What all have in common: a clip goes in, one logit per class comes out."""
 
     architecture: str  # the builder's name
     arguments: dict  # its keyword arguments, which `save_model` writes down
@@ -238,7 +238,7 @@ def tsn(
 
     In the latter two every residual branch begins with a temporal module, behind the shortcut. The
     shift of TSM is a TAM whose taps are 0 and 1 and do not learn. Where they do, TSM becomes a
-    TAM-ResNet: `tsn(temporal="tam", tap_init="shift")` starts as the same function.
+    TAM-ResNet: up to depth 50 `tsn(temporal="tam", tap_init="shift")` starts as the same function.
 
     Args:
         temporal: "shift" for TSM (in every second block from depth 101 on, as published), "tam" for

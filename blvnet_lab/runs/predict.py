@@ -31,11 +31,14 @@ class Prediction:
 
     table: pd.DataFrame  # the likeliest classes, best first: class_name, label, probability in 0..1
     annotated: Path | None = None  # the video that was written
+    is_named: bool = True  # whether the checkpoint names its classes
 
     def __str__(self) -> str:
         lines = [
             f"{100 * row.probability:6.1f} %  {row.class_name}" for row in self.table.itertuples()
         ]
+        if not self.is_named:
+            lines.append("the checkpoint does not name its classes: they are numbered, from 0")
         if self.annotated is not None:
             lines.append(f"wrote {self.annotated}")
         return "\n".join(lines)
@@ -79,7 +82,7 @@ def predict_video(
     best = ranked(found.logits)[0, :top]
     table = pd.DataFrame({"label": best, "probability": found.logits[0].double().softmax(0)[best]})
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
-    prediction = Prediction(table, annotate)
+    prediction = Prediction(table, annotate, bool(trained.classes))
     if annotate is not None:
         write_annotated(prediction, video, annotate)
     return prediction

@@ -82,7 +82,7 @@ def motion_datasets(
 
 
 def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
-    """Return the same recipe for another of the four networks."""
+    """Return the same recipe for another architecture."""
     return replace(recipe, network=replace(recipe.network, architecture=architecture))
 
 
@@ -150,7 +150,7 @@ def run_staircase(
         out: folder for a checkpoint and a log of each architecture (first seed), the logs of all
             seeds, staircase.json and staircase.png.
         manifest: of the clips; without it, the shipped samples.
-        architectures: which to train; tsm and tam_resnet can be had, too.
+        architectures: which to train; tsm and tam_resnet are available too.
         seeds: one run of every architecture for each; the first one's checkpoints are kept.
         recipe: how to train; without it, as in the classroom. Seed and architecture are replaced by
             each of those above.
@@ -158,6 +158,8 @@ def run_staircase(
     Raises:
         FileExistsError: `out` holds files, perhaps of an earlier run.
     """
+    if not architectures or not seeds:
+        raise ValueError("expected at least one architecture and one seed, got none")
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(
             f"expected a new or an empty folder for the run, got {out}, which holds files: "

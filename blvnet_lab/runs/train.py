@@ -7,10 +7,12 @@ torchrun --nproc-per-node 4 -m blvnet_lab train ...
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from blvnet_lab.data import (
     ClipDataset,
@@ -183,6 +185,7 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
             return load_official(model, found, keeps_classifier=is_other)
     trained = load_trained(source)
     weights, report = trained.model.state_dict(), LoadReport("own")
+    _check_taps(model, trained.model.architecture, trained.model.causal, weights)
     if not classes or tuple(classes) != trained.classes:
         head = [name for name in weights if name.startswith("classifier.")]
         report.kept, report.ignored = [*head], head
@@ -209,4 +212,21 @@ def _check_kind(model: VideoNet, found: Published) -> None:
             f"expected weights of a {kind} of depth {depth}, got those of a {found.architecture} "
             f"of depth {found.sizes['depth']}: build that (--network.architecture "
             f"{found.architecture} --network.depth {found.sizes['depth']})"
+        )
+    _check_taps(model, found.architecture, False, found.weights)
+
+
+def _check_taps(model: VideoNet, kind: str, causal: bool, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if taps would be loaded that mean something else in the model."""
+    if not any(name.endswith(".taps") for name in weights):
+        return
+    if model.causal != causal:
+        raise ValueError(
+            f"expected taps of a network with causal={model.causal}, got those of one with "
+            f"causal={causal}, which are of other frames: set --network.causal as they were learned"
+        )
+    if model.architecture == "tsm" and kind != "tsm":
+        raise ValueError(
+            f"expected the fixed shift of a tsm, got the learned taps of a {kind}: start a "
+            "tam_resnet from them (--network.architecture tam_resnet)"
         )

@@ -137,10 +137,13 @@ def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
     rows = {}
     for name, split in (("train", train_set), ("val", val_set)):
         if paths := [os.path.abspath(path) for path in getattr(split, "paths", ())]:
-            start = len(os.path.commonpath({os.path.dirname(path) for path in paths}))
+            try:
+                start = len(os.path.commonpath({os.path.dirname(path) for path in paths}))
+            except ValueError:  # on several drives of Windows
+                start = 0
             places = (path[start:].replace(os.sep, "/").strip("/") for path in paths)
             rows[f"clips of {name}"] = digest(places)
-            rows[f"labels of {name}"] = digest(int(label) for label in split.labels)
+            rows[f"labels of {name}"] = digest(map(int, getattr(split, "labels", ())))
     classes = list(getattr(train_set, "classes", None) or ())
     return {"num_clips": len(train_set), "classes": classes, "rows": rows}
 

@@ -75,7 +75,7 @@ def train_one_epoch(
     state = State(model, recipe or Recipe(), device, optimizer, scheduler)
     for _ in training_steps(state, loader):
         pass
-    return state.so_far["loss"] / state.so_far["clips"]
+    return state.so_far.get("loss", 0.0) / max(1, state.so_far.get("clips", 0))
 
 
 def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator[float]:
@@ -97,7 +97,8 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
     network.train()
     keeps_all = recipe.keep_statistics or recipe.body_rate == 0
     for norm in (module for module in network.modules() if isinstance(module, NORMS)):
-        if keeps_all or not any(weight.requires_grad for weight in norm.parameters()):
+        weights = list(norm.parameters())
+        if keeps_all or (weights and not any(weight.requires_grad for weight in weights)):
             norm.eval()  # frozen, also by the caller
     state.optimizer.zero_grad()
     parts, seen, begin = [], [], time.perf_counter()
@@ -274,8 +275,13 @@ def _progress(state: State, output: Output | None) -> Iterator[Callable[[str, di
     """Make what shows figures of a "step" or an "epoch": a bar and, if asked for, TensorBoard."""
     is_first, writer = current_ranks().is_first, None
     if is_first and output is not None and output.tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
-
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                "expected TensorBoard to be installed, as --tensorboard asks for it: pip install "
+                "tensorboard, or leave that out"
+            ) from error
         # Steps after the last checkpoint are done again: their events are taken back.
         writer = SummaryWriter(output.folder / "tensorboard", purge_step=state.steps_done + 1)
     bar = tqdm(

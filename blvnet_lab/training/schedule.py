@@ -59,7 +59,7 @@ def frozen_body(model: nn.Module, recipe: Recipe) -> Iterator[None]:
 class RisingAverage(AveragedModel):
     """An exponential moving average of weights and statistics whose decay rises with the steps.
 
-    Else the random start would be most of the average for 1 / (1 - decay) steps.
+    Otherwise the random start would be most of the average for 1 / (1 - decay) steps.
     """
 
     @on_cpu()  # where the steps are counted

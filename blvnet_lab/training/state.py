@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from blvnet_lab.training.schedule import RisingAverage, make_optimizer, make_sch
 
 WITH_STATES = ("model", "optimizer", "scheduler", "scaler", "ema")
 PLACE = ("epoch", "step", "history", "best_epoch")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -96,6 +99,13 @@ class State:
             "unreadable": unreadable,
             **({"skipped_steps": found["skipped"]} if self.scaler.is_enabled() else {}),
         }
+        if 2 * found.get("skipped", 0) > self.steps and ranks.is_first:
+            log.warning(
+                "%d of %d steps were skipped, since gradients overflowed in float16: train in "
+                "bfloat16 or float32",
+                found["skipped"],
+                self.steps,
+            )
         best = max((old.get("top_1", 0) for old in self.history), default=-1)
         if line.get("top_1", 0) > best:
             self.best_epoch = self.epoch
@@ -150,6 +160,11 @@ def make_state(model: VideoNet, recipe: Recipe, steps: int, device: torch.device
     hardware, is_alone = recipe.hardware, current_ranks().world == 1
     layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)
+    if hardware.sync_batch_norm and (is_alone or device.type != "cuda"):
+        raise ValueError(
+            "expected several processes with a GPU each for sync_batch_norm, got "
+            f"{'one process' if is_alone else device}: leave it out, or start with torchrun"
+        )
     if hardware.sync_batch_norm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     optimizer = make_optimizer(model, recipe)

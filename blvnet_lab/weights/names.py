@@ -1,9 +1,9 @@
 """The names that published checkpoints give to their tensors, and ours.
 
-    layout      whose, and of which network           a name in it
+    layout      origin and network                     an example
     video       IBM's bLVNet and bLVNet-TAM           baseline_model.layer1.big...
     image       IBM's bLResNet, trained on ImageNet   layer1.big...
-    resnet      torchvision's ResNets                 layer1.0.conv1.weight
+    resnet      torchvision's ResNets, IBM's TSN      layer1.0.conv1.weight
     ibm         IBM's TAM-ResNet                      layer1.0.tam.prev_se.fc1.weight
     tsm         MIT's TSM, and its TSN                base_model.layer1.0.conv1.net.weight
     mmaction2   OpenMMLab's TSM and TSN               backbone.layer1.0.conv1.conv.net.weight

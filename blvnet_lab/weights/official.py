@@ -4,7 +4,7 @@
     print(load_official(model, "checkpoint.pth.tar"))
     model = import_official("checkpoint.pth.tar", None).model   # builds the model that fits
 
-`names` lists the layouts, docs/weights.md where such files can be had. Nothing is loaded unless
+`names` lists the layouts, docs/weights.md where to get such files. Nothing is loaded unless
 every tensor is accounted for. Loading that skips what does not fit (`strict=False`) can leave a
 network without its ImageNet weights, and say nothing.
 """
@@ -33,17 +33,24 @@ from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.sizes import SIZES
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
-from blvnet_lab.weights.names import CLASSIFIER, is_shifted, layout_of, with_our_names
+from blvnet_lab.weights.names import (
+    CLASSIFIER,
+    IMAGE_CLASSES,
+    is_shifted,
+    layout_of,
+    with_our_names,
+)
 from blvnet_lab.weights.released import released_file
 
 STATE_DICT = "the state dict"
 RESNETS = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
-# How files and their names say what tensors do not: IBM's `arch` and names (-f32), TSM's names
-# (shift8_..._segment8), mmaction2's configuration (shift_div=8, num_segments=8).
+# How files say what tensors do not: their names (TSM's shift8_..._segment8, IBM's -f32) and IBM's
+# `arch`; and, before these, mmaction2's configuration.
 SAID = {
-    "num_frames": re.compile(r"(?:segment|num_segments=|-f)(\d+)"),
-    "shift_div": re.compile(r"(?:shift|shift_div=)(\d+)"),
+    "num_frames": (r"num_segments=(\d+)", r"(?:segment|-f)(\d{1,3})(?![0-9a-f])"),
+    "shift_div": (r"shift_div=(\d+)", r"shift(\d+)"),
 }
+MMACTION2_DEFAULT = 8  # of either, in a TSM
 BLOCK = re.compile(r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")  # the fusion is a stage's last one
 OTHER_NETWORK = re.compile(r"-b\d+-max|-ts-(?:max|avg)")  # in IBM's `arch`
 
@@ -94,7 +101,7 @@ def load_official(
     absent = [key for key in model.state_dict() if key not in ours]
     if found.layout == "image" or keeps_classifier:
         report.kept += [key for key in absent if key.startswith(CLASSIFIER)]
-    if not any(key.endswith(".taps") for key in ours):
+    if found.layout == "image" or found.architecture == "tsn":
         report.kept += [key for key in absent if key.endswith(".taps")]
     remedy = (
         "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; "
@@ -159,8 +166,6 @@ def import_official(
         check_target(out, ".safetensors")
     file = Path(released_file(str(file)))
     found = read_published(file, shift_div)
-    if found.layout == "resnet":
-        raise ValueError(f"expected a network of videos, got one of pictures: {RESNETS}")
     sizes = dict(found.sizes)
     asked = {"depth": depth, "num_classes": num_classes, "in_channels": in_channels}
     for name, value in asked.items():
@@ -197,20 +202,24 @@ def read_published(
     if not isinstance(checkpoint, Mapping):
         contents, name = read_pickle(checkpoint), Path(checkpoint).name
     tensors = bare_state_dict(contents, name or STATE_DICT)
-    said = _said(contents, name)
     is_tsm = is_shifted(tensors)
+    said = _said(contents, name, is_tsm)
     if is_tsm and shift_div is None and "shift_div" not in said:
         raise ValueError(
             "expected to know which part of the channels this TSM shifts, which neither the "
-            "checkpoint nor its name says: give shift_div (--shift-div), 8 in what its authors "
-            "published"
+            "checkpoint nor its name says: give shift_div, 8 in what its authors published (first "
+            "`import FILE model.safetensors --shift-div 8`)"
         )
     layout = layout_of(tensors)
     ours, ignored = with_our_names(tensors, shift_div or said.get("shift_div"))
     if layout in ("image", "video"):
         sizes = {"num_frames": 16} | _sizes_of(ours, has_branches=True)
-        return Published(layout, ours, ignored, "blvnet_tam", sizes)
+        has_tams = layout == "image" or "num_taps" in sizes
+        architecture = "blvnet_tam" if has_tams else "blvnet"
+        return Published(layout, ours, ignored, architecture, sizes)
     sizes = _sizes_of(ours, has_branches=False)
+    if layout == "resnet" and sizes.get("num_classes") in (None, IMAGE_CLASSES):
+        raise ValueError(f"expected a network of videos, got one of pictures: {RESNETS}")
     if "num_frames" in said:
         sizes["num_frames"] = said["num_frames"]
     architecture = "tam_resnet" if layout == "ibm" else "tsm" if is_tsm else "tsn"
@@ -235,20 +244,22 @@ def bare_state_dict(
     return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
 
 
-def _said(contents: Mapping[str, Any], name: str) -> dict[str, int]:
+def _said(contents: Mapping[str, Any], name: str, is_tsm: bool) -> dict[str, int]:
     """Find the number of frames and TSM's divisor in what is written beside the tensors."""
-    arch, meta = contents.get("arch"), contents.get("meta")
+    arch, meta, found = contents.get("arch"), contents.get("meta"), {}
     if isinstance(arch, str) and OTHER_NETWORK.search(arch):
         raise ValueError(
             "expected a network that adds up what its taps weigh, without temporal pooling, got "
             f"arch {arch}: this library has no such network"
         )
-    config = meta.get("cfg") if isinstance(meta, Mapping) else None
-    text = " ".join(each for each in (name, arch, config) if isinstance(each, str))
-    found = {"num_frames": 8, "shift_div": 8} if isinstance(config, str) else {}  # its defaults
-    for fact, pattern in SAID.items():
-        if match := pattern.search(text.replace(" ", "")):
+    meta = meta if isinstance(meta, Mapping) else {}
+    config = str(meta.get("cfg") or meta.get("config") or "").replace(" ", "")
+    for fact, (configured, named) in SAID.items():
+        match = re.search(configured, config) or re.search(named, f"{name} {arch}")
+        if match:
             found[fact] = int(match[1])
+        elif config and is_tsm:
+            found[fact] = MMACTION2_DEFAULT
     return found
 
 

@@ -24,6 +24,7 @@ from blvnet_lab.models.files import BUILDERS, read_pickle
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import is_checkpoint, load_trained
 from blvnet_lab.weights.official import import_official
+from blvnet_lab.weights.released import released_file
 
 FORMAT = "blvnet_lab_taps"  # of the file's metadata
 NUM_FRAMES = 16  # of imported networks: no tap depends on it
@@ -46,23 +47,25 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> SavedTaps:
 
     Args:
         checkpoint: of a network that was trained here (model.safetensors, best.pt), or one that
-            others have published (docs/weights.md).
+            others have published, or its name in docs/weights.md.
         out: the file to write, which ends in .safetensors.
 
     Raises:
         ValueError: the network has no TAM, or the file is none of these.
     """
     check_target(out, ".safetensors")
+    checkpoint, report = Path(released_file(str(checkpoint))), None
     is_own = checkpoint.suffix == ".safetensors" or is_checkpoint(read_pickle(checkpoint))
     if is_own:
         model = load_trained(checkpoint).model
     else:
-        model = import_official(checkpoint, None, num_frames=NUM_FRAMES).model
+        imported = import_official(checkpoint, None, num_frames=NUM_FRAMES)
+        model, report = imported.model, imported.report
     taps = {name: tam.taps.detach().contiguous() for name, tam in tams(model).items()}
-    if not taps:
+    if not taps or (report and any(name.endswith(".taps") for name in report.kept)):
         raise ValueError(
-            f"expected a network with TAMs, got a {model.architecture}, whose frames or pairs "
-            "exchange nothing: give a tam_resnet, tsm or blvnet_tam"
+            f"expected a network with TAMs, got one without ({model.architecture}): give a "
+            "tam_resnet, tsm or blvnet_tam"
         )
     about = {"architecture": model.architecture, "arguments": model.arguments}
     with atomic_write(out) as partial:
