@@ -730,6 +730,15 @@ def test_marks_that_editors_leave(put, tmp_path):
     assert read_lists("ucf101", root).classes == ["Archery"]
 
 
+def test_links_that_lead_in_circles_are_followed_once(tmp_path):
+    for here, there in ("ab", "ba"):
+        write(tmp_path, f"{here}/1.mp4", "")
+        (tmp_path / here / f"to_{there}").symlink_to(tmp_path / there)
+    videos, findings, _ = find_videos(tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in videos]
+    assert names == ["a/1.mp4", "a/to_b/1.mp4", "b/1.mp4", "b/to_a/1.mp4"] and findings == []
+
+
 def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
     """Below a folder of pictures nothing is looked for; beside videos pictures are none."""
     for name in ("1/00001.jpg", "sub/2/00001.jpg", "2/extra/00001.jpg", "2/00001.jpg", "3/a.mp4",
@@ -739,7 +748,7 @@ def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in videos]
     assert names == ["1", "2", "3/a.mp4", "sub/2"] and findings == []
     others = {kind: len(paths) for kind, paths in others.items()}
-    assert others == {".jpg": 2}, "nothing is looked for in folders that are videos"
+    assert others == {".jpg": 2, "folders beside pictures": 1}
     videos, _, others = find_videos(tmp_path)
     assert videos == [tmp_path / "3" / "a.mp4"] and len(others[".jpg"]) == 6
 
@@ -767,6 +776,7 @@ def test_every_file_is_read_or_named(put, tmp_path):
         ".jpg": "2: walk/cover.jpg, walk/posters/none.jpg",
         ".srt": "4: run/a.srt, run/b.srt, run/c.SRT, ...",
         ".wav": "1: walk/clip/sound.wav",
+        "folders beside pictures": "1: walk/clip/flow",
         "hidden": "2: .trash, run/.a.mp4",
         "without suffix": "1: x",
     }

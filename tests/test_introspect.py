@@ -21,6 +21,8 @@ from nets import (
     network,
     random64,
     state_of,
+    tam_resnet,
+    tsm,
 )
 from torch import nn
 from torch.nn.utils import parametrize, prune
@@ -603,7 +605,8 @@ def test_edits_of_causal_taps_may_not_look_ahead():
 @pytest.mark.parametrize("num_frames", [4, 16])
 @pytest.mark.parametrize(
     "builder, arguments",
-    [(tsn, {}), (tsn_blnet, {}), (blvnet, {})]
+    [(tsn, {}), (tsn_blnet, {}), (blvnet, {}), (tsm, {"num_taps": 5}), (tsm, {"causal": True})]
+    + [(tam_resnet, {"num_taps": r, "causal": r == 2}) for r in (1, 2, 3)]
     + [(blvnet_tam, {"num_taps": r}) for r in (1, 3, 5)]
     + [(blvnet_tam, {"num_taps": r, "causal": True}) for r in (1, 2, 3, 4)],
 )

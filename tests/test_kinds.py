@@ -120,6 +120,19 @@ def test_an_orientation_within_the_pictures(degrees, tmp_path):
     assert not probe_video(path).decord_exact, "decord looks at the container only"
 
 
+def test_each_picture_of_a_folder_says_how_it_is_turned(tmp_path):
+    upright = np.zeros((32, 32, 3), np.uint8)
+    upright[:16] = 255
+    for number, turned in enumerate((1, 3, 1), start=1):
+        tags = Image.Exif()
+        tags[0x0112] = turned
+        stored = upright[::-1, ::-1] if turned == 3 else upright
+        Image.fromarray(stored).save(tmp_path / f"{number:03d}.jpg", exif=tags, quality=95)
+    for wanted in ([1], [0, 1, 2], [1, 2]):
+        frames = read_frames(str(tmp_path), wanted)
+        assert (frames[:, :, 2] > 200).all() and (frames[:, :, -3] < 55).all(), wanted
+
+
 @pytest.mark.parametrize("exif", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_pictures_of_a_folder_as_a_camera_held_sideways_writes_them(exif, tmp_path):
     undo = {

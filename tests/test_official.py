@@ -316,7 +316,7 @@ def torchvision_names() -> dict[str, torch.Tensor]:
     from torchvision.models import resnet50
 
     with torch.device("meta"):
-        return {key: torch.zeros(1) for key in resnet50().state_dict()}
+        return {key: torch.zeros(1000) for key in resnet50().state_dict()}
 
 
 def blocks_left_out() -> dict[str, torch.Tensor]:

@@ -246,7 +246,7 @@ def test_a_tsn_leaves_the_taps_as_they_were():
 def test_frames_and_divisor_are_asked_for(tsm_file):
     bare = tsm_file.rename(tsm_file.with_name("checkpoint.pth"))
     for given, words in (
-        ({}, r"shifts, .*give shift_div \(--shift-div\), 8 in what"),
+        ({}, r"shifts, .*give shift_div, 8 in what .*--shift-div 8"),
         ({"shift_div": 8}, r"number of frames, .*give num_frames \(--num-frames\)"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -255,6 +255,21 @@ def test_frames_and_divisor_are_asked_for(tsm_file):
         start_from(tsm(depth=18, num_frames=4, num_classes=5), str(bare))
     model = import_official(bare, None, shift_div=8, num_frames=4).model
     assert (model.num_frames, model.architecture) == (4, "tsm")
+
+
+def test_a_hash_in_a_name_is_no_number_of_frames(tsm_file):
+    name = "tsm_r50-dense-1x1x8_20220831-f55d3c2b.pth"
+    with pytest.raises(ValueError, match="give num_frames"):
+        import_official(tsm_file.rename(tsm_file.with_name(name)), None, shift_div=8)
+
+
+def test_taps_that_mean_other_frames_or_would_replace_a_shift_are_refused(tsm_file, tmp_path):
+    causal = tam_resnet(depth=18, num_frames=8, num_classes=5, causal=True)
+    with pytest.raises(ValueError, match=r"causal=True, got those of one with causal=False"):
+        start_from(causal, str(tsm_file))
+    save_model(network(tam_resnet).float(), tmp_path / "learned.safetensors")
+    with pytest.raises(ValueError, match="fixed shift of a tsm, got the learned taps of a tam_res"):
+        start_from(network(tsm).float(), str(tmp_path / "learned.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -331,7 +346,7 @@ def test_taps_of_a_published_file(tsm_file, tmp_path):
 
 def test_what_holds_no_taps(tmp_path):
     save_model(network(tsn).float(), tmp_path / "tsn.safetensors")
-    with pytest.raises(ValueError, match="with TAMs, got a tsn"):
+    with pytest.raises(ValueError, match=r"with TAMs, got one without \(tsn\)"):
         save_taps(tmp_path / "tsn.safetensors", out=tmp_path / "taps.safetensors")
     for path, words in (("tsn.safetensors", "taps` wrote"), ("missing", "no file")):
         with pytest.raises(ValueError, match=words):

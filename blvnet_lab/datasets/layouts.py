@@ -111,7 +111,7 @@ def read_lists(
     else:
         rows, videos, findings = _folders(root)
     table = pd.DataFrame(rows, columns=list(ListedClip._fields))
-    without = table[table["class_name"] == ""]
+    without = table[(table["class_name"] == "") & (table["split"] != "test")]
     table = table[table["class_name"] != ""]
     classes = classes or sorted(set(table["class_name"]))
     if strangers := sorted(set(table["class_name"]) - set(classes)):
