@@ -16,7 +16,7 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 18465,
+    "blvnet_lab": 18453,
     "blvnet_lab/models": 1459,
     "blvnet_lab/introspect": 879,
     "blvnet_lab/data": 1904,
@@ -27,7 +27,7 @@ CEILINGS = {
     "blvnet_lab/runs": 1398,
     "blvnet_lab/benchmark": 941,
     "blvnet_lab/viz": 3096,
-    "blvnet_lab/course": 2897,
+    "blvnet_lab/course": 2885,
     "blvnet_lab/cli.py": 246,
     "blvnet_lab/paths.py": 112,
     "tests": 23210,

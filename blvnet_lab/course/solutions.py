@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blvnet_lab.models.tam import temporal_shift as shift
+from blvnet_lab.models.tam import tsm_taps as tsm_taps
 from blvnet_lab.training.metrics import partner_accuracy as partner_accuracy
 
 # 01 from video to tensor
@@ -62,19 +63,6 @@ def tam(x: Tensor, taps: Tensor) -> Tensor:
     """Apply equation 3 to x (B, T, C, H, W) with taps (3, C): prev, curr, next of each channel."""
     prev, curr, next = taps[:, :, None, None]  # (C, 1, 1) each
     return torch.relu(prev * shift(x, -1) + curr * x + next * shift(x, +1))
-
-
-def three_tsm_taps(channels: int, fold: int) -> Tensor:
-    """Make the fixed shift of TSM as taps (3, channels): next, then prev, then curr."""
-    moved = channels // fold
-    taps = torch.zeros(3, channels)
-    taps[2, :moved] = 1
-    taps[0, moved : 2 * moved] = 1
-    taps[1, 2 * moved :] = 1
-    return taps
-
-
-tsm_taps = three_tsm_taps  # the library's takes any number of taps
 
 
 def tams_needed(num_frames: int, num_taps: int) -> int:

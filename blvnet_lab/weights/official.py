@@ -43,7 +43,7 @@ from blvnet_lab.weights.names import (
 from blvnet_lab.weights.released import released_file
 
 STATE_DICT = "the state dict"
-RESNETS = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
+ELSEWHERE = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
 # How files say what tensors do not: their names (TSM's shift8_..._segment8, IBM's -f32) and IBM's
 # `arch`; and, before these, mmaction2's configuration.
 SAID = {
@@ -105,7 +105,7 @@ def load_official(
         report.kept += [key for key in absent if key.endswith(".taps")]
     remedy = (
         "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; "
-        f"{RESNETS}"
+        f"{ELSEWHERE}"
     )
     return load_exactly(model, ours, report, remedy)
 
@@ -219,7 +219,7 @@ def read_published(
         return Published(layout, ours, ignored, architecture, sizes)
     sizes = _sizes_of(ours, has_branches=False)
     if layout == "resnet" and sizes.get("num_classes") in (None, IMAGE_CLASSES):
-        raise ValueError(f"expected a network of videos, got one of pictures: {RESNETS}")
+        raise ValueError(f"expected a network of videos, got one of pictures: {ELSEWHERE}")
     if "num_frames" in said:
         sizes["num_frames"] = said["num_frames"]
     architecture = "tam_resnet" if layout == "ibm" else "tsm" if is_tsm else "tsn"
@@ -276,7 +276,7 @@ def _sizes_of(ours: Mapping[str, Tensor], has_branches: bool) -> dict[str, int]:
         known = ", ".join(f"{depth} {counts}" for counts, depth in depths.items() if counts)
         raise ValueError(
             f"expected a network of depth {known}, got one with {blocks} blocks in its stages, and "
-            f"the tensors {listed(list(ours), 3)}: give a published checkpoint, since {RESNETS}"
+            f"the tensors {listed(list(ours), 3)}: give a published checkpoint, since {ELSEWHERE}"
         )
     sizes = {"depth": depths[blocks]}
     for argument, name, axis in (
