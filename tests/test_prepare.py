@@ -1,5 +1,6 @@
 """Re-encoded videos: the same frames, quicker to read; and nothing lost on the way."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,6 +11,7 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +26,7 @@ from blvnet_lab.data.probing import unpack_info
 from blvnet_lab.datasets import reencoding as module
 from blvnet_lab.datasets.encoding import write_h264
 from blvnet_lab.datasets.reencoding import GOP, reencode, reencode_video
+from blvnet_lab.paths import atomic_write
 
 
 def numbers(frames: torch.Tensor) -> list[int]:
@@ -427,3 +430,11 @@ def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     assert process.returncode == 1, errors
     assert "one of the processes died" in errors and "run the same command again" in errors
     assert "Traceback" not in errors
+
+
+def test_a_full_disk_names_the_file_when_pyav_writes_it(tmp_path):
+    """The file name in PyAV's own errors cannot be set."""
+    with pytest.raises(OSError) as error, atomic_write(tmp_path / "a.mp4"):
+        av.error.err_check(-errno.ENOSPC)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "a.mp4"))
+    assert list(tmp_path.iterdir()) == []
