@@ -12,15 +12,15 @@ from blvnet_lab import paths
 
 SETUP = """\
 from blvnet_lab import data, models, paths, viz
-from blvnet_lab.runs.staircase import TITLES
+from blvnet_lab.runs.staircase import PAPER, TITLES
 
 samples = paths.data_samples()
 motion = data.DataSet.read(samples / "motion" / "manifest.csv")
 manifest = motion.rows
 names = motion.classes
 networks = {
-    title: models.load_model(samples / "checkpoints" / f"{name}.safetensors")
-    for name, title in TITLES.items()
+    TITLES[name]: models.load_model(samples / "checkpoints" / f"{name}.safetensors")
+    for name in PAPER
 }
 row = manifest.query("class_name == 'right_then_left' and source_id == 'val_3_0003'").iloc[0]
 clip = data.normalize(data.read_frames(row.path, data.sample_uniform(24, 8)))

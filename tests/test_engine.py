@@ -1299,12 +1299,12 @@ def test_data_sets_follow_the_recipe(tmp_path, monkeypatch):
         augmentation=Augmentation("multi-scale", 0.2, 3, 0.4, mirror=True),
         evaluation=Views((48, 40), 44),
     )
-    train_set, val_set, classes = clip_datasets(manifest, recipe)
+    train_set, val_set = clip_datasets(DataSet.read(manifest), recipe)
     changes = {"crop": "multi-scale", "jitter": 0.2, "rand_augment": 3, "erase": 0.4}
     assert asked["training_transform"] == (((32, 32),), changes)
     assert asked["evaluation_transform"] == (((48, 40), 44), {})
     assert (train_set.transform, val_set.transform) == tuple(asked)
-    assert (len(train_set), len(val_set), classes) == (20, 10, CLASSES)
+    assert (len(train_set), len(val_set)) == (20, 10)
     for data in (train_set, val_set):
         assert (data.num_frames, data.stride, data.short_side, data.videos) == (6, 2, 40, None)
     assert (train_set.random_frames, val_set.random_frames) == (True, False)
@@ -1312,6 +1312,6 @@ def test_data_sets_follow_the_recipe(tmp_path, monkeypatch):
     assert val_set.mirror is None and val_set.num_clips is None
     assert train_set.mirror[:4] == (1, 0, 2, 3), "left and right are classes, up and down are not"
     plain = replace(SHORT, hardware=Hardware(in_memory=True))
-    train_set, val_set, _ = clip_datasets(manifest, plain)
+    train_set, val_set = clip_datasets(DataSet.read(manifest), plain)
     assert train_set.mirror is None and len(train_set.videos) == 20 and len(val_set.videos) == 10
     assert asked["evaluation_transform"] == (((32, 32), None), {})

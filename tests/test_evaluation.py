@@ -395,7 +395,7 @@ def test_views_are_those_of_the_recipe_unless_others_are_asked_for(manifest, che
         logits, expected = evaluation.predictions.logits, by_hand(path, num_clips, crops).float()
         torch.testing.assert_close(logits[3], expected, rtol=1e-4, atol=1e-4)
         if views == "1x1":  # what training looks at after each epoch
-            _, val, _ = clip_datasets(manifest, replace(RECIPE, hardware=Hardware()))
+            _, val = clip_datasets(DataSet.read(manifest), replace(RECIPE, hardware=Hardware()))
             seen = evaluate(network(), val, device=CPU)
             torch.testing.assert_close(logits, seen.logits, rtol=1e-4, atol=1e-5)
             assert standard_scores(seen) == evaluation.scores

@@ -209,11 +209,12 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
         (dataclasses.replace(RECIPE, augmentation=Augmentation(crop="multi-scale")), 49),
         (dataclasses.replace(RECIPE, size=(400, 400)), 240),
     ):
-        train, val, _ = clip_datasets(written, recipe)
+        train, val = clip_datasets(DataSet.read(written), recipe)
         assert min(train.videos[0].shape[-2:]) == side and len(train.videos[0]) == 6
         assert val.videos[0].shape == (4, 3, *(recipe.evaluation.size or recipe.size))
         # Evaluation sees the same in memory and out of it, to the bit.
-        _, read, _ = clip_datasets(written, dataclasses.replace(recipe, hardware=Hardware()))
+        plain = dataclasses.replace(recipe, hardware=Hardware())
+        _, read = clip_datasets(DataSet.read(written), plain)
         assert torch.equal(val[0][0], read[0][0]) and torch.equal(val[0][0], val[0][0])
         whole = ClipDataset(
             DataSet.read(written), "val", 4, val.transform, short_side=recipe.read_short_side
@@ -295,7 +296,7 @@ def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
     found = []
     model = build(recipe, 2)
     for _ in range(2):
-        train, val, _ = clip_datasets(manifest, recipe)
+        train, val = clip_datasets(DataSet.read(manifest), recipe)
         loader, _ = training_loader(train, recipe, Ranks(), CPU)
         torch.manual_seed(1)
         mix = mixing(recipe, 2)

@@ -24,15 +24,17 @@ from training_process import Clips
 
 from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform
-from blvnet_lab.datasets.motion import write_dataset
+from blvnet_lab.datasets.motion import CLASSES, write_dataset
+from blvnet_lab.models import count_cost
 from blvnet_lab.runs.staircase import (
     as_table,
-    motion_datasets,
+    find_partners,
     run_one,
     run_staircase,
     score,
     with_architecture,
 )
+from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training import engine
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.distributed import pick_device, process_group
@@ -226,8 +228,9 @@ def manifest(tmp_path_factory) -> Path:
 SHORT = Recipe(epochs=1, batch_size=8, num_frames=8, size=(32, 32))
 
 
-def test_motion_datasets(manifest):
-    train, val = motion_datasets(DataSet.read(manifest), SHORT)
+def test_clip_datasets(manifest):
+    recipe = replace(SHORT, hardware=Hardware(in_memory=True))
+    train, val = clip_datasets(DataSet.read(manifest), recipe)
     assert (len(train), len(val)) == (20, 20)
     assert sorted(train.labels) == sorted(val.labels) == sorted([*range(10), *range(10)])
     torch.manual_seed(0)
@@ -242,21 +245,25 @@ def test_motion_datasets(manifest):
     assert len({train[0][0].numpy().tobytes() for _ in range(5)}) == 5, "random frames"
 
 
-def test_fewer_classes_keep_their_labels(manifest):
-    classes = ("moves_up", "moves_down", "right_then_left", "left_then_right")
-    train, val = motion_datasets(DataSet.read(manifest), SHORT, classes)
-    assert sorted(train.labels) == sorted(val.labels) == [2, 2, 3, 3, 6, 6, 7, 7]
-    assert all(Path(path).parent.name in classes for path in [*train.paths, *val.paths])
+def test_partners_by_name():
+    partners, kinds = find_partners(CLASSES)
+    assert partners.tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
+    assert kinds == ("direction",) * 6 + ("order",) * 4
+    partners, kinds = find_partners(("moves_down", "moves_left", "moves_right", "moves_up"))
+    assert partners.tolist() == [3, 2, 1, 0]
+    sides, heights = "moves_left / moves_right", "moves_down / moves_up"
+    assert kinds == (heights, sides, sides, heights)
+    for others in (("run", "walk"), ("moves_up", "moves_down", "moves_left")):
+        with pytest.raises(ValueError, match="expected partner classes.*got " + ", ".join(others)):
+            find_partners(others)
 
 
-def test_manifest_of_other_clips(tmp_path):
-    path = tmp_path / "clips.csv"
-    path.write_text("path,label,class_name,split\na.mp4,0,run,train\nb.mp4,1,walk,val\n")
-    with pytest.raises(ValueError) as error:
-        motion_datasets(DataSet.read(path), SHORT)
-    message = str(error.value)
-    assert "moves_right, moves_left" in message and "got run, walk" in message
-    assert "python -m blvnet_lab samples" in message
+def test_scores_of_other_partners_by_hand():
+    labels = torch.tensor([0, 3, 1, 2])
+    logits = torch.tensor([[3.0, 9, 0, 1], [2, 0, 0, 1], [0, 1, 2, 0], [0, 1, 2, 3]])
+    classes = ("moves_down", "moves_left", "moves_right", "moves_up")
+    scores = {"top_1": 0.0, "moves_down / moves_up": 0.5, "moves_left / moves_right": 0.5}
+    assert score(logits, labels, classes) == scores
 
 
 def named(architecture: str, **changes) -> Recipe:
@@ -286,7 +293,7 @@ def test_networks_are_built_as_the_recipe_says(architecture):
 
 def test_log_of_a_run(manifest, tmp_path):
     changes = named("blvnet_tam", epochs=2, learning_rate=0.1)
-    train, val = motion_datasets(DataSet.read(manifest), changes)
+    train, val = clip_datasets(DataSet.read(manifest), changes)
     log = tmp_path / "logs" / "run.jsonl"
     model, lines = run_one(changes, train, val, log)
     assert [json.loads(line) for line in log.read_text().splitlines()] == lines
@@ -318,7 +325,7 @@ def test_log_of_a_run(manifest, tmp_path):
 
 def test_whole_staircase(manifest, tmp_path):
     out = tmp_path / "out"
-    architectures = ("blvnet", "blvnet_tam")
+    architectures = ("tsm", "blvnet_tam")
     options = {"architectures": architectures, "seeds": (4, 5), "recipe": SHORT}
     summary = run_staircase(out=out, manifest=manifest, **options).summary
     assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {
@@ -331,6 +338,11 @@ def test_whole_staircase(manifest, tmp_path):
     assert summary["recipe"] == json.loads(json.dumps(dataclasses.asdict(SHORT)))
     assert summary["versions"]["torch"] == torch.__version__
     assert "CPU cores" in summary["machine"] and len(summary["made"]) == len("2025-01-31")
+    costs = pd.DataFrame(summary["costs"])
+    assert (costs.to_numpy() > 0).all() and list(costs.index) == ["mmacs", "mb", "ms"]
+    tsm = count_cost(build(named("tsm", seed=4), 10), SHORT.size).macs
+    assert costs.at["mmacs", "tsm"] == pytest.approx(tsm / 1e6, abs=0.05)
+    assert summary["unreadable"] == [] and summary["largest_class"] == 0.1
     runs = {(run["architecture"], run["seed"]): run for run in summary["runs"]}
     assert set(runs) == {(a, seed) for a in architectures for seed in (4, 5)}
 
@@ -352,7 +364,7 @@ def test_whole_staircase(manifest, tmp_path):
             assert last[name] == runs[architecture, 4][name]
         seconds = last["seconds"] + last["evaluation_seconds"]
         assert runs[architecture, 4]["seconds"] == pytest.approx(seconds, abs=0.1)
-        assert bool(last["taps"]) == (architecture == "blvnet_tam")
+        assert bool(last["taps"]) == (architecture == "blvnet_tam"), "only those that learn"
 
     weights = load_file(out / "blvnet_tam.safetensors")
     fresh = build(named("blvnet_tam", seed=4), 10)
@@ -402,8 +414,16 @@ def test_table_by_hand():
         "top_1 %": [37.5, 100.0],
         "top_1 range": ["25.0-50.0", "100.0-100.0"],
         "seconds": ["10-21", "30-30"],
+        "MMACs": [32.3, 20.9],
+        "ms": [3.0, 4.0],
+        "MB": [5.0, 3.5],
     }
-    pd.testing.assert_frame_equal(as_table({"runs": runs}), pd.DataFrame(expected))
+    costs = {
+        "blvnet_tam": {"mmacs": 20.9, "mb": 3.5, "ms": 4.0},
+        "tsn": {"mmacs": 32.3, "mb": 5.0, "ms": 3.0},
+    }
+    table = as_table({"runs": runs, "costs": costs})
+    pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
 
 
 # ---------------------------------------------------------------- the command line

@@ -1,9 +1,10 @@
-"""The staircase: four architectures, the same clips, and what each step of the paper adds.
+"""The staircase: six architectures, the same clips, and what each step adds.
 
     python -m blvnet_lab staircase
 
 TSN and TSN-bLNet see single frames: they toss a coin between partners of either kind. bLVNet sees
-two frames together and learns directions. bLVNet-TAM sees beyond a pair and learns the order too.
+two frames together and learns directions. What sees beyond a pair can learn the order too: TSM by
+shifting channels, TAM-ResNet and bLVNet-TAM by learned weights.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import os
 import platform
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,14 @@ import torchvision
 from torch import Tensor
 
 import blvnet_lab
-from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform, training_transform
-from blvnet_lab.datasets.motion import CLASSES, KINDS
-from blvnet_lab.models import VideoNet
+from blvnet_lab.benchmark.measure import time_alternately, time_on
+from blvnet_lab.data import ClipDataset, DataSet
+from blvnet_lab.datasets.motion import CLASSES, KINDS, PARTNERS
+from blvnet_lab.models import VideoNet, count_cost
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.paths import data_samples
+from blvnet_lab.runs.memory import count_memory
+from blvnet_lab.runs.train import clip_datasets, start_from
 from blvnet_lab.training.checkpoint import Trained, save_trained
 from blvnet_lab.training.distributed import pick_device
 from blvnet_lab.training.engine import build, fit
@@ -41,44 +47,47 @@ from blvnet_lab.training.recipe import Architecture, Recipe
 
 TITLES: dict[Architecture, str] = {
     "tsn": "TSN",
+    "tsm": "TSM",
+    "tam_resnet": "TAM-ResNet",
     "tsn_blnet": "TSN-bLNet",
     "blvnet": "bLVNet",
     "blvnet_tam": "bLVNet-TAM",
 }
-RELATIVES: dict[Architecture, str] = {"tsm": "TSM", "tam_resnet": "TAM-ResNet"}
-PARTNER_OF = torch.arange(len(CLASSES), device="cpu") ^ 1  # the label of each class's partner
+PAPER: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")  # its four
+NAMES = [partners.names for partners in PARTNERS]  # of partner classes
+PARTNER = {a: b for names in NAMES for a, b in (names, names[::-1])}
 DECIMALS = 4  # of scores and taps in the log
 SUMMARY = "staircase.json"
+ROUNDS = 30  # in each of which every network is timed once
 
 
-def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Compute top-1 and, for the kinds of clips there are, accuracy between partners; in 0..1."""
-    scores = {"top_1": top_k_accuracy(logits, labels)}
-    for kind in ("direction", "order"):
-        chosen = torch.tensor([KINDS[CLASSES[label]] == kind for label in labels], device="cpu")
-        if chosen.any():
-            scores[kind] = partner_accuracy(logits[chosen], labels[chosen], PARTNER_OF)
-    return scores
+def find_partners(classes: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+    """Find the partner of each class, by its name; ValueError if one has none.
 
-
-def motion_datasets(
-    data_set: DataSet, recipe: Recipe, classes: Sequence[str] = CLASSES
-) -> tuple[ClipDataset, ClipDataset]:
-    """Read the training and the validation clips, decoded once and kept in memory.
-
-    Args:
-        data_set: of motion samples, or ValueError.
-        classes: those to use, to make a short run of it; the labels stay as they are.
+    Returns:
+        the partner's label and the kind for each class: "direction" and "order" for the motion
+        samples, else the names of both partners.
     """
-    if data_set.classes != CLASSES:
+    partners = [PARTNER.get(name) for name in classes]
+    if lacking := {str(partner) for partner in partners} - set(classes):
         raise ValueError(
-            f"expected the motion samples' classes {', '.join(CLASSES)}, got "
-            f"{', '.join(data_set.classes)}; make them with `python -m blvnet_lab samples`"
+            f"expected partner classes, which only time tells apart, got {', '.join(classes)}, "
+            f"where {', '.join(lacking)} is missing: known are {', '.join(PARTNER)}"
         )
-    data_set = data_set.with_rows(data_set.rows[data_set.rows["class_name"].isin(classes)])
-    augment, crop = training_transform(recipe.size), evaluation_transform(recipe.size)
-    train = ClipDataset(data_set, "train", recipe.num_frames, augment, True, in_memory=True)
-    return train, ClipDataset(data_set, "val", recipe.num_frames, crop, in_memory=True)
+    kinds = tuple(" / ".join(sorted(pair)) for pair in zip(classes, partners, strict=True))
+    if tuple(classes) == CLASSES:
+        kinds = tuple(KINDS.values())
+    return torch.tensor([classes.index(name) for name in partners], device="cpu"), kinds
+
+
+def score(logits: Tensor, labels: Tensor, classes: Sequence[str] = CLASSES) -> dict[str, float]:
+    """Compute top-1 and, for the kinds of clips there are, accuracy between partners; in 0..1."""
+    scores, (partners, kinds) = {"top_1": top_k_accuracy(logits, labels)}, find_partners(classes)
+    for kind in dict.fromkeys(kinds):
+        chosen = torch.tensor([kinds[label] == kind for label in labels], device="cpu")
+        if chosen.any():
+            scores[kind] = partner_accuracy(logits[chosen], labels[chosen], partners)
+    return scores
 
 
 def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
@@ -87,13 +96,26 @@ def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
 
 
 def run_one(
-    recipe: Recipe, train: ClipDataset, val: ClipDataset, log: Path
+    recipe: Recipe,
+    train: ClipDataset,
+    val: ClipDataset,
+    log: Path,
+    *,
+    classes: tuple[str, ...] = CLASSES,
+    init: str = "",
 ) -> tuple[VideoNet, list[dict]]:
     """Train the recipe's network; a line of JSON per epoch goes to `log`, with the taps (r, C).
 
-    Raises InterruptedError when it is stopped, so that no further network is trained.
+    Args:
+        classes: of the clips.
+        init: weights to start from, as `start_from` takes them.
+
+    Raises:
+        InterruptedError: it was stopped; so that no further network is trained.
     """
-    model = build(recipe, len(CLASSES))
+    model = build(recipe, len(classes))
+    if init:
+        start_from(model, init, classes)
     log.parent.mkdir(parents=True, exist_ok=True)
     first = {"epoch": 0, "taps": _taps(model)}
 
@@ -101,7 +123,7 @@ def run_one(
         log.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
 
     def scores_and_taps(model: VideoNet, found: Predictions) -> dict[str, Any]:
-        scores = score(found.logits, found.labels).items()
+        scores = score(found.logits, found.labels, classes).items()
         return {name: round(share, DECIMALS) for name, share in scores} | {"taps": _taps(model)}
 
     fitted = fit(model, train, val, recipe, score=scores_and_taps, after_epoch=write)
@@ -117,7 +139,32 @@ def _taps(model: VideoNet) -> dict[str, list[list[float]]]:
     return {
         name: [[round(weight, DECIMALS) for weight in tap] for tap in module.taps.tolist()]
         for name, module in model.named_modules()
-        if isinstance(module, TAM)
+        if isinstance(module, TAM) and module.taps.requires_grad
+    }
+
+
+def measure_costs(
+    architectures: Sequence[Architecture], recipe: Recipe, num_classes: int = len(CLASSES)
+) -> dict[Architecture, dict[str, float]]:
+    """Measure what a clip costs each of them, on this machine.
+
+    Returns:
+        by architecture: mmacs (millions of multiply-accumulates), ms (of a forward pass, the median
+        of rounds in which they run by turns), mb (MB kept for the backward pass; counted).
+    """
+    device, costs, runs = pick_device(), {}, {}
+    clip = torch.randn(1, recipe.num_frames, 3, *recipe.size, device=device)
+    for architecture in architectures:
+        chosen = with_architecture(recipe, architecture)
+        model = build(chosen, num_classes).eval().to(device)
+        runs[architecture] = partial(model, clip)
+        macs = count_cost(model, recipe.size).macs
+        kept = count_memory(chosen, num_classes).clip
+        costs[architecture] = {"mmacs": round(macs / 1e6, 1), "mb": round(kept / 1e6, 2)}
+    with torch.inference_mode():
+        seconds = time_alternately(runs, ROUNDS, partial(time_on, device)).median()
+    return {
+        name: cost | {"ms": round(1e3 * float(seconds[name]), 2)} for name, cost in costs.items()
     }
 
 
@@ -129,11 +176,17 @@ class StaircaseResult:
     out: Path
 
     def __str__(self) -> str:
-        return (
-            f"{as_table(self.summary).to_string(index=False)}\n"
-            "direction, order: accuracy between partners; 50 % is the toss of a coin\n"
-            f"checkpoints, logs and {SUMMARY} are in {self.out}"
-        )
+        lines = [as_table(self.summary).to_string(index=False)]
+        lines += [f"passed over: {reason}" for reason in self.summary["unreadable"]]
+        share = 100 * self.summary["largest_class"]
+        lines += [
+            "between partners 50 % is the toss of a coin; always naming the largest class gives a "
+            f"top-1 of {share:.1f} %",
+            "of one clip: million multiply-accumulates, ms a forward pass, MB kept for the "
+            "backward pass",
+            f"checkpoints, logs and {SUMMARY} are in {self.out}",
+        ]
+        return "\n".join(lines)
 
 
 def run_staircase(
@@ -142,21 +195,25 @@ def run_staircase(
     manifest: Path | None = None,
     architectures: tuple[Architecture, ...] = tuple(TITLES),
     seeds: tuple[int, ...] = (0, 1, 2),
+    init: Path | None = None,
     recipe: Recipe | None = None,
 ) -> StaircaseResult:
-    """Train TSN, TSN-bLNet, bLVNet and bLVNet-TAM on the same clips and compare them.
+    """Train TSN, TSM, TAM-ResNet, TSN-bLNet, bLVNet and bLVNet-TAM on the same clips.
 
     Args:
         out: folder for a checkpoint and a log of each architecture (first seed), the logs of all
             seeds, staircase.json and staircase.png.
-        manifest: of the clips; without it, the shipped samples.
-        architectures: which to train; tsm and tam_resnet are available too.
+        manifest: of clips in partner classes; without it, the shipped samples.
+        architectures: which to train.
         seeds: one run of every architecture for each; the first one's checkpoints are kept.
+        init: folder with a checkpoint of each to start from, such as data_samples/checkpoints;
+            without it, random weights.
         recipe: how to train; without it, as in the classroom. Seed and architecture are replaced by
             each of those above.
 
     Raises:
         FileExistsError: `out` holds files, perhaps of an earlier run.
+        ValueError: a class has no partner, or a checkpoint is not there or does not fit.
     """
     if not architectures or not seeds:
         raise ValueError("expected at least one architecture and one seed, got none")
@@ -166,21 +223,27 @@ def run_staircase(
             "choose another out, or delete it first"
         )
     recipe = recipe or classroom()
-    for architecture in architectures:  # what cannot be built fails now, not an hour later
-        build(with_architecture(recipe, architecture), len(CLASSES))
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
-    train, val = motion_datasets(data_set, recipe)
+    classes, kinds = data_set.classes, dict.fromkeys(find_partners(data_set.classes)[1])
+    starts = {name: str(init / f"{name}.safetensors") if init else "" for name in architectures}
+    for architecture, start in starts.items():  # what cannot be built fails now, not later
+        model = build(with_architecture(recipe, architecture), len(classes))
+        if start:
+            start_from(model, start, classes)
+    train, val = clip_datasets(data_set, recipe)
     runs = []
     for architecture, seed in product(architectures, seeds):
         chosen = with_architecture(replace(recipe, seed=seed), architecture)
         log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
-        model, lines = run_one(chosen, train, val, log)
+        model, lines = run_one(
+            *(chosen, train, val, log), classes=classes, init=starts[architecture]
+        )
         seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
-        last = {name: lines[-1][name] for name in ("top_1", "direction", "order")}
+        last = {name: lines[-1][name] for name in ("top_1", *kinds)}
         run = {"architecture": architecture, "seed": seed, "seconds": round(seconds, 1)}
         runs.append(run | last)
         if seed == seeds[0]:
-            save_trained(Trained(model, chosen, CLASSES), out / f"{architecture}.safetensors")
+            save_trained(Trained(model, chosen, classes), out / f"{architecture}.safetensors")
             (out / f"{architecture}.jsonl").write_text(log.read_text())
     typed = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
     modules = {"blvnet_lab": blvnet_lab, "torch": torch, "torchvision": torchvision}
@@ -192,6 +255,9 @@ def run_staircase(
         "made": date.today().isoformat(),
         "versions": versions | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
+        "unreadable": train.unreadable()["reason"].tolist(),
+        "largest_class": max(Counter(val.labels).values()) / len(val),  # what naming it reaches
+        "costs": measure_costs(architectures, recipe, len(classes)),
         "runs": runs,
     }
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
@@ -199,13 +265,15 @@ def run_staircase(
 
 
 def as_table(summary: dict) -> pd.DataFrame:
-    """Make a row for each architecture: mean and range over the seeds, in percent; seconds."""
+    """Make a row for each architecture: mean and range over the seeds, in percent; costs."""
     rows = []
     for architecture, runs in pd.DataFrame(summary["runs"]).groupby("architecture", sort=False):
-        row = {"model": (TITLES | RELATIVES)[architecture]}
-        for name, percent in (100 * runs[["direction", "order", "top_1"]]).items():
+        row = {"model": TITLES[architecture]}
+        scores = runs.drop(columns=["architecture", "seed", "seconds", "top_1"])
+        for name, percent in (100 * scores.assign(top_1=runs["top_1"])).items():
             row[f"{name} %"] = round(percent.mean(), 1)
             row[f"{name} range"] = f"{percent.min():.1f}-{percent.max():.1f}"
         row["seconds"] = f"{runs['seconds'].min():.0f}-{runs['seconds'].max():.0f}"
-        rows.append(row)
+        cost = summary["costs"][architecture]
+        rows.append(row | {"MMACs": cost["mmacs"], "ms": cost["ms"], "MB": cost["mb"]})
     return pd.DataFrame(rows)

@@ -6,7 +6,6 @@ torchrun --nproc-per-node 4 -m blvnet_lab train ...
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +97,9 @@ def train(
     recipe = recipe or presets.preset(preset)
     out = Path(output.folder)
     with process_group() as (ranks, device):
-        train_set, val_set, classes = clip_datasets(manifest, recipe)
+        data_set = DataSet.read(manifest)
+        train_set, val_set = clip_datasets(data_set, recipe)
+        classes = data_set.classes
         model = build(recipe, len(classes))
         resumes = output.resume and (out / LAST).is_file()
         start = "a checkpoint of this run" if resumes else "random weights"
@@ -113,15 +114,12 @@ def train(
         return Run(fitted, trained, out / MODEL, start, "" if init else recipe.starts_from)
 
 
-def clip_datasets(
-    manifest: str | os.PathLike, recipe: Recipe
-) -> tuple[ClipDataset, ClipDataset, tuple[str, ...]]:
-    """Open the training and validation clips of a manifest; also return the names of its classes.
+def clip_datasets(data_set: DataSet, recipe: Recipe) -> tuple[ClipDataset, ClipDataset]:
+    """Open the training and validation clips of a data set.
 
     Unreadable videos are passed over in training (`ClipDataset.unreadable` names them). Raises
-    ValueError for no such manifest or split, or no class list, which mirroring needs.
+    ValueError for no such split, or no class list, which mirroring needs.
     """
-    data_set = DataSet.read(manifest)
     changes, views = recipe.augmentation, recipe.evaluation
     shared = {"stride": recipe.stride, "in_memory": recipe.hardware.in_memory}
     augment = training_transform(
@@ -145,7 +143,7 @@ def clip_datasets(
     crop = evaluation_transform(views.size or recipe.size, views.short_side)
     shared["short_side"] = recipe.read_short_side
     val_set = ClipDataset(data_set, "val", recipe.num_frames, crop, **shared)
-    return train_set, val_set, data_set.classes
+    return train_set, val_set
 
 
 def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> LoadReport:
