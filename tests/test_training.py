@@ -277,6 +277,18 @@ def test_weights_at_the_start_come_from_the_seed():
     assert (one.num_frames, one.classifier.out_features, one.dropout.p) == (8, 10, 0.0)
 
 
+def test_taps_start_as_they_learn_soonest():
+    def taps(architecture, tap_init):
+        network = Network(architecture, tap_init=tap_init)
+        weights = tensors(build(replace(SHORT, network=network), 7))
+        return {name: weights[name] for name in weights if name.endswith(".taps")}
+
+    for architecture, start in {"tam_resnet": "shift", "blvnet_tam": "identity"}.items():
+        assert_equal(taps(architecture, None), taps(architecture, start))
+        last = "stage4.1.tam.taps"
+        assert not torch.equal(taps(architecture, None)[last], taps(architecture, "kaiming")[last])
+
+
 @pytest.mark.parametrize("architecture", ["tsn", "tsn_blnet", "blvnet", "blvnet_tam"])
 def test_networks_are_built_as_the_recipe_says(architecture):
     options = Network(architecture, "tiny", 4, 2, 5, "kaiming", causal=True, dropout=0.25)

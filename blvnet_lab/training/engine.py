@@ -52,6 +52,8 @@ def build(recipe: Recipe, num_classes: int) -> VideoNet:
     architecture = arguments.pop("architecture")
     if architecture in ("tsn", "tsn_blnet", "blvnet"):  # without temporal aggregation
         del arguments["num_taps"], arguments["tap_init"], arguments["causal"]
+    elif arguments["tap_init"] is None:
+        arguments["tap_init"] = "shift" if architecture == "tam_resnet" else "identity"
     if architecture in ("tsn", "tsm", "tam_resnet"):  # without branches
         del arguments["alpha"], arguments["beta"]
     arguments |= {"num_frames": recipe.num_frames, "num_classes": num_classes}

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 Architecture = Literal["tsn", "tsm", "tam_resnet", "tsn_blnet", "blvnet", "blvnet_tam"]
 WeightKind = Literal["norm", "bias", "taps"]
@@ -62,9 +62,9 @@ class Network(_Record):
     alpha: int = 2  # The little branch has 1/alpha of the channels.
     beta: int = 4  # The little branch has about 1/beta of the blocks.
     num_taps: int = 3  # r, odd: over how many frames a temporal aggregation module sums.
-    # How taps start: each frame keeps itself (learns sooner), at random (as published), or as the
-    # shift of TSM.
-    tap_init: Literal["identity", "kaiming", "shift"] = "identity"
+    # How taps start: each frame keeps itself, at random (as published), or as the shift of TSM;
+    # None takes what learns soonest, which is the shift in tam_resnet, and to keep in blvnet_tam.
+    tap_init: Literal["identity", "kaiming", "shift"] | None = None
     causal: bool = False  # Look back in time only, so that live video can be followed.
     dropout: float = 0.0  # Probability of dropping a feature before the classifier.
 
@@ -190,7 +190,7 @@ def _type_hints(kind: type) -> dict[str, Any]:
 def _value(hint: Any, value: Any, name: str) -> Any:
     """Return a value as a field has it: JSON knows lists but no tuples, and 1 for 1.0."""
     of, expected = get_args(hint), f"as {getattr(hint, '__name__', hint)}"
-    if isinstance(hint, UnionType):  # of a type and None
+    if get_origin(hint) in (UnionType, Union):  # of a type, or a Literal, and None
         return None if value is None else _value(of[0], value, name)
     if get_origin(hint) is Literal:
         if (value, type(value)) in [(choice, type(choice)) for choice in of]:
