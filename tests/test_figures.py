@@ -43,6 +43,19 @@ def test_staircase_has_its_coin_toss():
     assert "coin toss" in [text.get_text() for text in axes.texts]
 
 
+def test_six_models_have_room_and_looks_of_their_own():
+    table = pd.DataFrame({"model": list("abcdef"), "direction %": 100.0, "order %": 50.0})
+    figure = viz.staircase_figure(table, "title")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend, *texts = (part.get_window_extent() for part in (axes.get_legend(), *axes.texts))
+    assert not any(legend.overlaps(text) for text in texts)
+    logs = {name: [{"epoch": 1, "direction": 0.5, "order": 0.5}] for name in table["model"]}
+    curves = viz.learning_curves(logs).data
+    for looks in ([c.line.color for c in curves], [c.marker.symbol for c in curves]):
+        assert len(set(looks)) == 6 and None not in looks
+
+
 def test_class_bars_are_in_percent():
     figure = viz.class_bars({"x": [0.2, 0.8], "y": torch.tensor([0.9, 0.1])}, ["a", "b"])
     widths = [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes]
@@ -242,13 +255,15 @@ def test_training_figure_shows_what_the_log_says():
         {"epoch": 1, "train_loss": 2.0, "top_1": 0.2, "clips_per_second": 40, "wait_share": 0.25},
         {"epoch": 2, "train_loss": 1.0, "top_1": 0.6, "clips_per_second": 80, "wait_share": 0.5},
     ]
-    history[2]["top_5"] = 0.9  # not in all lines
+    history[2] |= {"top_5": 0.9, "largest_class": 0.375}  # not in all lines
     figure = viz.training_figure(history, "a run")
     loss, accuracy, speed = figure.axes
     assert loss.lines[0].get_xydata().tolist() == [[1, 2], [2, 1]]
-    top_1, top_5 = accuracy.lines
+    top_1, top_5, largest = accuracy.lines
     np.testing.assert_allclose(top_1.get_xydata(), [[1, 20], [2, 60]])
     np.testing.assert_allclose(top_5.get_xydata(), [[2, 90]])
+    assert (largest.get_label(), largest.get_linestyle()) == ("always the largest class", "--")
+    assert list(largest.get_ydata()) == [37.5, 37.5]
     assert [bar.get_height() for bar in speed.patches] == [40, 80, 10, 40]
     assert all(axes.get_xlabel() == "epoch" and axes.get_ylabel() for axes in figure.axes)
     assert len(viz.training_figure([]).axes) == 3, "before the first epoch has ended"

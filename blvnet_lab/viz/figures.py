@@ -114,16 +114,17 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     figure, [axes] = new_figure(8, 3.6)
     places = np.arange(len(table))
     for offset, (kind, colour) in zip((-0.2, 0.2), KIND_COLOURS.items(), strict=True):
-        bars = axes.bar(places + offset, table[f"{kind} %"], 0.36, color=colour, label=kind)
+        label = f"classes that differ in {kind}"
+        bars = axes.bar(places + offset, table[f"{kind} %"], 0.36, color=colour, label=label)
         axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2)
     axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
     axes.annotate("coin toss", (len(table) - 0.55, 51), fontsize=9, va="bottom")
     axes.set_xticks(places, table["model"])
     axes.set(
-        xlim=(-0.5, len(table) - 0.15), ylim=(0, 115), yticks=range(0, 101, 25), ylabel=ACCURACY
+        xlim=(-0.5, len(table) - 0.15), ylim=(0, 120), yticks=range(0, 101, 25), ylabel=ACCURACY
     )
     axes.set_title(title, fontsize=10)
-    axes.legend(loc="upper left", ncols=2, frameon=False, title="classes that differ in")
+    axes.legend(loc="upper left", ncols=2, frameon=False)  # above all bars and their numbers
     return figure
 
 
@@ -132,8 +133,9 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
 
     Args:
         history: lines of a run's log: "epoch", "train_loss", and any of "top_1", "top_5",
-            "mean_class", "direction", "order", in 0..1, "clips_per_second" and "wait_share" (of the
-            time, for clips). Lines that lack "train_loss" (an epoch 0) are left out.
+            "mean_class", "direction", "order" and "largest_class" (what always naming the largest
+            class would reach), in 0..1, "clips_per_second" and "wait_share" (of the time, for
+            clips). Lines that lack "train_loss" (an epoch 0) are left out.
     """
     styles = {
         "top_1": (BLUE, "o-"),
@@ -143,7 +145,7 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
         "order": (GREEN, "^-."),
     }
     lines = [line for line in history if "train_loss" in line]
-    names = ["epoch", "train_loss", "clips_per_second", "wait_share", *styles]
+    names = ["epoch", "train_loss", "clips_per_second", "wait_share", "largest_class", *styles]
     table = pd.DataFrame(lines, columns=names)
     timed = table.empty or table["clips_per_second"].notna().any()
     figure, panels = new_figure(10 if timed else 6.7, 3.7, title, columns=3 if timed else 2)
@@ -156,10 +158,13 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
         if not scores.empty:
             percent = 100 * scores[name]
             accuracy.plot(scores["epoch"], percent, style, color=colour, markersize=4, label=name)
+    for level in 100 * table["largest_class"].dropna()[-1:]:
+        line = {"color": ink(), "linestyle": "--", "linewidth": 1}
+        accuracy.axhline(level, label="always the largest class", **line)
     accuracy.set(title="accuracy on validation clips", ylabel="accuracy / %", ylim=(0, 103))
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}  # no curve has its place there
     if accuracy.lines:
-        accuracy.legend(frameon=False, fontsize=8, ncols=3, **below)
+        accuracy.legend(frameon=False, fontsize=8, ncols=2, **below)
     if timed:
         speed, rates = panels[2], table["clips_per_second"]
         waits = rates * table["wait_share"]

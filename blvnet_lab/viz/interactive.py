@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from blvnet_lab.viz.figures import ACCURACY, COST_TICKS, COST_TITLE, TOP_1_TITLE, model_colour
 from blvnet_lab.viz.taps import of_module, sorted_taps
-from blvnet_lab.viz.theme import BLUE, GREEN, GREY, KIND_COLOURS, ORANGE, ROLE_COLOURS, SIGNED
+from blvnet_lab.viz.theme import GREY, KIND_COLOURS, MODEL_COLOURS, ROLE_COLOURS, SIGNED
 
 DECIMALS = 3  # of weights: more would only make the notebooks larger
 
@@ -20,7 +20,7 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
 
     Args:
         logs: by model name the lines of its run's log; those with scores hold "epoch",
-            "direction" and "order", the scores in 0..1. More than four models share looks.
+            "direction" and "order", the scores in 0..1. More than six models share looks.
     """
     scores = [
         (name, line["epoch"], kind, round(100 * line[kind], 1))
@@ -37,13 +37,15 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
         color="model",
         symbol="model",  # for those who see no colours
         facet_col="classes",
-        color_discrete_sequence=[GREY, GREEN, ORANGE, BLUE],
-        symbol_sequence=["circle", "square", "diamond", "x"],
+        color_discrete_sequence=MODEL_COLOURS,
+        symbol_sequence=["circle", "square", "diamond", "x", "triangle-up", "star"],
         range_y=[30, 104],
         title=title,
         height=400,
     )
-    figure.add_hline(50, line={"dash": "dash", "color": GREY}, annotation_text="coin toss")
+    line = {"dash": "dash", "color": GREY}
+    note = {"text": "coin toss", "yshift": -32}  # below the lines of those that toss it
+    figure.add_hline(50, line=line, annotation=note)
     return figure.update_layout(margin={"t": 80})  # room for both titles
 
 

@@ -23,6 +23,7 @@ BLUE, ORANGE, GREY, GREEN, PURPLE = "#0072B2", "#E69F00", "#8C8C8C", "#009E73", 
 VERMILLION, SKY = "#D55E00", "#56B4E9"
 BRANCH_COLOURS = {"little": ORANGE, "big": BLUE}
 KIND_COLOURS = {"direction": ORANGE, "order": BLUE}  # of partner classes
+MODEL_COLOURS = [GREY, GREEN, ORANGE, BLUE, VERMILLION, SKY]  # of curves, in the order of models
 # What a channel of a TAM does with time, in the order in which pictures show it.
 ROLE_COLOURS = {
     "looks_back": VERMILLION,
