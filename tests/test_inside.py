@@ -13,7 +13,7 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.text import Text
-from nets import BUILDERS, RESNETS, count_hooks, tiny, tsm
+from nets import BUILDERS, RESNETS, count_hooks, tam_resnet, tiny, tsm
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -272,6 +272,21 @@ def test_taps_of_2048_channels():
     assert figure.axes[6].images[1].get_array().shape == (3, 2048)
     assert figure.axes[6].get_xticks().size == 0
     assert len(viz.taps_hover(tam_weights(model), tam_roles(model)).to_json()) < 500_000
+
+
+@pytest.mark.parametrize(
+    "builder, kind, other", [(tsm, "shift", "TAM"), (tam_resnet, "TAM", "shift")]
+)
+def test_a_shift_is_not_called_a_tam(builder, kind, other):
+    model = tiny(builder)
+    weights, roles = tam_weights(model), tam_roles(model)
+    if kind == "TAM":  # that changes nothing: zeros and ones, too
+        weights = weights.assign(weight=(weights["offset"] == 0).astype(float))
+    scale = viz.taps_hover(weights, roles).data[1].colorbar.title.text
+    figures = viz.architecture_figure(layer_table(model)), viz.taps_figure(weights, roles)
+    words = [scale, *texts(figures[0]), *texts(figures[1])]
+    assert sum(kind in word for word in words) == 7  # scales, legend, a box in each stage
+    assert not any(other in word for word in words)
 
 
 def test_pair_taps_of_both_frames_are_in_one_order():

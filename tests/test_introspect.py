@@ -771,7 +771,7 @@ def test_ablations_do_what_they_say(builder):
                 now = dict(model.named_parameters())
             changed = {n for n in own if now[n] is not own[n]}
             assert all(torch.equal(now[n], identity_taps(own[n])) for n in changed)
-            place = name.partition("TAM off: ")[2].replace("everywhere", "st") or "-"
+            place = name.partition(" off: ")[2].replace("everywhere", "st") or "-"
             assert changed == {n for n in own if n.startswith(place)}
         for name, logits in expected.items():
             assert torch.equal(outputs[name][0], logits), name
@@ -786,7 +786,8 @@ def test_ablations_do_what_they_say(builder):
     branches = {"no big", "no little"} if builder not in RESNETS else set()
     places = {"stage1", "stage2", "stage3", "stage4", "everywhere"}
     places |= {"stem"} if builder is blvnet_tam else set()
-    off = {f"TAM off: {place}" for place in places} if builder in WITH_TAMS else set()
+    kind = "shift" if builder is tsm else "TAM"
+    off = {f"{kind} off: {place}" for place in places} if builder in WITH_TAMS else set()
     assert set(outputs) == {*expected, "frames shuffled"} | branches | off
     for branch in branches:
         zeroed = {n for n, maps in outputs[branch][1].items() if n.endswith(branch[2:].strip())}

@@ -18,6 +18,7 @@ from blvnet_lab.introspect.capture import edit, edit_clip, shuffle_positions, ze
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.introspect.taps import edit_taps, identity_taps, tams
 from blvnet_lab.models import VideoNet, capture_points
+from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 
 SHUFFLE_SEED = 0
@@ -29,8 +30,8 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
 
     "nothing" is the control. "no big", "no little": that branch gives zeros in the stem and in
     stages 1 to 3. Then clips with their frames in another order: of every pair exchanged, first and
-    second half exchanged, reversed, shuffled (one order, the same each time). "TAM off": identity
-    taps, in one place or everywhere. What the model does not have is left out.
+    second half exchanged, reversed, shuffled (one order, the same each time). "TAM off" (of TSM:
+    "shift off"): identity taps, in one place or everywhere. What the model lacks is left out.
     """
     found: dict[str, AbstractContextManager] = {"nothing": nullcontext()}
     network = network_of(model)
@@ -41,10 +42,11 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
     for name, order in frame_orders(num_frames).items():
         found[name] = edit_clip(model, shuffle_positions(order.tolist()))
     places = list(dict.fromkeys(name.partition(".")[0] for name in tams(model)))
+    off = "shift off" if architecture_of(network) == "tsm" else "TAM off"
     for place in places:
-        found[f"TAM off: {place}"] = edit_taps(model, {f"{place}.*": identity_taps})
+        found[f"{off}: {place}"] = edit_taps(model, {f"{place}.*": identity_taps})
     if places:
-        found["TAM off: everywhere"] = edit_taps(model, {"*": identity_taps})
+        found[f"{off}: everywhere"] = edit_taps(model, {"*": identity_taps})
     return found
 
 

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, Patch
 from blvnet_lab.viz.figures import new_figure
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY
 
-COLOURS = {"tam": GREEN, **BRANCH_COLOURS}  # of the parts; all others are GREY
+COLOURS = {"tam": GREEN, "shift": GREEN, **BRANCH_COLOURS}  # of the parts; all others are GREY
 
 # In inches: the axes cover the whole figure, and one of their units is one inch.
 WIDTH, HEAD, LEFT = 9.0, 0.95, 1.0
@@ -29,8 +29,10 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
     Args:
         table: of `blvnet_lab.introspect.layer_table`: stage, part, positions, channels, height,
             width, macs, parameters. Blocks in a row are drawn as one box, a ResNet's TAMs of a
-            stage as one before its blocks.
+            stage as one before its blocks. Those without parameters are TSM's shifts.
     """
+    is_shift = (table["part"] == "tam") & (table["parameters"] == 0)
+    table = table.assign(part=table["part"].mask(is_shift, "shift"))
     if "big" not in set(table["part"]):  # a ResNet's: one box for the TAMs of a stage's blocks
         stages = pd.factorize(table["stage"])[0]
         table = table.iloc[(2 * stages + (table["part"] == "block")).argsort(kind="stable")]
@@ -90,7 +92,7 @@ def _draw_box(
 ) -> None:
     """Write a part's name, output and cost into a box; `place` is the middle of its left edge."""
     x, y = place
-    shape = f"round,pad=0,rounding_size={0.2 if part.part == 'tam' else 0.03}"
+    shape = f"round,pad=0,rounding_size={0.2 if COLOURS.get(part.part) == GREEN else 0.03}"
     corner = x, y - height / 2
     axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=shape, **_look(part.part)))
     name = {"tam": "TAM"}.get(part.part, part.part)
@@ -128,7 +130,8 @@ def _draw_head(axes: Axes, table: pd.DataFrame, title: str) -> None:
     axes.text(0.1, top - 0.17, heading, fontsize=BIG_TEXT, va="center")
     shape = "in every box: positions × channels × height × width of its output, and its cost"
     axes.text(0.1, top - 0.43, shape, fontsize=TEXT, va="center")
-    labels = {"other": "other layers" if "big" in positions else "layers", "tam": "TAM"}
+    labels = {"other": "other layers" if "big" in positions else "layers"}
+    labels |= {"tam": "TAM", "shift": "shift"}
     pairs = positions.get("big", 0) < positions["conv"]
     for branch, first in (("little", 0), ("big", 1)):
         seen = f"frames {first}, {first + 2}, ..." if pairs else "every frame"

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from blvnet_lab.viz.figures import ACCURACY, COST_TICKS, COST_TITLE, TOP_1_TITLE, model_colour
-from blvnet_lab.viz.taps import of_module, sorted_taps
+from blvnet_lab.viz.taps import of_module, scale_title, sorted_taps
 from blvnet_lab.viz.theme import GREY, KIND_COLOURS, MODEL_COLOURS, ROLE_COLOURS, SIGNED
 
 DECIMALS = 3  # of weights: more would only make the notebooks larger
@@ -110,7 +110,7 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
             zmax=largest,
             showscale=row == 1,
             colorbar={
-                "title": {"text": "weight / largest of its TAM", "side": "right"},
+                "title": {"text": scale_title(weights), "side": "right"},
                 "tickvals": [-largest, 0, largest],
                 "ticktext": ["−1", "0", "1"],
             },

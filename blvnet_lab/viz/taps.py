@@ -44,6 +44,13 @@ def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedT
     return found
 
 
+def scale_title(weights: pd.DataFrame) -> str:
+    """Name the scale of a TAM's taps, or of a shift's: zeros and ones, some of other frames."""
+    taps = weights["weight"]
+    is_shift = taps.isin([0, 1]).all() and (taps * weights["offset"]).any()
+    return "weight in the shift: 0 or 1" if is_shift else "weight / largest of its TAM"
+
+
 def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> Figure:
     """Draw the taps of every TAM: a column per channel, under a strip in the colour of its role.
 
@@ -68,7 +75,7 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
         name = f"{module}: {count} channels, largest weight {largest:.2f}"
         axes.set_title(name, fontsize=9, loc="left", pad=2)
     panels[-1].set_xlabel("channels, by role, then by the weight of the frame itself")
-    figure.colorbar(shown, ax=panels, label="weight / largest of its TAM", aspect=40, shrink=0.8)
+    figure.colorbar(shown, ax=panels, label=scale_title(weights), aspect=40, shrink=0.8)
     counts = roles["role"].value_counts()
     handles = [
         Patch(color=colour, label=f"{role} ({counts[role]})")
