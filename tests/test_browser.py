@@ -276,7 +276,7 @@ def drive_tam_explorer(page) -> None:
         explorer.get_by_role("button", name=name, exact=True).click()
 
     # The sliders round what they are given; that must not come back as an edit.
-    expect(message).to_have_text("All taps are as learned.")
+    expect(message).to_have_text("All taps are the model's own.")
     first, score, sums = shown(), scores.inner_text(), numbers.inner_text()
 
     readout = explorer.locator(".blvnet-tam-tap .widget-readout").first
@@ -298,7 +298,7 @@ def drive_tam_explorer(page) -> None:
     expect(numbers).to_contain_text("−1.00 ×")
 
     press("reset all")
-    expect(message).to_have_text("All taps are as learned.")
+    expect(message).to_have_text("All taps are the model's own.")
     expect(numbers).to_have_text(sums, use_inner_text=True)
     expect(scores).to_have_text(score, use_inner_text=True)
 
@@ -319,7 +319,7 @@ def drive_tam_explorer(page) -> None:
     expect(title).to_contain_text(f"Channel {last} of stage1.tam")
     explorer.locator(".widget-play button").first.click()
     expect(title).to_contain_text("frame 7 (big, pair 3)")  # played to the end
-    expect(message).to_have_text("All taps are as learned.")
+    expect(message).to_have_text("All taps are the model's own.")
 
 
 @pytest.fixture(scope="module")
@@ -434,6 +434,35 @@ path = manifest["path"][0]
 frames = data.read_frames(path, data.sample_uniform(24, 8))
 BranchExplorer(nets["blvnet_tam"], data.normalize(frames))
 """
+
+TAM_RESNET = """\
+import torch
+
+from blvnet_lab import introspect, viz
+from blvnet_lab.models import tsn
+
+model = tsn(temporal="tam", depth=50, num_frames=4, num_classes=3)
+viz.TamExplorer(introspect.wake_residuals(model), torch.randn(4, 3, 32, 32))
+"""
+
+
+def test_tam_explorer_of_a_resnet(page, lab):
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "resnet.ipynb", TAM_RESNET))
+    explorer = page.locator(".blvnet-tam-explorer")
+    title, message = (explorer.locator(f".blvnet-tam-{part}") for part in ("title", "message"))
+    expect(title).to_contain_text("of stage1.0.tam at frame 2")
+    explorer.locator(".blvnet-tam-module").get_by_role("slider").focus()
+    page.keyboard.press("End")
+    expect(title).to_contain_text("of stage4.2.tam at frame 2")
+    expect(message).to_have_text("All taps are the model's own.")
+    readout = explorer.locator(".blvnet-tam-tap .widget-readout").first
+    readout.fill("-1.5")
+    readout.press("Enter")
+    expect(message).to_have_text("Changed channels: 1 of stage4.2.tam.")
+    expect(explorer.locator(".blvnet-tam-numbers")).to_contain_text("−1.50 ×")
+    assert unexpected(page) == []
 
 
 def test_clip_explorer(page, lab):

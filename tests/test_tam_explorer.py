@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from nets import tam_resnet, tsm
 from shown import bytes_of, decoded, plain, scores_in, shown, still
 
 from blvnet_lab import data, models, paths
@@ -20,11 +21,12 @@ from blvnet_lab.introspect import (
     tsm_taps,
     wake_residuals,
 )
-from blvnet_lab.models import TAM, blvnet, blvnet_tam, tsn
+from blvnet_lab.models import TAM, blvnet, blvnet_tam, save_model, tsn
 from blvnet_lab.viz.explorers import tam, tam_views
 from blvnet_lab.viz.explorers.tam import STEP, TamExplorer
 from blvnet_lab.viz.explorers.tam_edits import Arithmetic
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, ROLE_COLOURS, coloured
+from blvnet_lab.weights.taps import load_taps, save_taps
 
 TINY_TAMS = ("stem.tam", "stage1.tam", "stage2.tam", "stage3.tam", "stage4.0.tam", "stage4.1.tam")
 PICTURES = ("network", "strip", "arithmetic", "maps")
@@ -47,17 +49,21 @@ def explorer(trained):
     return TamExplorer(*trained, class_names=NAMES, label=8)
 
 
-def causal(num_taps):
-    """A causal model with taps of all kinds, and a clip for it."""
+def awake(builder, **arguments):
+    """A tiny model with taps of all kinds, if they are learned, and a clip for it."""
     torch.manual_seed(0)
     size = {"depth": "tiny", "num_frames": 8, "num_classes": 10}
-    model = wake_residuals(blvnet_tam(**size, num_taps=num_taps, causal=True))
+    model = wake_residuals(builder(**size, **arguments))
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, TAM):
+            if isinstance(module, TAM) and builder is not tsm:
                 module.taps.uniform_(-0.5, 1)
         model.classifier.weight.normal_(0, 0.1)
     return model, torch.randn(8, 3, 32, 32)
+
+
+def causal(num_taps):
+    return awake(blvnet_tam, num_taps=num_taps, causal=True)
 
 
 def with_taps(model, changes):
@@ -137,7 +143,8 @@ def check_arithmetic(explorer, name, channels, first=-1):
     torch.testing.assert_close(convolved(maps, taps, first), out, rtol=1e-4, atol=1e-5)
     count = maps.shape[1]
     assert explorer.frame.max == explorer.play.max == count - 1
-    assert explorer.frame.description == ("pair" if name.startswith("stage4") else "frame")
+    is_paired = model.pairs and name.startswith("stage4")
+    assert explorer.frame.description == ("pair" if is_paired else "frame")
     for channel in channels:
         explorer.channel.value = channel
         for position in sorted({0, 1, count // 2, count - 1}):
@@ -411,7 +418,7 @@ def test_sliders_follow_the_channel_and_keep_learned_taps(trained, explorer):
         assert values == pytest.approx(learned[:, channel].tolist(), abs=STEP / 2)
         # Binary fractions, which the browser's rounding leaves as they are.
         assert all((value / STEP).is_integer() for value in values)
-    assert text_of(explorer, "message") == "All taps are as learned."
+    assert text_of(explorer, "message") == "All taps are the model's own."
     explorer.taps["next"].value = 0.75
     explorer.channel.value = 3
     explorer.channel.value = 17
@@ -430,7 +437,7 @@ def taps_by_hand(preset, learned, causal=False):
     """What the presets are said to be."""
     r, channels = learned.shape
     own, taps = r - 1 if causal else r // 2, torch.zeros_like(learned)
-    if preset == "learned":
+    if preset == "own":
         return learned
     if preset == "average":
         return torch.full_like(learned, 1 / r)
@@ -444,7 +451,7 @@ def taps_by_hand(preset, learned, causal=False):
     return taps
 
 
-@pytest.mark.parametrize("preset", ["identity", "TSM shift", "difference", "average", "learned"])
+@pytest.mark.parametrize("preset", ["identity", "TSM shift", "difference", "average", "own"])
 @pytest.mark.parametrize("scope", ["this channel", "this TAM", "all TAMs"])
 def test_presets_and_scopes(trained, explorer, preset, scope):
     model, clip = trained
@@ -489,6 +496,73 @@ def test_reset_leaves_no_trace(explorer):
     assert shown(explorer) == first
 
 
+# ---------------------------------------------------------------- other networks, taps alone
+
+
+@pytest.mark.parametrize("builder, what", [(tam_resnet, "TAM"), (tsm, "shift")])
+def test_resnets_have_frames_and_no_branches(builder, what, written):
+    model, clip = awake(builder)
+    explorer = TamExplorer(model, clip)
+    assert explorer.summary() == f"TamExplorer(8 {what}s, 8 frames of 32x32)"
+    assert explorer.module.options == tuple(
+        n for n, m in model.named_modules() if hasattr(m, "taps")
+    )
+    for name in ("stage4.1.tam", "stage1.0.tam"):
+        check_arithmetic(explorer, name, channels=(0, 1, 7))
+    written.clear()
+    explorer.taps["prev"].value = -0.75
+    explorer.scope.value = f"this {what}"
+    words = " ".join(words for _, words in written[:30])
+    assert words.count(what) == 8 and words.count("changed") == 1
+    assert text_of(explorer, "title") == "3\u2002Channel 7 of stage1.0.tam at frame 7"
+    for other in ("pair", "little", "TAM" if what == "shift" else "shift"):
+        assert other not in words + text_of(explorer, "message") + str(explorer.scope.options)
+    for picture in (decoded(explorer.arithmetic.value), decoded(explorer.maps.value)):
+        for colour in BRANCH_COLOURS.values():
+            assert not (picture[..., :3] == bytes_of(colour)).all(2).any()
+    taps = {"stage1.0.tam": model.stage1[0].tam.taps.detach().clone()}
+    taps["stage1.0.tam"][0, 7] = -0.75
+    expected = probabilities(with_taps(model, taps), clip[None])
+    assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
+    explorer.reset.click()
+    expected = probabilities(model, clip[None])
+    assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
+
+
+def test_of_many_tams_each_has_its_place(written):
+    explorer = TamExplorer(tam_resnet(depth=152, num_frames=4, num_classes=3))
+    explorer.module.value = "stage3.35.tam"
+    written.clear()
+    explorer.taps["next"].value = 1.5
+    (place,) = (x for x, words in written[:10] if words == "*")
+    picture, step = decoded(explorer.network.value), tam_views.WIDTH / 50
+    blue = np.nonzero((picture[38] == [*bytes_of(BLUE), 255]).all(1))[0]
+    assert {place // step, *(blue // step)} == {3 + 8 + 35}
+
+
+@pytest.mark.parametrize("builder", [blvnet_tam, tam_resnet, tsm])
+def test_taps_alone_are_shown_with_an_example(builder, tmp_path):
+    model, clip = awake(builder)
+    save_model(model, tmp_path / "model.safetensors")
+    alone = load_taps(
+        save_taps(tmp_path / "model.safetensors", out=tmp_path / "taps.safetensors").out
+    )
+    explorer = TamExplorer(alone, clip if builder is tsm else None)
+    assert text_of(explorer, "scores").startswith("No clip, or taps alone: nothing is run")
+    assert explorer.summary().endswith("s, taps alone)")
+    positions = {"stage1.tam": 4, "stage4.1.tam": 4 if model.pairs else 8}  # different maps
+    for name in set(positions) & set(explorer.module.options):
+        explorer.module.value, explorer.frame.value = name, 2
+        example = torch.eye(positions[name])  # at every moment another column is 1
+        example = example.repeat_interleave((explorer.frame.max + 1) // len(example), 0)
+        taps = model.get_submodule(name).taps.detach()[:, explorer.channel.value]
+        assert torch.equal(torch.stack(explorer.steps.maps)[:, 1].float(), example[1:4])
+        row = sum(tap * x for tap, x in zip(taps, example[1:4], strict=True)).relu()
+        assert_close(explorer.steps.result, row.expand(len(row), -1))
+        explorer.taps["curr"].value = 2.0
+        assert explorer.steps.taps[1] == 2 and name in text_of(explorer, "message")
+
+
 # ---------------------------------------------------------------- the frame of it
 
 
@@ -525,8 +599,8 @@ def test_other_numbers_of_taps(taps, positions):
     explorer = TamExplorer(model, torch.randn(positions, 3, 32, 32))
     half = taps // 2
     assert list(explorer.taps) == [f"{offset:+d}" for offset in range(-half, half + 1)]
-    presets = "identity", "TSM shift", "difference", "average", "learned"
-    assert tuple(explorer.presets) == (presets if taps > 1 else ("identity", "learned"))
+    presets = "identity", "TSM shift", "difference", "average", "own"
+    assert tuple(explorer.presets) == (presets if taps > 1 else ("identity", "own"))
     for name in ("stem.tam", "stage1.tam", "stage4.1.tam"):
         explorer.module.value = name
         for preset in explorer.presets:
@@ -584,5 +658,7 @@ def test_every_view_is_in_the_picture_for_pages_without_a_kernel(explorer):
     "builder, came", [(blvnet, "blvnet"), (tsn, "tsn"), (lambda **size: TAM(8), "TAM")]
 )
 def test_models_without_tam(builder, came):
-    with pytest.raises(ValueError, match=rf"expected a BigLittleNet with.*got {came}:.*blvnet_tam"):
+    with pytest.raises(
+        ValueError, match=rf"expected a network with.*got {came}: build a blvnet_tam"
+    ):
         TamExplorer(builder(depth="tiny", num_frames=8), torch.randn(8, 3, 64, 64))

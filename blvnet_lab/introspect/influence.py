@@ -44,11 +44,7 @@ def wake_residuals(model: Model, seed: int = 0) -> Model:
 
 
 def receptive_field(
-    model: VideoNet,
-    names: str | Iterable[str] = "*",
-    *,
-    clip: Tensor | None = None,
-    seed: int = 0,
+    model: VideoNet, names: str | Iterable[str] = "*", *, clip: Tensor | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
     """Measure by gradients, in eval mode, how strongly each frame influences each position.
 

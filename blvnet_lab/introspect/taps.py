@@ -88,10 +88,8 @@ def _entries(taps: Tensor, first: int) -> Iterator[tuple[int, int, float]]:
 
 def tam_weights(model: nn.Module) -> pd.DataFrame:
     """List the taps of every TAM as `taps_table` does; empty for a model without TAM."""
-    return taps_table(
-        {name: tam.taps for name, tam in tams(model).items()},
-        causal=getattr(unwrapped(model), "causal", False),
-    )
+    taps = {name: tam.taps for name, tam in tams(model).items()}
+    return taps_table(taps, causal=getattr(unwrapped(model), "causal", False))
 
 
 def effective_pair_taps(model: nn.Module) -> pd.DataFrame:

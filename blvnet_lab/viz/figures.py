@@ -91,9 +91,8 @@ def contact_sheet(
     columns = min(columns, count)
     rows = -(-count // columns)
     tile = 9 / columns  # inches
-    figure, panels = new_figure(
-        9, rows * (tile * height / width + 0.27), rows=rows, columns=columns, framed=True
-    )
+    tall = rows * (tile * height / width + 0.27)
+    figure, panels = new_figure(9, tall, rows=rows, columns=columns, framed=True)
     for axes in panels[count:]:
         axes.axis("off")
     for i, (axes, image) in enumerate(zip(panels, images, strict=False)):
@@ -159,8 +158,7 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
             percent = 100 * scores[name]
             accuracy.plot(scores["epoch"], percent, style, color=colour, markersize=4, label=name)
     for level in 100 * table["largest_class"].dropna()[-1:]:
-        line = {"color": ink(), "linestyle": "--", "linewidth": 1}
-        accuracy.axhline(level, label="always the largest class", **line)
+        accuracy.axhline(level, color=ink(), ls="--", lw=1, label="always the largest class")
     accuracy.set(title="accuracy on validation clips", ylabel="accuracy / %", ylim=(0, 103))
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}  # no curve has its place there
     if accuracy.lines:
@@ -187,9 +185,8 @@ def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[
         probabilities: by the prediction's name, one value in 0..1 per class.
     """
     count = len(probabilities)
-    figure, panels = new_figure(
-        1.8 + 2.4 * count, 0.9 + 0.24 * len(class_names), columns=count, sharey=True
-    )
+    width, height = 1.8 + 2.4 * count, 0.9 + 0.24 * len(class_names)
+    figure, panels = new_figure(width, height, columns=count, sharey=True)
     for axes, (name, values) in zip(panels, probabilities.items(), strict=True):
         percent = 100 * np.array([float(value) for value in values])
         colours = [BLUE if i == percent.argmax() else GREY for i in range(len(percent))]
@@ -295,9 +292,8 @@ def importance_figure(
         top.imshow(image, extent=(t - 0.48, t + 0.48, height / width * 0.96, 0), aspect="auto")
     top.set(xlim=(-0.5, count - 0.5), ylim=(height / width * 0.96, 0))
     top.axis("off")
-    for axes, (name, values), colour in zip(
-        panels, importances.items(), cycle(METHOD_COLOURS), strict=False
-    ):
+    rows = zip(panels, importances.items(), cycle(METHOD_COLOURS), strict=False)
+    for axes, (name, values), colour in rows:
         axes.bar(range(count), np.asarray(values, dtype=float), 0.7, color=colour)
         axes.axhline(0, color=ink(), linewidth=0.8)
         axes.set_ylabel(name.replace(" / ", "\n/ "), fontsize=9)
@@ -320,9 +316,8 @@ def deletion_figure(table: pd.DataFrame) -> Figure:
     label = f"random (control, {random.size().max()} orders)"
     axes.plot(spread.index, spread["mean"], color=GREY, linestyle="--", label=label)
     methods = table[table["method"] != "random"].groupby("method", sort=False)
-    for (name, rows), colour, marker in zip(
-        methods, cycle(METHOD_COLOURS), cycle("osD^"), strict=False
-    ):
+    looks = zip(cycle(METHOD_COLOURS), cycle("osD^"), strict=False)
+    for (name, rows), (colour, marker) in zip(methods, looks, strict=False):
         axes.plot(rows["deleted"], rows["log_probability"], color=colour, marker=marker, label=name)
     axes.set(xlabel="frames deleted", ylabel="log-probability of the label / nats")
     whole_numbers(axes)

@@ -73,9 +73,7 @@ def feature_maps(
 
 
 def receptive_field_figure(
-    fields: Mapping[str, Tensor],
-    derived: Mapping[str, Tensor] | None = None,
-    title: str = "",
+    fields: Mapping[str, Tensor], derived: Mapping[str, Tensor] | None = None, title: str = ""
 ) -> Figure:
     """Draw which frames move which position: a panel for each of a few points of the network.
 

@@ -29,9 +29,8 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
         if "direction" in line
         for kind in KIND_COLOURS
     ]
-    columns = ["model", "epoch", "classes", ACCURACY]
     figure = px.line(
-        pd.DataFrame(scores, columns=columns, dtype=object),
+        pd.DataFrame(scores, columns=["model", "epoch", "classes", ACCURACY], dtype=object),
         x="epoch",
         y=ACCURACY,
         color="model",

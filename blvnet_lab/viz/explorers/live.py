@@ -142,9 +142,8 @@ class LiveView(VideoExplorer):
             torch.stack(self._logits[max(0, k + 1 - self.now.averaged) : k + 1]).mean(0)
             for k in pairs
         ]
-        return np.array([mean.softmax(0).tolist() for mean in means]).reshape(
-            -1, len(self._class_names)
-        )
+        scores = np.array([mean.softmax(0).tolist() for mean in means])
+        return scores.reshape(-1, len(self._class_names))
 
     @property
     def scores(self) -> dict[str, float]:
@@ -190,9 +189,8 @@ class LiveView(VideoExplorer):
             count = len(self._logits)  # as far as it can be read
         numbers = [n for pair in self._pairs[max(0, count - STILL_PAIRS) : count] for n in pair]
         title = f"{self._frames.title()}; average of up to {self.now.averaged} pairs"
-        chart = images.stacked(
-            self._chart(numbers[-1] if numbers else 0), images.text_picture(title)
-        )
+        chart = self._chart(numbers[-1] if numbers else 0)
+        chart = images.stacked(chart, images.text_picture(title))
         if not numbers:
             return chart
         strip = images.mosaic(

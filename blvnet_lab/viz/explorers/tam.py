@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from blvnet_lab.data import denormalize
-from blvnet_lab.models import BigLittleNet, capture_points
+from blvnet_lab.models import VideoNet, capture_points
 from blvnet_lab.viz.explorers import tam_views
 from blvnet_lab.viz.explorers.base import Explorer, checked_names
 from blvnet_lab.viz.explorers.tam_edits import PRESETS, Arithmetic, TamEdits
@@ -29,16 +29,14 @@ TAP_LIMIT = 2.0  # of the tap sliders; doubled until the largest learned tap is 
 # had moved it. Binary fractions on a range that is a power of two come back as they are.
 STEP = 1 / 512
 PLAY_MS = 500  # from position to position
-SCOPES = ("this channel", "this TAM", "all TAMs")
 SLOW_S = 0.15  # where a forward pass takes longer, pictures wait until a slider is let go
 SLOW_NOTE = " This model takes its time: let go of a slider to see what follows."
-BRANCHES = (
-    f" (TAM); lines: {underlined('little')} and {underlined('big')} branch; bars: roles of channels"
-)
+MODULES = {"TAM": "temporal aggregation modules (TAM)", "shift": "shifts in time (TSM)"}
+BRANCHES = f"; lines: {underlined('little')} and {underlined('big')} branch"
 
 
 class TamExplorer(Explorer):
-    """Three linked views of a network's temporal aggregation modules (TAM).
+    """Three linked views of a network's temporal aggregation modules (TAM), or a TSM's shifts.
 
     The network with its TAMs; the channels of the chosen TAM by what they do with time; the chosen
     channel at one position, tap by tap. The taps may be changed; pictures and class probabilities
@@ -51,8 +49,9 @@ class TamExplorer(Explorer):
     `.steps` holds the numbers shown.
 
     Args:
-        model: a `BigLittleNet` with TAMs, on any device; it is run in eval mode.
-        clip: (1, T, 3, H, W) or (T, 3, H, W), normalised.
+        model: with TAMs or shifts, on any device; it is run in eval mode. Or taps alone, of
+            `load_taps`, which cannot be run, and are shown with an example.
+        clip: (1, T, 3, H, W) or (T, 3, H, W), normalised; None: an example, too.
         class_names: one per class; "class 0" and so on if None.
         label: the clip's class; None if unknown.
 
@@ -64,44 +63,45 @@ class TamExplorer(Explorer):
 
     def __init__(
         self,
-        model: BigLittleNet,
-        clip: Tensor,
+        model: VideoNet,
+        clip: Tensor | None = None,
         class_names: Sequence[str] | None = None,
         label: int | None = None,
     ) -> None:
         super().__init__()
         self._edits = TamEdits(model, clip)
         self._names, self._label = checked_names(class_names, model), label
-        frames = self._edits.clip[0]
-        # Ten channels of optical flow are no picture.
-        self._frames = as_images(denormalize(frames)) if frames.shape[1] == 3 else None
+        shown = self._edits.clip is not None and model.in_channels == 3  # optical flow is not
+        self._frames = as_images(denormalize(self._edits.clip[0])) if shown else None
         points = capture_points(model)
         self._branched = [p.removesuffix(".big") for p in points if p.endswith(".big")]
-        self._before, _ = self._edits.run("stem.tam")  # is slower than the passes that follow
+        self._make_controls()
+        self._before, _ = self._edits.run(self.now.module)  # slower than the passes that follow
         start = time.perf_counter()
-        self._edits.run("stem.tam")
+        self._edits.run(self.now.module)
         self._slow = time.perf_counter() - start > SLOW_S
         self._note, self._stale = "", True
-        self._make_controls()
         self._make_taps()
         self._choose_module(self.now.module)
         self.layout = {"width": f"{WIDTH + 8}px", "align_items": "flex-start"}
         self._arrange(*self._layout())
 
     def _make_controls(self) -> None:
-        learned, last = self._edits.learned, self._edits.clip.shape[1] - 1
-        width = f"{WIDTH / len(learned) - 4:.0f}px"  # one below every TAM in the network's picture
-        modules = widgets.ToggleButtons(options=list(learned), style={"button_width": width})
-        modules.tooltips = [f"{name}: {taps.shape[1]} channels" for name, taps in learned.items()]
+        learned, what, look = self._edits.learned, self._edits.what, _sizes(WIDTH, LABELS - 12)
+        modules = widgets.SelectionSlider(options=list(learned), description=what, **look)
+        if len(learned) <= tam_views.FEW_TAMS:
+            width = f"{WIDTH / len(learned) - 4:.0f}px"  # one below every TAM in the picture
+            modules = widgets.ToggleButtons(options=list(learned), style={"button_width": width})
+            modules.tooltips = [f"{n}: {taps.shape[1]} channels" for n, taps in learned.items()]
         self._control("module", modules, self._choose_module)
-        look = {"description": "channel", **_sizes(WIDTH, LABELS - 12)}
-        channels = widgets.SelectionSlider(options=[("", 0)], **look)
+        channels = widgets.SelectionSlider(options=[("", 0)], description="channel", **look)
         self._control("channel", channels)
-        look = {"description": "frame", **_sizes(270, 40)}
-        frame = widgets.IntSlider(max=last, value=(last + 1) // 2, **look)
+        look, count = {"description": "frame", **_sizes(270, 40)}, self._edits.model.num_frames
+        frame = widgets.IntSlider(max=count - 1, value=count // 2, **look)
         self._player(self._control("frame", frame), PLAY_MS)
-        scopes = widgets.ToggleButtons(options=SCOPES, style={"button_width": "104px"})
-        self._control("scope", scopes)
+        scopes = ("this channel", f"this {what}", f"all {what}s")
+        scope = widgets.ToggleButtons(options=scopes, style={"button_width": "104px"})
+        self._control("scope", scope)
 
     def _make_taps(self) -> None:
         learned = self._edits.learned.values()
@@ -116,7 +116,7 @@ class TamExplorer(Explorer):
         for name in self._edits.presets:
             action = partial(self._apply, name)
             self.presets[name] = self._button("preset", name, action, PRESETS[name])
-        self._button("reset", "reset all", self._reset, "all taps of all TAMs as learned")
+        self._button("reset", "reset all", self._reset, "the model's own taps everywhere")
         for button in (*self.presets.values(), self.reset):
             button.layout.width = "88px"
 
@@ -131,9 +131,10 @@ class TamExplorer(Explorer):
             ],
             layout={"width": f"{WIDTH - 344}px", "flex": "0 0 auto"},
         )
-        title = f"The network and its {len(self._edits.learned)} temporal aggregation modules"
+        title = f"The network and its {len(self._edits.learned)} {MODULES[self._edits.what]}"
+        title += BRANCHES if self._branched else "; above: shortcuts"
         return [
-            widgets.HTML(heading(1, title + BRANCHES)),
+            widgets.HTML(heading(1, title + "; bars: roles of channels")),
             self._image("network"),
             self.module,
             self._text("legend"),
@@ -151,7 +152,7 @@ class TamExplorer(Explorer):
         self._order = tam_views.channel_order(taps, roles)
         self.now.module, self.now.channel, self._stale = name, self._order[0], True
         self.channel.options = [(f"{c} {roles[c]}", c) for c in self._order]
-        frames, unit = self._edits.clip.shape[1], "frame"
+        frames, unit = self._edits.model.num_frames, "frame"
         if self._edits.kind(name) == "pairs":
             frames, unit = frames // 2, "pair"
         if unit != self.frame.description:  # the pair of the same frame, or its little frame
@@ -165,13 +166,13 @@ class TamExplorer(Explorer):
 
     def _apply(self, preset: str) -> None:
         scope = self.now.scope
-        names = self._edits.tams if scope == "all TAMs" else [self.now.module]
+        names = self._edits.tams if scope.startswith("all") else [self.now.module]
         channels = self.now.channel if scope == "this channel" else slice(None)
         self._edits.apply(preset, names, channels)
         self._note, self._stale = f"{preset}, {scope}: {PRESETS[preset]}.", True
 
     def _reset(self) -> None:
-        self._edits.apply("learned", self._edits.tams)
+        self._edits.apply("own", self._edits.tams)
         self._note, self._stale = "", True
 
     def draw(self) -> None:
@@ -184,16 +185,16 @@ class TamExplorer(Explorer):
             slider.value = round(tap / STEP) * STEP
         maps, kind = self._input[:, channel].double().cpu(), edits.kind(name)
         self.steps = steps = Arithmetic(maps, taps, edits.first_offset, self.now.frame, kind)
-        changed, roles = edits.changed(), edits.roles[name]
+        changed, roles, what = edits.changed(), edits.roles[name], edits.what
         self._drawn = {
-            "network": tam_views.network_picture(edits.roles, self._branched, name, changed),
+            "network": tam_views.network_picture(edits.roles, self._branched, name, changed, what),
             "strip": tam_views.strip(edits.taps[name], edits.names, roles, self._order, channel),
             "arithmetic": tam_views.arithmetic_picture(steps, edits.names),
             "maps": tam_views.maps_picture(steps, learned, self._frames),
         }
         for part, picture in self._drawn.items():
             getattr(self, part).value = png(picture)
-        legend = heading(2, f"The channels of {name}, by what they learned to do")
+        legend = heading(2, f"The channels of {name}, by what they do with time")
         self.legend.value = legend + tam_views.role_legend(roles)
         self.title.value = heading(3, f"Channel {channel} of {name} at {tam_views.where(steps)}")
         self.numbers.value = tam_views.in_numbers(steps)
@@ -207,8 +208,10 @@ class TamExplorer(Explorer):
         return stacked(*self._drawn.values())
 
     def summary(self) -> str:
-        frames, _, height, width = self._edits.clip.shape[1:]
-        return f"TamExplorer({len(self._edits.roles)} TAMs, {frames} frames of {height}x{width})"
+        edits, shown = self._edits, "taps alone"
+        if edits.clip is not None:
+            shown = "{0} frames of {2}x{3}".format(*edits.clip.shape[1:])
+        return f"TamExplorer({len(edits.roles)} {edits.what}s, {shown})"
 
 
 def _sizes(width: int, label: int) -> dict[str, dict[str, str]]:

@@ -2,7 +2,8 @@
 
 *Positions* are what a TAM sums over: frames, or in stage 4 pairs of frames. `kind` says which:
 
-    frames   the stem's: every frame has a map of its own
+    frames   in a ResNet: every frame has a map of its own
+    routed   the stem's: so it has, and goes to the little or the big branch
     twins    stages 1 to 3: frames again, but the two of a pair hold the same map
     pairs    stage 4: one map for every pair
 """
@@ -18,17 +19,18 @@ from torch import Tensor
 
 from blvnet_lab.introspect import centred_taps, channel_roles, tsm_taps
 from blvnet_lab.introspect.taps import tams, tap_name
-from blvnet_lab.models import BigLittleNet, PairTAM
+from blvnet_lab.models import PairTAM, VideoNet
+from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.tam import weighted_sum
 from blvnet_lab.viz.explorers.base import one_clip
 
-Kind = Literal["frames", "twins", "pairs"]
+Kind = Literal["frames", "routed", "twins", "pairs"]
 PRESETS = {
     "identity": "only the map itself, as if there were no TAM",
     "TSM shift": "1/8 of the channels from the position before, 1/8 from the next, if it is known",
     "difference": "curr 1, prev −1: what is new since the position before",
     "average": "all taps alike",
-    "learned": "the model's own taps",
+    "own": "the model's own taps",
 }
 
 
@@ -46,6 +48,7 @@ class Arithmetic:
         self.into, self.taps, self.first_offset = into, taps, first_offset
         self.position, self.kind = position, kind
         self.unit = "pair" if kind == "pairs" else "frame"
+        self.branched = kind in ("routed", "twins")
         first = position + first_offset
         self.places = range(first, first + len(taps))  # those that the taps reach
         # None: beyond the clip's ends, counts as 0.
@@ -67,7 +70,7 @@ class Arithmetic:
 
 def preset_taps(preset: str, learned: Tensor, first_offset: int) -> Tensor:
     """Return the taps (r, C) of one of `PRESETS`, where there were the learned ones."""
-    if preset == "learned":
+    if preset == "own":
         return learned
     if preset == "average":
         return torch.full_like(learned, 1 / len(learned))
@@ -89,6 +92,8 @@ class TamEdits:
     """A copy of a model, in eval mode, whose taps may be written to, and a clip to try them on.
 
     Attributes:
+        clip: (1, T, C, H, W); None where nothing can be run, without a clip or with taps alone.
+        what: "TAM", or "shift" in TSM, whose taps are not learned.
         tams: the copy's modules by name, and of each `taps`, its parameters (r, C), `learned`, what
             they were, and `roles`, one per channel.
         first_offset: of every TAM's first tap, in positions.
@@ -96,13 +101,15 @@ class TamEdits:
         presets: the names of those that these TAMs can have: a single tap has no neighbours.
     """
 
-    def __init__(self, model: BigLittleNet, clip: Tensor) -> None:
-        if not isinstance(model, BigLittleNet) or not tams(model):
+    def __init__(self, model: VideoNet, clip: Tensor | None) -> None:
+        if not isinstance(model, VideoNet) or not tams(model):
             raise ValueError(
-                "expected a BigLittleNet with temporal aggregation modules (TAM), got "
-                f"{getattr(model, 'architecture', type(model).__name__)}: build one with blvnet_tam"
+                "expected a network with temporal aggregation modules (TAM) or shifts, got "
+                f'{architecture_of(model)}: build a blvnet_tam, or a tsn with temporal="tam"'
             )
-        self.clip = one_clip(model, clip).to(next(model.parameters()))
+        clip, weight = None if clip is None else one_clip(model, clip), next(model.parameters())
+        self.clip = None if clip is None or weight.is_meta else clip.to(weight)
+        self.what = "shift" if architecture_of(model) == "tsm" else "TAM"
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.tams = tams(self.model)
         first = next(iter(self.tams.values()))
@@ -114,7 +121,7 @@ class TamEdits:
             name: channel_roles(centred_taps(taps, self.first_offset))
             for name, taps in self.learned.items()
         }
-        self.presets = list(PRESETS) if r > 1 else ["identity", "learned"]
+        self.presets = list(PRESETS) if r > 1 else ["identity", "own"]
 
     def apply(self, preset: str, names: Iterable[str], channels: int | slice = slice(None)) -> None:
         """Set the taps of some channels of the named TAMs to a preset."""
@@ -123,7 +130,7 @@ class TamEdits:
             self.taps[name][:, channels] = new[:, channels]
 
     def changed(self) -> dict[str, int]:
-        """Return every TAM with other than learned taps, with the number of such channels."""
+        """Return every TAM with other than its own taps, with the number of such channels."""
         counts = {
             name: int((taps.nan_to_num() != self.learned[name].nan_to_num()).any(0).sum())
             for name, taps in self.taps.items()
@@ -133,13 +140,19 @@ class TamEdits:
     def kind(self, name: str) -> Kind:
         if isinstance(self.tams[name], PairTAM):
             return "twins"
-        return "frames" if name.startswith("stem") else "pairs"
+        if not self.model.pairs:
+            return "frames"
+        return "routed" if name.startswith("stem") else "pairs"
 
     @torch.no_grad()
-    def run(self, name: str) -> tuple[list[float], Tensor]:
+    def run(self, name: str) -> tuple[list[float] | None, Tensor]:
         """Return each class's probability, and what goes into a TAM: (T or P, C, H, W)."""
-        kept = []
-        with self.tams[name].register_forward_pre_hook(lambda module, args: kept.append(args[0])):
-            scores = self.model(self.clip)[0].softmax(0).tolist()
-        ((maps,),) = kept
-        return scores, maps.repeat_interleave(2, 0) if self.kind(name) == "twins" else maps
+        tam, kind, kept, scores = self.tams[name], self.kind(name), [], None
+        if self.clip is None:  # an example: a bar that moves right
+            count = self.model.num_frames // (1 + (kind in ("twins", "pairs")))
+            maps = torch.eye(count)[:, None, None].expand(-1, tam.channels, count, -1)
+        else:
+            with tam.register_forward_pre_hook(lambda module, args: kept.append(args[0])):
+                scores = self.model(self.clip)[0].softmax(0).tolist()
+            ((maps,),) = kept
+        return scores, maps.repeat_interleave(2, 0) if kind == "twins" else maps

@@ -24,7 +24,9 @@ from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, branc
 WIDTH = 824  # of the widest pictures, in pixels: a notebook beside JupyterLab's side bar
 LABELS = 64  # left of strips and tiles, in pixels
 MAP_PX = 58  # of a map among all positions, at most
+FEW_TAMS = 10  # with room for words beside each other
 MAX_POSITIONS = 16  # more would be too small to see
+NOT_RUN = "No clip, or taps alone: nothing is run, no class is named, and the maps are an example."
 RANKS = list(ROLE_COLOURS)  # in which order roles are shown
 ROLE_WORDS = {
     "looks_back": "mainly earlier maps",
@@ -47,24 +49,32 @@ def network_picture(
     branched: Collection[str],
     chosen: str,
     edited: Collection[str],
+    what: str,
 ) -> np.ndarray:
     """Draw the stages from left to right with their TAMs, each over its channels' roles.
 
     Args:
         roles: name of a TAM to the roles of its channels.
-        branched: the places ("stem", "stage1") where two branches follow the TAM.
+        branched: the places ("stem", "stage1") where two branches follow the TAM; none in a ResNet,
+            whose TAMs have a shortcut around them.
+        what: "TAM" or "shift".
     """
     sheet, step = Sheet(WIDTH, 92), WIDTH / len(roles)
+    wide = len(roles) <= FEW_TAMS
+    left, right, rim = (15, 53, 12) if wide else (step / 5, step * 4 / 5, 2)
     places = [name.partition(".")[0] for name in roles]
     for place, count in Counter(places).items():
         x = places.index(place) * step
-        box = (x + 4, 1, x + count * step - 5, 90)
+        box = (x + rim // 3, 1, x + count * step - rim // 3 - 1, 90)
         sheet.pen.rounded_rectangle(box, radius=8, outline=LABEL_GREY)
-        sheet.text(x + 12, 12, place, "lm", size=13)
+        sheet.text(x + max(rim, 5), 12, place, "lm", size=13 if wide else 11)
     for i, (name, of_channels) in enumerate(roles.items()):
         x, y, end = i * step, 38, (i + 1) * step - 14
-        after = x + 53
+        after = x + right
         sheet.pen.line((x, y, x + step, y), fill=GREY, width=2)
+        if not branched:
+            near, far = x + left / 2, x + step - left / 2
+            sheet.pen.line((near, y, near, 22, far, 22, far, y), fill=GREY, width=2)
         if places[i] in branched:
             sheet.pen.rectangle((after + 10, y - 2, end - 8, y + 2), fill=(0, 0, 0, 0))
             for colour, dy in zip(BRANCH_COLOURS.values(), (-9, 9), strict=True):
@@ -72,14 +82,16 @@ def network_picture(
                 lane += [(end - 16, y + dy), (end - 8, y), (end, y)]
                 sheet.pen.line(lane, fill=colour, width=4, joint="curve")
         edge = {"outline": BLUE, "width": 4} if name == chosen else {"outline": LABEL_GREY}
-        tam = (x + 15, y - 12, after, y + 12)
+        tam = (x + left, y - 12, after, y + 12)
         sheet.pen.rounded_rectangle(tam, radius=5, fill=(0, 0, 0, 0), **edge)
-        sheet.text(x + 34, y, "TAM")
         colours = _role_colours(sorted(of_channels, key=RANKS.index))
-        sheet.paste(colours[None], round(x) + 12, 60, (round(step) - 24, 9))
-        sheet.text(x + step / 2, 80, f"{len(of_channels)} channels")
+        sheet.paste(colours[None], round(x) + rim, 60, (round(step) - 2 * rim, 9))
+        if wide:
+            sheet.text(x + 34, y, what)
+            sheet.text(x + step / 2, 80, f"{len(of_channels)} channels")
         if name in edited:
-            sheet.text(x + step - 12, 12, "changed", "rm")
+            words, y = ("changed", 12 if branched else 54) if wide else ("*", 80)
+            sheet.text(x + step - rim, y, words, "rm", size=10)
     return sheet.array()
 
 
@@ -93,7 +105,8 @@ def role_legend(roles: Sequence[str]) -> str:
     """List the roles that occur: colour, name, number of channels, meaning."""
     shown = "".join(
         "<span style='white-space:nowrap;margin-right:18px'>"
-        f"{_square(colour)} <b>{role}</b> {roles.count(role)}: {ROLE_WORDS[role]}</span> "
+        f"<span style='color:{colour}'>■</span> "
+        f"<b>{role}</b> {roles.count(role)}: {ROLE_WORDS[role]}</span> "
         for role, colour in ROLE_COLOURS.items()
         if role in roles
     )
@@ -144,7 +157,7 @@ def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
     sheet.text(LABELS - 12, above + size[1] / 2, "map", "rm")
     sheet.text(LABELS - 12, below + size[1] / 2, "tap ×\nmap", "rm")
     for left, place, x in zip(lefts, steps.places, steps.maps, strict=False):
-        edge = None if steps.kind == "pairs" else BRANCH_COLOURS[branch_of(place)]
+        edge = BRANCH_COLOURS[branch_of(place)] if steps.branched else None
         _tile(sheet, (left, above), size, x, steps, edge)
         label = "beyond the clip" if x is None else f"{steps.unit} {place}"
         sheet.text(left + side / 2, 28, label)
@@ -220,26 +233,26 @@ def maps_picture(
     """Draw one channel at all positions (of many, around the chosen one): into the TAM, and out.
 
     Args:
-        learned: the learned taps (r,).
+        learned: the model's own taps (r,).
         frames: T pictures (H, W, 3) uint8 of the clip; None leaves their row out.
     """
-    total, paired = len(steps.into), steps.kind == "pairs"
+    total = len(steps.into)
     count = min(total, MAX_POSITIONS)
     first = min(max(0, steps.position - count // 2), total - count)
     maps = {
-        "into\nthe TAM": steps.into,
-        "out, taps\nas learned": steps.after(learned),
-        "out, taps\nas set": steps.after(steps.taps),
+        "in": steps.into,
+        "out, with\nown taps": steps.after(learned),
+        "out, with\ntaps as set": steps.after(steps.taps),
     }
     rows = {label: list(coloured(x, steps.limit)) for label, x in maps.items()}
     if frames is not None:
-        label = "clip\n(1st of pair)" if paired else "clip"
+        label = "clip\n(1st of pair)" if steps.kind == "pairs" else "clip"
         rows = {label: list(frames)[:: len(frames) // total]} | rows
     shown, gap = range(first, first + count), 10 if count <= 8 else 8
     return mosaic(
         {label: row[first : first + count] for label, row in rows.items()},
         column_labels=[f"{steps.unit} {t}" if count <= 8 else str(t) for t in shown],
-        edges=() if paired else [[BRANCH_COLOURS[branch_of(t)] for t in shown]] * len(rows),
+        edges=[[BRANCH_COLOURS[branch_of(t)] for t in shown]] * len(rows) if steps.branched else (),
         chosen=steps.position - first,
         tile_px=min(MAP_PX, (WIDTH - 110) // count - gap),
         gap_px=gap,
@@ -258,41 +271,39 @@ def small(text: str) -> str:
     return f"<div style='font-size:12px;line-height:17px'>{text}</div>"
 
 
-def _square(colour: str) -> str:
-    return f"<span style='color:{colour}'>■</span>"
-
-
 def where(steps: Arithmetic) -> str:
     """Name the position, such as "frame 3 (big, pair 1)"."""
     place = steps.position
-    branch = "" if steps.kind == "pairs" else f" ({branch_of(place)}, pair {place // 2})"
+    branch = f" ({branch_of(place)}, pair {place // 2})" if steps.branched else ""
     return f"{steps.unit} {place}{branch}"
 
 
 def score_text(
-    scores: Sequence[float],
+    scores: Sequence[float] | None,
     before: Sequence[float] | None,
     names: Sequence[str],
     label: int | None,
     note: str,
 ) -> str:
-    """Show the class probabilities, and what they were `before`, with the learned taps."""
+    """Show the class probabilities, and what they were `before`, with the model's own taps."""
+    if scores is None:
+        return small(NOT_RUN)
     line = "Class probabilities"
     if label is not None:
         line = f"True class <b>{escape(names[label])}</b>: {100 * scores[label]:.1f} %"
         if before is not None:
             change = f"{100 * (scores[label] - before[label]):+z.1f}".replace("-", "−")
             line += f", <b>{change} points</b>"
-    thin = "Thin bars, and changes in points: with learned taps." if before is not None else ""
+    thin = "Thin bars, and changes in points: with its own taps." if before else ""
     table = score_tables({"": scores}, names, before and {"": before}, label)
     return f"{small(line)}{table}{small(thin + note)}"
 
 
 def message_text(note: str, changed: Mapping[str, int], roles: Mapping[str, Sequence[str]]) -> str:
-    """Say what a button did, and how many channels of which TAMs are not as learned."""
+    """Say what a button did, and how many channels of which TAMs have other taps than their own."""
     parts = [
         f"{'all ' if count == len(roles[name]) else ''}{count} of {name}"
         for name, count in changed.items()
     ]
-    edits = f"Changed channels: {', '.join(parts)}." if parts else "All taps are as learned."
+    edits = f"Changed channels: {', '.join(parts)}." if parts else "All taps are the model's own."
     return small(f"{note} {edits}".strip())

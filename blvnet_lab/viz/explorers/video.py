@@ -49,9 +49,8 @@ class FrameReader:
         """Say the video's name, length and size."""
         info, (height, width) = self.info, self.info.size
         seconds = f", {info.seconds:.1f} s" if info.fps else ""
-        return (
-            f"{Path(info.path).name}: {info.num_frames} frames{seconds}, {height} x {width} pixels"
-        )
+        length, size = f"{info.num_frames} frames{seconds}", f"{height} x {width} pixels"
+        return f"{Path(info.path).name}: {length}, {size}"
 
 
 class VideoExplorer(Explorer):
