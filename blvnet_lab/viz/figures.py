@@ -108,13 +108,20 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw the accuracy between partners of each model, beside the coin toss.
 
     Args:
-        table: one row per model: "model", "direction %", "order %".
+        table: one row per model: "model", "direction %", "order %", or those of other kinds.
     """
     figure, [axes] = new_figure(8, 3.6)
-    places = np.arange(len(table))
-    for offset, (kind, colour) in zip((-0.2, 0.2), KIND_COLOURS.items(), strict=True):
-        label = f"classes that differ in {kind}"
-        bars = axes.bar(places + offset, table[f"{kind} %"], 0.36, color=colour, label=label)
+    places, width = np.arange(len(table)), 0.8
+    kinds = [name[:-2] for name in table if name.endswith(" %") and name != "top_1 %"]
+    for place, kind in enumerate(kinds):
+        label = f"classes that differ in {kind}" if kind in KIND_COLOURS else kind
+        bars = axes.bar(
+            places + (place + 0.5) * width / len(kinds) - width / 2,
+            table[f"{kind} %"],
+            0.9 * width / len(kinds),
+            color=KIND_COLOURS.get(kind, METHOD_COLOURS[place % 4]),
+            label=label,
+        )
         axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2)
     axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
     axes.annotate("coin toss", (len(table) - 0.55, 51), fontsize=9, va="bottom")
