@@ -47,7 +47,7 @@ def test_staircase_of_other_partners():
     table = pd.DataFrame({"model": ["A", "B"], "left / right %": [50.0, 9.0], "top_1 %": [7, 8.0]})
     (axes,) = viz.staircase_figure(table).axes
     assert [bar.get_height() for bar in axes.patches] == [50.0, 9.0]
-    assert [bar.get_center()[0] for bar in axes.patches] == [0, 1]
+    assert [bar.get_center()[0] for bar in axes.patches] == pytest.approx([0, 1])
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["left / right"]
 
 

@@ -1,1 +1,1 @@
-"""Whole runs: train, evaluate, predict, plan, and the staircase of four networks."""
+"""Whole runs: train, evaluate, predict, plan, and the staircase of six networks."""
