@@ -21,8 +21,9 @@ def table(*rows: tuple, columns: list[str] = REQUIRED) -> pd.DataFrame:
 
 FULL = dict(
     path="a/clip, one.mp4", label=0, class_name='say "hi"', split="train",
-    source_id="-_4YTwq0-73", start=44, end=54.5, num_frames=300, fps=30000 / 1001,
-    height=256, width=340, status="ok", probe='{"num_frames":300,"size":[256,340]}', votes="3",
+    source_id="-_4YTwq0-73", start=44, end=54.5, part_start=1.5, part_end=7, num_frames=300,
+    fps=30000 / 1001, height=256, width=340, status="ok",
+    probe='{"num_frames":300,"size":[256,340]}', votes="3",
 )  # fmt: skip
 
 
@@ -161,6 +162,20 @@ def test_class_list_with_mirror_images(tmp_path):
     assert found.class_list().to_csv(index=False) == text
 
 
+def test_class_list_with_reversals(tmp_path):
+    """One without them is brought up to date; data sets without any are written as before."""
+    rows, names, pairs = table(ROW), ("run", "up", "down"), [None, 2, 1]
+    old = DataSet(rows, names, [0, 1, 2]).save(tmp_path / "m.csv")
+    assert DataSet.read(old).reversal is None
+    assert DataSet(rows, names, [0, 1, 2], None, [None] * 3).save(old) == old
+    path = DataSet(rows, names, [0, 1, 2], None, pairs).save(tmp_path / "new.csv")
+    text = "label,class_name,mirror,reversal\n0,run,0,\n1,up,1,2\n2,down,2,1\n"
+    assert (tmp_path / "classes.csv").read_text() == text
+    assert DataSet.read(path).split("val").reversal == tuple(pairs)
+    with pytest.raises(ValueError, match=r"classes\.csv is there and differs"):
+        DataSet(rows, names, [0, 1, 2], None, [0, 2, 1]).save(tmp_path / "other.csv")
+
+
 def test_class_list_in_another_order_and_with_gaps(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text(HEAD + "a.mp4,0,a,val\n")
@@ -172,7 +187,8 @@ def test_class_list_in_another_order_and_with_gaps(tmp_path):
 @pytest.mark.parametrize(
     "rows, words",
     [
-        ("0,hop,1\n1,b,1", "label 0 has the mirror 1"),
+        ("0,hop,0,1\n1,b,1,1", "each other's reversal, or .* label 0 has the reversal 1"),
+        ("0,hop,1\n1,b,1", "each other's mirror image, or .* label 0 has the mirror 1"),
         ("0,hop,0\n1,b,5", "label 1 has the mirror 5"),
         ("0,hop,1\n1,b,", "label 0 has the mirror 1"),
         ("0,hop,\n2,b,", r"expected the labels 0, 1, \.\.\."),
@@ -183,7 +199,8 @@ def test_class_list_in_another_order_and_with_gaps(tmp_path):
 def test_class_lists_that_do_not_fit(rows, words, tmp_path):
     path = tmp_path / "m.csv"
     path.write_text(HEAD + "a.mp4,0,hop,val\n")
-    (tmp_path / "classes.csv").write_text("label,class_name,mirror\n" + rows)
+    head = "label,class_name,mirror" + ",reversal" * (rows.count(",") > 2 * len(rows.split("\n")))
+    (tmp_path / "classes.csv").write_text(f"{head}\n{rows}")
     with pytest.raises(ValueError, match=words):
         DataSet.read(path)
 

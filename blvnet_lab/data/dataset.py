@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from blvnet_lab.data.dataset_files import DataSet
+from blvnet_lab.data.dataset_files import DataSet, clip_names, clip_parts
 from blvnet_lab.data.decoding import VideoReadError
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.data.reading import check_video, read_frames
@@ -30,7 +30,8 @@ KEPT_SHARE = 0.25  # of free memory, for frames of a split: two splits leave hal
 class ClipDataset(Dataset):
     """Clips of a data set's split, as (clip (T, C, H, W) float, label).
 
-    Rows whose status is not "ok" are left out.
+    Rows whose status is not "ok" are left out. `paths` are those of the files, `names` those of the
+    clips: of a part of a video its path and times, path#t=3,9.5.
 
     Args:
         num_frames: T.
@@ -72,13 +73,14 @@ class ClipDataset(Dataset):
     ):
         rows = usable_rows(data_set, split)
         if num_clips is not None:
-            rows = rows.drop_duplicates("path")  # repeated for training, but evaluated once
+            rows = rows[~clip_names(rows).duplicated()]  # repeated for training, evaluated once
         if mirror and data_set.mirror is None:
             raise ValueError(
                 "expected a data set with a class list, which names mirror images, to mirror "
                 "clips, got none: write one, or leave out mirror"
             )
         self.paths = np.array([os.fsdecode(path) for path in rows["path"]], STRING)
+        self.parts, self.names = clip_parts(rows), np.array([*clip_names(rows)], STRING)
         self.labels = rows["label"].to_numpy("int64", copy=True)
         probes = rows["probe"].fillna("") if "probe" in rows else [""] * len(rows)
         self.probes = np.array([*probes], STRING)
@@ -151,14 +153,14 @@ class ClipDataset(Dataset):
         return sample_dense(frame_count, self.num_frames, self.stride, generator)
 
     def _info(self, i: int) -> VideoInfo:
-        return refuse_damage(known_video(self.paths[i], self.probes[i]))
+        return refuse_damage(known_video(self.paths[i], self.probes[i], self.parts[i].tolist()))
 
     def _size(self, info: VideoInfo) -> tuple[int, int]:
         return info.size if self.short_side is None else smaller_size(info.size, self.short_side)
 
     def _keep(self, split: str) -> None:
         """Decode what fits into memory; each video once, though it may be in several rows."""
-        self._video_of = pd.factorize(self.paths.astype(object))[0]
+        self._video_of = pd.factorize(self.names.astype(object))[0]
         rows = np.unique(self._video_of, return_index=True)[1]  # the first one of each video
         shapes, probes = np.zeros((len(rows), 3), np.int64), np.full(len(rows), "", STRING)
         for video, i in enumerate(tqdm(rows, f"probing {split}", leave=False, delay=2)):
@@ -200,14 +202,15 @@ class ClipDataset(Dataset):
             self._failed |= torch.from_numpy(self._video_of == video)
 
     def unreadable(self) -> pd.DataFrame:
-        """List the videos passed over so far, here and in data loaders: path and reason."""
+        """List the clips passed over so far, here and in data loaders: name (path) and reason."""
         reasons = {}
-        for path in self.paths[self._failed.numpy()]:
+        for i in self._failed.nonzero().flatten().tolist():
+            name = self.names[i]
             try:
-                check_video(path)
-                reasons[path] = f"{path}: could not be read at first, but can be now"
+                check_video(self._info(i))
+                reasons[name] = f"{name}: could not be read at first, but can be now"
             except VideoReadError as error:
-                reasons[path] = str(error)
+                reasons[name] = str(error)
         return pd.DataFrame([*reasons.items()], columns=["path", "reason"], dtype="str")
 
 

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from blvnet_lab.paths import atomic_write
@@ -28,6 +29,8 @@ COLUMNS = {
     "source_id": "str",  # what the clip was cut from: clips of one source belong in one split
     "start": "Float64",  # where in its source the clip begins and ends, in seconds; the file
     "end": "Float64",  # itself holds just that part
+    "part_start": "Float64",  # of a clip that is only a part of its file: where in the file it
+    "part_end": "Float64",  # begins and ends, in seconds
     "num_frames": "Int64",
     "fps": "Float64",
     "height": "Int64",  # in pixels, as shown
@@ -36,12 +39,17 @@ COLUMNS = {
     "probe": "str",  # what probing.pack_info keeps of the file, so that it is not looked for again
 }
 REQUIRED = tuple(COLUMNS)[:4]
+PART = ["part_start", "part_end"]
 CLASS_LIST = "classes.csv"
-CLASS_COLUMNS = {"label": "int64", "class_name": "str", "mirror": "Int64"}
+Pairs = Sequence[int | None]  # of each class the label of another
+CLASS_COLUMNS = {"label": "int64", "class_name": "str", "mirror": "Int64", "reversal": "Int64"}
 
 
 class DataSet:
     """A data set: the rows of its manifest and, of each class, the name and the mirror image.
+
+    One video may hold many clips, each with its own label: a row with `part_start` and `part_end`
+    is of the frames that a player shows in that span. All parts of a video are in one split.
 
     Args:
         rows: a table with one row a clip and at least the first four of `COLUMNS`.
@@ -50,17 +58,21 @@ class DataSet:
             partner's for "to the left" and "to the right", None where a mirror image belongs to no
             class. None as a whole for a data set without a class list.
         path: of the manifest that the rows were read from.
+        reversal: for each class the label that a clip gets when it is played backwards, None where
+            none is known; None as a whole if no class has one.
     """
 
     def __init__(
         self,
         rows: pd.DataFrame,
         classes: Sequence[str] | None = None,
-        mirror: Sequence[int | None] | None = None,
+        mirror: Pairs | None = None,
         path: Path | None = None,
+        reversal: Pairs | None = None,
     ):
         self.rows, self.path = rows, path
         self.mirror = None if mirror is None else tuple(mirror)
+        self.reversal = None if set(reversal or ()) <= {None} else tuple(reversal)
         pairs = enumerate(classes or ())
         if classes is None:
             found = rows[["label", "class_name"]].drop_duplicates().sort_values("label")
@@ -74,18 +86,19 @@ class DataSet:
         The rows have all of `COLUMNS` and any others of the file. Paths come back in full. What the
         file does not say is empty, and its status "ok".
 
-        Raises ValueError if one of the two is no table, or a cell of another kind, if one video is
-        in two rows that are "ok", a label has two names, or a mirror is not the mirror's mirror.
+        Raises ValueError if one of the two is no table, or a cell of another kind, if a clip is in
+        two rows that are "ok", a video in two splits, a label has two names, or a mirror is not the
+        mirror's mirror.
         """
         path = Path(manifest).absolute()
         if not path.is_file():
             raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
         rows = _read_csv(path, COLUMNS, REQUIRED)
         rows["status"] = rows["status"].replace("", "ok")
-        classes, mirror = _read_class_list(path)
+        classes, mirror, reversal = _read_class_list(path)
         _check_rows(rows, path, classes)
         rows["path"] = [str(path.parent / name) for name in rows["path"]]
-        return cls(rows, classes, mirror, path)
+        return cls(rows, classes, mirror, path, reversal)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,10 +109,11 @@ class DataSet:
         return tuple(name for _, name in self.names)
 
     def class_list(self) -> pd.DataFrame:
-        """Make the table of the class list, with the columns label, class_name and mirror."""
-        mirror = self.mirror or [None] * len(self.names)
-        rows = zip(range(len(mirror)), self.classes, mirror, strict=True)
-        return pd.DataFrame(rows, columns=[*CLASS_COLUMNS]).astype(CLASS_COLUMNS)
+        """Make the table of the class list: label, class_name, mirror and, if any, reversal."""
+        columns = {"label": range(len(self.names)), "class_name": self.classes}
+        columns["mirror"] = self.mirror or [None] * len(self.names)
+        columns |= {"reversal": self.reversal} if self.reversal else {}
+        return pd.DataFrame(columns).astype({name: CLASS_COLUMNS[name] for name in columns})
 
     def with_rows(self, rows: pd.DataFrame) -> DataSet:
         """Give the same classes other rows, such as some of these."""
@@ -147,9 +161,26 @@ class DataSet:
     def check(self, manifest: str | os.PathLike[str]) -> None:
         """Raise ValueError if `save` would, so that it is known before hours of work."""
         if self.mirror is not None:
-            check_class_list(self.classes, self.mirror, manifest)
+            check_class_list(self.classes, self.mirror, manifest, self.reversal)
         classes = _read_class_list(manifest)[0] if self.mirror is None else self.classes
         _check_rows(self.rows, Path(manifest), classes)
+
+
+def clip_parts(rows: pd.DataFrame) -> np.ndarray:
+    """Return where in its file each row's clip begins and ends, (N, 2) seconds; NaN of a whole."""
+    return rows.reindex(columns=PART).astype("Float64").to_numpy("float64", na_value=np.nan)
+
+
+def clip_name(path: str, part: Sequence[float] = ()) -> str:
+    """Name a clip: by its path and, if it is a part of the file, its times: a.mp4#t=3,9.5."""
+    times = ",".join(f"{time:.9g}" for time in part if time == time)  # not if they are NaN
+    return f"{path}#t={times}" if times else str(path)
+
+
+def clip_names(rows: pd.DataFrame) -> pd.Series:
+    """Name the clip of each row."""
+    names = map(clip_name, rows["path"], clip_parts(rows).tolist())
+    return pd.Series([*names], rows.index, dtype="object")
 
 
 def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ()) -> list[int]:
@@ -162,38 +193,41 @@ def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ())
 
 
 def check_class_list(
-    classes: Sequence[str], mirror: Sequence[int | None], manifest: str | os.PathLike[str]
+    classes: Sequence[str], mirror: Pairs, manifest: str | os.PathLike[str], reversal: Pairs = ()
 ) -> None:
-    """Raise ValueError if beside the manifest lies another class list than this."""
+    """Raise ValueError if beside the manifest lies another class list than this.
+
+    That it lacks the column reversal does not matter.
+    """
     path = Path(manifest).parent / CLASS_LIST
-    data_set = DataSet(pd.DataFrame(columns=REQUIRED), classes, mirror)
-    text = data_set.class_list().to_csv(index=False, lineterminator="\n")
-    if path.exists() and path.read_text("utf-8") != text:
+    table = DataSet(pd.DataFrame(columns=REQUIRED), classes, mirror, None, reversal).class_list()
+    texts = [few.to_csv(index=False, lineterminator="\n") for few in (table, table.iloc[:, :3])]
+    if path.exists() and path.read_text("utf-8") not in texts:
         raise ValueError(
             f"expected no other list of classes, but {path} is there and differs: write the "
             "manifest to another folder, or delete that file first"
         )
 
 
-def _read_class_list(
-    manifest: str | os.PathLike[str],
-) -> tuple[list[str], list[int | None]] | tuple[None, None]:
-    """(classes, mirror) of the class list beside a manifest, if there is one."""
+def _read_class_list(manifest: str | os.PathLike[str]) -> tuple[list | None, ...]:
+    """(classes, mirror, reversal) of the class list beside a manifest; None if there is none."""
     path = Path(manifest).parent / CLASS_LIST
     if not path.is_file():
-        return None, None
+        return None, None, None
     table = _read_csv(path, CLASS_COLUMNS, ("label", "class_name"))
     table = table.sort_values("label", ignore_index=True)
     if (labels := table["label"].tolist()) != list(range(len(table))):
         raise ValueError(f"{path}: expected the labels 0, 1, ..., each once, got {labels}")
-    mirror = [None if pd.isna(label) else int(label) for label in table["mirror"]]
-    for label, other in enumerate(mirror):
-        if other is not None and mirror[other : other + 1] != [label]:
-            raise ValueError(
-                f"{path}: expected classes to be each other's mirror image, or their own; label "
-                f"{label} has the mirror {other}, but not the other way round"
-            )
-    return table["class_name"].tolist(), mirror
+    pairs = {}  # by column: for each class the label of another
+    for column, what in (("mirror", "mirror image"), ("reversal", "reversal")):
+        pairs[column] = found = [None if pd.isna(k) else int(k) for k in table[column]]
+        for label, other in enumerate(found):
+            if other is not None and found[other : other + 1] != [label]:
+                raise ValueError(
+                    f"{path}: expected classes to be each other's {what}, or their own; label "
+                    f"{label} has the {column} {other}, but not the other way round"
+                )
+    return table["class_name"].tolist(), *pairs.values()
 
 
 def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -> None:
@@ -205,13 +239,19 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
         if (pd.to_numeric(rows[column]) < 0).any():
             raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
     good = rows[rows["status"].isin(["ok", ""])] if "status" in rows else rows
+    parts = clip_parts(good)
+    if (~(parts[:, 0] < parts[:, 1]) & ~np.isnan(parts).all(1)).any():
+        raise ValueError(f"{path}: expected a part_end after every part_start, or neither of them")
     good = good.assign(place=[os.path.normpath(path.parent / name) for name in good["path"]])
-    is_repeated = good.duplicated(["place", "label", "split"]) & (good["split"] == "train")
-    twice = good["path"][good.duplicated("place") & ~is_repeated]
+    good = good.assign(clip=clip_names(good.assign(path=good["place"])))
+    is_repeated = good.duplicated(["clip", "label", "split"]) & (good["split"] == "train")
+    is_torn = good.groupby("place")["split"].transform("nunique") > 1
+    twice = good["path"][(good.duplicated("clip") & ~is_repeated) | is_torn]
     if not twice.empty:
         raise ValueError(
             f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, "
-            'or give it another status than "ok" (only "train" may repeat one, with the same label)'
+            'or give it another status than "ok" (only "train" may repeat one, with the same label;'
+            " parts of one video may be in several rows, but all in one split)"
         )
     found = rows[["label", "class_name"]].drop_duplicates()
     names = dict(found.iloc[::-1].itertuples(index=False))  # of two names the first

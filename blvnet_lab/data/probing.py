@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import islice
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import (
@@ -35,6 +38,7 @@ from blvnet_lab.data.packets import Contents, first_hole, is_plain, scan
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 TIMES = {"pts", "keyframe_pts"}  # of VideoInfo
+TOLERANCE = 1e-4  # seconds, by which times may be rounded
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class VideoInfo:
     orientation: Orientation = UPRIGHT  # what brings a stored picture upright
     joined: bool = False  # cut or joined within an open group: FFmpeg must patch up a picture
     first_picture: str = ""  # the name of the first of a folder of pictures
+    part: tuple[float, ...] = ()  # start and end (s), if only that part of the file is meant,
+    first: int = 0  # which so many frames precede,
+    lead: int = 0  # so many of them from the keyframe on where decoding starts
 
     @property
     def seconds(self) -> float:
@@ -218,6 +225,7 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
         values = json.loads(packed)
         values["size"] = tuple(values["size"])
         values["orientation"] = tuple(values.get("orientation", UPRIGHT))
+        values["part"] = tuple(values.get("part", ()))
         for name in TIMES & values.keys():
             runs = values[name]
             values[name] = tuple(
@@ -228,19 +236,58 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
         raise ValueError(f"expected what pack_info wrote, got {packed[:60]!r}") from error
 
 
-def known_video(path: str | os.PathLike[str], packed: str) -> VideoInfo:
+def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float] = ()) -> VideoInfo:
     """Unpack what is known of a file, if it is still that file; otherwise probe it again.
 
-    It is also probed again if what was packed is empty, edited by hand, or of another version.
+    It is also probed again if what was packed is empty, edited by hand, or of another version or
+    part. `part` is of `part_of`; () or NaN mean all of the file.
     """
+    part = tuple(number for number in part if number == number)
     try:
         info = unpack_info(path, packed)
         # Each picture of a folder is looked at when it is read.
-        if info.first_picture or os.path.getsize(info.path) == info.num_bytes:
-            return info
+        is_same = info.first_picture or os.path.getsize(info.path) == info.num_bytes
     except (ValueError, OSError):
-        pass
-    return probe_video(path)
+        is_same = False
+    if not is_same or info.part not in ((), part):
+        info = probe_video(path)
+    return info if info.part == part else part_of(info, part)
+
+
+def frame_pts(info: VideoInfo, container: InputContainer, stream: VideoStream) -> Sequence:
+    """Find when an opened video's frames are shown, in its own units; if need be by decoding."""
+    found = islice(pictures(container, stream), info.first, info.first + info.num_frames)
+    return info.pts or [picture.pts for picture, _ in found]
+
+
+def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> VideoInfo:
+    """Describe a part of a video: the frames that a player shows from its start to its end.
+
+    The first is the one on the screen at the start, the last begins before the end; in seconds from
+    the file's own start. With `cut`, a part that goes on after the video ends with it.
+
+    Raises VideoReadError for a part that is not in the video, or if its frames have no times.
+    """
+    with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
+        pts, origin = frame_pts(info, container, stream), (container.start_time or 0) / av.time_base
+        if not info.fps or None in pts:
+            raise unreadable(info.path, "its frames have no times to find a part by", "take all")
+        times = np.maximum.accumulate(np.array(pts) * float(stream.time_base) - origin)
+    (start, end), count = part, len(times)
+    step = (times[-1] - times[0]) / (count - 1) if count > 1 else 1 / info.fps
+    stop = round(float(times[-1]) + step, 4)
+    end = stop if cut and end > stop + step else end
+    first = max(0, int(np.searchsorted(times, start + TOLERANCE, "right")) - 1)
+    last = int(np.searchsorted(times, end - TOLERANCE))
+    if start >= stop or end > stop + step + TOLERANCE or first >= last:
+        found = f"its part from {start:.9g} to {end:.9g} s is not in it: it ends at {stop:.9g} s"
+        raise unreadable(info.path, found, "correct the times, or leave the part out")
+    begin = max(0, bisect_right(info.keyframe_pts, pts[first]) - 1)
+    keyframes = info.keyframe_pts[begin : bisect_right(info.keyframe_pts, pts[last - 1])]
+    lead = first - bisect_left(pts, keyframes[0]) if keyframes else 0
+    found = {"part": (start, end), "first": first, "lead": lead, "num_frames": last - first}
+    pts = info.pts and info.pts[first:last]
+    return replace(info, **found, pts=pts, keyframe_pts=keyframes, decord_exact=False)
 
 
 def refuse_damage(info: VideoInfo) -> VideoInfo:

@@ -75,7 +75,8 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
     """
     info = refuse_damage(path if isinstance(path, VideoInfo) else probe_video(path))
     if not info.whole or info is path:  # else probing has just decoded it
-        for _ in _decode(info, range(info.num_frames), lambda *_: None, jumps=False):
+        jumps = bool(info.part and info.keyframe_pts)
+        for _ in _decode(info, range(info.num_frames), lambda *_: None, jumps):
             pass
     return replace(info, whole=True)
 
@@ -141,13 +142,13 @@ def _intact(
     times = range(info.num_frames) if info.first_picture else info.pts or ()
     keyframe_times = times if info.first_picture else info.keyframe_pts
     index_of = {pts: index for index, pts in enumerate(times)}
-    decoded, now, expected, intact = pictures(container, stream), -1, 0, True
+    decoded, now, expected, intact = pictures(container, stream), -1, -info.first, True
     for target in wanted:
         if jumps:
             place = max(0, bisect_right(keyframe_times, times[target]) - 1)
             keyframe = keyframe_times[place]
             # A keyframe that is not shown can only be the first, before the first frame that is.
-            start = index_of.get(keyframe, 0)
+            start = index_of.get(keyframe, -info.lead)
             if now < 0 or start > now + 1:
                 container.seek(keyframe, stream=stream)
                 decoded, expected, intact = pictures(container, stream), start, True
@@ -155,8 +156,9 @@ def _intact(
             picture, is_key = next(decoded, (None, False))
             if picture is None:
                 return  # the end of the file
-            # Of other than the plain kinds of files frames are counted.
-            index = index_of.get(picture.pts) if index_of else expected
+            # Frames before a part are counted, and all of other than the plain kinds of files.
+            index = expected if expected < 0 or not index_of else None
+            index = index_of.get(picture.pts, index)
             # What follows a damaged picture is built on it, up to the next keyframe. A picture that
             # comes out of turn is a sign of damage, and so are those that are left out before it.
             intact = (intact and index == expected) or is_key

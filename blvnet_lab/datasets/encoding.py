@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from blvnet_lab.data.decoding import file_url, open_video, pictures
-from blvnet_lab.data.probing import VideoInfo
+from blvnet_lab.data.decoding import file_url, open_video
+from blvnet_lab.data.probing import VideoInfo, frame_pts
 
 FPS_IF_UNKNOWN = 12  # at which a folder of pictures is to be shown
 TICKS = 90_000  # a second, in which uneven times are written
@@ -38,10 +38,7 @@ def showing_of(info: VideoInfo) -> Showing:
     if os.path.isdir(info.path):
         return Showing(fps)
     with open_video(info.path, strict=not info.joined) as (container, stream):
-        coder, times, pts = stream.codec_context, None, info.pts
-        if pts is None:  # only decoding shows them
-            found = islice(pictures(container, stream), info.num_frames)
-            pts = [picture.pts for picture, _ in found]
+        coder, times, pts = stream.codec_context, None, frame_pts(info, container, stream)
         ticks = [] if None in pts else [late - early for early, late in pairwise(pts)]
         if ticks and min(ticks) > 0:
             fps = (len(ticks) / (sum(ticks) * stream.time_base)).limit_denominator(100_000)

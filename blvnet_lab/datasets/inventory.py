@@ -18,11 +18,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from blvnet_lab.data import DataSet, VideoReadError
-from blvnet_lab.data.dataset_files import check_class_list
-from blvnet_lab.data.probing import VideoInfo, known_video, pack_info
+from blvnet_lab.data.dataset_files import PART, check_class_list, clip_name, clip_names
+from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, part_of
 from blvnet_lab.datasets.journal import Tables, write_tables
-from blvnet_lab.datasets.layouts import Finding, Layout, Lists, read_lists, without_suffix
-from blvnet_lab.datasets.selection import ALL_CLIPS, Selection, mirror_table
+from blvnet_lab.datasets.layouts import SPLITS, Finding, Layout, Lists, read_lists, without_suffix
+from blvnet_lab.datasets.selection import ALL_CLIPS, Selection, mirror_table, reversal_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import data_root
 from blvnet_lab.progress import tqdm
@@ -51,8 +51,8 @@ def build_manifest(
     changed since. An older manifest that differs is kept as manifest.1.csv.
 
     Args:
-        dataset: its layout: kinetics400, kinetics600, kinetics700-2020, something-something-v1 or
-            -v2, moments-in-time, ucf101, folder (one for each class) or list (`path label`).
+        dataset: its layout, such as kinetics400 or epic-kitchens-100 (docs/data.md), folder (one
+            for each class) or list (lines `path label`, or a table with path, label, start, end).
         root: the data set's folder; without it, the folder of that name in BLVNET_DATA.
         out: folder for manifest.csv, classes.csv and report.csv.
         annotations: where its labels are, if not in root; for "list", the file.
@@ -62,7 +62,7 @@ def build_manifest(
             "(v_\\w+_g\\d+)"; ".+" makes one of every clip. Without it, sources are the folders
             between class and clip, and names that differ in numbers only, unless (nearly) a whole
             class is called so. Equal files are of one source.
-        fold: which of UCF101's three divisions.
+        fold: which of UCF101's or HMDB51's three divisions.
 
     Raises:
         ValueError: the lists are not as published; no row has a video; no such class or split.
@@ -76,7 +76,8 @@ def build_manifest(
     lists = read_lists(dataset, root, annotations=annotations and Path(annotations), fold=fold)
     kept = selection.choose_classes(lists.classes)
     mirror = mirror_table(kept, [pair for pair in lists.mirrored if set(pair) <= set(kept)])
-    check_class_list(kept, mirror, out / "manifest.csv")  # now, and not after hours of looking
+    reversal, path = reversal_table(kept), out / "manifest.csv"
+    check_class_list(kept, mirror, path, reversal)  # now, and not after hours of looking
     problems, is_divided = lists.findings, (lists.rows["split"] != "").any()
     rows = _match(lists, root)
     rows = rows[rows["class_name"].isin(kept)].reset_index(drop=True)
@@ -93,15 +94,15 @@ def build_manifest(
         such = ", ".join(names[0] for names in rows["names"][:3])
         raise ValueError(f"expected videos of {dataset} in {root}, such as {such}, found none")
     clips = _probe(_with_status(rows, problems), out, selection, problems)
-    table = pd.DataFrame(clips).drop(columns=["names", "paths", "detail"])
+    table = pd.DataFrame(clips).drop(columns=["names", "paths", "detail", "clip"])
     table["label"] = list(map(kept.index, table["class_name"]))
     good = table["status"] == "ok"
-    table.loc[good & table["path"].duplicated(), "status"] = "duplicate"
+    table.loc[good & clip_names(table).duplicated(), "status"] = "duplicate"
     if not is_divided:
         if not selection.split and selection.clips_per_class is None:
             table.loc[good, "split"] = draw(table[good])  # others take no place in a split
         problems += one_sided_classes(table, selection.split or ("train", "val"))
-    return write_tables(DataSet(table, kept, mirror), problems, out)
+    return write_tables(DataSet(table, kept, mirror, None, reversal), problems, out)
 
 
 def _match(lists: Lists, root: Path) -> pd.DataFrame:
@@ -135,10 +136,10 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
     """Give rows a path and a status: "missing", "duplicate", or "" if there is a video to open."""
     rows = rows.assign(path=[(row.paths or row.names)[0] for row in rows.itertuples()])
     rows["status"] = rows.get("status", "")
-    first = {}
+    rows["clip"], first = clip_names(rows), {}
     for row in rows.itertuples():
         also = [path for path in row.paths[1:] if REPLACEMENTS not in path]
-        before = first.setdefault(row.path, row)
+        before = first.setdefault(row.clip, row)
         if also:
             problems.append(("duplicate video", row.split, row.path, f"also {', '.join(also)}"))
         if before is not row:
@@ -148,6 +149,12 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
         if not row.paths:
             rows.loc[row.Index, "status"] = "missing"
             problems.append(("row without video", row.split, row.names[0], row.class_name))
+    parts = rows[(rows["status"] == "") & rows["part_start"].notna()]
+    last = parts.groupby("path")["split"].agg(lambda names: max(names, key=[*SPLITS].index))
+    for row in parts[parts["split"] != parts["path"].map(last)].itertuples():
+        rows.loc[row.Index, "status"] = "duplicate"
+        detail = f"other parts of the video are in {last[row.path]}: left out here"
+        problems.append(("video in several splits", row.split, row.clip, detail))
     splits = rows[rows["status"] == ""].groupby("source_id")["split"].unique()
     problems += [
         ("source in several splits", "", source, ", ".join(sorted(names)))
@@ -163,8 +170,8 @@ def _probe(
     """Open the videos; of each class and split at most as many readable ones as wanted stay."""
     limit, probes, good, taken = selection.clips_per_class or math.inf, {}, Counter(), Counter()
     with contextlib.suppress(ValueError):  # there may be no manifest that can be read
-        old = DataSet.read(out / "manifest.csv").rows
-        probes = dict(old.loc[old["probe"] != "", ["path", "probe"]].values)
+        old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")
+        probes = dict(zip(clip_names(old), old["probe"], strict=True))
 
     def group(clip: Clip) -> tuple[str, str]:
         return clip["split"], clip["class_name"]
@@ -172,7 +179,7 @@ def _probe(
     def look(clip: Clip) -> Clip | None:
         if good[group(clip)] >= limit:
             return None
-        found = _best(clip["paths"], probes)
+        found = _best(clip, probes)
         good[group(clip)] += found["status"] == "ok"
         return found
 
@@ -186,10 +193,13 @@ def _probe(
             if taken[group(clip)] >= limit:
                 continue
             # Threads that were sooner may have opened others of the class in its place.
-            found = found or _best(clip["paths"], probes)
+            found = found or _best(clip, probes)
             if found["path"] != clip["path"]:
                 by = f"by {found['path']}"
                 problems.append(("replaced video", clip["split"], clip["path"], by))
+            if found.get("part_end", math.inf) < clip["part_end"]:
+                ends = f"it ends with the video, at {found['part_end']:.9g} s"
+                problems.append(("part cut", clip["split"], clip["clip"], ends))
             clip.update(found)
             taken[group(clip)] += clip["status"] == "ok"
             if clip["status"] != "ok":
@@ -204,15 +214,22 @@ def _probe(
     return clips
 
 
-def _best(paths: list[str], probes: dict[str, str]) -> Clip:
+def _best(clip: Clip, probes: dict[str, str]) -> Clip:
     """Look at a clip's videos up to the first that is well; if none is, take the first."""
-    looked = []
-    for path in paths:
+    looked, part = [], [clip[name] for name in PART]
+    for path in clip["paths"]:
         try:
             # Pictures may have come to a folder since, or gone from it: it is looked at each time.
-            info = known_video(path, probes.get(path, "") if os.path.isfile(path) else "")
+            packed = probes.get(clip_name(path, part), "") if os.path.isfile(path) else ""
+            if packed or clip_name(path, part) == path:
+                info = known_video(path, packed, part)
+            else:  # the video is probed once for all its parts
+                whole = known_video(path, probes.get(path, ""))
+                probes[path] = pack_info(whole)
+                info = part_of(whole, part, cut=True)
             status = "damaged" if info.damage else "ok"
             found = {"path": path, "status": status, "detail": info.damage, **table_values(info)}
+            found |= dict(zip(PART, info.part, strict=False))
         except VideoReadError as error:
             found = {"path": path, "status": "unreadable", "detail": str(error)}
         if found["status"] == "ok":

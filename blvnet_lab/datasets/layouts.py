@@ -6,34 +6,36 @@ its video may be found; `inventory.py` matches them with the videos that are the
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, TextIO, get_args
+from typing import Literal, TextIO, get_args
 
 import pandas as pd
 
+from blvnet_lab.data.dataset_files import PART
+from blvnet_lab.datasets.published import (
+    SPLIT_OF,
+    SPLITS,
+    Find,
+    ListedClip,
+    read_annotations,
+    read_json,
+    read_lines,
+    read_table,
+)
 from blvnet_lab.datasets.selection import mirrored_names
 
 Layout = Literal[
-    "kinetics400",
-    "kinetics600",
-    "kinetics700-2020",
-    "something-something-v1",
-    "something-something-v2",
-    "moments-in-time",
-    "ucf101",
-    "folder",
-    "list",
-]
-# What splits are called in the names of folders and files.
-SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
-SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+    "kinetics400", "kinetics600", "kinetics700-2020", "something-something-v1",
+    "something-something-v2", "moments-in-time", "ucf101", "hmdb51", "jester", "diving48",
+    "epic-kitchens-100", "epic-kitchens-100-nouns", "charades", "hacs", "activitynet", "finegym",
+    "folder", "list",
+]  # fmt: skip
 # Of Something-Something; but for the first they need not be there.
 PARTS = {"train": "train", "validation": "val", "test": "test"}
 # Something-Something's classes whose mirror images are each other's, by label.
@@ -48,19 +50,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 NUMBERED_PICTURE = re.compile(r"[0-9]\.(?:jpe?g|png)$", re.IGNORECASE)
 Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the report
-Find = Callable[..., Path | None]
-
-
-class ListedClip(NamedTuple):
-    """Describe a clip as a list does; class and split are empty if it does not say."""
-
-    class_name: str
-    split: str
-    source_id: str
-    # What the video may be called, the surest first, with or without folders and suffix.
-    names: tuple[str, ...]
-    start: int | None = None  # in its source, in seconds
-    end: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ def read_lists(
         root: the data set's folder.
         annotations: the folder (or, for "list", the file) of the labels; None looks in `root`, and
             in some usual folders in it.
-        fold: of UCF101's three divisions into training and test.
+        fold: of UCF101's or HMDB51's three divisions into training and test.
 
     Raises:
         ValueError: no such data set; the lists are not there, or not as published.
@@ -94,7 +83,8 @@ def read_lists(
         raise ValueError(f"expected one of the data sets {known}, got {dataset}")
     if not root.is_dir():
         raise ValueError(f"expected the folder of {dataset}, but there is no folder {root}")
-    usual = [root / name for name in ("", "annotations", "labels", "ucfTrainTestlist")]
+    folders = ("", "annotations", "labels", "ucfTrainTestlist", "testTrainMulti_7030_splits")
+    usual = [root / name for name in folders]
     places = usual if annotations is None else [annotations]
     find = partial(_find, [*places, *(place / dataset for place in places)])
     classes, videos, findings = None, None, []
@@ -108,9 +98,14 @@ def read_lists(
         rows, classes = _ucf101(find, fold)
     elif dataset == "list":
         rows, classes = _list_file(annotations)
-    else:
+    elif dataset == "folder":
         rows, videos, findings = _folders(root)
+    elif dataset == "jester" and find("jester-v1-labels.csv", needed=False):
+        rows, classes = _something(find, "jester-v1")
+    else:
+        rows, classes = read_annotations(dataset, find, fold)
     table = pd.DataFrame(rows, columns=list(ListedClip._fields))
+    table[PART] = table[PART].astype("float64").round(4)
     without = table[(table["class_name"] == "") & (table["split"] != "test")]
     table = table[table["class_name"] != ""]
     classes = classes or sorted(set(table["class_name"]))
@@ -120,9 +115,10 @@ def read_lists(
             "release"
         )
     if videos is None:
-        videos, findings, _ = find_videos(root, frames_from=1 if dataset.endswith("v1") else None)
+        in_pictures = dataset in ("something-something-v1", "jester")
+        videos, findings, _ = find_videos(root, frames_from=1 if in_pictures else None)
     findings += [("row without label", row.split, row.names[0], "") for row in without.itertuples()]
-    mirrored = mirrored_names(classes) if dataset in ("folder", "list") else []
+    mirrored = mirrored_names(classes) if dataset in ("folder", "list", "jester") else []
     pairs = MIRRORED_LABELS.get(dataset, ())
     if pairs and max(map(max, pairs)) < len(classes):  # else somebody's own part of it
         mirrored = [(classes[a], classes[b]) for a, b in pairs]
@@ -131,7 +127,7 @@ def read_lists(
 
 def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | None:
     """Find a file of labels in one of the folders where it may lie."""
-    for path in (place / name for place in places for name in names):
+    for path in (path for place in places for name in names for path in sorted(place.glob(name))):
         if path.is_file():
             return path
     if needed:
@@ -140,11 +136,6 @@ def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | No
             "say where the annotations are"
         )
     return None
-
-
-def _lines(path: Path | None) -> Iterator[str]:
-    """Read the lines that say something, without the marks that some editors leave."""
-    return filter(None, map(str.strip, path.read_text("utf-8-sig").splitlines() if path else ()))
 
 
 # --- Public data sets ---------------------------------------------------------------------------
@@ -197,13 +188,10 @@ def _something(find: Find, dataset: str) -> tuple[list[ListedClip], list[str]]:
     def read(name: str, needed: bool = True) -> list | dict:
         if dataset.endswith("v1"):
             path = find(f"{dataset}-{name}.csv", needed=needed)
-            lines = [line.partition(";") for line in _lines(path)]
+            lines = [line.partition(";") for line in read_lines(path)]
             return [{"id": source.strip(), "template": label.strip()} for source, _, label in lines]
         path = find(f"{dataset}-{name}.json", f"{name}.json", needed=needed)
-        try:
-            return json.loads(path.read_text("utf-8-sig")) if path else []
-        except ValueError as error:
-            raise ValueError(f"{path}: expected JSON, got {error}") from error
+        return read_json(path) if path else []
 
     labels, rows = read("labels"), []
     if dataset.endswith("v1"):
@@ -218,7 +206,7 @@ def _something(find: Find, dataset: str) -> tuple[list[ListedClip], list[str]]:
 
 
 def _moments(find: Find) -> tuple[list[ListedClip], list[str]]:
-    lines = [line.rpartition(",") for line in _lines(find("moments_categories.txt"))]
+    lines = [line.rpartition(",") for line in read_lines(find("moments_categories.txt"))]
     classes, rows = [name for name, _, number in sorted(lines, key=lambda x: int(x[2]))], []
     for split, part in (("train", "training"), ("val", "validation")):
         table = pd.read_csv(find(f"{part}Set.csv"), header=None, dtype="str", keep_default_na=False)
@@ -229,9 +217,9 @@ def _moments(find: Find) -> tuple[list[ListedClip], list[str]]:
 
 def _ucf101(find: Find, fold: int) -> tuple[list[ListedClip], list[str]]:
     """Read UCF101's lists; the published test list is the split "val", as there is no other."""
-    classes, rows = [line.partition(" ")[2] for line in _lines(find("classInd.txt"))], []
+    classes, rows = [line.partition(" ")[2] for line in read_lines(find("classInd.txt"))], []
     for split, part in (("train", "train"), ("val", "test")):
-        for line in _lines(find(f"{part}list0{fold}.txt")):
+        for line in read_lines(find(f"{part}list0{fold}.txt")):
             path = Path(line.split(" ")[0])
             group = re.match(r"v_(.+_g\d+)_c\d+", path.stem)
             source = group[1] if group else path.stem  # clips of a group are of one video
@@ -293,15 +281,17 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
         files = [(split, file) for split, files in found.items() for file in files]
     rows, suffixes = [], "|".join(map(re.escape, VIDEO_SUFFIXES))
     for split, file in files:
-        for line in _lines(file if file is not None and file.is_file() else None):
+        found = [*read_lines(file if file is not None and file.is_file() else None)]
+        if found and {"path", "label"} <= set(found[0].split(",")):
+            rows += [_own_clip(*row) for row in read_table(file, split)]
+            continue
+        for line in found:
             # Both may hold spaces: the path ends with the suffix of a video, if it has one.
             parts = re.fullmatch(rf"(.+(?:{suffixes}))\s+(.+)|(.+)\s+(\S+)", line, re.IGNORECASE)
             if parts is None:
                 raise ValueError(f"{file}: expected `path label` in every line, got {line!r}")
             name, label = filter(None, parts.groups())
-            name = name.replace("\\", "/")  # some lists were written on Windows
-            stem = without_suffix(name)
-            rows.append(ListedClip(label, split, stem, (name, stem, stem.rpartition("/")[2])))
+            rows.append(_own_clip(name, label, split))
     if not rows:
         raise ValueError(
             "expected as annotations a file of lines `path label`, or a folder with such files "
@@ -312,7 +302,8 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
             f"{path}: expected lines `path label`, got lines with two numbers such as `path frames "
             "label`: take the number of frames out"
         )
-    uses = Counter(row.names[-1] for row in rows)  # the name alone does not tell these apart
+    # Of several videos the name alone does not tell them apart; of one there may be several parts.
+    uses = Counter(names[-1] for names in {row.names for row in rows})
     rows = [row._replace(names=row.names[:2]) if uses[row.names[-1]] > 1 else row for row in rows]
     names = {row.class_name for row in rows}
     if not any(name.isdigit() for name in names):
@@ -324,6 +315,12 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
             f"{', '.join(sorted(names)[:8])}, ...: number them again, or write names"
         )
     return rows, classes
+
+
+def _own_clip(name: str, label: str, split: str, *part: float) -> ListedClip:
+    name = name.replace("\\", "/")  # some lists were written on Windows
+    names = (name, stem := without_suffix(name), stem.rpartition("/")[2])
+    return ListedClip(label, split, stem, names, None, None, *part)
 
 
 # --- Videos -------------------------------------------------------------------------------------

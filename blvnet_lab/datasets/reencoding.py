@@ -16,7 +16,7 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ import pandas as pd
 
 from blvnet_lab.data import DataSet, VideoReadError, check_video, read_frames
 from blvnet_lab.data.dataset import smaller_size
+from blvnet_lab.data.dataset_files import clip_name, clip_names, clip_parts
 from blvnet_lab.data.probing import VideoInfo, known_video, refuse_damage
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.datasets.inventory import table_values
@@ -43,7 +44,7 @@ GOP = 12  # frames from keyframe to keyframe
 X264 = "crf=23:cabac=0:no-deblock=1:weightp=0"
 FRAMES_AT_ONCE = 128  # in memory while a video is re-encoded
 
-Job = tuple[str, str, str, int]  # the arguments of `reencode_video`
+Job = tuple[str, str, str, int, tuple[float, ...]]  # the arguments of `reencode_video`
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ def reencode(
     """Re-encode the videos of a data set for fast random access; copy what is fine as it is.
 
     Frame k of the new file is frame k of the old one, upright, at the same time, with the same
-    shape of pixels and coding of colours; sound is left out. The old files are not touched. Run
-    again, it continues where it stopped.
+    shape of pixels and coding of colours; sound is left out. Of a video of which parts are listed,
+    each part becomes a file; the rest is left out. The old files are not touched. Run again, it
+    continues where it stopped.
 
     Args:
         manifest: of the data set.
@@ -102,8 +104,10 @@ def reencode(
         )
     data_set, out = DataSet.read(manifest), Path(out).absolute()
     table = data_set.rows
-    good = table[table["status"] == "ok"].drop_duplicates("path")
-    good = good.assign(target=_targets(good, out))
+    table["clip"] = clip_names(table)
+    good = table[table["status"] == "ok"].drop_duplicates("clip")
+    good["part"] = clip_parts(good).tolist()
+    good["target"] = _targets(good, out)
     _refuse_overwriting([manifest, *table["path"]], [out / "manifest.csv", *good["target"]])
     data_set.check(out / "manifest.csv")  # now, and not after hours of work
     settings = {"short_side": short_side, "gop": GOP, "x264": X264}
@@ -111,9 +115,9 @@ def reencode(
     journal = Journal(out / "prepare.json", settings, log, logs="prepare-*-of-*.jsonl")
     mine, done = good.iloc[index - 1 :: count], journal.last("source")
     waiting = [
-        (row.path, row.probe, row.target, short_side)
+        (row.path, row.probe, row.target, short_side, row.part)
         for row in mine.itertuples()
-        if not _is_done(row.target, row.path, done.get(row.path))
+        if not _is_done(row.target, row.path, done.get(row.clip))
     ]
     counts = Counter(["already there"] * (len(mine) - len(waiting)))
     remove_leftovers(map(Path, mine["target"]))
@@ -122,16 +126,16 @@ def reencode(
         journal.add(entry)
         counts[entry["how"]] += 1
     done = journal.last("source")
-    lacking, written = set(good["path"]) - done.keys(), None
+    lacking, written = set(good["clip"]) - done.keys(), None
     if not lacking:
-        rows, problems = _new_rows(table, done, dict(good[["path", "target"]].values))
+        rows, problems = _new_rows(table, done, dict(good[["clip", "target"]].values))
         written = write_tables(data_set.with_rows(rows), problems, out)
     return Reencoded(
         written=written,
         counts=dict(counts),
         waiting=len(lacking),
-        bytes_before=sum(done[path]["bytes_before"] for path in mine["path"]),
-        bytes_after=sum(done[path]["bytes_after"] for path in mine["path"]),
+        bytes_before=sum(done[c]["bytes_before"] for c in mine.drop_duplicates("path")["clip"]),
+        bytes_after=sum(done[clip]["bytes_after"] for clip in mine["clip"]),
     )
 
 
@@ -154,12 +158,12 @@ def _refuse_overwriting(old: list[str | Path], new: list[str | Path]) -> None:
 
 def _targets(rows: pd.DataFrame, out: Path) -> list[str]:
     """Name a file for every video: split/class/name.mp4, with a mark where two would be equal."""
-    names = [
-        "/".join(map(plain_name, (row.split, row.class_name, Path(row.path).stem)))
-        for row in rows.itertuples()
-    ]
+    names = []
+    for row in rows.itertuples():  # of a part also its times: video_3_9.5.mp4
+        stem = "_".join([Path(row.path).stem, *(f"{t:.9g}" for t in row.part if t == t)])
+        names.append("/".join(map(plain_name, (row.split, row.class_name, stem))))
     uses = Counter(map(str.lower, names))  # some file systems do not tell "A" from "a"
-    marks = [hashlib.sha1(path.encode()).hexdigest()[:8] for path in rows["path"]]
+    marks = [hashlib.sha1(clip.encode()).hexdigest()[:8] for clip in rows["clip"]]
     return [
         str(out / (f"{name}-{mark}.mp4" if uses[name.lower()] > 1 else f"{name}.mp4"))
         for name, mark in zip(names, marks, strict=True)
@@ -211,14 +215,17 @@ def _end_with_parent() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def reencode_video(source: str, probe: str, target: str, short_side: int) -> dict[str, Any]:
-    """Re-encode one video, of which `probe` is known; give the entry for the log."""
-    entry = {"source": source, "state": _state(source), "bytes_before": 0, "bytes_after": 0}
+def reencode_video(
+    source: str, probe: str, target: str, short_side: int, part: Sequence[float] = ()
+) -> dict[str, Any]:
+    """Re-encode a video, or a part of it, of which `probe` is known; give the entry for the log."""
+    name = clip_name(source, part)
+    entry = {"source": name, "state": _state(source), "bytes_before": 0, "bytes_after": 0}
     os.makedirs(os.path.dirname(target), exist_ok=True)
     try:
-        info = refuse_damage(known_video(source, probe))
+        info = refuse_damage(known_video(source, probe, part))
         entry["bytes_before"] = info.num_bytes
-        how = "copied" if _is_fine(info, short_side) else "encoded"
+        how = "copied" if not info.part and _is_fine(info, short_side) else "encoded"
         with atomic_write(target) as partial:
             if how == "copied":
                 shutil.copyfile(source, partial)
@@ -265,12 +272,17 @@ def _new_rows(
     """Make the new manifest's rows, and findings for the report."""
     table, problems = table.copy(), []
     for row in table[table["status"] == "ok"].itertuples():
-        entry = done[row.path]
+        entry = done[row.clip]
         if entry["how"] == "unreadable":
             table.at[row.Index, "status"] = "unreadable"
             problems.append(("unreadable", row.split, row.path, entry["detail"]))
             continue
-        table.at[row.Index, "path"] = targets[row.path]
+        table.at[row.Index, "path"] = targets[row.clip]
         for name in ("num_frames", "fps", "height", "width", "probe"):
             table.at[row.Index, name] = entry[name]
-    return table, problems
+    is_cut = table["part_start"].notna() & (table["status"] == "ok")
+    for new, old in (("end", "part_end"), ("start", "part_start")):
+        whole = table["start"].fillna(0)  # where the video that was cut began in its own source
+        table.loc[is_cut, new] = (whole + table[old])[is_cut]
+        table.loc[is_cut, old] = pd.NA
+    return table.drop(columns="clip"), problems

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from blvnet_lab.data.dataset_files import mirror_labels
@@ -19,6 +20,19 @@ OPPOSITES |= {"clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 SIDES = re.compile(
     r"(?<![^\W\d_])((?:top|bottom|upper|lower|front|rear|back)?)"
     rf"({'|'.join(OPPOSITES)})((?:wards?|most|side|hand(?:ed)?)?)(?![^\W\d_])"
+)
+# What words may become when a motion is played backwards; some may also stay.
+TURNED = OPPOSITES | {"up": "down", "down": "up", "forward": "backward", "backward": "forward"}
+TURNED |= {"forwards": "backwards", "backwards": "forwards", "upwards": "downwards"}
+TURNED |= {"downwards": "upwards", "in": "out away in", "out": "in out", "away": "in closer"}
+TURNED |= {"closer": "away", "from": "to from", "to": "from to", "push": "pull", "pull": "push"}
+TURNED |= {"pushing": "pulling", "pulling": "pushing", "open": "close", "close": "open"}
+TURNED |= {"opening": "closing", "closing": "opening", "folding": "unfolding"}
+TURNED |= {"unfolding": "folding"}
+# But not a thumb that is held up, nor a side of the body.
+MOTIONS = re.compile(
+    rf"(?<!thumb )(?<!thumbs )\b({'|'.join(TURNED)})\b"
+    r"(?!(?:(?<=left)|(?<=right)) (?:hand(?:ed)?|arm|leg|foot|side)\b)"
 )
 
 
@@ -108,6 +122,25 @@ def mirrored_names(classes: Sequence[str]) -> list[tuple[str, str]]:
         if others != names and len(names) == len(others) == 1 and names < others:
             pairs.append((names[0], others[0]))
     return pairs
+
+
+def reversal_table(classes: Sequence[str]) -> list[int | None]:
+    """Find which class a clip of each class belongs to when it is played backwards, by the names.
+
+    "Swiping Up" and "swiping down", "PushHandAway" and "pull hand in"; None where a name has no
+    partner, or several: what a dive is backwards is no dive.
+    """
+    labels = defaultdict(list)
+    for label, name in enumerate(classes):
+        labels[_in_words(name)].append(label)
+    turned = {}
+    for words in labels:
+        parts = enumerate(MOTIONS.split(words))  # every other one is such a word
+        choices = [TURNED[part].split() if k % 2 else [part] for k, part in parts]
+        found = {"".join(chosen) for chosen in product(*choices)} & labels.keys() - {words}
+        turned[words] = found.pop() if len(found) == 1 and len(labels[words]) == 1 else None
+    found = {words: other for words, other in turned.items() if turned.get(other) == words}
+    return [labels.get(found.get(_in_words(name)), [None])[0] for name in classes]
 
 
 def _in_words(name: str) -> str:

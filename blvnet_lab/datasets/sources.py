@@ -68,6 +68,7 @@ def find_sources(
         findings: to which what was found is added.
         in_folders: whether paths are [split/]class/[source/]clip.
     """
+    clips, rows = rows, rows[~rows.duplicated(["names", "split"])]  # of parts of a video the first
     names = [names[0] for names in rows["names"]]
     classes, splits = rows["class_name"].tolist(), rows["split"].tolist()
     if pattern:
@@ -95,7 +96,8 @@ def find_sources(
                 status[i] = "duplicate"
                 detail += f" in {splits[first]}: left out here"
             findings.append(("equal files", splits[i], str(root / names[i]), detail))
-    return rows.assign(source_id=sources, status=status)
+    found = rows[["names", "split"]].assign(source_id=sources, status=status)
+    return clips.drop(columns="source_id", errors="ignore").merge(found, "left", ["names", "split"])
 
 
 def _some(names: Sequence[str]) -> str:

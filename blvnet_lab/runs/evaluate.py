@@ -6,7 +6,8 @@
 The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` writes:
 
     scores.json       the figures, how they were made, and the videos that could not be read
-    predictions.csv   a row for every clip (`evaluation.predictions_table`)
+    predictions.csv   a row for every clip (`evaluation.predictions_table`); of parts of videos it
+                      also has part_start and part_end
     per_class.csv     clips, top-1 and worst rival of every class
     confusion.csv     how many clips of each class (rows) were taken for which (columns)
 """
@@ -19,11 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
+from blvnet_lab.data.dataset_files import PART
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import process_group
@@ -53,7 +56,7 @@ class Evaluation:
 
     about: dict[str, Any]  # checkpoint, manifest and how it was done
     clips: int  # of the split, the unreadable ones among them
-    unreadable: dict[str, str]  # those that could not be read, by path, and why: in no figure
+    unreadable: dict[str, str]  # those that could not be read, by name, and why: in no figure
     left_out: dict[str, int]  # rows of the split that the manifest says are of no use, by status
     scores: dict[str, float]  # of evaluation.standard_scores
     classes: tuple[str, ...]  # names in the order of labels
@@ -159,19 +162,27 @@ def evaluate_file(
         evaluation = Evaluation(
             about=about,
             clips=len(clips),
-            unreadable={clips.paths[i]: why for i, why in found.unreadable.items()},
+            unreadable={clips.names[i]: why for i, why in found.unreadable.items()},
             left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
             scores=standard_scores(found),
             classes=classes,
             per_class=per_class_scores(found.logits, found.labels, classes),
             confusion=confusion_matrix(found.logits, found.labels),
-            table=predictions_table(found, classes, clips.paths, clips.labels),
+            table=_with_parts(predictions_table(found, classes, clips.paths, clips.labels), clips),
             predictions=found,
             out=out,
         )
         if out is not None and ranks.is_first:
             evaluation.write()
         return evaluation
+
+
+def _with_parts(table: pd.DataFrame, clips: ClipDataset) -> pd.DataFrame:
+    """Add to a table of clips which parts of videos they are, if there are such."""
+    if not np.isnan(clips.parts).all():
+        table[PART] = clips.parts
+        table = table[["path", *PART, *table.columns[1:-2]]]
+    return table
 
 
 def with_views(trained: Trained, views: str | None, size: tuple[int, int] | None) -> Recipe:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from blvnet_lab.data import DataSet, useful_short_side
 from blvnet_lab.data.dataset import smaller_size, usable_rows
+from blvnet_lab.data.dataset_files import clip_names
 from blvnet_lab.training.recipe import Recipe
 
 
@@ -62,9 +63,8 @@ def frames_in_memory(data_set: DataSet, recipe: Recipe) -> tuple[int, int] | Non
     """
     if not recipe.hardware.in_memory:
         return 0, 0
-    train, val = (
-        usable_rows(data_set, split).drop_duplicates("path") for split in ("train", "val")
-    )
+    train, val = (usable_rows(data_set, split) for split in ("train", "val"))
+    train, val = (rows[~clip_names(rows).duplicated()] for rows in (train, val))
     shapes = train[["num_frames", "height", "width"]]
     if shapes.isna().any(axis=None):
         return None

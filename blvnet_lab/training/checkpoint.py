@@ -136,7 +136,8 @@ def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
 
     rows = {}
     for name, split in (("train", train_set), ("val", val_set)):
-        if paths := [os.path.abspath(path) for path in getattr(split, "paths", ())]:
+        names = getattr(split, "names", getattr(split, "paths", ()))
+        if paths := [os.path.abspath(name) for name in names]:
             try:
                 start = len(os.path.commonpath({os.path.dirname(path) for path in paths}))
             except ValueError:  # on several drives of Windows

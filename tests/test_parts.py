@@ -1,0 +1,301 @@
+"""Parts of long videos: the frames that a player shows in a span, many clips of one file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from listing import findings, listed
+from PIL import Image
+from videos import copy_packets, draw, mux, numbers, packets_of, write_video
+
+from blvnet_lab.data import (
+    ClipDataset,
+    DataSet,
+    VideoReadError,
+    check_video,
+    probe_video,
+    useful_short_side,
+)
+from blvnet_lab.data import probing as probing_module
+from blvnet_lab.data.dataset import smaller_size
+from blvnet_lab.data.dataset_files import PART
+from blvnet_lab.data.probing import known_video, pack_info, part_of, unpack_info
+from blvnet_lab.data.reading import read_frames
+from blvnet_lab.datasets import reencoding
+from blvnet_lab.datasets.reencoding import reencode, reencode_video
+from blvnet_lab.runs.evaluate import evaluate_file
+from blvnet_lab.runs.sizes import frames_in_memory
+from blvnet_lab.training.checkpoint import Trained, _describe_data, save_trained
+from blvnet_lab.training.engine import build
+from blvnet_lab.training.recipe import Hardware, Network, Recipe
+
+UNEVEN = np.cumsum(np.arange(48) % 5 + 1).tolist()
+EVEN = range(48)
+KINDS = {  # how the file is made, and when each frame is shown, in 1/25 s from the file's start
+    "b.mp4": (lambda p: write_video(p, 48, gop=20, b_frames=2), EVEN),
+    "uneven.mp4": (lambda p: write_video(p, 48, gop=20, times=UNEVEN), np.array(UNEVEN) - 1),
+    "uneven.webm": (lambda p: write_video(p, 48, codec="libvpx-vp9", times=UNEVEN), None),
+    "late.mkv": (lambda p: write_video(p, 48, times=range(7, 55)), EVEN),
+    "counted.ts": (lambda p: write_video(p, 48, b_frames=2), EVEN),
+    "open.mkv": (
+        lambda p: write_video(p, 48, b_frames=2, codec="libx265", codec_options={
+            "x265-params": "log-level=none:pools=none:frame-threads=1:open-gop=1:keyint=12"}),
+        EVEN,
+    ),
+    "hidden.mp4": (  # of which an edit list hides 17 frames, up to the middle of a group
+        lambda p: copy_packets(write_video(p.with_name("w.mp4"), 65, b_frames=2), p, -17), EVEN,
+    ),
+}  # fmt: skip
+SPANS = [(0, 0.4), (0.4, 0.8), (0.05, 0.1), (1, 1.01), (0.33, 0.9), (0, 0.04), (1.2, 1.92)]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_frames_are_those_that_a_player_shows(name, tmp_path):
+    make, times = KINDS[name]
+    path = make(tmp_path / name)
+    times = np.array(np.array(UNEVEN) - 1 if times is None else times) / 25
+    info, first = probe_video(path), 17 if name == "hidden.mp4" else 0
+    assert info.num_frames == 48
+    for span in SPANS:
+        moments = np.arange(span[0], span[1] - 1e-9, 0.002)  # at each the last frame that came
+        shown = sorted({int((times <= moment + 1e-9).sum()) - 1 for moment in moments})
+        part = part_of(info, span)
+        found = numbers(read_frames(part, range(part.num_frames)))
+        assert found == [first + index for index in shown], span
+        assert numbers(read_frames(part, [part.num_frames - 1, 0])) == [found[-1], found[0]]
+        assert (
+            unpack_info(path, pack_info(part)) == part == known_video(path, pack_info(part), span)
+        )
+        assert len(pack_info(part)) < 800, "not the times of the whole video"
+        assert known_video(path, pack_info(part)) == info
+        assert check_video(part).num_frames == len(shown)
+
+
+def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 30, times=range(0, 90, 3))  # every 0.12 s, to 3.6 s
+    info = probe_video(path)
+    assert part_of(info, (0.12004, 0.36004)).pts == part_of(info, (0.12, 0.36)).pts == info.pts[1:3]
+    assert part_of(info, (0.11996, 0.35996)).pts == info.pts[1:3]
+    assert part_of(info, (3, 3.7)).num_frames == 5, "by less than a frame too long"
+    for span in ((3.6, 3.7), (9, 10), (3, 4)):
+        with pytest.raises(
+            VideoReadError, match=rf"a\.mp4: .* its part from {span[0]} to .* 3\.6 s"
+        ):
+            part_of(info, span)
+    assert part_of(info, (3, 4), cut=True).part == (3, 3.6)
+    (tmp_path / "1").mkdir()
+    Image.fromarray(draw(0, (32, 48))).save(tmp_path / "1" / "1.png")
+    with pytest.raises(VideoReadError, match="no times to find a part by"):
+        part_of(probe_video(tmp_path / "1"), (0, 1))
+
+
+def test_damage_before_a_part_is_noticed_where_the_part_is_built_on_it(tmp_path):
+    whole = write_video(tmp_path / "whole.mkv", 48, gop=24)
+    packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets_of(whole)]
+    info = probe_video(whole)
+    for span, is_told in (((0.4, 0.8), True), ((1.0, 1.4), False)):
+        lacking = mux(whole, tmp_path / "lacking.mkv", packets[:5] + packets[6:])
+        part = part_of(info, span).__class__(**vars(part_of(info, span)) | {"path": str(lacking)})
+        if is_told:
+            with pytest.raises(VideoReadError, match="cannot be decoded without a fault"):
+                read_frames(part, [0])
+        else:
+            assert numbers(read_frames(part, [0])) == [25]
+
+
+# ---------------------------------------------------------------- in a data set
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    """A list of eight parts of two videos, in three classes; one goes on after its video."""
+    for name in ("one", "two"):
+        (tmp_path / "videos").mkdir(exist_ok=True)
+        write_video(tmp_path / "videos" / f"{name}.mp4", 48, gop=24 if name == "one" else 20)
+    text = (
+        "path,label,start,end,split\n"
+        "one.mp4,run,0,0.4,train\none.mp4,jump,0.4,0.8,train\none.mp4,run,0.8,1.2,train\n"
+        "one.mp4,swim,0.2,1,train\none.mp4,run,1.5,9,train\n"
+        "two.mp4,run,0.4,0.8,val\ntwo.mp4,jump,0.8,1.2,val\ntwo.mp4,swim,,,val\n"
+    )
+    (tmp_path / "parts.csv").write_text(text)
+    return tmp_path / "parts.csv"
+
+
+@pytest.fixture
+def manifest(table, tmp_path) -> Path:
+    return listed("list", tmp_path / "videos", tmp_path / "out", annotations=table).manifest
+
+
+def test_a_table_becomes_a_manifest_and_every_video_is_probed_once(table, tmp_path, monkeypatch):
+    looked, probe = [], probing_module.probe_video
+    monkeypatch.setattr(probing_module, "probe_video", lambda p: looked.append(p) or probe(p))
+    monkeypatch.setattr("os.cpu_count", lambda: 0.25)  # one thread
+    for again in (False, True):
+        found = listed("list", tmp_path / "videos", tmp_path / "out", annotations=table)
+        table_read = DataSet.read(found.manifest).rows
+        columns = table_read[[*PART, "class_name", "num_frames"]].fillna(-1).values.tolist()
+        assert columns == [
+            [0.0, 0.4, "run", 10], [0.4, 0.8, "jump", 10], [0.8, 1.2, "run", 10],
+            [0.2, 1.0, "swim", 20], [1.5, 1.92, "run", 11],
+            [0.4, 0.8, "run", 10], [0.8, 1.2, "jump", 10], [-1, -1, "swim", 48],
+        ]  # fmt: skip
+        assert table_read["start"].isna().all() and set(table_read["status"]) == {"ok"}
+        assert table_read["source_id"].nunique() == 2
+        assert findings(found) == {("part cut", "train", "one.mp4#t=1.5,9")}
+        assert len(looked) == 2 + again, "and again for the part that was cut"
+
+
+@pytest.mark.parametrize(
+    "line, kind",
+    [
+        ("one.mp4,swim,0,0.4,train", "duplicate row"),  # the same part once more
+        ("two.mp4,swim,1.2,1.6,train", "equal files"),  # others of it are in val
+        ("two.mp4,swim,7,8,val", "unreadable"),
+        ("six.mp4,swim,7,8,val", "row without video"),
+    ],
+)
+def test_parts_that_are_of_no_use_are_named(line, kind, table, tmp_path):
+    table.write_text(f"{table.read_text()}{line}\n")
+    found = listed("list", tmp_path / "videos", tmp_path / "out", annotations=table)
+    assert [k for k, _, _ in sorted(findings(found)) if k != "part cut"] == [kind]
+    assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 8
+
+
+def test_parts_are_divided_by_video(tmp_path):
+    lines = ["path,label,start,end"]
+    for k in range(6):
+        path = write_video(tmp_path / "v" / f"{'abcdef'[k]}.mp4", 30 + k) if (
+            (tmp_path / "v").mkdir(exist_ok=True) or True) else None  # fmt: skip
+        lines += [
+            f"{path.name},{label},{k / 10},{(k + j + 1) / 10}" for j, label in enumerate("xyx")
+        ]
+    (tmp_path / "parts.csv").write_text("\n".join(lines))
+    for seed in range(4):
+        found = listed("list", tmp_path / "v", tmp_path / f"{seed}", seed=seed,
+                       annotations=tmp_path / "parts.csv")  # fmt: skip
+        sides = DataSet.read(found.manifest).rows.groupby("path")["split"].nunique()
+        assert (sides == 1).all() and set(DataSet.read(found.manifest).rows["split"]) == {
+            "train",
+            "val",
+        }
+
+
+@pytest.mark.parametrize(
+    "second, words",
+    [
+        ("a.mp4,1,jump,train,2,", "a part_end after every part_start, or neither"),
+        ("a.mp4,1,jump,train,2,2", "a part_end after every part_start, or neither"),
+        ("a.mp4,1,jump,train,2,x", "numbers from 0 on in the column part_end"),
+        ("./a.mp4,1,jump,train,0,1", "every video in one row, got two of"),
+        ("a.mp4,1,jump,val,1,2", r"got two of a\.mp4: .* parts .* all in one split"),
+        ("a.mp4,1,jump,val,,", r"got two of a\.mp4: .* parts .* all in one split"),
+        ("a.mp4,1,jump,train,1,2", None),
+    ],
+)
+def test_manifests_of_parts(second, words, tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text(
+        f"path,label,class_name,split,part_start,part_end\na.mp4,0,run,train,0,1\n{second}"
+    )
+    if words is None:
+        assert DataSet.read(path).rows["part_end"].tolist() == [1, 2]
+        return
+    with pytest.raises(ValueError, match=words):
+        DataSet.read(path)
+
+
+def clips_of(manifest: Path, split: str, num_frames: int = 4, **options) -> ClipDataset:
+    return ClipDataset(DataSet.read(manifest), split, num_frames, lambda frames: frames, **options)
+
+
+@pytest.mark.parametrize("probed", [True, False])
+def test_clips_are_of_their_part_in_memory_too(manifest, probed):
+    if not probed:  # a manifest that was written by hand
+        DataSet(DataSet.read(manifest).rows.drop(columns="probe")).save(manifest)
+    clips, kept = clips_of(manifest, "train"), clips_of(manifest, "train", in_memory=True)
+    wanted = [(0, 10), (10, 10), (20, 10), (5, 20), (37, 11)]
+    for i, (first, count) in enumerate(wanted):
+        expected = [first + int((k + 0.5) * count / 4) for k in range(4)]
+        assert numbers(clips[i][0]) == expected and torch.equal(kept[i][0], clips[i][0])
+    assert [clips[i][1] for i in range(5)] == [1, 0, 1, 2, 1]
+    assert [name.rpartition("/")[2] for name in clips.names][-1] == "one.mp4#t=1.5,1.92"
+    assert len(clips_of(manifest, "train", num_clips=2)) == 5
+    recipe = Recipe(num_frames=4, size=(32, 32), hardware=Hardware(in_memory=True))
+    frames, _ = frames_in_memory(DataSet.read(manifest), recipe)
+    size = smaller_size((64, 112), useful_short_side(recipe.size, recipe.augmentation.crop))
+    assert not probed or frames == 61 * 3 * math.prod(size)
+
+
+def test_other_parts_of_the_same_videos_are_other_data(manifest, tmp_path):
+    before = _describe_data(clips_of(manifest, "train"), clips_of(manifest, "val"))
+    table = DataSet.read(manifest).rows
+    table.loc[0, "part_end"] = 0.36
+    other = DataSet(table).save(tmp_path / "out" / "other.csv")
+    after = _describe_data(clips_of(other, "train"), clips_of(other, "val"))
+    changed = [name for name in before["rows"] if before["rows"][name] != after["rows"][name]]
+    assert changed == ["clips of train"]
+
+
+def test_parts_that_cannot_be_read_are_skipped_and_named(manifest, tmp_path):
+    table = DataSet.read(manifest).rows
+    table.loc[[0, 2], ["part_start", "part_end"]] = [[7, 8], [1, 8]]
+    other = DataSet(table).save(tmp_path / "out" / "other.csv")
+    clips = clips_of(other, "train", skip_unreadable=True)
+    assert [clips[i][1] for i in range(5)] == [0, 0, 2, 2, 1]
+    found = clips.unreadable()
+    assert [Path(path).name for path in found["path"]] == ["one.mp4#t=7,8", "one.mp4#t=1,8"]
+    assert found["reason"].str.contains("it ends at 1.92 s").all()
+
+
+def test_results_name_the_part(manifest, tmp_path):
+    recipe = Recipe(num_frames=4, size=(32, 32), network=Network("tsn"))
+    checkpoint = tmp_path / "model.safetensors"
+    classes = DataSet.read(manifest).classes
+    save_trained(Trained(build(recipe, 3).eval(), recipe, classes), checkpoint)
+    table = DataSet.read(manifest).rows
+    table.loc[5, ["part_start", "part_end"]] = [1.9, 3.0]
+    other = DataSet(table).save(tmp_path / "out" / "other.csv")
+    found = evaluate_file(checkpoint, other, out=tmp_path / "eval")
+    assert [Path(name).name for name in found.unreadable] == ["two.mp4#t=1.9,3"]
+    written = pd.read_csv(tmp_path / "eval" / "predictions.csv")
+    assert list(written)[:4] == ["path", *PART, "class_name"]
+    merged = written.merge(table, on=["path", *PART], suffixes=("", "_listed"))
+    assert len(merged) == 3 and (merged["label"] == merged["label_listed"]).all()
+
+
+def test_each_part_becomes_a_file_and_the_rest_is_left_out(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        reencoding, "_in_parallel", lambda jobs, _: (reencode_video(*j) for j in jobs)
+    )
+    table = DataSet.read(manifest).rows
+    table.loc[1, "start"], table.loc[1, "end"] = 100, 110  # of what one.mp4 was cut from
+    DataSet(table).save(manifest)
+    found = reencode(manifest, tmp_path / "new", short_side=32)
+    assert found.counts == {"encoded": 8}
+    assert found.bytes_before == sum(
+        path.stat().st_size for path in (tmp_path / "videos").iterdir()
+    )
+    new = DataSet.read(found.manifest).rows
+    names = ["run/one_0_0.4", "jump/one_0.4_0.8", "run/one_0.8_1.2", "swim/one_0.2_1",
+             "run/one_1.5_1.92", "run/two_0.4_0.8", "jump/two_0.8_1.2", "swim/two"]  # fmt: skip
+    assert [path[len(str(tmp_path / "new")) + 1 :].split("/", 1)[1] for path in new["path"]] == [
+        f"{name}.mp4" for name in names
+    ]
+    assert new[PART].isna().all(axis=None) and new["start"].isna().tolist() == [False] * 7 + [True]
+    assert new["start"].tolist()[:3] == [0, 100.4, 0.8] and new["end"].tolist()[:3] == [
+        0.4,
+        100.8,
+        1.2,
+    ]
+    for path, first, count in zip(new["path"], [0, 10, 20, 5, 37, 10, 20, 0],
+                                  [10, 10, 10, 20, 11, 10, 10, 48], strict=True):  # fmt: skip
+        assert numbers(read_frames(path, range(probe_video(path).num_frames))) == [
+            *range(first, first + count)
+        ]
+    assert reencode(manifest, tmp_path / "new", short_side=32).counts == {"already there": 8}
