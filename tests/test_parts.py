@@ -29,7 +29,7 @@ from blvnet_lab.data.reading import read_frames
 from blvnet_lab.datasets import reencoding
 from blvnet_lab.datasets.reencoding import reencode, reencode_video
 from blvnet_lab.runs.evaluate import evaluate_file
-from blvnet_lab.runs.sizes import frames_in_memory
+from blvnet_lab.runs.sizes import frames_in_memory, manifest_size
 from blvnet_lab.training.checkpoint import Trained, _describe_data, save_trained
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.recipe import Hardware, Network, Recipe
@@ -167,11 +167,21 @@ def test_parts_that_are_of_no_use_are_named(line, kind, table, tmp_path):
     assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 8
 
 
+@pytest.mark.parametrize(
+    "line, words",
+    [("a.mp4,run,x,2,", "start and end in seconds"), ("a.mp4,run,1,2,dev", "got 'dev'")],
+)
+def test_tables_that_make_no_sense(line, words, tmp_path):
+    (tmp_path / "a.csv").write_text(f"path,label,start,end,split\n{line}\n")
+    with pytest.raises(ValueError, match=rf"a\.csv: expected .*{words}"):
+        listed("list", tmp_path, tmp_path / "out", annotations=tmp_path / "a.csv")
+
+
 def test_parts_are_divided_by_video(tmp_path):
     lines = ["path,label,start,end"]
     for k in range(6):
-        path = write_video(tmp_path / "v" / f"{'abcdef'[k]}.mp4", 30 + k) if (
-            (tmp_path / "v").mkdir(exist_ok=True) or True) else None  # fmt: skip
+        (tmp_path / "v").mkdir(exist_ok=True)
+        path = write_video(tmp_path / "v" / f"{'abcdef'[k]}.mp4", 30 + k)
         lines += [
             f"{path.name},{label},{k / 10},{(k + j + 1) / 10}" for j, label in enumerate("xyx")
         ]
@@ -227,7 +237,10 @@ def test_clips_are_of_their_part_in_memory_too(manifest, probed):
     assert [name.rpartition("/")[2] for name in clips.names][-1] == "one.mp4#t=1.5,1.92"
     assert len(clips_of(manifest, "train", num_clips=2)) == 5
     recipe = Recipe(num_frames=4, size=(32, 32), hardware=Hardware(in_memory=True))
-    frames, _ = frames_in_memory(DataSet.read(manifest), recipe)
+    data_set = DataSet.read(manifest)
+    sizes = [path.stat().st_size for path in (manifest.parent.parent / "videos").iterdir()]
+    assert manifest_size(data_set).bytes_per_clip * 8 == pytest.approx(sum(sizes))
+    frames, _ = frames_in_memory(data_set, recipe)
     size = smaller_size((64, 112), useful_short_side(recipe.size, recipe.augmentation.crop))
     assert not probed or frames == 61 * 3 * math.prod(size)
 

@@ -165,6 +165,21 @@ def test_a_miniature_becomes_its_rows(dataset, video, tmp_path):
     assert findings(found) == set(said)
 
 
+def test_parts_of_one_video_are_never_on_two_sides(video, tmp_path):
+    """What is published otherwise is left out of training, and named."""
+    lists, videos, *_ = MINIATURES["charades"]
+    both = lists["Charades_v1_test.csv"] + "46GP8,HR43,Kitchen,6,7,No,b,c,d,c001 0.10 0.50,30\n"
+    lay_out(tmp_path / "set", lists | {"Charades_v1_test.csv": both}, videos, video)
+    found = listed("charades", tmp_path / "set", tmp_path / "out")
+    table = DataSet.read(found.manifest).rows
+    assert list(zip(table["split"], table["status"], strict=True)) == [
+        ("train", "duplicate"), ("train", "duplicate"), ("val", "ok"), ("val", "ok"),
+    ]  # fmt: skip
+    assert {name for kind, _, name in findings(found) if kind == "video in several splits"} == {
+        "46GP8.mp4#t=0,1.6", "46GP8.mp4#t=0.9,1.2",
+    }  # fmt: skip
+
+
 def test_classes_keep_their_published_numbers(video, tmp_path):
     lay_out(tmp_path, EPIC_LISTS, EPIC_VIDEOS, video)
     for dataset, count in (("epic-kitchens-100", 97), ("epic-kitchens-100-nouns", 300)):

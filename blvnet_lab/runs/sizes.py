@@ -51,8 +51,9 @@ def published_size(preset: str) -> tuple[DataSize, str]:
 def manifest_size(data_set: DataSet) -> DataSize:
     """Count the usable clips of a data set and its classes, and average the sizes of the files."""
     train, val = (usable_rows(data_set, split)["path"] for split in ("train", "val"))
-    sizes = [os.path.getsize(path) for path in (*train, *val) if os.path.isfile(path)]
-    mean = sum(sizes) / len(sizes) if sizes else None
+    paths = [path for path in (*train, *val) if os.path.isfile(path)]
+    # Of one video there may be several parts.
+    mean = sum(map(os.path.getsize, {*paths})) / len(paths) if paths else None
     return DataSize(len(train), len(val), len(data_set.classes), mean)
 
 

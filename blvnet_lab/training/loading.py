@@ -38,7 +38,7 @@ class Keyed(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int):
         self.dataset, self.seed = dataset, seed
-        self.paths = getattr(dataset, "paths", None)
+        self.paths = getattr(dataset, "names", getattr(dataset, "paths", None))
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int, int]:
         # Transforms draw from the generator of the CPU; it is put back as it was.
