@@ -177,6 +177,15 @@ def test_tables_that_make_no_sense(line, words, tmp_path):
         listed("list", tmp_path, tmp_path / "out", annotations=tmp_path / "a.csv")
 
 
+def test_a_manifest_is_a_table_too(manifest, table, tmp_path):
+    """Its start and end are no parts: they say where in their sources files were cut out."""
+    data_set = DataSet.read(manifest)
+    data_set.with_rows(data_set.rows.assign(start=100, end=110)).save(manifest)
+    found = listed("list", tmp_path / "videos", tmp_path / "again", annotations=manifest)
+    again, same = DataSet.read(found.manifest).rows, ["path", "class_name", "split", *PART]
+    pd.testing.assert_frame_equal(again[same], data_set.rows[same])
+
+
 def test_parts_are_divided_by_video(tmp_path):
     lines = ["path,label,start,end"]
     for k in range(6):

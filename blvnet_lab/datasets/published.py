@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from blvnet_lab.data.dataset_files import PART
+
 # What splits are called in the names of folders and files.
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
 SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
@@ -97,9 +99,9 @@ def _hmdb51(find: Find, fold: int) -> Listed:
 
 def _jester(find: Find) -> Listed:
     """Read the second generation, of which every split has a folder of its own."""
-    table, folders = _table(find, "Train.csv", "Validation.csv"), {"train": "Train"}
-    videos = table["split"].map(lambda split: folders.get(split, "Validation"))
-    rows = map(_clip, table["label"], table["split"], videos + "/" + table["video_id"])
+    table = _table(find, "Train.csv", "Validation.csv")
+    videos = table["split"].map({"train": "Train/", "val": "Validation/"}) + table["video_id"]
+    rows = map(_clip, table["label"], table["split"], videos)
     classes = table.drop_duplicates("label").sort_values("label_id", key=pd.to_numeric)
     return [*rows], classes["label"].tolist()
 
@@ -165,28 +167,31 @@ def _split(subset: str) -> str:
 
 def _finegym(find: Find) -> Listed:
     """Read Gym99: the event's seconds in the video, and the action's in the event."""
-    rows = []
-    for split in ("train", "val"):
-        for line in read_lines(find(f"gym99_{split}_element.txt")):
-            found = re.fullmatch(r"(.+)_E_(\d+)_\d+_A_(\d+)_(\d+) (\d+)", line).groups()
-            event, start, end, label = map(int, found[1:])
-            rows.append(_clip(str(label), split, found[0], event + start, event + end))
+    form = re.compile(r"(.+)_E_(\d+)_\d+_A_(\d+)_(\d+) (\d+)")
+    rows = [
+        _clip(label, split, video, int(event) + int(start), int(event) + int(end))
+        for split in ("train", "val")
+        for line in read_lines(find(f"gym99_{split}_element.txt"))
+        for video, event, start, end, label in [form.fullmatch(line).groups()]
+    ]
     return rows, [str(label) for label in range(99)]
 
 
 def read_table(file: Path, split: str) -> Iterator[tuple]:
     """Read path, label, split, start and end (s) from a table of one's own that has the first two.
 
+    Of a manifest, whose start and end mean something else, class_name, part_start and part_end.
     `split` is that of rows that do not say theirs. Raises ValueError for other splits and times.
     """
     table = pd.read_csv(file, dtype="str", keep_default_na=False, encoding="utf-8-sig")
-    table = table.assign(**{name: "" for name in ("split", "start", "end") if name not in table})
+    columns = ["label", "start", "end"] if "class_name" not in table else ["class_name", *PART]
+    table = table.reindex(columns=["path", "split", *columns], fill_value="")
     try:
-        times = [pd.to_numeric(table[end]).astype("float64") for end in ("start", "end")]
+        times = [pd.to_numeric(table[end]).astype("float64") for end in columns[1:]]
         splits = [SPLIT_OF[name.lower()] if name else split for name in table["split"]]
     except (ValueError, KeyError) as error:
         raise ValueError(
             f"{file}: expected start and end in seconds, or empty, and the splits train, val and "
             f"test, got {error}"
         ) from error
-    return zip(table["path"], table["label"], splits, *times, strict=True)
+    return zip(table["path"], table[columns[0]], splits, *times, strict=True)

@@ -225,7 +225,7 @@ def reencode_video(
     try:
         info = refuse_damage(known_video(source, probe, part))
         entry["bytes_before"] = info.num_bytes
-        how = "copied" if not info.part and _is_fine(info, short_side) else "encoded"
+        how = "copied" if _is_fine(info, short_side) else "encoded"
         with atomic_write(target) as partial:
             if how == "copied":
                 shutil.copyfile(source, partial)
