@@ -34,6 +34,7 @@ COMMANDS = {
     "staircase": "runs.staircase:run_staircase",
     "manifest": "datasets.inventory:build_manifest",
     "subset": "datasets.kinetics_subset:subset",
+    "shared": "datasets.sources:count_shared",
     "prepare": "datasets.reencoding:reencode",
     "loader-benchmark": "benchmark.reading:measure_loading",
     "train": "runs.train:train",

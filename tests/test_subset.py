@@ -27,20 +27,26 @@ from videos import write_video
 from blvnet_lab.data import ClipDataset, DataSet, read_frames
 from blvnet_lab.datasets import kinetics_subset as subset_module
 from blvnet_lab.datasets import remote as remote_module
+from blvnet_lab.datasets.kinetics_plan import compare_releases
 from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
 from blvnet_lab.datasets.mirror import (
+    FOLDERS,
     REPLACEMENTS,
     MirrorHandler,
     serve_mirror,
     tar_bytes,
     write_mirror,
 )
+from blvnet_lab.datasets.reencoding import reencode_video
 from blvnet_lab.datasets.remote import DownloadError, MissingError, RemoteFile
 from blvnet_lab.datasets.selection import Selection
+from blvnet_lab.datasets.sources import count_shared
 from blvnet_lab.paths import data_samples
 
 CLASSES = ["grows then shrinks", "left then right", "moves down", "moves right"]
 BOTH = ("train", "val")
+# The fixtures are for Kinetics-400 otherwise.
+every_release = pytest.mark.parametrize("dataset", FOLDERS, scope="module")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +57,12 @@ def in_a_hurry(monkeypatch):
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory) -> Path:
-    return write_mirror(tmp_path_factory.mktemp("mirror"))
+    return write_mirror(tmp_path_factory.mktemp("mirror"), FOLDERS)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> str:
+    return "kinetics400"
 
 
 @contextmanager
@@ -76,9 +87,13 @@ def served(folder: Path, fault: Callable | None = None) -> Iterator[tuple[str, l
         yield url, requests
 
 
-def plan_of(url: str, out: Path, max_disk_gb=None, **wishes):
+OPTIONS = ("dataset", "max_disk_gb", "short_side")
+
+
+def plan_of(url: str, out: Path, **wishes):
+    options = {name: wishes.pop(name) for name in OPTIONS if name in wishes}
     wishes = Selection(**{"clips_per_class": 100, **wishes})
-    return plan_subset(out, wishes, mirror=url, max_disk_gb=max_disk_gb)
+    return plan_subset(out, wishes, mirror=url, **options)
 
 
 def fetch(url: str, out: Path, **wishes):
@@ -95,11 +110,11 @@ def files(out: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def faultless(mirror, tmp_path_factory):
+def faultless(mirror, dataset, tmp_path_factory):
     """What a run makes where all goes well, and a check that another run made the same."""
     out = tmp_path_factory.mktemp("faultless")
     with served(mirror) as (url, requests):
-        found = fetch(url, out)
+        found = fetch(url, out, dataset=dataset)
     assert Counter(requests).most_common(1)[0][1] == 1 and len(requests) == 8
 
     def same(other) -> bool:
@@ -108,24 +123,28 @@ def faultless(mirror, tmp_path_factory):
         assert files(folder) == same.files
         return other.manifest.read_bytes() == found.manifest.read_bytes()
 
-    same.files, same.problems = files(out), found.problems
+    same.files, same.problems, same.dataset = files(out), found.problems, dataset
     return same
 
 
 def whole(mirror: Path, out: Path, same: Callable, **wishes) -> list[str]:
     """Go on in `out` with a mirror without faults, to the end; the parts that were asked for."""
     with served(mirror) as (url, requests):
-        assert same(fetch(url, out, **wishes))
+        assert same(fetch(url, out, dataset=same.dataset, **wishes))
     return [name for name, _ in requests]
 
 
 def test_what_the_mirror_is_like(mirror, tmp_path):
     """As the real one: quoted labels, ids with - and _ in front, a plain tar among the others."""
-    again = write_mirror(tmp_path)
+    again = write_mirror(tmp_path, reversed(FOLDERS))
     names = sorted(p.relative_to(mirror) for p in mirror.rglob("*") if p.is_file())
-    assert len(names) == 2 + 2 + 7 + 1
+    assert Counter(name.parts[0] for name in names) == {"400": 12, "600": 24, "700_2020": 24}
     for name in names:
         assert (again / name).read_bytes() == (mirror / name).read_bytes(), name
+    for name in ("600/val/moves up.tar.gz", "700_2020/train/k700_train_010.tar.gz"):
+        assert Path(name) in names
+    places = (mirror / "600/val/k600_val_path.txt").read_text().splitlines()
+    assert "https://s3.amazonaws.com/kinetics/600/val/moves%20up.tar.gz" in places
     text = (mirror / "400/annotations/val.csv").read_text()
     assert text.startswith("label,youtube_id,time_start,time_end,split,is_cc\n")
     assert '\n"moves left",-' in text or '\n"moves up",-' in text or '",-' in text
@@ -136,27 +155,38 @@ def test_what_the_mirror_is_like(mirror, tmp_path):
     assert [begin == b"\x1f\x8b" for begin in begins] == [True, False, True]
 
 
-def test_a_subset_of_the_mirror(mirror, faultless, tmp_path):
+@every_release
+def test_a_subset_of_the_mirror(mirror, faultless, dataset, tmp_path):
     """Worked out from the samples themselves: which clips there should be, and what is in them."""
     contents, problems = faultless.files, faultless.problems
-    table = pd.concat(
-        pd.read_csv(mirror / f"400/annotations/{split}.csv").assign(split=split)
-        for split in ("train", "val")
-    )
-    table = table[table["label"].isin(CLASSES)]
-    names = [
-        f"clips/{row.label}/{row.youtube_id}_{row.time_start:06d}_{row.time_end:06d}.mp4"
-        for row in table.itertuples()
-    ]
-    assert len(names) == len(set(names)) == 4 * 20 + 2 and set(contents) <= set(names)
-    lost = set(names) - set(contents)
-    counts = {"unreadable": 2, "row without video": 4, "class with fewer clips": 6}
-    assert problems["kind"].value_counts().to_dict() == counts
-    reported = problems[problems["kind"].isin(["unreadable", "row without video"])]
-    assert {Path(name).stem for name in lost} == set(reported["name"])
     originals = DataSet.read(data_samples() / "motion" / "manifest.csv").rows
     known = {hashlib.sha1(Path(p).read_bytes()).hexdigest(): n.replace("_", " ")
              for p, n in zip(originals["path"], originals["class_name"], strict=True)}  # fmt: skip
+    folder = FOLDERS[dataset]
+    table = pd.concat(pd.read_csv(mirror / folder / f"annotations/{split}.csv") for split in BOTH)
+    table = table[table["label"].isin(CLASSES)]
+    listed = {
+        f"clips/{row.label}/{row.youtube_id}_{row.time_start:06d}_{row.time_end:06d}.mp4"
+        for row in table.itertuples()
+    }
+    assert len(table) == len(listed)
+    found = set()  # in the archives of these classes, of which each has its own
+    for split in BOTH if folder != "400" else ():
+        paths = sorted((mirror / folder / split).glob("*.gz"))
+        for name, path in zip(sorted(set(known.values())), paths, strict=True):
+            members = tarfile.open(path).getnames() if name in CLASSES else ()
+            found |= {f"clips/{name}/{Path(member).name}" for member in members}
+    unlisted = found - listed
+    lost = (listed | unlisted) - contents.keys()
+    assert contents.keys() <= listed | unlisted
+    kinds = problems.groupby("kind")["name"].agg(set)
+    counts = {"kinetics400": (2, 4, 0), "kinetics600": (4, 4, 22), "kinetics700-2020": (3, 4, 2)}
+    names = ("unreadable", "row without video", "video without row")
+    assert tuple(len(kinds.get(kind, ())) for kind in names) == counts[dataset]
+    assert (problems["kind"] == "class with fewer clips").sum() == 6
+    assert set(problems["kind"]) <= {*names, "class with fewer clips"}
+    assert {Path(name).stem for name in lost} == kinds["unreadable"] | kinds["row without video"]
+    assert {Path(name).stem for name in unlisted} == kinds.get("video without row", set())
     for name, content in contents.items():
         assert known[content] == name.split("/")[1]
 
@@ -193,14 +223,108 @@ def test_a_proxy_is_not_asked_for_a_mirror_on_this_machine(mirror, tmp_path, mon
         assert plan_of(url, tmp_path / "out", num_classes=2).parts
 
 
-def test_it_stops_when_every_class_has_its_clips(mirror, tmp_path):
+@every_release
+def test_it_stops_when_every_class_has_its_clips(mirror, dataset, tmp_path):
+    wishes = {"dataset": dataset, "classes": ["moves up"], "split": ("val",), "clips_per_class": 1}
     with served(mirror) as (url, requests):
-        found = fetch(url, tmp_path, classes=["moves up"], split=("val",), clips_per_class=1)
+        found = fetch(url, tmp_path, **wishes)
+        asked = {name for name, _ in requests}
+        requests.clear()
+        fetch(url, tmp_path, **wishes)
     assert found.counts.loc["moves up"].to_dict() == {"wanted": 1, "kept": 1, "unreadable": 0}
-    assert len(files(tmp_path)) == 1 and len(requests) <= 3
-    asked = {name for name, _ in requests}
-    assert len(asked & {f"400/val/part_{k}.tar.gz" for k in range(3)}) < 3
-    assert found.problems["kind"].tolist() == ["class without val"]
+    assert len(files(tmp_path)) == 1 and not requests
+    archives = asked - {REPLACEMENTS}
+    own = {"600/val/moves%20up.tar.gz"}, {"700_2020/val/k700_val_006.tar.gz"}
+    assert len(archives) < 3 if dataset == "kinetics400" else archives in own
+    assert set(found.problems["kind"]) - {"video without row"} == {"class without val"}
+
+
+def test_clips_are_reencoded_on_the_way(mirror, faultless, tmp_path):
+    """As `prepare` re-encodes them, frame for frame; and the originals are not kept."""
+    with served(mirror) as (url, _):
+        found = fetch(url, tmp_path / "out", short_side=48)
+        with pytest.raises(ValueError, match=r"short_side with which .* 48, got None"):
+            fetch(url, tmp_path / "out")
+        with pytest.raises(ValueError, match="short side of 2 pixels or more, got 1"):
+            fetch(url, tmp_path / "other", short_side=1)
+        fetch(url, tmp_path / "all")
+    assert set(found.problems["kind"]) == set(faultless.problems["kind"])
+    rows = DataSet.read(found.manifest).rows
+    assert set(rows["height"]) == set(rows["width"]) == {48} and set(rows["num_frames"]) == {24}
+    small = files(tmp_path / "out")
+    assert small.keys() == faultless.files.keys() and not list(tmp_path.rglob("*.part"))
+    for name in [*small][::20]:
+        done = reencode_video(str(tmp_path / "all" / name), "", str(tmp_path / "x.mp4"), 48)
+        assert done["how"] == "encoded"
+        assert (tmp_path / "x.mp4").read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_the_same_classes_of_all_releases(mirror, tmp_path):
+    """From lists and sizes alone; "moves up" is missing in one of them."""
+
+    def size(*patterns: str) -> float:
+        return sum(p.stat().st_size for name in patterns for p in copy.glob(name)) / 1e9
+
+    copy = tmp_path / "mirror"
+    shutil.copytree(mirror, copy)
+    for path in copy.glob("400/annotations/*.csv"):
+        path.write_text(path.read_text().replace('"moves up"', '"moves about"'))
+    with served(copy) as (url, requests):
+        wishes = {"classes": ["moves up", "moves down"], "clips_per_class": None}
+        plan = plan_of(url, tmp_path / "out", dataset="kinetics600", split=BOTH, **wishes)
+        text = (tmp_path / "out/annotations/val.csv").read_text()
+        table = compare_releases(plan)
+        assert requests == [] and text == (copy / "600/annotations/val.csv").read_text()
+        few = plan_of(url, tmp_path, dataset="kinetics700-2020", classes=["moves up"],
+                      clips_per_class=1)  # fmt: skip
+        with pytest.raises(ValueError, match="'moves about'; near it are moves"):
+            plan_of(url, tmp_path / "out", dataset="kinetics600", classes=["moves about"])
+    assert table["classes"].to_dict() == {"kinetics400": 1, "kinetics600": 2, "kinetics700-2020": 2}
+    assert table["clips"].tolist() == [20, 30, 40]
+    k400, k600 = ("400/*/part*", "400/repl*"), ("600/*/moves up*", "600/*/moves down*")
+    k700 = ("700_2020/*/*_003.*", "700_2020/*/*_006.*")
+    assert table["GB to read"].tolist() == [round(size(*k), 3) for k in (k400, k600, k700)]
+    assert sum(plan.parts.values()) / 1e9 == size(*k600)
+    assert plan.bytes_to_read == sum(plan.parts.values()) and table["minutes"].tolist() == [1] * 3
+    listed = (copy / "700_2020/annotations/val.csv").read_text().count('"moves up"')
+    assert few.bytes_to_read == pytest.approx(size("700_2020/val/*_006.*") * 1e9 / listed)
+    assert "Kinetics-600" in str(plan) and "in 4 archives, one for each" in str(plan)
+    assert "at 10 MB a second that takes 1 min" in str(plan)
+
+
+def test_of_kinetics_700_a_training_tells_what_is_not_to_be_evaluated(mirror, tmp_path):
+    with served(mirror) as (url, _):
+        for split, words in (("train", 1), ("val", 0)):
+            plan = plan_of(url, tmp_path / "k700", dataset="kinetics700-2020", split=(split,),
+                           classes=CLASSES)  # fmt: skip
+            assert str(plan).count("Much of Kinetics-400's val is in Kinetics-700's train") == words
+        k700 = fetch(url, tmp_path / "k700", dataset="kinetics700-2020")
+        k400 = fetch(url, tmp_path / "k400")
+    table = count_shared(k700.manifest, k400.manifest)
+    first, second = (DataSet.read(found.manifest).rows for found in (k700, k400))
+    for split in BOTH:
+        of_split = second[second["split"] == split]
+        assert table.at[split, "clips"] == len(of_split)
+        for other in BOTH:
+            names = {Path(name).name for name in first[first["split"] == other]["path"]}
+            shared = sum(Path(name).name in names for name in of_split["path"])
+            assert table.at[split, f"in {other} of the first"] == shared
+    assert table.at["val", "in train of the first"] > table.at["val", "in val of the first"] > 0
+
+
+@pytest.mark.parametrize(
+    "times, shared",
+    [((10, 20), 1), ((19, 29), 1), ((0, 11), 1), ((0, 10), 0), ((20, 30), 0), (("", ""), 1)],
+)
+def test_clips_that_two_manifests_share_overlap(times, shared, tmp_path):
+    header = "path,label,class_name,split,source_id,start,end,status\n"
+    rows = "a.mp4,0,a,train,one,10,20,ok\nb.mp4,0,a,train,,,,ok\nc.mp4,0,a,train,two,0,9,missing"
+    (tmp_path / "a.csv").write_text(header + rows)
+    rows = "\ne.mp4,0,a,val,,,,ok\nf.mp4,0,a,val,two,0,9,ok"
+    begin = f"d.mp4,0,a,val,one,{times[0]},{times[1]},ok"
+    (tmp_path / "b.csv").write_text(header + begin + rows)
+    table = count_shared(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert table.to_dict("index") == {"val": {"clips": 3, "in train of the first": shared}}
 
 
 # ---------------------------------------------------------------- faults of the network
@@ -234,11 +358,21 @@ def stall(handler, content):
         return True
 
 
-@pytest.mark.parametrize("fault", [half, a_few_bytes, stall])
-def test_faults_on_the_way_lose_and_double_nothing(fault, mirror, faultless, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "dataset, fault",
+    [
+        *(("kinetics400", fault) for fault in (half, a_few_bytes, stall)),
+        ("kinetics600", half),
+        ("kinetics700-2020", a_few_bytes),
+    ],
+    scope="module",
+)
+def test_faults_on_the_way_lose_and_double_nothing(
+    dataset, fault, mirror, faultless, tmp_path, monkeypatch
+):
     monkeypatch.setattr(remote_module, "TIMEOUT_S", 1 if fault is stall else 60)
     with served(mirror, fault) as (url, requests):
-        assert faultless(fetch(url, tmp_path))
+        assert faultless(fetch(url, tmp_path, dataset=dataset))
     assert any(begin for _, begin in requests), "it went on where it had stopped"
 
 
@@ -283,13 +417,25 @@ def page(name: str) -> type[MirrorHandler]:
 
 
 @pytest.mark.parametrize("fault, words", [(lacking, "404"), (page, "expected a whole tar archive")])
-def test_a_part_that_is_missing_and_comes_back(fault, words, mirror, faultless, tmp_path):
-    gone = "400/train/part_2.tar.gz"
+@pytest.mark.parametrize(
+    "dataset, gone",
+    [
+        ("kinetics400", "400/train/part_2.tar.gz"),
+        ("kinetics600", "600/train/moves%20down.tar.gz"),
+        ("kinetics700-2020", "700_2020/train/k700_train_003.tar.gz"),
+    ],
+    scope="module",
+)
+def test_a_part_that_is_missing_and_comes_back(
+    dataset, gone, fault, words, mirror, faultless, tmp_path
+):
     with serve_mirror(mirror, fault(gone)) as url:
-        found = fetch(url, tmp_path)
+        found = fetch(url, tmp_path, dataset=dataset)
     problem = problem_of(found, "missing part")
     assert problem.name == gone and words in problem.detail
-    assert not (found.problems["kind"] == "row without video").any(), "nobody knows yet"
+    lost = found.problems[found.problems["kind"] == "row without video"]
+    unknown = lost if dataset == "kinetics400" else lost[lost["detail"] == "moves down"]
+    assert "train" not in set(unknown["split"]), "nobody knows yet"
     assert files(tmp_path).items() < faultless.files.items()
     assert whole(mirror, tmp_path, faultless) == [gone]
 
@@ -304,8 +450,18 @@ def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
     assert whole(mirror, tmp_path.with_name("other"), faultless)[0] == REPLACEMENTS
 
 
-@pytest.mark.parametrize("part", ["part_0", "part_1"])  # compressed and not
-def test_an_archive_that_was_truncated_before_it_came_here(part, mirror, faultless, tmp_path):
+@pytest.mark.parametrize(
+    "dataset, part",
+    [
+        *(("kinetics400", part) for part in ("part_0", "part_1")),  # compressed and not
+        ("kinetics600", "left then right"),
+        ("kinetics700-2020", "_002"),
+    ],
+    scope="module",
+)
+def test_an_archive_that_was_truncated_before_it_came_here(
+    dataset, part, mirror, faultless, tmp_path
+):
     copy = tmp_path / "mirror"
     for path in mirror.rglob("*.*"):
         target = copy / path.relative_to(mirror)
@@ -313,12 +469,12 @@ def test_an_archive_that_was_truncated_before_it_came_here(part, mirror, faultle
         content = path.read_bytes()
         target.write_bytes(content[: len(content) // 2 + 100] if part in path.name else content)
     with served(copy) as (url, _):
-        found = fetch(url, tmp_path / "out")
+        found = fetch(url, tmp_path / "out", dataset=dataset)
     assert (found.problems["kind"] == "truncated part").sum() == 2
     assert files(tmp_path / "out").items() < faultless.files.items()
     assert len(files(tmp_path / "out")) > len(faultless.files) / 2
     with served(mirror) as (url, requests):
-        fetch(url, tmp_path / "out")
+        fetch(url, tmp_path / "out", dataset=dataset)
     assert requests == [], "it is as it is on the mirror: fetching it again would not mend it"
 
 
@@ -362,7 +518,7 @@ from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
 from blvnet_lab.datasets.selection import Selection
 url, out = sys.argv[1:]
 wishes = Selection(split=("train", "val"), classes={classes}, clips_per_class=100)
-plan = plan_subset(out, wishes, mirror=url)
+plan = plan_subset(out, wishes, mirror=url, dataset={dataset!r})
 fetch_subset(plan)
 """
 
@@ -373,7 +529,8 @@ def finished_parts(log: Path) -> set[str]:
     return {entry["part"] for entry in entries if "part" in entry}
 
 
-def test_killed_at_any_moment(mirror, faultless, tmp_path):
+@pytest.mark.parametrize("dataset", ["kinetics400", "kinetics600"], scope="module")
+def test_killed_at_any_moment(dataset, mirror, faultless, tmp_path):
     """SIGKILL after so many clips; then the same command again, until it ends by itself."""
 
     def gently(handler, content):
@@ -382,7 +539,7 @@ def test_killed_at_any_moment(mirror, faultless, tmp_path):
             time.sleep(0.02)
         return True
 
-    script = COMMAND.format(classes=CLASSES)
+    script = COMMAND.format(classes=CLASSES, dataset=dataset)
     with served(mirror, gently) as (url, requests):
         for number in (1, 30):
             process = subprocess.Popen([sys.executable, "-c", script, url, str(tmp_path)],
@@ -402,7 +559,7 @@ def test_killed_at_any_moment(mirror, faultless, tmp_path):
             # A line that was being written at that moment is passed over.
             with (tmp_path / "progress.jsonl").open("a") as log:
                 log.write('{"part": "400/tr')
-        assert faultless(fetch(url, tmp_path))
+        assert faultless(fetch(url, tmp_path, dataset=dataset))
     assert not {name for name, _ in requests} & done, "they are not fetched again"
     assert not list(tmp_path.rglob(".*")), "leftovers are gone"
 
@@ -513,10 +670,11 @@ def test_clips_that_are_not_whole_are_not_kept(mirror, tmp_path):
 # ---------------------------------------------------------------- what happened to the folder since
 
 
-def test_clips_that_were_spoilt_or_deleted_are_fetched_again(mirror, faultless, tmp_path):
+@every_release
+def test_clips_that_were_spoilt_or_deleted_are_fetched_again(dataset, mirror, faultless, tmp_path):
     """Of one the begin can still be read, and its table of contents says nothing of its end."""
     whole(mirror, tmp_path, faultless)
-    clips = sorted((tmp_path / "clips").rglob("*.mp4"))[::20][:4]
+    clips = sorted((tmp_path / "clips").rglob("*.mp4"))[::19][:4]
     clips[0].write_bytes(b"")
     clips[1].unlink()
     clips[2].write_bytes(clips[2].read_bytes()[:2000])
@@ -554,20 +712,64 @@ def changed_mirror(mirror: Path, folder: Path, change: Callable[[str], str]) -> 
     return folder
 
 
+@every_release
 @pytest.mark.parametrize(
     "name, words",
     [
         ("annotations/val.csv", r"val\.csv: expected the columns label, youtube_id.*got <html>"),
-        ("val/k400_val_path.txt", r"path\.txt: expected a list of tar archives, got \['<html>log"),
+        ("val/k{}_val_path.txt", r"path\.txt: expected a list of tar archives, got \['<html>log"),
     ],
 )
-def test_a_web_page_instead_of_lists(name, words, mirror, tmp_path):
+def test_a_web_page_instead_of_lists(dataset, name, words, mirror, tmp_path):
     web = changed_mirror(mirror, tmp_path / "m", str)
-    (web / "400" / name).write_text("<html>log in</html>")
+    (web / FOLDERS[dataset] / name.format(FOLDERS[dataset])).write_text("<html>log in</html>")
+    wishes = {"split": ("val",), "dataset": dataset}
     with serve_mirror(web) as url, pytest.raises(DownloadError, match=words):
-        fetch(url, tmp_path / "out", split=("val",))
+        fetch(url, tmp_path / "out", **wishes)
     with serve_mirror(mirror) as url:
-        assert len(fetch(url, tmp_path / "out", split=("val",)).counts) == 4
+        assert len(fetch(url, tmp_path / "out", **wishes).counts) == 4
+
+
+def test_lists_of_classes_that_changed(mirror, tmp_path):
+    """The numbers of Kinetics-700's archives are places in the list of classes."""
+    web = tmp_path / "m"
+    shutil.copytree(mirror, web)
+    val = web / "700_2020/val"
+    (val / "k700_val_003.tar.gz").rename(val / "old")  # "moves down" is now number 4
+    (val / "k700_val_004.tar.gz").rename(val / "k700_val_003.tar.gz")
+    (val / "old").rename(val / "k700_val_004.tar.gz")
+    wishes = {"dataset": "kinetics700-2020", "split": ("val",)}
+    with serve_mirror(web) as url:
+        found = fetch(url, tmp_path / "out", **wishes)
+        names = val / "k700_2020_val_path.txt"
+        names.write_text("\n".join(names.read_text().splitlines()[1:]))
+        with pytest.raises(DownloadError, match="archive for each of 10 classes, got 9: one of"):
+            fetch(url, tmp_path / "other", **wishes)
+    problem = problem_of(found, "missing part")
+    assert problem.name.endswith("k700_val_003.tar.gz")
+    assert "expected clips of moves down, got moves left" in problem.detail
+    assert found.counts.loc["moves down", "kept"] == 0 < found.counts["kept"].min() + 1
+    with serve_mirror(mirror) as url:
+        assert fetch(url, tmp_path / "out", **wishes).counts.loc["moves down", "kept"] == 2
+
+
+def test_a_class_that_is_in_no_list(mirror, tmp_path):
+    """Of Kinetics-600 the archives' names are complete, the annotations are not."""
+    web = tmp_path / "m"
+    shutil.copytree(mirror, web)
+    for file in web.glob("600/annotations/*.csv"):
+        lines = [line for line in file.read_text().splitlines() if "moves down" not in line]
+        file.write_text("\n".join(lines))
+    wishes = {"dataset": "kinetics600", "classes": ["moves down"]}
+    with serve_mirror(web) as url:
+        assert plan_of(url, tmp_path / "out", **wishes).expected_clips == 0
+        found = fetch(url, tmp_path / "out", **wishes)
+        assert fetch(url, tmp_path / "out", **wishes).problems.equals(found.problems)
+        with pytest.raises(ValueError, match=r"the dataset with which .* kinetics600, got kine"):
+            fetch(url, tmp_path / "out", classes=["moves down"])
+    assert found.counts.loc["moves down"].to_dict() == {"wanted": 20, "kept": 19, "unreadable": 1}
+    row = DataSet.read(found.manifest).rows.iloc[0]
+    assert Path(row["path"]).stem == f"{row.source_id}_{int(row.start):06d}_{int(row.end):06d}"
 
 
 @pytest.mark.parametrize("label, folder", [("..", "__"), ("moves/up: 1", "moves_up_ 1")])
@@ -656,8 +858,8 @@ def test_a_plan_and_the_splits_of_the_subset(mirror, tmp_path):
     assert shares.between(0.4, 0.6).all()
 
 
-def run(*arguments: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "blvnet_lab", "subset", "kinetics400", *arguments]
+def run(*arguments: str, dataset="kinetics400", **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "blvnet_lab", "subset", dataset, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, **options)
 
 
@@ -667,6 +869,8 @@ def test_the_command_asks_first(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "CC BY 4.0" in done.stdout and "--yes to begin" in done.stdout
     assert not (tmp_path / "out" / "clips").exists()
+    done = run(*sample, "--compare", cwd=tmp_path, dataset="kinetics600")
+    assert done.returncode == 0 and "kinetics700-2020        2" in done.stdout, done.stderr
     done = run(*sample, "--yes", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(DataSet.read(tmp_path / "out" / "manifest.csv").rows) >= 15
@@ -692,3 +896,8 @@ def test_a_subset_of_what_is_on_disk(mirror, tmp_path):
     assert not (tmp_path / "sub" / "clips").exists(), "they stay where they are"
     done = run("--root", ".", "--mirror", "x", "--out", "y", "--num-classes", "1")
     assert done.returncode == 1 and "got both" in done.stderr
+    for more, words in [({"short_side": 128}, "got both"), ({"compare": True}, "got both")]:
+        with pytest.raises(ValueError, match=words):
+            subset_module.subset("kinetics400", tmp_path / "out", root=tmp_path, **more)
+    with pytest.raises(ValueError, match="kinetics700-2020 or, on disk, --root, got ucf101"):
+        subset_module.subset("ucf101", tmp_path / "out")

@@ -19,6 +19,7 @@ from blvnet_lab.paths import atomic_write
 
 REPORT = "report.csv"
 REPORT_HEADER = "kind,split,name,detail"
+EARLIER = {"dataset": "kinetics400"}  # settings of folders that were begun before these were kept
 
 
 class Journal:
@@ -35,9 +36,10 @@ class Journal:
         self.log, self.logs = folder / log, logs or log
         before = json.loads(settings.read_text("utf-8")) if settings.is_file() else values
         for name, value in values.items():
-            if before.get(name) != value:
+            old = before.get(name, EARLIER.get(name))
+            if old != value:
                 raise ValueError(
-                    f"expected the {name} with which {folder} was begun, {before.get(name)}, got "
+                    f"expected the {name} with which {folder} was begun, {old}, got "
                     f"{value}: take another folder, or the same {name}"
                 )
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
-"""A Kinetics-400 mirror in miniature, in the official layout, from the sample clips.
+"""The public mirror of Kinetics: where what is on it, and a miniature of it from the sample clips.
 
     with serve_mirror(write_mirror(folder)) as url: ...     # http://127.0.0.1:41234/
 
-As the real one it holds rows without a video and videos without a row, ids that begin with "-", a
-plain tar named .tar.gz, and corrupt clips, one of them with a replacement.
+As the real one the miniature holds rows without a video and videos without a row, ids that begin
+with "-", a plain tar named .tar.gz, and corrupt clips, one of them with a replacement. A quarter of
+Kinetics-600's rows is lacking, and much of Kinetics-400's val is in Kinetics-700's train.
 """
 
 from __future__ import annotations
@@ -16,63 +17,106 @@ import random
 import re
 import tarfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.layouts import kinetics_name
 from blvnet_lab.paths import data_samples
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/"
+# What is on the mirror, and in which folder. The classes of the first are mixed over its archives.
+FOLDERS = {"kinetics400": "400", "kinetics600": "600", "kinetics700-2020": "700_2020"}
+REPLACEMENTS = "400/replacement_for_corrupted_k400.tgz"
 PARTS = {"train": 4, "val": 3}
 CLIPS_PER_CLASS = {"train": 12, "val": 8}
-REPLACEMENTS = "400/replacement_for_corrupted_k400.tgz"
 
 
-def write_mirror(folder: str | Path) -> Path:
-    """Write annotations, lists of parts, parts and replacements; the same bytes each time.
+def class_archive(dataset: str, split: str, class_name: str, classes: Sequence[str]) -> str:
+    """Name the archive of one class on the mirror: by the class, or by its place in the list."""
+    if dataset == "kinetics600":
+        return f"600/{split}/{class_name.replace(' ', '%20')}.tar.gz"
+    return f"700_2020/{split}/k700_{split}_{classes.index(class_name) + 1:03d}.tar.gz"
 
-    The classes are those of the motion samples ("moves right", ...), with 12 clips each in the
-    split "train" and 8 in "val". Returns `folder`.
+
+# --- In miniature -------------------------------------------------------------------------------
+
+
+def write_mirror(folder: str | Path, datasets: Iterable[str] = ("kinetics400",)) -> Path:
+    """Write annotations, lists of archives and archives; the same bytes each time.
+
+    The classes are those of the motion samples ("moves right", ...). Kinetics-400 and -600 have 12
+    clips of each in the split "train" and 8 in "val", of which Kinetics-700-2020 has 5 or 6 in
+    "train" instead. Returns `folder`.
     """
     folder = Path(folder)
-    samples, replaced = DataSet.read(data_samples() / "motion" / "manifest.csv").rows, []
-    contents: dict[str, bytes] = {}
-    for split, num_parts in PARTS.items():
-        chosen = samples[samples["split"] == split].groupby("label").head(CLIPS_PER_CLASS[split])
-        lines, files = ["label,youtube_id,time_start,time_end,split,is_cc"], []
+    for dataset in datasets:
+        for name, content in _contents(dataset).items():
+            path = folder / FOLDERS[dataset] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return folder
+
+
+def _clips(dataset: str) -> dict[str, list[tuple[str, str, int, bytes]]]:
+    """Choose samples, and give them a label, an id and a start (s), by split."""
+    samples, clips = DataSet.read(data_samples() / "motion" / "manifest.csv").rows, {}
+    for split, count in CLIPS_PER_CLASS.items():
+        chosen, clips[split] = samples[samples["split"] == split].groupby("label").head(count), []
         for number, clip in enumerate(chosen.itertuples()):
             # As in the real ones: letters, digits, - and _, also as the first.
             digest = hashlib.sha1(f"{split} {number}".encode()).digest()
             youtube_id = "-_"[number % 2] * (number % 5 == 0)
             youtube_id = (youtube_id + base64.urlsafe_b64encode(digest).decode())[:11]
-            start = 7 * number
-            content = Path(clip.path).read_bytes()
+            label, content = clip.class_name.replace("_", " "), Path(clip.path).read_bytes()
+            clips[split].append((label, youtube_id, 7 * number, content))
+    if dataset == "kinetics700-2020":
+        clips["train"] += [clip for number, clip in enumerate(clips["val"]) if number % 3]
+        clips["val"] = clips["val"][::3]
+    return clips
+
+
+def _contents(dataset: str) -> dict[str, bytes]:
+    """Make all files of one data set, by their names below its folder."""
+    folder, contents, replaced = FOLDERS[dataset], {}, []
+    for split, clips in _clips(dataset).items():
+        files, archives = [], defaultdict(list)
+        ending = {"400": f"{split},0", "700_2020": split.replace("val", "validate")}
+        ending = ending.get(folder, split)
+        lines = ["label,youtube_id,time_start,time_end,split" + ",is_cc" * (folder == "400")]
+        for number, (label, youtube_id, start, content) in enumerate(clips):
             if number == 3:  # cut off, like some of the real ones, and replaced
                 name = f"replacement_for_corrupted_k400/{youtube_id}_replacement.mp4"
                 replaced.append((name, content))
             if number in (3, 20):  # the second is never replaced
                 content = content[: len(content) // 3]
-            files.append((f"{kinetics_name(youtube_id, start, start + 10)}.mp4", content))
-            label = clip.class_name.replace("_", " ")
-            lines.append(f'"{label}",{youtube_id},{start},{start + 10},{split},0')
-        files[7] = (files[7][0].replace("0", "9", 1), files[7][1])  # no row has this name
-        lines.append(f'"moves right",gone_{split:_<6},0,10,{split},0')  # no part has this one
+            files.append((label, f"{kinetics_name(youtube_id, start, start + 10)}.mp4", content))
+            if folder != "600" or number % 4 != 1:
+                lines.append(f'"{label}",{youtube_id},{start},{start + 10},{ending}')
+        files[7] = (files[7][0], files[7][1].replace("0", "9", 1), files[7][2])  # in no row
+        lines.append(f'"moves right",gone_{split:_<6},0,10,{ending}')  # in no archive
         random.Random(split).shuffle(files)
+        labels = sorted({label for label, *_ in clips})
+        for k, (label, name, content) in enumerate(files):
+            archive = f"400/{split}/part_{k % PARTS[split]}.tar.gz"
+            if folder != "400":
+                archive = class_archive(dataset, split, label, labels)
+            inside = f"{label}/{name}" if folder == "700_2020" else name
+            archives[archive].append((inside, content))
+        for k, name in enumerate(sorted(archives)):
+            archive = tar_bytes(archives[name])
+            content = archive if k == 1 else gzip.compress(archive, mtime=0)
+            contents[unquote(name).removeprefix(f"{folder}/")] = content
+        urls = "".join(f"{OFFICIAL}{name}\n" for name in sorted(archives))
+        contents[f"{split}/k{folder}_{split}_path.txt"] = urls.encode()
         contents[f"annotations/{split}.csv"] = ("\n".join(lines) + "\n").encode()
-        names = [f"{split}/part_{k}.tar.gz" for k in range(num_parts)]
-        for k, name in enumerate(names):
-            archive = tar_bytes(files[k::num_parts])
-            contents[name] = archive if k == 1 else gzip.compress(archive, mtime=0)
-        urls = "".join(f"{OFFICIAL}400/{name}\n" for name in names)
-        contents[f"{split}/k400_{split}_path.txt"] = urls.encode()
-    contents[Path(REPLACEMENTS).name] = gzip.compress(tar_bytes(replaced), mtime=0)
-    for name, content in contents.items():
-        (folder / "400" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "400" / name).write_bytes(content)
-    return folder
+    if folder == "400":
+        contents[Path(REPLACEMENTS).name] = gzip.compress(tar_bytes(replaced), mtime=0)
+    return contents
 
 
 def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
@@ -95,7 +139,7 @@ class MirrorHandler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        path = (self.server.folder / self.path.lstrip("/")).resolve()
+        path = (self.server.folder / unquote(self.path).lstrip("/")).resolve()
         if not path.is_relative_to(self.server.folder) or not path.is_file():
             self.send_error(404)
             return

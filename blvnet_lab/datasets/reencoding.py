@@ -225,20 +225,29 @@ def reencode_video(
     try:
         info = refuse_damage(known_video(source, probe, part))
         entry["bytes_before"] = info.num_bytes
-        how = "copied" if _is_fine(info, short_side) else "encoded"
         with atomic_write(target) as partial:
-            if how == "copied":
-                shutil.copyfile(source, partial)
-            else:
-                _encode(info, short_side, partial)
-            new = check_video(partial)
-            if new.num_frames != info.num_frames:
-                why = f"expected {info.num_frames} frames in the new file, got {new.num_frames}"
-                raise VideoReadError(f"{source}: {why}", source)
+            how, new = write_small(info, short_side, partial)
     except VideoReadError as error:
         return entry | {"how": "unreadable", "detail": str(error)}
     entry |= {"how": how, "target": target, "bytes_after": new.num_bytes}
     return entry | table_values(new)
+
+
+def write_small(info: VideoInfo, short_side: int, target: Path) -> tuple[str, VideoInfo]:
+    """Re-encode a video, or copy it if it is fine; say which ("encoded", "copied"), and probe it.
+
+    Raises VideoReadError if it cannot be read, or not all frames are in the new file.
+    """
+    how = "copied" if _is_fine(info, short_side) else "encoded"
+    if how == "copied":
+        shutil.copyfile(info.path, target)
+    else:
+        _encode(info, short_side, target)
+    new = check_video(target)
+    if new.num_frames != info.num_frames:
+        why = f"expected {info.num_frames} frames in the new file, got {new.num_frames}"
+        raise VideoReadError(f"{info.path}: {why}", str(info.path))
+    return how, new
 
 
 def _is_fine(info: VideoInfo, short_side: int) -> bool:

@@ -25,6 +25,7 @@ from typing import Any
 
 import pandas as pd
 
+from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.layouts import NUMBERED_PICTURE, SPLIT_OF, SPLITS, Finding, without_suffix
 from blvnet_lab.progress import tqdm
 
@@ -254,3 +255,27 @@ def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding
         for split in splits
         if (name, split) not in good
     ]
+
+
+def count_shared(trained: Path, evaluated: Path, /) -> pd.DataFrame:
+    """Count the clips that two manifests share: of one source (YouTube id), at overlapping times.
+
+    A network that was trained on a clip says nothing about new ones when it is evaluated on it.
+
+    Args:
+        trained: the manifest of a training.
+        evaluated: the manifest to evaluate on, of the same data set or of another.
+
+    Returns a row for each split of the second manifest: its clips, and how many of them are in each
+    split of the first. A clip without times is taken for its whole source.
+    """
+    tables = (DataSet.read(path).rows for path in (trained, evaluated))
+    first, second = (rows[rows["status"] == "ok"] for rows in tables)
+    pairs = first.merge(second[second["source_id"] != ""], on="source_id", suffixes=("", "_of"))
+    apart = (pairs["end"] <= pairs["start_of"]) | (pairs["end_of"] <= pairs["start"])
+    pairs = pairs[~apart.fillna(False)]
+    table = second.groupby("split").size().to_frame("clips")
+    for split in sorted(set(first["split"])):
+        shared = pairs[pairs["split"] == split].groupby("split_of")["path_of"].nunique()
+        table[f"in {split} of the first"] = shared.reindex(table.index, fill_value=0)
+    return table.rename_axis(None)

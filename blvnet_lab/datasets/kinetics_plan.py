@@ -1,0 +1,229 @@
+"""What a subset of Kinetics takes: from the mirror's lists, and the sizes of its archives.
+
+The classes of Kinetics-400 are mixed over archives ("parts") of about 1.6 GB: to have every clip of
+a class, every part must be streamed, though next to nothing of it is kept. Kinetics-600 and
+-700-2020 have an archive for each class of a split.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from urllib.parse import unquote, urljoin
+
+import pandas as pd
+
+from blvnet_lab.data.dataset_files import COLUMNS
+from blvnet_lab.datasets import remote
+from blvnet_lab.datasets.journal import in_units
+from blvnet_lab.datasets.layouts import kinetics_name, read_kinetics_rows
+from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, class_archive
+from blvnet_lab.datasets.selection import Selection
+from blvnet_lab.paths import plain_name
+from blvnet_lab.progress import tqdm
+
+RATE = 10e6  # bytes a second, at which the minutes of a download are given
+LICENCE = (
+    "The annotations are licensed CC BY 4.0 by Google; the clips belong to the people who put them "
+    "on YouTube. Use them for research and teaching, and do not pass them on."
+)
+LEAK = (
+    "Much of Kinetics-400's val is in Kinetics-700's train: do not evaluate there what is trained "
+    "here (`python -m blvnet_lab shared` counts the clips that two manifests share)\n"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetPlan:
+    """Describe what a subset takes, before any of it is fetched."""
+
+    dataset: str
+    mirror: str  # address in front of 400/...
+    out: Path
+    selection: Selection
+    max_disk_gb: float | None
+    short_side: int | None  # of the clips that are kept, in pixels; None: as they are
+    splits: list[str]
+    classes: list[str]
+    all_classes: list[str]
+    rows: pd.DataFrame  # rows of a manifest, by the clips' names
+    listed: frozenset[str]  # names of the clips of all classes, in these splits
+    parts: dict[str, int | None]  # names of the archives, and bytes; the replacements come first
+    group_of: dict[str, tuple[str, str]]  # split and class of an archive; empty if all are mixed
+
+    @property
+    def quota(self) -> pd.Series:
+        """Count the listed clips to be kept by split and class."""
+        available = self.rows.groupby(["split", "class_name"]).size()
+        return available.clip(upper=self.selection.clips_per_class)
+
+    @property
+    def expected_clips(self) -> int:
+        return int(self.quota.sum())
+
+    @property
+    def bytes_to_read(self) -> float:
+        """Estimate what is streamed: an archive of one class is left once that has its clips."""
+        if not self.classes:
+            return 0.0
+        shares = self.quota / self.rows.groupby(["split", "class_name"]).size()
+        groups = [(size or 0, self.group_of.get(part)) for part, size in self.parts.items()]
+        return sum(size * (shares.get(group, 1) if group else 1) for size, group in groups)
+
+    @property
+    def minutes(self) -> int:
+        return math.ceil(self.bytes_to_read / RATE / 60)
+
+    def rows_of(self, clips: Iterable[Sequence]) -> pd.DataFrame:
+        """Make a manifest's rows of clips (class, id, start, end, split), by the clips' names."""
+        rows = pd.DataFrame(clips, columns=["class_name", "source_id", "start", "end", "split"])
+        rows.index = list(map(kinetics_name, rows["source_id"], rows["start"], rows["end"]))
+        paths = list(map(str, map(self.path_of, rows["class_name"], rows.index)))
+        labels = list(map(self.classes.index, rows["class_name"]))
+        rows = rows.assign(path=paths, label=labels, status="ok")
+        return rows.astype({name: COLUMNS[name] for name in rows})
+
+    def path_of(self, class_name: str, name: str) -> Path:
+        return self.out / "clips" / plain_name(class_name) / f"{name}.mp4"
+
+    def __str__(self) -> str:
+        place = next(folder for folder in (self.out, *self.out.parents) if folder.is_dir())
+        free = in_units(shutil.disk_usage(place).free)
+        total, kept = in_units(sum(filter(None, self.parts.values()))), self.bytes_to_read
+        if self.group_of:
+            where = f"are in {len(self.parts)} archives, one for each class and split"
+            some = f", of which about {in_units(kept)} are to be read (and clips in no list come)"
+        else:
+            where, some = f"are mixed over {len(self.parts) - 1} parts", ""
+            kept *= self.expected_clips / len(self.listed)  # as if all clips were equally large
+        small = f", before re-encoding to {self.short_side} pixels"
+        small, more = (small, ", and more for re-encoding") if self.short_side else ("", "")
+        leak = LEAK * (self.dataset == "kinetics700-2020" and "train" in self.splits)
+        return (
+            f"{len(self.classes)} classes of {self.dataset.replace('kinetics', 'Kinetics-')} from "
+            f"{self.mirror}: {', '.join(self.classes)}\n"
+            f"clips of {' and '.join(self.splits)} {where}: {total} in all (where the mirror tells)"
+            f"{some}\nat {RATE / 1e6:.0f} MB a second that takes {self.minutes} min{more}\n"
+            f"to be kept: {self.expected_clips} clips, about {in_units(kept)}{small} ({free} are "
+            f"free)\n{leak}{LICENCE}"
+        )
+
+
+def plan_subset(
+    out: Path,
+    selection: Selection,
+    *,
+    dataset: str = "kinetics400",
+    mirror: str = OFFICIAL,
+    max_disk_gb: float | None = None,
+    short_side: int | None = None,
+    partly: bool = False,
+) -> SubsetPlan:
+    """Fetch the annotations, the lists of archives and the archives' sizes, and no clip.
+
+    The arguments are those of `subset`; the annotations are kept in `out` from now on. With
+    `partly`, classes that the data set lacks are left out, and nothing is written.
+
+    Raises:
+        ValueError: no such data set, split or class.
+        DownloadError: the mirror does not answer, lacks these files, or sends something else.
+    """
+    splits = list(selection.split) or ["val"]
+    if dataset not in FOLDERS:
+        raise ValueError(f"expected {', '.join(FOLDERS)} or, on disk, --root, got {dataset}")
+    if sorted(splits) not in (["train"], ["val"], ["train", "val"]):
+        raise ValueError(f"expected the splits train, val or both, got {', '.join(splits)}")
+    if not (selection.classes or selection.class_list or selection.num_classes is not None):
+        raise ValueError("expected classes, got none: name some, or say how many")
+    if max_disk_gb is not None and not max_disk_gb > 0:
+        raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
+    if short_side is not None and short_side < 2:
+        raise ValueError(f"expected a short side of 2 pixels or more, got {short_side}")
+    if not mirror.startswith(("http://", "https://")):
+        raise ValueError(f"expected a mirror's address, http://... or https://..., got {mirror}")
+    mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
+    lists = [_fetch_lists(dataset, mirror, split, None if partly else out) for split in splits]
+    table = pd.concat([rows for rows, _ in lists])
+    names, known = [name for _, names in lists for name in names], set(table["label"])
+    if dataset == "kinetics600":  # the archives are all there, the annotations are not
+        known |= {unquote(name.rpartition("/")[2]).partition(".tar")[0] for name in names}
+    known = sorted(known)
+    chosen = [name for name in selection.classes if name in known]
+    chosen = chosen if partly else selection.choose_classes(known)
+    parts, group_of = [REPLACEMENTS, *names], {}
+    if dataset != "kinetics400":
+        groups = product(splits, chosen)
+        group_of = {class_archive(dataset, *group, known): group for group in groups}
+        parts = list(group_of)
+    clips = map(kinetics_name, table["youtube_id"], table["time_start"], table["time_end"])
+    plan = SubsetPlan(
+        dataset=dataset,
+        mirror=mirror,
+        out=out,
+        selection=selection,
+        max_disk_gb=max_disk_gb,
+        short_side=short_side,
+        splits=splits,
+        classes=chosen,
+        all_classes=known,
+        rows=table[table["label"].isin(chosen)].drop_duplicates(["youtube_id", "time_start"]),
+        listed=frozenset(clips),
+        parts=_sizes(mirror, parts),
+        group_of=group_of,
+    )
+    return replace(plan, rows=plan.rows_of(plan.rows.itertuples(index=False)))
+
+
+def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
+    """Compare what the classes of a plan take from each release of Kinetics; fetch no clip.
+
+    A row each: how many of the classes it has, GB to read, minutes, clips that its lists name.
+    """
+    columns, table = ["classes", "GB to read", "minutes", "clips"], {}
+    wanted = replace(plan.selection, classes=plan.classes, class_list=None, num_classes=None)
+    for dataset in tqdm(FOLDERS, "lists of releases", leave=False, unit="release"):
+        other = plan_subset(plan.out, wanted, dataset=dataset, mirror=plan.mirror, partly=True)
+        gb = round(other.bytes_to_read / 1e9, 3)
+        table[dataset] = len(other.classes), gb, other.minutes, other.expected_clips
+    return pd.DataFrame.from_dict(table, orient="index", columns=columns)
+
+
+def _sizes(mirror: str, parts: list[str]) -> dict[str, int | None]:
+    with ThreadPoolExecutor(8) as pool:
+        asked = pool.map(remote.remote_size, (urljoin(mirror, part) for part in parts))
+        sizes = tqdm(asked, "sizes of the parts", len(parts), leave=False, unit="part")
+        return dict(zip(parts, sizes, strict=True))
+
+
+def _fetch_lists(
+    dataset: str, mirror: str, split: str, keep: Path | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Fetch a split's annotations, and the names of its archives or their whole addresses."""
+    folder = FOLDERS[dataset]
+    url = f"{mirror}{folder}/annotations/{split}.csv"
+    text = remote.fetch_text(url)
+    try:
+        table = read_kinetics_rows(io.StringIO(text), split, name=url)
+    except ValueError as error:
+        raise remote.DownloadError(str(error)) from error
+    if keep is not None:
+        (keep / "annotations").mkdir(parents=True, exist_ok=True)
+        (keep / "annotations" / f"{split}.csv").write_text(text, "utf-8", newline="")
+    url = f"{mirror}{folder}/{split}/k{folder}_{split}_path.txt"
+    lines = filter(None, map(str.strip, remote.fetch_text(url).splitlines()))
+    names = [line.removeprefix(OFFICIAL).replace(" ", "%20") for line in lines]
+    if not names or not all(name.endswith((".tar", ".tar.gz", ".tgz")) for name in names):
+        raise remote.DownloadError(f"{url}: expected a list of tar archives, got {names[:1]}")
+    num_classes = table["label"].nunique()
+    if dataset == "kinetics700-2020" and len(names) != num_classes:
+        raise remote.DownloadError(
+            f"{url}: expected an archive for each of {num_classes} classes, got {len(names)}: one "
+            "of the lists has changed, so the archives' numbers do not tell their classes any more"
+        )
+    return table, names
