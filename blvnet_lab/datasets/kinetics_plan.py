@@ -98,9 +98,10 @@ class SubsetPlan:
         total, kept = in_units(sum(filter(None, self.parts.values()))), self.bytes_to_read
         if self.group_of:
             where = f"are in {len(self.parts)} archives, one for each class and split"
-            some = f", of which about {in_units(kept)} are to be read (and clips in no list come)"
+            clips = "listed clips, or more"
+            some = f", of which about {in_units(kept)} are to be read"
         else:
-            where, some = f"are mixed over {len(self.parts) - 1} parts", ""
+            where, some, clips = f"are mixed over {len(self.parts) - 1} parts", "", "clips"
             kept *= self.expected_clips / len(self.listed)  # as if all clips were equally large
         small = f", before re-encoding to {self.short_side} pixels"
         small, more = (small, ", and more for re-encoding") if self.short_side else ("", "")
@@ -110,7 +111,7 @@ class SubsetPlan:
             f"{self.mirror}: {', '.join(self.classes)}\n"
             f"clips of {' and '.join(self.splits)} {where}: {total} in all (where the mirror tells)"
             f"{some}\nat {RATE / 1e6:.0f} MB a second that takes {self.minutes} min{more}\n"
-            f"to be kept: {self.expected_clips} clips, about {in_units(kept)}{small} ({free} are "
+            f"to be kept: {self.expected_clips} {clips}, about {in_units(kept)}{small} ({free} are "
             f"free)\n{leak}{LICENCE}"
         )
 
