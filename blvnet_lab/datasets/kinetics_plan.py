@@ -51,7 +51,7 @@ class SubsetPlan:
     short_side: int | None  # of the clips that are kept, in pixels; None: as they are
     splits: list[str]
     classes: list[str]
-    all_classes: list[str]
+    all_classes: list[str]  # of the data set
     rows: pd.DataFrame  # rows of a manifest, by the clips' names
     listed: frozenset[str]  # names of the clips of all classes, in these splits
     parts: dict[str, int | None]  # names of the archives, and bytes; the replacements come first
@@ -190,7 +190,7 @@ def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
     wanted = replace(plan.selection, classes=plan.classes, class_list=None, num_classes=None)
     for dataset in tqdm(FOLDERS, "lists of releases", leave=False, unit="release"):
         other = plan_subset(plan.out, wanted, dataset=dataset, mirror=plan.mirror, partly=True)
-        gb = round(other.bytes_to_read / 1e9, 3)
+        gb = float(f"{other.bytes_to_read / 1e9:.3g}")
         table[dataset] = len(other.classes), gb, other.minutes, other.expected_clips
     return pd.DataFrame.from_dict(table, orient="index", columns=columns)
 

@@ -59,7 +59,7 @@ def subset(
     """Fetch some classes of Kinetics from a mirror, without storing the rest of it.
 
     It first says what it would fetch, and asks; to find that out, it downloads annotations and
-    sizes (a few MB) into out. If interrupted, the same command continues where it stopped.
+    sizes (some MB) into out. If interrupted, the same command continues where it stopped.
 
     Args:
         dataset: kinetics400, kinetics600 or kinetics700-2020; with --root any other.

@@ -1,4 +1,4 @@
-"""The public mirror of Kinetics: where what is on it, and a miniature of it from the sample clips.
+"""The public mirror of Kinetics: what is where on it, and a miniature made of the sample clips.
 
     with serve_mirror(write_mirror(folder)) as url: ...     # http://127.0.0.1:41234/
 
@@ -29,7 +29,7 @@ from blvnet_lab.datasets.layouts import kinetics_name
 from blvnet_lab.paths import data_samples
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/"
-# What is on the mirror, and in which folder. The classes of the first are mixed over its archives.
+# The releases and their folders. The classes of the first are mixed over all its archives.
 FOLDERS = {"kinetics400": "400", "kinetics600": "600", "kinetics700-2020": "700_2020"}
 REPLACEMENTS = "400/replacement_for_corrupted_k400.tgz"
 PARTS = {"train": 4, "val": 3}
