@@ -565,6 +565,7 @@ def test_killed_at_any_moment(dataset, mirror, faultless, tmp_path):
                 log.write('{"part": "400/tr')
         for name in faultless.files:
             leftover = tmp_path / Path(name).with_name(f".{Path(name).name}.1.part")
+            leftover.parent.mkdir(parents=True, exist_ok=True)
             leftover.write_bytes(b"half of it")
         assert faultless(fetch(url, tmp_path, dataset=dataset))
     assert not {name for name, _ in requests} & done, "they are not fetched again"
