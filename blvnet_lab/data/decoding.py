@@ -18,6 +18,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -105,12 +106,13 @@ def picture_name(first: str, index: int) -> str:
 
 @contextmanager
 def open_video(
-    path: str, strict: bool = True, first_picture: str = ""
+    path: str, strict: bool = True, first_picture: str = "", with_motion: bool = False
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file and its main video stream.
 
     strict: what FFmpeg patches up is an error.
     first_picture: of a folder of numbered pictures, whose times are 0, 1, 2, ...
+    with_motion: pictures come with the codec's motion vectors, if their decoder gives any.
     """
     if not (os.path.isdir(path) if first_picture else os.path.isfile(path)):
         raise unreadable(path, "it does not exist", "check the path")
@@ -139,7 +141,9 @@ def open_video(
             stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
         else:
             stream.thread_type = "NONE"  # a data loader has its own workers
-        stream.codec_context.options = STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
+        options = {"export_side_data": "mvs"} if with_motion else {}
+        options |= STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
+        stream.codec_context.options = options
         try:
             yield container, stream
         except OSError as error:
@@ -250,6 +254,13 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     if abs(exact - exact.round()).max() > 0.02:
         raise unreadable(path, "it is to be shown askew", "encode it again upright")
     return tuple(exact.round().astype(int).tolist())
+
+
+def motion_vectors(picture: av.VideoFrame) -> np.ndarray | None:
+    """Look up the codec's motion vectors, if `open_video` was asked for them and there are any."""
+    # Not by `picture.side_data`: picture and side data would keep each other in memory.
+    found = SideDataContainer(picture).get("MOTION_VECTORS")
+    return None if found is None else found.to_ndarray()
 
 
 def upright(size: tuple[int, int], orientation: Orientation) -> tuple[int, int]:

@@ -60,7 +60,7 @@ def read_frames(
     ordered, to_rgb = sorted(set(wanted)), ToRGB(size or info.size)
     frames = np.empty((len(ordered), *to_rgb.size, 3), np.uint8)
     for place, rgb in enumerate(
-        _decode(info, ordered, to_rgb, jumps=bool(info.keyframe_pts or info.first_picture))
+        decode_frames(info, ordered, to_rgb, jumps=bool(info.keyframe_pts or info.first_picture))
     ):
         frames[place] = rgb
     if wanted != ordered:
@@ -76,7 +76,7 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
     info = refuse_damage(path if isinstance(path, VideoInfo) else probe_video(path))
     if not info.whole or info is path:  # else probing has just decoded it
         jumps = bool(info.part and info.keyframe_pts)
-        for _ in _decode(info, range(info.num_frames), lambda *_: None, jumps):
+        for _ in decode_frames(info, range(info.num_frames), lambda *_: None, jumps):
             pass
     return replace(info, whole=True)
 
@@ -94,15 +94,21 @@ def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.T
     return array.tolist()
 
 
-def _decode(
+def decode_frames(
     info: VideoInfo,
     wanted: Sequence[int],
     use: Callable[[av.VideoFrame, Orientation], Any],
     jumps: bool,
+    with_motion: bool = False,
 ) -> Iterator[Any]:
-    """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend."""
+    """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend.
+
+    jumps: whether to jump to the keyframe before a frame (not so, all before it are decoded).
+    with_motion: pictures come with the codec's motion vectors as side data.
+    """
     num_found, cause, orientation = 0, None, info.orientation
-    with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
+    opened = open_video(info.path, not info.joined, info.first_picture, with_motion)
+    with opened as (container, stream):
         try:
             for picture in _intact(container, stream, info, wanted, jumps):
                 if info.first_picture:  # each says it for itself
@@ -117,7 +123,7 @@ def _decode(
             cause = error
     lacking = wanted[num_found:]
     if lacking and jumps:  # the index may be wrong
-        yield from _decode(info, lacking, use, jumps=False)
+        yield from decode_frames(info, lacking, use, False, with_motion)
     elif lacking:
         found = f"frame {lacking[0]} of its {info.num_frames} cannot be decoded without a fault"
         if info.first_picture:
