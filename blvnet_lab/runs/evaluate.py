@@ -36,7 +36,7 @@ from blvnet_lab.training.evaluation import (
     predictions_table,
     standard_scores,
 )
-from blvnet_lab.training.metrics import confusion_matrix, per_class_scores
+from blvnet_lab.training.metrics import confusion_matrix, partner_accuracy, per_class_scores
 from blvnet_lab.training.recipe import Hardware, Recipe
 
 SCORES, TABLE = "scores.json", "predictions.csv"
@@ -47,6 +47,7 @@ TITLES = {
     "top_5": "top-5",
     "mean_class": "mean class accuracy",
     "largest_class": "always naming the largest class",
+    "partners": "between partner classes",
 }
 
 
@@ -58,7 +59,7 @@ class Evaluation:
     clips: int  # of the split, the unreadable ones among them
     unreadable: dict[str, str]  # those that could not be read, by name, and why: in no figure
     left_out: dict[str, int]  # rows of the split that the manifest says are of no use, by status
-    scores: dict[str, float]  # of evaluation.standard_scores
+    scores: dict[str, float]  # of evaluation.standard_scores, and `partner_score`
     classes: tuple[str, ...]  # names in the order of labels
     per_class: pd.DataFrame  # metrics.per_class_scores
     confusion: Tensor  # (num_classes, num_classes) counts; rows are true classes
@@ -71,7 +72,8 @@ class Evaluation:
         figures = [
             f"{title} {100 * self.scores[name]:.2f} %"
             for name, title in TITLES.items()
-            if name != "top_5" or len(self.classes) > 5  # of five classes every clip is a hit
+            # Of five classes every clip is a hit.
+            if name in self.scores and (name != "top_5" or len(self.classes) > 5)
         ]
         left_out = ", ".join(f"{number} {status}" for status, number in self.left_out.items())
         worst = self.per_class.sort_values("top_1", kind="stable").head(NUM_SHOWN)
@@ -164,7 +166,7 @@ def evaluate_file(
             clips=len(clips),
             unreadable={clips.names[i]: why for i, why in found.unreadable.items()},
             left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
-            scores=standard_scores(found),
+            scores=standard_scores(found) | partner_score(found, data_set),
             classes=classes,
             per_class=per_class_scores(found.logits, found.labels, classes),
             confusion=confusion_matrix(found.logits, found.labels),
@@ -183,6 +185,19 @@ def _with_parts(table: pd.DataFrame, clips: ClipDataset) -> pd.DataFrame:
         table[PART] = clips.parts
         table = table[["path", *PART, *table.columns[1:-2]]]
     return table
+
+
+def partner_score(found: Predictions, data_set: DataSet) -> dict[str, float]:
+    """Compute accuracy between the classes that clips of one `pair` have in the manifest."""
+    rows = data_set.rows[data_set.rows["pair"] != ""] if "pair" in data_set.rows else ()
+    partners = torch.arange(found.logits.shape[1], device="cpu")
+    if len(rows):
+        ends = rows.groupby("pair")["label"].agg(["min", "max"]).to_numpy().tolist()
+        ends = torch.tensor(ends, device="cpu")
+        partners[ends] = ends.flip(1)
+    known = partners[found.labels] != found.labels
+    score = partner_accuracy(found.logits[known], found.labels[known], partners)
+    return {"partners": score} if known.any() else {}
 
 
 def with_views(trained: Trained, views: str | None, size: tuple[int, int] | None) -> Recipe:
