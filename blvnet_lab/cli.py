@@ -41,6 +41,7 @@ COMMANDS = {
     "plan": "runs.plan:plan_training",
     "evaluate": "runs.evaluate:evaluate_file",
     "predict": "runs.predict:predict_video",
+    "features": "runs.features:extract_features",
     "import": "weights.official:import_official",
     "import-official": "weights.official:import_official",  # its former name
     "taps": "weights.taps:save_taps",

@@ -160,12 +160,11 @@ def evaluate_file(
         about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
         about |= {"num_frames": recipe.num_frames, "stride": recipe.stride, "precision": precision}
         about |= {"device": device.type, "torch": torch.__version__}
-        status = data_set.split(split).rows["status"]
         evaluation = Evaluation(
             about=about,
             clips=len(clips),
             unreadable={clips.names[i]: why for i, why in found.unreadable.items()},
-            left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
+            left_out=left_out(data_set, split),
             scores=standard_scores(found) | partner_score(found, data_set),
             classes=classes,
             per_class=per_class_scores(found.logits, found.labels, classes),
@@ -255,10 +254,16 @@ def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
     )
 
 
-def check_finite(logits: Tensor, precision: str = "float32") -> None:
-    """Raise FloatingPointError for logits (N, num_classes) that are not finite."""
-    if bad := (~logits.isfinite()).any(1).sum().item():
+def left_out(data_set: DataSet, split: str) -> dict[str, int]:
+    """Count the rows of a split that the manifest says are of no use, by their status."""
+    status = data_set.split(split).rows["status"]
+    return status[status != "ok"].value_counts().sort_index().to_dict()
+
+
+def check_finite(found: Tensor, precision: str = "float32", what: str = "logits") -> None:
+    """Raise FloatingPointError for logits (N, num_classes) or others that are not finite."""
+    if bad := (~found.isfinite()).any(1).sum().item():
         raise FloatingPointError(
-            f"expected finite logits, got others for {bad} of {len(logits)} clips in {precision}: "
+            f"expected finite {what}, got others for {bad} of {len(found)} clips in {precision}: "
             "the training has failed, or float16 is too narrow (take bfloat16 or float32)"
         )

@@ -1,0 +1,165 @@
+"""Features of clips, what the classifier of a network gets: in a file, for probes and pictures.
+
+    python -m blvnet_lab features CHECKPOINT MANIFEST --out features.safetensors
+
+They are means over space, time and views. The classifier is linear, so it makes the mean logits of
+them, the ones that `evaluate` finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from blvnet_lab.data import DataSet
+from blvnet_lab.data.dataset import usable_rows
+from blvnet_lab.models import VideoNet
+from blvnet_lab.paths import atomic_write, check_target
+from blvnet_lab.runs.evaluate import NUM_SHOWN, check_finite, left_out, view_clips, with_views
+from blvnet_lab.training.checkpoint import load_trained
+from blvnet_lab.training.distributed import process_group
+from blvnet_lab.training.evaluation import Predictions, evaluate
+from blvnet_lab.training.recipe import Hardware
+
+METADATA = "blvnet_lab_features"
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the classifier of a network gets of N clips, and what these are."""
+
+    values: Tensor  # (N, C) float32
+    clips: pd.DataFrame  # path, label, split and source_id of each, the last perhaps empty
+    classes: tuple[str, ...]  # names in the order of labels
+    about: dict[str, Any]  # checkpoint, its sha256, recipe (the views), left_out, unreadable
+
+    def __str__(self) -> str:
+        counts = self.clips["split"].value_counts(sort=False)
+        splits = ", ".join(f"{number} of {name}" for name, number in counts.items())
+        unreadable, left = self.about["unreadable"], self.about["left_out"]
+        note = "".join(f"; {number} {status}, as the manifest says" for status, number in left)
+        size, views = self.about["recipe"]["size"], self.about["recipe"]["evaluation"]
+        lines = [
+            f"{self.values.shape[1]} features of each of {len(self.clips)} clips ({splits}), of "
+            f"{len(self.classes)} classes",
+            f"{views['num_clips']}x{views['crops']} views (clips x crops) of {size[0]} x {size[1]} "
+            f"pixels; {len(unreadable)} videos could not be read{note}",
+        ]
+        return "\n".join([*lines, *(f"  {why}" for why in [*unreadable.values()][:NUM_SHOWN])])
+
+    def split(self, name: str) -> Features:
+        """Choose the clips of one split; raise ValueError if there are none."""
+        chosen = self.clips["split"] == name
+        if not chosen.any():
+            there = ", ".join(self.clips["split"].unique())
+            raise ValueError(f'expected features of split "{name}", got only {there}: extract both')
+        return replace(self, values=self.values[[*chosen]], clips=self.clips[chosen])
+
+    def save(self, path: Path) -> None:
+        """Write `features` (N, C) and `labels` (N,), all else as JSON in the file's metadata."""
+        known = {"clips": self.clips.to_dict("list"), "classes": self.classes, "about": self.about}
+        labels, text = torch.tensor([*self.clips["label"]]), json.dumps(known)
+        tensors = {"features": self.values, "labels": labels}
+        with atomic_write(path) as partial:
+            partial.write_bytes(save(tensors, {"format": "pt", METADATA: text}))
+
+    @classmethod
+    def read(cls, path: Path) -> Features:
+        """Read what `save` wrote; raise ValueError if there is no such file, or it is another."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                text = json.loads((file.metadata() or {})[METADATA])
+                values = file.get_tensor("features")
+        except (SafetensorError, OSError, KeyError) as error:
+            raise ValueError(
+                f"{path}: expected a file of `python -m blvnet_lab features`, got none, a damaged "
+                f"one or another: {error}"
+            ) from error
+        return cls(values, pd.DataFrame(text["clips"]), tuple(text["classes"]), text["about"])
+
+
+def features_of(model: VideoNet, dataset: Dataset, **options: Any) -> Predictions:
+    """Evaluate a network without its classifier: `logits` are the features (N, C).
+
+    Args:
+        dataset, options: of `evaluate`.
+    """
+    classifier, model.classifier = model.classifier, nn.Identity()
+    try:
+        return evaluate(model, dataset, **options)
+    finally:
+        model.classifier = classifier
+
+
+def extract_features(
+    checkpoint: Path,
+    manifest: Path,
+    /,
+    *,
+    out: Path,
+    split: tuple[str, ...] = ("train", "val"),
+    views: str | None = None,
+    size: tuple[int, int] | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+) -> Features:
+    """Compute the features of a manifest's clips: what the network's classifier gets of them.
+
+    The manifest's classes may be others than the network's. Clips are not augmented.
+
+    Args:
+        checkpoint: model.safetensors or best.pt of a run.
+        manifest: manifest.csv of the clips.
+        out: the .safetensors file to write.
+        split: one or more, whose clips to take.
+        views: clips of each video x crops of each clip, such as 3x3, whose features are averaged;
+            1, 3, 5 or 10 crops. Without it, as the network's recipe says.
+        size: height and width of a view in pixels; without it, as the recipe says.
+        batch_size: views at once, in each process.
+        workers: processes that read clips, for each that computes; 0 reads in that process itself.
+
+    Raises:
+        ValueError: no such files or split; views that there are not; no clip could be read.
+        OSError: `out` cannot be written to, noticed before the work.
+        FloatingPointError: features that are not finite.
+    """
+    check_target(out, ".safetensors")
+    with process_group() as (ranks, device):
+        trained, data_set = load_trained(checkpoint), DataSet.read(manifest)
+        recipe = with_views(trained, views, size)
+        options = {"batch_size": batch_size, "device": device, "ranks": ranks}
+        options["hardware"] = Hardware(workers=workers)
+        model = trained.model.to(memory_format=torch.channels_last)
+        values, tables, unreadable, left = [], [], {}, []
+        for name in dict.fromkeys(split):
+            clips = view_clips(data_set, name, recipe)
+            found = features_of(model, clips, **options)
+            check_finite(found.logits, what="features")
+            values.append(found.logits)
+            unreadable |= {clips.paths[i]: why for i, why in found.unreadable.items()}
+            left += left_out(data_set, name).items()
+            paths = clips.paths[found.indices].tolist()
+            table = pd.DataFrame({"path": paths, "label": found.labels})
+            rows = usable_rows(data_set, name).drop_duplicates("path").set_index("path")
+            sources = rows["source_id"].reindex(paths).fillna("").to_numpy()
+            tables.append(table.assign(split=name, source_id=sources))
+        # What `evaluate` will take for a network with this classifier.
+        recipe = replace(recipe, evaluation=replace(recipe.evaluation, size=recipe.size))
+        about = {"checkpoint": str(checkpoint.absolute()), "manifest": str(manifest.absolute())}
+        about["sha256"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        about |= {"recipe": asdict(recipe), "unreadable": unreadable, "left_out": left}
+        clips = pd.concat(tables, ignore_index=True)
+        features = Features(torch.cat(values), clips, data_set.classes, about)
+        if ranks.is_first:
+            features.save(out)
+        return features
