@@ -34,6 +34,7 @@ def body(values: dict[str, Tensor]) -> dict[str, Tensor]:
     "changes",
     [
         {},
+        {"freeze": "body", "body_rate": 1.0},
         {"ema": 0.9},
         {"keep_statistics": True, "clip_norm": 0.1, "momentum": 0.0},
         {"hardware": Hardware("bfloat16", accumulate=2, checkpointing=True)},
@@ -60,6 +61,16 @@ def test_a_frozen_body_stays_as_it_is(changes, tmp_path):
     assert all(weight.requires_grad for weight in model.parameters())
     fitted(tmp_path / "next", model=model)
     assert not torch.equal(model.stem.conv.weight, before["stem.conv.weight"])
+
+
+@pytest.mark.parametrize("changes", [{"freeze": "body"}, {"body_rate": 0.0}])
+def test_an_epoch_alone_freezes_too(changes):
+    model, data, recipe = trained(), Clips(8), replace(SHORT, weight_decay=0.1, **changes)
+    before, optimizer = tensors(model), make_optimizer(model, recipe)
+    loader = [(data.clips, data.labels)]
+    train_one_epoch(model, loader, optimizer, constant(optimizer), CPU, recipe)
+    assert_equal(body(tensors(model)), body(before))
+    assert not torch.equal(model.classifier.weight, before["classifier.weight"])
 
 
 def test_an_error_unfreezes_too():

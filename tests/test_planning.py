@@ -161,7 +161,9 @@ def test_most_at_once_by_hand():
 
 
 def test_a_frozen_body_has_no_gradients_and_keeps_no_maps():
-    whole, frozen = (count_memory(Recipe(body_rate=rate, ema=0.9), 10) for rate in (1.0, 0.0))
+    changes = ({}, {"body_rate": 0.0}, {"freeze": "body"})
+    whole, frozen, named = (count_memory(Recipe(ema=0.9, **some), 10) for some in changes)
+    assert named == frozen
     expected = sum(weight.nbytes for weight in build(Recipe(), 10).classifier.parameters())
     assert frozen.gradients == frozen.momentum == expected < whole.gradients / 20
     assert (frozen.weights, frozen.average) == (whole.weights, whole.average)

@@ -72,7 +72,7 @@ def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
         views = torch.empty(*shape, *(recipe.evaluation.size or recipe.size))
         with frozen_body(model, recipe), autocast(cpu, recipe.hardware):
             learned = [tensor for tensor in model.parameters() if tensor.requires_grad]
-            model.train(recipe.body_rate > 0)
+            model.train(recipe.body_share > 0)
             kept = most_at_once(model, clips)
             with torch.no_grad():
                 most = most_at_once(model.eval(), views)

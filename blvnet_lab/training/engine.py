@@ -97,7 +97,7 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
     accumulate, num_classes = recipe.hardware.accumulate, state.model.classifier.out_features
     mix = mixing(recipe, num_classes)
     network.train()
-    keeps_all = recipe.keep_statistics or recipe.body_rate == 0
+    keeps_all = recipe.keep_statistics or recipe.body_share == 0
     for norm in (module for module in network.modules() if isinstance(module, NORMS)):
         weights = list(norm.parameters())
         if keeps_all or (weights and not any(weight.requires_grad for weight in weights)):

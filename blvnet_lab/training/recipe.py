@@ -133,8 +133,11 @@ class Recipe(_Record):
     momentum: float = 0.9  # Nesterov momentum of SGD.
     weight_decay: float = 5e-4  # L2 penalty on weights.
     no_decay: tuple[WeightKind, ...] = ()  # Kinds of weights without the penalty.
-    # Share of the learning rate for all but the classifier; below 1 to fine-tune, 0 freezes.
+    # Share of the learning rate for all but the classifier; below 1 to fine-tune, 0 freezes it.
     body_rate: float = 1.0
+    # What stays as it is: "body" is all but the classifier, weights and batch norm's statistics,
+    # whatever body_rate says.
+    freeze: Literal["nothing", "body"] = "nothing"
     # Train with batch norm's running statistics, and keep them: to fine-tune on few clips.
     keep_statistics: bool = False
     label_smoothing: float = 0.0  # Share of the target spread over all classes.
@@ -155,6 +158,11 @@ class Recipe(_Record):
     hardware: Hardware = field(default_factory=Hardware)
     # Weights that the published run started from; reported where a run starts from others.
     starts_from: str = ""
+
+    @property
+    def body_share(self) -> float:
+        """The share of the learning rate for all but the classifier; 0 where that is frozen."""
+        return 0.0 if self.freeze == "body" else self.body_rate
 
     @property
     def peak_rate(self) -> float:

@@ -33,7 +33,7 @@ def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
     options = [
         {
             "params": weights,
-            "lr": recipe.peak_rate * (1.0 if in_head else recipe.body_rate),
+            "lr": recipe.peak_rate * (1.0 if in_head else recipe.body_share),
             "weight_decay": 0.0 if undecayed else recipe.weight_decay,
         }
         for (in_head, undecayed), weights in groups.items()
@@ -44,10 +44,10 @@ def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
 
 @contextmanager
 def frozen_body(model: nn.Module, recipe: Recipe) -> Iterator[None]:
-    """Freeze all but the classifier within `with`, if body_rate is 0: it has no backward pass."""
+    """Freeze all but the classifier within `with`, if the recipe says so: no backward pass."""
     head = set(model.classifier.parameters())
     body = [weight for weight in model.parameters() if weight.requires_grad and weight not in head]
-    for weight in body if recipe.body_rate == 0 else ():
+    for weight in body if recipe.body_share == 0 else ():
         weight.requires_grad_(False)
     try:
         yield
