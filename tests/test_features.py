@@ -14,6 +14,16 @@ from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.runs.evaluate import evaluate_file
 from blvnet_lab.runs.features import Features, extract_features, features_of
+from blvnet_lab.runs.predict import predict_video
+from blvnet_lab.runs.probe import (
+    cross_validated,
+    fit_linear,
+    interval,
+    linear,
+    nearest,
+    probe_features,
+    source_folds,
+)
 from blvnet_lab.training.checkpoint import Trained, load_trained, save_trained
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import evaluate
@@ -108,3 +118,155 @@ def test_files_that_hold_no_features(extracted, tmp_path):
         features.split("test")
     with pytest.raises(ValueError, match=r"ends in \.safetensors, got"):
         extract_features(checkpoint, out, out=tmp_path / "f.csv")
+
+
+# ---------------------------------------------------------------- probes
+
+
+def clouds(count=60, classes=3, width=5, seed=0):
+    """Features (N, C) of overlapping classes, in all units, one of them constant; labels."""
+    draw = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    x = draw.normal(size=(count, width)) + draw.normal(size=(classes, width))[labels]
+    x = x * 10.0 ** np.arange(-3, width - 3) + 7
+    x[:, 1] = 4.0
+    return torch.from_numpy(x).float(), torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("strength", [1e-3, 0.1, 10.0])
+def test_at_the_optimum_the_gradient_is_zero(strength):
+    x, labels = clouds()
+    weight, bias = (part.numpy() for part in fit_linear(x, labels, 4, strength))  # one is unseen
+    x, truth = x.double().numpy(), np.eye(4)[labels]
+    scale = x.std(0)
+    scale[1] = 1
+    z, folded = (x - x.mean(0)) / scale, weight * scale
+    odds = np.exp(z @ folded.T + bias + weight @ x.mean(0))
+    error = odds / odds.sum(1, keepdims=True) - truth
+    assert np.abs(error.T @ z / len(x) + strength * folded).max() < 1.1e-5
+    assert np.abs(error.mean(0)).max() < 1.1e-5
+    made = linear(torch.from_numpy(x), labels, 4, strength, torch.from_numpy(x[:7]))
+    np.testing.assert_allclose(made, x[:7] @ weight.T + bias, rtol=1e-6)
+
+
+def test_linear_classifiers_in_closed_form():
+    # Two points: the weights are -a and a, and the derivative of ln(1 + exp(-2a)) + strength a^2
+    # is 0 there.
+    for strength in (0.01, 1.0):
+        weight, bias = fit_linear(torch.tensor([[3.0], [5.0]]), torch.tensor([0, 1]), 2, strength)
+        a = weight[1, 0].item()
+        assert weight[0, 0].item() == pytest.approx(-a, abs=1e-4)
+        assert strength * a == pytest.approx(1 / (1 + np.exp(2 * a)), abs=1e-4)
+        assert (bias + 4 * weight[:, 0]).tolist() == pytest.approx([0, 0], abs=1e-3)
+    # Without weights the biases give each class its share.
+    x, _ = clouds(10)
+    labels = torch.tensor([0, 1, 1, 1, 1, 1, 2, 2, 2, 2])
+    _, bias = fit_linear(x, labels, 3, 1e9)
+    assert bias.softmax(0).tolist() == pytest.approx([0.1, 0.5, 0.4], abs=1e-4)
+    x = torch.cat([torch.randn(20, 3), torch.randn(20, 3) + 50])
+    labels = torch.arange(40) // 20
+    assert torch.equal(linear(x, labels, 2, 1e-4, x).argmax(1), labels), "what can be told apart"
+
+
+@pytest.mark.parametrize("k", [1, 4, 99])
+def test_neighbours_are_those_found_one_by_one(k):
+    (x, labels), (asked, _) = clouds(), clouds(9, seed=1)
+    mean, scale = x.double().mean(0), x.double().std(0, correction=0)
+    scale[1] = 1
+    for row, votes in zip(asked, nearest(x, labels, 3, k, asked), strict=True):
+        q, cosines = (row - mean) / scale, []
+        for other, label in zip(x, labels, strict=True):
+            z = (other - mean) / scale
+            cosines.append((float(q @ z / q.norm() / z.norm()), int(label)))
+        expected = [0.0] * 3
+        for cosine, label in sorted(cosines, reverse=True)[:k]:
+            expected[label] += np.exp(cosine)
+        assert votes.tolist() == pytest.approx(expected)
+
+
+def sources(names: list[str], labels: list[int]) -> pd.DataFrame:
+    paths = [f"{number}.mp4" for number in range(len(names))]
+    return pd.DataFrame({"path": paths, "label": labels, "split": "train", "source_id": names})
+
+
+def test_clips_of_a_source_are_held_out_together():
+    names = [f"v{number // 3}" for number in range(60)] + [""] * 20
+    labels = [number // 30 for number in range(60)] + [0, 1] * 10
+    clips = sources(names, labels)
+    folds = source_folds(clips).numpy()
+    together = clips.assign(fold=folds)[:60].groupby("source_id")["fold"].nunique()
+    assert (together == 1).all() and set(folds) == set(range(5))
+    for label in (0, 1):  # ten sources and ten clips alone, of each class
+        alone = np.array(labels) == label
+        assert set(np.bincount(folds[alone], minlength=5)) <= {4, 6, 8, 10, 12}
+    with pytest.raises(ValueError, match=r"two or more source videos, so that one .* got 1: add"):
+        source_folds(sources(["v"] * 4, [0, 1, 0, 1]))
+
+
+def test_a_setting_is_chosen_by_clips_that_were_not_seen():
+    labels = [0, 1] * 15
+    clips = sources([f"v{number // 3}" for number in range(30)], labels)
+    features = Features(torch.arange(30.0)[:, None], clips, ("a", "b"), {})
+    rights, asked = {1: 20, 2: 25, 3: 25, 4: 10}, []
+
+    def method(x, known, num_classes, setting, queries):
+        assert not {*(x // 3).flatten().tolist()} & {*(queries // 3).flatten().tolist()}
+        asked.extend((setting, number) for number in queries.flatten().long().tolist())
+        truth = torch.tensor([labels[int(number)] for number in queries])
+        right = queries.flatten() < rights[setting]
+        logits = torch.nn.functional.one_hot(torch.where(right, truth, 1 - truth), 2).double()
+        return logits * (2 if setting == 3 else 1)  # surer, where it is wrong, too
+
+    assert cross_validated(method, [1, 2, 3, 4], features) == 3
+    assert sorted(asked) == [(s, number) for s in (1, 2, 3, 4) for number in range(30)]
+
+
+def test_intervals_of_wilson():
+    assert interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+
+
+def test_a_probe_stands_beside_its_controls(tmp_path):
+    """Features that are the labels, but for clips of "test", whose labels are others."""
+    labels = np.arange(80) % 4
+    split = np.repeat(["train", "val", "test"], [40, 30, 10])
+    values = torch.eye(4)[labels] + 0.01 * torch.randn(80, 4)
+    labels[70:] = 0
+    clips = sources([""] * 80, labels.tolist()).assign(split=split)
+    Features(values, clips, tuple("abcd"), {}).save(tmp_path / "f.safetensors")
+    found = probe_features(tmp_path / "f.safetensors")
+    table = found.table.set_index("method")
+    for name in ("linear classifier", "nearest neighbours"):
+        low, high = interval(1.0, 30)
+        assert table.loc[name, ["accuracy", "low", "high"]].tolist() == [1, low, high]
+    control = table.loc["linear, labels shuffled"]
+    assert control["low"] < control["accuracy"] < control["high"] and control["accuracy"] < 0.6
+    assert table.loc[["largest class", "chance"], "accuracy"].tolist() == [8 / 30, 0.25]
+    for words in ('30 clips of "val"', "40 clips, 4 features each, of 4 classes", " 26.7   "):
+        assert words in str(found)
+    test = probe_features(tmp_path / "f.safetensors", split="test").table["accuracy"]
+    assert test[[0, 3]].tolist() == pytest.approx([0.2, 1.0]), "two of ten look like class 0"
+
+
+def test_a_probe_becomes_the_classifier_of_its_network(manifest, extracted, tmp_path):
+    checkpoint, _, features = extracted
+    for size, name in ((None, "views as trained"), ((48, 48), "others")):
+        folder = tmp_path / name
+        file, out = folder / "f.safetensors", folder / "model.safetensors"
+        features = extract_features(checkpoint, manifest, out=file, size=size, views="2x1")
+        found = probe_features(file, out=out)
+        evaluation = evaluate_file(out, manifest)
+        assert evaluation.about["size"] == list(size or (24, 40))
+        assert evaluation.about["views"] == "2x1" and evaluation.classes == CLASSES
+        made = features.split("val").values.double() @ found.weight.T + found.bias
+        logits = evaluation.predictions.logits.double()
+        torch.testing.assert_close(logits, made, rtol=1e-3, atol=1e-3)
+        assert evaluation.scores["top_1"] == pytest.approx(found.table["accuracy"][0])
+        assert str(out) in str(found)
+    best = predict_video(out, features.clips["path"].iloc[-1]).table["class_name"][0]
+    assert best == CLASSES[made[-1].argmax()]
+    assert load_trained(checkpoint).classes == ("a", "b", "c"), "the network itself stays"
+    save_trained(load_trained(out), checkpoint)
+    with pytest.raises(ValueError, match="the network that the features are from, got another"):
+        probe_features(file, out=out)

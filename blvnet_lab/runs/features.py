@@ -26,10 +26,10 @@ from blvnet_lab.data.dataset import usable_rows
 from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs.evaluate import NUM_SHOWN, check_finite, left_out, view_clips, with_views
-from blvnet_lab.training.checkpoint import load_trained
+from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.evaluation import Predictions, evaluate
-from blvnet_lab.training.recipe import Hardware
+from blvnet_lab.training.recipe import Hardware, recipe_from_json
 
 METADATA = "blvnet_lab_features"
 
@@ -57,6 +57,10 @@ class Features:
         ]
         return "\n".join([*lines, *(f"  {why}" for why in [*unreadable.values()][:NUM_SHOWN])])
 
+    @property
+    def labels(self) -> Tensor:  # (N,)
+        return torch.tensor([*self.clips["label"]], device="cpu")
+
     def split(self, name: str) -> Features:
         """Choose the clips of one split; raise ValueError if there are none."""
         chosen = self.clips["split"] == name
@@ -65,13 +69,23 @@ class Features:
             raise ValueError(f'expected features of split "{name}", got only {there}: extract both')
         return replace(self, values=self.values[[*chosen]], clips=self.clips[chosen])
 
+    def network(self) -> Trained:
+        """Load the network they are of, for their views and classes; ValueError if it is gone."""
+        trained, path = load_trained(self.about["checkpoint"]), self.about["checkpoint"]
+        if _digest(path) != self.about["sha256"]:
+            raise ValueError(
+                f"{path}: expected the network that the features are from, got another: extract "
+                "them again"
+            )
+        recipe = recipe_from_json(json.dumps(self.about["recipe"]))
+        return replace(trained, recipe=recipe, classes=self.classes)
+
     def save(self, path: Path) -> None:
         """Write `features` (N, C) and `labels` (N,), all else as JSON in the file's metadata."""
         known = {"clips": self.clips.to_dict("list"), "classes": self.classes, "about": self.about}
-        labels, text = torch.tensor([*self.clips["label"]]), json.dumps(known)
-        tensors = {"features": self.values, "labels": labels}
+        tensors = {"features": self.values, "labels": self.labels}
         with atomic_write(path) as partial:
-            partial.write_bytes(save(tensors, {"format": "pt", METADATA: text}))
+            partial.write_bytes(save(tensors, {"format": "pt", METADATA: json.dumps(known)}))
 
     @classmethod
     def read(cls, path: Path) -> Features:
@@ -86,6 +100,10 @@ class Features:
                 f"one or another: {error}"
             ) from error
         return cls(values, pd.DataFrame(text["clips"]), tuple(text["classes"]), text["about"])
+
+
+def _digest(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def features_of(model: VideoNet, dataset: Dataset, **options: Any) -> Predictions:
@@ -156,8 +174,12 @@ def extract_features(
         # What `evaluate` will take for a network with this classifier.
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, size=recipe.size))
         about = {"checkpoint": str(checkpoint.absolute()), "manifest": str(manifest.absolute())}
-        about["sha256"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-        about |= {"recipe": asdict(recipe), "unreadable": unreadable, "left_out": left}
+        about |= {
+            "sha256": _digest(checkpoint),
+            "recipe": asdict(recipe),
+            "unreadable": unreadable,
+            "left_out": left,
+        }
         clips = pd.concat(tables, ignore_index=True)
         features = Features(torch.cat(values), clips, data_set.classes, about)
         if ranks.is_first:
