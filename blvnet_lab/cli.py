@@ -153,6 +153,14 @@ def draw_staircase(found: Any) -> None:
     save_picture(staircase_figure(as_table(found.summary)), found.out / "staircase.png")
 
 
+def draw_timeline(found: Any) -> None:
+    """Draw the answers over time, where a file is asked for, beside it."""
+    from blvnet_lab.viz import timeline_figure
+
+    if found.out is not None:
+        save_picture(timeline_figure(found.timeline), found.out.with_suffix(".png"))
+
+
 def save_picture(figure: Any, path: Path) -> None:
     """Write a figure to a file, whole or not at all."""
     with atomic_write(path) as partial_file:
@@ -178,6 +186,7 @@ AFTERWARDS = {
     "benchmark": draw_costs,
     "staircase": draw_staircase,
     "evaluate": draw_confusion,
+    "predict": draw_timeline,
 }
 
 

@@ -164,6 +164,7 @@ def all_figures(depth, num_frames: int) -> dict[str, Figure]:
         "deletion": viz.deletion_figure(deletions),
         "contact_sheet": viz.contact_sheet(frames, ["23 little"] * num_frames),
         "staircase": viz.staircase_figure(scores, "title"),
+        "timeline": viz.timeline_figure(pd.DataFrame([[0.1] * 4] * 9, columns=names), 4, "title"),
         "class_bars": viz.class_bars({"TSN, forwards": [0.1] * 4, "backwards": [0.2] * 4}, names),
         "confusion": viz.confusion_figure({"net": torch.arange(16).reshape(4, 4)}, names),
         "probe": viz.probe_figure(dict.fromkeys("abcde", point_scores), "title"),

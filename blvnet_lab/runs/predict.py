@@ -20,9 +20,12 @@ from blvnet_lab.data.probing import pack_info
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs.evaluate import check_finite, view_clips, with_views
+from blvnet_lab.runs.timeline import OverTime, answer_over_time
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.metrics import ranked
+
+ONCE = OverTime()  # no answers over time
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Prediction:
     table: pd.DataFrame  # the likeliest classes, best first: class_name, label, probability in 0..1
     annotated: Path | None = None  # the video that was written
     is_named: bool = True  # whether the checkpoint names its classes
+    timeline: pd.DataFrame | None = None  # probabilities in 0..1, a row a time, by seconds
+    basis: str = ""  # which frames an answer of the timeline is about
+    out: Path | None = None  # the file of the timeline
 
     def __str__(self) -> str:
         lines = [
@@ -39,6 +45,14 @@ class Prediction:
         ]
         if not self.is_named:
             lines.append("the checkpoint does not name its classes: they are numbered, from 0")
+        if self.timeline is not None:
+            lines.append(f"over time, {self.basis}:")
+            best = self.timeline.idxmax(axis=1)
+            for _, times in best.groupby((best != best.shift()).cumsum()):
+                begin, end = times.index[[0, -1]]
+                lines.append(f"{begin:7g} s to {end:g} s  {times.iloc[0]}")
+        if self.out is not None:
+            lines.append(f"wrote {self.out}")
         if self.annotated is not None:
             lines.append(f"wrote {self.annotated}")
         return "\n".join(lines)
@@ -48,17 +62,19 @@ def predict_video(
     checkpoint: Path,
     video: Path,
     /,
+    over_time: OverTime = ONCE,
     *,
     top: int = 5,
     views: str | None = None,
     size: tuple[int, int] | None = None,
     annotate: Path | None = None,
 ) -> Prediction:
-    """Predict the class of a video: one answer for the whole of it.
+    """Predict the class of a video: one answer for the whole of it, and others over time.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         video: file, or a folder of pictures 00001.jpg, 00002.jpg, ...
+        over_time: whether and how there are answers over time; then the crops of `views` count.
         top: how many classes to name.
         views: clips of the video x crops of each clip, such as 3x3, whose logits are averaged; 1, 3
             or 5 crops. Without it, as the network's recipe says.
@@ -72,6 +88,10 @@ def predict_video(
     """
     if top < 1:
         raise ValueError(f"expected at least one class to name, got top={top}")
+    if over_time.timeline is None and over_time != ONCE:
+        raise ValueError("expected --timeline with --window and --out, such as --timeline 1")
+    if over_time.out is not None:
+        check_target(over_time.out, ".csv")
     trained = load_trained(checkpoint)
     recipe, info = with_views(trained, views, size), probe_video(video)
     row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
@@ -83,6 +103,12 @@ def predict_video(
     table = pd.DataFrame({"label": best, "probability": found.logits[0].double().softmax(0)[best]})
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
     prediction = Prediction(table, annotate, bool(trained.classes))
+    if over_time.timeline is not None:
+        answers, basis = answer_over_time(trained, recipe, info, over_time)
+        prediction = replace(prediction, timeline=answers, basis=basis, out=over_time.out)
+        if over_time.out is not None:
+            with atomic_write(over_time.out) as partial:
+                answers.to_csv(partial, float_format="%.9g", lineterminator="\n")
     if annotate is not None:
         write_annotated(prediction, video, annotate)
     return prediction

@@ -1,5 +1,6 @@
 """Pictures and widgets. Pictures take plain tensors and results; the explorers run models."""
 
+from blvnet_lab.viz.answers import timeline_figure
 from blvnet_lab.viz.architecture import architecture_figure
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
@@ -59,5 +60,6 @@ __all__ = [
     "tap_history_hover",
     "taps_figure",
     "taps_hover",
+    "timeline_figure",
     "training_figure",
 ]

@@ -1,0 +1,29 @@
+"""Pictures of what networks make of clips: their answers over time, their features in a plane."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from blvnet_lab.viz.figures import new_figure
+from blvnet_lab.viz.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+
+
+def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figure:
+    """Draw the probabilities of the classes that come highest at some time of a video.
+
+    Args:
+        table: a row for each time, indexed by seconds, with a column for each class, in 0..1.
+        top: how many classes to draw.
+    """
+    figure, [axes] = new_figure(9, 3.2)
+    colours, marks = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY), "osD^vx"
+    highest = table.max().sort_values(ascending=False, kind="stable").index[:top]
+    for name, colour, mark in zip(highest, cycle(colours), cycle(marks), strict=False):
+        axes.plot(table.index, 100 * table[name], color=colour, marker=mark, ms=3, label=name)
+    axes.set(xlabel="time in the video / s", ylabel="probability / %", ylim=(-2, 102))
+    axes.set_title(title, fontsize=10)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+    return figure

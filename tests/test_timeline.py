@@ -1,0 +1,164 @@
+"""Answers over time. The oracles: whole clips at once, clips read by hand, one answer for all."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from nets import tam_resnet, tsm
+from torch import nn
+from videos import write_video
+
+from blvnet_lab import cli, viz
+from blvnet_lab.data import (
+    VideoReadError,
+    probe_video,
+    read_frames,
+    sample_uniform,
+    view_transform,
+)
+from blvnet_lab.introspect import capture
+from blvnet_lab.models import VideoNet, blvnet_tam, tsn
+from blvnet_lab.runs.predict import predict_video
+from blvnet_lab.runs.timeline import OverTime
+from blvnet_lab.training.checkpoint import Trained, save_trained
+from blvnet_lab.training.recipe import Recipe, Views
+
+NAMES = tuple("abc")
+RECIPE = Recipe(num_frames=4, size=(32, 32), evaluation=Views(short_side=40, crops=3))
+
+
+def sure(builder=blvnet_tam, frames: int = 4, **arguments) -> VideoNet:
+    """A network of three classes, sure of different things as the picture changes."""
+    torch.manual_seed(0)
+    model = builder(depth="tiny", num_frames=frames, num_classes=3, **arguments).eval()
+    nn.init.normal_(model.classifier.weight, std=3.0)
+    return model
+
+
+def saved(folder, model: VideoNet, **changes):
+    save_trained(Trained(model, replace(RECIPE, **changes), NAMES), folder / "model.safetensors")
+    return folder / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Of 70 frames, 2.8 s; each shows its number."""
+    return write_video(tmp_path_factory.mktemp("video") / "video.mp4", 70)
+
+
+def views_of(video, numbers) -> torch.Tensor:
+    return view_transform((32, 32), 3, 40)(read_frames(video, numbers))  # (3, T, C, H, W)
+
+
+def close(found: pd.Series, logits: torch.Tensor) -> bool:
+    return np.allclose(np.log(found), logits.double().log_softmax(0), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("builder", [blvnet_tam, tsm, tam_resnet])
+def test_a_causal_network_answers_as_it_does_to_the_whole(builder, video, tmp_path):
+    checkpoint = saved(tmp_path, sure(builder, causal=True))
+    # 12 frames, 0.48 s, make a clip of four: frames 1, 4, ..., 67 are taken.
+    found = predict_video(checkpoint, video, OverTime(0.1, window=0.48)).timeline
+    paired = builder is blvnet_tam
+    numbers, width = [*range(1, 70, 3)], 1 + paired
+    numbers = numbers[: len(numbers) // width * width]
+    whole = sure(builder, len(numbers), causal=True)
+    with torch.no_grad(), capture(whole, ["classifier"]) as cache:
+        whole(views_of(video, numbers))
+    logits = cache["classifier"].mean(0)  # (positions, 3), over the crops
+    assert found.index.tolist() == pytest.approx([0.1 * k for k in range(2 if paired else 1, 29)])
+    for seconds, row in found.iterrows():
+        seen = [
+            k for k, last in enumerate(numbers[width - 1 :: width]) if last < 25 * seconds - 1e-6
+        ]
+        assert close(row, logits[seen[-4 // width :]].mean(0)), seconds
+    assert np.log(found).std().max() > 0.1 and list(found) == list(NAMES)
+
+
+@pytest.mark.parametrize("changes", [{}, {"read_short_side": 48}])
+def test_others_see_the_frames_around_each_time(changes, video, tmp_path):
+    model = sure(tsn)
+    checkpoint = saved(tmp_path, model, **changes)
+    found = predict_video(checkpoint, video, OverTime(0.4, window=0.8))
+    assert found.timeline.index.tolist() == pytest.approx([0.4 * k for k in range(1, 8)])
+    size = None if not changes else (48, 84)
+    for seconds, row in found.timeline.iterrows():
+        start = min(max(round(25 * seconds) - 10, 0), 50)
+        frames = read_frames(video, start + sample_uniform(20, 4), size)
+        with torch.no_grad():
+            assert close(row, model(view_transform((32, 32), 3, 40)(frames)).mean(0)), seconds
+    assert "over time, of 4 frames around each time, 0.2 s apart:" in str(found)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("stride", [None, 17])
+def test_where_the_window_is_the_video_the_last_answer_is_that_to_all_of_it(
+    causal, stride, video, tmp_path
+):
+    model = sure(blvnet_tam, causal=causal)
+    checkpoint = saved(tmp_path, model, stride=stride)
+    window = None if stride else 2.8
+    found = predict_video(checkpoint, video, OverTime(10.0, window=window), top=3)
+    (last,) = found.timeline.index
+    assert last == pytest.approx(2.8)
+    numbers = sample_uniform(68 if stride else 70, 4)  # the first of four frames 17 apart is 8
+    shift = 0 if causal or not stride else 2  # at the end of the video
+    with torch.no_grad():
+        assert close(found.timeline.loc[last], model(views_of(video, numbers + shift)).mean(0))
+    if not stride:
+        whole = found.table.set_index("class_name")["probability"]
+        assert found.timeline.loc[last].tolist() == pytest.approx(
+            whole[list(NAMES)].tolist(), abs=1e-4
+        )
+
+
+def test_answers_over_time_in_files(video, tmp_path, monkeypatch, capsys):
+    checkpoint, out = saved(tmp_path, sure()), tmp_path / "new" / "answers.csv"
+    words = [checkpoint, video, "--timeline", 0.5, "--window", 1, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "predict", *map(str, words)])
+    cli.main()
+    printed = capsys.readouterr().out
+    assert f"wrote {out}" in printed and f"{out.with_suffix('.png')} is a picture" in printed
+    assert sorted(path.name for path in out.parent.iterdir()) == ["answers.csv", "answers.png"]
+    table = pd.read_csv(out, index_col="seconds")
+    expected = predict_video(checkpoint, video, OverTime(0.5, 1.0))
+    pd.testing.assert_frame_equal(table, expected.timeline, rtol=1e-6)
+    best, runs = table.idxmax(axis=1).tolist(), []
+    for seconds, name in zip(table.index, best, strict=True):
+        if runs and runs[-1][2] == name:
+            runs[-1][1] = seconds
+        else:
+            runs.append([seconds, seconds, name])
+    for begin, end, name in runs:
+        assert f"{begin:7g} s to {end:g} s  {name}\n" in printed
+
+
+def test_answers_over_time_that_there_are_not(video, tmp_path):
+    checkpoint = saved(tmp_path, sure(causal=True))
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(write_video(tmp_path / "whole.mkv", 40).read_bytes()[:-4000])
+    for file, how, error, words in (
+        (video, OverTime(1.0), ValueError, r"clips are spread over whole videos: .*--window 2"),
+        (video, OverTime(0.0, 2.0), ValueError, r"seconds above 0, got timeline=0.0 and window=2"),
+        (video, OverTime(1.0, -2.0), ValueError, r"seconds above 0, got timeline=1.0 and window=-"),
+        (video, OverTime(None, 2.0), ValueError, r"--timeline with --window and --out"),
+        (video, OverTime(1.0, 99.0), ValueError, r"2 frames that are 618\.8 apart, got one of 70"),
+        (video, OverTime(1.0, 2.0, tmp_path / "a.txt"), ValueError, r"ends in \.csv, got"),
+        (cut, OverTime(1.0, 2.0), VideoReadError, r"cut\.mkv: .* cut short"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=words):
+            predict_video(checkpoint, file, how)
+    assert probe_video(video).num_frames == 70
+
+
+def test_curves_are_those_of_the_classes_that_come_highest():
+    table = pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.75], "c": [0.6, 0.05]}, [0.5, 1.0])
+    (axes,) = viz.timeline_figure(table, top=2, title="title").axes
+    assert [(line.get_label(), line.get_ydata().tolist()) for line in axes.lines] == [
+        ("b", [30, 75]), ("c", [60, 5])
+    ]  # fmt: skip
+    assert axes.lines[0].get_xdata().tolist() == [0.5, 1.0] and axes.get_title() == "title"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("time in the video / s", "probability / %")
