@@ -10,6 +10,7 @@ import torch
 from nets import BUILDERS, WITH_TAMS, network
 from safetensors import safe_open
 
+from blvnet_lab import viz
 from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.runs.evaluate import evaluate_file
@@ -18,6 +19,7 @@ from blvnet_lab.runs.predict import predict_video
 from blvnet_lab.runs.probe import (
     cross_validated,
     fit_linear,
+    flat_features,
     interval,
     linear,
     nearest,
@@ -171,16 +173,15 @@ def test_linear_classifiers_in_closed_form():
 @pytest.mark.parametrize("k", [1, 4, 99])
 def test_neighbours_are_those_found_one_by_one(k):
     (x, labels), (asked, _) = clouds(), clouds(9, seed=1)
-    mean, scale = x.double().mean(0), x.double().std(0, correction=0)
+    scale = x.double().std(0, correction=0)
     scale[1] = 1
     for row, votes in zip(asked, nearest(x, labels, 3, k, asked), strict=True):
-        q, cosines = (row - mean) / scale, []
+        distances = []
         for other, label in zip(x, labels, strict=True):
-            z = (other - mean) / scale
-            cosines.append((float(q @ z / q.norm() / z.norm()), int(label)))
+            distances.append((float(((row - other) / scale).norm()), int(label)))
         expected = [0.0] * 3
-        for cosine, label in sorted(cosines, reverse=True)[:k]:
-            expected[label] += np.exp(cosine)
+        for distance, label in sorted(distances)[:k]:
+            expected[label] += 1 + np.exp(-distance)
         assert votes.tolist() == pytest.approx(expected)
 
 
@@ -270,3 +271,32 @@ def test_a_probe_becomes_the_classifier_of_its_network(manifest, extracted, tmp_
     save_trained(load_trained(out), checkpoint)
     with pytest.raises(ValueError, match="the network that the features are from, got another"):
         probe_features(file, out=out)
+
+
+def test_two_dimensions_and_what_they_lose():
+    """One bit of the class is in three of seven features, the other in one; three tell nothing."""
+    number, draw = np.arange(96), torch.Generator().manual_seed(0)
+    one, other, junk = number % 2, number // 2 % 2, number // 4 % 2
+    x = torch.tensor(np.stack([one, junk] * 3 + [other], 1)).float()
+    x += 0.01 * torch.randn(96, 7, generator=draw)
+    clips = sources([""] * 96, (number % 4).tolist())
+    clips["split"] = np.where(number < 64, "train", "val")
+    features = Features(x, clips, tuple("abcd"), {})
+    points, title = flat_features(features)
+    known = ((x - x[:64].mean(0)) / x[:64].std(0, correction=0)).double().numpy()
+    variances, axes = np.linalg.eigh(np.cov(known[:64].T))
+    for name, axis in (("x", axes[:, -1]), ("y", axes[:, -2])):
+        np.testing.assert_allclose(np.abs(points[name]), np.abs(known @ axis), atol=1e-4)
+    share = variances[-2:].sum() / variances.sum()
+    assert title.startswith(f"2 of 7 dimensions, with {share:.0%} of the variance; nearest")
+    here, everywhere = [int(word[:-1]) for word in title.split() if word.endswith("%")][1:]
+    assert here < 70 and everywhere == 100
+    figure = viz.embedding_hover(points, title)
+    assert "bdata" not in figure.to_json() and figure.layout.title.text == title
+    drawn = [
+        (trace.name, *point)
+        for trace in figure.data
+        for point in zip(trace.hovertext, trace.x, trace.y, strict=True)
+    ]
+    expected = points.round(3)[["class_name", "path", "x", "y"]].itertuples(index=False, name=None)
+    assert sorted(drawn) == sorted(expected) and len(figure.data) == 8, "classes x splits"

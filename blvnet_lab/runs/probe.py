@@ -3,13 +3,13 @@
     python -m blvnet_lab probe features.safetensors --out model.safetensors
 
 The classifier is logistic regression: it minimises mean cross-entropy + strength / 2 * (sum of the
-squared weights), for features brought to mean 0 and deviation 1; L-BFGS finds the one optimum.
+squared weights), for features brought to mean 0 and deviation 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +39,8 @@ class Probe:
     out: Path | None = None  # the network with this classifier
 
     def __str__(self) -> str:
-        percent = self.table.set_index("method") * {
-            "accuracy": 100,
-            "low": 100,
-            "high": 100,
-            "how": 1,
-        }
+        factors = {"accuracy": 100, "low": 100, "high": 100, "how": 1}
+        percent = self.table.set_index("method") * factors
         table = percent.to_string(na_rep="", float_format="{:.1f}".format, index_names=False)
         written = f"\n{self.out} is the network with the linear classifier" if self.out else ""
         return f"{self.about}\n\n{table}{written}"
@@ -79,15 +75,15 @@ def linear(x: Tensor, labels: Tensor, num_classes: int, strength: float, queries
 
 
 def nearest(x: Tensor, labels: Tensor, num_classes: int, k: int, queries: Tensor) -> Tensor:
-    """Let the k nearest of features (N, C) vote on queries (M, C): (M, num_classes).
+    """Let the k nearest of (standardised) features (N, C) vote on queries: (M, num_classes).
 
-    Near is a high cosine of standardised features; a vote is its exponential.
+    A vote counts 1 and, by which nearer ones decide a draw, exp(-distance).
     """
     mean, scale = _mean_and_scale(x)
-    known, asked = (F.normalize((part.double() - mean) / scale) for part in (x, queries))
-    cosines, found = (asked @ known.T).topk(min(k, len(x)))  # (M, k)
+    known, asked = ((part.double() - mean) / scale for part in (x, queries))
+    distances, found = torch.cdist(asked, known).topk(min(k, len(x)), largest=False)  # (M, k)
     votes = asked.new_zeros(len(queries), num_classes)
-    return votes.scatter_add(1, labels[found], cosines.exp())
+    return votes.scatter_add(1, labels[found], 1 + (-distances).exp())
 
 
 def _mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,36 +147,58 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     found = Features.read(features)
     trained = found.network() if out is not None else None
     train, test = found.split("train"), found.split(split)
-    (x, labels), num_classes = (train.values, train.labels), len(found.classes)
+    known, count = (train.values, train.labels, len(found.classes)), len(test.labels)
     strength = cross_validated(linear, STRENGTHS, train)
     k = cross_validated(nearest, NEIGHBOURS, train)
-    weight, bias = fit_linear(x, labels, num_classes, strength)
-    rows = []
-    for method, logits, how in (
-        ("linear classifier", test.values.double() @ weight.T + bias, f"strength {strength:g}"),
-        ("nearest neighbours", nearest(x, labels, num_classes, k, test.values), f"{k} of them"),
-    ):
-        right = top_k_accuracy(logits, test.labels)
-        rows.append((method, right, *interval(right, len(test.labels)), how))
+    weight, bias = fit_linear(*known, strength)
+    logits = test.values.double() @ weight.T + bias, nearest(*known, k, test.values)
+    first, second = (top_k_accuracy(each, test.labels) for each in logits)
     shuffled = []
     for seed in range(SHUFFLES):
-        draw = torch.randperm(len(x), generator=torch.Generator("cpu").manual_seed(seed))
-        logits = linear(x, labels[draw], num_classes, strength, test.values)
+        draw = torch.randperm(len(train.labels), generator=torch.Generator("cpu").manual_seed(seed))
+        logits = linear(known[0], known[1][draw], known[2], strength, test.values)
         shuffled.append(top_k_accuracy(logits, test.labels))
     spread, how = (min(shuffled), max(shuffled)), f"mean and range of {SHUFFLES} shuffles"
-    largest = test.labels.bincount().max().item() / len(test.labels)
-    rows += [
+    largest = test.labels.bincount().max().item() / count
+    rows = [
+        ("linear classifier", first, *interval(first, count), f"strength {strength:g}"),
+        ("nearest neighbours", second, *interval(second, count), f"{k} of them"),
         ("linear, labels shuffled", sum(shuffled) / SHUFFLES, *spread, how),
         ("largest class", largest, None, None, "always named"),
-        ("chance", 1 / num_classes, None, None, "1 / classes"),
+        ("chance", 1 / known[2], None, None, "1 / classes"),
     ]
     about = (
-        f'accuracy in % on {len(test.labels)} clips of "{split}", with its 95 % interval; trained '
-        f"on {len(x)} clips, {x.shape[1]} features each, of {num_classes} classes"
+        f'accuracy in % on {count} clips of "{split}", with its 95 % interval; trained on '
+        f"{len(train.labels)} clips, {len(weight[0])} features each, of {known[2]} classes"
     )
     if trained is not None:
-        trained.model.reset_classifier(num_classes)
+        trained.model.reset_classifier(known[2])
         trained.model.classifier.load_state_dict({"weight": weight, "bias": bias})
         save_trained(trained, out)
     table = pd.DataFrame(rows, columns=["method", "accuracy", "low", "high", "how"])
     return Probe(table, weight, bias, about, out)
+
+
+def flat_features(features: Features, split: str = "val") -> tuple[pd.DataFrame, str]:
+    """Project features onto the two principal components of "train"; say what that loses.
+
+    Returns the clips with the columns x, y and class_name, for `viz.embedding_hover`, and a title.
+    """
+    train, classes = features.split("train"), features.classes
+    mean, scale = _mean_and_scale(train.values)
+    sizes, axes = torch.linalg.svd((train.values.double() - mean) / scale, full_matrices=False)[1:]
+    flat = replace(features, values=(features.values.double() - mean) / scale @ axes[:2].T)
+    right = []
+    for some in (flat, features):
+        known, asked = some.split("train"), some.split(split)
+        k = cross_validated(nearest, NEIGHBOURS, known)
+        votes = nearest(known.values, known.labels, len(classes), k, asked.values)
+        right.append(top_k_accuracy(votes, asked.labels))
+    share = (sizes[:2].square().sum() / sizes.square().sum()).item()
+    title = (
+        f"2 of {len(mean)} dimensions, with {share:.0%} of the variance; nearest neighbours right: "
+        f"{right[0]:.0%} here, {right[1]:.0%} in all dimensions"
+    )
+    names = [classes[label] for label in features.clips["label"]]
+    x, y = flat.values.T.tolist()
+    return features.clips.assign(x=x, y=y, class_name=names), title

@@ -1,6 +1,6 @@
 """Pictures and widgets. Pictures take plain tensors and results; the explorers run models."""
 
-from blvnet_lab.viz.answers import timeline_figure
+from blvnet_lab.viz.answers import embedding_hover, timeline_figure
 from blvnet_lab.viz.architecture import architecture_figure
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
@@ -45,6 +45,7 @@ __all__ = [
     "cost_figure",
     "cost_hover",
     "deletion_figure",
+    "embedding_hover",
     "feature_maps",
     "importance_figure",
     "learning_curves",

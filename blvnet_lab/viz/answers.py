@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import cycle
 
 import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from blvnet_lab.viz.figures import new_figure
@@ -27,3 +29,23 @@ def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figur
     axes.set_title(title, fontsize=10)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
     return figure
+
+
+def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
+    """Draw clips as points in a plane, a panel a split, to hover over for class and path.
+
+    Args:
+        points: x, y, class_name, split and path of each clip, as `runs.probe.flat_features` has it.
+    """
+    figure = px.scatter(
+        points.round({"x": 3, "y": 3}).astype(object),  # lists in the notebook, not encoded bytes
+        x="x",
+        y="y",
+        color="class_name",
+        facet_col="split",
+        hover_name="path",
+        labels={"x": "first principal component", "y": "second principal component"},
+        title=title,
+        height=520,
+    )
+    return figure.update_traces(marker={"size": 7, "opacity": 0.8})
