@@ -160,11 +160,12 @@ def evaluate_file(
         about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
         about |= {"num_frames": recipe.num_frames, "stride": recipe.stride, "precision": precision}
         about |= {"device": device.type, "torch": torch.__version__}
+        status = data_set.split(split).rows["status"]
         evaluation = Evaluation(
             about=about,
             clips=len(clips),
             unreadable={clips.names[i]: why for i, why in found.unreadable.items()},
-            left_out=left_out(data_set, split),
+            left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
             scores=standard_scores(found) | partner_score(found, data_set),
             classes=classes,
             per_class=per_class_scores(found.logits, found.labels, classes),
@@ -252,12 +253,6 @@ def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
         num_clips=views.num_clips,
         short_side=recipe.read_short_side,
     )
-
-
-def left_out(data_set: DataSet, split: str) -> dict[str, int]:
-    """Count the rows of a split that the manifest says are of no use, by their status."""
-    status = data_set.split(split).rows["status"]
-    return status[status != "ok"].value_counts().sort_index().to_dict()
 
 
 def check_finite(found: Tensor, precision: str = "float32", what: str = "logits") -> None:

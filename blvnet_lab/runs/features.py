@@ -25,7 +25,7 @@ from blvnet_lab.data import DataSet
 from blvnet_lab.data.dataset import usable_rows
 from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target
-from blvnet_lab.runs.evaluate import NUM_SHOWN, check_finite, left_out, view_clips, with_views
+from blvnet_lab.runs.evaluate import NUM_SHOWN, check_finite, view_clips, with_views
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.evaluation import Predictions, evaluate
@@ -41,21 +41,17 @@ class Features:
     values: Tensor  # (N, C) float32
     clips: pd.DataFrame  # path, label, split and source_id of each, the last perhaps empty
     classes: tuple[str, ...]  # names in the order of labels
-    about: dict[str, Any]  # checkpoint, its sha256, recipe (the views), left_out, unreadable
+    about: dict[str, Any]  # checkpoint, its sha256, recipe (the views), unreadable videos
 
     def __str__(self) -> str:
-        counts = self.clips["split"].value_counts(sort=False)
-        splits = ", ".join(f"{number} of {name}" for name, number in counts.items())
-        unreadable, left = self.about["unreadable"], self.about["left_out"]
-        note = "".join(f"; {number} {status}, as the manifest says" for status, number in left)
-        size, views = self.about["recipe"]["size"], self.about["recipe"]["evaluation"]
-        lines = [
+        counts = self.clips["split"].value_counts(sort=False).items()
+        splits = ", ".join(f"{number} of {name}" for name, number in counts)
+        reasons = [f"  {why}" for why in self.about["unreadable"].values()]
+        line = (
             f"{self.values.shape[1]} features of each of {len(self.clips)} clips ({splits}), of "
-            f"{len(self.classes)} classes",
-            f"{views['num_clips']}x{views['crops']} views (clips x crops) of {size[0]} x {size[1]} "
-            f"pixels; {len(unreadable)} videos could not be read{note}",
-        ]
-        return "\n".join([*lines, *(f"  {why}" for why in [*unreadable.values()][:NUM_SHOWN])])
+            f"{len(self.classes)} classes; {len(reasons)} videos could not be read"
+        )
+        return "\n".join([line, *reasons[:NUM_SHOWN]])
 
     @property
     def labels(self) -> Tensor:  # (N,)
@@ -107,11 +103,7 @@ def _digest(path: str | Path) -> str:
 
 
 def features_of(model: VideoNet, dataset: Dataset, **options: Any) -> Predictions:
-    """Evaluate a network without its classifier: `logits` are the features (N, C).
-
-    Args:
-        dataset, options: of `evaluate`.
-    """
+    """Do what `evaluate` does, without the classifier: `logits` are the features (N, C)."""
     classifier, model.classifier = model.classifier, nn.Identity()
     try:
         return evaluate(model, dataset, **options)
@@ -155,31 +147,23 @@ def extract_features(
     with process_group() as (ranks, device):
         trained, data_set = load_trained(checkpoint), DataSet.read(manifest)
         recipe = with_views(trained, views, size)
-        options = {"batch_size": batch_size, "device": device, "ranks": ranks}
-        options["hardware"] = Hardware(workers=workers)
-        model = trained.model.to(memory_format=torch.channels_last)
-        values, tables, unreadable, left = [], [], {}, []
+        hardware, model = Hardware(workers=workers), trained.model
+        options = {"device": device, "hardware": hardware, "ranks": ranks}
+        values, tables, unreadable = [], [], {}
         for name in dict.fromkeys(split):
             clips = view_clips(data_set, name, recipe)
-            found = features_of(model, clips, **options)
+            found = features_of(model, clips, batch_size=batch_size, **options)
             check_finite(found.logits, what="features")
             values.append(found.logits)
             unreadable |= {clips.paths[i]: why for i, why in found.unreadable.items()}
-            left += left_out(data_set, name).items()
-            paths = clips.paths[found.indices].tolist()
-            table = pd.DataFrame({"path": paths, "label": found.labels})
             rows = usable_rows(data_set, name).drop_duplicates("path").set_index("path")
-            sources = rows["source_id"].reindex(paths).fillna("").to_numpy()
-            tables.append(table.assign(split=name, source_id=sources))
+            sources = rows["source_id"][paths := clips.paths[found.indices].tolist()].tolist()
+            table = {"path": paths, "label": found.labels, "split": name, "source_id": sources}
+            tables.append(pd.DataFrame(table))
         # What `evaluate` will take for a network with this classifier.
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, size=recipe.size))
-        about = {"checkpoint": str(checkpoint.absolute()), "manifest": str(manifest.absolute())}
-        about |= {
-            "sha256": _digest(checkpoint),
-            "recipe": asdict(recipe),
-            "unreadable": unreadable,
-            "left_out": left,
-        }
+        about = {"checkpoint": str(checkpoint.absolute()), "sha256": _digest(checkpoint)}
+        about |= {"recipe": asdict(recipe), "unreadable": unreadable}
         clips = pd.concat(tables, ignore_index=True)
         features = Features(torch.cat(values), clips, data_set.classes, about)
         if ranks.is_first:

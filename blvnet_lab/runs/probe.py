@@ -121,6 +121,13 @@ def cross_validated(
     return max(scores, key=scores.get)
 
 
+def ask_neighbours(train: Features, test: Features) -> tuple[int, float]:
+    """Choose how many neighbours vote, and find how often they are right."""
+    k = cross_validated(nearest, NEIGHBOURS, train)
+    votes = nearest(train.values, train.labels, len(train.classes), k, test.values)
+    return k, top_k_accuracy(votes, test.labels)
+
+
 def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """Compute Wilson's interval (1927), of 95 %, of a share that was found among `count`."""
     middle = share + z**2 / (2 * count)
@@ -149,10 +156,9 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     train, test = found.split("train"), found.split(split)
     known, count = (train.values, train.labels, len(found.classes)), len(test.labels)
     strength = cross_validated(linear, STRENGTHS, train)
-    k = cross_validated(nearest, NEIGHBOURS, train)
     weight, bias = fit_linear(*known, strength)
-    logits = test.values.double() @ weight.T + bias, nearest(*known, k, test.values)
-    first, second = (top_k_accuracy(each, test.labels) for each in logits)
+    first = top_k_accuracy(test.values.double() @ weight.T + bias, test.labels)
+    k, second = ask_neighbours(train, test)
     shuffled = []
     for seed in range(SHUFFLES):
         draw = torch.randperm(len(train.labels), generator=torch.Generator("cpu").manual_seed(seed))
@@ -184,21 +190,16 @@ def flat_features(features: Features, split: str = "val") -> tuple[pd.DataFrame,
 
     Returns the clips with the columns x, y and class_name, for `viz.embedding_hover`, and a title.
     """
-    train, classes = features.split("train"), features.classes
-    mean, scale = _mean_and_scale(train.values)
-    sizes, axes = torch.linalg.svd((train.values.double() - mean) / scale, full_matrices=False)[1:]
-    flat = replace(features, values=(features.values.double() - mean) / scale @ axes[:2].T)
-    right = []
-    for some in (flat, features):
-        known, asked = some.split("train"), some.split(split)
-        k = cross_validated(nearest, NEIGHBOURS, known)
-        votes = nearest(known.values, known.labels, len(classes), k, asked.values)
-        right.append(top_k_accuracy(votes, asked.labels))
+    mean, scale = _mean_and_scale(features.split("train").values)
+    scaled = replace(features, values=(features.values.double() - mean) / scale)
+    _, sizes, axes = torch.linalg.svd(scaled.split("train").values, full_matrices=False)
+    flat = replace(features, values=scaled.values @ axes[:2].T)
+    right = [ask_neighbours(f.split("train"), f.split(split))[1] for f in (flat, features)]
     share = (sizes[:2].square().sum() / sizes.square().sum()).item()
     title = (
         f"2 of {len(mean)} dimensions, with {share:.0%} of the variance; nearest neighbours right: "
         f"{right[0]:.0%} here, {right[1]:.0%} in all dimensions"
     )
-    names = [classes[label] for label in features.clips["label"]]
+    names = [features.classes[label] for label in features.clips["label"]]
     x, y = flat.values.T.tolist()
     return features.clips.assign(x=x, y=y, class_name=names), title
