@@ -77,6 +77,17 @@ def extracted(manifest, tmp_path_factory):
     return checkpoint, out, extract_features(checkpoint, manifest, out=out, batch_size=7)
 
 
+def test_parts_of_a_video_have_features_of_their_own(manifest, extracted, tmp_path):
+    row = DataSet.read(manifest).rows.iloc[[0]].assign(split="val")
+    rows = pd.concat([row.assign(part_start=k, part_end=k + 1.0, label=k) for k in (0.0, 1.0)])
+    rows = rows.assign(class_name=["a", "b"], label=[0, 1])
+    path = DataSet(rows).save(tmp_path / "manifest.csv")
+    found = extract_features(extracted[0], path, out=tmp_path / "f.safetensors", split=("val",))
+    assert found.clips["path"].tolist() == [f"{rows.iloc[0]['path']}#t={t}" for t in ("0,1", "1,2")]
+    assert found.clips["label"].tolist() == [0, 1] and not torch.equal(*found.values)
+    assert found.clips["source_id"].tolist() == rows["source_id"].tolist()
+
+
 def test_features_in_a_file(manifest, extracted):
     checkpoint, out, features = extracted
     assert [path.name for path in out.parent.iterdir()] == [out.name]

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from blvnet_lab.data import DataSet
 from blvnet_lab.data.dataset import usable_rows
+from blvnet_lab.data.dataset_files import clip_names
 from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs.evaluate import NUM_SHOWN, check_finite, view_clips, with_views
@@ -39,7 +40,7 @@ class Features:
     """What the classifier of a network gets of N clips, and what these are."""
 
     values: Tensor  # (N, C) float32
-    clips: pd.DataFrame  # path, label, split and source_id of each, the last perhaps empty
+    clips: pd.DataFrame  # path (of a part: its name), label, split, source_id (perhaps empty)
     classes: tuple[str, ...]  # names in the order of labels
     about: dict[str, Any]  # checkpoint, its sha256, recipe (the views), unreadable videos
 
@@ -155,10 +156,11 @@ def extract_features(
             found = features_of(model, clips, batch_size=batch_size, **options)
             check_finite(found.logits, what="features")
             values.append(found.logits)
-            unreadable |= {clips.paths[i]: why for i, why in found.unreadable.items()}
-            rows = usable_rows(data_set, name).drop_duplicates("path").set_index("path")
-            sources = rows["source_id"][paths := clips.paths[found.indices].tolist()].tolist()
-            table = {"path": paths, "label": found.labels, "split": name, "source_id": sources}
+            unreadable |= {clips.names[i]: why for i, why in found.unreadable.items()}
+            rows, names = usable_rows(data_set, name), clips.names[found.indices].tolist()
+            source_of = dict(zip(clip_names(rows), rows["source_id"], strict=True))
+            table = {"path": names, "label": found.labels, "split": name}
+            table["source_id"] = [source_of[clip] for clip in names]
             tables.append(pd.DataFrame(table))
         # What `evaluate` will take for a network with this classifier.
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, size=recipe.size))
