@@ -35,6 +35,7 @@ COMMANDS = {
     "manifest": "datasets.inventory:build_manifest",
     "subset": "datasets.kinetics_subset:subset",
     "shared": "datasets.sources:count_shared",
+    "partners": "datasets.partners:cut_partners",
     "prepare": "datasets.reencoding:reencode",
     "loader-benchmark": "benchmark.reading:measure_loading",
     "train": "runs.train:train",

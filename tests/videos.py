@@ -7,7 +7,7 @@ enough to survive lossy coding and resizing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -84,18 +84,23 @@ def write_video(
     rotation: int = 0,
     mirrored: bool = False,
     container_options: dict[str, str] | None = None,
+    pictures: Sequence[np.ndarray] = (),
+    rate: int = 25,
 ) -> Path:
     """Encodes frames 0 to count-1 at 25 frames per second; the container follows from the suffix.
 
-    times: when to show each frame, in units of 1/25 s; 0, 1, 2, ... if left out.
+    pictures, rate: instead of numbers (H, W, 3), and frames per second.
+
+    times: when to show each frame, in units of 1/rate s; 0, 1, 2, ... if left out.
     rotation, mirrored: what the file asks players to do, in degrees counter-clockwise, and then.
         The stored pictures are turned the other way, so that the numbers are upright on display.
     """
-    shown = [draw(number, size)[:, :: -1 if mirrored else 1] for number in range(count)]
+    pictures = pictures[:count] if len(pictures) else [draw(k, size) for k in range(count)]
+    shown = [picture[:, :: -1 if mirrored else 1] for picture in pictures]
     stored = [np.rot90(picture, -rotation // 90) for picture in shown]
     times = range(count) if times is None else times
     with av.open(path, "w", container_options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=25)
+        stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = stored[0].shape[:2]
         stream.pix_fmt = pix_fmt
         stream.codec_context.gop_size = gop
@@ -106,7 +111,7 @@ def write_video(
             stream.set_display_rotation(rotation, hflip=mirrored)
         for picture, time in zip(stored, times, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, 25)
+            frame.pts, frame.time_base = time, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

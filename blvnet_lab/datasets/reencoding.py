@@ -171,13 +171,13 @@ def _targets(rows: pd.DataFrame, out: Path) -> list[str]:
 
 
 def _is_done(target: str, source: str, entry: dict | None) -> bool:
-    if entry is None or entry["state"] != _state(source):
+    if entry is None or entry["state"] != file_state(source):
         return False
     # Of another size it is that of another manifest, which was re-encoded here since.
-    return entry["how"] == "unreadable" or _state(target)[:1] == [entry["bytes_after"]]
+    return entry["how"] == "unreadable" or file_state(target)[:1] == [entry["bytes_after"]]
 
 
-def _state(path: str) -> list[int]:
+def file_state(path: str) -> list[int]:
     """Look up size and time, which show that a file was changed; nothing if there is none."""
     found = os.stat(path) if os.path.exists(path) else None
     return [found.st_size, found.st_mtime_ns] if found else []
@@ -220,7 +220,7 @@ def reencode_video(
 ) -> dict[str, Any]:
     """Re-encode a video, or a part of it, of which `probe` is known; give the entry for the log."""
     name = clip_name(source, part)
-    entry = {"source": name, "state": _state(source), "bytes_before": 0, "bytes_after": 0}
+    entry = {"source": name, "state": file_state(source), "bytes_before": 0, "bytes_after": 0}
     os.makedirs(os.path.dirname(target), exist_ok=True)
     try:
         info = refuse_damage(known_video(source, probe, part))

@@ -1,0 +1,300 @@
+"""Partner classes out of any footage: clips that only time tells apart, and no labels needed.
+
+A *window*, a second or so of a video, gives two clips of the very same frames in another order:
+
+- `arrow`: as it was shot, or backwards;
+- `halves`: as it was shot, or with its halves exchanged;
+- `directions`: a square of it in which nearly all moves right, left, up or down, by the motion
+  vectors that the video's codec holds; backwards, it moves the other way.
+
+Every frame is compressed on its own, by one quantiser: partners hold the same pictures, bit for
+bit. What the video's own codec has left in them stays: its quality may have an arrow of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+import pandas as pd
+
+from blvnet_lab.data import DataSet, VideoReadError, check_video, probe_video, read_frames
+from blvnet_lab.data.decoding import Orientation, ToRGB, motion_vectors
+from blvnet_lab.data.probing import VideoInfo, refuse_damage
+from blvnet_lab.data.reading import decode_frames
+from blvnet_lab.datasets.encoding import Showing, showing_of, write_h264
+from blvnet_lab.datasets.inventory import table_values
+from blvnet_lab.datasets.journal import Journal, Tables, write_tables
+from blvnet_lab.datasets.layouts import SPLIT_OF, find_videos
+from blvnet_lab.datasets.motion import CLASSES, FRAMES, X264, partner_frames
+from blvnet_lab.datasets.reencoding import file_state
+from blvnet_lab.datasets.selection import mirror_table, mirrored_names
+from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
+from blvnet_lab.paths import atomic_write, plain_name
+from blvnet_lab.progress import tqdm
+
+# Class 2k and 2k + 1 are partners: the partner of a label is `label ^ 1`.
+CLASSES_OF = {
+    "arrow": ("forwards", "backwards"),
+    "halves": ("in_order", "exchanged"),
+    "directions": CLASSES[:4],  # moves right, left, up, down, as in the sample clips
+}
+SETTINGS = "partners.json"
+FPS = 25  # about; of quicker videos every second frame is taken, every third, ...
+CELLS = 8  # along the short side of a picture, in each of which motion is added up
+ZOOM = 6  # pixels of a cell in the grey pictures in which stillness and cuts are looked for
+STILL, MOVING = 0.004, 0.02  # of a picture, of a square: where less changes, nothing moves
+SURE, SURE_IN_THIRD = 0.6, 0.5  # of the area that moves, at least so much goes the same way
+
+Array = np.ndarray
+Values = dict[str, Any]
+Square = tuple[int, float, float, float]  # label; top, left, side as shares of what they run along
+
+
+def cut_partners(
+    videos: Path,
+    /,
+    *,
+    out: Path,
+    kind: Literal["arrow", "halves", "directions"] = "arrow",
+    short_side: int = 128,
+    windows_per_video: int = 8,
+    source: str = "",
+    val_share: float = 0.2,
+    seed: int = 0,
+) -> Tables:
+    """Cut clips out of any videos, in classes that only time tells apart; no labels are needed.
+
+    A window gives a clip and its partner, of 24 frames without sound, both in the same split.
+    report.csv lists what is left out: windows in which hardly anything moves, the scene is cut or
+    no direction is sure, and videos that are too short or cannot be read. Run again, it continues
+    where it stopped.
+
+    Args:
+        videos: a folder with videos of any kind; folders in it are searched, too.
+        out: folder for clips/, manifest.csv, classes.csv and report.csv.
+        kind: arrow (forwards, backwards), halves (in_order, exchanged) or directions (moves_right,
+            _left, _up, _down: where the motion vectors of an H.264 or MPEG-4 file agree).
+        short_side: in pixels, to which larger clips are scaled; those of directions are square.
+        windows_per_video: at most, drawn by the seed.
+        source: which videos are of one source: a regular expression, as for `manifest folder`;
+            without it, folders in folders say it, and names that differ in numbers only.
+        val_share: share of the clips that becomes val; those of one source stay on one side.
+        seed: of everything that is drawn at random.
+
+    Raises:
+        ValueError: no clip to be had, or `out` was begun with other settings or is in `videos`.
+        FileExistsError: `out` holds something else.
+    """
+    root, out = Path(os.path.realpath(videos)), Path(os.path.realpath(out))
+    if out.is_relative_to(root):
+        raise ValueError(f"expected an out that is not in the folder of videos, {root}, got {out}")
+    if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
+        raise FileExistsError(f"expected a new or an empty folder, got {out}: choose another out")
+    if short_side < 16 or windows_per_video < 1:
+        wrong = f"{short_side} and {windows_per_video}"
+        raise ValueError(f"expected at least 16 pixels and 1 window of each video, got {wrong}")
+    settings = {"videos": str(root), "kind": kind, "short_side": short_side, "seed": seed}
+    settings |= {"windows_per_video": windows_per_video}
+    paths, problems, _ = find_videos(root)
+    names = [path.relative_to(root).as_posix() for path in paths]
+    done = _cut_all(names, settings, out)
+    problems += [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
+    clips = pd.DataFrame([clip for name in names for clip in done[name]["clips"]])
+    if clips.empty:
+        some = "; ".join(f"{name}: {why} ({where})" for why, _, name, where in problems[:3])
+        raise ValueError(f"expected videos that move in {root}, got no clip: {some or 'no video'}")
+    # As for `manifest folder`, with a folder in place of a class.
+    rows = pd.DataFrame({"names": [(name,) for name in names], "split": ""})
+    rows["class_name"] = [os.path.dirname(name).partition("/")[0] for name in names]
+    in_folders = not SPLIT_OF.keys() & {name.lower() for name in rows["class_name"]}
+    rows = find_sources(rows, root, source, problems, in_folders=in_folders)
+    clips["source_id"] = clips.pop("video").map(dict(zip(names, rows["source_id"], strict=True)))
+    clips = clips.assign(split=divide(clips, val_share, seed), status="ok").sort_values("path")
+    problems += one_sided_classes(clips, ("train", "val"))
+    classes = CLASSES_OF[kind]
+    counts = pd.crosstab(clips["class_name"], clips["split"]).reindex(classes, fill_value=0)
+    data_set = DataSet(clips, classes, mirror_table(classes, mirrored_names(classes)))
+    return write_tables(data_set, problems, out, counts)
+
+
+def _cut_all(names: list[str], settings: Values, out: Path) -> dict[str, Values]:
+    """Cut the videos that are not cut yet, or have changed; give the log's entries of all."""
+    journal = Journal(out / SETTINGS, settings, "partners.jsonl")
+    done = {
+        name: entry
+        for name, entry in journal.last("video").items()
+        if all(file_state(path) == state for path, state in entry["files"].items())
+    }
+    for leftover in out.glob("clips/*/.*.part"):  # of a run that was killed
+        leftover.unlink()
+    waiting = [name for name in names if name not in done]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        entries = pool.map(partial(_cut_video, settings, out), waiting)
+        for entry in tqdm(entries, "cutting", len(waiting), unit="video"):
+            journal.add(entry)
+    return journal.last("video")
+
+
+def _cut_video(settings: Values, out: Path, name: str) -> Values:
+    """Cut the clips of one video; give the entry for the log."""
+    path, count, clips = os.path.join(settings["videos"], name), settings["windows_per_video"], []
+    state = file_state(path)
+    try:
+        info = refuse_damage(probe_video(path))
+        windows, left_out = find_windows(info, settings["kind"] == "directions")
+        if len(windows) > count:
+            left_out.append(("video with more windows", f"{count} taken of {len(windows)}"))
+            windows = random.Random(f"{settings['seed']} {name}").sample(windows, count)
+        showing = showing_of(info)
+        showing = replace(showing, fps=showing.fps / frame_step(info), times=None)
+        for start, square in windows:
+            clips += _write_pair(name, info, showing, start, square, settings, out)
+    except VideoReadError as error:
+        clips, left_out = [], [("unreadable", str(error))]
+    files = {path: state} | {clip["path"]: file_state(clip["path"]) for clip in clips}
+    return {"video": name, "files": files, "clips": clips, "left_out": left_out}
+
+
+def _write_pair(
+    name: str,
+    info: VideoInfo,
+    showing: Showing,
+    start: int,
+    square: Square,
+    settings: Values,
+    out: Path,
+) -> list[Values]:
+    """Write a clip and its partner; give their rows of the manifest."""
+    (label, top, left, side), kind, step = square, settings["kind"], frame_step(info)
+    inner = side * min(info.size)
+    scale = min(1, settings["short_side"] / inner)
+    size = tuple(round(scale * length) for length in info.size)
+    frames = read_frames(info, range(start, start + step * FRAMES, step), size)
+    if kind == "directions":
+        y, x, inner = int(top * size[0]), int(left * size[1]), int(scale * inner)
+        frames = frames[..., y : y + inner, x : x + inner]
+    height, width = (length // 2 * 2 for length in frames.shape[-2:])
+    frames = frames[..., :height, :width].permute(0, 2, 3, 1).numpy()
+    other = partner_frames(frames, "order" if kind == "halves" else "direction")
+    mark = hashlib.sha1(name.encode()).hexdigest()[:8]  # two folders may hold the same name
+    pair, rows = f"{plain_name(Path(name).stem)}-{mark}-{start}", []
+    for own, version in ((label, frames), (label ^ 1, other)):
+        class_name = CLASSES_OF[kind][own]
+        path = out / "clips" / class_name / f"{pair}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial_file:
+            write_h264(partial_file, version, showing, gop=1, x264=X264)
+            values = table_values(check_video(partial_file))
+        values |= {"path": str(path), "label": own, "class_name": class_name, "pair": pair}
+        rows.append(values | {"video": name})
+    return rows
+
+
+# --- Windows ------------------------------------------------------------------------------------
+
+
+def frame_step(info: VideoInfo) -> int:
+    """Return how many frames of a video there are for one of a clip."""
+    return max(1, round(info.fps / FPS))
+
+
+def find_windows(
+    info: VideoInfo, one_way: bool
+) -> tuple[list[tuple[int, Square]], list[tuple[str, str]]]:
+    """Look through a video; give its windows (first frame, square), and of all others (why, where).
+
+    one_way: take of each the square in which it is surest that all moves one way.
+    """
+    span, windows, left_out, has_vectors = FRAMES * frame_step(info), [], [], False
+    grid = tuple(CELLS * length // min(info.size) for length in info.size)
+    to_rgb = ToRGB((ZOOM * grid[0], ZOOM * grid[1]))
+    side = CELLS // 2 if min(info.size) >= 192 else CELLS  # of a square; less is not sharp enough
+
+    def look(picture: av.VideoFrame, orientation: Orientation) -> tuple[Array, Array | None]:
+        areas = moving_areas(picture, orientation, grid) if one_way else None
+        return to_rgb(picture, orientation).mean(-1), areas
+
+    starts = range(0, info.num_frames - span + 1, span)
+    looks = decode_frames(info, range(len(starts) * span), look, jumps=False, with_motion=one_way)
+    for start in starts:
+        grey, areas = zip(*islice(looks, span), strict=True)
+        grey, areas = np.stack(grey), [found for found in areas if found is not None]
+        has_vectors |= bool(areas)
+        square = sure_square(areas, grey, side) if one_way else (0, 0, 0, 1)
+        steps = changes(grey).mean((1, 2))
+        why = "" if square else "no sure direction"
+        if (changes(grey, span // 4) > 10).mean() < STILL:
+            why = "hardly anything moves"
+        if steps.max() > 5 * max(np.quantile(steps, 0.75), 0.5):  # many are large where all is fast
+            why = "scene cut"
+        if why:
+            left_out.append((why, f"frames {start} to {start + span - 1}"))
+        else:
+            windows.append((start, square))
+    if not starts:
+        left_out = [("too short", f"{info.num_frames} frames, a clip takes {span}")]
+    elif one_way and not has_vectors:
+        remedy = "encode it again as H.264, with P-frames"
+        left_out = [("no motion vectors", f"FFmpeg gives none of this {info.codec}: {remedy}")]
+    return windows, left_out
+
+
+def changes(grey: Array, lag: int = 1) -> Array:
+    """Return by how much pictures (T, H, W) change, (T - lag, H, W), but for light and shade."""
+    found = grey[lag:] - grey[:-lag]
+    return np.abs(found - np.median(found, axis=(1, 2), keepdims=True))
+
+
+def moving_areas(picture: av.VideoFrame, orientation: Orientation, grid: tuple) -> Array | None:
+    """Add up which share of each cell moves right, left, up, down or askew, when upright.
+
+    Returns (rows, columns, 5); None for a picture without motion vectors, such as a keyframe.
+    """
+    vectors = motion_vectors(picture)
+    if vectors is None:
+        return None
+    turn, size = np.reshape(orientation, (2, 2)).T, np.array([[picture.width], [picture.height]])
+    # A vector leads to where its block comes from: the past (-1), or the future (1; B-frames).
+    way = np.stack([vectors["motion_x"], vectors["motion_y"]])
+    x, y = turn @ (way * vectors["source"] / vectors["motion_scale"])
+    u, v = turn @ (np.stack([vectors["dst_x"], vectors["dst_y"]]) / size - 0.5) + 0.5
+    shorter, longer = np.sort(np.abs([x, y]), axis=0)
+    label = np.where(abs(x) > abs(y), x < 0, 2 + (y > 0))
+    label = np.where(2 * shorter > longer, 4, label)
+    # Less is the camera's trembling, or the codec's inexactness.
+    moves = longer >= max(0.5, size.min() / 256)
+    area = moves * vectors["w"].astype(float) * vectors["h"] * np.prod(grid) / size.prod()
+    bins, spans = (*grid, 5), ((0, 1), (0, 1), (0, 5))
+    return np.histogramdd((v, u, label), bins, spans, weights=area)[0]
+
+
+def sure_square(areas: Sequence[Array], grey: Array, side: int) -> Square | None:
+    """Find the square, `side` cells high, in which it is surest that all moves one way.
+
+    areas: `moving_areas` of each picture that has them; grey: all, (T, ZOOM * rows, ZOOM * columns)
+    """
+    if len(areas) < 3:
+        return None
+    thirds, sure = np.stack([part.mean(0) for part in np.array_split(areas, 3)]), []
+    rows, columns = thirds.shape[1:3]
+    for top, left in product(range(0, rows - side + 1, 2), range(0, columns - side + 1, 2)):
+        area = thirds[:, top : top + side, left : left + side].mean((1, 2))  # (3, 5)
+        label = int(area[:, :4].sum(0).argmax())
+        own, every = area[:, label], area.sum(1)
+        inside = grey[:, ZOOM * top :, ZOOM * left :][:, : ZOOM * side, : ZOOM * side]
+        moves = own.min() >= MOVING <= (changes(inside, len(grey) // 4) > 10).mean()
+        if moves and own.sum() >= SURE * every.sum() and (own >= SURE_IN_THIRD * every).all():
+            share = own.sum() / every.sum()
+            sure.append((share, label, top / rows, left / columns, side / CELLS))
+    return max(sure)[1:] if sure else None
