@@ -53,12 +53,13 @@ SETTINGS = "partners.json"
 FPS = 25  # about; of quicker videos every second frame is taken, every third, ...
 CELLS = 8  # along the short side of a picture, in each of which motion is added up
 ZOOM = 6  # pixels of a cell in the grey pictures in which stillness and cuts are looked for
-STILL, MOVING = 0.004, 0.02  # of a picture, of a square: where less changes, nothing moves
+STILL, MOVING = 0.004, 0.02  # of the picture, of a square: where less changes, nothing moves
 SURE, SURE_IN_THIRD = 0.6, 0.5  # of the area that moves, at least so much goes the same way
 
 Array = np.ndarray
 Values = dict[str, Any]
 Square = tuple[int, float, float, float]  # label; top, left, side as shares of what they run along
+Window = tuple[int, Square]  # its first frame
 
 
 def cut_partners(
@@ -88,7 +89,7 @@ def cut_partners(
         short_side: in pixels, to which larger clips are scaled; those of directions are square.
         windows_per_video: at most, drawn by the seed.
         source: which videos are of one source: a regular expression, as for `manifest folder`;
-            without it, folders in folders say it, and names that differ in numbers only.
+            without it, those in one folder of a folder, or whose names differ in numbers only.
         val_share: share of the clips that becomes val; those of one source stay on one side.
         seed: of everything that is drawn at random.
 
@@ -101,9 +102,11 @@ def cut_partners(
         raise ValueError(f"expected an out that is not in the folder of videos, {root}, got {out}")
     if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
         raise FileExistsError(f"expected a new or an empty folder, got {out}: choose another out")
-    if short_side < 16 or windows_per_video < 1:
-        wrong = f"{short_side} and {windows_per_video}"
-        raise ValueError(f"expected at least 16 pixels and 1 window of each video, got {wrong}")
+    if short_side < 16 or windows_per_video < 1 or not 0 < val_share < 1 or kind not in CLASSES_OF:
+        raise ValueError(
+            "expected 16 pixels, 1 window or more, a share between 0 and 1 and one of the kinds "
+            f"{', '.join(CLASSES_OF)}, got {short_side}, {windows_per_video}, {val_share}, {kind}"
+        )
     settings = {"videos": str(root), "kind": kind, "short_side": short_side, "seed": seed}
     settings |= {"windows_per_video": windows_per_video}
     paths, problems, _ = find_videos(root)
@@ -112,8 +115,9 @@ def cut_partners(
     problems += [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
     clips = pd.DataFrame([clip for name in names for clip in done[name]["clips"]])
     if clips.empty:
-        some = "; ".join(f"{name}: {why} ({where})" for why, _, name, where in problems[:3])
-        raise ValueError(f"expected videos that move in {root}, got no clip: {some or 'no video'}")
+        first = "".join(f"; {name}: {why}, {where}" for why, _, name, where in problems[:1])
+        found = f"no clip (videos: {len(names)}{first})"
+        raise ValueError(f"expected videos in which things move in {root}, got {found}")
     # As for `manifest folder`, with a folder in place of a class.
     rows = pd.DataFrame({"names": [(name,) for name in names], "split": ""})
     rows["class_name"] = [os.path.dirname(name).partition("/")[0] for name in names]
@@ -158,8 +162,8 @@ def _cut_video(settings: Values, out: Path, name: str) -> Values:
             windows = random.Random(f"{settings['seed']} {name}").sample(windows, count)
         showing = showing_of(info)
         showing = replace(showing, fps=showing.fps / frame_step(info), times=None)
-        for start, square in windows:
-            clips += _write_pair(name, info, showing, start, square, settings, out)
+        for window in windows:
+            clips += _write_pair(name, info, showing, window, settings, out)
     except VideoReadError as error:
         clips, left_out = [], [("unreadable", str(error))]
     files = {path: state} | {clip["path"]: file_state(clip["path"]) for clip in clips}
@@ -167,17 +171,11 @@ def _cut_video(settings: Values, out: Path, name: str) -> Values:
 
 
 def _write_pair(
-    name: str,
-    info: VideoInfo,
-    showing: Showing,
-    start: int,
-    square: Square,
-    settings: Values,
-    out: Path,
+    name: str, info: VideoInfo, showing: Showing, window: Window, settings: Values, out: Path
 ) -> list[Values]:
     """Write a clip and its partner; give their rows of the manifest."""
-    (label, top, left, side), kind, step = square, settings["kind"], frame_step(info)
-    inner = side * min(info.size)
+    (start, (label, top, left, side)), kind = window, settings["kind"]
+    step, inner = frame_step(info), side * min(info.size)
     scale = min(1, settings["short_side"] / inner)
     size = tuple(round(scale * length) for length in info.size)
     frames = read_frames(info, range(start, start + step * FRAMES, step), size)
@@ -209,10 +207,8 @@ def frame_step(info: VideoInfo) -> int:
     return max(1, round(info.fps / FPS))
 
 
-def find_windows(
-    info: VideoInfo, one_way: bool
-) -> tuple[list[tuple[int, Square]], list[tuple[str, str]]]:
-    """Look through a video; give its windows (first frame, square), and of all others (why, where).
+def find_windows(info: VideoInfo, one_way: bool) -> tuple[list[Window], list[tuple[str, str]]]:
+    """Look through a video; give its windows, and of all that are left out (why, where).
 
     one_way: take of each the square in which it is surest that all moves one way.
     """
