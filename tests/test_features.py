@@ -293,6 +293,7 @@ def test_two_dimensions_and_what_they_lose():
     clips["split"] = np.where(number < 64, "train", "val")
     features = Features(x, clips, tuple("abcd"), {})
     points, title = flat_features(features)
+    points["path"] = "home/data/" + points["split"] + "/a/" + points["path"]  # its end is shown
     known = ((x - x[:64].mean(0)) / x[:64].std(0, correction=0)).double().numpy()
     variances, axes = np.linalg.eigh(np.cov(known[:64].T))
     for name, axis in (("x", axes[:, -1]), ("y", axes[:, -2])):
@@ -302,11 +303,14 @@ def test_two_dimensions_and_what_they_lose():
     here, everywhere = [int(word[:-1]) for word in title.split() if word.endswith("%")][1:]
     assert here < 70 and everywhere == 100
     figure = viz.embedding_hover(points, title)
-    assert "bdata" not in figure.to_json() and figure.layout.title.text == title
+    assert "bdata" not in figure.to_json() and figure.layout.title.text.split(
+        "<br>"
+    ) == title.split("; ")
     drawn = [
         (trace.name, *point)
         for trace in figure.data
         for point in zip(trace.hovertext, trace.x, trace.y, strict=True)
     ]
+    points["path"] = points["path"].str.removeprefix("home/data/")
     expected = points.round(3)[["class_name", "path", "x", "y"]].itertuples(index=False, name=None)
     assert sorted(drawn) == sorted(expected) and len(figure.data) == 8, "classes x splits"

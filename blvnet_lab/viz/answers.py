@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle
+from pathlib import Path
 
 import pandas as pd
 import plotly.express as px
@@ -37,15 +38,18 @@ def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
     Args:
         points: x, y, class_name, split and path of each clip, as `runs.probe.flat_features` has it.
     """
+    ends = ["/".join(Path(path).parts[-3:]) for path in points["path"]]
     figure = px.scatter(
         points.round({"x": 3, "y": 3}).astype(object),  # lists in the notebook, not encoded bytes
         x="x",
         y="y",
         color="class_name",
+        symbol="class_name",  # for those who see no colours
         facet_col="split",
-        hover_name="path",
+        hover_name=ends,
         labels={"x": "first principal component", "y": "second principal component"},
-        title=title,
-        height=520,
+        title=title.replace("; ", "<br>"),
+        height=560,
     )
-    return figure.update_traces(marker={"size": 7, "opacity": 0.8})
+    figure.update_traces(marker={"size": 7, "opacity": 0.8})
+    return figure.update_layout(margin={"t": 110})  # room for all titles
