@@ -253,6 +253,7 @@ def test_partners_by_name():
     assert partners.tolist() == [3, 2, 1, 0]
     sides, heights = "moves_left / moves_right", "moves_down / moves_up"
     assert kinds == (heights, sides, sides, heights)
+    assert find_partners(("backwards", "forwards"))[1] == ("backwards / forwards",) * 2
     for others in (("run", "walk"), ("moves_up", "moves_down", "moves_left")):
         with pytest.raises(ValueError, match="expected partner classes.*got " + ", ".join(others)):
             find_partners(others)

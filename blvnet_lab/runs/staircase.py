@@ -31,7 +31,8 @@ from torch import Tensor
 import blvnet_lab
 from blvnet_lab.benchmark.measure import time_alternately, time_on
 from blvnet_lab.data import ClipDataset, DataSet
-from blvnet_lab.datasets.motion import CLASSES, KINDS, PARTNERS
+from blvnet_lab.datasets.motion import CLASSES, KINDS
+from blvnet_lab.datasets.partners import CLASSES_OF
 from blvnet_lab.models import VideoNet, count_cost
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.paths import data_samples
@@ -54,8 +55,9 @@ TITLES: dict[Architecture, str] = {
     "blvnet_tam": "bLVNet-TAM",
 }
 PAPER: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")  # its four
-NAMES = [partners.names for partners in PARTNERS]  # of partner classes
-PARTNER = {a: b for names in NAMES for a, b in (names, names[::-1])}
+# The partner of each class, in the samples and in what `partners` cuts out of videos.
+NAMES = [CLASSES, *CLASSES_OF.values()]
+PARTNER = {name: names[k ^ 1] for names in NAMES for k, name in enumerate(names)}
 DECIMALS = 4  # of scores and taps in the log
 SUMMARY = "staircase.json"
 ROUNDS = 30  # in each of which every network is timed once
