@@ -22,6 +22,7 @@ from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.features import Features
 from blvnet_lab.training.checkpoint import save_trained
+from blvnet_lab.training.distributed import on_cpu
 from blvnet_lab.training.metrics import top_k_accuracy
 
 STRENGTHS, NEIGHBOURS = (10.0, 1.0, 0.1, 0.01, 1e-3), (20, 10, 5, 3, 1)
@@ -135,6 +136,7 @@ def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - width) / (1 + z**2 / count), (middle + width) / (1 + z**2 / count)
 
 
+@on_cpu()
 def probe_features(features: Path, /, *, split: str = "val", out: Path | None = None) -> Probe:
     """Train a linear classifier and nearest neighbours on features; show what they must beat.
 
@@ -185,6 +187,7 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     return Probe(table, weight, bias, about, out)
 
 
+@on_cpu()
 def flat_features(features: Features, split: str = "val") -> tuple[pd.DataFrame, str]:
     """Project features onto the two principal components of "train"; say what that loses.
 
