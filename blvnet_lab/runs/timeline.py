@@ -24,12 +24,13 @@ from blvnet_lab.data.probing import VideoInfo, refuse_damage
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet
 from blvnet_lab.progress import tqdm
+from blvnet_lab.runs.evaluate import check_finite
 from blvnet_lab.training.checkpoint import Trained
 from blvnet_lab.training.distributed import on_cpu, pick_device
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.recipe import Recipe
 
-FRAMES_AT_ONCE = 64  # in memory; more saves little time, since decoding begins at a keyframe
+FRAMES_AT_ONCE = 16  # in memory at the size of the video; an even number
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def answer_over_time(
     places = torch.from_numpy((times * info.fps).round(6))  # in frames
     follow = _by_stream if model.causal else _by_windows
     logits = follow(model, Clips(info, recipe), places, span)
+    check_finite(logits)
     table = pd.DataFrame(logits.double().softmax(1), columns=list(trained.class_names))
     table.index = pd.Index(times[len(times) - len(table) :], name="seconds")
     what = f"the last {frames} frames" if model.causal else f"{frames} frames around each time"
