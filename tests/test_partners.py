@@ -1,6 +1,8 @@
 """Partner classes out of any footage: right labels, and nothing but time tells them apart."""
 
 import hashlib
+import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from videos import packets_of, write_video
 from blvnet_lab.data import DataSet, read_frames
 from blvnet_lab.data.probing import probe_video
 from blvnet_lab.datasets import partners as module
+from blvnet_lab.datasets.encoding import showing_of
 from blvnet_lab.datasets.motion import CLASSES, PARTNERS, partner_frames, render
 from blvnet_lab.datasets.partners import CLASSES_OF, cut_partners, find_windows
 from blvnet_lab.runs.evaluate import evaluate_file
@@ -184,6 +187,15 @@ def test_tsn_tosses_a_coin(made, tmp_path):
         assert gap < 1e-12 if architecture == "tsn" else gap > 1e-3
 
 
+def test_squares_have_the_size_that_was_asked_for(tmp_path):
+    """Of 98 rows, scaled by 64 / 98, are 63.999... as Python reckons."""
+    info = probe_video(write_video(tmp_path / "a.mp4", 24, size=(98, 174)))
+    settings = {"kind": "directions", "short_side": 64}
+    window = (0, (0, 0, 0, 1))
+    two = module._write_pair("a", info, showing_of(info), window, settings, tmp_path)
+    assert [(row["height"], row["width"]) for row in two] == [(64, 64)] * 2
+
+
 # ---------------------------------------------------------------- left out
 
 
@@ -267,14 +279,34 @@ def test_an_interrupted_run_is_repeated_and_comes_out_the_same(videos, tmp_path,
     assert tree(other.manifest.parent).keys() != tree(whole.manifest.parent).keys()
 
 
+def test_a_long_video_does_not_hold_up_the_log_of_others(videos, tmp_path, monkeypatch):
+    log, cut_video = tmp_path / "out" / "partners.jsonl", module._cut_video
+
+    def first_waits(settings, out, name):
+        deadline = time.monotonic() + 20
+        while name == min(OF_VIDEO) + ".mp4" and time.monotonic() < deadline:
+            if log.is_file() and len(log.read_text().split()) > 0:
+                break
+            time.sleep(0.01)
+        return cut_video(settings, out, name)
+
+    monkeypatch.setattr(module, "_cut_video", first_waits)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
+    cut_partners(videos, out=tmp_path / "out", windows_per_video=1)
+    first = json.loads(log.read_text().splitlines()[1])
+    assert first["video"] != min(OF_VIDEO) + ".mp4"
+
+
 def test_folders_that_will_not_do(videos, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(FileExistsError, match=r"a new or an empty folder, got .*: choose another"):
         cut_partners(videos, out=tmp_path)
     with pytest.raises(ValueError, match="an out that is not in the folder of videos"):
         cut_partners(videos, out=videos / "clips")
+    nothing = tmp_path.parent / f"{tmp_path.name}_out"
     with pytest.raises(ValueError, match=r"got no clip \(videos: 0\)"):
-        cut_partners(tmp_path, out=tmp_path.parent / f"{tmp_path.name}_out")
+        cut_partners(tmp_path, out=nothing)
+    assert not nothing.exists(), "with the right folder of videos it can be begun"
     with pytest.raises(ValueError, match=r"a share between .* arrow, .*, got 8, 0, 0.2, halves"):
         cut_partners(videos, out=tmp_path / "new", short_side=8, windows_per_video=0, kind="halves")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

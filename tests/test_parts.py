@@ -169,7 +169,14 @@ def test_parts_that_are_of_no_use_are_named(line, kind, table, tmp_path):
 
 @pytest.mark.parametrize(
     "line, words",
-    [("a.mp4,run,x,2,", "start and end in seconds"), ("a.mp4,run,1,2,dev", "got 'dev'")],
+    [
+        ("a.mp4,run,x,2,", "start and end in seconds"),
+        ("a.mp4,run,1,2,dev", "got 'dev'"),
+        ("b.mp4,run,,,\na.mp4,run,1,,", "or neither, .* got a row from 1 to nan"),
+        ("a.mp4,run,2,1,", "in this order, .* got a row from 2 to 1"),
+        ("a.mp4,run,-1,1,", "got a row from -1 to 1"),
+        ("a.mp4,a.mp4,1,2,3,", "rows with more cells than the first line"),
+    ],
 )
 def test_tables_that_make_no_sense(line, words, tmp_path):
     (tmp_path / "a.csv").write_text(f"path,label,start,end,split\n{line}\n")

@@ -211,12 +211,12 @@ def test_jester(generation, tmp_path):
         "jester-v1-test.csv": "9\n",
     }
     if generation == 2:
-        folders = ["Train/1", "Validation/1", "Train/148092", "Test/1"]
+        folders = ["Train/1", "Validation/1", "Train/148092", "Test/1", "Validation/100"]
         numbered = "".join(f"{k + 100},{name},37,{k},x,jpg\n" for k, name in enumerate(JESTER))
         lists = {
             "Train.csv": f"{HEAD}148092,{JESTER[26]},37,26,x,jpg\n1,{JESTER[0]},37,0,x,jpg\n"
             + numbered,
-            "Validation.csv": f"{HEAD}1,{JESTER[5]},37,5,x,jpg\n",
+            "Validation.csv": f"{HEAD}1,{JESTER[5]},37,5,x,jpg\n100,{JESTER[6]},37,6,x,jpg\n",
             "Test.csv": "id,frames\n1,37\n",
         }
     lay_out(root, lists, [], {})
@@ -229,6 +229,7 @@ def test_jester(generation, tmp_path):
     rows = zip(good["path"], good["label"], good["split"], strict=True)
     assert {(path.removeprefix(f"{root}/"), *rest) for path, *rest in rows} == {
         (folders[0], 0, "train"), (folders[1], 5, "val"), (folders[2], 26, "train"),
+        *((name, 6, "val") for name in folders[4:]),  # not those of Train/100, which is missing
     }  # fmt: skip
     assert list(data_set.classes) == JESTER
     swapped = {a: b for pair in ((0, 1), (6, 7), (14, 15)) for a, b in (pair, pair[::-1])}
@@ -280,6 +281,12 @@ def test_reversals_by_name(names, table):
         ("finegym", {"gym99_train_element.txt": "a 3"}, "expected lists of finegym as published"),
         ("epic-kitchens-100", {"EPIC_100_train.csv": "a\n1", "EPIC_100_validation.csv": "a\n1"},
          "expected lists of epic-kitchens-100 as published, got .*verb_class"),
+        ("hmdb51", {"catch_test_split1.txt": "a.avi"}, "hmdb51 as published, got .*unpack"),
+        ("moments-in-time", {"moments_categories.txt": "a,b", "trainingSet.csv": "a/a.mp4,a",
+                             "validationSet.csv": "a/a.mp4,a"}, r"published, got .*'b'\"\): take"),
+        ("something-something-v2", {"labels.json": '{"a": "0"}', "train.json": '{"a": 1}'},
+         "expected lists of something-something-v2 as published"),
+        ("kinetics400", {}, r"expected the file train\.csv or val\.csv"),
     ],
 )  # fmt: skip
 def test_lists_that_are_not_as_published(dataset, lists, words, video, tmp_path):

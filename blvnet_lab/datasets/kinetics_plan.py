@@ -22,8 +22,8 @@ import pandas as pd
 from blvnet_lab.data.dataset_files import COLUMNS
 from blvnet_lab.datasets import remote
 from blvnet_lab.datasets.journal import in_units
-from blvnet_lab.datasets.layouts import kinetics_name, read_kinetics_rows
 from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, class_archive
+from blvnet_lab.datasets.published import kinetics_name, read_kinetics_rows
 from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.paths import plain_name
 from blvnet_lab.progress import tqdm
@@ -56,6 +56,7 @@ class SubsetPlan:
     listed: frozenset[str]  # names of the clips of all classes, in these splits
     parts: dict[str, int | None]  # names of the archives, and bytes; the replacements come first
     group_of: dict[str, tuple[str, str]]  # split and class of an archive; empty if all are mixed
+    annotations: dict[str, str]  # by split, as they were fetched
 
     @property
     def quota(self) -> pd.Series:
@@ -128,8 +129,8 @@ def plan_subset(
 ) -> SubsetPlan:
     """Fetch the annotations, the lists of archives and the archives' sizes, and no clip.
 
-    The arguments are those of `subset`; the annotations are kept in `out` from now on. With
-    `partly`, classes that the data set lacks are left out, and nothing is written.
+    The arguments are those of `subset`; nothing is written. With `partly`, classes that the data
+    set lacks are left out.
 
     Raises:
         ValueError: no such data set, split or class.
@@ -149,9 +150,9 @@ def plan_subset(
     if not mirror.startswith(("http://", "https://")):
         raise ValueError(f"expected a mirror's address, http://... or https://..., got {mirror}")
     mirror, out = mirror.rstrip("/") + "/", Path(out).absolute()
-    lists = [_fetch_lists(dataset, mirror, split, None if partly else out) for split in splits]
-    table = pd.concat([rows for rows, _ in lists])
-    names, known = [name for _, names in lists for name in names], set(table["label"])
+    lists = {split: _fetch_lists(dataset, mirror, split) for split in splits}
+    table = pd.concat([rows for _, rows, _ in lists.values()])
+    names, known = [name for *_, names in lists.values() for name in names], set(table["label"])
     if dataset == "kinetics600":  # the archives are all there, the annotations are not
         known |= {unquote(name.rpartition("/")[2]).partition(".tar")[0] for name in names}
     known = sorted(known)
@@ -177,6 +178,7 @@ def plan_subset(
         listed=frozenset(clips),
         parts=_sizes(mirror, parts),
         group_of=group_of,
+        annotations={split: text for split, (text, *_) in lists.items()},
     )
     return replace(plan, rows=plan.rows_of(plan.rows.itertuples(index=False)))
 
@@ -202,9 +204,7 @@ def _sizes(mirror: str, parts: list[str]) -> dict[str, int | None]:
         return dict(zip(parts, sizes, strict=True))
 
 
-def _fetch_lists(
-    dataset: str, mirror: str, split: str, keep: Path | None
-) -> tuple[pd.DataFrame, list[str]]:
+def _fetch_lists(dataset: str, mirror: str, split: str) -> tuple[str, pd.DataFrame, list[str]]:
     """Fetch a split's annotations, and the names of its archives or their whole addresses."""
     folder = FOLDERS[dataset]
     url = f"{mirror}{folder}/annotations/{split}.csv"
@@ -213,9 +213,6 @@ def _fetch_lists(
         table = read_kinetics_rows(io.StringIO(text), split, name=url)
     except ValueError as error:
         raise remote.DownloadError(str(error)) from error
-    if keep is not None:
-        (keep / "annotations").mkdir(parents=True, exist_ok=True)
-        (keep / "annotations" / f"{split}.csv").write_text(text, "utf-8", newline="")
     url = f"{mirror}{folder}/{split}/k{folder}_{split}_path.txt"
     lines = filter(None, map(str.strip, remote.fetch_text(url).splitlines()))
     names = [line.removeprefix(OFFICIAL).replace(" ", "%20") for line in lines]
@@ -227,4 +224,4 @@ def _fetch_lists(
             f"{url}: expected an archive for each of {num_classes} classes, got {len(names)}: one "
             "of the lists has changed, so the archives' numbers do not tell their classes any more"
         )
-    return table, names
+    return text, table, names

@@ -29,14 +29,21 @@ from blvnet_lab.data.dataset_files import check_class_list
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.datasets import remote
 from blvnet_lab.datasets.inventory import ID_LENGTH, build_manifest, table_values
-from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
+from blvnet_lab.datasets.journal import (
+    Journal,
+    Tables,
+    back_up,
+    in_units,
+    remove_leftovers,
+    write_tables,
+)
 from blvnet_lab.datasets.kinetics_plan import SubsetPlan, compare_releases, plan_subset
 from blvnet_lab.datasets.layouts import Layout
 from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
 from blvnet_lab.datasets.reencoding import write_small
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
 from blvnet_lab.datasets.sources import divide, one_sided_classes
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import atomic_write, write_files
 from blvnet_lab.progress import tqdm
 
 UP_TO_100 = Selection(clips_per_class=100)
@@ -59,11 +66,11 @@ def subset(
     """Fetch some classes of Kinetics from a mirror, without storing the rest of it.
 
     It first says what it would fetch, and asks; to find that out, it downloads annotations and
-    sizes (some MB) into out. If interrupted, the same command continues where it stopped.
+    sizes (some MB). If interrupted, the same command continues where it stopped.
 
     Args:
         dataset: kinetics400, kinetics600 or kinetics700-2020; with --root any other.
-        out: folder for the clips, manifest.csv, classes.csv and report.csv.
+        out: folder for clips/, annotations/, manifest.csv, classes.csv and report.csv.
         mirror: address of a copy of the official mirror; without it, the official one; "sample"
             makes a tiny one from the sample clips, to try the command without a network.
         root: the data set's folder, where it is on disk already: nothing is downloaded or copied.
@@ -115,6 +122,11 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
     # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
     mirror = mirror_table(plan.classes, mirrored_names(plan.classes))
     check_class_list(plan.classes, mirror, plan.out / "manifest.csv")
+    for split, text in plan.annotations.items():
+        path = plan.out / "annotations" / f"{split}.csv"
+        if path.is_file() and path.read_bytes() != text.encode():
+            back_up(path)
+        write_files({path: text}, replace=True)
     # The replacements first, so that they stand in for what is corrupt in the parts.
     waiting = [name for name in plan.parts if not fetching.is_done(name)]
     total = sum(plan.parts[name] or 0 for name in waiting)

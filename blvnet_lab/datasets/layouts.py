@@ -1,7 +1,7 @@
 """The layouts of public data sets: from their own lists of labels to rows of a manifest.
 
-One function a family reads the labels as they were published, and says for every row by which names
-its video may be found; `inventory.py` matches them with the videos that are there.
+`published.py` reads the labels as they were published, this file those of one's own; for every row
+they say by which names its video may be found; `inventory.py` matches them with what is there.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TextIO, get_args
+from typing import Literal, get_args
 
 import pandas as pd
 
@@ -21,10 +21,9 @@ from blvnet_lab.data.dataset_files import PART
 from blvnet_lab.datasets.published import (
     SPLIT_OF,
     SPLITS,
-    Find,
     ListedClip,
+    ListsError,
     read_annotations,
-    read_json,
     read_lines,
     read_table,
 )
@@ -36,8 +35,6 @@ Layout = Literal[
     "epic-kitchens-100", "epic-kitchens-100-nouns", "charades", "hacs", "activitynet", "finegym",
     "folder", "list",
 ]  # fmt: skip
-# Of Something-Something; but for the first they need not be there.
-PARTS = {"train": "train", "validation": "val", "test": "test"}
 # Something-Something's classes whose mirror images are each other's, by label.
 MIRRORED_LABELS = {
     "something-something-v1": ((2, 4), (30, 41), (52, 66)),
@@ -87,21 +84,11 @@ def read_lists(
     usual = [root / name for name in folders]
     places = usual if annotations is None else [annotations]
     find = partial(_find, [*places, *(place / dataset for place in places)])
-    classes, videos, findings = None, None, []
-    if dataset.startswith("kinetics"):
-        rows = list(_kinetics(find))
-    elif dataset.startswith("something"):
-        rows, classes = _something(find, dataset)
-    elif dataset == "moments-in-time":
-        rows, classes = _moments(find)
-    elif dataset == "ucf101":
-        rows, classes = _ucf101(find, fold)
-    elif dataset == "list":
+    videos, findings = None, []
+    if dataset == "list":
         rows, classes = _list_file(annotations)
     elif dataset == "folder":
-        rows, videos, findings = _folders(root)
-    elif dataset == "jester" and find("jester-v1-labels.csv", needed=False):
-        rows, classes = _something(find, "jester-v1")
+        rows, classes, videos, findings = _folders(root)
     else:
         rows, classes = read_annotations(dataset, find, fold)
     table = pd.DataFrame(rows, columns=list(ListedClip._fields))
@@ -131,107 +118,17 @@ def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | No
         if path.is_file():
             return path
     if needed:
-        raise ValueError(
+        raise ListsError(
             f"expected the file {' or '.join(names)} in {places[0]}, found none: put it there, or "
             "say where the annotations are"
         )
     return None
 
 
-# --- Public data sets ---------------------------------------------------------------------------
-
-
-def read_kinetics_rows(file: Path | TextIO, split: str, name: str = "") -> pd.DataFrame:
-    """Read a Kinetics annotation file: label, youtube_id, time_start, time_end (s), split.
-
-    The file's own column says "validate" for "val" in Kinetics-700. Test rows without a label have
-    an empty one. Raises ValueError, with the file's `name`, if a column is missing or a time is no
-    number.
-    """
-    table = pd.read_csv(file, dtype="str", keep_default_na=False, encoding="utf-8-sig")
-    table.columns = [column.strip().lower() for column in table.columns]
-    if split == "test" and "label" not in table:
-        table["label"] = ""
-    columns = ["label", "youtube_id", "time_start", "time_end"]
-    try:
-        table = table[columns].assign(split=split)
-        for column in columns[2:]:
-            table[column] = pd.to_numeric(table[column]).round().astype("int64")
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"{name or file}: expected the columns label, youtube_id, time_start and time_end (in "
-            f"seconds), got {', '.join(table.columns)} ({error})"
-        ) from error
-    return table
-
-
-def kinetics_name(youtube_id: str, start: int, end: int) -> str:
-    """Give a clip's official file name, without suffix."""
-    return f"{youtube_id}_{start:06d}_{end:06d}"
-
-
-def _kinetics(find: Find) -> Iterator[ListedClip]:
-    names = {"train": ["train.csv"], "val": ["val.csv", "validate.csv"], "test": ["test.csv"]}
-    files = {split: find(*names[split], needed=False) for split in names}
-    if not any(files.values()):
-        find("train.csv", "val.csv")
-    for split, path in files.items():
-        table = read_kinetics_rows(path, split) if path else pd.DataFrame()
-        for label, youtube_id, *times, _ in table.itertuples(index=False):
-            names = (kinetics_name(youtube_id, *times), youtube_id)
-            yield ListedClip(label, split, youtube_id, names, *times)
-
-
-def _something(find: Find, dataset: str) -> tuple[list[ListedClip], list[str]]:
-    """Read the lists of Something-Something: lines `id;label` in version 1, JSON in version 2."""
-
-    def read(name: str, needed: bool = True) -> list | dict:
-        if dataset.endswith("v1"):
-            path = find(f"{dataset}-{name}.csv", needed=needed)
-            lines = [line.partition(";") for line in read_lines(path)]
-            return [{"id": source.strip(), "template": label.strip()} for source, _, label in lines]
-        path = find(f"{dataset}-{name}.json", f"{name}.json", needed=needed)
-        return read_json(path) if path else []
-
-    labels, rows = read("labels"), []
-    if dataset.endswith("v1"):
-        labels = {entry["id"]: number for number, entry in enumerate(labels)}
-    if not isinstance(labels, dict) or set(map(int, labels.values())) != set(range(len(labels))):
-        raise ValueError("expected labels.json to number its classes 0, 1, ..., got another list")
-    for part, split in PARTS.items():
-        for entry in read(part, needed=split == "train"):
-            template, source = re.sub(r"[\[\]]", "", entry.get("template", "")), str(entry["id"])
-            rows.append(ListedClip(template, split, source, (source,)))
-    return rows, sorted(labels, key=lambda name: int(labels[name]))
-
-
-def _moments(find: Find) -> tuple[list[ListedClip], list[str]]:
-    lines = [line.rpartition(",") for line in read_lines(find("moments_categories.txt"))]
-    classes, rows = [name for name, _, number in sorted(lines, key=lambda x: int(x[2]))], []
-    for split, part in (("train", "training"), ("val", "validation")):
-        table = pd.read_csv(find(f"{part}Set.csv"), header=None, dtype="str", keep_default_na=False)
-        for path, label in zip(table[0], table[1], strict=True):
-            rows.append(ListedClip(label, split, path, (f"{part}/{without_suffix(path)}",)))
-    return rows, classes
-
-
-def _ucf101(find: Find, fold: int) -> tuple[list[ListedClip], list[str]]:
-    """Read UCF101's lists; the published test list is the split "val", as there is no other."""
-    classes, rows = [line.partition(" ")[2] for line in read_lines(find("classInd.txt"))], []
-    for split, part in (("train", "train"), ("val", "test")):
-        for line in read_lines(find(f"{part}list0{fold}.txt")):
-            path = Path(line.split(" ")[0])
-            group = re.match(r"v_(.+_g\d+)_c\d+", path.stem)
-            source = group[1] if group else path.stem  # clips of a group are of one video
-            names = (path.with_suffix("").as_posix(), path.stem)
-            rows.append(ListedClip(path.parts[0], split, source, names))
-    return rows, classes
-
-
 # --- One's own ----------------------------------------------------------------------------------
 
 
-def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
+def _folders(root: Path) -> tuple[list[ListedClip], None, list[Path], list[Finding]]:
     """Read `class/video`, or `train/class/video` and `val/class/video`, with folders in between.
 
     A folder of numbered pictures is a video, too, if it lies where a video would.
@@ -259,7 +156,7 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
         some = ", ".join(path.relative_to(root).as_posix() for path in sorted(paths)[:3])
         detail = f"{len(paths)}: {some}{', ...' if paths[3:] else ''}"
         findings.append(("files passed over", "", kind, detail))
-    return rows, videos, findings
+    return rows, None, videos, findings
 
 
 LIST_SUFFIXES = (".txt", ".csv", ".list")

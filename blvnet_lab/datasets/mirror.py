@@ -25,7 +25,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from blvnet_lab.data.dataset_files import DataSet
-from blvnet_lab.datasets.layouts import kinetics_name
+from blvnet_lab.datasets.published import kinetics_name
 from blvnet_lab.paths import data_samples
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/"

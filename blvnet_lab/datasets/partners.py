@@ -17,9 +17,8 @@ import hashlib
 import os
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, Literal
@@ -111,7 +110,7 @@ def cut_partners(
     settings |= {"windows_per_video": windows_per_video}
     paths, problems, _ = find_videos(root)
     names = [path.relative_to(root).as_posix() for path in paths]
-    done = _cut_all(names, settings, out)
+    done = _cut_all(names, settings, out) if names else {}  # else nothing is begun in `out`
     problems += [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
     clips = pd.DataFrame([clip for name in names for clip in done[name]["clips"]])
     if clips.empty:
@@ -143,10 +142,13 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> dict[str, Values]
     for leftover in out.glob("clips/*/.*.part"):  # of a run that was killed
         leftover.unlink()
     waiting = [name for name in names if name not in done]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        entries = pool.map(partial(_cut_video, settings, out), waiting)
-        for entry in tqdm(entries, "cutting", len(waiting), unit="video"):
-            journal.add(entry)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        cut = as_completed([pool.submit(_cut_video, settings, out, name) for name in waiting])
+        for future in tqdm(cut, "cutting", len(waiting), unit="video"):
+            journal.add(future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
     return journal.last("video")
 
 
@@ -180,7 +182,7 @@ def _write_pair(
     size = tuple(round(scale * length) for length in info.size)
     frames = read_frames(info, range(start, start + step * FRAMES, step), size)
     if kind == "directions":
-        y, x, inner = int(top * size[0]), int(left * size[1]), int(scale * inner)
+        y, x, inner = int(top * size[0]), int(left * size[1]), round(scale * inner)
         frames = frames[..., y : y + inner, x : x + inner]
     height, width = (length // 2 * 2 for length in frames.shape[-2:])
     frames = frames[..., :height, :width].permute(0, 2, 3, 1).numpy()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import pandas as pd
 
@@ -17,7 +17,13 @@ from blvnet_lab.data.dataset_files import PART
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
 SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 EPIC_CLASSES = {"verb": 97, "noun": 300}
+# Of Something-Something and Jester; but for the first they need not be there.
+PARTS = {"train": "train", "validation": "val", "test": "test"}
 Find = Callable[..., Path | None]
+
+
+class ListsError(ValueError):
+    """Report lists of labels that are not there, or not as published."""
 
 
 class ListedClip(NamedTuple):
@@ -43,19 +49,20 @@ def read_lines(path: Path | None) -> Iterator[str]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; ValueError if it is none."""
+    """Read a JSON file; ListsError if it is none."""
     try:
         return json.loads(path.read_text("utf-8-sig"))
     except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, got {error}") from error
+        raise ListsError(f"{path}: expected JSON, got {error}") from error
 
 
 def read_annotations(dataset: str, find: Find, fold: int) -> Listed:
-    """Read the lists of a data set that have labels.
-
-    Raises ValueError if they are not there, or not as published.
-    """
+    """Read the lists of a data set that have labels; ListsError if they are not as published."""
     readers = {
+        "something-something-v1": partial(_something, name="something-something-v1"),
+        "something-something-v2": partial(_something, name="something-something-v2"),
+        "moments-in-time": _moments,
+        "ucf101": partial(_ucf101, fold=fold),
         "hmdb51": partial(_hmdb51, fold=fold),
         "jester": _jester,
         "diving48": _diving48,
@@ -67,9 +74,14 @@ def read_annotations(dataset: str, find: Find, fold: int) -> Listed:
         "finegym": _finegym,
     }
     try:
-        return readers[dataset](find)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"expected lists of {dataset} as published, got {error!r}") from error
+        return readers.get(dataset, _kinetics)(find)
+    except ListsError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ListsError(
+            f"expected lists of {dataset} as published, got {error!r}: take them as "
+            "they were released"
+        ) from error
 
 
 def _clip(label: str, split: str, video: str, *part: float, source: str = "") -> ListedClip:
@@ -79,10 +91,12 @@ def _clip(label: str, split: str, video: str, *part: float, source: str = "") ->
 
 def _table(find: Find, *names: str) -> pd.DataFrame:
     """Read a table for training, and one for validation; the column split says which."""
-    options = {"dtype": "str", "keep_default_na": False, "encoding": "utf-8-sig"}
     splits = zip(("train", "val"), names, strict=False)
-    tables = [pd.read_csv(find(name), **options).assign(split=split) for split, name in splits]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat([_read_csv(find(name)).assign(split=split) for split, name in splits])
+
+
+def _read_csv(file: Path | TextIO, **options: Any) -> pd.DataFrame:
+    return pd.read_csv(file, dtype="str", keep_default_na=False, encoding="utf-8-sig", **options)
 
 
 def _hmdb51(find: Find, fold: int) -> Listed:
@@ -98,18 +112,21 @@ def _hmdb51(find: Find, fold: int) -> Listed:
 
 
 def _jester(find: Find) -> Listed:
-    """Read the second generation, of which every split has a folder of its own."""
+    """Read either generation; in the second every split has a folder, and its own numbers."""
+    if find("jester-v1-labels.csv", needed=False):
+        return _something(find, "jester-v1")
     table = _table(find, "Train.csv", "Validation.csv")
     videos = table["split"].map({"train": "Train/", "val": "Validation/"}) + table["video_id"]
     rows = map(_clip, table["label"], table["split"], videos)
+    rows = [row._replace(names=row.names[:1]) for row in rows]
     classes = table.drop_duplicates("label").sort_values("label_id", key=pd.to_numeric)
-    return [*rows], classes["label"].tolist()
+    return rows, classes["label"].tolist()
 
 
 def _diving48(find: Find) -> Listed:
     if find("Diving48_V2_train.json", needed=False) is None:
         why = "version 1 is not read, since some of its labels are wrong"
-        raise ValueError(f"expected Diving48_V2_train.json, of version 2, found none: {why}")
+        raise ListsError(f"expected Diving48_V2_train.json, of version 2, found none: {why}")
     classes = [" ".join(words) for words in read_json(find("Diving48_vocab.json"))]
     rows = [
         _clip(classes[dive["label"]], split, dive["vid_name"], source=dive["vid_name"][:11])
@@ -177,21 +194,114 @@ def _finegym(find: Find) -> Listed:
     return rows, [str(label) for label in range(99)]
 
 
+def read_kinetics_rows(file: Path | TextIO, split: str, name: str = "") -> pd.DataFrame:
+    """Read a Kinetics annotation file: label, youtube_id, time_start, time_end (s), split.
+
+    The file's own column says "validate" for "val" in Kinetics-700. Test rows without a label have
+    an empty one. Raises ListsError, with the file's `name`, if a column is missing or a time is no
+    number.
+    """
+    table = _read_csv(file)
+    table.columns = [column.strip().lower() for column in table.columns]
+    if split == "test" and "label" not in table:
+        table["label"] = ""
+    columns = ["label", "youtube_id", "time_start", "time_end"]
+    try:
+        table = table[columns].assign(split=split)
+        for column in columns[2:]:
+            table[column] = pd.to_numeric(table[column]).round().astype("int64")
+    except (KeyError, ValueError) as error:
+        raise ListsError(
+            f"{name or file}: expected the columns label, youtube_id, time_start and time_end (in "
+            f"seconds), got {', '.join(table.columns)} ({error})"
+        ) from error
+    return table
+
+
+def kinetics_name(youtube_id: str, start: int, end: int) -> str:
+    """Give a clip's official file name, without suffix."""
+    return f"{youtube_id}_{start:06d}_{end:06d}"
+
+
+def _kinetics(find: Find) -> Listed:
+    names = {split: [f"{split}.csv"] for split in SPLITS} | {"val": ["val.csv", "validate.csv"]}
+    files = {split: find(*names[split], needed=False) for split in names}
+    if not any(files.values()):
+        find("train.csv", "val.csv")
+    tables = [read_kinetics_rows(path, split) for split, path in files.items() if path]
+    rows = [
+        ListedClip(label, split, source, (kinetics_name(source, *times), source), *times)
+        for label, source, *times, split in pd.concat(tables).itertuples(index=False)
+    ]
+    return rows, None
+
+
+def _something(find: Find, name: str) -> Listed:
+    """Read lines `id;label`, as in version 1 of Something-Something, or the JSON of version 2."""
+
+    def read(part: str, needed: bool = True) -> list | dict:
+        if name.endswith("v1"):
+            path = find(f"{name}-{part}.csv", needed=needed)
+            lines = [line.partition(";") for line in read_lines(path)]
+            return [{"id": source.strip(), "template": label.strip()} for source, _, label in lines]
+        path = find(f"{name}-{part}.json", f"{part}.json", needed=needed)
+        return read_json(path) if path else []
+
+    labels, rows = read("labels"), []
+    if name.endswith("v1"):
+        labels = {entry["id"]: number for number, entry in enumerate(labels)}
+    if not isinstance(labels, dict) or set(map(int, labels.values())) != set(range(len(labels))):
+        raise ListsError("expected labels.json to number its classes 0, 1, ..., got another list")
+    for part, split in PARTS.items():
+        for entry in read(part, needed=split == "train"):
+            template, source = re.sub(r"[\[\]]", "", entry.get("template", "")), str(entry["id"])
+            rows.append(ListedClip(template, split, source, (source,)))
+    return rows, sorted(labels, key=lambda label: int(labels[label]))
+
+
+def _moments(find: Find) -> Listed:
+    lines = [line.rpartition(",") for line in read_lines(find("moments_categories.txt"))]
+    rows = [
+        ListedClip(label, split, path, (f"{part}/{Path(path).with_suffix('')}",))
+        for split, part in (("train", "training"), ("val", "validation"))
+        for path, label, *_ in _read_csv(find(f"{part}Set.csv"), header=None).values
+    ]
+    return rows, [name for name, _, number in sorted(lines, key=lambda line: int(line[2]))]
+
+
+def _ucf101(find: Find, fold: int) -> Listed:
+    """Read UCF101's lists; the published test list is the split "val", as there is no other."""
+    classes, rows = [line.partition(" ")[2] for line in read_lines(find("classInd.txt"))], []
+    for split, part in (("train", "train"), ("val", "test")):
+        for line in read_lines(find(f"{part}list0{fold}.txt")):
+            path = Path(line.split(" ")[0])
+            group = re.match(r"v_(.+_g\d+)_c\d+", path.stem)  # of clips of one video
+            name = path.with_suffix("").as_posix()
+            rows.append(_clip(path.parts[0], split, name, source=group[1] if group else path.stem))
+    return rows, classes
+
+
 def read_table(file: Path, split: str) -> Iterator[tuple]:
     """Read path, label, split, start and end (s) from a table of one's own that has the first two.
 
     Of a manifest, whose start and end mean something else, class_name, part_start and part_end.
     `split` is that of rows that do not say theirs. Raises ValueError for other splits and times.
     """
-    table = pd.read_csv(file, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+    table = _read_csv(file)
     columns = ["label", "start", "end"] if "class_name" not in table else ["class_name", *PART]
-    table = table.reindex(columns=["path", "split", *columns], fill_value="")
+    table, index = table.reindex(columns=["path", "split", *columns], fill_value=""), table.index
     try:
-        times = [pd.to_numeric(table[end]).astype("float64") for end in columns[1:]]
+        if not isinstance(index, pd.RangeIndex):  # the first column was taken for an index
+            raise ValueError("rows with more cells than the first line has")
+        times = table[columns[1:]].apply(pd.to_numeric).astype("float64")
+        is_part = (times.iloc[:, 0] >= 0) & (times.iloc[:, 0] < times.iloc[:, 1])
+        if not (is_part | times.isna().all(axis=1)).all():
+            begin, end = times[~is_part].dropna(how="all").iloc[0]
+            raise ValueError(f"a row from {begin:g} to {end:g}")
         splits = [SPLIT_OF[name.lower()] if name else split for name in table["split"]]
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"{file}: expected start and end in seconds, or empty, and the splits train, val and "
-            f"test, got {error}"
+            f"{file}: expected start and end in seconds, in this order, or neither, and the splits "
+            f"train, val and test, got {error}"
         ) from error
-    return zip(table["path"], table[columns[0]], splits, *times, strict=True)
+    return zip(table["path"], table[columns[0]], splits, *times.values.T.tolist(), strict=True)

@@ -30,12 +30,13 @@ import pandas as pd
 
 from blvnet_lab.data import DataSet, VideoReadError, check_video, read_frames
 from blvnet_lab.data.dataset import smaller_size
-from blvnet_lab.data.dataset_files import clip_name, clip_names, clip_parts
+from blvnet_lab.data.dataset_files import PART, clip_name, clip_names, clip_parts
 from blvnet_lab.data.probing import VideoInfo, known_video, refuse_damage
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.datasets.inventory import table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
 from blvnet_lab.datasets.layouts import Finding
+from blvnet_lab.datasets.sources import times_in_source
 from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
 
@@ -290,8 +291,5 @@ def _new_rows(
         for name in ("num_frames", "fps", "height", "width", "probe"):
             table.at[row.Index, name] = entry[name]
     is_cut = table["part_start"].notna() & (table["status"] == "ok")
-    for new, old in (("end", "part_end"), ("start", "part_start")):
-        whole = table["start"].fillna(0)  # where the video that was cut began in its own source
-        table.loc[is_cut, new] = (whole + table[old])[is_cut]
-        table.loc[is_cut, old] = pd.NA
+    table[is_cut] = times_in_source(table[is_cut]).assign(**dict.fromkeys(PART, pd.NA))
     return table.drop(columns="clip"), problems

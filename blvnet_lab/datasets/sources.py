@@ -29,6 +29,7 @@ from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.layouts import NUMBERED_PICTURE, SPLIT_OF, SPLITS, Finding, without_suffix
 from blvnet_lab.progress import tqdm
 
+TIMES = ("start", "end")
 # Of the clips of a class, at most this share is taken for one source because of their names.
 MAX_SHARE = 0.9
 # A number, perhaps with its unit, or a letter in the place of one; not one within a word: "a1b".
@@ -257,6 +258,13 @@ def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding
     ]
 
 
+def times_in_source(rows: pd.DataFrame) -> pd.DataFrame:
+    """Set start and end (s) of clips that are a part of their file, too: where in its source."""
+    begin, is_part = rows["start"].fillna(0), rows["part_start"].notna()
+    times = {end: (begin + rows[f"part_{end}"]).where(is_part, rows[end]) for end in TIMES}
+    return rows.assign(**times)
+
+
 def count_shared(trained: Path, evaluated: Path, /) -> pd.DataFrame:
     """Count the clips that two manifests share: of one source (YouTube id), at overlapping times.
 
@@ -269,7 +277,7 @@ def count_shared(trained: Path, evaluated: Path, /) -> pd.DataFrame:
     Returns a row for each split of the second manifest: its clips, and how many of them are in each
     split of the first. A clip without times is taken for its whole source.
     """
-    tables = (DataSet.read(path).rows for path in (trained, evaluated))
+    tables = (times_in_source(DataSet.read(path).rows) for path in (trained, evaluated))
     first, second = (rows[rows["status"] == "ok"] for rows in tables)
     pairs = first.merge(second[second["source_id"] != ""], on="source_id", suffixes=("", "_of"))
     apart = (pairs["end"] <= pairs["start_of"]) | (pairs["end_of"] <= pairs["start"])
