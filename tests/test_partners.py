@@ -304,8 +304,10 @@ def test_folders_that_will_not_do(videos, tmp_path):
     with pytest.raises(ValueError, match="an out that is not in the folder of videos"):
         cut_partners(videos, out=videos / "clips")
     nothing = tmp_path.parent / f"{tmp_path.name}_out"
-    with pytest.raises(ValueError, match=r"got no clip \(videos: 0\)"):
+    with pytest.raises(ValueError, match=r"expected videos in .*, found none"):
         cut_partners(tmp_path, out=nothing)
+    with pytest.raises(ValueError, match=r"a regular expression for the source, got '\('"):
+        cut_partners(videos, out=nothing, source="(")
     assert not nothing.exists(), "with the right folder of videos it can be begun"
     with pytest.raises(ValueError, match=r"a share between .* arrow, .*, got 8, 0, 0.2, halves"):
         cut_partners(videos, out=tmp_path / "new", short_side=8, windows_per_video=0, kind="halves")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.layouts import Finding
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import atomic_write, write_files
 
 REPORT = "report.csv"
 REPORT_HEADER = "kind,split,name,detail"
@@ -52,6 +52,13 @@ class Journal:
             file.write(f"\n{json.dumps(entry)}\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def keep(self, name: str, text: str) -> None:
+        """Write a file into the folder; one that is there and differs is renamed to name.1.csv."""
+        path = self.log.parent / name
+        if path.is_file() and path.read_bytes() != text.encode():
+            _back_up(path)
+        write_files({path: text}, replace=True)
 
     def last(self, key: str) -> dict[str, dict[str, Any]]:
         """Read the logs: of the entries that have this key, the last one for each of its values."""
@@ -109,12 +116,12 @@ def write_tables(
     path, report, backups = out / "manifest.csv", out / REPORT, []
     data_set.check(path)
     if path.is_file():
-        backups.append(back_up(path))
+        backups.append(_back_up(path))
     data_set.save(path)
     if backups and filecmp.cmp(path, backups[0], shallow=False):
         backups.pop().unlink()
     if report.is_file() and not report.read_text("utf-8", "replace").startswith(REPORT_HEADER):
-        backups.append(back_up(report))
+        backups.append(_back_up(report))
     table = pd.DataFrame(sorted(problems), columns=REPORT_HEADER.split(","))
     with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
@@ -123,7 +130,7 @@ def write_tables(
     return Tables(path, table, counts, tuple(backups))
 
 
-def back_up(path: Path) -> Path:
+def _back_up(path: Path) -> Path:
     """Rename a file to the first free name of the kind manifest.1.csv."""
     numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
     return path.rename(next(name for name in numbered if not name.exists()))

@@ -29,21 +29,14 @@ from blvnet_lab.data.dataset_files import check_class_list
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.datasets import remote
 from blvnet_lab.datasets.inventory import ID_LENGTH, build_manifest, table_values
-from blvnet_lab.datasets.journal import (
-    Journal,
-    Tables,
-    back_up,
-    in_units,
-    remove_leftovers,
-    write_tables,
-)
+from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
 from blvnet_lab.datasets.kinetics_plan import SubsetPlan, compare_releases, plan_subset
 from blvnet_lab.datasets.layouts import Layout
 from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
 from blvnet_lab.datasets.reencoding import write_small
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
 from blvnet_lab.datasets.sources import divide, one_sided_classes
-from blvnet_lab.paths import atomic_write, write_files
+from blvnet_lab.paths import atomic_write
 from blvnet_lab.progress import tqdm
 
 UP_TO_100 = Selection(clips_per_class=100)
@@ -123,10 +116,7 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
     mirror = mirror_table(plan.classes, mirrored_names(plan.classes))
     check_class_list(plan.classes, mirror, plan.out / "manifest.csv")
     for split, text in plan.annotations.items():
-        path = plan.out / "annotations" / f"{split}.csv"
-        if path.is_file() and path.read_bytes() != text.encode():
-            back_up(path)
-        write_files({path: text}, replace=True)
+        fetching.journal.keep(f"annotations/{split}.csv", text)
     # The replacements first, so that they stand in for what is corrupt in the parts.
     waiting = [name for name in plan.parts if not fetching.is_done(name)]
     total = sum(plan.parts[name] or 0 for name in waiting)
@@ -143,16 +133,16 @@ class _Fetching:
     def __init__(self, plan: SubsetPlan):
         self.plan, self.stopped = plan, ""
         self.kept: dict[str, VideoInfo] = {}
-        settings = {"dataset": plan.dataset, "classes": plan.classes, "splits": plan.splits}
-        settings["clips_per_class"] = plan.selection.clips_per_class
-        settings["short_side"] = plan.short_side
+        settings = {name: getattr(plan, name) for name in ("dataset", "classes", "splits")}
+        most, settings["short_side"] = plan.selection.clips_per_class, plan.short_side
+        settings["clips_per_class"] = most
         self.journal = Journal(plan.out / "subset.json", settings, "progress.jsonl")
         groups = plan.rows[["split", "class_name"]].itertuples(index=False, name=None)
         self.group_of = dict(zip(plan.rows.index, groups, strict=True))
         self.names_of = plan.rows.groupby("source_id").groups
         # Clips still wanted, by split and class: an archive may hold some that are in no list.
-        most = plan.selection.clips_per_class or math.inf
-        self.lacking = Counter(dict.fromkeys(plan.group_of.values(), most) or plan.quota.to_dict())
+        quota = dict.fromkeys(plan.group_of.values(), most or math.inf) or plan.quota.to_dict()
+        self.lacking = Counter(quota)
         self.parts, logged = self.journal.last("part"), self.journal.last("kept")
         for name, entry in [*logged.items(), *self.journal.last("clip").items()]:
             if group := plan.group_of.get(entry.get("from")):

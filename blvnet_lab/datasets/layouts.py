@@ -63,26 +63,19 @@ class Lists:
 def read_lists(
     dataset: Layout, root: Path, *, annotations: Path | None = None, fold: int = 1
 ) -> Lists:
-    """Read the lists of a data set in its official layout.
+    """Read the lists of a data set in its official layout, whose folder is `root`.
 
-    Args:
-        dataset: which layout.
-        root: the data set's folder.
-        annotations: the folder (or, for "list", the file) of the labels; None looks in `root`, and
-            in some usual folders in it.
-        fold: of UCF101's or HMDB51's three divisions into training and test.
+    annotations: the folder (for "list", the file) of the labels; None looks in usual ones of `root`
+    fold: of UCF101's or HMDB51's three divisions into training and test
 
-    Raises:
-        ValueError: no such data set; the lists are not there, or not as published.
+    Raises ValueError: no such data set; the lists are not there, or not as published.
     """
-    if dataset not in get_args(Layout):
-        known = ", ".join(get_args(Layout))
-        raise ValueError(f"expected one of the data sets {known}, got {dataset}")
+    if dataset not in (known := get_args(Layout)):
+        raise ValueError(f"expected one of the data sets {', '.join(known)}, got {dataset}")
     if not root.is_dir():
         raise ValueError(f"expected the folder of {dataset}, but there is no folder {root}")
     folders = ("", "annotations", "labels", "ucfTrainTestlist", "testTrainMulti_7030_splits")
-    usual = [root / name for name in folders]
-    places = usual if annotations is None else [annotations]
+    places = [root / name for name in folders] if annotations is None else [annotations]
     find = partial(_find, [*places, *(place / dataset for place in places)])
     videos, findings = None, []
     if dataset == "list":
@@ -149,9 +142,7 @@ def _folders(root: Path) -> tuple[list[ListedClip], None, list[Path], list[Findi
             split = SPLIT_OF[name.parts[0].lower()] if named else ""
             rows.append(ListedClip(name.parts[bool(named)], split, "", (name.as_posix(),)))
     if not rows:
-        raise ValueError(
-            f"expected a folder for each class in {root}, with videos in it, found none"
-        )
+        raise ValueError(f"expected a folder for each class, with videos, in {root}, found none")
     for kind, paths in sorted(others.items()):
         some = ", ".join(path.relative_to(root).as_posix() for path in sorted(paths)[:3])
         detail = f"{len(paths)}: {some}{', ...' if paths[3:] else ''}"

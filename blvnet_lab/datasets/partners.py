@@ -107,24 +107,26 @@ def cut_partners(
             f"{', '.join(CLASSES_OF)}, got {short_side}, {windows_per_video}, {val_share}, {kind}"
         )
     settings = {"videos": str(root), "kind": kind, "short_side": short_side, "seed": seed}
-    settings |= {"windows_per_video": windows_per_video}
+    settings["windows_per_video"] = windows_per_video
     paths, problems, _ = find_videos(root)
     names = [path.relative_to(root).as_posix() for path in paths]
-    done = _cut_all(names, settings, out) if names else {}  # else nothing is begun in `out`
-    problems += [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
-    clips = pd.DataFrame([clip for name in names for clip in done[name]["clips"]])
-    if clips.empty:
-        first = "".join(f"; {name}: {why}, {where}" for why, _, name, where in problems[:1])
-        found = f"no clip (videos: {len(names)}{first})"
-        raise ValueError(f"expected videos in which things move in {root}, got {found}")
+    if not names:
+        raise ValueError(f"expected videos in {root}, found none")
     # As for `manifest folder`, with a folder in place of a class.
     rows = pd.DataFrame({"names": [(name,) for name in names], "split": ""})
     rows["class_name"] = [os.path.dirname(name).partition("/")[0] for name in names]
     in_folders = not SPLIT_OF.keys() & {name.lower() for name in rows["class_name"]}
     rows = find_sources(rows, root, source, problems, in_folders=in_folders)
+    done = _cut_all(names, settings, out)
+    why = [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
+    clips = pd.DataFrame([clip for name in names for clip in done[name]["clips"]])
+    if clips.empty:
+        first = "".join(f"; {name}: {reason}, {where}" for reason, _, name, where in why[:1])
+        got = f"got no clip (videos: {len(names)}{first})"
+        raise ValueError(f"expected videos in which things move in {root}, {got}")
     clips["source_id"] = clips.pop("video").map(dict(zip(names, rows["source_id"], strict=True)))
     clips = clips.assign(split=divide(clips, val_share, seed), status="ok").sort_values("path")
-    problems += one_sided_classes(clips, ("train", "val"))
+    problems += [*why, *one_sided_classes(clips, ("train", "val"))]
     classes = CLASSES_OF[kind]
     counts = pd.crosstab(clips["class_name"], clips["split"]).reindex(classes, fill_value=0)
     data_set = DataSet(clips, classes, mirror_table(classes, mirrored_names(classes)))

@@ -59,22 +59,20 @@ def read_json(path: Path) -> Any:
 def read_annotations(dataset: str, find: Find, fold: int) -> Listed:
     """Read the lists of a data set that have labels; ListsError if they are not as published."""
     readers = {
-        "something-something-v1": partial(_something, name="something-something-v1"),
-        "something-something-v2": partial(_something, name="something-something-v2"),
-        "moments-in-time": _moments,
+        "something": partial(_something, name=dataset),
+        "moments": _moments,
         "ucf101": partial(_ucf101, fold=fold),
         "hmdb51": partial(_hmdb51, fold=fold),
         "jester": _jester,
         "diving48": _diving48,
-        "epic-kitchens-100": partial(_epic_kitchens, kind="verb"),
-        "epic-kitchens-100-nouns": partial(_epic_kitchens, kind="noun"),
+        "epic": partial(_epic_kitchens, kind="noun" if "nouns" in dataset else "verb"),
         "charades": _charades,
         "hacs": _hacs,
         "activitynet": partial(_activitynet, name="activity_net.v1-3.min.json"),
         "finegym": _finegym,
     }
     try:
-        return readers.get(dataset, _kinetics)(find)
+        return readers.get(dataset.split("-")[0], _kinetics)(find)
     except ListsError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
