@@ -62,20 +62,19 @@ CATCH = "#1_&_more_catch_u_nm_np1_fr_med_1.avi"
 W, D = None, {}  # a whole video; no findings
 # The lists, the videos, the rows (file, start, end, class, label, split) and the findings.
 MINIATURES = {
-    "epic-kitchens-100": (
-        EPIC_LISTS, EPIC_VIDEOS,
-        [("P01_01", 0.14, 0.8, "open", 3, "train"), ("P01_01", 0.8, 1.36, "turn-on", 6, "train"),
-         ("P01_01", 1.0, 1.5, "open", 3, "train"), ("P01_01", 1.2, 1.5, "open", 3, "train"),
-         ("P02_101", 1.0, 1.5, "close", 4, "val")],
-        {("row without video", "val", "P02_102")},
-    ),
-    "epic-kitchens-100-nouns": (
-        EPIC_LISTS, EPIC_VIDEOS,
-        [("P01_01", 0.14, 0.8, "door", 3, "train"), ("P01_01", 0.8, 1.36, "light", 1, "train"),
-         ("P01_01", 1.0, 1.5, "door", 3, "train"), ("P01_01", 1.2, 1.5, "door", 3, "train"),
-         ("P02_101", 1.0, 1.5, "door", 3, "val")],
-        {("row without video", "val", "P02_102")},
-    ),
+    **{
+        f"epic-kitchens-100{kind}": (
+            EPIC_LISTS, EPIC_VIDEOS,
+            [("P01_01", 0.14, 0.8, *door, "train"), ("P01_01", 0.8, 1.36, *light, "train"),
+             ("P01_01", 1.0, 1.5, *door, "train"), ("P01_01", 1.2, 1.5, *door, "train"),
+             ("P02_101", 1.0, 1.5, *last, "val")],
+            {("row without video", "val", "P02_102")},
+        )
+        for kind, door, light, last in (
+            ("", ("open", 3), ("turn-on", 6), ("close", 4)),
+            ("-nouns", ("door", 3), ("light", 1), ("door", 3)),
+        )
+    },
     "charades": (
         {"Charades_v1_classes.txt": "c000 Holding some clothes\nc001 Putting clothes, somewhere\n",
          "Charades_v1_train.csv": CHARADES
