@@ -13,6 +13,7 @@ from safetensors import safe_open
 from blvnet_lab import viz
 from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
+from blvnet_lab.runs import probe
 from blvnet_lab.runs.evaluate import evaluate_file
 from blvnet_lab.runs.features import Features, extract_features, features_of
 from blvnet_lab.runs.predict import predict_video
@@ -120,7 +121,7 @@ def test_features_in_a_file(manifest, extracted):
     torch.testing.assert_close(made, logits, rtol=1e-4, atol=1e-5)
 
 
-def test_files_that_hold_no_features(extracted, tmp_path):
+def test_files_that_hold_no_features(manifest, extracted, tmp_path):
     checkpoint, out, features = extracted
     (tmp_path / "text.safetensors").write_text("no tensors")
     for path in (checkpoint, tmp_path / "text.safetensors", tmp_path / "nowhere.safetensors"):
@@ -130,6 +131,15 @@ def test_files_that_hold_no_features(extracted, tmp_path):
         features.split("test")
     with pytest.raises(ValueError, match=r"ends in \.safetensors, got"):
         extract_features(checkpoint, out, out=tmp_path / "f.csv")
+    for call in (
+        lambda: extract_features(checkpoint, manifest, out=checkpoint),
+        lambda: probe_features(out, out=out),
+        lambda: probe_features(out, out=checkpoint),
+    ):
+        with pytest.raises(ValueError, match=r"expected another file .* is read"):
+            call()
+    with pytest.raises(ValueError, match="expected one split or more, such as --split val"):
+        extract_features(checkpoint, manifest, out=tmp_path / "f.safetensors", split=())
 
 
 # ---------------------------------------------------------------- probes
@@ -191,8 +201,18 @@ def test_neighbours_are_those_found_one_by_one(k):
             distances.append((float(((row - other) / scale).norm()), int(label)))
         expected = [0.0] * 3
         for distance, label in sorted(distances)[:k]:
-            expected[label] += 1 + np.exp(-distance)
+            expected[label] += 1 + 1 / (1 + min(k, 60)) / (1 + distance)
         assert votes.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("width", [1, 4000])  # so wide, all are far away
+def test_nearer_neighbours_decide_draws_alone(width, monkeypatch):
+    monkeypatch.setattr(probe, "AT_ONCE", 2)
+    x = torch.tensor([0.0, 0.1, 4, 5, 6, 9])[:, None].expand(-1, width)
+    asked = torch.tensor([0.05, 4.5, 0.05])[:, None].expand(-1, width)
+    labels = torch.tensor([1, 1, 0, 0, 0, 1])
+    for k, expected in ((4, [1, 0, 1]), (5, [0, 0, 0])):  # two to two; three far ones to two
+        assert nearest(x, labels, 2, k, asked).argmax(1).tolist() == expected
 
 
 def sources(names: list[str], labels: list[int]) -> pd.DataFrame:
@@ -212,6 +232,9 @@ def test_clips_of_a_source_are_held_out_together():
         assert set(np.bincount(folds[alone], minlength=5)) <= {4, 6, 8, 10, 12}
     with pytest.raises(ValueError, match=r"two or more source videos, so that one .* got 1: add"):
         source_folds(sources(["v"] * 4, [0, 1, 0, 1]))
+    parts = clips.assign(source_id="", path=[f"{k // 4}.mp4#t={k},{k + 0.5}" for k in range(80)])
+    parts["fold"] = source_folds(parts)
+    assert (parts.groupby(parts["path"].str[:2])["fold"].nunique() == 1).all()
 
 
 def test_a_setting_is_chosen_by_clips_that_were_not_seen():

@@ -18,15 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
-from blvnet_lab.runs.features import Features
+from blvnet_lab.runs.features import Features, check_apart
 from blvnet_lab.training.checkpoint import save_trained
 from blvnet_lab.training.distributed import on_cpu
 from blvnet_lab.training.metrics import top_k_accuracy
 
 STRENGTHS, NEIGHBOURS = (10.0, 1.0, 0.1, 0.01, 1e-3), (20, 10, 5, 3, 1)
 FOLDS, SHUFFLES = 5, 5
+AT_ONCE = 256  # queries whose distances to all others are in memory
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,15 @@ def linear(x: Tensor, labels: Tensor, num_classes: int, strength: float, queries
 def nearest(x: Tensor, labels: Tensor, num_classes: int, k: int, queries: Tensor) -> Tensor:
     """Let the k nearest of (standardised) features (N, C) vote on queries: (M, num_classes).
 
-    A vote counts 1 and, by which nearer ones decide a draw, exp(-distance).
+    A vote counts 1, and less than 1 / k more the nearer it is: that decides draws, and them alone.
     """
     mean, scale = _mean_and_scale(x)
     known, asked = ((part.double() - mean) / scale for part in (x, queries))
-    distances, found = torch.cdist(asked, known).topk(min(k, len(x)), largest=False)  # (M, k)
-    votes = asked.new_zeros(len(queries), num_classes)
-    return votes.scatter_add(1, labels[found], 1 + (-distances).exp())
+    votes, k = asked.new_zeros(len(queries), num_classes), min(k, len(x))
+    for some, counts in zip(asked.split(AT_ONCE), votes.split(AT_ONCE), strict=True):
+        distances, found = torch.cdist(some, known).topk(k, largest=False)  # (AT_ONCE, k)
+        counts.scatter_add_(1, labels[found], 1 + 1 / ((k + 1) * (1 + distances)))
+    return votes
 
 
 def _mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +96,8 @@ def _mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def source_folds(clips: pd.DataFrame) -> Tensor:
     """Divide clips into folds (N,), every class evenly; clips of one source stay together."""
-    sources = clips["source_id"].where(clips["source_id"] != "", clips["path"])
+    videos = clips["path"].str.replace(r"#t=[\d.,e+-]*$", "", regex=True)  # of parts (`clip_name`)
+    sources = clips["source_id"].where(clips["source_id"] != "", videos)
     source = pd.factorize(sources)[0]
     labels = clips["label"].groupby(source).first()  # of each source
     if len(labels) < 2:
@@ -149,11 +152,12 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
         out: a .safetensors file for the network with this classifier: for `predict`, `evaluate`.
 
     Raises:
-        ValueError: no such file or split; the network is no longer there, or another.
+        ValueError: no such file or split; the network is no longer there, or another; `out` is one
+            of these files.
     """
-    if out is not None:
-        check_target(out, ".safetensors")
     found = Features.read(features)
+    if out is not None:
+        check_apart(out, features, found.about["checkpoint"])
     trained = found.network() if out is not None else None
     train, test = found.split("train"), found.split(split)
     known, count = (train.values, train.labels, len(found.classes)), len(test.labels)
