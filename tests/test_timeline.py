@@ -95,6 +95,24 @@ def test_others_see_the_frames_around_each_time(changes, video, tmp_path):
 
 
 @pytest.mark.parametrize("causal", [True, False])
+def test_times_are_those_at_which_frames_are_shown(causal, tmp_path):
+    """Forty frames, 0.04 s apart, then twenty that last five times as long."""
+    ticks = [*range(40), *range(40, 140, 5)]
+    video = write_video(tmp_path / "uneven.mp4", 60, times=ticks)
+    arguments = {"builder": tsm, "causal": True} if causal else {"builder": tsn}
+    found = predict_video(saved(tmp_path, sure(**arguments)), video, OverTime(0.8, window=1.6))
+    assert found.timeline.index.tolist() == pytest.approx([0.8 * k for k in range(1, 7)])
+    # A causal network sees all up to 4.8 s, any other 4.0 to 5.6 s, or as near as the video goes.
+    end = found.timeline.index[-1] if causal else min(5.6, 5.4 + 1 / probe_video(video).fps)
+    times = np.arange(0.2 if causal else end - 1.4, end, 0.4)
+    numbers = [sum(tick <= 25 * time + 0.01 for tick in ticks) - 1 for time in times]
+    model = sure(frames=len(numbers), **arguments)
+    with torch.no_grad(), capture(model, ["classifier"]) as cache:
+        model(views_of(video, numbers))
+    assert close(found.timeline.iloc[-1], cache["classifier"].mean(0)[-4:].mean(0))
+
+
+@pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("stride", [None, 17])
 def test_where_the_window_is_the_video_the_last_answer_is_that_to_all_of_it(
     causal, stride, video, tmp_path
@@ -146,7 +164,7 @@ def test_answers_over_time_that_there_are_not(video, tmp_path):
         (video, OverTime(0.0, 2.0), ValueError, r"seconds above 0, got timeline=0.0 and window=2"),
         (video, OverTime(1.0, -2.0), ValueError, r"seconds above 0, got timeline=1.0 and window=-"),
         (video, OverTime(None, 2.0), ValueError, r"--timeline with --window and --out"),
-        (video, OverTime(1.0, 99.0), ValueError, r"2 frames that are 618\.8 apart, got one of 70"),
+        (video, OverTime(1.0, 99.0), ValueError, r"2 frames that are 24\.8 s apart, got one of 2\.8"),
         (video, OverTime(1.0, 2.0, tmp_path / "a.txt"), ValueError, r"ends in \.csv, got"),
         (cut, OverTime(1.0, 2.0), VideoReadError, r"cut\.mkv: .* cut short"),
     ):  # fmt: skip

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from blvnet_lab.data import VideoReadError, read_frames, view_transform
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.probing import VideoInfo, refuse_damage
+from blvnet_lab.datasets.encoding import showing_of
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet
 from blvnet_lab.progress import tqdm
@@ -48,13 +49,23 @@ class OverTime:
 class Clips(Dataset):
     """Clips of one video by the `numbers` of their frames, as items (views (V, T, C, H, W), 0)."""
 
-    numbers: Sequence[Tensor] = ()
+    numbers: Sequence[np.ndarray] = ()
 
     def __init__(self, info: VideoInfo, recipe: Recipe):
         views, side = recipe.evaluation, recipe.read_short_side
         self.transform = view_transform(recipe.size, views.crops, views.short_side)
         self.size = info.size if side is None else smaller_size(info.size, side)
         self.info = refuse_damage(info)
+        # When each frame is shown, from the first one on, and when the last one ends, in seconds.
+        count = info.num_frames
+        shown = showing_of(info).times or [k / info.fps for k in range(count)]
+        self.end = float(shown[-1]) + 1 / info.fps
+        self.shown = np.array([*shown, self.end], np.float64)
+
+    def frames_at(self, times: np.ndarray) -> np.ndarray:
+        """Find which frames are on the screen at these times."""
+        found = np.searchsorted(self.shown, times + 1e-6, "right") - 1
+        return found.clip(0, self.info.num_frames - 1)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -83,46 +94,46 @@ def answer_over_time(
             f"expected a video that says when frames are shown, got {info.fps:g} frames a second, "
             f"and seconds above 0, got timeline={every} and window={how.window}"
         )
-    span = recipe.stride * frames if how.window is None else how.window * info.fps
-    times = every * np.arange(1, int(info.seconds / every + 1e-6) + 1)
-    times = (times if len(times) else np.array([info.seconds])).round(6)
-    places = torch.from_numpy((times * info.fps).round(6))  # in frames
-    follow = _by_stream if model.causal else _by_windows
-    logits = follow(model, Clips(info, recipe), places, span)
+    span = recipe.stride * frames / info.fps if how.window is None else how.window
+    clips = Clips(info, recipe)
+    times = every * np.arange(1, int(clips.end / every + 1e-6) + 1)
+    times = (times if len(times) else np.array([clips.end])).round(6)
+    logits = (_by_stream if model.causal else _by_windows)(model, clips, times, span)
     check_finite(logits)
     table = pd.DataFrame(logits.double().softmax(1), columns=list(trained.class_names))
     table.index = pd.Index(times[len(times) - len(table) :], name="seconds")
     what = f"the last {frames} frames" if model.causal else f"{frames} frames around each time"
-    return table, f"of {what}, {span / frames / info.fps:.3g} s apart"
+    return table, f"of {what}, {span / frames:.3g} s apart"
 
 
-def _by_windows(model: VideoNet, clips: Clips, places: Tensor, span: float) -> Tensor:
-    """Compute logits (N, num_classes) around each place, in frames, moved into the video."""
-    span = min(span, count := clips.info.num_frames)
-    starts = (places - span / 2).clamp(0, count - span)[:, None]
-    shifts = (torch.arange(model.num_frames, dtype=torch.float64) + 0.5) * span / model.num_frames
-    clips.numbers = (starts + shifts).long().clamp(max=count - 1)
+def _by_windows(model: VideoNet, clips: Clips, times: np.ndarray, span: float) -> Tensor:
+    """Compute logits (N, num_classes) of the seconds around each time, moved into the video."""
+    span = min(span, clips.end)
+    starts = (times - span / 2).clip(0, clips.end - span)[:, None]
+    shifts = (np.arange(model.num_frames) + 0.5) * span / model.num_frames
+    clips.numbers = clips.frames_at(starts + shifts)
     found = evaluate(model, clips)
     for why in found.unreadable.values():
         raise VideoReadError(why, clips.info.path)
     return found.logits
 
 
-def _by_stream(model: VideoNet, clips: Clips, places: Tensor, span: float) -> Tensor:
-    """Compute mean logits (N, num_classes) of the last frames before each place, if there are."""
-    device, width, count = pick_device(), 1 + model.pairs, clips.info.num_frames
-    number = math.ceil(count * model.num_frames / span - 0.5) // width * width
-    numbers = (torch.arange(number, dtype=torch.float64) + 0.5) * span / model.num_frames
-    clips.numbers = numbers.long().split(FRAMES_AT_ONCE) if number else ()
+def _by_stream(model: VideoNet, clips: Clips, times: np.ndarray, span: float) -> Tensor:
+    """Compute mean logits (N, num_classes) of the last frames before each time, if there are."""
+    device, width, step = pick_device(), 1 + model.pairs, span / model.num_frames
+    count = math.ceil(clips.end / step - 0.5) // width * width
+    numbers = clips.frames_at((np.arange(count) + 0.5) * step)
+    clips.numbers = [numbers[k : k + FRAMES_AT_ONCE] for k in range(0, count, FRAMES_AT_ONCE)]
     stream, logits = Stream(model.to(device)), []
     for i in tqdm(range(len(clips)), "following the video", leave=False, unit="block"):
         views = clips[i][0].to(device)  # (crops, n, C, H, W)
         logits += [stream(part).float().mean(0).cpu() for part in views.split(width, 1)]
-    seen = [int((numbers.long()[width - 1 :: width] < place).sum()) for place in places]
+    shown = clips.shown[numbers[width - 1 :: width]]  # when each of the logits is there
+    seen = [int((shown < time - 1e-6).sum()) for time in times]
     means = [torch.stack(logits[max(0, n - model.num_positions) : n]).mean(0) for n in seen if n]
     if not means:
         raise ValueError(
-            f"expected a video of {width} frames that are {span / model.num_frames:.1f} apart, got "
-            f"one of {count} frames: take a smaller --window"
+            f"expected a video of {width} frames that are {step:.3g} s apart, got one of "
+            f"{clips.end:.3g} s: take a smaller --window"
         )
     return torch.stack(means)
