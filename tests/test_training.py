@@ -407,6 +407,15 @@ def test_an_earlier_run_is_not_overwritten(manifest, tmp_path):
     assert (tmp_path / "staircase.json").read_text() == "an earlier run"
 
 
+def test_a_kind_without_clips_in_val_is_left_out(manifest, tmp_path):
+    data_set = DataSet.read(manifest)
+    rows = data_set.rows.query("split == 'train' or label < 6")
+    few = data_set.with_rows(rows).save(tmp_path / "manifest.csv")
+    options = {"architectures": ("tsn",), "seeds": (0,), "recipe": SHORT}
+    found = run_staircase(out=tmp_path / "out", manifest=few, **options)
+    assert "direction %" in str(found) and "order" not in str(found)
+
+
 def test_table_by_hand():
     def run(architecture, seed, top_1, direction, order, seconds):
         names = ("architecture", "seed", "top_1", "direction", "order", "seconds")

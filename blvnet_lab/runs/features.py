@@ -47,12 +47,11 @@ class Features:
     def __str__(self) -> str:
         counts = self.clips["split"].value_counts(sort=False).items()
         splits = ", ".join(f"{number} of {name}" for name, number in counts)
-        reasons = [f"  {why}" for why in self.about["unreadable"].values()]
-        line = (
+        reasons = [f"\n  {why}" for why in self.about["unreadable"].values()]
+        return (
             f"{self.values.shape[1]} features of each of {len(self.clips)} clips ({splits}), of "
             f"{len(self.classes)} classes; {len(reasons)} videos could not be read"
-        )
-        return "\n".join([line, *reasons[:NUM_SHOWN]])
+        ) + "".join(reasons[:NUM_SHOWN])
 
     @property
     def labels(self) -> Tensor:  # (N,)
@@ -157,21 +156,19 @@ def extract_features(
         raise ValueError("expected one split or more, such as --split val, got none")
     with process_group() as (ranks, device):
         trained, data_set = load_trained(checkpoint), DataSet.read(manifest)
-        recipe = with_views(trained, views, size)
-        hardware, model = Hardware(workers=workers), trained.model
-        options = {"device": device, "hardware": hardware, "ranks": ranks}
+        recipe, hardware = with_views(trained, views, size), Hardware(workers=workers)
+        options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
         values, tables, unreadable = [], [], {}
         for name in dict.fromkeys(split):
             clips = view_clips(data_set, name, recipe)
-            found = features_of(model, clips, batch_size=batch_size, **options)
+            found = features_of(trained.model, clips, **options)
             check_finite(found.logits, what="features")
             values.append(found.logits)
             unreadable |= {clips.names[i]: why for i, why in found.unreadable.items()}
-            rows, names = usable_rows(data_set, name), clips.names[found.indices].tolist()
+            names, rows = clips.names[found.indices].tolist(), usable_rows(data_set, name)
+            table = pd.DataFrame({"path": names, "label": found.labels, "split": name})
             source_of = dict(zip(clip_names(rows), rows["source_id"], strict=True))
-            table = {"path": names, "label": found.labels, "split": name}
-            table["source_id"] = [source_of[clip] for clip in names]
-            tables.append(pd.DataFrame(table))
+            tables.append(table.assign(source_id=table["path"].map(source_of)))
         # What `evaluate` will take for a network with this classifier.
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, size=recipe.size))
         about = {"checkpoint": str(checkpoint.absolute()), "sha256": _digest(checkpoint)}

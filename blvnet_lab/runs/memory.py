@@ -78,14 +78,9 @@ def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
                 most = most_at_once(model.eval(), views)
         gradients = sum(tensor.nbytes for tensor in learned)
         weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    return TrainingMemory(
-        weights,
-        gradients,
-        momentum=gradients if recipe.momentum else 0,
-        average=weights if recipe.ema else 0,
-        clip=kept // COUNTED_CLIPS,
-        evaluation_clip=most // COUNTED_CLIPS,
-    )
+    beside = (gradients if recipe.momentum else 0, weights if recipe.ema else 0)
+    clips = (kept // COUNTED_CLIPS, most // COUNTED_CLIPS)
+    return TrainingMemory(weights, gradients, *beside, *clips)
 
 
 def kept_for_backward(model: nn.Module, clips: Tensor) -> int:

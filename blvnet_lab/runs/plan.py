@@ -78,14 +78,10 @@ class TrainingPlan:
             f"{network.architecture}, depth {network.depth}, for clips of {recipe.num_frames} "
             f"frames of {recipe.size[0]} x {recipe.size[1]} pixels, in {recipe.hardware.precision}"
         ]
+        whole = {"break_long_words": False, "break_on_hyphens": False}  # so that paths stay so
         for label, value, origin in self.rows():
-            lines += textwrap.wrap(
-                f"{label:<15}{value:<22}{origin}",
-                100,
-                subsequent_indent=" " * 37,
-                break_long_words=False,  # so that paths stay whole
-                break_on_hyphens=False,
-            )
+            row = f"{label:<15}{value:<22}{origin}"
+            lines += textwrap.wrap(row, 100, subsequent_indent=" " * 37, **whole)
         return "\n".join(lines)
 
     def rows(self) -> Iterator[Row]:
@@ -133,10 +129,8 @@ class TrainingPlan:
         yield "memory", _in(BYTES, memory.model), f"on each device: {', '.join(parts)}"
         yield "", f"+ {_in(BYTES, memory.clip)} a clip", f"in training, {memory.origin}"
         yield "", f"+ {_in(BYTES, memory.evaluation_clip)} a clip", "in evaluation, counted"
-        for label, needed in (
-            ("training", memory.training(at_once)),
-            ("evaluation", memory.evaluation(at_once)),
-        ):
+        for label in ("training", "evaluation"):
+            needed = getattr(memory, label)(at_once)
             fit = ("fits in" if needed <= limit else "does NOT fit in") + f" {_in(BYTES, limit)}"
             origin = f"{at_once} clips at once: {fit}, {self.origins['limit']}"
             yield label, _in(BYTES, needed), origin
@@ -205,24 +199,13 @@ def plan_training(
     rate, origins["rate"] = clips_per_second, "given"
     if rate is None:
         clips = max(1, min(batches.at_once, memory.largest(limit)))
-        rate, origins["rate"], memory = measure(
-            recipe, data.num_classes, memory, device, clips, processes
-        )
+        what = (recipe, data.num_classes, memory, device, clips, processes)
+        rate, origins["rate"], memory = measure(*what)
     if memory_gb is not None:
         limit, origins["limit"] = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB"
-    return TrainingPlan(
-        recipe=recipe,
-        data=data,
-        batches=batches,
-        rate=rate,
-        memory=memory,
-        limit=limit,
-        origins=origins,
-        main_memory=main_memory,
-        kept_frames=kept,
-        all_frames=None if frames is None else sum(frames),
-        keep_every=keep_every,
-    )
+    frames = (kept, None if frames is None else sum(frames))
+    counts = (memory, limit, origins, main_memory, *frames, keep_every)
+    return TrainingPlan(recipe, data, batches, rate, *counts)
 
 
 def _main_memory(
@@ -267,15 +250,13 @@ def measure(
 
     The number of clips at once grows until there are `max_clips` or a step is no longer quick.
     Those steps do not count: in them the libraries also get memory and choose their algorithms.
-
-    Returns:
-        Clips a second of all processes; how they were measured; `memory`, on a GPU as measured.
+    Returns clips a second of all processes, how they were measured, and `memory`, on a GPU as
+    measured.
     """
     on_gpu = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if on_gpu else 0
     # Each batch is a step of its own, which ends when the GPU has done it.
-    hardware = replace(recipe.hardware, accumulate=1)
-    recipe = replace(recipe, hardware=hardware)
+    recipe = replace(recipe, hardware=(hardware := replace(recipe.hardware, accumulate=1)))
     bar = tqdm(desc="measuring", unit="step", leave=False)
     with torch.random.fork_rng(range(torch.cuda.device_count())), bar:
         model = build(recipe, num_classes)

@@ -51,10 +51,7 @@ class Prediction:
             for _, times in best.groupby((best != best.shift()).cumsum()):
                 begin, end = times.index[[0, -1]]
                 lines.append(f"{begin:7g} s to {end:g} s  {times.iloc[0]}")
-        if self.out is not None:
-            lines.append(f"wrote {self.out}")
-        if self.annotated is not None:
-            lines.append(f"wrote {self.annotated}")
+        lines += [f"wrote {path}" for path in (self.out, self.annotated) if path is not None]
         return "\n".join(lines)
 
 

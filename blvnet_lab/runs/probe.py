@@ -40,8 +40,7 @@ class Probe:
     out: Path | None = None  # the network with this classifier
 
     def __str__(self) -> str:
-        factors = {"accuracy": 100, "low": 100, "high": 100, "how": 1}
-        percent = self.table.set_index("method") * factors
+        percent = self.table.set_index("method") * [100, 100, 100, 1]
         table = percent.to_string(na_rep="", float_format="{:.1f}".format, index_names=False)
         written = f"\n{self.out} is the network with the linear classifier" if self.out else ""
         return f"{self.about}\n\n{table}{written}"
@@ -113,13 +112,12 @@ def cross_validated(
     method: Callable[..., Tensor], settings: Sequence[float], features: Features
 ) -> float:
     """Choose the setting that is most often right on held-out folds; of equals the surest one."""
-    labels, folds, scores = features.labels, source_folds(features.clips), {}
+    x, labels, classes = features.values, features.labels, len(features.classes)
+    folds, scores = source_folds(features.clips), {}
     for setting in tqdm(settings, f"cross-validating {method.__name__}", leave=False, delay=2):
-        logits = torch.zeros(len(labels), len(features.classes), dtype=torch.float64)
-        for fold in folds.unique():
-            held = folds == fold
-            known = features.values[~held], labels[~held], len(features.classes)
-            logits[held] = method(*known, setting, features.values[held])
+        logits = torch.zeros(len(labels), classes, dtype=torch.float64)
+        for held in (folds == fold for fold in folds.unique()):
+            logits[held] = method(x[~held], labels[~held], classes, setting, x[held])
         right = top_k_accuracy(logits, labels)
         scores[setting] = right, -F.cross_entropy(logits, labels).item()
     return max(scores, key=scores.get)
@@ -160,15 +158,14 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
         check_apart(out, features, found.about["checkpoint"])
     trained = found.network() if out is not None else None
     train, test = found.split("train"), found.split(split)
-    known, count = (train.values, train.labels, len(found.classes)), len(test.labels)
+    labels, classes, count = train.labels, len(found.classes), len(test.labels)
     strength = cross_validated(linear, STRENGTHS, train)
-    weight, bias = fit_linear(*known, strength)
+    weight, bias = fit_linear(train.values, labels, classes, strength)
     first = top_k_accuracy(test.values.double() @ weight.T + bias, test.labels)
-    k, second = ask_neighbours(train, test)
-    shuffled = []
+    (k, second), shuffled = ask_neighbours(train, test), []
     for seed in range(SHUFFLES):
-        draw = torch.randperm(len(train.labels), generator=torch.Generator("cpu").manual_seed(seed))
-        logits = linear(known[0], known[1][draw], known[2], strength, test.values)
+        draw = torch.randperm(len(labels), generator=torch.Generator("cpu").manual_seed(seed))
+        logits = linear(train.values, labels[draw], classes, strength, test.values)
         shuffled.append(top_k_accuracy(logits, test.labels))
     spread, how = (min(shuffled), max(shuffled)), f"mean and range of {SHUFFLES} shuffles"
     largest = test.labels.bincount().max().item() / count
@@ -177,14 +174,14 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
         ("nearest neighbours", second, *interval(second, count), f"{k} of them"),
         ("linear, labels shuffled", sum(shuffled) / SHUFFLES, *spread, how),
         ("largest class", largest, None, None, "always named"),
-        ("chance", 1 / known[2], None, None, "1 / classes"),
+        ("chance", 1 / classes, None, None, "1 / classes"),
     ]
     about = (
         f'accuracy in % on {count} clips of "{split}", with its 95 % interval; trained on '
-        f"{len(train.labels)} clips, {len(weight[0])} features each, of {known[2]} classes"
+        f"{len(labels)} clips, {len(weight[0])} features each, of {classes} classes"
     )
     if trained is not None:
-        trained.model.reset_classifier(known[2])
+        trained.model.reset_classifier(classes)
         trained.model.classifier.load_state_dict({"weight": weight, "bias": bias})
         save_trained(trained, out)
     table = pd.DataFrame(rows, columns=["method", "accuracy", "low", "high", "how"])

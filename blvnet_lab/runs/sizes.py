@@ -18,14 +18,11 @@ from blvnet_lab.training.recipe import Recipe
 class DataSize:
     """How much there is to train on."""
 
-    num_clips: int | None = None
-    """Clips for training."""
-    num_val_clips: int | None = None
-    """Clips for evaluation after every epoch."""
-    num_classes: int | None = None
-    """Classes of the clips."""
+    num_clips: int | None = None  # Clips for training.
+    num_val_clips: int | None = None  # Clips for evaluation after every epoch.
+    num_classes: int | None = None  # Classes of the clips.
+    # Size of a video file, on average; without it, that of the manifest's.
     bytes_per_clip: float | None = None
-    """Size of a video file, on average; without it, that of the manifest's."""
 
 
 # Something-Something v2: its 168,913 + 24,777 + 27,157 videos have 19.4 GB. Kinetics-400: what is
@@ -70,10 +67,8 @@ def frames_in_memory(data_set: DataSet, recipe: Recipe) -> tuple[int, int] | Non
     if shapes.isna().any(axis=None):
         return None
     side = recipe.read_short_side or useful_short_side(recipe.size, recipe.augmentation.crop)
-    training = sum(
-        3 * count * math.prod(smaller_size((height, width), side))
-        for count, height, width in shapes.itertuples(index=False)
-    )
+    shapes = shapes.itertuples(index=False)
+    training = sum(3 * count * math.prod(smaller_size(size, side)) for count, *size in shapes)
     pixels = math.prod(recipe.evaluation.size or recipe.size)
     return training, 3 * len(val) * recipe.num_frames * pixels
 

@@ -64,11 +64,9 @@ ROUNDS = 30  # in each of which every network is timed once
 
 
 def find_partners(classes: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
-    """Find the partner of each class, by its name; ValueError if one has none.
+    """Find each class's partner by name, and the kind: of the samples, or else both their names.
 
-    Returns:
-        the partner's label and the kind for each class: "direction" and "order" for the motion
-        samples, else the names of both partners.
+    Raises ValueError if a class has none.
     """
     partners = [PARTNER.get(name) for name in classes]
     if lacking := {str(partner) for partner in partners} - set(classes):
@@ -108,18 +106,12 @@ def run_one(
 ) -> tuple[VideoNet, list[dict]]:
     """Train the recipe's network; a line of JSON per epoch goes to `log`, with the taps (r, C).
 
-    Args:
-        classes: of the clips.
-        init: weights to start from, as `start_from` takes them.
-
-    Raises:
-        InterruptedError: it was stopped; so that no further network is trained.
+    `start_from` says what `init` may be. Raises InterruptedError if it was stopped; so that no
+    further network is trained.
     """
-    model = build(recipe, len(classes))
-    if init:
-        start_from(model, init, classes)
+    model, first = _network(recipe, classes, init), {"epoch": 0}
+    first["taps"] = _taps(model)
     log.parent.mkdir(parents=True, exist_ok=True)
-    first = {"epoch": 0, "taps": _taps(model)}
 
     def write(history: list[dict]) -> None:
         log.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
@@ -137,6 +129,13 @@ def run_one(
     return model, [first, *fitted.history]
 
 
+def _network(recipe: Recipe, classes: tuple[str, ...], init: str) -> VideoNet:
+    model = build(recipe, len(classes))
+    if init:
+        start_from(model, init, classes)
+    return model
+
+
 def _taps(model: VideoNet) -> dict[str, list[list[float]]]:
     return {
         name: [[round(weight, DECIMALS) for weight in tap] for tap in module.taps.tolist()]
@@ -150,9 +149,8 @@ def measure_costs(
 ) -> dict[Architecture, dict[str, float]]:
     """Measure what a clip costs each of them, on this machine.
 
-    Returns:
-        by architecture: mmacs (millions of multiply-accumulates), ms (of a forward pass, the median
-        of rounds in which they run by turns), mb (MB kept for the backward pass; counted).
+    mmacs are millions of multiply-accumulates, ms those of a forward pass (the median of rounds in
+    which they run by turns), mb MB kept for the backward pass (counted).
     """
     device, costs, runs = pick_device(), {}, {}
     clip = torch.randn(1, recipe.num_frames, 3, *recipe.size, device=device)
@@ -160,14 +158,11 @@ def measure_costs(
         chosen = with_architecture(recipe, architecture)
         model = build(chosen, num_classes).eval().to(device)
         runs[architecture] = partial(model, clip)
-        macs = count_cost(model, recipe.size).macs
-        kept = count_memory(chosen, num_classes).clip
-        costs[architecture] = {"mmacs": round(macs / 1e6, 1), "mb": round(kept / 1e6, 2)}
+        costs[architecture] = {"mmacs": round(count_cost(model, recipe.size).macs / 1e6, 1)}
+        costs[architecture]["mb"] = round(count_memory(chosen, num_classes).clip / 1e6, 2)
     with torch.inference_mode():
         seconds = time_alternately(runs, ROUNDS, partial(time_on, device)).median()
-    return {
-        name: cost | {"ms": round(1e3 * float(seconds[name]), 2)} for name, cost in costs.items()
-    }
+    return {name: costs[name] | {"ms": round(1e3 * float(seconds[name]), 2)} for name in costs}
 
 
 @dataclass(frozen=True)
@@ -178,17 +173,14 @@ class StaircaseResult:
     out: Path
 
     def __str__(self) -> str:
-        lines = [as_table(self.summary).to_string(index=False)]
-        lines += [f"passed over: {reason}" for reason in self.summary["unreadable"]]
-        share = 100 * self.summary["largest_class"]
-        lines += [
-            "between partners 50 % is the toss of a coin; always naming the largest class gives a "
-            f"top-1 of {share:.1f} %",
-            "of one clip: million multiply-accumulates, ms a forward pass, MB kept for the "
-            "backward pass",
-            f"checkpoints, logs and {SUMMARY} are in {self.out}",
-        ]
-        return "\n".join(lines)
+        table, share = as_table(self.summary), 100 * self.summary["largest_class"]
+        passed = "".join(f"passed over: {reason}\n" for reason in self.summary["unreadable"])
+        return (
+            f"{table.to_string(index=False)}\n{passed}between partners 50 % is the toss of a coin; "
+            f"always naming the largest class gives a top-1 of {share:.1f} %\nof one clip: million "
+            "multiply-accumulates, ms a forward pass, MB kept for the backward pass\ncheckpoints, "
+            f"logs and {SUMMARY} are in {self.out}"
+        )
 
 
 def run_staircase(
@@ -226,24 +218,21 @@ def run_staircase(
         )
     recipe = recipe or classroom()
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
-    classes, kinds = data_set.classes, dict.fromkeys(find_partners(data_set.classes)[1])
+    classes, kinds = data_set.classes, find_partners(data_set.classes)[1]
     starts = {name: str(init / f"{name}.safetensors") if init else "" for name in architectures}
     for architecture, start in starts.items():  # what cannot be built fails now, not later
-        model = build(with_architecture(recipe, architecture), len(classes))
-        if start:
-            start_from(model, start, classes)
+        _network(with_architecture(recipe, architecture), classes, start)
     train, val = clip_datasets(data_set, recipe)
     runs = []
     for architecture, seed in product(architectures, seeds):
         chosen = with_architecture(replace(recipe, seed=seed), architecture)
         log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
-        model, lines = run_one(
-            *(chosen, train, val, log), classes=classes, init=starts[architecture]
-        )
+        how = {"classes": classes, "init": starts[architecture]}
+        model, lines = run_one(chosen, train, val, log, **how)
         seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
-        last = {name: lines[-1][name] for name in ("top_1", *kinds)}
         run = {"architecture": architecture, "seed": seed, "seconds": round(seconds, 1)}
-        runs.append(run | last)
+        # Of a kind there may be no clip in val.
+        runs.append(run | {n: lines[-1][n] for n in ("top_1", *kinds) if n in lines[-1]})
         if seed == seeds[0]:
             save_trained(Trained(model, chosen, classes), out / f"{architecture}.safetensors")
             (out / f"{architecture}.jsonl").write_text(log.read_text())
@@ -270,12 +259,11 @@ def as_table(summary: dict) -> pd.DataFrame:
     """Make a row for each architecture: mean and range over the seeds, in percent; costs."""
     rows = []
     for architecture, runs in pd.DataFrame(summary["runs"]).groupby("architecture", sort=False):
-        row = {"model": TITLES[architecture]}
+        row, cost = {"model": TITLES[architecture]}, summary["costs"][architecture]
         scores = runs.drop(columns=["architecture", "seed", "seconds", "top_1"])
         for name, percent in (100 * scores.assign(top_1=runs["top_1"])).items():
             row[f"{name} %"] = round(percent.mean(), 1)
             row[f"{name} range"] = f"{percent.min():.1f}-{percent.max():.1f}"
         row["seconds"] = f"{runs['seconds'].min():.0f}-{runs['seconds'].max():.0f}"
-        cost = summary["costs"][architecture]
         rows.append(row | {"MMACs": cost["mmacs"], "ms": cost["ms"], "MB": cost["mb"]})
     return pd.DataFrame(rows)

@@ -52,20 +52,17 @@ class Clips(Dataset):
     numbers: Sequence[np.ndarray] = ()
 
     def __init__(self, info: VideoInfo, recipe: Recipe):
-        views, side = recipe.evaluation, recipe.read_short_side
+        self.info, views = refuse_damage(info), recipe.evaluation
         self.transform = view_transform(recipe.size, views.crops, views.short_side)
-        self.size = info.size if side is None else smaller_size(info.size, side)
-        self.info = refuse_damage(info)
+        self.size = smaller_size(info.size, recipe.read_short_side or min(info.size))
         # When each frame is shown, from the first one on, and when the last one ends, in seconds.
-        count = info.num_frames
-        shown = showing_of(info).times or [k / info.fps for k in range(count)]
-        self.end = float(shown[-1]) + 1 / info.fps
-        self.shown = np.array([*shown, self.end], np.float64)
+        shown = showing_of(info).times or np.arange(info.num_frames) / info.fps
+        self.shown = np.array(shown, np.float64)
+        self.end = float(self.shown[-1]) + 1 / info.fps
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """Find which frames are on the screen at these times."""
-        found = np.searchsorted(self.shown, times + 1e-6, "right") - 1
-        return found.clip(0, self.info.num_frames - 1)
+        return np.searchsorted(self.shown, times + 1e-6, "right") - 1
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -132,8 +129,6 @@ def _by_stream(model: VideoNet, clips: Clips, times: np.ndarray, span: float) ->
     seen = [int((shown < time - 1e-6).sum()) for time in times]
     means = [torch.stack(logits[max(0, n - model.num_positions) : n]).mean(0) for n in seen if n]
     if not means:
-        raise ValueError(
-            f"expected a video of {width} frames that are {step:.3g} s apart, got one of "
-            f"{clips.end:.3g} s: take a smaller --window"
-        )
+        wanted = f"expected a video of {width} frames that are {step:.3g} s apart"
+        raise ValueError(f"{wanted}, got one of {clips.end:.3g} s: take a smaller --window")
     return torch.stack(means)

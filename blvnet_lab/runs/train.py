@@ -13,13 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from blvnet_lab.data import (
-    ClipDataset,
-    DataSet,
-    evaluation_transform,
-    training_transform,
-    useful_short_side,
-)
+from blvnet_lab.data import ClipDataset, DataSet, useful_short_side
+from blvnet_lab.data.transforms import evaluation_transform, training_transform
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import LoadReport, load_exactly, read_pickle
 from blvnet_lab.training import presets
@@ -122,28 +117,14 @@ def clip_datasets(data_set: DataSet, recipe: Recipe) -> tuple[ClipDataset, ClipD
     """
     changes, views = recipe.augmentation, recipe.evaluation
     shared = {"stride": recipe.stride, "in_memory": recipe.hardware.in_memory}
-    augment = training_transform(
-        recipe.size,
-        crop=changes.crop,
-        jitter=changes.jitter,
-        rand_augment=changes.rand_augment,
-        erase=changes.erase,
-    )
-    train_set = ClipDataset(
-        data_set,
-        "train",
-        recipe.num_frames,
-        augment,
-        random_frames=True,
-        mirror=changes.mirror,
-        short_side=recipe.read_short_side or useful_short_side(recipe.size, changes.crop),
-        skip_unreadable=True,
-        **shared,
-    )
+    names = ("crop", "jitter", "rand_augment", "erase")
+    augment = training_transform(recipe.size, **{name: getattr(changes, name) for name in names})
     crop = evaluation_transform(views.size or recipe.size, views.short_side)
+    random = {"random_frames": True, "mirror": changes.mirror, "skip_unreadable": True} | shared
+    random["short_side"] = recipe.read_short_side or useful_short_side(recipe.size, changes.crop)
     shared["short_side"] = recipe.read_short_side
-    val_set = ClipDataset(data_set, "val", recipe.num_frames, crop, **shared)
-    return train_set, val_set
+    train_set = ClipDataset(data_set, "train", recipe.num_frames, augment, **random)
+    return train_set, ClipDataset(data_set, "val", recipe.num_frames, crop, **shared)
 
 
 def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> LoadReport:
