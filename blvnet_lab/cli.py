@@ -159,7 +159,8 @@ def draw_timeline(found: Any) -> None:
     from blvnet_lab.viz import timeline_figure
 
     if found.out is not None:
-        save_picture(timeline_figure(found.timeline), found.out.with_suffix(".png"))
+        figure = timeline_figure(found.timeline, title=f"answers {found.basis}")
+        save_picture(figure, found.out.with_suffix(".png"))
 
 
 def save_picture(figure: Any, path: Path) -> None:

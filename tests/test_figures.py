@@ -62,6 +62,8 @@ def test_six_models_have_room_and_looks_of_their_own():
     curves = viz.learning_curves(logs).data
     for looks in ([c.line.color for c in curves], [c.marker.symbol for c in curves]):
         assert len(set(looks)) == 6 and None not in looks
+    (curve,) = viz.learning_curves({"a": [{"epoch": 1, "order": 0.5}]}).data  # of one kind alone
+    assert list(curve.y) == [50]
 
 
 def test_class_bars_are_in_percent():

@@ -87,9 +87,7 @@ def _draw_stage(axes: Axes, parts: list[Any], middle: float) -> float:
     return x - GAP
 
 
-def _draw_box(
-    axes: Axes, part: Any, place: tuple[float, float], width: float, height: float
-) -> None:
+def _draw_box(axes: Axes, part: Any, place: tuple[float, ...], width: float, height: float) -> None:
     """Write a part's name, output and cost into a box; `place` is the middle of its left edge."""
     x, y = place
     shape = f"round,pad=0,rounding_size={0.2 if COLOURS.get(part.part) == GREEN else 0.03}"
@@ -130,8 +128,8 @@ def _draw_head(axes: Axes, table: pd.DataFrame, title: str) -> None:
     axes.text(0.1, top - 0.17, heading, fontsize=BIG_TEXT, va="center")
     shape = "in every box: positions × channels × height × width of its output, and its cost"
     axes.text(0.1, top - 0.43, shape, fontsize=TEXT, va="center")
-    labels = {"other": "other layers" if "big" in positions else "layers"}
-    labels |= {"tam": "TAM", "shift": "shift"}
+    others = "other layers" if "big" in positions else "layers"
+    labels = {"other": others, "tam": "TAM", "shift": "shift"}
     pairs = positions.get("big", 0) < positions["conv"]
     for branch, first in (("little", 0), ("big", 1)):
         seen = f"frames {first}, {first + 2}, ..." if pairs else "every frame"
@@ -144,9 +142,8 @@ def _draw_head(axes: Axes, table: pd.DataFrame, title: str) -> None:
         if kind in costs
     ]
     place = {"loc": "center left", "bbox_to_anchor": (0.1, top - 0.7), "ncols": len(handles)}
-    style = {"fontsize": TEXT, "frameon": False, "columnspacing": 1.2}
-    style |= {"borderpad": 0, "borderaxespad": 0}
-    axes.legend(handles=handles, bbox_transform=axes.transData, **place, **style)
+    place |= {"columnspacing": 1.2, "borderpad": 0, "borderaxespad": 0, "frameon": False}
+    axes.legend(handles=handles, bbox_transform=axes.transData, fontsize=TEXT, **place)
 
 
 def _draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -89,8 +89,7 @@ def contact_sheet(
     images = as_images(frames)
     count, height, width = images.shape[:3]
     columns = min(columns, count)
-    rows = -(-count // columns)
-    tile = 9 / columns  # inches
+    rows, tile = -(-count // columns), 9 / columns  # inches
     tall = rows * (tile * height / width + 0.27)
     figure, panels = new_figure(9, tall, rows=rows, columns=columns, framed=True)
     for axes in panels[count:]:
@@ -111,24 +110,19 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
         table: one row per model: "model", "direction %", "order %", or those of other kinds.
     """
     figure, [axes] = new_figure(8, 3.6)
-    places, width = np.arange(len(table)), 0.8
     kinds = [name[:-2] for name in table if name.endswith(" %") and name != "top_1 %"]
+    places, width = np.arange(len(table)), 0.8 / len(kinds)
     for place, kind in enumerate(kinds):
         label = f"classes that differ in {kind}" if kind in KIND_COLOURS else kind
-        bars = axes.bar(
-            places + (place + 0.5) * width / len(kinds) - width / 2,
-            table[f"{kind} %"],
-            0.9 * width / len(kinds),
-            color=KIND_COLOURS.get(kind, METHOD_COLOURS[place % 4]),
-            label=label,
-        )
+        look = {"color": KIND_COLOURS.get(kind, METHOD_COLOURS[place % 4]), "label": label}
+        left = places + (place + 0.5) * width - 0.4
+        bars = axes.bar(left, table[f"{kind} %"], 0.9 * width, **look)
         axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2)
     axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
     axes.annotate("coin toss", (len(table) - 0.55, 51), fontsize=9, va="bottom")
     axes.set_xticks(places, table["model"])
-    axes.set(
-        xlim=(-0.5, len(table) - 0.15), ylim=(0, 120), yticks=range(0, 101, 25), ylabel=ACCURACY
-    )
+    axes.set(xlim=(-0.5, len(table) - 0.15), ylim=(0, 120), ylabel=ACCURACY)
+    axes.set_yticks(range(0, 101, 25))
     axes.set_title(title, fontsize=10)
     axes.legend(loc="upper left", ncols=2, frameon=False)  # above all bars and their numbers
     return figure
@@ -172,10 +166,9 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
         accuracy.legend(frameon=False, fontsize=8, ncols=2, **below)
     if timed:
         speed, rates = panels[2], table["clips_per_second"]
-        waits = rates * table["wait_share"]
-        label = "share that waited for clips"
+        waits = {"color": VERMILLION, "hatch": "//", "label": "share that waited for clips"}
         speed.bar(table["epoch"], rates, color=GREY, label="clips a second")
-        speed.bar(table["epoch"], waits, color=VERMILLION, hatch="//", label=label)
+        speed.bar(table["epoch"], rates * table["wait_share"], **waits)
         speed.set(title="throughput", ylabel="clips / s")
         if lines:
             speed.legend(frameon=False, fontsize=8, ncols=2, **below)
@@ -290,11 +283,9 @@ def importance_figure(
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]
-    tile = 7.8 / count  # inches
-    heights = [tile * height / width, *[1.1] * len(importances)]
-    figure, [top, *panels] = new_figure(
-        9, sum(heights) + 0.8, title, rows=len(heights), sharex=True, height_ratios=heights
-    )
+    heights = [7.8 / count * height / width, *[1.1] * len(importances)]  # inches
+    shape = {"rows": len(heights), "sharex": True, "height_ratios": heights}
+    figure, [top, *panels] = new_figure(9, sum(heights) + 0.8, title, **shape)
     for t, image in enumerate(images):
         top.imshow(image, extent=(t - 0.48, t + 0.48, height / width * 0.96, 0), aspect="auto")
     top.set(xlim=(-0.5, count - 0.5), ylim=(height / width * 0.96, 0))
@@ -369,16 +360,10 @@ def _name_points(axes: Axes, rows: pd.DataFrame, height: float) -> None:
         place = max(top_1, place + height)  # moved up where names would stand on each other
         # The name stands on the right, unless another point is there.
         in_the_way = any(ms < x < 2 * ms and abs(y - place) < height for x, y in points)
-        axes.annotate(
-            name,
-            (ms, top_1),
-            xytext=(ms / ASIDE if in_the_way else ms * ASIDE, place),
-            ha="right" if in_the_way else "left",
-            va="center",
-            fontsize=8,
-            color=ink(),
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 3},
-        )
+        side, x = ("right", ms / ASIDE) if in_the_way else ("left", ms * ASIDE)
+        look = {"ha": side, "va": "center", "fontsize": 8, "color": ink()}
+        look["arrowprops"] = {"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 3}
+        axes.annotate(name, (ms, top_1), xytext=(x, place), **look)
 
 
 def model_colour(model: str) -> str:

@@ -49,14 +49,8 @@ def feature_maps(
     limit = max(np.abs(values).max() for label, values, _ in rows if "map" in label) or 1.0
     height, width = images.shape[1:3]
     tile = min(1.25, 6.7 / positions)  # inches
-    figure, panels = new_figure(
-        2.3 + tile * positions,
-        len(rows) * (tile * height / width + 0.06) + 0.6,
-        title,
-        rows=len(rows),
-        columns=positions,
-        framed=True,
-    )
+    size = 2.3 + tile * positions, len(rows) * (tile * height / width + 0.06) + 0.6
+    figure, panels = new_figure(*size, title, rows=len(rows), columns=positions, framed=True)
     # The layout leaves the longest label a pixel or two too little.
     figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))
     grid = np.reshape(panels, (len(rows), positions))

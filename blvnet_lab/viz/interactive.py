@@ -19,15 +19,15 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     """Draw accuracy between partners over the epochs: a panel per kind of them, a line per model.
 
     Args:
-        logs: by model name the lines of its run's log; those with scores hold "epoch",
-            "direction" and "order", the scores in 0..1. More than six models share looks.
+        logs: by model name the lines of its run's log: "epoch" and, if it has scores, "direction"
+            and "order", in 0..1. More than six models share looks.
     """
     scores = [
         (name, line["epoch"], kind, round(100 * line[kind], 1))
         for name, lines in logs.items()
         for line in lines
-        if "direction" in line
         for kind in KIND_COLOURS
+        if kind in line
     ]
     figure = px.line(
         pd.DataFrame(scores, columns=["model", "epoch", "classes", ACCURACY], dtype=object),
@@ -42,9 +42,8 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
         title=title,
         height=400,
     )
-    line = {"dash": "dash", "color": GREY}
     note = {"text": "coin toss", "yshift": -32}  # below the lines of those that toss it
-    figure.add_hline(50, line=line, annotation=note)
+    figure.add_hline(50, line={"dash": "dash", "color": GREY}, annotation=note)
     return figure.update_layout(margin={"t": 80})  # room for both titles
 
 
@@ -87,36 +86,31 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
     for row, (module, taps) in enumerate(modules.items(), start=1):
         # Channel and role are the name of the column, so that no cell has to repeat them.
         columns = [f"{c}, {role}" for c, role in zip(taps.channels, taps.roles, strict=True)]
+        words = f"{module}<br>channel %{{x}}"
         strip = go.Heatmap(
             z=[[list(ROLE_COLOURS).index(role) + 0.5 for role in taps.roles]],
-            x=columns,
             y=["role"],
             colorscale=role_scale,
-            autocolorscale=False,
             zmin=0,
             zmax=steps,
             showscale=False,
-            hovertemplate=f"{module}<br>channel %{{x}}<extra></extra>",
+            hovertemplate=f"{words}<extra></extra>",
         )
         largest = round(float(np.abs(taps.weights).max()), DECIMALS)
+        ticks = {"tickvals": [-largest, 0, largest], "ticktext": ["−1", "0", "1"]}
         cells = go.Heatmap(
             z=taps.weights.round(DECIMALS).tolist(),
-            x=columns,
             y=taps.names,
             colorscale=SIGNED,
-            autocolorscale=False,
             zmin=-largest,
             zmax=largest,
             showscale=row == 1,
-            colorbar={
-                "title": {"text": scale_title(weights), "side": "right"},
-                "tickvals": [-largest, 0, largest],
-                "ticktext": ["−1", "0", "1"],
-            },
-            hovertemplate=f"{module}<br>channel %{{x}}<br>%{{y}}: %{{z}}<extra></extra>",
+            colorbar={"title": {"text": scale_title(weights), "side": "right"}} | ticks,
+            hovertemplate=f"{words}<br>%{{y}}: %{{z}}<extra></extra>",
         )
         for trace in (strip, cells):  # each has gaps where the other one is
-            figure.add_trace(trace.update(hoverongaps=False), row, 1)
+            trace.update(x=columns, autocolorscale=False, hoverongaps=False)
+            figure.add_trace(trace, row, 1)
     for role, colour in ROLE_COLOURS.items():  # the legend: points that are nowhere
         if role in set(roles["role"]):
             marker = {"color": colour, "symbol": "square", "size": 10}
@@ -161,8 +155,7 @@ def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -
         height=620,
     )
     figure.update(data=figure.frames[-1].data)
-    marker = {"size": 9, "line": {"color": GREY, "width": 0.5}}
-    figure.update_traces(marker=marker)
+    figure.update_traces(marker={"size": 9, "line": {"color": GREY, "width": 0.5}})
     axis = {"constrain": "domain", "zeroline": True}
     # Grey: plotly's own colours of sliders and buttons are for light pages only.
     figure.update_layout(

@@ -77,11 +77,8 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
     panels[-1].set_xlabel("channels, by role, then by the weight of the frame itself")
     figure.colorbar(shown, ax=panels, label=scale_title(weights), aspect=40, shrink=0.8)
     counts = roles["role"].value_counts()
-    handles = [
-        Patch(color=colour, label=f"{role} ({counts[role]})")
-        for role, colour in ROLE_COLOURS.items()
-        if role in counts
-    ]
+    known = [role for role in ROLE_COLOURS if role in counts]
+    handles = [Patch(color=ROLE_COLOURS[role], label=f"{role} ({counts[role]})") for role in known]
     columns = len(handles) if len(handles) <= 6 else 4
     style = {"ncols": columns, "fontsize": 8, "columnspacing": 1.2, "frameon": False}
     figure.legend(handles=handles, loc="outside lower center", **style)

@@ -104,10 +104,8 @@ class BranchExplorer(Explorer):
             colour = BRANCH_COLOURS.get(name, GREY)
             return MapRow(label, coloured(maps[name], limit), colour, f"±{limit:.2g}")
 
-        sources = {"": slice(None)}
-        if self._pairs:
-            sources = {"little": slice(0, None, 2), "big": slice(1, None, 2)}
-        rows = []
+        pairs = {"little": slice(0, None, 2), "big": slice(1, None, 2)}
+        sources, rows = pairs if self._pairs else {"": slice(None)}, []
         for branch, which in sources.items():
             if self._frames is not None:
                 name, colour = f"{branch} frame".strip(), BRANCH_COLOURS.get(branch, GREY)
@@ -166,10 +164,8 @@ class BranchExplorer(Explorer):
         )
 
     def static_picture(self) -> np.ndarray:
-        text = (
-            f"{self._what}, {self.now.stage}, channel {self.channel}; below, {self._unit} "
-            f"{self.now.position}. White is 0, red positive, blue negative."
-        )
+        below = f"channel {self.channel}; below, {self._unit} {self.now.position}"
+        text = f"{self._what}, {self.now.stage}, {below}. White is 0, red positive, blue negative."
         return images.stacked(self._picture(), images.text_picture(text))
 
     def summary(self) -> str:
@@ -189,7 +185,5 @@ def _maps(model: VideoNet, clip: Tensor) -> dict[str, dict[str, Tensor]]:
     wanted = [point for names in found.values() for point in names.values()]
     with torch.no_grad(), evaluating(model), capture(model, wanted, to_cpu=True) as cache:
         model(clip.to(next(model.parameters())))
-    return {
-        stage: {name: cache[point][0].float() for name, point in names.items()}
-        for stage, names in found.items()
-    }
+    maps = {point: cache[point][0].float() for point in wanted}
+    return {stage: {n: maps[p] for n, p in names.items()} for stage, names in found.items()}

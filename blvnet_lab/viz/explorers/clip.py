@@ -82,12 +82,9 @@ class ClipExplorer(VideoExplorer):
         number = widgets.IntSlider(description="clip", continuous_update=False)
         number.max = len(self._paths[kinds.value]) - 1
         self._control("number", number, self._choose_clip)
-        path = widgets.Text(
-            placeholder="or the path of any video file; empty: the clip chosen above",
-            continuous_update=False,
-            layout={"width": "440px"},
-        )
-        self._control("path", path, self._choose_file)
+        words = "or the path of any video file; empty: the clip chosen above"
+        look = {"continuous_update": False, "layout": {"width": "440px"}}
+        self._control("path", widgets.Text(placeholder=words, **look), self._choose_file)
         self._load(self._paths[kinds.value][0])
         self._class = kinds.value  # None of a file of one's own
         self._make_position(PLAY_MS)
@@ -162,10 +159,9 @@ class ClipExplorer(VideoExplorer):
         self.title.value = kind + escape(self._frames.title())
         order = self._orders[self.now.order].tolist()
         places = [p for p, i in enumerate(order) if self._sampled[i] == self.now.position]
-        branches = [
-            f", {images.underlined(branch_of(p))} branch" if self._routed else "" for p in places
-        ]
-        names = " and ".join(f"at place {p}{b}" for p, b in zip(places, branches, strict=True))
+        branches = {p: f", {images.underlined(branch_of(p))} branch" for p in places}
+        branches = branches if self._routed else dict.fromkeys(places, "")
+        names = " and ".join(f"at place {p}{branch}" for p, branch in branches.items())
         self._show_position(f"sampled, {names}" if names else "not sampled: no network sees it")
         if not (self._class or self._note):
             self.message.value = images.paragraph(STRANGER, VERMILLION)
@@ -196,12 +192,10 @@ class ClipExplorer(VideoExplorer):
         changed, names = self.now.order != AS_FILMED, self._class_names
         text = f"True class: <b>{escape(self._class)}</b>. " if self._class else ""
         text += "Thin bars, and changes in points: against the order as filmed." if changed else ""
-        return images.paragraph(text or "&nbsp;") + images.score_tables(
-            self._predict(self.now.order),
-            names,
-            before=self._predict(AS_FILMED) if changed else None,
-            true_class=names.index(self._class) if self._class in names else None,
-        )
+        scores, before = self._predict(self.now.order), self._predict(AS_FILMED)
+        label = names.index(self._class) if self._class in names else None
+        tables = images.score_tables(scores, names, before if changed else None, label)
+        return images.paragraph(text or "&nbsp;") + tables
 
     def static_picture(self) -> np.ndarray:
         lines = [f"{self._class or self._frames.title()}, {self.now.order}. Most probable:"]

@@ -138,10 +138,8 @@ class LiveView(VideoExplorer):
 
     def _averages(self, pairs: range) -> np.ndarray:
         """Return the probabilities after each of these pairs, (n, num_classes)."""
-        means = [
-            torch.stack(self._logits[max(0, k + 1 - self.now.averaged) : k + 1]).mean(0)
-            for k in pairs
-        ]
+        ends = [(max(0, k + 1 - self.now.averaged), k + 1) for k in pairs]
+        means = [torch.stack(self._logits[first:end]).mean(0) for first, end in ends]
         scores = np.array([mean.softmax(0).tolist() for mean in means])
         return scores.reshape(-1, len(self._class_names))
 

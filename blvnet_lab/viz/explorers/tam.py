@@ -200,9 +200,8 @@ class TamExplorer(Explorer):
         self.numbers.value = tam_views.in_numbers(steps)
         self.message.value = tam_views.message_text(self._note, changed, edits.roles)
         before, note = self._before if changed else None, SLOW_NOTE if self._slow else ""
-        self.scores.value = tam_views.score_text(
-            self._scores, before, self._names, self._label, note
-        )
+        shown = (self._scores, before, self._names, self._label, note)
+        self.scores.value = tam_views.score_text(*shown)
 
     def static_picture(self) -> np.ndarray:
         return stacked(*self._drawn.values())

@@ -117,10 +117,8 @@ class TamEdits:
         self.names = [tap_name(first.first_offset + i, r) for i in range(r)]
         self.taps = {name: tam.taps for name, tam in self.tams.items()}
         self.learned = {name: taps.clone() for name, taps in self.taps.items()}
-        self.roles = {
-            name: channel_roles(centred_taps(taps, self.first_offset))
-            for name, taps in self.learned.items()
-        }
+        centred = {n: centred_taps(taps, self.first_offset) for n, taps in self.learned.items()}
+        self.roles = {name: channel_roles(taps) for name, taps in centred.items()}
         self.presets = list(PRESETS) if r > 1 else ["identity", "own"]
 
     def apply(self, preset: str, names: Iterable[str], channels: int | slice = slice(None)) -> None:
@@ -131,11 +129,9 @@ class TamEdits:
 
     def changed(self) -> dict[str, int]:
         """Return every TAM with other than its own taps, with the number of such channels."""
-        counts = {
-            name: int((taps.nan_to_num() != self.learned[name].nan_to_num()).any(0).sum())
-            for name, taps in self.taps.items()
-        }
-        return {name: count for name, count in counts.items() if count}
+        pairs = {name: (taps, self.learned[name]) for name, taps in self.taps.items()}
+        counts = {n: (a.nan_to_num() != b.nan_to_num()).any(0).sum() for n, (a, b) in pairs.items()}
+        return {name: int(count) for name, count in counts.items() if count}
 
     def kind(self, name: str) -> Kind:
         if isinstance(self.tams[name], PairTAM):
@@ -150,7 +146,7 @@ class TamEdits:
         tam, kind, kept, scores = self.tams[name], self.kind(name), [], None
         if self.clip is None:  # an example: a bar that moves right
             count = self.model.num_frames // (1 + (kind in ("twins", "pairs")))
-            maps = torch.eye(count)[:, None, None].expand(-1, tam.channels, count, -1)
+            maps = torch.eye(count, device="cpu")[:, None, None].expand(-1, tam.channels, count, -1)
         else:
             with tam.register_forward_pre_hook(lambda module, args: kept.append(args[0])):
                 scores = self.model(self.clip)[0].softmax(0).tolist()

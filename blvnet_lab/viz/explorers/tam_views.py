@@ -104,10 +104,9 @@ def channel_order(taps: Tensor, roles: Sequence[str]) -> list[int]:
 def role_legend(roles: Sequence[str]) -> str:
     """List the roles that occur: colour, name, number of channels, meaning."""
     shown = "".join(
-        "<span style='white-space:nowrap;margin-right:18px'>"
-        f"<span style='color:{colour}'>■</span> "
-        f"<b>{role}</b> {roles.count(role)}: {ROLE_WORDS[role]}</span> "
-        for role, colour in ROLE_COLOURS.items()
+        "<span style='white-space:nowrap;margin-right:18px'><span style='color:"
+        f"{ROLE_COLOURS[role]}'>■</span> <b>{role}</b> {roles.count(role)}: {words}</span> "
+        for role, words in ROLE_WORDS.items()
         if role in roles
     )
     taps = "Taps: white is 0, red positive, blue negative; full colour at 1 and −1."
@@ -157,7 +156,7 @@ def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
     sheet.text(LABELS - 12, above + size[1] / 2, "map", "rm")
     sheet.text(LABELS - 12, below + size[1] / 2, "tap ×\nmap", "rm")
     for left, place, x in zip(lefts, steps.places, steps.maps, strict=False):
-        edge = BRANCH_COLOURS[branch_of(place)] if steps.branched else None
+        edge = BRANCH_COLOURS[branch_of(place)] if steps.branched else ""
         _tile(sheet, (left, above), size, x, steps, edge)
         label = "beyond the clip" if x is None else f"{steps.unit} {place}"
         sheet.text(left + side / 2, 28, label)
@@ -182,21 +181,19 @@ def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
     return sheet.array()
 
 
+Pixels = tuple[int, int]  # x, y
+
+
 def _tile(
-    sheet: Sheet,
-    corner: tuple[int, int],
-    size: tuple[int, int],
-    x: Tensor | None,
-    steps: Arithmetic,
-    edge: str | None = None,
+    sheet: Sheet, at: Pixels, size: Pixels, x: Tensor | None, steps: Arithmetic, edge: str = ""
 ) -> None:
     """Draw a map in colours with a box around the marked pixel; an empty 0 where there is none."""
-    (left, top), (width, height) = corner, size
+    (left, top), (width, height) = at, size
     if x is None:
         sheet.pen.rectangle((left, top, left + width, top + height), outline=LABEL_GREY)
         sheet.text(left + width / 2, top + height / 2, "0", size=20)
         return
-    sheet.paste(coloured(x, steps.limit), left, top, size, edge)
+    sheet.paste(coloured(x, steps.limit), left, top, size, edge or None)
     row, column = steps.pixel
     wide, high = width / x.shape[1], height / x.shape[0]
     away, x0, y0 = max(0, 6 - wide) / 2, left + column * wide, top + row * high  # at least 6 pixels
