@@ -59,9 +59,8 @@ class Features:
 
     def split(self, name: str) -> Features:
         """Choose the clips of one split; raise ValueError if there are none."""
-        chosen = self.clips["split"] == name
+        chosen, there = self.clips["split"] == name, ", ".join(self.clips["split"].unique())
         if not chosen.any():
-            there = ", ".join(self.clips["split"].unique())
             raise ValueError(f'expected features of split "{name}", got only {there}: extract both')
         return replace(self, values=self.values[[*chosen]], clips=self.clips[chosen])
 
@@ -69,10 +68,8 @@ class Features:
         """Load the network they are of, for their views and classes; ValueError if it is gone."""
         trained, path = load_trained(self.about["checkpoint"]), self.about["checkpoint"]
         if _digest(path) != self.about["sha256"]:
-            raise ValueError(
-                f"{path}: expected the network that the features are from, got another: extract "
-                "them again"
-            )
+            wanted = f"{path}: expected the network that the features are from"
+            raise ValueError(f"{wanted}, got another: extract them again")
         recipe = recipe_from_json(json.dumps(self.about["recipe"]))
         return replace(trained, recipe=recipe, classes=self.classes)
 
@@ -173,8 +170,8 @@ def extract_features(
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, size=recipe.size))
         about = {"checkpoint": str(checkpoint.absolute()), "sha256": _digest(checkpoint)}
         about |= {"recipe": asdict(recipe), "unreadable": unreadable}
-        clips = pd.concat(tables, ignore_index=True)
-        features = Features(torch.cat(values), clips, data_set.classes, about)
+        known = (pd.concat(tables, ignore_index=True), data_set.classes, about)
+        features = Features(torch.cat(values), *known)
         if ranks.is_first:
             features.save(out)
         return features

@@ -88,12 +88,12 @@ class TrainingPlan:
         """Yield the rows of the table."""
         yield from self._work()
         yield from self._memory()
-        memory, data, every = self.memory, self.data, self.keep_every
-        checkpoint = memory.model - memory.gradients
-        count = 2 + (self.recipe.epochs // every if every else 0)
+        data, every = self.data, self.keep_every
+        checkpoint = self.memory.model - self.memory.gradients
+        total = (2 + (self.recipe.epochs // every if every else 0)) * checkpoint
         kept = "last and best" + (f" and one every {every} epochs" if every else "")
         origin = f"for the run's folder: {_in(BYTES, checkpoint)} each for {kept}; the network"
-        yield "disk", _in(BYTES, count * checkpoint + memory.weights), origin
+        yield "disk", _in(BYTES, total + self.memory.weights), origin
         if size := data.bytes_per_clip:
             videos = _in(BYTES, (data.num_clips + data.num_val_clips) * size)
             yield "", videos, f"for the videos, {_in(BYTES, size)} each on average"
@@ -106,8 +106,8 @@ class TrainingPlan:
         yield "clips", clips, f"train + val, of {data.num_classes} classes, {self.origins['data']}"
         shares = f"{processes} x {batches.accumulate} x {batches.at_once}"
         yield "batch", f"{size} clips", f"processes x parts x clips at once: {shares}"
-        left = f"{data.num_clips - steps * size} clips, no whole batch, left out"
-        yield "steps", f"{steps:,} an epoch", left
+        left = data.num_clips - steps * size
+        yield "steps", f"{steps:,} an epoch", f"{left} clips, no whole batch, left out"
         yield "", f"{epochs * steps:,} in all", f"{epochs} epochs"
         rule = f"{recipe.learning_rate:g} for a batch of {recipe.rate_batch}, in proportion"
         yield "learning rate", f"{recipe.peak_rate:.4g} at most", rule
@@ -136,9 +136,9 @@ class TrainingPlan:
             yield label, _in(BYTES, needed), origin
         largest, share = memory.largest(limit), at_once * self.batches.accumulate
         yield "largest batch", f"{largest:,} clips", "that a process can take at once"
-        # The fewest equal parts of the share of a process that fit.
+        # The fewest equal parts of the share of a process that fit; 0 if there are none.
         parts = (n for n in range(1, share + 1) if share % n == 0 and share // n <= largest)
-        if (parts := next(parts, None)) is None:
+        if not (parts := next(parts, 0)):
             yield "", "none", "take smaller or shorter clips, less depth, or a larger device"
         elif parts > self.batches.accumulate:
             advice = f"at once: the batch fits with --hardware.accumulate {parts}"
@@ -213,9 +213,7 @@ def _main_memory(
 ) -> tuple[int, int]:
     """Count the bytes that a process takes of its machine's own memory, and of frames among them.
 
-    Args:
-        frames: bytes of all the frames of each split that are to be kept.
-        on_cpu: whether the network is in that memory, too.
+    frames: bytes of all those of each split that are to be kept; on_cpu: also count the network.
     """
     free, kept = free_memory() // batches.ranks.world, 0
     for size in frames:  # as `ClipDataset` does, one split after the other
@@ -231,8 +229,8 @@ def _main_memory(
 def _usable_memory(device: torch.device, processes: int, kept: int) -> tuple[int, str]:
     """Find the bytes that each process may use for its network, and of what they are a share."""
     if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        return int(USABLE * total), f"{USABLE:.0%} of the {torch.cuda.get_device_name(device)} here"
+        gpu = torch.cuda.get_device_properties(device)
+        return int(USABLE * gpu.total_memory), f"{USABLE:.0%} of the {gpu.name} here"
     free = max(0, free_memory() // processes - kept)
     shared = f", for each of {processes} processes" if processes > 1 else ""
     return int(USABLE_CPU * free), f"{USABLE_CPU:.0%} of what is free here now{shared}"
@@ -282,15 +280,13 @@ def measure(
                 number = min(2 * number, max_clips)
             while sum(times) < MEASURED_SECONDS and len(times) < MEASURED_STEPS:
                 times.append(seconds(number))
-    if on_gpu:
-        # Among what was taken is no average of weights: none is kept here.
+    if on_gpu:  # among what was taken is no average of weights: none is kept here
         taken = torch.cuda.max_memory_allocated(device) - before
         clip = max(1, (taken - memory.model + memory.average) // number)
         memory = replace(memory, clip=clip, origin="measured")
     name = torch.cuda.get_device_name(device) if on_gpu else f"the {device.type.upper()} here"
-    origin = f"measured on {name}, {number} clips of noise at once"
-    if processes > 1:
-        origin += f", times {processes}: an upper bound, as if none waited for another"
+    bound = f", times {processes}: an upper bound, as if none waited for another"
+    origin = f"measured on {name}, {number} clips of noise at once{bound * (processes > 1)}"
     return processes * number / statistics.median(times), origin, memory
 
 

@@ -40,9 +40,8 @@ class Prediction:
     out: Path | None = None  # the file of the timeline
 
     def __str__(self) -> str:
-        lines = [
-            f"{100 * row.probability:6.1f} %  {row.class_name}" for row in self.table.itertuples()
-        ]
+        rows = self.table.itertuples()
+        lines = [f"{100 * row.probability:6.1f} %  {row.class_name}" for row in rows]
         if not self.is_named:
             lines.append("the checkpoint does not name its classes: they are numbered, from 0")
         if self.timeline is not None:
@@ -93,8 +92,7 @@ def predict_video(
     recipe, info = with_views(trained, views, size), probe_video(video)
     row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
-    clip, label = view_clips(alone, "val", recipe)[0]
-    found = evaluate(trained.model, [(clip, label)])
+    found = evaluate(trained.model, [view_clips(alone, "val", recipe)[0]])
     check_finite(found.logits)
     best = ranked(found.logits)[0, :top]
     table = pd.DataFrame({"label": best, "probability": found.logits[0].double().softmax(0)[best]})

@@ -35,8 +35,7 @@ PUBLISHED_SIZES = {
 
 def published_size(preset: str) -> tuple[DataSize, str]:
     """Find the size of the data set that a preset was published for, and where that is from."""
-    name = preset.partition("-")[0]
-    if name not in PUBLISHED_SIZES:
+    if (name := preset.partition("-")[0]) not in PUBLISHED_SIZES:
         raise ValueError(
             f"expected a manifest, or a preset for {' or '.join(PUBLISHED_SIZES)}, whose sizes are "
             f"known, got the preset {preset} alone: name the manifest, or give --num-clips, "

@@ -237,8 +237,7 @@ def run_staircase(
             save_trained(Trained(model, chosen, classes), out / f"{architecture}.safetensors")
             (out / f"{architecture}.jsonl").write_text(log.read_text())
     typed = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
-    modules = {"blvnet_lab": blvnet_lab, "torch": torch, "torchvision": torchvision}
-    versions = {name: module.__version__ for name, module in modules.items()}
+    versions = {m.__name__: m.__version__ for m in (blvnet_lab, torch, torchvision)}
     summary = {
         "command": typed if "staircase" in sys.argv[1:2] else "run_staircase(...)",
         "recipe": asdict(recipe),
@@ -251,8 +250,8 @@ def run_staircase(
         "costs": measure_costs(architectures, recipe, len(classes)),
         "runs": runs,
     }
-    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
-    return StaircaseResult(json.loads((out / SUMMARY).read_text()), out)
+    (out / SUMMARY).write_text(text := json.dumps(summary, indent=1) + "\n")
+    return StaircaseResult(json.loads(text), out)
 
 
 def as_table(summary: dict) -> pd.DataFrame:

@@ -51,11 +51,10 @@ class Run:
             lines.append(f"the published run started from {self.published_start}: expect less")
         if count := len(self.fitted.unreadable):
             lines.append(f"{count} videos were passed over: unreadable.csv names them")
+        end = f"{self.file} is the best network, log.jsonl beside it has every epoch"
         if self.fitted.stopped:
-            lines.append(f"stopped by {self.fitted.stopped}: run the same again with --resume auto")
-        else:
-            lines.append(f"{self.file} is the best network, log.jsonl beside it has every epoch")
-        return "\n".join(lines)
+            end = f"stopped by {self.fitted.stopped}: run the same again with --resume auto"
+        return "\n".join([*lines, end])
 
 
 def train(
@@ -94,15 +93,13 @@ def train(
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest)
         train_set, val_set = clip_datasets(data_set, recipe)
-        classes = data_set.classes
-        model = build(recipe, len(classes))
+        model = build(recipe, len(classes := data_set.classes))
         resumes = output.resume and (out / LAST).is_file()
         start = "a checkpoint of this run" if resumes else "random weights"
         if init and not resumes:
             start = f"{init}\n{start_from(model, init, classes)}"
         options = {"device": device, "output": output, "after_epoch": after_epoch}
-        fitted = fit(model, train_set, val_set, recipe, **options)
-        trained = None
+        fitted, trained = fit(model, train_set, val_set, recipe, **options), None
         if not fitted.stopped and ranks.is_first:
             trained = load_trained(out / BEST)
             save_trained(trained, out / MODEL)
@@ -166,9 +163,9 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
     weights, report = trained.model.state_dict(), LoadReport("own")
     _check_taps(model, trained.model.architecture, trained.model.causal, weights)
     if not classes or tuple(classes) != trained.classes:
-        head = [name for name in weights if name.startswith("classifier.")]
-        report.kept, report.ignored = [*head], head
-        weights = {name: tensor for name, tensor in weights.items() if name not in head}
+        report.ignored = [name for name in weights if name.startswith("classifier.")]
+        report.kept = [*report.ignored]
+        weights = {name: t for name, t in weights.items() if name not in report.kept}
     if not any(name.endswith(".taps") for name in weights):
         # A network without temporal aggregation may be the start of one with it.
         report.kept += [name for name in model.state_dict() if name.endswith(".taps")]
