@@ -26,7 +26,7 @@ from blvnet_lab.data import (
     read_frames,
 )
 from blvnet_lab.data.decoding import UPRIGHT, ToRGB, orientation_of
-from blvnet_lab.data.probing import pack_info, unpack_info
+from blvnet_lab.data.probing import pack_info, part_of, unpack_info
 from blvnet_lab.datasets.encoding import showing_of
 
 SIZE = (64, 112)
@@ -325,18 +325,23 @@ def test_dropped_frames_of_mpeg4_are_not_shown(suffix, tmp_path):
     shows(mux(plain, tmp_path / f"dropped.{suffix}", rows, Fraction(1, 25)), range(30))
 
 
-def test_packed_b_frames_with_a_placeholder_at_the_end(tmp_path):
+@pytest.mark.parametrize("b_frames", [1, 2])
+def test_packed_b_frames_with_a_placeholder_at_the_end(b_frames, tmp_path):
     """One packet holds a picture and the B-frame after it; one of a few bytes makes up for it."""
-    plain = write_video(tmp_path / "plain.avi", 34, codec="mpeg4", gop=300, b_frames=1,
+    plain = write_video(tmp_path / "plain.avi", 34, codec="mpeg4", gop=300, b_frames=b_frames,
                         codec_options={"b_strategy": "0"})  # fmt: skip
     datas = [bytes(packet) for packet in packets_of(plain)]
     says = b"\0\0\1\xb2DivX503b1393p"
     rows = [datas[0][: vop(datas[0])] + says + datas[0][vop(datas[0]) :]]
+    is_b = [data[vop(data) + 4] >> 6 == 2 for data in datas] + [False]
     for place in range(1, len(datas)):
-        is_b = [datas[k][vop(datas[k]) + 4] >> 6 == 2 for k in (place, min(place + 1, 33))]
-        rows.append(NOT_CODED if is_b[0] else datas[place] + (datas[place + 1] if is_b[1] else b""))
+        own, after = b"" if is_b[place] else datas[place], is_b[place + 1] and datas[place + 1]
+        rows.append(own + (after or b"") or NOT_CODED)
     rows = [(data, place, place, place == 0) for place, data in enumerate([*rows, NOT_CODED])]
-    shows(mux(plain, tmp_path / "packed.avi", rows, Fraction(1, 25)), range(34))
+    path = mux(plain, tmp_path / "packed.avi", rows, Fraction(1, 25))
+    shows(path, range(34))
+    part = part_of(probe_video(path), (0.2, 0.4))  # the first frame comes after 0.04 s
+    assert numbers(read_frames(part, range(part.num_frames))) == [4, 5, 6, 7, 8]
 
 
 def test_hidden_frames_of_vp9_in_packets_of_their_own(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from blvnet_lab.data import (
     VideoReadError,
     check_video,
     probe_video,
+    reading,
     useful_short_side,
 )
 from blvnet_lab.data import probing as probing_module
@@ -96,15 +98,66 @@ def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
 def test_damage_before_a_part_is_noticed_where_the_part_is_built_on_it(tmp_path):
     whole = write_video(tmp_path / "whole.mkv", 48, gop=24)
     packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets_of(whole)]
-    info = probe_video(whole)
-    for span, is_told in (((0.4, 0.8), True), ((1.0, 1.4), False)):
-        lacking = mux(whole, tmp_path / "lacking.mkv", packets[:5] + packets[6:])
-        part = part_of(info, span).__class__(**vars(part_of(info, span)) | {"path": str(lacking)})
-        if is_told:
-            with pytest.raises(VideoReadError, match="cannot be decoded without a fault"):
-                read_frames(part, [0])
-        else:
-            assert numbers(read_frames(part, [0])) == [25]
+    lacking = str(mux(whole, tmp_path / "lacking.mkv", packets[:5] + packets[6:]))
+    built, other = (
+        replace(part_of(probe_video(whole), span), path=lacking)
+        for span in ((0.4, 0.8), (1.0, 1.4))
+    )
+    assert numbers(read_frames(other, [0])) == [25]
+    with pytest.raises(VideoReadError, match="cannot be decoded without a fault"):
+        read_frames(built, [0])
+
+
+@pytest.mark.parametrize("span", [(0.2, 0.4), (1.8, 1.9)])
+def test_parts_of_a_video_that_is_cut_short_are_refused_for_that(span, tmp_path):
+    path = write_video(tmp_path / "a.mkv", 48)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    kept = probe_video(path).num_frames
+    with pytest.raises(VideoReadError, match=f"cut short, after {kept} frames"):
+        known_video(path, "", span)
+
+
+def counting(module, monkeypatch) -> list:
+    """The pictures that a module decodes from now on."""
+    decode, decoded = module.pictures, []
+
+    def pictures(*args):
+        for found in decode(*args):
+            decoded.append(found[0].pts)
+            yield found
+
+    monkeypatch.setattr(module, "pictures", pictures)
+    return decoded
+
+
+def test_a_jump_to_an_earlier_keyframe_costs_one_group_more(tmp_path, monkeypatch):
+    """In an mp4 that was cut by copying, with B-frames, FFmpeg goes one too far back."""
+    whole = write_video(tmp_path / "whole.mp4", 120, b_frames=2)
+    path = copy_packets(whole, tmp_path / "cut.mp4", -5)
+    part = part_of(probe_video(path), (3, 4))
+    decoded = counting(reading, monkeypatch)
+    assert numbers(read_frames(part, [0, 24])) == [80, 104]
+    assert len(decoded) <= 25 + 2 * 12
+
+
+def test_a_video_is_decoded_once_for_the_times_of_all_its_parts(tmp_path, monkeypatch):
+    info = probe_video(write_video(tmp_path / "a.ts", 48))
+    decoded = counting(probing_module, monkeypatch)
+    assert [part_of(info, (k / 5, k / 5 + 0.4)).first for k in range(5)] == [0, 5, 10, 15, 20]
+    assert len(decoded) == 48
+
+
+def test_a_part_is_known_again_from_a_manifest(tmp_path, monkeypatch):
+    """Which holds nine digits of its times."""
+    path, spans = write_video(tmp_path / "a.mp4", 48), [(1 / 3, 2 / 3), (0.123456789012, 1.4)]
+    probes = [pack_info(part_of(probe_video(path), span)) for span in spans]
+    rows = pd.DataFrame(spans, columns=PART).assign(
+        path=str(path), label=0, class_name="x", split="train", probe=probes
+    )
+    monkeypatch.setattr(probing_module, "probe_video", None)
+    for data_set in (DataSet(rows), DataSet.read(DataSet(rows).save(tmp_path / "m.csv"))):
+        clips = ClipDataset(data_set, "train", 2, lambda frames: frames)
+        assert [numbers(clip) for clip, _ in clips] == [[10, 14], [11, 27]]
 
 
 # ---------------------------------------------------------------- in a data set

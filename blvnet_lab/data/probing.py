@@ -16,6 +16,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from itertools import islice
 
 import av
@@ -242,7 +243,7 @@ def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float]
     It is also probed again if what was packed is empty, edited by hand, or of another version or
     part. `part` is of `part_of`; () or NaN mean all of the file.
     """
-    part = tuple(number for number in part if number == number)
+    part = _rounded(part)
     try:
         info = unpack_info(path, packed)
         # Each picture of a folder is looked at when it is read.
@@ -254,10 +255,31 @@ def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float]
     return info if info.part == part else part_of(info, part)
 
 
+def _rounded(part: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(time, 4) for time in part if time == time)  # as a manifest can hold them
+
+
 def frame_pts(info: VideoInfo, container: InputContainer, stream: VideoStream) -> Sequence:
     """Find when an opened video's frames are shown, in its own units; if need be by decoding."""
+    if info.pts:
+        return info.pts
     found = islice(pictures(container, stream), info.first, info.first + info.num_frames)
-    return info.pts or [picture.pts for picture, _ in found]
+    pts, dts = zip(*((p.pts, p.pts if p.dts is None else p.dts) for p, _ in found), strict=True)
+    # Those that FFmpeg works out for an avi may go back: then its program takes the other ones.
+    return pts if None in pts else min(pts, dts, key=lambda times: (np.diff(times) <= 0).sum())
+
+
+@lru_cache(maxsize=32)
+def _shown(info: VideoInfo) -> tuple[Sequence[int], np.ndarray]:
+    """When frames are shown, in the file's units and in seconds from its start; kept for a while.
+
+    For many parts of a video may be asked, and it may take decoding it.
+    """
+    with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
+        pts, origin = frame_pts(info, container, stream), (container.start_time or 0) / av.time_base
+        if not info.fps or None in pts:
+            raise unreadable(info.path, "its frames have no times to find a part by", "take all")
+        return pts, np.maximum.accumulate(np.array(pts) * float(stream.time_base) - origin)
 
 
 def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> VideoInfo:
@@ -266,14 +288,11 @@ def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> Vid
     The first is the one on the screen at the start, the last begins before the end; in seconds from
     the file's own start. With `cut`, a part that goes on after the video ends with it.
 
-    Raises VideoReadError for a part that is not in the video, or if its frames have no times.
+    Raises VideoReadError for a part that is not in the video, if its frames have no times, or if
+    the video is damaged, be it elsewhere.
     """
-    with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
-        pts, origin = frame_pts(info, container, stream), (container.start_time or 0) / av.time_base
-        if not info.fps or None in pts:
-            raise unreadable(info.path, "its frames have no times to find a part by", "take all")
-        times = np.maximum.accumulate(np.array(pts) * float(stream.time_base) - origin)
-    (start, end), count = part, len(times)
+    pts, times = _shown(refuse_damage(info))
+    (start, end), count = _rounded(part), len(times)
     step = (times[-1] - times[0]) / (count - 1) if count > 1 else 1 / info.fps
     stop = round(float(times[-1]) + step, 4)
     end = stop if cut and end > stop + step else end

@@ -13,6 +13,7 @@ all, and so notices more.
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -149,6 +150,7 @@ def _intact(
     keyframe_times = times if info.first_picture else info.keyframe_pts
     index_of = {pts: index for index, pts in enumerate(times)}
     decoded, now, expected, intact = pictures(container, stream), -1, -info.first, True
+    sought = -math.inf
     for target in wanted:
         if jumps:
             place = max(0, bisect_right(keyframe_times, times[target]) - 1)
@@ -157,11 +159,18 @@ def _intact(
             start = index_of.get(keyframe, -info.lead)
             if now < 0 or start > now + 1:
                 container.seek(keyframe, stream=stream)
-                decoded, expected, intact = pictures(container, stream), start, True
+                decoded, expected, intact, sought = (
+                    pictures(container, stream),
+                    start,
+                    True,
+                    keyframe,
+                )
         while now < target:
             picture, is_key = next(decoded, (None, False))
             if picture is None:
                 return  # the end of the file
+            if (picture.pts or 0) < sought:
+                continue  # the jump was to an earlier keyframe, as in an mp4 with an edit list
             # Frames before a part are counted, and all of other than the plain kinds of files.
             index = expected if expected < 0 or not index_of else None
             index = index_of.get(picture.pts, index)
