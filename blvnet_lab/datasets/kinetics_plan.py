@@ -163,6 +163,9 @@ def plan_subset(
         groups = product(splits, chosen)
         group_of = {class_archive(dataset, *group, known): group for group in groups}
         parts = list(group_of)
+    with ThreadPoolExecutor(8) as pool:
+        asked = pool.map(remote.remote_size, [urljoin(mirror, part) for part in parts])
+        sizes = [*tqdm(asked, "sizes of the parts", len(parts), leave=False, unit="part")]
     clips = map(kinetics_name, table["youtube_id"], table["time_start"], table["time_end"])
     plan = SubsetPlan(
         dataset=dataset,
@@ -176,7 +179,7 @@ def plan_subset(
         all_classes=known,
         rows=table[table["label"].isin(chosen)].drop_duplicates(["youtube_id", "time_start"]),
         listed=frozenset(clips),
-        parts=_sizes(mirror, parts),
+        parts=dict(zip(parts, sizes, strict=True)),
         group_of=group_of,
         annotations={split: text for split, (text, *_) in lists.items()},
     )
@@ -195,13 +198,6 @@ def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
         gb = float(f"{other.bytes_to_read / 1e9:.3g}")
         table[dataset] = len(other.classes), gb, other.minutes, other.expected_clips
     return pd.DataFrame.from_dict(table, orient="index", columns=columns)
-
-
-def _sizes(mirror: str, parts: list[str]) -> dict[str, int | None]:
-    with ThreadPoolExecutor(8) as pool:
-        asked = pool.map(remote.remote_size, (urljoin(mirror, part) for part in parts))
-        sizes = tqdm(asked, "sizes of the parts", len(parts), leave=False, unit="part")
-        return dict(zip(parts, sizes, strict=True))
 
 
 def _fetch_lists(dataset: str, mirror: str, split: str) -> tuple[str, pd.DataFrame, list[str]]:

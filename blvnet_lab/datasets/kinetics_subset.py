@@ -257,29 +257,23 @@ class _Fetching:
 
     def finish(self, mirror: list[int | None]) -> Tables:
         """Write manifest and report of what is there."""
-        plan, of, spoilt = self.plan, self.group_of, self.journal.last("clip")
-        spoilt = {n: spoilt[n]["detail"] for n in of.keys() & spoilt.keys() - self.kept.keys()}
+        plan, of, logged = self.plan, self.group_of, self.journal.last("clip")
+        spoilt = {n: logged[n]["detail"] for n in of.keys() & logged.keys() - self.kept.keys()}
         unlisted = sorted({*self.kept, *spoilt}.difference(plan.rows.index))
         clips = [(of[n][1], n[:11], int(n[12:18]), int(n[19:]), of[n][0]) for n in unlisted]
         rows = pd.concat([plan.rows, plan.rows_of(clips)])
-        quota = rows.groupby(["split", "class_name"]).size()
-        quota = quota.clip(upper=plan.selection.clips_per_class)
         rows = rows.assign(kept=rows.index.isin(self.kept), unreadable=rows.index.isin(spoilt))
         table = rows[rows["kept"]].drop(columns=["kept", "unreadable"])
         if table.empty:
-            raise remote.DownloadError(
-                f"expected clips of {len(plan.classes)} classes in {len(plan.parts)} parts, found "
-                f"none: see {self.journal.log}"
-            )
+            what, log = f"{len(plan.classes)} classes in {len(plan.parts)} parts", self.journal.log
+            raise remote.DownloadError(f"expected clips of {what}, got none: see {log}")
         values = pd.DataFrame([table_values(self.kept[n]) for n in table.index], index=table.index)
         table = table.join(values).reset_index(drop=True)
-        have = rows.groupby(["split", "class_name"])["kept"].sum()
+        groups, parts = rows.groupby(["split", "class_name"]), self.parts.items()
+        quota, have = groups.size().clip(upper=plan.selection.clips_per_class), groups["kept"].sum()
         lacking = have[have < quota]
-        problems = [
-            (f"{entry['state']} part", "", part, entry["detail"])
-            for part, entry in self.parts.items()
-            if entry["state"] != "finished"
-        ]
+        states = [(entry["state"], part, entry["detail"]) for part, entry in parts]
+        problems = [(f"{s} part", "", part, why) for s, part, why in states if s != "finished"]
         problems += [("unreadable", of[n][0], n, why) for n, why in spoilt.items()]
         problems += [
             ("class with fewer clips", *group, f"{number} of {quota[group]}")
