@@ -268,8 +268,7 @@ def test_the_same_classes_of_all_releases(mirror, tmp_path):
     def size(*patterns: str) -> float:
         return sum(p.stat().st_size for name in patterns for p in copy.glob(name)) / 1e9
 
-    copy = tmp_path / "mirror"
-    shutil.copytree(mirror, copy)
+    copy = shutil.copytree(mirror, tmp_path / "mirror")
     for path in copy.glob("400/annotations/*.csv"):
         path.write_text(path.read_text().replace('"moves up"', '"moves about"'))
     with served(copy) as (url, requests):
@@ -471,12 +470,9 @@ def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
 def test_an_archive_that_was_truncated_before_it_came_here(
     dataset, part, mirror, faultless, tmp_path
 ):
-    copy = tmp_path / "mirror"
-    for path in mirror.rglob("*.*"):
-        target = copy / path.relative_to(mirror)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content = path.read_bytes()
-        target.write_bytes(content[: len(content) // 2 + 100] if part in path.name else content)
+    copy = shutil.copytree(mirror, tmp_path / "mirror")
+    for path in copy.rglob(f"*{part}*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 100])
     with served(copy) as (url, _):
         found = fetch(url, tmp_path / "out", dataset=dataset)
     assert (found.problems["kind"] == "truncated part").sum() == 2
@@ -745,8 +741,7 @@ def test_a_web_page_instead_of_lists(dataset, name, words, mirror, tmp_path):
 
 def test_lists_of_classes_that_changed(mirror, tmp_path):
     """The numbers of Kinetics-700's archives are places in the list of classes."""
-    web = tmp_path / "m"
-    shutil.copytree(mirror, web)
+    web = shutil.copytree(mirror, tmp_path / "m")
     val = web / "700_2020/val"
     (val / "k700_val_003.tar.gz").rename(val / "old")  # "moves down" is now number 4
     (val / "k700_val_004.tar.gz").rename(val / "k700_val_003.tar.gz")
@@ -768,8 +763,7 @@ def test_lists_of_classes_that_changed(mirror, tmp_path):
 
 def test_a_class_that_is_in_no_list(mirror, tmp_path):
     """Of Kinetics-600 the archives' names are complete, the annotations are not."""
-    web = tmp_path / "m"
-    shutil.copytree(mirror, web)
+    web = shutil.copytree(mirror, tmp_path / "m")
     for file in web.glob("600/annotations/*.csv"):
         lines = [line for line in file.read_text().splitlines() if "moves down" not in line]
         file.write_text("\n".join(lines))
