@@ -133,9 +133,8 @@ class _Fetching:
     def __init__(self, plan: SubsetPlan):
         self.plan, self.stopped = plan, ""
         self.kept: dict[str, VideoInfo] = {}
-        settings = {name: getattr(plan, name) for name in ("dataset", "classes", "splits")}
-        most, settings["short_side"] = plan.selection.clips_per_class, plan.short_side
-        settings["clips_per_class"] = most
+        names, most = ("dataset", "classes", "splits", "short_side"), plan.selection.clips_per_class
+        settings = {name: getattr(plan, name) for name in names} | {"clips_per_class": most}
         self.journal = Journal(plan.out / "subset.json", settings, "progress.jsonl")
         groups = plan.rows[["split", "class_name"]].itertuples(index=False, name=None)
         self.group_of = dict(zip(plan.rows.index, groups, strict=True))

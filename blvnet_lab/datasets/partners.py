@@ -118,15 +118,15 @@ def cut_partners(
     in_folders = not SPLIT_OF.keys() & {name.lower() for name in rows["class_name"]}
     rows = find_sources(rows, root, source, problems, in_folders=in_folders)
     done = _cut_all(names, settings, out)
-    why = [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
+    left_out = [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
     clips = pd.DataFrame([clip for name in names for clip in done[name]["clips"]])
     if clips.empty:
-        first = "".join(f"; {name}: {reason}, {where}" for reason, _, name, where in why[:1])
+        first = "".join(f"; {name}: {why}, {where}" for why, _, name, where in left_out[:1])
         got = f"got no clip (videos: {len(names)}{first})"
         raise ValueError(f"expected videos in which things move in {root}, {got}")
     clips["source_id"] = clips.pop("video").map(dict(zip(names, rows["source_id"], strict=True)))
     clips = clips.assign(split=divide(clips, val_share, seed), status="ok").sort_values("path")
-    problems += [*why, *one_sided_classes(clips, ("train", "val"))]
+    problems += [*left_out, *one_sided_classes(clips, ("train", "val"))]
     classes = CLASSES_OF[kind]
     counts = pd.crosstab(clips["class_name"], clips["split"]).reindex(classes, fill_value=0)
     data_set = DataSet(clips, classes, mirror_table(classes, mirrored_names(classes)))

@@ -29,7 +29,6 @@ from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.layouts import NUMBERED_PICTURE, SPLIT_OF, SPLITS, Finding, without_suffix
 from blvnet_lab.progress import tqdm
 
-TIMES = ("start", "end")
 # Of the clips of a class, at most this share is taken for one source because of their names.
 MAX_SHARE = 0.9
 # A number, perhaps with its unit, or a letter in the place of one; not one within a word: "a1b".
@@ -261,8 +260,9 @@ def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding
 def times_in_source(rows: pd.DataFrame) -> pd.DataFrame:
     """Set start and end (s) of clips that are a part of their file, too: where in its source."""
     begin, is_part = rows["start"].fillna(0), rows["part_start"].notna()
-    times = {end: (begin + rows[f"part_{end}"]).where(is_part, rows[end]) for end in TIMES}
-    return rows.assign(**times)
+    for end in ("start", "end"):
+        rows = rows.assign(**{end: (begin + rows[f"part_{end}"]).where(is_part, rows[end])})
+    return rows
 
 
 def count_shared(trained: Path, evaluated: Path, /) -> pd.DataFrame:
