@@ -86,13 +86,14 @@ def answer_over_time(
             "expected the seconds of video that an answer is about, since this network's clips are "
             "spread over whole videos: give the usual length of those, such as --window 2"
         )
-    if not info.fps or min(every, how.window or 1) <= 0:
+    if not info.fps or min(every, 1 if how.window is None else how.window) <= 0:
         raise ValueError(
             f"expected a video that says when frames are shown, got {info.fps:g} frames a second, "
             f"and seconds above 0, got timeline={every} and window={how.window}"
         )
     span = recipe.stride * frames / info.fps if how.window is None else how.window
     clips = Clips(info, recipe)
+    span = span if model.causal else min(span, clips.end)
     times = every * np.arange(1, int(clips.end / every + 1e-6) + 1)
     times = (times if len(times) else np.array([clips.end])).round(6)
     logits = (_by_stream if model.causal else _by_windows)(model, clips, times, span)
@@ -105,7 +106,6 @@ def answer_over_time(
 
 def _by_windows(model: VideoNet, clips: Clips, times: np.ndarray, span: float) -> Tensor:
     """Compute logits (N, num_classes) of the seconds around each time, moved into the video."""
-    span = min(span, clips.end)
     starts = (times - span / 2).clip(0, clips.end - span)[:, None]
     shifts = (np.arange(model.num_frames) + 0.5) * span / model.num_frames
     clips.numbers = clips.frames_at(starts + shifts)
