@@ -13,6 +13,7 @@ from safetensors import safe_open
 from blvnet_lab import viz
 from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
+from blvnet_lab.runs import features as runs_features
 from blvnet_lab.runs import probe
 from blvnet_lab.runs.evaluate import evaluate_file
 from blvnet_lab.runs.features import Features, extract_features, features_of
@@ -121,7 +122,7 @@ def test_features_in_a_file(manifest, extracted):
     torch.testing.assert_close(made, logits, rtol=1e-4, atol=1e-5)
 
 
-def test_files_that_hold_no_features(manifest, extracted, tmp_path):
+def test_files_that_hold_no_features(manifest, extracted, tmp_path, monkeypatch):
     checkpoint, out, features = extracted
     (tmp_path / "text.safetensors").write_text("no tensors")
     for path in (checkpoint, tmp_path / "text.safetensors", tmp_path / "nowhere.safetensors"):
@@ -140,6 +141,10 @@ def test_files_that_hold_no_features(manifest, extracted, tmp_path):
             call()
     with pytest.raises(ValueError, match="expected one split or more, such as --split val"):
         extract_features(checkpoint, manifest, out=tmp_path / "f.safetensors", split=())
+    monkeypatch.setattr(runs_features, "features_of", lambda *args, **options: pytest.fail("late"))
+    with pytest.raises(ValueError, match='expected clips of split "test", got none'):
+        split = ("train", "test")
+        extract_features(checkpoint, manifest, out=tmp_path / "f.safetensors", split=split)
 
 
 # ---------------------------------------------------------------- probes

@@ -156,8 +156,8 @@ def extract_features(
         recipe, hardware = with_views(trained, views, size), Hardware(workers=workers)
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
         values, tables, unreadable = [], [], {}
-        for name in dict.fromkeys(split):
-            clips = view_clips(data_set, name, recipe)
+        every = {name: view_clips(data_set, name, recipe) for name in split}  # or it fails now
+        for name, clips in every.items():
             found = features_of(trained.model, clips, **options)
             check_finite(found.logits, what="features")
             values.append(found.logits)

@@ -33,8 +33,8 @@ from blvnet_lab.benchmark.measure import time_alternately, time_on
 from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.datasets.motion import CLASSES, KINDS
 from blvnet_lab.datasets.partners import CLASSES_OF
+from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet, count_cost
-from blvnet_lab.models.tam import TAM
 from blvnet_lab.paths import data_samples
 from blvnet_lab.runs.memory import count_memory
 from blvnet_lab.runs.train import clip_datasets, start_from
@@ -46,14 +46,8 @@ from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
 from blvnet_lab.training.presets import classroom
 from blvnet_lab.training.recipe import Architecture, Recipe
 
-TITLES: dict[Architecture, str] = {
-    "tsn": "TSN",
-    "tsm": "TSM",
-    "tam_resnet": "TAM-ResNet",
-    "tsn_blnet": "TSN-bLNet",
-    "blvnet": "bLVNet",
-    "blvnet_tam": "bLVNet-TAM",
-}
+TITLES: dict[Architecture, str] = {"tsn": "TSN", "tsm": "TSM", "tam_resnet": "TAM-ResNet"}
+TITLES |= {"tsn_blnet": "TSN-bLNet", "blvnet": "bLVNet", "blvnet_tam": "bLVNet-TAM"}
 PAPER: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")  # its four
 # The partner of each class, in the samples and in what `partners` cuts out of videos.
 NAMES = [CLASSES, *CLASSES_OF.values()]
@@ -137,10 +131,9 @@ def _network(recipe: Recipe, classes: tuple[str, ...], init: str) -> VideoNet:
 
 
 def _taps(model: VideoNet) -> dict[str, list[list[float]]]:
+    learned = {name: tam.taps for name, tam in tams(model).items() if tam.taps.requires_grad}
     return {
-        name: [[round(weight, DECIMALS) for weight in tap] for tap in module.taps.tolist()]
-        for name, module in model.named_modules()
-        if isinstance(module, TAM) and module.taps.requires_grad
+        n: [[round(w, DECIMALS) for w in tap] for tap in t.tolist()] for n, t in learned.items()
     }
 
 

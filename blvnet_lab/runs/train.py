@@ -129,10 +129,8 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
 
     Args:
         source: "torchvision" downloads a ResNet of the model's depth, trained on ImageNet; a name
-            of docs/weights.md ("tam-resnet50-k400") downloads that; or a file: a network that was
-            trained here (`model.safetensors`, `best.pt`), also one for fewer frames or other
-            classes; a published checkpoint, whose classifier is loaded if it has as many classes;
-            a ResNet of torchvision.
+            of docs/weights.md ("tam-resnet50-k400") downloads that; or a file, as in `train`: of a
+            published checkpoint, the classifier is loaded if it has as many classes.
         classes: of the model, in the order of labels. The classifier of a network that was trained
             here is loaded if it has the same ones.
 
