@@ -24,7 +24,7 @@ from blvnet_lab.data import (
     useful_short_side,
 )
 from blvnet_lab.data import probing as probing_module
-from blvnet_lab.data.dataset import smaller_size
+from blvnet_lab.data.dataset import MAX_IN_A_ROW, smaller_size
 from blvnet_lab.data.dataset_files import PART
 from blvnet_lab.data.probing import known_video, pack_info, part_of, unpack_info
 from blvnet_lab.data.reading import read_frames
@@ -328,6 +328,17 @@ def test_parts_that_cannot_be_read_are_skipped_and_named(manifest, tmp_path):
     found = clips.unreadable()
     assert [Path(path).name for path in found["path"]] == ["one.mp4#t=7,8", "one.mp4#t=1,8"]
     assert found["reason"].str.contains("it ends at 1.92 s").all()
+
+
+def test_one_bad_video_of_many_parts_does_not_end_the_training(tmp_path):
+    """Of more parts than there may be unreadable videos in a row."""
+    good = write_video(tmp_path / "good.mp4", 12)
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    parts = [(str(tmp_path / "bad.mp4"), k, k + 1) for k in range(MAX_IN_A_ROW + 5)]
+    rows = pd.DataFrame([*parts, (str(good), 0, 0.4)], columns=["path", *PART])
+    data_set = DataSet(rows.assign(label=0, class_name="x", split="train"))
+    clips = ClipDataset(data_set, "train", 2, lambda frames: frames, skip_unreadable=True)
+    assert numbers(clips[0][0]) == [2, 7] and len(clips.unreadable()) == len(parts)
 
 
 def test_results_name_the_part(manifest, tmp_path):

@@ -52,8 +52,7 @@ class ClipDataset(Dataset):
 
     Raises:
         ValueError: the split has no rows, or `mirror` lacks a class list.
-        VideoReadError: a video cannot be read, or is damaged; with `skip_unreadable`, only when
-            `MAX_IN_A_ROW` of them in a row are.
+        VideoReadError: a video is damaged; with `skip_unreadable`, `MAX_IN_A_ROW` in a row are.
     """
 
     def __init__(
@@ -75,10 +74,8 @@ class ClipDataset(Dataset):
         if num_clips is not None:
             rows = rows[~clip_names(rows).duplicated()]  # repeated for training, evaluated once
         if mirror and data_set.mirror is None:
-            raise ValueError(
-                "expected a data set with a class list, which names mirror images, to mirror "
-                "clips, got none: write one, or leave out mirror"
-            )
+            words = "expected a data set with a class list, by which to mirror clips, got none"
+            raise ValueError(f"{words}: write one, or leave out mirror")
         self.paths = np.array([os.fsdecode(path) for path in rows["path"]], STRING)
         self.parts, self.names = clip_parts(rows), np.array([*clip_names(rows)], STRING)
         self.labels = rows["label"].to_numpy("int64", copy=True)
@@ -112,8 +109,11 @@ class ClipDataset(Dataset):
         with torch.device("cpu"):
             if not self.skip_unreadable:
                 return self._clip(i)
-            cause, state, count = None, torch.get_rng_state(), min(MAX_IN_A_ROW, len(self))
-            for j in (k % len(self) for k in range(i, i + count)):
+            cause, state, tried = None, torch.get_rng_state(), set()
+            for j in (k % len(self) for k in range(i, i + len(self))):
+                if len(tried) == MAX_IN_A_ROW and self.paths[j] not in tried:
+                    break
+                tried.add(self.paths[j])  # one video may hold many clips
                 if not self._failed[j]:
                     try:
                         return self._clip(j)
@@ -121,11 +121,9 @@ class ClipDataset(Dataset):
                         self._failed[j], cause = True, error
                         # The next one is drawn as if it were known that this one is unreadable.
                         torch.set_rng_state(state)
-        raise VideoReadError(
-            f"expected videos, but not one of the {count} from {self.paths[i]} on can be read: see "
-            "whether their disk is there and the manifest is the right one",
-            self.paths[i],
-        ) from cause
+        found = f"not one of the {len(tried)} from {self.paths[i]} on can be read"
+        remedy = "see whether their disk is there and the manifest is the right one"
+        raise VideoReadError(f"expected videos, but {found}: {remedy}", self.paths[i]) from cause
 
     def _clip(self, i: int) -> tuple[Tensor, int]:
         kept = None if self.videos is None else self.videos[self._video_of[i]]
@@ -219,10 +217,9 @@ def usable_rows(data_set: DataSet, split: str) -> pd.DataFrame:
     rows = data_set.split(split).rows
     usable = rows[rows["status"] == "ok"] if "status" in rows else rows
     if usable.empty:
-        raise ValueError(
-            f'expected clips of split "{split}" with the status "ok", got none, only '
-            f"{', '.join(sorted(set(rows['status'])))}: see the report beside the manifest"
-        )
+        found = ", ".join(sorted(set(rows["status"])))
+        words = f'expected clips of split "{split}" with the status "ok", got none, only {found}'
+        raise ValueError(f"{words}: see the report beside the manifest")
     return usable
 
 
@@ -241,20 +238,16 @@ def load_clips(
 ) -> tuple[Tensor, Tensor]:
     """Load the clips (N, T, C, H, W) and labels (N,) of a split, all at once.
 
-    They come class by class, each in the manifest's order. In the sample data clip i of both of two
-    partner classes was made from one scene.
-
-    Args:
-        per_class: only this many of each class, the first ones; None for all.
+    They come class by class, each in the manifest's order, or the first `per_class` of each. In the
+    sample data clip i of both of two partner classes was made from one scene.
     """
     rows = usable_rows(data_set, split).sort_values("label", kind="stable")
     if per_class is not None:
         rows = rows.groupby("label").head(per_class)
         if len(rows) < max(1, per_class) * data_set.rows["label"].nunique():
-            raise ValueError(
-                f'expected {per_class} clips of every class in split "{split}", at least 1, got '
-                f"{rows['class_name'].value_counts().to_dict()}: ask for fewer"
-            )
+            wanted = f'{per_class} clips of every class in split "{split}", at least 1'
+            found = rows["class_name"].value_counts().to_dict()
+            raise ValueError(f"expected {wanted}, got {found}: ask for fewer")
     dataset = ClipDataset(data_set.with_rows(rows), split, num_frames, transform)
     numbers = tqdm(range(len(dataset)), "decoding", leave=False, unit="clip")
     clips, labels = zip(*(dataset[i] for i in numbers), strict=True)

@@ -87,8 +87,7 @@ class DataSet:
         file does not say is empty, and its status "ok".
 
         Raises ValueError if one of the two is no table, or a cell of another kind, if a clip is in
-        two rows that are "ok", a video in two splits, a label has two names, or a mirror is not the
-        mirror's mirror.
+        two rows that are "ok", a video in two splits, a label has two names, or a mirror another.
         """
         path = Path(manifest).absolute()
         if not path.is_file():
@@ -125,18 +124,15 @@ class DataSet:
         """Choose the rows of one split, such as "val"; raise ValueError if there are none."""
         rows = self.rows[self.rows["split"] == name]
         if rows.empty:
-            raise ValueError(
-                f'expected clips of split "{name}", got none; the manifest has the splits '
-                f"{sorted(set(self.rows['split']))}"
-            )
+            there = f"the manifest has the splits {sorted(set(self.rows['split']))}"
+            raise ValueError(f'expected clips of split "{name}", got none; {there}')
         return self.with_rows(rows)
 
     def save(self, manifest: str | os.PathLike[str]) -> Path:
         """Write the manifest and, if there is a mirror table, the class list; return the path.
 
         Each file appears only when it is whole. Paths below the manifest's folder are written
-        relative to it, so that the folder can be moved. Columns that are empty throughout are left
-        out.
+        relative to it, so that the folder can be moved. Columns without any value are left out.
 
         Raises ValueError for rows that `read` would refuse, or if another class list is there.
         """
@@ -195,10 +191,7 @@ def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ())
 def check_class_list(
     classes: Sequence[str], mirror: Pairs, manifest: str | os.PathLike[str], reversal: Pairs = ()
 ) -> None:
-    """Raise ValueError if beside the manifest lies another class list than this.
-
-    That it lacks the column reversal does not matter.
-    """
+    """Raise ValueError if beside the manifest lies another class list (it may lack reversals)."""
     path = Path(manifest).parent / CLASS_LIST
     table = DataSet(pd.DataFrame(columns=REQUIRED), classes, mirror, None, reversal).class_list()
     texts = [few.to_csv(index=False, lineterminator="\n") for few in (table, table.iloc[:, :3])]
@@ -258,10 +251,9 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
     names = names if classes is None else dict(enumerate(classes))
     for label, name in found.itertuples(index=False):
         if names.get(label) != name:
-            raise ValueError(
-                f"{path}: expected label {label} to be {names.get(label, 'no class')} in every row "
-                f"(and in {CLASS_LIST}), got {name}: write both files again"
-            )
+            wanted = f"label {label} to be {names.get(label, 'no class')} in every row"
+            wanted += f" (and in {CLASS_LIST})"
+            raise ValueError(f"{path}: expected {wanted}, got {name}: write both files again")
 
 
 def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> pd.DataFrame:
@@ -282,8 +274,7 @@ def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> 
             numbers, is_whole = pd.to_numeric(cells, errors="coerce"), "nt" in kind
             fits = numbers.between(0, 2**53)  # above, not every whole number is exact
             fits &= (numbers % 1 == 0) | (not is_whole)
-            if kind != "int64":
-                fits |= cells == ""
+            fits |= (cells == "") & (kind != "int64")
             if not fits.all():
                 raise ValueError(
                     f"{path}: expected {'whole ' * is_whole}numbers from 0 on in the column "
@@ -291,5 +282,4 @@ def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> 
                 )
             cells = numbers.astype(kind)
         table[column] = cells
-    others = [column for column in table if column not in kinds]
-    return table[[*kinds, *others]]
+    return table[[*kinds, *(column for column in table if column not in kinds)]]

@@ -92,9 +92,8 @@ def picture_names(folder: str) -> list[str]:
     for index, (_, name) in enumerate(pictures):
         expected = picture_name(first_name, start + index - first)
         if name != expected:
-            raise unreadable(
-                folder, f"of its pictures up to {pictures[-1][1]}, {expected} is missing"
-            )
+            last = pictures[-1][1]
+            raise unreadable(folder, f"of its pictures up to {last}, {expected} is missing")
     return [name for _, name in pictures]
 
 
@@ -136,14 +135,13 @@ def open_video(
         if stream.codec_context is None:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
         codec = stream.codec_context.codec.canonical_name
-        if codec == "vp8":
-            # In slices, and only so, its decoder sees when it runs past the end of the data.
+        stream.thread_type = "NONE"  # a data loader has its own workers
+        if codec == "vp8":  # in slices, and only so, it sees when it runs past the end of the data
             stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
-        else:
-            stream.thread_type = "NONE"  # a data loader has its own workers
         options = {"export_side_data": "mvs"} if with_motion else {}
-        options |= STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
-        stream.codec_context.options = options
+        stream.codec_context.options = options | (
+            STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
+        )
         try:
             yield container, stream
         except OSError as error:
@@ -175,9 +173,8 @@ def pictures(
     """Decode (picture, does it stand on its own) from here to the end, or out of `num_packets`.
 
     What comes before the first keyframe and cannot be decoded is passed over: a broadcast that was
-    tuned in to begins in the middle of a group. Raises FFmpegError at a fault after it; but
-    JoinedError if it is where videos were cut or joined without encoding them again, at a keyframe
-    within an open group: there FFmpeg's program shows what it can.
+    tuned in to begins in the middle of a group. Raises FFmpegError at a fault after it; JoinedError
+    where videos were joined by copying within an open group: FFmpeg's program shows what it can.
     """
     decoder, keyframes, is_first, num_given, picture = _decoder(stream), set(), False, 0, None
     codec = stream.codec_context.codec.canonical_name
@@ -244,12 +241,11 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     except av.error.FFmpegError as error:
         found = f"its colours ({picture.format.name}) cannot be converted to RGB ({error.strerror})"
         raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
-    if side_data is None:
-        return UPRIGHT
-    a, b, _, c, d = struct.unpack("=5i", bytes(side_data)[:20])
+    matrix = bytes(20) if side_data is None else bytes(side_data)[:20]
+    a, b, _, c, d = struct.unpack("=5i", matrix)
     across, down = np.hypot(a, c), np.hypot(b, d)
     if not across or not down:
-        return UPRIGHT  # it says nothing, and FFmpeg's program takes no notice of it
+        return UPRIGHT  # there is none, or FFmpeg's program takes no notice of it
     exact = np.array([a / across, b / down, c / across, d / down])
     if abs(exact - exact.round()).max() > 0.02:
         raise unreadable(path, "it is to be shown askew", "encode it again upright")
@@ -271,19 +267,15 @@ def upright(size: tuple[int, int], orientation: Orientation) -> tuple[int, int]:
 def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
     graph = Graph()
     graph.threads = 1
-    source = graph.add_buffer(
-        width=picture.width,
-        height=picture.height,
-        format=picture.format.name,
-        time_base=Fraction(1, 25),  # any will do
-    )
+    size = {"width": picture.width, "height": picture.height}  # and any time base
+    source = graph.add_buffer(**size, format=picture.format.name, time_base=Fraction(1, 25))
     nodes = [graph.add(name, options) for name, options in [*filters, ("buffersink", "")]]
     graph.link_nodes(source, *nodes).configure()
     return graph
 
 
 class ToRGB:
-    """Make pictures RGB, upright and of one size, with FFmpeg's filter `scale`.
+    """Make pictures RGB, upright and of one size (height, width), with FFmpeg's filter `scale`.
 
     FFmpeg's program uses it, and decord: all three agree in every bit. PyAV's VideoReformatter does
     not wherever it resizes or has more than 8 bits: it heeds where a file says that the colours of
@@ -291,7 +283,6 @@ class ToRGB:
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
-        """size: (height, width) when upright."""
         self.size = size
         self._graph, self._made_for = None, None
 

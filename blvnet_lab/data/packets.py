@@ -93,8 +93,7 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
         # before it is decoded (pts >= dts), so up to the last dts none is missing.
         last = found.all[-1].dts
         found.shown = [p for p in found.shown if p.pts is None or p.pts <= last]
-        hole = first_hole([p.pts for p in found.shown])
-        if hole is not None:
+        if (hole := first_hole([p.pts for p in found.shown])) is not None:
             found.shown = [p for p in found.shown if p.pts <= hole]
     return found
 
@@ -114,9 +113,9 @@ def is_plain(container: InputContainer, stream: VideoStream, found: Contents) ->
     """Tell whether the packets say all: each gives one frame, or is known to be hidden."""
     coder, name = stream.codec_context, container.format.name
     codec = coder.codec.canonical_name
-    if codec not in PLAIN_CODECS or not PLAIN_CONTAINERS & set(name.split(",")):
+    if codec not in PLAIN_CODECS or found.is_doubtful or found.is_edited:
         return False
-    if found.is_doubtful or found.is_edited:
+    if not PLAIN_CONTAINERS & set(name.split(",")):
         return False
     if codec == "h264" and coder.field_order != PROGRESSIVE:
         return False  # two fields, half a picture each, may be two packets
@@ -153,10 +152,7 @@ def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
     decoded, shown = (np.diff(np.sort([p[column] for p in packets])) for column in (0, 1))
     usual = decoded.mean()
     if (abs(decoded - usual) <= 0.1 * usual).all() and (shown < 0.5 * usual).any():
-        found = (
-            "its table of times was altered: frames stored at even times are shown at uneven ones"
-        )
-        raise unreadable(path, found)
+        raise unreadable(path, "its table of times was altered: even ones became uneven")
 
 
 # Damage that FFmpeg passes over, but the bytes of a Matroska (mkv, WebM) or avi file give away.
@@ -189,9 +185,8 @@ def find_damage(path: str) -> str:
             place += header or 0
             if begin[place : place + 4] == SEGMENT:  # it holds nearly all of the file
                 size, place = _size(begin, place + 4)
-                if not _do_parts_fit(
-                    path, file, place, num_bytes + 1 if size is None else place + size
-                ):
+                end = num_bytes + 1 if size is None else place + size
+                if not _do_parts_fit(path, file, place, end):
                     return "damaged (its parts do not fit together)"
     return "cut short" if size is not None and place + size > num_bytes else ""
 

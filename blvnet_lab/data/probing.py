@@ -38,7 +38,7 @@ from blvnet_lab.data.decoding import (
 from blvnet_lab.data.packets import Contents, first_hole, is_plain, scan
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
-TIMES = {"pts", "keyframe_pts"}  # of VideoInfo
+TIMES, TUPLES = {"pts", "keyframe_pts"}, {"size", "orientation", "part"}  # of VideoInfo
 TOLERANCE = 1e-4  # seconds, by which times may be rounded
 
 
@@ -100,6 +100,8 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         first = found.picture
         orientation = orientation_of(path, first)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
+        is_exact = keyframes and len(found.shown) == len(found.all) and not found.damage
+        is_exact = bool(is_exact) and orientation == UPRIGHT
         return VideoInfo(
             path=path,
             num_frames=len(found.times),
@@ -107,12 +109,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
             fps=_rate(stream, [time for time in found.times if time is not None]),
             codec=codec,
             container=name,
-            decord_exact=bool(keyframes)
-            and len(found.shown) == len(found.all)
-            and not found.damage
-            and orientation == UPRIGHT
-            and codec in DECORD_CODECS
-            and name != "avi",  # of which it was not found exact
+            decord_exact=is_exact and codec in DECORD_CODECS and name != "avi",  # not found exact
             pts=tuple(found.times) if plain else None,
             keyframe_pts=keyframes,
             damage=found.damage,
@@ -130,16 +127,9 @@ def _probe_pictures(folder: str) -> VideoInfo:
             first, _ = next(pictures(container, stream))
         except (av.error.FFmpegError, StopIteration) as error:  # the latter of an empty file
             raise unreadable(folder, f"its picture {names[0]} is damaged") from error
-    return VideoInfo(
-        path=folder,
-        num_frames=len(names),
-        size=upright((first.height, first.width), orientation_of(folder, first)),
-        fps=0.0,
-        codec="png" if names[0].lower().endswith("png") else "mjpeg",
-        container="folder of pictures",
-        decord_exact=False,  # it reads files, not folders
-        first_picture=names[0],
-    )
+    size = upright((first.height, first.width), orientation_of(folder, first))
+    kind = "png" if names[0].lower().endswith("png") else "mjpeg", "folder of pictures"
+    return VideoInfo(folder, len(names), size, 0.0, *kind, False, first_picture=names[0])
 
 
 def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFrame | None:
@@ -200,10 +190,9 @@ def _rate(stream: VideoStream, times: Sequence[int]) -> float:
 def pack_info(info: VideoInfo) -> str:
     """Write what was found, but for the path, as a line of JSON for a manifest's column `probe`."""
     values = {}
-    for part in fields(info)[1:]:
-        value = getattr(info, part.name)
-        if value != part.default:  # usual values are left out
-            values[part.name] = _to_runs(value) if part.name in TIMES else value
+    for name, default in ((field.name, field.default) for field in fields(info)[1:]):
+        if (value := getattr(info, name)) != default:  # usual values are left out
+            values[name] = _to_runs(value) if name in TIMES else value
     return json.dumps(values, separators=(",", ":"))
 
 
@@ -224,13 +213,10 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
     """Read what `pack_info` wrote. Raises ValueError for anything else."""
     try:
         values = json.loads(packed)
-        values["size"] = tuple(values["size"])
-        values["orientation"] = tuple(values.get("orientation", UPRIGHT))
-        values["part"] = tuple(values.get("part", ()))
+        values |= {name: tuple(values[name]) for name in TUPLES & values.keys()}
         for name in TIMES & values.keys():
-            runs = values[name]
             values[name] = tuple(
-                first + step * k for first, step, count in runs for k in range(count)
+                a + step * k for a, step, count in values[name] for k in range(count)
             )
         return VideoInfo(path=os.fsdecode(path), **values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -243,7 +229,7 @@ def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float]
     It is also probed again if what was packed is empty, edited by hand, or of another version or
     part. `part` is of `part_of`; () or NaN mean all of the file.
     """
-    part = _rounded(part)
+    part = tuple(round(time, 4) for time in part if time == time)  # a manifest has nine digits
     try:
         info = unpack_info(path, packed)
         # Each picture of a folder is looked at when it is read.
@@ -253,10 +239,6 @@ def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float]
     if not is_same or info.part not in ((), part):
         info = probe_video(path)
     return info if info.part == part else part_of(info, part)
-
-
-def _rounded(part: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(time, 4) for time in part if time == time)  # as a manifest can hold them
 
 
 def frame_pts(info: VideoInfo, container: InputContainer, stream: VideoStream) -> Sequence:
@@ -271,10 +253,7 @@ def frame_pts(info: VideoInfo, container: InputContainer, stream: VideoStream) -
 
 @lru_cache(maxsize=32)
 def _shown(info: VideoInfo) -> tuple[Sequence[int], np.ndarray]:
-    """When frames are shown, in the file's units and in seconds from its start; kept for a while.
-
-    For many parts of a video may be asked, and it may take decoding it.
-    """
+    """When frames are shown, in the file's units and in seconds; kept for the next part of it."""
     with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
         pts, origin = frame_pts(info, container, stream), (container.start_time or 0) / av.time_base
         if not info.fps or None in pts:
@@ -288,11 +267,10 @@ def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> Vid
     The first is the one on the screen at the start, the last begins before the end; in seconds from
     the file's own start. With `cut`, a part that goes on after the video ends with it.
 
-    Raises VideoReadError for a part that is not in the video, if its frames have no times, or if
-    the video is damaged, be it elsewhere.
+    Raises VideoReadError if it is not in the video, or this is damaged or its frames have no times.
     """
     pts, times = _shown(refuse_damage(info))
-    (start, end), count = _rounded(part), len(times)
+    start, end, count = *(round(time, 4) for time in part), len(times)
     step = (times[-1] - times[0]) / (count - 1) if count > 1 else 1 / info.fps
     stop = round(float(times[-1]) + step, 4)
     end = stop if cut and end > stop + step else end
@@ -310,10 +288,7 @@ def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> Vid
 
 
 def refuse_damage(info: VideoInfo) -> VideoInfo:
-    """Return it, if nothing is known to be wrong with the file; else raise VideoReadError.
-
-    A network is to learn from whole videos: the beginning of one may show another action.
-    """
+    """Return it, or raise VideoReadError if it is damaged: its start may show another action."""
     if info.damage:
         raise unreadable(info.path, f"it is {info.damage}, after {info.num_frames} frames")
     return info

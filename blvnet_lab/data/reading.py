@@ -7,8 +7,7 @@ A frame's index is its place in the order of showing, from 0. Where the file is 
 every picture that it gives; of all other kinds it decodes from the beginning, and counts.
 
 A missing end is noticed in all files but MPEG-TS. Flipped bits mostly are in H.264 and VP9, but
-rarely in VP8 and HEVC. Reading looks no further than the frames asked for; `check_video` decodes
-all, and so notices more.
+rarely in VP8 and HEVC. Reading looks no further than the frames asked for, `check_video` at all.
 """
 
 from __future__ import annotations
@@ -47,8 +46,7 @@ def read_frames(
 ) -> torch.Tensor:
     """Read the frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked.
 
-    In memory the colours of a pixel lie side by side (channels-last): crops and resizing are
-    quickest so.
+    In memory a pixel's colours lie side by side (channels-last): crops and resizing are quickest.
 
     path: of the file (or the folder of pictures); or what `probe_video` found.
     indices: integers from 0 to the number of frames - 1; they may repeat.
@@ -60,9 +58,8 @@ def read_frames(
     wanted = check_indices(info, indices)
     ordered, to_rgb = sorted(set(wanted)), ToRGB(size or info.size)
     frames = np.empty((len(ordered), *to_rgb.size, 3), np.uint8)
-    for place, rgb in enumerate(
-        decode_frames(info, ordered, to_rgb, jumps=bool(info.keyframe_pts or info.first_picture))
-    ):
+    jumps = bool(info.keyframe_pts or info.first_picture)
+    for place, rgb in enumerate(decode_frames(info, ordered, to_rgb, jumps)):
         frames[place] = rgb
     if wanted != ordered:
         frames = frames[np.searchsorted(ordered, wanted)]
@@ -88,10 +85,8 @@ def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.T
     if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
         raise TypeError(f"expected integers, such as [0, 5, 10], as frame indices, got {indices!r}")
     if outside := [index for index in array.tolist() if not 0 <= index < info.num_frames]:
-        raise IndexError(
-            f"{info.path}: asked for frames {outside}, but the video has {info.num_frames} frames, "
-            f"numbered 0 to {info.num_frames - 1}"
-        )
+        there = f"{info.num_frames} frames, numbered 0 to {info.num_frames - 1}"
+        raise IndexError(f"{info.path}: asked for frames {outside}, but the video has {there}")
     return array.tolist()
 
 
@@ -105,13 +100,12 @@ def decode_frames(
     """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend.
 
     jumps: whether to jump to the keyframe before a frame (not so, all before it are decoded).
-    with_motion: pictures come with the codec's motion vectors as side data.
+    with_motion: of `open_video`.
     """
     num_found, cause, orientation = 0, None, info.orientation
-    opened = open_video(info.path, not info.joined, info.first_picture, with_motion)
-    with opened as (container, stream):
+    with open_video(info.path, not info.joined, info.first_picture, with_motion) as opened:
         try:
-            for picture in _intact(container, stream, info, wanted, jumps):
+            for picture in _intact(opened, info, wanted, jumps):
                 if info.first_picture:  # each says it for itself
                     orientation = orientation_of(info.path, picture)
                 size = upright((picture.height, picture.width), orientation)
@@ -135,36 +129,26 @@ def decode_frames(
 
 
 def _intact(
-    container: InputContainer,
-    stream: VideoStream,
-    info: VideoInfo,
-    wanted: Sequence[int],
-    jumps: bool,
+    opened: tuple[InputContainer, VideoStream], info: VideoInfo, wanted: Sequence[int], jumps: bool
 ) -> Iterator[av.VideoFrame]:
-    """The pictures of the wanted frames, up to the first that does not come out intact.
-
-    jumps: whether to jump wherever a keyframe lies on the way. Jumps land where the container's
-        index says, which may be wrong; a picture counts only if its time is the one looked for.
-    """
+    """The pictures of the wanted frames, up to the first that does not come out intact."""
+    container, stream = opened
     times = range(info.num_frames) if info.first_picture else info.pts or ()
     keyframe_times = times if info.first_picture else info.keyframe_pts
     index_of = {pts: index for index, pts in enumerate(times)}
-    decoded, now, expected, intact = pictures(container, stream), -1, -info.first, True
-    sought = -math.inf
+    decoded, sought, now = pictures(container, stream), -math.inf, -1
+    expected, intact = -info.first, True
     for target in wanted:
         if jumps:
             place = max(0, bisect_right(keyframe_times, times[target]) - 1)
             keyframe = keyframe_times[place]
             # A keyframe that is not shown can only be the first, before the first frame that is.
             start = index_of.get(keyframe, -info.lead)
+            # Jumps land where the index says, which may be wrong: times tell where that is.
             if now < 0 or start > now + 1:
                 container.seek(keyframe, stream=stream)
-                decoded, expected, intact, sought = (
-                    pictures(container, stream),
-                    start,
-                    True,
-                    keyframe,
-                )
+                decoded, sought = pictures(container, stream), keyframe
+                expected, intact = start, True
         while now < target:
             picture, is_key = next(decoded, (None, False))
             if picture is None:

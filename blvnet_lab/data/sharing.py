@@ -20,8 +20,7 @@ class KeptFrames(Sequence[Tensor | None]):
 
     kept[i] is a view (T, 3, H, W) uint8 to write to and read from; None if video i has no room.
 
-    Args:
-        shapes: (N, 3) int64, of each video the frames to keep, their height and width.
+    shapes: (N, 3) int64, of each video the frames to keep, their height and width.
     """
 
     def __init__(self, shapes: np.ndarray, limit: int):
@@ -51,8 +50,7 @@ def free_memory(
 ) -> int:
     """Count the bytes that this process may still take, of the machine and of its container.
 
-    groups, membership: where Linux shows the limits of groups of processes (a container is one),
-        and which this process belongs to.
+    groups, membership: where Linux shows limits of groups of processes, and this process's groups.
     """
     free = psutil.virtual_memory().available
     for line in _lines(membership):

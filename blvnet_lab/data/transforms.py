@@ -52,12 +52,11 @@ def training_transform(
 ) -> v2.Compose:
     """Make the training transform: a random part of the frame at `size`, its colours varied.
 
-    Args:
-        crop: "resized" draws a part of 60 to 100 % of the frame's area, "multi-scale" one of the
-            published corner crops (`multi_scale_crop`).
-        jitter: how far brightness, contrast and saturation may change, as a share; published: 0.
-        rand_augment: how many operations of RandAugment (Cubuk et al., 2019) to apply, 0 for none.
-        erase: probability of blanking out a random rectangle (Zhong et al., 2017).
+    crop: "resized" draws a part of 60 to 100 % of the frame's area, "multi-scale" one of the
+        published corner crops (`multi_scale_crop`).
+    jitter: how far brightness, contrast and saturation may change, as a share; published: 0.
+    rand_augment: how many operations of RandAugment (Cubuk et al., 2019) to apply, 0 for none.
+    erase: probability of blanking out a random rectangle (Zhong et al., 2017).
     """
     with torch.device("cpu"):  # where torchvision's transforms keep tensors of their own
         resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
@@ -111,8 +110,7 @@ def _crop_places(
 def evaluation_transform(size: tuple[int, int], short_side: int | None = None) -> v2.Compose:
     """Make the evaluation transform: the centre of the frame at `size` (height, width).
 
-    short_side: in pixels, to which the frame is scaled first; None scales it so that it just fills
-        `size`.
+    short_side: in pixels, to which the frame is scaled first; None: so that it just fills `size`.
     """
     return v2.Compose([CentreCrop(size, short_side), v2.Lambda(normalize)])
 
@@ -131,10 +129,9 @@ def view_transform(
     """
     others = [k for k, label in enumerate(mirror or ()) if label != k]
     if crops == 10 and (others or mirror is None):
-        raise ValueError(
-            "expected a class list in which every class is its own mirror image, for 10 crops, got "
-            f"{f'other labels for {others}' if others else 'none'}: take 5 crops"
-        )
+        wanted = "a class list in which every class is its own mirror image, for 10 crops"
+        found = f"other labels for {others}" if others else "none"
+        raise ValueError(f"expected {wanted}, got {found}: take 5 crops")
     return v2.Compose([CentreCrop(size, short_side, crops), v2.Lambda(normalize)])
 
 
