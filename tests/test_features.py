@@ -54,6 +54,12 @@ def test_the_classifier_makes_the_logits_of_the_features(builder, causal, views)
     assert logits.std(0).min() > 1e-3, "clips differ"
 
 
+def test_the_classifier_goes_where_the_model_goes(monkeypatch):
+    monkeypatch.setattr(runs_features, "evaluate", lambda model, data: model.to("meta"))
+    features_of(model := network(BUILDERS[0]), [])
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+
+
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
     """Of "val" one cannot be read, and one is a duplicate."""

@@ -111,8 +111,8 @@ def features_of(model: VideoNet, dataset: Dataset, **options: Any) -> Prediction
     classifier, model.classifier = model.classifier, nn.Identity()
     try:
         return evaluate(model, dataset, **options)
-    finally:
-        model.classifier = classifier
+    finally:  # where the model has been moved to
+        model.classifier = classifier.to(next(model.parameters()).device)
 
 
 def extract_features(

@@ -189,9 +189,9 @@ def plan_training(
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"expected {name} to be a positive number, got {value}")
     data, origin, frames = known_size(manifest, preset, data, recipe)
-    origins, parts = {"data": origin}, recipe.hardware.accumulate
-    ranks = Ranks(0, processes)
-    batches = Batches(data.num_clips, recipe.batch_size, seed=0, ranks=ranks, accumulate=parts)
+    origins, hardware = {"data": origin}, recipe.hardware
+    how = {"seed": 0, "ranks": Ranks(0, processes), "accumulate": hardware.accumulate}
+    batches = Batches(data.num_clips, recipe.batch_size, **how)
     device, memory = pick_device(), count_memory(recipe, data.num_classes)
     on_cpu = device.type == "cpu" and memory_gb is None
     main_memory, kept = _main_memory(recipe, memory, batches, frames or (), on_cpu)
@@ -203,9 +203,8 @@ def plan_training(
         rate, origins["rate"], memory = measure(*what)
     if memory_gb is not None:
         limit, origins["limit"] = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB"
-    frames = (kept, None if frames is None else sum(frames))
-    counts = (memory, limit, origins, main_memory, *frames, keep_every)
-    return TrainingPlan(recipe, data, batches, rate, *counts)
+    limits = (limit, origins, main_memory, kept, None if frames is None else sum(frames))
+    return TrainingPlan(recipe, data, batches, rate, memory, *limits, keep_every)
 
 
 def _main_memory(

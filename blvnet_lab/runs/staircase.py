@@ -131,10 +131,8 @@ def _network(recipe: Recipe, classes: tuple[str, ...], init: str) -> VideoNet:
 
 
 def _taps(model: VideoNet) -> dict[str, list[list[float]]]:
-    learned = {name: tam.taps for name, tam in tams(model).items() if tam.taps.requires_grad}
-    return {
-        n: [[round(w, DECIMALS) for w in tap] for tap in t.tolist()] for n, t in learned.items()
-    }
+    learned = {n: tam.taps.tolist() for n, tam in tams(model).items() if tam.taps.requires_grad}
+    return {n: [[round(w, DECIMALS) for w in tap] for tap in taps] for n, taps in learned.items()}
 
 
 def measure_costs(
