@@ -296,15 +296,16 @@ def test_a_probe_stands_beside_its_controls(tmp_path):
 
 
 def test_a_probe_becomes_the_classifier_of_its_network(manifest, extracted, tmp_path):
-    checkpoint, _, features = extracted
-    for size, name in ((None, "views as trained"), ((48, 48), "others")):
-        folder = tmp_path / name
-        file, out = folder / "f.safetensors", folder / "model.safetensors"
-        features = extract_features(checkpoint, manifest, out=file, size=size, views="2x1")
+    checkpoint, file, features = extracted
+    for size, views in (((24, 40), "1x3"), ((48, 48), "2x1")):  # as trained, and others
+        out = tmp_path / views / "model.safetensors"
+        if views == "2x1":
+            file = tmp_path / "f.safetensors"
+            features = extract_features(checkpoint, manifest, out=file, size=size, views=views)
         found = probe_features(file, out=out)
         evaluation = evaluate_file(out, manifest)
-        assert evaluation.about["size"] == list(size or (24, 40))
-        assert evaluation.about["views"] == "2x1" and evaluation.classes == CLASSES
+        assert (evaluation.about["size"], evaluation.about["views"]) == ([*size], views)
+        assert evaluation.classes == CLASSES
         made = features.split("val").values.double() @ found.weight.T + found.bias
         logits = evaluation.predictions.logits.double()
         torch.testing.assert_close(logits, made, rtol=1e-3, atol=1e-3)

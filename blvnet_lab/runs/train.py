@@ -17,16 +17,8 @@ from blvnet_lab.data import ClipDataset, DataSet, useful_short_side
 from blvnet_lab.data.transforms import evaluation_transform, training_transform
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import LoadReport, load_exactly, read_pickle
-from blvnet_lab.training import presets
-from blvnet_lab.training.checkpoint import (
-    BEST,
-    LAST,
-    MODEL,
-    Trained,
-    is_checkpoint,
-    load_trained,
-    save_trained,
-)
+from blvnet_lab.training import checkpoint, presets
+from blvnet_lab.training.checkpoint import load_trained, save_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
 from blvnet_lab.training.recipe import Output, Recipe
@@ -40,7 +32,7 @@ class Run:
     """What became of a training run."""
 
     fitted: Fitted
-    trained: Trained | None  # the best network, as in the file; None if the run was stopped
+    trained: checkpoint.Trained | None  # the best, as in the file; None if the run was stopped
     file: Path  # of that network
     start: str  # where the network started from
     published_start: str = ""  # what the recipe was published with, where this run did without
@@ -89,21 +81,21 @@ def train(
         ValueError, OSError, FloatingPointError: as `fit`, `start_from` and `ClipDataset` do.
     """
     recipe = recipe or presets.preset(preset)
-    out = Path(output.folder)
+    out, file = Path(output.folder), Path(output.folder) / checkpoint.MODEL
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest)
         train_set, val_set = clip_datasets(data_set, recipe)
         model = build(recipe, len(classes := data_set.classes))
-        resumes = output.resume and (out / LAST).is_file()
+        resumes = output.resume and (out / checkpoint.LAST).is_file()
         start = "a checkpoint of this run" if resumes else "random weights"
         if init and not resumes:
             start = f"{init}\n{start_from(model, init, classes)}"
         options = {"device": device, "output": output, "after_epoch": after_epoch}
         fitted, trained = fit(model, train_set, val_set, recipe, **options), None
         if not fitted.stopped and ranks.is_first:
-            trained = load_trained(out / BEST)
-            save_trained(trained, out / MODEL)
-        return Run(fitted, trained, out / MODEL, start, "" if init else recipe.starts_from)
+            trained = load_trained(out / checkpoint.BEST)
+            save_trained(trained, file)
+        return Run(fitted, trained, file, start, "" if init else recipe.starts_from)
 
 
 def clip_datasets(data_set: DataSet, recipe: Recipe) -> tuple[ClipDataset, ClipDataset]:
@@ -149,7 +141,7 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
         )
     if Path(source).suffix != ".safetensors":
         contents = read_pickle(source)
-        if not is_checkpoint(contents):
+        if not checkpoint.is_checkpoint(contents):
             if is_resnet(contents):
                 return load_resnet(model, contents)
             found = read_published(source)
