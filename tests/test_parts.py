@@ -12,7 +12,7 @@ import pytest
 import torch
 from listing import findings, listed
 from PIL import Image
-from videos import copy_packets, draw, mux, numbers, packets_of, write_video
+from videos import copy_packets, count_pictures, draw, mux, numbers, packets_of, write_video
 
 from blvnet_lab.data import (
     ClipDataset,
@@ -83,11 +83,11 @@ def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
     assert part_of(info, (0.12004, 0.36004)).pts == part_of(info, (0.12, 0.36)).pts == info.pts[1:3]
     assert part_of(info, (0.11996, 0.35996)).pts == info.pts[1:3]
     assert part_of(info, (3, 3.7)).num_frames == 5, "by less than a frame too long"
-    for span in ((3.6, 3.7), (9, 10), (3, 4)):
+    for start, end in ((3.6, 3.7), (9, 10), (3, 4)):
         with pytest.raises(
-            VideoReadError, match=rf"a\.mp4: .* its part from {span[0]} to .* 3\.6 s"
+            VideoReadError, match=rf"a\.mp4: .* part from {start} to {end} .* 3\.6 s"
         ):
-            part_of(info, span)
+            part_of(info, (start, end))
     assert part_of(info, (3, 4), cut=True).part == (3, 3.6)
     (tmp_path / "1").mkdir()
     Image.fromarray(draw(0, (32, 48))).save(tmp_path / "1" / "1.png")
@@ -117,32 +117,19 @@ def test_parts_of_a_video_that_is_cut_short_are_refused_for_that(span, tmp_path)
         known_video(path, "", span)
 
 
-def counting(module, monkeypatch) -> list:
-    """The pictures that a module decodes from now on."""
-    decode, decoded = module.pictures, []
-
-    def pictures(*args):
-        for found in decode(*args):
-            decoded.append(found[0].pts)
-            yield found
-
-    monkeypatch.setattr(module, "pictures", pictures)
-    return decoded
-
-
 def test_a_jump_to_an_earlier_keyframe_costs_one_group_more(tmp_path, monkeypatch):
     """In an mp4 that was cut by copying, with B-frames, FFmpeg goes one too far back."""
     whole = write_video(tmp_path / "whole.mp4", 120, b_frames=2)
     path = copy_packets(whole, tmp_path / "cut.mp4", -5)
     part = part_of(probe_video(path), (3, 4))
-    decoded = counting(reading, monkeypatch)
+    decoded = count_pictures(reading, monkeypatch)
     assert numbers(read_frames(part, [0, 24])) == [80, 104]
     assert len(decoded) <= 25 + 2 * 12
 
 
 def test_a_video_is_decoded_once_for_the_times_of_all_its_parts(tmp_path, monkeypatch):
     info = probe_video(write_video(tmp_path / "a.ts", 48))
-    decoded = counting(probing_module, monkeypatch)
+    decoded = count_pictures(probing_module, monkeypatch)
     assert [part_of(info, (k / 5, k / 5 + 0.4)).first for k in range(5)] == [0, 5, 10, 15, 20]
     assert len(decoded) == 48
 
@@ -249,15 +236,15 @@ def test_parts_are_divided_by_video(tmp_path):
     lines = ["path,label,start,end"]
     (tmp_path / "v").mkdir()
     for k in range(6):
-        name = write_video(tmp_path / "v" / f"{'abcdef'[k]}.mp4", 30 + k).name
-        lines += [f"{name},{label},{k / 10},{(k + j + 1) / 10}" for j, label in enumerate("xyx")]
-    (tmp_path / "parts.csv").write_text("\n".join(lines))
+        path = write_video(tmp_path / "v" / f"{'abcdef'[k]}.mp4", 30 + k)
+        lines += [f"{path.name},{'xyx'[j]},{k / 10},{(k + j + 1) / 10}" for j in range(3)]
+    table = tmp_path / "parts.csv"
+    table.write_text("\n".join(lines))
     for seed in range(4):
-        found = listed("list", tmp_path / "v", tmp_path / f"{seed}", seed=seed,
-                       annotations=tmp_path / "parts.csv")  # fmt: skip
-        divided = DataSet.read(found.manifest).rows
-        assert (divided.groupby("path")["split"].nunique() == 1).all()
-        assert set(divided["split"]) == {"train", "val"}
+        found = listed("list", tmp_path / "v", tmp_path / f"{seed}", annotations=table, seed=seed)
+        rows = DataSet.read(found.manifest).rows
+        assert (rows.groupby("path")["split"].nunique() == 1).all()
+        assert set(rows["split"]) == {"train", "val"}
 
 
 @pytest.mark.parametrize(
@@ -288,6 +275,13 @@ def clips_of(manifest: Path, split: str, num_frames: int = 4, **options) -> Clip
     return ClipDataset(DataSet.read(manifest), split, num_frames, lambda frames: frames, **options)
 
 
+def changed(manifest: Path, row: int | list[int], times: list, columns: list[str] = PART) -> Path:
+    """The manifest with other times, beside the one that was."""
+    rows = DataSet.read(manifest).rows
+    rows.loc[row, columns] = times
+    return DataSet(rows).save(manifest.with_name("other.csv"))
+
+
 @pytest.mark.parametrize("probed", [True, False])
 def test_clips_are_of_their_part_in_memory_too(manifest, probed):
     if not probed:  # a manifest that was written by hand
@@ -309,21 +303,16 @@ def test_clips_are_of_their_part_in_memory_too(manifest, probed):
     assert not probed or frames == 61 * 3 * math.prod(size)
 
 
-def test_other_parts_of_the_same_videos_are_other_data(manifest, tmp_path):
+def test_other_parts_of_the_same_videos_are_other_data(manifest):
     before = _describe_data(clips_of(manifest, "train"), clips_of(manifest, "val"))
-    table = DataSet.read(manifest).rows
-    table.loc[0, "part_end"] = 0.36
-    other = DataSet(table).save(tmp_path / "out" / "other.csv")
+    other = changed(manifest, 0, [0, 0.36])
     after = _describe_data(clips_of(other, "train"), clips_of(other, "val"))
-    changed = [name for name in before["rows"] if before["rows"][name] != after["rows"][name]]
-    assert changed == ["clips of train"]
+    others = [name for name in before["rows"] if before["rows"][name] != after["rows"][name]]
+    assert others == ["clips of train"]
 
 
-def test_parts_that_cannot_be_read_are_skipped_and_named(manifest, tmp_path):
-    table = DataSet.read(manifest).rows
-    table.loc[[0, 2], ["part_start", "part_end"]] = [[7, 8], [1, 8]]
-    other = DataSet(table).save(tmp_path / "out" / "other.csv")
-    clips = clips_of(other, "train", skip_unreadable=True)
+def test_parts_that_cannot_be_read_are_skipped_and_named(manifest):
+    clips = clips_of(changed(manifest, [0, 2], [[7, 8], [1, 8]]), "train", skip_unreadable=True)
     assert [clips[i][1] for i in range(5)] == [0, 0, 2, 2, 1]
     found = clips.unreadable()
     assert [Path(path).name for path in found["path"]] == ["one.mp4#t=7,8", "one.mp4#t=1,8"]
@@ -346,36 +335,30 @@ def test_results_name_the_part(manifest, tmp_path):
     checkpoint = tmp_path / "model.safetensors"
     classes = DataSet.read(manifest).classes
     save_trained(Trained(build(recipe, 3).eval(), recipe, classes), checkpoint)
-    table = DataSet.read(manifest).rows
-    table.loc[5, ["part_start", "part_end"]] = [1.9, 3.0]
-    other = DataSet(table).save(tmp_path / "out" / "other.csv")
+    other = changed(manifest, 5, [1.9, 3.0])
     found = evaluate_file(checkpoint, other, out=tmp_path / "eval")
     assert [Path(name).name for name in found.unreadable] == ["two.mp4#t=1.9,3"]
     written = pd.read_csv(tmp_path / "eval" / "predictions.csv")
     assert list(written)[:4] == ["path", *PART, "class_name"]
-    merged = written.merge(table, on=["path", *PART], suffixes=("", "_listed"))
+    merged = written.merge(DataSet.read(other).rows, on=["path", *PART], suffixes=("", "_listed"))
     assert len(merged) == 3 and (merged["label"] == merged["label_listed"]).all()
 
 
 def test_each_part_becomes_a_file_and_the_rest_is_left_out(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        reencoding, "_in_parallel", lambda jobs, _: (reencode_video(*j) for j in jobs)
-    )
-    table = DataSet.read(manifest).rows
-    table.loc[1, "start"], table.loc[1, "end"] = 100, 110  # of what one.mp4 was cut from
-    DataSet(table).save(manifest)
-    found = reencode(manifest, tmp_path / "new", short_side=32)
+    one_by_one = lambda jobs, _: (reencode_video(*job) for job in jobs)  # noqa: E731
+    monkeypatch.setattr(reencoding, "_in_parallel", one_by_one)
+    # Of what one.mp4 was cut from.
+    listing = changed(manifest, 1, [100, 110], ["start", "end"])
+    found = reencode(listing, tmp_path / "new", short_side=32)
     assert found.counts == {"encoded": 8}
-    sizes = [path.stat().st_size for path in (tmp_path / "videos").iterdir()]
-    assert found.bytes_before == sum(sizes)
+    assert found.bytes_before == sum(p.stat().st_size for p in (tmp_path / "videos").iterdir())
     new = DataSet.read(found.manifest).rows
     names = ["run/one_0_0.4", "jump/one_0.4_0.8", "run/one_0.8_1.2", "swim/one_0.2_1",
              "run/one_1.5_1.92", "run/two_0.4_0.8", "jump/two_0.8_1.2", "swim/two"]  # fmt: skip
-    written = [Path(path).relative_to(tmp_path / "new") for path in new["path"]]
-    assert ["/".join(path.parts[1:]) for path in written] == [f"{name}.mp4" for name in names]
+    assert ["/".join(Path(path).with_suffix("").parts[-2:]) for path in new["path"]] == names
     assert new[PART].isna().all(axis=None) and new["start"].isna().tolist() == [False] * 7 + [True]
-    assert new[["start", "end"]].values[:3].tolist() == [[0, 0.4], [100.4, 100.8], [0.8, 1.2]]
+    assert new[["start", "end"]].values.tolist()[:3] == [[0, 0.4], [100.4, 100.8], [0.8, 1.2]]
     spans = [(0, 10), (10, 20), (20, 30), (5, 25), (37, 48), (10, 20), (20, 30), (0, 48)]
     for path, span in zip(new["path"], spans, strict=True):
         assert numbers(read_frames(path, range(probe_video(path).num_frames))) == [*range(*span)]
-    assert reencode(manifest, tmp_path / "new", short_side=32).counts == {"already there": 8}
+    assert reencode(listing, tmp_path / "new", short_side=32).counts == {"already there": 8}

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from videos import copy_packets, draw, mux, numbers, packets_of, write_sound, write_video
+from videos import (
+    copy_packets,
+    count_pictures,
+    draw,
+    mux,
+    numbers,
+    packets_of,
+    write_sound,
+    write_video,
+)
 
 from blvnet_lab.data import (
     VideoReadError,
@@ -180,14 +189,7 @@ def test_a_jump_to_the_wrong_place_is_noticed(frames_off, good, monkeypatch):
 
 @pytest.mark.parametrize("name", ["gop12.mp4", "cut.mp4", "hevc.mp4"])
 def test_pyav_jumps_to_the_keyframe_before(name, good, monkeypatch):
-    decode, decoded = reading.pictures, []
-
-    def counting(*args):
-        for found in decode(*args):
-            decoded.append(found)
-            yield found
-
-    monkeypatch.setattr(reading, "pictures", counting)
+    decoded = count_pictures(reading, monkeypatch)
     count, first = GOOD[name][0], FIRST.get(name, 0)
     assert numbers(read_frames(good(name), [3, count - 1])) == [first + 3, first + count - 1]
     assert len(decoded) <= 4 + 12

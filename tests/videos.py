@@ -216,3 +216,16 @@ def mux(
             packet.time_base = time_base or file.streams.video[0].time_base
             out.mux(packet)
     return target
+
+
+def count_pictures(module, monkeypatch) -> list[int | None]:
+    """The times of the pictures that a module will decode."""
+    decode, decoded = module.pictures, []
+
+    def pictures(*args):
+        for found in decode(*args):
+            decoded.append(found[0].pts)
+            yield found
+
+    monkeypatch.setattr(module, "pictures", pictures)
+    return decoded
