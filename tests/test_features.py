@@ -220,7 +220,7 @@ def test_neighbours_are_those_found_one_by_one(k):
 def test_nearer_neighbours_decide_draws_alone(width, monkeypatch):
     monkeypatch.setattr(probe, "AT_ONCE", 2)
     x = torch.tensor([0.0, 0.1, 4, 5, 6, 9])[:, None].expand(-1, width)
-    asked = torch.tensor([0.05, 4.5, 0.05])[:, None].expand(-1, width)
+    asked = torch.tensor([0.05, 4.5, -9.0])[:, None].expand(-1, width)
     labels = torch.tensor([1, 1, 0, 0, 0, 1])
     for k, expected in ((4, [1, 0, 1]), (5, [0, 0, 0])):  # two to two; three far ones to two
         assert nearest(x, labels, 2, k, asked).argmax(1).tolist() == expected
