@@ -149,6 +149,8 @@ def test_the_manifest(made):
     data_set = DataSet.read(Path(rows["path"][0]).parents[2] / "manifest.csv")
     assert data_set.classes == CLASSES_OF[kind]
     assert data_set.mirror == ((1, 0, 2, 3) if kind == "directions" else (0, 1))
+    turned = {"directions": (1, 0, 3, 2), "arrow": (1, 0), "halves": None}
+    assert data_set.reversal == turned[kind]
     assert (rows["num_frames"] == 24).all() and (rows["fps"] == 12).all()
     assert (rows[["height", "width"]] == 64).all(axis=None) and (rows["status"] == "ok").all()
     counts = rows.groupby(["split", "class_name"]).size().unstack()

@@ -37,7 +37,7 @@ from blvnet_lab.datasets.journal import Journal, Tables, write_tables
 from blvnet_lab.datasets.layouts import SPLIT_OF, find_videos
 from blvnet_lab.datasets.motion import CLASSES, FRAMES, X264, partner_frames
 from blvnet_lab.datasets.reencoding import file_state
-from blvnet_lab.datasets.selection import mirror_table, mirrored_names
+from blvnet_lab.datasets.selection import mirror_table, mirrored_names, reversal_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
@@ -129,7 +129,8 @@ def cut_partners(
     problems += [*left_out, *one_sided_classes(clips, ("train", "val"))]
     classes = CLASSES_OF[kind]
     counts = pd.crosstab(clips["class_name"], clips["split"]).reindex(classes, fill_value=0)
-    data_set = DataSet(clips, classes, mirror_table(classes, mirrored_names(classes)))
+    mirror = mirror_table(classes, mirrored_names(classes))
+    data_set = DataSet(clips, classes, mirror, None, reversal_table(classes))
     return write_tables(data_set, problems, out, counts)
 
 
