@@ -37,6 +37,7 @@ from blvnet_lab.datasets.motion import (
     KINDS,
     MIRRORED,
     PARTNERS,
+    REVERSAL,
     SIZE,
     partner_frames,
     render,
@@ -437,6 +438,15 @@ def partners_stay_together(manifest: pd.DataFrame) -> None:
         labels = sorted(rows["label"])
         assert len(rows) == 2 and labels[0] ^ 1 == labels[1]
         assert rows["split"].nunique() == 1
+
+
+def test_reversal_is_what_clips_show_backwards(small):
+    """Of both partners the one that is nearer to the frames in reverse order."""
+    for _, rows in small.rows.groupby("source_id"):
+        clips = {row.label: read_frames(row.path, range(24)).float() for row in rows.itertuples()}
+        for label, clip in clips.items():
+            gaps = {k: (clip.flip(0) - other).abs().mean() for k, other in clips.items()}
+            assert REVERSAL[label] == min(gaps, key=gaps.get)
 
 
 def test_data_set_comes_again_byte_by_byte(small, tmp_path):

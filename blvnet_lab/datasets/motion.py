@@ -54,6 +54,8 @@ PARTNERS = (
 CLASSES = tuple(name for partners in PARTNERS for name in partners.names)
 # Class 2k and 2k + 1 are partners: the partner of a label is `label ^ 1`.
 KINDS: dict[str, Kind] = {name: p.kind for p in PARTNERS for name in p.names}
+# What a clip shows when it is played backwards; there and back again stays what it is.
+REVERSAL = [label ^ (kind == "direction") for label, kind in enumerate(KINDS.values())]
 # A mirror image of these is a clip of their partner, of all others one of the same class.
 MIRRORED = tuple(name for name in CLASSES if "right" in name or "left" in name or "clock" in name)
 

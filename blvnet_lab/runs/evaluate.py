@@ -10,12 +10,15 @@ The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` 
                       also has part_start and part_end
     per_class.csv     clips, top-1 and worst rival of every class
     confusion.csv     how many clips of each class (rows) were taken for which (columns)
+    playing.csv       how right it is about the clips with their frames in other orders (--playing)
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,10 +29,14 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
-from blvnet_lab.data.dataset_files import PART
+from blvnet_lab.data.dataset_files import PART, clip_names
+from blvnet_lab.datasets.motion import CLASSES, REVERSAL
+from blvnet_lab.introspect import edit_clip
 from blvnet_lab.paths import atomic_write, check_target
+from blvnet_lab.runs import compare
+from blvnet_lab.runs.staircase import PARTNER
 from blvnet_lab.training.checkpoint import Trained, load_trained
-from blvnet_lab.training.distributed import process_group
+from blvnet_lab.training.distributed import on_cpu, process_group
 from blvnet_lab.training.evaluation import (
     Predictions,
     evaluate,
@@ -40,7 +47,8 @@ from blvnet_lab.training.metrics import confusion_matrix, partner_accuracy, per_
 from blvnet_lab.training.recipe import Hardware, Recipe
 
 SCORES, TABLE = "scores.json", "predictions.csv"
-PER_CLASS, CONFUSION = "per_class.csv", "confusion.csv"
+PER_CLASS, CONFUSION, PLAYING = "per_class.csv", "confusion.csv", "playing.csv"
+ALONE = compare.Beside()
 NUM_SHOWN = 10  # unreadable videos, and classes with the lowest top-1
 TITLES = {
     "top_1": "top-1",
@@ -49,6 +57,7 @@ TITLES = {
     "largest_class": "always naming the largest class",
     "partners": "between partner classes",
 }
+Opened = tuple[Trained, Recipe, tuple[str, ...], ClipDataset]  # the third: names of classes
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,8 @@ class Evaluation:
     confusion: Tensor  # (num_classes, num_classes) counts; rows are true classes
     table: pd.DataFrame  # evaluation.predictions_table
     predictions: Predictions
+    playing: pd.DataFrame | None = None  # compare.playing_table
+    comparison: dict[str, Any] | None = None  # compare.compare_answers
     out: Path | None = None  # folder of the files
 
     def __str__(self) -> str:
@@ -87,8 +98,13 @@ class Evaluation:
             f"\nclasses with the lowest top-1, of {len(self.per_class)}",
             worst.to_string(index=False, float_format="{:.3f}".format),
         ]
+        if self.playing is not None:
+            lines.append(f"\n{compare.show_playing(self.playing, NUM_SHOWN)}")
+        if self.comparison is not None:
+            lines.append(f"\n{compare.show_comparison(self.comparison)}")
         if self.out is not None:
-            lines.append(f"\n{', '.join((SCORES, TABLE, PER_CLASS, CONFUSION))} are in {self.out}")
+            files = [SCORES, TABLE, PER_CLASS, CONFUSION, *[PLAYING] * (self.playing is not None)]
+            lines.append(f"\n{', '.join(files)} are in {self.out}")
         return "\n".join(lines)
 
     def write(self) -> None:
@@ -96,11 +112,13 @@ class Evaluation:
         names = pd.Index(self.classes, name="true class")
         confusion = pd.DataFrame(self.confusion.numpy(), names, self.classes)
         tables = {TABLE: self.table, PER_CLASS: self.per_class, CONFUSION: confusion}
+        tables |= {} if self.playing is None else {PLAYING: self.playing}
         form = {"lineterminator": "\n", "float_format": "%.6g"}
         for name, table in tables.items():
             with atomic_write(self.out / name) as partial:
                 table.to_csv(partial, index=table is confusion, **form)
         counts = {"clips": self.clips, "unreadable": self.unreadable, "left_out": self.left_out}
+        counts |= {} if self.comparison is None else {"comparison": self.comparison}
         scores = {name: round(score, 6) for name, score in self.scores.items()}
         text = json.dumps(self.about | counts | scores, indent=1, ensure_ascii=False)
         with atomic_write(self.out / SCORES) as partial:  # last: all is there
@@ -111,6 +129,7 @@ def evaluate_file(
     checkpoint: Path,
     manifest: Path,
     /,
+    beside: compare.Beside = ALONE,
     *,
     out: Path | None = None,
     split: str = "val",
@@ -127,6 +146,7 @@ def evaluate_file(
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         manifest: manifest.csv of the clips; its labels must mean the same classes as the network's.
+        beside: what else the clips are evaluated with.
         out: folder for scores.json, predictions.csv, per_class.csv, confusion.csv and .png.
         split: whose clips to take.
         views: clips of each video x crops of each clip, such as 3x10, whose logits are averaged;
@@ -144,16 +164,13 @@ def evaluate_file(
     """
     hardware = Hardware(precision=precision, workers=workers)
     with process_group() as (ranks, device):
-        trained, data_set = load_trained(checkpoint), DataSet.read(manifest)
-        recipe = with_views(trained, views, size)
-        classes = _common_classes(trained, data_set)
-        clips = view_clips(data_set, split, recipe)
+        data_set, paths = DataSet.read(manifest), [checkpoint, *filter(None, [beside.against])]
+        opened = [_open(path, data_set, split, views, size) for path in paths]
+        _, recipe, classes, clips = opened[0]
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
-        model = trained.model.to(memory_format=torch.channels_last)
-        found = evaluate(model, clips, **options)
-        check_finite(found.logits, precision)
+        found = _answer(opened[0], options)
         seen = recipe.evaluation
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
         about |= {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
@@ -172,11 +189,59 @@ def evaluate_file(
             confusion=confusion_matrix(found.logits, found.labels),
             table=_with_parts(predictions_table(found, classes, clips.paths, clips.labels), clips),
             predictions=found,
+            **_set_beside(beside, opened, found, data_set, **options),
             out=out,
         )
         if out is not None and ranks.is_first:
             evaluation.write()
         return evaluation
+
+
+def _open(
+    checkpoint: Path, data_set: DataSet, split: str, views: str | None, size: tuple | None
+) -> Opened:
+    trained = load_trained(checkpoint)
+    recipe, classes = with_views(trained, views, size), _common_classes(trained, data_set)
+    return trained, recipe, classes, view_clips(data_set, split, recipe)
+
+
+def _answer(opened: Opened, options: dict, order: Tensor | None = None) -> Predictions:
+    """Evaluate a network on its clips, with their frames in that order."""
+    model = opened[0].model.to(memory_format=torch.channels_last)
+    with nullcontext() if order is None else edit_clip(model, lambda clips: clips[:, order]):
+        found = evaluate(model, opened[-1], **options)
+    check_finite(found.logits, options["hardware"].precision)
+    return found
+
+
+def _set_beside(
+    beside: compare.Beside,
+    opened: list[Opened],
+    found: Predictions,
+    data_set: DataSet,
+    **options: Any,
+) -> dict[str, Any]:
+    """Evaluate what else is asked for; give the fields of `Evaluation` that are for it."""
+    (_, recipe, classes, clips), filled = opened[0], {}
+    rows = data_set.rows[data_set.rows["status"] == "ok"]
+    source = rows["source_id"].where(rows["source_id"] != "", rows["path"])
+    source_of = dict(zip(clip_names(rows), source, strict=True))
+    about = pd.DataFrame({"class_name": [classes[label] for label in clips.labels]})
+    about["video"] = [source_of[name] for name in clips.names]
+    if beside.playing:
+        answers = {"as-is": found}
+        for name in beside.playing:
+            if name not in answers:
+                order = compare.frame_order(name, recipe.num_frames)
+                answers[name] = _answer(opened[0], options, order)
+        partners = partner_labels(data_set, classes, by_name=True)
+        known = REVERSAL if classes == CLASSES else [None] * len(classes)
+        reversal = data_set.reversal or known
+        filled["playing"] = compare.playing_table(answers, about, partners, reversal)
+    if beside.against:
+        comparison = compare.compare_answers(found, _answer(opened[1], options), about["video"])
+        filled["comparison"] = {"against": str(beside.against)} | comparison
+    return filled
 
 
 def _with_parts(table: pd.DataFrame, clips: ClipDataset) -> pd.DataFrame:
@@ -187,14 +252,22 @@ def _with_parts(table: pd.DataFrame, clips: ClipDataset) -> pd.DataFrame:
     return table
 
 
+@on_cpu()
+def partner_labels(data_set: DataSet, classes: Sequence, by_name: bool = False) -> Tensor:
+    """Give each class's partner (num_classes,) by the manifest's `pair`, or by name; or itself."""
+    names = [PARTNER.get(name) if by_name else None for name in classes]
+    partners = [classes.index(name) if name in classes else k for k, name in enumerate(names)]
+    partners = torch.tensor(partners)
+    rows = data_set.rows[data_set.rows["pair"] != ""] if "pair" in data_set.rows else ()
+    if len(rows):
+        ends = torch.tensor(rows.groupby("pair")["label"].agg(["min", "max"]).to_numpy().tolist())
+        partners[ends] = ends.flip(1)
+    return partners
+
+
 def partner_score(found: Predictions, data_set: DataSet) -> dict[str, float]:
     """Compute accuracy between the classes that clips of one `pair` have in the manifest."""
-    rows = data_set.rows[data_set.rows["pair"] != ""] if "pair" in data_set.rows else ()
-    partners = torch.arange(found.logits.shape[1], device="cpu")
-    if len(rows):
-        ends = rows.groupby("pair")["label"].agg(["min", "max"]).to_numpy().tolist()
-        ends = torch.tensor(ends, device="cpu")
-        partners[ends] = ends.flip(1)
+    partners = partner_labels(data_set, range(found.logits.shape[1]))
     known = partners[found.labels] != found.labels
     score = partner_accuracy(found.logits[known], found.labels[known], partners)
     return {"partners": score} if known.any() else {}

@@ -1,0 +1,135 @@
+"""What an evaluation is set beside: the same clips in other orders, another network on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from blvnet_lab.introspect.ablate import frame_orders
+from blvnet_lab.training.distributed import on_cpu
+from blvnet_lab.training.evaluation import Predictions
+from blvnet_lab.training.metrics import ranked
+
+Playing = Literal["as-is", "reversed", "shuffled", "frozen"]
+KEYS = ["measure", "class_name", "playing"]  # of a row of `playing_table`
+ALL, DECIMALS = "(all)", 4  # in place of a class; of shares
+RIGHT_OR_WRONG, EITHER_SIGN = (0, 0, 1, 1), (-1, 1)
+COMPARED = {"top_1": RIGHT_OR_WRONG, "top_1_of_other": RIGHT_OR_WRONG, "difference": EITHER_SIGN}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What else the clips are evaluated with."""
+
+    # Orders of the frames to show, too: reversed, shuffled (one order, the same for all clips),
+    # frozen (the middle frame repeated). As-is always comes first.
+    playing: tuple[Playing, ...] = ()
+    # Another checkpoint to compare with, on the same clips.
+    against: Path | None = None
+
+
+@on_cpu()
+def frame_order(playing: Playing, num_frames: int) -> Tensor:
+    """Give the order of the frames (T,) that is shown; shuffled is as in `ablations`."""
+    t = torch.arange(num_frames)
+    orders = {"as-is": t, "reversed": t.flip(0), "frozen": torch.full_like(t, num_frames // 2)}
+    orders["shuffled"] = frame_orders(num_frames).get("frames shuffled", t.flip(0))
+    return orders[playing]
+
+
+def mean_over_videos(
+    values: pd.Series, videos: pd.Series, added: Sequence[int] = RIGHT_OR_WRONG
+) -> tuple[float, float, float]:
+    """Compute the mean of clips' values, and its 95 % interval over their videos.
+
+    So that it has a width even where all are equal, videos of average size with the values `added`
+    join in: two right and two wrong ones for a share (Agresti and Coull, 1998), one of either sign
+    for a difference (Bonett and Price, 2012).
+    """
+    sums, sizes = values.groupby(videos).agg(["sum", "count"]).to_numpy("float64").T
+    sums = np.append(sums, sizes.mean() * np.array(added))
+    sizes = np.append(sizes, np.full(len(added), sizes.mean()))
+    middle = sums.sum() / sizes.sum()
+    width = 1.96 * np.linalg.norm(sums - middle * sizes) / sizes.sum()
+    ends = np.clip([middle - width, middle + width], min(added), max(added))
+    return tuple(np.round([values.mean(), *ends], DECIMALS).tolist())
+
+
+@on_cpu()
+def playing_table(
+    answers: Mapping[Playing, Predictions],
+    clips: pd.DataFrame,
+    partners: Tensor,
+    reversal: Sequence[int | None],
+) -> pd.DataFrame:
+    """Tabulate how right a network is about clips in several orders.
+
+    Columns: measure (top-1, between partner classes, and how often the answer is the class of the
+    clip played backwards), class_name, playing, clips, share, and low and high of its interval.
+
+    clips: class_name and video of every clip, by its number.
+    partners: (num_classes,), the label of each class's partner; its own if it has none.
+    """
+    parts, turned_of = [], torch.tensor([-1 if label is None else label for label in reversal])
+    for playing, found in answers.items():
+        labels, best = found.labels, ranked(found.logits)[:, 0]
+        partner, turned = partners[labels], turned_of[labels]
+        both = found.logits.gather(1, torch.stack([labels, partner], 1))
+        wins = (both[:, 0] - both[:, 1]).sign() / 2 + 0.5  # a tie is half
+        part = clips.loc[found.indices.numpy()].assign(playing=playing)
+        part["top-1"] = (best == labels).float().numpy()
+        part["between partners"] = wins.where(partner != labels, torch.nan).numpy()
+        part["as if reversed"] = (best == turned).float().where(turned >= 0, torch.nan).numpy()
+        parts.append(part)
+    hits = pd.concat(parts).melt(["class_name", "video", "playing"], var_name="measure").dropna()
+    groups = pd.concat([hits.assign(class_name=ALL), hits]).groupby(KEYS, sort=False)
+    rows = [(*key, len(of), *mean_over_videos(of["value"], of["video"])) for key, of in groups]
+    return pd.DataFrame(rows, columns=[*KEYS, "clips", "share", "low", "high"])
+
+
+def show_playing(table: pd.DataFrame, max_classes: int) -> str:
+    """Write a `playing_table` as text, with the classes that lose most in other orders."""
+    percent = 100 * table.set_index(KEYS)[["share", "low", "high"]]
+    cells = percent.apply(lambda row: "{:.1f} ({:.1f}-{:.1f})".format(*row), axis=1)
+    share = percent["share"]["top-1"].unstack().drop(ALL)
+    lost = share["as-is"] - share.drop(columns="as-is").mean(axis=1)
+    shown = [ALL, *lost.sort_values(ascending=False, kind="stable").index[:max_classes]]
+    cells = cells[cells.index.isin(shown, level="class_name")].unstack(sort=False)
+    return f"in %, with 95 % intervals over videos\n{cells.to_string(na_rep='')}"
+
+
+def compare_answers(this: Predictions, other: Predictions, videos: pd.Series) -> dict[str, Any]:
+    """Compare the top-1 of two networks on the clips that both could read, given all clips' videos.
+
+    p is that of the sign test, exact and two-sided, over the videos of which one network gets more
+    clips right; where every video is one clip, it is McNemar's test.
+    """
+    right = [
+        pd.Series((ranked(found.logits)[:, 0] == found.labels).numpy() * 1.0, found.indices.numpy())
+        for found in (this, other)
+    ]
+    both = pd.concat(right, axis=1, join="inner", keys=["top_1", "top_1_of_other"])
+    both["difference"], videos = both["top_1"] - both["top_1_of_other"], videos[both.index]
+    ahead = both["difference"].groupby(videos).sum()
+    counts = [int((ahead > 0).sum()), int((ahead < 0).sum())]
+    tail = sum(math.comb(sum(counts), k) for k in range(min(counts) + 1))
+    found = {"clips": len(both), "videos": len(ahead)}
+    found |= {name: mean_over_videos(both[name], videos, COMPARED[name]) for name in both}
+    found |= {"videos_better": counts[0], "videos_worse": counts[1]}
+    return found | {"p": min(1.0, 2 * tail / 2 ** sum(counts))}
+
+
+def show_comparison(found: Mapping[str, Any]) -> str:
+    """Write what `compare_answers` found as text."""
+    shown = pd.Series(found | {"p": f"{found['p']:.2g}"}).drop("against")
+    for name in COMPARED:
+        shown[name] = "{:.2f} % ({:.2f} to {:.2f})".format(*(100 * end for end in found[name]))
+    return f"against {found['against']}, with 95 % intervals over videos\n{shown.to_string()}"
