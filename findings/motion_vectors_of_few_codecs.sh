@@ -7,6 +7,8 @@
 # that was tried on H.264 finds in a folder of HEVC or WebM, which phones and browsers write, that
 # nothing ever moves.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1.2), 19.0.2 (FFmpeg 9.0.2).
+# Source: libavcodec offers `export_side_data` to every decoder, and leaves it to each whether it
+# looks at `AV_CODEC_EXPORT_DATA_MVS`: of these the three do.
 # Remedy: look at the codec first, or count the pictures that have any; encode others as H.264.
 set -euo pipefail
 
