@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -84,16 +84,18 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def check_target(out: Path, *endings: str) -> None:
+def check_target(out: Path, *endings: str, read: Iterable[Path | str] = ()) -> None:
     """Check that a file with one of these endings can be written, before the work that fills it.
 
     Raises:
-        ValueError: another ending, or a folder.
+        ValueError: another ending, a folder, or one of the files that the work reads.
         OSError: its folder may not be written to.
     """
     if out.suffix not in endings or out.is_dir():
         wanted = " or ".join(endings)
         raise ValueError(f"expected a file, not a folder, that ends in {wanted}, got {out}")
+    if out.resolve() in [Path(source).resolve() for source in read]:
+        raise ValueError(f"expected another file to write to than {out}, which is read")
     out.parent.mkdir(parents=True, exist_ok=True)
     TemporaryFile(dir=out.parent).close()
 

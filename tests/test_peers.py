@@ -348,6 +348,8 @@ def test_what_holds_no_taps(tmp_path):
     save_model(network(tsn).float(), tmp_path / "tsn.safetensors")
     with pytest.raises(ValueError, match=r"with TAMs, got one without \(tsn\)"):
         save_taps(tmp_path / "tsn.safetensors", out=tmp_path / "taps.safetensors")
+    with pytest.raises(ValueError, match=r"expected another file .* is read"):
+        save_taps(tmp_path / "tsn.safetensors", out=tmp_path / "tsn.safetensors")
     for path, words in (("tsn.safetensors", "taps` wrote"), ("missing", "no file")):
         with pytest.raises(ValueError, match=words):
             load_taps(tmp_path / path)

@@ -259,6 +259,7 @@ def test_reversals_are_found_however_names_are_written(written):
         (("Left-handed throw", "Right-Handed throw"), [None, None]),
         (("Moving up", "Moving down", "moving UP"), [None, None, None]),  # which of the two?
         (("Thumbs up", "Thumbs down", "front dive"), [None, None, None]),
+        (("right_then_left", "left_then_right"), [None, None]),  # the same backwards
     ],
 )  # fmt: skip
 def test_reversals_by_name(names, table):

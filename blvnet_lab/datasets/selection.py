@@ -128,7 +128,8 @@ def reversal_table(classes: Sequence[str]) -> list[int | None]:
     """Find which class a clip of each class belongs to when it is played backwards, by the names.
 
     "Swiping Up" and "swiping down", "PushHandAway" and "pull hand in"; None where a name has no
-    partner, or several: what a dive is backwards is no dive.
+    partner, or several: what a dive is backwards is no dive. Where one thing follows another
+    ("right then left"), nothing is said: that is the same backwards.
     """
     labels = defaultdict(list)
     for label, name in enumerate(classes):
@@ -138,6 +139,7 @@ def reversal_table(classes: Sequence[str]) -> list[int | None]:
         parts = enumerate(MOTIONS.split(words))  # every other one is such a word
         choices = [TURNED[part].split() if k % 2 else [part] for k, part in parts]
         found = {"".join(chosen) for chosen in product(*choices)} & labels.keys() - {words}
+        found = set() if " then " in words else found
         turned[words] = found.pop() if len(found) == 1 and len(labels[words]) == 1 else None
     found = {words: other for words, other in turned.items() if turned.get(other) == words}
     return [labels.get(found.get(_in_words(name)), [None])[0] for name in classes]

@@ -99,13 +99,6 @@ def _digest(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def check_apart(out: Path, *sources: Path | str) -> None:
-    """Check that a .safetensors file can be written, and is none of those that are read."""
-    if out.resolve() in [Path(source).resolve() for source in sources]:
-        raise ValueError(f"expected another file to write to than {out}, which is read")
-    check_target(out, ".safetensors")
-
-
 def features_of(model: VideoNet, dataset: Dataset, **options: Any) -> Predictions:
     """Do what `evaluate` does, without the classifier: `logits` are the features (N, C)."""
     classifier, model.classifier = model.classifier, nn.Identity()
@@ -148,7 +141,7 @@ def extract_features(
         OSError: `out` cannot be written to, noticed before the work.
         FloatingPointError: features that are not finite.
     """
-    check_apart(out, checkpoint)
+    check_target(out, ".safetensors", read=[checkpoint])
     if not split:
         raise ValueError("expected one split or more, such as --split val, got none")
     with process_group() as (ranks, device):

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
-from blvnet_lab.runs.features import Features, check_apart
+from blvnet_lab.runs.features import Features
 from blvnet_lab.training.checkpoint import save_trained
 from blvnet_lab.training.distributed import on_cpu
 from blvnet_lab.training.metrics import top_k_accuracy
@@ -155,7 +156,7 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     """
     found = Features.read(features)
     if out is not None:
-        check_apart(out, features, found.about["checkpoint"])
+        check_target(out, ".safetensors", read=[features, found.about["checkpoint"]])
     trained = found.network() if out is not None else None
     train, test = found.split("train"), found.split(split)
     labels, classes, count = train.labels, len(found.classes), len(test.labels)

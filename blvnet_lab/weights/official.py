@@ -163,7 +163,7 @@ def import_official(
             not say what must be known.
     """
     if out is not None:
-        check_target(out, ".safetensors")
+        check_target(out, ".safetensors", read=[file])
     file = Path(released_file(str(file)))
     found = read_published(file, shift_div)
     sizes = dict(found.sizes)

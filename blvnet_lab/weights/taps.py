@@ -53,7 +53,7 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> SavedTaps:
     Raises:
         ValueError: the network has no TAM, or the file is none of these.
     """
-    check_target(out, ".safetensors")
+    check_target(out, ".safetensors", read=[checkpoint])
     checkpoint, report = Path(released_file(str(checkpoint))), None
     is_own = checkpoint.suffix == ".safetensors" or is_checkpoint(read_pickle(checkpoint))
     if is_own:
