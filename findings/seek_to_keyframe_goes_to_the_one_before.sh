@@ -69,9 +69,9 @@ cut("cut.mkv", 5)
 print("PyAV", av.__version__, "with FFmpeg", av.ffmpeg_version_info)
 print("expected: a jump to a keyframe lands on it, 0 frames before")
 whole, matroska, seen = landings("whole.mp4"), landings("cut.mkv"), landings("cut.mp4")
-print("seen in the whole mp4:", whole)
-print("seen in a cut as mkv: ", matroska)
-print("seen in a cut as mp4: ", seen)
+print("seen: in the whole mp4 ", whole)
+print("seen: in a cut as mkv  ", matroska)
+print("seen: in a cut as mp4  ", seen)
 
 assert not any(whole) and not any(matroska)
 assert len(seen) == 9 and set(seen[1:]) == {GROUP}, "it lands elsewhere now"
