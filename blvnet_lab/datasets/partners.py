@@ -77,8 +77,7 @@ def cut_partners(
 
     A window gives a clip and its partner, of 24 frames without sound, both in the same split.
     report.csv lists what is left out: windows in which hardly anything moves, the scene is cut or
-    no direction is sure, and videos that are too short or cannot be read. Run again, it continues
-    where it stopped.
+    no direction is sure, videos that are too short or unreadable. Run again, it continues.
 
     Args:
         videos: a folder with videos of any kind; folders in it are searched, too.
