@@ -845,6 +845,13 @@ def test_a_folder_with_another_subset(mirror, tmp_path):
         ]:
             with pytest.raises(ValueError, match=words):
                 fetch(url, tmp_path, **wish)
+        # Begun when there was no other data set, and nothing was made smaller.
+        settings = json.loads((tmp_path / "subset.json").read_text())
+        del settings["dataset"], settings["short_side"]
+        (tmp_path / "subset.json").write_text(json.dumps(settings))
+        with pytest.raises(ValueError, match="begun, kinetics400, got kinetics600"):
+            fetch(url, tmp_path, classes=["moves up"], dataset="kinetics600")
+        fetch(url, tmp_path, classes=["moves up"])
     there = {path.name: path.read_bytes() for path in (tmp_path / "annotations").iterdir()}
     official = {f"{s}.csv": (mirror / f"400/annotations/{s}.csv").read_bytes() for s in BOTH}
     assert there == official | {"val.1.csv": b"mine"}

@@ -19,34 +19,37 @@ from blvnet_lab.paths import atomic_write, write_files
 
 REPORT = "report.csv"
 REPORT_HEADER = "kind,split,name,detail"
-EARLIER = {"dataset": "kinetics400"}  # settings of folders that were begun before these were kept
+Values = dict[str, Any]
 
 
 class Journal:
     """Keep the settings of long work in a folder, and a log of what is done.
 
     The log has one JSON object a line. A line that was cut off when a process was killed is passed
-    over. `logs` is a pattern of all logs to read, where other machines write some, too.
+    over. `logs` is a pattern of all logs to read, where other machines write some, too; `earlier`
+    has settings of folders that were begun before these were kept.
 
     Raises ValueError if the folder was begun with other settings.
     """
 
-    def __init__(self, settings: Path, values: dict[str, Any], log: str, logs: str = ""):
-        folder = settings.parent
+    def __init__(
+        self, file: Path, values: Values, log: str, logs: str = "", earlier: Values | None = None
+    ):
+        folder = file.parent
         self.log, self.logs = folder / log, logs or log
-        before = json.loads(settings.read_text("utf-8")) if settings.is_file() else values
+        before = json.loads(file.read_text("utf-8")) if file.is_file() else values
         for name, value in values.items():
-            old = before.get(name, EARLIER.get(name))
+            old = before.get(name, (earlier or {}).get(name))
             if old != value:
                 raise ValueError(
                     f"expected the {name} with which {folder} was begun, {old}, got "
                     f"{value}: take another folder, or the same {name}"
                 )
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(settings) as partial:
+        with atomic_write(file) as partial:
             partial.write_text(json.dumps(values, indent=2), "utf-8")
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def add(self, entry: Values) -> None:
         """Append an entry; it is on the disk when this returns."""
         with self.log.open("a", encoding="utf-8") as file:
             file.write(f"\n{json.dumps(entry)}\n")
@@ -60,7 +63,7 @@ class Journal:
             _back_up(path)
         write_files({path: text}, replace=True)
 
-    def last(self, key: str) -> dict[str, dict[str, Any]]:
+    def last(self, key: str) -> dict[str, Values]:
         """Read the logs: of the entries that have this key, the last one for each of its values."""
         found = {}
         for log in sorted(self.log.parent.glob(self.logs)):

@@ -39,6 +39,7 @@ from blvnet_lab.datasets.sources import divide, one_sided_classes
 from blvnet_lab.paths import atomic_write
 from blvnet_lab.progress import tqdm
 
+LOG = "progress.jsonl"
 UP_TO_100 = Selection(clips_per_class=100)
 MIN_FREE = 1_000_000_000  # bytes of disk that are left free
 NAME = re.compile(r".{11}_\d{6}_\d{6}")  # of a clip: YouTube id, start and end in seconds
@@ -135,7 +136,8 @@ class _Fetching:
         self.kept: dict[str, VideoInfo] = {}
         names, most = ("dataset", "classes", "splits", "short_side"), plan.selection.clips_per_class
         settings = {name: getattr(plan, name) for name in names} | {"clips_per_class": most}
-        self.journal = Journal(plan.out / "subset.json", settings, "progress.jsonl")
+        earlier = {"dataset": "kinetics400"}  # before there were others
+        self.journal = Journal(plan.out / "subset.json", settings, LOG, earlier=earlier)
         groups = plan.rows[["split", "class_name"]].itertuples(index=False, name=None)
         self.group_of = dict(zip(plan.rows.index, groups, strict=True))
         self.names_of = plan.rows.groupby("source_id").groups

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import numpy as np
@@ -33,7 +33,7 @@ from blvnet_lab.data.probing import VideoInfo, refuse_damage
 from blvnet_lab.data.reading import decode_frames
 from blvnet_lab.datasets.encoding import Showing, showing_of, write_h264
 from blvnet_lab.datasets.inventory import table_values
-from blvnet_lab.datasets.journal import Journal, Tables, write_tables
+from blvnet_lab.datasets.journal import Journal, Tables, Values, write_tables
 from blvnet_lab.datasets.layouts import SPLIT_OF, find_videos
 from blvnet_lab.datasets.motion import CLASSES, FRAMES, X264, partner_frames
 from blvnet_lab.datasets.reencoding import file_state
@@ -48,6 +48,8 @@ CLASSES_OF = {
     "halves": ("in_order", "exchanged"),
     "directions": CLASSES[:4],  # moves right, left, up, down, as in the sample clips
 }
+# The partner of each class, here and in the sample clips.
+PARTNER = {name: of[k ^ 1] for of in (CLASSES, *CLASSES_OF.values()) for k, name in enumerate(of)}
 SETTINGS = "partners.json"
 FPS = 25  # about; of quicker videos every second frame is taken, every third, ...
 CELLS = 8  # along the short side of a picture, in each of which motion is added up
@@ -56,7 +58,6 @@ STILL, MOVING = 0.004, 0.02  # of the picture, of a square: where less changes, 
 SURE, SURE_IN_THIRD = 0.6, 0.5  # of the area that moves, at least so much goes the same way
 
 Array = np.ndarray
-Values = dict[str, Any]
 Square = tuple[int, float, float, float]  # label; top, left, side as shares of what they run along
 Window = tuple[int, Square]  # its first frame
 

@@ -31,10 +31,10 @@ from torch import Tensor
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
 from blvnet_lab.data.dataset_files import PART, clip_names
 from blvnet_lab.datasets.motion import CLASSES, REVERSAL
+from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect import edit_clip
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs import compare
-from blvnet_lab.runs.staircase import PARTNER
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import on_cpu, process_group
 from blvnet_lab.training.evaluation import (
@@ -235,9 +235,8 @@ def _set_beside(
                 order = compare.frame_order(name, recipe.num_frames)
                 answers[name] = _answer(opened[0], options, order)
         partners = partner_labels(data_set, classes, by_name=True)
-        known = REVERSAL if classes == CLASSES else [None] * len(classes)
-        reversal = data_set.reversal or known
-        filled["playing"] = compare.playing_table(answers, about, partners, reversal)
+        known = data_set.reversal or (REVERSAL if classes == CLASSES else [None] * len(classes))
+        filled["playing"] = compare.playing_table(answers, about, partners, known)
     if beside.against:
         comparison = compare.compare_answers(found, _answer(opened[1], options), about["video"])
         filled["comparison"] = {"against": str(beside.against)} | comparison

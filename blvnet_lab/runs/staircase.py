@@ -32,7 +32,7 @@ import blvnet_lab
 from blvnet_lab.benchmark.measure import time_alternately, time_on
 from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.datasets.motion import CLASSES, KINDS
-from blvnet_lab.datasets.partners import CLASSES_OF
+from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet, count_cost
 from blvnet_lab.paths import data_samples
@@ -49,9 +49,6 @@ from blvnet_lab.training.recipe import Architecture, Recipe
 TITLES: dict[Architecture, str] = {"tsn": "TSN", "tsm": "TSM", "tam_resnet": "TAM-ResNet"}
 TITLES |= {"tsn_blnet": "TSN-bLNet", "blvnet": "bLVNet", "blvnet_tam": "bLVNet-TAM"}
 PAPER: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")  # its four
-# The partner of each class, in the samples and in what `partners` cuts out of videos.
-NAMES = [CLASSES, *CLASSES_OF.values()]
-PARTNER = {name: names[k ^ 1] for names in NAMES for k, name in enumerate(names)}
 DECIMALS = 4  # of scores and taps in the log
 SUMMARY = "staircase.json"
 ROUNDS = 30  # in each of which every network is timed once
