@@ -91,23 +91,48 @@ def _motion(partners: Partners, rng: np.random.Generator) -> Array:
 
 def render(partners: Partners, rng: np.random.Generator) -> Array:
     """Draw a clip of the first of two partners: (FRAMES, SIZE, SIZE, 3) uint8."""
-    motion, background = _motion(partners, rng), _background(rng)
-    distance = SHAPES[rng.choice(list(SHAPES))]
+    bodies, notches, background = _scene(partners, rng)
     # Brighter than any background, and a dark one for the notch that shows the angle.
     colour, inner = rng.uniform(150, 255, 3), rng.uniform(0, 80, 3)
     frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
-    rows, columns = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
-    for t, (x, y, radius, angle) in enumerate(motion):
-        dx, dy = columns - x, rows - y
-        cos, sin = np.cos(angle), np.sin(angle)
-        u, v = cos * dx + sin * dy, cos * dy - sin * dx  # the shape's own axes
-        body = _cover(distance(u, v, radius))
-        notch = _cover(np.hypot(u - 0.55 * radius, v) - 0.3 * radius)
+    for t, (body, notch) in enumerate(zip(bodies, notches, strict=True)):
         frame = background + body * (colour - background)
         frame = frame + body * notch * (inner - frame)
         frame = frame + rng.normal(0, 2, frame.shape)
         frames[t] = frame.clip(0, 255).round()
     return frames
+
+
+def _scene(partners: Partners, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Draw how much of each pixel is shape, (FRAMES, SIZE, SIZE, 1), and notch; the background."""
+    motion, background = _motion(partners, rng), _background(rng)
+    distance = SHAPES[rng.choice(list(SHAPES))]
+    rows, columns = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    x, y, radius, angle = motion.T[:, :, None, None]  # (FRAMES, 1, 1) each
+    dx, dy = columns - x, rows - y
+    cos, sin = np.cos(angle), np.sin(angle)
+    u, v = cos * dx + sin * dy, cos * dy - sin * dx  # the shape's own axes
+    notches = _cover(np.hypot(u - 0.55 * radius, v) - 0.3 * radius)
+    return _cover(distance(u, v, radius)), notches, background
+
+
+def shape_masks(scene: str, class_name: str, seed: int = 0) -> Array:
+    """Draw where the shape is in a sample video: (FRAMES, SIZE, SIZE) bool.
+
+    Args:
+        scene: its `source_id` in the manifest, such as "val_0_0003".
+        class_name: of the two partners that the scene was made for.
+        seed: with which the videos were written.
+    """
+    split, place, i = scene.rsplit("_", 2)
+    partners = PARTNERS[int(place)]
+    if class_name not in partners.names:
+        raise ValueError(f"expected one of {partners.names} in {scene}, got {class_name!r}")
+    bodies, _, _ = _scene(partners, _rng(split, int(place), int(i), seed))
+    masks = bodies[..., 0] > 0.5
+    if class_name == partners.names[1]:
+        masks = partner_frames(masks, partners.kind).copy()  # PyTorch takes no negative strides
+    return masks
 
 
 def _cover(distance: Array) -> Array:
@@ -150,8 +175,12 @@ def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partner
     """Draw `per_class` random scenes for each two partners: (scene's name, partners, frames)."""
     for place, partners in enumerate(PARTNERS):
         for i in range(per_class):
-            rng = np.random.default_rng([seed, {"train": 0, "val": 1}[split], place, i])
-            yield f"{split}_{place}_{i:04d}", partners, render(partners, rng)
+            scene = f"{split}_{place}_{i:04d}"
+            yield scene, partners, render(partners, _rng(split, place, i, seed))
+
+
+def _rng(split: str, place: int, i: int, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, {"train": 0, "val": 1}[split], place, i])
 
 
 def write_dataset(

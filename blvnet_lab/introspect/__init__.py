@@ -15,6 +15,15 @@ Other tools work on these models too, if they know three things:
 """
 
 from blvnet_lab.introspect.ablate import ablation_table, ablations
+from blvnet_lab.introspect.attribution import (
+    Attribution,
+    grad_cam,
+    integrated_gradients,
+    mean_frame,
+    pointing_game,
+    random_weights,
+    with_controls,
+)
 from blvnet_lab.introspect.capture import (
     capture,
     edit,
@@ -23,6 +32,7 @@ from blvnet_lab.introspect.capture import (
     shuffle_positions,
     zero,
 )
+from blvnet_lab.introspect.evidence import evidence
 from blvnet_lab.introspect.influence import (
     deletion_table,
     derived_receptive_field,
@@ -49,6 +59,7 @@ from blvnet_lab.models.cost import layer_table
 from blvnet_lab.models.tam import tsm_taps
 
 __all__ = [
+    "Attribution",
     "ablation_table",
     "ablations",
     "capture",
@@ -61,12 +72,18 @@ __all__ = [
     "edit_clip",
     "edit_taps",
     "effective_pair_taps",
+    "evidence",
+    "grad_cam",
     "gradient_importance",
     "hold_frames",
     "identity_taps",
+    "integrated_gradients",
     "layer_table",
+    "mean_frame",
     "occlusion_importance",
+    "pointing_game",
     "predict",
+    "random_weights",
     "receptive_field",
     "replace_with",
     "shuffle_positions",
@@ -76,5 +93,6 @@ __all__ = [
     "taps_table",
     "tsm_taps",
     "wake_residuals",
+    "with_controls",
     "zero",
 ]

@@ -1,0 +1,231 @@
+"""Heat maps drawn by gradients, each with the controls that may unmask it.
+
+    drawn = grad_cam(model, clips, labels, "stage3.out")     # or integrated_gradients(...)
+    drawn.maps                                               # (B, P, h, w)
+    drawn.similarity()["random weights"]                     # (B,), 1: the same map
+
+A map that looks right may show where there is something to see, and nothing of the model. So every
+method draws three times: as asked; with the weights in random order (after Adebayo et al., NeurIPS
+2018); and with the frames shuffled, its maps then put back in order. What stays the same without
+all that was learned, or without the order of the frames, explains neither.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blvnet_lab.introspect.ablate import frame_orders
+from blvnet_lab.introspect.capture import capture, evaluating
+from blvnet_lab.introspect.evidence import Labels, checked_labels
+from blvnet_lab.models import VideoNet
+from blvnet_lab.models.wrapped import network_of
+from blvnet_lab.progress import tqdm
+
+Draw = Callable[[VideoNet, Tensor], Tensor]  # from a model and clips (B, T, ...) to maps
+MAX_STEPS = 1024
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Maps of a method, and what it draws where there is nothing to explain.
+
+    Attributes:
+        maps: (B, positions, h, w), on the CPU.
+        controls: by name maps of the same size; of "frames shuffled" one for every frame,
+            (B, T, h, w), in the order of the clip. Empty where none were asked for.
+    """
+
+    maps: Tensor
+    controls: dict[str, Tensor]
+
+    def similarity(self) -> dict[str, Tensor]:
+        """Correlate each clip's map with its controls, by ranks (Spearman): (B,) in -1 to 1."""
+        found = {}
+        for name, control in self.controls.items():
+            maps = self.maps.repeat_interleave(control.shape[1] // self.maps.shape[1], 1)
+            ranks = (pd.DataFrame(each.flatten(1).T.numpy()).rank() for each in (maps, control))
+            found[name] = torch.tensor(next(ranks).corrwith(next(ranks)).to_numpy())
+        return found
+
+
+def with_controls(draw: Draw, model: VideoNet, clips: Tensor, controls: bool = True) -> Attribution:
+    """Draw maps, and draw them again with random weights, and of clips with their frames shuffled.
+
+    Args:
+        draw: from a model and clips to maps (B, positions, h, w), such as
+            `lambda model, clips: evidence(model, clips, labels)`.
+        controls: False draws once.
+    """
+    maps = draw(model, clips)
+    if not controls:
+        return Attribution(maps, {})
+    order = list(frame_orders(clips.shape[1]).values())[-1]  # the shuffle, where there are enough
+    moved = draw(model, clips[:, order])
+    moved = moved.repeat_interleave(clips.shape[1] // moved.shape[1], 1)  # (B, T, h, w)
+    shuffled = torch.empty_like(moved)
+    shuffled[:, order] = moved
+    found = {"random weights": draw(random_weights(model), clips), "frames shuffled": shuffled}
+    return Attribution(maps, found)
+
+
+def random_weights(model: VideoNet, seed: int = 0) -> VideoNet:
+    """Copy a model and shuffle the numbers within each of its weights; statistics stay."""
+    model, generator = copy.deepcopy(network_of(model)), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+            weight.copy_(weight.flatten()[order].view_as(weight))
+    return model
+
+
+def grad_cam(
+    model: VideoNet,
+    clips: Tensor,
+    labels: Labels,
+    point: str,
+    minus: Labels | None = None,
+    controls: bool = True,
+) -> Attribution:
+    """Weigh the channels of a capture point by their mean gradients, and cut what is negative.
+
+    Grad-CAM (Selvaraju et al., ICCV 2017), with the mean over time as well as places. At
+    `stage4.out` it is the positive part of `evidence` without the bias, up to a constant: there
+    gradients are the classifier's weights.
+
+    Args:
+        point: one of `capture_points(model)`, `classifier` apart.
+        minus: explains the difference of two logits, as in `evidence`.
+    """
+
+    def draw(model: VideoNet, clips: Tensor) -> Tensor:
+        clips = clips.to(next(model.parameters())).detach().requires_grad_()
+        with torch.enable_grad(), evaluating(model), capture(model, point, detach=False) as cache:
+            score = _scores(model, clips, labels, minus).sum()
+            if len(cache) != 1 or (maps := next(iter(cache.values()))).ndim != 5:
+                raise ValueError(f"expected one point with maps, got {point}: {', '.join(cache)}")
+            (gradient,) = torch.autograd.grad(score, maps)
+        weights = gradient.mean((1, 3, 4), keepdim=True)  # (B, 1, C, 1, 1)
+        return (weights * maps.detach()).sum(2).relu().float().cpu()
+
+    return with_controls(draw, model, clips, controls)
+
+
+def mean_frame(clips: Tensor) -> Tensor:
+    """Replace all frames by their mean: a still clip, in which nothing moves."""
+    return clips.mean(1, keepdim=True).expand_as(clips)
+
+
+def integrated_gradients(
+    model: VideoNet,
+    clips: Tensor,
+    labels: Labels,
+    minus: Labels | None = None,
+    baseline: Callable[[Tensor], Tensor] = torch.zeros_like,
+    steps: int = 32,
+    tolerance: float = 0.05,
+    controls: bool = True,
+) -> Attribution:
+    """Add up gradients on the straight way from a baseline to the clip, pixel by pixel.
+
+    Integrated gradients (Sundararajan et al., ICML 2017). The numbers of a clip add up to its logit
+    less the baseline's (*completeness*), which is checked: clips for which they do not, to
+    `tolerance` of the difference (or of 1, if that is more), are done again in twice as many steps.
+
+    Args:
+        baseline: from clips to those where the way begins; zeros are the mean colour of the data,
+            `mean_frame` asks what the motion adds.
+        minus: explains the difference of two logits, as in `evidence`.
+
+    Returns:
+        maps (B, T, H, W), added up over the colours.
+
+    Raises:
+        ValueError: they do not add up in 1,024 steps.
+    """
+
+    def draw(model: VideoNet, clips: Tensor) -> Tensor:
+        clips = clips.to(next(model.parameters())).detach()
+        start, which = baseline(clips), torch.arange(len(clips))
+        wanted = checked_labels(network_of(model), labels, clips)
+        against = None if minus is None else checked_labels(network_of(model), minus, clips)
+        maps = torch.zeros(clips.shape[:2] + clips.shape[3:])
+        count = steps
+        while len(which):
+            if count > MAX_STEPS:
+                raise ValueError(
+                    f"expected the maps to add up to {tolerance:.0%} of the logits' difference in "
+                    f"{MAX_STEPS} steps, got clips {which.tolist()} for which they do not: raise "
+                    "tolerance"
+                )
+            asked = wanted[which], None if against is None else against[which]
+            drawn, difference = _along(model, start[which], clips[which], asked, count)
+            gap = (drawn.sum((1, 2, 3)) - difference).abs()
+            maps[which] = drawn.cpu()
+            which = which[(gap > tolerance * difference.abs().clamp(min=1)).cpu()]
+            count *= 2
+        return maps
+
+    return with_controls(draw, model, clips, controls)
+
+
+def _along(
+    model: VideoNet, start: Tensor, end: Tensor, asked: tuple[Tensor, Tensor | None], count: int
+) -> tuple[Tensor, Tensor]:
+    """Sum gradients at the middles of `count` steps: (B, T, H, W); and what they should add up to.
+
+    The latter is the difference of the scores at both ends, (B,).
+    """
+    total = torch.zeros_like(end)
+    with torch.enable_grad(), evaluating(model):
+        for step in tqdm(range(count), "integrating gradients", leave=False, unit="step"):
+            between = torch.lerp(start, end, (step + 0.5) / count).requires_grad_()
+            score = _scores(model, between, *asked).sum()
+            total += torch.autograd.grad(score, between)[0]
+    with torch.no_grad(), evaluating(model):
+        difference = _scores(model, end, *asked) - _scores(model, start, *asked)
+    return (total * (end - start)).sum(2).float() / count, difference.float()
+
+
+def _scores(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None) -> Tensor:
+    """Compute the labels' logits (B,), less those of `minus`."""
+    logits, network = model(clips), network_of(model)
+    scores = logits.gather(1, checked_labels(network, labels, clips)[:, None])[:, 0]
+    if minus is None:
+        return scores
+    return scores - logits.gather(1, checked_labels(network, minus, clips)[:, None])[:, 0]
+
+
+def pointing_game(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Ask whether the maximum of a map lies on the thing: share of hits, and of a coin, (B,) each.
+
+    After Zhang et al. (ECCV 2016), at the resolution of the map, so that coarse and fine ones can
+    be compared: a cell of the map is a hit if it holds at least half as much of the thing as the
+    cell that holds most. The second number is the share of such cells, the hits of a random point.
+
+    Args:
+        maps: (B, positions, h, w). One without a maximum, all equal, points nowhere.
+        masks: (B, T, H, W) bool, where the thing is; of a pair, in either frame.
+
+    Raises:
+        ValueError: masks that do not fit the maps.
+    """
+    positions, size = maps.shape[1], maps.shape[-2:]
+    if masks.ndim != 4 or len(masks) != len(maps) or masks.shape[1] % positions:
+        raise ValueError(
+            f"expected masks (B, T, H, W) for maps {tuple(maps.shape)}, got {tuple(masks.shape)}"
+        )
+    seen = masks.unflatten(1, (positions, -1)).any(2).float()
+    held = F.adaptive_avg_pool2d(seen, size).flatten(2)  # (B, positions, h * w)
+    most = held.amax(2, keepdim=True)
+    hits = (held >= most / 2) & (most > 0)
+    flat = maps.flatten(2)
+    pointed = hits.gather(2, flat.argmax(2, keepdim=True))[..., 0] & (flat.amax(2) > flat.amin(2))
+    count = (most[..., 0] > 0).sum(1).clamp(min=1)  # positions in which there is such a thing
+    return pointed.sum(1) / count, hits.float().mean(2).sum(1) / count

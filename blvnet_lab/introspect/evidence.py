@@ -1,0 +1,67 @@
+"""Where and when: a logit as a sum over time and place, which takes no faith.
+
+    maps = evidence(model, clips, labels)                    # (B, P, h, w)
+    maps.sum((1, 2, 3))                                      # the labels' logits
+    maps.sum((2, 3))                                         # the same, pair by pair
+    evidence(model, clips, right, minus=left)                # what speaks for one against the other
+
+The networks end with a mean over positions and places and a linear classifier. Both are linear, so
+the classifier may as well answer at every place before the mean is taken: a class activation map
+(Zhou et al., CVPR 2016) whose numbers add up. They say what the *last* maps hold at a place, not
+which pixels brought it there: every place has seen a large part of the picture, and other frames.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from blvnet_lab.introspect.capture import capture, evaluating
+from blvnet_lab.models import VideoNet
+from blvnet_lab.models.wrapped import network_of
+
+Labels = int | Tensor  # one for all clips, or (B,)
+
+
+def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None = None) -> Tensor:
+    """Split the labels' logits into the parts of every position in time and every place.
+
+    The classifier's bias is shared out evenly. Computed in eval mode, without gradients, and in
+    float32 from the last maps on; on the CPU in the end.
+
+    Args:
+        clips: (B, T, C, H, W).
+        labels: the classes whose logits are split.
+        minus: the classes whose logits are taken off them.
+
+    Returns:
+        (B, P, h, w): P pairs or frames, as large as the maps of `stage4.out`. The sum over a clip
+        is its logit, or the difference of the two.
+
+    Raises:
+        ValueError: a label that the classifier does not have.
+    """
+    network = network_of(model)
+    with torch.no_grad(), evaluating(model), capture(model, "stage4.out") as cache:
+        model(clips.to(next(network.parameters())))
+    features = cache["stage4.out"].float()  # (B, P, C, h, w)
+    weight, bias = (part.detach().float() for part in network.classifier.parameters())
+    which = checked_labels(network, labels, clips)
+    rows, offset = weight[which], bias[which]  # (B, C), (B,)
+    if minus is not None:
+        other = checked_labels(network, minus, clips)
+        rows, offset = rows - weight[other], offset - bias[other]
+    answers = torch.einsum("bpchw,bc->bphw", features, rows) + offset[:, None, None, None]
+    return (answers / answers[0].numel()).cpu()
+
+
+def checked_labels(model: VideoNet, labels: Labels, clips: Tensor) -> Tensor:
+    """Give every clip its label, (B,); ValueError if the model's classifier has none such."""
+    labels, count = torch.as_tensor(labels), model.classifier.out_features
+    if labels.ndim > 1 or labels.numel() not in (1, len(clips)):
+        raise ValueError(
+            f"expected one label, or one for each of {len(clips)} clips, got {tuple(labels.shape)}"
+        )
+    if not ((labels >= 0) & (labels < count)).all():
+        raise ValueError(f"expected labels from 0 to {count - 1}, got {labels.tolist()}")
+    return labels.expand(len(clips)).to(next(model.parameters()).device)
