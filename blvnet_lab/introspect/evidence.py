@@ -26,8 +26,8 @@ Labels = int | Tensor  # one for all clips, or (B,)
 def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None = None) -> Tensor:
     """Split the labels' logits into the parts of every position in time and every place.
 
-    The classifier's bias is shared out evenly. Computed in eval mode, without gradients, and in
-    float32 from the last maps on; on the CPU in the end.
+    The classifier's bias is shared out evenly. Computed in eval mode, without gradients, and from
+    the last maps on in float32 at least; the result is on the CPU.
 
     Args:
         clips: (B, T, C, H, W).
@@ -44,8 +44,9 @@ def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
     network = network_of(model)
     with torch.no_grad(), evaluating(model), capture(model, "stage4.out") as cache:
         model(clips.to(next(network.parameters())))
-    features = cache["stage4.out"].float()  # (B, P, C, h, w)
-    weight, bias = (part.detach().float() for part in network.classifier.parameters())
+    features = cache["stage4.out"]  # (B, P, C, h, w)
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    weight, bias = (part.detach().to(features) for part in network.classifier.parameters())
     which = checked_labels(network, labels, clips)
     rows, offset = weight[which], bias[which]  # (B, C), (B,)
     if minus is not None:

@@ -1,0 +1,332 @@
+"""Where and when: evidence that adds up, heat maps with their controls, the pointing game.
+
+The oracles are the logits themselves, edits that leave one place only, the network's last part
+called by hand, invariants of the methods, and small cases worked out on paper.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from nets import BUILDERS, EXACT, assert_state, count_hooks, network, random64, state_of, tiny
+from torch import nn
+
+from blvnet_lab import data, models
+from blvnet_lab.datasets import motion
+from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.introspect import (
+    Attribution,
+    capture,
+    edit,
+    evidence,
+    grad_cam,
+    integrated_gradients,
+    mean_frame,
+    pointing_game,
+    random_weights,
+    with_controls,
+)
+
+LABELS, OTHERS = torch.tensor([3, 0, 4]), torch.tensor([1, 2, 0])
+
+
+def clips64(num_frames: int = 8, count: int = 3) -> torch.Tensor:
+    return random64(count, num_frames, 3, 64, 64)
+
+
+def logits_of(model, clips, labels, minus=None):
+    with torch.no_grad():
+        logits = model(clips)
+    each = torch.arange(len(clips))
+    return logits[each, labels] - (0 if minus is None else logits[each, minus])
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    return torch.compile(model, backend="eager")
+
+
+FORMS = {
+    "as built": lambda model: model,
+    "in training mode": lambda model: model.train(),
+    "optimized": optimize_for_inference,
+    "compiled": compiled,
+    "optimized and compiled": lambda model: compiled(optimize_for_inference(model)),
+    "wrapped": lambda model: nn.DataParallel(model).eval(),
+}
+
+
+# ---------------------------------------------------------------- evidence
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_evidence_adds_up_to_the_logit(builder, form):
+    plain, clips = network(builder), clips64()
+    model = FORMS[form](copy.deepcopy(plain))
+    maps = evidence(model, clips, LABELS)
+    assert maps.shape == (3, plain.num_positions, 2, 2) and not maps.requires_grad
+    torch.testing.assert_close(maps.sum((1, 2, 3)), logits_of(plain, clips, LABELS))
+    between = evidence(model, clips, LABELS, minus=OTHERS)
+    torch.testing.assert_close(between.sum((1, 2, 3)), logits_of(plain, clips, LABELS, OTHERS))
+    torch.testing.assert_close(between, maps - evidence(model, clips, OTHERS))
+    one = evidence(model, clips, 2, minus=1)
+    torch.testing.assert_close(one.sum((1, 2, 3)), logits_of(plain, clips, 2, 1))
+    assert count_hooks(model) == 0 and model.training == (form == "in training mode")
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_evidence_of_a_place_is_what_the_network_says_of_it_alone(builder):
+    model, clips = network(builder), clips64()
+    maps = evidence(model, clips, LABELS)
+    for place in ((0, 0, 0), (1, 0, 1), (model.num_positions - 1, 1, 0)):
+
+        def everywhere(features, place=place):
+            p, y, x = place
+            return features[:, p, None, :, y, x, None, None].expand_as(features)
+
+        with edit(model, {"stage4.out": everywhere}):
+            alone = logits_of(model, clips, LABELS)
+        torch.testing.assert_close(maps[:, *place] * maps[0].numel(), alone, **EXACT)
+
+
+def test_evidence_of_a_network_in_half_precision_is_in_float32():
+    model, clips = network().bfloat16(), clips64()
+    maps = evidence(model, clips, LABELS)
+    assert maps.dtype == torch.float32
+    wanted = logits_of(network(), clips, LABELS).float()
+    torch.testing.assert_close(maps.sum((1, 2, 3)), wanted, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (5, "labels from 0 to 4, got 5"),
+        (torch.tensor([0, -1, 0]), r"labels from 0 to 4, got \[0, -1, 0\]"),
+        (torch.tensor([0, 1]), r"one for each of 3 clips, got \(2,\)"),
+        (torch.zeros(3, 1, dtype=torch.long), r"one for each of 3 clips, got \(3, 1\)"),
+    ],
+)
+def test_labels_that_do_not_fit(labels, words):
+    model, clips = network(), clips64()
+    for asked in ({"labels": labels}, {"labels": 0, "minus": labels}):
+        for method in (evidence, integrated_gradients):
+            with pytest.raises(ValueError, match=words):
+                method(model, clips, **asked)
+        with pytest.raises(ValueError, match=words):
+            grad_cam(model, clips, point="stage3.out", **asked)
+
+
+# ---------------------------------------------------------------- Grad-CAM
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_grad_cam_at_the_end_is_the_positive_evidence(builder):
+    model, clips = network(builder), clips64()
+    nn.init.zeros_(model.classifier.bias)
+    for minus in (None, OTHERS):
+        drawn = grad_cam(model, clips, LABELS, "stage4.out", minus=minus, controls=False)
+        positive = evidence(model, clips, LABELS, minus).relu().float()
+        torch.testing.assert_close(drawn.maps, positive)  # the mean gradient is the weight / N
+        assert drawn.maps.any() and drawn.controls == {}
+
+
+@pytest.mark.parametrize("form", ["as built", "optimized", "compiled"])
+def test_grad_cam_inside_by_hand(form):
+    plain, clips = network(), clips64()
+    with torch.no_grad(), capture(plain, "stage3.out") as cache:
+        plain(clips)
+    maps = cache["stage3.out"].requires_grad_()  # (3, 4, C, 4, 4)
+    last = plain.stage4(maps.flatten(0, 1), 4).unflatten(0, (3, 4))
+    score = plain.forward_head(last)[torch.arange(3), LABELS].sum()
+    weights = torch.autograd.grad(score, maps)[0].flatten(3).mean((1, 3))  # (3, C)
+    wanted = torch.einsum("bc,bpchw->bphw", weights, maps.detach()).relu()
+    model = FORMS[form](plain)
+    state = state_of(model)
+    drawn = grad_cam(model, clips, LABELS, "stage3.out", controls=False)
+    torch.testing.assert_close(drawn.maps, wanted.float())
+    assert_state(model, state)
+    assert count_hooks(model) == 0 and not any(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("point", "words"),
+    [
+        ("classifier", "expected one point with maps, got classifier"),
+        ("stage*.out", r"got stage\*.out: stage1.out, stage2.out"),
+        ("stage3.outt", "near: stage3.out"),
+    ],
+)
+def test_points_without_maps_are_refused(point, words):
+    with pytest.raises(ValueError, match=words):
+        grad_cam(network(), clips64(), LABELS, point)
+
+
+# ---------------------------------------------------------------- integrated gradients
+
+
+@pytest.mark.parametrize("form", ["as built", "in training mode", "optimized"])
+def test_integrated_gradients_are_complete(form):
+    plain, clips = network(), clips64()[..., :32, :32]
+    model = FORMS[form](copy.deepcopy(plain))
+    for baseline, minus in ((torch.zeros_like, None), (mean_frame, OTHERS)):
+        asked = {"minus": minus, "baseline": baseline, "controls": False}
+        # Begins with a single step, which is far off: only what is added up again holds.
+        maps = integrated_gradients(model, clips, LABELS, steps=1, tolerance=0.02, **asked).maps
+        assert maps.shape == (3, 8, 32, 32) and not maps.requires_grad
+        wanted = logits_of(plain, clips, LABELS, minus)
+        wanted = wanted - logits_of(plain, baseline(clips), LABELS, minus)
+        gap = (maps.sum((1, 2, 3)) - wanted).abs()
+        assert (gap <= 0.02 * wanted.abs().clamp(min=1)).all(), gap
+
+
+def test_integrated_gradients_are_linear_in_the_logits_and_zero_where_nothing_changes():
+    model, clips = network(), clips64()
+
+    def held(clips):  # the first half of the clip is as it is
+        return torch.cat([clips[:, :4], torch.zeros_like(clips[:, 4:])], 1)
+
+    asked = {"baseline": held, "steps": 4, "tolerance": 1e9, "controls": False}
+    one, other, between = (
+        integrated_gradients(model, clips, *labels, **asked).maps
+        for labels in ((LABELS,), (OTHERS,), (LABELS, OTHERS))
+    )
+    torch.testing.assert_close(between, one - other)
+    assert not one[:, :4].any() and one[:, 4:].any()
+
+
+def test_maps_that_do_not_add_up_are_an_error(monkeypatch):
+    monkeypatch.setattr("blvnet_lab.introspect.attribution.MAX_STEPS", 4)
+    words = r"0% of .* in 4 steps, got clips \[0, 1, 2\].*raise tolerance"
+    with pytest.raises(ValueError, match=words):
+        integrated_gradients(network(), clips64(), LABELS, steps=1, tolerance=1e-9)
+
+
+# ---------------------------------------------------------------- controls
+
+
+def test_random_weights_are_the_same_numbers_elsewhere():
+    model = network()
+    state = state_of(model)
+    other = random_weights(model)
+    assert_state(model, state)
+    for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(a.flatten().sort()[0], b.flatten().sort()[0]), name
+        assert a.unique().numel() < 3 or not torch.equal(a, b), name
+    for a, b in zip(model.buffers(), other.buffers(), strict=True):
+        assert torch.equal(a, b)
+    again, third = random_weights(model), random_weights(model, seed=1)
+    assert torch.equal(other.classifier.weight, again.classifier.weight)
+    assert not torch.equal(other.classifier.weight, third.classifier.weight)
+
+
+@pytest.mark.parametrize("positions", [4, 8])
+def test_controls_are_put_back_in_order(positions):
+    """A map of the brightness of each frame or pair, which neither order nor weights change."""
+    seen = []
+
+    def brightness(model, clips):
+        seen.append((model, clips))
+        return clips.mean(2).unflatten(1, (positions, -1)).mean(2)
+
+    model, clips = network(), clips64()
+    drawn = with_controls(brightness, model, clips)
+    assert list(drawn.controls) == ["random weights", "frames shuffled"]
+    assert seen[0][0] is model and seen[1][0] is model and seen[2][0] is not model
+    assert not torch.equal(seen[1][1], clips) and torch.equal(seen[2][1], clips)
+    torch.testing.assert_close(drawn.controls["random weights"], drawn.maps)
+    if positions == 8:
+        torch.testing.assert_close(drawn.controls["frames shuffled"], drawn.maps)
+        similar = drawn.similarity()
+        for name in drawn.controls:
+            torch.testing.assert_close(similar[name], torch.ones(3, dtype=torch.float64))
+    assert drawn.controls["frames shuffled"].shape == (3, 8, 64, 64)
+
+
+def test_every_method_has_its_controls_and_tsn_does_not_see_the_shuffle():
+    clips = clips64(count=2).float()
+    for builder, blind in ((BUILDERS[0], True), (BUILDERS[-1], False)):
+        model = network(builder).float()
+        for drawn in (
+            grad_cam(model, clips, 1, "stage1.out"),
+            integrated_gradients(model, clips, 0, steps=2, tolerance=1e9),
+            with_controls(lambda model, clips: evidence(model, clips, 0), model, clips),
+        ):
+            shuffled = drawn.controls["frames shuffled"]
+            maps = drawn.maps.repeat_interleave(shuffled.shape[1] // drawn.maps.shape[1], 1)
+            assert torch.allclose(maps, shuffled, atol=1e-4 * maps.abs().max()) == blind
+            assert not torch.allclose(drawn.maps, drawn.controls["random weights"])
+
+
+def test_similarity_is_spearmans_with_ties():
+    maps = torch.tensor([[1.0, 2, 3, 40], [1, 2, 3, 4], [0, 0, 1, 2], [5, 5, 5, 5]])
+    control = torch.tensor([[10.0, 20, 21, 22], [4, 3, 2, 1], [0, 0, 5, 1], [1, 2, 3, 4]])
+    drawn = Attribution(maps.view(4, 1, 2, 2), {"control": control.view(4, 1, 2, 2)})
+    # Third: ranks 1.5, 1.5, 3, 4 and 1.5, 1.5, 4, 3, so 3.5 / 4.5. A constant map has no ranks.
+    wanted = torch.tensor([1, -1, 3.5 / 4.5, torch.nan], dtype=torch.float64)
+    torch.testing.assert_close(drawn.similarity()["control"], wanted, equal_nan=True)
+
+
+# ---------------------------------------------------------------- pointing game
+
+
+def test_pointing_game_by_hand():
+    masks = torch.zeros(2, 2, 4, 4, dtype=torch.bool)
+    masks[0, 0, :2, :2] = True  # fills the upper left quarter in frame 0
+    masks[0, 1, 0, 2] = True  # a quarter of the upper right one in frame 1
+    masks[1, 1, 3, 3] = True  # only in frame 1
+    maps = torch.zeros(2, 2, 2, 2)
+    maps[0, 0, 0, 0] = maps[0, 1, 0, 1] = 1
+    maps[1, 0, 0, 0] = maps[1, 1, 0, 1] = 1  # the first does not count, the second misses
+    hits, coin = pointing_game(maps, masks)
+    assert hits.tolist() == [1, 0] and coin.tolist() == [0.25, 0.25]
+    # Of the pair the mask is in either frame; the quarter-filled cell is no hit beside a full one.
+    hits, coin = pointing_game(maps[:, 1:], masks)
+    assert hits.tolist() == [0, 0] and coin.tolist() == [0.25, 0.25]
+    fine = masks.float() + 0.01 * torch.rand(2, 2, 4, 4)
+    assert pointing_game(fine, masks)[0].tolist() == [1, 1]
+    assert pointing_game(torch.ones(2, 2, 2, 2), masks)[0].tolist() == [0, 0]  # points nowhere
+    for wrong in (masks[:1], masks[:, :1], masks[0]):
+        with pytest.raises(ValueError, match=r"expected masks \(B, T, H, W\) for maps"):
+            pointing_game(maps, wrong)
+
+
+@pytest.mark.parametrize("name", [name for name in motion.CLASSES if "clock" not in name])
+def test_shape_masks_lie_on_what_is_bright_in_the_sample_videos(name, samples_rows):
+    for row in samples_rows(name):
+        masks = motion.shape_masks(row.source_id, name)
+        frames = data.read_frames(row.path, range(motion.FRAMES)).float().mean(1).numpy()
+        assert masks.shape == frames.shape == (24, 64, 64)
+        darker = np.array([f[~m].mean() for f, m in zip(frames, masks, strict=True)])
+        brighter = np.array([np.median(f[m]) for f, m in zip(frames, masks, strict=True)])
+        assert (brighter > darker + 40).all()
+
+
+@pytest.fixture
+def samples_rows():
+    from blvnet_lab import paths
+
+    rows = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv").rows
+    return lambda name: rows[rows["class_name"] == name].groupby("split").head(2).itertuples()
+
+
+def test_shape_masks_move_as_their_class_says():
+    x = np.arange(64)
+    for place, (first, second) in enumerate(p.names for p in motion.PARTNERS):
+        masks = motion.shape_masks(f"train_{place}_0000", first)
+        partner = motion.shape_masks(f"train_{place}_0000", second)
+        assert np.array_equal(partner, motion.partner_frames(masks, motion.KINDS[first]))
+        torch.from_numpy(partner)  # takes no negative strides
+    right = motion.shape_masks("val_0_0001", "moves_right")
+    centres = [(m * x).sum() / m.sum() for m in right]
+    assert (np.diff(centres) > 0).all()
+    other = motion.shape_masks("val_0_0001", "moves_right", seed=1)
+    assert not np.array_equal(right, other)
+    with pytest.raises(ValueError, match=r"expected one of .*moves_right.* got 'turns_clockwise'"):
+        motion.shape_masks("val_0_0001", "turns_clockwise")
+
+
+def test_an_untrained_network_gives_no_evidence_between_classes():
+    model = tiny(models.blvnet_tam)
+    nn.init.zeros_(model.classifier.weight)
+    assert not evidence(model, clips64().float(), LABELS, OTHERS).any()
