@@ -12,7 +12,7 @@ import torch
 from nets import BUILDERS, EXACT, assert_state, count_hooks, network, random64, state_of, tiny
 from torch import nn
 
-from blvnet_lab import data, models
+from blvnet_lab import data, models, paths
 from blvnet_lab.datasets import motion
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.introspect import (
@@ -63,6 +63,7 @@ FORMS = {
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_evidence_adds_up_to_the_logit(builder, form):
     plain, clips = network(builder), clips64()
+    nn.init.uniform_(plain.classifier.bias, 1, 3)
     model = FORMS[form](copy.deepcopy(plain))
     maps = evidence(model, clips, LABELS)
     assert maps.shape == (3, plain.num_positions, 2, 2) and not maps.requires_grad
@@ -283,6 +284,9 @@ def test_pointing_game_by_hand():
     # Of the pair the mask is in either frame; the quarter-filled cell is no hit beside a full one.
     hits, coin = pointing_game(maps[:, 1:], masks)
     assert hits.tolist() == [0, 0] and coin.tolist() == [0.25, 0.25]
+    masks[0, 1, 0, 3] = True  # now half filled
+    hits, coin = pointing_game(maps[:, 1:], masks)
+    assert hits.tolist() == [1, 0] and coin.tolist() == [0.5, 0.25]
     fine = masks.float() + 0.01 * torch.rand(2, 2, 4, 4)
     assert pointing_game(fine, masks)[0].tolist() == [1, 1]
     assert pointing_game(torch.ones(2, 2, 2, 2), masks)[0].tolist() == [0, 0]  # points nowhere
@@ -304,8 +308,6 @@ def test_shape_masks_lie_on_what_is_bright_in_the_sample_videos(name, samples_ro
 
 @pytest.fixture
 def samples_rows():
-    from blvnet_lab import paths
-
     rows = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv").rows
     return lambda name: rows[rows["class_name"] == name].groupby("split").head(2).itertuples()
 
