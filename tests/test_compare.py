@@ -20,9 +20,10 @@ from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import Predictions
 
 NETWORKS = data_samples() / "checkpoints"
-ORDERS = ("reversed", "shuffled", "frozen")
+ORDERS = ("reversed", "halves", "shuffled", "frozen")
 T = torch.arange(8)
 FRAMES = {"as-is": T, "reversed": T.flip(0), "frozen": torch.full((8,), 4)}
+FRAMES["halves"] = torch.tensor([4, 5, 6, 7, 0, 1, 2, 3])
 FRAMES["shuffled"] = frame_orders(8)["frames shuffled"]
 
 
@@ -70,6 +71,8 @@ def test_what_order_gives_to_networks_that_see_frames_or_pairs(manifest):
     assert (blind["as-is"] == blind["reversed"]).all()
     assert (blind["as-is"] == blind["shuffled"]).all() and (blind["as-is"] != blind["frozen"]).any()
     _, pairs = table_of("blvnet", manifest)
+    as_is, halves = (pairs.xs(order, level="playing") for order in ("as-is", "halves"))
+    assert (as_is == halves).all() and (as_is.loc["top-1"] < 1).any(), "the same pairs of frames"
     for name in CLASSES[:6]:  # directions
         assert [pairs["top-1", name, order] for order in ("as-is", "reversed")] == [1, 0]
         assert [pairs["as if reversed", name, order] for order in ("as-is", "reversed")] == [0, 1]

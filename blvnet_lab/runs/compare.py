@@ -18,7 +18,7 @@ from blvnet_lab.training.distributed import on_cpu
 from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import ranked
 
-Playing = Literal["as-is", "reversed", "shuffled", "frozen"]
+Playing = Literal["as-is", "reversed", "halves", "shuffled", "frozen"]
 KEYS = ["measure", "class_name", "playing"]  # of a row of `playing_table`
 ALL, DECIMALS = "(all)", 4  # in place of a class; of shares
 RIGHT_OR_WRONG, EITHER_SIGN = (0, 0, 1, 1), (-1, 1)
@@ -29,8 +29,8 @@ COMPARED = {"top_1": RIGHT_OR_WRONG, "top_1_of_other": RIGHT_OR_WRONG, "differen
 class Beside:
     """What else the clips are evaluated with."""
 
-    # Orders of the frames to show, too: reversed, shuffled (one order, the same for all clips),
-    # frozen (the middle frame repeated). As-is always comes first.
+    # Orders of the frames to show, too: reversed, halves (the second one first), shuffled (one
+    # order, the same for all clips), frozen (the middle frame repeated). As-is always comes first.
     playing: tuple[Playing, ...] = ()
     # Another checkpoint to compare with, on the same clips.
     against: Path | None = None
@@ -41,6 +41,7 @@ def frame_order(playing: Playing, num_frames: int) -> Tensor:
     """Give the order of the frames (T,) that is shown; shuffled is as in `ablations`."""
     t = torch.arange(num_frames)
     orders = {"as-is": t, "reversed": t.flip(0), "frozen": torch.full_like(t, num_frames // 2)}
+    orders["halves"] = t.roll(num_frames // 2)
     orders["shuffled"] = frame_orders(num_frames).get("frames shuffled", t.flip(0))
     return orders[playing]
 
