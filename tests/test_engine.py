@@ -1266,6 +1266,7 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
     assert kept.classes == best.classes == run.trained.classes == CLASSES
     assert kept.recipe == best.recipe == recipe
     assert_equal(tensors(kept.model), tensors(best.model))
+    assert kept.notes == {"clips": {"train": 20, "val": 10}, "init": "random weights"}
     assert len(run.fitted.predictions.labels) == 10 and run.fitted.unreadable.empty
 
     # Fine-tuning with more frames, stopped on the way, and gone on with.
@@ -1281,7 +1282,9 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
     monkeypatch.undo()
     ended = train(manifest, Output(tmp_path / "longer", resume=True), longer, init=str(run.file))
     assert ended.start == "a checkpoint of this run" and ended.file.exists()
-    assert load_trained(ended.file).model.num_frames == 8
+    again = load_trained(ended.file)
+    assert again.model.num_frames == 8
+    assert again.notes["init"] == "run/model.safetensors", "without folders of this machine"
 
 
 def test_data_sets_follow_the_recipe(tmp_path, monkeypatch):

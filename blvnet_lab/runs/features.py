@@ -8,7 +8,6 @@ them, the ones that `evaluate` finds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -67,7 +66,7 @@ class Features:
     def network(self) -> Trained:
         """Load the network they are of, for their views and classes; ValueError if it is gone."""
         trained, path = load_trained(self.about["checkpoint"]), self.about["checkpoint"]
-        if _digest(path) != self.about["sha256"]:
+        if trained.digest != self.about["sha256"]:
             wanted = f"{path}: expected the network that the features are from"
             raise ValueError(f"{wanted}, got another: extract them again")
         recipe = recipe_from_json(json.dumps(self.about["recipe"]))
@@ -93,10 +92,6 @@ class Features:
                 f"one or another: {error}"
             ) from error
         return cls(values, pd.DataFrame(text["clips"]), tuple(text["classes"]), text["about"])
-
-
-def _digest(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def features_of(model: VideoNet, dataset: Dataset, **options: Any) -> Predictions:
@@ -161,7 +156,7 @@ def extract_features(
             tables.append(table.assign(source_id=table["path"].map(source_of)))
         # What `evaluate` will take for a network with this classifier.
         recipe = replace(recipe, evaluation=replace(recipe.evaluation, size=recipe.size))
-        about = {"checkpoint": str(checkpoint.absolute()), "sha256": _digest(checkpoint)}
+        about = {"checkpoint": str(checkpoint.absolute()), "sha256": trained.digest}
         about |= {"recipe": asdict(recipe), "unreadable": unreadable}
         known = (pd.concat(tables, ignore_index=True), data_set.classes, about)
         features = Features(torch.cat(values), *known)

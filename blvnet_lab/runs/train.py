@@ -7,7 +7,7 @@ torchrun --nproc-per-node 4 -m blvnet_lab train ...
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,10 @@ def train(
         options = {"device": device, "output": output, "after_epoch": after_epoch}
         fitted, trained = fit(model, train_set, val_set, recipe, **options), None
         if not fitted.stopped and ranks.is_first:
-            trained = load_trained(out / checkpoint.BEST)
+            notes = {"clips": {"train": len(train_set), "val": len(val_set)}}
+            if init or not resumes:  # of a file the last names: folders are of this machine
+                notes["init"] = "/".join(Path(init).parts[-2:]) or "random weights"
+            trained = replace(load_trained(out / checkpoint.BEST), notes=notes)
             save_trained(trained, file)
         return Run(fitted, trained, file, start, "" if init else recipe.starts_from)
 

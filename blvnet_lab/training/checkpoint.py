@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,7 @@ class Trained:
     recipe: Recipe | None = None  # how it was trained; None if the file does not say
     classes: tuple[str, ...] = ()  # names in the order of labels; empty if the file does not say
     file: Path | None = None  # which it was read from
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what else that file says
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -203,6 +204,11 @@ class Trained:
         return self.classes or tuple(
             f"class {label}" for label in range(self.model.classifier.out_features)
         )
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of its file."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
 
 @on_cpu()
@@ -222,14 +228,14 @@ def load_trained(path: str | os.PathLike) -> Trained:
             weights = {name: average[f"module.{name}"] for name in weights}
         model.load_state_dict(weights)
         notes = {"recipe": json.loads(contents["recipe"]), "classes": contents["classes"]}
-    recipe = notes.get("recipe")
+    recipe, classes = notes.pop("recipe", None), tuple(notes.pop("classes", ()))
     recipe = None if recipe is None else recipe_from_json(json.dumps(recipe), str(path))
-    return Trained(model.eval(), recipe, tuple(notes.get("classes", ())), path)
+    return Trained(model.eval(), recipe, classes, path, notes)
 
 
 def save_trained(trained: Trained, path: str | os.PathLike) -> None:
-    """Write a network with its recipe and the names of its classes (a `.safetensors` file)."""
-    notes: dict[str, Any] = {"classes": list(trained.classes)}
+    """Write a network with its recipe, classes and notes (a `.safetensors` file)."""
+    notes = {**trained.notes, "classes": list(trained.classes)}
     if trained.recipe is not None:
         notes["recipe"] = asdict(trained.recipe)
     save_model(trained.model, path, notes)
