@@ -48,6 +48,8 @@ COMMANDS = {
     "import-official": "weights.official:import_official",  # its former name
     "taps": "weights.taps:save_taps",
     "export": "deploy.export:export_file",
+    "card": "weights.hub:model_card",
+    "push": "weights.hub:push",
     "instructor": "course.instructor:write_instructor",
     "slides": "course.slides:write_slides",
 }
@@ -199,7 +201,7 @@ WRITES = {"--out", "--json", "--figure", "--annotate"}
 
 
 def in_reach(words: Sequence[str]) -> list[str]:
-    """Resolve the sample files and the home folder in the words of a command line.
+    """Resolve sample files, networks on the hub and the home folder in a command line's words.
 
     With an installed package there is no `data_samples/` in the current folder: the one shipped is
     meant. And no shell expands "~/x" in quotes, or at the end of --out=~/x.
@@ -217,6 +219,12 @@ def in_reach(words: Sequence[str]) -> list[str]:
             if shipped.is_file():
                 print(f"{value} is not here: taken from the package, {shipped}", file=sys.stderr)
                 value = str(shipped)
+        if value.startswith("hub:") and not written:
+            from blvnet_lab.weights.hub import load_from_hub
+
+            trained = load_from_hub(value)
+            print(f"{value} is {trained.notes['source']}: {trained.file}", file=sys.stderr)
+            value = str(trained.file)
         found.append(f"{option}{sign}{value}")
     return found
 

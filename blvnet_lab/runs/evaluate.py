@@ -118,6 +118,7 @@ class Evaluation:
             with atomic_write(self.out / name) as partial:
                 table.to_csv(partial, index=table is confusion, **form)
         counts = {"clips": self.clips, "unreadable": self.unreadable, "left_out": self.left_out}
+        counts |= {"playing": self.playing is not None}
         counts |= {} if self.comparison is None else {"comparison": self.comparison}
         scores = {name: round(score, 6) for name, score in self.scores.items()}
         text = json.dumps(self.about | counts | scores, indent=1, ensure_ascii=False)
@@ -166,7 +167,7 @@ def evaluate_file(
     with process_group() as (ranks, device):
         data_set, paths = DataSet.read(manifest), [checkpoint, *filter(None, [beside.against])]
         opened = [_open(path, data_set, split, views, size) for path in paths]
-        _, recipe, classes, clips = opened[0]
+        trained, recipe, classes, clips = opened[0]
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
@@ -176,7 +177,7 @@ def evaluate_file(
         about |= {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
         about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
         about |= {"num_frames": recipe.num_frames, "stride": recipe.stride, "precision": precision}
-        about |= {"device": device.type, "torch": torch.__version__}
+        about |= {"device": device.type, "torch": torch.__version__, "sha256": trained.digest}
         status = data_set.split(split).rows["status"]
         evaluation = Evaluation(
             about=about,
