@@ -74,3 +74,33 @@ def test_in_stage_3_the_little_branch_has_the_time(branch, partners_answer, clip
             assert max(found["direction"], found["order"]) <= NO
         else:
             assert min(found["direction"], found["order"]) >= YES, kind
+
+
+def mean_parts(model: models.VideoNet, clips: Tensor, label: int) -> Tensor:
+    """What each position gives to the class less its partner, mean over the clips, in logits."""
+    return introspect.evidence(model, clips, label, minus=label ^ 1).sum((2, 3)).mean(0)
+
+
+def test_opinions_of_blvnet_cancel_and_those_of_blvnet_tam_agree(clips_and_labels):
+    clips, labels = clips_and_labels
+    parts = {  # of clips that grow first, and those that shrink first
+        name: [mean_parts(trained(name), clips[labels == label], label) for label in (8, 9)]
+        for name in ("blvnet", "blvnet_tam")
+    }
+    grows, shrinks = parts["blvnet"]
+    assert (grows[:2] < 0).all() and (grows[2:] > 0).all()
+    assert float(grows.sum()) == pytest.approx(-float(shrinks.sum()), abs=1e-3)
+    assert all((part > 0).all() for part in parts["blvnet_tam"])
+
+
+def test_tam_resnet_reads_shrinking_first_off_the_edges_of_the_clip(clips_and_labels):
+    clips, labels = clips_and_labels
+    model, own = trained("tam_resnet"), clips[labels == 9]
+    parts = mean_parts(model, own, 9)
+    assert min(parts[0], parts[-1]) > 1 and (parts[1:-1] < 0).all()
+    longer = models.tsn(temporal="tam", depth="tiny", num_frames=16, num_classes=10).eval()
+    longer.load_state_dict(model.state_dict())
+    held = own[:, torch.arange(-4, 12).clamp(0, 7)]  # first and last frame for four frames more
+    parts = 2 * mean_parts(longer, held, 9)
+    assert min(parts[0], parts[-1]) > 0.5, "they move with the edge"
+    assert max(parts[4], parts[11]) < 0, "not with the frames"
