@@ -126,7 +126,7 @@ def test_grad_cam_at_the_end_is_the_positive_evidence(builder):
     model, clips = network(builder), clips64()
     nn.init.zeros_(model.classifier.bias)
     for minus in (None, OTHERS):
-        drawn = grad_cam(model, clips, LABELS, "stage4.out", minus=minus, controls=False)
+        drawn = grad_cam(model, clips, LABELS, "stage4.out", minus=minus, repeats=0)
         positive = evidence(model, clips, LABELS, minus).relu().float()
         torch.testing.assert_close(drawn.maps, positive)  # the mean gradient is the weight / N
         assert drawn.maps.any() and drawn.controls == {}
@@ -144,7 +144,7 @@ def test_grad_cam_inside_by_hand(form):
     wanted = torch.einsum("bc,bpchw->bphw", weights, maps.detach()).relu()
     model = FORMS[form](plain)
     state = state_of(model)
-    drawn = grad_cam(model, clips, LABELS, "stage3.out", controls=False)
+    drawn = grad_cam(model, clips, LABELS, "stage3.out", repeats=0)
     torch.testing.assert_close(drawn.maps, wanted.float())
     assert_state(model, state)
     assert count_hooks(model) == 0 and not any(p.grad is not None for p in model.parameters())
@@ -171,7 +171,7 @@ def test_integrated_gradients_are_complete(form):
     plain, clips = network(), clips64()[..., :32, :32]
     model = FORMS[form](copy.deepcopy(plain))
     for baseline, minus in ((torch.zeros_like, None), (mean_frame, OTHERS)):
-        asked = {"minus": minus, "baseline": baseline, "controls": False}
+        asked = {"minus": minus, "baseline": baseline, "repeats": 0}
         # Begins with a single step, which is far off: only what is added up again holds.
         maps = integrated_gradients(model, clips, LABELS, steps=1, tolerance=0.02, **asked).maps
         assert maps.shape == (3, 8, 32, 32) and not maps.requires_grad
@@ -187,7 +187,7 @@ def test_integrated_gradients_are_linear_in_the_logits_and_zero_where_nothing_ch
     def held(clips):  # the first half of the clip is as it is
         return torch.cat([clips[:, :4], torch.zeros_like(clips[:, 4:])], 1)
 
-    asked = {"baseline": held, "steps": 4, "tolerance": 1e9, "controls": False}
+    asked = {"baseline": held, "steps": 4, "tolerance": 1e9, "repeats": 0}
     one, other, between = (
         integrated_gradients(model, clips, *labels, **asked).maps
         for labels in ((LABELS,), (OTHERS,), (LABELS, OTHERS))
@@ -231,17 +231,24 @@ def test_controls_are_put_back_in_order(positions):
         return clips.mean(2).unflatten(1, (positions, -1)).mean(2)
 
     model, clips = network(), clips64()
-    drawn = with_controls(brightness, model, clips)
+    drawn = with_controls(brightness, model, clips, repeats=2)
     assert list(drawn.controls) == ["random weights", "frames shuffled"]
-    assert seen[0][0] is model and seen[1][0] is model and seen[2][0] is not model
-    assert not torch.equal(seen[1][1], clips) and torch.equal(seen[2][1], clips)
-    torch.testing.assert_close(drawn.controls["random weights"], drawn.maps)
+    asked, shuffled, randomised = seen[0], seen[1::2], seen[2::2]
+    assert asked[0] is model and torch.equal(asked[1], clips)
+    assert all(m is model and not torch.equal(c, clips) for m, c in shuffled)
+    assert not torch.equal(shuffled[0][1], shuffled[1][1])
+    assert all(m is not model and torch.equal(c, clips) for m, c in randomised)
+    first, second = (m.classifier.weight for m, _ in randomised)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(
+        drawn.controls["random weights"], drawn.maps.expand(2, -1, -1, -1, -1)
+    )
+    assert drawn.controls["frames shuffled"].shape == (2, 3, 8, 64, 64)
     if positions == 8:
-        torch.testing.assert_close(drawn.controls["frames shuffled"], drawn.maps)
-        similar = drawn.similarity()
-        for name in drawn.controls:
-            torch.testing.assert_close(similar[name], torch.ones(3, dtype=torch.float64))
-    assert drawn.controls["frames shuffled"].shape == (3, 8, 64, 64)
+        for name, maps in drawn.controls.items():
+            torch.testing.assert_close(maps, drawn.maps.expand_as(maps))
+            similar = drawn.similarity()[name]
+            torch.testing.assert_close(similar, torch.ones(3, dtype=torch.float64))
 
 
 def test_every_method_has_its_controls_and_tsn_does_not_see_the_shuffle():
@@ -249,23 +256,28 @@ def test_every_method_has_its_controls_and_tsn_does_not_see_the_shuffle():
     for builder, blind in ((BUILDERS[0], True), (BUILDERS[-1], False)):
         model = network(builder).float()
         for drawn in (
-            grad_cam(model, clips, 1, "stage1.out"),
-            integrated_gradients(model, clips, 0, steps=2, tolerance=1e9),
+            grad_cam(model, clips, 1, "stage1.out", repeats=1),
+            integrated_gradients(model, clips, 0, steps=2, tolerance=1e9, repeats=1),
             with_controls(lambda model, clips: evidence(model, clips, 0), model, clips),
         ):
-            shuffled = drawn.controls["frames shuffled"]
+            (shuffled,) = drawn.controls["frames shuffled"][:1]
             maps = drawn.maps.repeat_interleave(shuffled.shape[1] // drawn.maps.shape[1], 1)
             assert torch.allclose(maps, shuffled, atol=1e-4 * maps.abs().max()) == blind
-            assert not torch.allclose(drawn.maps, drawn.controls["random weights"])
+            assert not torch.allclose(drawn.maps, drawn.controls["random weights"][0])
 
 
 def test_similarity_is_spearmans_with_ties():
-    maps = torch.tensor([[1.0, 2, 3, 40], [1, 2, 3, 4], [0, 0, 1, 2], [5, 5, 5, 5]])
-    control = torch.tensor([[10.0, 20, 21, 22], [4, 3, 2, 1], [0, 0, 5, 1], [1, 2, 3, 4]])
-    drawn = Attribution(maps.view(4, 1, 2, 2), {"control": control.view(4, 1, 2, 2)})
-    # Third: ranks 1.5, 1.5, 3, 4 and 1.5, 1.5, 4, 3, so 3.5 / 4.5. A constant map has no ranks.
-    wanted = torch.tensor([1, -1, 3.5 / 4.5, torch.nan], dtype=torch.float64)
-    torch.testing.assert_close(drawn.similarity()["control"], wanted, equal_nan=True)
+    maps = torch.tensor([[1.0, 2, 3, 40], [1, 2, 3, 4], [0, 0, 1, 2], [5, 5, 5, 5], [1, 2, 3, 4]])
+    first = torch.tensor([[10.0, 20, 21, 22], [4, 3, 2, 1], [0, 0, 5, 1], [1, 2, 3, 4], [0] * 4])
+    second = torch.tensor(
+        [[10.0, 20, 21, 22], [1, 2, 3, 4], [0, 0, 5, 1], [4, 3, 2, 1], [1, 2, 3, 4]]
+    )
+    control = torch.stack([first, second]).view(2, 5, 1, 2, 2)
+    similar = Attribution(maps.view(5, 1, 2, 2), {"control": control}).similarity()["control"]
+    # Third: ranks 1.5, 1.5, 3, 4 and 1.5, 1.5, 4, 3, so 3.5 / 4.5. A constant map has no ranks;
+    # a constant control among others does not count.
+    wanted = torch.tensor([1, 0, 3.5 / 4.5, torch.nan, 1], dtype=torch.float64)
+    torch.testing.assert_close(similar, wanted, equal_nan=True)
 
 
 # ---------------------------------------------------------------- pointing game

@@ -2,12 +2,13 @@
 
     drawn = grad_cam(model, clips, labels, "stage3.out")     # or integrated_gradients(...)
     drawn.maps                                               # (B, P, h, w)
-    drawn.similarity()["random weights"]                     # (B,), 1: the same map
+    drawn.similarity()["random weights"]                     # (B,), 1: nothing learned is in it
 
 A map that looks right may show where there is something to see, and nothing of the model. So every
-method draws three times: as asked; with the weights in random order (after Adebayo et al., NeurIPS
-2018); and with the frames shuffled, its maps then put back in order. What stays the same without
-all that was learned, or without the order of the frames, explains neither.
+method also draws with the weights in random order (after Adebayo et al., NeurIPS 2018), and with
+the frames shuffled, its maps then put back in order; several times, since one shuffle is an
+anecdote. What stays the same without all that was learned, or without the order of the frames,
+explains neither.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.capture import capture, evaluating
 from blvnet_lab.introspect.evidence import Labels, checked_labels
 from blvnet_lab.models import VideoNet
@@ -38,41 +38,50 @@ class Attribution:
 
     Attributes:
         maps: (B, positions, h, w), on the CPU.
-        controls: by name maps of the same size; of "frames shuffled" one for every frame,
-            (B, T, h, w), in the order of the clip. Empty where none were asked for.
+        controls: by name as many times as they were repeated, (repeats, B, positions, h, w); of
+            "frames shuffled" one for every frame, (repeats, B, T, h, w), in the order of the clip.
     """
 
     maps: Tensor
     controls: dict[str, Tensor]
 
     def similarity(self) -> dict[str, Tensor]:
-        """Correlate each clip's map with its controls, by ranks (Spearman): (B,) in -1 to 1."""
+        """Correlate each clip's map with its controls, by ranks (Spearman): (B,) in -1 to 1.
+
+        The mean over the repeats; NaN if a map, or every control, is the same everywhere.
+        """
         found = {}
         for name, control in self.controls.items():
-            maps = self.maps.repeat_interleave(control.shape[1] // self.maps.shape[1], 1)
-            ranks = (pd.DataFrame(each.flatten(1).T.numpy()).rank() for each in (maps, control))
-            found[name] = torch.tensor(next(ranks).corrwith(next(ranks)).to_numpy())
+            maps = self.maps.repeat_interleave(control.shape[2] // self.maps.shape[1], 1)
+            own, *others = (_ranks(each) for each in (maps, *control))
+            each = torch.stack([torch.tensor(own.corrwith(other).to_numpy()) for other in others])
+            found[name] = each.nanmean(0)
         return found
 
 
-def with_controls(draw: Draw, model: VideoNet, clips: Tensor, controls: bool = True) -> Attribution:
+def _ranks(maps: Tensor) -> pd.DataFrame:
+    return pd.DataFrame(maps.flatten(1).T.numpy()).rank()  # equal numbers share their mean rank
+
+
+def with_controls(draw: Draw, model: VideoNet, clips: Tensor, repeats: int = 3) -> Attribution:
     """Draw maps, and draw them again with random weights, and of clips with their frames shuffled.
 
     Args:
         draw: from a model and clips to maps (B, positions, h, w), such as
             `lambda model, clips: evidence(model, clips, labels)`.
-        controls: False draws once.
+        repeats: of the controls, each with other weights and another order of the frames: a single
+            one may be like the map by chance. 0 draws the maps alone.
     """
     maps = draw(model, clips)
-    if not controls:
-        return Attribution(maps, {})
-    order = list(frame_orders(clips.shape[1]).values())[-1]  # the shuffle, where there are enough
-    moved = draw(model, clips[:, order])
-    moved = moved.repeat_interleave(clips.shape[1] // moved.shape[1], 1)  # (B, T, h, w)
-    shuffled = torch.empty_like(moved)
-    shuffled[:, order] = moved
-    found = {"random weights": draw(random_weights(model), clips), "frames shuffled": shuffled}
-    return Attribution(maps, found)
+    controls: dict[str, list[Tensor]] = {}
+    for seed in range(repeats):
+        order = torch.randperm(clips.shape[1], generator=torch.Generator().manual_seed(seed))
+        moved = draw(model, clips[:, order])
+        moved = moved.repeat_interleave(clips.shape[1] // moved.shape[1], 1)  # (B, T, h, w)
+        randomised = draw(random_weights(model, seed), clips)
+        controls.setdefault("random weights", []).append(randomised)
+        controls.setdefault("frames shuffled", []).append(moved[:, order.argsort()])
+    return Attribution(maps, {name: torch.stack(drawn) for name, drawn in controls.items()})
 
 
 def random_weights(model: VideoNet, seed: int = 0) -> VideoNet:
@@ -91,7 +100,7 @@ def grad_cam(
     labels: Labels,
     point: str,
     minus: Labels | None = None,
-    controls: bool = True,
+    repeats: int = 3,
 ) -> Attribution:
     """Weigh the channels of a capture point by their mean gradients, and cut what is negative.
 
@@ -102,6 +111,7 @@ def grad_cam(
     Args:
         point: one of `capture_points(model)`, `classifier` apart.
         minus: explains the difference of two logits, as in `evidence`.
+        repeats: of the controls, as in `with_controls`.
     """
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
@@ -114,7 +124,7 @@ def grad_cam(
         weights = gradient.mean((1, 3, 4), keepdim=True)  # (B, 1, C, 1, 1)
         return (weights * maps.detach()).sum(2).relu().float().cpu()
 
-    return with_controls(draw, model, clips, controls)
+    return with_controls(draw, model, clips, repeats)
 
 
 def mean_frame(clips: Tensor) -> Tensor:
@@ -130,7 +140,7 @@ def integrated_gradients(
     baseline: Callable[[Tensor], Tensor] = torch.zeros_like,
     steps: int = 32,
     tolerance: float = 0.05,
-    controls: bool = True,
+    repeats: int = 3,
 ) -> Attribution:
     """Add up gradients on the straight way from a baseline to the clip, pixel by pixel.
 
@@ -142,6 +152,7 @@ def integrated_gradients(
         baseline: from clips to those where the way begins; zeros are the mean colour of the data,
             `mean_frame` asks what the motion adds.
         minus: explains the difference of two logits, as in `evidence`.
+        repeats: of the controls, as in `with_controls`.
 
     Returns:
         maps (B, T, H, W), added up over the colours.
@@ -172,7 +183,7 @@ def integrated_gradients(
             count *= 2
         return maps
 
-    return with_controls(draw, model, clips, controls)
+    return with_controls(draw, model, clips, repeats)
 
 
 def _along(
