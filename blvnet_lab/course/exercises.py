@@ -35,6 +35,8 @@ from blvnet_lab.course.nb07 import check_accuracy_of_all, check_average_gradient
 from blvnet_lab.course.nb08 import (
     check_capture_by_hand,
     check_edited,
+    check_like_without_learning,
+    check_logit_parts,
     check_other_of_class,
     check_standardised,
 )

@@ -15,6 +15,8 @@ from blvnet_lab.course.checking import (
     Rule,
     ToyNetwork,
     Wrong,
+    cases,
+    is_close,
     kind,
     never_seeds,
     plain,
@@ -30,9 +32,7 @@ class _Layers(nn.Sequential):
 
     def __init__(self) -> None:
         first, last = (ToyNetwork(f"{w:.0f} x", torch.mul, torch.tensor(w)) for w in (2.0, 3.0))
-        relu = ToyNetwork(
-            "ReLU in place", lambda x: x.clamp_(min=0)
-        )  # what the library does without
+        relu = ToyNetwork("ReLU in place", lambda x: x.clamp_(min=0))  # the library has none
         block = nn.Sequential(OrderedDict(inner=relu)).eval()
         super().__init__(OrderedDict(start=nn.Identity(), first=first, block=block, last=last))
 
@@ -44,6 +44,7 @@ MAPS = {"first": [2.0, -2.0], "block.inner": [2.0, 0.0], "last": [6.0, 0.0]}  # 
 MANAGER = "keep the line @contextmanager above it, and `yield` where the inside of `with` runs"
 FINALLY = "try: yield ... finally: ... tidies up, also after an error, and lets it through"
 OWN = "keep the handles that register_forward_hook returns to this call, and remove just those"
+TWO, EIGHT = torch.tensor([[[[2.0, -4]]]]), rand(2, 2, 2, 2)  # (P, C, h, w), the last maps
 Given = Callable[[_Layers], Sequence[Any]]  # what the learner's function gets, of a network
 
 
@@ -163,7 +164,6 @@ def edit_takes_the_place_of_outputs(edited: Answer) -> None:
     """the result is function(output), each time, what comes after works with it, and gradients
     flow through it; what the module returned is left as it was, since others may hold it, too
     """
-
     for name, function, *wanted in (
         ("last", add_10, [40.0, 10.0], [16.0, 10.0]),
         ("first", add_10, [60.0, 0.0], [36.0, 24.0]),
@@ -232,3 +232,73 @@ def standardised_dead_channels(standardised: Answer) -> None:
 
 
 check_standardised = Check(standardised_by_training_clips, standardised_dead_channels)
+
+
+def parts_add_up(logit_parts: Answer) -> None:
+    """the numbers, (P, h, w), add up to the logit, also where they or the logit are negative"""
+    for features in (TWO.view(2, 1, 1, 1), TWO, EIGHT):
+        weight, bias = torch.tensor([1.0, -2])[: features.shape[1]], torch.tensor(-3.0)
+        parts = logit_parts(features, weight, bias)
+        hint = "(torch.einsum('pchw,c->phw', features, weight) + bias) / (P * h * w), and no ReLU"
+        same(kind(parts), kind(features[:, 0]), hint)
+        total, logit = parts.sum(), features.mean((0, 2, 3)) @ weight + bias
+        found = f"of {tuple(features.shape)} they add up to {total:.4g}, the logit is {logit:.4g}"
+        require(is_close(total, logit), found, hint)
+
+
+check_logit_parts = Check(
+    parts_add_up,
+    cases(
+        "the number of a place depends on the features at that position and place alone",
+        "no mean, softmax or share of the sum: weigh the features of each place by themselves",
+        (TWO, torch.ones(1), torch.tensor(0.0), TWO[:, 0] / 2),
+        (EIGHT, torch.tensor([1.0, 0]), torch.tensor(0.0), EIGHT[:, 0] / 8),
+    ),
+    cases(
+        "every place gets the same share of the bias",
+        "bias / (P * h * w) to each, also where all features are 0",
+        (torch.zeros(2, 1, 1, 2), torch.ones(1), torch.tensor(2.0), torch.full((2, 1, 2), 0.5)),
+    ),
+)
+
+# To be read as two rows each, which keep their numbers if only rows, columns or kernels move.
+LEARNED = {"bias (24)": rand(24), "matrix (2, 12)": rand(2, 12), "kernels (2, 3, 4)": rand(2, 3, 4)}
+
+
+def _given(what: str, other: Callable[[Tensor], Tensor]) -> tuple:
+    """Make a draw, a network that gives x, but `other` of x without learning, and a clip."""
+
+    def give(x: Tensor, *weights: Tensor) -> Tensor:
+        if all(map(torch.equal, weights, LEARNED.values())):
+            return x.clone()
+        for name, *both in zip(LEARNED, LEARNED.values(), weights, strict=True):
+            hint = "weight.flatten()[torch.randperm(weight.numel())].view_as(weight), for all"
+            same_numbers = torch.equal(*(weight.flatten().sort()[0] for weight in both))
+            require(same_numbers, f"{name}: not the numbers it had", hint)
+            old, new = (sorted(map(sorted, weight.reshape(2, -1).tolist())) for weight in both)
+            require(old != new, f"{name}: as it was, but for whole rows or columns", hint)
+        return other(x)
+
+    what = f"a network that gives x, but {what} if its weights are others ({', '.join(LEARNED)})"
+    network = ToyNetwork(what, give, *(weight.clone() for weight in LEARNED.values()))
+    return ToyNetwork.forward, network, torch.arange(4.0).view(1, 2, 1, 1, 2)
+
+
+def every_weight_is_shuffled(like_without_learning: Answer) -> None:
+    """each weight of the copy has its own numbers in random order, and so has each bias"""
+    like_without_learning(*_given("-x", torch.neg))
+
+
+check_like_without_learning = Check(
+    every_weight_is_shuffled,
+    cases(
+        "it is the correlation (Pearson) of the model's map with the copy's, over all numbers and "
+        "with its sign; where one of them is the same everywhere, it is 0",
+        "torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].nan_to_num(0), where "
+        "a = draw(model, clip) and b = draw(copy, clip)",
+        (*_given("-x", torch.neg), -1.0),
+        (*_given("x squared", torch.square), 15 / 7 / 5**0.5),
+        (*_given("0", torch.zeros_like), 0.0),
+    ),
+    never_seeds(lambda like_without_learning: like_without_learning(*_given("-x", torch.neg))),
+)

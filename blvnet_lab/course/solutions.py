@@ -6,6 +6,7 @@ Each stands under the name that the exercise gives it. What the library has is i
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -289,6 +290,23 @@ def standardised(train_x: Tensor, test_x: Tensor) -> tuple[Tensor, Tensor]:
     """Express both in units of the training clips' mean and spread, channel by channel."""
     mean, spread = train_x.mean(0), train_x.std(0) + 1e-6
     return (train_x - mean) / spread, (test_x - mean) / spread
+
+
+def logit_parts(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Split a logit among the last maps of a clip (P, C, h, w): a number for each place."""
+    answers = torch.einsum("pchw,c->phw", features, weight) + bias
+    return answers / answers.numel()
+
+
+def like_without_learning(draw: Callable, model: nn.Module, clip: Tensor) -> float:
+    """Correlate a model's map with that of a copy whose weights are in random order."""
+    other, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in other.parameters():
+            order = torch.randperm(weight.numel(), generator=generator)
+            weight.copy_(weight.flatten()[order].view_as(weight))
+    maps = torch.stack([draw(each, clip).flatten() for each in (model, other)]).double()
+    return torch.corrcoef(maps)[0, 1].nan_to_num(0).item()
 
 
 # 09 see temporal aggregation

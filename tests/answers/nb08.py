@@ -1,9 +1,12 @@
 """Answers to the exercises of notebook 08: wrong ones under the property they break, right ones."""
 
+import copy
 import random
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 
 def keeper(cache, name, copied=lambda output: output.detach().clone()):
@@ -276,6 +279,120 @@ def standardised_by_numpy(train_x, test_x):
     return [torch.from_numpy((x - mean) / spread) for x in (train, test)]
 
 
+def weighed(features, weight, bias=0.0):
+    return torch.einsum("pchw,c->phw", features, weight) + bias
+
+
+def parts(*given):
+    return weighed(*given) / given[0][:, 0].numel()
+
+
+def parts_then(change):
+    return lambda *given: change(parts(*given))
+
+
+def parts_with_the_bias_at(*places):
+    def logit_parts(features, weight, bias):
+        found = parts(features, weight)
+        found[places] += bias / found[places].numel()
+        return found
+
+    return logit_parts
+
+
+def parts_by_share(share):
+    """Make an answer of what each place gets of the logit, before the division by their sum."""
+
+    def logit_parts(features, weight, bias):
+        logit = features.mean((0, 2, 3)) @ weight + bias
+        shares = share(weighed(features, weight))
+        return logit * shares / shares.sum()
+
+    return logit_parts
+
+
+def parts_by_loops(features, weight, bias):
+    found = torch.zeros_like(features[:, 0])
+    for p, y, x in np.ndindex(*found.shape):
+        found[p, y, x] = (features[p, :, y, x] * weight).sum() + bias
+    return found / found.numel()
+
+
+def parts_by_convolution(features, weight, bias):
+    return F.conv2d(features, weight[None, :, None, None], bias[None])[:, 0].div(
+        features[:, 0].numel()
+    )
+
+
+def parts_by_linear(features, weight, bias):
+    return F.linear(features.movedim(1, -1), weight, bias) / features[:, 0].numel()
+
+
+def parts_by_tensordot(features, weight, bias):
+    positions, _, height, width = features.shape
+    count = positions * height * width
+    return torch.tensordot(features, weight, dims=([1], [0])) / count + bias / count
+
+
+def parts_in_place(features, weight, bias):
+    features *= weight[:, None, None]
+    return (features.sum(1) + bias) / features[:, 0].numel()
+
+
+def reordered(weight):
+    return weight.flatten()[torch.randperm(weight.numel())].view_as(weight)
+
+
+def pearson(a, b):
+    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].nan_to_num(0)
+
+
+@torch.no_grad()
+def shuffle(model, new=reordered, which=slice(None)):
+    for weight in list(model.parameters())[which]:
+        weight.copy_(new(weight))
+    return model
+
+
+def like_with(alike=pearson, copied=copy.deepcopy, **how):
+    """Make an answer of how alike two maps are, how the model is copied, and how shuffled."""
+
+    def like_without_learning(draw, model, clip):
+        before = draw(model, clip)
+        return alike(before, draw(shuffle(copied(model), **how), clip))
+
+    return like_without_learning
+
+
+like = like_with()
+
+
+@torch.no_grad()
+def all_in_one(model):
+    numbers = torch.nn.utils.parameters_to_vector(model.parameters())
+    order = torch.randperm(len(numbers))
+    torch.nn.utils.vector_to_parameters(numbers[order], model.parameters())
+    return model
+
+
+def like_by_numpy(draw, model, clip):
+    rng, other = np.random.default_rng(3), copy.deepcopy(model)
+    for weight in other.parameters():
+        numbers = rng.permutation(weight.detach().numpy().ravel()).reshape(weight.shape)
+        weight.data = torch.from_numpy(numbers)
+    a, b = (draw(each, clip).numpy().ravel() for each in (model, other))
+    return 0 if a.std() == 0 or b.std() == 0 else np.corrcoef(a, b)[0, 1]
+
+
+def like_by_state_dict(draw, model, clip):
+    """And with the correlation written out."""
+    other = copy.deepcopy(model)
+    other.load_state_dict({name: reordered(x) for name, x in model.state_dict().items()})
+    a, b = (x - x.mean() for x in (draw(other, clip), draw(model, clip)))
+    norms = (a.square().sum() * b.square().sum()).sqrt()
+    return ((a * b).sum() / norms).item() if norms else 0.0
+
+
 WRONG = {
     "capture_by_hand": {
         "the cache holds, under each name": [
@@ -354,6 +471,88 @@ WRONG = {
         "a channel without spread": [standardised_with(lambda x: (x.mean(0), x.std(0)))],
         "it returns two things": [lambda train_x, test_x: standardised(train_x, test_x)[0]],
     },
+    "logit_parts": {
+        "add up to the logit": [
+            lambda features, weight, bias: parts(features, weight),
+            lambda features, weight, bias: parts(features, weight) + bias,
+            weighed,
+            lambda *given: weighed(*given) / given[0][0, 0].numel(),  # h * w
+            lambda *given: weighed(*given) / len(given[0]),  # P
+            lambda *given: weighed(*given) / given[0].numel(),  # P * C * h * w
+            parts_then(torch.relu),
+            parts_then(torch.abs),
+            parts_then(lambda x: (x - x.min()) / (x.max() - x.min())),
+            parts_then(lambda x: x / x.abs().max()),
+            parts_then(torch.sum),
+            parts_then(torch.flatten),
+            parts_then(lambda x: x.transpose(1, 2)),
+            parts_then(lambda x: x[None]),
+            lambda *given: parts(*given).tolist(),
+            lambda features, *given: parts(features.relu(), *given),
+            lambda features, weight, bias: parts(features, weight.abs(), bias),
+        ],
+        "depends on the features at that position and place alone": [
+            parts_then(lambda x: x.mean().expand_as(x)),
+            parts_then(lambda x: x.mean(0, keepdim=True).expand_as(x).flip(2)),
+            parts_then(lambda x: x.flip(2)),
+            parts_by_share(lambda x: x.flatten().softmax(0).view_as(x)),
+            parts_by_share(lambda x: x - x.min()),
+            parts_by_share(torch.abs),
+        ],
+        "the same share of the bias": [
+            parts_with_the_bias_at(0, 0, 0),
+            parts_with_the_bias_at(0),
+            parts_with_the_bias_at(..., 0),
+        ],
+        "what it is given is left as it was": [parts_in_place],
+    },
+    "like_without_learning": {
+        "own numbers in random order": [
+            like_with(which=slice(-1, None)),
+            like_with(which=slice(1)),
+            like_with(which=slice(1, None)),
+            like_with(new=lambda weight: weight[torch.randperm(len(weight))]),
+            like_with(
+                new=lambda w: reordered(w) if w.ndim == 1 else w[:, torch.randperm(len(w[0]))]
+            ),
+            like_with(new=torch.randn_like),
+            like_with(new=torch.zeros_like),
+            like_with(new=lambda weight: weight + 0.1 * torch.randn_like(weight)),
+            lambda draw, model, clip: pearson(
+                draw(model, clip), draw(all_in_one(copy.deepcopy(model)), clip)
+            ),
+        ],
+        "it is the correlation (Pearson)": [
+            lambda draw, model, clip: pearson(draw(model, clip), draw(model, clip)),
+            lambda draw, model, clip: pearson(*(draw(copy.deepcopy(model), clip) for _ in "ab")),
+            like_with(lambda a, b: pearson(a, b).abs()),
+            like_with(lambda a, b: pearson(a, b).square()),
+            like_with(lambda a, b: F.cosine_similarity(a.flatten(), b.flatten(), 0)),
+            like_with(lambda a, b: pearson(a.flatten().argsort(), b.flatten().argsort())),
+            like_with(lambda a, b: torch.stack([*map(pearson, a[0], b[0])]).mean()),
+            like_with(lambda a, b: torch.stack([*map(pearson, a[0], b[0])])),
+            like_with(lambda a, b: 1 - pearson(a, b)),
+            like_with(lambda a, b: torch.allclose(a, b)),
+        ],
+        "is the same everywhere, it is 0": [
+            like_with(lambda a, b: torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]),
+            like_with(lambda a, b: pearson(a, b) if b.any() else 1.0),
+        ],
+        "the global random generators are not seeded": [
+            lambda *given: (torch.manual_seed(0), like(*given))[1],
+            lambda *given: (np.random.seed(0), like(*given))[1],
+        ],
+        "what it is given is left as it was": [
+            like_with(copied=lambda model: model),
+            like_with(copied=copy.copy),
+            lambda draw, model, clip: like(draw, model.eval(), clip),
+            lambda draw, model, clip: like(draw, model.requires_grad_(False), clip),
+        ],
+        "it runs without an error": [
+            like_with(copied=lambda model: model.state_dict()),
+            lambda draw, model, clip: pearson(draw(model, clip), shuffle(model)(clip.numpy())),
+        ],
+    },
 }
 
 RIGHT = {
@@ -366,4 +565,13 @@ RIGHT = {
         standardised_with(lambda x: (x.mean(0), (x.var(0, correction=0) + 1e-5).sqrt())),
         standardised_with(lambda x: (x.mean(0), x.std(0) + 1e-4)),
     ],
+    "logit_parts": [
+        parts,
+        parts_by_loops,
+        parts_by_convolution,
+        parts_by_linear,
+        parts_by_tensordot,
+        parts_then(lambda x: x.double()),
+    ],
+    "like_without_learning": [like, like_by_numpy, like_by_state_dict],
 }
