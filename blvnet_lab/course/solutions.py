@@ -300,10 +300,10 @@ def logit_parts(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def like_without_learning(draw: Callable, model: nn.Module, clip: Tensor) -> float:
     """Correlate a model's map with that of a copy whose weights are in random order."""
-    other, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    other = copy.deepcopy(model)
     with torch.no_grad():
         for weight in other.parameters():
-            order = torch.randperm(weight.numel(), generator=generator)
+            order = torch.randperm(weight.numel(), device=weight.device)
             weight.copy_(weight.flatten()[order].view_as(weight))
     maps = torch.stack([draw(each, clip).flatten() for each in (model, other)]).double()
     return torch.corrcoef(maps)[0, 1].nan_to_num(0).item()

@@ -319,9 +319,8 @@ def parts_by_loops(features, weight, bias):
 
 
 def parts_by_convolution(features, weight, bias):
-    return F.conv2d(features, weight[None, :, None, None], bias[None])[:, 0].div(
-        features[:, 0].numel()
-    )
+    answers = F.conv2d(features, weight[None, :, None, None], bias[None])[:, 0]
+    return answers / answers.numel()
 
 
 def parts_by_linear(features, weight, bias):
@@ -388,7 +387,9 @@ def like_by_state_dict(draw, model, clip):
     """And with the correlation written out."""
     other = copy.deepcopy(model)
     other.load_state_dict({name: reordered(x) for name, x in model.state_dict().items()})
-    a, b = (x - x.mean() for x in (draw(other, clip), draw(model, clip)))
+    a, b = draw(other, clip), draw(model, clip)
+    a -= a.mean()
+    b -= b.mean()
     norms = (a.square().sum() * b.square().sum()).sqrt()
     return ((a * b).sum() / norms).item() if norms else 0.0
 
@@ -493,7 +494,8 @@ WRONG = {
         ],
         "depends on the features at that position and place alone": [
             parts_then(lambda x: x.mean().expand_as(x)),
-            parts_then(lambda x: x.mean(0, keepdim=True).expand_as(x).flip(2)),
+            parts_then(lambda x: x.mean(0, keepdim=True).expand_as(x)),
+            parts_then(lambda x: x.flip(0)),
             parts_then(lambda x: x.flip(2)),
             parts_by_share(lambda x: x.flatten().softmax(0).view_as(x)),
             parts_by_share(lambda x: x - x.min()),
