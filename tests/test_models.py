@@ -32,6 +32,7 @@ from nets import (
 )
 from torch import func, nn
 from torch.nn.utils import prune
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.models import (
@@ -134,11 +135,17 @@ DERIVATIVES = {
 
 @pytest.mark.parametrize("kind", DERIVATIVES)
 def test_derivatives_of_every_kind(kind):
-    """PyTorch derives the plain form by itself, and is the oracle for the custom one."""
+    """PyTorch derives the plain form by itself, and is the oracle for the custom one.
+
+    With the ReLU in place, as a TAM has it.
+    """
     at = random64(2, 5, 3, 2, 2), random64(3, 3, seed=1)
+    forms = (
+        lambda *at: torch.relu_(fused_sum(*at)),
+        lambda *at: torch.relu(weighted_sum(*at)),
+    )
     ours, expected = (
-        torch.utils._pytree.tree_leaves(DERIVATIVES[kind](squares(form), *at))
-        for form in (fused_sum, weighted_sum)
+        torch.utils._pytree.tree_leaves(DERIVATIVES[kind](squares(form), *at)) for form in forms
     )
     assert any(tensor.abs().max() > 0.1 for tensor in expected)
     for a, b in zip(ours, expected, strict=True):
@@ -193,8 +200,20 @@ def test_traced_network_has_its_tams():
     other = random64(3, 4, 3, 32, 32, seed=1)
     with torch.no_grad():
         torch.testing.assert_close(traced(other), model(other), **EXACT)
-    with pytest.raises(TypeError, match=r"got Proxy: .*torch\.export\.export"):
-        torch.fx.symbolic_trace(model)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_features_are_extracted_by_name(builder):
+    """By torchvision, which records the network with torch.fx."""
+    model, clips = network(builder, num_frames=4), random64(3, 4, 3, 32, 40)
+    places = ["stage1.out", "stage4.out", "classifier"]
+    extract = create_feature_extractor(model, {name: name for name in places})
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    forms = torch.fx.symbolic_trace(model), model
+    gradients = (torch.autograd.grad(form(clips).square().sum(), learned) for form in forms)
+    torch.testing.assert_close(*gradients, **EXACT)
+    found, expected = extract(clips), outputs_of(model, clips)
+    torch.testing.assert_close(found, {name: expected[name] for name in places}, **EXACT)
 
 
 @pytest.mark.parametrize("num_pairs", [1, 2, 5])
@@ -716,7 +735,7 @@ def test_files_that_are_no_model(tmp_path):
         ("pruned", r"stage1\.tam\.taps to be a parameter.*prune\.remove"),
         ("parametrised", r"stem\.conv\.weight to be a parameter.*remove_parametrizations"),
         ("other layer", r"got others: classifier\.bias, classifier\.weight\. Build"),
-        ("nothing of ours", "expected a model from tsn, .*got Linear"),
+        ("nothing of ours", "expected a model from tsn, .*got Linear: give .*`module`"),
     ],
 )
 def test_what_would_not_load_is_not_saved(tool, words, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import FunctionCtx
+from torch.fx import Proxy
 
 
 def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
@@ -18,11 +19,14 @@ def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
     Where operations are recorded (torch.compile, export, tracing), and in forward-mode
     differentiation, which PyTorch cannot nest over a custom gradient, call it instead.
     """
-    is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if is_recorded or getattr(forward_ad, "_current_level", -1) >= 0:
+    if isinstance(x, Proxy):  # of torch.fx: one node of its graph
+        return x.tracer.create_proxy("call_function", fused_sum, (x, taps, first), {})
+    goes_forward = getattr(forward_ad, "_current_level", -1) >= 0
+    if goes_forward or torch.compiler.is_compiling() or torch.jit.is_tracing():
         from blvnet_lab.models.tam import weighted_sum  # which imports this file
 
-        return weighted_sum(x, taps, first)
+        y = weighted_sum(x, taps, first)
+        return y.clone() if goes_forward else y  # the ReLU changes it, but not a symbolic zero
     return _FusedSum.apply(x, taps, first)
 
 

@@ -20,6 +20,7 @@ from collections import OrderedDict
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
 from blvnet_lab.models.bottleneck import (
@@ -90,10 +91,12 @@ class VideoNet(nn.Module):
 
     def check_clip(self, clip: Tensor) -> None:
         """Raise ValueError (TypeError for no tensor) with the remedy unless `forward` takes it."""
+        if isinstance(clip, Proxy):
+            return  # of torch.fx, which records a network without a clip
         if not isinstance(clip, Tensor):
             raise TypeError(
                 f"expected a clip as a tensor, got {type(clip).__name__}: torch.from_numpy makes "
-                "one of a NumPy array; torch.export.export traces this network"
+                "one of a NumPy array"
             )
         shape, frames, channels = tuple(clip.shape), self.num_frames, self.in_channels
         if shape[1:3] == (frames, channels) and len(shape) == 5 and clip.is_floating_point():
