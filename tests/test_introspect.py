@@ -865,12 +865,24 @@ def alone():
     dist.destroy_process_group()
 
 
+class Held(nn.Module):
+    """A network in another tool's hands, as nnsight and Opacus name it."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self._module = model
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self._module(clips)
+
+
 WRAPPERS = {
+    "Held": Held,
     "DistributedDataParallel": nn.parallel.DistributedDataParallel,
     "DataParallel": nn.DataParallel,
     "AveragedModel": torch.optim.swa_utils.AveragedModel,
     "all": lambda model: torch.optim.swa_utils.AveragedModel(
-        nn.DataParallel(torch.compile(model, backend="eager"))
+        nn.DataParallel(torch.compile(Held(model), backend="eager"))
     ),
 }
 
@@ -910,7 +922,8 @@ def test_shards_are_refused_in_words(alone):
         pytest.skip("this PyTorch has no fully_shard")
     mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
     model = fsdp.fully_shard(network(), mesh=mesh)
-    for read in (tam_weights, effective_pair_taps, tam_roles, layer_table, optimize_for_inference):
+    readers = tam_weights, effective_pair_taps, tam_roles, layer_table, receptive_field
+    for read in (*readers, optimize_for_inference):
         with pytest.raises(ValueError, match=r"a shard of it: gather .*get_model_state_dict"):
             read(model)
     assert_refused(edit_taps(model, {"*": identity_taps}), "a shard of it: gather")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import capture, evaluating
 from blvnet_lab.models import TAM, VideoNet, capture_points
-from blvnet_lab.models.wrapped import network_of
+from blvnet_lab.models.wrapped import check_whole, network_of
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -58,6 +58,7 @@ def receptive_field(
         seed: of the mixture and the random clip.
     """
     model, generator = network_of(model), torch.Generator().manual_seed(seed)
+    check_whole(next(model.parameters()), "model")
     if clip is None:
         clip = torch.randn(1, model.num_frames, model.in_channels, 32, 32, generator=generator)
     clip = clip.detach().to(next(model.parameters())).requires_grad_()

@@ -59,7 +59,8 @@ def save_model(
             read them: it is folded, or changed by other tools.
     """
     if (name := architecture_of(model)) not in BUILDERS:
-        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}")
+        remedy = "give the network itself, which a wrapper has as `module`"
+        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}: {remedy}")
     if model.folded:
         raise ValueError(
             "expected a model with its batch norms, got one from optimize_for_inference: save the "

@@ -8,10 +8,11 @@ from blvnet_lab.models.networks import VideoNet
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Find what `torch.compile`, DistributedDataParallel, AveragedModel and the like wrap."""
+    """Find what torch.compile, DistributedDataParallel, AveragedModel, nnsight and others wrap."""
     while not isinstance(model, VideoNet):
-        inner = getattr(model, "_orig_mod", getattr(model, "module", None))
-        if not isinstance(inner, nn.Module):
+        inner = (getattr(model, name, None) for name in ("_orig_mod", "module", "_module"))
+        inner = next((found for found in inner if isinstance(found, nn.Module)), None)
+        if inner is None:
             break
         model = inner
     return model
