@@ -1,17 +1,6 @@
 """Look inside a model: capture and edit its maps, read its taps, ask what it rests on.
 
-Other tools work on these models too, if they know three things:
-
-    - Between the layers, clips and their positions share the first axis; pytorch-grad-cam and
-      captum's layer methods want the clips alone there. For a target layer such as `model.stage4`
-      give them (grad-cam calls it `reshape_transform`)
-
-          lambda maps: maps.unflatten(0, (-1, model.num_positions)).transpose(1, 2)
-
-    - FLOP counters, those of PyTorch, Lightning and fvcore, do not see the TAMs' sums, 0.3 % of the
-      whole. `blvnet_lab.models.count_cost` does.
-    - Layer-wise relevance propagation by rules for classes needs one for `TAM` and `PairTAM`: that
-      of a depthwise convolution without bias, followed by ReLU.
+Other tools (captum, pytorch-grad-cam, ...) work on these models too: docs/with_other_tools.md.
 """
 
 from blvnet_lab.introspect.ablate import ablation_table, ablations
