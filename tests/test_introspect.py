@@ -866,7 +866,7 @@ def alone():
 
 
 class Held(nn.Module):
-    """A network in another tool's hands, as nnsight and Opacus name it."""
+    """A network in another tool's hands, as nnsight names it."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
