@@ -206,7 +206,8 @@ def test_traced_network_has_its_tams():
 def test_features_are_extracted_by_name(builder):
     """By torchvision, which records the network with torch.fx."""
     model, clips = network(builder, num_frames=4), random64(3, 4, 3, 32, 40)
-    places = ["stage1.out", "stage4.out", "classifier"]
+    modules = dict(model.named_modules())
+    places = [n for n in capture_points(model) if not isinstance(modules[n], PairTAM)]
     extract = create_feature_extractor(model, {name: name for name in places})
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     forms = torch.fx.symbolic_trace(model), model

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import FunctionCtx
-from torch.fx import Proxy
 
 
 def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
@@ -19,7 +18,7 @@ def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
     Where operations are recorded (torch.compile, export, tracing), and in forward-mode
     differentiation, which PyTorch cannot nest over a custom gradient, call it instead.
     """
-    if isinstance(x, Proxy):  # of torch.fx: one node of its graph
+    if isinstance(x, torch.fx.Proxy):  # one node of the graph that is recorded
         return x.tracer.create_proxy("call_function", fused_sum, (x, taps, first), {})
     goes_forward = getattr(forward_ad, "_current_level", -1) >= 0
     if goes_forward or torch.compiler.is_compiling() or torch.jit.is_tracing():

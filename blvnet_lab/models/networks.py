@@ -19,8 +19,7 @@ import re
 from collections import OrderedDict
 from typing import Literal
 
-from torch import Tensor, nn
-from torch.fx import Proxy
+from torch import Tensor, fx, nn
 
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
 from blvnet_lab.models.bottleneck import (
@@ -91,13 +90,11 @@ class VideoNet(nn.Module):
 
     def check_clip(self, clip: Tensor) -> None:
         """Raise ValueError (TypeError for no tensor) with the remedy unless `forward` takes it."""
-        if isinstance(clip, Proxy):
-            return  # of torch.fx, which records a network without a clip
+        if isinstance(clip, fx.Proxy):
+            return  # torch.fx records the network, without a clip
         if not isinstance(clip, Tensor):
-            raise TypeError(
-                f"expected a clip as a tensor, got {type(clip).__name__}: torch.from_numpy makes "
-                "one of a NumPy array"
-            )
+            remedy = "torch.from_numpy makes one of a NumPy array"
+            raise TypeError(f"expected a clip as a tensor, got {type(clip).__name__}: {remedy}")
         shape, frames, channels = tuple(clip.shape), self.num_frames, self.in_channels
         if shape[1:3] == (frames, channels) and len(shape) == 5 and clip.is_floating_point():
             return

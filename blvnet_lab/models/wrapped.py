@@ -9,12 +9,10 @@ from blvnet_lab.models.networks import VideoNet
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Find what torch.compile, DistributedDataParallel, AveragedModel, nnsight and others wrap."""
-    while not isinstance(model, VideoNet):
-        inner = (getattr(model, name, None) for name in ("_orig_mod", "module", "_module"))
-        inner = next((found for found in inner if isinstance(found, nn.Module)), None)
-        if inner is None:
-            break
-        model = inner
+    if not isinstance(model, VideoNet):
+        for name in ("_orig_mod", "module", "_module"):
+            if isinstance(inner := getattr(model, name, None), nn.Module):
+                return unwrapped(inner)
     return model
 
 
