@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lab import ROOT
 
 from blvnet_lab.introspect import capture
+from blvnet_lab.models import PairTAM
 
 PAGE = (ROOT / "docs" / "with_other_tools.md").read_text("utf-8")
 BEGINNING, *BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -29,8 +31,8 @@ def imported(code: str) -> set[str]:
 
 
 def id_of(code: str) -> str:
-    """The first thing that is imported, and what it is imported from."""
-    return " ".join(re.findall(r"[\w.]+", code.partition("\n\n")[0])[1:4])
+    """What it imports first, and from where."""
+    return " ".join(re.findall(r"[\w.]+", code)[1:4])
 
 
 @pytest.fixture
@@ -70,7 +72,26 @@ def check_pytorch_grad_cam(names: dict) -> None:
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-4)
 
 
-CHECKS = {"LayerConductance": check_captum_layer, "GradCAM(": check_pytorch_grad_cam}
+def check_lrp(names: dict) -> None:
+    """Of one TAM, by the formula: what a frame gets is its share in the sum of another."""
+    torch.manual_seed(0)
+    tam, x = PairTAM(2).requires_grad_(False), torch.rand(1, 2, 2, 1, 1, requires_grad=True)
+    tam.taps.copy_(torch.tensor([[0.5, -0.3], [-0.2, 0.8], [0.4, 0.6]]))
+    names["lrp_gamma"](tam)
+    y = torch.stack(tam(x), 2).flatten(1, 2)  # of the frames 0 to 3
+    found = x * torch.autograd.grad(y.sum(), x)[0]
+    offsets = torch.arange(4) - torch.arange(4)[:, None] + 1  # (to, from): the tap between them
+    taps = F.pad(tam.taps + 0.25 * tam.taps.clamp(min=0), (0, 0, 2, 2))  # those too far are 0
+    parts = taps[offsets + 2] * x.repeat_interleave(2, 1)[0, :, :, 0, 0].detach()  # (4, 4, C)
+    shares = (parts / parts.sum(1, keepdim=True) * y[0, :, None, :, 0, 0]).sum(0)  # (4, C)
+    torch.testing.assert_close(found[0, :, :, 0, 0], shares[0::2] + shares[1::2])
+
+
+CHECKS = {
+    "LayerConductance": check_captum_layer,
+    "GradCAM(": check_pytorch_grad_cam,
+    "lrp_gamma": check_lrp,
+}
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs
