@@ -361,7 +361,7 @@ def test_originals_are_never_written_over(data_set, tmp_path):
     assert tree(tmp_path / "own") == before
 
 
-def test_a_video_of_another_manifest_is_not_taken_for_done(tmp_path):
+def test_a_video_of_another_manifest_is_not_taken_for_done(tmp_path, alone):
     """Two data sets with equal names, re-encoded into one folder alternately."""
     listed = {}
     for name, frames in (("first", 12), ("second", 24)):

@@ -14,13 +14,13 @@ import gzip
 import hashlib
 import io
 import random
-import re
 import tarfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -130,33 +130,8 @@ def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
     return buffer.getvalue()
 
 
-class MirrorHandler(BaseHTTPRequestHandler):
-    """Serve the files below `server.folder`, also from the middle on (Range, If-Range)."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = (self.server.folder / unquote(self.path).lstrip("/")).resolve()
-        if not path.is_relative_to(self.server.folder) or not path.is_file():
-            self.send_error(404)
-            return
-        content, begin = path.read_bytes(), 0
-        version = f'"{hashlib.sha1(content).hexdigest()}"'
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and self.headers.get("If-Range", version) == version:
-            begin = int(asked[1])
-        self.send_response(206 if begin else 200)
-        self.send_header("ETag", version)
-        self.send_header("Content-Length", str(len(content) - begin))
-        self.end_headers()
-        if self.command == "GET":
-            self.send_content(content[begin:])
-
-    def send_content(self, content: bytes) -> None:
-        self.wfile.write(content)
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serve the files of a folder without a word about each."""
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing."""
@@ -164,7 +139,7 @@ class MirrorHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_mirror(
-    folder: str | Path, handler: type[BaseHTTPRequestHandler] = MirrorHandler
+    folder: str | Path, handler: type[SimpleHTTPRequestHandler] = QuietHandler
 ) -> Iterator[str]:
     """Serve `folder` to this machine only, until the block ends; gives its address."""
 
@@ -174,8 +149,7 @@ def serve_mirror(
         def handle_error(self, request: object, client_address: object) -> None:
             """Pass over a reader that went away."""
 
-    with Server(("127.0.0.1", 0), handler) as server:
-        server.folder = Path(folder).resolve()
+    with Server(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
