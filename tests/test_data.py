@@ -35,7 +35,6 @@ from blvnet_lab.datasets.motion import (
     FRAMES,
     GOP,
     KINDS,
-    MIRRORED,
     PARTNERS,
     REVERSAL,
     SIZE,
@@ -72,7 +71,7 @@ def test_manifest_of_a_written_data_set(small):
     assert len(rows) == 10 * (3 + 1) and rows["path"].is_unique
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in rows["path"])
     assert small.classes == CLASSES
-    assert small.mirror == tuple(k ^ 1 if CLASSES[k] in MIRRORED else k for k in range(10))
+    assert small.mirror == (1, 0, 2, 3, 5, 4, 7, 6, 8, 9)
 
 
 def test_clips_of_a_split(small):
@@ -315,13 +314,13 @@ EVERY_SCENE = list(itertools.product(range(len(PARTNERS)), range(6)))
 
 @pytest.mark.parametrize("place, i", EVERY_SCENE)
 def test_motion_is_what_the_class_says(place, i):
-    frames, (kind, names, *_) = scene(place, i), PARTNERS[place]
+    frames, kind = scene(place, i), PARTNERS[place].kind
     assert frames.shape == (FRAMES, SIZE, SIZE, 3) and frames.dtype == np.uint8
     assert first_of_two(place, frames)
     assert not first_of_two(place, partner_frames(frames, kind))
     mirror_image = frames[:, :, ::-1]
     changes = not first_of_two(place, mirror_image)
-    assert changes == (names[0] in MIRRORED) == (names[1] in MIRRORED)
+    assert changes == (place in (0, 2, 3))  # x, angle, x: as `small.mirror` has it
 
 
 def test_classes_and_their_partners():
@@ -332,7 +331,6 @@ def test_classes_and_their_partners():
     )
     assert KINDS == {name: "direction" if i < 6 else "order" for i, name in enumerate(CLASSES)}
     assert [name for partners in PARTNERS for name in partners.names] == [*CLASSES]
-    assert [CLASSES.index(name) for name in MIRRORED] == [0, 1, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("place", range(len(PARTNERS)))

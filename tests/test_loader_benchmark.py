@@ -12,6 +12,7 @@ from blvnet_lab.benchmark import from_json
 from blvnet_lab.benchmark import reading as module
 from blvnet_lab.benchmark.reading import decode_only, measure_loading
 from blvnet_lab.data import DataSet, probe_video
+from blvnet_lab.datasets.inventory import build_manifest
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,12 @@ def test_the_limit_needs_times(tmp_path):
 def test_the_command_on_a_data_set(tmp_path):
     (tmp_path / "set" / "run").mkdir(parents=True)
     write_video(tmp_path / "set" / "run" / "a.mp4", 24)
-    for command in (
-        ["manifest", "folder", "--root", "set", "--out", "listed"],
-        ["loader-benchmark", "--manifest", "listed/manifest.csv", "--clips", "16", "--repeats", "3",
-         "--workers", "0", "--num-frames", "4", "--size", "32", "32", "--json", "found.json"],
-    ):  # fmt: skip
-        done = subprocess.run([sys.executable, "-m", "blvnet_lab", *command],
-                              cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
-        assert done.returncode == 0, done.stderr
+    listed = build_manifest("folder", tmp_path / "set", out=tmp_path / "listed").manifest
+    options = "--clips 16 --repeats 3 --workers 0 --num-frames 4 --size 32 32 --json found.json"
+    command = ["loader-benchmark", "--manifest", str(listed), *options.split()]
+    done = subprocess.run([sys.executable, "-m", "blvnet_lab", *command],
+                          cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
     assert "data set, uniform" in done.stdout and "feeds a step of 64" in done.stdout
     tables = from_json((tmp_path / "found.json").read_text()).tables
     assert list(tables) == ["steps", "loaders"] and len(tables["steps"]) == 2

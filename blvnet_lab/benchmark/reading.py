@@ -42,7 +42,7 @@ from blvnet_lab.data.reading import check_video, read_frames
 from blvnet_lab.data.sampling import sample_views
 from blvnet_lab.data.transforms import training_transform
 from blvnet_lab.datasets.encoding import write_h264
-from blvnet_lab.datasets.reencoding import reencode
+from blvnet_lab.datasets.reencoding import reencode_video
 from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
 
@@ -127,11 +127,9 @@ def measure_loading(
 
 def make_videos(folder: Path) -> Videos:
     """Write a raw video, re-encode it, and write a small one with another codec."""
-    raw, small = folder / "raw.mp4", folder / "small.webm"
+    raw, prepared, small = (folder / name for name in ("raw.mp4", "prepared.mp4", "small.webm"))
     write_h264(raw, draw_scene(720, 1280, SECONDS * FPS), FPS, gop=250, x264="crf=20")
-    row = {"path": raw, "label": 0, "class_name": "video", "split": "train"}
-    listed = DataSet(pd.DataFrame([row]), ["video"], [0]).save(folder / "manifest.csv")
-    prepared = DataSet.read(reencode(listed, folder / "new", workers=1).manifest).rows["path"][0]
+    reencode_video(str(raw), "", str(prepared), SHORT_SIDE)
     options = {"crf": "33", "b": "0", "cpu-used": "8", "deadline": "realtime"}
     with av.open(file_url(small), "w") as file:
         stream = file.add_stream("libvpx-vp9", rate=12, options=options)

@@ -12,6 +12,7 @@ import random
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,7 +169,7 @@ def _probe(
     rows: pd.DataFrame, out: Path, selection: Selection, problems: list[Finding]
 ) -> list[Clip]:
     """Open the videos; of each class and split at most as many readable ones as wanted stay."""
-    limit, probes, good, taken = selection.clips_per_class or math.inf, {}, Counter(), Counter()
+    limit, probes, taken = selection.clips_per_class or len(rows), {}, Counter()
     with contextlib.suppress(ValueError):  # there may be no manifest that can be read
         old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")
         probes = dict(zip(clip_names(old), old["probe"], strict=True))
@@ -176,34 +177,31 @@ def _probe(
     def group(clip: Clip) -> tuple[str, str]:
         return clip["split"], clip["class_name"]
 
-    def look(clip: Clip) -> Clip | None:
-        if good[group(clip)] >= limit:
-            return None
-        found = _best(clip, probes)
-        good[group(clip)] += found["status"] == "ok"
-        return found
+    def lacking(key: tuple[str, str]) -> range:
+        return range(min(limit - taken[key], len(waiting[key])))
 
     clips = rows.assign(detail=None, probe=None).to_dict("records")
-    waiting = [clip for clip in clips if not clip["status"]]
-    random.Random(selection.seed).shuffle(waiting)
-    with ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
-        looked = tqdm(pool.map(look, waiting), "opening videos", len(waiting), unit="video")
-        # In order, whatever was opened first: the same clips are drawn each time.
-        for clip, found in zip(waiting, looked, strict=True):
-            if taken[group(clip)] >= limit:
-                continue
-            # Threads that were sooner may have opened others of the class in its place.
-            found = found or _best(clip, probes)
-            if found["path"] != clip["path"]:
-                by = f"by {found['path']}"
-                problems.append(("replaced video", clip["split"], clip["path"], by))
-            if found.get("part_end", math.inf) < clip["part_end"]:
-                ends = f"it ends with the video, at {found['part_end']:.9g} s"
-                problems.append(("part cut", clip["split"], clip["clip"], ends))
-            clip.update(found)
-            taken[group(clip)] += clip["status"] == "ok"
-            if clip["status"] != "ok":
-                problems.append((clip["status"], clip["split"], clip["path"], clip["detail"]))
+    drawn = [clip for clip in clips if not clip["status"]]
+    random.Random(selection.seed).shuffle(drawn)
+    waiting = defaultdict(list)
+    for clip in reversed(drawn):
+        waiting[group(clip)].append(clip)
+    bar = tqdm(desc="opening videos", total=len(drawn), unit="video")
+    with bar, ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
+        while batch := [waiting[key].pop() for key in waiting for _ in lacking(key)]:
+            looked = pool.map(_best, batch, repeat(probes))
+            for clip, found in zip(batch, looked, strict=True):
+                if found["path"] != clip["path"]:
+                    by = f"by {found['path']}"
+                    problems.append(("replaced video", clip["split"], clip["path"], by))
+                if found.get("part_end", math.inf) < clip["part_end"]:
+                    ends = f"it ends with the video, at {found['part_end']:.9g} s"
+                    problems.append(("part cut", clip["split"], clip["clip"], ends))
+                clip.update(found)
+                taken[group(clip)] += clip["status"] == "ok"
+                if clip["status"] != "ok":
+                    problems.append((clip["status"], clip["split"], clip["path"], clip["detail"]))
+                bar.update()
     if selection.clips_per_class is not None:
         problems += [
             ("class with fewer clips", *key, f"{taken[key]} of {limit}")

@@ -19,8 +19,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import DataSet, mirror_labels
+from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.encoding import write_h264
+from blvnet_lab.datasets.selection import mirror_table, mirrored_names
 from blvnet_lab.progress import tqdm
 
 FRAMES = 24  # so that sampling 8 or 16 at the segments' centres commutes with both changes
@@ -56,8 +57,6 @@ CLASSES = tuple(name for partners in PARTNERS for name in partners.names)
 KINDS: dict[str, Kind] = {name: p.kind for p in PARTNERS for name in p.names}
 # What a clip shows when it is played backwards; there and back again stays what it is.
 REVERSAL = [label ^ (kind == "direction") for label, kind in enumerate(KINDS.values())]
-# A mirror image of these is a clip of their partner, of all others one of the same class.
-MIRRORED = tuple(name for name in CLASSES if "right" in name or "left" in name or "clock" in name)
 
 
 def partner_frames(frames: Array, kind: Kind) -> Array:
@@ -166,9 +165,9 @@ def _background(rng: np.random.Generator) -> Array:
     return picture
 
 
-def write_clip(path: str | Path, frames: Array, fps: int = FPS) -> None:
+def write_clip(path: str | Path, frames: Array) -> None:
     """Write (T, H, W, 3) uint8 frames as H.264 in mp4, the same bytes each time; even H and W."""
-    write_h264(path, frames, fps, gop=GOP, x264=X264)
+    write_h264(path, frames, FPS, gop=GOP, x264=X264)
 
 
 def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partners, Array]]:
@@ -220,5 +219,5 @@ def write_dataset(
     table = table.sort_values("path").assign(
         num_frames=FRAMES, fps=FPS, height=SIZE, width=SIZE, status="ok"
     )
-    mirrored = [partners.names for partners in PARTNERS if partners.names[0] in MIRRORED]
-    return DataSet(table, CLASSES, mirror_labels(CLASSES, mirrored)).save(folder / "manifest.csv")
+    mirror = mirror_table(CLASSES, mirrored_names(CLASSES))
+    return DataSet(table, CLASSES, mirror).save(folder / "manifest.csv")

@@ -22,13 +22,12 @@ SIDES = re.compile(
     rf"({'|'.join(OPPOSITES)})((?:wards?|most|side|hand(?:ed)?)?)(?![^\W\d_])"
 )
 # What words may become when a motion is played backwards; some may also stay.
-TURNED = OPPOSITES | {"up": "down", "down": "up", "forward": "backward", "backward": "forward"}
-TURNED |= {"forwards": "backwards", "backwards": "forwards", "upwards": "downwards"}
-TURNED |= {"downwards": "upwards", "in": "out away in", "out": "in out", "away": "in closer"}
-TURNED |= {"closer": "away", "from": "to from", "to": "from to", "push": "pull", "pull": "push"}
-TURNED |= {"pushing": "pulling", "pulling": "pushing", "open": "close", "close": "open"}
-TURNED |= {"opening": "closing", "closing": "opening", "folding": "unfolding"}
-TURNED |= {"unfolding": "folding"}
+PAIRS = """up down, upwards downwards, forward backward, forwards backwards, push pull,
+pushing pulling, open close, opening closing, folding unfolding"""
+TURNED = dict(pair.split() for pair in PAIRS.split(","))
+TURNED |= {other: word for word, other in TURNED.items()} | OPPOSITES
+TURNED |= {"in": "out away in", "out": "in out", "away": "in closer", "closer": "away"}
+TURNED |= {"from": "to from", "to": "from to"}
 # But not a thumb that is held up, nor a side of the body.
 MOTIONS = re.compile(
     rf"(?<!thumb )(?<!thumbs )\b({'|'.join(TURNED)})\b"
