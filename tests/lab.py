@@ -4,8 +4,6 @@ And what all tests need on a machine that others use, too: long limits, and proc
 the tests.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

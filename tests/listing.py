@@ -1,7 +1,5 @@
 """What tests of data sets share: manifests made with any wishes, and what is in them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -8,8 +8,6 @@ shipped scale, and freed of all that differs from run to run, so that running on
 same bytes and a change in a diff is a change in the course.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import atexit

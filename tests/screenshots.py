@@ -1,7 +1,5 @@
 """Pictures for docs/, taken in JupyterLab: python tests/screenshots.py [tam ... exercise]"""
 
-from __future__ import annotations
-
 import sys
 
 import nbformat

@@ -1,7 +1,5 @@
 """What widgets show, read back: pictures as pixels, texts without tags, scores as numbers."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

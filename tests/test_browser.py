@@ -3,8 +3,6 @@
 Each test leaves a picture of the whole notebook under build/screenshots, also when it fails.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shutil

@@ -3,8 +3,6 @@
 The rules are functions of source text, so that each is also shown to catch an offender.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import itertools

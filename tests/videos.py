@@ -5,8 +5,6 @@ orange ground that shows whether the colour channels are in the right order. The
 enough to survive lossy coding and resizing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path

@@ -5,8 +5,6 @@
 The tiny shipped networks, on this machine: a figure to look at, not a test.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 

@@ -1,7 +1,5 @@
 """Measure time, side by side, and memory."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -4,8 +4,6 @@ Accuracies are copied from their sources, never measured here; a row has one onl
 used the same frames and, as far as it says, the same pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

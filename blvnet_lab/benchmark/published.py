@@ -8,8 +8,6 @@ merged map of a pair is copied to both of its frames, so that all stages but the
 a clip. It is what `blvnet_lab.models` is measured against and tested with, not a model to build on.
 """
 
-from __future__ import annotations
-
 import copy
 
 import torch

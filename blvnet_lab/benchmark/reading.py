@@ -14,8 +14,6 @@ Four steps are measured for the same clips, alternately, as CPU time on one core
 Then whole data loaders (but for the raw video), by the wall clock.
 """
 
-from __future__ import annotations
-
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What a benchmark found: tables that print themselves and go into a file."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ Everything is a comparison within one run: the runs alternate, and each ratio is
 ratios within a round. The reader's own machine decides the milliseconds; ratios carry further.
 """
 
-from __future__ import annotations
-
 import copy
 import platform
 from collections.abc import Callable, Sequence

@@ -11,8 +11,6 @@ stops at the first that fails, so the input it shows is the smallest. Rules comp
 with what must hold, never with this library: its own mistakes would be taken for right.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import inspect

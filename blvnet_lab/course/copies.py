@@ -6,8 +6,6 @@
 The sample videos are not copied: the notebooks find them through `paths.data_samples()`.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json

@@ -6,8 +6,6 @@ Nothing stands twice: the solutions are the source of `blvnet_lab.course.solutio
 check looks at is what it says of that solution.
 """
 
-from __future__ import annotations
-
 import ast
 import inspect
 import os

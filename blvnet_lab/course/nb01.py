@@ -1,7 +1,5 @@
 """The checks of notebook 01: groups of pictures, sampling, one crop, mirror images."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import torch

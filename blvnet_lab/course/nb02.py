@@ -1,7 +1,5 @@
 """The checks of notebook 02: a shift in time, temporal aggregation, TSM as a case of it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

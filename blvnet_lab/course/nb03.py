@@ -1,7 +1,5 @@
 """The checks of notebook 03: what convolutions cost, the merge, a stage of two branches."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

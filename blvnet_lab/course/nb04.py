@@ -1,7 +1,5 @@
 """The checks of notebook 04: pairs, twins, and a TAM that sums over pairs."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

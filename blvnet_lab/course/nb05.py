@@ -1,7 +1,5 @@
 """The checks of notebook 05: two scores, one epoch of training, a learning rate over time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The checks of notebook 06: rows of Kinetics, videos on one side, weights that fit, views."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

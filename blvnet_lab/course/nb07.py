@@ -1,7 +1,5 @@
 """The checks of notebook 07: what several processes must agree on."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The checks of notebook 08: hooks that leave by themselves, and controls that could fail."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

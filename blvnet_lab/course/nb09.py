@@ -1,7 +1,5 @@
 """The checks of notebook 09: where a network looks in time, and controls for saying so."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

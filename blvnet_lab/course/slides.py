@@ -8,8 +8,6 @@ The headings say where a slide begins, so the notebooks need no marks of their o
 is a column of slides, the arrow to the right leads to the next section, the one down through it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Each stands under the name that the exercise gives it. What the library has is i
 (`import name as name`: meant to be found here).
 """
 
-from __future__ import annotations
-
 import copy
 import csv
 import math

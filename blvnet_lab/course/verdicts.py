@@ -1,7 +1,5 @@
 """What a check says: the verdict, how values stand in it, and when two of them are the same."""
 
-from __future__ import annotations
-
 import html
 import inspect
 import math

@@ -4,8 +4,6 @@ Everything here does as FFmpeg's own program does, but for one thing: a fault is
 where the program patches up the picture.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import struct

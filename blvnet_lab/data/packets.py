@@ -1,7 +1,5 @@
 """What a video's packets (compressed pictures) and their container tell without being decoded."""
 
-from __future__ import annotations
-
 import os
 import re
 import zlib

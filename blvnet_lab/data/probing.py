@@ -9,8 +9,6 @@ decoding more than the first: each gives one frame, at its own time. All others 
 once, and what comes out is counted. Damage that shows without decoding is found here too.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from bisect import bisect_left, bisect_right

@@ -10,8 +10,6 @@ A missing end is noticed in all files but MPEG-TS. Flipped bits mostly are in H.
 rarely in VP8 and HEVC. Reading looks no further than the frames asked for, `check_video` at all.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from bisect import bisect_right

@@ -1,7 +1,5 @@
 """Memory that all processes that read clips share, and how much of it there is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Write H.264 files, the same bytes each time."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 python -m blvnet_lab manifest kinetics400 --root /data/kinetics400 --out /data/kinetics400
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

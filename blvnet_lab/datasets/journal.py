@@ -1,7 +1,5 @@
 """Folders that remember: their settings, what is done, and backups of older tables."""
 
-from __future__ import annotations
-
 import filecmp
 import json
 import os

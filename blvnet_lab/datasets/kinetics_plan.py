@@ -5,8 +5,6 @@ a class, every part must be streamed, though next to nothing of it is kept. Kine
 -700-2020 have an archive for each class of a split.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import shutil

@@ -5,8 +5,6 @@ What is on disk at any time is good: clips get their names when their first and 
 decoded, and a log says which archives are done. So one may stop at any time, and go on.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import math

@@ -4,8 +4,6 @@
 they say by which names its video may be found; `inventory.py` matches them with what is there.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter, defaultdict

@@ -7,8 +7,6 @@ with "-", a plain tar named .tar.gz, and corrupt clips, one of them with a repla
 Kinetics-600's rows is lacking, and much of Kinetics-400's val is in Kinetics-700's train.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import hashlib

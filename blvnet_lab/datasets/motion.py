@@ -10,8 +10,6 @@ hold the very same frames in another order; a model that is blind to it can only
   so on, are the same; only a model that sees beyond a pair can tell them apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple

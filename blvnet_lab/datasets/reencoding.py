@@ -7,8 +7,6 @@ in groups of 12, 25 ms in groups of 6 (698 kB); B-frames make it 20 to 30 % slow
 calls "fastdecode" it takes 21 ms and 686 kB in groups of 12: that is what is written here.
 """
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """A file on a web server, read from its beginning to its end whatever the network does."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Callable

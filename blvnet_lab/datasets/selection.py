@@ -1,7 +1,5 @@
 """Which clips of a data set to take, and which of its classes are each other's mirror image."""
 
-from __future__ import annotations
-
 import csv
 import difflib
 import random

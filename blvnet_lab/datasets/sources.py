@@ -12,8 +12,6 @@ name their sources. For others `find_sources` goes by what is there:
 - files that are equal, byte by byte.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

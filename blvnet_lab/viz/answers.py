@@ -1,7 +1,5 @@
 """Pictures of what networks make of clips: their answers over time, their features in a plane."""
 
-from __future__ import annotations
-
 from itertools import cycle
 from pathlib import Path
 

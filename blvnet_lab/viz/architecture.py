@@ -1,7 +1,5 @@
 """A network drawn from the table of its parts: stages from top to bottom, two branches, costs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Pictures for print and for static pages: each function takes plain data, gives a Figure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle

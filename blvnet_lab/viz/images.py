@@ -3,8 +3,6 @@
 A figure of matplotlib takes ten times as long, which one feels while dragging a slider.
 """
 
-from __future__ import annotations
-
 import html
 import io
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What happens inside a model: the maps of both branches, and who hears of whom in time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

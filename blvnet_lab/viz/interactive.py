@@ -1,7 +1,5 @@
 """Pictures to hover over and zoom into: each function takes plain data, gives a plotly Figure."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import plotly.express as px

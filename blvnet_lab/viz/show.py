@@ -1,7 +1,5 @@
 """Show a plotly figure so that JupyterLab, GitHub, HTML export and nbval all cope with it."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import plotly.graph_objects as go

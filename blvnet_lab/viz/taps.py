@@ -1,7 +1,5 @@
 """What was learned in time: the taps of TAMs as heat maps, and how they came about."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import matplotlib as mpl

@@ -8,8 +8,6 @@ be told from both grounds, though orange and sky blue are faint on white, as are
 has them, and whatever has them has a second cue, too. Widgets need no switch.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import matplotlib as mpl

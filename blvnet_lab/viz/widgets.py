@@ -1,7 +1,5 @@
 """Small widgets: a clip, frame by frame, and the curves of a run that is going on."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 

@@ -3,8 +3,6 @@
 BranchExplorer(model, clip)          # clip (T, 3, H, W), as the model gets it
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import ipywidgets as widgets

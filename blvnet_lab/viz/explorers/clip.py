@@ -5,8 +5,6 @@
 The order of the frames is the point: exchange or shuffle them, and see which networks notice.
 """
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Mapping, Sequence

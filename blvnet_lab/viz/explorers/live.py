@@ -3,8 +3,6 @@
 LiveView(model, "clip.mp4", class_names, stride=3)       # model: blvnet_tam(causal=True)
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Sequence

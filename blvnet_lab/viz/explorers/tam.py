@@ -5,8 +5,6 @@ explorer                                # as the last line of a cell: the widget
 explorer.taps["prev"].value = 0.5       # what dragging the slider does
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

@@ -8,8 +8,6 @@
     pairs    stage 4: one map for every pair
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable
 from typing import Literal

@@ -4,8 +4,6 @@ A picture is an array (H, W, 4) uint8 on a transparent ground, a text is HTML wi
 the page it is on.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence

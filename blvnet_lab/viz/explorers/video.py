@@ -1,7 +1,5 @@
 """Explorers of a video file: one of its frames beside what networks make of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
