@@ -361,9 +361,8 @@ def test_metadata_is_what_nbgrader_asks_for(teaching):
     """Its schema 3: keys, types, and what excludes what."""
     for _, nb in solved(teaching):
         cells = [cell for cell in nb.cells if "nbgrader" in cell.metadata]
-        tagged = [
-            cell for cell in nb.cells if {"exercise", "check"} & set(cell.metadata.get("tags", []))
-        ]
+        tags = {"exercise", "check"}
+        tagged = [cell for cell in nb.cells if tags & set(cell.metadata.get("tags", []))]
         assert cells == tagged != []
         ids = [cell.metadata["nbgrader"]["grade_id"] for cell in cells]
         assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[A-Za-z0-9_-]+", x) for x in ids)
@@ -618,10 +617,17 @@ def test_the_table_in_the_teaching_guide_is_that_of_the_notebooks():
     assert sums[0] == 635 and "ten and a half hours in all" in text
 
 
-@pytest.mark.browser
-def test_hints_are_closed_and_headings_listed():
-    with lab_and_browser() as (lab, browser), open_page(browser, lab) as page:
+@pytest.fixture(scope="module")
+def lab_of_course():
+    with lab_and_browser() as (lab, browser):
         copy_course(lab.root)
+        yield lab, browser
+
+
+@pytest.mark.browser
+def test_hints_are_closed_and_headings_listed(lab_of_course):
+    lab, browser = lab_of_course
+    with open_page(browser, lab) as page:
         page.goto(lab.address(NB02))
         hints = page.locator(".jp-Notebook details")
         hints.first.wait_for()
@@ -635,13 +641,13 @@ def test_hints_are_closed_and_headings_listed():
 
 
 @pytest.mark.browser
-def test_settings_are_installed_and_pages_open_to_be_read():
+def test_settings_are_installed_and_pages_open_to_be_read(lab_of_course):
     shipped = json.loads((ROOT / "notebooks" / "lab_settings.json").read_text("utf-8"))
     folder = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.d"
     installed = json.loads((folder / "blvnet_lab.json").read_text("utf-8"))
     assert installed == shipped, "install the package again: pip install -e ."
-    with lab_and_browser() as (lab, browser), open_page(browser, lab) as page:
-        copy_course(lab.root)
+    lab, browser = lab_of_course
+    with open_page(browser, lab) as page:
         page.goto(lab.address("glossary.md"))
         viewer = page.locator(".jp-MarkdownViewer")
         viewer.get_by_role("link", name="references").last.click()

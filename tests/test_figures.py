@@ -33,9 +33,8 @@ def test_contact_sheet_shows_every_frame():
 
 
 def test_staircase_has_its_coin_toss():
-    table = pd.DataFrame(
-        {"model": ["A", "B"], "direction %": [50.0, 98.0], "order %": [49.0, 51.0]}
-    )
+    columns = ["model", "direction %", "order %"]
+    table = pd.DataFrame([("A", 50.0, 49.0), ("B", 98.0, 51.0)], columns=columns)
     (axes,) = viz.staircase_figure(table).axes
     assert [bar.get_height() for bar in axes.patches] == [50.0, 98.0, 49.0, 51.0]
     assert "accuracy between partners / %" in axes.get_ylabel()

@@ -3,8 +3,6 @@
 A new checkpoint may well have learned otherwise: then the notebooks' words must change with it.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -22,9 +22,8 @@ def found():
     patch.setattr(module, "SECONDS", 2)
     patch.setattr(module, "draw_scene", lambda h, w, count: draw(h // 4, w // 4 // 2 * 2, count))
     patch.setattr(module, "SHORT_SIDE", 48)
-    found = measure_loading(
-        num_frames=4, size=(32, 32), workers=(0, 1), clips=16, repeats=2, memory_clips=20
-    )
+    options = {"workers": (0, 1), "clips": 16, "repeats": 2, "memory_clips": 20}
+    found = measure_loading(num_frames=4, size=(32, 32), **options)
     patch.undo()
     return found
 

@@ -1,7 +1,5 @@
 """Parts of long videos: the frames that a player shows in a span, many clips of one file."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -153,9 +153,7 @@ def test_what_is_fine_is_copied(how, options, tmp_path):
 def test_pictures_are_hardly_worse(tmp_path):
     """Noise that moves, which is hard to code: the error is small against the noise itself."""
     rng = np.random.default_rng(0)
-    noise = np.kron(rng.integers(40, 216, (40, 60, 1)).repeat(3, 2), np.ones((4, 4, 1))).astype(
-        np.uint8
-    )
+    noise = rng.integers(40, 216, (40, 60, 1)).repeat(3, 2).repeat(4, 0).repeat(4, 1).astype("u1")
     frames = [noise[k : k + 96, 2 * k : 2 * k + 160] for k in range(24)]
     write_h264(tmp_path / "a.mp4", frames, 25, gop=250, x264="crf=10")
     entry, target = reencode_one(tmp_path / "a.mp4", short_side=96)
@@ -175,9 +173,8 @@ def data_set(tmp_path) -> Path:
     for k in range(9):
         path = tmp_path / "old" / f"{k % 4}" / f"{k // 2}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_video(
-            path, 20 + k, gop=(12 if k == 4 else 250), size=(64, 96) if k == 4 else (96, 160)
-        )
+        gop, size = (12, (64, 96)) if k == 4 else (250, (96, 160))
+        write_video(path, 20 + k, gop=gop, size=size)
         name = ("run left", "a/b")[k % 2]
         rows.append((path, k % 2, name, ("train", "val")[k > 5], "ok", f"source {k}"))
     rows[5][0].write_bytes(b"not a video")
@@ -348,9 +345,8 @@ def test_originals_are_never_written_over(data_set, tmp_path):
     manifest = DataSet(table).save(tmp_path / "own" / "manifest.csv")
     useless = table.assign(status=["x", "ok"])
     useless.loc[1, "path"] = str(tmp_path / "other" / "0.mp4")
-    useless.loc[1, ["class_name", "label", "split"]] = useless.loc[
-        0, ["class_name", "label", "split"]
-    ]
+    same = ["class_name", "label", "split"]
+    useless.loc[1, same] = useless.loc[0, same]
     before = tree(tmp_path / "own")
     (tmp_path / "link").symlink_to(tmp_path / "own")
     elsewhere = DataSet(table).save(tmp_path / "list" / "manifest.csv")

@@ -69,9 +69,8 @@ def as_it_is(frames: torch.Tensor) -> torch.Tensor:
 
 def test_a_data_set_holds_no_object_for_each_row():
     """Python writes to an object that is read: a worker would get a copy of the page it lies in."""
-    rows = pd.DataFrame(
-        {"path": [f"/v/{i}.mp4" for i in range(5000)], "split": "train", "class_name": "x"}
-    )
+    paths = [f"/v/{i}.mp4" for i in range(5000)]
+    rows = pd.DataFrame({"path": paths, "split": "train", "class_name": "x"})
     rows["label"] = [i % 9 for i in range(5000)]
     rows["probe"] = [f"probe {i}ü" for i in range(5000)]
     clips = ClipDataset(DataSet(rows), "train", 8, as_it_is)
@@ -141,9 +140,8 @@ def test_what_does_not_fit_is_read_from_its_file_and_said(
     else:
         kept = ClipDataset(*arguments, short_side=48, in_memory=True)
         # All frames are kept for training, where any may be drawn; else those of the clip.
-        assert [len(video) for video in kept.videos] == (
-            [8, 16, 24, 12] if random_frames else [4] * 4
-        )
+        lengths = [8, 16, 24, 12] if random_frames else [4] * 4
+        assert [len(video) for video in kept.videos] == lengths
     assert sum(video.nbytes for video in kept.videos if video is not None) <= free / 4
     for i in range(4):
         torch.manual_seed(i)

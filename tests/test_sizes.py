@@ -3,8 +3,6 @@
 A change that needs more lines looks first for what it can take away.
 """
 
-from __future__ import annotations
-
 import ast
 from collections import Counter
 from pathlib import Path

@@ -83,9 +83,8 @@ def test_a_source_may_have_clips_of_several_classes():
 def test_a_class_that_is_merely_numbered_is_no_source(names, said):
     found, findings = grouped(*(f"dive/{name}" for name in names))
     assert found == set()
-    assert [finding[:3] for finding in findings] == [
-        ("numbered clips, perhaps of one source", "", said)
-    ] * (said is not None)
+    named = [("numbered clips, perhaps of one source", "", said)] * (said is not None)
+    assert [finding[:3] for finding in findings] == named
     if said:
         clips = sum(name.lower().startswith(said) for name in names)
         assert findings[0][3].startswith(f"{clips} clips (dive/")
@@ -222,10 +221,8 @@ def test_lists_without_splits_too(tmp_path):
     text = "".join(f"{path.name} run\n" for path in sorted(root.iterdir()))
     (tmp_path / "list.txt").write_text(text)
     found = listed("list", root, tmp_path / "out", annotations=tmp_path / "list.txt")
-    sources = (
-        DataSet.read(found.manifest).rows.groupby("source_id")["split"].agg(["size", "nunique"])
-    )
-    assert sources.values.tolist() == [[2, 1]] * 3
+    splits = DataSet.read(found.manifest).rows.groupby("source_id")["split"]
+    assert splits.agg(["size", "nunique"]).values.tolist() == [[2, 1]] * 3
 
 
 # ---------------------------------------------------------------- dividing
@@ -237,9 +234,8 @@ def clip_table(*clips: tuple[str, str]) -> pd.DataFrame:
 
 def sides(table: pd.DataFrame, share: float, seed: int) -> dict[str, set[str]]:
     """Source -> the sides on which it is."""
-    return (
-        table.assign(split=divide(table, share, seed)).groupby("source_id")["split"].agg(set)
-    ).to_dict()
+    table = table.assign(split=divide(table, share, seed))
+    return table.groupby("source_id")["split"].agg(set).to_dict()
 
 
 def test_a_source_is_on_one_side_whatever_classes_it_has():

@@ -232,9 +232,8 @@ def written(monkeypatch):
 def test_picture_of_the_arithmetic(position, above, below):
     side = 84  # a tile's: pixels are drawn as they are
     maps = torch.tensor([0.2, 0.5, 0.9, 0.7])[:, None, None].expand(4, side, side)
-    picture = tam_views.arithmetic_picture(
-        steps_of(maps, [0.5, 1.0, -1.0], position), PREV_CURR_NEXT
-    )
+    steps = steps_of(maps, [0.5, 1.0, -1.0], position)
+    picture = tam_views.arithmetic_picture(steps, PREV_CURR_NEXT)
     assert has_row(picture, above, limit=0.9) and has_row(picture, below, limit=0.9)
 
 
@@ -277,12 +276,9 @@ def test_mark_is_where_the_pixel_is():
 def test_picture_of_all_positions(kind, count):
     maps = torch.linspace(0.1, 1.0, count)[:, None, None].expand(count, 4, 4)
     frames = [np.full((8, 8, 3), 10 * t, np.uint8) for t in range(2 * count // (1 + (count > 4)))]
-    pictures = [
-        tam_views.maps_picture(
-            steps_of(maps, [0.0, 0.5, 0.0], chosen, kind), torch.tensor([0.0, 0.25, 0.0]), frames
-        )
-        for chosen in range(count)
-    ]
+    steps = [steps_of(maps, [0.0, 0.5, 0.0], chosen, kind) for chosen in range(count)]
+    learned = torch.tensor([0.0, 0.25, 0.0])
+    pictures = [tam_views.maps_picture(one, learned, frames) for one in steps]
     for factor in (1, 0.25, 0.5):
         assert has_row(pictures[0], (factor * maps[:, 0, 0]).tolist())
     greys = [(10 * t,) * 3 for t in range(0, len(frames), len(frames) // count)]
@@ -379,9 +375,8 @@ def test_edits_are_those_of_a_changed_model(trained, explorer):
     points = 100 * (expected[8] - before[8])
     shown = re.search(r"([+−][\d.]+) points", text_of(explorer, "scores"))[1]
     assert float(shown.replace("−", "-")) == pytest.approx(points, abs=0.051)
-    assert text_of(explorer, "message") == (
-        "Changed channels: 2 of stem.tam, 1 of stage2.tam, 1 of stage4.1.tam."
-    )
+    words = "Changed channels: 2 of stem.tam, 1 of stage2.tam, 1 of stage4.1.tam."
+    assert text_of(explorer, "message") == words
     for name in TINY_TAMS:
         explorer.module.value = name
         maps, out = seen_by(changed, clip, name)
@@ -544,9 +539,8 @@ def test_of_many_tams_each_has_its_place(written):
 def test_taps_alone_are_shown_with_an_example(builder, tmp_path):
     model, clip = awake(builder)
     save_model(model, tmp_path / "model.safetensors")
-    alone = load_taps(
-        save_taps(tmp_path / "model.safetensors", out=tmp_path / "taps.safetensors").out
-    )
+    saved = save_taps(tmp_path / "model.safetensors", out=tmp_path / "taps.safetensors")
+    alone = load_taps(saved.out)
     explorer = TamExplorer(alone, clip if builder is tsm else None)
     assert text_of(explorer, "scores").startswith("No clip, or taps alone: nothing is run")
     assert explorer.summary().endswith("s, taps alone)")
@@ -593,10 +587,8 @@ def test_the_same_moment_in_frames_and_in_pairs(explorer):
 @pytest.mark.parametrize("taps, positions", [(5, 8), (1, 8), (7, 4)])
 def test_other_numbers_of_taps(taps, positions):
     torch.manual_seed(0)
-    model = wake_residuals(
-        blvnet_tam(depth="tiny", num_frames=positions, num_classes=3, num_taps=taps)
-    ).eval()
-    explorer = TamExplorer(model, torch.randn(positions, 3, 32, 32))
+    model = blvnet_tam(depth="tiny", num_frames=positions, num_classes=3, num_taps=taps)
+    explorer = TamExplorer(wake_residuals(model).eval(), torch.randn(positions, 3, 32, 32))
     half = taps // 2
     assert list(explorer.taps) == [f"{offset:+d}" for offset in range(-half, half + 1)]
     presets = "identity", "TSM shift", "difference", "average", "own"
