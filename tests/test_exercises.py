@@ -18,20 +18,10 @@ from torch import nn
 
 from blvnet_lab import paths
 from blvnet_lab.course import checking, exercises, solutions
-from blvnet_lab.course.checking import (
-    Answer,
-    Check,
-    Wrong,
-    cases,
-    deterministic,
-    gradients,
-    never_seeds,
-    rand,
-    require,
-    same,
-)
+from blvnet_lab.course.checking import Answer, Check, cases, deterministic, gradients, never_seeds
+from blvnet_lab.course.inputs import rand
 from blvnet_lab.course.instructor import find_exercises
-from blvnet_lab.course.verdicts import show_value
+from blvnet_lab.course.verdicts import Wrong, require, same, show_value
 from notebooks import of_exercise
 
 CHECKS = {name: check for name, check in vars(exercises).items() if name.startswith("check_")}
@@ -138,13 +128,16 @@ def test_an_exercise_is_complete(number):
 # ---------------------------------------------------------------- what checks are made of
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+USED = ("checking", "inputs", "verdicts")  # by the checks, and by themselves
+
+
+@pytest.mark.parametrize("number", [*NUMBERS, *USED])
 def test_checks_use_nothing_of_the_library(number):
     """Otherwise a mistake of the library would be right by definition."""
     module = importlib.import_module(f"blvnet_lab.course.{number}")
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("blvnet_lab"):
-            assert node.module == checking.__name__
+            assert node.module.removeprefix("blvnet_lab.course.") in USED
         if isinstance(node, ast.Import):
             assert not any(alias.name.startswith("blvnet_lab") for alias in node.names)
 

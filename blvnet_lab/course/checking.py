@@ -18,29 +18,27 @@ import io
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blvnet_lab.course.verdicts import (
     Verdict,
     Wrong,
-    are_equal,
     is_close,
-    kind,
-    plain,
+    require,
+    same,
     say_difference,
     shortened,
     show_value,
+    two,
 )
 
 MAX_PRINTED = 1000  # letters that a learner's function may print while it is checked
-ALIKE = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # one is as good as the other
 RUN_IT = "call your function on this input in a cell of its own, and print what it sees"
 Rule = Callable[["Answer"], None]
 STAY = "what is learned stays in PyTorch: no NumPy, .tolist(), .detach(), .data, torch.no_grad()"
@@ -155,39 +153,6 @@ def _named(function: Any, given: Sequence[Any]) -> str:
     return shortened(", ".join(f"{name} = {show_value(x)}" for name, x in values.items()))
 
 
-def require(holds: Any, found: Any, hint: str) -> None:
-    """Raise `Wrong` unless something holds; what was found is a text, or shown as a value."""
-    if not holds:
-        raise Wrong(found if isinstance(found, str) else show_value(found), hint)
-
-
-def same(got: Any, wanted: Any, hint: str) -> None:
-    """Raise `Wrong` unless `got` is what is wanted, floats up to rounding.
-
-    Where a tensor is wanted it must be one, of the same shape and kind of number; where a tuple is
-    wanted, two such things. For other values lists, tuples, arrays and tensors count as the same.
-    """
-    if isinstance(wanted, tuple):
-        for place, part, right in zip(("first", "second"), two(got), wanted, strict=True):
-            try:
-                same(part, right, hint)
-            except Wrong as wrong:
-                raise Wrong(f"{wrong.found} (the {place} of the two)", wrong.hint) from None
-    elif not isinstance(wanted, Tensor):
-        if not are_equal(plain(got), plain(wanted)):
-            raise Wrong(say_difference(got, wanted), hint)
-    elif not isinstance(got, Tensor):
-        raise Wrong(kind(got), "return a tensor; torch.stack makes one of several")
-    elif got.shape != wanted.shape:
-        found = f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}"
-        raise Wrong(found, "which axis does an index, a sum or a mean of yours drop, or keep?")
-    elif (got.dtype != wanted.dtype) and {got.dtype, wanted.dtype} not in ALIKE:
-        hint = "new tensors get the dtype of the old by torch.zeros_like(x), x.new_zeros(shape)"
-        raise Wrong(f"numbers of {got.dtype} instead of {wanted.dtype}", hint)
-    elif not is_close(got, wanted).all():
-        raise Wrong(say_difference(got, wanted), hint)
-
-
 def cases(broken: str, hint: str, *examples: Sequence[Any]) -> Rule:
     """Make a rule of examples, each what is given; and last what is wanted, where the check has no
     function that says so.
@@ -200,16 +165,6 @@ def cases(broken: str, hint: str, *examples: Sequence[Any]) -> Rule:
 
     rule.__doc__ = broken
     return rule
-
-
-def two(got: Any) -> tuple[Any, Any]:
-    """Return the two things that an answer returned, in whatever gives two, or raise `Wrong`."""
-    gives = isinstance(got, Iterable) and not isinstance(got, (str, dict))
-    things = list(got) if gives and getattr(got, "ndim", 1) else [got]
-    if len(things) != 2:
-        hint = "end with `return first, second`, in the order in which they are asked for"
-        raise Wrong(kind(got), hint, broken="it returns two things")
-    return things[0], things[1]
 
 
 def gradients(*others: Any, **inputs: Tensor) -> Rule:
@@ -268,53 +223,6 @@ def _drawn_after(seed: int, call: Callable[[], Any]) -> tuple[float, ...]:
         set_seed(seed)
     call()
     return torch.rand(()).item(), random.random(), np.random.random()
-
-
-class ToyNetwork(nn.Module):
-    """A function of an input and of weights as a network, which messages show as `what` it is."""
-
-    def __init__(self, what: str, function: Callable[..., Tensor], *weights: Tensor) -> None:
-        super().__init__()
-        self.what, self.function = what, function
-        self.weights, self.calls = nn.ParameterList(weights), 0
-        for weight in self.weights:
-            weight.grad = torch.ones_like(weight)  # of somebody else, and must stay
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return self.function(x, *self.weights)
-
-    def __repr__(self) -> str:
-        return self.what
-
-
-def rand(*shape: int, seed: int = 0) -> Tensor:
-    """Draw normal float32 numbers, the same every time."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, dtype=torch.float32, generator=generator)
-
-
-def clip_tensor(*numbers: float) -> Tensor:
-    """Make one clip of one channel and one pixel, a number for each frame: (1, T, 1, 1, 1)."""
-    return torch.tensor(numbers, dtype=torch.float32)[None, :, None, None, None]
-
-
-def taps_tensor(*numbers: float) -> Tensor:
-    """Make taps of a single channel, earliest first: (r, 1)."""
-    return torch.tensor(numbers, dtype=torch.float32)[:, None]
-
-
-def on_taps(numbers: Sequence[float], *all_taps: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    """Make examples of one clip with each of several taps."""
-    return [(clip_tensor(*numbers), taps_tensor(*taps)) for taps in all_taps]
-
-
-def depthwise_conv3d(x: Tensor, taps: Tensor) -> Tensor:
-    """Compute equation 3 without its ReLU, by PyTorch: x (B, T, C, H, W), taps (r, C), r odd."""
-    num_taps, channels = taps.shape
-    kernel = taps.t().reshape(channels, 1, num_taps, 1, 1)
-    padding = (num_taps // 2, 0, 0)
-    return F.conv3d(x.transpose(1, 2), kernel, padding=padding, groups=channels).transpose(1, 2)
 
 
 def _picture(thing: Any) -> Any:

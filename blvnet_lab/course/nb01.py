@@ -5,17 +5,8 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from blvnet_lab.course.checking import (
-    Answer,
-    Check,
-    cases,
-    deterministic,
-    kind,
-    never_seeds,
-    plain,
-    require,
-    same,
-)
+from blvnet_lab.course.checking import Answer, Check, cases, deterministic, never_seeds
+from blvnet_lab.course.verdicts import kind, plain, require, same
 
 DRAWS = 1000  # enough to see how often each frame of a short segment comes
 

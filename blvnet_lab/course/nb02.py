@@ -3,15 +3,8 @@
 import torch
 from torch import Tensor
 
-from blvnet_lab.course.checking import (
-    Check,
-    cases,
-    clip_tensor,
-    depthwise_conv3d,
-    gradients,
-    on_taps,
-    rand,
-)
+from blvnet_lab.course.checking import Check, cases, gradients
+from blvnet_lab.course.inputs import clip_tensor, depthwise_conv3d, on_taps, rand
 
 check_shift = Check(
     cases(

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from blvnet_lab.course.checking import Answer, Check, ToyNetwork, cases, gradients, rand, same
+from blvnet_lab.course.checking import Answer, Check, cases, gradients
+from blvnet_lab.course.inputs import ToyNetwork, rand
+from blvnet_lab.course.verdicts import same
 
 HALVED = "odd sizes are rounded up, as in (height - 1) // stride + 1"
 

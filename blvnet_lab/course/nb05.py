@@ -10,7 +10,9 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from blvnet_lab.course.checking import Answer, Check, cases, deterministic, rand, require, same
+from blvnet_lab.course.checking import Answer, Check, cases, deterministic
+from blvnet_lab.course.inputs import rand
+from blvnet_lab.course.verdicts import require, same
 
 
 def _clips(logits: Sequence[Sequence[float]], *labels: int) -> tuple[Tensor, Tensor]:

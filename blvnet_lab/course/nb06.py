@@ -7,15 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from blvnet_lab.course.checking import (
-    Answer,
-    Check,
-    cases,
-    deterministic,
-    plain,
-    rand,
-    require,
-)
+from blvnet_lab.course.checking import Answer, Check, cases, deterministic
+from blvnet_lab.course.inputs import rand
+from blvnet_lab.course.verdicts import plain, require
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
 LABELS = ["air drumming", "beer, wine", "Arm (no game)", "a person's head"]

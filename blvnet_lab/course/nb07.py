@@ -4,16 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blvnet_lab.course.checking import (
-    Answer,
-    Check,
-    cases,
-    deterministic,
-    plain,
-    rand,
-    require,
-    same,
-)
+from blvnet_lab.course.checking import Answer, Check, cases, deterministic
+from blvnet_lab.course.inputs import rand
+from blvnet_lab.course.verdicts import plain, require, same
 
 
 def _ones(*numbers: float | None) -> list[Tensor | None]:

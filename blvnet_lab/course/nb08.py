@@ -7,22 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blvnet_lab.course.checking import (
-    Answer,
-    Check,
-    Rule,
-    ToyNetwork,
-    Wrong,
-    cases,
-    is_close,
-    kind,
-    never_seeds,
-    plain,
-    rand,
-    require,
-    same,
-    two,
-)
+from blvnet_lab.course.checking import Answer, Check, Rule, cases, never_seeds
+from blvnet_lab.course.inputs import ToyNetwork, rand
+from blvnet_lab.course.verdicts import Wrong, is_close, kind, plain, require, same, two
 
 
 class _Layers(nn.Sequential):

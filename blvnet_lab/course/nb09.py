@@ -5,20 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from blvnet_lab.course.checking import (
-    Answer,
-    Check,
-    ToyNetwork,
-    cases,
-    clip_tensor,
-    deterministic,
-    kind,
-    never_seeds,
-    rand,
-    require,
-    same,
-    taps_tensor,
-)
+from blvnet_lab.course.checking import Answer, Check, cases, deterministic, never_seeds
+from blvnet_lab.course.inputs import ToyNetwork, clip_tensor, rand, taps_tensor
+from blvnet_lab.course.verdicts import kind, require, same
 
 
 def _centres(*examples: tuple) -> list[tuple]:

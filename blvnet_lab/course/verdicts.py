@@ -3,6 +3,7 @@
 import html
 import inspect
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 MAX_NUMBERS = 24  # of a value are shown; of a larger one its size
 MAX_LETTERS = 300  # of the text of an error or a value
 TOLERANCE = 1e-5  # relative and absolute: enough for float32, which the checks give as notebooks do
+ALIKE = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # one is as good as the other
 
 
 class Wrong(Exception):
@@ -135,3 +137,46 @@ def say_difference(got: Any, wanted: Any) -> str:
     if shown[0] == shown[1]:
         shown = [shortened(repr(a)), shortened(repr(b))]
     return " instead of ".join(shown)
+
+
+def require(holds: Any, found: Any, hint: str) -> None:
+    """Raise `Wrong` unless something holds; what was found is a text, or shown as a value."""
+    if not holds:
+        raise Wrong(found if isinstance(found, str) else show_value(found), hint)
+
+
+def same(got: Any, wanted: Any, hint: str) -> None:
+    """Raise `Wrong` unless `got` is what is wanted, floats up to rounding.
+
+    Where a tensor is wanted it must be one, of the same shape and kind of number; where a tuple is
+    wanted, two such things. For other values lists, tuples, arrays and tensors count as the same.
+    """
+    if isinstance(wanted, tuple):
+        for place, part, right in zip(("first", "second"), two(got), wanted, strict=True):
+            try:
+                same(part, right, hint)
+            except Wrong as wrong:
+                raise Wrong(f"{wrong.found} (the {place} of the two)", wrong.hint) from None
+    elif not isinstance(wanted, Tensor):
+        if not are_equal(plain(got), plain(wanted)):
+            raise Wrong(say_difference(got, wanted), hint)
+    elif not isinstance(got, Tensor):
+        raise Wrong(kind(got), "return a tensor; torch.stack makes one of several")
+    elif got.shape != wanted.shape:
+        found = f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}"
+        raise Wrong(found, "which axis does an index, a sum or a mean of yours drop, or keep?")
+    elif (got.dtype != wanted.dtype) and {got.dtype, wanted.dtype} not in ALIKE:
+        hint = "new tensors get the dtype of the old by torch.zeros_like(x), x.new_zeros(shape)"
+        raise Wrong(f"numbers of {got.dtype} instead of {wanted.dtype}", hint)
+    elif not is_close(got, wanted).all():
+        raise Wrong(say_difference(got, wanted), hint)
+
+
+def two(got: Any) -> tuple[Any, Any]:
+    """Return the two things that an answer returned, in whatever gives two, or raise `Wrong`."""
+    gives = isinstance(got, Iterable) and not isinstance(got, (str, dict))
+    things = list(got) if gives and getattr(got, "ndim", 1) else [got]
+    if len(things) != 2:
+        hint = "end with `return first, second`, in the order in which they are asked for"
+        raise Wrong(kind(got), hint, broken="it returns two things")
+    return things[0], things[1]
