@@ -1,7 +1,5 @@
 """The command line: every command is a function of the library, and its result prints itself."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import importlib

@@ -1,7 +1,5 @@
 """Find the sample clips, the notebooks and one's own data sets; write files whole or not at all."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

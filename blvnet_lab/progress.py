@@ -1,7 +1,5 @@
 """Progress of long work: a bar in a terminal or a notebook, now and then a line in a log file."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -4,8 +4,6 @@ Chosen when `blvnet_lab` is imported, for OpenMP reads its settings once, as PyT
 the environment says already stays as it is.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

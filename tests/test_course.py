@@ -512,12 +512,14 @@ def slide_of(name):
     return name.replace(".ipynb", ".slides.html")
 
 
-def test_slides_load_from_beside_them_what_is_there(tmp_path):
+def test_slides_load_from_beside_them_what_is_there(tmp_path, monkeypatch):
     pages = slides.write_slides(tmp_path).pages
     assert [page.name for page in pages] == [slide_of(name) for name in NAMES]
     text = pages[0].read_text("utf-8")
     assert "https://unpkg.com/reveal.js" in text and slides.STYLE in text
     assert text.count("<section>") > 10 and "<details>" in (tmp_path / slide_of(NB02)).read_text()
+    one = Path(shutil.copy(ROOT / "notebooks" / NAMES[0], tmp_path))
+    monkeypatch.setattr(slides, "notebooks", lambda: one.parent)
     with pytest.raises(FileExistsError, match="--replace"):
         slides.write_slides(tmp_path)
     for name in slides.LOCAL.values():

@@ -14,8 +14,6 @@ What a file should say of itself, such as its classes, can be read where the mod
     torch.export.load("model.pt2", extra_files=(files := {"notes.json": ""}))     # files has it
 """
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 import json

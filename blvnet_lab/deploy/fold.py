@@ -5,8 +5,6 @@ fast = optimize_for_inference(model)
 logits = fast(clip)                     # equal to rounding
 """
 
-from __future__ import annotations
-
 import copy
 from itertools import pairwise
 

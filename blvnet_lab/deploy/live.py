@@ -11,8 +11,6 @@ however long the video is. The logits are, to rounding, those that the whole cli
 pair before they are averaged.
 """
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -45,7 +45,7 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     return figure.update_layout(margin={"t": 80})  # room for both titles
 
 
-def cost_hover(accuracies: pd.DataFrame, title: str = "") -> go.Figure:
+def cost_hover(accuracies: pd.DataFrame) -> go.Figure:
     """Draw `cost_figure` to hover over: each point has its views, multiply-accumulates and source.
 
     Args:
@@ -62,7 +62,6 @@ def cost_hover(accuracies: pd.DataFrame, title: str = "") -> go.Figure:
         hover_data=["views", "GMACs", "source"],
         labels={"ms": COST_TITLE, "top-1": TOP_1_TITLE},
         log_x=True,
-        title=title,
         height=400,
     )
     for trace, (_, rows) in zip(figure.data, points.groupby("dataset", sort=False), strict=True):
