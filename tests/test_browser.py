@@ -560,7 +560,7 @@ def test_plotly_figure_comes_alive(page, lab):
     name = write_notebook(
         lab,
         "plotly.ipynb",
-        "import plotly.graph_objects as go\n\nfrom blvnet_lab.viz.show import show",
+        "import plotly.graph_objects as go\n\nfrom blvnet_lab.viz.interactive import show",
         "show(go.Figure(go.Scatter(y=[1, 3, 2])))",
     )
     open_and_run(page, lab, name)

@@ -27,7 +27,7 @@ from shown import (
 from blvnet_lab import viz
 from blvnet_lab.viz.explorers.base import _LOCK, Explorer
 from blvnet_lab.viz.images import MAX_CLASSES, font, mosaic, png, score_tables, text_picture
-from blvnet_lab.viz.show import show
+from blvnet_lab.viz.interactive import show
 from blvnet_lab.viz.theme import BLUE, GREEN
 from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
 
@@ -365,7 +365,7 @@ def test_the_picture_of_curves_is_the_same_however_quick_the_machine():
 @pytest.fixture
 def bundles(monkeypatch):
     bundles = []
-    module = importlib.import_module("blvnet_lab.viz.show")
+    module = importlib.import_module("blvnet_lab.viz.interactive")
     monkeypatch.setattr(module, "display", lambda bundle, raw: bundles.append(bundle))
     return bundles
 

@@ -1,14 +1,18 @@
 """Pictures to hover over and zoom into: each function takes plain data, gives a plotly Figure."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
+import plotly.io as pio
+from IPython.display import display
 from plotly.subplots import make_subplots
 
 from blvnet_lab.viz.figures import ACCURACY, COST_TICKS, COST_TITLE, TOP_1_TITLE, model_colour
 from blvnet_lab.viz.taps import of_module, scale_title, sorted_taps
-from blvnet_lab.viz.theme import GREY, KIND_COLOURS, MODEL_COLOURS, ROLE_COLOURS, SIGNED
+from blvnet_lab.viz.theme import GREY, KIND_COLOURS, MODEL_COLOURS, ROLE_COLOURS, SIGNED, template
 
 DECIMALS = 3  # of weights: more would only make the notebooks larger
 
@@ -163,3 +167,17 @@ def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -
         updatemenus=[{"font": {"color": GREY}}],
     )
     return figure
+
+
+def show(figure: go.Figure) -> None:
+    """Display ``figure`` as ``application/vnd.plotly.v1+json``, which JupyterLab draws live.
+
+    The text beside it, its kinds of traces, is what nbval compares. A figure without a template of
+    its own gets the small one of the theme (see ``set_theme``); ``figure`` itself stays as it is.
+    """
+    if figure.layout.template == pio.templates["plotly"]:  # the default, so nobody chose it
+        figure = go.Figure(figure).update_layout(template=template())
+    bundle = pio.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
+    kinds = Counter(trace.type for trace in figure.data)
+    text = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    display({**bundle, "text/plain": f"<plotly figure: {text or 'no traces'}>"}, raw=True)
