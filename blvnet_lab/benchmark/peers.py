@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from blvnet_lab.benchmark.published import published_form
-from blvnet_lab.models import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
 
 PAPER = "Fan et al., NeurIPS 2019"
 TSM_PAPER = "Lin et al., ICCV 2019"
@@ -61,39 +61,33 @@ class Peer:
 def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer]:
     """List every row. `num_frames` and `size` are those of the four architectures."""
 
-    def ours(builder: Callable[..., VideoNet], title: str) -> Peer:
-        build = partial(builder, depth=50, num_frames=num_frames)
-        return Peer(builder.__name__, title, build, num_frames, size)
-
-    def three_d(builder: Callable[[], nn.Module], size: tuple[int, int] = NORMAL) -> Peer:
-        name = builder.__name__
-        return Peer(name, name, builder, 16, size, channels_first=True)
-
-    def published() -> nn.Module:
-        return published_form(blvnet_tam(depth=50, num_frames=num_frames))
-
+    ours = {"TSN": tsn, "TSN-bLNet": tsn_blnet, "bLVNet": blvnet, "bLVNet-TAM": blvnet_tam}
+    three_d = {video.r3d_18: 112, video.r2plus1d_18: 112, video.s3d: 224, video.mvit_v2_s: 224}
+    own = {"depth": 50, "num_frames": num_frames}
     f16x2 = partial(blvnet_tam, depth=50, num_frames=32)
     tam_256 = partial(blvnet_tam, depth=50, num_frames=16, num_classes=400)
     resnet = partial(tsn, depth=50, num_frames=8)
-    tsm = partial(resnet, temporal="shift")
+    tam, tsm = partial(resnet, temporal="tam"), partial(resnet, temporal="shift")
+
+    def published() -> nn.Module:
+        return published_form(blvnet_tam(**own))
+
     return [
-        ours(tsn, "TSN"),
-        ours(tsn_blnet, "TSN-bLNet"),
-        ours(blvnet, "bLVNet"),
-        ours(blvnet_tam, "bLVNet-TAM"),
+        *(
+            Peer(builder.__name__, title, partial(builder, **own), num_frames, size)
+            for title, builder in ours.items()
+        ),
         Peer("published", "the published formulation of it", published, num_frames, size),
         Peer("blvnet_tam_f16x2", "bLVNet-TAM f16x2", f16x2, 32, NORMAL),
         Peer("blvnet_tam_256", "bLVNet-TAM, 256 pixels", tam_256, 16, LARGE),
         Peer("tsn_8", "TSN, 8 frames", resnet, 8, NORMAL),
-        Peer(
-            "resnet_tam", "ResNet-50 with TAM, 8 frames", partial(resnet, temporal="tam"), 8, NORMAL
-        ),
+        Peer("resnet_tam", "ResNet-50 with TAM, 8 frames", tam, 8, NORMAL),
         Peer("resnet_tsm", "TSM (ResNet-50), 8 frames", tsm, 8, NORMAL),
         Peer("resnet_tsm_256", "TSM (ResNet-50), 8 frames, 256 pixels", tsm, 8, LARGE),
-        three_d(video.r3d_18, (112, 112)),
-        three_d(video.r2plus1d_18, (112, 112)),
-        three_d(video.s3d),
-        three_d(video.mvit_v2_s),
+        *(
+            Peer(build.__name__, build.__name__, build, 16, (side, side), channels_first=True)
+            for build, side in three_d.items()
+        ),
     ]
 
 

@@ -184,7 +184,8 @@ def _probe(
     waiting = defaultdict(list)
     for clip in reversed(drawn):
         waiting[group(clip)].append(clip)
-    bar = tqdm(desc="opening videos", total=len(drawn), unit="video")
+    count = sum(len(lacking(key)) for key in waiting)  # if all of them can be read
+    bar = tqdm(desc="opening videos", total=count, unit="video")
     with bar, ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
         while batch := [waiting[key].pop() for key in waiting for _ in lacking(key)]:
             looked = pool.map(_best, batch, repeat(probes))

@@ -142,8 +142,6 @@ def serve_mirror(
     """Serve `folder` to this machine only, until the block ends; gives its address."""
 
     class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
         def handle_error(self, request: object, client_address: object) -> None:
             """Pass over a reader that went away."""
 
