@@ -80,6 +80,14 @@ def setting(control, value) -> Callable[[], None]:
     return lambda: setattr(control, "value", value)
 
 
+def type_command(monkeypatch, *words: object) -> None:
+    """Run a command in this process, where PyTorch is loaded already; errors are `SystemExit`."""
+    from blvnet_lab import cli
+
+    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
+    cli.main()
+
+
 @contextlib.contextmanager
 def owned(command: list[str], **options) -> Iterator[subprocess.Popen]:
     """A process that ends with the block, and with this process, whatever ends that: SIGKILL, too.

@@ -3,17 +3,17 @@
 import json
 import math
 import re
-import sys
 from functools import partial
 from itertools import pairwise
 
 import pandas as pd
 import pytest
 import torch
+from lab import type_command
 from torch import nn
 from torchvision.models import video
 
-from blvnet_lab import cli, viz
+from blvnet_lab import viz
 from blvnet_lab.benchmark import Benchmark, from_json, measure, run_benchmark
 from blvnet_lab.benchmark.measure import compare_times, count_gmacs, faster_layout, peak_gb
 from blvnet_lab.benchmark.peers import all_peers, published_accuracies
@@ -202,20 +202,13 @@ def test_the_shipped_benchmark_is_readable():
 # ---------------------------------------------------------------- the command and its pictures
 
 
-def type_command(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "benchmark", *map(str, words)])
-    cli.main()
-
-
 def test_the_command(measured, tmp_path, capsys, monkeypatch):
     for part in MEASURES:
         monkeypatch.setitem(MEASURES, part, None)  # not asked for
     monkeypatch.setitem(MEASURES, "models", lambda given: measured["models"])
     figure, file = tmp_path / "cost.svg", tmp_path / "found.json"
-    type_command(
-        monkeypatch, *("--parts", "models", "--models", "r3d_18", "--device", "cpu", "--quick"),
-        *("--json", file, "--figure", figure),
-    )  # fmt: skip
+    words = "benchmark --parts models --models r3d_18 --device cpu --quick"
+    type_command(monkeypatch, *words.split(), "--json", file, "--figure", figure)
     assert "<svg" in figure.read_text()
     assert from_json(file.read_text()).machine["repeats"] == 3
     shown = capsys.readouterr().out
@@ -230,7 +223,7 @@ def test_the_command(measured, tmp_path, capsys, monkeypatch):
         (("--num-frames", 8, "--models", "blvnet_tam", "--figure", figure), "for a figure"),
     ]:
         with pytest.raises(SystemExit, match=message):
-            type_command(monkeypatch, *words)
+            type_command(monkeypatch, "benchmark", *words)
 
 
 def accuracies(*rows):

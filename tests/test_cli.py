@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from lab import ROOT
+from lab import ROOT, type_command
 from videos import write_video
 
 from blvnet_lab import cli
@@ -17,11 +17,6 @@ from blvnet_lab.paths import data_samples
 from blvnet_lab.runs.train import Run
 
 MANIFEST = "data_samples/motion/manifest.csv"
-
-
-def type_command(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
-    cli.main()
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from unittest import mock
 
 import nbformat
 import pytest
-from lab import LIMIT_S, ROOT, free_port, lab_and_browser, open_page, owned
+from lab import LIMIT_S, ROOT, free_port, lab_and_browser, open_page, owned, type_command
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import notebooks
-from blvnet_lab import cli, paths
+from blvnet_lab import paths
 from blvnet_lab.course import copies as course
 from blvnet_lab.course import exercises, instructor, slides, solutions
 
@@ -224,11 +224,6 @@ def test_from_an_installed_package(tmp_path):
     assert f"{len(NAMES + PAGES)} new" in done.stdout
     assert "jupyter lab " + os.path.join("mine", course.FIRST) in done.stdout
     assert sorted(os.listdir(tmp_path / "mine")) == sorted([*NAMES, *PAGES, course.RECORD])
-
-
-def type_command(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
-    cli.main()
 
 
 def test_what_the_course_command_says(package, mine, monkeypatch, capsys):

@@ -1,11 +1,10 @@
 """The loader benchmark: that it measures what it says, never how long it took."""
 
 import math
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
+from lab import type_command
 from videos import write_video
 
 from blvnet_lab.benchmark import from_json
@@ -55,16 +54,15 @@ def test_the_limit_needs_times(tmp_path):
         decode_only(info, [1])
 
 
-def test_the_command_on_a_data_set(tmp_path):
+def test_the_command_on_a_data_set(tmp_path, monkeypatch, capsys):
     (tmp_path / "set" / "run").mkdir(parents=True)
     write_video(tmp_path / "set" / "run" / "a.mp4", 24)
     listed = build_manifest("folder", tmp_path / "set", out=tmp_path / "listed").manifest
     options = "--clips 16 --repeats 3 --workers 0 --num-frames 4 --size 32 32 --json found.json"
-    command = ["loader-benchmark", "--manifest", str(listed), *options.split()]
-    done = subprocess.run([sys.executable, "-m", "blvnet_lab", *command],
-                          cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "data set, uniform" in done.stdout and "feeds a step of 64" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    type_command(monkeypatch, "loader-benchmark", "--manifest", listed, *options.split())
+    said = capsys.readouterr().out
+    assert "data set, uniform" in said and "feeds a step of 64" in said
     tables = from_json((tmp_path / "found.json").read_text()).tables
     assert list(tables) == ["steps", "loaders"] and len(tables["steps"]) == 2
 

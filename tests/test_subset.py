@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from lab import LIMIT_S
+from lab import LIMIT_S, type_command
 from videos import write_video
 
 from blvnet_lab.data import ClipDataset, DataSet, read_frames
@@ -902,19 +902,18 @@ def test_a_plan_and_the_splits_of_the_subset(mirror, tmp_path):
     assert shares.between(0.4, 0.6).all()
 
 
-def test_the_command_asks_first(tmp_path):
+def test_the_command_asks_first(tmp_path, monkeypatch, capsys):
     wishes = {"mirror": "sample", "selection": Selection(num_classes=2)}
     answer = subset_module.subset("kinetics400", tmp_path / "out", **wishes)  # not on a terminal
     assert "CC BY 4.0" in answer and "--yes to begin" in answer
     table = subset_module.subset("kinetics600", tmp_path / "out", compare=True, **wishes)
     assert "kinetics700-2020        2" in table
     assert not (tmp_path / "out").exists()
-    command = f"-m blvnet_lab subset kinetics400 --num-classes 2 --out {tmp_path}/out --yes"
-    command = [sys.executable, *command.split(), "--mirror", "sample"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
-    assert done.returncode == 0, done.stderr
+    command = "subset kinetics400 --mirror sample --num-classes 2 --yes --out"
+    type_command(monkeypatch, *command.split(), tmp_path / "out")
     assert len(DataSet.read(tmp_path / "out" / "manifest.csv").rows) >= 15
-    assert "streaming: 100%" in done.stderr and "kept" in done.stdout
+    said = capsys.readouterr()
+    assert "streaming: 100%" in said.err and "kept" in said.out
 
 
 def test_the_command_says_when_parts_are_missing(mirror, tmp_path):
