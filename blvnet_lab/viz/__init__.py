@@ -1,37 +1,71 @@
-"""Pictures and widgets. Pictures take plain tensors and results; the explorers run models.
+"""Pictures and widgets. Pictures take plain tensors and results; the explorers run models."""
 
-A module is imported when the first of its names is asked for: matplotlib, plotly and ipywidgets
-take seconds.
-"""
+from blvnet_lab.viz.answers import embedding_hover, timeline_figure
+from blvnet_lab.viz.architecture import architecture_figure
+from blvnet_lab.viz.explorers.branch import BranchExplorer
+from blvnet_lab.viz.explorers.clip import ClipExplorer
+from blvnet_lab.viz.explorers.live import LiveView
+from blvnet_lab.viz.explorers.tam import TamExplorer
+from blvnet_lab.viz.figures import (
+    ablation_figure,
+    class_bars,
+    confusion_figure,
+    contact_sheet,
+    cost_figure,
+    deletion_figure,
+    importance_figure,
+    probe_figure,
+    staircase_figure,
+    training_figure,
+)
+from blvnet_lab.viz.images import mosaic, picture
+from blvnet_lab.viz.inside import feature_maps, receptive_field_figure
+from blvnet_lab.viz.interactive import (
+    cost_hover,
+    learning_curves,
+    show,
+    tap_history_hover,
+    taps_hover,
+)
+from blvnet_lab.viz.taps import pair_taps_figure, tap_history_figure, taps_figure
+from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured, set_theme
+from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
 
-from importlib import import_module
-from typing import Any
-
-_NAMES = {
-    "answers": "embedding_hover timeline_figure",
-    "architecture": "architecture_figure",
-    "explorers.branch": "BranchExplorer",
-    "explorers.clip": "ClipExplorer",
-    "explorers.live": "LiveView",
-    "explorers.tam": "TamExplorer",
-    "figures": "ablation_figure class_bars confusion_figure contact_sheet cost_figure "
-    "deletion_figure importance_figure probe_figure staircase_figure training_figure",
-    "images": "mosaic picture",
-    "inside": "feature_maps receptive_field_figure",
-    "interactive": "cost_hover learning_curves show tap_history_hover taps_hover",
-    "taps": "pair_taps_figure tap_history_figure taps_figure",
-    "theme": "BRANCH_COLOURS GREY ROLE_COLOURS coloured set_theme",
-    "widgets": "FrameStepper LiveCurves",
-}
-_PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}
-__all__ = sorted(_PLACES)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__ = [
+    "BRANCH_COLOURS",
+    "GREY",
+    "ROLE_COLOURS",
+    "BranchExplorer",
+    "ClipExplorer",
+    "FrameStepper",
+    "LiveCurves",
+    "LiveView",
+    "TamExplorer",
+    "ablation_figure",
+    "architecture_figure",
+    "class_bars",
+    "coloured",
+    "confusion_figure",
+    "contact_sheet",
+    "cost_figure",
+    "cost_hover",
+    "deletion_figure",
+    "embedding_hover",
+    "feature_maps",
+    "importance_figure",
+    "learning_curves",
+    "mosaic",
+    "pair_taps_figure",
+    "picture",
+    "probe_figure",
+    "receptive_field_figure",
+    "set_theme",
+    "show",
+    "staircase_figure",
+    "tap_history_figure",
+    "tap_history_hover",
+    "taps_figure",
+    "taps_hover",
+    "timeline_figure",
+    "training_figure",
+]
