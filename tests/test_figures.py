@@ -152,6 +152,9 @@ def all_figures(depth, num_frames: int) -> dict[str, Figure]:
         "architecture": viz.architecture_figure(introspect.layer_table(model), "a network"),
         "feature_maps": viz.feature_maps(frames, *maps),
         "feature_maps, title": viz.feature_maps(frames, *maps, "title"),
+        "attribution": viz.attribution_figure(
+            frames, {"as asked": maps[0], "random weights": torch.zeros(num_frames, 7, 7)}, "title"
+        ),
         "taps": viz.taps_figure(weights, roles, "title"),
         "pair_taps": viz.pair_taps_figure(introspect.effective_pair_taps(model), "stage1.tam"),
         "tap_history": viz.tap_history_figure(history, "stem.tam"),

@@ -224,6 +224,40 @@ def test_feature_maps_of_frames_that_feed_both_branches():
     assert panels[8].images[0].get_clim() == (-1, 1)  # all zero: still white, no warning
 
 
+def test_attributions_lie_over_their_frames_on_one_scale():
+    pairs, frames = maps_of(4, 2, 0), maps_of(8, 3, 1) / 100
+    figure = viz.attribution_figure(FRAMES, {"as asked": pairs.requires_grad_(), "weak": frames})
+    top, *rows = [axes for axes in figure.axes if axes.images]
+    assert [image.get_array()[0, 0, 0] for image in top.images] == [20 * t for t in range(8)]
+    limit = pairs.abs().max().item()
+    for axes, maps in zip(rows, (pairs.repeat_interleave(2, 0), frames), strict=True):
+        for t in range(8):
+            ground, cells = axes.images[2 * t : 2 * t + 2]
+            assert (ground.get_array() == 20 * t).all() and ground.get_clim() == (0, 255)
+            np.testing.assert_allclose(cells.get_array(), maps[t].detach())
+            assert cells.get_clim() == pytest.approx((-limit, limit)), "a scale of its own"
+            assert (cells.get_interpolation(), cells.get_cmap().name) == ("nearest", SIGNED)
+            assert ground.get_extent() == cells.get_extent() and 0.3 < cells.get_alpha() < 0.8
+    edges = [np.array([image.get_extent() for image in axes.images[::2]]) for axes in rows]
+    gaps = [edge[1:, 0] - edge[:-1, 1] for edge in edges]
+    np.testing.assert_allclose(gaps[0], [0, 0.16] * 3 + [0], atol=1e-9)  # of a pair, none
+    np.testing.assert_allclose(gaps[1], [0.08] * 7)
+    low, high = (float(bound) for bound in pairs.detach().aminmax())
+    label = f"as asked\n{low:.2g} to {high:.2g}".replace("-", "−")
+    assert [top.get_ylabel(), rows[0].get_ylabel()] == ["frames", label]
+    words = texts(figure)
+    assert "attribution / logits" in words and "frame" in words and words.count("7") == 1
+    (zero,) = viz.attribution_figure(FRAMES, {"none": torch.zeros(8, 2, 2)}).axes[1].images[1:2]
+    assert zero.get_clim() == (-1, 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2, 2), (3, 2, 2), (4, 2)])
+def test_attributions_of_other_frames_are_refused(shape):
+    words = r"\(positions, h, w\) of 8 frames or of their pairs, got odd \(.*give .* maps\[0\]"
+    with pytest.raises(ValueError, match=words):
+        viz.attribution_figure(FRAMES, {"odd": torch.zeros(shape)})
+
+
 # ---------------------------------------------------------------- taps
 
 

@@ -112,12 +112,14 @@ EXPLORERS = {
     "branch": lambda model: viz.BranchExplorer(model, a_clip()),
     "tam": lambda model: viz.TamExplorer(model, a_clip(), NAMES),
     "live": lambda model: viz.LiveView(model, MANIFEST["path"][0], NAMES, stride=3),
+    "evidence": lambda model: viz.EvidenceExplorer({"it": model}, a_clip(), NAMES),
 }
 TEXTS = {
     "clip": "ClipExplorer(it; 8 frames of 64x64, 20 clips of 10 classes)",
     "branch": "BranchExplorer(blvnet_tam, 8 frames of 64x64)",
     "tam": "TamExplorer(6 TAMs, 8 frames of 64x64)",
     "live": "LiveView(4 pairs of 64x64, 10 classes)",
+    "evidence": "EvidenceExplorer(it; 8 frames of 64x64)",
 }
 # What a user does, by control or button.
 STEPS = {
@@ -125,6 +127,7 @@ STEPS = {
     "branch": [("stage", "stage4"), ("slider", 200), ("stage", "stem"), ("position", 2)],
     "tam": [("taps prev", 0.5), ("module", "stage2.tam"), ("frame", 6), ("taps next", -1.0)],
     "live": [("position", 23), ("restart", None), ("position", 12), ("averaged", 1)],
+    "evidence": [("position", 3), ("label", 4), ("order", "frames reversed"), ("minus", 5)],
 }
 
 
@@ -170,7 +173,7 @@ def test_a_model_in_training_is_shown_in_eval_mode_and_as_it_was(kind):
     assert shown(explorer) == shown(expected)
 
 
-@pytest.mark.parametrize("kind", ["clip", "tam", "live"])
+@pytest.mark.parametrize("kind", ["clip", "tam", "live", "evidence"])
 def test_the_model_may_be_used_elsewhere_all_the_while(kind):
     """JupyterLab handles widgets in threads of their own while a cell runs."""
     model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").eval()
@@ -215,7 +218,7 @@ def test_picture_and_text_where_no_kernel_runs(kind):
 
 @pytest.mark.parametrize(
     "kind, slider",
-    [("clip", "position"), ("branch", "position"), ("tam", "frame"), ("live", "position")],
+    [(kind, "frame" if kind == "tam" else "position") for kind in EXPLORERS],
 )
 def test_play_is_linked_in_the_browser(kind, slider):
     """jslink runs in JavaScript: here, only the wiring can be seen. test_browser.py plays."""
@@ -226,7 +229,7 @@ def test_play_is_linked_in_the_browser(kind, slider):
     assert (explorer.play.max, explorer.play.value) == (control.max, control.value)
 
 
-@pytest.mark.parametrize("kind", ["branch", "tam"])
+@pytest.mark.parametrize("build", [viz.BranchExplorer, viz.TamExplorer, viz.EvidenceExplorer])
 @pytest.mark.parametrize(
     "clip, error, words",
     [
@@ -236,8 +239,7 @@ def test_play_is_linked_in_the_browser(kind, slider):
         (np.zeros((8, 3, 64, 64)), TypeError, "a clip as a tensor, got ndarray"),
     ],
 )
-def test_clips_that_do_not_fit(kind, clip, error, words):
-    build = {"branch": viz.BranchExplorer, "tam": viz.TamExplorer}[kind]
+def test_clips_that_do_not_fit(build, clip, error, words):
     with pytest.raises(error, match=words):
         build(shipped("blvnet_tam"), clip)
 
@@ -247,6 +249,7 @@ def test_clips_that_do_not_fit(kind, clip, error, words):
     [
         lambda names: viz.ClipExplorer({"it": shipped("tsn")}, CLIPS, names),
         lambda names: viz.TamExplorer(shipped("blvnet_tam"), a_clip(), names),
+        lambda names: viz.EvidenceExplorer(shipped("blvnet_tam"), a_clip(), names),
         lambda names: viz.LiveView(shipped("blvnet_tam_causal"), MANIFEST["path"][0], names),
     ],
 )

@@ -4,6 +4,7 @@ from blvnet_lab.viz.answers import embedding_hover, timeline_figure
 from blvnet_lab.viz.architecture import architecture_figure
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
+from blvnet_lab.viz.explorers.evidence import EvidenceExplorer
 from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.tam import TamExplorer
 from blvnet_lab.viz.figures import (
@@ -19,7 +20,7 @@ from blvnet_lab.viz.figures import (
     training_figure,
 )
 from blvnet_lab.viz.images import mosaic, picture
-from blvnet_lab.viz.inside import feature_maps, receptive_field_figure
+from blvnet_lab.viz.inside import attribution_figure, feature_maps, receptive_field_figure
 from blvnet_lab.viz.interactive import (
     cost_hover,
     learning_curves,
@@ -37,12 +38,14 @@ __all__ = [
     "ROLE_COLOURS",
     "BranchExplorer",
     "ClipExplorer",
+    "EvidenceExplorer",
     "FrameStepper",
     "LiveCurves",
     "LiveView",
     "TamExplorer",
     "ablation_figure",
     "architecture_figure",
+    "attribution_figure",
     "class_bars",
     "coloured",
     "confusion_figure",

@@ -106,6 +106,7 @@ def mosaic(
     chosen: int | None = None,
     tile_px: int = 72,
     gap_px: int = 6,
+    below: Sequence[str] = (),
 ) -> np.ndarray:
     """Arrange small pictures in labelled rows on a transparent ground: (H, W, 4) uint8.
 
@@ -115,6 +116,7 @@ def mosaic(
         edges: for every row, the colours around its tiles.
         chosen: the column that is framed, if any.
         tile_px: width of a tile; its height follows from the first picture.
+        below: a text under each column.
     """
     first = next(iter(rows.values()))[0]
     columns = max(len(row) for row in rows.values())
@@ -124,9 +126,10 @@ def mosaic(
     top = LABEL_PX + 2 * gap_px if column_labels else gap_px
     step_x, step_y = tile_px + gap_px, tile_height + gap_px
     height = top + len(rows) * step_y
-    sheet = Sheet(left + columns * step_x, height)
-    for column, text in enumerate(column_labels):
-        sheet.text(left + column * step_x + tile_px / 2, gap_px, text, anchor="ma")
+    sheet = Sheet(left + columns * step_x, height + (LABEL_PX + gap_px if below else 0))
+    for y, texts in ((gap_px, column_labels), (height, below)):
+        for column, text in enumerate(texts):
+            sheet.text(left + column * step_x + tile_px / 2, y, text, anchor="ma")
     for number, (label, row) in enumerate(rows.items()):
         y = top + number * step_y
         sheet.text(left - 2 * gap_px, y + tile_height / 2, label, anchor="rm")

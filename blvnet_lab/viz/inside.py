@@ -13,6 +13,8 @@ from blvnet_lab.viz.figures import draw_signed, new_figure
 from blvnet_lab.viz.images import as_images
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ORANGE, VERMILLION
 
+OPACITY = 0.6  # of a map that lies over a frame
+
 
 def _numbers(values: Tensor | np.ndarray) -> np.ndarray:
     return torch.as_tensor(values).detach().float().cpu().numpy()
@@ -61,6 +63,51 @@ def feature_maps(
     for position, axes in enumerate(grid[0]):
         axes.set_title(f"{kind} {position}", fontsize=9)
     figure.colorbar(shown, ax=grid, label="activation", shrink=0.6, aspect=30)
+    return figure
+
+
+def attribution_figure(
+    frames: Tensor | np.ndarray, maps: Mapping[str, Tensor | np.ndarray], title: str = ""
+) -> Figure:
+    """Draw maps of where and when over the grey frames of a clip, a row for each name.
+
+    White is zero, red positive, blue negative, on one scale, so that a weak map looks weak; the
+    range of each row stands beside it. The map of a pair lies over both of its frames, which touch.
+
+    Args:
+        frames: (T, 3, H, W) uint8.
+        maps: name to (positions, h, w) in logits, of frames or of pairs; ValueError for others.
+    """
+    images = as_images(frames)
+    count, height, width = images.shape[:3]
+    rows = {name: _numbers(values) for name, values in maps.items()}
+    for name, values in rows.items():
+        if values.ndim != 3 or len(values) not in (count, count / 2):
+            raise ValueError(
+                f"expected maps (positions, h, w) of {count} frames or of their pairs, got {name} "
+                f"{values.shape}; of a batch, give those of one clip, maps[0]"
+            )
+    limit = max(np.abs(np.nan_to_num(values)).max() for values in rows.values()) or 1.0
+    size = 9, (len(rows) + 1) * (6.4 / count * height / width + 0.1) + 0.9  # inches
+    figure, panels = new_figure(*size, title, rows=len(rows) + 1, sharex=True, sharey=True)
+    for axes, (name, values) in zip(panels, [("frames", None), *rows.items()], strict=True):
+        paired = values is not None and len(values) < count
+        for t, image in enumerate(images):
+            left = t + (0.08 * (1 - t % 2) if paired else 0.04)
+            place = {"extent": (left, left + 0.92, 0.92 * height / width, 0)}
+            ground = image if values is None else image.mean(-1)
+            axes.imshow(ground, cmap="gray", vmin=0, vmax=255, **place)
+            if values is not None:
+                cells = values[t * len(values) // count]
+                shown = draw_signed(axes, cells, limit, alpha=OPACITY, **place)
+        if values is not None:
+            name += f"\n{values.min():.2g} to {values.max():.2g}".replace("-", "−")
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.set(frame_on=False, xlim=(0, count), ylim=(0.92 * height / width, 0), yticks=[])
+        axes.tick_params(length=0)
+    axes.set(xlabel="frame", xticks=np.arange(count) + 0.5, xticklabels=range(count))
+    bar = figure.colorbar(shown, ax=panels, label="attribution / logits", shrink=0.9, aspect=30)
+    bar.ax.set_facecolor(GREY)  # under the colours, as a frame is
     return figure
 
 

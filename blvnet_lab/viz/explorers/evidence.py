@@ -1,0 +1,171 @@
+"""See where and when networks find what speaks for a class, in parts that add up to its logit."""
+
+from __future__ import annotations
+
+import copy
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from functools import cache
+from html import escape
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from torch import Tensor
+
+from blvnet_lab.data import denormalize
+from blvnet_lab.introspect import evidence, predict
+from blvnet_lab.introspect.ablate import frame_orders
+from blvnet_lab.models import VideoNet
+from blvnet_lab.models.networks import architecture_of
+from blvnet_lab.viz import images
+from blvnet_lab.viz.explorers.base import FITTING, Explorer, checked_names, one_clip, row
+from blvnet_lab.viz.explorers.branch import GAP_PX, PAGE_PX, STEP_MS
+from blvnet_lab.viz.explorers.clip import AS_FILMED
+from blvnet_lab.viz.explorers.tam_views import digits_for, number
+from blvnet_lab.viz.inside import OPACITY
+from blvnet_lab.viz.theme import coloured
+
+GLOW = "color:black;text-shadow:" + ",".join(["0 0 2px white"] * 6)  # legible on any colour
+NOTES = """White is 0, red positive, blue negative, on one scale for all networks and orders.
+Rounded so that sums are exact as printed. A cell is a place of the last maps, which have
+seen much more of the clip than what lies below it."""
+
+
+class EvidenceExplorer(Explorer):
+    """Evidence of one clip in several networks; in Python, set ``.value`` of the controls.
+
+    The controls: ``network``; ``label`` and ``minus``, classes that the evidence is for and against
+    (-1: nothing); ``order`` of the frames; ``position``, enlarged. What they change: ``maps``, a
+    picture, ``closeup`` and ``sums``, texts. The numbers are `blvnet_lab.introspect.evidence`.
+
+    Args:
+        networks: title to network, or one. Copies are run, in eval mode: later changes go unseen.
+        clip: (T, C, H, W) or (1, T, C, H, W), normalised; frames other than RGB are shown grey.
+        class_names: names of the networks' classes; "class 0", ... if None.
+        label: the clip's class; if None, the evidence is for the first network's answer at first.
+
+    Raises ValueError for networks of different classes, a clip that one of them does not take,
+    another number of names, and a label that is no class.
+    """
+
+    css_class = "blvnet-evidence-explorer"
+
+    def __init__(
+        self,
+        networks: Mapping[str, VideoNet] | VideoNet,
+        clip: Tensor,
+        class_names: Sequence[str] | None = None,
+        label: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(networks, Mapping):
+            networks = {architecture_of(networks): networks}
+        counts = {title: model.classifier.out_features for title, model in networks.items()}
+        if len(set(counts.values())) != 1:
+            raise ValueError(f"expected networks of the same classes, got {counts}; leave some out")
+        for model in networks.values():
+            names, clip = checked_names(class_names, model), one_clip(model, clip)
+        self._networks = {title: copy.deepcopy(model).eval() for title, model in networks.items()}
+        self._names, self._label, first = names, label, next(iter(networks))
+        count, channels, *self._size = clip.shape[1:]
+        rgb = clip[0] if channels == 3 else clip.new_zeros(count, 3, *self._size)
+        self._frames = images.as_images(denormalize(rgb))
+        self._orders = {AS_FILMED: torch.arange(count), **frame_orders(count)}
+        self._clips = {name: clip[:, order] for name, order in self._orders.items()}
+        self._found = cache(self._found)
+        start = predict(self._networks[first], clip).argmax().item() if label is None else label
+        self._found(first, AS_FILMED, start, -1)  # a label that is no class is named here
+
+        for name, options in (("network", self._networks), ("order", self._orders)):
+            self._control(name, widgets.ToggleButtons(options=list(options), style=FITTING))
+        classes = [(name, i) for i, name in enumerate(names)]
+        wanted = widgets.Dropdown(options=classes, value=start, description="for")
+        against = widgets.Dropdown(options=[("nothing", -1), *classes], description="against")
+        asked = row(self._control("label", wanted), self._control("minus", against))
+        self._player(self._control("position", widgets.IntSlider()), STEP_MS)
+        place = row(self.play, self.position)
+        shown = row(self._text("closeup"), self._text("sums", flex="1 1 300px"))
+        self._arrange(self.network, asked, self.order, place, self._image("maps"), shown)
+
+    def _found(self, network: str, order: str, label: int, minus: int) -> tuple[np.ndarray, ...]:
+        """Compute evidence (P, h, w), and the probability of every class."""
+        model, clip = self._networks[network], self._clips[order]
+        maps = evidence(model, clip, label, None if minus < 0 else minus)[0]
+        return maps.double().numpy(), predict(model, clip)[0].softmax(0).numpy()
+
+    def draw(self) -> None:
+        now, names, asked = self.now, self._names, (self.now.label, self.now.minus)
+        maps, scores = self._found(now.network, now.order, *asked)
+        # A coin toss of one network, or of frames out of order, must not look like certainty.
+        together = [maps, *(self._found(title, AS_FILMED, *asked)[0] for title in self._networks)]
+        limit = max(np.abs(np.nan_to_num(each)).max() for each in together)
+        digits = digits_for(max(limit, 0.01))
+        sums = adding_up(maps.sum((1, 2)), maps.sum(), digits)
+        now.position = at = now.position * len(maps) // (self.position.max + 1)  # the same time
+        self._set_range(self.position, len(maps) - 1, at)
+        held = self._orders[now.order].reshape(len(maps), -1).tolist()  # numbers of frames
+        paired = len(held[0]) == 2
+        self.position.description = unit = "pair" if paired else "place"
+
+        shown = self._frames[held]  # (P, 1 or 2, H, W, 3)
+        y, x = (np.arange(n) * m // n for n, m in zip(self._size, maps.shape[1:], strict=True))
+        grey = shown.mean((1, 4))[..., None]  # of a pair, a double exposure
+        over = OPACITY * coloured(maps[:, y][:, :, x], limit) + (1 - OPACITY) * grey
+        over = over.astype(np.uint8)
+        names_of_rows = ["little frame", "big frame"] if paired else ["frame"]
+        rows = dict(zip(names_of_rows, shown.swapaxes(0, 1), strict=True))
+        self._picture = images.mosaic(
+            rows | {f"evidence\n±{number(limit, digits)}": over},
+            column_labels=[", ".join(map(str, numbers)) for numbers in held],
+            chosen=at,
+            tile_px=max(36, min(96, (PAGE_PX - 110) // len(maps) - GAP_PX)),
+            gap_px=GAP_PX,
+            below=[number(part, digits) for part in sums],
+        )
+        self.maps.value = images.png(self._picture)
+        cells = adding_up(maps[at], sums[at], digits)
+        self.closeup.value = table(over[at], cells, digits)
+        frames = f"frame{'s' * paired} {' and '.join(map(str, held[at]))}"
+        less = "" if now.minus < 0 else f", less that of {names[now.minus]}"
+        truth = "" if self._label is None else f" The clip's class is {names[self._label]}."
+        answer = f"{now.network} answers {names[scores.argmax()]} ({100 * scores.max():.1f} %)."
+        self._lines = [
+            f"{unit} {at}, {frames}: {added(cells, digits)}.",
+            f"All {unit}s: {added(sums, digits)}, the logit of {names[now.label]}{less}.",
+            answer + truth,
+            *NOTES.splitlines(),
+        ]
+        self.sums.value = images.paragraph("<br>".join(map(escape, self._lines)))
+
+    def static_picture(self) -> np.ndarray:
+        return images.stacked(self._picture, images.text_picture(*self._lines))
+
+    def summary(self) -> str:
+        count, (height, width) = len(self._frames), self._size
+        return f"EvidenceExplorer({', '.join(self._networks)}; {count} frames of {height}x{width})"
+
+
+def adding_up(parts: np.ndarray, total: float, digits: int) -> np.ndarray:
+    """Round parts down, or up where most is lost, so that they add up to the rounded total."""
+    exact = parts.ravel() * 10.0**digits
+    whole = np.floor(exact)
+    missing = int(np.nan_to_num((total * 10.0**digits).round() - whole.sum()))
+    whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
+    return whole.reshape(parts.shape) / 10.0**digits
+
+
+def added(parts: np.ndarray, digits: int) -> str:
+    """Write out a sum."""
+    terms = " + ".join(number(part, digits) for part in parts.flat).replace("+ −", "− ")
+    return f"{terms} = {number(parts.sum(), digits)}"
+
+
+def table(picture: np.ndarray, cells: np.ndarray, digits: int) -> str:
+    """Write the numbers of cells over an enlarged picture: HTML."""
+    width = max(256, 8 * (digits + 4) * cells.shape[1])
+    look = f"width:{width}px;height:{width * picture.shape[0] // picture.shape[1]}px;{GLOW}"
+    look += ";table-layout:fixed;text-align:center;image-rendering:pixelated"
+    look += f";background:url(data:image/png;base64,{b64encode(images.png(picture)).decode()})"
+    rows = ["".join(f"<td>{number(cell, digits)}</td>" for cell in line) for line in cells]
+    return f"<table style='{look} 0 0/100% 100%'><tr>{'<tr>'.join(rows)}</table>"
