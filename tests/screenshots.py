@@ -37,6 +37,10 @@ EXPLORERS = {
         "viz.TamExplorer(networks['bLVNet-TAM'], clip, names, names.index('right_then_left'))",
         ["stage1.tam", "this TAM", "difference"],
     ),
+    "evidence": (
+        "viz.EvidenceExplorer(networks, clip, names, names.index('right_then_left'))",
+        ["bLVNet-TAM", "left_then_right"],
+    ),
     "live": (
         """causal = models.load_model(samples / "checkpoints" / "blvnet_tam_causal.safetensors")
 view = viz.LiveView(causal, row.path, names, stride=3)
@@ -87,7 +91,7 @@ def main() -> None:
                 explorer = page.locator(f".blvnet-{name}-explorer, .blvnet-{name}-view")
                 for step in steps:
                     if explorer.locator("option", has_text=step).count():
-                        explorer.locator("select").select_option(step)
+                        explorer.locator("select").last.select_option(step)
                     else:
                         explorer.get_by_role("button", name=step, exact=True).click()
                     page.wait_for_timeout(SETTLE_MS)

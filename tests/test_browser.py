@@ -525,6 +525,81 @@ def test_branch_explorer(page, lab):
     assert unexpected(page) == []
 
 
+EVIDENCE_EXPLORER = """\
+from blvnet_lab import viz
+
+row = manifest.query("split == 'val' and class_name == 'moves_right'").iloc[0]
+clip = data.normalize(data.read_frames(row["path"], data.sample_uniform(24, 8)))
+viz.EvidenceExplorer({name: nets[name] for name in ("tsn", "blvnet_tam")}, clip, motion.classes, 0)
+"""
+
+
+def test_evidence_explorer_by_keyboard(page, lab):
+    """From the first control to the last with the tab key alone, and back."""
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "evidence.ipynb", SAMPLES, EVIDENCE_EXPLORER))
+    explorer = page.locator(".blvnet-evidence-explorer")
+    maps, closeup, sums = (
+        explorer.locator(f".blvnet-evidence-{part}") for part in ("maps", "closeup", "sums")
+    )
+
+    def tab_to(words: str, back: bool = False) -> None:
+        focused = "document.activeElement.textContent.trim() || document.activeElement.className"
+        for _ in range(12):
+            page.keyboard.press("Shift+Tab" if back else "Tab")
+            if words in page.evaluate(focused):
+                return
+        pytest.fail(f"no tab key leads to {words}")
+
+    def whole() -> str:
+        return sums.inner_text().split("All ")[1].split(" = ")[1].split(",")[0]
+
+    expect(sums).to_contain_text("tsn answers")
+    explorer.get_by_role("button", name="tsn", exact=True).focus()
+    seen = [pixels(page, ".blvnet-evidence-maps")]
+    tab_to("blvnet_tam")
+    with redrawn(maps):
+        page.keyboard.press("Enter")
+    expect(sums).to_contain_text("blvnet_tam answers moves_right")
+    expect(sums).to_contain_text("All pairs: ")
+    tab_to("moves_left")  # the list of classes that the evidence is for
+    tab_to("nothing")
+    page.keyboard.press("Space")  # opens the list: else JupyterLab takes arrows to change the cell
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    with redrawn(maps):
+        page.keyboard.press("Enter")
+    expect(sums).to_contain_text("the logit of moves_right, less that of moves_left.")
+    forwards = whole()
+    tab_to("frames reversed")
+    with redrawn(maps):
+        page.keyboard.press("Space")
+    expect(sums).to_contain_text("blvnet_tam answers moves_left")
+    assert not forwards.startswith("−") and whole().startswith("−")
+    seen.append(pixels(page, ".blvnet-evidence-maps"))
+    tab_to("noUi-handle")
+    with redrawn(maps):
+        page.keyboard.press("End")
+    expect(sums).to_contain_text("pair 3, frames 1 and 0:")
+    numbers = [float(cell.replace("−", "-")) for cell in closeup.locator("td").all_inner_texts()]
+    assert len(numbers) == 4
+    printed = re.search(r"frames 1 and 0: .* = (\S+)\.\n", sums.inner_text())[1]
+    assert f"{sum(numbers):.2f}" == printed.replace("−", "-")
+    table, picture = closeup.locator("table").bounding_box(), maps.bounding_box()
+    assert table["width"] == pytest.approx(table["height"], abs=1) and table["width"] >= 256
+    assert picture["y"] + picture["height"] <= table["y"], "they overlap"
+    tab_to("tsn", back=True)
+    with redrawn(maps):
+        page.keyboard.press("Enter")
+    expect(sums).to_contain_text("tsn answers")
+    assert abs(float(whole().replace("−", "-"))) < 0.1, "a coin toss"
+    explorer.locator(".widget-play button").first.click()
+    expect(sums).to_contain_text("place 7, frame 0:")  # played to the end
+    assert len(set(map(str, seen))) == len(seen)
+    assert unexpected(page) == []
+
+
 LIVE_VIEW = """\
 from blvnet_lab import data, models, paths, viz
 
