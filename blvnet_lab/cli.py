@@ -126,7 +126,7 @@ def draw_confusion(found: Any) -> None:
     """Draw confusion.png beside the other files of an evaluation."""
     from blvnet_lab.viz import confusion_figure
 
-    if found.out is None:
+    if found.out is None or found.confusion is None:
         return
     if len(found.classes) > MAX_CLASSES_DRAWN:
         print(f"no confusion.png: more than {MAX_CLASSES_DRAWN} classes")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from blvnet_lab.data.dataset_files import DataSet, clip_names, clip_parts
+from blvnet_lab.data.dataset_files import DataSet, by_class, clip_names, clip_parts
 from blvnet_lab.data.decoding import VideoReadError
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.data.reading import check_video, read_frames
@@ -29,6 +29,9 @@ KEPT_SHARE = 0.25  # of free memory, for frames of a split: two splits leave hal
 
 class ClipDataset(Dataset):
     """Clips of a data set's split, as (clip (T, C, H, W) float, label).
+
+    Where clips have several labels, that is a vector (num_classes,) float of 0 and 1, and `labels`
+    are bool (N, num_classes).
 
     Rows whose status is not "ok" are left out. `paths` are those of the files, `names` those of the
     clips: of a part of a video its path and times, path#t=3,9.5.
@@ -78,7 +81,11 @@ class ClipDataset(Dataset):
             raise ValueError(f"{words}: write one, or leave out mirror")
         self.paths = np.array([os.fsdecode(path) for path in rows["path"]], STRING)
         self.parts, self.names = clip_parts(rows), np.array([*clip_names(rows)], STRING)
-        self.labels = rows["label"].to_numpy("int64", copy=True)
+        self.multi_label, found = data_set.multi_label, by_class(rows.reset_index())
+        self.labels = found["label"].to_numpy("int64", copy=True)
+        if self.multi_label:
+            self.labels = np.zeros((len(rows), len(data_set.classes)), bool)
+            self.labels[found.index, found["label"]] = True
         probes = rows["probe"].fillna("") if "probe" in rows else [""] * len(rows)
         self.probes = np.array([*probes], STRING)
         self._data_set = data_set.with_rows(rows[:0])  # the classes alone
@@ -104,7 +111,7 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+    def __getitem__(self, i: int) -> tuple[Tensor, int | Tensor]:
         # Clips are made on the CPU, whatever device is PyTorch's default.
         with torch.device("cpu"):
             if not self.skip_unreadable:
@@ -125,22 +132,30 @@ class ClipDataset(Dataset):
         remedy = "see whether their disk is there and the manifest is the right one"
         raise VideoReadError(f"expected videos, but {found}: {remedy}", self.paths[i]) from cause
 
-    def _clip(self, i: int) -> tuple[Tensor, int]:
+    def _clip(self, i: int) -> tuple[Tensor, int | Tensor]:
         kept = None if self.videos is None else self.videos[self._video_of[i]]
         if kept is None:
             info = self._info(i)
             frames = read_frames(info, self._sample(info.num_frames), self._size(info))
         else:
             frames = kept[self._sample(len(kept))] if self.random_frames else kept.clone()
-        label, self.last_read = int(self.labels[i]), i
+        labels = self.labels[i].nonzero()[0] if self.multi_label else self.labels[i : i + 1]
+        labels, self.last_read = labels.tolist(), i
         if self.num_clips is not None:
             views = [self.transform(clip) for clip in frames.split(self.num_frames)]
-            return torch.cat([view.reshape(-1, *view.shape[-4:]) for view in views]), label
-        if self.mirror is not None and self.mirror[label] is not None and torch.rand(()) < 0.5:
-            frames, label = frames.flip(-1), self.mirror[label]
+            views = torch.cat([view.reshape(-1, *view.shape[-4:]) for view in views])
+            return views, self._target(labels)
+        others = [None] if self.mirror is None else [self.mirror[label] for label in labels]
+        if None not in others and torch.rand(()) < 0.5:
+            frames, labels = frames.flip(-1), others
         if kept is not None and self._crop is not None:
-            return v2.Compose(self.transform.transforms[1:])(frames), label
-        return self.transform(frames), label
+            return v2.Compose(self.transform.transforms[1:])(frames), self._target(labels)
+        return self.transform(frames), self._target(labels)
+
+    def _target(self, labels: list[int]) -> int | Tensor:
+        if not self.multi_label:
+            return labels[0]
+        return torch.zeros(self.labels.shape[1]).index_fill_(0, torch.tensor(labels), 1.0)
 
     def _sample(self, frame_count: int) -> Tensor:
         if self.num_clips is not None:
@@ -241,7 +256,7 @@ def load_clips(
     They come class by class, each in the manifest's order, or the first `per_class` of each. In the
     sample data clip i of both of two partner classes was made from one scene.
     """
-    rows = usable_rows(data_set, split).sort_values("label", kind="stable")
+    rows = usable_rows(data_set.one_label("load_clips"), split).sort_values("label", kind="stable")
     if per_class is not None:
         rows = rows.groupby("label").head(per_class)
         if len(rows) < max(1, per_class) * data_set.rows["label"].nunique():

@@ -4,7 +4,9 @@
     path,label,class_name,split,source_id,...       label,class_name,mirror
     train/run/a.mp4,1,run,train,a,...               0,jump left,2
 
-Everything downstream reads only these two; `python -m blvnet_lab manifest` writes them.
+Where clips may have several labels, these and their names are separated: "0;2;", "run;jump left". A
+";" in any label says that they may. Everything downstream reads only these two files, which
+`python -m blvnet_lab manifest` writes.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from blvnet_lab.paths import atomic_write
 # Column -> its type; "Int64" and "Float64" may be empty. The first four must be there.
 COLUMNS = {
     "path": "str",  # of the video (or the folder of JPEGs), relative to the manifest's folder
-    "label": "int64",  # number of the class, from 0
+    "label": "int64",  # number of the class, from 0; text if clips have several
     "class_name": "str",
     "split": "str",  # "train", "val", "test"
     "source_id": "str",  # what the clip was cut from: clips of one source belong in one split
@@ -41,6 +43,7 @@ COLUMNS = {
 REQUIRED = tuple(COLUMNS)[:4]
 PART = ["part_start", "part_end"]
 CLASS_LIST = "classes.csv"
+SEPARATOR = ";"  # between the labels of a clip that has several, and between their classes' names
 Pairs = Sequence[int | None]  # of each class the label of another
 CLASS_COLUMNS = {"label": "int64", "class_name": "str", "mirror": "Int64", "reversal": "Int64"}
 
@@ -50,6 +53,8 @@ class DataSet:
 
     One video may hold many clips, each with its own label: a row with `part_start` and `part_end`
     is of the frames that a player shows in that span. All parts of a video are in one split.
+
+    `multi_label` says whether clips may have several labels: "0;2", the names being "run;jump".
 
     Args:
         rows: a table with one row a clip and at least the first four of `COLUMNS`.
@@ -74,8 +79,9 @@ class DataSet:
         self.mirror = None if mirror is None else tuple(mirror)
         self.reversal = None if set(reversal or ()) <= {None} else tuple(reversal)
         pairs = enumerate(classes or ())
+        self.multi_label = has_several(rows)
         if classes is None:
-            found = rows[["label", "class_name"]].drop_duplicates().sort_values("label")
+            found = by_class(rows)[["label", "class_name"]].drop_duplicates().sort_values("label")
             pairs = found.itertuples(index=False, name=None)
         self.names = tuple(pairs)  # (label, name) of each class, in the order of labels
 
@@ -120,6 +126,13 @@ class DataSet:
         chosen.rows = rows
         return chosen
 
+    def one_label(self, use: str) -> DataSet:
+        """Return this data set; raise ValueError if its clips may have several labels."""
+        if self.multi_label:
+            got = f"those of {self.path} may have several (separated by {SEPARATOR})"
+            raise ValueError(f"expected clips with one label each, for {use}, but {got}")
+        return self
+
     def split(self, name: str) -> DataSet:
         """Choose the rows of one split, such as "val"; raise ValueError if there are none."""
         rows = self.rows[self.rows["split"] == name]
@@ -141,6 +154,8 @@ class DataSet:
         full = [os.path.abspath(os.path.join(folder, name)) for name in self.rows["path"]]
         below = [Path(name.removeprefix(folder + os.sep)).as_posix() for name in full]
         rows = self.rows.assign(path=below)
+        if self.multi_label:  # which every row is to say, also that of a clip with one
+            rows["label"] = rows["label"].str.rstrip(SEPARATOR) + SEPARATOR
         self.with_rows(rows).check(path)
         is_filled = (rows.notna() & (rows.astype("str") != "")).any()
         order = [name for name in COLUMNS if name in rows and (name in REQUIRED or is_filled[name])]
@@ -160,6 +175,24 @@ class DataSet:
             check_class_list(self.classes, self.mirror, manifest, self.reversal)
         classes = _read_class_list(manifest)[0] if self.mirror is None else self.classes
         _check_rows(self.rows, Path(manifest), classes)
+
+
+def split_labels(text: str) -> list[str]:
+    """Take the labels, or the classes' names, of a clip with several apart."""
+    return [*filter(None, map(str.strip, text.split(SEPARATOR)))]
+
+
+def has_several(rows: pd.DataFrame) -> bool:
+    """Tell whether the labels of clips are written as text, of one or several each."""
+    return any(isinstance(label, str) for label in rows.get("label", ()))
+
+
+def by_class(rows: pd.DataFrame) -> pd.DataFrame:
+    """List clips once for each of their labels; ValueError if names or numbers are lacking."""
+    if not has_several(rows):
+        return rows
+    cells = {name: rows[name].map(split_labels) for name in ("label", "class_name")}
+    return rows.assign(**cells).explode([*cells]).astype({"label": "int64"})
 
 
 def clip_parts(rows: pd.DataFrame) -> np.ndarray:
@@ -228,8 +261,14 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
     for column in ("path", "class_name", "split"):  # also of rows that have too few cells
         if (rows[column].astype("str").str.strip() == "").any():
             raise ValueError(f"{path}: expected a {column} in every row, got a row without one")
+    try:
+        found = by_class(rows)[["label", "class_name"]].drop_duplicates()
+    except ValueError as error:
+        wanted = f'"{SEPARATOR}" between whole numbers in the column label, and as many class names'
+        raise ValueError(f"{path}: expected {wanted}, got other rows ({error})") from error
     for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in rows):
-        if (pd.to_numeric(rows[column]) < 0).any():
+        numbers = found if column == "label" else rows
+        if (pd.to_numeric(numbers[column]) < 0).any():
             raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
     good = rows[rows["status"].isin(["ok", ""])] if "status" in rows else rows
     parts = clip_parts(good)
@@ -246,7 +285,6 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
             'or give it another status than "ok" (only "train" may repeat one, with the same label;'
             " parts of one video may be in several rows, but all in one split)"
         )
-    found = rows[["label", "class_name"]].drop_duplicates()
     names = dict(found.iloc[::-1].itertuples(index=False))  # of two names the first
     names = names if classes is None else dict(enumerate(classes))
     for label, name in found.itertuples(index=False):
@@ -270,7 +308,7 @@ def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> 
         raise ValueError(f"{expected}; missing: {missing}")
     for column, kind in kinds.items():
         cells = table[column] if column in table else pd.Series("", table.index)
-        if kind != "str":
+        if kind != "str" and not (column == "label" and cells.str.contains(SEPARATOR).any()):
             numbers, is_whole = pd.to_numeric(cells, errors="coerce"), "nt" in kind
             fits = numbers.between(0, 2**53)  # above, not every whole number is exact
             fits &= (numbers % 1 == 0) | (not is_whole)

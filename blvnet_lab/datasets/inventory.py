@@ -17,7 +17,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from blvnet_lab.data import DataSet, VideoReadError
-from blvnet_lab.data.dataset_files import PART, check_class_list, clip_name, clip_names
+from blvnet_lab.data.dataset_files import (
+    PART,
+    check_class_list,
+    clip_name,
+    clip_names,
+    has_several,
+)
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, part_of
 from blvnet_lab.datasets.journal import Tables, write_tables
 from blvnet_lab.datasets.layouts import SPLITS, Finding, Layout, Lists, read_lists, without_suffix
@@ -79,7 +85,7 @@ def build_manifest(
     check_class_list(kept, mirror, path, reversal)  # now, and not after hours of looking
     problems, is_divided = lists.findings, (lists.rows["split"] != "").any()
     rows = _match(lists, root)
-    rows = rows[rows["class_name"].isin(kept)].reset_index(drop=True)
+    rows = lists.with_labels(rows, kept)
     if is_own:
         rows = find_sources(rows, root, source, problems, in_folders=dataset == "folder")
     draw = partial(divide, val_share=selection.val_share, seed=selection.seed)
@@ -94,7 +100,6 @@ def build_manifest(
         raise ValueError(f"expected videos of {dataset} in {root}, such as {such}, found none")
     clips = _probe(_with_status(rows, problems), out, selection, problems)
     table = pd.DataFrame(clips).drop(columns=["names", "paths", "detail", "clip"])
-    table["label"] = list(map(kept.index, table["class_name"]))
     good = table["status"] == "ok"
     table.loc[good & clip_names(table).duplicated(), "status"] = "duplicate"
     if not is_divided:
@@ -168,6 +173,8 @@ def _probe(
 ) -> list[Clip]:
     """Open the videos; of each class and split at most as many readable ones as wanted stay."""
     limit, probes, taken = selection.clips_per_class or len(rows), {}, Counter()
+    if has_several(rows) and selection.clips_per_class is not None:
+        raise ValueError(f"expected all clips, as they have several labels, got {limit} a class")
     with contextlib.suppress(ValueError):  # there may be no manifest that can be read
         old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")
         probes = dict(zip(clip_names(old), old["probe"], strict=True))

@@ -10,12 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import PART
+from blvnet_lab.data.dataset_files import PART, SEPARATOR, split_labels
 from blvnet_lab.datasets.published import (
     SPLIT_OF,
     SPLITS,
@@ -26,12 +27,13 @@ from blvnet_lab.datasets.published import (
     read_table,
 )
 from blvnet_lab.datasets.selection import mirrored_names
+from blvnet_lab.training.recipe import near
 
 Layout = Literal[
     "kinetics400", "kinetics600", "kinetics700-2020", "something-something-v1",
     "something-something-v2", "moments-in-time", "ucf101", "hmdb51", "jester", "diving48",
-    "epic-kitchens-100", "epic-kitchens-100-nouns", "charades", "hacs", "activitynet", "finegym",
-    "folder", "list",
+    "epic-kitchens-100", "epic-kitchens-100-nouns", "charades", "charades-videos", "hacs",
+    "activitynet", "finegym", "multi-moments-in-time", "folder", "list",
 ]  # fmt: skip
 # Something-Something's classes whose mirror images are each other's, by label.
 MIRRORED_LABELS = {
@@ -56,6 +58,16 @@ class Lists:
     mirrored: list[tuple[str, str]]  # classes that are each other's mirror image
     videos: list[Path]  # all that are there
     findings: list[Finding]
+    names: list[list[str]]  # of each row those of its classes
+    multi_label: bool  # whether there may be several
+
+    def with_labels(self, rows: pd.DataFrame, kept: list[str]) -> pd.DataFrame:
+        """Number the classes of rows (label); only these classes, and clips of them, are kept."""
+        names = [[name for name in few if name in kept] for few in self.names]
+        labels = [SEPARATOR.join(str(kept.index(name)) for name in few) for few in names]
+        rows = rows.assign(class_name=[*map(SEPARATOR.join, names)], label=labels)
+        rows = rows[[*map(bool, names)]].reset_index(drop=True)
+        return rows if self.multi_label else rows.astype({"label": "int64"})
 
 
 def read_lists(
@@ -86,11 +98,14 @@ def read_lists(
     table[PART] = table[PART].astype("float64").round(4)
     without = table[(table["class_name"] == "") & (table["split"] != "test")]
     table = table[table["class_name"] != ""]
-    classes = classes or sorted(set(table["class_name"]))
-    if strangers := sorted(set(table["class_name"]) - set(classes)):
+    several = dataset in ("charades-videos", "multi-moments-in-time")
+    several |= dataset == "list" and any(SEPARATOR in name for name in table["class_name"])
+    names = [split_labels(text) if several else [text] for text in table["class_name"]]
+    classes = classes or sorted({*chain(*names)})
+    if strangers := sorted({*chain(*names)} - set(classes)):
         raise ValueError(
             f"expected classes of the list of labels, got {strangers[0]!r}: take lists of the same "
-            "release"
+            f"release{near(strangers[0], classes)}"
         )
     if videos is None:
         in_pictures = dataset in ("something-something-v1", "jester")
@@ -100,7 +115,7 @@ def read_lists(
     pairs = MIRRORED_LABELS.get(dataset, ())
     if pairs and max(map(max, pairs)) < len(classes):  # else somebody's own part of it
         mirrored = [(classes[a], classes[b]) for a, b in pairs]
-    return Lists(table, classes, mirrored, videos, findings)
+    return Lists(table, classes, mirrored, videos, findings, names, several)
 
 
 def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | None:
@@ -191,7 +206,7 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     # Of several videos the name alone does not tell them apart; of one there may be several parts.
     uses = Counter(names[-1] for names in {row.names for row in rows})
     rows = [row._replace(names=row.names[:2]) if uses[row.names[-1]] > 1 else row for row in rows]
-    names = {row.class_name for row in rows}
+    names = {name for row in rows for name in split_labels(row.class_name)}
     if not any(name.isdigit() for name in names):
         return rows, sorted(names)
     classes = [str(k) for k in range(len(names))]

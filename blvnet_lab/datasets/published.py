@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, TextIO
 
 import pandas as pd
 
-from blvnet_lab.data.dataset_files import PART
+from blvnet_lab.data.dataset_files import PART, SEPARATOR
 
 # What splits are called in the names of folders and files.
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -29,7 +30,7 @@ class ListsError(ValueError):
 class ListedClip(NamedTuple):
     """Describe a clip as a list does; class and split are empty if it does not say."""
 
-    class_name: str
+    class_name: str  # of a clip with several labels all names, separated
     split: str
     source_id: str
     # What the video may be called, the surest first, with or without folders and suffix.
@@ -60,13 +61,14 @@ def read_annotations(dataset: str, find: Find, fold: int) -> Listed:
     """Read the lists of a data set that have labels; ListsError if they are not as published."""
     readers = {
         "something": partial(_something, name=dataset),
-        "moments": _moments,
+        "moments": partial(_moments, several=False),
+        "multi": partial(_moments, several=True),
         "ucf101": partial(_ucf101, fold=fold),
         "hmdb51": partial(_hmdb51, fold=fold),
         "jester": _jester,
         "diving48": _diving48,
         "epic": partial(_epic_kitchens, kind="noun" if "nouns" in dataset else "verb"),
-        "charades": _charades,
+        "charades": partial(_charades, whole="videos" in dataset),
         "hacs": _hacs,
         "activitynet": partial(_activitynet, name="activity_net.v1-3.min.json"),
         "finegym": _finegym,
@@ -145,10 +147,17 @@ def _epic_kitchens(find: Find, kind: str) -> Listed:
     return [*rows], [names.get(k, f"{kind} {k}") for k in range(EPIC_CLASSES[kind])]
 
 
-def _charades(find: Find) -> Listed:
-    """Read every action as a clip of its own; the published test list is the split "val"."""
+def _charades(find: Find, whole: bool) -> Listed:
+    """Read every action as a clip of its own, or whole videos with all their actions.
+
+    The published test list is the split "val".
+    """
     classes = [line.partition(" ")[2] for line in read_lines(find("Charades_v1_classes.txt"))]
     table = _table(find, "Charades_v1_train.csv", "Charades_v1_test.csv")
+    if whole:
+        numbers = [sorted({*re.findall(r"c(\d+) ", text)}) for text in table["actions"]]
+        names = [SEPARATOR.join(classes[int(k)] for k in few) for few in numbers]
+        return [*map(_clip, names, table["split"], table["id"])], classes
     rows = [
         _clip(classes[int(number[1:])], row.split, row.id, *map(float, times))
         for row in table.itertuples()
@@ -257,14 +266,17 @@ def _something(find: Find, name: str) -> Listed:
     return rows, sorted(labels, key=lambda label: int(labels[label]))
 
 
-def _moments(find: Find) -> Listed:
+def _moments(find: Find, several: bool) -> Listed:
+    """Read lines of a path and its class (and votes), or the numbers of its classes."""
     lines = [line.rpartition(",") for line in read_lines(find("moments_categories.txt"))]
-    rows = [
-        ListedClip(label, split, path, (f"{part}/{Path(path).with_suffix('')}",))
-        for split, part in (("train", "training"), ("val", "validation"))
-        for path, label, *_ in _read_csv(find(f"{part}Set.csv"), header=None).values
-    ]
-    return rows, [name for name, _, number in sorted(lines, key=lambda line: int(line[2]))]
+    names = [name for name, _, number in sorted(lines, key=lambda line: int(line[2]))]
+    rows = []
+    for split, part in (("train", "training"), ("val", "validation")):
+        for path, *labels in csv.reader(read_lines(find(f"{part}Set.csv"))):
+            label = SEPARATOR.join(names[int(k)] for k in labels) if several else labels[0]
+            video = Path(path).with_suffix("").as_posix()
+            rows.append(ListedClip(label, split, path, (f"{part}/{video}", video)[: 1 + several]))
+    return rows, names
 
 
 def _ucf101(find: Find, fold: int) -> Listed:

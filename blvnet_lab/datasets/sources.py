@@ -24,6 +24,7 @@ from typing import Any
 import pandas as pd
 
 from blvnet_lab.data import DataSet
+from blvnet_lab.data.dataset_files import by_class
 from blvnet_lab.datasets.layouts import NUMBERED_PICTURE, SPLIT_OF, SPLITS, Finding, without_suffix
 from blvnet_lab.progress import tqdm
 
@@ -228,7 +229,7 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     those that are too large; or the smallest, if all are.
     """
     side: dict[str, str] = {}
-    for _, of_class in rows.sort_values("class_name").groupby("class_name"):
+    for _, of_class in by_class(rows).sort_values("class_name").groupby("class_name"):
         sizes = Counter(of_class["source_id"])
         sources = sorted(sizes, key=lambda s: hashlib.sha256(f"{seed} {s}".encode()).hexdigest())
         # At least one, but not the only one: without training clips there is nothing to learn.
@@ -245,6 +246,7 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
 
 def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding]:
     """Find the classes of a divided table without a good clip in one of `splits`."""
+    rows = by_class(rows)
     good = set(rows.loc[rows["status"] == "ok", ["class_name", "split"]].itertuples(index=False))
     why = "too few readable sources, or other classes share them"
     return [

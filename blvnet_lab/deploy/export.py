@@ -71,8 +71,9 @@ def export_file(checkpoint: Path, out: Path, /, *, size: tuple[int, int] | None 
 
     Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
     (B, classes). The file holds the mean and standard deviation of that, for RGB from 0 to 1, and
-    the names of the classes (none where the network has none). Before it gets its name, it is run
-    on clips that the exporter has not seen and compared with the network.
+    the names of the classes (none where the network has none); "multi_label" if a clip may be of
+    several (their probabilities are sigmoids of the logits). Before it gets its name, it is run on
+    clips that the exporter has not seen and compared with the network.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
@@ -81,6 +82,7 @@ def export_file(checkpoint: Path, out: Path, /, *, size: tuple[int, int] | None 
     """
     trained = load_trained(checkpoint)
     notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
+    notes |= {"multi_label": True} if trained.multi_label else {}
     return export_model(trained.model, out, size, notes)
 
 

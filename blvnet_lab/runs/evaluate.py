@@ -8,8 +8,9 @@ The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` 
     scores.json       the figures, how they were made, and the videos that could not be read
     predictions.csv   a row for every clip (`evaluation.predictions_table`); of parts of videos it
                       also has part_start and part_end
-    per_class.csv     clips, top-1 and worst rival of every class
-    confusion.csv     how many clips of each class (rows) were taken for which (columns)
+    per_class.csv     clips, top-1 and worst rival of every class; or its average precision
+    confusion.csv     how many clips of each class (rows) were taken for which (columns); not where
+                      clips have several labels
     playing.csv       how right it is about the clips with their frames in other orders (--playing)
 """
 
@@ -55,6 +56,9 @@ TITLES = {
     "top_5": "top-5",
     "mean_class": "mean class accuracy",
     "largest_class": "always naming the largest class",
+    "map": "mAP",
+    "constant": "with the same answer to all clips",
+    "average_precision": "average precision",
     "partners": "between partner classes",
 }
 Opened = tuple[Trained, Recipe, tuple[str, ...], ClipDataset]  # the third: names of classes
@@ -71,12 +75,17 @@ class Evaluation:
     scores: dict[str, float]  # of evaluation.standard_scores, and `partner_score`
     classes: tuple[str, ...]  # names in the order of labels
     per_class: pd.DataFrame  # metrics.per_class_scores
-    confusion: Tensor  # (num_classes, num_classes) counts; rows are true classes
     table: pd.DataFrame  # evaluation.predictions_table
     predictions: Predictions
     playing: pd.DataFrame | None = None  # compare.playing_table
     comparison: dict[str, Any] | None = None  # compare.compare_answers
     out: Path | None = None  # folder of the files
+
+    @property
+    def confusion(self) -> Tensor | None:
+        """Count clips (num_classes, num_classes), rows by class; None of several labels a clip."""
+        logits, labels = self.predictions.logits, self.predictions.labels
+        return confusion_matrix(logits, labels) if labels.ndim == 1 else None
 
     def __str__(self) -> str:
         about = self.about
@@ -87,7 +96,8 @@ class Evaluation:
             if name in self.scores and (name != "top_5" or len(self.classes) > 5)
         ]
         left_out = ", ".join(f"{number} {status}" for status, number in self.left_out.items())
-        worst = self.per_class.sort_values("top_1", kind="stable").head(NUM_SHOWN)
+        measure = "average_precision" if self.confusion is None else "top_1"
+        worst = self.per_class.sort_values(measure, kind="stable").head(NUM_SHOWN)
         lines = [
             ", ".join(figures),
             f'of {self.clips} clips of "{about["split"]}", {len(self.unreadable)} could not be read'
@@ -95,7 +105,7 @@ class Evaluation:
             f"{about['views']} views (clips x crops) of {about['num_frames']} frames of "
             f"{about['size'][0]} x {about['size'][1]} pixels, {about['precision']}",
             *(f"  {why}" for why in list(self.unreadable.values())[:NUM_SHOWN]),
-            f"\nclasses with the lowest top-1, of {len(self.per_class)}",
+            f"\nclasses with the lowest {TITLES[measure]}, of {len(self.per_class)}",
             worst.to_string(index=False, float_format="{:.3f}".format),
         ]
         if self.playing is not None:
@@ -103,20 +113,22 @@ class Evaluation:
         if self.comparison is not None:
             lines.append(f"\n{compare.show_comparison(self.comparison)}")
         if self.out is not None:
-            files = [SCORES, TABLE, PER_CLASS, CONFUSION, *[PLAYING] * (self.playing is not None)]
+            files = [SCORES, TABLE, PER_CLASS, *[CONFUSION] * (self.confusion is not None)]
+            files += [PLAYING] * (self.playing is not None)
             lines.append(f"\n{', '.join(files)} are in {self.out}")
         return "\n".join(lines)
 
     def write(self) -> None:
         """Write the files of `out`, each whole or not at all."""
         names = pd.Index(self.classes, name="true class")
-        confusion = pd.DataFrame(self.confusion.numpy(), names, self.classes)
-        tables = {TABLE: self.table, PER_CLASS: self.per_class, CONFUSION: confusion}
+        tables = {TABLE: self.table, PER_CLASS: self.per_class}
+        if self.confusion is not None:
+            tables[CONFUSION] = pd.DataFrame(self.confusion.numpy(), names, self.classes)
         tables |= {} if self.playing is None else {PLAYING: self.playing}
         form = {"lineterminator": "\n", "float_format": "%.6g"}
         for name, table in tables.items():
             with atomic_write(self.out / name) as partial:
-                table.to_csv(partial, index=table is confusion, **form)
+                table.to_csv(partial, index=name == CONFUSION, **form)
         counts = {"clips": self.clips, "unreadable": self.unreadable, "left_out": self.left_out}
         counts |= {"playing": self.playing is not None}
         counts |= {} if self.comparison is None else {"comparison": self.comparison}
@@ -166,13 +178,14 @@ def evaluate_file(
     hardware = Hardware(precision=precision, workers=workers)
     with process_group() as (ranks, device):
         data_set, paths = DataSet.read(manifest), [checkpoint, *filter(None, [beside.against])]
+        if beside != ALONE:
+            data_set.one_label("--playing and --against")
         opened = [_open(path, data_set, split, views, size) for path in paths]
         trained, recipe, classes, clips = opened[0]
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
-        found = _answer(opened[0], options)
-        seen = recipe.evaluation
+        found, seen = _answer(opened[0], options), recipe.evaluation
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
         about |= {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
         about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
@@ -187,7 +200,6 @@ def evaluate_file(
             scores=standard_scores(found) | partner_score(found, data_set),
             classes=classes,
             per_class=per_class_scores(found.logits, found.labels, classes),
-            confusion=confusion_matrix(found.logits, found.labels),
             table=_with_parts(predictions_table(found, classes, clips.paths, clips.labels), clips),
             predictions=found,
             **_set_beside(beside, opened, found, data_set, **options),
@@ -202,6 +214,10 @@ def _open(
     checkpoint: Path, data_set: DataSet, split: str, views: str | None, size: tuple | None
 ) -> Opened:
     trained = load_trained(checkpoint)
+    if trained.multi_label != data_set.multi_label:
+        wanted, got = ("several labels", "one label")[:: 1 if data_set.multi_label else -1]
+        wanted = f"expected a network trained on clips with {wanted}, as those of {data_set.path}"
+        raise ValueError(f"{wanted}, got {checkpoint}, for {got}: train one on these")
     recipe, classes = with_views(trained, views, size), _common_classes(trained, data_set)
     return trained, recipe, classes, view_clips(data_set, split, recipe)
 
@@ -224,6 +240,8 @@ def _set_beside(
 ) -> dict[str, Any]:
     """Evaluate what else is asked for; give the fields of `Evaluation` that are for it."""
     (_, recipe, classes, clips), filled = opened[0], {}
+    if beside == ALONE:
+        return filled
     rows = data_set.rows[data_set.rows["status"] == "ok"]
     source = rows["source_id"].where(rows["source_id"] != "", rows["path"])
     source_of = dict(zip(clip_names(rows), source, strict=True))
@@ -267,6 +285,8 @@ def partner_labels(data_set: DataSet, classes: Sequence, by_name: bool = False) 
 
 def partner_score(found: Predictions, data_set: DataSet) -> dict[str, float]:
     """Compute accuracy between the classes that clips of one `pair` have in the manifest."""
+    if data_set.multi_label:
+        return {}
     partners = partner_labels(data_set, range(found.logits.shape[1]))
     known = partners[found.labels] != found.labels
     score = partner_accuracy(found.logits[known], found.labels[known], partners)

@@ -70,7 +70,7 @@ class Features:
             wanted = f"{path}: expected the network that the features are from"
             raise ValueError(f"{wanted}, got another: extract them again")
         recipe = recipe_from_json(json.dumps(self.about["recipe"]))
-        return replace(trained, recipe=recipe, classes=self.classes)
+        return replace(trained, recipe=recipe, classes=self.classes, multi_label=False)
 
     def save(self, path: Path) -> None:
         """Write `features` (N, C) and `labels` (N,), all else as JSON in the file's metadata."""
@@ -140,7 +140,7 @@ def extract_features(
     if not split:
         raise ValueError("expected one split or more, such as --split val, got none")
     with process_group() as (ranks, device):
-        trained, data_set = load_trained(checkpoint), DataSet.read(manifest)
+        trained, data_set = load_trained(checkpoint), DataSet.read(manifest).one_label("features")
         recipe, hardware = with_views(trained, views, size), Hardware(workers=workers)
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
         values, tables, unreadable = [], [], {}

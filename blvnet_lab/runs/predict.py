@@ -35,6 +35,7 @@ class Prediction:
     table: pd.DataFrame  # the likeliest classes, best first: class_name, label, probability in 0..1
     annotated: Path | None = None  # the video that was written
     is_named: bool = True  # whether the checkpoint names its classes
+    multi_label: bool = False  # whether the video may be of several of them
     timeline: pd.DataFrame | None = None  # probabilities in 0..1, a row a time, by seconds
     basis: str = ""  # which frames an answer of the timeline is about
     out: Path | None = None  # the file of the timeline
@@ -44,6 +45,8 @@ class Prediction:
         lines = [f"{100 * row.probability:6.1f} %  {row.class_name}" for row in rows]
         if not self.is_named:
             lines.append("the checkpoint does not name its classes: they are numbered, from 0")
+        if self.multi_label:
+            lines.append("each class has a probability of its own: a video may be of several")
         if self.timeline is not None:
             lines.append(f"over time, {self.basis}:")
             best = self.timeline.idxmax(axis=1)
@@ -95,9 +98,10 @@ def predict_video(
     found = evaluate(trained.model, [view_clips(alone, "val", recipe)[0]])
     check_finite(found.logits)
     best = ranked(found.logits)[0, :top]
-    table = pd.DataFrame({"label": best, "probability": found.logits[0].double().softmax(0)[best]})
+    shares = trained.probabilities(found.logits[0].double())[best]
+    table = pd.DataFrame({"label": best, "probability": shares})
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
-    prediction = Prediction(table, annotate, bool(trained.classes))
+    prediction = Prediction(table, annotate, bool(trained.classes), trained.multi_label)
     if over_time.timeline is not None:
         answers, basis = answer_over_time(trained, recipe, info, over_time)
         prediction = replace(prediction, timeline=answers, basis=basis, out=over_time.out)

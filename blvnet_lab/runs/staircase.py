@@ -206,6 +206,7 @@ def run_staircase(
         )
     recipe = recipe or classroom()
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
+    data_set.one_label("a staircase")
     classes, kinds = data_set.classes, find_partners(data_set.classes)[1]
     starts = {name: str(init / f"{name}.safetensors") if init else "" for name in architectures}
     for architecture, start in starts.items():  # what cannot be built fails now, not later

@@ -98,7 +98,7 @@ def answer_over_time(
     times = (times if len(times) else np.array([clips.end])).round(6)
     logits = (_by_stream if model.causal else _by_windows)(model, clips, times, span)
     check_finite(logits)
-    table = pd.DataFrame(logits.double().softmax(1), columns=list(trained.class_names))
+    table = pd.DataFrame(trained.probabilities(logits.double()), columns=list(trained.class_names))
     table.index = pd.Index(times[len(times) - len(table) :], name="seconds")
     what = f"the last {frames} frames" if model.causal else f"{frames} frames around each time"
     return table, f"of {what}, {span / frames:.3g} s apart"

@@ -19,8 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
@@ -144,9 +146,11 @@ def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
                 start = 0
             places = (path[start:].replace(os.sep, "/").strip("/") for path in paths)
             rows[f"clips of {name}"] = digest(places)
-            rows[f"labels of {name}"] = digest(map(int, getattr(split, "labels", ())))
+            labels = np.asarray(getattr(split, "labels", ()))
+            rows[f"labels of {name}"] = digest(str(label.tolist()) for label in labels)
     classes = list(getattr(train_set, "classes", None) or ())
-    return {"num_clips": len(train_set), "classes": classes, "rows": rows}
+    several = {"multi_label": getattr(train_set, "multi_label", False)}
+    return {"num_clips": len(train_set), "classes": classes, "rows": rows} | several
 
 
 def _check_same(
@@ -197,6 +201,7 @@ class Trained:
     classes: tuple[str, ...] = ()  # names in the order of labels; empty if the file does not say
     file: Path | None = None  # which it was read from
     notes: Mapping[str, Any] = field(default_factory=dict)  # what else that file says
+    multi_label: bool = False  # whether a clip may be of several classes
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -209,6 +214,10 @@ class Trained:
     def digest(self) -> str:
         """The SHA-256 of its file."""
         return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits (..., num_classes) into probabilities: of one class, or each by itself."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
 
 @on_cpu()
@@ -228,14 +237,17 @@ def load_trained(path: str | os.PathLike) -> Trained:
             weights = {name: average[f"module.{name}"] for name in weights}
         model.load_state_dict(weights)
         notes = {"recipe": json.loads(contents["recipe"]), "classes": contents["classes"]}
+        notes["multi_label"] = contents.get("multi_label", False)
     recipe, classes = notes.pop("recipe", None), tuple(notes.pop("classes", ()))
     recipe = None if recipe is None else recipe_from_json(json.dumps(recipe), str(path))
-    return Trained(model.eval(), recipe, classes, path, notes)
+    multi_label = notes.pop("multi_label", False)
+    return Trained(model.eval(), recipe, classes, path, notes, multi_label)
 
 
 def save_trained(trained: Trained, path: str | os.PathLike) -> None:
     """Write a network with its recipe, classes and notes (a `.safetensors` file)."""
     notes = {**trained.notes, "classes": list(trained.classes)}
+    notes |= {"multi_label": True} if trained.multi_label else {}
     if trained.recipe is not None:
         notes["recipe"] = asdict(trained.recipe)
     save_model(trained.model, path, notes)

@@ -36,7 +36,7 @@ from blvnet_lab.training.evaluation import (
     standard_scores,
 )
 from blvnet_lab.training.loading import mixing, report_dead_worker, timed_batches, training_loader
-from blvnet_lab.training.metrics import top_k_accuracy
+from blvnet_lab.training.metrics import MAIN
 from blvnet_lab.training.recipe import Output, Recipe
 from blvnet_lab.training.schedule import NORMS, frozen_body
 from blvnet_lab.training.state import State, make_state
@@ -85,7 +85,8 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
 
     Args:
         loader: batches (clips (B, T, C, H, W), labels (B,)), perhaps with the clips' numbers (B,);
-            a multiple of the recipe's `accumulate` of them, or the last ones are left out.
+            a multiple of the recipe's `accumulate` of them, or the last ones are left out. Labels
+            (B, num_classes), several of a clip, are learned by binary cross-entropy.
 
     Raises:
         ValueError: a label that the model has no class for.
@@ -105,11 +106,12 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
     state.optimizer.zero_grad()
     parts, seen, begin = [], [], time.perf_counter()
     for waited, (clips, labels, *numbers) in timed_batches(loader):
-        if labels.min() < 0 or labels.max() >= num_classes:
+        last = labels.shape[1] - 1 if labels.ndim == 2 else labels.max().item()
+        if labels.min() < 0 or last >= num_classes:
             raise ValueError(
                 f"expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
-                f"classes, got {labels.min().item()} to {labels.max().item()}: build the model "
-                "with the data set's num_classes, or correct the manifest's labels"
+                f"classes, got {labels.min().item():g} to {last}: build the model with the data "
+                "set's num_classes, or correct the manifest's labels"
             )
         clips, targets = mix(
             clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
@@ -119,7 +121,10 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
         with nullcontext() if is_last or is_alone else network.no_sync():
             with autocast(device, recipe.hardware):
                 logits = network(clips)
-                loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+                if labels.ndim == 2:
+                    loss = F.binary_cross_entropy_with_logits(logits.float(), targets.float())
+                else:
+                    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
             state.scaler.scale(loss / accumulate).backward()
         parts.append((loss.detach(), len(labels), waited))
         seen += [number for part in numbers for number in part.tolist()]
@@ -211,7 +216,7 @@ def fit(
         output: where to write log, checkpoints and recipe; None writes nothing.
         device: None picks a GPU if there is one. The model stays there afterwards.
         score: what is written down after every epoch; None for `standard_scores`. The epoch with
-            the highest "top_1" is the best.
+            the highest "top_1" (or "map", of several labels) is the best.
         after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
@@ -267,7 +272,7 @@ def _evaluate(
     raw = {}
     if state.ema is not None:
         found = predict(state.model)
-        raw = {"raw_top_1": top_k_accuracy(found.logits, found.labels)}
+        raw = {f"raw_{name}": v for name, v in standard_scores(found).items() if name in MAIN}
     found = predict(state.evaluated)
     return found, (score(state.evaluated, found) if score else standard_scores(found)) | raw
 
@@ -301,8 +306,8 @@ def _progress(state: State, output: Output | None) -> Iterator[Callable[[str, di
                 if isinstance(value, int | float) and name != "epoch":
                     writer.add_scalar(f"{kind}/{name}", value, place)
         shown = {"loss": f"{values.get('loss', values.get('train_loss')):.2f}"}
-        if state.history and "top_1" in state.history[-1]:
-            shown["top_1"] = f"{state.history[-1]['top_1']:.1%}"
+        last = state.history[-1] if state.history else {}
+        shown |= {name: f"{last[name]:.1%}" for name in MAIN if name in last}
         bar.set_postfix(epoch=values["epoch"], **shown, refresh=False)
         bar.update() if kind == "step" else bar.refresh()
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from blvnet_lab.data import VideoReadError
+from blvnet_lab.data.dataset_files import SEPARATOR
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import (
     Ranks,
@@ -35,7 +36,7 @@ class Predictions:
     """A network's answers to N clips, in the order of the data set, on the CPU."""
 
     logits: Tensor  # (N, num_classes) float32, averaged over the views of each clip
-    labels: Tensor  # (N,)
+    labels: Tensor  # (N,); of several labels a clip (N, num_classes), 0 and 1
     indices: Tensor  # (N,) numbers of the clips in the data set
     unreadable: dict[int, str]  # clips that could not be read, and so are not among the N, and why
 
@@ -62,7 +63,8 @@ def _collate(items: list[tuple]) -> tuple[Tensor | None, Tensor, Tensor, dict[in
     """Make clips (None if there are none), labels, numbers; and numbers of unreadable clips."""
     good = [item for item in items if len(item) == 3]
     clips = torch.stack([clip for _, clip, _ in good]) if good else None
-    labels, numbers = (torch.tensor([int(item[i]) for item in good]) for i in (2, 0))
+    labels = [label.tolist() if isinstance(label, Tensor) else int(label) for *_, label in good]
+    labels, numbers = torch.tensor(labels), torch.tensor([number for number, *_ in good])
     return clips, labels, numbers, {item[0]: item[1] for item in items if len(item) == 2}
 
 
@@ -154,9 +156,15 @@ def _views(dataset: Dataset) -> int:
 def standard_scores(predictions: Predictions) -> dict[str, float]:
     """Return top-1, top-5 and mean class accuracy, and the share of the largest class, in 0..1.
 
-    The last is what always naming that class would reach: the least that a network must beat.
+    The last is what always naming that class would reach: the least that a network must beat. Of
+    several labels a clip: mAP (the mean over the classes that have clips), and what it is of logits
+    that are the same for all clips.
     """
     logits, labels = predictions.logits, predictions.labels
+    if labels.ndim == 2:
+        table = per_class_scores(logits, labels)
+        constant = float(table["clips"].mean()) / len(labels)
+        return {"map": float(table["average_precision"].mean()), "constant": constant}
     return {
         "top_1": top_k_accuracy(logits, labels),
         "top_5": top_k_accuracy(logits, labels, 5),
@@ -171,23 +179,31 @@ def predictions_table(
     """Tabulate all clips, also the unreadable ones: what each is, and the five best guesses.
 
     Columns: path, class_name, label, predicted, right, rank (of the right class, from 1), class_1
-    and probability_1 to class_5 and probability_5, unreadable (why; empty for all others).
+    and probability_1 to class_5 and probability_5, unreadable (why; empty for all others). Of
+    several labels a clip, each class has a probability of its own, and nothing is predicted.
 
     Args:
         classes: names in the order of labels.
         paths, labels: of all clips of the data set.
     """
-    names, labels = np.array(classes, dtype=object), np.array([int(label) for label in labels])
+    names, labels = np.array(classes, dtype=object), np.asarray(labels)
     order = ranked(predictions.logits)  # (N, num_classes)
-    probabilities = predictions.logits.softmax(1).gather(1, order).double().numpy().round(6)
-    is_right = (order == predictions.labels[:, None]).numpy()
-    found = {"predicted": names[order[:, 0]], "right": is_right[:, 0]}
-    found["rank"] = is_right.argmax(1) + 1
+    if labels.ndim == 2:
+        values, numbers = predictions.logits.sigmoid(), np.arange(len(names)).astype(str)
+        of_clips = {"class_name": [SEPARATOR.join(names[row]) for row in labels > 0]}
+        of_clips["label"], found = [SEPARATOR.join(numbers[row]) for row in labels > 0], {}
+    else:
+        values, of_clips = predictions.logits.softmax(1), {"class_name": names[labels]}
+        is_right, of_clips["label"] = (order == predictions.labels[:, None]).numpy(), labels
+        found = {"predicted": names[order[:, 0]], "right": is_right[:, 0]}
+        found["rank"] = is_right.argmax(1) + 1
+    probabilities = values.gather(1, order).double().numpy().round(6)
     for place in range(min(5, order.shape[1])):
         found[f"class_{place + 1}"] = names[order[:, place]]
         found[f"probability_{place + 1}"] = probabilities[:, place]
-    table = pd.DataFrame({"path": list(paths), "class_name": names[labels], "label": labels})
+    table = pd.DataFrame({"path": list(paths)} | of_clips)
     table = table.join(pd.DataFrame(found, index=predictions.indices.numpy()))
     why = pd.Series(predictions.unreadable, dtype=object).reindex(table.index)
     table["unreadable"] = why.fillna("")
-    return table.astype({"right": "boolean", "rank": "Int64"})
+    kinds = {"right": "boolean", "rank": "Int64"}
+    return table.astype({name: kinds[name] for name in kinds if name in table})

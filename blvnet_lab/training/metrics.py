@@ -1,4 +1,7 @@
-"""How right a model is: functions of logits (N, num_classes) and labels (N,)."""
+"""How right a model is: functions of logits (N, num_classes) and labels (N,).
+
+Where clips have several labels, these are vectors of 0 and 1, in all (N, num_classes).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from torch import Tensor
+
+MAIN = ("top_1", "map")  # by which epochs are compared, of one label and of several
 
 
 def ranked(logits: Tensor) -> Tensor:
@@ -39,18 +44,41 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def average_precisions(logits: Tensor, labels: Tensor) -> Tensor:
+    """Compute each class's average precision (num_classes,), in 0..1; NaN for one without clips.
+
+    It is the mean, over the clips of the class, of the share of them among all clips that have at
+    least the same logit for it: of equal ones, none comes first.
+
+    Args:
+        labels: (N, num_classes).
+    """
+    found = []
+    for values, is_own in zip(logits.T.contiguous(), labels.T > 0, strict=True):
+        own = values[is_own]
+        hits, clips = (len(x) - torch.searchsorted(x.sort().values, own) for x in (own, values))
+        found.append((hits.double() / clips).mean())
+    return torch.stack(found)
+
+
 def per_class_scores(
     logits: Tensor, labels: Tensor, names: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Tabulate each class that has clips: clips, top_1 (in 0..1), taken_for (its worst rival).
 
-    The mean of top_1 is the mean class accuracy, to which rare classes count as much as others.
+    The mean of top_1 is the mean class accuracy, to which rare classes count as much as others. Of
+    several labels a clip: clips and average_precision, the mean of which is mAP.
 
     Args:
         names: of the classes, in the order of labels; None numbers them.
     """
-    matrix, rows = confusion_matrix(logits, labels), []
-    names = names or [str(label) for label in range(len(matrix))]
+    names, rows = names or [str(label) for label in range(logits.shape[1])], []
+    if labels.ndim == 2:
+        found = average_precisions(logits, labels).tolist()
+        counts = labels.sum(0).long().tolist()
+        table = {"class_name": names, "clips": counts, "average_precision": found}
+        return pd.DataFrame(table).query("clips > 0").reset_index(drop=True)
+    matrix = confusion_matrix(logits, labels)
     wrong = matrix - matrix.diag().diag()
     for label in matrix.sum(1).nonzero().flatten().tolist():
         clips, rival = matrix[label].sum().item(), wrong[label].argmax()

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from blvnet_lab.models import VideoNet
 from blvnet_lab.training.distributed import current_ranks
+from blvnet_lab.training.metrics import MAIN
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import RisingAverage, make_optimizer, make_scheduler
 
@@ -42,7 +43,7 @@ class State:
     step: int = 0  # steps of it that are done
     so_far: dict[str, float] = field(default_factory=dict)  # sums over them, for its line
     history: list[dict[str, Any]] = field(default_factory=list)  # a line for every epoch that ended
-    best_epoch: int = 0  # with the highest top-1; 0 before the first has ended
+    best_epoch: int = 0  # with the highest top-1 (or mAP); 0 before the first has ended
 
     def __post_init__(self) -> None:
         self.network = self.network or self.model
@@ -106,8 +107,8 @@ class State:
                 found["skipped"],
                 self.steps,
             )
-        best = max((old.get("top_1", 0) for old in self.history), default=-1)
-        if line.get("top_1", 0) > best:
+        *before, now = (sum(old.get(name, 0) for name in MAIN) for old in [*self.history, line])
+        if now > max(before, default=-1):
             self.best_epoch = self.epoch
         self.history.append(line)
         self.epoch, self.step, self.so_far = self.epoch + 1, 0, {}

@@ -130,13 +130,14 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     """Draw a run, epoch by epoch: loss; accuracy; clips a second, and how much of it was waiting.
 
     Args:
-        history: lines of a run's log: "epoch", "train_loss", and any of "top_1", "top_5",
+        history: lines of a run's log: "epoch", "train_loss", and any of "top_1", "map", "top_5",
             "mean_class", "direction", "order" and "largest_class" (what always naming the largest
             class would reach), in 0..1, "clips_per_second" and "wait_share" (of the time, for
             clips). Lines that lack "train_loss" (an epoch 0) are left out.
     """
     styles = {
         "top_1": (BLUE, "o-"),
+        "map": (BLUE, "o-"),
         "top_5": (GREY, "s--"),
         "mean_class": (PURPLE, "v:"),
         "direction": (ORANGE, "D-."),
