@@ -20,6 +20,8 @@ from videos import draw, write_video
 
 from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.data.dataset import load_clips
+from blvnet_lab.data.dataset_files import by_class
+from blvnet_lab.deploy.export import export_file
 from blvnet_lab.models import tsn
 from blvnet_lab.runs.compare import Beside
 from blvnet_lab.runs.evaluate import evaluate_file
@@ -281,6 +283,13 @@ def test_probabilities_are_of_each_class_by_itself(run, manifest, tmp_path):
     assert (found.timeline.sum(axis=1) - 1).abs().max() > 0.05
 
 
+def test_an_exported_network_says_that_it_gives_several_labels(run, tmp_path):
+    notes = {"notes.json": ""}
+    path = export_file(run.file, tmp_path / "a.pt2", size=(32, 32)).path
+    torch.export.load(path, extra_files=notes)
+    assert json.loads(notes["notes.json"])["multi_label"] is True
+
+
 def test_what_is_refused(run, manifest, tmp_path):
     single = tmp_path / "single.csv"
     lines = DataSet.read(manifest).rows.assign(label=0, class_name="dark")
@@ -339,22 +348,25 @@ def test_multi_moments_in_time(video, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("numbers", [False, True])
 def test_lists_of_ones_own(numbers, video, tmp_path):  # noqa: F811
-    names = [f"v{k}/{k}.mp4" for k in range(8)]
-    labels = ["1; 0" if k % 2 else "2" for k in range(8)]
-    if not numbers:
-        labels = [re.sub(r"\d", lambda m: ("hop", "run", "up")[int(m[0])], text) for text in labels]
+    names = [f"v{k}/{k}.mp4" for k in range(7)]
+    labels = ["1; 0", "2", "0;2", "1", "2;1", "0", "0;1;2"]  # no two are alike
     lines = "".join(f"{name} {label}\n" for name, label in zip(names, labels, strict=True))
+    if not numbers:
+        lines = re.sub(r"(?<=[; ])\d", lambda m: ("hop", "run", "up")[int(m[0])], lines)
     lay_out(tmp_path / "set", {"list.txt": lines}, names, video)
     for k, name in enumerate(names):  # equal files are of one source
         with (tmp_path / "set" / name).open("ab") as file:
             file.write(b"\0\0\0\x09free" + bytes([k]))
     annotations = tmp_path / "set" / "list.txt"
     wishes = {"annotations": annotations, "source": "(.+)", "val_share": 0.5}
-    found = DataSet.read(listed("list", tmp_path / "set", tmp_path / "out", **wishes).manifest)
+    made = listed("list", tmp_path / "set", tmp_path / "out", **wishes)
+    assert not any("class without" in kind for kind, *_ in findings(made))
+    found = DataSet.read(made.manifest)
     assert found.multi_label and len(found.classes) == 3
-    assert found.rows["label"].tolist() == ["2;", "1;0;"] * 4
-    shares = pd.crosstab(found.rows["label"], found.rows["split"])
-    assert shares.values.tolist() == [[2, 2], [2, 2]], "half of the clips of every class"
+    assert found.rows["label"].tolist() == [f"{text.replace(' ', '')};" for text in labels]
+    each = by_class(found.rows)
+    shares = pd.crosstab(each["label"], each["split"])
+    assert shares.shape == (3, 2) and (shares > 0).all(axis=None), "every class is in both"
 
 
 def test_a_class_that_the_list_does_not_know_is_answered_with_near_ones(tmp_path):
