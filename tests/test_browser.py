@@ -629,6 +629,38 @@ def test_live_view(page, lab):
     assert unexpected(page) == []
 
 
+TIMELINE = """\
+from pathlib import Path
+
+from blvnet_lab.runs.predict import predict_video
+from blvnet_lab.runs.timeline import OverTime
+
+file = paths.data_samples() / "checkpoints" / "blvnet_tam_causal.safetensors"
+answer = predict_video(file, Path(row["path"]), OverTime(0.25, window=2))
+viz.TimelineExplorer(row["path"], answer.timeline)
+"""
+
+
+def test_timeline_explorer(page, lab):
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "timeline.ipynb", LIVE_VIEW, TIMELINE))
+    view = page.locator(".blvnet-timeline-explorer")
+    caption, handle = view.locator(".blvnet-timeline-caption"), view.get_by_role("slider")
+    expect(caption).to_contain_text("frame 0 (0 to 23) at 0.00 s: no answer yet")
+    seen = [pixels(page, ".blvnet-timeline-chart")]
+    nudge(page, handle)
+    expect(caption).to_contain_text("frame 1 (0 to 23)")
+    with redrawn(view.locator(".blvnet-timeline-chart")):
+        view.locator(".widget-readout").fill("12")
+        view.locator(".widget-readout").press("Enter")
+    seen.append(pixels(page, ".blvnet-timeline-chart"))
+    view.locator(".widget-play button").first.click()
+    expect(caption).to_contain_text("frame 23 (0 to 23) at 1.92 s: answer of 2 s: right_then_left")
+    seen.append(pixels(page, ".blvnet-timeline-chart"))
+    assert len(set(map(str, seen))) == 3 and unexpected(page) == []
+
+
 def test_plotly_figure_comes_alive(page, lab):
     from playwright.sync_api import expect
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from nets import tam_resnet, tsm
+from shown import bytes_of, decoded, plain
 from torch import nn
-from videos import write_video
+from videos import read_number, write_video
 
 from blvnet_lab import cli, viz
 from blvnet_lab.data import (
@@ -26,6 +27,7 @@ from blvnet_lab.runs.predict import predict_video
 from blvnet_lab.runs.timeline import OverTime
 from blvnet_lab.training.checkpoint import Trained, save_trained
 from blvnet_lab.training.recipe import Recipe, Views
+from blvnet_lab.viz.theme import VERMILLION
 
 NAMES = tuple("abc")
 RECIPE = Recipe(num_frames=4, size=(32, 32), evaluation=Views(short_side=40, crops=3))
@@ -169,6 +171,33 @@ def test_answers_over_time_that_there_are_not(video, tmp_path):
     ):  # fmt: skip
         with pytest.raises(error, match=words):
             predict_video(checkpoint, file, how)
+
+
+def test_the_explorer_shows_the_answer_of_each_moment(tmp_path):
+    """Forty frames, 0.04 s apart, then twenty that last five times as long."""
+    ends = [k + 1 for k in range(40)] + [40 + 5 * (k + 1) for k in range(20)]  # in 0.04 s
+    video = write_video(tmp_path / "a.mp4", 60, times=[0, *ends[:-1]])
+    table = pd.DataFrame({"<a>": [0.1, 0.7], "b": [0.6, 0.2], "c": [0.3, 0.1]}, [0.8, 4.0])
+    explorer, columns = viz.TimelineExplorer(video, table, top=2), {}
+    empty = np.asarray(explorer._curves).astype(int)
+    for number in range(60):
+        explorer.position.value = number
+        shown, words = decoded(explorer.frame.value), plain(explorer.caption.value)
+        assert read_number(shown.transpose(2, 0, 1)) == number
+        said = ("answer of 0.8 s: b 60 %, c 30 %", "answer of 4 s: <a> 70 %, b 20 %")
+        said = ("no answer yet", *said)[(ends[number] >= 20) + (ends[number] >= 100)]
+        assert words.endswith(f" s: {said}"), number
+        chart = decoded(explorer.chart.value)
+        changed = (chart != empty).any(-1)
+        assert (chart[changed] == [*bytes_of(VERMILLION), 255]).all() and changed.any()
+        columns[number] = np.flatnonzero(changed.any(0)).mean()
+    # Straight over time (when the last frame ends, no file says).
+    places, times = np.array([*columns.values()])[:-1], np.array(ends)[:-1]
+    expected = places[0] + (places[-1] - places[0]) * (times - 1) / (times[-1] - 1)
+    assert np.abs(places - expected).max() < 1.5
+    assert places[-1] - places[0] > 500, "it goes over the whole chart"
+    with pytest.raises(ValueError, match="expected answers over time, got a table without rows"):
+        viz.TimelineExplorer(video, table[:0])
 
 
 def test_curves_are_those_of_the_classes_that_come_highest():

@@ -8,6 +8,7 @@ import time
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
@@ -107,12 +108,14 @@ def test_a_control_may_be_linked_to_that_of_another_explorer():
 
 
 CLIPS = MANIFEST.query("split == 'val'").groupby("class_name").head(2)
+ANSWERS = pd.DataFrame(np.eye(10)[:4], [0.5, 1.0, 1.5, 2.0], columns=NAMES)
 EXPLORERS = {
     "clip": lambda model: viz.ClipExplorer({"it": model}, CLIPS, NAMES),
     "branch": lambda model: viz.BranchExplorer(model, a_clip()),
     "tam": lambda model: viz.TamExplorer(model, a_clip(), NAMES),
     "live": lambda model: viz.LiveView(model, MANIFEST["path"][0], NAMES, stride=3),
     "evidence": lambda model: viz.EvidenceExplorer({"it": model}, a_clip(), NAMES),
+    "timeline": lambda model: viz.TimelineExplorer(MANIFEST["path"][0], ANSWERS),
 }
 TEXTS = {
     "clip": "ClipExplorer(it; 8 frames of 64x64, 20 clips of 10 classes)",
@@ -120,6 +123,7 @@ TEXTS = {
     "tam": "TamExplorer(6 TAMs, 8 frames of 64x64)",
     "live": "LiveView(4 pairs of 64x64, 10 classes)",
     "evidence": "EvidenceExplorer(it; 8 frames of 64x64)",
+    "timeline": "TimelineExplorer(24 frames, 4 answers of 10 classes)",
 }
 # What a user does, by control or button.
 STEPS = {
@@ -128,6 +132,7 @@ STEPS = {
     "tam": [("taps prev", 0.5), ("module", "stage2.tam"), ("frame", 6), ("taps next", -1.0)],
     "live": [("position", 23), ("restart", None), ("position", 12), ("averaged", 1)],
     "evidence": [("position", 3), ("label", 4), ("order", "frames reversed"), ("minus", 5)],
+    "timeline": [("position", 23), ("position", 3)],
 }
 
 

@@ -13,11 +13,20 @@ pair before they are averaged.
 
 import copy
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blvnet_lab.data.probing import VideoInfo
+from blvnet_lab.datasets.encoding import showing_of
 from blvnet_lab.models.networks import VideoNet, architecture_of
 from blvnet_lab.models.tam import TAM, PairTAM
+
+
+def frame_edges(info: VideoInfo) -> np.ndarray:
+    """Find when each frame of a video is shown, and when the last one ends (s), (N + 1,)."""
+    shown = showing_of(info).times or np.arange(info.num_frames) / info.fps
+    return np.append(np.array(shown, np.float64), float(shown[-1]) + 1 / info.fps)
 
 
 class PastMaps(nn.Module):

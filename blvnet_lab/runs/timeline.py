@@ -21,8 +21,7 @@ from torch.utils.data import Dataset
 from blvnet_lab.data import VideoReadError, read_frames, view_transform
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.probing import VideoInfo, refuse_damage
-from blvnet_lab.datasets.encoding import showing_of
-from blvnet_lab.deploy.live import Stream
+from blvnet_lab.deploy.live import Stream, frame_edges
 from blvnet_lab.models import VideoNet
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.evaluate import check_finite
@@ -55,10 +54,8 @@ class Clips(Dataset):
         self.info, views = refuse_damage(info), recipe.evaluation
         self.transform = view_transform(recipe.size, views.crops, views.short_side)
         self.size = smaller_size(info.size, recipe.read_short_side or min(info.size))
-        # When each frame is shown, from the first one on, and when the last one ends, in seconds.
-        shown = showing_of(info).times or np.arange(info.num_frames) / info.fps
-        self.shown = np.array(shown, np.float64)
-        self.end = float(self.shown[-1]) + 1 / info.fps
+        edges = frame_edges(info)
+        self.shown, self.end = edges[:-1], float(edges[-1])
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """Find which frames are on the screen at these times."""

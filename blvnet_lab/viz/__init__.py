@@ -7,6 +7,7 @@ from blvnet_lab.viz.explorers.clip import ClipExplorer
 from blvnet_lab.viz.explorers.evidence import EvidenceExplorer
 from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.tam import TamExplorer
+from blvnet_lab.viz.explorers.timeline import TimelineExplorer
 from blvnet_lab.viz.figures import (
     ablation_figure,
     class_bars,
@@ -43,6 +44,7 @@ __all__ = [
     "LiveCurves",
     "LiveView",
     "TamExplorer",
+    "TimelineExplorer",
     "ablation_figure",
     "architecture_figure",
     "attribution_figure",
