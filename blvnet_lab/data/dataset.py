@@ -30,9 +30,7 @@ KEPT_SHARE = 0.25  # of free memory, for frames of a split: two splits leave hal
 class ClipDataset(Dataset):
     """Clips of a data set's split, as (clip (T, C, H, W) float, label).
 
-    Where clips have several labels, that is a vector (num_classes,) float of 0 and 1, and `labels`
-    are bool (N, num_classes).
-
+    The label is a vector (num_classes,) of 0 and 1 in a data set where clips may have several.
     Rows whose status is not "ok" are left out. `paths` are those of the files, `names` those of the
     clips: of a part of a video its path and times, path#t=3,9.5.
 

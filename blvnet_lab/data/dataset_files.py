@@ -4,9 +4,8 @@
     path,label,class_name,split,source_id,...       label,class_name,mirror
     train/run/a.mp4,1,run,train,a,...               0,jump left,2
 
-Where clips may have several labels, these and their names are separated: "0;2;", "run;jump left". A
-";" in any label says that they may. Everything downstream reads only these two files, which
-`python -m blvnet_lab manifest` writes.
+Everything downstream reads only these two; `python -m blvnet_lab manifest` writes them. If a label
+has a ";", clips may have several, and as many names: "0;2;" and "run;jump left".
 """
 
 from __future__ import annotations
@@ -54,8 +53,6 @@ class DataSet:
     One video may hold many clips, each with its own label: a row with `part_start` and `part_end`
     is of the frames that a player shows in that span. All parts of a video are in one split.
 
-    `multi_label` says whether clips may have several labels: "0;2", the names being "run;jump".
-
     Args:
         rows: a table with one row a clip and at least the first four of `COLUMNS`.
         classes: the classes' names in the order of their labels; None for those that `rows` name.
@@ -79,7 +76,7 @@ class DataSet:
         self.mirror = None if mirror is None else tuple(mirror)
         self.reversal = None if set(reversal or ()) <= {None} else tuple(reversal)
         pairs = enumerate(classes or ())
-        self.multi_label = has_several(rows)
+        self.multi_label = has_several(rows)  # whether clips may have several labels
         if classes is None:
             found = by_class(rows)[["label", "class_name"]].drop_duplicates().sort_values("label")
             pairs = found.itertuples(index=False, name=None)
@@ -126,10 +123,10 @@ class DataSet:
         chosen.rows = rows
         return chosen
 
-    def one_label(self, use: str) -> DataSet:
+    def one_label(self, use: str, is_used: bool = True) -> DataSet:
         """Return this data set; raise ValueError if its clips may have several labels."""
-        if self.multi_label:
-            got = f"those of {self.path} may have several (separated by {SEPARATOR})"
+        if self.multi_label and is_used:
+            got = f"those of {self.path} may have several"
             raise ValueError(f"expected clips with one label each, for {use}, but {got}")
         return self
 
@@ -267,8 +264,7 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
         wanted = f'"{SEPARATOR}" between whole numbers in the column label, and as many class names'
         raise ValueError(f"{path}: expected {wanted}, got other rows ({error})") from error
     for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in rows):
-        numbers = found if column == "label" else rows
-        if (pd.to_numeric(numbers[column]) < 0).any():
+        if (pd.to_numeric((found if column == "label" else rows)[column]) < 0).any():
             raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
     good = rows[rows["status"].isin(["ok", ""])] if "status" in rows else rows
     parts = clip_parts(good)

@@ -17,13 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from blvnet_lab.data import DataSet, VideoReadError
-from blvnet_lab.data.dataset_files import (
-    PART,
-    check_class_list,
-    clip_name,
-    clip_names,
-    has_several,
-)
+from blvnet_lab.data.dataset_files import PART, check_class_list, clip_name, clip_names
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, part_of
 from blvnet_lab.datasets.journal import Tables, write_tables
 from blvnet_lab.datasets.layouts import SPLITS, Finding, Layout, Lists, read_lists, without_suffix
@@ -173,7 +167,7 @@ def _probe(
 ) -> list[Clip]:
     """Open the videos; of each class and split at most as many readable ones as wanted stay."""
     limit, probes, taken = selection.clips_per_class or len(rows), {}, Counter()
-    if has_several(rows) and selection.clips_per_class is not None:
+    if selection.clips_per_class is not None and isinstance(rows["label"].iloc[0], str):
         raise ValueError(f"expected all clips, as they have several labels, got {limit} a class")
     with contextlib.suppress(ValueError):  # there may be no manifest that can be read
         old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")

@@ -98,8 +98,7 @@ def read_lists(
     table[PART] = table[PART].astype("float64").round(4)
     without = table[(table["class_name"] == "") & (table["split"] != "test")]
     table = table[table["class_name"] != ""]
-    several = dataset in ("charades-videos", "multi-moments-in-time")
-    several |= dataset == "list" and any(SEPARATOR in name for name in table["class_name"])
+    several = dataset != "folder" and any(SEPARATOR in text for text in table["class_name"])
     names = [split_labels(text) if several else [text] for text in table["class_name"]]
     classes = classes or sorted({*chain(*names)})
     if strangers := sorted({*chain(*names)} - set(classes)):

@@ -61,8 +61,8 @@ def read_annotations(dataset: str, find: Find, fold: int) -> Listed:
     """Read the lists of a data set that have labels; ListsError if they are not as published."""
     readers = {
         "something": partial(_something, name=dataset),
-        "moments": partial(_moments, several=False),
-        "multi": partial(_moments, several=True),
+        "moments": partial(_moments, is_multi=False),
+        "multi": partial(_moments, is_multi=True),
         "ucf101": partial(_ucf101, fold=fold),
         "hmdb51": partial(_hmdb51, fold=fold),
         "jester": _jester,
@@ -148,15 +148,12 @@ def _epic_kitchens(find: Find, kind: str) -> Listed:
 
 
 def _charades(find: Find, whole: bool) -> Listed:
-    """Read every action as a clip of its own, or whole videos with all their actions.
-
-    The published test list is the split "val".
-    """
+    """Read every action as a clip, or whole videos with all of theirs; the test list is "val"."""
     classes = [line.partition(" ")[2] for line in read_lines(find("Charades_v1_classes.txt"))]
     table = _table(find, "Charades_v1_train.csv", "Charades_v1_test.csv")
     if whole:
         numbers = [sorted({*re.findall(r"c(\d+) ", text)}) for text in table["actions"]]
-        names = [SEPARATOR.join(classes[int(k)] for k in few) for few in numbers]
+        names = ["".join(f"{classes[int(k)]}{SEPARATOR}" for k in few) for few in numbers]
         return [*map(_clip, names, table["split"], table["id"])], classes
     rows = [
         _clip(classes[int(number[1:])], row.split, row.id, *map(float, times))
@@ -266,16 +263,17 @@ def _something(find: Find, name: str) -> Listed:
     return rows, sorted(labels, key=lambda label: int(labels[label]))
 
 
-def _moments(find: Find, several: bool) -> Listed:
+def _moments(find: Find, is_multi: bool) -> Listed:
     """Read lines of a path and its class (and votes), or the numbers of its classes."""
     lines = [line.rpartition(",") for line in read_lines(find("moments_categories.txt"))]
     names = [name for name, _, number in sorted(lines, key=lambda line: int(line[2]))]
     rows = []
     for split, part in (("train", "training"), ("val", "validation")):
         for path, *labels in csv.reader(read_lines(find(f"{part}Set.csv"))):
-            label = SEPARATOR.join(names[int(k)] for k in labels) if several else labels[0]
+            several = [f"{names[int(k)]}{SEPARATOR}" for k in labels if is_multi]
+            label = "".join(several) or labels[0]
             video = Path(path).with_suffix("").as_posix()
-            rows.append(ListedClip(label, split, path, (f"{part}/{video}", video)[: 1 + several]))
+            rows.append(ListedClip(label, split, path, (f"{part}/{video}", video)[: 1 + is_multi]))
     return rows, names
 
 

@@ -9,8 +9,7 @@ The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` 
     predictions.csv   a row for every clip (`evaluation.predictions_table`); of parts of videos it
                       also has part_start and part_end
     per_class.csv     clips, top-1 and worst rival of every class; or its average precision
-    confusion.csv     how many clips of each class (rows) were taken for which (columns); not where
-                      clips have several labels
+    confusion.csv     of single labels: clips of each class (rows) taken for which (columns)
     playing.csv       how right it is about the clips with their frames in other orders (--playing)
 """
 
@@ -38,12 +37,7 @@ from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs import compare
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import on_cpu, process_group
-from blvnet_lab.training.evaluation import (
-    Predictions,
-    evaluate,
-    predictions_table,
-    standard_scores,
-)
+from blvnet_lab.training.evaluation import Predictions, evaluate, predictions_table, standard_scores
 from blvnet_lab.training.metrics import confusion_matrix, partner_accuracy, per_class_scores
 from blvnet_lab.training.recipe import Hardware, Recipe
 
@@ -75,17 +69,12 @@ class Evaluation:
     scores: dict[str, float]  # of evaluation.standard_scores, and `partner_score`
     classes: tuple[str, ...]  # names in the order of labels
     per_class: pd.DataFrame  # metrics.per_class_scores
+    confusion: Tensor | None  # metrics.confusion_matrix
     table: pd.DataFrame  # evaluation.predictions_table
     predictions: Predictions
     playing: pd.DataFrame | None = None  # compare.playing_table
     comparison: dict[str, Any] | None = None  # compare.compare_answers
     out: Path | None = None  # folder of the files
-
-    @property
-    def confusion(self) -> Tensor | None:
-        """Count clips (num_classes, num_classes), rows by class; None of several labels a clip."""
-        logits, labels = self.predictions.logits, self.predictions.labels
-        return confusion_matrix(logits, labels) if labels.ndim == 1 else None
 
     def __str__(self) -> str:
         about = self.about
@@ -177,9 +166,8 @@ def evaluate_file(
     """
     hardware = Hardware(precision=precision, workers=workers)
     with process_group() as (ranks, device):
-        data_set, paths = DataSet.read(manifest), [checkpoint, *filter(None, [beside.against])]
-        if beside != ALONE:
-            data_set.one_label("--playing and --against")
+        data_set = DataSet.read(manifest).one_label("--playing and --against", beside != ALONE)
+        paths = filter(None, [checkpoint, beside.against])
         opened = [_open(path, data_set, split, views, size) for path in paths]
         trained, recipe, classes, clips = opened[0]
         if out is not None and ranks.is_first:
@@ -200,6 +188,7 @@ def evaluate_file(
             scores=standard_scores(found) | partner_score(found, data_set),
             classes=classes,
             per_class=per_class_scores(found.logits, found.labels, classes),
+            confusion=confusion_matrix(found.logits, found.labels),
             table=_with_parts(predictions_table(found, classes, clips.paths, clips.labels), clips),
             predictions=found,
             **_set_beside(beside, opened, found, data_set, **options),
@@ -240,14 +229,12 @@ def _set_beside(
 ) -> dict[str, Any]:
     """Evaluate what else is asked for; give the fields of `Evaluation` that are for it."""
     (_, recipe, classes, clips), filled = opened[0], {}
-    if beside == ALONE:
-        return filled
     rows = data_set.rows[data_set.rows["status"] == "ok"]
     source = rows["source_id"].where(rows["source_id"] != "", rows["path"])
     source_of = dict(zip(clip_names(rows), source, strict=True))
-    about = pd.DataFrame({"class_name": [classes[label] for label in clips.labels]})
-    about["video"] = [source_of[name] for name in clips.names]
+    about = pd.DataFrame({"video": [source_of[name] for name in clips.names]})
     if beside.playing:
+        about["class_name"] = [classes[label] for label in clips.labels]
         answers = {"as-is": found}
         for name in beside.playing:
             if name not in answers:

@@ -180,7 +180,7 @@ def predictions_table(
 
     Columns: path, class_name, label, predicted, right, rank (of the right class, from 1), class_1
     and probability_1 to class_5 and probability_5, unreadable (why; empty for all others). Of
-    several labels a clip, each class has a probability of its own, and nothing is predicted.
+    several labels, which have a probability each, predicted, right and rank are left out.
 
     Args:
         classes: names in the order of labels.

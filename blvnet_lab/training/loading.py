@@ -125,14 +125,10 @@ class Batches(Sampler[list[Key]]):
 def training_loader(
     dataset: Dataset, recipe: Recipe, ranks: Ranks, device: torch.device
 ) -> tuple[DataLoader, Batches]:
-    """Load a process's batches: clips (B, T, C, H, W), labels (B,), numbers of the clips (B,).
-
-    Raises ValueError for settings that mean nothing where clips have several labels.
-    """
+    """Load a process's batches: clips (B, T, C, H, W), labels (B,), numbers of the clips (B,)."""
     if getattr(dataset, "multi_label", False) and (recipe.balanced or recipe.label_smoothing):
-        wanted = "no --balanced and --label-smoothing 0, since the clips have several labels"
         got = f"balanced={recipe.balanced} and label_smoothing={recipe.label_smoothing}"
-        raise ValueError(f"expected {wanted}, got {got}")
+        raise ValueError(f"expected neither, as the clips may have several labels, got {got}")
     batches = Batches(
         len(dataset),
         recipe.batch_size,

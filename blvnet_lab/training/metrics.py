@@ -1,7 +1,4 @@
-"""How right a model is: functions of logits (N, num_classes) and labels (N,).
-
-Where clips have several labels, these are vectors of 0 and 1, in all (N, num_classes).
-"""
+"""How right a model is: functions of logits (N, num_classes) and labels (N,)."""
 
 from __future__ import annotations
 
@@ -37,21 +34,23 @@ def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
     return ((margin > 0).float() + 0.5 * (margin == 0).float()).mean().item()
 
 
-def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count clips, int64 (num_classes, num_classes): rows are true classes, columns predicted."""
+def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor | None:
+    """Count clips, int64 (num_classes, num_classes): rows are true classes, columns predicted.
+
+    None of labels (N, num_classes), several a clip.
+    """
+    if labels.ndim == 2:
+        return None
     num_classes = logits.shape[1]
     places = labels * num_classes + logits.argmax(1)
     return torch.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def average_precisions(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute each class's average precision (num_classes,), in 0..1; NaN for one without clips.
+    """Compute each class's average precision (num_classes,), of labels (N, num_classes), 0 or 1.
 
-    It is the mean, over the clips of the class, of the share of them among all clips that have at
-    least the same logit for it: of equal ones, none comes first.
-
-    Args:
-        labels: (N, num_classes).
+    The mean, over the clips of the class, of the share that the class has in all clips with at
+    least the same logit, so that of equal ones none comes first. NaN for a class without clips.
     """
     found = []
     for values, is_own in zip(logits.T.contiguous(), labels.T > 0, strict=True):
