@@ -5,12 +5,13 @@ import math
 import pandas as pd
 import pytest
 from lab import type_command
-from videos import write_video
+from videos import numbers, write_video
 
 from blvnet_lab.benchmark import from_json
 from blvnet_lab.benchmark import reading as module
 from blvnet_lab.benchmark.reading import decode_only, measure_loading
-from blvnet_lab.data import DataSet, probe_video
+from blvnet_lab.data import DataSet, dataset, probe_video
+from blvnet_lab.data.probing import part_of
 from blvnet_lab.datasets.inventory import build_manifest
 
 
@@ -72,3 +73,25 @@ def test_a_manifest_without_a_good_clip(tmp_path):
     path = DataSet(rows.assign(status="missing"), ["x"], [0]).save(tmp_path / "m.csv")
     with pytest.raises(ValueError, match='the status "ok", got none, only missing'):
         measure_loading(manifest=path)
+
+
+def test_of_a_part_of_a_video_only_the_part_is_measured(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", 48)
+    row = {"path": "a.mp4", "label": 0, "class_name": "x", "split": "train"}
+    rows = pd.DataFrame([row | {"part_start": 0.4, "part_end": 1.2}])
+    path, seen = DataSet(rows, ["x"], [0]).save(tmp_path / "m.csv"), {}
+    for place in (module, dataset):
+
+        def read(*args, real=place.read_frames, name=place.__name__):
+            frames = real(*args)
+            seen.setdefault(name, set()).update(numbers(frames))
+            return frames
+
+        monkeypatch.setattr(place, "read_frames", read)
+    limit = decode_only
+    monkeypatch.setattr(module, "decode_only", lambda info, which: seen.setdefault("pts", info.pts))
+    found = measure_loading(manifest=path, num_frames=4, size=(32, 32), workers=(0,), clips=16)
+    assert len(found.tables["steps"]) == 2
+    assert len(seen) == 3 and seen["pts"] == probe_video(tmp_path / "a.mp4").pts[10:30]
+    assert all(seen[place.__name__] <= {*range(10, 30)} for place in (module, dataset))
+    assert limit(part_of(probe_video(tmp_path / "a.mp4"), (0.4, 1.2)), [0, 19]) == 2

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from blvnet_lab.benchmark.measure import time_alternately
 from blvnet_lab.benchmark.results import Benchmark
 from blvnet_lab.data.dataset import ClipDataset, smaller_size, usable_rows
-from blvnet_lab.data.dataset_files import DataSet
+from blvnet_lab.data.dataset_files import PART, DataSet, clip_parts
 from blvnet_lab.data.decoding import file_url
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info
 from blvnet_lab.data.reading import check_video, read_frames
@@ -66,6 +66,7 @@ def make_data_set(
 ) -> ClipDataset:
     """Make a data set of one video, `count` times, as training would have it."""
     row = {"path": info.path, "label": 0, "class_name": "video", "split": "train"}
+    row |= dict(zip(PART, info.part, strict=False))
     table = pd.DataFrame([row | {"probe": pack_info(info)}] * count)
     transform = training_transform(size, crop="multi-scale", jitter=jitter)
     options = {"stride": stride, "mirror": True, "short_side": SHORT_SIDE}
@@ -86,7 +87,7 @@ def measure_loading(
     """Measure how quickly clips come from files, against what decoding alone takes.
 
     Args:
-        manifest: of a data set, whose first training video stands for it; without it, videos of
+        manifest: of a data set, whose first training clip stands for it; without it, videos of
             10 s are made: 720p, the same prepared, and VP9.
         num_frames: T, frames of a clip.
         size: height and width of the crops in pixels.
@@ -104,7 +105,8 @@ def measure_loading(
         if manifest is None:
             videos = make_videos(Path(folder))
         else:
-            first = usable_rows(DataSet.read(manifest), "train")["path"].iloc[0]
+            rows = usable_rows(DataSet.read(manifest), "train")
+            first = known_video(rows["path"].iloc[0], "", clip_parts(rows)[0].tolist())
             videos = {"data set": check_video(first)}
         loaded = {name: info for name, info in videos.items() if name != RAW}
         torch.set_num_threads(1)  # as in a data loader's worker
@@ -175,9 +177,9 @@ def decode_only(info: VideoInfo, indices: Sequence[int]) -> int:
     return found
 
 
-def read_known(path: str, packed: str, indices: Tensor) -> Tensor:
+def read_known(info: VideoInfo, packed: str, indices: Tensor) -> Tensor:
     """Read as a data set does: with what the manifest knows, and scaled while decoding."""
-    info = known_video(path, packed)
+    info = known_video(info.path, packed, info.part)
     return read_frames(info, indices, smaller_size(info.size, SHORT_SIDE))
 
 
@@ -190,7 +192,7 @@ def measure_steps(videos: Videos, make: Make, repeats: int) -> pd.DataFrame:
         row = f"{name}, {sampling}"
         steps |= {
             (row, "decode"): partial(decode_only, info, indices.tolist()),
-            (row, "read"): partial(read_known, info.path, pack_info(info), indices),
+            (row, "read"): partial(read_known, info, pack_info(info), indices),
             (row, "sample"): partial(plain.__getitem__, 0),
             (row, "jitter"): partial(coloured.__getitem__, 0),
         }
