@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -273,6 +274,23 @@ def test_an_interrupted_run_is_repeated_and_comes_out_the_same(videos, tmp_path,
     assert number < len(calls) <= number + 4 and tree(tmp_path / "out") == expected
     other = cut_partners(folder, out=tmp_path / "other", windows_per_video=2, seed=1)
     assert tree(other.manifest.parent).keys() != expected.keys()
+
+
+def test_clips_of_a_video_that_changed_go_unless_somebody_changed_them(videos, tmp_path):
+    folder, clips = tmp_path / "few", tmp_path / "out" / "clips"
+    folder.mkdir()
+    shutil.copy(videos / "run 1.mp4", folder / "a.mp4")
+    (folder / "run 2.mp4").hardlink_to(videos / "run 2.mp4")
+    first = cut(folder, tmp_path / "out", "arrow")
+    old = sorted(p for p in first["path"] if Path(p).name.startswith("a-"))
+    assert len(old) == 6, "three windows"
+    pictures = scenes(MOVES[0], seed=9)[:24]
+    write_video(folder / "a.mp4", 24, pictures=pictures, rate=12)
+    Path(old[-1]).write_bytes(b"mine")
+    later = cut(folder, tmp_path / "out", "arrow")
+    wanted = {*map(Path, later["path"]), Path(old[-1])}
+    assert {*clips.rglob("*.mp4")} == wanted and len(later) == 8
+    assert Path(old[-1]).read_bytes() == b"mine" and (folder / "a.mp4").is_file()
 
 
 def test_a_long_video_does_not_hold_up_the_log_of_others(videos, tmp_path, monkeypatch):

@@ -137,9 +137,10 @@ def cut_partners(
 def _cut_all(names: list[str], settings: Values, out: Path) -> dict[str, Values]:
     """Cut the videos that are not cut yet, or have changed; give the log's entries of all."""
     journal = Journal(out / SETTINGS, settings, "partners.jsonl")
+    before = journal.last("video")
     done = {
         name: entry
-        for name, entry in journal.last("video").items()
+        for name, entry in before.items()
         if all(file_state(path) == state for path, state in entry["files"].items())
     }
     for leftover in out.glob("clips/*/.*.part"):  # of a run that was killed
@@ -149,7 +150,12 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> dict[str, Values]
     try:
         cut = as_completed([pool.submit(_cut_video, settings, out, name) for name in waiting])
         for future in tqdm(cut, "cutting", len(waiting), unit="video"):
-            journal.add(future.result())
+            entry = future.result()
+            old = before.get(entry["video"], {"clips": ()})
+            for path in {clip["path"] for clip in old["clips"]} - entry["files"].keys():
+                if file_state(path) == old["files"][path]:  # else somebody has changed it
+                    os.unlink(path)
+            journal.add(entry)
     finally:
         pool.shutdown(cancel_futures=True)
     return journal.last("video")
