@@ -150,14 +150,16 @@ def test_tables_by_hand():
     labels = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     table = per_class_scores(logits, labels, ["a", "b", "c"])
     assert table.values.tolist() == [["a", 2, pytest.approx(5 / 6)], ["b", 1, 1.0], ["c", 1, 0.5]]
-    found = Predictions(logits[[0, 2]], labels[[0, 2]], torch.tensor([0, 2]), {1: "broken"})
+    found = Predictions(logits[1:], labels[1:], torch.tensor([1, 2]), {0: "broken"})
     table = predictions_table(found, [*"abc"], ["x", "y", "z"], labels.bool().numpy())
-    assert list(table)[:3] == ["path", "class_name", "label"] and "right" not in table
+    assert list(table)[:4] == ["path", "class_name", "label", "predicted"]
     assert table["class_name"].tolist() == ["a;c", "a", "b"]
     assert table["label"].tolist() == ["0;2", "0", "1"]
-    assert table["class_1"].fillna("").tolist() == ["a", "", "b"]
-    assert table["probability_1"][[0, 2]].tolist() == pytest.approx([0.880797] * 2, abs=1e-6)
-    assert table["unreadable"].tolist() == ["", "broken", ""]
+    assert table["predicted"].fillna("").tolist() == ["", "c", "b"]
+    assert table["right"][1:].tolist() == [False, True] and table["rank"][1:].tolist() == [3, 1]
+    expected = [0.952574, 0.880797]  # sigmoids of 3 and 2
+    assert table["probability_1"][1:].tolist() == pytest.approx(expected, abs=1e-6)
+    assert table["unreadable"].tolist() == ["broken", "", ""]
 
 
 # ---------------------------------------------------------------- training

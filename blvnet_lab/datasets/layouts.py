@@ -62,11 +62,11 @@ class Lists:
     multi_label: bool  # whether there may be several
 
     def with_labels(self, rows: pd.DataFrame, kept: list[str]) -> pd.DataFrame:
-        """Number the classes of rows (label); only these classes, and clips of them, are kept."""
+        """Number the classes of rows (label), and keep only those clips, and labels, of `kept`."""
         names = [[name for name in few if name in kept] for few in self.names]
         labels = [SEPARATOR.join(str(kept.index(name)) for name in few) for few in names]
         rows = rows.assign(class_name=[*map(SEPARATOR.join, names)], label=labels)
-        rows = rows[[*map(bool, names)]].reset_index(drop=True)
+        rows = rows[rows["label"] != ""].reset_index(drop=True)
         return rows if self.multi_label else rows.astype({"label": "int64"})
 
 

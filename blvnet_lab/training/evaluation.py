@@ -180,30 +180,27 @@ def predictions_table(
 
     Columns: path, class_name, label, predicted, right, rank (of the right class, from 1), class_1
     and probability_1 to class_5 and probability_5, unreadable (why; empty for all others). Of
-    several labels, which have a probability each, predicted, right and rank are left out.
+    several labels, which have a probability each, the first in rank counts.
 
     Args:
         classes: names in the order of labels.
         paths, labels: of all clips of the data set.
     """
-    names, labels = np.array(classes, dtype=object), np.asarray(labels)
-    order = ranked(predictions.logits)  # (N, num_classes)
-    if labels.ndim == 2:
-        values, numbers = predictions.logits.sigmoid(), np.arange(len(names)).astype(str)
-        of_clips = {"class_name": [SEPARATOR.join(names[row]) for row in labels > 0]}
-        of_clips["label"], found = [SEPARATOR.join(numbers[row]) for row in labels > 0], {}
-    else:
-        values, of_clips = predictions.logits.softmax(1), {"class_name": names[labels]}
-        is_right, of_clips["label"] = (order == predictions.labels[:, None]).numpy(), labels
-        found = {"predicted": names[order[:, 0]], "right": is_right[:, 0]}
-        found["rank"] = is_right.argmax(1) + 1
+    names, labels, logits = np.array(classes, dtype=object), np.asarray(labels), predictions.logits
+    order, several = ranked(logits), labels.ndim == 2  # (N, num_classes)
+    values = logits.sigmoid() if several else logits.softmax(1)
     probabilities = values.gather(1, order).double().numpy().round(6)
+    own = predictions.labels  # of those that could be read
+    is_right = (own.gather(1, order) > 0 if several else order == own[:, None]).numpy()
+    found = {"predicted": names[order[:, 0]], "right": is_right[:, 0]}
+    found["rank"] = is_right.argmax(1) + 1
     for place in range(min(5, order.shape[1])):
         found[f"class_{place + 1}"] = names[order[:, place]]
         found[f"probability_{place + 1}"] = probabilities[:, place]
-    table = pd.DataFrame({"path": list(paths)} | of_clips)
+    texts = labels if not several else [SEPARATOR.join(map(str, *row.nonzero())) for row in labels]
+    full = [SEPARATOR.join(names[row]) for row in labels > 0] if several else names[labels]
+    table = pd.DataFrame({"path": list(paths), "class_name": full, "label": texts})
     table = table.join(pd.DataFrame(found, index=predictions.indices.numpy()))
     why = pd.Series(predictions.unreadable, dtype=object).reindex(table.index)
     table["unreadable"] = why.fillna("")
-    kinds = {"right": "boolean", "rank": "Int64"}
-    return table.astype({name: kinds[name] for name in kinds if name in table})
+    return table.astype({"right": "boolean", "rank": "Int64"})

@@ -35,10 +35,7 @@ def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor | None:
-    """Count clips, int64 (num_classes, num_classes): rows are true classes, columns predicted.
-
-    None of labels (N, num_classes), several a clip.
-    """
+    """Count clips, int64, by true class (row) and predicted one; None where labels are several."""
     if labels.ndim == 2:
         return None
     num_classes = logits.shape[1]

@@ -21,19 +21,21 @@ from blvnet_lab.viz.explorers.base import row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
 from blvnet_lab.viz.theme import VERMILLION
 
-INKS = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+# For light and dark pages.
+LOOK = dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none")
+LOOK |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), images.LABEL_GREY)
+LOOK |= dict.fromkeys(("xtick.color", "ytick.color"), images.LABEL_GREY)
 
 
 class TimelineExplorer(VideoExplorer):
     """A video above its answers over time; set ``.value`` of ``position`` (the frame shown).
 
-    What it changes: ``frame``, ``caption`` (with the last answer so far, in words) and ``chart``
-    (the curves of all answers, with a cursor at the moment when the frame has been shown).
+    It changes ``frame``, ``caption`` (with the last answer so far, in words) and ``chart`` (the
+    curves of all answers, with a cursor at the moment when the frame has been shown).
 
     Args:
         path: of the video.
-        table: probabilities in 0..1, a row for each time (the index, in seconds) and a column for
-            each class: `Prediction.timeline`.
+        table: of `Prediction.timeline`: probabilities in 0..1 of the classes, by seconds.
         top: how many classes to draw (those that come highest) and to name.
 
     Raises ValueError for a table without rows; VideoReadError if the video cannot be read.
@@ -47,17 +49,15 @@ class TimelineExplorer(VideoExplorer):
             raise ValueError("expected answers over time, got a table without rows")
         self._frames, self._table, self._top = FrameReader(path), table, top
         self._ends = frame_edges(self._frames.info)[1:]
-        with mpl.rc_context(dict.fromkeys(INKS, images.LABEL_GREY)):  # for light and dark pages
+        with mpl.rc_context(LOOK):
             canvas = FigureCanvasAgg(timeline_figure(table, top))
             (self._axes,) = canvas.figure.axes
             self._axes.set_xlim(0, max(self._ends[-1], table.index[-1]))
-            for ground in (canvas.figure.patch, self._axes.patch):
-                ground.set_visible(False)
             canvas.draw()  # once: every move of the slider would take too long
         self._curves = np.array(canvas.buffer_rgba())
         self._make_position(max(40, round(1000 * self._ends[-1] / len(self._ends))))
-        controls = row(self.play, self.position)
-        self._arrange(controls, self.message, self.frame, self.caption, self._image("chart"))
+        parts = (self.message, self.frame, self.caption, self._image("chart"))
+        self._arrange(row(self.play, self.position), *parts)
 
     def _answer(self) -> str:
         so_far = self._table[self._table.index <= self._ends[self.now.position] + 1e-6]
@@ -78,11 +78,10 @@ class TimelineExplorer(VideoExplorer):
         self.chart.value = images.png(self._chart())
 
     def static_picture(self) -> np.ndarray:
-        number = self.now.position
-        frame = images.mosaic({"": [self._frames[number].permute(1, 2, 0).numpy()]}, tile_px=240)
-        words = images.text_picture(f"frame {number}, {self._answer()}")
-        return images.stacked(frame, words, self._chart())
+        frame = self._frames[self.now.position].permute(1, 2, 0).numpy()
+        words = images.text_picture(f"frame {self.now.position}, {self._answer()}")
+        return images.stacked(images.mosaic({"": [frame]}, tile_px=240), words, self._chart())
 
     def summary(self) -> str:
-        answers = "{} answers of {} classes".format(*self._table.shape)
-        return f"TimelineExplorer({len(self._ends)} frames, {answers})"
+        times, classes = self._table.shape
+        return f"TimelineExplorer({len(self._ends)} frames, {times} answers of {classes} classes)"
