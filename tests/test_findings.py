@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blvnet_lab import data, introspect, models, paths
+from blvnet_lab.datasets.motion import shape_masks
 from blvnet_lab.runs.staircase import score
 
 PER_CLASS = 8
@@ -102,3 +103,36 @@ def test_tam_resnet_reads_shrinking_first_off_the_edges_of_the_clip(clips_and_la
     parts = 2 * mean_parts(longer, held, 9)
     assert min(parts[0], parts[-1]) > 0.5, "they move with the edge"
     assert max(parts[4], parts[11]) < 0, "not with the frames"
+
+
+def test_which_heat_maps_find_the_shape_and_which_of_them_need_no_network(clips_and_labels):
+    motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
+    rows = motion.split("val").rows.sort_values("label", kind="stable").groupby("label")
+    seen = data.sample_uniform(24, 8)
+    masks = torch.stack(
+        [
+            torch.from_numpy(shape_masks(row.source_id, row.class_name)[seen])
+            for row in rows.head(PER_CLASS).itertuples()
+        ]
+    )[::2]
+    clips, labels = (each[::2] for each in clips_and_labels)
+
+    def hits(maps: Tensor) -> float:
+        return introspect.pointing_game(maps, masks[: len(maps)])[0].mean().item()
+
+    assert hits(clips.mean(2)) == 1, "the brightest pixel"
+    model = trained("blvnet_tam")
+    parts = introspect.evidence(model, clips, labels)
+    coin = introspect.pointing_game(parts, masks)[1].mean().item()
+    assert abs(hits(parts) - coin) < 0.15, "what adds up need not point"
+    drawn = introspect.grad_cam(model, clips, labels, "stage1.out", repeats=1)
+    assert hits(drawn.maps) > 0.6
+    assert hits(drawn.controls["random weights"][0]) < 0.3
+    blind = introspect.grad_cam(trained("tsn_blnet"), clips, labels, "stage1.out", repeats=0)
+    assert hits(blind.maps) < 0.5
+
+    quick = {"baseline": introspect.mean_frame, "steps": 4, "tolerance": 9, "repeats": 1}
+    integrated = introspect.integrated_gradients(model, clips[:10], labels[:10], **quick)
+    by_chance = integrated.controls["random weights"][0]
+    assert min(hits(integrated.maps), hits(by_chance)) > 0.5, "points without what was learned"
+    assert integrated.similarity()["random weights"].abs().mean() < 0.1
