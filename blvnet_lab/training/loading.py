@@ -127,8 +127,9 @@ def training_loader(
 ) -> tuple[DataLoader, Batches]:
     """Load a process's batches: clips (B, T, C, H, W), labels (B,), numbers of the clips (B,)."""
     if getattr(dataset, "multi_label", False) and (recipe.balanced or recipe.label_smoothing):
-        got = f"balanced={recipe.balanced} and label_smoothing={recipe.label_smoothing}"
-        raise ValueError(f"expected neither, as the clips may have several labels, got {got}")
+        wanted = "balanced=False and label_smoothing=0, as the clips may have several labels"
+        got = f"{recipe.balanced} and {recipe.label_smoothing}"
+        raise ValueError(f"expected {wanted}, got {got}")
     batches = Batches(
         len(dataset),
         recipe.batch_size,
