@@ -9,7 +9,7 @@ The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` 
     predictions.csv   a row for every clip (`evaluation.predictions_table`); of parts of videos it
                       also has part_start and part_end
     per_class.csv     clips, top-1 and worst rival of every class; or its average precision
-    confusion.csv     of single labels: clips of each class (rows) taken for which (columns)
+    confusion.csv     clips of each class (rows) taken for which (columns), if they have one label
     playing.csv       how right it is about the clips with their frames in other orders (--playing)
 """
 
