@@ -581,7 +581,7 @@ def test_evidence_explorer_by_keyboard(page, lab):
     tab_to("noUi-handle")
     with redrawn(maps):
         page.keyboard.press("End")
-    expect(sums).to_contain_text("pair 3, frames 1 and 0:")
+    expect(sums).to_contain_text("Pair 3, frames 1 and 0:")
     numbers = [float(cell.replace("−", "-")) for cell in closeup.locator("td").all_inner_texts()]
     assert len(numbers) == 4
     printed = re.search(r"frames 1 and 0: .* = (\S+)\.\n", sums.inner_text())[1]
@@ -595,7 +595,7 @@ def test_evidence_explorer_by_keyboard(page, lab):
     expect(sums).to_contain_text("tsn answers")
     assert abs(float(whole().replace("−", "-"))) < 0.1, "a coin toss"
     explorer.locator(".widget-play button").first.click()
-    expect(sums).to_contain_text("place 7, frame 0:")  # played to the end
+    expect(sums).to_contain_text("Place 7, frame 0:")  # played to the end
     assert len(set(map(str, seen))) == len(seen)
     assert unexpected(page) == []
 

@@ -16,6 +16,7 @@ from blvnet_lab.data import denormalize, normalize, read_frames, sample_uniform
 from blvnet_lab.introspect import evidence, wake_residuals
 from blvnet_lab.models import blvnet_tam, tsn
 from blvnet_lab.viz import EvidenceExplorer
+from blvnet_lab.viz.explorers.evidence import adding_up
 from blvnet_lab.viz.images import mosaic
 
 RIGHT, LEFT = NAMES.index("moves_right"), NAMES.index("moves_left")
@@ -86,13 +87,28 @@ def test_what_is_printed_adds_up_to_the_networks_answer(
             np.testing.assert_allclose(np.array(printed, float), exact, atol=unit)
     held = ORDERS[order][-8 // positions :]
     words = " and ".join(map(str, held))
-    kind = f"pair 3, frames {words}:" if positions == 4 else f"place 7, frame {words}:"
+    kind = f"Pair 3, frames {words}:" if positions == 4 else f"Place 7, frame {words}:"
     assert text.startswith(kind)
     less = ", less that of moves_left" if minus == LEFT else ""
     assert f"= {str(total).replace('-', '−')}, the logit of moves_right{less}." in text
     chances = logits.softmax(0)
     best = f"{NAMES[chances.argmax()]} ({100 * chances.max():.1f} %). The clip's class is moves_ri"
     assert f"{title} answers {best}" in text
+
+
+@pytest.mark.parametrize(
+    "parts, total, expected",
+    [
+        ([0.331, 0.338, 0.331], 1.0, [0.33, 0.34, 0.33]),  # up where most is lost
+        ([-0.338, 0.001, -0.331], -0.668, [-0.34, 0.0, -0.33]),
+        ([0.25, -0.5, 0.0], -0.25, [0.25, -0.5, 0.0]),
+        ([0.006, 0.006], 0.012, [0.01, 0.0]),  # each alone would be 0.01, and both too much
+    ],
+)
+def test_numbers_are_rounded_as_little_as_adds_up(parts, total, expected):
+    found = adding_up(np.array(parts), total, 2)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert f"{found.sum():.2f}" == f"{total:.2f}"
 
 
 def test_tsn_tosses_a_coin_between_partners_in_every_order(explorer):

@@ -27,9 +27,9 @@ from blvnet_lab.viz.inside import OPACITY
 from blvnet_lab.viz.theme import coloured
 
 GLOW = "color:black;text-shadow:" + ",".join(["0 0 2px white"] * 6)  # legible on any colour
-NOTES = """White is 0, red positive, blue negative, on one scale for all networks and orders.
-Rounded so that sums are exact as printed. A cell is a place of the last maps, which have
-seen much more of the clip than what lies below it."""
+NOTES = """White is 0, red positive, blue negative. All networks share one scale, up to the
+largest cell of the clip as filmed or as shown. Rounded so that sums are exact as printed.
+A cell is a place of the last maps, which have seen much more of the clip than lies below it."""
 
 
 class EvidenceExplorer(Explorer):
@@ -111,10 +111,10 @@ class EvidenceExplorer(Explorer):
         shown = self._frames[held]  # (P, 1 or 2, H, W, 3)
         y, x = (np.arange(n) * m // n for n, m in zip(self._size, maps.shape[1:], strict=True))
         grey = shown.mean((1, 4))[..., None]  # of a pair, a double exposure
-        over = OPACITY * coloured(maps[:, y][:, :, x], limit) + (1 - OPACITY) * grey
-        over = over.astype(np.uint8)
-        names_of_rows = ["little frame", "big frame"] if paired else ["frame"]
-        rows = dict(zip(names_of_rows, shown.swapaxes(0, 1), strict=True))
+        colours = coloured(maps[:, y][:, :, x], limit)
+        over = (OPACITY * colours + (1 - OPACITY) * grey).astype(np.uint8)
+        labels = ["little frame", "big frame"] if paired else ["frame"]
+        rows = dict(zip(labels, shown.swapaxes(0, 1), strict=True))
         self._picture = images.mosaic(
             rows | {f"evidence\n±{number(limit, digits)}": over},
             column_labels=[", ".join(map(str, numbers)) for numbers in held],
@@ -131,7 +131,7 @@ class EvidenceExplorer(Explorer):
         truth = "" if self._label is None else f" The clip's class is {names[self._label]}."
         answer = f"{now.network} answers {names[scores.argmax()]} ({100 * scores.max():.1f} %)."
         self._lines = [
-            f"{unit} {at}, {frames}: {added(cells, digits)}.",
+            f"{unit.capitalize()} {at}, {frames}: {added(cells, digits)}.",
             f"All {unit}s: {added(sums, digits)}, the logit of {names[now.label]}{less}.",
             answer + truth,
             *NOTES.splitlines(),
@@ -150,7 +150,7 @@ def adding_up(parts: np.ndarray, total: float, digits: int) -> np.ndarray:
     """Round parts down, or up where most is lost, so that they add up to the rounded total."""
     exact = parts.ravel() * 10.0**digits
     whole = np.floor(exact)
-    missing = int(np.nan_to_num((total * 10.0**digits).round() - whole.sum()))
+    missing = int(np.nan_to_num(np.round(total * 10.0**digits) - whole.sum()))
     whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
     return whole.reshape(parts.shape) / 10.0**digits
 
