@@ -11,9 +11,7 @@ from torch import Tensor
 
 from blvnet_lab.viz.figures import draw_signed, new_figure
 from blvnet_lab.viz.images import as_images
-from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ORANGE, VERMILLION
-
-OPACITY = 0.6  # of a map that lies over a frame
+from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, OPACITY, ORANGE, VERMILLION
 
 
 def _numbers(values: Tensor | np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ ROLE_COLOURS = {
 
 # Everything with a sign: white is zero, red positive, blue negative.
 SIGNED = "RdBu_r"
+OPACITY = 0.6  # of such a map that lies over a frame
 _SIGNED_COLOURS = (255 * mpl.colormaps[SIGNED](np.linspace(0, 1, 255))[:, :3]).round().astype("u1")
 
 DARK_GROUND = "#111111"  # JupyterLab's own

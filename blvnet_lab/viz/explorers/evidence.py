@@ -23,8 +23,7 @@ from blvnet_lab.viz.explorers.base import FITTING, Explorer, checked_names, one_
 from blvnet_lab.viz.explorers.branch import GAP_PX, PAGE_PX, STEP_MS
 from blvnet_lab.viz.explorers.clip import AS_FILMED
 from blvnet_lab.viz.explorers.tam_views import digits_for, number
-from blvnet_lab.viz.inside import OPACITY
-from blvnet_lab.viz.theme import coloured
+from blvnet_lab.viz.theme import OPACITY, coloured
 
 GLOW = "color:black;text-shadow:" + ",".join(["0 0 2px white"] * 6)  # legible on any colour
 NOTES = """White is 0, red positive, blue negative. All networks share one scale, up to the
@@ -113,8 +112,8 @@ class EvidenceExplorer(Explorer):
         grey = shown.mean((1, 4))[..., None]  # of a pair, a double exposure
         colours = coloured(maps[:, y][:, :, x], limit)
         over = (OPACITY * colours + (1 - OPACITY) * grey).astype(np.uint8)
-        labels = ["little frame", "big frame"] if paired else ["frame"]
-        rows = dict(zip(labels, shown.swapaxes(0, 1), strict=True))
+        branches = ["little frame", "big frame"] if paired else ["frame"]
+        rows = dict(zip(branches, shown.swapaxes(0, 1), strict=True))
         self._picture = images.mosaic(
             rows | {f"evidence\n±{number(limit, digits)}": over},
             column_labels=[", ".join(map(str, numbers)) for numbers in held],
