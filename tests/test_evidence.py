@@ -344,3 +344,17 @@ def test_an_untrained_network_gives_no_evidence_between_classes():
     model = tiny(models.blvnet_tam)
     nn.init.zeros_(model.classifier.weight)
     assert not evidence(model, clips64().float(), LABELS, OTHERS).any()
+
+
+@pytest.mark.gpu
+def test_maps_of_a_gpu_are_those_of_the_cpu():
+    model, clips = network(), clips64()[..., :32, :32]
+    drawn = []
+    for device in ("cpu", "cuda"):
+        model.to(device)
+        cam = grad_cam(model, clips, LABELS, "stage2.out", repeats=1)
+        summed = integrated_gradients(model, clips, LABELS, steps=2, tolerance=9, repeats=1)
+        drawn.append([evidence(model, clips, LABELS, OTHERS), cam.maps, summed.maps])
+        drawn[-1] += [*cam.controls.values(), *summed.controls.values()]
+    for on_cpu, on_gpu in zip(*drawn, strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-4, atol=1e-6)
