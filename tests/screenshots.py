@@ -41,6 +41,20 @@ EXPLORERS = {
         "viz.EvidenceExplorer(networks, clip, names, names.index('right_then_left'))",
         ["bLVNet-TAM", "left_then_right"],
     ),
+    "embedding": (
+        """from pathlib import Path
+
+from blvnet_lab.runs.features import extract_features
+from blvnet_lab.runs.probe import flat_features
+
+shown = motion.with_rows(manifest.groupby(["class_name", "split"]).head(12))
+body = samples / "checkpoints" / "blvnet_tam.safetensors"
+features = extract_features(body, shown.save(Path("shown.csv")), out=Path("shown.safetensors"))
+explorer = viz.EmbeddingExplorer(*flat_features(features))
+explorer.slider.value = 55
+explorer""",
+        [],
+    ),
     "live": (
         """causal = models.load_model(samples / "checkpoints" / "blvnet_tam_causal.safetensors")
 view = viz.LiveView(causal, row.path, names, stride=3)

@@ -661,6 +661,36 @@ def test_timeline_explorer(page, lab):
     assert len(set(map(str, seen))) == 3 and unexpected(page) == []
 
 
+EMBEDDING = """
+from blvnet_lab import data, paths, viz
+
+rows = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv").rows
+points = rows.groupby("class_name").head(1)
+points = points.assign(x=range(10), y=[i % 4 for i in range(10)])
+viz.EmbeddingExplorer(points, "a plane")
+"""
+
+
+def test_embedding_explorer_follows_the_mouse_and_the_keyboard(page, lab):
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "embedding.ipynb", EMBEDDING))
+    view = page.locator(".blvnet-embedding-explorer")
+    caption, dots = view.locator(".blvnet-embedding-caption"), view.locator(".point")
+    expect(dots).to_have_count(11)  # and the ring
+    first = caption.inner_text()
+    seen = [pixels(page, ".blvnet-embedding-frames")]
+    with redrawn(view.locator(".blvnet-embedding-frames")):
+        dots.nth(7).hover(force=True)
+    expect(caption).not_to_have_text(first)
+    seen.append(pixels(page, ".blvnet-embedding-frames"))
+    second = caption.inner_text()
+    nudge(page, view.get_by_role("slider"))
+    expect(caption).not_to_have_text(second)
+    seen.append(pixels(page, ".blvnet-embedding-frames"))
+    assert len(set(map(str, seen))) == 3 and unexpected(page) == []
+
+
 def test_plotly_figure_comes_alive(page, lab):
     from playwright.sync_api import expect
 

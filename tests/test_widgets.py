@@ -5,6 +5,9 @@ import importlib
 import re
 import threading
 import time
+from html import escape
+from pathlib import Path
+from types import SimpleNamespace
 
 import ipywidgets as widgets
 import numpy as np
@@ -25,7 +28,7 @@ from shown import (
     still,
 )
 
-from blvnet_lab import viz
+from blvnet_lab import data, viz
 from blvnet_lab.viz.explorers.base import _LOCK, Explorer
 from blvnet_lab.viz.images import MAX_CLASSES, font, mosaic, png, score_tables, text_picture
 from blvnet_lab.viz.interactive import show
@@ -109,6 +112,7 @@ def test_a_control_may_be_linked_to_that_of_another_explorer():
 
 CLIPS = MANIFEST.query("split == 'val'").groupby("class_name").head(2)
 ANSWERS = pd.DataFrame(np.eye(10)[:4], [0.5, 1.0, 1.5, 2.0], columns=NAMES)
+POINTS = CLIPS.assign(x=range(20), y=range(0, 40, 2))
 EXPLORERS = {
     "clip": lambda model: viz.ClipExplorer({"it": model}, CLIPS, NAMES),
     "branch": lambda model: viz.BranchExplorer(model, a_clip()),
@@ -116,6 +120,7 @@ EXPLORERS = {
     "live": lambda model: viz.LiveView(model, MANIFEST["path"][0], NAMES, stride=3),
     "evidence": lambda model: viz.EvidenceExplorer({"it": model}, a_clip(), NAMES),
     "timeline": lambda model: viz.TimelineExplorer(MANIFEST["path"][0], ANSWERS),
+    "embedding": lambda model: viz.EmbeddingExplorer(POINTS, "a plane"),
 }
 TEXTS = {
     "clip": "ClipExplorer(it; 8 frames of 64x64, 20 clips of 10 classes)",
@@ -124,6 +129,7 @@ TEXTS = {
     "live": "LiveView(4 pairs of 64x64, 10 classes)",
     "evidence": "EvidenceExplorer(it; 8 frames of 64x64)",
     "timeline": "TimelineExplorer(24 frames, 4 answers of 10 classes)",
+    "embedding": "EmbeddingExplorer(20 clips)",
 }
 # What a user does, by control or button.
 STEPS = {
@@ -133,6 +139,7 @@ STEPS = {
     "live": [("position", 23), ("restart", None), ("position", 12), ("averaged", 1)],
     "evidence": [("position", 3), ("label", 4), ("order", "frames reversed"), ("minus", 5)],
     "timeline": [("position", 23), ("position", 3)],
+    "embedding": [("slider", 19), ("slider", 2)],
 }
 
 
@@ -223,7 +230,11 @@ def test_picture_and_text_where_no_kernel_runs(kind):
 
 @pytest.mark.parametrize(
     "kind, slider",
-    [(kind, "frame" if kind == "tam" else "position") for kind in EXPLORERS],
+    [
+        (kind, "frame" if kind == "tam" else "position")
+        for kind in EXPLORERS
+        if kind != "embedding"  # which has no play button
+    ],
 )
 def test_play_is_linked_in_the_browser(kind, slider):
     """jslink runs in JavaScript: here, only the wiring can be seen. test_browser.py plays."""
@@ -448,3 +459,36 @@ def test_signs_and_letters_with_accents_are_written():
     assert (mosaic({"×": [tile]})[:, :40] != mosaic({"−": [tile]})[:, :40]).any()
     both, one = text_picture("first", "second"), text_picture("first")
     assert len(both) > len(one) and both[len(one) :, :, 3].any()
+
+
+# ---------------------------------------------------------------- the embedding explorer
+
+
+def test_embedding_explorer_shows_the_clip_under_the_mouse():
+    order = POINTS.assign(split=["train", "val"] * 10).sample(frac=1, random_state=0)
+    explorer = viz.EmbeddingExplorer(order, "a plane")
+    *classes, ring = explorer.plane.data
+    for trace in classes:
+        for number, x in enumerate(trace.x):
+            explorer._hovered(trace, SimpleNamespace(point_inds=[number]), None)
+            clip = order.iloc[explorer.slider.value]
+            assert clip["x"] == x and clip["class_name"] == trace.name
+            end = "/".join(Path(clip["path"]).parts[-2:])
+            assert escape(f"({clip['split']}), {trace.name}: val/{end}") in explorer.caption.value
+            assert (*ring.x, *ring.y) == (x, trace.y[number]) and ring.xaxis == trace.xaxis
+    frames = data.read_frames(order["path"].iloc[3], data.sample_uniform(24, 6).tolist())
+    explorer.slider.value = 3
+    labels = [f"frame {number}" for number in (2, 6, 10, 14, 18, 22)]
+    strip = {"": [frame.permute(1, 2, 0).numpy() for frame in frames]}
+    assert explorer.frames.value == png(mosaic(strip, column_labels=labels, tile_px=120))
+
+
+def test_embedding_explorer_says_what_cannot_be_shown(tmp_path):
+    (tmp_path / "no.mp4").write_text("not a video")
+    points = POINTS.assign(path=[str(tmp_path / "no.mp4"), *POINTS["path"][1:]])
+    explorer = viz.EmbeddingExplorer(points)
+    before = explorer.frames.value
+    explorer.slider.value = 1
+    assert explorer.frames.value != before and "no.mp4" not in explorer.caption.value
+    with pytest.raises(ValueError, match="clips as points in a plane, got a table without rows"):
+        viz.EmbeddingExplorer(points[:0])

@@ -4,6 +4,7 @@ from blvnet_lab.viz.answers import embedding_hover, timeline_figure
 from blvnet_lab.viz.architecture import architecture_figure
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
+from blvnet_lab.viz.explorers.embedding import EmbeddingExplorer
 from blvnet_lab.viz.explorers.evidence import EvidenceExplorer
 from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.tam import TamExplorer
@@ -39,6 +40,7 @@ __all__ = [
     "ROLE_COLOURS",
     "BranchExplorer",
     "ClipExplorer",
+    "EmbeddingExplorer",
     "EvidenceExplorer",
     "FrameStepper",
     "LiveCurves",

@@ -45,6 +45,7 @@ def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
         symbol="class_name",  # for those who see no colours
         facet_col="split",
         hover_name=ends,
+        custom_data=[list(range(len(points)))],  # the number of its row
         labels={"x": "first principal component", "y": "second principal component"},
         title=title.replace("; ", "<br>"),
         height=560,

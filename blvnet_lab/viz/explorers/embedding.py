@@ -1,0 +1,88 @@
+"""See the clips behind the points of an embedding, under the mouse or by their number.
+
+points, title = flat_features(Features.read("features.safetensors"))
+EmbeddingExplorer(points, title)
+"""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from blvnet_lab.data import VideoReadError, probe_video, read_frames, sample_uniform
+from blvnet_lab.viz import images
+from blvnet_lab.viz.answers import embedding_hover
+from blvnet_lab.viz.explorers.base import Explorer
+from blvnet_lab.viz.theme import GREY
+
+FRAMES = 6  # of a clip, evenly spaced
+TILE_PX = 120
+
+
+class EmbeddingExplorer(Explorer):
+    """Clips as points in a plane, and frames of the one that the mouse is on.
+
+    In Python, set ``.value`` of ``slider``, the number of the clip (a row of `points`). It changes
+    ``plane``, where a ring is around that clip's point, ``frames``, a picture, and ``caption``.
+
+    Args:
+        points: x, y, class_name, split and path of each clip, as `runs.probe.flat_features` has it.
+        title: of the plane.
+
+    Raises ValueError for a table without rows.
+    """
+
+    css_class = "blvnet-embedding-explorer"
+
+    def __init__(self, points: pd.DataFrame, title: str = "") -> None:
+        super().__init__()
+        if points.empty:
+            raise ValueError("expected clips as points in a plane, got a table without rows")
+        self._points = points.reset_index(drop=True)
+        self._named("plane", go.FigureWidget(embedding_hover(self._points, title)))
+        for trace in self.plane.data:
+            trace.on_hover(self._hovered)
+        ring = {"symbol": "circle-open", "size": 18, "color": GREY, "line_width": 3}
+        self.plane.add_scatter(mode="markers", marker=ring, hoverinfo="skip", showlegend=False)
+        last = len(points) - 1
+        self._control("slider", widgets.IntSlider(max=last, description="clip"))
+        self._arrange(self.plane, self.slider, self._image("frames"), self._text("caption"))
+
+    def _hovered(self, trace: go.Scatter, found: Any, state: Any) -> None:
+        for number in found.point_inds[:1]:
+            self.slider.value = int(trace.customdata[number][0])
+
+    def draw(self) -> None:
+        *classes, ring = self.plane.data
+        for trace in classes:
+            for (number,), x, y in zip(trace.customdata, trace.x, trace.y, strict=True):
+                if number == self.now.slider:
+                    ring.update(x=[x], y=[y], xaxis=trace.xaxis, yaxis=trace.yaxis)
+        self.frames.value = images.png(self._picture())
+        self.caption.value = images.paragraph(escape(self._name()))
+
+    def _name(self) -> str:
+        clip = self._points.loc[self.now.slider]
+        end = "/".join(Path(clip["path"]).parts[-3:])
+        return f"clip {self.now.slider} ({clip['split']}), {clip['class_name']}: {end}"
+
+    def _picture(self) -> np.ndarray:
+        """Draw frames of the clip, or why it cannot be read."""
+        try:
+            info = probe_video(self._points["path"][self.now.slider])
+            numbers = sample_uniform(info.num_frames, min(FRAMES, info.num_frames)).tolist()
+            frames = images.as_images(read_frames(info, numbers))
+        except VideoReadError as error:
+            return images.text_picture(str(error))
+        labels = [f"frame {number}" for number in numbers]
+        return images.mosaic({"": list(frames)}, column_labels=labels, tile_px=TILE_PX)
+
+    def static_picture(self) -> np.ndarray:
+        return images.stacked(self._picture(), images.text_picture(self._name()))
+
+    def summary(self) -> str:
+        return f"EmbeddingExplorer({len(self._points)} clips)"
