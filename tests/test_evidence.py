@@ -104,6 +104,7 @@ def test_evidence_of_a_network_in_half_precision_is_in_float32():
     [
         (5, "labels from 0 to 4, got 5"),
         (torch.tensor([0, -1, 0]), r"labels from 0 to 4, got \[0, -1, 0\]"),
+        ([0, 1.5, 2], r"labels from 0 to 4, got \[0.0, 1.5, 2.0\]"),
         (torch.tensor([0, 1]), r"one for each of 3 clips, got \(2,\)"),
         (torch.zeros(3, 1, dtype=torch.long), r"one for each of 3 clips, got \(3, 1\)"),
     ],
@@ -116,6 +117,33 @@ def test_labels_that_do_not_fit(labels, words):
                 method(model, clips, **asked)
         with pytest.raises(ValueError, match=words):
             grad_cam(model, clips, point="stage3.out", **asked)
+
+
+METHODS = {
+    "evidence": evidence,
+    "Grad-CAM": lambda *asked: grad_cam(*asked, "stage3.out").controls["random weights"],
+    "integrated": lambda *asked: integrated_gradients(*asked, steps=1, tolerance=9, repeats=0).maps,
+}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_labels_of_any_type_and_clips_of_any_count_where_no_gradients_are_kept(method):
+    class Wrapper(nn.Module):
+        """As of several processes, whose forward would wait for the others."""
+
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+    model, clips = network(), clips64(count=5)
+    labels = torch.tensor([1, 2, 3, 4, 1])  # as many as classes: of uint8 a mask that fits
+    wanted = method(model, clips, labels)
+    for same in (labels.byte(), labels.int(), labels.double(), labels.numpy(), labels.tolist()):
+        assert torch.equal(method(model, clips, same), wanted)
+    for without in (torch.no_grad, torch.inference_mode):
+        with without():
+            assert torch.equal(method(Wrapper(model), clips.clone(), labels), wanted)
+    assert method(model, clips[:0], 1).numel() == 0
 
 
 # ---------------------------------------------------------------- Grad-CAM
@@ -249,6 +277,12 @@ def test_controls_are_put_back_in_order(positions):
             torch.testing.assert_close(maps, drawn.maps.expand_as(maps))
             similar = drawn.similarity()[name]
             torch.testing.assert_close(similar, torch.ones(3, dtype=torch.float64))
+
+
+def test_two_frames_are_exchanged_not_left_as_they_are():
+    seen = []
+    with_controls(lambda model, clips: seen.append(clips) or clips[:, :, 0], network(), clips64(2))
+    assert all(torch.equal(shuffled, seen[0].flip(1)) for shuffled in seen[1::2])
 
 
 def test_every_method_has_its_controls_and_tsn_does_not_see_the_shuffle():

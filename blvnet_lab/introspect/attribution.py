@@ -39,7 +39,8 @@ class Attribution:
     Attributes:
         maps: (B, positions, h, w), on the CPU.
         controls: by name as many times as they were repeated, (repeats, B, positions, h, w); of
-            "frames shuffled" one for every frame, (repeats, B, T, h, w), in the order of the clip.
+            "frames shuffled" one for every frame, (repeats, B, T, h, w), in the order of the clip:
+            to be compared with `maps.repeat_interleave(T // positions, 1)`.
     """
 
     maps: Tensor
@@ -60,9 +61,12 @@ class Attribution:
 
 
 def _ranks(maps: Tensor) -> pd.DataFrame:
-    return pd.DataFrame(maps.flatten(1).T.numpy()).rank()  # equal numbers share their mean rank
+    return pd.DataFrame(
+        maps.detach().flatten(1).T.cpu().numpy()
+    ).rank()  # equal numbers share their mean rank
 
 
+@torch.inference_mode(False)  # in which no gradients can be had
 def with_controls(draw: Draw, model: VideoNet, clips: Tensor, repeats: int = 3) -> Attribution:
     """Draw maps, and draw them again with random weights, and of clips with their frames shuffled.
 
@@ -72,10 +76,13 @@ def with_controls(draw: Draw, model: VideoNet, clips: Tensor, repeats: int = 3) 
         repeats: of the controls, each with other weights and another order of the frames: a single
             one may be like the map by chance. 0 draws the maps alone.
     """
+    model, clips = network_of(model), clips.detach().clone()
     maps = draw(model, clips)
     controls: dict[str, list[Tensor]] = {}
     for seed in range(repeats):
         order = torch.randperm(clips.shape[1], generator=torch.Generator().manual_seed(seed))
+        if order.equal(order.sort()[0]):  # of few frames it may be no other order
+            order = order.flip(0)
         moved = draw(model, clips[:, order])
         moved = moved.repeat_interleave(clips.shape[1] // moved.shape[1], 1)  # (B, T, h, w)
         randomised = draw(random_weights(model, seed), clips)
@@ -115,7 +122,7 @@ def grad_cam(
     """
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
-        clips = clips.to(next(model.parameters())).detach().requires_grad_()
+        clips = clips.to(next(model.parameters())).requires_grad_()
         with torch.enable_grad(), evaluating(model), capture(model, point, detach=False) as cache:
             score = _scores(model, clips, labels, minus).sum()
             if len(cache) != 1 or (maps := next(iter(cache.values()))).ndim != 5:
@@ -162,10 +169,10 @@ def integrated_gradients(
     """
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
-        clips = clips.to(next(model.parameters())).detach()
+        clips = clips.to(next(model.parameters()))
         start, which = baseline(clips), torch.arange(len(clips))
-        wanted = checked_labels(network_of(model), labels, clips)
-        against = None if minus is None else checked_labels(network_of(model), minus, clips)
+        wanted = checked_labels(model, labels, clips)
+        against = None if minus is None else checked_labels(model, minus, clips)
         maps = torch.zeros(clips.shape[:2] + clips.shape[3:])
         count = steps
         while len(which):
@@ -206,11 +213,11 @@ def _along(
 
 def _scores(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None) -> Tensor:
     """Compute the labels' logits (B,), less those of `minus`."""
-    logits, network = model(clips), network_of(model)
-    scores = logits.gather(1, checked_labels(network, labels, clips)[:, None])[:, 0]
+    logits = model(clips)
+    scores = logits.gather(1, checked_labels(model, labels, clips)[:, None])[:, 0]
     if minus is None:
         return scores
-    return scores - logits.gather(1, checked_labels(network, minus, clips)[:, None])[:, 0]
+    return scores - logits.gather(1, checked_labels(model, minus, clips)[:, None])[:, 0]
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

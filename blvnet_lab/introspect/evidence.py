@@ -42,8 +42,8 @@ def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
         ValueError: a label that the classifier does not have.
     """
     network = network_of(model)
-    with torch.no_grad(), evaluating(model), capture(model, "stage4.out") as cache:
-        model(clips.to(next(network.parameters())))
+    with torch.no_grad(), evaluating(network), capture(network, "stage4.out") as cache:
+        network(clips.to(next(network.parameters())))
     features = cache["stage4.out"]  # (B, P, C, h, w)
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     weight, bias = (part.detach().to(features) for part in network.classifier.parameters())
@@ -53,7 +53,7 @@ def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
         other = checked_labels(network, minus, clips)
         rows, offset = rows - weight[other], offset - bias[other]
     answers = torch.einsum("bpchw,bc->bphw", features, rows) + offset[:, None, None, None]
-    return (answers / answers[0].numel()).cpu()
+    return (answers / answers.shape[1:].numel()).cpu()
 
 
 def checked_labels(model: VideoNet, labels: Labels, clips: Tensor) -> Tensor:
@@ -63,6 +63,7 @@ def checked_labels(model: VideoNet, labels: Labels, clips: Tensor) -> Tensor:
         raise ValueError(
             f"expected one label, or one for each of {len(clips)} clips, got {tuple(labels.shape)}"
         )
-    if not ((labels >= 0) & (labels < count)).all():
+    whole = labels.long()  # indices of uint8 would be read as a mask
+    if not ((whole == labels) & (whole >= 0) & (whole < count)).all():
         raise ValueError(f"expected labels from 0 to {count - 1}, got {labels.tolist()}")
-    return labels.expand(len(clips)).to(next(model.parameters()).device)
+    return whole.expand(len(clips)).to(next(model.parameters()).device)
