@@ -595,7 +595,7 @@ def test_evidence_explorer_by_keyboard(page, lab):
     expect(sums).to_contain_text("tsn answers")
     assert abs(float(whole().replace("−", "-"))) < 0.1, "a coin toss"
     explorer.locator(".widget-play button").first.click()
-    expect(sums).to_contain_text("Place 7, frame 0:")  # played to the end
+    expect(sums).to_contain_text("Position 7, frame 0:")  # played to the end
     assert len(set(map(str, seen))) == len(seen)
     assert unexpected(page) == []
 

@@ -3,6 +3,7 @@
 The oracles: networks called by hand, sums in decimals, matplotlib's own colours.
 """
 
+import copy
 import re
 from decimal import Decimal
 
@@ -87,7 +88,7 @@ def test_what_is_printed_adds_up_to_the_networks_answer(
             np.testing.assert_allclose(np.array(printed, float), exact, atol=unit)
     held = ORDERS[order][-8 // positions :]
     words = " and ".join(map(str, held))
-    kind = f"Pair 3, frames {words}:" if positions == 4 else f"Place 7, frame {words}:"
+    kind = f"Pair 3, frames {words}:" if positions == 4 else f"Position 7, frame {words}:"
     assert text.startswith(kind)
     less = ", less that of moves_left" if minus == LEFT else ""
     assert f"= {str(total).replace('-', '−')}, the logit of moves_right{less}." in text
@@ -176,7 +177,7 @@ def test_another_network_is_shown_at_the_same_time_of_the_clip(explorer):
     assert explorer.position.description == "pair"
     explorer.network.value = "TSN"
     assert (explorer.position.value, explorer.position.max, explorer.play.max) == (6, 7, 7)
-    assert explorer.position.description == "place"
+    assert explorer.position.description == "position"
 
 
 def test_without_a_label_it_starts_with_the_first_networks_answer(networks, clip):
@@ -197,6 +198,12 @@ def test_depth_50_has_49_cells_and_small_numbers_have_more_decimals():
     assert len({abs(cell) for cell in cells}) > 10 and cells[0].as_tuple().exponent <= -3
     assert decoded(explorer.maps.value).shape[1] <= 860
     assert int(re.search(r"width:(\d+)px", explorer.closeup.value)[1]) < 500
+
+
+def test_networks_in_bfloat16(networks, clip):
+    half = copy.deepcopy(networks["TAM"]).bfloat16()
+    explorer = EvidenceExplorer(half, clip, NAMES, RIGHT)
+    assert "answers moves_right (" in plain(explorer.sums.value)
 
 
 def test_optical_flow_and_numbers_that_are_none(clip):

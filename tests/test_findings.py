@@ -126,7 +126,9 @@ def test_which_heat_maps_find_the_shape_and_which_of_them_need_no_network(clips_
     coin = introspect.pointing_game(parts, masks)[1].mean().item()
     assert abs(hits(parts) - coin) < 0.15, "what adds up need not point"
     drawn = introspect.grad_cam(model, clips, labels, "stage1.out", repeats=1)
+    by_frame = hits(drawn.maps.repeat_interleave(2, 1))  # as of shuffled frames, put back in order
     assert hits(drawn.maps) > 0.6
+    assert hits(drawn.maps) > by_frame + 0.05 > hits(drawn.controls["frames shuffled"][0]) + 0.15
     assert hits(drawn.controls["random weights"][0]) < 0.3
     blind = introspect.grad_cam(trained("tsn_blnet"), clips, labels, "stage1.out", repeats=0)
     assert hits(blind.maps) < 0.5
@@ -136,3 +138,5 @@ def test_which_heat_maps_find_the_shape_and_which_of_them_need_no_network(clips_
     by_chance = integrated.controls["random weights"][0]
     assert min(hits(integrated.maps), hits(by_chance)) > 0.5, "points without what was learned"
     assert integrated.similarity()["random weights"].abs().mean() < 0.1
+    sizes = introspect.Attribution(integrated.maps.abs(), {"": by_chance[None].abs()}).similarity()
+    assert sizes[""].mean() > 0.4, "the signs differ, the sizes are those of the movement"

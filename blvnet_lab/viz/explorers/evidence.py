@@ -91,7 +91,7 @@ class EvidenceExplorer(Explorer):
         """Compute evidence (P, h, w), and the probability of every class."""
         model, clip = self._networks[network], self._clips[order]
         maps = evidence(model, clip, label, None if minus < 0 else minus)[0]
-        return maps.double().numpy(), predict(model, clip)[0].softmax(0).numpy()
+        return maps.double().numpy(), predict(model, clip)[0].float().softmax(0).numpy()
 
     def draw(self) -> None:
         now, names, asked = self.now, self._names, (self.now.label, self.now.minus)
@@ -105,7 +105,7 @@ class EvidenceExplorer(Explorer):
         self._set_range(self.position, len(maps) - 1, at)
         held = self._orders[now.order].reshape(len(maps), -1).tolist()  # numbers of frames
         paired = len(held[0]) == 2
-        self.position.description = unit = "pair" if paired else "place"
+        self.position.description = unit = "pair" if paired else "position"
 
         shown = self._frames[held]  # (P, 1 or 2, H, W, 3)
         y, x = (np.arange(n) * m // n for n, m in zip(self._size, maps.shape[1:], strict=True))
