@@ -27,6 +27,7 @@ from blvnet_lab.introspect import (
     random_weights,
     with_controls,
 )
+from blvnet_lab.introspect.attribution import _along
 
 LABELS, OTHERS = torch.tensor([3, 0, 4]), torch.tensor([1, 2, 0])
 
@@ -222,6 +223,22 @@ def test_integrated_gradients_are_linear_in_the_logits_and_zero_where_nothing_ch
     )
     torch.testing.assert_close(between, one - other)
     assert not one[:, :4].any() and one[:, 4:].any()
+
+
+def test_many_steps_add_up_in_half_precision_too():
+    class Brightness(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classifier = nn.Linear(1, 1, bias=False)
+            nn.init.ones_(self.classifier.weight)
+
+        def forward(self, clips):
+            return self.classifier(clips.flatten(1).sum(1, keepdim=True))
+
+    clips = torch.ones(1, 2, 1, 2, 2, dtype=torch.bfloat16)  # in which 256 + 1 is 256
+    asked = torch.tensor([0]), None
+    found, total = _along(Brightness().bfloat16(), torch.zeros_like(clips), clips, asked, 512)
+    assert found.unique().tolist() == [1] and total.tolist() == [8]
 
 
 def test_maps_that_do_not_add_up_are_an_error(monkeypatch):

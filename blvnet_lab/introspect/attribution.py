@@ -112,8 +112,8 @@ def grad_cam(
     """Weigh the channels of a capture point by their mean gradients, and cut what is negative.
 
     Grad-CAM (Selvaraju et al., ICCV 2017), with the mean over time as well as places. At
-    `stage4.out` it is the positive part of `evidence` without the bias, up to a constant: there
-    gradients are the classifier's weights.
+    `stage4.out` it is the positive part of `evidence` without the bias: there gradients are the
+    classifier's weights, shared out among positions and places.
 
     Args:
         point: one of `capture_points(model)`, `classifier` apart.
@@ -200,7 +200,8 @@ def _along(
 
     The latter is the difference of the scores at both ends, (B,).
     """
-    total = torch.zeros_like(end)
+    # Of many steps in half precision the late ones would be too small to be added.
+    total = torch.zeros_like(end, dtype=torch.promote_types(end.dtype, torch.float32))
     with torch.enable_grad(), evaluating(model):
         for step in tqdm(range(count), "integrating gradients", leave=False, unit="step"):
             between = torch.lerp(start, end, (step + 0.5) / count).requires_grad_()
