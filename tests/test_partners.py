@@ -293,6 +293,23 @@ def test_clips_of_a_video_that_changed_go_unless_somebody_changed_them(videos, t
     assert Path(old[-1]).read_bytes() == b"mine" and (folder / "a.mp4").is_file()
 
 
+def test_clips_of_another_folder_and_of_a_video_that_broke_stay(videos, tmp_path):
+    folder, out, copy = tmp_path / "few", tmp_path / "out", tmp_path / "copy"
+    folder.mkdir()
+    for name in ("run 1", "sea"):
+        shutil.copy(videos / f"{name}.mp4", folder)
+    cut(folder, out, "arrow")
+    before = tree(out / "clips")
+    shutil.copytree(out, copy)
+    video = folder / "run 1.mp4"
+    write_video(video, 24, pictures=scenes(MOVES[0], seed=9)[:24], rate=12)
+    cut(folder, copy, "arrow")
+    assert tree(out / "clips") == before, "the copy's log names the files of the first"
+    video.write_bytes(video.read_bytes()[:500])
+    rows = cut(folder, out, "arrow")
+    assert not rows["path"].str.contains("run 1-").any() and tree(out / "clips") == before
+
+
 def test_a_long_video_does_not_hold_up_the_log_of_others(videos, tmp_path, monkeypatch):
     log, cut_video = tmp_path / "out" / "partners.jsonl", module._cut_video
 

@@ -151,9 +151,10 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> dict[str, Values]
         cut = as_completed([pool.submit(_cut_video, settings, out, name) for name in waiting])
         for future in tqdm(cut, "cutting", len(waiting), unit="video"):
             entry = future.result()
-            old = before.get(entry["video"], {"clips": ()})
+            old = before.get(entry["video"], entry) if entry["clips"] else entry
             for path in {clip["path"] for clip in old["clips"]} - entry["files"].keys():
-                if file_state(path) == old["files"][path]:  # else somebody has changed it
+                # Else somebody has changed it, or it is of the folder that this is a copy of.
+                if file_state(path) == old["files"][path] and Path(path).is_relative_to(out):
                     os.unlink(path)
             journal.add(entry)
     finally:
