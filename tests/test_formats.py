@@ -193,6 +193,7 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
     "text, words",
     [
         ("c.mp4 3\n", r"numbers 0 to n - 1 without a gap, got 3"),
+        ("my c.MP4 \n", r"`path label` in every line, got 'my c\.MP4'"),
         ("\nc.mp4\n", r"a\.txt: expected `path label` in every line, got 'c\.mp4'"),
         ("run/a.mp4 120 0\nb.mp4 90 1\n", r"`path frames label`: take the number of frames"),
         ("run/a 120 0\nb 90 1\n", r"`path frames label`: take the number of frames"),

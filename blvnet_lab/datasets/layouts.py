@@ -63,8 +63,9 @@ class Lists:
 
     def with_labels(self, rows: pd.DataFrame, kept: list[str]) -> pd.DataFrame:
         """Number the classes of rows (label), and keep only those clips, and labels, of `kept`."""
-        names = [[name for name in few if name in kept] for few in self.names]
-        labels = [SEPARATOR.join(str(kept.index(name)) for name in few) for few in names]
+        numbers = {name: str(label) for label, name in enumerate(kept)}
+        names = [[name for name in few if name in numbers] for few in self.names]
+        labels = [SEPARATOR.join(map(numbers.get, few)) for few in names]
         rows = rows.assign(class_name=[*map(SEPARATOR.join, names)], label=labels)
         rows = rows[rows["label"] != ""].reset_index(drop=True)
         return rows if self.multi_label else rows.astype({"label": "int64"})
@@ -179,15 +180,16 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
                 f"{several[0][1].name}: take one away"
             )
         files = [(split, file) for split, files in found.items() for file in files]
-    rows, suffixes = [], "|".join(map(re.escape, VIDEO_SUFFIXES))
+    rows, suffix = [], f"(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})"
+    # Both may hold spaces: the path ends with the suffix of a video, if it has one.
+    form = re.compile(rf"(.+{suffix})\s+(.+)|(.+)\s+(?!\S*{suffix}$)(\S+)", re.IGNORECASE)
     for split, file in files:
         found = [*read_lines(file if file is not None and file.is_file() else None)]
         if found and {"path", "label"} <= set(found[0].split(",")):
             rows += [_own_clip(*row) for row in read_table(file, split)]
             continue
         for line in found:
-            # Both may hold spaces: the path ends with the suffix of a video, if it has one.
-            parts = re.fullmatch(rf"(.+(?:{suffixes}))\s+(.+)|(.+)\s+(\S+)", line, re.IGNORECASE)
+            parts = form.fullmatch(line)
             if parts is None:
                 raise ValueError(f"{file}: expected `path label` in every line, got {line!r}")
             name, label = filter(None, parts.groups())
