@@ -1268,6 +1268,9 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
     assert_equal(tensors(kept.model), tensors(best.model))
     assert kept.notes == {"clips": {"train": 20, "val": 10}, "init": "random weights"}
     assert len(run.fitted.predictions.labels) == 10 and run.fitted.unreadable.empty
+    before = run.file.read_bytes()
+    train(manifest, Output(tmp_path / "run", resume=True), recipe)
+    assert run.file.read_bytes() == before, "of a run that had ended: evaluations stay those of it"
 
     # Fine-tuning with more frames, stopped on the way, and gone on with.
     longer = replace(recipe, num_frames=8, body_rate=0.1)

@@ -93,7 +93,8 @@ def train(
         options = {"device": device, "output": output, "after_epoch": after_epoch}
         fitted, trained = fit(model, train_set, val_set, recipe, **options), None
         if not fitted.stopped and ranks.is_first:
-            notes = {"clips": {"train": len(train_set), "val": len(val_set)}}
+            notes = dict(load_trained(file).notes) if resumes and file.is_file() else {}
+            notes["clips"] = {"train": len(train_set), "val": len(val_set)}
             if init or not resumes:  # of a file the last names: folders are of this machine
                 notes["init"] = "/".join(Path(init).parts[-2:]) or "random weights"
             trained = replace(load_trained(out / checkpoint.BEST), notes=notes)
