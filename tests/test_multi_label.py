@@ -36,6 +36,7 @@ from blvnet_lab.training.evaluation import Predictions, predictions_table, stand
 from blvnet_lab.training.metrics import average_precisions, per_class_scores
 from blvnet_lab.training.recipe import Augmentation, Network, Output, Recipe
 from blvnet_lab.viz import training_figure
+from blvnet_lab.weights.hub import model_card
 
 HEAD = "path,label,class_name,split\n"
 MIXED = HEAD + "a.mp4,2;0,up;left,train\nb.mp4,1,right,train\nc.mp4,3,none,train\n"
@@ -73,7 +74,7 @@ def test_a_name_with_the_separator_is_one_name_where_labels_are_single(tmp_path)
     [
         ("d.mp4,0;one,left;right,train", r'";" between whole numbers .*as many class names.*one'),
         ("d.mp4,0;1.5,left;right,train", r"between whole numbers"),
-        ("d.mp4,0;1,left,train", r"between whole numbers .*as many class names"),
+        ("d.mp4,0;1,left,train", r"as many .*, got '0;1' and 'left' of .*d\.mp4"),
         ("d.mp4,;,;,train", r"between whole numbers"),
         ("d.mp4,0;2,left;right,train", r"expected label 2 to be up in every row.*got right"),
         ("d.mp4,0;-1,left;right,train", r"numbers from 0 on in the column label"),
@@ -285,7 +286,11 @@ def test_probabilities_are_of_each_class_by_itself(run, manifest, tmp_path):
     assert (found.timeline.sum(axis=1) - 1).abs().max() > 0.05
 
 
-def test_an_exported_network_says_that_it_gives_several_labels(run, tmp_path):
+def test_an_exported_network_and_its_card_say_that_it_gives_several_labels(run, manifest, tmp_path):
+    evaluate_file(run.file, manifest, out=tmp_path)
+    card = model_card(run.file, evaluation=tmp_path)
+    assert "\n- classes of a clip: one, or several\n" in card and "\n- mAP: " in card
+    assert "accuracy" not in card
     notes = {"notes.json": ""}
     path = export_file(run.file, tmp_path / "a.pt2", size=(32, 32)).path
     torch.export.load(path, extra_files=notes)

@@ -258,11 +258,14 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
     for column in ("path", "class_name", "split"):  # also of rows that have too few cells
         if (rows[column].astype("str").str.strip() == "").any():
             raise ValueError(f"{path}: expected a {column} in every row, got a row without one")
-    try:
-        found = by_class(rows)[["label", "class_name"]].drop_duplicates()
-    except ValueError as error:
-        wanted = f'"{SEPARATOR}" between whole numbers in the column label, and as many class names'
-        raise ValueError(f"{path}: expected {wanted}, got other rows ({error})") from error
+    columns = ("path", "label", "class_name") if has_several(rows) else ()
+    for name, label, classes_of in zip(*(rows[column] for column in columns), strict=True):
+        few = split_labels(label)
+        if not all(map(str.isdecimal, few)) or len(few) != len(split_labels(classes_of)) or not few:
+            wanted = f'"{SEPARATOR}" between whole numbers from 0 on in the column label'
+            got = f"as many class names, got {label!r} and {classes_of!r} of {name}"
+            raise ValueError(f"{path}: expected {wanted}, and {got}")
+    found = by_class(rows)[["label", "class_name"]].drop_duplicates()
     for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in rows):
         if (pd.to_numeric((found if column == "label" else rows)[column]) < 0).any():
             raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
