@@ -217,7 +217,8 @@ def in_reach(words: Sequence[str]) -> list[str]:
             if shipped.is_file():
                 print(f"{value} is not here: taken from the package, {shipped}", file=sys.stderr)
                 value = str(shipped)
-        if value.startswith("hub:") and not written:
+        is_target = written or (words[0] == "push" and before != "push")
+        if value.startswith("hub:") and not is_target:
             from blvnet_lab.weights.hub import load_from_hub
 
             trained = load_from_hub(value)

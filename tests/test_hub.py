@@ -1,14 +1,14 @@
 """Networks on the Hugging Face Hub: a hub in memory, asked as the real package would be.
 
-Where huggingface_hub is installed, every call must fit its signatures, and its errors are used.
+Every call must fit the signatures of huggingface_hub, and its errors are used.
 """
 
 import hashlib
-import importlib.util
 import inspect
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,21 +23,20 @@ from blvnet_lab.models import count_cost, load_notes, save_model
 from blvnet_lab.paths import data_samples
 from blvnet_lab.runs.compare import Beside
 from blvnet_lab.runs.evaluate import evaluate_file
+from blvnet_lab.runs.train import _name_of
 from blvnet_lab.training.checkpoint import Trained, load_trained, save_trained
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.recipe import Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.weights.hub import UNKNOWN, load_from_hub, model_card, push
 
+real, errors = map(pytest.importorskip, ("huggingface_hub", "huggingface_hub.errors"))
 REPO, CLASSES = "somebody/motions", ("zur Seite → links", 'a "quoted" | name: #2')
 RECIPE = Recipe(num_frames=4, size=(32, 48))
 SHIPPED = data_samples() / "checkpoints" / "blvnet_tam.safetensors"
 OF_API = ("create_repo", "create_branch", "create_commit", "model_info")
 OF_MODULE = ("hf_hub_download", "CommitOperationAdd")
-REAL, SIGNATURES = None, {}
-if importlib.util.find_spec("huggingface_hub"):
-    REAL = importlib.import_module("huggingface_hub")
-    SIGNATURES = {name: inspect.signature(getattr(REAL, name)) for name in OF_MODULE}
-    SIGNATURES |= {name: inspect.signature(getattr(REAL.HfApi(), name)) for name in OF_API}
+SIGNATURES = {name: inspect.signature(getattr(real, name)) for name in OF_MODULE}
+SIGNATURES |= {name: inspect.signature(getattr(real.HfApi(), name)) for name in OF_API}
 
 
 class StandIn:
@@ -49,8 +48,7 @@ class StandIn:
 
     def asked(self, name: str, *args, **options) -> None:
         """Note a call; raise TypeError if the real function has other arguments."""
-        if REAL:
-            SIGNATURES[name].bind(*args, **options)
+        SIGNATURES[name].bind(*args, **options)
         self.calls.append(name)
         if self.is_down:
             raise self.no_connection
@@ -104,36 +102,22 @@ class StandIn:
 
     def hf_hub_download(self, repo_id, filename, **options):
         self.asked("hf_hub_download", repo_id, filename, **options)
-        path = self.folder / "snapshots" / options["revision"] / filename
+        kept = self.folder / f"models--{repo_id.replace('/', '--')}" / "snapshots"
+        path = kept / options["revision"] / filename
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self.commits[options["revision"]][filename])
         return str(path)
 
 
-class ErrorOfHttp(Exception):
-    """Of a package for HTTP: no OSError."""
-
-
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> StandIn:
-    found, module = StandIn(tmp_path / "kept"), REAL or types.ModuleType("huggingface_hub")
-    errors = types.ModuleType("huggingface_hub.errors")
-    if REAL:
-        errors = importlib.import_module("huggingface_hub.errors")
-        http, answer = errors.HfHubHTTPError.__bases__[0], types.SimpleNamespace(headers={})
-        answer.request = answer.status_code = None
-        found.refused = errors.RepositoryNotFoundError("401\nnot found", response=answer)
-        found.no_connection = (ConnectionError if issubclass(http, OSError) else http)("no net")
-    else:
-        errors.HfHubHTTPError = type("HfHubHTTPError", (ErrorOfHttp, OSError), {})
-        errors.HFValidationError = type("HFValidationError", (ValueError,), {})
-        found.refused = errors.HfHubHTTPError("401\nnot found")
-        found.no_connection = ErrorOfHttp("no net")
-        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
-        monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    monkeypatch.setattr(module, "HfApi", lambda: found.api, raising=False)
-    monkeypatch.setattr(module, "hf_hub_download", found.hf_hub_download, raising=False)
-    monkeypatch.setattr(module, "CommitOperationAdd", found.operation, raising=False)
+    found, http = StandIn(tmp_path / "kept"), errors.HfHubHTTPError.__bases__[0]
+    answer = types.SimpleNamespace(headers={}, request=None, status_code=None)
+    found.refused = errors.RepositoryNotFoundError("401\nnot found", response=answer)
+    found.no_connection = (ConnectionError if issubclass(http, OSError) else http)("no net")
+    monkeypatch.setattr(real, "HfApi", lambda: found.api)
+    monkeypatch.setattr(real, "hf_hub_download", found.hf_hub_download)
+    monkeypatch.setattr(real, "CommitOperationAdd", found.operation)
     return found
 
 
@@ -201,7 +185,6 @@ def test_only_push_uploads(hub, run):
     assert hub.calls == ["model_info", "hf_hub_download"] and hub.private[REPO] is False
 
 
-@pytest.mark.skipif(not REAL, reason="needs huggingface_hub: pip install -e '.[hub]'")
 def test_a_call_that_the_package_would_not_take_is_noticed(hub):
     with pytest.raises(TypeError, match="visible"):
         hub.create_repo(REPO, private=True, exist_ok=True, visible=False)
@@ -256,11 +239,16 @@ def test_what_is_no_network_is_not_sent(hub, run, tmp_path):
 
 def test_commands_take_networks_of_the_hub(hub, run, capsys):
     commit = address(push(run / "model.safetensors", REPO, card=run / "card.md"))
-    kept = str(hub.folder / "snapshots" / commit / "model.safetensors")
+    kept = str(load_from_hub(REPO).file)
     words = ["evaluate", f"hub:{REPO}", "m.csv", f"--against=hub:{REPO}@main", "--out", "hub:x"]
     wanted = ["evaluate", kept, "m.csv", f"--against={kept}", "--out", "hub:x"]
     assert cli.in_reach(words) == wanted
     assert f"hub:{REPO} is hub:{REPO}@{commit}: {kept}\n" in capsys.readouterr().err
+    # Where a network goes need not be there yet, and is no file.
+    words = ["push", f"hub:{REPO}", "hub:me/new", "--card", str(run / "card.md")]
+    assert cli.in_reach(words) == ["push", kept, *words[2:]]
+    assert "https://hub/me/new/commit/" in push(Path(kept), "hub:me/new", card=run / "card.md")
+    assert _name_of(kept) == f"hub:{REPO}@{commit}", "what `train --init` notes"
 
 
 # ---------------------------------------------------------------- the card
@@ -270,8 +258,7 @@ def parsed(card: str) -> tuple[dict, dict[str, str], str]:
     """Of a card: its header; the list of facts; the rest."""
     _, header, body = card.split("---\n", 2)
     facts = [line[2:].split(": ", 1) for line in body.splitlines() if line.startswith("- ")]
-    if REAL:
-        assert REAL.ModelCard(card).data.to_dict() == yaml.safe_load(header)
+    assert real.ModelCard(card).data.to_dict() == yaml.safe_load(header)
     return yaml.safe_load(header), dict(facts), body
 
 
@@ -311,6 +298,17 @@ def test_a_card_invents_nothing(tmp_path):
     assert {name for name, fact in facts.items() if fact == UNKNOWN} == unknown
     assert not any("clips of" in name or "MACs" in name for name in facts)
     assert f"## Training\n\n{UNKNOWN}\n\n## Results\n\n{UNKNOWN}\n" in body
+
+
+def test_a_card_of_several_labels_says_so_and_claims_no_accuracy(run, tmp_path):
+    file, trained = tmp_path / "model.safetensors", load_trained(run / "model.safetensors")
+    save_trained(replace(trained, multi_label=True), file)
+    scores = {"sha256": load_trained(file).digest, "clips": 4, "split": "val", "views": "1x1"}
+    scores |= {"unreadable": {}, "playing": False, "map": 0.5, "constant": 0.25}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    header, facts, _ = parsed(model_card(file, evaluation=tmp_path))
+    assert "metrics" not in header and facts["mAP"] == "50.00 %"
+    assert facts["classes, of which a clip may have several"] == ", ".join(CLASSES)
 
 
 def test_a_figure_that_says_nothing_is_left_out(run, tmp_path):

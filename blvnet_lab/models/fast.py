@@ -25,7 +25,7 @@ def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
         from blvnet_lab.models.tam import weighted_sum  # which imports this file
 
         y = weighted_sum(x, taps, first)
-        return y.clone() if goes_forward else y  # the ReLU changes it, but not a symbolic zero
+        return y.clone() if goes_forward else y  # no ReLU in place on a symbolic zero
     return _FusedSum.apply(x, taps, first)
 
 

@@ -59,7 +59,7 @@ def save_model(
             read them: it is folded, or changed by other tools.
     """
     if (name := architecture_of(model)) not in BUILDERS:
-        remedy = "give the network itself, which a wrapper has as `module`"
+        remedy = "give the network itself, which most wrappers have as `module`"
         raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}: {remedy}")
     if model.folded:
         raise ValueError(

@@ -6,6 +6,7 @@ torchrun --nproc-per-node 4 -m blvnet_lab train ...
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,11 +96,18 @@ def train(
         if not fitted.stopped and ranks.is_first:
             notes = dict(load_trained(file).notes) if resumes and file.is_file() else {}
             notes["clips"] = {"train": len(train_set), "val": len(val_set)}
-            if init or not resumes:  # of a file the last names: folders are of this machine
-                notes["init"] = "/".join(Path(init).parts[-2:]) or "random weights"
+            if init or not resumes:
+                notes["init"] = _name_of(init) if init else "random weights"
             trained = replace(load_trained(out / checkpoint.BEST), notes=notes)
             save_trained(trained, file)
         return Run(fitted, trained, file, start, "" if init else recipe.starts_from)
+
+
+def _name_of(init: str) -> str:
+    """Name weights without the folders of this machine; those kept of the hub by their commit."""
+    path = Path(init).as_posix()
+    kept = re.search(r"models--(.+)--(.+)/snapshots/(\w+)/", path)
+    return "hub:{}/{}@{}".format(*kept.groups()) if kept else "/".join(path.split("/")[-2:])
 
 
 def clip_datasets(data_set: DataSet, recipe: Recipe) -> tuple[ClipDataset, ClipDataset]:

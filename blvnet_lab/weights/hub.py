@@ -91,6 +91,7 @@ def push(
     Raises ValueError as `load_trained`, OSError if the hub does not answer or refuses.
     """
     trained, text = load_trained(checkpoint), card.read_bytes()
+    repo_id = repo_id.removeprefix("hub:")
     with TemporaryDirectory() as folder, _hub(f"write {repo_id} on the Hugging Face Hub") as hub:
         if checkpoint.suffix != ".safetensors":
             save_trained(trained, checkpoint := Path(folder) / MODEL)
