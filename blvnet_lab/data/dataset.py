@@ -1,7 +1,5 @@
 """Clips for training: a manifest of video files, read and sampled as a dataset."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence

@@ -8,8 +8,6 @@ VP8 with hidden frames, MPEG-TS, turned pictures), fails for others (HEVC), and 
 and to hang. So it gets only kinds of which nothing of the sort is known (`VideoInfo.decord_exact`).
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import sys

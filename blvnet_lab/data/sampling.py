@@ -1,7 +1,5 @@
 """Which frames of a video make a clip: spread over all of it, or at a fixed distance in a part."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

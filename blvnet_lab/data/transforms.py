@@ -5,8 +5,6 @@ numbers once for it. Nothing here mirrors a clip, because a mirror image of "mov
 class: `ClipDataset` does it, which knows the label.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

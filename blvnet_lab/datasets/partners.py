@@ -11,8 +11,6 @@ Every frame is compressed on its own, by one quantiser: partners hold the same p
 bit. What the video's own codec has left in them stays: its quality may have an arrow of its own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random

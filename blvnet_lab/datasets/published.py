@@ -1,7 +1,5 @@
 """Lists of clips as they were published, or as one writes them: of parts of videos, and others."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -5,8 +5,6 @@
 Nothing is trained again: this asks what the trained model relies on, not what could do without.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 

@@ -11,8 +11,6 @@ anecdote. What stays the same without all that was learned, or without the order
 explains neither.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -23,8 +23,6 @@ All points are there after `optimize_for_inference`, too. While something is cap
 compiled model runs as if it were not compiled.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

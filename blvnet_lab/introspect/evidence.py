@@ -11,8 +11,6 @@ the classifier may as well answer at every place before the mean is taken: a cla
 which pixels brought it there: every place has seen a large part of the picture, and other frames.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -7,8 +7,6 @@ importance = occlusion_importance(model, clips, labels)    # (B, T)
 deletion_table(model, clips, labels, {"occlusion": importance})
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar

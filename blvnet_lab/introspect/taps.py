@@ -12,8 +12,6 @@ taps take the middle one to be the frame's own. A causal TAM has no taps after i
 functions do for it too, it gets zeros there (`centred_taps`). Its three are called -2, prev, curr.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager

@@ -9,8 +9,6 @@ Inside, the clips of a batch and their positions in time share the first axis: (
 there is a map for every frame, (B*P, C, H, W) once the P = T/2 pairs are merged.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The residual blocks that every stage is made of (He et al., 2016; shortcut as in bLNet, 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

@@ -1,7 +1,5 @@
 """Trade time for memory in training: compute a part of the network again in the backward pass."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import torch

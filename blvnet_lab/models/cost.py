@@ -6,8 +6,6 @@
 Nothing is computed: the model runs on the meta device, where tensors have shapes only.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import re

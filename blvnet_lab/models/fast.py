@@ -4,8 +4,6 @@ The gradient that PyTorch derives copies all maps for every tap. For the stem's 
 backward of 32 clips in bfloat16, that took 33 ms on an H200, this takes 12.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad

@@ -13,8 +13,6 @@ d) `blvnet_tam`: and temporal aggregation lets pairs exchange information.
 b, c and d are one network with two switches. Source: Fan et al., NeurIPS 2019.
 """
 
-from __future__ import annotations
-
 import re
 from collections import OrderedDict
 from typing import Literal

@@ -1,7 +1,5 @@
 """How wide and how deep the networks are, by their depth."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Literal, NamedTuple
 

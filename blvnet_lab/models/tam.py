@@ -10,8 +10,6 @@ A *tap* is one learned weight per channel for one neighbour in time. With three 
 frame becomes `prev * (same channel, one frame earlier) + curr * (now) + next * (one frame later)`.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args

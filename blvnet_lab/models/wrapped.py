@@ -1,7 +1,5 @@
 """Networks in the hands of other tools: unwrapped, or refused where they were changed."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from blvnet_lab.models.networks import VideoNet

@@ -1,7 +1,5 @@
 """What an evaluation is set beside: the same clips in other orders, another network on them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -13,8 +13,6 @@ The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` 
     playing.csv       how right it is about the clips with their frames in other orders (--playing)
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ The network runs on tensors that have shapes but no values (PyTorch's FakeTensor
 keeps is added up. So a laptop can plan for a GPU that it does not have.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ The clip rate is a run's own (`clips_per_second` in its log.jsonl), or it is mea
 (`measure`). Memory is counted (`memory.py`).
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import textwrap

@@ -3,8 +3,6 @@
 python -m blvnet_lab predict runs/mine/model.safetensors video.mp4 --annotate answer.mp4
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ The classifier is logistic regression: it minimises mean cross-entropy + strengt
 squared weights), for features brought to mean 0 and deviation 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

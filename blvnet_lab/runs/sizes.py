@@ -1,7 +1,5 @@
 """How much there is to train on: clips, classes, bytes of the files and of their frames."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

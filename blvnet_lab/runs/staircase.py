@@ -7,8 +7,6 @@ two frames together and learns directions. What sees beyond a pair can learn the
 shifting channels, TAM-ResNet and bLVNet-TAM by learned weights.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -5,8 +5,6 @@ the last T frames' logits. Any other gets the T frames of a window around each t
 frames are window / T apart, and lie where `sample_uniform` takes them in a video of that length.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ python -m blvnet_lab train my_list/manifest.csv --out runs/mine --preset classro
 torchrun --nproc-per-node 4 -m blvnet_lab train ...
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

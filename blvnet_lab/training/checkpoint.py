@@ -7,8 +7,6 @@ unreadable.csv      videos that were passed over, if there are any
 model.safetensors   the trained network, once the run has ended
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -6,8 +6,6 @@ torchrun starts the processes and gives each its rank in the environment; PyTorc
 DistributedDataParallel averages their gradients.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

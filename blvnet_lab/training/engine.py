@@ -4,8 +4,6 @@ model = build(recipe, num_classes=10)
 result = fit(model, train_set, val_set, recipe, output=Output("runs/first"))
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -4,8 +4,6 @@ Logits are averaged over the views of a clip, before any softmax. Ranks take eve
 and no clip is padded or evaluated twice: the figures do not depend on the number of ranks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ epoch and the clip alone. So the number of workers and of processes changes no c
 was interrupted goes on with the clips it would have seen: its place is two numbers, epoch and step.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """How right a model is: functions of logits (N, num_classes) and labels (N,)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

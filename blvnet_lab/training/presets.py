@@ -5,8 +5,6 @@ preset("kinetics-subset")    some classes of Kinetics on one GPU
 preset("ssv2-50-f8x2")       a row of the paper, also published("ssv2", depth=50, pairs=8)
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

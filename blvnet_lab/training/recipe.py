@@ -6,8 +6,6 @@
 `presets.py` has recipes by name. A run writes its recipe down (`recipe.json`).
 """
 
-from __future__ import annotations
-
 import difflib
 import functools
 import json

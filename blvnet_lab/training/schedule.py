@@ -1,7 +1,5 @@
 """Which weights learn how fast, and when."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What training changes, step by step, and a checkpoint brings back."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@
 The package huggingface_hub talks to it, and knows who asks (`hf auth login`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

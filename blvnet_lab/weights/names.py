@@ -11,8 +11,6 @@
 Training checkpoints wrap each of them in `{"state_dict": ...}`, and may put `module.` before keys.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 

@@ -9,8 +9,6 @@ every tensor is accounted for. Loading that skips what does not fit (`strict=Fal
 network without its ImageNet weights, and say nothing.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

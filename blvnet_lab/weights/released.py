@@ -3,8 +3,6 @@
 docs/weights.md says how each was trained, how good it is, and under which licence it comes.
 """
 
-from __future__ import annotations
-
 import re
 from http.client import HTTPException
 from pathlib import Path

@@ -6,8 +6,6 @@ model = load_taps("taps.safetensors")
 viz.taps_figure(tam_weights(model), tam_roles(model))
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass

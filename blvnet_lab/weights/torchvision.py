@@ -11,8 +11,6 @@ resolution, and they average it in their shortcuts. The published start is a bLR
 (`load_official`).
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

@@ -7,8 +7,6 @@ JupyterLab handles the messages of widgets in a thread of their own ("Kernel Com
 while a cell may run in another. So what controls set off is done one after the other.
 """
 
-from __future__ import annotations
-
 import base64
 import threading
 from collections.abc import Callable, Sequence

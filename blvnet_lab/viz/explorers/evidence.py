@@ -1,7 +1,5 @@
 """See where and when networks find what speaks for a class, in parts that add up to its logit."""
 
-from __future__ import annotations
-
 import copy
 from base64 import b64encode
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ answer = predict_video(checkpoint, video, OverTime(0.5, window=2))
 TimelineExplorer(video, answer.timeline)
 """
 
-from __future__ import annotations
-
 from html import escape
 
 import matplotlib as mpl
