@@ -236,7 +236,7 @@ def test_many_steps_add_up_in_half_precision_too():
             return self.classifier(clips.flatten(1).sum(1, keepdim=True))
 
     clips = torch.ones(1, 2, 1, 2, 2, dtype=torch.bfloat16)  # in which 256 + 1 is 256
-    asked = torch.tensor([0]), None
+    asked = torch.tensor([[0]])
     found, total = _along(Brightness().bfloat16(), torch.zeros_like(clips), clips, asked, 512)
     assert found.unique().tolist() == [1] and total.tolist() == [8]
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blvnet_lab.introspect.capture import capture, evaluating
-from blvnet_lab.introspect.evidence import Labels, checked_labels
+from blvnet_lab.introspect.evidence import Labels, checked_labels, first_less_second
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.progress import tqdm
@@ -122,7 +122,7 @@ def grad_cam(
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
         clips = clips.to(next(model.parameters())).requires_grad_()
         with torch.enable_grad(), evaluating(model), capture(model, point, detach=False) as cache:
-            score = _scores(model, clips, labels, minus).sum()
+            score = _scores(model, clips, checked_labels(model, clips, labels, minus)).sum()
             if len(cache) != 1 or (maps := next(iter(cache.values()))).ndim != 5:
                 raise ValueError(f"expected one point with maps, got {point}: {', '.join(cache)}")
             (gradient,) = torch.autograd.grad(score, maps)
@@ -169,8 +169,7 @@ def integrated_gradients(
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
         clips = clips.to(next(model.parameters()))
         start, which = baseline(clips), torch.arange(len(clips))
-        wanted = checked_labels(model, labels, clips)
-        against = None if minus is None else checked_labels(model, minus, clips)
+        asked = checked_labels(model, clips, labels, minus)
         maps = torch.zeros(clips.shape[:2] + clips.shape[3:])
         count = steps
         while len(which):
@@ -180,8 +179,7 @@ def integrated_gradients(
                     f"{MAX_STEPS} steps, got clips {which.tolist()} for which they do not: raise "
                     "tolerance"
                 )
-            asked = wanted[which], None if against is None else against[which]
-            drawn, difference = _along(model, start[which], clips[which], asked, count)
+            drawn, difference = _along(model, start[which], clips[which], asked[which], count)
             gap = (drawn.sum((1, 2, 3)) - difference).abs()
             maps[which] = drawn.cpu()
             which = which[(gap > tolerance * difference.abs().clamp(min=1)).cpu()]
@@ -192,7 +190,7 @@ def integrated_gradients(
 
 
 def _along(
-    model: VideoNet, start: Tensor, end: Tensor, asked: tuple[Tensor, Tensor | None], count: int
+    model: VideoNet, start: Tensor, end: Tensor, asked: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
     """Sum gradients at the middles of `count` steps: (B, T, H, W); and what they should add up to.
 
@@ -203,20 +201,16 @@ def _along(
     with torch.enable_grad(), evaluating(model):
         for step in tqdm(range(count), "integrating gradients", leave=False, unit="step"):
             between = torch.lerp(start, end, (step + 0.5) / count).requires_grad_()
-            score = _scores(model, between, *asked).sum()
+            score = _scores(model, between, asked).sum()
             total += torch.autograd.grad(score, between)[0]
     with torch.no_grad(), evaluating(model):
-        difference = _scores(model, end, *asked) - _scores(model, start, *asked)
+        difference = _scores(model, end, asked) - _scores(model, start, asked)
     return (total * (end - start)).sum(2).float() / count, difference.float()
 
 
-def _scores(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None) -> Tensor:
-    """Compute the labels' logits (B,), less those of `minus`."""
-    logits = model(clips)
-    scores = logits.gather(1, checked_labels(model, labels, clips)[:, None])[:, 0]
-    if minus is None:
-        return scores
-    return scores - logits.gather(1, checked_labels(model, minus, clips)[:, None])[:, 0]
+def _scores(model: VideoNet, clips: Tensor, asked: Tensor) -> Tensor:
+    """Compute the first labels' logits (B,), less the second's, if `asked` (B, 1 or 2) has any."""
+    return first_less_second(model(clips).gather(1, asked))
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,23 +45,31 @@ def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
     features = cache["stage4.out"]  # (B, P, C, h, w)
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     weight, bias = (part.detach().to(features) for part in network.classifier.parameters())
-    which = checked_labels(network, labels, clips)
-    rows, offset = weight[which], bias[which]  # (B, C), (B,)
-    if minus is not None:
-        other = checked_labels(network, minus, clips)
-        rows, offset = rows - weight[other], offset - bias[other]
+    asked = checked_labels(network, clips, labels, minus)
+    rows, offset = first_less_second(weight[asked]), first_less_second(bias[asked])  # (B, C), (B,)
     answers = torch.einsum("bpchw,bc->bphw", features, rows) + offset[:, None, None, None]
     return (answers / answers.shape[1:].numel()).cpu()
 
 
-def checked_labels(model: VideoNet, labels: Labels, clips: Tensor) -> Tensor:
-    """Give every clip its label, (B,); ValueError if the model's classifier has none such."""
-    labels, count = torch.as_tensor(labels), model.classifier.out_features
-    if labels.ndim > 1 or labels.numel() not in (1, len(clips)):
-        raise ValueError(
-            f"expected one label, or one for each of {len(clips)} clips, got {tuple(labels.shape)}"
-        )
-    whole = labels.long()  # indices of uint8 would be read as a mask
-    if not ((whole == labels) & (whole >= 0) & (whole < count)).all():
-        raise ValueError(f"expected labels from 0 to {count - 1}, got {labels.tolist()}")
-    return whole.expand(len(clips)).to(next(model.parameters()).device)
+def checked_labels(
+    model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None = None
+) -> Tensor:
+    """Give every clip its label, (B, 1), or both, (B, 2); ValueError for what is no class."""
+    count, asked = model.classifier.out_features, []
+    for each in (labels,) if minus is None else (labels, minus):
+        each = torch.as_tensor(each)
+        if each.ndim > 1 or each.numel() not in (1, len(clips)):
+            raise ValueError(
+                f"expected one label, or one for each of {len(clips)} clips, got "
+                f"{tuple(each.shape)}"
+            )
+        whole = each.long()  # indices of uint8 would be read as a mask
+        if not ((whole == each) & (whole >= 0) & (whole < count)).all():
+            raise ValueError(f"expected labels from 0 to {count - 1}, got {each.tolist()}")
+        asked.append(whole.expand(len(clips)))
+    return torch.stack(asked, 1).to(next(model.parameters()).device)
+
+
+def first_less_second(picked: Tensor) -> Tensor:
+    """Subtract along axis 1 what stands second, if anything does, from what stands first."""
+    return picked[:, 0] - picked[:, 1:].sum(1)
