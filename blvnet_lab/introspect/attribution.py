@@ -52,16 +52,14 @@ class Attribution:
         found = {}
         for name, control in self.controls.items():
             maps = self.maps.repeat_interleave(control.shape[2] // self.maps.shape[1], 1)
-            own, *others = (_ranks(each) for each in (maps, *control))
-            each = torch.stack([torch.tensor(own.corrwith(other).to_numpy()) for other in others])
-            found[name] = each.nanmean(0)
+            own = _ranks(maps)
+            each = [torch.tensor(own.corrwith(_ranks(other)).to_numpy()) for other in control]
+            found[name] = torch.stack(each).nanmean(0)
         return found
 
 
-def _ranks(maps: Tensor) -> pd.DataFrame:
-    return pd.DataFrame(
-        maps.detach().flatten(1).T.cpu().numpy()
-    ).rank()  # equal numbers share their mean rank
+def _ranks(maps: Tensor) -> pd.DataFrame:  # equal numbers share their mean rank
+    return pd.DataFrame(maps.detach().flatten(1).T.cpu().numpy()).rank()
 
 
 @torch.inference_mode(False)  # in which no gradients can be had

@@ -56,16 +56,15 @@ def checked_labels(
 ) -> Tensor:
     """Give every clip its label, (B, 1), or both, (B, 2); ValueError for what is no class."""
     count, asked = model.classifier.out_features, []
-    for each in (labels,) if minus is None else (labels, minus):
-        each = torch.as_tensor(each)
-        if each.ndim > 1 or each.numel() not in (1, len(clips)):
+    for one in (labels,) if minus is None else (labels, minus):
+        one = torch.as_tensor(one)
+        if one.ndim > 1 or one.numel() not in (1, len(clips)):
             raise ValueError(
-                f"expected one label, or one for each of {len(clips)} clips, got "
-                f"{tuple(each.shape)}"
+                f"expected one label, or one for each of {len(clips)} clips, got {tuple(one.shape)}"
             )
-        whole = each.long()  # indices of uint8 would be read as a mask
-        if not ((whole == each) & (whole >= 0) & (whole < count)).all():
-            raise ValueError(f"expected labels from 0 to {count - 1}, got {each.tolist()}")
+        whole = one.long()  # indices of uint8 would be read as a mask
+        if not ((whole == one) & (whole >= 0) & (whole < count)).all():
+            raise ValueError(f"expected labels from 0 to {count - 1}, got {one.tolist()}")
         asked.append(whole.expand(len(clips)))
     return torch.stack(asked, 1).to(next(model.parameters()).device)
 
