@@ -324,7 +324,8 @@ def test_similarity_is_spearmans_with_ties():
         [[10.0, 20, 21, 22], [1, 2, 3, 4], [0, 0, 5, 1], [4, 3, 2, 1], [1, 2, 3, 4]]
     )
     control = torch.stack([first, second]).view(2, 5, 1, 2, 2)
-    similar = Attribution(maps.view(5, 1, 2, 2), {"control": control}).similarity()["control"]
+    maps = maps.view(5, 1, 2, 2).requires_grad_()  # as a draw of one's own may leave it
+    similar = Attribution(maps, {"control": control}).similarity()["control"]
     # Third: ranks 1.5, 1.5, 3, 4 and 1.5, 1.5, 4, 3, so 3.5 / 4.5. A constant map has no ranks;
     # a constant control among others does not count.
     wanted = torch.tensor([1, 0, 3.5 / 4.5, torch.nan, 1], dtype=torch.float64)
