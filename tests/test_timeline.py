@@ -198,6 +198,10 @@ def test_the_explorer_shows_the_answer_of_each_moment(tmp_path):
     assert places[-1] - places[0] > 500, "it goes over the whole chart"
     with pytest.raises(ValueError, match="expected answers over time, got a table without rows"):
         viz.TimelineExplorer(video, table[:0])
+    table.rename_axis("seconds").to_csv(tmp_path / "a.csv")
+    again = viz.TimelineExplorer(video, pd.read_csv(tmp_path / "a.csv"), top=2)
+    again.position.value = 59
+    assert again.caption.value == explorer.caption.value
 
 
 def test_curves_are_those_of_the_classes_that_come_highest():

@@ -33,7 +33,8 @@ class TimelineExplorer(VideoExplorer):
 
     Args:
         path: of the video.
-        table: of `Prediction.timeline`: probabilities in 0..1 of the classes, by seconds.
+        table: of `Prediction.timeline`: probabilities in 0..1 of the classes, by seconds; or as
+            pandas reads the file of `predict --timeline`.
         top: how many classes to draw (those that come highest) and to name.
 
     Raises ValueError for a table without rows; VideoReadError if the video cannot be read.
@@ -45,6 +46,7 @@ class TimelineExplorer(VideoExplorer):
         super().__init__()
         if table.empty:
             raise ValueError("expected answers over time, got a table without rows")
+        table = table.set_index("seconds") if "seconds" in table else table
         self._frames, self._table, self._top = FrameReader(path), table, top
         self._ends = frame_edges(self._frames.info)[1:]
         with mpl.rc_context(LOOK):
