@@ -268,6 +268,14 @@ def test_evaluation_says_and_writes_what_there_is(run, manifest, tmp_path):
         len(label.split(";")) for label in DataSet.read(manifest).split("val").rows["label"]
     )
     assert table["average_precision"].mean() == pytest.approx(found.scores["map"], abs=1e-5)
+    rows = DataSet.read(manifest).rows
+    some = DataSet(rows[rows["label"].str.contains("1")]).save(tmp_path / "some.csv")
+    assert "dark" not in some.read_text(), "the manifest names three of the four classes"
+    fewer = evaluate_file(run.file, some)
+    assert fewer.per_class["class_name"].tolist() == [*NAMES[1:]]
+    pd.testing.assert_frame_equal(
+        fewer.table, found.table.query("class_name.str.contains('bright')").reset_index(drop=True)
+    )
     done = torchrun(2, "evaluate", run.file, manifest, "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     one, two = (

@@ -73,6 +73,9 @@ def build_manifest(
     root = Path(os.path.abspath(data_root() / dataset if root is None else root))
     out = Path(os.path.abspath(out))
     lists = read_lists(dataset, root, annotations=annotations and Path(annotations), fold=fold)
+    if lists.multi_label and (count := selection.clips_per_class) is not None:
+        wanted = "expected all clips, as they have several labels"
+        raise ValueError(f"{wanted}, got {count} a class: leave out clips_per_class")
     kept = selection.choose_classes(lists.classes)
     mirror = mirror_table(kept, [pair for pair in lists.mirrored if set(pair) <= set(kept)])
     reversal, path = reversal_table(kept), out / "manifest.csv"
@@ -167,8 +170,6 @@ def _probe(
 ) -> list[Clip]:
     """Open the videos; of each class and split at most as many readable ones as wanted stay."""
     limit, probes, taken = selection.clips_per_class or len(rows), {}, Counter()
-    if selection.clips_per_class is not None and isinstance(rows["label"].iloc[0], str):
-        raise ValueError(f"expected all clips, as they have several labels, got {limit} a class")
     with contextlib.suppress(ValueError):  # there may be no manifest that can be read
         old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")
         probes = dict(zip(clip_names(old), old["probe"], strict=True))
