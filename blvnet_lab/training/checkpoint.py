@@ -145,7 +145,8 @@ def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
             places = (path[start:].replace(os.sep, "/").strip("/") for path in paths)
             rows[f"clips of {name}"] = digest(places)
             labels = np.asarray(getattr(split, "labels", ()))
-            rows[f"labels of {name}"] = digest(str(label.tolist()) for label in labels)
+            found = map(np.flatnonzero, labels) if labels.ndim == 2 else labels
+            rows[f"labels of {name}"] = digest(str(label.tolist()) for label in found)
     classes = list(getattr(train_set, "classes", None) or ())
     several = {"multi_label": getattr(train_set, "multi_label", False)}
     return {"num_clips": len(train_set), "classes": classes, "rows": rows} | several
