@@ -25,6 +25,23 @@ from packaging.requirements import Requirement
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LIBRARY = sorted((ROOT / "blvnet_lab").rglob("*.py"))
 
+# ---------------------------------------------------------------- files
+
+
+def test_the_map_names_every_file_of_the_library():
+    page = (ROOT / "docs" / "map.md").read_text("utf-8")
+    tree, found = (
+        re.search(r"^blvnet_lab/\n(.*?)^notebooks/", page, re.MULTILINE | re.DOTALL)[1],
+        set(),
+    )
+    for part in re.split(r"^  (?=\w)", tree, flags=re.MULTILINE):
+        room = re.match(r"\w+/|", part)[0]
+        found |= {room + name for name in re.findall(r"\w+\.py", part)}
+    paths = (path.relative_to(ROOT / "blvnet_lab") for path in LIBRARY)
+    files = {f"{path.parts[0]}/{path.name}" if path.parent.name else path.name for path in paths}
+    assert found == {file for file in files if not re.search(r"__|nb0[2-9]", file)}
+
+
 # ---------------------------------------------------------------- packages
 
 DESIGN_CARD = (
