@@ -218,6 +218,9 @@ def test_a_hub_that_does_not_answer_or_refuses(hub, run):
         load_from_hub(REPO)  # not what was kept of it
     with pytest.raises(OSError, match=f"expected to write {REPO} on the Hugging Face Hub, got"):
         push(run / "model.safetensors", REPO, card=run / "card.md")
+    hub.no_connection = json.JSONDecodeError("Expecting value", "<html>", 0)
+    with pytest.raises(OSError, match=r"expected to read .* got JSONDecodeError Expecting value"):
+        load_from_hub(REPO)  # a café answers, with its login page
 
 
 def test_without_the_package(monkeypatch, run):

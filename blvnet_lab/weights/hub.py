@@ -39,8 +39,9 @@ def _hub(task: str) -> Iterator[ModuleType]:
         raise ValueError(f"expected to {task}, got {error}: install the extra `hub`") from error
     try:
         yield hub
-    # Where nothing answers, the error is one of the package for HTTP: another in each version.
-    except (HFValidationError, OSError, *HfHubHTTPError.__bases__) as error:
+    # Where nothing answers, the error is one of the package for HTTP: another in each version. JSON
+    # is what the page of a network that wants a login is not.
+    except (HFValidationError, OSError, *HfHubHTTPError.__bases__, json.JSONDecodeError) as error:
         raise OSError(
             f"expected to {task}, got {type(error).__name__} {' '.join(str(error).split())}: look "
             "at the name and the connection, log in if it is not public (hf auth login), or name a "
