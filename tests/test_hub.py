@@ -21,6 +21,7 @@ from blvnet_lab import cli
 from blvnet_lab.data import DataSet
 from blvnet_lab.models import count_cost, load_notes, save_model
 from blvnet_lab.paths import data_samples
+from blvnet_lab.runs import evaluate
 from blvnet_lab.runs.compare import Beside
 from blvnet_lab.runs.evaluate import evaluate_file
 from blvnet_lab.runs.train import _name_of
@@ -323,7 +324,7 @@ def test_a_figure_that_says_nothing_is_left_out(run, tmp_path):
     assert facts["top-1"] == "50.00 %" and "top-5" not in facts, "of two classes"
 
 
-def test_figures_of_a_card_are_those_of_the_evaluation(tmp_path):
+def test_figures_of_a_card_are_those_of_the_evaluation(tmp_path, monkeypatch):
     shipped = DataSet.read(data_samples() / "motion" / "manifest.csv").split("val")
     rows = shipped.rows.groupby("label").head(2).assign(pair=lambda table: table["label"] // 2)
     manifest = shipped.with_rows(rows.astype({"pair": "str"})).save(tmp_path / "manifest.csv")
@@ -348,8 +349,12 @@ def test_figures_of_a_card_are_those_of_the_evaluation(tmp_path):
     evaluate_file(checkpoint, manifest, out=out)
     assert (out / "playing.csv").is_file()
     assert "other orders" not in model_card(checkpoint, evaluation=out)
-    # And never the figures of another network.
-    checkpoint.write_bytes(SHIPPED.with_name("tsn.safetensors").read_bytes())
+    # And never the figures of another network, which a run may write while this one is evaluated.
+    later, answer = SHIPPED.with_name("tsn.safetensors").read_bytes(), evaluate._answer
+    monkeypatch.setattr(
+        evaluate, "_answer", lambda *args: checkpoint.write_bytes(later) and answer(*args)
+    )
+    evaluate_file(checkpoint, manifest, out=out)
     with pytest.raises(ValueError, match=r"got one of another file .*: run `python -m blvnet_lab"):
         model_card(checkpoint, evaluation=out)
     with pytest.raises(ValueError, match=r"expected .*scores.json, an evaluation .* got none: run"):

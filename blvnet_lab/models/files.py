@@ -23,14 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from blvnet_lab.models.networks import (
-    VideoNet,
-    architecture_of,
-    blvnet,
-    blvnet_tam,
-    tsn,
-    tsn_blnet,
-)
+from blvnet_lab.models.networks import VideoNet, architecture_of, blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.models.wrapped import check_weights
 from blvnet_lab.paths import atomic_write
 

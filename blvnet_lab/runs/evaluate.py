@@ -171,13 +171,13 @@ def evaluate_file(
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
-        found, seen = _answer(opened[0], options), recipe.evaluation
+        seen = recipe.evaluation
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
         about |= {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
         about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
         about |= {"num_frames": recipe.num_frames, "stride": recipe.stride, "precision": precision}
         about |= {"device": device.type, "torch": torch.__version__, "sha256": trained.digest}
-        status = data_set.split(split).rows["status"]
+        found, status = _answer(opened[0], options), data_set.split(split).rows["status"]
         evaluation = Evaluation(
             about=about,
             clips=len(clips),
