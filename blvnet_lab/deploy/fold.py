@@ -44,7 +44,7 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
     if not isinstance(model, VideoNet):
         raise TypeError(
             f"expected a model from tsn, tsn_blnet, blvnet or blvnet_tam, got "
-            f"{type(model).__name__}: optimize first, then torch.compile the result"
+            f"{type(model).__name__}: give the network itself; optimize first, then torch.compile"
         )
     if model.folded:
         raise ValueError("expected a model with batch norms, got one that is folded already")

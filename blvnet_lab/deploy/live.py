@@ -101,7 +101,7 @@ class Stream(nn.Module):
     def __init__(self, model: VideoNet):
         super().__init__()
         if not isinstance(model, VideoNet):
-            raise TypeError(f"expected a network of this library, got {architecture_of(model)}")
+            raise TypeError(f"expected one of our networks itself, got {architecture_of(model)}")
         if not model.causal:
             raise ValueError(
                 f"expected a causal model, got a {architecture_of(model)} that is not: build and "
