@@ -91,11 +91,7 @@ class TAM(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        num_taps: int = 3,
-        tap_init: TapInit = "identity",
-        causal: bool = False,
+        self, channels: int, num_taps: int = 3, tap_init: TapInit = "identity", causal: bool = False
     ):
         super().__init__()
         if num_taps < 1 or (num_taps % 2 == 0 and not causal):

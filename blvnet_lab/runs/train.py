@@ -103,9 +103,8 @@ def train(
 
 def _name_of(init: str) -> str:
     """Name weights without the folders of this machine; those kept of the hub by their commit."""
-    path = Path(init).as_posix()
-    kept = re.search(r"models--(.+)--(.+)/snapshots/(\w+)/", path)
-    return "hub:{}/{}@{}".format(*kept.groups()) if kept else "/".join(path.split("/")[-2:])
+    kept = re.search(r"models--(.+)--(.+)/snapshots/(\w+)/", Path(init).as_posix())
+    return "hub:{}/{}@{}".format(*kept.groups()) if kept else "/".join(Path(init).parts[-2:])
 
 
 def clip_datasets(data_set: DataSet, recipe: Recipe) -> tuple[ClipDataset, ClipDataset]:

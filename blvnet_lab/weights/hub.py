@@ -131,9 +131,8 @@ def model_card(
     trained, training = load_trained(checkpoint), UNKNOWN
     model, recipe, notes = trained.model, trained.recipe, trained.notes
     header = {"license": licence, "library_name": "blvnet_lab", "tags": [model.architecture]}
-    has_accuracy = evaluation and not trained.multi_label
-    header |= {"pipeline_tag": "video-classification", "metrics": has_accuracy and ["accuracy"]}
-    header |= {"datasets": [data_set] if "/" in data_set else None}
+    header |= {"pipeline_tag": "video-classification", "datasets": [data_set] * ("/" in data_set)}
+    header |= {"metrics": ["accuracy"] if evaluation and not trained.multi_label else None}
     about = {"architecture": model.architecture, **model.arguments}
     if recipe is not None:
         command = "python -m blvnet_lab train MANIFEST --out FOLDER --preset recipe.json"
@@ -141,8 +140,8 @@ def model_card(
         about |= {"pixels of a frame": "{} x {}".format(*recipe.size)}
         cost = count_cost(model, recipe.size)
         about |= {"million MACs a clip": f"{cost.macs / 1e6:.1f}", "parameters": cost.parameters}
-    about |= {"data set": data_set or UNKNOWN, "classes": ", ".join(trained.classes) or UNKNOWN}
-    about |= {"classes of a clip": "one, or several"} if trained.multi_label else {}
+    classes = "classes, of which a clip may have several" if trained.multi_label else "classes"
+    about |= {"data set": data_set or UNKNOWN, classes: ", ".join(trained.classes) or UNKNOWN}
     about |= {f"clips of {split}": count for split, count in notes.get("clips", {}).items()}
     about |= {"started from": notes.get("init", UNKNOWN)}
     licences = {"code": "Apache-2.0", "weights": licence, "videos": data_licence}
