@@ -321,7 +321,9 @@ def test_what_is_refused(run, manifest, tmp_path):
         with pytest.raises(ValueError, match=words):
             use()
     found = extract_features(run.file, single, out=out)  # its classes are others
-    assert not found.network().multi_label
+    trained = found.network()
+    assert not trained.multi_label and trained.notes["init"] == "run/model.safetensors"
+    assert trained.notes["clips"] == {"train": 16, "val": 16}, "of the features"
 
 
 # ---------------------------------------------------------------- published lists

@@ -70,7 +70,10 @@ class Features:
             wanted = f"{path}: expected the network that the features are from"
             raise ValueError(f"{wanted}, got another: extract them again")
         recipe = recipe_from_json(json.dumps(self.about["recipe"]))
-        return replace(trained, recipe=recipe, classes=self.classes, multi_label=False)
+        notes = {"clips": self.clips["split"].value_counts().to_dict()}
+        notes["init"] = "/".join(Path(path).parts[-2:])
+        known = {"classes": self.classes, "notes": notes, "multi_label": False}
+        return replace(trained, recipe=recipe, **known)
 
     def save(self, path: Path) -> None:
         """Write `features` (N, C) and `labels` (N,), all else as JSON in the file's metadata."""
