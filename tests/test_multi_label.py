@@ -297,7 +297,7 @@ def test_probabilities_are_of_each_class_by_itself(run, manifest, tmp_path):
 def test_an_exported_network_and_its_card_say_that_it_gives_several_labels(run, manifest, tmp_path):
     evaluate_file(run.file, manifest, out=tmp_path)
     card = model_card(run.file, evaluation=tmp_path)
-    assert "\n- classes of a clip: one, or several\n" in card and "\n- mAP: " in card
+    assert "\n- classes, of which a clip may have several: " in card and "\n- mAP: " in card
     assert "accuracy" not in card
     notes = {"notes.json": ""}
     path = export_file(run.file, tmp_path / "a.pt2", size=(32, 32)).path

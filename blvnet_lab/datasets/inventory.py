@@ -81,8 +81,7 @@ def build_manifest(
     reversal, path = reversal_table(kept), out / "manifest.csv"
     check_class_list(kept, mirror, path, reversal)  # now, and not after hours of looking
     problems, is_divided = lists.findings, (lists.rows["split"] != "").any()
-    rows = _match(lists, root)
-    rows = lists.with_labels(rows, kept)
+    rows = lists.with_labels(_match(lists, root), kept)
     if is_own:
         rows = find_sources(rows, root, source, problems, in_folders=dataset == "folder")
     draw = partial(divide, val_share=selection.val_share, seed=selection.seed)
