@@ -76,7 +76,8 @@ def cut_partners(
 
     A window gives a clip and its partner, of 24 frames without sound, both in the same split.
     report.csv lists what is left out: windows in which hardly anything moves, the scene is cut or
-    no direction is sure, videos that are too short or unreadable. Run again, it continues.
+    no direction is sure, videos that are too short or unreadable. Run again, it continues; the
+    clips of a video that has changed are replaced.
 
     Args:
         videos: a folder with videos of any kind; folders in it are searched, too.
