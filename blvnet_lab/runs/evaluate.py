@@ -206,7 +206,8 @@ def _open(
         wanted = f"expected a network trained on clips with {wanted}, as those of {data_set.path}"
         raise ValueError(f"{wanted}, got {checkpoint}, for {got}: train one on these")
     recipe, classes = with_views(trained, views, size), _common_classes(trained, data_set)
-    named = DataSet(data_set.rows, classes, path=data_set.path)  # all, also where rows name fewer
+    # All the classes, also where the rows name fewer.
+    named = DataSet(data_set.rows, classes, data_set.mirror, data_set.path)
     return trained, recipe, classes, view_clips(named, split, recipe)
 
 
