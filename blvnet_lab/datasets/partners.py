@@ -75,9 +75,8 @@ def cut_partners(
     """Cut clips out of any videos, in classes that only time tells apart; no labels are needed.
 
     A window gives a clip and its partner, of 24 frames without sound, both in the same split.
-    report.csv lists what is left out: windows in which hardly anything moves, the scene is cut or
-    no direction is sure, videos that are too short or unreadable. Run again, it continues; the
-    clips of a video that has changed are replaced.
+    report.csv lists what is left out: windows that hardly move, are cut or go no sure way, videos
+    that are too short or unreadable. Run again, it continues, and replaces clips of changed videos.
 
     Args:
         videos: a folder with videos of any kind; folders in it are searched, too.
