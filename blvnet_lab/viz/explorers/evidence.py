@@ -24,7 +24,7 @@ from blvnet_lab.viz.explorers.tam_views import digits_for, number
 from blvnet_lab.viz.theme import OPACITY, coloured
 
 GLOW = "color:black;text-shadow:" + ",".join(["0 0 2px white"] * 6)  # legible on any colour
-NOTES = """White is 0, red positive, blue negative. All networks share one scale, up to the
+NOTES = """Without colour is 0, red positive, blue negative. All networks share one scale, up to the
 largest cell of the clip as filmed or as shown. Rounded so that sums are exact as printed.
 A cell is a place of the last maps, which have seen much more of the clip than lies below it."""
 
