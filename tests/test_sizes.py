@@ -28,7 +28,7 @@ CEILINGS = {
     "blvnet_lab/course": 2895,
     "blvnet_lab/cli.py": 267,
     "blvnet_lab/paths.py": 112,
-    "tests": 27560,
+    "tests": 27573,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 4  # functions with more of them
