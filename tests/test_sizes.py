@@ -14,7 +14,7 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 21012,
+    "blvnet_lab": 21013,
     "blvnet_lab/models": 1433,
     "blvnet_lab/introspect": 1189,
     "blvnet_lab/data": 1992,
@@ -24,7 +24,7 @@ CEILINGS = {
     "blvnet_lab/datasets": 3166,
     "blvnet_lab/runs": 2145,
     "blvnet_lab/benchmark": 924,
-    "blvnet_lab/viz": 3503,
+    "blvnet_lab/viz": 3504,
     "blvnet_lab/course": 2895,
     "blvnet_lab/cli.py": 267,
     "blvnet_lab/paths.py": 112,

@@ -3,6 +3,7 @@
 from itertools import cycle
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
@@ -45,7 +46,7 @@ def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
         symbol="class_name",  # for those who see no colours
         facet_col="split",
         hover_name=ends,
-        custom_data=[list(range(len(points)))],  # the number of its row
+        custom_data=[np.arange(len(points)).astype(object)],  # the number of its row
         labels={"x": "first principal component", "y": "second principal component"},
         title=title.replace("; ", "<br>"),
         height=560,
