@@ -691,6 +691,11 @@ def test_saved_and_loaded_is_the_same_model(builder, other, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
     with safetensors.safe_open(path, "pt") as file:
         assert file.metadata()["format"] == "pt"  # other tools ask for it
+    saved = set()
+    for _ in range(8):
+        save_model(model, path)
+        saved.add(path.read_bytes())
+    assert len(saved) == 1
 
 
 def test_failed_saving_leaves_no_half_written_file(tmp_path, monkeypatch):

@@ -69,12 +69,26 @@ def save_model(
             "with these layers, or give its state_dict() to safetensors.torch.save_file"
         )
     about = {"architecture": name, "arguments": model.arguments, "notes": dict(notes or {})}
-    metadata = {"format": "pt", "blvnet_lab": json.dumps(about)}  # other tools ask for the format
     weights = {key: tensor.contiguous() for key, tensor in weights.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        partial.write_bytes(save(weights, metadata=metadata))
+        partial.write_bytes(safetensors_bytes(weights, blvnet_lab=about))
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor], **metadata: Any) -> bytes:
+    """Return a safetensors file, `metadata` as JSON in it: the same bytes each time.
+
+    safetensors 0.8 writes metadata of several entries in an order that changes from call to call,
+    and other tools ask for a second entry, the format.
+    """
+    content = save(tensors, {"format": "pt", **{k: json.dumps(v) for k, v in metadata.items()}})
+    end = 8 + int.from_bytes(content[:8], "little")  # of the header, after its own length
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors stand at multiples of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_model(path: str | os.PathLike) -> VideoNet:

@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -24,6 +23,7 @@ from blvnet_lab.data import DataSet
 from blvnet_lab.data.dataset import usable_rows
 from blvnet_lab.data.dataset_files import clip_names
 from blvnet_lab.models import VideoNet
+from blvnet_lab.models.files import safetensors_bytes
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs.evaluate import NUM_SHOWN, check_finite, view_clips, with_views
 from blvnet_lab.training.checkpoint import Trained, load_trained
@@ -80,7 +80,7 @@ class Features:
         known = {"clips": self.clips.to_dict("list"), "classes": self.classes, "about": self.about}
         tensors = {"features": self.values, "labels": self.labels}
         with atomic_write(path) as partial:
-            partial.write_bytes(save(tensors, {"format": "pt", METADATA: json.dumps(known)}))
+            partial.write_bytes(safetensors_bytes(tensors, **{METADATA: known}))
 
     @classmethod
     def read(cls, path: Path) -> Features:
