@@ -276,7 +276,7 @@ def test_an_interrupted_run_is_repeated_and_comes_out_the_same(videos, tmp_path,
     assert tree(other.manifest.parent).keys() != expected.keys()
 
 
-def test_clips_of_a_video_that_changed_go_unless_somebody_changed_them(videos, tmp_path):
+def test_clips_of_a_changed_video_go_and_what_somebody_made_of_them_stays(videos, tmp_path):
     folder, clips = tmp_path / "few", tmp_path / "out" / "clips"
     folder.mkdir()
     shutil.copy(videos / "run 1.mp4", folder / "a.mp4")
@@ -286,11 +286,17 @@ def test_clips_of_a_video_that_changed_go_unless_somebody_changed_them(videos, t
     assert len(old) == 6, "three windows"
     pictures = scenes(MOVES[0], seed=9)[:24]
     write_video(folder / "a.mp4", 24, pictures=pictures, rate=12)
-    Path(old[-1]).write_bytes(b"mine")
+    edited, backup = Path(old[-1]), Path(old[-1]).with_suffix(".1.mp4")
+    edited.write_bytes(b"mine")
     later = cut(folder, tmp_path / "out", "arrow")
-    wanted = {*map(Path, later["path"]), Path(old[-1])}
-    assert {*clips.rglob("*.mp4")} == wanted and len(later) == 8
-    assert Path(old[-1]).read_bytes() == b"mine" and (folder / "a.mp4").is_file()
+    assert {*clips.rglob("*.mp4")} == {*map(Path, later["path"]), backup} and len(later) == 8
+    assert backup.read_bytes() == b"mine" and (folder / "a.mp4").is_file()
+    edited = Path(later["path"].iloc[0])  # and where the video is as it was
+    content = edited.read_bytes()
+    edited.write_bytes(b"mine, too")
+    found = cut_partners(folder, out=tmp_path / "out", kind="arrow", short_side=64)
+    assert (edited.read_bytes(), found.backups) == (content, (edited.with_suffix(".1.mp4"),))
+    assert found.backups[0].read_bytes() == b"mine, too" and str(found.backups[0]) in str(found)
 
 
 def test_clips_of_another_folder_and_of_a_video_that_broke_stay(videos, tmp_path):

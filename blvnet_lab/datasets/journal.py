@@ -58,7 +58,7 @@ class Journal:
         """Write a file into the folder; one that is there and differs is renamed to name.1.csv."""
         path = self.log.parent / name
         if path.is_file() and path.read_bytes() != text.encode():
-            _back_up(path)
+            back_up(path)
         write_files({path: text}, replace=True)
 
     def last(self, key: str) -> dict[str, Values]:
@@ -117,12 +117,12 @@ def write_tables(
     path, report, backups = out / "manifest.csv", out / REPORT, []
     data_set.check(path)
     if path.is_file():
-        backups.append(_back_up(path))
+        backups.append(back_up(path))
     data_set.save(path)
     if backups and filecmp.cmp(path, backups[0], shallow=False):
         backups.pop().unlink()
     if report.is_file() and not report.read_text("utf-8", "replace").startswith(REPORT_HEADER):
-        backups.append(_back_up(report))
+        backups.append(back_up(report))
     table = pd.DataFrame(sorted(problems), columns=REPORT_HEADER.split(","))
     with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
@@ -131,7 +131,7 @@ def write_tables(
     return Tables(path, table, counts, tuple(backups))
 
 
-def _back_up(path: Path) -> Path:
+def back_up(path: Path) -> Path:
     """Rename a file to the first free name of the kind manifest.1.csv."""
     numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
     return path.rename(next(name for name in numbered if not name.exists()))

@@ -31,7 +31,7 @@ from blvnet_lab.data.probing import VideoInfo, refuse_damage
 from blvnet_lab.data.reading import decode_frames
 from blvnet_lab.datasets.encoding import Showing, showing_of, write_h264
 from blvnet_lab.datasets.inventory import table_values
-from blvnet_lab.datasets.journal import Journal, Tables, Values, write_tables
+from blvnet_lab.datasets.journal import Journal, Tables, Values, back_up, write_tables
 from blvnet_lab.datasets.layouts import SPLIT_OF, find_videos
 from blvnet_lab.datasets.motion import CLASSES, FRAMES, X264, partner_frames
 from blvnet_lab.datasets.reencoding import file_state
@@ -115,7 +115,7 @@ def cut_partners(
     rows["class_name"] = [os.path.dirname(name).partition("/")[0] for name in names]
     in_folders = not SPLIT_OF.keys() & {name.lower() for name in rows["class_name"]}
     rows = find_sources(rows, root, source, problems, in_folders=in_folders)
-    done = _cut_all(names, settings, out)
+    done, kept = _cut_all(names, settings, out)
     left_out = [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
     clips = pd.DataFrame([clip for name in names for clip in done[name]["clips"]])
     if clips.empty:
@@ -129,11 +129,15 @@ def cut_partners(
     counts = pd.crosstab(clips["class_name"], clips["split"]).reindex(classes, fill_value=0)
     mirror = mirror_table(classes, mirrored_names(classes))
     data_set = DataSet(clips, classes, mirror, None, reversal_table(classes))
-    return write_tables(data_set, problems, out, counts)
+    found = write_tables(data_set, problems, out, counts)
+    return replace(found, backups=(*found.backups, *kept))
 
 
-def _cut_all(names: list[str], settings: Values, out: Path) -> dict[str, Values]:
-    """Cut the videos that are not cut yet, or have changed; give the log's entries of all."""
+def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, Values], list[Path]]:
+    """Cut the videos that are not cut yet, or have changed; give the log's entries of all.
+
+    Clips that somebody has changed since get another name, which is given, too.
+    """
     journal = Journal(out / SETTINGS, settings, "partners.jsonl")
     before = journal.last("video")
     done = {
@@ -143,7 +147,12 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> dict[str, Values]
     }
     for leftover in out.glob("clips/*/.*.part"):  # of a run that was killed
         leftover.unlink()
-    waiting = [name for name in names if name not in done]
+    waiting, kept = [name for name in names if name not in done], []
+    for name in waiting:
+        for path, state in before.get(name, {"files": {}})["files"].items():
+            own = Path(path).is_relative_to(out) and Path(path).is_file()
+            if own and file_state(path) != state:
+                kept.append(back_up(Path(path)))
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         cut = as_completed([pool.submit(_cut_video, settings, out, name) for name in waiting])
@@ -157,7 +166,7 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> dict[str, Values]
             journal.add(entry)
     finally:
         pool.shutdown(cancel_futures=True)
-    return journal.last("video")
+    return journal.last("video"), kept
 
 
 def _cut_video(settings: Values, out: Path, name: str) -> Values:
