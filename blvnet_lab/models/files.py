@@ -73,10 +73,10 @@ def save_model(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        partial.write_bytes(safetensors_bytes(weights, blvnet_lab=about))
+        partial.write_bytes(safetensors_bytes(weights, {"blvnet_lab": about}))
 
 
-def safetensors_bytes(tensors: Mapping[str, Tensor], **metadata: Any) -> bytes:
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
     """Return a safetensors file, `metadata` as JSON in it: the same bytes each time.
 
     safetensors 0.8 writes metadata of several entries in an order that changes from call to call,

@@ -80,7 +80,7 @@ class Features:
         known = {"clips": self.clips.to_dict("list"), "classes": self.classes, "about": self.about}
         tensors = {"features": self.values, "labels": self.labels}
         with atomic_write(path) as partial:
-            partial.write_bytes(safetensors_bytes(tensors, **{METADATA: known}))
+            partial.write_bytes(safetensors_bytes(tensors, {METADATA: known}))
 
     @classmethod
     def read(cls, path: Path) -> Features:

@@ -66,7 +66,7 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> SavedTaps:
         )
     about = {"architecture": model.architecture, "arguments": model.arguments}
     with atomic_write(out) as partial:
-        partial.write_bytes(safetensors_bytes(taps, **{FORMAT: about}))
+        partial.write_bytes(safetensors_bytes(taps, {FORMAT: about}))
     return SavedTaps(out, len(taps), sum(tensor.numel() for tensor in taps.values()))
 
 
