@@ -21,6 +21,7 @@ from blvnet_lab.introspect import wake_residuals
 from blvnet_lab.models import blvnet_tam, tsn
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
+from blvnet_lab.viz.explorers.evidence import EvidenceExplorer
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, ORANGE
 
 SAMPLED = [1, 4, 7, 10, 13, 16, 19, 22]  # the centres of 8 equal parts of 24 frames
@@ -248,6 +249,17 @@ def test_without_branches_there_are_no_branch_colours(manifest):
     texts = [part.value for part in everything_in(explorer) if isinstance(part, widgets.HTML)]
     assert not any("branch" in text for text in texts)
     assert (decoded(explorer.strip.value)[60, 5::102] == 0).all(), "an edge"
+
+
+def test_networks_in_the_wrappers_of_other_tools(manifest):
+    model = shipped("blvnet_tam")
+    wrapped = torch.optim.swa_utils.AveragedModel(model)
+    clips = [ClipExplorer({"TAM": each}, manifest, NAMES).scores.value for each in (model, wrapped)]
+    assert clips[0] == clips[1]
+    for kind, part in ((BranchExplorer, "maps"), (EvidenceExplorer, "sums")):
+        views = [kind(each, a_clip()) for each in (model, wrapped)]
+        assert getattr(views[0], part).value == getattr(views[1], part).value
+        assert views[0].summary() == views[1].summary()
 
 
 def test_depth_50_without_names(manifest):

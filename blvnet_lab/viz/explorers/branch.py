@@ -14,6 +14,8 @@ from blvnet_lab.data import denormalize
 from blvnet_lab.introspect import capture
 from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
+from blvnet_lab.models.networks import architecture_of
+from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.base import FITTING, Explorer, one_clip, row
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
@@ -59,10 +61,11 @@ class BranchExplorer(Explorer):
 
     def __init__(self, model: VideoNet, clip: Tensor) -> None:
         super().__init__()
+        model = network_of(model)
         self._clip = clip = one_clip(model, clip)
         # Ten channels of optical flow are no picture.
         self._frames = images.as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
-        self._what = getattr(model, "architecture", type(model).__name__)
+        self._what = architecture_of(model)
         self._pairs, self._unit = model.pairs, "pair" if model.pairs else "frame"
         self._maps = _maps(model, clip)
         self._by_activity = {}

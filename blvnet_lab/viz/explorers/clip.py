@@ -19,6 +19,7 @@ from blvnet_lab.data import denormalize, evaluation_transform, read_frames, samp
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.models import VideoNet
+from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.base import FITTING, checked_names, row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
@@ -60,6 +61,7 @@ class ClipExplorer(VideoExplorer):
         size: tuple[int, int] = (64, 64),
     ) -> None:
         super().__init__()
+        models = {title: network_of(model) for title, model in models.items()}
         first = next(iter(models.values()))
         self._class_names = checked_names(class_names, first)
         self._models = {title: copy.deepcopy(model).eval() for title, model in models.items()}

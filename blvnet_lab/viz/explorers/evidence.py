@@ -16,6 +16,7 @@ from blvnet_lab.introspect import evidence, predict
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.networks import architecture_of
+from blvnet_lab.models.wrapped import network_of, unwrapped
 from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.base import FITTING, Explorer, checked_names, one_clip, row
 from blvnet_lab.viz.explorers.branch import GAP_PX, PAGE_PX, STEP_MS
@@ -57,7 +58,8 @@ class EvidenceExplorer(Explorer):
     ) -> None:
         super().__init__()
         if not isinstance(networks, Mapping):
-            networks = {architecture_of(networks): networks}
+            networks = {architecture_of(unwrapped(networks)): networks}
+        networks = {title: network_of(model) for title, model in networks.items()}
         counts = {title: model.classifier.out_features for title, model in networks.items()}
         if len(set(counts.values())) != 1:
             raise ValueError(f"expected networks of the same classes, got {counts}; leave some out")
