@@ -37,6 +37,8 @@ CHROMIUM_ARGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a camera that shows a clock and a disc that is eaten,
+    "--use-fake-ui-for-media-stream",  # and that everybody allows
 ]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_APPS = (  # macOS

@@ -13,10 +13,11 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from lab import LIMIT_S, ROOT, Lab, open_page, running_browser, running_lab
 from nbformat.v4 import new_code_cell, new_notebook
 
-from blvnet_lab import introspect, models, paths
+from blvnet_lab import data, introspect, models, paths
 from blvnet_lab.viz.taps import sorted_taps
 
 pytestmark = pytest.mark.browser  # conftest.py skips these where there is no browser
@@ -723,12 +724,12 @@ def assert_shown_as_saved(page, saved: list[dict]) -> None:
 
     shown = page.locator(".jp-CodeCell .jp-OutputArea-output")
     expect(shown).to_have_count(len(saved))
-    for place, data in zip(shown.all(), saved, strict=True):
-        kind = next((kind for kind in data if kind.startswith("image/")), None)
+    for place, bundle in zip(shown.all(), saved, strict=True):
+        kind = next((kind for kind in bundle if kind.startswith("image/")), None)
         if kind is None:
-            expect(place).to_have_text(data["text/plain"])
+            expect(place).to_have_text(bundle["text/plain"])
         else:
-            source = f"data:{kind};base64,{data[kind]}".replace("\n", "")
+            source = f"data:{kind};base64,{bundle[kind]}".replace("\n", "")
             expect(place.locator("img")).to_have_attribute("src", source)
             expect(place).to_have_text("")
 
@@ -818,3 +819,103 @@ def test_fault_is_noticed(page, lab, request, source, words):
 def test_error_that_is_meant(page, lab):
     meant = new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]})
     open_and_run(page, lab, write_notebook(lab, "meant.ipynb", "1 + 1", meant, "2 + 2"))
+
+
+# ---------------------------------------------------------------- the camera (a fake one)
+
+RECORDER = """
+from blvnet_lab import models, paths, viz
+
+viz.ClipRecorder("mine", ["wave left", "wave right"])
+"""
+CAMERA = """
+model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam_causal.safetensors")
+viz.LiveView(model, source="camera")
+"""
+
+
+def button(widget, name: str):
+    return widget.get_by_role("button", name=name, exact=True)
+
+
+def test_recorder(page, lab):
+    """Two recordings, a file in several pieces, and one that is no video."""
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "recorder.ipynb", RECORDER))
+    recorder, folder = page.locator(".blvnet-recorder-view"), lab.root / "mine"
+    status, message = recorder.get_by_role("status"), recorder.locator(".blvnet-recorder-message")
+    expect(button(recorder, "record")).to_be_disabled()
+    button(recorder, "camera on").click()
+    for number, label in ((1, "wave right"), (2, "wave left")):
+        button(recorder, label).click()
+        button(recorder, "record").click()
+        expect(status).to_contain_text(f"{label}: ")
+        button(recorder, "wave left").click()  # the class is the one that was chosen before
+        expect(message).to_contain_text(f"Taken: {label}, number 00{number}")
+    clips = sorted(path.relative_to(folder).as_posix() for path in folder.glob("clips/*/*/*"))
+    assert clips == [
+        "clips/wave left/001/reversed.mp4",
+        "clips/wave left/002/filmed.mp4",
+        "clips/wave right/001/filmed.mp4",
+        "clips/wave right/002/reversed.mp4",
+    ]
+    filmed, backwards = (
+        data.read_frames(folder / name, range(24)).float() for name in clips[2:0:-2] + clips[:1]
+    )
+    assert torch.equal(filmed, backwards.flip(0)) and (filmed[0] - filmed[9]).abs().max() > 50
+    for path in folder.glob("originals/*/*.webm"):
+        info = data.probe_video(path)
+        assert 1.6 < info.seconds < 3 and 8 <= info.num_frames <= 90 and info.size == (128, 128)
+
+    large = next((ROOT / "data_samples/motion").rglob("*.mp4")).read_bytes()
+    large += bytes(3 << 20)  # zeros behind a video are no fault
+    for name, content in (("large.mp4", large), ("text.mp4", b"no video")):
+        file = {"name": name, "mimeType": "video/mp4", "buffer": content}
+        recorder.locator("input[type=file]").set_input_files(file)
+    expect(message).to_contain_text("Not taken. text.mp4: expected a video file")
+    assert (folder / "originals/wave left/003.mp4").read_bytes() == large
+    with redrawn(recorder.locator(".blvnet-recorder-strip")):
+        button(recorder, "remove the last").click()
+    expect(message).to_have_text("Removed: wave left, 003.")
+    assert (folder / "removed/originals/wave left/003.mp4").read_bytes() == large
+    assert unexpected(page) == []
+
+
+def test_camera_view(page, lab):
+    from playwright.sync_api import expect
+
+    open_and_run(page, lab, write_notebook(lab, "camera.ipynb", RECORDER, CAMERA))
+    view = page.locator(".blvnet-camera-view")
+    chart, cost = (view.locator(f".blvnet-camera-{part}") for part in ("chart", "cost"))
+    for _ in range(2):  # after a pause it begins anew
+        button(view, "camera on").click()
+        with redrawn(chart):
+            button(view, "watch").click()
+        expect(cost).to_contain_text("pairs a second")
+        button(view, "camera off").click()
+        with redrawn(chart):
+            view.locator("button.blvnet-camera-restart").click()
+        expect(cost).to_have_text(re.compile("^What the camera sees goes .* nowhere else"))
+    assert unexpected(page) == []
+
+
+NOT_SECURE = "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})"
+DENIED = "navigator.mediaDevices.getUserMedia = async () => { throw Error('Permission denied'); }"
+
+
+@pytest.mark.parametrize(
+    "script, words",
+    [(NOT_SECURE, "only pages of this machine or by https"), (DENIED, "Permission denied.")],
+    ids=["not secure", "denied"],
+)
+def test_no_camera(page, lab, script, words):
+    from playwright.sync_api import expect
+
+    page.add_init_script(script)
+    open_and_run(page, lab, write_notebook(lab, "no_camera.ipynb", RECORDER))
+    recorder = page.locator(".blvnet-recorder-view")
+    button(recorder, "camera on").click()
+    expect(recorder.get_by_role("status")).to_contain_text(words)
+    expect(recorder.get_by_role("status")).to_contain_text("Choose files instead.")
+    expect(button(recorder, "record")).to_be_disabled()

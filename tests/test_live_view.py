@@ -279,7 +279,7 @@ def test_scores_that_are_no_numbers():
 def test_chart_shows_the_views_scores(view):
     view.averaged.value = 1
     view.position.value = 23
-    view_scores = view._averages(range(4))
+    view_scores = live.averages(view._logits, range(4), 1)
     picture = decoded(view.chart.value)
     for row in range(5):
         heights = [round(live.BAR_PX * scores[row]) for scores in view_scores]

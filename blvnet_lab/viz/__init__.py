@@ -7,6 +7,7 @@ from blvnet_lab.viz.explorers.clip import ClipExplorer
 from blvnet_lab.viz.explorers.embedding import EmbeddingExplorer
 from blvnet_lab.viz.explorers.evidence import EvidenceExplorer
 from blvnet_lab.viz.explorers.live import LiveView
+from blvnet_lab.viz.explorers.recorder import ClipRecorder
 from blvnet_lab.viz.explorers.tam import TamExplorer
 from blvnet_lab.viz.explorers.timeline import TimelineExplorer
 from blvnet_lab.viz.figures import (
@@ -40,6 +41,7 @@ __all__ = [
     "ROLE_COLOURS",
     "BranchExplorer",
     "ClipExplorer",
+    "ClipRecorder",
     "EmbeddingExplorer",
     "EvidenceExplorer",
     "FrameStepper",

@@ -1,14 +1,17 @@
 """Follow a video while it plays: a causal network, one pair of frames after another.
 
 LiveView(model, "clip.mp4", class_names, stride=3)       # model: blvnet_tam(causal=True)
+LiveView(model, source="camera", class_names=class_names)
 """
 
 import copy
 import time
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from itertools import pairwise
 from statistics import median
+from typing import Literal
 
 import ipywidgets as widgets
 import numpy as np
@@ -21,7 +24,8 @@ from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.base import checked_names, row
+from blvnet_lab.viz.explorers.base import Explorer, checked_names, row
+from blvnet_lab.viz.explorers.camera import Camera
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, branch_of
 
@@ -34,7 +38,9 @@ MAX_TICKS = 6
 MAX_SECONDS, MAX_FRAMES = 10, 250  # of the chart; frames, where a video does not say how fast
 MIN_MS = 40  # from frame to frame while playing
 PLAY_MS = 120  # where a video does not say
+KEPT_PAIRS = 600  # of a camera: more than the chart and the average need
 STILL_PAIRS = 8  # at least as many are in the picture for pages without a kernel
+Source = Literal["file", "camera"]
 
 
 class LiveView(VideoExplorer):
@@ -52,6 +58,7 @@ class LiveView(VideoExplorer):
     Args:
         model: from `blvnet_tam(causal=True)`. A copy of it is run; later changes are not seen.
         path: of a video file.
+        source: "camera" makes a `CameraView` instead, from model, class_names and size.
         class_names: one per class; "class 0" and so on if None.
         size: (height, width) in pixels of the frames that the network gets.
         stride: from one frame that the network gets to the next, as in `ClipDataset`. Take the one
@@ -64,6 +71,14 @@ class LiveView(VideoExplorer):
 
     css_class = "blvnet-live-view"
 
+    def __new__(cls, model: BigLittleNet, *args, source: Source = "file", **kwargs):
+        """Make the view of another source; Python calls __init__ for those of a file only."""
+        if source == "file":
+            return super().__new__(cls)
+        if source != "camera":
+            raise ValueError(f'expected "file" or "camera" as the source, got {source!r}')
+        return CameraView(model, *args, **kwargs)
+
     def __init__(
         self,
         model: BigLittleNet,
@@ -72,14 +87,10 @@ class LiveView(VideoExplorer):
         *,
         size: tuple[int, int] = (64, 64),
         stride: int = 1,
+        source: Source = "file",
     ) -> None:
         super().__init__()
-        if (name := architecture_of(model)) != "blvnet_tam":
-            raise TypeError(
-                f"expected a model from blvnet_tam, got {name}: the view follows pairs of frames; "
-                "`deploy.Stream` takes the frames of a causal tsm or tam_resnet one by one"
-            )
-        self._stream = Stream(copy.deepcopy(model))
+        self._stream = stream_of(model)
         self._class_names = checked_names(class_names, model)
         self._frames = FrameReader(path)
         self._fps, self._count = self._frames.info.fps, self._frames.info.num_frames
@@ -96,10 +107,7 @@ class LiveView(VideoExplorer):
         self._seconds: list[float] = []  # that it took for each
         self._make_position(max(MIN_MS, round(1000 / self._fps)) if self._fps else PLAY_MS)
         self._button("restart", "restart", self._restart, "forget everything, from the first frame")
-        most = model.num_frames
-        averaged = widgets.IntSlider(most // 2, 1, most, description="pairs averaged")
-        averaged.style.description_width = "initial"
-        self._control("averaged", averaged)
+        self._control("averaged", averaging_slider(model))
         beside = widgets.VBox([self._image("chart")], layout={"padding": "0 0 0 12px"})
         self._arrange(
             widgets.HTML(f"<b>{escape(self._frames.title())}</b>"),
@@ -122,30 +130,21 @@ class LiveView(VideoExplorer):
 
     def _follow(self, number: int) -> None:
         """Give the network all pairs that are complete with this frame, and that are new to it."""
-        like = next(self._stream.parameters())
         for first, second in self._pairs[len(self._logits) : self._seen_by(number)]:
             pair = self._prepare(torch.stack([self._frames[first], self._frames[second]]))
-            start = time.perf_counter()
-            logits = self._stream(pair[None].to(like))[0].double().cpu()
-            self._seconds.append(time.perf_counter() - start)
+            logits, seconds = timed_step(self._stream, pair)
+            self._seconds.append(seconds)
             self._logits.append(logits)
 
     def _seen_by(self, number: int) -> int:
         """Count the pairs that are complete with this frame."""
         return sum(second <= number for _, second in self._pairs)
 
-    def _averages(self, pairs: range) -> np.ndarray:
-        """Return the probabilities after each of these pairs, (n, num_classes)."""
-        ends = [(max(0, k + 1 - self.now.averaged), k + 1) for k in pairs]
-        means = [torch.stack(self._logits[first:end]).mean(0) for first, end in ends]
-        scores = np.array([mean.softmax(0).tolist() for mean in means])
-        return scores.reshape(-1, len(self._class_names))
-
     @property
     def scores(self) -> dict[str, float]:
         """Class name to probability, as shown at the right edge; empty before the first pair."""
         seen = self._seen_by(self.now.position)
-        latest = self._averages(range(seen)[-1:])
+        latest = averages(self._logits, range(seen)[-1:], self.now.averaged)
         return dict(zip(self._class_names, latest[0].tolist(), strict=True)) if seen else {}
 
     def draw(self) -> None:
@@ -173,7 +172,7 @@ class LiveView(VideoExplorer):
         span = min(self._count / rate, MAX_SECONDS if self._fps else MAX_FRAMES)
         times = [second / rate for _, second in self._pairs[: self._seen_by(number)]]
         gone = sum(end <= now - span for end in times[1:])
-        scores = self._averages(range(gone, len(times)))
+        scores = averages(self._logits, range(gone, len(times)), self.now.averaged)
         return score_chart(times[gone:], scores, self._class_names, now=now, span=span, unit=unit)
 
     def static_picture(self) -> np.ndarray:
@@ -202,6 +201,119 @@ class LiveView(VideoExplorer):
         return f"LiveView({len(self._pairs)} pairs of {size}, {len(self._class_names)} classes)"
 
 
+class CameraView(Explorer):
+    """What a causal network makes of what the page's camera sees, while it sees it.
+
+    The page hands the middle of the picture to the kernel, in pairs of frames, and asks for an
+    answer to one before it sends the next: a slow machine takes fewer pairs, and none too late.
+    The controls ``averaged`` and ``restart`` are those of `LiveView`; they change ``chart``,
+    ``cost`` and ``scores``.
+
+    Args:
+        model, class_names, size: as in `LiveView`.
+        fps: frames a second that the network gets. Take those of its training: T frames spread over
+            videos of s seconds are T / s, 4 for eight frames of two seconds.
+    """
+
+    css_class = "blvnet-camera-view"
+
+    def __init__(
+        self,
+        model: BigLittleNet,
+        class_names: Sequence[str] | None = None,
+        *,
+        size: tuple[int, int] = (64, 64),
+        fps: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self._stream, self._prepare = stream_of(model), evaluation_transform(size)
+        self._class_names = checked_names(class_names, model)
+        self._named("camera", Camera(size=size, fps=fps)).on_msg(self._receive)
+        self._button("restart", "restart", self._restart, "forget everything")
+        self._control("averaged", averaging_slider(model))
+        self._restart()
+        self._arrange(
+            row(self.restart, self.averaged),
+            row(self.camera, self._image("chart"), align_items="flex-start"),
+            self._text("cost"),
+        )
+
+    def _restart(self) -> None:
+        self._stream.reset()
+        # Of the last pairs: logits; when they came (s); how long the network took (s).
+        self._logits, self._times, self._seconds = [], [], []
+
+    def _receive(self, camera: Camera, pair: dict, buffers: list) -> None:
+        frames = torch.tensor(np.frombuffer(buffers[0], np.uint8)).view(2, *camera.size, 4)
+        self._set_off(partial(self._take, frames[..., :3].permute(0, 3, 1, 2), pair["time"]))
+        camera.send({})
+
+    def _take(self, pair: Tensor, time: float) -> None:
+        """Give the network a pair (2, 3, H, W), uint8, that is complete at some time (s)."""
+        if self._times and time <= self._times[-1]:  # switched off and on
+            self._restart()
+        found = *timed_step(self._stream, self._prepare(pair)), time
+        for values, new in zip((self._logits, self._seconds, self._times), found, strict=True):
+            values[:] = [*values, new][-KEPT_PAIRS:]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Class name to probability, now; empty before the first pair."""
+        latest = averages(self._logits, range(len(self._logits))[-1:], self.now.averaged)
+        return dict(zip(self._class_names, *latest.tolist(), strict=True)) if len(latest) else {}
+
+    def draw(self) -> None:
+        self.chart.value = images.png(self.static_picture())
+        cost = "What the camera sees goes from this page to its kernel, and nowhere else."
+        if len(self._times) > 1:
+            rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])
+            took = f"{rate:.1f} pairs a second; one takes {1000 * median(self._seconds):.1f} ms"
+            cost = f"The network gets {took} (median). {cost}"
+        self.cost.value = images.paragraph(f"<small>{cost}</small>")
+
+    def static_picture(self) -> np.ndarray:
+        """Draw the chart of the last seconds."""
+        now = self._times[-1] + 2 / self.camera.fps if self._times else float(MAX_SECONDS)
+        first = sum(time < now - MAX_SECONDS for time in self._times)
+        scores = averages(self._logits, range(first, len(self._times)), self.now.averaged)
+        scores, about = scores.reshape(-1, len(self._class_names)), {"now": now, "unit": "s"}
+        return score_chart(
+            self._times[first:], scores, self._class_names, span=MAX_SECONDS, **about
+        )
+
+    def summary(self) -> str:
+        return f"LiveView(camera, {len(self._class_names)} classes)"
+
+
+def stream_of(model: BigLittleNet) -> Stream:
+    """Make the stepwise form of a copy of a causal bLVNet-TAM; TypeError for another model."""
+    if (name := architecture_of(model)) != "blvnet_tam":
+        raise TypeError(
+            f"expected a model from blvnet_tam, got {name}: the view follows pairs of frames; "
+            "`deploy.Stream` takes the frames of a causal tsm or tam_resnet one by one"
+        )
+    return Stream(copy.deepcopy(model))
+
+
+def averaging_slider(model: BigLittleNet) -> widgets.IntSlider:
+    """Make the control for how many pairs are averaged."""
+    most, style = model.num_frames, {"description_width": "initial"}
+    return widgets.IntSlider(most // 2, 1, most, description="pairs averaged", style=style)
+
+
+def timed_step(stream: Stream, pair: Tensor) -> tuple[Tensor, float]:
+    """Give a network a pair (2, 3, H, W); return its logits (num_classes,) and the seconds."""
+    pair, start = pair[None].to(next(stream.parameters())), time.perf_counter()
+    logits = stream(pair)[0].double().cpu()
+    return logits, time.perf_counter() - start
+
+
+def averages(logits: Sequence[Tensor], pairs: range, count: int) -> np.ndarray:
+    """Return the probabilities after each of these pairs, of up to `count` each, (n, classes)."""
+    means = [torch.stack([*logits[max(0, k + 1 - count) : k + 1]]).mean(0) for k in pairs]
+    return np.array([mean.softmax(0).tolist() for mean in means])
+
+
 def score_chart(
     times: Sequence[float],
     scores: np.ndarray,
@@ -220,6 +332,7 @@ def score_chart(
         times: since when each row of scores (n, num_classes) holds, the last of them until now.
         now: the time at the right edge, `span` after the left one.
     """
+    scores = scores.reshape(-1, len(names))
     shown = sorted(np.argsort(-scores.max(0, initial=0), kind="stable")[:MAX_ROWS].tolist())
     labels = [n if len(n) <= MAX_LETTERS else f"{n[: MAX_LETTERS - 1]}…" for n in names]
     left, right = 12 + max(images.text_width(labels[i]) for i in shown), WIDTH - NUMBERS_PX
@@ -232,14 +345,14 @@ def score_chart(
     sheet.text(left, 1, "probability; a full row is 100 %", "la")
     sheet.text(WIDTH - 4, 1, "now", "ra")
     best = scores.argmax(1)
-    edges = [round(x(time)) for time in [*times, now]]
+    edges, heights = [round(x(time)) for time in [*times, now]], np.nan_to_num(scores)
     for place, i in enumerate(shown):
         floor = TOP_PX + (place + 1) * ROW_PX - 2
         sheet.text(left - 8, floor - BAR_PX / 2, labels[i], "rm")
         sheet.pen.line((left, floor, right, floor), fill=GREY)
         for k, (start, end) in enumerate(pairwise(edges)):
             last = end - (2 if end - start > 3 else 1)  # a pixel between two bars, if there is room
-            high = round(BAR_PX * float(np.nan_to_num(scores[k, i])))
+            high = round(BAR_PX * float(heights[k, i]))
             if last >= start and high:
                 box = (start, floor - high, last, floor - 1)
                 sheet.pen.rectangle(box, fill=BLUE if i == best[k] else GREY)

@@ -1,0 +1,227 @@
+"""Film clips of one's own classes in the notebook, into a folder that `manifest folder` reads.
+
+ClipRecorder("my_clips", ["wave left", "wave right"])
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from html import escape
+from itertools import chain
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+
+from blvnet_lab.data import VideoReadError, probe_video, read_frames
+from blvnet_lab.data.dataset import smaller_size
+from blvnet_lab.data.decoding import unreadable
+from blvnet_lab.data.probing import refuse_damage
+from blvnet_lab.datasets.encoding import Showing, showing_of, write_h264
+from blvnet_lab.datasets.motion import FRAMES, X264
+from blvnet_lab.datasets.published import SPLIT_OF
+from blvnet_lab.deploy.live import frame_edges
+from blvnet_lab.paths import atomic_write, plain_name
+from blvnet_lab.viz import images
+from blvnet_lab.viz.explorers.base import Explorer, row
+from blvnet_lab.viz.explorers.camera import Camera
+from blvnet_lab.viz.theme import GREEN, VERMILLION
+
+SHORT_SIDE = 128  # of clips, in pixels
+FEWEST = 8  # different frames of a clip: what the networks of the course are given
+SHOWN = range(1, FRAMES, 3)  # the frames of a clip that are shown: as the networks get them
+
+
+class ClipRecorder(Explorer):
+    """Film clips, or choose files; class 2k and class 2k + 1 are partners.
+
+    A recording makes two clips of 24 frames, encoded alike, so that time alone tells them apart:
+    as filmed, and reversed as one of the partner class. What is filmed goes from the page to its
+    kernel, and nowhere else. Below the folder are
+
+    - clips/CLASS/NUMBER/: `manifest folder` reads clips/, and keeps both of a number on one side;
+    - originals/CLASS/: what was filmed or chosen, unchanged;
+    - removed/: what *remove the last* took away.
+
+    In Python: ``label.value`` is the class, `add` takes a file, `counts()` counts.
+
+    Args:
+        folder: for all this; one that was begun is continued.
+        class_names: they name folders, too.
+        seconds: of a recording; of a longer video the first so many are taken.
+        reversed_copies: make the partner's clips; without, there may be any number of classes.
+
+    Raises ValueError for names that cannot name folders of classes, equal ones, or an odd number of
+    them where copies are made.
+    """
+
+    css_class = "blvnet-recorder-view"
+
+    def __init__(
+        self,
+        folder: str | Path,
+        class_names: Sequence[str],
+        *,
+        seconds: float = 2.0,
+        reversed_copies: bool = True,
+    ) -> None:
+        super().__init__()
+        names = check_folder_names(class_names)
+        if reversed_copies and len(names) % 2:
+            raise ValueError(
+                f"expected classes that are partners by twos, got {len(names)}: add the one that "
+                "is played backwards, or say reversed_copies=False"
+            )
+        self.folder, self._names, self._reversed = Path(folder), names, reversed_copies
+        self._note, self._pieces = images.paragraph(""), []
+        self._control("label", widgets.ToggleButtons(options=names))
+        self._named("camera", Camera(seconds=seconds, label=names[0]))
+        self.camera.on_msg(self._receive)
+        self._button("remove", "remove the last", self.remove_last, "it goes to the folder removed")
+        told = f"What is filmed goes from this page to its kernel, which writes it to {folder}."
+        self._arrange(
+            self.label,
+            self.camera,
+            row(self.remove, self._text("numbers")),
+            self._text("message"),
+            self._image("strip"),
+            widgets.HTML(images.paragraph(f"<small>{escape(told)} Nowhere else.</small>")),
+        )
+
+    def add(self, file: str | Path, class_name: str) -> None:
+        """Copy a video file into the folder, and make its clips.
+
+        Raises VideoReadError if it cannot be read or has too few frames, ValueError for another
+        class; nothing is written then.
+        """
+        probe_video(file)  # says it if there is none
+        self._set_off(partial(self._store, str(file), class_name, Path(file).read_bytes()))
+
+    def counts(self) -> dict[str, int]:
+        """Count the clips of each class."""
+        clips = self.folder / "clips"
+        return {name: len([*(clips / name).glob("*/*.mp4")]) for name in self._names}
+
+    def remove_last(self) -> None:
+        """Move the last recording and its clips to the folder `removed`."""
+        for last in self._recordings("originals")[-1:]:
+            for path in [*self._clips(last), last]:
+                target = self.folder / "removed" / path.relative_to(self.folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+            self._note = images.paragraph(f"Removed: {escape(last.parent.name)}, {last.stem}.")
+
+    def _recordings(self, *folders: str) -> list[Path]:
+        found = chain(*(self.folder.glob(f"{folder}/*/*") for folder in folders))
+        return sorted((path for path in found if path.stem.isdecimal()), key=lambda p: int(p.stem))
+
+    def _clips(self, recording: Path) -> list[Path]:
+        found = self.folder.glob(f"clips/*/{recording.stem}/*.mp4")
+        return sorted(found, key=lambda path: path.name)  # filmed, reversed
+
+    def _receive(self, camera: Camera, piece: dict, buffers: list) -> None:
+        """Collect the pieces of a file; of the last one make clips."""
+        if not piece["start"]:
+            self._pieces = []
+        self._pieces.append(bytes(buffers[0]))
+        if piece["last"]:
+            data, self._pieces = b"".join(self._pieces), []
+            self._set_off(partial(self._take, piece["name"], piece["label"], data))
+        camera.send({})
+
+    def _take(self, *recording: object) -> None:
+        try:
+            self._store(*recording)
+        except (OSError, ValueError) as error:  # no video, a full disk
+            self._note = images.paragraph(f"<b>Not taken.</b> {escape(str(error))}", VERMILLION)
+
+    def _store(self, name: str, label: str, data: bytes) -> None:
+        """Write a recording and its clips, all or none."""
+        if label not in self._names:
+            raise ValueError(f"expected one of {', '.join(self._names)}, got {label!r}")
+        *_, last = "0", *self._recordings("originals", "removed/originals", "clips")
+        number = f"{1 + int(Path(last).stem):03}"  # of none that was ever there
+        original = f"originals/{label}/{number}{plain_name(Path(name).suffix or '.video')}"
+        ways = {label: ("filmed", 1)}
+        if self._reversed:
+            ways[self._names[self._names.index(label) ^ 1]] = ("reversed", -1)
+        with ExitStack() as stack:
+
+            def begin(path: str) -> Path:
+                (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+                return stack.enter_context(atomic_write(self.folder / path))
+
+            file = begin(original)
+            file.write_bytes(data)
+            try:
+                frames, showing, used = read_clip(file, self.camera.seconds)
+            except VideoReadError as error:
+                raise VideoReadError(str(error).replace(str(file), name), name) from error
+            for of_class, (way, step) in ways.items():
+                clip = begin(f"clips/{of_class}/{number}/{way}.mp4")
+                write_h264(clip, frames[::step], showing, gop=1, x264=X264)
+        self._note = images.paragraph(f"Taken: {escape(label)}, number {number}{used}.", GREEN)
+
+    def draw(self) -> None:
+        self.camera.label = self.now.label
+        found = [f"{escape(name)}: {count}" for name, count in self.counts().items()]
+        self.numbers.value = images.paragraph(f"<b>Clips.</b> {', '.join(found)}")
+        self.remove.disabled = not self._recordings("originals")
+        self.strip.value = images.png(self.static_picture())
+        self.message.value = self._note
+
+    def static_picture(self) -> np.ndarray:
+        """Draw frames of the last recording's clips."""
+        clips = [path for last in self._recordings("originals")[-1:] for path in self._clips(last)]
+        frames = {
+            path.parents[1].name: images.as_images(read_frames(path, SHOWN)) for path in clips
+        }
+        labels = [f"frame {number}" for number in SHOWN]
+        if not frames:
+            return images.text_picture("Nothing recorded yet.")
+        return images.mosaic(frames, column_labels=labels)
+
+    def summary(self) -> str:
+        return f"ClipRecorder({', '.join(f'{count} x {n}' for n, count in self.counts().items())})"
+
+
+def check_folder_names(names: Sequence[str]) -> list[str]:
+    """Return class names if each can name the folder of its class; ValueError if not."""
+    names = list(map(str, names))
+    for name in names:
+        if name != plain_name(name).strip() or name.startswith("."):
+            better = plain_name(name).strip(". ") or "a"
+            raise ValueError(f"expected a name for a class's folder, got {name!r}: try {better!r}")
+        if name.lower() in SPLIT_OF:
+            raise ValueError(f"expected the name of a class, got {name!r}, which names a split")
+    if len({name.lower() for name in names}) < max(1, len(names)):
+        raise ValueError(f"expected different class names, got {', '.join(names)}")
+    return names
+
+
+def read_clip(path: Path, seconds: float) -> tuple[np.ndarray, Showing, str]:
+    """Read 24 frames (24, H, W, 3), evenly spaced in time, of the first seconds of a video.
+
+    Also returns how they are to be shown, and what is to be said of the rest. Recorders of browsers
+    write no rate, and uneven times: at each moment it is the frame that a player shows.
+
+    Raises VideoReadError if it cannot be read, or has too few frames.
+    """
+    info = refuse_damage(probe_video(path))
+    if not info.fps:
+        raise unreadable(str(path), "its frames have no times", "take a video file with times")
+    edges = frame_edges(info)
+    whole = edges[-1] - edges[0]
+    length = min(whole, seconds)
+    moments = edges[0] + (np.arange(FRAMES) + 0.5) * length / FRAMES
+    numbers = np.searchsorted(edges, moments, "right") - 1
+    if (count := len(set(numbers.tolist()))) < FEWEST:
+        found = f"there are {count} frames in its first {length:.2g} s"
+        raise unreadable(str(path), found, f"take one with {FEWEST} or more")
+    size = tuple(max(2, side // 2 * 2) for side in smaller_size(info.size, SHORT_SIDE))
+    frames = read_frames(info, numbers.tolist(), size).permute(0, 2, 3, 1).numpy()
+    fps = Fraction(FRAMES / length).limit_denominator(1001)
+    used = f" (the first {length:g} s of {whole:.1f})" if whole > 1.1 * seconds else ""
+    return frames, replace(showing_of(info), fps=fps, times=None), used
