@@ -20,12 +20,12 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from blvnet_lab.data.transforms import MEAN, STD
@@ -36,6 +36,9 @@ from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_as_built, network_of
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import load_trained
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
 # What the exporter sees. The last maps are 1/32 of the frames: both sides are above 32, since it
@@ -54,19 +57,38 @@ class Exported(NamedTuple):
     deviation: float  # the largest, relative to the largest logit
     clips: list[tuple[int, ...]]  # shapes (B, T, C, H, W) of the random clips
     seconds: float  # median of the file's runs on the last of them, on the CPU
-    network_seconds: float  # of the folded network in PyTorch, run in turn with the file
+    network_seconds: float  # of the (folded) network in PyTorch, run in turn with the file
+    inputs: str = "clips,"  # what was random
 
     def __str__(self) -> str:
         shapes = ", ".join(" x ".join(map(str, shape)) for shape in self.clips)
         return (
-            f"checked on random clips, {shapes}\n"
+            f"checked on random {self.inputs} {shapes}\n"
             f"largest deviation {self.deviation:.1e} of the largest logit\n"
             f"the last took {self.seconds:.3g} s, in PyTorch {self.network_seconds:.3g} s\n"
             f"wrote {self.path}"
         )
 
+    def checked(self) -> "Exported":
+        """Return itself, or raise ValueError where the file computes something else."""
+        if self.deviation <= TOLERANCE:  # a NaN is not
+            return self
+        raise ValueError(
+            f"expected the logits of {self.path} to be the model's to {TOLERANCE} of the largest, "
+            f"got a deviation of {self.deviation:.1e}: look for weights that are not "
+            f"finite, or try another PyTorch than {torch.__version__}; nothing was written"
+        )
 
-def export_file(checkpoint: Path, out: Path, /, *, size: tuple[int, int] | None = None) -> Exported:
+
+def export_file(
+    checkpoint: Path,
+    out: Path,
+    /,
+    *,
+    size: tuple[int, int] | None = None,
+    with_taps: bool = False,
+    stream: bool = False,
+) -> Exported:
     """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
 
     Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
@@ -78,12 +100,23 @@ def export_file(checkpoint: Path, out: Path, /, *, size: tuple[int, int] | None 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         out: the file to write: .onnx needs onnx, onnxscript and onnxruntime, .pt2 nothing more.
-        size: height and width that the file is for; without it, any above 32 pixels.
+        size: height and width that the file is for; without it, any above 32 pixels (of a stream,
+            those of the training).
+        with_taps: an .onnx whose taps are inputs, and whose captured maps are outputs.
+        stream: an .onnx of a step of a causal network, with what it remembers as input and output.
     """
+    if with_taps and stream:
+        raise ValueError("expected --with-taps or --stream, got both: write two files")
     trained = load_trained(checkpoint)
     notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
     notes |= {"multi_label": True} if trained.multi_label else {}
-    return export_model(trained.model, out, size, notes)
+    if not (with_taps or stream):
+        return export_model(trained.model, out, size, notes)
+    from blvnet_lab.deploy import graphs  # which imports this file
+
+    size = trained.recipe.size if stream and size is None and trained.recipe else size
+    write = graphs.export_stream if stream else graphs.export_with_taps
+    return write(trained.model, out, size, notes)
 
 
 def export_model(
@@ -104,7 +137,25 @@ def export_model(
         TypeError: there is no model of one of the four builders in it.
     """
     path = Path(path)
-    check_target(path, ".onnx", ".pt2")
+    model, network = prepared(model, path, ".onnx", ".pt2", size=size)
+    axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
+    example = random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
+    mixes = network.pairs or any(isinstance(module, TAM) for module in network.modules())
+    unrolls = path.suffix == ".onnx" and mixes  # in the others all frames are alike
+    program = record(frame_by_frame(network) if unrolls else network, (example,), {"clip": axes})
+    # A .pt2 carries its example, here one number in the shape of a clip.
+    program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
+    with atomic_write(path) as partial:
+        write = _write_onnx if path.suffix == ".onnx" else _write_program
+        run = write(program, partial, axes, notes or {})
+        return Exported(path, *_compare(model, network, run, size)).checked()
+
+
+def prepared(
+    model: VideoNet, path: Path, *endings: str, size: tuple[int, int] | None
+) -> tuple[VideoNet, VideoNet]:
+    """Copy a model, as it is and folded, for export to a file that can be written."""
+    check_target(path, *endings)
     if size is not None and min(size) < 1:
         raise ValueError(
             f"expected height and width of at least 1, got {size}: give those of the clips, or "
@@ -122,53 +173,57 @@ def export_model(
     model = copy.deepcopy(model).cpu().float().eval()
     network = model if model.folded else optimize_for_inference(model)
     # Not channels-last: PyTorch warns of such tensors when it reads a .pt2.
-    network = network.to(memory_format=torch.contiguous_format)
-    axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
-    example = _random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
-    mixes = network.pairs or any(isinstance(module, TAM) for module in network.modules())
-    unrolls = path.suffix == ".onnx" and mixes  # in the others all frames are alike
-    program = _record(frame_by_frame(network) if unrolls else network, example, axes)
-    with atomic_write(path) as partial:
-        write = _write_onnx if path.suffix == ".onnx" else _write_program
-        run = write(program, partial, axes, notes or {})
-        exported = Exported(path, *_compare(model, network, run, size))
-        if not exported.deviation <= TOLERANCE:  # a NaN is none either
-            raise ValueError(
-                f"expected the logits of {path} to be the model's to {TOLERANCE} of the largest, "
-                f"got a deviation of {exported.deviation:.1e}: look for weights that are not "
-                f"finite, or try another PyTorch than {torch.__version__}; nothing was written"
-            )
-    return exported
+    return model, network.to(memory_format=torch.contiguous_format)
 
 
-def _record(network: VideoNet, example: Tensor, axes: dict[int, str]) -> ExportedProgram:
-    shapes = {"clip": dict.fromkeys(axes, Dim.DYNAMIC)}
-    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
-    # A .pt2 carries its example, here one number in the shape of a clip.
-    program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
+Axes = Mapping[str, dict[int, str]]  # by the name of an input: which are open, and their names
+
+
+def record(network: nn.Module, example: tuple[Tensor, ...], axes: Axes) -> ExportedProgram:
+    """Record a network that takes `example`, whatever the sides of the open axes."""
+    shapes = [dict.fromkeys(names, Dim.DYNAMIC) for names in axes.values()]
+    program = torch.export.export(network, example, dynamic_shapes=_as_arguments(shapes))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
     return program
+
+
+def _as_arguments(each: Iterable[Any]) -> tuple[Any, ...]:
+    """Put what belongs to the inputs into the form of `forward(self, clip, *others)`."""
+    first, *others = each
+    return (first, tuple(others)) if others else (first,)
 
 
 def _write_onnx(
     program: ExportedProgram, file: Path, axes: dict[int, str], notes: Mapping[str, Any]
 ) -> Callable[[Tensor], Tensor]:
     """Write the file, and return what runs it."""
+    session = save_onnx(program, file, {"clip": axes}, ["logits"], notes)
+    return lambda clip: torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
+
+
+def save_onnx(
+    program: ExportedProgram,
+    file: Path,
+    axes: Axes,
+    outputs: list[str],
+    notes: Mapping[str, Any],
+) -> "InferenceSession":
+    """Write one .onnx file, whose inputs are the names in `axes`, and load it."""
     import onnxruntime
 
+    first, *others = axes.values()  # whose axes are the same
     written = torch.onnx.export(
         program,
         dynamo=True,
-        input_names=["clip"],
-        output_names=["logits"],
-        dynamic_shapes={"clip": axes},  # their names in the file
+        input_names=list(axes),
+        output_names=outputs,
+        dynamic_shapes=_as_arguments([first, *({} for _ in others)]),  # their names in the file
         verbose=False,
     )
     written.model.metadata_props.update({name: json.dumps(notes[name]) for name in notes})
     written.save(file, external_data=False)  # one file
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda clip: torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
 def _write_program(
@@ -188,7 +243,7 @@ def _compare(
     size: tuple[int, int] | None,
 ) -> tuple[float, list[tuple[int, ...]], float, float]:
     """Compute the fields of `Exported` that follow its path."""
-    clips = [_random_clip(model, batch, size or trial_size) for batch, trial_size in TRIALS]
+    clips = [random_clip(model, batch, size or trial_size) for batch, trial_size in TRIALS]
     deviations = []
     for clip in clips:
         logits = model(clip)
@@ -203,6 +258,6 @@ def _compare(
     return torch.stack(deviations).max().item(), shapes, *map(statistics.median, seconds.values())
 
 
-def _random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
+def random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
     rng = torch.Generator().manual_seed(batch)  # the caller's RNG stays as it is
     return torch.randn(batch, model.num_frames, model.in_channels, *size, generator=rng)

@@ -52,6 +52,10 @@ def latest_sums(maps: list[Tensor], new: Tensor, taps: Tensor) -> Tensor:
     weights = taps.to(new.dtype)[:, :, None, None]
     y = weights[-1] * new
     first = len(maps) - new.shape[1]
+    if torch.compiler.is_compiling():  # exported: one tensor, and no writes into slices
+        whole = torch.stack(maps, 1)
+        own = (whole[:, first - back :][:, : new.shape[1]] for back in range(len(weights)))
+        return sum(map(torch.mul, weights.flip(0), own))
     for back, weight in enumerate(weights[:-1].flip(0), start=1):
         for t in range(new.shape[1]):
             y[:, t].addcmul_(maps[first + t - back], weight)
