@@ -10,7 +10,7 @@ PYTHON    ?= python3
 VENV      ?= .venv
 LAB_ARGS  ?=
 NOTEBOOKS ?=
-# Of the unit and browser tests; each takes up to 4 GB and one core.
+# Of the tests, and of the notebooks; each takes up to 4 GB and one core.
 TEST_PROCESSES ?= 2
 
 # As in blvnet_lab/threads.py, which says why; notebooks import PyTorch before it.
@@ -45,7 +45,7 @@ test: $(VENV)/.ready-dev
 	"$(PY)" -m codespell_lib README.md Makefile pyproject.toml docs blvnet_lab notebooks
 	"$(PY)" tests/notebooks.py check
 	OMP_NUM_THREADS=1 "$(PY)" -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
-	"$(PY)" -m pytest --nbval notebooks
+	"$(PY)" -m pytest -n $(TEST_PROCESSES) --dist loadfile --nbval notebooks
 
 notebooks: $(VENV)/.ready-dev
 	"$(PY)" tests/notebooks.py run $(NOTEBOOKS)

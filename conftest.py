@@ -23,6 +23,9 @@ NOT_COMPARED = (
     "application/vnd.plotly.v1+json",  # floats differ between CPUs in the last digit
 )
 
+# Minutes of work, of which each part may be done by another process; they come first.
+ALONE = "tests/test_browser.py::test_notebook["
+
 
 def pytest_configure(config: pytest.Config) -> None:
     option = config.option
@@ -53,6 +56,18 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         collector.skip_compare += NOT_COMPARED
 
 
+@pytest.hookimpl(optionalhook=True)  # there may be no xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """For `--dist loadfile`: the tests of a file, except ALONE, share a process and fixtures."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith(ALONE) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 def why_no_gpu() -> str | None:
     """Why tests marked `gpu` cannot run here, or None if they can."""
     import torch  # only when there is such a test: it takes seconds
@@ -77,6 +92,7 @@ def why_no_browser() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(ALONE))
     for item in items:
         if type(item).__name__ == "IPyNbCell":  # nbval's
             item.output_timeout = CELL_S  # of its own it fails if an output comes 5 seconds late

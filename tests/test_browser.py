@@ -5,7 +5,6 @@ Each test leaves a picture of the whole notebook under build/screenshots, also w
 
 import contextlib
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from lab import LIMIT_S, ROOT, Lab, open_page, running_browser, running_lab
+from lab import LIMIT_S, ROOT, Lab, open_page
 from nbformat.v4 import new_code_cell, new_notebook
 
 from blvnet_lab import data, introspect, models, paths
@@ -319,25 +318,6 @@ def drive_tam_explorer(page) -> None:
     explorer.locator(".widget-play button").first.click()
     expect(title).to_contain_text("frame 7 (big, pair 3)")  # played to the end
     expect(message).to_have_text("All taps are the model's own.")
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[Lab]:
-    root = tmp_path_factory.mktemp("root")
-    if NOTEBOOKS:  # a copy: the committed files are never run in place
-        shutil.copytree(
-            ROOT / "notebooks",
-            root / "notebooks",
-            ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
-        )
-    with running_lab(root, tmp_path_factory.mktemp("lab")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with running_browser() as instance:
-        yield instance
 
 
 @pytest.fixture

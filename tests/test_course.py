@@ -19,7 +19,7 @@ from unittest import mock
 
 import nbformat
 import pytest
-from lab import LIMIT_S, ROOT, free_port, lab_and_browser, open_page, owned, type_command
+from lab import LIMIT_S, ROOT, free_port, open_page, owned, type_command
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import notebooks
@@ -614,18 +614,10 @@ def test_the_table_in_the_teaching_guide_is_that_of_the_notebooks():
     assert sums[0] == 670 and "eleven hours in all" in text
 
 
-@pytest.fixture(scope="module")
-def lab_of_course():
-    with lab_and_browser() as (lab, browser):
-        copy_course(lab.root)
-        yield lab, browser
-
-
 @pytest.mark.browser
-def test_hints_are_closed_and_headings_listed(lab_of_course):
-    lab, browser = lab_of_course
+def test_hints_are_closed_and_headings_listed(lab, browser):
     with open_page(browser, lab) as page:
-        page.goto(lab.address(NB02))
+        page.goto(lab.address(f"notebooks/{NB02}"))
         hints = page.locator(".jp-Notebook details")
         hints.first.wait_for()
         assert hints.count() > 5 and not any(hints.evaluate_all("all => all.map(x => x.open)"))
@@ -638,14 +630,13 @@ def test_hints_are_closed_and_headings_listed(lab_of_course):
 
 
 @pytest.mark.browser
-def test_settings_are_installed_and_pages_open_to_be_read(lab_of_course):
+def test_settings_are_installed_and_pages_open_to_be_read(lab, browser):
     shipped = json.loads((ROOT / "notebooks" / "lab_settings.json").read_text("utf-8"))
     folder = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.d"
     installed = json.loads((folder / "blvnet_lab.json").read_text("utf-8"))
     assert installed == shipped, "install the package again: pip install -e ."
-    lab, browser = lab_of_course
     with open_page(browser, lab) as page:
-        page.goto(lab.address("glossary.md"))
+        page.goto(lab.address("notebooks/glossary.md"))
         viewer = page.locator(".jp-MarkdownViewer")
         viewer.get_by_role("link", name="references").last.click()
         page.get_by_role("heading", name="References and further reading").wait_for()
