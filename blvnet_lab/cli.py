@@ -50,6 +50,7 @@ COMMANDS = {
     "push": "weights.hub:push",
     "instructor": "course.instructor:write_instructor",
     "slides": "course.slides:write_slides",
+    "site": "course.site:write_site",
 }
 
 

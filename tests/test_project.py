@@ -215,7 +215,7 @@ MAY_IMPORT = {
     "training": {"models", "data"},
     **{part: CORE | WORKSHOP for part in WORKSHOP},
     "viz": set(),  # figures take plain tensors and tables
-    "viz/explorers": {"models", "data", "introspect", "deploy"},  # these run models
+    "viz/explorers": {"models", "data", "introspect", "deploy", "datasets"},  # run models, write
     "course": CORE | WORKSHOP,
 }
 

@@ -1,0 +1,115 @@
+"""The course as a site: the notebooks as pages, with navigation and search, by Sphinx and MyST.
+
+    python -m blvnet_lab site --out site
+    python -m http.server --directory site      # or open site/index.html
+
+All that the pages load is beside them. Formulas are MathML, which browsers draw by themselves.
+"""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from blvnet_lab.course.copies import shipped
+from blvnet_lab.paths import atomic_write
+
+PACKAGES = {"sphinx": "sphinx", "myst_nb": "myst-nb", "sphinx_book_theme": "sphinx-book-theme"}
+SETTINGS = {
+    "project": "blvnet_lab",
+    "html_title": "blvnet_lab",
+    "extensions": ["myst_nb", "blvnet_lab.course.site"],
+    "html_theme": "sphinx_book_theme",
+    "html_theme_options": {
+        "home_page_in_toc": True,
+        "show_toc_level": 2,
+        "footer_content_items": [],  # else an author and a year
+    },
+    "html_math_renderer": "mathml",
+    "myst_enable_extensions": ["dollarmath"],
+    "myst_heading_anchors": 4,
+    "nb_execution_mode": "off",  # they are executed
+    "nb_ipywidgets_js": {},  # widgets need a kernel: their pictures are shown
+    "suppress_warnings": ["mystnb.unknown_mime_type"],  # so are those of plotly's figures
+}
+INDEX = """# Efficient video networks, by hand
+
+A course in notebooks: you build bLVNet-TAM, train it, and take it apart. These pages are to be
+read; to run the notebooks, install the package: `python -m blvnet_lab course my_course --open`.
+
+```{toctree}
+:maxdepth: 1
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The pages that were written."""
+
+    out: Path
+    pages: list[Path]
+
+    def __str__(self) -> str:
+        lines = [*map(str, self.pages), f"begin with {self.out / 'index.html'}; no page needs the"]
+        return "\n".join(lines) + f" internet. To serve them: python -m http.server -d {self.out}"
+
+
+def write_site(out: Path, *, replace: bool = False) -> Site:
+    """Write the course as a site that works offline: pages to read, with navigation and search.
+
+    It takes the packages of the extra `site`.
+
+    Args:
+        out: folder for the pages; index.html is the first.
+        replace: write over files that are there already.
+
+    Raises:
+        FileExistsError: the folder is not empty, and `replace` does not say what to do.
+        ValueError: packages are lacking.
+    """
+    if lacking := [name for module, name in PACKAGES.items() if find_spec(module) is None]:
+        raise ValueError(
+            f"expected the packages that make a site, got none of the name {', '.join(lacking)}: "
+            f"pip install {' '.join(lacking)} (or the extra `site` of this package)"
+        )
+    if out.exists() and any(out.iterdir()) and not replace:
+        raise FileExistsError(
+            f"expected a new or an empty folder, got {out}: choose another out, or add --replace"
+        )
+    from sphinx.application import Sphinx  # takes seconds to import
+
+    sources = sorted(shipped(), key=lambda path: (path.suffix != ".ipynb", path.name))
+    names = ["index", *(path.stem for path in sources)]
+    with TemporaryDirectory() as folder:
+        source, made, kept = (Path(folder, name) for name in ("source", "made", "kept"))
+        source.mkdir()
+        for path in sources:
+            shutil.copy(path, source)
+        toc = "\n".join([INDEX, *names[1:], "```", ""])
+        (source / "index.md").write_text(toc, "utf-8")
+        Sphinx(source, None, made, kept, "html", SETTINGS, status=None, warning=sys.stderr).build()
+        for file in (file for file in made.rglob("*") if file.is_file()):
+            target = out / file.relative_to(made)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(target) as partial:
+                shutil.copyfile(file, partial)
+    return Site(out, [out / f"{name}.html" for name in names])
+
+
+def setup(app: Any) -> None:
+    """Let Sphinx write formulas as MathML."""
+    from docutils import nodes
+    from docutils.utils.math.latex2mathml import tex2mathml
+
+    def write(translator: Any, node: Any, as_block: bool = False) -> None:
+        formula = node.astext().replace(r"\big", "")  # a larger parenthesis: not known there
+        translator.body.append(tex2mathml(formula, as_block=as_block))
+        raise nodes.SkipNode
+
+    def write_block(translator: Any, node: Any) -> None:
+        write(translator, node, as_block=True)
+
+    app.add_html_math_renderer("mathml", (write, None), (write_block, None))

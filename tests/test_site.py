@@ -1,0 +1,78 @@
+"""The course as a site. The oracle is the notebooks' own text."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab import ROOT, running_browser, type_command
+
+from blvnet_lab.course import site
+
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"([^\"]+)|<link\b[^>]*\bhref=\"([^\"]+)"
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    for module, name in site.PACKAGES.items():
+        pytest.importorskip(module, reason=f"needs {name}: pip install -e '.[site]'")
+    return site.write_site(tmp_path_factory.mktemp("new") / "site")
+
+
+def test_every_notebook_is_a_page_in_order(written):
+    names = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    names = ["index", *names, "glossary", "references"]
+    assert [path.name for path in written.pages] == [f"{name}.html" for name in names]
+    listed = re.findall(r'toctree-l1"><a class="reference internal" href="([^"]+)"',
+                        written.pages[0].read_text("utf-8"))  # fmt: skip
+    assert listed[-len(names) + 1 :] == [path.name for path in written.pages[1:]]
+
+
+def test_nothing_is_loaded_from_elsewhere_and_all_is_there(written):
+    for page in written.pages:
+        for found in LOADED.findall(page.read_text("utf-8")):
+            name = "".join(found).partition("?")[0]
+            assert name.startswith("data:") or (page.parent / name).is_file(), (page.name, name)
+
+
+def test_text_pictures_and_formulas_are_there(written):
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        nb, page = nbformat.read(path, 4), (written.out / f"{path.stem}.html").read_text("utf-8")
+        texts = [cell.source for cell in nb.cells if cell.cell_type == "markdown"]
+        formulas = sum(text.count("$$") // 2 for text in texts)
+        assert page.count('display="block"') == formulas and "$$" not in page
+        outputs = [o.get("data", {}) for cell in nb.cells for o in cell.get("outputs", [])]
+        pictures = sum(any(kind.startswith("image/") for kind in data) for data in outputs)
+        assert page.count("_images/") >= pictures
+        assert page.count("<details") == sum(text.count("<details") for text in texts)
+        assert 'class="system-message' not in page
+
+
+@pytest.mark.browser
+def test_search_and_navigation_offline(written):
+    with running_browser() as browser:
+        page = browser.new_context(offline=True).new_page()
+        page.goto((written.out / "search.html").as_uri() + "?q=receptive")
+        page.get_by_role("link", name="09 · See temporal aggregation").last.click()
+        page.get_by_role("heading", name="09 · See temporal aggregation").wait_for()
+        page.get_by_role("link", name="glossary").first.click()
+        page.get_by_role("heading", name="Glossary").wait_for()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(written, tmp_path, monkeypatch, capsys):
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(SystemExit, match=r"expected a new or an empty folder, got .*--replace"):
+        type_command(monkeypatch, "site", "--out", tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    type_command(monkeypatch, "site", "--out", tmp_path, "--replace")
+    assert "00_start_here.html" in capsys.readouterr().out
+    assert (tmp_path / "index.html").read_bytes() == written.pages[0].read_bytes()
+
+
+def test_packages_that_are_lacking_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(site, "find_spec", lambda name: None if name == "myst_nb" else Path)
+    with pytest.raises(ValueError, match=r"none of the name myst-nb: pip install myst-nb \(or the"):
+        site.write_site(tmp_path / "site")
+    assert not (tmp_path / "site").exists()
