@@ -98,15 +98,20 @@ def check_target(out: Path, *endings: str, read: Iterable[Path | str] = ()) -> N
     TemporaryFile(dir=out.parent).close()
 
 
-def write_files(files: dict[Path, str], *, replace: bool) -> None:
-    """Write texts; all of them, or none because one is there already."""
+def check_absent(files: Iterable[Path], *, replace: bool) -> None:
+    """Raise FileExistsError if one of the files is there, and may not be replaced."""
     there = sorted(path for path in files if os.path.lexists(path))
     if there and not replace:
         raise FileExistsError(
             f"expected a folder without the files to write, got {there[0]}: choose another "
             "folder, or add --replace"
         )
-    for path, text in files.items():
+
+
+def write_files(files: dict[Path, str | bytes], *, replace: bool) -> None:
+    """Write texts, or bytes; all of them, or none because one is there already."""
+    check_absent(files, replace=replace)
+    for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            partial.write_text(text, "utf-8", newline="\n")
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,368 @@
+"""The web page, in Chromium, from an empty profile: what it shows is what PyTorch computes.
+
+onnxruntime-web comes from npm, once; without it the tests in the browser are skipped.
+"""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lab import LIMIT_S, ROOT, WAIT_MS, running_browser, slowness
+
+from blvnet_lab import data, introspect, models, paths
+from blvnet_lab.course import page as course_page
+from blvnet_lab.course.page import LOCAL, ONLINE, RUNTIME, write_page
+from blvnet_lab.data import normalize
+from blvnet_lab.deploy import Stream
+
+SCREENSHOTS = ROOT / "build" / "screenshots"
+FOUR = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+DESK, PHONE = {"width": 1100, "height": 800}, {"width": 360, "height": 740}
+EXACT = {"rtol": 0, "atol": 1e-4}
+READY = "document.querySelector('#maps canvas') && answers.ariaBusy === 'false'"
+
+
+def shipped(name: str) -> models.VideoNet:
+    return models.load_model(paths.data_samples() / "checkpoints" / f"{name}.safetensors").eval()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The page with its runtime beside it, as `npm install` puts it there."""
+    out = tmp_path_factory.mktemp("page")
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm, for onnxruntime-web")
+    command = ["npm", "install", "--no-audit", "--no-fund", RUNTIME]
+    done = subprocess.run(command, cwd=out, capture_output=True, timeout=LIMIT_S)
+    if done.returncode:
+        pytest.skip(f"npm cannot get {RUNTIME}: {done.stderr[-200:]}")
+    found = write_page(out)
+    assert found.offline and f"--directory {out}" in str(found) and "no internet" in str(found)
+    assert sorted(path.name for path in found.files) == sorted(
+        path.name for path in out.iterdir() if path.suffix and path.name[:7] != "package"
+    )
+    return out
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Files and nothing else, as `python -m http.server` gives them."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/index.html"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    with served(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with running_browser(*FAKE_CAMERA) as instance:
+        yield instance
+
+
+@contextmanager
+def visited(browser, address: str, *, ready: bool = True, prepare=None, **options) -> Iterator:
+    """A page of an empty profile, on which nothing may go wrong."""
+    from playwright.sync_api import expect
+
+    wait_ms = WAIT_MS * slowness()
+    expect.set_options(timeout=wait_ms)
+    context = browser.new_context(**{"viewport": DESK} | options)
+    page, problems = context.new_page(), []
+    page.set_default_timeout(wait_ms)
+    page.on("console", lambda m: m.type in ("error", "warning") and problems.append(m.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    if prepare:
+        prepare(page)
+    page.goto(address)
+    if ready:
+        page.wait_for_function(READY)
+        expect(page.locator("#status")).to_have_text("")
+    yield page
+    if ready:
+        assert problems == []
+    context.close()
+
+
+def press(page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+    page.wait_for_function(READY)
+
+
+def shown_logits(page) -> dict[str, torch.Tensor]:
+    rows = page.evaluate(
+        "[...document.querySelectorAll('#answers [class=bar]')].map(bar => bar.parentNode.logits)"
+    )
+    return dict(zip(FOUR, map(torch.tensor, rows), strict=True))
+
+
+def shown_maps(page) -> np.ndarray:
+    return np.array(
+        page.evaluate("[...document.querySelectorAll('#maps canvas')].map(c => [...c.map])")
+    )
+
+
+def clip_of(label: int) -> torch.Tensor:
+    """The first validation clip of a class, as the networks get it, (T, C, H, W)."""
+    rows = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv").rows
+    path = rows.query(f"split == 'val' and label == {label}").path.iloc[0]
+    return data.evaluation_transform((64, 64))(data.read_frames(path, data.sample_uniform(24, 8)))
+
+
+@pytest.mark.browser
+def test_numbers_are_those_of_pytorch(browser, address):
+    with visited(browser, address) as page:
+        for label, button, order in (
+            (3, "as filmed", [0, 1, 2, 3, 4, 5, 6, 7]),
+            (0, "reverse", [7, 6, 5, 4, 3, 2, 1, 0]),
+            (6, "exchange halves", [4, 5, 6, 7, 0, 1, 2, 3]),
+        ):
+            page.select_option("#clip", index=label)
+            press(page, button)
+            clip, logits = clip_of(label)[None, order], shown_logits(page)
+            for name in FOUR:
+                with torch.no_grad():
+                    torch.testing.assert_close(logits[name], shipped(name)(clip)[0], **EXACT)
+        assert "“right then left”, which in this order is “left then right”." in page.inner_text(
+            "#answers"
+        )
+        model = shipped("blvnet_tam")
+        for point, channel in (("stage1.tam", 5), ("stage2.little", 40), ("stem.big", 0)):
+            page.select_option("#place", point)
+            page.wait_for_function(READY)
+            page.locator("#channel").fill(str(channel))
+            with torch.no_grad(), introspect.capture(model, point) as cache:
+                model(clip)
+            expected = cache[point][0, :, channel].flatten(1).numpy()
+            np.testing.assert_allclose(shown_maps(page), expected, **EXACT)
+        page.select_option("#network", "TSN")
+        page.wait_for_function(READY)
+        assert "This network has no taps" in page.inner_text("#turned")
+        assert not page.locator("#taps").is_visible()
+
+
+@pytest.mark.browser
+def test_taps_change_maps_and_answers_and_come_back(browser, address):
+    with visited(browser, address) as page:
+        page.select_option("#clip", "right then left")
+        page.select_option("#place", "stage2.tam")
+        page.wait_for_function(READY)
+        page.locator("#channel").fill("7")
+        before, maps = page.inner_text("#answers"), shown_maps(page)
+        page.get_by_label("prev").focus()
+        for _ in range(40):
+            page.keyboard.press("ArrowRight")
+        page.wait_for_function(READY)
+        prev = float(page.get_by_label("prev").input_value())
+        assert np.abs(shown_maps(page) - maps).max() > 0.01
+
+        def moved(taps: torch.Tensor) -> torch.Tensor:
+            taps[0, 7] = prev
+            return taps
+
+        model, clip = shipped("blvnet_tam"), clip_of(6)[None]
+        with introspect.edit_taps(model, {"stage2.tam": moved}), torch.no_grad():
+            torch.testing.assert_close(shown_logits(page)["blvnet_tam"], model(clip)[0], **EXACT)
+        assert "not the learned ones" in page.inner_text("#turned")
+        press(page, "no frame sees another")
+        assert "bLVNet-TAM: " in (off := page.inner_text("#answers"))
+        assert off.split("bLVNet-TAM")[1] != before.split("bLVNet-TAM")[1]
+        with introspect.edit_taps(model, {"*": introspect.identity_taps}), torch.no_grad():
+            torch.testing.assert_close(shown_logits(page)["blvnet_tam"], model(clip)[0], **EXACT)
+        press(page, "learned taps")
+        assert page.inner_text("#answers") == before
+        assert "All taps are the learned ones" in page.inner_text("#turned")
+
+
+def order_of(page) -> list[int]:
+    return list(map(int, page.locator("#strip button").all_inner_texts()))
+
+
+@pytest.mark.browser
+def test_frames_move_by_keyboard_by_mouse_and_by_finger(browser, address):
+    from playwright.sync_api import expect
+
+    with visited(browser, address) as page:
+        frames = page.locator("#strip button")
+        frames.nth(2).focus()
+        page.keyboard.press("Enter")
+        assert frames.nth(2).evaluate("node => node === document.activeElement")
+        assert frames.nth(2).get_attribute("aria-pressed") == "true"
+        page.locator("#later").focus()
+        for _ in range(8):  # at the end it stays there
+            page.keyboard.press("Space")
+        page.wait_for_function(READY)
+        assert order_of(page) == [0, 1, 3, 4, 5, 6, 7, 2]
+        assert frames.nth(7).get_attribute("aria-label") == "frame 2, at place 7"
+        frames.nth(7).drag_to(frames.nth(0))
+        page.wait_for_function(READY)
+        assert order_of(page) == [2, 0, 1, 3, 4, 5, 6, 7]
+        with torch.no_grad():
+            expected = shipped("blvnet_tam")(clip_of(0)[None, order_of(page)])[0]
+        torch.testing.assert_close(shown_logits(page)["blvnet_tam"], expected, **EXACT)
+        press(page, "shuffle")
+        assert sorted(order_of(page)) == list(range(8))
+        assert "TSN: " in page.inner_text("#answers").split("in filmed order")[0]
+        page.get_by_role("button", name="play").click()
+        last = f"frame {order_of(page)[7]} of the clip"
+        expect(page.locator("#screen")).to_have_attribute("aria-label", last)
+    with visited(browser, address, viewport=PHONE, has_touch=True, is_mobile=True) as page:
+        page.locator("#strip").scroll_into_view_if_needed()
+        boxes = [frames.bounding_box() for frames in page.locator("#strip button").all()]
+        middle = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes]
+        finger = page.context.new_cdp_session(page)
+        for kind, points in (("Start", [1]), ("Move", [2]), ("Move", [4]), ("End", [])):
+            touches = [{"x": middle[at][0], "y": middle[at][1]} for at in points]
+            finger.send(
+                "Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches}
+            )
+        page.wait_for_function(READY)
+        assert order_of(page) == [0, 2, 3, 4, 1, 5, 6, 7]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_it_can_be_read(browser, address, size, scheme):
+    options = {"viewport": size, "color_scheme": scheme, "reduced_motion": "reduce"}
+    with visited(browser, address, **options) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        look = "getComputedStyle(document.body)"
+        ground, ink = (
+            page.evaluate(f"{look}.{part}.match(/\\d+/g).map(Number)")
+            for part in ("backgroundColor", "color")
+        )
+        light, dark = (ground, ink) if scheme == "light" else (ink, ground)
+        assert min(light) > 200 and max(dark) < 60
+        assert (
+            page.locator(".bar i").first.evaluate("bar => getComputedStyle(bar).transitionDuration")
+            == "0s"
+        )
+        for control in page.locator("main button, main select, main input").all():
+            if control.is_visible():
+                name = control.evaluate(
+                    "c => c.ariaLabel || c.labels?.[0]?.innerText || c.innerText"
+                )
+                assert name.strip(), control.evaluate("c => c.outerHTML")
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        name = "desk" if size is DESK else "phone"
+        page.screenshot(path=SCREENSHOTS / f"page_{name}_{scheme}.png", full_page=True)
+
+
+COLLECT = """() => {
+  window.seen = [];
+  document.getElementById('live').addEventListener('answer', ({ detail }) =>
+    seen.push({ pair: detail.pair.map(bytes => [...bytes]), logits: detail.logits }));
+}"""
+
+
+@pytest.mark.browser
+def test_camera_is_followed_pair_by_pair(browser, address):
+    from playwright.sync_api import expect
+
+    with visited(browser, address) as page:
+        page.evaluate(COLLECT)
+        press(page, "start the camera")
+        page.wait_for_function("seen.length >= 3")
+        expect(page.locator("#live-words")).to_contain_text("It sees: ")
+        expect(page.locator("#speed")).to_have_text(
+            re.compile(r"\w+ \d+ %; \d+ ms a pair of frames")
+        )
+        press(page, "stop")
+        expect(page.locator("#live-words")).to_have_text("The camera is off.")
+        seen, stream = page.evaluate("seen"), Stream(shipped("blvnet_tam_causal"))
+        for each in seen[:3]:
+            frames = torch.tensor(each["pair"], dtype=torch.uint8).view(1, 2, 64, 64, 3)
+            expected = stream(normalize(frames.permute(0, 1, 4, 2, 3)))[0]
+            torch.testing.assert_close(torch.tensor(each["logits"]), expected, **EXACT)
+        assert len({str(each["pair"]) for each in seen}) == len(seen), "the picture moves"
+        page.wait_for_timeout(800)
+        assert page.evaluate("seen.length") <= len(seen) + 1, "it goes on"
+
+
+@pytest.mark.browser
+def test_without_camera_network_or_server_it_says_what_to_do(browser, site, address):
+    from playwright.sync_api import expect
+
+    with visited(browser, address) as page:
+        for devices, words in (
+            ("{ getUserMedia: () => Promise.reject(Error('Permission denied')) }", "Permission"),
+            ("undefined", "browsers want the page from https, or localhost"),
+        ):
+            page.evaluate(
+                f"Object.defineProperty(navigator, 'mediaDevices', "
+                f"{{ value: {devices}, configurable: true }})"
+            )
+            press(page, "start the camera")
+            for part in ("No camera: ", words, "Parts 1 and 2 need none."):
+                expect(page.locator("#live-words")).to_contain_text(part)
+    about = json.loads((site / "page.json").read_text()) | {
+        "runtime": ONLINE,
+        "notebooks": "../index.html",
+    }
+
+    def online(page) -> None:
+        page.route("**/page.json", lambda route: route.fulfill(body=json.dumps(about)))
+        page.route(
+            f"{ONLINE}**",
+            lambda route: route.fulfill(
+                path=site / LOCAL / Path(route.request.url).name,
+                headers={"Access-Control-Allow-Origin": "*"},
+            ),
+        )
+
+    with visited(browser, address, prepare=online) as page:
+        assert page.locator("a.course").first.get_attribute("href") == "../index.html"
+
+    def cut_off(page) -> None:
+        online(page)
+        page.route(f"{ONLINE}**", lambda route: route.abort())
+
+    with visited(browser, address, ready=False, prepare=cut_off) as page:
+        expect(page.locator("#status")).to_contain_text("Is there a connection to the internet?")
+    with visited(browser, (site / "index.html").as_uri(), ready=False) as page:
+        expect(page.locator("#status")).to_contain_text(
+            "It needs a web server: python -m http.server"
+        )
+
+
+def test_nothing_is_written_over_and_the_runtime_is_named(tmp_path, monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("the work began before the check")
+
+    monkeypatch.setattr(course_page, "export_with_taps", never)
+    mine = tmp_path / "clips.bin"
+    mine.write_text("mine")
+    with pytest.raises(
+        FileExistsError, match=r"got .*clips\.bin: choose another folder, or add --rep"
+    ):
+        write_page(tmp_path)
+    assert mine.read_text() == "mine" and list(tmp_path.iterdir()) == [mine]
+    monkeypatch.setattr(course_page, "export_with_taps", lambda model, path, size: path.touch())
+    monkeypatch.setattr(course_page, "export_stream", lambda model, path, size: path.touch())
+    found = write_page(tmp_path, notebooks="../index.html", replace=True)
+    about = json.loads((tmp_path / "page.json").read_text())
+    assert about["runtime"] == ONLINE and about["notebooks"] == "../index.html"
+    assert f"npm install {RUNTIME}" in str(found) and mine.stat().st_size == 10 * 8 * 64 * 64 * 3
