@@ -320,13 +320,18 @@ def drive_tam_explorer(page) -> None:
     expect(message).to_have_text("All taps are the model's own.")
 
 
-@pytest.fixture
-def page(browser, lab, request):
+@contextlib.contextmanager
+def pictured_page(browser, lab, name: str) -> Iterator:
     """A page that leaves a picture of itself."""
-    name = re.sub(r"[^-.A-Za-z0-9]+", "_", request.node.name)
     with open_page(browser, lab) as page:
         yield page
-        take_screenshot(page, SCREENSHOTS / f"{name}.png")
+        take_screenshot(page, SCREENSHOTS / f"{re.sub(r'[^-.A-Za-z0-9]+', '_', name)}.png")
+
+
+@pytest.fixture
+def page(browser, lab, request):
+    with pictured_page(browser, lab, request.node.name) as page:
+        yield page
 
 
 def take_screenshot(page, path: Path) -> None:
@@ -354,7 +359,7 @@ def test_notebook(page, lab, notebook):
     assert unexpected(page) == []
 
 
-# ---------------------------------------------------------------- widgets on small notebooks
+# ---------------------------------------------------------------- every widget in one notebook
 
 
 def write_notebook(lab: Lab, name: str, *cells) -> str:
@@ -377,24 +382,35 @@ FrameStepper(frames, captions=[f"<b>{t} of them</b>" for t in range(16)], interv
 """
 
 
-def test_frame_stepper(page, lab):
-    open_and_run(page, lab, write_notebook(lab, "stepper.ipynb", SQUARE_GOES_RIGHT))
-    image = page.locator(".blvnet-frame")
+@pytest.fixture(scope="module")
+def widgets(browser, lab):
+    """A page with all of them, which the tests below move; their kernel ends with the next page."""
+    with pictured_page(browser, lab, "widgets") as page:
+        open_and_run(page, lab, write_notebook(lab, "widgets.ipynb", SQUARE_GOES_RIGHT, *EXPLORERS))
+        yield page
+
+
+def test_frame_stepper(widgets):
+    image = widgets.locator(".blvnet-stepper .blvnet-frame")
     assert image.bounding_box()["width"] == pytest.approx(320, abs=1)  # 64 pixels, 5 times
-    first = pixels(page, ".blvnet-frame")
-    drive_stepper(page)
-    last = pixels(page, ".blvnet-frame")
+    first = pixels(widgets, ".blvnet-frame")
+    drive_stepper(widgets)
+    last = pixels(widgets, ".blvnet-frame")
     for start, end, band in ((first, last, 0), (last, first, 3)):  # red leaves band 0 for band 3
         assert start[band][0] > 60 > 40 > end[band][0], (first, last)
     assert all(abs(band[1] - 30) < 4 for band in first + last), "green should not move"
-    assert page.locator(".blvnet-caption b").inner_text() == "15 of them"
+    assert widgets.locator(".blvnet-caption b").inner_text() == "15 of them"
 
 
 MODELS = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")
 SAMPLES = f"""\
-from blvnet_lab import data, models, paths
-from blvnet_lab.viz.explorers.branch import BranchExplorer
-from blvnet_lab.viz.explorers.clip import ClipExplorer
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from blvnet_lab import data, introspect, models, paths, viz
+from blvnet_lab.runs.predict import predict_video
+from blvnet_lab.runs.timeline import OverTime
 
 samples = paths.data_samples()
 motion = data.DataSet.read(samples / "motion" / "manifest.csv")
@@ -406,34 +422,52 @@ nets = {{
 """
 CLIP_EXPLORER = """\
 clips = manifest[manifest["split"] == "val"].groupby("class_name").head(3)
-ClipExplorer(nets, clips, motion.classes)
+viz.ClipExplorer(nets, clips, motion.classes)
 """
 BRANCH_EXPLORER = """\
 path = manifest["path"][0]
 frames = data.read_frames(path, data.sample_uniform(24, 8))
-BranchExplorer(nets["blvnet_tam"], data.normalize(frames))
+viz.BranchExplorer(nets["blvnet_tam"], data.normalize(frames))
 """
 
 TAM_RESNET = """\
-import torch
-
-from blvnet_lab import introspect, viz
-from blvnet_lab.models import tsn
-
-model = tsn(temporal="tam", depth=50, num_frames=4, num_classes=3)
+model = models.tsn(temporal="tam", depth=50, num_frames=4, num_classes=3)
 viz.TamExplorer(introspect.wake_residuals(model), torch.randn(4, 3, 32, 32))
 """
+EVIDENCE_EXPLORER = """\
+row = manifest.query("split == 'val' and class_name == 'moves_right'").iloc[0]
+clip = data.normalize(data.read_frames(row["path"], data.sample_uniform(24, 8)))
+viz.EvidenceExplorer({name: nets[name] for name in ("tsn", "blvnet_tam")}, clip, motion.classes, 0)
+"""
+LIVE_VIEW = """\
+file = samples / "checkpoints" / "blvnet_tam_causal.safetensors"
+row = manifest.query("split == 'val' and class_name == 'right_then_left'").iloc[0]
+viz.LiveView(models.load_model(file), row["path"], motion.classes, stride=3)
+"""
+TIMELINE = """\
+answer = predict_video(file, Path(row["path"]), OverTime(0.25, window=2))
+viz.TimelineExplorer(row["path"], answer.timeline)
+"""
+EMBEDDING = """\
+points = manifest.groupby("class_name").head(1)
+points = points.assign(x=range(10), y=[i % 4 for i in range(10)])
+viz.EmbeddingExplorer(points, "a plane")
+"""
+CHART = "viz.show(go.Figure(go.Scatter(y=[1, 3, 2])))"
+EXPLORERS = (
+    *(SAMPLES, CLIP_EXPLORER, BRANCH_EXPLORER, TAM_RESNET, EVIDENCE_EXPLORER),
+    *(LIVE_VIEW, TIMELINE, EMBEDDING, CHART),
+)
 
 
-def test_tam_explorer_of_a_resnet(page, lab):
+def test_tam_explorer_of_a_resnet(widgets):
     from playwright.sync_api import expect
 
-    open_and_run(page, lab, write_notebook(lab, "resnet.ipynb", TAM_RESNET))
-    explorer = page.locator(".blvnet-tam-explorer")
+    explorer = widgets.locator(".blvnet-tam-explorer")
     title, message = (explorer.locator(f".blvnet-tam-{part}") for part in ("title", "message"))
     expect(title).to_contain_text("of stage1.0.tam at frame 2")
     explorer.locator(".blvnet-tam-module").get_by_role("slider").focus()
-    page.keyboard.press("End")
+    widgets.keyboard.press("End")
     expect(title).to_contain_text("of stage4.2.tam at frame 2")
     expect(message).to_have_text("All taps are the model's own.")
     readout = explorer.locator(".blvnet-tam-tap .widget-readout").first
@@ -441,15 +475,14 @@ def test_tam_explorer_of_a_resnet(page, lab):
     readout.press("Enter")
     expect(message).to_have_text("Changed channels: 1 of stage4.2.tam.")
     expect(explorer.locator(".blvnet-tam-numbers")).to_contain_text("−1.50 ×")
-    assert unexpected(page) == []
+    assert unexpected(widgets) == []
 
 
-def test_clip_explorer(page, lab):
+def test_clip_explorer(widgets):
     from playwright.sync_api import expect
 
-    open_and_run(page, lab, write_notebook(lab, "clip.ipynb", SAMPLES, CLIP_EXPLORER))
-    drive_clip_explorer(page)
-    explorer = page.locator(".blvnet-clip-explorer")
+    drive_clip_explorer(widgets)
+    explorer = widgets.locator(".blvnet-clip-explorer")
     strip, scores = explorer.locator(".blvnet-clip-strip"), explorer.locator(".blvnet-clip-scores")
 
     def score(model: str) -> float:
@@ -459,11 +492,11 @@ def test_clip_explorer(page, lab):
     with redrawn(strip):
         explorer.locator("select").select_option("grows_then_shrinks")
     expect(scores).to_contain_text("True class: grows_then_shrinks")
-    filmed, before = pixels(page, ".blvnet-clip-strip"), {m: score(m) for m in MODELS}
+    filmed, before = pixels(widgets, ".blvnet-clip-strip"), {m: score(m) for m in MODELS}
     with redrawn(strip):
         explorer.get_by_role("button", name="halves exchanged").click()
     expect(scores).to_contain_text("against the order as filmed")
-    exchanged, after = pixels(page, ".blvnet-clip-strip"), {m: score(m) for m in MODELS}
+    exchanged, after = pixels(widgets, ".blvnet-clip-strip"), {m: score(m) for m in MODELS}
     # A band is two frames. (The numbers above them, and antialiasing, move means by less than 2.)
     assert np.allclose(exchanged, filmed[2:] + filmed[:2], atol=2)
     assert not np.allclose(exchanged, filmed, atol=2)
@@ -475,27 +508,26 @@ def test_clip_explorer(page, lab):
     path.fill(str(ROOT / "data_samples" / "no.mp4"))
     path.press("Enter")
     expect(explorer.locator(".blvnet-clip-message")).to_contain_text("it does not exist")
-    assert pixels(page, ".blvnet-clip-strip") == exchanged
-    assert unexpected(page) == []
+    assert pixels(widgets, ".blvnet-clip-strip") == exchanged
+    assert unexpected(widgets) == []
 
 
-def test_branch_explorer(page, lab):
+def test_branch_explorer(widgets):
     from playwright.sync_api import expect
 
-    open_and_run(page, lab, write_notebook(lab, "branch.ipynb", SAMPLES, BRANCH_EXPLORER))
-    drive_branch_explorer(page)
-    explorer = page.locator(".blvnet-branch-explorer")
+    drive_branch_explorer(widgets)
+    explorer = widgets.locator(".blvnet-branch-explorer")
     maps, caption = (explorer.locator(f".blvnet-branch-{part}") for part in ("maps", "caption"))
     box = maps.bounding_box()
     natural = maps.evaluate("img => [img.naturalWidth, img.naturalHeight]")
     assert [box["width"], box["height"]] == pytest.approx(natural, abs=1), "pixels are not crisp"
 
-    seen = [pixels(page, ".blvnet-branch-maps")]
+    seen = [pixels(widgets, ".blvnet-branch-maps")]
     for stage in ("stage1", "stage2", "stage4"):
         with redrawn(maps):
             explorer.get_by_role("button", name=stage).click()
         expect(caption).to_contain_text(f"{stage}, channel")
-        seen.append(pixels(page, ".blvnet-branch-maps"))
+        seen.append(pixels(widgets, ".blvnet-branch-maps"))
     assert len(set(map(str, seen))) == len(seen)
     position = explorer.locator(".blvnet-branch-position .widget-readout")
     position.fill("0")
@@ -503,24 +535,14 @@ def test_branch_explorer(page, lab):
     expect(caption).to_contain_text("pair 0")
     explorer.locator(".widget-play button").first.click()
     expect(caption).to_contain_text("pair 3")  # played to the end
-    assert unexpected(page) == []
+    assert unexpected(widgets) == []
 
 
-EVIDENCE_EXPLORER = """\
-from blvnet_lab import viz
-
-row = manifest.query("split == 'val' and class_name == 'moves_right'").iloc[0]
-clip = data.normalize(data.read_frames(row["path"], data.sample_uniform(24, 8)))
-viz.EvidenceExplorer({name: nets[name] for name in ("tsn", "blvnet_tam")}, clip, motion.classes, 0)
-"""
-
-
-def test_evidence_explorer_by_keyboard(page, lab):
+def test_evidence_explorer_by_keyboard(widgets):
     """From the first control to the last with the tab key alone, and back."""
     from playwright.sync_api import expect
 
-    open_and_run(page, lab, write_notebook(lab, "evidence.ipynb", SAMPLES, EVIDENCE_EXPLORER))
-    explorer = page.locator(".blvnet-evidence-explorer")
+    explorer = widgets.locator(".blvnet-evidence-explorer")
     maps, closeup, sums = (
         explorer.locator(f".blvnet-evidence-{part}") for part in ("maps", "closeup", "sums")
     )
@@ -528,8 +550,8 @@ def test_evidence_explorer_by_keyboard(page, lab):
     def tab_to(words: str, back: bool = False) -> None:
         focused = "document.activeElement.textContent.trim() || document.activeElement.className"
         for _ in range(12):
-            page.keyboard.press("Shift+Tab" if back else "Tab")
-            if words in page.evaluate(focused):
+            widgets.keyboard.press("Shift+Tab" if back else "Tab")
+            if words in widgets.evaluate(focused):
                 return
         pytest.fail(f"no tab key leads to {words}")
 
@@ -538,30 +560,32 @@ def test_evidence_explorer_by_keyboard(page, lab):
 
     expect(sums).to_contain_text("tsn answers")
     explorer.get_by_role("button", name="tsn", exact=True).focus()
-    seen = [pixels(page, ".blvnet-evidence-maps")]
+    seen = [pixels(widgets, ".blvnet-evidence-maps")]
     tab_to("blvnet_tam")
     with redrawn(maps):
-        page.keyboard.press("Enter")
+        widgets.keyboard.press("Enter")
     expect(sums).to_contain_text("blvnet_tam answers moves_right")
     expect(sums).to_contain_text("All pairs: ")
     tab_to("moves_left")  # the list of classes that the evidence is for
     tab_to("nothing")
-    page.keyboard.press("Space")  # opens the list: else JupyterLab takes arrows to change the cell
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("ArrowDown")
+    widgets.keyboard.press(
+        "Space"
+    )  # opens the list: else JupyterLab takes arrows to change the cell
+    widgets.keyboard.press("ArrowDown")
+    widgets.keyboard.press("ArrowDown")
     with redrawn(maps):
-        page.keyboard.press("Enter")
+        widgets.keyboard.press("Enter")
     expect(sums).to_contain_text("the logit of moves_right, less that of moves_left.")
     forwards = whole()
     tab_to("frames reversed")
     with redrawn(maps):
-        page.keyboard.press("Space")
+        widgets.keyboard.press("Space")
     expect(sums).to_contain_text("blvnet_tam answers moves_left")
     assert not forwards.startswith("−") and whole().startswith("−")
-    seen.append(pixels(page, ".blvnet-evidence-maps"))
+    seen.append(pixels(widgets, ".blvnet-evidence-maps"))
     tab_to("noUi-handle")
     with redrawn(maps):
-        page.keyboard.press("End")
+        widgets.keyboard.press("End")
     expect(sums).to_contain_text("Pair 3, frames 1 and 0:")
     numbers = [float(cell.replace("−", "-")) for cell in closeup.locator("td").all_inner_texts()]
     assert len(numbers) == 4
@@ -572,120 +596,77 @@ def test_evidence_explorer_by_keyboard(page, lab):
     assert picture["y"] + picture["height"] <= table["y"], "they overlap"
     tab_to("tsn", back=True)
     with redrawn(maps):
-        page.keyboard.press("Enter")
+        widgets.keyboard.press("Enter")
     expect(sums).to_contain_text("tsn answers")
     assert abs(float(whole().replace("−", "-"))) < 0.1, "a coin toss"
     explorer.locator(".widget-play button").first.click()
     expect(sums).to_contain_text("Position 7, frame 0:")  # played to the end
     assert len(set(map(str, seen))) == len(seen)
-    assert unexpected(page) == []
+    assert unexpected(widgets) == []
 
 
-LIVE_VIEW = """\
-from blvnet_lab import data, models, paths, viz
-
-model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam_causal.safetensors")
-motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
-manifest = motion.rows
-row = manifest.query("split == 'val' and class_name == 'right_then_left'").iloc[0]
-viz.LiveView(model, row["path"], motion.classes, stride=3)
-"""
-
-
-def test_live_view(page, lab):
+def test_live_view(widgets):
     from playwright.sync_api import expect
 
-    open_and_run(page, lab, write_notebook(lab, "live.ipynb", LIVE_VIEW))
-    view = page.locator(".blvnet-live-view")
+    view = widgets.locator(".blvnet-live-view")
     caption, cost = (view.locator(f".blvnet-live-{part}") for part in ("caption", "cost"))
     expect(caption).to_contain_text("frame 0 (0 to 23)")
-    first = pixels(page, ".blvnet-live-chart")
+    first = pixels(widgets, ".blvnet-live-chart")
     view.locator(".blvnet-live-play button").first.click()
     expect(caption).to_contain_text("frame 23 (0 to 23)")  # played to the end
     expect(cost).to_contain_text("4 of 4 pairs seen")
-    assert pixels(page, ".blvnet-live-chart") != first
+    assert pixels(widgets, ".blvnet-live-chart") != first
     view.locator("button.blvnet-live-restart").click()
     expect(cost).to_contain_text("has not seen a pair yet")
-    assert pixels(page, ".blvnet-live-chart") == first
-    assert unexpected(page) == []
+    assert pixels(widgets, ".blvnet-live-chart") == first
+    assert unexpected(widgets) == []
 
 
-TIMELINE = """\
-from pathlib import Path
-
-from blvnet_lab.runs.predict import predict_video
-from blvnet_lab.runs.timeline import OverTime
-
-file = paths.data_samples() / "checkpoints" / "blvnet_tam_causal.safetensors"
-answer = predict_video(file, Path(row["path"]), OverTime(0.25, window=2))
-viz.TimelineExplorer(row["path"], answer.timeline)
-"""
-
-
-def test_timeline_explorer(page, lab):
+def test_timeline_explorer(widgets):
     from playwright.sync_api import expect
 
-    open_and_run(page, lab, write_notebook(lab, "timeline.ipynb", LIVE_VIEW, TIMELINE))
-    view = page.locator(".blvnet-timeline-explorer")
+    view = widgets.locator(".blvnet-timeline-explorer")
     caption, handle = view.locator(".blvnet-timeline-caption"), view.get_by_role("slider")
     expect(caption).to_contain_text("frame 0 (0 to 23) at 0.00 s: no answer yet")
-    seen = [pixels(page, ".blvnet-timeline-chart")]
-    nudge(page, handle)
+    seen = [pixels(widgets, ".blvnet-timeline-chart")]
+    nudge(widgets, handle)
     expect(caption).to_contain_text("frame 1 (0 to 23)")
     with redrawn(view.locator(".blvnet-timeline-chart")):
         view.locator(".widget-readout").fill("12")
         view.locator(".widget-readout").press("Enter")
-    seen.append(pixels(page, ".blvnet-timeline-chart"))
+    seen.append(pixels(widgets, ".blvnet-timeline-chart"))
     view.locator(".widget-play button").first.click()
     expect(caption).to_contain_text("frame 23 (0 to 23) at 1.92 s: answer of 2 s: right_then_left")
-    seen.append(pixels(page, ".blvnet-timeline-chart"))
-    assert len(set(map(str, seen))) == 3 and unexpected(page) == []
+    seen.append(pixels(widgets, ".blvnet-timeline-chart"))
+    assert len(set(map(str, seen))) == 3 and unexpected(widgets) == []
 
 
-EMBEDDING = """
-from blvnet_lab import data, paths, viz
-
-rows = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv").rows
-points = rows.groupby("class_name").head(1)
-points = points.assign(x=range(10), y=[i % 4 for i in range(10)])
-viz.EmbeddingExplorer(points, "a plane")
-"""
-
-
-def test_embedding_explorer_follows_the_mouse_and_the_keyboard(page, lab):
+def test_embedding_explorer_follows_the_mouse_and_the_keyboard(widgets):
     from playwright.sync_api import expect
 
-    open_and_run(page, lab, write_notebook(lab, "embedding.ipynb", EMBEDDING))
-    view = page.locator(".blvnet-embedding-explorer")
+    view = widgets.locator(".blvnet-embedding-explorer")
     caption, dots = view.locator(".blvnet-embedding-caption"), view.locator(".point")
     expect(dots).to_have_count(11)  # and the ring
     first = caption.inner_text()
-    seen = [pixels(page, ".blvnet-embedding-frames")]
+    seen = [pixels(widgets, ".blvnet-embedding-frames")]
     with redrawn(view.locator(".blvnet-embedding-frames")):
         dots.nth(7).hover(force=True)
     expect(caption).not_to_have_text(first)
-    seen.append(pixels(page, ".blvnet-embedding-frames"))
+    seen.append(pixels(widgets, ".blvnet-embedding-frames"))
     second = caption.inner_text()
-    nudge(page, view.get_by_role("slider"))
+    nudge(widgets, view.get_by_role("slider"))
     expect(caption).not_to_have_text(second)
-    seen.append(pixels(page, ".blvnet-embedding-frames"))
-    assert len(set(map(str, seen))) == 3 and unexpected(page) == []
+    seen.append(pixels(widgets, ".blvnet-embedding-frames"))
+    assert len(set(map(str, seen))) == 3 and unexpected(widgets) == []
 
 
-def test_plotly_figure_comes_alive(page, lab):
+def test_plotly_figure_comes_alive(widgets):
     from playwright.sync_api import expect
 
-    name = write_notebook(
-        lab,
-        "plotly.ipynb",
-        "import plotly.graph_objects as go\n\nfrom blvnet_lab.viz.interactive import show",
-        "show(go.Figure(go.Scatter(y=[1, 3, 2])))",
-    )
-    open_and_run(page, lab, name)
-    chart = page.locator(".jp-RenderedPlotly")
+    chart = widgets.locator(".jp-RenderedPlotly")
     chart.hover()  # may be a static picture until then
     expect(chart.locator(".main-svg").first).to_be_visible()
-    assert unexpected(page) == []
+    assert unexpected(widgets) == []
 
 
 # ---------------------------------------------------------------- opened again
