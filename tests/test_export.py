@@ -1,5 +1,6 @@
 """Models in files for other programs: the same logits, whatever the batch and the size."""
 
+import functools
 import importlib.util
 import json
 import re
@@ -76,32 +77,47 @@ MODELS = {
 }
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A network for any size, and the file of it, which is written once."""
+
+    @functools.cache
+    def write(name: str, ending: str) -> tuple[nn.Module, Path]:
+        builder, arguments = MODELS[name]
+        model = new(builder, **arguments)
+        before, rng = state_of(model), torch.get_rng_state()
+        path = tmp_path_factory.mktemp("exported") / "new" / f"model{ending}"
+        found = export_model(model, path)
+        assert torch.equal(torch.get_rng_state(), rng)
+        assert 0 <= found.deviation < 1e-5
+        frames, channels = model.num_frames, model.in_channels
+        assert found.clips == [(3, frames, channels, 96, 64), (1, frames, channels, 75, 131)]
+        assert model.training and not model.folded
+        assert_state(model, before)
+        return model, path
+
+    return write
+
+
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
 @pytest.mark.parametrize("name", MODELS)
-def test_same_logits_for_any_batch_and_size(name, ending, tmp_path):
-    builder, arguments = MODELS[name]
-    model = new(builder, **arguments)
-    before = state_of(model)
-    path = tmp_path / "new" / f"model{ending}"
-    rng = torch.get_rng_state()
-    found = export_model(model, path)
-    assert torch.equal(torch.get_rng_state(), rng)
-    assert 0 <= found.deviation < 1e-5
-    frames, channels = model.num_frames, model.in_channels
-    assert found.clips == [(3, frames, channels, 96, 64), (1, frames, channels, 75, 131)]
-    assert model.training and not model.folded
-    assert_state(model, before)
+def test_same_logits_for_any_batch_and_size(name, ending, exported):
+    model, path = exported(name, ending)
     sizes = ((1, (224, 224)), (3, (33, 112)), (2, (63, 47)))
-    assert_same(path, model, *((batch, frames, channels, *size) for batch, size in sizes))
+    clip = model.num_frames, model.in_channels
+    assert_same(path, model, *((batch, *clip, *size) for batch, size in sizes))
     assert list(path.parent.iterdir()) == [path]
     assert str(Path(export.__file__).parents[2]).encode() not in path.read_bytes()
 
 
 @pytest.mark.parametrize("size", [None, (64, 64)])
-def test_files_hold_operators_that_are_fast_and_known_everywhere(size, tmp_path):
-    model = new(blvnet_tam)
-    export_model(model, tmp_path / "model.onnx", size)
-    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+def test_files_hold_operators_that_are_fast_and_known_everywhere(size, exported, tmp_path):
+    files = {}
+    for ending in (".onnx", ".pt2"):
+        files[ending] = tmp_path / f"model{ending}" if size else exported("blvnet_tam", ending)[1]
+        if size:
+            export_model(new(blvnet_tam), files[ending], size)
+    nodes = onnx.load(files[".onnx"]).graph.node
     found = Counter(node.op_type for node in nodes)
     slow = {"ScatterND", "Transpose", "Range", "Slice", "Pad", "Split", "Mul", "Expand"}
     assert not slow & set(found)
@@ -110,19 +126,18 @@ def test_files_hold_operators_that_are_fast_and_known_everywhere(size, tmp_path)
     enlarged = [node for node in nodes if node.op_type == "Resize"]
     assert len(enlarged) == 3 * FRAMES // 2  # by a factor (the third input) where sides are known
     assert all(bool(node.input[2]) == (size is not None) for node in enlarged)
-    path = tmp_path / "model.pt2"
-    export_model(model, path, size)
-    program = torch.export.load(path)
+    program = torch.export.load(files[".pt2"])
     (example,), _ = program.example_inputs
     assert example.shape[1:3] == (FRAMES, 3) and example.untyped_storage().nbytes() == 4
     targets = {str(node.target) for node in program.graph.nodes}
     assert not [name for name in targets if re.search("index|scatter|addcmul|copy", name)]
 
 
-def test_onnx_file_names_its_axes(tmp_path):
-    for size, sides in ((None, ["height", "width"]), ((40, 56), [40, 56])):
-        path = tmp_path / "model.onnx"
-        export_model(new(tsn), path, size)  # the second takes the place of the first
+def test_onnx_file_names_its_axes(exported, tmp_path):
+    fixed = tmp_path / "model.onnx"
+    export_model(new(tsn), fixed, (40, 56))
+    files = (exported("tsn", ".onnx")[1], ["height", "width"]), (fixed, [40, 56])
+    for path, sides in files:
         graph = onnx.load(path).graph
         onnx.checker.check_model(path, full_check=True)
         (clip,), (logits,) = graph.input, graph.output

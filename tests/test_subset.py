@@ -8,9 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
 import time
 from collections import Counter
@@ -23,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from lab import LIMIT_S, type_command
+from training_process import forked
 from videos import write_video
 
 from blvnet_lab.data import ClipDataset, DataSet, read_frames
@@ -543,16 +541,6 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
 # ---------------------------------------------------------------- faults of the machine
 
 
-COMMAND = """
-import sys
-from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
-from blvnet_lab.datasets.selection import Selection
-url, out = sys.argv[1:]
-wishes = Selection(split=("train", "val"), classes={classes}, clips_per_class=100)
-fetch_subset(plan_subset(out, wishes, mirror=url, dataset={dataset!r}))
-"""
-
-
 def finished_parts(log: Path) -> set[str]:
     lines = log.read_text().splitlines() if log.exists() else []
     entries = [json.loads(line) for line in lines if line.endswith("}")]
@@ -569,16 +557,15 @@ def test_killed_at_any_moment(dataset, mirror, faultless, tmp_path):
             time.sleep(0.02)
         return True
 
-    script = COMMAND.format(classes=CLASSES, dataset=dataset)
+    wishes = {"dataset": dataset, "classes": CLASSES, "split": BOTH}
     with served(mirror, gently) as (url, requests):
         for number in (1, 30):
-            process = subprocess.Popen([sys.executable, "-c", script, url, str(tmp_path)],
-                                       stderr=subprocess.DEVNULL)  # fmt: skip
+            process = forked(fetch_subset, plan_of(url, tmp_path, **wishes))
             deadline = time.monotonic() + LIMIT_S
             while len([*tmp_path.glob("clips/*/*.mp4")]) < number and time.monotonic() < deadline:
                 time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.join()
             named = {k: v for k, v in files(tmp_path).items() if not k.endswith(".part")}
             assert len(named) >= number, "it had come that far"
             assert named.items() <= faultless.files.items(), "no half file has a final name"

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -237,6 +237,13 @@ def _server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
+def forked(function: Callable, *arguments: object) -> multiprocessing.Process:
+    """A process that calls the function, and there at once."""
+    process = _server().Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
 def _main(task: Task, environment: dict[str, str], output: str) -> None:
     os.setpgid(0, 0)  # a group of its own, with the workers that it starts
     if sys.platform == "linux":  # its server ends with the tests: then it is killed, too
@@ -274,9 +281,7 @@ def started(*tasks: Task, environments: list[dict[str, str]] | None = None) -> I
         for number, task in enumerate(tasks):
             output = Path(task.out).with_name(f"{Path(task.out).name}.{number}.txt")
             environment = environments[number] if environments else {}
-            process = _server().Process(target=_main, args=(task, environment, str(output)))
-            process.start()
-            found.append(Started(process, output))
+            found.append(Started(forked(_main, task, environment, str(output)), output))
         yield found
     finally:
         for one in found:
