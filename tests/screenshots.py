@@ -1,12 +1,16 @@
-"""Pictures for docs/, taken in JupyterLab: python tests/screenshots.py [tam ... exercise]"""
+"""Pictures for docs/, taken in a browser: python tests/screenshots.py [tam ... exercise page]"""
 
 import sys
+import tempfile
+from pathlib import Path
 
 import nbformat
 from lab import ROOT, lab_and_browser, open_page
 from test_browser import open_and_run, write_notebook
+from test_page import DESK, PHONE, install_runtime, press, served, visited
 
 from blvnet_lab import paths
+from blvnet_lab.course.page import write_page
 
 SETUP = """\
 from blvnet_lab import data, models, paths, viz
@@ -91,12 +95,36 @@ def exercise(lab, browser) -> None:
         page.screenshot(path=ROOT / "docs" / "exercise.png", clip=area)
 
 
+def web_page(browser) -> None:
+    """The web page: on a desk its first two parts, on a telephone the first, in dark."""
+    with tempfile.TemporaryDirectory() as folder:
+        install_runtime(Path(folder))
+        write_page(Path(folder))
+        for name, size, scheme, part in (
+            ("page", DESK, "light", 2),
+            ("page_phone", PHONE, "dark", 1),
+        ):
+            with (
+                served(Path(folder)) as address,
+                visited(browser, address, viewport=size, color_scheme=scheme) as page,
+            ):
+                page.select_option("#clip", "right then left")
+                press(page, "exchange halves")
+                page.wait_for_timeout(SETTLE_MS)
+                heading = page.locator("h2").nth(part).bounding_box()
+                area = {"x": 0, "y": 0, "width": size["width"], "height": heading["y"] - 8}
+                page.screenshot(path=ROOT / "docs" / f"{name}.png", clip=area, full_page=True)
+
+
 def main() -> None:
-    chosen = sys.argv[1:] or [*EXPLORERS, "exercise"]
+    chosen = sys.argv[1:] or [*EXPLORERS, "exercise", "page"]
     with lab_and_browser() as (lab, browser):
         for name in chosen:
             if name == "exercise":
                 exercise(lab, browser)
+                continue
+            if name == "page":
+                web_page(browser)
                 continue
             source, steps = EXPLORERS[name]
             with open_page(browser, lab) as page:

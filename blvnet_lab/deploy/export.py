@@ -22,7 +22,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,6 @@ from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_as_built, network_of
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import load_trained
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
 # What the exporter sees. The last maps are 1/32 of the frames: both sides are above 32, since it
@@ -56,7 +53,7 @@ class Exported(NamedTuple):
     path: Path
     deviation: float  # the largest, relative to the largest logit
     clips: list[tuple[int, ...]]  # shapes (B, T, C, H, W) of the random clips
-    seconds: float  # median of the file's runs on the last of them, on the CPU
+    seconds: float  # of the file's run on the last of them, on the CPU; of a clip's, the median
     network_seconds: float  # of the (folded) network in PyTorch, run in turn with the file
     inputs: str = "clips,"  # what was random
 
@@ -110,12 +107,12 @@ def export_file(
     trained = load_trained(checkpoint)
     notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
     notes |= {"multi_label": True} if trained.multi_label else {}
-    if not (with_taps or stream):
-        return export_model(trained.model, out, size, notes)
-    from blvnet_lab.deploy import graphs  # which imports this file
+    write = export_model
+    if with_taps or stream:
+        from blvnet_lab.deploy import graphs  # which imports this file
 
-    size = trained.recipe.size if stream and size is None and trained.recipe else size
-    write = graphs.export_stream if stream else graphs.export_with_taps
+        write = graphs.export_stream if stream else graphs.export_with_taps
+        size = size or (trained.recipe.size if stream and trained.recipe else None)
     return write(trained.model, out, size, notes)
 
 
@@ -203,13 +200,9 @@ def _write_onnx(
 
 
 def save_onnx(
-    program: ExportedProgram,
-    file: Path,
-    axes: Axes,
-    outputs: list[str],
-    notes: Mapping[str, Any],
-) -> "InferenceSession":
-    """Write one .onnx file, whose inputs are the names in `axes`, and load it."""
+    program: ExportedProgram, file: Path, axes: Axes, outputs: list[str], notes: Mapping[str, Any]
+) -> Any:
+    """Write one .onnx file, whose inputs have the names in `axes`, and return its session."""
     import onnxruntime
 
     first, *others = axes.values()  # whose axes are the same

@@ -108,7 +108,7 @@ function verdict(shares, isAsFilmed) {
   const isTorn = about.partners[first] === second && shares[second] > shares[first] / 2;
   const likely = isTorn || shares[second] > 0.1 ? [first, second] : [first];
   const answers = likely.map((i) => `${plain(about.classes[i])} ${Math.round(100 * shares[i])} %`);
-  const remarks = [isTorn ? ": it cannot tell" : "", isAsFilmed ? ", just as in filmed order" : ""];
+  const remarks = [isTorn ? ": it cannot tell" : "", isAsFilmed ? ", as in the order filmed" : ""];
   return `${answers.join(", ")}${remarks.join("")}.`;
 }
 
