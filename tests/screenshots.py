@@ -66,6 +66,12 @@ view.position.value = 23
 view""",
         [],
     ),
+    "recorder": (
+        """recorder = viz.ClipRecorder("mine", ["wave left", "wave right"])
+recorder.add(manifest.query("class_name == 'moves_left'").path.iloc[3], "wave left")
+recorder""",
+        ["camera on"],
+    ),
 }
 SETTLE_MS = 2000  # after each step; nobody waits for this but the one who takes the pictures
 
@@ -137,8 +143,8 @@ def main() -> None:
                     else:
                         explorer.get_by_role("button", name=step, exact=True).click()
                     page.wait_for_timeout(SETTLE_MS)
-                kind = "view" if name == "live" else "explorer"
-                explorer.screenshot(path=ROOT / "docs" / f"{name}_{kind}.png")
+                kind = {"live": "_view", "recorder": ""}.get(name, "_explorer")
+                explorer.screenshot(path=ROOT / "docs" / f"{name}{kind}.png")
 
 
 if __name__ == "__main__":
