@@ -2,14 +2,13 @@
 
 import itertools
 import json
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lab import type_command
 
-from blvnet_lab import cli
 from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views, view_transform
 from blvnet_lab.datasets.motion import CLASSES, KINDS
 from blvnet_lab.introspect.ablate import frame_orders
@@ -151,8 +150,7 @@ def test_classes_without_partner_or_reversal_are_left_out():
 def test_command(manifest, tmp_path, monkeypatch, capsys):
     words = ["evaluate", NETWORKS / "tsm.safetensors", manifest, "--out", tmp_path, "--playing"]
     words += ["reversed", "as-is", "--against", NETWORKS / "tsn.safetensors"]
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
-    cli.main()
+    type_command(monkeypatch, *words)
     printed = capsys.readouterr().out
     for text in ("between partners", "tsn.safetensors", "difference", "playing.csv are in"):
         assert text in printed

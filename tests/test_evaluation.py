@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lab import LIMIT_S, ROOT
+from lab import LIMIT_S, ROOT, type_command
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
@@ -751,11 +751,6 @@ def test_annotations_that_cannot_be(tmp_path):
 
 
 # ---------------------------------------------------------------- commands
-
-
-def type_command(monkeypatch, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
-    cli.main()
 
 
 def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, on_cpu):

@@ -12,10 +12,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from lab import type_command
 from nets import assert_state, network, state_of, tam_resnet, tsm
 from torch import nn
 
-from blvnet_lab import cli
 from blvnet_lab.data import normalize
 from blvnet_lab.deploy import export
 from blvnet_lab.deploy.export import export_model
@@ -217,11 +217,6 @@ def test_what_is_no_model_of_ours(tmp_path):
 # ---------------------------------------------------------------- the command
 
 
-def run_export(monkeypatch, *words) -> None:
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "export", *map(str, words)])
-    cli.main()
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.safetensors"
@@ -233,7 +228,7 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
 def test_command_says_how_exact_and_nothing_else(ending, checkpoint, tmp_path, monkeypatch, capfd):
     out = tmp_path / f"model{ending}"
-    run_export(monkeypatch, checkpoint, out, "--size", 48, 64)
+    type_command(monkeypatch, "export", checkpoint, out, "--size", 48, 64)
     said, chatter = capfd.readouterr()
     checked, largest, took, wrote = said.splitlines()
     assert checked == "checked on random clips, 3 x 4 x 3 x 48 x 64, 1 x 4 x 3 x 48 x 64"
@@ -251,9 +246,8 @@ def test_command_says_how_exact_and_nothing_else(ending, checkpoint, tmp_path, m
 
 
 def test_misspelled_option_is_answered_with_those_of_its_command(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "plan", "--batch-sze", "3"])
     with pytest.raises(SystemExit):
-        cli.main()
+        type_command(monkeypatch, "plan", "--batch-sze", 3)
     said = capsys.readouterr().err
     words = "--batch-sze", "--batch-size", "python -m blvnet_lab plan --help"
     assert all(word in said for word in words) and "train" not in said
@@ -271,7 +265,7 @@ def test_command_explains_what_it_cannot_do(checkpoint, tmp_path, monkeypatch):
         (tmp_path / "none.safetensors", tmp_path / "model.onnx", "there is no file"),
     ):
         with pytest.raises(SystemExit, match=words) as error:
-            run_export(monkeypatch, given, out)
+            type_command(monkeypatch, "export", given, out)
         assert str(error.value).startswith("blvnet_lab: ")
     assert sorted(tmp_path.iterdir()) == [damaged, folder] and not list(folder.iterdir())
 
@@ -283,7 +277,7 @@ def test_without_the_packages_for_onnx(lacking, checkpoint, tmp_path, monkeypatc
     with pytest.raises(
         SystemExit, match=f"there is no {lacking}: pip install {lacking} .*`export`"
     ):
-        run_export(monkeypatch, checkpoint, tmp_path / "model.onnx")
+        type_command(monkeypatch, "export", checkpoint, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
-    run_export(monkeypatch, checkpoint, tmp_path / "model.pt2", "--size", 48, 64)
+    type_command(monkeypatch, "export", checkpoint, tmp_path / "model.pt2", "--size", 48, 64)
     assert (tmp_path / "model.pt2").is_file()

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import re
-import sys
 import zlib
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from lab import type_command
 
-from blvnet_lab import cli
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, tsn, tsn_blnet
 from blvnet_lab.weights.official import bare_state_dict, import_official, load_official
 
@@ -230,11 +229,6 @@ def imported(checkpoint: dict, folder: Path, **options):
     return found.model, found.report
 
 
-def run_import(monkeypatch, *words) -> None:
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "import-official", *map(str, words)])
-    cli.main()
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_imported_file_has_the_published_logits(case, tmp_path, monkeypatch, capsys):
     config = CASES[case]["config"]
@@ -245,7 +239,7 @@ def test_imported_file_has_the_published_logits(case, tmp_path, monkeypatch, cap
         {"state_dict": wrapped, "optimizer": momentum, "epoch": 3, "best_top1": torch.tensor(6.1)},
         path,
     )
-    run_import(monkeypatch, path, out, "--num-frames", config["frames"])
+    type_command(monkeypatch, "import-official", path, out, "--num-frames", config["frames"])
     assert f"video checkpoint: {len(load_model(out).state_dict())} tensors" in (
         text := capsys.readouterr().out
     )
@@ -289,7 +283,7 @@ def test_image_layout_begins_with_the_taps_that_are_asked_for(tmp_path, monkeypa
     options = {"num_classes": 5, "in_channels": 10, "tap_init": "kaiming", "seed": 1}
     out = tmp_path / "model.safetensors"
     typed = [word for key, value in options.items() for word in ("--" + key, value)]
-    run_import(monkeypatch, path, out, *typed)
+    type_command(monkeypatch, "import-official", path, out, *typed)
     text = capsys.readouterr().out
     assert "1 adapted" in text and "9 not in this checkpoint" in text and "2 of the" in text
     model = load_model(out)
@@ -382,7 +376,7 @@ def test_refused_files_leave_everything_as_it_was(tmp_path, monkeypatch):
         elif content is not None:
             torch.save(content, path)
         with pytest.raises(SystemExit, match=words) as error:
-            run_import(monkeypatch, path, out)
+            type_command(monkeypatch, "import-official", path, out)
         assert str(error.value).startswith("blvnet_lab: ") and "\n" not in str(error.value)
         assert "Re-running" not in str(error.value), "PyTorch's advice to load it unsafely"
         assert not ran.exists()

@@ -6,23 +6,21 @@ hold, torchvision's ResNet with the temporal module put in front of its first co
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from lab import type_command
 from nets import conv3d_tam, network, randomized, tam_resnet, tsm
 from test_official import (
     assert_published_logits,
     assert_published_maps,
     official_tensor,
-    run_import,
 )
 from torch import nn
 
-from blvnet_lab import cli
 from blvnet_lab.introspect import (
     derived_receptive_field,
     effective_pair_taps,
@@ -74,7 +72,7 @@ def in_ours(name: str) -> str:
 def test_imported_network_gives_the_published_logits(case, tmp_path, monkeypatch, capsys):
     config, layout = CASES[case]["config"], CASES[case]["layout"]
     path, out = wrapped(layout, state_of_case(case), tmp_path), tmp_path / "model.safetensors"
-    run_import(monkeypatch, path, out)
+    type_command(monkeypatch, "import-official", path, out)
     assert f"{layout} checkpoint: " in capsys.readouterr().out
     model = load_model(out)
     expected = {"depth": config["depth"], "num_classes": config["num_classes"], "num_frames": 8}
@@ -324,8 +322,7 @@ def test_taps_in_a_file_are_the_networks(builder, tmp_path, monkeypatch, capsys)
     model = network(builder, causal=builder is blvnet_tam).float()
     source, out = tmp_path / "model.safetensors", tmp_path / "new" / "taps.safetensors"
     save_model(model, source)
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "taps", str(source), "--out", str(out)])
-    cli.main()
+    type_command(monkeypatch, "taps", source, "--out", out)
     count = sum(module.taps.numel() for module in model.modules() if isinstance(module, TAM))
     assert f"wrote {count:,} taps of" in capsys.readouterr().out
     assert out.stat().st_size < 4 * count + 4000

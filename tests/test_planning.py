@@ -11,11 +11,10 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from lab import LIMIT_S, ROOT
+from lab import LIMIT_S, ROOT, type_command
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from blvnet_lab import cli
 from blvnet_lab.data import DataSet
 from blvnet_lab.runs import plan as planning
 from blvnet_lab.runs.memory import count_memory, kept_for_backward, most_at_once
@@ -479,8 +478,7 @@ def printed(monkeypatch, capsys):
     """Types the command, and returns what it prints with each space and line break as a space."""
 
     def run(*words) -> str:
-        monkeypatch.setattr(sys, "argv", ["blvnet_lab", "plan", *map(str, words)])
-        cli.main()
+        type_command(monkeypatch, "plan", *words)
         return " ".join(capsys.readouterr().out.split())
 
     return run

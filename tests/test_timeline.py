@@ -1,6 +1,5 @@
 """Answers over time. The oracles: whole clips at once, clips read by hand, one answer for all."""
 
-import sys
 from dataclasses import replace
 from itertools import groupby
 
@@ -8,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lab import type_command
 from nets import tam_resnet, tsm
 from shown import bytes_of, decoded, plain
 from torch import nn
 from videos import read_number, write_video
 
-from blvnet_lab import cli, viz
+from blvnet_lab import viz
 from blvnet_lab.data import (
     VideoReadError,
     probe_video,
@@ -142,8 +142,7 @@ def test_where_the_window_is_the_video_the_last_answer_is_that_to_all_of_it(
 def test_answers_over_time_in_files(video, tmp_path, monkeypatch, capsys):
     checkpoint, out = saved(tmp_path, sure()), tmp_path / "new" / "answers.csv"
     words = [checkpoint, video, "--timeline", 0.5, "--window", 1, "--out", out]
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", "predict", *map(str, words)])
-    cli.main()
+    type_command(monkeypatch, "predict", *words)
     printed = capsys.readouterr().out
     assert f"wrote {out}" in printed and f"{out.with_suffix('.png')} is a picture" in printed
     assert sorted(path.name for path in out.parent.iterdir()) == ["answers.csv", "answers.png"]

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from lab import LIMIT_S, ROOT
+from lab import LIMIT_S, ROOT, type_command
 from safetensors.torch import load_file
 from test_engine import CPU, Small, assert_equal, constant, fitted, points, tensors
 from test_engine import SHORT as BRIEF
@@ -22,7 +22,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 from training_process import Clips
 
-from blvnet_lab import cli
 from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import count_cost
@@ -464,11 +463,6 @@ def test_help_comes_at_once():
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "blvnet_lab.cli" in imported, "the list of imports is there"
     assert not imported & {"torch", "torchvision", "pandas", "matplotlib", "av"}
-
-
-def type_command(monkeypatch, *words) -> None:
-    monkeypatch.setattr(sys, "argv", ["blvnet_lab", *map(str, words)])
-    cli.main()
 
 
 def test_expected_errors_are_one_line(monkeypatch, manifest, tmp_path):
