@@ -15,7 +15,7 @@ function softmax(logits) {
   return powers.map((x) => x / powers.reduce((a, b) => a + b));
 }
 
-let about, ort, clips; // page.json, onnxruntime-web, and all frames' bytes (clips, T, H, W, RGB)
+let about, ort, frames; // page.json, onnxruntime-web, and the bytes (H, W, RGB) of each frame
 const now = { clip: 0, order: [], chosen: 0, taps: {} }; // `chosen` is a place in the order
 
 // --- networks and pictures
@@ -24,18 +24,15 @@ const sessions = {};
 const load = (name) => (sessions[name] ??= ort.InferenceSession.create(`${name}.onnx`));
 const tensor = (values, shape) => new ort.Tensor("float32", values, shape);
 
-function frame(i) {
-  const size = about.size[0] * about.size[1] * 3, first = (now.clip * about.frames + i) * size;
-  return clips.subarray(first, first + size);
-}
+const frame = (i) => frames[now.clip * about.frames + i];
 
-function normalised(frames) { // bytes (H, W, RGB) of each -> (1, T, RGB, H, W)
+function normalised(clip) { // bytes (H, W, RGB) of each frame -> (1, T, RGB, H, W)
   const { size, mean, std } = about, area = size[0] * size[1];
-  const values = Float32Array.from({ length: frames.length * 3 * area }, (_, i) => {
+  const values = Float32Array.from({ length: clip.length * 3 * area }, (_, i) => {
     const plane = Math.floor(i / area), c = plane % 3;
-    return (frames[(plane - c) / 3][3 * (i % area) + c] / 255 - mean[c]) / std[c];
+    return (clip[(plane - c) / 3][3 * (i % area) + c] / 255 - mean[c]) / std[c];
   });
-  return tensor(values, [1, frames.length, 3, ...size]);
+  return tensor(values, [1, clip.length, 3, ...size]);
 }
 
 async function run({ name }, order, places = []) {
@@ -72,8 +69,7 @@ function choose(place) {
   now.order.forEach((i, at) => {
     const button = $("strip").children[at];
     Object.assign(button, { ariaPressed: at === place, ariaLabel: `frame ${i}, at place ${at}` });
-    paintFrame(button.firstChild, i);
-    button.lastChild.textContent = i;
+    button.replaceChildren(paintFrame(make("canvas"), i), i);
   });
   paintFrame($("screen"), now.order[place]).ariaLabel = `frame ${now.order[place]} of the clip`;
 }
@@ -83,17 +79,12 @@ function move(from, to) {
   setOrder(now.order.toSpliced(from, 1).toSpliced(to, 0, now.order[from]), to);
 }
 
-function placeUnder({ clientX, clientY }) { // of a pointer; -1: beside the strip
-  const button = document.elementFromPoint(clientX, clientY)?.closest("#strip button");
-  return [...$("strip").children].indexOf(button);
-}
+const placeOf = (button) => [...$("strip").children].indexOf(button); // -1: beside the strip
+const placeUnder = (pointer) =>
+  placeOf(document.elementFromPoint(pointer.clientX, pointer.clientY));
 
 async function play() {
-  const mine = (now.playing = Symbol());
-  for (let place = 0; place < about.frames && now.playing === mine; place++) {
-    choose(place);
-    await pause(1000 / about.rate);
-  }
+  for (const place of upTo(about.frames)) await pause(1000 / about.rate, choose(place));
 }
 
 function truth(filmed) { // in the samples' classes, one of which this order may make of another
@@ -150,8 +141,8 @@ function drawMaps() {
   const [, count, channels, height, width] = now.maps.dims, area = height * width;
   $("channel").max = channels - 1;
   const channel = Number(($("number").value = $("channel").value));
-  const starts = upTo(count).map((t) => (t * channels + channel) * area);
-  const maps = starts.map((start) => now.maps.data.subarray(start, start + area));
+  const planes = upTo(count).map((t) => t * channels + channel);
+  const maps = planes.map((i) => now.maps.data.subarray(i * area, (i + 1) * area));
   const all = maps.flatMap((map) => [...map]), low = Math.min(...all), high = Math.max(...all);
   const limit = Math.max(high, -low) || 1;
   $("maps").replaceChildren(...maps.map((map, t) => {
@@ -195,9 +186,18 @@ const say = (text) => ($("live-words").textContent = text);
 async function startCamera() {
   if (now.camera) return;
   if (!navigator.mediaDevices) throw Error("browsers want the page from https, or localhost");
-  const srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
-  const video = (now.camera = make("video", { muted: true, playsInline: true, srcObject }));
-  await video.play();
+  const video = (now.camera = make("video", { muted: true, playsInline: true }));
+  try {
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
+    await video.play();
+    await follow(video);
+  } finally { // stopped, also while the browser asked, or failed
+    video.srcObject?.getTracks().forEach((track) => track.stop());
+    if (now.camera === video) now.camera = null;
+  }
+}
+
+async function follow(video) {
   const session = await load(about.networks.at(-1).name), states = {}, last = [];
   for (const { name, shape } of session.inputMetadata.slice(1)) { // zeros: nothing was before
     const sides = [1, ...shape.slice(1)];
@@ -210,12 +210,12 @@ async function startCamera() {
       const found = await session.run({ frames: normalised(pair), ...states });
       const logits = [...found.logits.data], ms = Math.round(performance.now() - begin);
       for (const name in states) states[name] = found[name.replace("before", "after")];
-      last.unshift(logits);
-      last.length = Math.min(last.length, about.frames / 2);
+      last.splice(about.frames / 2 - 1);
+      last.unshift(logits); // as many as in a clip, averaged
       const mean = logits.map((_, i) => last.reduce((sum, x) => sum + x[i], 0) / last.length);
-      const words = plain(about.classes[mean.indexOf(Math.max(...mean))]);
-      const percent = Math.round(100 * Math.max(...softmax(mean)));
-      $("speed").value = `${words} ${percent} %; ${ms} ms a pair of frames`;
+      const share = Math.max(...softmax(mean)), best = mean.indexOf(Math.max(...mean));
+      const words = plain(about.classes[best]);
+      $("speed").value = `${words} ${Math.round(100 * share)} %; ${ms} ms a pair of frames`;
       if (words !== said) say(`It sees: ${(said = words)}.`); // read aloud only where it changes
       $("live").dispatchEvent(new CustomEvent("answer", { detail: { pair, logits } }));
     }
@@ -232,16 +232,11 @@ function grab(video) { // the square in the middle, as small as the frames of th
   return pen.getImageData(0, 0, width, height).data.filter((_, i) => i % 4 < 3);
 }
 
-function stopCamera() {
-  now.camera?.srcObject.getTracks().forEach((track) => track.stop());
-  now.camera = null;
-  say("The camera is off.");
-}
-
 // --- the beginning
 
 const CLICKED = {
-  play, stop: stopCamera, filmed: () => setOrder(upTo(about.frames)),
+  play, stop: () => say("The camera is off.", (now.camera = null)),
+  filmed: () => setOrder(upTo(about.frames)),
   reverse: () => setOrder(now.order.toReversed()), halves: () => setOrder(halves(now.order)),
   shuffle: () => setOrder(shuffled(now.order)), earlier: () => move(now.chosen, now.chosen - 1),
   later: () => move(now.chosen, now.chosen + 1), own: () => setTaps(structuredClone),
@@ -255,7 +250,9 @@ const CHANGED = {
 
 async function begin() {
   const [json, bytes] = await Promise.all([fetch("page.json"), fetch("clips.bin")]);
-  [about, clips] = [await json.json(), new Uint8Array(await bytes.arrayBuffer())];
+  about = await json.json();
+  const all = await bytes.arrayBuffer(), size = 3 * about.size[0] * about.size[1];
+  frames = upTo(all.byteLength / size).map((i) => new Uint8Array(all, i * size, size));
   const runtime = new URL(`${about.runtime}ort.wasm.bundle.min.mjs`, document.baseURI).href;
   ort = await import(runtime).catch(() => {
     throw Error(`${runtime} does not come. Is there a connection to the internet?`);
@@ -270,12 +267,11 @@ async function begin() {
   $("clip").append(...about.classes.map((name) => make("option", {}, plain(name))));
   $("strip").append(...upTo(about.frames).map((at) => make("button", {
     onclick: () => choose(at), onpointerdown: () => (now.dragged = at),
-  }, make("canvas"), "")));
+  })));
   $("strip").onpointermove = (event) => [...$("strip").children].forEach((button, i) =>
     button.classList.toggle("over", event.buttons > 0 && i === placeUnder(event)));
-  $("strip").onpointerup = (event) => {
-    if (placeUnder(event) !== now.dragged) move(now.dragged, placeUnder(event));
-  };
+  $("strip").onpointerup = (event) =>
+    placeUnder(event) !== now.dragged && move(now.dragged, placeUnder(event));
   document.onclick = ({ target }) => CLICKED[target.id]?.();
   document.oninput = ({ target }) => CHANGED[target.id]?.();
   const links = about.notebooks ? document.querySelectorAll(".course") : [];
