@@ -1,5 +1,6 @@
 """The course as a site. The oracle is the notebooks' own text."""
 
+import json
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ LOADED = re.compile(
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    for module, name in site.PACKAGES.items():
+    for module, name in {**site.PACKAGES, "onnxscript": "onnxscript"}.items():
         pytest.importorskip(module, reason=f"needs {name}: pip install -e '.[site]'")
     return site.write_site(tmp_path_factory.mktemp("new") / "site")
 
@@ -35,6 +36,14 @@ def test_nothing_is_loaded_from_elsewhere_and_all_is_there(written):
         for found in LOADED.findall(page.read_text("utf-8")):
             name = "".join(found).partition("?")[0]
             assert name.startswith("data:") or (page.parent / name).is_file(), (page.name, name)
+
+
+def test_the_page_is_in_it(written):
+    page = written.out / "page" / "index.html"
+    assert page.is_file()
+    assert 'href="page/index.html"' in written.pages[0].read_text("utf-8")
+    linked = json.loads(page.with_name("page.json").read_text("utf-8"))["notebooks"]
+    assert (page.parent / linked).resolve() == written.pages[0].resolve()
 
 
 def test_text_pictures_and_formulas_are_there(written):

@@ -4,6 +4,7 @@
     python -m http.server --directory site      # or open site/index.html
 
 All that the pages load is beside them. Formulas are MathML, which browsers draw by themselves.
+Below page/ stands what `page` writes, with the internet as it says there.
 """
 
 import shutil
@@ -15,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from blvnet_lab.course.copies import shipped
+from blvnet_lab.course.page import RUNTIME, Page, write_page
 from blvnet_lab.paths import atomic_write
 
 PACKAGES = {"sphinx": "sphinx", "myst_nb": "myst-nb", "sphinx_book_theme": "sphinx-book-theme"}
@@ -39,6 +41,8 @@ INDEX = """# Efficient video networks, by hand
 
 A course in notebooks: you build bLVNet-TAM, train it, and take it apart. These pages are to be
 read; to run the notebooks, install the package: `python -m blvnet_lab course my_course --open`.
+And a page in which you turn taps and reorder frames: <a href="page/index.html">the networks in your
+browser</a>.
 
 ```{toctree}
 :maxdepth: 1
@@ -51,16 +55,23 @@ class Site:
 
     out: Path
     pages: list[Path]
+    page: Page  # where the networks run
 
     def __str__(self) -> str:
-        lines = [*map(str, self.pages), f"begin with {self.out / 'index.html'}; no page needs the"]
-        return "\n".join(lines) + f" internet. To serve them: python -m http.server -d {self.out}"
+        lines = [*map(str, [*self.pages, self.page.out / "index.html"])]
+        lines.append(
+            f"begin with {self.pages[0]}; to serve them: python -m http.server -d {self.out}"
+        )
+        if not self.page.offline:
+            lines.append(f"only the last needs the internet, unless you run in {self.page.out}:")
+            lines.append(f"npm install {RUNTIME}\nand then this command again, with --replace")
+        return "\n".join(lines)
 
 
 def write_site(out: Path, *, replace: bool = False) -> Site:
     """Write the course as a site that works offline: pages to read, with navigation and search.
 
-    It takes the packages of the extra `site`.
+    It takes the packages of the extra `site`. In page/ is what the command `page` writes.
 
     Args:
         out: folder for the pages; index.html is the first.
@@ -81,6 +92,7 @@ def write_site(out: Path, *, replace: bool = False) -> Site:
         )
     from sphinx.application import Sphinx  # takes seconds to import
 
+    page = write_page(out / "page", notebooks="../index.html", replace=replace)
     sources = sorted(shipped(), key=lambda path: (path.suffix != ".ipynb", path.name))
     names = ["index", *(path.stem for path in sources)]
     with TemporaryDirectory() as folder:
@@ -96,7 +108,7 @@ def write_site(out: Path, *, replace: bool = False) -> Site:
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(target) as partial:
                 shutil.copyfile(file, partial)
-    return Site(out, [out / f"{name}.html" for name in names])
+    return Site(out, [out / f"{name}.html" for name in names], page)
 
 
 def setup(app: Any) -> None:
