@@ -16,8 +16,9 @@ from lab import type_command
 from nets import assert_state, network, state_of, tam_resnet, tsm
 from torch import nn
 
+from blvnet_lab import data, paths
 from blvnet_lab.data import normalize
-from blvnet_lab.deploy import export
+from blvnet_lab.deploy import command, export, int8
 from blvnet_lab.deploy.export import export_model
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, save_model, tsn, tsn_blnet
@@ -281,3 +282,40 @@ def test_without_the_packages_for_onnx(lacking, checkpoint, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
     type_command(monkeypatch, "export", checkpoint, tmp_path / "model.pt2", "--size", 48, 64)
     assert (tmp_path / "model.pt2").is_file()
+
+
+# ---------------------------------------------------------------- eight bits
+
+
+def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, capsys):
+    samples = paths.data_samples()
+    trained, manifest = (
+        samples / "checkpoints/blvnet_tam.safetensors",
+        samples / "motion/manifest.csv",
+    )
+    out = tmp_path / "int8.onnx"
+    for words, why in ((["--int8"], "with --calibrate"), (["--calibrate", manifest], "int8=False")):
+        with pytest.raises(SystemExit, match=why):
+            type_command(monkeypatch, "export", trained, out, *words)
+    monkeypatch.setattr(command, "CALIBRATION_CLIPS", 40)
+    type_command(monkeypatch, "export", trained, out, "--int8", "--calibrate", manifest)
+    assert "checked on 20 of the clips, which calibration has not seen" in capsys.readouterr().out
+    graph = onnx.load(out).graph
+    kinds = Counter(tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 4)
+    assert set(kinds) == {onnx.TensorProto.INT8}
+    scales = [t for t in graph.initializer if t.name.endswith("stem.conv.weight_scale")]
+    assert [list(scale.dims) for scale in scales] == [[8]], "one for each channel"
+    assert notes_of(out)["classes"][0] == "moves_right"
+    motion = data.DataSet.read(manifest)
+    clips, labels = data.load_clips(
+        motion, "val", 8, data.evaluation_transform((64, 64)), per_class=5
+    )
+    found = torch.cat([runner(out)(clip) for clip in clips.split(1)])
+    assert (found.argmax(1) == labels).float().mean() > 0.95
+    monkeypatch.setattr(int8, "INT8_TOLERANCE", 1e-6)
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match=r"in int8 within 1e-06 .*nothing was written"):
+        int8.export_int8(load_model(trained), out, clips[:4])
+    assert out.read_bytes() == before and list(tmp_path.iterdir()) == [out]
+    with pytest.raises(ValueError, match="at least 2 clips to calibrate with, got 1"):
+        int8.export_int8(load_model(trained), out, clips[:1])

@@ -124,7 +124,7 @@ def test_errors(tmp_path, monkeypatch):
     checkpoint = tmp_path / "model.safetensors"
     save_model(new(blvnet_tam, causal=True), checkpoint)
     words = "export", checkpoint, tmp_path / "live.onnx", "--stream"
-    with pytest.raises(SystemExit, match="expected --with-taps or --stream, got both"):
+    with pytest.raises(SystemExit, match="expected --with-taps, --stream or --int8, got several"):
         type_command(monkeypatch, *words, "--with-taps")
     assert list(tmp_path.iterdir()) == [checkpoint]
     type_command(monkeypatch, *words, "--size", 40, 48)

@@ -28,14 +28,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.unrolled import frame_by_frame
 from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_as_built, network_of
 from blvnet_lab.paths import atomic_write, check_target
-from blvnet_lab.training.checkpoint import load_trained
 
 TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
 # What the exporter sees. The last maps are 1/32 of the frames: both sides are above 32, since it
@@ -75,45 +73,6 @@ class Exported(NamedTuple):
             f"got a deviation of {self.deviation:.1e}: look for weights that are not "
             f"finite, or try another PyTorch than {torch.__version__}; nothing was written"
         )
-
-
-def export_file(
-    checkpoint: Path,
-    out: Path,
-    /,
-    *,
-    size: tuple[int, int] | None = None,
-    with_taps: bool = False,
-    stream: bool = False,
-) -> Exported:
-    """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
-
-    Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
-    (B, classes). The file holds the mean and standard deviation of that, for RGB from 0 to 1, and
-    the names of the classes (none where the network has none); "multi_label" if a clip may be of
-    several (their probabilities are sigmoids of the logits). Before it gets its name, it is run on
-    clips that the exporter has not seen and compared with the network.
-
-    Args:
-        checkpoint: model.safetensors or best.pt of a run.
-        out: the file to write: .onnx needs onnx, onnxscript and onnxruntime, .pt2 nothing more.
-        size: height and width that the file is for; without it, any above 32 pixels (of a stream,
-            those of the training).
-        with_taps: an .onnx whose taps are inputs, and whose captured maps are outputs.
-        stream: an .onnx of a step of a causal network, with what it remembers as input and output.
-    """
-    if with_taps and stream:
-        raise ValueError("expected --with-taps or --stream, got both: write two files")
-    trained = load_trained(checkpoint)
-    notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
-    notes |= {"multi_label": True} if trained.multi_label else {}
-    write = export_model
-    if with_taps or stream:
-        from blvnet_lab.deploy import graphs  # which imports this file
-
-        write = graphs.export_stream if stream else graphs.export_with_taps
-        size = size or (trained.recipe.size if stream and trained.recipe else None)
-    return write(trained.model, out, size, notes)
 
 
 def export_model(

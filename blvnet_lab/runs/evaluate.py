@@ -24,17 +24,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
 from blvnet_lab.data.dataset_files import PART, clip_names
 from blvnet_lab.datasets.motion import CLASSES, REVERSAL
 from blvnet_lab.datasets.partners import PARTNER
-from blvnet_lab.introspect import edit_clip
+from blvnet_lab.deploy.compiled import Precision, compile_for_inference
+from blvnet_lab.deploy.live import Stream
+from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs import compare
 from blvnet_lab.training.checkpoint import Trained, load_trained
-from blvnet_lab.training.distributed import on_cpu, process_group
+from blvnet_lab.training.distributed import on_cpu, pick_device, process_group
 from blvnet_lab.training.evaluation import Predictions, evaluate, predictions_table, standard_scores
 from blvnet_lab.training.metrics import confusion_matrix, partner_accuracy, per_class_scores
 from blvnet_lab.training.recipe import Hardware, Recipe
@@ -138,6 +140,7 @@ def evaluate_file(
     batch_size: int = 32,
     workers: int = 0,
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    fast: Precision | None = None,
 ) -> Evaluation:
     """Evaluate a trained network on all clips of a split; alone, or started by torchrun.
 
@@ -155,18 +158,30 @@ def evaluate_file(
         batch_size: views at once, in each process.
         workers: processes that read clips, for each that evaluates; 0 reads in that process itself.
         precision: in which the network computes.
+        fast: compile the network for this processor first, to compute in this precision; that takes
+            a minute the first time. For a batch of this size: at depth 50 take 1.
 
     Raises:
         ValueError: no such files or split; the manifest's labels mean other classes than the
-            network's; views that there are not; no clip could be read.
+            network's; views that there are not; no clip could be read; `fast` with a precision of
+            its own, a GPU or no compiler.
         OSError: `out` cannot be written to, noticed before the work.
         FloatingPointError: logits that are not finite.
     """
     hardware = Hardware(precision=precision, workers=workers)
+    if fast is not None and precision != "float32":
+        raise ValueError(
+            f"expected the precision with fast alone, got precision={precision} and fast={fast}"
+        )
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest).one_label("--playing and --against", beside != ALONE)
         paths = filter(None, [checkpoint, beside.against])
         opened = [_open(path, data_set, split, views, size) for path in paths]
+        if fast is not None:
+            for i, (its, how, *rest) in enumerate(opened):
+                network = compiled(its.model, how.size, fast, batch_size)
+                opened[i] = (replace(its, model=network), how, *rest)
+            trained = opened[0][0]
         trained, recipe, classes, clips = opened[0]
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
@@ -175,7 +190,8 @@ def evaluate_file(
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
         about |= {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
         about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
-        about |= {"num_frames": recipe.num_frames, "stride": recipe.stride, "precision": precision}
+        about |= {"num_frames": recipe.num_frames, "stride": recipe.stride}
+        about |= {"precision": fast or precision, "compiled": fast is not None}
         about |= {"device": device.type, "torch": torch.__version__, "sha256": trained.digest}
         found, status = _answer(opened[0], options), data_set.split(split).rows["status"]
         evaluation = Evaluation(
@@ -214,7 +230,11 @@ def _open(
 def _answer(opened: Opened, options: dict, order: Tensor | None = None) -> Predictions:
     """Evaluate a network on its clips, with their frames in that order."""
     model = opened[0].model.to(memory_format=torch.channels_last)
-    with nullcontext() if order is None else edit_clip(model, lambda clips: clips[:, order]):
+
+    def reorder(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        return (args[0][:, order],)
+
+    with nullcontext() if order is None else model.register_forward_pre_hook(reorder):
         found = evaluate(model, opened[-1], **options)
     check_finite(found.logits, options["hardware"].precision)
     return found
@@ -333,6 +353,21 @@ def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
         num_clips=views.num_clips,
         short_side=recipe.read_short_side,
     )
+
+
+def compiled(
+    model: VideoNet | Stream, size: tuple[int, int], fast: Precision, batch: int = 1
+) -> nn.Module:
+    """Compile a network or a stream for this processor (`compile_for_inference`).
+
+    Raises ValueError where a GPU would compute instead.
+    """
+    if (device := pick_device()).type != "cpu":
+        raise ValueError(
+            f"expected no GPU with fast, which compiles for the processor, got {device}: leave "
+            "fast out, or hide the GPU (CUDA_VISIBLE_DEVICES= in the environment)"
+        )
+    return compile_for_inference(model, size, fast, batch=batch)
 
 
 def check_finite(found: Tensor, precision: str = "float32", what: str = "logits") -> None:

@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 from blvnet_lab.data import DataSet, probe_video, read_frames
 from blvnet_lab.data.probing import pack_info
 from blvnet_lab.datasets.encoding import showing_of, write_h264
+from blvnet_lab.deploy.compiled import Precision
 from blvnet_lab.paths import atomic_write, check_target
-from blvnet_lab.runs.evaluate import check_finite, view_clips, with_views
+from blvnet_lab.runs.evaluate import check_finite, compiled, view_clips, with_views
 from blvnet_lab.runs.timeline import OverTime, answer_over_time
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import evaluate
@@ -65,6 +66,7 @@ def predict_video(
     views: str | None = None,
     size: tuple[int, int] | None = None,
     annotate: Path | None = None,
+    fast: Precision | None = None,
 ) -> Prediction:
     """Predict the class of a video: one answer for the whole of it, and others over time.
 
@@ -77,6 +79,8 @@ def predict_video(
             or 5 crops. Without it, as the network's recipe says.
         size: height and width of a view in pixels; without it, as the recipe says.
         annotate: an .mp4 to write: the video with the answer below it.
+        fast: compile the network for this processor first, to compute in this precision; that takes
+            a minute the first time, and pays for large networks.
 
     Raises:
         ValueError: no such checkpoint; views that there are not.
@@ -93,7 +97,8 @@ def predict_video(
     recipe, info = with_views(trained, views, size), probe_video(video)
     row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
-    found = evaluate(trained.model, [view_clips(alone, "val", recipe)[0]])
+    network = trained.model if fast is None else compiled(trained.model, recipe.size, fast)
+    found = evaluate(network, [view_clips(alone, "val", recipe)[0]])
     check_finite(found.logits)
     best = ranked(found.logits)[0, :top]
     shares = trained.probabilities(found.logits[0].double())[best]
@@ -101,7 +106,7 @@ def predict_video(
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
     prediction = Prediction(table, annotate, bool(trained.classes), trained.multi_label)
     if over_time.timeline is not None:
-        answers, basis = answer_over_time(trained, recipe, info, over_time)
+        answers, basis = answer_over_time(trained, recipe, info, over_time, fast)
         prediction = replace(prediction, timeline=answers, basis=basis, out=over_time.out)
         if over_time.out is not None:
             with atomic_write(over_time.out) as partial:

@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from blvnet_lab.data import VideoReadError, read_frames, view_transform
 from blvnet_lab.data.dataset import smaller_size
 from blvnet_lab.data.probing import VideoInfo, refuse_damage
+from blvnet_lab.deploy.compiled import Precision
 from blvnet_lab.deploy.live import Stream, frame_edges
 from blvnet_lab.models import VideoNet
 from blvnet_lab.progress import tqdm
-from blvnet_lab.runs.evaluate import check_finite
+from blvnet_lab.runs.evaluate import check_finite, compiled
 from blvnet_lab.training.checkpoint import Trained
 from blvnet_lab.training.distributed import on_cpu, pick_device
 from blvnet_lab.training.evaluation import evaluate
@@ -68,7 +69,11 @@ class Clips(Dataset):
 
 @on_cpu()
 def answer_over_time(
-    trained: Trained, recipe: Recipe, info: VideoInfo, how: OverTime
+    trained: Trained,
+    recipe: Recipe,
+    info: VideoInfo,
+    how: OverTime,
+    fast: Precision | None = None,
 ) -> tuple[pd.DataFrame, str]:
     """Compute class probabilities (times, classes), in 0..1, by seconds; and say of which frames.
 
@@ -91,7 +96,12 @@ def answer_over_time(
     span = span if model.causal else min(span, clips.end)
     times = every * np.arange(1, int(clips.end / every + 1e-6) + 1)
     times = (times if len(times) else np.array([clips.end])).round(6)
-    logits = (_by_stream if model.causal else _by_windows)(model, clips, times, span)
+    follow = _by_stream if model.causal else _by_windows
+    run = Stream(model.to(pick_device())) if model.causal else model
+    if fast is not None:
+        crops = recipe.evaluation.crops if model.causal else 1
+        run = compiled(run, recipe.size, fast, crops)
+    logits = follow(run, model, clips, times, span)
     check_finite(logits)
     table = pd.DataFrame(trained.probabilities(logits.double()), columns=list(trained.class_names))
     table.index = pd.Index(times[len(times) - len(table) :], name="seconds")
@@ -99,24 +109,28 @@ def answer_over_time(
     return table, f"of {what}, {span / frames:.3g} s apart"
 
 
-def _by_windows(model: VideoNet, clips: Clips, times: np.ndarray, span: float) -> Tensor:
+def _by_windows(
+    run: nn.Module, model: VideoNet, clips: Clips, times: np.ndarray, span: float
+) -> Tensor:
     """Compute logits (N, num_classes) of the seconds around each time, moved into the video."""
     starts = (times - span / 2).clip(0, clips.end - span)[:, None]
     shifts = (np.arange(model.num_frames) + 0.5) * span / model.num_frames
     clips.numbers = clips.frames_at(starts + shifts)
-    found = evaluate(model, clips)
+    found = evaluate(run, clips)
     for why in found.unreadable.values():
         raise VideoReadError(why, clips.info.path)
     return found.logits
 
 
-def _by_stream(model: VideoNet, clips: Clips, times: np.ndarray, span: float) -> Tensor:
+def _by_stream(
+    stream: nn.Module, model: VideoNet, clips: Clips, times: np.ndarray, span: float
+) -> Tensor:
     """Compute mean logits (N, num_classes) of the last frames before each time, if there are."""
     device, width, step = pick_device(), 1 + model.pairs, span / model.num_frames
     count = math.ceil(clips.end / step - 0.5) // width * width
     numbers = clips.frames_at((np.arange(count) + 0.5) * step)
     clips.numbers = [numbers[k : k + FRAMES_AT_ONCE] for k in range(0, count, FRAMES_AT_ONCE)]
-    stream, logits = Stream(model.to(device)), []
+    logits: list[Tensor] = []
     for i in tqdm(range(len(clips)), "following the video", leave=False, unit="block"):
         views = clips[i][0].to(device)  # (crops, n, C, H, W)
         logits += [stream(part).float().mean(0).cpu() for part in views.split(width, 1)]

@@ -17,9 +17,10 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
+from torch import Tensor, nn
 
 from blvnet_lab.data import VideoReadError, evaluation_transform
+from blvnet_lab.deploy.compiled import Precision, compile_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
 from blvnet_lab.models.networks import architecture_of
@@ -63,6 +64,7 @@ class LiveView(VideoExplorer):
         size: (height, width) in pixels of the frames that the network gets.
         stride: from one frame that the network gets to the next, as in `ClipDataset`. Take the one
             of its training: T frames spread over videos of n frames are n / T apart.
+        fast: compile the network for this processor, to compute in this precision.
 
     Raises TypeError or ValueError for another kind of model; ValueError for another number of names
     than of classes, and for a stride that leaves no pair of frames; VideoReadError if the video
@@ -88,9 +90,10 @@ class LiveView(VideoExplorer):
         size: tuple[int, int] = (64, 64),
         stride: int = 1,
         source: Source = "file",
+        fast: Precision | None = None,
     ) -> None:
         super().__init__()
-        self._stream = stream_of(model)
+        self._stream, self._like = stream_of(model, size, fast)
         self._class_names = checked_names(class_names, model)
         self._frames = FrameReader(path)
         self._fps, self._count = self._frames.info.fps, self._frames.info.num_frames
@@ -132,7 +135,7 @@ class LiveView(VideoExplorer):
         """Give the network all pairs that are complete with this frame, and that are new to it."""
         for first, second in self._pairs[len(self._logits) : self._seen_by(number)]:
             pair = self._prepare(torch.stack([self._frames[first], self._frames[second]]))
-            logits, seconds = timed_step(self._stream, pair)
+            logits, seconds = timed_step(self._stream, pair.to(self._like))
             self._seconds.append(seconds)
             self._logits.append(logits)
 
@@ -210,7 +213,7 @@ class CameraView(Explorer):
     ``cost`` and ``scores``.
 
     Args:
-        model, class_names, size: as in `LiveView`.
+        model, class_names, size, fast: as in `LiveView`.
         fps: frames a second that the network gets. Take those of its training: T frames spread over
             videos of s seconds are T / s, 4 for eight frames of two seconds.
     """
@@ -224,9 +227,11 @@ class CameraView(Explorer):
         *,
         size: tuple[int, int] = (64, 64),
         fps: float = 4.0,
+        fast: Precision | None = None,
     ) -> None:
         super().__init__()
-        self._stream, self._prepare = stream_of(model), evaluation_transform(size)
+        self._stream, self._like = stream_of(model, size, fast)
+        self._prepare = evaluation_transform(size)
         self._class_names = checked_names(class_names, model)
         self._named("camera", Camera(size=size, fps=fps)).on_msg(self._receive)
         self._button("restart", "restart", self._restart, "forget everything")
@@ -252,7 +257,7 @@ class CameraView(Explorer):
         """Give the network a pair (2, 3, H, W), uint8, that is complete at some time (s)."""
         if self._times and time <= self._times[-1]:  # switched off and on
             self._restart()
-        found = *timed_step(self._stream, self._prepare(pair)), time
+        found = *timed_step(self._stream, self._prepare(pair).to(self._like)), time
         for values, new in zip((self._logits, self._seconds, self._times), found, strict=True):
             values[:] = [*values, new][-KEPT_PAIRS:]
 
@@ -285,14 +290,21 @@ class CameraView(Explorer):
         return f"LiveView(camera, {len(self._class_names)} classes)"
 
 
-def stream_of(model: BigLittleNet) -> Stream:
-    """Make the stepwise form of a copy of a causal bLVNet-TAM; TypeError for another model."""
+def stream_of(
+    model: BigLittleNet, size: tuple[int, int], fast: Precision | None
+) -> tuple[nn.Module, Tensor]:
+    """Make the stepwise form of a copy of a causal bLVNet-TAM; TypeError for another model.
+
+    With it comes a tensor of the device and precision that it takes. `fast` compiles it.
+    """
     if (name := architecture_of(model)) != "blvnet_tam":
         raise TypeError(
             f"expected a model from blvnet_tam, got {name}: the view follows pairs of frames; "
             "`deploy.Stream` takes the frames of a causal tsm or tam_resnet one by one"
         )
-    return Stream(copy.deepcopy(model))
+    stream = Stream(copy.deepcopy(model))
+    like = next(stream.parameters())
+    return stream if fast is None else compile_for_inference(stream, size, fast), like
 
 
 def averaging_slider(model: BigLittleNet) -> widgets.IntSlider:
@@ -301,10 +313,10 @@ def averaging_slider(model: BigLittleNet) -> widgets.IntSlider:
     return widgets.IntSlider(most // 2, 1, most, description="pairs averaged", style=style)
 
 
-def timed_step(stream: Stream, pair: Tensor) -> tuple[Tensor, float]:
+def timed_step(stream: nn.Module, pair: Tensor) -> tuple[Tensor, float]:
     """Give a network a pair (2, 3, H, W); return its logits (num_classes,) and the seconds."""
-    pair, start = pair[None].to(next(stream.parameters())), time.perf_counter()
-    logits = stream(pair)[0].double().cpu()
+    start = time.perf_counter()
+    logits = stream(pair[None])[0].double().cpu()
     return logits, time.perf_counter() - start
 
 

@@ -1,0 +1,65 @@
+"""The command `export`: which file is written of a trained network."""
+
+from pathlib import Path
+
+from blvnet_lab.data import DataSet, evaluation_transform, load_clips
+from blvnet_lab.data.transforms import MEAN, STD
+from blvnet_lab.deploy.export import Exported, export_model
+from blvnet_lab.deploy.graphs import export_stream, export_with_taps
+from blvnet_lab.deploy.int8 import Int8Exported, export_int8
+from blvnet_lab.training.checkpoint import load_trained
+
+CALIBRATION_CLIPS = 100
+
+
+def export_file(
+    checkpoint: Path,
+    out: Path,
+    /,
+    *,
+    size: tuple[int, int] | None = None,
+    with_taps: bool = False,
+    stream: bool = False,
+    int8: bool = False,
+    calibrate: Path | None = None,
+) -> Exported | Int8Exported:
+    """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
+
+    Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
+    (B, classes). The file holds the mean and standard deviation of that, for RGB from 0 to 1, and
+    the names of the classes (none where the network has none); "multi_label" if a clip may be of
+    several (their probabilities are sigmoids of the logits). Before it gets its name, it is run on
+    clips that the exporter has not seen and compared with the network.
+
+    Args:
+        checkpoint: model.safetensors or best.pt of a run.
+        out: the file to write: .onnx needs onnx, onnxscript and onnxruntime, .pt2 nothing more.
+        size: height and width that the file is for; without it, any above 32 pixels (of a stream,
+            those of the training).
+        with_taps: an .onnx whose taps are inputs, and whose captured maps are outputs.
+        stream: an .onnx of a step of a causal network, with what it remembers as input and output.
+        int8: an .onnx that computes in eight bits, for the one size.
+        calibrate: manifest.csv of the training clips that say, for int8, how large maps become.
+    """
+    if with_taps + stream + int8 > 1:
+        raise ValueError("expected --with-taps, --stream or --int8, got several: write one each")
+    if int8 != (calibrate is not None):
+        raise ValueError(
+            f"expected --int8 with --calibrate MANIFEST, got int8={int8} and calibrate={calibrate}"
+        )
+    trained = load_trained(checkpoint)
+    notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
+    notes |= {"multi_label": True} if trained.multi_label else {}
+    write, recipe = export_with_taps if with_taps else export_model, trained.recipe
+    if size is None and recipe is not None and (stream or int8):
+        size = recipe.evaluation.size or recipe.size
+    if stream:
+        write = export_stream
+    if calibrate is None:
+        return write(trained.model, out, size, notes)
+    if size is None:
+        raise ValueError("expected the size of the clips for int8, got none: give --size")
+    data_set, transform = DataSet.read(calibrate), evaluation_transform(size)
+    few, frames = max(1, CALIBRATION_CLIPS // len(data_set.classes)), trained.model.num_frames
+    clips, _ = load_clips(data_set, "train", frames, transform, per_class=few)
+    return export_int8(trained.model, out, clips, notes)

@@ -1,0 +1,267 @@
+"""Compile a network for the processor of this machine: its fastest form, made once and kept.
+
+from blvnet_lab.deploy import compile_for_inference
+fast = compile_for_inference(model, (224, 224), "bfloat16")
+logits = fast(clip)                     # (B, T, C, 224, 224) -> (B, num_classes), float32
+
+The folded network becomes machine code (AOTInductor), with its weights in the layout that the
+processor likes best, and each weighted sum with its ReLU in one pass over memory. That takes about
+a minute; the package is kept, and found again by whoever asks for the same on the same machine.
+It is a program: so it is kept in a folder of the user's, not beside the checkpoint, where somebody
+else's could lie.
+"""
+
+import copy
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.live import PastMaps, Stream
+from blvnet_lab.models.bottleneck import Block
+from blvnet_lab.models.networks import VideoNet, architecture_of
+
+log = logging.getLogger("blvnet_lab")
+
+Precision = Literal["float32", "bfloat16"]
+# Of the largest logit, on noise: another order of sums, eight bits of mantissa.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
+# The number of threads is that of the process that runs the package, not of the one that made it.
+OPTIONS = {"freezing": True, "cpp.dynamic_threads": True}
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
+KEPT_BYTES = 1 << 30
+
+
+class CompiledNet(nn.Module):
+    """A network as machine code, for clips of one size: see `compile_for_inference`.
+
+    It consists of no modules: `introspect` refuses it, since nothing in it can be captured.
+
+    Attributes:
+        file: the package.
+        deviation: of its logits from the network's in float32, of the largest one; on noise.
+    """
+
+    code: Callable[..., Any]
+    deviation: float
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, file: Path, maps: Iterable[Tensor]
+    ):
+        super().__init__()
+        self.shape, self.dtype, self.file = shape, dtype, file  # of the clips: (B, T, C, H, W)
+        self.first_maps = [torch.zeros_like(each) for each in maps]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames: for a stream, the next pair is the first of a video."""
+        self.maps = self.first_maps
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Compute the logits (N, num_classes), in float32, of any number of clips."""
+        self.check(clips)
+        return torch.cat([self.run_part(part) for part in clips.split(self.shape[0])])
+
+    def run_part(self, clips: Tensor) -> Tensor:
+        missing = self.shape[0] - len(clips)  # filled up: clips know nothing of each other
+        clips = F.pad(clips, (0, 0) * 4 + (0, missing)) if missing else clips
+        logits, *_ = self.run_code(clips)
+        return logits.float()[: len(clips) - missing]
+
+    def run_code(self, clips: Tensor, *maps: Tensor) -> Iterable[Tensor]:
+        # Compiled code takes strides for granted.
+        maps = [each.contiguous(memory_format=torch.channels_last) for each in maps]
+        return pytree.tree_leaves(self.code(clips.to(self.dtype).contiguous(), *maps))
+
+    def check(self, clips: Tensor) -> None:
+        """Raise ValueError unless these are clips as it was compiled for."""
+        if clips.shape[1:] != self.shape[1:] or clips.ndim != 5 or clips.device.type != "cpu":
+            wanted = "(B, {}, {}, {}, {})".format(*self.shape[1:])
+            raise ValueError(
+                f"expected clips {wanted} on the CPU, for which this network was compiled, got "
+                f"{tuple(clips.shape)} on {clips.device.type}: compile it for these, or take "
+                "optimize_for_inference, which makes a network for any size"
+            )
+
+
+class CompiledStream(CompiledNet):
+    """A `Stream` as machine code: one pair (B, 2, C, H, W) after another, B as compiled for."""
+
+    @torch.no_grad()
+    def forward(self, pair: Tensor) -> Tensor:
+        """Compute the logits (B, num_classes), in float32, of a pair that follows the last one."""
+        self.check(pair)
+        if len(pair) != self.shape[0]:
+            raise ValueError(
+                f"expected {self.shape[0]} pairs at once, as compiled, got {len(pair)}"
+            )
+        logits, *maps = self.run_code(pair, *self.maps)
+        self.maps = maps[: len(self.maps)]
+        return logits.float()
+
+
+class Step(nn.Module):
+    """A step of a stream without a memory of its own: the past maps come in, and go out.
+
+    The inputs of blocks with a TAM go out, too, unused. Inductor adds a block's branch to its
+    input, in place, when it sees no later use of that; and it overlooks the maps to keep, which are
+    views of it.
+    """
+
+    def __init__(self, network: VideoNet):
+        super().__init__()
+        self.network, self.inputs = network, []
+        self.pasts = [each for each in network.modules() if isinstance(each, PastMaps)]
+        for block in network.modules():
+            if isinstance(block, Block) and block.tam is not None:
+                block.register_forward_pre_hook(lambda _, args: self.inputs.append(args[0]))
+
+    def forward(self, pair: Tensor, *maps: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        given = iter(maps)
+        for past in self.pasts:
+            past.maps = [next(given) for _ in range(past.length)] if maps else None
+        logits = self.network(pair)
+        after = [each for past in self.pasts for each in past.maps]
+        for past in self.pasts:
+            past.maps = None
+        inputs, self.inputs = self.inputs, []
+        after = [each.contiguous(memory_format=torch.channels_last) for each in after]
+        return logits, after, inputs
+
+
+@torch.no_grad()
+def compile_for_inference(
+    model: VideoNet | Stream,
+    size: tuple[int, int],
+    precision: Precision = "float32",
+    *,
+    batch: int = 1,
+    folder: str | os.PathLike | None = None,
+    keep: bool = True,
+) -> CompiledNet:
+    """Compile a network, or a stream, for this processor; or take the package that is there.
+
+    Its logits are compared with the network's on noise, each time. Whoever asks for the same
+    network and size on such a machine with this PyTorch gets the same package. None is ever
+    overwritten, and each may be deleted.
+
+    Args:
+        model: from one of the builders, also after `optimize_for_inference`; it stays as it is.
+        size: height and width of the frames in pixels.
+        precision: "bfloat16" changes logits by about a hundredth of the largest, and pays where
+            the processor computes in it (avx512_bf16 or amx_bf16 in the output of lscpu).
+        batch: clips computed at once; of more, part after part. At depth 50 one is as fast as many.
+        folder: where packages are kept; None for the user's `~/.cache/blvnet_lab`.
+        keep: also call `keep_memory`.
+
+    Raises:
+        TypeError, ValueError: as `optimize_for_inference`; the network is not on the CPU; there is
+            no C++ compiler; the compiled logits are not the network's.
+    """
+    is_stream = isinstance(model, Stream)
+    network = model.model if is_stream else model
+    if isinstance(network, VideoNet) and (on := network.classifier.weight.device).type != "cpu":
+        raise ValueError(
+            f"expected a network on the CPU, got one on {on}: move it there, or take "
+            "torch.compile(optimize_for_inference(model)), which compiles for any device"
+        )
+    if not (isinstance(network, VideoNet) and network.folded):
+        network = optimize_for_inference(network)
+    network = copy.deepcopy(network).float()
+    shape = (batch, network.num_frames, network.in_channels, *size)
+    clip, maps = torch.randn(shape, generator=torch.Generator().manual_seed(0)), []
+    name = "-".join(
+        [architecture_of(network), *["stream"] * is_stream, precision, "x".join(map(str, shape))]
+    )
+    kind = CompiledStream if is_stream else CompiledNet
+    if is_stream:
+        network = Step(network)
+        _, maps, _ = network(clip)
+    wanted = network(clip, *maps)  # of a stream the maps to keep, too
+    dtype = getattr(torch, precision)
+    inputs = tuple(each.to(dtype) for each in (clip, *maps))
+    program = torch.export.export(network.to(dtype), inputs)
+    file = Path(folder or Path.home() / ".cache" / "blvnet_lab") / f"{name}-{_digest(program)}.pt2"
+    compiled = kind(shape, dtype, file, inputs[1:])
+    with _package(program, file) as made:
+        compiled.code = torch._inductor.aoti_load_package(str(made))
+        pairs = zip(compiled.run_code(*inputs), pytree.tree_leaves(wanted), strict=False)
+        deviations = [(found - right).abs().max() / right.abs().max() for found, right in pairs]
+        compiled.deviation = float(torch.stack(deviations).max())
+        if not compiled.deviation <= TOLERANCES[precision]:  # a NaN is none either
+            raise ValueError(
+                f"expected the compiled logits to be the network's to {TOLERANCES[precision]} of "
+                f"the largest, got a deviation of {compiled.deviation:.1e} in {precision}: look "
+                "for weights that are not finite, or take float32 or optimize_for_inference"
+            )
+    if keep:
+        keep_memory()
+    return compiled
+
+
+@contextmanager
+def _package(program: ExportedProgram, file: Path) -> Iterator[Path]:
+    """Give the package of a program: `file`, or one that gets this name if the block succeeds."""
+    if file.is_file():
+        yield file
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix="unfinished-") as folder:
+        made = Path(folder, file.name)
+        log.warning("blvnet_lab: compiling for this processor, about a minute, once: %s", file)
+        try:
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(made), inductor_configs=dict(OPTIONS)
+            )
+        except RuntimeError as error:  # of Inductor, whatever its kind
+            raise ValueError(
+                "expected a C++ compiler that works (g++ or clang++, or the one that CXX names), "
+                f"got {str(error).splitlines()[0]}: install one (apt install g++), or take "
+                "optimize_for_inference, which needs none"
+            ) from error
+        yield made
+        made.replace(file)
+
+
+def _digest(program: ExportedProgram) -> str:
+    """Make a mark of all that a package depends on: steps, weights, PyTorch, the processor."""
+    found = hashlib.sha256(program.graph_module.code.encode())
+    for name, weight in sorted(program.state_dict.items()):
+        values = weight.detach().contiguous().flatten().view(torch.uint8).numpy()
+        found.update(name.encode() + values.tobytes())
+    try:
+        processor = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        processor = [line for line in processor if line.startswith(("model name", "flags", "Feat"))]
+    except OSError:  # not Linux
+        processor = [platform.machine(), platform.processor()]
+    found.update(repr([torch.__version__, OPTIONS, processor]).encode())
+    return found.hexdigest()[:12]
+
+
+def keep_memory() -> bool:
+    """Let this process keep memory that it frees, up to 1 GiB at a time; say whether it does now.
+
+    A network's large maps are otherwise fetched from the system, and cleared by it, in every
+    forward pass: a fifth of the time. It is glibc's malloc that can be told (Linux); what the
+    variables MALLOC_... in the environment say stays as it is.
+    """
+    chosen = any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_"))
+    if platform.libc_ver()[0] != "glibc" or chosen:
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    # glibc before 2.35 refuses thresholds above 32 MiB, but not to map nothing at all.
+    mapped = mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_MAX, 0)
+    return bool(mapped and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
