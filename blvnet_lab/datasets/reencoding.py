@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -102,8 +103,7 @@ def reencode(
             f"{short_side} and {workers}"
         )
     data_set, out = DataSet.read(manifest), Path(out).absolute()
-    table = data_set.rows
-    table["clip"] = clip_names(table)
+    table = data_set.rows.assign(clip=clip_names(data_set.rows))
     good = table[table["status"] == "ok"].drop_duplicates("clip")
     good["part"] = clip_parts(good).tolist()
     good["target"] = _targets(good, out)
@@ -185,8 +185,9 @@ def file_state(path: str) -> list[int]:
 def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     """Do the jobs in processes; give the log's entries as they end."""
     workers = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
-    # A fresh interpreter for each: decoders do not survive a fork.
-    context = multiprocessing.get_context("spawn")
+    # Decoders do not survive a fork: only one of a process without any, which has PyTorch already.
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload([__name__])
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
@@ -228,8 +229,7 @@ def reencode_video(
             how, new = write_small(info, short_side, partial)
     except VideoReadError as error:
         return entry | {"how": "unreadable", "detail": str(error)}
-    entry |= {"how": how, "target": target, "bytes_after": new.num_bytes}
-    return entry | table_values(new)
+    return entry | {"how": how, "target": target, "bytes_after": new.num_bytes} | table_values(new)
 
 
 def write_small(info: VideoInfo, short_side: int, target: Path) -> tuple[str, VideoInfo]:
