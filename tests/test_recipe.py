@@ -343,3 +343,22 @@ def test_every_weight_is_in_one_group(no_decay, body_rate, shared):
         rate = 0.5 if name.startswith("classifier.") else 0.5 * body_rate
         decay = 0.0 if kinds[name] in no_decay else 0.01
         assert found[id(weight)] == (pytest.approx(rate), decay), name
+
+
+def test_a_step_of_the_optimizer_by_hand():
+    """Nesterov momentum with decay, in float64 by hand; weights and gradients in channels-last."""
+    recipe = replace(Recipe(), weight_decay=0.01, learning_rate=0.1)
+    model = build(recipe, 10).to(memory_format=torch.channels_last)
+    optimizer, expected = make_optimizer(model, recipe), {}
+    for name, weight in model.named_parameters():
+        expected[name] = (weight.detach().double(), torch.zeros_like(weight).double())
+    for _ in range(2):
+        for name, weight in model.named_parameters():
+            weight.grad = torch.randn_like(weight)
+            value, momentum = expected[name]
+            slope = weight.grad.double() + 0.01 * value
+            momentum = 0.9 * momentum + slope
+            expected[name] = (value - 0.1 * (slope + 0.9 * momentum), momentum)
+        optimizer.step()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.double(), expected[name][0], rtol=1e-5, atol=1e-5)

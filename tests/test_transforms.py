@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from blvnet_lab.data import denormalize, evaluation_transform, normalize, training_transform
-from blvnet_lab.data.transforms import CROP_SCALES, multi_scale_crop, view_transform
+from blvnet_lab.data.transforms import CROP_SCALES, Jitter, multi_scale_crop, view_transform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as published
 
@@ -165,6 +166,19 @@ def test_what_training_may_do_to_frames():
         torch.manual_seed(0)
         changed.append(training_transform((48, 48), jitter=0.0, rand_augment=operations)(frames))
     assert not torch.equal(*changed)
+
+
+@pytest.mark.parametrize("seed", range(12))  # the changes come in any order
+def test_colours_change_as_torchvision_changes_them(seed):
+    """The same draws, and the same values but for the rounding in between."""
+    frames, own = random_frames(4, 3, 40, 30), []
+    for kind in (Jitter, v2.ColorJitter):
+        torch.manual_seed(seed)
+        own.append((kind(0.3, 0.3, 0.3)(frames), torch.rand(())))
+    (ours, drawn), (theirs, expected) = own
+    assert drawn == expected and ours.dtype == torch.uint8
+    assert (ours.int() - theirs.int()).abs().max() <= 5
+    assert (frames.int() - theirs.int()).abs().max() > 20, "there is something to agree on"
 
 
 # ---------------------------------------------------------------- evaluation: views

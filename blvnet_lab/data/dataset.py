@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pandas as pd
@@ -109,7 +109,9 @@ class ClipDataset(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, int | Tensor]:
         # Clips are made on the CPU, whatever device is PyTorch's default.
-        with torch.device("cpu"):
+        # Said only where it is another: PyTorch would ask before every operation, which takes time.
+        is_cpu = torch.empty(0).device.type == "cpu"
+        with nullcontext() if is_cpu else torch.device("cpu"):
             if not self.skip_unreadable:
                 return self._clip(i)
             cause, state, tried = None, torch.get_rng_state(), set()

@@ -8,7 +8,7 @@ class: `ClipDataset` does it, which knows the label.
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -63,11 +63,33 @@ def training_transform(
         if rand_augment:
             steps.append(v2.RandAugment(num_ops=rand_augment))
         if jitter:
-            steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
+            steps.append(Jitter(brightness=jitter, contrast=jitter, saturation=jitter))
         steps.append(v2.Lambda(normalize))
         if erase:
             steps.append(v2.RandomErasing(p=erase))  # with 0, the mean colour
     return v2.Compose(steps)
+
+
+class Jitter(v2.ColorJitter):
+    """torchvision's changes of brightness, contrast and saturation, in half the time.
+
+    The same numbers are drawn. Values stay in float32 in between and are rounded once, where
+    torchvision cuts them off to whole numbers after every change: they differ by a few of 255.
+    """
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        frames = inpt.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        for change in params["fn_idx"].tolist():
+            if change == 0:
+                frames.mul_(params["brightness_factor"]).clamp_(0, 255)
+            elif change in (1, 2):
+                factor = params["contrast_factor" if change == 1 else "saturation_factor"]
+                red, green, blue = frames.unbind(-3)
+                grey = (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+                grey = grey.unsqueeze(-3)
+                grey = grey.mean((-3, -2, -1), keepdim=True) if change == 1 else grey
+                frames.mul_(factor).add_(grey, alpha=1 - factor).clamp_(0, 255)
+        return frames.round_().to(torch.uint8)
 
 
 def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-scale"]) -> int:
