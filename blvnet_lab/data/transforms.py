@@ -77,8 +77,8 @@ class Jitter(v2.ColorJitter):
     torchvision cuts them off to whole numbers after every change: they differ by a few of 255.
     """
 
-    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
-        frames = inpt.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    def transform(self, frames: Tensor, params: dict[str, Any]) -> Tensor:
+        frames = frames.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         for change in params["fn_idx"].tolist():
             if change == 0:
                 frames.mul_(params["brightness_factor"]).clamp_(0, 255)

@@ -1,6 +1,6 @@
 """What a training run is made of, in frozen records; light to import, for the command line.
 
-    Recipe()                     the classroom's: the motion samples on a laptop
+    Recipe()                     for the motion samples, on a laptop
     Output("runs/first")         where a run writes
 
 `presets.py` has recipes by name. A run writes its recipe down (`recipe.json`).
@@ -102,7 +102,9 @@ class Hardware(_Record):
     # Of activations; weights stay in float32. float16 scales the loss, lest gradients underflow.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = True  # Keep a pixel's channels together: convolutions run faster.
-    compile: bool = False  # Compile the network with torch.compile: minutes at first, then faster.
+    # Compile the network with torch.compile: minutes at first, then faster on a GPU; on a CPU the
+    # tiny networks train no faster for it.
+    compile: bool = False
     # Compute stem and stage 1 again in the backward pass: 0.4 of the memory, 1.2 of the time.
     checkpointing: bool = False
     # Parts that a batch is divided into, whose gradients are added: less memory, more time.
@@ -116,7 +118,7 @@ class Hardware(_Record):
 
 @dataclass(frozen=True)
 class Recipe(_Record):
-    """How to train; the defaults are the classroom recipe for the motion samples."""
+    """How to train; the defaults are for the motion samples (`presets.classroom` is brief)."""
 
     epochs: int = 12  # Passes over the training clips.
     batch_size: int = 16  # Clips in a step, of all processes together.
@@ -235,7 +237,7 @@ def recipe_to_json(recipe: Recipe) -> str:
 
 
 def recipe_from_json(text: str, origin: str = "the recipe") -> Recipe:
-    """Read the text of `recipe.json`; what it leaves out has the classroom's value.
+    """Read the text of `recipe.json`; what it leaves out has the value of `Recipe()`.
 
     ValueError names its `origin`, if a key is unknown or a value of another kind.
     """
