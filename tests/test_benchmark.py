@@ -17,7 +17,7 @@ from blvnet_lab import viz
 from blvnet_lab.benchmark import Benchmark, from_json, measure, run_benchmark
 from blvnet_lab.benchmark.measure import compare_times, count_gmacs, faster_layout, peak_gb
 from blvnet_lab.benchmark.peers import all_peers, published_accuracies
-from blvnet_lab.benchmark.run import MEASURES
+from blvnet_lab.benchmark.run import MEASURES, Setting, measure_batches
 from blvnet_lab.paths import data_samples
 
 CPU = torch.device("cpu")
@@ -291,3 +291,12 @@ def test_on_a_gpu():
     assert (forms[~forms.index.str.contains("bfloat16")]["deviation"] < 1e-4).all()
     assert (models["peak GB"] * 1e9 > 4e6 * models["M parameters"]).all()
     assert found.machine["device"] == torch.cuda.get_device_name()
+
+
+def test_training_in_batches_is_of_a_clip():
+    """Rows as on a GPU, here of the tiny networks."""
+    given = Setting(CPU, 4, (32, 32), (), 1, compile=False)
+    table = measure_batches(given, depth="tiny", batch=2)
+    assert list(table.index) == ["TSN, 2 clips, eager", "bLVNet-TAM, 2 clips, eager"]
+    assert table["speed-up"].iloc[0] == 1
+    assert (table["clips/s"] * table["ms"]).round(6).eq(1000).all()
