@@ -70,7 +70,7 @@ def published(data_set: str, *, depth: int, pairs: int) -> Recipe:
 def classroom() -> Recipe:
     """Return the recipe for the motion samples, on a laptop.
 
-    Half the epochs of `Recipe()` in batches of half the size: as many steps, in half the time.
+    Half the epochs of `Recipe()` in batches of half the size: as many steps, and half the clips.
     """
     brief = Recipe(epochs=6, batch_size=8, rate_batch=8, learning_rate=0.05)
     return replace(brief, hardware=Hardware(in_memory=True))
