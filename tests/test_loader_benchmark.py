@@ -30,9 +30,9 @@ def found():
 
 def test_every_step_of_every_video(found):
     steps, loaders, memory = (found.tables[name] for name in ("steps", "loaders", "memory"))
-    videos = ["raw 720p", "prepared", "VP9 240p, 12 fps"]
+    videos = ["raw 720p", "prepared", "prepared as h264", "VP9 240p, 12 fps"]
     assert steps.index.tolist() == [f"{v}, {s}" for v in videos for s in ("uniform", "dense")]
-    for name in ("decode", "read", "sample", "jitter", "clips/s a core"):
+    for name in ("decode", "read", "sample", "jitter", "clips/s a core", "MB"):
         assert (steps[name] > 0).all() and steps[name].map(math.isfinite).all()
     assert (steps["read / decode"] == steps["read"] / steps["decode"]).all()
     assert (steps["clips/s a core"] == 1000 / steps["sample"]).all()

@@ -23,7 +23,7 @@ from lab import LIMIT_S, type_command
 from training_process import forked
 from videos import write_video
 
-from blvnet_lab.data import ClipDataset, DataSet, read_frames
+from blvnet_lab.data import ClipDataset, DataSet, probe_video, read_frames
 from blvnet_lab.datasets import kinetics_subset as subset_module
 from blvnet_lab.datasets import remote as remote_module
 from blvnet_lab.datasets.kinetics_plan import compare_releases
@@ -36,7 +36,7 @@ from blvnet_lab.datasets.mirror import (
     tar_bytes,
     write_mirror,
 )
-from blvnet_lab.datasets.reencoding import reencode_video
+from blvnet_lab.datasets.reencoding import CODINGS, reencode_video
 from blvnet_lab.datasets.remote import DownloadError, MissingError, RemoteFile
 from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.datasets.sources import count_shared
@@ -285,6 +285,17 @@ def test_clips_are_reencoded_on_the_way(mirror, faultless, tmp_path):
         done = reencode_video(str(tmp_path / "all" / name), "", str(tmp_path / "x.mp4"), 48)
         assert done["how"] == "encoded"
         assert (tmp_path / "x.mp4").read_bytes() == (tmp_path / "out" / name).read_bytes()
+    # Begun when there was only h264, the same folder goes on with that.
+    file, (gone, *others) = tmp_path / "out" / "subset.json", small
+    settings = json.loads(file.read_text())
+    assert {name: settings.pop(name) for name in ("coding", *CODINGS["mpeg4"])}["coding"] == "mpeg4"
+    file.write_text(json.dumps(settings))
+    (tmp_path / "out" / gone).unlink()
+    with served(mirror) as (url, _):
+        fetch(url, tmp_path / "out", short_side=48)
+    assert json.loads(file.read_text())["coding"] == "h264"
+    assert probe_video(tmp_path / "out" / gone).codec == "h264"
+    assert all(files(tmp_path / "out")[name] == small[name] for name in others)
 
 
 def test_the_same_classes_of_all_releases(mirror, tmp_path):

@@ -48,7 +48,8 @@ STRIDES = {"uniform": None, "dense": 2}  # over the whole video; every second fr
 BATCH = 64  # clips of a training step that is to be fed
 SHORT_SIDE = 256  # in pixels, to which frames are scaled before they are cropped
 SECONDS, FPS = 10, 30  # of the videos that are made
-RAW, PREPARED, VP9 = "raw 720p", "prepared", "VP9 240p, 12 fps"
+RAW, PREPARED, H264 = "raw 720p", "prepared", "prepared as h264"
+VP9 = "VP9 240p, 12 fps"
 LOADER_BATCH = 8  # clips
 JITTER = 0.3  # of the colours
 Videos = dict[str, VideoInfo]  # by names, with all that is known of them
@@ -88,7 +89,7 @@ def measure_loading(
 
     Args:
         manifest: of a data set, whose first training clip stands for it; without it, videos of
-            10 s are made: 720p, the same prepared, and VP9.
+            10 s are made: 720p, the same prepared in both codings, and VP9.
         num_frames: T, frames of a clip.
         size: height and width of the crops in pixels.
         workers: numbers of workers of the data loaders.
@@ -127,9 +128,11 @@ def measure_loading(
 
 def make_videos(folder: Path) -> Videos:
     """Write a raw video, re-encode it, and write a small one with another codec."""
-    raw, prepared, small = (folder / name for name in ("raw.mp4", "prepared.mp4", "small.webm"))
+    names = ("raw.mp4", "prepared.mp4", "h264.mp4", "small.webm")
+    raw, prepared, h264, small = (folder / name for name in names)
     write_h264(raw, draw_scene(720, 1280, SECONDS * FPS), FPS, gop=250, x264="crf=20")
     reencode_video(str(raw), "", str(prepared), SHORT_SIDE)
+    reencode_video(str(raw), "", str(h264), SHORT_SIDE, coding="h264")
     options = {"crf": "33", "b": "0", "cpu-used": "8", "deadline": "realtime"}
     with av.open(file_url(small), "w") as file:
         stream = file.add_stream("libvpx-vp9", rate=12, options=options)
@@ -138,7 +141,7 @@ def make_videos(folder: Path) -> Videos:
         for frame in frames:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         file.mux(stream.encode(None))
-    paths = {RAW: raw, PREPARED: prepared, VP9: small}
+    paths = {RAW: raw, PREPARED: prepared, H264: h264, VP9: small}
     return {name: check_video(path) for name, path in paths.items()}
 
 
@@ -201,6 +204,7 @@ def measure_steps(videos: Videos, make: Make, repeats: int) -> pd.DataFrame:
     table["read / decode"] = table["read"] / table["decode"]
     table["sample / read"] = table["sample"] / table["read"]
     table["clips/s a core"] = 1000 / table["sample"]
+    table["MB"] = [info.num_bytes / 1e6 for info in videos.values() for _ in STRIDES]
     return table
 
 

@@ -7,6 +7,7 @@ decoded, and a log says which archives are done. So one may stop at any time, an
 
 import gzip
 import io
+import json
 import math
 import os
 import re
@@ -31,7 +32,7 @@ from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftov
 from blvnet_lab.datasets.kinetics_plan import SubsetPlan, compare_releases, plan_subset
 from blvnet_lab.datasets.layouts import Layout
 from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
-from blvnet_lab.datasets.reencoding import write_small
+from blvnet_lab.datasets.reencoding import CODINGS, EARLIER, write_small
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
 from blvnet_lab.datasets.sources import divide, one_sided_classes
 from blvnet_lab.paths import atomic_write
@@ -134,8 +135,14 @@ class _Fetching:
         self.kept: dict[str, VideoInfo] = {}
         names, most = ("dataset", "classes", "splits", "short_side"), plan.selection.clips_per_class
         settings = {name: getattr(plan, name) for name in names} | {"clips_per_class": most}
-        earlier = {"dataset": "kinetics400"}  # before there were others
-        self.journal = Journal(plan.out / "subset.json", settings, LOG, earlier=earlier)
+        # A folder that was begun when there was no other coding goes on with that.
+        file, self.coding = plan.out / "subset.json", "mpeg4"
+        if file.is_file():
+            self.coding = (EARLIER | json.loads(file.read_text("utf-8")))["coding"]
+        if plan.short_side is not None:
+            settings |= {"coding": self.coding, **CODINGS[self.coding]}
+        earlier = {"dataset": "kinetics400", **EARLIER}  # before there were others
+        self.journal = Journal(file, settings, LOG, earlier=earlier)
         groups = plan.rows[["split", "class_name"]].itertuples(index=False, name=None)
         self.group_of = dict(zip(plan.rows.index, groups, strict=True))
         self.names_of = plan.rows.groupby("source_id").groups
@@ -243,7 +250,7 @@ class _Fetching:
                 partial.write_bytes(content)
                 info = _check_clip(partial)
                 if short_side is not None:
-                    info = write_small(info, short_side, small)[1]
+                    info = write_small(info, short_side, small, self.coding)[1]
                     small.replace(partial)
                 # Before it has its name: a clip that nobody knows of would not be missed.
                 self.journal.add({"kept": name, "from": part, "probe": pack_info(info)})
