@@ -31,8 +31,9 @@ PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
 # Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
-# To a tiny copy: what PyAV has shown the side data of stays in memory until Python's garbage
-# collector comes. And without the kinds that PyAV 18 does not know (EXIF): it stumbles on them.
+# To a tiny copy, without the kinds of side data that PyAV 18 does not know (EXIF): it stumbles on
+# them. They are not asked for by `picture.side_data`: picture and side data would keep each other
+# in memory until Python's garbage collector comes, which takes no notice of so few objects.
 NEWEST = max(kind.value for kind in SideDataType)
 TINY = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
 TINY += [("sidedata", f"delete:type={kind}") for kind in range(NEWEST + 1, NEWEST + 5)]
@@ -235,7 +236,7 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     try:
         graph = _make_graph(picture, TINY)
         graph.vpush(picture)
-        side_data = graph.vpull().side_data.get("DISPLAYMATRIX")
+        side_data = SideDataContainer(graph.vpull()).get("DISPLAYMATRIX")
     except av.error.FFmpegError as error:
         found = f"its colours ({picture.format.name}) cannot be converted to RGB ({error.strerror})"
         raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
@@ -252,7 +253,6 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
 
 def motion_vectors(picture: av.VideoFrame) -> np.ndarray | None:
     """Look up the codec's motion vectors, if `open_video` was asked for them and there are any."""
-    # Not by `picture.side_data`: picture and side data would keep each other in memory.
     found = SideDataContainer(picture).get("MOTION_VECTORS")
     return None if found is None else found.to_ndarray()
 

@@ -10,7 +10,7 @@ import random
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,9 @@ from blvnet_lab.progress import tqdm
 # The folder of Kinetics that holds other copies of corrupt clips, named by their ids and more.
 REPLACEMENTS = "replacement_for_corrupted_"
 ID_LENGTH = 11  # characters of a YouTube id
+
+FOUND = ("num_frames", "fps", "height", "width", "probe")  # of a video: `table_values`
+AT_ONCE = 1024  # videos that wait for the threads that open them
 
 Clip = dict[str, Any]  # a row of the manifest in the making
 
@@ -94,8 +97,8 @@ def build_manifest(
     if not rows["paths"].astype(bool).any():
         such = ", ".join(names[0] for names in rows["names"][:3])
         raise ValueError(f"expected videos of {dataset} in {root}, such as {such}, found none")
-    clips = _probe(_with_status(rows, problems), out, selection, problems)
-    table = pd.DataFrame(clips).drop(columns=["names", "paths", "detail", "clip"])
+    del lists  # the paths of all videos, of which the rows have their own
+    table = _probe(_with_status(rows, problems), out, selection, problems)
     good = table["status"] == "ok"
     table.loc[good & clip_names(table).duplicated(), "status"] = "duplicate"
     if not is_divided:
@@ -122,9 +125,11 @@ def _match(lists: Lists, root: Path) -> pd.DataFrame:
         return [p for p in paths if str(p).endswith(tail) or without_suffix(str(p)).endswith(tail)]
 
     found = []
-    for row in lists.rows.itertuples():
+    rows = tqdm(lists.rows.itertuples(), "matching", len(lists.rows), leave=False, unit="clip")
+    for row in rows:
         paths = next(filter(None, map(find, row.names)), [])
-        paths.sort(key=lambda path: row.split not in path.relative_to(root).parts)
+        if paths[1:]:
+            paths.sort(key=lambda path: row.split not in path.relative_to(root).parts)
         found.append([*map(str, paths), *map(str, replacements[row.source_id])])
         named.update(found[-1])
     rest = [path for path in map(str, lists.videos) if path not in named]
@@ -139,12 +144,13 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
     rows["clip"], first = clip_names(rows), {}
     for row in rows.itertuples():
         also = [path for path in row.paths[1:] if REPLACEMENTS not in path]
-        before = first.setdefault(row.clip, row)
+        before = first.setdefault(row.clip, row.Index)
         if also:
             problems.append(("duplicate video", row.split, row.path, f"also {', '.join(also)}"))
-        if before is not row:
+        if before != row.Index:
             rows.loc[row.Index, "status"] = "duplicate"
-            detail = f"of {before.class_name} in {before.split}; here {row.class_name}"
+            there = "of {class_name} in {split}".format(**rows.loc[before])
+            detail = f"{there}; here {row.class_name}"
             problems.append(("duplicate row", row.split, row.names[0], detail))
         if not row.paths:
             rows.loc[row.Index, "status"] = "missing"
@@ -166,50 +172,59 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
 
 def _probe(
     rows: pd.DataFrame, out: Path, selection: Selection, problems: list[Finding]
-) -> list[Clip]:
+) -> pd.DataFrame:
     """Open the videos; of each class and split at most as many readable ones as wanted stay."""
     limit, probes, taken = selection.clips_per_class or len(rows), {}, Counter()
     with contextlib.suppress(ValueError):  # there may be no manifest that can be read
         old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")
         probes = dict(zip(clip_names(old), old["probe"], strict=True))
+    # A clip is a dictionary only while it is looked at: in all they would take a gigabyte.
+    given = {name: rows[name].to_numpy() for name in ("split", "class_name", "clip", "paths")}
+    table = {name: rows[name].to_numpy(copy=True) for name in ("path", "status", *PART)}
+    table |= {name: [None] * len(rows) for name in ("detail", *FOUND)}
 
-    def group(clip: Clip) -> tuple[str, str]:
-        return clip["split"], clip["class_name"]
+    def group(k: int) -> tuple[str, str]:
+        return given["split"][k], given["class_name"][k]
 
     def lacking(key: tuple[str, str]) -> range:
         return range(min(limit - taken[key], len(waiting[key])))
 
-    clips = rows.assign(detail=None, probe=None).to_dict("records")
-    drawn = [clip for clip in clips if not clip["status"]]
+    def clip(k: int) -> Clip:
+        return {name: values[k] for name, values in (given | table).items()}
+
+    drawn = (rows["status"] == "").to_numpy().nonzero()[0].tolist()
     random.Random(selection.seed).shuffle(drawn)
     waiting = defaultdict(list)
-    for clip in reversed(drawn):
-        waiting[group(clip)].append(clip)
+    for k in reversed(drawn):
+        waiting[group(k)].append(k)
     count = sum(len(lacking(key)) for key in waiting)  # if all of them can be read
     bar = tqdm(desc="opening videos", total=count, unit="video")
     with bar, ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
         while batch := [waiting[key].pop() for key in waiting for _ in lacking(key)]:
-            looked = pool.map(_best, batch, repeat(probes))
-            for clip, found in zip(batch, looked, strict=True):
-                if found["path"] != clip["path"]:
-                    by = f"by {found['path']}"
-                    problems.append(("replaced video", clip["split"], clip["path"], by))
-                if found.get("part_end", math.inf) < clip["part_end"]:
+            blocks = (batch[i : i + AT_ONCE] for i in range(0, len(batch), AT_ONCE))
+            looked = (pool.map(_best, map(clip, block), repeat(probes)) for block in blocks)
+            for k, found in zip(batch, chain.from_iterable(looked), strict=True):
+                split, path = given["split"][k], table["path"][k]
+                if found["path"] != path:
+                    problems.append(("replaced video", split, path, f"by {found['path']}"))
+                if found.get("part_end", math.inf) < table["part_end"][k]:
                     ends = f"it ends with the video, at {found['part_end']:.9g} s"
-                    problems.append(("part cut", clip["split"], clip["clip"], ends))
-                clip.update(found)
-                taken[group(clip)] += clip["status"] == "ok"
-                if clip["status"] != "ok":
-                    problems.append((clip["status"], clip["split"], clip["path"], clip["detail"]))
+                    problems.append(("part cut", split, given["clip"][k], ends))
+                if found["status"] != "ok":
+                    problems.append((found["status"], split, found["path"], found["detail"]))
+                for name, value in found.items():
+                    table[name][k] = value
+                taken[group(k)] += found["status"] == "ok"
                 bar.update()
+    rows = rows.drop(columns=["names", "paths", "clip"]).assign(**table)
     if selection.clips_per_class is not None:
         problems += [
             ("class with fewer clips", *key, f"{taken[key]} of {limit}")
-            for key in set(map(group, clips))
+            for key in set(zip(rows["split"], rows["class_name"], strict=True))
             if taken[key] < limit
         ]
-        clips = [clip for clip in clips if clip["detail"] is not None]
-    return clips
+        rows = rows[rows["detail"].notna()].reset_index(drop=True)
+    return rows.drop(columns="detail")
 
 
 def _best(clip: Clip, probes: dict[str, str]) -> Clip:

@@ -27,6 +27,7 @@ from blvnet_lab.datasets.published import (
     read_table,
 )
 from blvnet_lab.datasets.selection import mirrored_names
+from blvnet_lab.progress import tqdm
 from blvnet_lab.training.recipe import near
 
 Layout = Literal[
@@ -247,7 +248,8 @@ def find_videos(
         findings.append(("folder that cannot be read", "", error.filename, error.strerror))
 
     above = {str(root): {os.path.realpath(root)}}  # of folders to come: where they lead through
-    for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+    walk = os.walk(root, onerror=refuse, followlinks=True)
+    for place, folders, names in tqdm(walk, "listing", leave=False, unit="folder"):
         folder, through = Path(place), above.pop(place)
         try:
             os.stat(os.path.join(place, "."))  # to list a folder is one right, to enter it another
