@@ -1,14 +1,20 @@
 """The manifest and its class list: what is written comes back, what is wrong is said."""
 
+import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import pandas as pd
 import pytest
+from videos import write_video
 
-from blvnet_lab.data import DataSet, mirror_labels
+from blvnet_lab.data import DataSet, mirror_labels, probe_video
 from blvnet_lab.data.dataset_files import COLUMNS
+from blvnet_lab.datasets import inventory, layouts
 from blvnet_lab.paths import LONGEST_NAME, atomic_write, data_root, plain_name
+from blvnet_lab.progress import tqdm
 
 REQUIRED = ["path", "label", "class_name", "split"]
 HEAD = "path,label,class_name,split\n"
@@ -253,3 +259,47 @@ def test_where_data_sets_live(tmp_path, monkeypatch):
         monkeypatch.setenv("BLVNET_DATA", name)
         with pytest.raises(FileNotFoundError, match=rf'BLVNET_DATA .*got "{name}": set it'):
             data_root()
+
+
+# ---------------------------------------------------------------- of very many videos
+
+
+def test_of_many_videos_only_some_are_held_at_once(tmp_path, monkeypatch):
+    """And there is a bar from the first step on."""
+    held, shown = [], []
+
+    class Pool(ThreadPoolExecutor):
+        def map(self, function, clips, *others):
+            clips = [*clips]
+            held.append(len(clips))
+            return super().map(function, clips, *others)
+
+    def bar(*words, **options):
+        shown.append(options.get("desc") or words[1])
+        return tqdm(*words, **options)
+
+    monkeypatch.setattr(inventory, "AT_ONCE", 3)
+    monkeypatch.setattr(inventory, "ThreadPoolExecutor", Pool)
+    for module in (inventory, layouts):
+        monkeypatch.setattr(module, "tqdm", bar)
+    for k in range(8):
+        path = tmp_path / "set" / f"class {k % 2}" / f"{'abcdefgh'[k] * 3}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, 12 + k)
+    found = inventory.build_manifest("folder", tmp_path / "set", out=tmp_path / "out")
+    rows = DataSet.read(found.manifest).rows
+    assert held == [3, 3, 2] and set(rows["num_frames"]) == {*range(12, 20)}
+    assert [shown[0], *shown[-2:]] == ["listing", "matching", "opening videos"]
+
+
+def test_probing_leaves_no_picture_to_the_garbage_collector(tmp_path):
+    """Thousands of them would fill the memory before it comes: few objects, but large ones."""
+    path = write_video(tmp_path / "a.mp4", 12)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            probe_video(path)
+        assert not [found for found in gc.get_objects() if type(found) is av.VideoFrame]
+    finally:
+        gc.enable()
