@@ -1,10 +1,9 @@
 """Re-encode a data set so that clips are read from it quickly.
 
 Videos come in groups of 250 pictures and more, of which a reader that wants every 18th frame must
-decode nearly all, at a size that networks do not look at. Two codings are written here. `mpeg4` is
-the quicker one to read: most of the time goes into keyframes, one for each frame that is far from
-the last, and MPEG-4's simpler ones take half the time of H.264's. `h264` takes less disk, and
-browsers play it. docs/measurements.md has the table from which they were chosen.
+decode nearly all, at a size that networks do not look at. Two codings are written here: `mpeg4` is
+the quicker one to read, `h264` takes less disk, and browsers play it. docs/measurements.md has the
+table from which they were chosen.
 """
 
 import hashlib
