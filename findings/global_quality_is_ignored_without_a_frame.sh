@@ -40,8 +40,8 @@ asked = {q: encode(global_quality=str(q * FF_QP2LAMBDA)) for q in (2, 5, 20)}
 bound = {q: encode(qmin=str(q), qmax=str(q)) for q in (2, 5, 20)}
 print("PyAV", av.__version__, "with FFmpeg", av.ffmpeg_version_info)
 print("expected: fewer bytes with quantizer 5 than with 2, and fewer still with 20")
-print("seen with global_quality:", asked)
-print("seen with qmin and qmax: ", bound)
+print("seen: with global_quality", asked)
+print("seen: with qmin and qmax  ", bound)
 
 assert len({*asked.values()}) == 1, "it is heeded now"
 assert asked[2] == bound[2] > bound[5] > bound[20]
