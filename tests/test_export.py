@@ -305,7 +305,8 @@ def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, 
     assert set(kinds) == {onnx.TensorProto.INT8}
     scales = [t for t in graph.initializer if t.name.endswith("stem.conv.weight_scale")]
     assert [list(scale.dims) for scale in scales] == [[8]], "one for each channel"
-    assert notes_of(out)["classes"][0] == "moves_right"
+    notes = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert json.loads(notes["classes"])[0] == "moves_right"
     motion = data.DataSet.read(manifest)
     clips, labels = data.load_clips(
         motion, "val", 8, data.evaluation_transform((64, 64)), per_class=5

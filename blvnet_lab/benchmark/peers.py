@@ -4,9 +4,12 @@ Accuracies are copied from their sources, never measured here; a row has one onl
 used the same frames and, as far as it says, the same pixels.
 """
 
+import importlib.util
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -14,7 +17,8 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from blvnet_lab.benchmark.published import published_form
-from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.deploy.export import ONNX_PACKAGES, export_int8, export_model
+from blvnet_lab.models import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
 
 PAPER = "Fan et al., NeurIPS 2019"
 TSM_PAPER = "Lin et al., ICCV 2019"
@@ -102,3 +106,42 @@ def published_accuracies(peers: Sequence[Peer]) -> pd.DataFrame:
     table = table[table["name"].isin(titles)].reset_index(drop=True)
     table.insert(1, "model", table["name"].map(titles))
     return table
+
+
+def lacking_engines() -> list[str]:
+    """Name the packages of `other_engines` that are not installed."""
+    return [name for name in (*ONNX_PACKAGES, "openvino") if importlib.util.find_spec(name) is None]
+
+
+def other_engines(model: VideoNet, clips: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Give the network to ONNX Runtime and OpenVINO, as far as they are installed, by name.
+
+    Args:
+        clips: (N, T, C, H, W), N at least 2, of the size that they run on; int8 is calibrated with.
+    """
+    runs, lacking = {}, lacking_engines()
+    if set(lacking) & set(ONNX_PACKAGES):
+        return runs
+    import onnxruntime
+
+    threads = onnxruntime.SessionOptions()
+    threads.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        whole, small = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
+        export_model(model, whole, tuple(clips.shape[-2:]))
+        export_int8(model, small, clips)
+        for name, file in (("float32", whole), ("int8", small)):
+            session = onnxruntime.InferenceSession(file, threads, ["CPUExecutionProvider"])
+            runs[f"ONNX Runtime, {name}"] = lambda clip, session=session: torch.from_numpy(
+                session.run(["logits"], {"clip": clip.numpy()})[0]
+            )
+        if "openvino" not in lacking:
+            import openvino
+
+            for name, asked in (("float32", {"INFERENCE_PRECISION_HINT": "f32"}), ("default", {})):
+                asked = asked | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+                compiled = openvino.Core().compile_model(str(whole), "CPU", asked)
+                runs[f"OpenVINO, {name}"] = lambda clip, compiled=compiled: torch.from_numpy(
+                    compiled(clip.numpy())[0].copy()
+                )
+    return runs
