@@ -199,10 +199,7 @@ def test_published_networks_can_be_built(depth):
 
 
 def test_presets_of_ours():
-    brief = {"epochs": 6, "batch_size": 8, "rate_batch": 8, "learning_rate": 0.05}
-    assert preset("classroom") == Recipe(**brief, hardware=Hardware(in_memory=True))
-    compiled = {name for name in PRESETS if preset(name).hardware.compile}
-    assert compiled == set(PRESETS) - {"classroom"}, "those for GPUs"
+    assert preset("classroom") == Recipe(hardware=Hardware(in_memory=True))
     assert (Recipe().network.depth, Recipe().num_frames, Recipe().size) == ("tiny", 8, (64, 64))
     subset = preset("kinetics-subset")
     assert (subset.network.depth, subset.num_frames, subset.size) == (50, 16, (224, 224))

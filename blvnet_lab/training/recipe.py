@@ -1,6 +1,6 @@
 """What a training run is made of, in frozen records; light to import, for the command line.
 
-    Recipe()                     for the motion samples, on a laptop
+    Recipe()                     the classroom's: the motion samples on a laptop
     Output("runs/first")         where a run writes
 
 `presets.py` has recipes by name. A run writes its recipe down (`recipe.json`).
@@ -118,7 +118,7 @@ class Hardware(_Record):
 
 @dataclass(frozen=True)
 class Recipe(_Record):
-    """How to train; the defaults are for the motion samples (`presets.classroom` is brief)."""
+    """How to train; the defaults are the classroom recipe for the motion samples."""
 
     epochs: int = 12  # Passes over the training clips.
     batch_size: int = 16  # Clips in a step, of all processes together.
@@ -237,7 +237,7 @@ def recipe_to_json(recipe: Recipe) -> str:
 
 
 def recipe_from_json(text: str, origin: str = "the recipe") -> Recipe:
-    """Read the text of `recipe.json`; what it leaves out has the value of `Recipe()`.
+    """Read the text of `recipe.json`; what it leaves out has the classroom's value.
 
     ValueError names its `origin`, if a key is unknown or a value of another kind.
     """
