@@ -163,35 +163,22 @@ def evaluate_file(
 
     Raises:
         ValueError: no such files or split; the manifest's labels mean other classes than the
-            network's; views that there are not; no clip could be read; `fast` with a precision of
-            its own, a GPU or no compiler.
+            network's; no such views; no clip could be read; `fast` with `precision` or a GPU.
         OSError: `out` cannot be written to, noticed before the work.
         FloatingPointError: logits that are not finite.
     """
     hardware = Hardware(precision=precision, workers=workers)
-    if fast is not None and precision != "float32":
-        raise ValueError(
-            f"expected the precision with fast alone, got precision={precision} and fast={fast}"
-        )
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest).one_label("--playing and --against", beside != ALONE)
         paths = filter(None, [checkpoint, beside.against])
         opened = [_open(path, data_set, split, views, size) for path in paths]
-        if fast is not None:
-            for i, (its, how, *rest) in enumerate(opened):
-                network = compiled(its.model, how.size, fast, batch_size)
-                opened[i] = (replace(its, model=network), how, *rest)
-            trained = opened[0][0]
-        trained, recipe, classes, clips = opened[0]
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
+        opened = opened if fast is None else _compile(opened, fast, precision, batch_size)
+        trained, recipe, classes, clips = opened[0]
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
-        seen = recipe.evaluation
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
-        about |= {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
-        about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
-        about |= {"num_frames": recipe.num_frames, "stride": recipe.stride}
-        about |= {"precision": fast or precision, "compiled": fast is not None}
+        about |= _describe(recipe) | {"precision": fast or precision, "compiled": fast is not None}
         about |= {"device": device.type, "torch": torch.__version__, "sha256": trained.digest}
         found, status = _answer(opened[0], options), data_set.split(split).rows["status"]
         evaluation = Evaluation(
@@ -225,6 +212,25 @@ def _open(
     # All the classes, also where the rows name fewer.
     named = DataSet(data_set.rows, classes, data_set.mirror, data_set.path)
     return trained, recipe, classes, view_clips(named, split, recipe)
+
+
+def _describe(recipe: Recipe) -> dict[str, Any]:
+    """Say how clips are seen, for scores.json."""
+    seen = recipe.evaluation
+    about = {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
+    about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
+    return about | {"num_frames": recipe.num_frames, "stride": recipe.stride}
+
+
+def _compile(opened: list[Opened], fast: Precision, precision: str, batch: int) -> list[Opened]:
+    if precision != "float32":
+        raise ValueError(
+            f"expected the precision with fast alone, got precision={precision} and fast={fast}"
+        )
+    return [
+        (replace(trained, model=compiled(trained.model, recipe.size, fast, batch)), recipe, *rest)
+        for trained, recipe, *rest in opened
+    ]
 
 
 def _answer(opened: Opened, options: dict, order: Tensor | None = None) -> Predictions:
