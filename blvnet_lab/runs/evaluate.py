@@ -158,8 +158,7 @@ def evaluate_file(
         batch_size: views at once, in each process.
         workers: processes that read clips, for each that evaluates; 0 reads in that process itself.
         precision: in which the network computes.
-        fast: compile the network for this processor first, to compute in this precision; that takes
-            a minute the first time. For a batch of this size: at depth 50 take 1.
+        fast: compile it for this processor first, for such batches (take 1 at depth 50).
 
     Raises:
         ValueError: no such files or split; the manifest's labels mean other classes than the
