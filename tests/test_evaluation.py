@@ -35,7 +35,7 @@ from blvnet_lab.data import (
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import save_model, tsn
 from blvnet_lab.runs import predict as predicting
-from blvnet_lab.runs.evaluate import evaluate_file, with_views
+from blvnet_lab.runs.evaluate import Computing, evaluate_file, with_views
 from blvnet_lab.runs.predict import predict_video, write_annotated
 from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training import distributed
@@ -766,7 +766,7 @@ def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, o
     assert "lowest top-1, of" in shown and f"are in {out}" in shown
     with Image.open(out / "confusion.png") as picture:
         assert min(picture.size) > 500
-    found = evaluate_file(checkpoint, manifest, precision="bfloat16")
+    found = evaluate_file(checkpoint, manifest, computing=Computing("bfloat16"))
     assert "2x3 views" in str(found) and "bfloat16" in str(found) and "are in" not in str(found)
 
 

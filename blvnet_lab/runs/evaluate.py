@@ -59,6 +59,19 @@ Opened = tuple[Trained, Recipe, tuple[str, ...], ClipDataset]  # the third: name
 
 
 @dataclass(frozen=True)
+class Computing:
+    """How a network computes."""
+
+    # In which numbers, where it is not compiled.
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    # Compile it for this processor first, for such batches (of 1 at depth 50), in this precision.
+    fast: Precision | None = None
+
+
+PLAINLY = Computing()
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A network's figures on the clips of a split; the same on every rank."""
 
@@ -139,8 +152,7 @@ def evaluate_file(
     size: tuple[int, int] | None = None,
     batch_size: int = 32,
     workers: int = 0,
-    precision: Literal["float32", "bfloat16", "float16"] = "float32",
-    fast: Precision | None = None,
+    computing: Computing = PLAINLY,
 ) -> Evaluation:
     """Evaluate a trained network on all clips of a split; alone, or started by torchrun.
 
@@ -157,8 +169,7 @@ def evaluate_file(
         size: height and width of a view in pixels; without it, as the recipe says.
         batch_size: views at once, in each process.
         workers: processes that read clips, for each that evaluates; 0 reads in that process itself.
-        precision: in which the network computes.
-        fast: compile it for this processor first, for such batches (take 1 at depth 50).
+        computing: how the network does.
 
     Raises:
         ValueError: no such files or split; the manifest's labels mean other classes than the
@@ -166,18 +177,18 @@ def evaluate_file(
         OSError: `out` cannot be written to, noticed before the work.
         FloatingPointError: logits that are not finite.
     """
-    hardware = Hardware(precision=precision, workers=workers)
+    hardware = Hardware(precision=computing.precision, workers=workers)
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest).one_label("--playing and --against", beside != ALONE)
         paths = filter(None, [checkpoint, beside.against])
         opened = [_open(path, data_set, split, views, size) for path in paths]
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
-        opened = opened if fast is None else _compile(opened, fast, precision, batch_size)
+        opened = opened if computing.fast is None else _compile(opened, computing, batch_size)
         trained, recipe, classes, clips = opened[0]
         options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
-        about |= _describe(recipe) | {"precision": fast or precision, "compiled": fast is not None}
+        about |= _describe(recipe, computing)
         about |= {"device": device.type, "torch": torch.__version__, "sha256": trained.digest}
         found, status = _answer(opened[0], options), data_set.split(split).rows["status"]
         evaluation = Evaluation(
@@ -213,18 +224,21 @@ def _open(
     return trained, recipe, classes, view_clips(named, split, recipe)
 
 
-def _describe(recipe: Recipe) -> dict[str, Any]:
-    """Say how clips are seen, for scores.json."""
+def _describe(recipe: Recipe, computing: Computing) -> dict[str, Any]:
     seen = recipe.evaluation
     about = {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
     about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
-    return about | {"num_frames": recipe.num_frames, "stride": recipe.stride}
+    about |= {"num_frames": recipe.num_frames, "stride": recipe.stride}
+    is_compiled = computing.fast is not None
+    return about | {"precision": computing.fast or computing.precision, "compiled": is_compiled}
 
 
-def _compile(opened: list[Opened], fast: Precision, precision: str, batch: int) -> list[Opened]:
-    if precision != "float32":
+def _compile(opened: list[Opened], computing: Computing, batch: int) -> list[Opened]:
+    fast = computing.fast
+    if computing.precision != "float32":
         raise ValueError(
-            f"expected the precision with fast alone, got precision={precision} and fast={fast}"
+            f"expected the precision with fast alone, got precision={computing.precision} and "
+            f"fast={fast}"
         )
     return [
         (replace(trained, model=compiled(trained.model, recipe.size, fast, batch)), recipe, *rest)
