@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from blvnet_lab.benchmark.published import published_form
-from blvnet_lab.deploy.export import ONNX_PACKAGES, export_int8, export_model
+from blvnet_lab.deploy.export import ONNX_PACKAGES, export_model
+from blvnet_lab.deploy.int8 import export_int8
 from blvnet_lab.models import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
 
 PAPER = "Fan et al., NeurIPS 2019"
