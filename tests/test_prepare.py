@@ -97,6 +97,8 @@ SHOWN = {
     "709.mp4": {"colours": (1, 1, 1, 1), "ticks": 40},
     "full.mp4": {"colours": (1, 1, 1, 2), "ticks": 40},
     "full 601.mp4": {"colours": (6, 6, 6, 2), "ticks": 40},
+    "full, no more said.mp4": {"colours": (2, 2, 2, 2), "ticks": 40},
+    "709 in part.mkv": {"colours": (1, 2, 2, 1), "ticks": 40},
     "bt2020.mkv": {"colours": (9, 9, 16, 1), "pix_fmt": "yuv420p10le", "ticks": 40},
     "240.mp4": {"colours": (7, 7, 7, 1), "ticks": 40},
     "10 bits.mp4": {"pix_fmt": "yuv422p10le", "ticks": 40},

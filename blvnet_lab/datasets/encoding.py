@@ -104,7 +104,9 @@ def _write(
     colours, reformatter, stream = showing.colours, VideoReformatter(), None
     exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
     fps = 1 / (1 / showing.fps).limit_denominator(TICKS)
-    with av.open(file_url(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
+    # MPEG-4 itself does not say how colours are coded: mp4 must, also where some of it is unknown.
+    form = {"fflags": "+bitexact"} | ({"movflags": "+write_colr"} if codec == "mpeg4" else {})
+    with av.open(file_url(path), "w", format="mp4", options=form) as file:
         for number, array in enumerate(frames):
             if stream is None:
                 stream = file.add_stream(codec, rate=fps, options={"threads": "1", **options})
