@@ -31,8 +31,9 @@ def test_normalize_leaves_its_frames_alone_and_takes_no_others():
     permuted = random_frames(2, 4, 5, 3).permute(0, 3, 1, 2)
     assert torch.equal(normalize(permuted), normalize(permuted.contiguous()))
     assert normalize(permuted).is_contiguous()
-    with pytest.raises(TypeError, match=r"in uint8, from 0 to 255, got torch.float32"):
-        normalize(frames / 255)
+    for transform in (normalize, training_transform((4, 5))):
+        with pytest.raises(TypeError, match=r"in uint8, from 0 to 255, got torch.float32"):
+            transform(frames / 255)
 
 
 def test_denormalize_is_the_way_back():

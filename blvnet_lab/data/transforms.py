@@ -78,7 +78,8 @@ class Jitter(v2.ColorJitter):
     """
 
     def transform(self, frames: Tensor, params: dict[str, Any]) -> Tensor:
-        frames = frames.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        kind, form = frames.dtype, torch.contiguous_format
+        frames = frames.to(torch.float32, memory_format=form, copy=True)
         for change in params["fn_idx"].tolist():
             if change == 0:
                 frames.mul_(params["brightness_factor"]).clamp_(0, 255)
@@ -89,7 +90,7 @@ class Jitter(v2.ColorJitter):
                 grey = grey.unsqueeze(-3)
                 grey = grey.mean((-3, -2, -1), keepdim=True) if change == 1 else grey
                 frames.mul_(factor).add_(grey, alpha=1 - factor).clamp_(0, 255)
-        return frames.round_().to(torch.uint8)
+        return frames.round_().to(kind)  # `normalize` takes no other than uint8
 
 
 def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-scale"]) -> int:
