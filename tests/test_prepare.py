@@ -468,6 +468,7 @@ def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     _, errors = process.communicate(timeout=LIMIT_S)  # ends when no process holds the pipe any more
     assert process.returncode == 1, errors
     assert "one of the processes died" in errors and "run the same command again" in errors
+    assert "(A program that calls this must be a file, and call it below `if __name__ ==" in errors
     assert "Traceback" not in errors
 
 

@@ -206,7 +206,8 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     except BrokenProcessPool as error:
         raise OSError(
             "one of the processes died, perhaps for lack of memory: run the same command again, "
-            "with fewer workers; what is finished is not done again"
+            "with fewer workers; what is finished is not done again. (A program that calls this "
+            'must be a file, and call it below `if __name__ == "__main__":`)'
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
