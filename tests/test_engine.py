@@ -1027,6 +1027,16 @@ def test_compiling_changes_nothing_but_time():
     torch.testing.assert_close(others, logits, rtol=1e-4, atol=1e-6)
 
 
+def test_where_there_is_no_compiler(monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    torch.compiler.reset()  # what was compiled before would do
+    clips, labels = points(8).tensors
+    data = TensorDataset(clips.float(), labels)
+    recipe = replace(SHORT, hardware=Hardware(compile=True))
+    with pytest.raises(ValueError, match=r"no-such-compiler.*: install it, or .*--hardware.no-c"):
+        fit(Small(), data, data, recipe, device=CPU)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("layout", [False, True])

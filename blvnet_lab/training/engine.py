@@ -212,13 +212,19 @@ def fit(
         after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
-        ValueError, OSError, FloatingPointError: as `RunFolder`, its `save` and `training_steps` do.
+        ValueError, OSError, FloatingPointError: as `RunFolder`, its `save` and `training_steps` do;
+            or the network cannot be compiled here.
         DeadWorkerError: a process that reads clips has died.
     """
     device, ranks, predictions, stopped = device or pick_device(), current_ranks(), None, ""
     loader, batches = training_loader(train_set, recipe, ranks, device)
     # A dead worker's signal may come again while the first is handled: so this is here, too.
-    with report_dead_worker(), frozen_body(model, recipe), noted_signals() as asked:
+    with (
+        report_dead_worker(),
+        _compiling(recipe),
+        frozen_body(model, recipe),
+        noted_signals() as asked,
+    ):
         state = make_state(model, recipe, batches.steps, device)
         torch.manual_seed(recipe.seed + ranks.rank)  # dropout and mixing
         folder = RunFolder(output, state, train_set, val_set)
@@ -246,6 +252,22 @@ def fit(
                 folder.save()
     model.eval()
     return Fitted(state.history, predictions, stopped, unreadable_videos(train_set))
+
+
+@contextmanager
+def _compiling(recipe: Recipe) -> Iterator[None]:
+    """Turn errors of torch.compile, which come with the first batch, into ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        is_compiled = recipe.hardware.compile
+        if not is_compiled or not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise
+        raise ValueError(
+            "expected a C++ compiler that works (on a GPU also Triton), as the recipe has the "
+            f"network compiled, got {str(error).splitlines()[0]}: install it, or train with "
+            "--hardware.no-compile"
+        ) from error
 
 
 def _evaluate(
