@@ -107,7 +107,7 @@ def cut_partners(
     settings = {"videos": str(root), "kind": kind, "short_side": short_side, "seed": seed}
     settings["windows_per_video"] = windows_per_video
     paths, problems, _ = find_videos(root)
-    names = [path.relative_to(root).as_posix() for path in paths]
+    names, classes = [path.relative_to(root).as_posix() for path in paths], CLASSES_OF[kind]
     if not names:
         raise ValueError(f"expected videos in {root}, found none")
     # As for `manifest folder`, with a folder in place of a class.
@@ -125,7 +125,6 @@ def cut_partners(
     clips["source_id"] = clips.pop("video").map(dict(zip(names, rows["source_id"], strict=True)))
     clips = clips.assign(split=divide(clips, val_share, seed), status="ok").sort_values("path")
     problems += [*left_out, *one_sided_classes(clips, ("train", "val"))]
-    classes = CLASSES_OF[kind]
     counts = pd.crosstab(clips["class_name"], clips["split"]).reindex(classes, fill_value=0)
     mirror = mirror_table(classes, mirrored_names(classes))
     data_set = DataSet(clips, classes, mirror, None, reversal_table(classes))
