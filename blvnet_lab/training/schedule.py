@@ -37,10 +37,7 @@ def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
         for (in_head, undecayed), weights in groups.items()
         if weights
     ]
-    # One pass over all weights, in a quarter of the time; but where the first step overflows, as it
-    # may in float16, its momentum would begin with whatever was in memory.
-    fused = recipe.hardware.precision != "float16"
-    return SGD(options, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
+    return SGD(options, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
 
 
 @contextmanager
