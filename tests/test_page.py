@@ -199,6 +199,19 @@ def test_taps_change_maps_and_answers_and_come_back(browser, address):
         assert "All taps are the learned ones" in page.inner_text("#turned")
 
 
+PLAYED_TWICE = """async () => {
+  const screen = document.getElementById('screen'), play = document.getElementById('play');
+  const frames = [];
+  new MutationObserver(() => frames.push(parseInt(screen.ariaLabel.slice(6)))).observe(
+    screen, { attributeFilter: ['aria-label'] });
+  play.click();
+  await new Promise((done) => setTimeout(done, 100));
+  play.click();
+  await new Promise((done) => setTimeout(done, 2600));
+  return frames;
+}"""
+
+
 def order_of(page) -> list[int]:
     return list(map(int, page.locator("#strip button").all_inner_texts()))
 
@@ -225,12 +238,19 @@ def test_frames_move_by_keyboard_by_mouse_and_by_finger(browser, address):
         with torch.no_grad():
             expected = shipped("blvnet_tam")(clip_of(0)[None, order_of(page)])[0]
         torch.testing.assert_close(shown_logits(page)["blvnet_tam"], expected, **EXACT)
+        strip, outside = page.locator("#strip"), page.locator("h1")
+        for begin, end in ((outside, frames.nth(3)), (frames.nth(3), outside)):  # no frame is moved
+            begin.drag_to(end)
+            assert order_of(page) == [2, 0, 1, 3, 4, 5, 6, 7] and strip.locator(".over").count() == 0
         press(page, "shuffle")
         assert sorted(order_of(page)) == list(range(8))
         assert "TSN: " in page.inner_text("#answers").split("as in the order filmed")[0]
         page.get_by_role("button", name="play").click()
         last = f"frame {order_of(page)[7]} of the clip"
         expect(page.locator("#screen")).to_have_attribute("aria-label", last)
+        press(page, "as filmed")
+        shown = page.evaluate(PLAYED_TWICE)
+        assert shown[shown.index(0) :] in ([*range(8)], [0, *range(8)]), "one after the other"
     with visited(browser, address, viewport=PHONE, has_touch=True, is_mobile=True) as page:
         page.locator("#strip").scroll_into_view_if_needed()
         boxes = [frames.bounding_box() for frames in page.locator("#strip button").all()]
@@ -243,6 +263,7 @@ def test_frames_move_by_keyboard_by_mouse_and_by_finger(browser, address):
             )
         page.wait_for_function(READY)
         assert order_of(page) == [0, 2, 3, 4, 1, 5, 6, 7]
+        assert page.locator("#strip .over").count() == 0
 
 
 @pytest.mark.browser

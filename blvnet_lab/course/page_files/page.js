@@ -16,7 +16,7 @@ function softmax(logits) {
 }
 
 let about, ort, frames; // page.json, onnxruntime-web, and the bytes (H, W, RGB) of each frame
-const now = { clip: 0, order: [], chosen: 0, taps: {} }; // `chosen` is a place in the order
+const now = { clip: 0, order: [], chosen: 0, dragged: -1, taps: {} }; // `chosen` is a place in the order
 
 // --- networks and pictures
 
@@ -83,8 +83,19 @@ const placeOf = (button) => [...$("strip").children].indexOf(button); // -1: bes
 const placeUnder = (pointer) =>
   placeOf(document.elementFromPoint(pointer.clientX, pointer.clientY));
 
+function drag(event) { // a frame, where the pointer was put down on one
+  const { dragged } = now, under = placeUnder(event), isOn = event.type === "pointermove";
+  if (!isOn) now.dragged = -1;
+  const over = isOn && event.buttons && dragged >= 0 ? under : -1;
+  [...$("strip").children].forEach((frame, at) => frame.classList.toggle("over", at === over));
+  if (event.type === "pointerup" && dragged >= 0 && under !== dragged) move(dragged, under);
+}
+
 async function play() {
-  for (const place of upTo(about.frames)) await pause(1000 / about.rate, choose(place));
+  const mine = (now.playing = {}); // a second click begins again
+  for (let place = 0; place < about.frames && now.playing === mine; place++) {
+    await pause(1000 / about.rate, choose(place));
+  }
 }
 
 function truth(filmed) { // in the samples' classes, one of which this order may make of another
@@ -265,13 +276,9 @@ async function begin() {
     $("network").append(make("option", { selected: true }, title));
   }
   $("clip").append(...about.classes.map((name) => make("option", {}, plain(name))));
-  $("strip").append(...upTo(about.frames).map((at) => make("button", {
-    onclick: () => choose(at), onpointerdown: () => (now.dragged = at),
-  })));
-  $("strip").onpointermove = (event) => [...$("strip").children].forEach((button, i) =>
-    button.classList.toggle("over", event.buttons > 0 && i === placeUnder(event)));
-  $("strip").onpointerup = (event) =>
-    placeUnder(event) !== now.dragged && move(now.dragged, placeUnder(event));
+  $("strip").append(...upTo(about.frames).map((at) => make("button", { onclick: () => choose(at) })));
+  document.onpointerdown = (event) => (now.dragged = placeUnder(event));
+  document.onpointermove = document.onpointercancel = document.onpointerup = drag;
   document.onclick = ({ target }) => CLICKED[target.id]?.();
   document.oninput = ({ target }) => CHANGED[target.id]?.();
   const links = about.notebooks ? document.querySelectorAll(".course") : [];
