@@ -8,6 +8,7 @@ node_modules in the same folder: npm install onnxruntime-web, then this command 
 """
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from blvnet_lab.datasets.motion import FPS
 from blvnet_lab.deploy.graphs import export_stream, export_with_taps
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import load_model
-from blvnet_lab.paths import PACKAGE, check_absent, data_samples, write_files
+from blvnet_lab.paths import PACKAGE, check_absent, check_target, data_samples, write_files
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.staircase import PAPER, TITLES, find_partners
 
@@ -42,6 +43,7 @@ class Page:
 
     def __str__(self) -> str:
         megabytes = sum(path.stat().st_size for path in self.files) / 1e6
+        folder = shlex.quote(str(self.out))
         advice = "it needs no internet, but the folder node_modules beside it"
         if not self.offline:
             advice = (
@@ -50,7 +52,7 @@ class Page:
             )
         return (
             f"{len(self.files)} files, {megabytes:.1f} MB, in {self.out}; to see the page, run\n"
-            f"    python -m http.server --directory {self.out}\n"
+            f"    python -m http.server --directory {folder}\n"
             f"and open http://localhost:8000\n{advice}"
         )
 
@@ -73,6 +75,7 @@ def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Page
     static = {out / path.name: path.read_bytes() for path in sorted(STATIC.iterdir())}
     made = [*(out / f"{name}.onnx" for name in names), out / "clips.bin", out / "page.json"]
     check_absent([*static, *made], replace=replace)
+    check_target(out / "index.html", ".html")  # before the work
     files, networks = {}, []
     with TemporaryDirectory() as folder:
         for name, path in zip(tqdm(names, desc="networks"), made, strict=False):

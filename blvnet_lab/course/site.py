@@ -7,6 +7,7 @@ All that the pages load is beside them. Formulas are MathML, which browsers draw
 Below page/ stands what `page` writes, with the internet as it says there.
 """
 
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -59,9 +60,8 @@ class Site:
 
     def __str__(self) -> str:
         lines = [*map(str, [*self.pages, self.page.out / "index.html"])]
-        lines.append(
-            f"begin with {self.pages[0]}; to serve them: python -m http.server -d {self.out}"
-        )
+        serve = shlex.join(["python", "-m", "http.server", "-d", str(self.out)])
+        lines.append(f"begin with {self.pages[0]}; to serve them: {serve}")
         if not self.page.offline:
             lines.append(f"only the last needs the internet, unless you run in {self.page.out}:")
             lines.append(f"npm install {RUNTIME}\nand then this command again, with --replace")
