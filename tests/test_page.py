@@ -238,10 +238,13 @@ def test_frames_move_by_keyboard_by_mouse_and_by_finger(browser, address):
         with torch.no_grad():
             expected = shipped("blvnet_tam")(clip_of(0)[None, order_of(page)])[0]
         torch.testing.assert_close(shown_logits(page)["blvnet_tam"], expected, **EXACT)
-        strip, outside = page.locator("#strip"), page.locator("h1")
-        for begin, end in ((outside, frames.nth(3)), (frames.nth(3), outside)):  # no frame is moved
-            begin.drag_to(end)
-            assert order_of(page) == [2, 0, 1, 3, 4, 5, 6, 7] and strip.locator(".over").count() == 0
+        for begin, end in (
+            (page.locator("h1"), frames.nth(3)),
+            (frames.nth(3), page.locator("h1")),
+        ):
+            begin.drag_to(end)  # no frame is moved
+            assert order_of(page) == [2, 0, 1, 3, 4, 5, 6, 7]
+            assert page.locator("#strip .over").count() == 0
         press(page, "shuffle")
         assert sorted(order_of(page)) == list(range(8))
         assert "TSN: " in page.inner_text("#answers").split("as in the order filmed")[0]
@@ -303,6 +306,18 @@ COLLECT = """() => {
     seen.push({ pair: detail.pair.map(bytes => [...bytes]), logits: detail.logits }));
 }"""
 
+WHITE_AT_THE_LEFT = """() => {
+  const canvas = Object.assign(document.createElement('canvas'), { width: 160, height: 120 });
+  const pen = canvas.getContext('2d');
+  setInterval(() => {
+    pen.fillRect(0, 0, 160, 120);
+    pen.fillStyle = 'white';
+    pen.fillRect(0, 0, 80, 120);
+    pen.fillStyle = 'black';
+  }, 50);
+  navigator.mediaDevices.getUserMedia = async () => (window.given = canvas.captureStream(20));
+}"""
+
 
 @pytest.mark.browser
 def test_camera_is_followed_pair_by_pair(browser, address):
@@ -327,6 +342,14 @@ def test_camera_is_followed_pair_by_pair(browser, address):
         page.wait_for_function("given.getTracks().every(track => track.readyState === 'ended')")
         page.wait_for_timeout(800)
         assert page.evaluate("seen.length") <= len(seen) + 1, "it goes on"
+        assert page.locator("#speed").inner_text() == ""
+        page.evaluate(WHITE_AT_THE_LEFT)
+        press(page, "start the camera")
+        page.wait_for_function(f"seen.length >= {len(seen) + 3}")
+        picture = np.array(page.evaluate("seen.at(-1).pair[1]")).reshape(64, 64, 3)
+        assert picture[:, :16].max() < 50 and picture[:, 48:].min() > 200, "not as in a mirror"
+        page.evaluate("given.getTracks()[0].stop()")  # as when it is unplugged
+        expect(page.locator("#live-words")).to_contain_text("No camera: it is gone. Parts 1")
 
 
 @pytest.mark.browser
@@ -387,8 +410,13 @@ def test_nothing_is_written_over_and_the_runtime_is_named(tmp_path, monkeypatch)
     ):
         write_page(tmp_path)
     assert mine.read_text() == "mine" and list(tmp_path.iterdir()) == [mine]
+    for out in (mine, mine / "below"):
+        with pytest.raises(OSError):
+            write_page(out)
     monkeypatch.setattr(course_page, "export_with_taps", lambda model, path, size: path.touch())
     monkeypatch.setattr(course_page, "export_stream", lambda model, path, size: path.touch())
+    named = tmp_path / "with spaces"
+    assert f"--directory '{named}'\n" in str(course_page.Page(named, [], True))
     found = write_page(tmp_path, notebooks="../index.html", replace=True)
     about = json.loads((tmp_path / "page.json").read_text())
     assert about["runtime"] == ONLINE and about["notebooks"] == "../index.html"

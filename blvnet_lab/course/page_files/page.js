@@ -16,7 +16,8 @@ function softmax(logits) {
 }
 
 let about, ort, frames; // page.json, onnxruntime-web, and the bytes (H, W, RGB) of each frame
-const now = { clip: 0, order: [], chosen: 0, dragged: -1, taps: {} }; // `chosen` is a place in the order
+// `chosen` is a place in the order; so is `dragged`, or -1
+const now = { clip: 0, order: [], chosen: 0, dragged: -1, taps: {} };
 
 // --- networks and pictures
 
@@ -202,6 +203,7 @@ async function startCamera() {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
     await video.play();
     await follow(video);
+    if (now.camera === video) throw Error("it is gone");
   } finally { // stopped, also while the browser asked, or failed
     video.srcObject?.getTracks().forEach((track) => track.stop());
     if (now.camera === video) now.camera = null;
@@ -210,11 +212,12 @@ async function startCamera() {
 
 async function follow(video) {
   const session = await load(about.networks.at(-1).name), states = {}, last = [];
+  const isOn = () => now.camera === video && video.srcObject.active;
   for (const { name, shape } of session.inputMetadata.slice(1)) { // zeros: nothing was before
     const sides = [1, ...shape.slice(1)];
     states[name] = tensor(new Float32Array(sides.reduce((a, b) => a * b)), sides);
   }
-  for (let pair = [], said = ""; now.camera === video; pair = pair.length < 2 ? pair : []) {
+  for (let pair = [], said = ""; isOn(); pair = pair.length < 2 ? pair : []) {
     const begin = performance.now();
     pair.push(grab(video));
     if (pair.length === 2) {
@@ -239,6 +242,7 @@ function grab(video) { // the square in the middle, as small as the frames of th
   const side = Math.min(videoWidth, videoHeight), corner = [videoWidth - side, videoHeight - side];
   Object.assign($("live"), { height, width });
   const pen = $("live").getContext("2d", { willReadFrequently: true });
+  pen.setTransform(-1, 0, 0, 1, width, 0); // as in a mirror: to one's left is to the left
   pen.drawImage(video, ...corner.map((x) => x / 2), side, side, 0, 0, width, height);
   return pen.getImageData(0, 0, width, height).data.filter((_, i) => i % 4 < 3);
 }
@@ -246,7 +250,7 @@ function grab(video) { // the square in the middle, as small as the frames of th
 // --- the beginning
 
 const CLICKED = {
-  play, stop: () => say("The camera is off.", (now.camera = null)),
+  play, stop: () => say("The camera is off.", (now.camera = null), ($("speed").value = "")),
   filmed: () => setOrder(upTo(about.frames)),
   reverse: () => setOrder(now.order.toReversed()), halves: () => setOrder(halves(now.order)),
   shuffle: () => setOrder(shuffled(now.order)), earlier: () => move(now.chosen, now.chosen - 1),
@@ -276,7 +280,8 @@ async function begin() {
     $("network").append(make("option", { selected: true }, title));
   }
   $("clip").append(...about.classes.map((name) => make("option", {}, plain(name))));
-  $("strip").append(...upTo(about.frames).map((at) => make("button", { onclick: () => choose(at) })));
+  const places = upTo(about.frames).map((at) => make("button", { onclick: () => choose(at) }));
+  $("strip").append(...places);
   document.onpointerdown = (event) => (now.dragged = placeUnder(event));
   document.onpointermove = document.onpointercancel = document.onpointerup = drag;
   document.onclick = ({ target }) => CLICKED[target.id]?.();
