@@ -286,3 +286,18 @@ def test_other_sources_and_models(causal):
         viz.LiveView(tsn(num_frames=8, num_classes=10), source="camera")
     with pytest.raises(ValueError, match="expected 10 class names, got 2"):
         viz.LiveView(causal, source="camera", class_names=NAMES)
+    with pytest.raises(ValueError, match="expected frames a second above 0, got fps=0"):
+        viz.LiveView(causal, source="camera", fps=0)
+
+
+@pytest.mark.parametrize("name", ["recorder", "view"])
+def test_a_page_is_answered_though_the_work_is_interrupted(request, monkeypatch, name):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    widget = request.getfixturevalue(name)
+    monkeypatch.setattr(widget, "draw", interrupted)
+    content = {"name": "a.mp4", "label": "wave left", "start": 0, "last": True, "time": 0.1}
+    with pytest.raises(KeyboardInterrupt):
+        hand(widget, content, pairs_of_frames(1).tobytes())
+    assert widget.answers == [{}]

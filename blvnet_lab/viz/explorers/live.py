@@ -216,6 +216,8 @@ class CameraView(Explorer):
         model, class_names, size, fast: as in `LiveView`.
         fps: frames a second that the network gets. Take those of its training: T frames spread over
             videos of s seconds are T / s, 4 for eight frames of two seconds.
+
+    Raises ValueError if that is not above 0, and as `LiveView` does.
     """
 
     css_class = "blvnet-camera-view"
@@ -229,6 +231,10 @@ class CameraView(Explorer):
         fps: float = 4.0,
         fast: Precision | None = None,
     ) -> None:
+        if not fps > 0:  # a camera without a rate films clips
+            raise ValueError(
+                f"expected frames a second above 0, got fps={fps}: take the training's"
+            )
         super().__init__()
         self._stream, self._like = stream_of(model, size, fast)
         self._prepare = evaluation_transform(size)
@@ -250,8 +256,10 @@ class CameraView(Explorer):
 
     def _receive(self, camera: Camera, pair: dict, buffers: list) -> None:
         frames = torch.tensor(np.frombuffer(buffers[0], np.uint8)).view(2, *camera.size, 4)
-        self._set_off(partial(self._take, frames[..., :3].permute(0, 3, 1, 2), pair["time"]))
-        camera.send({})
+        try:
+            self._set_off(partial(self._take, frames[..., :3].permute(0, 3, 1, 2), pair["time"]))
+        finally:  # the page waits for it
+            camera.send({})
 
     def _take(self, pair: Tensor, time: float) -> None:
         """Give the network a pair (2, 3, H, W), uint8, that is complete at some time (s)."""

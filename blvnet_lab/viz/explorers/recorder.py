@@ -126,10 +126,12 @@ class ClipRecorder(Explorer):
         if not piece["start"]:
             self._pieces = []
         self._pieces.append(bytes(buffers[0]))
-        if piece["last"]:
-            data, self._pieces = b"".join(self._pieces), []
-            self._set_off(partial(self._take, piece["name"], piece["label"], data))
-        camera.send({})
+        try:
+            if piece["last"]:
+                data, self._pieces = b"".join(self._pieces), []
+                self._set_off(partial(self._take, piece["name"], piece["label"], data))
+        finally:  # the page waits for it
+            camera.send({})
 
     def _take(self, *recording: object) -> None:
         try:
