@@ -794,6 +794,12 @@ model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam_cau
 viz.LiveView(model, source="camera")
 """
 
+NO_RECORDER = """
+window.MediaRecorder = function () { throw Error('no codec'); };
+const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wanted) => (window.given = await ask(wanted));
+"""
+
 
 def button(widget, name: str):
     return widget.get_by_role("button", name=name, exact=True)
@@ -841,6 +847,22 @@ def test_recorder(page, lab):
     expect(message).to_have_text("Removed: wave left, 003.")
     assert (folder / "removed/originals/wave left/003.mp4").read_bytes() == large
     assert unexpected(page) == []
+
+
+def test_recording_that_fails_and_a_camera_that_is_unplugged(page, lab):
+    from playwright.sync_api import expect
+
+    page.add_init_script(NO_RECORDER)
+    open_and_run(page, lab, write_notebook(lab, "fails.ipynb", RECORDER))
+    recorder = page.locator(".blvnet-recorder-view")
+    button(recorder, "camera on").click()
+    button(recorder, "record").click()
+    expect(recorder.get_by_role("status")).to_have_text("Not recorded: no codec.")
+    expect(button(recorder, "record")).to_be_enabled()
+    page.evaluate("given.getTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(recorder.get_by_role("status")).to_have_text("The camera is gone.")
+    expect(button(recorder, "record")).to_be_disabled()
+    expect(button(recorder, "camera on")).to_be_enabled()
 
 
 def test_camera_view(page, lab):

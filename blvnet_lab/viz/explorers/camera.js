@@ -12,7 +12,7 @@ function render({ model, el }) {
     add("button", { textContent, onclick, className: "jupyter-button widget-button" });
   const canvas = add("canvas", { width, height, style: LOOK, ariaLabel: "what the camera sees" });
   const power = button("camera on", () => (stream ? turnOff("") : turnOn()));
-  const act = button(fps ? "watch" : "record", () => (fps ? watch() : film()));
+  const act = button(fps ? "watch" : "record", () => (fps ? watch() : record()));
   const files = add("input", { type: "file", multiple: true, accept: "video/*", hidden: !!fps });
   const status = add("div", { role: "status", className: "blvnet-camera-status" });
   const pen = canvas.getContext("2d", { willReadFrequently: true });
@@ -32,6 +32,7 @@ function render({ model, el }) {
       stream = await navigator.mediaDevices.getUserMedia({ video: { frameRate: PICTURES } });
       video.srcObject = stream;
       await video.play();
+      stream.getVideoTracks()[0].onended = () => turnOff("The camera is gone.");
       timer = setInterval(draw, 1000 / PICTURES);
       show("camera off", "");
     } catch (error) {
@@ -57,9 +58,15 @@ function render({ model, el }) {
     pen.drawImage(video, 0, 0);
   }
 
+  async function record() {
+    power.disabled = act.disabled = true;
+    await film().catch((error) => say(`Not recorded: ${error.message}.`));
+    power.disabled = false;
+    act.disabled = !stream;
+  }
+
   async function film() {
     const label = model.get("label"), parts = [];
-    power.disabled = act.disabled = true;
     for (let k = model.get("countdown"); k > 0; k--) await wait(1000, say(`${label}: ${k} ...`));
     const recorder = new MediaRecorder(canvas.captureStream(PICTURES));
     recorder.ondataavailable = (event) => parts.push(event.data);
@@ -69,7 +76,6 @@ function render({ model, el }) {
     recorder.stop();
     await stopped;
     await line(`recording.${/mp4/.test(recorder.mimeType) ? "mp4" : "webm"}`, label, new Blob(parts));
-    power.disabled = act.disabled = false;
   }
 
   async function send(name, label, blob) {
