@@ -28,9 +28,11 @@ SETTINGS = {
     "html_theme": "sphinx_book_theme",
     "html_theme_options": {
         "home_page_in_toc": True,
+        "navbar_persistent": [],  # the search is in the sidebar
         "show_toc_level": 2,
         "footer_content_items": [],  # else an author and a year
     },
+    "html_context": {"default_mode": "auto"},  # light or dark, as the reader has it
     "html_math_renderer": "mathml",
     "myst_enable_extensions": ["dollarmath"],
     "myst_heading_anchors": 4,
