@@ -233,7 +233,7 @@ class CameraView(Explorer):
     ) -> None:
         if not fps > 0:  # a camera without a rate films clips
             raise ValueError(
-                f"expected frames a second above 0, got fps={fps}: take the training's"
+                f"expected frames a second above 0, got fps={fps}: take that of the training"
             )
         super().__init__()
         self._stream, self._like = stream_of(model, size, fast)
