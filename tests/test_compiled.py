@@ -1,6 +1,8 @@
 """Networks compiled for the processor: the same logits, one package, and no silent surprise."""
 
+import contextlib
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,13 @@ from lab import type_command
 from nets import network, randomized, tam_resnet, tiny
 
 from blvnet_lab import introspect, paths, viz
-from blvnet_lab.deploy import Stream, compile_for_inference, compiled, keep_memory
+from blvnet_lab.deploy import (
+    Stream,
+    compile_for_inference,
+    compiled,
+    keep_memory,
+    optimize_for_inference,
+)
 from blvnet_lab.models import blvnet, blvnet_tam
 from blvnet_lab.runs import evaluate
 
@@ -57,8 +65,15 @@ def test_stream_keeps_the_past(builder, folder):
         fast(part[:1])
 
 
+@contextlib.contextmanager
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def test_package_is_found_again_by_the_same_network_only(folder, monkeypatch):
-    model = randomized(tiny(blvnet)).float()
+    model = randomized(tiny(blvnet, dropout=0.5)).float()
     first = compile_for_inference(model, SIZE, folder=folder)
     written = first.file.read_bytes()
 
@@ -70,6 +85,10 @@ def test_package_is_found_again_by_the_same_network_only(folder, monkeypatch):
     assert again.file == first.file and first.file.read_bytes() == written
     clip = clips_for(model, 1)
     assert torch.equal(first(clip), again(clip))
+    folded = optimize_for_inference(model).train()
+    for around in (torch.autocast("cpu", torch.bfloat16), torch.device("meta"), float64()):
+        with around:
+            assert compile_for_inference(folded, SIZE, folder=folder).file == first.file
     other = copy.deepcopy(model)
     other.stage1.little[0].conv1.weight.data[0, 0] += 1e-3
     files = sorted(folder.iterdir())
@@ -80,6 +99,11 @@ def test_package_is_found_again_by_the_same_network_only(folder, monkeypatch):
     with pytest.raises(ValueError, match="optimize_for_inference, which needs none"):
         compile_for_inference(model, SIZE, folder=folder)
     assert sorted(folder.iterdir()) == files, "nothing half done is left"
+    monkeypatch.undo()
+    first.file.write_bytes(written[:1000])
+    with pytest.raises(ValueError, match=rf"expected {first.file} to be a whole .*: delete it, "):
+        compile_for_inference(model, SIZE, folder=folder)
+    first.file.write_bytes(written)
 
 
 def test_what_computes_something_else_is_refused(folder, monkeypatch):
@@ -92,15 +116,46 @@ def test_what_computes_something_else_is_refused(folder, monkeypatch):
     with pytest.raises(ValueError, match=r"to 0\.0001 of the largest, got a deviation of"):
         compile_for_inference(model, SIZE, folder=folder)
     assert file.is_file()
+    silent = randomized(tiny(blvnet)).float()
+    silent.classifier.requires_grad_(False).weight[:] = 0
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", write_nothing)
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda name: silent)
+    assert compile_for_inference(silent, SIZE, folder=folder).deviation == 0
+
+
+def write_nothing(*_, package_path: str, **__) -> None:
+    Path(package_path).touch()
+
+
+class Shifted(torch.nn.Module):
+    def __init__(self, shift: float):
+        super().__init__()
+        self.shift = torch.tensor(shift)  # no parameter, as what `edit` puts in
+
+    def forward(self, clips):
+        return clips + self.shift
+
+
+def test_mark_knows_all_numbers():
+    programs = [torch.export.export(Shifted(x), (torch.zeros(2),)) for x in (1, 2, 2)]
+    one, two, again = map(compiled._digest, programs)
+    assert one != two == again
 
 
 def test_it_says_what_it_cannot_do(folder):
     model = randomized(tiny(blvnet)).float()
     fast = compile_for_inference(model, SIZE, folder=folder)
     clip = clips_for(model, 1)
-    for wrong in (clip[..., 1:], clip[:, 1:], clip[0]):
-        with pytest.raises(ValueError, match=r"\(B, 8, 3, 40, 48\) on the CPU, for which .*, got "):
+    for wrong in (clip[..., 1:], clip[:, 1:], clip[0], clip.byte()):
+        with pytest.raises(ValueError, match=r"\(B, 8, 3, 40, 48\) float on the CPU, .*, got "):
             fast(wrong)
+    for size, precision, batch in (
+        (SIZE, "float16", 1),
+        ((0, 9), "float32", 1),
+        (SIZE, "float32", 0),
+    ):
+        with pytest.raises(ValueError, match=f"float32 or bfloat16, .*, got {precision}, size="):
+            compile_for_inference(model, size, precision, batch=batch, folder=folder)
     for look in (introspect.capture(fast), introspect.edit(fast, {"*": introspect.zero})):
         with pytest.raises(TypeError, match="got CompiledNet: give the network itself"), look:
             fast(clip)

@@ -33,6 +33,7 @@ from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.live import PastMaps, Stream
 from blvnet_lab.models.bottleneck import Block
 from blvnet_lab.models.networks import VideoNet, architecture_of
+from blvnet_lab.training.distributed import on_cpu
 
 log = logging.getLogger("blvnet_lab")
 
@@ -88,12 +89,14 @@ class CompiledNet(nn.Module):
 
     def check(self, clips: Tensor) -> None:
         """Raise ValueError unless these are clips as it was compiled for."""
-        if clips.shape[1:] != self.shape[1:] or clips.ndim != 5 or clips.device.type != "cpu":
+        right = clips.shape[1:] == self.shape[1:] and clips.ndim == 5 and clips.device.type == "cpu"
+        if not (right and clips.is_floating_point()):
             wanted = "(B, {}, {}, {}, {})".format(*self.shape[1:])
             raise ValueError(
-                f"expected clips {wanted} on the CPU, for which this network was compiled, got "
-                f"{tuple(clips.shape)} on {clips.device.type}: compile it for these, or take "
-                "optimize_for_inference, which makes a network for any size"
+                f"expected clips {wanted} float on the CPU, for which this network was compiled, "
+                f"got {tuple(clips.shape)} {clips.dtype} on {clips.device.type}: compile it for "
+                "these, or take optimize_for_inference, which makes a network for any size; "
+                "blvnet_lab.data.normalize makes floats of uint8"
             )
 
 
@@ -142,7 +145,9 @@ class Step(nn.Module):
         return logits, after, inputs
 
 
+@on_cpu()
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)
 def compile_for_inference(
     model: VideoNet | Stream,
     size: tuple[int, int],
@@ -169,20 +174,17 @@ def compile_for_inference(
 
     Raises:
         TypeError, ValueError: as `optimize_for_inference`; the network is not on the CPU; there is
-            no C++ compiler; the compiled logits are not the network's.
+            no C++ compiler; the package is damaged; the compiled logits are not the network's.
     """
     is_stream = isinstance(model, Stream)
     network = model.model if is_stream else model
-    if isinstance(network, VideoNet) and (on := network.classifier.weight.device).type != "cpu":
-        raise ValueError(
-            f"expected a network on the CPU, got one on {on}: move it there, or take "
-            "torch.compile(optimize_for_inference(model)), which compiles for any device"
-        )
+    _check(network, size, precision, batch)
     if not (isinstance(network, VideoNet) and network.folded):
         network = optimize_for_inference(network)
-    network = copy.deepcopy(network).float()
+    network = copy.deepcopy(network).float().eval()
     shape = (batch, network.num_frames, network.in_channels, *size)
-    clip, maps = torch.randn(shape, generator=torch.Generator().manual_seed(0)), []
+    rng, maps = torch.Generator().manual_seed(0), []
+    clip = torch.randn(shape, generator=rng, dtype=torch.float32)
     name = "-".join(
         [architecture_of(network), *["stream"] * is_stream, precision, "x".join(map(str, shape))]
     )
@@ -197,9 +199,17 @@ def compile_for_inference(
     file = Path(folder or Path.home() / ".cache" / "blvnet_lab") / f"{name}-{_digest(program)}.pt2"
     compiled = kind(shape, dtype, file, inputs[1:])
     with _package(program, file) as made:
-        compiled.code = torch._inductor.aoti_load_package(str(made))
+        try:
+            compiled.code = torch._inductor.aoti_load_package(str(made))
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected {file} to be a whole package, got {str(error).splitlines()[0]}: delete "
+                "it, and compile again"
+            ) from error
         pairs = zip(compiled.run_code(*inputs), pytree.tree_leaves(wanted), strict=False)
-        deviations = [(found - right).abs().max() / right.abs().max() for found, right in pairs]
+        deviations = [  # of maps that are 0 everywhere, too
+            (found - right).abs().max() / right.abs().max().clamp(1e-30) for found, right in pairs
+        ]
         compiled.deviation = float(torch.stack(deviations).max())
         if not compiled.deviation <= TOLERANCES[precision]:  # a NaN is none either
             raise ValueError(
@@ -210,6 +220,20 @@ def compile_for_inference(
     if keep:
         keep_memory()
     return compiled
+
+
+def _check(network: nn.Module, size: tuple[int, int], precision: str, batch: int) -> None:
+    """Raise ValueError for what cannot be compiled."""
+    if precision not in TOLERANCES or min(*size, batch) < 1:
+        raise ValueError(
+            f"expected float32 or bfloat16, and a size and a batch of at least 1, got {precision}, "
+            f"size={tuple(size)}, batch={batch}"
+        )
+    if isinstance(network, VideoNet) and (on := network.classifier.weight.device).type != "cpu":
+        raise ValueError(
+            f"expected a network on the CPU, got one on {on}: move it there, or take "
+            "torch.compile(optimize_for_inference(model)), which compiles for any device"
+        )
 
 
 @contextmanager
@@ -239,7 +263,7 @@ def _package(program: ExportedProgram, file: Path) -> Iterator[Path]:
 def _digest(program: ExportedProgram) -> str:
     """Make a mark of all that a package depends on: steps, weights, PyTorch, the processor."""
     found = hashlib.sha256(program.graph_module.code.encode())
-    for name, weight in sorted(program.state_dict.items()):
+    for name, weight in sorted((program.state_dict | program.constants).items()):
         values = weight.detach().contiguous().flatten().view(torch.uint8).numpy()
         found.update(name.encode() + values.tobytes())
     try:
