@@ -176,9 +176,10 @@ def test_memory_is_kept_unless_the_environment_says_otherwise(monkeypatch):
     monkeypatch.setattr(compiled.platform, "libc_ver", lambda: ("glibc", "2.31"))
     assert keep_memory()
     assert asked == [(-3, 1 << 30), (-4, 0), (-1, 1 << 30)], "an old one, which maps nothing now"
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
-    assert not keep_memory() and len(asked) == 3
-    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_")
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.setenv(name, "131072")
+        assert not keep_memory() and len(asked) == 3
+        monkeypatch.delenv(name)
     monkeypatch.setattr(compiled.platform, "libc_ver", lambda: ("", ""))
     assert not keep_memory() and len(asked) == 3
 

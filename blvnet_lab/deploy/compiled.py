@@ -43,7 +43,7 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
 # The number of threads is that of the process that runs the package, not of the one that made it.
 OPTIONS = {"freezing": True, "cpp.dynamic_threads": True}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
-KEPT_BYTES = 1 << 30
+KEPT_BYTES, CHOICES = 1 << 30, ("MMAP_THRESHOLD", "MMAP_MAX", "TRIM_THRESHOLD")
 
 
 class CompiledNet(nn.Module):
@@ -70,6 +70,16 @@ class CompiledNet(nn.Module):
     def reset(self) -> None:
         """Forget all frames: for a stream, the next pair is the first of a video."""
         self.maps = self.first_maps
+
+    def load(self, package: Path) -> None:
+        """Load the code; raise ValueError if the package is damaged."""
+        try:
+            self.code = torch._inductor.aoti_load_package(str(package))
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected {self.file} to be a whole package, got {str(error).splitlines()[0]}: "
+                "delete it, and compile again"
+            ) from error
 
     def forward(self, clips: Tensor) -> Tensor:
         """Compute the logits (N, num_classes), in float32, of any number of clips."""
@@ -116,7 +126,7 @@ class CompiledStream(CompiledNet):
         return logits.float()
 
 
-class Step(nn.Module):
+class PureStep(nn.Module):
     """A step of a stream without a memory of its own: the past maps come in, and go out.
 
     The inputs of blocks with a TAM go out, too, unused. Inductor adds a block's branch to its
@@ -190,7 +200,7 @@ def compile_for_inference(
     )
     kind = CompiledStream if is_stream else CompiledNet
     if is_stream:
-        network = Step(network)
+        network = PureStep(network)
         _, maps, _ = network(clip)
     wanted = network(clip, *maps)  # of a stream the maps to keep, too
     dtype = getattr(torch, precision)
@@ -199,13 +209,7 @@ def compile_for_inference(
     file = Path(folder or Path.home() / ".cache" / "blvnet_lab") / f"{name}-{_digest(program)}.pt2"
     compiled = kind(shape, dtype, file, inputs[1:])
     with _package(program, file) as made:
-        try:
-            compiled.code = torch._inductor.aoti_load_package(str(made))
-        except RuntimeError as error:
-            raise ValueError(
-                f"expected {file} to be a whole package, got {str(error).splitlines()[0]}: delete "
-                "it, and compile again"
-            ) from error
+        compiled.load(made)
         pairs = zip(compiled.run_code(*inputs), pytree.tree_leaves(wanted), strict=False)
         deviations = [  # of maps that are 0 everywhere, too
             (found - right).abs().max() / right.abs().max().clamp(1e-30) for found, right in pairs
@@ -279,10 +283,10 @@ def keep_memory() -> bool:
     """Let this process keep memory that it frees, up to 1 GiB at a time; say whether it does now.
 
     A network's large maps are otherwise fetched from the system, and cleared by it, in every
-    forward pass: a fifth of the time. It is glibc's malloc that can be told (Linux); what the
-    variables MALLOC_... in the environment say stays as it is.
+    forward pass: a fifth of the time. It is glibc's malloc that can be told (Linux); where one of
+    its variables MALLOC_MMAP_... or MALLOC_TRIM_THRESHOLD_ is in the environment, it is not.
     """
-    chosen = any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_"))
+    chosen = any(f"MALLOC_{name}_" in os.environ for name in CHOICES)
     if platform.libc_ver()[0] != "glibc" or chosen:
         return False
     mallopt = ctypes.CDLL(None).mallopt
