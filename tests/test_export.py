@@ -25,6 +25,7 @@ from blvnet_lab.models import blvnet, blvnet_tam, load_model, save_model, tsn, t
 from blvnet_lab.models.sizes import SIZES, Size
 
 FRAMES, CLASSES = 4, 5
+TINY = SIZES["tiny"]
 
 
 def new(builder, **arguments) -> nn.Module:
@@ -46,7 +47,9 @@ def notes_of(path: Path) -> dict:
         files = {"notes.json": ""}
         torch.export.load(path, extra_files=files)
         return json.loads(files["notes.json"])
-    return {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    entries = onnx.load(path).metadata_props
+    own = [entry for entry in entries if not entry.key.startswith("onnx.")]  # not the quantizer's
+    return {entry.key: json.loads(entry.value) for entry in own}
 
 
 def assert_same(path: Path, model: nn.Module, *shapes: tuple[int, ...]) -> None:
@@ -287,7 +290,8 @@ def test_without_the_packages_for_onnx(lacking, checkpoint, tmp_path, monkeypatc
 # ---------------------------------------------------------------- eight bits
 
 
-def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, capsys):
+def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setitem(SIZES, "tiny", TINY)  # as trained
     samples = paths.data_samples()
     trained, manifest = (
         samples / "checkpoints/blvnet_tam.safetensors",
@@ -297,9 +301,13 @@ def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, 
     for words, why in ((["--int8"], "with --calibrate"), (["--calibrate", manifest], "int8=False")):
         with pytest.raises(SystemExit, match=why):
             type_command(monkeypatch, "export", trained, out, *words)
+    words = "--int8", "--calibrate", tmp_path  # never read
+    with pytest.raises(SystemExit, match=r"ends in \.onnx, got .*int8\.pt2"):
+        type_command(monkeypatch, "export", trained, out.with_suffix(".pt2"), *words)
     monkeypatch.setattr(command, "CALIBRATION_CLIPS", 40)
     type_command(monkeypatch, "export", trained, out, "--int8", "--calibrate", manifest)
     assert "checked on 20 of the clips, which calibration has not seen" in capsys.readouterr().out
+    assert "pre-processing" not in caplog.text
     graph = onnx.load(out).graph
     kinds = Counter(tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 4)
     assert set(kinds) == {onnx.TensorProto.INT8}
@@ -316,7 +324,9 @@ def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, 
     monkeypatch.setattr(int8, "INT8_TOLERANCE", 1e-6)
     before = out.read_bytes()
     with pytest.raises(ValueError, match=r"in int8 within 1e-06 .*nothing was written"):
-        int8.export_int8(load_model(trained), out, clips[:4])
+        int8.export_int8(load_model(trained), out, clips[:4].double())
     assert out.read_bytes() == before and list(tmp_path.iterdir()) == [out]
     with pytest.raises(ValueError, match="at least 2 clips to calibrate with, got 1"):
         int8.export_int8(load_model(trained), out, clips[:1])
+    with pytest.raises(ValueError, match=r"expected a clip \(B, T=8, C=3, H, W\) float, got"):
+        int8.export_int8(load_model(trained), out, clips[:4, :4])

@@ -7,6 +7,7 @@ from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.deploy.export import Exported, export_model
 from blvnet_lab.deploy.graphs import export_stream, export_with_taps
 from blvnet_lab.deploy.int8 import Int8Exported, export_int8
+from blvnet_lab.paths import check_target
 from blvnet_lab.training.checkpoint import load_trained
 
 CALIBRATION_CLIPS = 100
@@ -47,6 +48,8 @@ def export_file(
         raise ValueError(
             f"expected --int8 with --calibrate MANIFEST, got int8={int8} and calibrate={calibrate}"
         )
+    if int8:
+        check_target(out, ".onnx")  # before the clips are read
     trained = load_trained(checkpoint)
     notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
     notes |= {"multi_label": True} if trained.multi_label else {}

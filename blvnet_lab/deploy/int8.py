@@ -4,6 +4,7 @@ export_int8(model, "int8.onnx", clips)  # real clips, which say how large maps b
 """
 
 import copy
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -41,6 +42,11 @@ class Int8Exported(NamedTuple):
         )
 
 
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    # ONNX Runtime advises what it would do itself with a graph less simple than ours.
+    return "pre-processing" not in record.getMessage()
+
+
 @torch.no_grad()
 def export_int8(
     model: VideoNet,
@@ -56,13 +62,16 @@ def export_int8(
         clips: real training clips (N, T, C, H, W), N at least 2, of all classes; the file is for
             their height and width.
 
-    Raises ValueError as `export_model` does, and for logits that are nowhere near the model's.
+    Raises ValueError as `export_model` does, for clips that the model does not take, and for logits
+    that are nowhere near the model's.
     """
     path = Path(path)
     check_target(path, ".onnx")
     if len(clips) < 2:
         raise ValueError(f"expected at least 2 clips to calibrate with, got {len(clips)}")
     model = copy.deepcopy(network_of(model)).cpu().float().eval()
+    model.check_clip(clips)
+    clips = clips.detach().cpu().float()
     with tempfile.TemporaryDirectory() as folder, atomic_write(path) as partial:
         whole = Path(folder, "float32.onnx")
         export_model(model, whole, tuple(clips.shape[-2:]), notes)
@@ -75,9 +84,17 @@ def export_int8(
                 clip = next(self.given, None)
                 return None if clip is None else {"clip": clip.numpy()}
 
-        quantization.quantize_static(
-            str(whole), str(partial), Reader(), per_channel=True, op_types_to_quantize=INT8_STEPS
-        )
+        logging.root.addFilter(_is_no_advice)
+        try:
+            quantization.quantize_static(
+                str(whole),
+                str(partial),
+                Reader(),
+                per_channel=True,
+                op_types_to_quantize=INT8_STEPS,
+            )
+        finally:
+            logging.root.removeFilter(_is_no_advice)
         session = InferenceSession(partial, providers=["CPUExecutionProvider"])
         seen = clips[1::2].split(1)
         wanted = torch.cat([model(clip) for clip in seen])
