@@ -170,8 +170,9 @@ def compile_for_inference(
     """Compile a network, or a stream, for this processor; or take the package that is there.
 
     Its logits are compared with the network's on noise, each time. Whoever asks for the same
-    network and size on such a machine with this PyTorch gets the same package. None is ever
-    overwritten, and each may be deleted.
+    network and size on such a machine with this PyTorch gets the same package. A finished package
+    is taken, not made again, and each may be deleted; so may what PyTorch's compiler leaves in its
+    own cache (TORCHINDUCTOR_CACHE_DIR).
 
     Args:
         model: from one of the builders, also after `optimize_for_inference`; it stays as it is.
