@@ -14,21 +14,21 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 21013,
-    "blvnet_lab/models": 1433,
+    "blvnet_lab": 22642,
+    "blvnet_lab/models": 1447,
     "blvnet_lab/introspect": 1189,
-    "blvnet_lab/data": 1992,
-    "blvnet_lab/training": 1878,
-    "blvnet_lab/weights": 874,
-    "blvnet_lab/deploy": 506,
-    "blvnet_lab/datasets": 3166,
-    "blvnet_lab/runs": 2145,
-    "blvnet_lab/benchmark": 924,
-    "blvnet_lab/viz": 3504,
-    "blvnet_lab/course": 2895,
-    "blvnet_lab/cli.py": 267,
-    "blvnet_lab/paths.py": 112,
-    "tests": 27573,
+    "blvnet_lab/data": 2017,
+    "blvnet_lab/training": 1904,
+    "blvnet_lab/weights": 873,
+    "blvnet_lab/deploy": 1154,
+    "blvnet_lab/datasets": 3252,
+    "blvnet_lab/runs": 2218,
+    "blvnet_lab/benchmark": 1052,
+    "blvnet_lab/viz": 3897,
+    "blvnet_lab/course": 3125,
+    "blvnet_lab/cli.py": 269,
+    "blvnet_lab/paths.py": 117,
+    "tests": 29254,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 4  # functions with more of them
