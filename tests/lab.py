@@ -217,13 +217,13 @@ def running_lab(root: Path, work: Path) -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def running_browser(*options: str) -> Iterator:
-    """Chromium, as playwright's Browser, with more command-line options."""
+def running_browser() -> Iterator:
+    """Chromium, as playwright's Browser; a process can have one at a time."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=find_chromium(), args=[*CHROMIUM_ARGS, *options], timeout=1000 * LIMIT_S
+            executable_path=find_chromium(), args=CHROMIUM_ARGS, timeout=1000 * LIMIT_S
         )
         yield browser
         browser.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lab import LIMIT_S, ROOT, WAIT_MS, running_browser, slowness
+from lab import LIMIT_S, ROOT, WAIT_MS, slowness
 
 from blvnet_lab import data, introspect, models, paths
 from blvnet_lab.course import page as course_page
@@ -26,7 +26,6 @@ from blvnet_lab.deploy import Stream
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 FOUR = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")
-FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 DESK, PHONE = {"width": 1100, "height": 800}, {"width": 360, "height": 740}
 EXACT = {"rtol": 0, "atol": 1e-4}
 READY = "document.querySelector('#maps canvas') && answers.ariaBusy === 'false'"
@@ -77,12 +76,6 @@ def served(folder: Path) -> Iterator[str]:
 def address(site):
     with served(site) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with running_browser(*FAKE_CAMERA) as instance:
-        yield instance
 
 
 @contextmanager

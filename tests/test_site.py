@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab import ROOT, running_browser, type_command
+from lab import ROOT, type_command
 
 from blvnet_lab.course import site
 
@@ -60,17 +60,16 @@ def test_text_pictures_and_formulas_are_there(written):
 
 
 @pytest.mark.browser
-def test_search_and_navigation_offline(written):
-    with running_browser() as browser:
-        page, complaints = browser.new_context(offline=True).new_page(), []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.goto((written.out / "search.html").as_uri() + "?q=receptive")
-        page.get_by_role("link", name="09 · See temporal aggregation").last.click()
-        page.get_by_role("heading", name="09 · See temporal aggregation").wait_for()
-        page.get_by_role("link", name="glossary").first.click()
-        page.get_by_role("heading", name="Glossary").wait_for()
-        assert "invalid" not in str(complaints)
-        assert page.get_by_role("button", name="Search").filter(visible=True).count() == 1
+def test_search_and_navigation_offline(written, browser):
+    page, complaints = browser.new_context(offline=True).new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((written.out / "search.html").as_uri() + "?q=receptive")
+    page.get_by_role("link", name="09 · See temporal aggregation").last.click()
+    page.get_by_role("heading", name="09 · See temporal aggregation").wait_for()
+    page.get_by_role("link", name="glossary").first.click()
+    page.get_by_role("heading", name="Glossary").wait_for()
+    assert "invalid" not in str(complaints)
+    assert page.get_by_role("button", name="Search").filter(visible=True).count() == 1
 
 
 def test_a_folder_with_something_in_it_is_left_alone(written, tmp_path, monkeypatch, capsys):
