@@ -114,4 +114,7 @@ def write_files(files: dict[Path, str | bytes], *, replace: bool) -> None:
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            if isinstance(content, str):
+                partial.write_text(content, "utf-8", newline="\n")
+            else:
+                partial.write_bytes(content)

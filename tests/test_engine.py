@@ -1027,13 +1027,14 @@ def test_compiling_changes_nothing_but_time():
     torch.testing.assert_close(others, logits, rtol=1e-4, atol=1e-6)
 
 
-def test_where_there_is_no_compiler(monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+def test_where_there_is_no_compiler():
     torch.compiler.reset()  # what was compiled before would do
     clips, labels = points(8).tensors
     data = TensorDataset(clips.float(), labels)
     recipe = replace(SHORT, hardware=Hardware(compile=True))
-    with pytest.raises(ValueError, match=r"no-such-compiler.*: install it, or .*--hardware.no-c"):
+    missing = torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")})
+    words = r"no-such-compiler.*: install it, or .*--hardware.no-c"
+    with missing, pytest.raises(ValueError, match=words):
         fit(Small(), data, data, recipe, device=CPU)
 
 

@@ -93,6 +93,7 @@ def test_orientations_that_say_little_or_too_much(matrix, expected, monkeypatch)
     picture = types.SimpleNamespace(side_data=side_data)
     graph = types.SimpleNamespace(vpush=lambda picture: None, vpull=lambda: picture)
     monkeypatch.setattr(decoding, "_make_graph", lambda *args: graph)
+    monkeypatch.setattr(decoding, "SideDataContainer", lambda picture: picture.side_data)
     if expected is not None:
         assert orientation_of("a.mp4", picture) == expected
     else:

@@ -463,7 +463,8 @@ def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     server, workers, deadline = psutil.Process(process.pid), [], time.monotonic() + LIMIT_S
     while not workers and time.monotonic() < deadline:
         with suppress(psutil.NoSuchProcess):  # they are forked from one that it starts
-            workers = [each for child in server.children() for each in child.children()]
+            forked = [each for child in server.children() for each in child.children()]
+            workers = [each for each in forked if "multiprocessing" in str(each.cmdline())]
     workers[0].kill()
     _, errors = process.communicate(timeout=LIMIT_S)  # ends when no process holds the pipe any more
     assert process.returncode == 1, errors

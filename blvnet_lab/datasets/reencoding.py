@@ -199,7 +199,11 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     try:
         try:
             futures = [pool.submit(reencode_video, *job) for job in jobs]
-        except (ValueError, OSError) as error:  # one died while the next was being started
+        except (
+            ValueError,
+            OSError,
+            EOFError,
+        ) as error:  # one died while the next was being started
             raise BrokenProcessPool("no process could be started") from error
         for future in as_completed(futures):
             yield future.result()
