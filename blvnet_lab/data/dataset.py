@@ -25,6 +25,15 @@ MAX_IN_A_ROW = 20  # unreadable videos: more mean that a disk is not mounted, or
 KEPT_SHARE = 0.25  # of free memory, for frames of a split: two splits leave half for the network
 
 
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Make new tensors on the CPU, whatever `torch.set_default_device` says."""
+    # Where it says nothing else there is no need to: PyTorch would ask before every operation.
+    is_cpu = torch.empty(0).device.type == "cpu"
+    with nullcontext() if is_cpu else torch.device("cpu"):
+        yield
+
+
 class ClipDataset(Dataset):
     """Clips of a data set's split, as (clip (T, C, H, W) float, label).
 
@@ -108,10 +117,7 @@ class ClipDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int | Tensor]:
-        # Clips are made on the CPU, whatever device is PyTorch's default.
-        # Said only where it is another: PyTorch would ask before every operation, which takes time.
-        is_cpu = torch.empty(0).device.type == "cpu"
-        with nullcontext() if is_cpu else torch.device("cpu"):
+        with on_cpu():
             if not self.skip_unreadable:
                 return self._clip(i)
             cause, state, tried = None, torch.get_rng_state(), set()

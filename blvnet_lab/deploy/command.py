@@ -53,12 +53,10 @@ def export_file(
     trained = load_trained(checkpoint)
     notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
     notes |= {"multi_label": True} if trained.multi_label else {}
-    write, recipe = export_with_taps if with_taps else export_model, trained.recipe
-    if size is None and recipe is not None and (stream or int8):
+    if size is None and (recipe := trained.recipe) is not None and (stream or int8):
         size = recipe.evaluation.size or recipe.size
-    if stream:
-        write = export_stream
     if calibrate is None:
+        write = export_stream if stream else export_with_taps if with_taps else export_model
         return write(trained.model, out, size, notes)
     if size is None:
         raise ValueError("expected the size of the clips for int8, got none: give --size")

@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.live import PastMaps, Stream
 from blvnet_lab.models.bottleneck import Block
 from blvnet_lab.models.networks import VideoNet, architecture_of
-from blvnet_lab.training.distributed import on_cpu
 
 log = logging.getLogger("blvnet_lab")
 

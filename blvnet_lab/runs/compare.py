@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.introspect.ablate import frame_orders
-from blvnet_lab.training.distributed import on_cpu
 from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import ranked
 

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
+from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.data.dataset_files import PART, clip_names
 from blvnet_lab.datasets.motion import CLASSES, REVERSAL
 from blvnet_lab.datasets.partners import PARTNER
@@ -36,7 +37,7 @@ from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs import compare
 from blvnet_lab.training.checkpoint import Trained, load_trained
-from blvnet_lab.training.distributed import on_cpu, pick_device, process_group
+from blvnet_lab.training.distributed import pick_device, process_group
 from blvnet_lab.training.evaluation import Predictions, evaluate, predictions_table, standard_scores
 from blvnet_lab.training.metrics import confusion_matrix, partner_accuracy, per_class_scores
 from blvnet_lab.training.recipe import Hardware, Recipe

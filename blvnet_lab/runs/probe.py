@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.features import Features
 from blvnet_lab.training.checkpoint import save_trained
-from blvnet_lab.training.distributed import on_cpu
 from blvnet_lab.training.metrics import top_k_accuracy
 
 STRENGTHS, NEIGHBOURS = (10.0, 1.0, 0.1, 0.01, 1e-3), (20, 10, 5, 3, 1)

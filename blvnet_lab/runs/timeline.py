@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from blvnet_lab.data import VideoReadError, read_frames, view_transform
-from blvnet_lab.data.dataset import smaller_size
+from blvnet_lab.data.dataset import on_cpu, smaller_size
 from blvnet_lab.data.probing import VideoInfo, refuse_damage
 from blvnet_lab.deploy.compiled import Precision
 from blvnet_lab.deploy.live import Stream, frame_edges
@@ -25,7 +25,7 @@ from blvnet_lab.models import VideoNet
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.evaluate import check_finite, compiled
 from blvnet_lab.training.checkpoint import Trained
-from blvnet_lab.training.distributed import on_cpu, pick_device
+from blvnet_lab.training.distributed import pick_device
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.recipe import Recipe
 

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS, read_pickle
 from blvnet_lab.paths import atomic_write, write_files
-from blvnet_lab.training.distributed import current_ranks, on_cpu
+from blvnet_lab.training.distributed import current_ranks
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.state import State
 

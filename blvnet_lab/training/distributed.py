@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -40,15 +40,6 @@ def pick_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-@contextmanager
-def on_cpu() -> Iterator[None]:
-    """Make new tensors on the CPU, whatever `torch.set_default_device` says."""
-    # Where it says nothing else there is no need to: PyTorch would ask before every operation.
-    is_cpu = torch.empty(0).device.type == "cpu"
-    with nullcontext() if is_cpu else torch.device("cpu"):
-        yield
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
+from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.checkpoint import RunFolder, unreadable_videos
-from blvnet_lab.training.distributed import current_ranks, noted_signals, on_cpu, pick_device
+from blvnet_lab.training.distributed import current_ranks, noted_signals, pick_device
 from blvnet_lab.training.evaluation import Predictions, Stopped, autocast, evaluate, standard_scores
 from blvnet_lab.training.loading import mixing, report_dead_worker, timed_batches, training_loader
 from blvnet_lab.training.metrics import MAIN

@@ -15,15 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from blvnet_lab.data import VideoReadError
+from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.data.dataset_files import SEPARATOR
 from blvnet_lab.progress import tqdm
-from blvnet_lab.training.distributed import (
-    Ranks,
-    current_ranks,
-    on_cpu,
-    pick_device,
-    signals_of_workers,
-)
+from blvnet_lab.training.distributed import Ranks, current_ranks, pick_device, signals_of_workers
 from blvnet_lab.training.loading import report_dead_worker, timed_batches
 from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
 from blvnet_lab.training.recipe import Hardware

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from blvnet_lab.training.distributed import Ranks, on_cpu, signals_of_workers
+from blvnet_lab.data.dataset import on_cpu
+from blvnet_lab.training.distributed import Ranks, signals_of_workers
 from blvnet_lab.training.recipe import Recipe
 
 Key = tuple[int, int, int]  # epoch, number of a clip, how often it was drawn before in that epoch

@@ -10,8 +10,8 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
+from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.models import VideoNet
-from blvnet_lab.training.distributed import on_cpu
 from blvnet_lab.training.recipe import Recipe
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter is no subclass of the former
