@@ -14,13 +14,13 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 22643,
+    "blvnet_lab": 22649,
     "blvnet_lab/models": 1447,
     "blvnet_lab/introspect": 1189,
     "blvnet_lab/data": 2023,
     "blvnet_lab/training": 1893,
     "blvnet_lab/weights": 873,
-    "blvnet_lab/deploy": 1152,
+    "blvnet_lab/deploy": 1158,
     "blvnet_lab/datasets": 3256,
     "blvnet_lab/runs": 2219,
     "blvnet_lab/benchmark": 1052,

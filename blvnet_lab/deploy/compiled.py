@@ -31,7 +31,7 @@ from torch.utils import _pytree as pytree
 
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.deploy.fold import optimize_for_inference
-from blvnet_lab.deploy.live import PastMaps, Stream
+from blvnet_lab.deploy.live import Step, Stream
 from blvnet_lab.models.bottleneck import Block
 from blvnet_lab.models.networks import VideoNet, architecture_of
 
@@ -126,8 +126,8 @@ class CompiledStream(CompiledNet):
         return logits.float()
 
 
-class PureStep(nn.Module):
-    """A step of a stream without a memory of its own: the past maps come in, and go out.
+class CompilableStep(Step):
+    """A step whose maps come and go one by one, in channels-last.
 
     The inputs of blocks with a TAM go out, too, unused. Inductor adds a block's branch to its
     input, in place, when it sees no later use of that; and it overlooks the maps to keep, which are
@@ -135,23 +135,17 @@ class PureStep(nn.Module):
     """
 
     def __init__(self, network: VideoNet):
-        super().__init__()
-        self.network, self.inputs = network, []
-        self.pasts = [each for each in network.modules() if isinstance(each, PastMaps)]
+        super().__init__(network)
+        self.inputs: list[Tensor] = []
         for block in network.modules():
             if isinstance(block, Block) and block.tam is not None:
                 block.register_forward_pre_hook(lambda _, args: self.inputs.append(args[0]))
 
     def forward(self, pair: Tensor, *maps: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        given = iter(maps)
-        for past in self.pasts:
-            past.maps = [next(given) for _ in range(past.length)] if maps else None
-        logits = self.network(pair)
-        after = [each for past in self.pasts for each in past.maps]
-        for past in self.pasts:
-            past.maps = None
+        given, lengths = iter(maps), [past.length for past in self.pasts.values() if maps]
+        logits, after = self.run(pair, [[next(given) for _ in range(n)] for n in lengths])
         inputs, self.inputs = self.inputs, []
-        after = [each.contiguous(memory_format=torch.channels_last) for each in after]
+        after = [each.contiguous(memory_format=torch.channels_last) for m in after for each in m]
         return logits, after, inputs
 
 
@@ -201,7 +195,7 @@ def compile_for_inference(
     )
     kind = CompiledStream if is_stream else CompiledNet
     if is_stream:
-        network = PureStep(network)
+        network = CompilableStep(network)
         _, maps, _ = network(clip)
     wanted = network(clip, *maps)  # of a stream the maps to keep, too
     dtype = getattr(torch, precision)

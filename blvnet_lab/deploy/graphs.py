@@ -22,7 +22,7 @@ from torch.func import functional_call
 
 from blvnet_lab.deploy import export
 from blvnet_lab.deploy.export import Exported
-from blvnet_lab.deploy.live import PastMaps, Stream
+from blvnet_lab.deploy.live import Step, Stream
 from blvnet_lab.introspect.capture import capture
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models.networks import VideoNet, capture_points
@@ -46,25 +46,17 @@ class WithTaps(nn.Module):
         return logits, *(cache[point] for point in self.outputs[1:])
 
 
-class Step(nn.Module):
-    """One step of a stream that is given what it remembers, and gives what it will."""
+class NamedStep(Step):
+    """A step whose states are one tensor for each module that remembers, with a name."""
 
     def __init__(self, network: VideoNet):
-        super().__init__()
-        self.network = Stream(network).model
-        modules = self.network.named_modules()
-        self.pasts = {name: m for name, m in modules if isinstance(m, PastMaps) and m.length}
+        super().__init__(Stream(network).model)
         self.inputs = [name.replace(".past", ".before") for name in self.pasts]
         self.outputs = ["logits", *(name.replace(".past", ".after") for name in self.pasts)]
 
     def forward(self, frames: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
-        for past, maps in zip(self.pasts.values(), before, strict=False):  # none: it begins
-            past.maps = list(maps.unbind(1))
-        logits = self.network(frames)
-        after = [torch.stack(past.maps, 1) for past in self.pasts.values()]  # (B, length, C, h, w)
-        for past in self.pasts.values():
-            past.maps = None
-        return logits, *after
+        logits, after = self.run(frames, [list(maps.unbind(1)) for maps in before])
+        return logits, *(torch.stack(maps, 1) for maps in after)  # (B, length, C, h, w)
 
 
 def export_with_taps(
@@ -105,7 +97,7 @@ def export_stream(
     The others, and errors, as for `export_model`; ValueError, too, for a model that is not causal.
     """
     model, network = export.prepared(model, path := Path(path), ".onnx", size=size)
-    graph, stream = Step(network), Stream(model)
+    graph, stream = NamedStep(network), Stream(model)
     frames = export.random_clip(stream.model, STEPS * export.EXAMPLE_BATCH, size or (64, 64))
     frames = frames.unflatten(0, (STEPS, -1))  # (steps, B, 2 or 1, C, H, W)
     with torch.no_grad():
@@ -121,7 +113,7 @@ def export_stream(
 
 def _write(
     path: Path,
-    graph: WithTaps | Step,
+    graph: WithTaps | NamedStep,
     axes: export.Axes,
     inputs: Callable[[int, Sequence[Tensor]], tuple[Tensor, ...]],  # of a trial, after outputs
     reference: Callable[..., Sequence[Tensor]],

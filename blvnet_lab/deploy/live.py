@@ -144,3 +144,23 @@ class Stream(nn.Module):
             )
         self.shape = shape
         return self.model(pair)
+
+
+class Step(nn.Module):
+    """A step of a stream without a memory of its own: the past maps come in, and go out."""
+
+    def __init__(self, network: VideoNet):  # a stream's `model`
+        super().__init__()
+        self.network = network
+        modules = network.named_modules()
+        self.pasts = {name: m for name, m in modules if isinstance(m, PastMaps) and m.length}
+
+    def run(self, frames: Tensor, before: list[list[Tensor]]) -> tuple[Tensor, list[list[Tensor]]]:
+        """Compute logits, and the maps to keep; there are none before the first frames."""
+        for past, maps in zip(self.pasts.values(), before, strict=False):
+            past.maps = maps
+        logits, pasts = self.network(frames), self.pasts.values()
+        after = [past.maps for past in pasts]
+        for past in pasts:
+            past.maps = None
+        return logits, after
