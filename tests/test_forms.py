@@ -247,11 +247,11 @@ def test_what_can_not_be_folded_or_saved(tmp_path):
         name = type(thing).__name__
         with pytest.raises(TypeError, match=rf"got {name}: give .* first, then torch\.compile"):
             optimize_for_inference(thing)
-        with pytest.raises(TypeError, match=f"blvnet_tam, got {name}"):
-            save_model(thing, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"its batch norms, .*save the model it was made of"):
+    with pytest.raises(ValueError, match=r"got others: .*of a folded one, what it was made of"):
         save_model(folded, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
+    save_model(torch.compile(model), tmp_path / "model.safetensors")  # what is in the wrapper
+    assert_state(load_model(tmp_path / "model.safetensors"), state_of(model))
 
 
 # ---------------------------------------------------------------- compiled
@@ -437,11 +437,11 @@ def test_kept_for_backward_at_depth_50():
 
 
 def test_stem_and_stage_1_are_checkpointed_for_a_backward_pass(monkeypatch):
-    parts, checkpoint = [], checkpointing.checkpoint
+    inputs, checkpoint = [], checkpointing.checkpoint
 
-    def noted(part, *args, **options):
-        parts.append(part)
-        return checkpoint(part, *args, **options)
+    def noted(run, *args, **options):
+        inputs.append(args[0].shape[1:])
+        return checkpoint(run, *args, **options)
 
     monkeypatch.setattr(checkpointing, "checkpoint", noted)
     model, clips = trained(blvnet_tam, checkpointing=True), random64(2, 4, 3, 32, 32)
@@ -449,9 +449,9 @@ def test_stem_and_stage_1_are_checkpointed_for_a_backward_pass(monkeypatch):
         model(clips)
     with torch.inference_mode():
         model(clips)
-    assert parts == []
+    assert inputs == []
     model(clips)
-    assert parts == [model.stem, model.stage1]
+    assert inputs == [clips.shape[1:], (8, 8, 8)]
     assert not optimize_for_inference(model).grad_checkpointing
 
 
@@ -622,10 +622,6 @@ def test_another_classifier(builder, arguments, tmp_path):
     weight, bias = model.classifier.weight, model.classifier.bias
     assert (weight.shape, weight.dtype) == ((9, 256), torch.float64) and weight.requires_grad
     assert 0.0009 < weight.std() < 0.0011 and bias.abs().max() == 0  # as at the start
-    with pytest.raises(ValueError, match=r"num_classes .*at least 1, got 8, 0 and 3"):
-        model.reset_classifier(0)
-    assert model.classifier.weight is weight
-
     model.eval()
     save_model(model, tmp_path / "model.safetensors")
     with torch.no_grad():

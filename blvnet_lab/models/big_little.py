@@ -81,12 +81,10 @@ class BigLittleStage(nn.Module):
         tam: TamOptions | None,
     ):
         super().__init__()
-        num_big = num_blocks - 1
         self.tam = None if tam is None else PairTAM(in_channels, *tam)
-        # The last big block leaves its ReLU to the merge, except where it is the only one.
-        self.big = nn.Sequential(
-            *bottlenecks(in_channels, channels, num_big, stride=2, last_relu=num_big == 1)
-        )
+        self.big = nn.Sequential(*bottlenecks(in_channels, channels, num_blocks - 1, stride=2))
+        if len(self.big) > 1:
+            self.big[-1].final_relu = False  # it is left to the merge
         narrow = channels // alpha
         num_little = max(1, num_blocks // beta - 1)
         self.little = nn.Sequential(*bottlenecks(in_channels, narrow, num_little))

@@ -11,7 +11,7 @@ EXPANSION = 4  # a bottleneck is narrowed to a quarter of its output channels
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """Build a convolution without bias, padded to keep the size at stride 1, and a batch norm."""
+    """Build a convolution that keeps the size at stride 1, and its batch norm."""
     return [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -23,7 +23,6 @@ class Block(nn.Module):
 
     Args:
         stride: of the block's first 3x3 convolution.
-        final_relu: without it the sum is left as it is (the big branch ends so).
         tam: of the TAM that the branch begins with; it sees a clip's maps together.
         resnet: the shortcut is ResNet's: it leaves before the TAM, and its 1x1 convolution has the
             stride. False is the shortcut of bLNet, averaged (3x3) so that it drops no pixel, which
@@ -32,17 +31,18 @@ class Block(nn.Module):
     Input (N, in_channels, H, W), output (N, channels, H/stride, W/stride) with N = B * positions.
     """
 
+    final_relu = True  # False leaves it to what follows
+
     def __init__(
         self,
         in_channels: int,
         channels: int,
         stride: int = 1,
-        final_relu: bool = True,
         tam: TamOptions | None = None,
         resnet: bool = False,
     ):
         super().__init__()
-        self.final_relu, self.resnet = final_relu, resnet
+        self.resnet = resnet
         self.tam = None if tam is None else TAM(in_channels, *tam)
         self.add_branch(in_channels, channels, stride)
         pool = [nn.AvgPool2d(3, stride, padding=1)] if stride != 1 and not resnet else []
@@ -50,12 +50,6 @@ class Block(nn.Module):
         if in_channels != channels:
             match = conv_bn(in_channels, channels, 1, stride=1 if pool else stride)
         self.downsample = nn.Sequential(*pool, *match) if pool or match else None
-
-    def add_branch(self, in_channels: int, channels: int, stride: int) -> None:
-        raise NotImplementedError
-
-    def branch(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
 
     def forward(self, x: Tensor, num_positions: int | None = None) -> Tensor:
         y = x
@@ -101,20 +95,11 @@ def bottlenecks(
     channels: int,
     count: int,
     stride: int = 1,
-    last_relu: bool = True,
     tam: TamOptions | None = None,
 ) -> list[Bottleneck]:
     """Build `count` bottlenecks in a row; the first changes the channels and takes the stride."""
-    return [
-        Bottleneck(
-            in_channels if i == 0 else channels,
-            channels,
-            stride=stride if i == 0 else 1,
-            final_relu=last_relu or i < count - 1,
-            tam=tam,
-        )
-        for i in range(count)
-    ]
+    first = Bottleneck(in_channels, channels, stride, tam)
+    return [first, *(Bottleneck(channels, channels, tam=tam) for _ in range(count - 1))]
 
 
 class BlockStage(nn.Sequential):

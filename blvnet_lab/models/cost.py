@@ -64,10 +64,10 @@ def compare_costs(
         size: height and width of the frames in pixels.
     """
     settings = {"depth": depth, "num_frames": num_frames, "num_classes": num_classes}
-    costs = {name: count_cost(build(**settings), size) for name, build in BUILDERS.items()}
+    with torch.device("meta"):
+        costs = {name: count_cost(build(**settings), size) for name, build in BUILDERS.items()}
     height, width = size
-    about = f"depth {depth}, a clip of {num_frames} frames of {height} x {width} pixels"
-    return CostTable(about, costs)
+    return CostTable(f"depth {depth}, {num_frames} frames of {height} x {width} pixels", costs)
 
 
 def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:

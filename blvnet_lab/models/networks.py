@@ -52,7 +52,11 @@ class VideoNet(nn.Module):
         self, num_frames: int, in_channels: int, num_classes: int, dropout: float, features: int
     ):
         super().__init__()
-        check_sizes(num_frames, num_classes, in_channels)
+        if min(num_frames, num_classes, in_channels) < 1:
+            raise ValueError(
+                "expected num_frames, num_classes and in_channels to be at least 1, "
+                f"got {num_frames}, {num_classes} and {in_channels}"
+            )
         self.num_frames, self.in_channels = num_frames, in_channels
         self.num_positions = num_frames  # P in time, after the stem; T/2 where frames are paired
         self.dropout = nn.Dropout(dropout)
@@ -73,7 +77,6 @@ class VideoNet(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by an untrained one; all else stays as it is."""
-        check_sizes(self.num_frames, num_classes, self.in_channels)
         old = self.classifier.weight
         self.classifier = nn.Linear(old.shape[1], num_classes).to(old)  # its device and precision
         init_weights(self.classifier)
@@ -87,7 +90,7 @@ class VideoNet(nn.Module):
         return run_checkpointed(part, *args) if self.grad_checkpointing else part(*args)
 
     def check_clip(self, clip: Tensor) -> None:
-        """Raise ValueError (TypeError for no tensor) with the remedy unless `forward` takes it."""
+        """Raise an error that names the remedy unless `forward` takes the clip."""
         if isinstance(clip, fx.Proxy):
             return  # torch.fx records the network, without a clip
         if not isinstance(clip, Tensor):
@@ -104,8 +107,6 @@ class VideoNet(nn.Module):
             remedy = "this looks like (B, T, H, W, C): use clip.permute(0, 1, 4, 2, 3)"
         elif shape[2] != channels:
             remedy = f"build the model with in_channels={shape[2]}"
-        elif shape[1] % 2 and self.pairs:
-            remedy = f"{shape[1]} frames are not pairs: sample {frames} frames"
         elif shape[1] != frames:
             remedy = f"sample {frames} frames, or build the model with num_frames={shape[1]}"
         else:
@@ -115,12 +116,7 @@ class VideoNet(nn.Module):
 
 
 class TSN(VideoNet):
-    """A ResNet on every frame, with torchvision's names inside its stages: see `tsn`.
-
-    Args:
-        temporal: what the residual branches begin with; None leaves frames by themselves.
-        tam: how the TAMs look at time.
-    """
+    """A ResNet on every frame, with torchvision's names inside its stages: see `tsn`."""
 
     def __init__(
         self,
@@ -143,14 +139,14 @@ class TSN(VideoNet):
         block = BasicBlock if size.expansion == 1 else Bottleneck
         is_sparse = temporal == "shift" and size.resnet_blocks[2] >= SPARSE_SHIFT_FROM
         before = size.width
-        for stage, channels in enumerate(size.channels):
+        for stage, channels in enumerate(size.channels, start=1):
             blocks = []
-            for i in range(size.resnet_blocks[stage]):
-                stride = 2 if stage > 0 and i == 0 else 1
+            for i in range(size.resnet_blocks[stage - 1]):
+                stride = 2 if stage > 1 and i == 0 else 1
                 options = None if temporal is None or (is_sparse and i % 2) else tam
-                blocks.append(block(before, channels, stride, tam=options, resnet=True))
+                blocks.append(block(before, channels, stride, options, resnet=True))
                 before = channels
-            self.add_module(f"stage{stage + 1}", BlockStage(blocks))
+            self.add_module(f"stage{stage}", BlockStage(blocks))
         init_weights(self)
         for module in self.modules():
             if isinstance(module, TAM):
@@ -169,10 +165,8 @@ class TSN(VideoNet):
 class BigLittleNet(VideoNet):
     """Architectures b, c and d: see `tsn_blnet`, `blvnet` and `blvnet_tam`.
 
-    Args:
-        pairs: True routes the frames of a pair to different branches (P = T/2 positions after the
-            stem); False gives every frame to both (P = T).
-        tam: how the TAMs look at time; None for no TAM at all.
+    The two switches: `pairs` routes the frames of a pair to different branches (P = T/2 positions
+    after the stem) instead of every frame to both (P = T); `tam` None leaves out all TAMs.
     """
 
     def __init__(
@@ -244,7 +238,7 @@ def tsn(
         depth: "tiny", 18, 34, 50, 101 or 152.
         num_taps, tap_init, causal: of the temporal modules; `tap_init` is of "tam" alone.
 
-    The others as for `blvnet_tam`; any number of frames.
+    The others as for `blvnet_tam`; any T.
     """
     arguments = dict(locals())
     sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
@@ -265,10 +259,7 @@ def tsn_blnet(
     in_channels: int = 3,
     dropout: float = 0.5,
 ) -> BigLittleNet:
-    """Build TSN-bLNet: a big-little network on every frame, logits averaged.
-
-    Args as for `blvnet_tam`; any number of frames.
-    """
+    """Build TSN-bLNet: a big-little network on every frame; args as for `blvnet_tam`, any T."""
     arguments = dict(locals())
     model = BigLittleNet(**arguments, pairs=False, tam=None)
     return _remember(model, "tsn_blnet", arguments)
@@ -284,10 +275,7 @@ def blvnet(
     in_channels: int = 3,
     dropout: float = 0.5,
 ) -> BigLittleNet:
-    """Build bLVNet: the frames of a pair go to different branches; pairs exchange nothing.
-
-    Args as for `blvnet_tam`.
-    """
+    """Build bLVNet: pairs exchange nothing; args as for `blvnet_tam`."""
     arguments = dict(locals())
     model = BigLittleNet(**arguments, pairs=True, tam=None)
     return _remember(model, "blvnet", arguments)
@@ -322,8 +310,7 @@ def blvnet_tam(
         dropout: probability before the classifier.
 
     Raises:
-        ValueError: an unknown depth, an odd number of frames, an even number of taps, a width that
-            alpha does not divide.
+        ValueError: sizes that make no network.
     """
     arguments = dict(locals())
     sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
@@ -361,15 +348,6 @@ def init_weights(model: nn.Module) -> None:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.001)
             nn.init.zeros_(module.bias)
-
-
-def check_sizes(num_frames: int, num_classes: int, in_channels: int) -> None:
-    """Raise ValueError unless all are at least 1."""
-    if min(num_frames, num_classes, in_channels) < 1:
-        raise ValueError(
-            "expected num_frames, num_classes and in_channels to be at least 1, "
-            f"got {num_frames}, {num_classes} and {in_channels}"
-        )
 
 
 def _remember(model: VideoNet, architecture: str, arguments: dict) -> VideoNet:

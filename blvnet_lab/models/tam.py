@@ -41,7 +41,7 @@ def temporal_shift(x: Tensor, offset: int) -> Tensor:
 
 
 def tsm_taps(channels: int, fold: int = 8) -> Tensor:
-    """Make the fixed shift of TSM (Lin et al., 2019) as taps (3, C); a weighted sum is not free.
+    """Make the fixed shift of TSM (Lin et al., 2019) as taps (3, C).
 
     The first `channels // fold` channels come from the next frame, as many after them from the
     frame before; the rest stay.
@@ -74,7 +74,6 @@ class TAM(nn.Module):
     are 0 or 1, without the ReLU.
 
     Args:
-        channels: C.
         num_taps: r, odd. 1 looks at the frame itself only.
         tap_init: "identity" starts near the identity (curr 1, the others 0, a little noise);
             "kaiming" is the published start: normal, std sqrt(2 / C), random sign; "shift" is TSM
@@ -85,9 +84,6 @@ class TAM(nn.Module):
     Attributes:
         taps: (r, C) parameter, earliest frame first; for r = 3: prev, curr, next.
         first_offset: of `taps[0]` in frames; `taps[-first_offset]` is the frame's own.
-
-    Raises:
-        ValueError: `num_taps` is not a positive odd number, or `tap_init` is unknown.
     """
 
     def __init__(
@@ -99,15 +95,14 @@ class TAM(nn.Module):
             raise ValueError(
                 f"expected num_taps to be {wanted}, got {num_taps}: use 3 as in the paper"
             )
-        if tap_init not in get_args(TapInit):
-            raise ValueError(
-                f"expected tap_init to be one of {get_args(TapInit)}, got {tap_init!r}"
-            )
         self.channels, self.num_taps = channels, num_taps
         self.first_offset = -(num_taps - 1) if causal else -(num_taps // 2)
         self.taps = nn.Parameter(torch.empty(num_taps, channels))
         with torch.no_grad():
-            if tap_init == "kaiming":
+            if tap_init == "identity":
+                self.taps.normal_(0, IDENTITY_NOISE)
+                self.taps[-self.first_offset] += 1
+            elif tap_init == "kaiming":
                 self.taps.normal_(0, math.sqrt(2 / channels))
             elif tap_init == "shift":
                 self.taps.zero_()
@@ -116,8 +111,7 @@ class TAM(nn.Module):
                     # Where no tap looks there (causal, or a single tap), the channels stay.
                     self.taps[row if 0 <= row < num_taps else -self.first_offset] += tap
             else:
-                self.taps.normal_(0, IDENTITY_NOISE)
-                self.taps[-self.first_offset] += 1
+                raise ValueError(f"expected tap_init of {get_args(TapInit)}, got {tap_init!r}")
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, T, C, H, W)
         # `fused_sum` is `weighted_sum`, sooner. In place is safe: no hook has seen the new sum.

@@ -50,7 +50,7 @@ def check_weights(network: nn.Module, where: str = "model") -> None:
 
 
 def check_as_built(network: nn.Module) -> None:
-    """Raise ValueError if another tool has changed weights (`check_weights`) or a `forward`."""
+    """Raise ValueError if another tool has changed weights or a `forward`."""
     check_weights(network)
     for place, module in network.named_modules(prefix="model"):
         if "forward" in vars(module):
