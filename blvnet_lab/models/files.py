@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
-from blvnet_lab.models.networks import VideoNet, architecture_of, blvnet, blvnet_tam, tsn, tsn_blnet
-from blvnet_lab.models.wrapped import check_weights
+from blvnet_lab.models.networks import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.models.wrapped import check_weights, network_of
 from blvnet_lab.paths import atomic_write
 
 BUILDERS = {
@@ -39,37 +39,33 @@ MAX_LISTED = 12  # names in a message
 
 
 def save_model(
-    model: VideoNet, path: str | os.PathLike, notes: Mapping[str, Any] | None = None
+    model: nn.Module, path: str | os.PathLike, notes: Mapping[str, Any] | None = None
 ) -> None:
     """Write weights, architecture and the builder's arguments in one atomic write.
 
     Args:
+        model: from one of the builders, or what wraps such a one (`wrapped.unwrapped`).
         notes: whatever else should be known of the model, in what JSON can hold (`load_notes`).
 
     Raises:
-        TypeError: the model is not from one of the four builders.
+        TypeError: there is no network of ours.
         ValueError: its weights are not those that its builder makes, so that `load_model` could not
             read them: it is folded, or changed by other tools.
     """
-    if (name := architecture_of(model)) not in BUILDERS:
-        remedy = "give the network itself, which most wrappers have as `module`"
-        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}: {remedy}")
-    if model.folded:
-        raise ValueError(
-            "expected a model with its batch norms, got one from optimize_for_inference: save the "
-            "model it was made of"
-        )
-    check_weights(model)
+    network = network_of(model)
+    check_weights(network)
+    name = network.architecture
     with torch.device("meta"):
-        wanted = BUILDERS[name](**model.arguments)
-    weights, shapes = model.state_dict(), {k: t.shape for k, t in wanted.state_dict().items()}
-    if odd := sorted({k for k, _ in {(k, t.shape) for k, t in weights.items()} ^ shapes.items()}):
+        wanted = BUILDERS[name](**network.arguments).state_dict()
+    weights = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
+    own, built = ({(key, t.shape) for key, t in state.items()} for state in (weights, wanted))
+    if odd := sorted({key for key, _ in own ^ built}):
         raise ValueError(
-            f"expected the weights that {name} builds, got others: {listed(odd)}. Build the model "
-            "with these layers, or give its state_dict() to safetensors.torch.save_file"
+            f"expected the weights that {name} builds, got others: {listed(odd)}. Save the network "
+            "as it was built (of a folded one, what it was made of), or give its state_dict() to "
+            "safetensors.torch.save_file"
         )
-    about = {"architecture": name, "arguments": model.arguments, "notes": dict(notes or {})}
-    weights = {key: tensor.contiguous() for key, tensor in weights.items()}
+    about = {"architecture": name, "arguments": network.arguments, "notes": dict(notes or {})}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
@@ -97,11 +93,11 @@ def load_model(path: str | os.PathLike) -> VideoNet:
     Raises:
         ValueError: there is no such file, or it was not written by `save_model`.
     """
-    about, weights = _read(path, with_weights=True)
+    about = _about(path)
     name = about["architecture"]
     try:
         model = BUILDERS[name](**about["arguments"])
-        model.load_state_dict(weights)
+        model.load_state_dict(load_file(path))
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{path}: expected a network as this blvnet_lab builds it ({', '.join(BUILDERS)}), got "
@@ -114,30 +110,28 @@ def load_notes(path: str | os.PathLike) -> dict[str, Any]:
     """Read the notes that `save_model` was given; empty if there were none.
 
     Raises:
-        ValueError: there is no such file, or it was not written by `save_model`.
+        ValueError: as `load_model`.
     """
-    return _read(path, with_weights=False)[0].get("notes", {})
+    return _about(path).get("notes", {})
 
 
-def _read(path: str | os.PathLike, with_weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _about(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         raise ValueError(f"expected a model file, but there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get("blvnet_lab")
-            names = file.keys() if with_weights else ()
-            weights = {name: file.get_tensor(name) for name in names}
+            metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"{path}: expected a safetensors file written by save_model, got: {error}; "
             "published checkpoints are read by blvnet_lab.weights.load_official"
         ) from error
-    if metadata is None:
+    if "blvnet_lab" not in metadata:
         raise ValueError(
             f"{path}: expected a file written by save_model, which says how its model was built; "
             "build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
         )
-    return json.loads(metadata), weights
+    return json.loads(metadata["blvnet_lab"])
 
 
 # --- Files of other people ------------------------------------------------------------------------
@@ -209,17 +203,12 @@ def listed(names: Sequence[str], most: int = MAX_LISTED) -> str:
 
 # What training scripts keep beside the weights: numbers of NumPy (by its names before and since
 # version 2), the arguments of the command line, paths, dates.
-BESIDE = [
-    *(f"numpy.{c}.multiarray.{n}" for c in ("core", "_core") for n in ("scalar", "_reconstruct")),
-    *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
-    *(
-        f"{module}.{kind}{system}Path"
-        for module in ("pathlib", "pathlib._local")
-        for kind in ("", "Pure")
-        for system in ("", "Posix", "Windows")
-    ),
-    *("datetime.date", "datetime.datetime", "datetime.timedelta"),
-]
+BESIDE = """
+    numpy.core.multiarray.scalar numpy.core.multiarray._reconstruct numpy.dtype numpy.ndarray
+    numpy._core.multiarray.scalar numpy._core.multiarray._reconstruct
+    argparse.Namespace types.SimpleNamespace datetime.date datetime.datetime datetime.timedelta
+    pathlib.PosixPath pathlib.WindowsPath pathlib._local.PosixPath pathlib._local.WindowsPath
+""".split()
 WOULD_CALL = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's words for a pickle that is no data
 DAMAGES = (  # what torch.load raises for files that are cut short, damaged, or something else
     *(pickle.UnpicklingError, struct.error, EOFError, OSError, RuntimeError, ValueError),
@@ -248,18 +237,16 @@ def read_pickle(path: str | os.PathLike) -> Any:
     try:
         with torch.serialization.safe_globals([(Unread, name) for name in BESIDE]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGES as error:
-        wanted = f"{path}: expected a checkpoint that torch.load(weights_only=True) reads"
-        pickled = isinstance(error, pickle.UnpicklingError)
-        if pickled and (called := WOULD_CALL.search(str(error))):
-            raise ValueError(
-                f"{wanted}, got one that would call {called[1]}: a pickle can run any program when "
-                "it is loaded. Save its tensors alone where it was made "
-                "(torch.save(model.state_dict(), path))"
-            ) from error
-        # PyTorch goes on at length about loading a pickle unsafely: not that.
-        reason = "" if pickled else " " + str(error).partition("\n")[0]
+    except DAMAGES as error:  # of its text only this: it advises to load the pickle unsafely
+        got = (
+            f"one that is damaged or another kind of file ({type(error).__name__}): give the right "
+            "file, or download it again"
+        )
+        if called := WOULD_CALL.search(str(error)):
+            got = (
+                f"one that would call {called[1]}: a pickle can run any program when it is loaded. "
+                "Save its tensors alone where it was made (torch.save(model.state_dict(), path))"
+            )
         raise ValueError(
-            f"{wanted}, got one that is damaged or another kind of file "
-            f"({type(error).__name__}{reason}): give the right file, or download it again"
+            f"{path}: expected a checkpoint that torch.load(weights_only=True) reads, got {got}"
         ) from error
