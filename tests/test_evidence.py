@@ -9,7 +9,18 @@ import copy
 import numpy as np
 import pytest
 import torch
-from nets import BUILDERS, EXACT, assert_state, count_hooks, network, random64, state_of, tiny
+from nets import (
+    BUILDERS,
+    EXACT,
+    assert_state,
+    count_hooks,
+    network,
+    random64,
+    state_of,
+    tam_resnet,
+    tiny,
+    tsm,
+)
 from torch import nn
 
 from blvnet_lab import data, models, paths
@@ -235,15 +246,15 @@ def test_many_steps_add_up_in_half_precision_too():
         def forward(self, clips):
             return self.classifier(clips.flatten(1).sum(1, keepdim=True))
 
-    clips = torch.ones(1, 2, 1, 2, 2, dtype=torch.bfloat16)  # in which 256 + 1 is 256
-    asked = torch.tensor([[0]])
-    found, total = _along(Brightness().bfloat16(), torch.zeros_like(clips), clips, asked, 512)
-    assert found.unique().tolist() == [1] and total.tolist() == [8]
+    clip = torch.ones(2, 1, 2, 2, dtype=torch.bfloat16)  # in which 256 + 1 is 256
+    asked = torch.tensor([0])
+    found, total = _along(Brightness().bfloat16(), torch.zeros_like(clip), clip, asked, 512)
+    assert found.unique().tolist() == [1] and total == 8
 
 
 def test_maps_that_do_not_add_up_are_an_error(monkeypatch):
     monkeypatch.setattr("blvnet_lab.introspect.attribution.MAX_STEPS", 4)
-    words = r"0% of .* in 4 steps, got clips \[0, 1, 2\].*raise tolerance"
+    words = r"clip 0 to add up to 0% of .* in 4 steps, .*raise tolerance"
     with pytest.raises(ValueError, match=words):
         integrated_gradients(network(), clips64(), LABELS, steps=1, tolerance=1e-9)
 
@@ -252,7 +263,7 @@ def test_maps_that_do_not_add_up_are_an_error(monkeypatch):
 
 
 def test_random_weights_are_the_same_numbers_elsewhere():
-    model = network()
+    model = network(tam_resnet)
     state = state_of(model)
     other = random_weights(model)
     assert_state(model, state)
@@ -264,6 +275,11 @@ def test_random_weights_are_the_same_numbers_elsewhere():
     again, third = random_weights(model), random_weights(model, seed=1)
     assert torch.equal(other.classifier.weight, again.classifier.weight)
     assert not torch.equal(other.classifier.weight, third.classifier.weight)
+    shift = network(tsm)  # whose taps are not learned
+    for (name, a), b in zip(
+        shift.named_parameters(), random_weights(shift).parameters(), strict=True
+    ):
+        assert torch.equal(a, b) == name.endswith(".taps") or a.unique().numel() < 3, name
 
 
 @pytest.mark.parametrize("positions", [4, 8])

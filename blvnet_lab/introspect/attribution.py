@@ -23,11 +23,13 @@ from torch import Tensor
 from blvnet_lab.introspect.capture import capture, evaluating
 from blvnet_lab.introspect.evidence import Labels, checked_labels, first_less_second
 from blvnet_lab.models import VideoNet
+from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.progress import tqdm
 
 Draw = Callable[[VideoNet, Tensor], Tensor]  # from a model and clips (B, T, ...) to maps
 MAX_STEPS = 1024
+AT_ONCE = 8  # steps, so that long clips fit into memory, too
 
 
 @dataclass(frozen=True)
@@ -74,26 +76,28 @@ def with_controls(draw: Draw, model: VideoNet, clips: Tensor, repeats: int = 3) 
     """
     model, clips = network_of(model), clips.detach().clone()
     maps = draw(model, clips)
-    controls: dict[str, list[Tensor]] = {}
+    randomised, shuffled = [], []
     for seed in range(repeats):
         order = torch.randperm(clips.shape[1], generator=torch.Generator().manual_seed(seed))
         if order.equal(order.sort()[0]):  # of few frames it may be no other order
             order = order.flip(0)
         moved = draw(model, clips[:, order])
         moved = moved.repeat_interleave(clips.shape[1] // moved.shape[1], 1)  # (B, T, h, w)
-        randomised = draw(random_weights(model, seed), clips)
-        controls.setdefault("random weights", []).append(randomised)
-        controls.setdefault("frames shuffled", []).append(moved[:, order.argsort()])
+        shuffled.append(moved[:, order.argsort()])
+        randomised.append(draw(random_weights(model, seed), clips))
+    controls = {"random weights": randomised, "frames shuffled": shuffled} if repeats else {}
     return Attribution(maps, {name: torch.stack(drawn) for name, drawn in controls.items()})
 
 
 def random_weights(model: VideoNet, seed: int = 0) -> VideoNet:
-    """Copy a model and shuffle the numbers within each of its weights; statistics stay."""
+    """Copy a model and shuffle the numbers within each weight that is learned; statistics stay."""
     model, generator = copy.deepcopy(network_of(model)), torch.Generator().manual_seed(seed)
+    is_shift = architecture_of(model) == "tsm"  # whose taps nobody has learned
     with torch.no_grad():
-        for weight in model.parameters():
-            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
-            weight.copy_(weight.flatten()[order].view_as(weight))
+        for name, weight in model.named_parameters():
+            if not (is_shift and name.endswith(".taps")):
+                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+                weight.copy_(weight.flatten()[order].view_as(weight))
     return model
 
 
@@ -147,9 +151,9 @@ def integrated_gradients(
 ) -> Attribution:
     """Add up gradients on the straight way from a baseline to the clip, pixel by pixel.
 
-    Integrated gradients (Sundararajan et al., ICML 2017). The numbers of a clip add up to its logit
-    less the baseline's (*completeness*), which is checked: clips for which they do not, to
-    `tolerance` of the difference (or of 1, if that is more), are done again in twice as many steps.
+    Integrated gradients (Sundararajan et al., ICML 2017), (B, T, H, W), added up over the colours.
+    The numbers of a clip add up to its logit less the baseline's (*completeness*). Where they do
+    not, to `tolerance` of the difference (or of 1, if that is more), there are twice as many steps.
 
     Args:
         baseline: from clips to those where the way begins; zeros are the mean colour of the data,
@@ -157,31 +161,27 @@ def integrated_gradients(
         minus: explains the difference of two logits, as in `evidence`.
         repeats: of the controls, as in `with_controls`.
 
-    Returns:
-        maps (B, T, H, W), added up over the colours.
-
     Raises:
         ValueError: they do not add up in 1,024 steps.
     """
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
         clips = clips.to(next(model.parameters()))
-        start, which = baseline(clips), torch.arange(len(clips))
         asked = checked_labels(model, clips, labels, minus)
+        ways = zip(baseline(clips), clips, asked, strict=True)
         maps = torch.zeros(clips.shape[:2] + clips.shape[3:])
-        count = steps
-        while len(which):
-            if count > MAX_STEPS:
-                raise ValueError(
-                    f"expected the maps to add up to {tolerance:.0%} of the logits' difference in "
-                    f"{MAX_STEPS} steps, got clips {which.tolist()} for which they do not: raise "
-                    "tolerance"
-                )
-            drawn, difference = _along(model, start[which], clips[which], asked[which], count)
-            gap = (drawn.sum((1, 2, 3)) - difference).abs()
-            maps[which] = drawn.cpu()
-            which = which[(gap > tolerance * difference.abs().clamp(min=1)).cpu()]
-            count *= 2
+        for i, way in enumerate(tqdm(ways, "integrating gradients", len(clips), leave=False)):
+            count, gap = steps, torch.inf
+            while not gap <= tolerance:  # nor is NaN
+                if count > MAX_STEPS:
+                    raise ValueError(
+                        f"expected the map of clip {i} to add up to {tolerance:.0%} of the logits' "
+                        f"difference in {MAX_STEPS} steps, got one that does not: raise tolerance"
+                    )
+                drawn, difference = _along(model, *way, count)
+                gap = (drawn.sum() - difference).abs() / difference.abs().clamp(min=1)
+                count *= 2
+            maps[i] = drawn
         return maps
 
     return with_controls(draw, model, clips, repeats)
@@ -190,20 +190,22 @@ def integrated_gradients(
 def _along(
     model: VideoNet, start: Tensor, end: Tensor, asked: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Sum gradients at the middles of `count` steps: (B, T, H, W); and what they should add up to.
+    """Sum gradients at the middles of `count` steps between clips (T, C, H, W): (T, H, W).
 
-    The latter is the difference of the scores at both ends, (B,).
+    And the difference of the scores at both ends, which they should add up to.
     """
-    # Of many steps in half precision the late ones would be too small to be added.
-    total = torch.zeros_like(end, dtype=torch.promote_types(end.dtype, torch.float32))
+    # In half precision the late ones of many steps would be too small to be added.
+    precise = torch.promote_types(end.dtype, torch.float32)
+    step, total = (end - start).to(precise) / count, torch.zeros_like(end, dtype=precise)
+    middles = torch.arange(count, dtype=precise, device=end.device) + 0.5
     with torch.enable_grad(), evaluating(model):
-        for step in tqdm(range(count), "integrating gradients", leave=False, unit="step"):
-            between = torch.lerp(start, end, (step + 0.5) / count).requires_grad_()
-            score = _scores(model, between, asked).sum()
-            total += torch.autograd.grad(score, between)[0]
+        for some in middles.split(AT_ONCE):
+            clips = (start + some[:, None, None, None, None] * step).to(end).requires_grad_()
+            score = _scores(model, clips, asked.expand(len(clips), -1)).sum()
+            total += torch.autograd.grad(score, clips)[0].sum(0, dtype=precise)
     with torch.no_grad(), evaluating(model):
-        difference = _scores(model, end, asked) - _scores(model, start, asked)
-    return (total * (end - start)).sum(2).float() / count, difference.float()
+        first, last = _scores(model, torch.stack([start, end]), asked.expand(2, -1))
+    return (total * step).sum(1).float().cpu(), (last - first).float().cpu()
 
 
 def _scores(model: VideoNet, clips: Tensor, asked: Tensor) -> Tensor:
