@@ -25,7 +25,7 @@ compiled model runs as if it were not compiled.
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -62,31 +62,26 @@ def match_names(pattern: str, names: Sequence[str], what: str) -> list[str]:
 
 @contextmanager
 def capture(
-    model: VideoNet, names: str | Iterable[str] = "*", *, detach: bool = True, to_cpu: bool = False
+    model: VideoNet, names: str | Iterable[str] = "*", *, detach: bool = True
 ) -> Iterator[Captured]:
     """Keep what the named modules return while the model runs inside the `with`.
 
     Of several forward calls the last one's maps are kept. A capture inside an `edit` sees edited
-    maps; an `edit` entered inside the capture acts on the network, but is not seen at its own
-    points.
+    maps; an `edit` entered inside the capture is not seen at its own points.
 
     Args:
         names: names or patterns ("stage*.little"); one of them may be given alone.
         detach: True keeps copies, apart from the graph. False keeps tensors of the graph, so that
             `torch.autograd.grad(logits.sum(), cache[name])` works.
-        to_cpu: put the copies into the CPU's memory.
 
     Raises:
-        ValueError: a name or pattern that matches no capture point of this model; `to_cpu` without
-            `detach`.
+        ValueError: a name or pattern that matches no capture point of this model.
     """
-    if to_cpu and not detach:
-        raise ValueError("expected detach=True with to_cpu, which keeps copies outside the graph")
     cache = Captured()
 
     def keep(name: str, maps: Tensor) -> Tensor | None:
         if detach:  # a copy, which no later in-place operation can change
-            cache[name] = maps.detach().to("cpu" if to_cpu else maps.device, copy=True)
+            cache[name] = maps.detach().clone()
             return None
         cache[name] = maps
         return maps.clone()  # goes on to the logits; in-place operations change the clone only
@@ -105,8 +100,7 @@ def edit(model: VideoNet, edits: Mapping[str, EditFunction]) -> Iterator[None]:
             to the maps' device and dtype. Where several patterns match, all run, in their order.
 
     Raises:
-        ValueError: a name or pattern that matches no capture point; in the forward call, a function
-            that returns another shape, or no tensor.
+        ValueError: as `capture`; in the forward call, a function that returns another shape.
     """
 
     def change(function: EditFunction, name: str, maps: Tensor) -> Tensor:
@@ -123,13 +117,9 @@ def edit(model: VideoNet, edits: Mapping[str, EditFunction]) -> Iterator[None]:
 @contextmanager
 def edit_clip(model: VideoNet, function: EditFunction) -> Iterator[None]:
     """Change the clip (B, T, C, H, W) before it enters the model."""
-    model = network_of(model)
-    handle = model.register_forward_pre_hook(lambda module, args: (function(args[0]),))
-    try:
-        with torch.compiler.set_stance("force_eager"):  # as in _hooks
-            yield
-    finally:
-        handle.remove()
+    hook = network_of(model).register_forward_pre_hook(lambda module, args: (function(args[0]),))
+    with hook, torch.compiler.set_stance("force_eager"):  # as in _hooks
+        yield
 
 
 def zero(maps: Tensor) -> Tensor:
@@ -168,28 +158,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]:
+def _hooks(model: nn.Module, functions: Mapping[str, Callable]) -> Iterator[None]:
     """Add hooks that call `function(name, maps)`; what it returns, unless None, replaces maps."""
     if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
         raise TypeError(
             f"expected one network, got DataParallel with {len(model.device_ids)} copies, each of "
             "which sees its part of the batch: give model.module, and call that"
         )
-    model = network_of(model)
-    points = capture_points(model)
-    positions = model.num_positions
-    what = f"a capture point of this {architecture_of(model)}"
+    network = network_of(model)
+    points, what = capture_points(network), f"a capture point of this {architecture_of(network)}"
     hooked: set[str] = set()
     reached: set[str] = set()
 
-    def add(name: str, function: Callable):
-        def hook(module: nn.Module, args: tuple, output: Tensor | tuple):
-            reached.add(name)
-            maps = function(name, _with_time_axis(output, positions))
-            return None if maps is None else _as_returned(maps, output)
-
-        hooked.add(name)
-        return model.get_submodule(name).register_forward_hook(hook)
+    def hook(name: str, function: Callable, module: nn.Module, args: tuple, output: Tensor | tuple):
+        reached.add(name)
+        maps = function(name, _with_time_axis(output, network.num_positions))
+        return None if maps is None else _as_returned(maps, output)
 
     def check(module: nn.Module, args: tuple, output: Tensor) -> None:
         if missed := sorted(hooked - reached):
@@ -200,18 +184,16 @@ def _hooks(model: VideoNet, functions: Mapping[str, Callable]) -> Iterator[None]
             )
         reached.clear()
 
-    handles = []
-    try:
+    with ExitStack() as stack:  # removes the hooks
         for pattern, function in functions.items():
-            handles += [add(name, function) for name in match_names(pattern, points, what)]
-        if hooked:
-            handles.append(model.register_forward_hook(check))
+            for name in match_names(pattern, points, what):
+                hooked.add(name)
+                module = network.get_submodule(name)
+                stack.enter_context(module.register_forward_hook(partial(hook, name, function)))
+        stack.enter_context(network.register_forward_hook(check))
         # Compiled code would leave out hooks that were not there when it was compiled.
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
 
 
 def _with_time_axis(output: Tensor | tuple[Tensor, Tensor], positions: int) -> Tensor:

@@ -184,7 +184,7 @@ def _maps(model: VideoNet, clip: Tensor) -> dict[str, dict[str, Tensor]]:
         blocks = [name for name in points if name.startswith("stage4.") and name[-1].isdigit()]
         found["stage4"] = {name: name for name in blocks}
     wanted = [point for names in found.values() for point in names.values()]
-    with torch.no_grad(), evaluating(model), capture(model, wanted, to_cpu=True) as cache:
+    with torch.no_grad(), evaluating(model), capture(model, wanted) as cache:
         model(clip.to(next(model.parameters())))
-    maps = {point: cache[point][0].float() for point in wanted}
+    maps = {point: cache[point][0].float().cpu() for point in wanted}
     return {stage: {n: maps[p] for n, p in names.items()} for stage, names in found.items()}
