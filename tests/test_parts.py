@@ -89,6 +89,7 @@ def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
     assert part_of(info, (3, 4), cut=True).part == (3, 3.6)
     (tmp_path / "1").mkdir()
     Image.fromarray(draw(0, (32, 48))).save(tmp_path / "1" / "1.png")
+    (tmp_path / "1" / "2.png").write_text("no picture")
     with pytest.raises(VideoReadError, match="no times to find a part by"):
         part_of(probe_video(tmp_path / "1"), (0, 1))
 

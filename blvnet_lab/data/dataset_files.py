@@ -28,10 +28,10 @@ COLUMNS = {
     "class_name": "str",
     "split": "str",  # "train", "val", "test"
     "source_id": "str",  # what the clip was cut from: clips of one source belong in one split
-    "start": "Float64",  # where in its source the clip begins and ends, in seconds; the file
-    "end": "Float64",  # itself holds just that part
-    "part_start": "Float64",  # of a clip that is only a part of its file: where in the file it
-    "part_end": "Float64",  # begins and ends, in seconds
+    "start": "Float64",  # where the clip was cut out of its source, in seconds
+    "end": "Float64",
+    "part_start": "Float64",  # of a clip that is only a part of its file: where in it, in seconds
+    "part_end": "Float64",
     "num_frames": "Int64",
     "fps": "Float64",
     "height": "Int64",  # in pixels, as shown
@@ -57,11 +57,10 @@ class DataSet:
         rows: a table with one row a clip and at least the first four of `COLUMNS`.
         classes: the classes' names in the order of their labels; None for those that `rows` name.
         mirror: for each class the label of a clip's mirror image: the label itself for most, the
-            partner's for "to the left" and "to the right", None where a mirror image belongs to no
-            class. None as a whole for a data set without a class list.
+            partner's for "to the left" and "to the right", None where it belongs to no class. None
+            as a whole for a data set without a class list.
         path: of the manifest that the rows were read from.
-        reversal: for each class the label that a clip gets when it is played backwards, None where
-            none is known; None as a whole if no class has one.
+        reversal: likewise the label of a clip played backwards; None as a whole if none is known.
     """
 
     def __init__(
@@ -75,12 +74,9 @@ class DataSet:
         self.rows, self.path = rows, path
         self.mirror = None if mirror is None else tuple(mirror)
         self.reversal = None if set(reversal or ()) <= {None} else tuple(reversal)
-        pairs = enumerate(classes or ())
         self.multi_label = has_several(rows)  # whether clips may have several labels
-        if classes is None:
-            found = by_class(rows)[["label", "class_name"]].drop_duplicates().sort_values("label")
-            pairs = found.itertuples(index=False, name=None)
-        self.names = tuple(pairs)  # (label, name) of each class, in the order of labels
+        # (label, name) of each class, in the order of labels
+        self.names = tuple(sorted(_names(rows)) if classes is None else enumerate(classes))
 
     @classmethod
     def read(cls, manifest: str | os.PathLike[str]) -> DataSet:
@@ -126,8 +122,8 @@ class DataSet:
     def one_label(self, use: str, is_used: bool = True) -> DataSet:
         """Return this data set; raise ValueError if its clips may have several labels."""
         if self.multi_label and is_used:
-            got = f"those of {self.path} may have several"
-            raise ValueError(f"expected clips with one label each, for {use}, but {got}")
+            wanted = f"clips with one label each, for {use}"
+            raise ValueError(f"expected {wanted}, but those of {self.path} may have several")
         return self
 
     def split(self, name: str) -> DataSet:
@@ -141,8 +137,8 @@ class DataSet:
     def save(self, manifest: str | os.PathLike[str]) -> Path:
         """Write the manifest and, if there is a mirror table, the class list; return the path.
 
-        Each file appears only when it is whole. Paths below the manifest's folder are written
-        relative to it, so that the folder can be moved. Columns without any value are left out.
+        Paths below the manifest's folder are written relative to it, so that the folder can be
+        moved. Columns without any value are left out.
 
         Raises ValueError for rows that `read` would refuse, or if another class list is there.
         """
@@ -192,6 +188,12 @@ def by_class(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**cells).explode([*cells]).astype({"label": "int64"})
 
 
+def _names(rows: pd.DataFrame) -> list[tuple[int, str]]:
+    """List the (label, class name) that there are in rows."""
+    found = by_class(rows)[["label", "class_name"]].drop_duplicates()
+    return [*found.itertuples(index=False, name=None)]
+
+
 def clip_parts(rows: pd.DataFrame) -> np.ndarray:
     """Return where in its file each row's clip begins and ends, (N, 2) seconds; NaN of a whole."""
     return rows.reindex(columns=PART).astype("Float64").to_numpy("float64", na_value=np.nan)
@@ -237,8 +239,7 @@ def _read_class_list(manifest: str | os.PathLike[str]) -> tuple[list | None, ...
     path = Path(manifest).parent / CLASS_LIST
     if not path.is_file():
         return None, None, None
-    table = _read_csv(path, CLASS_COLUMNS, ("label", "class_name"))
-    table = table.sort_values("label", ignore_index=True)
+    table = _read_csv(path, CLASS_COLUMNS, ("label", "class_name")).sort_values("label")
     if (labels := table["label"].tolist()) != list(range(len(table))):
         raise ValueError(f"{path}: expected the labels 0, 1, ..., each once, got {labels}")
     pairs = {}  # by column: for each class the label of another
@@ -246,10 +247,9 @@ def _read_class_list(manifest: str | os.PathLike[str]) -> tuple[list | None, ...
         pairs[column] = found = [None if pd.isna(k) else int(k) for k in table[column]]
         for label, other in enumerate(found):
             if other is not None and found[other : other + 1] != [label]:
-                raise ValueError(
-                    f"{path}: expected classes to be each other's {what}, or their own; label "
-                    f"{label} has the {column} {other}, but not the other way round"
-                )
+                wanted = f"classes to be each other's {what}, or their own"
+                got = f"label {label} has the {column} {other}, but not the other way round"
+                raise ValueError(f"{path}: expected {wanted}; {got}")
     return table["class_name"].tolist(), *pairs.values()
 
 
@@ -265,28 +265,28 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
             wanted = f'"{SEPARATOR}" between whole numbers from 0 on in the column label'
             got = f"as many class names, got {label!r} and {classes_of!r} of {name}"
             raise ValueError(f"{path}: expected {wanted}, and {got}")
-    found = by_class(rows)[["label", "class_name"]].drop_duplicates()
-    for column in (name for name, kind in COLUMNS.items() if kind != "str" and name in rows):
-        if (pd.to_numeric((found if column == "label" else rows)[column]) < 0).any():
+    numbers = {name for name, kind in COLUMNS.items() if kind != "str"} & {*rows}
+    for column in sorted(numbers - {*columns}):
+        if (pd.to_numeric(rows[column]) < 0).any():
             raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
     good = rows[rows["status"].isin(["ok", ""])] if "status" in rows else rows
     parts = clip_parts(good)
     if (~(parts[:, 0] < parts[:, 1]) & ~np.isnan(parts).all(1)).any():
         raise ValueError(f"{path}: expected a part_end after every part_start, or neither of them")
-    good = good.assign(place=[os.path.normpath(path.parent / name) for name in good["path"]])
-    good = good.assign(clip=clip_names(good.assign(path=good["place"])))
-    is_repeated = good.duplicated(["clip", "label", "split"]) & (good["split"] == "train")
-    is_torn = good.groupby("place")["split"].transform("nunique") > 1
-    twice = good["path"][(good.duplicated("clip") & ~is_repeated) | is_torn]
+    places = good.assign(path=[os.path.normpath(path.parent / name) for name in good["path"]])
+    clips = places.assign(clip=clip_names(places))
+    is_repeated = clips.duplicated(["clip", "label", "split"]) & (clips["split"] == "train")
+    is_torn = clips.groupby("path")["split"].transform("nunique") > 1
+    twice = good["path"][(clips.duplicated("clip") & ~is_repeated) | is_torn]
     if not twice.empty:
         raise ValueError(
             f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, "
             'or give it another status than "ok" (only "train" may repeat one, with the same label;'
             " parts of one video may be in several rows, but all in one split)"
         )
-    names = dict(found.iloc[::-1].itertuples(index=False))  # of two names the first
-    names = names if classes is None else dict(enumerate(classes))
-    for label, name in found.itertuples(index=False):
+    found = _names(rows)
+    names = dict(reversed(found) if classes is None else enumerate(classes))  # of two the first
+    for label, name in found:
         if names.get(label) != name:
             wanted = f"label {label} to be {names.get(label, 'no class')} in every row"
             wanted += f" (and in {CLASS_LIST})"
@@ -313,10 +313,8 @@ def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> 
             fits &= (numbers % 1 == 0) | (not is_whole)
             fits |= (cells == "") & (kind != "int64")
             if not fits.all():
-                raise ValueError(
-                    f"{path}: expected {'whole ' * is_whole}numbers from 0 on in the column "
-                    f"{column}, got {cells[~fits].iloc[0]!r}"
-                )
+                wanted = f"{'whole ' * is_whole}numbers from 0 on in the column {column}"
+                raise ValueError(f"{path}: expected {wanted}, got {cells[~fits].iloc[0]!r}")
             cells = numbers.astype(kind)
         table[column] = cells
     return table[[*kinds, *(column for column in table if column not in kinds)]]

@@ -65,12 +65,11 @@ def file_url(path: str | os.PathLike[str]) -> str:
 def picture_names(folder: str) -> list[str]:
     """Name the pictures of a folder in the order of their numbers: 00001.jpg, 00002.jpg, ...
 
-    The first is 0 or 1, and none is missing. What precedes the number is the same in all. Of
-    several series one without a name counts, or whose name begins with "im" or "frame" (beside it
-    may lie flow_x_00001.jpg), and then the longest.
+    The first is 0 or 1, and none is missing. Of several series one without a name counts, or whose
+    name begins with "im" or "frame" (beside it may lie flow_x_00001.jpg), and then the longest.
     """
     try:
-        found = [match for name in os.listdir(folder) if (match := NUMBERED.fullmatch(name))]
+        found = list(filter(None, map(NUMBERED.fullmatch, os.listdir(folder))))
     except OSError as error:
         raise unreadable(folder, f"it cannot be listed ({error.strerror})", "check it") from error
     if not found:
@@ -79,21 +78,20 @@ def picture_names(folder: str) -> list[str]:
     series = defaultdict(list)
     for match in found:
         prefix, number, suffix = match.groups()
-        is_usual = not prefix or prefix.lower().startswith(("im", "frame"))
-        series[is_usual, prefix, suffix].append((int(number), match[0]))
-    ranks = {key: (key[0], len(pictures)) for key, pictures in series.items()}
-    chosen, *others = [key for key in series if ranks[key] == max(ranks.values())]
+        series[prefix, suffix].append((int(number), match[0]))
+
+    def rank(key: tuple[str, str]) -> tuple[bool, int]:
+        return not key[0] or key[0].lower().startswith(("im", "frame")), len(series[key])
+
+    chosen, *others = [key for key in series if rank(key) == max(map(rank, series))]
     if others:
-        names = ", ".join(sorted(f"{prefix}*.{suffix}" for _, prefix, suffix in [chosen, *others]))
+        names = ", ".join(sorted(f"{prefix}*.{suffix}" for prefix, suffix in [chosen, *others]))
         raise unreadable(folder, f"it holds several series of pictures: {names}")
-    (first, first_name), *_ = pictures = sorted(series[chosen])
-    start = min(1, first)
-    for index, (_, name) in enumerate(pictures):
-        expected = picture_name(first_name, start + index - first)
-        if name != expected:
-            last = pictures[-1][1]
-            raise unreadable(folder, f"of its pictures up to {last}, {expected} is missing")
-    return [name for _, name in pictures]
+    numbers, names = zip(*sorted(series[chosen]), strict=True)
+    for index, name in enumerate(names, start=min(1, numbers[0]) - numbers[0]):
+        if name != (expected := picture_name(names[0], index)):
+            raise unreadable(folder, f"of its pictures up to {names[-1]}, {expected} is missing")
+    return [*names]
 
 
 def picture_name(first: str, index: int) -> str:
@@ -102,25 +100,28 @@ def picture_name(first: str, index: int) -> str:
     return f"{prefix}{int(number) + index:0{len(number)}d}.{suffix}"
 
 
+def decode_picture(folder: str, name: str) -> av.VideoFrame:
+    """Decode a JPEG or PNG file. Raises ValueError, FFmpegError or OSError if it is none."""
+    coder = av.CodecContext.create("png" if name.lower().endswith("png") else "mjpeg", "r")
+    coder.options, coder.thread_count = STRICT, 1
+    with open(os.path.join(folder, name), "rb") as file:
+        (picture,) = coder.decode(av.Packet(file.read())) or coder.decode(None)
+    return picture
+
+
 @contextmanager
 def open_video(
-    path: str, strict: bool = True, first_picture: str = "", with_motion: bool = False
+    path: str, strict: bool = True, with_motion: bool = False
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file and its main video stream.
 
     strict: what FFmpeg patches up is an error.
-    first_picture: of a folder of numbered pictures, whose times are 0, 1, 2, ...
     with_motion: pictures come with the codec's motion vectors, if their decoder gives any.
     """
-    if not (os.path.isdir(path) if first_picture else os.path.isfile(path)):
+    if not os.path.isfile(path):
         raise unreadable(path, "it does not exist", "check the path")
-    url, form, options = file_url(path), None, {}
-    if first_picture:
-        prefix, number, suffix = NUMBERED.fullmatch(first_picture).groups()
-        url = f"{url}{os.sep}{prefix}".replace("%", "%%") + f"%0{len(number)}d.{suffix}"
-        form, options = "image2", {"pattern_type": "sequence", "start_number": str(int(number))}
     try:
-        container = av.open(url, format=form, options=options, **LENIENT)
+        container = av.open(file_url(path), **LENIENT)
     except (av.error.FFmpegError, OSError) as error:
         found = f"its {os.path.getsize(path)} bytes cannot be opened as one ({error.strerror})"
         raise unreadable(path, f"{found}: it is something else, or cut short") from error
@@ -129,7 +130,7 @@ def open_video(
         if stream is None:
             raise unreadable(path, "it holds no pictures, only sound or data")
         # FFmpeg opens a picture file as a video of one frame: a mistake in some download.
-        if not first_picture and re.search("_pipe$|^image2$", container.format.name):
+        if re.search("_pipe$|^image2$", container.format.name):
             raise unreadable(path, f"FFmpeg reads it as a still picture ({stream.name})")
         if stream.codec_context is None:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")

@@ -1,7 +1,5 @@
 """decord, the second reader: for those who ask for it; it gives the same frames, bit for bit.
 
-    frames = read_with_decord("clip.mp4", [0, 10, 20])    # uint8 (3, 3, H, W), RGB
-
 `read_frames` does without it: decord took 1.0 to 2.2 times its CPU time, and of many kinds of files
 it gives wrong frames without a word (avi with B-frames, mp4 cut without encoding again, open GOPs,
 VP8 with hidden frames, MPEG-TS, turned pictures), fails for others (HEVC), and was seen to crash
@@ -54,12 +52,10 @@ def read_with_decord(
     not exact, and what `check_video` raises: decord says nothing of damage.
     """
     info = path if isinstance(path, VideoInfo) and path.whole else check_video(path)
-    wanted = check_indices(info, indices)
-    remedy = "use read_frames"
+    wanted, remedy = check_indices(info, indices), "use read_frames"
     if not info.decord_exact:
         raise unreadable(info.path, "decord is not exact for its kind", remedy)
-    decord = import_decord()
-    if decord is None:
+    if (decord := import_decord()) is None:
         raise unreadable(info.path, "decord cannot be imported", "install decord2, or " + remedy)
     height, width = size or (-1, -1)
     try:

@@ -32,15 +32,15 @@ class Packet(NamedTuple):
 class Contents:
     """What is found in a video: its packets in the file's order, and then the frames."""
 
+    damage: str
     first: av.Packet | None = None
     all: list[Packet] = field(default_factory=list)
     shown: list[Packet] = field(default_factory=list)  # others are to be decoded, but not shown
     is_edited: bool = False  # whether an edit list of several parts has some read twice
     is_doubtful: bool = False  # whether some may give no frame of their own
-    damage: str = ""
     picture: av.VideoFrame | None = None  # the first
-    times: list[int | None] = field(default_factory=list)  # of the frames, ascending
-    is_joined: bool = False  # cut or joined within an open group: FFmpeg must patch up a picture
+    times: Sequence[int | None] = ()  # of the frames, ascending
+    joined: bool = False  # see `VideoInfo`
 
 
 def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
@@ -49,7 +49,7 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
     Raises VideoReadError if there is no telling which frame is which.
     """
     name, codec = container.format.name, stream.codec_context.codec.canonical_name
-    found, gap = Contents(damage=find_damage(path)), None
+    found, gap = Contents(find_damage(path)), None
     # Of mp4 and avi, which list all packets: place in the file to rank. An edit list of several
     # parts decodes the same group for each; avi's index points at the few bytes before a packet.
     header = 8 if name == "avi" else 0
@@ -184,14 +184,13 @@ def find_damage(path: str) -> str:
             if begin[place : place + 4] == SEGMENT:  # it holds nearly all of the file
                 size, place = _size(begin, place + 4)
                 end = num_bytes + 1 if size is None else place + size
-                if not _do_parts_fit(path, file, place, end):
+                if not _do_parts_fit(file, num_bytes, place, end):
                     return "damaged (its parts do not fit together)"
     return "cut short" if size is not None and place + size > num_bytes else ""
 
 
-def _do_parts_fit(path: str, file: BinaryIO, place: int, end: int) -> bool:
+def _do_parts_fit(file: BinaryIO, num_bytes: int, place: int, end: int) -> bool:
     """Whether the elements of a Matroska segment fill it, and those of its clusters these."""
-    num_bytes = os.path.getsize(path)
     while place < min(end, num_bytes):
         file.seek(place)
         begin = file.read(12)
@@ -207,7 +206,7 @@ def _do_parts_fit(path: str, file: BinaryIO, place: int, end: int) -> bool:
         place += size
         if size > 6 and content[:2] == CHECKSUM:  # of all that follows it in the element
             if zlib.crc32(content[6:]) != int.from_bytes(content[2:6], "little"):
-                raise unreadable(path, "it was altered: a checksum in it does not match")
+                raise unreadable(file.name, "it was altered: a checksum in it does not match")
         elif begin[:4] == CLUSTER or content[:1] == TIME:  # which is what a cluster begins with
             if begin[:4] != CLUSTER or not _is_filled(bytes(content), IN_CLUSTER):
                 return False
@@ -236,5 +235,6 @@ def _size(data: bytes, place: int) -> tuple[int | None, int]:
     All ones are None: what is written to a pipe does not know its size.
     """
     length = 9 - (data[place] if place < len(data) else 1).bit_length()
-    number = int.from_bytes(data[place : place + length], "big") & ((1 << 7 * length) - 1)
-    return None if number == (1 << 7 * length) - 1 else number, place + length
+    ones = (1 << 7 * length) - 1
+    number = int.from_bytes(data[place : place + length], "big") & ones
+    return None if number == ones else number, place + length

@@ -1,12 +1,12 @@
 """What a video file holds: how many frames, their size, when they are shown.
 
-    info = probe_video("clip.mp4")       # how many frames there are, their size, ...
+    info = probe_video("clip.mp4")
     packed = pack_info(info)             # a line of text, for the manifest
     info = known_video("clip.mp4", packed)
 
 Of the plain kinds, which nearly all files are, the packets (compressed pictures) tell it, without
 decoding more than the first: each gives one frame, at its own time. All others are decoded
-once, and what comes out is counted. Damage that shows without decoding is found here too.
+once, and what comes out is counted.
 """
 
 import json
@@ -26,6 +26,7 @@ from blvnet_lab.data.decoding import (
     UPRIGHT,
     JoinedError,
     Orientation,
+    decode_picture,
     open_video,
     orientation_of,
     picture_names,
@@ -82,8 +83,10 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     with open_video(path) as (container, stream):
         found, keyframes = scan(path, container, stream), ()
         found.picture = _decode_alone(stream, found.first)
-        plain = found.picture is not None and is_plain(container, stream, found)
-        if plain:
+        is_counted = found.picture is None or not is_plain(container, stream, found)
+        if is_counted:
+            _count(path, found)
+        else:
             in_order = sorted(found.shown, key=lambda packet: packet.pts)
             found.times = [packet.pts for packet in in_order]
             # Decoding may start at keyframes if all that is stored after one is shown after it: not
@@ -91,40 +94,36 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
             pairs = zip(found.shown, in_order, strict=True)
             if all(stored is shown for stored, shown in pairs if stored.is_key):
                 keyframes = tuple(sorted(packet.pts for packet in found.all if packet.is_key))
-        else:
-            _count(path, found)
         if not found.times:
             raise unreadable(path, "there is not one frame in it that can be decoded")
-        first = found.picture
-        orientation = orientation_of(path, first)
+        orientation = orientation_of(path, found.picture)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
-        is_exact = keyframes and len(found.shown) == len(found.all) and not found.damage
-        is_exact = bool(is_exact) and orientation == UPRIGHT
+        is_usual = len(found.shown) == len(found.all) and orientation == UPRIGHT
+        is_usual = is_usual and bool(keyframes) and not found.damage
         return VideoInfo(
             path=path,
             num_frames=len(found.times),
-            size=upright((first.height, first.width), orientation),
+            size=upright((found.picture.height, found.picture.width), orientation),
             fps=_rate(stream, [time for time in found.times if time is not None]),
             codec=codec,
             container=name,
-            decord_exact=is_exact and codec in DECORD_CODECS and name != "avi",  # not found exact
-            pts=tuple(found.times) if plain else None,
+            decord_exact=is_usual and codec in DECORD_CODECS and name != "avi",  # not found exact
+            pts=None if is_counted else tuple(found.times),
             keyframe_pts=keyframes,
             damage=found.damage,
             num_bytes=os.path.getsize(path),
-            whole=not (plain or found.damage),
+            whole=is_counted and not found.damage,
             orientation=orientation,
-            joined=found.is_joined,
+            joined=found.joined,
         )
 
 
 def _probe_pictures(folder: str) -> VideoInfo:
     names = picture_names(folder)
-    with open_video(folder, first_picture=names[0]) as (container, stream):
-        try:
-            first, _ = next(pictures(container, stream))
-        except (av.error.FFmpegError, StopIteration) as error:  # the latter of an empty file
-            raise unreadable(folder, f"its picture {names[0]} is damaged") from error
+    try:
+        first = decode_picture(folder, names[0])
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise unreadable(folder, f"its picture {names[0]} is damaged") from error
     size = upright((first.height, first.width), orientation_of(folder, first))
     kind = "png" if names[0].lower().endswith("png") else "mjpeg", "folder of pictures"
     return VideoInfo(folder, len(names), size, 0.0, *kind, False, first_picture=names[0])
@@ -158,7 +157,7 @@ def _count(path: str, found: Contents, strict: bool = True) -> None:
                 found.times.append(picture.pts)
         except av.error.FFmpegError as error:
             if strict and (found.is_edited or isinstance(error, JoinedError)):
-                found.is_joined = True
+                found.joined = True
                 return _count(path, found, strict=False)
             damage = damage or f"damaged ({error.strerror})"
     # MPEG-TS has neither an index nor a length. A hole at the end may be from a cut without
@@ -252,11 +251,14 @@ def frame_pts(info: VideoInfo, container: InputContainer, stream: VideoStream) -
 @lru_cache(maxsize=32)
 def _shown(info: VideoInfo) -> tuple[Sequence[int], np.ndarray]:
     """When frames are shown, in the file's units and in seconds; kept for the next part of it."""
-    with open_video(info.path, not info.joined, info.first_picture) as (container, stream):
-        pts, origin = frame_pts(info, container, stream), (container.start_time or 0) / av.time_base
-        if not info.fps or None in pts:
-            raise unreadable(info.path, "its frames have no times to find a part by", "take all")
-        return pts, np.maximum.accumulate(np.array(pts) * float(stream.time_base) - origin)
+    pts = (None,)
+    if info.fps:
+        with open_video(info.path, not info.joined) as (container, stream):
+            pts, origin = frame_pts(info, container, stream), container.start_time or 0
+    if None in pts:
+        raise unreadable(info.path, "its frames have no times to find a part by", "take all")
+    seconds = np.array(pts) * float(stream.time_base) - origin / av.time_base
+    return pts, np.maximum.accumulate(seconds)
 
 
 def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> VideoInfo:

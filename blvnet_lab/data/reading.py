@@ -2,9 +2,9 @@
 
     frames = read_frames("clip.mp4", [0, 10, 20])    # uint8 (3, 3, H, W), RGB
 
-A frame's index is its place in the order of showing, from 0. Where the file is of a plain kind
-(`probing`), PyAV jumps to the keyframe before a frame that is wanted, and looks at the time of
-every picture that it gives; of all other kinds it decodes from the beginning, and counts.
+Where the file is of a plain kind (`probing`), PyAV jumps to the keyframe before a frame that is
+wanted, and looks at the time of every picture; of all other kinds it decodes from the beginning,
+and counts.
 
 A missing end is noticed in all files but MPEG-TS. Flipped bits mostly are in H.264 and VP9, but
 rarely in VP8 and HEVC. Reading looks no further than the frames asked for, `check_video` at all.
@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 from blvnet_lab.data.decoding import (
     Orientation,
     ToRGB,
+    decode_picture,
     open_video,
     orientation_of,
     picture_name,
@@ -56,8 +57,7 @@ def read_frames(
     wanted = check_indices(info, indices)
     ordered, to_rgb = sorted(set(wanted)), ToRGB(size or info.size)
     frames = np.empty((len(ordered), *to_rgb.size, 3), np.uint8)
-    jumps = bool(info.keyframe_pts or info.first_picture)
-    for place, rgb in enumerate(decode_frames(info, ordered, to_rgb, jumps)):
+    for place, rgb in enumerate(decode_frames(info, ordered, to_rgb, bool(info.keyframe_pts))):
         frames[place] = rgb
     if wanted != ordered:
         frames = frames[np.searchsorted(ordered, wanted)]
@@ -100,17 +100,14 @@ def decode_frames(
     jumps: whether to jump to the keyframe before a frame (not so, all before it are decoded).
     with_motion: of `open_video`.
     """
-    num_found, cause, orientation = 0, None, info.orientation
-    with open_video(info.path, not info.joined, info.first_picture, with_motion) as opened:
+    if info.first_picture:
+        yield from _decode_pictures(info, wanted, use)
+        return
+    num_found, cause = 0, None
+    with open_video(info.path, not info.joined, with_motion) as opened:
         try:
             for picture in _intact(opened, info, wanted, jumps):
-                if info.first_picture:  # each says it for itself
-                    orientation = orientation_of(info.path, picture)
-                size = upright((picture.height, picture.width), orientation)
-                if info.first_picture and size != info.size:
-                    sizes = "{} x {} and the first one {} x {}".format(*size, *info.size)
-                    raise unreadable(info.path, f"frame {wanted[num_found]} is {sizes}")
-                yield use(picture, orientation)
+                yield use(picture, info.orientation)
                 num_found += 1
         except av.error.FFmpegError as error:
             cause = error
@@ -119,11 +116,25 @@ def decode_frames(
         yield from decode_frames(info, lacking, use, False, with_motion)
     elif lacking:
         found = f"frame {lacking[0]} of its {info.num_frames} cannot be decoded without a fault"
-        if info.first_picture:
-            picture_names(info.path)  # raises if one is missing
-            name = picture_name(info.first_picture, lacking[0])
-            found = f"its picture {name} is damaged, or of another kind"
         raise unreadable(info.path, found) from cause
+
+
+def _decode_pictures(info: VideoInfo, wanted: Sequence[int], use: Callable) -> Iterator[Any]:
+    """As `decode_frames`, of a folder of pictures, each of which says how it is turned."""
+    for index in wanted:
+        name = picture_name(info.first_picture, index)
+        try:
+            picture = decode_picture(info.path, name)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            picture_names(info.path)  # raises if one is missing
+            found = f"its picture {name} is damaged, or of another kind"
+            raise unreadable(info.path, found) from error
+        orientation = orientation_of(info.path, picture)
+        size = upright((picture.height, picture.width), orientation)
+        if size != info.size:
+            sizes = "{} x {} and the first one {} x {}".format(*size, *info.size)
+            raise unreadable(info.path, f"frame {index} is {sizes}")
+        yield use(picture, orientation)
 
 
 def _intact(
@@ -131,15 +142,13 @@ def _intact(
 ) -> Iterator[av.VideoFrame]:
     """The pictures of the wanted frames, up to the first that does not come out intact."""
     container, stream = opened
-    times = range(info.num_frames) if info.first_picture else info.pts or ()
-    keyframe_times = times if info.first_picture else info.keyframe_pts
-    index_of = {pts: index for index, pts in enumerate(times)}
+    index_of = {pts: index for index, pts in enumerate(info.pts or ())}
     decoded, sought, now = pictures(container, stream), -math.inf, -1
     expected, intact = -info.first, True
     for target in wanted:
         if jumps:
-            place = max(0, bisect_right(keyframe_times, times[target]) - 1)
-            keyframe = keyframe_times[place]
+            place = max(0, bisect_right(info.keyframe_pts, info.pts[target]) - 1)
+            keyframe = info.keyframe_pts[place]
             # A keyframe that is not shown can only be the first, before the first frame that is.
             start = index_of.get(keyframe, -info.lead)
             # Jumps land where the index says, which may be wrong: times tell where that is.

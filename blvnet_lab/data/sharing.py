@@ -53,13 +53,11 @@ def free_memory(
     free = psutil.virtual_memory().available
     for line in _lines(membership):
         _, controllers, name = line.split(":", 2)
-        if not controllers:  # version 2 of these groups, or a part of version 1 without limits
-            root, limit, used, cache = groups, "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
+        if "memory" in controllers.split(","):  # version 1 of these groups
             root, cache = groups / "memory", "total_inactive_file"
             limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
-            continue
+            root, limit, used, cache = groups, "memory.max", "memory.current", "inactive_file"
         own = root / name.strip("/")
         for folder in (own, *own.parents):  # a limit of any group around this one counts
             text = "".join(_lines(folder / limit))
