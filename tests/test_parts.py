@@ -10,7 +10,7 @@ import pytest
 import torch
 from listing import findings, listed
 from PIL import Image
-from videos import copy_packets, count_pictures, draw, mux, numbers, packets_of, write_video
+from videos import copy_packets, count_pictures, draw, mux, numbers, stored, write_video
 
 from blvnet_lab.data import (
     ClipDataset,
@@ -96,7 +96,7 @@ def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
 
 def test_damage_before_a_part_is_noticed_where_the_part_is_built_on_it(tmp_path):
     whole = write_video(tmp_path / "whole.mkv", 48, gop=24)
-    packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets_of(whole)]
+    packets = stored(whole)
     lacking = str(mux(whole, tmp_path / "lacking.mkv", packets[:5] + packets[6:]))
     built, other = (
         replace(part_of(probe_video(whole), span), path=lacking)

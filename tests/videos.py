@@ -171,41 +171,36 @@ def write_sound(path: Path, seconds: float = 0.5) -> Path:
     return path
 
 
-def copy_packets(source: Path, target: Path, shift: int = 0, hide: Iterable[int] = ()) -> Path:
-    """Copies a video's packets without decoding them, `shift` frames (of 1/25 s) later.
-
-    A negative shift to mp4 does what cutting with a stream copy does: the frames before time 0
-    stay in the file, hidden by an edit list.
-    hide: the packets (VP8 only) to mark as references that are not shown.
-    """
-    with av.open(source) as reader, av.open(target, "w") as writer:
-        stream = reader.streams.video[0]
-        copy = writer.add_stream_from_template(stream)
-        ticks = round(shift * Fraction(1, 25) / stream.time_base)
-        for number, packet in enumerate(reader.demux(stream)):
-            if packet.size == 0:
-                continue  # the end-of-file marker
-            data = bytearray(bytes(packet))
-            if number in hide:
-                data[0] &= ~16  # VP8's bit for "show this frame"
-            moved = av.Packet(bytes(data))
-            moved.pts, moved.dts = packet.pts + ticks, packet.dts + ticks
-            moved.time_base, moved.is_keyframe = packet.time_base, packet.is_keyframe
-            moved.stream = copy
-            writer.mux(moved)
-    return target
-
-
 def packets_of(path: Path) -> list[av.Packet]:
     with av.open(path) as file:
         return [packet for packet in file.demux(video=0) if packet.size]
 
 
+Stored = tuple[bytes, int | None, int | None, bool]  # a packet's data, pts, dts, is it a keyframe
+
+
+def stored(path: Path, shift: int = 0) -> list[Stored]:
+    """A video's packets, `shift` ticks later."""
+    return [
+        (bytes(p), p.pts + shift, None if p.dts is None else p.dts + shift, p.is_keyframe)
+        for p in packets_of(path)
+    ]
+
+
+def copy_packets(source: Path, target: Path, shift: int) -> Path:
+    """Copies a video's packets without decoding them, `shift` frames (of 1/25 s) later.
+
+    A negative shift to mp4 does what cutting with a stream copy does: the frames before time 0
+    stay in the file, hidden by an edit list.
+    """
+    ticks = round(shift * Fraction(1, 25) / packets_of(source)[0].time_base)
+    return mux(source, target, stored(source, ticks))
+
+
 def mux(
-    like: Path, target: Path, packets: Iterable[tuple[bytes, int | None, int | None, bool]],
-    time_base: Fraction | None = None,
-) -> Path:  # fmt: skip
-    """Writes packets (data, pts, dts, is it a keyframe) of the same stream as in `like`."""
+    like: Path, target: Path, packets: Iterable[Stored], time_base: Fraction | None = None
+) -> Path:
+    """Writes packets of the same stream as in `like`."""
     with av.open(like) as file, av.open(target, "w") as out:
         stream = out.add_stream_from_template(file.streams.video[0])
         for data, pts, dts, is_key in packets:
