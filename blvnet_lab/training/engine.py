@@ -4,6 +4,7 @@ model = build(recipe, num_classes=10)
 result = fit(model, train_set, val_set, recipe, output=Output("runs/first"))
 """
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,16 +42,14 @@ MIN_SCALE = 2.0**-9  # of the loss in float16: from 65536 it falls there in 25 s
 def build(recipe: Recipe, num_classes: int) -> VideoNet:
     """Build the recipe's network, on the CPU, with weights drawn from its seed."""
     torch.manual_seed(recipe.seed)
-    arguments = asdict(recipe.network)
-    architecture = arguments.pop("architecture")
-    if architecture in ("tsn", "tsn_blnet", "blvnet"):  # without temporal aggregation
-        del arguments["num_taps"], arguments["tap_init"], arguments["causal"]
-    elif arguments["tap_init"] is None:
-        arguments["tap_init"] = "shift" if architecture == "tam_resnet" else "identity"
-    if architecture in ("tsn", "tsm", "tam_resnet"):  # without branches
-        del arguments["alpha"], arguments["beta"]
-    arguments |= {"num_frames": recipe.num_frames, "num_classes": num_classes}
-    model = BUILDERS[architecture](**arguments)
+    options = asdict(recipe.network)
+    options |= {"num_frames": recipe.num_frames, "num_classes": num_classes}
+    architecture = options.pop("architecture")
+    if options["tap_init"] is None:
+        options["tap_init"] = "shift" if architecture == "tam_resnet" else "identity"
+    builder = BUILDERS[architecture]
+    known = inspect.signature(builder).parameters  # a network without branches has no alpha
+    model = builder(**{name: options[name] for name in options if name in known})
     model.set_grad_checkpointing(recipe.hardware.checkpointing)
     return model
 
