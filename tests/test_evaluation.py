@@ -35,7 +35,7 @@ from blvnet_lab.data import (
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import save_model, tsn
 from blvnet_lab.runs import predict as predicting
-from blvnet_lab.runs.evaluate import Computing, evaluate_file, with_views
+from blvnet_lab.runs.evaluate import Computing, evaluate_file, load_with_views
 from blvnet_lab.runs.predict import predict_video, write_annotated
 from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training import distributed
@@ -398,7 +398,7 @@ def test_views_are_those_of_the_recipe_unless_others_are_asked_for(manifest, che
             _, val = clip_datasets(DataSet.read(manifest), replace(RECIPE, hardware=Hardware()))
             seen = evaluate(network(), val, device=CPU)
             torch.testing.assert_close(logits, seen.logits, rtol=1e-4, atol=1e-5)
-            assert standard_scores(seen) == evaluation.scores
+            assert standard_scores(seen).items() <= evaluation.scores.items()
 
 
 def test_the_recipe_says_how_frames_are_taken(manifest, tmp_path, on_cpu):
@@ -498,11 +498,10 @@ def test_ten_crops_need_classes_that_are_their_own_mirror_image(manifest, checkp
 
 
 @pytest.mark.parametrize("text", ["3x7", "x", "", "0x1", "3x", "3x10x1", "3 x 10", "-1x1", "3,10"])
-def test_views_that_there_are_not(text):
-    trained = Trained(network(), RECIPE, CLASSES)
+def test_views_that_there_are_not(checkpoint, text):
     with pytest.raises(ValueError, match=f'clips x crops, .* such as 3x10, got "{text}"'):
-        with_views(trained, text, None)
-    assert with_views(trained, "12x10", None).evaluation == Views(None, 36, 12, 10)
+        load_with_views(checkpoint, text)
+    assert load_with_views(checkpoint, "12x10").recipe.evaluation == Views((32, 32), 36, 12, 10)
 
 
 def test_a_network_that_gives_no_numbers(manifest, tmp_path):
@@ -731,8 +730,8 @@ def test_annotations_that_cannot_be(tmp_path):
     video = write_video(tmp_path / "video.mp4", 3)
     before = video.read_bytes()
     for target, words in (
-        (video, "another file than the video"),
-        (tmp_path / ".." / tmp_path.name / "video.mp4", "another file than the video"),
+        (video, "another file to write to"),
+        (tmp_path / ".." / tmp_path.name / "video.mp4", "another file to write to"),
         (tmp_path / "answer.avi", r"ends in \.mp4"),
         (video / "answer.mp4", "File exists"),
     ):

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.data.dataset import on_cpu
+from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import ranked
 
 Playing = Literal["as-is", "reversed", "halves", "shuffled", "frozen"]
 KEYS = ["measure", "class_name", "playing"]  # of a row of `playing_table`
-ALL, DECIMALS = "(all)", 4  # in place of a class; of shares
+ALL = "(all)"  # in place of a class
 RIGHT_OR_WRONG, EITHER_SIGN = (0, 0, 1, 1), (-1, 1)
 COMPARED = {"top_1": RIGHT_OR_WRONG, "top_1_of_other": RIGHT_OR_WRONG, "difference": EITHER_SIGN}
 
@@ -44,6 +45,28 @@ def frame_order(playing: Playing, num_frames: int) -> Tensor:
     return orders[playing]
 
 
+@on_cpu()
+def partner_labels(classes: Sequence[str], rows: pd.DataFrame | None = None) -> Tensor:
+    """Find each class's partner (num_classes,): by the `pair` of a manifest's rows, or by name.
+
+    A class without one is its own.
+    """
+    names = [PARTNER.get(name) for name in classes]
+    partners = [classes.index(name) if name in classes else k for k, name in enumerate(names)]
+    partners = torch.tensor(partners)
+    if rows is not None and "pair" in rows:
+        ends = rows[rows["pair"] != ""].groupby("pair")["label"].agg(["min", "max"])
+        for one, other in ends.itertuples(index=False):
+            partners[one], partners[other] = other, one
+    return partners
+
+
+def source_videos(clips: pd.DataFrame) -> pd.Series:
+    """Name the video that each clip was cut out of: by its source_id or, without one, its file."""
+    files = clips["path"].str.replace(r"#t=[\d.,e+-]*$", "", regex=True)  # of parts (`clip_name`)
+    return clips["source_id"].where(clips["source_id"] != "", files)
+
+
 def mean_over_videos(
     values: pd.Series, videos: pd.Series, added: Sequence[int] = RIGHT_OR_WRONG
 ) -> tuple[float, float, float]:
@@ -59,7 +82,7 @@ def mean_over_videos(
     middle = sums.sum() / sizes.sum()
     width = 1.96 * np.linalg.norm(sums - middle * sizes) / sizes.sum()
     ends = np.clip([middle - width, middle + width], min(added), max(added))
-    return tuple(np.round([values.mean(), *ends], DECIMALS).tolist())
+    return float(values.mean()), *ends.tolist()
 
 
 @on_cpu()

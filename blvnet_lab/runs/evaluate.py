@@ -27,15 +27,14 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
-from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.data.dataset_files import PART, clip_names
 from blvnet_lab.datasets.motion import CLASSES, REVERSAL
-from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.deploy.compiled import Precision, compile_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs import compare
+from blvnet_lab.runs.compare import partner_labels
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import pick_device, process_group
 from blvnet_lab.training.evaluation import Predictions, evaluate, predictions_table, standard_scores
@@ -56,7 +55,7 @@ TITLES = {
     "average_precision": "average precision",
     "partners": "between partner classes",
 }
-Opened = tuple[Trained, Recipe, tuple[str, ...], ClipDataset]  # the third: names of classes
+Opened = tuple[Trained, ClipDataset]  # a network, and the clips as it sees them
 
 
 @dataclass(frozen=True)
@@ -116,27 +115,28 @@ class Evaluation:
         if self.comparison is not None:
             lines.append(f"\n{compare.show_comparison(self.comparison)}")
         if self.out is not None:
-            files = [SCORES, TABLE, PER_CLASS, *[CONFUSION] * (self.confusion is not None)]
-            files += [PLAYING] * (self.playing is not None)
-            lines.append(f"\n{', '.join(files)} are in {self.out}")
+            lines.append(f"\n{', '.join([SCORES, *self.tables()])} are in {self.out}")
         return "\n".join(lines)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Name the tables that there are by their files."""
+        found = {TABLE: self.table, PER_CLASS: self.per_class}
+        if self.confusion is not None:
+            names = pd.Index(self.classes, name="true class")
+            found[CONFUSION] = pd.DataFrame(self.confusion.numpy(), names, self.classes)
+        return found if self.playing is None else found | {PLAYING: self.playing}
 
     def write(self) -> None:
         """Write the files of `out`, each whole or not at all."""
-        names = pd.Index(self.classes, name="true class")
-        tables = {TABLE: self.table, PER_CLASS: self.per_class}
-        if self.confusion is not None:
-            tables[CONFUSION] = pd.DataFrame(self.confusion.numpy(), names, self.classes)
-        tables |= {} if self.playing is None else {PLAYING: self.playing}
         form = {"lineterminator": "\n", "float_format": "%.6g"}
-        for name, table in tables.items():
+        for name, table in self.tables().items():
             with atomic_write(self.out / name) as partial:
                 table.to_csv(partial, index=name == CONFUSION, **form)
-        counts = {"clips": self.clips, "unreadable": self.unreadable, "left_out": self.left_out}
-        counts |= {"playing": self.playing is not None}
-        counts |= {} if self.comparison is None else {"comparison": self.comparison}
-        scores = {name: round(score, 6) for name, score in self.scores.items()}
-        text = json.dumps(self.about | counts | scores, indent=1, ensure_ascii=False)
+        found = self.about | {"clips": self.clips, "unreadable": self.unreadable}
+        found |= {"left_out": self.left_out, "playing": self.playing is not None}
+        found |= {} if self.comparison is None else {"comparison": self.comparison}
+        found |= {name: round(score, 6) for name, score in self.scores.items()}
+        text = json.dumps(found, indent=1, ensure_ascii=False)
         with atomic_write(self.out / SCORES) as partial:  # last: all is there
             partial.write_text(text + "\n", "utf-8")
 
@@ -178,32 +178,38 @@ def evaluate_file(
         OSError: `out` cannot be written to, noticed before the work.
         FloatingPointError: logits that are not finite.
     """
-    hardware = Hardware(precision=computing.precision, workers=workers)
+    hardware, fast = Hardware(precision=computing.precision, workers=workers), computing.fast
+    if fast is not None and computing.precision != "float32":
+        got = f"got precision={computing.precision} and fast={fast}"
+        raise ValueError(f"expected the precision with fast alone, {got}")
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest).one_label("--playing and --against", beside != ALONE)
         paths = filter(None, [checkpoint, beside.against])
         opened = [_open(path, data_set, split, views, size) for path in paths]
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
-        opened = opened if computing.fast is None else _compile(opened, computing, batch_size)
-        trained, recipe, classes, clips = opened[0]
-        options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
+        for number, (trained, clips) in enumerate(opened):
+            model = compiled(trained.model, trained.recipe.size, fast, batch_size)
+            opened[number] = replace(trained, model=model), clips
+        (trained, clips), options = opened[0], {"batch_size": batch_size, "device": device}
+        options |= {"hardware": hardware, "ranks": ranks}
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
-        about |= _describe(recipe, computing)
+        about |= _describe(trained.recipe, computing)
         about |= {"device": device.type, "torch": torch.__version__, "sha256": trained.digest}
         found, status = _answer(opened[0], options), data_set.split(split).rows["status"]
+        partners = partner_labels(trained.classes, None if data_set.multi_label else data_set.rows)
         evaluation = Evaluation(
             about=about,
             clips=len(clips),
             unreadable={clips.names[i]: why for i, why in found.unreadable.items()},
             left_out=status[status != "ok"].value_counts().sort_index().to_dict(),
-            scores=standard_scores(found) | partner_score(found, data_set),
-            classes=classes,
-            per_class=per_class_scores(found.logits, found.labels, classes),
+            scores=standard_scores(found) | partner_score(found, partners),
+            classes=trained.classes,
+            per_class=per_class_scores(found.logits, found.labels, trained.classes),
             confusion=confusion_matrix(found.logits, found.labels),
-            table=_with_parts(predictions_table(found, classes, clips.paths, clips.labels), clips),
+            table=_table(found, trained.classes, clips),
             predictions=found,
-            **_set_beside(beside, opened, found, data_set, **options),
+            **_set_beside(beside, opened, found, data_set, partners, options),
             out=out,
         )
         if out is not None and ranks.is_first:
@@ -214,15 +220,15 @@ def evaluate_file(
 def _open(
     checkpoint: Path, data_set: DataSet, split: str, views: str | None, size: tuple | None
 ) -> Opened:
-    trained = load_trained(checkpoint)
+    trained = load_with_views(checkpoint, views, size)
     if trained.multi_label != data_set.multi_label:
         wanted, got = ("several labels", "one label")[:: 1 if data_set.multi_label else -1]
         wanted = f"expected a network trained on clips with {wanted}, as those of {data_set.path}"
         raise ValueError(f"{wanted}, got {checkpoint}, for {got}: train one on these")
-    recipe, classes = with_views(trained, views, size), _common_classes(trained, data_set)
+    trained = replace(trained, classes=_common_classes(trained, data_set))
     # All the classes, also where the rows name fewer.
-    named = DataSet(data_set.rows, classes, data_set.mirror, data_set.path)
-    return trained, recipe, classes, view_clips(named, split, recipe)
+    named = DataSet(data_set.rows, trained.classes, data_set.mirror, data_set.path)
+    return trained, view_clips(named, split, trained.recipe)
 
 
 def _describe(recipe: Recipe, computing: Computing) -> dict[str, Any]:
@@ -234,28 +240,16 @@ def _describe(recipe: Recipe, computing: Computing) -> dict[str, Any]:
     return about | {"precision": computing.fast or computing.precision, "compiled": is_compiled}
 
 
-def _compile(opened: list[Opened], computing: Computing, batch: int) -> list[Opened]:
-    fast = computing.fast
-    if computing.precision != "float32":
-        raise ValueError(
-            f"expected the precision with fast alone, got precision={computing.precision} and "
-            f"fast={fast}"
-        )
-    return [
-        (replace(trained, model=compiled(trained.model, recipe.size, fast, batch)), recipe, *rest)
-        for trained, recipe, *rest in opened
-    ]
-
-
 def _answer(opened: Opened, options: dict, order: Tensor | None = None) -> Predictions:
     """Evaluate a network on its clips, with their frames in that order."""
-    model = opened[0].model.to(memory_format=torch.channels_last)
+    trained, clips = opened
+    model = trained.model.to(memory_format=torch.channels_last)
 
     def reorder(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
         return (args[0][:, order],)
 
     with nullcontext() if order is None else model.register_forward_pre_hook(reorder):
-        found = evaluate(model, opened[-1], **options)
+        found = evaluate(model, clips, **options)
     check_finite(found.logits, options["hardware"].precision)
     return found
 
@@ -265,63 +259,50 @@ def _set_beside(
     opened: list[Opened],
     found: Predictions,
     data_set: DataSet,
-    **options: Any,
+    partners: Tensor,
+    options: dict,
 ) -> dict[str, Any]:
     """Evaluate what else is asked for; give the fields of `Evaluation` that are for it."""
-    (_, recipe, classes, clips), filled = opened[0], {}
-    rows = data_set.rows[data_set.rows["status"] == "ok"]
-    source = rows["source_id"].where(rows["source_id"] != "", rows["path"])
-    source_of = dict(zip(clip_names(rows), source, strict=True))
-    about = pd.DataFrame({"video": [source_of[name] for name in clips.names]})
+    (trained, clips), classes, filled = opened[0], opened[0][0].classes, {}
+    rows = named_rows(data_set, clips)
+    rows = rows[["class_name"]].assign(video=compare.source_videos(rows))
     if beside.playing:
-        about["class_name"] = [classes[label] for label in clips.labels]
         answers = {"as-is": found}
         for name in beside.playing:
             if name not in answers:
-                order = compare.frame_order(name, recipe.num_frames)
+                order = compare.frame_order(name, trained.recipe.num_frames)
                 answers[name] = _answer(opened[0], options, order)
-        partners = partner_labels(data_set, classes, by_name=True)
         known = data_set.reversal or (REVERSAL if classes == CLASSES else [None] * len(classes))
-        filled["playing"] = compare.playing_table(answers, about, partners, known)
+        filled["playing"] = compare.playing_table(answers, rows, partners, known)
     if beside.against:
-        comparison = compare.compare_answers(found, _answer(opened[1], options), about["video"])
+        comparison = compare.compare_answers(found, _answer(opened[1], options), rows["video"])
         filled["comparison"] = {"against": str(beside.against)} | comparison
     return filled
 
 
-def _with_parts(table: pd.DataFrame, clips: ClipDataset) -> pd.DataFrame:
-    """Add to a table of clips which parts of videos they are, if there are such."""
+def _table(found: Predictions, classes: Sequence[str], clips: ClipDataset) -> pd.DataFrame:
+    """Tabulate all clips and, if there are such, which parts of videos they are."""
+    table = predictions_table(found, classes, clips.paths, clips.labels)
     if not np.isnan(clips.parts).all():
         table[PART] = clips.parts
         table = table[["path", *PART, *table.columns[1:-2]]]
     return table
 
 
-@on_cpu()
-def partner_labels(data_set: DataSet, classes: Sequence, by_name: bool = False) -> Tensor:
-    """Give each class's partner (num_classes,) by the manifest's `pair`, or by name; or itself."""
-    names = [PARTNER.get(name) if by_name else None for name in classes]
-    partners = [classes.index(name) if name in classes else k for k, name in enumerate(names)]
-    partners = torch.tensor(partners)
-    rows = data_set.rows[data_set.rows["pair"] != ""] if "pair" in data_set.rows else ()
-    if len(rows):
-        ends = torch.tensor(rows.groupby("pair")["label"].agg(["min", "max"]).to_numpy().tolist())
-        partners[ends] = ends.flip(1)
-    return partners
-
-
-def partner_score(found: Predictions, data_set: DataSet) -> dict[str, float]:
-    """Compute accuracy between the classes that clips of one `pair` have in the manifest."""
-    if data_set.multi_label:
+def partner_score(found: Predictions, partners: Tensor) -> dict[str, float]:
+    """Compute accuracy between partner classes, of the clips that have one label, and a partner."""
+    if found.labels.ndim == 2:
         return {}
-    partners = partner_labels(data_set, range(found.logits.shape[1]))
     known = partners[found.labels] != found.labels
     score = partner_accuracy(found.logits[known], found.labels[known], partners)
     return {"partners": score} if known.any() else {}
 
 
-def with_views(trained: Trained, views: str | None, size: tuple[int, int] | None) -> Recipe:
-    """Put the views that are asked for ("3x10") into a recipe; its size becomes that of a view."""
+def load_with_views(
+    checkpoint: Path, views: str | None, size: tuple[int, int] | None = None
+) -> Trained:
+    """Load a network; its recipe gets the views that are asked for ("3x10"), and their size."""
+    trained = load_trained(checkpoint)
     recipe = trained.recipe
     if recipe is None:
         if size is None:
@@ -335,12 +316,11 @@ def with_views(trained: Trained, views: str | None, size: tuple[int, int] | None
     if views is not None:
         parts = re.fullmatch(r"([1-9]\d*)x(1|3|5|10)", views)
         if parts is None:
-            raise ValueError(
-                "expected views as clips x crops, the crops being 1, 3, 5 or 10, such as 3x10, got "
-                f'"{views}"'
-            )
+            wanted = "expected views as clips x crops, the crops being 1, 3, 5 or 10, such as 3x10"
+            raise ValueError(f'{wanted}, got "{views}"')
         evaluation = replace(evaluation, num_clips=int(parts[1]), crops=int(parts[2]))
-    return replace(recipe, size=size or evaluation.size or recipe.size, evaluation=evaluation)
+    evaluation = replace(evaluation, size=size or evaluation.size or recipe.size)
+    return replace(trained, recipe=replace(recipe, size=evaluation.size, evaluation=evaluation))
 
 
 def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
@@ -364,24 +344,28 @@ def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
 def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
     """Open the clips of a split as items (views (V, T, C, H, W), label)."""
     views = recipe.evaluation
-    return ClipDataset(
-        data_set,
-        split,
-        recipe.num_frames,
-        view_transform(recipe.size, views.crops, views.short_side, data_set.mirror),
-        stride=recipe.stride,
-        num_clips=views.num_clips,
-        short_side=recipe.read_short_side,
-    )
+    transform = view_transform(recipe.size, views.crops, views.short_side, data_set.mirror)
+    taken = {"stride": recipe.stride, "num_clips": views.num_clips}
+    taken["short_side"] = recipe.read_short_side
+    return ClipDataset(data_set, split, recipe.num_frames, transform, **taken)
+
+
+def named_rows(data_set: DataSet, clips: ClipDataset) -> pd.DataFrame:
+    """Take the row of each of the clips, by the clip's number."""
+    rows = data_set.rows[data_set.rows["status"] == "ok"]
+    rows = rows.set_axis(clip_names(rows))
+    return rows[~rows.index.duplicated()].loc[[*clips.names]].reset_index(drop=True)
 
 
 def compiled(
-    model: VideoNet | Stream, size: tuple[int, int], fast: Precision, batch: int = 1
+    model: VideoNet | Stream, size: tuple[int, int], fast: Precision | None, batch: int = 1
 ) -> nn.Module:
-    """Compile a network or a stream for this processor (`compile_for_inference`).
+    """Compile a network or a stream for this processor, where `fast` says in which precision.
 
     Raises ValueError where a GPU would compute instead.
     """
+    if fast is None:
+        return model
     if (device := pick_device()).type != "cpu":
         raise ValueError(
             f"expected no GPU with fast, which compiles for the processor, got {device}: leave "

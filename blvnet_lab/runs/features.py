@@ -20,18 +20,22 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from blvnet_lab.data import DataSet
-from blvnet_lab.data.dataset import usable_rows
-from blvnet_lab.data.dataset_files import clip_names
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import safetensors_bytes
 from blvnet_lab.paths import atomic_write, check_target
-from blvnet_lab.runs.evaluate import NUM_SHOWN, check_finite, view_clips, with_views
+from blvnet_lab.runs.evaluate import (
+    NUM_SHOWN,
+    check_finite,
+    load_with_views,
+    named_rows,
+    view_clips,
+)
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.evaluation import Predictions, evaluate
 from blvnet_lab.training.recipe import Hardware, recipe_from_json
 
-METADATA = "blvnet_lab_features"
+METADATA, COLUMNS = "blvnet_lab_features", ["path", "label", "split", "source_id"]
 
 
 @dataclass(frozen=True)
@@ -140,29 +144,24 @@ def extract_features(
         FloatingPointError: features that are not finite.
     """
     check_target(out, ".safetensors", read=[checkpoint])
-    if not split:
-        raise ValueError("expected one split or more, such as --split val, got none")
     with process_group() as (ranks, device):
-        trained, data_set = load_trained(checkpoint), DataSet.read(manifest).one_label("features")
-        recipe, hardware = with_views(trained, views, size), Hardware(workers=workers)
-        options = {"batch_size": batch_size, "device": device, "hardware": hardware, "ranks": ranks}
+        trained = load_with_views(checkpoint, views, size)
+        data_set = DataSet.read(manifest).one_label("features")
+        options = {"batch_size": batch_size, "device": device, "ranks": ranks}
+        options["hardware"] = Hardware(workers=workers)
         values, tables, unreadable = [], [], {}
-        every = {name: view_clips(data_set, name, recipe) for name in split}  # or it fails now
-        for name, clips in every.items():
+        every = [view_clips(data_set, name, trained.recipe) for name in split]  # or it fails now
+        for clips in every:
             found = features_of(trained.model, clips, **options)
             check_finite(found.logits, what="features")
             values.append(found.logits)
             unreadable |= {clips.names[i]: why for i, why in found.unreadable.items()}
-            names, rows = clips.names[found.indices].tolist(), usable_rows(data_set, name)
-            table = pd.DataFrame({"path": names, "label": found.labels, "split": name})
-            source_of = dict(zip(clip_names(rows), rows["source_id"], strict=True))
-            tables.append(table.assign(source_id=table["path"].map(source_of)))
-        # What `evaluate` will take for a network with this classifier.
-        recipe = replace(recipe, evaluation=replace(recipe.evaluation, size=recipe.size))
+            rows = named_rows(data_set, clips).assign(path=clips.names.tolist())
+            tables.append(rows[COLUMNS].iloc[found.indices])
         about = {"checkpoint": str(checkpoint.absolute()), "sha256": trained.digest}
-        about |= {"recipe": asdict(recipe), "unreadable": unreadable}
-        known = (pd.concat(tables, ignore_index=True), data_set.classes, about)
-        features = Features(torch.cat(values), *known)
+        about |= {"recipe": asdict(trained.recipe), "unreadable": unreadable}
+        table = pd.concat(tables, ignore_index=True)
+        features = Features(torch.cat(values), table, data_set.classes, about)
         if ranks.is_first:
             features.save(out)
         return features

@@ -18,9 +18,8 @@ from blvnet_lab.data.probing import pack_info
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.deploy.compiled import Precision
 from blvnet_lab.paths import atomic_write, check_target
-from blvnet_lab.runs.evaluate import check_finite, compiled, view_clips, with_views
+from blvnet_lab.runs.evaluate import check_finite, compiled, load_with_views, view_clips
 from blvnet_lab.runs.timeline import OverTime, answer_over_time
-from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.metrics import ranked
 
@@ -93,12 +92,11 @@ def predict_video(
         raise ValueError("expected --timeline with --window and --out, such as --timeline 1")
     if over_time.out is not None:
         check_target(over_time.out, ".csv")
-    trained = load_trained(checkpoint)
-    recipe, info = with_views(trained, views, size), probe_video(video)
+    trained, info = load_with_views(checkpoint, views, size), probe_video(video)
     row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
-    network = trained.model if fast is None else compiled(trained.model, recipe.size, fast)
-    found = evaluate(network, [view_clips(alone, "val", recipe)[0]])
+    clips = view_clips(alone, "val", trained.recipe)
+    found = evaluate(compiled(trained.model, trained.recipe.size, fast), [clips[0]])
     check_finite(found.logits)
     best = ranked(found.logits)[0, :top]
     shares = trained.probabilities(found.logits[0].double())[best]
@@ -106,7 +104,7 @@ def predict_video(
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
     prediction = Prediction(table, annotate, bool(trained.classes), trained.multi_label)
     if over_time.timeline is not None:
-        answers, basis = answer_over_time(trained, recipe, info, over_time, fast)
+        answers, basis = answer_over_time(trained, info, over_time, fast)
         prediction = replace(prediction, timeline=answers, basis=basis, out=over_time.out)
         if over_time.out is not None:
             with atomic_write(over_time.out) as partial:
@@ -132,11 +130,8 @@ def write_annotated(
         ValueError: the target is no .mp4, or the video itself, or cannot be written to.
         VideoReadError: a frame cannot be decoded; no file is written.
     """
-    target = Path(target)
-    if target.resolve() == Path(video).resolve():
-        raise ValueError(f"expected another file than the video to write to, got {target}")
-    check_target(target, ".mp4")
-    info = probe_video(video)
+    target, info = Path(target), probe_video(video)
+    check_target(target, ".mp4", read=[video])
     showing = showing_of(info)
     shown = info.size[0], info.size[1] * (showing.pixel_aspect or 1)
     short_side = min(max(round(min(shown)), SIDES[0]), SIDES[1])

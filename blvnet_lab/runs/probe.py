@@ -19,9 +19,10 @@ from torch import Tensor
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
+from blvnet_lab.runs.compare import mean_over_videos, source_videos
 from blvnet_lab.runs.features import Features
 from blvnet_lab.training.checkpoint import save_trained
-from blvnet_lab.training.metrics import top_k_accuracy
+from blvnet_lab.training.metrics import ranked, top_k_accuracy
 
 STRENGTHS, NEIGHBOURS = (10.0, 1.0, 0.1, 0.01, 1e-3), (20, 10, 5, 3, 1)
 FOLDS, SHUFFLES = 5, 5
@@ -94,9 +95,7 @@ def _mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def source_folds(clips: pd.DataFrame) -> Tensor:
     """Divide clips into folds (N,), every class evenly; clips of one source stay together."""
-    videos = clips["path"].str.replace(r"#t=[\d.,e+-]*$", "", regex=True)  # of parts (`clip_name`)
-    sources = clips["source_id"].where(clips["source_id"] != "", videos)
-    source = pd.factorize(sources)[0]
+    source = pd.factorize(source_videos(clips))[0]
     labels = clips["label"].groupby(source).first()  # of each source
     if len(labels) < 2:
         raise ValueError(
@@ -122,18 +121,10 @@ def cross_validated(
     return max(scores, key=scores.get)
 
 
-def ask_neighbours(train: Features, test: Features) -> tuple[int, float]:
-    """Choose how many neighbours vote, and find how often they are right."""
+def ask_neighbours(train: Features, queries: Tensor) -> tuple[Tensor, int]:
+    """Compute the votes on queries (M, num_classes), and choose how many neighbours have one."""
     k = cross_validated(nearest, NEIGHBOURS, train)
-    votes = nearest(train.values, train.labels, len(train.classes), k, test.values)
-    return k, top_k_accuracy(votes, test.labels)
-
-
-def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Compute Wilson's interval (1927), of 95 %, of a share that was found among `count`."""
-    middle = share + z**2 / (2 * count)
-    width = z * (share * (1 - share) / count + (z / count / 2) ** 2) ** 0.5
-    return (middle - width) / (1 + z**2 / count), (middle + width) / (1 + z**2 / count)
+    return nearest(train.values, train.labels, len(train.classes), k, queries), k
 
 
 @on_cpu()
@@ -160,24 +151,31 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     labels, classes, count = train.labels, len(found.classes), len(test.labels)
     strength = cross_validated(linear, STRENGTHS, train)
     weight, bias = fit_linear(train.values, labels, classes, strength)
-    first = top_k_accuracy(test.values.double() @ weight.T + bias, test.labels)
-    (k, second), shuffled = ask_neighbours(train, test), []
+    votes, k = ask_neighbours(train, test.values)
+    rows = [
+        ("linear classifier", test.values.double() @ weight.T + bias, f"strength {strength:g}"),
+        ("nearest neighbours", votes, f"{k} of them"),
+    ]
+    sources = source_videos(test.clips.reset_index(drop=True))
+    for place, (name, logits, how) in enumerate(rows):
+        is_right = pd.Series((ranked(logits)[:, 0] == test.labels).numpy() * 1.0)
+        rows[place] = name, *mean_over_videos(is_right, sources), how
+    shuffled = []
     for seed in range(SHUFFLES):
         draw = torch.randperm(len(labels), generator=torch.Generator("cpu").manual_seed(seed))
         logits = linear(train.values, labels[draw], classes, strength, test.values)
         shuffled.append(top_k_accuracy(logits, test.labels))
-    spread, how = (min(shuffled), max(shuffled)), f"mean and range of {SHUFFLES} shuffles"
+    how = f"mean and range of {SHUFFLES} shuffles"
+    spread = sum(shuffled) / SHUFFLES, min(shuffled), max(shuffled)
     largest = test.labels.bincount().max().item() / count
-    rows = [
-        ("linear classifier", first, *interval(first, count), f"strength {strength:g}"),
-        ("nearest neighbours", second, *interval(second, count), f"{k} of them"),
-        ("linear, labels shuffled", sum(shuffled) / SHUFFLES, *spread, how),
+    rows += [
+        ("linear, labels shuffled", *spread, how),
         ("largest class", largest, None, None, "always named"),
         ("chance", 1 / classes, None, None, "1 / classes"),
     ]
     about = (
-        f'accuracy in % on {count} clips of "{split}", with its 95 % interval; trained on '
-        f"{len(labels)} clips, {len(weight[0])} features each, of {classes} classes"
+        f'accuracy in % on {count} clips of "{split}", with its 95 % interval over source videos; '
+        f"trained on {len(labels)} clips, {len(weight[0])} features each, of {classes} classes"
     )
     if trained is not None:
         trained.model.reset_classifier(classes)
@@ -197,7 +195,11 @@ def flat_features(features: Features, split: str = "val") -> tuple[pd.DataFrame,
     scaled = replace(features, values=(features.values.double() - mean) / scale)
     _, sizes, axes = torch.linalg.svd(scaled.split("train").values, full_matrices=False)
     flat = replace(features, values=scaled.values @ axes[:2].T)
-    right = [ask_neighbours(f.split("train"), f.split(split))[1] for f in (flat, features)]
+    right = []
+    for found in (flat, features):
+        test = found.split(split)
+        votes, _ = ask_neighbours(found.split("train"), test.values)
+        right.append(top_k_accuracy(votes, test.labels))
     share = (sizes[:2].square().sum() / sizes.square().sum()).item()
     title = (
         f"2 of {len(mean)} dimensions, with {share:.0%} of the variance; nearest neighbours right: "

@@ -34,6 +34,7 @@ from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet, count_cost
 from blvnet_lab.paths import data_samples
+from blvnet_lab.runs.compare import partner_labels
 from blvnet_lab.runs.memory import count_memory
 from blvnet_lab.runs.train import clip_datasets, start_from
 from blvnet_lab.training.checkpoint import Trained, save_trained
@@ -57,16 +58,15 @@ def find_partners(classes: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
 
     Raises ValueError if a class has none.
     """
-    partners = [PARTNER.get(name) for name in classes]
-    if lacking := {str(partner) for partner in partners} - set(classes):
+    partners = partner_labels(classes)
+    pairs = [{name, classes[other]} for name, other in zip(classes, partners.tolist(), strict=True)]
+    if alone := [name for name, pair in zip(classes, pairs, strict=True) if len(pair) == 1]:
         raise ValueError(
-            f"expected partner classes, which only time tells apart, got {', '.join(classes)}, "
-            f"where {', '.join(lacking)} is missing: known are {', '.join(PARTNER)}"
+            f"expected partner classes, which only time tells apart, got {', '.join(classes)}, of "
+            f"which {', '.join(alone)} has none: known are {', '.join(PARTNER)}"
         )
-    kinds = tuple(" / ".join(sorted(pair)) for pair in zip(classes, partners, strict=True))
-    if tuple(classes) == CLASSES:
-        kinds = tuple(KINDS.values())
-    return torch.tensor([classes.index(name) for name in partners], device="cpu"), kinds
+    kinds = KINDS.values() if tuple(classes) == CLASSES else map(" / ".join, map(sorted, pairs))
+    return partners, tuple(kinds)
 
 
 def score(logits: Tensor, labels: Tensor, classes: Sequence[str] = CLASSES) -> dict[str, float]:

@@ -69,18 +69,15 @@ class Clips(Dataset):
 
 @on_cpu()
 def answer_over_time(
-    trained: Trained,
-    recipe: Recipe,
-    info: VideoInfo,
-    how: OverTime,
-    fast: Precision | None = None,
+    trained: Trained, info: VideoInfo, how: OverTime, fast: Precision | None = None
 ) -> tuple[pd.DataFrame, str]:
     """Compute class probabilities (times, classes), in 0..1, by seconds; and say of which frames.
 
     Of a causal network, times before it has seen anything are left out. ValueError if it is not
     known how far frames are apart, or when they are shown.
     """
-    model, every, frames = trained.model, how.timeline, trained.model.num_frames
+    model, recipe, every = trained.model, trained.recipe, how.timeline
+    frames = model.num_frames
     if how.window is None and recipe.stride is None:
         raise ValueError(
             "expected the seconds of video that an answer is about, since this network's clips are "
@@ -96,12 +93,12 @@ def answer_over_time(
     span = span if model.causal else min(span, clips.end)
     times = every * np.arange(1, int(clips.end / every + 1e-6) + 1)
     times = (times if len(times) else np.array([clips.end])).round(6)
-    follow = _by_stream if model.causal else _by_windows
-    run = Stream(model.to(pick_device())) if model.causal else model
-    if fast is not None:
-        crops = recipe.evaluation.crops if model.causal else 1
-        run = compiled(run, recipe.size, fast, crops)
-    logits = follow(run, model, clips, times, span)
+    if model.causal:
+        stream = Stream(model.to(pick_device()))
+        stream = compiled(stream, recipe.size, fast, recipe.evaluation.crops)
+        logits = _by_stream(stream, model, clips, times, span)
+    else:
+        logits = _by_windows(compiled(model, recipe.size, fast), model, clips, times, span)
     check_finite(logits)
     table = pd.DataFrame(trained.probabilities(logits.double()), columns=list(trained.class_names))
     table.index = pd.Index(times[len(times) - len(table) :], name="seconds")
