@@ -62,8 +62,8 @@ def find_partners(classes: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
     pairs = [{name, classes[other]} for name, other in zip(classes, partners.tolist(), strict=True)]
     if alone := [name for name, pair in zip(classes, pairs, strict=True) if len(pair) == 1]:
         raise ValueError(
-            f"expected partner classes, which only time tells apart, got {', '.join(classes)}, of "
-            f"which {', '.join(alone)} has none: known are {', '.join(PARTNER)}"
+            f"expected partner classes, which only time tells apart, got {', '.join(classes)}, where "
+            f"{', '.join(alone)} has none: known are {', '.join(PARTNER)}"
         )
     kinds = KINDS.values() if tuple(classes) == CLASSES else map(" / ".join, map(sorted, pairs))
     return partners, tuple(kinds)
@@ -85,21 +85,14 @@ def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
 
 
 def run_one(
-    recipe: Recipe,
-    train: ClipDataset,
-    val: ClipDataset,
-    log: Path,
-    *,
-    classes: tuple[str, ...] = CLASSES,
-    init: str = "",
+    recipe: Recipe, train: ClipDataset, val: ClipDataset, log: Path, init: Path | None = None
 ) -> tuple[VideoNet, list[dict]]:
     """Train the recipe's network; a line of JSON per epoch goes to `log`, with the taps (r, C).
 
-    `start_from` says what `init` may be. Raises InterruptedError if it was stopped; so that no
-    further network is trained.
+    Raises InterruptedError if it was stopped; so that no further network is trained.
     """
-    model, first = _network(recipe, classes, init), {"epoch": 0}
-    first["taps"] = _taps(model)
+    model, classes = _network(recipe, train.classes, init), train.classes
+    first = {"epoch": 0, "taps": _taps(model)}
     log.parent.mkdir(parents=True, exist_ok=True)
 
     def write(history: list[dict]) -> None:
@@ -118,10 +111,10 @@ def run_one(
     return model, [first, *fitted.history]
 
 
-def _network(recipe: Recipe, classes: tuple[str, ...], init: str) -> VideoNet:
+def _network(recipe: Recipe, classes: tuple[str, ...], init: Path | None) -> VideoNet:
     model = build(recipe, len(classes))
-    if init:
-        start_from(model, init, classes)
+    if init is not None:
+        start_from(model, str(init / f"{model.architecture}.safetensors"), classes)
     return model
 
 
@@ -131,7 +124,7 @@ def _taps(model: VideoNet) -> dict[str, list[list[float]]]:
 
 
 def measure_costs(
-    architectures: Sequence[Architecture], recipe: Recipe, num_classes: int = len(CLASSES)
+    architectures: Sequence[Architecture], recipe: Recipe, num_classes: int
 ) -> dict[Architecture, dict[str, float]]:
     """Measure what a clip costs each of them, on this machine.
 
@@ -195,8 +188,6 @@ def run_staircase(
         FileExistsError: `out` holds files, perhaps of an earlier run.
         ValueError: a class has no partner, or a checkpoint is not there or does not fit.
     """
-    if not architectures or not seeds:
-        raise ValueError("expected at least one architecture and one seed, got none")
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(
             f"expected a new or an empty folder for the run, got {out}, which holds files: "
@@ -204,18 +195,16 @@ def run_staircase(
         )
     recipe = recipe or classroom()
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
-    data_set.one_label("a staircase")
-    classes, kinds = data_set.classes, find_partners(data_set.classes)[1]
-    starts = {name: str(init / f"{name}.safetensors") if init else "" for name in architectures}
-    for architecture, start in starts.items():  # what cannot be built fails now, not later
-        _network(with_architecture(recipe, architecture), classes, start)
+    classes = data_set.one_label("a staircase").classes
+    kinds = find_partners(classes)[1]
+    for architecture in architectures:  # what cannot be built fails now, not later
+        _network(with_architecture(recipe, architecture), classes, init)
     train, val = clip_datasets(data_set, recipe)
     runs = []
     for architecture, seed in product(architectures, seeds):
         chosen = with_architecture(replace(recipe, seed=seed), architecture)
         log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
-        how = {"classes": classes, "init": starts[architecture]}
-        model, lines = run_one(chosen, train, val, log, **how)
+        model, lines = run_one(chosen, train, val, log, init)
         seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
         run = {"architecture": architecture, "seed": seed, "seconds": round(seconds, 1)}
         # Of a kind there may be no clip in val.
