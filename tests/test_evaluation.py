@@ -531,6 +531,7 @@ def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch)
         yield OneOf(1, 2), CPU
 
     monkeypatch.setattr("blvnet_lab.runs.evaluate.process_group", second_of_two)
+    monkeypatch.setattr("blvnet_lab.training.evaluation.current_ranks", lambda: OneOf(1, 2))
     assert len(evaluate_file(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 9
     assert not (tmp_path / "out").exists()
 

@@ -184,15 +184,12 @@ def evaluate_file(
         raise ValueError(f"expected the precision with fast alone, {got}")
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest).one_label("--playing and --against", beside != ALONE)
-        paths = filter(None, [checkpoint, beside.against])
-        opened = [_open(path, data_set, split, views, size) for path in paths]
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
-        for number, (trained, clips) in enumerate(opened):
-            model = compiled(trained.model, trained.recipe.size, fast, batch_size)
-            opened[number] = replace(trained, model=model), clips
-        (trained, clips), options = opened[0], {"batch_size": batch_size, "device": device}
-        options |= {"hardware": hardware, "ranks": ranks}
+        paths = filter(None, [checkpoint, beside.against])
+        networks = [load_with_views(path, views, size) for path in paths]
+        opened = [_open(trained, data_set, split, fast, batch_size) for trained in networks]
+        (trained, clips), options = opened[0], {"batch_size": batch_size, "hardware": hardware}
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
         about |= _describe(trained.recipe, computing)
         about |= {"device": device.type, "torch": torch.__version__, "sha256": trained.digest}
@@ -218,17 +215,19 @@ def evaluate_file(
 
 
 def _open(
-    checkpoint: Path, data_set: DataSet, split: str, views: str | None, size: tuple | None
+    trained: Trained, data_set: DataSet, split: str, fast: Precision | None, batch: int
 ) -> Opened:
-    trained = load_with_views(checkpoint, views, size)
     if trained.multi_label != data_set.multi_label:
-        wanted, got = ("several labels", "one label")[:: 1 if data_set.multi_label else -1]
-        wanted = f"expected a network trained on clips with {wanted}, as those of {data_set.path}"
-        raise ValueError(f"{wanted}, got {checkpoint}, for {got}: train one on these")
-    trained = replace(trained, classes=_common_classes(trained, data_set))
+        kinds = ("one label", "several labels")
+        wanted = f"clips with {kinds[data_set.multi_label]}, as those of {data_set.path}"
+        got = f"got {trained.file}, for {kinds[trained.multi_label]}: train one on these"
+        raise ValueError(f"expected a network trained on {wanted}, {got}")
+    classes = _common_classes(trained, data_set)
+    model = compiled(trained.model, trained.recipe.size, fast, batch)
     # All the classes, also where the rows name fewer.
-    named = DataSet(data_set.rows, trained.classes, data_set.mirror, data_set.path)
-    return trained, view_clips(named, split, trained.recipe)
+    named = DataSet(data_set.rows, classes, data_set.mirror, data_set.path)
+    opened = replace(trained, model=model, classes=classes)
+    return opened, view_clips(named, split, trained.recipe)
 
 
 def _describe(recipe: Recipe, computing: Computing) -> dict[str, Any]:

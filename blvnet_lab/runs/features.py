@@ -144,11 +144,10 @@ def extract_features(
         FloatingPointError: features that are not finite.
     """
     check_target(out, ".safetensors", read=[checkpoint])
-    with process_group() as (ranks, device):
+    with process_group() as (ranks, _):
         trained = load_with_views(checkpoint, views, size)
         data_set = DataSet.read(manifest).one_label("features")
-        options = {"batch_size": batch_size, "device": device, "ranks": ranks}
-        options["hardware"] = Hardware(workers=workers)
+        options = {"batch_size": batch_size, "hardware": Hardware(workers=workers)}
         values, tables, unreadable = [], [], {}
         every = [view_clips(data_set, name, trained.recipe) for name in split]  # or it fails now
         for clips in every:

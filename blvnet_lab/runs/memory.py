@@ -2,8 +2,8 @@
 
     count_memory(preset("ssv2-50-f8x2"), num_classes=174).training(clips=64)    # bytes
 
-The network runs on tensors that have shapes but no values (PyTorch's FakeTensorMode), and what it
-keeps is added up. So a laptop can plan for a GPU that it does not have.
+The network runs on tensors without values (PyTorch's FakeTensorMode), so a laptop can plan for a
+GPU that it does not have.
 """
 
 import weakref
@@ -21,9 +21,7 @@ from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import frozen_body
 
-# Clips with which it is counted. What does not depend on their number, such as weights in half
-# precision, is shared among them.
-COUNTED_CLIPS = 64
+COUNTED_CLIPS = 64  # they share what does not depend on their number: weights in half precision
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class TrainingMemory:
 
     @property
     def model(self) -> int:
-        """Add up the weights and all that goes with them, exactly."""
+        """The weights and all that goes with them."""
         return self.weights + self.gradients + self.momentum + self.average
 
     def training(self, clips: int) -> int:
@@ -84,7 +82,7 @@ def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
 def kept_for_backward(model: nn.Module, clips: Tensor) -> int:
     """Count the bytes that a forward pass keeps for the backward pass, and those of the clips.
 
-    What several operations keep is counted once; parameters and buffers are left out.
+    Parameters and buffers are left out.
     """
     own = {id(tensor.untyped_storage()) for tensor in (*model.parameters(), *model.buffers())}
     kept = {id(clips.untyped_storage()): clips.untyped_storage()}
@@ -111,10 +109,7 @@ def most_at_once(model: nn.Module, clips: Tensor) -> int:
 
 
 class _Alive(TorchDispatchMode):
-    """While it is entered, watches how many bytes the results of operations take at once.
-
-    most: bytes. Tensors given at the beginning, and views of them, do not count.
-    """
+    """Watches how many bytes the results of operations take at once (`most`), but for `apart`."""
 
     def __init__(self, *apart: Tensor):
         super().__init__()

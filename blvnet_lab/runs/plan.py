@@ -11,7 +11,7 @@ import math
 import statistics
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -178,59 +178,49 @@ def plan_training(
         memory_gb: of each device, in 10^9 bytes; without it, what this machine has.
         keep_every: epochs between checkpoints that are kept; without it, only last and best.
 
-    Raises:
-        ValueError: a number is not positive; the data set's size is not known, or not divisible.
+    Raises ValueError: a number is not positive; the data's size is not known, or not divisible.
     """
-    recipe = recipe or presets.preset(preset)
-    numbers = vars(data) | {"processes": processes, "clips_per_second": clips_per_second}
-    for name, value in (numbers | {"memory_gb": memory_gb, "keep_every": keep_every}).items():
+    recipe, given = recipe or presets.preset(preset), {"processes": processes}
+    given |= {"clips_per_second": clips_per_second, "memory_gb": memory_gb}
+    for name, value in (vars(data) | given | {"keep_every": keep_every}).items():
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"expected {name} to be a positive number, got {value}")
     data, origin, frames = known_size(manifest, preset, data, recipe)
-    origins, hardware = {"data": origin}, recipe.hardware
-    how = {"seed": 0, "ranks": Ranks(0, processes), "accumulate": hardware.accumulate}
-    batches = Batches(data.num_clips, recipe.batch_size, **how)
+    origins, how = {"data": origin}, {"accumulate": recipe.hardware.accumulate}
+    batches = Batches(data.num_clips, recipe.batch_size, seed=0, ranks=Ranks(0, processes), **how)
     device, memory = pick_device(), count_memory(recipe, data.num_classes)
-    on_cpu = device.type == "cpu" and memory_gb is None
-    main_memory, kept = _main_memory(recipe, memory, batches, frames or (), on_cpu)
-    limit, origins["limit"] = _usable_memory(device, processes, kept)
+    free, kept = free_memory() // processes, 0
+    for size in frames or ():  # as `ClipDataset` does, one split after the other
+        kept += min(size, int(KEPT_SHARE * (free - kept)))
+    main_memory = _main_memory(recipe, batches.at_once) + kept
+    if device.type == "cpu" and memory_gb is None:
+        at_once = batches.at_once
+        main_memory += int(CPU_GROWTH * max(memory.training(at_once), memory.evaluation(at_once)))
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_properties(device)
+        limit, of = int(USABLE * gpu.total_memory), f"{USABLE:.0%} of the {gpu.name} here"
+    else:
+        shared = f", for each of {processes} processes" if processes > 1 else ""
+        limit = int(USABLE_CPU * max(0, free - kept))
+        of = f"{USABLE_CPU:.0%} of what is free here now{shared}"
     rate, origins["rate"] = clips_per_second, "given"
     if rate is None:
         clips = max(1, min(batches.at_once, memory.largest(limit)))
         what = (recipe, data.num_classes, memory, device, clips, processes)
         rate, origins["rate"], memory = measure(*what)
     if memory_gb is not None:
-        limit, origins["limit"] = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB"
-    limits = (limit, origins, main_memory, kept, None if frames is None else sum(frames))
+        limit, of = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB"
+    origins["limit"], frames = of, None if frames is None else sum(frames)
+    limits = (limit, origins, main_memory, kept, frames)
     return TrainingPlan(recipe, data, batches, rate, memory, *limits, keep_every)
 
 
-def _main_memory(
-    recipe: Recipe, memory: TrainingMemory, batches: Batches, frames: Sequence[int], on_cpu: bool
-) -> tuple[int, int]:
-    """Count the bytes that a process takes of its machine's own memory, and of frames among them.
-
-    frames: bytes of all those of each split that are to be kept; on_cpu: also count the network.
-    """
-    free, kept = free_memory() // batches.ranks.world, 0
-    for size in frames:  # as `ClipDataset` does, one split after the other
-        kept += min(size, int(KEPT_SHARE * (free - kept)))
-    at_once, workers, network = batches.at_once, recipe.hardware.workers, 0
-    batch = at_once * 4 * 3 * recipe.num_frames * math.prod(recipe.size)  # float32
+def _main_memory(recipe: Recipe, at_once: int) -> int:
+    """Count the bytes that a process takes of its machine's own memory, besides its network."""
+    workers, pixels = recipe.hardware.workers, math.prod(recipe.size)
+    batch = at_once * 4 * 3 * recipe.num_frames * pixels  # float32
     reading = READER_BYTES + workers * (READER_BYTES + BATCHES_AHEAD * batch)
-    if on_cpu:
-        network = int(CPU_GROWTH * max(memory.training(at_once), memory.evaluation(at_once)))
-    return psutil.Process().memory_info().rss + network + reading + kept, kept
-
-
-def _usable_memory(device: torch.device, processes: int, kept: int) -> tuple[int, str]:
-    """Find the bytes that each process may use for its network, and of what they are a share."""
-    if device.type == "cuda":
-        gpu = torch.cuda.get_device_properties(device)
-        return int(USABLE * gpu.total_memory), f"{USABLE:.0%} of the {gpu.name} here"
-    free = max(0, free_memory() // processes - kept)
-    shared = f", for each of {processes} processes" if processes > 1 else ""
-    return int(USABLE_CPU * free), f"{USABLE_CPU:.0%} of what is free here now{shared}"
+    return psutil.Process().memory_info().rss + reading
 
 
 def measure(

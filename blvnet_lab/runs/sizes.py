@@ -1,9 +1,8 @@
 """How much there is to train on: clips, classes, bytes of the files and of their frames."""
 
-import dataclasses
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blvnet_lab.data import DataSet, useful_short_side
@@ -23,6 +22,7 @@ class DataSize:
     bytes_per_clip: float | None = None
 
 
+COUNTS = "--num-clips, --num-val-clips and --num-classes"
 # Something-Something v2: its 168,913 + 24,777 + 27,157 videos have 19.4 GB. Kinetics-400: what is
 # on the CVDF mirror, 240,258 + 19,881 + 38,685 videos in 301 parts of about 1.6 GB.
 PUBLISHED_SIZES = {
@@ -35,9 +35,8 @@ def published_size(preset: str) -> tuple[DataSize, str]:
     """Find the size of the data set that a preset was published for, and where that is from."""
     if (name := preset.partition("-")[0]) not in PUBLISHED_SIZES:
         raise ValueError(
-            f"expected a manifest, or a preset for {' or '.join(PUBLISHED_SIZES)}, whose sizes are "
-            f"known, got the preset {preset} alone: name the manifest, or give --num-clips, "
-            "--num-val-clips and --num-classes"
+            f"expected a manifest, or a preset for {' or '.join(PUBLISHED_SIZES)}, got the preset "
+            f"{preset} alone: name the manifest, or give {COUNTS}"
         )
     return PUBLISHED_SIZES[name]
 
@@ -75,23 +74,19 @@ def known_size(
 ) -> tuple[DataSize, str, tuple[int, int] | None]:
     """Find how much there is to train on, in a manifest or for a preset, unless it is given.
 
-    Returns the size, where it is from, and `frames_in_memory`; None if these are not known. Raises
-    ValueError if only some numbers are given.
+    Returns the size, where it is from, and `frames_in_memory`; None if these are not known.
     """
-    counts = (given.num_clips, given.num_val_clips, given.num_classes)
-    if None not in counts and manifest is None:
-        return given, "given", None
-    if counts != (None, None, None):
-        raise ValueError(
-            "expected a manifest, or --num-clips, --num-val-clips and --num-classes, all three of "
-            f"them, got {'both' if manifest else 'only some'}"
-        )
-    if manifest is None:
-        found, origin, frames = *published_size(preset), None
-    else:
+    counts, frames = (given.num_clips, given.num_val_clips, given.num_classes), None
+    if counts != (None, None, None) and (manifest is not None or None in counts):
+        got = "both" if manifest else "only some"
+        raise ValueError(f"expected a manifest, or {COUNTS}, all three of them, got {got}")
+    if manifest is not None:
         data_set = DataSet.read(manifest)
         found, origin = manifest_size(data_set), f"in {manifest}"
         frames = frames_in_memory(data_set, recipe)
-    if given.bytes_per_clip is not None:
-        found = dataclasses.replace(found, bytes_per_clip=given.bytes_per_clip)
-    return found, origin, frames
+    elif None in counts:
+        found, origin = published_size(preset)
+    else:
+        found, origin = given, "given"
+    mean = given.bytes_per_clip or found.bytes_per_clip
+    return replace(found, bytes_per_clip=mean), origin, frames

@@ -60,10 +60,11 @@ def find_partners(classes: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
     """
     partners = partner_labels(classes)
     pairs = [{name, classes[other]} for name, other in zip(classes, partners.tolist(), strict=True)]
-    if alone := [name for name, pair in zip(classes, pairs, strict=True) if len(pair) == 1]:
+    if alone := [name for pair in pairs if len(pair) == 1 for name in pair]:
+        got = f"{', '.join(classes)}, where {', '.join(alone)} has none"
         raise ValueError(
-            f"expected partner classes, which only time tells apart, got {', '.join(classes)}, where "
-            f"{', '.join(alone)} has none: known are {', '.join(PARTNER)}"
+            f"expected partner classes, which only time tells apart, got {got}: known are "
+            f"{', '.join(PARTNER)}"
         )
     kinds = KINDS.values() if tuple(classes) == CLASSES else map(" / ".join, map(sorted, pairs))
     return partners, tuple(kinds)

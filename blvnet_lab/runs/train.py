@@ -79,17 +79,17 @@ def train(
     Raises:
         ValueError, OSError, FloatingPointError: as `fit`, `start_from` and `ClipDataset` do.
     """
-    recipe = recipe or presets.preset(preset)
-    out, file = Path(output.folder), Path(output.folder) / checkpoint.MODEL
-    with process_group() as (ranks, device):
+    recipe, out = recipe or presets.preset(preset), Path(output.folder)
+    file = out / checkpoint.MODEL
+    with process_group() as (ranks, _):
         data_set = DataSet.read(manifest)
         train_set, val_set = clip_datasets(data_set, recipe)
-        model = build(recipe, len(classes := data_set.classes))
+        model = build(recipe, len(data_set.classes))
         resumes = output.resume and (out / checkpoint.LAST).is_file()
         start = "a checkpoint of this run" if resumes else "random weights"
         if init and not resumes:
-            start = f"{init}\n{start_from(model, init, classes)}"
-        options = {"device": device, "output": output, "after_epoch": after_epoch}
+            start = f"{init}\n{start_from(model, init, data_set.classes)}"
+        options = {"output": output, "after_epoch": after_epoch}
         fitted, trained = fit(model, train_set, val_set, recipe, **options), None
         if not fitted.stopped and ranks.is_first:
             notes = dict(load_trained(file).notes) if resumes and file.is_file() else {}
@@ -113,16 +113,17 @@ def clip_datasets(data_set: DataSet, recipe: Recipe) -> tuple[ClipDataset, ClipD
     Unreadable videos are passed over in training (`ClipDataset.unreadable` names them). Raises
     ValueError for no such split, or no class list, which mirroring needs.
     """
-    changes, views = recipe.augmentation, recipe.evaluation
+    changes, views, side = recipe.augmentation, recipe.evaluation, recipe.read_short_side
     shared = {"stride": recipe.stride, "in_memory": recipe.hardware.in_memory}
     names = ("crop", "jitter", "rand_augment", "erase")
     augment = training_transform(recipe.size, **{name: getattr(changes, name) for name in names})
+    random = {"random_frames": True, "mirror": changes.mirror, "skip_unreadable": True}
+    random["short_side"] = side or useful_short_side(recipe.size, changes.crop)
+    train_set = ClipDataset(data_set, "train", recipe.num_frames, augment, **random, **shared)
     crop = evaluation_transform(views.size or recipe.size, views.short_side)
-    random = {"random_frames": True, "mirror": changes.mirror, "skip_unreadable": True} | shared
-    random["short_side"] = recipe.read_short_side or useful_short_side(recipe.size, changes.crop)
-    shared["short_side"] = recipe.read_short_side
-    train_set = ClipDataset(data_set, "train", recipe.num_frames, augment, **random)
-    return train_set, ClipDataset(data_set, "val", recipe.num_frames, crop, **shared)
+    return train_set, ClipDataset(
+        data_set, "val", recipe.num_frames, crop, short_side=side, **shared
+    )
 
 
 def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> LoadReport:
@@ -177,30 +178,28 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
 
 def _check_kind(model: VideoNet, found: Published) -> None:
     """Raise ValueError if a published network is plainly another one than the model."""
-    kind, depth = model.architecture, model.arguments["depth"]
-    resnets = {"tsn": {"tsn", "tsm", "tam_resnet"}, "tsm": {"tsm", "tam_resnet"}}
-    fitting = resnets.get(found.architecture, {found.architecture})
+    kind, depth, theirs = model.architecture, model.arguments["depth"], found.sizes["depth"]
+    fitting = {"tsn": ("tsn", "tsm", "tam_resnet"), "tsm": ("tsm", "tam_resnet")}
     if found.layout == "image":
-        fitting = {"tsn_blnet", "blvnet", "blvnet_tam"}
-    if kind not in fitting or depth != found.sizes["depth"]:
+        fitting[found.architecture] = ("tsn_blnet", "blvnet", "blvnet_tam")
+    if kind not in fitting.get(found.architecture, (found.architecture,)) or depth != theirs:
         raise ValueError(
             f"expected weights of a {kind} of depth {depth}, got those of a {found.architecture} "
-            f"of depth {found.sizes['depth']}: build that (--network.architecture "
-            f"{found.architecture} --network.depth {found.sizes['depth']})"
+            f"of depth {theirs}: build that (--network.architecture {found.architecture} "
+            f"--network.depth {theirs})"
         )
     _check_taps(model, found.architecture, False, found.weights)
 
 
 def _check_taps(model: VideoNet, kind: str, causal: bool, weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError if taps would be loaded that mean something else in the model."""
-    if not any(name.endswith(".taps") for name in weights):
-        return
-    if model.causal != causal:
+    has_taps = any(name.endswith(".taps") for name in weights)
+    if has_taps and model.causal != causal:
         raise ValueError(
             f"expected taps of a network with causal={model.causal}, got those of one with "
             f"causal={causal}, which are of other frames: set --network.causal as they were learned"
         )
-    if model.architecture == "tsm" and kind != "tsm":
+    if has_taps and model.architecture == "tsm" and kind != "tsm":
         raise ValueError(
             f"expected the fixed shift of a tsm, got the learned taps of a {kind}: start a "
             "tam_resnet from them (--network.architecture tam_resnet)"
