@@ -15,8 +15,6 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -25,6 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from torch.utils.data import DataLoader, Dataset
 
 from blvnet_lab.data import DataSet, VideoReadError, check_video, read_frames
 from blvnet_lab.data.dataset import smaller_size
@@ -188,40 +187,40 @@ def file_state(path: str) -> list[int]:
     return [found.st_size, found.st_mtime_ns] if found else []
 
 
+class _Reencoding(Dataset):
+    """Re-encode what a job, here in the place of an index, describes."""
+
+    def __getitem__(self, job: Job) -> dict | OSError:
+        try:
+            return reencode_video(*job)
+        except OSError as error:  # a full disk: to be raised as it is, without the worker's trace
+            return error
+
+
 def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     """Do the jobs in processes; give the log's entries as they end."""
-    workers = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
+    if not jobs:
+        return
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
     # Decoders do not survive a fork: only one of a process without any, which has PyTorch already.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     context.set_forkserver_preload([__name__])
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    options = {"multiprocessing_context": context, "worker_init_fn": _end_with_parent}
     try:
-        try:
-            futures = [pool.submit(reencode_video, *job) for job in jobs]
-        except (
-            ValueError,
-            OSError,
-            EOFError,
-        ) as error:  # one died while the next was being started
-            raise BrokenProcessPool("no process could be started") from error
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
+        for entry in DataLoader(_Reencoding(), None, sampler=jobs, num_workers=workers, **options):
+            if isinstance(entry, OSError):
+                raise entry
+            yield entry
+    except (RuntimeError, EOFError) as error:
         raise OSError(
             "one of the processes died, perhaps for lack of memory: run the same command again, "
             "with fewer workers; what is finished is not done again. (A program that calls this "
             'must be a file, and call it below `if __name__ == "__main__":`)'
         ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        # A pool that broke may leave a process behind, for which Python would wait at its end.
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it does: it would wait for work for ever."""
+def _end_with_parent(worker: int) -> None:
+    """End this process when the one that started it does, and not only the fork server."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
