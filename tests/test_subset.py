@@ -112,7 +112,7 @@ def served(folder: Path, fault: Callable | None = None) -> Iterator[tuple[str, l
         yield url, requests
 
 
-OPTIONS = ("dataset", "max_disk_gb", "short_side")
+OPTIONS = ("dataset", "short_side")
 
 
 def plan_of(url: str, out: Path, **wishes):
@@ -608,12 +608,6 @@ def test_disk_that_is_full(mirror, faultless, tmp_path, monkeypatch):
         assert len(files(tmp_path)) == 5
         assert len(DataSet.read(found.manifest).rows) == 5
         monkeypatch.undo()
-        found = fetch(url, tmp_path, max_disk_gb=0.00005)
-        assert "stopped: the clips take 5e-05 GB, as much as allowed" in str(found)
-        there = files(tmp_path)
-        assert 5 < len(there) < 20
-        fetch(url, tmp_path, max_disk_gb=0.00005)
-        assert files(tmp_path) == there
         found = fetch(url, tmp_path)
     assert "stopped" not in str(found) and files(tmp_path) == faultless.files
 
@@ -769,10 +763,6 @@ def test_lists_of_classes_that_changed(mirror, tmp_path):
     wishes = {"dataset": "kinetics700-2020", "split": ("val",)}
     with serve_mirror(web) as url:
         found = fetch(url, tmp_path / "out", **wishes)
-        names = val / "k700_2020_val_path.txt"
-        names.write_text("\n".join(names.read_text().splitlines()[1:]))
-        with pytest.raises(DownloadError, match="archive for each of 10 classes, got 9: one of"):
-            fetch(url, tmp_path / "other", **wishes)
     problem = problem_of(found, "missing part")
     assert problem.name.endswith("k700_val_003.tar.gz")
     assert "expected clips of moves down, got moves left" in problem.detail
@@ -839,8 +829,6 @@ def test_mistakes_are_noticed_before_anything_is_streamed(mirror, tmp_path):
             ({"classes": ["moves lefft"]}, "near it are moves left"),
             ({"classes": ()}, "expected classes, got none"),
             ({"val_share": 1}, "between 0 and 1, got 1"),
-            ({"max_disk_gb": 0}, "positive max_disk_gb, got 0"),
-            ({"max_disk_gb": float("nan")}, "positive max_disk_gb, got nan"),
         ]:
             with pytest.raises(ValueError, match=words):
                 fetch(url, tmp_path, **wish)

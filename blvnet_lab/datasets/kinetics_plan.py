@@ -33,7 +33,7 @@ LICENCE = (
 )
 LEAK = (
     "Much of Kinetics-400's val is in Kinetics-700's train: do not evaluate there what is trained "
-    "here (`python -m blvnet_lab shared` counts the clips that two manifests share)\n"
+    "here (`python -m blvnet_lab shared` counts the clips that two manifests share)"
 )
 
 
@@ -45,7 +45,6 @@ class SubsetPlan:
     mirror: str  # address in front of 400/...
     out: Path
     selection: Selection
-    max_disk_gb: float | None
     short_side: int | None  # of the clips that are kept, in pixels; None: as they are
     splits: list[str]
     classes: list[str]
@@ -79,40 +78,32 @@ class SubsetPlan:
     def minutes(self) -> int:
         return math.ceil(self.bytes_to_read / RATE / 60)
 
-    def rows_of(self, clips: Iterable[Sequence]) -> pd.DataFrame:
-        """Make a manifest's rows of clips (class, id, start, end, split), by the clips' names."""
-        rows = pd.DataFrame(clips, columns=["class_name", "source_id", "start", "end", "split"])
-        rows.index = list(map(kinetics_name, rows["source_id"], rows["start"], rows["end"]))
-        paths = list(map(str, map(self.path_of, rows["class_name"], rows.index)))
-        labels = list(map(self.classes.index, rows["class_name"]))
-        rows = rows.assign(path=paths, label=labels, status="ok")
-        return rows.astype({name: COLUMNS[name] for name in rows})
-
-    def path_of(self, class_name: str, name: str) -> Path:
-        return self.out / "clips" / plain_name(class_name) / f"{name}.mp4"
-
     def __str__(self) -> str:
         place = next(folder for folder in (self.out, *self.out.parents) if folder.is_dir())
         free = in_units(shutil.disk_usage(place).free)
         total, kept = in_units(sum(filter(None, self.parts.values()))), self.bytes_to_read
         if self.group_of:
             where = f"are in {len(self.parts)} archives, one for each class and split"
-            clips = "listed clips, or more"
-            some = f", of which about {in_units(kept)} are to be read"
+            clips, some = (
+                "listed clips, or more",
+                f", of which about {in_units(kept)} are to be read",
+            )
         else:
             where, some, clips = f"are mixed over {len(self.parts) - 1} parts", "", "clips"
             kept *= self.expected_clips / len(self.listed)  # as if all clips were equally large
-        small = f", before re-encoding to {self.short_side} pixels"
-        small, more = (small, ", and more for re-encoding") if self.short_side else ("", "")
-        leak = LEAK * (self.dataset == "kinetics700-2020" and "train" in self.splits)
-        return (
+        small = f", before re-encoding to {self.short_side} pixels" if self.short_side else ""
+        lines = [
             f"{len(self.classes)} classes of {self.dataset.replace('kinetics', 'Kinetics-')} from "
-            f"{self.mirror}: {', '.join(self.classes)}\n"
+            f"{self.mirror}: {', '.join(self.classes)}",
             f"clips of {' and '.join(self.splits)} {where}: {total} in all (where the mirror tells)"
-            f"{some}\nat {RATE / 1e6:.0f} MB a second that takes {self.minutes} min{more}\n"
+            + some,
+            f"at {RATE / 1e6:.0f} MB a second that takes {self.minutes} min",
             f"to be kept: {self.expected_clips} {clips}, about {in_units(kept)}{small} ({free} are "
-            f"free)\n{leak}{LICENCE}"
-        )
+            "free)",
+            LEAK if self.dataset == "kinetics700-2020" and "train" in self.splits else "",
+            LICENCE,
+        ]
+        return "\n".join(filter(None, lines))
 
 
 def plan_subset(
@@ -121,7 +112,6 @@ def plan_subset(
     *,
     dataset: str = "kinetics400",
     mirror: str = OFFICIAL,
-    max_disk_gb: float | None = None,
     short_side: int | None = None,
     partly: bool = False,
 ) -> SubsetPlan:
@@ -141,8 +131,6 @@ def plan_subset(
         raise ValueError(f"expected the splits train, val or both, got {', '.join(splits)}")
     if not (selection.classes or selection.class_list or selection.num_classes is not None):
         raise ValueError("expected classes, got none: name some, or say how many")
-    if max_disk_gb is not None and not max_disk_gb > 0:
-        raise ValueError(f"expected a positive max_disk_gb, got {max_disk_gb}")
     if short_side is not None and short_side < 2:
         raise ValueError(f"expected a short side of 2 pixels or more, got {short_side}")
     if not mirror.startswith(("http://", "https://")):
@@ -164,24 +152,37 @@ def plan_subset(
     with ThreadPoolExecutor(8) as pool:
         asked = pool.map(remote.remote_size, [urljoin(mirror, part) for part in parts])
         sizes = [*tqdm(asked, "sizes of the parts", len(parts), leave=False, unit="part")]
+    rows = table[table["label"].isin(chosen)].drop_duplicates(["youtube_id", "time_start"])
     clips = map(kinetics_name, table["youtube_id"], table["time_start"], table["time_end"])
-    plan = SubsetPlan(
+    return SubsetPlan(
         dataset=dataset,
         mirror=mirror,
         out=out,
         selection=selection,
-        max_disk_gb=max_disk_gb,
         short_side=short_side,
         splits=splits,
         classes=chosen,
         all_classes=known,
-        rows=table[table["label"].isin(chosen)].drop_duplicates(["youtube_id", "time_start"]),
+        rows=clip_rows(rows.itertuples(index=False), chosen, out),
         listed=frozenset(clips),
         parts=dict(zip(parts, sizes, strict=True)),
         group_of=group_of,
         annotations={split: text for split, (text, *_) in lists.items()},
     )
-    return replace(plan, rows=plan.rows_of(plan.rows.itertuples(index=False)))
+
+
+def clip_rows(clips: Iterable[Sequence], classes: list[str], out: Path) -> pd.DataFrame:
+    """Make a manifest's rows of clips (class, id, start, end, split), by the clips' names."""
+    rows = pd.DataFrame(clips, columns=["class_name", "source_id", "start", "end", "split"])
+    rows.index = list(map(kinetics_name, rows["source_id"], rows["start"], rows["end"]))
+    paths = [str(clip_path(out, *row)) for row in zip(rows["class_name"], rows.index, strict=True)]
+    labels = list(map(classes.index, rows["class_name"]))
+    rows = rows.assign(path=paths, label=labels, status="ok")
+    return rows.astype({name: COLUMNS[name] for name in rows})
+
+
+def clip_path(out: Path, class_name: str, name: str) -> Path:
+    return out / "clips" / plain_name(class_name) / f"{name}.mp4"
 
 
 def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
@@ -212,10 +213,4 @@ def _fetch_lists(dataset: str, mirror: str, split: str) -> tuple[str, pd.DataFra
     names = [line.removeprefix(OFFICIAL).replace(" ", "%20") for line in lines]
     if not names or not all(name.endswith((".tar", ".tar.gz", ".tgz")) for name in names):
         raise remote.DownloadError(f"{url}: expected a list of tar archives, got {names[:1]}")
-    num_classes = table["label"].nunique()
-    if dataset == "kinetics700-2020" and len(names) != num_classes:
-        raise remote.DownloadError(
-            f"{url}: expected an archive for each of {num_classes} classes, got {len(names)}: one "
-            "of the lists has changed, so the archives' numbers do not tell their classes any more"
-        )
     return text, table, names

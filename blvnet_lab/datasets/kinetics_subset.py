@@ -5,7 +5,6 @@ What is on disk at any time is good: clips get their names when their first and 
 decoded, and a log says which archives are done. So one may stop at any time, and go on.
 """
 
-import gzip
 import io
 import json
 import math
@@ -14,7 +13,6 @@ import re
 import shutil
 import sys
 import tarfile
-import zlib
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,8 +26,14 @@ from blvnet_lab.data.dataset_files import check_class_list
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.datasets import remote
 from blvnet_lab.datasets.inventory import ID_LENGTH, build_manifest, table_values
-from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
-from blvnet_lab.datasets.kinetics_plan import SubsetPlan, compare_releases, plan_subset
+from blvnet_lab.datasets.journal import Journal, Tables, in_units, write_tables
+from blvnet_lab.datasets.kinetics_plan import (
+    SubsetPlan,
+    clip_path,
+    clip_rows,
+    compare_releases,
+    plan_subset,
+)
 from blvnet_lab.datasets.layouts import Layout
 from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
 from blvnet_lab.datasets.reencoding import CODINGS, EARLIER, write_small
@@ -51,7 +55,6 @@ def subset(
     mirror: str = "",
     root: Path | None = None,
     selection: Selection = UP_TO_100,
-    max_disk_gb: float | None = None,
     short_side: int | None = None,
     compare: bool = False,
     yes: bool = False,
@@ -69,7 +72,6 @@ def subset(
         root: the data set's folder, where it is on disk already: nothing is downloaded or copied.
         selection: which clips. Without --split those of val from a mirror, and all that are there
             from a disk. A single split from a mirror is divided into train and val.
-        max_disk_gb: size of the clips at which to stop.
         short_side: in pixels: re-encode each clip as it comes, as `prepare` does, and keep that
             instead. Without it, clips are kept as they are.
         compare: only say what the same classes take from each release of Kinetics.
@@ -84,8 +86,8 @@ def subset(
         if mirror == "sample":
             folder = stack.enter_context(TemporaryDirectory())
             mirror = stack.enter_context(serve_mirror(write_mirror(folder, FOLDERS)))
-        limits = {"max_disk_gb": max_disk_gb, "short_side": short_side}
-        plan = plan_subset(out, selection, dataset=dataset, mirror=mirror or OFFICIAL, **limits)
+        source = {"dataset": dataset, "mirror": mirror or OFFICIAL}
+        plan = plan_subset(out, selection, **source, short_side=short_side)
         if compare:
             return compare_releases(plan).to_string()
         if yes:
@@ -118,12 +120,12 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
     for split, text in plan.annotations.items():
         fetching.journal.keep(f"annotations/{split}.csv", text)
     # The replacements first, so that they stand in for what is corrupt in the parts.
-    waiting = [name for name in plan.parts if not fetching.is_done(name)]
-    total = sum(plan.parts[name] or 0 for name in waiting)
+    waiting = [part for part in plan.parts if not fetching.is_done(part)]
+    total = sum(plan.parts[part] or 0 for part in waiting)
     with tqdm(total=total, desc="streaming", unit="B", unit_scale=True) as bar:
-        for name in waiting:
-            if not fetching.stop(name):
-                fetching.take(name, bar)
+        for part in waiting:
+            if not fetching.is_done(part) and fetching.has_room():
+                fetching.take(part, bar)
     return fetching.finish(mirror)
 
 
@@ -143,9 +145,11 @@ class _Fetching:
             settings |= {"coding": self.coding, **CODINGS[self.coding]}
         earlier = {"dataset": "kinetics400", **EARLIER}  # before there were others
         self.journal = Journal(file, settings, LOG, earlier=earlier)
+        for leftover in plan.out.glob("clips/*/.*.part"):  # of a run that was killed
+            leftover.unlink()
         groups = plan.rows[["split", "class_name"]].itertuples(index=False, name=None)
         self.group_of = dict(zip(plan.rows.index, groups, strict=True))
-        self.names_of = plan.rows.groupby("source_id").groups
+        self.by_id = {name[:ID_LENGTH]: name for name in reversed(self.group_of)}
         # Clips still wanted, by split and class: an archive may hold some that are in no list.
         quota = dict.fromkeys(plan.group_of.values(), most or math.inf) or plan.quota.to_dict()
         self.lacking = Counter(quota)
@@ -153,7 +157,6 @@ class _Fetching:
         for name, entry in [*logged.items(), *self.journal.last("clip").items()]:
             if group := plan.group_of.get(entry.get("from")):
                 self.group_of.setdefault(name, group)
-        remove_leftovers(map(self._path, self.group_of))
         for name in tqdm(self.group_of, "looking at the clips", leave=False, unit="clip"):
             path, entry = self._path(name), logged.get(name, {"from": "", "probe": ""})
             try:
@@ -163,55 +166,49 @@ class _Fetching:
                 self.parts.pop(entry["from"], None)
 
     def _path(self, name: str) -> Path:
-        return self.plan.path_of(self.group_of[name][1], name)
+        return clip_path(self.plan.out, self.group_of[name][1], name)
 
     def _count(self, name: str, info: VideoInfo) -> None:
         self.kept[name] = info
         self.lacking[self.group_of[name]] -= 1
 
     def is_done(self, part: str) -> bool:
-        return part in self.parts and self.parts[part]["state"] != "missing"
-
-    def stop(self, part: str) -> bool:
-        """Check whether a part has nothing more to give, or there is no room (see `stopped`)."""
+        """Check whether a part was read, or has nothing more that is wanted."""
         group = self.plan.group_of.get(part)
-        if not any(self.lacking[g] > 0 for g in ([group] if group else self.lacking)):
-            return True
-        limit = self.plan.max_disk_gb
-        if limit is not None and sum(info.num_bytes for info in self.kept.values()) >= limit * 1e9:
-            self.stopped = f"the clips take {limit:g} GB, as much as allowed"
-        elif shutil.disk_usage(self.plan.out).free < MIN_FREE:
+        is_wanted = any(self.lacking[g] > 0 for g in ([group] if group else self.lacking))
+        return not is_wanted or self.parts.get(part, {"state": "missing"})["state"] != "missing"
+
+    def has_room(self) -> bool:
+        if shutil.disk_usage(self.plan.out).free < MIN_FREE:
             self.stopped = f"less than {in_units(MIN_FREE)} of disk are free"
-        return bool(self.stopped)
+        return not self.stopped
 
     def take(self, part: str, bar: tqdm) -> None:
         """Stream one archive, keep what is wanted of it, and log what became of it."""
-        before, state, detail = bar.n, "missing", ""  # a web page may be sent in its place
-        url = urljoin(self.plan.mirror, part)
+        url, detail = urljoin(self.plan.mirror, part), ""
+        state = "missing"  # a web page may be sent in its place
         try:
-            with remote.RemoteFile(url, on_bytes=bar.update) as file:
-                stream = io.BufferedReader(file, remote.CHUNK)
-                if stream.peek(2)[:2] == b"\x1f\x8b":  # compressed: names do not tell
-                    stream = gzip.GzipFile(fileobj=stream)
-                with tarfile.open(fileobj=stream, mode="r|") as archive:
-                    for member in archive:
-                        state = "truncated"  # if it ends too early it was put there so
-                        name = self._wanted_name(member, part)
-                        if name is not None:
-                            self._keep(name, archive.extractfile(member).read(), part)
-                            if self.stop(part):
-                                return
-                    # Two empty blocks are the end, of which tarfile reads one. It takes a cut or
-                    # damaged header for the end, too.
-                    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                        raise tarfile.ReadError("its end is missing")
-                    while archive.fileobj.read(remote.CHUNK):  # gzip checks itself at the end
-                        pass
+            with (
+                remote.RemoteFile(url, on_bytes=bar.update) as file,
+                io.BufferedReader(file, remote.CHUNK) as stream,
+                # Compressed or not: names do not tell.
+                tarfile.open(fileobj=stream, mode="r|*") as archive,
+            ):
+                for member in archive:
+                    state = "truncated"  # if it ends too early it was put there so
+                    name = self._wanted_name(member, part)
+                    if name is not None:
+                        self._keep(name, archive.extractfile(member).read(), part)
+                        if self.is_done(part) or not self.has_room():
+                            return
+                # Two empty blocks are the end, of which tarfile reads one. It takes a cut or
+                # damaged header for the end, too.
+                if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError("its end is missing")
             state = "finished"
         except remote.MissingError as error:
-            bar.update(before - bar.n)
             state, detail = "missing", str(error)
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except tarfile.TarError as error:
             detail = f"{url}: expected a whole tar archive, got: {error}"
         self.parts[part] = {"part": part, "state": state, "detail": detail}
         self.journal.add(self.parts[part])
@@ -226,40 +223,38 @@ class _Fetching:
         name, suffix = os.path.splitext(base)
         if not member.isreg() or suffix.lower() != ".mp4":
             return None
-        names, group = self.names_of.get(base[:ID_LENGTH], ()), self.plan.group_of.get(part)
-        if name not in names and "replacement" in folder:
-            name = next(iter(names), name)  # replacements are named by their ids, and more
-        if group:
+        if name not in self.group_of and "replacement" in folder:
+            name = self.by_id.get(base[:ID_LENGTH], name)  # named by its id, and more
+        if group := self.plan.group_of.get(part):
             found = os.path.basename(folder)
             if found != group[1] and found in self.plan.all_classes:
                 why = f"expected clips of {group[1]}, got {found}: has a list of classes changed?"
                 raise remote.MissingError(f"{part}: {why}")
             if name not in self.plan.listed and NAME.fullmatch(name):
                 self.group_of.setdefault(name, group)
-                remove_leftovers([self._path(name)])
-        if name not in self.group_of:
-            return None
-        return None if name in self.kept or self.lacking[self.group_of[name]] <= 0 else name
+        is_lacking = self.lacking[self.group_of.get(name)] > 0
+        return name if is_lacking and name not in self.kept else None
 
     def _keep(self, name: str, content: bytes, part: str) -> None:
         path, short_side = self._path(name), self.plan.short_side
-        small = path.with_name(f".{path.name}.small.part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with atomic_write(path) as partial:
-                partial.write_bytes(content)
-                info = _check_clip(partial)
-                if short_side is not None:
-                    info = write_small(info, short_side, small, self.coding)[1]
-                    small.replace(partial)
-                # Before it has its name: a clip that nobody knows of would not be missed.
-                self.journal.add({"kept": name, "from": part, "probe": pack_info(info)})
-        except VideoReadError as error:
-            small.unlink(missing_ok=True)
-            detail = str(error).removeprefix(f"{partial}: ")
-            self.journal.add({"clip": name, "from": part, "detail": detail})
-        else:
-            self._count(name, info)
+        with TemporaryDirectory() as folder:
+            shot = Path(folder, "clip.mp4")
+            shot.write_bytes(content)
+            try:
+                info = _check_clip(shot)
+                with atomic_write(path) as partial:
+                    if short_side is None:
+                        partial.write_bytes(content)
+                    else:
+                        info = write_small(info, short_side, partial, self.coding)[1]
+                    # Before it has its name: a clip that nobody knows of would not be missed.
+                    self.journal.add({"kept": name, "from": part, "probe": pack_info(info)})
+            except VideoReadError as error:
+                detail = str(error).removeprefix(f"{shot}: ")
+                self.journal.add({"clip": name, "from": part, "detail": detail})
+            else:
+                self._count(name, info)
 
     def finish(self, mirror: list[int | None]) -> Tables:
         """Write manifest and report of what is there."""
@@ -267,19 +262,19 @@ class _Fetching:
         spoilt = {n: logged[n]["detail"] for n in of.keys() & logged.keys() - self.kept.keys()}
         unlisted = sorted({*self.kept, *spoilt}.difference(plan.rows.index))
         clips = [(of[n][1], n[:11], int(n[12:18]), int(n[19:]), of[n][0]) for n in unlisted]
-        rows = pd.concat([plan.rows, plan.rows_of(clips)])
-        rows = rows.assign(kept=rows.index.isin(self.kept), unreadable=rows.index.isin(spoilt))
-        table = rows[rows["kept"]].drop(columns=["kept", "unreadable"])
+        rows = pd.concat([plan.rows, clip_rows(clips, plan.classes, plan.out)])
+        state = {"kept": rows.index.isin(self.kept), "unreadable": rows.index.isin(spoilt)}
+        table, rows = rows[state["kept"]], rows.assign(**state)
         if table.empty:
             what, log = f"{len(plan.classes)} classes in {len(plan.parts)} parts", self.journal.log
             raise remote.DownloadError(f"expected clips of {what}, got none: see {log}")
         values = pd.DataFrame([table_values(self.kept[n]) for n in table.index], index=table.index)
         table = table.join(values).reset_index(drop=True)
-        groups, parts = rows.groupby(["split", "class_name"]), self.parts.items()
+        groups = rows.groupby(["split", "class_name"])
         quota, have = groups.size().clip(upper=plan.selection.clips_per_class), groups["kept"].sum()
         lacking = have[have < quota]
-        states = [(entry["state"], part, entry["detail"]) for part, entry in parts]
-        problems = [(f"{s} part", "", part, why) for s, part, why in states if s != "finished"]
+        parts = [(entry["state"], part, entry["detail"]) for part, entry in self.parts.items()]
+        problems = [(f"{state} part", "", *rest) for state, *rest in parts if state != "finished"]
         problems += [("unreadable", of[n][0], n, why) for n, why in spoilt.items()]
         problems += [
             ("class with fewer clips", *group, f"{number} of {quota[group]}")

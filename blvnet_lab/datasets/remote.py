@@ -81,16 +81,11 @@ class RemoteFile(io.RawIOBase):
         if response.status_code in GONE:
             raise MissingError(f"{self.url}: the server says {response.status_code}, no such file")
         response.raise_for_status()
-        version = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        length = int(response.headers.get("Content-Length", 0))
         if not self.place:
-            self._version, self.length = version, length
-        elif response.status_code != 206:  # all of it again: from a server without ranges
-            if (version, length) != (self._version, self.length):
-                raise MissingError(f"{self.url}: another file took its place while it was read")
-            left = self.place
-            while left and (data := response.raw.read(min(left, CHUNK))):
-                left -= len(data)
+            self._version = response.headers.get("ETag") or response.headers.get("Last-Modified")
+            self.length = int(response.headers.get("Content-Length", 0))
+        elif response.status_code != 206:  # all of it again
+            raise MissingError(f"{self.url}: another file took its place while it was read")
         self._response = response
 
 
