@@ -8,9 +8,10 @@ import math
 import os
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,7 @@ from blvnet_lab.progress import tqdm
 # The folder of Kinetics that holds other copies of corrupt clips, named by their ids and more.
 REPLACEMENTS = "replacement_for_corrupted_"
 ID_LENGTH = 11  # characters of a YouTube id
-
-FOUND = ("num_frames", "fps", "height", "width", "probe")  # of a video: `table_values`
 AT_ONCE = 1024  # videos that wait for the threads that open them
-
-Clip = dict[str, Any]  # a row of the manifest in the making
 
 
 def build_manifest(
@@ -139,22 +136,22 @@ def _match(lists: Lists, root: Path) -> pd.DataFrame:
 
 def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
     """Give rows a path and a status: "missing", "duplicate", or "" if there is a video to open."""
-    rows = rows.assign(path=[(row.paths or row.names)[0] for row in rows.itertuples()])
-    rows["status"] = rows.get("status", "")
-    rows["clip"], first = clip_names(rows), {}
+    rows = rows.reset_index(drop=True)
+    rows["path"] = [(row.paths or row.names)[0] for row in rows.itertuples()]
+    rows["status"], rows["clip"] = rows.get("status", ""), clip_names(rows)
+    is_again, is_missing = rows["clip"].duplicated(), ~rows["paths"].astype(bool)
+    first = rows.drop_duplicates("clip").set_index("clip")
+    for row in rows[is_again].itertuples():
+        there = "of {class_name} in {split}".format(**first.loc[row.clip])
+        detail = f"{there}; here {row.class_name}"
+        problems.append(("duplicate row", row.split, row.names[0], detail))
+    for row in rows[is_missing].itertuples():
+        problems.append(("row without video", row.split, row.names[0], row.class_name))
     for row in rows.itertuples():
-        also = [path for path in row.paths[1:] if REPLACEMENTS not in path]
-        before = first.setdefault(row.clip, row.Index)
-        if also:
+        if also := [path for path in row.paths[1:] if REPLACEMENTS not in path]:
             problems.append(("duplicate video", row.split, row.path, f"also {', '.join(also)}"))
-        if before != row.Index:
-            rows.loc[row.Index, "status"] = "duplicate"
-            there = "of {class_name} in {split}".format(**rows.loc[before])
-            detail = f"{there}; here {row.class_name}"
-            problems.append(("duplicate row", row.split, row.names[0], detail))
-        if not row.paths:
-            rows.loc[row.Index, "status"] = "missing"
-            problems.append(("row without video", row.split, row.names[0], row.class_name))
+    rows.loc[is_again, "status"] = "duplicate"
+    rows.loc[is_missing, "status"] = "missing"
     parts = rows[(rows["status"] == "") & rows["part_start"].notna()]
     last = parts.groupby("path")["split"].agg(lambda names: max(names, key=[*SPLITS].index))
     for row in parts[parts["split"] != parts["path"].map(last)].itertuples():
@@ -174,63 +171,64 @@ def _probe(
     rows: pd.DataFrame, out: Path, selection: Selection, problems: list[Finding]
 ) -> pd.DataFrame:
     """Open the videos; of each class and split at most as many readable ones as wanted stay."""
-    limit, probes, taken = selection.clips_per_class or len(rows), {}, Counter()
+    limit, probes = selection.clips_per_class or len(rows), {}
     with contextlib.suppress(ValueError):  # there may be no manifest that can be read
         old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")
         probes = dict(zip(clip_names(old), old["probe"], strict=True))
-    # A clip is a dictionary only while it is looked at: in all they would take a gigabyte.
-    given = {name: rows[name].to_numpy() for name in ("split", "class_name", "clip", "paths")}
-    table = {name: rows[name].to_numpy(copy=True) for name in ("path", "status", *PART)}
-    table |= {name: [None] * len(rows) for name in ("detail", *FOUND)}
-
-    def group(k: int) -> tuple[str, str]:
-        return given["split"][k], given["class_name"][k]
-
-    def lacking(key: tuple[str, str]) -> range:
-        return range(min(limit - taken[key], len(waiting[key])))
-
-    def clip(k: int) -> Clip:
-        return {name: values[k] for name, values in (given | table).items()}
-
-    drawn = (rows["status"] == "").to_numpy().nonzero()[0].tolist()
+    drawn = rows.index[rows["status"] == ""].tolist()
     random.Random(selection.seed).shuffle(drawn)
-    waiting = defaultdict(list)
+    group_of = [*zip(rows["split"], rows["class_name"], strict=True)]
+    waiting, taken, looked = defaultdict(list), Counter(), {}
     for k in reversed(drawn):
-        waiting[group(k)].append(k)
-    count = sum(len(lacking(key)) for key in waiting)  # if all of them can be read
+        waiting[group_of[k]].append(k)
+
+    def next_ones() -> list[int]:
+        """Take of each class and split as many clips as it lacks."""
+        return [
+            of_group.pop()
+            for group, of_group in waiting.items()
+            for _ in range(min(limit - taken[group], len(of_group)))
+        ]
+
+    count = sum(min(limit, len(of_group)) for of_group in waiting.values())  # if all can be read
     bar = tqdm(desc="opening videos", total=count, unit="video")
     with bar, ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
-        while batch := [waiting[key].pop() for key in waiting for _ in lacking(key)]:
-            blocks = (batch[i : i + AT_ONCE] for i in range(0, len(batch), AT_ONCE))
-            looked = (pool.map(_best, map(clip, block), repeat(probes)) for block in blocks)
-            for k, found in zip(batch, chain.from_iterable(looked), strict=True):
-                split, path = given["split"][k], table["path"][k]
-                if found["path"] != path:
-                    problems.append(("replaced video", split, path, f"by {found['path']}"))
-                if found.get("part_end", math.inf) < table["part_end"][k]:
-                    ends = f"it ends with the video, at {found['part_end']:.9g} s"
-                    problems.append(("part cut", split, given["clip"][k], ends))
-                if found["status"] != "ok":
-                    problems.append((found["status"], split, found["path"], found["detail"]))
-                for name, value in found.items():
-                    table[name][k] = value
-                taken[group(k)] += found["status"] == "ok"
-                bar.update()
-    rows = rows.drop(columns=["names", "paths", "clip"]).assign(**table)
-    if selection.clips_per_class is not None:
-        problems += [
-            ("class with fewer clips", *key, f"{taken[key]} of {limit}")
-            for key in set(zip(rows["split"], rows["class_name"], strict=True))
-            if taken[key] < limit
-        ]
-        rows = rows[rows["detail"].notna()].reset_index(drop=True)
-    return rows.drop(columns="detail")
+        while batch := next_ones():
+            for begin in range(0, len(batch), AT_ONCE):
+                block = rows.loc[batch[begin : begin + AT_ONCE]]
+                found = pool.map(_best, block["paths"], block[PART].to_numpy(), repeat(probes))
+                for row, values in zip(block.itertuples(), found, strict=True):
+                    looked[row.Index] = values
+                    taken[row.split, row.class_name] += values["status"] == "ok"
+                    problems += _findings(row, **values)
+                    bar.update()
+    table = pd.DataFrame([*looked.values()], [*looked]).drop(columns="detail")
+    table = table.combine_first(rows.drop(columns=["names", "paths", "clip"]))
+    if selection.clips_per_class is None:
+        return table
+    problems += [
+        ("class with fewer clips", *group, f"{taken[group]} of {limit}")
+        for group in set(group_of)
+        if taken[group] < limit
+    ]
+    return table[table.index.isin(looked)].reset_index(drop=True)
 
 
-def _best(clip: Clip, probes: dict[str, str]) -> Clip:
+def _findings(row: Any, path: str, status: str, detail: str, **found: Any) -> Iterator[Finding]:
+    """Say what is remarkable about a video that was opened for a row."""
+    if path != row.path:
+        yield "replaced video", row.split, row.path, f"by {path}"
+    if found.get("part_end", math.inf) < row.part_end:
+        ends = f"it ends with the video, at {found['part_end']:.9g} s"
+        yield "part cut", row.split, row.clip, ends
+    if status != "ok":
+        yield status, row.split, path, detail
+
+
+def _best(paths: list[str], part: Sequence[float], probes: dict[str, str]) -> dict[str, Any]:
     """Look at a clip's videos up to the first that is well; if none is, take the first."""
-    looked, part = [], [clip[name] for name in PART]
-    for path in clip["paths"]:
+    looked = []
+    for path in paths:
         try:
             # Pictures may have come to a folder since, or gone from it: it is looked at each time.
             packed = probes.get(clip_name(path, part), "") if os.path.isfile(path) else ""
@@ -253,10 +251,5 @@ def _best(clip: Clip, probes: dict[str, str]) -> Clip:
 
 def table_values(info: VideoInfo) -> dict[str, Any]:
     """Give what a manifest says of a video: num_frames, fps, height, width and probe."""
-    return {
-        "num_frames": info.num_frames,
-        "fps": info.fps or None,
-        "height": info.size[0],
-        "width": info.size[1],
-        "probe": pack_info(info),
-    }
+    values = {"num_frames": info.num_frames, "fps": info.fps or None, "probe": pack_info(info)}
+    return values | dict(zip(("height", "width"), info.size, strict=True))
