@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +25,7 @@ from videos import write_video
 from blvnet_lab.data import ClipDataset, DataSet, probe_video, read_frames
 from blvnet_lab.datasets import kinetics_subset as subset_module
 from blvnet_lab.datasets import remote as remote_module
+from blvnet_lab.datasets.inventory import build_manifest
 from blvnet_lab.datasets.kinetics_plan import compare_releases
 from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
 from blvnet_lab.datasets.mirror import (
@@ -543,7 +543,8 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
         handler.close_connection = True
         return True
 
-    with served(tmp_path, change) as (url, _), RemoteFile(f"{url}a.tar") as file:
+    with served(tmp_path, change) as (url, _):
+        file = RemoteFile(f"{url}a.tar")
         with pytest.raises(MissingError, match="another file took its place"):
             while file.read(10_000):
                 pass
@@ -910,17 +911,13 @@ def test_the_command_says_when_parts_are_missing(mirror, tmp_path):
     assert (tmp_path / "manifest.csv").is_file()
 
 
-def test_a_subset_of_what_is_on_disk(mirror, tmp_path):
-    """--root: the annotations and the clips that an earlier command fetched."""
+def test_a_fetched_folder_is_a_data_set_on_disk(mirror, tmp_path):
+    """With the annotations and the clips, of which `manifest` makes a smaller subset."""
     with served(mirror) as (url, _):
         fetch(url, tmp_path / "k400")
     chosen = Selection(classes=["moves down"], clips_per_class=3)
-    subset = partial(subset_module.subset, "kinetics400", tmp_path / "sub", selection=chosen)
-    table = DataSet.read(subset(root=tmp_path / "k400").manifest).rows
+    found = build_manifest("kinetics400", tmp_path / "k400", out=tmp_path / "sub", selection=chosen)
+    table = DataSet.read(found.manifest).rows
     assert table.groupby("split").size().to_dict() == {"train": 3, "val": 3}
-    assert not (tmp_path / "sub" / "clips").exists(), "they stay where they are"
-    for more in ({"short_side": 128}, {"compare": True}, {"mirror": "x"}):
-        with pytest.raises(ValueError, match="got both"):
-            subset(root=tmp_path, **more)
-    with pytest.raises(ValueError, match="kinetics700-2020 or, on disk, --root, got ucf101"):
-        subset_module.subset("ucf101", tmp_path / "out")
+    with pytest.raises(ValueError, match="kinetics700-2020, got ucf101"):
+        plan_of("http://127.0.0.1:9", tmp_path, dataset="ucf101")

@@ -126,7 +126,7 @@ def plan_subset(
     """
     splits = list(selection.split) or ["val"]
     if dataset not in FOLDERS:
-        raise ValueError(f"expected {', '.join(FOLDERS)} or, on disk, --root, got {dataset}")
+        raise ValueError(f"expected one of {', '.join(FOLDERS)}, got {dataset}")
     if sorted(splits) not in (["train"], ["val"], ["train", "val"]):
         raise ValueError(f"expected the splits train, val or both, got {', '.join(splits)}")
     if not (selection.classes or selection.class_list or selection.num_classes is not None):

@@ -5,7 +5,6 @@ What is on disk at any time is good: clips get their names when their first and 
 decoded, and a log says which archives are done. So one may stop at any time, and go on.
 """
 
-import io
 import json
 import math
 import os
@@ -14,9 +13,10 @@ import shutil
 import sys
 import tarfile
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 from urllib.parse import urljoin
 
 import pandas as pd
@@ -25,7 +25,7 @@ from blvnet_lab.data import DataSet, VideoReadError, read_frames
 from blvnet_lab.data.dataset_files import check_class_list
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
 from blvnet_lab.datasets import remote
-from blvnet_lab.datasets.inventory import ID_LENGTH, build_manifest, table_values
+from blvnet_lab.datasets.inventory import ID_LENGTH, table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, write_tables
 from blvnet_lab.datasets.kinetics_plan import (
     SubsetPlan,
@@ -34,7 +34,6 @@ from blvnet_lab.datasets.kinetics_plan import (
     compare_releases,
     plan_subset,
 )
-from blvnet_lab.datasets.layouts import Layout
 from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
 from blvnet_lab.datasets.reencoding import CODINGS, EARLIER, write_small
 from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
@@ -49,11 +48,10 @@ NAME = re.compile(r".{11}_\d{6}_\d{6}")  # of a clip: YouTube id, start and end 
 
 
 def subset(
-    dataset: Layout,
+    dataset: Literal["kinetics400", "kinetics600", "kinetics700-2020"],
     /,
     out: Path,
-    mirror: str = "",
-    root: Path | None = None,
+    mirror: str = OFFICIAL,
     selection: Selection = UP_TO_100,
     short_side: int | None = None,
     compare: bool = False,
@@ -65,29 +63,23 @@ def subset(
     sizes (some MB). If interrupted, the same command continues where it stopped.
 
     Args:
-        dataset: kinetics400, kinetics600 or kinetics700-2020; with --root any other.
+        dataset: which release. (Of one that is on disk already, `manifest` makes a subset.)
         out: folder for clips/, annotations/, manifest.csv, classes.csv and report.csv.
-        mirror: address of a copy of the official mirror; without it, the official one; "sample"
-            makes a tiny one from the sample clips, to try the command without a network.
-        root: the data set's folder, where it is on disk already: nothing is downloaded or copied.
-        selection: which clips. Without --split those of val from a mirror, and all that are there
-            from a disk. A single split from a mirror is divided into train and val.
+        mirror: address of the official mirror or of a copy; "sample" makes a tiny one from the
+            sample clips, to try the command without a network.
+        selection: which clips; without --split those of val. A single split is divided into train
+            and val.
         short_side: in pixels: re-encode each clip as it comes, as `prepare` does, and keep that
             instead. Without it, clips are kept as they are.
         compare: only say what the same classes take from each release of Kinetics.
         yes: begin without asking.
     """
-    if root is not None:
-        if mirror or compare or short_side is not None:
-            what = "--root (on disk) or --mirror, --compare and --short-side (to download)"
-            raise ValueError(f"expected {what}, got both")
-        return build_manifest(dataset, root, out=out, selection=selection)
     with ExitStack() as stack:
         if mirror == "sample":
             folder = stack.enter_context(TemporaryDirectory())
             mirror = stack.enter_context(serve_mirror(write_mirror(folder, FOLDERS)))
-        source = {"dataset": dataset, "mirror": mirror or OFFICIAL}
-        plan = plan_subset(out, selection, **source, short_side=short_side)
+        release = {"dataset": dataset, "mirror": mirror}
+        plan = plan_subset(out, selection, **release, short_side=short_side)
         if compare:
             return compare_releases(plan).to_string()
         if yes:
@@ -189,10 +181,9 @@ class _Fetching:
         state = "missing"  # a web page may be sent in its place
         try:
             with (
-                remote.RemoteFile(url, on_bytes=bar.update) as file,
-                io.BufferedReader(file, remote.CHUNK) as stream,
+                closing(remote.RemoteFile(url, on_bytes=bar.update)) as file,
                 # Compressed or not: names do not tell.
-                tarfile.open(fileobj=stream, mode="r|*") as archive,
+                tarfile.open(fileobj=file, mode="r|*", bufsize=remote.CHUNK) as archive,
             ):
                 for member in archive:
                     state = "truncated"  # if it ends too early it was put there so

@@ -59,17 +59,21 @@ class Lists:
     mirrored: list[tuple[str, str]]  # classes that are each other's mirror image
     videos: list[Path]  # all that are there
     findings: list[Finding]
-    names: list[list[str]]  # of each row those of its classes
-    multi_label: bool  # whether there may be several
+    multi_label: bool  # whether a clip may have several
 
     def with_labels(self, rows: pd.DataFrame, kept: list[str]) -> pd.DataFrame:
         """Number the classes of rows (label), and keep only those clips, and labels, of `kept`."""
         numbers = {name: str(label) for label, name in enumerate(kept)}
-        names = [[name for name in few if name in numbers] for few in self.names]
+        names = _class_names(rows, self.multi_label)
+        names = [[name for name in few if name in numbers] for few in names]
         labels = [SEPARATOR.join(map(numbers.get, few)) for few in names]
         rows = rows.assign(class_name=[*map(SEPARATOR.join, names)], label=labels)
         rows = rows[rows["label"] != ""].reset_index(drop=True)
         return rows if self.multi_label else rows.astype({"label": "int64"})
+
+
+def _class_names(rows: pd.DataFrame, multi_label: bool) -> list[list[str]]:
+    return [split_labels(text) if multi_label else [text] for text in rows["class_name"]]
 
 
 def read_lists(
@@ -89,34 +93,31 @@ def read_lists(
     folders = ("", "annotations", "labels", "ucfTrainTestlist", "testTrainMulti_7030_splits")
     places = [root / name for name in folders] if annotations is None else [annotations]
     find = partial(_find, [*places, *(place / dataset for place in places)])
-    videos, findings = None, []
-    if dataset == "list":
-        rows, classes = _list_file(annotations)
-    elif dataset == "folder":
-        rows, classes, videos, findings = _folders(root)
+    if dataset == "folder":
+        classes, (rows, videos, findings) = None, _folders(root)
     else:
-        rows, classes = read_annotations(dataset, find, fold)
+        is_own = dataset == "list"
+        rows, classes = _own_list(annotations) if is_own else read_annotations(dataset, find, fold)
+        in_pictures = dataset in ("something-something-v1", "jester")
+        videos, findings, _ = find_videos(root, frames_from=1 if in_pictures else None)
     table = pd.DataFrame(rows, columns=list(ListedClip._fields))
     table[PART] = table[PART].astype("float64").round(4)
     without = table[(table["class_name"] == "") & (table["split"] != "test")]
     table = table[table["class_name"] != ""]
     several = dataset != "folder" and any(SEPARATOR in text for text in table["class_name"])
-    names = [split_labels(text) if several else [text] for text in table["class_name"]]
-    classes = classes or sorted({*chain(*names)})
-    if strangers := sorted({*chain(*names)} - set(classes)):
+    named = {*chain(*_class_names(table, several))}
+    classes = classes or sorted(named)
+    if strangers := sorted(named - set(classes)):
         raise ValueError(
             f"expected classes of the list of labels, got {strangers[0]!r}: take lists of the same "
             f"release{near(strangers[0], classes)}"
         )
-    if videos is None:
-        in_pictures = dataset in ("something-something-v1", "jester")
-        videos, findings, _ = find_videos(root, frames_from=1 if in_pictures else None)
     findings += [("row without label", row.split, row.names[0], "") for row in without.itertuples()]
     mirrored = mirrored_names(classes) if dataset in ("folder", "list", "jester") else []
     pairs = MIRRORED_LABELS.get(dataset, ())
     if pairs and max(map(max, pairs)) < len(classes):  # else somebody's own part of it
         mirrored = [(classes[a], classes[b]) for a, b in pairs]
-    return Lists(table, classes, mirrored, videos, findings, names, several)
+    return Lists(table, classes, mirrored, videos, findings, several)
 
 
 def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | None:
@@ -135,12 +136,12 @@ def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | No
 # --- One's own ----------------------------------------------------------------------------------
 
 
-def _folders(root: Path) -> tuple[list[ListedClip], None, list[Path], list[Finding]]:
+def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
     """Read `class/video`, or `train/class/video` and `val/class/video`, with folders in between.
 
     A folder of numbered pictures is a video, too, if it lies where a video would.
     """
-    splits = any(path.is_dir() and path.name.lower() in SPLIT_OF for path in root.iterdir())
+    splits = any(path.name.lower() in SPLIT_OF for path in root.iterdir() if path.is_dir())
     videos, findings, others = find_videos(root, frames_from=2 + splits)
     used = {path.relative_to(root).parts[0] for path in videos if path.parent != root}
     named = {name for name in used if name.lower() in SPLIT_OF}
@@ -161,40 +162,26 @@ def _folders(root: Path) -> tuple[list[ListedClip], None, list[Path], list[Findi
         some = ", ".join(path.relative_to(root).as_posix() for path in sorted(paths)[:3])
         detail = f"{len(paths)}: {some}{', ...' if paths[3:] else ''}"
         findings.append(("files passed over", "", kind, detail))
-    return rows, None, videos, findings
+    return rows, videos, findings
 
 
 LIST_SUFFIXES = (".txt", ".csv", ".list")
+_SUFFIX = f"(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})"
+# Both may hold spaces: the path ends with the suffix of a video, if it has one.
+LINE = re.compile(rf"(.+{_SUFFIX})\s+(.+)|(.+)\s+(?!\S*{_SUFFIX}$)(\S+)", re.IGNORECASE)
 
 
-def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
+def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     """Read lines `path label`, with a path that may hold spaces, of a file or of train.txt etc."""
-    files = [("", path)]
+    files = [("", path)] if path is not None and path.is_file() else []
     if path is not None and path.is_dir():
-        found = {
-            split: [file for file in sorted(path.glob(f"{split}*")) if file.suffix in LIST_SUFFIXES]
-            for split in SPLITS
-        }
-        if several := [files for files in found.values() if files[1:]]:
-            raise ValueError(
-                f"expected one list of each split in {path}, got {several[0][0].name} and "
-                f"{several[0][1].name}: take one away"
-            )
-        files = [(split, file) for split, files in found.items() for file in files]
-    rows, suffix = [], f"(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})"
-    # Both may hold spaces: the path ends with the suffix of a video, if it has one.
-    form = re.compile(rf"(.+{suffix})\s+(.+)|(.+)\s+(?!\S*{suffix}$)(\S+)", re.IGNORECASE)
-    for split, file in files:
-        found = [*read_lines(file if file is not None and file.is_file() else None)]
-        if found and {"path", "label"} <= set(found[0].split(",")):
-            rows += [_own_clip(*row) for row in read_table(file, split)]
-            continue
-        for line in found:
-            parts = form.fullmatch(line)
-            if parts is None:
-                raise ValueError(f"{file}: expected `path label` in every line, got {line!r}")
-            name, label = filter(None, parts.groups())
-            rows.append(_own_clip(name, label, split))
+        for split in SPLITS:
+            found = [f for f in sorted(path.glob(f"{split}*")) if f.suffix in LIST_SUFFIXES]
+            if found[1:]:
+                got = f"got {' and '.join(file.name for file in found)}: take one away"
+                raise ValueError(f"expected one list of each split in {path}, {got}")
+            files += [(split, file) for file in found]
+    rows = [row for split, file in files for row in _read_list(file, split)]
     if not rows:
         raise ValueError(
             "expected as annotations a file of lines `path label`, or a folder with such files "
@@ -218,6 +205,19 @@ def _list_file(path: Path | None) -> tuple[list[ListedClip], list[str]]:
             f"{', '.join(sorted(names)[:8])}, ...: number them again, or write names"
         )
     return rows, classes
+
+
+def _read_list(file: Path, split: str) -> list[ListedClip]:
+    lines, rows = [*read_lines(file)], []
+    if lines and {"path", "label"} <= set(lines[0].split(",")):
+        return [_own_clip(*row) for row in read_table(file, split)]
+    for line in lines:
+        parts = LINE.fullmatch(line)
+        if parts is None:
+            raise ValueError(f"{file}: expected `path label` in every line, got {line!r}")
+        name, label = filter(None, parts.groups())
+        rows.append(_own_clip(name, label, split))
+    return rows
 
 
 def _own_clip(name: str, label: str, split: str, *part: float) -> ListedClip:
@@ -251,16 +251,11 @@ def find_videos(
     walk = os.walk(root, onerror=refuse, followlinks=True)
     for place, folders, names in tqdm(walk, "listing", leave=False, unit="folder"):
         folder, through = Path(place), above.pop(place)
-        try:
-            os.stat(os.path.join(place, "."))  # to list a folder is one right, to enter it another
-        except OSError as error:
-            refuse(OSError(error.errno, error.strerror, place))
-            folders.clear()
-            continue
         hidden = {name for name in (*folders, *names) if name[0] == "."}
         odd = {name for name in (*folders, *names) if re.search(r"[\ud800-\udfff]", name)}
         files = set(names) - odd - hidden
-        found = {name for name in files if _is_video(folder / name)}
+        found = {name for name in files if _suffix(name) in VIDEO_SUFFIXES}
+        found = {name for name in found if os.path.isfile(folder / name)}
         pictures = {name for name in files if NUMBERED_PICTURE.search(name)}
         depth = len(folder.relative_to(root).parts)
         if frames_from is not None and depth >= frames_from and pictures and not found:
@@ -270,9 +265,8 @@ def find_videos(
             files -= pictures
         videos += [folder / name for name in found]
         for name in sorted(files - found):
-            others[Path(name).suffix.lower() or "without suffix"].append(folder / name)
-        if hidden:
-            others["hidden"] += [folder / name for name in sorted(hidden)]
+            others[_suffix(name) or "without suffix"].append(folder / name)
+        others["hidden"] += [folder / name for name in sorted(hidden)]
         for name in sorted(odd):  # no table could hold it
             shown = os.path.join(place, name).encode(errors="backslashreplace").decode()
             findings.append(("name that is not UTF-8", "", shown, "give it another name"))
@@ -282,11 +276,10 @@ def find_videos(
     return sorted(videos), findings, {kind: paths for kind, paths in others.items() if paths}
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def without_suffix(name: str) -> str:
     """Take .mp4 and the like off a video's name; other dots belong to the name."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in VIDEO_SUFFIXES else name
+    return os.path.splitext(name)[0] if _suffix(name) in VIDEO_SUFFIXES else name

@@ -1,8 +1,8 @@
 """A file on a web server, read from its beginning to its end whatever the network does."""
 
-import io
 import time
 from collections.abc import Callable
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import requests
@@ -23,7 +23,7 @@ class MissingError(DownloadError):
     """Report that the server does not have the file, or not the one that reading began with."""
 
 
-class RemoteFile(io.RawIOBase):
+class RemoteFile:
     """Read a file forward over HTTP; after a cut or a stall it goes on where it stopped.
 
     `on_bytes` is called with the number of bytes that came, for a progress bar.
@@ -41,39 +41,30 @@ class RemoteFile(io.RawIOBase):
 
     def close(self) -> None:
         self._session.close()
-        super().close()
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Read some bytes, at most as many as there is room for; none at the end."""
+    def read(self, size: int = CHUNK) -> bytes:
+        """Read some bytes, at most `size`; none at the end."""
         for attempt in range(TRIES):
+            if attempt:
+                self._response = None
+                time.sleep(WAIT_S * 2 ** (attempt - 1))
             try:
-                if self._response is None:
-                    self._connect()
-                data = self._response.raw.read(len(buffer))
+                self._response = self._response or self._connect()
+                data = self._response.raw.read(size)
                 if not data and self.place < self.length:  # older versions of urllib3 do not notice
                     raise HTTPError(f"{self.place} of {self.length} bytes came")
-                break
             except (requests.RequestException, HTTPError, ConnectionError) as error:
                 last = error
-                if self._response is not None:
-                    self._response.close()
-                self._response = None
-                if attempt + 1 < TRIES:
-                    time.sleep(WAIT_S * 2**attempt)
-        else:
-            raise DownloadError(
-                f"{self.url}: expected an answer, got none in {TRIES} tries ({last}): check the "
-                "address and the network, then run the same command again; what was fetched is kept"
-            ) from last
-        buffer[: len(data)] = data
-        self.place += len(data)
-        self.on_bytes(len(data))
-        return len(data)
+                continue
+            self.place += len(data)
+            self.on_bytes(len(data))
+            return data
+        raise DownloadError(
+            f"{self.url}: expected an answer, got none in {TRIES} tries ({last}): check the "
+            "address and the network, then run the same command again; what was fetched is kept"
+        ) from last
 
-    def _connect(self) -> None:
+    def _connect(self) -> requests.Response:
         headers = {"Accept-Encoding": "identity"}
         if self.place:  # a header that is None is not sent
             headers |= {"Range": f"bytes={self.place}-", "If-Range": self._version}
@@ -86,7 +77,7 @@ class RemoteFile(io.RawIOBase):
             self.length = int(response.headers.get("Content-Length", 0))
         elif response.status_code != 206:  # all of it again
             raise MissingError(f"{self.url}: another file took its place while it was read")
-        self._response = response
+        return response
 
 
 def session_for(url: str) -> requests.Session:
@@ -98,8 +89,8 @@ def session_for(url: str) -> requests.Session:
 
 def fetch_text(url: str) -> str:
     """Fetch a small text file."""
-    with RemoteFile(url) as file:
-        return file.readall().decode("utf-8-sig")
+    with closing(RemoteFile(url)) as file:
+        return b"".join(iter(file.read, b"")).decode("utf-8-sig")
 
 
 def remote_size(url: str) -> int | None:
