@@ -22,7 +22,7 @@ from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.data.dataset import load_clips
 from blvnet_lab.data.dataset_files import by_class
 from blvnet_lab.deploy.command import export_file
-from blvnet_lab.models import tsn
+from blvnet_lab.models import load_model, tsn
 from blvnet_lab.runs.compare import Beside
 from blvnet_lab.runs.evaluate import evaluate_file
 from blvnet_lab.runs.features import extract_features
@@ -247,7 +247,10 @@ def test_training_learns_and_keeps_the_best_epoch(run, manifest):
     evaluation = evaluate_file(run.file, manifest, out=folder / "eval")
     assert evaluation.scores["map"] == pytest.approx(best, abs=1e-6)
     assert run.trained.multi_label and load_trained(run.file).multi_label
-    assert load_trained(folder / "best.pt").multi_label
+    best_yet = load_trained(folder / "best.pt")
+    assert best_yet.multi_label
+    models = (run.trained.model, best_yet.model, load_trained(run.file).model, load_model(run.file))
+    assert all(model.multi_label for model in models)
     curves = [line.get_label() for line in training_figure(history).axes[1].lines]
     assert curves == ["map"]
     other = manifest.with_name("other.csv")

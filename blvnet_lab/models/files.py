@@ -98,6 +98,7 @@ def load_model(path: str | os.PathLike) -> VideoNet:
     try:
         model = BUILDERS[name](**about["arguments"])
         model.load_state_dict(load_file(path))
+        model.multi_label = about.get("notes", {}).get("multi_label", False)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{path}: expected a network as this blvnet_lab builds it ({', '.join(BUILDERS)}), got "

@@ -45,6 +45,7 @@ class VideoNet(nn.Module):
     arguments: dict  # its keyword arguments, which `save_model` writes down
     pairs = False  # do the frames of a pair go to different branches?
     causal = False  # do the TAMs look back only?
+    multi_label = False  # may a clip be of several classes, each with a sigmoid of its own?
     grad_checkpointing = False
     folded = False  # by `optimize_for_inference`
 
@@ -80,7 +81,7 @@ class VideoNet(nn.Module):
         old = self.classifier.weight
         self.classifier = nn.Linear(old.shape[1], num_classes).to(old)  # its device and precision
         init_weights(self.classifier)
-        self.arguments = {**self.arguments, "num_classes": num_classes}
+        self.arguments, self.multi_label = {**self.arguments, "num_classes": num_classes}, False
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Save memory in training: compute stem and stage 1 again in the backward pass."""

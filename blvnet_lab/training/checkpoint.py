@@ -203,6 +203,9 @@ class Trained:
     notes: Mapping[str, Any] = field(default_factory=dict)  # what else that file says
     multi_label: bool = False  # whether a clip may be of several classes
 
+    def __post_init__(self) -> None:
+        self.model.multi_label = self.multi_label
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of labels; "class 3" where the file has none."""
