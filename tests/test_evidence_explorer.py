@@ -167,7 +167,7 @@ def test_all_networks_share_one_scale(explorer):
     explorer.network.value = "TSN"
     assert colour_of() < 25
     alone = EvidenceExplorer(explorer._networks["TSN"], torch.zeros(8, 3, 64, 64), NAMES, RIGHT)
-    assert alone.summary() == "EvidenceExplorer(tsn; 8 frames of 64x64)"
+    assert alone.about == "EvidenceExplorer(tsn; 8 frames of 64x64)"
 
 
 def test_another_network_is_shown_at_the_same_time_of_the_clip(explorer):

@@ -259,7 +259,7 @@ def test_networks_in_the_wrappers_of_other_tools(manifest):
     for kind, part in ((BranchExplorer, "maps"), (EvidenceExplorer, "sums")):
         views = [kind(each, a_clip()) for each in (model, wrapped)]
         assert getattr(views[0], part).value == getattr(views[1], part).value
-        assert views[0].summary() == views[1].summary()
+        assert views[0].about == views[1].about
 
 
 def test_depth_50_without_names(manifest):
@@ -270,7 +270,7 @@ def test_depth_50_without_names(manifest):
     names = re.findall(r"data-class='([^']*)'", explorer.scores.value)
     assert len(set(names)) == 10 and all(re.fullmatch(r"class \d+", name) for name in names)
     assert numbers_in(explorer.strip.value, 16, tile=47)[0] == 38  # (15.5 / 16) * 40
-    assert explorer.summary() == "ClipExplorer(50; 16 frames of 32x32, 3 clips of 2 classes)"
+    assert explorer.about == "ClipExplorer(50; 16 frames of 32x32, 3 clips of 2 classes)"
 
 
 def test_odd_numbers_of_frames(manifest):
@@ -505,7 +505,7 @@ def test_optical_flow_has_no_frames_of_its_own(build):
     model = build(depth="tiny", num_frames=4, num_classes=3, in_channels=10)
     explorer = BranchExplorer(model, torch.randn(4, 10, 32, 32))
     assert not any("frame" in row.name for row in explorer._rows())
-    assert explorer.summary().endswith("4 frames of 32x32)")
+    assert explorer.about.endswith("4 frames of 32x32)")
 
 
 def test_maps_that_are_no_numbers_are_blank():

@@ -158,17 +158,17 @@ def test_what_is_shown_does_not_depend_on_the_way(model, folder, view):
 
 
 def test_the_network_gets_every_pair_once_and_in_order(view, monkeypatch):
-    seen, real = [], view._stream.forward
+    seen, real = [], view._watcher.stream.forward
     monkeypatch.setattr(
-        view._stream, "forward", lambda pair: seen.append(pair[0, :, 0, 0, 0]) or real(pair)
+        view._watcher.stream, "forward", lambda pair: seen.append(pair[0, :, 0, 0, 0]) or real(pair)
     )
-    taken, prepare = [], view._prepare
+    taken, prepare = [], view._watcher.prepare
 
     def numbered(frames):
         taken.append([read_number(frame) for frame in frames])
         return prepare(frames)
 
-    monkeypatch.setattr(view, "_prepare", numbered)
+    monkeypatch.setattr(view._watcher, "prepare", numbered)
     for number in (5, 3, 17, 0, 16, 23, 4):
         view.position.value = number
     assert taken == [[1, 4], [7, 10], [13, 16], [19, 22]] and len(seen) == 4
@@ -178,10 +178,10 @@ def test_restart_forgets(view):
     first = shown(view)
     view.position.value = 23
     last = shown(view)
-    assert any(getattr(module, "maps", None) is not None for module in view._stream.modules())
+    assert any(getattr(part, "maps", None) for part in view._watcher.stream.modules())
     view.restart.click()
     assert view.position.value == 0 and shown(view) == first and view.scores == {}
-    assert not any(getattr(module, "maps", None) is not None for module in view._stream.modules())
+    assert not any(getattr(part, "maps", None) for part in view._watcher.stream.modules())
     assert "not seen a pair" in view.cost.value
     view.position.value = 23
     assert shown(view) == last
@@ -279,7 +279,7 @@ def test_scores_that_are_no_numbers():
 def test_chart_shows_the_views_scores(view):
     view.averaged.value = 1
     view.position.value = 23
-    view_scores = live.averages(view._logits, range(4), 1)
+    view_scores = view._watcher.probabilities(range(4), 1)
     picture = decoded(view.chart.value)
     for row in range(5):
         heights = [round(live.BAR_PX * scores[row]) for scores in view_scores]
@@ -351,10 +351,10 @@ def test_a_frame_that_cannot_be_read_stops_it(view, monkeypatch):
     assert "Still shown: frame 13" in view.message.value
     assert view.position.value == 13 and not view.play.playing and shown(view) == before
     assert view.static_picture().shape[2] == 4  # as far as it can be read
-    assert len(view._logits) == 2
+    assert len(view._watcher.logits) == 2
     broken = False
     view.position.value = 23
-    assert view.message.value == "" and len(view._logits) == 4
+    assert view.message.value == "" and len(view._watcher.logits) == 4
 
 
 # ---------------------------------------------------------------- frames

@@ -122,7 +122,7 @@ def test_without_reversed_copies(tmp_path):
 
 
 def test_the_last_is_removed_and_nothing_lost(recorder, tmp_path):
-    assert recorder.remove.disabled and recorder.summary().endswith("0 x wave right)")
+    assert recorder.remove.disabled and recorder.about.endswith("0 x wave right)")
     for count, name in ((24, "wave left"), (30, "wave right")):
         recorder.add(write_video(tmp_path / f"{count}.mp4", count), name)
     before = files(recorder.folder)
@@ -223,7 +223,7 @@ def test_pictures_of_the_recorder(recorder, tmp_path):
     recorder.add(write_video(tmp_path / "a.mp4", 24), "wave left")
     assert still(recorder).shape[0] > empty.shape[0]
     assert np.array_equal(decoded(recorder.strip.value), still(recorder))
-    assert recorder.summary() == "ClipRecorder(1 x wave left, 1 x wave right)"
+    assert recorder.about == "ClipRecorder(1 x wave left, 1 x wave right)"
     assert str(recorder.folder) not in recorder._repr_mimebundle_()["text/plain"]
 
 

@@ -22,7 +22,7 @@ from blvnet_lab.introspect import (
     wake_residuals,
 )
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, save_model, tsn
-from blvnet_lab.viz.explorers import tam, tam_views
+from blvnet_lab.viz.explorers import tam_views
 from blvnet_lab.viz.explorers.tam import STEP, TamExplorer
 from blvnet_lab.viz.explorers.tam_edits import Arithmetic
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, ROLE_COLOURS, coloured
@@ -498,7 +498,7 @@ def test_reset_leaves_no_trace(explorer):
 def test_resnets_have_frames_and_no_branches(builder, what, written):
     model, clip = awake(builder)
     explorer = TamExplorer(model, clip)
-    assert explorer.summary() == f"TamExplorer(8 {what}s, 8 frames of 32x32)"
+    assert explorer.about == f"TamExplorer(8 {what}s, 8 frames of 32x32)"
     assert explorer.module.options == tuple(
         n for n, m in model.named_modules() if hasattr(m, "taps")
     )
@@ -543,7 +543,7 @@ def test_taps_alone_are_shown_with_an_example(builder, tmp_path):
     alone = load_taps(saved.out)
     explorer = TamExplorer(alone, clip if builder is tsm else None)
     assert text_of(explorer, "scores").startswith("No clip, or taps alone: nothing is run")
-    assert explorer.summary().endswith("s, taps alone)")
+    assert explorer.about.endswith("s, taps alone)")
     positions = {"stage1.tam": 4, "stage4.1.tam": 4 if model.pairs else 8}  # different maps
     for name in set(positions) & set(explorer.module.options):
         explorer.module.value, explorer.frame.value = name, 2
@@ -629,13 +629,6 @@ def test_optical_flow_has_no_picture_and_other_shapes_are_kept():
 
     assert drawn("maps", 10, 64) < drawn("maps", 3, 64)
     assert drawn("arithmetic", 3, 64) - drawn("arithmetic", 3, 32) == 84
-
-
-def test_slow_models_wait_until_a_slider_is_let_go(trained, monkeypatch):
-    monkeypatch.setattr(tam, "SLOW_S", 0)
-    explorer = TamExplorer(*trained)
-    assert not any(slider.continuous_update for slider in explorer.taps.values())
-    assert "let go" in text_of(explorer, "scores")
 
 
 def test_every_view_is_in_the_picture_for_pages_without_a_kernel(explorer):

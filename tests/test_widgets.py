@@ -28,7 +28,7 @@ from shown import (
     still,
 )
 
-from blvnet_lab import data, viz
+from blvnet_lab import data, introspect, viz
 from blvnet_lab.viz.explorers.base import _LOCK, Explorer
 from blvnet_lab.viz.images import MAX_CLASSES, font, mosaic, png, score_tables, text_picture
 from blvnet_lab.viz.interactive import show
@@ -208,6 +208,26 @@ def test_the_model_may_be_used_elsewhere_all_the_while(kind):
     assert all(torch.equal(logits, expected) for logits in seen)
 
 
+@pytest.mark.parametrize("kind", ["clip", "tam", "live", "evidence"])
+def test_where_a_clip_may_be_of_several_classes_each_has_a_probability_of_its_own(kind):
+    model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam")
+    model.multi_label = True
+    explorer, clip = EXPLORERS[kind](model), a_clip()
+    if kind == "live":
+        explorer.position.value = 23
+        frames = data.read_frames(MANIFEST["path"][0], data.sample_uniform(24, 8))
+        clip, scores = data.normalize(frames), explorer.scores
+    elif kind != "evidence":
+        (scores,) = scores_in(explorer.scores.value).values()
+        clip = explorer._clip if kind == "clip" else clip
+    shares = introspect.predict(model, clip[None])[0].sigmoid()
+    if kind == "evidence":
+        answer = f"{NAMES[shares.argmax()]} ({100 * shares.max():.1f} %)"
+        assert f"answers {answer}" in explorer.sums.value
+    else:
+        assert [*scores.values()] == pytest.approx(shares.tolist(), abs=1e-4)
+
+
 @pytest.mark.parametrize("kind", EXPLORERS)
 def test_picture_and_text_where_no_kernel_runs(kind):
     explorer = build(kind)
@@ -363,7 +383,7 @@ def test_curves_are_drawn_again_after_every_epoch():
         history.append(line(epoch, top_1=0.3 * epoch))
         curves(history)
     assert len(set(seen)) == 2 and "image/jpeg" in curves._repr_mimebundle_()
-    assert curves.summary() == "LiveCurves('first', 2 epochs)"
+    assert curves.about == "LiveCurves('first', 2 epochs)"
     height, width, _ = decoded(curves.figure.value).shape
     assert height > 300 and width > 900
 

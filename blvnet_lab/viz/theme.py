@@ -58,11 +58,10 @@ TEMPLATES = {"light": "blvnet_lab", "dark": "blvnet_lab_dark"}
 pio.templates["blvnet_lab"] = go.layout.Template(data=_HEATMAP, layout=_LAYOUT)
 pio.templates["blvnet_lab_dark"] = go.layout.Template(data=_HEATMAP, layout=_LAYOUT | _ON_DARK)
 
+INK_SETTINGS = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 _DARK_SETTINGS = {
     **{f"{part}.facecolor": DARK_GROUND for part in ("figure", "axes", "savefig")},
-    **{f"{part}.color": "#E0E0E0" for part in ("text", "xtick", "ytick")},
-    "axes.labelcolor": "#E0E0E0",
-    "axes.edgecolor": "#E0E0E0",
+    **dict.fromkeys(INK_SETTINGS, "#E0E0E0"),
     "legend.edgecolor": "#555555",
 }
 _before: dict[str, str] = {}  # what the dark settings took the place of; empty while it is light

@@ -38,8 +38,10 @@ class FrameStepper(Explorer):
         self._frames = as_images(frames)  # (T, H, W, 3), as picture files have it
         self._captions = captions or [""] * len(self._frames)
         self._width_px = width_px
-        slider = widgets.IntSlider(max=len(self._frames) - 1, description="frame")
-        self._player(self._control("slider", slider), interval_ms)
+        count, height, width = self._frames.shape[:3]
+        self.about = f"FrameStepper({count} frames, {height}x{width})"
+        slider = widgets.IntSlider(max=count - 1, description="frame")
+        self._player("slider", slider, interval_ms)
         controls = widgets.HBox([self.play, self.slider])
         self._arrange(controls, self._image("frame", "jpeg"), self._text("caption"))
 
@@ -58,10 +60,6 @@ class FrameStepper(Explorer):
         shown = [np.asarray(Image.fromarray(self._frames[i]).resize(size, way)) for i in picks]
         gap = np.full((SHEET_HEIGHT, SHEET_GAP, 3), 255, np.uint8)
         return np.concatenate([piece for image in shown for piece in (gap, image)][1:], axis=1)
-
-    def summary(self) -> str:
-        count, height, width = self._frames.shape[:3]
-        return f"FrameStepper({count} frames, {height}x{width})"
 
 
 class LiveCurves(Explorer):
@@ -87,6 +85,7 @@ class LiveCurves(Explorer):
         self.draw()
 
     def draw(self) -> None:
+        self.about = f"LiveCurves({self._title!r}, {len(self._history)} epochs)"
         self.figure.value = self._file(self._history)
 
     def _file(self, history: Sequence[Mapping[str, float]]) -> bytes:
@@ -98,6 +97,3 @@ class LiveCurves(Explorer):
         """Draw it without the speed: committed notebooks stay as they are."""
         lines = [{k: v for k, v in line.items() if k not in TIMED} for line in self._history]
         return np.asarray(Image.open(io.BytesIO(self._file(lines))).convert("RGB"))
-
-    def summary(self) -> str:
-        return f"LiveCurves({self._title!r}, {len(self._history)} epochs)"

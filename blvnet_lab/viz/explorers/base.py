@@ -9,7 +9,7 @@ while a cell may run in another. So what controls set off is done one after the 
 
 import base64
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import SimpleNamespace
 
@@ -18,9 +18,10 @@ import numpy as np
 from torch import Tensor
 
 from blvnet_lab.models import VideoNet
-from blvnet_lab.viz.images import fitted, jpeg, png
+from blvnet_lab.viz.images import fitted, jpeg, png, stacked, text_picture
 
-FITTING = {"button_width": "max-content"}  # style of toggle buttons as wide as their texts
+PAGE_PX = 860  # width of a notebook's page
+STEP_MS = 400  # from position to position, while playing
 
 _LOCK = threading.RLock()  # of all explorers, which may be linked to each other
 
@@ -28,18 +29,21 @@ _LOCK = threading.RLock()  # of all explorers, which may be linked to each other
 class Explorer(widgets.VBox):
     """Controls, a state `now` with one value per control, and pictures and texts of this state.
 
-    A subclass makes its parts by `_control`, `_button`, `_player`, `_text` and `_image`, each of
-    which becomes an attribute, and arranges them by `_arrange`. It defines `draw()` (show the
-    state, and put right what no longer fits in it), `static_picture()` ((H, W, 3) or (H, W, 4)
-    uint8, for pages without a kernel) and `summary()` (a line, the same on every machine).
+    A subclass makes its parts, each of which becomes an attribute, and arranges them by `_arrange`.
+    It defines `draw()`: show the state, and put right what no longer fits in it. Pages without a
+    kernel get the pictures of `_show`, the text `lines` below them, and as text `about` (which is
+    the same on every machine).
     """
 
     css_class = ""  # for style sheets and browser tests; parts add their names to it
+    about = ""
+    lines: Sequence[str] = ()
 
     def __init__(self) -> None:
         super().__init__()
         self.now = SimpleNamespace()
         self._controls: dict[str, widgets.Widget] = {}
+        self._drawn: dict[str, np.ndarray] = {}
         self._busy = True  # until all parts are arranged
         self.add_class(self.css_class)
 
@@ -59,6 +63,25 @@ class Explorer(widgets.VBox):
     def _observe(self, control: widgets.Widget, action: Callable[..., None]) -> None:
         control.observe(lambda change: self._set_off(partial(action, change["new"])), names="value")
 
+    def _choice(self, name: str, options: Iterable[str]) -> widgets.Widget:
+        style = {"button_width": "max-content"}  # as wide as their texts
+        return self._control(name, widgets.ToggleButtons(options=list(options), style=style))
+
+    def _player(
+        self,
+        name: str,
+        slider: widgets.IntSlider,
+        interval_ms: int = STEP_MS,
+        action: Callable[..., None] | None = None,
+    ) -> None:
+        """Add a slider as a control, with a play button."""
+        self._control(name, slider, action)
+        play = widgets.Play(value=slider.value, max=slider.max, interval=interval_ms)
+        # Linked in the browser, both ways; at first both have the first one's value. Only the
+        # slider talks to the kernel.
+        self._link = widgets.jslink((slider, "value"), (play, "value"))
+        self._named("play", play)
+
     def _button(
         self, name: str, text: str, action: Callable[[], None], tooltip: str | None = None
     ) -> widgets.Button:
@@ -66,14 +89,6 @@ class Explorer(widgets.VBox):
         button = widgets.Button(description=text, tooltip=tooltip, layout=layout)
         button.on_click(lambda button: self._set_off(action))
         return self._named(name, button)
-
-    def _player(self, slider: widgets.IntSlider, interval_ms: int) -> widgets.Play:
-        """Add a play button to a slider."""
-        play = widgets.Play(value=slider.value, max=slider.max, interval=interval_ms)
-        # Linked in the browser, both ways; at first both have the first one's value. Only the
-        # slider talks to the kernel.
-        self._link = widgets.jslink((slider, "value"), (play, "value"))
-        return self._named("play", play)
 
     def _text(self, name: str, **layout: str) -> widgets.HTML:
         return self._named(name, widgets.HTML(layout=layout))
@@ -86,6 +101,11 @@ class Explorer(widgets.VBox):
     def _arrange(self, *parts: widgets.Widget) -> None:
         self.children, self._busy = parts, False
         self._set_off(lambda: None)
+
+    def _show(self, name: str, picture: np.ndarray) -> None:
+        """Show a picture (H, W, 4) as `self.name`, and on pages without a kernel."""
+        self._drawn[name] = picture
+        getattr(self, name).value = png(picture)
 
     def _show_frame(self, frame: np.ndarray, height: int, width: int) -> None:
         """Show a frame (h, w, 3) as `self.frame`, fitted into a box in pixels."""
@@ -118,10 +138,15 @@ class Explorer(widgets.VBox):
             finally:
                 self._busy = False
 
+    def static_picture(self) -> np.ndarray:
+        """Draw what pages without a kernel show: (H, W, 3) or (H, W, 4) uint8."""
+        words = [text_picture(*self.lines)] if self.lines else []
+        return stacked(*self._drawn.values(), *words)
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
         """Add a picture and a fixed text, which all but a JupyterLab with a kernel show."""
         with _LOCK:
-            picture, text = self.static_picture(), self.summary()
+            picture, text = self.static_picture(), self.about
         kind, file = ("png", png(picture)) if picture.shape[2] == 4 else ("jpeg", jpeg(picture))
         bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
         return bundle | {f"image/{kind}": base64.b64encode(file).decode(), "text/plain": text}
@@ -141,6 +166,11 @@ def one_clip(model: VideoNet, clip: Tensor) -> Tensor:
     return clip
 
 
+def size_text(clip: Tensor) -> str:
+    """Say how many frames of which size a clip (1, T, C, H, W) has."""
+    return "{1} frames of {3}x{4}".format(*clip.shape)
+
+
 def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:
     """Return the names of a model's classes, "class 0" and so on if None; ValueError if too few."""
     count = model.classifier.out_features
@@ -148,3 +178,9 @@ def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:
     if len(names) != count:
         raise ValueError(f"expected {count} class names, got {len(names)}; pass None for numbers")
     return names
+
+
+def probabilities(model: VideoNet, logits: Tensor) -> np.ndarray:
+    """Turn logits (..., num_classes) into probabilities: of one class, or each by itself."""
+    shares = logits.double().sigmoid() if model.multi_label else logits.double().softmax(-1)
+    return shares.numpy(force=True)

@@ -16,16 +16,14 @@ from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
-from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.base import FITTING, Explorer, one_clip, row
+from blvnet_lab.viz.explorers.base import PAGE_PX, Explorer, one_clip, row, size_text
+from blvnet_lab.viz.images import as_images, mosaic, paragraph, stacked
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 MERGE = ("little", "big", "merged", "out")  # in the order in which they are computed
 BY_NUMBER, BY_ACTIVITY = "by number", "most active first"
-PAGE_PX = 860  # width of the picture: the page of a notebook
 GAP_PX = 10  # between tiles: room for the frame around the chosen column
-STEP_MS = 400  # from position to position, while playing
 
 
 class MapRow(NamedTuple):
@@ -52,7 +50,7 @@ class BranchExplorer(Explorer):
 
     Args:
         model: one of the four architectures, of any size.
-        clip: (T, 3, H, W) or (1, T, 3, H, W), normalised.
+        clip: (T, C, H, W) or (1, T, C, H, W), normalised.
 
     Raises ValueError for several clips, and for one that the model does not take.
     """
@@ -62,23 +60,21 @@ class BranchExplorer(Explorer):
     def __init__(self, model: VideoNet, clip: Tensor) -> None:
         super().__init__()
         model = network_of(model)
-        self._clip = clip = one_clip(model, clip)
+        clip = one_clip(model, clip)
         # Ten channels of optical flow are no picture.
-        self._frames = images.as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
+        self._frames = as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
         self._what = architecture_of(model)
+        self.about = f"BranchExplorer({self._what}, {size_text(clip)})"
         self._pairs, self._unit = model.pairs, "pair" if model.pairs else "frame"
-        self._maps = _maps(model, clip)
-        self._by_activity = {}
+        self._maps, self._by_activity = _maps(model, clip), {}
         for stage, maps in self._maps.items():
             activity = maps.get("merged", list(maps.values())[-1]).abs().mean((0, 2, 3))
             self._by_activity[stage] = activity.argsort(descending=True, stable=True).tolist()
-        self._control("stage", widgets.ToggleButtons(options=STAGES, style=FITTING))
+        self._choice("stage", STAGES)
         self._control("slider", widgets.IntSlider(description="channel"))
-        orders = widgets.ToggleButtons(options=(BY_NUMBER, BY_ACTIVITY), style=FITTING)
-        self._control("order", orders)
+        self._choice("order", (BY_NUMBER, BY_ACTIVITY))
         last = len(self._maps["stem"]["out"]) - 1
-        position = widgets.IntSlider(max=last, description=self._unit)
-        self._player(self._control("position", position), STEP_MS)
+        self._player("position", widgets.IntSlider(max=last, description=self._unit))
         controls = (row(self.slider, self.order), row(self.play, self.position))
         self._arrange(self.stage, *controls, self._image("maps"), self._text("caption"))
 
@@ -91,8 +87,11 @@ class BranchExplorer(Explorer):
     def draw(self) -> None:
         self.slider.max = len(self._by_activity[self.now.stage]) - 1
         self.now.slider = min(self.now.slider, self.slider.max)
-        self.maps.value = images.png(self._picture())
+        self._show("maps", self._picture())
         self.caption.value = self._caption()
+        below = f"channel {self.channel}; below, {self._unit} {self.now.position}"
+        text = f"{self._what}, {self.now.stage}, {below}. White is 0, red positive, blue negative."
+        self.lines = [text]
 
     def _rows(self) -> list[MapRow]:
         """Frames and maps in the order of computation: out in its own scale, all others in one."""
@@ -119,7 +118,7 @@ class BranchExplorer(Explorer):
         rows, position, count = self._rows(), self.now.position, self.position.max + 1
         tile_px = max(36, min(64, (PAGE_PX - 110) // count - GAP_PX))
         unit = f"{self._unit} " if tile_px > 50 else ""  # as far as there is room
-        overview = images.mosaic(
+        overview = mosaic(
             {f"{r.name}\n{r.scale}".strip(): list(r.pictures) for r in rows},
             column_labels=[f"{unit}{p}" for p in range(count)],
             edges=[[r.colour] * count for r in rows],
@@ -127,26 +126,24 @@ class BranchExplorer(Explorer):
             tile_px=tile_px,
             gap_px=GAP_PX,
         )
-        closeup = images.mosaic(
+        closeup = mosaic(
             {"": [r.pictures[position] for r in rows]},
             column_labels=[f"{r.name} {r.frames[position]}" if r.frames else r.name for r in rows],
             edges=[[r.colour for r in rows]],
             tile_px=128,
             gap_px=GAP_PX,
         )
-        return images.stacked(overview, closeup)
+        return stacked(overview, closeup)
 
     def _caption(self) -> str:
         """Say what is enlarged, what the rows have to do with each other, and their ranges."""
         maps, stage, position = self._maps[self.now.stage], self.now.stage, self.now.position
         by_activity = self._by_activity[stage]
-        where = f"{stage}, channel {self.channel} of {len(by_activity)}"
         rank = by_activity.index(self.channel) + 1
         active = "the most active" if rank == 1 else f"number {rank} in activity"
         enlarged = f"{self._unit} {position}"
         if self._pairs:
-            little, big = f"frame {2 * position} (little)", f"frame {2 * position + 1} (big)"
-            enlarged += f", {little} and {big}"
+            enlarged += f", frame {2 * position} (little) and frame {2 * position + 1} (big)"
         story = f"No branches here: the same layers work on every {self._unit}."
         if "merged" in maps:
             feeds = "" if self._pairs else "Every frame feeds both branches. "
@@ -158,20 +155,12 @@ class BranchExplorer(Explorer):
         for name, m in maps.items():
             low, high = m[:, self.channel].aminmax()
             ranges.append(f"{name} {m.shape[2]} x {m.shape[3]}, {low:.2f} to {high:.2f}")
-        return images.paragraph(
-            f"<code>{where}</code>, {active}; enlarged: {enlarged}. {story}<br>"
+        return paragraph(
+            f"<code>{stage}, channel {self.channel} of {len(by_activity)}</code>, {active}; "
+            f"enlarged: {enlarged}. {story}<br>"
             f"Size in pixels and range over the clip: {'; '.join(ranges)}. "
             "White is 0, red positive, blue negative, full colour at the number beside the row."
         )
-
-    def static_picture(self) -> np.ndarray:
-        below = f"channel {self.channel}; below, {self._unit} {self.now.position}"
-        text = f"{self._what}, {self.now.stage}, {below}. White is 0, red positive, blue negative."
-        return images.stacked(self._picture(), images.text_picture(text))
-
-    def summary(self) -> str:
-        frames, _, height, width = self._clip.shape[1:]
-        return f"BranchExplorer({self._what}, {frames} frames of {height}x{width})"
 
 
 def _maps(model: VideoNet, clip: Tensor) -> dict[str, dict[str, Tensor]]:

@@ -8,6 +8,7 @@ The order of the frames is the point: exchange or shuffle them, and see which ne
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 
 import ipywidgets as widgets
@@ -16,17 +17,16 @@ import pandas as pd
 import torch
 
 from blvnet_lab.data import denormalize, evaluation_transform, read_frames, sample_uniform
+from blvnet_lab.introspect import predict
 from blvnet_lab.introspect.ablate import frame_orders
-from blvnet_lab.introspect.influence import predict
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.wrapped import network_of
-from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.base import FITTING, checked_names, row
+from blvnet_lab.viz.explorers.base import PAGE_PX, checked_names, probabilities, row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
+from blvnet_lab.viz.images import as_images, mosaic, paragraph, score_tables, underlined
 from blvnet_lab.viz.theme import BRANCH_COLOURS, VERMILLION, branch_of
 
 AS_FILMED, SHUFFLED = "as filmed", "frames shuffled"
-STRIP_PX = 860  # width of the strip: the page of a notebook
 PLAY_MS = 100  # from frame to frame
 STRANGER = "Networks have little to say about videos that are unlike those of their training."
 
@@ -63,16 +63,19 @@ class ClipExplorer(VideoExplorer):
         super().__init__()
         models = {title: network_of(model) for title, model in models.items()}
         first = next(iter(models.values()))
-        self._class_names = checked_names(class_names, first)
+        self._names, self._num_frames = checked_names(class_names, first), first.num_frames
         self._models = {title: copy.deepcopy(model).eval() for title, model in models.items()}
-        self._num_frames, self._size = first.num_frames, size
         self._routed = [title for title, model in models.items() if model.pairs]
+        self._prepare = evaluation_transform(size)
         clips = manifest.dropna(subset=["class_name"]).astype({"class_name": str})
         found = clips.groupby("class_name", sort=False)["path"].agg(list)
-        known = [name for name in self._class_names if name in found]  # come first, in their order
+        known = [name for name in self._names if name in found]  # come first, in their order
         self._paths = {name: found[name] for name in (*known, *found.index)}
         self._orders = {AS_FILMED: torch.arange(self._num_frames), **frame_orders(self._num_frames)}
         self._rng = torch.Generator().manual_seed(1)
+        self._scores = cache(self._scores)
+        about = f"{self._num_frames} frames of {size[0]}x{size[1]}, {len(clips)} clips"
+        self.about = f"ClipExplorer({', '.join(models)}; {about} of {len(self._paths)} classes)"
         self._make_controls()
         self._arrange(*self._layout())
 
@@ -88,15 +91,12 @@ class ClipExplorer(VideoExplorer):
         self._load(self._paths[kinds.value][0])
         self._class = kinds.value  # None of a file of one's own
         self._make_position(PLAY_MS)
-        orders = widgets.ToggleButtons(options=list(self._orders), style=FITTING)
-        self._control("order", orders)
+        self._choice("order", self._orders)
         self._button("shuffle", "shuffle again", self._shuffle)
 
     def _layout(self) -> list[widgets.Widget]:
-        for name in ("title", "scores"):
-            self._text(name)
         beside = [
-            self.title,
+            self._text("title"),
             widgets.HBox([self.play, self.position]),
             self.caption,
             widgets.HTML("In which order do the networks get the frames?"),
@@ -105,16 +105,16 @@ class ClipExplorer(VideoExplorer):
         column = widgets.VBox(beside, layout={"flex": "1 1 300px", "padding": "0 0 0 12px"})
         legend = "The clip as the networks get it, with the numbers of the video's frames."
         if self._routed:
-            branches = f"{images.underlined('little')} or {images.underlined('big')}"
+            branches = f"{underlined('little')} or {underlined('big')}"
             legend += f" Edges: to the {branches} branch in {escape(', '.join(self._routed))}."
         return [
             row(self.kind, self.number),
             self.path,
             self.message,
             row(self.frame, column, align_items="flex-start"),
-            widgets.HTML(images.paragraph(legend)),
+            widgets.HTML(paragraph(legend)),
             self._image("strip"),
-            self.scores,
+            self._text("scores"),
         ]
 
     def _choose_class(self, kind: str) -> None:
@@ -137,20 +137,25 @@ class ClipExplorer(VideoExplorer):
         """Read the T frames of the clip, prepared as for evaluation."""
         frames = FrameReader(path)
         sampled = sample_uniform(frames.info.num_frames, self._num_frames).tolist()
-        prepare = evaluation_transform(self._size)
         # One by one: as floats, all frames of a large video would take gigabytes.
-        clip = torch.stack([prepare(frame) for frame in read_frames(frames.info, sampled)])
-        last = frames.info.num_frames - 1
-        at = min(getattr(self.now, "position", 0), last)
+        clip = torch.stack([self._prepare(frame) for frame in read_frames(frames.info, sampled)])
+        at = min(getattr(self.now, "position", 0), frames.info.num_frames - 1)
         frames[at]
         self._frames, self._sampled, self._clip, self.now.position = frames, sampled, clip, at
-        self._tiles = images.as_images(denormalize(clip))
-        self._predictions: dict[str, dict[str, list[float]]] = {}  # by order, then by model
+        self._tiles = as_images(denormalize(clip))
+        self._scores.cache_clear()
 
     def _shuffle(self) -> None:
         self._orders[SHUFFLED] = torch.randperm(self._num_frames, generator=self._rng)
         self.now.order = SHUFFLED
-        self._predictions.pop(SHUFFLED, None)
+        self._scores.cache_clear()
+
+    def _scores(self, order: str) -> dict[str, np.ndarray]:
+        """Compute every model's class probabilities, with the frames in this order."""
+        clip = self._clip[None, self._orders[order]]
+        return {
+            t: probabilities(model, predict(model, clip)[0]) for t, model in self._models.items()
+        }
 
     def draw(self) -> None:
         """Draw the pictures first: the networks may take their time."""
@@ -158,55 +163,36 @@ class ClipExplorer(VideoExplorer):
         kind = f"<b>{escape(self._class)}</b>, " if self._class else ""
         self.title.value = kind + escape(self._frames.title())
         order = self._orders[self.now.order].tolist()
-        places = [p for p, i in enumerate(order) if self._sampled[i] == self.now.position]
-        branches = {p: f", {images.underlined(branch_of(p))} branch" for p in places}
-        branches = branches if self._routed else dict.fromkeys(places, "")
-        names = " and ".join(f"at place {p}{branch}" for p, branch in branches.items())
-        self._show_position(f"sampled, {names}" if names else "not sampled: no network sees it")
+        numbers = [self._sampled[i] for i in order]
+        branches = [branch_of(place) for place in range(self._num_frames)]
+        places = [
+            f"at place {place}" + (f", {underlined(branch)} branch" if self._routed else "")
+            for place, (number, branch) in enumerate(zip(numbers, branches, strict=True))
+            if number == self.now.position
+        ]
+        sampled = f"sampled, {' and '.join(places)}" if places else ""
+        self._show_position(sampled or "not sampled: no network sees it")
         if not (self._class or self._note):
-            self.message.value = images.paragraph(STRANGER, VERMILLION)
-        self.strip.value = images.png(self._strip_picture())
-        self.scores.value = self._score_text()
-
-    def _strip_picture(self) -> np.ndarray:
-        order = self._orders[self.now.order].tolist()
-        colours = [BRANCH_COLOURS[branch_of(place)] for place in range(self._num_frames)]
-        return images.mosaic(
+            self.message.value = paragraph(STRANGER, VERMILLION)
+        strip = mosaic(
             {"": [self._tiles[i] for i in order]},
-            column_labels=[str(self._sampled[i]) for i in order],
-            edges=[colours] if self._routed else (),
-            tile_px=max(40, min(96, STRIP_PX // self._num_frames - 6)),
+            column_labels=list(map(str, numbers)),
+            edges=[[BRANCH_COLOURS[branch] for branch in branches]] if self._routed else (),
+            tile_px=max(40, min(96, PAGE_PX // self._num_frames - 6)),
         )
+        self._show("strip", strip)
+        self._show_scores()
 
-    def _predict(self, order: str) -> dict[str, list[float]]:
-        """Return every model's class probabilities, with the frames in this order."""
-        if order not in self._predictions:
-            clip = self._clip[None, self._orders[order]]
-            self._predictions[order] = {
-                title: predict(model, clip)[0].softmax(0).tolist()
-                for title, model in self._models.items()
-            }
-        return self._predictions[order]
-
-    def _score_text(self) -> str:
-        changed, names = self.now.order != AS_FILMED, self._class_names
+    def _show_scores(self) -> None:
+        changed, names = self.now.order != AS_FILMED, self._names
         text = f"True class: <b>{escape(self._class)}</b>. " if self._class else ""
         text += "Thin bars, and changes in points: against the order as filmed." if changed else ""
-        scores, before = self._predict(self.now.order), self._predict(AS_FILMED)
+        scores, before = self._scores(self.now.order), self._scores(AS_FILMED)
         label = names.index(self._class) if self._class in names else None
-        tables = images.score_tables(scores, names, before if changed else None, label)
-        return images.paragraph(text or "&nbsp;") + tables
-
-    def static_picture(self) -> np.ndarray:
-        lines = [f"{self._class or self._frames.title()}, {self.now.order}. Most probable:"]
-        for title, scores in self._predict(self.now.order).items():
-            best = int(np.argmax(scores))
-            lines.append(f"{title}: {self._class_names[best]}, {100 * scores[best]:.0f} %")
-        return images.stacked(self._strip_picture(), images.text_picture(*lines))
-
-    def summary(self) -> str:
-        (height, width), count = self._size, sum(map(len, self._paths.values()))
-        return (
-            f"ClipExplorer({', '.join(self._models)}; {self._num_frames} frames of "
-            f"{height}x{width}, {count} clips of {len(self._paths)} classes)"
-        )
+        tables = score_tables(scores, names, before if changed else None, label)
+        self.scores.value = paragraph(text or "&nbsp;") + tables
+        best = {title: int(values.argmax()) for title, values in scores.items()}
+        self.lines = [
+            f"{self._class or self._frames.title()}, {self.now.order}. Most probable:",
+            *(f"{t}: {names[i]}, {100 * scores[t][i]:.0f} %" for t, i in best.items()),
+        ]

@@ -14,13 +14,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from blvnet_lab.data import VideoReadError, probe_video, read_frames, sample_uniform
-from blvnet_lab.viz import images
 from blvnet_lab.viz.answers import embedding_hover
 from blvnet_lab.viz.explorers.base import Explorer
+from blvnet_lab.viz.images import as_images, mosaic, paragraph, text_picture
 from blvnet_lab.viz.theme import GREY
 
 FRAMES = 6  # of a clip, evenly spaced
-TILE_PX = 120
 
 
 class EmbeddingExplorer(Explorer):
@@ -43,6 +42,7 @@ class EmbeddingExplorer(Explorer):
         if points.empty:
             raise ValueError("expected clips as points in a plane, got a table without rows")
         self._points = points.reset_index(drop=True)
+        self.about = f"EmbeddingExplorer({len(points)} clips)"
         self._named("plane", go.FigureWidget(embedding_hover(self._points, title)))
         for trace in self.plane.data:
             trace.on_hover(self._hovered)
@@ -62,27 +62,20 @@ class EmbeddingExplorer(Explorer):
             for (number,), x, y in zip(trace.customdata, trace.x, trace.y, strict=True):
                 if number == self.now.slider:
                     ring.update(x=[x], y=[y], xaxis=trace.xaxis, yaxis=trace.yaxis)
-        self.frames.value = images.png(self._picture())
-        self.caption.value = images.paragraph(escape(self._name()))
-
-    def _name(self) -> str:
         clip = self._points.loc[self.now.slider]
+        self._show("frames", _picture(clip["path"]))
         end = "/".join(Path(clip["path"]).parts[-3:])
-        return f"clip {self.now.slider} ({clip['split']}), {clip['class_name']}: {end}"
+        name = f"clip {self.now.slider} ({clip['split']}), {clip['class_name']}: {end}"
+        self.caption.value, self.lines = paragraph(escape(name)), [name]
 
-    def _picture(self) -> np.ndarray:
-        """Draw frames of the clip, or why it cannot be read."""
-        try:
-            info = probe_video(self._points["path"][self.now.slider])
-            numbers = sample_uniform(info.num_frames, min(FRAMES, info.num_frames)).tolist()
-            frames = images.as_images(read_frames(info, numbers))
-        except VideoReadError as error:
-            return images.text_picture(str(error))
-        labels = [f"frame {number}" for number in numbers]
-        return images.mosaic({"": list(frames)}, column_labels=labels, tile_px=TILE_PX)
 
-    def static_picture(self) -> np.ndarray:
-        return images.stacked(self._picture(), images.text_picture(self._name()))
-
-    def summary(self) -> str:
-        return f"EmbeddingExplorer({len(self._points)} clips)"
+def _picture(path: str) -> np.ndarray:
+    """Draw frames of a video, or why it cannot be read."""
+    try:
+        info = probe_video(path)
+        numbers = sample_uniform(info.num_frames, min(FRAMES, info.num_frames)).tolist()
+        frames = as_images(read_frames(info, numbers))
+    except VideoReadError as error:
+        return text_picture(str(error))
+    labels = [f"frame {number}" for number in numbers]
+    return mosaic({"": list(frames)}, column_labels=labels, tile_px=120)

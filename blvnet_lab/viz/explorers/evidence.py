@@ -18,8 +18,16 @@ from blvnet_lab.models import VideoNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of, unwrapped
 from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.base import FITTING, Explorer, checked_names, one_clip, row
-from blvnet_lab.viz.explorers.branch import GAP_PX, PAGE_PX, STEP_MS
+from blvnet_lab.viz.explorers.base import (
+    PAGE_PX,
+    Explorer,
+    checked_names,
+    one_clip,
+    probabilities,
+    row,
+    size_text,
+)
+from blvnet_lab.viz.explorers.branch import GAP_PX
 from blvnet_lab.viz.explorers.clip import AS_FILMED
 from blvnet_lab.viz.explorers.tam_views import digits_for, number
 from blvnet_lab.viz.theme import OPACITY, coloured
@@ -73,16 +81,17 @@ class EvidenceExplorer(Explorer):
         self._orders = {AS_FILMED: torch.arange(count), **frame_orders(count)}
         self._clips = {name: clip[:, order] for name, order in self._orders.items()}
         self._found = cache(self._found)
+        self.about = f"EvidenceExplorer({', '.join(networks)}; {size_text(clip)})"
         start = predict(self._networks[first], clip).argmax().item() if label is None else label
         self._found(first, AS_FILMED, start, -1)  # a label that is no class is named here
 
-        for name, options in (("network", self._networks), ("order", self._orders)):
-            self._control(name, widgets.ToggleButtons(options=list(options), style=FITTING))
+        self._choice("network", self._networks)
+        self._choice("order", self._orders)
         classes = [(name, i) for i, name in enumerate(names)]
         wanted = widgets.Dropdown(options=classes, value=start, description="for")
         against = widgets.Dropdown(options=[("nothing", -1), *classes], description="against")
         asked = row(self._control("label", wanted), self._control("minus", against))
-        self._player(self._control("position", widgets.IntSlider()), STEP_MS)
+        self._player("position", widgets.IntSlider())
         place = row(self.play, self.position)
         shown = row(self._text("closeup"), self._text("sums", flex="1 1 300px"))
         self._arrange(self.network, asked, self.order, place, self._image("maps"), shown)
@@ -91,7 +100,7 @@ class EvidenceExplorer(Explorer):
         """Compute evidence (P, h, w), and the probability of every class."""
         model, clip = self._networks[network], self._clips[order]
         maps = evidence(model, clip, label, None if minus < 0 else minus)[0]
-        return maps.double().numpy(), predict(model, clip)[0].float().softmax(0).numpy()
+        return maps.double().numpy(), probabilities(model, predict(model, clip)[0])
 
     def draw(self) -> None:
         now, names, asked = self.now, self._names, (self.now.label, self.now.minus)
@@ -114,7 +123,7 @@ class EvidenceExplorer(Explorer):
         over = (OPACITY * colours + (1 - OPACITY) * grey).astype(np.uint8)
         branches = ["little frame", "big frame"] if paired else ["frame"]
         rows = dict(zip(branches, shown.swapaxes(0, 1), strict=True))
-        self._picture = images.mosaic(
+        picture = images.mosaic(
             rows | {f"evidence\n±{number(limit, digits)}": over},
             column_labels=[", ".join(map(str, numbers)) for numbers in held],
             chosen=at,
@@ -122,27 +131,20 @@ class EvidenceExplorer(Explorer):
             gap_px=GAP_PX,
             below=[number(part, digits) for part in sums],
         )
-        self.maps.value = images.png(self._picture)
+        self._show("maps", picture)
         cells = adding_up(maps[at], sums[at], digits)
         self.closeup.value = table(over[at], cells, digits)
         frames = f"frame{'s' * paired} {' and '.join(map(str, held[at]))}"
         less = "" if now.minus < 0 else f", less that of {names[now.minus]}"
         truth = "" if self._label is None else f" The clip's class is {names[self._label]}."
         answer = f"{now.network} answers {names[scores.argmax()]} ({100 * scores.max():.1f} %)."
-        self._lines = [
+        self.lines = [
             f"{unit.capitalize()} {at}, {frames}: {added(cells, digits)}.",
             f"All {unit}s: {added(sums, digits)}, the logit of {names[now.label]}{less}.",
             answer + truth,
             *NOTES.splitlines(),
         ]
-        self.sums.value = images.paragraph("<br>".join(map(escape, self._lines)))
-
-    def static_picture(self) -> np.ndarray:
-        return images.stacked(self._picture, images.text_picture(*self._lines))
-
-    def summary(self) -> str:
-        count, (height, width) = len(self._frames), self._size
-        return f"EvidenceExplorer({', '.join(self._networks)}; {count} frames of {height}x{width})"
+        self.sums.value = images.paragraph("<br>".join(map(escape, self.lines)))
 
 
 def adding_up(parts: np.ndarray, total: float, digits: int) -> np.ndarray:

@@ -7,6 +7,7 @@ LiveView(model, source="camera", class_names=class_names)
 import copy
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from html import escape
 from itertools import pairwise
@@ -17,7 +18,7 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor, nn
+from torch import Tensor
 
 from blvnet_lab.data import VideoReadError, evaluation_transform
 from blvnet_lab.deploy.compiled import Precision, compile_for_inference
@@ -25,7 +26,7 @@ from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.base import Explorer, checked_names, row
+from blvnet_lab.viz.explorers.base import Explorer, checked_names, probabilities, row
 from blvnet_lab.viz.explorers.camera import Camera
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, branch_of
@@ -37,20 +38,80 @@ NUMBERS_PX = 50  # for the numbers at the right
 TOP_PX, AXIS_PX = 18, 34
 MAX_TICKS = 6
 MAX_SECONDS, MAX_FRAMES = 10, 250  # of the chart; frames, where a video does not say how fast
-MIN_MS = 40  # from frame to frame while playing
-PLAY_MS = 120  # where a video does not say
+PLAY_MS, MIN_MS = 120, 40  # from frame to frame, where a video does not say; at least
 KEPT_PAIRS = 600  # of a camera: more than the chart and the average need
 STILL_PAIRS = 8  # at least as many are in the picture for pages without a kernel
-Source = Literal["file", "camera"]
+
+
+class Watcher:
+    """A copy of a causal bLVNet-TAM that gets pairs of frames, and what it said after each.
+
+    Args: see `LiveView`.
+    """
+
+    def __init__(
+        self,
+        model: BigLittleNet,
+        class_names: Sequence[str] | None,
+        size: tuple[int, int],
+        fast: Precision | None,
+    ) -> None:
+        if (name := architecture_of(model)) != "blvnet_tam":
+            raise TypeError(
+                f"expected a model from blvnet_tam, got {name}: the view follows pairs of frames; "
+                "`deploy.Stream` takes the frames of a causal tsm or tam_resnet one by one"
+            )
+        self.names, self._model = checked_names(class_names, model), copy.deepcopy(model)
+        self.prepare, self.stream = evaluation_transform(size), Stream(self._model)
+        self._like = next(self.stream.parameters())
+        if fast is not None:
+            self.stream = compile_for_inference(self.stream, size, fast)
+        self.forget()
+
+    def forget(self) -> None:
+        self.stream.reset()
+        # Of each pair: logits (num_classes,); when it was complete; how long it took (s).
+        self.logits, self.ends, self.seconds = [], [], []
+
+    def take(self, pair: Tensor, end: float) -> None:
+        """Give the network a pair (2, 3, H, W), uint8, that is complete at some time."""
+        pair = self.prepare(pair).to(self._like)
+        start = time.perf_counter()
+        self.logits.append(self.stream(pair[None])[0].double().cpu())
+        self.seconds.append(time.perf_counter() - start)
+        self.ends.append(end)
+
+    def averaging(self) -> widgets.IntSlider:
+        """Make the control for how many pairs are averaged."""
+        most, style = self._model.num_frames, {"description_width": "initial"}
+        return widgets.IntSlider(most // 2, 1, most, description="pairs averaged", style=style)
+
+    def probabilities(self, pairs: range, count: int) -> np.ndarray:
+        """Return those after each of these pairs, of up to `count` each, (n, num_classes)."""
+        latest = [torch.stack(self.logits[max(0, k + 1 - count) : k + 1]).mean(0) for k in pairs]
+        found = probabilities(self._model, torch.stack(latest)) if latest else np.empty(0)
+        return found.reshape(-1, len(self.names))
+
+    def scores(self, seen: int, count: int) -> dict[str, float]:
+        """Name the probabilities after so many pairs; empty before the first."""
+        latest = self.probabilities(range(seen)[-1:], count)
+        return dict(zip(self.names, latest[0].tolist(), strict=True)) if seen else {}
+
+    def chart(
+        self, seen: int, count: int, *, now: float, span: float, unit: str = "s"
+    ) -> np.ndarray:
+        """Draw what it said after so many pairs, of the last `span`."""
+        gone = sum(end <= now - span for end in self.ends[1:seen])
+        found, times = self.probabilities(range(gone, seen), count), self.ends[gone:seen]
+        return score_chart(times, found, self.names, now=now, span=span, unit=unit)
 
 
 class LiveView(VideoExplorer):
     """A video, and what a causal network makes of it so far; set ``.value`` of the controls.
 
     The controls: ``play``; ``position`` (the frame that is shown); ``averaged`` (over how many
-    pairs the logits are averaged before the softmax); ``restart`` (to `click()`: the network
-    forgets everything). What they change: ``frame``, ``caption``, ``chart``, ``cost``, ``scores``
-    and ``message`` (about the file).
+    pairs the logits are averaged); ``restart`` (to `click()`: the network forgets everything). What
+    they change: ``frame``, ``caption``, ``chart``, ``cost``, ``scores`` and ``message``.
 
     The network gets one frame of every `stride`, the middle one: each pair once, when its second
     frame is there, from the beginning of the video on. So a frame shows the same however one came
@@ -73,13 +134,11 @@ class LiveView(VideoExplorer):
 
     css_class = "blvnet-live-view"
 
-    def __new__(cls, model: BigLittleNet, *args, source: Source = "file", **kwargs):
+    def __new__(cls, *args, source: Literal["file", "camera"] = "file", **kwargs):
         """Make the view of another source; Python calls __init__ for those of a file only."""
-        if source == "file":
-            return super().__new__(cls)
-        if source != "camera":
+        if source not in ("file", "camera"):
             raise ValueError(f'expected "file" or "camera" as the source, got {source!r}')
-        return CameraView(model, *args, **kwargs)
+        return super().__new__(cls) if source == "file" else CameraView(*args, **kwargs)
 
     def __init__(
         self,
@@ -89,15 +148,13 @@ class LiveView(VideoExplorer):
         *,
         size: tuple[int, int] = (64, 64),
         stride: int = 1,
-        source: Source = "file",
+        source: Literal["file"] = "file",
         fast: Precision | None = None,
     ) -> None:
         super().__init__()
-        self._stream, self._like = stream_of(model, size, fast)
-        self._class_names = checked_names(class_names, model)
-        self._frames = FrameReader(path)
+        self._watcher, self._frames = Watcher(model, class_names, size, fast), FrameReader(path)
         self._fps, self._count = self._frames.info.fps, self._frames.info.num_frames
-        numbers = range(stride // 2, self._count, stride)
+        self._stride, numbers = stride, range(stride // 2, self._count, stride)
         # Where T x stride frames make up the video, these are the ones of `sample_uniform`.
         self._pairs = list(zip(numbers[0::2], numbers[1::2], strict=False))
         if not self._pairs:
@@ -105,12 +162,12 @@ class LiveView(VideoExplorer):
                 f"expected a stride that leaves a pair of the video's {self._count} frames, got "
                 f"{stride}: take a smaller one"
             )
-        self._size, self._stride, self._prepare = size, stride, evaluation_transform(size)
-        self._logits: list[Tensor] = []  # of every pair that the network has seen
-        self._seconds: list[float] = []  # that it took for each
+        classes = len(self._watcher.names)
+        size_of_them = "{}x{}".format(*size)
+        self.about = f"LiveView({len(self._pairs)} pairs of {size_of_them}, {classes} classes)"
         self._make_position(max(MIN_MS, round(1000 / self._fps)) if self._fps else PLAY_MS)
         self._button("restart", "restart", self._restart, "forget everything, from the first frame")
-        self._control("averaged", averaging_slider(model))
+        self._control("averaged", self._watcher.averaging())
         beside = widgets.VBox([self._image("chart")], layout={"padding": "0 0 0 12px"})
         self._arrange(
             widgets.HTML(f"<b>{escape(self._frames.title())}</b>"),
@@ -123,21 +180,18 @@ class LiveView(VideoExplorer):
 
     def _choose_position(self, number: int) -> None:
         with self._reading(f"frame {self.now.position}"):
-            self._follow(number)
+            self._follow(self._seen_by(number))
             super()._choose_position(number)
 
     def _restart(self) -> None:
-        self._stream.reset()
-        self._logits, self._seconds = [], []
+        self._watcher.forget()
         self._choose_position(0)
 
-    def _follow(self, number: int) -> None:
-        """Give the network all pairs that are complete with this frame, and that are new to it."""
-        for first, second in self._pairs[len(self._logits) : self._seen_by(number)]:
-            pair = self._prepare(torch.stack([self._frames[first], self._frames[second]]))
-            logits, seconds = timed_step(self._stream, pair.to(self._like))
-            self._seconds.append(seconds)
-            self._logits.append(logits)
+    def _follow(self, count: int) -> None:
+        """Give the network the first so many pairs, as far as they are new to it."""
+        for first, second in self._pairs[len(self._watcher.ends) : count]:
+            pair = torch.stack([self._frames[first], self._frames[second]])
+            self._watcher.take(pair, second / (self._fps or 1))
 
     def _seen_by(self, number: int) -> int:
         """Count the pairs that are complete with this frame."""
@@ -146,9 +200,7 @@ class LiveView(VideoExplorer):
     @property
     def scores(self) -> dict[str, float]:
         """Class name to probability, as shown at the right edge; empty before the first pair."""
-        seen = self._seen_by(self.now.position)
-        latest = averages(self._logits, range(seen)[-1:], self.now.averaged)
-        return dict(zip(self._class_names, latest[0].tolist(), strict=True)) if seen else {}
+        return self._watcher.scores(self._seen_by(self.now.position), self.now.averaged)
 
     def draw(self) -> None:
         number = self.now.position
@@ -159,10 +211,11 @@ class LiveView(VideoExplorer):
                 then = "waits for the other frame" if branch == "little" else "pair is complete"
                 fate = f"to the {images.underlined(branch)} branch, in pair {k}; {then}"
         self._show_position(fate)
-        self.chart.value = images.png(self._chart(number))
+        self._show("chart", self._chart(number))
         seen, cost = self._seen_by(number), "The network has not seen a pair yet."
         if seen:
-            cost = f"A pair costs the network {1000 * median(self._seconds):.1f} ms here (median)"
+            took = 1000 * median(self._watcher.seconds)
+            cost = f"A pair costs the network {took:.1f} ms here (median)"
             if self._fps:
                 cost += f", and is {2000 * self._stride / self._fps:.0f} ms of video"
             cost += f". {seen} of {len(self._pairs)} pairs seen."
@@ -170,38 +223,28 @@ class LiveView(VideoExplorer):
 
     def _chart(self, number: int) -> np.ndarray:
         """Draw all that is known at a frame, of the last seconds."""
-        rate, unit = (self._fps, "s") if self._fps else (1.0, "frames")
-        now = (number + 1) / rate
-        span = min(self._count / rate, MAX_SECONDS if self._fps else MAX_FRAMES)
-        times = [second / rate for _, second in self._pairs[: self._seen_by(number)]]
-        gone = sum(end <= now - span for end in times[1:])
-        scores = averages(self._logits, range(gone, len(times)), self.now.averaged)
-        return score_chart(times[gone:], scores, self._class_names, now=now, span=span, unit=unit)
+        rate, most, unit = (self._fps, MAX_SECONDS, "s") if self._fps else (1, MAX_FRAMES, "frames")
+        when = {"now": (number + 1) / rate, "span": min(self._count / rate, most), "unit": unit}
+        return self._watcher.chart(self._seen_by(number), self.now.averaged, **when)
 
     def static_picture(self) -> np.ndarray:
         """Draw what the network gets, and the chart as far as it is and some pairs on."""
         count = max(self._seen_by(self.now.position), min(STILL_PAIRS, len(self._pairs)))
-        try:
-            self._follow(self._pairs[count - 1][1])
-        except VideoReadError:
-            count = len(self._logits)  # as far as it can be read
-        numbers = [n for pair in self._pairs[max(0, count - STILL_PAIRS) : count] for n in pair]
+        with suppress(VideoReadError):  # as far as it can be read
+            self._follow(count)
+        pairs = self._pairs[: min(count, len(self._watcher.ends))][-STILL_PAIRS:]
+        numbers = [number for pair in pairs for number in pair]
         title = f"{self._frames.title()}; average of up to {self.now.averaged} pairs"
-        chart = self._chart(numbers[-1] if numbers else 0)
-        chart = images.stacked(chart, images.text_picture(title))
-        if not numbers:
-            return chart
-        strip = images.mosaic(
-            {"": [self._frames[number].permute(1, 2, 0).numpy() for number in numbers]},
-            column_labels=[str(number) for number in numbers],
-            edges=[list(BRANCH_COLOURS.values()) * (len(numbers) // 2)],
-            tile_px=min(72, WIDTH // len(numbers) - 6),
-        )
-        return images.stacked(strip, chart)
-
-    def summary(self) -> str:
-        size = "{}x{}".format(*self._size)
-        return f"LiveView({len(self._pairs)} pairs of {size}, {len(self._class_names)} classes)"
+        parts = [self._chart(numbers[-1] if numbers else 0), images.text_picture(title)]
+        if numbers:
+            strip = images.mosaic(
+                {"": [self._frames.image(number) for number in numbers]},
+                column_labels=list(map(str, numbers)),
+                edges=[list(BRANCH_COLOURS.values()) * len(pairs)],
+                tile_px=min(72, WIDTH // len(numbers) - 6),
+            )
+            parts.insert(0, strip)
+        return images.stacked(*parts)
 
 
 class CameraView(Explorer):
@@ -236,23 +279,16 @@ class CameraView(Explorer):
                 f"expected frames a second above 0, got fps={fps}: take that of the training"
             )
         super().__init__()
-        self._stream, self._like = stream_of(model, size, fast)
-        self._prepare = evaluation_transform(size)
-        self._class_names = checked_names(class_names, model)
+        self._watcher = Watcher(model, class_names, size, fast)
+        self.about = f"LiveView(camera, {len(self._watcher.names)} classes)"
         self._named("camera", Camera(size=size, fps=fps)).on_msg(self._receive)
-        self._button("restart", "restart", self._restart, "forget everything")
-        self._control("averaged", averaging_slider(model))
-        self._restart()
+        self._button("restart", "restart", self._watcher.forget, "forget everything")
+        self._control("averaged", self._watcher.averaging())
         self._arrange(
             row(self.restart, self.averaged),
             row(self.camera, self._image("chart"), align_items="flex-start"),
             self._text("cost"),
         )
-
-    def _restart(self) -> None:
-        self._stream.reset()
-        # Of the last pairs: logits; when they came (s); how long the network took (s).
-        self._logits, self._times, self._seconds = [], [], []
 
     def _receive(self, camera: Camera, pair: dict, buffers: list) -> None:
         frames = torch.tensor(np.frombuffer(buffers[0], np.uint8)).view(2, *camera.size, 4)
@@ -262,76 +298,29 @@ class CameraView(Explorer):
             camera.send({})
 
     def _take(self, pair: Tensor, time: float) -> None:
-        """Give the network a pair (2, 3, H, W), uint8, that is complete at some time (s)."""
-        if self._times and time <= self._times[-1]:  # switched off and on
-            self._restart()
-        found = *timed_step(self._stream, self._prepare(pair).to(self._like)), time
-        for values, new in zip((self._logits, self._seconds, self._times), found, strict=True):
-            values[:] = [*values, new][-KEPT_PAIRS:]
+        watcher = self._watcher
+        if watcher.ends and time <= watcher.ends[-1]:  # switched off and on
+            watcher.forget()
+        watcher.take(pair, time)
+        for values in (watcher.logits, watcher.ends, watcher.seconds):
+            del values[:-KEPT_PAIRS]
 
     @property
     def scores(self) -> dict[str, float]:
         """Class name to probability, now; empty before the first pair."""
-        latest = averages(self._logits, range(len(self._logits))[-1:], self.now.averaged)
-        return dict(zip(self._class_names, *latest.tolist(), strict=True)) if len(latest) else {}
+        return self._watcher.scores(len(self._watcher.ends), self.now.averaged)
 
     def draw(self) -> None:
-        self.chart.value = images.png(self.static_picture())
+        ends = self._watcher.ends
+        now = ends[-1] + 2 / self.camera.fps if ends else MAX_SECONDS
+        chart = self._watcher.chart(len(ends), self.now.averaged, now=now, span=MAX_SECONDS)
+        self._show("chart", chart)
         cost = "What the camera sees goes from this page to its kernel, and nowhere else."
-        if len(self._times) > 1:
-            rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])
-            took = f"{rate:.1f} pairs a second; one takes {1000 * median(self._seconds):.1f} ms"
-            cost = f"The network gets {took} (median). {cost}"
+        if len(ends) > 1:
+            rate, took = (len(ends) - 1) / (ends[-1] - ends[0]), median(self._watcher.seconds)
+            took = f"{rate:.1f} pairs a second; one takes {1000 * took:.1f} ms (median)"
+            cost = f"The network gets {took}. {cost}"
         self.cost.value = images.paragraph(f"<small>{cost}</small>")
-
-    def static_picture(self) -> np.ndarray:
-        """Draw the chart of the last seconds."""
-        now = self._times[-1] + 2 / self.camera.fps if self._times else float(MAX_SECONDS)
-        first = sum(time < now - MAX_SECONDS for time in self._times)
-        scores = averages(self._logits, range(first, len(self._times)), self.now.averaged)
-        scores, about = scores.reshape(-1, len(self._class_names)), {"now": now, "unit": "s"}
-        return score_chart(
-            self._times[first:], scores, self._class_names, span=MAX_SECONDS, **about
-        )
-
-    def summary(self) -> str:
-        return f"LiveView(camera, {len(self._class_names)} classes)"
-
-
-def stream_of(
-    model: BigLittleNet, size: tuple[int, int], fast: Precision | None
-) -> tuple[nn.Module, Tensor]:
-    """Make the stepwise form of a copy of a causal bLVNet-TAM; TypeError for another model.
-
-    With it comes a tensor of the device and precision that it takes. `fast` compiles it.
-    """
-    if (name := architecture_of(model)) != "blvnet_tam":
-        raise TypeError(
-            f"expected a model from blvnet_tam, got {name}: the view follows pairs of frames; "
-            "`deploy.Stream` takes the frames of a causal tsm or tam_resnet one by one"
-        )
-    stream = Stream(copy.deepcopy(model))
-    like = next(stream.parameters())
-    return stream if fast is None else compile_for_inference(stream, size, fast), like
-
-
-def averaging_slider(model: BigLittleNet) -> widgets.IntSlider:
-    """Make the control for how many pairs are averaged."""
-    most, style = model.num_frames, {"description_width": "initial"}
-    return widgets.IntSlider(most // 2, 1, most, description="pairs averaged", style=style)
-
-
-def timed_step(stream: nn.Module, pair: Tensor) -> tuple[Tensor, float]:
-    """Give a network a pair (2, 3, H, W); return its logits (num_classes,) and the seconds."""
-    start = time.perf_counter()
-    logits = stream(pair[None])[0].double().cpu()
-    return logits, time.perf_counter() - start
-
-
-def averages(logits: Sequence[Tensor], pairs: range, count: int) -> np.ndarray:
-    """Return the probabilities after each of these pairs, of up to `count` each, (n, classes)."""
-    means = [torch.stack([*logits[max(0, k + 1 - count) : k + 1]]).mean(0) for k in pairs]
-    return np.array([mean.softmax(0).tolist() for mean in means])
 
 
 def score_chart(
@@ -352,7 +341,6 @@ def score_chart(
         times: since when each row of scores (n, num_classes) holds, the last of them until now.
         now: the time at the right edge, `span` after the left one.
     """
-    scores = scores.reshape(-1, len(names))
     shown = sorted(np.argsort(-scores.max(0, initial=0), kind="stable")[:MAX_ROWS].tolist())
     labels = [n if len(n) <= MAX_LETTERS else f"{n[: MAX_LETTERS - 1]}…" for n in names]
     left, right = 12 + max(images.text_width(labels[i]) for i in shown), WIDTH - NUMBERS_PX

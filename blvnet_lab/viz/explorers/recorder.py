@@ -24,9 +24,9 @@ from blvnet_lab.datasets.motion import FRAMES, X264
 from blvnet_lab.datasets.published import SPLIT_OF
 from blvnet_lab.deploy.live import frame_edges
 from blvnet_lab.paths import atomic_write, plain_name
-from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.base import Explorer, row
 from blvnet_lab.viz.explorers.camera import Camera
+from blvnet_lab.viz.images import as_images, mosaic, paragraph, text_picture
 from blvnet_lab.viz.theme import GREEN, VERMILLION
 
 SHORT_SIDE = 128  # of clips, in pixels
@@ -75,8 +75,8 @@ class ClipRecorder(Explorer):
                 "is played backwards, or say reversed_copies=False"
             )
         self.folder, self._names, self._reversed = Path(folder), names, reversed_copies
-        self._note, self._pieces = images.paragraph(""), []
-        self._control("label", widgets.ToggleButtons(options=names))
+        self._note, self._pieces = paragraph(""), []
+        self._choice("label", names)
         self._named("camera", Camera(seconds=seconds, label=names[0]))
         self.camera.on_msg(self._receive)
         self._button("remove", "remove the last", self.remove_last, "it goes to the folder removed")
@@ -87,7 +87,7 @@ class ClipRecorder(Explorer):
             row(self.remove, self._text("numbers")),
             self._text("message"),
             self._image("strip"),
-            widgets.HTML(images.paragraph(f"<small>{escape(told)} Nowhere else.</small>")),
+            widgets.HTML(paragraph(f"<small>{escape(told)} Nowhere else.</small>")),
         )
 
     def add(self, file: str | Path, class_name: str) -> None:
@@ -111,7 +111,7 @@ class ClipRecorder(Explorer):
                 target = self.folder / "removed" / path.relative_to(self.folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(target)
-            self._note = images.paragraph(f"Removed: {escape(last.parent.name)}, {last.stem}.")
+            self._note = paragraph(f"Removed: {escape(last.parent.name)}, {last.stem}.")
 
     def _recordings(self, *folders: str) -> list[Path]:
         found = chain(*(self.folder.glob(f"{folder}/*/*") for folder in folders))
@@ -137,7 +137,7 @@ class ClipRecorder(Explorer):
         try:
             self._store(*recording)
         except (OSError, ValueError) as error:  # no video, a full disk
-            self._note = images.paragraph(f"<b>Not taken.</b> {escape(str(error))}", VERMILLION)
+            self._note = paragraph(f"<b>Not taken.</b> {escape(str(error))}", VERMILLION)
 
     def _store(self, name: str, label: str, data: bytes) -> None:
         """Write a recording and its clips, all or none."""
@@ -164,29 +164,21 @@ class ClipRecorder(Explorer):
             for of_class, (way, step) in ways.items():
                 clip = begin(f"clips/{of_class}/{number}/{way}.mp4")
                 write_h264(clip, frames[::step], showing, gop=1, x264=X264)
-        self._note = images.paragraph(f"Taken: {escape(label)}, number {number}{used}.", GREEN)
+        self._note = paragraph(f"Taken: {escape(label)}, number {number}{used}.", GREEN)
 
     def draw(self) -> None:
         self.camera.label = self.now.label
         found = [f"{escape(name)}: {count}" for name, count in self.counts().items()]
-        self.numbers.value = images.paragraph(f"<b>Clips.</b> {', '.join(found)}")
+        self.numbers.value = paragraph(f"<b>Clips.</b> {', '.join(found)}")
         self.remove.disabled = not self._recordings("originals")
-        self.strip.value = images.png(self.static_picture())
         self.message.value = self._note
-
-    def static_picture(self) -> np.ndarray:
-        """Draw frames of the last recording's clips."""
+        counts = ", ".join(f"{count} x {name}" for name, count in self.counts().items())
+        self.about = f"ClipRecorder({counts})"
         clips = [path for last in self._recordings("originals")[-1:] for path in self._clips(last)]
-        frames = {
-            path.parents[1].name: images.as_images(read_frames(path, SHOWN)) for path in clips
-        }
+        frames = {path.parents[1].name: as_images(read_frames(path, SHOWN)) for path in clips}
         labels = [f"frame {number}" for number in SHOWN]
-        if not frames:
-            return images.text_picture("Nothing recorded yet.")
-        return images.mosaic(frames, column_labels=labels)
-
-    def summary(self) -> str:
-        return f"ClipRecorder({', '.join(f'{count} x {n}' for n, count in self.counts().items())})"
+        none = text_picture("Nothing recorded yet.")
+        self._show("strip", mosaic(frames, column_labels=labels) if frames else none)
 
 
 def check_folder_names(names: Sequence[str]) -> list[str]:

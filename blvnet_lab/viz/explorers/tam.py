@@ -6,29 +6,25 @@ explorer.taps["prev"].value = 0.5       # what dragging the slider does
 """
 
 import math
-import time
 from collections.abc import Sequence
 from functools import partial
 
 import ipywidgets as widgets
-import numpy as np
 from torch import Tensor
 
 from blvnet_lab.data import denormalize
 from blvnet_lab.models import VideoNet, capture_points
 from blvnet_lab.viz.explorers import tam_views
-from blvnet_lab.viz.explorers.base import Explorer, checked_names
+from blvnet_lab.viz.explorers.base import Explorer, checked_names, size_text
 from blvnet_lab.viz.explorers.tam_edits import PRESETS, Arithmetic, TamEdits
 from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, heading
-from blvnet_lab.viz.images import as_images, png, stacked, underlined
+from blvnet_lab.viz.images import as_images, underlined
 
 TAP_LIMIT = 2.0  # of the tap sliders; doubled until the largest learned tap is inside
 # A slider rounds what it is given to its steps, in the browser, and sends that back as if the user
 # had moved it. Binary fractions on a range that is a power of two come back as they are.
 STEP = 1 / 512
 PLAY_MS = 500  # from position to position
-SLOW_S = 0.15  # where a forward pass takes longer, pictures wait until a slider is let go
-SLOW_NOTE = " This model takes its time: let go of a slider to see what follows."
 MODULES = {"TAM": "temporal aggregation modules (TAM)", "shift": "shifts in time (TSM)"}
 BRANCHES = f"; lines: {underlined('little')} and {underlined('big')} branch"
 
@@ -73,14 +69,13 @@ class TamExplorer(Explorer):
         self._frames = as_images(denormalize(self._edits.clip[0])) if shown else None
         points = capture_points(model)
         self._branched = [p.removesuffix(".big") for p in points if p.endswith(".big")]
+        self._note = ""  # what a button did
         self._make_controls()
-        self._before, _ = self._edits.run(self.now.module)  # slower than the passes that follow
-        start = time.perf_counter()
-        self._edits.run(self.now.module)
-        self._slow = time.perf_counter() - start > SLOW_S
-        self._note, self._stale = "", True
         self._make_taps()
+        self._before, _ = self._edits.run(self.now.module)
         self._choose_module(self.now.module)
+        shown = size_text(self._edits.clip) if self._edits.clip is not None else "taps alone"
+        self.about = f"TamExplorer({len(self._edits.roles)} {self._edits.what}s, {shown})"
         self.layout = {"width": f"{WIDTH + 8}px", "align_items": "flex-start"}
         self._arrange(*self._layout())
 
@@ -96,7 +91,7 @@ class TamExplorer(Explorer):
         self._control("channel", channels)
         look, count = {"description": "frame", **_sizes(270, 40)}, self._edits.model.num_frames
         frame = widgets.IntSlider(max=count - 1, value=count // 2, **look)
-        self._player(self._control("frame", frame), PLAY_MS)
+        self._player("frame", frame, PLAY_MS)
         scopes = ("this channel", f"this {what}", f"all {what}s")
         scope = widgets.ToggleButtons(options=scopes, style={"button_width": "104px"})
         self._control("scope", scope)
@@ -105,7 +100,7 @@ class TamExplorer(Explorer):
         learned = self._edits.learned.values()
         largest = max(taps.nan_to_num(0, 0, 0).abs().max().item() for taps in learned)
         limit = max(TAP_LIMIT, 2.0 ** math.frexp(largest)[1])
-        look = {"continuous_update": not self._slow, **_sizes(440, 40)}
+        look = _sizes(440, 40)
         self.taps, self.presets = {}, {}
         for index, name in enumerate(self._edits.names):
             tap = widgets.FloatSlider(min=-limit, max=limit, step=STEP, description=name, **look)
@@ -114,7 +109,8 @@ class TamExplorer(Explorer):
         for name in self._edits.presets:
             action = partial(self._apply, name)
             self.presets[name] = self._button("preset", name, action, PRESETS[name])
-        self._button("reset", "reset all", self._reset, "the model's own taps everywhere")
+        action = partial(self._apply, "own", self.scope.options[-1])
+        self._button("reset", "reset all", action, "the model's own taps everywhere")
         for button in (*self.presets.values(), self.reset):
             button.layout.width = "88px"
 
@@ -160,18 +156,14 @@ class TamExplorer(Explorer):
 
     def _set_tap(self, index: int, value: float) -> None:
         self._edits.taps[self.now.module][index, self.now.channel] = value
-        self._note, self._stale = "", True
+        self._stale = True
 
-    def _apply(self, preset: str) -> None:
-        scope = self.now.scope
+    def _apply(self, preset: str, scope: str | None = None) -> None:
+        scope = scope or self.now.scope
         names = self._edits.tams if scope.startswith("all") else [self.now.module]
         channels = self.now.channel if scope == "this channel" else slice(None)
         self._edits.apply(preset, names, channels)
         self._note, self._stale = f"{preset}, {scope}: {PRESETS[preset]}.", True
-
-    def _reset(self) -> None:
-        self._edits.apply("own", self._edits.tams)
-        self._note, self._stale = "", True
 
     def draw(self) -> None:
         edits, name, channel = self._edits, self.now.module, self.now.channel
@@ -184,31 +176,22 @@ class TamExplorer(Explorer):
         maps, kind = self._input[:, channel].double().cpu(), edits.kind(name)
         self.steps = steps = Arithmetic(maps, taps, edits.first_offset, self.now.frame, kind)
         changed, roles, what = edits.changed(), edits.roles[name], edits.what
-        self._drawn = {
-            "network": tam_views.network_picture(edits.roles, self._branched, name, changed, what),
-            "strip": tam_views.strip(edits.taps[name], edits.names, roles, self._order, channel),
-            "arithmetic": tam_views.arithmetic_picture(steps, edits.names),
-            "maps": tam_views.maps_picture(steps, learned, self._frames),
-        }
-        for part, picture in self._drawn.items():
-            getattr(self, part).value = png(picture)
+        self._show(
+            "network", tam_views.network_picture(edits.roles, self._branched, name, changed, what)
+        )
+        self._show(
+            "strip", tam_views.strip(edits.taps[name], edits.names, roles, self._order, channel)
+        )
+        self._show("arithmetic", tam_views.arithmetic_picture(steps, edits.names))
+        self._show("maps", tam_views.maps_picture(steps, learned, self._frames))
         legend = heading(2, f"The channels of {name}, by what they do with time")
         self.legend.value = legend + tam_views.role_legend(roles)
         self.title.value = heading(3, f"Channel {channel} of {name} at {tam_views.where(steps)}")
         self.numbers.value = tam_views.in_numbers(steps)
         self.message.value = tam_views.message_text(self._note, changed, edits.roles)
-        before, note = self._before if changed else None, SLOW_NOTE if self._slow else ""
-        shown = (self._scores, before, self._names, self._label, note)
-        self.scores.value = tam_views.score_text(*shown)
-
-    def static_picture(self) -> np.ndarray:
-        return stacked(*self._drawn.values())
-
-    def summary(self) -> str:
-        edits, shown = self._edits, "taps alone"
-        if edits.clip is not None:
-            shown = "{0} frames of {2}x{3}".format(*edits.clip.shape[1:])
-        return f"TamExplorer({len(edits.roles)} {edits.what}s, {shown})"
+        self._note = ""
+        before = self._before if changed else None
+        self.scores.value = tam_views.score_text(self._scores, before, self._names, self._label)
 
 
 def _sizes(width: int, label: int) -> dict[str, dict[str, str]]:

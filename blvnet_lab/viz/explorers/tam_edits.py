@@ -20,7 +20,7 @@ from blvnet_lab.introspect.taps import tams, tap_name
 from blvnet_lab.models import PairTAM, VideoNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.tam import weighted_sum
-from blvnet_lab.viz.explorers.base import one_clip
+from blvnet_lab.viz.explorers.base import one_clip, probabilities
 
 Kind = Literal["frames", "routed", "twins", "pairs"]
 PRESETS = {
@@ -147,6 +147,6 @@ class TamEdits:
             maps = torch.eye(count, device="cpu")[:, None, None].expand(-1, tam.channels, count, -1)
         else:
             with tam.register_forward_pre_hook(lambda module, args: kept.append(args[0])):
-                scores = self.model(self.clip)[0].softmax(0).tolist()
+                scores = probabilities(self.model, self.model(self.clip)[0]).tolist()
             ((maps,),) = kept
         return scores, maps.repeat_interleave(2, 0) if kind == "twins" else maps

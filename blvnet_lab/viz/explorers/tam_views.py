@@ -278,7 +278,6 @@ def score_text(
     before: Sequence[float] | None,
     names: Sequence[str],
     label: int | None,
-    note: str,
 ) -> str:
     """Show the class probabilities, and what they were `before`, with the model's own taps."""
     if scores is None:
@@ -289,9 +288,9 @@ def score_text(
         if before is not None:
             change = f"{100 * (scores[label] - before[label]):+z.1f}".replace("-", "−")
             line += f", <b>{change} points</b>"
-    thin = "Thin bars, and changes in points: with its own taps." if before else ""
+    thin = small("Thin bars, and changes in points: with its own taps.") if before else ""
     table = score_tables({"": scores}, names, before and {"": before}, label)
-    return f"{small(line)}{table}{small(thin + note)}"
+    return f"{small(line)}{table}{thin}"
 
 
 def message_text(note: str, changed: Mapping[str, int], roles: Mapping[str, Sequence[str]]) -> str:

@@ -13,16 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageDraw
 
 from blvnet_lab.deploy.live import frame_edges
-from blvnet_lab.viz import images
 from blvnet_lab.viz.answers import timeline_figure
 from blvnet_lab.viz.explorers.base import row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
-from blvnet_lab.viz.theme import VERMILLION
+from blvnet_lab.viz.images import LABEL_GREY, mosaic, stacked, text_picture
+from blvnet_lab.viz.theme import INK_SETTINGS, VERMILLION
 
-# For light and dark pages.
-LOOK = dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none")
-LOOK |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), images.LABEL_GREY)
-LOOK |= dict.fromkeys(("xtick.color", "ytick.color"), images.LABEL_GREY)
+LOOK = {  # for light and dark pages
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
+    **dict.fromkeys(INK_SETTINGS, LABEL_GREY),
+}
 
 
 class TimelineExplorer(VideoExplorer):
@@ -55,33 +55,29 @@ class TimelineExplorer(VideoExplorer):
             self._axes.set_xlim(0, max(self._ends[-1], table.index[-1]))
             canvas.draw()  # once: every move of the slider would take too long
         self._curves = np.array(canvas.buffer_rgba())
+        self.about = (
+            f"TimelineExplorer({len(self._ends)} frames, {len(table)} answers of "
+            f"{table.shape[1]} classes)"
+        )
         self._make_position(max(40, round(1000 * self._ends[-1] / len(self._ends))))
         parts = (self.message, self.frame, self.caption, self._image("chart"))
         self._arrange(row(self.play, self.position), *parts)
 
-    def _answer(self) -> str:
-        so_far = self._table[self._table.index <= self._ends[self.now.position] + 1e-6]
-        if so_far.empty:
-            return "no answer yet"
-        best = so_far.iloc[-1].nlargest(self._top).items()
-        names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in best)
-        return f"answer of {so_far.index[-1]:g} s: {names}"
-
-    def _chart(self) -> np.ndarray:
-        chart, end = Image.fromarray(self._curves), self._ends[self.now.position]
+    def draw(self) -> None:
+        number = self.now.position
+        end, answer = self._ends[number], "no answer yet"
+        so_far = self._table[self._table.index <= end + 1e-6]
+        if not so_far.empty:
+            best = so_far.iloc[-1].nlargest(self._top).items()
+            names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in best)
+            answer = f"answer of {so_far.index[-1]:g} s: {names}"
+        self._show_position(escape(answer))
+        self._words = text_picture(f"frame {number}, {answer}")
+        chart = Image.fromarray(self._curves)
         x, y = self._axes.transData.transform([(end, y) for y in self._axes.get_ylim()]).T
         ImageDraw.Draw(chart).line([*zip(x, chart.height - y, strict=True)], VERMILLION, 2)
-        return np.asarray(chart)
-
-    def draw(self) -> None:
-        self._show_position(escape(self._answer()))
-        self.chart.value = images.png(self._chart())
+        self._show("chart", np.asarray(chart))
 
     def static_picture(self) -> np.ndarray:
-        frame = self._frames[self.now.position].permute(1, 2, 0).numpy()
-        words = images.text_picture(f"frame {self.now.position}, {self._answer()}")
-        return images.stacked(images.mosaic({"": [frame]}, tile_px=240), words, self._chart())
-
-    def summary(self) -> str:
-        times, classes = self._table.shape
-        return f"TimelineExplorer({len(self._ends)} frames, {times} answers of {classes} classes)"
+        frame = mosaic({"": [self._frames.image(self.now.position)]}, tile_px=240)
+        return stacked(frame, self._words, *self._drawn.values())

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
+import numpy as np
 from torch import Tensor
 
 from blvnet_lab.data import VideoReadError, probe_video, read_frames
@@ -21,8 +22,7 @@ MAX_BLOCK = 48
 class FrameReader:
     """Frames of a video by their numbers, decoded in blocks: for those that play it.
 
-    Raises:
-        VideoReadError: the file cannot be read; or, later, a frame cannot.
+    Raises VideoReadError if the file cannot be read; or, later, a frame cannot.
     """
 
     def __init__(self, path: str) -> None:
@@ -42,6 +42,10 @@ class FrameReader:
                 numbers, frames = [number], read_frames(self.info, [number])
             self._frames = dict(zip(numbers, frames, strict=True))
         return self._frames[number]
+
+    def image(self, number: int) -> np.ndarray:
+        """Return a frame (H, W, 3) uint8, as picture files have it."""
+        return self[number].permute(1, 2, 0).numpy()
 
     def title(self) -> str:
         """Say the video's name, length and size."""
@@ -67,7 +71,7 @@ class VideoExplorer(Explorer):
 
     def _make_position(self, interval_ms: int) -> None:
         slider = widgets.IntSlider(max=self._frames.info.num_frames - 1, description="frame")
-        self._player(self._control("position", slider, self._choose_position), interval_ms)
+        self._player("position", slider, interval_ms, self._choose_position)
 
     def _choose_position(self, number: int) -> None:
         with self._reading(f"frame {self.now.position}"):
@@ -88,7 +92,7 @@ class VideoExplorer(Explorer):
     def _show_position(self, fate: str) -> None:
         """Show the frame, its number and time, and `fate`, HTML that says what becomes of it."""
         number, info = self.now.position, self._frames.info
-        self._show_frame(self._frames[number].permute(1, 2, 0).numpy(), *FRAME_BOX)
+        self._show_frame(self._frames.image(number), *FRAME_BOX)
         time = f" at {number / info.fps:.2f} s" if info.fps else ""
         counter = f"<code>frame {number} (0 to {info.num_frames - 1})</code>{time}"
         self.caption.value = paragraph(f"{counter}: {fate}")
