@@ -256,6 +256,8 @@ def test_attributions_of_other_frames_are_refused(shape):
     words = r"\(positions, h, w\) of 8 frames or of their pairs, got odd \(.*give .* maps\[0\]"
     with pytest.raises(ValueError, match=words):
         viz.attribution_figure(FRAMES, {"odd": torch.zeros(shape)})
+    with pytest.raises(ValueError, match="expected maps by name, got none"):
+        viz.attribution_figure(FRAMES, {})
 
 
 # ---------------------------------------------------------------- taps

@@ -1,6 +1,5 @@
 """Pictures and widgets. Pictures take plain tensors and results; the explorers run models."""
 
-from blvnet_lab.viz.answers import embedding_hover, timeline_figure
 from blvnet_lab.viz.architecture import architecture_figure
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
@@ -20,12 +19,14 @@ from blvnet_lab.viz.figures import (
     importance_figure,
     probe_figure,
     staircase_figure,
+    timeline_figure,
     training_figure,
 )
 from blvnet_lab.viz.images import mosaic, picture
 from blvnet_lab.viz.inside import attribution_figure, feature_maps, receptive_field_figure
 from blvnet_lab.viz.interactive import (
     cost_hover,
+    embedding_hover,
     learning_curves,
     show,
     tap_history_hover,
@@ -34,47 +35,3 @@ from blvnet_lab.viz.interactive import (
 from blvnet_lab.viz.taps import pair_taps_figure, tap_history_figure, taps_figure
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured, set_theme
 from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
-
-__all__ = [
-    "BRANCH_COLOURS",
-    "GREY",
-    "ROLE_COLOURS",
-    "BranchExplorer",
-    "ClipExplorer",
-    "ClipRecorder",
-    "EmbeddingExplorer",
-    "EvidenceExplorer",
-    "FrameStepper",
-    "LiveCurves",
-    "LiveView",
-    "TamExplorer",
-    "TimelineExplorer",
-    "ablation_figure",
-    "architecture_figure",
-    "attribution_figure",
-    "class_bars",
-    "coloured",
-    "confusion_figure",
-    "contact_sheet",
-    "cost_figure",
-    "cost_hover",
-    "deletion_figure",
-    "embedding_hover",
-    "feature_maps",
-    "importance_figure",
-    "learning_curves",
-    "mosaic",
-    "pair_taps_figure",
-    "picture",
-    "probe_figure",
-    "receptive_field_figure",
-    "set_theme",
-    "show",
-    "staircase_figure",
-    "tap_history_figure",
-    "tap_history_hover",
-    "taps_figure",
-    "taps_hover",
-    "timeline_figure",
-    "training_figure",
-]

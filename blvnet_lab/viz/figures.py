@@ -39,7 +39,7 @@ ASIDE = 1.12  # the ms at which a name stands, over those of its point
 def new_figure(
     width: float,
     height: float,
-    title: str | None = None,
+    title: str = "",
     *,
     rows: int = 1,
     columns: int = 1,
@@ -56,7 +56,9 @@ def new_figure(
     plt.close(figure)  # else the notebook would show it a second time, on its own account
     with mpl.rc_context({"axes.spines.top": framed, "axes.spines.right": framed}):
         panels = figure.subplots(rows, columns, squeeze=False, **options)
-    if title is not None:
+    if title and panels.size == 1:
+        panels[0, 0].set_title(title, fontsize=10)
+    elif title:
         figure.suptitle(title, fontsize=10)
     return figure, list(panels.flat)
 
@@ -64,6 +66,13 @@ def new_figure(
 def whole_numbers(axes: Axes) -> None:
     """Put ticks of the x axis at whole numbers only."""
     axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def draw_coin_toss(axes: Axes) -> None:
+    """Draw the line of 50 %, and name it on the right, where no curve is."""
+    axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
+    beside = axes.get_yaxis_transform()
+    axes.text(1.01, 50, "coin toss", transform=beside, fontsize=9, va="center")
 
 
 def draw_signed(axes: Axes, values: Any, limit: float, **options: Any) -> AxesImage:
@@ -107,7 +116,7 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     Args:
         table: one row per model: "model", "direction %", "order %", or those of other kinds.
     """
-    figure, [axes] = new_figure(8, 3.6)
+    figure, [axes] = new_figure(8, 3.6, title)
     kinds = [name[:-2] for name in table if name.endswith(" %") and name != "top_1 %"]
     places, width = np.arange(len(table)), 0.8 / len(kinds)
     for place, kind in enumerate(kinds):
@@ -116,12 +125,10 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
         left = places + (place + 0.5) * width - 0.4
         bars = axes.bar(left, table[f"{kind} %"], 0.9 * width, **look)
         axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2)
-    axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
-    axes.annotate("coin toss", (len(table) - 0.55, 51), fontsize=9, va="bottom")
+    draw_coin_toss(axes)
     axes.set_xticks(places, table["model"])
-    axes.set(xlim=(-0.5, len(table) - 0.15), ylim=(0, 120), ylabel=ACCURACY)
+    axes.set(xlim=(-0.5, len(table) - 0.5), ylim=(0, 120), ylabel=ACCURACY)
     axes.set_yticks(range(0, 101, 25))
-    axes.set_title(title, fontsize=10)
     axes.legend(loc="upper left", ncols=2, frameon=False)  # above all bars and their numbers
     return figure
 
@@ -143,12 +150,12 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
         "direction": (ORANGE, "D-."),
         "order": (GREEN, "^-."),
     }
-    lines = [line for line in history if "train_loss" in line]
     names = ["epoch", "train_loss", "clips_per_second", "wait_share", "largest_class", *styles]
-    table = pd.DataFrame(lines, columns=names)
-    timed = table.empty or table["clips_per_second"].notna().any()
+    table = pd.DataFrame([line for line in history if "train_loss" in line], columns=names)
+    rates, below = table["clips_per_second"], {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+    timed = table.empty or rates.notna().any()
     figure, panels = new_figure(10 if timed else 6.7, 3.7, title, columns=3 if timed else 2)
-    loss, accuracy = panels[:2]
+    loss, accuracy, *speed = panels
     # The highest point is not cut off, either.
     loss.plot("epoch", "train_loss", "o-", data=table, color=ORANGE, markersize=4, clip_on=False)
     loss.set(title="loss in training", ylabel="cross-entropy", ylim=(0, None))
@@ -160,20 +167,33 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     for level in 100 * table["largest_class"].dropna()[-1:]:
         accuracy.axhline(level, color=ink(), ls="--", lw=1, label="always the largest class")
     accuracy.set(title="accuracy on validation clips", ylabel="accuracy / %", ylim=(0, 103))
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}  # no curve has its place there
-    if accuracy.lines:
-        accuracy.legend(frameon=False, fontsize=8, ncols=2, **below)
-    if timed:
-        speed, rates = panels[2], table["clips_per_second"]
+    for axes in speed:
+        axes.bar(table["epoch"], rates, color=GREY, label="clips a second")
         waits = {"color": VERMILLION, "hatch": "//", "label": "share that waited for clips"}
-        speed.bar(table["epoch"], rates, color=GREY, label="clips a second")
-        speed.bar(table["epoch"], rates * table["wait_share"], **waits)
-        speed.set(title="throughput", ylabel="clips / s")
-        if lines:
-            speed.legend(frameon=False, fontsize=8, ncols=2, **below)
+        axes.bar(table["epoch"], rates * table["wait_share"], **waits)
+        axes.set(title="throughput", ylabel="clips / s")
     for axes in panels:
         axes.set_xlabel("epoch")
         whole_numbers(axes)
+        if axes is not loss and not table.empty:  # below it, where no curve has its place
+            axes.legend(frameon=False, fontsize=8, ncols=2, **below)
+    return figure
+
+
+def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figure:
+    """Draw the probabilities of the classes that come highest at some time of a video.
+
+    Args:
+        table: a row for each time, indexed by seconds, with a column for each class, in 0..1.
+        top: how many classes to draw.
+    """
+    figure, [axes] = new_figure(9, 3.2, title)
+    colours, marks = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY), "osD^vx"
+    highest = table.max().sort_values(ascending=False, kind="stable").index[:top]
+    for name, colour, mark in zip(highest, cycle(colours), cycle(marks), strict=False):
+        axes.plot(table.index, 100 * table[name], color=colour, marker=mark, ms=3, label=name)
+    axes.set(xlabel="time in the video / s", ylabel="probability / %", ylim=(-2, 102))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
     return figure
 
 
@@ -230,17 +250,14 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
     """
     styles = ((BLUE, "o-"), (GREEN, "D-"), (ORANGE, "s-"), (PURPLE, "v--"), (GREY, "^--"))
     points = list(dict.fromkeys(point for line in accuracies.values() for point in line))
-    figure, [axes] = new_figure(9, 4)
+    figure, [axes] = new_figure(9, 4, title)
     for (name, line), (colour, style) in zip(accuracies.items(), cycle(styles), strict=False):
         places = [place for place, point in enumerate(points) if point in line]
         values = [100 * line[points[place]] for place in places]
         axes.plot(places, values, style, color=colour, markersize=4, label=name)
-    axes.axhline(50, color=ink(), linestyle=":", linewidth=1)
-    beside = axes.get_yaxis_transform()  # the lines leave no place for it among them
-    axes.text(1.01, 50, "coin toss", transform=beside, fontsize=9, va="center")
+    draw_coin_toss(axes)
     axes.set_xticks(range(len(points)), points, rotation=60, ha="right", fontsize=8)
     axes.set(ylim=(-4, 105), ylabel=ACCURACY)
-    axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure
 

@@ -79,6 +79,8 @@ def attribution_figure(
     images = as_images(frames)
     count, height, width = images.shape[:3]
     rows = {name: _numbers(values) for name, values in maps.items()}
+    if not rows:
+        raise ValueError("expected maps by name, got none")
     for name, values in rows.items():
         if values.ndim != 3 or len(values) not in (count, count / 2):
             raise ValueError(

@@ -1,6 +1,7 @@
 """Pictures to hover over and zoom into: each function takes plain data, gives a plotly Figure."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -167,6 +168,30 @@ def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -
         updatemenus=[{"font": {"color": GREY}}],
     )
     return figure
+
+
+def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
+    """Draw clips as points in a plane, a panel a split, to hover over for class and path.
+
+    Args:
+        points: x, y, class_name, split and path of each clip, as `runs.probe.flat_features` has it.
+    """
+    ends = ["/".join(Path(path).parts[-3:]) for path in points["path"]]
+    figure = px.scatter(
+        points.round({"x": 3, "y": 3}).astype(object),  # lists in the notebook, not encoded bytes
+        x="x",
+        y="y",
+        color="class_name",
+        symbol="class_name",  # for those who see no colours
+        facet_col="split",
+        hover_name=ends,
+        custom_data=[np.arange(len(points)).astype(object)],  # the number of its row
+        labels={"x": "first principal component", "y": "second principal component"},
+        title=title.replace("; ", "<br>"),
+        height=560,
+    )
+    figure.update_traces(marker={"size": 7, "opacity": 0.8})
+    return figure.update_layout(margin={"t": 110})  # room for all titles
 
 
 def show(figure: go.Figure) -> None:
