@@ -5,6 +5,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from blvnet_lab.course import solutions
 from blvnet_lab.course.checking import Answer, Check, cases, deterministic, never_seeds
 from blvnet_lab.course.verdicts import kind, plain, require, same
 
@@ -144,9 +145,5 @@ check_flip_clip = Check(
         "where mirror[label] is None, return clip, label as they came",
         *((ROW, 3, [1, 0, 2, None]), (ROW, 0, [None, 1, 3, 2])),
     ),
-    by=lambda clip, label, mirror: (
-        (clip, label)
-        if mirror[label] is None
-        else (clip[..., torch.arange(clip.shape[-1]).flip(0)], mirror[label])
-    ),
+    by=solutions.flip_clip,
 )

@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from blvnet_lab.course import solutions
 from blvnet_lab.course.checking import Answer, Check, cases, gradients
 from blvnet_lab.course.inputs import ToyNetwork, rand
 from blvnet_lab.course.verdicts import same
@@ -42,13 +43,6 @@ check_conv_macs = Check(
 )
 
 
-def _bottleneck(in_channels: int, channels: int, height: int, width: int, stride: int = 1) -> int:
-    narrow, after = channels // 4, [len(range(0, side, stride)) for side in (height, width)]
-    macs = _conv(in_channels, narrow, 1, height, width)
-    macs += _conv(narrow, narrow, 3, height, width, stride) + _conv(narrow, channels, 1, *after)
-    return macs + (_conv(in_channels, channels, 1, *after) if in_channels != channels else 0)
-
-
 check_bottleneck_macs = Check(
     cases(
         "1x1 to a quarter of the output's channels, 3x3 there, 1x1 back, at every pixel",
@@ -67,16 +61,8 @@ check_bottleneck_macs = Check(
         f"1x1, to (height / stride) x (width / stride) pixels; {HALVED}",
         *((16, 16, 4, 4, 2), (64, 256, 56, 56, 2), (8, 16, 7, 5, 2), (8, 16, 10, 11, 3)),
     ),
-    by=_bottleneck,
+    by=solutions.bottleneck_macs,
 )
-
-
-def _merged(big: Tensor, little: Tensor) -> Tensor:
-    """Merge maps of which big ones have half as many pixels to a side, rounded up, or as many."""
-    for axis in (2, 3):
-        near = torch.arange(little.shape[axis]) // (1 + (little.shape[axis] > big.shape[axis]))
-        big = big.index_select(axis, near)
-    return (big + little).clamp(min=0)
 
 
 ROW = torch.tensor([[[[1.0, 3.0]]]])
@@ -98,7 +84,7 @@ check_merge = Check(
         (rand(2, 3, 2, 2), rand(2, 3, 3, 3)),
     ),
     gradients(big=rand(2, 3, 2, 2), little=rand(2, 3, 3, 3)),
-    by=_merged,
+    by=solutions.merge,
 )
 
 
@@ -145,5 +131,5 @@ check_stage_forward = Check(
     ),
     stage_runs_each_part_once,
     gradients(*CONVS, for_little=rand(2, 3, 5, 5), for_big=rand(2, 3, 5, 5)),
-    by=lambda x, y, little, big, fusion: fusion(_merged(big(y), little(x))),
+    by=solutions.stage_forward,
 )

@@ -1,8 +1,8 @@
 """The checks of notebook 04: pairs, twins, and a TAM that sums over pairs."""
 
-import torch
 from torch import Tensor
 
+from blvnet_lab.course import solutions
 from blvnet_lab.course.checking import Check, cases, gradients
 from blvnet_lab.course.inputs import clip_tensor, depthwise_conv3d, on_taps, rand, taps_tensor
 
@@ -13,7 +13,7 @@ check_route = Check(
         *((clip_tensor(*range(1, 1 + n)),) for n in (2, 4, 8, 18)),
         (rand(3, 4, 2, 5, 6),),
     ),
-    by=lambda clip: tuple(clip.unflatten(1, (-1, 2)).unbind(2)),
+    by=solutions.route,
 )
 
 check_to_both = Check(
@@ -24,21 +24,14 @@ check_to_both = Check(
         *((clip_tensor(*range(1, 1 + n)),) for n in (2, 3, 9)),
         (rand(2, 3, 2, 4, 5),),
     ),
-    by=lambda merged: merged[:, [pair for pair in range(merged.shape[1]) for _ in "ab"]],
+    by=solutions.to_both,
 )
 
 
 def _on_twins(x: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
     """Compute equation 3 on pairs written out as frames: little and big, (B, P, ...)."""
-    frames = depthwise_conv3d(torch.stack([x, x], dim=2).flatten(1, 2), taps)
+    frames = depthwise_conv3d(x.repeat_interleave(2, dim=1), taps)
     return frames[:, 0::2].relu(), frames[:, 1::2].relu()
-
-
-def _pair_taps(taps: Tensor) -> tuple[Tensor, Tensor]:
-    """Send a 1 from each of three pairs, and see what arrives at the two frames of the middle."""
-    sent = torch.eye(3)[:, :, None, None, None].expand(3, 3, taps.shape[1], 1, 1)
-    arrived = depthwise_conv3d(sent.repeat_interleave(2, dim=1), taps)[..., 0, 0]
-    return arrived[:2, 2], arrived[1:, 3]
 
 
 check_pair_taps = Check(
@@ -52,7 +45,7 @@ check_pair_taps = Check(
         *((taps_tensor(-1, -10, -100),), (rand(3, 5),)),
     ),
     gradients(taps=rand(3, 5)),
-    by=_pair_taps,
+    by=solutions.pair_taps,
 )
 
 check_pair_tam = Check(

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, TensorDataset
 
+from blvnet_lab.course import solutions
 from blvnet_lab.course.checking import Answer, Check, cases, deterministic
 from blvnet_lab.course.inputs import rand
 from blvnet_lab.course.verdicts import require, same
@@ -17,11 +17,6 @@ from blvnet_lab.course.verdicts import require, same
 
 def _clips(logits: Sequence[Sequence[float]], *labels: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(logits, dtype=torch.float32), torch.tensor(labels)
-
-
-def _hits(logits: Tensor, labels: Tensor, k: int) -> float:
-    best = logits.argsort(dim=1, stable=True)[:, -k:]
-    return sum(map(list.__contains__, best.tolist(), labels.tolist())) / len(labels)
 
 
 check_top_k = Check(
@@ -40,7 +35,7 @@ check_top_k = Check(
         *((rand(60, 7), torch.arange(60) * 11 % 7, k) for k in (1, 3, 5)),
         (torch.zeros(4, 4), torch.arange(4), 1),
     ),
-    by=_hits,
+    by=solutions.top_k,
 )
 
 
@@ -117,24 +112,19 @@ class _OfLoader(Tensor):
 def _epoch(train_epoch: Answer, *sizes: int, rate: float, momentum: float = 0) -> SimpleNamespace:
     """Train on batches of these sizes; what has become of a network, and what should have."""
     clips, labels = rand(sum(sizes), 1, 1, 1, 2), torch.arange(sum(sizes)) * 2 % 3
-    network, steps = _Tiny().eval(), []
-    weight, loss, velocity = network.weight.detach().clone(), 0.0, 0.0
-    for x, y in zip(clips.flatten(1).split(sizes), labels.split(sizes), strict=True):
-        shares = torch.softmax(x @ weight.t(), dim=1)
-        loss -= shares[torch.arange(len(y)), y].log().sum().item() / sum(sizes)
-        velocity = momentum * velocity + (shares - torch.eye(3)[y]).t() @ x / len(y)
-        weight = weight - rate * velocity
 
     def collate(rows: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         return [torch.stack(part).as_subclass(_OfLoader) for part in zip(*rows, strict=True)]
 
     rows, own = TensorDataset(clips, labels), torch.Generator()
     loader = DataLoader(rows, sizes[0], collate_fn=collate, generator=own)
-    optimizer = SGD(network.parameters(), rate, momentum)
+    device, steps, (network, ours) = torch.device("cpu", 0), [], (_Tiny().eval(), _Tiny())
+    optimizer, other = (SGD(net.parameters(), rate, momentum) for net in (network, ours))
+    loss = solutions.train_epoch(ours, loader, other, device)
     optimizer.register_step_post_hook(lambda *given: steps.append(given))
     _OfLoader.left.clear()
-    given = (network, loader, optimizer, torch.device("cpu", 0))  # another name than "cpu"
-    got = train_epoch(*given, changes=(network, optimizer))
+    got = train_epoch(network, loader, optimizer, device, changes=(network, optimizer))
+    weight = ours.weight.detach()
     return SimpleNamespace(network=network, steps=steps, returned=got, loss=loss, weight=weight)
 
 
@@ -184,18 +174,6 @@ check_train_epoch = Check(
 )
 
 
-def _rate(step: int, total: int, warmup: int, peak: float) -> float:
-    """Work out the rate, of the fall by PyTorch's own schedule."""
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
-    optimizer = SGD([torch.zeros(1, requires_grad=True)], peak)
-    cosine = CosineAnnealingLR(optimizer, total - warmup)
-    for _ in range(step - warmup):
-        optimizer.step()
-        cosine.step()
-    return cosine.get_last_lr()[0]
-
-
 check_rate_at = Check(
     cases(
         "it rises by equal amounts, the first of them at step 0, to the peak at step warmup_steps",
@@ -211,5 +189,5 @@ check_rate_at = Check(
         *((5, 10, 0, 1.0), (2, 8, 0, 1.0), (5, 10, 0, 0.4), (12, 20, 4, 1.0), (10, 10, 0, 1.0)),
         *((step, 30, 5, 0.3) for step in range(31)),
     ),
-    by=_rate,
+    by=solutions.rate_at,
 )

@@ -1,12 +1,12 @@
 """The checks of notebook 06: rows of Kinetics, videos on one side, weights that fit, views."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from blvnet_lab.course import solutions
 from blvnet_lab.course.checking import Answer, Check, cases, deterministic
 from blvnet_lab.course.inputs import rand
 from blvnet_lab.course.verdicts import plain, require
@@ -17,16 +17,6 @@ LABELS = ["air drumming", "beer, wine", "Arm (no game)", "a person's head"]
 
 def _line(label: str, name: str = "abc4YTwq073", split: str = "train") -> str:
     return f"{HEADER}{label},{name},44,54,{split},0\n"
-
-
-def _rows(text: str) -> list[dict[str, str]]:
-    rows = []
-    for line in csv.DictReader(text.splitlines()):
-        name, start, end = (line[key] for key in ("youtube_id", "time_start", "time_end"))
-        row = {"path": f"{name}_{start:0>6}_{end:0>6}.mp4", "class_name": line["label"]}
-        split = line["split"].replace("validate", "val")
-        rows.append(row | {"split": split, "source_id": name})
-    return rows
 
 
 check_kinetics_rows = Check(
@@ -58,7 +48,7 @@ check_kinetics_rows = Check(
         ("youtube_id,label,time_start,time_end,split\nabc4YTwq073,abseiling,44,54,train\n",),
         ("label,youtube_id,time_start,time_end,split\r\nbowling,-_YTw_0-73Y,1,2,val\r\n",),
     ),
-    by=_rows,
+    by=solutions.kinetics_rows,
 )
 
 
@@ -117,17 +107,6 @@ check_split_videos = Check(
 )
 
 
-def _fit(
-    wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], list[str]]:
-    fitting = {}
-    for name, weight in offered.items():
-        own_name = name[len("module.") :] if name.startswith("module.") else name
-        if own_name in wanted and wanted[own_name].shape == weight.shape:
-            fitting[own_name] = weight
-    return fitting, [name for name in wanted if name not in fitting]
-
-
 def _weights(wanted: Mapping[str, tuple], offered: Mapping[str, tuple]) -> tuple[dict, dict]:
     """Make an example of the shapes of weights, each of which has another value."""
     old, new = (
@@ -161,15 +140,8 @@ check_fitting_weights = Check(
         _weights({"a.module.b": (), "dome": ()}, {"module.a.module.b": (), "module.dome": ()}),
         _weights({"a.module.b": ()}, {"a.module.b": ()}),
     ),
-    by=_fit,
+    by=solutions.fitting_weights,
 )
-
-
-def _probabilities(logits: Tensor, videos: Tensor) -> Tensor:
-    member = torch.eye(int(videos.max()) + 1)[videos]  # (N, videos)
-    means = member.t() @ logits / member.sum(0)[:, None]
-    powers = (means - means.amax(1, keepdim=True)).exp()
-    return powers / powers.sum(1, keepdim=True)
 
 
 def _views(logits: Sequence, videos: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -195,5 +167,5 @@ check_average_views = Check(
         _views([[1, 2], [3, 0], [0, 5]], [2, 0, 1]),
         (3 * rand(30, 5), torch.arange(30) ** 2 % 31 % 7),
     ),
-    by=_probabilities,
+    by=solutions.average_views,
 )

@@ -63,9 +63,9 @@ def _tidies_up(given: Given) -> Rule:
 
     def rule(answer: Answer) -> None:
         """after an error inside the `with` nothing is left behind, and the error goes on; hooks
-        that others register before and inside stay, also those of another `with` around it
+        that others register before and inside stay
         """
-        network, theirs, of_outer = _Layers(), [], []
+        network, theirs = _Layers(), []
 
         def register() -> None:
             theirs.append(lambda module, args, output: None)
@@ -76,10 +76,6 @@ def _tidies_up(given: Given) -> Rule:
             try:
                 with manager(*given):
                     register()
-                    of_outer.append(_hooks(network))
-                    with manager(*given):
-                        pass
-                    of_outer.append(_hooks(network))
                     raise Interrupted
             except Interrupted:
                 return "passed on"
@@ -88,7 +84,6 @@ def _tidies_up(given: Given) -> Rule:
         register()
         how = {"use": use, "hint": MANAGER, "changes": given(network)[:1]}
         same(answer(*given(network), **how), "passed on", FINALLY)
-        require(of_outer[0] == of_outer[1], "an inner `with` takes the hooks of an outer one", OWN)
         found = f"of two hooks of others, and none of its own, {len(_hooks(network))} are there"
         hint = FINALLY if len(_hooks(network)) > len(theirs) else OWN
         require(_hooks(network) == theirs, found, hint)

@@ -1,10 +1,9 @@
 """The checks of notebook 09: where a network looks in time, and controls for saying so."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from blvnet_lab.course import solutions
 from blvnet_lab.course.checking import Answer, Check, cases, deterministic, never_seeds
 from blvnet_lab.course.inputs import ToyNetwork, clip_tensor, rand, taps_tensor
 from blvnet_lab.course.verdicts import kind, require, same
@@ -42,16 +41,6 @@ def _mix(*rows: list[float]) -> ToyNetwork:
         return torch.einsum("pt,btchw->bpchw", weights, x)
 
     return ToyNetwork(f"each position is a sum of frames, times {rows}", mix, torch.tensor(rows))
-
-
-def _seen(network: Callable[[Tensor], Tensor], clip: Tensor, position: int) -> list[bool]:
-    """Find the frames whose change changes something at the position."""
-    before, found = network(clip)[:, position], []
-    for t in range(clip.shape[1]):
-        other = clip.clone()
-        other[:, t] += rand(*other[:, t].shape, seed=1)
-        found.append(not torch.equal(network(other)[:, position], before))
-    return found
 
 
 def _halves(x: Tensor) -> Tensor:
@@ -100,7 +89,7 @@ check_frames_seen = Check(
         *((DIFFERENCE, clip_tensor(1, 1, 1), 1), (PRODUCT, clip_tensor(3, 0, 2), 0)),
     ),
     never_seeds(lambda seen: seen(_mix([1.0, 0.0]), rand(1, 2, 1, 2, 2), 0)),
-    by=_seen,
+    by=lambda *given: solutions.frames_seen(*given).tolist(),
 )
 
 
@@ -148,19 +137,6 @@ def _occluded(weights: tuple, numbers: tuple, label: int) -> tuple:
     return network.train(label == 1), clip_tensor(*numbers), label
 
 
-def _falls(network: ToyNetwork, clip: Tensor, label: int) -> Tensor:
-    """Work out the falls from the values of the frames alone."""
-    values, (weights,) = clip.flatten(), network.weights
-    shown = [values]
-    for t in range(len(values)):
-        order = torch.arange(len(values))
-        order[t] = t ^ 1
-        shown.append(values[order])
-    first = torch.stack(shown) @ weights.detach()
-    scores = torch.stack([first, 0 * first], 1).log_softmax(1)[:, label]
-    return scores[0] - scores[1:]
-
-
 check_occlusion_by_hand = Check(
     cases(
         "the deleted frame t shows what the other frame of its pair shows, t ^ 1: where both show "
@@ -177,5 +153,5 @@ check_occlusion_by_hand = Check(
         _occluded((0.1, 0.2, -0.3, 0.4), (1, 2, 4, 8), 0),
         _occluded((0.5, -1, 0.3, 2), (1, -2, 0.1, 0.7), 1),
     ),
-    by=_falls,
+    by=solutions.occlusion_by_hand,
 )
