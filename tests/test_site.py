@@ -25,14 +25,14 @@ def written(tmp_path_factory):
 def test_every_notebook_is_a_page_in_order(written):
     names = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
     names = ["index", *names, "glossary", "references"]
-    assert [path.name for path in written.pages] == [f"{name}.html" for name in names]
+    assert [path.name for path in written.files] == [f"{name}.html" for name in names]
     listed = re.findall(r'toctree-l1"><a class="reference internal" href="([^"]+)"',
-                        written.pages[0].read_text("utf-8"))  # fmt: skip
-    assert listed[-len(names) + 1 :] == [path.name for path in written.pages[1:]]
+                        written.files[0].read_text("utf-8"))  # fmt: skip
+    assert listed[-len(names) + 1 :] == [path.name for path in written.files[1:]]
 
 
 def test_nothing_is_loaded_from_elsewhere_and_all_is_there(written):
-    for page in written.pages:
+    for page in written.files:
         for found in LOADED.findall(page.read_text("utf-8")):
             name = "".join(found).partition("?")[0]
             assert name.startswith("data:") or (page.parent / name).is_file(), (page.name, name)
@@ -41,9 +41,9 @@ def test_nothing_is_loaded_from_elsewhere_and_all_is_there(written):
 def test_the_page_is_in_it(written):
     page = written.out / "page" / "index.html"
     assert page.is_file()
-    assert 'href="page/index.html"' in written.pages[0].read_text("utf-8")
+    assert 'href="page/index.html"' in written.files[0].read_text("utf-8")
     linked = json.loads(page.with_name("page.json").read_text("utf-8"))["notebooks"]
-    assert (page.parent / linked).resolve() == written.pages[0].resolve()
+    assert (page.parent / linked).resolve() == written.files[0].resolve()
 
 
 def test_text_pictures_and_formulas_are_there(written):
@@ -79,7 +79,7 @@ def test_a_folder_with_something_in_it_is_left_alone(written, tmp_path, monkeypa
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
     type_command(monkeypatch, "site", "--out", tmp_path, "--replace")
     assert "00_start_here.html" in capsys.readouterr().out
-    assert (tmp_path / "index.html").read_bytes() == written.pages[0].read_bytes()
+    assert (tmp_path / "index.html").read_bytes() == written.files[0].read_bytes()
 
 
 def test_packages_that_are_lacking_are_named(monkeypatch, tmp_path):

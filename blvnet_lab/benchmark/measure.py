@@ -25,10 +25,8 @@ def time_alternately(
 ) -> pd.DataFrame:
     """Time runs in seconds, a row for each round and a column for each run; the first warms up.
 
-    They alternate, so that whatever else the machine does slows all of them alike.
-
-    Args:
-        clock: says what time it is, once the work before is done.
+    They alternate, so that whatever else the machine does slows all of them alike. `clock` says
+    what time it is, once the work before is done.
     """
     seconds: dict[Any, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(1 + repeats), "timing", unit="round", leave=False):
@@ -57,10 +55,9 @@ def compare_times(
     """Time runs alternately; a row for each: ms (the median), lowest, highest.
 
     Args:
-        reference: a run, for the column "speed-up": the median of the ratios within each round, in
-            which both ran under the same conditions.
+        reference: a run, for the column "speed-up": the median of the ratios within each round.
         gmacs: of one run, for the column "of peak": the share of the speed of the fastest matrix
-            product in float32, which is timed among them: what the machine can do at best.
+            product in float32, which is timed among them.
     """
     side = CPU_SIDE if device.type == "cpu" else GPU_SIDE
     a, b = torch.randn(2, side, side, device=device)
@@ -109,10 +106,10 @@ def faster_layout(model: nn.Module, clip: Tensor) -> tuple[nn.Module, str]:
         "default": torch.contiguous_format,
         "channels-last": torch.channels_last_3d if three_d else torch.channels_last,
     }
-    seconds = {}
-    for name, layout in layouts.items():
-        model.to(memory_format=layout)
-        run = {name: partial(model, clip)}
-        seconds |= time_alternately(run, 1, partial(time_on, clip.device)).iloc[0].to_dict()
-    best = min(seconds, key=seconds.get)
+
+    def seconds(name: str) -> float:
+        run = partial(model.to(memory_format=layouts[name]), clip)
+        return time_alternately({name: run}, 1, partial(time_on, clip.device))[name].item()
+
+    best = min(layouts, key=seconds)
     return model.to(memory_format=layouts[best]), best

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -28,6 +29,7 @@ TORCHVISION, AS_IT_SAYS = "torchvision's weights", "as torchvision says"
 K400, SSV2, MINI_SSV2 = "Kinetics-400", "Something-Something v2", "mini-SSv2"
 UNKNOWN = "not known"
 NORMAL, LARGE = (224, 224), (256, 256)  # height and width of frames, in pixels
+INPUT = (16, NORMAL)  # for which the accuracy of blvnet_tam was published
 
 # Name of the row, data set, percent, clips x crops of each video, source.
 ACCURACIES = (
@@ -65,7 +67,6 @@ class Peer:
 
 def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer]:
     """List every row. `num_frames` and `size` are those of the four architectures."""
-
     ours = {"TSN": tsn, "TSN-bLNet": tsn_blnet, "bLVNet": blvnet, "bLVNet-TAM": blvnet_tam}
     three_d = {video.r3d_18: 112, video.r2plus1d_18: 112, video.s3d: 224, video.mvit_v2_s: 224}
     own = {"depth": 50, "num_frames": num_frames}
@@ -98,15 +99,10 @@ def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer
 
 def published_accuracies(peers: Sequence[Peer]) -> pd.DataFrame:
     """List the accuracies of these rows: name, model, dataset, top-1 (percent), views, source."""
-    table = pd.DataFrame(ACCURACIES, columns=["name", "dataset", "top-1", "views", "source"])
-    titles = {
-        peer.name: peer.title
-        for peer in peers
-        if peer.name != "blvnet_tam" or (peer.num_frames, peer.size) == (16, NORMAL)
-    }
-    table = table[table["name"].isin(titles)].reset_index(drop=True)
-    table.insert(1, "model", table["name"].map(titles))
-    return table
+    as_published = [p for p in peers if p.name != "blvnet_tam" or (p.num_frames, p.size) == INPUT]
+    titles = pd.DataFrame([(p.name, p.title) for p in as_published], columns=["name", "model"])
+    accuracies = pd.DataFrame(ACCURACIES, columns=["name", "dataset", "top-1", "views", "source"])
+    return titles.merge(accuracies)
 
 
 def lacking_engines() -> list[str]:
@@ -127,22 +123,25 @@ def other_engines(model: VideoNet, clips: Tensor) -> dict[str, Callable[[Tensor]
 
     threads = onnxruntime.SessionOptions()
     threads.intra_op_num_threads = torch.get_num_threads()
+
+    def run_session(session: Any, clip: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
+
+    def run_compiled(compiled: Any, clip: Tensor) -> Tensor:
+        return torch.from_numpy(compiled(clip.numpy())[0].copy())
+
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         export_model(model, whole, tuple(clips.shape[-2:]))
         export_int8(model, small, clips)
-        for name, file in (("float32", whole), ("int8", small)):
+        for file in (whole, small):
             session = onnxruntime.InferenceSession(file, threads, ["CPUExecutionProvider"])
-            runs[f"ONNX Runtime, {name}"] = lambda clip, session=session: torch.from_numpy(
-                session.run(["logits"], {"clip": clip.numpy()})[0]
-            )
+            runs[f"ONNX Runtime, {file.stem}"] = partial(run_session, session)
         if "openvino" not in lacking:
             import openvino
 
             for name, asked in (("float32", {"INFERENCE_PRECISION_HINT": "f32"}), ("default", {})):
                 asked = asked | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
                 compiled = openvino.Core().compile_model(str(whole), "CPU", asked)
-                runs[f"OpenVINO, {name}"] = lambda clip, compiled=compiled: torch.from_numpy(
-                    compiled(clip.numpy())[0].copy()
-                )
+                runs[f"OpenVINO, {name}"] = partial(run_compiled, compiled)
     return runs

@@ -128,20 +128,19 @@ def measure_loading(
 
 def make_videos(folder: Path) -> Videos:
     """Write a raw video, re-encode it, and write a small one with another codec."""
-    names = ("raw.mp4", "prepared.mp4", "h264.mp4", "small.webm")
-    raw, prepared, h264, small = (folder / name for name in names)
-    write_h264(raw, draw_scene(720, 1280, SECONDS * FPS), FPS, gop=250, x264="crf=20")
-    reencode_video(str(raw), "", str(prepared), SHORT_SIDE)
-    reencode_video(str(raw), "", str(h264), SHORT_SIDE, coding="h264")
+    names = {RAW: "raw.mp4", PREPARED: "prepared.mp4", H264: "h264.mp4", VP9: "small.webm"}
+    paths = {name: folder / file for name, file in names.items()}
+    write_h264(paths[RAW], draw_scene(720, 1280, SECONDS * FPS), FPS, gop=250, x264="crf=20")
+    reencode_video(str(paths[RAW]), "", str(paths[PREPARED]), SHORT_SIDE)
+    reencode_video(str(paths[RAW]), "", str(paths[H264]), SHORT_SIDE, coding="h264")
     options = {"crf": "33", "b": "0", "cpu-used": "8", "deadline": "realtime"}
-    with av.open(file_url(small), "w") as file:
+    with av.open(file_url(paths[VP9]), "w") as file:
         stream = file.add_stream("libvpx-vp9", rate=12, options=options)
         frames = list(draw_scene(240, 426, SECONDS * 12))
         stream.height, stream.width = frames[0].shape[:2]
         for frame in frames:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         file.mux(stream.encode(None))
-    paths = {RAW: raw, PREPARED: prepared, H264: h264, VP9: small}
     return {name: check_video(path) for name, path in paths.items()}
 
 

@@ -24,16 +24,11 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Tables of what was measured; times in ms, memory in GB (1e9 bytes) if nothing else is said.
+    """Tables of what was measured; times in ms, memory in GB (1e9 bytes) unless said otherwise."""
 
-    machine: where, with what and on what it was measured.
-    tables: by their names in `HEADINGS`.
-    figure: where the command line draws accuracies against cost; None for nowhere.
-    """
-
-    machine: dict[str, str | int | float]
-    tables: dict[str, pd.DataFrame]
-    figure: Path | None = None
+    machine: dict[str, str | int | float]  # where, with what and on what
+    tables: dict[str, pd.DataFrame]  # by their names in `HEADINGS`
+    figure: Path | None = None  # where the command line draws accuracies against cost
 
     def __str__(self) -> str:
         lines = [", ".join(f"{name} {value}" for name, value in self.machine.items())]

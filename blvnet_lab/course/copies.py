@@ -15,9 +15,6 @@ import shlex
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from blvnet_lab.paths import atomic_write, notebooks
 
@@ -50,11 +47,9 @@ class Course:
         return next(iter(self.reset), self.folder / FIRST)
 
     def __str__(self) -> str:
-        lines = [
-            f"{notebook} is as shipped" + (f", yours is {mine.name}" if mine else "")
-            for notebook, mine in self.reset.items()
-        ]
-        kept, updated = self.files["kept"], self.files["updated"]
+        kept, updated, lines = self.files["kept"], self.files["updated"], []
+        for notebook, mine in self.reset.items():
+            lines.append(f"{notebook} is as shipped" + (f", yours is {mine.name}" if mine else ""))
         if not self.reset:
             counts = [f"{len(names)} {what}" for what, names in self.files.items()]
             lines.append(f"{self.folder}: {', '.join(counts)}")
@@ -71,15 +66,7 @@ class Course:
         return "\n".join(lines)
 
 
-def update_course(
-    folder: Path,
-    /,
-    *,
-    reset: Annotated[
-        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME ...")
-    ] = (),
-    open: bool = False,
-) -> Course:
+def update_course(folder: Path, /, *, reset: tuple[str, ...] = (), open: bool = False) -> Course:
     """Copy the course into a folder of your own; what you edited there is never overwritten.
 
     Run again after an update, it adds what is new and replaces what you did not edit.
@@ -93,8 +80,7 @@ def update_course(
     Raises:
         ValueError: there is no such notebook, or `folder` is the one that the package ships.
     """
-    names = [name for given in reset for name in given or [""]]
-    sources = dict.fromkeys(map(find_notebook, names)) or shipped()
+    sources = dict.fromkeys(map(find_notebook, reset)) or shipped()
     files, backups = {"new": [], "unchanged": [], "updated": [], "kept": []}, {}
     record = read_record(folder)
     folder.mkdir(parents=True, exist_ok=True)

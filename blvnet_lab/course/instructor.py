@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +23,7 @@ from nbformat.v4 import new_markdown_cell
 
 from blvnet_lab.course import exercises, solutions
 from blvnet_lab.course.copies import EXERCISE, digest, free_name, read_record, write_record
+from blvnet_lab.course.written import Written
 from blvnet_lab.paths import notebooks, write_files
 
 HEADING = re.compile(
@@ -149,28 +150,6 @@ def marking_sheet(found: dict[str, list[Exercise]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@dataclass(frozen=True)
-class Written:
-    """What `write_instructor` wrote, and where what had been edited is now."""
-
-    out: Path
-    files: list[Path]
-    kept: dict[Path, Path]  # the configuration stays where it is
-    replaced: bool = field(compare=False)
-
-    def __str__(self) -> str:
-        lines = [
-            str(path) for path in self.files if path.suffix != ".md" or path.parent == self.out
-        ]
-        for path, place in self.kept.items():
-            where = f" is now {place}" if place != path else ""
-            lines.append(f"kept as you edited it: {path}{where}")
-        name = next(path.parent.name for path in self.files if path.suffix == ".ipynb")
-        folder, force = shlex.quote(str(self.out)), " --force" * self.replaced
-        lines.append(f"next, with nbgrader installed, for each assignment:  cd {folder}")
-        return "\n".join([*lines, f"  nbgrader generate_assignment {name}{force}"])
-
-
 def write_instructor(out: Path, *, replace: bool = False) -> Written:
     """Write the solved notebooks, as the source of an nbgrader course, and a marking sheet.
 
@@ -197,7 +176,7 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
         name = f"{path.stem[:2]}_hand_in.ipynb"
         banner = HAND_IN.format(name=name, course=path.name)
         nb.cells.insert(0, new_markdown_cell(banner, id="to-hand-in"))
-        folder = out / "source" / path.stem
+        folder = out / "source" / path.stem  # of the assignment
         files |= {folder / page: text for page, text in pages.items()}
         files[folder / name] = nbformat.writes(nb) + "\n"
         found[path.name] = its
@@ -205,32 +184,37 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
     sheet = marking_sheet(found)
     files[out / "marking_sheet.csv"] = sheet.to_csv(index=False)
     files[out / "marking_sheet.md"] = _as_markdown(sheet)
-    kept = _set_aside(files, out) if replace else {}
+    lines = _set_aside(files, out) if replace else []
     write_files(files, replace=replace)
     digests = {path.relative_to(out).as_posix(): digest(path) for path in files}
     write_record(out, read_record(out) | digests)
-    return Written(out, sorted(files), kept, replace)
+    lines.append("next, with nbgrader installed, for each assignment:")
+    lines.append(f"  cd {shlex.quote(str(out))}")
+    lines.append(f"  nbgrader generate_assignment {folder.name}{' --force' * replace}")
+    return Written(out, sorted(files), "\n".join(lines))
 
 
-def _set_aside(files: dict[Path, str], out: Path) -> dict[Path, Path]:
-    """Move what was edited out of the way of the new files; return where each is now.
+def _set_aside(files: dict[Path, str], out: Path) -> list[str]:
+    """Move what was edited out of the way of the new files; say where each is now.
 
     Not beside the new ones: nbgrader hands out whatever lies in the folder of an assignment. An
     edited configuration stays in force, and is taken out of `files`.
     """
-    record, kept = read_record(out), {}
+    record, lines = read_record(out), []
     for path in list(files):
         name = path.relative_to(out)
         if not os.path.lexists(path) or digest(path) == record.get(name.as_posix()):
             continue
-        kept[path] = path
+        line = f"kept as you edited it: {path}"
         if path.name == CONFIG_NAME:
             del files[path]
-            continue
-        kept[path] = free_name(out / "kept" / name)
-        kept[path].parent.mkdir(parents=True, exist_ok=True)
-        path.rename(kept[path])
-    return kept
+        else:
+            place = free_name(out / "kept" / name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+            line += f" is now {place}"
+        lines.append(line)
+    return lines
 
 
 def _as_markdown(sheet: pd.DataFrame) -> str:

@@ -24,7 +24,6 @@ check_top_k = Check(
         "the class of the highest logit is a hit, for k = 2 that of the second highest, too",
         "logits.topk(k, dim=1).indices are the k highest of each clip; a hit counts 1",
         *((*_clips([[1, 3, 2]], label), k) for k in (1, 2, 3) for label in (1, 2, 0)),
-        (*_clips([[-3, -1, -2]], 1), 1),
     ),
     cases(
         "it is the share of clips, each of which is compared with its own label; logits that are "
@@ -52,7 +51,7 @@ check_partner_accuracy = Check(
         "a higher logit than that of the partner, partners[label], is a whole hit; no other counts",
         f"{OWN}; no argmax, no softmax",
         *((*_clips([logits], 0), PARTNERS) for logits in ([2, 1, 0, 0], [1, 2, 0, 0])),
-        *((*_clips([logits], 3), PARTNERS) for logits in ([0, 0, 1, 2], [0, 900, 1, 2])),
+        (*_clips([[0, 900, 1, 2]], 3), PARTNERS),
         (*_clips([[2, 9, 1, 0]], 0), torch.tensor([2, 3, 0, 1])),
     ),
     cases(
@@ -179,14 +178,13 @@ check_rate_at = Check(
         "it rises by equal amounts, the first of them at step 0, to the peak at step warmup_steps",
         "peak * (step + 1) / (warmup_steps + 1)",
         *((0, 10, 0, 1.0), (4, 20, 4, 1.0), (0, 20, 4, 1.0), (1, 20, 4, 1.0), (3, 20, 4, 1.0)),
-        *((0, 20, 4, 0.4), (2, 4, 3, 1.0)),
         *((step, 10, 8, 0.3) for step in range(8)),
     ),
     cases(
         "from the peak it falls as half a cosine does, to 0 at step total_steps",
         "peak * (1 + cos(pi * share)) / 2, where share is how much of the fall is over: "
         "(step - warmup_steps) / (total_steps - warmup_steps)",
-        *((5, 10, 0, 1.0), (2, 8, 0, 1.0), (5, 10, 0, 0.4), (12, 20, 4, 1.0), (10, 10, 0, 1.0)),
+        *((5, 10, 0, 1.0), (12, 20, 4, 1.0), (10, 10, 0, 1.0)),
         *((step, 30, 5, 0.3) for step in range(31)),
     ),
     by=solutions.rate_at,

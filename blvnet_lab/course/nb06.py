@@ -1,7 +1,6 @@
 """The checks of notebook 06: rows of Kinetics, videos on one side, weights that fit, views."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from blvnet_lab.course.inputs import rand
 from blvnet_lab.course.verdicts import plain, require
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
-LABELS = ["air drumming", "beer, wine", "Arm (no game)", "a person's head"]
 
 
 def _line(label: str, name: str = "abc4YTwq073", split: str = "train") -> str:
@@ -32,7 +30,7 @@ check_kinetics_rows = Check(
         "an id is text: it may hold - and _ anywhere, or digits only, and stays as it is",
         "split(',') knows nothing of quotes: take Python's csv module, and replace nothing; pandas "
         "makes numbers of digits unless you say dtype=str",
-        *((_line(f'"{label}"'),) for label in LABELS),
+        *((_line(f'"{label}"'),) for label in ("air drumming", "beer, wine", "a man's head")),
         *((_line("a", name),) for name in ("-_YTw_0-73Y", "00412345678")),
     ),
     cases(
@@ -45,8 +43,7 @@ check_kinetics_rows = Check(
         "read by their name, and lines may end as on Windows",
         "append a *new* dictionary for each line of csv.DictReader(text.splitlines())",
         (f"{HEADER}b,abc4YTwq073,1,11,val,0\na,-bc4,22,32,train,0\nb,abc4YTwq073,3,13,val,0",),
-        ("youtube_id,label,time_start,time_end,split\nabc4YTwq073,abseiling,44,54,train\n",),
-        ("label,youtube_id,time_start,time_end,split\r\nbowling,-_YTw_0-73Y,1,2,val\r\n",),
+        ("youtube_id,label,time_start,time_end,split\r\nabc4YTwq073,abseiling,44,54,train\r\n",),
     ),
     by=solutions.kinetics_rows,
 )
@@ -73,8 +70,7 @@ def split_has_a_share_of_videos(split_videos: Answer) -> None:
     """
     for source_ids, share, wanted in (
         *(([*"aabb"], 0.5, 1), ([*"aabc"], 0.05, 1), ([*"aabc"], 0.95, 2)),
-        *((MANY[:10] * 3, 0.2, 2), (MANY[:1] * 30 + MANY[1:10], 0.2, 2)),
-        *((MANY[:10], 0.27, 3), (MANY[:10], 0.23, 2), (MANY, 0.5, 100)),
+        *((MANY[:1] * 30 + MANY[1:10], 0.2, 2), (MANY[:10], 0.27, 3), (MANY[:10], 0.23, 2)),
     ):
         sides = [*_sides(split_videos, source_ids, share, 0).values()]
         found = f"{sides.count('val')} of {len(sides)} videos for validation instead of {wanted}"
@@ -86,14 +82,10 @@ def split_is_random(split_videos: Answer) -> None:
     """another seed gives quite another split, at random; neither the order of the clips nor their
     number changes it
     """
-    first, *others = (_sides(split_videos, MANY, 0.25, seed) for seed in (0, 1, 2))
-    for other in others:
-        common = sum(first[name] == other[name] == "val" for name in MANY)  # about 13 by chance
-        found = f"{common} of the 50 videos for validation are the same with two seeds"
-        require(common < 40, found, "draw with a generator that is seeded with `seed`")
-    changes = sum(first[a] != first[b] for a, b in pairwise(MANY))
-    found = "videos for validation that stand next to each other in the alphabet"
-    require(changes > 20, found, "shuffle them, or draw some")  # about 75 by chance
+    first, other = (_sides(split_videos, MANY, 0.25, seed) for seed in (0, 1))
+    common = sum(first[name] == other[name] == "val" for name in MANY)  # about 13 by chance
+    found = f"{common} of the 50 videos for validation are the same with two seeds"
+    require(common < 40, found, "draw with a generator that is seeded with `seed`")
     for source_ids in (MANY[::-1], MANY + 2 * MANY[::2]):
         found = "another split of the same videos, whose clips come in another order and number"
         hint = "shuffle sorted(set(source_ids)): the order of a set differs between processes"
@@ -137,8 +129,7 @@ check_fitting_weights = Check(
         'name.removeprefix("module."): lstrip takes letters away, replace takes all',
         *(_weights(STEM, {name: (2, 3)}) for name in ("module.stem", "module.net.stem")),
         _weights({"net.stem": (2, 3)}, STEM),
-        _weights({"a.module.b": (), "dome": ()}, {"module.a.module.b": (), "module.dome": ()}),
-        _weights({"a.module.b": ()}, {"a.module.b": ()}),
+        _weights({"a.module.b": (), "dome": ()}, {"a.module.b": (), "module.dome": ()}),
     ),
     by=solutions.fitting_weights,
 )
@@ -152,19 +143,13 @@ check_average_views = Check(
     cases(
         "it gives probabilities of the classes: logits are averaged first, then comes the softmax",
         "torch.softmax(mean, dim=1) of the mean logits; exp(1000) is inf, torch.softmax is not",
-        _views([[0, 1]], [0]),
-        _views([[0, 4], [0, 0]], [0, 0]),
-        _views([[1000, 999]], [0]),
-        _views([[1000, 0], [2, 1]], [0, 1]),
+        *(_views([[0, 1]], [0]), _views([[0, 4], [0, 0]], [0, 0]), _views([[1000, 999]], [0])),
     ),
     cases(
         "row v is the mean of all views of video v and of no others, wherever they lie",
         "logits[videos == v] are the views of video v; each has its own number of views",
-        _views([[0, 1], [2, 0]], [0, 1]),
-        _views([[0, 8], [0, 2], [0, 0], [6, 0]], [0, 0, 1, 1]),
-        _views([[0, 8], [6, 0], [0, 2], [0, 0]], [0, 1, 0, 1]),
+        *(_views([[0, 1], [2, 0]], [0, 1]), _views([[1, 2], [3, 0], [0, 5]], [2, 0, 1])),
         _views([[0, 9], [0, 3], [0, 0], [6, 0]], [0, 0, 0, 1]),
-        _views([[1, 2], [3, 0], [0, 5]], [2, 0, 1]),
         (3 * rand(30, 5), torch.arange(30) ** 2 % 31 % 7),
     ),
     by=solutions.average_views,

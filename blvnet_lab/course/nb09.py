@@ -48,8 +48,9 @@ def _halves(x: Tensor) -> Tensor:
 
 
 CLIP, LONG = rand(1, 3, 3, 2, 2), rand(1, 4, 3, 2, 2)
-SIGNS = torch.einsum("h,w->hw", *torch.tensor([[1.0, -1]] * 2))
+SIGNS = torch.tensor([[1.0, -1], [-1, 1]])
 SIGNED = ToyNetwork("pixels with alternating signs, summed", lambda x: (x * SIGNS).sum((3, 4)))
+COLOURS = ToyNetwork("channel 0 minus channel 1", lambda x: x[:, :, 0] - x[:, :, 1])
 CENTRED = ToyNetwork("a frame minus its mean", lambda x: x - x.mean((3, 4), keepdim=True))
 HALVES = ToyNetwork("left half of the frame before, right half of the next", _halves)
 DIFFERENCE = ToyNetwork("a frame minus the one before", lambda x: x - x.roll(1, 1))
@@ -71,12 +72,7 @@ check_frames_seen = Check(
         "nothing larger: torch.isclose has a tolerance",
         (_mix([1.0, -2, 0], [0, 1, -2], [0, 0, 1]), CLIP, 0),
         (_mix([0.0, 1e-12, 0], [0, 0, 1e-12], [1, 0, 0]), CLIP, 0),
-        (SIGNED, CLIP, 1),
-        (
-            ToyNetwork("channel 0 minus channel 1", lambda x: x[:, :, 0] - x[:, :, 1]),
-            CLIP[:, :, :2],
-            1,
-        ),
+        *((SIGNED, CLIP, 1), (COLOURS, CLIP[:, :, :2], 1)),
     ),
     cases(
         "all that stands at a position counts, each channel and pixel, not only its sum",
@@ -102,12 +98,11 @@ TAPS = [
 def step_moves_whole_columns(step_elsewhere: Answer) -> None:
     """the steps of the channels are those from taps to changed, whole columns in another order"""
     for taps, changed in TAPS:
-        for seed in range(8):
-            got = step_elsewhere(taps, changed, seed)
-            hint = "taps + step[:, order], where step = changed - taps: one order for all rows"
-            same(kind(got), kind(taps), hint)
-            made, step = (sorted((x - taps).t().tolist()) for x in (got, changed))
-            same(made, step, hint)
+        got = step_elsewhere(taps, changed, 0)
+        hint = "taps + step[:, order], where step = changed - taps: one order for all rows"
+        same(kind(got), kind(taps), hint)
+        made, step = (sorted((x - taps).t().tolist()) for x in (got, changed))
+        same(made, step, hint)
 
 
 def step_depends_on_the_seed(step_elsewhere: Answer) -> None:
@@ -148,9 +143,7 @@ check_occlusion_by_hand = Check(
         "it is the log-probability of the label with all frames minus that without frame t alone, "
         "in nats and with its sign; frames 0 and 1 are a pair, 2 and 3, ...",
         "logits.log_softmax(1)[0, label], before minus after; clip.clone() for each frame",
-        _occluded((0, 1), (1, 3), 0),
         *(_occluded((1, 0), (3, 1), label) for label in (0, 1)),
-        _occluded((0.1, 0.2, -0.3, 0.4), (1, 2, 4, 8), 0),
         _occluded((0.5, -1, 0.3, 2), (1, -2, 0.1, 0.7), 1),
     ),
     by=solutions.occlusion_by_hand,

@@ -9,10 +9,10 @@ node_modules in the same folder: npm install onnxruntime-web, then this command 
 
 import json
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from blvnet_lab.course.written import Written, internet_advice
 from blvnet_lab.data import DataSet, read_frames, sample_uniform
 from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.datasets.motion import FPS
@@ -24,40 +24,14 @@ from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.staircase import PAPER, TITLES, find_partners
 
 RUNTIME = "onnxruntime-web@1.30.0"
-LOCAL, ONLINE = (
-    "node_modules/onnxruntime-web/dist/",
-    f"https://cdn.jsdelivr.net/npm/{RUNTIME}/dist/",
-)
+LOCAL = "node_modules/onnxruntime-web/dist/"
+ONLINE = f"https://cdn.jsdelivr.net/npm/{RUNTIME}/dist/"
 STATIC = PACKAGE / "course" / "page_files"
 CAUSAL = "blvnet_tam_causal"
 FRAMES, SIZE = 8, (64, 64)
 
 
-@dataclass(frozen=True)
-class Page:
-    """The files that were written."""
-
-    out: Path
-    files: list[Path]
-    offline: bool  # whether all that the page loads is beside it
-
-    def __str__(self) -> str:
-        megabytes = sum(path.stat().st_size for path in self.files) / 1e6
-        folder = shlex.quote(str(self.out))
-        advice = "it needs no internet, but the folder node_modules beside it"
-        if not self.offline:
-            advice = (
-                f"visitors need the internet; to do without, run in {self.out}:  npm install "
-                f"{RUNTIME}\nand then this command again, with --replace"
-            )
-        return (
-            f"{len(self.files)} files, {megabytes:.1f} MB, in {self.out}; to see the page, run\n"
-            f"    python -m http.server --directory {folder}\n"
-            f"and open http://localhost:8000\n{advice}"
-        )
-
-
-def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Page:
+def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Written:
     """Write a web page on which visitors reorder frames, turn taps and use their camera.
 
     It holds files only: any web server will do, and nothing is sent to it.
@@ -98,4 +72,7 @@ def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Page
     files[out / "clips.bin"] = b"".join(clip.tobytes() for clip in clips)
     files[out / "page.json"] = json.dumps(about)
     write_files(static | files, replace=replace)
-    return Page(out, sorted(static | files), offline)
+    serve = shlex.join(["python", "-m", "http.server", "--directory", str(out)])
+    advice = internet_advice(out, RUNTIME, offline=offline)
+    see = f"to see the page, run  {serve}\nand open http://localhost:8000"
+    return Written(out, sorted(static | files), f"{advice}\n{see}")

@@ -10,14 +10,14 @@ Below page/ stands what `page` writes, with the internet as it says there.
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from blvnet_lab.course.copies import shipped
-from blvnet_lab.course.page import RUNTIME, Page, write_page
+from blvnet_lab.course.page import write_page
+from blvnet_lab.course.written import Written
 from blvnet_lab.paths import atomic_write
 
 PACKAGES = {"sphinx": "sphinx", "myst_nb": "myst-nb", "sphinx_book_theme": "sphinx-book-theme"}
@@ -52,25 +52,7 @@ browser</a>.
 """
 
 
-@dataclass(frozen=True)
-class Site:
-    """The pages that were written."""
-
-    out: Path
-    pages: list[Path]
-    page: Page  # where the networks run
-
-    def __str__(self) -> str:
-        lines = [*map(str, [*self.pages, self.page.out / "index.html"])]
-        serve = shlex.join(["python", "-m", "http.server", "-d", str(self.out)])
-        lines.append(f"begin with {self.pages[0]}; to serve them: {serve}")
-        if not self.page.offline:
-            lines.append(f"only the last needs the internet, unless you run in {self.page.out}:")
-            lines.append(f"npm install {RUNTIME}\nand then this command again, with --replace")
-        return "\n".join(lines)
-
-
-def write_site(out: Path, *, replace: bool = False) -> Site:
+def write_site(out: Path, *, replace: bool = False) -> Written:
     """Write the course as a site that works offline: pages to read, with navigation and search.
 
     It takes the packages of the extra `site`. In page/ is what the command `page` writes.
@@ -110,7 +92,10 @@ def write_site(out: Path, *, replace: bool = False) -> Site:
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(target) as partial:
                 shutil.copyfile(file, partial)
-    return Site(out, [out / f"{name}.html" for name in names], page)
+    pages = [out / f"{name}.html" for name in names]
+    serve = shlex.join(["python", "-m", "http.server", "-d", str(out)])
+    advice = f"begin with {pages[0]}; to serve them: {serve}\nand of what is in {page.out}:"
+    return Written(out, pages, f"{advice} {page.advice.splitlines()[0]}")
 
 
 def setup(app: Any) -> None:

@@ -8,13 +8,13 @@ The headings say where a slide begins, so the notebooks need no marks of their o
 is a column of slides, the arrow to the right leads to the next section, the one down through it.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from blvnet_lab.course.copies import CAPTION, EXERCISE_TAGS
+from blvnet_lab.course.written import Written, internet_advice
 from blvnet_lab.paths import notebooks, write_files
 
 # What the pages load, and where `npm install` puts it.
@@ -57,25 +57,7 @@ def slide_types(nb: NotebookNode) -> list[str]:
     return types
 
 
-@dataclass(frozen=True)
-class Slides:
-    """The pages that were written."""
-
-    out: Path
-    pages: list[Path]
-    offline: bool  # whether all that they load is beside them
-
-    def __str__(self) -> str:
-        advice = "they need no internet, but the folder node_modules beside them"
-        if not self.offline:
-            advice = (
-                f"they need the internet; to do without, run in {self.out}:  npm install {NEEDED}\n"
-                "and then this command again, with --replace"
-            )
-        return "\n".join([*map(str, self.pages), advice])
-
-
-def write_slides(out: Path, *, replace: bool = False) -> Slides:
+def write_slides(out: Path, *, replace: bool = False) -> Written:
     """Write the notebooks as slides for a browser, pictures and all.
 
     What else they need (reveal.js, MathJax) is loaded from `node_modules` in the same folder if
@@ -108,4 +90,4 @@ def write_slides(out: Path, *, replace: bool = False) -> Slides:
         page, _ = exporter.from_notebook_node(nb, {"metadata": {"name": path.stem}})
         files[out / f"{path.stem}.slides.html"] = page.replace("</head>", STYLE, 1)
     write_files(files, replace=replace)
-    return Slides(out, sorted(files), offline)
+    return Written(out, sorted(files), internet_advice(out, NEEDED, offline=offline))

@@ -19,6 +19,13 @@ TOLERANCE = 1e-5  # relative and absolute: enough for float32, which the checks 
 ALIKE = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # one is as good as the other
 
 
+LOOKS = {
+    True: ("right", "✓", "#2e7d32"),
+    False: ("not right yet", "✗", "#c62828"),
+    None: ("not attempted yet", "○", "#757575"),
+}
+
+
 class Wrong(Exception):
     """The answer breaks a rule, or a property that all rules have: `broken`."""
 
@@ -40,8 +47,7 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        words = {True: "right", False: "not right yet", None: "not attempted yet"}
-        return f"{self.name}: {words[self.passed]}"
+        return f"{self.name}: {LOOKS[self.passed][0]}"
 
     def __repr__(self) -> str:
         width = max(map(len, self.lines), default=0)
@@ -49,8 +55,7 @@ class Verdict:
         return "\n".join([self.headline, *rows])
 
     def _repr_html_(self) -> str:
-        colour = {True: "#2e7d32", False: "#c62828", None: "#757575"}[self.passed]
-        sign = {True: "✓", False: "✗", None: "○"}[self.passed]
+        _, sign, colour = LOOKS[self.passed]
         rows = "".join(
             f'<div style="display:flex"><span style="opacity:.65;flex:0 0 6em">{word}</span>'
             f'<span style="white-space:pre-wrap">{html.escape(text)}</span></div>'

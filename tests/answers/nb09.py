@@ -63,18 +63,6 @@ def seen_leaves_a_flag(network, clip, position):
     return torch.autograd.grad(mixture(maps), clip)[0].abs().sum((0, 2, 3, 4)) > 0
 
 
-def seen_of_one_pixel(network, clip, position):
-    def number(maps):
-        return mixture(maps.flatten(2)[..., 0] if maps.dim() > 2 else maps)
-
-    return seen_with(number)(network, clip, position)
-
-
-def seen_by_jacobian(network, clip, position):
-    jacobian = torch.autograd.functional.jacobian(lambda x: network(x)[:, position], clip)
-    return jacobian.abs().flatten(0, -5).sum((0, 2, 3, 4)) > 0
-
-
 @torch.no_grad()
 def seen_by_change(network, clip, position):
     before, found = network(clip)[:, position], []
@@ -166,7 +154,6 @@ WRONG = {
             lambda taps: (offsets(taps) * taps.abs()).sum(0),
             lambda taps: centre(taps.square()),
             lambda taps: centre(taps, least=1),
-            lambda taps: torch.where(taps.abs().sum(0) < 0.5, 0.0, centre(taps)),
         ],
         "without any taps it is": [lambda taps: centre(taps, least=0)],
         "every channel has its own centre": [
@@ -177,29 +164,23 @@ WRONG = {
         "True or False for each frame": [
             lambda network, clip, position: seen(network, clip, position).nonzero()[:, 0].tolist(),
             lambda network, clip, position: seen(network, clip, position).flip(0),
-            lambda network, clip, position: seen(network, clip, position)[None],
         ],
         "a gradient counts if it is negative": [
             seen_with(torch.sum, lambda gradient: gradient.amax((0, 2, 3, 4)) > 0),
             seen_above(1e-3),
-            seen_above(1e-6),
         ],
         "gradients of opposite sign at two pixels": [
             seen_with(torch.sum, lambda gradient: gradient.sum((0, 2, 3, 4)).abs() > 0),
             seen_with(seen=lambda gradient: gradient.sum(2).abs().sum((0, 2, 3)) > 0),
-            seen_with(seen=lambda gradient: gradient.sum(3).abs().sum((0, 2, 3)) > 0),
         ],
         "all that stands at a position counts": [
             seen_with(torch.sum),
-            seen_with(lambda maps: maps.flatten()[0]),
             seen_with(torch.max),
-            seen_of_one_pixel,
         ],
         "it is asked about this clip": [
             seen_with(lambda maps: maps.pow(2).sum()),
             seen_with(lambda maps: maps.abs().sum()),
             seen_at(torch.zeros_like),
-            seen_at(torch.ones_like),
         ],
         "the global random generators are not seeded": [
             lambda *given: (torch.manual_seed(0), seen(*given))[1],
@@ -207,9 +188,7 @@ WRONG = {
         "what it is given is left as it was": [
             seen_leaves_a_flag,
             seen_after(lambda network: network.eval()),
-            seen_after(lambda network: network.train()),
             seen_after(lambda network: network.requires_grad_(False)),
-            seen_after(lambda network: network.zero_grad()),
         ],
     },
     "step_elsewhere": {
@@ -228,24 +207,19 @@ WRONG = {
         "the deleted frame t shows what the other frame": [
             occlusion_with(lambda clip, t: show(clip, t, 0.0)),
             then(torch.sum),
-            then(lambda falls: falls[None]),
-            lambda *given: given[0](given[1]).log_softmax(1)[0, given[2]] - occlusion(*given),
         ],
         "it is the log-probability of the label": [
             occlusion_with(lambda clip, t: show(clip, t, clip.mean(1))),
-            occlusion_with(lambda clip, t: show(clip, t, clip[:, max(t - 1, 0)])),
             occlusion_with(lambda clip, t: show(clip, t ^ 1, clip[:, t])),
             occlusion_adds_up,
             then(torch.neg),
             then(lambda falls: falls / np.log(2)),
             then(lambda falls: falls.clamp(min=0)),
-            then(torch.abs),
             lambda network, clip, label: occlusion(network, clip, network(clip)[0].argmax()),
         ],
         "what it is given is left as it was": [
             of_network(lambda network: network.requires_grad_(False)),
             of_network(lambda network: network.eval()),
-            of_network(lambda network: network.train()),
             lambda *given: occlusion_adds_up(*given, copy=lambda clip: clip),
         ],
     },
@@ -253,7 +227,7 @@ WRONG = {
 
 RIGHT = {
     "temporal_centre": [centre, centre_by_loop],
-    "frames_seen": [seen, seen_by_jacobian, seen_by_change],
+    "frames_seen": [seen, seen_by_change],
     "step_elsewhere": [step, step_by_numpy],
     "occlusion_by_hand": [occlusion, occlusion_in_one_batch],
 }

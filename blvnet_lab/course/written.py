@@ -1,0 +1,26 @@
+"""What the commands for teachers say: the files that they wrote, and what to do with them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files that a command wrote."""
+
+    out: Path
+    files: list[Path]
+    advice: str  # what to do next
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.files), self.advice])
+
+
+def internet_advice(out: Path, packages: str, *, offline: bool) -> str:
+    """Say whether the pages in `out` need the internet, and how to do without."""
+    if offline:
+        return "they need no internet, but the folder node_modules beside them"
+    return (
+        f"they need the internet; to do without, run in {out}:  npm install {packages}\n"
+        "and then this command again, with --replace"
+    )
