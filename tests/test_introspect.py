@@ -492,7 +492,7 @@ def test_tap_history_and_comparison(tmp_path, tam_model):
     pd.testing.assert_frame_equal(history_of_causal.drop(columns="epoch"), tam_weights(causal))
     for before, words in (
         (history, "one epoch of each"),
-        (taps_table({"stem.tam": tsm_taps(8)}), "same modules"),
+        (taps_table({"stem.tam": tsm_taps(8)}), "the same taps"),
     ):
         with pytest.raises(ValueError, match=words):
             compare_taps(before, tam_weights(tam_model))

@@ -58,10 +58,6 @@ def checked_labels(
     count, asked = model.classifier.out_features, []
     for one in (labels,) if minus is None else (labels, minus):
         one = torch.as_tensor(one)
-        if one.ndim > 1 or one.numel() not in (1, len(clips)):
-            raise ValueError(
-                f"expected one label, or one for each of {len(clips)} clips, got {tuple(one.shape)}"
-            )
         whole = one.long()  # indices of uint8 would be read as a mask
         if not ((whole == one) & (whole >= 0) & (whole < count)).all():
             raise ValueError(f"expected labels from 0 to {count - 1}, got {one.tolist()}")

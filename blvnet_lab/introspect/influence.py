@@ -9,7 +9,6 @@ deletion_table(model, clips, labels, {"occlusion": importance})
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -19,17 +18,12 @@ from blvnet_lab.introspect.capture import capture, evaluating
 from blvnet_lab.models import TAM, VideoNet, capture_points
 from blvnet_lab.models.wrapped import check_whole, network_of
 
-Model = TypeVar("Model", bound=nn.Module)
 
-# ---------------------------------------------------------------- temporal receptive field
-
-
-def wake_residuals(model: Model, seed: int = 0) -> Model:
+def wake_residuals(model: VideoNet, seed: int = 0) -> VideoNet:
     """Copy a model, with random weights (0.5 to 1.5) for batch norms whose weights are all 0.
 
     The last batch norm of every block starts so: an untrained block is its shortcut alone, and no
-    gradient shows what its branch would see, such as the TAMs of stage 4 but the first. A trained
-    model has none, and its copy is the same.
+    gradient shows what its branch would see, such as the TAMs of stage 4 but the first.
     """
     generator = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(model)
@@ -77,8 +71,7 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
 
     Three things count: a TAM of r taps reaches r // 2 frames each way (a causal one r - 1 frames
     back), but not over the clip's ends; a merge joins what the two frames of a pair have seen; both
-    frames go on with it. (In stages 1 to 3 this walks over frames, as equation 3 has it, where the
-    library computes pairs.)
+    frames go on with it.
     """
     model = network_of(model)
     positions = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees itself
@@ -111,9 +104,6 @@ def _through_tam(seen: Tensor, tam: TAM) -> Tensor:
     if not tam.taps.requires_grad:  # a shift: some of its taps are 0 for ever
         neighbours &= tam.taps.any(1).cpu()[tap.clamp(0, tam.num_taps - 1)]
     return (neighbours[:, :, None] & seen).any(1)
-
-
-# ---------------------------------------------------------------- frame importance
 
 
 @torch.no_grad()
@@ -185,11 +175,9 @@ def deletion_table(
 ) -> pd.DataFrame:
     """Delete frames, most important first: a faithful importance makes the score fall sooner.
 
-    The control deletes frames in a random order.
-
     Args:
         importances: name to (N, T).
-        control_seeds: one random order per clip and seed, as method "random".
+        control_seeds: one random order per clip and seed, as method "random", the control.
 
     Returns:
         method, seed (of the control, else -1), deleted (frames, 0 to T - 1), log_probability of

@@ -8,8 +8,8 @@
         logits = model(clip)
 
 Taps are (r, C), earliest frame first; for r = 3 they are called prev, curr and next. Functions of
-taps take the middle one to be the frame's own. A causal TAM has no taps after it; so that the same
-functions do for it too, it gets zeros there (`centred_taps`). Its three are called -2, prev, curr.
+taps take the middle one to be the frame's own. A causal TAM, whose three are called -2, prev and
+curr, gets zeros after it for them (`centred_taps`).
 """
 
 import json
@@ -46,14 +46,10 @@ def tams(model: nn.Module) -> dict[str, TAM]:
 def centred_taps(taps: Tensor, first_offset: int) -> Tensor:
     """Append zeros to taps (r, C) until the frame's own is in the middle: 2r - 1 of a causal TAM.
 
-    Args:
-        first_offset: of `taps[0]` in frames, as in `TAM.first_offset`.
+    `first_offset` is that of the TAM.
     """
     missing = 1 - 2 * first_offset - len(taps)
     return torch.cat([taps, taps.new_zeros(missing, taps.shape[1])])
-
-
-# ---------------------------------------------------------------- tables
 
 
 def tap_name(offset: int, num_taps: int) -> str:
@@ -93,11 +89,8 @@ def tam_weights(model: nn.Module) -> pd.DataFrame:
 def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
     """List what the TAMs of stages 1 to 3 do to pairs: module, frame, channel, pair_offset, weight.
 
-    There both frames of a pair hold the same map, so that taps add up and the raw ones mislead: the
-    little frame gets `prev` of the pair before and `curr + next` of its own, the big frame
-    `prev + curr` of its own and `next` of the pair after. In a causal model both get something of
-    their own pair and of pairs before. The other TAMs (stem: frames that differ; stage 4: one map
-    a pair) have no rows: their taps are what they do.
+    There both frames of a pair hold the same map, so that taps add up (see `PairTAM`), and the raw
+    ones mislead. The other TAMs have no rows: their taps are what they do.
     """
     rows = []
     for name, tam in tams(model).items():
@@ -116,17 +109,13 @@ def tap_history(lines: Iterable[str | Mapping], *, causal: bool = False) -> pd.D
             `.jsonl` file will do) or already read:
             `{"epoch": n, "taps": {module: [[weight] * C] * r}, ...}`.
         causal: of a causal model, which the log does not say.
-
-    Raises:
-        ValueError: a line has no taps.
     """
     tables = []
     for line in lines:
         entry = json.loads(line) if isinstance(line, str) else line
         if "taps" not in entry:
             raise ValueError(
-                f'expected "taps" in every line, got one with {", ".join(entry)}: give `fit` a '
-                "score that adds them, as the staircase does"
+                f'expected "taps" in every line, as the staircase logs them, got {", ".join(entry)}'
             )
         # float64, or 0.9461 of the log would come out as 0.9460999965667725
         taps = {n: torch.tensor(t, dtype=torch.float64) for n, t in entry["taps"].items()}
@@ -146,26 +135,19 @@ def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         ValueError: the tables do not hold the same modules, channels and taps.
     """
     keys = ["module", "channel", "tap", "offset"]
-    both = before[[*keys, "weight"]].merge(
-        after[[*keys, "weight"]], on=keys, suffixes=("_before", "_after")
-    )  # in the order of `before`
-    if len(both) != len(before) or len(both) != len(after):
+    tables = {"before": before, "after": after}
+    first, second = (t[[*keys, "weight"]].rename(columns={"weight": n}) for n, t in tables.items())
+    both = first.merge(second, on=keys)
+    if not len(first) == len(second) == len(both):
         raise ValueError(
-            "expected two tables of the same modules, channels and taps, got "
-            f"{len(before)} and {len(after)} weights, {len(both)} in both: take one epoch of each, "
-            "and models of the same size"
+            f"expected two tables of the same taps, got {len(first)} and {len(second)} weights, "
+            f"{len(both)} in both: take one epoch of each, and models of the same size"
         )
-    both = both.rename(columns={"weight_before": "before", "weight_after": "after"})
     return both.assign(change=both["after"] - both["before"])
-
-
-# ---------------------------------------------------------------- roles
 
 
 def channel_roles(taps: Tensor) -> list[str]:
     """Name what each channel of taps (r, C) does with time: C roles; `taps[r // 2]` is curr.
-
-    For a causal model take `tam_roles`, or its `centred_taps`.
 
     The first line that fits, where a *share* is a tap (or a sum of taps, with signs) divided by the
     sum of absolute taps, *past* the taps before the frame, *future* those after it:
@@ -179,9 +161,8 @@ def channel_roles(taps: Tensor) -> list[str]:
         averages      past and future both count, about equally
         mixed         the rest (cannot occur with prev, curr and next)
 
-    The thresholds are our choice. The size of the taps does not matter (batch norms follow). Taps
-    in reverse order, that is clips played backwards, exchange looks_back and looks_ahead and leave
-    the others as they are.
+    The thresholds are our choice. The size of the taps does not matter (batch norms follow); taps
+    in reverse order exchange looks_back and looks_ahead.
     """
     taps = taps.detach().double().cpu()
     half = len(taps) // 2
@@ -201,10 +182,7 @@ def channel_roles(taps: Tensor) -> list[str]:
 
 
 def tam_roles(model: nn.Module) -> pd.DataFrame:
-    """List the role of every channel of every TAM: module, channel, role (see `channel_roles`).
-
-    No channel of a causal model looks ahead, or averages past and future.
-    """
+    """List the role of every channel of every TAM: module, channel, role (see `channel_roles`)."""
     rows = [
         (name, channel, role)
         for name, tam in tams(model).items()
@@ -213,13 +191,10 @@ def tam_roles(model: nn.Module) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["module", "channel", "role"])
 
 
-# ---------------------------------------------------------------- taps to put in place of others
-
-
 def identity_taps(taps: Tensor) -> Tensor:
     """Make taps (r, C) that switch a TAM off: curr 1, the others 0.
 
-    What is left, the ReLU, changes nothing: TAMs sit where maps are never negative.
+    The ReLU that is left changes nothing: TAMs sit where maps are never negative.
     """
     off = torch.zeros_like(taps)
     off[len(taps) // 2] = 1
@@ -239,8 +214,8 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
             2r - 1 of them, and those after the middle one must stay 0.
 
     Raises:
-        ValueError: a name or pattern that matches no TAM; taps of another shape; taps by which a
-            causal TAM would look ahead; own taps that are pruned, parametrised or in shards.
+        ValueError: a name or pattern that matches no TAM; taps that do not fit; own taps that are
+            pruned, parametrised or in shards.
     """
     modules, network = tams(model), unwrapped(model)
     with ExitStack() as stack:
