@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blvnet_lab.introspect.capture import capture, evaluating
-from blvnet_lab.introspect.evidence import Labels, checked_labels, first_less_second
+from blvnet_lab.introspect.evidence import Labels, asked_of
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
@@ -116,7 +116,7 @@ def grad_cam(
     classifier's weights, shared out among positions and places.
 
     Args:
-        point: one of `capture_points(model)`, `classifier` apart.
+        point: one of `capture_points(model)`, but not `classifier`.
         minus: explains the difference of two logits, as in `evidence`.
         repeats: of the controls, as in `with_controls`.
     """
@@ -124,9 +124,8 @@ def grad_cam(
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
         clips = clips.to(next(model.parameters())).requires_grad_()
         with torch.enable_grad(), evaluating(model), capture(model, point, detach=False) as cache:
-            score = _scores(model, clips, checked_labels(model, clips, labels, minus)).sum()
-            if len(cache) != 1 or (maps := next(iter(cache.values()))).ndim != 5:
-                raise ValueError(f"expected one point with maps, got {point}: {', '.join(cache)}")
+            score = (model(clips) * asked_of(model, clips, labels, minus)).sum()
+            (maps,) = cache.values()
             (gradient,) = torch.autograd.grad(score, maps)
         weights = gradient.mean((1, 3, 4), keepdim=True)  # (B, 1, C, 1, 1)
         return (weights * maps.detach()).sum(2).relu().float().cpu()
@@ -167,7 +166,7 @@ def integrated_gradients(
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
         clips = clips.to(next(model.parameters()))
-        asked = checked_labels(model, clips, labels, minus)
+        asked = asked_of(model, clips, labels, minus)
         ways = zip(baseline(clips), clips, asked, strict=True)
         maps = torch.zeros(clips.shape[:2] + clips.shape[3:])
         for i, way in enumerate(tqdm(ways, "integrating gradients", len(clips), leave=False)):
@@ -201,16 +200,11 @@ def _along(
     with torch.enable_grad(), evaluating(model):
         for some in middles.split(AT_ONCE):
             clips = (start + some[:, None, None, None, None] * step).to(end).requires_grad_()
-            score = _scores(model, clips, asked.expand(len(clips), -1)).sum()
-            total += torch.autograd.grad(score, clips)[0].sum(0, dtype=precise)
+            (gradient,) = torch.autograd.grad((model(clips) * asked).sum(), clips)
+            total += gradient.sum(0, dtype=precise)
     with torch.no_grad(), evaluating(model):
-        first, last = _scores(model, torch.stack([start, end]), asked.expand(2, -1))
+        first, last = (model(torch.stack([start, end])) * asked).sum(1)
     return (total * step).sum(1).float().cpu(), (last - first).float().cpu()
-
-
-def _scores(model: VideoNet, clips: Tensor, asked: Tensor) -> Tensor:
-    """Compute the first labels' logits (B,), less the second's, if `asked` (B, 1 or 2) has any."""
-    return first_less_second(model(clips).gather(1, asked))
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ which pixels brought it there: every place has seen a large part of the picture,
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from blvnet_lab.introspect.capture import capture, evaluating
@@ -35,9 +36,6 @@ def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
     Returns:
         (B, P, h, w): P pairs or frames, as large as the maps of `stage4.out`. The sum over a clip
         is its logit, or the difference of the two.
-
-    Raises:
-        ValueError: a label that the classifier does not have.
     """
     network = network_of(model)
     with torch.no_grad(), evaluating(network), capture(network, "stage4.out") as cache:
@@ -45,26 +43,18 @@ def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
     features = cache["stage4.out"]  # (B, P, C, h, w)
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     weight, bias = (part.detach().to(features) for part in network.classifier.parameters())
-    asked = checked_labels(network, clips, labels, minus)
-    rows, offset = first_less_second(weight[asked]), first_less_second(bias[asked])  # (B, C), (B,)
-    answers = torch.einsum("bpchw,bc->bphw", features, rows) + offset[:, None, None, None]
+    asked = asked_of(network, clips, labels, minus).to(features)
+    answers = torch.einsum("bpchw,bc->bphw", features, asked @ weight)
+    answers += (asked @ bias)[:, None, None, None]
     return (answers / answers.shape[1:].numel()).cpu()
 
 
-def checked_labels(
-    model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None = None
-) -> Tensor:
-    """Give every clip its label, (B, 1), or both, (B, 2); ValueError for what is no class."""
-    count, asked = model.classifier.out_features, []
-    for one in (labels,) if minus is None else (labels, minus):
-        one = torch.as_tensor(one)
-        whole = one.long()  # indices of uint8 would be read as a mask
-        if not ((whole == one) & (whole >= 0) & (whole < count)).all():
-            raise ValueError(f"expected labels from 0 to {count - 1}, got {one.tolist()}")
-        asked.append(whole.expand(len(clips)))
-    return torch.stack(asked, 1).to(next(model.parameters()).device)
+def asked_of(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None) -> Tensor:
+    """Weigh the logits: 1 for a clip's label, -1 for what is taken off it; (B, num_classes)."""
 
+    def one_hot(labels: Labels) -> Tensor:
+        each = torch.as_tensor(labels, device="cpu").long().expand(len(clips))
+        return F.one_hot(each, model.classifier.out_features)
 
-def first_less_second(picked: Tensor) -> Tensor:
-    """Subtract along axis 1 what stands second, if anything does, from what stands first."""
-    return picked[:, 0] - picked[:, 1:].sum(1)
+    asked = one_hot(labels) if minus is None else one_hot(labels) - one_hot(minus)
+    return asked.to(next(model.parameters()))
