@@ -59,7 +59,7 @@ def compare_costs(
 
     Args:
         depth: of all networks.
-        num_frames: T, frames of the clip; even.
+        num_frames: T, even.
         num_classes: of the classifier.
         size: height and width of the frames in pixels.
     """
@@ -88,15 +88,11 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
     work: TAMs are counted as equation 3 has them, one multiplication per tap, channel, pixel and
     frame; the shift of TSM as moving, which costs none and has no parameters.
 
-    Args:
-        size: (height, width) of the frames, in pixels.
-
     Returns:
         stage: "stem", "stage1" to "stage4", "classifier".
         part: "conv" (the first one), "pool", "tam", "big", "little", "merged" (their sum),
             "fusion", "block" (of a ResNet or of stage 4, without its TAM), "classifier".
-        positions, channels, height, width: of the part's output. Positions are frames (T) or
-            pairs (P); the maps of "big" are as they are before they are enlarged.
+        positions, channels, height, width: of the part's output, of "big" before it is enlarged.
         macs: multiply-accumulates of one clip.
         parameters: weights and biases, with those of batch norms.
     """
