@@ -95,22 +95,13 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for first, second in zip(names, names[1:] + names[:1], strict=True):
         paths.append(folder / f"head_of_{second.split('.')[0]}_{first}")
         paths[-1].write_bytes(wholes[second][:400] + wholes[first][400:])
-    spoil = {
-        "none": lambda file: [other.unlink() for other in file.parent.iterdir()],
-        "gap": lambda file: file.unlink(),
-        "cut": lambda file: file.write_bytes(file.read_bytes()[:700]),
-        "text": lambda file: file.write_text("<html>404 Not Found</html>"),
-        "small": lambda file: Image.fromarray(draw(19, (48, 80))).save(file),
-        "grey": lambda file: Image.fromarray(draw(19, SIZE)).convert("L").save(file),
-        "bits": lambda file: file.write_bytes(flip_bits(file.read_bytes(), rng, 20)),
-        "blank": lambda file: file.write_bytes(blank(file.read_bytes(), rng, 500)),
-    }
-    for kind, change in spoil.items():
+    for kind, damage, amount in (("cut", cut, 0.3), ("bits", flip_bits, 20), ("blank", blank, 500)):
         paths.append(folder / f"{kind}_pictures")
         paths[-1].mkdir()
         for k in range(COUNT):
             Image.fromarray(draw(k, SIZE)).save(paths[-1] / f"{k + 1:05d}.jpg")
-        change(paths[-1] / "00020.jpg")
+        file = paths[-1] / "00020.jpg"
+        file.write_bytes(damage(file.read_bytes(), rng, amount))
     return paths
 
 
@@ -179,14 +170,11 @@ def results(damaged: list[Path]) -> list[dict]:
     return lines[1::2]
 
 
-def test_about_two_hundred_files_were_tried(results):
+def test_errors_name_the_file(results):
     assert len(results) >= 150
     # They are damaged in earnest, and yet not all beyond use.
     assert sum(bool(result["errors"]) for result in results) > len(results) / 2
     assert sum(bool(result["shown"]) for result in results) > len(results) / 2
-
-
-def test_errors_name_the_file(results):
     for result in results:
         for message, path in result["errors"]:
             assert message.startswith(result["path"]) and path == result["path"]
@@ -205,8 +193,8 @@ def is_altered(result: dict) -> bool:
 
 
 def test_what_is_left_of_a_file_is_right(results):
-    """Cut, with another's header, folders of which pictures are missing or of another kind."""
-    tried = [r for r in results if not is_altered(r) and not r["path"].endswith("grey_pictures")]
+    """Cut, or with another's header."""
+    tried = [r for r in results if not is_altered(r)]
     assert len(tried) >= 80
     wrong = [(r["path"], not_right(r, w)) for r in tried for w in ("shown", "checked")]
     assert not [found for found in wrong if found[1]]
@@ -247,24 +235,3 @@ def test_files_that_were_cut_are_known_to_be(results):
             # The last bytes of an mp4 may be notes about it: then nothing that matters is lost.
             lost = not ("cut_0.99" in name and name.endswith(".mp4") and result["n"] == COUNT)
             assert bool(result["damage"]) == lost == (not result["whole"]), (name, result["damage"])
-
-
-@pytest.mark.parametrize(
-    "kind, words",
-    [
-        ("none", "without numbered pictures"),
-        ("gap", "00020.jpg is missing"),
-        ("cut", "00020.jpg is damaged"),
-        ("text", "00020.jpg is damaged, or of another kind"),
-        ("small", "frame 19 is 48 x 80 and the first one 96 x 160"),
-    ],
-)
-def test_damaged_pictures_are_named(kind, words, results):
-    (result,) = [r for r in results if r["path"].endswith(f"{kind}_pictures")]
-    assert result["errors"] and all(words in message for message, _ in result["errors"])
-
-
-def test_grey_pictures_among_coloured_ones_are_fine(results):
-    (result,) = [r for r in results if r["path"].endswith("grey_pictures")]
-    assert not result["errors"] and len(result["shown"]) == COUNT
-    assert [k for k, shown in result["shown"].items() if shown != [int(k)]] == ["19"]  # grey
