@@ -276,7 +276,7 @@ def test_decord_is_not_even_asked_for_kinds_that_it_is_not_exact_for(name, good,
 
 
 @needs_decord
-@pytest.mark.parametrize("fault", ["count", "times", "error", "shape"])
+@pytest.mark.parametrize("fault", ["count", "times", "error"])
 def test_decord_is_not_believed_if_it_sees_another_video(fault, good, monkeypatch):
     decord = decord_reader.import_decord()
 
@@ -288,10 +288,7 @@ def test_decord_is_not_believed_if_it_sees_another_video(fault, good, monkeypatc
             return super().get_frame_timestamp(indices)[:: -1 if fault == "times" else 1]
 
         def get_batch(self, indices):
-            if fault == "error":
-                raise decord.DECORDError("made up")
-            shape = (8, 8) if fault == "shape" else (64, 112)
-            return decord.nd.array(np.zeros((len(indices), *shape, 3), np.uint8))
+            raise decord.DECORDError("made up")
 
     monkeypatch.setattr(decord, "VideoReader", Reader)
     words = "decord fails" if fault == "error" else "decord sees other frames"
@@ -299,13 +296,10 @@ def test_decord_is_not_believed_if_it_sees_another_video(fault, good, monkeypatc
         read_with_decord(good("gop12.mp4"), [9, 2])
 
 
-def test_decord_gets_no_damaged_file_and_may_be_missing(good, folder, monkeypatch):
+def test_decord_gets_no_damaged_file(good, folder):
     path = spoil(good("no_b.mp4"), folder / "not_for_decord.mp4", 24, 30)
-    monkeypatch.setattr(decord_reader, "import_decord", lambda: None)
     with pytest.raises(VideoReadError, match="frame 24 of its 48 cannot be decoded"):
         read_with_decord(path, [3])
-    with pytest.raises(VideoReadError, match="install decord2, or use read_frames"):
-        read_with_decord(good("gop12.mp4"), [3])
 
 
 @needs_decord
@@ -337,7 +331,8 @@ def test_importing_decord_looks_away_from_the_cuda_libraries(before, monkeypatch
         monkeypatch.setitem(sys.modules, "nvidia", before)
     finder = types.SimpleNamespace(find_spec=find_spec)
     monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
-    assert decord_reader.import_decord.__wrapped__() is None
+    with pytest.raises(ImportError, match="made up"):
+        decord_reader.import_decord.__wrapped__()
     assert seen == ["decord"] and sys.modules.get("nvidia") is before
 
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -38,8 +38,8 @@ class ClipDataset(Dataset):
     """Clips of a data set's split, as (clip (T, C, H, W) float, label).
 
     The label is a vector (num_classes,) of 0 and 1 in a data set where clips may have several.
-    Rows whose status is not "ok" are left out. `paths` are those of the files, `names` those of the
-    clips: of a part of a video its path and times, path#t=3,9.5.
+    Rows whose status is not "ok" are left out. `names` are those of the clips: of a part of a video
+    its path and times, path#t=3,9.5. `last_read` is the number of the clip that was read last.
 
     Args:
         num_frames: T.
@@ -56,7 +56,7 @@ class ClipDataset(Dataset):
         short_side: in pixels, to which larger frames are scaled while they are decoded
             (`useful_short_side` says what a transform needs).
         skip_unreadable: for training, take another clip where a video cannot be read, and note it
-            (`unreadable`); False raises. `last_read` is the number of the clip that was read last.
+            (`unreadable`); False raises.
 
     Raises:
         ValueError: the split has no rows, or `mirror` lacks a class list.
@@ -145,21 +145,19 @@ class ClipDataset(Dataset):
             frames = kept[self._sample(len(kept))] if self.random_frames else kept.clone()
         labels = self.labels[i].nonzero()[0] if self.multi_label else self.labels[i : i + 1]
         labels, self.last_read = labels.tolist(), i
-        if self.num_clips is not None:
-            views = [self.transform(clip) for clip in frames.split(self.num_frames)]
-            views = torch.cat([view.reshape(-1, *view.shape[-4:]) for view in views])
-            return views, self._target(labels)
         others = [None] if self.mirror is None else [self.mirror[label] for label in labels]
         if None not in others and torch.rand(()) < 0.5:
             frames, labels = frames.flip(-1), others
-        if kept is not None and self._crop is not None:
-            return v2.Compose(self.transform.transforms[1:])(frames), self._target(labels)
-        return self.transform(frames), self._target(labels)
-
-    def _target(self, labels: list[int]) -> int | Tensor:
+        if self.num_clips is not None:
+            views = [self.transform(clip) for clip in frames.split(self.num_frames)]
+            clip = torch.cat([view.reshape(-1, *view.shape[-4:]) for view in views])
+        elif kept is not None and self._crop is not None:
+            clip = v2.Compose(self.transform.transforms[1:])(frames)
+        else:
+            clip = self.transform(frames)
         if not self.multi_label:
-            return labels[0]
-        return torch.zeros(self.labels.shape[1]).index_fill_(0, torch.tensor(labels), 1.0)
+            return clip, labels[0]
+        return clip, torch.zeros(self.labels.shape[1]).index_fill_(0, torch.tensor(labels), 1.0)
 
     def _sample(self, frame_count: int) -> Tensor:
         if self.num_clips is not None:
@@ -189,24 +187,20 @@ class ClipDataset(Dataset):
         share = KEPT_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's, here
         self.videos = kept = KeptFrames(shapes, int(share * free_memory()))
         if kept.num_left_out:
-            warnings.warn(
-                f'split "{split}": {len(kept) - kept.num_left_out} of {len(kept)} videos are kept '
-                f"in memory ({kept.num_bytes / 1e9:.3g} GB, of {kept.limit / 1e9:.3g} that may be "
-                "taken now), the others are read from their files each time",
-                stacklevel=4,
-            )
+            found = f"{len(kept) - kept.num_left_out} of {len(kept)} videos are kept in memory"
+            found += f" ({kept.num_bytes / 1e9:.3g} of the {kept.limit / 1e9:.3g} GB that may be)"
+            warnings.warn(f'split "{split}": {found}, the others are read each time', stacklevel=4)
         for video, i in enumerate(tqdm(rows, f"decoding {split}", leave=False, unit="clip")):
-            room = kept[video]
-            if room is not None:
+            if (room := kept[video]) is not None:
                 with self._skipping(video):
                     info = self._info(i)
                     frames = read_frames(info, self._to_keep(info), self._size(info))
                     room[:] = frames if self._crop is None else self._crop(frames)
 
-    def _to_keep(self, info: VideoInfo) -> Sequence[int]:
+    def _to_keep(self, info: VideoInfo) -> Tensor:
         """List the frames that clips can be made of."""
-        count = info.num_frames
-        return range(count) if self.random_frames else self._sample(count).tolist()
+        all_frames = torch.arange(info.num_frames, device="cpu")
+        return all_frames if self.random_frames else self._sample(info.num_frames)
 
     @contextmanager
     def _skipping(self, video: int) -> Iterator[None]:
@@ -223,9 +217,9 @@ class ClipDataset(Dataset):
         reasons = {}
         for i in self._failed.nonzero().flatten().tolist():
             name = self.names[i]
+            reasons[name] = f"{name}: could not be read at first, but can be now"
             try:
                 check_video(self._info(i))
-                reasons[name] = f"{name}: could not be read at first, but can be now"
             except VideoReadError as error:
                 reasons[name] = str(error)
         return pd.DataFrame([*reasons.items()], columns=["path", "reason"], dtype="str")

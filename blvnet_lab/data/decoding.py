@@ -6,7 +6,6 @@ where the program patches up the picture.
 
 import os
 import re
-import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ STRICT = {"err_detect": "explode+bitstream"}
 STRICT_OTHERWISE = {"tiff": {}, "mpeg2video": {"err_detect": "explode"}}
 VPX = "libvpx-vp9"
 NUMBERED = re.compile(r"(|[^.].*?)([0-9]+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)  # a picture
-PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
 # Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
@@ -163,6 +161,11 @@ def _main_stream(container: InputContainer) -> VideoStream | None:
     return max(streams, key=rank, default=None)
 
 
+def may_be_fields(coder: av.VideoCodecContext) -> bool:
+    """Tell whether packets of H.264 may hold fields, half a picture each."""
+    return coder.codec.canonical_name == "h264" and coder.field_order != 1  # AV_FIELD_PROGRESSIVE
+
+
 class JoinedError(av.error.InvalidDataError):
     """Pictures before a keyframe that is stored earlier miss what they are built on."""
 
@@ -177,8 +180,8 @@ def pictures(
     where videos were joined by copying within an open group: FFmpeg's program shows what it can.
     """
     decoder, keyframes, is_first, num_given, picture = _decoder(stream), set(), False, 0, None
-    codec = stream.codec_context.codec.canonical_name
-    in_fields = codec == "h264" and stream.codec_context.field_order != PROGRESSIVE
+    coder = stream.codec_context
+    codec, in_fields = coder.codec.canonical_name, may_be_fields(coder)
 
     def with_key(picture: av.VideoFrame) -> tuple[av.VideoFrame, bool]:
         # Some decoders mark no picture as a keyframe, and some containers have no times.
@@ -230,7 +233,7 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     """Find what brings a stored picture upright: (a, b, c, d), each -1, 0 or 1.
 
     The stored place (x, y) is shown at (a x + c y, b x + d y), moved back into the picture: four
-    turns, each plain or mirrored, as a phone writes them for its front camera.
+    turns, each plain or mirrored.
 
     Raises VideoReadError if the picture is to be shown askew, or cannot be made RGB.
     """
@@ -241,12 +244,13 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     except av.error.FFmpegError as error:
         found = f"its colours ({picture.format.name}) cannot be converted to RGB ({error.strerror})"
         raise unreadable(path, found, "encode it again as H.264, in yuv420p") from error
-    matrix = bytes(20) if side_data is None else bytes(side_data)[:20]
-    a, b, _, c, d = struct.unpack("=5i", matrix)
-    across, down = np.hypot(a, c), np.hypot(b, d)
-    if not across or not down:
-        return UPRIGHT  # there is none, or FFmpeg's program takes no notice of it
-    exact = np.array([a / across, b / down, c / across, d / down])
+    if side_data is None:
+        return UPRIGHT
+    matrix = np.frombuffer(bytes(side_data), np.int32, 9).reshape(3, 3)[:2, :2]
+    scale = np.linalg.norm(matrix, axis=0)
+    if not scale.all():
+        return UPRIGHT  # FFmpeg's program takes no notice of it
+    exact = (matrix / scale).ravel()
     if abs(exact - exact.round()).max() > 0.02:
         raise unreadable(path, "it is to be shown askew", "encode it again upright")
     return tuple(exact.round().astype(int).tolist())
@@ -276,9 +280,9 @@ def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> G
 class ToRGB:
     """Make pictures RGB, upright and of one size (height, width), with FFmpeg's filter `scale`.
 
-    FFmpeg's program uses it, and decord: all three agree in every bit. PyAV's VideoReformatter does
-    not wherever it resizes or has more than 8 bits: it heeds where a file says that the colours of
-    4:2:0 and 4:2:2 lie, and so differs by 5 to 6 levels of 255 in a colourful picture.
+    FFmpeg's program uses it, and decord: all agree in every bit. PyAV's VideoReformatter does not
+    where it resizes or has more than 8 bits: it heeds where a file says that the colours of 4:2:0
+    and 4:2:2 lie, and so differs by 5 to 6 levels of 255 in a colourful picture.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:

@@ -21,8 +21,8 @@ from blvnet_lab.data.reading import check_indices, check_video
 
 
 @functools.cache
-def import_decord() -> types.ModuleType | None:
-    """Import decord; None where that fails.
+def import_decord() -> types.ModuleType:
+    """Import decord; ImportError or OSError if it is not installed, or for another system.
 
     decord2 3.x would load every library of the `nvidia` packages, some 500 MB in each data loader's
     worker, for a GPU decoder that is not used here. An empty module of that name hides them.
@@ -31,8 +31,6 @@ def import_decord() -> types.ModuleType | None:
     sys.modules["nvidia"] = types.ModuleType("nvidia")
     try:
         import decord.logging
-    except (ImportError, OSError):  # not installed, or built for another system
-        return None
     finally:
         del sys.modules["nvidia"]
         if nvidia is not None:
@@ -48,28 +46,25 @@ def read_with_decord(
 ) -> torch.Tensor:
     """Read frames with decord: uint8 (T, 3, H, W), the same bits as from `read_frames`.
 
-    Raises VideoReadError if decord is not installed or fails, for a file of a kind for which it is
-    not exact, and what `check_video` raises: decord says nothing of damage.
+    Raises VideoReadError if decord fails, for a file of a kind for which it is not exact, and what
+    `check_video` raises: decord says nothing of damage.
     """
     info = path if isinstance(path, VideoInfo) and path.whole else check_video(path)
     wanted, remedy = check_indices(info, indices), "use read_frames"
     if not info.decord_exact:
         raise unreadable(info.path, "decord is not exact for its kind", remedy)
-    if (decord := import_decord()) is None:
-        raise unreadable(info.path, "decord cannot be imported", "install decord2, or " + remedy)
-    height, width = size or (-1, -1)
+    decord, (height, width) = import_decord(), size or (-1, -1)
     try:
         # One thread: more gain nothing at these sizes. The reader lives for this call only: it
         # goes on decoding in the background, and hangs if a data loader's worker inherits it.
         reader = decord.VideoReader(file_url(info.path), height=height, width=width, num_threads=1)
         starts = reader.get_frame_timestamp(range(len(reader)))[:, 0]
-        is_other = len(reader) != info.num_frames or (np.diff(starts) <= 0).any()
-        batch = None if is_other else reader.get_batch(wanted)
+        if len(starts) != info.num_frames or (np.diff(starts) <= 0).any():
+            raise unreadable(info.path, "decord sees other frames in it", remedy)
+        frames = reader.get_batch(wanted)
     except (decord.DECORDError, RuntimeError, AssertionError, IndexError, UnicodeError) as error:
         # Among others, some small widths (16, 24, 32, 48, 96, 144) always fail.
         raise unreadable(info.path, "decord fails", remedy) from error
-    # A notebook may have called decord.bridge.set_bridge("torch"); do not depend on it.
-    frames = batch if is_other or isinstance(batch, torch.Tensor) else batch.asnumpy()
-    if is_other or tuple(frames.shape) != (len(wanted), *(size or info.size), 3):
-        raise unreadable(info.path, "decord sees other frames in it", remedy)
-    return torch.as_tensor(frames).permute(0, 3, 1, 2)
+    # A notebook may have called decord.bridge.set_bridge("torch").
+    frames = frames if isinstance(frames, torch.Tensor) else torch.from_numpy(frames.asnumpy())
+    return frames.permute(0, 3, 1, 2)

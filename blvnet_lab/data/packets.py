@@ -12,7 +12,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from blvnet_lab.data.decoding import PROGRESSIVE, unreadable
+from blvnet_lab.data.decoding import may_be_fields, unreadable
 
 # Each packet of these gives one frame, but for what `is_plain` asks besides.
 PLAIN_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "ffv1", "prores"}
@@ -115,8 +115,8 @@ def is_plain(container: InputContainer, stream: VideoStream, found: Contents) ->
         return False
     if not PLAIN_CONTAINERS & set(name.split(",")):
         return False
-    if codec == "h264" and coder.field_order != PROGRESSIVE:
-        return False  # two fields, half a picture each, may be two packets
+    if may_be_fields(coder):
+        return False
     times, all_times = ([p.pts for p in some] for some in (found.shown, found.all))
     if None in all_times or len(set(times)) < len(times):
         return False

@@ -14,8 +14,8 @@ def sample_uniform(
 ) -> Tensor:
     """Take a frame from each of `num_frames` equal segments of a video: (T,) int64, ascending.
 
-    frame_count: of the video; a video shorter than the clip gives some frames more than once.
-    num_frames: T, frames of the clip.
+    A video shorter than the clip gives some frames more than once.
+
     generator: where to draw a random place in each segment, for training; None takes `place`.
     place: in each segment, from 0 (its start) to 1; for evaluation. 0.5 is the centre.
     """
@@ -37,7 +37,6 @@ def sample_dense(
 
     Where the video ends before the clip does, its last frame is repeated.
 
-    stride: from one frame to the next, at least 1.
     generator: where to draw a random start, for training; None takes `place`.
     place: of the clip among all that fit, from 0, the first, to 1; 0.5 is the centre.
     """

@@ -63,7 +63,7 @@ def training_transform(
         if rand_augment:
             steps.append(v2.RandAugment(num_ops=rand_augment))
         if jitter:
-            steps.append(Jitter(brightness=jitter, contrast=jitter, saturation=jitter))
+            steps.append(Jitter(jitter, jitter, jitter))
         steps.append(v2.Lambda(normalize))
         if erase:
             steps.append(v2.RandomErasing(p=erase))  # with 0, the mean colour
@@ -85,9 +85,7 @@ class Jitter(v2.ColorJitter):
                 frames.mul_(params["brightness_factor"]).clamp_(0, 255)
             elif change in (1, 2):
                 factor = params["contrast_factor" if change == 1 else "saturation_factor"]
-                red, green, blue = frames.unbind(-3)
-                grey = (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
-                grey = grey.unsqueeze(-3)
+                grey = v2.functional.rgb_to_grayscale(frames)
                 grey = grey.mean((-3, -2, -1), keepdim=True) if change == 1 else grey
                 frames.mul_(factor).add_(grey, alpha=1 - factor).clamp_(0, 255)
         return frames.round_().to(kind)  # `normalize` takes no other than uint8
@@ -115,9 +113,7 @@ def multi_scale_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return v2.functional.resized_crop(frames, top, left, *crop, list(size), antialias=True)
 
 
-def _crop_places(
-    frame: Sequence[int], crop: Sequence[int], crops: Literal[1, 3, 5]
-) -> list[tuple[int, int]]:
+def _crop_places(frame: Sequence[int], crop: Sequence[int], crops: int) -> list[tuple[int, int]]:
     """(top, left) of crops in frames, both (height, width): centre, side by side, or corners."""
     bottom, right = frame[0] - crop[0], frame[1] - crop[1]
     centre = (round(bottom / 2), round(right / 2))
@@ -148,16 +144,14 @@ def view_transform(
         the corners; 10 are these and their mirror images.
     mirror: of the class list, needed for 10 crops: each class must be its own mirror image.
     """
-    others = [k for k, label in enumerate(mirror or ()) if label != k]
-    if crops == 10 and (others or mirror is None):
+    if crops == 10 and (mirror is None or [*mirror] != [*range(len(mirror))]):
         wanted = "a class list in which every class is its own mirror image, for 10 crops"
-        found = f"other labels for {others}" if others else "none"
-        raise ValueError(f"expected {wanted}, got {found}: take 5 crops")
+        raise ValueError(f"expected {wanted}, got the labels {mirror}: take 5 crops")
     return v2.Compose([CentreCrop(size, short_side, crops), v2.Lambda(normalize)])
 
 
 class CentreCrop(v2.Transform):
-    """Scales a clip (T, C, H, W) and takes its centre, or (crops, T, C, H, W) of it."""
+    """Scale a clip (T, C, H, W) and take its centre, or (crops, T, C, H, W) of it."""
 
     def __init__(self, size: tuple[int, int], short_side: int | None, crops: int | None = None):
         super().__init__()
