@@ -150,22 +150,27 @@ def patterns(n: int) -> dict[str, list[int]]:
 # --- The right frames ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("known", ["path", "probed", "checked"])
 @pytest.mark.parametrize("name", GOOD)
-def test_exactly_the_frames_asked(name, known, good):
+def test_exactly_the_frames_asked(name, good, monkeypatch):
     count, _, is_decord_exact = GOOD[name]
     path, first = good(name), FIRST.get(name, 0)
-    info = probe_video(path)
+    decoded = count_pictures(probing, monkeypatch)
+    info, checked = probe_video(path), check_video(path)
     assert (info.num_frames, info.damage, info.decord_exact) == (count, "", is_decord_exact)
-    assert info.whole == (info.pts is None)  # what is not of a plain kind was counted by decoding
-    if known == "checked":
-        info = check_video(path)
-        assert info == replace(probe_video(path), whole=True)
+    # All kinds but these are what people have: 240,000 videos are probed in minutes.
+    is_counted = name in ("mpeg4_b.avi", "h264_b.avi", "transport.ts")
+    assert info.whole == is_counted == (info.pts is None) == bool(decoded)
+    assert checked == replace(info, whole=True)
     for pattern, wanted in patterns(count).items():
-        frames = read_frames(path if known == "path" else info, wanted)
-        assert frames.dtype == torch.uint8 and frames.permute(0, 2, 3, 1).is_contiguous()
-        assert frames.shape == (len(wanted), 3, *info.size)
-        assert numbers(frames) == [first + index for index in wanted], pattern
+        for known in (path, info, checked):
+            frames = read_frames(known, wanted)
+            assert frames.dtype == torch.uint8 and frames.permute(0, 2, 3, 1).is_contiguous()
+            assert frames.shape == (len(wanted), 3, *info.size)
+            assert numbers(frames) == [first + index for index in wanted], pattern
+    packed = pack_info(checked)
+    assert "\n" not in packed and str(path) not in packed
+    assert unpack_info(path, packed) == checked
+    assert len(packed) < (600 if name == "uneven.mp4" else 300)
 
 
 def test_hidden_reference_frames_of_vp8_do_not_count(good, folder):
@@ -209,18 +214,6 @@ def test_what_probing_tells(good):
     # The size is the displayed one: the stored pictures of a clip turned by 90 degrees are wide.
     tall = write_video(good("gop12.mp4").with_name("tall.mp4"), 3, size=(96, 64), rotation=90)
     assert probe_video(tall).size == (96, 64)
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_plain_kinds_are_probed_without_decoding_them(name, good, monkeypatch):
-    """All but these are what people have: a data set of 240,000 videos is probed in minutes."""
-    path = good(name)
-    monkeypatch.setattr(probing, "pictures", None)
-    if name in ("mpeg4_b.avi", "h264_b.avi", "transport.ts"):
-        with pytest.raises(TypeError):
-            probe_video(path)
-    else:
-        assert len(probe_video(path).pts) == GOOD[name][0]
 
 
 # --- Colours and sizes --------------------------------------------------------------------------
@@ -503,16 +496,6 @@ def test_the_error_travels_between_processes(folder):
 
 
 # --- Keeping what was found ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_what_was_found_survives_packing(name, good):
-    path = good(name)
-    for info in (probe_video(path), check_video(path)):
-        packed = pack_info(info)
-        assert "\n" not in packed and str(path) not in packed
-        assert unpack_info(path, packed) == info
-    assert len(packed) < (600 if name == "uneven.mp4" else 300)
 
 
 def test_a_file_that_changed_is_looked_at_again(folder, monkeypatch):
