@@ -253,26 +253,6 @@ def test_a_subset_is_drawn_from_the_readable_clips(put, tmp_path):
     assert (table_of(found)["status"] == "ok").sum() == 6
 
 
-def test_what_was_found_before_is_not_looked_for_again(put, tmp_path, monkeypatch):
-    root = many_clips(put)
-    first = listed("kinetics400", root, tmp_path / "out")
-    text, looked = first.manifest.read_bytes(), []
-    probe = probing_module.probe_video
-
-    def counting(path):
-        looked.append(Path(path).name)
-        return probe(path)
-
-    monkeypatch.setattr(probing_module, "probe_video", counting)
-    listed("kinetics400", root, tmp_path / "out")
-    assert sorted(looked) == [f"{k:011d}_000000_000010.mp4" for k in range(4)], "the broken ones"
-    assert first.manifest.read_bytes() == text
-    write_video(root / f"{9:011d}_000000_000010.mp4", 12, size=(32, 48))
-    listed("kinetics400", root, tmp_path / "out")
-    table = DataSet.read(first.manifest).rows
-    assert table.loc[table["source_id"] == f"{9:011d}", "num_frames"].item() == 12
-
-
 def test_another_class_list_is_noticed_before_the_work(put, tmp_path, monkeypatch):
     root = many_clips(put)
     listed("kinetics400", root, tmp_path / "out", classes=["class 0"])
@@ -655,18 +635,25 @@ def test_an_older_manifest_that_differs_is_kept(put, tmp_path):
     assert (out / "manifest.2.csv").read_bytes() == full
 
 
-def test_again_without_changes_nothing_is_kept(put, tmp_path, monkeypatch):
+def test_again_without_changes_nothing_is_kept_and_only_broken_files_are_opened(
+    put, tmp_path, monkeypatch
+):
     """Also with rows that have no video, and with duplicates of another class and split."""
     root = put(*(f"{name}.mp4" for name in K400_FILES))
+    broken, other = (root / f"{[*K400_FILES][k]}.mp4" for k in (0, 3))
+    broken.write_bytes(b"no video")
     write_kinetics(root, val="abseiling,_axE99QAhe8,26,36,val,0\n")
     monkeypatch.chdir(root)
     probe, looked = probing_module.probe_video, []
     for k in range(3):
         found = listed("kinetics400", "../set", "../out")
         assert found.backups == ()
-        assert {"missing", "duplicate", "ok"} == set(table_of(found)["status"])
-        assert k == 0 or looked == []
+        assert set(table_of(found)["status"]) == {"missing", "duplicate", "unreadable", "ok"}
+        assert [Path(path) for path in looked] == [broken] * k
         monkeypatch.setattr(probing_module, "probe_video", lambda p: looked.append(p) or probe(p))
+    write_video(other, 12, size=(32, 48))
+    table = table_of(listed("kinetics400", "../set", "../out"))
+    assert table.loc[table["path"] == str(other), "num_frames"].item() == 12
 
 
 def test_videos_that_differ_in_their_suffix_or_folder_only(put, tmp_path):

@@ -194,9 +194,10 @@ CUT = {
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 @pytest.mark.parametrize("codec", CUT)
-def test_cuts_at_a_keyframe_and_amid_the_last_group(codec, suffix, tmp_path):
-    """The frames that are shown before the first keyframe, of an open group, are lost; and of the
-    last group those that were to be decoded after the cut."""
+def test_cuts(codec, suffix, tmp_path):
+    """From a keyframe into the last group: the frames that are shown before the first keyframe, of
+    an open group, are lost; and of the last group those that were to be decoded after the cut.
+    From between keyframes: it begins with the next."""
     if codec in ("vp8", "vp9") and suffix == "mp4":
         pytest.skip("mp4 does not hold VP8, and its writer gives the last VP9 frame no time")
     whole = write_video(tmp_path / f"whole.{suffix}", 60, gop=12, **CUT[codec])
@@ -206,16 +207,9 @@ def test_cuts_at_a_keyframe_and_amid_the_last_group(codec, suffix, tmp_path):
     kept = [p.pts for p in packets[first:-5] if p.pts >= packets[first].pts]
     path = cut(whole, tmp_path / f"cut.{suffix}", first, -5)
     shows(path, sorted(times.index(pts) for pts in kept))
-
-
-@pytest.mark.parametrize("codec", ["h264", "h264_open", "hevc_open", "mpeg2", "vp9"])
-def test_cuts_between_keyframes_begin_with_the_next(codec, tmp_path):
-    whole = write_video(tmp_path / "whole.mkv", 60, gop=12, **CUT[codec])
-    packets = packets_of(whole)
-    first = [place for place, packet in enumerate(packets) if packet.is_keyframe][2]
-    times = sorted(packet.pts for packet in packets)
-    path = cut(whole, tmp_path / "cut.mkv", first - 7)
-    shows(path, range(times.index(packets[first].pts), 60))
+    if suffix == "mkv" and codec not in ("mpeg4", "vp8"):
+        path = cut(whole, tmp_path / "between.mkv", first - 7)
+        shows(path, range(times.index(packets[first].pts), 60))
 
 
 def test_a_broadcast_that_was_tuned_in_to_and_another_after_it(tmp_path):

@@ -85,8 +85,8 @@ class DataSet:
         The rows have all of `COLUMNS` and any others of the file. Paths come back in full. What the
         file does not say is empty, and its status "ok".
 
-        Raises ValueError if one of the two is no table, or a cell of another kind, if a clip is in
-        two rows that are "ok", a video in two splits, a label has two names, or a mirror another.
+        Raises ValueError if one of the two is no table or contradicts itself, if a clip is in two
+        rows that are "ok", or a video in two splits.
         """
         path = Path(manifest).absolute()
         if not path.is_file():

@@ -1,7 +1,6 @@
 """From an opened video file to its pictures: in the order of showing, upright, as RGB.
 
-Everything here does as FFmpeg's own program does, but for one thing: a fault is an error here,
-where the program patches up the picture.
+All as FFmpeg's own program does it, but a fault is an error here, where it patches up the picture.
 """
 
 import os
@@ -30,8 +29,8 @@ NUMBERED = re.compile(r"(|[^.].*?)([0-9]+)\.(jpe?g|png)", re.IGNORECASE | re.ASC
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 # To a tiny copy, without the kinds of side data that PyAV 18 does not know (EXIF): it stumbles on
-# them. They are not asked for by `picture.side_data`: picture and side data would keep each other
-# in memory until Python's garbage collector comes, which takes no notice of so few objects.
+# them. `picture.side_data` and the picture would keep each other in memory until Python's garbage
+# collector comes, which takes no notice of so few objects.
 NEWEST = max(kind.value for kind in SideDataType)
 TINY = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
 TINY += [("sidedata", f"delete:type={kind}") for kind in range(NEWEST + 1, NEWEST + 5)]
@@ -43,7 +42,7 @@ UPRIGHT: Orientation = (1, 0, 0, 1)
 class VideoReadError(OSError):
     """Report which video file (`path`) cannot be read, what was found and what helps."""
 
-    # `path` has a default since data loaders send errors between processes by message alone.
+    # The path may be lacking: data loaders send errors between processes by message alone.
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
         self.path = path
@@ -111,9 +110,8 @@ def decode_picture(folder: str, name: str) -> av.VideoFrame:
 def open_video(
     path: str, strict: bool = True, with_motion: bool = False
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its main video stream.
+    """Open a file and its main video stream; if `strict`, what FFmpeg patches up is an error.
 
-    strict: what FFmpeg patches up is an error.
     with_motion: pictures come with the codec's motion vectors, if their decoder gives any.
     """
     if not os.path.isfile(path):
@@ -127,7 +125,7 @@ def open_video(
         stream = _main_stream(container)
         if stream is None:
             raise unreadable(path, "it holds no pictures, only sound or data")
-        # FFmpeg opens a picture file as a video of one frame: a mistake in some download.
+        # A mistake in some download: FFmpeg opens a picture as a video of one frame.
         if re.search("_pipe$|^image2$", container.format.name):
             raise unreadable(path, f"FFmpeg reads it as a still picture ({stream.name})")
         if stream.codec_context is None:
@@ -136,10 +134,9 @@ def open_video(
         stream.thread_type = "NONE"  # a data loader has its own workers
         if codec == "vp8":  # in slices, and only so, it sees when it runs past the end of the data
             stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
-        options = {"export_side_data": "mvs"} if with_motion else {}
-        stream.codec_context.options = options | (
-            STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
-        )
+        options = STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
+        options = options | ({"export_side_data": "mvs"} if with_motion else {})
+        stream.codec_context.options = options
         try:
             yield container, stream
         except OSError as error:

@@ -142,8 +142,7 @@ def first_hole(times: Sequence[int | None]) -> int | None:
 def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
     """Raise VideoReadError if packets are decoded at even times, but some are shown at once.
 
-    An encoder takes the first from the second: where frames are shown unevenly, the times of
-    decoding are so too. Holes are no sign of it: a cut without encoding again leaves some.
+    An encoder takes the first from the second. Holes are no sign of it: cuts by copying leave some.
     """
     if len(packets) < 3 or any(None in packet for packet in packets):
         return
@@ -156,18 +155,15 @@ def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
 # Damage that FFmpeg passes over, but the bytes of a Matroska (mkv, WebM) or avi file give away.
 
 EBML, SEGMENT, CHECKSUM = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\xbf\x84"
-# A cluster holds a few seconds: blocks (pictures, sounds), plain or in a group with more about them
-# or encrypted; what numbers describe it; tracks that pause, padding, and a checksum.
+# A cluster holds blocks (pictures, sounds), plain or in a group or encrypted; numbers that describe
+# it; tracks that pause, padding, and a checksum.
 CLUSTER, BLOCK_GROUP, TIME = b"\x1f\x43\xb6\x75", b"\xa0", b"\xe7"
 NUMBERS = {TIME, b"\xa7", b"\xab"}
 IN_CLUSTER = {b"\xa3", BLOCK_GROUP, b"\xaf", b"\x58\x54", b"\xec", b"\xbf"} | NUMBERS
 
 
 def find_damage(path: str) -> str:
-    """Look for damage to a Matroska or avi file: "" or what is wrong with it.
-
-    Raises VideoReadError if an avi's list of pictures is lost, or a Matroska checksum is wrong.
-    """
+    """Look for damage to a Matroska or avi file: "" or what is wrong with it; or VideoReadError."""
     size, place, num_bytes = None, 0, os.path.getsize(path)
     with open(path, "rb") as file:
         begin = file.read(4096)
@@ -230,10 +226,7 @@ def _is_filled(data: bytes, names: Collection[bytes] = ()) -> bool:
 
 
 def _size(data: bytes, place: int) -> tuple[int | None, int]:
-    """An element's size and the place behind it: the first byte's leading zeros say how long.
-
-    All ones are None: what is written to a pipe does not know its size.
-    """
+    """An element's size, None (all ones) of what was written to a pipe, and the place behind it."""
     length = 9 - (data[place] if place < len(data) else 1).bit_length()
     ones = (1 << 7 * length) - 1
     number = int.from_bytes(data[place : place + length], "big") & ones

@@ -74,8 +74,8 @@ class VideoInfo:
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     """Find out what a video file, or a folder of numbered pictures (`picture_names`), holds.
 
-    Raises VideoReadError if there is no video in it, or no reading it. A file that is cut short is
-    described as far as it is complete; `VideoInfo.damage` says so.
+    A file that is cut short is described as far as it is complete; `VideoInfo.damage` says so.
+    Raises VideoReadError if there is no video in it, or no reading it.
     """
     path = os.fsdecode(path)
     if os.path.isdir(path):
@@ -221,10 +221,9 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
 
 
 def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float] = ()) -> VideoInfo:
-    """Unpack what is known of a file, if it is still that file; otherwise probe it again.
+    """Unpack what is known of a file; probe it again if it is another, or that cannot be read.
 
-    It is also probed again if what was packed is empty, edited by hand, or of another version or
-    part. `part` is of `part_of`; () or NaN mean all of the file.
+    `part` is of `part_of`; () or NaN mean all of the file.
     """
     part = tuple(round(time, 4) for time in part if time == time)  # a manifest has nine digits
     try:
@@ -264,10 +263,8 @@ def _shown(info: VideoInfo) -> tuple[Sequence[int], np.ndarray]:
 def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> VideoInfo:
     """Describe a part of a video: the frames that a player shows from its start to its end.
 
-    The first is the one on the screen at the start, the last begins before the end; in seconds from
-    the file's own start. With `cut`, a part that goes on after the video ends with it.
-
-    Raises VideoReadError if it is not in the video, or this is damaged or its frames have no times.
+    In seconds from the file's own start. With `cut`, a part that goes on after the video ends with
+    it. Raises VideoReadError if it is not in the video, or this is damaged or without times.
     """
     pts, times = _shown(refuse_damage(info))
     start, end, count = *(round(time, 4) for time in part), len(times)

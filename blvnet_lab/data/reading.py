@@ -48,7 +48,6 @@ def read_frames(
     In memory a pixel's colours lie side by side (channels-last): crops and resizing are quickest.
 
     path: of the file (or the folder of pictures); or what `probe_video` found.
-    indices: integers from 0 to the number of frames - 1; they may repeat.
     size: (height, width) in pixels to resize to while decoding; `VideoInfo.size` if None.
 
     Raises VideoReadError for a file that cannot be read, IndexError for an index outside the video.
