@@ -285,8 +285,7 @@ def elsewhere():
     torch.set_default_device(None)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("crop", ["resized", "multi-scale"])
+@pytest.mark.parametrize("crop, workers", [("resized", 0), ("multi-scale", 2)])
 def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
     changes = Augmentation(crop=crop, rand_augment=1, erase=0.5, mixup=1.0, cutmix=1.0)
     hardware = Hardware(in_memory=not workers, workers=workers)

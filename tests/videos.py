@@ -84,14 +84,16 @@ def write_video(
     container_options: dict[str, str] | None = None,
     pictures: Sequence[np.ndarray] = (),
     rate: int = 25,
+    aspect: Fraction | None = None,
+    colours: tuple[int, int, int, int] | None = None,
 ) -> Path:
     """Encodes frames 0 to count-1 at 25 frames per second; the container follows from the suffix.
 
     pictures, rate: instead of numbers (H, W, 3), and frames per second.
-
     times: when to show each frame, in units of 1/rate s; 0, 1, 2, ... if left out.
     rotation, mirrored: what the file asks players to do, in degrees counter-clockwise, and then.
         The stored pictures are turned the other way, so that the numbers are upright on display.
+    aspect, colours: of a pixel; FFmpeg's numbers for matrix, primaries, transfer and range.
     """
     pictures = pictures[:count] if len(pictures) else [draw(k, size) for k in range(count)]
     shown = [picture[:, :: -1 if mirrored else 1] for picture in pictures]
@@ -105,44 +107,30 @@ def write_video(
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.thread_count = 1
         stream.codec_context.options = codec_options or {}
+        coder = stream.codec_context
+        if aspect:
+            coder.sample_aspect_ratio = aspect
+        if colours:
+            coder.colorspace, coder.color_primaries, coder.color_trc, coder.color_range = colours
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         for picture, time in zip(stored, times, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            if colours:
+                matrix, full = colours[0] if colours[0] != 2 else None, colours[3] or None
+                frame = frame.reformat(
+                    format=pix_fmt, dst_colorspace=matrix, dst_color_range=full
+                )  # fmt: skip
             frame.pts, frame.time_base = time, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
 
-def write_shown(path: Path, *, size=(96, 160), pix_fmt="yuv420p", codec="libx264", ticks=1,
-                aspect=None, colours=None, rotation=0) -> Path:  # fmt: skip
+def write_shown(path: Path, *, size=(96, 160), ticks=1, **options) -> Path:
     """24 frames, the k-th at `ticks * k` or `ticks[k]` milliseconds, of that shape and coding."""
     times = [ticks * k for k in range(24)] if isinstance(ticks, int) else ticks
-    matrix, primaries, transfer, span = colours or (2, 2, 2, 0)
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=1000)
-        stored = np.rot90(draw(0, size), -rotation // 90)
-        stream.height, stream.width, stream.pix_fmt = *stored.shape[:2], pix_fmt
-        coder = stream.codec_context
-        coder.gop_size, coder.max_b_frames, coder.thread_count = 60, 0, 1
-        coder.time_base = Fraction(1, 1000)
-        if aspect:
-            coder.sample_aspect_ratio = aspect
-        coder.colorspace, coder.color_primaries, coder.color_trc = matrix, primaries, transfer
-        coder.color_range = span
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for number, time in enumerate(times):
-            array = np.ascontiguousarray(np.rot90(draw(number, size), -rotation // 90))
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
-                format=pix_fmt, dst_colorspace=matrix if matrix != 2 else None,
-                dst_color_range=span or None,
-            )  # fmt: skip
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    return write_video(path, 24, size=size, times=times, rate=1000, gop=60, **options)
 
 
 def shown_by_ffmpeg(path: Path) -> tuple[list[float], float, tuple[int, ...]]:
