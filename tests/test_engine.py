@@ -54,6 +54,7 @@ from blvnet_lab.training.loading import (
     DeadWorkerError,
     Keyed,
     mixing,
+    report_dead_worker,
     timed_batches,
     training_loader,
 )
@@ -962,6 +963,15 @@ def test_a_worker_that_dies(seconds, tmp_path):
     assert (found["epoch"], found["step"]) == (2, 0)
     _, result = fitted(tmp_path / "run", replace(recipe, hardware=Hardware()), resume=True)
     assert [line["epoch"] for line in result.history] == [1, 2]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError])
+def test_a_worker_that_dies_while_it_sends_a_clip(error, monkeypatch):
+    """Its end of the pipe is closed before its signal comes."""
+    words = "DataLoader worker (pid 7) is killed"
+    monkeypatch.setattr(time, "sleep", lambda _: (_ for _ in ()).throw(RuntimeError(words)))
+    with pytest.raises(DeadWorkerError, match="has died"), report_dead_worker():
+        raise error
 
 
 def test_a_worker_that_dies_in_an_evaluation():

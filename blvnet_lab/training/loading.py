@@ -7,7 +7,7 @@ was interrupted goes on with the clips it would have seen: its place is two numb
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -172,10 +172,15 @@ def report_dead_worker() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        # The second is met where processes are not forked: what they share does not fit.
-        if not str(error).startswith(("DataLoader worker", "unable to allocate shared memory")):
-            raise
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError):
+            # The second is met where processes are not forked: what they share does not fit.
+            known = ("DataLoader worker", "unable to allocate shared memory")
+            if not str(error).startswith(known):
+                raise
+        else:  # it was about to send a clip: its signal comes in a moment
+            with suppress(RuntimeError):
+                time.sleep(1)
         raise DeadWorkerError(
             "expected clips, but a process that reads them has died or cannot start, perhaps for "
             "lack of memory (or of /dev/shm in a container): go on with --resume auto and fewer "
