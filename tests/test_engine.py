@@ -688,7 +688,6 @@ def test_the_best_epoch_is_kept(tmp_path):
         found = read_checkpoint(tmp_path / "run" / f"{name}.pt")
         assert_equal(dict(found["model"]), states[epoch - 1])
         assert (len(found["history"]), found["epoch"]) == (epoch, epoch + 1)
-        assert found["best_epoch"] == min(epoch, 2)
         assert found["history"][0]["more"] == "words"
 
 
@@ -1007,16 +1006,12 @@ def test_events_for_tensorboard(tmp_path):
     _, result = interrupted(tmp_path / "run", tensorboard=True)
     events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    steps = events.Scalars("step/loss")
-    assert [event.step for event in steps] == [1, 2, 3, 4, 5, 6]
     for name in ("train_loss", "learning_rate", "wait_share", "top_1"):
         found = events.Scalars(f"epoch/{name}")
         assert [event.step for event in found] == [1, 2]
         assert [event.value for event in found] == pytest.approx(
             [line[name] for line in result.history], rel=1e-5
         )
-    mean = sum(event.value for event in steps[:3]) / 3
-    assert mean == pytest.approx(result.history[0]["train_loss"], rel=1e-4)
 
 
 @pytest.mark.skipif(
@@ -1035,17 +1030,6 @@ def test_compiling_changes_nothing_but_time():
     for name, tensor in plain.items():
         torch.testing.assert_close(quick[name], tensor, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(others, logits, rtol=1e-4, atol=1e-6)
-
-
-def test_where_there_is_no_compiler():
-    torch.compiler.reset()  # what was compiled before would do
-    clips, labels = points(8).tensors
-    data = TensorDataset(clips.float(), labels)
-    recipe = replace(SHORT, hardware=Hardware(compile=True))
-    missing = torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")})
-    words = r"no-such-compiler.*: install it, or .*--hardware.no-c"
-    with missing, pytest.raises(ValueError, match=words):
-        fit(Small(), data, data, recipe, device=CPU)
 
 
 @pytest.mark.gpu

@@ -68,6 +68,10 @@ class RunFolder:
             for partial in folder.glob(".*.part"):  # of a run that was killed while it wrote
                 partial.unlink()
             self._write_texts({"recipe.json": recipe_to_json(state.recipe)})
+            if output.tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.events = SummaryWriter(folder / "tensorboard", purge_step=state.epoch)
 
     @property
     def is_due(self) -> bool:
@@ -84,7 +88,7 @@ class RunFolder:
         """
         if self.output is None:
             return
-        state, names = self.state, [LAST]
+        state = self.state
         bad = [name for name, t in state.model.state_dict().items() if not t.isfinite().all()]
         if bad:  # a finite loss may have had gradients that are not
             raise FloatingPointError(
@@ -95,20 +99,28 @@ class RunFolder:
         recipe, unreadable = recipe_to_json(state.recipe), unreadable_videos(self.train_set)
         contents = {"format": FORMAT, "recipe": recipe, **self.data, **state.pack()}
         if self.is_first:
-            # last.pt comes last: a run that ends in between does this epoch, and so these, again.
-            if state.step == 0 and (ended := state.epoch - 1):
-                if self.output.keep_every and ended % self.output.keep_every == 0:
-                    names.insert(0, f"epoch_{ended:04}.pt")
-                if state.best_epoch == ended:
-                    names.insert(0, BEST)
             buffer = io.BytesIO()  # torch.save hides what the disk says in an error of its own
             torch.save(contents, buffer)
-            for name in names:
+            # last.pt comes last: a run that ends in between does this epoch, and so these, again.
+            for name in [*self._of_this_epoch(), LAST]:
                 with atomic_write(self.output.folder / name) as partial:
                     partial.write_bytes(buffer.getbuffer())
             table = unreadable.to_csv(index=False, lineterminator="\n")
             self._write_texts({"unreadable.csv": table} if len(unreadable) else {})
+            if state.step == 0 and self.output.tensorboard:
+                for name, value in (line := state.history[-1]).items():
+                    if isinstance(value, int | float):
+                        self.events.add_scalar(f"epoch/{name}", value, line["epoch"])
+                self.events.flush()
         self.saved_at = time.monotonic()
+
+    def _of_this_epoch(self) -> list[str]:
+        """Name the checkpoints that are kept of an epoch that has just ended."""
+        ended, every, names = self.state.epoch - 1, self.output.keep_every, []
+        if self.state.step == 0 and ended:
+            names += [BEST] if self.state.best_epoch == ended else []
+            names += [f"epoch_{ended:04}.pt"] if every and ended % every == 0 else []
+        return names
 
     def _write_texts(self, texts: dict[str, str]) -> None:
         log = "".join(json.dumps(line) + "\n" for line in self.state.history)
@@ -126,7 +138,7 @@ def unreadable_videos(dataset: Dataset) -> pd.DataFrame:
 
 
 def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
-    """Describe what a run is trained on, as its checkpoints keep it: a run resumes with the same.
+    """Describe what a run is trained on: it resumes with the same.
 
     Paths count from the folder that all clips of a split share, so that it can be moved.
     """
@@ -148,9 +160,12 @@ def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
             labels = np.asarray(getattr(split, "labels", ()))
             found = map(np.flatnonzero, labels) if labels.ndim == 2 else labels
             rows[f"labels of {name}"] = digest(str(label.tolist()) for label in found)
-    classes = list(getattr(train_set, "classes", None) or ())
-    several = {"multi_label": getattr(train_set, "multi_label", False)}
-    return {"num_clips": len(train_set), "classes": classes, "rows": rows} | several
+    return {
+        "num_clips": len(train_set),
+        "classes": list(getattr(train_set, "classes", None) or ()),
+        "rows": rows,
+        "multi_label": getattr(train_set, "multi_label", False),
+    }
 
 
 def _check_same(

@@ -8,7 +8,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -212,28 +212,23 @@ def fit(
         after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
-        ValueError, OSError, FloatingPointError: as `RunFolder`, its `save` and `training_steps` do;
-            or the network cannot be compiled here.
+        ValueError, OSError, FloatingPointError: as `RunFolder`, its `save` and `training_steps` do.
         DeadWorkerError: a process that reads clips has died.
     """
     device, ranks, predictions, stopped = device or pick_device(), current_ranks(), None, ""
     loader, batches = training_loader(train_set, recipe, ranks, device)
     # A dead worker's signal may come again while the first is handled: so this is here, too.
-    with (
-        report_dead_worker(),
-        _compiling(recipe),
-        frozen_body(model, recipe),
-        noted_signals() as asked,
-    ):
+    with report_dead_worker(), frozen_body(model, recipe), noted_signals() as asked:
         state = make_state(model, recipe, batches.steps, device)
         torch.manual_seed(recipe.seed + ranks.rank)  # dropout and mixing
         folder = RunFolder(output, state, train_set, val_set)
-        with _progress(state, output) as show:
+        with _bar(state) as bar:
             try:
                 while state.epoch <= recipe.epochs:
                     batches.epoch, batches.first_step = state.epoch, state.step
                     for loss in training_steps(state, loader):
-                        show("step", {"epoch": state.epoch, "loss": loss})
+                        _describe(bar, state, state.epoch, loss)
+                        bar.update()
                         stop, save = ranks.any(bool(asked), folder.is_due)
                         if stop:
                             raise Stopped
@@ -243,7 +238,9 @@ def fit(
                     predictions, scores = _evaluate(state, val_set, batches.at_once, score, asked)
                     seconds = time.perf_counter() - begin
                     state.end_epoch(scores, seconds, len(unreadable_videos(train_set)))
-                    show("epoch", state.history[-1])
+                    line = state.history[-1]
+                    _describe(bar, state, line["epoch"], line["train_loss"])
+                    bar.refresh()
                     folder.save()
                     if after_epoch is not None and ranks.is_first:
                         after_epoch(state.history)
@@ -254,76 +251,34 @@ def fit(
     return Fitted(state.history, predictions, stopped, unreadable_videos(train_set))
 
 
-@contextmanager
-def _compiling(recipe: Recipe) -> Iterator[None]:
-    """Turn errors of torch.compile, which come with the first batch, into ValueError."""
-    try:
-        yield
-    except RuntimeError as error:
-        is_compiled = recipe.hardware.compile
-        if not is_compiled or not isinstance(error, torch._dynamo.exc.TorchDynamoException):
-            raise
-        raise ValueError(
-            "expected a C++ compiler that works (on a GPU also Triton), as the recipe has the "
-            f"network compiled, got {str(error).splitlines()[0]}: install it, or train with "
-            "--hardware.no-compile"
-        ) from error
-
-
 def _evaluate(
     state: State, val_set: Dataset, at_once: int, score: Callable | None, asked: list[str]
 ) -> tuple[Predictions, dict[str, Any]]:
     """Evaluate the network that is kept; where it is an average, also the weights themselves."""
-
-    def predict(network: VideoNet) -> Predictions:
+    raw = {}
+    for network in dict.fromkeys((state.model, state.evaluated)):
         for buffer in network.buffers() if current_ranks().world > 1 else ():
             dist.broadcast(buffer, 0)  # running statistics; weights are equal on all ranks
         # Evaluation needs less memory than training, so the batch of training fits.
-        options = {"batch_size": at_once, "hardware": state.recipe.hardware}
-        stop = partial(bool, asked)
-        return evaluate(network, val_set, device=state.device, stop=stop, **options)
-
-    raw = {}
-    if state.ema is not None:
-        found = predict(state.model)
-        raw = {f"raw_{name}": v for name, v in standard_scores(found).items() if name in MAIN}
-    found = predict(state.evaluated)
-    return found, (score(state.evaluated, found) if score else standard_scores(found)) | raw
+        how = {"batch_size": at_once, "device": state.device, "hardware": state.recipe.hardware}
+        found = evaluate(network, val_set, stop=partial(bool, asked), **how)
+        if network is not state.evaluated:
+            raw = {f"raw_{name}": v for name, v in standard_scores(found).items() if name in MAIN}
+    return found, (score(network, found) if score else standard_scores(found)) | raw
 
 
-@contextmanager
-def _progress(state: State, output: Output | None) -> Iterator[Callable[[str, dict], None]]:
-    """Make what shows figures of a "step" or an "epoch": a bar and, if asked for, TensorBoard."""
-    is_first, writer = current_ranks().is_first, None
-    if is_first and output is not None and output.tensorboard:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ValueError(
-                "expected TensorBoard to be installed, as --tensorboard asks for it: pip install "
-                "tensorboard, or leave that out"
-            ) from error
-        # Steps after the last checkpoint are done again: their events are taken back.
-        writer = SummaryWriter(output.folder / "tensorboard", purge_step=state.steps_done + 1)
-    bar = tqdm(
+def _bar(state: State) -> tqdm:
+    return tqdm(
         total=state.recipe.epochs * state.steps,
-        initial=state.steps_done,
+        initial=(state.epoch - 1) * state.steps + state.step,
         desc=f"training {state.recipe.network.architecture}, seed {state.recipe.seed}",
         unit="step",
-        disable=not is_first,
+        disable=not current_ranks().is_first,
     )
 
-    def show(kind: str, values: dict[str, Any]) -> None:
-        if writer is not None:
-            place = state.steps_done if kind == "step" else values["epoch"]
-            for name, value in values.items():
-                if isinstance(value, int | float) and name != "epoch":
-                    writer.add_scalar(f"{kind}/{name}", value, place)
-        shown = {"loss": f"{values.get('loss', values.get('train_loss')):.2f}"}
-        last = state.history[-1] if state.history else {}
-        shown |= {name: f"{last[name]:.1%}" for name in MAIN if name in last}
-        bar.set_postfix(epoch=values["epoch"], **shown, refresh=False)
-        bar.update() if kind == "step" else bar.refresh()
 
-    with bar, nullcontext() if writer is None else writer:
-        yield show
+def _describe(bar: tqdm, state: State, epoch: int, loss: float) -> None:
+    """Set what stands behind the bar: epoch, loss, and the figure of the last evaluation."""
+    last = state.history[-1] if state.history else {}
+    scores = {name: f"{last[name]:.1%}" for name in MAIN if name in last}
+    bar.set_postfix(epoch=epoch, loss=f"{loss:.2f}", **scores, refresh=False)

@@ -1,6 +1,5 @@
 """What training changes, step by step, and a checkpoint brings back."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,9 +19,7 @@ from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import RisingAverage, make_optimizer, make_scheduler
 
 WITH_STATES = ("model", "optimizer", "scheduler", "scaler", "ema")
-PLACE = ("epoch", "step", "history", "best_epoch")
-
-log = logging.getLogger(__name__)
+PLACE = ("epoch", "step", "history")
 
 
 @dataclass
@@ -41,7 +38,6 @@ class State:
     step: int = 0  # steps of it that are done
     so_far: dict[str, float] = field(default_factory=dict)  # sums over them, for its line
     history: list[dict[str, Any]] = field(default_factory=list)  # a line for every epoch that ended
-    best_epoch: int = 0  # with the highest top-1 (or mAP); 0 before the first has ended
 
     def __post_init__(self) -> None:
         self.network = self.network or self.model
@@ -54,9 +50,10 @@ class State:
         return self.model if self.ema is None else self.ema.module
 
     @property
-    def steps_done(self) -> int:
-        """Steps since the run began."""
-        return (self.epoch - 1) * self.steps + self.step
+    def best_epoch(self) -> int:
+        """The first with the highest top-1 (or mAP); 0 before one has ended."""
+        figures = [sum(line.get(name, 0) for name in MAIN) for line in self.history]
+        return figures.index(max(figures)) + 1 if figures else 0
 
     def count(self, loss: float, clips: int, waited: float, seconds: float, skipped: bool) -> None:
         """Add a step to the epoch's sums and, unless it was skipped, to the average of weights.
@@ -74,7 +71,7 @@ class State:
             self.ema.update_parameters(self.model)
 
     def end_epoch(self, scores: Mapping[str, Any], seconds: float, unreadable: int) -> None:
-        """Add a line to the history, about all ranks, and go to the next epoch.
+        """Add a line about all ranks to the history, and go to the next epoch.
 
         Its `seconds` are those of training, wait_share is the part of them spent waiting for clips,
         memory_gb the peak of the GPU, or what this process holds now; skipped_steps, in float16,
@@ -98,16 +95,6 @@ class State:
             "unreadable": unreadable,
             **({"skipped_steps": found["skipped"]} if self.scaler.is_enabled() else {}),
         }
-        if 2 * found.get("skipped", 0) > self.steps and ranks.is_first:
-            log.warning(
-                "%d of %d steps were skipped, since gradients overflowed in float16: train in "
-                "bfloat16 or float32",
-                found["skipped"],
-                self.steps,
-            )
-        *before, now = (sum(old.get(name, 0) for name in MAIN) for old in [*self.history, line])
-        if now > max(before, default=-1):
-            self.best_epoch = self.epoch
         self.history.append(line)
         self.epoch, self.step, self.so_far = self.epoch + 1, 0, {}
 
@@ -159,11 +146,6 @@ def make_state(model: VideoNet, recipe: Recipe, steps: int, device: torch.device
     hardware, is_alone = recipe.hardware, current_ranks().world == 1
     layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)
-    if hardware.sync_batch_norm and (is_alone or device.type != "cuda"):
-        raise ValueError(
-            "expected several processes with a GPU each for sync_batch_norm, got "
-            f"{'one process' if is_alone else device}: leave it out, or start with torchrun"
-        )
     if hardware.sync_batch_norm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     optimizer = make_optimizer(model, recipe)
