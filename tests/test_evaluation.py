@@ -6,7 +6,7 @@ import random
 import shlex
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -95,6 +95,13 @@ def evaluated(dataset: Dataset, **options) -> Predictions:
     return evaluate(Reads(), dataset, device=CPU, **options)
 
 
+@pytest.fixture
+def as_rank(monkeypatch):
+    """Make this process the rank that is given."""
+    name = "blvnet_lab.training.evaluation.current_ranks"
+    return lambda ranks: monkeypatch.setattr(name, lambda: ranks)
+
+
 def same(one: Predictions, other: Predictions) -> bool:
     pairs = zip(vars(one).values(), vars(other).values(), strict=True)
     return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
@@ -137,25 +144,27 @@ class OneOf(Ranks):
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 9])  # 7 clips: also fewer than ranks
 @pytest.mark.parametrize("broken", [(), (0, 3)])
-def test_ranks_share_the_clips_without_padding_or_duplicates(world, broken):
+def test_ranks_share_the_clips_without_padding_or_duplicates(world, broken, as_rank):
     dataset = Known(noise(7, 4), broken)
-    parts = []
+    alone, parts = evaluated(dataset), []
     for rank in range(world - 1, 0, -1):  # they may answer in any order
         ranks, model = OneOf(rank, world), Reads()
         ranks = replace(
             ranks, others=[([(torch.zeros(1, 4), torch.zeros(1), torch.tensor([99]))], {})]
         )
-        evaluate(model, dataset, batch_size=2, device=CPU, ranks=ranks)
+        as_rank(ranks)
+        evaluate(model, dataset, batch_size=2, device=CPU)
         (part,) = ranks.gathered
         read = [index for _, _, indices in part[0] for index in indices.tolist()]
         assert sum(model.sizes) == len(read) <= -(-7 // world), "no clip is evaluated for nothing"
         parts.append(part)
     last = OneOf(0, world, others=parts)
-    found = evaluated(dataset, batch_size=2, ranks=last)
+    as_rank(last)
+    found = evaluated(dataset, batch_size=2)
     batches = [batch for part, _ in [*parts, *last.gathered] for batch in part]
     read = sorted(index for batch in batches for index in batch[2].tolist())
     assert read == [index for index in range(7) if index not in broken], "each once"
-    assert same(found, evaluated(dataset))
+    assert same(found, alone)
 
 
 def test_views_are_averaged_before_the_softmax():
@@ -206,14 +215,15 @@ def test_means_over_views_keep_their_precision_in_bfloat16(model):
     assert found.logits[0, 0].item() == pytest.approx(1 + 0.0078125 / 3, abs=1e-6)
 
 
-def test_an_evaluation_can_be_stopped():
+def test_an_evaluation_can_be_stopped(as_rank):
     asked, model = iter([False, True]), Reads()
     with pytest.raises(Stopped):
         evaluate(model, Known(noise(9, 3)), batch_size=2, device=CPU, stop=lambda: next(asked))
     assert model.sizes == [2, 2], "at once"
-    with pytest.raises(Stopped):  # another rank was asked to
-        evaluated(Known(noise(4, 3)), ranks=OneOf(0, 2, stopped=True), stop=lambda: False)
     evaluated(Known(noise(4, 3)), stop=lambda: False)
+    as_rank(OneOf(0, 2, stopped=True))
+    with pytest.raises(Stopped):  # another rank was asked to
+        evaluated(Known(noise(4, 3)), stop=lambda: False)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -525,13 +535,10 @@ def test_a_folder_that_cannot_be_written_to(manifest, checkpoint, tmp_path, monk
             evaluate_file(checkpoint, manifest, out=out)
 
 
-def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch):
-    @contextmanager
-    def second_of_two():
-        yield OneOf(1, 2), CPU
-
-    monkeypatch.setattr("blvnet_lab.runs.evaluate.process_group", second_of_two)
-    monkeypatch.setattr("blvnet_lab.training.evaluation.current_ranks", lambda: OneOf(1, 2))
+def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch, as_rank):
+    group = nullcontext((second := OneOf(1, 2), CPU))
+    monkeypatch.setattr("blvnet_lab.runs.evaluate.process_group", lambda: group)
+    as_rank(second)
     assert len(evaluate_file(checkpoint, manifest, out=tmp_path / "out").predictions.indices) == 9
     assert not (tmp_path / "out").exists()
 

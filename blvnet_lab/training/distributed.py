@@ -10,11 +10,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache, partial
 from types import FrameType
 from typing import Any
 
@@ -29,6 +28,7 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 ]
+BUSY = multiprocessing.RawValue("b", False)  # whether signals are noted; workers share it
 
 
 class DeadRankError(ConnectionError):
@@ -139,30 +139,22 @@ def noted_signals() -> Iterator[list[str]]:
         asked.append(signal.Signals(number).name)
 
     before = {number: signal.signal(number, note) for number in SIGNALS if is_main}
-    _busy().value = is_main
+    BUSY.value = is_main
     try:
         yield asked
     finally:
-        _busy().value = False
+        BUSY.value = False
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-@cache
-def _busy() -> Any:
-    """Share with workers whether this process notes signals."""
-    return multiprocessing.RawValue("b", False)
+def leave_signals(busy: Any, worker: int) -> None:
+    """Leave signals to the process that trains, in a worker of it, which shares `BUSY`.
 
-
-def signals_of_workers() -> Callable[[int], None]:
-    """Make the `worker_init_fn` that leaves signals to the process that trains."""
-    return partial(_leave_signals, _busy())
-
-
-def _leave_signals(busy: Any, worker: int) -> None:
-    # Ctrl-C and queueing systems signal every process of a job, but the clips of the current step
-    # are still needed. Only when nothing is trained (any more) does SIGTERM end a worker: then it
-    # is this process that ends, or a worker does not answer.
+    Ctrl-C and queueing systems signal every process of a job, but the clips of the current step are
+    still needed. Only when nothing is trained (any more) does SIGTERM end a worker: then it is this
+    process that ends, or a worker does not answer.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: busy.value or os._exit(0))

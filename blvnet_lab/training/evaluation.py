@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset, default_collate
 
 from blvnet_lab.data import VideoReadError
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.data.dataset_files import SEPARATOR
 from blvnet_lab.progress import tqdm
-from blvnet_lab.training.distributed import Ranks, current_ranks, pick_device, signals_of_workers
-from blvnet_lab.training.loading import report_dead_worker, timed_batches
+from blvnet_lab.training.distributed import current_ranks, pick_device
+from blvnet_lab.training.loading import make_loader, report_dead_worker, timed_batches
 from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
 from blvnet_lab.training.recipe import Hardware
 
@@ -39,7 +39,7 @@ class Stopped(Exception):
 
 
 class _Numbered(Dataset):
-    """(number, clip, label) of a data set; or (number, why not)."""
+    """Items (number, clip, label) of a data set; or (number, why not)."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -52,13 +52,10 @@ class _Numbered(Dataset):
 
 
 @on_cpu()
-def _collate(items: list[tuple]) -> tuple[Tensor | None, Tensor, Tensor, dict[int, str]]:
-    """Make clips (None if there are none), labels, numbers; and numbers of unreadable clips."""
+def _collate(items: list[tuple]) -> tuple[list[Tensor], dict[int, str]]:
+    """Make numbers, clips and labels, if there are any; and list what could not be read."""
     good = [item for item in items if len(item) == 3]
-    clips = torch.stack([clip for _, clip, _ in good]) if good else None
-    labels = [label.tolist() if isinstance(label, Tensor) else int(label) for *_, label in good]
-    labels, numbers = torch.tensor(labels), torch.tensor([number for number, *_ in good])
-    return clips, labels, numbers, {item[0]: item[1] for item in items if len(item) == 2}
+    return default_collate(good) if good else [], dict(item for item in items if len(item) == 2)
 
 
 @report_dead_worker()
@@ -70,10 +67,9 @@ def evaluate(
     batch_size: int = 32,
     device: torch.device | None = None,
     hardware: Hardware | None = None,
-    ranks: Ranks | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Predictions:
-    """Evaluate every clip once; with several ranks, each of them gets all the predictions.
+    """Evaluate every clip once; within `process_group`, each rank gets all the predictions.
 
     Leaves the model in eval mode, on `device` (None picks a GPU if there is one).
 
@@ -81,7 +77,6 @@ def evaluate(
         dataset: items (clip (T, C, H, W), label), or with views (V, T, C, H, W).
         batch_size: clips at once, each view counting as one.
         hardware: its precision and workers; None for float32 and no workers.
-        ranks: that share the clips; None for those of `process_group`, within it.
         stop: called after every batch; True gives up.
 
     Raises:
@@ -89,33 +84,27 @@ def evaluate(
         DeadWorkerError: a process that reads clips has died.
         Stopped: `stop` said so, on one rank or another.
     """
-    hardware, ranks = hardware or Hardware(), ranks or current_ranks()
-    device = device or pick_device()
+    hardware, device, ranks = hardware or Hardware(), device or pick_device(), current_ranks()
     model.eval().to(device)
     own = range(ranks.rank, len(dataset), ranks.world)
-    loader = DataLoader(
-        _Numbered(dataset),
-        max(1, batch_size // _views(dataset)),
-        sampler=own,
-        collate_fn=_collate,
-        generator=torch.Generator("cpu"),  # it must not draw from the one that training draws from
-        num_workers=min(hardware.workers, len(own)),
-        pin_memory=device.type == "cuda",
-        worker_init_fn=signals_of_workers(),
-    )
+    size = max(1, batch_size // _views(dataset))
+    how = {"batch_size": size, "sampler": own, "collate_fn": _collate}
+    loader = make_loader(_Numbered(dataset), min(hardware.workers, len(own)), device, **how)
     found, unreadable, stopped = [], {}, False
     shown = {"unit": "clip", "leave": False, "disable": not ranks.is_first}
     bar = tqdm(total=len(own), desc="evaluating", **shown)
     with bar, autocast(device, hardware):
-        for _, (clips, labels, numbers, bad) in timed_batches(loader):
+        for _, (good, bad) in timed_batches(loader):
             unreadable |= bad
-            if clips is not None:
+            if good:
+                numbers, clips, labels = good
                 views = clips if clips.ndim == 6 else clips[:, None]  # (B, V, T, C, H, W)
                 views = views.to(device, non_blocking=True)
                 logits = model(views.flatten(0, 1)).float()  # (B*V, num_classes)
                 logits = logits.unflatten(0, views.shape[:2]).mean(1).cpu()
                 found.append((logits, labels, numbers))
-            bar.update(len(labels) + len(bad))
+                bar.update(len(labels))
+            bar.update(len(bad))
             if stopped := stop is not None and stop():
                 break
     if ranks.any(stopped)[0]:

@@ -8,6 +8,7 @@ was interrupted goes on with the clips it would have seen: its place is two numb
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from blvnet_lab.data.dataset import on_cpu
-from blvnet_lab.training.distributed import Ranks, signals_of_workers
+from blvnet_lab.training.distributed import BUSY, Ranks, leave_signals
 from blvnet_lab.training.recipe import Recipe
 
 Key = tuple[int, int, int]  # epoch, number of a clip, how often it was drawn before in that epoch
@@ -138,16 +139,20 @@ def training_loader(
         labels=dataset.labels if recipe.balanced else None,
     )
     workers = recipe.hardware.workers
-    loader = DataLoader(
-        Keyed(dataset, recipe.seed),
-        batch_sampler=batches,
-        generator=torch.Generator("cpu"),  # else it draws from the one that dropout draws from
+    how = {"batch_sampler": batches, "persistent_workers": workers > 0}
+    return make_loader(Keyed(dataset, recipe.seed), workers, device, **how), batches
+
+
+def make_loader(dataset: Dataset, workers: int, device: torch.device, **options: Any) -> DataLoader:
+    """Make a DataLoader that draws no random numbers of others, and leaves signals to us."""
+    return DataLoader(
+        dataset,
         num_workers=workers,
+        generator=torch.Generator("cpu"),  # else it draws from the one that dropout draws from
         pin_memory=device.type == "cuda",
-        persistent_workers=workers > 0,
-        worker_init_fn=signals_of_workers(),
+        worker_init_fn=partial(leave_signals, BUSY),
+        **options,
     )
-    return loader, batches
 
 
 def timed_batches(loader: Iterable) -> Iterator[tuple[float, Any]]:
