@@ -32,12 +32,6 @@ class tqdm(auto.tqdm):
             self.fp.write(f"{self}\n")
             self.fp.flush()
 
-    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-        super().set_postfix_str(s, refresh and not self.in_log)
-
-    def set_postfix(self, ordered_dict: Any = None, refresh: bool = True, **values: Any) -> None:
-        super().set_postfix(ordered_dict, refresh and not self.in_log, **values)
-
     def close(self) -> None:
         if self.in_log and not self.disable:
             if self.leave:

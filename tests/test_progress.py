@@ -26,8 +26,6 @@ def test_a_log_has_a_line_in_the_end(capsys):
 def test_a_log_has_no_line_of_what_leaves_none(capsys):
     with progress.tqdm(total=5, leave=False, delay=1) as bar:
         bar.update(5)
-        bar.set_postfix(clips=3)
-        bar.set_postfix_str("more")
     with progress.tqdm(total=5, disable=True) as bar:
         bar.update(5)
         bar.refresh()

@@ -11,7 +11,7 @@ from torch import nn
 
 from blvnet_lab.models import blvnet_tam
 from blvnet_lab.training.engine import build
-from blvnet_lab.training.presets import PRESETS, preset, published
+from blvnet_lab.training.presets import PRESETS, preset
 from blvnet_lab.training.recipe import (
     Augmentation,
     Hardware,
@@ -160,7 +160,6 @@ def test_there_are_the_rows_of_the_paper_and_no_others():
 def test_published_values(name, depth, pairs):
     """FACTS, sections 3 and 4."""
     recipe = preset(f"{name}-{depth}-f{pairs}x2")
-    assert recipe == published(name, depth=depth, pairs=pairs)
     assert (recipe.network.architecture, recipe.network.depth) == ("blvnet_tam", depth)
     assert (recipe.network.alpha, recipe.network.beta, recipe.network.num_taps) == (2, 4, 3)
     assert (recipe.network.dropout, recipe.network.tap_init) == (0.5, "kaiming")
@@ -218,13 +217,6 @@ def test_presets_of_ours():
 def test_presets_that_are_not_there(name, words):
     with pytest.raises(ValueError, match=f"name of a preset or a file .*{words}.*ssv1-50-f8x2"):
         preset(name)
-
-
-@pytest.mark.parametrize("name, depth, pairs", [("ssv2", 50, 24), ("ssv2", 152, 8), ("ucf", 50, 8)])
-def test_rows_that_are_not_there(name, depth, pairs):
-    words = f"row of the paper, got {name}-{depth}-f{pairs}x2: there are ssv1-50-f8x2, .*moments-50"
-    with pytest.raises(ValueError, match=words):
-        published(name, depth=depth, pairs=pairs)
 
 
 # ---------------------------------------------------------------- rates

@@ -66,16 +66,14 @@ def per_class_scores(
     Args:
         names: of the classes, in the order of labels; None numbers them.
     """
-    names, rows = names or [str(label) for label in range(logits.shape[1])], []
-    if labels.ndim == 2:
-        found = average_precisions(logits, labels).tolist()
-        counts = labels.sum(0).long().tolist()
-        table = {"class_name": names, "clips": counts, "average_precision": found}
-        return pd.DataFrame(table).query("clips > 0").reset_index(drop=True)
-    matrix = confusion_matrix(logits, labels)
-    wrong = matrix - matrix.diag().diag()
-    for label in matrix.sum(1).nonzero().flatten().tolist():
-        clips, rival = matrix[label].sum().item(), wrong[label].argmax()
-        right = (matrix[label, label] / clips).item()
-        rows.append((names[label], clips, right, names[rival] if wrong[label].any() else ""))
-    return pd.DataFrame(rows, columns=["class_name", "clips", "top_1", "taken_for"])
+    names = names or [str(label) for label in range(logits.shape[1])]
+    if (matrix := confusion_matrix(logits, labels)) is None:
+        clips, found = labels.sum(0).long(), average_precisions(logits, labels)
+        scores = {"average_precision": found.tolist()}
+    else:
+        clips, wrong = matrix.sum(1), matrix - matrix.diag().diag()
+        rivals = zip(wrong.argmax(1).tolist(), wrong.any(1).tolist(), strict=True)
+        scores = {"top_1": (matrix.diag() / clips).tolist()}
+        scores["taken_for"] = [names[rival] if is_one else "" for rival, is_one in rivals]
+    table = pd.DataFrame({"class_name": names, "clips": clips.tolist(), **scores})
+    return table.query("clips > 0").reset_index(drop=True)

@@ -22,22 +22,18 @@ def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
 
     Weights are grouped by rate (body, classifier) and weight decay (with, without).
     """
-    groups = {(in_head, undecayed): [] for in_head in (False, True) for undecayed in (False, True)}
+    groups = {}
     for name, weight in model.named_parameters():
         place, _, kind = name.rpartition(".")
         if isinstance(model.get_submodule(place), NORMS):
             kind = "norm"
-        groups[place == "classifier", kind in recipe.no_decay].append(weight)
-    options = [
-        {
-            "params": weights,
-            "lr": recipe.peak_rate * (1.0 if in_head else recipe.body_share),
-            "weight_decay": 0.0 if undecayed else recipe.weight_decay,
-        }
-        for (in_head, undecayed), weights in groups.items()
-        if weights
-    ]
-    return SGD(options, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        in_head, undecayed = place == "classifier", kind in recipe.no_decay
+        rate = recipe.peak_rate * (1.0 if in_head else recipe.body_share)
+        options = {"lr": rate, "weight_decay": 0.0 if undecayed else recipe.weight_decay}
+        group = groups.setdefault((in_head, undecayed), {"params": [], **options})
+        group["params"].append(weight)
+    ordered = [groups[key] for key in sorted(groups)]  # as in checkpoints
+    return SGD(ordered, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
 
 
 @contextmanager
