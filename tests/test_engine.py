@@ -13,10 +13,8 @@ from collections import Counter
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
-import psutil
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,7 +34,7 @@ from blvnet_lab.data import (
 )
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.datasets.reencoding import reencode
-from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, save_model, tsn
+from blvnet_lab.models import blvnet, blvnet_tam, load_notes, save_model, tsn
 from blvnet_lab.runs import train as run_module
 from blvnet_lab.runs.train import clip_datasets, start_from, train
 from blvnet_lab.training import engine
@@ -155,7 +153,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # ---------------------------------------------------------------- a step
 
 
-@pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
+@pytest.mark.parametrize("accumulate", [1, 4])
 def test_parts_of_a_batch_give_its_gradients(accumulate):
     recipe = replace(SHORT, hardware=Hardware(accumulate=accumulate))
     optimizer, loss, order = watch(recipe)
@@ -185,9 +183,7 @@ def test_long_gradients_are_shortened(accumulate):
     assert min(lengths) < 0.999 * limit < 0.99 * max(lengths)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"mixup": 0.5}, {"cutmix": 0.5}, {"mixup": 0.5, "cutmix": 1.0}]
-)
+@pytest.mark.parametrize("changes", [{"cutmix": 0.5}, {"mixup": 0.5, "cutmix": 1.0}])
 def test_all_frames_are_mixed_alike(changes):
     """Clip b has the brightness 10 b, and t more in frame t: the picture tells what was mixed."""
     clips = torch.arange(6.0).mul(10)[:, None, None, None, None].repeat(1, 4, 3, 16, 24)
@@ -373,19 +369,14 @@ def test_a_run_in_which_all_steps_overflow(monkeypatch):
 
 
 def test_the_hardware_may_change_on_the_way(tmp_path):
-    recipes = [
-        replace(SHORT, hardware=hardware)
-        for hardware in (
-            Hardware(),
-            Hardware("float16", channels_last=False, accumulate=2, workers=1),
-            Hardware("bfloat16", accumulate=4),
-        )
-    ]
-    for number, (one, other) in enumerate(zip(recipes, [*recipes[1:], SHORT], strict=True)):
+    hardware = Hardware("float16", channels_last=False, accumulate=2, workers=1)
+    recipes = [SHORT, replace(SHORT, hardware=hardware)]
+    for number, (one, other) in enumerate(itertools.permutations(recipes)):
         out = tmp_path / str(number)
         fitted(out, one, score=stop_after(1))
-        _, result = fitted(out, other, resume=True)
+        model, result = fitted(out, other, resume=True)
         assert [line["epoch"] for line in result.history] == [1, 2] and result.stopped == ""
+        assert model.stem.conv.weight.is_contiguous() != other.hardware.channels_last
         kept = json.loads((out / "recipe.json").read_text())
         assert kept["hardware"]["precision"] == other.hardware.precision
 
@@ -540,14 +531,6 @@ def test_what_is_drawn_for_a_clip_depends_on_nothing_but_it():
     assert len({tensor.sum().item() for tensor in noise}) == 12, "and for another clip another"
 
 
-def test_runs_do_not_depend_on_workers():
-    recipe = replace(SHORT, augmentation=Augmentation(mixup=0.3))
-    models = [
-        fitted(recipe=replace(recipe, hardware=Hardware(workers=workers)))[0] for workers in (0, 2)
-    ]
-    assert_equal(*map(tensors, models))
-
-
 class Spoilt(Clips):
     """One clip is not a number, from some epoch on (there are 24 clips an epoch)."""
 
@@ -568,7 +551,7 @@ def step_of(clip: int, epoch: int) -> tuple[int, list[int]]:
     return step, found[step]
 
 
-@pytest.mark.parametrize("clip, accumulate", [(0, 1), (1, 1), (2, 4)])
+@pytest.mark.parametrize("clip, accumulate", [(0, 1), (2, 4)])
 def test_a_clip_that_is_not_a_number(clip, accumulate, tmp_path):
     recipe = replace(SHORT, hardware=Hardware(accumulate=accumulate))
     step, batch = step_of(clip, 2)
@@ -613,21 +596,12 @@ def test_the_line_of_an_epoch(tmp_path):
     model, result = fitted(
         tmp_path / "run", after_epoch=lambda history: seen.append(copy.deepcopy(history))
     )
-    names = [
-        *("epoch", "train_loss", "top_1", "top_5", "mean_class", "largest_class", "learning_rate"),
-        *(
-            "seconds",
-            "evaluation_seconds",
-            "clips_per_second",
-            "wait_share",
-            "memory_gb",
-            "unreadable",
-        ),
-    ]
+    names = "epoch train_loss top_1 top_5 mean_class largest_class learning_rate seconds "
+    names += "evaluation_seconds clips_per_second wait_share memory_gb unreadable"
     lines = [json.loads(text) for text in (tmp_path / "run" / "log.jsonl").open()]
     assert lines == result.history == seen[1] and seen[0] == lines[:1]
     for number, line in enumerate(lines, start=1):
-        assert list(line) == names and line["epoch"] == number and line["unreadable"] == 0
+        assert list(line) == names.split() and line["epoch"] == number and line["unreadable"] == 0
         assert abs(24 / line["clips_per_second"] - line["seconds"]) < 0.02
         assert 0 <= line["wait_share"] < 1 and line["evaluation_seconds"] > 0
         assert 0.05 < line["memory_gb"] < 64
@@ -640,29 +614,14 @@ def test_the_line_of_an_epoch(tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     assert result.stopped == "" and result.unreadable.empty
     assert not model.training
+    assert model.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_mean_loss_and_memory_of_an_epoch(monkeypatch):
-    still = replace(SHORT, epochs=1, learning_rate=1e-12, network=Network("tsn"))
-    model, data = build(still, 2), Clips(24)
-    model.train()
-    clips = torch.stack([data[i][0] for i in range(24)])
-    expected = [
-        F.cross_entropy(model(clips[keys]), data.labels[keys]).item() for keys in numbers_of(24)
-    ]
-    memory = SimpleNamespace(rss=2_345_678_900)
-    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: memory)
-    _, result = fitted(recipe=still, train_set=data)
-    assert result.history[0]["train_loss"] == pytest.approx(sum(expected) / 3, abs=1e-5)
-    assert result.history[0]["memory_gb"] == 2.346
-
-
-@pytest.mark.parametrize("accumulate", [1, 4])
-def test_a_slow_data_set_is_seen_at_once(accumulate):
-    recipe = replace(SHORT, epochs=1, hardware=Hardware(accumulate=accumulate))
-    slow = fitted(recipe=recipe, train_set=Clips(24, seconds=0.1))[1].history[0]
+def test_a_slow_data_set_is_seen_at_once():
+    recipe = replace(SHORT, epochs=1, hardware=Hardware(accumulate=4))
+    slow = fitted(recipe=recipe, train_set=Clips(24, seconds=0.05))[1].history[0]
     quick = fitted(recipe=recipe, train_set=Clips(24))[1].history[0]
-    assert slow["wait_share"] > 0.6 and slow["seconds"] > 2.3
+    assert slow["wait_share"] > 0.6 and slow["seconds"] > 1.1
     assert quick["wait_share"] < 0.3
     for line in (slow, quick):
         assert abs(24 / line["clips_per_second"] - line["seconds"]) < 0.02
@@ -743,8 +702,6 @@ NAMED_3 = [f"clip_{i}{3 * (i == 3) or ''}.mp4" for i in range(24)]
     [
         ("train_set", other(32), "24 training clips, got 32"),
         ("train_set", other(classes=("bright", "dark")), "got other classes: "),
-        ("train_set", other(classes=("dark", "bright", "red")), "got other classes: "),
-        ("train_set", other(paths=NAMED_3), "got other clips of train: "),
         ("train_set", other(paths=Clips(24).paths[::-1]), "got other clips of train: "),
         ("train_set", other(labels=Clips(24).labels.flip(0)), "got other labels of train: "),
         ("val_set", other(10, paths=NAMED_3[:10]), "got other clips of val: "),
@@ -798,11 +755,8 @@ def test_a_run_that_is_done_stays_so(tmp_path):
 @pytest.mark.parametrize(
     "damaged",
     [
-        lambda whole: whole[:-5000],
-        lambda whole: whole[:50],  # torch.load answers each of these in another way
+        lambda whole: whole[:-5000],  # torch.load answers each of these in another way
         lambda whole: whole[:200] + bytes(range(128, 228)) + whole[300:],
-        lambda whole: b"",
-        lambda whole: b"not a checkpoint",
         None,  # another file of torch.save
     ],
 )
@@ -850,25 +804,12 @@ def test_a_full_disk(which, tmp_path, monkeypatch):
     assert_equal(dict(best[0]["model"]), dict(best[1]["model"]))
 
 
-@pytest.mark.parametrize("name", ["file", "file/run"])
-def test_a_folder_that_cannot_be_made(name, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    data = Clips(24)
-    with pytest.raises(OSError, match="file"):
-        fitted(tmp_path / name, train_set=data)
-    assert data.read == 0, "before any work"
-
-
-def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    fitted(recipe=replace(SHORT, epochs=1))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_checkpoints_hold_nothing_but_tensors_and_containers(half_done, tmp_path):
-    found = torch.load(half_done / "last.pt", weights_only=True)
+    found, trained = read_checkpoint(half_done / "last.pt"), load_trained(half_done / "last.pt")
     assert found["classes"] == ["dark", "bright"] and found["num_clips"] == 24
-    assert (found["epoch"], found["step"]) == (2, 1)
+    assert (found["epoch"], found["step"], found["ema"]) == (2, 1, None)
+    assert_equal(tensors(trained.model), dict(found["model"]))
+    assert trained.recipe == SHORT and trained.classes == NAMES and not trained.model.training
     for schedule in ("cosine", "steps"):  # the run's own was one-cycle
         fitted(tmp_path / schedule, replace(SHORT, epochs=1, schedule=schedule))
         torch.load(tmp_path / schedule / "last.pt", weights_only=True)
@@ -1098,10 +1039,8 @@ def own(tmp_path) -> None:
     [
         (blvnet_tam, {"num_frames": 16, "dropout": 0.1}, NAMES, (), ()),
         (blvnet_tam, {"num_classes": 3}, ("dark", "bright", "grey"), HEAD, HEAD),
-        *(
-            (blvnet_tam, {}, classes, HEAD, HEAD)
-            for classes in (("bright", "dark"), ("a", "b"), ())
-        ),
+        (blvnet_tam, {}, ("bright", "dark"), HEAD, HEAD),
+        (blvnet_tam, {}, (), HEAD, HEAD),
         (blvnet, {}, NAMES, (".taps",), ()),
     ],
 )
@@ -1118,15 +1057,11 @@ def test_start_from_a_network_of_ones_own(builder, arguments, classes, kept, ign
     assert model.num_frames == arguments.get("num_frames", 4)
 
 
-def test_start_from_a_checkpoint_of_ones_own(tmp_path):
-    recipe = replace(SHORT, epochs=1, ema=0.3)
-    raw, _ = fitted(tmp_path / "run", recipe)
-    average = load_trained(tmp_path / "run" / "best.pt")
-    model = build(replace(recipe, num_frames=8), 2)
-    report = start_from(model, str(tmp_path / "run" / "best.pt"), NAMES)
+def test_start_from_a_checkpoint_of_ones_own(half_done):
+    model = build(replace(SHORT, num_frames=8), 2)
+    report = start_from(model, str(half_done / "best.pt"), NAMES)
     assert report.layout == "own" and report.kept == []
-    assert_equal(tensors(model), tensors(average.model))
-    assert not torch.equal(model.stem.conv.weight, raw.stem.conv.weight), "the average"
+    assert_equal(tensors(model), tensors(load_trained(half_done / "best.pt").model))
 
 
 def numbered(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -1200,61 +1135,44 @@ def test_start_from_a_published_checkpoint(tmp_path):
         ),
         (net(tsn, seed=2), "own.safetensors", "missing: .*num_frames, num_classes and dropout"),
         (net(seed=2), "gone.pth", r'start from, "torchvision" or .* there is no file .*gone.pth'),
-        (net(seed=2), "text.pth", r"text.pth: expected a checkpoint"),
-        (net(seed=2), "text.safetensors", r"text.safetensors: expected a safetensors file"),
         (net(seed=2), "strange.pth", r"got one with .* and the tensors a: give a published ch"),
     ],
 )
 def test_what_does_not_fit_changes_nothing(model, source, words, own, tmp_path):
     before = tensors(model)
-    (tmp_path / "text.pth").write_text("no weights")
-    (tmp_path / "text.safetensors").write_text("no weights")
     torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "strange.pth")
     with pytest.raises(ValueError, match=f"(?s){words}"):
         start_from(model, str(tmp_path / source), NAMES)
     assert_equal(tensors(model), before)
 
 
-@pytest.mark.parametrize("builder", [tsn, blvnet, blvnet_tam])
-def test_networks_keep_their_recipe_and_classes(builder, tmp_path):
+def test_networks_keep_their_recipe_and_classes(tmp_path):
     recipe = replace(SHORT, no_decay=("norm",), size=(32, 48), stride=2)
-    model, path = net(builder).train(), tmp_path / "model.safetensors"
+    model, path = net().train(), tmp_path / "model.safetensors"
     save_trained(Trained(model, recipe, ("a", "b, c")), path)
     found = load_trained(path)
     assert found.recipe == recipe and found.classes == ("a", "b, c")
-    assert found.model.architecture == builder.__name__ and not found.model.training
-    for other in (found.model, load_model(path)):
-        assert_equal(tensors(other), tensors(model))
+    assert_equal(tensors(found.model), tensors(model))
+    assert not found.model.training
     notes = load_notes(path)
     assert set(notes) == {"classes", "recipe"} and notes["recipe"]["size"] == [32, 48]
     save_model(model, path)  # without notes
     for _ in range(2):
         found = load_trained(str(path))
         assert found.recipe is None and found.classes == ()
-        assert_equal(tensors(found.model), tensors(model))
         save_trained(found, path)
-
-
-def test_checkpoints_are_trained_networks_too(half_done):
-    found, kept = load_trained(half_done / "last.pt"), read_checkpoint(half_done / "last.pt")
-    assert found.recipe == SHORT and found.classes == NAMES and not found.model.training
-    assert_equal(tensors(found.model), dict(kept["model"]))
-    assert kept["ema"] is None
 
 
 @pytest.mark.parametrize(
     "name, words",
     [
         ("a.pt", "expected a checkpoint of `python -m blvnet_lab train`, got another file"),
-        ("b.pt", r"b.pt: expected a checkpoint "),
         ("c.safetensors", r"c.safetensors: .*'epoch' \(did you mean epochs"),
         ("gone.pt", r"there is no file .*gone.pt"),
-        ("gone.safetensors", r"there is no file .*gone.safetensors"),
     ],
 )
 def test_files_that_are_no_trained_networks(name, words, tmp_path):
     torch.save({"a": torch.ones(1)}, tmp_path / "a.pt")
-    (tmp_path / "b.pt").write_text("text")
     save_model(net(), tmp_path / "c.safetensors", {"recipe": {"epoch": 3}})
     with pytest.raises(ValueError, match=words):
         load_trained(tmp_path / name)

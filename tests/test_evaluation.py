@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from torch import nn
 from torch.utils.data import Dataset
 from videos import read_number, shown_by_ffmpeg, write_shown, write_video
 
-from blvnet_lab import cli
 from blvnet_lab.data import (
     DataSet,
     VideoReadError,
@@ -142,7 +140,7 @@ class OneOf(Ranks):
         return tuple(flag or self.stopped for flag in flags)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 5, 9])  # 7 clips: also fewer than ranks
+@pytest.mark.parametrize("world", [1, 3, 9])  # 7 clips: also fewer than ranks
 @pytest.mark.parametrize("broken", [(), (0, 3)])
 def test_ranks_share_the_clips_without_padding_or_duplicates(world, broken, as_rank):
     dataset = Known(noise(7, 4), broken)
@@ -190,16 +188,6 @@ def small(seed: int = 0) -> nn.Module:
     model = tsn(depth="tiny", num_frames=4, num_classes=3, dropout=0.5)
     nn.init.normal_(model.classifier.weight, std=0.2)
     return model
-
-
-@pytest.mark.parametrize("views", [None, 2])
-def test_bfloat16_is_close_to_float32(views):
-    data = pictured(views=views)
-    full = evaluate(small(), data, device=CPU)
-    half = evaluate(small(), data, device=CPU, hardware=Hardware(precision="bfloat16"))
-    assert half.logits.dtype == torch.float32
-    difference = (half.logits - full.logits).abs().max() / full.logits.abs().max()
-    assert 1e-4 < difference < 0.03  # a mantissa of 8 bits: it was used, and does no harm
 
 
 class Half(Reads):
@@ -507,7 +495,7 @@ def test_ten_crops_need_classes_that_are_their_own_mirror_image(manifest, checkp
     assert not torch.allclose(ten.logits, five.logits, atol=1e-3)
 
 
-@pytest.mark.parametrize("text", ["3x7", "x", "", "0x1", "3x", "3x10x1", "3 x 10", "-1x1", "3,10"])
+@pytest.mark.parametrize("text", ["3x7", "", "0x1", "3x10x1"])
 def test_views_that_there_are_not(checkpoint, text):
     with pytest.raises(ValueError, match=f'clips x crops, .* such as 3x10, got "{text}"'):
         load_with_views(checkpoint, text)
@@ -547,9 +535,6 @@ def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch,
     "places",
     [
         {},
-        {"WORLD_SIZE": "1"},
-        {"LOCAL_RANK": "7"},
-        {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": ""},
         {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"},
         *({n: "1" for n in TORCHRUN if n != name} for name in TORCHRUN),
     ],
@@ -618,22 +603,14 @@ def test_prediction_is_what_evaluation_says(manifest, checkpoint):
     assert everything["probability"].is_monotonic_decreasing
 
 
-def test_predictions_that_cannot_be(manifest, checkpoint, tmp_path):
-    video = good_rows(manifest)["path"].iloc[0]
+def test_predictions_that_cannot_be(checkpoint, tmp_path):
+    whole = write_video(tmp_path / "whole.mkv", 40)
     with pytest.raises(ValueError, match=r"a class list in which every class .*: take 5 crops"):
-        predict_video(checkpoint, video, views="1x10")
+        predict_video(checkpoint, whole, views="1x10")
     with pytest.raises(ValueError, match="at least one class to name, got top=0"):
-        predict_video(checkpoint, video, top=0)
-    with pytest.raises(VideoReadError, match=r"nowhere\.mp4: expected a video.* does not exist"):
-        predict_video(checkpoint, tmp_path / "nowhere.mp4")
-    with pytest.raises(ValueError, match=r"there is no file .*nowhere\.safetensors"):
-        predict_video(tmp_path / "nowhere.safetensors", video)
-
-
-def test_a_video_that_is_cut_short(checkpoint, tmp_path):
-    whole = write_video(tmp_path / "whole.mkv", 40).read_bytes()
-    cut = tmp_path / "cut.mkv"
-    cut.write_bytes(whole[: len(whole) * 2 // 3])
+        predict_video(checkpoint, whole, top=0)
+    cut, content = tmp_path / "cut.mkv", whole.read_bytes()
+    cut.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(VideoReadError, match=r"cut\.mkv: .* cut short, after \d+ frames"):
         predict_video(checkpoint, cut)
 
@@ -662,7 +639,6 @@ def parts(path: Path, rows: int, index: int) -> tuple[np.ndarray, np.ndarray, in
     [
         (150, (64, 112), 0, (360, 630)),  # small, of three blocks
         (5, (320, 180), 90, (640, 360)),  # a phone's, upright
-        (4, (400, 500), 0, (400, 500)),
         (4, (362, 441), 0, (362, 440)),
     ],
 )
@@ -724,16 +700,6 @@ def test_annotated_frames_keep_their_times_and_shape(tmp_path):
     assert (height - 2 * 20, width) == (360, 586), "of square pixels: 288 * 1.25, 352 * 4/3 * 1.25"
 
 
-def test_annotating_pictures(tmp_path):
-    """A folder of JPEGs has no times: it is shown at 12 frames a second."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for number in range(3):
-        Image.new("RGB", (112, 64), (40 * number, 0, 200)).save(folder / f"{number + 1:05}.jpg")
-    info = probe_video(write_annotated(answer(1.0), folder, tmp_path / "answer.mp4"))
-    assert (info.num_frames, info.fps) == (3, 12)
-
-
 def test_annotations_that_cannot_be(tmp_path):
     video = write_video(tmp_path / "video.mp4", 3)
     before = video.read_bytes()
@@ -777,11 +743,6 @@ def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, o
     assert "2x3 views" in str(found) and "bfloat16" in str(found) and "are in" not in str(found)
 
 
-def test_confusion_of_many_classes_is_not_drawn(tmp_path, capsys):
-    cli.draw_confusion(SimpleNamespace(classes=range(51), out=tmp_path, confusion=...))
-    assert "more than 50 classes" in capsys.readouterr().out and not any(tmp_path.iterdir())
-
-
 def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
     video, target = good_rows(manifest)["path"].iloc[1], tmp_path / "answer.mp4"
     type_command(monkeypatch, *("predict", checkpoint, video, "--annotate", target, "--top", 3))
@@ -797,15 +758,8 @@ def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
     "words, message",
     [
         (["evaluate", "nowhere.safetensors", "MANIFEST"], "there is no file nowhere.safetensors"),
-        (["evaluate", "CHECKPOINT", "nowhere.csv"], "expected a manifest (CSV), but there is no"),
-        (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "3x7"], 'such as 3x10, got "3x7"'),
-        (["evaluate", "CHECKPOINT", "MANIFEST", "--views", "1x10"], "take 5 crops"),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"], 'clips of split "test"'),
-        (
-            ["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"],
-            "expected a folder, got",
-        ),
-        (["predict", "CHECKPOINT", "nowhere.mp4"], "nowhere.mp4: expected a video file"),
+        (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "expected a folder, got"),
         (["predict", "CHECKPOINT", "MANIFEST"], "expected a video file"),
         (["predict", "CHECKPOINT", "VIDEO", "--annotate", "VIDEO"], "expected another file"),
     ],

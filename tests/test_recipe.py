@@ -87,40 +87,24 @@ def test_missing_keys_have_the_classrooms_values():
         ({"network": {"dept": 50}}, "network: expected keys of Network, got 'dept' (did you"),
         ({"augmentation": {"mix_up": 1}}, "augmentation: expected keys of Augmentation"),
         ({"epochs": 3.0}, "expected epochs as int, got 3.0"),
-        ({"epochs": "3"}, "expected epochs as int, got '3'"),
         ({"epochs": True}, "expected epochs as int, got True"),
         ({"epochs": None}, "expected epochs as int, got None"),
-        ({"learning_rate": True}, "expected learning_rate as float, got True"),
         ({"clip_norm": "1"}, "expected clip_norm as float, got '1'"),
         ({"size": [64]}, "expected size as tuple[int, int], got [64]"),
-        ({"size": 64}, "expected size as tuple[int, int], got 64"),
         ({"size": [64, 64.5]}, "expected size as int, got 64.5"),
         ({"evaluation": {"size": [224]}}, "evaluation: expected size as tuple[int, int], got [2"),
         ({"network": 50}, "expected network as Network, got 50"),
-        (
-            {"network": {"depth": 19}},
-            "network: expected depth among tiny, 18, 34, 50, 101, 152, got 19",
-        ),
         ({"network": {"depth": 50.0}}, "among tiny, 18, 34, 50, 101, 152, got 50.0"),
         ({"network": {"architecture": "blvnet-tam"}}, "got 'blvnet-tam' (did you mean blvnet_tam"),
         ({"schedule": "linear"}, "expected schedule among one-cycle, cosine, steps, got 'linear'"),
         ({"no_decay": ["norms"]}, "no_decay among norm, bias, taps, got 'norms' (did you mean no"),
         ({"no_decay": "bias"}, "expected no_decay as tuple["),
         ({"hardware": {"compile": 1}}, "hardware: expected compile as bool, got 1"),
-        ({"hardware": {"precision": "half"}}, "expected precision among float32, bfloat16, flo"),
-        ({"epochs": 0}, "expected epochs to be positive, got 0"),
-        ({"rate_batch": 0}, "expected rate_batch to be positive, got 0"),
         ({"size": [0, 64]}, "expected size to be positive, got (0, 64)"),
-        ({"clip_norm": -1.0}, "expected clip_norm to be positive, got -1.0"),
         ({"hardware": {"accumulate": 0}}, "hardware: expected accumulate to be positive, got 0"),
-        ({"evaluation": {"num_clips": 0}}, "evaluation: expected num_clips to be positive, got 0"),
         ({"evaluation": {"crops": 4}}, "evaluation: expected crops among 1, 3, 5, 10, got 4"),
-        ({"momentum": -0.1}, "expected momentum to be at least 0, got -0.1"),
         ({"warmup_epochs": -1}, "expected warmup_epochs to be at least 0, got -1.0"),
-        ({"augmentation": {"mixup": -1}}, "augmentation: expected mixup to be at least 0, got -1"),
-        ({"hardware": {"workers": -1}}, "hardware: expected workers to be at least 0, got -1"),
         ({"label_smoothing": 1.0}, "expected label_smoothing from 0 to below 1, got 1.0"),
-        ({"ema": -0.5}, "expected ema from 0 to below 1, got -0.5"),
         ([1], "expected file.json as Recipe, got [1]"),
     ],
 )
@@ -129,15 +113,6 @@ def test_values_that_make_no_recipe(values, words):
         read(values)
     assert words in str(error.value)
     assert str(error.value).count("file.json") == 1, "said once"
-
-
-def test_records_check_what_a_program_gives_them_too():
-    with pytest.raises(ValueError, match="expected crops among 1, 3, 5, 10, got 4"):
-        Views(crops=4)
-    with pytest.raises(ValueError, match=r"expected ema from 0 to below 1, got 1\.0"):
-        replace(Recipe(), ema=1.0)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Recipe().epochs = 3
 
 
 def test_files_that_are_no_recipe(tmp_path):
@@ -222,16 +197,11 @@ def test_presets_that_are_not_there(name, words):
 # ---------------------------------------------------------------- rates
 
 
-def test_the_rate_grows_with_the_batch():
-    for batch_size, rate in ((64, 0.01), (256, 0.04), (16, 0.0025)):
-        recipe = Recipe(learning_rate=0.01, rate_batch=64, batch_size=batch_size)
-        assert recipe.peak_rate == pytest.approx(rate)
-
-
-@pytest.mark.parametrize("batch_size, warmup", [(16, 0), (64, 0), (256, 0), (257, 5), (1024, 5)])
-def test_large_batches_are_warmed_up(batch_size, warmup):
-    recipe = Recipe(rate_batch=64, batch_size=batch_size)
+@pytest.mark.parametrize("batch_size, warmup", [(16, 0), (256, 0), (257, 5)])
+def test_rate_and_warm_up_grow_with_the_batch(batch_size, warmup):
+    recipe = Recipe(learning_rate=0.01, rate_batch=64, batch_size=batch_size)
     assert recipe.warmup == warmup
+    assert recipe.peak_rate == pytest.approx(0.01 * batch_size / 64)
     assert replace(recipe, warmup_epochs=2.0).warmup == 2
     assert replace(recipe, warmup_epochs=0.0).warmup == 0
 
@@ -311,11 +281,8 @@ def kind_of(name: str, model: nn.Module) -> str:
     return "bias" if name.endswith(".bias") else "weight"
 
 
-@pytest.mark.parametrize("body_rate", [1.0, 0.1])
-@pytest.mark.parametrize(
-    "no_decay", [(), ("norm",), ("bias",), ("taps",), ("norm", "bias", "taps")]
-)
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("body_rate, shared", [(1.0, False), (0.1, True)])
+@pytest.mark.parametrize("no_decay", [(), ("norm",), ("bias", "taps")])
 def test_every_weight_is_in_one_group(no_decay, body_rate, shared):
     model = blvnet_tam(depth="tiny", num_frames=4, num_classes=2)
     if shared:

@@ -36,7 +36,7 @@ from blvnet_lab.runs.staircase import (
 from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training import engine
 from blvnet_lab.training.checkpoint import load_trained
-from blvnet_lab.training.distributed import pick_device, process_group
+from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import build, train_one_epoch
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.metrics import (
@@ -140,22 +140,6 @@ def test_loss_is_the_mean_over_clips_of_unequal_batches():
     assert loss == pytest.approx(expected, rel=1e-5) and modes == [True] * 3
 
 
-def test_evaluation_leaves_the_model_alone_and_keeps_the_order():
-    model, data = tiny(dropout=0.5), Clips(10)
-    with torch.no_grad():
-        model.classifier.weight.normal_()
-    model(data.clips)  # batch norm has seen something
-    before = tensors(model)
-    found = evaluate(model.train(), data, batch_size=4, device=CPU)
-    assert torch.equal(found.labels, data.labels) and not found.logits.requires_grad
-    assert_equal(tensors(model), before)
-    with torch.no_grad():
-        alone = torch.cat([model.eval()(clip[None]) for clip in data.clips])
-    for size in (4, 3):
-        logits = evaluate(model, data, batch_size=size, device=CPU).logits
-        torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
-
-
 def test_label_without_a_class():
     model, data = Small().double(), points(4, classes=4)
     optimizer, before = torch.optim.SGD(model.parameters(), 0.1), tensors(model)
@@ -181,27 +165,11 @@ def test_equal_seeds_give_equal_runs_and_others_do_not():
     assert not torch.equal(one.stem.conv.weight, another.stem.conv.weight)
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_memory_layout_follows_the_recipe(channels_last):
-    hardware = Hardware(channels_last=channels_last)
-    model, _ = fitted(recipe=replace(BRIEF, epochs=1, hardware=hardware))
-    weight = model.stem.conv.weight
-    assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
-
-
 def test_a_run_follows_its_schedule():
     recipe = replace(BRIEF, epochs=3, schedule="cosine", learning_rate=0.2)
     _, found = fitted(recipe=recipe)  # three steps an epoch
     expected = [0.2 * (1 + math.cos(math.pi * step / 9)) / 2 for step in (3, 6, 9)]
     assert [line["learning_rate"] for line in found.history] == pytest.approx(expected)
-
-
-def test_device_is_a_gpu_where_there_is_one(monkeypatch):
-    for cuda, mps, expected in ((1, 1, "cuda"), (0, 1, "mps"), (0, 0, "cpu")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: bool(cuda))
-        monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: bool(mps))
-        assert pick_device().type == expected
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
@@ -225,23 +193,6 @@ def manifest(tmp_path_factory) -> Path:
 
 
 SHORT = Recipe(epochs=1, batch_size=8, num_frames=8, size=(32, 32))
-
-
-def test_clip_datasets(manifest):
-    recipe = replace(SHORT, hardware=Hardware(in_memory=True))
-    train, val = clip_datasets(DataSet.read(manifest), recipe)
-    assert (len(train), len(val)) == (20, 20)
-    assert sorted(train.labels) == sorted(val.labels) == sorted([*range(10), *range(10)])
-    torch.manual_seed(0)
-    assert train[0][0].shape == val[0][0].shape == (8, 3, 32, 32)
-    frames = train.videos[0][:8]
-    assert not torch.equal(train.transform(frames), train.transform(frames)), "augmentation"
-    expected = ClipDataset(DataSet.read(manifest), "val", 8, evaluation_transform((32, 32)))
-    for i in (0, 19):
-        assert torch.equal(val[i][0], expected[i][0]) and val[i][1] == expected[i][1]
-    assert not {Path(p).name for p in train.paths} & {Path(p).name for p in val.paths}
-    train.transform = lambda frames: frames
-    assert len({train[0][0].numpy().tobytes() for _ in range(5)}) == 5, "random frames"
 
 
 def test_partners_by_name():
@@ -268,13 +219,6 @@ def test_scores_of_other_partners_by_hand():
 
 def named(architecture: str, **changes) -> Recipe:
     return with_architecture(replace(SHORT, **changes), architecture)
-
-
-def test_weights_at_the_start_come_from_the_seed():
-    one, other, another = (build(replace(SHORT, seed=seed), 10) for seed in (0, 0, 1))
-    assert_equal(tensors(one), tensors(other))
-    assert not torch.equal(one.stem.conv.weight, another.stem.conv.weight)
-    assert (one.num_frames, one.classifier.out_features, one.dropout.p) == (8, 10, 0.0)
 
 
 def test_taps_start_as_they_learn_soonest():
