@@ -3,7 +3,7 @@
     python -m blvnet_lab evaluate runs/mine/model.safetensors my_list/manifest.csv --views 3x10
     torchrun --nproc-per-node 4 -m blvnet_lab evaluate ...       # the same figures, sooner
 
-The logits of a video's views, num_clips x crops, are averaged. `evaluate_file` writes:
+The logits of a video's views, clips x crops, are averaged. `evaluate_file` writes:
 
     scores.json       the figures, how they were made, and the videos that could not be read
     predictions.csv   a row for every clip (`evaluation.predictions_table`); of parts of videos it
@@ -165,18 +165,16 @@ def evaluate_file(
         beside: what else the clips are evaluated with.
         out: folder for scores.json, predictions.csv, per_class.csv, confusion.csv and .png.
         split: whose clips to take.
-        views: clips of each video x crops of each clip, such as 3x10, whose logits are averaged;
-            1, 3, 5 or 10 crops. Without it, as the network's recipe says.
+        views: clips of each video x crops of each clip (1, 3, 5 or 10), such as 3x10, whose logits
+            are averaged; without it, as the network's recipe says.
         size: height and width of a view in pixels; without it, as the recipe says.
         batch_size: views at once, in each process.
         workers: processes that read clips, for each that evaluates; 0 reads in that process itself.
         computing: how the network does.
 
-    Raises:
-        ValueError: no such files or split; the manifest's labels mean other classes than the
-            network's; no such views; no clip could be read; `fast` with `precision` or a GPU.
-        OSError: `out` cannot be written to, noticed before the work.
-        FloatingPointError: logits that are not finite.
+    Raises ValueError if an argument is wrong (the manifest's labels mean other classes than the
+    network's, say) or no clip can be read, OSError if `out` cannot be written to (before the work),
+    FloatingPointError for logits that are not finite.
     """
     hardware, fast = Hardware(precision=computing.precision, workers=workers), computing.fast
     if fast is not None and computing.precision != "float32":
@@ -191,8 +189,9 @@ def evaluate_file(
         opened = [_open(trained, data_set, split, fast, batch_size) for trained in networks]
         (trained, clips), options = opened[0], {"batch_size": batch_size, "hardware": hardware}
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
-        about |= _describe(trained.recipe, computing)
-        about |= {"device": device.type, "torch": torch.__version__, "sha256": trained.digest}
+        about |= _describe(trained.recipe) | {"compiled": fast is not None}
+        about |= {"precision": fast or computing.precision, "device": device.type}
+        about |= {"torch": torch.__version__, "sha256": trained.digest}
         found, status = _answer(opened[0], options), data_set.split(split).rows["status"]
         partners = partner_labels(trained.classes, None if data_set.multi_label else data_set.rows)
         evaluation = Evaluation(
@@ -230,13 +229,11 @@ def _open(
     return opened, view_clips(named, split, trained.recipe)
 
 
-def _describe(recipe: Recipe, computing: Computing) -> dict[str, Any]:
+def _describe(recipe: Recipe) -> dict[str, Any]:
     seen = recipe.evaluation
     about = {"views": f"{seen.num_clips}x{seen.crops}", "size": list(recipe.size)}
     about |= {"short_side": seen.short_side, "read_short_side": recipe.read_short_side}
-    about |= {"num_frames": recipe.num_frames, "stride": recipe.stride}
-    is_compiled = computing.fast is not None
-    return about | {"precision": computing.fast or computing.precision, "compiled": is_compiled}
+    return about | {"num_frames": recipe.num_frames, "stride": recipe.stride}
 
 
 def _answer(opened: Opened, options: dict, order: Tensor | None = None) -> Predictions:

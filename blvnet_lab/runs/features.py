@@ -69,15 +69,14 @@ class Features:
 
     def network(self) -> Trained:
         """Load the network they are of, for their views and classes; ValueError if it is gone."""
-        trained, path = load_trained(self.about["checkpoint"]), self.about["checkpoint"]
+        trained = load_trained(self.about["checkpoint"])
         if trained.digest != self.about["sha256"]:
-            wanted = f"{path}: expected the network that the features are from"
+            wanted = f"{trained.file}: expected the network that the features are from"
             raise ValueError(f"{wanted}, got another: extract them again")
         recipe = recipe_from_json(json.dumps(self.about["recipe"]))
         notes = {"clips": self.clips["split"].value_counts().to_dict()}
-        notes["init"] = "/".join(Path(path).parts[-2:])
-        known = {"classes": self.classes, "notes": notes, "multi_label": False}
-        return replace(trained, recipe=recipe, **known)
+        notes["init"] = "/".join(trained.file.parts[-2:])
+        return replace(trained, recipe=recipe, classes=self.classes, notes=notes, multi_label=False)
 
     def save(self, path: Path) -> None:
         """Write `features` (N, C) and `labels` (N,), all else as JSON in the file's metadata."""
@@ -94,10 +93,8 @@ class Features:
                 text = json.loads((file.metadata() or {})[METADATA])
                 values = file.get_tensor("features")
         except (SafetensorError, OSError, KeyError) as error:
-            raise ValueError(
-                f"{path}: expected a file of `python -m blvnet_lab features`, got none, a damaged "
-                f"one or another: {error}"
-            ) from error
+            wanted = f"{path}: expected a file of `python -m blvnet_lab features`"
+            raise ValueError(f"{wanted}, got none, a damaged one or another: {error}") from error
         return cls(values, pd.DataFrame(text["clips"]), tuple(text["classes"]), text["about"])
 
 
@@ -131,17 +128,14 @@ def extract_features(
         manifest: manifest.csv of the clips.
         out: the .safetensors file to write.
         split: one or more, whose clips to take.
-        views: clips of each video x crops of each clip, such as 3x3, whose features are averaged;
-            1, 3, 5 or 10 crops. Without it, as the network's recipe says.
+        views: clips of each video x crops of each clip (1, 3, 5 or 10), such as 3x3, whose features
+            are averaged; without it, as the network's recipe says.
         size: height and width of a view in pixels; without it, as the recipe says.
         batch_size: views at once, in each process.
         workers: processes that read clips, for each that computes; 0 reads in that process itself.
 
-    Raises:
-        ValueError: no such files or split; views that there are not; no clip could be read; `out`
-            is the checkpoint.
-        OSError: `out` cannot be written to, noticed before the work.
-        FloatingPointError: features that are not finite.
+    Raises ValueError if an argument is wrong or no clip can be read, OSError if `out` cannot be
+    written to (before the work), FloatingPointError for features that are not finite.
     """
     check_target(out, ".safetensors", read=[checkpoint])
     with process_group() as (ranks, _):

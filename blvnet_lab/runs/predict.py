@@ -74,17 +74,15 @@ def predict_video(
         video: file, or a folder of pictures 00001.jpg, 00002.jpg, ...
         over_time: whether and how there are answers over time; then the crops of `views` count.
         top: how many classes to name.
-        views: clips of the video x crops of each clip, such as 3x3, whose logits are averaged; 1, 3
-            or 5 crops. Without it, as the network's recipe says.
+        views: clips of the video x crops of each clip (1, 3 or 5), such as 3x3, whose logits are
+            averaged; without it, as the network's recipe says.
         size: height and width of a view in pixels; without it, as the recipe says.
         annotate: an .mp4 to write: the video with the answer below it.
         fast: compile the network for this processor first, to compute in this precision; that takes
             a minute the first time, and pays for large networks.
 
-    Raises:
-        ValueError: no such checkpoint; views that there are not.
-        VideoReadError: the video cannot be read, or is cut short.
-        FloatingPointError: logits that are not finite.
+    Raises ValueError if an argument is wrong, VideoReadError if the video cannot be read, or is cut
+    short, FloatingPointError for logits that are not finite.
     """
     if top < 1:
         raise ValueError(f"expected at least one class to name, got top={top}")
@@ -124,11 +122,8 @@ def write_annotated(
 ) -> Path:
     """Write the whole video, upright, every frame at its time, with the answer in bars below it.
 
-    H.264 in mp4, of square pixels, without sound.
-
-    Raises:
-        ValueError: the target is no .mp4, or the video itself, or cannot be written to.
-        VideoReadError: a frame cannot be decoded; no file is written.
+    H.264 in mp4, of square pixels, without sound. Raises ValueError if the target is no .mp4 or the
+    video itself, VideoReadError if a frame cannot be decoded; then no file is written.
     """
     target, info = Path(target), probe_video(video)
     check_target(target, ".mp4", read=[video])

@@ -98,10 +98,8 @@ def source_folds(clips: pd.DataFrame) -> Tensor:
     source = pd.factorize(source_videos(clips))[0]
     labels = clips["label"].groupby(source).first()  # of each source
     if len(labels) < 2:
-        raise ValueError(
-            "expected training clips of two or more source videos, so that one can be held out, "
-            f"got {len(labels)}: add videos, or see to source_id in the manifest"
-        )
+        wanted = "expected training clips of two or more source videos, so that one can be held out"
+        raise ValueError(f"{wanted}, got 1: add videos, or see to source_id in the manifest")
     order = np.lexsort((np.random.default_rng(0).random(len(labels)), labels))
     return torch.from_numpy((order.argsort() % FOLDS)[source])
 
@@ -139,9 +137,7 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
         split: whose clips are classified.
         out: a .safetensors file for the network with this classifier: for `predict`, `evaluate`.
 
-    Raises:
-        ValueError: no such file or split; the network is no longer there, or another; `out` is one
-            of these files.
+    Raises ValueError for no such file or split; with `out`, if the network is gone, or another.
     """
     found = Features.read(features)
     if out is not None:

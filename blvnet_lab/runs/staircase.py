@@ -3,8 +3,7 @@
     python -m blvnet_lab staircase
 
 TSN and TSN-bLNet see single frames: they toss a coin between partners of either kind. bLVNet sees
-two frames together and learns directions. What sees beyond a pair can learn the order too: TSM by
-shifting channels, TAM-ResNet and bLVNet-TAM by learned weights.
+pairs of frames and learns directions. What sees beyond a pair can learn the order too.
 """
 
 import json
@@ -182,12 +181,10 @@ def run_staircase(
         seeds: one run of every architecture for each; the first one's checkpoints are kept.
         init: folder with a checkpoint of each to start from, such as data_samples/checkpoints;
             without it, random weights.
-        recipe: how to train; without it, as in the classroom. Seed and architecture are replaced by
-            each of those above.
+        recipe: how to train, but for seed and architecture; without it, as in the classroom.
 
-    Raises:
-        FileExistsError: `out` holds files, perhaps of an earlier run.
-        ValueError: a class has no partner, or a checkpoint is not there or does not fit.
+    Raises FileExistsError if `out` holds files, perhaps of an earlier run, ValueError if a class
+    has no partner, or a checkpoint is not there or does not fit.
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(

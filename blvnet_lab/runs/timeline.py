@@ -53,8 +53,7 @@ class Clips(Dataset):
         self.info, views = refuse_damage(info), recipe.evaluation
         self.transform = view_transform(recipe.size, views.crops, views.short_side)
         self.size = smaller_size(info.size, recipe.read_short_side or min(info.size))
-        edges = frame_edges(info)
-        self.shown, self.end = edges[:-1], float(edges[-1])
+        *self.shown, self.end = frame_edges(info).tolist()
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """Find which frames are on the screen at these times."""
@@ -76,8 +75,8 @@ def answer_over_time(
     Of a causal network, times before it has seen anything are left out. ValueError if it is not
     known how far frames are apart, or when they are shown.
     """
-    model, recipe, every = trained.model, trained.recipe, how.timeline
-    frames = model.num_frames
+    model, recipe = trained.model, trained.recipe
+    every, frames = how.timeline, model.num_frames
     if how.window is None and recipe.stride is None:
         raise ValueError(
             "expected the seconds of video that an answer is about, since this network's clips are "
@@ -131,8 +130,8 @@ def _by_stream(
     for i in tqdm(range(len(clips)), "following the video", leave=False, unit="block"):
         views = clips[i][0].to(device)  # (crops, n, C, H, W)
         logits += [stream(part).float().mean(0).cpu() for part in views.split(width, 1)]
-    shown = clips.shown[numbers[width - 1 :: width]]  # when each of the logits is there
-    seen = [int((shown < time - 1e-6).sum()) for time in times]
+    shown = np.array(clips.shown)[numbers[width - 1 :: width]]  # when each of the logits is there
+    seen = np.searchsorted(shown, times - 1e-6)
     means = [torch.stack(logits[max(0, n - model.num_positions) : n]).mean(0) for n in seen if n]
     if not means:
         wanted = f"expected a video of {width} frames that are {step:.3g} s apart"

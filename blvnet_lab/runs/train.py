@@ -76,8 +76,7 @@ def train(
             weights.
         after_epoch: called with the history, as in `engine.fit`.
 
-    Raises:
-        ValueError, OSError, FloatingPointError: as `fit`, `start_from` and `ClipDataset` do.
+    Raises ValueError, OSError, FloatingPointError as `fit`, `start_from` and `ClipDataset` do.
     """
     recipe, out = recipe or presets.preset(preset), Path(output.folder)
     file = out / checkpoint.MODEL
@@ -136,9 +135,8 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
         classes: of the model, in the order of labels. The classifier of a network that was trained
             here is loaded if it has the same ones.
 
-    Raises:
-        ValueError: there is no such file, or it does not fit; the model is unchanged.
-        OSError: the download failed.
+    Raises ValueError if there is no such file, or it does not fit (the model is unchanged), OSError
+    if the download failed.
     """
     if source == "torchvision":
         check_depth(model)
