@@ -180,27 +180,9 @@ def test_at_the_optimum_the_gradient_is_zero(strength):
     np.testing.assert_allclose(made, x[:7] @ weight.T + bias, rtol=1e-6)
 
 
-def test_linear_classifiers_in_closed_form():
-    # Two points: the weights are -a and a, and the derivative of ln(1 + exp(-2a)) + strength a^2
-    # is 0 there.
-    for strength in (0.01, 1.0):
-        weight, bias = fit_linear(torch.tensor([[3.0], [5.0]]), torch.tensor([0, 1]), 2, strength)
-        a = weight[1, 0].item()
-        assert weight[0, 0].item() == pytest.approx(-a, abs=1e-4)
-        assert strength * a == pytest.approx(1 / (1 + np.exp(2 * a)), abs=1e-4)
-        assert (bias + 4 * weight[:, 0]).tolist() == pytest.approx([0, 0], abs=1e-3)
-    # Without weights the biases give each class its share.
-    x, _ = clouds(10)
-    labels = torch.tensor([0, 1, 1, 1, 1, 1, 2, 2, 2, 2])
-    _, bias = fit_linear(x, labels, 3, 1e9)
-    assert bias.softmax(0).tolist() == pytest.approx([0.1, 0.5, 0.4], abs=1e-4)
-    x = torch.cat([torch.randn(20, 3), torch.randn(20, 3) + 50])
-    labels = torch.arange(40) // 20
-    assert torch.equal(linear(x, labels, 2, 1e-4, x).argmax(1), labels), "what can be told apart"
-
-
 @pytest.mark.parametrize("k", [1, 4, 99])
-def test_neighbours_are_those_found_one_by_one(k):
+def test_neighbours_are_those_found_one_by_one(k, monkeypatch):
+    monkeypatch.setattr(probe, "AT_ONCE", 2)
     (x, labels), (asked, _) = clouds(), clouds(9, seed=1)
     scale = x.double().std(0, correction=0)
     scale[1] = 1
@@ -212,16 +194,6 @@ def test_neighbours_are_those_found_one_by_one(k):
         for distance, label in sorted(distances)[:k]:
             expected[label] += 1 + 1 / (1 + min(k, 60)) / (1 + distance)
         assert votes.tolist() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("width", [1, 4000])  # so wide, all are far away
-def test_nearer_neighbours_decide_draws_alone(width, monkeypatch):
-    monkeypatch.setattr(probe, "AT_ONCE", 2)
-    x = torch.tensor([0.0, 0.1, 4, 5, 6, 9])[:, None].expand(-1, width)
-    asked = torch.tensor([0.05, 4.5, -9.0])[:, None].expand(-1, width)
-    labels = torch.tensor([1, 1, 0, 0, 0, 1])
-    for k, expected in ((4, [1, 0, 1]), (5, [0, 0, 0])):  # two to two; three far ones to two
-        assert nearest(x, labels, 2, k, asked).argmax(1).tolist() == expected
 
 
 def sources(names: list[str], labels: list[int]) -> pd.DataFrame:
