@@ -106,8 +106,10 @@ def run_typed(words: Sequence[str]) -> None:
     result = tyro.cli(command, prog=f"{program} {name}", args=words[1:])
     if is_first():
         print(result)
-        if name in AFTERWARDS:
-            AFTERWARDS[name](result)
+        if name in DRAWN and getattr(result, DRAWN[name]) is not None:
+            draw(name, result)
+        if name == "course" and result.open:
+            open_lab(result.start)
 
 
 def is_first() -> bool:
@@ -121,77 +123,47 @@ def is_first() -> bool:
 
 # --- What follows a printed result --------------------------------------------------------------
 
+# The field that says where a result's picture goes, or near what; none is drawn if it is None.
+DRAWN = {"benchmark": "figure", "staircase": "out", "evaluate": "out", "predict": "out"}
 MAX_CLASSES_DRAWN = 50
 
 
-def draw_confusion(found: Any) -> None:
-    """Draw confusion.png beside the other files of an evaluation."""
-    from blvnet_lab.viz import confusion_figure
+def draw(name: str, found: Any) -> None:
+    """Draw what a command found, and write the picture, whole or not at all."""
+    from blvnet_lab import viz
+    from blvnet_lab.runs.staircase import as_table
 
-    if found.out is None or found.confusion is None:
+    if name == "benchmark":
+        figure = viz.cost_figure(found.tables["accuracies"], f"times on {found.machine['device']}")
+        path = found.figure
+    elif name == "staircase":
+        figure, path = viz.staircase_figure(as_table(found.summary)), found.out / "staircase.png"
+    elif name == "predict":
+        figure = viz.timeline_figure(found.timeline, title=f"answers {found.basis}")
+        path = found.out.with_suffix(".png")
+    elif found.confusion is None:
         return
-    if len(found.classes) > MAX_CLASSES_DRAWN:
+    elif len(found.classes) > MAX_CLASSES_DRAWN:
         print(f"no confusion.png: more than {MAX_CLASSES_DRAWN} classes")
         return
-    title = Path(found.about["checkpoint"]).stem
-    figure = confusion_figure({title: found.confusion}, found.classes)
-    figure.set_size_inches(figure.get_size_inches() * max(1, len(found.classes) / 16))
-    save_picture(figure, found.out / "confusion.png")
-
-
-def draw_costs(found: Any) -> None:
-    """Draw published accuracies against measured costs, where a file is asked for."""
-    from blvnet_lab.viz.figures import cost_figure
-
-    if found.figure is not None:
-        figure = cost_figure(found.tables["accuracies"], f"times on {found.machine['device']}")
-        save_picture(figure, found.figure)
-
-
-def draw_staircase(found: Any) -> None:
-    """Draw what the networks of a staircase reached, beside their checkpoints."""
-    from blvnet_lab.runs.staircase import as_table
-    from blvnet_lab.viz.figures import staircase_figure
-
-    save_picture(staircase_figure(as_table(found.summary)), found.out / "staircase.png")
-
-
-def draw_timeline(found: Any) -> None:
-    """Draw the answers over time, where a file is asked for, beside it."""
-    from blvnet_lab.viz import timeline_figure
-
-    if found.out is not None:
-        figure = timeline_figure(found.timeline, title=f"answers {found.basis}")
-        save_picture(figure, found.out.with_suffix(".png"))
-
-
-def save_picture(figure: Any, path: Path) -> None:
-    """Write a figure to a file, whole or not at all."""
+    else:
+        title, path = Path(found.about["checkpoint"]).stem, found.out / "confusion.png"
+        figure = viz.confusion_figure({title: found.confusion}, found.classes)
+        figure.set_size_inches(figure.get_size_inches() * max(1, len(found.classes) / 16))
     with atomic_write(path) as partial_file:
         figure.savefig(partial_file, dpi=150, format=path.suffix[1:])
     print(f"{path} is a picture of it")
 
 
-def open_lab(course: Any) -> None:
+def open_lab(start: Path) -> None:
     """Start JupyterLab in this process, so that it ends as it always does, with its kernels."""
-    if not course.open:
-        return
     from jupyterlab.labapp import LabApp
 
     if blvnet_lab.BUSY:  # now; the kernels choose for themselves when they start
         os.environ.pop("OMP_NUM_THREADS", None)
     # It refuses to run as root (usual in containers) unless asked to.
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    LabApp.launch_instance([str(course.start), *root])
-
-
-AFTERWARDS = {
-    "course": open_lab,
-    "benchmark": draw_costs,
-    "staircase": draw_staircase,
-    "evaluate": draw_confusion,
-    "predict": draw_timeline,
-}
+    LabApp.launch_instance([str(start), *root])
 
 
 # --- Words and errors ---------------------------------------------------------------------------

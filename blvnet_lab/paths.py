@@ -18,10 +18,8 @@ def _shipped(name: str) -> Path:
     for folder in (PACKAGE.parent / name, PACKAGE / "_shipped" / name):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(
-        f"expected the folder {name}/ beside or inside {PACKAGE}, found neither; "
-        "install blvnet_lab again, or work in a complete clone"
-    )
+    wanted = f"expected the folder {name}/ beside or inside {PACKAGE}, found neither"
+    raise FileNotFoundError(f"{wanted}: install blvnet_lab again, or work in a complete clone")
 
 
 def data_samples() -> Path:
@@ -37,15 +35,14 @@ def notebooks() -> Path:
 def data_root() -> Path:
     """Find the folder that holds one's data sets, one folder each: BLVNET_DATA says where.
 
-    Raises:
-        FileNotFoundError: it is not set, or names no folder.
+    Raises FileNotFoundError if it is not set, or names no folder.
     """
     name = os.environ.get("BLVNET_DATA", "")
     if not os.path.isdir(name):
-        raise FileNotFoundError(
-            "expected the environment variable BLVNET_DATA to name the folder of your data sets, "
-            f'got "{name}": set it, or say where the data set is'
+        wanted = (
+            "expected the environment variable BLVNET_DATA to name the folder of your data sets"
         )
+        raise FileNotFoundError(f'{wanted}, got "{name}": set it, or say where the data set is')
     return Path(name)
 
 
@@ -85,9 +82,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 def check_target(out: Path, *endings: str, read: Iterable[Path | str] = ()) -> None:
     """Check that a file with one of these endings can be written, before the work that fills it.
 
-    Raises:
-        ValueError: another ending, a folder, or one of the files that the work reads.
-        OSError: its folder may not be written to.
+    Raises ValueError for another ending, a folder, or one of the files that the work reads, OSError
+    if its folder may not be written to.
     """
     if out.suffix not in endings or out.is_dir():
         wanted = " or ".join(endings)
@@ -102,10 +98,8 @@ def check_absent(files: Iterable[Path], *, replace: bool) -> None:
     """Raise FileExistsError if one of the files is there, and may not be replaced."""
     there = sorted(path for path in files if os.path.lexists(path))
     if there and not replace:
-        raise FileExistsError(
-            f"expected a folder without the files to write, got {there[0]}: choose another "
-            "folder, or add --replace"
-        )
+        wanted = f"expected a folder without the files to write, got {there[0]}"
+        raise FileExistsError(f"{wanted}: choose another folder, or add --replace")
 
 
 def write_files(files: dict[Path, str | bytes], *, replace: bool) -> None:
@@ -114,7 +108,4 @@ def write_files(files: dict[Path, str | bytes], *, replace: bool) -> None:
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            if isinstance(content, str):
-                partial.write_text(content, "utf-8", newline="\n")
-            else:
-                partial.write_bytes(content)
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -743,6 +743,11 @@ def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, o
     assert "2x3 views" in str(found) and "bfloat16" in str(found) and "are in" not in str(found)
 
 
+def test_confusion_of_many_classes_is_not_drawn(tmp_path, capsys):
+    cli.draw("evaluate", SimpleNamespace(classes=range(51), out=tmp_path, confusion=...))
+    assert "more than 50 classes" in capsys.readouterr().out and not any(tmp_path.iterdir())
+
+
 def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
     video, target = good_rows(manifest)["path"].iloc[1], tmp_path / "answer.mp4"
     type_command(monkeypatch, *("predict", checkpoint, video, "--annotate", target, "--top", 3))

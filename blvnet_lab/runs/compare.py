@@ -67,6 +67,12 @@ def source_videos(clips: pd.DataFrame) -> pd.Series:
     return clips["source_id"].where(clips["source_id"] != "", files)
 
 
+def is_right(logits: Tensor, labels: Tensor, numbers: Tensor | None = None) -> pd.Series:
+    """Tell whether each clip's class comes first, as 1.0 or 0.0, by the clips' numbers."""
+    hits = (ranked(logits)[:, 0] == labels).double()
+    return pd.Series(hits.numpy(), None if numbers is None else numbers.numpy())
+
+
 def mean_over_videos(
     values: pd.Series, videos: pd.Series, added: Sequence[int] = RIGHT_OR_WRONG
 ) -> tuple[float, float, float]:
@@ -134,10 +140,7 @@ def compare_answers(this: Predictions, other: Predictions, videos: pd.Series) ->
     p is that of the sign test, exact and two-sided, over the videos of which one network gets more
     clips right; where every video is one clip, it is McNemar's test.
     """
-    right = [
-        pd.Series((ranked(found.logits)[:, 0] == found.labels).numpy() * 1.0, found.indices.numpy())
-        for found in (this, other)
-    ]
+    right = [is_right(found.logits, found.labels, found.indices) for found in (this, other)]
     both = pd.concat(right, axis=1, join="inner", keys=["top_1", "top_1_of_other"])
     both["difference"], videos = both["top_1"] - both["top_1_of_other"], videos[both.index]
     ahead = both["difference"].groupby(videos).sum()

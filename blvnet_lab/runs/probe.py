@@ -19,10 +19,10 @@ from torch import Tensor
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
-from blvnet_lab.runs.compare import mean_over_videos, source_videos
+from blvnet_lab.runs.compare import is_right, mean_over_videos, source_videos
 from blvnet_lab.runs.features import Features
 from blvnet_lab.training.checkpoint import save_trained
-from blvnet_lab.training.metrics import ranked, top_k_accuracy
+from blvnet_lab.training.metrics import top_k_accuracy
 
 STRENGTHS, NEIGHBOURS = (10.0, 1.0, 0.1, 0.01, 1e-3), (20, 10, 5, 3, 1)
 FOLDS, SHUFFLES = 5, 5
@@ -154,8 +154,7 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     ]
     sources = source_videos(test.clips.reset_index(drop=True))
     for place, (name, logits, how) in enumerate(rows):
-        is_right = pd.Series((ranked(logits)[:, 0] == test.labels).numpy() * 1.0)
-        rows[place] = name, *mean_over_videos(is_right, sources), how
+        rows[place] = name, *mean_over_videos(is_right(logits, test.labels), sources), how
     shuffled = []
     for seed in range(SHUFFLES):
         draw = torch.randperm(len(labels), generator=torch.Generator("cpu").manual_seed(seed))
