@@ -39,10 +39,10 @@ def data_root() -> Path:
     """
     name = os.environ.get("BLVNET_DATA", "")
     if not os.path.isdir(name):
-        wanted = (
-            "expected the environment variable BLVNET_DATA to name the folder of your data sets"
+        raise FileNotFoundError(
+            "expected the environment variable BLVNET_DATA to name the folder of your data sets, "
+            f'got "{name}": set it, or say where the data set is'
         )
-        raise FileNotFoundError(f'{wanted}, got "{name}": set it, or say where the data set is')
     return Path(name)
 
 

@@ -4,7 +4,6 @@ python -m blvnet_lab predict runs/mine/model.safetensors video.mp4 --annotate an
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +12,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from blvnet_lab.data import DataSet, probe_video, read_frames
+from blvnet_lab.data import DataSet, probe_video
+from blvnet_lab.data.decoding import ToRGB
 from blvnet_lab.data.probing import pack_info
+from blvnet_lab.data.reading import decode_frames
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.deploy.compiled import Precision
 from blvnet_lab.paths import atomic_write, check_target
@@ -113,7 +114,6 @@ def predict_video(
 
 
 SIDES = (360, 720)  # pixels: videos are scaled so that the short side is between
-FRAMES_AT_ONCE = 64  # in memory; more saves little time, since decoding begins at a keyframe
 PAPER, INK, BEST, OTHERS = (24, 24, 24), (240, 240, 240), (86, 180, 233), (140, 140, 140)
 
 
@@ -133,15 +133,11 @@ def write_annotated(
     height, width = (round(side * short_side / min(shown)) // 2 * 2 for side in shown)
     bars = _bars(prediction.table, width, short_side // 36 * 2)
 
-    def pictures() -> Iterator[np.ndarray]:
-        for begin in range(0, info.num_frames, FRAMES_AT_ONCE):
-            block = range(begin, min(begin + FRAMES_AT_ONCE, info.num_frames))
-            for frame in read_frames(info, block, (height, width)):
-                yield np.concatenate([frame.permute(1, 2, 0).numpy(), bars])
-
+    frames = decode_frames(info, range(info.num_frames), ToRGB((height, width)), jumps=False)
+    pictures = (np.concatenate([frame, bars]) for frame in frames)
     square = replace(showing, pixel_aspect=None, colours=None)
     with atomic_write(target) as partial:
-        write_h264(partial, pictures(), square, gop=48, x264="crf=20")
+        write_h264(partial, pictures, square, gop=48, x264="crf=20")
     return target
 
 
