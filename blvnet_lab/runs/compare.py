@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from blvnet_lab.data import DataSet
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect.ablate import frame_orders
@@ -46,7 +47,7 @@ def frame_order(playing: Playing, num_frames: int) -> Tensor:
 
 
 @on_cpu()
-def partner_labels(classes: Sequence[str], rows: pd.DataFrame | None = None) -> Tensor:
+def partner_labels(classes: Sequence[str], data_set: DataSet | None = None) -> Tensor:
     """Find each class's partner (num_classes,): by the `pair` of a manifest's rows, or by name.
 
     A class without one is its own.
@@ -54,8 +55,8 @@ def partner_labels(classes: Sequence[str], rows: pd.DataFrame | None = None) -> 
     names = [PARTNER.get(name) for name in classes]
     partners = [classes.index(name) if name in classes else k for k, name in enumerate(names)]
     partners = torch.tensor(partners)
-    if rows is not None and "pair" in rows:
-        ends = rows[rows["pair"] != ""].groupby("pair")["label"].agg(["min", "max"])
+    if data_set is not None and "pair" in data_set.rows and not data_set.multi_label:
+        ends = data_set.rows.query("pair != ''").groupby("pair")["label"].agg(["min", "max"])
         for one, other in ends.itertuples(index=False):
             partners[one], partners[other] = other, one
     return partners

@@ -34,7 +34,6 @@ from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs import compare
-from blvnet_lab.runs.compare import partner_labels
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import pick_device, process_group
 from blvnet_lab.training.evaluation import Predictions, evaluate, predictions_table, standard_scores
@@ -193,7 +192,7 @@ def evaluate_file(
         about |= {"precision": fast or computing.precision, "device": device.type}
         about |= {"torch": torch.__version__, "sha256": trained.digest}
         found, status = _answer(opened[0], options), data_set.split(split).rows["status"]
-        partners = partner_labels(trained.classes, None if data_set.multi_label else data_set.rows)
+        partners = compare.partner_labels(trained.classes, data_set)
         evaluation = Evaluation(
             about=about,
             clips=len(clips),

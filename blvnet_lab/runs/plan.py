@@ -32,8 +32,7 @@ from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import frozen_body, make_optimizer
 
 # Of a GPU's memory, and of what is free on a CPU. The rest is for what is not counted: workspaces
-# of libraries, CUDA's context, gaps between tensors. The first is a choice; CPU_GROWTH has the
-# reason of the second.
+# of libraries, CUDA's context, gaps between tensors.
 USABLE, USABLE_CPU = 0.9, 0.5
 # A process of the tiny network on Linux grew by 1.7 to 1.8 times what was counted (by 1.03 to 1.05
 # times with the variable MALLOC_MMAP_THRESHOLD_=65536: then the C library gives memory back).
@@ -41,8 +40,7 @@ CPU_GROWTH = 1.8
 # Measured with H.264 of 1080p: its decoder, a clip of 8 whole frames, and what a worker does not
 # share with its parent.
 READER_BYTES = 100_000_000
-# A backward pass computes two products, by weights and by maps, where a forward pass computes one.
-TRAINING_COST = 3  # in forward passes
+TRAINING_COST = 3  # in forward passes: a backward pass computes two products for each of theirs
 # Seconds above which a measured step is not made larger; seconds and steps after which to stop.
 QUICK, MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8.0, 20
 BATCHES_AHEAD = 3  # of a worker: two that wait, and one that it makes
@@ -233,15 +231,15 @@ def measure(
 ) -> tuple[float, str, TrainingMemory]:
     """Train the recipe's network on noise for a few steps, not compiled.
 
-    The number of clips at once grows until there are `max_clips` or a step is no longer quick.
-    Those steps do not count: in them the libraries also get memory and choose their algorithms.
-    Returns clips a second of all processes, how they were measured, and `memory`, on a GPU as
-    measured.
+    The number of clips at once grows until there are `max_clips` or a step is no longer quick;
+    these steps, in which libraries get memory and choose algorithms, do not count. Returns clips a
+    second of all processes, how they were measured, and `memory`, on a GPU as measured.
     """
     on_gpu = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if on_gpu else 0
     # Each batch is a step of its own, which ends when the GPU has done it.
-    recipe = replace(recipe, hardware=(hardware := replace(recipe.hardware, accumulate=1)))
+    hardware = replace(recipe.hardware, accumulate=1)
+    recipe = replace(recipe, hardware=hardware)
     bar = tqdm(desc="measuring", unit="step", leave=False)
     with torch.random.fork_rng(range(torch.cuda.device_count())), bar:
         model = build(recipe, num_classes)

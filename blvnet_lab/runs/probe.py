@@ -148,13 +148,12 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     strength = cross_validated(linear, STRENGTHS, train)
     weight, bias = fit_linear(train.values, labels, classes, strength)
     votes, k = ask_neighbours(train, test.values)
-    rows = [
-        ("linear classifier", test.values.double() @ weight.T + bias, f"strength {strength:g}"),
-        ("nearest neighbours", votes, f"{k} of them"),
-    ]
     sources = source_videos(test.clips.reset_index(drop=True))
-    for place, (name, logits, how) in enumerate(rows):
-        rows[place] = name, *mean_over_videos(is_right(logits, test.labels), sources), how
+
+    def share(logits: Tensor) -> tuple[float, float, float]:
+        return mean_over_videos(is_right(logits, test.labels), sources)
+
+    made = test.values.double() @ weight.T + bias
     shuffled = []
     for seed in range(SHUFFLES):
         draw = torch.randperm(len(labels), generator=torch.Generator("cpu").manual_seed(seed))
@@ -163,7 +162,9 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     how = f"mean and range of {SHUFFLES} shuffles"
     spread = sum(shuffled) / SHUFFLES, min(shuffled), max(shuffled)
     largest = test.labels.bincount().max().item() / count
-    rows += [
+    rows = [
+        ("linear classifier", *share(made), f"strength {strength:g}"),
+        ("nearest neighbours", *share(votes), f"{k} of them"),
         ("linear, labels shuffled", *spread, how),
         ("largest class", largest, None, None, "always named"),
         ("chance", 1 / classes, None, None, "1 / classes"),
