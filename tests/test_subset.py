@@ -164,18 +164,12 @@ def test_what_the_mirror_is_like(mirror, tmp_path):
     again = write_mirror(tmp_path, reversed(FOLDERS))
     names = sorted(p.relative_to(mirror) for p in mirror.rglob("*") if p.is_file())
     assert Counter(name.parts[0] for name in names) == {"400": 12, "600": 24, "700_2020": 24}
-    for name in names:
-        assert (again / name).read_bytes() == (mirror / name).read_bytes(), name
-    for name in ("600/val/moves up", *(f"700_2020/train/k700_train_0{k}" for k in ("01", "10"))):
-        assert Path(f"{name}.tar.gz") in names
-    places = (mirror / "600/val/k600_val_path.txt").read_text().splitlines()
-    assert "https://s3.amazonaws.com/kinetics/600/val/moves%20up.tar.gz" in places
+    assert all((again / name).read_bytes() == (mirror / name).read_bytes() for name in names)
     text = (mirror / "400/annotations/val.csv").read_text()
     assert text.startswith("label,youtube_id,time_start,time_end,split,is_cc\n")
-    assert '\n"moves left",-' in text or '\n"moves up",-' in text or '",-' in text
-    assert '",_' in text
-    first = (mirror / "400/val/k400_val_path.txt").read_text().splitlines()[0]
-    assert first == "https://s3.amazonaws.com/kinetics/400/val/part_0.tar.gz"
+    assert '",-' in text and '",_' in text
+    places = (mirror / "600/val/k600_val_path.txt").read_text().splitlines()
+    assert "https://s3.amazonaws.com/kinetics/600/val/moves%20up.tar.gz" in places
     begins = [(mirror / f"400/val/part_{k}.tar.gz").read_bytes()[:2] for k in range(3)]
     assert [begin == b"\x1f\x8b" for begin in begins] == [True, False, True]
 
@@ -232,11 +226,6 @@ def test_the_manifest_is_ready_for_training(mirror, tmp_path):
     assert Path(row["path"]).stem == f"{row.source_id}_{int(row.start):06d}_{int(row.end):06d}"
     clips = ClipDataset(DataSet(table), "train", 8, lambda frames: frames)
     assert clips[0][0].shape == (8, 3, 64, 64)
-    # The folder can be moved.
-    moved = tmp_path.with_name("moved")
-    tmp_path.rename(moved)
-    path = DataSet.read(moved / "manifest.csv").rows["path"].iloc[-1]
-    assert read_frames(path, [23]).shape == (1, 3, 64, 64)
 
 
 def test_a_proxy_is_not_asked_for_a_mirror_on_this_machine(mirror, tmp_path, monkeypatch):
@@ -271,8 +260,6 @@ def test_clips_are_reencoded_on_the_way(mirror, faultless, tmp_path):
     """As `prepare` re-encodes them, frame for frame; and the originals are not kept."""
     with served(mirror) as (url, _):
         found = fetch(url, tmp_path / "out", short_side=48)
-        with pytest.raises(ValueError, match=r"short_side with which .* 48, got None"):
-            fetch(url, tmp_path / "out")
         with pytest.raises(ValueError, match="short side of 2 pixels or more, got 1"):
             fetch(url, tmp_path / "other", short_side=1)
         fetch(url, tmp_path / "all")
@@ -300,11 +287,11 @@ def test_clips_are_reencoded_on_the_way(mirror, faultless, tmp_path):
 
 def test_the_same_classes_of_all_releases(mirror, tmp_path):
     """From lists and sizes alone; "moves up" is missing in one of them."""
+    copy = shutil.copytree(mirror, tmp_path / "mirror")
 
     def size(*patterns: str) -> float:
         return sum(p.stat().st_size for name in patterns for p in copy.glob(name)) / 1e9
 
-    copy = shutil.copytree(mirror, tmp_path / "mirror")
     for path in copy.glob("400/annotations/*.csv"):
         path.write_text(path.read_text().replace('"moves up"', '"moves about"'))
     with served(copy) as (url, requests):
@@ -326,8 +313,7 @@ def test_the_same_classes_of_all_releases(mirror, tmp_path):
     assert plan.bytes_to_read == sum(plan.parts.values()) and table["minutes"].tolist() == [1] * 3
     listed = (copy / "700_2020/annotations/val.csv").read_text().count('"moves up"')
     assert few.bytes_to_read == pytest.approx(size("700_2020/val/*_006.*") * 1e9 / listed)
-    assert "Kinetics-600" in str(plan) and "in 4 archives, one for each" in str(plan)
-    assert "at 10 MB a second that takes 1 min" in str(plan)
+    assert "Kinetics-600" in str(plan) and "of 4 archives, 1 min at 10 MB a second" in str(plan)
 
 
 def test_of_kinetics_700_a_training_tells_what_is_not_to_be_evaluated(mirror, tmp_path):
@@ -340,14 +326,10 @@ def test_of_kinetics_700_a_training_tells_what_is_not_to_be_evaluated(mirror, tm
         k400 = fetch(url, tmp_path / "k400")
     table = count_shared(k700.manifest, k400.manifest)
     first, second = (DataSet.read(found.manifest).rows for found in (k700, k400))
-    for split in BOTH:
-        of_split = second[second["split"] == split]
-        assert table.at[split, "clips"] == len(of_split)
-        for other in BOTH:
-            names = {Path(name).name for name in first[first["split"] == other]["path"]}
-            shared = sum(Path(name).name in names for name in of_split["path"])
-            assert table.at[split, f"in {other} of the first"] == shared
-    assert table.at["val", "in train of the first"] > table.at["val", "in val of the first"] > 0
+    names = {Path(name).name for name in first[first["split"] == "train"]["path"]}
+    shared = [Path(name).name in names for name in second[second["split"] == "val"]["path"]]
+    assert table.at["val", "in train of the first"] == sum(shared) > 0
+    assert table.at["val", "clips"] == len(shared)
 
 
 @pytest.mark.parametrize(
@@ -420,33 +402,30 @@ def test_faults_on_the_way_lose_and_double_nothing(
     assert any(begin for _, begin in requests), "it went on where it had stopped"
 
 
-class Failing(MirrorHandler):
-    """Every other answer is "try later"."""
+def refusing(code: int, refused: Callable[[MirrorHandler], bool]) -> type[MirrorHandler]:
+    """A server that answers some requests with an error."""
 
-    def do_GET(self):
-        self.server.count = getattr(self.server, "count", 0) + 1
-        if self.server.count % 2:
-            self.send_error(503)
-        else:
-            super().do_GET()
+    class Refusing(MirrorHandler):
+        def do_GET(self):
+            self.server.count = getattr(self.server, "count", 0) + 1
+            self.send_error(code) if refused(self) else super().do_GET()
+
+    return Refusing
 
 
 def test_a_server_that_fails_now_and_then(mirror, faultless, tmp_path):
-    with serve_mirror(mirror, Failing) as url:
-        assert faultless(fetch(url, tmp_path))
+    """Every other answer is "try later"; and it knows GET only."""
+    fails = refusing(503, lambda handler: handler.server.count % 2 or handler.command == "HEAD")
+    with serve_mirror(mirror, fails) as url:
+        plan = plan_of(url, tmp_path / "plan", classes=["moves up"])
+        assert faultless(fetch(url, tmp_path / "out"))
+    assert set(plan.parts.values()) == {None}
+    assert "about 0.00 MB (where the mirror tells) of 4 archives" in str(plan)
 
 
 def lacking(name: str) -> type[MirrorHandler]:
     """A server that has all files but one."""
-
-    class Lacking(MirrorHandler):
-        def do_GET(self):
-            if name in self.path:
-                self.send_error(404)
-            else:
-                super().do_GET()
-
-    return Lacking
+    return refusing(404, lambda handler: name in handler.path)
 
 
 def page(name: str) -> type[MirrorHandler]:
@@ -663,12 +642,6 @@ def test_members_cannot_leave_the_folder(mirror, tmp_path, monkeypatch):
     assert problem_of(found, "missing part").name == REPLACEMENTS, "this mirror has none"
 
 
-def test_no_more_than_asked_for_of_one_part(mirror, tmp_path):
-    found = one_part(mirror, tmp_path, lambda names: [(n, CLIP) for n in names[:5]],
-                     clips_per_class=2)  # fmt: skip
-    assert len(files(tmp_path / "out")) == 2 == len(DataSet.read(found.manifest).rows)
-
-
 def test_clips_that_are_not_whole_are_not_kept(mirror, tmp_path):
     """One that is cut short, and one whose last pictures cannot be decoded; both begin well."""
     clip = write_video(tmp_path / "a.mp4", 48, size=(64, 64), gop=48).read_bytes()
@@ -728,30 +701,18 @@ def test_a_journal_of_an_earlier_version_goes_on(mirror, faultless, tmp_path):
             fetch(url, out, clips_per_class=3)
 
 
-def changed_mirror(mirror: Path, folder: Path, change: Callable[[str], str]) -> Path:
-    """A copy of the mirror with changed annotations of val."""
-    shutil.copytree(mirror, folder)
-    file = folder / "400/annotations/val.csv"
-    file.write_text(change(file.read_text("utf-8")), "utf-8")
-    return folder
-
-
-@every_release
 @pytest.mark.parametrize(
     "name, words",
     [
         ("annotations/val.csv", r"val\.csv: expected the columns label, youtube_id.*got <html>"),
-        ("val/k{}_val_path.txt", r"path\.txt: expected a list of tar archives, got \['<html>log"),
+        ("val/k400_val_path.txt", r"path\.txt: expected a list of tar archives, got \['<html>log"),
     ],
 )
-def test_a_web_page_instead_of_lists(dataset, name, words, mirror, tmp_path):
-    web = changed_mirror(mirror, tmp_path / "m", str)
-    (web / FOLDERS[dataset] / name.format(FOLDERS[dataset])).write_text("<html>log in</html>")
-    wishes = {"split": ("val",), "dataset": dataset}
+def test_a_web_page_instead_of_lists(name, words, mirror, tmp_path):
+    web = shutil.copytree(mirror, tmp_path / "m")
+    (web / "400" / name).write_text("<html>log in</html>")
     with serve_mirror(web) as url, pytest.raises(DownloadError, match=words):
-        fetch(url, tmp_path / "out", **wishes)
-    with serve_mirror(mirror) as url:
-        assert len(fetch(url, tmp_path / "out", **wishes).counts) == 4
+        fetch(url, tmp_path / "out", split=("val",))
 
 
 def test_lists_of_classes_that_changed(mirror, tmp_path):
@@ -793,29 +754,16 @@ def test_a_class_that_is_in_no_list(mirror, tmp_path):
 @pytest.mark.parametrize("label, folder", [("..", "__"), ("moves/up: 1", "moves_up_ 1")])
 def test_labels_that_are_no_names_of_folders(label, folder, mirror, tmp_path):
     """And rows that are there twice."""
-
-    def change(text: str) -> str:
-        rows = [row for row in text.splitlines() if row.startswith('"moves up"')]
-        return "\n".join([text.strip(), *rows, ""]).replace('"moves up"', f'"{label}"')
-
-    with serve_mirror(changed_mirror(mirror, tmp_path / "m", change)) as url:
+    file = shutil.copytree(mirror, tmp_path / "m") / "400/annotations/val.csv"
+    text = file.read_text()
+    rows = [row for row in text.splitlines() if row.startswith('"moves up"')]
+    file.write_text("\n".join([text.strip(), *rows, ""]).replace('"moves up"', f'"{label}"'))
+    with serve_mirror(tmp_path / "m") as url:
         found = fetch(url, tmp_path / "out", classes=[label], split=("val",))
     assert {Path(name).parts[1] for name in files(tmp_path / "out")} == {folder}
     table = DataSet.read(found.manifest).rows
     assert set(table["class_name"]) == {label} and table["path"].is_unique
     assert found.counts.loc[label, "wanted"] == 8
-
-
-def test_a_server_that_knows_get_only(mirror, faultless, tmp_path):
-    class Odd(MirrorHandler):
-        def do_HEAD(self):
-            self.send_error(501)
-
-    with serve_mirror(mirror, Odd) as url:
-        plan = plan_of(url, tmp_path / "plan", classes=["moves up"])
-        assert faultless(fetch(url, tmp_path / "out"))
-    assert set(plan.parts.values()) == {None}
-    assert "0.00 MB in all (where the mirror tells)" in str(plan)
 
 
 def test_mistakes_are_noticed_before_anything_is_streamed(mirror, tmp_path):
@@ -875,8 +823,8 @@ def test_a_plan_and_the_splits_of_the_subset(mirror, tmp_path):
         half = fetch_subset(plan)
     sizes = [p.stat().st_size for p in (mirror / "400").rglob("*gz") if "train" not in p.parts]
     assert sum(plan.parts.values()) == sum(sizes)
-    assert "clips of val are mixed over 3 parts: 0.31 MB in all" in str(plan)
-    assert "to be kept: 33 clips, about 0.13 MB" in str(plan) and "CC BY 4.0" in str(plan)
+    assert "to be read: about 0.31 MB (where the mirror tells) of 4 archives" in str(plan)
+    assert "to be kept: 33 listed clips of val, about 0.13 MB" in str(plan)
     official = {
         row.youtube_id: split
         for split in ("train", "val")
@@ -889,7 +837,7 @@ def test_a_plan_and_the_splits_of_the_subset(mirror, tmp_path):
     assert shares.between(0.4, 0.6).all()
 
 
-def test_the_command_asks_first(tmp_path, monkeypatch, capsys):
+def test_the_command_asks_first(mirror, tmp_path, monkeypatch, capsys):
     wishes = {"mirror": "sample", "selection": Selection(num_classes=2)}
     answer = subset_module.subset("kinetics400", tmp_path / "out", **wishes)  # not on a terminal
     assert "CC BY 4.0" in answer and "--yes to begin" in answer
@@ -901,14 +849,11 @@ def test_the_command_asks_first(tmp_path, monkeypatch, capsys):
     assert len(DataSet.read(tmp_path / "out" / "manifest.csv").rows) >= 15
     said = capsys.readouterr()
     assert "streaming: 100%" in said.err and "kept" in said.out
-
-
-def test_the_command_says_when_parts_are_missing(mirror, tmp_path):
-    wishes = {"selection": Selection(num_classes=2), "yes": True}
     with serve_mirror(mirror, page("part_0")) as url:
         with pytest.raises(DownloadError, match="run the same command again"):
-            subset_module.subset("kinetics400", tmp_path, mirror=url, **wishes)
-    assert (tmp_path / "manifest.csv").is_file()
+            wishes |= {"mirror": url, "yes": True}
+            subset_module.subset("kinetics400", tmp_path / "lacking", **wishes)
+    assert (tmp_path / "lacking" / "manifest.csv").is_file()
 
 
 def test_a_fetched_folder_is_a_data_set_on_disk(mirror, tmp_path):

@@ -4,6 +4,7 @@ import filecmp
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -33,19 +34,16 @@ class Journal:
     def __init__(
         self, file: Path, values: Values, log: str, logs: str = "", earlier: Values | None = None
     ):
-        folder = file.parent
-        self.log, self.logs = folder / log, logs or log
+        self.log, self.logs = file.with_name(log), logs or log
         before = json.loads(file.read_text("utf-8")) if file.is_file() else values
         for name, value in values.items():
-            old = before.get(name, (earlier or {}).get(name))
+            old = ((earlier or {}) | before).get(name)
             if old != value:
                 raise ValueError(
-                    f"expected the {name} with which {folder} was begun, {old}, got "
+                    f"expected the {name} with which {file.parent} was begun, {old}, got "
                     f"{value}: take another folder, or the same {name}"
                 )
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as partial:
-            partial.write_text(json.dumps(values, indent=2), "utf-8")
+        write_files({file: json.dumps(values, indent=2)}, replace=True)
 
     def add(self, entry: Values) -> None:
         """Append an entry; it is on the disk when this returns."""
@@ -66,12 +64,10 @@ class Journal:
         found = {}
         for log in sorted(self.log.parent.glob(self.logs)):
             for line in log.read_text("utf-8").splitlines():
-                try:
+                with suppress(ValueError):
                     entry = json.loads(line)
-                except ValueError:
-                    continue
-                if key in entry:
-                    found[entry[key]] = entry
+                    found[entry.get(key)] = entry
+        found.pop(None, None)
         return found
 
 

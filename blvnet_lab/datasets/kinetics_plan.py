@@ -33,13 +33,13 @@ LICENCE = (
 )
 LEAK = (
     "Much of Kinetics-400's val is in Kinetics-700's train: do not evaluate there what is trained "
-    "here (`python -m blvnet_lab shared` counts the clips that two manifests share)"
+    "here (`python -m blvnet_lab shared` counts the clips that two manifests share)\n"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetPlan:
-    """Describe what a subset takes, before any of it is fetched."""
+    """Say what a subset takes, before any of it is fetched."""
 
     dataset: str
     mirror: str  # address in front of 400/...
@@ -80,30 +80,19 @@ class SubsetPlan:
 
     def __str__(self) -> str:
         place = next(folder for folder in (self.out, *self.out.parents) if folder.is_dir())
-        free = in_units(shutil.disk_usage(place).free)
-        total, kept = in_units(sum(filter(None, self.parts.values()))), self.bytes_to_read
-        if self.group_of:
-            where = f"are in {len(self.parts)} archives, one for each class and split"
-            clips, some = (
-                "listed clips, or more",
-                f", of which about {in_units(kept)} are to be read",
-            )
-        else:
-            where, some, clips = f"are mixed over {len(self.parts) - 1} parts", "", "clips"
-            kept *= self.expected_clips / len(self.listed)  # as if all clips were equally large
+        free, read = in_units(shutil.disk_usage(place).free), self.bytes_to_read
+        # Of mixed archives as if all clips were equally large.
+        kept = read if self.group_of else read * self.expected_clips / len(self.listed)
         small = f", before re-encoding to {self.short_side} pixels" if self.short_side else ""
-        lines = [
+        leak = LEAK * (self.dataset == "kinetics700-2020" and "train" in self.splits)
+        return (
             f"{len(self.classes)} classes of {self.dataset.replace('kinetics', 'Kinetics-')} from "
-            f"{self.mirror}: {', '.join(self.classes)}",
-            f"clips of {' and '.join(self.splits)} {where}: {total} in all (where the mirror tells)"
-            + some,
-            f"at {RATE / 1e6:.0f} MB a second that takes {self.minutes} min",
-            f"to be kept: {self.expected_clips} {clips}, about {in_units(kept)}{small} ({free} are "
-            "free)",
-            LEAK if self.dataset == "kinetics700-2020" and "train" in self.splits else "",
-            LICENCE,
-        ]
-        return "\n".join(filter(None, lines))
+            f"{self.mirror}: {', '.join(self.classes)}\n"
+            f"to be read: about {in_units(read)} (where the mirror tells) of {len(self.parts)} "
+            f"archives, {self.minutes} min at {RATE / 1e6:.0f} MB a second\n"
+            f"to be kept: {self.expected_clips} listed clips of {' and '.join(self.splits)}, about "
+            f"{in_units(kept)}{small} ({free} are free)\n{leak}{LICENCE}"
+        )
 
 
 def plan_subset(

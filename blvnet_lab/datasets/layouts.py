@@ -18,6 +18,7 @@ import pandas as pd
 
 from blvnet_lab.data.dataset_files import PART, SEPARATOR, split_labels
 from blvnet_lab.datasets.published import (
+    READERS,
     SPLIT_OF,
     SPLITS,
     ListedClip,
@@ -30,12 +31,7 @@ from blvnet_lab.datasets.selection import mirrored_names
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.recipe import near
 
-Layout = Literal[
-    "kinetics400", "kinetics600", "kinetics700-2020", "something-something-v1",
-    "something-something-v2", "moments-in-time", "ucf101", "hmdb51", "jester", "diving48",
-    "epic-kitchens-100", "epic-kitchens-100-nouns", "charades", "charades-videos", "hacs",
-    "activitynet", "finegym", "multi-moments-in-time", "folder", "list",
-]  # fmt: skip
+Layout = Literal[(*READERS, "folder", "list")]
 # Something-Something's classes whose mirror images are each other's, by label.
 MIRRORED_LABELS = {
     "something-something-v1": ((2, 4), (30, 41), (52, 66)),

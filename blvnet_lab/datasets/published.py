@@ -16,8 +16,6 @@ from blvnet_lab.data.dataset_files import PART, SEPARATOR
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
 SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 EPIC_CLASSES = {"verb": 97, "noun": 300}
-# Of Something-Something and Jester; but for the first they need not be there.
-PARTS = {"train": "train", "validation": "val", "test": "test"}
 Find = Callable[..., Path | None]
 
 
@@ -57,22 +55,8 @@ def read_json(path: Path) -> Any:
 
 def read_annotations(dataset: str, find: Find, fold: int) -> Listed:
     """Read the lists of a data set that have labels; ListsError if they are not as published."""
-    readers = {
-        "something": partial(_something, name=dataset),
-        "moments": partial(_moments, is_multi=False),
-        "multi": partial(_moments, is_multi=True),
-        "ucf101": partial(_ucf101, fold=fold),
-        "hmdb51": partial(_hmdb51, fold=fold),
-        "jester": _jester,
-        "diving48": _diving48,
-        "epic": partial(_epic_kitchens, kind="noun" if "nouns" in dataset else "verb"),
-        "charades": partial(_charades, whole="videos" in dataset),
-        "hacs": _hacs,
-        "activitynet": partial(_activitynet, name="activity_net.v1-3.min.json"),
-        "finegym": _finegym,
-    }
     try:
-        return readers.get(dataset.split("-")[0], _kinetics)(find)
+        return READERS[dataset](find, fold) if dataset in FOLDED else READERS[dataset](find)
     except ListsError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -181,7 +165,7 @@ def _activitynet(find: Find, name: str) -> Listed:
 
 
 def _split(subset: str) -> str:
-    return SPLIT_OF[subset.lower().removesuffix("ing")]  # "training", "validation", "testing"
+    return SPLIT_OF[subset.removesuffix("ing")]  # "training", "validation", "testing"
 
 
 def _finegym(find: Find) -> Listed:
@@ -254,10 +238,10 @@ def _something(find: Find, name: str) -> Listed:
         labels = {entry["id"]: number for number, entry in enumerate(labels)}
     if not isinstance(labels, dict) or set(map(int, labels.values())) != set(range(len(labels))):
         raise ListsError("expected labels.json to number its classes 0, 1, ..., got another list")
-    for part, split in PARTS.items():
-        for entry in read(part, needed=split == "train"):
+    for part in ("train", "validation", "test"):
+        for entry in read(part, needed=part == "train"):
             template, source = re.sub(r"[\[\]]", "", entry.get("template", "")), str(entry["id"])
-            rows.append(ListedClip(template, split, source, (source,)))
+            rows.append(ListedClip(template, SPLIT_OF[part], source, (source,)))
     return rows, sorted(labels, key=lambda label: int(labels[label]))
 
 
@@ -285,6 +269,27 @@ def _ucf101(find: Find, fold: int) -> Listed:
             name = path.with_suffix("").as_posix()
             rows.append(_clip(path.parts[0], split, name, source=group[1] if group else path.stem))
     return rows, classes
+
+
+READERS: dict[str, Callable[..., Listed]] = {
+    **dict.fromkeys(("kinetics400", "kinetics600", "kinetics700-2020"), _kinetics),
+    "something-something-v1": partial(_something, name="something-something-v1"),
+    "something-something-v2": partial(_something, name="something-something-v2"),
+    "moments-in-time": partial(_moments, is_multi=False),
+    "multi-moments-in-time": partial(_moments, is_multi=True),
+    "ucf101": _ucf101,
+    "hmdb51": _hmdb51,
+    "jester": _jester,
+    "diving48": _diving48,
+    "epic-kitchens-100": partial(_epic_kitchens, kind="verb"),
+    "epic-kitchens-100-nouns": partial(_epic_kitchens, kind="noun"),
+    "charades": partial(_charades, whole=False),
+    "charades-videos": partial(_charades, whole=True),
+    "hacs": _hacs,
+    "activitynet": partial(_activitynet, name="activity_net.v1-3.min.json"),
+    "finegym": _finegym,
+}
+FOLDED = ("ucf101", "hmdb51")  # of which there are three divisions into training and test
 
 
 def read_table(file: Path, split: str) -> Iterator[tuple]:

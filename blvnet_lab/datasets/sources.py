@@ -55,17 +55,15 @@ OF_DEVICES = re.compile(
 def find_sources(
     rows: pd.DataFrame, root: Path, pattern: str, findings: list[Finding], *, in_folders: bool
 ) -> pd.DataFrame:
-    """Find which rows belong together; add source_id, and findings.
+    """Find which rows belong together; add source_id to them, and to the findings what was found.
 
     A row whose video is in another split, too, gets the status "duplicate".
 
     Args:
         rows: class_name, split ("" where it is still to be drawn) and names, of which the first
             leads from `root` to the video.
-        root: the data set's folder.
         pattern: a regular expression that is searched in that path; its first group, or the whole
             match, is the source. Without it, folders and names tell.
-        findings: to which what was found is added.
         in_folders: whether paths are [split/]class/[source/]clip.
     """
     clips, rows = rows, rows[~rows.duplicated(["names", "split"])]  # of parts of a video the first
@@ -77,17 +75,12 @@ def find_sources(
         sources = _by_folder(names, classes, 1 + any(splits)) if in_folders else [None] * len(names)
         _by_name(sources, names, classes, splits, findings)
     if not any(splits) and not pattern:
-        clips_of = pd.Series(names).groupby(sources, sort=False).agg(list)
-        findings += [
-            ("recognised source", "", source, _some(clips))
-            for source, clips in clips_of.items()
-            if clips[1:]
-        ]
-    status = [""] * len(rows)
+        of_source = pd.Series(names).groupby(sources, sort=False).agg(list).items()
+        several = [(source, few) for source, few in of_source if few[1:]]
+        findings += [("recognised source", "", source, _some(few)) for source, few in several]
+    status, order = [""] * len(rows), ["", *SPLITS]
     for group in equal_files([root / name for name in names]):
-        first, *others = sorted(
-            group, key=lambda i: list(SPLITS).index(splits[i]) if splits[i] else 0, reverse=True
-        )
+        first, *others = sorted(group, key=lambda i: order.index(splits[i]), reverse=True)
         for i in others:
             old, new = sources[i], sources[first]
             sources = [new if source == old else source for source in sources]
@@ -106,24 +99,21 @@ def _some(names: Sequence[str]) -> str:
 
 def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> list[str]:
     try:
-        found = [re.search(pattern, name) for name in names]
+        found = {name: re.search(pattern, name) for name in names}
     except re.error as error:
-        raise ValueError(
-            f"expected a regular expression for the source, got {pattern!r} ({error})"
-        ) from error
-    if not any(found):
+        wanted = "expected a regular expression for the source"
+        raise ValueError(f"{wanted}, got {pattern!r} ({error})") from error
+    if not any(found.values()):
         raise ValueError(
             f"expected a pattern for the source that is in the paths of clips, such as {names[0]}, "
             f"got {pattern!r}, which is in none"
         )
-    sources = []
-    for name, match in zip(names, found, strict=True):
-        if match is None:
-            findings.append(("clip without source", "", name, "taken for a source of its own"))
-            sources.append(without_suffix(name))
-        else:
-            sources.append(next(filter(None, match.groups()), match[0]))
-    return sources
+    own = [name for name in names if not found[name]]
+    findings += [("clip without source", "", name, "taken for a source of its own") for name in own]
+    return [
+        next(filter(None, match.groups()), match[0]) if match else without_suffix(name)
+        for name, match in ((name, found[name]) for name in names)
+    ]
 
 
 def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> list[str | None]:
@@ -228,7 +218,7 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
     those with the smallest hash, so that little changes when a class is fetched later, passing over
     those that are too large; or the smallest, if all are.
     """
-    side: dict[str, str] = {}
+    side = {}
     for _, of_class in by_class(rows).sort_values("class_name").groupby("class_name"):
         sizes = Counter(of_class["source_id"])
         sources = sorted(sizes, key=lambda s: hashlib.sha256(f"{seed} {s}".encode()).hexdigest())
@@ -267,8 +257,6 @@ def times_in_source(rows: pd.DataFrame) -> pd.DataFrame:
 
 def count_shared(trained: Path, evaluated: Path, /) -> pd.DataFrame:
     """Count the clips that two manifests share: of one source (YouTube id), at overlapping times.
-
-    A network that was trained on a clip says nothing about new ones when it is evaluated on it.
 
     Args:
         trained: the manifest of a training.
