@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from videos import read_number, shown_by_ffmpeg, write_shown, write_video
 
+from blvnet_lab import cli
 from blvnet_lab.data import (
     DataSet,
     VideoReadError,

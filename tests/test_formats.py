@@ -46,9 +46,15 @@ def put(tmp_path, clips):
     return put
 
 
-def write(root: Path, name: str, text: str, encoding: str = "utf-8") -> None:
+def write(root: Path, name: str, text: str) -> None:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_bytes(text.encode(encoding))
+    (root / name).write_bytes(text.encode())
+
+
+def write_pictures(folder: Path, count: int, first: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        Image.fromarray(draw(first + k, (32, 48))).save(folder / f"{k + 1:05d}.jpg")
 
 
 # ---------------------------------------------------------------- Kinetics
@@ -333,10 +339,7 @@ def test_something_something_v2(generation, put, tmp_path):
 def test_something_something_v1_in_folders_of_pictures(tmp_path):
     root = tmp_path / "set"
     for name in ("100218", "7"):
-        (root / "frames" / name).mkdir(parents=True)
-        for k in range(5):
-            picture = Image.fromarray(draw(k, (32, 48)))
-            picture.save(root / "frames" / name / f"{k + 1:05d}.jpg")
+        write_pictures(root / "frames" / name, 5)
     (root / "frames" / "7" / "00002.jpg").unlink()
     names = [f"Doing something number {k}" for k in range(174)]
     write(root, "something-something-v1-labels.csv", "\n".join(names))
@@ -527,23 +530,6 @@ def test_no_video_at_all_says_what_was_looked_for(put, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "dataset, words",
-    [
-        ("kinetics400", r"train\.csv or val\.csv"),
-        ("ucf101", r"classInd\.txt"),
-        ("moments-in-time", r"moments_categories\.txt"),
-        ("something-something-v1", r"something-something-v1-labels\.csv"),
-        ("something-something-v2", r"something-something-v2-labels\.json or labels\.json"),
-        ("folder", "a folder for each class"),
-        ("kinetics401", "one of the data sets kinetics400, "),
-    ],
-)
-def test_lists_that_are_not_there(dataset, words, put):
-    with pytest.raises(ValueError, match=words):
-        read_lists(dataset, put("a.mp4"))
-
-
 def test_the_command(put, tmp_path, monkeypatch, capsys):
     put("kinetics400/_4YTwq0-73Y_000044_000054.mp4")
     write(tmp_path / "set" / "kinetics400", "train.csv", K400_TRAIN)
@@ -720,9 +706,8 @@ def test_links_that_lead_in_circles_are_followed_once(tmp_path):
     for here, there in ("ab", "ba"):
         write(tmp_path, f"{here}/1.mp4", "")
         (tmp_path / here / f"to_{there}").symlink_to(tmp_path / there)
-    videos, findings, _ = find_videos(tmp_path)
-    names = [path.relative_to(tmp_path).as_posix() for path in videos]
-    assert names == ["a/1.mp4", "a/to_b/1.mp4", "b/1.mp4", "b/to_a/1.mp4"] and findings == []
+    names = [path.relative_to(tmp_path).as_posix() for path in find_videos(tmp_path)[0]]
+    assert names == ["a/1.mp4", "a/to_b/1.mp4", "b/1.mp4", "b/to_a/1.mp4"]
 
 
 def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
@@ -774,10 +759,7 @@ def test_folders_of_pictures_below_a_folder_for_each_class(top, put, tmp_path):
     """Below the classes' folders only: pictures in one of these are not the class as a video."""
     names = [f"{top}{name}" for name in ("run/1", "run/deep/2", "walk/3", "walk/4")]
     for number, name in enumerate(names):
-        for k in range(3):
-            path = tmp_path / "set" / name / f"{k + 1:05d}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw(10 * number + k, (32, 48))).save(path)
+        write_pictures(tmp_path / "set" / name, 3, first=10 * number)
     root = put(f"{top}run/1.mp4")
     write(root, f"{top}run/cover1.jpg", "")
     Image.fromarray(draw(0, (32, 48))).save(root / top / "walk" / "cover1.jpg")

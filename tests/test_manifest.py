@@ -269,10 +269,9 @@ def test_of_many_videos_only_some_are_held_at_once(tmp_path, monkeypatch):
     held, shown = [], []
 
     class Pool(ThreadPoolExecutor):
-        def map(self, function, clips, *others):
-            clips = [*clips]
-            held.append(len(clips))
-            return super().map(function, clips, *others)
+        def map(self, function, paths, *others):
+            held.append(len(paths))
+            return super().map(function, paths, *others)
 
     def bar(*words, **options):
         shown.append(options.get("desc") or words[1])

@@ -77,7 +77,7 @@ def test_a_source_may_have_clips_of_several_classes():
         ([f"holiday{k}.mp4" for k in range(30)] + ["other.mp4"], "holiday"),
         ([f"dive_{k}.mp4" for k in range(10)] + [f"beach{c}x.mp4" for c in "abcdefghij"], "dive"),
         ([f"IMG_{k}.MOV" for k in range(10)] + [f"beach{c}x.mp4" for c in "abcdefghij"], "img"),
-        ([f"{c}{c}{k}{c}x.mp4" for k, c in enumerate("abcdefghij")] * 1, None),
+        ([f"{c}{c}{k}{c}x.mp4" for k, c in enumerate("abcdefghij")], None),
     ],
 )
 def test_a_class_that_is_merely_numbered_is_no_source(names, said):
@@ -236,14 +236,6 @@ def sides(table: pd.DataFrame, share: float, seed: int) -> dict[str, set[str]]:
     """Source -> the sides on which it is."""
     table = table.assign(split=divide(table, share, seed))
     return table.groupby("source_id")["split"].agg(set).to_dict()
-
-
-def test_a_source_is_on_one_side_whatever_classes_it_has():
-    clips = [(f"class {k % 4}", f"video {k % 15}") for k in range(60)]
-    for seed in range(10):
-        found = sides(clip_table(*clips), 0.4, seed)
-        assert all(len(both) == 1 for both in found.values())
-        assert set.union(*found.values()) == {"train", "val"}
 
 
 @pytest.mark.parametrize(

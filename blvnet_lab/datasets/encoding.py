@@ -43,8 +43,7 @@ def showing_of(info: VideoInfo) -> Showing:
             if len(set(ticks)) > 1:
                 times = tuple((time - pts[0]) * stream.time_base for time in pts)
         aspect = stream.sample_aspect_ratio or None
-        is_turned = not info.orientation[0]
-        if aspect and is_turned:
+        if aspect and not info.orientation[0]:  # turned
             aspect = 1 / aspect
         colours, form = None, coder.format.name if coder.format else ""
         if coder.colorspace in MATRICES or form.startswith("yuv"):
@@ -64,10 +63,9 @@ def write_h264(
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as H.264 in mp4; H and W even.
 
-    One thread, and no look-ahead that depends on leftovers in memory (mbtree): what x264 otherwise
-    does for quality would make files differ from run to run. Groups of pictures are closed, of
-    `gop` frames, without B-frames. `showing` may be just frames per second; `x264` holds further
-    parameters, "name=value:name=value".
+    Without the look-ahead that depends on leftovers in memory (mbtree): files would differ from run
+    to run. Groups of pictures are closed, of `gop` frames, without B-frames. `showing` may be just
+    frames per second; `x264` holds further parameters, "name=value:name=value".
     """
     groups = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=0:mbtree=0"
     options = {"preset": "veryfast", "x264-params": f"{x264}:{groups}"}

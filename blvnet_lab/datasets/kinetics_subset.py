@@ -36,7 +36,7 @@ from blvnet_lab.datasets.kinetics_plan import (
 )
 from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
 from blvnet_lab.datasets.reencoding import CODINGS, EARLIER, write_small
-from blvnet_lab.datasets.selection import Selection, mirror_table, mirrored_names
+from blvnet_lab.datasets.selection import Selection, mirror_table
 from blvnet_lab.datasets.sources import divide, one_sided_classes
 from blvnet_lab.paths import atomic_write
 from blvnet_lab.progress import tqdm
@@ -107,7 +107,7 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
     """
     fetching = _Fetching(plan)
     # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
-    mirror = mirror_table(plan.classes, mirrored_names(plan.classes))
+    mirror = mirror_table(plan.classes)
     check_class_list(plan.classes, mirror, plan.out / "manifest.csv")
     for split, text in plan.annotations.items():
         fetching.journal.keep(f"annotations/{split}.csv", text)

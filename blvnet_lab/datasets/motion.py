@@ -19,7 +19,7 @@ import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.encoding import write_h264
-from blvnet_lab.datasets.selection import mirror_table, mirrored_names
+from blvnet_lab.datasets.selection import mirror_table
 from blvnet_lab.progress import tqdm
 
 FRAMES = 24  # so that sampling 8 or 16 at the segments' centres commutes with both changes
@@ -34,7 +34,7 @@ Kind = Literal["direction", "order"]
 
 
 class Partners(NamedTuple):
-    """Describe two classes that only time tells apart, and how a clip of the first moves."""
+    """Two classes that only time tells apart, and how a clip of the first moves."""
 
     kind: Kind
     names: tuple[str, str]
@@ -214,8 +214,6 @@ def write_dataset(
                     rows.append((path, CLASSES.index(name), name, split, scene))
                     bar.update()
     table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split", "source_id"])
-    table = table.sort_values("path").assign(
-        num_frames=FRAMES, fps=FPS, height=SIZE, width=SIZE, status="ok"
-    )
-    mirror = mirror_table(CLASSES, mirrored_names(CLASSES))
-    return DataSet(table, CLASSES, mirror).save(folder / "manifest.csv")
+    facts = {"num_frames": FRAMES, "fps": FPS, "height": SIZE, "width": SIZE, "status": "ok"}
+    table = table.sort_values("path").assign(**facts)
+    return DataSet(table, CLASSES, mirror_table(CLASSES)).save(folder / "manifest.csv")

@@ -35,7 +35,7 @@ from blvnet_lab.datasets.journal import Journal, Tables, Values, back_up, write_
 from blvnet_lab.datasets.layouts import SPLIT_OF, find_videos
 from blvnet_lab.datasets.motion import CLASSES, FRAMES, X264, partner_frames
 from blvnet_lab.datasets.reencoding import file_state
-from blvnet_lab.datasets.selection import mirror_table, mirrored_names, reversal_table
+from blvnet_lab.datasets.selection import mirror_table, reversal_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
@@ -119,15 +119,14 @@ def cut_partners(
     left_out = [(why, "", name, where) for name in names for why, where in done[name]["left_out"]]
     clips = pd.DataFrame([clip for name in names for clip in done[name]["clips"]])
     if clips.empty:
-        first = "".join(f"; {name}: {why}, {where}" for why, _, name, where in left_out[:1])
-        got = f"got no clip (videos: {len(names)}{first})"
+        why, _, name, where = left_out[0]
+        got = f"got no clip (videos: {len(names)}; {name}: {why}, {where})"
         raise ValueError(f"expected videos in which things move in {root}, {got}")
     clips["source_id"] = clips.pop("video").map(dict(zip(names, rows["source_id"], strict=True)))
     clips = clips.assign(split=divide(clips, val_share, seed), status="ok").sort_values("path")
     problems += [*left_out, *one_sided_classes(clips, ("train", "val"))]
     counts = pd.crosstab(clips["class_name"], clips["split"]).reindex(classes, fill_value=0)
-    mirror = mirror_table(classes, mirrored_names(classes))
-    data_set = DataSet(clips, classes, mirror, None, reversal_table(classes))
+    data_set = DataSet(clips, classes, mirror_table(classes), None, reversal_table(classes))
     found = write_tables(data_set, problems, out, counts)
     return replace(found, backups=(*found.backups, *kept))
 
@@ -138,20 +137,15 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, V
     Clips that somebody has changed since get another name, which is given, too.
     """
     journal = Journal(out / SETTINGS, settings, "partners.jsonl")
-    before = journal.last("video")
-    done = {
-        name: entry
-        for name, entry in before.items()
-        if all(file_state(path) == state for path, state in entry["files"].items())
-    }
+    before, waiting, kept = journal.last("video"), [], []
     for leftover in out.glob("clips/*/.*.part"):  # of a run that was killed
         leftover.unlink()
-    waiting, kept = [name for name in names if name not in done], []
-    for name in waiting:
-        for path, state in before.get(name, {"files": {}})["files"].items():
-            own = Path(path).is_relative_to(out) and Path(path).is_file()
-            if own and file_state(path) != state:
-                kept.append(back_up(Path(path)))
+    for name in names:
+        files = before.get(name, {"files": {"": None}})["files"]
+        changed = [Path(path) for path, state in files.items() if file_state(path) != state]
+        waiting += [name] * bool(changed)
+        own = [path for path in changed if path.is_relative_to(out) and path.is_file()]
+        kept += [back_up(path) for path in own]
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         cut = as_completed([pool.submit(_cut_video, settings, out, name) for name in waiting])
@@ -209,11 +203,10 @@ def _write_pair(
         class_name = CLASSES_OF[kind][own]
         path = out / "clips" / class_name / f"{pair}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
+        row = {"path": str(path), "label": own, "class_name": class_name, "pair": pair}
         with atomic_write(path) as partial_file:
             write_h264(partial_file, version, showing, gop=1, x264=X264)
-            values = table_values(check_video(partial_file))
-        values |= {"path": str(path), "label": own, "class_name": class_name, "pair": pair}
-        rows.append(values | {"video": name})
+            rows.append(row | {"video": name} | table_values(check_video(partial_file)))
     return rows
 
 
@@ -246,12 +239,13 @@ def find_windows(info: VideoInfo, one_way: bool) -> tuple[list[Window], list[tup
         grey, areas = np.stack(grey), [found for found in areas if found is not None]
         has_vectors |= bool(areas)
         square = sure_square(areas, grey, side) if one_way else (0, 0, 0, 1)
-        steps = changes(grey).mean((1, 2))
-        why = "" if square else "no sure direction"
-        if (changes(grey, span // 4) > 10).mean() < STILL:
-            why = "hardly anything moves"
+        steps, why = changes(grey).mean((1, 2)), ""
         if steps.max() > 5 * max(np.quantile(steps, 0.75), 0.5):  # many are large where all is fast
             why = "scene cut"
+        elif (changes(grey, span // 4) > 10).mean() < STILL:
+            why = "hardly anything moves"
+        elif not square:
+            why = "no sure direction"
         if why:
             left_out.append((why, f"frames {start} to {start + span - 1}"))
         else:

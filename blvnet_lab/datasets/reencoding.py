@@ -9,7 +9,6 @@ table from which they were chosen.
 import hashlib
 import multiprocessing
 import os
-import re
 import shutil
 import sys
 import threading
@@ -17,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +30,6 @@ from blvnet_lab.data.probing import VideoInfo, known_video, refuse_damage
 from blvnet_lab.datasets.encoding import showing_of, write_h264, write_mpeg4
 from blvnet_lab.datasets.inventory import table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
-from blvnet_lab.datasets.layouts import Finding
 from blvnet_lab.datasets.sources import times_in_source
 from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
@@ -99,25 +96,29 @@ def reencode(
             takes a quarter less disk, plays in browsers, and goes on with folders begun earlier.
 
     Raises:
-        ValueError: no such manifest or shard; the folder was begun with another short side or
-            coding, or holds another class list; or a file would take the place of one that is read.
+        ValueError: no such manifest or shard; the folder was begun otherwise, or holds what is read
         OSError: a process died, or the disk is full; what is finished stays.
     """
-    index, count = _parse_shard(shard)
+    index, _, count = shard.partition("/")
+    if not (index + count).isdecimal() or not 1 <= int(index or 0) <= int(count or 0):
+        raise ValueError(f"expected a shard from 1/n to n/n, such as 2/4, got {shard}")
     if short_side < 2 or (workers is not None and workers < 1):
         wanted = "expected a short side of 2 pixels or more and at least one worker"
         raise ValueError(f"{wanted}, got {short_side} and {workers}")
     data_set, out = DataSet.read(manifest), Path(out).absolute()
     table = data_set.rows.assign(clip=clip_names(data_set.rows))
     good = table[table["status"] == "ok"].drop_duplicates("clip")
-    good["part"] = clip_parts(good).tolist()
+    good = good.assign(part=clip_parts(good).tolist())
     good["target"] = _targets(good, out)
-    _refuse_overwriting([manifest, *table["path"]], [out / "manifest.csv", *good["target"]])
+    old, new = [manifest, *table["path"]], [out / "manifest.csv", *good["target"]]
+    if taken := set(map(os.path.realpath, new)) & set(map(os.path.realpath, old)):
+        wanted = "expected another folder for the new files than that of the old ones"
+        raise ValueError(f"{wanted}, but {min(taken)} is one of these: choose another out")
     data_set.check(out / "manifest.csv")  # now, and not after hours of work
     settings = {"short_side": short_side, "coding": coding, **CODINGS[coding]}
     log = f"prepare-{index}-of-{count}.jsonl"
     journal = Journal(out / "prepare.json", settings, log, "prepare-*-of-*.jsonl", EARLIER)
-    mine, done = good.iloc[index - 1 :: count], journal.last("source")
+    mine, done = good.iloc[int(index) - 1 :: int(count)], journal.last("source")
     waiting = [
         (row.path, row.probe, row.target, short_side, row.part, coding)
         for row in mine.itertuples()
@@ -126,38 +127,18 @@ def reencode(
     counts = Counter(["already there"] * (len(mine) - len(waiting)))
     remove_leftovers(map(Path, mine["target"]))
     entries = _in_parallel(waiting, workers)
-    for entry in tqdm(entries, "writing", len(waiting), unit="video", smoothing=0.05):
+    for entry in tqdm(entries, "writing", len(waiting), unit="video"):
         journal.add(entry)
         counts[entry["how"]] += 1
     done = journal.last("source")
-    lacking, written = set(good["clip"]) - done.keys(), None
-    if not lacking:
-        rows, problems = _new_rows(table, done, dict(good[["clip", "target"]].values))
-        written = write_tables(data_set.with_rows(rows), problems, out)
+    lacking, targets = set(good["clip"]) - done.keys(), dict(good[["clip", "target"]].values)
     return Reencoded(
-        written=written,
+        written=None if lacking else _write_tables(data_set.with_rows(table), done, targets, out),
         counts=dict(counts),
         waiting=len(lacking),
         bytes_before=sum(done[c]["bytes_before"] for c in mine.drop_duplicates("path")["clip"]),
         bytes_after=sum(done[clip]["bytes_after"] for clip in mine["clip"]),
     )
-
-
-def _parse_shard(text: str) -> tuple[int, int]:
-    parts = re.fullmatch(r"(\d+)/(\d+)", text)
-    if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
-        raise ValueError(f"expected a shard from 1/n to n/n, such as 2/4, got {text}")
-    return int(parts[1]), int(parts[2])
-
-
-def _refuse_overwriting(old: list[str | Path], new: list[str | Path]) -> None:
-    """Raise ValueError if a new file would be one of the old ones, perhaps by another name."""
-    taken = set(map(os.path.realpath, new)) & set(map(os.path.realpath, old))
-    if taken:
-        raise ValueError(
-            f"expected another folder for the new files than that of the old ones, but {min(taken)}"
-            " is one of these: choose another out"
-        )
 
 
 def _targets(rows: pd.DataFrame, out: Path) -> list[str]:
@@ -234,8 +215,8 @@ def reencode_video(
     coding: Coding = "mpeg4",
 ) -> dict[str, Any]:
     """Re-encode a video, or a part of it, of which `probe` is known; give the entry for the log."""
-    name = clip_name(source, part)
-    entry = {"source": name, "state": file_state(source), "bytes_before": 0, "bytes_after": 0}
+    entry = {"source": clip_name(source, part), "state": file_state(source)}
+    entry |= {"bytes_before": 0, "bytes_after": 0}
     os.makedirs(os.path.dirname(target), exist_ok=True)
     try:
         info = refuse_damage(known_video(source, probe, part))
@@ -273,14 +254,11 @@ def write_small(
 
 def _is_fine(info: VideoInfo, short_side: int, coding: Coding) -> bool:
     """Whether a video is read as quickly as if it were re-encoded, and plays where that would."""
-    if not (info.codec in ("h264", coding) and "mp4" in info.container.split(",")):
+    is_playable = info.codec in ("h264", coding) and "mp4" in info.container.split(",")
+    if not (is_playable and info.decord_exact and min(info.size) <= short_side):
         return False
-    if not info.decord_exact or min(info.size) > short_side:
-        return False
-    place_of = {pts: index for index, pts in enumerate(info.pts)}
-    keyframes = [*map(place_of.__getitem__, info.keyframe_pts), info.num_frames]
-    longest = max(late - early for early, late in pairwise(keyframes))
-    return longest <= CODINGS[coding]["gop"]
+    keyframes = [*np.searchsorted(info.pts, info.keyframe_pts), info.num_frames]
+    return np.diff(keyframes).max() <= CODINGS[coding]["gop"]
 
 
 def _encode(info: VideoInfo, short_side: int, target: Path, coding: Coding) -> None:
@@ -299,11 +277,11 @@ def _encode(info: VideoInfo, short_side: int, target: Path, coding: Coding) -> N
     WRITERS[coding](target, frames(), showing, **CODINGS[coding])
 
 
-def _new_rows(
-    table: pd.DataFrame, done: dict[str, dict], targets: dict[str, str]
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Make the new manifest's rows, and findings for the report."""
-    table, problems = table.copy(), []
+def _write_tables(
+    old: DataSet, done: dict[str, dict], targets: dict[str, str], out: Path
+) -> Tables:
+    """Write the new manifest and its report."""
+    table, problems = old.rows.copy(), []
     for row in table[table["status"] == "ok"].itertuples():
         entry = done[row.clip]
         if entry["how"] == "unreadable":
@@ -315,4 +293,4 @@ def _new_rows(
             table.at[row.Index, name] = entry[name]
     is_cut = table["part_start"].notna() & (table["status"] == "ok")
     table[is_cut] = times_in_source(table[is_cut]).assign(**dict.fromkeys(PART, pd.NA))
-    return table.drop(columns="clip"), problems
+    return write_tables(old.with_rows(table.drop(columns="clip")), problems, out)

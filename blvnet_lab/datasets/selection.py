@@ -70,25 +70,20 @@ class Selection:
         """
         if bool(self.classes) + (self.class_list is not None) + (self.num_classes is not None) > 1:
             raise ValueError("expected one way to choose classes: names, a file, or how many")
+        texts, chosen = self.classes or available, []
         if self.num_classes is not None:
             if not 1 <= self.num_classes <= len(available):
                 raise ValueError(f"expected 1 to {len(available)} classes, got {self.num_classes}")
-            chosen = random.Random(self.seed).sample(sorted(available), self.num_classes)
+            texts = random.Random(self.seed).sample(sorted(available), self.num_classes)
         elif self.class_list is not None:
             lines = map(str.strip, self.class_list.read_text("utf-8-sig").splitlines())
-            chosen = [line.strip("\"'") for line in lines if line and line[0] != "#"]
-        else:
-            chosen = [
-                name
-                for text in self.classes or available
-                for name in ([text] if text in available else split_names(text))
-            ]
-        unknown = [name for name in chosen if name not in available]
-        if unknown or not chosen:
-            wrong = unknown[0] if unknown else "none"
-            near = difflib.get_close_matches(wrong, available, n=3) or sorted(available)[:3]
-            near = ", ".join(near)
-            raise ValueError(f"expected names of classes, got {wrong!r}; near it are {near}")
+            texts = [line.strip("\"'") for line in lines if line and line[0] != "#"]
+        for text in texts:
+            chosen += [text] if text in available else split_names(text)
+        if unknown := [name for name in chosen or ["none"] if name not in available]:
+            near = difflib.get_close_matches(unknown[0], available, n=3) or sorted(available)[:3]
+            got = f"got {unknown[0]!r}; near it are {', '.join(near)}"
+            raise ValueError(f"expected names of classes, {got}")
         return [name for name in available if name in set(chosen)]
 
 
@@ -150,12 +145,15 @@ def _in_words(name: str) -> str:
     return re.sub(r"\bcw\b", "clockwise", words)
 
 
-def mirror_table(classes: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> list[int | None]:
-    """Make the mirror table of classes, of which some pairs are each other's mirror image.
+def mirror_table(
+    classes: Sequence[str], mirrored: Sequence[tuple[str, str]] | None = None
+) -> list[int | None]:
+    """Make the mirror table of classes, of which some pairs (None: by their names) are mirrored.
 
     A class without a partner is its own mirror image, unless its name tells left from right: then
     its mirror image belongs to no class.
     """
+    mirrored = mirrored_names(classes) if mirrored is None else mirrored
     return [
         None if classes[other] == name and SIDES.search(_in_words(name)) else other
         for name, other in zip(classes, mirror_labels(classes, mirrored), strict=True)
