@@ -142,6 +142,15 @@ def test_the_last_is_removed_and_nothing_lost(recorder, tmp_path):
     assert files(recorder.folder / "clips") == {}
 
 
+def test_two_kernels_that_record_at_once_take_different_numbers(recorder, tmp_path, monkeypatch):
+    other, video = viz.ClipRecorder(recorder.folder, NAMES), write_video(tmp_path / "a.mp4", 24)
+    monkeypatch.setattr(other, "_recordings", lambda *folders: [])  # seen before the first wrote
+    recorder.add(video, "wave left")
+    other.add(video, "wave left")
+    originals = {name for name in files(recorder.folder) if "originals" in name}
+    assert originals == {"originals/wave left/001.mp4", "originals/wave left/002.mp4"}
+
+
 # ---------------------------------------------------------------- what is refused
 
 

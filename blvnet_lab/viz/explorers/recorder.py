@@ -4,12 +4,12 @@ ClipRecorder("my_clips", ["wave left", "wave right"])
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from html import escape
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -38,8 +38,7 @@ class ClipRecorder(Explorer):
     """Film clips, or choose files; class 2k and class 2k + 1 are partners.
 
     A recording makes two clips of 24 frames, encoded alike, so that time alone tells them apart:
-    as filmed, and reversed as one of the partner class. What is filmed goes from the page to its
-    kernel, and nowhere else. Below the folder are
+    as filmed, and reversed as one of the partner class. Below the folder are
 
     - clips/CLASS/NUMBER/: `manifest folder` reads clips/, and keeps both of a number on one side;
     - originals/CLASS/: what was filmed or chosen, unchanged;
@@ -53,8 +52,7 @@ class ClipRecorder(Explorer):
         seconds: of a recording; of a longer video the first so many are taken.
         reversed_copies: make the partner's clips; without, there may be any number of classes.
 
-    Raises ValueError for names that cannot name folders of classes, equal ones, or an odd number of
-    them where copies are made.
+    Raises ValueError for names that cannot name folders, or an odd number where copies are made.
     """
 
     css_class = "blvnet-recorder-view"
@@ -91,10 +89,10 @@ class ClipRecorder(Explorer):
         )
 
     def add(self, file: str | Path, class_name: str) -> None:
-        """Copy a video file into the folder, and make its clips.
+        """Copy a video file into the folder, and make its clips; all or none of it.
 
         Raises VideoReadError if it cannot be read or has too few frames, ValueError for another
-        class; nothing is written then.
+        class.
         """
         probe_video(file)  # says it if there is none
         self._set_off(partial(self._store, str(file), class_name, Path(file).read_bytes()))
@@ -139,12 +137,19 @@ class ClipRecorder(Explorer):
         except (OSError, ValueError) as error:  # no video, a full disk
             self._note = paragraph(f"<b>Not taken.</b> {escape(str(error))}", VERMILLION)
 
+    def _new_number(self) -> str:
+        """Claim a number that no recording has had: of two kernels, one can make its folder."""
+        *_, last = "0", *self._recordings("originals", "removed/originals", "clips")
+        for number in count(1 + int(Path(last).stem)):
+            with suppress(FileExistsError):
+                (self.folder / f".numbers/{number:03}").mkdir(parents=True)
+                return f"{number:03}"
+
     def _store(self, name: str, label: str, data: bytes) -> None:
         """Write a recording and its clips, all or none."""
         if label not in self._names:
             raise ValueError(f"expected one of {', '.join(self._names)}, got {label!r}")
-        *_, last = "0", *self._recordings("originals", "removed/originals", "clips")
-        number = f"{1 + int(Path(last).stem):03}"  # of none that was ever there
+        number = self._new_number()
         original = f"originals/{label}/{number}{plain_name(Path(name).suffix or '.video')}"
         ways = {label: ("filmed", 1)}
         if self._reversed:
@@ -168,13 +173,12 @@ class ClipRecorder(Explorer):
 
     def draw(self) -> None:
         self.camera.label = self.now.label
-        found = [f"{escape(name)}: {count}" for name, count in self.counts().items()]
-        self.numbers.value = paragraph(f"<b>Clips.</b> {', '.join(found)}")
-        self.remove.disabled = not self._recordings("originals")
-        self.message.value = self._note
-        counts = ", ".join(f"{count} x {name}" for name, count in self.counts().items())
-        self.about = f"ClipRecorder({counts})"
-        clips = [path for last in self._recordings("originals")[-1:] for path in self._clips(last)]
+        counts, last = self.counts().items(), self._recordings("originals")[-1:]
+        found = ", ".join(f"{name}: {number}" for name, number in counts)
+        self.numbers.value = paragraph(f"<b>Clips.</b> {escape(found)}")
+        self.about = f"ClipRecorder({', '.join(f'{number} x {name}' for name, number in counts)})"
+        self.remove.disabled, self.message.value = not last, self._note
+        clips = [path for recording in last for path in self._clips(recording)]
         frames = {path.parents[1].name: as_images(read_frames(path, SHOWN)) for path in clips}
         labels = [f"frame {number}" for number in SHOWN]
         none = text_picture("Nothing recorded yet.")
@@ -185,8 +189,7 @@ def check_folder_names(names: Sequence[str]) -> list[str]:
     """Return class names if each can name the folder of its class; ValueError if not."""
     names = list(map(str, names))
     for name in names:
-        if name != plain_name(name).strip() or name.startswith("."):
-            better = plain_name(name).strip(". ") or "a"
+        if name != (better := plain_name(name).strip(". ") or "a"):
             raise ValueError(f"expected a name for a class's folder, got {name!r}: try {better!r}")
         if name.lower() in SPLIT_OF:
             raise ValueError(f"expected the name of a class, got {name!r}, which names a split")
@@ -200,8 +203,6 @@ def read_clip(path: Path, seconds: float) -> tuple[np.ndarray, Showing, str]:
 
     Also returns how they are to be shown, and what is to be said of the rest. Recorders of browsers
     write no rate, and uneven times: at each moment it is the frame that a player shows.
-
-    Raises VideoReadError if it cannot be read, or has too few frames.
     """
     info = refuse_damage(probe_video(path))
     if not info.fps:
@@ -211,8 +212,8 @@ def read_clip(path: Path, seconds: float) -> tuple[np.ndarray, Showing, str]:
     length = min(whole, seconds)
     moments = edges[0] + (np.arange(FRAMES) + 0.5) * length / FRAMES
     numbers = np.searchsorted(edges, moments, "right") - 1
-    if (count := len(set(numbers.tolist()))) < FEWEST:
-        found = f"there are {count} frames in its first {length:.2g} s"
+    if (different := len(set(numbers))) < FEWEST:
+        found = f"there are {different} frames in its first {length:.2g} s"
         raise unreadable(str(path), found, f"take one with {FEWEST} or more")
     size = tuple(max(2, side // 2 * 2) for side in smaller_size(info.size, SHORT_SIDE))
     frames = read_frames(info, numbers.tolist(), size).permute(0, 2, 3, 1).numpy()
