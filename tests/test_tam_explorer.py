@@ -25,6 +25,7 @@ from blvnet_lab.models import TAM, blvnet, blvnet_tam, save_model, tsn
 from blvnet_lab.viz.explorers import tam_views
 from blvnet_lab.viz.explorers.tam import STEP, TamExplorer
 from blvnet_lab.viz.explorers.tam_edits import Arithmetic
+from blvnet_lab.viz.images import digits_for
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, ROLE_COLOURS, coloured
 from blvnet_lab.weights.taps import load_taps, save_taps
 
@@ -203,7 +204,7 @@ def test_numbers_and_mark_where_nothing_is_left():
     assert nothing.maps[0] is None
     steps = steps_of(torch.tensor([[[1.0, 2.0], [3.0, 1.0]]]), [0.0, -1.0, 0.0], 0)
     assert not steps.result.any() and steps.pixel == (1, 0)
-    assert [tam_views.digits_for(limit) for limit in (40.0, 1.0, 0.5, 0.04)] == [2, 2, 3, 4]
+    assert [digits_for(limit) for limit in (40.0, 1.0, 0.5, 0.04)] == [2, 2, 3, 4]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ A figure of matplotlib takes ten times as long, which one feels while dragging a
 
 import html
 import io
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -163,6 +164,21 @@ def picture(image: np.ndarray) -> DisplayImage:
 
 
 # ---------------------------------------------------------------- texts with the page's colours
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Write a number with a typographic minus, and without one where only zeros are left."""
+    return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def digits_for(limit: float) -> int:
+    """Choose decimals that tell numbers up to `limit` apart: 2, or more below 1."""
+    return 2 + max(0, -math.floor(math.log10(limit)))
+
+
+def sum_of(terms: Sequence[str], total: str) -> str:
+    """Write out a sum."""
+    return " + ".join(terms).replace("+ −", "− ") + f" = {total}"
 
 
 def underlined(branch: str) -> str:

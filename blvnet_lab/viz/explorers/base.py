@@ -17,8 +17,9 @@ import ipywidgets as widgets
 import numpy as np
 from torch import Tensor
 
+from blvnet_lab.data import denormalize
 from blvnet_lab.models import VideoNet
-from blvnet_lab.viz.images import fitted, jpeg, png, stacked, text_picture
+from blvnet_lab.viz.images import as_images, fitted, jpeg, png, stacked, text_picture
 
 PAGE_PX = 860  # width of a notebook's page
 STEP_MS = 400  # from position to position, while playing
@@ -82,9 +83,7 @@ class Explorer(widgets.VBox):
         self._link = widgets.jslink((slider, "value"), (play, "value"))
         self._named("play", play)
 
-    def _button(
-        self, name: str, text: str, action: Callable[[], None], tooltip: str | None = None
-    ) -> widgets.Button:
+    def _button(self, name: str, text: str, action: Callable, tooltip: str = "") -> widgets.Button:
         layout = {"width": "max-content", "flex": "0 0 auto"}
         button = widgets.Button(description=text, tooltip=tooltip, layout=layout)
         button.on_click(lambda button: self._set_off(action))
@@ -114,11 +113,9 @@ class Explorer(widgets.VBox):
         self.frame.value = jpeg(frame)
 
     def _set_range(self, slider: widgets.IntSlider, last: int, at: int) -> None:
-        """Give a slider and its play button another last value, and a place.
-
-        A value that a new range moves would go back and forth over their link; so where the range
-        shrinks, the values come first.
-        """
+        """Give a slider and its play button another last value, and a place."""
+        # A value that a new range moves would go back and forth over their link; so where the range
+        # shrinks, the values come first.
         if at <= slider.max:
             self.play.value = slider.value = at
         self.play.max = slider.max = last
@@ -169,6 +166,11 @@ def one_clip(model: VideoNet, clip: Tensor) -> Tensor:
 def size_text(clip: Tensor) -> str:
     """Say how many frames of which size a clip (1, T, C, H, W) has."""
     return "{1} frames of {3}x{4}".format(*clip.shape)
+
+
+def pictures_of(clip: Tensor) -> np.ndarray | None:
+    """Return the frames of a clip (1, T, C, H, W) as pictures (T, H, W, 3), if they are RGB."""
+    return as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
 
 
 def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blvnet_lab.data import denormalize
 from blvnet_lab.introspect import capture
 from blvnet_lab.introspect.capture import evaluating
 from blvnet_lab.models import VideoNet, capture_points
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
-from blvnet_lab.viz.explorers.base import PAGE_PX, Explorer, one_clip, row, size_text
-from blvnet_lab.viz.images import as_images, mosaic, paragraph, stacked
+from blvnet_lab.viz.explorers.base import PAGE_PX, Explorer, one_clip, pictures_of, row, size_text
+from blvnet_lab.viz.images import mosaic, paragraph, stacked
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, coloured
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
@@ -26,9 +25,7 @@ BY_NUMBER, BY_ACTIVITY = "by number", "most active first"
 GAP_PX = 10  # between tiles: room for the frame around the chosen column
 
 
-class MapRow(NamedTuple):
-    """What one row shows at every position."""
-
+class MapRow(NamedTuple):  # what one row shows at every position
     name: str  # "little frame", "little map", ...
     pictures: np.ndarray  # (positions, h, w, 3) uint8
     colour: str  # of its edges
@@ -37,19 +34,17 @@ class MapRow(NamedTuple):
 
 
 class BranchExplorer(Explorer):
-    """Maps of one clip, channel by channel; in Python, set ``.value`` of the controls.
+    """See the maps of one clip, channel by channel; in Python, set ``.value`` of the controls.
 
     The controls: ``stage``, ``slider`` (channel), ``order`` (of the channels) and ``position`` (the
     pair that is enlarged). What they change: ``maps``, a picture, and its ``caption``. ``channel``
     is the number of the channel shown.
 
-    Everything is captured once, at the start, in eval mode; the model stays as it is. White is 0,
-    red positive, blue negative. Little, big and merged share one scale, so that merged can be seen
-    to be their sum with the negatives cut; out has its own. "Active" is the mean absolute value,
-    over the clip, of merged, or of the last map where there are no branches.
+    Everything is captured once, at the start, in eval mode. Little, big and merged share one scale,
+    so that merged can be seen to be their sum with the negatives cut; out has its own. "Active" is
+    the mean absolute value, over the clip, of merged, or of the last map where there is none.
 
     Args:
-        model: one of the four architectures, of any size.
         clip: (T, C, H, W) or (1, T, C, H, W), normalised.
 
     Raises ValueError for several clips, and for one that the model does not take.
@@ -61,8 +56,7 @@ class BranchExplorer(Explorer):
         super().__init__()
         model = network_of(model)
         clip = one_clip(model, clip)
-        # Ten channels of optical flow are no picture.
-        self._frames = as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
+        self._frames = pictures_of(clip)
         self._what = architecture_of(model)
         self.about = f"BranchExplorer({self._what}, {size_text(clip)})"
         self._pairs, self._unit = model.pairs, "pair" if model.pairs else "frame"

@@ -32,7 +32,7 @@ STRANGER = "Networks have little to say about videos that are unlike those of th
 
 
 class ClipExplorer(VideoExplorer):
-    """One clip in several networks; in Python, set ``.value`` of the controls.
+    """Compare networks on one clip; in Python, set ``.value`` of the controls.
 
     The controls: ``kind`` (class) and ``number`` (which clip of it), or ``path`` (any video file);
     ``position`` (which frame to look at); ``order`` (in which the networks get the frames). What
@@ -40,14 +40,13 @@ class ClipExplorer(VideoExplorer):
 
     Args:
         models: title to model, all with the same number T of frames and of classes. Copies of
-            them are run, for others may use them at the same time: later changes are not seen.
-        manifest: the clips to choose from, with `path` and `class_name`; some of its rows will do.
+            them are run: later changes are not seen.
+        manifest: the clips to choose from, with `path` and `class_name`.
         class_names: names of the models' classes; "class 0", ... if None.
         size: (height, width) in pixels of the frames that the models get.
 
-    Raises ValueError for models that do not take the same clips of RGB frames, and for another
-    number of names than of classes; VideoReadError if the first clip cannot be read. Later, such a
-    file gets a message instead, and what was shown before stays.
+    Raises ValueError for models and names that do not fit together; VideoReadError if the first
+    clip cannot be read. Later, such a file gets a message, and what was shown before stays.
     """
 
     css_class = "blvnet-clip-explorer"

@@ -11,25 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blvnet_lab.data import denormalize
 from blvnet_lab.introspect import evidence, predict
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of, unwrapped
-from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.base import (
-    PAGE_PX,
-    Explorer,
-    checked_names,
-    one_clip,
-    probabilities,
-    row,
-    size_text,
-)
+from blvnet_lab.viz.explorers import base
+from blvnet_lab.viz.explorers.base import Explorer, one_clip, row
 from blvnet_lab.viz.explorers.branch import GAP_PX
 from blvnet_lab.viz.explorers.clip import AS_FILMED
-from blvnet_lab.viz.explorers.tam_views import digits_for, number
+from blvnet_lab.viz.images import digits_for, mosaic, number, paragraph, png, sum_of
 from blvnet_lab.viz.theme import OPACITY, coloured
 
 GLOW = "color:black;text-shadow:" + ",".join(["0 0 2px white"] * 6)  # legible on any colour
@@ -39,11 +30,11 @@ A cell is a place of the last maps, which have seen much more of the clip than l
 
 
 class EvidenceExplorer(Explorer):
-    """Evidence of one clip in several networks; in Python, set ``.value`` of the controls.
+    """See `introspect.evidence` of one clip in several networks; set ``.value`` of the controls.
 
     The controls: ``network``; ``label`` and ``minus``, classes that the evidence is for and against
     (-1: nothing); ``order`` of the frames; ``position``, enlarged. What they change: ``maps``, a
-    picture, ``closeup`` and ``sums``, texts. The numbers are `blvnet_lab.introspect.evidence`.
+    picture, ``closeup`` and ``sums``, texts.
 
     Args:
         networks: title to network, or one. Copies are run, in eval mode: later changes go unseen.
@@ -51,8 +42,7 @@ class EvidenceExplorer(Explorer):
         class_names: names of the networks' classes; "class 0", ... if None.
         label: the clip's class; if None, the evidence is for the first network's answer at first.
 
-    Raises ValueError for networks of different classes, a clip that one of them does not take,
-    another number of names, and a label that is no class.
+    Raises ValueError for what does not fit together.
     """
 
     css_class = "blvnet-evidence-explorer"
@@ -72,16 +62,16 @@ class EvidenceExplorer(Explorer):
         if len(set(counts.values())) != 1:
             raise ValueError(f"expected networks of the same classes, got {counts}; leave some out")
         for model in networks.values():
-            names, clip = checked_names(class_names, model), one_clip(model, clip)
+            names, clip = base.checked_names(class_names, model), one_clip(model, clip)
         self._networks = {title: copy.deepcopy(model).eval() for title, model in networks.items()}
         self._names, self._label, first = names, label, next(iter(networks))
-        count, channels, *self._size = clip.shape[1:]
-        rgb = clip[0] if channels == 3 else clip.new_zeros(count, 3, *self._size)
-        self._frames = images.as_images(denormalize(rgb))
+        count, self._size = clip.shape[1], clip.shape[3:]
+        frames = base.pictures_of(clip)
+        self._frames = np.full((count, *self._size, 3), 128, np.uint8) if frames is None else frames
         self._orders = {AS_FILMED: torch.arange(count), **frame_orders(count)}
         self._clips = {name: clip[:, order] for name, order in self._orders.items()}
         self._found = cache(self._found)
-        self.about = f"EvidenceExplorer({', '.join(networks)}; {size_text(clip)})"
+        self.about = f"EvidenceExplorer({', '.join(networks)}; {base.size_text(clip)})"
         start = predict(self._networks[first], clip).argmax().item() if label is None else label
         self._found(first, AS_FILMED, start, -1)  # a label that is no class is named here
 
@@ -100,7 +90,7 @@ class EvidenceExplorer(Explorer):
         """Compute evidence (P, h, w), and the probability of every class."""
         model, clip = self._networks[network], self._clips[order]
         maps = evidence(model, clip, label, None if minus < 0 else minus)[0]
-        return maps.double().numpy(), probabilities(model, predict(model, clip)[0])
+        return maps.double().numpy(), base.probabilities(model, predict(model, clip)[0])
 
     def draw(self) -> None:
         now, names, asked = self.now, self._names, (self.now.label, self.now.minus)
@@ -123,11 +113,11 @@ class EvidenceExplorer(Explorer):
         over = (OPACITY * colours + (1 - OPACITY) * grey).astype(np.uint8)
         branches = ["little frame", "big frame"] if paired else ["frame"]
         rows = dict(zip(branches, shown.swapaxes(0, 1), strict=True))
-        picture = images.mosaic(
+        picture = mosaic(
             rows | {f"evidence\n±{number(limit, digits)}": over},
             column_labels=[", ".join(map(str, numbers)) for numbers in held],
             chosen=at,
-            tile_px=max(36, min(96, (PAGE_PX - 110) // len(maps) - GAP_PX)),
+            tile_px=max(36, min(96, (base.PAGE_PX - 110) // len(maps) - GAP_PX)),
             gap_px=GAP_PX,
             below=[number(part, digits) for part in sums],
         )
@@ -144,7 +134,7 @@ class EvidenceExplorer(Explorer):
             answer + truth,
             *NOTES.splitlines(),
         ]
-        self.sums.value = images.paragraph("<br>".join(map(escape, self.lines)))
+        self.sums.value = paragraph("<br>".join(map(escape, self.lines)))
 
 
 def adding_up(parts: np.ndarray, total: float, digits: int) -> np.ndarray:
@@ -157,9 +147,8 @@ def adding_up(parts: np.ndarray, total: float, digits: int) -> np.ndarray:
 
 
 def added(parts: np.ndarray, digits: int) -> str:
-    """Write out a sum."""
-    terms = " + ".join(number(part, digits) for part in parts.flat).replace("+ −", "− ")
-    return f"{terms} = {number(parts.sum(), digits)}"
+    """Write out the sum of parts."""
+    return sum_of([number(part, digits) for part in parts.flat], number(parts.sum(), digits))
 
 
 def table(picture: np.ndarray, cells: np.ndarray, digits: int) -> str:
@@ -167,6 +156,6 @@ def table(picture: np.ndarray, cells: np.ndarray, digits: int) -> str:
     width = max(256, 8 * (digits + 4) * cells.shape[1])
     look = f"width:{width}px;height:{width * picture.shape[0] // picture.shape[1]}px;{GLOW}"
     look += ";table-layout:fixed;text-align:center;image-rendering:pixelated"
-    look += f";background:url(data:image/png;base64,{b64encode(images.png(picture)).decode()})"
+    look += f";background:url(data:image/png;base64,{b64encode(png(picture)).decode()})"
     rows = ["".join(f"<td>{number(cell, digits)}</td>" for cell in line) for line in cells]
     return f"<table style='{look} 0 0/100% 100%'><tr>{'<tr>'.join(rows)}</table>"

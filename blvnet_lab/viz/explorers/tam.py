@@ -12,13 +12,12 @@ from functools import partial
 import ipywidgets as widgets
 from torch import Tensor
 
-from blvnet_lab.data import denormalize
 from blvnet_lab.models import VideoNet, capture_points
 from blvnet_lab.viz.explorers import tam_views
-from blvnet_lab.viz.explorers.base import Explorer, checked_names, size_text
+from blvnet_lab.viz.explorers.base import Explorer, checked_names, pictures_of, size_text
 from blvnet_lab.viz.explorers.tam_edits import PRESETS, Arithmetic, TamEdits
 from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, heading
-from blvnet_lab.viz.images import as_images, underlined
+from blvnet_lab.viz.images import underlined
 
 TAP_LIMIT = 2.0  # of the tap sliders; doubled until the largest learned tap is inside
 # A slider rounds what it is given to its steps, in the browser, and sends that back as if the user
@@ -30,12 +29,11 @@ BRANCHES = f"; lines: {underlined('little')} and {underlined('big')} branch"
 
 
 class TamExplorer(Explorer):
-    """Three linked views of a network's temporal aggregation modules (TAM), or a TSM's shifts.
+    """See a network's temporal aggregation modules (TAM), or a TSM's shifts, in three linked views.
 
     The network with its TAMs; the channels of the chosen TAM by what they do with time; the chosen
-    channel at one position, tap by tap. The taps may be changed; pictures and class probabilities
-    follow. What was changed stays until reset, in this widget, which works on a copy of the model:
-    the model is left as it is, and later changes of it are not seen.
+    channel at one position, tap by tap. The taps may be changed, in a copy of the model; pictures
+    and class probabilities follow.
 
     From Python, set `.module.value` (a name), `.channel.value`, `.frame.value` (in stage 4 a pair),
     `.taps["prev"].value` (named as in `introspect.tam_weights`), `.scope.value` ("this channel",
@@ -43,14 +41,13 @@ class TamExplorer(Explorer):
     `.steps` holds the numbers shown.
 
     Args:
-        model: with TAMs or shifts, on any device; it is run in eval mode. Or taps alone, of
-            `load_taps`, which cannot be run, and are shown with an example.
-        clip: (1, T, 3, H, W) or (T, 3, H, W), normalised; None: an example, too.
+        model: with TAMs or shifts, on any device. Or taps alone, of `load_taps`, which cannot be
+            run, and are shown with an example.
+        clip: (1, T, C, H, W) or (T, C, H, W), normalised; None: an example, too.
         class_names: one per class; "class 0" and so on if None.
         label: the clip's class; None if unknown.
 
-    Raises ValueError for a model without TAM, a clip that it does not take, several clips, and
-    names that do not fit its classes.
+    Raises ValueError for a model without TAM, and for a clip or names that do not fit it.
     """
 
     css_class = "blvnet-tam-explorer"
@@ -65,8 +62,8 @@ class TamExplorer(Explorer):
         super().__init__()
         self._edits = TamEdits(model, clip)
         self._names, self._label = checked_names(class_names, model), label
-        shown = self._edits.clip is not None and model.in_channels == 3  # optical flow is not
-        self._frames = as_images(denormalize(self._edits.clip[0])) if shown else None
+        clip = self._edits.clip
+        self._frames = None if clip is None else pictures_of(clip)
         points = capture_points(model)
         self._branched = [p.removesuffix(".big") for p in points if p.endswith(".big")]
         self._note = ""  # what a button did
@@ -74,7 +71,7 @@ class TamExplorer(Explorer):
         self._make_taps()
         self._before, _ = self._edits.run(self.now.module)
         self._choose_module(self.now.module)
-        shown = size_text(self._edits.clip) if self._edits.clip is not None else "taps alone"
+        shown = "taps alone" if clip is None else size_text(clip)
         self.about = f"TamExplorer({len(self._edits.roles)} {self._edits.what}s, {shown})"
         self.layout = {"width": f"{WIDTH + 8}px", "align_items": "flex-start"}
         self._arrange(*self._layout())

@@ -35,9 +35,8 @@ PRESETS = {
 class Arithmetic:
     """What a TAM computes for one channel at one position, step by step; maps are (H, W).
 
-    Args:
-        into: the channel's maps at all positions, (T or P, H, W).
-        taps: (r,), the first of them for the map at `first_offset` from the position.
+    `into` are the channel's maps at all positions, (T or P, H, W); the first of the taps (r,) is
+    for the map at `first_offset` from the position.
     """
 
     def __init__(
@@ -95,7 +94,6 @@ class TamEdits:
         tams: the copy's modules by name, and of each `taps`, its parameters (r, C), `learned`, what
             they were, and `roles`, one per channel.
         first_offset: of every TAM's first tap, in positions.
-        names: of the r taps.
         presets: the names of those that these TAMs can have: a single tap has no neighbours.
     """
 

@@ -1,10 +1,5 @@
-"""The pictures and texts of `TamExplorer`, from the network down to the arithmetic.
+"""The pictures (H, W, 4) and texts (HTML) of `TamExplorer`, from the network to the arithmetic."""
 
-A picture is an array (H, W, 4) uint8 on a transparent ground, a text is HTML with the colours of
-the page it is on.
-"""
-
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -16,7 +11,16 @@ from PIL import ImageColor
 from torch import Tensor
 
 from blvnet_lab.viz.explorers.tam_edits import Arithmetic
-from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, Sheet, mosaic, score_tables
+from blvnet_lab.viz.images import (
+    LABEL_GREY,
+    LABEL_PX,
+    Sheet,
+    digits_for,
+    mosaic,
+    number,
+    score_tables,
+    sum_of,
+)
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, branch_of, coloured
 
 WIDTH = 824  # of the widest pictures, in pixels: a notebook beside JupyterLab's side bar
@@ -24,6 +28,7 @@ LABELS = 64  # left of strips and tiles, in pixels
 MAP_PX = 58  # of a map among all positions, at most
 FEW_TAMS = 10  # with room for words beside each other
 MAX_POSITIONS = 16  # more would be too small to see
+Pair = tuple[int, int]  # of pixels: x and y, width and height
 NOT_RUN = "No clip, or taps alone: nothing is run, no class is named, and the maps are an example."
 RANKS = list(ROLE_COLOURS)  # in which order roles are shown
 ROLE_WORDS = {
@@ -37,11 +42,6 @@ ROLE_WORDS = {
 }
 
 
-def number(value: float, digits: int = 2) -> str:
-    """Write a number with a typographic minus, and without one where only zeros are left."""
-    return f"{value:z.{digits}f}".replace("-", "−")
-
-
 def network_picture(
     roles: Mapping[str, Sequence[str]],
     branched: Collection[str],
@@ -52,13 +52,11 @@ def network_picture(
     """Draw the stages from left to right with their TAMs, each over its channels' roles.
 
     Args:
-        roles: name of a TAM to the roles of its channels.
         branched: the places ("stem", "stage1") where two branches follow the TAM; none in a ResNet,
             whose TAMs have a shortcut around them.
-        what: "TAM" or "shift".
     """
     sheet, step = Sheet(WIDTH, 92), WIDTH / len(roles)
-    wide = len(roles) <= FEW_TAMS
+    wide = len(roles) <= FEW_TAMS  # with room for words
     left, right, rim = (15, 53, 12) if wide else (step / 5, step * 4 / 5, 2)
     places = [name.partition(".")[0] for name in roles]
     for place, count in Counter(places).items():
@@ -67,8 +65,7 @@ def network_picture(
         sheet.pen.rounded_rectangle(box, radius=8, outline=LABEL_GREY)
         sheet.text(x + max(rim, 5), 12, place, "lm", size=13 if wide else 11)
     for i, (name, of_channels) in enumerate(roles.items()):
-        x, y, end = i * step, 38, (i + 1) * step - 14
-        after = x + right
+        x, y, after, end = i * step, 38, i * step + right, (i + 1) * step - 14
         sheet.pen.line((x, y, x + step, y), fill=GREY, width=2)
         if not branched:
             near, far = x + left / 2, x + step - left / 2
@@ -80,8 +77,8 @@ def network_picture(
                 lane += [(end - 16, y + dy), (end - 8, y), (end, y)]
                 sheet.pen.line(lane, fill=colour, width=4, joint="curve")
         edge = {"outline": BLUE, "width": 4} if name == chosen else {"outline": LABEL_GREY}
-        tam = (x + left, y - 12, after, y + 12)
-        sheet.pen.rounded_rectangle(tam, radius=5, fill=(0, 0, 0, 0), **edge)
+        box = (x + left, y - 12, after, y + 12)
+        sheet.pen.rounded_rectangle(box, radius=5, fill=(0, 0, 0, 0), **edge)
         colours = _role_colours(sorted(of_channels, key=RANKS.index))
         sheet.paste(colours[None], round(x) + rim, 60, (round(step) - 2 * rim, 9))
         if wide:
@@ -179,11 +176,8 @@ def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
     return sheet.array()
 
 
-Pixels = tuple[int, int]  # x, y
-
-
 def _tile(
-    sheet: Sheet, at: Pixels, size: Pixels, x: Tensor | None, steps: Arithmetic, edge: str = ""
+    sheet: Sheet, at: Pair, size: Pair, x: Tensor | None, steps: Arithmetic, edge: str = ""
 ) -> None:
     """Draw a map in colours with a box around the marked pixel; an empty 0 where there is none."""
     (left, top), (width, height) = at, size
@@ -201,11 +195,6 @@ def _tile(
     sheet.pen.rectangle(box, outline="black", width=1)
 
 
-def digits_for(limit: float) -> int:
-    """Choose decimals that tell maps up to `limit` apart: 2, or more below 1."""
-    return 2 + max(0, -math.floor(math.log10(limit)))
-
-
 def in_numbers(steps: Arithmetic) -> str:
     """Write out the arithmetic at the marked pixel."""
     digits, (row, column) = digits_for(steps.limit), steps.pixel
@@ -214,10 +203,9 @@ def in_numbers(steps: Arithmetic) -> str:
         for x in (*steps.maps, steps.total, steps.result)
     )
     terms = [f"{number(t)} × {x}" for t, x in zip(steps.taps.tolist(), values, strict=True)]
-    written = " + ".join(terms).replace("+ −", "− ")
     return (
         f"<div style='font-size:13px;line-height:20px'>Marked pixel, row {row}, column {column}: "
-        f"<b>{written} = {total}</b> → ReLU <b>{result}</b> "
+        f"<b>{sum_of(terms, total)}</b> → ReLU <b>{result}</b> "
         "<span style='opacity:.7'>(rounded)</span></div>"
     )
 
@@ -227,9 +215,7 @@ def maps_picture(
 ) -> np.ndarray:
     """Draw one channel at all positions (of many, around the chosen one): into the TAM, and out.
 
-    Args:
-        learned: the model's own taps (r,).
-        frames: T pictures (H, W, 3) uint8 of the clip; None leaves their row out.
+    `learned` are the model's own taps (r,), `frames` the clip's pictures (T, H, W, 3), if any.
     """
     total = len(steps.into)
     count = min(total, MAX_POSITIONS)
@@ -252,9 +238,6 @@ def maps_picture(
         tile_px=min(MAP_PX, (WIDTH - 110) // count - gap),
         gap_px=gap,
     )
-
-
-# ---------------------------------------------------------------- texts
 
 
 def heading(number: int, text: str) -> str:
@@ -295,9 +278,7 @@ def score_text(
 
 def message_text(note: str, changed: Mapping[str, int], roles: Mapping[str, Sequence[str]]) -> str:
     """Say what a button did, and how many channels of which TAMs have other taps than their own."""
-    parts = [
-        f"{'all ' if count == len(roles[name]) else ''}{count} of {name}"
-        for name, count in changed.items()
-    ]
+    every = {name: "all " for name, count in changed.items() if count == len(roles[name])}
+    parts = [f"{every.get(name, '')}{count} of {name}" for name, count in changed.items()]
     edits = f"Changed channels: {', '.join(parts)}." if parts else "All taps are the model's own."
     return small(f"{note} {edits}".strip())
