@@ -18,7 +18,6 @@ from blvnet_lab.introspect import evidence, wake_residuals
 from blvnet_lab.models import blvnet_tam, tsn
 from blvnet_lab.viz import EvidenceExplorer
 from blvnet_lab.viz.explorers.evidence import adding_up
-from blvnet_lab.viz.images import mosaic
 
 RIGHT, LEFT = NAMES.index("moves_right"), NAMES.index("moves_left")
 ORDERS = {
@@ -240,12 +239,3 @@ def test_what_does_not_fit_together(networks, clip, change, words):
         arguments["networks"]["other"] = tsn(**{"depth": "tiny", "num_classes": 10} | size)
     with pytest.raises(ValueError, match=words):
         EvidenceExplorer(**arguments)
-
-
-def test_texts_below_columns():
-    tiles = {"": [np.zeros((10, 10, 3), np.uint8)] * 3}
-    plain_one, with_texts = mosaic(tiles), mosaic(tiles, below=["a", "", "c"])
-    more = len(with_texts) - len(plain_one)
-    assert more >= 12 and (with_texts[:-more] == plain_one).all()
-    ink = with_texts[-more:, 6:, 3].any(0)
-    assert [bool(ink[i * 78 :][:72].any()) for i in range(3)] == [True, False, True]

@@ -262,17 +262,6 @@ def test_networks_in_the_wrappers_of_other_tools(manifest):
         assert views[0].about == views[1].about
 
 
-def test_depth_50_without_names(manifest):
-    torch.manual_seed(0)
-    model = blvnet_tam(depth=50, num_frames=16)
-    explorer = ClipExplorer({"50": model}, manifest, size=(32, 32))
-    explorer.order.value = "frames reversed"
-    names = re.findall(r"data-class='([^']*)'", explorer.scores.value)
-    assert len(set(names)) == 10 and all(re.fullmatch(r"class \d+", name) for name in names)
-    assert numbers_in(explorer.strip.value, 16, tile=47)[0] == 38  # (15.5 / 16) * 40
-    assert explorer.about == "ClipExplorer(50; 16 frames of 32x32, 3 clips of 2 classes)"
-
-
 def test_odd_numbers_of_frames(manifest):
     model = tsn(depth="tiny", num_frames=7, num_classes=10)
     explorer = ClipExplorer({"TSN": model}, manifest, NAMES)
@@ -471,19 +460,6 @@ def test_rows_of_each_architecture(name, stage, rows):
         maps = maps_by_hand(model, clip, [f"{stage}.out"])[f"{stage}.out"][:, 0]
         expected = colours_of(maps[0], maps.abs().max().item())
         assert close(enlarged_tiles(explorer)[-1], expected)
-
-
-def test_everything_is_captured_once():
-    model = shipped("blvnet_tam")
-    explorer = BranchExplorer(model, a_clip())
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-    before = explorer.maps.value
-    explorer.slider.value = 1
-    explorer.slider.value = 0
-    assert explorer.maps.value == before
-    assert BranchExplorer(shipped("blvnet_tam"), a_clip()[None]).maps.value == before
 
 
 def test_branch_explorer_at_depth_50():

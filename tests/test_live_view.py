@@ -21,7 +21,7 @@ from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers import live, video
 from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.video import FrameReader
-from blvnet_lab.viz.images import fitted, text_width
+from blvnet_lab.viz.images import text_width
 from blvnet_lab.viz.theme import BLUE, GREY
 
 NAMES = ["goes", "comes", "turns", "<stays>", "leaves"]
@@ -245,16 +245,6 @@ def test_bars_are_the_scores_in_their_time():
     assert b1[:2] == a1[:2] and b1[2:] == (round(0.75 * full), BLUE)
 
 
-def test_time_runs_to_the_left():
-    before = chart([2.0, 4.0], [[1.0, 0.0], [1.0, 0.0]], now=10.0)
-    after = chart([2.0, 4.0], [[1.0, 0.0], [1.0, 0.0]], now=11.0)
-    moved = bars(before, 0)[0][0] - bars(after, 0)[0][0]
-    plot = live.WIDTH - live.NUMBERS_PX - 12 - text_width("a")
-    assert moved == pytest.approx(plot / 10, abs=1.01)
-    long_ago = chart([2.0, 4.0], [[1.0, 0.0], [1.0, 0.0]], now=13.0)
-    assert len(bars(long_ago, 0)) == 2 and bars(long_ago, 0)[0][0] < 30, "cut off at the edge"
-
-
 def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(monkeypatch):
     names = [f"{i} is a name that is longer than there is room for" for i in range(400)]
     scores, highest = np.zeros((3, 400)), list(range(7, 400, 40))
@@ -371,16 +361,3 @@ def test_frames_are_read_in_blocks_that_fit_memory(folder, monkeypatch, room, bl
     frames = FrameReader(folder / "short.mp4")
     assert [read_number(frames[number]) for number in range(24)] == list(range(24))
     assert [len(numbers) for numbers in calls[:2]] == [block] * 2 and len(calls) == -(-24 // block)
-
-
-@pytest.mark.parametrize(
-    "size, expected",
-    [
-        ((64, 64), (256, 256)),
-        ((64, 112), (128, 224)),
-        ((512, 640), (256, 320)),
-        ((100, 800), (40, 320)),
-    ],
-)
-def test_frames_fit_their_place(size, expected):
-    assert fitted(np.zeros((*size, 3), np.uint8), *video.FRAME_BOX).shape == (*expected, 3)

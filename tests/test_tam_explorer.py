@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from nets import tam_resnet, tsm
-from shown import bytes_of, decoded, plain, scores_in, shown, still
+from shown import bytes_of, decoded, plain, scores_in, shown
 
 from blvnet_lab import data, models, paths
 from blvnet_lab.introspect import (
@@ -164,6 +164,7 @@ def check_arithmetic(explorer, name, channels, first=-1):
                 if x is not None:
                     assert_close(x, maps[0, at, channel])
                     assert_close(product, tap * maps[0, at, channel])
+            assert_close(shown.after(shown.taps), out[0, :, channel])
             row, column = shown.pixel
             assert shown.result[row, column] == shown.result.max()
 
@@ -245,21 +246,9 @@ def test_edges_and_brackets_are_each_frames_own(position, written):
     for column, frame in enumerate(range(position - 1, position + 2)):
         edge = picture[60, tam_views.LABELS + column * 120 - 2, :3]
         assert edge.tolist() == bytes_of(BRANCH_COLOURS["big" if frame % 2 else "little"])
-    # A pair is written over the middle of the columns of its frames.
-    middle = [tam_views.LABELS + 42 + column * 120 for column in range(3)]
-    expected = {
-        3: {"one map: pair 1": middle[0] + 60, "pair 2": middle[2]},  # frames 2, 3 | 4
-        4: {"pair 1": middle[0], "one map: pair 2": middle[1] + 60},  # frames 3 | 4, 5
-    }
-    pairs = {words: x for x, words in written if "pair" in words}
-    assert pairs == pytest.approx(expected[position], abs=1)
-
-
-@pytest.mark.parametrize("taps", [1, 3, 5, 7, 9])
-def test_arithmetic_fits_the_page(taps):
-    steps = steps_of(torch.ones(12, 4, 4), [1.0] * taps, 6, "frames")
-    picture = tam_views.arithmetic_picture(steps, [f"{i:+}" for i in range(taps)])
-    assert picture.shape[1] <= tam_views.WIDTH
+    pairs = [words for _, words in written if "pair" in words]
+    expected = {3: ["one map: pair 1", "pair 2"], 4: ["pair 1", "one map: pair 2"]}
+    assert pairs == expected[position]
 
 
 def test_mark_is_where_the_pixel_is():
@@ -273,31 +262,23 @@ def test_mark_is_where_the_pixel_is():
     assert ends == pytest.approx([x + 3 * 21, x + 4 * 21, y + 2 * 21, y + 3 * 21], abs=1)
 
 
-@pytest.mark.parametrize("kind, count", [("pairs", 4), ("frames", 8), ("twins", 16)])
-def test_picture_of_all_positions(kind, count):
+@pytest.mark.parametrize(
+    "kind, count, chosen, first",
+    [("pairs", 4, 3, 0), ("twins", 16, 0, 0), ("frames", 80, 7, 0), ("frames", 80, 79, 64)],
+)
+def test_picture_of_positions(kind, count, chosen, first):
+    """All of them; of many, those around the chosen one."""
     maps = torch.linspace(0.1, 1.0, count)[:, None, None].expand(count, 4, 4)
-    frames = [np.full((8, 8, 3), 10 * t, np.uint8) for t in range(2 * count // (1 + (count > 4)))]
-    steps = [steps_of(maps, [0.0, 0.5, 0.0], chosen, kind) for chosen in range(count)]
-    learned = torch.tensor([0.0, 0.25, 0.0])
-    pictures = [tam_views.maps_picture(one, learned, frames) for one in steps]
+    step = 2 if kind == "pairs" else 1
+    frames = [np.full((8, 8, 3), t, np.uint8) for t in range(step * count)]
+    steps = steps_of(maps, [0.0, 0.5, 0.0], chosen, kind)
+    picture = tam_views.maps_picture(steps, torch.tensor([0.0, 0.25, 0.0]), frames)
+    assert picture.shape[1] <= tam_views.WIDTH
+    shown = range(first, first + min(count, 16))
     for factor in (1, 0.25, 0.5):
-        assert has_row(pictures[0], (factor * maps[:, 0, 0]).tolist())
-    greys = [(10 * t,) * 3 for t in range(0, len(frames), len(frames) // count)]
-    assert any(runs(line) == greys for line in pictures[0])
-    differing = [np.nonzero((p != pictures[0]).any((0, 2)))[0].max() for p in pictures[1:]]
-    assert differing == sorted(differing) and len(set(differing)) == count - 1, "frame moves right"
-
-
-def test_of_many_positions_those_around_the_chosen_one_are_shown():
-    maps = torch.linspace(0.1, 1.0, 80)[:, None, None].expand(80, 4, 4)
-    frames = [np.full((4, 4, 3), t, np.uint8) for t in range(80)]
-    for chosen, first in ((0, 0), (7, 0), (40, 32), (79, 64)):
-        steps = steps_of(maps, [0.0, 1.0, 0.0], chosen, "twins")
-        picture = tam_views.maps_picture(steps, steps.taps, frames)
-        assert picture.shape[1] <= tam_views.WIDTH
-        assert has_row(picture, maps[first : first + 16, 0, 0].tolist())
-        greys = [(t,) * 3 for t in range(first, first + 16)]
-        assert any(runs(line) == greys for line in picture)
+        assert has_row(picture, (factor * maps[shown, 0, 0]).tolist())
+    greys = [(step * t,) * 3 for t in shown]
+    assert any(runs(line) == greys for line in picture)
 
 
 def test_strip_is_in_the_order_of_roles():
@@ -386,23 +367,6 @@ def test_edits_are_those_of_a_changed_model(trained, explorer):
             if x is not None:
                 assert_close(x, maps[0, at, channel])
         assert_close(explorer.steps.result, out[0, position, channel])
-
-
-def test_all_positions_with_learned_taps_and_with_those_set(trained, explorer):
-    """The input, and both results: of the model, and of one with the edit."""
-    model, clip = trained
-    explorer.module.value, explorer.channel.value = "stage1.tam", 5
-    explorer.taps["prev"].value = 1.5
-    learned = model.stage1.tam.taps.detach()
-    taps = learned.clone()
-    taps[0, 5] = 1.5
-    maps, _ = seen_by(copy.deepcopy(model).eval(), clip, "stage1.tam")
-    _, current = seen_by(with_taps(model, {"stage1.tam": taps}), clip, "stage1.tam")
-    steps = Arithmetic(maps[0, :, 5], taps[:, 5], -1, 4, "twins")
-    torch.testing.assert_close(steps.after(taps[:, 5]), current[0, :, 5], rtol=1e-4, atol=1e-5)
-    frames = data.denormalize(clip[0]).permute(0, 2, 3, 1).numpy()
-    expected = tam_views.maps_picture(steps, learned[:, 5], frames)
-    assert (explorer._drawn["maps"] != expected).any(2).mean() < 0.01, "more than rounding"
 
 
 def test_sliders_follow_the_channel_and_keep_learned_taps(trained, explorer):
@@ -585,41 +549,36 @@ def test_the_same_moment_in_frames_and_in_pairs(explorer):
     assert "frame 4 (little, pair 2)" in text_of(explorer, "title")
 
 
-@pytest.mark.parametrize("taps, positions", [(5, 8), (1, 8), (7, 4)])
-def test_other_numbers_of_taps(taps, positions):
-    torch.manual_seed(0)
-    model = blvnet_tam(depth="tiny", num_frames=positions, num_classes=3, num_taps=taps)
-    explorer = TamExplorer(wake_residuals(model).eval(), torch.randn(positions, 3, 32, 32))
-    half = taps // 2
-    assert list(explorer.taps) == [f"{offset:+d}" for offset in range(-half, half + 1)]
-    presets = "identity", "TSM shift", "difference", "average", "own"
-    assert tuple(explorer.presets) == (presets if taps > 1 else ("identity", "own"))
-    for name in ("stem.tam", "stage1.tam", "stage4.1.tam"):
-        explorer.module.value = name
-        for preset in explorer.presets:
-            explorer.presets[preset].click()
-            channel, learned = explorer.channel.value, model.get_submodule(name).taps.detach()
-            expected = taps_by_hand(preset, learned.double())[:, channel]
-            torch.testing.assert_close(explorer.steps.taps, expected, rtol=0, atol=1e-7)
-
-
-@pytest.mark.parametrize("r, names", [(1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])])
-def test_taps_of_a_causal_model(r, names):
-    model, clip = causal(r)
+@pytest.mark.parametrize(
+    "causal, names",
+    [
+        (False, ["+0"]),
+        (False, ["-2", "-1", "+0", "+1", "+2"]),
+        (False, ["-3", "-2", "-1", "+0", "+1", "+2", "+3"]),
+        (True, ["+0"]),
+        (True, ["-1", "+0"]),
+        (True, ["-2", "prev", "curr"]),
+    ],
+)
+def test_other_taps(causal, names):
+    model, clip = awake(blvnet_tam, num_taps=len(names), causal=causal)
     explorer = TamExplorer(model, clip)
     assert list(explorer.taps) == names
     roles = tam_roles(model).groupby("module")["role"].agg(list)
     assert explorer._edits.roles == roles.to_dict()
-    explorer.module.value = "stage2.tam"
+    presets = "identity", "TSM shift", "difference", "average", "own"
+    assert tuple(explorer.presets) == (presets if len(names) > 1 else ("identity", "own"))
     explorer.scope.value = "this TAM"
-    learned = model.stage2.tam.taps.detach()
-    assert len(explorer.presets) == (5 if r > 1 else 2)
-    for preset in explorer.presets:
-        explorer.presets[preset].click()
-        edited = taps_by_hand(preset, learned, causal=True)
-        assert_close(explorer._edits.taps["stage2.tam"].double(), edited)
-        expected = probabilities(with_taps(model, {"stage2.tam": edited}), clip[None])
-        assert explorer._scores == pytest.approx(expected, abs=1e-6)
+    for name in ("stem.tam", "stage2.tam", "stage4.1.tam"):
+        explorer.module.value = name
+        for preset in explorer.presets:
+            explorer.presets[preset].click()
+            channel, learned = explorer.channel.value, model.get_submodule(name).taps.detach()
+            edited = taps_by_hand(preset, learned, causal)
+            assert_close(explorer._edits.taps[name].double(), edited)
+            assert_close(explorer.steps.taps, edited[:, channel])
+    expected = probabilities(with_taps(model, {"stage4.1.tam": edited}), clip[None])
+    assert explorer._scores == pytest.approx(expected, abs=1e-6)
     assert explorer.static_picture().shape[1] == tam_views.WIDTH
 
 
@@ -630,14 +589,6 @@ def test_optical_flow_has_no_picture_and_other_shapes_are_kept():
 
     assert drawn("maps", 10, 64) < drawn("maps", 3, 64)
     assert drawn("arithmetic", 3, 64) - drawn("arithmetic", 3, 32) == 84
-
-
-def test_every_view_is_in_the_picture_for_pages_without_a_kernel(explorer):
-    picture = still(explorer)
-    for name in PICTURES:
-        view = decoded(getattr(explorer, name).value)
-        found = np.lib.stride_tricks.sliding_window_view(picture[:, : view.shape[1]], view.shape)
-        assert (found == view).all((-3, -2, -1)).any()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from shown import (
 
 from blvnet_lab import data, introspect, viz
 from blvnet_lab.viz.explorers.base import _LOCK, Explorer
-from blvnet_lab.viz.images import MAX_CLASSES, font, mosaic, png, score_tables, text_picture
+from blvnet_lab.viz.images import MAX_CLASSES, fitted, font, mosaic, png, score_tables, text_picture
 from blvnet_lab.viz.interactive import show
 from blvnet_lab.viz.theme import BLUE, GREEN
 from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
@@ -158,31 +158,24 @@ def steps_of(kind: str, explorer: Explorer) -> list:
 
 
 @pytest.mark.parametrize("kind", EXPLORERS)
-def test_models_are_left_as_they_are(kind):
+def test_a_model_in_training_is_shown_in_eval_mode_and_left_as_it_is(kind):
+    """Later changes of the model are not seen: for them, make a new explorer."""
     model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").train()
     model.stage2.eval()
     modes, state = [m.training for m in model.modules()], copy.deepcopy(model.state_dict())
-    explorer = EXPLORERS[kind](model)
-    for step in steps_of(kind, explorer):
-        step()
-    still(explorer)
-    assert [m.training for m in model.modules()] == modes
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert all(p.grad is None and p.requires_grad for p in model.parameters())
-
-
-@pytest.mark.parametrize("kind", EXPLORERS)
-def test_a_model_in_training_is_shown_in_eval_mode_and_as_it_was(kind):
-    """Later changes of the model are not seen: for them, make a new explorer."""
-    model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").train()
     explorer, expected = EXPLORERS[kind](model), build(kind)
-    torch.nn.init.zeros_(model.classifier.weight)
-    torch.nn.init.zeros_(model.stem.conv.weight)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    changed = {name: torch.zeros_like(value) for name, value in state.items()}
+    model.load_state_dict(changed)
     for one in (explorer, expected):
         for step in steps_of(kind, one):
             step()
+        still(one)
     assert shown(explorer) == shown(expected)
+    assert [m.training for m in model.modules()] == modes
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert not any(value.any() for value in model.state_dict().values()), "it was written to"
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize("kind", ["clip", "tam", "live", "evidence"])
@@ -321,13 +314,16 @@ def test_slider_changes_the_picture(kind):
 
 
 @pytest.mark.parametrize(
-    "side, width_px, shown_px",
-    [(64, 336, 320), (64, 64, 64), (224, 336, 224), (64, 40, 40)],
+    "size, box, expected",
+    [
+        ((64, 64), (336, 336), (320, 320)),  # by a whole factor
+        ((64, 64), (40, 40), (40, 40)),
+        ((64, 112), (256, 320), (128, 224)),
+        ((100, 800), (256, 320), (40, 320)),
+    ],
 )
-def test_small_frames_are_enlarged_by_a_whole_factor(side, width_px, shown_px):
-    stepper = FrameStepper(square_goes_right(2, side), width_px=width_px)
-    assert decoded(stepper.frame.value).shape == (shown_px, shown_px, 3)
-    assert stepper.frame.layout.width == f"{shown_px}px"
+def test_frames_fit_their_place(size, box, expected):
+    assert fitted(np.zeros((*size, 3), np.uint8), *box).shape == (*expected, 3)
 
 
 def test_enlarged_pixels_are_crisp():
