@@ -295,7 +295,7 @@ def test_other_sources_and_models(causal):
         viz.LiveView(tsn(num_frames=8, num_classes=10), source="camera")
     with pytest.raises(ValueError, match="expected 10 class names, got 2"):
         viz.LiveView(causal, source="camera", class_names=NAMES)
-    with pytest.raises(ValueError, match="expected frames a second above 0, got fps=0"):
+    with pytest.raises(ValueError, match="expected fps above 0, got 0"):
         viz.LiveView(causal, source="camera", fps=0)
 
 

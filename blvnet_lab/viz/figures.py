@@ -48,9 +48,7 @@ def new_figure(
 ) -> tuple[Figure, list[Axes]]:
     """Make a figure, in inches, that a notebook shows as the last line of a cell; and its panels.
 
-    Args:
-        framed: whether panels have lines on all four sides, not only on the left and below.
-        options: of matplotlib's `subplots`.
+    Framed ones have lines on all four sides; `options` are those of matplotlib's `subplots`.
     """
     figure = plt.figure(figsize=(width, height), layout="constrained")
     plt.close(figure)  # else the notebook would show it a second time, on its own account
@@ -89,9 +87,7 @@ def contact_sheet(
 ) -> Figure:
     """Draw the frames (T, 3, H, W) uint8 of a clip in rows, each with a title and a coloured edge.
 
-    Args:
-        titles: T short texts; the frames' numbers if None.
-        colours: of T edges.
+    Without titles, those are the frames' numbers.
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]
@@ -200,8 +196,7 @@ def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figur
 def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[str]) -> Figure:
     """Draw the class probabilities of one or more predictions side by side, one panel each.
 
-    Args:
-        probabilities: by the prediction's name, one value in 0..1 per class.
+    `probabilities`: by the prediction's name, one value in 0..1 per class.
     """
     count = len(probabilities)
     width, height = 1.8 + 2.4 * count, 0.9 + 0.24 * len(class_names)
@@ -245,7 +240,7 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
     """Draw what can be read off at each place in a network: a line per network or control.
 
     Args:
-        accuracies: by the line's name, then by capture point, values in 0..1. The lines may lack
+        accuracies: by the line's name, then by capture point, values in 0..1. Lines may lack
             points; the first one gives the points' order. More than five lines share looks.
     """
     styles = ((BLUE, "o-"), (GREEN, "D-"), (ORANGE, "s-"), (PURPLE, "v--"), (GREY, "^--"))

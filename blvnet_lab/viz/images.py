@@ -112,8 +112,8 @@ def mosaic(
     """Arrange small pictures in labelled rows on a transparent ground: (H, W, 4) uint8.
 
     Args:
-        rows: label to the pictures (h, w, 3) uint8 of the row, each scaled to a tile, whatever its
-            size: enlarged pixels are crisp squares. A label may have several lines.
+        rows: label (of one or more lines) to the pictures (h, w, 3) uint8 of the row, each scaled
+            to a tile, whatever its size: enlarged pixels are crisp squares.
         edges: for every row, the colours around its tiles.
         chosen: the column that is framed, if any.
         tile_px: width of a tile; its height follows from the first picture.
@@ -161,9 +161,6 @@ def stacked(*pictures: np.ndarray) -> np.ndarray:
 def picture(image: np.ndarray) -> DisplayImage:
     """Show (H, W, 3) or (H, W, 4) uint8 as the last line of a cell."""
     return DisplayImage(png(image))
-
-
-# ---------------------------------------------------------------- texts with the page's colours
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -1,11 +1,9 @@
 """Colours with a meaning, the same in every picture, and a light and a dark ground for them.
 
-    viz.set_theme("dark")           # from now on; "light" is how everything starts
-
 Figures of matplotlib take the colours of text, axes and ground from its settings, figures of plotly
-from a template, which `viz.show` gives to those that have none of their own. What is named here can
-be told from both grounds, though orange and sky blue are faint on white, as are some roles: no text
-has them, and whatever has them has a second cue, too. Widgets need no switch.
+from a template, which `viz.show` gives to those that have none of their own. All colours can be
+told from both grounds, but orange, sky blue and some roles are faint on white: no text has them,
+and whatever has them has a second cue, too. Widgets need no switch.
 """
 
 from typing import Literal

@@ -18,11 +18,11 @@ TIMED = ("clips_per_second", "wait_share")  # differ in every run
 
 
 class FrameStepper(Explorer):
-    """Play button, slider and picture for one clip; in Python, set ``stepper.slider.value``.
+    """Step through frames (T, 3, H, W) uint8, or play them; ``slider.value`` is the frame's number.
 
-    ``frames`` are ``(T, 3, H, W)`` uint8. ``captions`` are T pieces of HTML, each shown under its
-    frame. ``interval_ms`` is the time from frame to frame while playing; a local kernel keeps up
-    with about ten frames a second. The picture is at most ``width_px`` wide.
+    ``captions`` are T pieces of HTML, each shown under its frame. ``interval_ms`` is the time from
+    frame to frame while playing; a local kernel keeps up with about ten frames a second. The
+    picture is at most ``width_px`` wide.
     """
 
     css_class = "blvnet-stepper"
@@ -63,13 +63,11 @@ class FrameStepper(Explorer):
 
 
 class LiveCurves(Explorer):
-    """`training_figure` of a run that is going on, drawn again after every epoch.
+    """Draw `training_figure` of a run that is going on, again after every epoch.
 
-        curves = LiveCurves("my first run")
-        display(curves)
-        engine.fit(..., after_epoch=curves)
-
-    Call it with the lines of the run's log so far.
+    curves = LiveCurves("my first run")
+    display(curves)
+    engine.fit(..., after_epoch=curves)  # which calls it with the lines of the log so far
     """
 
     css_class = "blvnet-curves"

@@ -23,14 +23,13 @@ FRAMES = 6  # of a clip, evenly spaced
 
 
 class EmbeddingExplorer(Explorer):
-    """Clips as points in a plane, and frames of the one that the mouse is on.
+    """Show clips as points in a plane, and frames of the one that the mouse is on.
 
-    In Python, set ``.value`` of ``slider``, the number of the clip (a row of `points`). It changes
-    ``plane``, where a ring is around that clip's point, ``frames``, a picture, and ``caption``.
+    In Python, ``slider.value`` is the number of the clip (a row of `points`). It changes ``plane``,
+    where a ring is around that clip's point, ``frames``, a picture, and ``caption``.
 
     Args:
         points: x, y, class_name, split and path of each clip, as `runs.probe.flat_features` has it.
-        title: of the plane.
 
     Raises ValueError for a table without rows.
     """

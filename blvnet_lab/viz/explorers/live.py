@@ -44,10 +44,7 @@ STILL_PAIRS = 8  # at least as many are in the picture for pages without a kerne
 
 
 class Watcher:
-    """A copy of a causal bLVNet-TAM that gets pairs of frames, and what it said after each.
-
-    Args: see `LiveView`.
-    """
+    """A copy of a causal bLVNet-TAM that gets pairs of frames, and what it said after each."""
 
     def __init__(
         self,
@@ -107,28 +104,25 @@ class Watcher:
 
 
 class LiveView(VideoExplorer):
-    """A video, and what a causal network makes of it so far; set ``.value`` of the controls.
+    """Play a video through a causal network; in Python, set ``.value`` of the controls.
 
     The controls: ``play``; ``position`` (the frame that is shown); ``averaged`` (over how many
     pairs the logits are averaged); ``restart`` (to `click()`: the network forgets everything). What
     they change: ``frame``, ``caption``, ``chart``, ``cost``, ``scores`` and ``message``.
 
     The network gets one frame of every `stride`, the middle one: each pair once, when its second
-    frame is there, from the beginning of the video on. So a frame shows the same however one came
-    there: who moves back sees what was known then.
+    frame is there. So a frame shows the same however one came there.
 
     Args:
         model: from `blvnet_tam(causal=True)`. A copy of it is run; later changes are not seen.
-        path: of a video file.
-        source: "camera" makes a `CameraView` instead, from model, class_names and size.
+        source: "camera" makes a `CameraView` instead, from model, class_names, size and fps.
         class_names: one per class; "class 0" and so on if None.
         size: (height, width) in pixels of the frames that the network gets.
-        stride: from one frame that the network gets to the next, as in `ClipDataset`. Take the one
-            of its training: T frames spread over videos of n frames are n / T apart.
+        stride: from one frame that the network gets to the next. Take the one of its training: T
+            frames spread over videos of n frames are n / T apart.
         fast: compile the network for this processor, to compute in this precision.
 
-    Raises TypeError or ValueError for another kind of model; ValueError for another number of names
-    than of classes, and for a stride that leaves no pair of frames; VideoReadError if the video
+    Raises TypeError or ValueError for what does not fit together; VideoReadError if the video
     cannot be read. Where only a later frame cannot, a message says so when it is reached.
     """
 
@@ -162,9 +156,8 @@ class LiveView(VideoExplorer):
                 f"expected a stride that leaves a pair of the video's {self._count} frames, got "
                 f"{stride}: take a smaller one"
             )
-        classes = len(self._watcher.names)
-        size_of_them = "{}x{}".format(*size)
-        self.about = f"LiveView({len(self._pairs)} pairs of {size_of_them}, {classes} classes)"
+        pairs = f"{len(self._pairs)} pairs of {size[0]}x{size[1]}"
+        self.about = f"LiveView({pairs}, {len(self._watcher.names)} classes)"
         self._make_position(max(MIN_MS, round(1000 / self._fps)) if self._fps else PLAY_MS)
         self._button("restart", "restart", self._restart, "forget everything, from the first frame")
         self._control("averaged", self._watcher.averaging())
@@ -248,19 +241,12 @@ class LiveView(VideoExplorer):
 
 
 class CameraView(Explorer):
-    """What a causal network makes of what the page's camera sees, while it sees it.
+    """Give what the page's camera sees to a causal network, while it sees it.
 
-    The page hands the middle of the picture to the kernel, in pairs of frames, and asks for an
+    The page hands the middle of the picture to the kernel, in pairs of frames, and waits for an
     answer to one before it sends the next: a slow machine takes fewer pairs, and none too late.
-    The controls ``averaged`` and ``restart`` are those of `LiveView`; they change ``chart``,
-    ``cost`` and ``scores``.
-
-    Args:
-        model, class_names, size, fast: as in `LiveView`.
-        fps: frames a second that the network gets. Take those of its training: T frames spread over
-            videos of s seconds are T / s, 4 for eight frames of two seconds.
-
-    Raises ValueError if that is not above 0, and as `LiveView` does.
+    Controls and arguments are those of `LiveView`, but for `fps`, the frames a second that the
+    network gets. Take those of its training: T frames spread over s seconds are T / s.
     """
 
     css_class = "blvnet-camera-view"
@@ -275,9 +261,7 @@ class CameraView(Explorer):
         fast: Precision | None = None,
     ) -> None:
         if not fps > 0:  # a camera without a rate films clips
-            raise ValueError(
-                f"expected frames a second above 0, got fps={fps}: take that of the training"
-            )
+            raise ValueError(f"expected fps above 0, got {fps}: take that of the training")
         super().__init__()
         self._watcher = Watcher(model, class_names, size, fast)
         self.about = f"LiveView(camera, {len(self._watcher.names)} classes)"
@@ -334,12 +318,9 @@ def score_chart(
 ) -> np.ndarray:
     """Draw the scores over time: (H, W, 4) uint8 on a transparent ground.
 
-    The bars of the class that was the most probable are blue. Of many classes those are shown that
-    came highest in this chart.
-
-    Args:
-        times: since when each row of scores (n, num_classes) holds, the last of them until now.
-        now: the time at the right edge, `span` after the left one.
+    Each row of scores (n, num_classes) holds since its time, the last one until `now`, at the right
+    edge, `span` after the left one. The most probable class is blue. Of many classes those are
+    shown that come highest.
     """
     shown = sorted(np.argsort(-scores.max(0, initial=0), kind="stable")[:MAX_ROWS].tolist())
     labels = [n if len(n) <= MAX_LETTERS else f"{n[: MAX_LETTERS - 1]}…" for n in names]

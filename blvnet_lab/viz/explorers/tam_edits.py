@@ -1,6 +1,6 @@
 """The model's side of `TamExplorer`: a copy of it whose taps may be set, and what they compute.
 
-*Positions* are what a TAM sums over: frames, or in stage 4 pairs of frames. `kind` says which:
+*Positions* are what a TAM sums over, of a kind:
 
     frames   in a ResNet: every frame has a map of its own
     routed   the stem's: so it has, and goes to the little or the big branch

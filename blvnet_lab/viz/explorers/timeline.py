@@ -26,13 +26,12 @@ LOOK = {  # for light and dark pages
 
 
 class TimelineExplorer(VideoExplorer):
-    """A video above its answers over time; set ``.value`` of ``position`` (the frame shown).
+    """Show a video above its answers over time; ``position.value`` is the frame shown.
 
     It changes ``frame``, ``caption`` (with the last answer so far, in words) and ``chart`` (the
     curves of all answers, with a cursor at the moment when the frame has been shown).
 
     Args:
-        path: of the video.
         table: of `Prediction.timeline`: probabilities in 0..1 of the classes, by seconds; or as
             pandas reads the file of `predict --timeline`.
         top: how many classes to draw (those that come highest) and to name.

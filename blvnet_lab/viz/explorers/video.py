@@ -20,10 +20,7 @@ MAX_BLOCK = 48
 
 
 class FrameReader:
-    """Frames of a video by their numbers, decoded in blocks: for those that play it.
-
-    Raises VideoReadError if the file cannot be read; or, later, a frame cannot.
-    """
+    """Frames of a video by their numbers, decoded in blocks: for those that play it."""
 
     def __init__(self, path: str) -> None:
         self.info = probe_video(path)
