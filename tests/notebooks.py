@@ -9,7 +9,6 @@ same bytes and a change in a diff is a change in the course.
 """
 
 import argparse
-import ast
 import atexit
 import base64
 import functools
@@ -22,13 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import tokenize
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
-from IPython.core.inputtransformer2 import TransformerManager
 from lab import LIMIT_S, find_chromium
 from nbval.plugin import get_sanitize_patterns
 from PIL import Image
@@ -51,9 +48,12 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 IGNORED = "nbval-ignore-output"
 BAR = "(a progress bar, alive while the cell runs)"  # of nbval_sanitize.cfg
-HIDING_TAGS = {"nbval-skip"}  # the cell would be shown as run, but never tested
-# The others hide mistakes: nbval passes a cell whose magic does not exist.
-MAGICS = {"matplotlib", "load_ext", "autoreload"}
+# What hides a cell, or means something else under nbval than in JupyterLab.
+SOURCE_PROBLEMS = {
+    r"^\s*#\s*NBVAL_SKIP\s*$": "comment NBVAL_SKIP hides the cell from the tests",
+    r"^\s*%%?(?!matplotlib|load_ext|autoreload)\w+": "magic (nbval passes one that does not exist)",
+    r";\s*\Z": "trailing ';' does not silence the output under nbval: use `_ = ...`",
+}
 
 # A file's place on somebody's machine, but not the middle of a web address or of base64.
 MACHINE_PATH = re.compile(
@@ -75,9 +75,7 @@ UNSTABLE = get_sanitize_patterns((ROOT / "tests" / "nbval_sanitize.cfg").read_te
 def without_what_changes(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy of ``nb`` without what differs between two runs, or between two machines.
 
-    Cell ids, sources, tags and the outputs that a reader sees stay. Gone are kernel and editor
-    metadata, timings, widget views, the ids and addresses listed in ``nbval_sanitize.cfg``, and
-    the folders of this machine in tracebacks.
+    Cell ids, sources, tags and the outputs that a reader sees stay.
     """
     nb = nbformat.from_dict(json.loads(json.dumps(nb)))
     nb.metadata = nbformat.from_dict(METADATA)
@@ -87,11 +85,9 @@ def without_what_changes(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = _joined_streams(cell.outputs)
         for output in cell.get("outputs", []):
-            # A view without its kernel is "Error displaying widget: model not found" when the
-            # notebook is opened again, and its model id is random. The text and the picture beside
-            # it stay; nbval does not compare views, so nothing is lost. tqdm's text is the bar
-            # before its first step, for ever at 0 %, with a clock that may already say 00:01 on a
-            # busy machine: nbval_sanitize.cfg has a fixed word for it.
+            # A view without its kernel is "Error displaying widget: model not found", and its id
+            # is random. The text and the picture beside it stay. tqdm's text is the bar before its
+            # first step, for ever at 0 %: nbval_sanitize.cfg has a fixed word for it.
             data = output.get("data", {})
             data.pop(WIDGET_VIEW, None)
             for kind, value in data.items():
@@ -157,10 +153,7 @@ def start_picture_server() -> None:
 
 
 def add_pictures(nb: nbformat.NotebookNode) -> int:
-    """A PNG beside every plotly figure, for GitHub, HTML and PDF; returns how many.
-
-    nbval never compares image/png, so readers and tests need neither kaleido nor Chromium.
-    """
+    """A PNG beside every plotly figure, for GitHub, HTML and PDF; returns how many."""
     import plotly.io as pio
 
     bundles = [
@@ -270,20 +263,12 @@ def run(paths: list[Path]) -> int:
 
 def problems(path: Path) -> list[str]:
     """What keeps the notebook at ``path`` from being committed; empty if nothing does."""
-    text = path.read_text("utf-8")
-    size = len(text.encode())
-    try:
-        ids = [cell.get("id") for cell in json.loads(text).get("cells", [])]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # missing ids are repaired; that is reported below
-            nb = nbformat.reads(text, as_version=4)
-            nbformat.validate(nb)
-    except json.JSONDecodeError as error:
-        return [f"not JSON, so not a notebook: {error}"]
-    except (nbformat.ValidationError, AttributeError, KeyError) as error:
-        return [f"not a valid notebook: {str(error).splitlines()[0]}"]
-
-    found = []
+    text, found = path.read_text("utf-8"), []
+    size, ids = len(text.encode()), [cell.get("id") for cell in json.loads(text)["cells"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # missing ids are repaired; that is reported below
+        nb = nbformat.reads(text, as_version=4)
+        nbformat.validate(nb)
     if None in ids or len(set(ids)) < len(ids):
         found.append("cells without an id of their own: every run would give them new ones")
     if size > MAX_BYTES:
@@ -302,10 +287,9 @@ def problems(path: Path) -> list[str]:
         if cell.cell_type == "code":
             expected = (cell.execution_count or expected) + 1
     found += caption_problems(nb, path)
-    if not found and without_what_changes(nb) != nb:
-        # last and generic: saved by an editor instead of by `run`
+    if not found and without_what_changes(nb) != nb:  # saved by an editor, say
         found.append("not as `make notebooks` writes it (metadata, timing or ids): run that")
-    return found
+    return found + misspelled(nb)
 
 
 def of_exercise(cell: nbformat.NotebookNode) -> bool:
@@ -322,13 +306,12 @@ def only_caption(cell: nbformat.NotebookNode) -> bool:
 
 def caption_problems(nb: nbformat.NotebookNode, path: Path) -> Iterator[str]:
     """Figures without a caption, captions without a figure, and numbers out of order."""
-    chapter, count = path.name[:2].lstrip("0") or "0", 0
+    count = 0
     for index, (cell, below) in enumerate(itertools.pairwise(nb.cells)):
         caption = CAPTION.match(below.source) if below.cell_type == "markdown" else None
         pictures = pictures_of(cell)
-        if pictures:
-            count += 1
-        wanted = f"{chapter}.{count}"
+        count += bool(pictures)
+        wanted = f"{path.name[:2].removeprefix('0')}.{count}"
         if pictures and caption is None:
             yield f"cell {index}: a figure without a caption; begin cell {index + 1} with it: " + (
                 f"*Figure {wanted}: what it shows*"
@@ -382,8 +365,8 @@ def misspelled(nb: nbformat.NotebookNode) -> list[str]:
 def cell_problems(cell: nbformat.NotebookNode, expected_count: int) -> Iterator[str]:
     """What is wrong with one cell that should have ``expected_count`` as its number."""
     tags = set(cell.metadata.get("tags", []))
-    if hiding := sorted(tags & HIDING_TAGS):
-        yield f"tag {hiding[0]} hides the cell from the tests"
+    if "nbval-skip" in tags:
+        yield "tag nbval-skip hides the cell from the tests"
     if not cell.source.strip():
         yield f"empty {cell.cell_type} cell"
         return
@@ -396,33 +379,11 @@ def cell_problems(cell: nbformat.NotebookNode, expected_count: int) -> Iterator[
         )
     if (lines := len(cell.source.splitlines())) > MAX_LINES:
         yield f"{lines} lines, the limit is {MAX_LINES}"
-    yield from source_problems(cell.source)
+    for pattern, words in SOURCE_PROBLEMS.items():
+        if found := re.search(pattern, cell.source, re.MULTILINE):
+            yield f"{found[0].strip()}: {words}"
     for output in cell.outputs:
         yield from output_problems(output, tags)
-
-
-def source_problems(source: str) -> Iterator[str]:
-    """Constructs that mean something else under nbval than in JupyterLab."""
-    if re.search(r"^\s*#\s*NBVAL_SKIP\s*$", source, re.MULTILINE):
-        yield "comment NBVAL_SKIP hides the cell from the tests"
-    python = TransformerManager().transform_cell(source)  # magics become function calls
-    try:
-        tree = ast.parse(python)
-        tokens = list(tokenize.generate_tokens(io.StringIO(python).readline))
-    except (SyntaxError, tokenize.TokenError):
-        return  # running it shows the error, if it is not meant
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            kind = call.func.attr
-            if kind in ("run_line_magic", "run_cell_magic"):
-                name = getattr(call.args[0], "value", "?")
-                if kind == "run_cell_magic" or name not in MAGICS:
-                    sign = "%%" if kind == "run_cell_magic" else "%"
-                    yield f"magic {sign}{name} (nbval passes a cell whose magic does not exist)"
-    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
-    words = [token.string for token in tokens if token.type not in silent]
-    if words and words[-1] == ";":
-        yield "trailing ';' does not silence the output under nbval: use `_ = ...`"
 
 
 def output_problems(output: nbformat.NotebookNode, tags: set[str]) -> Iterator[str]:
@@ -453,16 +414,9 @@ def _readable(output: nbformat.NotebookNode) -> str:
 
 def check(paths: list[Path]) -> int:
     """Print every problem of every notebook; 1 if there is any."""
-    count = 0
-    for path in paths:
-        found = problems(path)
-        if not any("not a valid notebook" in line or "not JSON" in line for line in found):
-            found += misspelled(nbformat.read(path, as_version=4))
-        for line in found:
-            count += 1
-            print(f"{path.name}: {line}")
-    print(f"{len(paths)} notebooks, {count} problems")
-    return 1 if count else 0
+    found = [f"{path.name}: {line}" for path in paths for line in problems(path)]
+    print("\n".join([*found, f"{len(paths)} notebooks, {len(found)} problems"]))
+    return 1 if found else 0
 
 
 def all_notebooks() -> list[Path]:

@@ -560,14 +560,6 @@ def test_dead_links_are_noticed(tmp_path, text, words):
     assert words in found if words else found == ""
 
 
-def test_misspelled_words_are_noticed():
-    nb = new_notebook(cells=[new_markdown_cell("The colour of teh frame, normalised.")])
-    (found,) = notebooks.misspelled(nb)
-    assert "teh ==> the" in found
-    nb.cells[0].source = "The colour of the frame, normalised."
-    assert notebooks.misspelled(nb) == []
-
-
 def test_the_glossary_has_the_vocabulary():
     text = (ROOT / "notebooks" / "glossary.md").read_text("utf-8").lower()
     for word in (

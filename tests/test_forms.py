@@ -121,11 +121,12 @@ def test_published_form_copies_maps_to_both_frames():
         )
     published(random64(3, 8, 3, 32, 32))
     frames, pairs = 3 * 8, 3 * 4
-    for i in range(3):
-        assert maps[f"stage_tams.{i}"] == maps[f"stage_tams.{i}.taps.0"] == (frames, frames)
-        assert maps[f"stages.{i}.fusion"] == maps[f"stages.{i}.little"] == (pairs, pairs)
-    assert maps["stem_tam"] == maps["stem.conv"] == (frames, frames)
-    assert maps["last.0.conv1"] == maps["last_tams.0"] == maps["last_tams.1"] == (pairs, pairs)
+    for stage in ("net.stage1", "net.stage2", "net.stage3"):
+        assert maps[f"{stage}.tam"] == maps[f"{stage}.tam.taps.0"] == (frames, frames)
+        assert maps[f"{stage}.fusion"] == maps[f"{stage}.little"] == (pairs, pairs)
+    assert maps["net.stem.tam"] == maps["net.stem.conv"] == (frames, frames)
+    last = (maps[f"net.stage4.{name}"] for name in ("0.conv1", "0.tam", "1.tam"))
+    assert set(last) == {(pairs, pairs)}
     assert len([m for m in published.modules() if isinstance(m, PublishedTAM)]) == 6
     assert not any(isinstance(m, TAM) for m in published.modules())
 

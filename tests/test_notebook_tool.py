@@ -49,8 +49,7 @@ def faults(tmp_path, *cells, **metadata):
     [
         [code()],
         [code("1 / 0", error(), tags=["raises-exception"])],
-        [code("%matplotlib inline\n!echo 'a;'\nx = '%nosuch' # ;")],
-        [code("if True:\n    x = 5 \\\n    % 3\nprint('#1;')", stream("#1;\n"))],
+        [code("%matplotlib inline\nx = '%nosuch'\nif True:\n    x = 5 \\\n    % 3")],
         [code("x", stream("see https://example.org/home/page and runs/tmp/x"))],
         [code("\n".join(["x = 1"] * 25))],
     ],
@@ -64,9 +63,8 @@ def test_clean(tmp_path, cells):
     [
         (code(count=7), "execution_count 7, expected 1: not run"),
         (code("plt.plot(x);"), "trailing ';'"),
-        (code("%nosuchmagic"), "magic %nosuchmagic"),
-        (code("if True:\n    %time 1"), "magic %time"),
-        (code("%%bash\nls"), "magic %%bash"),
+        (code("%nosuchmagic"), "%nosuchmagic: magic"),
+        (code("%%bash\nls"), "%%bash: magic"),
         (code("  "), "empty code cell"),
         (new_markdown_cell(" \n", id="m"), "empty markdown cell"),
         (code("1", tags=["nbval-skip"]), "nbval-skip hides"),
@@ -74,11 +72,10 @@ def test_clean(tmp_path, cells):
         (code("1 / 0", error()), "error output E: division by zero"),
         (code("w()", stream("careful", "stderr")), "stderr output: 'careful'"),
         (code("\n".join(["x = 1"] * 26)), "26 lines, the limit is 25"),
+        (new_markdown_cell("The colour of teh frame.", id="m"), "teh ==> the"),
         (code("x", stream("x" * 301_000)), "an output of 301 kB, the limit is 300 kB"),
         (code("x", data(text_plain="PosixPath('/home/me/clip.mp4')")), "machine: /home/me/clip"),
         (code("x", stream("saved to /tmp/run.pt\n")), "machine: /tmp/run.pt"),
-        (code("x", stream("in /Users/me/a")), "machine: /Users/me/a"),
-        (code("x", stream("at=/tmp/a")), "machine: /tmp/a"),
         (code("x", stream(r"C:\Users\me")), r"machine: C:\Users\me"),
         (code("x", data(text_html="<a href='/home/me/x'>")), "machine: /home/me/x"),
         (code("x", error("no file /tmp/x"), tags=["raises-exception"]), "machine: /tmp/x"),
@@ -108,13 +105,6 @@ def test_fault_of_the_notebook(tmp_path):
     assert faults(tmp_path, *many[:45], *exercise) == ""
     huge = [code("x", stream("x" * 260_000), count=i) for i in range(1, 5)]
     assert faults(tmp_path, *huge) == "1.0 MB, the limit is 1 MB"
-
-
-def test_file_that_is_no_notebook(tmp_path):
-    path = tmp_path / "n.ipynb"
-    for text, words in [("", "not JSON"), ("{}", "not a valid"), ('{"cells": 1', "not JSON")]:
-        path.write_text(text)
-        assert words in "\n".join(notebooks.problems(path))
 
 
 def test_ids_must_be_there_and_differ(tmp_path):

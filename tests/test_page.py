@@ -107,6 +107,27 @@ def press(page, name: str) -> None:
     page.wait_for_function(READY)
 
 
+def choose(page, selector: str, label: str) -> None:
+    page.select_option(selector, label)
+    page.wait_for_function(READY)
+
+
+def will_show(page, selector: str, *words: str) -> None:
+    from playwright.sync_api import expect
+
+    for part in words:
+        expect(page.locator(selector)).to_contain_text(part)
+
+
+def assert_logits(page, order: list[int] | slice, clip: torch.Tensor, *names: str) -> None:
+    """What is shown of these networks is what PyTorch computes for the clip in this order."""
+    logits = shown_logits(page)
+    for name in names:
+        with torch.no_grad():
+            expected = shipped(name)(clip[None, order])[0]
+        torch.testing.assert_close(logits[name], expected, **EXACT)
+
+
 def shown_logits(page) -> dict[str, torch.Tensor]:
     rows = page.evaluate(
         "[...document.querySelectorAll('#answers [class=bar]')].map(bar => bar.parentNode.logits)"
@@ -137,24 +158,17 @@ def test_numbers_are_those_of_pytorch(browser, address):
         ):
             page.select_option("#clip", index=label)
             press(page, button)
-            clip, logits = clip_of(label)[None, order], shown_logits(page)
-            for name in FOUR:
-                with torch.no_grad():
-                    torch.testing.assert_close(logits[name], shipped(name)(clip)[0], **EXACT)
-        assert "“right then left”, which in this order is “left then right”." in page.inner_text(
-            "#answers"
-        )
-        model = shipped("blvnet_tam")
+            assert_logits(page, order, clip_of(label), *FOUR)
+        will_show(page, "#answers", "“right then left”, which in this order is “left then right”.")
+        model, clip = shipped("blvnet_tam"), clip_of(label)[None, order]
         for point, channel in (("stage1.tam", 5), ("stage2.little", 40), ("stem.big", 0)):
-            page.select_option("#place", point)
-            page.wait_for_function(READY)
+            choose(page, "#place", point)
             page.locator("#channel").fill(str(channel))
             with torch.no_grad(), introspect.capture(model, point) as cache:
                 model(clip)
             expected = cache[point][0, :, channel].flatten(1).numpy()
             np.testing.assert_allclose(shown_maps(page), expected, **EXACT)
-        page.select_option("#network", "TSN")
-        page.wait_for_function(READY)
+        choose(page, "#network", "TSN")
         assert "This network has no taps" in page.inner_text("#turned")
         assert not page.locator("#taps").is_visible()
 
@@ -163,8 +177,7 @@ def test_numbers_are_those_of_pytorch(browser, address):
 def test_taps_change_maps_and_answers_and_come_back(browser, address):
     with visited(browser, address) as page:
         page.select_option("#clip", "right then left")
-        page.select_option("#place", "stage2.tam")
-        page.wait_for_function(READY)
+        choose(page, "#place", "stage2.tam")
         page.locator("#channel").fill("7")
         before, maps = page.inner_text("#answers"), shown_maps(page)
         page.get_by_label("prev").focus()
@@ -210,9 +223,7 @@ def order_of(page) -> list[int]:
 
 
 @pytest.mark.browser
-def test_frames_move_by_keyboard_by_mouse_and_by_finger(browser, address):
-    from playwright.sync_api import expect
-
+def test_frames_move_by_keyboard_and_by_mouse(browser, address):
     with visited(browser, address) as page:
         frames = page.locator("#strip button")
         frames.nth(2).focus()
@@ -228,13 +239,9 @@ def test_frames_move_by_keyboard_by_mouse_and_by_finger(browser, address):
         frames.nth(7).drag_to(frames.nth(0))
         page.wait_for_function(READY)
         assert order_of(page) == [2, 0, 1, 3, 4, 5, 6, 7]
-        with torch.no_grad():
-            expected = shipped("blvnet_tam")(clip_of(0)[None, order_of(page)])[0]
-        torch.testing.assert_close(shown_logits(page)["blvnet_tam"], expected, **EXACT)
-        for begin, end in (
-            (page.locator("h1"), frames.nth(3)),
-            (frames.nth(3), page.locator("h1")),
-        ):
+        assert_logits(page, order_of(page), clip_of(0), "blvnet_tam")
+        title = page.locator("h1")
+        for begin, end in ((title, frames.nth(3)), (frames.nth(3), title)):
             begin.drag_to(end)  # no frame is moved
             assert order_of(page) == [2, 0, 1, 3, 4, 5, 6, 7]
             assert page.locator("#strip .over").count() == 0
@@ -243,10 +250,14 @@ def test_frames_move_by_keyboard_by_mouse_and_by_finger(browser, address):
         assert "TSN: " in page.inner_text("#answers").split("as in the order filmed")[0]
         page.get_by_role("button", name="play").click()
         last = f"frame {order_of(page)[7]} of the clip"
-        expect(page.locator("#screen")).to_have_attribute("aria-label", last)
+        page.wait_for_function(f"document.getElementById('screen').ariaLabel === '{last}'")
         press(page, "as filmed")
         shown = page.evaluate(PLAYED_TWICE)
         assert shown[shown.index(0) :] in ([*range(8)], [0, *range(8)]), "one after the other"
+
+
+@pytest.mark.browser
+def test_frames_move_by_finger(browser, address):
     with visited(browser, address, viewport=PHONE, has_touch=True, is_mobile=True) as page:
         page.locator("#strip").scroll_into_view_if_needed()
         boxes = [frames.bounding_box() for frames in page.locator("#strip button").all()]
@@ -254,9 +265,8 @@ def test_frames_move_by_keyboard_by_mouse_and_by_finger(browser, address):
         finger = page.context.new_cdp_session(page)
         for kind, points in (("Start", [1]), ("Move", [2]), ("Move", [4]), ("End", [])):
             touches = [{"x": middle[at][0], "y": middle[at][1]} for at in points]
-            finger.send(
-                "Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches}
-            )
+            event = {"type": f"touch{kind}", "touchPoints": touches}
+            finger.send("Input.dispatchTouchEvent", event)
         page.wait_for_function(READY)
         assert order_of(page) == [0, 2, 3, 4, 1, 5, 6, 7]
         assert page.locator("#strip .over").count() == 0
@@ -276,16 +286,12 @@ def test_it_can_be_read(browser, address, size, scheme):
         )
         light, dark = (ground, ink) if scheme == "light" else (ink, ground)
         assert min(light) > 200 and max(dark) < 60
-        assert (
-            page.locator(".bar i").first.evaluate("bar => getComputedStyle(bar).transitionDuration")
-            == "0s"
-        )
+        bar = page.locator(".bar i").first
+        assert bar.evaluate("bar => getComputedStyle(bar).transitionDuration") == "0s"
+        named = "c => c.ariaLabel || c.labels?.[0]?.innerText || c.innerText"
         for control in page.locator("main button, main select, main input").all():
             if control.is_visible():
-                name = control.evaluate(
-                    "c => c.ariaLabel || c.labels?.[0]?.innerText || c.innerText"
-                )
-                assert name.strip(), control.evaluate("c => c.outerHTML")
+                assert control.evaluate(named).strip(), control.evaluate("c => c.outerHTML")
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         name = "desk" if size is DESK else "phone"
         page.screenshot(path=SCREENSHOTS / f"page_{name}_{scheme}.png", full_page=True)
@@ -314,18 +320,14 @@ WHITE_AT_THE_LEFT = """() => {
 
 @pytest.mark.browser
 def test_camera_is_followed_pair_by_pair(browser, address):
-    from playwright.sync_api import expect
-
     with visited(browser, address) as page:
         page.evaluate(COLLECT)
         press(page, "start the camera")
         page.wait_for_function("seen.length >= 3")
-        expect(page.locator("#live-words")).to_contain_text("It sees: ")
-        expect(page.locator("#speed")).to_have_text(
-            re.compile(r"\w+ \d+ %; \d+ ms a pair of frames")
-        )
+        will_show(page, "#live-words", "It sees: ")
+        assert re.search(r"\w \d+ %; \d+ ms a pair of frames", page.inner_text("#speed"))
         press(page, "stop")
-        expect(page.locator("#live-words")).to_have_text("The camera is off.")
+        will_show(page, "#live-words", "The camera is off.")
         seen, stream = page.evaluate("seen"), Stream(shipped("blvnet_tam_causal"))
         for each in seen[:3]:
             frames = torch.tensor(each["pair"], dtype=torch.uint8).view(1, 2, 64, 64, 3)
@@ -342,39 +344,30 @@ def test_camera_is_followed_pair_by_pair(browser, address):
         picture = np.array(page.evaluate("seen.at(-1).pair[1]")).reshape(64, 64, 3)
         assert picture[:, :16].max() < 50 and picture[:, 48:].min() > 200, "not as in a mirror"
         page.evaluate("given.getTracks()[0].stop()")  # as when it is unplugged
-        expect(page.locator("#live-words")).to_contain_text("No camera: it is gone. Parts 1")
+        will_show(page, "#live-words", "No camera: it is gone. Parts 1")
 
 
 @pytest.mark.browser
 def test_without_camera_network_or_server_it_says_what_to_do(browser, site, address):
-    from playwright.sync_api import expect
-
     with visited(browser, address) as page:
         for devices, words in (
             ("{ getUserMedia: () => Promise.reject(Error('Permission denied')) }", "Permission"),
             ("undefined", "browsers want the page from https, or localhost"),
         ):
-            page.evaluate(
-                f"Object.defineProperty(navigator, 'mediaDevices', "
-                f"{{ value: {devices}, configurable: true }})"
-            )
+            value = f"{{ value: {devices}, configurable: true }}"
+            page.evaluate(f"Object.defineProperty(navigator, 'mediaDevices', {value})")
             press(page, "start the camera")
-            for part in ("No camera: ", words, "Parts 1 and 2 need none."):
-                expect(page.locator("#live-words")).to_contain_text(part)
-    about = json.loads((site / "page.json").read_text()) | {
-        "runtime": ONLINE,
-        "notebooks": "../index.html",
-    }
+            will_show(page, "#live-words", "No camera: ", words, "Parts 1 and 2 need none.")
+    about = json.loads((site / "page.json").read_text())
+    about |= {"runtime": ONLINE, "notebooks": "../index.html"}
+    anybody = {"Access-Control-Allow-Origin": "*"}
+
+    def serve(route) -> None:
+        route.fulfill(path=site / LOCAL / Path(route.request.url).name, headers=anybody)
 
     def online(page) -> None:
         page.route("**/page.json", lambda route: route.fulfill(body=json.dumps(about)))
-        page.route(
-            f"{ONLINE}**",
-            lambda route: route.fulfill(
-                path=site / LOCAL / Path(route.request.url).name,
-                headers={"Access-Control-Allow-Origin": "*"},
-            ),
-        )
+        page.route(f"{ONLINE}**", serve)
 
     with visited(browser, address, prepare=online) as page:
         assert page.locator("a.course").first.get_attribute("href") == "../index.html"
@@ -384,11 +377,9 @@ def test_without_camera_network_or_server_it_says_what_to_do(browser, site, addr
         page.route(f"{ONLINE}**", lambda route: route.abort())
 
     with visited(browser, address, ready=False, prepare=cut_off) as page:
-        expect(page.locator("#status")).to_contain_text("Is there a connection to the internet?")
+        will_show(page, "#status", "Is there a connection to the internet?")
     with visited(browser, (site / "index.html").as_uri(), ready=False) as page:
-        expect(page.locator("#status")).to_contain_text(
-            "It needs a web server: python -m http.server"
-        )
+        will_show(page, "#status", "It needs a web server: python -m http.server")
 
 
 def test_nothing_is_written_over_and_the_runtime_is_named(tmp_path, monkeypatch):
@@ -398,16 +389,14 @@ def test_nothing_is_written_over_and_the_runtime_is_named(tmp_path, monkeypatch)
     monkeypatch.setattr(course_page, "export_with_taps", never)
     mine = tmp_path / "clips.bin"
     mine.write_text("mine")
-    with pytest.raises(
-        FileExistsError, match=r"got .*clips\.bin: choose another folder, or add --rep"
-    ):
+    with pytest.raises(FileExistsError, match=r"got .*clips\.bin: choose another .*--replace"):
         write_page(tmp_path)
     assert mine.read_text() == "mine" and list(tmp_path.iterdir()) == [mine]
     for out in (mine, mine / "below"):
         with pytest.raises(OSError):
             write_page(out)
-    monkeypatch.setattr(course_page, "export_with_taps", lambda model, path, size: path.touch())
-    monkeypatch.setattr(course_page, "export_stream", lambda model, path, size: path.touch())
+    for name in ("export_with_taps", "export_stream"):
+        monkeypatch.setattr(course_page, name, lambda model, path, size: path.touch())
     found = write_page(tmp_path, notebooks="../index.html", replace=True)
     about = json.loads((tmp_path / "page.json").read_text())
     assert about["runtime"] == ONLINE and about["notebooks"] == "../index.html"

@@ -45,37 +45,32 @@ class PublishedNet(nn.Module):
 
     def __init__(self, model: BigLittleNet):
         super().__init__()
-        model = copy.deepcopy(model)
-        num_frames = model.num_frames
-        self.stem, self.head, self.classifier = model.stem, model.dropout, model.classifier
-        self.stages = nn.ModuleList([model.stage1, model.stage2, model.stage3])
-        self.last = nn.ModuleList(list(model.stage4)[:-1])
-        self.stem_tam = PublishedTAM(model.stem.tam, num_frames)
-        self.stage_tams = nn.ModuleList(PublishedTAM(s.tam, num_frames) for s in self.stages)
-        self.last_tams = nn.ModuleList(PublishedTAM(b.tam, num_frames // 2) for b in self.last)
-        self.num_pairs = num_frames // 2
-        for module in (self.stem, *self.stages, *self.last):
-            module.tam = None
+        self.net = net = copy.deepcopy(model)
+        self.num_pairs = net.num_frames // 2
+        for module in (net.stem, net.stage1, net.stage2, net.stage3):
+            module.tam = PublishedTAM(module.tam, net.num_frames)
+        for block in list(net.stage4)[:-1]:
+            block.tam = PublishedTAM(block.tam, self.num_pairs)
 
     def forward(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
-        x = self.stem.bn(self.stem.conv(clip.flatten(0, 1)))
-        x = self.stem_tam(torch.relu(x))  # (B*T, 64, H/2, W/2)
-        merged = torch.relu(self.stem.big(x[1::2]) + self.stem.little(x[::2]))
-        x = self.stem.fusion(merged).repeat_interleave(2, 0)  # (B*T, 64, H/4, W/4)
-        for stage, tam in zip(self.stages, self.stage_tams, strict=True):
-            x = tam(x)
+        net, stem = self.net, self.net.stem
+        x = stem.tam(torch.relu(stem.bn(stem.conv(clip.flatten(0, 1)))))  # (B*T, 64, H/2, W/2)
+        merged = torch.relu(stem.big(x[1::2]) + stem.little(x[::2]))
+        x = stem.fusion(merged).repeat_interleave(2, 0)  # (B*T, 64, H/4, W/4)
+        for stage in (net.stage1, net.stage2, net.stage3):
+            x = stage.tam(x)
             big, little = stage.big(x[1::2]), stage.little(x[::2])
             big = F.interpolate(big, size=little.shape[-2:], mode="nearest")
             x = stage.fusion(torch.relu(big + little)).repeat_interleave(2, 0)  # (B*T, C, h, w)
         x = x[::2]  # (B*P, 1024, h, w)
-        for block, tam in zip(self.last, self.last_tams, strict=True):
-            y = tam(x)
+        for block in list(net.stage4)[:-1]:
+            y = block.tam(x)
             shortcut = x if block.downsample is None else block.downsample(y)
             y = torch.relu(block.bn1(block.conv1(y)))
             y = torch.relu(block.bn2(block.conv2(y)))
             x = torch.relu(block.bn3(block.conv3(y)) + shortcut)
-        pooled = self.head(x.mean((-2, -1)))  # (B*P, 2048)
-        return self.classifier(pooled).unflatten(0, (-1, self.num_pairs)).mean(1)
+        pooled = net.dropout(x.mean((-2, -1)))  # (B*P, 2048)
+        return net.classifier(pooled).unflatten(0, (-1, self.num_pairs)).mean(1)
 
 
 def published_form(model: BigLittleNet) -> PublishedNet:
