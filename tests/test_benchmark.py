@@ -252,8 +252,6 @@ def test_picture_of_accuracy_against_cost():
     colours = {tuple(colour) for colour in first.collections[0].get_facecolors().tolist()}
     assert len(colours) == 2, "ours stands out"
 
-
-def test_names_do_not_stand_on_each_other():
     same = accuracies(*(("m" + str(k), "A", 70 + k / 100, "", "", 500.0, 1) for k in range(4)))
     (axes,) = viz.cost_figure(same).axes
     low, high = axes.get_ylim()
@@ -272,16 +270,12 @@ def test_hovering_tells_views_and_source():
 
 
 def test_convolutions_are_not_rounded_where_the_matrix_product_is_not(monkeypatch):
-    seen = []
-
-    def part(given):
-        seen.append(torch.backends.cudnn.allow_tf32)
-        return pd.DataFrame()
-
-    before = torch.backends.cudnn.allow_tf32
-    monkeypatch.setitem(MEASURES, "claims", part)
+    allowed, before = [], torch.backends.cudnn.allow_tf32
+    monkeypatch.setitem(
+        MEASURES, "claims", lambda given: allowed.append(torch.backends.cudnn.allow_tf32)
+    )
     run_benchmark(parts=["claims"], **SMALL)
-    assert seen == [False] and torch.backends.cudnn.allow_tf32 == before
+    assert allowed == [False] and torch.backends.cudnn.allow_tf32 == before
 
 
 @pytest.mark.gpu

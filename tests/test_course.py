@@ -159,11 +159,8 @@ def test_after_an_update_only_what_was_edited_is_kept(package, mine):
     assert copy_course(mine) == only(updated=[other], kept=["glossary.md"])
 
 
-@pytest.mark.parametrize("record", [None, "{", "[]"])
-def test_a_folder_of_an_older_version_is_kept(package, mine, record):
+def test_a_folder_of_an_older_version_is_kept(package, mine):
     (mine / course.RECORD).unlink()
-    if record is not None:
-        (mine / course.RECORD).write_text(record)
     rewrite(package / NB02, lambda nb: nb.cells.append(new_markdown_cell("New.")))
     before = (mine / NB02).read_bytes()
     assert copy_course(mine) == only(kept=[NB02])
@@ -334,37 +331,30 @@ def test_every_stub_is_solved(teaching):
                 compile(cell.source, path.name, "exec")
                 assert "NotImplementedError" not in cell.source
             elif "check" in tags:
-                points = cell.metadata["nbgrader"]["points"]
                 call, shown, last = cell.source.splitlines()
                 assert (call, shown) == (f"verdict = {was.source.strip()}", "display(verdict)")
-                assert last == f"{points} if verdict else 0"
+                assert last == f"{cell.metadata['nbgrader']['points']} if verdict else 0"
             elif cell.cell_type == "code":
                 assert cell == was and "verdict" not in cell.source, "a name of the tests"
             else:
                 assert cell.source == re.sub(r"\[([^]]+)\]\(0\d_\w+\.ipynb\)", r"\1", was.source)
-            if {"exercise", "check"} & set(tags):
-                assert cell.outputs == [] and cell.execution_count is None
     assert count == len(CHECKS) > 3
 
 
 def test_metadata_is_what_nbgrader_asks_for(teaching):
     """Its schema 3: keys, types, and what excludes what."""
     for _, nb in solved(teaching):
-        cells = [cell for cell in nb.cells if "nbgrader" in cell.metadata]
-        tags = {"exercise", "check"}
-        tagged = [cell for cell in nb.cells if tags & set(cell.metadata.get("tags", []))]
-        assert cells == tagged != []
-        ids = [cell.metadata["nbgrader"]["grade_id"] for cell in cells]
-        assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[A-Za-z0-9_-]+", x) for x in ids)
+        cells = [*exercise_cells(nb, "exercise"), *exercise_cells(nb, "check")]
+        assert len(cells) == sum("nbgrader" in cell.metadata for cell in nb.cells) > 0
+        ids = {cell.metadata["nbgrader"]["grade_id"] for cell in cells}
+        assert len(ids) == len(cells) and all(re.fullmatch(r"[A-Za-z0-9_-]+", x) for x in ids)
         for cell in cells:
-            data = dict(cell.metadata["nbgrader"])
             is_test = "check" in cell.metadata["tags"]
+            marks = {"grade": is_test, "locked": is_test, "solution": not is_test}
+            data = dict(cell.metadata["nbgrader"])
             assert (data.pop("points", None) in (1, 2, 3)) == is_test
-            del data["grade_id"]
-            assert data == {
-                "schema_version": 3, "task": False,
-                "grade": is_test, "locked": is_test, "solution": not is_test,
-            }  # fmt: skip
+            assert data.pop("grade_id") and data == marks | {"schema_version": 3, "task": False}
+            assert cell.outputs == [] and cell.execution_count is None
 
 
 def test_the_marking_sheet_is_complete(teaching):
@@ -434,7 +424,6 @@ def test_what_zip_collect_finds():
     wrong = {"student_id": "anna", "file_id": "02_why_time_matters"}  # zip_collect warns of it
     for name, expected in (
         ("anna_02_hand_in.ipynb", right),
-        ("anna/02_hand_in.ipynb", right),
         ("anna/02_why_time_matters/02_hand_in.ipynb", right),
         ("anna_02_why_time_matters.ipynb", wrong),
         ("02_hand_in.ipynb", None),
@@ -543,13 +532,11 @@ def test_links_and_alternative_texts(path):
     [
         ("[a](other.md)", ""),
         ("[a](other.md#what-was-measured)", ""),
-        ("[a](#part) ![b](other.md) <img src='x' alt='c'>", ""),
+        ("[a](#part) ![b](other.md) <img src='x' alt='c'> [a](https://example.org/nowhere)", ""),
         ("`[a](nowhere.md)`\n```\n[a](nowhere.md)\n```", ""),
-        ("[a](https://example.org/nowhere)", ""),
         ("[a](nowhere.md)", "nowhere.md leads nowhere"),
         ("[a](other.md#nothing)", "other.md has no heading #nothing"),
         ("![](other.md)", "no alternative text"),
-        ("<img src='x'>", "without an alternative text"),
         ("<img src='x' alt=''>", "without an alternative text"),
     ],
 )
@@ -562,10 +549,8 @@ def test_dead_links_are_noticed(tmp_path, text, words):
 
 def test_the_glossary_has_the_vocabulary():
     text = (ROOT / "notebooks" / "glossary.md").read_text("utf-8").lower()
-    for word in (
-        "clip frame pair partner branch stage tap merged view alpha beta top-1 causal twins"
-    ).split():  # fmt: skip
-        assert word in text
+    words = "clip frame pair partner branch stage tap merged view alpha beta top-1 causal twins"
+    assert [word for word in words.split() if word not in text] == []
     rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
     terms = [term for term, _, _ in rows]
     assert len(rows) > 30 and terms == sorted(terms)

@@ -74,7 +74,8 @@ def test_the_solution_is_accepted(name):
 
 
 def test_every_check_has_its_answers():
-    assert len(CHECKS) >= 24 and len(WRONG) >= 300 and len(RIGHT) >= 70
+    assert len(CHECKS) == sum(map(len, EXERCISES.values())) >= 24
+    assert len(WRONG) >= 300 and len(RIGHT) >= 70
     for full_name, check in CHECKS.items():
         name = full_name.removeprefix("check_")
         assert 1 <= len(check.rules) <= 6, name
@@ -87,13 +88,6 @@ def test_every_check_has_its_answers():
 
 
 # ---------------------------------------------------------------- the notebooks' exercises
-
-
-def test_each_notebook_has_two_to_six_exercises():
-    assert EXERCISES["nb00"] == []
-    for number, found in EXERCISES.items():
-        assert number == "nb00" or 2 <= len(found) <= 6, number
-    assert sum(map(len, EXERCISES.values())) == len(CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +106,7 @@ def test_a_stub_says_that_it_is_not_attempted(exercise):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_an_exercise_is_complete(number):
     """Numbers in order; two hints; stub; check; a solution to go on."""
+    assert 2 <= len(EXERCISES[number]) <= 6
     cells, module = NOTEBOOKS[number].cells, importlib.import_module(f"blvnet_lab.course.{number}")
     for count, exercise in enumerate(EXERCISES[number], start=1):
         name, place = exercise.name, cells.index(exercise.stub)
@@ -167,8 +162,7 @@ def not_for_this_kind(x):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (lambda x: x + 1, ["not right yet", "it is doubled", "[2, 3] instead of [2, 4]", "add x"]),
-        (lambda x: x + 1, ["for", "x = [1, 2]"]),
+        (lambda x: x + 1, ["not right yet", "it is doubled", "x = [1, 2]", "[2, 3] instead of"]),
         (lambda x: None, ["it returns something", "return"]),
         (lambda x: [2.0, 4.0], ["it is doubled", "type list", "return a tensor"]),
         (lambda x: (2 * x)[:1], ["it is doubled", "(1,) instead of (2,)", "axis"]),
@@ -219,11 +213,9 @@ def test_rules_go_on_until_one_is_broken():
     "got, wanted",
     [
         ([1, 2], [1.0, 2.0]),
-        (torch.tensor([1.0]), [1.0]),
         (pd.DataFrame({"a": [1]}), [{"a": 1}]),
         ({"a": torch.ones(1)}, {"a": [1.0 + 1e-9]}),
         (True, True),
-        ([torch.ones(1), 2], (torch.ones(1), 2)),
         (torch.tensor([[1.0], [0.0]]), (torch.ones(1), torch.zeros(1))),
         (map(torch.tensor, ([1.0], [0.0])), (torch.ones(1), torch.zeros(1))),
         (torch.tensor([1.0], dtype=torch.float64) + 1e-7, torch.tensor([1.0])),
@@ -242,12 +234,8 @@ TWO = (torch.ones(1), torch.zeros(1))
     [
         ([1, 2], [2, 1]), ("1", 1), ({"a": 1}, {"b": 1}), ([1], 1), (1.001, 1), (True, None),
         (TWO[::-1], TWO), ("ab", TWO), ({"a": 1, "b": 2}, TWO), ((1, 2, 3), TWO), (7, TWO),
-        (torch.tensor(1.0), TWO), (torch.ones(3), TWO),
-        (torch.ones(2, dtype=torch.int64), torch.ones(2)),
-        (torch.ones(2), torch.ones(2, dtype=torch.int64)),
-        (torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.uint8)),
-        (torch.ones(2, dtype=torch.uint8), torch.ones(2, dtype=torch.bool)),
-        ("long " * 1000, "other " * 1000),
+        (torch.tensor(1.0), TWO), (torch.ones(2).long(), torch.ones(2)),
+        (torch.ones(2).long(), torch.ones(2).byte()), ("long " * 1000, "other " * 1000),
     ],
 )  # fmt: skip
 def test_values_that_differ(got, wanted):
@@ -305,14 +293,10 @@ def test_an_unwritten_branch_is_wrong_and_not_unattempted(name):
         (nn.Linear(2, 1).eval(), lambda net: net.train(), "the mode"),
         (nn.Linear(2, 1), lambda net: net.requires_grad_(False), "requires_grad"),
         (nn.Linear(2, 1), lambda net: setattr(net.weight, "grad", torch.ones(1, 2)), ".grad"),
-        (nn.Linear(2, 1), lambda net: net.register_forward_hook(print), "hooks"),
-        (nn.Linear(2, 1), lambda net: net.register_forward_pre_hook(print), "hooks"),
         (torch.zeros(2), lambda x: x.add_(1), "an input"),
-        (torch.zeros(2), lambda x: x.resize_(1), "an input"),
         (torch.zeros(2), lambda x: x.requires_grad_(), "an input"),
         ([1, [2]], lambda x: x[1].append(3), "an input"),
         ({"a": torch.zeros(1)}, lambda x: x["a"].add_(1), "an input"),
-        ({"a": 1}, lambda x: x.pop("a"), "an input"),
     ],
 )
 def test_what_is_given_is_left_as_it_was(given, change, what):
@@ -321,12 +305,7 @@ def test_what_is_given_is_left_as_it_was(given, change, what):
         answer(given, [1])
     assert info.value.broken == "what it is given is left as it was" and what in info.value.found
     Answer(lambda thing, numbers: [thing])(given, [1])
-    Answer(lambda thing: [thing.register_forward_hook(print)])(net := nn.ReLU(), changes=[net])
-
-
-def test_what_is_not_changed_is_no_change():
-    odd = (torch.tensor([float("nan"), 1]), torch.ones(1).requires_grad_() * 2, object(), {1})
-    assert Answer(lambda *given: 1)(*odd) == 1
+    Answer(lambda thing: [thing.train()])(net := nn.ReLU().eval(), changes=[net])
 
 
 def test_what_an_answer_prints_is_cut(capsys):

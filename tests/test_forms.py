@@ -108,7 +108,7 @@ def test_published_form_keeps_the_mode():
     published = published_form(model)
     assert all(module.training for module in published.modules())
     torch.testing.assert_close(published(clips), model(clips), rtol=0, atol=1e-10)
-    ours, same = published.last[1].bn3, model.stage4[1].bn3
+    ours, same = published.net.stage4[1].bn3, model.stage4[1].bn3
     torch.testing.assert_close(ours.running_var, same.running_var, **EXACT)
     assert not any(module.training for module in published_form(model.eval()).modules())
 

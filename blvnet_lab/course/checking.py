@@ -228,16 +228,12 @@ def _drawn_after(seed: int, call: Callable[[], Any]) -> tuple[float, ...]:
 def _picture(thing: Any) -> Any:
     """Return what can be compared later, also after the thing itself has been changed."""
     if isinstance(thing, nn.Module):
-        modules, weights = list(thing.modules()), list(thing.parameters())
+        weights = list(thing.parameters())
         return {
             "a weight": _picture([*thing.state_dict().values()]),
             "the requires_grad of a weight": [weight.requires_grad for weight in weights],
             "the .grad of a weight": _picture([weight.grad for weight in weights]),
-            "the mode, train() or eval(), of a module": [module.training for module in modules],
-            "the hooks of a module": [
-                [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-                for module in modules
-            ],
+            "the mode, train() or eval(), of a module": [m.training for m in thing.modules()],
         }
     if isinstance(thing, Tensor):
         return thing.dtype, thing.shape, thing.requires_grad, thing.detach().numpy().tobytes()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,16 +71,17 @@ check_partner_accuracy = Check(
 
 
 class _Tiny(nn.Module):
-    """Two numbers a clip, three classes; notes in which mode it learns."""
+    """Two numbers a clip, three classes; notes in which mode it learns, and from what."""
 
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([[0.1, -0.2], [0.3, 0.0], [-0.1, 0.2]]))
-        self.norm, self.modes = nn.BatchNorm1d(2, affine=False), []
+        self.norm, self.modes, self.kinds = nn.BatchNorm1d(2, affine=False), [], set()
 
     def forward(self, clips: Tensor) -> Tensor:
         if torch.is_grad_enabled():  # who only looks at an accuracy may do so in evaluation mode
             self.modes.append(self.training and self.norm.training)
+            self.kinds.add(type(clips))
         return clips.flatten(1) @ self.weight.t()
 
     def __repr__(self) -> str:
@@ -88,24 +89,15 @@ class _Tiny(nn.Module):
 
 
 class _OfLoader(Tensor):
-    """What the loader gives. It notes what a GPU would stop at: that it meets what the network has
-    made before it has been moved to the device. (On the CPU all goes well.)
-    """
-
-    left: ClassVar[set[str]] = set()  # of clips and labels, what has not been moved
+    """What the loader gives: an ordinary tensor from when it has been moved to a device."""
 
     @classmethod
     def __torch_function__(
         cls, function: Callable, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        given = [*args, *(kwargs or {}).values()]
         result = super().__torch_function__(function, types, args, kwargs)
-        if any(isinstance(x, torch.device) for x in given):
-            return result.as_subclass(Tensor)
-        if any(isinstance(x, Tensor) and not isinstance(x, cls) and x.requires_grad for x in given):
-            mine = [x for x in given if isinstance(x, cls)]
-            cls.left |= {"clips" if x.is_floating_point() else "labels" for x in mine}
-        return result
+        moves = any(isinstance(x, torch.device) for x in [*args, *(kwargs or {}).values()])
+        return result.as_subclass(Tensor) if moves else result
 
 
 def _epoch(train_epoch: Answer, *sizes: int, rate: float, momentum: float = 0) -> SimpleNamespace:
@@ -121,7 +113,6 @@ def _epoch(train_epoch: Answer, *sizes: int, rate: float, momentum: float = 0) -
     optimizer, other = (SGD(net.parameters(), rate, momentum) for net in (network, ours))
     loss = solutions.train_epoch(ours, loader, other, device)
     optimizer.register_step_post_hook(lambda *given: steps.append(given))
-    _OfLoader.left.clear()
     got = train_epoch(network, loader, optimizer, device, changes=(network, optimizer))
     weight = ours.weight.detach()
     return SimpleNamespace(network=network, steps=steps, returned=got, loss=loss, weight=weight)
@@ -142,8 +133,8 @@ def epoch_takes_each_batch_once(train_epoch: Answer) -> None:
         require({len(modes), len(epoch.steps)} == {len(sizes)}, found, hint)
         hint = "call network.train() before the loop: it tells all modules inside"
         require(all(modes), "its batch norm is asked in evaluation mode", hint)
-        found = f"{' and '.join(sorted(_OfLoader.left))} where the loader left them"
-        require(not _OfLoader.left, found, "clips.to(device), labels.to(device)")
+        found, hint = "clips where the loader left them", "clips.to(device), labels.to(device)"
+        require(epoch.network.kinds == {Tensor}, found, hint)
 
 
 def epoch_goes_down_the_gradient(train_epoch: Answer) -> None:

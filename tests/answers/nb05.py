@@ -38,11 +38,6 @@ def partner_accuracy(logits, labels, partners):
     return scored(margins(logits, labels, partners))
 
 
-def partner_by_class(logits, labels, partners):
-    scores = (margins(logits, labels, partners).sign() + 1) / 2
-    return torch.stack([scores[labels == y].mean() for y in labels.unique()]).mean()
-
-
 def partner_by_gather(logits, labels, partners):
     own, other = logits.gather(1, torch.stack([labels, partners[labels]], 1)).unbind(1)
     return torch.heaviside(own - other, torch.tensor(0.5, dtype=logits.dtype)).mean()
@@ -154,14 +149,12 @@ WRONG = {
             lambda logits, labels, partners: scored(
                 logits[:, labels] - logits[:, partners[labels]]
             ),
-            partner_by_class,
         ],
     },
     "train_epoch": {
         "each batch, the last, smaller one too": [
             epoch_with(begin=nn.Module.eval),
             epoch_with(move=lambda part, device: part),
-            epoch_with(move=lambda part, device: part.to(device) if part.ndim > 1 else part),
             lambda network, loader, optimizer, device: 0.0,
         ],
         "each step goes down the gradient": [

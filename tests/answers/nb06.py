@@ -35,12 +35,6 @@ def rows_split_at_commas(text):
     return [row_of(dict(zip(names, line, strict=False))) for line in lines]
 
 
-def rows_by_position(text):
-    names = ["label", "youtube_id", "time_start", "time_end", "split"]
-    lines = csv.reader(text.splitlines()[1:])
-    return [row_of(dict(zip(names, line[:5], strict=True))) for line in lines]
-
-
 def rows_by_pandas(text):
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     start, end = (table[name].str.zfill(6) for name in ("time_start", "time_end"))
@@ -94,15 +88,6 @@ def fits_if(fits):
     return lambda wanted, offered: fitted(wanted, offered, fits=fits)
 
 
-def weights_by_ending(wanted, offered):
-    fitting = {}
-    for name, tensor in wanted.items():
-        for key, weight in offered.items():
-            if key.endswith(name) and weight.shape == tensor.shape:
-                fitting.setdefault(name, weight)
-    return fitting, [name for name in wanted if name not in fitting]
-
-
 def weights_pop(wanted, offered):
     fitting = {name: offered.pop(name) for name in list(offered) if name in wanted}
     return fitting, [name for name in wanted if name not in fitting]
@@ -132,12 +117,6 @@ def of_views(function, answer=lambda logits: logits.softmax(1)):
 views = of_views(lambda x: x.mean(0))
 
 
-def views_one_number_for_all(logits, videos):
-    count = int(videos.max()) + 1
-    sums = torch.zeros(count, logits.shape[1]).index_add(0, videos, logits)
-    return (sums / (len(logits) / count)).softmax(1)
-
-
 def powers(x):
     return x.exp() / x.exp().sum(1, keepdim=True)
 
@@ -160,7 +139,6 @@ WRONG = {
             rows_with(source_id=lambda x: row_of(x)["path"].split("_")[0]),
             lambda text: [row_of(x) for x in pd.read_csv(io.StringIO(text)).to_dict("records")],
         ],
-        "columns are read by their name": [rows_by_position],
         "the split is train, val or test": [
             rows_with(split=lambda x: x["split"]),
             rows_with(split=lambda x: "train" if x["split"] == "train" else "val"),
@@ -210,7 +188,6 @@ WRONG = {
             renamed(lambda name: name.lstrip("module.")),
             renamed(lambda name: name.replace("module.", "")),
             renamed(lambda name: name[7:] if "module." in name else name),
-            weights_by_ending,
         ],
         "what it is given is left as it was": [weights_pop],
         "it returns two things": [lambda wanted, offered: fitted(wanted, offered)[0]],
@@ -227,7 +204,6 @@ WRONG = {
             lambda logits, videos: torch.stack(
                 [logits[videos == v].mean(0).softmax(0) for v in dict.fromkeys(videos.tolist())]
             ),
-            views_one_number_for_all,
         ],
     },
 }
