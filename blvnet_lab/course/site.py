@@ -18,7 +18,7 @@ from typing import Any
 from blvnet_lab.course.copies import shipped
 from blvnet_lab.course.page import write_page
 from blvnet_lab.course.written import Written
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import check_absent
 
 PACKAGES = {"sphinx": "sphinx", "myst_nb": "myst-nb", "sphinx_book_theme": "sphinx-book-theme"}
 SETTINGS = {
@@ -62,7 +62,7 @@ def write_site(out: Path, *, replace: bool = False) -> Written:
         replace: write over files that are there already.
 
     Raises:
-        FileExistsError: the folder is not empty, and `replace` does not say what to do.
+        FileExistsError: pages are there, and `replace` does not say what to do with them.
         ValueError: packages are lacking.
     """
     if lacking := [name for module, name in PACKAGES.items() if find_spec(module) is None]:
@@ -70,15 +70,13 @@ def write_site(out: Path, *, replace: bool = False) -> Written:
             f"expected the packages that make a site, got none of the name {', '.join(lacking)}: "
             f"pip install {' '.join(lacking)} (or the extra `site` of this package)"
         )
-    if out.exists() and any(out.iterdir()) and not replace:
-        raise FileExistsError(
-            f"expected a new or an empty folder, got {out}: choose another out, or add --replace"
-        )
+    sources = sorted(shipped(), key=lambda path: (path.suffix != ".ipynb", path.name))
+    names = ["index", *(path.stem for path in sources)]
+    pages = [out / f"{name}.html" for name in names]
+    check_absent(pages, replace=replace)
     from sphinx.application import Sphinx  # takes seconds to import
 
     page = write_page(out / "page", notebooks="../index.html", replace=replace)
-    sources = sorted(shipped(), key=lambda path: (path.suffix != ".ipynb", path.name))
-    names = ["index", *(path.stem for path in sources)]
     with TemporaryDirectory() as folder:
         source, made, kept = (Path(folder, name) for name in ("source", "made", "kept"))
         source.mkdir()
@@ -87,12 +85,7 @@ def write_site(out: Path, *, replace: bool = False) -> Written:
         toc = "\n".join([INDEX, *names[1:], "```", ""])
         (source / "index.md").write_text(toc, "utf-8")
         Sphinx(source, None, made, kept, "html", SETTINGS, status=None, warning=sys.stderr).build()
-        for file in (file for file in made.rglob("*") if file.is_file()):
-            target = out / file.relative_to(made)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(target) as partial:
-                shutil.copyfile(file, partial)
-    pages = [out / f"{name}.html" for name in names]
+        shutil.copytree(made, out, dirs_exist_ok=True)
     serve = shlex.join(["python", "-m", "http.server", "-d", str(out)])
     advice = f"begin with {pages[0]}; to serve them: {serve}\nand of what is in {page.out}:"
     return Written(out, pages, f"{advice} {page.advice.splitlines()[0]}")
