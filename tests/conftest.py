@@ -1,10 +1,12 @@
-"""A JupyterLab and a Chromium, one of each for all the browser tests of a process."""
+"""A JupyterLab and a Chromium, one of each for all the browser tests; networks of few blocks."""
 
 import shutil
 from collections.abc import Iterator
 
 import pytest
 from lab import ROOT, Lab, running_browser, running_lab
+
+from blvnet_lab.models.sizes import SIZES, Size
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +28,11 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
 def browser():
     with running_browser() as instance:
         yield instance
+
+
+@pytest.fixture(scope="module")
+def few_blocks():
+    """What compiles takes its time for every layer: no more than show every kind of block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "tiny", Size(8, (1, 2, 1, 1), (2, 2, 2, 1)))
+        yield

@@ -4,6 +4,8 @@ The oracles: the model itself with other taps in its parameters and `capture`, a
 each pair or frame in the whole clip.
 """
 
+import functools
+
 import onnx
 import onnxruntime
 import pytest
@@ -18,16 +20,24 @@ from blvnet_lab.introspect import capture, tam_weights
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, capture_points, save_model, tsn
 
 SIZE = (40, 48)
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("error::UserWarning"),
+    pytest.mark.usefixtures("few_blocks"),
+]
 
 
 def new(builder, **arguments) -> nn.Module:
     return network(builder, **({"num_frames": 4} | arguments)).float()
 
 
+@functools.cache
+def opened(path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
 def run(path, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
     """What another program gets of the file, by name."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = opened(path)
     names = [output.name for output in session.get_outputs()]
     found = session.run(names, {name: x.numpy() for name, x in inputs.items()})
     return dict(zip(names, map(torch.from_numpy, found), strict=True))
@@ -52,7 +62,7 @@ def test_taps_go_in_and_maps_come_out(builder, arguments, size, tmp_path):
     before, path = state_of(model), tmp_path / "open.onnx"
     found = export_with_taps(model, path, size, {"classes": ["a"]})
     assert 0 <= found.deviation < 1e-5 and model.training
-    assert str(found).startswith("checked on random clips and taps, 1 x ")
+    assert found.inputs.startswith("random clips and taps, 2 x ")
     assert_state(model, before)
     assert {entry.key: entry.value for entry in onnx.load(path).metadata_props} == {
         "classes": '["a"]'
@@ -81,8 +91,8 @@ def test_steps_are_those_of_the_whole_clip(builder, r, tmp_path):
     folded = optimize_for_inference(model) if r == 4 else model
     found = export_stream(folded, path, SIZE)
     each = 2 if model.pairs else 1
-    assert found.clips == [(2, each, 3, *SIZE)] and 0 <= found.deviation < 1e-5
-    assert f"random frames, 20 steps of 2 x {each} x 3" in str(found)
+    assert 0 <= found.deviation < 1e-5 and found.agreement == 1
+    assert found.inputs == f"20 steps of random frames, 2 x {each} x 3 x 40 x 48"
     clip = torch.randn(3, num_frames, 3, *SIZE, generator=torch.Generator().manual_seed(3))
     with torch.no_grad(), capture(model, "classifier") as cache:
         model(clip)

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from blvnet_lab.data import DataSet, evaluation_transform, load_clips
+from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform
+from blvnet_lab.data.dataset import usable_rows
 from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.deploy.export import Exported, export_model
 from blvnet_lab.deploy.graphs import export_stream, export_with_taps
-from blvnet_lab.deploy.int8 import Int8Exported, export_int8
+from blvnet_lab.deploy.int8 import export_int8
 from blvnet_lab.paths import check_target
 from blvnet_lab.training.checkpoint import load_trained
 
-CALIBRATION_CLIPS = 100
+CALIBRATION_CLIPS = 100  # about; of many classes two each, one of which calibrates
 
 
 def export_file(
@@ -23,7 +24,7 @@ def export_file(
     stream: bool = False,
     int8: bool = False,
     calibrate: Path | None = None,
-) -> Exported | Int8Exported:
+) -> Exported:
     """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
 
     Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
@@ -60,7 +61,9 @@ def export_file(
         return write(trained.model, out, size, notes)
     if size is None:
         raise ValueError("expected the size of the clips for int8, got none: give --size")
-    data_set, transform = DataSet.read(calibrate), evaluation_transform(size)
-    few, frames = max(1, CALIBRATION_CLIPS // len(data_set.classes)), trained.model.num_frames
-    clips, _ = load_clips(data_set, "train", frames, transform, per_class=few)
-    return export_int8(trained.model, out, clips, notes)
+    data_set = DataSet.read(calibrate).one_label("--calibrate")
+    few = max(2, CALIBRATION_CLIPS // len(data_set.classes))
+    rows = usable_rows(data_set, "train").sort_values("label", kind="stable")
+    data_set = data_set.with_rows(rows.groupby("label").head(few))
+    frames, transform = trained.model.num_frames, evaluation_transform(size)
+    return export_int8(trained.model, out, ClipDataset(data_set, "train", frames, transform), notes)

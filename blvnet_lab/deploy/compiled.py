@@ -18,10 +18,9 @@ import logging
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +29,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from blvnet_lab.data.dataset import on_cpu
+from blvnet_lab.deploy.export import deviation
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.live import Step, Stream
 from blvnet_lab.models.bottleneck import Block
@@ -43,7 +43,7 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
 # The number of threads is that of the process that runs the package, not of the one that made it.
 OPTIONS = {"freezing": True, "cpp.dynamic_threads": True}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
-KEPT_BYTES, CHOICES = 1 << 30, ("MMAP_THRESHOLD", "MMAP_MAX", "TRIM_THRESHOLD")
+KEPT_BYTES = 1 << 30
 
 
 class CompiledNet(nn.Module):
@@ -56,30 +56,24 @@ class CompiledNet(nn.Module):
         deviation: of its logits from the network's in float32, of the largest one; on noise.
     """
 
-    code: Callable[..., Any]
     deviation: float
 
-    def __init__(
-        self, shape: tuple[int, ...], dtype: torch.dtype, file: Path, maps: Iterable[Tensor]
-    ):
+    def __init__(self, file: Path, clips: Tensor, maps: Iterable[Tensor]):
         super().__init__()
-        self.shape, self.dtype, self.file = shape, dtype, file  # of the clips: (B, T, C, H, W)
-        self.first_maps = [torch.zeros_like(each) for each in maps]
+        self.file, self.shape, self.dtype = file, clips.shape, clips.dtype  # (B, T, C, H, W)
+        self.first_maps = [torch.zeros_like(each) for each in maps]  # of a stream
         self.reset()
+        try:
+            self.code = torch._inductor.aoti_load_package(str(file))
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected {file} to be a whole package, got {str(error).splitlines()[0]}: delete "
+                "it, and compile again"
+            ) from error
 
     def reset(self) -> None:
         """Forget all frames: for a stream, the next pair is the first of a video."""
         self.maps = self.first_maps
-
-    def load(self, package: Path) -> None:
-        """Load the code; raise ValueError if the package is damaged."""
-        try:
-            self.code = torch._inductor.aoti_load_package(str(package))
-        except RuntimeError as error:
-            raise ValueError(
-                f"expected {self.file} to be a whole package, got {str(error).splitlines()[0]}: "
-                "delete it, and compile again"
-            ) from error
 
     def forward(self, clips: Tensor) -> Tensor:
         """Compute the logits (N, num_classes), in float32, of any number of clips."""
@@ -88,25 +82,23 @@ class CompiledNet(nn.Module):
 
     def run_part(self, clips: Tensor) -> Tensor:
         missing = self.shape[0] - len(clips)  # filled up: clips know nothing of each other
-        clips = F.pad(clips, (0, 0) * 4 + (0, missing)) if missing else clips
-        logits, *_ = self.run_code(clips)
-        return logits.float()[: len(clips) - missing]
+        logits, *_ = self.run_code(F.pad(clips, (0, 0) * 4 + (0, missing)) if missing else clips)
+        return logits.float()[: len(clips)]
 
-    def run_code(self, clips: Tensor, *maps: Tensor) -> Iterable[Tensor]:
+    def run_code(self, clips: Tensor, *maps: Tensor) -> list[Tensor]:
         # Compiled code takes strides for granted.
         maps = [each.contiguous(memory_format=torch.channels_last) for each in maps]
         return pytree.tree_leaves(self.code(clips.to(self.dtype).contiguous(), *maps))
 
     def check(self, clips: Tensor) -> None:
         """Raise ValueError unless these are clips as it was compiled for."""
-        right = clips.shape[1:] == self.shape[1:] and clips.ndim == 5 and clips.device.type == "cpu"
+        right = clips.shape[1:] == self.shape[1:] and clips.device.type == "cpu"
         if not (right and clips.is_floating_point()):
             wanted = "(B, {}, {}, {}, {})".format(*self.shape[1:])
             raise ValueError(
                 f"expected clips {wanted} float on the CPU, for which this network was compiled, "
                 f"got {tuple(clips.shape)} {clips.dtype} on {clips.device.type}: compile it for "
-                "these, or take optimize_for_inference, which makes a network for any size; "
-                "blvnet_lab.data.normalize makes floats of uint8"
+                "these, or take optimize_for_inference, which makes a network for any size"
             )
 
 
@@ -143,7 +135,7 @@ class CompilableStep(Step):
 
     def forward(self, pair: Tensor, *maps: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         given, lengths = iter(maps), [past.length for past in self.pasts.values() if maps]
-        logits, after = self.run(pair, [[next(given) for _ in range(n)] for n in lengths])
+        logits, after = super().forward(pair, [[next(given) for _ in range(n)] for n in lengths])
         inputs, self.inputs = self.inputs, []
         after = [each.contiguous(memory_format=torch.channels_last) for m in after for each in m]
         return logits, after, inputs
@@ -164,9 +156,8 @@ def compile_for_inference(
     """Compile a network, or a stream, for this processor; or take the package that is there.
 
     Its logits are compared with the network's on noise, each time. Whoever asks for the same
-    network and size on such a machine with this PyTorch gets the same package. A finished package
-    is taken, not made again, and each may be deleted; so may what PyTorch's compiler leaves in its
-    own cache (TORCHINDUCTOR_CACHE_DIR).
+    network and size on such a machine with this PyTorch gets the same package. Each may be deleted,
+    and so may what PyTorch's compiler leaves in its own cache (TORCHINDUCTOR_CACHE_DIR).
 
     Args:
         model: from one of the builders, also after `optimize_for_inference`; it stays as it is.
@@ -174,77 +165,62 @@ def compile_for_inference(
         precision: "bfloat16" changes logits by about a hundredth of the largest, and pays where
             the processor computes in it (avx512_bf16 or amx_bf16 in the output of lscpu).
         batch: clips computed at once; of more, part after part. At depth 50 one is as fast as many.
-        folder: where packages are kept; None for the user's `~/.cache/blvnet_lab`.
+        folder: where packages are kept; None for `blvnet_lab` in XDG_CACHE_HOME, or in `~/.cache`.
         keep: also call `keep_memory`.
 
     Raises:
-        TypeError, ValueError: as `optimize_for_inference`; the network is not on the CPU; there is
-            no C++ compiler; the package is damaged; the compiled logits are not the network's.
+        TypeError, ValueError: as `optimize_for_inference`; there is no C++ compiler; the package is
+            damaged; the compiled logits are not the network's.
+        OSError: the folder cannot be written to.
     """
     is_stream = isinstance(model, Stream)
     network = model.model if is_stream else model
-    _check(network, size, precision, batch)
     if not (isinstance(network, VideoNet) and network.folded):
         network = optimize_for_inference(network)
-    network = copy.deepcopy(network).float().eval()
+    network = copy.deepcopy(network).cpu().float().eval()
     shape = (batch, network.num_frames, network.in_channels, *size)
     rng, maps = torch.Generator().manual_seed(0), []
     clip = torch.randn(shape, generator=rng, dtype=torch.float32)
     name = "-".join(
         [architecture_of(network), *["stream"] * is_stream, precision, "x".join(map(str, shape))]
     )
-    kind = CompiledStream if is_stream else CompiledNet
     if is_stream:
         network = CompilableStep(network)
         _, maps, _ = network(clip)
-    wanted = network(clip, *maps)  # of a stream the maps to keep, too
-    dtype = getattr(torch, precision)
-    inputs = tuple(each.to(dtype) for each in (clip, *maps))
-    program = torch.export.export(network.to(dtype), inputs)
-    file = Path(folder or Path.home() / ".cache" / "blvnet_lab") / f"{name}-{_digest(program)}.pt2"
-    compiled = kind(shape, dtype, file, inputs[1:])
-    with _package(program, file) as made:
-        compiled.load(made)
-        pairs = zip(compiled.run_code(*inputs), pytree.tree_leaves(wanted), strict=False)
-        deviations = [  # of maps that are 0 everywhere, too
-            (found - right).abs().max() / right.abs().max().clamp(1e-30) for found, right in pairs
-        ]
-        compiled.deviation = float(torch.stack(deviations).max())
-        if not compiled.deviation <= TOLERANCES[precision]:  # a NaN is none either
-            raise ValueError(
-                f"expected the compiled logits to be the network's to {TOLERANCES[precision]} of "
-                f"the largest, got a deviation of {compiled.deviation:.1e} in {precision}: look "
-                "for weights that are not finite, or take float32 or optimize_for_inference"
-            )
+    wanted = pytree.tree_leaves(network(clip, *maps))  # of a stream the maps to keep, too
+    inputs = tuple(each.to(getattr(torch, precision)) for each in (clip, *maps))
+    program = torch.export.export(network.to(inputs[0].dtype), inputs)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    file = Path(folder or Path(cache, "blvnet_lab"), f"{name}-{_digest(program)}.pt2")
+    if not file.is_file():
+        _make_package(program, file)
+    compiled = (CompiledStream if is_stream else CompiledNet)(file, *inputs[:1], inputs[1:])
+    found = compiled.run_code(*inputs)
+    deviations = [deviation([a], [b]) for a, b in zip(found, wanted, strict=True)]
+    compiled.deviation = torch.stack(deviations).max().item()
+    if not compiled.deviation <= TOLERANCES[precision]:  # a NaN is none either
+        raise ValueError(
+            f"expected the compiled logits to be the network's to {TOLERANCES[precision]} of "
+            f"the largest, got a deviation of {compiled.deviation:.1e} in {precision}: look "
+            "for weights that are not finite, or take float32 or optimize_for_inference"
+        )
     if keep:
         keep_memory()
     return compiled
 
 
-def _check(network: nn.Module, size: tuple[int, int], precision: str, batch: int) -> None:
-    """Raise ValueError for what cannot be compiled."""
-    if precision not in TOLERANCES or min(*size, batch) < 1:
-        raise ValueError(
-            f"expected float32 or bfloat16, and a size and a batch of at least 1, got {precision}, "
-            f"size={tuple(size)}, batch={batch}"
-        )
-    if isinstance(network, VideoNet) and (on := network.classifier.weight.device).type != "cpu":
-        raise ValueError(
-            f"expected a network on the CPU, got one on {on}: move it there, or take "
-            "torch.compile(optimize_for_inference(model)), which compiles for any device"
-        )
-
-
-@contextmanager
-def _package(program: ExportedProgram, file: Path) -> Iterator[Path]:
-    """Give the package of a program: `file`, or one that gets this name if the block succeeds."""
-    if file.is_file():
-        yield file
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix="unfinished-") as folder:
+def _make_package(program: ExportedProgram, file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = tempfile.TemporaryDirectory(dir=file.parent, prefix="unfinished-")
+    except OSError as error:
+        raise OSError(
+            f"expected a folder in which to keep compiled networks, got {error}: name one that can "
+            "be written to in the environment variable XDG_CACHE_HOME"
+        ) from error
+    log.warning("blvnet_lab: compiling for this processor, about a minute, once: %s", file)
+    with unfinished as folder:
         made = Path(folder, file.name)
-        log.warning("blvnet_lab: compiling for this processor, about a minute, once: %s", file)
         try:
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(made), inductor_configs=dict(OPTIONS)
@@ -255,7 +231,6 @@ def _package(program: ExportedProgram, file: Path) -> Iterator[Path]:
                 f"got {str(error).splitlines()[0]}: install one (apt install g++), or take "
                 "optimize_for_inference, which needs none"
             ) from error
-        yield made
         made.replace(file)
 
 
@@ -278,10 +253,10 @@ def keep_memory() -> bool:
     """Let this process keep memory that it frees, up to 1 GiB at a time; say whether it does now.
 
     A network's large maps are otherwise fetched from the system, and cleared by it, in every
-    forward pass: a fifth of the time. It is glibc's malloc that can be told (Linux); where one of
-    its variables MALLOC_MMAP_... or MALLOC_TRIM_THRESHOLD_ is in the environment, it is not.
+    forward pass: a fifth of the time. It is glibc's malloc that can be told (Linux), unless the
+    environment tells it already (MALLOC_...).
     """
-    chosen = any(f"MALLOC_{name}_" in os.environ for name in CHOICES)
+    chosen = any(name.startswith("MALLOC_") for name in os.environ)
     if platform.libc_ver()[0] != "glibc" or chosen:
         return False
     mallopt = ctypes.CDLL(None).mallopt

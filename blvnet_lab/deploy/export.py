@@ -18,7 +18,6 @@ import copy
 import importlib.util
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -41,37 +40,29 @@ TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes ab
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (64, 96)
 # What the file is tried on: batches and sizes the exporter has not seen, 1 and odd ones too.
 TRIALS = ((3, (96, 64)), (1, (75, 131)))
-TIMINGS = 3
+REMEDY = f"look for weights that are not finite, or try another PyTorch than {torch.__version__}"
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Axes = Mapping[str, dict[int, str]]  # by the name of an input: which are open, and their names
+Outputs = Callable[..., Iterable[Tensor]]  # of inputs: what a file, or its model, makes of them
 
 
 class Exported(NamedTuple):
-    """A file that was written, and how it was checked against its model."""
+    """A file that was written, and how near it comes to its model."""
 
     path: Path
-    deviation: float  # the largest, relative to the largest logit
-    clips: list[tuple[int, ...]]  # shapes (B, T, C, H, W) of the random clips
-    seconds: float  # of the file's run on the last of them, on the CPU; of a clip's, the median
-    network_seconds: float  # of the (folded) network in PyTorch, run in turn with the file
-    inputs: str = "clips,"  # what was random
+    inputs: str  # that it was compared on
+    deviation: float  # of an output, the largest, relative to the largest logit
+    agreement: float  # share of the clips that get the same class, in 0..1
+    seconds: float  # of the file's run on the last inputs, on the CPU
+    model_seconds: float  # of the model, in PyTorch
 
     def __str__(self) -> str:
-        shapes = ", ".join(" x ".join(map(str, shape)) for shape in self.clips)
         return (
-            f"checked on random {self.inputs} {shapes}\n"
+            f"checked on {self.inputs}: the same class for {100 * self.agreement:.1f} %,\n"
             f"largest deviation {self.deviation:.1e} of the largest logit\n"
-            f"the last took {self.seconds:.3g} s, in PyTorch {self.network_seconds:.3g} s\n"
-            f"wrote {self.path}"
-        )
-
-    def checked(self) -> "Exported":
-        """Return itself, or raise ValueError where the file computes something else."""
-        if self.deviation <= TOLERANCE:  # a NaN is not
-            return self
-        raise ValueError(
-            f"expected the logits of {self.path} to be the model's to {TOLERANCE} of the largest, "
-            f"got a deviation of {self.deviation:.1e}: look for weights that are not "
-            f"finite, or try another PyTorch than {torch.__version__}; nothing was written"
+            f"the last took {self.seconds:.3g} s, in PyTorch {self.model_seconds:.3g} s\n"
+            f"wrote {self.path}, {self.path.stat().st_size / 1e6:.1f} MB"
         )
 
 
@@ -88,35 +79,37 @@ def export_model(
     file should say of itself, by name, in values that JSON has.
 
     Raises:
-        ValueError: another ending or a size below 1, packages are lacking, the file computes
-            something else than the model, or the model is not as it was built.
+        ValueError: another ending, packages are lacking, the file computes something else than the
+            model, or the model is not as it was built.
         TypeError: there is no model of one of the four builders in it.
     """
     path = Path(path)
-    model, network = prepared(model, path, ".onnx", ".pt2", size=size)
-    axes = {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}  # which are open
+    model, network = prepared(model, path, ".onnx", ".pt2")
+    axes = {"clip": open_axes(size)}
     example = random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
     mixes = network.pairs or any(isinstance(module, TAM) for module in network.modules())
     unrolls = path.suffix == ".onnx" and mixes  # in the others all frames are alike
-    program = record(frame_by_frame(network) if unrolls else network, (example,), {"clip": axes})
-    # A .pt2 carries its example, here one number in the shape of a clip.
-    program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
-    with atomic_write(path) as partial:
-        write = _write_onnx if path.suffix == ".onnx" else _write_program
-        run = write(program, partial, axes, notes or {})
-        return Exported(path, *_compare(model, network, run, size)).checked()
+    program = record(frame_by_frame(network) if unrolls else network, (example,), axes)
+
+    def save(file: Path) -> Outputs:
+        if path.suffix == ".onnx":
+            return save_onnx(program, file, axes, ["logits"], notes)
+        # A .pt2 carries its example, here one number in the shape of a clip.
+        program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
+        texts = {"notes.json": json.dumps(dict(notes or {}))}
+        with file.open("wb") as opened:  # of a name, PyTorch wants it to end in .pt2
+            torch.export.save(program, opened, extra_files=texts)
+        with file.open("rb") as opened:
+            module = torch.export.load(opened).module()
+        return lambda clip: [module(clip)]
+
+    clips = [random_clip(model, batch, size or trial_size) for batch, trial_size in TRIALS]
+    return write_checked(path, save, lambda clip: [model(clip)], [(clip,) for clip in clips])
 
 
-def prepared(
-    model: VideoNet, path: Path, *endings: str, size: tuple[int, int] | None
-) -> tuple[VideoNet, VideoNet]:
+def prepared(model: VideoNet, path: Path, *endings: str) -> tuple[VideoNet, VideoNet]:
     """Copy a model, as it is and folded, for export to a file that can be written."""
     check_target(path, *endings)
-    if size is not None and min(size) < 1:
-        raise ValueError(
-            f"expected height and width of at least 1, got {size}: give those of the clips, or "
-            "leave them out"
-        )
     lacking = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if path.suffix == ".onnx" and lacking:
         raise ValueError(
@@ -132,7 +125,14 @@ def prepared(
     return model, network.to(memory_format=torch.contiguous_format)
 
 
-Axes = Mapping[str, dict[int, str]]  # by the name of an input: which are open, and their names
+def open_axes(size: tuple[int, int] | None) -> dict[int, str]:
+    """Name the axes of clips that a file leaves open, with a size or without."""
+    return {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}
+
+
+def random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
+    rng = torch.Generator().manual_seed(batch)  # the caller's RNG stays as it is
+    return torch.randn(batch, model.num_frames, model.in_channels, *size, generator=rng)
 
 
 def record(network: nn.Module, example: tuple[Tensor, ...], axes: Axes) -> ExportedProgram:
@@ -150,20 +150,14 @@ def _as_arguments(each: Iterable[Any]) -> tuple[Any, ...]:
     return (first, tuple(others)) if others else (first,)
 
 
-def _write_onnx(
-    program: ExportedProgram, file: Path, axes: dict[int, str], notes: Mapping[str, Any]
-) -> Callable[[Tensor], Tensor]:
-    """Write the file, and return what runs it."""
-    session = save_onnx(program, file, {"clip": axes}, ["logits"], notes)
-    return lambda clip: torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
-
-
 def save_onnx(
-    program: ExportedProgram, file: Path, axes: Axes, outputs: list[str], notes: Mapping[str, Any]
-) -> Any:
-    """Write one .onnx file, whose inputs have the names in `axes`, and return its session."""
-    import onnxruntime
-
+    program: ExportedProgram,
+    file: Path,
+    axes: Axes,
+    outputs: list[str],
+    notes: Mapping[str, Any] | None,
+) -> Outputs:
+    """Write one .onnx file, whose inputs have the names in `axes`, and return what runs it."""
     first, *others = axes.values()  # whose axes are the same
     written = torch.onnx.export(
         program,
@@ -173,43 +167,64 @@ def save_onnx(
         dynamic_shapes=_as_arguments([first, *({} for _ in others)]),  # their names in the file
         verbose=False,
     )
-    written.model.metadata_props.update({name: json.dumps(notes[name]) for name in notes})
+    written.model.metadata_props.update({k: json.dumps(v) for k, v in (notes or {}).items()})
     written.save(file, external_data=False)  # one file
-    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return runner(file)
 
 
-def _write_program(
-    program: ExportedProgram, file: Path, axes: dict[int, str], notes: Mapping[str, Any]
-) -> Callable[[Tensor], Tensor]:
-    with file.open("wb") as opened:  # of a name, PyTorch wants it to end in .pt2
-        torch.export.save(program, opened, extra_files={"notes.json": json.dumps(dict(notes))})
-    with file.open("rb") as opened:
-        return torch.export.load(opened).module()
+def runner(file: Path) -> Outputs:
+    """Open an .onnx file; what is returned runs it on its inputs, in their order."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        given = {name: each.numpy() for name, each in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(found) for found in session.run(None, given)]
+
+    return run
 
 
 @torch.no_grad()
-def _compare(
-    model: VideoNet,
-    network: VideoNet,
-    exported: Callable[[Tensor], Tensor],
-    size: tuple[int, int] | None,
-) -> tuple[float, list[tuple[int, ...]], float, float]:
-    """Compute the fields of `Exported` that follow its path."""
-    clips = [random_clip(model, batch, size or trial_size) for batch, trial_size in TRIALS]
-    deviations = []
-    for clip in clips:
-        logits = model(clip)
-        deviations.append((exported(clip) - logits).abs().max() / logits.abs().max())
-    seconds: dict[Callable, list[float]] = {exported: [], network: []}
-    for _ in range(TIMINGS):
-        for run, taken in seconds.items():
+def write_checked(
+    path: Path,
+    save: Callable[[Path], Outputs],
+    reference: Outputs,
+    trials: Iterable[tuple[Tensor, ...]],
+    words: str = "random clips",
+    tolerance: float = TOLERANCE,
+    remedy: str = REMEDY,
+) -> Exported:
+    """Save a file, and give it its name if its outputs, the logits first, are the reference's.
+
+    Raises ValueError if they are not, on the inputs of all trials.
+    """
+    found, wanted, shapes = [], [], []
+    with atomic_write(path) as partial:
+        run = save(partial)
+        for inputs in trials:
             start = time.perf_counter()
-            run(clips[-1])
-            taken.append(time.perf_counter() - start)
-    shapes = [tuple(clip.shape) for clip in clips]
-    return torch.stack(deviations).max().item(), shapes, *map(statistics.median, seconds.values())
+            found.append(run(*inputs))
+            middle = time.perf_counter()
+            wanted.append(reference(*inputs))
+            seconds = middle - start, time.perf_counter() - middle
+            shapes.append(" x ".join(map(str, inputs[0].shape)))
+        pairs = list(zip(zip(*found, strict=True), zip(*wanted, strict=True), strict=True))
+        worst = torch.stack([deviation(*pair) for pair in pairs]).max().item()
+        if not worst <= tolerance:  # a NaN is not
+            raise ValueError(
+                f"expected the logits of {path} to be the model's to {tolerance} of the largest, "
+                f"got a deviation of {worst:.1e}: {remedy}; nothing was written"
+            )
+    same = [ours.argmax(1) == theirs.argmax(1) for ours, theirs in zip(*pairs[0], strict=True)]
+    words = f"{words}, {', '.join(dict.fromkeys(shapes))}"
+    return Exported(path, words, worst, torch.cat(same).float().mean().item(), *seconds)
 
 
-def random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
-    rng = torch.Generator().manual_seed(batch)  # the caller's RNG stays as it is
-    return torch.randn(batch, model.num_frames, model.in_channels, *size, generator=rng)
+def deviation(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> Tensor:
+    """Find the largest difference, relative to the largest number that was wanted."""
+    pairs = list(zip(found, wanted, strict=True))
+    difference = torch.stack([(ours.float() - theirs).abs().max() for ours, theirs in pairs]).max()
+    largest = torch.stack([theirs.abs().max() for _, theirs in pairs]).max()
+    return difference / largest.clamp(min=1e-30)  # where all is silent, too

@@ -6,6 +6,7 @@ logits = fast(clip)                     # equal to rounding
 """
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -51,18 +52,19 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
     check_as_built(model)
     model = copy.deepcopy(model).eval()
     for parent in model.modules():
-        names = [name for name, _ in parent.named_children()]
-        for name, after in pairwise(names):
-            conv, norm = getattr(parent, name), getattr(parent, after)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, after, nn.Identity().eval())
+        _merge(parent, nn.BatchNorm2d, fuse_conv_bn_eval)
         # With the batch norms gone, a ReLU may follow its convolution directly.
-        left = [name for name in names if not isinstance(getattr(parent, name), nn.Identity)]
-        for name, after in pairwise(left):
-            conv, relu = getattr(parent, name), getattr(parent, after)
-            if isinstance(conv, nn.Conv2d) and isinstance(relu, nn.ReLU):
-                setattr(parent, name, ConvReLU(conv).eval())
-                setattr(parent, after, nn.Identity().eval())
+        _merge(parent, nn.ReLU, lambda conv, _: ConvReLU(conv))
     model.folded, model.grad_checkpointing = True, False
     return model.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _merge(
+    parent: nn.Module, kind: type[nn.Module], merged: Callable[[nn.Conv2d, nn.Module], nn.Conv2d]
+) -> None:
+    """Put `merged(conv, next)` in the place of each convolution that such a child follows."""
+    children = [(k, m) for k, m in parent.named_children() if not isinstance(m, nn.Identity)]
+    for (name, conv), (after, follower) in pairwise(children):
+        if isinstance(conv, nn.Conv2d) and isinstance(follower, kind):
+            setattr(parent, name, merged(conv, follower).eval())
+            setattr(parent, after, nn.Identity().eval())

@@ -155,8 +155,10 @@ class Step(nn.Module):
         modules = network.named_modules()
         self.pasts = {name: m for name, m in modules if isinstance(m, PastMaps) and m.length}
 
-    def run(self, frames: Tensor, before: list[list[Tensor]]) -> tuple[Tensor, list[list[Tensor]]]:
-        """Compute logits, and the maps to keep; there are none before the first frames."""
+    def forward(
+        self, frames: Tensor, before: list[list[Tensor]]
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """Compute logits, and the maps to keep; before the first frames there are none."""
         for past, maps in zip(self.pasts.values(), before, strict=False):
             past.maps = maps
         logits, pasts = self.network(frames), self.pasts.values()
