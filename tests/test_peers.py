@@ -335,9 +335,10 @@ def test_taps_in_a_file_are_the_networks(builder, tmp_path, monkeypatch, capsys)
 
 
 def test_taps_of_a_published_file(tsm_file, tmp_path):
-    saved = save_taps(tsm_file, out=tmp_path / "taps.safetensors")
-    assert (saved.num_tams, saved.num_taps) == (8, 3 * (3 * 64 + 2 * 128 + 2 * 256 + 512))
-    taps = load_taps(saved.out).stage1[0].tam.taps
+    count = 3 * (3 * 64 + 2 * 128 + 2 * 256 + 512)
+    out = tmp_path / "taps.safetensors"
+    assert save_taps(tsm_file, out=out) == f"wrote {count:,} taps of 8 TAMs to {out}"
+    taps = load_taps(out).stage1[0].tam.taps
     assert torch.equal(taps, import_official(tsm_file, None).model.stage1[0].tam.taps)
 
 
@@ -347,9 +348,8 @@ def test_what_holds_no_taps(tmp_path):
         save_taps(tmp_path / "tsn.safetensors", out=tmp_path / "taps.safetensors")
     with pytest.raises(ValueError, match=r"expected another file .* is read"):
         save_taps(tmp_path / "tsn.safetensors", out=tmp_path / "tsn.safetensors")
-    for path, words in (("tsn.safetensors", "taps` wrote"), ("missing", "no file")):
-        with pytest.raises(ValueError, match=words):
-            load_taps(tmp_path / path)
+    with pytest.raises(ValueError, match="taps` wrote"):
+        load_taps(tmp_path / "tsn.safetensors")
 
 
 # ---------------------------------------------------------------- downloads

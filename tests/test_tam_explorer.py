@@ -504,8 +504,8 @@ def test_of_many_tams_each_has_its_place(written):
 def test_taps_alone_are_shown_with_an_example(builder, tmp_path):
     model, clip = awake(builder)
     save_model(model, tmp_path / "model.safetensors")
-    saved = save_taps(tmp_path / "model.safetensors", out=tmp_path / "taps.safetensors")
-    alone = load_taps(saved.out)
+    save_taps(tmp_path / "model.safetensors", out=tmp_path / "taps.safetensors")
+    alone = load_taps(tmp_path / "taps.safetensors")
     explorer = TamExplorer(alone, clip if builder is tsm else None)
     assert text_of(explorer, "scores").startswith("No clip, or taps alone: nothing is run")
     assert explorer.about.endswith("s, taps alone)")

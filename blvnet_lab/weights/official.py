@@ -4,9 +4,8 @@
     print(load_official(model, "checkpoint.pth.tar"))
     model = import_official("checkpoint.pth.tar", None).model   # builds the model that fits
 
-`names` lists the layouts, docs/weights.md where to get such files. Nothing is loaded unless
-every tensor is accounted for. Loading that skips what does not fit (`strict=False`) can leave a
-network without its ImageNet weights, and say nothing.
+`names` lists the layouts, docs/weights.md where to get such files. Nothing is loaded unless every
+tensor is accounted for: `strict=False` can leave a network without its weights, and say nothing.
 """
 
 import os
@@ -14,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -132,14 +131,13 @@ def import_official(
     num_classes: int | None = None,
     in_channels: int | None = None,
     tap_init: TapInit = "identity",
-    depth: Literal[18, 34, 50, 101, 152] | None = None,
-    seed: int = 0,
 ) -> Imported:
     """Turn a published checkpoint into a model.safetensors, which says how to build its network.
 
     It may hold a bLVNet-TAM, a bLResNet trained on ImageNet (which lacks taps and a classifier of
     videos: a start for training), IBM's TAM-ResNet, or a TSM or TSN of MIT or mmaction2. The kind,
-    depth, alpha, taps, classes and channels are found in it; beta is 4, as in the paper.
+    depth, alpha, taps, classes and channels are found in it; beta is 4, as in the paper. What is
+    not in the file is drawn from a fixed seed.
 
     Args:
         file: the published checkpoint (.pth, .pth.tar), or a name of docs/weights.md, which is
@@ -153,8 +151,6 @@ def import_official(
         in_channels: other than the file's 3, such as 10, turns RGB weights into those of optical
             flow.
         tap_init: how the taps of a bLResNet begin.
-        depth: what the file should hold, where that is known; another is an error.
-        seed: of the taps and the classifier that are not in the file.
 
     Raises:
         ValueError: as `load_official`, or the file holds something else than was asked for, or does
@@ -164,18 +160,8 @@ def import_official(
         check_target(out, ".safetensors", read=[file])
     file = Path(released_file(str(file)))
     found = read_published(file, shift_div)
-    sizes = dict(found.sizes)
-    asked = {"depth": depth, "num_classes": num_classes, "in_channels": in_channels}
-    for name, value in asked.items():
-        held = sizes.get(name, value)
-        if value not in (None, held) and (name, held) != ("in_channels", 3):
-            raise ValueError(
-                f"expected {name}={held} as in the checkpoint, got {value}: leave it out "
-                "(reset_classifier changes the classes later; only RGB weights fit other channels)"
-            )
-    sizes |= {name: value for name, value in asked.items() if value is not None}
-    if num_frames is not None:
-        sizes["num_frames"] = num_frames
+    asked = {"num_frames": num_frames, "num_classes": num_classes, "in_channels": in_channels}
+    sizes = found.sizes | {name: value for name, value in asked.items() if value is not None}
     if "num_frames" not in sizes:
         raise ValueError(
             f"expected the number of frames, which neither {file} nor its name says: give "
@@ -184,11 +170,11 @@ def import_official(
     if found.layout == "image":
         sizes["tap_init"] = tap_init
     with torch.random.fork_rng(devices=[]):  # the caller's RNG stays as it is
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = BUILDERS[found.architecture](**sizes).eval()
     report = load_official(model, found)
     if out is not None:  # of the file the name alone: folders are of this machine
-        save_model(model, out, {"source": {"file": Path(file).name, "layout": report.layout}})
+        save_model(model, out, {"source": {"file": file.name, "layout": report.layout}})
     return Imported(model, report, out)
 
 

@@ -40,14 +40,14 @@ DOWNLOAD_ERRORS = (OSError, HTTPException, RuntimeError)
 
 
 def released_file(source: str) -> str:
-    """Download the weights of a name in `RELEASED` (the first time only), and return their path.
+    """Download the weights of a name in `RELEASED`, once, and return their path.
 
-    What is no such name comes back as it is. Raises OSError if the download failed.
+    Another source comes back as it is. Raises OSError if the download failed.
     """
     if source not in RELEASED:
         return source
     url = RELEASED[source]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         known = HASH.search(url)

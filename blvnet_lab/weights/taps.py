@@ -8,11 +8,10 @@ viz.taps_figure(tam_weights(model), tam_roles(model))
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 
 from blvnet_lab.introspect.taps import tams
@@ -27,20 +26,8 @@ FORMAT = "blvnet_lab_taps"  # of the file's metadata
 NUM_FRAMES = 16  # of imported networks: no tap depends on it
 
 
-@dataclass(frozen=True)
-class SavedTaps:
-    """What was written."""
-
-    out: Path
-    num_tams: int
-    num_taps: int  # numbers, of all channels
-
-    def __str__(self) -> str:
-        return f"wrote {self.num_taps:,} taps of {self.num_tams} TAMs to {self.out}"
-
-
-def save_taps(checkpoint: Path, /, *, out: Path) -> SavedTaps:
-    """Store only the temporal weights of a network, with their names.
+def save_taps(checkpoint: Path, /, *, out: Path) -> str:
+    """Store only the temporal weights of a network, with their names; say how many.
 
     Args:
         checkpoint: of a network that was trained here (model.safetensors, best.pt), or one that
@@ -51,15 +38,14 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> SavedTaps:
         ValueError: the network has no TAM, or the file is none of these.
     """
     check_target(out, ".safetensors", read=[checkpoint])
-    checkpoint, report = Path(released_file(str(checkpoint))), None
-    is_own = checkpoint.suffix == ".safetensors" or is_checkpoint(read_pickle(checkpoint))
-    if is_own:
+    checkpoint, kept = Path(released_file(str(checkpoint))), []
+    if checkpoint.suffix == ".safetensors" or is_checkpoint(read_pickle(checkpoint)):
         model = load_trained(checkpoint).model
     else:
         imported = import_official(checkpoint, None, num_frames=NUM_FRAMES)
-        model, report = imported.model, imported.report
+        model, kept = imported.model, imported.report.kept
     taps = {name: tam.taps.detach().contiguous() for name, tam in tams(model).items()}
-    if not taps or (report and any(name.endswith(".taps") for name in report.kept)):
+    if not taps or any(f"{name}.taps" in kept for name in taps):
         raise ValueError(
             f"expected a network with TAMs, got one without ({model.architecture}): give a "
             "tam_resnet, tsm or blvnet_tam"
@@ -67,7 +53,8 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> SavedTaps:
     about = {"architecture": model.architecture, "arguments": model.arguments}
     with atomic_write(out) as partial:
         partial.write_bytes(safetensors_bytes(taps, {FORMAT: about}))
-    return SavedTaps(out, len(taps), sum(tensor.numel() for tensor in taps.values()))
+    count = sum(tensor.numel() for tensor in taps.values())
+    return f"wrote {count:,} taps of {len(taps)} TAMs to {out}"
 
 
 def load_taps(path: str | os.PathLike) -> VideoNet:
@@ -75,20 +62,13 @@ def load_taps(path: str | os.PathLike) -> VideoNet:
 
     It answers all that is asked of taps (`tam_weights`, `tam_roles`, `effective_pair_taps`,
     `derived_receptive_field`); its other weights are on the meta device, without values.
-
-    Raises:
-        ValueError: there is no such file, or `save_taps` did not write it.
+    Raises ValueError if `save_taps` did not write the file.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"expected a file of taps, but there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[FORMAT])
-            taps = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(
-            f"{path}: expected a file that `python -m blvnet_lab taps` wrote, got another one"
-        ) from error
+    with safe_open(path, framework="pt") as file:
+        about = json.loads((file.metadata() or {}).get(FORMAT, "null"))
+        taps = {name: file.get_tensor(name) for name in file.keys()}
+    if about is None:
+        raise ValueError(f"{path}: expected a file that `python -m blvnet_lab taps` wrote")
     with torch.device("meta"):
         model = BUILDERS[about["architecture"]](**about["arguments"]).eval()
     for name, tam in tams(model).items():

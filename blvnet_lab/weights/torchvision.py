@@ -7,8 +7,7 @@
 TSN is that ResNet, and takes all of it but the classifier; so do TSM and TAM-ResNet. A big-little
 network of depth 50 has the blocks of ResNet-50 too: the big branch and, as the last one, the fusion
 of stages 1 to 3, and all of stage 4. It is a start, not the same function: other blocks halve the
-resolution, and they average it in their shortcuts. The published start is a bLResNet
-(`load_official`).
+resolution, and they average it in their shortcuts.
 """
 
 import os
@@ -50,13 +49,10 @@ def load_resnet(
     Args:
         model: from `tsn` (also with a temporal module) of any depth but "tiny", or from
             `blvnet_tam`, `blvnet` or `tsn_blnet` with depth 50.
-        checkpoint: the state dict of the ResNet of that depth, or the path of a file that holds it.
+        checkpoint: the state dict of the ResNet of that depth, or the path of a file that holds it;
+            its classifier is not used.
 
-    Returns:
-        What was loaded, converted and left as it was; the ResNet's own classifier is not used.
-
-    Raises:
-        ValueError: as `load_official`, or no ResNet fits the model's depth.
+    Raises ValueError as `load_official`, or if no ResNet fits the model's depth.
     """
     check_depth(model)
     resnet = bare_state_dict(checkpoint)
@@ -69,9 +65,8 @@ def load_resnet(
     renames = RESNET if model.architecture in RESNETS.values() else BIG_LITTLE_RENAMES
     ours = {rename(k, renames): resnet[k] for k in resnet if k not in report.ignored}
     remedy = (
-        f"Give the weights of torchvision.models.resnet{model.arguments['depth']}, or build the "
-        "model with the depth of these; published bLResNets are read by "
-        "blvnet_lab.weights.load_official"
+        f"Give the weights of torchvision.models.resnet{model.arguments['depth']}; published "
+        "bLResNets are read by blvnet_lab.weights.load_official"
     )
     return load_exactly(model, ours, report, remedy)
 
@@ -79,12 +74,10 @@ def load_resnet(
 def check_depth(model: VideoNet) -> None:
     """Raise ValueError if no ResNet fits a model: before one is downloaded."""
     name, depth = model.architecture, model.arguments["depth"]
-    if depth not in ((18, 34, 50, 101, 152) if name in RESNETS.values() else (50,)):
+    if depth == "tiny" or (depth != 50 and name not in RESNETS.values()):
         raise ValueError(
-            f"expected a {', '.join(RESNETS.values())} of depth 18, 34, 50, 101 or 152 or another "
-            f"network of depth 50, which has the blocks of a ResNet, got a {name} of depth {depth}"
-            ": build it with depth=50 (--network.depth 50), or start from a published bLResNet "
-            "(blvnet_lab.weights.load_official)"
+            f"expected a network that has the blocks of a ResNet, got a {name} of depth {depth}: "
+            "build it with depth=50 (--network.depth 50)"
         )
 
 
