@@ -566,7 +566,7 @@ def test_edits_of_causal_taps_may_not_look_ahead():
         assert causal.stem.tam.taps is own
 
 
-@pytest.mark.parametrize("num_frames", [4, 16])
+@pytest.mark.parametrize("num_frames", [4, 12])
 @pytest.mark.parametrize(
     "builder, arguments",
     [(tsn, {}), (tsn_blnet, {}), (blvnet, {}), (tsm, {"num_taps": 5}), (tsm, {"causal": True})]
@@ -697,8 +697,6 @@ def test_a_faithful_importance_beats_the_control():
     assert {round(curves[m, 0], 9) for m in ("true", "false", "random")} == {round(whole, 9)}
     assert curves["true", 1] < curves["random", 1] < curves["false", 1] == pytest.approx(whole)
     assert curves["false", 7] == pytest.approx(whole)  # the last frame left is the one that counts
-    one = deletion_table(OneFrame(5), clips, labels, {}, control_seeds=[3])
-    pd.testing.assert_frame_equal(one, table[table["seed"] == 3].reset_index(drop=True))
     random = table[table["method"] == "random"].groupby("seed")["log_probability"].agg(tuple)
     assert random.nunique() == 5
 

@@ -8,7 +8,7 @@ deletion_table(model, clips, labels, {"occlusion": importance})
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 import torch
@@ -19,14 +19,13 @@ from blvnet_lab.models import TAM, VideoNet, capture_points
 from blvnet_lab.models.wrapped import check_whole, network_of
 
 
-def wake_residuals(model: VideoNet, seed: int = 0) -> VideoNet:
+def wake_residuals(model: VideoNet) -> VideoNet:
     """Copy a model, with random weights (0.5 to 1.5) for batch norms whose weights are all 0.
 
     The last batch norm of every block starts so: an untrained block is its shortcut alone, and no
     gradient shows what its branch would see, such as the TAMs of stage 4 but the first.
     """
-    generator = torch.Generator().manual_seed(seed)
-    model = copy.deepcopy(model)
+    model, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
@@ -36,7 +35,7 @@ def wake_residuals(model: VideoNet, seed: int = 0) -> VideoNet:
 
 
 def receptive_field(
-    model: VideoNet, names: str | Iterable[str] = "*", *, clip: Tensor | None = None, seed: int = 0
+    model: VideoNet, names: str | Iterable[str] = "*", *, clip: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Measure by gradients, in eval mode, how strongly each frame influences each position.
 
@@ -47,9 +46,8 @@ def receptive_field(
     Args:
         names: capture points, as for `capture`.
         clip: (1, T, C, H, W); random numbers at 32 x 32 pixels where none is given.
-        seed: of the mixture and the random clip.
     """
-    model, generator = network_of(model), torch.Generator().manual_seed(seed)
+    model, generator = network_of(model), torch.Generator().manual_seed(0)
     check_whole(next(model.parameters()), "model")
     if clip is None:
         clip = torch.randn(1, model.num_frames, model.in_channels, 32, 32, generator=generator)
@@ -171,20 +169,18 @@ def deletion_table(
     clips: Tensor,
     labels: Tensor,
     importances: Mapping[str, Tensor],
-    control_seeds: Sequence[int] = range(5),
 ) -> pd.DataFrame:
     """Delete frames, most important first: a faithful importance makes the score fall sooner.
 
     Args:
-        importances: name to (N, T).
-        control_seeds: one random order per clip and seed, as method "random", the control.
+        importances: name to (N, T); the control, "random", are five random orders of each clip.
 
     Returns:
         method, seed (of the control, else -1), deleted (frames, 0 to T - 1), log_probability of
         the labels (mean over the clips, in nats).
     """
     orders = {(name, -1): values for name, values in importances.items()}
-    for seed in control_seeds:
+    for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
         orders["random", seed] = torch.rand(clips.shape[:2], generator=generator)
     rows = []

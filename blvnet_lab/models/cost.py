@@ -9,7 +9,6 @@ Nothing is computed: the model runs on the meta device, where tensors have shape
 import copy
 import math
 import re
-from functools import partial
 from typing import Literal, NamedTuple
 
 import pandas as pd
@@ -100,12 +99,10 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
     modules = dict(model.named_modules())
     names = [n for n, m in modules.items() if re.fullmatch(PARTS, n) or isinstance(m, TAM)]
     outputs: dict[str, Tensor | tuple[Tensor, Tensor]] = {}  # in the order of computation
-
-    def keep(name: str, module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
-        outputs[name] = output
-
     for name in names:
-        modules[name].register_forward_hook(partial(keep, name))
+        modules[name].register_forward_hook(
+            lambda module, args, output, name=name: outputs.update({name: output})
+        )
     clip = torch.empty(1, model.num_frames, model.in_channels, *size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(clip)
