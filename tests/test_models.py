@@ -238,37 +238,7 @@ def test_which_orders_of_the_frames_a_network_ignores(builder, order):
     assert (change < 1e-12) if order in blind else (change > 1e-3)
 
 
-def test_every_frame_counts_in_its_own_branch():
-    """Frame 2k is the little one, frame 2k + 1 the big one."""
-    model, clips, maps = network(blvnet), random64(1, 8, 3, 32, 32), []
-    for branch in (model.stem.little, model.stem.big):
-        branch.register_forward_hook(lambda module, args, out: maps.append(out.detach()))
-    with torch.no_grad():
-        model(clips)
-        for frame in (4, 5):
-            changed = clips.clone()
-            changed[:, frame] += 1
-            model(changed)
-    little, big, little_4, big_4, little_5, big_5 = maps
-    assert torch.equal(big, big_4) and torch.equal(little, little_5)
-    for before, after in ((little, little_4), (big, big_5)):
-        differs = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
-        assert differs == [False, False, True, False]
-
-
 # ---------------------------------------------------------------- structure
-
-
-def test_seven_tams():
-    with torch.device("meta"):
-        model = blvnet_tam(depth=50, num_frames=4)
-    tams = {name: m for name, m in model.named_modules() if isinstance(m, TAM)}
-    places = ["stem", "stage1", "stage2", "stage3", "stage4.0", "stage4.1", "stage4.2"]
-    assert list(tams) == [f"{place}.tam" for place in places]
-    assert [m.channels for m in tams.values()] == [64, 64, 256, 512, 1024, 2048, 2048]
-    assert [isinstance(m, PairTAM) for m in tams.values()] == [False] + 3 * [True] + 3 * [False]
-    for builder in (tsn, tsn_blnet, blvnet):
-        assert not any(isinstance(m, TAM) for m in tiny(builder).modules())
 
 
 @pytest.mark.parametrize(
@@ -455,15 +425,6 @@ def test_taps_that_start_as_a_shift(num_taps, causal, rows):
     for row, channels in rows.items():
         expected[row, list(channels)] = 1
     assert torch.equal(taps, expected)
-
-
-@pytest.mark.parametrize("num_taps", [1, 5, 7])
-def test_any_odd_number_of_taps(num_taps):
-    model = network(num_taps=num_taps)
-    clip = random64(1, 8, 3, 32, 32)
-    with torch.no_grad():
-        change = (model(clip) - model(clip[:, ORDERS["pairs"]])).abs().max()
-    assert (change < 1e-12) if num_taps == 1 else (change > 1e-3)  # one tap only scales channels
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

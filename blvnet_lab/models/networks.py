@@ -262,8 +262,7 @@ def tsn_blnet(
 ) -> BigLittleNet:
     """Build TSN-bLNet: a big-little network on every frame; args as for `blvnet_tam`, any T."""
     arguments = dict(locals())
-    model = BigLittleNet(**arguments, pairs=False, tam=None)
-    return _remember(model, "tsn_blnet", arguments)
+    return _remember(BigLittleNet(**arguments, pairs=False, tam=None), "tsn_blnet", arguments)
 
 
 def blvnet(
@@ -278,8 +277,7 @@ def blvnet(
 ) -> BigLittleNet:
     """Build bLVNet: pairs exchange nothing; args as for `blvnet_tam`."""
     arguments = dict(locals())
-    model = BigLittleNet(**arguments, pairs=True, tam=None)
-    return _remember(model, "blvnet", arguments)
+    return _remember(BigLittleNet(**arguments, pairs=True, tam=None), "blvnet", arguments)
 
 
 def blvnet_tam(
