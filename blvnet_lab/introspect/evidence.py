@@ -25,8 +25,8 @@ Labels = int | Tensor  # one for all clips, or (B,)
 def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None = None) -> Tensor:
     """Split the labels' logits into the parts of every position in time and every place.
 
-    The classifier's bias is shared out evenly. Computed in eval mode, without gradients, and from
-    the last maps on in float32 at least; the result is on the CPU.
+    The classifier's bias is shared out evenly. Computed in eval mode, and from the last maps on in
+    float32 at least; the result is on the CPU.
 
     Args:
         clips: (B, T, C, H, W).

@@ -120,8 +120,8 @@ def label_score(logits: Tensor, labels: Tensor) -> Tensor:
 def hold_frames(clips: Tensor, deleted: Tensor) -> Tensor:
     """Delete frames: show the nearest one left instead, as a player does that drops frames.
 
-    Of two equally near it is the pair's other frame, or else the earlier one. So what is shown is
-    real frames; a grey or averaged frame would be an event of its own.
+    Of two equally near it is the pair's other frame, or else the earlier one. A grey or averaged
+    frame would be an event of its own.
 
     Args:
         clips: (N, T, C, H, W).

@@ -21,7 +21,7 @@ def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -
 class Block(nn.Module):
     """Add a branch of convolutions to the block's input, its shortcut, and take the ReLU.
 
-    What the branch is made of says `add_branch`, how it is computed `branch`, of each kind below.
+    Each kind below builds its branch in `add_branch`, and computes it in `branch`.
 
     Args:
         stride: of the block's first 3x3 convolution.

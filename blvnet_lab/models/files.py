@@ -95,11 +95,7 @@ def load_model(path: str | os.PathLike) -> VideoNet:
 
 
 def load_notes(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the notes that `save_model` was given; empty if there were none.
-
-    Raises:
-        ValueError: as `load_model`.
-    """
+    """Read the notes that `save_model` was given, if any; errors as in `load_model`."""
     return _about(path).get("notes", {})
 
 

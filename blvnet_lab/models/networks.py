@@ -308,8 +308,7 @@ def blvnet_tam(
         in_channels: 3 for RGB, 10 for stacked optical flow.
         dropout: probability before the classifier.
 
-    Raises:
-        ValueError: sizes that make no network.
+    Sizes that make no network are a ValueError.
     """
     arguments = dict(locals())
     sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
