@@ -56,7 +56,7 @@ def read_frames(
     wanted = check_indices(info, indices)
     ordered, to_rgb = sorted(set(wanted)), ToRGB(size or info.size)
     frames = np.empty((len(ordered), *to_rgb.size, 3), np.uint8)
-    for place, rgb in enumerate(decode_frames(info, ordered, to_rgb, bool(info.keyframe_pts))):
+    for place, rgb in enumerate(decode_frames(info, ordered, to_rgb)):
         frames[place] = rgb
     if wanted != ordered:
         frames = frames[np.searchsorted(ordered, wanted)]
@@ -70,8 +70,7 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
     """
     info = refuse_damage(path if isinstance(path, VideoInfo) else probe_video(path))
     if not info.whole or info is path:  # else probing has just decoded it
-        jumps = bool(info.part and info.keyframe_pts)
-        for _ in decode_frames(info, range(info.num_frames), lambda *_: None, jumps):
+        for _ in decode_frames(info, range(info.num_frames), lambda *_: None):
             pass
     return replace(info, whole=True)
 
@@ -91,31 +90,27 @@ def decode_frames(
     info: VideoInfo,
     wanted: Sequence[int],
     use: Callable[[av.VideoFrame, Orientation], Any],
-    jumps: bool,
     with_motion: bool = False,
 ) -> Iterator[Any]:
-    """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend.
-
-    jumps: whether to jump to the keyframe before a frame (not so, all before it are decoded).
-    with_motion: of `open_video`.
-    """
+    """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend."""
     if info.first_picture:
         yield from _decode_pictures(info, wanted, use)
         return
-    num_found, cause = 0, None
-    with open_video(info.path, not info.joined, with_motion) as opened:
-        try:
-            for picture in _intact(opened, info, wanted, jumps):
-                yield use(picture, info.orientation)
-                num_found += 1
-        except av.error.FFmpegError as error:
-            cause = error
-    lacking = wanted[num_found:]
-    if lacking and jumps:  # the index may be wrong
-        yield from decode_frames(info, lacking, use, False, with_motion)
-    elif lacking:
-        found = f"frame {lacking[0]} of its {info.num_frames} cannot be decoded without a fault"
-        raise unreadable(info.path, found) from cause
+    num_found = 0
+    # Jumps land where the file's index says, which may be wrong: then all is decoded.
+    for jumps in (True, False) if info.keyframe_pts else (False,):
+        cause = None
+        with open_video(info.path, not info.joined, with_motion) as opened:
+            try:
+                for picture in _intact(opened, info, wanted[num_found:], jumps):
+                    yield use(picture, info.orientation)
+                    num_found += 1
+            except av.error.FFmpegError as error:
+                cause = error
+        if num_found == len(wanted):
+            return
+    found = f"frame {wanted[num_found]} of its {info.num_frames} cannot be decoded without a fault"
+    raise unreadable(info.path, found) from cause
 
 
 def _decode_pictures(info: VideoInfo, wanted: Sequence[int], use: Callable) -> Iterator[Any]:
@@ -150,7 +145,6 @@ def _intact(
             keyframe = info.keyframe_pts[place]
             # A keyframe that is not shown can only be the first, before the first frame that is.
             start = index_of.get(keyframe, -info.lead)
-            # Jumps land where the index says, which may be wrong: times tell where that is.
             if now < 0 or start > now + 1:
                 container.seek(keyframe, stream=stream)
                 decoded, sought = pictures(container, stream), keyframe

@@ -233,7 +233,7 @@ def find_windows(info: VideoInfo, one_way: bool) -> tuple[list[Window], list[tup
         return to_rgb(picture, orientation).mean(-1), areas
 
     starts = range(0, info.num_frames - span + 1, span)
-    looks = decode_frames(info, range(len(starts) * span), look, jumps=False, with_motion=one_way)
+    looks = decode_frames(info, range(len(starts) * span), look, with_motion=one_way)
     for start in starts:
         grey, areas = zip(*islice(looks, span), strict=True)
         grey, areas = np.stack(grey), [found for found in areas if found is not None]
