@@ -278,21 +278,21 @@ def test_a_plan_says_what_is_kept(manifest, monkeypatch):
 
 
 @pytest.fixture
-def elsewhere():
-    """As `torch.set_default_device("cuda")`: what does not say "cpu" is made there."""
-    torch.set_default_device("meta")
-    yield
+def set_device():
+    """As `torch.set_default_device("cuda")`, "meta": what does not say "cpu" is made there."""
+    yield torch.set_default_device
     torch.set_default_device(None)
 
 
 @pytest.mark.parametrize("crop, workers", [("resized", 0), ("multi-scale", 2)])
-def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
+def test_the_default_device_changes_no_clip(manifest, crop, workers, set_device):
     changes = Augmentation(crop=crop, rand_augment=1, erase=0.5, mixup=1.0, cutmix=1.0)
     hardware = Hardware(in_memory=not workers, workers=workers)
     recipe = dataclasses.replace(RECIPE, augmentation=changes, hardware=hardware, balanced=True)
     found = []
     model = build(recipe, 2)
-    for _ in range(2):
+    for device in ("cpu", "meta"):
+        set_device(device)
         train, val = clip_datasets(DataSet.read(manifest), recipe)
         loader, _ = training_loader(train, recipe, Ranks(), CPU)
         torch.manual_seed(1)
@@ -300,8 +300,6 @@ def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
         batches = [mix(*batch[:2]) for _, batch in timed_batches(loader)]
         predictions = evaluate(model, val, device=CPU, hardware=hardware)
         found.append((batches, predictions.logits, predictions.labels, predictions.indices))
-        if len(found) == 1:
-            request.getfixturevalue("elsewhere")
     (batches, *said), (others, *said_then) = found
     assert len(batches) == 2
     for batch, other in zip(batches, others, strict=True):
@@ -309,15 +307,14 @@ def test_the_default_device_changes_no_clip(manifest, crop, workers, request):
     assert all(torch.equal(a, b) for a, b in zip(said, said_then, strict=True))
 
 
-def test_the_default_device_changes_no_clip_read_alone_and_no_plan(manifest, request):
+def test_the_default_device_changes_no_clip_read_alone_and_no_plan(manifest, set_device):
     found = []
-    for _ in range(2):
+    for device in ("cpu", "meta"):
+        set_device(device)
         rows, transform = DataSet.read(manifest).rows, training_transform((32, 32), erase=0.5)
         data_set = DataSet(rows, ["a", "b"], [0, 1])
         torch.manual_seed(0)
         drawn, _ = ClipDataset(data_set, "train", 4, transform, True, mirror=True)[0]
         centre, _ = ClipDataset(data_set, "val", 4, evaluation_transform((32, 32)), stride=2)[0]
         found.append((drawn.tolist(), centre.tolist(), count_memory(RECIPE, 2)))
-        if len(found) == 1:
-            request.getfixturevalue("elsewhere")
     assert found[0] == found[1]
