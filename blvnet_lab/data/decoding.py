@@ -103,6 +103,8 @@ def decode_picture(folder: str, name: str) -> av.VideoFrame:
     coder.options, coder.thread_count = STRICT, 1
     with open(os.path.join(folder, name), "rb") as file:
         (picture,) = coder.decode(av.Packet(file.read())) or coder.decode(None)
+    if picture.is_corrupt:
+        raise ValueError("a part of the picture is missing")
     return picture
 
 
