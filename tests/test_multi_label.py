@@ -195,7 +195,7 @@ def test_the_loss_is_binary_cross_entropy_of_every_class(tmp_path):
     options = {"optimizer": optimizer, "scheduler": steady, "device": torch.device("cpu")}
     loss = train_one_epoch(model, [(clips, labels)], **options)
     assert loss == pytest.approx(expected.item(), rel=1e-5)
-    with pytest.raises(ValueError, match=r"labels from 0 to 2, .* got 0 to 4"):
+    with pytest.raises(ValueError, match=r"labels from 0 to 2, got 0 to 4"):
         train_one_epoch(model, [(clips, torch.zeros(2, 5))], **options)
     mixed = Recipe(augmentation=Augmentation(mixup=1.0))  # of vectors, too
     assert np.isfinite(train_one_epoch(model, [(clips, labels)], recipe=mixed, **options))

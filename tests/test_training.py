@@ -143,7 +143,7 @@ def test_loss_is_the_mean_over_clips_of_unequal_batches():
 def test_label_without_a_class():
     model, data = Small().double(), points(4, classes=4)
     optimizer, before = torch.optim.SGD(model.parameters(), 0.1), tensors(model)
-    with pytest.raises(ValueError, match=r"labels from 0 to 2, .*got 0 to 3: .*num_classes"):
+    with pytest.raises(ValueError, match=r"labels from 0 to 2, got 0 to 3: .*num_classes"):
         train_one_epoch(model, DataLoader(data, 4), optimizer, constant(optimizer), CPU)
     assert_equal(tensors(model), before)
 

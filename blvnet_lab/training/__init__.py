@@ -8,17 +8,12 @@ A module is imported when the first of its names is asked for: recipes do withou
 from importlib import import_module
 from typing import Any
 
-_NAMES = {
-    "recipe": "Output Recipe",
-    "presets": "preset",
-    "engine": "build fit",
-    "evaluation": "evaluate",
-    "checkpoint": "load_trained save_trained",
-}
+_MODULES = {"Output": "recipe", "Recipe": "recipe", "preset": "presets", "build": "engine"}
+_MODULES |= {"fit": "engine", "evaluate": "evaluation"}
+_MODULES |= {"load_trained": "checkpoint", "save_trained": "checkpoint"}
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _NAMES.items():
-        if name in names.split():
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

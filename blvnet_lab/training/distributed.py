@@ -2,8 +2,7 @@
 
     torchrun --nproc-per-node 2 -m blvnet_lab train ...
 
-torchrun starts the processes and gives each its rank in the environment; PyTorch's
-DistributedDataParallel averages their gradients.
+torchrun starts the processes and gives each its rank in the environment.
 """
 
 import multiprocessing
@@ -20,9 +19,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# What PyTorch needs to form a group of processes. torchrun sets it, and LOCAL_RANK too, which other
-# launchers leave out where each machine has one process. Batch systems set some of it for a process
-# that is alone.
+# What PyTorch needs to form a group of processes; torchrun sets it. Batch systems set some of it
+# for a process that is alone.
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # SLURM sends SIGTERM before a job's time is up, or SIGUSR1 if asked to; Windows knows no SIGUSR1.
 SIGNALS = [
@@ -127,8 +125,8 @@ def process_group() -> Iterator[tuple[Ranks, torch.device]]:
 def noted_signals() -> Iterator[list[str]]:
     """Note the names of signals in a list, within `with`, instead of ending the process.
 
-    So a step is finished and a checkpoint written before the run ends. The stop button pressed a
-    second time ends it at once (KeyboardInterrupt). Other threads than the main one hear nothing.
+    The stop button pressed a second time ends it at once (KeyboardInterrupt). Other threads than
+    the main one hear nothing.
     """
     asked: list[str] = []
     is_main = threading.current_thread() is threading.main_thread()
@@ -152,8 +150,7 @@ def leave_signals(busy: Any, worker: int) -> None:
     """Leave signals to the process that trains, in a worker of it, which shares `BUSY`.
 
     Ctrl-C and queueing systems signal every process of a job, but the clips of the current step are
-    still needed. Only when nothing is trained (any more) does SIGTERM end a worker: then it is this
-    process that ends, or a worker does not answer.
+    still needed. Only when nothing is trained (any more) does SIGTERM end a worker.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -77,14 +77,13 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
 
     Args:
         loader: batches (clips (B, T, C, H, W), labels (B,)), perhaps with the clips' numbers (B,);
-            a multiple of the recipe's `accumulate` of them, or the last ones are left out. Labels
+            those after the last multiple of the recipe's `accumulate` are left out. Labels
             (B, num_classes), several of a clip, are learned by binary cross-entropy.
 
     Raises:
         ValueError: a label that the model has no class for.
         FloatingPointError: the loss is not finite, on any rank (weights are as before the step, but
-            not the statistics of batch norms); or gradients overflow in float16, however little the
-            loss is scaled.
+            not the statistics of batch norms); or gradients overflow in float16.
     """
     recipe, device, network = state.recipe, state.device, state.network
     accumulate, num_classes = recipe.hardware.accumulate, state.model.classifier.out_features
@@ -101,13 +100,10 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
         last = labels.shape[1] - 1 if labels.ndim == 2 else labels.max().item()
         if labels.min() < 0 or last >= num_classes:
             raise ValueError(
-                f"expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
-                f"classes, got {labels.min().item():g} to {last}: build the model with the data "
-                "set's num_classes, or correct the manifest's labels"
+                f"expected labels from 0 to {num_classes - 1}, got {labels.min().item():g} to "
+                f"{last}: build the model with the data set's num_classes, or correct the manifest"
             )
-        clips, targets = mix(
-            clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        )
+        clips, targets = mix(*(x.to(device, non_blocking=True) for x in (clips, labels)))
         # Gradients of the parts add up; the ranks' gradients are averaged with the last part.
         is_last, is_alone = len(parts) == accumulate - 1, network is state.model
         with nullcontext() if is_last or is_alone else network.no_sync():
@@ -199,14 +195,14 @@ def fit(
     """Train `model` as the recipe says, and evaluate it after every epoch.
 
     Within `process_group`, the processes train together. Seeds PyTorch's global generator. A
-    SIGTERM, SIGUSR1 or the stop button ends the run after the current step, with a checkpoint; the
-    model, in eval mode, can be used as it is then.
+    SIGTERM, SIGUSR1 or the stop button ends the run after the current step, with a checkpoint. The
+    model is left in eval mode, on the device.
 
     Args:
         train_set, val_set: items (clip (T, C, H, W), label). If they have `paths`, messages name
             clips; `classes` (names by label) are kept with the weights.
         output: where to write log, checkpoints and recipe; None writes nothing.
-        device: None picks a GPU if there is one. The model stays there afterwards.
+        device: None picks a GPU if there is one.
         score: what is written down after every epoch; None for `standard_scores`. The epoch with
             the highest "top_1" (or "map", of several labels) is the best.
         after_epoch: called with the history (`State.end_epoch`) after every epoch.

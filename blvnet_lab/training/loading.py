@@ -1,8 +1,8 @@
 """Which clips are read when, and by which process; random numbers belong to clips, not to workers.
 
-What is drawn for a clip (its frames, crop and colours) is a function of the recipe's seed, the
-epoch and the clip alone. So the number of workers and of processes changes no clip, and a run that
-was interrupted goes on with the clips it would have seen: its place is two numbers, epoch and step.
+What is drawn for a clip (its frames, crop and colours) depends on the recipe's seed, the epoch and
+the clip alone, whatever the number of workers and processes. So a run's place is two numbers, epoch
+and step.
 """
 
 import time
@@ -58,13 +58,12 @@ class Batches(Sampler[list[Key]]):
 
     The clips of an epoch are shuffled and cut into batches for all processes together; the last
     ones that make no whole batch are left out, since a small batch has noisy statistics. Of each
-    batch every rank takes the same share, in `accumulate` parts.
-
-    Set `epoch` and `first_step` before iterating.
+    batch every rank takes the same share, in `accumulate` parts. Set `epoch` and `first_step`
+    before iterating.
 
     Args:
-        labels: of all clips, to draw every class equally often (or once more, if their number does
-            not divide that of the clips). A class goes through all its clips before it repeats one.
+        labels: of all clips, to draw every class equally often (or once more). A class goes through
+            all its clips before it repeats one.
     """
 
     def __init__(
@@ -128,8 +127,7 @@ def training_loader(
     """Load a process's batches: clips (B, T, C, H, W), labels (B,), numbers of the clips (B,)."""
     if getattr(dataset, "multi_label", False) and (recipe.balanced or recipe.label_smoothing):
         wanted = "balanced=False and label_smoothing=0, as the clips may have several labels"
-        got = f"{recipe.balanced} and {recipe.label_smoothing}"
-        raise ValueError(f"expected {wanted}, got {got}")
+        raise ValueError(f"expected {wanted}, got {recipe.balanced} and {recipe.label_smoothing}")
     batches = Batches(
         len(dataset),
         recipe.batch_size,

@@ -58,10 +58,8 @@ class State:
     def count(self, loss: float, clips: int, waited: float, seconds: float, skipped: bool) -> None:
         """Add a step to the epoch's sums and, unless it was skipped, to the average of weights.
 
-        Args:
-            loss: mean over the clips.
-            waited: seconds until they were there, of the `seconds` since the step before.
-            skipped: gradients overflowed in float16, and the weights are as before.
+        `loss` is the mean over its clips, `waited` the seconds until they were there, out of the
+        `seconds` since the step before; a step is skipped if gradients overflowed in float16.
         """
         values = {"loss": loss * clips, "clips": clips, "waited": waited, "seconds": seconds}
         for name, value in (values | {"skipped": skipped}).items():
@@ -74,8 +72,7 @@ class State:
         """Add a line about all ranks to the history, and go to the next epoch.
 
         Its `seconds` are those of training, wait_share is the part of them spent waiting for clips,
-        memory_gb the peak of the GPU, or what this process holds now; skipped_steps, in float16,
-        had gradients that overflowed.
+        memory_gb the peak of the GPU, or what this process holds now.
         """
         memory, ranks = psutil.Process().memory_info().rss, current_ranks()
         if self.device.type == "cuda":
@@ -143,7 +140,7 @@ def _together(shares: list[dict[str, float]]) -> dict[str, float]:
 
 def make_state(model: VideoNet, recipe: Recipe, steps: int, device: torch.device) -> State:
     """Move a model to the device, and make all that trains it; `steps` are those of an epoch."""
-    hardware, is_alone = recipe.hardware, current_ranks().world == 1
+    hardware = recipe.hardware
     layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)
     if hardware.sync_batch_norm:
@@ -153,8 +150,8 @@ def make_state(model: VideoNet, recipe: Recipe, steps: int, device: torch.device
     ema = RisingAverage(model, recipe.ema) if recipe.ema else None
     if hardware.compile:
         model.compile()
-    places = [device] if device.type == "cuda" else None
-    network = (
-        model if is_alone else DistributedDataParallel(model, places, gradient_as_bucket_view=True)
-    )
+    network = None
+    if current_ranks().world > 1:
+        places = [device] if device.type == "cuda" else None
+        network = DistributedDataParallel(model, places, gradient_as_bucket_view=True)
     return State(model, recipe, device, optimizer, scheduler, ema, network, steps)
