@@ -700,7 +700,7 @@ NAMED_3 = [f"clip_{i}{3 * (i == 3) or ''}.mp4" for i in range(24)]
 @pytest.mark.parametrize(
     "name, data, words",
     [
-        ("train_set", other(32), "24 training clips, got 32"),
+        ("train_set", other(32), "training clips 24, got 32"),
         ("train_set", other(classes=("bright", "dark")), "got other classes: "),
         ("train_set", other(paths=Clips(24).paths[::-1]), "got other clips of train: "),
         ("train_set", other(labels=Clips(24).labels.flip(0)), "got other labels of train: "),

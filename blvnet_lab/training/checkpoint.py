@@ -151,11 +151,10 @@ def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
     for name, split in (("train", train_set), ("val", val_set)):
         names = getattr(split, "names", getattr(split, "paths", ()))
         if paths := [os.path.abspath(name) for name in names]:
-            try:
-                start = len(os.path.commonpath({os.path.dirname(path) for path in paths}))
-            except ValueError:  # on several drives of Windows
-                start = 0
-            places = (path[start:].replace(os.sep, "/").strip("/") for path in paths)
+            on_one_drive = len({os.path.splitdrive(path)[0] for path in paths}) == 1
+            folders = {os.path.dirname(path) for path in paths}
+            shared = os.path.commonpath(folders) if on_one_drive else ""
+            places = (path[len(shared) :].replace(os.sep, "/").strip("/") for path in paths)
             rows[f"clips of {name}"] = digest(places)
             labels = np.asarray(getattr(split, "labels", ()))
             found = map(np.flatnonzero, labels) if labels.ndim == 2 else labels
@@ -173,16 +172,12 @@ def _check_same(
 ) -> None:
     """Raise ValueError if a checkpoint is of another recipe or other data; older ones say less."""
     old, new = asdict(recipe_from_json(contents["recipe"], str(path))), asdict(recipe)
-    changed = [
-        f"{name} {old[name]}, got {new[name]}"
-        for name in old
-        if old[name] != new[name] and name not in ("hardware", "starts_from")
-    ]
+    old["training clips"], new["training clips"] = contents["num_clips"], data["num_clips"]
+    names = [name for name in old if name not in ("hardware", "starts_from")]
+    changed = [f"{n} {old[n]}, got {new[n]}" for n in names if old[n] != new[n]]
     old, new = ({"classes": d["classes"], **d.get("rows", {})} for d in (contents, data))
-    names = [name for name in old if old[name] and new.get(name) and old[name] != new[name]]
-    changed += [f"got other {name}" for name in names]
-    if contents["num_clips"] != data["num_clips"]:
-        changed.append(f"{contents['num_clips']} training clips, got {data['num_clips']}")
+    names = [name for name in old if old[name] and new.get(name)]
+    changed += [f"got other {name}" for name in names if old[name] != new[name]]
     if changed:
         raise ValueError(
             f"expected the recipe and the clips with which {path.parent} was begun, "
@@ -195,10 +190,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Read a checkpoint of a run, onto the CPU; ValueError if it is damaged or none of ours."""
     contents = read_pickle(path)
     if not is_checkpoint(contents):
-        raise ValueError(
-            f"{path}: expected a checkpoint of `python -m blvnet_lab train`, got another file: "
-            "published checkpoints are read by blvnet_lab.weights.official.load_official"
-        )
+        wanted = "a checkpoint of `python -m blvnet_lab train`"
+        raise ValueError(f"{path}: expected {wanted}, got another file (for --init it may do)")
     return contents
 
 
@@ -224,9 +217,8 @@ class Trained:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of labels; "class 3" where the file has none."""
-        return self.classes or tuple(
-            f"class {label}" for label in range(self.model.classifier.out_features)
-        )
+        numbers = range(self.model.classifier.out_features)
+        return self.classes or tuple(f"class {label}" for label in numbers)
 
     @property
     def digest(self) -> str:
@@ -254,11 +246,11 @@ def load_trained(path: str | os.PathLike) -> Trained:
         if average := contents["ema"]:
             weights = {name: average[f"module.{name}"] for name in weights}
         model.load_state_dict(weights)
-        notes = {"recipe": json.loads(contents["recipe"]), "classes": contents["classes"]}
-        notes["multi_label"] = contents.get("multi_label", False)
-    recipe, classes = notes.pop("recipe", None), tuple(notes.pop("classes", ()))
-    recipe = None if recipe is None else recipe_from_json(json.dumps(recipe), str(path))
-    multi_label = notes.pop("multi_label", False)
+        notes = {name: contents[name] for name in ("classes", "multi_label") if name in contents}
+        notes["recipe"] = json.loads(contents["recipe"])
+    classes, multi_label = tuple(notes.pop("classes", ())), notes.pop("multi_label", False)
+    if (recipe := notes.pop("recipe", None)) is not None:
+        recipe = recipe_from_json(json.dumps(recipe), str(path))
     return Trained(model.eval(), recipe, classes, path, notes, multi_label)
 
 

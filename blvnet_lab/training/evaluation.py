@@ -1,7 +1,7 @@
 """Predictions of a network for all clips of a data set, on any number of processes.
 
 Logits are averaged over the views of a clip, before any softmax. Ranks take every n-th clip each,
-and no clip is padded or evaluated twice: the figures do not depend on the number of ranks.
+and none is evaluated twice: the figures do not depend on the number of ranks.
 """
 
 from collections.abc import Callable, Sequence
@@ -129,18 +129,15 @@ def _views(dataset: Dataset) -> int:
         with suppress(VideoReadError):
             clip = dataset[index][0]
             return len(clip) if clip.ndim == 5 else 1
-    raise ValueError(
-        f"expected clips to evaluate, but not one of the {len(dataset)} could be read: see whether "
-        "their disk is there and the manifest is the right one"
-    )
+    words = f"expected clips to evaluate, but not one of the {len(dataset)} could be read"
+    raise ValueError(f"{words}: see whether the manifest is the right one, and their disk there")
 
 
 def standard_scores(predictions: Predictions) -> dict[str, float]:
     """Return top-1, top-5 and mean class accuracy, and the share of the largest class, in 0..1.
 
-    The last is what always naming that class would reach: the least that a network must beat. Of
-    several labels a clip: mAP (the mean over the classes that have clips), and what it is of logits
-    that are the same for all clips.
+    The last is what always naming that class would reach. Of several labels a clip: mAP, over the
+    classes that have clips, and what it is of logits that are the same for all clips.
     """
     logits, labels = predictions.logits, predictions.labels
     if labels.ndim == 2:
