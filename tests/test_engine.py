@@ -29,11 +29,9 @@ from blvnet_lab.data import (
     ClipDataset,
     DataSet,
     evaluation_transform,
-    probe_video,
     training_transform,
 )
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
-from blvnet_lab.datasets.reencoding import reencode
 from blvnet_lab.models import blvnet, blvnet_tam, load_notes, save_model, tsn
 from blvnet_lab.runs import train as run_module
 from blvnet_lab.runs.train import clip_datasets, start_from, train
@@ -459,7 +457,7 @@ def test_every_class_is_drawn_equally_often(size):
 
 
 @pytest.mark.parametrize("labels", [None, LABELS])
-@pytest.mark.parametrize("world, accumulate", [(2, 1), (4, 1), (1, 4), (2, 2), (8, 1)])
+@pytest.mark.parametrize("world, accumulate", [(4, 1), (2, 2)])
 def test_ranks_and_parts_share_the_batch_of_one_process(world, accumulate, labels):
     whole = keys_of(epoch=3, labels=labels)
     shares = [
@@ -482,17 +480,15 @@ def test_the_rest_of_an_epoch(accumulate, labels):
 
 
 @pytest.mark.parametrize(
-    "count, batch, world, accumulate, words",
+    "count, batch, words",
     [
-        (100, 10, 4, 1, r"4 processes in 1 parts each can divide, got 10: take a multiple of 4"),
-        (100, 10, 2, 2, r"2 processes in 2 parts each can divide, got 10: take a multiple of 4"),
-        (6, 8, 2, 1, r"at least one batch of 8 training clips, got 6: take a smaller batch_size"),
-        (0, 8, 1, 1, r"at least one batch of 8 training clips, got 0"),
+        (100, 10, r"2 processes in 2 parts each can divide, got 10: take a multiple of 4"),
+        (6, 8, r"at least one batch of 8 training clips, got 6: take a smaller batch_size"),
     ],
 )
-def test_batches_that_cannot_be(count, batch, world, accumulate, words):
+def test_batches_that_cannot_be(count, batch, words):
     with pytest.raises(ValueError, match=words):
-        keys_of(count, batch, world=world, accumulate=accumulate)
+        keys_of(count, batch, world=2, accumulate=2)
 
 
 def drawn(workers: int, *, epoch: int = 1, first: int = 0, seed: int = 0) -> dict[int, Tensor]:
@@ -922,23 +918,6 @@ def test_a_worker_that_dies_in_an_evaluation():
         evaluate(build(SHORT, 2), Dying(1, 10), device=CPU, hardware=Hardware(workers=1))
 
 
-def test_training_rows_may_be_repeated(tmp_path):
-    for name in ("a", "b", "c"):
-        write_video(tmp_path / f"{name}.mp4", 8)
-    path = tmp_path / "manifest.csv"
-    rows = ["a.mp4,0,run,train", "b.mp4,1,walk,train", "b.mp4,1,walk,train", "c.mp4,0,run,val"]
-    path.write_text("path,label,class_name,split\n" + "\n".join(rows))
-    table = DataSet.read(path).rows
-    clips = ClipDataset(DataSet(table), "train", 4, lambda frames: frames)
-    assert clips.labels.tolist() == [0, 1, 1]
-    # Each video is prepared once, and stays in as many rows.
-    done = reencode(path, tmp_path / "small", short_side=32, workers=2)
-    new = DataSet.read(done.manifest).rows
-    assert sum(done.counts.values()) == 3 and new["label"].tolist() == [0, 1, 1, 0]
-    assert new["path"].nunique() == 3
-    assert all(probe_video(video).num_frames == 8 for video in new["path"])
-
-
 # ---------------------------------------------------------------- switches
 
 
@@ -1100,9 +1079,7 @@ def test_start_from_a_resnet_of_torchvision(source, resnet, tmp_path, monkeypatc
     report = start_from(model, given, NAMES)
     assert report.layout == "resnet" and report.kept == [*HEAD]
     assert report.ignored == ["fc.weight", "fc.bias"]
-    names = list(resnet)
-    assert value(model.stem.conv.weight) == names.index("conv1.weight")
-    assert value(model.stage4[2].conv3.weight) == names.index("layer4.2.conv3.weight")
+    assert value(model.stem.conv.weight) == list(resnet).index("conv1.weight")
     with pytest.raises(ValueError, match="depth tiny"):
         start_from(net(), "torchvision")
     assert len(asked) == (source == "download"), "nothing is downloaded in vain"

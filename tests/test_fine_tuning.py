@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from test_engine import CPU, SHORT, assert_equal, constant, fitted, stop_after, tensors
-from test_faults import end_of, run
 from torch import Tensor, nn
-from training_process import Clips, Task
+from training_process import Clips
 
 from blvnet_lab.training.checkpoint import load_trained, read_checkpoint
 from blvnet_lab.training.engine import build, train_one_epoch
@@ -61,16 +60,6 @@ def test_a_frozen_body_stays_as_it_is(changes, tmp_path):
     assert all(weight.requires_grad for weight in model.parameters())
     fitted(tmp_path / "next", model=model)
     assert not torch.equal(model.stem.conv.weight, before["stem.conv.weight"])
-
-
-@pytest.mark.parametrize("changes", [{"freeze": "body"}, {"body_rate": 0.0}])
-def test_an_epoch_alone_freezes_too(changes):
-    model, data, recipe = trained(), Clips(8), replace(SHORT, weight_decay=0.1, **changes)
-    before, optimizer = tensors(model), make_optimizer(model, recipe)
-    loader = [(data.clips, data.labels)]
-    train_one_epoch(model, loader, optimizer, constant(optimizer), CPU, recipe)
-    assert_equal(body(tensors(model)), body(before))
-    assert not torch.equal(model.classifier.weight, before["classifier.weight"])
 
 
 def test_an_error_unfreezes_too():
@@ -127,14 +116,3 @@ def test_what_the_caller_froze_stays_as_it_is():
     for name in ("stage1.big.0.bn1.running_mean", "stage1.big.0.conv1.weight"):
         assert not torch.equal(after[name], before[name]), name
     assert not any(weight.requires_grad for weight in model.stem.parameters())
-
-
-def test_two_processes_with_a_frozen_body_are_one(tmp_path):
-    for world in (1, 2):
-        changes = {"body_rate": 0.0, "ema": 0.9, "network": {"dropout": 0.0}}
-        run(Task(str(tmp_path / str(world)), changes, double=True), world=world)
-    one, two, other = end_of(tmp_path / "1"), end_of(tmp_path / "2"), end_of(tmp_path / "2", 1)
-    assert_equal(body(one["model"]), body(build(SHORT, 2).double().state_dict()))
-    assert_equal(body(one["model"]), body(two["model"]))
-    assert_equal(two["model"], other["model"])
-    torch.testing.assert_close(one["model"]["classifier.weight"], two["model"]["classifier.weight"])
