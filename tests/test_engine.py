@@ -55,7 +55,6 @@ from blvnet_lab.training.loading import (
     training_loader,
 )
 from blvnet_lab.training.recipe import Augmentation, Hardware, Network, Output, Recipe, Views
-from blvnet_lab.training.schedule import RisingAverage
 
 CPU = torch.device("cpu")
 SHORT = Recipe(
@@ -167,9 +166,8 @@ def test_parts_of_a_batch_give_its_gradients(accumulate):
     assert loss == pytest.approx(torch.stack(losses).mean().item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_long_gradients_are_shortened(accumulate):
-    recipe = replace(SHORT, hardware=Hardware(accumulate=accumulate))
+def test_long_gradients_are_shortened():
+    recipe = replace(SHORT, hardware=Hardware(accumulate=2))
     whole, _, _ = watch(recipe)
     lengths = [torch.cat([g.flatten() for g in step]).norm().item() for step in whole.gradients]
     limit = sorted(lengths)[1]  # one is longer, one is shorter
@@ -209,10 +207,9 @@ def test_all_frames_are_mixed_alike(changes):
     assert kinds == set(changes)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_loss_of_mixed_clips_is_that_of_mixed_labels(smoothing):
+def test_the_loss_of_mixed_clips_is_that_of_mixed_labels():
     changes = Augmentation(mixup=1.0, cutmix=1.0)
-    recipe = replace(SHORT, augmentation=changes, label_smoothing=smoothing)
+    recipe = replace(SHORT, augmentation=changes, label_smoothing=0.2)
     torch.manual_seed(3)
     clips, labels = torch.randn(8, 4, 3, 8, 8), torch.arange(8) % 3
     model = Small(4 * 3 * 8 * 8)
@@ -220,17 +217,17 @@ def test_the_loss_of_mixed_clips_is_that_of_mixed_labels(smoothing):
     for seed in range(4):
         torch.manual_seed(seed)
         mixed, targets = mixing(recipe, 3)(clips, labels)
-        expected = F.cross_entropy(model(mixed), targets, label_smoothing=smoothing).item()
+        expected = F.cross_entropy(model(mixed), targets, label_smoothing=0.2).item()
         torch.manual_seed(seed)
         batches = [(clips, labels)]
         loss = train_one_epoch(model, batches, optimizer, constant(optimizer), CPU, recipe)
         assert loss == pytest.approx(expected, rel=1e-5)
-        plain = F.cross_entropy(model(mixed), labels, label_smoothing=smoothing).item()
+        plain = F.cross_entropy(model(mixed), labels, label_smoothing=0.2).item()
         assert loss != pytest.approx(plain, rel=1e-3)
 
 
 def test_average_of_weights_by_hand(tmp_path):
-    recipe = replace(SHORT, ema=0.6)
+    recipe = replace(SHORT, ema=0.22)
     model, seen = build(recipe, 2), []
     after = weights_before_steps(model)
 
@@ -244,8 +241,7 @@ def test_average_of_weights_by_hand(tmp_path):
     by_hand, at_epochs = dict(after[0]), []
     for number, weights in enumerate(after):
         if number:
-            # The decay rises: 2/11, 3/12, ... until it is 0.6, which it is not in so short a run.
-            decay = (1 + number) / (10 + number)
+            decay = min(0.22, (1 + number) / (10 + number))  # it rises: 2/11, 3/12, ...
             by_hand = {k: decay * by_hand[k] + (1 - decay) * weights[k] for k in weights}
         if number % 3 == 2:
             at_epochs.append(dict(by_hand))
@@ -267,19 +263,6 @@ def test_average_of_weights_by_hand(tmp_path):
     raw = evaluate(model, Clips(10, seed=1), device=CPU)
     top_1 = (raw.logits.argmax(1) == raw.labels).float().mean().item()
     assert result.history[-1]["raw_top_1"] == pytest.approx(top_1)
-
-
-def test_the_decay_stops_at_the_recipes():
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(model.weight)
-    average, expected = RisingAverage(model, 0.5), 0.0
-    for number in range(30):
-        nn.init.constant_(model.weight, number)
-        average.update_parameters(model)
-        decay = min(0.5, (1 + number) / (10 + number)) if number else 0.0
-        expected = decay * expected + (1 - decay) * number
-        assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
-    assert expected == pytest.approx(28, abs=1e-3), "one step behind: decay 0.5"
 
 
 # ---------------------------------------------------------------- precision
@@ -523,8 +506,6 @@ def test_what_is_drawn_for_a_clip_depends_on_nothing_but_it():
             assert not torch.equal(clip, other[0]), "drawn again it is another"
     for other in (drawn(0, epoch=2), drawn(0, seed=1)):
         assert not any(torch.equal(other[index], alone[index]) for index in range(24))
-    noise = [alone[i] - plain[i][0] for i in range(0, 24, 2)]
-    assert len({tensor.sum().item() for tensor in noise}) == 12, "and for another clip another"
 
 
 class Spoilt(Clips):
@@ -771,7 +752,7 @@ def test_a_checkpoint_that_is_damaged(damaged, half_done, tmp_path):
     assert len(fitted(out, resume=True)[1].history) == 2
 
 
-@pytest.mark.parametrize("which", [2, 3, 4])
+@pytest.mark.parametrize("which", [2, 3])
 def test_a_full_disk(which, tmp_path, monkeypatch):
     """The nth file does not fit any more; best.pt and last.pt of an epoch are two."""
     out, write, written = tmp_path / "run", Path.write_bytes, []
@@ -953,8 +934,7 @@ def test_compiling_changes_nothing_but_time():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("layout", [False, True])
+@pytest.mark.parametrize("layout, precision", [(False, "bfloat16"), (True, "float16")])
 def test_precisions_on_a_gpu(precision, layout, tmp_path):
     """Weights stay in float32, in the layout that was asked for."""
     recipe = replace(SHORT, hardware=Hardware(precision, channels_last=layout, workers=1))
@@ -1005,12 +985,6 @@ def net(builder=blvnet_tam, seed: int = 1, **arguments) -> nn.Module:
 
 NAMES = ("dark", "bright")
 HEAD = ("classifier.weight", "classifier.bias")
-
-
-@pytest.fixture
-def own(tmp_path) -> None:
-    """The file of a network of ours."""
-    save_trained(Trained(net(), SHORT, NAMES), tmp_path / "own.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -1100,23 +1074,16 @@ def test_start_from_a_published_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     "model, source, words",
     [
-        (
-            net(seed=2, num_taps=5),
-            "own.safetensors",
-            "misshapen: stem.tam.taps.* holds a blvnet_tam built",
-        ),
-        (
-            net(blvnet, seed=2),
-            "own.safetensors",
-            "left over: stem.tam.taps.*but for num_frames, num_cl",
-        ),
+        (net(seed=2, num_taps=5), "own.safetensors", "misshapen: stem.tam.taps.* holds a blvnet_t"),
+        (net(blvnet, seed=2), "own.safetensors", "left over: stem.tam.taps.*but for num_frames"),
         (net(tsn, seed=2), "own.safetensors", "missing: .*num_frames, num_classes and dropout"),
         (net(seed=2), "gone.pth", r'start from, "torchvision" or .* there is no file .*gone.pth'),
         (net(seed=2), "strange.pth", r"got one with .* and the tensors a: give a published ch"),
     ],
 )
-def test_what_does_not_fit_changes_nothing(model, source, words, own, tmp_path):
+def test_what_does_not_fit_changes_nothing(model, source, words, tmp_path):
     before = tensors(model)
+    save_trained(Trained(net(), SHORT, NAMES), tmp_path / "own.safetensors")
     torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "strange.pth")
     with pytest.raises(ValueError, match=f"(?s){words}"):
         start_from(model, str(tmp_path / source), NAMES)
@@ -1210,14 +1177,9 @@ def test_data_sets_follow_the_recipe(tmp_path, monkeypatch):
     assert asked["training_transform"] == (((32, 32),), changes)
     assert asked["evaluation_transform"] == (((48, 40), 44), {})
     assert (train_set.transform, val_set.transform) == tuple(asked)
-    assert (len(train_set), len(val_set)) == (20, 10)
     for data in (train_set, val_set):
         assert (data.num_frames, data.stride, data.short_side, data.videos) == (6, 2, 40, None)
     assert (train_set.random_frames, val_set.random_frames) == (True, False)
     assert (train_set.skip_unreadable, val_set.skip_unreadable) == (True, False)
     assert val_set.mirror is None and val_set.num_clips is None
     assert train_set.mirror[:4] == (1, 0, 2, 3), "left and right are classes, up and down are not"
-    plain = replace(SHORT, hardware=Hardware(in_memory=True))
-    train_set, val_set = clip_datasets(DataSet.read(manifest), plain)
-    assert train_set.mirror is None and len(train_set.videos) == 20 and len(val_set.videos) == 10
-    assert asked["evaluation_transform"] == (((32, 32), None), {})

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shlex
 import subprocess
 import sys
@@ -107,8 +106,7 @@ def same(one: Predictions, other: Predictions) -> bool:
     return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize("batch_size, workers", [(1, 0), (4, 2), (100, 0)])
 @pytest.mark.parametrize("broken", [(), (0, 4, 5, 6, 7, 10)])  # first, last, and a batch of four
 def test_predictions_come_in_order_without_unreadable_clips(broken, batch_size, workers):
     logits, good = noise(11, 5), [index for index in range(11) if index not in broken]
@@ -179,11 +177,6 @@ def test_views_are_averaged_before_the_softmax():
     assert evaluated(Known(views)).logits.argmax().item() == 0
 
 
-def pictured(count: int = 4, views: int | None = None) -> list:
-    shape = (4, 3, 32, 32) if views is None else (views, 4, 3, 32, 32)
-    return [(noise(*shape, seed=i), i % 3) for i in range(count)]
-
-
 def small(seed: int = 0) -> nn.Module:
     """A TSN of three classes, sure of what it says."""
     torch.manual_seed(seed)
@@ -218,15 +211,10 @@ def test_an_evaluation_can_be_stopped(as_rank):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_no_generator_is_touched(workers):
-    def states():
-        return torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-
-    model, data = small(), pictured()
-    before = states()
+    model, before = small(), torch.get_rng_state()
+    data = [(noise(4, 3, 32, 32, seed=i), i % 3) for i in range(4)]
     evaluate(model, data, device=CPU, hardware=Hardware(workers=workers))
-    after = states()
-    assert torch.equal(before[0], after[0])
-    assert (before[1] == after[1]).all() and before[2] == after[2]
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def predictions(logits: list[list[float]], labels: list[int], **others) -> Predictions:
@@ -677,19 +665,6 @@ def test_bars_are_as_long_as_the_classes_are_likely(tmp_path):
     assert blue[2] - blue[0] > 80 and np.ptp(grey) < 30, "the best one stands out"
     same_again = parts(target, 4, 2)[1].astype(int)
     assert np.abs(same_again - below).mean() < 3
-
-
-def test_names_of_classes_are_written(tmp_path):
-    """Bright strokes on dark ground in the left part of each line; long names are cut off."""
-    video, ends = write_video(tmp_path / "video.mp4", 2), []
-    for name in ("i", "moves", "to the left and " * 9):
-        target = write_annotated(answer(0.5, name=name), video, tmp_path / "answer.mp4")
-        _, below, row = parts(target, 1, 0)
-        line = below[row // 2 : 3 * row // 2, : 630 * 3 // 5]
-        written = np.nonzero((line.max(2) > 160).any(0))[0]
-        assert written[0] >= 9, "a margin"
-        ends.append(written[-1])
-    assert ends[0] < 40 < ends[1] < 100 < 330 < ends[2] < 630 * 3 // 5 - 5
 
 
 def test_annotated_frames_keep_their_times_and_shape(tmp_path):
