@@ -130,10 +130,9 @@ class RunFolder:
 
 def unreadable_videos(dataset: Dataset) -> pd.DataFrame:
     """List the videos that any rank has passed over, by path: path, reason."""
-    found = pd.DataFrame(columns=["path", "reason"], dtype="str")
-    if hasattr(dataset, "unreadable"):
-        found = dataset.unreadable()
-    found = pd.concat(current_ranks().gather(found))
+    none = pd.DataFrame(columns=["path", "reason"], dtype="str")
+    own = dataset.unreadable() if hasattr(dataset, "unreadable") else none
+    found = pd.concat(current_ranks().gather(own))
     return found.drop_duplicates("path").sort_values("path", ignore_index=True)
 
 

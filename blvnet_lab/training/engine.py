@@ -133,16 +133,14 @@ def _check_finite(loss: float, step: int, loader: Iterable, numbers: list[int]) 
     ranks, is_bad = current_ranks(), not math.isfinite(loss)
     if not ranks.any(is_bad)[0]:
         return
-    found = f"got {loss} at step {step} of the epoch"
-    if numbers:
-        paths = getattr(getattr(loader, "dataset", None), "paths", None)
-        names = (f"clip {number}" if paths is None else paths[number] for number in numbers)
-        found += f" with {', '.join(names)}"
+    paths = getattr(getattr(loader, "dataset", None), "paths", None)
+    names = [f"clip {number}" if paths is None else paths[number] for number in numbers]
+    found = f"got {loss} at step {step} of the epoch with {', '.join(names)}"
     found += f" on rank {ranks.rank}" if ranks.world > 1 else ""
-    everywhere = [text for text in ranks.gather(found if is_bad else "") if text]
+    everywhere = "; ".join(text for text in ranks.gather(found if is_bad else "") if text)
     raise FloatingPointError(
-        f"expected a finite loss, {'; '.join(everywhere)}: look at these clips, lower the learning "
-        "rate, or take a longer warm-up; the last checkpoint is from before"
+        f"expected a finite loss, {everywhere}: look at these clips, lower the learning rate, or "
+        "take a longer warm-up; the last checkpoint is from before"
     )
 
 

@@ -43,9 +43,9 @@ class _Record:
         for name, hint in _type_hints(type(self)).items():
             value = _value(hint, getattr(self, name), name)
             object.__setattr__(self, name, value)
+            numbers = value if isinstance(value, tuple) else () if value is None else (value,)
             for words, is_right, names in LIMITS:
-                numbers = value if isinstance(value, tuple) else (value,)
-                if name in names.split() and value is not None and not all(map(is_right, numbers)):
+                if name in names.split() and not all(map(is_right, numbers)):
                     raise ValueError(f"expected {name} {words}, got {value}")
 
 
