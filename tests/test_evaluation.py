@@ -594,8 +594,6 @@ def test_predictions_that_cannot_be(checkpoint, tmp_path):
     whole = write_video(tmp_path / "whole.mkv", 40)
     with pytest.raises(ValueError, match=r"a class list in which every class .*: take 5 crops"):
         predict_video(checkpoint, whole, views="1x10")
-    with pytest.raises(ValueError, match="at least one class to name, got top=0"):
-        predict_video(checkpoint, whole, top=0)
     cut, content = tmp_path / "cut.mkv", whole.read_bytes()
     cut.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(VideoReadError, match=r"cut\.mkv: .* cut short, after \d+ frames"):

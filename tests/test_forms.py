@@ -30,12 +30,13 @@ from test_official import CASES, assert_published_logits, model_of, official_sta
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from blvnet_lab.benchmark.published import published_form
+from blvnet_lab.benchmark.published import PublishedTAM, published_form
 from blvnet_lab.deploy.fold import ConvReLU, optimize_for_inference
 from blvnet_lab.deploy.live import PastMaps, Stream
 from blvnet_lab.introspect import capture, edit, edit_taps, identity_taps, tam_weights, zero
 from blvnet_lab.introspect.capture import edit_clip
 from blvnet_lab.models import (
+    TAM,
     PairTAM,
     VideoNet,
     blvnet,

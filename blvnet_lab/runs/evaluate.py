@@ -302,9 +302,8 @@ def load_with_views(
     if recipe is None:
         if size is None:
             raise ValueError(
-                f"expected the size of the frames beside {trained.file}, which does not say how "
-                "its network was trained, got none: give the height and width of the training "
-                "clips in pixels, such as --size 64 64"
+                f"expected the size of frames beside {trained.file}, which does not say how its "
+                "network was trained, got none: give height and width, such as --size 64 64"
             )
         recipe = Recipe(num_frames=trained.model.num_frames, size=size)
     evaluation = recipe.evaluation
@@ -327,11 +326,8 @@ def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
     for label, name in data_set.names:
         known = names[label] if label < len(names) else "no class"
         if known == "no class" or (trained.classes and known != name):
-            raise ValueError(
-                f'{data_set.path}: expected label {label} to be "{known}", as in {trained.file}, '
-                f'got "{name}": take a manifest with the labels and names of the classes that the '
-                "network was trained on"
-            )
+            wanted = f'expected label {label} to be "{known}", as in {trained.file}, got "{name}"'
+            raise ValueError(f"{data_set.path}: {wanted}: take a manifest of the network's classes")
         names[label] = name
     return tuple(names)
 
@@ -362,9 +358,9 @@ def compiled(
     if fast is None:
         return model
     if (device := pick_device()).type != "cpu":
+        wanted = "expected no GPU with fast, which compiles for the processor"
         raise ValueError(
-            f"expected no GPU with fast, which compiles for the processor, got {device}: leave "
-            "fast out, or hide the GPU (CUDA_VISIBLE_DEVICES= in the environment)"
+            f"{wanted}, got {device}: leave fast out, or hide it (CUDA_VISIBLE_DEVICES=)"
         )
     return compile_for_inference(model, size, fast, batch=batch)
 
@@ -372,7 +368,6 @@ def compiled(
 def check_finite(found: Tensor, precision: str = "float32", what: str = "logits") -> None:
     """Raise FloatingPointError for logits (N, num_classes) or others that are not finite."""
     if bad := (~found.isfinite()).any(1).sum().item():
-        raise FloatingPointError(
-            f"expected finite {what}, got others for {bad} of {len(found)} clips in {precision}: "
-            "the training has failed, or float16 is too narrow (take bfloat16 or float32)"
-        )
+        got = f"got others for {bad} of {len(found)} clips in {precision}"
+        remedy = "the training has failed, or float16 is too narrow (take bfloat16)"
+        raise FloatingPointError(f"expected finite {what}, {got}: {remedy}")

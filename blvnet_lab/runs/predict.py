@@ -33,7 +33,6 @@ class Prediction:
 
     table: pd.DataFrame  # the likeliest classes, best first: class_name, label, probability in 0..1
     annotated: Path | None = None  # the video that was written
-    is_named: bool = True  # whether the checkpoint names its classes
     multi_label: bool = False  # whether the video may be of several of them
     timeline: pd.DataFrame | None = None  # probabilities in 0..1, a row a time, by seconds
     basis: str = ""  # which frames an answer of the timeline is about
@@ -42,8 +41,6 @@ class Prediction:
     def __str__(self) -> str:
         rows = self.table.itertuples()
         lines = [f"{100 * row.probability:6.1f} %  {row.class_name}" for row in rows]
-        if not self.is_named:
-            lines.append("the checkpoint does not name its classes: they are numbered, from 0")
         if self.multi_label:
             lines.append("each class has a probability of its own: a video may be of several")
         if self.timeline is not None:
@@ -85,8 +82,6 @@ def predict_video(
     Raises ValueError if an argument is wrong, VideoReadError if the video cannot be read, or is cut
     short, FloatingPointError for logits that are not finite.
     """
-    if top < 1:
-        raise ValueError(f"expected at least one class to name, got top={top}")
     if over_time.timeline is None and over_time != ONCE:
         raise ValueError("expected --timeline with --window and --out, such as --timeline 1")
     if over_time.out is not None:
@@ -101,7 +96,7 @@ def predict_video(
     shares = trained.probabilities(found.logits[0].double())[best]
     table = pd.DataFrame({"label": best, "probability": shares})
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
-    prediction = Prediction(table, annotate, bool(trained.classes), trained.multi_label)
+    prediction = Prediction(table, annotate, trained.multi_label)
     if over_time.timeline is not None:
         answers, basis = answer_over_time(trained, info, over_time, fast)
         prediction = replace(prediction, timeline=answers, basis=basis, out=over_time.out)

@@ -187,10 +187,8 @@ def run_staircase(
     has no partner, or a checkpoint is not there or does not fit.
     """
     if out.exists() and any(out.iterdir()):
-        raise FileExistsError(
-            f"expected a new or an empty folder for the run, got {out}, which holds files: "
-            "choose another out, or delete it first"
-        )
+        wanted = f"expected a new or an empty folder for the run, got {out}, which holds files"
+        raise FileExistsError(f"{wanted}: choose another out, or delete it first")
     recipe = recipe or classroom()
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
     classes = data_set.one_label("a staircase").classes
