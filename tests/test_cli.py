@@ -97,19 +97,10 @@ def test_a_file_in_the_place_of_a_folder(elsewhere, monkeypatch, words):
         type_command(monkeypatch, *words)
 
 
-def test_a_folder_that_one_may_not_write_to(elsewhere, monkeypatch):
-    def refuse(path, content):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(SystemExit, match=r"write mine.00_start_here.ipynb, got Permission denied"):
-        type_command(monkeypatch, "course", "mine")
-
-
 @pytest.mark.parametrize(
     "error, words",
     [
-        (FileNotFoundError(2, "No such file", "a.csv"), "write a.csv, got No such file: check it"),
+        (PermissionError(13, "Denied", "a.csv"), "read or write a.csv, got Denied: check it"),
         (OSError(28, "No space left", "d/.a.7.part"), "write d/a, got No space left: check it"),
         (OSError(28, "No space left"), "[Errno 28] No space left"),
         (FileExistsError("expected x, got y: z"), "expected x, got y: z"),  # one of ours

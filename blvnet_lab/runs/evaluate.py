@@ -358,10 +358,8 @@ def compiled(
     if fast is None:
         return model
     if (device := pick_device()).type != "cpu":
-        wanted = "expected no GPU with fast, which compiles for the processor"
-        raise ValueError(
-            f"{wanted}, got {device}: leave fast out, or hide it (CUDA_VISIBLE_DEVICES=)"
-        )
+        wanted = f"expected no GPU with fast, which compiles for the processor, got {device}"
+        raise ValueError(f"{wanted}: leave fast out, or hide it (CUDA_VISIBLE_DEVICES=)")
     return compile_for_inference(model, size, fast, batch=batch)
 
 
