@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 from listing import findings, listed, rows
-from test_evaluation import torchrun
 from test_published import CHARADES, MINIATURES, lay_out, video  # noqa: F401 (a fixture)
 from videos import draw, write_video
 
@@ -278,12 +277,6 @@ def test_evaluation_says_and_writes_what_there_is(run, manifest, tmp_path):
     pd.testing.assert_frame_equal(
         fewer.table, found.table.query("class_name.str.contains('bright')").reset_index(drop=True)
     )
-    done = torchrun(2, "evaluate", run.file, manifest, "--out", tmp_path / "two")
-    assert done.returncode == 0, done.stderr
-    one, two = (
-        json.loads((tmp_path / name / "scores.json").read_text()) for name in ("one", "two")
-    )
-    assert one == two
 
 
 def test_probabilities_are_of_each_class_by_itself(run, manifest, tmp_path):

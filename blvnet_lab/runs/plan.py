@@ -184,41 +184,43 @@ def plan_training(
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"expected {name} to be a positive number, got {value}")
     data, origin, frames = known_size(manifest, preset, data, recipe)
-    origins, how = {"data": origin}, {"accumulate": recipe.hardware.accumulate}
-    batches = Batches(data.num_clips, recipe.batch_size, seed=0, ranks=Ranks(0, processes), **how)
+    how = {"seed": 0, "ranks": Ranks(0, processes), "accumulate": recipe.hardware.accumulate}
+    batches = Batches(data.num_clips, recipe.batch_size, **how)
     device, memory = pick_device(), count_memory(recipe, data.num_classes)
     free, kept = free_memory() // processes, 0
     for size in frames or ():  # as `ClipDataset` does, one split after the other
         kept += min(size, int(KEPT_SHARE * (free - kept)))
-    main_memory = _main_memory(recipe, batches.at_once) + kept
-    if device.type == "cpu" and memory_gb is None:
-        at_once = batches.at_once
-        main_memory += int(CPU_GROWTH * max(memory.training(at_once), memory.evaluation(at_once)))
-    if device.type == "cuda":
-        gpu = torch.cuda.get_device_properties(device)
-        limit, of = int(USABLE * gpu.total_memory), f"{USABLE:.0%} of the {gpu.name} here"
-    else:
-        shared = f", for each of {processes} processes" if processes > 1 else ""
-        limit = int(USABLE_CPU * max(0, free - kept))
-        of = f"{USABLE_CPU:.0%} of what is free here now{shared}"
-    rate, origins["rate"] = clips_per_second, "given"
-    if rate is None:
+    on_cpu = device.type == "cpu" and memory_gb is None
+    main_memory = kept + _main_memory(recipe, batches.at_once, memory if on_cpu else None)
+    origins = {"data": origin, "rate": "given"}
+    limit, origins["limit"] = _usable_memory(device, processes, free - kept)
+    if (rate := clips_per_second) is None:
         clips = max(1, min(batches.at_once, memory.largest(limit)))
         what = (recipe, data.num_classes, memory, device, clips, processes)
         rate, origins["rate"], memory = measure(*what)
     if memory_gb is not None:
-        limit, of = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB"
-    origins["limit"], frames = of, None if frames is None else sum(frames)
-    limits = (limit, origins, main_memory, kept, frames)
+        limit, origins["limit"] = int(USABLE * memory_gb * 1e9), f"{USABLE:.0%} of {memory_gb:g} GB"
+    limits = (limit, origins, main_memory, kept, None if frames is None else sum(frames))
     return TrainingPlan(recipe, data, batches, rate, memory, *limits, keep_every)
 
 
-def _main_memory(recipe: Recipe, at_once: int) -> int:
-    """Count the bytes that a process takes of its machine's own memory, besides its network."""
-    workers, pixels = recipe.hardware.workers, math.prod(recipe.size)
-    batch = at_once * 4 * 3 * recipe.num_frames * pixels  # float32
-    reading = READER_BYTES + workers * (READER_BYTES + BATCHES_AHEAD * batch)
-    return psutil.Process().memory_info().rss + reading
+def _main_memory(recipe: Recipe, at_once: int, memory: TrainingMemory | None) -> int:
+    """Count the bytes of a process in its machine's own memory; memory: of a network on the CPU."""
+    workers = recipe.hardware.workers
+    batch = at_once * 4 * 3 * recipe.num_frames * math.prod(recipe.size)  # float32
+    taken = READER_BYTES + workers * (READER_BYTES + BATCHES_AHEAD * batch)
+    if memory is not None:
+        taken += int(CPU_GROWTH * max(memory.training(at_once), memory.evaluation(at_once)))
+    return psutil.Process().memory_info().rss + taken
+
+
+def _usable_memory(device: torch.device, processes: int, free: int) -> tuple[int, str]:
+    """Find the bytes that each process may use for its network, and of what they are a share."""
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_properties(device)
+        return int(USABLE * gpu.total_memory), f"{USABLE:.0%} of the {gpu.name} here"
+    shared = f", for each of {processes} processes" if processes > 1 else ""
+    return int(USABLE_CPU * max(0, free)), f"{USABLE_CPU:.0%} of what is free here now{shared}"
 
 
 def measure(
