@@ -193,12 +193,13 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
     ]
     one = listed("list", root, tmp_path / "one", annotations=root / "train.txt")
     assert set(table_of(one)["split"]) == {"train"}, "of two classes of one source"
+    write(root, "one_based.txt", "d.avi 2\n")
+    assert read_lists("list", root, annotations=root / "one_based.txt").classes == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("c.mp4 3\n", r"numbers 0 to n - 1 without a gap, got 3"),
         ("my c.MP4 \n", r"`path label` in every line, got 'my c\.MP4'"),
         ("\nc.mp4\n", r"a\.txt: expected `path label` in every line, got 'c\.mp4'"),
         ("run/a.mp4 120 0\nb.mp4 90 1\n", r"`path frames label`: take the number of frames"),

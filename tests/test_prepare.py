@@ -363,7 +363,8 @@ def test_killed_and_run_again(data_set, tmp_path, alone):
         there = {k: v for k, v in tree(out).items() if k.endswith(".mp4")}
         assert has_some(pattern) and there, "it had come that far"
         assert there.items() <= tree(tmp_path / "whole").items(), "no half file has its name"
-    (next(out.rglob("*/*.mp4")).parent / f".0.mp4.{process.pid}.part").write_bytes(b"half")
+    half = next(out.rglob("*/*.mp4"))
+    half.rename(half.with_name(f".{half.name}.{process.pid}.part"))
     process = run(data_set, out)
     output, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, errors
@@ -450,6 +451,8 @@ def test_names_that_are_too_long_are_cut_and_the_folder_may_be_moved(tmp_path, a
 
 @pytest.mark.skipif(sys.platform != "linux", reason="knows how processes are started there")
 def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
+    first, second, *_ = DataSet.read(data_set).rows["path"]  # to be at work long enough
+    shutil.copy(write_video(Path(first), 600, gop=250, size=(96, 160)), second)
     process = run(data_set, tmp_path / "new")
     server, workers, deadline = psutil.Process(process.pid), [], time.monotonic() + LIMIT_S
     while not workers and time.monotonic() < deadline:

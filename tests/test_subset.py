@@ -52,6 +52,7 @@ every_release = pytest.mark.parametrize("dataset", FOLDERS, scope="module")
 def in_a_hurry(monkeypatch):
     monkeypatch.setattr(remote_module, "TRIES", 4)
     monkeypatch.setattr(remote_module, "WAIT_S", 0.01)
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import filecmp
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -69,16 +69,6 @@ class Journal:
                     found[entry.get(key)] = entry
         found.pop(None, None)
         return found
-
-
-def remove_leftovers(targets: Iterable[Path]) -> None:
-    """Delete what was being written to these files (`atomic_write`) when a run was killed."""
-    wanted = set(targets)
-    for folder in {target.parent for target in wanted}:
-        for path in folder.glob(".*.part"):
-            name = path.name[1:].removesuffix(".part").rpartition(".")[0]
-            if folder / name in wanted:
-                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -192,15 +192,10 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     uses = Counter(names[-1] for names in {row.names for row in rows})
     rows = [row._replace(names=row.names[:2]) if uses[row.names[-1]] > 1 else row for row in rows]
     names = {name for row in rows for name in split_labels(row.class_name)}
-    if not any(name.isdigit() for name in names):
+    numbers = [int(name) for name in names if name.isdecimal()]
+    if len(numbers) < len(names):
         return rows, sorted(names)
-    classes = [str(k) for k in range(len(names))]
-    if names != set(classes):
-        raise ValueError(
-            f"{path}: expected labels that are names, or the numbers 0 to n - 1 without a gap, got "
-            f"{', '.join(sorted(names)[:8])}, ...: number them again, or write names"
-        )
-    return rows, classes
+    return rows, [str(k) for k in range(1 + max(numbers))]  # of some there may be no clip
 
 
 def _read_list(file: Path, split: str) -> list[ListedClip]:

@@ -6,6 +6,7 @@ the quicker one to read, `h264` takes less disk, and browsers play it. docs/meas
 table from which they were chosen.
 """
 
+import glob
 import hashlib
 import multiprocessing
 import os
@@ -29,7 +30,7 @@ from blvnet_lab.data.dataset_files import PART, clip_name, clip_names, clip_part
 from blvnet_lab.data.probing import VideoInfo, known_video, refuse_damage
 from blvnet_lab.datasets.encoding import showing_of, write_h264, write_mpeg4
 from blvnet_lab.datasets.inventory import table_values
-from blvnet_lab.datasets.journal import Journal, Tables, in_units, remove_leftovers, write_tables
+from blvnet_lab.datasets.journal import Journal, Tables, in_units, write_tables
 from blvnet_lab.datasets.sources import times_in_source
 from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
@@ -125,7 +126,6 @@ def reencode(
         if not _is_done(row.target, row.path, done.get(row.clip))
     ]
     counts = Counter(["already there"] * (len(mine) - len(waiting)))
-    remove_leftovers(map(Path, mine["target"]))
     entries = _in_parallel(waiting, workers)
     for entry in tqdm(entries, "writing", len(waiting), unit="video"):
         journal.add(entry)
@@ -217,7 +217,10 @@ def reencode_video(
     """Re-encode a video, or a part of it, of which `probe` is known; give the entry for the log."""
     entry = {"source": clip_name(source, part), "state": file_state(source)}
     entry |= {"bytes_before": 0, "bytes_after": 0}
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+    folder, name = os.path.split(target)
+    os.makedirs(folder, exist_ok=True)
+    for leftover in Path(folder).glob(f".{glob.escape(name)}.*.part"):  # of a run that was killed
+        leftover.unlink()
     try:
         info = refuse_damage(known_video(source, probe, part))
         entry["bytes_before"] = info.num_bytes
