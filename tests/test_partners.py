@@ -1,9 +1,7 @@
 """Partner classes out of any footage: right labels, and nothing but time tells them apart."""
 
 import hashlib
-import json
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -314,24 +312,6 @@ def test_clips_of_another_folder_and_of_a_video_that_broke_stay(videos, tmp_path
     video.write_bytes(video.read_bytes()[:500])
     rows = cut(folder, out, "arrow")
     assert not rows["path"].str.contains("run 1-").any() and tree(out / "clips") == before
-
-
-def test_a_long_video_does_not_hold_up_the_log_of_others(videos, tmp_path, monkeypatch):
-    log, cut_video = tmp_path / "out" / "partners.jsonl", module._cut_video
-
-    def first_waits(settings, out, name):
-        deadline = time.monotonic() + 20
-        while name == min(OF_VIDEO) + ".mp4" and time.monotonic() < deadline:
-            if log.is_file() and len(log.read_text().split()) > 0:
-                break
-            time.sleep(0.01)
-        return cut_video(settings, out, name)
-
-    monkeypatch.setattr(module, "_cut_video", first_waits)
-    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
-    cut_partners(videos, out=tmp_path / "out", windows_per_video=1)
-    first = json.loads(log.read_text().splitlines()[1])
-    assert first["video"] != min(OF_VIDEO) + ".mp4"
 
 
 def test_folders_that_will_not_do(videos, tmp_path):

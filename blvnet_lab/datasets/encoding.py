@@ -82,8 +82,7 @@ def write_mpeg4(
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as MPEG-4 part 2 in mp4; the rest as for `write_h264`.
 
-    Every picture has the same `quantizer` (2 to 31, 2 is the finest). It is decoded in half the
-    time of H.264; browsers do not play it.
+    Every picture has the same `quantizer` (2 to 31, 2 is the finest).
     """
     bounds = dict.fromkeys(("qmin", "qmax"), str(quantizer))  # PyAV cannot ask for one of a frame
     # A keyframe only where it is due, whatever the scene.

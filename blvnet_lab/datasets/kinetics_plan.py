@@ -106,12 +106,9 @@ def plan_subset(
 ) -> SubsetPlan:
     """Fetch the annotations, the lists of archives and the archives' sizes, and no clip.
 
-    The arguments are those of `subset`; nothing is written. With `partly`, classes that the data
-    set lacks are left out.
-
-    Raises:
-        ValueError: no such data set, split or class.
-        DownloadError: the mirror does not answer, lacks these files, or sends something else.
+    The arguments are those of `subset`. With `partly`, classes that the data set lacks are left
+    out. Raises ValueError: no such data set, split or class; DownloadError: the mirror does not
+    answer, lacks these files, or sends something else.
     """
     splits = list(selection.split) or ["val"]
     if dataset not in FOLDERS:

@@ -99,11 +99,8 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
     """Stream the parts until every class has its clips, and write manifest and report.
 
     Run again with the same plan it goes on where it stopped. Clips of one official split are
-    divided into "train" and "val"; those of both stay where they are.
-
-    Raises:
-        ValueError: the folder holds a subset of other classes or splits, or another class list.
-        DownloadError: the mirror does not answer any more; what was fetched stays.
+    divided into "train" and "val". Raises ValueError if the folder holds another subset or class
+    list; DownloadError if the mirror does not answer any more.
     """
     fetching = _Fetching(plan)
     # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
@@ -130,12 +127,11 @@ class _Fetching:
         names, most = ("dataset", "classes", "splits", "short_side"), plan.selection.clips_per_class
         settings = {name: getattr(plan, name) for name in names} | {"clips_per_class": most}
         # A folder that was begun when there was no other coding goes on with that.
-        file, self.coding = plan.out / "subset.json", "mpeg4"
-        if file.is_file():
-            self.coding = (EARLIER | json.loads(file.read_text("utf-8")))["coding"]
+        file, earlier = plan.out / "subset.json", {"dataset": "kinetics400", **EARLIER}
+        begun = earlier | json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        self.coding = begun.get("coding", "mpeg4")
         if plan.short_side is not None:
             settings |= {"coding": self.coding, **CODINGS[self.coding]}
-        earlier = {"dataset": "kinetics400", **EARLIER}  # before there were others
         self.journal = Journal(file, settings, LOG, earlier=earlier)
         for leftover in plan.out.glob("clips/*/.*.part"):  # of a run that was killed
             leftover.unlink()
@@ -264,8 +260,8 @@ class _Fetching:
         groups = rows.groupby(["split", "class_name"])
         quota, have = groups.size().clip(upper=plan.selection.clips_per_class), groups["kept"].sum()
         lacking = have[have < quota]
-        parts = [(entry["state"], part, entry["detail"]) for part, entry in self.parts.items()]
-        problems = [(f"{state} part", "", *rest) for state, *rest in parts if state != "finished"]
+        entries = [entry for entry in self.parts.values() if entry["state"] != "finished"]
+        problems = [(f"{e['state']} part", "", e["part"], e["detail"]) for e in entries]
         problems += [("unreadable", of[n][0], n, why) for n, why in spoilt.items()]
         problems += [
             ("class with fewer clips", *group, f"{number} of {quota[group]}")

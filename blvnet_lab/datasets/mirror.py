@@ -45,11 +45,10 @@ def class_archive(dataset: str, split: str, class_name: str, classes: Sequence[s
 
 
 def write_mirror(folder: str | Path, datasets: Iterable[str] = ("kinetics400",)) -> Path:
-    """Write annotations, lists of archives and archives; the same bytes each time.
+    """Write annotations, lists of archives and archives, the same bytes each time; return `folder`.
 
-    The classes are those of the motion samples ("moves right", ...). Kinetics-400 and -600 have 12
-    clips of each in the split "train" and 8 in "val", of which Kinetics-700-2020 has 5 or 6 in
-    "train" instead. Returns `folder`.
+    The classes are those of the motion samples ("moves right", ...), with 12 clips of each in the
+    split "train" and 8 in "val", of which Kinetics-700-2020 has 5 or 6 in "train" instead.
     """
     folder = Path(folder)
     for dataset in datasets:
@@ -132,7 +131,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
     """Serve the files of a folder without a word about each."""
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        pass
 
 
 @contextmanager
@@ -146,7 +145,7 @@ def serve_mirror(
             """Pass over a reader that went away."""
 
     with Server(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/"

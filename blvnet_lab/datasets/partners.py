@@ -15,8 +15,9 @@ import hashlib
 import os
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Literal
@@ -148,9 +149,8 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, V
         kept += [back_up(path) for path in own]
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        cut = as_completed([pool.submit(_cut_video, settings, out, name) for name in waiting])
-        for future in tqdm(cut, "cutting", len(waiting), unit="video"):
-            entry = future.result()
+        cut = pool.map(partial(_cut_video, settings, out), waiting)
+        for entry in tqdm(cut, "cutting", len(waiting), unit="video"):
             old = before.get(entry["video"], entry) if entry["clips"] else entry
             for path in {clip["path"] for clip in old["clips"]} - entry["files"].keys():
                 # Else somebody has changed it, or it is of the folder that this is a copy of.
