@@ -206,6 +206,9 @@ def test_what_others_divided_is_named_and_equal_files_are_left_out(tmp_path):
     status = {"/".join(Path(row.path).parts[-3:]): row.status for row in table.itertuples()}
     assert status.pop("train/run/equal.mp4") == "duplicate" and set(status.values()) == {"ok"}
     assert len(table) == 16
+    put(tmp_path / "other", "train/run/a.mp4", "val/run/b.mp4", same=30)
+    found = listed("folder", tmp_path / "other", tmp_path / "train", split=["train"])
+    assert DataSet.read(found.manifest).rows["status"].tolist() == ["duplicate"], "none is opened"
 
 
 def test_a_whole_class_that_others_divided():
@@ -267,16 +270,11 @@ def test_classes_that_share_their_videos_may_be_on_one_side_which_is_said():
     """With two videos of which each has both classes, the second class goes where they went."""
     table = clip_table(("run", "a"), ("run", "b"), ("walk", "a"), ("walk", "c"))
     for seed in range(20):
-        table["split"] = divide(table, 0.5, seed)
-        table["status"] = "ok"
-        by_class = table.groupby("class_name")["split"].agg(set)
-        wanted = {
-            (f"class without {split}", split, name)
-            for name in ("run", "walk")
-            for split in ("train", "val")
-            if split not in by_class[name]
-        }
-        assert {row[:3] for row in one_sided_classes(table, ("train", "val"))} == wanted
+        table = table.assign(split=divide(table, 0.5, seed), status="ok")
+        there = {*table[["class_name", "split"]].itertuples(index=False, name=None)}
+        said = {row[:3] for row in one_sided_classes(table, ("train", "val"))}
+        lacking = {(name, split) for name in ("run", "walk") for split in ("train", "val")} - there
+        assert said == {(f"class without {split}", split, name) for name, split in lacking}
     table["status"] = ["ok", "unreadable", "ok", "ok"]
     lacking = {"train", "val"} - {table["split"][0]}
     said = {row[:3] for row in one_sided_classes(table, ("train", "val"))}
@@ -290,8 +288,7 @@ def test_large_sources_are_for_training():
     table = clip_table(*(("run", source) for source, size in sizes.items() for _ in range(size)))
     for seed in range(10):
         found = sides(table, 0.2, seed)
-        val = [source for source in sizes if found[source] == {"val"}]
-        assert 8 <= sum(sizes[source] for source in val) <= 20
+        assert 8 <= sum(sizes[source] for source in sizes if found[source] == {"val"}) <= 20
     found = sides(table[table["source_id"].isin(["a", "b"])], 0.05, 0)
     assert found == {"a": {"train"}, "b": {"val"}}
     assert sides(table[table["source_id"] == "a"], 0.2, 0) == {"a": {"train"}}

@@ -646,10 +646,8 @@ def test_members_cannot_leave_the_folder(mirror, tmp_path, monkeypatch):
 def test_clips_that_are_not_whole_are_not_kept(mirror, tmp_path):
     """One that is cut short, and one whose last pictures cannot be decoded; both begin well."""
     clip = write_video(tmp_path / "a.mp4", 48, size=(64, 64), gop=48).read_bytes()
-    begin = clip.index(b"mdat") + 4
-    end = begin - 8 + int.from_bytes(clip[begin - 8 : begin - 4], "big")
-    place = begin + 3 * (end - begin) // 4
-    noise = bytes(range((end - place) % 256))
+    place = clip.index(b"mdat") + (len(clip) - clip.index(b"mdat")) // 2
+    noise = bytes(range(200))
     spoilt = clip[:place] + noise + clip[place + len(noise) :]
     (tmp_path / "b.mp4").write_bytes(spoilt)
     assert read_frames(tmp_path / "b.mp4", [0]).shape[0] == 1
@@ -792,24 +790,25 @@ def test_a_folder_with_another_subset(mirror, tmp_path):
     """Nothing in it is written over, nor annotations that somebody had there before."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations/val.csv").write_text("mine")
+    wish = {"classes": ["moves up"]}
     with served(mirror) as (url, _):
         for _ in "ab":
-            fetch(url, tmp_path, classes=["moves up"])
-        for wish, words in [
+            fetch(url, tmp_path, **wish)
+        for other, words in [
             ({"classes": ["moves left"]}, r"the classes .*\['moves up'\], got \['moves left'\]"),
-            ({"classes": ["moves up"], "clips_per_class": 3}, r"the clips_per_class .*100, got 3"),
-            ({"classes": ["moves up"], "split": ("val",)}, "the splits with which"),
-            ({"classes": ["moves up"], "dataset": "kinetics600"}, "the dataset with which"),
+            ({"clips_per_class": 3}, r"the clips_per_class .*100, got 3"),
+            ({"split": ("val",)}, "the splits with which"),
+            ({"dataset": "kinetics600"}, "the dataset with which"),
         ]:
             with pytest.raises(ValueError, match=words):
-                fetch(url, tmp_path, **wish)
+                fetch(url, tmp_path, **wish | other)
         # Begun when there was no other data set, and nothing was made smaller.
         settings = json.loads((tmp_path / "subset.json").read_text())
         del settings["dataset"], settings["short_side"]
         (tmp_path / "subset.json").write_text(json.dumps(settings))
         with pytest.raises(ValueError, match="begun, kinetics400, got kinetics600"):
-            fetch(url, tmp_path, classes=["moves up"], dataset="kinetics600")
-        fetch(url, tmp_path, classes=["moves up"])
+            fetch(url, tmp_path, **wish, dataset="kinetics600")
+        fetch(url, tmp_path, **wish)
     there = {path.name: path.read_bytes() for path in (tmp_path / "annotations").iterdir()}
     official = {f"{s}.csv": (mirror / f"400/annotations/{s}.csv").read_bytes() for s in BOTH}
     assert there == official | {"val.1.csv": b"mine"}

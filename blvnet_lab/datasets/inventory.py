@@ -202,8 +202,9 @@ def _probe(
                     taken[row.split, row.class_name] += values["status"] == "ok"
                     problems += _findings(row, **values)
                     bar.update()
-    table = pd.DataFrame([*looked.values()], [*looked]).drop(columns="detail")
-    table = table.combine_first(rows.drop(columns=["names", "paths", "clip"]))
+    rows = rows.drop(columns=["names", "paths", "clip"])
+    table = pd.DataFrame([*looked.values()], [*looked])
+    table = table.combine_first(rows).drop(columns="detail", errors="ignore")
     if selection.clips_per_class is None:
         return table
     problems += [

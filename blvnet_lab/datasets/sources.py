@@ -99,20 +99,20 @@ def _some(names: Sequence[str]) -> str:
 
 def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> list[str]:
     try:
-        found = {name: re.search(pattern, name) for name in names}
+        found = [(name, re.search(pattern, name)) for name in names]
     except re.error as error:
         wanted = "expected a regular expression for the source"
         raise ValueError(f"{wanted}, got {pattern!r} ({error})") from error
-    if not any(found.values()):
+    if not any(match for _, match in found):
         raise ValueError(
             f"expected a pattern for the source that is in the paths of clips, such as {names[0]}, "
             f"got {pattern!r}, which is in none"
         )
-    own = [name for name in names if not found[name]]
+    own = [name for name, match in found if not match]
     findings += [("clip without source", "", name, "taken for a source of its own") for name in own]
     return [
         next(filter(None, match.groups()), match[0]) if match else without_suffix(name)
-        for name, match in ((name, found[name]) for name in names)
+        for name, match in found
     ]
 
 
