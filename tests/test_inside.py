@@ -19,7 +19,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blvnet_lab import viz
 from blvnet_lab.introspect import (
-    capture,
     derived_receptive_field,
     effective_pair_taps,
     layer_table,
@@ -33,7 +32,6 @@ from blvnet_lab.paths import data_samples
 from blvnet_lab.viz.interactive import DECIMALS
 from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ROLE_COLOURS, SIGNED
 
-SHAPE = ["positions", "channels", "height", "width"]
 FRAMES = (torch.arange(8, dtype=torch.uint8) * 20)[:, None, None, None].expand(8, 3, 6, 8)
 
 
@@ -88,31 +86,6 @@ def test_parts_by_hand():
     assert parts["classifier", "classifier"] == [4, 5, 1, 1, 4 * 256 * 5, 256 * 5 + 5]
 
 
-def test_parts_come_in_the_order_of_computation():
-    parts = table_of(blvnet_tam).groupby("stage", sort=False)["part"].agg(list)
-    assert parts.index.tolist() == ["stem", "stage1", "stage2", "stage3", "stage4", "classifier"]
-    assert parts["stem"] == ["conv", "tam", "little", "big", "merged", "fusion"]
-    assert parts["stage1"] == parts["stage3"] == ["tam", "big", "little", "merged", "fusion"]
-    assert parts["stage4"] == ["tam", "block", "tam", "block"]
-
-
-@pytest.mark.parametrize("builder", BUILDERS)
-def test_shapes_are_those_of_the_captured_maps(builder):
-    model = tiny(builder)
-    with capture(model) as cache, torch.no_grad():
-        model(torch.zeros(1, 8, 3, 64, 64))
-    captured = {
-        name: tuple(maps.shape[1:]) if maps.ndim == 5 else (*maps.shape[1:], 1, 1)
-        for name, maps in cache.items()
-        if not name.endswith("4.out")  # of stage 4, the same as its last block's
-    }
-    table = layer_table(model, (64, 64))
-    table = table[~table["part"].isin(["conv", "pool"])]
-    assert sorted(table[SHAPE].itertuples(index=False, name=None)) == sorted(
-        shape for name, shape in captured.items() if builder not in RESNETS or ".out" not in name
-    )
-
-
 def test_a_tam_is_counted_wherever_it_is():
     model = tiny(tsn, num_classes=3)
     model.train()
@@ -129,7 +102,7 @@ def test_a_tam_is_counted_wherever_it_is():
 # ---------------------------------------------------------------- the network as a picture
 
 
-@pytest.mark.parametrize("depth", ["tiny", 50, 152])
+@pytest.mark.parametrize("depth", ["tiny", 50])
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_architecture_has_a_box_for_every_part(builder, depth):
     table = layer_table(builder(depth=depth, num_frames=16))

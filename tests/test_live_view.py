@@ -300,26 +300,22 @@ def test_picture_where_no_kernel_runs(view, model, folder):
 
 
 @pytest.mark.parametrize(
-    "build, error, words",
+    "changes, error, words",
     [
-        (lambda **size: blvnet_tam(**size), ValueError, "causal model, got .*causal=True"),
-        (lambda **size: blvnet(**size), TypeError, "from blvnet_tam, got"),
+        ({"model": blvnet_tam}, ValueError, "causal model, got .*causal=True"),
+        ({"model": blvnet}, TypeError, "from blvnet_tam, got"),
+        ({"stride": 17}, ValueError, "leaves a pair of the video's 24 frames, got 17: take a"),
+        ({"path": "none.mp4"}, VideoReadError, "none.mp4: expected a video file, .*not exist"),
+        ({"path": "text.mp4"}, VideoReadError, "text.mp4: expected a video file, .*11 bytes"),
     ],
 )
-def test_models_that_do_not_fit(folder, build, error, words):
+def test_what_does_not_fit(model, folder, changes, error, words):
+    arguments = {"model": model, "path": "short.mp4"} | changes
+    if "model" in changes:
+        arguments["model"] = changes["model"](depth="tiny", num_frames=8, num_classes=5)
+    arguments["path"] = folder / arguments["path"]
     with pytest.raises(error, match=words):
-        LiveView(build(depth="tiny", num_frames=8, num_classes=5), folder / "short.mp4")
-
-
-def test_a_stride_that_is_too_long(model, folder):
-    with pytest.raises(ValueError, match="leaves a pair of the video's 24 frames, got 17: take a"):
-        LiveView(model, folder / "short.mp4", stride=17)
-
-
-@pytest.mark.parametrize("name, words", [("none.mp4", "does not exist"), ("text.mp4", "11 bytes")])
-def test_unreadable_videos(model, folder, name, words):
-    with pytest.raises(VideoReadError, match=rf"{name}: expected a video file, but .*{words}"):
-        LiveView(model, folder / name)
+        LiveView(**arguments)
 
 
 def test_a_frame_that_cannot_be_read_stops_it(view, monkeypatch):
