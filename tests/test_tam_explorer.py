@@ -452,6 +452,7 @@ def test_reset_leaves_no_trace(explorer):
     explorer.presets["difference"].click()
     explorer.module.value = "stem.tam"
     explorer.reset.click()
+    assert text_of(explorer, "message") == "All taps are the model's own."
     explorer.module.value, explorer.scope.value = "stage3.tam", "this channel"
     assert shown(explorer) == first
 

@@ -106,8 +106,7 @@ class TamExplorer(Explorer):
         for name in self._edits.presets:
             action = partial(self._apply, name)
             self.presets[name] = self._button("preset", name, action, PRESETS[name])
-        action = partial(self._apply, "own", self.scope.options[-1])
-        self._button("reset", "reset all", action, "the model's own taps everywhere")
+        self._button("reset", "reset all", self._reset, "the model's own taps everywhere")
         for button in (*self.presets.values(), self.reset):
             button.layout.width = "88px"
 
@@ -155,8 +154,12 @@ class TamExplorer(Explorer):
         self._edits.taps[self.now.module][index, self.now.channel] = value
         self._stale = True
 
-    def _apply(self, preset: str, scope: str | None = None) -> None:
-        scope = scope or self.now.scope
+    def _reset(self) -> None:
+        self._edits.apply("own", self._edits.tams)
+        self._stale = True
+
+    def _apply(self, preset: str) -> None:
+        scope = self.now.scope
         names = self._edits.tams if scope.startswith("all") else [self.now.module]
         channels = self.now.channel if scope == "this channel" else slice(None)
         self._edits.apply(preset, names, channels)
