@@ -353,24 +353,6 @@ def test_frames_are_those_of_the_pair():
     assert explorer.play.max == explorer.position.max == 3
 
 
-def test_overview_has_every_pair():
-    model, clip = shipped("blvnet_tam"), a_clip()
-    explorer = BranchExplorer(model, clip)
-    explorer.stage.value = "stage2"
-    picture = decoded(explorer.maps.value)
-    top, step = 12 + 2 * GAP, 64 + GAP
-    edge = (picture[top + 10, :, :3] == bytes_of(ORANGE)).all(-1)
-    left = np.flatnonzero(edge)[0] + 2
-    maps = maps_by_hand(model, clip, ["stage2.little"])["stage2.little"][:, 0]
-    limit = max(explorer._maps["stage2"][n][:, 0].abs().max().item() for n in ("little", "merged"))
-    for p in range(4):
-        tile = picture[top + step :, left + p * step :][:64, :64, :3]
-        assert close(tile, colours_of(maps[p], limit)[::2, ::2])
-    for row, colour in enumerate((ORANGE, ORANGE, BLUE, BLUE)):
-        beside = picture[top + row * step + 10, left - 1, :3]
-        assert beside.tolist() == bytes_of(colour)
-
-
 def test_position_moves_the_frame_around_a_column():
     explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
     pictures = []

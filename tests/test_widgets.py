@@ -241,23 +241,6 @@ def test_picture_and_text_where_no_kernel_runs(kind):
     assert done
 
 
-@pytest.mark.parametrize(
-    "kind, slider",
-    [
-        (kind, "frame" if kind == "tam" else "position")
-        for kind in EXPLORERS
-        if kind != "embedding"  # which has no play button
-    ],
-)
-def test_play_is_linked_in_the_browser(kind, slider):
-    """jslink runs in JavaScript: here, only the wiring can be seen. test_browser.py plays."""
-    explorer = build(kind)
-    control = getattr(explorer, slider)
-    assert explorer._link.source == (control, "value"), "whose value counts at first"
-    assert explorer._link.target == (explorer.play, "value")
-    assert (explorer.play.max, explorer.play.value) == (control.max, control.value)
-
-
 @pytest.mark.parametrize("build", [viz.BranchExplorer, viz.TamExplorer, viz.EvidenceExplorer])
 @pytest.mark.parametrize(
     "clip, error, words",
@@ -310,7 +293,9 @@ def test_slider_changes_the_picture(kind):
     assert last[row, 24 * 3, 0] > 240 and last[row, 2 * 3, 0] < 40
     assert last[row, 24 * 3, 1] < 40, "channels in the wrong order"
     assert "frame 5 (0 to 5)" in stepper.caption.value and stepper.play.interval == 50
-    assert stepper._link.source == (stepper.slider, "value")
+    # jslink runs in JavaScript: test_browser.py plays.
+    assert stepper._link.source == (stepper.slider, "value"), "whose value counts at first"
+    assert stepper._link.target == (stepper.play, "value")
 
 
 @pytest.mark.parametrize(

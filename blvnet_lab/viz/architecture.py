@@ -24,10 +24,8 @@ BIG_TEXT, TEXT, SMALL_TEXT = 10, 8.5, 7.5  # points
 def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw the network of a table of parts: the output of each, its cost, and where the cost goes.
 
-    Args:
-        table: of `blvnet_lab.introspect.layer_table`: stage, part, positions, channels, height,
-            width, macs, parameters. Blocks in a row are drawn as one box, a ResNet's TAMs of a
-            stage as one before its blocks. Those without parameters are TSM's shifts.
+    The table is that of `introspect.layer_table`. Blocks in a row are drawn as one box, a ResNet's
+    TAMs of a stage as one before its blocks. Those without parameters are TSM's shifts.
     """
     is_shift = (table["part"] == "tam") & (table["parameters"] == 0)
     table = table.assign(part=table["part"].mask(is_shift, "shift"))

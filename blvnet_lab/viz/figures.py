@@ -109,8 +109,7 @@ def contact_sheet(
 def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw the accuracy between partners of each model, beside the coin toss.
 
-    Args:
-        table: one row per model: "model", "direction %", "order %", or those of other kinds.
+    The table has a row per model: "model", "direction %", "order %", or those of other kinds.
     """
     figure, [axes] = new_figure(8, 3.6, title)
     kinds = [name[:-2] for name in table if name.endswith(" %") and name != "top_1 %"]
@@ -132,11 +131,10 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
 def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
     """Draw a run, epoch by epoch: loss; accuracy; clips a second, and how much of it was waiting.
 
-    Args:
-        history: lines of a run's log: "epoch", "train_loss", and any of "top_1", "map", "top_5",
-            "mean_class", "direction", "order" and "largest_class" (what always naming the largest
-            class would reach), in 0..1, "clips_per_second" and "wait_share" (of the time, for
-            clips). Lines that lack "train_loss" (an epoch 0) are left out.
+    The history is lines of a run's log: "epoch", "train_loss", and any of the scores below and
+    "largest_class" (what always naming the largest class would reach), in 0..1, "clips_per_second"
+    and "wait_share" (of the time, for clips). Lines that lack "train_loss" (an epoch 0) are left
+    out.
     """
     styles = {
         "top_1": (BLUE, "o-"),
@@ -177,11 +175,9 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
 
 
 def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figure:
-    """Draw the probabilities of the classes that come highest at some time of a video.
+    """Draw the probabilities of the `top` classes that come highest at some time of a video.
 
-    Args:
-        table: a row for each time, indexed by seconds, with a column for each class, in 0..1.
-        top: how many classes to draw.
+    The table has a row for each time, indexed by seconds, and a column for each class, in 0..1.
     """
     figure, [axes] = new_figure(9, 3.2, title)
     colours, marks = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY), "osD^vx"
@@ -214,8 +210,7 @@ def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[
 def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) -> Figure:
     """Draw confusion matrices side by side, each row in percent of its true class.
 
-    Args:
-        matrices: by model name, (num_classes, num_classes) counts, rows are true classes.
+    They are counts (num_classes, num_classes) by model name; rows are true classes.
     """
     count = len(matrices)
     figure, panels = new_figure(1.5 + 3.6 * count, 4.9, columns=count, framed=True, sharey=True)
@@ -260,10 +255,8 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
 def ablation_figure(table: pd.DataFrame) -> Figure:
     """Draw how a model tells partners apart without each of its parts, and with all of them.
 
-    Args:
-        table: of `blvnet_lab.introspect.ablation_table`: ablation, direction and order, the scores
-            in 0..1. The first row, "nothing", is the control: thin lines in the bars' colours, from
-            the ends of its bars down.
+    The table is that of `introspect.ablation_table`. Its first row, "nothing", is the control: thin
+    lines in the bars' colours, from the ends of its bars down.
     """
     figure, [axes] = new_figure(8, 1.1 + 0.38 * len(table))
     places = np.arange(len(table))
@@ -314,9 +307,8 @@ def importance_figure(
 def deletion_figure(table: pd.DataFrame) -> Figure:
     """Draw how the score falls as frames are deleted, most important first; the control as a band.
 
-    Args:
-        table: of `blvnet_lab.introspect.deletion_table`: method, seed, deleted, log_probability.
-            Method "random" is the control: its mean, within smallest and largest over the seeds.
+    The table is that of `introspect.deletion_table`. Its method "random" is the control: the mean,
+    within smallest and largest over the seeds.
     """
     figure, [axes] = new_figure(7, 3.8)
     random = table[table["method"] == "random"].groupby("deleted")["log_probability"]
@@ -337,8 +329,7 @@ def deletion_figure(table: pd.DataFrame) -> Figure:
 def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
     """Draw published accuracy over the measured time of one clip, a panel for each data set.
 
-    Args:
-        accuracies: of the benchmark: model, dataset, top-1 (percent), ms.
+    The table is the benchmark's: model, dataset, top-1 (percent), ms.
     """
     datasets = dict(list(accuracies.groupby("dataset", sort=False)))
     widths = [1 + len(rows) / 5 for rows in datasets.values()]

@@ -30,8 +30,7 @@ def feature_maps(
     All maps share one scale of colours, in which white is zero, and are drawn equally large.
 
     Args:
-        frames: (T, 3, H, W) uint8; frame 2k is of the little branch, 2k + 1 of the big one. With
-            as many maps as frames (TSN-bLNet), every frame is of both.
+        frames: (T, 3, H, W) uint8; with as many maps as frames, every frame is of both branches.
         little, big, merged: (P, h, w), one channel of what the branches return, and of `.merged`.
     """
     images = as_images(frames)
@@ -71,10 +70,7 @@ def attribution_figure(
 
     White is zero, red positive, blue negative, on one scale, so that a weak map looks weak; the
     range of each row stands beside it. The map of a pair lies over both of its frames, which touch.
-
-    Args:
-        frames: (T, 3, H, W) uint8.
-        maps: name to (positions, h, w) in logits, of frames or of pairs; ValueError for others.
+    Frames are (T, 3, H, W) uint8, maps (positions, h, w) in logits, of frames or of pairs.
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]

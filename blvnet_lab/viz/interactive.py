@@ -53,8 +53,7 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
 def cost_hover(accuracies: pd.DataFrame) -> go.Figure:
     """Draw `cost_figure` to hover over: each point has its views, multiply-accumulates and source.
 
-    Args:
-        accuracies: of the benchmark: model, dataset, top-1, views, source, ms, GMACs.
+    The table is the benchmark's: model, dataset, top-1, views, source, ms, GMACs.
     """
     points = accuracies.round({"ms": 1, "GMACs": 1})
     figure = px.scatter(
@@ -131,11 +130,8 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
 def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -> go.Figure:
     """Play how the three taps of one TAM changed in training: a point for every channel.
 
-    It opens at the last epoch; the button plays from the first.
-
-    Args:
-        history: of `blvnet_lab.introspect.tap_history`.
-        roles: of `blvnet_lab.introspect.tam_roles`, of the trained model, as the points' colours.
+    It opens at the last epoch; the button plays from the first. The tables are those of
+    `introspect.tap_history`, and of `introspect.tam_roles` of the trained model.
     """
     rows = of_module(history, module).sort_values("epoch")
     taps = rows.pivot(index=["epoch", "channel"], columns="tap", values="weight").round(DECIMALS)
@@ -173,8 +169,7 @@ def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -
 def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
     """Draw clips as points in a plane, a panel a split, to hover over for class and path.
 
-    Args:
-        points: x, y, class_name, split and path of each clip, as `runs.probe.flat_features` has it.
+    The table has x, y, class_name, split and path of each clip, as of `runs.probe.flat_features`.
     """
     ends = ["/".join(Path(path).parts[-3:]) for path in points["path"]]
     figure = px.scatter(

@@ -14,9 +14,7 @@ from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY, ROLE_COLOURS, ink
 FEW_CHANNELS = 32  # the numbers of no more than these are legible under a heat map
 
 
-class SortedTaps(NamedTuple):
-    """The taps of one TAM, with its channels in the order in which pictures show them."""
-
+class SortedTaps(NamedTuple):  # of one TAM, with its channels in the order of pictures
     names: list[str]  # of the r taps
     weights: np.ndarray  # (r, C)
     channels: list[int]
@@ -26,9 +24,7 @@ class SortedTaps(NamedTuple):
 def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedTaps]:
     """Sort the channels of each module by role, within a role by the weight of the frame itself.
 
-    Args:
-        weights: of `blvnet_lab.introspect.tam_weights`.
-        roles: of `blvnet_lab.introspect.tam_roles`, of the same model.
+    The tables are those of `introspect.tam_weights` and `introspect.tam_roles`, of one model.
     """
     ranks = roles.assign(rank=roles["role"].map(list(ROLE_COLOURS).index))
     found = {}
@@ -118,8 +114,7 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
 def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
     """Draw how the taps of one TAM changed in training: a panel per tap, a line per channel.
 
-    Args:
-        history: of `blvnet_lab.introspect.tap_history`.
+    The table is that of `introspect.tap_history`.
     """
     rows = of_module(history, module)
     taps = list(rows.groupby("offset"))  # offsets ascending; the taps' names would sort as text

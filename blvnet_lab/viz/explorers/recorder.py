@@ -42,7 +42,7 @@ class ClipRecorder(Explorer):
 
     - clips/CLASS/NUMBER/: `manifest folder` reads clips/, and keeps both of a number on one side;
     - originals/CLASS/: what was filmed or chosen, unchanged;
-    - removed/: what *remove the last* took away.
+    - removed/: what *remove the last* took away; .numbers/: which numbers are taken.
 
     In Python: ``label.value`` is the class, `add` takes a file, `counts()` counts.
 
