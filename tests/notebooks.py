@@ -27,6 +27,7 @@ from pathlib import Path
 
 import nbformat
 from lab import LIMIT_S, find_chromium
+from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbval.plugin import get_sanitize_patterns
 from PIL import Image
 
@@ -82,8 +83,8 @@ def without_what_changes(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in nb.cells:
         kept = {key: value for key, value in cell.metadata.items() if key in CELL_METADATA}
         cell.metadata = nbformat.from_dict(kept)
-        if cell.cell_type == "code":
-            cell.outputs = _joined_streams(cell.outputs)
+        # Where streams are cut is a matter of timing.
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
         for output in cell.get("outputs", []):
             # A view without its kernel is "Error displaying widget: model not found", and its id
             # is random. The text and the picture beside it stay. tqdm's text is the bar before its
@@ -120,18 +121,6 @@ def _stable(text: str) -> str:
     for pattern, word in UNSTABLE:
         text = re.sub(pattern, word, text)
     return text
-
-
-def _joined_streams(outputs: list) -> list:
-    """Neighbouring pieces of one stream as one: where they are cut is a matter of timing."""
-    joined: list = []
-    for output in outputs:
-        before = joined[-1] if joined else {}
-        if output.output_type == "stream" and before.get("name") == output.name:
-            before.text += output.text
-        else:
-            joined.append(output)
-    return joined
 
 
 @functools.cache

@@ -7,8 +7,9 @@
     check_double = Check(cases("every number is doubled", "x + x", ...), keeps_signs)
 
 The docstring of a rule is the property. Rules go from small inputs to large ones and the check
-stops at the first that fails, so the input it shows is the smallest. Rules compare with PyTorch or
-with what must hold, never with this library: its own mistakes would be taken for right.
+stops at the first that fails, so the input it shows is the smallest. Rules compare with PyTorch,
+with what must hold, or with the answer in `solutions` where that is all our own; never with this
+library: its own mistakes would be taken for right.
 """
 
 import contextlib

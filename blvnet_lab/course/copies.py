@@ -50,11 +50,10 @@ class Course:
         kept, updated, lines = self.files["kept"], self.files["updated"], []
         for notebook, mine in self.reset.items():
             lines.append(f"{notebook} is as shipped" + (f", yours is {mine.name}" if mine else ""))
-        if not self.reset:
-            counts = [f"{len(names)} {what}" for what, names in self.files.items()]
-            lines.append(f"{self.folder}: {', '.join(counts)}")
-            lines += [f"  updated, you had not edited it: {name}" for name in updated]
-            lines += [f"  kept, you may have edited it: {name}" for name in kept]
+        counts = [f"{len(names)} {what}" for what, names in self.files.items()]
+        lines.append(f"{self.folder}: {', '.join(counts)}")
+        lines += [f"  updated, you had not edited it: {name}" for name in updated]
+        lines += [f"  kept, you may have edited it: {name}" for name in kept]
         if kept:
             reset = ["course", str(self.folder), "--reset", *(Path(name).stem for name in kept)]
             command = shlex.join(["python", "-m", "blvnet_lab", *reset])
@@ -73,33 +72,30 @@ def update_course(folder: Path, /, *, reset: tuple[str, ...] = (), open: bool = 
 
     Args:
         folder: for the notebooks; your answers stay in it.
-        reset: put these notebooks back as shipped, their numbers are enough (--reset 02 03); yours
-            are kept beside them.
+        reset: put these notebooks back as shipped, too, their numbers are enough (--reset 02 03);
+            yours are kept beside them.
         open: start JupyterLab on it.
 
     Raises:
         ValueError: there is no such notebook, or `folder` is the one that the package ships.
     """
-    sources = dict.fromkeys(map(find_notebook, reset)) or shipped()
-    files, backups = {"new": [], "unchanged": [], "updated": [], "kept": []}, {}
-    record = read_record(folder)
+    backups = {folder / find_notebook(name).name: None for name in reset}
+    files, record = {"new": [], "unchanged": [], "updated": [], "kept": []}, read_record(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for source in sources:
+    for source in shipped():
         name, target = source.name, folder / source.name
         newest, there = digest(source), digest(target)
         is_new = not os.path.lexists(target)  # a broken link is something of yours, too
         is_mine = not is_new and there not in (newest, record.get(name, newest))
-        if reset:
-            backups[target] = free_name(target) if is_mine else None
-            if is_mine:
-                target.rename(backups[target])
+        if target in backups:
+            backups[target] = target.rename(free_name(target)) if is_mine else None
         elif is_mine:
             files["kept"].append(name)
             continue
         else:
             became = "new" if is_new else "unchanged" if there == newest else "updated"
             files[became].append(name)
-        if reset or there != newest:
+        if target in backups or there != newest:
             with atomic_write(target) as partial:
                 partial.write_bytes(source.read_bytes())
         record[name] = newest
