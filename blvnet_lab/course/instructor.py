@@ -191,7 +191,8 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
     lines.append("next, with nbgrader installed, for each assignment:")
     lines.append(f"  cd {shlex.quote(str(out))}")
     lines.append(f"  nbgrader generate_assignment {folder.name}{' --force' * replace}")
-    return Written(out, sorted(files), "\n".join(lines))
+    named = [path for path in sorted(files) if path.name not in pages]
+    return Written(out, named, "\n".join(lines))
 
 
 def _set_aside(files: dict[Path, str], out: Path) -> list[str]:

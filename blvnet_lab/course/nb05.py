@@ -109,7 +109,8 @@ def _epoch(train_epoch: Answer, *sizes: int, rate: float, momentum: float = 0) -
 
     rows, own = TensorDataset(clips, labels), torch.Generator()
     loader = DataLoader(rows, sizes[0], collate_fn=collate, generator=own)
-    device, steps, (network, ours) = torch.device("cpu", 0), [], (_Tiny().eval(), _Tiny())
+    device, steps = torch.device("cpu", 0), []
+    network, ours = _Tiny().eval(), _Tiny()
     optimizer, other = (SGD(net.parameters(), rate, momentum) for net in (network, ours))
     loss = solutions.train_epoch(ours, loader, other, device)
     optimizer.register_step_post_hook(lambda *given: steps.append(given))

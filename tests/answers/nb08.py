@@ -66,29 +66,12 @@ def capture_under_the_last_name(model, names):
 
 
 @contextmanager
-def capture_clears_all_hooks(model, names):
-    try:
-        with capture(model, names) as cache:
-            yield cache
-    finally:
-        for module in model.modules():
-            module._forward_hooks.clear()
-
-
-@contextmanager
 def capture_swallows_errors(model, names):
     try:
         with capture(model, names) as cache:
             yield cache
     except Exception:
         pass
-
-
-@contextmanager
-def capture_skips_unknown_names(model, names):
-    known = dict(model.named_modules())
-    with capture(model, [name for name in names if name in known]) as cache:
-        yield cache
 
 
 class CaptureByClass:
@@ -274,9 +257,7 @@ WRONG = {
         ],
         "a name that does not exist is an error": [
             capture_registers_too_early,
-            capture_skips_unknown_names,
         ],
-        "hooks that others register": [capture_clears_all_hooks],
         "what it is given is left as it was": [
             lambda model, names: capture(model.eval(), names),
         ],
