@@ -111,7 +111,7 @@ def shipped() -> list[Path]:
 def find_notebook(name: str) -> Path:
     """Find the shipped file of a name: "2", "02", "02_why_time_matters", "glossary" or its path."""
     known = {path.stem: path for path in shipped()}
-    wanted = Path(name).name.removesuffix(".ipynb").removesuffix(".md")
+    wanted = Path(name).stem
     wanted = wanted.zfill(2) if wanted.isdecimal() else wanted
     for stem, path in known.items():
         if wanted in (stem, stem.partition("_")[0]):

@@ -10,6 +10,7 @@ Below page/ stands what `page` writes, with the internet as it says there.
 import shlex
 import shutil
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,7 +102,4 @@ def setup(app: Any) -> None:
         translator.body.append(tex2mathml(formula, as_block=as_block))
         raise nodes.SkipNode
 
-    def write_block(translator: Any, node: Any) -> None:
-        write(translator, node, as_block=True)
-
-    app.add_html_math_renderer("mathml", (write, None), (write_block, None))
+    app.add_html_math_renderer("mathml", (write, None), (partial(write, as_block=True), None))
