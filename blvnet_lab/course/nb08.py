@@ -65,23 +65,21 @@ def _tidies_up(given: Given) -> Rule:
         """after an error inside the `with` nothing is left behind, and the error goes on; hooks
         that others register before and inside stay
         """
-        network, theirs = _Layers(), []
-
-        def register() -> None:
-            theirs.append(lambda module, args, output: None)
-            network.last.register_forward_hook(theirs[-1])
+        network = _Layers()
+        theirs = [lambda module, args, output: None, lambda module, args, output: None]
+        register = network.last.register_forward_hook
 
         def use(manager: Callable, *given: Any) -> str:
             """an error inside the `with`"""
             try:
                 with manager(*given):
-                    register()
+                    register(theirs[1])
                     raise Interrupted
             except Interrupted:
                 return "passed on"
             return "lost: the reader would never hear of it"
 
-        register()
+        register(theirs[0])
         how = {"use": use, "hint": MANAGER, "changes": given(network)[:1]}
         same(answer(*given(network), **how), "passed on", FINALLY)
         found = f"of two hooks of others, and none of its own, {len(_hooks(network))} are there"
