@@ -290,7 +290,8 @@ def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, 
     assert notes_of(out)["classes"][0] == "moves_right"
     motion, transform = data.DataSet.read(MANIFEST), data.evaluation_transform((64, 64))
     clips, labels = data.load_clips(motion, "val", 8, transform, per_class=5)
-    found = torch.cat([runner(out)(clip) for clip in clips.split(1)])
+    run = runner(out)
+    found = torch.cat([run(clip) for clip in clips.split(1)])
     assert (found.argmax(1) == labels).float().mean() > 0.95
 
 

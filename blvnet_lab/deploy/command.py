@@ -28,10 +28,9 @@ def export_file(
     """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
 
     Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
-    (B, classes). The file holds the mean and standard deviation of that, for RGB from 0 to 1, and
-    the names of the classes (none where the network has none); "multi_label" if a clip may be of
-    several (their probabilities are sigmoids of the logits). Before it gets its name, it is run on
-    clips that the exporter has not seen and compared with the network.
+    (B, classes). The file holds the mean and standard deviation of that, for RGB from 0 to 1, the
+    names of the classes, and "multi_label" if a clip may be of several (their probabilities are
+    sigmoids of the logits). Before it gets its name, it is run and compared with the network.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
@@ -52,7 +51,7 @@ def export_file(
     if int8:
         check_target(out, ".onnx")  # before the clips are read
     trained = load_trained(checkpoint)
-    notes = {"classes": trained.classes, "mean": MEAN, "std": STD}  # of RGB from 0 to 1
+    notes = {"classes": trained.classes, "mean": MEAN, "std": STD}
     notes |= {"multi_label": True} if trained.multi_label else {}
     if size is None and (recipe := trained.recipe) is not None and (stream or int8):
         size = recipe.evaluation.size or recipe.size

@@ -6,9 +6,8 @@ logits = fast(clip)                     # (B, T, C, 224, 224) -> (B, num_classes
 
 The folded network becomes machine code (AOTInductor), with its weights in the layout that the
 processor likes best, and each weighted sum with its ReLU in one pass over memory. That takes about
-a minute; the package is kept, and found again by whoever asks for the same on the same machine.
-It is a program: so it is kept in a folder of the user's, not beside the checkpoint, where somebody
-else's could lie.
+a minute, once. The package is a program: it is kept in a folder of the user's, not beside the
+checkpoint, where somebody else's could lie.
 """
 
 import copy
@@ -109,10 +108,8 @@ class CompiledStream(CompiledNet):
     def forward(self, pair: Tensor) -> Tensor:
         """Compute the logits (B, num_classes), in float32, of a pair that follows the last one."""
         self.check(pair)
-        if len(pair) != self.shape[0]:
-            raise ValueError(
-                f"expected {self.shape[0]} pairs at once, as compiled, got {len(pair)}"
-            )
+        if len(pair) != (batch := self.shape[0]):
+            raise ValueError(f"expected {batch} pairs at once, as compiled, got {len(pair)}")
         logits, *maps = self.run_code(pair, *self.maps)
         self.maps = maps[: len(self.maps)]
         return logits.float()

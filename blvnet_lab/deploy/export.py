@@ -78,10 +78,8 @@ def export_model(
     model itself, which may be folded, compiled or wrapped, stays as it is. The notes are what the
     file should say of itself, by name, in values that JSON has.
 
-    Raises:
-        ValueError: another ending, packages are lacking, the file computes something else than the
-            model, or the model is not as it was built.
-        TypeError: there is no model of one of the four builders in it.
+    Raises ValueError for another ending, lacking packages, a file that computes something else and
+    a model that is not as it was built; TypeError where there is no model of ours.
     """
     path = Path(path)
     model, network = prepared(model, path, ".onnx", ".pt2")

@@ -34,8 +34,7 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
 
     In eval mode a batch norm scales and shifts, which the convolution before it can do as well. In
     the channels-last layout the numbers of one pixel lie together, as matrix products want them.
-    The copy is in eval mode, and its parameters need no gradients. `capture` and `edit` work as
-    before. `torch.compile` makes it faster still.
+    The copy is in eval mode and needs no gradients; `capture` and `edit` work as before.
 
     Raises:
         TypeError: not a model of one of the four builders (a compiled one, say).

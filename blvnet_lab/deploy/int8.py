@@ -25,11 +25,6 @@ INT8_TOLERANCE = 0.3  # of the largest logit, on real clips; all classes are con
 INT8_STEPS = ("Conv", "Add", "Relu", "Resize")  # the rest stays in float32
 
 
-def _is_no_advice(record: logging.LogRecord) -> bool:
-    # ONNX Runtime advises what it would do itself with a graph less simple than ours.
-    return "pre-processing" not in record.getMessage()
-
-
 @torch.no_grad()
 def export_int8(
     model: VideoNet,
@@ -67,15 +62,15 @@ def export_int8(
                 number = next(self.numbers, None)
                 return None if number is None else {"clip": clips[number][0][None].float().numpy()}
 
-        logging.root.addFilter(_is_no_advice)
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                export_model(model, whole := Path(folder, "float32.onnx"), first.shape[-2:], notes)
+        with tempfile.TemporaryDirectory() as folder:
+            export_model(model, whole := Path(folder, "float32.onnx"), first.shape[-2:], notes)
+            logging.disable(logging.WARNING)  # advice to simplify the graph, which is simple
+            try:
                 quantization.quantize_static(
                     whole, file, Reader(), per_channel=True, op_types_to_quantize=INT8_STEPS
                 )
-        finally:
-            logging.root.removeFilter(_is_no_advice)
+            finally:
+                logging.disable(logging.NOTSET)
         return runner(file)
 
     trials = ((clips[number][0][None].float(),) for number in range(1, len(clips), 2))

@@ -5,10 +5,9 @@
     for pair in pairs:                      # (B, 2, C, H, W)
         logits = stream(pair)               # (B, num_classes): of this pair, knowing the past
 
-A causal TSM or TAM-ResNet takes single frames (B, 1, C, H, W). In a causal model nothing waits for
-later frames. So each TAM need only keep the last maps that came to it, and a pair costs the same
-however long the video is. The logits are, to rounding, those that the whole clip gives for each
-pair before they are averaged.
+A causal TSM or TAM-ResNet takes single frames (B, 1, C, H, W). Nothing waits for later frames: each
+TAM keeps the last maps that came to it, and a pair costs the same however long the video is. The
+logits are, to rounding, those that the whole clip gives for each pair before they are averaged.
 """
 
 import copy
@@ -93,13 +92,9 @@ class StepPairTAM(nn.Module):
 class Stream(nn.Module):
     """The stepwise form of a causal model, in eval mode; it has the model's own weights.
 
-    Args:
-        model: built with `causal=True`, also after `optimize_for_inference`. Its taps are taken as
-            they are now; all else it shares, so move or convert the model before.
-
-    Raises:
-        TypeError: the model is from none of the builders.
-        ValueError: the model is not causal.
+    The model, built with `causal=True`, may be folded. Its taps are taken as they are now; all else
+    is shared, so move or convert the model before. Raises TypeError for a model of none of the
+    builders, ValueError for one that is not causal.
     """
 
     def __init__(self, model: VideoNet):
