@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+import torch
 from lab import ROOT, Lab, running_browser, running_lab
 
 from blvnet_lab.models.sizes import SIZES, Size
@@ -36,3 +37,11 @@ def few_blocks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SIZES, "tiny", Size(8, (1, 2, 1, 1), (2, 2, 2, 1)))
         yield
+
+
+@pytest.fixture
+def torch_hub(tmp_path, monkeypatch):
+    """PyTorch's folder of downloads, an empty one."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "home" / "hub" / "checkpoints"

@@ -355,15 +355,7 @@ def test_what_holds_no_taps(tmp_path):
 # ---------------------------------------------------------------- downloads
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """PyTorch's folder of downloads, an empty one."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    return tmp_path / "home" / "hub" / "checkpoints"
-
-
-def test_a_name_is_downloaded_once_and_checked_where_the_hash_is_known(hub, monkeypatch, tsm_file):
+def test_a_name_is_downloaded_once_and_checked(torch_hub, monkeypatch, tsm_file):
     asked = []
 
     def download(url, path, hash_prefix, progress):
@@ -379,10 +371,10 @@ def test_a_name_is_downloaded_once_and_checked_where_the_hash_is_known(hub, monk
         import_official("mm-tsm-resnet50-ssv2", None)
     names = "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth", mm
     assert asked == [(names[0], None, True), (names[1], "be0fc26e", True)]
-    assert sorted(path.name for path in hub.iterdir()) == sorted(names)
+    assert sorted(path.name for path in torch_hub.iterdir()) == sorted(names)
 
 
-def test_failed_download_says_what_to_do(hub, monkeypatch):
+def test_failed_download_says_what_to_do(torch_hub, monkeypatch):
     def download(*args, **options):
         raise OSError("no route")
 

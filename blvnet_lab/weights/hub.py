@@ -39,8 +39,8 @@ def _hub(task: str) -> Iterator[ModuleType]:
         raise ValueError(f"expected to {task}, got {error}: install the extra `hub`") from error
     try:
         yield hub
-    # Where nothing answers, the error is one of the package for HTTP: another in each version. JSON
-    # is what the page of a network that wants a login is not.
+    # Where nothing answers, the error is one of the package for HTTP, another in each version. A
+    # login page, which a café's network answers with, is no JSON.
     except (HFValidationError, OSError, *HfHubHTTPError.__bases__, json.JSONDecodeError) as error:
         raise OSError(
             f"expected to {task}, got {type(error).__name__} {' '.join(str(error).split())}: look "
@@ -78,8 +78,6 @@ def push(
 ) -> str:
     """Upload a trained network to the Hugging Face Hub, in a new commit, and return its address.
 
-    Nothing is deleted there: what had the same names stays in the history.
-
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         repo_id: owner/name of the repository, which is made if it is not there.
@@ -87,7 +85,7 @@ def push(
         branch: to commit to, made if it is not there.
         public: a new repository may be read by everyone; one that is there stays as it is.
 
-    Raises ValueError as `load_trained`, OSError if the hub does not answer or refuses.
+    Raises OSError if the hub does not answer or refuses.
     """
     trained, text = load_trained(checkpoint), card.read_bytes()
     repo_id = repo_id.removeprefix("hub:")
@@ -126,7 +124,7 @@ def model_card(
         out: file to write.
         replace: overwrite it.
 
-    Raises ValueError as `load_trained`, or if the evaluation is of another file.
+    Raises ValueError if the evaluation is of another file.
     """
     trained, training = load_trained(checkpoint), UNKNOWN
     model, recipe, notes = trained.model, trained.recipe, trained.notes

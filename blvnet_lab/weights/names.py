@@ -56,11 +56,8 @@ OF_THE_INPUT = "data_preprocessor."  # in older files of mmaction2: mean and dev
 def layout_of(names: Iterable[str]) -> str:
     """Tell a layout by its names; those that nothing else claims are an "image" checkpoint."""
     names = list(names)
-    for layout, beginning in (
-        ("video", "baseline_model."),
-        ("tsm", "base_model."),
-        ("mmaction2", "backbone."),
-    ):
+    prefixes = {"video": "baseline_model.", "tsm": "base_model.", "mmaction2": "backbone."}
+    for layout, beginning in prefixes.items():
         if any(name.startswith(beginning) for name in names):
             return layout
     if "layer1.0.conv1.weight" not in names:
@@ -87,10 +84,7 @@ def with_our_names(
 
     The separate taps (C, 1, 1, 1) of each TAM become one tensor (r, C). A block that is shifted
     gets the taps of that shift, of `channels // shift_div` channels each way. The classifier of
-    ImageNet is left out.
-
-    Raises:
-        ValueError: the names are ours already; taps are missing or of different lengths.
+    ImageNet is left out. Raises ValueError if the names are ours already, or taps are missing.
     """
     if "stem.conv.weight" in published:
         raise ValueError(

@@ -74,27 +74,20 @@ def load_official(
 
     Args:
         model: of the checkpoint's architecture, or of one that has all its tensors: `blvnet` for an
-            image checkpoint, a TAM-ResNet for a TSM or a TSN.
+            image checkpoint, a TAM-ResNet for a TSM or a TSN. Classifier and TAMs that an image
+            checkpoint has not, or a TSN's TAMs, stay as they are.
         checkpoint: a state dict, the path of a file that holds one, or what `read_published` found.
         shift_div: of a TSM, for files that do not say it: an 8th of the channels moves each way.
         keeps_classifier: leave the model's classifier as it is, for other classes.
 
-    Returns:
-        What was loaded, adapted (RGB weights to other input channels) and left as it was: of an
-        image checkpoint, the model's classifier and TAMs; of a TSN, the TAMs.
-
-    Raises:
-        ValueError: the file is no checkpoint, or a tensor is missing, left over or misshapen; the
-            model is unchanged then.
+    Raises ValueError if the file is no checkpoint, or a tensor is missing, left over or misshapen;
+    the model is unchanged then.
     """
-    found = checkpoint
-    if not isinstance(found, Published):
-        found = read_published(checkpoint, shift_div)
-    ours, report = dict(found.weights), LoadReport(found.layout, ignored=found.ignored)
-    if keeps_classifier:
-        classifier = [key for key in ours if key.startswith(CLASSIFIER)]
-        report.ignored += classifier
-        ours = {key: tensor for key, tensor in ours.items() if key not in classifier}
+    is_read = isinstance(checkpoint, Published)
+    found = checkpoint if is_read else read_published(checkpoint, shift_div)
+    unused = [key for key in found.weights if keeps_classifier and key.startswith(CLASSIFIER)]
+    ours = {key: tensor for key, tensor in found.weights.items() if key not in unused}
+    report = LoadReport(found.layout, ignored=found.ignored + unused)
     absent = [key for key in model.state_dict() if key not in ours]
     if found.layout == "image" or keeps_classifier:
         report.kept += [key for key in absent if key.startswith(CLASSIFIER)]
@@ -113,12 +106,10 @@ class Imported:
 
     model: VideoNet
     report: LoadReport
-    out: Path | None
 
     def __str__(self) -> str:
         built = ", ".join(f"{name}={value!r}" for name, value in self.model.arguments.items())
-        lines = [str(self.report), f"{self.model.architecture}({built})"]
-        return "\n".join(lines + ([] if self.out is None else [f"wrote {self.out}"]))
+        return f"{self.report}\n{self.model.architecture}({built})"
 
 
 def import_official(
@@ -152,9 +143,7 @@ def import_official(
             flow.
         tap_init: how the taps of a bLResNet begin.
 
-    Raises:
-        ValueError: as `load_official`, or the file holds something else than was asked for, or does
-            not say what must be known.
+    Raises ValueError as `load_official`, or if the file does not say what must be known.
     """
     if out is not None:
         check_target(out, ".safetensors", read=[file])
@@ -175,7 +164,7 @@ def import_official(
     report = load_official(model, found)
     if out is not None:  # of the file the name alone: folders are of this machine
         save_model(model, out, {"source": {"file": file.name, "layout": report.layout}})
-    return Imported(model, report, out)
+    return Imported(model, report)
 
 
 def read_published(

@@ -87,10 +87,7 @@ def is_resnet(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> bool:
 
 
 def torchvision_resnet(depth: Literal[18, 34, 50, 101, 152]) -> dict[str, Tensor]:
-    """Download torchvision's newest ImageNet weights (45 to 230 MB; the first time only).
-
-    Raises OSError if the download failed, or its file is damaged.
-    """
+    """Download torchvision's newest ImageNet weights (45 to 230 MB), once; raise OSError if not."""
     from torchvision.models import get_model_weights  # slow to import, and rarely needed
 
     weights = get_model_weights(f"resnet{depth}").DEFAULT
