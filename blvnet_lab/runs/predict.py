@@ -128,7 +128,7 @@ def write_annotated(
     height, width = (round(side * short_side / min(shown)) // 2 * 2 for side in shown)
     bars = _bars(prediction.table, width, short_side // 36 * 2)
 
-    frames = decode_frames(info, range(info.num_frames), ToRGB((height, width)), jumps=False)
+    frames = decode_frames(info, range(info.num_frames), ToRGB((height, width)))
     pictures = (np.concatenate([frame, bars]) for frame in frames)
     square = replace(showing, pixel_aspect=None, colours=None)
     with atomic_write(target) as partial:
