@@ -186,9 +186,17 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     # Decoders do not survive a fork: only one of a process without any, which has PyTorch already.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     context.set_forkserver_preload([__name__])
-    options = {"multiprocessing_context": context, "worker_init_fn": _end_with_parent}
+    loader = DataLoader(
+        _Reencoding(),
+        batch_size=None,
+        sampler=jobs,
+        num_workers=workers,
+        multiprocessing_context=context,
+        worker_init_fn=_end_with_parent,
+        in_order=False,  # a long video holds up none of the others
+    )
     try:
-        for entry in DataLoader(_Reencoding(), None, sampler=jobs, num_workers=workers, **options):
+        for entry in loader:
             if isinstance(entry, OSError):
                 raise entry
             yield entry
