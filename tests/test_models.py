@@ -93,7 +93,7 @@ def test_weighted_sum_of_any_offsets(first, num_frames, form):
 @pytest.mark.parametrize("learned", [(True, True), (True, False), (False, True)])
 def test_gradient_of_a_weighted_sum(first, num_frames, learned):
     """A custom one, so compared with differences; of frozen inputs there is none."""
-    frames, taps = random64(2, num_frames, 2, 1, 2), random64(4, 2, seed=1)
+    frames, taps = random64(2, num_frames, 3, 2, 2), random64(4, 3, seed=1)
     frames.requires_grad_(learned[0])
     taps.requires_grad_(learned[1])
     check = {"inputs": (frames, taps, first), "check_batched_grad": True}
@@ -523,6 +523,8 @@ def test_saved_and_loaded_is_the_same_model(builder, other, tmp_path):
         logits, expected = loaded.double()(clip), model.double()(clip)
     torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+    with safetensors.safe_open(path, "pt") as file:
+        assert file.metadata()["format"] == "pt"  # other tools ask for it
     saved = set()
     for _ in range(8):
         save_model(model, path)

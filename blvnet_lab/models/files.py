@@ -35,8 +35,6 @@ BUILDERS = {
     "blvnet": blvnet,
     "blvnet_tam": blvnet_tam,
 }
-# One entry alone: safetensors writes several in an order that changes from call to call.
-METADATA = "blvnet_lab"
 MAX_LISTED = 12  # names in a message
 
 
@@ -71,7 +69,22 @@ def save_model(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        partial.write_bytes(save(weights, {METADATA: json.dumps(about)}))
+        partial.write_bytes(safetensors_bytes(weights, {"blvnet_lab": about}))
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Return a safetensors file, `metadata` as JSON in it: the same bytes each time.
+
+    safetensors 0.8 writes metadata of several entries in an order that changes from call to call,
+    and other tools ask for a second entry, the format.
+    """
+    content = save(tensors, {"format": "pt", **{k: json.dumps(v) for k, v in metadata.items()}})
+    end = 8 + int.from_bytes(content[:8], "little")  # of the header, after its own length
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors stand at multiples of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_model(path: str | os.PathLike) -> VideoNet:
@@ -110,12 +123,12 @@ def _about(path: str | os.PathLike) -> dict[str, Any]:
             f"{path}: expected a safetensors file written by save_model, got: {error}; "
             "published checkpoints are read by blvnet_lab.weights.load_official"
         ) from error
-    if METADATA not in metadata:
+    if "blvnet_lab" not in metadata:
         raise ValueError(
             f"{path}: expected a file written by save_model, which says how its model was built; "
             "build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
         )
-    return json.loads(metadata[METADATA])
+    return json.loads(metadata["blvnet_lab"])
 
 
 # --- Files of other people ------------------------------------------------------------------------

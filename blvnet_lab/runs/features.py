@@ -16,12 +16,12 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from blvnet_lab.data import DataSet
 from blvnet_lab.models import VideoNet
+from blvnet_lab.models.files import safetensors_bytes
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs.evaluate import (
     NUM_SHOWN,
@@ -83,7 +83,7 @@ class Features:
         known = {"clips": self.clips.to_dict("list"), "classes": self.classes, "about": self.about}
         tensors = {"features": self.values, "labels": self.labels}
         with atomic_write(path) as partial:
-            partial.write_bytes(save(tensors, {METADATA: json.dumps(known)}))
+            partial.write_bytes(safetensors_bytes(tensors, {METADATA: known}))
 
     @classmethod
     def read(cls, path: Path) -> Features:

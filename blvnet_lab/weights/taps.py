@@ -12,12 +12,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import nn
 
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet
-from blvnet_lab.models.files import BUILDERS, read_pickle
+from blvnet_lab.models.files import BUILDERS, read_pickle, safetensors_bytes
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import is_checkpoint, load_trained
 from blvnet_lab.weights.official import import_official
@@ -53,7 +52,7 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> str:
         )
     about = {"architecture": model.architecture, "arguments": model.arguments}
     with atomic_write(out) as partial:
-        partial.write_bytes(save(taps, {FORMAT: json.dumps(about)}))
+        partial.write_bytes(safetensors_bytes(taps, {FORMAT: about}))
     count = sum(tensor.numel() for tensor in taps.values())
     return f"wrote {count:,} taps of {len(taps)} TAMs to {out}"
 
