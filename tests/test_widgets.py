@@ -283,15 +283,15 @@ def square_goes_right(frames: int = 6, side: int = 32) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", [torch.Tensor.clone, torch.Tensor.numpy])
 def test_slider_changes_the_picture(kind):
-    stepper, seen = FrameStepper(kind(square_goes_right()), width_px=100, interval_ms=50), []
+    stepper, seen = FrameStepper(kind(square_goes_right()), interval_ms=50), []
     stepper.frame.observe(lambda change: seen.append(change["new"]), names="value")
     first = decoded(stepper.frame.value)
     stepper.slider.value = 99  # it is bounded
     assert stepper.slider.value == stepper.play.max == 5 and len(seen) == 1
-    last, row = decoded(stepper.frame.value), 16 * 3  # every pixel is 3x3
-    assert first[row, 2 * 3, 0] > 240 and first[row, 24 * 3, 0] < 40
-    assert last[row, 24 * 3, 0] > 240 and last[row, 2 * 3, 0] < 40
-    assert last[row, 24 * 3, 1] < 40, "channels in the wrong order"
+    last, row = decoded(stepper.frame.value), 16 * 10  # every pixel is 10x10
+    assert first[row, 20, 0] > 240 and first[row, 240, 0] < 40
+    assert last[row, 240, 0] > 240 and last[row, 20, 0] < 40
+    assert last[row, 240, 1] < 40, "channels in the wrong order"
     assert "frame 5 (0 to 5)" in stepper.caption.value and stepper.play.interval == 50
     # jslink runs in JavaScript: test_browser.py plays.
     assert stepper._link.source == (stepper.slider, "value"), "whose value counts at first"
@@ -312,10 +312,10 @@ def test_frames_fit_their_place(size, box, expected):
 
 
 def test_enlarged_pixels_are_crisp():
-    checkers = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)  # red and black: colour bleeds first
+    checkers = torch.zeros(1, 3, 42, 42, dtype=torch.uint8)  # red and black: colour bleeds first
     checkers[:, 0, ::2, ::2] = checkers[:, 0, 1::2, 1::2] = 255
-    grid = decoded(FrameStepper(checkers, width_px=16 * 8).frame.value)
-    blocks = grid.reshape(16, 8, 16, 8, 3)
+    grid = decoded(FrameStepper(checkers).frame.value)
+    blocks = grid.reshape(42, 8, 42, 8, 3)
     assert (blocks.max(axis=(1, 3)) - blocks.min(axis=(1, 3))).max() <= 4
     assert blocks[0, 0, 0, 0, 0] > 245 and blocks[0, 0, 1, 0, 0] < 5
 

@@ -52,7 +52,6 @@ _ON_DARK = {
     "yaxis": {"gridcolor": "#333333", "zerolinecolor": "#555555"},
 }
 _HEATMAP = {"heatmap": [{"autocolorscale": True}]}
-TEMPLATES = {"light": "blvnet_lab", "dark": "blvnet_lab_dark"}
 pio.templates["blvnet_lab"] = go.layout.Template(data=_HEATMAP, layout=_LAYOUT)
 pio.templates["blvnet_lab_dark"] = go.layout.Template(data=_HEATMAP, layout=_LAYOUT | _ON_DARK)
 
@@ -70,7 +69,7 @@ def set_theme(theme: Literal["light", "dark"]) -> None:
 
     "light" gives matplotlib the settings back that it had before it was dark.
     """
-    if theme not in TEMPLATES:
+    if theme not in ("light", "dark"):
         raise ValueError(f'expected the theme "light" or "dark", got {theme!r}')
     mpl.rcParams.update(_before)
     _before.clear()
@@ -86,7 +85,7 @@ def branch_of(frame: int) -> str:
 
 def template() -> str:
     """Name plotly's template for the theme that was set."""
-    return TEMPLATES["dark" if _before else "light"]
+    return "blvnet_lab_dark" if _before else "blvnet_lab"
 
 
 def ink() -> str:

@@ -12,6 +12,7 @@ from blvnet_lab.viz.explorers.base import Explorer
 from blvnet_lab.viz.figures import training_figure
 from blvnet_lab.viz.images import as_images
 
+MAX_WIDTH = 336  # of a frame, in pixels
 SHEET_FRAMES, SHEET_HEIGHT = 8, 128  # of the static picture; pixels
 SHEET_GAP = 4  # pixels of white between two frames
 TIMED = ("clips_per_second", "wait_share")  # differ in every run
@@ -21,8 +22,7 @@ class FrameStepper(Explorer):
     """Step through frames (T, 3, H, W) uint8, or play them; ``slider.value`` is the frame's number.
 
     ``captions`` are T pieces of HTML, each shown under its frame. ``interval_ms`` is the time from
-    frame to frame while playing; a local kernel keeps up with about ten frames a second. The
-    picture is at most ``width_px`` wide.
+    frame to frame while playing; a local kernel keeps up with about ten frames a second.
     """
 
     css_class = "blvnet-stepper"
@@ -32,12 +32,10 @@ class FrameStepper(Explorer):
         frames: torch.Tensor | np.ndarray,
         captions: Sequence[str] | None = None,
         interval_ms: int = 120,
-        width_px: int = 336,
     ) -> None:
         super().__init__()
         self._frames = as_images(frames)  # (T, H, W, 3), as picture files have it
         self._captions = captions or [""] * len(self._frames)
-        self._width_px = width_px
         count, height, width = self._frames.shape[:3]
         self.about = f"FrameStepper({count} frames, {height}x{width})"
         slider = widgets.IntSlider(max=count - 1, description="frame")
@@ -46,8 +44,8 @@ class FrameStepper(Explorer):
         self._arrange(controls, self._image("frame", "jpeg"), self._text("caption"))
 
     def draw(self) -> None:
-        index, width = self.now.slider, self._width_px
-        self._show_frame(self._frames[index], width * self._frames.shape[1], width)
+        index, height = self.now.slider, self._frames.shape[1]
+        self._show_frame(self._frames[index], MAX_WIDTH * height, MAX_WIDTH)
         counter = f"<code>frame {index} (0 to {self.slider.max})</code>"
         self.caption.value = f"{counter} {self._captions[index]}"
 
