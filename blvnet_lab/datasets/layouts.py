@@ -227,9 +227,8 @@ def find_videos(
 
     Links to folders are followed, but not back to a folder that holds them. Hidden files and
     folders are passed over. `frames_from` says how many folders deep one of numbered pictures,
-    without videos, is a video itself; None for nowhere. Nothing is looked for below it.
-
-    Raises OSError if `root` itself cannot be looked into.
+    without videos, is a video itself; None for nowhere. Nothing is looked for below it. Raises
+    OSError if `root` itself cannot be looked into.
     """
     videos, findings, others = [], [], defaultdict(list)
 

@@ -181,11 +181,9 @@ def _finegym(find: Find) -> Listed:
 
 
 def read_kinetics_rows(file: Path | TextIO, split: str, name: str = "") -> pd.DataFrame:
-    """Read a Kinetics annotation file: label, youtube_id, time_start, time_end (s), split.
+    """Read a Kinetics annotation file: label (of test rows maybe empty), id, start and end (s).
 
-    The file's own column says "validate" for "val" in Kinetics-700. Test rows without a label have
-    an empty one. Raises ListsError, with the file's `name`, if a column is missing or a time is no
-    number.
+    Raises ListsError, with the file's `name`, if a column is missing or a time is no number.
     """
     table = _read_csv(file)
     table.columns = [column.strip().lower() for column in table.columns]

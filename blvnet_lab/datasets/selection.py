@@ -65,8 +65,7 @@ class Selection:
     def choose_classes(self, available: Sequence[str]) -> list[str]:
         """Choose classes by name, from a file or by the seed; all of them if none are wanted.
 
-        Raises ValueError for more than one way to choose, for an unknown name (near ones are
-        offered), and for more classes than there are.
+        Raises ValueError for more than one way to choose, and for classes that are not there.
         """
         if bool(self.classes) + (self.class_list is not None) + (self.num_classes is not None) > 1:
             raise ValueError("expected one way to choose classes: names, a file, or how many")
