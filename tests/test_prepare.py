@@ -240,6 +240,20 @@ def test_a_data_set_is_reencoded(data_set, tmp_path, alone):
     assert found.bytes_after == sum(sizes) and found.bytes_before > 0
 
 
+def test_a_row_that_is_repeated_stays_so_and_its_video_is_prepared_once(tmp_path, alone):
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / f"{name}.mp4", 8)
+    path = tmp_path / "manifest.csv"
+    rows = ["a.mp4,0,run,train", "b.mp4,1,walk,train", "b.mp4,1,walk,train", "c.mp4,0,run,val"]
+    path.write_text("path,label,class_name,split\n" + "\n".join(rows))
+    clips = ClipDataset(DataSet.read(path), "train", 4, lambda frames: frames)
+    assert clips.labels.tolist() == [0, 1, 1]
+    done = reencode(path, tmp_path / "small", short_side=32)
+    new = DataSet.read(done.manifest).rows
+    assert sum(done.counts.values()) == 3 and new["label"].tolist() == [0, 1, 1, 0]
+    assert new["path"].nunique() == 3
+
+
 def test_again_does_only_what_changed(data_set, tmp_path, alone):
     out = tmp_path / "new"
     reencode(data_set, out, short_side=64)
