@@ -1,8 +1,10 @@
 """Parts of long videos: the frames that a player shows in a span, many clips of one file."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,7 @@ from blvnet_lab.data import (
 from blvnet_lab.data import probing as probing_module
 from blvnet_lab.data.dataset import MAX_IN_A_ROW, smaller_size
 from blvnet_lab.data.dataset_files import PART
+from blvnet_lab.data.decoding import open_video
 from blvnet_lab.data.probing import known_video, pack_info, part_of, unpack_info
 from blvnet_lab.data.reading import read_frames
 from blvnet_lab.datasets import reencoding
@@ -92,6 +95,20 @@ def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
     (tmp_path / "1" / "2.png").write_text("no picture")
     with pytest.raises(VideoReadError, match="no times to find a part by"):
         part_of(probe_video(tmp_path / "1"), (0, 1))
+
+
+def test_a_closed_file_is_asked_nothing(tmp_path, monkeypatch):
+    """PyAV's stream would answer with memory that is in other use by then."""
+    info = probe_video(write_video(tmp_path / "a.mp4", 30))
+
+    @contextmanager
+    def watched(*args):
+        with open_video(*args) as (container, stream):
+            yield container, (seen := SimpleNamespace(time_base=stream.time_base))
+        del seen.time_base
+
+    monkeypatch.setattr(probing_module, "open_video", watched)
+    assert part_of(info, (0.4, 0.8)).pts == info.pts[10:20]
 
 
 def test_damage_before_a_part_is_noticed_where_the_part_is_built_on_it(tmp_path):

@@ -248,11 +248,11 @@ def _shown(info: VideoInfo) -> tuple[Sequence[int], np.ndarray]:
     pts = (None,)
     if info.fps:
         with open_video(info.path, not info.joined) as (container, stream):
-            pts, origin = frame_pts(info, container, stream), container.start_time or 0
+            pts, unit = frame_pts(info, container, stream), float(stream.time_base)
+            origin = (container.start_time or 0) / av.time_base
     if None in pts:
         raise unreadable(info.path, "its frames have no times to find a part by", "take all")
-    seconds = np.array(pts) * float(stream.time_base) - origin / av.time_base
-    return pts, np.maximum.accumulate(seconds)
+    return pts, np.maximum.accumulate(np.array(pts) * unit - origin)
 
 
 def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> VideoInfo:
