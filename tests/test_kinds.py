@@ -4,6 +4,7 @@ Each is made here, mostly by taking a plain file's packets apart. The frames sho
 that the right answer is known from how the file was made.
 """
 
+import gc
 import struct
 import types
 from collections.abc import Iterable
@@ -453,6 +454,19 @@ def test_colours_lie_where_their_brightness_does(pix_fmt, size, tmp_path):
     mirrored = av.VideoFrame.from_ndarray(picture.transpose(1, 0, 2).copy(), format="rgb24")
     down = ToRGB((size or SIZE)[::-1])(mirrored.reformat(format=pix_fmt)).astype(float)
     assert down[..., 0].mean() / 255 == pytest.approx(0.5, abs=0.02)
+
+
+def test_probing_holds_no_picture(tmp_path):
+    """PyAV 18 puts a picture in a cycle with its side data, where somebody asks for that."""
+    path = write_video(tmp_path / "a.mp4", 4, size=(40, 72))
+    gc.collect()
+    gc.disable()
+    try:
+        probe_video(path)
+        frames = (thing for thing in gc.get_objects() if type(thing) is av.VideoFrame)
+        assert (40, 72) not in [(frame.height, frame.width) for frame in frames]
+    finally:
+        gc.enable()
 
 
 def test_times_of_kinds_that_only_decoding_tells(tmp_path):
