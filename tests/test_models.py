@@ -606,6 +606,7 @@ def test_what_would_not_load_is_not_saved(tool, words, tmp_path):
         (blvnet_tam, torch.zeros(3, 32, 32), (3, 32, 32), "reshape"),
         (blvnet_tam, torch.zeros(2, 8, 1, 32, 32), (2, 8, 1, 32, 32), "in_channels=1"),
         (tsn, torch.zeros(2, 7, 3, 32, 32), (2, 7, 3, 32, 32), "num_frames=7"),
+        (blvnet, torch.zeros(2, 7, 3, 32, 32), "", "7 frames are not pairs: sample 8 frames"),
         (tsn, torch.zeros(1, 8, 3, 8, 8, dtype=torch.uint8), "torch.uint8", "data.normalize"),
     ],
 )

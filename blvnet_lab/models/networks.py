@@ -108,6 +108,8 @@ class VideoNet(nn.Module):
             remedy = "this looks like (B, T, H, W, C): use clip.permute(0, 1, 4, 2, 3)"
         elif shape[2] != channels:
             remedy = f"build the model with in_channels={shape[2]}"
+        elif shape[1] % 2 and self.pairs:
+            remedy = f"{shape[1]} frames are not pairs: sample {frames} frames"
         elif shape[1] != frames:
             remedy = f"sample {frames} frames, or build the model with num_frames={shape[1]}"
         else:
