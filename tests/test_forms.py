@@ -603,6 +603,9 @@ def test_another_classifier(builder, arguments, tmp_path):
     weight, bias = model.classifier.weight, model.classifier.bias
     assert (weight.shape, weight.dtype) == ((9, 256), torch.float64) and weight.requires_grad
     assert 0.0009 < weight.std() < 0.0011 and bias.abs().max() == 0  # as at the start
+    with pytest.raises(ValueError, match="num_classes to be at least 1, got 0"):
+        model.reset_classifier(0)
+    assert model.classifier.weight is weight
     model.eval()
     save_model(model, tmp_path / "model.safetensors")
     with torch.no_grad():

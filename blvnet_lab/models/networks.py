@@ -78,6 +78,8 @@ class VideoNet(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by an untrained one; all else stays as it is."""
+        if num_classes < 1:
+            raise ValueError(f"expected num_classes to be at least 1, got {num_classes}")
         old = self.classifier.weight
         self.classifier = nn.Linear(old.shape[1], num_classes).to(old)  # its device and precision
         init_weights(self.classifier)
