@@ -179,6 +179,12 @@ def test_grad_cam_inside_by_hand(form):
     assert count_hooks(model) == 0 and not any(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("point", ["classifier", "stage*.out"])
+def test_points_without_maps_are_refused(point):
+    with pytest.raises(ValueError, match="expected one point with maps, got "):
+        grad_cam(network(), clips64(), LABELS, point)
+
+
 # ---------------------------------------------------------------- integrated gradients
 
 

@@ -125,6 +125,8 @@ def grad_cam(
         clips = clips.to(next(model.parameters())).requires_grad_()
         with torch.enable_grad(), evaluating(model), capture(model, point, detach=False) as cache:
             score = (model(clips) * asked_of(model, clips, labels, minus)).sum()
+            if len(cache) != 1 or "classifier" in cache:
+                raise ValueError(f"expected one point with maps, got {point}: {', '.join(cache)}")
             (maps,) = cache.values()
             (gradient,) = torch.autograd.grad(score, maps)
         weights = gradient.mean((1, 3, 4), keepdim=True)  # (B, 1, C, 1, 1)
