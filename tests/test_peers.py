@@ -348,8 +348,10 @@ def test_what_holds_no_taps(tmp_path):
         save_taps(tmp_path / "tsn.safetensors", out=tmp_path / "taps.safetensors")
     with pytest.raises(ValueError, match=r"expected another file .* is read"):
         save_taps(tmp_path / "tsn.safetensors", out=tmp_path / "tsn.safetensors")
-    with pytest.raises(ValueError, match="taps` wrote"):
-        load_taps(tmp_path / "tsn.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    for name in ("tsn.safetensors", "text.safetensors"):
+        with pytest.raises(ValueError, match=f"{name}: .*taps` wrote, got another one"):
+            load_taps(tmp_path / name)
 
 
 # ---------------------------------------------------------------- downloads

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from blvnet_lab.introspect.taps import tams
@@ -64,11 +64,13 @@ def load_taps(path: str | os.PathLike) -> VideoNet:
     `derived_receptive_field`); its other weights are on the meta device, without values.
     Raises ValueError if `save_taps` did not write the file.
     """
-    with safe_open(path, framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get(FORMAT, "null"))
-        taps = {name: file.get_tensor(name) for name in file.keys()}
-    if about is None:
-        raise ValueError(f"{path}: expected a file that `python -m blvnet_lab taps` wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})[FORMAT])
+            taps = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, KeyError) as error:
+        wanted = "a file that `python -m blvnet_lab taps` wrote"
+        raise ValueError(f"{path}: expected {wanted}, got another one") from error
     with torch.device("meta"):
         model = BUILDERS[about["architecture"]](**about["arguments"]).eval()
     for name, tam in tams(model).items():
