@@ -144,6 +144,14 @@ def test_label_without_a_class():
     assert_equal(tensors(model), before)
 
 
+def test_a_loss_that_is_not_finite_of_clips_without_numbers():
+    model, data = Small().double(), points(4)
+    data.tensors[0][0] = torch.nan
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(FloatingPointError, match="got nan at step 1 of the epoch: look at these"):
+        train_one_epoch(model, DataLoader(data, 4), optimizer, constant(optimizer), CPU)
+
+
 # ---------------------------------------------------------------- a run
 
 

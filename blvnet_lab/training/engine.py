@@ -135,7 +135,8 @@ def _check_finite(loss: float, step: int, loader: Iterable, numbers: list[int]) 
         return
     paths = getattr(getattr(loader, "dataset", None), "paths", None)
     names = [f"clip {number}" if paths is None else paths[number] for number in numbers]
-    found = f"got {loss} at step {step} of the epoch with {', '.join(names)}"
+    found = f"got {loss} at step {step} of the epoch"
+    found += f" with {', '.join(names)}" if names else ""
     found += f" on rank {ranks.rank}" if ranks.world > 1 else ""
     everywhere = "; ".join(text for text in ranks.gather(found if is_bad else "") if text)
     raise FloatingPointError(
