@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from contextlib import nullcontext
@@ -900,6 +901,13 @@ def test_a_worker_that_dies_in_an_evaluation():
 
 
 # ---------------------------------------------------------------- switches
+
+
+def test_without_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match=r"TensorBoard to be .*: pip install tensorboard"):
+        fitted(tmp_path / "run", tensorboard=True)
+    assert list((tmp_path / "run").iterdir()) == [], "so that the same command can be typed again"
 
 
 def test_events_for_tensorboard(tmp_path):

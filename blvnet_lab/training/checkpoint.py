@@ -67,11 +67,16 @@ class RunFolder:
         if self.is_first:
             for partial in folder.glob(".*.part"):  # of a run that was killed while it wrote
                 partial.unlink()
-            self._write_texts({"recipe.json": recipe_to_json(state.recipe)})
             if output.tensorboard:
-                from torch.utils.tensorboard import SummaryWriter
-
+                try:
+                    from torch.utils.tensorboard import SummaryWriter
+                except ImportError as error:
+                    raise ValueError(
+                        "expected TensorBoard to be installed, as --tensorboard asks for it: pip "
+                        "install tensorboard, or leave that out"
+                    ) from error
                 self.events = SummaryWriter(folder / "tensorboard", purge_step=state.epoch)
+            self._write_texts({"recipe.json": recipe_to_json(state.recipe)})
 
     @property
     def is_due(self) -> bool:
