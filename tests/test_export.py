@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import logging
 import re
 import sys
 from collections import Counter
@@ -289,8 +290,9 @@ def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, 
     assert (found.argmax(1) == labels).float().mean() > 0.95
 
 
-def test_int8_file_that_is_far_from_its_model_never_appears(tmp_path, monkeypatch):
+def test_int8_file_that_is_far_from_its_model_never_appears(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(int8, "INT8_TOLERANCE", 1e-6)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)  # the user's own choice
     model, clips = new(tsn), torch.randn(4, FRAMES, 3, 40, 48)
     out = tmp_path / "int8.onnx"
     for given, words in (
@@ -300,7 +302,8 @@ def test_int8_file_that_is_far_from_its_model_never_appears(tmp_path, monkeypatc
     ):
         with pytest.raises(ValueError, match=words):
             int8.export_int8(model, out, given)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [] and logging.root.manager.disable == logging.INFO
+    assert "\r" not in capsys.readouterr().err, "in a log no bar that is drawn over and over"
 
 
 def test_int8_is_calibrated_with_clips_of_every_class(tmp_path, monkeypatch):

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
-from tqdm.auto import tqdm
 
 from blvnet_lab.deploy.export import Exported, Outputs, export_model, runner, write_checked
 from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.paths import check_target
+from blvnet_lab.progress import tqdm
 
 INT8_TOLERANCE = 0.3  # of the largest logit, on real clips; all classes are confused far beyond
 INT8_STEPS = ("Conv", "Add", "Relu", "Resize")  # the rest stays in float32
@@ -45,7 +45,7 @@ def export_int8(
     """
     path = Path(path)
     check_target(path, ".onnx")
-    clips = TensorDataset(clips) if isinstance(clips, Tensor) else clips
+    clips = TensorDataset(clips.detach().cpu()) if isinstance(clips, Tensor) else clips
     if len(clips) < 2:
         raise ValueError(f"expected at least 2 clips to calibrate with, got {len(clips)}")
     model = copy.deepcopy(network_of(model)).cpu().float().eval()
@@ -64,13 +64,14 @@ def export_int8(
 
         with tempfile.TemporaryDirectory() as folder:
             export_model(model, whole := Path(folder, "float32.onnx"), first.shape[-2:], notes)
+            disabled = logging.root.manager.disable
             logging.disable(logging.WARNING)  # advice to simplify the graph, which is simple
             try:
                 quantization.quantize_static(
                     whole, file, Reader(), per_channel=True, op_types_to_quantize=INT8_STEPS
                 )
             finally:
-                logging.disable(logging.NOTSET)
+                logging.disable(disabled)
         return runner(file)
 
     trials = ((clips[number][0][None].float(),) for number in range(1, len(clips), 2))
