@@ -80,7 +80,8 @@ def picture_names(folder: str) -> list[str]:
     def rank(key: tuple[str, str]) -> tuple[bool, int]:
         return not key[0] or key[0].lower().startswith(("im", "frame")), len(series[key])
 
-    chosen, *others = [key for key in series if rank(key) == max(map(rank, series))]
+    best = max(map(rank, series))
+    chosen, *others = [key for key in series if rank(key) == best]
     if others:
         names = ", ".join(sorted(f"{prefix}*.{suffix}" for prefix, suffix in [chosen, *others]))
         raise unreadable(folder, f"it holds several series of pictures: {names}")

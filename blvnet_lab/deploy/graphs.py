@@ -110,7 +110,8 @@ def export_stream(
         run = export.save_onnx(program, file, axes, graph.outputs, notes)
 
         def step(new: Tensor) -> list[Tensor]:
-            logits, *state[:] = run(new, *state)
+            logits, *after = run(new, *state)
+            state[:] = after
             return [logits]
 
         return step
