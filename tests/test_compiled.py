@@ -149,8 +149,10 @@ def test_it_says_what_it_cannot_do(folder):
     fast = compile_for_inference(model, SIZE, folder=folder)
     clip = clips_for(model, 1)
     for wrong in (clip[..., 1:], clip[:, 1:], clip[0], clip.byte()):
-        with pytest.raises(ValueError, match=r"\(B, 8, 3, 40, 48\) float on the CPU, .*, got "):
+        with pytest.raises(ValueError, match=r"\(B, 8, 3, 40, 48\) float on the CPU, .*normalize"):
             fast(wrong)
+    with pytest.raises(ValueError, match="expected a precision of float32, bfloat16, got float16"):
+        compile_for_inference(model, SIZE, "float16", folder=folder)
     for look in (introspect.capture(fast), introspect.edit(fast, {"*": introspect.zero})):
         with pytest.raises(TypeError, match="got CompiledNet: give the network itself"), look:
             fast(clip)

@@ -97,7 +97,8 @@ class CompiledNet(nn.Module):
             raise ValueError(
                 f"expected clips {wanted} float on the CPU, for which this network was compiled, "
                 f"got {tuple(clips.shape)} {clips.dtype} on {clips.device.type}: compile it for "
-                "these, or take optimize_for_inference, which makes a network for any size"
+                "these, or take optimize_for_inference, which makes a network for any size; "
+                "blvnet_lab.data.normalize makes floats of uint8"
             )
 
 
@@ -170,6 +171,8 @@ def compile_for_inference(
             damaged; the compiled logits are not the network's.
         OSError: the folder cannot be written to.
     """
+    if precision not in TOLERANCES:
+        raise ValueError(f"expected a precision of {', '.join(TOLERANCES)}, got {precision}")
     is_stream = isinstance(model, Stream)
     network = model.model if is_stream else model
     if not (isinstance(network, VideoNet) and network.folded):
