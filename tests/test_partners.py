@@ -1,7 +1,9 @@
 """Partner classes out of any footage: right labels, and nothing but time tells them apart."""
 
 import hashlib
+import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +314,24 @@ def test_clips_of_another_folder_and_of_a_video_that_broke_stay(videos, tmp_path
     video.write_bytes(video.read_bytes()[:500])
     rows = cut(folder, out, "arrow")
     assert not rows["path"].str.contains("run 1-").any() and tree(out / "clips") == before
+
+
+def test_a_long_video_does_not_hold_up_the_log_of_others(videos, tmp_path, monkeypatch):
+    """What is finished is not done again, if the run is stopped during a long one."""
+    log, cut_video = tmp_path / "out" / "partners.jsonl", module._cut_video
+    first, *_ = sorted(path.name for path in videos.iterdir())
+
+    def first_waits(settings, out, name):
+        deadline = time.monotonic() + 10
+        while name == first and not log.is_file() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return cut_video(settings, out, name)
+
+    monkeypatch.setattr(module, "_cut_video", first_waits)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
+    cut_partners(videos, out=tmp_path / "out", windows_per_video=1)
+    done = [json.loads(line)["video"] for line in log.read_text().split("\n") if line]
+    assert done[0] != first and len(done) == len({*done})
 
 
 def test_folders_that_will_not_do(videos, tmp_path):

@@ -15,9 +15,8 @@ import hashlib
 import os
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Literal
@@ -142,15 +141,17 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, V
     for leftover in out.glob("clips/*/.*.part"):  # of a run that was killed
         leftover.unlink()
     for name in names:
-        files = before.get(name, {"files": {"": None}})["files"]
+        files = before[name]["files"] if name in before else {}
         changed = [Path(path) for path, state in files.items() if file_state(path) != state]
-        waiting += [name] * bool(changed)
+        if name not in before or changed:
+            waiting.append(name)
         own = [path for path in changed if path.is_relative_to(out) and path.is_file()]
         kept += [back_up(path) for path in own]
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        cut = pool.map(partial(_cut_video, settings, out), waiting)
-        for entry in tqdm(cut, "cutting", len(waiting), unit="video"):
+        cut = as_completed([pool.submit(_cut_video, settings, out, name) for name in waiting])
+        for future in tqdm(cut, "cutting", len(waiting), unit="video"):
+            entry = future.result()
             old = before.get(entry["video"], entry) if entry["clips"] else entry
             for path in {clip["path"] for clip in old["clips"]} - entry["files"].keys():
                 # Else somebody has changed it, or it is of the folder that this is a copy of.
