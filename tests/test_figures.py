@@ -121,6 +121,20 @@ def test_probes_stand_at_their_points():
     assert (axes.get_title(), axes.get_ylabel()) == ("title", "accuracy between partners / %")
 
 
+def test_a_single_panel_does_not_cost_the_title():
+    point = pd.DataFrame({"model": ["a"], "dataset": ["K"], "top-1": [70.0], "ms": [4.0]})
+    taps = {"module": "stem.tam", "channel": [0, 1], "tap": "+0", "offset": 0}
+    taps = pd.DataFrame(taps | {"weight": 0.5, "epoch": 1})
+    fields = {"stem.out": torch.ones(4, 8, dtype=torch.bool)}
+    for figure, title, panel in (
+        (viz.cost_figure(point, "a title"), "a title", "K"),
+        (viz.tap_history_figure(taps, "stem.tam"), "stem.tam", "+0"),
+        (viz.receptive_field_figure(fields, title="a title"), "a title", "stem.out"),
+    ):
+        (axes,) = (axes for axes in figure.axes if axes.get_title())
+        assert (figure.get_suptitle(), axes.get_title()) == (title, panel)
+
+
 # ---------------------------------------------------------------- all figures, on both grounds
 
 

@@ -54,9 +54,7 @@ def new_figure(
     plt.close(figure)  # else the notebook would show it a second time, on its own account
     with mpl.rc_context({"axes.spines.top": framed, "axes.spines.right": framed}):
         panels = figure.subplots(rows, columns, squeeze=False, **options)
-    if title and panels.size == 1:
-        panels[0, 0].set_title(title, fontsize=10)
-    elif title:
+    if title:
         figure.suptitle(title, fontsize=10)
     return figure, list(panels.flat)
 
@@ -111,7 +109,7 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
 
     The table has a row per model: "model", "direction %", "order %", or those of other kinds.
     """
-    figure, [axes] = new_figure(8, 3.6, title)
+    figure, [axes] = new_figure(8, 3.6)
     kinds = [name[:-2] for name in table if name.endswith(" %") and name != "top_1 %"]
     places, width = np.arange(len(table)), 0.8 / len(kinds)
     for place, kind in enumerate(kinds):
@@ -124,6 +122,7 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     axes.set_xticks(places, table["model"])
     axes.set(xlim=(-0.5, len(table) - 0.5), ylim=(0, 120), ylabel=ACCURACY)
     axes.set_yticks(range(0, 101, 25))
+    axes.set_title(title, fontsize=10)
     axes.legend(loc="upper left", ncols=2, frameon=False)  # above all bars and their numbers
     return figure
 
@@ -179,12 +178,13 @@ def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figur
 
     The table has a row for each time, indexed by seconds, and a column for each class, in 0..1.
     """
-    figure, [axes] = new_figure(9, 3.2, title)
+    figure, [axes] = new_figure(9, 3.2)
     colours, marks = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY), "osD^vx"
     highest = table.max().sort_values(ascending=False, kind="stable").index[:top]
     for name, colour, mark in zip(highest, cycle(colours), cycle(marks), strict=False):
         axes.plot(table.index, 100 * table[name], color=colour, marker=mark, ms=3, label=name)
     axes.set(xlabel="time in the video / s", ylabel="probability / %", ylim=(-2, 102))
+    axes.set_title(title, fontsize=10)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
     return figure
 
@@ -240,7 +240,7 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
     """
     styles = ((BLUE, "o-"), (GREEN, "D-"), (ORANGE, "s-"), (PURPLE, "v--"), (GREY, "^--"))
     points = list(dict.fromkeys(point for line in accuracies.values() for point in line))
-    figure, [axes] = new_figure(9, 4, title)
+    figure, [axes] = new_figure(9, 4)
     for (name, line), (colour, style) in zip(accuracies.items(), cycle(styles), strict=False):
         places = [place for place, point in enumerate(points) if point in line]
         values = [100 * line[points[place]] for place in places]
@@ -248,6 +248,7 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
     draw_coin_toss(axes)
     axes.set_xticks(range(len(points)), points, rotation=60, ha="right", fontsize=8)
     axes.set(ylim=(-4, 105), ylabel=ACCURACY)
+    axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure
 
