@@ -294,5 +294,7 @@ def test_training_figure_shows_what_the_log_says():
     assert [bar.get_height() for bar in speed.patches] == [40, 80, 10, 40]
     assert all(axes.get_xlabel() == "epoch" and axes.get_ylabel() for axes in figure.axes)
     assert len(viz.training_figure([]).axes) == 3, "before the first epoch has ended"
+    (unscored,) = viz.training_figure([{"epoch": 1, "train_loss": 1.5}]).axes[1:]
+    assert unscored.get_legend() is None
     untimed = viz.training_figure([{"epoch": 1, "train_loss": 1.5, "top_1": 0.5}])
     assert [axes.get_ylabel() for axes in untimed.axes] == ["cross-entropy", "accuracy / %"]

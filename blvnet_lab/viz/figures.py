@@ -168,7 +168,7 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     for axes in panels:
         axes.set_xlabel("epoch")
         whole_numbers(axes)
-        if axes is not loss and not table.empty:  # below it, where no curve has its place
+        if axes is not loss and axes.has_data():  # below it, where no curve has its place
             axes.legend(frameon=False, fontsize=8, ncols=2, **below)
     return figure
 
