@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -416,7 +417,7 @@ def test_numbers_as_people_write_them():
     assert [planning._in(planning.TIMES, n) for n in (0.5, 90, 7200, 5e7)] == texts
 
 
-MANIFEST = str(SAMPLES / "manifest.csv")
+MANIFEST = shlex.quote(str(SAMPLES / "manifest.csv"))
 
 
 @pytest.mark.parametrize(
@@ -445,7 +446,7 @@ def test_command(words, texts, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     recipe = {"epochs": 7, "batch_size": 20, "num_frames": 4}
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    type_command(monkeypatch, "plan", *words.split())
+    type_command(monkeypatch, "plan", *shlex.split(words))
     printed = " ".join(capsys.readouterr().out.split())
     assert [text for text in texts.split("; ") if text not in printed] == []
 
@@ -469,4 +470,4 @@ def test_command(words, texts, tmp_path, monkeypatch, capsys):
 )
 def test_mistakes_at_the_command(words, message, monkeypatch):
     with pytest.raises(SystemExit, match=f"^blvnet_lab: .*{message}"):
-        type_command(monkeypatch, "plan", *words.split())
+        type_command(monkeypatch, "plan", *shlex.split(words))
