@@ -213,6 +213,6 @@ def test_ten_views_are_five_and_their_mirror_images():
     assert views.shape == (10, 2, 3, 40, 40)
     assert torch.equal(views[:5], view_transform((40, 40), 5, short_side=60)(frames))
     assert torch.equal(views[5:], views[:5].flip(-1))
-    for mirror in (None, [0, 2, 1, None]):
-        with pytest.raises(ValueError, match=r"own mirror image, for 10 crops, .*: take 5"):
+    for mirror, got in ((None, "none"), ([0, 2, 1, None], r"another one for .* \[1, 2, 3\]")):
+        with pytest.raises(ValueError, match=f"own mirror image, for 10 crops, got {got}: take 5"):
             view_transform((40, 40), 10, mirror=mirror)

@@ -144,9 +144,11 @@ def view_transform(
         the corners; 10 are these and their mirror images.
     mirror: of the class list, needed for 10 crops: each class must be its own mirror image.
     """
-    if crops == 10 and (mirror is None or [*mirror] != [*range(len(mirror))]):
+    others = [label for label, image in enumerate(mirror or ()) if image != label]
+    if crops == 10 and (others or mirror is None):
         wanted = "a class list in which every class is its own mirror image, for 10 crops"
-        raise ValueError(f"expected {wanted}, got the labels {mirror}: take 5 crops")
+        got = "none" if mirror is None else f"another one for the labels {others}"
+        raise ValueError(f"expected {wanted}, got {got}: take 5 crops")
     return v2.Compose([CentreCrop(size, short_side, crops), v2.Lambda(normalize)])
 
 
