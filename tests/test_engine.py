@@ -335,7 +335,7 @@ def test_steps_that_overflow_do_not_count(tmp_path, monkeypatch):
         assert [line[key] for line in parts.history] == [line[key] for line in lines]
 
 
-def test_a_run_in_which_all_steps_overflow(monkeypatch):
+def test_a_run_in_which_all_steps_overflow(monkeypatch, caplog):
     recipe = replace(SHORT, hardware=Hardware("float16"))
     overflowing(monkeypatch, 2.0**120)
     model = build(recipe, 2)
@@ -344,6 +344,7 @@ def test_a_run_in_which_all_steps_overflow(monkeypatch):
     for name, weight in model.named_parameters():
         assert torch.equal(weight, before[name])
     assert [line["skipped_steps"] for line in result.history] == [3, 3]
+    assert caplog.text.count("3 of 3 steps were skipped, as gradients overflowed in float16") == 2
     monkeypatch.setattr("blvnet_lab.training.engine.MIN_SCALE", 2.0**116)  # in the second epoch
     words = "overflowed in float16 with the loss scaled by no more than"
     with pytest.raises(FloatingPointError, match=words):

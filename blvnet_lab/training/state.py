@@ -1,5 +1,6 @@
 """What training changes, step by step, and a checkpoint brings back."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from blvnet_lab.training.schedule import RisingAverage, make_optimizer, make_sch
 
 WITH_STATES = ("model", "optimizer", "scheduler", "scaler", "ema")
 PLACE = ("epoch", "step", "history")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -92,6 +95,9 @@ class State:
             "unreadable": unreadable,
             **({"skipped_steps": found["skipped"]} if self.scaler.is_enabled() else {}),
         }
+        if 2 * found.get("skipped", 0) > self.steps and ranks.is_first:
+            words = "%d of %d steps were skipped, as gradients overflowed in float16: take bfloat16"
+            log.warning(words, found["skipped"], self.steps)
         self.history.append(line)
         self.epoch, self.step, self.so_far = self.epoch + 1, 0, {}
 
