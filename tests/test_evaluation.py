@@ -18,7 +18,7 @@ import torch
 from lab import LIMIT_S, ROOT, type_command
 from PIL import Image
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 from videos import read_number, shown_by_ffmpeg, write_shown, write_video
 
 from blvnet_lab import cli
@@ -117,6 +117,14 @@ def test_predictions_come_in_order_without_unreadable_clips(broken, batch_size, 
     labels = torch.tensor([dataset.labels[index] for index in good])
     assert torch.equal(found.labels, labels) and found.labels.dtype == torch.int64
     assert found.unreadable == {index: f"clip {index} is broken" for index in broken}
+
+
+def test_labels_of_a_small_kind_of_integer():
+    """The 10,000 places of a confusion matrix are more than a uint8 can count."""
+    logits, labels = noise(4, 100), torch.tensor([1, 3, 7, 99], dtype=torch.uint8)
+    found = evaluated(TensorDataset(logits[:, None, None, None], labels))
+    true, _ = confusion_matrix(found.logits, found.labels).nonzero(as_tuple=True)
+    assert true.tolist() == [1, 3, 7, 99]
 
 
 def test_nothing_to_read():

@@ -98,6 +98,7 @@ def evaluate(
             unreadable |= bad
             if good:
                 numbers, clips, labels = good
+                labels = labels if labels.ndim == 2 else labels.long()  # of any kind of integer
                 views = clips if clips.ndim == 6 else clips[:, None]  # (B, V, T, C, H, W)
                 views = views.to(device, non_blocking=True)
                 logits = model(views.flatten(0, 1)).float()  # (B*V, num_classes)
