@@ -575,6 +575,7 @@ def test_files_that_are_no_model(tmp_path):
         ("pruned", r"stage1\.tam\.taps to be a parameter.*prune\.remove"),
         ("parametrised", r"stem\.conv\.weight to be a parameter.*remove_parametrizations"),
         ("other layer", r"got others: classifier\.bias, classifier\.weight\. Save"),
+        ("another builder", "expected a model from tsn, .*, blvnet_tam, got mine"),
         ("nothing of ours", "expected a model from tsn, .*got Linear: give the network"),
     ],
 )
@@ -586,6 +587,8 @@ def test_what_would_not_load_is_not_saved(tool, words, tmp_path):
         nn.utils.parametrizations.weight_norm(model.stem.conv)
     elif tool == "other layer":
         model.classifier = nn.Linear(256, 3)
+    elif tool == "another builder":
+        model.architecture = "mine"
     else:
         model = nn.Linear(2, 2)
     rng = torch.get_rng_state()

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from blvnet_lab.models.networks import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.models.networks import VideoNet, architecture_of, blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.models.wrapped import check_weights, network_of
 from blvnet_lab.paths import atomic_write
 
@@ -53,8 +53,9 @@ def save_model(
             read them: it is folded, or changed by other tools.
     """
     network = network_of(model)
+    if (name := architecture_of(network)) not in BUILDERS:
+        raise TypeError(f"expected a model from {', '.join(BUILDERS)}, got {name}")
     check_weights(network)
-    name = network.architecture
     with torch.device("meta"):
         wanted = BUILDERS[name](**network.arguments).state_dict()
     weights = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
