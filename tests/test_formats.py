@@ -200,6 +200,7 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
 @pytest.mark.parametrize(
     "text, words",
     [
+        ("c.mp4 20231201\n", r"numbers below 100,000, got 20231201: number them from 0 on"),
         ("my c.MP4 \n", r"`path label` in every line, got 'my c\.MP4'"),
         ("\nc.mp4\n", r"a\.txt: expected `path label` in every line, got 'c\.mp4'"),
         ("run/a.mp4 120 0\nb.mp4 90 1\n", r"`path frames label`: take the number of frames"),
@@ -306,6 +307,8 @@ def test_choosing_classes_by_a_file_or_a_number(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words):
             Selection(**wish).choose_classes(NAMES)
+    with pytest.raises(ValueError, match="names of classes, got 'none'"):  # "none" may be a class
+        Selection(class_list=empty).choose_classes([*NAMES, "none"])
     for number in (0, -3):
         with pytest.raises(ValueError, match=f"at least one clip a class, got {number}"):
             Selection(clips_per_class=number)

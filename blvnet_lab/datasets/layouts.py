@@ -162,6 +162,7 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
 
 
 LIST_SUFFIXES = (".txt", ".csv", ".list")
+MOST_CLASSES = 100_000  # that numbers may stand for: larger ones are slips, dates or ids
 _SUFFIX = f"(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})"
 # Both may hold spaces: the path ends with the suffix of a video, if it has one.
 LINE = re.compile(rf"(.+{_SUFFIX})\s+(.+)|(.+)\s+(?!\S*{_SUFFIX}$)(\S+)", re.IGNORECASE)
@@ -195,6 +196,9 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     numbers = [int(name) for name in names if name.isdecimal()]
     if len(numbers) < len(names):
         return rows, sorted(names)
+    if max(numbers) >= MOST_CLASSES:
+        wanted = f"{path}: expected labels that are names, or numbers below {MOST_CLASSES:,}"
+        raise ValueError(f"{wanted}, got {max(numbers)}: number them from 0 on, or write names")
     return rows, [str(k) for k in range(1 + max(numbers))]  # of some there may be no clip
 
 

@@ -79,10 +79,13 @@ class Selection:
             texts = [line.strip("\"'") for line in lines if line and line[0] != "#"]
         for text in texts:
             chosen += [text] if text in available else split_names(text)
-        if unknown := [name for name in chosen or ["none"] if name not in available]:
-            near = difflib.get_close_matches(unknown[0], available, n=3) or sorted(available)[:3]
-            got = f"got {unknown[0]!r}; near it are {', '.join(near)}"
-            raise ValueError(f"expected names of classes, {got}")
+        unknown = [name for name in chosen if name not in available]
+        if unknown or not chosen:
+            wrong = unknown[0] if unknown else "none"
+            near = difflib.get_close_matches(wrong, available, n=3) or sorted(available)[:3]
+            raise ValueError(
+                f"expected names of classes, got {wrong!r}; near it are {', '.join(near)}"
+            )
         return [name for name in available if name in set(chosen)]
 
 
