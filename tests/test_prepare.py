@@ -467,6 +467,16 @@ def test_a_process_that_dies_ends_the_run_with_a_word(data_set, tmp_path):
     assert "Traceback" not in errors
 
 
+def test_what_a_killed_run_left_of_one_file_goes_and_what_is_written_to_others_stays(tmp_path):
+    folder = tmp_path / "a.mp4.new"
+    folder.mkdir()
+    left, other = folder / ".clip.mp4.7.part", folder / ".clip.mp4.2.mp4.8.part"
+    for path in (left, other):
+        path.write_bytes(b"half")
+    _, target = reencode_one(write_video(tmp_path / "a.mp4", 6, size=(64, 64)))
+    assert {*folder.iterdir()} == {target, other}
+
+
 def test_a_full_disk_names_the_file_also_from_a_process(tmp_path, monkeypatch):
     """PyAV's own errors have no file name; and a loader's workers would add their trace."""
     with pytest.raises(OSError) as error, atomic_write(tmp_path / "a.mp4"):
@@ -477,3 +487,5 @@ def test_a_full_disk_names_the_file_also_from_a_process(tmp_path, monkeypatch):
     job = (str(tmp_path / "b.mp4"), "", str(tmp_path / "out" / "b.mp4"), 64, (), "mpeg4")
     with pytest.raises(FileExistsError, match=rf"^\[Errno {errno.EEXIST}\] "):
         list(module._in_parallel([job], 1))
+    monkeypatch.setattr(module, "reencode_video", lambda *job: av.error.err_check(-errno.EINVAL))
+    assert isinstance(module._Reencoding()[job], av.error.ArgumentError)

@@ -6,7 +6,6 @@ the quicker one to read, `h264` takes less disk, and browsers play it. docs/meas
 table from which they were chosen.
 """
 
-import glob
 import hashlib
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+import av
 import numpy as np
 import pandas as pd
 from torch.utils.data import DataLoader, Dataset
@@ -171,10 +171,11 @@ def file_state(path: str) -> list[int]:
 class _Reencoding(Dataset):
     """Re-encode what a job, here in the place of an index, describes."""
 
-    def __getitem__(self, job: Job) -> dict | OSError:
+    def __getitem__(self, job: Job) -> dict | Exception:
         try:
             return reencode_video(*job)
-        except OSError as error:  # a full disk: to be raised as it is, without the worker's trace
+        # A full disk, say: to be raised as it is. A loader would make another error of it.
+        except (OSError, av.error.FFmpegError) as error:
             return error
 
 
@@ -197,7 +198,7 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
     )
     try:
         for entry in loader:
-            if isinstance(entry, OSError):
+            if isinstance(entry, Exception):
                 raise entry
             yield entry
     except (RuntimeError, EOFError) as error:
@@ -227,8 +228,9 @@ def reencode_video(
     entry |= {"bytes_before": 0, "bytes_after": 0}
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
-    for leftover in Path(folder).glob(f".{glob.escape(name)}.*.part"):  # of a run that was killed
-        leftover.unlink()
+    for leftover in Path(folder).glob(".*.part"):  # of a run that was killed (`atomic_write`)
+        if leftover.stem.rpartition(".")[0] == f".{name}":
+            leftover.unlink(missing_ok=True)
     try:
         info = refuse_damage(known_video(source, probe, part))
         entry["bytes_before"] = info.num_bytes
