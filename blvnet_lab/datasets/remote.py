@@ -76,7 +76,8 @@ class RemoteFile:
             self._version = response.headers.get("ETag") or response.headers.get("Last-Modified")
             self.length = int(response.headers.get("Content-Length", 0))
         elif response.status_code != 206:  # all of it again
-            raise MissingError(f"{self.url}: another file took its place while it was read")
+            why = "another file took its place while it was read, or the server knows no ranges"
+            raise MissingError(f"{self.url}: {why}")
         return response
 
 
