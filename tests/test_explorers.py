@@ -353,6 +353,22 @@ def test_frames_are_those_of_the_pair():
     assert explorer.play.max == explorer.position.max == 3
 
 
+def test_overview_has_every_pair():
+    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
+    explorer.stage.value = "stage2"
+    picture, rows = decoded(explorer.maps.value), explorer._rows()
+    top, step = 12 + 2 * GAP, 64 + GAP
+    left = np.flatnonzero((picture[top + 10, :, :3] == bytes_of(ORANGE)).all(-1))[0] + 2
+    assert [row.colour for row in rows[:4]] == [ORANGE, ORANGE, BLUE, BLUE]
+    for number, row in enumerate(rows):
+        y = top + number * step
+        assert picture[y + 10, left - 1, :3].tolist() == bytes_of(row.colour)
+        for p, expected in enumerate(row.pictures):
+            tile = picture[y:, left + p * step :][:64, :64, :3]
+            shown = np.asarray(Image.fromarray(expected).resize((64, 64), Image.Resampling.BOX))
+            assert np.array_equal(tile, shown), (row.name, p)
+
+
 def test_position_moves_the_frame_around_a_column():
     explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
     pictures = []

@@ -245,6 +245,16 @@ def test_bars_are_the_scores_in_their_time():
     assert b1[:2] == a1[:2] and b1[2:] == (round(0.75 * full), BLUE)
 
 
+def test_time_runs_to_the_left_and_off_the_chart():
+    lefts = {}
+    for now in (10.0, 11.0, 13.0):  # the first pair is complete at 2
+        lefts[now] = bars(chart([2.0, 4.0], [[1.0, 0.0], [1.0, 0.0]], now=now), 0)[0][0]
+    edge = 12 + max(map(text_width, "ab"))
+    tenth = (live.WIDTH - live.NUMBERS_PX - edge) / 10
+    assert lefts[10.0] - lefts[11.0] == pytest.approx(tenth, abs=1.01)
+    assert lefts[13.0] == edge, "cut off there"
+
+
 def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(monkeypatch):
     names = [f"{i} is a name that is longer than there is room for" for i in range(400)]
     scores, highest = np.zeros((3, 400)), list(range(7, 400, 40))
