@@ -2,13 +2,16 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from lab import ROOT, type_command
 
 from blvnet_lab.course import site
+from blvnet_lab.course.written import Written
 
 LOADED = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"([^\"]+)|<link\b[^>]*\bhref=\"([^\"]+)"
@@ -79,6 +82,34 @@ def test_pages_that_are_there_are_left_alone(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"got .*index\.html: choose another folder.*--replace"):
         type_command(monkeypatch, "site", "--out", tmp_path)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_all_is_written_or_nothing_and_then_what_to_do(tmp_path, monkeypatch):
+    class Sphinx:
+        def __init__(self, source, settings, made, *given, **options):
+            self.made = made
+
+        def build(self):
+            self.made.mkdir()
+            for name in ("index.html", "search.html"):
+                (self.made / name).write_text("new")
+
+    def write_page(out, **options):
+        out.mkdir(exist_ok=True)
+        return Written(out, [], "")
+
+    monkeypatch.setitem(sys.modules, "sphinx.application", SimpleNamespace(Sphinx=Sphinx))
+    monkeypatch.setattr(site, "find_spec", lambda name: Path)
+    monkeypatch.setattr(site, "write_page", write_page)
+    mine = tmp_path / "search.html"
+    mine.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"got .*search\.html: choose another folder"):
+        site.write_site(tmp_path)
+    assert [*tmp_path.iterdir()] == [mine] and mine.read_text() == "mine"
+    said = str(site.write_site(tmp_path, replace=True))
+    assert mine.read_text() == (tmp_path / "index.html").read_text() == "new"
+    assert f"{tmp_path / 'page'} needs the internet; to do without, run there:  npm inst" in said
+    assert said.endswith("and then this command again, with --replace")
 
 
 def test_packages_that_are_lacking_are_named(monkeypatch, tmp_path):

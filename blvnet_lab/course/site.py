@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from blvnet_lab.course.copies import shipped
-from blvnet_lab.course.page import write_page
-from blvnet_lab.course.written import Written
-from blvnet_lab.paths import check_absent
+from blvnet_lab.course.page import LOCAL, RUNTIME, write_page
+from blvnet_lab.course.written import Written, internet_advice
+from blvnet_lab.paths import check_absent, write_files
 
 PACKAGES = {"sphinx": "sphinx", "myst_nb": "myst-nb", "sphinx_book_theme": "sphinx-book-theme"}
 SETTINGS = {
@@ -63,7 +63,7 @@ def write_site(out: Path, *, replace: bool = False) -> Written:
         replace: write over files that are there already.
 
     Raises:
-        FileExistsError: pages are there, and `replace` does not say what to do with them.
+        FileExistsError: files are there, and `replace` does not say what to do with them.
         ValueError: packages are lacking.
     """
     if lacking := [name for module, name in PACKAGES.items() if find_spec(module) is None]:
@@ -74,10 +74,9 @@ def write_site(out: Path, *, replace: bool = False) -> Written:
     sources = sorted(shipped(), key=lambda path: (path.suffix != ".ipynb", path.name))
     names = ["index", *(path.stem for path in sources)]
     pages = [out / f"{name}.html" for name in names]
-    check_absent(pages, replace=replace)
+    check_absent(pages, replace=replace)  # before the work
     from sphinx.application import Sphinx  # takes seconds to import
 
-    page = write_page(out / "page", notebooks="../index.html", replace=replace)
     with TemporaryDirectory() as folder:
         source, made, kept = (Path(folder, name) for name in ("source", "made", "kept"))
         source.mkdir()
@@ -86,10 +85,14 @@ def write_site(out: Path, *, replace: bool = False) -> Written:
         toc = "\n".join([INDEX, *names[1:], "```", ""])
         (source / "index.md").write_text(toc, "utf-8")
         Sphinx(source, None, made, kept, "html", SETTINGS, status=None, warning=sys.stderr).build()
-        shutil.copytree(made, out, dirs_exist_ok=True)
+        found = (path for path in made.rglob("*") if path.is_file())
+        files = {out / path.relative_to(made): path.read_bytes() for path in found}
+    check_absent(files, replace=replace)
+    page = write_page(out / "page", notebooks="../index.html", replace=replace)
+    write_files(files, replace=replace)
     serve = shlex.join(["python", "-m", "http.server", "-d", str(out)])
-    advice = f"begin with {pages[0]}; to serve them: {serve}\nand of what is in {page.out}:"
-    return Written(out, pages, f"{advice} {page.advice.splitlines()[0]}")
+    advice = internet_advice(page.out, RUNTIME, offline=(page.out / LOCAL).exists())
+    return Written(out, pages, f"begin with {pages[0]}; to serve them: {serve}\n{advice}")
 
 
 def setup(app: Any) -> None:

@@ -19,8 +19,8 @@ class Written:
 def internet_advice(out: Path, packages: str, *, offline: bool) -> str:
     """Say whether the pages in `out` need the internet, and how to do without."""
     if offline:
-        return "they need no internet, but the folder node_modules beside them"
+        return f"what is in {out} needs no internet, but the folder node_modules in it"
     return (
-        f"they need the internet; to do without, run in {out}:  npm install {packages}\n"
+        f"what is in {out} needs the internet; to do without, run there:  npm install {packages}\n"
         "and then this command again, with --replace"
     )
