@@ -119,9 +119,9 @@ class CompiledStream(CompiledNet):
 class CompilableStep(Step):
     """A step whose maps come and go one by one, in channels-last.
 
-    The inputs of blocks with a TAM go out, too, unused. Inductor adds a block's branch to its
-    input, in place, when it sees no later use of that; and it overlooks the maps to keep, which are
-    views of it.
+    The inputs of blocks with a TAM go out, too, unused: Inductor would add the branch to such an
+    input in place, since it overlooks the maps to keep, which are views of it
+    (findings/frozen_inductor_overwrites_an_output.sh).
     """
 
     def __init__(self, network: VideoNet):
