@@ -25,7 +25,7 @@ from blvnet_lab.data import ClipDataset, DataSet, check_video, probe_video, read
 from blvnet_lab.data.dataset_files import CLASS_LIST
 from blvnet_lab.data.probing import unpack_info
 from blvnet_lab.datasets import reencoding as module
-from blvnet_lab.datasets.encoding import write_h264
+from blvnet_lab.datasets.encoding import write_h264, write_mpeg4
 from blvnet_lab.datasets.reencoding import CODINGS, reencode, reencode_video
 from blvnet_lab.paths import atomic_write
 
@@ -297,6 +297,14 @@ def test_small_pictures_that_stay_as_they_are_can_be_jumped_to(tmp_path):
     info = probe_video(target)
     assert entry["how"] == "encoded" and info.codec == "h264" and len(info.keyframe_pts) == 4
     assert numbers(read_frames(target, [0, 19, 20, 39])) == [3, 3, 7, 7]
+
+
+def test_a_coarser_quantizer_takes_fewer_bytes(tmp_path):
+    frames, sizes = np.random.default_rng(0).integers(0, 255, (10, 64, 96, 3), np.uint8), []
+    for quantizer in (2, 4, 5, 9):
+        write_mpeg4(tmp_path / "a.mp4", frames, 25, gop=5, quantizer=quantizer)
+        sizes.append((tmp_path / "a.mp4").stat().st_size)
+    assert sizes == sorted({*sizes}, reverse=True)
 
 
 def test_shards_make_the_same_as_one(data_set, tmp_path, alone):
