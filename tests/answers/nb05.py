@@ -155,6 +155,7 @@ WRONG = {
         "each batch, the last, smaller one too": [
             epoch_with(begin=nn.Module.eval),
             epoch_with(move=lambda part, device: part),
+            epoch_with(move=lambda part, device: part.to(device) if part.ndim > 1 else part),
             lambda network, loader, optimizer, device: 0.0,
         ],
         "each step goes down the gradient": [
