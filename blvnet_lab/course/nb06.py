@@ -1,6 +1,7 @@
 """The checks of notebook 06: rows of Kinetics, videos on one side, weights that fit, views."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -86,6 +87,9 @@ def split_is_random(split_videos: Answer) -> None:
     common = sum(first[name] == other[name] == "val" for name in MANY)  # about 13 by chance
     found = f"{common} of the 50 videos for validation are the same with two seeds"
     require(common < 40, found, "draw with a generator that is seeded with `seed`")
+    changes = sum(first[a] != first[b] for a, b in pairwise(MANY))  # about 75 by chance
+    found = "videos for validation that stand next to each other in the alphabet"
+    require(changes > 20, found, "shuffle them, or draw some")
     for source_ids in (MANY[::-1], MANY + 2 * MANY[::2]):
         found = "another split of the same videos, whose clips come in another order and number"
         hint = "shuffle sorted(set(source_ids)): the order of a set differs between processes"

@@ -165,6 +165,9 @@ WRONG = {
         "another seed gives quite another split": [
             split_with(choose=lambda videos, count, seed: videos[:count]),
             split_with(choose=lambda videos, count, seed: [*videos, *videos][seed : seed + count]),
+            split_with(
+                choose=lambda videos, count, seed: videos[seed * count : (seed + 1) * count]
+            ),
         ],
         "asked again it says the same": [lambda ids, share, seed: split(ids, share, None)],
         "neither the order of the clips nor their number": [
