@@ -61,9 +61,9 @@ def share_shuffles_each_epoch(share: Answer) -> None:
     """every epoch has another order of all clips: other batches, and others that are left out"""
     epochs = [_batches(share, 10, 4, 1, epoch=epoch) for epoch in range(20)]
     found = f"{epochs[0]} in epoch 0, {epochs[1]} in epoch 1"
-    first, second = ({frozenset(batch) for batch in batches} for batches in epochs[:2])
+    different = {frozenset(map(frozenset, batches)) for batches in epochs}
     hint = "shuffle the clips, not the batches, with a generator whose seed is the epoch"
-    require(first != second, found, hint)
+    require(len(different) > 15, f"{found}; {len(different)} different ones in 20 epochs", hint)
     seen = {clip for batches in epochs for batch in batches for clip in batch}
     hint = "shuffle all clips first, then leave out the end of the shuffled order"
     require(len(seen) == 10, f"clips that never come: {sorted(set(range(10)) - seen)}", hint)

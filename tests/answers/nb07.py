@@ -125,6 +125,7 @@ WRONG = {
         "every epoch has another order of all clips": [
             share_with(lambda n, epoch, rank: torch.arange(n)),
             share_with(lambda n, epoch, rank: shuffled(n, 0)),
+            share_with(lambda n, epoch, rank: shuffled(n, 0).roll(epoch)),
             lambda n, size, rank, world, epoch: share(n // size * size, size, rank, world, epoch),
         ],
         "a step has the same clips on any number": [share_in_halves],
