@@ -390,7 +390,7 @@ def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
     # nbgrader hands out what lies in an assignment's folder: no solution may lie there.
     assert {path.name for path in folder.iterdir()} == {"02_hand_in.ipynb", *PAGES}
     assert shown.count("kept as you edited it") == 1 + len(mine)
-    assert f"nbgrader generate_assignment {NAMES[-1][:-6]} --force" in shown
+    assert "nbgrader generate_assignment 01_from_video_to_tensor --force" in shown
     type_command(monkeypatch, "instructor", "--out", tmp_path, "--replace")
     assert config.read_text() == "# mine\n" and "is now" not in capsys.readouterr().out
 

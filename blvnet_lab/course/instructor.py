@@ -176,7 +176,7 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
         name = f"{path.stem[:2]}_hand_in.ipynb"
         banner = HAND_IN.format(name=name, course=path.name)
         nb.cells.insert(0, new_markdown_cell(banner, id="to-hand-in"))
-        folder = out / "source" / path.stem  # of the assignment
+        folder = out / "source" / path.stem
         files |= {folder / page: text for page, text in pages.items()}
         files[folder / name] = nbformat.writes(nb) + "\n"
         found[path.name] = its
@@ -190,7 +190,8 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
     write_record(out, read_record(out) | digests)
     lines.append("next, with nbgrader installed, for each assignment:")
     lines.append(f"  cd {shlex.quote(str(out))}")
-    lines.append(f"  nbgrader generate_assignment {folder.name}{' --force' * replace}")
+    first = Path(min(found)).stem
+    lines.append(f"  nbgrader generate_assignment {first}{' --force' * replace}")
     named = [path for path in sorted(files) if path.name not in pages]
     return Written(out, named, "\n".join(lines))
 
