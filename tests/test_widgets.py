@@ -27,6 +27,7 @@ from shown import (
     shown,
     still,
 )
+from torch.overrides import TorchFunctionMode
 
 from blvnet_lab import data, introspect, viz
 from blvnet_lab.viz.explorers.base import _LOCK, Explorer
@@ -219,6 +220,30 @@ def test_where_a_clip_may_be_of_several_classes_each_has_a_probability_of_its_ow
         assert f"answers {answer}" in explorer.sums.value
     else:
         assert [*scores.values()] == pytest.approx(shares.tolist(), abs=1e-4)
+
+
+class NoFloat64(TorchFunctionMode):
+    """As on MPS: what has not come to the CPU cannot become float64."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.double and not hasattr(args[0], "on_cpu"):
+            raise TypeError("there is no float64")
+        result = function(*args, **(kwargs or {}))
+        if function is torch.Tensor.cpu:
+            result.on_cpu = True
+        return result
+
+
+@pytest.mark.parametrize("kind", ["clip", "tam", "live", "evidence"])
+def test_a_device_without_float64_will_do(kind):
+    expected = build(kind)
+    with NoFloat64():
+        explorer = build(kind)
+        for step in steps_of(kind, explorer):
+            step()
+    for step in steps_of(kind, expected):
+        step()
+    assert shown(explorer) == shown(expected)
 
 
 @pytest.mark.parametrize("kind", EXPLORERS)

@@ -164,7 +164,7 @@ def channel_roles(taps: Tensor) -> list[str]:
     The thresholds are our choice. The size of the taps does not matter (batch norms follow); taps
     in reverse order exchange looks_back and looks_ahead.
     """
-    taps = taps.detach().double().cpu()
+    taps = taps.detach().cpu().double()
     half = len(taps) // 2
     shares = taps / taps.abs().sum(0).clamp(min=1e-30)
     positive, negative = shares.clamp(min=0).sum(0), -shares.clamp(max=0).sum(0)

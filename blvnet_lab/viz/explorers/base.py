@@ -184,5 +184,5 @@ def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:
 
 def probabilities(model: VideoNet, logits: Tensor) -> np.ndarray:
     """Turn logits (..., num_classes) into probabilities: of one class, or each by itself."""
-    shares = logits.double().sigmoid() if model.multi_label else logits.double().softmax(-1)
-    return shares.numpy(force=True)
+    logits = logits.detach().cpu().double()  # in this order: MPS has no float64
+    return (logits.sigmoid() if model.multi_label else logits.softmax(-1)).numpy()

@@ -90,7 +90,7 @@ class EvidenceExplorer(Explorer):
         """Compute evidence (P, h, w), and the probability of every class."""
         model, clip = self._networks[network], self._clips[order]
         maps = evidence(model, clip, label, None if minus < 0 else minus)[0]
-        return maps.double().numpy(), base.probabilities(model, predict(model, clip)[0])
+        return maps.cpu().double().numpy(), base.probabilities(model, predict(model, clip)[0])
 
     def draw(self) -> None:
         now, names, asked = self.now, self._names, (self.now.label, self.now.minus)

@@ -74,7 +74,7 @@ class Watcher:
         """Give the network a pair (2, 3, H, W), uint8, that is complete at some time."""
         pair = self.prepare(pair).to(self._like)
         start = time.perf_counter()
-        self.logits.append(self.stream(pair[None])[0].double().cpu())
+        self.logits.append(self.stream(pair[None])[0].cpu().double())
         self.seconds.append(time.perf_counter() - start)
         self.ends.append(end)
 

@@ -170,10 +170,10 @@ class TamExplorer(Explorer):
         if self._stale:
             self._scores, self._input = edits.run(name)
             self._stale = False
-        learned, taps = (t[name][:, channel].double().cpu() for t in (edits.learned, edits.taps))
+        learned, taps = (t[name][:, channel].cpu().double() for t in (edits.learned, edits.taps))
         for slider, tap in zip(self.taps.values(), taps.nan_to_num(0, 0, 0).tolist(), strict=True):
             slider.value = round(tap / STEP) * STEP
-        maps, kind = self._input[:, channel].double().cpu(), edits.kind(name)
+        maps, kind = self._input[:, channel].cpu().double(), edits.kind(name)
         self.steps = steps = Arithmetic(maps, taps, edits.first_offset, self.now.frame, kind)
         changed, roles, what = edits.changed(), edits.roles[name], edits.what
         self._show(
