@@ -111,7 +111,7 @@ def test_evidence_of_a_network_in_half_precision_is_in_float32():
     torch.testing.assert_close(maps.sum((1, 2, 3)), wanted, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("labels", [5, [0, -1, 0], [0, 1]])
+@pytest.mark.parametrize("labels", [5, [0, -1, 0], [0, 1], [0, 1.5, 2]])
 def test_labels_that_do_not_fit(labels):
     model, clips = network(), clips64()
     for asked in ({"labels": labels}, {"labels": 0, "minus": labels}):

@@ -53,10 +53,10 @@ def asked_of(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
     """Weigh the logits: 1 for a clip's label, -1 for what is taken off it; (B, num_classes)."""
 
     def one_hot(labels: Labels) -> Tensor:
-        each, count = torch.as_tensor(labels, device="cpu").long(), model.classifier.out_features
-        if not ((each >= 0) & (each < count)).all():
+        each, count = torch.as_tensor(labels, device="cpu"), model.classifier.out_features
+        if not ((each >= 0) & (each < count) & (each == each.long())).all():
             raise ValueError(f"expected labels from 0 to {count - 1}, got {each.tolist()}")
-        return F.one_hot(each.expand(len(clips)), count)
+        return F.one_hot(each.long().expand(len(clips)), count)
 
     asked = one_hot(labels) if minus is None else one_hot(labels) - one_hot(minus)
     return asked.to(next(model.parameters()))
