@@ -38,7 +38,7 @@ class Selection:
     """Choose clips of a data set by split and class.
 
     Args:
-        split: only these splits (train, val, test); all if none is given.
+        split: only these splits (train, val, test); without it all, for `subset` val.
         classes: only these classes, as separate words or separated by commas.
         class_list: only the classes in this file, one a line.
         num_classes: only this many classes, drawn by the seed.
