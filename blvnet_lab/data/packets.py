@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import may_be_fields, unreadable
 
-# Each packet of these gives one frame, but for what `is_plain` asks besides.
+# Each packet of these holds one frame, but for what `is_plain` asks besides.
 PLAIN_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "ffv1", "prores"}
 PLAIN_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
 VOP = b"\0\0\1\xb6"  # how MPEG-4 begins a picture
@@ -108,7 +108,7 @@ def _is_reference_only(codec: str, packet: av.Packet) -> bool:
 
 
 def is_plain(container: InputContainer, stream: VideoStream, found: Contents) -> bool:
-    """Tell whether the packets say all: each gives one frame, or is known to be hidden."""
+    """Tell whether the packets say all: each holds one frame, or is known to be hidden."""
     coder, name = stream.codec_context, container.format.name
     codec = coder.codec.canonical_name
     if codec not in PLAIN_CODECS or found.is_doubtful or found.is_edited:

@@ -5,7 +5,7 @@
     info = known_video("clip.mp4", packed)
 
 Of the plain kinds, which nearly all files are, the packets (compressed pictures) tell it, without
-decoding more than the first: each gives one frame, at its own time. All others are decoded
+decoding more than the first: each holds one frame, at its own time. All others are decoded
 once, and what comes out is counted.
 """
 

@@ -129,7 +129,7 @@ def measure_costs(
     """Measure what a clip costs each of them, on this machine.
 
     mmacs are millions of multiply-accumulates, ms those of a forward pass (the median of rounds in
-    which they run by turns), mb MB kept for the backward pass (counted).
+    which they take turns), mb MB kept for the backward pass (counted).
     """
     device, costs, runs = pick_device(), {}, {}
     clip = torch.randn(1, recipe.num_frames, 3, *recipe.size, device=device)

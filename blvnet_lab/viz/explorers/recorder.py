@@ -78,14 +78,14 @@ class ClipRecorder(Explorer):
         self._named("camera", Camera(seconds=seconds, label=names[0]))
         self.camera.on_msg(self._receive)
         self._button("remove", "remove the last", self.remove_last, "it goes to the folder removed")
-        told = f"What is filmed goes from this page to its kernel, which writes it to {folder}."
+        notice = f"What is filmed goes from this page to its kernel, which writes it to {folder}."
         self._arrange(
             self.label,
             self.camera,
             row(self.remove, self._text("numbers")),
             self._text("message"),
             self._image("strip"),
-            widgets.HTML(paragraph(f"<small>{escape(told)} Nowhere else.</small>")),
+            widgets.HTML(paragraph(f"<small>{escape(notice)} Nowhere else.</small>")),
         )
 
     def add(self, file: str | Path, class_name: str) -> None:
