@@ -94,6 +94,13 @@ def check_target(out: Path, *endings: str, read: Iterable[Path | str] = ()) -> N
     TemporaryFile(dir=out.parent).close()
 
 
+def check_empty(folder: Path, what: str = "folder", remedy: str = "choose another") -> None:
+    """Raise FileExistsError unless a folder is empty, or not there yet."""
+    if folder.exists() and any(folder.iterdir()):
+        wanted = f"expected a new or an empty {what}"
+        raise FileExistsError(f"{wanted}, got {folder}, which holds files: {remedy}")
+
+
 def check_absent(files: Iterable[Path], *, replace: bool) -> None:
     """Raise FileExistsError if one of the files is there, and may not be replaced."""
     there = sorted(path for path in files if os.path.lexists(path))

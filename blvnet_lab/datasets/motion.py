@@ -20,6 +20,7 @@ import pandas as pd
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.encoding import write_h264
 from blvnet_lab.datasets.selection import mirror_table
+from blvnet_lab.paths import check_empty
 from blvnet_lab.progress import tqdm
 
 FRAMES = 24  # so that sampling 8 or 16 at the segments' centres commutes with both changes
@@ -200,8 +201,7 @@ def write_dataset(
     counts = {"train": clips_per_class, "val": val_per_class}
     if min(counts.values()) < 1:
         raise ValueError(f"expected at least one video of each class and split, got {counts}")
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"expected a new or an empty folder, got {folder}: choose another")
+    check_empty(folder)
     rows = []
     with tqdm(total=sum(counts.values()) * len(CLASSES), desc="writing", unit="clip") as bar:
         for split, per_class in counts.items():

@@ -37,7 +37,7 @@ from blvnet_lab.datasets.motion import CLASSES, FRAMES, X264, partner_frames
 from blvnet_lab.datasets.reencoding import file_state
 from blvnet_lab.datasets.selection import mirror_table, reversal_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
-from blvnet_lab.paths import atomic_write, plain_name
+from blvnet_lab.paths import atomic_write, check_empty, plain_name
 from blvnet_lab.progress import tqdm
 
 # Class 2k and 2k + 1 are partners: the partner of a label is `label ^ 1`.
@@ -97,8 +97,8 @@ def cut_partners(
     root, out = Path(os.path.realpath(videos)), Path(os.path.realpath(out))
     if out.is_relative_to(root):
         raise ValueError(f"expected an out that is not in the folder of videos, {root}, got {out}")
-    if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
-        raise FileExistsError(f"expected a new or an empty folder, got {out}: choose another out")
+    if not (out / SETTINGS).is_file():
+        check_empty(out)
     if short_side < 16 or windows_per_video < 1 or not 0 < val_share < 1 or kind not in CLASSES_OF:
         raise ValueError(
             "expected 16 pixels, 1 window or more, a share between 0 and 1 and one of the kinds "

@@ -32,7 +32,7 @@ from blvnet_lab.datasets.motion import CLASSES, KINDS
 from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet, count_cost
-from blvnet_lab.paths import data_samples
+from blvnet_lab.paths import check_empty, data_samples
 from blvnet_lab.runs.compare import partner_labels
 from blvnet_lab.runs.memory import count_memory
 from blvnet_lab.runs.train import clip_datasets, start_from
@@ -186,9 +186,7 @@ def run_staircase(
     Raises FileExistsError if `out` holds files, perhaps of an earlier run, ValueError if a class
     has no partner, or a checkpoint is not there or does not fit.
     """
-    if out.exists() and any(out.iterdir()):
-        wanted = f"expected a new or an empty folder for the run, got {out}, which holds files"
-        raise FileExistsError(f"{wanted}: choose another out, or delete it first")
+    check_empty(out, "folder for the run", "choose another out, or delete it first")
     recipe = recipe or classroom()
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
     classes = data_set.one_label("a staircase").classes

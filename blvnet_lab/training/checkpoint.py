@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS, read_pickle
-from blvnet_lab.paths import atomic_write, write_files
+from blvnet_lab.paths import atomic_write, check_empty, write_files
 from blvnet_lab.training.distributed import current_ranks
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.state import State
@@ -57,11 +57,9 @@ class RunFolder:
             _check_same(contents, state.recipe, self.data, last)
             state.unpack(contents)
         elif self.is_first:
-            if not output.resume and folder.exists() and any(folder.iterdir()):
-                raise FileExistsError(
-                    f"expected a new or an empty folder for the run, got {folder}, which holds "
-                    "files: continue it with --resume auto, choose another out, or delete it first"
-                )
+            if not output.resume:
+                remedy = "continue it with --resume auto, choose another out, or delete it first"
+                check_empty(folder, "folder for the run", remedy)
             folder.mkdir(parents=True, exist_ok=True)
         current_ranks().gather(None)  # no rank writes before all have read
         if self.is_first:
