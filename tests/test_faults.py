@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -396,3 +397,34 @@ def test_two_gpus_are_one(tmp_path):
         assert tensor.is_cuda and torch.equal(tensor.cpu(), second["model"][name].cpu()), name
         torch.testing.assert_close(tensor, alone["model"][name], rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(first["logits"], alone["logits"], rtol=1e-5, atol=1e-7)
+
+
+KILLED = """
+import multiprocessing, time, torch
+from torch.utils.data import TensorDataset
+from blvnet_lab.training.loading import make_loader
+multiprocessing.set_start_method("forkserver")  # as Python 3.14 does
+batches = iter(make_loader(TensorDataset(torch.arange(100)), 1, torch.device("cpu")))
+next(batches)
+print(batches._workers[0].pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's fork server and /proc")
+def test_a_killed_training_leaves_no_reader_behind():
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as process:
+        worker = int(process.stdout.readline())
+        process.kill()
+        deadline = time.monotonic() + LIMIT_S
+        while is_running(worker) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not is_running(worker)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there, and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

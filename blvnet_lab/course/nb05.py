@@ -88,8 +88,10 @@ class _Tiny(nn.Module):
 
 
 class _OfLoader(Tensor):
-    """What the loader gives: an ordinary tensor from when it has been moved to a device. Before, it
-    may not meet what the network has made: a GPU would stop there, on the CPU all would go well.
+    """What the loader gives: an ordinary tensor from when it has been moved to a device.
+
+    Before, it may not meet what the network has made: a GPU would stop there, on the CPU all would
+    go well.
     """
 
     @classmethod

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from blvnet_lab.datasets.journal import Journal, Tables, in_units, write_tables
 from blvnet_lab.datasets.sources import times_in_source
 from blvnet_lab.paths import atomic_write, plain_name
 from blvnet_lab.progress import tqdm
+from blvnet_lab.training.distributed import end_with_parent
 
 Coding = Literal["mpeg4", "h264"]
 # gop: frames from keyframe to keyframe. H.264 at constant quality, with what x264 calls
@@ -193,7 +193,7 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
         sampler=jobs,
         num_workers=workers,
         multiprocessing_context=context,
-        worker_init_fn=_end_with_parent,
+        worker_init_fn=end_with_parent,
         in_order=False,  # a long video holds up none of the others
     )
     try:
@@ -207,12 +207,6 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
             "with fewer workers; what is finished is not done again. (A program that calls this "
             'must be a file, and call it below `if __name__ == "__main__":`)'
         ) from error
-
-
-def _end_with_parent(worker: int) -> None:
-    """End this process when the one that started it does, and not only the fork server."""
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def reencode_video(

@@ -146,12 +146,23 @@ def noted_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
+def end_with_parent(worker: int = 0) -> None:
+    """End this worker when the process that started it does, and not only the fork server.
+
+    PyTorch's own watch looks at the parent of the process, which is that server
+    (findings/workers_of_a_fork_server_outlive_a_killed_run.sh).
+    """
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
 def leave_signals(busy: Any, worker: int) -> None:
     """Leave signals to the process that trains, in a worker of it, which shares `BUSY`.
 
     Ctrl-C and queueing systems signal every process of a job, but the clips of the current step are
     still needed. Only when nothing is trained (any more) does SIGTERM end a worker.
     """
+    end_with_parent()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: busy.value or os._exit(0))
