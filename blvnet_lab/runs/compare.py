@@ -1,4 +1,4 @@
-"""What an evaluation is set beside: the same clips in other orders, another network on them."""
+"""Compare an evaluation with the same clips in other orders, or with another network on them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,25 +20,25 @@ from blvnet_lab.training.metrics import ranked
 
 Playing = Literal["as-is", "reversed", "halves", "shuffled", "frozen"]
 KEYS = ["measure", "class_name", "playing"]  # of a row of `playing_table`
-ALL = "(all)"  # in place of a class
+ALL = "(all)"  # class_name of the rows over all classes
 RIGHT_OR_WRONG, EITHER_SIGN = (0, 0, 1, 1), (-1, 1)
 COMPARED = {"top_1": RIGHT_OR_WRONG, "top_1_of_other": RIGHT_OR_WRONG, "difference": EITHER_SIGN}
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What else the clips are evaluated with."""
+    """Further evaluations of the same clips."""
 
-    # Orders of the frames to show, too: reversed, halves (the second one first), shuffled (one
-    # order, the same for all clips), frozen (the middle frame repeated). As-is always comes first.
+    # Also evaluate with the frames in these orders: reversed, halves (second half first), shuffled
+    # (one order for all clips), frozen (the middle frame repeated). As-is always comes first.
     playing: tuple[Playing, ...] = ()
-    # Another checkpoint to compare with, on the same clips.
+    # Also evaluate this checkpoint, and compare the two.
     against: Path | None = None
 
 
 @on_cpu()
 def frame_order(playing: Playing, num_frames: int) -> Tensor:
-    """Give the order of the frames (T,) that is shown; shuffled is as in `ablations`."""
+    """Return the order of frames (T,) for a way of playing; "shuffled" is that of `ablations`."""
     t = torch.arange(num_frames)
     orders = {"as-is": t, "reversed": t.flip(0), "frozen": torch.full_like(t, num_frames // 2)}
     orders["halves"] = t.roll(num_frames // 2)
@@ -48,9 +48,9 @@ def frame_order(playing: Playing, num_frames: int) -> Tensor:
 
 @on_cpu()
 def partner_labels(classes: Sequence[str], data_set: DataSet | None = None) -> Tensor:
-    """Find each class's partner (num_classes,): by the `pair` of a manifest's rows, or by name.
+    """Find each class's partner (num_classes,) by name, or from a manifest's column `pair`.
 
-    A class without one is its own.
+    A class without a partner is its own.
     """
     names = [PARTNER.get(name) for name in classes]
     partners = [classes.index(name) if name in classes else k for k, name in enumerate(names)]
@@ -63,13 +63,14 @@ def partner_labels(classes: Sequence[str], data_set: DataSet | None = None) -> T
 
 
 def source_videos(clips: pd.DataFrame) -> pd.Series:
-    """Name the video that each clip was cut out of: by its source_id or, without one, its file."""
-    files = clips["path"].str.replace(r"#t=[\d.,e+-]*$", "", regex=True)  # of parts (`clip_name`)
+    """Identify the video that each clip comes from: its source_id or, without one, its file."""
+    # The paths of parts end in their times (`clip_name`).
+    files = clips["path"].str.replace(r"#t=[\d.,e+-]*$", "", regex=True)
     return clips["source_id"].where(clips["source_id"] != "", files)
 
 
 def is_right(logits: Tensor, labels: Tensor, numbers: Tensor | None = None) -> pd.Series:
-    """Tell whether each clip's class comes first, as 1.0 or 0.0, by the clips' numbers."""
+    """Score each clip 1.0 if its class is ranked first, else 0.0; indexed by clip number."""
     hits = (ranked(logits)[:, 0] == labels).double()
     return pd.Series(hits.numpy(), None if numbers is None else numbers.numpy())
 
@@ -79,9 +80,9 @@ def mean_over_videos(
 ) -> tuple[float, float, float]:
     """Compute the mean of clips' values, and its 95 % interval over their videos.
 
-    So that it has a width even where all are equal, videos of average size with the values `added`
-    join in: two right and two wrong ones for a share (Agresti and Coull, 1998), one of either sign
-    for a difference (Bonett and Price, 2012).
+    Videos of average size with the values `added` are included, so that the interval has a width
+    even where all values are equal: two right and two wrong ones for a share (Agresti and Coull,
+    1998), one of each sign for a difference (Bonett and Price, 2012).
     """
     sums, sizes = values.groupby(videos).agg(["sum", "count"]).to_numpy("float64").T
     sums = np.append(sums, sizes.mean() * np.array(added))
@@ -99,13 +100,13 @@ def playing_table(
     partners: Tensor,
     reversal: Sequence[int | None],
 ) -> pd.DataFrame:
-    """Tabulate how right a network is about clips in several orders.
+    """Tabulate a network's accuracy on clips played in several orders.
 
     Columns: measure (top-1, between partner classes, and how often the answer is the class of the
-    clip played backwards), class_name, playing, clips, share, and low and high of its interval.
+    clip played backwards), class_name, playing, clips, share, and the interval's low and high.
 
-    clips: class_name and video of every clip, by its number.
-    partners: (num_classes,), the label of each class's partner; its own if it has none.
+    clips: class_name and video of every clip, indexed by clip number.
+    partners: (num_classes,), the label of each class's partner; its own label if it has none.
     """
     parts, turned_of = [], torch.tensor([-1 if label is None else label for label in reversal])
     for playing, found in answers.items():
@@ -125,7 +126,7 @@ def playing_table(
 
 
 def show_playing(table: pd.DataFrame, max_classes: int) -> str:
-    """Write a `playing_table` as text, with the classes that lose most in other orders."""
+    """Format a `playing_table` as text, with the classes that lose most in other orders."""
     percent = 100 * table.set_index(KEYS)[["share", "low", "high"]]
     cells = percent.apply(lambda row: "{:.1f} ({:.1f}-{:.1f})".format(*row), axis=1)
     share = percent["share"]["top-1"].unstack().drop(ALL)
@@ -136,10 +137,10 @@ def show_playing(table: pd.DataFrame, max_classes: int) -> str:
 
 
 def compare_answers(this: Predictions, other: Predictions, videos: pd.Series) -> dict[str, Any]:
-    """Compare the top-1 of two networks on the clips that both could read, given all clips' videos.
+    """Compare the top-1 of two networks on the clips that both could read; `videos` of all clips.
 
-    p is that of the sign test, exact and two-sided, over the videos of which one network gets more
-    clips right; where every video is one clip, it is McNemar's test.
+    p comes from the exact two-sided sign test over the videos on which one network gets more clips
+    right than the other; where every video is a single clip, that is McNemar's test.
     """
     right = [is_right(found.logits, found.labels, found.indices) for found in (this, other)]
     both = pd.concat(right, axis=1, join="inner", keys=["top_1", "top_1_of_other"])
@@ -154,7 +155,7 @@ def compare_answers(this: Predictions, other: Predictions, videos: pd.Series) ->
 
 
 def show_comparison(found: Mapping[str, Any]) -> str:
-    """Write what `compare_answers` found as text."""
+    """Format the result of `compare_answers` as text."""
     shown = pd.Series(found | {"p": f"{found['p']:.2g}"}).drop("against")
     for name in COMPARED:
         shown[name] = "{:.2f} % ({:.2f} to {:.2f})".format(*(100 * end for end in found[name]))

@@ -6,11 +6,11 @@
 The logits of a video's views, clips x crops, are averaged. `evaluate_file` writes:
 
     scores.json       the figures, how they were made, and the videos that could not be read
-    predictions.csv   a row for every clip (`evaluation.predictions_table`); of parts of videos it
-                      also has part_start and part_end
-    per_class.csv     clips, top-1 and worst rival of every class; or its average precision
-    confusion.csv     clips of each class (rows) taken for which (columns), if they have one label
-    playing.csv       how right it is about the clips with their frames in other orders (--playing)
+    predictions.csv   a row for every clip (`evaluation.predictions_table`), with part_start and
+                      part_end where clips are parts of videos
+    per_class.csv     clips, top-1 and strongest rival of every class; or its average precision
+    confusion.csv     counts of true (rows) against predicted class (columns), for single labels
+    playing.csv       accuracy with the frames in other orders (--playing)
 """
 
 import json
@@ -43,7 +43,7 @@ from blvnet_lab.training.recipe import Hardware, Recipe
 SCORES, TABLE = "scores.json", "predictions.csv"
 PER_CLASS, CONFUSION, PLAYING = "per_class.csv", "confusion.csv", "playing.csv"
 ALONE = compare.Beside()
-NUM_SHOWN = 10  # unreadable videos, and classes with the lowest top-1
+NUM_SHOWN = 10  # how many unreadable videos, and how many of the worst classes, are printed
 TITLES = {
     "top_1": "top-1",
     "top_5": "top-5",
@@ -54,31 +54,31 @@ TITLES = {
     "average_precision": "average precision",
     "partners": "between partner classes",
 }
-Opened = tuple[Trained, ClipDataset]  # a network, and the clips as it sees them
+Opened = tuple[Trained, ClipDataset]  # a network, and the clips prepared for it
 
 
 @dataclass(frozen=True)
 class Computing:
-    """How a network computes."""
+    """The precision that a network computes in, compiled or not."""
 
-    # In which numbers, where it is not compiled.
+    # Precision of a network that is not compiled.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    # Compile it for this processor first, for such batches (of 1 at depth 50), in this precision.
+    # Compile it for this processor and batch size first (best 1 at depth 50), in this precision.
     fast: Precision | None = None
 
 
-PLAINLY = Computing()
+NOT_COMPILED = Computing()
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A network's figures on the clips of a split; the same on every rank."""
 
-    about: dict[str, Any]  # checkpoint, manifest and how it was done
-    clips: int  # of the split, the unreadable ones among them
-    unreadable: dict[str, str]  # those that could not be read, by name, and why: in no figure
-    left_out: dict[str, int]  # rows of the split that the manifest says are of no use, by status
-    scores: dict[str, float]  # of evaluation.standard_scores, and `partner_score`
+    about: dict[str, Any]  # checkpoint, manifest and settings
+    clips: int  # in the split, including unreadable ones
+    unreadable: dict[str, str]  # clip name -> reason; excluded from all figures
+    left_out: dict[str, int]  # rows of the split that the manifest marks as unusable, by status
+    scores: dict[str, float]  # evaluation.standard_scores and `partner_score`
     classes: tuple[str, ...]  # names in the order of labels
     per_class: pd.DataFrame  # metrics.per_class_scores
     confusion: Tensor | None  # metrics.confusion_matrix
@@ -86,7 +86,7 @@ class Evaluation:
     predictions: Predictions
     playing: pd.DataFrame | None = None  # compare.playing_table
     comparison: dict[str, Any] | None = None  # compare.compare_answers
-    out: Path | None = None  # folder of the files
+    out: Path | None = None  # folder with the files
 
     def __str__(self) -> str:
         about = self.about
@@ -118,7 +118,7 @@ class Evaluation:
         return "\n".join(lines)
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Name the tables that there are by their files."""
+        """Map file names to the tables that go into them."""
         found = {TABLE: self.table, PER_CLASS: self.per_class}
         if self.confusion is not None:
             names = pd.Index(self.classes, name="true class")
@@ -136,7 +136,7 @@ class Evaluation:
         found |= {} if self.comparison is None else {"comparison": self.comparison}
         found |= {name: round(score, 6) for name, score in self.scores.items()}
         text = json.dumps(found, indent=1, ensure_ascii=False)
-        with atomic_write(self.out / SCORES) as partial:  # last: all is there
+        with atomic_write(self.out / SCORES) as partial:  # last: it marks the folder as complete
             partial.write_text(text + "\n", "utf-8")
 
 
@@ -152,7 +152,7 @@ def evaluate_file(
     size: tuple[int, int] | None = None,
     batch_size: int = 32,
     workers: int = 0,
-    computing: Computing = PLAINLY,
+    computing: Computing = NOT_COMPILED,
 ) -> Evaluation:
     """Evaluate a trained network on all clips of a split; alone, or started by torchrun.
 
@@ -161,15 +161,15 @@ def evaluate_file(
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         manifest: manifest.csv of the clips; its labels must mean the same classes as the network's.
-        beside: what else the clips are evaluated with.
+        beside: further evaluations of the same clips.
         out: folder for scores.json, predictions.csv, per_class.csv, confusion.csv and .png.
-        split: whose clips to take.
-        views: clips of each video x crops of each clip (1, 3, 5 or 10), such as 3x10, whose logits
-            are averaged; without it, as the network's recipe says.
-        size: height and width of a view in pixels; without it, as the recipe says.
+        split: which clips to evaluate.
+        views: clips per video x crops per clip (1, 3, 5 or 10), such as 3x10; their logits are
+            averaged. The default is the recipe's.
+        size: height and width of a view in pixels; the default is the recipe's.
         batch_size: views at once, in each process.
-        workers: processes that read clips, for each that evaluates; 0 reads in that process itself.
-        computing: how the network does.
+        workers: processes that read clips, per evaluating process; 0 reads in that process itself.
+        computing: precision, and whether to compile.
 
     Raises ValueError if an argument is wrong (the manifest's labels mean other classes than the
     network's, say) or no clip can be read, OSError if `out` cannot be written to (before the work),
@@ -236,7 +236,7 @@ def _describe(recipe: Recipe) -> dict[str, Any]:
 
 
 def _answer(opened: Opened, options: dict, order: Tensor | None = None) -> Predictions:
-    """Evaluate a network on its clips, with their frames in that order."""
+    """Evaluate a network on its clips, with their frames in the given order."""
     trained, clips = opened
     model = trained.model.to(memory_format=torch.channels_last)
 
@@ -257,7 +257,7 @@ def _set_beside(
     partners: Tensor,
     options: dict,
 ) -> dict[str, Any]:
-    """Evaluate what else is asked for; give the fields of `Evaluation` that are for it."""
+    """Run the further evaluations; return the fields of `Evaluation` that hold them."""
     (trained, clips), classes, filled = opened[0], opened[0][0].classes, {}
     rows = named_rows(data_set, clips)
     rows = rows[["class_name"]].assign(video=compare.source_videos(rows))
@@ -276,7 +276,7 @@ def _set_beside(
 
 
 def _table(found: Predictions, classes: Sequence[str], clips: ClipDataset) -> pd.DataFrame:
-    """Tabulate all clips and, if there are such, which parts of videos they are."""
+    """Tabulate all clips, with the times of those that are parts of videos."""
     table = predictions_table(found, classes, clips.paths, clips.labels)
     if not np.isnan(clips.parts).all():
         table[PART] = clips.parts
@@ -285,7 +285,7 @@ def _table(found: Predictions, classes: Sequence[str], clips: ClipDataset) -> pd
 
 
 def partner_score(found: Predictions, partners: Tensor) -> dict[str, float]:
-    """Compute accuracy between partner classes, of the clips that have one label, and a partner."""
+    """Compute the accuracy between partner classes; empty where labels or partners lack."""
     if found.labels.ndim == 2:
         return {}
     known = partners[found.labels] != found.labels
@@ -296,7 +296,7 @@ def partner_score(found: Predictions, partners: Tensor) -> dict[str, float]:
 def load_with_views(
     checkpoint: Path, views: str | None, size: tuple[int, int] | None = None
 ) -> Trained:
-    """Load a network; its recipe gets the views that are asked for ("3x10"), and their size."""
+    """Load a network, and put the requested views ("3x10") and their size into its recipe."""
     trained = load_trained(checkpoint)
     recipe = trained.recipe
     if recipe is None:
@@ -318,7 +318,7 @@ def load_with_views(
 
 
 def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
-    """Name the network's classes: by its file, or else the manifest, or else by numbers.
+    """Name the network's classes, from its file, else from the manifest, else by number.
 
     Raises ValueError if a label of the manifest means another class to the network, or none.
     """
@@ -333,7 +333,7 @@ def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
 
 
 def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
-    """Open the clips of a split as items (views (V, T, C, H, W), label)."""
+    """Open a split; its items are (views (V, T, C, H, W), label)."""
     views = recipe.evaluation
     transform = view_transform(recipe.size, views.crops, views.short_side, data_set.mirror)
     taken = {"stride": recipe.stride, "num_clips": views.num_clips}
@@ -342,7 +342,7 @@ def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:
 
 
 def named_rows(data_set: DataSet, clips: ClipDataset) -> pd.DataFrame:
-    """Take the row of each of the clips, by the clip's number."""
+    """Look up each clip's row in the manifest, indexed by clip number."""
     rows = data_set.rows[data_set.rows["status"] == "ok"]
     rows = rows.set_axis(clip_names(rows))
     return rows[~rows.index.duplicated()].loc[[*clips.names]].reset_index(drop=True)
@@ -351,7 +351,7 @@ def named_rows(data_set: DataSet, clips: ClipDataset) -> pd.DataFrame:
 def compiled(
     model: VideoNet | Stream, size: tuple[int, int], fast: Precision | None, batch: int = 1
 ) -> nn.Module:
-    """Compile a network or a stream for this processor, where `fast` says in which precision.
+    """Compile a network or a stream for this processor, unless `fast` (its precision) is None.
 
     Raises ValueError where a GPU would compute instead.
     """
@@ -364,7 +364,7 @@ def compiled(
 
 
 def check_finite(found: Tensor, precision: str = "float32", what: str = "logits") -> None:
-    """Raise FloatingPointError for logits (N, num_classes) or others that are not finite."""
+    """Raise FloatingPointError unless all values (N, ...) are finite."""
     if bad := (~found.isfinite()).any(1).sum().item():
         got = f"got others for {bad} of {len(found)} clips in {precision}"
         remedy = "the training has failed, or float16 is too narrow (take bfloat16)"

@@ -1,9 +1,9 @@
-"""Features of clips, what the classifier of a network gets: in a file, for probes and pictures.
+"""Extract features of clips, the classifier's input, into a file for probes and pictures.
 
     python -m blvnet_lab features CHECKPOINT MANIFEST --out features.safetensors
 
-They are means over space, time and views. The classifier is linear, so it makes the mean logits of
-them, the ones that `evaluate` finds.
+They are averaged over space, time and views. Since the classifier is linear, it turns them into the
+same logits that `evaluate` averages.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ METADATA, COLUMNS = "blvnet_lab_features", ["path", "label", "split", "source_id
 
 @dataclass(frozen=True)
 class Features:
-    """What the classifier of a network gets of N clips, and what these are."""
+    """The input of a network's classifier for N clips, and a description of these."""
 
     values: Tensor  # (N, C) float32
-    clips: pd.DataFrame  # path (of a part: its name), label, split, source_id (perhaps empty)
+    clips: pd.DataFrame  # path (or a part's name), label, split, source_id (may be empty)
     classes: tuple[str, ...]  # names in the order of labels
     about: dict[str, Any]  # checkpoint, its sha256, recipe (the views), unreadable videos
 
@@ -68,7 +68,7 @@ class Features:
         return replace(self, values=self.values[[*chosen]], clips=self.clips[chosen])
 
     def network(self) -> Trained:
-        """Load the network they are of, for their views and classes; ValueError if it is gone."""
+        """Load the network they come from; ValueError if its file is gone or has changed."""
         trained = load_trained(self.about["checkpoint"])
         if trained.digest != self.about["sha256"]:
             wanted = f"{trained.file}: expected the network that the features are from"
@@ -79,7 +79,7 @@ class Features:
         return replace(trained, recipe=recipe, classes=self.classes, notes=notes, multi_label=False)
 
     def save(self, path: Path) -> None:
-        """Write `features` (N, C) and `labels` (N,), all else as JSON in the file's metadata."""
+        """Write tensors `features` (N, C) and `labels` (N,); the rest goes into JSON metadata."""
         known = {"clips": self.clips.to_dict("list"), "classes": self.classes, "about": self.about}
         tensors = {"features": self.values, "labels": self.labels}
         with atomic_write(path) as partial:
@@ -87,7 +87,7 @@ class Features:
 
     @classmethod
     def read(cls, path: Path) -> Features:
-        """Read what `save` wrote; raise ValueError if there is no such file, or it is another."""
+        """Read what `save` wrote; raise ValueError if the file is missing or of another kind."""
         try:
             with safe_open(path, framework="pt") as file:
                 text = json.loads((file.metadata() or {})[METADATA])
@@ -99,11 +99,11 @@ class Features:
 
 
 def features_of(model: VideoNet, dataset: Dataset, **options: Any) -> Predictions:
-    """Do what `evaluate` does, without the classifier: `logits` are the features (N, C)."""
+    """Run `evaluate` without the classifier, so that its `logits` are the features (N, C)."""
     classifier, model.classifier = model.classifier, nn.Identity()
     try:
         return evaluate(model, dataset, **options)
-    finally:  # where the model has been moved to
+    finally:  # the model may have been moved to another device
         model.classifier = classifier.to(next(model.parameters()).device)
 
 
@@ -119,20 +119,20 @@ def extract_features(
     batch_size: int = 32,
     workers: int = 0,
 ) -> Features:
-    """Compute the features of a manifest's clips: what the network's classifier gets of them.
+    """Compute the features of a manifest's clips, the input of the network's classifier.
 
-    The manifest's classes may be others than the network's. Clips are not augmented.
+    The manifest's classes need not be the network's. Clips are not augmented.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         manifest: manifest.csv of the clips.
         out: the .safetensors file to write.
-        split: one or more, whose clips to take.
-        views: clips of each video x crops of each clip (1, 3, 5 or 10), such as 3x3, whose features
-            are averaged; without it, as the network's recipe says.
-        size: height and width of a view in pixels; without it, as the recipe says.
+        split: one or more, which clips to take.
+        views: clips per video x crops per clip (1, 3, 5 or 10), such as 3x3; their features are
+            averaged. The default is the recipe's.
+        size: height and width of a view in pixels; the default is the recipe's.
         batch_size: views at once, in each process.
-        workers: processes that read clips, for each that computes; 0 reads in that process itself.
+        workers: processes that read clips, per computing process; 0 reads in that process itself.
 
     Raises ValueError if an argument is wrong or no clip can be read, OSError if `out` cannot be
     written to (before the work), FloatingPointError for features that are not finite.
@@ -143,7 +143,8 @@ def extract_features(
         data_set = DataSet.read(manifest).one_label("features")
         options = {"batch_size": batch_size, "hardware": Hardware(workers=workers)}
         values, tables, unreadable = [], [], {}
-        every = [view_clips(data_set, name, trained.recipe) for name in split]  # or it fails now
+        # All splits are opened first, so that a misspelled one fails before the work.
+        every = [view_clips(data_set, name, trained.recipe) for name in split]
         for clips in every:
             found = features_of(trained.model, clips, **options)
             check_finite(found.logits, what="features")

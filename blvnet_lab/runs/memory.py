@@ -21,20 +21,20 @@ from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import frozen_body
 
-COUNTED_CLIPS = 64  # they share what does not depend on their number: weights in half precision
+COUNTED_CLIPS = 64  # many, so that fixed costs (half-precision copies of weights) are spread out
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes of tensors on a process's device."""
+    """Bytes of tensors on the device of one process."""
 
     weights: int  # parameters and running statistics
     gradients: int
     momentum: int
     average: int  # the moving average of the weights
-    clip: int  # of every clip at once in training, with what is kept for the backward pass
-    evaluation_clip: int  # of every clip at once in evaluation, when it needs most
-    origin: str = "counted"  # of `clip`
+    clip: int  # per clip of a training batch, including what is kept for the backward pass
+    evaluation_clip: int  # per clip of an evaluation batch, at the peak
+    origin: str = "counted"  # where `clip` comes from
 
     @property
     def model(self) -> int:
@@ -42,23 +42,23 @@ class TrainingMemory:
         return self.weights + self.gradients + self.momentum + self.average
 
     def training(self, clips: int) -> int:
-        """Add up what training with `clips` at once takes."""
+        """Add up the memory for training with `clips` at once."""
         return self.model + clips * self.clip
 
     def evaluation(self, clips: int) -> int:
-        """Add up what evaluating `clips` at once takes, between two epochs."""
+        """Add up the memory for evaluating `clips` at once, between two epochs."""
         return self.model - self.gradients + clips * self.evaluation_clip
 
     def largest(self, limit: int) -> int:
-        """Find the most clips at once that fit into `limit` bytes; perhaps 0."""
+        """Find how many clips at once fit into `limit` bytes; may be 0."""
         return max(0, (limit - self.model) // max(self.clip, self.evaluation_clip))
 
 
 def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
     """Count the memory of the recipe's network, to a few per cent.
 
-    Half precision is counted as a CPU's autocast has it. The libraries' own workspaces and what
-    torch.compile saves are not counted.
+    Half precision is counted as autocast does it on a CPU. The libraries' own workspaces are not
+    counted, nor is what torch.compile saves.
     """
     cpu = torch.device("cpu")
     with torch.random.fork_rng(range(torch.cuda.device_count())), cpu, FakeTensorMode():
@@ -80,15 +80,15 @@ def count_memory(recipe: Recipe, num_classes: int) -> TrainingMemory:
 
 
 def kept_for_backward(model: nn.Module, clips: Tensor) -> int:
-    """Count the bytes that a forward pass keeps for the backward pass, and those of the clips.
+    """Count the bytes that a forward pass keeps for the backward pass, clips included.
 
-    Parameters and buffers are left out.
+    Parameters and buffers are not counted.
     """
     own = {id(tensor.untyped_storage()) for tensor in (*model.parameters(), *model.buffers())}
     kept = {id(clips.untyped_storage()): clips.untyped_storage()}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()  # of which a view keeps the whole
+        storage = tensor.untyped_storage()  # a view keeps all of it
         if id(storage) not in own:
             kept[id(storage)] = storage
         return tensor
@@ -99,9 +99,9 @@ def kept_for_backward(model: nn.Module, clips: Tensor) -> int:
 
 
 def most_at_once(model: nn.Module, clips: Tensor) -> int:
-    """Count the most bytes that maps take at one moment of a forward pass, and the clips'.
+    """Count the bytes of maps at the peak of a forward pass, clips included.
 
-    Where gradients are computed, those are among them that are kept for the backward pass.
+    Where gradients are computed, that includes what is kept for the backward pass.
     """
     with _Alive(*model.parameters(), *model.buffers(), clips) as alive:
         model(clips)
@@ -109,7 +109,7 @@ def most_at_once(model: nn.Module, clips: Tensor) -> int:
 
 
 class _Alive(TorchDispatchMode):
-    """Watches how many bytes the results of operations take at once (`most`), but for `apart`."""
+    """Tracks the peak of bytes that results of operations take (`most`), except tensors `apart`."""
 
     def __init__(self, *apart: Tensor):
         super().__init__()

@@ -31,21 +31,21 @@ from blvnet_lab.training.loading import Batches
 from blvnet_lab.training.recipe import Recipe
 from blvnet_lab.training.schedule import frozen_body, make_optimizer
 
-# Of a GPU's memory, and of what is free on a CPU. The rest is for what is not counted: workspaces
-# of libraries, CUDA's context, gaps between tensors.
+# Share of a GPU's memory, and of the CPU's free memory, that may be planned with. The rest is for
+# what is not counted: workspaces of libraries, CUDA's context, fragmentation.
 USABLE, USABLE_CPU = 0.9, 0.5
 # A process of the tiny network on Linux grew by 1.7 to 1.8 times what was counted (by 1.03 to 1.05
 # times with the variable MALLOC_MMAP_THRESHOLD_=65536: then the C library gives memory back).
 CPU_GROWTH = 1.8
-# Measured with H.264 of 1080p: its decoder, a clip of 8 whole frames, and what a worker does not
-# share with its parent.
+# Measured with 1080p H.264: the decoder, a clip of 8 full frames, and what a worker does not share
+# with its parent.
 READER_BYTES = 100_000_000
-TRAINING_COST = 3  # in forward passes: a backward pass computes two products for each of theirs
-# Seconds above which a measured step is not made larger; seconds and steps after which to stop.
+TRAINING_COST = 3  # in forward passes: a backward pass costs two of them
+# Batches grow until a step takes QUICK seconds; measuring stops after so much time, or steps.
 QUICK, MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8.0, 20
-BATCHES_AHEAD = 3  # of a worker: two that wait, and one that it makes
+BATCHES_AHEAD = 3  # per worker: two that wait, and one being read
 UNKNOWN = DataSize()
-Row = tuple[str, str, str]  # label, value, and where the value is from
+Row = tuple[str, str, str]  # label, value, and the value's source
 
 BYTES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "bytes": 1}
 TIMES = {"h": 3600, "min": 60, "s": 1}
@@ -54,18 +54,18 @@ RATES = {"clips/s": 1}
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a training run takes; prints as a table that says where each number comes from."""
+    """What a training run takes; prints as a table with the source of each number."""
 
     recipe: Recipe
     data: DataSize
     batches: Batches  # of one process
-    rate: float  # clips a second in training, of all processes together
-    memory: TrainingMemory  # of each process
+    rate: float  # training clips per second, all processes together
+    memory: TrainingMemory  # per process
     limit: int  # bytes that each process may use
-    origins: dict[str, str]  # where data, rate and limit are from
-    main_memory: int  # bytes of each process in the machine's own memory
-    kept_frames: int  # of them, those of the frames that are kept in memory
-    all_frames: int | None  # bytes of the frames that were to be kept; None if not known
+    origins: dict[str, str]  # sources of data, rate and limit
+    main_memory: int  # bytes per process in the machine's main memory
+    kept_frames: int  # bytes of those that hold frames kept in memory
+    all_frames: int | None  # bytes that keeping all frames would take; None if unknown
     keep_every: int | None
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class TrainingPlan:
             f"{network.architecture}, depth {network.depth}, for clips of {recipe.num_frames} "
             f"frames of {recipe.size[0]} x {recipe.size[1]} pixels, in {recipe.hardware.precision}"
         ]
-        whole = {"break_long_words": False, "break_on_hyphens": False}  # so that paths stay so
+        whole = {"break_long_words": False, "break_on_hyphens": False}  # keeps paths in one piece
         for label, value, origin in self.rows():
             row = f"{label:<15}{value:<22}{origin}"
             lines += textwrap.wrap(row, 100, subsequent_indent=" " * 37, **whole)
@@ -108,7 +108,7 @@ class TrainingPlan:
         rule = f"{recipe.learning_rate:g} for a batch of {recipe.rate_batch}, in proportion"
         yield "learning rate", f"{recipe.peak_rate:.4g} at most", rule
         pixels = math.prod(recipe.size) / math.prod(recipe.evaluation.size or recipe.size)
-        times = epochs * (2 if recipe.ema else 1)  # with an average of weights, both are evaluated
+        times = epochs * (2 if recipe.ema else 1)  # averaged weights are evaluated as well
         evaluation = times * data.num_val_clips / (rate * TRAINING_COST * pixels)
         seconds = epochs * steps * size / rate + evaluation
         yield "clip rate", _in(RATES, rate), f"in training, {self.origins['rate']}"
@@ -132,7 +132,8 @@ class TrainingPlan:
             yield label, _in(BYTES, needed), origin
         largest, share = memory.largest(limit), at_once * self.batches.accumulate
         yield "largest batch", f"{largest:,} clips", "that a process can take at once"
-        # The fewest equal parts of the share of a process that fit; 0 if there are none.
+        # The smallest number of equal parts into which a process's share can be split so that each
+        # fits; 0 if there is none.
         parts = (n for n in range(1, share + 1) if share % n == 0 and share // n <= largest)
         if not (parts := next(parts, 0)):
             yield "", "none", "take smaller or shorter clips, less depth, or a larger device"
@@ -170,13 +171,13 @@ def plan_training(
             published counts for the presets of ssv2 and kinetics400.
         recipe: how to train; without it, as the preset says.
         preset: values of all settings that are not given (train --help).
-        data: how much there is to train on, where no manifest says it.
-        processes: that train together, each on a device of its own (CPUs share the memory).
-        clips_per_second: training rate of all processes together, as in log.jsonl of a run.
-        memory_gb: of each device, in 10^9 bytes; without it, what this machine has.
-        keep_every: epochs between checkpoints that are kept; without it, only last and best.
+        data: size of the data set, where there is no manifest.
+        processes: that train together, each on a device of its own (on CPUs they share memory).
+        clips_per_second: training rate of all processes together, as in a run's log.jsonl.
+        memory_gb: memory of each device in 10^9 bytes; the default is this machine's.
+        keep_every: keep every n-th epoch's checkpoint; the default keeps only the last and best.
 
-    Raises ValueError: a number is not positive; the data's size is not known, or not divisible.
+    Raises ValueError if a number is not positive, or the data's size is unknown or not divisible.
     """
     recipe, given = recipe or presets.preset(preset), {"processes": processes}
     given |= {"clips_per_second": clips_per_second, "memory_gb": memory_gb}
@@ -205,7 +206,7 @@ def plan_training(
 
 
 def _main_memory(recipe: Recipe, at_once: int, memory: TrainingMemory | None) -> int:
-    """Count the bytes of a process in its machine's own memory; memory: of a network on the CPU."""
+    """Count a process's bytes in main memory; `memory` is given if the network is there, too."""
     workers = recipe.hardware.workers
     batch = at_once * 4 * 3 * recipe.num_frames * math.prod(recipe.size)  # float32
     taken = READER_BYTES + workers * (READER_BYTES + BATCHES_AHEAD * batch)
@@ -215,7 +216,7 @@ def _main_memory(recipe: Recipe, at_once: int, memory: TrainingMemory | None) ->
 
 
 def _usable_memory(device: torch.device, processes: int, free: int) -> tuple[int, str]:
-    """Find the bytes that each process may use for its network, and of what they are a share."""
+    """Find the bytes that each process may use for its network, and how to describe them."""
     if device.type == "cuda":
         gpu = torch.cuda.get_device_properties(device)
         return int(USABLE * gpu.total_memory), f"{USABLE:.0%} of the {gpu.name} here"
@@ -233,13 +234,13 @@ def measure(
 ) -> tuple[float, str, TrainingMemory]:
     """Train the recipe's network on noise for a few steps, not compiled.
 
-    The number of clips at once grows until there are `max_clips` or a step is no longer quick;
-    these steps, in which libraries get memory and choose algorithms, do not count. Returns clips a
-    second of all processes, how they were measured, and `memory`, on a GPU as measured.
+    The batch grows up to `max_clips`, or until a step is no longer quick; these steps, in which
+    libraries allocate memory and choose algorithms, are not counted. Returns the clips per second
+    of all processes, how they were measured, and `memory`, updated on a GPU.
     """
     on_gpu = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if on_gpu else 0
-    # Each batch is a step of its own, which ends when the GPU has done it.
+    # Without accumulation each batch is a step, which ends when the GPU has finished it.
     hardware = replace(recipe.hardware, accumulate=1)
     recipe = replace(recipe, hardware=hardware)
     bar = tqdm(desc="measuring", unit="step", leave=False)
@@ -248,7 +249,7 @@ def measure(
         layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
         model.to(device, memory_format=layout)
         optimizer = make_optimizer(model, recipe)
-        still = LambdaLR(optimizer, lambda step: 0.0)  # noise teaches nothing, and breaks nothing
+        still = LambdaLR(optimizer, lambda step: 0.0)  # so that noise does not spoil the weights
 
         def seconds(clips: int) -> float:
             shape = (clips, recipe.num_frames, model.in_channels, *recipe.size)
@@ -267,7 +268,7 @@ def measure(
                 number = min(2 * number, max_clips)
             while sum(times) < MEASURED_SECONDS and len(times) < MEASURED_STEPS:
                 times.append(seconds(number))
-    if on_gpu:  # among what was taken is no average of weights: none is kept here
+    if on_gpu:  # the memory taken includes no average of weights, since none is kept here
         taken = torch.cuda.max_memory_allocated(device) - before
         clip = max(1, (taken - memory.model + memory.average) // number)
         memory = replace(memory, clip=clip, origin="measured")
@@ -278,6 +279,6 @@ def measure(
 
 
 def _in(units: dict[str, float], number: float) -> str:
-    """Write a number with three digits, in the largest of the units that it reaches."""
+    """Format a number with three digits, in the largest unit that it reaches."""
     name = next((name for name, unit in units.items() if number >= unit), [*units][-1])
     return f"{float(f'{number / units[name]:.3g}'):,.12g} {name}"

@@ -1,4 +1,4 @@
-"""Predict the class of a single video, and write the answer into a copy of it.
+"""Predict the class of a single video, and write a copy of it that shows the answer.
 
 python -m blvnet_lab predict runs/mine/model.safetensors video.mp4 --annotate answer.mp4
 """
@@ -24,19 +24,19 @@ from blvnet_lab.runs.timeline import OverTime, answer_over_time
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.metrics import ranked
 
-ONCE = OverTime()  # no answers over time
+ONCE = OverTime()  # a single answer for the whole video
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer of a network to a video."""
+    """A network's answer for a video."""
 
-    table: pd.DataFrame  # the likeliest classes, best first: class_name, label, probability in 0..1
-    annotated: Path | None = None  # the video that was written
-    multi_label: bool = False  # whether the video may be of several of them
-    timeline: pd.DataFrame | None = None  # probabilities in 0..1, a row a time, by seconds
-    basis: str = ""  # which frames an answer of the timeline is about
-    out: Path | None = None  # the file of the timeline
+    table: pd.DataFrame  # most likely classes, best first: class_name, label, probability in 0..1
+    annotated: Path | None = None  # the annotated video, if one was written
+    multi_label: bool = False  # whether a video may have several classes
+    timeline: pd.DataFrame | None = None  # probabilities in 0..1, one row per time (seconds)
+    basis: str = ""  # which frames each answer of the timeline is based on
+    out: Path | None = None  # the timeline's file
 
     def __str__(self) -> str:
         rows = self.table.itertuples()
@@ -65,22 +65,22 @@ def predict_video(
     annotate: Path | None = None,
     fast: Precision | None = None,
 ) -> Prediction:
-    """Predict the class of a video: one answer for the whole of it, and others over time.
+    """Predict the class of a video: one answer for all of it and, if asked, answers over time.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         video: file, or a folder of pictures 00001.jpg, 00002.jpg, ...
-        over_time: whether and how there are answers over time; then the crops of `views` count.
+        over_time: settings for answers over time, which use the crops of `views` only.
         top: how many classes to name.
-        views: clips of the video x crops of each clip (1, 3 or 5), such as 3x3, whose logits are
-            averaged; without it, as the network's recipe says.
-        size: height and width of a view in pixels; without it, as the recipe says.
+        views: clips of the video x crops per clip (1, 3 or 5), such as 3x3; their logits are
+            averaged. The default is the recipe's.
+        size: height and width of a view in pixels; the default is the recipe's.
         annotate: an .mp4 to write: the video with the answer below it.
-        fast: compile the network for this processor first, to compute in this precision; that takes
-            a minute the first time, and pays for large networks.
+        fast: compile the network for this processor first, in this precision; that takes a minute
+            the first time, and pays off for large networks.
 
-    Raises ValueError if an argument is wrong, VideoReadError if the video cannot be read, or is cut
-    short, FloatingPointError for logits that are not finite.
+    Raises ValueError if an argument is wrong, VideoReadError if the video is unreadable or
+    truncated, FloatingPointError for logits that are not finite.
     """
     if over_time.timeline is None and over_time != ONCE:
         raise ValueError("expected --timeline with --window and --out, such as --timeline 1")
@@ -108,17 +108,17 @@ def predict_video(
     return prediction
 
 
-SIDES = (360, 720)  # pixels: videos are scaled so that the short side is between
+SIDES = (360, 720)  # pixels: videos are scaled until the short side is in this range
 PAPER, INK, BEST, OTHERS = (24, 24, 24), (240, 240, 240), (86, 180, 233), (140, 140, 140)
 
 
 def write_annotated(
     prediction: Prediction, video: str | os.PathLike, target: str | os.PathLike
 ) -> Path:
-    """Write the whole video, upright, every frame at its time, with the answer in bars below it.
+    """Write the whole video, upright and with its timing, with the answer as bars below it.
 
-    H.264 in mp4, of square pixels, without sound. Raises ValueError if the target is no .mp4 or the
-    video itself, VideoReadError if a frame cannot be decoded; then no file is written.
+    H.264 in mp4, square pixels, no sound. Raises ValueError if the target is not an .mp4 or is the
+    video itself, VideoReadError if a frame cannot be decoded; no file is written then.
     """
     target, info = Path(target), probe_video(video)
     check_target(target, ".mp4", read=[video])
@@ -137,14 +137,14 @@ def write_annotated(
 
 
 def _bars(table: pd.DataFrame, width: int, row: int) -> np.ndarray:
-    """A line of `row` pixels for each class, with its bar: uint8 (H, width, 3), H even."""
+    """Draw a line `row` pixels high per class, with its bar: uint8 (H, width, 3), H even."""
     image = Image.new("RGB", (width, (len(table) + 1) * row), PAPER)
     pen, margin = ImageDraw.Draw(image), row // 2
     # Pillow's own font lacks accents.
     path = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
     font = ImageFont.truetype(str(path), round(0.7 * row))  # Pillow 10 takes no Path
-    first, right = width * 3 // 5, width - margin  # columns where bars begin, where figures end
-    full = right - round(font.getlength(" 100 %")) - first  # length of a bar for certain
+    first, right = width * 3 // 5, width - margin  # columns where bars begin and numbers end
+    full = right - round(font.getlength(" 100 %")) - first  # length of a bar of 100 %
     for place, line in enumerate(table.itertuples(), start=1):
         middle, length = place * row, round(line.probability * full)
         pen.text((margin, middle), line.class_name, INK, font, anchor="lm")

@@ -1,9 +1,9 @@
-"""What can be read off features: by a linear classifier and by nearest neighbours, with controls.
+"""Probe features with a linear classifier and nearest neighbours, and with controls.
 
     python -m blvnet_lab probe features.safetensors --out model.safetensors
 
 The classifier is logistic regression: it minimises mean cross-entropy + strength / 2 * (sum of the
-squared weights), for features brought to mean 0 and deviation 1.
+squared weights), on standardised features.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ from blvnet_lab.training.metrics import top_k_accuracy
 
 STRENGTHS, NEIGHBOURS = (10.0, 1.0, 0.1, 0.01, 1e-3), (20, 10, 5, 3, 1)
 FOLDS, SHUFFLES = 5, 5
-AT_ONCE = 256  # queries whose distances to all others are in memory
+AT_ONCE = 256  # queries at once: the matrix of distances has to fit into memory
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How right a linear classifier and nearest neighbours are, and what they must beat."""
+    """Accuracy of a linear classifier and of nearest neighbours, beside their controls."""
 
-    table: pd.DataFrame  # method, accuracy, low, high (of its interval) in 0..1, how
-    weight: Tensor  # (num_classes, C) float64, of the linear classifier
+    table: pd.DataFrame  # method, accuracy, its interval's low and high (0..1), how
+    weight: Tensor  # (num_classes, C) float64, the linear classifier's
     bias: Tensor  # (num_classes,)
     about: str
     out: Path | None = None  # the network with this classifier
@@ -49,7 +49,7 @@ class Probe:
 def fit_linear(
     x: Tensor, labels: Tensor, num_classes: int, strength: float
 ) -> tuple[Tensor, Tensor]:
-    """Fit a linear classifier to features (N, C): weights (num_classes, C), biases; in float64."""
+    """Fit a linear classifier to features (N, C); return weights (num_classes, C) and biases."""
     mean, scale = _mean_and_scale(x)
     z = (x.double() - mean) / scale
     weight = z.new_zeros(num_classes, z.shape[1], requires_grad=True)
@@ -64,12 +64,12 @@ def fit_linear(
         return total
 
     optimizer.step(loss)
-    folded = weight.detach() / scale  # for features as they are
+    folded = weight.detach() / scale  # for features that are not standardised
     return folded, bias.detach() - folded @ mean
 
 
 def linear(x: Tensor, labels: Tensor, num_classes: int, strength: float, queries: Tensor) -> Tensor:
-    """Compute the logits of queries (M, C) by a classifier of other features (N, C)."""
+    """Fit a classifier to features (N, C), and compute the logits of queries (M, C)."""
     weight, bias = fit_linear(x, labels, num_classes, strength)
     return queries.double() @ weight.T + bias
 
@@ -77,7 +77,7 @@ def linear(x: Tensor, labels: Tensor, num_classes: int, strength: float, queries
 def nearest(x: Tensor, labels: Tensor, num_classes: int, k: int, queries: Tensor) -> Tensor:
     """Let the k nearest of (standardised) features (N, C) vote on queries: (M, num_classes).
 
-    A vote counts 1, and less than 1 / k more the nearer it is: that decides draws, and them alone.
+    A vote counts 1, plus less than 1 / k, more the nearer it is: that only breaks ties.
     """
     mean, scale = _mean_and_scale(x)
     known, asked = ((part.double() - mean) / scale for part in (x, queries))
@@ -90,11 +90,11 @@ def nearest(x: Tensor, labels: Tensor, num_classes: int, k: int, queries: Tensor
 
 def _mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
     deviation, mean = torch.std_mean(x.double(), 0, correction=0)
-    return mean, torch.where(deviation > 1e-12, deviation, 1.0)  # of a constant there is none
+    return mean, torch.where(deviation > 1e-12, deviation, 1.0)  # constant features stay 0
 
 
 def source_folds(clips: pd.DataFrame) -> Tensor:
-    """Divide clips into folds (N,), every class evenly; clips of one source stay together."""
+    """Assign clips to folds (N,), balanced by class; clips of one source stay together."""
     source = pd.factorize(source_videos(clips))[0]
     labels = clips["label"].groupby(source).first()  # of each source
     if len(labels) < 2:
@@ -107,7 +107,7 @@ def source_folds(clips: pd.DataFrame) -> Tensor:
 def cross_validated(
     method: Callable[..., Tensor], settings: Sequence[float], features: Features
 ) -> float:
-    """Choose the setting that is most often right on held-out folds; of equals the surest one."""
+    """Choose the setting with the best held-out accuracy; cross-entropy breaks ties."""
     x, labels, classes = features.values, features.labels, len(features.classes)
     folds, scores = source_folds(features.clips), {}
     for setting in tqdm(settings, f"cross-validating {method.__name__}", leave=False, delay=2):
@@ -120,24 +120,24 @@ def cross_validated(
 
 
 def ask_neighbours(train: Features, queries: Tensor) -> tuple[Tensor, int]:
-    """Compute the votes on queries (M, num_classes), and choose how many neighbours have one."""
+    """Choose the number of neighbours; return their votes on queries (M, num_classes), and it."""
     k = cross_validated(nearest, NEIGHBOURS, train)
     return nearest(train.values, train.labels, len(train.classes), k, queries), k
 
 
 @on_cpu()
 def probe_features(features: Path, /, *, split: str = "val", out: Path | None = None) -> Probe:
-    """Train a linear classifier and nearest neighbours on features; show what they must beat.
+    """Fit a linear classifier and nearest neighbours to features; compare them with controls.
 
-    They learn from the split "train". The strength of the penalty and the number of neighbours are
-    chosen there, by cross-validation in which clips of one source video stay together.
+    They are fitted to the split "train". The penalty's strength and the number of neighbours are
+    chosen there, by cross-validation that keeps clips of one source video together.
 
     Args:
         features: the file that `features` wrote.
-        split: whose clips are classified.
-        out: a .safetensors file for the network with this classifier: for `predict`, `evaluate`.
+        split: which clips to classify.
+        out: a .safetensors file for the network with this classifier, for `predict` and `evaluate`.
 
-    Raises ValueError for no such file or split; with `out`, if the network is gone, or another.
+    Raises ValueError for a missing file or split; with `out`, if the network's file has changed.
     """
     found = Features.read(features)
     if out is not None:
@@ -183,7 +183,7 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
 
 @on_cpu()
 def flat_features(features: Features, split: str = "val") -> tuple[pd.DataFrame, str]:
-    """Project features onto the two principal components of "train"; say what that loses.
+    """Project features onto the first two principal components of "train"; say what that loses.
 
     Returns the clips with the columns x, y and class_name, for `viz.embedding_hover`, and a title.
     """

@@ -1,4 +1,4 @@
-"""How much there is to train on: clips, classes, bytes of the files and of their frames."""
+"""Find the size of a data set: clips, classes, bytes of its files and of its frames."""
 
 import math
 import os
@@ -13,18 +13,18 @@ from blvnet_lab.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class DataSize:
-    """How much there is to train on."""
+    """The size of a data set to train on."""
 
     num_clips: int | None = None  # Clips for training.
     num_val_clips: int | None = None  # Clips for evaluation after every epoch.
-    num_classes: int | None = None  # Classes of the clips.
-    # Size of a video file, on average; without it, that of the manifest's.
+    num_classes: int | None = None  # Number of classes.
+    # Average size of a video file; the default is measured on the manifest's files.
     bytes_per_clip: float | None = None
 
 
 COUNTS = "--num-clips, --num-val-clips and --num-classes"
-# Something-Something v2: its 168,913 + 24,777 + 27,157 videos have 19.4 GB. Kinetics-400: what is
-# on the CVDF mirror, 240,258 + 19,881 + 38,685 videos in 301 parts of about 1.6 GB.
+# Something-Something v2: 168,913 + 24,777 + 27,157 videos, 19.4 GB. Kinetics-400: the CVDF mirror
+# has 240,258 + 19,881 + 38,685 videos in 301 parts of about 1.6 GB.
 PUBLISHED_SIZES = {
     "ssv2": (DataSize(168_913, 24_777, 174, 19.4e9 / 220_847), "as published"),
     "kinetics400": (DataSize(240_258, 19_881, 400, 301 * 1.6e9 / 298_824), "on the public mirror"),
@@ -32,7 +32,7 @@ PUBLISHED_SIZES = {
 
 
 def published_size(preset: str) -> tuple[DataSize, str]:
-    """Find the size of the data set that a preset was published for, and where that is from."""
+    """Find the size of the data set that a preset was published for, and its source."""
     if (name := preset.partition("-")[0]) not in PUBLISHED_SIZES:
         raise ValueError(
             f"expected a manifest, or a preset for {' or '.join(PUBLISHED_SIZES)}, got the preset "
@@ -45,15 +45,15 @@ def manifest_size(data_set: DataSet) -> DataSize:
     """Count the usable clips of a data set and its classes, and average the sizes of the files."""
     train, val = (usable_rows(data_set, split)["path"] for split in ("train", "val"))
     paths = [path for path in (*train, *val) if os.path.isfile(path)]
-    # Of one video there may be several parts.
+    # Several parts may share a video.
     mean = sum(map(os.path.getsize, {*paths})) / len(paths) if paths else None
     return DataSize(len(train), len(val), len(data_set.classes), mean)
 
 
 def frames_in_memory(data_set: DataSet, recipe: Recipe) -> tuple[int, int] | None:
-    """Count the bytes of all training and validation frames that a recipe keeps in memory.
+    """Count the bytes of training and of validation frames that a recipe keeps in memory.
 
-    None if the manifest does not say how many frames there are, and how large.
+    None if the manifest does not give the number and size of frames.
     """
     if not recipe.hardware.in_memory:
         return 0, 0
@@ -72,9 +72,9 @@ def frames_in_memory(data_set: DataSet, recipe: Recipe) -> tuple[int, int] | Non
 def known_size(
     manifest: Path | None, preset: str, given: DataSize, recipe: Recipe
 ) -> tuple[DataSize, str, tuple[int, int] | None]:
-    """Find how much there is to train on, in a manifest or for a preset, unless it is given.
+    """Find the size of a data set: the given one, else the manifest's, else the preset's.
 
-    Returns the size, where it is from, and `frames_in_memory`; None if these are not known.
+    Returns the size, its source, and `frames_in_memory`, None if these are not known.
     """
     counts, frames = (given.num_clips, given.num_val_clips, given.num_classes), None
     if counts != (None, None, None) and (manifest is not None or None in counts):

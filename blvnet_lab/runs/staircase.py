@@ -1,9 +1,9 @@
-"""The staircase: six architectures, the same clips, and what each step adds.
+"""The staircase: train six architectures on the same clips, and see what each step adds.
 
     python -m blvnet_lab staircase
 
-TSN and TSN-bLNet see single frames: they toss a coin between partners of either kind. bLVNet sees
-pairs of frames and learns directions. What sees beyond a pair can learn the order too.
+TSN and TSN-bLNet see single frames, so they toss a coin between partners of either kind. bLVNet
+sees pairs of frames and learns direction. Networks that see beyond a pair can learn order, too.
 """
 
 import json
@@ -46,14 +46,14 @@ from blvnet_lab.training.recipe import Architecture, Recipe
 
 TITLES: dict[Architecture, str] = {"tsn": "TSN", "tsm": "TSM", "tam_resnet": "TAM-ResNet"}
 TITLES |= {"tsn_blnet": "TSN-bLNet", "blvnet": "bLVNet", "blvnet_tam": "bLVNet-TAM"}
-PAPER: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")  # its four
-DECIMALS = 4  # of scores and taps in the log
+PAPER: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")  # the paper's four
+DECIMALS = 4  # for scores and taps in the log
 SUMMARY = "staircase.json"
-ROUNDS = 30  # in each of which every network is timed once
+ROUNDS = 30  # each times every network once
 
 
 def find_partners(classes: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
-    """Find each class's partner by name, and the kind: of the samples, or else both their names.
+    """Find each class's partner by name, and the pair's kind; if unknown, that is both their names.
 
     Raises ValueError if a class has none.
     """
@@ -70,7 +70,7 @@ def find_partners(classes: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def score(logits: Tensor, labels: Tensor, classes: Sequence[str] = CLASSES) -> dict[str, float]:
-    """Compute top-1 and, for the kinds of clips there are, accuracy between partners; in 0..1."""
+    """Compute top-1 and, for each kind of partner classes present, their accuracy; in 0..1."""
     scores, (partners, kinds) = {"top_1": top_k_accuracy(logits, labels)}, find_partners(classes)
     for kind in dict.fromkeys(kinds):
         chosen = torch.tensor([kinds[label] == kind for label in labels], device="cpu")
@@ -87,9 +87,9 @@ def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
 def run_one(
     recipe: Recipe, train: ClipDataset, val: ClipDataset, log: Path, init: Path | None = None
 ) -> tuple[VideoNet, list[dict]]:
-    """Train the recipe's network; a line of JSON per epoch goes to `log`, with the taps (r, C).
+    """Train the recipe's network, writing a line of JSON per epoch, with the taps (r, C), to `log`.
 
-    Raises InterruptedError if it was stopped; so that no further network is trained.
+    Raises InterruptedError if it is stopped, so that no further network is trained.
     """
     model, classes = _network(recipe, train.classes, init), train.classes
     first = {"epoch": 0, "taps": _taps(model)}
@@ -126,10 +126,10 @@ def _taps(model: VideoNet) -> dict[str, list[list[float]]]:
 def measure_costs(
     architectures: Sequence[Architecture], recipe: Recipe, num_classes: int
 ) -> dict[Architecture, dict[str, float]]:
-    """Measure what a clip costs each of them, on this machine.
+    """Measure what one clip costs each architecture, on this machine.
 
-    mmacs are millions of multiply-accumulates, ms those of a forward pass (the median of rounds in
-    which they take turns), mb MB kept for the backward pass (counted).
+    mmacs: millions of multiply-accumulates; ms: a forward pass (median of rounds in which they take
+    turns); mb: MB kept for the backward pass (counted).
     """
     device, costs, runs = pick_device(), {}, {}
     clip = torch.randn(1, recipe.num_frames, 3, *recipe.size, device=device)
@@ -146,7 +146,7 @@ def measure_costs(
 
 @dataclass(frozen=True)
 class StaircaseResult:
-    """What the networks of a staircase reached."""
+    """The results of a staircase."""
 
     summary: dict[str, Any]  # as in staircase.json
     out: Path
@@ -178,20 +178,20 @@ def run_staircase(
             seeds, staircase.json and staircase.png.
         manifest: of clips in partner classes; without it, the shipped samples.
         architectures: which to train.
-        seeds: one run of every architecture for each; the first one's checkpoints are kept.
-        init: folder with a checkpoint of each to start from, such as data_samples/checkpoints;
-            without it, random weights.
-        recipe: how to train, but for seed and architecture; without it, as in the classroom.
+        seeds: one run per architecture and seed; checkpoints are kept for the first seed.
+        init: folder with a checkpoint per architecture to start from, such as
+            data_samples/checkpoints; without it, random weights.
+        recipe: how to train, except for seed and architecture; the default is the classroom's.
 
     Raises FileExistsError if `out` holds files, perhaps of an earlier run, ValueError if a class
-    has no partner, or a checkpoint is not there or does not fit.
+    has no partner, or a checkpoint is missing or does not fit.
     """
     check_empty(out, "folder for the run", "choose another out, or delete it first")
     recipe = recipe or classroom()
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
     classes = data_set.one_label("a staircase").classes
     kinds = find_partners(classes)[1]
-    for architecture in architectures:  # what cannot be built fails now, not later
+    for architecture in architectures:  # fail now, not after hours of training
         _network(with_architecture(recipe, architecture), classes, init)
     train, val = clip_datasets(data_set, recipe)
     runs = []
@@ -201,7 +201,7 @@ def run_staircase(
         model, lines = run_one(chosen, train, val, log, init)
         seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
         run = {"architecture": architecture, "seed": seed, "seconds": round(seconds, 1)}
-        # Of a kind there may be no clip in val.
+        # The validation clips may lack a kind.
         runs.append(run | {n: lines[-1][n] for n in ("top_1", *kinds) if n in lines[-1]})
         if seed == seeds[0]:
             save_trained(Trained(model, chosen, classes), out / f"{architecture}.safetensors")
@@ -216,7 +216,7 @@ def run_staircase(
         "versions": versions | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
         "unreadable": train.unreadable()["reason"].tolist(),
-        "largest_class": max(Counter(val.labels).values()) / len(val),  # what naming it reaches
+        "largest_class": max(Counter(val.labels).values()) / len(val),  # top-1 of always naming it
         "costs": measure_costs(architectures, recipe, len(classes)),
         "runs": runs,
     }
@@ -225,7 +225,7 @@ def run_staircase(
 
 
 def as_table(summary: dict) -> pd.DataFrame:
-    """Make a row for each architecture: mean and range over the seeds, in percent; costs."""
+    """Tabulate mean and range over the seeds, in percent, and costs: a row per architecture."""
     rows = []
     for architecture, runs in pd.DataFrame(summary["runs"]).groupby("architecture", sort=False):
         row, cost = {"model": TITLES[architecture]}, summary["costs"][architecture]

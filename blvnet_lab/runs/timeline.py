@@ -1,8 +1,8 @@
-"""A network's answer over time: class probabilities of a long video, once a second or as asked.
+"""Answer over time: class probabilities throughout a long video, say once a second.
 
 A causal network follows the video from its beginning (`deploy.Stream`); its answer is the mean of
-the last T frames' logits. Any other gets the T frames of a window around each time. Either way the
-frames are window / T apart, and lie where `sample_uniform` takes them in a video of that length.
+the last T frames' logits. Any other network gets T frames from a window around each time. Either
+way frames are window / T apart, as `sample_uniform` takes them from a video of that length.
 """
 
 import math
@@ -29,23 +29,23 @@ from blvnet_lab.training.distributed import pick_device
 from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.recipe import Recipe
 
-FRAMES_AT_ONCE = 16  # in memory at the size of the video; an even number
+FRAMES_AT_ONCE = 16  # held in memory at full size; an even number
 
 
 @dataclass(frozen=True)
 class OverTime:
-    """Whether and how a video gets many answers, beside the one for the whole of it."""
+    """Settings for answers over time, in addition to the one for the whole video."""
 
-    # Answer every so many seconds of the video, such as 1 or 0.5.
+    # Seconds of video from answer to answer, such as 1 or 0.5; None gives no answers over time.
     timeline: float | None = None
-    # Seconds of video that an answer is about; None for the recipe's frames at its stride.
+    # Seconds of video that an answer covers; None for the recipe's frames at its stride.
     window: float | None = None
-    # A .csv for these answers; their curves go into a .png beside it.
+    # A .csv file for these answers; their curves go into a .png beside it.
     out: Path | None = None
 
 
 class Clips(Dataset):
-    """Clips of one video by the `numbers` of their frames, as items (views (V, T, C, H, W), 0)."""
+    """Clips of one video by the `numbers` of their frames; items are (views (V, T, C, H, W), 0)."""
 
     numbers: Sequence[np.ndarray] = ()
 
@@ -56,7 +56,7 @@ class Clips(Dataset):
         *self.shown, self.end = frame_edges(info).tolist()
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
-        """Find which frames are on the screen at these times."""
+        """Find the numbers of the frames on screen at these times (s)."""
         return np.searchsorted(self.shown, times + 1e-6, "right") - 1
 
     def __len__(self) -> int:
@@ -70,10 +70,10 @@ class Clips(Dataset):
 def answer_over_time(
     trained: Trained, info: VideoInfo, how: OverTime, fast: Precision | None = None
 ) -> tuple[pd.DataFrame, str]:
-    """Compute class probabilities (times, classes), in 0..1, by seconds; and say of which frames.
+    """Compute class probabilities (times, classes) in 0..1, indexed by seconds; name their frames.
 
-    Of a causal network, times before it has seen anything are left out. ValueError if it is not
-    known how far frames are apart, or when they are shown.
+    A causal network gives none for times before its first frames. Raises ValueError if the spacing
+    of frames, or the times at which they are shown, are unknown.
     """
     model, recipe = trained.model, trained.recipe
     every, frames = how.timeline, model.num_frames
@@ -108,7 +108,7 @@ def answer_over_time(
 def _by_windows(
     run: nn.Module, model: VideoNet, clips: Clips, times: np.ndarray, span: float
 ) -> Tensor:
-    """Compute logits (N, num_classes) of the seconds around each time, moved into the video."""
+    """Compute logits (N, num_classes) of the window around each time, shifted into the video."""
     starts = (times - span / 2).clip(0, clips.end - span)[:, None]
     shifts = (np.arange(model.num_frames) + 0.5) * span / model.num_frames
     clips.numbers = clips.frames_at(starts + shifts)
@@ -121,7 +121,7 @@ def _by_windows(
 def _by_stream(
     stream: nn.Module, model: VideoNet, clips: Clips, times: np.ndarray, span: float
 ) -> Tensor:
-    """Compute mean logits (N, num_classes) of the last frames before each time, if there are."""
+    """Compute mean logits (N, num_classes) of the last frames before each time that has any."""
     device, width, step = pick_device(), 1 + model.pairs, span / model.num_frames
     count = math.ceil(clips.end / step - 0.5) // width * width
     numbers = clips.frames_at((np.arange(count) + 0.5) * step)
@@ -130,7 +130,7 @@ def _by_stream(
     for i in tqdm(range(len(clips)), "following the video", leave=False, unit="block"):
         views = clips[i][0].to(device)  # (crops, n, C, H, W)
         logits += [stream(part).float().mean(0).cpu() for part in views.split(width, 1)]
-    shown = np.array(clips.shown)[numbers[width - 1 :: width]]  # when each of the logits is there
+    shown = np.array(clips.shown)[numbers[width - 1 :: width]]  # when each logit becomes known
     seen = np.searchsorted(shown, times - 1e-6)
     means = [torch.stack(logits[max(0, n - model.num_positions) : n]).mean(0) for n in seen if n]
     if not means:

@@ -28,13 +28,13 @@ from blvnet_lab.weights.torchvision import check_depth, is_resnet, load_resnet, 
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a training run."""
+    """The outcome of a training run."""
 
     fitted: Fitted
-    trained: checkpoint.Trained | None  # the best, as in the file; None if the run was stopped
-    file: Path  # of that network
-    start: str  # where the network started from
-    published_start: str = ""  # what the recipe was published with, where this run did without
+    trained: checkpoint.Trained | None  # the best network, as saved; None if the run was stopped
+    file: Path  # where that network is
+    start: str  # the weights it started from
+    published_start: str = ""  # the published recipe's initial weights, if this run had none
 
     def __str__(self) -> str:
         lines = [f"started from {self.start}"]
@@ -74,7 +74,7 @@ def train(
             classes, too), a published checkpoint, a ResNet of torchvision; or "torchvision" or a
             name of docs/weights.md (tam-resnet50-k400), which are downloaded. Empty for random
             weights.
-        after_epoch: called with the history, as in `engine.fit`.
+        after_epoch: called with the history after each epoch, as in `engine.fit`.
 
     Raises ValueError, OSError, FloatingPointError as `fit`, `start_from` and `ClipDataset` do.
     """
@@ -101,7 +101,7 @@ def train(
 
 
 def _name_of(init: str) -> str:
-    """Name weights without the folders of this machine; those kept of the hub by their commit."""
+    """Name weights without this machine's folders; those cached from the hub by their commit."""
     kept = re.search(r"models--(.+)--(.+)/snapshots/(\w+)/", Path(init).as_posix())
     return "hub:{}/{}@{}".format(*kept.groups()) if kept else "/".join(Path(init).parts[-2:])
 
@@ -130,13 +130,13 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
 
     Args:
         source: "torchvision" downloads a ResNet of the model's depth, trained on ImageNet; a name
-            of docs/weights.md ("tam-resnet50-k400") downloads that; or a file, as in `train`: of a
-            published checkpoint, the classifier is loaded if it has as many classes.
-        classes: of the model, in the order of labels. The classifier of a network that was trained
-            here is loaded if it has the same ones.
+            from docs/weights.md ("tam-resnet50-k400") downloads that; otherwise a file, as in
+            `train`. A published classifier is loaded if it has the same number of classes.
+        classes: the model's, in the order of labels. The classifier of a network trained here is
+            loaded if its classes are the same.
 
-    Raises ValueError if there is no such file, or it does not fit (the model is unchanged), OSError
-    if the download failed.
+    Raises ValueError if the file is missing or does not fit (the model is unchanged), OSError if
+    the download failed.
     """
     if source == "torchvision":
         check_depth(model)
@@ -165,7 +165,7 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
         report.kept = [*report.ignored]
         weights = {name: t for name, t in weights.items() if name not in report.kept}
     if not any(name.endswith(".taps") for name in weights):
-        # A network without temporal aggregation may be the start of one with it.
+        # A network without temporal aggregation can initialise one with it.
         report.kept += [name for name in model.state_dict() if name.endswith(".taps")]
     remedy = (
         f"It holds a {trained.model.architecture} built with {trained.model.arguments}: build the "
@@ -175,7 +175,7 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
 
 
 def _check_kind(model: VideoNet, found: Published) -> None:
-    """Raise ValueError if a published network is plainly another one than the model."""
+    """Raise ValueError if a published network is of another kind or depth than the model."""
     kind, depth, theirs = model.architecture, model.arguments["depth"], found.sizes["depth"]
     fitting = {"tsn": ("tsn", "tsm", "tam_resnet"), "tsm": ("tsm", "tam_resnet")}
     if found.layout == "image":
@@ -190,7 +190,7 @@ def _check_kind(model: VideoNet, found: Published) -> None:
 
 
 def _check_taps(model: VideoNet, kind: str, causal: bool, weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError if taps would be loaded that mean something else in the model."""
+    """Raise ValueError if loaded taps would mean something else in the model."""
     has_taps = any(name.endswith(".taps") for name in weights)
     if has_taps and model.causal != causal:
         raise ValueError(

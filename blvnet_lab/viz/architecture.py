@@ -1,4 +1,4 @@
-"""A network drawn from the table of its parts: stages from top to bottom, two branches, costs."""
+"""Draw a network from the table of its parts: stages from top to bottom, two branches, costs."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from matplotlib.patches import FancyBboxPatch, Patch
 from blvnet_lab.viz.figures import new_figure
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY
 
-COLOURS = {"tam": GREEN, "shift": GREEN, **BRANCH_COLOURS}  # of the parts; all others are GREY
+COLOURS = {"tam": GREEN, "shift": GREEN, **BRANCH_COLOURS}  # all other parts are GREY
 
 # In inches: the axes cover the whole figure, and one of their units is one inch.
 WIDTH, HEAD, LEFT = 9.0, 0.95, 1.0
 ROW, ROW_OF_BRANCHES = 0.9, 1.2  # heights
 BOX, LANE, PLUS, GAP = 0.86, 1.6, 0.26, 0.17  # widths
-BOX_HEIGHT, LANE_HEIGHT, APART = 0.64, 0.42, 0.26  # of a lane from its row's middle
+BOX_HEIGHT, LANE_HEIGHT, APART = 0.64, 0.42, 0.26  # APART: from a row's middle to a lane
 BIG_TEXT, TEXT, SMALL_TEXT = 10, 8.5, 7.5  # points
 
 
 def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
-    """Draw the network of a table of parts: the output of each, its cost, and where the cost goes.
+    """Draw the network described by a table of parts: each part's output and cost, and cost shares.
 
-    The table is that of `introspect.layer_table`. Blocks in a row are drawn as one box, a ResNet's
-    TAMs of a stage as one before its blocks. Those without parameters are TSM's shifts.
+    The table is that of `introspect.layer_table`. Consecutive blocks share a box; so do the TAMs of
+    a ResNet's stage, drawn before its blocks. TAMs without parameters are TSM's shifts.
     """
     is_shift = (table["part"] == "tam") & (table["parameters"] == 0)
     table = table.assign(part=table["part"].mask(is_shift, "shift"))
@@ -47,7 +47,7 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
     for (name, parts), height in zip(stages.items(), heights, strict=True):
         middles.append(top - height / 2)
         axes.text(0.1, middles[-1], name, fontsize=TEXT, fontweight="bold", va="center")
-        if ends:  # from the end of the stage above around to the beginning of this one
+        if ends:  # a line from the end of the stage above around to the beginning of this one
             path_x = (ends[-1], ends[-1] + 0.1, ends[-1] + 0.1, LEFT - GAP, LEFT - GAP)
             path_y = (middles[-2], middles[-2], top, top, middles[-1])
             axes.plot(path_x, path_y, color=GREY, linewidth=1)
@@ -59,7 +59,7 @@ def architecture_figure(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def _draw_stage(axes: Axes, parts: list[Any], middle: float) -> float:
-    """Draw a stage's parts from left to right; return the x at which the last one ends."""
+    """Draw a stage's parts from left to right; return the x where the last one ends."""
     x, lanes = LEFT, {}
     for part in parts:
         if part.part in BRANCH_COLOURS:  # both begin at the same x
@@ -102,7 +102,7 @@ def _draw_box(axes: Axes, part: Any, place: tuple[float, ...], width: float, hei
 
 
 def _draw_bars(axes: Axes, stages: list[list[Any]], middles: list[float], left: float) -> None:
-    """Draw what each stage costs as a bar, in the colours of its parts, with its percentage."""
+    """Draw each stage's cost as a bar in the colours of its parts, with its percentage."""
     costs = [sum(part.macs for part in parts) for parts in stages]
     scale = (WIDTH - 0.6 - left) / max(costs)
     for parts, middle, cost in zip(stages, middles, costs, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures for print and for static pages: each function takes plain data, gives a Figure."""
+"""Figures for print and static pages: each function takes plain data and returns a Figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ from blvnet_lab.viz.theme import (
 )
 
 ACCURACY = "accuracy between partners / %"
-METHOD_COLOURS = (GREEN, PURPLE, VERMILLION, SKY)  # of importances, in the order they are given
+METHOD_COLOURS = (GREEN, PURPLE, VERMILLION, SKY)  # of importances, in the order given
 COST_TITLE, TOP_1_TITLE = "one clip, measured / ms", "published top-1 / %"
 COST_TICKS = [m * 10**e for e in range(-1, 5) for m in (1, 2, 3, 5, 7)]  # of a logarithmic axis
-NAME_HEIGHT = 0.06  # of a model's name, as a share of a panel's
-ASIDE = 1.12  # the ms at which a name stands, over those of its point
+NAME_HEIGHT = 0.06  # of a model's name, as a share of the panel's height
+ASIDE = 1.12  # ratio of the ms where a name stands to the ms of its point
 
 
 def new_figure(
@@ -46,12 +46,12 @@ def new_figure(
     framed: bool = False,
     **options: Any,
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure, in inches, that a notebook shows as the last line of a cell; and its panels.
+    """Make a figure (sizes in inches) and its panels; a cell's last line shows it in a notebook.
 
-    Framed ones have lines on all four sides; `options` are those of matplotlib's `subplots`.
+    Framed panels have lines on all four sides; `options` go to matplotlib's `subplots`.
     """
     figure = plt.figure(figsize=(width, height), layout="constrained")
-    plt.close(figure)  # else the notebook would show it a second time, on its own account
+    plt.close(figure)  # or the notebook would show it a second time by itself
     with mpl.rc_context({"axes.spines.top": framed, "axes.spines.right": framed}):
         panels = figure.subplots(rows, columns, squeeze=False, **options)
     if title:
@@ -60,21 +60,21 @@ def new_figure(
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Put ticks of the x axis at whole numbers only."""
+    """Put the ticks of the x axis at whole numbers only."""
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def draw_coin_toss(axes: Axes) -> None:
-    """Draw the line of 50 %, and name it on the right, where no curve is."""
+    """Draw a line at 50 %, with its name on the right, away from the curves."""
     axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
     beside = axes.get_yaxis_transform()
     axes.text(1.01, 50, "coin toss", transform=beside, fontsize=9, va="center")
 
 
 def draw_signed(axes: Axes, values: Any, limit: float, **options: Any) -> AxesImage:
-    """Draw numbers (H, W) as cells, white is zero, red positive; frames (H, W, 3) as they are."""
+    """Draw numbers (H, W) as cells, white zero and red positive; frames (H, W, 3) as they are."""
     colours = {"cmap": SIGNED, "vmin": -limit, "vmax": limit}
-    return axes.imshow(values, interpolation="nearest", **colours, **options)  # none run together
+    return axes.imshow(values, interpolation="nearest", **colours, **options)  # crisp cells
 
 
 def contact_sheet(
@@ -85,7 +85,7 @@ def contact_sheet(
 ) -> Figure:
     """Draw the frames (T, 3, H, W) uint8 of a clip in rows, each with a title and a coloured edge.
 
-    Without titles, those are the frames' numbers.
+    The default titles are the frames' numbers.
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]
@@ -105,9 +105,9 @@ def contact_sheet(
 
 
 def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
-    """Draw the accuracy between partners of each model, beside the coin toss.
+    """Draw each model's accuracy between partners, with the line of the coin toss.
 
-    The table has a row per model: "model", "direction %", "order %", or those of other kinds.
+    The table has a row per model: "model", "direction %", "order %", or a column per other kind.
     """
     figure, [axes] = new_figure(8, 3.6)
     kinds = [name[:-2] for name in table if name.endswith(" %") and name != "top_1 %"]
@@ -123,17 +123,17 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
     axes.set(xlim=(-0.5, len(table) - 0.5), ylim=(0, 120), ylabel=ACCURACY)
     axes.set_yticks(range(0, 101, 25))
     axes.set_title(title, fontsize=10)
-    axes.legend(loc="upper left", ncols=2, frameon=False)  # above all bars and their numbers
+    axes.legend(loc="upper left", ncols=2, frameon=False)  # above the bars and their numbers
     return figure
 
 
 def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
-    """Draw a run, epoch by epoch: loss; accuracy; clips a second, and how much of it was waiting.
+    """Draw a run, epoch by epoch: loss; accuracy; clips per second, with the share spent waiting.
 
-    The history is lines of a run's log: "epoch", "train_loss", and any of the scores below and
-    "largest_class" (what always naming the largest class would reach), in 0..1, "clips_per_second"
-    and "wait_share" (of the time, for clips). Lines that lack "train_loss" (an epoch 0) are left
-    out.
+    The history is the lines of a run's log: "epoch", "train_loss" and, if present, the scores below
+    and "largest_class" (the accuracy of always naming the largest class), in 0..1,
+    "clips_per_second" and "wait_share" (share of the time spent waiting for clips). Lines without
+    "train_loss" (an epoch 0) are left out.
     """
     styles = {
         "top_1": (BLUE, "o-"),
@@ -149,7 +149,7 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     timed = table.empty or rates.notna().any()
     figure, panels = new_figure(10 if timed else 6.7, 3.7, title, columns=3 if timed else 2)
     loss, accuracy, *speed = panels
-    # The highest point is not cut off, either.
+    # Without clipping, the highest point is drawn whole.
     loss.plot("epoch", "train_loss", "o-", data=table, color=ORANGE, markersize=4, clip_on=False)
     loss.set(title="loss in training", ylabel="cross-entropy", ylim=(0, None))
     for name, (colour, style) in styles.items():
@@ -168,15 +168,15 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     for axes in panels:
         axes.set_xlabel("epoch")
         whole_numbers(axes)
-        if axes is not loss and axes.has_data():  # below it, where no curve has its place
+        if axes is not loss and axes.has_data():  # the legend goes below, away from the curves
             axes.legend(frameon=False, fontsize=8, ncols=2, **below)
     return figure
 
 
 def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figure:
-    """Draw the probabilities of the `top` classes that come highest at some time of a video.
+    """Draw the probabilities, over a video, of the `top` classes that reach the highest values.
 
-    The table has a row for each time, indexed by seconds, and a column for each class, in 0..1.
+    The table has a row per time, indexed by seconds, and a column per class, in 0..1.
     """
     figure, [axes] = new_figure(9, 3.2)
     colours, marks = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY), "osD^vx"
@@ -192,7 +192,7 @@ def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figur
 def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[str]) -> Figure:
     """Draw the class probabilities of one or more predictions side by side, one panel each.
 
-    `probabilities`: by the prediction's name, one value in 0..1 per class.
+    `probabilities` maps a prediction's name to one value in 0..1 per class.
     """
     count = len(probabilities)
     width, height = 1.8 + 2.4 * count, 0.9 + 0.24 * len(class_names)
@@ -210,7 +210,7 @@ def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[
 def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) -> Figure:
     """Draw confusion matrices side by side, each row in percent of its true class.
 
-    They are counts (num_classes, num_classes) by model name; rows are true classes.
+    `matrices` maps a model's name to counts (num_classes, num_classes); rows are true classes.
     """
     count = len(matrices)
     figure, panels = new_figure(1.5 + 3.6 * count, 4.9, columns=count, framed=True, sharey=True)
@@ -232,11 +232,11 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
 
 
 def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Figure:
-    """Draw what can be read off at each place in a network: a line per network or control.
+    """Draw the accuracy of probes at each place in a network: a line per network or control.
 
     Args:
-        accuracies: by the line's name, then by capture point, values in 0..1. Lines may lack
-            points; the first one gives the points' order. More than five lines share looks.
+        accuracies: line name to capture point to accuracy, in 0..1. Lines may lack points; the
+            first line sets their order. More than five lines share styles.
     """
     styles = ((BLUE, "o-"), (GREEN, "D-"), (ORANGE, "s-"), (PURPLE, "v--"), (GREY, "^--"))
     points = list(dict.fromkeys(point for line in accuracies.values() for point in line))
@@ -254,10 +254,10 @@ def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Fi
 
 
 def ablation_figure(table: pd.DataFrame) -> Figure:
-    """Draw how a model tells partners apart without each of its parts, and with all of them.
+    """Draw a model's accuracy between partners with and without each of its parts.
 
     The table is that of `introspect.ablation_table`. Its first row, "nothing", is the control: thin
-    lines in the bars' colours, from the ends of its bars down.
+    lines in the bars' colours continue the ends of its bars downwards.
     """
     figure, [axes] = new_figure(8, 1.1 + 0.38 * len(table))
     places = np.arange(len(table))
@@ -279,12 +279,12 @@ def ablation_figure(table: pd.DataFrame) -> Figure:
 def importance_figure(
     frames: Tensor | np.ndarray, importances: Mapping[str, Tensor], title: str = ""
 ) -> Figure:
-    """Draw a clip's frames, and under each how important every method finds it.
+    """Draw a clip's frames, and under each its importance according to every method.
 
     Args:
         frames: (T, 3, H, W) uint8.
-        importances: the method's name, with its unit ("occlusion / nats"), to (T,) values. Methods
-            have different units, so each has its own axis.
+        importances: method name with unit ("occlusion / nats") to (T,) values. Units differ, so
+            each method has its own axis.
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]
@@ -309,7 +309,7 @@ def deletion_figure(table: pd.DataFrame) -> Figure:
     """Draw how the score falls as frames are deleted, most important first; the control as a band.
 
     The table is that of `introspect.deletion_table`. Its method "random" is the control: the mean,
-    within smallest and largest over the seeds.
+    in a band from the smallest to the largest value over the seeds.
     """
     figure, [axes] = new_figure(7, 3.8)
     random = table[table["method"] == "random"].groupby("deleted")["log_probability"]
@@ -328,7 +328,7 @@ def deletion_figure(table: pd.DataFrame) -> Figure:
 
 
 def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
-    """Draw published accuracy over the measured time of one clip, a panel for each data set.
+    """Draw published accuracy against the measured time of one clip, a panel per data set.
 
     The table is the benchmark's: model, dataset, top-1 (percent), ms.
     """
@@ -338,7 +338,7 @@ def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
     for axes, (dataset, rows) in zip(panels, datasets.items(), strict=True):
         rows = rows.sort_values("top-1")
         axes.set_xscale("log")
-        limits = rows["ms"].min() / 2, rows["ms"].max() * 3  # with room for names on both sides
+        limits = rows["ms"].min() / 2, rows["ms"].max() * 3  # room for names on both sides
         axes.set_xlim(limits)
         ticks = [t for t in COST_TICKS if limits[0] <= t <= limits[1]]
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -356,11 +356,11 @@ def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
 
 
 def _name_points(axes: Axes, rows: pd.DataFrame, height: float) -> None:
-    """Write the models' names, each `height` high, beside their points, ascending."""
+    """Write the models' names, each `height` high, beside their points, from bottom to top."""
     points = list(zip(rows["ms"], rows["top-1"], strict=True))
     place = -math.inf
     for name, (ms, top_1) in zip(rows["model"], points, strict=True):
-        place = max(top_1, place + height)  # moved up where names would stand on each other
+        place = max(top_1, place + height)  # moved up where names would overlap
         # The name stands on the right, unless another point is there.
         in_the_way = any(ms < x < 2 * ms and abs(y - place) < height for x, y in points)
         side, x = ("right", ms / ASIDE) if in_the_way else ("left", ms * ASIDE)
@@ -370,5 +370,5 @@ def _name_points(axes: Axes, rows: pd.DataFrame, height: float) -> None:
 
 
 def model_colour(model: str) -> str:
-    """Choose the colour of a model's points: ours, others that look at time, all others."""
+    """Choose the colour of a model's points: bLVNets, other temporal networks, all others."""
     return BLUE if "bLVNet" in model else ORANGE if "TSM" in model or "TAM" in model else GREY

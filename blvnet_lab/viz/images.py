@@ -1,6 +1,6 @@
-"""Pictures as bytes, for what moves: composed with NumPy and Pillow, a few milliseconds each.
+"""Pictures as bytes for everything that moves, made with NumPy and Pillow in a few milliseconds.
 
-A figure of matplotlib takes ten times as long, which one feels while dragging a slider.
+A matplotlib figure takes ten times as long, which one notices while dragging a slider.
 """
 
 import html
@@ -18,14 +18,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY
 
-LABEL_PX = 12  # height of texts in pictures
-LABEL_GREY = "#888888"  # legible on light and on dark pages
+LABEL_PX = 12  # height of text in pictures
+LABEL_GREY = "#888888"  # legible on light and dark pages
 MAX_CLASSES = 10
 
 
 @cache
 def font(size: int = LABEL_PX) -> ImageFont.FreeTypeFont:
-    """Load matplotlib's own font: unlike Pillow's, it has × and − and letters with accents."""
+    """Load matplotlib's own font: unlike Pillow's, it has ×, − and accented letters."""
     path = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
     return ImageFont.truetype(str(path), size)  # Pillow 10 takes no Path
 
@@ -50,7 +50,7 @@ def as_images(frames: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale (h, w, 3) to fit a box: small pixels become crisp squares, large frames shrink."""
+    """Scale (h, w, 3) to fit a box: pixels are enlarged to crisp squares, large frames shrink."""
     factor = min(height // image.shape[0], width // image.shape[1])
     if factor:
         return image.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -60,8 +60,8 @@ def fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """Encode ``(H, W, 3)`` uint8 as a JPEG file, about a tenth of a PNG for real video."""
-    buffer = io.BytesIO()  # colours at full resolution, or the edges of enlarged pixels would bleed
+    """Encode ``(H, W, 3)`` uint8 as a JPEG file, about a tenth of a PNG's size for real video."""
+    buffer = io.BytesIO()  # colours at full resolution, or the edges of enlarged pixels would blur
     Image.fromarray(image).save(buffer, format="JPEG", quality=90, subsampling=0)
     return buffer.getvalue()
 
@@ -74,7 +74,7 @@ def png(image: np.ndarray) -> bytes:
 
 
 class Sheet:
-    """A transparent picture to draw on; `pen` is Pillow's, x and y are pixels."""
+    """A transparent picture to draw on; `pen` is Pillow's, x and y are in pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         self._canvas = Image.new("RGBA", (width, height))
@@ -88,7 +88,7 @@ class Sheet:
     def paste(
         self, picture: np.ndarray, x: int, y: int, size: tuple[int, int], edge: str | None = None
     ) -> None:
-        """Scale (h, w, 3) to `size` (width, height): sharp squares if enlarged, else averages."""
+        """Paste (h, w, 3) scaled to `size` (width, height): crisp if enlarged, else averaged."""
         if edge is not None:
             self.pen.rectangle((x - 2, y - 2, x + size[0] + 1, y + size[1] + 1), fill=edge)
         way = Image.Resampling.BOX if picture.shape[1] > size[0] else Image.Resampling.NEAREST
@@ -112,10 +112,10 @@ def mosaic(
     """Arrange small pictures in labelled rows on a transparent ground: (H, W, 4) uint8.
 
     Args:
-        rows: label (of one or more lines) to the pictures (h, w, 3) uint8 of the row, each scaled
-            to a tile, whatever its size: enlarged pixels are crisp squares.
-        edges: for every row, the colours around its tiles.
-        chosen: the column that is framed, if any.
+        rows: label (one or more lines) to the row's pictures (h, w, 3) uint8, each scaled to a
+            tile: enlarged pixels are crisp squares.
+        edges: for every row, the colours of its tiles' edges.
+        chosen: the column to frame, if any.
         tile_px: width of a tile; its height follows from the first picture.
         below: a text under each column.
     """
@@ -153,7 +153,7 @@ def text_picture(*lines: str) -> np.ndarray:
 
 
 def stacked(*pictures: np.ndarray) -> np.ndarray:
-    """Put pictures (h, w, 4) one below the other, from the left: (H, W, 4) uint8."""
+    """Stack pictures (h, w, 4) below each other, aligned left: (H, W, 4) uint8."""
     width = max(picture.shape[1] for picture in pictures)
     return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0))) for p in pictures])
 
@@ -164,27 +164,27 @@ def picture(image: np.ndarray) -> DisplayImage:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Write a number with a typographic minus, and without one where only zeros are left."""
+    """Format a number with a typographic minus, and never as minus zero."""
     return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def digits_for(limit: float) -> int:
-    """Choose decimals that tell numbers up to `limit` apart: 2, or more below 1."""
+    """Choose the number of decimals for values up to `limit`: 2, or more below 1."""
     return 2 + max(0, -math.floor(math.log10(limit)))
 
 
 def sum_of(terms: Sequence[str], total: str) -> str:
-    """Write out a sum."""
+    """Write out a sum with its total."""
     return " + ".join(terms).replace("+ −", "− ") + f" = {total}"
 
 
 def underlined(branch: str) -> str:
-    """Write a branch's name over a line in the branch's colour: HTML."""
+    """Underline a branch's name in the branch's colour: HTML."""
     return f"<span style='border-bottom:3px solid {BRANCH_COLOURS[branch]}'>{branch}</span>"
 
 
 def paragraph(text: str, edge: str | None = None) -> str:
-    """Set lines closer together than ipywidgets does; a note has an edge of some colour: HTML."""
+    """Set text with tighter lines than ipywidgets does, and a note's coloured edge if any: HTML."""
     border = f";border-left:4px solid {edge};padding-left:8px" if edge else ""
     return f"<div style='line-height:1.4{border}'>{text}</div>"
 
@@ -198,10 +198,10 @@ def score_tables(
     """Draw the class probabilities of one or more models as bars, side by side: HTML.
 
     Args:
-        scores: title to one value in 0..1 per class; what is not finite has no bar.
-        names: of the classes, the same in all models; of many, those with the highest are shown.
-        before: what the scores were: thin grey bars, with the changes in points.
-        true_class: whose name stands in bold.
+        scores: title to one value in 0..1 per class; values that are not finite have no bar.
+        names: of the classes; if there are many, those with the highest scores are shown.
+        before: earlier scores, shown as thin grey bars, with the changes in points.
+        true_class: the class whose name is set in bold.
     """
     peaks = np.nan_to_num([*scores.values(), *(before or {}).values()]).max(0)
     shown = sorted(np.argsort(-peaks, kind="stable")[:MAX_CLASSES].tolist())

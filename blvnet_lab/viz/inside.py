@@ -1,4 +1,4 @@
-"""What happens inside a model: the maps of both branches, and who hears of whom in time."""
+"""Figures of a model's inside: maps of both branches, attributions, temporal receptive fields."""
 
 from collections.abc import Mapping
 
@@ -27,11 +27,11 @@ def feature_maps(
 ) -> Figure:
     """Draw one channel in both branches, pair by pair: the frames, both maps, and their sum.
 
-    All maps share one scale of colours, in which white is zero, and are drawn equally large.
+    All maps share one colour scale, in which white is zero, and are drawn at the same size.
 
     Args:
-        frames: (T, 3, H, W) uint8; with as many maps as frames, every frame is of both branches.
-        little, big, merged: (P, h, w), one channel of what the branches return, and of `.merged`.
+        frames: (T, 3, H, W) uint8; if there are as many maps as frames, both branches see each.
+        little, big, merged: (P, h, w), one channel of the branches' outputs, and of `.merged`.
     """
     images = as_images(frames)
     rows = [("little map", _numbers(little), ORANGE), ("big map", _numbers(big), BLUE)]
@@ -48,7 +48,7 @@ def feature_maps(
     tile = min(1.25, 6.7 / positions)  # inches
     size = 2.3 + tile * positions, len(rows) * (tile * height / width + 0.06) + 0.6
     figure, panels = new_figure(*size, title, rows=len(rows), columns=positions, framed=True)
-    # The layout leaves the longest label a pixel or two too little.
+    # The layout leaves a pixel or two too little room for the longest label.
     figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))
     grid = np.reshape(panels, (len(rows), positions))
     for line, (label, pictures, colour) in zip(grid, rows, strict=True):
@@ -66,11 +66,11 @@ def feature_maps(
 def attribution_figure(
     frames: Tensor | np.ndarray, maps: Mapping[str, Tensor | np.ndarray], title: str = ""
 ) -> Figure:
-    """Draw maps of where and when over the grey frames of a clip, a row for each name.
+    """Draw attribution maps over the grey frames of a clip, a row per name.
 
     White is zero, red positive, blue negative, on one scale, so that a weak map looks weak; the
-    range of each row stands beside it. The map of a pair lies over both of its frames, which touch.
-    Frames are (T, 3, H, W) uint8, maps (positions, h, w) in logits, of frames or of pairs.
+    range of each row stands beside it. The map of a pair covers both of its frames, which touch.
+    Frames are (T, 3, H, W) uint8, maps (positions, h, w) in logits, per frame or per pair.
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]
@@ -110,13 +110,13 @@ def attribution_figure(
 def receptive_field_figure(
     fields: Mapping[str, Tensor], derived: Mapping[str, Tensor] | None = None, title: str = ""
 ) -> Figure:
-    """Draw which frames move which position: a panel for each of a few points of the network.
+    """Draw which frames influence which positions, a panel per capture point.
 
-    Where positions are pairs, the ticks over the frames' numbers have the colours of the branches.
+    Where positions are pairs, the ticks above the frames' numbers have the colours of the branches.
 
     Args:
-        fields: point to (positions, T), of `blvnet_lab.introspect.receptive_field`; every row is
-            divided by its largest value. Or bool, of `derived_receptive_field`.
+        fields: point to (positions, T) from `blvnet_lab.introspect.receptive_field`, each row
+            divided by its largest value; or bool, from `derived_receptive_field`.
         derived: point to (positions, T) bool, outlined; it may have more points than `fields`.
     """
     fields = {name: _numbers(field) for name, field in fields.items()}

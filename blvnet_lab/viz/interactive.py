@@ -1,4 +1,4 @@
-"""Pictures to hover over and zoom into: each function takes plain data, gives a plotly Figure."""
+"""Figures to hover over and zoom into: each function takes plain data, returns a plotly Figure."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,15 +15,15 @@ from blvnet_lab.viz.figures import ACCURACY, COST_TICKS, COST_TITLE, TOP_1_TITLE
 from blvnet_lab.viz.taps import of_module, scale_title, sorted_taps
 from blvnet_lab.viz.theme import GREY, KIND_COLOURS, MODEL_COLOURS, ROLE_COLOURS, SIGNED, template
 
-DECIMALS = 3  # of weights: more would only make the notebooks larger
+DECIMALS = 3  # of weights; more would only make the notebooks larger
 
 
 def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     """Draw accuracy between partners over the epochs: a panel per kind of them, a line per model.
 
     Args:
-        logs: by model name the lines of its run's log: "epoch" and, if it has scores, "direction"
-            and "order", in 0..1. More than six models share looks.
+        logs: model name to the lines of its run's log: "epoch" and, if scored, "direction" and
+            "order", in 0..1. More than six models share styles.
     """
     scores = [
         (name, line["epoch"], kind, round(100 * line[kind], 1))
@@ -51,7 +51,7 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
 
 
 def cost_hover(accuracies: pd.DataFrame) -> go.Figure:
-    """Draw `cost_figure` to hover over: each point has its views, multiply-accumulates and source.
+    """Draw `cost_figure` to hover over: a point shows views, multiply-accumulates and source.
 
     The table is the benchmark's: model, dataset, top-1, views, source, ms, GMACs.
     """
@@ -85,7 +85,7 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
     edges = np.repeat(np.arange(steps + 1) / steps, 2)[1:-1].tolist()
     role_scale = list(zip(edges, np.repeat(list(ROLE_COLOURS.values()), 2).tolist(), strict=True))
     for row, (module, taps) in enumerate(modules.items(), start=1):
-        # Channel and role are the name of the column, so that no cell has to repeat them.
+        # Channel and role form the column's name, so that no cell has to repeat them.
         columns = [f"{c}, {role}" for c, role in zip(taps.channels, taps.roles, strict=True)]
         words = f"{module}<br>channel %{{x}}"
         strip = go.Heatmap(
@@ -109,16 +109,16 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
             colorbar={"title": {"text": scale_title(weights), "side": "right"}} | ticks,
             hovertemplate=f"{words}<br>%{{y}}: %{{z}}<extra></extra>",
         )
-        for trace in (strip, cells):  # each has gaps where the other one is
+        for trace in (strip, cells):  # each has gaps where the other has values
             trace.update(x=columns, autocolorscale=False, hoverongaps=False)
             figure.add_trace(trace, row, 1)
-    for role, colour in ROLE_COLOURS.items():  # the legend: points that are nowhere
+    for role, colour in ROLE_COLOURS.items():  # entries of the legend, without points
         if role in set(roles["role"]):
             marker = {"color": colour, "symbol": "square", "size": 10}
             figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=role)
     figure.update_annotations(font_size=13)  # the titles
     figure.update_xaxes(showticklabels=False, ticks="")
-    # Not the axis' own title: without tick labels above it, that stands on the last row.
+    # Not the axis's own title, which without tick labels would overlap the last row.
     below = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0, "yanchor": "top", "yshift": -4}
     figure.add_annotation(below, text="channels, by role, then by curr", showarrow=False)
     figure.update_yaxes(autorange="reversed")
@@ -128,10 +128,10 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
 
 
 def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -> go.Figure:
-    """Play how the three taps of one TAM changed in training: a point for every channel.
+    """Animate how the three taps of one TAM changed in training: a point per channel.
 
     It opens at the last epoch; the button plays from the first. The tables are those of
-    `introspect.tap_history`, and of `introspect.tam_roles` of the trained model.
+    `introspect.tap_history` and, for the trained model, `introspect.tam_roles`.
     """
     rows = of_module(history, module).sort_values("epoch")
     taps = rows.pivot(index=["epoch", "channel"], columns="tap", values="weight").round(DECIMALS)
@@ -167,9 +167,9 @@ def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -
 
 
 def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
-    """Draw clips as points in a plane, a panel a split, to hover over for class and path.
+    """Draw clips as points in a plane, a panel per split, with class and path on hover.
 
-    The table has x, y, class_name, split and path of each clip, as of `runs.probe.flat_features`.
+    The table has x, y, class_name, split and path of each clip, as from `runs.probe.flat_features`.
     """
     ends = ["/".join(Path(path).parts[-3:]) for path in points["path"]]
     figure = px.scatter(
@@ -180,7 +180,7 @@ def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
         symbol="class_name",  # for those who see no colours
         facet_col="split",
         hover_name=ends,
-        custom_data=[np.arange(len(points)).astype(object)],  # the number of its row
+        custom_data=[np.arange(len(points)).astype(object)],  # row numbers
         labels={"x": "first principal component", "y": "second principal component"},
         title=title.replace("; ", "<br>"),
         height=560,
@@ -192,10 +192,10 @@ def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
 def show(figure: go.Figure) -> None:
     """Display ``figure`` as ``application/vnd.plotly.v1+json``, which JupyterLab draws live.
 
-    The text beside it, its kinds of traces, is what nbval compares. A figure without a template of
-    its own gets the small one of the theme (see ``set_theme``); ``figure`` itself stays as it is.
+    The accompanying text names its traces; nbval compares that. A figure without a template of its
+    own gets the theme's small one (see ``set_theme``); ``figure`` itself is not changed.
     """
-    if figure.layout.template == pio.templates["plotly"]:  # the default, so nobody chose it
+    if figure.layout.template == pio.templates["plotly"]:  # the default, so none was chosen
         figure = go.Figure(figure).update_layout(template=template())
     bundle = pio.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
     kinds = Counter(trace.type for trace in figure.data)

@@ -1,4 +1,4 @@
-"""What was learned in time: the taps of TAMs as heat maps, and how they came about."""
+"""Figures of what was learned in time: taps as heat maps, and how they changed in training."""
 
 from typing import NamedTuple
 
@@ -11,20 +11,20 @@ from matplotlib.patches import Patch
 from blvnet_lab.viz.figures import draw_signed, new_figure, whole_numbers
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY, ROLE_COLOURS, ink
 
-FEW_CHANNELS = 32  # the numbers of no more than these are legible under a heat map
+FEW_CHANNELS = 32  # up to which channel numbers are legible under a heat map
 
 
-class SortedTaps(NamedTuple):  # of one TAM, with its channels in the order of pictures
+class SortedTaps(NamedTuple):  # of one TAM, with its channels in the order drawn
     names: list[str]  # of the r taps
     weights: np.ndarray  # (r, C)
     channels: list[int]
-    roles: list[str]  # of the channels
+    roles: list[str]  # one per channel
 
 
 def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedTaps]:
     """Sort the channels of each module by role, within a role by the weight of the frame itself.
 
-    The tables are those of `introspect.tam_weights` and `introspect.tam_roles`, of one model.
+    The tables are those of `introspect.tam_weights` and `introspect.tam_roles` for one model.
     """
     ranks = roles.assign(rank=roles["role"].map(list(ROLE_COLOURS).index))
     found = {}
@@ -39,7 +39,7 @@ def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedT
 
 
 def scale_title(weights: pd.DataFrame) -> str:
-    """Name the scale of a TAM's taps, or of a shift's: zeros and ones, some of other frames."""
+    """Name the colour scale, for learned taps or for a shift's (0 or 1, some at other frames)."""
     taps = weights["weight"]
     is_shift = taps.isin([0, 1]).all() and (taps * weights["offset"]).any()
     return "weight in the shift: 0 or 1" if is_shift else "weight / largest of its TAM"
@@ -48,7 +48,7 @@ def scale_title(weights: pd.DataFrame) -> str:
 def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> Figure:
     """Draw the taps of every TAM: a column per channel, under a strip in the colour of its role.
 
-    Each TAM has its own scale of colours, since the size of its taps does not matter (a batch norm
+    Each TAM has its own colour scale, since the size of its taps does not matter (a batch norm
     follows). Args as for `sorted_taps`.
     """
     modules = sorted_taps(weights, roles)
@@ -80,13 +80,13 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
 
 
 def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -> Figure:
-    """Draw what a TAM between merges does to pairs: taps of little and of big frames.
+    """Draw a TAM between merges as it acts on pairs: the taps of little and of big frames.
 
-    Both show the channels in the same order: from those that look back most to those that look
-    ahead most (of a causal TAM: back least), in the sum of weight x offset.
+    Both panels order channels by the sum of weight x offset, from looking back most to looking
+    ahead most (of a causal TAM, back least).
 
     Args:
-        pair_weights: of `blvnet_lab.introspect.effective_pair_taps`.
+        pair_weights: the table of `blvnet_lab.introspect.effective_pair_taps`.
         module: "stage1.tam", "stage2.tam" or "stage3.tam".
     """
     rows = of_module(pair_weights, module)
@@ -133,7 +133,7 @@ def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
 
 
 def of_module(table: pd.DataFrame, module: str) -> pd.DataFrame:
-    """Select the rows of one module; an error that names the others where there are none."""
+    """Select the rows of one module; raise ValueError, naming the others, if there are none."""
     rows = table[table["module"] == module]
     if rows.empty:
         names = ", ".join(table["module"].unique())

@@ -1,4 +1,4 @@
-"""Small widgets: a clip, frame by frame, and the curves of a run that is going on."""
+"""Small widgets: a clip, frame by frame, and the curves of a running training."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from blvnet_lab.viz.figures import training_figure
 from blvnet_lab.viz.images import as_images
 
 MAX_WIDTH = 336  # of a frame, in pixels
-SHEET_FRAMES, SHEET_HEIGHT = 8, 128  # of the static picture; pixels
-SHEET_GAP = 4  # pixels of white between two frames
-TIMED = ("clips_per_second", "wait_share")  # differ in every run
+SHEET_FRAMES, SHEET_HEIGHT = 8, 128  # frames in the static picture; their height in pixels
+SHEET_GAP = 4  # white pixels between two frames
+TIMED = ("clips_per_second", "wait_share")  # which differ from run to run
 
 
 class FrameStepper(Explorer):
     """Step through frames (T, 3, H, W) uint8, or play them; ``slider.value`` is the frame's number.
 
-    ``captions`` are T pieces of HTML, each shown under its frame. ``interval_ms`` is the time from
-    frame to frame while playing; a local kernel keeps up with about ten frames a second.
+    ``captions`` are T pieces of HTML, each shown under its frame. ``interval_ms`` is the time per
+    frame while playing; a local kernel keeps up with about ten frames a second.
     """
 
     css_class = "blvnet-stepper"
@@ -34,7 +34,7 @@ class FrameStepper(Explorer):
         interval_ms: int = 120,
     ) -> None:
         super().__init__()
-        self._frames = as_images(frames)  # (T, H, W, 3), as picture files have it
+        self._frames = as_images(frames)  # (T, H, W, 3)
         self._captions = captions or [""] * len(self._frames)
         count, height, width = self._frames.shape[:3]
         self.about = f"FrameStepper({count} frames, {height}x{width})"
@@ -61,11 +61,11 @@ class FrameStepper(Explorer):
 
 
 class LiveCurves(Explorer):
-    """Draw `training_figure` of a run that is going on, again after every epoch.
+    """Draw `training_figure` of a running training, again after every epoch.
 
     curves = LiveCurves("my first run")
     display(curves)
-    engine.fit(..., after_epoch=curves)  # which calls it with the lines of the log so far
+    engine.fit(..., after_epoch=curves)  # called with the lines of the log so far
     """
 
     css_class = "blvnet-curves"
@@ -90,6 +90,6 @@ class LiveCurves(Explorer):
         return file.getvalue()
 
     def static_picture(self) -> np.ndarray:
-        """Draw it without the speed: committed notebooks stay as they are."""
+        """Draw it without the speed, so that committed notebooks do not change."""
         lines = [{k: v for k, v in line.items() if k not in TIMED} for line in self._history]
         return np.asarray(Image.open(io.BytesIO(self._file(lines))).convert("RGB"))

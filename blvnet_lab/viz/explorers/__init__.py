@@ -1,5 +1,5 @@
-"""Widgets that run a model while one plays with them: the only pictures that know the library.
+"""Widgets that run a model while you play with it: the only part of `viz` that knows models.
 
-Each keeps the model as it is: what is changed inside (taps, the order of frames) is changed by
+The model itself stays unchanged: taps and the order of frames are edited with
 `blvnet_lab.introspect`, or in a copy.
 """

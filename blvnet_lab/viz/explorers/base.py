@@ -1,10 +1,10 @@
-"""What all widgets share: state that follows the controls, pictures that follow the state.
+"""The base of all widgets: state follows the controls, pictures follow the state.
 
-Their pictures travel over the widget channel, never as cell output: smooth (one small message each)
-and testable without a browser (``stepper.slider.value = 3; stepper.frame.value``).
+Pictures travel over the widget channel, never as cell output, which is smooth (one small message
+each) and testable without a browser (``stepper.slider.value = 3; stepper.frame.value``).
 
-JupyterLab handles the messages of widgets in a thread of their own ("Kernel Comms over subshells"),
-while a cell may run in another. So what controls set off is done one after the other.
+JupyterLab handles widget messages in a thread of their own ("Kernel Comms over subshells"), while a
+cell may run in another. A lock makes sure that actions of controls run one after the other.
 """
 
 import base64
@@ -22,21 +22,21 @@ from blvnet_lab.models import VideoNet
 from blvnet_lab.viz.images import as_images, fitted, jpeg, png, stacked, text_picture
 
 PAGE_PX = 860  # width of a notebook's page
-STEP_MS = 400  # from position to position, while playing
+STEP_MS = 400  # per position while playing
 
-_LOCK = threading.RLock()  # of all explorers, which may be linked to each other
+_LOCK = threading.RLock()  # one for all explorers, since they may be linked to each other
 
 
 class Explorer(widgets.VBox):
     """Controls, a state `now` with one value per control, and pictures and texts of this state.
 
-    A subclass makes its parts, each of which becomes an attribute, and arranges them by `_arrange`.
-    It defines `draw()`: show the state, and put right what no longer fits in it. Pages without a
-    kernel get the pictures of `_show`, the text `lines` below them, and as text `about` (which is
-    the same on every machine).
+    A subclass makes its parts, each of which becomes an attribute, and lays them out by `_arrange`.
+    It defines `draw()`, which shows the state and corrects values that no longer fit. Pages without
+    a kernel get the pictures of `_show`, the text `lines` below them, and `about` as plain text
+    (the same on every machine).
     """
 
-    css_class = ""  # for style sheets and browser tests; parts add their names to it
+    css_class = ""  # for style sheets and browser tests; parts append their names
     about = ""
     lines: Sequence[str] = ()
 
@@ -45,7 +45,7 @@ class Explorer(widgets.VBox):
         self.now = SimpleNamespace()
         self._controls: dict[str, widgets.Widget] = {}
         self._drawn: dict[str, np.ndarray] = {}
-        self._busy = True  # until all parts are arranged
+        self._busy = True  # until all parts are laid out
         self.add_class(self.css_class)
 
     def _named(self, name: str, part: widgets.Widget) -> widgets.Widget:
@@ -78,7 +78,7 @@ class Explorer(widgets.VBox):
         """Add a slider as a control, with a play button."""
         self._control(name, slider, action)
         play = widgets.Play(value=slider.value, max=slider.max, interval=interval_ms)
-        # Linked in the browser, both ways; at first both have the first one's value. Only the
+        # Linked in the browser, in both directions, starting from the slider's value. Only the
         # slider talks to the kernel.
         self._link = widgets.jslink((slider, "value"), (play, "value"))
         self._named("play", play)
@@ -93,7 +93,7 @@ class Explorer(widgets.VBox):
         return self._named(name, widgets.HTML(layout=layout))
 
     def _image(self, name: str, kind: str = "png") -> widgets.Image:
-        # Left to itself, a picture is stretched to the width of the page.
+        # By default a picture is stretched to the width of the page.
         natural = {"align_self": "flex-start", "max_width": "100%"}
         return self._named(name, widgets.Image(format=kind, layout=natural))
 
@@ -113,19 +113,19 @@ class Explorer(widgets.VBox):
         self.frame.value = jpeg(frame)
 
     def _set_range(self, slider: widgets.IntSlider, last: int, at: int) -> None:
-        """Give a slider and its play button another last value, and a place."""
-        # A value that a new range moves would go back and forth over their link; so where the range
-        # shrinks, the values come first.
+        """Change the last value of a slider and its play button, and their position."""
+        # A value that a new range moves would bounce back and forth over their link; so where the
+        # range shrinks, the values are set first.
         if at <= slider.max:
             self.play.value = slider.value = at
         self.play.max = slider.max = last
         self.play.value = slider.value = at
 
     def _set_off(self, action: Callable[[], None]) -> None:
-        """Do what the user, or code outside, asks for; draw the state, and let controls follow."""
+        """Perform an action, draw the resulting state, and update the controls."""
         with _LOCK:
             if self._busy:
-                return  # a control that this explorer sets itself
+                return  # the change of a control that this explorer has set itself
             self._busy = True
             try:
                 action()
@@ -136,12 +136,12 @@ class Explorer(widgets.VBox):
                 self._busy = False
 
     def static_picture(self) -> np.ndarray:
-        """Draw what pages without a kernel show: (H, W, 3) or (H, W, 4) uint8."""
+        """Draw the picture for pages without a kernel: (H, W, 3) or (H, W, 4) uint8."""
         words = [text_picture(*self.lines)] if self.lines else []
         return stacked(*self._drawn.values(), *words)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
-        """Add a picture and a fixed text, which all but a JupyterLab with a kernel show."""
+        """Add a picture and a fixed text for everything but a JupyterLab with a kernel."""
         with _LOCK:
             picture, text = self.static_picture(), self.about
         kind, file = ("png", png(picture)) if picture.shape[2] == 4 else ("jpeg", jpeg(picture))
@@ -150,7 +150,7 @@ class Explorer(widgets.VBox):
 
 
 def row(*parts: widgets.Widget, **layout: str) -> widgets.HBox:
-    """Put parts side by side, and below each other where there is no room."""
+    """Put parts side by side, wrapping where there is no room."""
     return widgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center"} | layout)
 
 
@@ -164,7 +164,7 @@ def one_clip(model: VideoNet, clip: Tensor) -> Tensor:
 
 
 def size_text(clip: Tensor) -> str:
-    """Say how many frames of which size a clip (1, T, C, H, W) has."""
+    """Describe the number and size of the frames of a clip (1, T, C, H, W)."""
     return "{1} frames of {3}x{4}".format(*clip.shape)
 
 
@@ -174,7 +174,7 @@ def pictures_of(clip: Tensor) -> np.ndarray | None:
 
 
 def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:
-    """Return the names of a model's classes, "class 0" and so on if None; ValueError if too few."""
+    """Return class names, "class 0" and so on if None; ValueError unless there is one per class."""
     count = model.classifier.out_features
     names = [f"class {i}" for i in range(count)] if names is None else list(map(str, names))
     if len(names) != count:
@@ -183,6 +183,6 @@ def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:
 
 
 def probabilities(model: VideoNet, logits: Tensor) -> np.ndarray:
-    """Turn logits (..., num_classes) into probabilities: of one class, or each by itself."""
+    """Turn logits (..., num_classes) into probabilities: a softmax, or sigmoids if multi-label."""
     logits = logits.detach().cpu().double()  # in this order: MPS has no float64
     return (logits.sigmoid() if model.multi_label else logits.softmax(-1)).numpy()

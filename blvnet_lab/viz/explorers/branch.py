@@ -1,4 +1,4 @@
-"""Look into both branches at once: what each frame of a pair becomes, and how the two merge.
+"""Look into both branches at once: see the maps of each frame of a pair, and how they merge.
 
 BranchExplorer(model, clip)          # clip (T, 3, H, W), as the model gets it
 """
@@ -25,29 +25,29 @@ BY_NUMBER, BY_ACTIVITY = "by number", "most active first"
 GAP_PX = 10  # between tiles: room for the frame around the chosen column
 
 
-class MapRow(NamedTuple):  # what one row shows at every position
+class MapRow(NamedTuple):  # one row of the picture, with a tile per position
     name: str  # "little frame", "little map", ...
     pictures: np.ndarray  # (positions, h, w, 3) uint8
-    colour: str  # of its edges
-    scale: str = ""  # what full red is, for maps
-    frames: range | None = None  # their numbers
+    colour: str  # of the tiles' edges
+    scale: str = ""  # the value of full red, for maps
+    frames: range | None = None  # their numbers, for frames
 
 
 class BranchExplorer(Explorer):
     """See the maps of one clip, channel by channel; in Python, set ``.value`` of the controls.
 
-    The controls: ``stage``, ``slider`` (channel), ``order`` (of the channels) and ``position`` (the
-    pair that is enlarged). What they change: ``maps``, a picture, and its ``caption``. ``channel``
-    is the number of the channel shown.
+    Controls: ``stage``, ``slider`` (channel), ``order`` (of the channels) and ``position`` (the
+    enlarged pair). They change ``maps``, a picture, and its ``caption``. ``channel`` is the number
+    of the channel shown.
 
     Everything is captured once, at the start, in eval mode. Little, big and merged share one scale,
-    so that merged can be seen to be their sum with the negatives cut; out has its own. "Active" is
-    the mean absolute value, over the clip, of merged, or of the last map where there is none.
+    so that one can see that merged is their sum with the negatives cut; out has its own. "Active"
+    means the mean absolute value of merged over the clip, or of the last map where there is none.
 
     Args:
         clip: (T, C, H, W) or (1, T, C, H, W), normalised.
 
-    Raises ValueError for several clips, and for one that the model does not take.
+    Raises ValueError for several clips, or a clip that the model does not accept.
     """
 
     css_class = "blvnet-branch-explorer"
@@ -74,7 +74,7 @@ class BranchExplorer(Explorer):
 
     @property
     def channel(self) -> int:
-        """The number of the channel that is shown."""
+        """The number of the channel shown."""
         place = self.now.slider
         return place if self.now.order == BY_NUMBER else self._by_activity[self.now.stage][place]
 
@@ -88,7 +88,7 @@ class BranchExplorer(Explorer):
         self.lines = [text]
 
     def _rows(self) -> list[MapRow]:
-        """Frames and maps in the order of computation: out in its own scale, all others in one."""
+        """List frames and maps in the order of computation; all but out share one scale."""
         maps = {name: m[:, self.channel] for name, m in self._maps[self.now.stage].items()}
 
         def map_row(name: str) -> MapRow:
@@ -111,7 +111,7 @@ class BranchExplorer(Explorer):
     def _picture(self) -> np.ndarray:
         rows, position, count = self._rows(), self.now.position, self.position.max + 1
         tile_px = max(36, min(64, (PAGE_PX - 110) // count - GAP_PX))
-        unit = f"{self._unit} " if tile_px > 50 else ""  # as far as there is room
+        unit = f"{self._unit} " if tile_px > 50 else ""  # if there is room
         overview = mosaic(
             {f"{r.name}\n{r.scale}".strip(): list(r.pictures) for r in rows},
             column_labels=[f"{unit}{p}" for p in range(count)],
@@ -130,7 +130,7 @@ class BranchExplorer(Explorer):
         return stacked(overview, closeup)
 
     def _caption(self) -> str:
-        """Say what is enlarged, what the rows have to do with each other, and their ranges."""
+        """Describe what is enlarged, how the rows are related, and their ranges."""
         maps, stage, position = self._maps[self.now.stage], self.now.stage, self.now.position
         by_activity = self._by_activity[stage]
         rank = by_activity.index(self.channel) + 1
@@ -160,10 +160,10 @@ class BranchExplorer(Explorer):
 def _maps(model: VideoNet, clip: Tensor) -> dict[str, dict[str, Tensor]]:
     """Return stage to name to maps (positions, C, h, w), on the CPU."""
     points = capture_points(model)
-    found = {}  # stage to name to point: "stage1.little" for "little", but "stage4.0" as it is
+    found = {}  # stage to name to point: "little" to "stage1.little", but "stage4.0" to itself
     for stage in STAGES:
         found[stage] = {part: f"{stage}.{part}" for part in MERGE if f"{stage}.{part}" in points}
-    if "stem.merged" in points:  # of stage 4, its blocks
+    if "stem.merged" in points:  # stage 4 shows its blocks
         blocks = [name for name in points if name.startswith("stage4.") and name[-1].isdigit()]
         found["stage4"] = {name: name for name in blocks}
     wanted = [point for names in found.values() for point in names.values()]

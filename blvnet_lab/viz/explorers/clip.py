@@ -1,8 +1,8 @@
-"""Choose a clip or any video file, step through it, and see what the networks get and say.
+"""Choose a clip or any video file, step through it, and see what networks are shown and answer.
 
     ClipExplorer({"bLVNet": blvnet, "bLVNet-TAM": blvnet_tam}, clips.rows, clips.classes)
 
-The order of the frames is the point: exchange or shuffle them, and see which networks notice.
+The point is the order of the frames: exchange or shuffle them, and see which networks notice.
 """
 
 import copy
@@ -34,19 +34,19 @@ STRANGER = "Networks have little to say about videos that are unlike those of th
 class ClipExplorer(VideoExplorer):
     """Compare networks on one clip; in Python, set ``.value`` of the controls.
 
-    The controls: ``kind`` (class) and ``number`` (which clip of it), or ``path`` (any video file);
-    ``position`` (which frame to look at); ``order`` (in which the networks get the frames). What
-    they change: ``frame``, ``caption``, ``strip`` (the clip), ``scores`` and ``message``.
+    Controls: ``kind`` (class) and ``number`` (which of its clips), or ``path`` (any video file);
+    ``position`` (the frame to look at); ``order`` (in which the networks get the frames). They
+    change ``frame``, ``caption``, ``strip`` (the clip), ``scores`` and ``message``.
 
     Args:
-        models: title to model, all with the same number T of frames and of classes. Copies of
-            them are run: later changes are not seen.
+        models: title to model, all with the same number T of frames and of classes. The explorer
+            runs copies of them, so later changes have no effect.
         manifest: the clips to choose from, with `path` and `class_name`.
         class_names: names of the models' classes; "class 0", ... if None.
         size: (height, width) in pixels of the frames that the models get.
 
     Raises ValueError for models and names that do not fit together; VideoReadError if the first
-    clip cannot be read. Later, such a file gets a message, and what was shown before stays.
+    clip cannot be read. If a later one cannot, a message says so, and the last picture stays.
     """
 
     css_class = "blvnet-clip-explorer"
@@ -68,7 +68,7 @@ class ClipExplorer(VideoExplorer):
         self._prepare = evaluation_transform(size)
         clips = manifest.dropna(subset=["class_name"]).astype({"class_name": str})
         found = clips.groupby("class_name", sort=False)["path"].agg(list)
-        known = [name for name in self._names if name in found]  # come first, in their order
+        known = [name for name in self._names if name in found]  # come first, in label order
         self._paths = {name: found[name] for name in (*known, *found.index)}
         self._orders = {AS_FILMED: torch.arange(self._num_frames), **frame_orders(self._num_frames)}
         self._rng = torch.Generator().manual_seed(1)
@@ -88,7 +88,7 @@ class ClipExplorer(VideoExplorer):
         look = {"continuous_update": False, "layout": {"width": "440px"}}
         self._control("path", widgets.Text(placeholder=words, **look), self._choose_file)
         self._load(self._paths[kinds.value][0])
-        self._class = kinds.value  # None of a file of one's own
+        self._class = kinds.value  # None for a file of one's own
         self._make_position(PLAY_MS)
         self._choice("order", self._orders)
         self._button("shuffle", "shuffle again", self._shuffle)
@@ -125,7 +125,7 @@ class ClipExplorer(VideoExplorer):
         self._choose_file("")
 
     def _choose_file(self, text: str) -> None:
-        """Show this video instead of the one before; or a message, if it cannot be read."""
+        """Show this video, or a message if it cannot be read."""
         self.now.path = text
         path = os.path.expanduser(text.strip().strip("\"'"))
         with self._reading(self._frames.title()):
@@ -136,7 +136,7 @@ class ClipExplorer(VideoExplorer):
         """Read the T frames of the clip, prepared as for evaluation."""
         frames = FrameReader(path)
         sampled = sample_uniform(frames.info.num_frames, self._num_frames).tolist()
-        # One by one: as floats, all frames of a large video would take gigabytes.
+        # One by one, since as floats the frames of a large video would take gigabytes.
         clip = torch.stack([self._prepare(frame) for frame in read_frames(frames.info, sampled)])
         at = min(getattr(self.now, "position", 0), frames.info.num_frames - 1)
         frames[at]
@@ -157,7 +157,7 @@ class ClipExplorer(VideoExplorer):
         }
 
     def draw(self) -> None:
-        """Draw the pictures first: the networks may take their time."""
+        """Draw the pictures first, since the networks may be slow."""
         self._set_range(self.position, self._frames.info.num_frames - 1, self.now.position)
         kind = f"<b>{escape(self._class)}</b>, " if self._class else ""
         self.title.value = kind + escape(self._frames.title())

@@ -1,4 +1,4 @@
-"""See the clips behind the points of an embedding, under the mouse or by their number.
+"""See the clips behind the points of an embedding, by mouse or by number.
 
 points, title = flat_features(Features.read("features.safetensors"))
 EmbeddingExplorer(points, title)
@@ -19,17 +19,17 @@ from blvnet_lab.viz.images import as_images, mosaic, paragraph, text_picture
 from blvnet_lab.viz.interactive import embedding_hover
 from blvnet_lab.viz.theme import GREY
 
-FRAMES = 6  # of a clip, evenly spaced
+FRAMES = 6  # shown of a clip, evenly spaced
 
 
 class EmbeddingExplorer(Explorer):
-    """Show clips as points in a plane, and frames of the one that the mouse is on.
+    """Show clips as points in a plane, and frames of the clip under the mouse.
 
     In Python, ``slider.value`` is the number of the clip (a row of `points`). It changes ``plane``,
-    where a ring is around that clip's point, ``frames``, a picture, and ``caption``.
+    where a ring marks that clip's point, ``frames``, a picture, and ``caption``.
 
     Args:
-        points: x, y, class_name, split and path of each clip, as `runs.probe.flat_features` has it.
+        points: x, y, class_name, split and path of each clip, as from `runs.probe.flat_features`.
 
     Raises ValueError for a table without rows.
     """

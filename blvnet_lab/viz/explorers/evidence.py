@@ -1,4 +1,4 @@
-"""See where and when networks find what speaks for a class, in parts that add up to its logit."""
+"""See where and when networks find evidence for a class, in parts that add up to its logit."""
 
 import copy
 from base64 import b64encode
@@ -32,17 +32,17 @@ A cell is a place of the last maps, which have seen much more of the clip than l
 class EvidenceExplorer(Explorer):
     """See `introspect.evidence` of one clip in several networks; set ``.value`` of the controls.
 
-    The controls: ``network``; ``label`` and ``minus``, classes that the evidence is for and against
-    (-1: nothing); ``order`` of the frames; ``position``, enlarged. What they change: ``maps``, a
-    picture, ``closeup`` and ``sums``, texts.
+    Controls: ``network``; ``label`` and ``minus``, classes that the evidence is for and against
+    (-1: nothing); ``order`` of the frames; ``position``, enlarged. They change ``maps``, a picture,
+    and the texts ``closeup`` and ``sums``.
 
     Args:
-        networks: title to network, or one. Copies are run, in eval mode: later changes go unseen.
+        networks: title to network, or one network. The explorer runs copies of them, in eval mode.
         clip: (T, C, H, W) or (1, T, C, H, W), normalised; frames other than RGB are shown grey.
         class_names: names of the networks' classes; "class 0", ... if None.
-        label: the clip's class; if None, the evidence is for the first network's answer at first.
+        label: the clip's class; if None, the evidence is at first for the first network's answer.
 
-    Raises ValueError for what does not fit together.
+    Raises ValueError for networks, clip and names that do not fit together.
     """
 
     css_class = "blvnet-evidence-explorer"
@@ -73,7 +73,7 @@ class EvidenceExplorer(Explorer):
         self._found = cache(self._found)
         self.about = f"EvidenceExplorer({', '.join(networks)}; {base.size_text(clip)})"
         start = predict(self._networks[first], clip).argmax().item() if label is None else label
-        self._found(first, AS_FILMED, start, -1)  # a label that is no class is named here
+        self._found(first, AS_FILMED, start, -1)  # raises the error for a label that is no class
 
         self._choice("network", self._networks)
         self._choice("order", self._orders)
@@ -87,7 +87,7 @@ class EvidenceExplorer(Explorer):
         self._arrange(self.network, asked, self.order, place, self._image("maps"), shown)
 
     def _found(self, network: str, order: str, label: int, minus: int) -> tuple[np.ndarray, ...]:
-        """Compute evidence (P, h, w), and the probability of every class."""
+        """Compute the evidence (P, h, w) and the probability of every class."""
         model, clip = self._networks[network], self._clips[order]
         maps = evidence(model, clip, label, None if minus < 0 else minus)[0]
         return maps.cpu().double().numpy(), base.probabilities(model, predict(model, clip)[0])
@@ -108,7 +108,7 @@ class EvidenceExplorer(Explorer):
 
         shown = self._frames[held]  # (P, 1 or 2, H, W, 3)
         y, x = (np.arange(n) * m // n for n, m in zip(self._size, maps.shape[1:], strict=True))
-        grey = shown.mean((1, 4))[..., None]  # of a pair, a double exposure
+        grey = shown.mean((1, 4))[..., None]  # a double exposure of a pair's frames
         colours = coloured(maps[:, y][:, :, x], limit)
         over = (OPACITY * colours + (1 - OPACITY) * grey).astype(np.uint8)
         branches = ["little frame", "big frame"] if paired else ["frame"]
@@ -138,7 +138,7 @@ class EvidenceExplorer(Explorer):
 
 
 def adding_up(parts: np.ndarray, total: float, digits: int) -> np.ndarray:
-    """Round parts down, or up where most is lost, so that they add up to the rounded total."""
+    """Round parts down, or up where that loses most, so that they add up to the rounded total."""
     exact = parts.ravel() * 10.0**digits
     whole = np.floor(exact)
     missing = int(np.nan_to_num(np.round(total * 10.0**digits) - whole.sum()))
@@ -152,7 +152,7 @@ def added(parts: np.ndarray, digits: int) -> str:
 
 
 def table(picture: np.ndarray, cells: np.ndarray, digits: int) -> str:
-    """Write the numbers of cells over an enlarged picture: HTML."""
+    """Write the cells' numbers over an enlarged picture, as HTML."""
     width = max(256, 8 * (digits + 4) * cells.shape[1])
     look = f"width:{width}px;height:{width * picture.shape[0] // picture.shape[1]}px;{GLOW}"
     look += ";table-layout:fixed;text-align:center;image-rendering:pixelated"

@@ -31,20 +31,20 @@ from blvnet_lab.viz.explorers.camera import Camera
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, branch_of
 
-WIDTH = 524  # of the chart, in pixels: with the frame beside it, the page of a notebook
-MAX_ROWS, MAX_LETTERS = 10, 24  # of classes in the chart; of their names
-ROW_PX, BAR_PX = 25, 21  # of a row; of them, those that stand for 100 %
-NUMBERS_PX = 50  # for the numbers at the right
+WIDTH = 524  # of the chart in pixels; with the frame beside it, it fills a notebook's page
+MAX_ROWS, MAX_LETTERS = 10, 24  # classes in the chart; letters of a class name
+ROW_PX, BAR_PX = 25, 21  # height of a row; of a bar of 100 % in it
+NUMBERS_PX = 50  # for the numbers on the right
 TOP_PX, AXIS_PX = 18, 34
 MAX_TICKS = 6
-MAX_SECONDS, MAX_FRAMES = 10, 250  # of the chart; frames, where a video does not say how fast
-PLAY_MS, MIN_MS = 120, 40  # from frame to frame, where a video does not say; at least
-KEPT_PAIRS = 600  # of a camera: more than the chart and the average need
-STILL_PAIRS = 8  # at least as many are in the picture for pages without a kernel
+MAX_SECONDS, MAX_FRAMES = 10, 250  # span of the chart; in frames where a video has no rate
+PLAY_MS, MIN_MS = 120, 40  # per frame where a video has no rate; at least
+KEPT_PAIRS = 600  # of a camera's: more than the chart and the average need
+STILL_PAIRS = 8  # the least number in the picture for pages without a kernel
 
 
 class Watcher:
-    """A copy of a causal bLVNet-TAM that gets pairs of frames, and what it said after each."""
+    """A copy of a causal bLVNet-TAM that gets pairs of frames, and its answers so far."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class Watcher:
 
     def forget(self) -> None:
         self.stream.reset()
-        # Of each pair: logits (num_classes,); when it was complete; how long it took (s).
+        # For each pair: logits (num_classes,); when it was complete and how long it took (s).
         self.logits, self.ends, self.seconds = [], [], []
 
     def take(self, pair: Tensor, end: float) -> None:
-        """Give the network a pair (2, 3, H, W), uint8, that is complete at some time."""
+        """Give the network a pair (2, 3, H, W), uint8, that was complete at time `end`."""
         pair = self.prepare(pair).to(self._like)
         start = time.perf_counter()
         self.logits.append(self.stream(pair[None])[0].cpu().double())
@@ -79,25 +79,25 @@ class Watcher:
         self.ends.append(end)
 
     def averaging(self) -> widgets.IntSlider:
-        """Make the control for how many pairs are averaged."""
+        """Make the control for the number of pairs to average."""
         most, style = self._model.num_frames, {"description_width": "initial"}
         return widgets.IntSlider(most // 2, 1, most, description="pairs averaged", style=style)
 
     def probabilities(self, pairs: range, count: int) -> np.ndarray:
-        """Return those after each of these pairs, of up to `count` each, (n, num_classes)."""
+        """Return the probabilities after each pair, averaging up to `count`: (n, num_classes)."""
         latest = [torch.stack(self.logits[max(0, k + 1 - count) : k + 1]).mean(0) for k in pairs]
         found = probabilities(self._model, torch.stack(latest)) if latest else np.empty(0)
         return found.reshape(-1, len(self.names))
 
     def scores(self, seen: int, count: int) -> dict[str, float]:
-        """Name the probabilities after so many pairs; empty before the first."""
+        """Return class names with probabilities after `seen` pairs; empty before the first."""
         latest = self.probabilities(range(seen)[-1:], count)
         return dict(zip(self.names, latest[0].tolist(), strict=True)) if seen else {}
 
     def chart(
         self, seen: int, count: int, *, now: float, span: float, unit: str = "s"
     ) -> np.ndarray:
-        """Draw what it said after so many pairs, of the last `span`."""
+        """Draw the probabilities after each of the first `seen` pairs, over the last `span`."""
         gone = sum(end <= now - span for end in self.ends[1:seen])
         found, times = self.probabilities(range(gone, seen), count), self.ends[gone:seen]
         return score_chart(times, found, self.names, now=now, span=span, unit=unit)
@@ -106,30 +106,30 @@ class Watcher:
 class LiveView(VideoExplorer):
     """Play a video through a causal network; in Python, set ``.value`` of the controls.
 
-    The controls: ``play``; ``position`` (the frame that is shown); ``averaged`` (over how many
-    pairs the logits are averaged); ``restart`` (to `click()`: the network forgets everything). What
-    they change: ``frame``, ``caption``, ``chart``, ``cost``, ``scores`` and ``message``.
+    Controls: ``play``; ``position`` (the frame shown); ``averaged`` (the number of pairs over which
+    logits are averaged); ``restart`` (`click()` makes the network forget everything). They change
+    ``frame``, ``caption``, ``chart``, ``cost``, ``scores`` and ``message``.
 
-    The network gets one frame of every `stride`, the middle one: each pair once, when its second
-    frame is there. So a frame shows the same however one came there.
+    The network gets the middle one of every `stride` frames, and each pair once, when its second
+    frame is reached. So the answers at a frame do not depend on how one got there.
 
     Args:
-        model: from `blvnet_tam(causal=True)`. A copy of it is run; later changes are not seen.
+        model: from `blvnet_tam(causal=True)`. The view runs a copy; later changes have no effect.
         source: "camera" makes a `CameraView` instead, from model, class_names, size and fps.
         class_names: one per class; "class 0" and so on if None.
         size: (height, width) in pixels of the frames that the network gets.
-        stride: from one frame that the network gets to the next. Take the one of its training: T
+        stride: distance between the frames that the network gets. Take that of its training: T
             frames spread over videos of n frames are n / T apart.
-        fast: compile the network for this processor, to compute in this precision.
+        fast: compile the network for this processor, in this precision.
 
-    Raises TypeError or ValueError for what does not fit together; VideoReadError if the video
-    cannot be read. Where only a later frame cannot, a message says so when it is reached.
+    Raises TypeError or ValueError for arguments that do not fit together; VideoReadError if the
+    video cannot be read. If only a later frame cannot, a message says so when it is reached.
     """
 
     css_class = "blvnet-live-view"
 
     def __new__(cls, *args, source: Literal["file", "camera"] = "file", **kwargs):
-        """Make the view of another source; Python calls __init__ for those of a file only."""
+        """Make the view for a source; Python then calls __init__ only for that of a file."""
         if source not in ("file", "camera"):
             raise ValueError(f'expected "file" or "camera" as the source, got {source!r}')
         return super().__new__(cls) if source == "file" else CameraView(*args, **kwargs)
@@ -149,7 +149,7 @@ class LiveView(VideoExplorer):
         self._watcher, self._frames = Watcher(model, class_names, size, fast), FrameReader(path)
         self._fps, self._count = self._frames.info.fps, self._frames.info.num_frames
         self._stride, numbers = stride, range(stride // 2, self._count, stride)
-        # Where T x stride frames make up the video, these are the ones of `sample_uniform`.
+        # If the video has T x stride frames, these are the ones that `sample_uniform` takes.
         self._pairs = list(zip(numbers[0::2], numbers[1::2], strict=False))
         if not self._pairs:
             raise ValueError(
@@ -181,18 +181,18 @@ class LiveView(VideoExplorer):
         self._choose_position(0)
 
     def _follow(self, count: int) -> None:
-        """Give the network the first so many pairs, as far as they are new to it."""
+        """Give the network those of the first `count` pairs that it has not seen yet."""
         for first, second in self._pairs[len(self._watcher.ends) : count]:
             pair = torch.stack([self._frames[first], self._frames[second]])
             self._watcher.take(pair, second / (self._fps or 1))
 
     def _seen_by(self, number: int) -> int:
-        """Count the pairs that are complete with this frame."""
+        """Count the pairs that are complete once this frame is reached."""
         return sum(second <= number for _, second in self._pairs)
 
     @property
     def scores(self) -> dict[str, float]:
-        """Class name to probability, as shown at the right edge; empty before the first pair."""
+        """Class name to probability at the right edge of the chart; empty before the first pair."""
         return self._watcher.scores(self._seen_by(self.now.position), self.now.averaged)
 
     def draw(self) -> None:
@@ -215,15 +215,15 @@ class LiveView(VideoExplorer):
         self.cost.value = images.paragraph(f"<small>{cost}</small>")
 
     def _chart(self, number: int) -> np.ndarray:
-        """Draw all that is known at a frame, of the last seconds."""
+        """Draw the chart as it is at a frame."""
         rate, most, unit = (self._fps, MAX_SECONDS, "s") if self._fps else (1, MAX_FRAMES, "frames")
         when = {"now": (number + 1) / rate, "span": min(self._count / rate, most), "unit": unit}
         return self._watcher.chart(self._seen_by(number), self.now.averaged, **when)
 
     def static_picture(self) -> np.ndarray:
-        """Draw what the network gets, and the chart as far as it is and some pairs on."""
+        """Draw the network's input and the chart, up to the current frame or some pairs on."""
         count = max(self._seen_by(self.now.position), min(STILL_PAIRS, len(self._pairs)))
-        with suppress(VideoReadError):  # as far as it can be read
+        with suppress(VideoReadError):  # then up to the frame that cannot be read
             self._follow(count)
         pairs = self._pairs[: min(count, len(self._watcher.ends))][-STILL_PAIRS:]
         numbers = [number for pair in pairs for number in pair]
@@ -241,11 +241,11 @@ class LiveView(VideoExplorer):
 
 
 class CameraView(Explorer):
-    """Give what the page's camera sees to a causal network, while it sees it.
+    """Run a causal network live on the page's camera.
 
     The page hands the middle of the picture to the kernel, in pairs of frames, and waits for an
-    answer to one before it sends the next: a slow machine takes fewer pairs, and none too late.
-    Controls and arguments are those of `LiveView`, but for `fps`, the frames a second that the
+    answer before it sends the next pair: a slow machine gets fewer pairs, but no late ones.
+    Controls and arguments are those of `LiveView`, except `fps`, the frames per second that the
     network gets. Take those of its training: T frames spread over s seconds are T / s.
     """
 
@@ -260,7 +260,7 @@ class CameraView(Explorer):
         fps: float = 4.0,
         fast: Precision | None = None,
     ) -> None:
-        if not fps > 0:  # a camera without a rate films clips
+        if not fps > 0:  # a camera without a rate records clips
             raise ValueError(f"expected fps above 0, got {fps}: take that of the training")
         super().__init__()
         self._watcher = Watcher(model, class_names, size, fast)
@@ -278,12 +278,12 @@ class CameraView(Explorer):
         frames = torch.tensor(np.frombuffer(buffers[0], np.uint8)).view(2, *camera.size, 4)
         try:
             self._set_off(partial(self._take, frames[..., :3].permute(0, 3, 1, 2), pair["time"]))
-        finally:  # the page waits for it
+        finally:  # the page is waiting for an answer
             camera.send({})
 
     def _take(self, pair: Tensor, time: float) -> None:
         watcher = self._watcher
-        if watcher.ends and time <= watcher.ends[-1]:  # switched off and on
+        if watcher.ends and time <= watcher.ends[-1]:  # the camera was switched off and on
             watcher.forget()
         watcher.take(pair, time)
         for values in (watcher.logits, watcher.ends, watcher.seconds):
@@ -291,7 +291,7 @@ class CameraView(Explorer):
 
     @property
     def scores(self) -> dict[str, float]:
-        """Class name to probability, now; empty before the first pair."""
+        """Class name to current probability; empty before the first pair."""
         return self._watcher.scores(len(self._watcher.ends), self.now.averaged)
 
     def draw(self) -> None:
@@ -318,9 +318,9 @@ def score_chart(
 ) -> np.ndarray:
     """Draw the scores over time: (H, W, 4) uint8 on a transparent ground.
 
-    Each row of scores (n, num_classes) holds since its time, the last one until `now`, at the right
-    edge, `span` after the left one. The most probable class is blue. Of many classes those are
-    shown that come highest.
+    Each row of scores (n, num_classes) holds from its time on, the last one until `now`, at the
+    right edge, which is `span` after the left edge. The most probable class is blue. If there are
+    many classes, those with the highest scores are shown.
     """
     shown = sorted(np.argsort(-scores.max(0, initial=0), kind="stable")[:MAX_ROWS].tolist())
     labels = [n if len(n) <= MAX_LETTERS else f"{n[: MAX_LETTERS - 1]}…" for n in names]

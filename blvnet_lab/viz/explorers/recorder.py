@@ -1,4 +1,4 @@
-"""Film clips of one's own classes in the notebook, into a folder that `manifest folder` reads.
+"""Record clips of your own classes in the notebook, into a folder that `manifest folder` reads.
 
 ClipRecorder("my_clips", ["wave left", "wave right"])
 """
@@ -30,29 +30,30 @@ from blvnet_lab.viz.images import as_images, mosaic, paragraph, text_picture
 from blvnet_lab.viz.theme import GREEN, VERMILLION
 
 SHORT_SIDE = 128  # of clips, in pixels
-FEWEST = 8  # different frames of a clip: what the networks of the course are given
-SHOWN = range(1, FRAMES, 3)  # the frames of a clip that are shown: as the networks get them
+FEWEST = 8  # different frames of a clip: the course's networks take 8
+SHOWN = range(1, FRAMES, 3)  # the frames shown of a clip, those that the networks get
 
 
 class ClipRecorder(Explorer):
-    """Film clips, or choose files; class 2k and class 2k + 1 are partners.
+    """Record clips, or choose files; class 2k and class 2k + 1 are partners.
 
     A recording makes two clips of 24 frames, encoded alike, so that time alone tells them apart:
-    as filmed, and reversed as one of the partner class. Below the folder are
+    as filmed, and reversed, as a clip of the partner class. The folder holds
 
-    - clips/CLASS/NUMBER/: `manifest folder` reads clips/, and keeps both of a number on one side;
-    - originals/CLASS/: what was filmed or chosen, unchanged;
-    - removed/: what *remove the last* took away; .numbers/: which numbers are taken.
+    - clips/CLASS/NUMBER/: `manifest folder` reads clips/, and keeps clips of a number in one split;
+    - originals/CLASS/: what was recorded or chosen, unchanged;
+    - removed/: what *remove the last* took away; .numbers/: the numbers in use.
 
-    In Python: ``label.value`` is the class, `add` takes a file, `counts()` counts.
+    In Python, ``label.value`` is the class, `add` takes a file, and `counts()` counts clips.
 
     Args:
-        folder: for all this; one that was begun is continued.
-        class_names: they name folders, too.
-        seconds: of a recording; of a longer video the first so many are taken.
-        reversed_copies: make the partner's clips; without, there may be any number of classes.
+        folder: where all this is written; an earlier one is continued.
+        class_names: also the names of folders.
+        seconds: length of a recording; a longer video is cut to its first seconds.
+        reversed_copies: make clips of the partner class; if not, any number of classes will do.
 
-    Raises ValueError for names that cannot name folders, or an odd number where copies are made.
+    Raises ValueError for names that cannot name folders, or an odd number of classes where copies
+    are made.
     """
 
     css_class = "blvnet-recorder-view"
@@ -89,12 +90,12 @@ class ClipRecorder(Explorer):
         )
 
     def add(self, file: str | Path, class_name: str) -> None:
-        """Copy a video file into the folder, and make its clips; all or none of it.
+        """Copy a video file into the folder and make its clips, or nothing at all.
 
-        Raises VideoReadError if it cannot be read or has too few frames, ValueError for another
+        Raises VideoReadError if it cannot be read or has too few frames, ValueError for an unknown
         class.
         """
-        probe_video(file)  # says it if there is none
+        probe_video(file)  # raises the error for a missing file
         self._set_off(partial(self._store, str(file), class_name, Path(file).read_bytes()))
 
     def counts(self) -> dict[str, int]:
@@ -120,7 +121,7 @@ class ClipRecorder(Explorer):
         return sorted(found, key=lambda path: path.name)  # filmed, reversed
 
     def _receive(self, camera: Camera, piece: dict, buffers: list) -> None:
-        """Collect the pieces of a file; of the last one make clips."""
+        """Collect the pieces of a file; once it is complete, make clips of it."""
         if not piece["start"]:
             self._pieces = []
         self._pieces.append(bytes(buffers[0]))
@@ -128,7 +129,7 @@ class ClipRecorder(Explorer):
             if piece["last"]:
                 data, self._pieces = b"".join(self._pieces), []
                 self._set_off(partial(self._take, piece["name"], piece["label"], data))
-        finally:  # the page waits for it
+        finally:  # the page is waiting for an answer
             camera.send({})
 
     def _take(self, *recording: object) -> None:
@@ -138,7 +139,7 @@ class ClipRecorder(Explorer):
             self._note = paragraph(f"<b>Not taken.</b> {escape(str(error))}", VERMILLION)
 
     def _new_number(self) -> str:
-        """Claim a number that no recording has had: of two kernels, one can make its folder."""
+        """Claim an unused number, by making its folder: only one of two kernels can."""
         *_, last = "0", *self._recordings("originals", "removed/originals", "clips")
         for number in count(1 + int(Path(last).stem)):
             with suppress(FileExistsError):
@@ -146,7 +147,7 @@ class ClipRecorder(Explorer):
                 return f"{number:03}"
 
     def _store(self, name: str, label: str, data: bytes) -> None:
-        """Write a recording and its clips, all or none."""
+        """Write a recording and its clips, or nothing at all."""
         if label not in self._names:
             raise ValueError(f"expected one of {', '.join(self._names)}, got {label!r}")
         number = self._new_number()
@@ -186,7 +187,7 @@ class ClipRecorder(Explorer):
 
 
 def check_folder_names(names: Sequence[str]) -> list[str]:
-    """Return class names if each can name the folder of its class; ValueError if not."""
+    """Return class names if each can name a folder; raise ValueError if not."""
     names = list(map(str, names))
     for name in names:
         if name != (better := plain_name(name).strip(". ") or "a"):
@@ -199,10 +200,10 @@ def check_folder_names(names: Sequence[str]) -> list[str]:
 
 
 def read_clip(path: Path, seconds: float) -> tuple[np.ndarray, Showing, str]:
-    """Read 24 frames (24, H, W, 3), evenly spaced in time, of the first seconds of a video.
+    """Read 24 frames (24, H, W, 3), evenly spaced in time, from the first seconds of a video.
 
-    Also returns how they are to be shown, and what is to be said of the rest. Recorders of browsers
-    write no rate, and uneven times: at each moment it is the frame that a player shows.
+    Also returns how to show them, and a remark if the rest is left out. Browsers record without a
+    rate and at uneven times, so each frame is the one that a player shows at its moment.
     """
     info = refuse_damage(probe_video(path))
     if not info.fps:

@@ -1,4 +1,4 @@
-"""The temporal aggregation modules of a network, from the overview down to the arithmetic.
+"""Explore a network's temporal aggregation modules, from the overview down to the arithmetic.
 
 explorer = TamExplorer(model, clip, class_names=names, label=3)
 explorer                                # as the last line of a cell: the widget
@@ -19,11 +19,11 @@ from blvnet_lab.viz.explorers.tam_edits import PRESETS, Arithmetic, TamEdits
 from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, heading
 from blvnet_lab.viz.images import underlined
 
-TAP_LIMIT = 2.0  # of the tap sliders; doubled until the largest learned tap is inside
-# A slider rounds what it is given to its steps, in the browser, and sends that back as if the user
-# had moved it. Binary fractions on a range that is a power of two come back as they are.
+TAP_LIMIT = 2.0  # range of the tap sliders; doubled until it holds the largest learned tap
+# In the browser a slider rounds its value to its steps, and sends that back as if the user had
+# moved it. Binary fractions on a range that is a power of two come back unchanged.
 STEP = 1 / 512
-PLAY_MS = 500  # from position to position
+PLAY_MS = 500  # per position while playing
 MODULES = {"TAM": "temporal aggregation modules (TAM)", "shift": "shifts in time (TSM)"}
 BRANCHES = f"; lines: {underlined('little')} and {underlined('big')} branch"
 
@@ -31,9 +31,9 @@ BRANCHES = f"; lines: {underlined('little')} and {underlined('big')} branch"
 class TamExplorer(Explorer):
     """See a network's temporal aggregation modules (TAM), or a TSM's shifts, in three linked views.
 
-    The network with its TAMs; the channels of the chosen TAM by what they do with time; the chosen
-    channel at one position, tap by tap. The taps may be changed, in a copy of the model; pictures
-    and class probabilities follow.
+    They show the network with its TAMs; the channels of the chosen TAM by what they do with time;
+    the chosen channel at one position, tap by tap. The taps can be changed, in a copy of the model;
+    pictures and class probabilities follow.
 
     From Python, set `.module.value` (a name), `.channel.value`, `.frame.value` (in stage 4 a pair),
     `.taps["prev"].value` (named as in `introspect.tam_weights`), `.scope.value` ("this channel",
@@ -41,13 +41,13 @@ class TamExplorer(Explorer):
     `.steps` holds the numbers shown.
 
     Args:
-        model: with TAMs or shifts, on any device. Or taps alone, of `load_taps`, which cannot be
-            run, and are shown with an example.
-        clip: (1, T, C, H, W) or (T, C, H, W), normalised; None: an example, too.
+        model: with TAMs or shifts, on any device; or taps alone, from `load_taps`, which cannot be
+            run and are shown with an example.
+        clip: (1, T, C, H, W) or (T, C, H, W), normalised; if None, an example is shown.
         class_names: one per class; "class 0" and so on if None.
         label: the clip's class; None if unknown.
 
-    Raises ValueError for a model without TAM, and for a clip or names that do not fit it.
+    Raises ValueError for a model without TAMs, and for a clip or names that do not fit it.
     """
 
     css_class = "blvnet-tam-explorer"
@@ -66,7 +66,7 @@ class TamExplorer(Explorer):
         self._frames = None if clip is None else pictures_of(clip)
         points = capture_points(model)
         self._branched = [p.removesuffix(".big") for p in points if p.endswith(".big")]
-        self._note = ""  # what a button did
+        self._note = ""  # what the last button did
         self._make_controls()
         self._make_taps()
         self._before, _ = self._edits.run(self.now.module)
@@ -80,7 +80,7 @@ class TamExplorer(Explorer):
         learned, what, look = self._edits.learned, self._edits.what, _sizes(WIDTH, LABELS - 12)
         modules = widgets.SelectionSlider(options=list(learned), description=what, **look)
         if len(learned) <= tam_views.FEW_TAMS:
-            width = f"{WIDTH / len(learned) - 4:.0f}px"  # one below every TAM in the picture
+            width = f"{WIDTH / len(learned) - 4:.0f}px"  # one button under every TAM in the picture
             modules = widgets.ToggleButtons(options=list(learned), style={"button_width": width})
             modules.tooltips = [f"{n}: {taps.shape[1]} channels" for n, taps in learned.items()]
         self._control("module", modules, self._choose_module)
@@ -111,7 +111,7 @@ class TamExplorer(Explorer):
             button.layout.width = "88px"
 
     def _layout(self) -> list[widgets.Widget]:
-        # Widths and heights where else all would move with the texts.
+        # Fixed widths and heights keep the layout from moving with the texts.
         left = widgets.VBox(
             [
                 *self.taps.values(),
@@ -145,7 +145,7 @@ class TamExplorer(Explorer):
         frames, unit = self._edits.model.num_frames, "frame"
         if self._edits.kind(name) == "pairs":
             frames, unit = frames // 2, "pair"
-        if unit != self.frame.description:  # the pair of the same frame, or its little frame
+        if unit != self.frame.description:  # go to the frame's pair, or to the pair's little frame
             self.now.frame = self.now.frame // 2 if unit == "pair" else 2 * self.now.frame
         self.frame.description = unit
         self._set_range(self.frame, frames - 1, self.now.frame)

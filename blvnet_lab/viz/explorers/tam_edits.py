@@ -1,11 +1,11 @@
-"""The model's side of `TamExplorer`: a copy of it whose taps may be set, and what they compute.
+"""The model's side of `TamExplorer`: a copy of it whose taps can be set, and what they compute.
 
-*Positions* are what a TAM sums over, of a kind:
+A TAM sums over *positions*, of one of four kinds:
 
     frames   in a ResNet: every frame has a map of its own
-    routed   the stem's: so it has, and goes to the little or the big branch
-    twins    stages 1 to 3: frames again, but the two of a pair hold the same map
-    pairs    stage 4: one map for every pair
+    routed   in the stem: the same, and the frame goes to the little or the big branch
+    twins    in stages 1 to 3: frames again, but the two frames of a pair have the same map
+    pairs    in stage 4: one map for every pair
 """
 
 import copy
@@ -26,17 +26,17 @@ Kind = Literal["frames", "routed", "twins", "pairs"]
 PRESETS = {
     "identity": "only the map itself, as if there were no TAM",
     "TSM shift": "1/8 of the channels from the position before, 1/8 from the next, if it is known",
-    "difference": "curr 1, prev −1: what is new since the position before",
+    "difference": "curr 1, prev −1: what has changed since the position before",
     "average": "all taps alike",
     "own": "the model's own taps",
 }
 
 
 class Arithmetic:
-    """What a TAM computes for one channel at one position, step by step; maps are (H, W).
+    """A TAM's computation for one channel at one position, step by step; maps are (H, W).
 
-    `into` are the channel's maps at all positions, (T or P, H, W); the first of the taps (r,) is
-    for the map at `first_offset` from the position.
+    `into` are the channel's maps at all positions, (T or P, H, W); the first of the taps (r,)
+    weighs the map at `first_offset` from the position.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Arithmetic:
         self.unit = "pair" if kind == "pairs" else "frame"
         self.branched = kind in ("routed", "twins")
         first = position + first_offset
-        self.places = range(first, first + len(taps))  # those that the taps reach
-        # None: beyond the clip's ends, counts as 0.
+        self.places = range(first, first + len(taps))  # the positions that the taps reach
+        # None: beyond the ends of the clip, which counts as 0.
         self.maps = [into[i] if 0 <= i < len(into) else None for i in self.places]
         pairs = zip(taps, self.maps, strict=True)
         self.products = [None if x is None else tap * x for tap, x in pairs]
         self.total = torch.stack([x for x in self.products if x is not None]).sum(0)
         self.result = self.total.relu()
-        # Where the result is largest (the sum's size, if it is 0 all over): row and column.
+        # Row and column where the result is largest (or the sum's size, if the result is all 0).
         strongest = int((self.result if self.result.any() else self.total.abs()).argmax())
         self.pixel = divmod(strongest, into.shape[2])
         self.limit = into.nan_to_num(0, 0, 0).abs().max().item() or 1.0  # shown in full colour
@@ -66,7 +66,7 @@ class Arithmetic:
 
 
 def preset_taps(preset: str, learned: Tensor, first_offset: int) -> Tensor:
-    """Return the taps (r, C) of one of `PRESETS`, where there were the learned ones."""
+    """Return the taps (r, C) that one of `PRESETS` puts in place of the learned ones."""
     if preset == "own":
         return learned
     if preset == "average":
@@ -74,7 +74,7 @@ def preset_taps(preset: str, learned: Tensor, first_offset: int) -> Tensor:
     taps, own = torch.zeros_like(learned), -first_offset
     if preset == "TSM shift":
         before, _, after = tsm_taps(learned.shape[1])
-        if own == len(learned) - 1:  # causal: nothing comes from the next position
+        if own == len(learned) - 1:  # causal: there is no tap for the next position
             before, after = after, torch.zeros_like(after)
         near = taps[own - 1 : own + 2]
         near[:] = torch.stack([before, 1 - before - after, after])[: len(near)]
@@ -86,15 +86,15 @@ def preset_taps(preset: str, learned: Tensor, first_offset: int) -> Tensor:
 
 
 class TamEdits:
-    """A copy of a model, in eval mode, whose taps may be written to, and a clip to try them on.
+    """A copy of a model, in eval mode, whose taps can be set, and a clip to try them on.
 
     Attributes:
-        clip: (1, T, C, H, W); None where nothing can be run, without a clip or with taps alone.
+        clip: (1, T, C, H, W); None if nothing can be run, without a clip or with taps alone.
         what: "TAM", or "shift" in TSM, whose taps are not learned.
-        tams: the copy's modules by name, and of each `taps`, its parameters (r, C), `learned`, what
-            they were, and `roles`, one per channel.
+        tams: the copy's modules by name; so are `taps`, their parameters (r, C), `learned`, the
+            original values, and `roles`, one per channel.
         first_offset: of every TAM's first tap, in positions.
-        presets: the names of those that these TAMs can have: a single tap has no neighbours.
+        presets: the names of those that make sense: a single tap has no neighbours.
     """
 
     def __init__(self, model: VideoNet, clip: Tensor | None) -> None:
@@ -124,7 +124,7 @@ class TamEdits:
             self.taps[name][:, channels] = new[:, channels]
 
     def changed(self) -> dict[str, int]:
-        """Return every TAM with other than its own taps, with the number of such channels."""
+        """Return the TAMs whose taps have been changed, with the number of such channels."""
         pairs = {name: (taps, self.learned[name]) for name, taps in self.taps.items()}
         counts = {n: (a.nan_to_num() != b.nan_to_num()).any(0).sum() for n, (a, b) in pairs.items()}
         return {name: int(count) for name, count in counts.items() if count}
@@ -138,7 +138,7 @@ class TamEdits:
 
     @torch.no_grad()
     def run(self, name: str) -> tuple[list[float] | None, Tensor]:
-        """Return each class's probability, and what goes into a TAM: (T or P, C, H, W)."""
+        """Return each class's probability, and the input of a TAM: (T or P, C, H, W)."""
         tam, kind, kept, scores = self.tams[name], self.kind(name), [], None
         if self.clip is None:  # an example: a bar that moves right
             count = self.model.num_frames // (1 + (kind in ("twins", "pairs")))

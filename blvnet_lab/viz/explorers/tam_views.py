@@ -1,4 +1,4 @@
-"""The pictures (H, W, 4) and texts (HTML) of `TamExplorer`, from the network to the arithmetic."""
+"""Pictures (H, W, 4) and texts (HTML) for `TamExplorer`, from the network to the arithmetic."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -25,12 +25,12 @@ from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, branc
 
 WIDTH = 824  # of the widest pictures, in pixels: a notebook beside JupyterLab's side bar
 LABELS = 64  # left of strips and tiles, in pixels
-MAP_PX = 58  # of a map among all positions, at most
-FEW_TAMS = 10  # with room for words beside each other
+MAP_PX = 58  # largest width of a map among all positions
+FEW_TAMS = 10  # up to which there is room for words beside each other
 MAX_POSITIONS = 16  # more would be too small to see
 Pair = tuple[int, int]  # of pixels: x and y, width and height
 NOT_RUN = "No clip, or taps alone: nothing is run, no class is named, and the maps are an example."
-RANKS = list(ROLE_COLOURS)  # in which order roles are shown
+RANKS = list(ROLE_COLOURS)  # the order in which roles are shown
 ROLE_WORDS = {
     "looks_back": "mainly earlier maps",
     "looks_ahead": "mainly later maps",
@@ -52,8 +52,8 @@ def network_picture(
     """Draw the stages from left to right with their TAMs, each over its channels' roles.
 
     Args:
-        branched: the places ("stem", "stage1") where two branches follow the TAM; none in a ResNet,
-            whose TAMs have a shortcut around them.
+        branched: the places ("stem", "stage1") where two branches follow the TAM; empty for a
+            ResNet, whose TAMs have a shortcut around them.
     """
     sheet, step = Sheet(WIDTH, 92), WIDTH / len(roles)
     wide = len(roles) <= FEW_TAMS  # with room for words
@@ -97,7 +97,7 @@ def channel_order(taps: Tensor, roles: Sequence[str]) -> list[int]:
 
 
 def role_legend(roles: Sequence[str]) -> str:
-    """List the roles that occur: colour, name, number of channels, meaning."""
+    """List the roles that occur, with colour, name, number of channels and meaning."""
     shown = "".join(
         "<span style='white-space:nowrap;margin-right:18px'><span style='color:"
         f"{ROLE_COLOURS[role]}'>■</span> <b>{role}</b> {roles.count(role)}: {words}</span> "
@@ -111,9 +111,10 @@ def role_legend(roles: Sequence[str]) -> str:
 def strip(
     taps: Tensor, names: Sequence[str], roles: Sequence[str], order: Sequence[int], chosen: int
 ) -> np.ndarray:
-    """Draw the taps (r, C) of all channels in the given order, full at 1 and -1, and the roles.
+    """Draw the taps (r, C) of all channels in the given order, and their roles.
 
-    Of many channels some are left out; the chosen one is always wide enough to be seen.
+    Colours are full at 1 and -1. If there are many channels, some are left out; the chosen one is
+    always wide enough to be seen.
     """
     count, place, top, step = len(order), list(order).index(chosen), LABEL_PX + 8, 17
     width = min(WIDTH - LABELS - 4, 28 * count)
@@ -136,12 +137,12 @@ def strip(
 
 
 def _role_colours(roles: Sequence[str]) -> np.ndarray:
-    """Colours (n, 3) uint8 of n roles."""
+    """Return the colours (n, 3), uint8, of n roles."""
     return np.array([ImageColor.getrgb(ROLE_COLOURS[role]) for role in roles], np.uint8)
 
 
 def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
-    """Draw the maps, below them tap x map, their sum and what the ReLU leaves, as tiles."""
+    """Draw the maps as tiles, below them tap x map, their sum and what the ReLU leaves."""
     r, (high, wide), gap = len(steps.taps), steps.total.shape, 36
     side = min(84, (WIDTH - LABELS - 6 + gap) // (r + 2) - gap)
     size, above = (side, round(side * high / wide)), 40
@@ -179,7 +180,7 @@ def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
 def _tile(
     sheet: Sheet, at: Pair, size: Pair, x: Tensor | None, steps: Arithmetic, edge: str = ""
 ) -> None:
-    """Draw a map in colours with a box around the marked pixel; an empty 0 where there is none."""
+    """Draw a map with a box around the marked pixel, or a plain 0 where there is no map."""
     (left, top), (width, height) = at, size
     if x is None:
         sheet.pen.rectangle((left, top, left + width, top + height), outline=LABEL_GREY)
@@ -190,7 +191,7 @@ def _tile(
     wide, high = width / x.shape[1], height / x.shape[0]
     away, x0, y0 = max(0, 6 - wide) / 2, left + column * wide, top + row * high  # at least 6 pixels
     box = [round(at) for at in (x0 - away, y0 - away, x0 + wide + away, y0 + high + away)]
-    # Two lines, for the maps' colours go from very dark to white.
+    # Two lines, since the maps' colours range from very dark to white.
     sheet.pen.rectangle(box, outline="white", width=2)
     sheet.pen.rectangle(box, outline="black", width=1)
 
@@ -213,7 +214,7 @@ def in_numbers(steps: Arithmetic) -> str:
 def maps_picture(
     steps: Arithmetic, learned: Tensor, frames: Sequence[np.ndarray] | None
 ) -> np.ndarray:
-    """Draw one channel at all positions (of many, around the chosen one): into the TAM, and out.
+    """Draw one channel's maps before and after the TAM, at all positions or around the chosen one.
 
     `learned` are the model's own taps (r,), `frames` the clip's pictures (T, H, W, 3), if any.
     """
@@ -262,7 +263,7 @@ def score_text(
     names: Sequence[str],
     label: int | None,
 ) -> str:
-    """Show the class probabilities, and what they were `before`, with the model's own taps."""
+    """Show the class probabilities, and those `before`, with the model's own taps."""
     if scores is None:
         return small(NOT_RUN)
     line = "Class probabilities"
@@ -277,7 +278,7 @@ def score_text(
 
 
 def message_text(note: str, changed: Mapping[str, int], roles: Mapping[str, Sequence[str]]) -> str:
-    """Say what a button did, and how many channels of which TAMs have other taps than their own."""
+    """Say what a button did, and how many channels of which TAMs have been changed."""
     every = {name: "all " for name, count in changed.items() if count == len(roles[name])}
     parts = [f"{every.get(name, '')}{count} of {name}" for name, count in changed.items()]
     edits = f"Changed channels: {', '.join(parts)}." if parts else "All taps are the model's own."

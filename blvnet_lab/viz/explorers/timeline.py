@@ -1,4 +1,4 @@
-"""See a video, and what a network answers at each moment of it.
+"""See a video together with a network's answer at each moment.
 
 answer = predict_video(checkpoint, video, OverTime(0.5, window=2))
 TimelineExplorer(video, answer.timeline)
@@ -26,15 +26,15 @@ LOOK = {  # for light and dark pages
 
 
 class TimelineExplorer(VideoExplorer):
-    """Show a video above its answers over time; ``position.value`` is the frame shown.
+    """Show a video above the answers over time; ``position.value`` is the frame shown.
 
     It changes ``frame``, ``caption`` (with the last answer so far, in words) and ``chart`` (the
-    curves of all answers, with a cursor at the moment when the frame has been shown).
+    curves of all answers, with a cursor at the end of the frame).
 
     Args:
-        table: of `Prediction.timeline`: probabilities in 0..1 of the classes, by seconds; or as
-            pandas reads the file of `predict --timeline`.
-        top: how many classes to draw (those that come highest) and to name.
+        table: `Prediction.timeline`, class probabilities in 0..1 indexed by seconds; or as pandas
+            reads the file of `predict --timeline`.
+        top: how many classes to draw (those that reach the highest values) and to name.
 
     Raises ValueError for a table without rows; VideoReadError if the video cannot be read.
     """
@@ -52,7 +52,7 @@ class TimelineExplorer(VideoExplorer):
             canvas = FigureCanvasAgg(timeline_figure(table, top))
             (self._axes,) = canvas.figure.axes
             self._axes.set_xlim(0, max(self._ends[-1], table.index[-1]))
-            canvas.draw()  # once: every move of the slider would take too long
+            canvas.draw()  # once, since drawing at every move of the slider would be too slow
         self._curves = np.array(canvas.buffer_rgba())
         self.about = (
             f"TimelineExplorer({len(self._ends)} frames, {len(table)} answers of "

@@ -1,4 +1,4 @@
-"""Explorers of a video file: one of its frames beside what networks make of it."""
+"""The base of explorers of a video file: a frame of it, and reading that never fails the widget."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ from blvnet_lab.viz.explorers.base import Explorer
 from blvnet_lab.viz.images import paragraph
 from blvnet_lab.viz.theme import VERMILLION
 
-FRAME_BOX = (256, 320)  # height and width in pixels that a frame to look at fits in
-BLOCK_BYTES = 64e6  # of frames that are decoded at once, since every start costs time
+FRAME_BOX = (256, 320)  # height and width in pixels of the box that the frame is fitted into
+BLOCK_BYTES = 64e6  # of frames decoded together, since every start of decoding costs time
 MAX_BLOCK = 48
 
 
 class FrameReader:
-    """Frames of a video by their numbers, decoded in blocks: for those that play it."""
+    """Frames of a video by number, decoded in blocks, for playing."""
 
     def __init__(self, path: str) -> None:
         self.info = probe_video(path)
@@ -35,17 +35,17 @@ class FrameReader:
             numbers = list(range(first, min(first + self._block, self.info.num_frames)))
             try:
                 frames = read_frames(self.info, numbers)
-            except VideoReadError:  # perhaps because of another one
+            except VideoReadError:  # perhaps another frame is at fault
                 numbers, frames = [number], read_frames(self.info, [number])
             self._frames = dict(zip(numbers, frames, strict=True))
         return self._frames[number]
 
     def image(self, number: int) -> np.ndarray:
-        """Return a frame (H, W, 3) uint8, as picture files have it."""
+        """Return a frame as a picture (H, W, 3) uint8."""
         return self[number].permute(1, 2, 0).numpy()
 
     def title(self) -> str:
-        """Say the video's name, length and size."""
+        """Describe the video by name, length and size."""
         info, (height, width) = self.info, self.info.size
         seconds = f", {info.seconds:.1f} s" if info.fps else ""
         length, size = f"{info.num_frames} frames{seconds}", f"{height} x {width} pixels"
@@ -55,7 +55,7 @@ class FrameReader:
 class VideoExplorer(Explorer):
     """A video in `_frames`, its frame at `position`, with a `caption` and a `message`.
 
-    Where a file or a frame cannot be read, all stays as it is, and the message says so.
+    If a file or a frame cannot be read, the last picture stays, and the message says so.
     """
 
     def __init__(self) -> None:
@@ -72,12 +72,12 @@ class VideoExplorer(Explorer):
 
     def _choose_position(self, number: int) -> None:
         with self._reading(f"frame {self.now.position}"):
-            self._frames[number]  # is read here, or not at all
+            self._frames[number]  # raises the error before the state changes
             self.now.position = number
 
     @contextmanager
     def _reading(self, shown: str) -> Iterator[None]:
-        """Stop at what cannot be read, with a message that names what is still shown."""
+        """Stop where something cannot be read, with a message that names what is still shown."""
         self._note = ""
         try:
             yield
@@ -87,7 +87,7 @@ class VideoExplorer(Explorer):
             self.play.playing = False
 
     def _show_position(self, fate: str) -> None:
-        """Show the frame, its number and time, and `fate`, HTML that says what becomes of it."""
+        """Show the frame, its number and time, and `fate`, HTML about its use by the network."""
         number, info = self.now.position, self._frames.info
         self._show_frame(self._frames.image(number), *FRAME_BOX)
         time = f" at {number / info.fps:.2f} s" if info.fps else ""
