@@ -108,12 +108,12 @@ def test_all_is_written_or_nothing_and_then_what_to_do(tmp_path, monkeypatch):
     assert [*tmp_path.iterdir()] == [mine] and mine.read_text() == "mine"
     said = str(site.write_site(tmp_path, replace=True))
     assert mine.read_text() == (tmp_path / "index.html").read_text() == "new"
-    assert f"{tmp_path / 'page'} needs the internet; to do without, run there:  npm inst" in said
+    assert f"{tmp_path / 'page'} need the internet; to do without, run there:  npm install" in said
     assert said.endswith("and then this command again, with --replace")
 
 
 def test_packages_that_are_lacking_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(site, "find_spec", lambda name: None if name == "myst_nb" else Path)
-    with pytest.raises(ValueError, match=r"none of the name myst-nb: pip install myst-nb \(or the"):
+    with pytest.raises(ValueError, match=r"myst-nb cannot be found: pip install myst-nb \(or the"):
         site.write_site(tmp_path / "site")
     assert not (tmp_path / "site").exists()

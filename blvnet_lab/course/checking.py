@@ -1,4 +1,4 @@
-"""What the checks are made of: rules that call the learner's function, and one loop over them.
+"""The parts of a check: rules that call the learner's function, and one loop over the rules.
 
     def keeps_signs(double: Answer) -> None:
         \"""A negative number stays negative.\"""
@@ -6,10 +6,10 @@
 
     check_double = Check(cases("every number is doubled", "x + x", ...), keeps_signs)
 
-The docstring of a rule is the property. Rules go from small inputs to large ones and the check
+A rule's docstring states its property. Rules go from small inputs to large ones, and the check
 stops at the first that fails, so the input it shows is the smallest. Rules compare with PyTorch,
-with what must hold, or with the answer in `solutions` where that is all our own; never with this
-library: its own mistakes would be taken for right.
+with invariants, or with the answer in `solutions` where there is nothing else; never with the rest
+of this library, whose mistakes would then count as right.
 """
 
 import contextlib
@@ -39,21 +39,21 @@ from blvnet_lab.course.verdicts import (
     two,
 )
 
-MAX_PRINTED = 1000  # letters that a learner's function may print while it is checked
+MAX_PRINTED = 1000  # characters shown of what a learner's function prints while it is checked
 RUN_IT = "call your function on this input in a cell of its own, and print what it sees"
 Rule = Callable[["Answer"], None]
-STAY = "what is learned stays in PyTorch: no NumPy, .tolist(), .detach(), .data, torch.no_grad()"
+STAY = "compute in PyTorch all the way: no NumPy, .tolist(), .detach(), .data or torch.no_grad()"
 
 
 class NotAttempted(Exception):
-    """The stub is as it was shipped."""
+    """The stub is still as shipped."""
 
 
 class Check:
-    """Call it with the learner's function: it applies its rules, from the smallest input up.
+    """A list of rules, applied to the learner's function from the smallest input up.
 
     Args:
-        by: gives what is wanted, of the input; rules made by `cases` and `gradients` use it.
+        by: computes the right answer from the input; rules made by `cases` and `gradients` use it.
     """
 
     def __init__(self, *rules: Rule, by: Callable[..., Any] | None = None) -> None:
@@ -73,7 +73,7 @@ class Check:
         except Wrong as wrong:
             lines = {"must hold": wrong.broken or property_of(rule), "for": answer.given}
             return Verdict(name, False, lines | {"found": wrong.found, "hint": wrong.hint})
-        finally:  # what the notebook draws afterwards is independent of a check
+        finally:  # random numbers drawn later in the notebook do not depend on checks
             random.setstate(python)
             np.random.set_state(numpy)
             sys.stdout.write(shortened(printed.getvalue(), MAX_PRINTED))  # in one piece
@@ -85,7 +85,7 @@ def property_of(rule: Rule) -> str:
 
 
 class Answer:
-    """The learner's function as rules call it: what goes wrong in a call becomes a verdict."""
+    """The learner's function, wrapped so that whatever goes wrong in a call becomes a verdict."""
 
     def __init__(self, function: Callable, by: Callable[..., Any] | None = None) -> None:
         self.function, self.by = function, by
@@ -99,40 +99,40 @@ class Answer:
         changes: Sequence[Any] = (),
         use: Callable[..., Any] = lambda function, *given: function(*given),
     ) -> Any:
-        """Call the function, as `use` does; it must leave all it is given but `changes` alone.
+        """Call the function, by way of `use`; it may change only the inputs listed in `changes`.
 
-        The `hint` is for an error; the docstring of `use`, if any, is said behind the input.
+        The `hint` is shown for an error; the docstring of `use`, if any, follows the input.
         """
         kept = [(x, _picture(x)) for x in given if not any(x is other for other in changes)]
         self.given = "; ".join(filter(None, [_named(self.function, given), use.__doc__]))
         result = self.ask(lambda: use(self.function, *given), hint)
         for thing, before in kept:
             if (after := _picture(thing)) != before:
-                found, hint = "an input that is changed after the call", "write into a copy of it"
+                found, hint = "an input that the call has changed", "write into a copy of it"
                 if isinstance(thing, nn.Module):
                     changed = ", ".join(what for what in before if after[what] != before[what])
-                    found = f"a network that is changed after the call: {changed}"
+                    found = f"a network that the call has changed: {changed}"
                     hint = "leave it as it is, or undo in `finally` what you have changed"
-                raise Wrong(found, hint, broken="what it is given is left as it was")
+                raise Wrong(found, hint, broken="its inputs are left unchanged")
         if result is None:
             found, hint = "None: is there a `return` at its end?", "end with `return ...`"
             raise Wrong(found, hint, broken="it returns something")
         return result
 
     def ask(self, call: Callable[[], Any], hint: str) -> Any:
-        """Run code of the learner; any error is a verdict."""
+        """Run the learner's code; any error becomes a verdict."""
         try:
             return call()
-        except (Wrong, NotAttempted):  # of a call inside this one
+        except (Wrong, NotAttempted):  # from a call inside this one
             raise
-        except Exception as error:  # whatever a learner's code may raise
+        except Exception as error:  # a learner's code may raise anything
             code = getattr(inspect.unwrap(self.function), "__code__", None)
             frames = list(traceback.walk_tb(error.__traceback__))
-            # A stub's error says nothing; PyTorch's own errors of that name do.
+            # A stub's error has no message; PyTorch's own errors of that name have one.
             if isinstance(error, NotImplementedError) and not error.args:
                 raised_in = frames[-1][0].f_code
                 if code and raised_in is not code:
-                    hint = f"{raised_in.co_name}, which it calls, has still to be written"
+                    hint = f"{raised_in.co_name}, which it calls, still has to be written"
                 elif self.has_answered:
                     hint = "this input reaches a line of yours that still raises it"
                 else:
@@ -146,18 +146,16 @@ class Answer:
 
 
 def _named(function: Any, given: Sequence[Any]) -> str:
-    """The input in words, under the names that the learner's function gives it."""
+    """Describe the input, under the names of the learner's parameters."""
     try:
         values = inspect.signature(function).bind(*given).arguments
-    except (TypeError, ValueError):  # no function, or it takes something else
+    except (TypeError, ValueError):  # not a function, or it takes other arguments
         return shortened(", ".join(map(show_value, given)))
     return shortened(", ".join(f"{name} = {show_value(x)}" for name, x in values.items()))
 
 
 def cases(broken: str, hint: str, *examples: Sequence[Any]) -> Rule:
-    """Make a rule of examples, each what is given; and last what is wanted, where the check has no
-    function that says so.
-    """
+    """Make a rule of examples: inputs and, unless the check has `by`, the right answer last."""
 
     def rule(answer: Answer) -> None:
         for example in examples:
@@ -169,7 +167,7 @@ def cases(broken: str, hint: str, *examples: Sequence[Any]) -> Rule:
 
 
 def gradients(*others: Any, **inputs: Tensor) -> Rule:
-    """Make a rule: the inputs get the gradients that they should; others follow them."""
+    """Make a rule: gradients reach the inputs, and are right; `others` are further arguments."""
 
     def rule(answer: Answer) -> None:
         leaves, found = [x.clone().requires_grad_() for x in inputs.values()], []
@@ -184,19 +182,19 @@ def gradients(*others: Any, **inputs: Tensor) -> Rule:
             if not is_close(mine, right).all():
                 raise Wrong(f"the gradient of {name} is {say_difference(mine, right)}", STAY)
 
-    rule.__doc__ = f"gradients reach what is learned, by way of {' and '.join(inputs)}"
+    rule.__doc__ = f"gradients reach {' and '.join(inputs)}, and are right"
     return rule
 
 
 def deterministic(call: Callable[[Answer], Any]) -> Rule:
-    """Make a rule: `call` gets the same again, and the global random generators are left alone."""
+    """Make a rule: `call` is repeatable, and leaves the global random generators alone."""
 
     def rule(answer: Answer) -> None:
-        """asked again it says the same, and the global random generators are left as they were"""
+        """the same call gives the same result, and leaves the global random generators alone"""
         results = []
         for seed in (1, 2):
             untouched = _drawn_after(seed, lambda: None)
-            found = "the global generator of PyTorch, NumPy or Python is in another state after it"
+            found = "it changes the state of the global generator of PyTorch, NumPy or Python"
             hint = "draw from a generator of your own: torch.Generator().manual_seed(seed)"
             drawn = _drawn_after(seed, lambda: results.append(call(answer)))
             require(drawn == untouched, found, hint)
@@ -227,7 +225,7 @@ def _drawn_after(seed: int, call: Callable[[], Any]) -> tuple[float, ...]:
 
 
 def _picture(thing: Any) -> Any:
-    """Return what can be compared later, also after the thing itself has been changed."""
+    """Take a snapshot of a thing, to be compared with it after a call."""
     if isinstance(thing, nn.Module):
         weights = list(thing.parameters())
         return {

@@ -1,7 +1,7 @@
-"""The course in a folder of one's own: what you edited is never overwritten, the rest kept new.
+"""Copy the course into a folder of your own: your edits are never overwritten, the rest is updated.
 
     python -m blvnet_lab course my_course                # copies and updates what you did not edit
-    python -m blvnet_lab course my_course --reset 02     # notebook 02 as shipped; yours stays too
+    python -m blvnet_lab course my_course --reset 02     # notebook 02 as shipped, yours beside it
 
 The sample videos are not copied: the notebooks find them through `paths.data_samples()`.
 """
@@ -19,27 +19,27 @@ from pathlib import Path
 from blvnet_lab.paths import atomic_write, notebooks
 
 FIRST = "00_start_here.ipynb"
-# In the folder of a course: the digest of each file as it was copied. Without it, an old copy could
-# not be told from one that was edited.
+# In a course's folder: the digest of each file as it was copied. Without it, an outdated copy could
+# not be distinguished from an edited one.
 RECORD = ".blvnet_lab.json"
-# How the notebooks are written; the tests hold them to it. The text of an exercise begins so, and
-# its code has one of these tags:
+# Conventions of the notebooks, which the tests enforce. The text of an exercise begins like this,
+# and its code cells have these tags:
 EXERCISE = "### ✎ Exercise"
 EXERCISE_TAGS = {"exercise", "check"}
-# The text below a figure begins with its caption.
+# The text below a figure starts with its caption.
 CAPTION = re.compile(r"\*Figure (?P<number>\d+\.\d+): (?P<text>.+)\*(?:\n\n|$)")
 
 
 @dataclass(frozen=True)
 class Course:
-    """What became of the files in a course's folder."""
+    """What was done with the files in a course's folder."""
 
     folder: Path
-    # Names of the files that are "new", "unchanged" (there already, as shipped), "updated" (not
-    # edited since they were copied) and "kept" (edited, or no record says what was copied).
+    # File names by what was done: "new", "unchanged" (already there, as shipped), "updated" (not
+    # edited since they were copied) or "kept" (edited, or copied before there was a record).
     files: dict[str, list[str]]
-    reset: dict[Path, Path | None]  # each notebook that was, and where the edited one is now
-    open: bool  # whether JupyterLab is to start on it
+    reset: dict[Path, Path | None]  # each notebook that was reset, and where the edited one is now
+    open: bool  # whether to start JupyterLab on it
 
     @property
     def start(self) -> Path:
@@ -66,18 +66,18 @@ class Course:
 
 
 def update_course(folder: Path, /, *, reset: tuple[str, ...] = (), open: bool = False) -> Course:
-    """Copy the course into a folder of your own; what you edited there is never overwritten.
+    """Copy the course into a folder of your own; your edits there are never overwritten.
 
-    Run again after an update, it adds what is new and replaces what you did not edit.
+    Run it again after an update to add what is new and replace what you have not edited.
 
     Args:
-        folder: for the notebooks; your answers stay in it.
-        reset: put these notebooks back as shipped, too, their numbers are enough (--reset 02 03);
-            yours are kept beside them.
+        folder: for the notebooks and your answers.
+        reset: restore these notebooks as shipped; their numbers will do (--reset 02 03). Yours are
+            kept beside them.
         open: start JupyterLab on it.
 
     Raises:
-        ValueError: there is no such notebook, or `folder` is the one that the package ships.
+        ValueError: there is no such notebook, or `folder` is where the package keeps the course.
     """
     backups = {folder / find_notebook(name).name: None for name in reset}
     files, record = {"new": [], "unchanged": [], "updated": [], "kept": []}, read_record(folder)
@@ -85,7 +85,7 @@ def update_course(folder: Path, /, *, reset: tuple[str, ...] = (), open: bool = 
     for source in shipped():
         name, target = source.name, folder / source.name
         newest, there = digest(source), digest(target)
-        is_new = not os.path.lexists(target)  # a broken link is something of yours, too
+        is_new = not os.path.lexists(target)  # a broken link may be yours, too
         is_mine = not is_new and there not in (newest, record.get(name, newest))
         if target in backups:
             backups[target] = target.rename(free_name(target)) if is_mine else None
@@ -104,12 +104,12 @@ def update_course(folder: Path, /, *, reset: tuple[str, ...] = (), open: bool = 
 
 
 def shipped() -> list[Path]:
-    """List the notebooks, and the pages that they link to (glossary, references)."""
+    """List the notebooks and the pages that they link to (glossary, references)."""
     return sorted([*notebooks().glob("*.ipynb"), *notebooks().glob("*.md")])
 
 
 def find_notebook(name: str) -> Path:
-    """Find the shipped file of a name: "2", "02", "02_why_time_matters", "glossary" or its path."""
+    """Find a shipped file by "2", "02", "02_why_time_matters", "glossary" or its path."""
     known = {path.stem: path for path in shipped()}
     wanted = Path(name).stem
     wanted = wanted.zfill(2) if wanted.isdecimal() else wanted
@@ -124,10 +124,10 @@ def find_notebook(name: str) -> Path:
 
 
 def digest(path: Path) -> str | None:
-    """Digest a file, if there is one: equal if nothing was edited.
+    """Compute a file's digest, which stays the same until it is edited; None if there is no file.
 
-    Of a notebook only the kind, source and nbgrader's marks of each cell count: JupyterLab changes
-    the rest when it saves, and adds an empty cell where the last one is run.
+    In a notebook only the kind, source and nbgrader metadata of each cell count: JupyterLab changes
+    the rest when it saves, and adds an empty cell when the last one is run.
     """
     if not path.is_file():
         return None
@@ -139,15 +139,15 @@ def digest(path: Path) -> str | None:
         ]
         content = json.dumps([cell for cell in cells if cell[1].strip()]).encode()
     except (ValueError, LookupError, TypeError):
-        pass  # no notebook: every byte counts
+        pass  # not a notebook: every byte counts
     return hashlib.sha256(content).hexdigest()
 
 
 def read_record(folder: Path) -> dict[str, str]:
-    """Read the digests of what was copied; none if the folder was made by an older version.
+    """Read the digests of the copied files; empty if an older version made the folder.
 
     Raises:
-        ValueError: `folder` is the one that the package ships.
+        ValueError: `folder` is where the package keeps the course.
     """
     if folder.resolve() == notebooks().resolve():
         raise ValueError(
@@ -161,12 +161,12 @@ def read_record(folder: Path) -> dict[str, str]:
 
 
 def write_record(folder: Path, record: dict[str, str]) -> None:
-    """Write the digests of what was copied into a folder."""
+    """Write the digests of the files copied into a folder."""
     with atomic_write(folder / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def free_name(path: Path) -> Path:
-    """Return `02_why.mine-1.ipynb` for `02_why.ipynb`, or the next number that nobody has."""
+    """Return `02_why.mine-1.ipynb` for `02_why.ipynb`, or the next number that is free."""
     names = (path.with_name(f"{path.stem}.mine-{number}{path.suffix}") for number in count(1))
     return next(name for name in names if not os.path.lexists(name))

@@ -1,4 +1,4 @@
-"""What the checks give to an answer: numbers, clips and taps, and networks of a line."""
+"""Inputs for the checks: numbers, clips, taps, and networks of a single line."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class ToyNetwork(nn.Module):
-    """A function of an input and of weights as a network, which messages show as `what` it is."""
+    """A network that computes a function of its input and weights; messages show it as `what`."""
 
     def __init__(self, what: str, function: Callable[..., Tensor], *weights: Tensor) -> None:
         super().__init__()
         self.what, self.function = what, function
         self.weights, self.calls = nn.ParameterList(weights), 0
         for weight in self.weights:
-            weight.grad = torch.ones_like(weight)  # of somebody else, and must stay
+            weight.grad = torch.ones_like(weight)  # left by other code: it must stay
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
@@ -32,22 +32,22 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 
 
 def clip_tensor(*numbers: float) -> Tensor:
-    """Make one clip of one channel and one pixel, a number for each frame: (1, T, 1, 1, 1)."""
+    """Make a clip of one channel and one pixel, with a number per frame: (1, T, 1, 1, 1)."""
     return torch.tensor(numbers, dtype=torch.float32)[None, :, None, None, None]
 
 
 def taps_tensor(*numbers: float) -> Tensor:
-    """Make taps of a single channel, earliest first: (r, 1)."""
+    """Make the taps of a single channel, earliest first: (r, 1)."""
     return torch.tensor(numbers, dtype=torch.float32)[:, None]
 
 
 def on_taps(numbers: Sequence[float], *all_taps: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    """Make examples of one clip with each of several taps."""
+    """Make examples: one clip with each of several sets of taps."""
     return [(clip_tensor(*numbers), taps_tensor(*taps)) for taps in all_taps]
 
 
 def depthwise_conv3d(x: Tensor, taps: Tensor) -> Tensor:
-    """Compute equation 3 without its ReLU, by PyTorch: x (B, T, C, H, W), taps (r, C), r odd."""
+    """Compute equation 3 without its ReLU by conv3d: x (B, T, C, H, W), taps (r, C), r odd."""
     num_taps, channels = taps.shape
     kernel = taps.t().reshape(channels, 1, num_taps, 1, 1)
     padding = (num_taps // 2, 0, 0)

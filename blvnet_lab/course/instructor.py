@@ -1,9 +1,9 @@
-"""What teachers need besides the notebooks: the solved ones, for nbgrader, and a marking sheet.
+"""Write what teachers need: solved notebooks for nbgrader, and a marking sheet.
 
     python -m blvnet_lab instructor --out teaching
 
-Nothing stands twice: the solutions are the source of `blvnet_lab.course.solutions`, and what a
-check looks at is what it says of that solution.
+Nothing is written twice: solutions are the source code of `blvnet_lab.course.solutions`, and the
+sheet quotes what each check says about its solution.
 """
 
 import ast
@@ -34,12 +34,12 @@ HEADING = re.compile(
 CONFIG_NAME = "nbgrader_config.py"
 CONFIG = r"""c = get_config()
 c.CourseDirectory.course_id = "blvnet_lab"
-# Seconds a cell: nbgrader's own limit of 30 is too short for one that trains.
+# Seconds per cell: nbgrader's own limit of 30 is too short for cells that train.
 c.Execute.timeout = 600
-# A warning or a progress bar in a test cell would cost an answer all its points.
+# Otherwise a warning or a progress bar in a test cell would cost an answer all its points.
 c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = "."
-# A test that is gone is put back; where its exercise is gone too, grading stops with an error.
+# A deleted test is put back; if its exercise is gone, too, grading stops with an error.
 c.OverwriteCells.add_missing_cells = True
 # For zip_collect: anna_02_hand_in.ipynb, or 02_hand_in.ipynb in a folder anna or in anna.zip.
 c.FileNameCollectorPlugin.named_regexp = (
@@ -47,7 +47,7 @@ c.FileNameCollectorPlugin.named_regexp = (
     r"(?:.*[/\\])?(?P<file_id>\d\d_\w+)\.ipynb$"
 )
 """
-# To another notebook, which is in a folder of another assignment, or in none.
+# A link to another notebook, which belongs to another assignment or to none.
 LINK = re.compile(r"\[([^\[\]]+)\]\(\d\d_\w+\.ipynb[^)]*\)")
 HAND_IN = """\
 > **To hand in: this file, under this name, `{name}`.** Where a cell says `# YOUR CODE HERE`, your \
@@ -59,24 +59,24 @@ delete any. The notebook of the course (`{course}`) looks the same and cannot be
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise of a notebook, and the cells that belong to it."""
+    """One exercise of a notebook, and its cells."""
 
     number: str  # "2.1"
     title: str
-    points: int  # one for each dot of difficulty
+    points: int  # one per dot of difficulty
     minutes: int
-    name: str  # of the function: `check_<name>` checks it, `solutions.<name>` answers it
+    name: str  # of the function; `check_<name>` checks it, `solutions.<name>` is the answer
     stub: NotebookNode
     check: NotebookNode
 
     @property
     def grade_id(self) -> str:
-        """Of its cells, the same in every release: answers handed in stay markable."""
+        """The id of its cells, stable across releases so that handed-in answers stay gradable."""
         return f"{self.number.replace('.', '-')}-{self.name}"
 
 
 def find_exercises(nb: NotebookNode) -> list[Exercise]:
-    """Find the exercises, each a text, a cell tagged `exercise` and one tagged `check`."""
+    """Find the exercises: each is a text, a cell tagged `exercise` and one tagged `check`."""
     found = []
     for text, stub, check in zip(nb.cells, nb.cells[1:], nb.cells[2:], strict=False):
         if "exercise" in stub.metadata.get("tags", []):
@@ -88,11 +88,11 @@ def find_exercises(nb: NotebookNode) -> list[Exercise]:
 
 
 def solve(exercise: Exercise) -> None:
-    """Write the solution into the stub, make a test of the check, and give both to nbgrader."""
+    """Fill the stub with the solution, turn the check into a test, and mark both for nbgrader."""
     stub, check, points = exercise.stub, exercise.check, exercise.points
     stub.source = _solved(stub.source, getattr(solutions, exercise.name))
-    # The verdict is seen, right or wrong, and what follows still runs. nbgrader takes the value of
-    # the last line for the points.
+    # The verdict is shown, right or wrong, and later cells still run. nbgrader takes the value of
+    # the last line as the points.
     call = check.source.strip()
     check.source = f"verdict = {call}\ndisplay(verdict)\n{points} if verdict else 0"
     for cell, is_test in ((stub, False), (check, True)):
@@ -104,25 +104,25 @@ def solve(exercise: Exercise) -> None:
             "locked": is_test,
             "task": False,
         } | ({"points": points} if is_test else {})
-        # What is shown there is said of the stub, and both will be run again.
+        # The outputs are those of the stub; both cells will be run again.
         cell.outputs, cell.execution_count = [], None
 
 
 def _solved(stub: str, answer: object) -> str:
-    """Put the body of a solution in the place of a stub's `raise`, between nbgrader's marks."""
+    """Replace a stub's `raise` by the body of a solution, between nbgrader's marks."""
     text = textwrap.dedent(inspect.getsource(answer))
     module = inspect.getmodule(inspect.unwrap(answer))
     functions = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
     docstring, *body = next(functions).body
     used = {n.id for line in body for n in ast.walk(line) if isinstance(n, ast.Name)}
-    lines = ["### BEGIN SOLUTION"]  # nbgrader empties what is in between
+    lines = ["### BEGIN SOLUTION"]  # nbgrader removes what is in between
     for name in sorted(used & vars(module).keys()):
         if isinstance(value := vars(module)[name], ModuleType):
             own_name = "" if value.__name__ == name else f" as {name}"
             lines.append(f"import {value.__name__}{own_name}")
         else:
             lines.append(f"from {module.__name__} import {name}")
-    # Comments behind the docstring are copied, too.
+    # Comments after the docstring are copied, too.
     source = textwrap.dedent("\n".join(text.splitlines()[docstring.end_lineno :])).strip("\n")
     solution = "\n".join([*lines, source, "### END SOLUTION"])
     head, _, _ = stub.partition("    raise NotImplementedError")
@@ -130,7 +130,7 @@ def _solved(stub: str, answer: object) -> str:
 
 
 def marking_sheet(found: dict[str, list[Exercise]]) -> pd.DataFrame:
-    """Make a row for every exercise of each notebook; each check looks at its solution first."""
+    """Tabulate all exercises; each check is run on its solution, to say what it looks at."""
     rows = []
     for notebook, exercise in ((name, one) for name, its in found.items() for one in its):
         verdict = getattr(exercises, f"check_{exercise.name}")(getattr(solutions, exercise.name))
@@ -153,17 +153,17 @@ def marking_sheet(found: dict[str, list[Exercise]]) -> pd.DataFrame:
 def write_instructor(out: Path, *, replace: bool = False) -> Written:
     """Write the solved notebooks, as the source of an nbgrader course, and a marking sheet.
 
-    Each notebook with exercises is an assignment: `source/02_why_time_matters/02_hand_in.ipynb`,
-    with the pages that it links to. It has another name than the notebook of the course: the two
-    look alike, but nbgrader finds no points in that one.
+    Each notebook with exercises becomes an assignment, source/02_why_time_matters/02_hand_in.ipynb
+    say, with the pages that it links to. Its name differs from that of the course's notebook, which
+    looks alike, but in which nbgrader finds no points.
 
     Args:
         out: folder for source/, marking_sheet.csv and .md, and nbgrader_config.py.
-        replace: write over files that are there already; those you edited are kept in OUT/kept,
-            and an edited nbgrader_config.py stays in its place.
+        replace: overwrite existing files; those you edited are kept in OUT/kept, and an edited
+            nbgrader_config.py stays in place.
 
     Raises:
-        FileExistsError: files are there, and `replace` does not say what to do with them.
+        FileExistsError: files exist already, and `replace` is not set.
     """
     found, files = {}, {out / CONFIG_NAME: CONFIG}
     pages = {page.name: page.read_text("utf-8") for page in notebooks().glob("*.md")}
@@ -180,7 +180,7 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
         files |= {folder / page: text for page, text in pages.items()}
         files[folder / name] = nbformat.writes(nb) + "\n"
         found[path.name] = its
-    files = {path: LINK.sub(r"\1", text) for path, text in files.items()}  # plain text of links
+    files = {path: LINK.sub(r"\1", text) for path, text in files.items()}  # links become text
     sheet = marking_sheet(found)
     files[out / "marking_sheet.csv"] = sheet.to_csv(index=False)
     files[out / "marking_sheet.md"] = _as_markdown(sheet)
@@ -197,10 +197,10 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
 
 
 def _set_aside(files: dict[Path, str], out: Path) -> list[str]:
-    """Move what was edited out of the way of the new files; say where each is now.
+    """Move edited files out of the way of the new ones; say where each is now.
 
-    Not beside the new ones: nbgrader hands out whatever lies in the folder of an assignment. An
-    edited configuration stays in force, and is taken out of `files`.
+    They are not kept beside the new ones, since nbgrader hands out everything in an assignment's
+    folder. An edited configuration stays in force, and is taken out of `files`.
     """
     record, lines = read_record(out), []
     for path in list(files):

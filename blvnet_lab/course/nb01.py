@@ -1,4 +1,4 @@
-"""The checks of notebook 01: groups of pictures, sampling, one crop, mirror images."""
+"""Checks of notebook 01: groups of pictures, sampling, cropping, mirror images."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from blvnet_lab.course import solutions
 from blvnet_lab.course.checking import Answer, Check, cases, deterministic, never_seeds
 from blvnet_lab.course.verdicts import kind, plain, require, same
 
-DRAWS = 1000  # enough to see how often each frame of a short segment comes
+DRAWS = 1000  # enough to see how often each frame of a short segment is drawn
 
 check_frames_to_decode = Check(
     cases(
@@ -28,7 +28,7 @@ check_frames_to_decode = Check(
 
 
 def _frames(sample_evenly: Answer, *given: object) -> list[int]:
-    """Return the numbers of frames as a list; they must be whole, and as many as asked for."""
+    """Return the frame numbers as a list; there must be num_frames of them, all whole."""
     got = plain(sample_evenly(*given))
     is_whole = isinstance(got, list) and all(isinstance(n, int) for n in got)
     hint = "return one tensor of T whole numbers; .long() rounds down"
@@ -37,15 +37,15 @@ def _frames(sample_evenly: Answer, *given: object) -> list[int]:
 
 
 def sampling_takes_the_middle(sample_evenly: Answer) -> None:
-    """without a generator it is the frame in the middle of each segment, in a short video too"""
+    """without a generator it takes the middle frame of each segment, in a short video, too"""
     for n, t in ((9, 3), (24, 8), (6, 3), (11, 4), (3, 6), (1, 4), (5, 1), (300, 16)):
         hint = "the middle of segment k is at (k + 0.5) * N / T, rounded down at the very end"
         same(_frames(sample_evenly, n, t), [(2 * k + 1) * n // (2 * t) for k in range(t)], hint)
 
 
 def sampling_is_fair(sample_evenly: Answer) -> None:
-    """with a generator each call draws again, each segment for itself, and every moment of it is as
-    likely as any other
+    """with a generator each call draws again, independently for each segment, and every moment of
+    a segment is equally likely
     """
     moments = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
     for n, t in ((6, 2), (5, 3), (10, 4), (24, 8), (3, 6)):
@@ -74,16 +74,16 @@ check_sample_evenly = Check(
 
 
 def _numbered(*shape: int) -> Tensor:
-    """Make a clip (T, C, H, W) whose frames are all different, and so are a frame's pixels."""
+    """Make a clip (T, C, H, W) in which all numbers are different."""
     return torch.arange(torch.Size(shape).numel()).reshape(shape).to(torch.uint8)
 
 
 def _place(crop_clip: Answer, clip: Tensor, height: int, width: int) -> tuple[int, int]:
-    """Return (top, left) of a window, after a look at all that must hold for it."""
+    """Check one window, and return its (top, left)."""
     window = crop_clip(clip, (height, width))
     hint = "draw top and left once, and slice: clip[:, :, top : top + height, left : left + width]"
     require(kind(window) == kind(clip[:, :, :height, :width]), kind(window), hint)
-    places = (clip[0, 0] == window[0, 0, 0, 0]).nonzero()  # one, as no number comes twice
+    places = (clip[0, 0] == window[0, 0, 0, 0]).nonzero()  # a single one: no number comes twice
     top, left = places[0].tolist() if len(places) else (0, 0)
     wanted = clip[:, :, top : top + height, left : left + width]
     require(wanted.shape == window.shape, "pixels that do not lie side by side there", hint)

@@ -1,4 +1,4 @@
-"""The checks of notebook 02: a shift in time, temporal aggregation, TSM as a case of it."""
+"""Checks of notebook 02: a shift in time, temporal aggregation, TSM as a special case."""
 
 import torch
 from torch import Tensor
@@ -23,13 +23,13 @@ check_shift = Check(
 
 check_tam = Check(
     cases(
-        "curr takes frame t itself, prev the frame before, next the frame after, zeros outside",
+        "curr weighs frame t itself, prev the frame before, next the frame after; zeros outside",
         "taps[0] is for the frame before, taps[1] for this one, taps[2] for the next one; beyond "
         "the ends there are zeros (use your shift, not torch.roll); the terms are summed",
         *on_taps((1, 2, 3), (0, 1, 0), (1, 0, 0), (0, 0, 1), (1, 10, 100)),
     ),
     cases(
-        "one ReLU ends it: nothing is negative, and before it terms may cancel each other",
+        "a single ReLU comes last: nothing is negative, and before it terms may cancel",
         "one ReLU around the sum, none around x, the taps or a term of the sum",
         *on_taps((1, 2, 3), (0, -1, 0), (-1, 1, 0)),
         *on_taps((-1, 2, -3), (0, -1, 0)),
@@ -63,9 +63,9 @@ check_tsm_taps = Check(
 
 check_tams_needed = Check(
     cases(
-        "the news has num_frames - 1 steps to go, and a TAM of r taps reaches r // 2 frames to "
-        "either side; where a rest of the way is left, one more TAM carries the news there",
-        "one TAM carries news num_taps // 2 frames far; divide, and round up",
+        "information has num_frames - 1 steps to go, and a TAM of r taps carries it r // 2 frames; "
+        "where a shorter way is left at the end, that takes one more TAM",
+        "one TAM carries information num_taps // 2 frames far; divide, and round up",
         *((2, 3), (3, 3), (5, 5), (4, 5), (6, 5), (8, 7), (11, 7), (1, 3), (9, 5), (16, 7)),
     ),
     by=solutions.tams_needed,

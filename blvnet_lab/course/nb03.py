@@ -1,4 +1,4 @@
-"""The checks of notebook 03: what convolutions cost, the merge, a stage of two branches."""
+"""Checks of notebook 03: the cost of convolutions, the merge, a stage with two branches."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ HALVED = "odd sizes are rounded up, as in (height - 1) // stride + 1"
 
 
 def _conv(channels: int, out: int, kernel: int, height: int, width: int, stride=1, groups=1) -> int:
-    """Count the multiply-accumulates by PyTorch's own counter."""
+    """Count the multiply-accumulates with PyTorch's own counter."""
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
         conv(torch.empty(1, channels, height, width))
@@ -30,7 +30,7 @@ check_conv_macs = Check(
         *((1, 4, 1, 2, 2, 1, 1), (2, 3, 3, 8, 6)),
     ),
     cases(
-        "the stride leaves every second or third pixel in both directions, the first one too",
+        "the stride keeps every second or third pixel in both directions, starting with the first",
         f"count the pixels of the output: {HALVED}",
         *((2, 3, 3, 8, 6, 2, 1), (3, 4, 7, 13, 15, 2, 1), (1, 1, 3, 10, 11, 3, 1)),
     ),
@@ -73,7 +73,7 @@ check_merge = Check(
         *((ROW, torch.zeros(1, 1, 2, 4)), (ROW, torch.ones(1, 1, 1, 4))),
     ),
     cases(
-        "a ReLU ends the merge, after the sum: one branch may cancel the other",
+        "a ReLU follows the sum: before it one branch may cancel the other",
         "sum first, then one torch.relu around it",
         (ROW, torch.full((1, 1, 1, 4), -2.0)),
     ),
@@ -108,22 +108,22 @@ def stage_runs_each_part_once(stage_forward: Answer) -> None:
     for part in parts:
         part.calls = 0
     stage_forward(ONES, ONES, *parts)
-    same([part.calls for part in parts], [1, 1, 1], "keep in a name what a call gave")
+    same([part.calls for part in parts], [1, 1, 1], "keep the result of a call in a variable")
 
 
 check_stage_forward = Check(
     cases(
-        "each branch gets its own maps, and what they give is merged",
+        "each branch gets its own maps, and their outputs are merged",
         "merge(big(for_big), little(for_little)): look at the order of the arguments",
         *((ONES, 10 * ONES, SAME, HALF, SAME), (ONES, 10 * ONES, TRIPLE, HALF, SAME)),
     ),
     cases(
-        "the fusion follows the merge and its ReLU, and ends the stage",
+        "the fusion follows the merge and its ReLU, and comes last",
         "fusion(merge(...)), with the ReLU inside the merge",
         (ONES, -10 * ONES, SAME, HALF, MORE),
     ),
     cases(
-        "big's map gets the size of the map that little gives, be it as large or larger",
+        "big's map is enlarged to the size of little's output, whatever that is",
         "enlarge to the size of little(for_little), not by two: your merge, or ours",
         (ONES, rand(1, 1, 2, 2), SAME, SAME, SAME),
         (rand(1, 1, 4, 4), ONES, HALF, HALF, SAME),

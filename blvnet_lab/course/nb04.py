@@ -1,4 +1,4 @@
-"""The checks of notebook 04: pairs, twins, and a TAM that sums over pairs."""
+"""Checks of notebook 04: pairs, twins, and a TAM that sums over pairs."""
 
 from torch import Tensor
 
@@ -55,7 +55,7 @@ check_pair_tam = Check(
         *on_taps((1, 2, 3), (0, 1, 0), (1, 0, 0), (0, 0, 1), (1, 10, 100)),
     ),
     cases(
-        "one ReLU ends it, for both branches; before it terms may be negative and cancel",
+        "a single ReLU comes last in both branches; before it terms may be negative and cancel",
         "one ReLU around each sum, none around x, the taps or a term of the sum",
         *on_taps((1, 2, 3), (0, -1, 0), (1, 1, -1)),
         *on_taps((-1, 2, -3), (0, -1, 0)),

@@ -1,4 +1,4 @@
-"""The checks of notebook 05: two scores, one epoch of training, a learning rate over time."""
+"""Checks of notebook 05: two scores, one epoch of training, a learning-rate schedule."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -48,14 +48,14 @@ OWN = "take two logits of every clip: logits[torch.arange(N), labels], and that 
 PARTNERS = torch.tensor([1, 0, 3, 2])
 check_partner_accuracy = Check(
     cases(
-        "a higher logit than that of the partner, partners[label], is a whole hit; no other counts",
+        "a logit above that of the partner, partners[label], is a hit; no other class matters",
         f"{OWN}; no argmax, no softmax",
         *((*_clips([logits], 0), PARTNERS) for logits in ([2, 1, 0, 0], [1, 2, 0, 0])),
         (*_clips([[0, 900, 1, 2]], 3), PARTNERS),
         (*_clips([[2, 9, 1, 0]], 0), torch.tensor([2, 3, 0, 1])),
     ),
     cases(
-        "a tie is half a hit, but a difference is no tie, however small it is",
+        "a tie is half a hit; a difference is not a tie, however small",
         "count a hit where the difference is above 0, half a hit where it is 0",
         *((*_clips([[1, 1, 0, 0]], label), PARTNERS) for label in (0, 1)),
         *((*_clips([[1.000001, 1, 0, 0]], label), PARTNERS) for label in (0, 1)),
@@ -71,7 +71,7 @@ check_partner_accuracy = Check(
 
 
 class _Tiny(nn.Module):
-    """Two numbers a clip, three classes; notes in which mode it learns."""
+    """A network for two numbers per clip and three classes; records the mode it is trained in."""
 
     def __init__(self):
         super().__init__()
@@ -79,7 +79,7 @@ class _Tiny(nn.Module):
         self.norm, self.modes = nn.BatchNorm1d(2, affine=False), []
 
     def forward(self, clips: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # who only looks at an accuracy may do so in evaluation mode
+        if torch.is_grad_enabled():  # computing an accuracy in evaluation mode is fine
             self.modes.append(self.training and self.norm.training)
         return clips.flatten(1) @ self.weight.t()
 
@@ -88,10 +88,10 @@ class _Tiny(nn.Module):
 
 
 class _OfLoader(Tensor):
-    """What the loader gives: an ordinary tensor from when it has been moved to a device.
+    """A tensor from the loader, which becomes an ordinary one when it is moved to a device.
 
-    Before, it may not meet what the network has made: a GPU would stop there, on the CPU all would
-    go well.
+    Until then it must not be combined with the network's results: on a GPU that is an error, which
+    would go unnoticed on the CPU.
     """
 
     @classmethod
@@ -108,7 +108,7 @@ class _OfLoader(Tensor):
 
 
 def _epoch(train_epoch: Answer, *sizes: int, rate: float, momentum: float = 0) -> SimpleNamespace:
-    """Train on batches of these sizes; what has become of a network, and what should have."""
+    """Train on batches of these sizes; return the resulting network, and what it should be."""
     clips, labels = rand(sum(sizes), 1, 1, 1, 2), torch.arange(sum(sizes)) * 2 % 3
 
     def collate(rows: list[tuple[Tensor, Tensor]]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The checks of notebook 06: rows of Kinetics, videos on one side, weights that fit, views."""
+"""Checks of notebook 06: Kinetics rows, splits by video, weights that fit, views."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -54,7 +54,7 @@ MANY = [f"video{k:03}" for k in range(200)]
 
 
 def _sides(split_videos: Answer, source_ids: list[str], share: float, seed: int) -> dict[str, str]:
-    """Return the side of each video, after a look at all that must hold for every split."""
+    """Check a split, and return the side of each video."""
     got = plain(split_videos(source_ids, share, seed))
     hint = "split the videos; a list of train or val for each clip, looked up for its video"
     is_list = isinstance(got, list) and len(got) == len(source_ids)
@@ -104,7 +104,7 @@ check_split_videos = Check(
 
 
 def _weights(wanted: Mapping[str, tuple], offered: Mapping[str, tuple]) -> tuple[dict, dict]:
-    """Make an example of the shapes of weights, each of which has another value."""
+    """Make an example of weights with these shapes, each with its own value."""
     old, new = (
         {name: torch.full(shape, 1.0 + first + i) for i, (name, shape) in enumerate(shapes.items())}
         for shapes, first in ((wanted, 0), (offered, 7))

@@ -1,4 +1,4 @@
-"""The checks of notebook 07: what several processes must agree on."""
+"""Checks of notebook 07: what several processes must agree on."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from blvnet_lab.course.verdicts import plain, require, same
 
 
 def _ones(*numbers: float | None) -> list[Tensor | None]:
-    """Make gradients of parameters of one number each."""
+    """Make gradients for parameters of one number each."""
     return [None if x is None else torch.tensor([x], dtype=torch.float32) for x in numbers]
 
 
@@ -35,7 +35,7 @@ check_average_gradients = Check(
 def _batches(
     share: Answer, num_clips: int, batch_size: int, world: int, *, rank: int = 0, epoch: int = 0
 ) -> list[list[int]]:
-    """Return the batches of a process, after a look at their number and sizes."""
+    """Check the number and sizes of a process's batches, and return these."""
     batches = plain(share(num_clips, batch_size, rank, world, epoch))
     hint = "one inner list for each step, of batch_size // world clips; a smaller rest is left out"
     is_list = isinstance(batches, list) and all(isinstance(batch, list) for batch in batches)
@@ -87,7 +87,7 @@ check_share = Check(
 
 
 def _padded(processes: int) -> tuple[list[list[tuple[int, bool]]], float]:
-    """Fill up 29 clips with copies, as PyTorch's DistributedSampler does; and their accuracy."""
+    """Pad 29 clips with copies, as DistributedSampler does; return the share that is right, too."""
     clips = [*range(29), *range(-29 % processes)]
     return [[(i, i % 5 < 2) for i in clips[r::processes]] for r in range(processes)], 12 / 29
 

@@ -1,4 +1,4 @@
-"""The checks of notebook 08: hooks that leave by themselves, and controls that could fail."""
+"""Checks of notebook 08: hooks that remove themselves, and controls that could fail."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from blvnet_lab.course.verdicts import Wrong, is_close, kind, plain, require, sa
 
 
 class _Layers(nn.Sequential):
-    """Layers of which `block` and what is in it are in evaluation mode."""
+    """A network in which `block` and its inside are in evaluation mode."""
 
     def __init__(self) -> None:
         first, last = (ToyNetwork(f"{w:.0f} x", torch.mul, torch.tensor(w)) for w in (2.0, 3.0))
@@ -42,7 +42,7 @@ def _hooks(network: nn.Module) -> list[Callable]:
 
 
 def _compute(answer: Answer, network: nn.Module, *given: Any) -> tuple[Any, list[Tensor]]:
-    """Return what stands after `as`, and what the network makes of 5 x and x inside."""
+    """Return the value after `as`, and the network's results for 5 x and x inside the `with`."""
     inputs, results = [_x(5), _x()], []
 
     def use(manager: Callable, *given: Any) -> list[Any]:
@@ -59,7 +59,7 @@ def _compute(answer: Answer, network: nn.Module, *given: Any) -> tuple[Any, list
 
 def _tidies_up(given: Given) -> Rule:
     class Interrupted(Exception):
-        """What goes wrong inside the `with`."""
+        """The error raised inside the `with`."""
 
     def rule(answer: Answer) -> None:
         """after an error inside the `with` nothing is left behind, and the error goes on; hooks
@@ -244,7 +244,7 @@ LEARNED = {"bias (24)": rand(24), "matrix (2, 12)": rand(2, 12), "kernels (2, 3,
 
 
 def _given(what: str, other: Callable[[Tensor], Tensor]) -> tuple:
-    """Make a draw, a network that gives x, but `other` of x without learning, and a clip."""
+    """Make a method, a network that returns x (`other(x)` without its learned weights), a clip."""
 
     def give(x: Tensor, *weights: Tensor) -> Tensor:
         if all(map(torch.equal, weights, LEARNED.values())):

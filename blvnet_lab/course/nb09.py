@@ -1,4 +1,4 @@
-"""The checks of notebook 09: where a network looks in time, and controls for saying so."""
+"""Checks of notebook 09: where a network looks in time, and controls for saying so."""
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ check_temporal_centre = Check(
 
 
 def _mix(*rows: list[float]) -> ToyNetwork:
-    """Give position p the frames times row p: (B, T, C, H, W) to (B, P, C, H, W)."""
+    """Make position p a sum of frames weighted by row p: (B, T, C, H, W) to (B, P, C, H, W)."""
 
     def mix(x: Tensor, weights: Tensor) -> Tensor:
         return torch.einsum("pt,btchw->bpchw", weights, x)
@@ -121,7 +121,7 @@ check_step_elsewhere = Check(
 
 
 def _occluded(weights: tuple, numbers: tuple, label: int) -> tuple:
-    """Make an example of a network that weighs frames."""
+    """Make an example with a network that weighs frames."""
 
     def logits(clips: Tensor, weights: Tensor) -> Tensor:
         first = clips.mean((2, 3, 4)) @ weights

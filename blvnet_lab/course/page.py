@@ -1,4 +1,4 @@
-"""A web page of the four networks and the causal one, for visitors who install nothing.
+"""Write a web page with the four networks and the causal one, for visitors who install nothing.
 
     python -m blvnet_lab page --out page
     cd page && python -m http.server          # then http://localhost:8000
@@ -34,16 +34,16 @@ FRAMES, SIZE = 8, (64, 64)
 def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Written:
     """Write a web page on which visitors reorder frames, turn taps and use their camera.
 
-    It holds files only: any web server will do, and nothing is sent to it.
+    It consists of static files: any web server will do, and nothing is sent to it.
 
     Args:
-        out: folder for the page; index.html is where it begins.
-        notebooks: address of the course, for the page's links; without it they are no links.
-        replace: write over files that are there already.
+        out: folder for the page, which starts at index.html.
+        notebooks: address of the course for the page's links; without it there are no links.
+        replace: overwrite existing files.
 
     Raises:
-        FileExistsError: files are there, and `replace` does not say what to do with them.
-        ValueError: the packages that export to ONNX are lacking.
+        FileExistsError: files exist already, and `replace` is not set.
+        ValueError: packages for the export to ONNX are missing.
     """
     names = [*PAPER, CAUSAL]
     static = {out / path.name: path.read_bytes() for path in sorted(STATIC.iterdir())}

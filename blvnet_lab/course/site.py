@@ -1,10 +1,10 @@
-"""The course as a site: the notebooks as pages, with navigation and search, by Sphinx and MyST.
+"""Write the course as a website: notebooks as pages with navigation and search, by Sphinx and MyST.
 
     python -m blvnet_lab site --out site
     python -m http.server --directory site      # or open site/index.html
 
-All that the pages load is beside them. Formulas are MathML, which browsers draw by themselves.
-Below page/ stands what `page` writes, with the internet as it says there.
+The pages load nothing from the internet; formulas are MathML, which browsers render by themselves.
+The folder page/ holds what the command `page` writes, which may need the internet.
 """
 
 import shlex
@@ -31,15 +31,15 @@ SETTINGS = {
         "home_page_in_toc": True,
         "navbar_persistent": [],  # the search is in the sidebar
         "show_toc_level": 2,
-        "footer_content_items": [],  # else an author and a year
+        "footer_content_items": [],  # otherwise an author and a year
     },
-    "html_context": {"default_mode": "auto"},  # light or dark, as the reader has it
+    "html_context": {"default_mode": "auto"},  # light or dark, as the reader prefers
     "html_math_renderer": "mathml",
     "myst_enable_extensions": ["dollarmath"],
     "myst_heading_anchors": 4,
-    "nb_execution_mode": "off",  # they are executed
-    "nb_ipywidgets_js": {},  # widgets need a kernel: their pictures are shown
-    "suppress_warnings": ["mystnb.unknown_mime_type"],  # so are those of plotly's figures
+    "nb_execution_mode": "off",  # they are executed already
+    "nb_ipywidgets_js": {},  # widgets need a kernel: pages show their pictures
+    "suppress_warnings": ["mystnb.unknown_mime_type"],  # and those of plotly's figures
 }
 INDEX = """# Efficient video networks, by hand
 
@@ -54,21 +54,21 @@ browser</a>.
 
 
 def write_site(out: Path, *, replace: bool = False) -> Written:
-    """Write the course as a site that works offline: pages to read, with navigation and search.
+    """Write the course as a website that works offline: pages to read, with navigation and search.
 
-    It takes the packages of the extra `site`. In page/ is what the command `page` writes.
+    It needs the extra `site`. The folder page/ holds what the command `page` writes.
 
     Args:
-        out: folder for the pages; index.html is the first.
-        replace: write over files that are there already.
+        out: folder for the pages, which start at index.html.
+        replace: overwrite existing files.
 
     Raises:
-        FileExistsError: files are there, and `replace` does not say what to do with them.
-        ValueError: packages are lacking.
+        FileExistsError: files exist already, and `replace` is not set.
+        ValueError: packages are missing.
     """
     if lacking := [name for module, name in PACKAGES.items() if find_spec(module) is None]:
         raise ValueError(
-            f"expected the packages that make a site, got none of the name {', '.join(lacking)}: "
+            f"expected the packages that make a site, but {', '.join(lacking)} cannot be found: "
             f"pip install {' '.join(lacking)} (or the extra `site` of this package)"
         )
     sources = sorted(shipped(), key=lambda path: (path.suffix != ".ipynb", path.name))
@@ -101,7 +101,7 @@ def setup(app: Any) -> None:
     from docutils.utils.math.latex2mathml import tex2mathml
 
     def write(translator: Any, node: Any, as_block: bool = False) -> None:
-        formula = node.astext().replace(r"\big", "")  # a larger parenthesis: not known there
+        formula = node.astext().replace(r"\big", "")  # docutils does not know this size
         translator.body.append(tex2mathml(formula, as_block=as_block))
         raise nodes.SkipNode
 

@@ -1,11 +1,11 @@
-"""The notebooks as slides, made by nbconvert for reveal.js.
+"""Write the notebooks as slides, by nbconvert for reveal.js.
 
-    python -m blvnet_lab slides --out slides             # presented with the internet
+    python -m blvnet_lab slides --out slides             # these slides need the internet
     cd slides && npm install reveal.js@4.0.2 requirejs@2 jquery@3 mathjax@2
-    python -m blvnet_lab slides --out slides --replace   # and from then on without
+    python -m blvnet_lab slides --out slides --replace   # and these do not
 
-The headings say where a slide begins, so the notebooks need no marks of their own: each section
-is a column of slides, the arrow to the right leads to the next section, the one down through it.
+Headings start new slides, so the notebooks need no slide metadata: each section is a column of
+slides; the right arrow leads to the next section, the down arrow through the section.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ LOCAL = {
     "jquery_url": "node_modules/jquery/dist/jquery.min.js",
     "mathjax_url": "node_modules/mathjax/MathJax.js?config=TeX-AMS_CHTML-full,Safe",
 }
-# Prose is longer than bullet points: smaller letters, and from the left.
+# Prose is longer than bullet points, so letters are smaller and text is aligned left.
 STYLE = """<style>
 .reveal { font-size: 26px; }
 .reveal .slides section { text-align: left; }
@@ -41,10 +41,10 @@ STYLE = """<style>
 
 
 def slide_types(nb: NotebookNode) -> list[str]:
-    """Say how each cell is shown: `slide` to the right, `subslide` below, `-` beneath the last one.
+    """Choose each cell's slide: `slide` to the right, `subslide` below, `-` with the last cell.
 
-    A section's heading begins a slide; its other cells follow below, each on a slide of its own,
-    but for an exercise, whose text, stub and check stay together, and a figure and its caption.
+    A section's heading starts a new column; its other cells follow below, each on its own slide,
+    but an exercise's text, stub and check stay together, and so do a figure and its caption.
     """
     types = []
     for cell in nb.cells:
@@ -58,26 +58,26 @@ def slide_types(nb: NotebookNode) -> list[str]:
 
 
 def write_slides(out: Path, *, replace: bool = False) -> Written:
-    """Write the notebooks as slides for a browser, pictures and all.
+    """Write the notebooks as slides for a browser, pictures included.
 
-    What else they need (reveal.js, MathJax) is loaded from `node_modules` in the same folder if
-    it is there, otherwise from the internet.
+    They load reveal.js and MathJax from `node_modules` in the same folder if it is there, otherwise
+    from the internet.
 
     Args:
-        out: folder for a page for each notebook.
-        replace: write over files that are there already.
+        out: folder for a page per notebook.
+        replace: overwrite existing files.
 
     Raises:
-        FileExistsError: files are there, and `replace` does not say what to do with them.
+        FileExistsError: files exist already, and `replace` is not set.
     """
     from nbconvert import SlidesExporter  # takes seconds to import
 
     offline = all((out / name.partition("?")[0]).exists() for name in LOCAL.values())
     exporter = SlidesExporter(
-        reveal_theme="white",  # the default, "simple", waits for letters from the internet
+        reveal_theme="white",  # the default, "simple", waits for a font from the internet
         reveal_width="1280",
         reveal_height="800",
-        reveal_scroll=True,  # where a cell is too tall all the same
+        reveal_scroll=True,  # for cells that are still too tall
         reveal_number="h.v",
         reveal_transition="none",
         **(LOCAL if offline else {}),

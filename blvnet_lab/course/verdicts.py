@@ -1,4 +1,4 @@
-"""What a check says: the verdict, how values stand in it, and when two of them are the same."""
+"""The verdicts of checks: how they look, how they show values, and when values count as equal."""
 
 import html
 import inspect
@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-MAX_NUMBERS = 24  # of a value are shown; of a larger one its size
-MAX_LETTERS = 300  # of the text of an error or a value
-TOLERANCE = 1e-5  # relative and absolute: enough for float32, which the checks give as notebooks do
-ALIKE = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # one is as good as the other
+MAX_NUMBERS = 24  # larger values are shown by their size alone
+MAX_LETTERS = 300  # characters of an error or a value
+TOLERANCE = 1e-5  # relative and absolute: enough for float32, which checks use as notebooks do
+ALIKE = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # either one will do
 
 
 LOOKS = {
@@ -27,7 +27,7 @@ LOOKS = {
 
 
 class Wrong(Exception):
-    """The answer breaks a rule, or a property that all rules have: `broken`."""
+    """The answer breaks a rule, or `broken`, a property that all rules demand."""
 
     def __init__(self, found: str, hint: str, *, broken: str | None = None) -> None:
         super().__init__(found)
@@ -36,7 +36,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found, shown as a box in a notebook; true if the answer is right."""
+    """The result of a check, shown as a box in a notebook; true if the answer is right."""
 
     name: str
     passed: bool | None  # None: not attempted
@@ -69,7 +69,7 @@ class Verdict:
 
 
 def show_value(value: Any) -> str:
-    """Say a value in a message: its numbers if they are few, otherwise what it is."""
+    """Describe a value in a message: by its numbers if they are few, otherwise by its kind."""
     if isinstance(value, (Tensor, np.ndarray)):
         if math.prod(value.shape) > MAX_NUMBERS:
             return f"values of shape {tuple(value.shape)}"
@@ -91,7 +91,7 @@ def shortened(text: str, letters: int = MAX_LETTERS) -> str:
 
 
 def kind(value: Any) -> str:
-    """Say what a value is, in a message that expected something else."""
+    """Describe the kind of a value, where another kind was expected."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     length = f" and length {len(value)}" if isinstance(value, (list, tuple)) else ""
@@ -121,13 +121,13 @@ def are_equal(a: Any, b: Any) -> bool:
 
 
 def is_close(got: Tensor, wanted: Tensor) -> Tensor:
-    """Find where two tensors of a shape are the same up to rounding."""
+    """Find where two tensors of the same shape are equal up to rounding."""
     got, wanted = got.detach().double(), wanted.detach().double()
     return torch.isclose(got, wanted, TOLERANCE, TOLERANCE, equal_nan=True)
 
 
 def say_difference(got: Any, wanted: Any) -> str:
-    """Say what differs: both if they are small, otherwise the first place where they do."""
+    """Describe a difference: both values if they are small, otherwise the first that differs."""
     if isinstance(got, Tensor) and isinstance(wanted, Tensor) and got.numel() > MAX_NUMBERS:
         apart = ~is_close(got, wanted)
         place = tuple(apart.nonzero()[0].tolist())
@@ -145,16 +145,16 @@ def say_difference(got: Any, wanted: Any) -> str:
 
 
 def require(holds: Any, found: Any, hint: str) -> None:
-    """Raise `Wrong` unless something holds; what was found is a text, or shown as a value."""
+    """Raise `Wrong` unless a condition holds; `found` is a text, or a value to be shown."""
     if not holds:
         raise Wrong(found if isinstance(found, str) else show_value(found), hint)
 
 
 def same(got: Any, wanted: Any, hint: str) -> None:
-    """Raise `Wrong` unless `got` is what is wanted, floats up to rounding.
+    """Raise `Wrong` unless `got` is `wanted`, floats up to rounding.
 
-    Where a tensor is wanted it must be one, of the same shape and kind of number; where a tuple is
-    wanted, two such things. For other values lists, tuples, arrays and tensors count as the same.
+    If a tensor is wanted, it must be one, of the same shape and kind of number; if a tuple is
+    wanted, two such things. Otherwise lists, tuples, arrays and tensors are interchangeable.
     """
     if isinstance(wanted, tuple):
         for place, part, right in zip(("first", "second"), two(got), wanted, strict=True):
@@ -178,7 +178,7 @@ def same(got: Any, wanted: Any, hint: str) -> None:
 
 
 def two(got: Any) -> tuple[Any, Any]:
-    """Return the two things that an answer returned, in whatever gives two, or raise `Wrong`."""
+    """Unpack the two things that an answer returned; raise `Wrong` unless there are two."""
     gives = isinstance(got, Iterable) and not isinstance(got, (str, dict))
     things = list(got) if gives and getattr(got, "ndim", 1) else [got]
     if len(things) != 2:

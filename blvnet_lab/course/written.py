@@ -1,4 +1,4 @@
-"""What the commands for teachers say: the files that they wrote, and what to do with them."""
+"""The result of commands for teachers: the files they wrote, and what to do next."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ class Written:
 def internet_advice(out: Path, packages: str, *, offline: bool) -> str:
     """Say whether the pages in `out` need the internet, and how to do without."""
     if offline:
-        return f"what is in {out} needs no internet, but the folder node_modules in it"
+        return f"the pages in {out} need the folder node_modules there, but no internet"
     return (
-        f"what is in {out} needs the internet; to do without, run there:  npm install {packages}\n"
+        f"the pages in {out} need the internet; to do without, run there:  npm install {packages}\n"
         "and then this command again, with --replace"
     )

@@ -84,16 +84,16 @@ WRONG = {
         ],
     },
     "sample_evenly": {
-        "without a generator it is the frame in the middle": [
+        "without a generator it takes the middle frame": [
             lambda n, t, g=None: sampled(n, t, rand(t, g, 0.0)),
             lambda n, t, g=None: torch.linspace(0, n - 1, t).long(),
             lambda n, t, g=None: sample(n, min(t, n), g),
             lambda n, t, g=None: sample(n, t, g).float(),
         ],
-        "asked again it says the same": [
+        "the same call gives the same result": [
             lambda n, t, g=None: sampled(n, t, 0.5 if g is None else torch.rand(t)),
         ],
-        "with a generator each call draws again, each segment for itself": [
+        "with a generator each call draws again, independently for each segment": [
             lambda n, t, g=None: sampled(n, t, 0.5),
             lambda n, t, g=None: sampled(n, t, rand(1, g)),
             lambda n, t, g=None: sampled(n, t, rand(t, g, 1.0) / 2),

@@ -77,15 +77,15 @@ WRONG = {
             lambda x, offset: shift(x.flatten(0, 1)[None], offset).reshape(x.shape),
         ],
         "it runs without an error": [shift_forgets_offset_zero],
-        "what it is given is left as it was": [shift_writes_into_x],
+        "its inputs are left unchanged": [shift_writes_into_x],
     },
     "tam": {
-        "curr takes frame t itself": [
+        "curr weighs frame t itself": [
             lambda x, taps: tam(x, taps.flip(0)),
             lambda x, taps: tam(x, taps, lambda x, offset: x.roll(-offset, 1)),
             lambda x, taps: tam(x, taps / 3),
         ],
-        "one ReLU ends it": [
+        "a single ReLU comes last": [
             lambda x, taps: sum(terms(x, taps)),
             lambda x, taps: sum(map(torch.relu, terms(x, taps))),
             lambda x, taps: tam(x.relu(), taps),
@@ -94,7 +94,7 @@ WRONG = {
         "every channel has its own taps": [
             lambda x, taps: tam(x, taps[:, :1].expand_as(taps)),
         ],
-        "gradients reach what is learned": [
+        "gradients reach": [
             lambda x, taps: tam(x, taps.detach()),
             lambda x, taps: tam(x.data, taps),
         ],
@@ -108,7 +108,7 @@ WRONG = {
         ],
     },
     "tams_needed": {
-        "the news has num_frames - 1 steps": [
+        "information has num_frames - 1 steps": [
             lambda num_frames, num_taps: -(-(num_frames - 1) // num_taps),
             lambda num_frames, num_taps: -(-num_frames // (num_taps // 2)),
             lambda num_frames, num_taps: (num_frames - 1) // (num_taps // 2),

@@ -96,7 +96,7 @@ WRONG = {
             lambda c, out, k, h, w, s=1, g=1: h * w * k**2 * c,
             lambda c, out, k, h, w, s=2, g=1: conv(c, out, k, h, w, s, g),
         ],
-        "the stride leaves every second or third": [
+        "the stride keeps every second or third": [
             conv_with(lambda side, stride: side),
             conv_with(lambda side, stride: side // stride),
             conv_with(lambda side, stride: round(side / stride)),
@@ -129,7 +129,7 @@ WRONG = {
             lambda big, little: (big + F.adaptive_avg_pool2d(little, big.shape[-2:])).relu(),
             lambda big, little: torch.cat([enlarged(big, little), little], dim=1).relu(),
         ],
-        "a ReLU ends the merge, after the sum": [
+        "a ReLU follows the sum": [
             lambda big, little: enlarged(big, little) + little,
             lambda big, little: enlarged(big, little).relu() + little.relu(),
         ],
@@ -137,7 +137,7 @@ WRONG = {
             lambda big, little: (enlarged(big, little, "nearest-exact") + little).relu(),
             merge_by_two,
         ],
-        "gradients reach what is learned": [
+        "gradients reach": [
             lambda big, little: merge(big.detach(), little),
             torch.no_grad()(lambda big, little: merge(big, little)),
         ],
@@ -153,7 +153,7 @@ WRONG = {
             lambda x, y, little, big, fusion: merge(big(y), little(x)),
             lambda x, y, little, big, fusion: fusion(enlarged(big(y), x) + little(x)).relu(),
         ],
-        "big's map gets the size": [
+        "big's map is enlarged to the size": [
             lambda x, y, little, big, fusion: fusion(merge_by_two(big(y), little(x))),
         ],
         "each part runs once": [
@@ -161,7 +161,7 @@ WRONG = {
                 (little(x) + enlarged(big(y), little(x))).relu()
             ),
         ],
-        "gradients reach what is learned": [
+        "gradients reach": [
             lambda x, y, little, big, fusion: fusion(merge(big(y).detach(), little(x))),
             torch.no_grad()(lambda *given: stage(*given)),
         ],

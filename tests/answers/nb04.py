@@ -86,7 +86,7 @@ WRONG = {
             lambda taps: tuple(rows.sum(1, keepdim=True) for rows in pair_taps(taps)),
             lambda taps: pair_taps(taps.relu()),
         ],
-        "gradients reach what is learned": [
+        "gradients reach": [
             lambda taps: pair_taps(taps.detach()),
             lambda taps: pair_taps(torch.tensor(taps.tolist())),
         ],
@@ -97,13 +97,13 @@ WRONG = {
             lambda x, taps: tam(x, taps)[::-1],
             lambda x, taps: tam(x, taps, lambda x: x.roll(1, 1), lambda x: x.roll(-1, 1)),
         ],
-        "one ReLU ends it, for both branches": [
+        "a single ReLU comes last in both branches": [
             lambda x, taps: tam(x, taps, relu=lambda y: y),
             lambda x, taps: tam(x.relu(), taps),
             lambda x, taps: tam(x, taps.relu()),
         ],
         "every channel has its own taps": [tam_leaks],
-        "gradients reach what is learned": [
+        "gradients reach": [
             lambda x, taps: tam(x, taps.detach()),
             torch.no_grad()(lambda x, taps: tam(x, taps)),
         ],

@@ -134,7 +134,7 @@ WRONG = {
         "hit as often as a random guess": [top_k_generous],
     },
     "partner_accuracy": {
-        "a higher logit than that of the partner": [
+        "a logit above that of the partner": [
             lambda logits, labels, partners: top_k(logits, labels, 1),
             lambda logits, labels, partners: partner_accuracy(
                 logits, labels, partners.sort()[0] ^ 1
@@ -166,7 +166,7 @@ WRONG = {
             epoch_with(number=lambda loss, labels: loss * len(labels)),
             epoch_with(number=lambda loss, labels: loss.item(), counted=lambda labels: 1),
         ],
-        "asked again it says the same": [
+        "the same call gives the same result": [
             epoch_with(begin=lambda network: (torch.manual_seed(0), network.train())),
         ],
     },

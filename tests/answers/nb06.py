@@ -169,7 +169,7 @@ WRONG = {
                 choose=lambda videos, count, seed: videos[seed * count : (seed + 1) * count]
             ),
         ],
-        "asked again it says the same": [lambda ids, share, seed: split(ids, share, None)],
+        "the same call gives the same result": [lambda ids, share, seed: split(ids, share, None)],
         "neither the order of the clips nor their number": [
             split_with(lambda ids: list(dict.fromkeys(ids))),
             split_with(lambda ids: list(set(ids))),
@@ -192,7 +192,7 @@ WRONG = {
             renamed(lambda name: name.replace("module.", "")),
             renamed(lambda name: name[7:] if "module." in name else name),
         ],
-        "what it is given is left as it was": [weights_pop],
+        "its inputs are left unchanged": [weights_pop],
         "it returns two things": [lambda wanted, offered: fitted(wanted, offered)[0]],
     },
     "average_views": {

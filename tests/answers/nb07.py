@@ -112,7 +112,7 @@ WRONG = {
         "it runs without an error": [parameter_by_parameter(lambda gs: torch.stack(gs).mean(0))],
     },
     "share": {
-        "asked again it says the same": [share_with(seeds_everything)],
+        "the same call gives the same result": [share_with(seeds_everything)],
         "every process makes num_clips // batch_size steps": [
             share_with(lambda n, epoch, rank: shuffled(n, epoch + rank)),
             share_with(end=lambda batches: [clip for batch in batches for clip in batch]),

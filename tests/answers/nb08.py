@@ -258,7 +258,7 @@ WRONG = {
         "a name that does not exist is an error": [
             capture_registers_too_early,
         ],
-        "what it is given is left as it was": [
+        "its inputs are left unchanged": [
             lambda model, names: capture(model.eval(), names),
         ],
         "it runs without an error": [
@@ -277,7 +277,7 @@ WRONG = {
             edited_without_finally,
             edited_for_ever,
         ],
-        "what it is given is left as it was": [
+        "its inputs are left unchanged": [
             lambda module, function: edit(module.eval(), function),
         ],
     },
@@ -345,7 +345,7 @@ WRONG = {
         "the global random generators are not seeded": [
             lambda *given: (torch.manual_seed(0), like(*given))[1],
         ],
-        "what it is given is left as it was": [
+        "its inputs are left unchanged": [
             like_with(copied=lambda model: model),
             like_with(copied=copy.copy),
             lambda draw, model, clip: like(draw, model.eval(), clip),

@@ -180,7 +180,7 @@ WRONG = {
         "the global random generators are not seeded": [
             lambda *given: (torch.manual_seed(0), seen(*given))[1],
         ],
-        "what it is given is left as it was": [
+        "its inputs are left unchanged": [
             seen_after(lambda network: network.eval()),
             seen_after(lambda network: network.requires_grad_(False)),
         ],
@@ -191,7 +191,7 @@ WRONG = {
             lambda taps, changed, seed: changed[:, order(taps, seed)],
             lambda taps, changed, seed: taps + torch.randn_like(taps) * (changed - taps).std(),
         ],
-        "asked again it says the same": [step_seeds_everything],
+        "the same call gives the same result": [step_seeds_everything],
         "another seed chooses other channels": [
             lambda taps, changed, seed: changed.clone(),
             lambda taps, changed, seed: step(taps, changed, int(seed > 0)),
@@ -211,7 +211,7 @@ WRONG = {
             then(lambda falls: falls.clamp(min=0)),
             lambda network, clip, label: occlusion(network, clip, network(clip)[0].argmax()),
         ],
-        "what it is given is left as it was": [
+        "its inputs are left unchanged": [
             of_network(lambda network: network.requires_grad_(False)),
             of_network(lambda network: network.eval()),
             lambda *given: occlusion_adds_up(*given, copy=lambda clip: clip),
