@@ -1,4 +1,4 @@
-"""The command `export`: which file is written of a trained network."""
+"""The command `export`: choose which file to write for a trained network."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from blvnet_lab.deploy.int8 import export_int8
 from blvnet_lab.paths import check_target
 from blvnet_lab.training.checkpoint import load_trained
 
-CALIBRATION_CLIPS = 100  # about; of many classes two each, one of which calibrates
+CALIBRATION_CLIPS = 100  # roughly; at least two per class, one of which calibrates
 
 
 def export_file(
@@ -27,20 +27,20 @@ def export_file(
 ) -> Exported:
     """Write a trained network for programs without this library: ONNX, or PyTorch's own .pt2.
 
-    Its input "clip" is (B, T, C, H, W), normalised as in training; its output "logits" is
-    (B, classes). The file holds the mean and standard deviation of that, for RGB from 0 to 1, the
-    names of the classes, and "multi_label" if a clip may be of several (their probabilities are
+    The input "clip" is (B, T, C, H, W), normalised as in training; the output "logits" is
+    (B, classes). The file holds the mean and standard deviation for that (RGB from 0 to 1), the
+    class names, and "multi_label" if a clip may have several classes (then probabilities are
     sigmoids of the logits). Before it gets its name, it is run and compared with the network.
 
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         out: the file to write: .onnx needs onnx, onnxscript and onnxruntime, .pt2 nothing more.
-        size: height and width that the file is for; without it, any above 32 pixels (of a stream,
+        size: height and width that the file is for; without it, any above 32 pixels (for a stream,
             those of the training).
-        with_taps: an .onnx whose taps are inputs, and whose captured maps are outputs.
-        stream: an .onnx of a step of a causal network, with what it remembers as input and output.
-        int8: an .onnx that computes in eight bits, for the one size.
-        calibrate: manifest.csv of the training clips that say, for int8, how large maps become.
+        with_taps: an .onnx file whose taps are inputs and whose captured maps are outputs.
+        stream: an .onnx file of one step of a causal network, with its memory as input and output.
+        int8: an .onnx file that computes in eight bits, for a single size.
+        calibrate: manifest.csv of the training clips from which int8 learns the range of maps.
     """
     if with_taps + stream + int8 > 1:
         raise ValueError("expected --with-taps, --stream or --int8, got several: write one each")

@@ -1,13 +1,13 @@
-"""Compile a network for the processor of this machine: its fastest form, made once and kept.
+"""Compile a network for this machine's processor: its fastest form, made once and kept.
 
 from blvnet_lab.deploy import compile_for_inference
 fast = compile_for_inference(model, (224, 224), "bfloat16")
 logits = fast(clip)                     # (B, T, C, 224, 224) -> (B, num_classes), float32
 
-The folded network becomes machine code (AOTInductor), with its weights in the layout that the
-processor likes best, and each weighted sum with its ReLU in one pass over memory. That takes about
-a minute, once. The package is a program: it is kept in a folder of the user's, not beside the
-checkpoint, where somebody else's could lie.
+The folded network becomes machine code (AOTInductor), with weights in the layout that suits the
+processor best, and each weighted sum and its ReLU in a single pass over memory. That takes about a
+minute, once. The package is a program, so it is kept in the user's cache and not beside the
+checkpoint, where it could be somebody else's.
 """
 
 import copy
@@ -37,9 +37,9 @@ from blvnet_lab.models.networks import VideoNet, architecture_of
 log = logging.getLogger("blvnet_lab")
 
 Precision = Literal["float32", "bfloat16"]
-# Of the largest logit, on noise: another order of sums, eight bits of mantissa.
+# Relative to the largest logit, on noise: sums in another order, eight bits of mantissa.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
-# The number of threads is that of the process that runs the package, not of the one that made it.
+# The number of threads is decided by the process that runs the package, not the one that made it.
 OPTIONS = {"freezing": True, "cpp.dynamic_threads": True}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 KEPT_BYTES = 1 << 30
@@ -48,11 +48,12 @@ KEPT_BYTES = 1 << 30
 class CompiledNet(nn.Module):
     """A network as machine code, for clips of one size: see `compile_for_inference`.
 
-    It consists of no modules: `introspect` refuses it, since nothing in it can be captured.
+    It has no modules, so nothing in it can be captured, and `introspect` refuses it.
 
     Attributes:
         file: the package.
-        deviation: of its logits from the network's in float32, of the largest one; on noise.
+        deviation: largest difference of its logits from the network's in float32, relative to the
+            largest logit, on noise.
     """
 
     deviation: float
@@ -60,7 +61,7 @@ class CompiledNet(nn.Module):
     def __init__(self, file: Path, clips: Tensor, maps: Iterable[Tensor]):
         super().__init__()
         self.file, self.shape, self.dtype = file, clips.shape, clips.dtype  # (B, T, C, H, W)
-        self.first_maps = [torch.zeros_like(each) for each in maps]  # of a stream
+        self.first_maps = [torch.zeros_like(each) for each in maps]  # for a stream
         self.reset()
         try:
             self.code = torch._inductor.aoti_load_package(str(file))
@@ -71,7 +72,7 @@ class CompiledNet(nn.Module):
             ) from error
 
     def reset(self) -> None:
-        """Forget all frames: for a stream, the next pair is the first of a video."""
+        """Forget all frames; for a stream, the next pair starts a new video."""
         self.maps = self.first_maps
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -80,17 +81,17 @@ class CompiledNet(nn.Module):
         return torch.cat([self.run_part(part) for part in clips.split(self.shape[0])])
 
     def run_part(self, clips: Tensor) -> Tensor:
-        missing = self.shape[0] - len(clips)  # filled up: clips know nothing of each other
+        missing = self.shape[0] - len(clips)  # padded, since clips do not affect each other
         logits, *_ = self.run_code(F.pad(clips, (0, 0) * 4 + (0, missing)) if missing else clips)
         return logits.float()[: len(clips)]
 
     def run_code(self, clips: Tensor, *maps: Tensor) -> list[Tensor]:
-        # Compiled code takes strides for granted.
+        # Compiled code relies on strides.
         maps = [each.contiguous(memory_format=torch.channels_last) for each in maps]
         return pytree.tree_leaves(self.code(clips.to(self.dtype).contiguous(), *maps))
 
     def check(self, clips: Tensor) -> None:
-        """Raise ValueError unless these are clips as it was compiled for."""
+        """Raise ValueError unless the clips are of the kind it was compiled for."""
         right = clips.shape[1:] == self.shape[1:] and clips.device.type == "cpu"
         if not (right and clips.is_floating_point()):
             wanted = "(B, {}, {}, {}, {})".format(*self.shape[1:])
@@ -117,10 +118,10 @@ class CompiledStream(CompiledNet):
 
 
 class CompilableStep(Step):
-    """A step whose maps come and go one by one, in channels-last.
+    """A step whose maps go in and out one by one, in channels-last.
 
-    The inputs of blocks with a TAM go out, too, unused: Inductor would add the branch to such an
-    input in place, since it overlooks the maps to keep, which are views of it
+    The inputs of blocks with a TAM are outputs, too, though unused: otherwise Inductor would add
+    the branch to such an input in place, overlooking that the maps to keep are views of it
     (findings/frozen_inductor_overwrites_an_output.sh).
     """
 
@@ -151,24 +152,24 @@ def compile_for_inference(
     folder: str | os.PathLike | None = None,
     keep: bool = True,
 ) -> CompiledNet:
-    """Compile a network, or a stream, for this processor; or take the package that is there.
+    """Compile a network, or a stream, for this processor, or load the package made earlier.
 
-    Its logits are compared with the network's on noise, each time. Whoever asks for the same
-    network and size on such a machine with this PyTorch gets the same package. Each may be deleted,
-    and so may what PyTorch's compiler leaves in its own cache (TORCHINDUCTOR_CACHE_DIR).
+    Each time, its logits are compared with the network's on noise. The same network and size share
+    a package, on machines alike with the same PyTorch. Packages can be deleted at any time, and so
+    can what PyTorch's compiler leaves in its own cache (TORCHINDUCTOR_CACHE_DIR).
 
     Args:
-        model: from one of the builders, also after `optimize_for_inference`; it stays as it is.
+        model: from one of the builders, also after `optimize_for_inference`; it is not changed.
         size: height and width of the frames in pixels.
-        precision: "bfloat16" changes logits by about a hundredth of the largest, and pays where
+        precision: "bfloat16" changes logits by about a hundredth of the largest, and pays off if
             the processor computes in it (avx512_bf16 or amx_bf16 in the output of lscpu).
-        batch: clips computed at once; of more, part after part. At depth 50 one is as fast as many.
+        batch: clips computed at once; larger batches are split. At depth 50 one is as fast as many.
         folder: where packages are kept; None for `blvnet_lab` in XDG_CACHE_HOME, or in `~/.cache`.
         keep: also call `keep_memory`.
 
     Raises:
         TypeError, ValueError: as `optimize_for_inference`; there is no C++ compiler; the package is
-            damaged; the compiled logits are not the network's.
+            damaged; the compiled logits differ from the network's.
         OSError: the folder cannot be written to.
     """
     if precision not in TOLERANCES:
@@ -187,7 +188,7 @@ def compile_for_inference(
     if is_stream:
         network = CompilableStep(network)
         _, maps, _ = network(clip)
-    wanted = pytree.tree_leaves(network(clip, *maps))  # of a stream the maps to keep, too
+    wanted = pytree.tree_leaves(network(clip, *maps))  # for a stream, also the maps to keep
     inputs = tuple(each.to(getattr(torch, precision)) for each in (clip, *maps))
     program = torch.export.export(network.to(inputs[0].dtype), inputs)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -198,7 +199,7 @@ def compile_for_inference(
     found = compiled.run_code(*inputs)
     deviations = [deviation([a], [b]) for a, b in zip(found, wanted, strict=True)]
     compiled.deviation = torch.stack(deviations).max().item()
-    if not compiled.deviation <= TOLERANCES[precision]:  # a NaN is none either
+    if not compiled.deviation <= TOLERANCES[precision]:  # nor is a NaN
         raise ValueError(
             f"expected the compiled logits to be the network's to {TOLERANCES[precision]} of "
             f"the largest, got a deviation of {compiled.deviation:.1e} in {precision}: look "
@@ -225,7 +226,7 @@ def _make_package(program: ExportedProgram, file: Path) -> None:
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(made), inductor_configs=dict(OPTIONS)
             )
-        except RuntimeError as error:  # of Inductor, whatever its kind
+        except RuntimeError as error:  # Inductor's errors of any kind
             raise ValueError(
                 "expected a C++ compiler that works (g++ or clang++, or the one that CXX names), "
                 f"got {str(error).splitlines()[0]}: install one (apt install g++), or take "
@@ -235,7 +236,7 @@ def _make_package(program: ExportedProgram, file: Path) -> None:
 
 
 def _digest(program: ExportedProgram) -> str:
-    """Make a mark of all that a package depends on: steps, weights, PyTorch, the processor."""
+    """Digest everything that a package depends on: graph, weights, PyTorch, processor."""
     found = hashlib.sha256(program.graph_module.code.encode())
     for name, weight in sorted((program.state_dict | program.constants).items()):
         values = weight.detach().contiguous().flatten().view(torch.uint8).numpy()
@@ -250,16 +251,16 @@ def _digest(program: ExportedProgram) -> str:
 
 
 def keep_memory() -> bool:
-    """Let this process keep memory that it frees, up to 1 GiB at a time; say whether it does now.
+    """Let this process keep freed memory, up to 1 GiB at a time; return whether it now does.
 
-    A network's large maps are otherwise fetched from the system, and cleared by it, in every
-    forward pass: a fifth of the time. It is glibc's malloc that can be told (Linux), unless the
-    environment tells it already (MALLOC_...).
+    Otherwise the system hands out and clears the memory of a network's large maps in every forward
+    pass, which takes a fifth of the time. Only glibc's malloc (Linux) can be configured, and it is
+    left alone if the environment does so already (MALLOC_...).
     """
     chosen = any(name.startswith("MALLOC_") for name in os.environ)
     if platform.libc_ver()[0] != "glibc" or chosen:
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # glibc before 2.35 refuses thresholds above 32 MiB, but not to map nothing at all.
+    # glibc before 2.35 refuses thresholds above 32 MiB, but lets one turn off mmap altogether.
     mapped = mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_MAX, 0)
     return bool(mapped and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))

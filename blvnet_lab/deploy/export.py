@@ -5,10 +5,10 @@
     export_model(model, "model.pt2")        # torch.export.load("model.pt2").module()(clip)
 
 Either takes "clip" (B, T, C, H, W) and gives "logits" (B, num_classes), for any batch and, unless
-a size is asked for, frames of any height and width above 32 pixels. The number of frames is fixed.
-A .pt2 refuses other clips (AssertionError) and knows its output by its place only, not by name.
+a size is given, frames of any height and width above 32 pixels. The number of frames is fixed.
+A .pt2 refuses other clips (AssertionError), and its output has no name.
 
-What a file should say of itself, such as its classes, can be read where the model is used, as JSON:
+Notes in the file, such as its classes, can be read as JSON where the model is used:
 
     session.get_modelmeta().custom_metadata_map["classes"]                        # of onnxruntime
     torch.export.load("model.pt2", extra_files=(files := {"notes.json": ""}))     # files has it
@@ -34,28 +34,28 @@ from blvnet_lab.models.tam import TAM
 from blvnet_lab.models.wrapped import check_as_built, network_of
 from blvnet_lab.paths import atomic_write, check_target
 
-TOLERANCE = 1e-4  # of the largest logit: another order of float32 sums makes about 1e-6
-# What the exporter sees. The last maps are 1/32 of the frames: both sides are above 32, since it
-# takes a side that has become 1 to be always 1; and they differ, lest it takes them to be equal.
+TOLERANCE = 1e-4  # relative to the largest logit; sums in another order differ by about 1e-6
+# The exporter's example. The last maps are 1/32 of the frames: both sides are above 32, since the
+# exporter assumes that a side of 1 is always 1, and they differ, or it assumes that they are equal.
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (64, 96)
-# What the file is tried on: batches and sizes the exporter has not seen, 1 and odd ones too.
+# What the file is tested on: batches and sizes the exporter has not seen, also 1 and odd ones.
 TRIALS = ((3, (96, 64)), (1, (75, 131)))
 REMEDY = f"look for weights that are not finite, or try another PyTorch than {torch.__version__}"
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
-Axes = Mapping[str, dict[int, str]]  # by the name of an input: which are open, and their names
-Outputs = Callable[..., Iterable[Tensor]]  # of inputs: what a file, or its model, makes of them
+Axes = Mapping[str, dict[int, str]]  # input name to its open axes and their names
+Outputs = Callable[..., Iterable[Tensor]]  # computes the outputs of a file, or of its model
 
 
 class Exported(NamedTuple):
-    """A file that was written, and how near it comes to its model."""
+    """A file that was written, and how closely it agrees with its model."""
 
     path: Path
-    inputs: str  # that it was compared on
-    deviation: float  # of an output, the largest, relative to the largest logit
-    agreement: float  # share of the clips that get the same class, in 0..1
-    seconds: float  # of the file's run on the last inputs, on the CPU
-    model_seconds: float  # of the model, in PyTorch
+    inputs: str  # description of the inputs that it was compared on
+    deviation: float  # largest difference of any output, relative to the largest logit
+    agreement: float  # share of clips that get the same class, in 0..1
+    seconds: float  # the file takes for the last inputs, on the CPU
+    model_seconds: float  # the model takes for them, in PyTorch
 
     def __str__(self) -> str:
         return (
@@ -74,28 +74,28 @@ def export_model(
 ) -> Exported:
     """Write a model as .onnx or .pt2, after checking that the file computes the same.
 
-    What is written is the folded network (`optimize_for_inference`), in float32 and eval mode; the
-    model itself, which may be folded, compiled or wrapped, stays as it is. The notes are what the
-    file should say of itself, by name, in values that JSON has.
+    It holds the folded network (`optimize_for_inference`), in float32 and eval mode; the model
+    itself, which may be folded, compiled or wrapped, is not changed. `notes` go into the file by
+    name, with values that JSON can hold.
 
-    Raises ValueError for another ending, lacking packages, a file that computes something else and
-    a model that is not as it was built; TypeError where there is no model of ours.
+    Raises ValueError for another ending, missing packages, a file that computes something else and
+    a model that other tools have changed; TypeError for a model that is not one of ours.
     """
     path = Path(path)
     model, network = prepared(model, path, ".onnx", ".pt2")
     axes = {"clip": open_axes(size)}
     example = random_clip(network, EXAMPLE_BATCH, size or EXAMPLE_SIZE)
     mixes = network.pairs or any(isinstance(module, TAM) for module in network.modules())
-    unrolls = path.suffix == ".onnx" and mixes  # in the others all frames are alike
+    unrolls = path.suffix == ".onnx" and mixes  # other networks treat all frames alike
     program = record(frame_by_frame(network) if unrolls else network, (example,), axes)
 
     def save(file: Path) -> Outputs:
         if path.suffix == ".onnx":
             return save_onnx(program, file, axes, ["logits"], notes)
-        # A .pt2 carries its example, here one number in the shape of a clip.
+        # A .pt2 stores its example: here a single number, expanded to the shape of a clip.
         program.example_inputs = (torch.zeros(()).expand(example.shape),), {}
         texts = {"notes.json": json.dumps(dict(notes or {}))}
-        with file.open("wb") as opened:  # of a name, PyTorch wants it to end in .pt2
+        with file.open("wb") as opened:  # given a name, PyTorch insists that it end in .pt2
             torch.export.save(program, opened, extra_files=texts)
         with file.open("rb") as opened:
             module = torch.export.load(opened).module()
@@ -106,7 +106,7 @@ def export_model(
 
 
 def prepared(model: VideoNet, path: Path, *endings: str) -> tuple[VideoNet, VideoNet]:
-    """Copy a model, as it is and folded, for export to a file that can be written."""
+    """Check the target file, and copy the model, as it is and folded."""
     check_target(path, *endings)
     lacking = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if path.suffix == ".onnx" and lacking:
@@ -119,12 +119,12 @@ def prepared(model: VideoNet, path: Path, *endings: str) -> tuple[VideoNet, Vide
     check_as_built(model)
     model = copy.deepcopy(model).cpu().float().eval()
     network = model if model.folded else optimize_for_inference(model)
-    # Not channels-last: PyTorch warns of such tensors when it reads a .pt2.
+    # Not channels-last: PyTorch warns about such tensors when it reads a .pt2.
     return model, network.to(memory_format=torch.contiguous_format)
 
 
 def open_axes(size: tuple[int, int] | None) -> dict[int, str]:
-    """Name the axes of clips that a file leaves open, with a size or without."""
+    """Name the axes of clips that are open in a file, with or without a size."""
     return {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}
 
 
@@ -134,16 +134,16 @@ def random_clip(model: VideoNet, batch: int, size: tuple[int, int]) -> Tensor:
 
 
 def record(network: nn.Module, example: tuple[Tensor, ...], axes: Axes) -> ExportedProgram:
-    """Record a network that takes `example`, whatever the sides of the open axes."""
+    """Record a network on `example`, for any sizes of the open axes."""
     shapes = [dict.fromkeys(names, Dim.DYNAMIC) for names in axes.values()]
     program = torch.export.export(network, example, dynamic_shapes=_as_arguments(shapes))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names folders of this machine
+        node.meta.pop("stack_trace", None)  # it contains paths of this machine
     return program
 
 
 def _as_arguments(each: Iterable[Any]) -> tuple[Any, ...]:
-    """Put what belongs to the inputs into the form of `forward(self, clip, *others)`."""
+    """Arrange one thing per input in the form of `forward(self, clip, *others)`."""
     first, *others = each
     return (first, tuple(others)) if others else (first,)
 
@@ -155,14 +155,14 @@ def save_onnx(
     outputs: list[str],
     notes: Mapping[str, Any] | None,
 ) -> Outputs:
-    """Write one .onnx file, whose inputs have the names in `axes`, and return what runs it."""
-    first, *others = axes.values()  # whose axes are the same
+    """Write an .onnx file whose inputs are named as in `axes`; return a function that runs it."""
+    first, *others = axes.values()
     written = torch.onnx.export(
         program,
         dynamo=True,
         input_names=list(axes),
         output_names=outputs,
-        dynamic_shapes=_as_arguments([first, *({} for _ in others)]),  # their names in the file
+        dynamic_shapes=_as_arguments([first, *({} for _ in others)]),  # names of axes in the file
         verbose=False,
     )
     written.model.metadata_props.update({k: json.dumps(v) for k, v in (notes or {}).items()})
@@ -171,7 +171,7 @@ def save_onnx(
 
 
 def runner(file: Path) -> Outputs:
-    """Open an .onnx file; what is returned runs it on its inputs, in their order."""
+    """Open an .onnx file; return a function that runs it on its inputs, in order."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -194,9 +194,9 @@ def write_checked(
     tolerance: float = TOLERANCE,
     remedy: str = REMEDY,
 ) -> Exported:
-    """Save a file, and give it its name if its outputs, the logits first, are the reference's.
+    """Save a file; give it its name only if its outputs (logits first) match the reference's.
 
-    Raises ValueError if they are not, on the inputs of all trials.
+    Raises ValueError if they do not, on the inputs of all trials together.
     """
     found, wanted, shapes = [], [], []
     with atomic_write(path) as partial:
@@ -210,7 +210,7 @@ def write_checked(
             shapes.append(" x ".join(map(str, inputs[0].shape)))
         pairs = list(zip(zip(*found, strict=True), zip(*wanted, strict=True), strict=True))
         worst = torch.stack([deviation(*pair) for pair in pairs]).max().item()
-        if not worst <= tolerance:  # a NaN is not
+        if not worst <= tolerance:  # nor is a NaN
             raise ValueError(
                 f"expected the logits of {path} to be the model's to {tolerance} of the largest, "
                 f"got a deviation of {worst:.1e}: {remedy}; nothing was written"
@@ -221,8 +221,8 @@ def write_checked(
 
 
 def deviation(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> Tensor:
-    """Find the largest difference, relative to the largest number that was wanted."""
+    """Find the largest difference, relative to the largest wanted number."""
     pairs = list(zip(found, wanted, strict=True))
     difference = torch.stack([(ours.float() - theirs).abs().max() for ours, theirs in pairs]).max()
     largest = torch.stack([theirs.abs().max() for _, theirs in pairs]).max()
-    return difference / largest.clamp(min=1e-30)  # where all is silent, too
+    return difference / largest.clamp(min=1e-30)  # all may be 0

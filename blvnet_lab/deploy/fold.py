@@ -18,7 +18,7 @@ from blvnet_lab.models.wrapped import check_as_built
 
 
 class ConvReLU(nn.Conv2d):
-    """A convolution that ends with its ReLU, in place: nothing else uses its result before that."""
+    """A convolution followed by a ReLU in place, which is safe: nothing else uses its result."""
 
     def __init__(self, conv: nn.Conv2d):
         sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
@@ -30,16 +30,16 @@ class ConvReLU(nn.Conv2d):
 
 
 def optimize_for_inference(model: VideoNet) -> VideoNet:
-    """Copy a model and fold each batch norm into its convolution, ReLU with it; channels-last.
+    """Copy a model and fold each batch norm, and the ReLU after it, into its convolution.
 
-    In eval mode a batch norm scales and shifts, which the convolution before it can do as well. In
-    the channels-last layout the numbers of one pixel lie together, as matrix products want them.
-    The copy is in eval mode and needs no gradients; `capture` and `edit` work as before.
+    In eval mode a batch norm only scales and shifts, which the convolution before it can do as
+    well. The copy is in channels-last layout, where the numbers of a pixel lie together, as matrix
+    products need them, and in eval mode without gradients; `capture` and `edit` work as before.
 
     Raises:
-        TypeError: not a model of one of the four builders (a compiled one, say).
+        TypeError: the model is not from one of our builders (a compiled one, say).
         ValueError: the model is folded already; another tool has replaced a `forward` in it, prunes
-            or parametrises its weights, or holds them in shards.
+            or parametrises its weights, or shards them.
     """
     if not isinstance(model, VideoNet):
         raise TypeError(
@@ -61,7 +61,7 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
 def _merge(
     parent: nn.Module, kind: type[nn.Module], merged: Callable[[nn.Conv2d, nn.Module], nn.Conv2d]
 ) -> None:
-    """Put `merged(conv, next)` in the place of each convolution that such a child follows."""
+    """Replace each convolution followed by a child of this kind by `merged(conv, child)`."""
     children = [(k, m) for k, m in parent.named_children() if not isinstance(m, nn.Identity)]
     for (name, conv), (after, follower) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(follower, kind):

@@ -1,13 +1,13 @@
-"""Two more graphs as ONNX files: one whose taps are inputs, and one step of a live network.
+"""Export two more graphs to ONNX: a network whose taps are inputs, and one step of a live network.
 
     export_with_taps(model, "open.onnx")      # (clip, taps) -> (logits, maps)
     export_stream(causal, "live.onnx")        # (frames, states) -> (logits, states)
 
-The first takes "clip" (B, T, C, H, W) and "stage1.tam.taps" (r, C), ... of every TAM; it gives
-"logits", and by the names of `models.capture_points` what `introspect.capture` shows. The second
-takes "frames", a pair (B, 2, C, H, W) or one (B, 1, C, H, W), and "stage1.tam.before", ...; it
-gives "logits" of these frames and "stage1.tam.after", ..., which the next step takes as before.
-A video begins with zeros, in the shapes that the file's inputs have.
+The first takes "clip" (B, T, C, H, W) and "stage1.tam.taps" (r, C), ... of every TAM; it returns
+"logits" and, by the names of `models.capture_points`, the maps that `introspect.capture` shows. The
+second takes "frames", a pair (B, 2, C, H, W) or one (B, 1, C, H, W), and "stage1.tam.before", ...;
+it returns "logits" of these frames and "stage1.tam.after", ..., the next step's "before". A video
+begins with zeros, in the shapes of the file's inputs.
 """
 
 import os
@@ -25,11 +25,11 @@ from blvnet_lab.introspect.capture import capture
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models.networks import VideoNet, capture_points
 
-STEPS = 20  # of a stream that the file is compared with
+STEPS = 20  # that are compared with a `Stream`
 
 
 class WithTaps(nn.Module):
-    """A network that is given its taps, and gives what is captured in it."""
+    """A network that takes its taps as inputs, and returns its captured maps."""
 
     def __init__(self, network: VideoNet):
         super().__init__()
@@ -44,7 +44,7 @@ class WithTaps(nn.Module):
 
 
 class NamedStep(Step):
-    """A step whose states are one tensor for each module that remembers, with a name."""
+    """A step with one named state tensor for each module that has a memory."""
 
     def __init__(self, network: VideoNet):
         super().__init__(Stream(network).model)
@@ -62,9 +62,10 @@ def export_with_taps(
     size: tuple[int, int] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> export.Exported:
-    """Write an .onnx whose taps are inputs and whose captured maps are outputs, as said above.
+    """Write an .onnx file whose taps are inputs and whose captured maps are outputs.
 
-    Args and errors as for `export_model`; all outputs are compared with the model's, at other taps.
+    Args and errors as for `export_model`; all outputs are compared with the model's, also for
+    other taps.
     """
     model, network = export.prepared(model, path := Path(path), ".onnx")
     graph = WithTaps(network)
@@ -90,12 +91,12 @@ def export_stream(
     size: tuple[int, int] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> export.Exported:
-    """Write an .onnx of one step of a causal network, and compare 20 steps with `Stream`.
+    """Write an .onnx file of one step of a causal network, and compare 20 steps with `Stream`.
 
     Args:
-        size: height and width of the frames, 64 x 64 unless said; the states' shapes follow.
+        size: height and width of the frames, 64 x 64 by default; they fix the states' shapes.
 
-    The others, and errors, as for `export_model`; ValueError, too, for a model that is not causal.
+    Other args and errors as for `export_model`; also ValueError for a model that is not causal.
     """
     model, network = export.prepared(model, path := Path(path), ".onnx")
     graph, stream = NamedStep(network), Stream(model)

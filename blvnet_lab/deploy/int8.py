@@ -1,6 +1,6 @@
 """Export a model as an ONNX file that computes in eight bits.
 
-export_int8(model, "int8.onnx", clips)  # real clips, which say how large maps become
+export_int8(model, "int8.onnx", clips)  # real clips, for the range of its maps
 """
 
 import copy
@@ -21,7 +21,7 @@ from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
 
-INT8_TOLERANCE = 0.3  # of the largest logit, on real clips; all classes are confused far beyond
+INT8_TOLERANCE = 0.3  # relative to the largest logit, on real clips; a broken file is far beyond
 INT8_STEPS = ("Conv", "Add", "Relu", "Resize")  # the rest stays in float32
 
 
@@ -34,14 +34,14 @@ def export_int8(
 ) -> Exported:
     """Write a model as .onnx that computes in int8 (QDQ, weights per channel), by ONNX Runtime.
 
-    Every second clip says how large maps become; on the others, file and model are compared.
+    Every second clip calibrates the range of the maps; on the others, file and model are compared.
 
     Args:
         clips: real training clips (N, T, C, H, W), N at least 2, of all classes, or a data set of
             (clip, label); the file is for their height and width.
 
-    Raises ValueError as `export_model` does, for clips that the model does not take, and for logits
-    that are nowhere near the model's.
+    Raises ValueError as `export_model` does, for clips that the model does not accept, and for
+    logits that are far from the model's.
     """
     path = Path(path)
     check_target(path, ".onnx")
@@ -65,7 +65,7 @@ def export_int8(
         with tempfile.TemporaryDirectory() as folder:
             export_model(model, whole := Path(folder, "float32.onnx"), first.shape[-2:], notes)
             disabled = logging.root.manager.disable
-            logging.disable(logging.WARNING)  # advice to simplify the graph, which is simple
+            logging.disable(logging.WARNING)  # it advises simplifying the graph, which is simple
             try:
                 quantization.quantize_static(
                     whole, file, Reader(), per_channel=True, op_types_to_quantize=INT8_STEPS

@@ -1,13 +1,13 @@
-"""Live video: a causal network that takes one pair of frames, or one frame, at a time.
+"""Live video: run a causal network on one pair of frames, or one frame, at a time.
 
     model = blvnet_tam(num_frames=16, causal=True)
     stream = Stream(model)
     for pair in pairs:                      # (B, 2, C, H, W)
-        logits = stream(pair)               # (B, num_classes): of this pair, knowing the past
+        logits = stream(pair)               # (B, num_classes): of this pair, given the past
 
 A causal TSM or TAM-ResNet takes single frames (B, 1, C, H, W). Nothing waits for later frames: each
-TAM keeps the last maps that came to it, and a pair costs the same however long the video is. The
-logits are, to rounding, those that the whole clip gives for each pair before they are averaged.
+TAM keeps its last input maps, and a pair costs the same however long the video is. Up to rounding,
+the logits are those that the whole clip gives for each pair before they are averaged.
 """
 
 import copy
@@ -23,13 +23,13 @@ from blvnet_lab.models.tam import TAM, PairTAM
 
 
 def frame_edges(info: VideoInfo) -> np.ndarray:
-    """Find when each frame of a video is shown, and when the last one ends (s), (N + 1,)."""
+    """Find when each frame of a video is shown, and when the last one ends: (N + 1,) seconds."""
     shown = showing_of(info).times or np.arange(info.num_frames) / info.fps
     return np.append(np.array(shown, np.float64), float(shown[-1]) + 1 / info.fps)
 
 
 class PastMaps(nn.Module):
-    """The last `length` maps (B, C, H, W) that came; zeros before the first, as before a clip."""
+    """The last `length` input maps (B, C, H, W); zeros before the first, as before a clip."""
 
     def __init__(self, length: int):
         super().__init__()
@@ -39,8 +39,8 @@ class PastMaps(nn.Module):
     def forward(self, new: Tensor) -> list[Tensor]:  # (B, n, C, H, W)
         """Return the past maps and the n new ones, and keep the last of them."""
         past = self.maps or [torch.zeros_like(new[:, 0])] * self.length
-        # One by one: to join maps would undo their channels-last layout. Copies, so that they do
-        # not keep the rest of `new`.
+        # A list, since joining maps would undo their channels-last layout; copies, so that they do
+        # not keep the rest of `new` alive.
         maps = [*past, *(one.clone() for one in new.unbind(1))]
         self.maps = maps[len(maps) - self.length :]
         return maps
@@ -62,7 +62,7 @@ def latest_sums(maps: list[Tensor], new: Tensor, taps: Tensor) -> Tensor:
 
 
 class StepTAM(nn.Module):
-    """A causal TAM that gets a clip bit by bit."""
+    """A causal TAM that gets a clip piece by piece."""
 
     def __init__(self, tam: TAM):
         super().__init__()
@@ -90,11 +90,11 @@ class StepPairTAM(nn.Module):
 
 
 class Stream(nn.Module):
-    """The stepwise form of a causal model, in eval mode; it has the model's own weights.
+    """The stepwise form of a causal model, in eval mode, sharing the model's weights.
 
-    The model, built with `causal=True`, may be folded. Its taps are taken as they are now; all else
-    is shared, so move or convert the model before. Raises TypeError for a model of none of the
-    builders, ValueError for one that is not causal.
+    The model, built with `causal=True`, may be folded. Taps of pairs are copied, all else is
+    shared, so move or convert the model before. Raises TypeError for a model that is not from one
+    of our builders, ValueError for one that is not causal.
     """
 
     def __init__(self, model: VideoNet):
@@ -106,7 +106,7 @@ class Stream(nn.Module):
                 f"expected a causal model, got a {architecture_of(model)} that is not: build and "
                 "train a blvnet_tam, tsm or tam_resnet with causal=True"
             )
-        # A copy of the modules, not of what is in them.
+        # Copy the modules, but not their tensors.
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         model = copy.deepcopy(model, shared)
         model.num_frames, model.num_positions = 1 + model.pairs, 1
@@ -118,7 +118,7 @@ class Stream(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all frames: the next pair is the first of a video."""
+        """Forget all frames: the next pair starts a new video."""
         for module in self.modules():
             if isinstance(module, PastMaps):
                 module.maps = None
@@ -126,9 +126,9 @@ class Stream(nn.Module):
 
     @torch.no_grad()
     def forward(self, pair: Tensor) -> Tensor:
-        """Compute the logits (B, num_classes) of a pair (or frame) that follows the last one.
+        """Compute the logits (B, num_classes) of the next pair (or frame).
 
-        Raises ValueError as the model does for a clip, and for another shape than before.
+        Raises ValueError as the model does for a clip, and if the shape changes.
         """
         self.model.check_clip(pair)
         shape = tuple(pair.shape)
@@ -142,7 +142,7 @@ class Stream(nn.Module):
 
 
 class Step(nn.Module):
-    """A step of a stream without a memory of its own: the past maps come in, and go out."""
+    """A step of a stream without a memory of its own: past maps are inputs and outputs."""
 
     def __init__(self, network: VideoNet):  # a stream's `model`
         super().__init__()
@@ -153,7 +153,7 @@ class Step(nn.Module):
     def forward(
         self, frames: Tensor, before: list[list[Tensor]]
     ) -> tuple[Tensor, list[list[Tensor]]]:
-        """Compute logits, and the maps to keep; before the first frames there are none."""
+        """Compute logits and the maps to keep; before the first frames, `before` is empty."""
         for past, maps in zip(self.pasts.values(), before, strict=False):
             past.maps = maps
         logits, pasts = self.network(frames), self.pasts.values()

@@ -1,4 +1,4 @@
-"""A network unrolled over time: each frame's maps are a tensor of their own, for ONNX Runtime."""
+"""Unroll a network over time: each frame's maps become a tensor of their own, for ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def frame_by_frame(network: VideoNet) -> VideoNet:
 
 
 class Frames:
-    """The maps of a clip's frames, or of its pairs, each a tensor (B, C, H, W) of its own.
+    """The maps of a clip's frames, or of its pairs, each as a tensor (B, C, H, W).
 
-    The network runs on them as on one tensor of them all, but nothing is sliced, padded or
-    concatenated along time. So ONNX Runtime can keep every map in its blocked layout, from the
-    first convolution to the pooling, and fuse a tap, a depthwise convolution here, with the sum
-    and the ReLU that follow.
+    The network runs on them as it does on a single tensor, but nothing is sliced, padded or
+    concatenated along time. So ONNX Runtime can keep maps in its blocked layout from the first
+    convolution to the pooling, and fuse a tap, here a depthwise convolution, with the sum and the
+    ReLU that follow.
     """
 
     dtype = torch.float32

@@ -1,10 +1,10 @@
-"""Networks on the Hugging Face Hub: a file that `save_model` wrote, and a model card beside it.
+"""Networks on the Hugging Face Hub: the file of `save_model`, and a model card beside it.
 
     python -m blvnet_lab card runs/mine/model.safetensors --evaluation runs/mine/val --out card.md
     python -m blvnet_lab push runs/mine/model.safetensors owner/name --card card.md
     python -m blvnet_lab predict hub:owner/name video.mp4     # load_from_hub("owner/name").model
 
-The package huggingface_hub talks to it, and knows who asks (`hf auth login`).
+The package huggingface_hub does the talking, and knows your account (`hf auth login`).
 """
 
 import json
@@ -31,7 +31,7 @@ ORDERS = "With other orders of the frames (halves: the second first; frozen: the
 
 @contextmanager
 def _hub(task: str) -> Iterator[ModuleType]:
-    """Import huggingface_hub, and say of its errors what was to be done."""
+    """Import huggingface_hub, and translate its errors into ours, which name the task."""
     try:
         import huggingface_hub as hub
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -39,8 +39,8 @@ def _hub(task: str) -> Iterator[ModuleType]:
         raise ValueError(f"expected to {task}, got {error}: install the extra `hub`") from error
     try:
         yield hub
-    # Where nothing answers, the error is one of the package for HTTP, another in each version. A
-    # login page, which a café's network answers with, is no JSON.
+    # If nothing answers, the error is that of the HTTP package, which depends on the version. The
+    # login page of a public network is not JSON.
     except (HFValidationError, OSError, *HfHubHTTPError.__bases__, json.JSONDecodeError) as error:
         raise OSError(
             f"expected to {task}, got {type(error).__name__} {' '.join(str(error).split())}: look "
@@ -50,17 +50,17 @@ def _hub(task: str) -> Iterator[ModuleType]:
 
 
 def load_from_hub(source: str, filename: str = MODEL) -> Trained:
-    """Load a network from the hub, downloading it the first time; its notes say of which commit.
+    """Load a network from the hub, downloading it the first time; its notes name the commit.
 
     Args:
-        source: owner/name or owner/name@revision: a branch, a tag or a commit.
-        filename: of a file that `save_model` wrote.
+        source: owner/name or owner/name@revision, a branch, tag or commit.
+        filename: a file that `save_model` wrote.
 
-    Raises ValueError if there is no such file, OSError if the hub does not answer or refuses.
+    Raises ValueError if there is no such file, OSError if the hub refuses or does not answer.
     """
     name, _, revision = source.removeprefix("hub:").partition("@")
     with _hub(f"read {name}@{revision or 'main'} on the Hugging Face Hub") as hub:
-        # Asked first: the download alone gives what was kept of a branch, if nothing answers.
+        # The download alone would return the cached state of a branch if nothing answers.
         info = hub.HfApi().model_info(name, revision=revision or "main")
         there = [file.rfilename for file in info.siblings]
         if filename not in there or not filename.endswith(".safetensors"):
@@ -81,11 +81,11 @@ def push(
     Args:
         checkpoint: model.safetensors or best.pt of a run.
         repo_id: owner/name of the repository, which is made if it is not there.
-        card: its README.md, as `card` writes it.
-        branch: to commit to, made if it is not there.
-        public: a new repository may be read by everyone; one that is there stays as it is.
+        card: its README.md, as the command `card` writes it.
+        branch: to commit to; created if it does not exist.
+        public: make a new repository public; an existing one keeps its visibility.
 
-    Raises OSError if the hub does not answer or refuses.
+    Raises OSError if the hub refuses or does not answer.
     """
     trained, text = load_trained(checkpoint), card.read_bytes()
     repo_id = repo_id.removeprefix("hub:")
@@ -119,12 +119,12 @@ def model_card(
         checkpoint: model.safetensors or best.pt of a run.
         evaluation: folder that `evaluate --out` wrote for this file.
         data_set: its name; owner/name if it is on the hub.
-        licence: of the weights, as the hub names it, such as apache-2.0.
+        licence: of the weights, by the hub's name for it, such as apache-2.0.
         data_licence: of the videos.
         out: file to write.
         replace: overwrite it.
 
-    Raises ValueError if the evaluation is of another file.
+    Raises ValueError if the evaluation belongs to another file.
     """
     trained, training = load_trained(checkpoint), UNKNOWN
     model, recipe, notes = trained.model, trained.recipe, trained.notes
@@ -144,7 +144,7 @@ def model_card(
     about |= {"started from": notes.get("init", UNKNOWN)}
     licences = {"code": "Apache-2.0", "weights": licence, "videos": data_licence}
     about |= {f"licence of the {what}": name or UNKNOWN for what, name in licences.items()}
-    # JSON is YAML, too.
+    # JSON is valid YAML.
     known = [f"{key}: {json.dumps(v, ensure_ascii=False)}" for key, v in header.items() if v]
     facts = [f"- {name}: {value}" for name, value in about.items()]
     results = _results(evaluation, trained) if evaluation else UNKNOWN
@@ -156,7 +156,7 @@ def model_card(
 
 
 def _results(evaluation: Path, trained: Trained) -> str:
-    """Write the figures of an evaluation; raise ValueError if it is of another file, or none."""
+    """Format an evaluation's figures; raise ValueError if it is missing or of another file."""
     file = evaluation / SCORES
     scores = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     if scores.get("sha256") != trained.digest:
@@ -167,7 +167,7 @@ def _results(evaluation: Path, trained: Trained) -> str:
         )
     text = "{clips} clips of {split}, {views} views of each; could not be read: ".format(**scores)
     text += f"{len(scores['unreadable'])}\n"
-    hidden = {"top_5"} if len(trained.class_names) <= 5 else set()  # every clip is a hit
+    hidden = {"top_5"} if len(trained.class_names) <= 5 else set()  # always 100 %
     for name in [name for name in TITLES if name in scores.keys() - hidden]:
         text += f"\n- {TITLES[name]}: {100 * scores[name]:.2f} %"
     if scores["playing"]:

@@ -1,4 +1,4 @@
-"""The names that published checkpoints give to their tensors, and ours.
+"""Translate the tensor names of published checkpoints into ours.
 
     layout      origin and network                     an example
     video       IBM's bLVNet and bLVNet-TAM           baseline_model.layer1.big...
@@ -20,13 +20,13 @@ from torch import Tensor
 from blvnet_lab.models.tam import tsm_taps
 
 IMAGE_CLASSES, CLASSIFIER = 1000, "classifier."
-# Their module name -> ours, one after the other; everything else keeps its name.
+# Their module name -> ours, applied in this order; everything else keeps its name.
 RESNET = [(r"(conv|bn)1\.", r"stem.\1."), (r"layer(\d)\.", r"stage\1.")]
 PEERS = [
     (r"(?:backbone|base_model)\.", ""),
     (r"(?:cls_head\.fc_cls|new_fc|fc)\.", CLASSIFIER),
-    (r"(.*)\.net\.weight", r"\1.weight"),  # of a convolution behind a shift
-    (r"(.*conv\d)\.conv\.", r"\1."),  # a convolution and its norm, in one module
+    (r"(.*)\.net\.weight", r"\1.weight"),  # a convolution behind a shift
+    (r"(.*conv\d)\.conv\.", r"\1."),  # a convolution and its norm in one module
     (r"(.*)conv(\d)\.bn\.", r"\1bn\2."),
     (r"(.*\.downsample)\.conv\.", r"\1.0."),
     (r"(.*\.downsample)\.bn\.", r"\1.1."),
@@ -38,7 +38,7 @@ BIG_LITTLE = [
     (r"tam\.", "stem.tam."),
     (r"b_conv0\.", "stem.big.0."),
     (r"bn_b0\.", "stem.big.1."),
-    # Of three layers: a convolution, its batch norm and its ReLU.
+    # Three layers, each a convolution with batch norm and ReLU.
     *((rf"l_conv{i}\.", f"stem.little.{3 * i}.") for i in range(3)),
     *((rf"bn_l{i}\.", f"stem.little.{3 * i + 1}.") for i in range(3)),
     (r"bl_init\.", "stem.fusion.0."),
@@ -50,11 +50,11 @@ BIG_LITTLE = [
 ]
 TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)(?:_se)?|blending_layers\.(\d+))(?:\.fc1)?\.weight")
 TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
-OF_THE_INPUT = "data_preprocessor."  # in older files of mmaction2: mean and deviation
+OF_THE_INPUT = "data_preprocessor."  # mean and deviation, in older mmaction2 files
 
 
 def layout_of(names: Iterable[str]) -> str:
-    """Tell a layout by its names; those that nothing else claims are an "image" checkpoint."""
+    """Recognise a layout by its names; whatever fits no other is an "image" checkpoint."""
     names = list(names)
     prefixes = {"video": "baseline_model.", "tsm": "base_model.", "mmaction2": "backbone."}
     for layout, beginning in prefixes.items():
@@ -66,12 +66,12 @@ def layout_of(names: Iterable[str]) -> str:
 
 
 def is_shifted(names: Iterable[str]) -> bool:
-    """Tell whether a block of the network begins with TSM's shift, which has no weights itself."""
+    """Tell whether blocks of the network begin with TSM's shift, which itself has no weights."""
     return any(name.endswith(".net.weight") for name in names)
 
 
 def rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
-    """Rename a tensor by patterns at its beginning and their replacements, in their order."""
+    """Rename a tensor by applying patterns at its beginning, and their replacements, in order."""
     for pattern, replacement in renames:
         name = re.sub("^" + pattern, replacement, name)
     return name
@@ -80,11 +80,11 @@ def rename(name: str, renames: Iterable[tuple[str, str]]) -> str:
 def with_our_names(
     published: Mapping[str, Tensor], shift_div: int | None
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Give tensors our names; return also the names of those that have no use here.
+    """Give tensors our names; also return the names of those that are not used.
 
-    The separate taps (C, 1, 1, 1) of each TAM become one tensor (r, C). A block that is shifted
-    gets the taps of that shift, of `channels // shift_div` channels each way. The classifier of
-    ImageNet is left out. Raises ValueError if the names are ours already, or taps are missing.
+    The separate taps (C, 1, 1, 1) of each TAM become one tensor (r, C). A shifted block gets the
+    taps of its shift, which moves `channels // shift_div` channels each way. ImageNet's classifier
+    is left out. Raises ValueError if the names are ours already, or if taps are missing.
     """
     if "stem.conv.weight" in published:
         raise ValueError(

@@ -4,8 +4,8 @@
     print(load_official(model, "checkpoint.pth.tar"))
     model = import_official("checkpoint.pth.tar", None).model   # builds the model that fits
 
-`names` lists the layouts, docs/weights.md where to get such files. Nothing is loaded unless every
-tensor is accounted for: `strict=False` can leave a network without its weights, and say nothing.
+`names` lists the layouts, docs/weights.md says where to get such files. Nothing is loaded unless
+every tensor is accounted for: `strict=False` can silently leave a network without its weights.
 """
 
 import os
@@ -41,26 +41,26 @@ from blvnet_lab.weights.released import released_file
 
 STATE_DICT = "the state dict"
 ELSEWHERE = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
-# How files say what tensors do not: their names (TSM's shift8_..._segment8, IBM's -f32) and IBM's
-# `arch`; and, before these, mmaction2's configuration.
+# What tensors do not say is found in mmaction2's configuration, else in the file's name (TSM's
+# shift8_..._segment8, IBM's -f32) or in IBM's `arch`.
 SAID = {
     "num_frames": (r"num_segments=(\d+)", r"(?:segment|-f)(\d{1,3})(?![0-9a-f])"),
     "shift_div": (r"shift_div=(\d+)", r"shift(\d+)"),
 }
-MMACTION2_DEFAULT = 8  # of either, in a TSM
-BLOCK = re.compile(r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")  # the fusion is a stage's last one
-OTHER_NETWORK = re.compile(r"-b\d+-max|-ts-(?:max|avg)")  # in IBM's `arch`
+MMACTION2_DEFAULT = 8  # for both, in a TSM
+BLOCK = re.compile(r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")  # the fusion is a stage's last block
+OTHER_NETWORK = re.compile(r"-b\d+-max|-ts-(?:max|avg)")  # in IBM's `arch`: temporal pooling
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published checkpoint: its tensors under our names, and how its network is built."""
+    """A published checkpoint: its tensors under our names, and how to build its network."""
 
     layout: str
     weights: dict[str, Tensor]
-    ignored: list[str]  # their names
+    ignored: list[str]  # under the checkpoint's names
     architecture: str
-    sizes: dict[str, Any]  # arguments of the builder, as far as the checkpoint says
+    sizes: dict[str, Any]  # arguments of the builder, as far as the checkpoint tells
 
 
 def load_official(
@@ -73,15 +73,15 @@ def load_official(
     """Load a published checkpoint into a model of ours.
 
     Args:
-        model: of the checkpoint's architecture, or of one that has all its tensors: `blvnet` for an
-            image checkpoint, a TAM-ResNet for a TSM or a TSN. Classifier and TAMs that an image
-            checkpoint has not, or a TSN's TAMs, stay as they are.
-        checkpoint: a state dict, the path of a file that holds one, or what `read_published` found.
-        shift_div: of a TSM, for files that do not say it: an 8th of the channels moves each way.
+        model: of the checkpoint's architecture, or one that has all its tensors: `blvnet` for an
+            image checkpoint, a TAM-ResNet for a TSM or a TSN. Classifier and TAMs that the
+            checkpoint lacks stay as they are.
+        checkpoint: a state dict, the path of a file with one, or the result of `read_published`.
+        shift_div: of a TSM, if the file does not say it: 8 moves an 8th of the channels each way.
         keeps_classifier: leave the model's classifier as it is, for other classes.
 
-    Raises ValueError if the file is no checkpoint, or a tensor is missing, left over or misshapen;
-    the model is unchanged then.
+    Raises ValueError if the file is not a checkpoint, or a tensor is missing, left over or of
+    another shape; the model is not changed then.
     """
     is_read = isinstance(checkpoint, Published)
     found = checkpoint if is_read else read_published(checkpoint, shift_div)
@@ -102,7 +102,7 @@ def load_official(
 
 @dataclass(frozen=True)
 class Imported:
-    """A published checkpoint as a model of ours, in eval mode."""
+    """A published checkpoint as one of our models, in eval mode."""
 
     model: VideoNet
     report: LoadReport
@@ -125,25 +125,25 @@ def import_official(
 ) -> Imported:
     """Turn a published checkpoint into a model.safetensors, which says how to build its network.
 
-    It may hold a bLVNet-TAM, a bLResNet trained on ImageNet (which lacks taps and a classifier of
-    videos: a start for training), IBM's TAM-ResNet, or a TSM or TSN of MIT or mmaction2. The kind,
-    depth, alpha, taps, classes and channels are found in it; beta is 4, as in the paper. What is
-    not in the file is drawn from a fixed seed.
+    It may hold a bLVNet-TAM, a bLResNet trained on ImageNet (without taps or a classifier of
+    videos, so a start for training), IBM's TAM-ResNet, or a TSM or TSN from MIT or mmaction2. Kind,
+    depth, alpha, taps, classes and channels are found in it; beta is 4, as in the paper. Weights
+    that are not in the file are drawn with a fixed seed.
 
     Args:
-        file: the published checkpoint (.pth, .pth.tar), or a name of docs/weights.md, which is
+        file: the published checkpoint (.pth, .pth.tar), or a name from docs/weights.md, which is
             downloaded.
         out: the file to write, which ends in .safetensors; None writes no file.
-        num_frames: T; no weight depends on it. Without it what the file or its name says, and 16
-            for big-little networks.
-        shift_div: of a TSM whose file and name do not say it: 8 moves an 8th of the channels from
+        num_frames: T; no weight depends on it. The default is what the file or its name says, and
+            16 for big-little networks.
+        shift_div: of a TSM, if neither file nor name says it: 8 moves an 8th of the channels from
             each neighbour in time.
-        num_classes: where the file's classifier is not used (bLResNet); without it, 174.
-        in_channels: other than the file's 3, such as 10, turns RGB weights into those of optical
+        num_classes: if the file's classifier is not used (bLResNet); 174 by default.
+        in_channels: if not the file's 3, say 10, RGB weights are turned into weights for optical
             flow.
-        tap_init: how the taps of a bLResNet begin.
+        tap_init: initial taps for a bLResNet.
 
-    Raises ValueError as `load_official`, or if the file does not say what must be known.
+    Raises ValueError as `load_official`, or if the file leaves something unknown that is needed.
     """
     if out is not None:
         check_target(out, ".safetensors", read=[file])
@@ -162,7 +162,7 @@ def import_official(
         torch.manual_seed(0)
         model = BUILDERS[found.architecture](**sizes).eval()
     report = load_official(model, found)
-    if out is not None:  # of the file the name alone: folders are of this machine
+    if out is not None:  # only the file's name: its folders belong to this machine
         save_model(model, out, {"source": {"file": file.name, "layout": report.layout}})
     return Imported(model, report)
 
@@ -170,7 +170,7 @@ def import_official(
 def read_published(
     checkpoint: Mapping[str, Any] | str | os.PathLike, shift_div: int | None = None
 ) -> Published:
-    """Find out what a published checkpoint holds; raise ValueError if it is none."""
+    """Find out what a published checkpoint holds; raise ValueError if it is not one."""
     contents, name = checkpoint, ""
     if not isinstance(checkpoint, Mapping):
         contents, name = read_pickle(checkpoint), Path(checkpoint).name
@@ -202,7 +202,7 @@ def read_published(
 def bare_state_dict(
     checkpoint: Mapping[str, Any] | str | os.PathLike, origin: str = STATE_DICT
 ) -> dict[str, Tensor]:
-    """Take the tensors alone, without the wrapping of training checkpoints."""
+    """Extract the tensors from what training checkpoints wrap around them."""
     contents: object = checkpoint
     if isinstance(checkpoint, str | os.PathLike):
         origin, contents = os.fspath(checkpoint), read_pickle(checkpoint)
@@ -218,7 +218,7 @@ def bare_state_dict(
 
 
 def _said(contents: Mapping[str, Any], name: str, is_tsm: bool) -> dict[str, int]:
-    """Find the number of frames and TSM's divisor in what is written beside the tensors."""
+    """Find the number of frames and TSM's divisor in what accompanies the tensors."""
     arch, meta, found = contents.get("arch"), contents.get("meta"), {}
     if isinstance(arch, str) and OTHER_NETWORK.search(arch):
         raise ValueError(
@@ -237,7 +237,7 @@ def _said(contents: Mapping[str, Any], name: str, is_tsm: bool) -> dict[str, int
 
 
 def _sizes_of(ours: Mapping[str, Tensor], has_branches: bool) -> dict[str, int]:
-    """Find the builder's arguments; a tensor that is not there is named by `load_official`."""
+    """Find the builder's arguments; missing tensors are left for `load_official` to report."""
     found = {match.groups() for name in ours if (match := BLOCK.match(name))}
     blocks = tuple(sum(stage == str(i) for stage, _ in found) for i in (1, 2, 3, 4))
     depths = {size.big_little_blocks: depth for depth, size in SIZES.items() if depth != "tiny"}

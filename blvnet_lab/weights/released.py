@@ -1,6 +1,6 @@
-"""Weights that others have released, by short names: `train --init tam-resnet50-k400`.
+"""Weights that others have released, under short names: `train --init tam-resnet50-k400`.
 
-docs/weights.md says how each was trained, how good it is, and under which licence it comes.
+docs/weights.md says how each was trained, how accurate it is, and which licence it has.
 """
 
 import re
@@ -34,15 +34,15 @@ RELEASED = {  # name -> address
     "mm-tsm-resnet50-ssv2-f16": _mmaction2(f"{TSM}16-50e_sthv2-rgb", "20230317-ec6696ad"),
     "mm-tsn-resnet50-ssv2": _mmaction2(f"{TSN}8-50e_sthv2-rgb", "20221122-ad2dbb37"),
 }
-HASH = re.compile(r"-([0-9a-f]{8})\.pth$")  # the beginning of the file's SHA-256
-# Of the connection or the disk, and of the file's hash.
+HASH = re.compile(r"-([0-9a-f]{8})\.pth$")  # the first digits of the file's SHA-256
+# Errors of the connection, of the disk, and of a hash that does not match.
 DOWNLOAD_ERRORS = (OSError, HTTPException, RuntimeError)
 
 
 def released_file(source: str) -> str:
-    """Download the weights of a name in `RELEASED`, once, and return their path.
+    """Download the weights with a name in `RELEASED`, once, and return their path.
 
-    Another source comes back as it is. Raises OSError if the download failed.
+    Any other source is returned as it is. Raises OSError if the download fails.
     """
     if source not in RELEASED:
         return source
@@ -59,7 +59,7 @@ def released_file(source: str) -> str:
 
 
 def download_failed(what: str, url: str, error: Exception) -> OSError:
-    """Make the error of a download, with its remedies."""
+    """Make the error for a failed download, with its remedies."""
     return OSError(
         f"expected to download {what} from {url}, got: {type(error).__name__} {error}; delete a "
         f"damaged file in {torch.hub.get_dir()}/checkpoints, or download that address on another "

@@ -1,4 +1,4 @@
-"""Taps in a file of their own: what a network learned in time, in 160 kB of its 100 MB.
+"""Store taps in a file of their own: what a network learned in time, 160 kB of its 100 MB.
 
 python -m blvnet_lab taps K400-TAM-ResNet-50-f32.pth.tar --out taps.safetensors
 
@@ -22,16 +22,16 @@ from blvnet_lab.training.checkpoint import is_checkpoint, load_trained
 from blvnet_lab.weights.official import import_official
 from blvnet_lab.weights.released import released_file
 
-FORMAT = "blvnet_lab_taps"  # of the file's metadata
-NUM_FRAMES = 16  # of imported networks: no tap depends on it
+FORMAT = "blvnet_lab_taps"  # key of the file's metadata
+NUM_FRAMES = 16  # of imported networks; no tap depends on it
 
 
 def save_taps(checkpoint: Path, /, *, out: Path) -> str:
-    """Store only the temporal weights of a network, with their names; say how many.
+    """Store only the temporal weights of a network, with their names; say how many there are.
 
     Args:
-        checkpoint: of a network that was trained here (model.safetensors, best.pt), or one that
-            others have published, or its name in docs/weights.md.
+        checkpoint: a network trained here (model.safetensors, best.pt), a published checkpoint, or
+            its name in docs/weights.md.
         out: the file to write, which ends in .safetensors.
 
     Raises:
@@ -58,11 +58,11 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> str:
 
 
 def load_taps(path: str | os.PathLike) -> VideoNet:
-    """Build the network of a file of taps, with these taps and nothing else.
+    """Build the network that a file of taps belongs to, with these taps and no other weights.
 
-    It answers all that is asked of taps (`tam_weights`, `tam_roles`, `effective_pair_taps`,
+    All functions that read taps take it (`tam_weights`, `tam_roles`, `effective_pair_taps`,
     `derived_receptive_field`); its other weights are on the meta device, without values.
-    Raises ValueError if `save_taps` did not write the file.
+    Raises ValueError if the file was not written by `save_taps`.
     """
     try:
         with safe_open(path, framework="pt") as file:

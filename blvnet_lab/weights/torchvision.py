@@ -1,13 +1,13 @@
-"""Start a network of ours from a ResNet that torchvision trained on ImageNet.
+"""Start one of our networks from a torchvision ResNet trained on ImageNet.
 
     from blvnet_lab.models import blvnet_tam
     from blvnet_lab.weights.torchvision import load_resnet
     print(load_resnet(blvnet_tam(depth=50), "resnet50-11ad3fa6.pth"))
 
 TSN is that ResNet, and takes all of it but the classifier; so do TSM and TAM-ResNet. A big-little
-network of depth 50 has the blocks of ResNet-50 too: the big branch and, as the last one, the fusion
-of stages 1 to 3, and all of stage 4. It is a start, not the same function: other blocks halve the
-resolution, and they average it in their shortcuts.
+network of depth 50 has the blocks of ResNet-50, too: in stages 1 to 3 the big branch and, as the
+last block, the fusion; and all of stage 4. It is a start, not the same function: other blocks halve
+the resolution, and their shortcuts average.
 """
 
 import os
@@ -25,12 +25,12 @@ from blvnet_lab.weights.names import RESNET, layout_of, rename
 from blvnet_lab.weights.official import bare_state_dict
 from blvnet_lab.weights.released import DOWNLOAD_ERRORS, download_failed
 
-# Also of a partial or damaged file from before.
+# Also errors of an incomplete or damaged file from an earlier download.
 FILE_ERRORS = (*DOWNLOAD_ERRORS, UnpicklingError, EOFError)
 NOT_IN_RESNET = re.compile(r"(stem\.(big|little|fusion)|stage\d\.little|classifier)\..*|.*\.taps")
-# Torchvision's names -> ours, one after the other; an unknown name is then refused as left over.
+# Torchvision's names -> ours, applied in this order; unknown names are refused as left over.
 BIG_LITTLE_RENAMES = [
-    # All shortcuts with a convolution are strided here, and begin with an average pool.
+    # Here all shortcuts with a convolution are strided, and begin with average pooling.
     (r"(.*\.downsample)\.1\.", r"\1.2."),
     (r"(.*\.downsample)\.0\.", r"\1.1."),
     (r"layer1\.2\.", "stage1.fusion."),  # the last block of each stage
@@ -44,20 +44,20 @@ BIG_LITTLE_RENAMES = [
 def load_resnet(
     model: VideoNet, checkpoint: Mapping[str, Tensor] | str | os.PathLike
 ) -> LoadReport:
-    """Load the weights of a torchvision ResNet into a model of ours.
+    """Load the weights of a torchvision ResNet into one of our models.
 
     Args:
         model: from `tsn` (also with a temporal module) of any depth but "tiny", or from
             `blvnet_tam`, `blvnet` or `tsn_blnet` with depth 50.
-        checkpoint: the state dict of the ResNet of that depth, or the path of a file that holds it;
-            its classifier is not used.
+        checkpoint: the state dict of the ResNet of that depth, or the path of a file with it; its
+            classifier is not used.
 
     Raises ValueError as `load_official`, or if no ResNet fits the model's depth.
     """
     check_depth(model)
     resnet = bare_state_dict(checkpoint)
     if not any(key.endswith(".num_batches_tracked") for key in resnet):
-        # Older files have no batch counters; like PyTorch, start them at 0. No result needs them.
+        # Older files have no batch counters. Like PyTorch, start them at 0; no result uses them.
         norms = [key.removesuffix("running_var") for key in resnet if key.endswith(".running_var")]
         resnet |= {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
     kept = [key for key in model.state_dict() if NOT_IN_RESNET.fullmatch(key)]
@@ -72,7 +72,7 @@ def load_resnet(
 
 
 def check_depth(model: VideoNet) -> None:
-    """Raise ValueError if no ResNet fits a model: before one is downloaded."""
+    """Raise ValueError if no ResNet fits a model, before one is downloaded."""
     name, depth = model.architecture, model.arguments["depth"]
     if depth == "tiny" or (depth != 50 and name not in RESNETS.values()):
         raise ValueError(
@@ -82,12 +82,12 @@ def check_depth(model: VideoNet) -> None:
 
 
 def is_resnet(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> bool:
-    """Tell torchvision's ResNets from official checkpoints by their names."""
+    """Tell a torchvision ResNet from other checkpoints by its tensor names."""
     return layout_of(bare_state_dict(checkpoint)) == "resnet"
 
 
 def torchvision_resnet(depth: Literal[18, 34, 50, 101, 152]) -> dict[str, Tensor]:
-    """Download torchvision's newest ImageNet weights (45 to 230 MB), once; raise OSError if not."""
+    """Download torchvision's newest ImageNet weights (45 to 230 MB), once; OSError on failure."""
     from torchvision.models import get_model_weights  # slow to import, and rarely needed
 
     weights = get_model_weights(f"resnet{depth}").DEFAULT
