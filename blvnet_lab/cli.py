@@ -22,8 +22,8 @@ from blvnet_lab.training.recipe import Output
 
 ABOUT = "Efficient video models you can open up: bLVNet-TAM. See COMMAND --help for its options."
 
-# Where the function of each command is. What stands before "/" among its parameters is typed
-# without a name, the others are options; the docstring is the help. What it returns is printed.
+# The function behind each command. Parameters before "/" are positional, the others are options;
+# the docstring is the help, and the result is printed.
 COMMANDS = {
     "course": "course.copies:update_course",
     "samples": "datasets.motion:write_dataset",
@@ -55,7 +55,7 @@ COMMANDS = {
 }
 
 
-# A run's folder has the name that all commands have for what they write.
+# A run's folder has the option that all commands have for what they write.
 Output.__annotations__["folder"] = Annotated[Path, tyro.conf.arg(name="out")]
 
 
@@ -74,10 +74,10 @@ def first_line(name: str) -> str:
 
 
 def as_command(name: str, words: Sequence[str] = ()) -> Callable[..., Any]:
-    """Import the function of a command, and set what it gets besides its options.
+    """Import the function of a command, and prepare it for tyro.
 
-    The fields of a record become options of their own; the defaults of a recipe's are the values of
-    the preset in `words`.
+    The fields of a record become options of their own; a recipe's defaults are those of the preset
+    in `words`.
     """
     function, given = find(name), {}
     for option, hint in get_type_hints(function).items():
@@ -93,15 +93,15 @@ def as_command(name: str, words: Sequence[str] = ()) -> Callable[..., Any]:
 
 
 def run_typed(words: Sequence[str]) -> None:
-    """Run the command that `words` begin with, and print its result."""
+    """Run the command that the first word names, and print its result."""
     words, program = in_reach(words), "python -m blvnet_lab"
     name = "".join(words[:1])
-    if name not in COMMANDS:  # --help, or nothing that is known
+    if name not in COMMANDS:  # --help, or an unknown command
         overview = {name: lambda: None for name in COMMANDS}
         for known, line in overview.items():
             line.__doc__ = first_line(known)
         tyro.extras.subcommand_cli_from_dict(overview, args=words, description=ABOUT, prog=program)
-    # Alone: a misspelled option is then answered with those of this command only.
+    # Only this command: a misspelled option is then answered with this command's options.
     command = as_command(name, words)
     result = tyro.cli(command, prog=f"{program} {name}", args=words[1:])
     if is_first():
@@ -113,8 +113,8 @@ def run_typed(words: Sequence[str]) -> None:
 
 
 def is_first() -> bool:
-    """Tell whether this process may print: of those that torchrun started, only the first."""
-    if not os.environ.get("RANK"):  # alone; PyTorch need not be imported to know it
+    """Tell whether this process may print: among those of torchrun only the first."""
+    if not os.environ.get("RANK"):  # a single process; no need to import PyTorch to know that
         return True
     from blvnet_lab.training.distributed import rank_in_group
 
@@ -123,13 +123,13 @@ def is_first() -> bool:
 
 # --- What follows a printed result --------------------------------------------------------------
 
-# The field that says where a result's picture goes, or near what; none is drawn if it is None.
+# The field of a result that says where its picture goes; None draws no picture.
 DRAWN = {"benchmark": "figure", "staircase": "out", "evaluate": "out", "predict": "out"}
 MAX_CLASSES_DRAWN = 50
 
 
 def draw(name: str, found: Any) -> None:
-    """Draw what a command found, and write the picture, whole or not at all."""
+    """Draw a command's result, and write the picture, whole or not at all."""
     from blvnet_lab import viz
     from blvnet_lab.runs.staircase import as_table
 
@@ -156,10 +156,10 @@ def draw(name: str, found: Any) -> None:
 
 
 def open_lab(start: Path) -> None:
-    """Start JupyterLab in this process, so that it ends as it always does, with its kernels."""
+    """Start JupyterLab in this process, so that it shuts down properly, with its kernels."""
     from jupyterlab.labapp import LabApp
 
-    if blvnet_lab.BUSY:  # now; the kernels choose for themselves when they start
+    if blvnet_lab.BUSY:  # kernels choose for themselves when they start
         os.environ.pop("OMP_NUM_THREADS", None)
     # It refuses to run as root (usual in containers) unless asked to.
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
@@ -175,12 +175,12 @@ WRITES = {"--out", "--json", "--figure", "--annotate"}
 def in_reach(words: Sequence[str]) -> list[str]:
     """Resolve sample files, networks on the hub and the home folder in a command line's words.
 
-    With an installed package there is no `data_samples/` in the current folder: the one shipped is
-    meant. And no shell expands "~/x" in quotes, or at the end of --out=~/x.
+    If the package is installed, `data_samples/` means the shipped one, unless the current folder
+    has one. And shells do not expand "~/x" in quotes, or in --out=~/x.
     """
     found = []
     for before, word in pairwise(["", *words]):
-        if (before, word) == ("--resume", "auto"):  # "auto" says what --resume does anyway
+        if (before, word) == ("--resume", "auto"):  # which is what --resume does anyway
             continue
         option, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
         if value == "~" or value.startswith(("~/", "~" + os.sep)):
@@ -203,10 +203,10 @@ def in_reach(words: Sequence[str]) -> list[str]:
 
 
 def error_line(error: Exception) -> str:
-    """Describe an error in one line; those of the system, which only name a file, in our form."""
+    """Describe an error in one line; rephrase the system's, which only name a file."""
     if not isinstance(error, OSError) or error.errno is None or error.filename is None:
         return str(error)
-    # A file is written under another name first (`paths.atomic_write`).
+    # Files are written under a temporary name first (`paths.atomic_write`).
     name = re.sub(r"\.([^/\\]+)\.\d+\.part$", r"\1", str(error.filename))
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"expected a folder, got {name}, which is a file or below one: choose another name"
@@ -232,7 +232,7 @@ def main() -> None:
 
 
 def let_printing_never_fail() -> None:
-    """Write what a terminal's alphabet lacks as \\u4e2d, and nothing where an output was closed."""
+    """Escape characters that a terminal cannot show (\\u4e2d); ignore outputs that are closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # `>&-`, or a program without a terminal

@@ -1,4 +1,4 @@
-"""Find the sample clips, the notebooks and one's own data sets; write files whole or not at all."""
+"""Find sample clips, notebooks and the user's data sets; write files whole or not at all."""
 
 import errno
 import hashlib
@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 PACKAGE = Path(__file__).resolve().parent
-LONGEST_NAME = 200  # bytes: file systems allow 255, and marks, suffixes and ".part" come to it
+LONGEST_NAME = 200  # bytes; file systems allow 255, and digests, suffixes and ".part" are added
 
 
 def _shipped(name: str) -> Path:
-    """Find a folder: a clone has it beside the package, an installed wheel inside."""
+    """Find a shipped folder: beside the package in a clone, inside it in an installed wheel."""
     for folder in (PACKAGE.parent / name, PACKAGE / "_shipped" / name):
         if folder.is_dir():
             return folder
@@ -33,9 +33,9 @@ def notebooks() -> Path:
 
 
 def data_root() -> Path:
-    """Find the folder that holds one's data sets, one folder each: BLVNET_DATA says where.
+    """Find the folder that holds the user's data sets, one folder each, as BLVNET_DATA says.
 
-    Raises FileNotFoundError if it is not set, or names no folder.
+    Raises FileNotFoundError if that is not set, or is not a folder.
     """
     name = os.environ.get("BLVNET_DATA", "")
     if not os.path.isdir(name):
@@ -47,9 +47,9 @@ def data_root() -> Path:
 
 
 def plain_name(text: str) -> str:
-    """Make `text` (a label, say) the name of one file or folder, without a path in it."""
+    """Turn `text` (a label, say) into the name of a single file or folder."""
     name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", text)
-    if not name.strip("."):  # "." and ".." are other folders, and "" is none
+    if not name.strip("."):  # "." and ".." are other folders, "" is no name
         name = "_" * max(1, len(name))
     if len(name.encode()) <= LONGEST_NAME:
         return name
@@ -60,9 +60,9 @@ def plain_name(text: str) -> str:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a name to write to, which becomes `path` when the block ends without an error.
+    """Yield a name to write to, which becomes `path` if the block ends without an error.
 
-    Readers of `path` find the old file or the new one, never half of one, even after a power cut.
+    Readers of `path` find the old file or the new one, never half a file, even after a power cut.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -72,7 +72,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:  # a full disk does not say which file it has no room for
+        if error.errno == errno.ENOSPC:  # the error of a full disk does not name the file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
@@ -95,14 +95,14 @@ def check_target(out: Path, *endings: str, read: Iterable[Path | str] = ()) -> N
 
 
 def check_empty(folder: Path, what: str = "folder", remedy: str = "choose another") -> None:
-    """Raise FileExistsError unless a folder is empty, or not there yet."""
+    """Raise FileExistsError unless a folder is empty or does not exist yet."""
     if folder.exists() and any(folder.iterdir()):
         wanted = f"expected a new or an empty {what}"
         raise FileExistsError(f"{wanted}, got {folder}, which holds files: {remedy}")
 
 
 def check_absent(files: Iterable[Path], *, replace: bool) -> None:
-    """Raise FileExistsError if one of the files is there, and may not be replaced."""
+    """Raise FileExistsError if one of the files exists and may not be replaced."""
     there = sorted(path for path in files if os.path.lexists(path))
     if there and not replace:
         wanted = f"expected a folder without the files to write, got {there[0]}"
@@ -110,7 +110,7 @@ def check_absent(files: Iterable[Path], *, replace: bool) -> None:
 
 
 def write_files(files: dict[Path, str | bytes], *, replace: bool) -> None:
-    """Write texts, or bytes; all of them, or none because one is there already."""
+    """Write texts or bytes into files; write none if one exists that may not be replaced."""
     check_absent(files, replace=replace)
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,25 +1,25 @@
-"""Progress of long work: a bar in a terminal or a notebook, now and then a line in a log file."""
+"""Progress of long work: a bar in a terminal or notebook, an occasional line in a log file."""
 
 import sys
 from typing import Any
 
 from tqdm import auto, std
 
-LOG_SECONDS = 180.0  # from line to line of a log
+LOG_SECONDS = 180.0  # between two lines of a log
 
 
 class tqdm(auto.tqdm):
-    """tqdm's bar, which writes whole lines where standard error is no terminal.
+    """tqdm's bar, which writes whole lines if standard error is not a terminal.
 
-    There is then a line every `LOG_SECONDS`, one for each `refresh()` and, unless `leave` is False,
-    one in the end; each says how far the work is, and never goes back to the line's beginning.
+    Then there is a line every `LOG_SECONDS`, one for each `refresh()` and, unless `leave` is False,
+    one at the end; each says how far the work has got, without carriage returns.
     """
 
     def __init__(self, *args: Any, **options: Any):
         is_notebook = auto.notebook_tqdm is not std.tqdm
         output = options.get("file") or sys.stderr
         self.in_log = not is_notebook and not getattr(output, "isatty", bool)()
-        self.written = None  # of the work, with the last line
+        self.written = None  # the progress that the last line reported
         if self.in_log:
             options |= {"mininterval": LOG_SECONDS, "delay": LOG_SECONDS, "miniters": 1, "ncols": 0}
         super().__init__(*args, **options)
@@ -36,5 +36,5 @@ class tqdm(auto.tqdm):
         if self.in_log and not self.disable:
             if self.leave:
                 self.display()
-            self.delay = float("inf")  # as if nothing had been shown that must be cleared
+            self.delay = float("inf")  # so that tqdm does not clear a bar that was never shown
         super().close()

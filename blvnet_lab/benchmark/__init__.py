@@ -1,4 +1,4 @@
-"""What the models cost on this machine, next to the published formulation and to other models."""
+"""Measure what models cost on this machine, next to the published formulation and other models."""
 
 from blvnet_lab.benchmark.peers import all_peers
 from blvnet_lab.benchmark.published import published_form

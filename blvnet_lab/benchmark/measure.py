@@ -1,4 +1,4 @@
-"""Measure time, side by side, and memory."""
+"""Measure times side by side, and memory."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ from blvnet_lab.models.cost import without_values
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import most_at_once
 
-MATMUL = "matmul"  # among what is timed
-# Side of the matrices: enough to keep all units busy, not more.
+MATMUL = "matmul"  # a name among the timed runs
+# Side of the matrices: just enough to keep all units busy.
 CPU_SIDE, GPU_SIDE = 2048, 4096
 
 
 def time_alternately(
     runs: Mapping[Any, Callable[[], object]], repeats: int, clock: Callable[[], float]
 ) -> pd.DataFrame:
-    """Time runs in seconds, a row for each round and a column for each run; the first warms up.
+    """Time runs in seconds, a row per round and a column per run, after a round to warm up.
 
-    They alternate, so that whatever else the machine does slows all of them alike. `clock` says
-    what time it is, once the work before is done.
+    Runs alternate, so that whatever else the machine does slows all of them alike. `clock` returns
+    the time once the work before it is done.
     """
     seconds: dict[Any, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(1 + repeats), "timing", unit="round", leave=False):
@@ -38,7 +38,7 @@ def time_alternately(
 
 
 def time_on(device: torch.device) -> float:
-    """Say what time it is, in seconds, once the device has done all its work."""
+    """Return the time in seconds, once the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()
@@ -52,19 +52,19 @@ def compare_times(
     reference: str | None = None,
     gmacs: float | pd.Series | None = None,
 ) -> pd.DataFrame:
-    """Time runs alternately; a row for each: ms (the median), lowest, highest.
+    """Time runs alternately; return a row for each: ms (the median), lowest, highest.
 
     Args:
-        reference: a run, for the column "speed-up": the median of the ratios within each round.
-        gmacs: of one run, for the column "of peak": the share of the speed of the fastest matrix
-            product in float32, which is timed among them.
+        reference: name of a run, for the column "speed-up": the median of the ratios per round.
+        gmacs: of one run, for the column "of peak": its speed relative to the fastest float32
+            matrix product, which is timed along with the runs.
     """
     side = CPU_SIDE if device.type == "cpu" else GPU_SIDE
     a, b = torch.randn(2, side, side, device=device)
     product = torch.empty_like(a)
     runs = {**runs, MATMUL: lambda: torch.mm(a, b, out=product)}
     seconds = time_alternately(runs, repeats, partial(time_on, device))
-    peak = side**3 / 1e9 / seconds.pop(MATMUL).min()  # GMACs a second
+    peak = side**3 / 1e9 / seconds.pop(MATMUL).min()  # GMACs per second
     table = 1e3 * seconds.agg(["median", "min", "max"]).T
     table.columns = ["ms", "lowest", "highest"]
     if reference is not None:
@@ -75,7 +75,7 @@ def compare_times(
 
 
 def count_gmacs(model: nn.Module, clip: Tensor) -> float:
-    """Count the GMACs of one clip; TAMs included, where the model is one of ours."""
+    """Count the GMACs of one clip, including TAMs if the model is one of ours."""
     if isinstance(model, VideoNet):
         return count_cost(model, tuple(clip.shape[-2:])).macs / 1e9
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -87,7 +87,7 @@ def count_gmacs(model: nn.Module, clip: Tensor) -> float:
 def peak_gb(model: nn.Module, clip: Tensor) -> float:
     """Measure weights, clip and the maps that a forward pass holds at once, in GB (1e9 bytes).
 
-    On a GPU it is what PyTorch took of its memory; on a CPU, which does not say, it is counted.
+    On a GPU that is the memory PyTorch allocated; on a CPU it is counted.
     """
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     if clip.device.type != "cuda":
@@ -100,7 +100,7 @@ def peak_gb(model: nn.Module, clip: Tensor) -> float:
 
 @torch.inference_mode()
 def faster_layout(model: nn.Module, clip: Tensor) -> tuple[nn.Module, str]:
-    """Put the model into the memory layout in which it runs faster here, and name that layout."""
+    """Convert the model to the memory layout in which it runs faster here; name that layout."""
     three_d = any(isinstance(module, nn.Conv3d) for module in model.modules())
     layouts = {
         "default": torch.contiguous_format,

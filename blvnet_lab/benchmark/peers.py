@@ -1,7 +1,7 @@
-"""The models of the benchmark: ours, what one might pick instead, and how good each is published.
+"""The models of the benchmark: ours, alternatives to them, and the published accuracy of each.
 
-Accuracies are copied from their sources, never measured here; a row has one only where the source
-used the same frames and, as far as it says, the same pixels.
+Accuracies are copied from their sources, never measured here; a row has one only if the source used
+the same frames and, as far as it says, the same pixels.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ TORCHVISION, AS_IT_SAYS = "torchvision's weights", "as torchvision says"
 K400, SSV2, MINI_SSV2 = "Kinetics-400", "Something-Something v2", "mini-SSv2"
 UNKNOWN = "not known"
 NORMAL, LARGE = (224, 224), (256, 256)  # height and width of frames, in pixels
-INPUT = (16, NORMAL)  # for which the accuracy of blvnet_tam was published
+INPUT = (16, NORMAL)  # for which blvnet_tam's accuracy was published
 
 # Name of the row, data set, percent, clips x crops of each video, source.
 ACCURACIES = (
@@ -50,7 +50,7 @@ ACCURACIES = (
 
 @dataclass(frozen=True)
 class Peer:
-    """One row: a model at the input for which it was published."""
+    """A row: a model at the input for which it was published."""
 
     name: str  # on the command line
     title: str
@@ -60,7 +60,7 @@ class Peer:
     channels_first: bool = False  # takes (B, C, T, H, W), as 3-D networks do
 
     def clip(self) -> Tensor:
-        """Make a clip of noise, in the order of dimensions that the model takes."""
+        """Make a clip of noise, with its dimensions in the order that the model expects."""
         shape = (3, self.num_frames) if self.channels_first else (self.num_frames, 3)
         return torch.randn(1, *shape, *self.size)
 
@@ -98,7 +98,7 @@ def all_peers(num_frames: int = 16, size: tuple[int, int] = NORMAL) -> list[Peer
 
 
 def published_accuracies(peers: Sequence[Peer]) -> pd.DataFrame:
-    """List the accuracies of these rows: name, model, dataset, top-1 (percent), views, source."""
+    """List published accuracies of these rows: name, model, dataset, top-1 (%), views, source."""
     as_published = [p for p in peers if p.name != "blvnet_tam" or (p.num_frames, p.size) == INPUT]
     titles = pd.DataFrame([(p.name, p.title) for p in as_published], columns=["name", "model"])
     accuracies = pd.DataFrame(ACCURACIES, columns=["name", "dataset", "top-1", "views", "source"])
@@ -106,15 +106,15 @@ def published_accuracies(peers: Sequence[Peer]) -> pd.DataFrame:
 
 
 def lacking_engines() -> list[str]:
-    """Name the packages of `other_engines` that are not installed."""
+    """List the packages for `other_engines` that are not installed."""
     return [name for name in (*ONNX_PACKAGES, "openvino") if importlib.util.find_spec(name) is None]
 
 
 def other_engines(model: VideoNet, clips: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Give the network to ONNX Runtime and OpenVINO, as far as they are installed, by name.
+    """Load the network into ONNX Runtime and OpenVINO, if they are installed; runs by name.
 
     Args:
-        clips: (N, T, C, H, W), N at least 2, of the size that they run on; int8 is calibrated with.
+        clips: (N, T, C, H, W), N at least 2, of the size to run on; also for calibrating int8.
     """
     runs, lacking = {}, lacking_engines()
     if set(lacking) & set(ONNX_PACKAGES):

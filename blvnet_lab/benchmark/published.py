@@ -1,11 +1,11 @@
-"""The network as it was published, to compare with: same weights, same result, other steps.
+"""The network as it was published, for comparison: same weights, same result, other steps.
 
     published = published_form(model)      # of a model from blvnet_tam
 
-Written from what the paper's own implementation does (IBM/bLVNet-TAM; facts, not text): every tap
-is a depthwise 1x1 convolution of all maps, their results are padded, stacked and summed, and the
+It follows the steps of the paper's own implementation (IBM/bLVNet-TAM; facts, not text): every tap
+is a depthwise 1x1 convolution of all maps; the results are padded, stacked and summed; and the
 merged map of a pair is copied to both of its frames, so that all stages but the last carry T maps
-a clip. It is what `blvnet_lab.models` is measured against and tested with, not a model to build on.
+per clip. `blvnet_lab.models` is measured and tested against it; it is not a model to build on.
 """
 
 import copy
@@ -34,7 +34,7 @@ class PublishedTAM(nn.Module):
         shifted = []
         for offset, tap in enumerate(self.taps, start=-(len(self.taps) // 2)):
             weighted = tap(maps).unflatten(0, (-1, self.num_maps))  # (B, N, C, H, W)
-            before, after = max(0, -offset), max(0, offset)  # zeros, frames that fall off
+            before, after = max(0, -offset), max(0, offset)  # zeros added, frames cut off
             padded = F.pad(weighted, (0, 0, 0, 0, 0, 0, before, after))
             shifted.append(padded[:, after : after + self.num_maps])
         return torch.relu(torch.stack(shifted).sum(0)).flatten(0, 1)
@@ -74,7 +74,7 @@ class PublishedNet(nn.Module):
 
 
 def published_form(model: BigLittleNet) -> PublishedNet:
-    """Copy a model into one that computes the same as published; in the model's mode.
+    """Copy a model into one that computes the same in the published way; it keeps the mode.
 
     Raises:
         TypeError: the model is not from `blvnet_tam`.

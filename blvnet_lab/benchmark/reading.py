@@ -1,17 +1,17 @@
-"""Measure how quickly clips come from files, and what that feeds.
+"""Measure how fast clips are read from files, and what training speed that allows.
 
-    python -m blvnet_lab loader-benchmark                        # on videos made for it
-    python -m blvnet_lab loader-benchmark --manifest MANIFEST     # on one's own data set
+    python -m blvnet_lab loader-benchmark                        # on videos made for the purpose
+    python -m blvnet_lab loader-benchmark --manifest MANIFEST     # on your own data set
 
 Four steps are measured for the same clips, alternately, as CPU time on one core:
 
-- decode: FFmpeg decodes just the frames that are needed, from the keyframe before each; no colours
-  are converted. No reader can be quicker.
-- read: `read_frames`, with what the manifest knows of the file.
-- sample: what a data set gives: read, cropped, flipped, normalised (the published augmentation).
-- jitter: the same with changes of colour too.
+- decode: FFmpeg decodes just the frames that are needed, each from the keyframe before it, without
+  converting colours. No reader can be faster.
+- read: `read_frames`, with what the manifest says about the file.
+- sample: an item of a data set: read, cropped, flipped, normalised (the published augmentation).
+- jitter: the same with colour jitter.
 
-Then whole data loaders (but for the raw video), by the wall clock.
+Then come whole data loaders (except for the raw video), by wall-clock time.
 """
 
 import time
@@ -45,14 +45,14 @@ from blvnet_lab.paths import check_target
 from blvnet_lab.progress import tqdm
 
 STRIDES = {"uniform": None, "dense": 2}  # over the whole video; every second frame
-BATCH = 64  # clips of a training step that is to be fed
-SHORT_SIDE = 256  # in pixels, to which frames are scaled before they are cropped
-SECONDS, FPS = 10, 30  # of the videos that are made
+BATCH = 64  # clips of the training step to feed
+SHORT_SIDE = 256  # in pixels, to which frames are scaled before cropping
+SECONDS, FPS = 10, 30  # of the videos made here
 RAW, PREPARED, H264 = "raw 720p", "prepared", "prepared as h264"
 VP9 = "VP9 240p, 12 fps"
 LOADER_BATCH = 8  # clips
-JITTER = 0.3  # of the colours
-Videos = dict[str, VideoInfo]  # by names, with all that is known of them
+JITTER = 0.3  # of colours
+Videos = dict[str, VideoInfo]  # by name
 Make = Callable[..., ClipDataset]  # `make_data_set`, for clips of one shape
 
 
@@ -65,7 +65,7 @@ def make_data_set(
     jitter: float = 0.0,
     count: int = 1,
 ) -> ClipDataset:
-    """Make a data set of one video, `count` times, as training would have it."""
+    """Make a data set that repeats one video `count` times, set up as for training."""
     row = {"path": info.path, "label": 0, "class_name": "video", "split": "train"}
     row |= dict(zip(PART, info.part, strict=False))
     table = pd.DataFrame([row | {"probe": pack_info(info)}] * count)
@@ -85,18 +85,18 @@ def measure_loading(
     memory_clips: int = 0,
     json: Path | None = None,
 ) -> Benchmark:
-    """Measure how quickly clips come from files, against what decoding alone takes.
+    """Measure how fast clips are read from files, compared with decoding alone.
 
     Args:
-        manifest: of a data set, whose first training clip stands for it; without it, videos of
-            10 s are made: 720p, the same prepared in both codings, and VP9.
+        manifest: of a data set, represented by its first training clip; without it, videos of 10 s
+            are made: 720p, the same prepared in both codings, and VP9.
         num_frames: T, frames of a clip.
         size: height and width of the crops in pixels.
-        workers: numbers of workers of the data loaders.
-        clips: read by each data loader, the first 8 of which are not counted.
+        workers: numbers of workers for the data loaders.
+        clips: how many each data loader reads, the first 8 of which are not timed.
         repeats: of each step, alternately; the median counts.
-        memory_clips: clips to read to see whether memory grows; 0 leaves it out.
-        json: file for all the numbers.
+        memory_clips: clips to read to see whether memory grows; 0 skips that.
+        json: file for all numbers.
     """
     if json is not None:
         check_target(json, ".json")
@@ -127,7 +127,7 @@ def measure_loading(
 
 
 def make_videos(folder: Path) -> Videos:
-    """Write a raw video, re-encode it, and write a small one with another codec."""
+    """Write a raw video, re-encode it, and write a small video with another codec."""
     names = {RAW: "raw.mp4", PREPARED: "prepared.mp4", H264: "h264.mp4", VP9: "small.webm"}
     paths = {name: folder / file for name, file in names.items()}
     write_h264(paths[RAW], draw_scene(720, 1280, SECONDS * FPS), FPS, gop=250, x264="crf=20")
@@ -145,7 +145,7 @@ def make_videos(folder: Path) -> Videos:
 
 
 def draw_scene(height: int, width: int, count: int) -> Iterator[np.ndarray]:
-    """Draw a still, detailed picture over which a camera pans, uint8 frames (H, W, 3)."""
+    """Draw a camera panning over a still, detailed picture: uint8 frames (H, W, 3)."""
     rng = np.random.default_rng(0)
     picture = np.full((height * 2, width * 2, 3), 128.0, np.float32)
     for cell, contrast in ((64, 45), (16, 25), (4, 10)):
@@ -159,7 +159,7 @@ def draw_scene(height: int, width: int, count: int) -> Iterator[np.ndarray]:
 
 
 def decode_only(info: VideoInfo, indices: Sequence[int]) -> int:
-    """Decode the frames `indices` (ascending), with jumps to keyframes; count them."""
+    """Decode the frames `indices` (ascending), jumping to keyframes; return how many there were."""
     if info.pts is None:
         raise ValueError(f"{info.path}: expected frames with times of their own, to decode some")
     with av.open(file_url(info.path)) as file:
@@ -180,13 +180,13 @@ def decode_only(info: VideoInfo, indices: Sequence[int]) -> int:
 
 
 def read_known(info: VideoInfo, packed: str, indices: Tensor) -> Tensor:
-    """Read as a data set does: with what the manifest knows, and scaled while decoding."""
+    """Read as a data set does: with the manifest's knowledge, and scaled while decoding."""
     info = known_video(info.path, packed, info.part)
     return read_frames(info, indices, smaller_size(info.size, SHORT_SIDE))
 
 
 def measure_steps(videos: Videos, make: Make, repeats: int) -> pd.DataFrame:
-    """Time each step of getting a clip: CPU ms, a row for each video and sampling."""
+    """Time each step of reading a clip: CPU ms, a row per video and sampling."""
     steps: dict[tuple[str, str], Callable[[], object]] = {}
     for (name, info), (sampling, stride) in product(videos.items(), STRIDES.items()):
         plain, coloured = (make(info, stride=stride, jitter=jitter) for jitter in (0.0, JITTER))
@@ -208,12 +208,12 @@ def measure_steps(videos: Videos, make: Make, repeats: int) -> pd.DataFrame:
 
 
 def measure_loaders(videos: Videos, make: Make, workers: Sequence[int], count: int) -> pd.DataFrame:
-    """Time whole data loaders by the wall clock, a row for each video and number of workers."""
+    """Time whole data loaders by the wall clock, a row per video and number of workers."""
     rates = {}
     for name, number in tqdm(list(product(videos, workers)), "data loaders", unit="loader"):
         data_set = make(videos[name], count=count)
         batches = iter(DataLoader(data_set, LOADER_BATCH, num_workers=number))
-        next(batches)  # starting the workers is not part of it
+        next(batches)  # the start of workers is not timed
         start = time.perf_counter()
         num_clips = sum(len(batch) for batch, _ in batches)
         rates[f"{name}, {number} workers"] = num_clips / (time.perf_counter() - start)
@@ -223,7 +223,7 @@ def measure_loaders(videos: Videos, make: Make, workers: Sequence[int], count: i
 
 
 def measure_memory(videos: Videos, make: Make, count: int) -> pd.DataFrame:
-    """Read `count` clips of the videos alternately; see ten times what memory this process has."""
+    """Read `count` clips of the videos alternately; record this process's memory ten times."""
     data_sets = [make(info) for info in videos.values()]
     memory, marks = {}, {count * k // 10 for k in range(1, 11)}
     for number in tqdm(range(1, count + 1), "memory", unit="clip"):

@@ -1,4 +1,4 @@
-"""What a benchmark found: tables that print themselves and go into a file."""
+"""The results of a benchmark: tables that print themselves and can be saved."""
 
 import json
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ HEADINGS = {
     "accuracies": "accuracies as published, beside the times measured here",
     "claims": "against TSN on the same frames, counted",
     "scaling": "with more frames, and with more clips at once",
-    "streaming": "a causal model, pair by pair; ms a pair",
-    "steps": "CPU milliseconds for a clip, median, one core",
+    "streaming": "a causal model, pair by pair; ms per pair",
+    "steps": "CPU milliseconds per clip, median, one core",
     "loaders": "data loaders, by the wall clock",
-    "memory": "resident memory, and how many clips were read by then",
+    "memory": "resident memory after reading a number of clips",
 }
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Tables of what was measured; times in ms, memory in GB (1e9 bytes) unless said otherwise."""
+    """Tables of measurements; times in ms, memory in GB (1e9 bytes) unless stated otherwise."""
 
-    machine: dict[str, str | int | float]  # where, with what and on what
+    machine: dict[str, str | int | float]  # machine, software and input
     tables: dict[str, pd.DataFrame]  # by their names in `HEADINGS`
-    figure: Path | None = None  # where the command line draws accuracies against cost
+    figure: Path | None = None  # where the command line draws accuracy against cost
 
     def __str__(self) -> str:
         lines = [", ".join(f"{name} {value}" for name, value in self.machine.items())]
@@ -37,7 +37,7 @@ class Benchmark:
         return "\n".join(lines)
 
     def save(self, file: Path) -> None:
-        """Write all of it to a file, which `from_json` reads."""
+        """Write everything to a file, which `from_json` reads."""
         contents = {"machine": self.machine}
         for name, table in self.tables.items():
             contents[name] = json.loads(table.to_json(orient="split", double_precision=12))

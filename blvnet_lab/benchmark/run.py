@@ -1,9 +1,9 @@
-"""Measure what the models cost on this machine, side by side.
+"""Measure what models cost on this machine, side by side.
 
     python -m blvnet_lab benchmark --figure cost.png
 
-Everything is a comparison within one run: the runs alternate, and each ratio is the median of the
-ratios within a round. The reader's own machine decides the milliseconds; ratios carry further.
+Everything is compared within one run: models alternate, and each ratio is the median of the ratios
+per round. Milliseconds depend on the machine; ratios carry over better.
 """
 
 import copy
@@ -45,21 +45,21 @@ Part = Literal["forms", "training", "models", "claims", "scaling", "streaming"]
 
 PUBLISHED = "published formulation"  # the row that others are compared with
 COARSE = "bfloat16|int8|default"  # rows that do not compute in float32
-BATCH = 64  # clips in a step, where training is measured on a GPU
-PAIRS_BEFORE = 50  # a stream's pair is measured after this many others
-PUBLISHED_KEPT_GB = 0.779  # for backward, a clip, depth 50, f8x2, 224 pixels: counted from its code
+BATCH = 64  # clips per step where training is measured on a GPU
+PAIRS_BEFORE = 50  # after which a stream's pair is timed again
+PUBLISHED_KEPT_GB = 0.779  # for backward, per clip, depth 50, f8x2, 224 pixels: from its code
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all parts need to know."""
+    """Settings shared by all parts."""
 
     device: torch.device
     num_frames: int  # of the four architectures
     size: tuple[int, int]  # height and width of their frames, in pixels
-    peers: Sequence[Peer]  # of the part models
+    peers: Sequence[Peer]  # for the part "models"
     repeats: int  # how often each run is timed
-    compile: bool  # whether a form is compiled
+    compile: bool  # whether to time compiled forms
 
     def clip(self, batch: int = 1, num_frames: int = 0) -> Tensor:
         """Make noise, (B, T, 3, H, W)."""
@@ -67,7 +67,7 @@ class Setting:
         return torch.randn(shape, device=self.device)
 
     def time(self, runs: dict[str, Callable[[], object]], **more) -> pd.DataFrame:
-        """Time all runs alternately; `more` is what else `compare_times` takes."""
+        """Time all runs alternately; `more` are further arguments of `compare_times`."""
         return compare_times(runs, self.repeats, self.device, **more)
 
 
@@ -82,24 +82,24 @@ def run_benchmark(
     json: Path | None = None,
     figure: Path | None = None,
 ) -> Benchmark:
-    """Measure what the models cost here, next to the published formulation and to other models.
+    """Measure what the models cost here, next to the published formulation and other models.
 
-    Published accuracies stand beside what was measured.
+    Published accuracies are listed beside the measurements.
 
     Args:
-        parts: forms (one network computed in several ways), training (a step of it), models (next
-            to others, with their published accuracies), claims (the paper's, for each depth),
-            scaling (with frames and batch), streaming (pair by pair).
-        models: rows of the part models, such as blvnet_tam r3d_18; none for all.
-        device: cpu, cuda, cuda:1 or mps; the GPU if there is one.
+        parts: forms (one network computed in several ways), training (one step), models (next to
+            others, with published accuracies), claims (the paper's, for each depth), scaling (with
+            frames and batch), streaming (pair by pair).
+        models: rows of the part "models", such as blvnet_tam r3d_18; all by default.
+        device: cpu, cuda, cuda:1 or mps; by default the GPU if there is one.
         num_frames: T of the four architectures, even.
         size: height and width of their frames in pixels.
         quick: 3 repeats instead of 9, and nothing compiled: some minutes on two cores.
-        json: file for all the numbers.
+        json: file for all numbers.
         figure: file (.png, .svg, .pdf) for the picture of accuracy against cost.
 
     Raises:
-        ValueError: there is no such model or device; a number of frames that is not even.
+        ValueError: there is no such model or device; the number of frames is odd.
     """
     peers = [peer for peer in all_peers(num_frames, size) if peer.name in models or not models]
     if len(peers) < len(models):
@@ -128,7 +128,7 @@ def run_benchmark(
 
 
 def describe_machine(given: Setting) -> dict[str, str | int]:
-    """Say where, with what and on what it is measured."""
+    """Describe the machine, the software and the input."""
     is_cuda = given.device.type == "cuda"
     machine = {
         "device": torch.cuda.get_device_name(given.device) if is_cuda else given.device.type,
@@ -144,9 +144,9 @@ def describe_machine(given: Setting) -> dict[str, str | int]:
 
 
 def measure_parts(parts: Sequence[Part], given: Setting) -> dict[str, pd.DataFrame]:
-    """Measure these parts: tables by their names."""
+    """Measure these parts; return tables by name."""
     tables, is_tuned = {}, torch.backends.cudnn.benchmark
-    # cuDNN may round what convolutions multiply to TF32; the matrix product does not.
+    # cuDNN may round the inputs of convolutions to TF32, which the matrix product does not.
     with torch.backends.cudnn.flags(enabled=True, benchmark=is_tuned, allow_tf32=False):
         for part in tqdm([part for part in MEASURES if part in parts], "benchmark", unit="part"):
             torch.manual_seed(0)
@@ -158,7 +158,7 @@ def measure_parts(parts: Sequence[Part], given: Setting) -> dict[str, pd.DataFra
 
 
 def as_if_trained(num_frames: int, *, causal: bool = False) -> VideoNet:
-    """Build bLVNet-TAM of depth 50 with random weights, no batch norm as at the start."""
+    """Build bLVNet-TAM of depth 50 with random weights, also for batch norms and statistics."""
     model = blvnet_tam(depth=50, num_frames=num_frames, tap_init="kaiming", causal=causal)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -170,15 +170,15 @@ def as_if_trained(num_frames: int, *, causal: bool = False) -> VideoNet:
 
 
 def eager_forms(model: VideoNet) -> dict[str, VideoNet]:
-    """Give a network in the forms that compute the same, forward and backward."""
+    """Make forms of a network that compute the same, forward and backward."""
     in_layout = copy.deepcopy(model).to(memory_format=torch.channels_last)
     return {PUBLISHED: published_form(model), "as built": model, "channels-last": in_layout}
 
 
 def forms_of(model: VideoNet, clips: Tensor, whole: bool) -> dict[str, Callable]:
-    """Give a network in all forms of inference; clips (N, T, C, H, W) as they will get.
+    """Make all forms of a network for inference on clips such as these (N, T, C, H, W).
 
-    With `whole` also what is compiled, and other engines, all of them on the CPU only.
+    With `whole`, also compiled forms and other engines, which run on the CPU only.
     """
     folded = optimize_for_inference(model)
     half = copy.deepcopy(folded).to(torch.bfloat16)
@@ -194,7 +194,7 @@ def forms_of(model: VideoNet, clips: Tensor, whole: bool) -> dict[str, Callable]
 
 
 def motion_top_1(whole: bool) -> dict[str, float]:
-    """Compute the top-1 of the course's network on the 500 validation clips, in each form."""
+    """Compute the top-1 of the course's network on its 500 validation clips, in each form."""
     model = load_model(data_samples() / "checkpoints" / "blvnet_tam.safetensors")
     motion = DataSet.read(data_samples() / "motion" / "manifest.csv")
     transform = evaluation_transform((64, 64))
@@ -207,10 +207,10 @@ def motion_top_1(whole: bool) -> dict[str, float]:
 
 @torch.no_grad()
 def measure_forms(given: Setting) -> pd.DataFrame:
-    """Time one clip through one network, computed in several ways with the same weights.
+    """Time one clip through a network, computed in several ways with the same weights.
 
-    Also the largest deviation from the published formulation, relative to its largest logit; and
-    the top-1 of the course's small network in the same form.
+    The table also has the largest deviation from the published formulation, relative to the largest
+    logit, and the top-1 of the course's small network in the same form.
     """
     model = as_if_trained(given.num_frames).eval().to(given.device)
     clips = given.clip(2)
@@ -219,7 +219,7 @@ def measure_forms(given: Setting) -> pd.DataFrame:
         for name, form in forms_of(model, clips, given.compile).items()
     }
     table = given.time(runs, reference=PUBLISHED, gmacs=count_gmacs(model, clips))
-    table.loc[table.index.str.contains(COARSE), "of peak"] = float("nan")  # that of float32
+    table.loc[table.index.str.contains(COARSE), "of peak"] = float("nan")  # the peak is float32's
     logits = torch.stack([run().float() for run in runs.values()])
     deviations = (logits - logits[0]).abs().amax((1, 2)) / logits[0].abs().max()
     table["deviation"] = deviations.tolist()
@@ -230,7 +230,7 @@ def measure_forms(given: Setting) -> pd.DataFrame:
 def measure_training(given: Setting) -> pd.DataFrame:
     """Time forward and backward pass of one clip, and count what is kept in between.
 
-    "of peak" takes it for three forward passes. On a GPU, `measure_batches` follows.
+    "of peak" counts it as three forward passes. On a GPU, `measure_batches` follows.
     """
     model = as_if_trained(given.num_frames).train().to(given.device)
     clip, nets = given.clip(), eager_forms(model)
@@ -253,7 +253,7 @@ def measure_training(given: Setting) -> pd.DataFrame:
 def measure_batches(given: Setting, depth: Depth = 50, batch: int = BATCH) -> pd.DataFrame:
     """Time training of TSN and bLVNet-TAM in batches, in bfloat16 and channels-last.
 
-    Eager and compiled; ms and GB are of a clip.
+    Both eager and compiled; ms and GB are per clip.
     """
     clips, steps = given.clip(batch), {}
 
@@ -284,7 +284,7 @@ def measure_batches(given: Setting, depth: Depth = 50, batch: int = BATCH) -> pd
 
 
 def measure_models(given: Setting) -> pd.DataFrame:
-    """Time forward passes of one clip, of each model at its own input."""
+    """Time the forward pass of one clip, each model at its own input."""
     rows, runs = {}, {}
     for peer in tqdm(given.peers, "building models", leave=False, unit="model"):
         clip = peer.clip().to(given.device)
@@ -308,13 +308,13 @@ def measure_models(given: Setting) -> pd.DataFrame:
 
 
 def count_claims(given: Setting) -> pd.DataFrame:
-    """Count the paper's claims against TSN on the same frames, for each depth: MACs, memory."""
+    """Check the paper's claims against TSN on the same frames, for each depth: MACs and memory."""
     rows = {}
     for depth in tqdm((50, 101, 152), "claims", leave=False, unit="depth"):
         row = {}
         for name, builder in (("TSN", tsn), ("bLVNet-TAM", blvnet_tam)):
             build = partial(builder, depth=depth, num_frames=given.num_frames)
-            with torch.device("meta"):  # without values, which take a second
+            with torch.device("meta"):  # without values, which would take a second
                 row[f"{name} GMACs"] = count_cost(build(), given.size).macs / 1e9
             with FakeTensorMode():
                 clip = torch.empty(1, given.num_frames, 3, *given.size)
@@ -327,7 +327,7 @@ def count_claims(given: Setting) -> pd.DataFrame:
 
 
 def measure_scaling(given: Setting) -> pd.DataFrame:
-    """Time forward passes with more frames and with more clips; ms a frame, and its growth."""
+    """Time forward passes with more frames and more clips; ms per frame, and its growth."""
     cases = [(frames, 1) for frames in sorted({given.num_frames, 16, 32, 48, 64})]
     cases += [(given.num_frames, batch) for batch in (2, 4)]
     runs = {}
@@ -343,7 +343,7 @@ def measure_scaling(given: Setting) -> pd.DataFrame:
 
 
 def measure_streaming(given: Setting) -> pd.DataFrame:
-    """Time a pair of a stream, early and late, beside its share of a whole clip; ms a pair."""
+    """Time a stream's pair, early and late, against its share of a whole clip; ms per pair."""
     model = optimize_for_inference(as_if_trained(given.num_frames, causal=True)).to(given.device)
     clip = given.clip()
     pair, pairs = clip[:, :2], given.num_frames // 2
