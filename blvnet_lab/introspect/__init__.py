@@ -1,6 +1,6 @@
-"""Look inside a model: capture and edit its maps, read its taps, ask what it rests on.
+"""Look inside a model: capture and edit its maps, read its taps, ask what its answers rest on.
 
-Other tools (captum, pytorch-grad-cam, ...) work on these models too: docs/with_other_tools.md.
+Other tools (captum, pytorch-grad-cam, ...) work on these models, too: docs/with_other_tools.md.
 """
 
 from blvnet_lab.introspect.ablate import ablation_table, ablations

@@ -1,8 +1,8 @@
-"""What is each part good for? Leave it out, and see what is lost.
+"""Leave out each part of a model, and see what is lost.
 
     ablation_table(model, clips, labels, score)     # one row per ablation, "nothing" first
 
-Nothing is trained again: this asks what the trained model relies on, not what could do without.
+Nothing is retrained: this asks what the trained model relies on, not what it could do without.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ SHUFFLE_SEED = 0
 def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
     """Make context managers by name, for one use each, inside which the model lacks something.
 
-    "nothing" is the control. "no big", "no little": that branch gives zeros in the stem and in
-    stages 1 to 3. Then clips with their frames in another order (`frame_orders`). "TAM off" (of
-    TSM: "shift off"): identity taps, in one place or everywhere.
+    "nothing" is the control. In "no big" and "no little" that branch returns zeros in the stem and
+    in stages 1 to 3. Others change the order of frames (`frame_orders`), and "TAM off" (for TSM,
+    "shift off") sets identity taps, in one place or everywhere.
     """
     found: dict[str, AbstractContextManager] = {"nothing": nullcontext()}
     network = network_of(model)
@@ -47,9 +47,9 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
 
 
 def frame_orders(num_frames: int) -> dict[str, Tensor]:
-    """Make permutations (T,) of the frames by name; the first two need an even number of them.
+    """Make permutations (T,) of the frames by name; the first two need an even number of frames.
 
-    With very few frames some are the same, or change nothing; then only the first is there.
+    Permutations that change nothing, or repeat another one, as with very few frames, are left out.
     """
     t = torch.arange(num_frames)
     generator = torch.Generator().manual_seed(SHUFFLE_SEED)
@@ -71,12 +71,12 @@ def ablation_table(
     labels: Tensor,
     score: Callable[[Tensor, Tensor], Mapping[str, float]],
 ) -> pd.DataFrame:
-    """Score the model under each of `ablations`: ablation, then a column per score.
+    """Score the model under each of `ablations`: a column "ablation", then one per score.
 
     Args:
         clips: (N, T, C, H, W).
         labels: (N,).
-        score: from logits (N, num_classes) and labels to named numbers, such as
+        score: maps logits (N, num_classes) and labels to named numbers, such as
             `blvnet_lab.runs.staircase.score`.
     """
     rows = []

@@ -1,13 +1,13 @@
-"""Heat maps drawn by gradients, each with the controls that may unmask it.
+"""Heat maps drawn from gradients, each with controls that may unmask it.
 
     drawn = grad_cam(model, clips, labels, "stage3.out")     # or integrated_gradients(...)
     drawn.maps                                               # (B, P, h, w)
-    drawn.similarity()["random weights"]                     # (B,), 1: nothing learned is in it
+    drawn.similarity()["random weights"]                     # (B,), 1: it shows nothing learned
 
-A map that looks right may show where there is something to see, and nothing of the model. So every
-method also draws with the weights in random order (after Adebayo et al., NeurIPS 2018), and with
-the frames shuffled, its maps then put back in order; several times, since one shuffle is an
-anecdote. What stays the same without all that was learned, or without the order of the frames,
+A map that looks right may only show where there is something to see, and nothing of the model. So
+every method also draws with the weights in random order (after Adebayo et al., NeurIPS 2018), and
+with the frames shuffled, its maps then put back in order; several times, since one shuffle is an
+anecdote. A map that stays the same without anything learned, or without the order of the frames,
 explains neither.
 """
 
@@ -27,29 +27,29 @@ from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.progress import tqdm
 
-Draw = Callable[[VideoNet, Tensor], Tensor]  # from a model and clips (B, T, ...) to maps
+Draw = Callable[[VideoNet, Tensor], Tensor]  # draws maps for a model and clips (B, T, ...)
 MAX_STEPS = 1024
-AT_ONCE = 8  # steps, so that long clips fit into memory, too
+AT_ONCE = 8  # steps computed together, few enough for long clips to fit into memory
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """Maps of a method, and what it draws where there is nothing to explain.
+    """A method's maps, and what it draws where there is nothing to explain.
 
     Attributes:
         maps: (B, positions, h, w), on the CPU.
-        controls: by name as many times as they were repeated, (repeats, B, positions, h, w); of
-            "frames shuffled" one for every frame, (repeats, B, T, h, w), in the order of the clip:
-            to be compared with `maps.repeat_interleave(T // positions, 1)`.
+        controls: name to repeated maps, (repeats, B, positions, h, w); for "frames shuffled" a map
+            per frame, (repeats, B, T, h, w), in the clip's order, to be compared with
+            `maps.repeat_interleave(T // positions, 1)`.
     """
 
     maps: Tensor
     controls: dict[str, Tensor]
 
     def similarity(self) -> dict[str, Tensor]:
-        """Correlate each clip's map with its controls, by ranks (Spearman): (B,) in -1 to 1.
+        """Correlate the ranks of each clip's map and its controls (Spearman): (B,) in -1 to 1.
 
-        The mean over the repeats; NaN if a map, or every control, is the same everywhere.
+        Averaged over the repeats; NaN if a map, or every control, is constant.
         """
         found = {}
         for name, control in self.controls.items():
@@ -60,26 +60,26 @@ class Attribution:
         return found
 
 
-def _ranks(maps: Tensor) -> pd.DataFrame:  # equal numbers share their mean rank
+def _ranks(maps: Tensor) -> pd.DataFrame:  # equal numbers get their mean rank
     return pd.DataFrame(maps.detach().flatten(1).T.cpu().numpy()).rank()
 
 
-@torch.inference_mode(False)  # in which no gradients can be had
+@torch.inference_mode(False)  # inference mode has no gradients
 def with_controls(draw: Draw, model: VideoNet, clips: Tensor, repeats: int = 3) -> Attribution:
-    """Draw maps, and draw them again with random weights, and of clips with their frames shuffled.
+    """Draw maps, and draw them again with random weights, and for clips with shuffled frames.
 
     Args:
-        draw: from a model and clips to maps (B, positions, h, w), such as
+        draw: maps a model and clips to maps (B, positions, h, w), such as
             `lambda model, clips: evidence(model, clips, labels)`.
-        repeats: of the controls, each with other weights and another order of the frames: a single
-            one may be like the map by chance. 0 draws the maps alone.
+        repeats: of the controls, each with other weights and another order of frames, since a
+            single one may resemble the map by accident. 0 draws the maps alone.
     """
     model, clips = network_of(model), clips.detach().clone()
     maps = draw(model, clips)
     randomised, shuffled = [], []
     for seed in range(repeats):
         order = torch.randperm(clips.shape[1], generator=torch.Generator().manual_seed(seed))
-        if order.equal(order.sort()[0]):  # of few frames it may be no other order
+        if order.equal(order.sort()[0]):  # few frames may be left in order
             order = order.flip(0)
         moved = draw(model, clips[:, order])
         moved = moved.repeat_interleave(clips.shape[1] // moved.shape[1], 1)  # (B, T, h, w)
@@ -90,9 +90,9 @@ def with_controls(draw: Draw, model: VideoNet, clips: Tensor, repeats: int = 3) 
 
 
 def random_weights(model: VideoNet, seed: int = 0) -> VideoNet:
-    """Copy a model and shuffle the numbers within each weight that is learned; statistics stay."""
+    """Copy a model and shuffle the numbers within each learned weight; statistics stay."""
     model, generator = copy.deepcopy(network_of(model)), torch.Generator().manual_seed(seed)
-    is_shift = architecture_of(model) == "tsm"  # whose taps nobody has learned
+    is_shift = architecture_of(model) == "tsm"  # its taps are not learned
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if not (is_shift and name.endswith(".taps")):
@@ -109,15 +109,15 @@ def grad_cam(
     minus: Labels | None = None,
     repeats: int = 3,
 ) -> Attribution:
-    """Weigh the channels of a capture point by their mean gradients, and cut what is negative.
+    """Weigh the channels at a capture point by their mean gradients, and cut negative values.
 
     Grad-CAM (Selvaraju et al., ICCV 2017), with the mean over time as well as places. At
     `stage4.out` it is the positive part of `evidence` without the bias: there gradients are the
-    classifier's weights, shared out among positions and places.
+    classifier's weights, divided among positions and places.
 
     Args:
         point: one of `capture_points(model)`, but not `classifier`.
-        minus: explains the difference of two logits, as in `evidence`.
+        minus: explain the difference of two logits, as in `evidence`.
         repeats: of the controls, as in `with_controls`.
     """
 
@@ -136,7 +136,7 @@ def grad_cam(
 
 
 def mean_frame(clips: Tensor) -> Tensor:
-    """Replace all frames by their mean: a still clip, in which nothing moves."""
+    """Replace all frames by their mean, which gives a still clip."""
     return clips.mean(1, keepdim=True).expand_as(clips)
 
 
@@ -150,16 +150,16 @@ def integrated_gradients(
     tolerance: float = 0.05,
     repeats: int = 3,
 ) -> Attribution:
-    """Add up gradients on the straight way from a baseline to the clip, pixel by pixel.
+    """Integrate gradients along the straight path from a baseline to the clip, pixel by pixel.
 
-    Integrated gradients (Sundararajan et al., ICML 2017), (B, T, H, W), added up over the colours.
-    The numbers of a clip add up to its logit less the baseline's (*completeness*). Where they do
-    not, to `tolerance` of the difference (or of 1, if that is more), there are twice as many steps.
+    Integrated gradients (Sundararajan et al., ICML 2017), (B, T, H, W), summed over colours. The
+    numbers of a clip add up to its logit minus the baseline's (*completeness*). The number of steps
+    is doubled until they do, to `tolerance` of the difference (or of 1, if that is larger).
 
     Args:
-        baseline: from clips to those where the way begins; zeros are the mean colour of the data,
+        baseline: maps clips to the starts of the paths; zeros are the mean colour of the data,
             `mean_frame` asks what the motion adds.
-        minus: explains the difference of two logits, as in `evidence`.
+        minus: explain the difference of two logits, as in `evidence`.
         repeats: of the controls, as in `with_controls`.
 
     Raises:
@@ -173,7 +173,7 @@ def integrated_gradients(
         maps = torch.zeros(clips.shape[:2] + clips.shape[3:])
         for i, way in enumerate(tqdm(ways, "integrating gradients", len(clips), leave=False)):
             count, gap = steps, torch.inf
-            while not gap <= tolerance:  # nor is NaN
+            while not gap <= tolerance:  # true for NaN, too
                 if count > MAX_STEPS:
                     raise ValueError(
                         f"expected the map of clip {i} to add up to {tolerance:.0%} of the logits' "
@@ -191,11 +191,11 @@ def integrated_gradients(
 def _along(
     model: VideoNet, start: Tensor, end: Tensor, asked: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Sum gradients at the middles of `count` steps between clips (T, C, H, W): (T, H, W).
+    """Integrate gradients over `count` steps between clips (T, C, H, W): (T, H, W).
 
-    And the difference of the scores at both ends, which they should add up to.
+    Also return the difference of the scores at both ends, to which they should add up.
     """
-    # In half precision the late ones of many steps would be too small to be added.
+    # In half precision, the last of many steps would be too small to be added.
     precise = torch.promote_types(end.dtype, torch.float32)
     step, total = (end - start).to(precise) / count, torch.zeros_like(end, dtype=precise)
     middles = torch.arange(count, dtype=precise, device=end.device) + 0.5
@@ -210,15 +210,15 @@ def _along(
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Ask whether the maximum of a map lies on the thing: share of hits, and of a coin, (B,) each.
+    """Ask whether maps peak on an object: the share of hits, and that of random points, (B,) each.
 
-    After Zhang et al. (ECCV 2016), at the resolution of the map, so that coarse and fine ones can
-    be compared: a cell of the map is a hit if it holds at least half as much of the thing as the
-    cell that holds most. The second number is the share of such cells, the hits of a random point.
+    After Zhang et al. (ECCV 2016), but at the map's resolution, so that coarse and fine maps can be
+    compared: a cell is a hit if it holds at least half as much of the object as the cell that holds
+    most. The second number is the share of such cells.
 
     Args:
-        maps: (B, positions, h, w). One without a maximum, all equal, points nowhere.
-        masks: (B, T, H, W) bool, where the thing is; of a pair, in either frame.
+        maps: (B, positions, h, w). A constant map, which has no peak, never hits.
+        masks: (B, T, H, W) bool, where the object is; for a pair, in either frame.
 
     Raises:
         ValueError: masks that do not fit the maps.
@@ -234,5 +234,5 @@ def pointing_game(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     hits = (held >= most / 2) & (most > 0)
     flat = maps.flatten(2)
     pointed = hits.gather(2, flat.argmax(2, keepdim=True))[..., 0] & (flat.amax(2) > flat.amin(2))
-    count = (most[..., 0] > 0).sum(1).clamp(min=1)  # positions in which there is such a thing
+    count = (most[..., 0] > 0).sum(1).clamp(min=1)  # positions that show the object
     return pointed.sum(1) / count, hits.float().mean(2).sum(1) / count

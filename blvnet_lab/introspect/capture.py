@@ -8,7 +8,7 @@
         logits = model(clip)                              # without the little branch of stage 2
 
 Names are those of `blvnet_lab.models.capture_points(model)`; `*` in a pattern stands for any text.
-Whatever a module returns inside the network, here time is an axis of its own:
+Whatever modules return inside the network, here time is an axis of its own:
 
     frames   (B, T, C, H, W)   stem.tam, everything in a ResNet or a TSN-bLNet, and the TAMs of
                                stages 1 to 3: maps of little and big frames alternately, as in the
@@ -19,8 +19,8 @@ Whatever a module returns inside the network, here time is an axis of its own:
 In stages 1 to 3 `.big` has half the height and width of `.little`: it is captured before it is
 enlarged.
 
-All points are there after `optimize_for_inference`, too. While something is captured or edited, a
-compiled model runs as if it were not compiled.
+All points exist after `optimize_for_inference`, too. While something is captured or edited, a
+compiled model runs uncompiled.
 """
 
 import difflib
@@ -40,7 +40,7 @@ EditFunction = Callable[[Tensor], Tensor]
 
 
 class Captured(dict[str, Tensor]):
-    """What `capture` has seen: name to tensor, in the order of computation."""
+    """The maps of a `capture`: name to tensor, in the order of computation."""
 
     def __missing__(self, name: str) -> Tensor:
         what = f"it holds {', '.join(self)}" if self else "it is empty: call the model inside it"
@@ -48,7 +48,7 @@ class Captured(dict[str, Tensor]):
 
 
 def match_names(pattern: str, names: Sequence[str], what: str) -> list[str]:
-    """Find the names that the pattern matches, in their order; raise ValueError if none does."""
+    """Find the names that match a pattern, in their order; raise ValueError if there are none."""
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
         near = difflib.get_close_matches(pattern, names, n=4, cutoff=0.5)
@@ -66,12 +66,12 @@ def capture(
 ) -> Iterator[Captured]:
     """Keep what the named modules return while the model runs inside the `with`.
 
-    Of several forward calls the last one's maps are kept. A capture inside an `edit` sees edited
+    Each forward call replaces the maps of the one before. A capture inside an `edit` sees edited
     maps; an `edit` entered inside the capture is not seen at its own points.
 
     Args:
-        names: names or patterns ("stage*.little"); one of them may be given alone.
-        detach: True keeps copies, apart from the graph. False keeps tensors of the graph, so that
+        names: names or patterns ("stage*.little"), or a single one.
+        detach: True keeps detached copies. False keeps tensors of the graph, so that
             `torch.autograd.grad(logits.sum(), cache[name])` works.
 
     Raises:
@@ -80,11 +80,11 @@ def capture(
     cache = Captured()
 
     def keep(name: str, maps: Tensor) -> Tensor | None:
-        if detach:  # a copy, which no later in-place operation can change
+        if detach:  # a copy that no later in-place operation can change
             cache[name] = maps.detach().clone()
             return None
         cache[name] = maps
-        return maps.clone()  # goes on to the logits; in-place operations change the clone only
+        return maps.clone()  # leads on to the logits; in-place operations change only the clone
 
     with _hooks(model, dict.fromkeys([names] if isinstance(names, str) else names, keep)):
         yield cache
@@ -97,10 +97,10 @@ def edit(model: VideoNet, edits: Mapping[str, EditFunction]) -> Iterator[None]:
     Args:
         edits: name or pattern to a function from maps to maps of the same shape, in the layout
             that `capture` shows. It gets a copy, which it may change in place; its result is moved
-            to the maps' device and dtype. Where several patterns match, all run, in their order.
+            to the maps' device and dtype. If several patterns match, all run, in order.
 
     Raises:
-        ValueError: as `capture`; in the forward call, a function that returns another shape.
+        ValueError: as `capture`; and, in the forward call, if a function returns another shape.
     """
 
     def change(function: EditFunction, name: str, maps: Tensor) -> Tensor:
@@ -123,12 +123,12 @@ def edit_clip(model: VideoNet, function: EditFunction) -> Iterator[None]:
 
 
 def zero(maps: Tensor) -> Tensor:
-    """Ablate, as an edit: return zeros."""
+    """Ablate maps, as an edit: return zeros."""
     return torch.zeros_like(maps)
 
 
 def shuffle_positions(permutation: Sequence[int]) -> EditFunction:
-    """Make an edit that gives position i what was at `permutation[i]`, in every clip."""
+    """Make an edit that moves the maps at `permutation[i]` to position i, in every clip."""
     order = [int(i) for i in permutation]
 
     def shuffle(maps: Tensor) -> Tensor:
@@ -141,13 +141,13 @@ def shuffle_positions(permutation: Sequence[int]) -> EditFunction:
 
 
 def replace_with(maps: Tensor) -> EditFunction:
-    """Make an edit that patches in the maps of another clip, captured at the same point."""
+    """Make an edit that patches in maps of another clip, captured at the same point."""
     return lambda own: maps
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set eval mode inside the `with`, and restore every module's mode afterwards."""
+    """Set eval mode inside the `with`; restore every module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -159,7 +159,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _hooks(model: nn.Module, functions: Mapping[str, Callable]) -> Iterator[None]:
-    """Add hooks that call `function(name, maps)`; what it returns, unless None, replaces maps."""
+    """Add hooks that call `function(name, maps)`; its result, unless None, replaces the maps."""
     if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
         raise TypeError(
             f"expected one network, got DataParallel with {len(model.device_ids)} copies, each of "
@@ -191,7 +191,7 @@ def _hooks(model: nn.Module, functions: Mapping[str, Callable]) -> Iterator[None
                 module = network.get_submodule(name)
                 stack.enter_context(module.register_forward_hook(partial(hook, name, function)))
         stack.enter_context(network.register_forward_hook(check))
-        # Compiled code would leave out hooks that were not there when it was compiled.
+        # Compiled code would ignore hooks that were not there when it was compiled.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 

@@ -1,14 +1,14 @@
-"""Where and when: a logit as a sum over time and place, which takes no faith.
+"""Where and when: split a logit exactly into a sum over time and place.
 
     maps = evidence(model, clips, labels)                    # (B, P, h, w)
     maps.sum((1, 2, 3))                                      # the labels' logits
     maps.sum((2, 3))                                         # the same, pair by pair
-    evidence(model, clips, right, minus=left)                # what speaks for one against the other
+    evidence(model, clips, right, minus=left)                # evidence for one against the other
 
 The networks end with a mean over positions and places and a linear classifier. Both are linear, so
-the classifier may as well answer at every place before the mean is taken: a class activation map
+the classifier can just as well be applied at every place before the mean: a class activation map
 (Zhou et al., CVPR 2016) whose numbers add up. They say what the *last* maps hold at a place, not
-which pixels brought it there: every place has seen a large part of the picture, and other frames.
+which pixels put it there: every place has seen a large part of the picture, and other frames.
 """
 
 import torch
@@ -23,19 +23,19 @@ Labels = int | Tensor  # one for all clips, or (B,)
 
 
 def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None = None) -> Tensor:
-    """Split the labels' logits into the parts of every position in time and every place.
+    """Split the labels' logits into contributions of every position in time and every place.
 
-    The classifier's bias is shared out evenly. Computed in eval mode, and from the last maps on in
-    float32 at least; the result is on the CPU.
+    The classifier's bias is divided evenly. Computed in eval mode, and from the last maps on in
+    float32 or better; the result is on the CPU.
 
     Args:
         clips: (B, T, C, H, W).
         labels: the classes whose logits are split.
-        minus: the classes whose logits are taken off them.
+        minus: the classes whose logits are subtracted from them.
 
     Returns:
-        (B, P, h, w): P pairs or frames, as large as the maps of `stage4.out`. The sum over a clip
-        is its logit, or the difference of the two.
+        (B, P, h, w): P pairs or frames, at the size of the maps of `stage4.out`. The sum over a
+        clip is its logit, or the difference of the two.
     """
     network = network_of(model)
     with torch.no_grad(), evaluating(network), capture(network, "stage4.out") as cache:
@@ -50,7 +50,7 @@ def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
 
 
 def asked_of(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | None) -> Tensor:
-    """Weigh the logits: 1 for a clip's label, -1 for what is taken off it; (B, num_classes)."""
+    """Make weights for logits (B, num_classes): 1 for a clip's label, -1 for its `minus`."""
 
     def one_hot(labels: Labels) -> Tensor:
         each, count = torch.as_tensor(labels, device="cpu"), model.classifier.out_features

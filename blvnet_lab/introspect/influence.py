@@ -1,4 +1,4 @@
-"""Temporal receptive fields, and the frames that a prediction rests on.
+"""Find temporal receptive fields, and the frames that a prediction rests on.
 
 derived_receptive_field(model)["stage1.out"]               # (P, T) bool, from the structure
 receptive_field(wake_residuals(model))["stage1.out"] > 0   # the same, measured
@@ -22,8 +22,8 @@ from blvnet_lab.models.wrapped import check_whole, network_of
 def wake_residuals(model: VideoNet) -> VideoNet:
     """Copy a model, with random weights (0.5 to 1.5) for batch norms whose weights are all 0.
 
-    The last batch norm of every block starts so: an untrained block is its shortcut alone, and no
-    gradient shows what its branch would see, such as the TAMs of stage 4 but the first.
+    The last batch norm of every block starts at 0: an untrained block is only its shortcut, and
+    gradients do not show what its branch would see, for example through stage 4's later TAMs.
     """
     model, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -39,13 +39,13 @@ def receptive_field(
 ) -> dict[str, Tensor]:
     """Measure by gradients, in eval mode, how strongly each frame influences each position.
 
-    Row p of a point's (positions, T) table takes a random mixture of what its maps hold at position
-    p, and sums the absolute gradients over each frame. 0 is no influence; compare the others within
-    a row only. Gradients see what this model computes with this clip: see `wake_residuals`.
+    Row p of a point's (positions, T) table takes a random mixture of the maps at position p, and
+    sums its absolute gradients over each frame. 0 means no influence; compare other values only
+    within a row. Gradients depend on the model and the clip: see `wake_residuals`.
 
     Args:
         names: capture points, as for `capture`.
-        clip: (1, T, C, H, W); random numbers at 32 x 32 pixels where none is given.
+        clip: (1, T, C, H, W); by default random numbers at 32 x 32 pixels.
     """
     model, generator = network_of(model), torch.Generator().manual_seed(0)
     check_whole(next(model.parameters()), "model")
@@ -67,12 +67,12 @@ def receptive_field(
 def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
     """Derive which frames can influence each position: point to (positions, T) bool.
 
-    Three things count: a TAM of r taps reaches r // 2 frames each way (a causal one r - 1 frames
-    back), but not over the clip's ends; a merge joins what the two frames of a pair have seen; both
-    frames go on with it.
+    Three rules are enough: a TAM of r taps reaches r // 2 frames each way (a causal one r - 1
+    frames back), but not beyond the clip's ends; a merge joins what the two frames of a pair have
+    seen; and both frames continue with that.
     """
     model = network_of(model)
-    positions = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees itself
+    positions = torch.eye(model.num_frames, dtype=torch.bool)  # at first a frame sees only itself
     seen = {}
     for place in ("stem", "stage1", "stage2", "stage3", "stage4"):
         stage = model.get_submodule(place)
@@ -89,7 +89,7 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
         for name, block in stage.named_children():
             if getattr(block, "tam", None) is not None:
                 positions = seen[f"{place}.{name}.tam"] = _through_tam(positions, block.tam)
-            seen[f"{place}.{name}"] = positions  # the last one is called "out"
+            seen[f"{place}.{name}"] = positions  # the last name is "out"
     points = capture_points(model)
     return {name: seen[name] for name in seen if name in points} | {"classifier": positions}
 
@@ -97,16 +97,16 @@ def derived_receptive_field(model: VideoNet) -> dict[str, Tensor]:
 def _through_tam(seen: Tensor, tam: TAM) -> Tensor:
     """Widen what each of n positions has seen, (n, T), by the reach of the TAM's taps."""
     places = torch.arange(len(seen))
-    tap = places - places[:, None] - tam.first_offset  # (n, n), by which row looks at column
+    tap = places - places[:, None] - tam.first_offset  # (n, n): the tap from row to column
     neighbours = (tap >= 0) & (tap < tam.num_taps)
-    if not tam.taps.requires_grad:  # a shift: some of its taps are 0 for ever
+    if not tam.taps.requires_grad:  # a shift, some of whose taps are always 0
         neighbours &= tam.taps.any(1).cpu()[tap.clamp(0, tam.num_taps - 1)]
     return (neighbours[:, :, None] & seen).any(1)
 
 
 @torch.no_grad()
 def predict(model: VideoNet, clips: Tensor, batch_size: int = 32) -> Tensor:
-    """Compute logits (N, num_classes), on the CPU, of clips (N, T, C, H, W) in eval mode."""
+    """Compute logits (N, num_classes) for clips (N, T, C, H, W) in eval mode; return on the CPU."""
     like = next(model.parameters())
     with evaluating(model):
         return torch.cat([model(part.to(like)).cpu() for part in clips.split(batch_size)])
@@ -118,19 +118,19 @@ def label_score(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def hold_frames(clips: Tensor, deleted: Tensor) -> Tensor:
-    """Delete frames: show the nearest one left instead, as a player does that drops frames.
+    """Delete frames: show the nearest remaining one instead, like a player that drops frames.
 
-    Of two equally near it is the pair's other frame, or else the earlier one. A grey or averaged
-    frame would be an event of its own.
+    Of two equally near frames that is the pair's other frame, or else the earlier one. A grey or
+    averaged frame would be an event of its own.
 
     Args:
         clips: (N, T, C, H, W).
-        deleted: (N, T) bool, with at least one frame left in every clip (or ValueError).
+        deleted: (N, T) bool; a ValueError if a clip has no frame left.
     """
     if deleted.all(1).any():
         raise ValueError("expected every clip to keep at least one frame, got one with none left")
     t = torch.arange(clips.shape[1])
-    # Frame t (rows) shows frame s (columns): distance counts first, then partner, then earlier.
+    # Frame t (rows) shows frame s (columns): first by distance, then partner, then the earlier.
     cost = 4 * (t[:, None] - t).abs() - 2 * (t[:, None] == t ^ 1).int() + (t > t[:, None]).int()
     cost = cost + (deleted[:, None] * 8 * len(t)).to(cost)  # (N, T, T)
     rows = torch.arange(len(clips))[:, None]
@@ -140,7 +140,7 @@ def hold_frames(clips: Tensor, deleted: Tensor) -> Tensor:
 def occlusion_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tensor:
     """Measure how much the label's log-probability falls without each frame: (N, T), in nats.
 
-    A deleted frame shows what its pair's other frame shows (see `hold_frames`); below 0 the model
+    A deleted frame shows the pair's other frame instead (see `hold_frames`); below 0, the model
     does better without it.
     """
     whole = label_score(predict(model, clips), labels)
@@ -155,7 +155,7 @@ def occlusion_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tens
 def gradient_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tensor:
     """Sum |gradient x input| of the label's log-probability over each frame's pixels: (N, T).
 
-    Input 0 is the data's mean colour, since clips are normalised. All clips go through at once.
+    Input 0 is the data's mean colour, since clips are normalised. All clips are one batch.
     """
     clips = clips.detach().to(next(model.parameters())).requires_grad_()
     with evaluating(model), torch.enable_grad():
@@ -170,14 +170,14 @@ def deletion_table(
     labels: Tensor,
     importances: Mapping[str, Tensor],
 ) -> pd.DataFrame:
-    """Delete frames, most important first: a faithful importance makes the score fall sooner.
+    """Delete frames, most important first: a faithful importance makes the score fall earlier.
 
     Args:
-        importances: name to (N, T); the control, "random", are five random orders of each clip.
+        importances: name to (N, T). The control, "random", is five random orders of each clip.
 
     Returns:
-        method, seed (of the control, else -1), deleted (frames, 0 to T - 1), log_probability of
-        the labels (mean over the clips, in nats).
+        Columns method, seed (of the control, else -1), deleted (frames, 0 to T - 1) and
+        log_probability (of the labels, mean over the clips, in nats).
     """
     orders = {(name, -1): values for name, values in importances.items()}
     for seed in range(5):

@@ -8,8 +8,8 @@
         logits = model(clip)
 
 Taps are (r, C), earliest frame first; for r = 3 they are called prev, curr and next. Functions of
-taps take the middle one to be the frame's own. A causal TAM, whose three are called -2, prev and
-curr, gets zeros after it for them (`centred_taps`).
+taps assume that the middle one is the frame's own. The taps of a causal TAM, called -2, prev and
+curr for r = 3, are padded with zeros for them (`centred_taps`).
 """
 
 import json
@@ -25,9 +25,9 @@ from blvnet_lab.introspect.capture import match_names
 from blvnet_lab.models import TAM, PairTAM
 from blvnet_lab.models.wrapped import check_weights, check_whole, unwrapped
 
-NAMES = {-1: "prev", 0: "curr", 1: "next"}  # where there are three taps, by offset in frames
+NAMES = {-1: "prev", 0: "curr", 1: "next"}  # of three taps, by offset in frames
 
-# Thresholds of `channel_roles`, as shares in the sum of a channel's absolute taps.
+# Thresholds of `channel_roles`, as shares of the sum of a channel's absolute taps.
 SILENT_BELOW = 0.1  # positive taps
 DIFFERENCES_FROM = 0.25  # negative taps
 KEEPS_FROM = 0.7  # curr
@@ -35,7 +35,7 @@ LOOKS_FROM = 0.3  # one direction minus the other
 
 
 def tams(model: nn.Module) -> dict[str, TAM]:
-    """Find every TAM of the model by name, in order; raise ValueError if taps are in shards."""
+    """Find every TAM of the model by name, in order; raise ValueError if taps are sharded."""
     modules = unwrapped(model).named_modules()
     found = {name: module for name, module in modules if isinstance(module, TAM)}
     for name, tam in found.items():
@@ -44,9 +44,9 @@ def tams(model: nn.Module) -> dict[str, TAM]:
 
 
 def centred_taps(taps: Tensor, first_offset: int) -> Tensor:
-    """Append zeros to taps (r, C) until the frame's own is in the middle: 2r - 1 of a causal TAM.
+    """Pad taps (r, C) with zeros until the frame's own is in the middle: 2r - 1 if causal.
 
-    `first_offset` is that of the TAM.
+    `first_offset` is the TAM's.
     """
     missing = 1 - 2 * first_offset - len(taps)
     return torch.cat([taps, taps.new_zeros(missing, taps.shape[1])])
@@ -74,14 +74,14 @@ def taps_table(taps: Mapping[str, Tensor], *, causal: bool = False) -> pd.DataFr
 
 
 def _entries(taps: Tensor, first: int) -> Iterator[tuple[int, int, float]]:
-    """(channel, offset, weight) of taps (r, C) whose first row is at offset `first`."""
+    """Yield (channel, offset, weight) of taps (r, C) whose first row is at offset `first`."""
     for channel, column in enumerate(taps.detach().t().tolist()):
         for offset, weight in enumerate(column, start=first):
             yield channel, offset, weight
 
 
 def tam_weights(model: nn.Module) -> pd.DataFrame:
-    """List the taps of every TAM as `taps_table` does; empty for a model without TAM."""
+    """List the taps of every TAM as `taps_table` does; empty for a model without TAMs."""
     taps = {name: tam.taps for name, tam in tams(model).items()}
     return taps_table(taps, causal=getattr(unwrapped(model), "causal", False))
 
@@ -89,8 +89,8 @@ def tam_weights(model: nn.Module) -> pd.DataFrame:
 def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
     """List what the TAMs of stages 1 to 3 do to pairs: module, frame, channel, pair_offset, weight.
 
-    There both frames of a pair hold the same map, so that taps add up (see `PairTAM`), and the raw
-    ones mislead. The other TAMs have no rows: their taps are what they do.
+    There both frames of a pair hold the same map, so taps add up (see `PairTAM`), and single taps
+    are misleading. Other TAMs have no rows, since their taps act as they are.
     """
     rows = []
     for name, tam in tams(model).items():
@@ -105,10 +105,9 @@ def tap_history(lines: Iterable[str | Mapping], *, causal: bool = False) -> pd.D
     """List `tam_weights` of every epoch in a training log, with `epoch` in front; 0 is the start.
 
     Args:
-        lines: of a log that has the taps, as those of `runs/staircase.py` do; as text (an open
-            `.jsonl` file will do) or already read:
-            `{"epoch": n, "taps": {module: [[weight] * C] * r}, ...}`.
-        causal: of a causal model, which the log does not say.
+        lines: of a log with taps, as `runs/staircase.py` writes them; as text (an open `.jsonl`
+            file will do) or parsed: `{"epoch": n, "taps": {module: [[weight] * C] * r}, ...}`.
+        causal: whether the model is causal, which the log does not say.
     """
     tables = []
     for line in lines:
@@ -117,7 +116,7 @@ def tap_history(lines: Iterable[str | Mapping], *, causal: bool = False) -> pd.D
             raise ValueError(
                 f'expected "taps" in every line, as the staircase logs them, got {", ".join(entry)}'
             )
-        # float64, or 0.9461 of the log would come out as 0.9460999965667725
+        # In float32, 0.9461 in the log would come out as 0.9460999965667725.
         taps = {n: torch.tensor(t, dtype=torch.float64) for n, t in entry["taps"].items()}
         tables.append(taps_table(taps, causal=causal).assign(epoch=entry["epoch"]))
     history = pd.concat(tables, ignore_index=True)
@@ -128,8 +127,8 @@ def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Put two tables of the same weights side by side: module, ..., before, after, change.
 
     Args:
-        before, after: of `tam_weights`, `taps_table` or one epoch of `tap_history`; say, initial
-            and learned taps, or TSM's and learned ones.
+        before, after: from `tam_weights`, `taps_table` or one epoch of `tap_history`: initial and
+            learned taps, say, or TSM's and learned ones.
 
     Raises:
         ValueError: the tables do not hold the same modules, channels and taps.
@@ -149,11 +148,11 @@ def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 def channel_roles(taps: Tensor) -> list[str]:
     """Name what each channel of taps (r, C) does with time: C roles; `taps[r // 2]` is curr.
 
-    The first line that fits, where a *share* is a tap (or a sum of taps, with signs) divided by the
-    sum of absolute taps, *past* the taps before the frame, *future* those after it:
+    The first line that fits counts. A *share* is a tap (or a sum of taps, with signs) divided by
+    the sum of absolute taps; *past* are the taps before the frame, *future* those after it:
 
         silent        the positive taps' share is below 0.1, or all taps are 0. Maps are never
-                      negative here: only positive taps get something through the ReLU
+                      negative here, so only positive taps get anything through the ReLU
         differences   the negative taps' share is at least 0.25: contrasts frames
         keeps         the share of curr is at least 0.7
         looks_back    share of past minus share of future is at least 0.3
@@ -161,14 +160,14 @@ def channel_roles(taps: Tensor) -> list[str]:
         averages      past and future both count, about equally
         mixed         the rest (cannot occur with prev, curr and next)
 
-    The thresholds are our choice. The size of the taps does not matter (batch norms follow); taps
-    in reverse order exchange looks_back and looks_ahead.
+    The thresholds are our choice. The size of the taps does not matter (batch norms follow);
+    reversing the taps swaps looks_back and looks_ahead.
     """
     taps = taps.detach().cpu().double()
     half = len(taps) // 2
     shares = taps / taps.abs().sum(0).clamp(min=1e-30)
     positive, negative = shares.clamp(min=0).sum(0), -shares.clamp(max=0).sum(0)
-    # Both sums go outwards in: reversed taps then give the same numbers to the last bit.
+    # Both sums run inwards, so that reversed taps give the same numbers to the last bit.
     past, now, future = shares[:half].sum(0), shares[half], shares[half + 1 :].flip(0).sum(0)
     roles = {
         "silent": positive < SILENT_BELOW,
@@ -194,7 +193,7 @@ def tam_roles(model: nn.Module) -> pd.DataFrame:
 def identity_taps(taps: Tensor) -> Tensor:
     """Make taps (r, C) that switch a TAM off: curr 1, the others 0.
 
-    The ReLU that is left changes nothing: TAMs sit where maps are never negative.
+    The remaining ReLU changes nothing, since TAMs sit where maps are never negative.
     """
     off = torch.zeros_like(taps)
     off[len(taps) // 2] = 1
@@ -203,9 +202,9 @@ def identity_taps(taps: Tensor) -> Tensor:
 
 @contextmanager
 def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """Give TAMs other taps inside the `with`; afterwards they have their own, unchanged.
+    """Give TAMs other taps inside the `with`; afterwards they have their own again, unchanged.
 
-    The model's own parameters are set aside, not written to; so do not train inside.
+    The model's parameters are set aside, not overwritten, so do not train inside.
 
     Args:
         edits: name or pattern ("stage*.tam") of TAMs to a function from taps (r, C) to new ones of
@@ -214,13 +213,13 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
             2r - 1 of them, and those after the middle one must stay 0.
 
     Raises:
-        ValueError: a name or pattern that matches no TAM; taps that do not fit; own taps that are
-            pruned, parametrised or in shards.
+        ValueError: a name or pattern that matches no TAM; taps that do not fit; a model whose taps
+            are pruned, parametrised or sharded.
     """
     modules, network = tams(model), unwrapped(model)
     with ExitStack() as stack:
         if getattr(network, "grad_checkpointing", False):
-            # The backward pass, perhaps after the `with`, would compute with other taps.
+            # The backward pass may come after the `with`, when the taps are others.
             stack.callback(setattr, network, "grad_checkpointing", True)
             network.grad_checkpointing = False
         for pattern, function in edits.items():

@@ -27,13 +27,13 @@ class Block(nn.Module):
         stride: of the block's first 3x3 convolution.
         tam: of the TAM that the branch begins with; it sees a clip's maps together.
         resnet: the shortcut is ResNet's: it leaves before the TAM, and its 1x1 convolution has the
-            stride. False is the shortcut of bLNet, averaged (3x3) so that it drops no pixel, which
-            the published bLVNet-TAM takes after the TAM where it has a convolution.
+            stride. False is bLNet's shortcut, averaged (3x3) so that it drops no pixel; where it
+            has a convolution, it leaves after the TAM, as in the published bLVNet-TAM.
 
     Input (N, in_channels, H, W), output (N, channels, H/stride, W/stride) with N = B * positions.
     """
 
-    final_relu = True  # False leaves it to what follows
+    final_relu = True  # False leaves the ReLU to what follows
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class Bottleneck(Block):
-    """1x1 to a quarter of the channels, 3x3, 1x1 back: in all networks but ResNet-18 and -34."""
+    """1x1 to a quarter of the channels, 3x3, 1x1 back; in all networks but ResNet-18 and -34."""
 
     def add_branch(self, in_channels: int, channels: int, stride: int) -> None:
         narrow = channels // EXPANSION

@@ -1,4 +1,4 @@
-"""Trade time for memory in training: compute a part of the network again in the backward pass."""
+"""Trade time for memory in training: recompute a part of the network in the backward pass."""
 
 from itertools import count
 
@@ -9,9 +9,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_checkpointed(part: nn.Module, *args: Tensor | int) -> Tensor:
-    """Compute `part(*args)`, keeping only what goes in; the gradients are the same.
+    """Compute `part(*args)`, keeping only its inputs; gradients are the same.
 
-    A part that is captured or edited runs as usual: in the backward pass the hooks may be gone.
+    A part that is captured or edited runs as usual, since in the backward pass its hooks may be
+    gone.
     """
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in part.modules())
     if hooked or not torch.is_grad_enabled():
@@ -21,10 +22,10 @@ def run_checkpointed(part: nn.Module, *args: Tensor | int) -> Tensor:
     def run(*args: Tensor | int) -> Tensor:
         if next(runs) == 0:
             return part(*args)
-        # Again: batch norms, which have seen this batch already, update copies of their statistics.
+        # The second time, batch norms have seen this batch already: they update copies.
         return functional_call(part, {name: b.clone() for name, b in part.named_buffers()}, args)
 
-    # A compiled graph has its effects once, however often it is computed.
+    # A compiled graph has its side effects once, however often it is computed.
     function = part if torch.compiler.is_compiling() else run
     # Nothing is random in these parts, so there is no RNG state to keep.
     return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)

@@ -26,8 +26,8 @@ PARTS = r"(stem|stage\d)\.(conv|pool|tam|big|little|merged|fusion|\d+)|stage4\.\
 
 
 class Cost(NamedTuple):
-    macs: int  # of one clip, TAMs included
-    tam_macs: int  # the TAMs' part of it
+    macs: int  # of one clip, including TAMs
+    tam_macs: int  # the TAMs' share
     parameters: int
 
 
@@ -83,17 +83,17 @@ def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:
 def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataFrame:
     """Count part by part, in the order of computation; `viz.architecture_figure` draws the table.
 
-    PyTorch's FLOP counter counts convolutions and the classifier. It does not see element-wise
-    work: TAMs are counted as equation 3 has them, one multiplication per tap, channel, pixel and
-    frame; the shift of TSM as moving, which costs none and has no parameters.
+    PyTorch's FLOP counter counts convolutions and the classifier, but no element-wise work. TAMs
+    are counted as in equation 3, one multiplication per tap, channel, pixel and frame; TSM's shift
+    only moves data, so it costs nothing and has no parameters.
 
     Returns:
         stage: "stem", "stage1" to "stage4", "classifier".
         part: "conv" (the first one), "pool", "tam", "big", "little", "merged" (their sum),
             "fusion", "block" (of a ResNet or of stage 4, without its TAM), "classifier".
-        positions, channels, height, width: of the part's output, of "big" before it is enlarged.
+        positions, channels, height, width: of the part's output; for "big", before enlarging.
         macs: multiply-accumulates of one clip.
-        parameters: weights and biases, with those of batch norms.
+        parameters: weights and biases, including those of batch norms.
     """
     model = without_values(model)
     modules = dict(model.named_modules())
@@ -107,14 +107,14 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(clip)
     flops = counter.get_flop_counts()  # by module; modules without any are not in it
-    is_shift = architecture_of(model) == "tsm"  # which moves maps and multiplies nothing
+    is_shift = architecture_of(model) == "tsm"  # a shift moves maps and multiplies nothing
     parameters = dict.fromkeys(names, 0)
     for key, values in model.named_parameters():
         if is_shift and key.endswith(".taps"):
             continue
         within = key.replace("stem.bn.", "stem.conv.")  # the first convolution's batch norm
         owners = [name for name in names if within.startswith(f"{name}.")]
-        parameters[max(owners, key=len)] += values.numel()  # of a block and its TAM, the TAM
+        parameters[max(owners, key=len)] += values.numel()  # the TAM, rather than its block
     rows = []
     for name, output in outputs.items():
         module, last = modules[name], name.rpartition(".")[2]
@@ -122,7 +122,7 @@ def layer_table(model: VideoNet, size: tuple[int, int] = (224, 224)) -> pd.DataF
         numbers = sum(m.numel() for m in maps)
         shape = maps[0].shape[-3:] if maps[0].ndim > 3 else (maps[0].shape[-1], 1, 1)  # logits
         macs = sum(flops.get(f"{type(model).__name__}.{name}", {}).values()) // 2
-        if isinstance(module, TAM):  # wherever it is, in a network of one's own, too
+        if isinstance(module, TAM):  # anywhere, also in a network of the user's own
             macs, last = macs + (0 if is_shift else module.num_taps * numbers), "tam"
         stage, part = name.partition(".")[0], "block" if last.isdigit() else last
         positions = numbers // math.prod(shape)

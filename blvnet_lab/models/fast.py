@@ -1,7 +1,7 @@
-"""The weighted sum of `tam.py` in one map's memory: the same function, with its own gradient.
+"""The weighted sum of `tam.py` with the memory of a single map: same function, own gradient.
 
-The gradient that PyTorch derives copies all maps for every tap. For the stem's TAM, forward and
-backward of 32 clips in bfloat16, that took 33 ms on an H200, this takes 12.
+PyTorch's automatic gradient copies all maps for every tap. For the stem's TAM, forward and backward
+of 32 clips in bfloat16, that took 33 ms on an H200; this takes 12.
 """
 
 import torch
@@ -14,7 +14,7 @@ def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
     """Compute `tam.weighted_sum`, in the memory layout of `x`.
 
     Where operations are recorded (torch.compile, export, tracing), and in forward-mode
-    differentiation, which PyTorch cannot nest over a custom gradient, call it instead.
+    differentiation, which PyTorch cannot nest over a custom gradient, `weighted_sum` itself runs.
     """
     if isinstance(x, torch.fx.Proxy):  # one node of the graph that is recorded
         return x.tracer.create_proxy("call_function", fused_sum, (x, taps, first), {})
@@ -28,7 +28,7 @@ def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
 
 
 class _FusedSum(torch.autograd.Function):
-    """Linear in `x` and in `taps`, so that its derivatives of any order are such sums too."""
+    """Linear in `x` and in `taps`, so its derivatives of any order are such sums, too."""
 
     @staticmethod
     def forward(x: Tensor, taps: Tensor, first: int) -> Tensor:
@@ -74,5 +74,5 @@ class _FusedSum(torch.autograd.Function):
 
 
 def _meet(y: Tensor, x: Tensor, offset: int, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` frames of `y` that have a neighbour in `x` at this offset, and the neighbours."""
+    """Return the `count` frames of `y` with a neighbour in `x` at this offset, and the latter."""
     return y.narrow(1, max(0, -offset), count), x.narrow(1, max(0, offset), count)

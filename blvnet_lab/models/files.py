@@ -1,4 +1,4 @@
-"""Models in files: safetensors that know how they were built, and pickles read with care.
+"""Save and load models as safetensors that know how they were built; read pickles safely.
 
 save_model(model, "model.safetensors")
 model = load_model("model.safetensors")
@@ -35,7 +35,7 @@ BUILDERS = {
     "blvnet": blvnet,
     "blvnet_tam": blvnet_tam,
 }
-MAX_LISTED = 12  # names in a message
+MAX_LISTED = 12  # names listed in a message
 
 
 def save_model(
@@ -44,11 +44,11 @@ def save_model(
     """Write weights, architecture and the builder's arguments in one atomic write.
 
     Args:
-        model: from one of the builders, or what wraps such a one (`wrapped.unwrapped`).
-        notes: whatever else should be known of the model, in what JSON can hold (`load_notes`).
+        model: from one of the builders, perhaps wrapped by other tools (`wrapped.unwrapped`).
+        notes: anything else worth knowing about the model, as JSON values (`load_notes`).
 
     Raises:
-        TypeError: there is no network of ours.
+        TypeError: it is not one of our networks.
         ValueError: its weights are not those that its builder makes, so that `load_model` could not
             read them: it is folded, or changed by other tools.
     """
@@ -74,10 +74,10 @@ def save_model(
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
-    """Return a safetensors file, `metadata` as JSON in it: the same bytes each time.
+    """Return a safetensors file with JSON metadata, reproducible byte for byte.
 
-    safetensors 0.8 writes metadata of several entries in an order that changes from call to call,
-    and other tools ask for a second entry, the format.
+    safetensors 0.8 writes several metadata entries in an order that changes from call to call, and
+    other tools require a second entry, the format.
     """
     content = save(tensors, {"format": "pt", **{k: json.dumps(v) for k, v in metadata.items()}})
     end = 8 + int.from_bytes(content[:8], "little")  # of the header, after its own length
@@ -109,7 +109,7 @@ def load_model(path: str | os.PathLike) -> VideoNet:
 
 
 def load_notes(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the notes that `save_model` was given, if any; errors as in `load_model`."""
+    """Read the notes given to `save_model`, if any; errors as in `load_model`."""
     return _about(path).get("notes", {})
 
 
@@ -137,13 +137,13 @@ def _about(path: str | os.PathLike) -> dict[str, Any]:
 
 @dataclass
 class LoadReport:
-    """What was loaded; names are ours, but for `ignored`, which are the checkpoint's."""
+    """What was loaded; names are ours, except in `ignored`, where they are the checkpoint's."""
 
-    layout: str  # of `weights.names`; "own" for networks of ours
+    layout: str  # one of `weights.names`; "own" for our networks
     loaded: list[str] = field(default_factory=list)
-    adapted: list[str] = field(default_factory=list)  # loaded after a conversion of shape
-    kept: list[str] = field(default_factory=list)  # not in this layout: left as they were
-    ignored: list[str] = field(default_factory=list)  # not used, as the layout explains
+    adapted: list[str] = field(default_factory=list)  # loaded after changing their shape
+    kept: list[str] = field(default_factory=list)  # not in the checkpoint, left unchanged
+    ignored: list[str] = field(default_factory=list)  # in the checkpoint, but not used
 
     def __str__(self) -> str:
         lines = [f"{self.layout} checkpoint: {len(self.loaded)} tensors loaded"]
@@ -153,7 +153,7 @@ class LoadReport:
             ("of the checkpoint, not used", self.ignored),
         ):
             named = names
-            if len(names) > MAX_LISTED:  # how many in each part of the network; all TAMs are one
+            if len(names) > MAX_LISTED:  # counted by part of the network, with all TAMs as one part
                 split = [name.split(".") for name in names]
                 parts = Counter("taps" if s[-1] == "taps" else ".".join(s[:-1][:2]) for s in split)
                 named = [f"{part}: {count}" for part, count in parts.items()]
@@ -165,10 +165,10 @@ class LoadReport:
 def load_exactly(
     model: VideoNet, ours: Mapping[str, Tensor], report: LoadReport, remedy: str
 ) -> LoadReport:
-    """Load tensors that have our names: all but those in `report.kept`, or none.
+    """Load tensors with our names, all except those in `report.kept`, or none at all.
 
-    Weights of RGB go into a model with other input channels averaged over the colours and repeated.
-    Raises ValueError, with the remedy, if a tensor is missing, left over or misshapen.
+    For a model with other input channels, RGB weights are averaged over colours and repeated.
+    Raises ValueError, with the remedy, if a tensor is missing, left over or of another shape.
     """
     first = ours.get("stem.conv.weight")
     if first is not None and first.shape[1:2] == (3,) and model.in_channels != 3:
@@ -199,23 +199,23 @@ def listed(names: Sequence[str], most: int = MAX_LISTED) -> str:
     return ", ".join(names[:most]) + more
 
 
-# What training scripts keep beside the weights: numbers of NumPy (by its names before and since
-# version 2), the arguments of the command line, paths, dates.
+# What training scripts save beside weights: NumPy numbers (under the names before and since version
+# 2), command-line arguments, paths, dates.
 BESIDE = """
     numpy.core.multiarray.scalar numpy.core.multiarray._reconstruct numpy.dtype numpy.ndarray
     numpy._core.multiarray.scalar numpy._core.multiarray._reconstruct
     argparse.Namespace types.SimpleNamespace datetime.date datetime.datetime datetime.timedelta
     pathlib.PosixPath pathlib.WindowsPath pathlib._local.PosixPath pathlib._local.WindowsPath
 """.split()
-WOULD_CALL = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's words for a pickle that is no data
-DAMAGES = (  # what torch.load raises for files that are cut short, damaged, or something else
+WOULD_CALL = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's message about a pickle that calls code
+DAMAGES = (  # what torch.load raises for files that are truncated, damaged, or something else
     *(pickle.UnpicklingError, struct.error, EOFError, OSError, RuntimeError, ValueError),
     *(LookupError, TypeError, AttributeError, AssertionError),
 )
 
 
 class Unread:
-    """Takes the place of whatever `BESIDE` names, so that reading a pickle creates none."""
+    """Stands in for whatever `BESIDE` names, so that reading a pickle does not create it."""
 
     def __new__(cls, *contents: object) -> Unread:
         return super().__new__(cls)
@@ -225,17 +225,17 @@ class Unread:
 
 
 def read_pickle(path: str | os.PathLike) -> Any:
-    """Read a file of PyTorch's, on the CPU, if it is tensors and plain containers only.
+    """Read a PyTorch file, onto the CPU, if it holds only tensors and plain containers.
 
-    What training scripts keep beside the weights is left out (`Unread`). Raises ValueError if there
-    is no such file, it is damaged, or it holds anything else.
+    What training scripts save beside weights is left out (`Unread`). Raises ValueError if the file
+    is missing or damaged, or holds anything else.
     """
     if not os.path.isfile(path):
         raise ValueError(f"expected a checkpoint file, but there is no file {path}")
     try:
         with torch.serialization.safe_globals([(Unread, name) for name in BESIDE]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGES as error:  # of its text only this: it advises to load the pickle unsafely
+    except DAMAGES as error:  # not its own text, which advises loading the pickle unsafely
         got = (
             f"one that is damaged or another kind of file ({type(error).__name__}): give the right "
             "file, or download it again"

@@ -34,12 +34,12 @@ from blvnet_lab.models.tam import TAM, TamOptions, TapInit
 
 Temporal = Literal["shift", "tam"]
 RESNETS: dict[Temporal | None, str] = {None: "tsn", "shift": "tsm", "tam": "tam_resnet"}
-# Of networks with so many blocks in stage 3, TSM shifts every second block only.
+# From this many blocks in stage 3 on, TSM shifts only every second block.
 SPARSE_SHIFT_FROM = 23
 
 
 class VideoNet(nn.Module):
-    """What all have in common: a clip goes in, one logit per class comes out."""
+    """The base of all networks: a clip goes in, one logit per class comes out."""
 
     architecture: str  # the builder's name
     arguments: dict  # its keyword arguments, which `save_model` writes down
@@ -93,9 +93,9 @@ class VideoNet(nn.Module):
         return run_checkpointed(part, *args) if self.grad_checkpointing else part(*args)
 
     def check_clip(self, clip: Tensor) -> None:
-        """Raise an error that names the remedy unless `forward` takes the clip."""
+        """Raise an error that names the remedy unless `forward` accepts the clip."""
         if isinstance(clip, fx.Proxy):
-            return  # torch.fx records the network, without a clip
+            return  # torch.fx records the network without a clip
         if not isinstance(clip, Tensor):
             remedy = "torch.from_numpy makes one of a NumPy array"
             raise TypeError(f"expected a clip as a tensor, got {type(clip).__name__}: {remedy}")
@@ -170,8 +170,8 @@ class TSN(VideoNet):
 class BigLittleNet(VideoNet):
     """Architectures b, c and d: see `tsn_blnet`, `blvnet` and `blvnet_tam`.
 
-    The two switches: `pairs` routes the frames of a pair to different branches (P = T/2 positions
-    after the stem) instead of every frame to both (P = T); `tam` None leaves out all TAMs.
+    Its two switches: `pairs` routes the frames of a pair to different branches (P = T/2 positions
+    after the stem) instead of every frame to both (P = T); `tam=None` leaves out all TAMs.
     """
 
     def __init__(
@@ -233,15 +233,15 @@ def tsn(
 ) -> TSN:
     """Build TSN: a 2-D ResNet on every frame, logits averaged; or TSM or TAM-ResNet.
 
-    In the latter two every residual branch begins with a temporal module, behind the shortcut. The
-    shift of TSM is a TAM whose taps are 0 and 1 and do not learn. Where they do, TSM becomes a
+    In the latter two every residual branch begins with a temporal module, which the shortcut
+    bypasses. TSM's shift is a TAM whose taps are 0 and 1 and do not learn. If they do, it is a
     TAM-ResNet: up to depth 50 `tsn(temporal="tam", tap_init="shift")` starts as the same function.
 
     Args:
         temporal: "shift" for TSM (in every second block from depth 101 on, as published), "tam" for
-            TAM-ResNet; None lets frames exchange nothing.
+            TAM-ResNet; with None, frames exchange nothing.
         depth: "tiny", 18, 34, 50, 101 or 152.
-        num_taps, tap_init, causal: of the temporal modules; `tap_init` is of "tam" alone.
+        num_taps, tap_init, causal: of the temporal modules; `tap_init` only matters for "tam".
 
     The others as for `blvnet_tam`; any T.
     """
@@ -249,7 +249,7 @@ def tsn(
     sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
     tam = TamOptions(num_taps, "shift" if temporal == "shift" else tap_init, causal)
     model = TSN(**sizes, tam=tam)
-    if temporal is None:  # then there is no more to say than of which size it is
+    if temporal is None:  # then only the sizes matter
         arguments = {name: sizes[name] for name in sizes if name != "temporal"}
     return _remember(model, RESNETS[temporal], arguments)
 
@@ -312,7 +312,7 @@ def blvnet_tam(
         in_channels: 3 for RGB, 10 for stacked optical flow.
         dropout: probability before the classifier.
 
-    Sizes that make no network are a ValueError.
+    Raises ValueError for sizes that make no network.
     """
     arguments = dict(locals())
     sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
@@ -333,18 +333,18 @@ def capture_points(model: VideoNet) -> list[str]:
 
 
 def architecture_of(model: object) -> str:
-    """Name the builder of a network of ours; of anything else, its type."""
+    """Name the builder of one of our networks, or the type of anything else."""
     if isinstance(model, VideoNet) and hasattr(model, "architecture"):
         return model.architecture
     return type(model).__name__
 
 
 def init_weights(model: nn.Module) -> None:
-    """Draw Kaiming normal convolutions, residual branches starting at zero, a small classifier."""
+    """Draw initial weights: Kaiming normal convolutions, zero residual branches, a small head."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, Block):  # every block begins as its shortcut alone
+        elif isinstance(module, Block):  # every block starts as its shortcut alone
             *_, last = (m for m in module.children() if isinstance(m, nn.BatchNorm2d))
             nn.init.zeros_(last.weight)
         elif isinstance(module, nn.Linear):

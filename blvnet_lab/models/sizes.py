@@ -1,4 +1,4 @@
-"""How wide and how deep the networks are, by their depth."""
+"""The widths and numbers of blocks of the networks, by depth."""
 
 from collections.abc import Collection
 from typing import Literal, NamedTuple

@@ -69,9 +69,9 @@ class TamOptions(NamedTuple):
 class TAM(nn.Module):
     """Depthwise temporal aggregation on frames: `y'_t = ReLU(sum_j w_j * y_{t+j})`.
 
-    `j` runs from `-(r // 2)` to `r // 2`; frames outside the clip count as zero. The same as
-    ReLU of a depthwise 3-D convolution with kernel (r, 1, 1). TSM's shift is the case of taps that
-    are 0 or 1, without the ReLU.
+    `j` runs from `-(r // 2)` to `r // 2`; frames outside the clip count as zero. This equals the
+    ReLU of a depthwise 3-D convolution with kernel (r, 1, 1). TSM's shift is the special case of
+    taps that are 0 or 1, without the ReLU.
 
     Args:
         num_taps: r, odd. 1 looks at the frame itself only.
@@ -83,7 +83,7 @@ class TAM(nn.Module):
 
     Attributes:
         taps: (r, C) parameter, earliest frame first; for r = 3: prev, curr, next.
-        first_offset: of `taps[0]` in frames; `taps[-first_offset]` is the frame's own.
+        first_offset: the offset of `taps[0]` in frames; `taps[-first_offset]` is the frame's own.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class TAM(nn.Module):
                 raise ValueError(f"expected tap_init of {get_args(TapInit)}, got {tap_init!r}")
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, T, C, H, W)
-        # `fused_sum` is `weighted_sum`, sooner. In place is safe: no hook has seen the new sum.
+        # `fused_sum` is a faster `weighted_sum`. In place is safe: no hook has seen the new sum.
         return torch.relu_(fused_sum(frames, self.taps, self.first_offset))
 
     def extra_repr(self) -> str:
@@ -136,8 +136,8 @@ class PairTAM(TAM):
         """Add up the taps that reach the same pair: (little, big, first_little, first_big).
 
         From the little frame 2k a tap at frame offset j reaches the pair k + floor(j / 2), from the
-        big frame 2k + 1 the pair k + floor((j + 1) / 2).
-        Both are (q, C); `first_little` and `first_big` are the pair offsets of their first rows.
+        big frame 2k + 1 the pair k + floor((j + 1) / 2). `little` and `big` are (q, C);
+        `first_little` and `first_big` are the pair offsets of their first rows.
         For r = 3: little covers the pairs k-1 and k, big the pairs k and k+1 (causal: k-1 and k).
         """
         offsets = range(self.first_offset, self.first_offset + self.num_taps)

@@ -1,4 +1,4 @@
-"""Networks in the hands of other tools: unwrapped, or refused where they were changed."""
+"""Handle networks that other tools have wrapped or changed: unwrap them, or refuse them."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from blvnet_lab.models.networks import VideoNet
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Find what torch.compile, DistributedDataParallel, AveragedModel, nnsight and others wrap."""
+    """Unwrap a model from torch.compile, DistributedDataParallel, AveragedModel, nnsight, ..."""
     if not isinstance(model, VideoNet):
         for name in ("_orig_mod", "module", "_module"):
             if isinstance(inner := getattr(model, name, None), nn.Module):
@@ -15,7 +15,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def network_of(model: nn.Module) -> VideoNet:
-    """Find a network of ours in what wraps it (`unwrapped`); raise TypeError if there is none."""
+    """Return our network inside its wrappers (`unwrapped`); raise TypeError if there is none."""
     network = unwrapped(model)
     if not isinstance(network, VideoNet):
         raise TypeError(
@@ -26,7 +26,7 @@ def network_of(model: nn.Module) -> VideoNet:
 
 
 def check_whole(weight: object, where: str) -> None:
-    """Raise ValueError if the weight is a DTensor, a shard of a larger one."""
+    """Raise ValueError if the weight is a DTensor, of which each process holds a shard."""
     if hasattr(weight, "full_tensor"):
         raise ValueError(
             f"expected {where} to be whole, got a shard of it: gather the weights with "
