@@ -1,1 +1,1 @@
-"""Data sets as they are published and stored: layouts, subsets, re-encoded copies, sample clips."""
+"""Data sets as published and stored: layouts, subsets, re-encoded copies, sample clips."""

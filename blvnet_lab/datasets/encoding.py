@@ -1,4 +1,4 @@
-"""Write video files (mp4), the same bytes each time."""
+"""Write video files (mp4), reproducibly byte for byte."""
 
 import os
 from collections.abc import Iterable
@@ -14,24 +14,24 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from blvnet_lab.data.decoding import file_url, open_video
 from blvnet_lab.data.probing import VideoInfo, frame_pts
 
-FPS_IF_UNKNOWN = 12  # at which a folder of pictures is to be shown
-TICKS = 60_000  # a second, in which uneven times are written; MPEG-4 allows 65,535
-MATRICES = {1, 4, 5, 6, 7, 9, 10}  # of colours (FFmpeg's numbers) that are known here; 2: not said
+FPS_IF_UNKNOWN = 12  # for a folder of pictures
+TICKS = 60_000  # per second, the resolution of uneven times; MPEG-4 allows 65,535
+MATRICES = {1, 4, 5, 6, 7, 9, 10}  # supported colour matrices (FFmpeg's numbers); 2: unspecified
 
 
 @dataclass(frozen=True)
 class Showing:
-    """Describe how a video's frames are to be shown."""
+    """How to show a video's frames."""
 
     fps: Fraction  # frames per second, on average
-    times: tuple[Fraction, ...] | None = None  # of each frame, in seconds; None: evenly
-    pixel_aspect: Fraction | None = None  # width of a pixel by its height, upright; None: not said
-    # FFmpeg's numbers: matrix, primaries, transfer characteristic, range; None: not said
+    times: tuple[Fraction, ...] | None = None  # of each frame, in seconds; None: evenly spaced
+    pixel_aspect: Fraction | None = None  # width / height of an upright pixel; None: unspecified
+    # FFmpeg's numbers: matrix, primaries, transfer characteristic, range; None: unspecified
     colours: tuple[int, int, int, int] | None = None
 
 
 def showing_of(info: VideoInfo) -> Showing:
-    """Look up what a video file says of its showing; a folder of pictures says nothing."""
+    """Find out how a video file is to be shown; a folder of pictures has a default rate."""
     fps = Fraction(info.fps).limit_denominator(1001) or Fraction(FPS_IF_UNKNOWN)
     if os.path.isdir(info.path):
         return Showing(fps)
@@ -43,7 +43,7 @@ def showing_of(info: VideoInfo) -> Showing:
             if len(set(ticks)) > 1:
                 times = tuple((time - pts[0]) * stream.time_base for time in pts)
         aspect = stream.sample_aspect_ratio or None
-        if aspect and not info.orientation[0]:  # turned
+        if aspect and not info.orientation[0]:  # rotated by a quarter turn
             aspect = 1 / aspect
         colours, form = None, coder.format.name if coder.format else ""
         if coder.colorspace in MATRICES or form.startswith("yuv"):
@@ -63,9 +63,9 @@ def write_h264(
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as H.264 in mp4; H and W even.
 
-    Without the look-ahead that depends on leftovers in memory (mbtree): files would differ from run
-    to run. Groups of pictures are closed, of `gop` frames, without B-frames. `showing` may be just
-    frames per second; `x264` holds further parameters, "name=value:name=value".
+    Groups of pictures are closed, have `gop` frames and no B-frames. `showing` may be just a number
+    of frames per second; `x264` holds further parameters, "name=value:name=value". mbtree is off,
+    since it depends on leftovers in memory, so that files would differ from run to run.
     """
     groups = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=0:mbtree=0"
     options = {"preset": "veryfast", "x264-params": f"{x264}:{groups}"}
@@ -82,10 +82,10 @@ def write_mpeg4(
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as MPEG-4 part 2 in mp4; the rest as for `write_h264`.
 
-    Every picture has the same `quantizer` (2 to 31, 2 is the finest).
+    Every picture has the same `quantizer` (2 to 31, of which 2 is the finest).
     """
-    bounds = dict.fromkeys(("qmin", "qmax"), str(quantizer))  # PyAV cannot ask for one of a frame
-    # A keyframe only where it is due, whatever the scene.
+    bounds = dict.fromkeys(("qmin", "qmax"), str(quantizer))  # PyAV cannot set one per frame
+    # Keyframes only where they are due, also at scene cuts.
     options = {"flags": "+qscale", "g": str(gop), "bf": "0", "sc_threshold": "1000000000"}
     _write(path, frames, showing, "mpeg4", options | bounds)
 
@@ -101,7 +101,7 @@ def _write(
     colours, reformatter, stream = showing.colours, VideoReformatter(), None
     exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
     fps = 1 / (1 / showing.fps).limit_denominator(TICKS)
-    # MPEG-4 itself does not say how colours are coded: mp4 must, also where some of it is unknown.
+    # MPEG-4 itself does not store the colour coding, so mp4 must, even if some of it is unknown.
     form = {"fflags": "+bitexact"} | ({"movflags": "+write_colr"} if codec == "mpeg4" else {})
     with av.open(file_url(path), "w", format="mp4", options=form) as file:
         for number, array in enumerate(frames):

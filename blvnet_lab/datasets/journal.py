@@ -1,4 +1,4 @@
-"""Folders that remember: their settings, what is done, and backups of older tables."""
+"""Folders that remember their settings and what is done, and back up older tables."""
 
 import filecmp
 import json
@@ -24,9 +24,9 @@ Values = dict[str, Any]
 class Journal:
     """Keep the settings of long work in a folder, and a log of what is done.
 
-    The log has one JSON object a line. A line that was cut off when a process was killed is passed
-    over. `logs` is a pattern of all logs to read, where other machines write some, too; `earlier`
-    has settings of folders that were begun before these were kept.
+    The log has one JSON object per line; lines cut off when a process was killed are ignored.
+    `logs` is a pattern for all logs to read, if other machines write some, too; `earlier` are the
+    settings of folders from before these were stored.
 
     Raises ValueError if the folder was begun with other settings.
     """
@@ -53,14 +53,14 @@ class Journal:
             os.fsync(file.fileno())
 
     def keep(self, name: str, text: str) -> None:
-        """Write a file into the folder; one that is there and differs is renamed to name.1.csv."""
+        """Write a file into the folder; an existing one that differs is renamed to name.1.csv."""
         path = self.log.parent / name
         if path.is_file() and path.read_bytes() != text.encode():
             back_up(path)
         write_files({path: text}, replace=True)
 
     def last(self, key: str) -> dict[str, Values]:
-        """Read the logs: of the entries that have this key, the last one for each of its values."""
+        """Read the logs; return the last entry for each value of a key."""
         found = {}
         for log in sorted(self.log.parent.glob(self.logs)):
             for line in log.read_text("utf-8").splitlines():
@@ -73,11 +73,11 @@ class Journal:
 
 @dataclass(frozen=True)
 class Tables:
-    """Record a manifest that was written, and its report."""
+    """A manifest that was written, and its report."""
 
     manifest: Path
     problems: pd.DataFrame  # as in the report: kind, split, name, detail
-    counts: pd.DataFrame  # of rows by split and status, or of a subset's clips by class
+    counts: pd.DataFrame  # rows by split and status, or a subset's clips by class
     backups: tuple[Path, ...] = ()  # older files, under their new names
 
     @property
@@ -98,7 +98,7 @@ def write_tables(
 ) -> Tables:
     """Write manifest.csv, classes.csv and report.csv; keep an older manifest that differs.
 
-    It is renamed to manifest.1.csv, and a report that is none of ours to report.1.csv.
+    It is renamed to manifest.1.csv, and a report that is not ours to report.1.csv.
     """
     path, report, backups = out / "manifest.csv", out / REPORT, []
     data_set.check(path)
@@ -118,7 +118,7 @@ def write_tables(
 
 
 def back_up(path: Path) -> Path:
-    """Rename a file to the first free name of the kind manifest.1.csv."""
+    """Rename a file to the first free name like manifest.1.csv."""
     numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
     return path.rename(next(name for name in numbered if not name.exists()))
 

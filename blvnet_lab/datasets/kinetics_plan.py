@@ -1,8 +1,8 @@
-"""What a subset of Kinetics takes: from the mirror's lists, and the sizes of its archives.
+"""Plan a subset of Kinetics from the mirror's lists and the sizes of its archives.
 
-The classes of Kinetics-400 are mixed over archives ("parts") of about 1.6 GB: to have every clip of
-a class, every part must be streamed, though next to nothing of it is kept. Kinetics-600 and
--700-2020 have an archive for each class of a split.
+The classes of Kinetics-400 are mixed in archives ("parts") of about 1.6 GB: to get every clip of a
+class, every part must be streamed, though next to nothing of it is kept. Kinetics-600 and -700-2020
+have an archive for each class and split.
 """
 
 import io
@@ -26,7 +26,7 @@ from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.paths import plain_name
 from blvnet_lab.progress import tqdm
 
-RATE = 10e6  # bytes a second, at which the minutes of a download are given
+RATE = 10e6  # bytes per second, assumed for the minutes of a download
 LICENCE = (
     "The annotations are licensed CC BY 4.0 by Google; the clips belong to the people who put them "
     "on YouTube. Use them for research and teaching, and do not pass them on."
@@ -39,25 +39,25 @@ LEAK = (
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetPlan:
-    """Say what a subset takes, before any of it is fetched."""
+    """What a subset takes, before any of it is fetched."""
 
     dataset: str
-    mirror: str  # address in front of 400/...
+    mirror: str  # address before 400/...
     out: Path
     selection: Selection
-    short_side: int | None  # of the clips that are kept, in pixels; None: as they are
+    short_side: int | None  # of the clips kept, in pixels; None keeps them as they are
     splits: list[str]
     classes: list[str]
     all_classes: list[str]  # of the data set
-    rows: pd.DataFrame  # rows of a manifest, by the clips' names
-    listed: frozenset[str]  # names of the clips of all classes, in these splits
-    parts: dict[str, int | None]  # names of the archives, and bytes; the replacements come first
-    group_of: dict[str, tuple[str, str]]  # split and class of an archive; empty if all are mixed
-    annotations: dict[str, str]  # by split, as they were fetched
+    rows: pd.DataFrame  # rows of a manifest, indexed by clip name
+    listed: frozenset[str]  # names of the clips of all classes in these splits
+    parts: dict[str, int | None]  # archive name to bytes; the replacements come first
+    group_of: dict[str, tuple[str, str]]  # split and class of an archive; empty if mixed
+    annotations: dict[str, str]  # by split, as fetched
 
     @property
     def quota(self) -> pd.Series:
-        """Count the listed clips to be kept by split and class."""
+        """Count the listed clips to keep, by split and class."""
         available = self.rows.groupby(["split", "class_name"]).size()
         return available.clip(upper=self.selection.clips_per_class)
 
@@ -67,7 +67,7 @@ class SubsetPlan:
 
     @property
     def bytes_to_read(self) -> float:
-        """Estimate what is streamed: an archive of one class is left once that has its clips."""
+        """Estimate what is streamed: the archive of a class only until there are enough clips."""
         if not self.classes:
             return 0.0
         shares = self.quota / self.rows.groupby(["split", "class_name"]).size()
@@ -81,7 +81,7 @@ class SubsetPlan:
     def __str__(self) -> str:
         place = next(folder for folder in (self.out, *self.out.parents) if folder.is_dir())
         free, read = in_units(shutil.disk_usage(place).free), self.bytes_to_read
-        # Of mixed archives as if all clips were equally large.
+        # For mixed archives, as if all clips were equally large.
         kept = read if self.group_of else read * self.expected_clips / len(self.listed)
         small = f", before re-encoding to {self.short_side} pixels" if self.short_side else ""
         leak = LEAK * (self.dataset == "kinetics700-2020" and "train" in self.splits)
@@ -104,11 +104,11 @@ def plan_subset(
     short_side: int | None = None,
     partly: bool = False,
 ) -> SubsetPlan:
-    """Fetch the annotations, the lists of archives and the archives' sizes, and no clip.
+    """Fetch annotations, lists of archives and their sizes, but no clips.
 
     The arguments are those of `subset`. With `partly`, classes that the data set lacks are left
-    out. Raises ValueError: no such data set, split or class; DownloadError: the mirror does not
-    answer, lacks these files, or sends something else.
+    out. Raises ValueError if there is no such data set, split or class, DownloadError if the mirror
+    does not answer, lacks these files, or sends something else.
     """
     splits = list(selection.split) or ["val"]
     if dataset not in FOLDERS:
@@ -125,7 +125,7 @@ def plan_subset(
     lists = {split: _fetch_lists(dataset, mirror, split) for split in splits}
     table = pd.concat([rows for _, rows, _ in lists.values()])
     names, known = [name for *_, names in lists.values() for name in names], set(table["label"])
-    if dataset == "kinetics600":  # the archives are all there, the annotations are not
+    if dataset == "kinetics600":  # all archives exist, but not all annotations
         known |= {unquote(name.rpartition("/")[2]).partition(".tar")[0] for name in names}
     known = sorted(known)
     chosen = [name for name in selection.classes if name in known]
@@ -158,7 +158,7 @@ def plan_subset(
 
 
 def clip_rows(clips: Iterable[Sequence], classes: list[str], out: Path) -> pd.DataFrame:
-    """Make a manifest's rows of clips (class, id, start, end, split), by the clips' names."""
+    """Make a manifest's rows of clips (class, id, start, end, split), indexed by clip name."""
     rows = pd.DataFrame(clips, columns=["class_name", "source_id", "start", "end", "split"])
     rows.index = list(map(kinetics_name, rows["source_id"], rows["start"], rows["end"]))
     paths = [str(clip_path(out, *row)) for row in zip(rows["class_name"], rows.index, strict=True)]
@@ -172,9 +172,9 @@ def clip_path(out: Path, class_name: str, name: str) -> Path:
 
 
 def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
-    """Compare what the classes of a plan take from each release of Kinetics; fetch no clip.
+    """Compare what the classes of a plan take from each release of Kinetics; fetch no clips.
 
-    A row each: how many of the classes it has, GB to read, minutes, clips that its lists name.
+    Each row has the number of classes found, GB to read, minutes, and clips in the lists.
     """
     columns, table = ["classes", "GB to read", "minutes", "clips"], {}
     wanted = replace(plan.selection, classes=plan.classes, class_list=None, num_classes=None)
@@ -186,7 +186,7 @@ def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
 
 
 def _fetch_lists(dataset: str, mirror: str, split: str) -> tuple[str, pd.DataFrame, list[str]]:
-    """Fetch a split's annotations, and the names of its archives or their whole addresses."""
+    """Fetch a split's annotations, and the names or full addresses of its archives."""
     folder = FOLDERS[dataset]
     url = f"{mirror}{folder}/annotations/{split}.csv"
     text = remote.fetch_text(url)

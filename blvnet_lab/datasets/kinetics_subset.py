@@ -1,8 +1,8 @@
-"""Some classes of Kinetics from a public mirror, without storing the rest.
+"""Fetch some classes of Kinetics from a public mirror, without storing the rest.
 
-Archives are streamed, and what is wanted of them is kept: `kinetics_plan.py` says how much that is.
-What is on disk at any time is good: clips get their names when their first and last frame were
-decoded, and a log says which archives are done. So one may stop at any time, and go on.
+Archives are streamed, and only wanted clips are kept: `kinetics_plan.py` says how much that is.
+Whatever is on disk is good: clips get their names once their first and last frame have been
+decoded, and a log says which archives are done. So one can stop at any time, and continue.
 """
 
 import json
@@ -43,8 +43,8 @@ from blvnet_lab.progress import tqdm
 
 LOG = "progress.jsonl"
 UP_TO_100 = Selection(clips_per_class=100)
-MIN_FREE = 1_000_000_000  # bytes of disk that are left free
-NAME = re.compile(r".{11}_\d{6}_\d{6}")  # of a clip: YouTube id, start and end in seconds
+MIN_FREE = 1_000_000_000  # bytes of disk to leave free
+NAME = re.compile(r".{11}_\d{6}_\d{6}")  # a clip's name: YouTube id, start and end in seconds
 
 
 def subset(
@@ -63,14 +63,14 @@ def subset(
     sizes (some MB). If interrupted, the same command continues where it stopped.
 
     Args:
-        dataset: which release. (Of one that is on disk already, `manifest` makes a subset.)
+        dataset: which release. (If it is on disk already, use `manifest`.)
         out: folder for clips/, annotations/, manifest.csv, classes.csv and report.csv.
         mirror: address of the official mirror or of a copy; "sample" makes a tiny one from the
             sample clips, to try the command without a network.
-        selection: which clips; without --split those of val. A single split is divided into train
-            and val.
-        short_side: in pixels: re-encode each clip as it comes, as `prepare` does, and keep that
-            instead. Without it, clips are kept as they are.
+        selection: which clips; by default those of val. A single split is divided into train and
+            val.
+        short_side: in pixels; re-encode each clip as it arrives, as `prepare` does, and keep that
+            instead. By default clips are kept as they are.
         compare: only say what the same classes take from each release of Kinetics.
         yes: begin without asking.
     """
@@ -98,17 +98,17 @@ def subset(
 def fetch_subset(plan: SubsetPlan) -> Tables:
     """Stream the parts until every class has its clips, and write manifest and report.
 
-    Run again with the same plan it goes on where it stopped. Clips of one official split are
-    divided into "train" and "val". Raises ValueError if the folder holds another subset or class
-    list; DownloadError if the mirror does not answer any more.
+    Run again with the same plan, it continues where it stopped. Clips of a single official split
+    are divided into "train" and "val". Raises ValueError if the folder holds another subset or
+    class list, DownloadError if the mirror stops answering.
     """
     fetching = _Fetching(plan)
-    # Of Kinetics every class is its own mirror image; of the sample mirror not all are.
+    # In Kinetics every class is its own mirror image; in the sample mirror not all are.
     mirror = mirror_table(plan.classes)
     check_class_list(plan.classes, mirror, plan.out / "manifest.csv")
     for split, text in plan.annotations.items():
         fetching.journal.keep(f"annotations/{split}.csv", text)
-    # The replacements first, so that they stand in for what is corrupt in the parts.
+    # The replacements come first, so that they stand in for corrupt clips of the parts.
     waiting = [part for part in plan.parts if not fetching.is_done(part)]
     total = sum(plan.parts[part] or 0 for part in waiting)
     with tqdm(total=total, desc="streaming", unit="B", unit_scale=True) as bar:
@@ -119,14 +119,14 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
 
 
 class _Fetching:
-    """Hold a subset in the making: what is there, what is lacking, and the log of it."""
+    """A subset in the making: what is there, what is missing, and the log."""
 
     def __init__(self, plan: SubsetPlan):
         self.plan, self.stopped = plan, ""
         self.kept: dict[str, VideoInfo] = {}
         names, most = ("dataset", "classes", "splits", "short_side"), plan.selection.clips_per_class
         settings = {name: getattr(plan, name) for name in names} | {"clips_per_class": most}
-        # A folder that was begun when there was no other coding goes on with that.
+        # A folder that was begun when there was only one coding continues with it.
         file, earlier = plan.out / "subset.json", {"dataset": "kinetics400", **EARLIER}
         begun = earlier | json.loads(file.read_text("utf-8")) if file.is_file() else {}
         self.coding = begun.get("coding", "mpeg4")
@@ -138,7 +138,7 @@ class _Fetching:
         groups = plan.rows[["split", "class_name"]].itertuples(index=False, name=None)
         self.group_of = dict(zip(plan.rows.index, groups, strict=True))
         self.by_id = {name[:ID_LENGTH]: name for name in reversed(self.group_of)}
-        # Clips still wanted, by split and class: an archive may hold some that are in no list.
+        # Clips still wanted, by split and class; an archive may hold some that no list has.
         quota = dict.fromkeys(plan.group_of.values(), most or math.inf) or plan.quota.to_dict()
         self.lacking = Counter(quota)
         self.parts, logged = self.journal.last("part"), self.journal.last("kept")
@@ -149,7 +149,7 @@ class _Fetching:
             path, entry = self._path(name), logged.get(name, {"from": "", "probe": ""})
             try:
                 self._count(name, _check_clip(path, entry["probe"]))
-            except VideoReadError:  # the part of a missing or damaged clip waits again
+            except VideoReadError:  # the part of a missing or damaged clip is to be read again
                 path.unlink(missing_ok=True)
                 self.parts.pop(entry["from"], None)
 
@@ -161,7 +161,7 @@ class _Fetching:
         self.lacking[self.group_of[name]] -= 1
 
     def is_done(self, part: str) -> bool:
-        """Check whether a part was read, or has nothing more that is wanted."""
+        """Check whether a part has been read, or holds nothing that is still wanted."""
         group = self.plan.group_of.get(part)
         is_wanted = any(self.lacking[g] > 0 for g in ([group] if group else self.lacking))
         return not is_wanted or self.parts.get(part, {"state": "missing"})["state"] != "missing"
@@ -172,24 +172,24 @@ class _Fetching:
         return not self.stopped
 
     def take(self, part: str, bar: tqdm) -> None:
-        """Stream one archive, keep what is wanted of it, and log what became of it."""
+        """Stream one archive, keep what is wanted of it, and log the outcome."""
         url, detail = urljoin(self.plan.mirror, part), ""
-        state = "missing"  # a web page may be sent in its place
+        state = "missing"  # a server may send a web page instead
         try:
             with (
                 closing(remote.RemoteFile(url, on_bytes=bar.update)) as file,
-                # Compressed or not: names do not tell.
+                # Names do not tell whether an archive is compressed.
                 tarfile.open(fileobj=file, mode="r|*", bufsize=remote.CHUNK) as archive,
             ):
                 for member in archive:
-                    state = "truncated"  # if it ends too early it was put there so
+                    state = "truncated"  # unless it turns out to be complete
                     name = self._wanted_name(member, part)
                     if name is not None:
                         self._keep(name, archive.extractfile(member).read(), part)
                         if self.is_done(part) or not self.has_room():
                             return
-                # Two empty blocks are the end, of which tarfile reads one. It takes a cut or
-                # damaged header for the end, too.
+                # An archive ends with two empty blocks, of which tarfile reads one. It also takes a
+                # cut or damaged header for the end.
                 if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                     raise tarfile.ReadError("its end is missing")
             state = "finished"
@@ -201,17 +201,17 @@ class _Fetching:
         self.journal.add(self.parts[part])
 
     def _wanted_name(self, member: tarfile.TarInfo, part: str) -> str | None:
-        """Name the clip that a member of an archive is, if it is wanted and not there yet.
+        """Name the clip of an archive's member, if it is wanted and not there yet.
 
-        Its row says of which class it is; of a clip in no row the archive does, if it has only one.
-        Raises MissingError if the archive names another class than the one that it is for.
+        Its row gives the class; for a clip in no row the archive does, if it holds a single class.
+        Raises MissingError if the archive names another class than expected.
         """
         folder, base = os.path.split(member.name)
         name, suffix = os.path.splitext(base)
         if not member.isreg() or suffix.lower() != ".mp4":
             return None
         if name not in self.group_of and "replacement" in folder:
-            name = self.by_id.get(base[:ID_LENGTH], name)  # named by its id, and more
+            name = self.by_id.get(base[:ID_LENGTH], name)  # its name only starts with the id
         if group := self.plan.group_of.get(part):
             found = os.path.basename(folder)
             if found != group[1] and found in self.plan.all_classes:
@@ -235,7 +235,7 @@ class _Fetching:
                         partial.write_bytes(content)
                     else:
                         info = write_small(info, short_side, partial, self.coding)[1]
-                    # Before it has its name: a clip that nobody knows of would not be missed.
+                    # Before the clip gets its name: nobody would miss one that is not logged.
                     self.journal.add({"kept": name, "from": part, "probe": pack_info(info)})
             except VideoReadError as error:
                 detail = str(error).removeprefix(f"{shot}: ")
@@ -244,7 +244,7 @@ class _Fetching:
                 self._count(name, info)
 
     def finish(self, mirror: list[int | None]) -> Tables:
-        """Write manifest and report of what is there."""
+        """Write the manifest and the report of what is there."""
         plan, of, logged = self.plan, self.group_of, self.journal.last("clip")
         spoilt = {n: logged[n]["detail"] for n in of.keys() & logged.keys() - self.kept.keys()}
         unlisted = sorted({*self.kept, *spoilt}.difference(plan.rows.index))
@@ -286,7 +286,7 @@ class _Fetching:
 
 
 def _check_clip(path: str | Path, packed: str = "") -> VideoInfo:
-    """Decode the first and the last frame, unless it is the file of which `packed` is known."""
+    """Decode the first and the last frame, unless `packed` shows that this was done before."""
     info = refuse_damage(known_video(path, packed))
     if pack_info(info) != packed:
         read_frames(info, [0, info.num_frames - 1])

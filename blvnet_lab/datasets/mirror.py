@@ -1,10 +1,10 @@
-"""The public mirror of Kinetics: what is where on it, and a miniature made of the sample clips.
+"""The public mirror of Kinetics: where things are on it, and a miniature made of sample clips.
 
     with serve_mirror(write_mirror(folder)) as url: ...     # http://127.0.0.1:41234/
 
-As the real one the miniature holds rows without a video and videos without a row, ids that begin
+Like the real one, the miniature has rows without a video and videos without a row, ids that begin
 with "-", a plain tar named .tar.gz, and corrupt clips, one of them with a replacement. A quarter of
-Kinetics-600's rows is lacking, and much of Kinetics-400's val is in Kinetics-700's train.
+Kinetics-600's rows is missing, and much of Kinetics-400's val is in Kinetics-700's train.
 """
 
 import base64
@@ -27,7 +27,7 @@ from blvnet_lab.datasets.published import kinetics_name
 from blvnet_lab.paths import data_samples
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/"
-# The releases and their folders. The classes of the first are mixed over all its archives.
+# The releases and their folders. The classes of the first are mixed in all its archives.
 FOLDERS = {"kinetics400": "400", "kinetics600": "600", "kinetics700-2020": "700_2020"}
 REPLACEMENTS = "400/replacement_for_corrupted_k400.tgz"
 PARTS = {"train": 4, "val": 3}
@@ -35,7 +35,7 @@ CLIPS_PER_CLASS = {"train": 12, "val": 8}
 
 
 def class_archive(dataset: str, split: str, class_name: str, classes: Sequence[str]) -> str:
-    """Name the archive of one class on the mirror: by the class, or by its place in the list."""
+    """Name the archive of a class on the mirror, by the class or by its place in the list."""
     if dataset == "kinetics600":
         return f"600/{split}/{class_name.replace(' ', '%20')}.tar.gz"
     return f"700_2020/{split}/k700_{split}_{classes.index(class_name) + 1:03d}.tar.gz"
@@ -45,10 +45,10 @@ def class_archive(dataset: str, split: str, class_name: str, classes: Sequence[s
 
 
 def write_mirror(folder: str | Path, datasets: Iterable[str] = ("kinetics400",)) -> Path:
-    """Write annotations, lists of archives and archives, the same bytes each time; return `folder`.
+    """Write annotations, lists of archives and archives, reproducibly; return `folder`.
 
-    The classes are those of the motion samples ("moves right", ...), with 12 clips of each in the
-    split "train" and 8 in "val", of which Kinetics-700-2020 has 5 or 6 in "train" instead.
+    The classes are those of the motion samples ("moves right", ...), each with 12 clips in "train"
+    and 8 in "val", of which Kinetics-700-2020 has 5 or 6 in "train" instead.
     """
     folder = Path(folder)
     for dataset in datasets:
@@ -60,12 +60,12 @@ def write_mirror(folder: str | Path, datasets: Iterable[str] = ("kinetics400",))
 
 
 def _clips(dataset: str) -> dict[str, list[tuple[str, str, int, bytes]]]:
-    """Choose samples, and give them a label, an id and a start (s), by split."""
+    """Choose samples by split, and give each a label, an id and a start (s)."""
     samples, clips = DataSet.read(data_samples() / "motion" / "manifest.csv").rows, {}
     for split, count in CLIPS_PER_CLASS.items():
         chosen, clips[split] = samples[samples["split"] == split].groupby("label").head(count), []
         for number, clip in enumerate(chosen.itertuples()):
-            # As in the real ones: letters, digits, - and _, also as the first.
+            # Like real ids: letters, digits, - and _, also at the beginning.
             digest = hashlib.sha1(f"{split} {number}".encode()).digest()
             youtube_id = "-_"[number % 2] * (number % 5 == 0)
             youtube_id = (youtube_id + base64.urlsafe_b64encode(digest).decode())[:11]
@@ -78,7 +78,7 @@ def _clips(dataset: str) -> dict[str, list[tuple[str, str, int, bytes]]]:
 
 
 def _contents(dataset: str) -> dict[str, bytes]:
-    """Make all files of one data set, by their names below its folder."""
+    """Make all files of one data set, by their paths in its folder."""
     folder, contents, replaced = FOLDERS[dataset], {}, []
     for split, clips in _clips(dataset).items():
         files, archives = [], defaultdict(list)
@@ -86,7 +86,7 @@ def _contents(dataset: str) -> dict[str, bytes]:
         ending = ending.get(folder, split)
         lines = ["label,youtube_id,time_start,time_end,split" + ",is_cc" * (folder == "400")]
         for number, (label, youtube_id, start, content) in enumerate(clips):
-            if number == 3:  # cut off, like some of the real ones, and replaced
+            if number == 3:  # truncated, like some real ones, and replaced
                 name = f"replacement_for_corrupted_k400/{youtube_id}_replacement.mp4"
                 replaced.append((name, content))
             if number in (3, 20):  # the second is never replaced
@@ -117,7 +117,7 @@ def _contents(dataset: str) -> dict[str, bytes]:
 
 
 def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """Pack (name, content) of files into a tar archive."""
+    """Pack files (name, content) into a tar archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files:
@@ -128,7 +128,7 @@ def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Serve the files of a folder without a word about each."""
+    """Serves the files of a folder without logging requests."""
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -138,11 +138,11 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def serve_mirror(
     folder: str | Path, handler: type[SimpleHTTPRequestHandler] = QuietHandler
 ) -> Iterator[str]:
-    """Serve `folder` to this machine only, until the block ends; gives its address."""
+    """Serve `folder` to this machine only, until the block ends; yield its address."""
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: object, client_address: object) -> None:
-            """Pass over a reader that went away."""
+            """Ignore clients that disconnect."""
 
     with Server(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -1,7 +1,7 @@
 """Sample videos that only time can tell apart: moving shapes, written as real H.264 files.
 
-The ten classes come in *partners*. Both clips of two partners are made from one random scene, and
-hold the very same frames in another order; a model that is blind to it can only toss a coin:
+The ten classes come as *partners*. Clips of two partners are made from the same random scene, and
+hold the very same frames in another order; a model that is blind to order can only toss a coin:
 
 - *direction* partners: one is the other played backwards (moves_right / moves_left, ...). Two
   neighbouring frames tell them apart; a single frame, or any bag of single frames, cannot.
@@ -27,7 +27,7 @@ FRAMES = 24  # so that sampling 8 or 16 at the segments' centres commutes with b
 FPS = 12
 SIZE = 64  # height and width in pixels
 GOP = 3  # frames from keyframe to keyframe; at T = 8 every sampled frame is the middle one
-# One quantiser for all frames: a codec that spends more bits on some writes the time on them.
+# One quantiser for all frames, since a frame that gets more bits than others betrays its time.
 X264 = "qp=28:ipratio=1:pbratio=1:aq-mode=0"
 
 Array = np.ndarray
@@ -40,7 +40,7 @@ class Partners(NamedTuple):
     kind: Kind
     names: tuple[str, str]
     moves: Literal["x", "y", "radius", "angle"]  # what changes while the rest stays
-    distance: tuple[float, float]  # from which to which it is drawn; pixels or radians
+    distance: tuple[float, float]  # the range it is drawn from, in pixels or radians
 
 
 TURN = (0.8 * np.pi, 1.6 * np.pi)
@@ -54,12 +54,12 @@ PARTNERS = (
 CLASSES = tuple(name for partners in PARTNERS for name in partners.names)
 # Class 2k and 2k + 1 are partners: the partner of a label is `label ^ 1`.
 KINDS: dict[str, Kind] = {name: p.kind for p in PARTNERS for name in p.names}
-# What a clip shows when it is played backwards; there and back again stays what it is.
+# The class of a clip played backwards; there and back again stays the same.
 REVERSAL = [label ^ (kind == "direction") for label, kind in enumerate(KINDS.values())]
 
 
 def partner_frames(frames: Array, kind: Kind) -> Array:
-    """Put frames (T, ...), T even, into the order of the partner class."""
+    """Reorder frames (T, ...), T even, to those of the partner class."""
     if kind == "direction":
         return frames[::-1]
     half = len(frames) // 2
@@ -67,11 +67,11 @@ def partner_frames(frames: Array, kind: Kind) -> Array:
 
 
 def _motion(partners: Partners, rng: np.random.Generator) -> Array:
-    """Draw (FRAMES, 4) of the shape: x, y from the middle, radius (pixels), angle (radians)."""
+    """Draw the shape's motion (FRAMES, 4): x, y from the middle, radius (pixels), angle (rad)."""
     x, y, radius, angle = rng.uniform((-12, -12, 7, 0), (12, 12, 12, 2 * np.pi))
-    if partners.kind == "direction":  # at an even speed
+    if partners.kind == "direction":  # at constant speed
         place = np.linspace(-0.5, 0.5, FRAMES)
-    else:  # there in the first half of the clip, and the same frames back in the second
+    else:  # there in the first half of the clip, and back over the same frames in the second
         there = np.linspace(-0.5, 0.5, FRAMES // 2)
         place = np.concatenate([there, there[::-1]])
     travel = rng.uniform(*partners.distance) * place
@@ -80,7 +80,7 @@ def _motion(partners: Partners, rng: np.random.Generator) -> Array:
             x = x / 2 + travel
         case "y":
             y = y / 2 - travel
-        case "angle":  # larger, so that the notch that shows it is well seen
+        case "angle":  # larger, so that the notch that shows the angle is easy to see
             radius, angle = radius + 4, angle + travel
         case "radius":
             radius = radius + 2 + travel
@@ -102,7 +102,7 @@ def render(partners: Partners, rng: np.random.Generator) -> Array:
 
 
 def _scene(partners: Partners, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Draw how much of each pixel is shape, (FRAMES, SIZE, SIZE, 1), and notch; the background."""
+    """Draw how much of each pixel is shape or notch (FRAMES, SIZE, SIZE, 1); the background."""
     motion, background = _motion(partners, rng), _background(rng)
     distance = SHAPES[rng.choice(list(SHAPES))]
     rows, columns = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
@@ -118,9 +118,9 @@ def shape_masks(scene: str, class_name: str, seed: int = 0) -> Array:
     """Draw where the shape is in a sample video: (FRAMES, SIZE, SIZE) bool.
 
     Args:
-        scene: its `source_id` in the manifest, such as "val_0_0003".
-        class_name: of the two partners that the scene was made for.
-        seed: with which the videos were written.
+        scene: the video's `source_id` in the manifest, such as "val_0_0003".
+        class_name: one of the two partners that the scene was made for.
+        seed: the seed with which the videos were written.
     """
     split, place, i = scene.rsplit("_", 2)
     partners = PARTNERS[int(place)]
@@ -129,16 +129,16 @@ def shape_masks(scene: str, class_name: str, seed: int = 0) -> Array:
     bodies, _, _ = _scene(partners, _rng(split, int(place), int(i), seed))
     masks = bodies[..., 0] > 0.5
     if class_name == partners.names[1]:
-        masks = partner_frames(masks, partners.kind).copy()  # PyTorch takes no negative strides
+        masks = partner_frames(masks, partners.kind).copy()  # PyTorch has no negative strides
     return masks
 
 
 def _cover(distance: Array) -> Array:
-    """Compute how much of each pixel lies inside, (H, W, 1), from its distance to the outline."""
+    """Compute how much of each pixel lies inside (H, W, 1), from distances to the outline."""
     return np.clip(0.5 - distance, 0, 1)[..., None]
 
 
-# Distance to the outline in pixels, negative inside; u, v are measured from the centre.
+# Distances to the outline in pixels, negative inside; u, v are measured from the centre.
 SHAPES: dict[str, Callable[[Array, Array, float], Array]] = {
     "disc": lambda u, v, r: np.hypot(u, v) - r,
     "square": lambda u, v, r: np.maximum(abs(u), abs(v)) - 0.85 * r,
@@ -157,7 +157,7 @@ def _background(rng: np.random.Generator) -> Array:
     first, second = rng.uniform(10, 110, (2, 3))
     picture = first + blend * (second - first)
     y, x = np.mgrid[:SIZE, :SIZE]
-    for _ in range(rng.integers(0, 4)):  # still things that are not the one that moves
+    for _ in range(rng.integers(0, 4)):  # still things besides the one that moves
         centre, radius = rng.uniform(0, SIZE, 2), rng.uniform(2, 7)
         blot = _cover(np.hypot(x - centre[0], y - centre[1]) - radius)
         picture = picture + blot * (rng.uniform(10, 130, 3) - picture)
@@ -165,12 +165,12 @@ def _background(rng: np.random.Generator) -> Array:
 
 
 def write_clip(path: str | Path, frames: Array) -> None:
-    """Write (T, H, W, 3) uint8 frames as H.264 in mp4, the same bytes each time; even H and W."""
+    """Write uint8 frames (T, H, W, 3), H and W even, as H.264 in mp4, reproducibly."""
     write_h264(path, frames, FPS, gop=GOP, x264=X264)
 
 
 def scenes(split: str, per_class: int, seed: int) -> Iterator[tuple[str, Partners, Array]]:
-    """Draw `per_class` random scenes for each two partners: (scene's name, partners, frames)."""
+    """Draw `per_class` random scenes for each pair of partners: (name, partners, frames)."""
     for place, partners in enumerate(PARTNERS):
         for i in range(per_class):
             scene = f"{split}_{place}_{i:04d}"
@@ -190,9 +190,9 @@ def write_dataset(
 
     Args:
         out: new or empty folder for the videos and manifest.csv.
-        clips_per_class: training videos of each class.
-        val_per_class: validation videos of each class.
-        seed: of all the scenes; equal seeds give equal bytes on one machine.
+        clips_per_class: training videos per class.
+        val_per_class: validation videos per class.
+        seed: of all scenes; equal seeds give equal bytes on the same machine.
 
     Returns:
         The path of the manifest.

@@ -1,14 +1,14 @@
-"""Partner classes out of any footage: clips that only time tells apart, and no labels needed.
+"""Cut partner classes out of any footage: clips that only time tells apart, without labels.
 
 A *window*, a second or so of a video, gives two clips of the very same frames in another order:
 
 - `arrow`: as it was shot, or backwards;
 - `halves`: as it was shot, or with its halves exchanged;
-- `directions`: a square of it in which nearly all moves right, left, up or down, by the motion
-  vectors that the video's codec holds; backwards, it moves the other way.
+- `directions`: a square of it in which nearly everything moves right, left, up or down, according
+  to the motion vectors in the video's coding; backwards, it moves the other way.
 
-Every frame is compressed on its own, by one quantiser: partners hold the same pictures, bit for
-bit. What the video's own codec has left in them stays: its quality may have an arrow of its own.
+Every frame is compressed by itself, with one quantiser: partners hold the same pictures, bit for
+bit. Traces of the video's own codec stay in them, whose quality may have an arrow of time, too.
 """
 
 import hashlib
@@ -49,15 +49,15 @@ CLASSES_OF = {
 # The partner of each class, here and in the sample clips.
 PARTNER = {name: of[k ^ 1] for of in (CLASSES, *CLASSES_OF.values()) for k, name in enumerate(of)}
 SETTINGS = "partners.json"
-FPS = 25  # about; of quicker videos every second frame is taken, every third, ...
-CELLS = 8  # along the short side of a picture, in each of which motion is added up
-ZOOM = 6  # pixels of a cell in the grey pictures in which stillness and cuts are looked for
-STILL, MOVING = 0.004, 0.02  # of the picture, of a square: where less changes, nothing moves
-SURE, SURE_IN_THIRD = 0.6, 0.5  # of the area that moves, at least so much goes the same way
+FPS = 25  # approximate rate of clips; of faster videos every second frame is taken, or third, ...
+CELLS = 8  # along the short side of a picture; motion is added up within each
+ZOOM = 6  # pixels per cell in the grey pictures that are searched for cuts and still windows
+STILL, MOVING = 0.004, 0.02  # shares of the picture, of a square, that must at least change
+SURE, SURE_IN_THIRD = 0.6, 0.5  # shares of the moving area that must at least go the same way
 
 Array = np.ndarray
-Square = tuple[int, float, float, float]  # label; top, left, side as shares of what they run along
-Window = tuple[int, Square]  # its first frame
+Square = tuple[int, float, float, float]  # label; top, left, side as shares of the picture's sides
+Window = tuple[int, Square]  # with its first frame
 
 
 def cut_partners(
@@ -75,23 +75,24 @@ def cut_partners(
     """Cut clips out of any videos, in classes that only time tells apart; no labels are needed.
 
     A window gives a clip and its partner, of 24 frames without sound, both in the same split.
-    report.csv lists what is left out: windows that hardly move, are cut or go no sure way, videos
-    that are too short or unreadable. Run again, it continues, and replaces clips of changed videos.
+    report.csv lists what is left out: windows that hardly move, contain a cut or have no clear
+    direction, and videos that are too short or unreadable. Run again, it continues, and replaces
+    clips of changed videos.
 
     Args:
-        videos: a folder with videos of any kind; folders in it are searched, too.
+        videos: a folder with videos of any kind; its subfolders are searched, too.
         out: folder for clips/, manifest.csv, classes.csv and report.csv.
         kind: arrow (forwards, backwards), halves (in_order, exchanged) or directions (moves_right,
             _left, _up, _down: where the motion vectors of an H.264 or MPEG-4 file agree).
-        short_side: in pixels, to which larger clips are scaled; those of directions are square.
-        windows_per_video: at most, drawn by the seed.
-        source: which videos are of one source: a regular expression, as for `manifest folder`;
-            without it, those in one folder of a folder, or whose names differ in numbers only.
-        val_share: share of the clips that becomes val; those of one source stay on one side.
-        seed: of everything that is drawn at random.
+        short_side: in pixels, to which larger clips are scaled; clips of directions are square.
+        windows_per_video: at most this many, drawn with the seed.
+        source: which videos share a source: a regular expression, as for `manifest folder`; by
+            default those in the same subfolder, or whose names differ only in numbers.
+        val_share: share of the clips that becomes val; clips of one source stay together.
+        seed: of everything random.
 
     Raises:
-        ValueError: no clip to be had, or `out` was begun with other settings or is in `videos`.
+        ValueError: there are no clips, or `out` was begun with other settings or is in `videos`.
         FileExistsError: `out` holds something else.
     """
     root, out = Path(os.path.realpath(videos)), Path(os.path.realpath(out))
@@ -132,9 +133,9 @@ def cut_partners(
 
 
 def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, Values], list[Path]]:
-    """Cut the videos that are not cut yet, or have changed; give the log's entries of all.
+    """Cut videos that are new or have changed; return the log's entries for all.
 
-    Clips that somebody has changed since get another name, which is given, too.
+    Clips that somebody has edited are renamed; their new names are returned, too.
     """
     journal = Journal(out / SETTINGS, settings, "partners.jsonl")
     before, waiting, kept = journal.last("video"), [], []
@@ -154,7 +155,7 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, V
             entry = future.result()
             old = before.get(entry["video"], entry) if entry["clips"] else entry
             for path in {clip["path"] for clip in old["clips"]} - entry["files"].keys():
-                # Else somebody has changed it, or it is of the folder that this is a copy of.
+                # Otherwise somebody has edited it, or it belongs to the folder this is a copy of.
                 if file_state(path) == old["files"][path] and Path(path).is_relative_to(out):
                     os.unlink(path)
             journal.add(entry)
@@ -164,7 +165,7 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, V
 
 
 def _cut_video(settings: Values, out: Path, name: str) -> Values:
-    """Cut the clips of one video; give the entry for the log."""
+    """Cut the clips of one video; return the entry for the log."""
     path, count, clips = os.path.join(settings["videos"], name), settings["windows_per_video"], []
     state = file_state(path)
     try:
@@ -186,7 +187,7 @@ def _cut_video(settings: Values, out: Path, name: str) -> Values:
 def _write_pair(
     name: str, info: VideoInfo, showing: Showing, window: Window, settings: Values, out: Path
 ) -> list[Values]:
-    """Write a clip and its partner; give their rows of the manifest."""
+    """Write a clip and its partner; return their rows of the manifest."""
     (start, (label, top, left, side)), kind = window, settings["kind"]
     step, inner = frame_step(info), side * min(info.size)
     scale = min(1, settings["short_side"] / inner)
@@ -215,14 +216,14 @@ def _write_pair(
 
 
 def frame_step(info: VideoInfo) -> int:
-    """Return how many frames of a video there are for one of a clip."""
+    """Return the number of a video's frames per frame of a clip."""
     return max(1, round(info.fps / FPS))
 
 
 def find_windows(info: VideoInfo, one_way: bool) -> tuple[list[Window], list[tuple[str, str]]]:
-    """Look through a video; give its windows, and of all that are left out (why, where).
+    """Find the windows of a video; also return (why, where) for all that are left out.
 
-    one_way: take of each the square in which it is surest that all moves one way.
+    one_way: take from each the square in which motion goes most clearly one way.
     """
     span, windows, left_out, has_vectors = FRAMES * frame_step(info), [], [], False
     grid = tuple(CELLS * length // min(info.size) for length in info.size)
@@ -241,7 +242,7 @@ def find_windows(info: VideoInfo, one_way: bool) -> tuple[list[Window], list[tup
         has_vectors |= bool(areas)
         square = sure_square(areas, grey, side) if one_way else (0, 0, 0, 1)
         steps, why = changes(grey).mean((1, 2)), ""
-        if steps.max() > 5 * max(np.quantile(steps, 0.75), 0.5):  # many are large where all is fast
+        if steps.max() > 5 * max(np.quantile(steps, 0.75), 0.5):  # unlike many large changes
             why = "scene cut"
         elif (changes(grey, span // 4) > 10).mean() < STILL:
             why = "hardly anything moves"
@@ -260,28 +261,28 @@ def find_windows(info: VideoInfo, one_way: bool) -> tuple[list[Window], list[tup
 
 
 def changes(grey: Array, lag: int = 1) -> Array:
-    """Return by how much pictures (T, H, W) change, (T - lag, H, W), but for light and shade."""
+    """Return how much pictures (T, H, W) change, apart from brightness: (T - lag, H, W)."""
     found = grey[lag:] - grey[:-lag]
     return np.abs(found - np.median(found, axis=(1, 2), keepdims=True))
 
 
 def moving_areas(picture: av.VideoFrame, orientation: Orientation, grid: tuple) -> Array | None:
-    """Add up which share of each cell moves right, left, up, down or askew, when upright.
+    """Compute the share of each cell that moves right, left, up, down or askew, when upright.
 
-    Returns (rows, columns, 5); None for a picture without motion vectors, such as a keyframe.
+    Returns (rows, columns, 5), or None for a picture without motion vectors, such as a keyframe.
     """
     vectors = motion_vectors(picture)
     if vectors is None:
         return None
     turn, size = np.reshape(orientation, (2, 2)).T, np.array([[picture.width], [picture.height]])
-    # A vector leads to where its block comes from: the past (-1), or the future (1; B-frames).
+    # A vector points to where its block comes from: the past (-1), or the future (1; B-frames).
     way = np.stack([vectors["motion_x"], vectors["motion_y"]])
     x, y = turn @ (way * vectors["source"] / vectors["motion_scale"])
     u, v = turn @ (np.stack([vectors["dst_x"], vectors["dst_y"]]) / size - 0.5) + 0.5
     shorter, longer = np.sort(np.abs([x, y]), axis=0)
     label = np.where(abs(x) > abs(y), x < 0, 2 + (y > 0))
     label = np.where(2 * shorter > longer, 4, label)
-    # Less is the camera's trembling, or the codec's inexactness.
+    # Smaller motion is a shaking camera, or the codec's inaccuracy.
     moves = longer >= max(0.5, size.min() / 256)
     area = moves * vectors["w"].astype(float) * vectors["h"] * np.prod(grid) / size.prod()
     bins, spans = (*grid, 5), ((0, 1), (0, 1), (0, 5))
@@ -289,9 +290,9 @@ def moving_areas(picture: av.VideoFrame, orientation: Orientation, grid: tuple) 
 
 
 def sure_square(areas: Sequence[Array], grey: Array, side: int) -> Square | None:
-    """Find the square, `side` cells high, in which it is surest that all moves one way.
+    """Find the square, `side` cells high, in which motion goes most clearly one way.
 
-    areas: `moving_areas` of each picture that has them; grey: all, (T, ZOOM * rows, ZOOM * columns)
+    areas: `moving_areas` of pictures that have any; grey: (T, ZOOM * rows, ZOOM * columns), all
     """
     if len(areas) < 3:
         return None

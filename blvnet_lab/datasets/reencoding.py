@@ -1,9 +1,9 @@
-"""Re-encode a data set so that clips are read from it quickly.
+"""Re-encode a data set for fast random access.
 
-Videos come in groups of 250 pictures and more, of which a reader that wants every 18th frame must
-decode nearly all, at a size that networks do not look at. Two codings are written here: `mpeg4` is
-the quicker one to read, `h264` takes less disk, and browsers play it. docs/measurements.md has the
-table from which they were chosen.
+Videos come in groups of 250 pictures or more, of which a reader that wants every 18th frame must
+decode nearly all, and in sizes that networks do not use. Two codings are written here: `mpeg4` is
+faster to read, `h264` takes less disk, and browsers play it. docs/measurements.md has the table
+from which they were chosen.
 """
 
 import hashlib
@@ -36,26 +36,26 @@ from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import end_with_parent
 
 Coding = Literal["mpeg4", "h264"]
-# gop: frames from keyframe to keyframe. H.264 at constant quality, with what x264 calls
-# "fastdecode": simpler coding of the bits, no smoothing of block edges.
+# gop: frames from keyframe to keyframe. H.264 has constant quality, and x264's "fastdecode"
+# settings: simpler entropy coding, no deblocking.
 CODINGS: dict[Coding, dict[str, Any]] = {
     "mpeg4": {"gop": 5, "quantizer": 5},
     "h264": {"gop": 12, "x264": "crf=23:cabac=0:no-deblock=1:weightp=0"},
 }
-EARLIER = {"coding": "h264", **CODINGS["h264"]}  # when there was no other
+EARLIER = {"coding": "h264", **CODINGS["h264"]}  # from before there was a choice
 WRITERS = {"mpeg4": write_mpeg4, "h264": write_h264}
-FRAMES_AT_ONCE = 128  # in memory while a video is re-encoded
+FRAMES_AT_ONCE = 128  # held in memory while a video is re-encoded
 
 Job = tuple[str, str, str, int, tuple[float, ...], Coding]  # the arguments of `reencode_video`
 
 
 @dataclass(frozen=True)
 class Reencoded:
-    """Record what `reencode` did."""
+    """The result of `reencode`."""
 
-    written: Tables | None  # None while videos of other shards are lacking
+    written: Tables | None  # None while videos of other shards are missing
     counts: dict[str, int]  # encoded, copied, unreadable, already there
-    waiting: int  # videos of other shards that are lacking
+    waiting: int  # missing videos of other shards
     bytes_before: int  # of the videos of this shard
     bytes_after: int
 
@@ -79,25 +79,26 @@ def reencode(
     shard: str = "1/1",
     coding: Coding = "mpeg4",
 ) -> Reencoded:
-    """Re-encode the videos of a data set for fast random access; copy what is fine as it is.
+    """Re-encode the videos of a data set for fast random access; copy those that are fine already.
 
     Frame k of the new file is frame k of the old one, upright, at the same time, with the same
-    shape of pixels and coding of colours; sound is left out. Of a video of which parts are listed,
-    each part becomes a file; the rest is left out. The old files are not touched. Run again, it
-    continues where it stopped.
+    pixel aspect and colour coding; sound is left out. If parts of a video are listed, each becomes
+    a file, and the rest is left out. The old files are not changed. Run again, it continues where
+    it stopped.
 
     Args:
         manifest: of the data set.
         out: folder for the new files, manifest.csv, classes.csv and report.csv.
         short_side: in pixels, to which larger videos are scaled.
-        workers: processes; without it, one per core.
-        shard: i/n does the i-th of n parts, so that n machines can share the work. The manifest is
-            written by the one that ends last.
-        coding: mpeg4 (part 2, a keyframe every 5 frames) is twice as quick to read; h264 (every 12)
-            takes a quarter less disk, plays in browsers, and goes on with folders begun earlier.
+        workers: processes; one per core by default.
+        shard: i/n does the i-th of n parts, so that n machines can share the work. The last one to
+            finish writes the manifest.
+        coding: mpeg4 (part 2, a keyframe every 5 frames) is twice as fast to read; h264 (every 12)
+            takes a quarter less disk, plays in browsers, and continues folders begun earlier.
 
     Raises:
-        ValueError: no such manifest or shard; the folder was begun otherwise, or holds what is read
+        ValueError: no such manifest or shard; the folder was begun with other settings, or holds
+            the old files.
         OSError: a process died, or the disk is full; what is finished stays.
     """
     index, _, count = shard.partition("/")
@@ -142,12 +143,12 @@ def reencode(
 
 
 def _targets(rows: pd.DataFrame, out: Path) -> list[str]:
-    """Name a file for every video: split/class/name.mp4, with a mark where two would be equal."""
+    """Name a file for every video: split/class/name.mp4, with a digest where two would be equal."""
     names = []
-    for row in rows.itertuples():  # of a part also its times: video_3_9.5.mp4
+    for row in rows.itertuples():  # parts also get their times: video_3_9.5.mp4
         stem = "_".join([Path(row.path).stem, *(f"{t:.9g}" for t in row.part if t == t)])
         names.append("/".join(map(plain_name, (row.split, row.class_name, stem))))
-    uses = Counter(map(str.lower, names))  # some file systems do not tell "A" from "a"
+    uses = Counter(map(str.lower, names))  # some file systems ignore case
     marks = [hashlib.sha1(clip.encode()).hexdigest()[:8] for clip in rows["clip"]]
     return [
         str(out / (f"{name}-{mark}.mp4" if uses[name.lower()] > 1 else f"{name}.mp4"))
@@ -158,33 +159,33 @@ def _targets(rows: pd.DataFrame, out: Path) -> list[str]:
 def _is_done(target: str, source: str, entry: dict | None) -> bool:
     if entry is None or entry["state"] != file_state(source):
         return False
-    # Of another size it is that of another manifest, which was re-encoded here since.
+    # A file of another size comes from another manifest that was re-encoded here since.
     return entry["how"] == "unreadable" or file_state(target)[:1] == [entry["bytes_after"]]
 
 
 def file_state(path: str) -> list[int]:
-    """Look up size and time, which show that a file was changed; nothing if there is none."""
+    """Look up a file's size and time, which reveal changes; empty if there is no file."""
     found = os.stat(path) if os.path.exists(path) else None
     return [found.st_size, found.st_mtime_ns] if found else []
 
 
 class _Reencoding(Dataset):
-    """Re-encode what a job, here in the place of an index, describes."""
+    """A data set whose indices are jobs: an item is the result of re-encoding."""
 
     def __getitem__(self, job: Job) -> dict | Exception:
         try:
             return reencode_video(*job)
-        # A full disk, say: to be raised as it is. A loader would make another error of it.
+        # A full disk, say. Raised later, since a data loader would turn it into another error.
         except (OSError, av.error.FFmpegError) as error:
             return error
 
 
 def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
-    """Do the jobs in processes; give the log's entries as they end."""
+    """Run the jobs in processes; yield the log's entries as they finish."""
     if not jobs:
         return
     workers = min(workers or os.cpu_count() or 1, len(jobs))
-    # Decoders do not survive a fork: only one of a process without any, which has PyTorch already.
+    # Decoders do not survive a fork, so processes are forked from one that has PyTorch but none.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     context.set_forkserver_preload([__name__])
     loader = DataLoader(
@@ -194,7 +195,7 @@ def _in_parallel(jobs: list[Job], workers: int | None) -> Iterator[dict]:
         num_workers=workers,
         multiprocessing_context=context,
         worker_init_fn=end_with_parent,
-        in_order=False,  # a long video holds up none of the others
+        in_order=False,  # so that a long video does not hold up the others
     )
     try:
         for entry in loader:
@@ -217,7 +218,7 @@ def reencode_video(
     part: Sequence[float] = (),
     coding: Coding = "mpeg4",
 ) -> dict[str, Any]:
-    """Re-encode a video, or a part of it, of which `probe` is known; give the entry for the log."""
+    """Re-encode a video or a part of it, given its packed probe; return the entry for the log."""
     entry = {"source": clip_name(source, part), "state": file_state(source)}
     entry |= {"bytes_before": 0, "bytes_after": 0}
     folder, name = os.path.split(target)
@@ -238,9 +239,9 @@ def reencode_video(
 def write_small(
     info: VideoInfo, short_side: int, target: Path, coding: Coding = "mpeg4"
 ) -> tuple[str, VideoInfo]:
-    """Re-encode a video, or copy it if it is fine; say which ("encoded", "copied"), and probe it.
+    """Re-encode a video, or copy it if it is fine; return "encoded" or "copied", and its probe.
 
-    Raises VideoReadError if it cannot be read, or not all frames are in the new file.
+    Raises VideoReadError if it cannot be read, or frames are missing in the new file.
     """
     how = "copied" if _is_fine(info, short_side, coding) else "encoded"
     if how == "copied":
@@ -249,8 +250,8 @@ def write_small(
         _encode(info, short_side, target, coding)
     new = check_video(target)
     if how == "encoded" and not new.keyframe_pts:
-        # Small pictures that stay as they are take so few bytes of MPEG-4 that a packet might just
-        # as well hold none (`packets.scan`): there would be no jumping to keyframes.
+        # Small still pictures take so few bytes in MPEG-4 that a packet might as well hold none
+        # (`packets.scan`), and then the reader could not jump to keyframes.
         _encode(info, short_side, target, "h264")
         new = check_video(target)
     if new.num_frames != info.num_frames:
@@ -260,7 +261,7 @@ def write_small(
 
 
 def _is_fine(info: VideoInfo, short_side: int, coding: Coding) -> bool:
-    """Whether a video is read as quickly as if it were re-encoded, and plays where that would."""
+    """Tell whether a video is as fast to read as if re-encoded, and plays wherever that would."""
     is_playable = info.codec in ("h264", coding) and "mp4" in info.container.split(",")
     if not (is_playable and info.decord_exact and min(info.size) <= short_side):
         return False
@@ -269,7 +270,7 @@ def _is_fine(info: VideoInfo, short_side: int, coding: Coding) -> bool:
 
 
 def _encode(info: VideoInfo, short_side: int, target: Path, coding: Coding) -> None:
-    """Write all frames, of even height and width, upright; times, shape and colours stay."""
+    """Write all frames upright, with even height and width; times, aspect and colours stay."""
     height, width = (max(2, side // 2 * 2) for side in smaller_size(info.size, short_side))
 
     def frames() -> Iterator[np.ndarray]:
@@ -278,7 +279,7 @@ def _encode(info: VideoInfo, short_side: int, target: Path, coding: Coding) -> N
             yield from read_frames(info, block, (height, width)).permute(0, 2, 3, 1).numpy()
 
     showing = showing_of(info)
-    if showing.pixel_aspect is not None:  # even sides make a picture a little wider or higher
+    if showing.pixel_aspect is not None:  # rounding to even sides changes the aspect a little
         stretch = Fraction(info.size[1] * height, info.size[0] * width)
         showing = replace(showing, pixel_aspect=showing.pixel_aspect * stretch)
     WRITERS[coding](target, frames(), showing, **CODINGS[coding])

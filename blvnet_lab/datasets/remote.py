@@ -1,4 +1,4 @@
-"""A file on a web server, read from its beginning to its end whatever the network does."""
+"""Read a file on a web server from beginning to end, whatever the network does."""
 
 import time
 from collections.abc import Callable
@@ -8,25 +8,25 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
-CHUNK = 1 << 16  # bytes read at once: at most this many are read again after a cut
-GONE = (401, 403, 404, 410)  # what trying again does not mend
+CHUNK = 1 << 16  # bytes read at once; at most this many are read again after a lost connection
+GONE = (401, 403, 404, 410)  # status codes for which retrying is pointless
 TIMEOUT_S = 60.0  # without a byte, after which a connection counts as lost
 TRIES = 6  # in a row without getting a byte
-WAIT_S = 1.0  # before the second try; twice as long before each further one
+WAIT_S = 1.0  # before the second try, doubled for each further one
 
 
 class DownloadError(OSError):
-    """Report that a file cannot be fetched, and why; what was fetched stays."""
+    """A file cannot be fetched; what was fetched stays."""
 
 
 class MissingError(DownloadError):
-    """Report that the server does not have the file, or not the one that reading began with."""
+    """The server does not have the file, or the file has changed since reading began."""
 
 
 class RemoteFile:
-    """Read a file forward over HTTP; after a cut or a stall it goes on where it stopped.
+    """A file read forwards over HTTP, which resumes after a lost or stalled connection.
 
-    `on_bytes` is called with the number of bytes that came, for a progress bar.
+    `on_bytes` is called with the number of bytes that arrived, for a progress bar.
 
     Raises (when read):
         MissingError: the server has no such file, or it changed while it was being read.
@@ -35,15 +35,15 @@ class RemoteFile:
 
     def __init__(self, url: str, on_bytes: Callable[[int], object] = lambda count: None):
         self.url, self.on_bytes = url, on_bytes
-        self.place, self.length = 0, 0  # bytes read; bytes in all, 0 if nobody says
-        self._version: str | None = None  # the file's ETag, or when it was last changed
+        self.place, self.length = 0, 0  # bytes read; bytes in all, 0 if unknown
+        self._version: str | None = None  # the file's ETag, or the time of its last change
         self._session, self._response = session_for(url), None
 
     def close(self) -> None:
         self._session.close()
 
     def read(self, size: int = CHUNK) -> bytes:
-        """Read some bytes, at most `size`; none at the end."""
+        """Read up to `size` bytes; none at the end."""
         for attempt in range(TRIES):
             if attempt:
                 self._response = None
@@ -75,14 +75,14 @@ class RemoteFile:
         if not self.place:
             self._version = response.headers.get("ETag") or response.headers.get("Last-Modified")
             self.length = int(response.headers.get("Content-Length", 0))
-        elif response.status_code != 206:  # all of it again
+        elif response.status_code != 206:  # the server would send all of it again
             why = "another file took its place while it was read, or the server knows no ranges"
             raise MissingError(f"{self.url}: {why}")
         return response
 
 
 def session_for(url: str) -> requests.Session:
-    """Make a session that asks no proxy for a mirror on this machine."""
+    """Make a session that uses no proxy for a mirror on this machine."""
     session = requests.Session()
     session.trust_env = urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
     return session
@@ -95,7 +95,7 @@ def fetch_text(url: str) -> str:
 
 
 def remote_size(url: str) -> int | None:
-    """Ask for a file's size in bytes; None if the server does not say."""
+    """Ask the server for a file's size in bytes; None if it does not say."""
     try:
         with session_for(url) as session:
             response = session.head(url, allow_redirects=True, timeout=TIMEOUT_S)
