@@ -2,7 +2,7 @@
 
     from blvnet_lab.training import Output, Recipe, build, fit
 
-A module is imported when the first of its names is asked for: recipes do without PyTorch.
+Modules are imported when one of their names is first used, since recipes do not need PyTorch.
 """
 
 from importlib import import_module

@@ -1,10 +1,10 @@
-"""The files of a run, each whole or absent, so that it can continue; and of trained networks.
+"""The files of a run, each complete or absent, so that it can continue; and of trained networks.
 
 recipe.json         how it was trained
-log.jsonl           a line of figures for every epoch
-last.pt             the run as it is now; best.pt, epoch_0010.pt: as it was then
-unreadable.csv      videos that were passed over, if there are any
-model.safetensors   the trained network, once the run has ended
+log.jsonl           a line of figures per epoch
+last.pt             the state of the run; best.pt, epoch_0010.pt: its state after those epochs
+unreadable.csv      skipped videos, if there are any
+model.safetensors   the trained network, once the run has finished
 """
 
 import hashlib
@@ -31,18 +31,18 @@ from blvnet_lab.training.distributed import current_ranks
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.state import State
 
-FORMAT = 1  # of the file; another number is another format
+FORMAT = 1  # of checkpoints; to be increased if that changes
 LAST, BEST, MODEL = "last.pt", "best.pt", "model.safetensors"
 
 
 class RunFolder:
-    """The files of one run; none without an `output`.
+    """The files of a run; none if `output` is None.
 
-    The folder is made, or `state` brought to where the run in it is.
+    The folder is created, or `state` is restored from the run in it.
 
     Raises:
-        ValueError: the checkpoint is damaged, or of another recipe, other clips or classes.
-        FileExistsError: the folder holds files, and is not to be resumed.
+        ValueError: the checkpoint is damaged, or belongs to another recipe, clips or classes.
+        FileExistsError: the folder holds files, and `output.resume` is not set.
     """
 
     def __init__(self, output: Output | None, state: State, train_set: Dataset, val_set: Dataset):
@@ -61,7 +61,7 @@ class RunFolder:
                 remedy = "continue it with --resume auto, choose another out, or delete it first"
                 check_empty(folder, "folder for the run", remedy)
             folder.mkdir(parents=True, exist_ok=True)
-        current_ranks().gather(None)  # no rank writes before all have read
+        current_ranks().gather(None)  # no rank may write before all have read
         if self.is_first:
             for partial in folder.glob(".*.part"):  # of a run that was killed while it wrote
                 partial.unlink()
@@ -78,22 +78,22 @@ class RunFolder:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for a checkpoint within an epoch."""
+        """Whether a checkpoint within an epoch is due."""
         seconds = time.monotonic() - self.saved_at
         return self.output is not None and seconds > 60 * self.output.save_minutes
 
     def save(self) -> None:
-        """Write last.pt, and best.pt and others if an epoch has ended; call it on every rank.
+        """Write last.pt and, after an epoch, best.pt and others; to be called on every rank.
 
         Raises:
             FloatingPointError: a weight or a statistic is not finite.
-            OSError: the disk is full or cannot be written to; what was there before stays.
+            OSError: the disk is full or read-only; the previous files stay.
         """
         if self.output is None:
             return
         state = self.state
         bad = [name for name, t in state.model.state_dict().items() if not t.isfinite().all()]
-        if bad:  # a finite loss may have had gradients that are not
+        if bad:  # gradients of a finite loss may not be finite
             raise FloatingPointError(
                 f"expected finite weights, but after {state.epoch - 1} epochs and {state.step} "
                 f"steps {len(bad)} tensors are not, first {bad[0]}: lower the learning rate, or "
@@ -102,9 +102,9 @@ class RunFolder:
         recipe, unreadable = recipe_to_json(state.recipe), unreadable_videos(self.train_set)
         contents = {"format": FORMAT, "recipe": recipe, **self.data, **state.pack()}
         if self.is_first:
-            buffer = io.BytesIO()  # torch.save hides what the disk says in an error of its own
+            buffer = io.BytesIO()  # torch.save would hide the disk's error in one of its own
             torch.save(contents, buffer)
-            # last.pt comes last: a run that ends in between does this epoch, and so these, again.
+            # last.pt comes last: a run killed in between repeats this epoch, and writes all again.
             for name in [*self._of_this_epoch(), LAST]:
                 with atomic_write(self.output.folder / name) as partial:
                     partial.write_bytes(buffer.getbuffer())
@@ -118,7 +118,7 @@ class RunFolder:
         self.saved_at = time.monotonic()
 
     def _of_this_epoch(self) -> list[str]:
-        """Name the checkpoints that are kept of an epoch that has just ended."""
+        """Name the checkpoints to keep of an epoch that has just ended."""
         ended, every, names = self.state.epoch - 1, self.output.keep_every, []
         if self.state.step == 0 and ended:
             names += [BEST] if self.state.best_epoch == ended else []
@@ -132,7 +132,7 @@ class RunFolder:
 
 
 def unreadable_videos(dataset: Dataset) -> pd.DataFrame:
-    """List the videos that any rank has passed over, by path: path, reason."""
+    """List the videos that any rank has skipped, sorted by path: path, reason."""
     none = pd.DataFrame(columns=["path", "reason"], dtype="str")
     own = dataset.unreadable() if hasattr(dataset, "unreadable") else none
     found = pd.concat(current_ranks().gather(own))
@@ -140,9 +140,9 @@ def unreadable_videos(dataset: Dataset) -> pd.DataFrame:
 
 
 def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
-    """Describe what a run is trained on: it resumes with the same.
+    """Describe the data of a run, which resumes only with the same.
 
-    Paths count from the folder that all clips of a split share, so that it can be moved.
+    Paths are relative to the folder that all clips of a split share, so that it can be moved.
     """
 
     def digest(texts: Iterable[str]) -> str:
@@ -172,7 +172,7 @@ def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
 def _check_same(
     contents: Mapping[str, Any], recipe: Recipe, data: Mapping[str, Any], path: Path
 ) -> None:
-    """Raise ValueError if a checkpoint is of another recipe or other data; older ones say less."""
+    """Raise ValueError if a checkpoint has another recipe or other data (older ones say less)."""
     old, new = asdict(recipe_from_json(contents["recipe"], str(path))), asdict(recipe)
     old["training clips"], new["training clips"] = contents["num_clips"], data["num_clips"]
     names = [name for name in old if name not in ("hardware", "starts_from")]
@@ -189,7 +189,7 @@ def _check_same(
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a checkpoint of a run, onto the CPU; ValueError if it is damaged or none of ours."""
+    """Read a run's checkpoint, onto the CPU; raise ValueError if it is damaged or not ours."""
     contents = read_pickle(path)
     if not is_checkpoint(contents):
         wanted = "a checkpoint of `python -m blvnet_lab train`"
@@ -198,27 +198,27 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def is_checkpoint(contents: Any) -> bool:
-    """Return whether these are the contents of a checkpoint of a run."""
+    """Return whether these are the contents of a run's checkpoint."""
     return isinstance(contents, dict) and contents.get("format") == FORMAT
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, and what is needed to use it."""
+    """A trained network, with everything needed to use it."""
 
     model: VideoNet  # on the CPU, in eval mode
-    recipe: Recipe | None = None  # how it was trained; None if the file does not say
-    classes: tuple[str, ...] = ()  # names in the order of labels; empty if the file does not say
-    file: Path | None = None  # which it was read from
-    notes: Mapping[str, Any] = field(default_factory=dict)  # what else that file says
-    multi_label: bool = False  # whether a clip may be of several classes
+    recipe: Recipe | None = None  # how it was trained; None if unknown
+    classes: tuple[str, ...] = ()  # names in the order of labels; empty if unknown
+    file: Path | None = None  # where it was read from
+    notes: Mapping[str, Any] = field(default_factory=dict)  # other notes in that file
+    multi_label: bool = False  # whether a clip may have several classes
 
     def __post_init__(self) -> None:
         self.model.multi_label = self.multi_label
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names in the order of labels; "class 3" where the file has none."""
+        """Names in the order of labels; "class 3" and so on if unknown."""
         numbers = range(self.model.classifier.out_features)
         return self.classes or tuple(f"class {label}" for label in numbers)
 
@@ -228,15 +228,15 @@ class Trained:
         return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits (..., num_classes) into probabilities: of one class, or each by itself."""
+        """Turn logits (..., num_classes) into probabilities: softmax, or sigmoid if multi-label."""
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
 
 @on_cpu()
 def load_trained(path: str | os.PathLike) -> Trained:
-    """Load the network in `model.safetensors` or in a checkpoint (`best.pt`) of a run.
+    """Load the network in `model.safetensors` or in a run's checkpoint (`best.pt`).
 
-    Of a checkpoint with an average of weights, that average. ValueError if it is none of these.
+    If a checkpoint has averaged weights, these are loaded. Raises ValueError for other files.
     """
     path = Path(path)
     if path.suffix == ".safetensors":

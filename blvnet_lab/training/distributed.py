@@ -1,4 +1,4 @@
-"""The processes of a run: which device is whose, how ranks agree, and who hears signals.
+"""The processes of a run: their devices, how ranks agree, and how signals are handled.
 
     torchrun --nproc-per-node 2 -m blvnet_lab train ...
 
@@ -19,14 +19,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# What PyTorch needs to form a group of processes; torchrun sets it. Batch systems set some of it
-# for a process that is alone.
+# What PyTorch needs to form a process group; torchrun sets all of it. Batch systems set some of it
+# for a single process, too.
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# SLURM sends SIGTERM before a job's time is up, or SIGUSR1 if asked to; Windows knows no SIGUSR1.
+# SLURM sends SIGTERM before a job's time is up, or SIGUSR1 if told to; Windows has no SIGUSR1.
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 ]
-BUSY = multiprocessing.RawValue("b", False)  # whether signals are noted; workers share it
+BUSY = multiprocessing.RawValue("b", False)  # whether signals are being noted; shared with workers
 
 
 class DeadRankError(ConnectionError):
@@ -42,7 +42,7 @@ def pick_device() -> torch.device:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of a run; alone by default."""
+    """This process's place among those of a run; a single process by default."""
 
     rank: int = 0
     world: int = 1
@@ -52,10 +52,10 @@ class Ranks:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    # Messages are tensors of the CPU, which go over gloo: no GPU must wait for its work to be done.
+    # Messages are CPU tensors sent over gloo, so that no GPU has to be synchronised.
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Return each flag, true if it is true on any rank: so that all do the same."""
+        """Return each flag, true if it is true on any rank, so that all ranks agree."""
         if self.world == 1:
             return flags
         votes = torch.tensor(flags, dtype=torch.uint8, device="cpu")
@@ -71,12 +71,12 @@ class Ranks:
 
 
 def current_ranks() -> Ranks:
-    """Return this process's place in PyTorch's process group; alone where there is none."""
+    """Return this process's place in PyTorch's process group, or that of a single process."""
     return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
 
 
 def rank_in_group() -> int | None:
-    """Return this process's rank among those that torchrun started; None if it is alone."""
+    """Return this process's rank among those that torchrun started; None for a single process."""
     if not all(os.environ.get(name) for name in TORCHRUN):
         return None
     return int(os.environ["RANK"])
@@ -88,7 +88,7 @@ def process_group() -> Iterator[tuple[Ranks, torch.device]]:
 
     Raises:
         ValueError: there are fewer GPUs than processes.
-        DeadRankError: another process has died, anywhere within `with`.
+        DeadRankError: another process has died while the `with` was running.
     """
     if rank_in_group() is None:
         yield Ranks(), pick_device()
@@ -102,7 +102,7 @@ def process_group() -> Iterator[tuple[Ranks, torch.device]]:
                 f"{own}: start fewer (torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(own)
-    # A rank that died is noticed at once; one that neither answers nor dies, after this time.
+    # A dead rank is noticed at once, a rank that hangs only after this time.
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
     try:
         yield current_ranks(), pick_device()
@@ -123,10 +123,10 @@ def process_group() -> Iterator[tuple[Ranks, torch.device]]:
 
 @contextmanager
 def noted_signals() -> Iterator[list[str]]:
-    """Note the names of signals in a list, within `with`, instead of ending the process.
+    """Inside the `with`, note the names of signals in a list instead of ending the process.
 
-    The stop button pressed a second time ends it at once (KeyboardInterrupt). Other threads than
-    the main one hear nothing.
+    A second press of the stop button ends it at once (KeyboardInterrupt). Has no effect outside the
+    main thread.
     """
     asked: list[str] = []
     is_main = threading.current_thread() is threading.main_thread()
@@ -147,9 +147,9 @@ def noted_signals() -> Iterator[list[str]]:
 
 
 def end_with_parent(worker: int = 0) -> None:
-    """End this worker when the process that started it does, and not only the fork server.
+    """End this worker when the process that started it ends, and not only the fork server.
 
-    PyTorch's own watch looks at the parent of the process, which is that server
+    PyTorch's own watchdog looks at the parent process, which is that server
     (findings/workers_of_a_fork_server_outlive_a_killed_run.sh).
     """
     parent = multiprocessing.parent_process()
@@ -157,10 +157,10 @@ def end_with_parent(worker: int = 0) -> None:
 
 
 def leave_signals(busy: Any, worker: int) -> None:
-    """Leave signals to the process that trains, in a worker of it, which shares `BUSY`.
+    """In a worker, leave signals to the training process, with which it shares `BUSY`.
 
     Ctrl-C and queueing systems signal every process of a job, but the clips of the current step are
-    still needed. Only when nothing is trained (any more) does SIGTERM end a worker.
+    still needed. SIGTERM ends a worker only while nothing is being trained.
     """
     end_with_parent()
     for number in SIGNALS:

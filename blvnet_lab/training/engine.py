@@ -1,4 +1,4 @@
-"""The training loop: one epoch, and a run of them that loses nothing.
+"""The training loop: one epoch, and a run of epochs that loses nothing.
 
 model = build(recipe, num_classes=10)
 result = fit(model, train_set, val_set, recipe, output=Output("runs/first"))
@@ -35,12 +35,12 @@ from blvnet_lab.training.recipe import Output, Recipe
 from blvnet_lab.training.schedule import NORMS, frozen_body
 from blvnet_lab.training.state import State, make_state
 
-MIN_SCALE = 2.0**-9  # of the loss in float16: from 65536 it falls there in 25 steps that overflow
+MIN_SCALE = 2.0**-9  # of the loss in float16, reached from 65536 after 25 steps that overflow
 
 
-@on_cpu()  # on a GPU the same seed gives other weights
+@on_cpu()  # since on a GPU the same seed gives other weights
 def build(recipe: Recipe, num_classes: int) -> VideoNet:
-    """Build the recipe's network, on the CPU, with weights drawn from its seed."""
+    """Build the recipe's network, on the CPU, with weights drawn with its seed."""
     torch.manual_seed(recipe.seed)
     options = asdict(recipe.network)
     options |= {"num_frames": recipe.num_frames, "num_classes": num_classes}
@@ -65,7 +65,7 @@ def train_one_epoch(
     device: torch.device,
     recipe: Recipe | None = None,
 ) -> float:
-    """Train on the batches of a loader (`training_steps`); return the mean loss of a clip."""
+    """Train on the batches of a loader (`training_steps`); return the mean loss per clip."""
     state = State(model, recipe or Recipe(), device, optimizer, scheduler)
     for _ in training_steps(state, loader):
         pass
@@ -73,17 +73,17 @@ def train_one_epoch(
 
 
 def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator[float]:
-    """Train on the batches of a loader; yield the loss of each step that the state has counted.
+    """Train on the batches of a loader; yield the loss of each step, once the state has counted it.
 
     Args:
-        loader: batches (clips (B, T, C, H, W), labels (B,)), perhaps with the clips' numbers (B,);
+        loader: batches (clips (B, T, C, H, W), labels (B,)), optionally with clip numbers (B,);
             those after the last multiple of the recipe's `accumulate` are left out. Labels
-            (B, num_classes), several of a clip, are learned by binary cross-entropy.
+            (B, num_classes), for several per clip, are learned by binary cross-entropy.
 
     Raises:
-        ValueError: a label that the model has no class for.
-        FloatingPointError: the loss is not finite, on any rank (weights are as before the step, but
-            not the statistics of batch norms); or gradients overflow in float16.
+        ValueError: the model has no class for a label.
+        FloatingPointError: the loss is not finite on some rank (weights are as before the step, but
+            batch norm statistics are not), or gradients keep overflowing in float16.
     """
     recipe, device, network = state.recipe, state.device, state.network
     accumulate, num_classes = recipe.hardware.accumulate, state.model.classifier.out_features
@@ -93,7 +93,7 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
     for norm in (module for module in network.modules() if isinstance(module, NORMS)):
         weights = list(norm.parameters())
         if keeps_all or (weights and not any(weight.requires_grad for weight in weights)):
-            norm.eval()  # frozen, also by the caller
+            norm.eval()  # frozen by the recipe or by the caller
     state.optimizer.zero_grad()
     parts, seen, begin = [], [], time.perf_counter()
     for waited, (clips, labels, *numbers) in timed_batches(loader):
@@ -104,7 +104,7 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
                 f"{last}: build the model with the data set's num_classes, or correct the manifest"
             )
         clips, targets = mix(*(x.to(device, non_blocking=True) for x in (clips, labels)))
-        # Gradients of the parts add up; the ranks' gradients are averaged with the last part.
+        # Gradients of the parts add up; with the last part they are averaged over ranks.
         is_last, is_alone = len(parts) == accumulate - 1, network is state.model
         with nullcontext() if is_last or is_alone else network.no_sync():
             with autocast(device, recipe.hardware):
@@ -129,7 +129,7 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
 
 
 def _check_finite(loss: float, step: int, loader: Iterable, numbers: list[int]) -> None:
-    """Raise FloatingPointError on all ranks if the loss of one is not finite."""
+    """Raise FloatingPointError on all ranks if the loss of any is not finite."""
     ranks, is_bad = current_ranks(), not math.isfinite(loss)
     if not ranks.any(is_bad)[0]:
         return
@@ -146,7 +146,7 @@ def _check_finite(loss: float, step: int, loader: Iterable, numbers: list[int]) 
 
 
 def _update_weights(state: State) -> bool:
-    """Step the optimizer and clear the gradients; False if they overflowed and it was skipped."""
+    """Step the optimizer and clear the gradients; return False if they overflowed (no step)."""
     scaler, clip_norm = state.scaler, state.recipe.clip_norm
     if clip_norm is not None:
         scaler.unscale_(state.optimizer)
@@ -171,12 +171,12 @@ def _update_weights(state: State) -> bool:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came of a run."""
+    """The result of a run."""
 
-    history: list[dict[str, Any]]  # the line of figures of every epoch
-    predictions: Predictions | None  # of the validation clips after the last epoch
-    stopped: str  # the signal that ended it early; empty if it came to its end
-    unreadable: pd.DataFrame  # videos that were passed over: path, reason
+    history: list[dict[str, Any]]  # a line of figures per epoch
+    predictions: Predictions | None  # for the validation clips, after the last epoch
+    stopped: str  # the signal that ended it early; empty if it finished
+    unreadable: pd.DataFrame  # skipped videos: path, reason
 
 
 @report_dead_worker()
@@ -191,19 +191,19 @@ def fit(
     score: Callable[[VideoNet, Predictions], dict[str, Any]] | None = None,
     after_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> Fitted:
-    """Train `model` as the recipe says, and evaluate it after every epoch.
+    """Train `model` according to the recipe, and evaluate it after every epoch.
 
-    Within `process_group`, the processes train together. Seeds PyTorch's global generator. A
-    SIGTERM, SIGUSR1 or the stop button ends the run after the current step, with a checkpoint. The
-    model is left in eval mode, on the device.
+    Inside `process_group`, the processes train together. Seeds PyTorch's global generator. SIGTERM,
+    SIGUSR1 or the stop button ends the run after the current step, with a checkpoint. The model is
+    left in eval mode, on the device.
 
     Args:
         train_set, val_set: items (clip (T, C, H, W), label). If they have `paths`, messages name
-            clips; `classes` (names by label) are kept with the weights.
+            clips; `classes` (names by label) are stored with the weights.
         output: where to write log, checkpoints and recipe; None writes nothing.
         device: None picks a GPU if there is one.
-        score: what is written down after every epoch; None for `standard_scores`. The epoch with
-            the highest "top_1" (or "map", of several labels) is the best.
+        score: the figures to log after every epoch; None for `standard_scores`. The epoch with the
+            highest "top_1" (or "map", for several labels) is the best.
         after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
@@ -212,7 +212,7 @@ def fit(
     """
     device, ranks, predictions, stopped = device or pick_device(), current_ranks(), None, ""
     loader, batches = training_loader(train_set, recipe, ranks, device)
-    # A dead worker's signal may come again while the first is handled: so this is here, too.
+    # A dead worker's signal may come again while the first is being handled, hence the second one.
     with report_dead_worker(), frozen_body(model, recipe), noted_signals() as asked:
         state = make_state(model, recipe, batches.steps, device)
         torch.manual_seed(recipe.seed + ranks.rank)  # dropout and mixing
@@ -249,12 +249,12 @@ def fit(
 def _evaluate(
     state: State, val_set: Dataset, at_once: int, score: Callable | None, asked: list[str]
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Evaluate the network that is kept; where it is an average, also the weights themselves."""
+    """Evaluate the network to keep and, if that is an average, also the current weights."""
     raw = {}
     for network in dict.fromkeys((state.model, state.evaluated)):
         for buffer in network.buffers() if current_ranks().world > 1 else ():
             dist.broadcast(buffer, 0)  # running statistics; weights are equal on all ranks
-        # Evaluation needs less memory than training, so the batch of training fits.
+        # Evaluation needs less memory than training, so training's batch size fits.
         how = {"batch_size": at_once, "device": state.device, "hardware": state.recipe.hardware}
         found = evaluate(network, val_set, stop=partial(bool, asked), **how)
         if network is not state.evaluated:
@@ -273,7 +273,7 @@ def _bar(state: State) -> tqdm:
 
 
 def _describe(bar: tqdm, state: State, epoch: int, loss: float) -> None:
-    """Set what stands behind the bar: epoch, loss, and the figure of the last evaluation."""
+    """Set the text after the bar: epoch, loss, and the last evaluation's figure."""
     last = state.history[-1] if state.history else {}
     scores = {name: f"{last[name]:.1%}" for name in MAIN if name in last}
     bar.set_postfix(epoch=epoch, loss=f"{loss:.2f}", **scores, refresh=False)

@@ -1,7 +1,7 @@
-"""Predictions of a network for all clips of a data set, on any number of processes.
+"""Evaluate a network on all clips of a data set, on any number of processes.
 
-Logits are averaged over the views of a clip, before any softmax. Ranks take every n-th clip each,
-and none is evaluated twice: the figures do not depend on the number of ranks.
+Logits are averaged over the views of a clip, before any softmax. Each rank takes every n-th clip,
+and no clip is evaluated twice, so the figures do not depend on the number of ranks.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,17 +29,17 @@ class Predictions:
     """A network's answers to N clips, in the order of the data set, on the CPU."""
 
     logits: Tensor  # (N, num_classes) float32, averaged over the views of each clip
-    labels: Tensor  # (N,); of several labels a clip (N, num_classes), 0 and 1
+    labels: Tensor  # (N,); for several labels per clip (N, num_classes), 0 and 1
     indices: Tensor  # (N,) numbers of the clips in the data set
-    unreadable: dict[int, str]  # clips that could not be read, and so are not among the N, and why
+    unreadable: dict[int, str]  # number -> reason, for clips that are not among the N
 
 
 class Stopped(Exception):
-    """Raised in the middle of a run that was asked to stop."""
+    """The run was asked to stop."""
 
 
 class _Numbered(Dataset):
-    """Items (number, clip, label) of a data set; or (number, why not)."""
+    """A data set of (number, clip, label), or (number, reason) for unreadable clips."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -53,7 +53,7 @@ class _Numbered(Dataset):
 
 @on_cpu()
 def _collate(items: list[tuple]) -> tuple[list[Tensor], dict[int, str]]:
-    """Make numbers, clips and labels, if there are any; and list what could not be read."""
+    """Collate numbers, clips and labels, if there are any; list those that could not be read."""
     good = [item for item in items if len(item) == 3]
     return default_collate(good) if good else [], dict(item for item in items if len(item) == 2)
 
@@ -69,20 +69,20 @@ def evaluate(
     hardware: Hardware | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Predictions:
-    """Evaluate every clip once; within `process_group`, each rank gets all the predictions.
+    """Evaluate every clip once; inside `process_group`, each rank gets all predictions.
 
     Leaves the model in eval mode, on `device` (None picks a GPU if there is one).
 
     Args:
-        dataset: items (clip (T, C, H, W), label), or with views (V, T, C, H, W).
-        batch_size: clips at once, each view counting as one.
-        hardware: its precision and workers; None for float32 and no workers.
-        stop: called after every batch; True gives up.
+        dataset: items (clip (T, C, H, W), label), or (views (V, T, C, H, W), label).
+        batch_size: views at once.
+        hardware: for its precision and workers; None for float32 and no workers.
+        stop: called after every batch; True stops the evaluation.
 
     Raises:
         ValueError: no clip could be read.
         DeadWorkerError: a process that reads clips has died.
-        Stopped: `stop` said so, on one rank or another.
+        Stopped: `stop` returned True on some rank.
     """
     hardware, device, ranks = hardware or Hardware(), device or pick_device(), current_ranks()
     model.eval().to(device)
@@ -98,7 +98,7 @@ def evaluate(
             unreadable |= bad
             if good:
                 numbers, clips, labels = good
-                labels = labels if labels.ndim == 2 else labels.long()  # of any kind of integer
+                labels = labels if labels.ndim == 2 else labels.long()  # from any integer type
                 views = clips if clips.ndim == 6 else clips[:, None]  # (B, V, T, C, H, W)
                 views = views.to(device, non_blocking=True)
                 logits = model(views.flatten(0, 1)).float()  # (B*V, num_classes)
@@ -119,13 +119,13 @@ def evaluate(
 
 
 def autocast(device: torch.device, hardware: Hardware) -> torch.autocast:
-    """Compute with the hardware's precision within `with`."""
+    """Compute with the hardware's precision inside the `with`."""
     dtype = getattr(torch, hardware.precision)
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def _views(dataset: Dataset) -> int:
-    """Number of views of each clip; found by reading the first one that can be read."""
+    """Find the number of views per clip, by reading the first readable one."""
     for index in range(len(dataset)):
         with suppress(VideoReadError):
             clip = dataset[index][0]
@@ -137,8 +137,8 @@ def _views(dataset: Dataset) -> int:
 def standard_scores(predictions: Predictions) -> dict[str, float]:
     """Return top-1, top-5 and mean class accuracy, and the share of the largest class, in 0..1.
 
-    The last is what always naming that class would reach. Of several labels a clip: mAP, over the
-    classes that have clips, and what it is of logits that are the same for all clips.
+    The last is the accuracy of always naming that class. For several labels per clip: mAP over the
+    classes that have clips, and its value for logits that are the same for all clips.
     """
     logits, labels = predictions.logits, predictions.labels
     if labels.ndim == 2:
@@ -156,11 +156,11 @@ def standard_scores(predictions: Predictions) -> dict[str, float]:
 def predictions_table(
     predictions: Predictions, classes: Sequence[str], paths: Sequence[str], labels: Sequence[int]
 ) -> pd.DataFrame:
-    """Tabulate all clips, also the unreadable ones: what each is, and the five best guesses.
+    """Tabulate all clips, including unreadable ones: the true class and the five best guesses.
 
     Columns: path, class_name, label, predicted, right, rank (of the right class, from 1), class_1
-    and probability_1 to class_5 and probability_5, unreadable (why; empty for all others). Of
-    several labels, which have a probability each, the first in rank counts.
+    and probability_1 to class_5 and probability_5, unreadable (the reason; empty for all others).
+    With several labels, the one that ranks highest counts, and probabilities are independent.
 
     Args:
         classes: names in the order of labels.
@@ -170,7 +170,7 @@ def predictions_table(
     order, several = ranked(logits), labels.ndim == 2  # (N, num_classes)
     values = logits.sigmoid() if several else logits.softmax(1)
     probabilities = values.gather(1, order).double().numpy().round(6)
-    own = predictions.labels  # of those that could be read
+    own = predictions.labels  # of readable clips
     is_right = (own.gather(1, order) > 0 if several else order == own[:, None]).numpy()
     found = {"predicted": names[order[:, 0]], "right": is_right[:, 0]}
     found["rank"] = is_right.argmax(1) + 1

@@ -1,8 +1,8 @@
-"""Which clips are read when, and by which process; random numbers belong to clips, not to workers.
+"""Decide which process reads which clips when, with random numbers tied to clips, not workers.
 
-What is drawn for a clip (its frames, crop and colours) depends on the recipe's seed, the epoch and
-the clip alone, whatever the number of workers and processes. So a run's place is two numbers, epoch
-and step.
+What is drawn for a clip (its frames, crop and colours) depends only on the recipe's seed, the epoch
+and the clip, whatever the number of workers and processes. So a run's position is just two numbers,
+epoch and step.
 """
 
 import time
@@ -22,7 +22,7 @@ from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.training.distributed import BUSY, Ranks, leave_signals
 from blvnet_lab.training.recipe import Recipe
 
-Key = tuple[int, int, int]  # epoch, number of a clip, how often it was drawn before in that epoch
+Key = tuple[int, int, int]  # epoch, clip number, how often it was drawn before in that epoch
 
 
 class DeadWorkerError(ChildProcessError):
@@ -30,10 +30,10 @@ class DeadWorkerError(ChildProcessError):
 
 
 class Keyed(Dataset):
-    """A data set whose random draws depend on the seed and a key; also says which clip it was.
+    """A data set whose random draws depend only on a seed and a key; it also returns clip numbers.
 
-    self[epoch, i, 0] is (clip, label, i), or has the number of the clip in an unreadable one's
-    place.
+    self[epoch, i, 0] is (clip, label, i); if clip i is unreadable, it is another clip with its
+    number.
     """
 
     def __init__(self, dataset: Dataset, seed: int):
@@ -41,7 +41,7 @@ class Keyed(Dataset):
         self.paths = getattr(dataset, "names", getattr(dataset, "paths", None))
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int, int]:
-        # Transforms draw from the generator of the CPU; it is put back as it was.
+        # Transforms draw from the CPU's generator, whose state is restored afterwards.
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(mixed_seed(self.seed, *key))
             item = self.dataset[key[1]]
@@ -49,21 +49,21 @@ class Keyed(Dataset):
 
 
 def mixed_seed(*numbers: int) -> int:
-    """Mix several numbers into one seed; near ones give unrelated seeds."""
+    """Mix several numbers into one seed; similar numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 class Batches(Sampler[list[Key]]):
-    """The keys of this process's batches in one epoch, from a step on.
+    """The keys of this process's batches in one epoch, from a given step on.
 
-    The clips of an epoch are shuffled and cut into batches for all processes together; the last
-    ones that make no whole batch are left out, since a small batch has noisy statistics. Of each
-    batch every rank takes the same share, in `accumulate` parts. Set `epoch` and `first_step`
-    before iterating.
+    The clips of an epoch are shuffled and cut into batches for all processes together; clips that
+    do not fill a batch are left out, since small batches have noisy statistics. Every rank takes
+    an equal share of each batch, in `accumulate` parts. Set `epoch` and `first_step` before
+    iterating.
 
     Args:
-        labels: of all clips, to draw every class equally often (or once more). A class goes through
-            all its clips before it repeats one.
+        labels: of all clips, to draw every class equally often (give or take one). A class goes
+            through all its clips before it repeats one.
     """
 
     def __init__(
@@ -98,12 +98,12 @@ class Batches(Sampler[list[Key]]):
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.accumulate
 
-    @on_cpu()  # whatever the default is, where generator and labels are
+    @on_cpu()  # where generator and labels are, whatever the default device
     def _draws(self) -> Tensor:
-        """Draw the keys of an epoch, (clips, 2): clip, and how often it was drawn before."""
+        """Draw an epoch's keys (clips, 2): the clip, and how often it was drawn before."""
         generator = torch.Generator("cpu").manual_seed(mixed_seed(self.seed, self.epoch))
         order = torch.randperm(self.num_clips, generator=generator)
-        # A round has a clip of every class, in random order: any part of an epoch is balanced.
+        # A round has a clip of every class, in random order, so any part of an epoch is balanced.
         of_class = [order[self.labels[order] == label] for label in self.labels.unique()]
         counts = torch.tensor([len(clips) for clips in of_class])
         rounds = torch.arange(-(-self.num_clips // len(counts)))[:, None]
@@ -124,7 +124,7 @@ class Batches(Sampler[list[Key]]):
 def training_loader(
     dataset: Dataset, recipe: Recipe, ranks: Ranks, device: torch.device
 ) -> tuple[DataLoader, Batches]:
-    """Load a process's batches: clips (B, T, C, H, W), labels (B,), numbers of the clips (B,)."""
+    """Load a process's batches: clips (B, T, C, H, W), labels (B,), clip numbers (B,)."""
     if getattr(dataset, "multi_label", False) and (recipe.balanced or recipe.label_smoothing):
         wanted = "balanced=False and label_smoothing=0, as the clips may have several labels"
         raise ValueError(f"expected {wanted}, got {recipe.balanced} and {recipe.label_smoothing}")
@@ -142,11 +142,11 @@ def training_loader(
 
 
 def make_loader(dataset: Dataset, workers: int, device: torch.device, **options: Any) -> DataLoader:
-    """Make a DataLoader that draws no random numbers of others, and leaves signals to us."""
+    """Make a DataLoader that does not touch the global generator, and leaves signals to us."""
     return DataLoader(
         dataset,
         num_workers=workers,
-        generator=torch.Generator("cpu"),  # else it draws from the one that dropout draws from
+        generator=torch.Generator("cpu"),  # by default it would share the generator with dropout
         pin_memory=device.type == "cuda",
         worker_init_fn=partial(leave_signals, BUSY),
         **options,
@@ -154,7 +154,7 @@ def make_loader(dataset: Dataset, workers: int, device: torch.device, **options:
 
 
 def timed_batches(loader: Iterable) -> Iterator[tuple[float, Any]]:
-    """Yield (seconds waited, batch), on the CPU whatever device is PyTorch's default."""
+    """Yield (seconds waited, batch), on the CPU whatever PyTorch's default device is."""
     with on_cpu():
         batches = iter(loader)
     while True:
@@ -170,18 +170,18 @@ def timed_batches(loader: Iterable) -> Iterator[tuple[float, Any]]:
 def report_dead_worker() -> Iterator[None]:
     """Turn PyTorch's error about a dead worker into `DeadWorkerError`.
 
-    A signal raises it, wherever the program is at that moment: so this is around all that happens
-    while there are workers.
+    A signal handler raises it wherever the program happens to be, so this must enclose everything
+    that runs while there are workers.
     """
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
         if isinstance(error, RuntimeError):
-            # The second is met where processes are not forked: what they share does not fit.
+            # The second occurs where processes are not forked, if shared memory is too small.
             known = ("DataLoader worker", "unable to allocate shared memory")
             if not str(error).startswith(known):
                 raise
-        else:  # it was about to send a clip: its signal comes in a moment
+        else:  # the worker was sending a clip; the signal about its death comes in a moment
             with suppress(RuntimeError):
                 time.sleep(1)
         raise DeadWorkerError(
@@ -193,9 +193,9 @@ def report_dead_worker() -> Iterator[None]:
 
 @on_cpu()
 def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Make the recipe's mixup or cutmix: from clips and labels (B,) to clips and (B, num_classes).
+    """Make the recipe's mixup or cutmix, which turns labels (B,) into targets (B, num_classes).
 
-    Without either, both stay as they are. All frames of a clip are mixed alike.
+    Without either, clips and labels stay as they are. All frames of a clip are mixed alike.
     """
     kinds = ((v2.MixUp, recipe.augmentation.mixup), (v2.CutMix, recipe.augmentation.cutmix))
     chosen = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
@@ -203,7 +203,7 @@ def mixing(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple
         return lambda clips, labels: (clips, labels)
     either = v2.RandomChoice(chosen)
 
-    @on_cpu()  # where random numbers are drawn
+    @on_cpu()  # for its random numbers
     def mix(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         mixed, targets = either(tv_tensors.Video(clips), labels)
         return mixed.as_subclass(Tensor), targets

@@ -1,4 +1,4 @@
-"""How right a model is: functions of logits (N, num_classes) and labels (N,)."""
+"""Metrics: functions of logits (N, num_classes) and labels (N,)."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-MAIN = ("top_1", "map")  # by which epochs are compared, of one label and of several
+MAIN = ("top_1", "map")  # by which epochs are compared, for one label and for several
 
 
 def ranked(logits: Tensor) -> Tensor:
-    """Rank labels (N, num_classes), the likeliest first; of equal logits the lower, as argmax."""
-    # Ties are not rare in bfloat16, and `topk` would break them otherwise than argmax does.
+    """Rank labels (N, num_classes), most likely first; ties go to the lower label, as in argmax."""
+    # Ties are not rare in bfloat16, and `topk` breaks them differently from argmax.
     return logits.sort(dim=1, descending=True, stable=True).indices
 
 
@@ -25,7 +25,7 @@ def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
 
     Args:
         partners: (num_classes,), the label of each class's partner. A model that cannot tell
-            partners apart tosses a coin: 0.5. A tie is half.
+            partners apart tosses a coin: 0.5. A tie counts half.
     """
     rows = torch.arange(len(labels), device=labels.device)
     margin = logits[rows, labels] - logits[rows, partners.to(labels.device)[labels]]
@@ -33,7 +33,7 @@ def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor | None:
-    """Count clips, int64, by true class (row) and predicted one; None where labels are several."""
+    """Count clips, int64, by true (row) and predicted class; None for several labels per clip."""
     if labels.ndim == 2:
         return None
     num_classes = logits.shape[1]
@@ -42,10 +42,10 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor | None:
 
 
 def average_precisions(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute each class's average precision (num_classes,), of labels (N, num_classes), 0 or 1.
+    """Compute each class's average precision (num_classes,) for labels (N, num_classes), 0 or 1.
 
-    The mean, over the clips of the class, of the share that the class has in all clips with at
-    least the same logit, so that of equal ones none comes first. NaN for a class without clips.
+    For each clip of the class, take the share of the class among all clips with at least the same
+    logit, and average; so no tie is broken in anybody's favour. NaN for a class without clips.
     """
     found = []
     for values, is_own in zip(logits.T.contiguous(), labels.T > 0, strict=True):
@@ -58,10 +58,10 @@ def average_precisions(logits: Tensor, labels: Tensor) -> Tensor:
 def per_class_scores(
     logits: Tensor, labels: Tensor, names: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Tabulate each class that has clips: clips, top_1 (in 0..1), taken_for (its worst rival).
+    """Tabulate each class that has clips: clips, top_1 (in 0..1), taken_for (its main rival).
 
-    The mean of top_1 is the mean class accuracy, to which rare classes count as much as others. Of
-    several labels a clip: clips and average_precision, the mean of which is mAP.
+    The mean of top_1 is the mean class accuracy, in which rare classes count as much as others. For
+    several labels per clip: clips and average_precision, whose mean is mAP.
 
     Args:
         names: of the classes, in the order of labels; None numbers them.

@@ -1,4 +1,4 @@
-"""Recipes by name; light to import, for the command line.
+"""Recipes by name; fast to import, for the command line.
 
 preset("classroom")          the motion samples on a laptop
 preset("kinetics-subset")    some classes of Kinetics on one GPU
@@ -19,7 +19,7 @@ from blvnet_lab.training.recipe import (
     recipe_from_json,
 )
 
-# Pairs of frames P (the paper's f8x2 has 8) of each depth, for which accuracy was published.
+# Numbers of pairs P (8 in the paper's f8x2) for which accuracy was published, by depth.
 PUBLISHED: dict[tuple[str, int], tuple[int, ...]] = {
     ("ssv1", 50): (8, 16),
     ("ssv1", 101): (8, 16, 24, 32),
@@ -33,9 +33,9 @@ PUBLISHED: dict[tuple[str, int], tuple[int, ...]] = {
 def _published(data_set: str, depth: int, pairs: int) -> Recipe:
     """Return the recipe of a row of the paper (section 4; published code).
 
-    The shortest model of each depth starts from a bLResNet trained on ImageNet, a longer one from
-    the next shorter (its rates are known at second hand, and for Moments in Time not at all: those
-    of Kinetics are taken).
+    The model with the shortest clips starts from a bLResNet trained on ImageNet, each other one
+    from the next shorter (the rates for these are second-hand; for Moments in Time they are
+    unknown, and Kinetics' are used).
     """
     something, shortest = data_set.startswith("ss"), pairs == 8
     views = Views(size=(256, 256), short_side=256, num_clips=3, crops=3)
@@ -50,7 +50,7 @@ def _published(data_set: str, depth: int, pairs: int) -> Recipe:
         size=(224, 224),
         read_short_side=None if something else 256,
         network=Network(depth=depth, tap_init="kaiming", dropout=0.5),
-        # Mirrored clips of Something-Something may show another class: the class list knows.
+        # Mirrored clips of Something-Something may show another class, as the class list says.
         augmentation=Augmentation(crop="multi-scale", jitter=0.0, mirror=True),
         evaluation=Views() if something else views,
         hardware=Hardware(workers=8),
@@ -59,7 +59,7 @@ def _published(data_set: str, depth: int, pairs: int) -> Recipe:
 
 
 def classroom() -> Recipe:
-    """Return the recipe for the motion samples, on a laptop."""
+    """Return the recipe for the motion samples on a laptop."""
     return Recipe(hardware=Hardware(in_memory=True))
 
 

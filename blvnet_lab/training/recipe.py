@@ -1,9 +1,9 @@
-"""What a training run is made of, in frozen records; light to import, for the command line.
+"""The settings of a training run, as frozen records; fast to import, for the command line.
 
     Recipe()                     the classroom's: the motion samples on a laptop
     Output("runs/first")         where a run writes
 
-`presets.py` has recipes by name. A run writes its recipe down (`recipe.json`).
+`presets.py` has recipes by name. A run saves its recipe (`recipe.json`).
 """
 
 import difflib
@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 Architecture = Literal["tsn", "tsm", "tam_resnet", "tsn_blnet", "blvnet", "blvnet_tam"]
 WeightKind = Literal["norm", "bias", "taps"]
 
-LIMITS = [  # what was expected, whether a value is so, of which fields
+LIMITS = [  # words for the message, the condition, and the fields it applies to
     (
         "to be positive",
         lambda value: value > 0,
@@ -37,7 +37,7 @@ LIMITS = [  # what was expected, whether a value is so, of which fields
 
 
 class _Record:
-    """Fields of the declared types, within their limits; values of JSON become what they mean."""
+    """A record that checks types and limits of its fields, and converts JSON values."""
 
     def __post_init__(self) -> None:
         for name, hint in _type_hints(type(self)).items():
@@ -54,16 +54,16 @@ class Network(_Record):
     """Which network to build."""
 
     architecture: Architecture = "blvnet_tam"  # The paper's four, and two more ResNets.
-    # Number of layers of the ResNet behind it; "tiny" has width 8, for CPUs; 18 and 34 are there
-    # for tsn, tsm and tam_resnet alone.
+    # Number of layers of the underlying ResNet; "tiny" has width 8, for CPUs; 18 and 34 exist only
+    # for tsn, tsm and tam_resnet.
     depth: Literal["tiny", 18, 34, 50, 101, 152] = "tiny"
     alpha: int = 2  # The little branch has 1/alpha of the channels.
     beta: int = 4  # The little branch has about 1/beta of the blocks.
-    num_taps: int = 3  # r, odd: over how many frames a temporal aggregation module sums.
-    # How taps start: each frame keeps itself, at random (as published), or as the shift of TSM;
-    # None takes what learns soonest, which is the shift in tam_resnet, and to keep in blvnet_tam.
+    num_taps: int = 3  # r, odd: the number of frames that a temporal aggregation module sums over.
+    # Initial taps: the identity, random (as published), or TSM's shift; None takes what learns
+    # fastest, the shift in tam_resnet and the identity in blvnet_tam.
     tap_init: Literal["identity", "kaiming", "shift"] | None = None
-    causal: bool = False  # Look back in time only, so that live video can be followed.
+    causal: bool = False  # Look only back in time, so that live video can be followed.
     dropout: float = 0.0  # Probability of dropping a feature before the classifier.
 
 
@@ -71,48 +71,49 @@ class Network(_Record):
 class Augmentation(_Record):
     """How training clips are changed at random, all frames of a clip alike."""
 
-    # A part of 60 to 100 % of the area, or the published corner crops of four scales.
+    # A random 60 to 100 % of the area, or the published corner crops at four scales.
     crop: Literal["resized", "multi-scale"] = "resized"
-    # How far brightness, contrast and saturation may change, as a share; 0 for not at all.
+    # Largest relative change of brightness, contrast and saturation; 0 for none.
     jitter: float = 0.3
-    rand_augment: int = 0  # Operations of RandAugment (Cubuk et al., 2019) a clip; 0 for none.
+    rand_augment: int = 0  # Operations of RandAugment (Cubuk et al., 2019) per clip; 0 for none.
     erase: float = 0.0  # Probability of blanking out a rectangle (Zhong et al., 2017).
     mirror: bool = False  # Mirror half of the clips, and their labels as the class list says.
     mixup: float = 0.0  # Mix two clips and their labels; alpha of the Beta distribution.
-    cutmix: float = 0.0  # Put a rectangle of one clip into another; with mixup, either.
+    cutmix: float = 0.0  # Paste a rectangle of one clip into another; with mixup, one of the two.
 
 
 @dataclass(frozen=True)
 class Views(_Record):
     """How a video is evaluated: num_clips x crops views of it, whose logits are averaged."""
 
-    # Height and width of a view, in pixels; None for that of the training clips.
+    # Height and width of a view in pixels; None for that of the training clips.
     size: tuple[int, int] | None = None
-    # In pixels, to which frames are scaled before the crop; None just fills the view.
+    # Short side in pixels, to which frames are scaled before the crop; None just fills the view.
     short_side: int | None = None
-    num_clips: int = 1  # Clips of each video, spread evenly in time.
-    # Crops of each clip: centre; three along the long side; centre and corners; and mirrored.
+    num_clips: int = 1  # Clips per video, spread evenly in time.
+    # Crops per clip: centre; three along the long side; centre and corners; these and mirrored.
     crops: Literal[1, 3, 5, 10] = 1
 
 
 @dataclass(frozen=True)
 class Hardware(_Record):
-    """How the work is done: changes speed and memory, and results by no more than rounding."""
+    """How the work is done; affects speed and memory, and results only by rounding."""
 
-    # Of activations; weights stay in float32. float16 scales the loss, lest gradients underflow.
+    # Precision of activations; weights stay in float32. With float16 the loss is scaled, so that
+    # gradients do not underflow.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = True  # Keep a pixel's channels together: convolutions run faster.
-    # Compile the network with torch.compile: minutes at first, then faster on a GPU; on a CPU the
-    # tiny networks train no faster for it.
+    # Compile the network with torch.compile: takes minutes at first, then is faster on a GPU; tiny
+    # networks on a CPU do not train faster.
     compile: bool = False
-    # Compute stem and stage 1 again in the backward pass: 0.4 of the memory, 1.2 of the time.
+    # Recompute stem and stage 1 in the backward pass: 0.4 of the memory, 1.2 times the time.
     checkpointing: bool = False
-    # Parts that a batch is divided into, whose gradients are added: less memory, more time.
+    # Split each batch into this many parts and add up their gradients: less memory, more time.
     accumulate: int = 1
-    # Take batch statistics over all processes (GPUs only); for few clips on each.
+    # Compute batch statistics over all processes (GPUs only), for few clips on each.
     sync_batch_norm: bool = False
     workers: int = 0  # Processes that read clips, per training process; 0 reads in that process.
-    # Decode every video once and keep its frames, as far as a quarter of the free memory goes.
+    # Decode every video once and keep its frames, in up to a quarter of the free memory.
     in_memory: bool = False
 
 
@@ -121,47 +122,47 @@ class Recipe(_Record):
     """How to train; the defaults are the classroom recipe for the motion samples."""
 
     epochs: int = 12  # Passes over the training clips.
-    batch_size: int = 16  # Clips in a step, of all processes together.
-    # Peak of the schedule, for a batch of rate_batch clips; it scales with the batch.
+    batch_size: int = 16  # Clips per step, all processes together.
+    # Peak learning rate for a batch of rate_batch clips; it scales with the batch size.
     learning_rate: float = 0.03
-    rate_batch: int = 16  # The batch for which the learning rate is meant.
-    # Up and down again; down along a cosine; or a tenth after every step_epochs.
+    rate_batch: int = 16  # Batch size that the learning rate refers to.
+    # Up and down again; down along a cosine; or divided by ten after every step_epochs.
     schedule: Literal["one-cycle", "cosine", "steps"] = "one-cycle"
     step_epochs: int = 10  # Epochs between the steps of the schedule "steps".
-    # Epochs of warm-up from a tenth of the rate; None: 5 for a batch above 4 rate_batch, else 0.
+    # Epochs of warm-up from a tenth of the rate; None: 5 for batches above 4 rate_batch, else 0.
     warmup_epochs: float | None = None
     momentum: float = 0.9  # Nesterov momentum of SGD.
     weight_decay: float = 5e-4  # L2 penalty on weights.
     no_decay: tuple[WeightKind, ...] = ()  # Kinds of weights without the penalty.
-    # Share of the learning rate for all but the classifier; below 1 to fine-tune, 0 freezes it.
+    # Learning rate of all but the classifier, relative to it; below 1 to fine-tune, 0 freezes.
     body_rate: float = 1.0
-    # What stays as it is: "body" is all but the classifier, weights and batch norm's statistics,
-    # whatever body_rate says.
+    # What not to train: "body" is everything but the classifier, weights and batch norm
+    # statistics, whatever body_rate is.
     freeze: Literal["nothing", "body"] = "nothing"
-    # Train with batch norm's running statistics, and keep them: to fine-tune on few clips.
+    # Train with batch norm's running statistics, and keep them, to fine-tune on few clips.
     keep_statistics: bool = False
     label_smoothing: float = 0.0  # Share of the target spread over all classes.
     clip_norm: float | None = None  # Largest norm of the gradient of all weights; None: any.
-    # Evaluate an exponential moving average of the weights too, and keep it; the decay a step,
-    # which rises from 0.2 to this within the first 9 / (1 - ema) steps. 0 for none.
+    # Also evaluate an exponential moving average of the weights, and keep that; the decay per step,
+    # which rises from 0.2 to this value in the first 9 / (1 - ema) steps. 0 for no average.
     ema: float = 0.0
-    num_frames: int = 8  # T, frames of a clip.
-    size: tuple[int, int] = (64, 64)  # Height and width of the clip, in pixels.
-    stride: int | None = None  # From frame to frame; None spreads them over the whole video.
+    num_frames: int = 8  # T, frames per clip.
+    size: tuple[int, int] = (64, 64)  # Height and width of clips in pixels.
+    stride: int | None = None  # From frame to frame; None spreads frames over the whole video.
     balanced: bool = False  # Draw every class equally often, however many clips it has.
-    # Short side, in pixels, to which larger frames are scaled when read; None: what crops need.
+    # Short side in pixels, to which larger frames are scaled when read; None: what crops need.
     read_short_side: int | None = None
-    seed: int = 0  # Of the first weights, the order of clips, their frames and augmentation.
+    seed: int = 0  # For initial weights, the order of clips, their frames and augmentation.
     network: Network = field(default_factory=Network)
     augmentation: Augmentation = field(default_factory=Augmentation)
     evaluation: Views = field(default_factory=Views)
     hardware: Hardware = field(default_factory=Hardware)
-    # Weights that the published run started from; reported where a run starts from others.
+    # Weights that the published run started from; reported if a run starts from others.
     starts_from: str = ""
 
     @property
     def body_share(self) -> float:
-        """The share of the learning rate for all but the classifier; 0 where that is frozen."""
+        """The relative learning rate of all but the classifier; 0 if that is frozen."""
         return 0.0 if self.freeze == "body" else self.body_rate
 
     @property
@@ -171,7 +172,7 @@ class Recipe(_Record):
 
     @property
     def warmup(self) -> float:
-        """Epochs of warm-up; large batches need one (the same paper, section 2.2)."""
+        """Epochs of warm-up, which large batches need (the same paper, section 2.2)."""
         if self.warmup_epochs is not None:
             return self.warmup_epochs
         return 5.0 if self.batch_size > 4 * self.rate_batch else 0.0
@@ -183,9 +184,9 @@ class Output(_Record):
 
     # For recipe.json, log.jsonl, checkpoints and model.safetensors; new, empty, or of this run.
     folder: Path
-    resume: bool = False  # Go on with the run in the folder, if there is one.
-    save_minutes: float = 10.0  # Minutes between checkpoints; there is one after each epoch.
-    # Keep a checkpoint every this many epochs; None keeps only the last and the best.
+    resume: bool = False  # Continue the run in the folder, if there is one.
+    save_minutes: float = 10.0  # Minutes between checkpoints within an epoch; each ends with one.
+    # Keep every n-th epoch's checkpoint; None keeps only the last and the best.
     keep_every: int | None = None
     tensorboard: bool = False  # Write events for TensorBoard too, in its subfolder "tensorboard".
 
@@ -196,9 +197,9 @@ def _type_hints(kind: type) -> dict[str, Any]:
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
-    """Return a value as a field has it: JSON knows lists but no tuples, and 1 for 1.0."""
+    """Convert a value to the type of its field: JSON has no tuples, and may write 1 for 1.0."""
     of, expected = get_args(hint), f"as {getattr(hint, '__name__', hint)}"
-    if get_origin(hint) in (UnionType, Union):  # of a type, or a Literal, and None
+    if get_origin(hint) in (UnionType, Union):  # a type or a Literal, or None
         return None if value is None else _value(of[0], value, name)
     if get_origin(hint) is Literal:
         if (value, type(value)) in [(choice, type(choice)) for choice in of]:
@@ -226,7 +227,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """Return a question that offers the names like `name`; empty where there are none."""
+    """Return a question that suggests names similar to `name`; empty if there are none."""
     found = difflib.get_close_matches(name, list(names))
     return f" (did you mean {', '.join(found)}?)" if found else ""
 
@@ -237,9 +238,9 @@ def recipe_to_json(recipe: Recipe) -> str:
 
 
 def recipe_from_json(text: str, origin: str = "the recipe") -> Recipe:
-    """Read the text of `recipe.json`; what it leaves out has the classroom's value.
+    """Parse the text of `recipe.json`; missing values are the classroom's.
 
-    ValueError names its `origin`, if a key is unknown or a value of another kind.
+    Raises ValueError, naming the `origin`, if a key is unknown or a value has another type.
     """
     try:
         values = json.loads(text)

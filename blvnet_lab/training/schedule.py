@@ -1,4 +1,4 @@
-"""Which weights learn how fast, and when."""
+"""Decide how fast which weights learn, and when."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.models import VideoNet
 from blvnet_lab.training.recipe import Recipe
 
-NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter is no subclass of the former
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter is not a subclass of the former
 
 
 def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
@@ -38,7 +38,7 @@ def make_optimizer(model: VideoNet, recipe: Recipe) -> Optimizer:
 
 @contextmanager
 def frozen_body(model: nn.Module, recipe: Recipe) -> Iterator[None]:
-    """Freeze all but the classifier within `with`, if the recipe says so: no backward pass."""
+    """Inside the `with`, freeze all but the classifier if the recipe says so: no backward pass."""
     head = set(model.classifier.parameters())
     body = [weight for weight in model.parameters() if weight.requires_grad and weight not in head]
     for weight in body if recipe.body_share == 0 else ():
@@ -53,10 +53,10 @@ def frozen_body(model: nn.Module, recipe: Recipe) -> Iterator[None]:
 class RisingAverage(AveragedModel):
     """An exponential moving average of weights and statistics whose decay rises with the steps.
 
-    Otherwise the random start would be most of the average for 1 / (1 - decay) steps.
+    Otherwise the random start would dominate the average for 1 / (1 - decay) steps.
     """
 
-    @on_cpu()  # where the steps are counted
+    @on_cpu()  # where steps are counted
     def __init__(self, model: nn.Module, decay: float):
         super().__init__(model, multi_avg_fn=self._move, use_buffers=True)
         self.decay = decay
@@ -83,8 +83,8 @@ def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -
 def rate_factor(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
     """Return the share of the peak rate at a step of the run (from 0), for "cosine" and "steps".
 
-    A warm-up rises linearly from a tenth. (The published code lowers its cosine once an epoch; here
-    it falls with every step, and so ends a little lower.)
+    A warm-up rises linearly from a tenth. (The published code lowers its cosine once per epoch;
+    here it falls with every step, and so ends a little lower.)
     """
     warmup = recipe.warmup * steps_per_epoch
     if step < warmup:

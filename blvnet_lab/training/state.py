@@ -1,4 +1,4 @@
-"""What training changes, step by step, and a checkpoint brings back."""
+"""The state of a run, which training changes step by step, and a checkpoint restores."""
 
 import logging
 from collections.abc import Mapping
@@ -35,34 +35,34 @@ class State:
     optimizer: Optimizer
     scheduler: LRScheduler
     ema: RisingAverage | None = None
-    network: nn.Module | None = None  # what DistributedDataParallel made of the model
-    steps: int = 1  # of an epoch
+    network: nn.Module | None = None  # the model, wrapped by DistributedDataParallel if needed
+    steps: int = 1  # per epoch
     epoch: int = 1  # the current one
     step: int = 0  # steps of it that are done
-    so_far: dict[str, float] = field(default_factory=dict)  # sums over them, for its line
-    history: list[dict[str, Any]] = field(default_factory=list)  # a line for every epoch that ended
+    so_far: dict[str, float] = field(default_factory=dict)  # sums over these steps
+    history: list[dict[str, Any]] = field(default_factory=list)  # a line per finished epoch
 
     def __post_init__(self) -> None:
         self.network = self.network or self.model
-        is_scaled = self.recipe.hardware.precision == "float16"  # or small gradients become 0
+        is_scaled = self.recipe.hardware.precision == "float16"  # or small gradients would be 0
         self.scaler = GradScaler(self.device.type, enabled=is_scaled)
 
     @property
     def evaluated(self) -> VideoNet:
-        """The network to evaluate and to keep: the average of weights where there is one."""
+        """The network to evaluate and keep: the averaged one, if there is one."""
         return self.model if self.ema is None else self.ema.module
 
     @property
     def best_epoch(self) -> int:
-        """The first with the highest top-1 (or mAP); 0 before one has ended."""
+        """The first epoch with the highest top-1 (or mAP); 0 before any has finished."""
         figures = [sum(line.get(name, 0) for name in MAIN) for line in self.history]
         return figures.index(max(figures)) + 1 if figures else 0
 
     def count(self, loss: float, clips: int, waited: float, seconds: float, skipped: bool) -> None:
         """Add a step to the epoch's sums and, unless it was skipped, to the average of weights.
 
-        `loss` is the mean over its clips, `waited` the seconds until they were there, out of the
-        `seconds` since the step before; a step is skipped if gradients overflowed in float16.
+        `loss` is the mean over its clips, `waited` the seconds spent waiting for them, out of the
+        `seconds` since the last step; a step is skipped if gradients overflow in float16.
         """
         values = {"loss": loss * clips, "clips": clips, "waited": waited, "seconds": seconds}
         for name, value in (values | {"skipped": skipped}).items():
@@ -72,10 +72,10 @@ class State:
             self.ema.update_parameters(self.model)
 
     def end_epoch(self, scores: Mapping[str, Any], seconds: float, unreadable: int) -> None:
-        """Add a line about all ranks to the history, and go to the next epoch.
+        """Add a line about all ranks to the history, and move on to the next epoch.
 
-        Its `seconds` are those of training, wait_share is the part of them spent waiting for clips,
-        memory_gb the peak of the GPU, or what this process holds now.
+        Its `seconds` are those of training, wait_share is the part spent waiting for clips,
+        memory_gb the GPU's peak, or the current memory of the process.
         """
         memory, ranks = psutil.Process().memory_info().rss, current_ranks()
         if self.device.type == "cuda":
@@ -102,7 +102,7 @@ class State:
         self.epoch, self.step, self.so_far = self.epoch + 1, 0, {}
 
     def pack(self) -> dict[str, Any]:
-        """Return the state as tensors and plain containers; call it on every rank."""
+        """Return the state as tensors and plain containers; to be called on every rank."""
         ranks, rng = current_ranks(), {"torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -117,14 +117,14 @@ class State:
         }
 
     def unpack(self, contents: Mapping[str, Any]) -> None:
-        """Go on from what `pack` returned.
+        """Restore what `pack` returned.
 
-        With another number of ranks the order of clips and what is drawn for them stay the same,
+        With another number of ranks, the order of clips and what is drawn for them stay the same,
         but dropout and mixup draw other numbers.
         """
         ranks = current_ranks()
         for name in WITH_STATES:
-            if contents[name]:  # no average; no scale, if the run had another precision until now
+            if contents[name]:  # there may be no average, or no scale from another precision
                 getattr(self, name).load_state_dict(contents[name])
         for name in PLACE:
             setattr(self, name, contents[name])
@@ -137,7 +137,7 @@ class State:
 
 
 def _together(shares: list[dict[str, float]]) -> dict[str, float]:
-    """Sum up what ranks counted: losses and clips add up, time passes on all ranks at once."""
+    """Combine the sums of ranks: losses and clips add up, time passes on all ranks at once."""
     return {
         name: (sum if name in ("loss", "clips") else max)(share.get(name, 0) for share in shares)
         for name in shares[0]
@@ -145,7 +145,7 @@ def _together(shares: list[dict[str, float]]) -> dict[str, float]:
 
 
 def make_state(model: VideoNet, recipe: Recipe, steps: int, device: torch.device) -> State:
-    """Move a model to the device, and make all that trains it; `steps` are those of an epoch."""
+    """Move a model to the device, and make what is needed to train it; `steps` are per epoch."""
     hardware = recipe.hardware
     layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)
