@@ -449,7 +449,7 @@ def test_an_avi_whose_list_of_pictures_is_lost(good, folder):
     content = path.read_bytes()
     place = content.index(b"movi")
     damaged.write_bytes(content[: place - 8] + bytes(12) + content[place + 4 :])
-    with pytest.raises(VideoReadError, match="beginning of the list of its pictures is missing"):
+    with pytest.raises(VideoReadError, match="beginning of its list of pictures is missing"):
         probe_video(damaged)
 
 

@@ -21,46 +21,46 @@ from blvnet_lab.data.sharing import STRING, KeptFrames, free_memory
 from blvnet_lab.data.transforms import CentreCrop
 from blvnet_lab.progress import tqdm
 
-MAX_IN_A_ROW = 20  # unreadable videos: more mean that a disk is not mounted, or the manifest is old
-KEPT_SHARE = 0.25  # of free memory, for frames of a split: two splits leave half for the network
+MAX_IN_A_ROW = 20  # unreadable videos; more of them mean an unmounted disk or an old manifest
+KEPT_SHARE = 0.25  # of free memory, for a split's frames: two splits leave half for the network
 
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
     """Make new tensors on the CPU, whatever `torch.set_default_device` says."""
-    # Where it says nothing else there is no need to: PyTorch would ask before every operation.
+    # Skipped where it says so already: PyTorch would check the device before every operation.
     is_cpu = torch.empty(0).device.type == "cpu"
     with nullcontext() if is_cpu else torch.device("cpu"):
         yield
 
 
 class ClipDataset(Dataset):
-    """Clips of a data set's split, as (clip (T, C, H, W) float, label).
+    """Give the clips of a data set's split, as (clip (T, C, H, W) float, label).
 
-    The label is a vector (num_classes,) of 0 and 1 in a data set where clips may have several.
-    Rows whose status is not "ok" are left out. `names` are those of the clips: of a part of a video
-    its path and times, path#t=3,9.5. `last_read` is the number of the clip that was read last.
+    Where clips may have several labels, the label is a vector (num_classes,) of zeros and ones.
+    Rows whose status is not "ok" are left out. `names` holds the clips' names; that of a part of a
+    video is its path and times, path#t=3,9.5. `last_read` is the number of the clip read last.
 
     Args:
         num_frames: T.
         transform: from uint8 frames (T, C, H, W) to the clip, e.g. `training_transform(size)`.
         random_frames: True draws a random frame from each segment (training), with PyTorch's
             global generator, which a DataLoader seeds for each of its workers; False takes centres.
-        in_memory: decode every video once and keep what clips can be made of, in uint8. What
-            exceeds `KEPT_SHARE` of the free memory is read from its file each time.
-        stride: of `sample_dense`; None samples uniformly.
-        mirror: for training: mirror half of the clips, and their labels with them by the data
-            set's mirror table; clips of a class whose mirror image belongs to none stay.
-        num_clips: for evaluation, how many clips to take of every video (`sample_views`), each in
-            all crops of a `view_transform`: (num_clips * crops, T, C, H, W). None gives one clip.
+        in_memory: decode every video once and keep the frames that clips need, in uint8. Videos
+            beyond `KEPT_SHARE` of the free memory are read from their files each time.
+        stride: as in `sample_dense`; None samples uniformly.
+        mirror: for training: mirror half of the clips, and change their labels by the data set's
+            mirror table; clips whose mirror image belongs to no class stay as they are.
+        num_clips: for evaluation: how many clips to take from every video (`sample_views`), each
+            in all crops of a `view_transform`: (num_clips * crops, T, C, H, W). None gives one.
         short_side: in pixels, to which larger frames are scaled while they are decoded
             (`useful_short_side` says what a transform needs).
-        skip_unreadable: for training, take another clip where a video cannot be read, and note it
-            (`unreadable`); False raises.
+        skip_unreadable: for training: where a video cannot be read, take another clip and remember
+            the video (`unreadable`); False raises.
 
     Raises:
         ValueError: the split has no rows, or `mirror` lacks a class list.
-        VideoReadError: a video is damaged; with `skip_unreadable`, `MAX_IN_A_ROW` in a row are.
+        VideoReadError: a video is damaged; with `skip_unreadable`, `MAX_IN_A_ROW` of them in a row.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class ClipDataset(Dataset):
     ):
         rows = usable_rows(data_set, split)
         if num_clips is not None:
-            rows = rows[~clip_names(rows).duplicated()]  # repeated for training, evaluated once
+            rows = rows[~clip_names(rows).duplicated()]  # training may repeat a clip
         if mirror and data_set.mirror is None:
-            words = "expected a data set with a class list, by which to mirror clips, got none"
+            words = "expected a data set with a class list, which mirroring needs, got none"
             raise ValueError(f"{words}: write one, or leave out mirror")
         self.paths = np.array([os.fsdecode(path) for path in rows["path"]], STRING)
         self.parts, self.names = clip_parts(rows), np.array([*clip_names(rows)], STRING)
@@ -98,10 +98,10 @@ class ClipDataset(Dataset):
         self.num_frames, self.transform = num_frames, transform
         self.random_frames, self.stride, self.num_clips = random_frames, stride, num_clips
         self.short_side, self.skip_unreadable = short_side, skip_unreadable
-        # Which rows could not be read; shared with the data loader's workers.
+        # Marks the rows that could not be read; shared with the data loader's workers.
         self._failed = torch.zeros(len(rows), dtype=torch.bool, device="cpu").share_memory_()
         self.videos: KeptFrames | None = None
-        # The fixed first crop of an evaluation is applied once, before frames are kept.
+        # Evaluation begins with a fixed crop: it is applied once, before frames are kept.
         first = transform.transforms[0] if isinstance(transform, v2.Compose) else None
         is_still = not random_frames and not mirror and num_clips is None
         self._crop = first if is_still and isinstance(first, CentreCrop) else None
@@ -130,10 +130,10 @@ class ClipDataset(Dataset):
                         return self._clip(j)
                     except VideoReadError as error:
                         self._failed[j], cause = True, error
-                        # The next one is drawn as if it were known that this one is unreadable.
+                        # Draw the next one as if this one had been known to be unreadable.
                         torch.set_rng_state(state)
         found = f"not one of the {len(tried)} from {self.paths[i]} on can be read"
-        remedy = "see whether their disk is there and the manifest is the right one"
+        remedy = "check that their disk is mounted and the manifest is the right one"
         raise VideoReadError(f"expected videos, but {found}: {remedy}", self.paths[i]) from cause
 
     def _clip(self, i: int) -> tuple[Tensor, int | Tensor]:
@@ -174,7 +174,7 @@ class ClipDataset(Dataset):
         return info.size if self.short_side is None else smaller_size(info.size, self.short_side)
 
     def _keep(self, split: str) -> None:
-        """Decode what fits into memory; each video once, though it may be in several rows."""
+        """Decode what fits into memory: each video once, though several rows may name it."""
         self._video_of = pd.factorize(self.names.astype(object))[0]
         rows = np.unique(self._video_of, return_index=True)[1]  # the first one of each video
         shapes, probes = np.zeros((len(rows), 3), np.int64), np.full(len(rows), "", STRING)
@@ -198,13 +198,13 @@ class ClipDataset(Dataset):
                     room[:] = frames if self._crop is None else self._crop(frames)
 
     def _to_keep(self, info: VideoInfo) -> Tensor:
-        """List the frames that clips can be made of."""
+        """List the frames that clips can be made from."""
         all_frames = torch.arange(info.num_frames, device="cpu")
         return all_frames if self.random_frames else self._sample(info.num_frames)
 
     @contextmanager
     def _skipping(self, video: int) -> Iterator[None]:
-        """Note that a video cannot be read, if `skip_unreadable` says to go on."""
+        """Mark a video that cannot be read, if `skip_unreadable` says to go on."""
         try:
             yield
         except VideoReadError:
@@ -213,7 +213,7 @@ class ClipDataset(Dataset):
             self._failed |= torch.from_numpy(self._video_of == video)
 
     def unreadable(self) -> pd.DataFrame:
-        """List the clips passed over so far, here and in data loaders: name (path) and reason."""
+        """List the clips skipped so far, here and in data loaders: name (path) and reason."""
         reasons = {}
         for i in self._failed.nonzero().flatten().tolist():
             name = self.names[i]
@@ -226,7 +226,7 @@ class ClipDataset(Dataset):
 
 
 def usable_rows(data_set: DataSet, split: str) -> pd.DataFrame:
-    """Take the rows of a split whose status is "ok"; raise ValueError if there are none."""
+    """Return a split's rows whose status is "ok"; raise ValueError if there are none."""
     rows = data_set.split(split).rows
     usable = rows[rows["status"] == "ok"] if "status" in rows else rows
     if usable.empty:
@@ -237,7 +237,7 @@ def usable_rows(data_set: DataSet, split: str) -> pd.DataFrame:
 
 
 def smaller_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """Scale (height, width) so that the shorter one is `short_side`, but never make it larger."""
+    """Scale (height, width) down so that the shorter one is `short_side`; never scale it up."""
     scale = min(1.0, short_side / min(size))
     return round(size[0] * scale), round(size[1] * scale)
 
@@ -251,8 +251,8 @@ def load_clips(
 ) -> tuple[Tensor, Tensor]:
     """Load the clips (N, T, C, H, W) and labels (N,) of a split, all at once.
 
-    They come class by class, each in the manifest's order, or the first `per_class` of each. In the
-    sample data clip i of both of two partner classes was made from one scene.
+    They come class by class, in the manifest's order: all, or the first `per_class` of each. In the
+    sample data, clip i of a class and clip i of its partner were made from one scene.
     """
     rows = usable_rows(data_set.one_label("load_clips"), split).sort_values("label", kind="stable")
     if per_class is not None:

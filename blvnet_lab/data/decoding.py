@@ -1,6 +1,7 @@
-"""From an opened video file to its pictures: in the order of showing, upright, as RGB.
+"""From an opened video file to its pictures: in display order, upright, as RGB.
 
-All as FFmpeg's own program does it, but a fault is an error here, where it patches up the picture.
+All of it as FFmpeg's own program does it, except that a fault raises an error where that program
+patches up the picture.
 """
 
 import os
@@ -19,18 +20,18 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-# Faults are errors: FFmpeg would otherwise patch up a picture, and say so on a terminal. Two
-# decoders find fault with what FFmpeg's own encoders write.
+# Faults are errors: otherwise FFmpeg would patch up the picture and only log it. Two decoders,
+# however, reject what FFmpeg's own encoders write.
 STRICT = {"err_detect": "explode+bitstream"}
 STRICT_OTHERWISE = {"tiff": {}, "mpeg2video": {"err_detect": "explode"}}
 VPX = "libvpx-vp9"
 NUMBERED = re.compile(r"(|[^.].*?)([0-9]+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)  # a picture
-# Titles and comments in a file are not always UTF-8; they do not matter here. PyAV 19 knows that.
+# Titles and comments in a file are not always UTF-8, and do not matter here. PyAV 19 accepts them.
 LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
-# To a tiny copy, without the kinds of side data that PyAV 18 does not know (EXIF): it stumbles on
-# them. `picture.side_data` and the picture would keep each other in memory until Python's garbage
-# collector comes, which takes no notice of so few objects.
+# Makes a tiny copy without the kinds of side data that PyAV 18 does not know and fails on (EXIF).
+# `picture.side_data` would not do: it and the picture keep each other in memory until Python's
+# garbage collector runs, which so few objects do not trigger.
 NEWEST = max(kind.value for kind in SideDataType)
 TINY = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
 TINY += [("sidedata", f"delete:type={kind}") for kind in range(NEWEST + 1, NEWEST + 5)]
@@ -42,7 +43,7 @@ UPRIGHT: Orientation = (1, 0, 0, 1)
 class VideoReadError(OSError):
     """Report which video file (`path`) cannot be read, what was found and what helps."""
 
-    # The path may be lacking: data loaders send errors between processes by message alone.
+    # The path may be missing: data loaders pass errors between processes by message alone.
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
         self.path = path
@@ -55,15 +56,16 @@ def unreadable(
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
-    """Write a path so that FFmpeg takes it for one: it would read "12:30.mp4" as a URL."""
+    """Write a path so that FFmpeg takes it for a path: it would read "12:30.mp4" as a URL."""
     return f"file:{os.fsdecode(path)}"
 
 
 def picture_names(folder: str) -> list[str]:
-    """Name the pictures of a folder in the order of their numbers: 00001.jpg, 00002.jpg, ...
+    """Name a folder's pictures in the order of their numbers: 00001.jpg, 00002.jpg, ...
 
-    The first is 0 or 1, and none is missing. Of several series one without a name counts, or whose
-    name begins with "im" or "frame" (beside it may lie flow_x_00001.jpg), and then the longest.
+    The numbers begin with 0 or 1, and none is missing. Of several series, one without a name or
+    with one that begins with "im" or "frame" is preferred (others are often optical flow,
+    flow_x_00001.jpg), then the longest.
     """
     try:
         found = list(filter(None, map(NUMBERED.fullmatch, os.listdir(folder))))
@@ -99,7 +101,7 @@ def picture_name(first: str, index: int) -> str:
 
 
 def decode_picture(folder: str, name: str) -> av.VideoFrame:
-    """Decode a JPEG or PNG file. Raises ValueError, FFmpegError or OSError if it is none."""
+    """Decode a JPEG or PNG file. Raises ValueError, FFmpegError or OSError if it is not one."""
     coder = av.CodecContext.create("png" if name.lower().endswith("png") else "mjpeg", "r")
     coder.options, coder.thread_count = STRICT, 1
     with open(os.path.join(folder, name), "rb") as file:
@@ -113,9 +115,9 @@ def decode_picture(folder: str, name: str) -> av.VideoFrame:
 def open_video(
     path: str, strict: bool = True, with_motion: bool = False
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its main video stream; if `strict`, what FFmpeg patches up is an error.
+    """Open a file and its main video stream; if `strict`, what FFmpeg would patch up is an error.
 
-    with_motion: pictures come with the codec's motion vectors, if their decoder gives any.
+    with_motion: pictures come with the codec's motion vectors, if the decoder provides them.
     """
     if not os.path.isfile(path):
         raise unreadable(path, "it does not exist", "check the path")
@@ -128,14 +130,14 @@ def open_video(
         stream = _main_stream(container)
         if stream is None:
             raise unreadable(path, "it holds no pictures, only sound or data")
-        # A mistake in some download: FFmpeg opens a picture as a video of one frame.
+        # Downloads sometimes go wrong this way: FFmpeg opens a picture as a video of one frame.
         if re.search("_pipe$|^image2$", container.format.name):
             raise unreadable(path, f"FFmpeg reads it as a still picture ({stream.name})")
         if stream.codec_context is None:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
         codec = stream.codec_context.codec.canonical_name
         stream.thread_type = "NONE"  # a data loader has its own workers
-        if codec == "vp8":  # in slices, and only so, it sees when it runs past the end of the data
+        if codec == "vp8":  # only in slices does it notice that it runs past the end of the data
             stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
         options = STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
         options = options | ({"export_side_data": "mvs"} if with_motion else {})
@@ -150,46 +152,46 @@ def open_video(
 
 
 def _main_stream(container: InputContainer) -> VideoStream | None:
-    """Of several the one marked as the default, then the largest, the longest, the first."""
+    """Choose the stream marked as default, then the largest, the longest, the first."""
 
     def rank(stream: VideoStream) -> tuple[bool, int, int]:
         coder, is_default = stream.codec_context, stream.disposition & Disposition.default
         return bool(is_default), coder.width * coder.height if coder else 0, stream.frames
 
-    # An audio file may hold its cover as a "video" of one picture: that is none.
+    # An audio file may hold its cover as a "video" of one picture: that does not count.
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     return max(streams, key=rank, default=None)
 
 
 def may_be_fields(coder: av.VideoCodecContext) -> bool:
-    """Tell whether packets of H.264 may hold fields, half a picture each."""
+    """Tell whether packets may hold fields, each half a picture, as those of H.264 can."""
     return coder.codec.canonical_name == "h264" and coder.field_order != 1  # AV_FIELD_PROGRESSIVE
 
 
 class JoinedError(av.error.InvalidDataError):
-    """Pictures before a keyframe that is stored earlier miss what they are built on."""
+    """Report pictures, stored after a keyframe but shown before it, whose references are gone."""
 
 
 def pictures(
     container: InputContainer, stream: VideoStream, num_packets: int | None = None
 ) -> Iterator[tuple[av.VideoFrame, bool]]:
-    """Decode (picture, does it stand on its own) from here to the end, or out of `num_packets`.
+    """Yield (picture, whether it stands on its own) from here to the end, or from `num_packets`.
 
-    What comes before the first keyframe and cannot be decoded is passed over: a broadcast that was
-    tuned in to begins in the middle of a group. Raises FFmpegError at a fault after it; JoinedError
-    where videos were joined by copying within an open group: FFmpeg's program shows what it can.
+    What cannot be decoded before the first keyframe is skipped: a broadcast recording begins in the
+    middle of a group. Raises FFmpegError at a later fault, and JoinedError where videos were joined
+    by copying within an open group, where FFmpeg's program shows what it can.
     """
     decoder, keyframes, is_first, num_given, picture = _decoder(stream), set(), False, 0, None
     coder = stream.codec_context
     codec, in_fields = coder.codec.canonical_name, may_be_fields(coder)
 
     def with_key(picture: av.VideoFrame) -> tuple[av.VideoFrame, bool]:
-        # Some decoders mark no picture as a keyframe, and some containers have no times.
+        # Some decoders mark no picture as a keyframe, and some containers store no times.
         is_key = picture.pts is not None and picture.pts in keyframes
         return picture, picture.key_frame or is_key
 
     for number, packet in enumerate(container.demux(stream)):
-        if not packet.size:  # the end; or nothing; or, in Theora, the picture before again
+        if not packet.size:  # the end; or nothing; or, in Theora, the previous picture again
             if codec == "theora" and packet.pts is not None and picture is not None:
                 yield picture, False
             continue
@@ -202,9 +204,9 @@ def pictures(
             decoded = decoder.decode(packet)
         except av.error.InvalidDataError as error:
             if not any(bytes(packet)):
-                raise  # nothing but zeros is no picture but a hole
+                raise  # all zeros: a hole in the file, not a picture
             if not keyframes or (in_fields and not num_given):
-                continue  # a cut may even lie between the two halves of a picture
+                continue  # a cut may even fall between the two fields of a picture
             if is_first and key is not None and (packet.pts is None or packet.pts < key):
                 raise JoinedError(error.errno, error.strerror) from error
             raise
@@ -218,10 +220,10 @@ def pictures(
 
 
 def _decoder(stream: VideoStream) -> av.CodecContext:
-    """The stream's own; but for VP9 libvpx, as quick as FFmpeg's, which notices more damage."""
+    """Return the stream's own decoder; for VP9 libvpx, as fast as FFmpeg's and stricter."""
     coder = stream.codec_context
     is_vp9 = coder.codec.canonical_name == "vp9" and coder.format is not None
-    # Builds of libvpx may be for 8 bits only.
+    # libvpx may be built for 8 bits only.
     if not is_vp9 or coder.format.components[0].bits != 8 or VPX not in av.codecs_available:
         return coder
     decoder = av.CodecContext.create(VPX, "r")
@@ -230,12 +232,12 @@ def _decoder(stream: VideoStream) -> av.CodecContext:
 
 
 def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
-    """Find what brings a stored picture upright: (a, b, c, d), each -1, 0 or 1.
+    """Find what turns a stored picture upright: (a, b, c, d), each -1, 0 or 1.
 
-    The stored place (x, y) is shown at (a x + c y, b x + d y), moved back into the picture: four
-    turns, each plain or mirrored.
+    The stored pixel (x, y) is shown at (a x + c y, b x + d y), shifted back into the picture: four
+    rotations, each plain or mirrored.
 
-    Raises VideoReadError if the picture is to be shown askew, or cannot be made RGB.
+    Raises VideoReadError if the rotation is not a quarter turn, or there is no conversion to RGB.
     """
     try:
         graph = _make_graph(picture, TINY)
@@ -249,7 +251,7 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
     matrix = np.frombuffer(bytes(side_data), np.int32, 9).reshape(3, 3)[:2, :2]
     scale = np.linalg.norm(matrix, axis=0)
     if not scale.all():
-        return UPRIGHT  # FFmpeg's program takes no notice of it
+        return UPRIGHT  # FFmpeg's program ignores such a matrix
     exact = (matrix / scale).ravel()
     if abs(exact - exact.round()).max() > 0.02:
         raise unreadable(path, "it is to be shown askew", "encode it again upright")
@@ -257,20 +259,20 @@ def orientation_of(path: str, picture: av.VideoFrame) -> Orientation:
 
 
 def motion_vectors(picture: av.VideoFrame) -> np.ndarray | None:
-    """Look up the codec's motion vectors, if `open_video` was asked for them and there are any."""
+    """Get a picture's motion vectors, if `open_video` was asked for them and there are any."""
     found = SideDataContainer(picture).get("MOTION_VECTORS")
     return None if found is None else found.to_ndarray()
 
 
 def upright(size: tuple[int, int], orientation: Orientation) -> tuple[int, int]:
-    """Turn the (height, width) of a stored picture to those of the one that is shown, or back."""
+    """Convert a picture's (height, width) from as stored to as shown, or back."""
     return size if orientation[0] else size[::-1]
 
 
 def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> Graph:
     graph = Graph()
     graph.threads = 1
-    size = {"width": picture.width, "height": picture.height}  # and any time base
+    size = {"width": picture.width, "height": picture.height}  # any time base will do
     source = graph.add_buffer(**size, format=picture.format.name, time_base=Fraction(1, 25))
     nodes = [graph.add(name, options) for name, options in [*filters, ("buffersink", "")]]
     graph.link_nodes(source, *nodes).configure()
@@ -280,9 +282,9 @@ def _make_graph(picture: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> G
 class ToRGB:
     """Make pictures RGB, upright and of one size (height, width), with FFmpeg's filter `scale`.
 
-    FFmpeg's program uses it, and decord: all agree in every bit. PyAV's VideoReformatter does not
-    where it resizes or has more than 8 bits: it heeds where a file says that the colours of 4:2:0
-    and 4:2:2 lie, and so differs by 5 to 6 levels of 255 in a colourful picture.
+    FFmpeg's program and decord use it too, and all three agree in every bit. PyAV's
+    VideoReformatter does not when it resizes or gets more than 8 bits: it heeds a file's chroma
+    location for 4:2:0 and 4:2:2, and differs by 5 to 6 levels of 255 in a colourful picture.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -290,10 +292,10 @@ class ToRGB:
         self._graph, self._made_for = None, None
 
     def __call__(self, picture: av.VideoFrame, orientation: Orientation = UPRIGHT) -> np.ndarray:
-        """Convert to uint8 (H, W, 3), not always contiguous."""
+        """Convert a picture to uint8 (H, W, 3), not always contiguous."""
         height, width = upright(self.size, orientation)
         made_for = (picture.width, picture.height, picture.format.name, height, width)
-        if made_for != self._made_for:  # the size may change on the way
+        if made_for != self._made_for:  # the size may change within a video
             filters = [("scale", f"{width}:{height}:flags=bicubic"), ("format", "rgb24")]
             self._graph, self._made_for = _make_graph(picture, filters), made_for
         self._graph.vpush(picture)

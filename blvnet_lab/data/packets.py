@@ -1,4 +1,4 @@
-"""What a video's packets (compressed pictures) and their container tell without being decoded."""
+"""What a video's packets (compressed pictures) and its container tell us without decoding."""
 
 import os
 import re
@@ -14,14 +14,14 @@ from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import may_be_fields, unreadable
 
-# Each packet of these holds one frame, but for what `is_plain` asks besides.
+# In these, each packet holds one frame, provided the other tests of `is_plain` pass too.
 PLAIN_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "ffv1", "prores"}
 PLAIN_CONTAINERS = {"mp4", "matroska", "webm", "avi"}
 VOP = b"\0\0\1\xb6"  # how MPEG-4 begins a picture
 
 
 class Packet(NamedTuple):
-    """A packet (compressed picture) as far as it matters here."""
+    """Hold what matters here of a packet (a compressed picture)."""
 
     dts: int | None
     pts: int | None
@@ -30,14 +30,14 @@ class Packet(NamedTuple):
 
 @dataclass
 class Contents:
-    """What is found in a video: its packets in the file's order, and then the frames."""
+    """Hold what was found in a video: its packets in file order, and then its frames."""
 
     damage: str
     first: av.Packet | None = None
     all: list[Packet] = field(default_factory=list)
-    shown: list[Packet] = field(default_factory=list)  # others are to be decoded, but not shown
-    is_edited: bool = False  # whether an edit list of several parts has some read twice
-    is_doubtful: bool = False  # whether some may give no frame of their own
+    shown: list[Packet] = field(default_factory=list)  # the others are decoded but not shown
+    is_edited: bool = False  # whether an edit list of several parts has some packets read twice
+    is_doubtful: bool = False  # whether some packets may not yield a frame of their own
     picture: av.VideoFrame | None = None  # the first
     times: Sequence[int | None] = ()  # of the frames, ascending
     joined: bool = False  # see `VideoInfo`
@@ -46,12 +46,12 @@ class Contents:
 def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
     """Read the stream's packets up to the first that is damaged or missing.
 
-    Raises VideoReadError if there is no telling which frame is which.
+    Raises VideoReadError if one cannot tell which frame is which.
     """
     name, codec = container.format.name, stream.codec_context.codec.canonical_name
     found, gap = Contents(find_damage(path)), None
-    # Of mp4 and avi, which list all packets: place in the file to rank. An edit list of several
-    # parts decodes the same group for each; avi's index points at the few bytes before a packet.
+    # For mp4 and avi, which list all packets: from place in the file to rank. An edit list of
+    # several parts decodes a group once for each; avi's index points at the header of a packet.
     header = 8 if name == "avi" else 0
     listed = stream.index_entries if name == "avi" or "mp4" in name else ()
     places = [entry.pos + header for entry in listed if entry.size]
@@ -64,8 +64,8 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
                 continue  # marks the end
             num_before, is_bad = len(found.all), packet.is_corrupt
             if name == "mpegts":
-                # What lies before a gap is called corrupt. It does no harm where two broadcasts
-                # were joined: a keyframe comes next, or next but one.
+                # FFmpeg marks the packet before a gap as corrupt. That is harmless where two
+                # broadcasts were joined: a keyframe comes next, or next but one.
                 gap = num_before if is_bad else None if packet.is_keyframe else gap
                 is_bad = gap is not None and num_before - gap == 3
             if is_bad or rank_of.get(packet.pos, 0) > num_before:
@@ -74,10 +74,10 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
                 break
             found.first = found.first or packet
             found.all.append(Packet(packet.dts, packet.pts, packet.is_keyframe))
-            if codec == "mpeg4":  # not one picture, or a mere "as before" of a few bytes
+            if codec == "mpeg4":  # several pictures, none, or a few bytes for "same as before"
                 data = bytes(packet)
                 found.is_doubtful |= data.count(VOP) != 1 or len(data) - data.index(VOP) < 16
-            # What an edit list cuts off, and mere references, are not shown.
+            # Frames that an edit list cuts off, or that serve only as references, are not shown.
             if not (packet.is_discard or _is_reference_only(codec, packet)):
                 found.shown.append(found.all[-1])
     except av.error.FFmpegError as error:
@@ -87,8 +87,8 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
     if len(rank_of) > len(found.all):
         found.damage = found.damage or "cut short"
     if found.damage and found.all and found.all[-1].dts is not None:
-        # The lost packets may hold frames that belong between the last ones. No frame is shown
-        # before it is decoded (pts >= dts), so up to the last dts none is missing.
+        # Lost packets may hold frames that belong between the last ones. No frame is shown before
+        # it is decoded (pts >= dts), so none is missing up to the last dts.
         last = found.all[-1].dts
         found.shown = [p for p in found.shown if p.pts is None or p.pts <= last]
         if (hole := first_hole([p.pts for p in found.shown])) is not None:
@@ -97,18 +97,18 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
 
 
 def _is_reference_only(codec: str, packet: av.Packet) -> bool:
-    """Whether a packet of VP8 or VP9 says of its picture that it is not shown."""
+    """Tell whether a packet of VP8 or VP9 marks its picture as not to be shown."""
     data = memoryview(packet)
     if codec == "vp8":
         return not data[0] & 16
-    if codec != "vp9" or data[-1] & 0xE0 == 0xC0:  # the end of several pictures, the last is shown
+    if codec != "vp9" or data[-1] & 0xE0 == 0xC0:  # several pictures, of which the last is shown
         return False
-    flags = data[0] >> (0 if data[0] & 0x30 == 0x30 else 1)  # profile 3 has one bit more before
-    return not flags & 0b101  # nor is one shown that was decoded before
+    flags = data[0] >> (0 if data[0] & 0x30 == 0x30 else 1)  # profile 3 has one more bit before
+    return not flags & 0b101  # neither "show" nor "show one decoded earlier"
 
 
 def is_plain(container: InputContainer, stream: VideoStream, found: Contents) -> bool:
-    """Tell whether the packets say all: each holds one frame, or is known to be hidden."""
+    """Tell whether the packets say it all: each holds one frame, or is known to be hidden."""
     coder, name = stream.codec_context, container.format.name
     codec = coder.codec.canonical_name
     if codec not in PLAIN_CODECS or found.is_doubtful or found.is_edited:
@@ -120,10 +120,10 @@ def is_plain(container: InputContainer, stream: VideoStream, found: Contents) ->
     times, all_times = ([p.pts for p in some] for some in (found.shown, found.all))
     if None in all_times or len(set(times)) < len(times):
         return False
-    # avi holds no times, and those that FFmpeg works out are wrong with B-frames.
+    # avi stores no times, and those that FFmpeg works out are wrong if there are B-frames.
     if name == "avi" and (coder.has_b_frames or times != sorted(times)):
         return False
-    # Nothing is shown before the first keyframe, on which all is built.
+    # Nothing may be shown before the first keyframe, on which all others build.
     return found.all[0].is_key and all_times[0] == min(all_times)
 
 
@@ -140,9 +140,9 @@ def first_hole(times: Sequence[int | None]) -> int | None:
 
 
 def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
-    """Raise VideoReadError if packets are decoded at even times, but some are shown at once.
+    """Raise VideoReadError if packets are decoded at even times but shown at crowded ones.
 
-    An encoder takes the first from the second. Holes are no sign of it: cuts by copying leave some.
+    Encoders derive one from the other. Holes prove nothing: cutting by copying leaves some.
     """
     if len(packets) < 3 or any(None in packet for packet in packets):
         return
@@ -152,18 +152,21 @@ def _refuse_contradictions(path: str, packets: Sequence[Packet]) -> None:
         raise unreadable(path, "its table of times was altered: even ones became uneven")
 
 
-# Damage that FFmpeg passes over, but the bytes of a Matroska (mkv, WebM) or avi file give away.
+# Damage that FFmpeg overlooks, but that shows in the bytes of a Matroska (mkv, WebM) or avi file.
 
 EBML, SEGMENT, CHECKSUM = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\xbf\x84"
-# A cluster holds blocks (pictures, sounds), plain or in a group or encrypted; numbers that describe
-# it; tracks that pause, padding, and a checksum.
+# A cluster holds blocks (pictures, sound), plain, grouped or encrypted; numbers that describe it;
+# the tracks that pause; padding; and a checksum.
 CLUSTER, BLOCK_GROUP, TIME = b"\x1f\x43\xb6\x75", b"\xa0", b"\xe7"
 NUMBERS = {TIME, b"\xa7", b"\xab"}
 IN_CLUSTER = {b"\xa3", BLOCK_GROUP, b"\xaf", b"\x58\x54", b"\xec", b"\xbf"} | NUMBERS
 
 
 def find_damage(path: str) -> str:
-    """Look for damage to a Matroska or avi file: "" or what is wrong with it; or VideoReadError."""
+    """Look for damage to a Matroska or avi file; return "" or what is wrong with it.
+
+    Raises VideoReadError if the list's beginning is missing or a checksum does not match.
+    """
     size, place, num_bytes = None, 0, os.path.getsize(path)
     with open(path, "rb") as file:
         begin = file.read(4096)
@@ -171,13 +174,13 @@ def find_damage(path: str) -> str:
             begin += file.read(1 << 20)
             if begin[8:12] != b"WEBP" and not re.search(rb"LIST....movi", begin, re.DOTALL):
                 # FFmpeg would begin at the first picture that it comes across.
-                raise unreadable(path, "the beginning of the list of its pictures is missing")
+                raise unreadable(path, "the beginning of its list of pictures is missing")
             size, place = int.from_bytes(begin[4:8], "little"), 8
             size = None if size == 0xFFFFFFFF else size
         elif begin[:4] == EBML:
             header, place = _size(begin, 4)
             place += header or 0
-            if begin[place : place + 4] == SEGMENT:  # it holds nearly all of the file
+            if begin[place : place + 4] == SEGMENT:  # which holds nearly all of the file
                 size, place = _size(begin, place + 4)
                 end = num_bytes + 1 if size is None else place + size
                 if not _do_parts_fit(file, num_bytes, place, end):
@@ -186,31 +189,31 @@ def find_damage(path: str) -> str:
 
 
 def _do_parts_fit(file: BinaryIO, num_bytes: int, place: int, end: int) -> bool:
-    """Whether the elements of a Matroska segment fill it, and those of its clusters these."""
+    """Tell whether a Matroska segment's elements fill it, and its clusters' elements fill them."""
     while place < min(end, num_bytes):
         file.seek(place)
         begin = file.read(12)
         size, header = _size(begin, 9 - begin[0].bit_length())
         place += header
         if size is None or num_bytes < min(place + size, end):
-            break  # cut short, or written as it came: then without checksums
-        # Of those that a segment is made of only padding and checksums have a name of 1 byte.
+            break  # cut short, or recorded live: then it has no checksums
+        # Of a segment's elements, only padding and checksums have a name of 1 byte.
         if place + size > end or (begin[0] >> 4 != 1 and begin[:1] not in (b"\xec", b"\xbf")):
             return False
         file.seek(place)
         content = memoryview(file.read(size))
         place += size
-        if size > 6 and content[:2] == CHECKSUM:  # of all that follows it in the element
+        if size > 6 and content[:2] == CHECKSUM:  # over all that follows it in the element
             if zlib.crc32(content[6:]) != int.from_bytes(content[2:6], "little"):
                 raise unreadable(file.name, "it was altered: a checksum in it does not match")
-        elif begin[:4] == CLUSTER or content[:1] == TIME:  # which is what a cluster begins with
+        elif begin[:4] == CLUSTER or content[:1] == TIME:  # with which every cluster begins
             if begin[:4] != CLUSTER or not _is_filled(bytes(content), IN_CLUSTER):
                 return False
     return True
 
 
 def _is_filled(data: bytes, names: Collection[bytes] = ()) -> bool:
-    """Whether Matroska elements, of these names if any are given, fill the data to the end."""
+    """Tell whether Matroska elements, with these names if any are given, fill the data exactly."""
     place = 0
     while place < len(data):
         begin = place
@@ -226,7 +229,7 @@ def _is_filled(data: bytes, names: Collection[bytes] = ()) -> bool:
 
 
 def _size(data: bytes, place: int) -> tuple[int | None, int]:
-    """An element's size, None (all ones) of what was written to a pipe, and the place behind it."""
+    """Read an element's size (None, all ones, if written to a pipe) and where its data begins."""
     length = 9 - (data[place] if place < len(data) else 1).bit_length()
     ones = (1 << 7 * length) - 1
     number = int.from_bytes(data[place : place + length], "big") & ones

@@ -1,12 +1,11 @@
-"""What a video file holds: how many frames, their size, when they are shown.
+"""What a video file holds: how many frames, of what size, shown when.
 
     info = probe_video("clip.mp4")
     packed = pack_info(info)             # a line of text, for the manifest
     info = known_video("clip.mp4", packed)
 
-Of the plain kinds, which nearly all files are, the packets (compressed pictures) tell it, without
-decoding more than the first: each holds one frame, at its own time. All others are decoded
-once, and what comes out is counted.
+Nearly all files are of plain kinds, whose packets (compressed pictures) each hold one frame with
+its own time: only the first is decoded. All other files are decoded once, and their frames counted.
 """
 
 import json
@@ -38,33 +37,33 @@ from blvnet_lab.data.packets import Contents, first_hole, is_plain, scan
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 TIMES, TUPLES = {"pts", "keyframe_pts"}, {"size", "orientation", "part"}  # of VideoInfo
-TOLERANCE = 1e-4  # seconds, by which times may be rounded
+TOLERANCE = 1e-4  # seconds by which rounding may change a time
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds."""
+    """Hold what is known of a video file, or of a part of it."""
 
     path: str
     num_frames: int  # that are shown and complete
-    size: tuple[int, int]  # (height, width) in pixels as shown, upright
-    fps: float  # frames per second, on average; 0.0 if there is no telling
+    size: tuple[int, int]  # (height, width) in pixels, upright as shown
+    fps: float  # frames per second, on average; 0.0 if unknown
     codec: str  # "h264", "vp9", ...
     container: str  # FFmpeg's name, such as "mov,mp4,m4a,3gp,3g2,mj2"
     decord_exact: bool  # whether decord gives the same frames, bit for bit
-    # When each frame is shown, ascending, in the file's own units; None: not of a plain kind, so
-    # that they are counted as they are decoded.
+    # When each frame is shown, ascending, in the file's own units; None: the file is not of a plain
+    # kind, and its frames are counted as they are decoded.
     pts: tuple[int, ...] | None = None
     keyframe_pts: tuple[int, ...] = ()  # where decoding may start; empty: only at the beginning
     damage: str = ""  # what is known to be wrong with the file, though some of it can be read
-    num_bytes: int = 0  # the file's size, by which another file in its place is noticed
+    num_bytes: int = 0  # the file's size, which tells whether it has been replaced
     whole: bool = False  # every frame was decoded once without a fault (`reading.check_video`)
-    orientation: Orientation = UPRIGHT  # what brings a stored picture upright
+    orientation: Orientation = UPRIGHT  # what turns a stored picture upright
     joined: bool = False  # cut or joined within an open group: FFmpeg must patch up a picture
-    first_picture: str = ""  # the name of the first of a folder of pictures
-    part: tuple[float, ...] = ()  # start and end (s), if only that part of the file is meant,
-    first: int = 0  # which so many frames precede,
-    lead: int = 0  # so many of them from the keyframe on where decoding starts
+    first_picture: str = ""  # of a folder of pictures, the first one's name
+    part: tuple[float, ...] = ()  # start and end (s), if only that part of the file is meant
+    first: int = 0  # number of frames before the part
+    lead: int = 0  # number of these from the keyframe where decoding starts
 
     @property
     def seconds(self) -> float:
@@ -74,8 +73,8 @@ class VideoInfo:
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     """Find out what a video file, or a folder of numbered pictures (`picture_names`), holds.
 
-    A file that is cut short is described as far as it is complete; `VideoInfo.damage` says so.
-    Raises VideoReadError if there is no video in it, or no reading it.
+    A truncated file is described as far as it is complete; `VideoInfo.damage` says so. Raises
+    VideoReadError if it holds no video, or one that cannot be read.
     """
     path = os.fsdecode(path)
     if os.path.isdir(path):
@@ -89,8 +88,8 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         else:
             in_order = sorted(found.shown, key=lambda packet: packet.pts)
             found.times = [packet.pts for packet in in_order]
-            # Decoding may start at keyframes if all that is stored after one is shown after it: not
-            # so in an open group of pictures (GOP).
+            # Decoding may start at keyframes if all that is stored after one is shown after it,
+            # which is not so in an open group of pictures (GOP).
             pairs = zip(found.shown, in_order, strict=True)
             if all(stored is shown for stored, shown in pairs if stored.is_key):
                 keyframes = tuple(sorted(packet.pts for packet in found.all if packet.is_key))
@@ -130,9 +129,9 @@ def _probe_pictures(folder: str) -> VideoInfo:
 
 
 def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFrame | None:
-    """The picture of a packet, or None if it cannot be decoded without others."""
+    """Return a packet's picture, or None if it cannot be decoded without others."""
     try:
-        # A copy: of a packet that an edit list hides, the decoder would keep the picture back.
+        # A copy, because the decoder would withhold the picture if an edit list hides the packet.
         found = stream.decode(av.Packet(bytes(packet))) if packet else []
         found += stream.decode(None)
     except av.error.FFmpegError:
@@ -141,7 +140,7 @@ def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFram
 
 
 def _count(path: str, found: Contents, strict: bool = True) -> None:
-    """Decode all up to the first fault."""
+    """Decode up to the first fault, and note the frames' times."""
     found.times, damage = [], found.damage
     with open_video(path, strict) as (container, stream):
         is_ts = container.format.name == "mpegts"
@@ -160,8 +159,8 @@ def _count(path: str, found: Contents, strict: bool = True) -> None:
                 found.joined = True
                 return _count(path, found, strict=False)
             damage = damage or f"damaged ({error.strerror})"
-    # MPEG-TS has neither an index nor a length. A hole at the end may be from a cut without
-    # encoding again, unless it was a cut through one of its packets, of 188 bytes (or 192, or 204).
+    # MPEG-TS has neither an index nor a length. Cutting without re-encoding may leave a hole at the
+    # end, but would not cut through one of its packets, of 188 bytes (or 192, or 204).
     hole, num_bytes = first_hole(found.times), os.path.getsize(path)
     if is_ts and hole is not None and all(num_bytes % size for size in (188, 192, 204)):
         found.times = [time for time in found.times if time <= hole]
@@ -170,31 +169,31 @@ def _count(path: str, found: Contents, strict: bool = True) -> None:
 
 
 def _rate(stream: VideoStream, times: Sequence[int]) -> float:
-    """Frames a second: what the file says, unless its times belie it; 0.0 if nothing tells."""
-    # Formats without a rate of their own make FFmpeg guess one, up to 60,000 frames a second.
+    """Return frames per second: as the file says, unless its times differ; 0.0 if unknown."""
+    # For formats that store no rate FFmpeg guesses one, up to 60,000 frames per second.
     said, steps = float(stream.average_rate or 0), np.diff(times)
     total = int(steps.sum())
     if total <= 0:
         return said
     mean = float(len(steps) / (total * stream.time_base))
     if not 0.8 < said / mean < 1.25:
-        # A recording may pause: then its frames are as far apart as it says, but for few.
+        # A recording may pause: then all but a few frames are as far apart as the file says.
         usual = float(1 / (max(np.median(steps), 1) * stream.time_base))
         return said if 0.8 < said / usual < 1.25 else mean
     return said
 
 
 def pack_info(info: VideoInfo) -> str:
-    """Write what was found, but for the path, as a line of JSON for a manifest's column `probe`."""
+    """Write all but the path as a line of JSON, for a manifest's column `probe`."""
     values = {}
     for name, default in ((field.name, field.default) for field in fields(info)[1:]):
-        if (value := getattr(info, name)) != default:  # usual values are left out
+        if (value := getattr(info, name)) != default:  # defaults are left out
             values[name] = _to_runs(value) if name in TIMES else value
     return json.dumps(values, separators=(",", ":"))
 
 
 def _to_runs(values: Sequence[int]) -> list[list[int]]:
-    """(first, step, count) of runs of equal steps: of 0, 5, 10, 17 [[0, 5, 3], [17, 0, 1]]."""
+    """Compress equal steps to (first, step, count): 0, 5, 10, 17 to [[0, 5, 3], [17, 0, 1]]."""
     runs: list[list[int]] = []
     for value in values:
         if runs and runs[-1][2] == 1:
@@ -216,9 +215,9 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
 
 
 def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float] = ()) -> VideoInfo:
-    """Unpack what is known of a file; probe it again if it is another, or that cannot be read.
+    """Unpack what is known of a file; probe it anew if it was replaced or nothing is known.
 
-    `part` is of `part_of`; () or NaN mean all of the file.
+    `part` is that of `part_of`; () or NaN mean all of the file.
     """
     part = tuple(round(time, 4) for time in part if time == time)  # a manifest has nine digits
     try:
@@ -233,33 +232,35 @@ def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float]
 
 
 def frame_pts(info: VideoInfo, container: InputContainer, stream: VideoStream) -> Sequence:
-    """Find when an opened video's frames are shown, in its own units; if need be by decoding."""
+    """Find when an opened video's frames are shown, in its own units, if need be by decoding."""
     if info.pts:
         return info.pts
     found = islice(pictures(container, stream), info.first, info.first + info.num_frames)
     pts, dts = zip(*((p.pts, p.pts if p.dts is None else p.dts) for p, _ in found), strict=True)
-    # Those that FFmpeg works out for an avi may go back: then its program takes the other ones.
+    # For an avi FFmpeg works out pts that may go backwards: then its program uses the dts.
     return pts if None in pts else min(pts, dts, key=lambda times: (np.diff(times) <= 0).sum())
 
 
 @lru_cache(maxsize=32)
 def _shown(info: VideoInfo) -> tuple[Sequence[int], np.ndarray]:
-    """When frames are shown, in the file's units and in seconds; kept for the next part of it."""
+    """Find when frames are shown, in the file's units and in seconds; cached for its next part."""
     pts = (None,)
     if info.fps:
         with open_video(info.path, not info.joined) as (container, stream):
             pts, unit = frame_pts(info, container, stream), float(stream.time_base)
             origin = (container.start_time or 0) / av.time_base
     if None in pts:
-        raise unreadable(info.path, "its frames have no times to find a part by", "take all")
+        raise unreadable(info.path, "its frames have no times to find a part by", "take all of it")
     return pts, np.maximum.accumulate(np.array(pts) * unit - origin)
 
 
 def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> VideoInfo:
-    """Describe a part of a video: the frames that a player shows from its start to its end.
+    """Describe a part of a video: the frames that a player shows between two times.
 
-    In seconds from the file's own start. With `cut`, a part that goes on after the video ends with
-    it. Raises VideoReadError if it is not in the video, or this is damaged or without times.
+    part: start and end, in seconds from the file's own start.
+    cut: end the part with the video if it would go on longer.
+
+    Raises VideoReadError if the part is not in the video, or this is damaged or stores no times.
     """
     pts, times = _shown(refuse_damage(info))
     start, end, count = *(round(time, 4) for time in part), len(times)
@@ -280,7 +281,7 @@ def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> Vid
 
 
 def refuse_damage(info: VideoInfo) -> VideoInfo:
-    """Return it, or raise VideoReadError if it is damaged: its start may show another action."""
+    """Return `info`, or raise VideoReadError if it is damaged: the rest may show another action."""
     if info.damage:
         raise unreadable(info.path, f"it is {info.damage}, after {info.num_frames} frames")
     return info

@@ -2,12 +2,11 @@
 
     frames = read_frames("clip.mp4", [0, 10, 20])    # uint8 (3, 3, H, W), RGB
 
-Where the file is of a plain kind (`probing`), PyAV jumps to the keyframe before a frame that is
-wanted, and looks at the time of every picture; of all other kinds it decodes from the beginning,
-and counts.
+In a file of a plain kind (`probing`), PyAV jumps to the keyframe before a wanted frame and goes by
+the time of every picture; in all others it decodes from the beginning and counts.
 
-A missing end is noticed in all files but MPEG-TS. Flipped bits mostly are in H.264 and VP9, but
-rarely in VP8 and HEVC. Reading looks no further than the frames asked for, `check_video` at all.
+A missing end is noticed in all files but MPEG-TS; flipped bits mostly in H.264 and VP9, but rarely
+in VP8 and HEVC. Reading looks no further than the frames asked for, `check_video` at all of them.
 """
 
 import math
@@ -43,11 +42,11 @@ def read_frames(
     indices: Sequence[int] | np.ndarray | torch.Tensor,
     size: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """Read the frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked.
+    """Read the frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked for.
 
-    In memory a pixel's colours lie side by side (channels-last): crops and resizing are quickest.
+    In memory a pixel's colours lie side by side (channels-last), which crops and resizes fastest.
 
-    path: of the file (or the folder of pictures); or what `probe_video` found.
+    path: the file's (or the folder of pictures'), or what `probe_video` found.
     size: (height, width) in pixels to resize to while decoding; `VideoInfo.size` if None.
 
     Raises VideoReadError for a file that cannot be read, IndexError for an index outside the video.
@@ -60,13 +59,13 @@ def read_frames(
         frames[place] = rgb
     if wanted != ordered:
         frames = frames[np.searchsorted(ordered, wanted)]
-    return torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, H, W, 3) before
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)  # from (T, H, W, 3)
 
 
 def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
     """Decode every frame once; return what `probe_video` found, with `whole` set.
 
-    Raises VideoReadError if the video is cut short, or one of its frames cannot be decoded.
+    Raises VideoReadError if the video is cut short or one of its frames cannot be decoded.
     """
     info = refuse_damage(path if isinstance(path, VideoInfo) else probe_video(path))
     if not info.whole or info is path:  # else probing has just decoded it
@@ -97,7 +96,7 @@ def decode_frames(
         yield from _decode_pictures(info, wanted, use)
         return
     num_found = 0
-    # Jumps land where the file's index says, which may be wrong: then all is decoded.
+    # Jumps land where the file's index says, which may be wrong: then everything is decoded.
     for jumps in (True, False) if info.keyframe_pts else (False,):
         cause = None
         with open_video(info.path, not info.joined, with_motion) as opened:
@@ -114,7 +113,7 @@ def decode_frames(
 
 
 def _decode_pictures(info: VideoInfo, wanted: Sequence[int], use: Callable) -> Iterator[Any]:
-    """As `decode_frames`, of a folder of pictures, each of which says how it is turned."""
+    """Do as `decode_frames` with a folder of pictures, each of which has its own orientation."""
     for index in wanted:
         name = picture_name(info.first_picture, index)
         try:
@@ -134,7 +133,7 @@ def _decode_pictures(info: VideoInfo, wanted: Sequence[int], use: Callable) -> I
 def _intact(
     opened: tuple[InputContainer, VideoStream], info: VideoInfo, wanted: Sequence[int], jumps: bool
 ) -> Iterator[av.VideoFrame]:
-    """The pictures of the wanted frames, up to the first that does not come out intact."""
+    """Yield the pictures of the wanted frames, up to the first that does not come out intact."""
     container, stream = opened
     index_of = {pts: index for index, pts in enumerate(info.pts or ())}
     decoded, sought, now = pictures(container, stream), -math.inf, -1
@@ -143,7 +142,7 @@ def _intact(
         if jumps:
             place = max(0, bisect_right(info.keyframe_pts, info.pts[target]) - 1)
             keyframe = info.keyframe_pts[place]
-            # A keyframe that is not shown can only be the first, before the first frame that is.
+            # Only the first keyframe may be hidden, and it precedes the first frame shown.
             start = index_of.get(keyframe, -info.lead)
             if now < 0 or start > now + 1:
                 container.seek(keyframe, stream=stream)
@@ -154,12 +153,12 @@ def _intact(
             if picture is None:
                 return  # the end of the file
             if (picture.pts or 0) < sought:
-                continue  # the jump was to an earlier keyframe, as in an mp4 with an edit list
-            # Frames before a part are counted, and all of other than the plain kinds of files.
+                continue  # the jump led to an earlier keyframe, as in an mp4 with an edit list
+            # Frames before a part are counted, and so are all frames of files not of plain kinds.
             index = expected if expected < 0 or not index_of else None
             index = index_of.get(picture.pts, index)
-            # What follows a damaged picture is built on it, up to the next keyframe. A picture that
-            # comes out of turn is a sign of damage, and so are those that are left out before it.
+            # What follows a damaged picture builds on it, up to the next keyframe. A picture that
+            # comes out of turn is a sign of damage, as are those left out before it.
             intact = (intact and index == expected) or is_key
             intact = intact and index is not None and (not picture.is_corrupt or info.joined)
             expected = (expected if index is None else index) + 1

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip: spread over all of it, or at a fixed distance in a part."""
+"""Which frames of a video make a clip: spread over all of it, or close together in one part."""
 
 from functools import partial
 
@@ -16,8 +16,8 @@ def sample_uniform(
 
     A video shorter than the clip gives some frames more than once.
 
-    generator: where to draw a random place in each segment, for training; None takes `place`.
-    place: in each segment, from 0 (its start) to 1; for evaluation. 0.5 is the centre.
+    generator: draws a random place in each segment, for training; None takes `place`.
+    place: in each segment, from 0 (its start) to 1, for evaluation; 0.5 is the centre.
     """
     places = torch.full((num_frames,), place, dtype=torch.float64, device="cpu")
     if generator is not None:
@@ -37,8 +37,8 @@ def sample_dense(
 
     Where the video ends before the clip does, its last frame is repeated.
 
-    generator: where to draw a random start, for training; None takes `place`.
-    place: of the clip among all that fit, from 0, the first, to 1; 0.5 is the centre.
+    generator: draws a random start, for training; None takes `place`.
+    place: of the clip among all that fit, from 0 (the first) to 1; 0.5 is the centre.
     """
     last_start = max(0, frame_count - 1 - (num_frames - 1) * stride)
     start = int(place * last_start)
@@ -52,8 +52,8 @@ def sample_views(
 ) -> Tensor:
     """Spread `num_clips` clips evenly over a video, to evaluate it: (num_clips, T) int64.
 
-    Clip k lies at place (k + 1/2) / num_clips, so that a single one is the centre. `stride` is that
-    of `sample_dense`; None samples uniformly.
+    Clip k lies at place (k + 1/2) / num_clips, so that a single clip is the centre. `stride` is as
+    in `sample_dense`; None samples uniformly.
     """
     sample = sample_uniform if stride is None else partial(sample_dense, stride=stride)
     places = [(k + 0.5) / num_clips for k in range(num_clips)]

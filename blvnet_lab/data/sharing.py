@@ -1,4 +1,4 @@
-"""Memory that all processes that read clips share, and how much of it there is."""
+"""Memory shared by all processes that read clips, and how much of it there is."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +8,17 @@ import psutil
 import torch
 from torch import Tensor
 
-# What a list of strings is made of is copied page by page into every process that a data loader
-# forks: to read an object, Python writes its reference count. An array of these holds no objects.
+# A list of strings is copied, page by page, into every process that a data loader forks: to read
+# an object, Python writes its reference count. An array of this type holds no objects.
 STRING = np.dtypes.StringDType()
 
 
 class KeptFrames(Sequence[Tensor | None]):
-    """Room for the frames of videos, the smallest first, as far as `limit` bytes go.
+    """Make room for the frames of videos, the smallest first, as far as `limit` bytes go.
 
     kept[i] is a view (T, 3, H, W) uint8 to write to and read from; None if video i has no room.
 
-    shapes: (N, 3) int64, of each video the frames to keep, their height and width.
+    shapes: (N, 3) int64: for each video, how many frames to keep, their height and their width.
     """
 
     def __init__(self, shapes: np.ndarray, limit: int):
@@ -30,7 +30,7 @@ class KeptFrames(Sequence[Tensor | None]):
         self._shapes, self._begins = shapes, np.where(fits, ends - sizes, -1)
         self.limit, self.num_bytes = limit, int(sizes[fits].sum())
         self.num_left_out = int((~fits & (sizes > 0)).sum())
-        # One block: of many tensors each would take a file to be sent to a process that is spawned.
+        # One block: each of many tensors would need a file of its own to reach a spawned process.
         self._block = torch.empty(self.num_bytes, dtype=torch.uint8, device="cpu")
 
     def __len__(self) -> int:
@@ -46,20 +46,20 @@ class KeptFrames(Sequence[Tensor | None]):
 def free_memory(
     groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int:
-    """Count the bytes that this process may still take, of the machine and of its container.
+    """Count the bytes that this process may still take, on the machine and in its container.
 
-    groups, membership: where Linux shows limits of groups of processes, and this process's groups.
+    groups, membership: where Linux shows the limits of control groups, and this process's groups.
     """
     free = psutil.virtual_memory().available
     for line in _lines(membership):
         _, controllers, name = line.split(":", 2)
-        if "memory" in controllers.split(","):  # version 1 of these groups
+        if "memory" in controllers.split(","):  # version 1 of control groups
             root, cache = groups / "memory", "total_inactive_file"
             limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             root, limit, used, cache = groups, "memory.max", "memory.current", "inactive_file"
         own = root / name.strip("/")
-        for folder in (own, *own.parents):  # a limit of any group around this one counts
+        for folder in (own, *own.parents):  # the limits of all groups around this one count too
             text = "".join(_lines(folder / limit))
             if text.isdigit():  # or "max", or there is none
                 stat = dict(map(str.split, _lines(folder / "memory.stat")))

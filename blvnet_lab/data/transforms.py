@@ -1,8 +1,8 @@
-"""From decoded frames to what a network sees; one random draw for all frames of a clip.
+"""From decoded frames to what a network sees, with one random draw for all frames of a clip.
 
-torchvision's v2 transforms take the leading axis of (T, C, H, W) as a batch and draw their random
-numbers once for it. Nothing here mirrors a clip, because a mirror image of "moves right" is another
-class: `ClipDataset` does it, which knows the label.
+torchvision's v2 transforms treat the leading axis of (T, C, H, W) as a batch and draw their random
+numbers once for it. Nothing here mirrors a clip, because the mirror image of "moves right" is
+another class: `ClipDataset`, which knows the label, does that.
 """
 
 import math
@@ -14,24 +14,24 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-# Of ImageNet, in RGB; the published weights were trained with them.
+# ImageNet's, in RGB; the published weights were trained with them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # published: sides, as shares of the frame's short side
-AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)  # of the other crop: shares of the area, width by height
+CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # "multi-scale": sides, as shares of the short side
+AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)  # "resized": shares of the area, width over height
 
 
 def normalize(frames: Tensor) -> Tensor:
-    """Turn uint8 frames (..., 3, H, W) into float32 with ImageNet's mean 0 and deviation 1."""
+    """Turn uint8 frames (..., 3, H, W) into float32, such that ImageNet has mean 0 and std 1."""
     if frames.dtype != torch.uint8:
         raise TypeError(f"expected frames in uint8, from 0 to 255, got {frames.dtype}")
     mean, std = (255 * values for values in _statistics(frames.device))
-    # torchvision's two transforms for this take six times as long, as much as all the others.
+    # torchvision's two transforms for this take six times as long: as long as all the others.
     clip = frames.to(torch.float32, memory_format=torch.contiguous_format)
     return clip.sub_(mean).div_(std)
 
 
 def denormalize(clip: Tensor) -> Tensor:
-    """Turn a clip back into uint8, for pictures of what the network saw."""
+    """Turn a clip back into uint8, to show what the network saw."""
     mean, std = (values.to(clip) for values in _statistics(clip.device))
     return ((clip * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
@@ -56,7 +56,7 @@ def training_transform(
     rand_augment: how many operations of RandAugment (Cubuk et al., 2019) to apply, 0 for none.
     erase: probability of blanking out a random rectangle (Zhong et al., 2017).
     """
-    with torch.device("cpu"):  # where torchvision's transforms keep tensors of their own
+    with torch.device("cpu"):  # for the tensors that torchvision's transforms hold
         resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
         multi_scale = v2.Lambda(partial(multi_scale_crop, size=size))
         steps = [{"resized": resized, "multi-scale": multi_scale}[crop]]
@@ -71,10 +71,10 @@ def training_transform(
 
 
 class Jitter(v2.ColorJitter):
-    """torchvision's changes of brightness, contrast and saturation, in half the time.
+    """Change brightness, contrast and saturation as torchvision does, in half the time.
 
-    The same numbers are drawn. Values stay in float32 in between and are rounded once, where
-    torchvision cuts them off to whole numbers after every change: they differ by a few of 255.
+    The same random numbers are drawn. Values stay in float32 and are rounded once at the end, where
+    torchvision truncates them to integers after every change: results differ by a few of 255.
     """
 
     def transform(self, frames: Tensor, params: dict[str, Any]) -> Tensor:
@@ -88,11 +88,11 @@ class Jitter(v2.ColorJitter):
                 grey = v2.functional.rgb_to_grayscale(frames)
                 grey = grey.mean((-3, -2, -1), keepdim=True) if change == 1 else grey
                 frames.mul_(factor).add_(grey, alpha=1 - factor).clamp_(0, 255)
-        return frames.round_().to(kind)  # `normalize` takes no other than uint8
+        return frames.round_().to(kind)  # `normalize` takes only uint8
 
 
 def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-scale"]) -> int:
-    """Give the short side, in pixels, above which frames hold more than training crops show."""
+    """Compute the short side, in pixels, beyond which frames hold more than training crops show."""
     smallest = (AREAS[0] / RATIOS[1]) ** 0.5 if crop == "resized" else CROP_SCALES[-1]
     return math.ceil(max(size) / smallest)
 
@@ -100,8 +100,8 @@ def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-sca
 def multi_scale_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """Crop frames at one of five places (corners, centre), resized to `size` (height, width).
 
-    The crop's sides are drawn from `CROP_SCALES`, height and width at most one step apart, so that
-    the picture is a little stretched at times (TSN, Wang et al., 2016, section 3.2).
+    The crop's sides are drawn from `CROP_SCALES`, height and width at most one step apart, so the
+    picture is sometimes stretched a little (TSN, Wang et al., 2016, section 3.2).
     """
     height, width = frames.shape[-2:]
     sides = [round(min(height, width) * scale) for scale in CROP_SCALES]
@@ -114,7 +114,7 @@ def multi_scale_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _crop_places(frame: Sequence[int], crop: Sequence[int], crops: int) -> list[tuple[int, int]]:
-    """(top, left) of crops in frames, both (height, width): centre, side by side, or corners."""
+    """Return each crop's (top, left) in a frame, both (height, width), for `view_transform`."""
     bottom, right = frame[0] - crop[0], frame[1] - crop[1]
     centre = (round(bottom / 2), round(right / 2))
     if crops == 3 and bottom > right:
@@ -127,7 +127,7 @@ def _crop_places(frame: Sequence[int], crop: Sequence[int], crops: int) -> list[
 def evaluation_transform(size: tuple[int, int], short_side: int | None = None) -> v2.Compose:
     """Make the evaluation transform: the centre of the frame at `size` (height, width).
 
-    short_side: in pixels, to which the frame is scaled first; None: so that it just fills `size`.
+    short_side: in pixels, to which the frame is scaled first; None: just large enough for `size`.
     """
     return v2.Compose([CentreCrop(size, short_side), v2.Lambda(normalize)])
 
@@ -138,11 +138,11 @@ def view_transform(
     short_side: int | None = None,
     mirror: Sequence[int | None] | None = None,
 ) -> v2.Compose:
-    """Show a clip in the crops by which it is evaluated: (crops, T, C, H, W).
+    """Make the transform that shows a clip in several crops: (crops, T, C, H, W).
 
     crops: 1 is the centre; 3 lie side by side along the frame's longer side; 5 are the centre and
         the corners; 10 are these and their mirror images.
-    mirror: of the class list, needed for 10 crops: each class must be its own mirror image.
+    mirror: the class list's, needed for 10 crops: each class must be its own mirror image.
     """
     others = [label for label, image in enumerate(mirror or ()) if image != label]
     if crops == 10 and (others or mirror is None):
@@ -153,7 +153,7 @@ def view_transform(
 
 
 class CentreCrop(v2.Transform):
-    """Scale a clip (T, C, H, W) and take its centre, or (crops, T, C, H, W) of it."""
+    """Scale a clip (T, C, H, W) and take its centre, or several crops (crops, T, C, H, W)."""
 
     def __init__(self, size: tuple[int, int], short_side: int | None, crops: int | None = None):
         super().__init__()
