@@ -29,6 +29,7 @@ from nets import (
 from test_official import CASES, assert_published_logits, model_of, official_state
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 
 from blvnet_lab.benchmark.published import PublishedTAM, published_form
 from blvnet_lab.deploy.fold import ConvReLU, optimize_for_inference
@@ -395,6 +396,22 @@ def test_an_edit_that_is_over_before_the_backward_pass_has_the_same_gradients():
             loss = model(clips).square().sum()
         gradients += torch.autograd.grad(loss, clips)
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_lent_weights_are_those_of_the_backward_pass_too(builder, training):
+    """`functional_call` is over by then, and the model has its own weights and statistics again."""
+    model, clips, gradients = network(builder, num_frames=4), random64(2, 4, 3, 64, 64), []
+    lent = {name: 1.5 * tensor for name, tensor in model.state_dict().items()}
+    for checkpointed in (False, True):
+        model.set_grad_checkpointing(checkpointed)
+        learned = {k: lent[k].clone().requires_grad_() for k, _ in model.named_parameters()}
+        torch.manual_seed(0)  # of dropout
+        logits = functional_call(model.train(training), {**lent, **learned}, clips)
+        found = torch.autograd.grad(logits.square().sum(), [*learned.values()])
+        gradients.append(dict(zip(learned, found, strict=True)))
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

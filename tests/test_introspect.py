@@ -609,6 +609,7 @@ def test_receptive_field_by_hand():
 
 def test_receptive_field_leaves_mode_and_gradients_alone():
     model = network().train()
+    model.set_grad_checkpointing()  # stem and stage 1 are computed twice, in eval mode both times
     model.stage3.eval()
     with torch.no_grad():
         field = receptive_field(model, "stage1.out", clip=clip64(batch=1))
@@ -794,7 +795,6 @@ def test_edited_taps_are_those_of_the_backward_pass_too():
             loss = model(clip).square().sum()
         loss.backward()
         gradients.append(clip.grad)
-        assert model.grad_checkpointing is checkpointing
     assert gradients[0].abs().max() > 0
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=0)
 

@@ -53,8 +53,8 @@ def receptive_field(
         clip = torch.randn(1, model.num_frames, model.in_channels, 32, 32, generator=generator)
     clip = clip.detach().to(next(model.parameters())).requires_grad_()
     fields = {}
-    with torch.enable_grad():
-        with evaluating(model), capture(model, names, detach=False) as cache:
+    with torch.enable_grad(), evaluating(model):
+        with capture(model, names, detach=False) as cache:
             model(clip)
         for name, maps in cache.items():
             mixture = torch.randn(maps.shape, generator=generator).to(maps)

@@ -216,12 +216,8 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
         ValueError: a name or pattern that matches no TAM; taps that do not fit; a model whose taps
             are pruned, parametrised or sharded.
     """
-    modules, network = tams(model), unwrapped(model)
+    modules = tams(model)
     with ExitStack() as stack:
-        if getattr(network, "grad_checkpointing", False):
-            # The backward pass may come after the `with`, when the taps are others.
-            stack.callback(setattr, network, "grad_checkpointing", True)
-            network.grad_checkpointing = False
         for pattern, function in edits.items():
             for name in match_names(pattern, list(modules), "the name of a TAM in this model"):
                 check_weights(modules[name], name)

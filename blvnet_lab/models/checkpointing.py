@@ -1,7 +1,5 @@
 """Trade time for memory in training: recompute a part of the network in the backward pass."""
 
-from itertools import count
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -17,13 +15,16 @@ def run_checkpointed(part: nn.Module, *args: Tensor | int) -> Tensor:
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in part.modules())
     if hooked or not torch.is_grad_enabled():
         return part(*args)
-    runs = count()
+    kept: dict[str, Tensor] = {}
 
     def run(*args: Tensor | int) -> Tensor:
-        if next(runs) == 0:
+        if not kept:
+            # The weights of this moment, which `functional_call` or `edit_taps` may have lent; and
+            # statistics to update the second time, for batch norms count a batch once.
+            kept.update(part.named_parameters())
+            kept.update((name, buffer.clone()) for name, buffer in part.named_buffers())
             return part(*args)
-        # The second time, batch norms have seen this batch already: they update copies.
-        return functional_call(part, {name: b.clone() for name, b in part.named_buffers()}, args)
+        return functional_call(part, kept, args)
 
     # A compiled graph has its side effects once, however often it is computed.
     function = part if torch.compiler.is_compiling() else run
