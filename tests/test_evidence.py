@@ -109,6 +109,13 @@ def test_evidence_of_a_network_in_half_precision_is_in_float32():
     assert maps.dtype == torch.float32
     wanted = logits_of(network(), clips, LABELS).float()
     torch.testing.assert_close(maps.sum((1, 2, 3)), wanted, rtol=0.05, atol=0.05)
+    model, clips = network().float(), clips.float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), capture(model) as cache:
+        maps = evidence(model, clips, LABELS)
+        model(clips)
+    logits = model.classifier(cache["stage4.out"].float().mean((1, 3, 4)))
+    wanted = logits.gather(1, LABELS[:, None])[:, 0]
+    torch.testing.assert_close(maps.sum((1, 2, 3)), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [5, [0, -1, 0], [0, 1], [0, 1.5, 2]])

@@ -611,8 +611,9 @@ def test_receptive_field_leaves_mode_and_gradients_alone():
     model = network().train()
     model.set_grad_checkpointing()  # stem and stage 1 are computed twice, in eval mode both times
     model.stage3.eval()
-    with torch.no_grad():
+    with torch.inference_mode():
         field = receptive_field(model, "stage1.out", clip=clip64(batch=1))
+    with torch.no_grad():
         with edit_taps(model, {"*": identity_taps}):  # measured, whatever the structure allows
             cut = receptive_field(model, "classifier")["classifier"] > 0
     assert torch.equal(cut, torch.eye(4, dtype=torch.bool).repeat_interleave(2, 1))
@@ -676,7 +677,8 @@ def test_importance_by_hand():
     s = torch.tensor([[3.0, 2.0], [-3.0, -2.0]], dtype=torch.float64)
     log_p = -torch.log1p(torch.exp(-s))
     occlusion = occlusion_importance(model, clips, labels)
-    gradient = gradient_importance(model, -clips, labels)  # d log p / ds = 1 / (1 + exp(s))
+    with torch.inference_mode():
+        gradient = gradient_importance(model, -clips, labels)  # d log p / ds = 1 / (1 + exp(s))
     assert occlusion.shape == gradient.shape == (2, 4)
     torch.testing.assert_close(occlusion[:, 3].double(), log_p[:, 0] - log_p[:, 1])
     torch.testing.assert_close(gradient[:, 3].double(), 3 / (1 + torch.exp(-s[:, 0])))

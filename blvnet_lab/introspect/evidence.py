@@ -44,8 +44,9 @@ def evidence(model: VideoNet, clips: Tensor, labels: Labels, minus: Labels | Non
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     weight, bias = (part.detach().to(features) for part in network.classifier.parameters())
     asked = asked_of(network, clips, labels, minus).to(features)
-    answers = torch.einsum("bpchw,bc->bphw", features, asked @ weight)
-    answers += (asked @ bias)[:, None, None, None]
+    with torch.autocast(features.device.type, enabled=False):
+        answers = torch.einsum("bpchw,bc->bphw", features, asked @ weight)
+        answers += (asked @ bias)[:, None, None, None]
     return (answers / answers.shape[1:].numel()).cpu()
 
 

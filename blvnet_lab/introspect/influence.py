@@ -34,6 +34,7 @@ def wake_residuals(model: VideoNet) -> VideoNet:
     return model
 
 
+@torch.inference_mode(False)  # in which no gradients can be had
 def receptive_field(
     model: VideoNet, names: str | Iterable[str] = "*", *, clip: Tensor | None = None
 ) -> dict[str, Tensor]:
@@ -51,7 +52,7 @@ def receptive_field(
     check_whole(next(model.parameters()), "model")
     if clip is None:
         clip = torch.randn(1, model.num_frames, model.in_channels, 32, 32, generator=generator)
-    clip = clip.detach().to(next(model.parameters())).requires_grad_()
+    clip = clip.detach().clone().to(next(model.parameters())).requires_grad_()
     fields = {}
     with torch.enable_grad(), evaluating(model):
         with capture(model, names, detach=False) as cache:
@@ -152,12 +153,13 @@ def occlusion_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tens
     return torch.stack(falls, 1)
 
 
+@torch.inference_mode(False)  # in which no gradients can be had
 def gradient_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tensor:
     """Sum |gradient x input| of the label's log-probability over each frame's pixels: (N, T).
 
     Input 0 is the data's mean colour, since clips are normalised. All clips are one batch.
     """
-    clips = clips.detach().to(next(model.parameters())).requires_grad_()
+    clips = clips.detach().clone().to(next(model.parameters())).requires_grad_()
     with evaluating(model), torch.enable_grad():
         score = label_score(model(clips), labels).sum()
         (gradient,) = torch.autograd.grad(score, clips)
