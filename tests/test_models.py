@@ -508,12 +508,13 @@ OTHER_ARGUMENTS = {
 def test_saved_and_loaded_is_the_same_model(builder, other, tmp_path):
     arguments = OTHER_ARGUMENTS[builder] if other else {}
     model = network(builder, num_frames=6, num_classes=11, **arguments).float()
+    model.multi_label = other
     if other:
         model.to(memory_format=torch.channels_last)
     path = tmp_path / "new folder" / "model.safetensors"
     save_model(model, path)
     loaded = load_model(str(path))
-    assert not loaded.training and type(loaded) is type(model)
+    assert not loaded.training and type(loaded) is type(model) and loaded.multi_label == other
     assert (loaded.architecture, loaded.arguments) == (builder.__name__, model.arguments)
     expected = {"depth": "tiny", "num_frames": 6, "num_classes": 11, **arguments}
     assert expected.items() <= loaded.arguments.items()

@@ -66,7 +66,8 @@ def save_model(
             "as it was built (of a folded one, what it was made of), or give its state_dict() to "
             "safetensors.torch.save_file"
         )
-    about = {"architecture": name, "arguments": network.arguments, "notes": dict(notes or {})}
+    notes = {**(notes or {}), **({"multi_label": True} if network.multi_label else {})}
+    about = {"architecture": name, "arguments": network.arguments, "notes": notes}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:

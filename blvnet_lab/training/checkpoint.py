@@ -259,7 +259,6 @@ def load_trained(path: str | os.PathLike) -> Trained:
 def save_trained(trained: Trained, path: str | os.PathLike) -> None:
     """Write a network with its recipe, classes and notes (a `.safetensors` file)."""
     notes = {**trained.notes, "classes": list(trained.classes)}
-    notes |= {"multi_label": True} if trained.multi_label else {}
     if trained.recipe is not None:
         notes["recipe"] = asdict(trained.recipe)
     save_model(trained.model, path, notes)
