@@ -561,7 +561,7 @@ def test_the_table_in_the_teaching_guide_is_that_of_the_notebooks():
     assert [(title, int(all_), int(part)) for title, all_, part in rows] == expected
     sums = [sum(row[place] for row in expected) for place in (1, 2)]
     assert f"| all | {sums[0]} min | {sums[1]} | {count} exercises |" in text
-    assert sums[0] == 680 and "eleven hours in all" in text
+    assert sums[0] == 670 and "eleven hours in all" in text
 
 
 @pytest.mark.browser
