@@ -149,6 +149,9 @@ def test_image_layout_leaves_taps_and_classifier(state):
     assert report.ignored == ["fc.weight", "fc.bias"]
     assert torch.equal(model.stem.tam.taps, taps)
     assert torch.equal(model.stem.conv.weight, state["baseline_model.conv1.weight"])
+    old = {name: tensor for name, tensor in state.items() if "num_batches" not in name}
+    for norms in (state, old):  # before there were batch counters
+        assert load_official(model, norms).loaded.count("stem.bn.num_batches_tracked") == 1
     assert "9 not in this checkpoint" in str(report)
     for builder in (blvnet, tsn_blnet):  # no TAM: only the classifier is left
         assert len(load_official(builder(num_frames=8), image_state(state)).kept) == 2

@@ -214,6 +214,10 @@ def bare_state_dict(
     tensors = {k: v for k, v in contents.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if others := [str(key) for key in contents if key not in tensors]:
         raise ValueError(f"{origin}: expected tensors only, but these are none: {listed(others)}")
+    if not any(key.endswith(".num_batches_tracked") for key in tensors):
+        # Older files have no batch counters; like PyTorch, start them at 0. No result needs them.
+        norms = [key.removesuffix("running_var") for key in tensors if key.endswith(".running_var")]
+        tensors |= {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
     return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
 
 

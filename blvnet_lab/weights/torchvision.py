@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pickle import UnpicklingError
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from blvnet_lab.models.files import LoadReport, load_exactly
@@ -56,10 +55,6 @@ def load_resnet(
     """
     check_depth(model)
     resnet = bare_state_dict(checkpoint)
-    if not any(key.endswith(".num_batches_tracked") for key in resnet):
-        # Older files have no batch counters. Like PyTorch, start them at 0; no result uses them.
-        norms = [key.removesuffix("running_var") for key in resnet if key.endswith(".running_var")]
-        resnet |= {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
     kept = [key for key in model.state_dict() if NOT_IN_RESNET.fullmatch(key)]
     report = LoadReport("resnet", kept=kept, ignored=[k for k in resnet if k.startswith("fc.")])
     renames = RESNET if model.architecture in RESNETS.values() else BIG_LITTLE_RENAMES
