@@ -710,7 +710,7 @@ def test_links_that_lead_in_circles_are_followed_once(tmp_path):
     for here, there in ("ab", "ba"):
         write(tmp_path, f"{here}/1.mp4", "")
         (tmp_path / here / f"to_{there}").symlink_to(tmp_path / there)
-    names = [path.relative_to(tmp_path).as_posix() for path in find_videos(tmp_path)[0]]
+    names = [Path(path).relative_to(tmp_path).as_posix() for path in find_videos(tmp_path)[0]]
     assert names == ["a/1.mp4", "a/to_b/1.mp4", "b/1.mp4", "b/to_a/1.mp4"]
 
 
@@ -720,12 +720,12 @@ def test_folders_of_pictures_hold_no_videos_of_their_own(tmp_path):
                  "3/a1.jpg", "4/cover.jpg"):  # fmt: skip
         write(tmp_path, name, "")
     videos, findings, others = find_videos(tmp_path, frames_from=1)
-    names = [path.relative_to(tmp_path).as_posix() for path in videos]
+    names = [Path(path).relative_to(tmp_path).as_posix() for path in videos]
     assert names == ["1", "2", "3/a.mp4", "sub/2"] and findings == []
     others = {kind: len(paths) for kind, paths in others.items()}
     assert others == {".jpg": 2, "folders beside pictures": 1}
     videos, _, others = find_videos(tmp_path)
-    assert videos == [tmp_path / "3" / "a.mp4"] and len(others[".jpg"]) == 6
+    assert videos == [str(tmp_path / "3" / "a.mp4")] and len(others[".jpg"]) == 6
 
 
 def test_every_file_is_read_or_named(put, tmp_path):

@@ -143,14 +143,13 @@ class DataSet:
         Raises ValueError for rows that `read` would refuse, or if another class list is there.
         """
         path = Path(manifest)
-        folder = os.path.abspath(path.parent)
-        full = [os.path.abspath(os.path.join(folder, name)) for name in self.rows["path"]]
-        below = [Path(name.removeprefix(folder + os.sep)).as_posix() for name in full]
-        rows = self.rows.assign(path=below)
+        self.check(path)
+        folder = os.path.join(os.path.abspath(path.parent), "")
+        below = (_in_full(name, folder).removeprefix(folder) for name in self.rows["path"])
+        rows = self.rows.assign(path=[name.replace(os.sep, "/") for name in below])
         if self.multi_label:  # which every row is to say, also that of a clip with one
             rows["label"] = rows["label"].str.rstrip(SEPARATOR) + SEPARATOR
-        self.with_rows(rows).check(path)
-        is_filled = (rows.notna() & (rows.astype("str") != "")).any()
+        is_filled = {name: (cells.notna() & (cells != "")).any() for name, cells in rows.items()}
         order = [name for name in COLUMNS if name in rows and (name in REQUIRED or is_filled[name])]
         order += [name for name in rows if name not in COLUMNS and is_filled[name]]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,8 +189,8 @@ def by_class(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _names(rows: pd.DataFrame) -> list[tuple[int, str]]:
     """List the (label, class name) that there are in rows."""
-    found = by_class(rows)[["label", "class_name"]].drop_duplicates()
-    return [*found.itertuples(index=False, name=None)]
+    rows = by_class(rows)
+    return [*dict.fromkeys(zip(rows["label"], rows["class_name"], strict=True))]
 
 
 def clip_parts(rows: pd.DataFrame) -> np.ndarray:
@@ -207,7 +206,7 @@ def clip_name(path: str, part: Sequence[float] = ()) -> str:
 
 def clip_names(rows: pd.DataFrame) -> pd.Series:
     """Name the clip of each row."""
-    names = map(clip_name, rows["path"], clip_parts(rows).tolist())
+    names = map(clip_name, rows["path"], clip_parts(rows))
     return pd.Series([*names], rows.index, dtype="object")
 
 
@@ -253,6 +252,12 @@ def _read_class_list(manifest: str | os.PathLike[str]) -> tuple[list | None, ...
     return table["class_name"].tolist(), *pairs.values()
 
 
+def _in_full(name: str | os.PathLike[str], folder: str) -> str:
+    """Give a path in full; one that is so already itself, as there may be very many."""
+    full = os.path.abspath(os.path.join(folder, name))
+    return name if name == full else full
+
+
 def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -> None:
     """Raise ValueError if these rows are wrong in a manifest `path`; classes: of its class list."""
     for column in ("path", "class_name", "split"):  # also of rows that have too few cells
@@ -269,20 +274,24 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
     for column in sorted(numbers - {*columns}):
         if (pd.to_numeric(rows[column]) < 0).any():
             raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
-    good = rows[rows["status"].isin(["ok", ""])] if "status" in rows else rows
+    good = rows.filter(["path", "label", "split", *PART])
+    good = good[rows["status"].isin(["ok", ""])] if "status" in rows else good
     parts = clip_parts(good)
     if (~(parts[:, 0] < parts[:, 1]) & ~np.isnan(parts).all(1)).any():
         raise ValueError(f"{path}: expected a part_end after every part_start, or neither of them")
-    places = good.assign(path=[os.path.normpath(path.parent / name) for name in good["path"]])
-    clips = places.assign(clip=clip_names(places))
+    folder = os.path.abspath(path.parent)
+    good = good.assign(path=[_in_full(name, folder) for name in good["path"]])
+    clips = good[good["path"].duplicated(keep=False)]  # of many videos the few in several rows
+    clips = clips.assign(clip=clip_names(clips))
     is_repeated = clips.duplicated(["clip", "label", "split"]) & (clips["split"] == "train")
     is_torn = clips.groupby("path")["split"].transform("nunique") > 1
-    twice = good["path"][(clips.duplicated("clip") & ~is_repeated) | is_torn]
+    twice = clips["path"][(clips.duplicated("clip") & ~is_repeated) | is_torn]
     if not twice.empty:
+        name = twice.iloc[0].removeprefix(os.path.join(folder, ""))
         raise ValueError(
-            f"{path}: expected every video in one row, got two of {twice.iloc[0]}: take one out, "
-            'or give it another status than "ok" (only "train" may repeat one, with the same label;'
-            " parts of one video may be in several rows, but all in one split)"
+            f"{path}: expected every video in one row, got two of {name}: take one out, or give "
+            'it another status than "ok" (only "train" may repeat one, with the same label; parts '
+            "of one video may be in several rows, but all in one split)"
         )
     found = _names(rows)
     names = dict(reversed(found) if classes is None else enumerate(classes))  # of two the first

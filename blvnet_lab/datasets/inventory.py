@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import random
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from blvnet_lab.data import DataSet, VideoReadError
-from blvnet_lab.data.dataset_files import PART, check_class_list, clip_name, clip_names
+from blvnet_lab.data.dataset_files import COLUMNS, PART, check_class_list, clip_name, clip_names
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, part_of
 from blvnet_lab.datasets.journal import Tables, write_tables
 from blvnet_lab.datasets.layouts import SPLITS, Finding, Layout, Lists, read_lists, without_suffix
@@ -30,6 +31,8 @@ from blvnet_lab.progress import tqdm
 # The folder of Kinetics that holds other copies of corrupt clips, named by their ids and more.
 REPLACEMENTS = "replacement_for_corrupted_"
 ID_LENGTH = 11  # characters of a YouTube id
+# The columns of `table_values`, and their types.
+FOUND = {name: COLUMNS[name] for name in ("num_frames", "fps", "height", "width", "probe")}
 AT_ONCE = 1024  # videos that wait for the threads that open them
 
 
@@ -95,43 +98,51 @@ def build_manifest(
         such = ", ".join(names[0] for names in rows["names"][:3])
         raise ValueError(f"expected videos of {dataset} in {root}, such as {such}, found none")
     del lists  # the paths of all videos, of which the rows have their own
-    table = _probe(_with_status(rows, problems), out, selection, problems)
-    good = table["status"] == "ok"
-    table.loc[good & clip_names(table).duplicated(), "status"] = "duplicate"
+    rows = _with_status(rows, problems)
+    rows = _probe(rows, out, selection, problems)
+    good = rows["status"] == "ok"
+    rows.loc[good & clip_names(rows).duplicated(), "status"] = "duplicate"
     if not is_divided:
         if not selection.split and selection.clips_per_class is None:
-            table.loc[good, "split"] = draw(table[good])  # others take no place in a split
-        problems += one_sided_classes(table, selection.split or ("train", "val"))
-    return write_tables(DataSet(table, kept, mirror, None, reversal), problems, out)
+            rows.loc[good, "split"] = draw(rows[good])  # others take no place in a split
+        problems += one_sided_classes(rows, selection.split or ("train", "val"))
+    return write_tables(DataSet(rows, kept, mirror, None, reversal), problems, out)
 
 
 def _match(lists: Lists, root: Path) -> pd.DataFrame:
     """Find the videos of each row, the best first; replacements come last."""
-    by_stem, replacements, named = defaultdict(list), defaultdict(list), set()
+    replacements, named = defaultdict(list), set()
     for path in lists.videos:
-        if path.parent.name.startswith(REPLACEMENTS):
-            replacements[path.name[:ID_LENGTH]].append(path)
-        else:
-            by_stem[without_suffix(path.name)].append(path)
+        if os.path.basename(os.path.dirname(path)).startswith(REPLACEMENTS):
+            replacements[os.path.basename(path)[:ID_LENGTH]].append(path)
+    # In the order of their names, two lists take less memory than a dictionary of many short ones.
+    others = {path for paths in replacements.values() for path in paths}
+    videos = sorted((path for path in lists.videos if path not in others), key=_stem)
+    stems = [*map(_stem, videos)]
 
-    def find(name: str) -> list[Path]:
+    def find(name: str) -> list[str]:
         """Find videos by their name, with or without folders and suffix."""
-        paths, tail = by_stem[without_suffix(Path(name).name)], str(Path("/", name))
-        if root / name in paths:
-            return [root / name]
-        return [p for p in paths if str(p).endswith(tail) or without_suffix(str(p)).endswith(tail)]
+        name = os.path.normpath(name)
+        full, tail, stem = os.path.join(root, name), os.path.join(os.sep, name), _stem(name)
+        paths = videos[bisect_left(stems, stem) : bisect_right(stems, stem)]
+        whole = [path for path in paths if path == full]
+        return whole or [p for p in paths if p.endswith(tail) or without_suffix(p).endswith(tail)]
 
     found = []
     rows = tqdm(lists.rows.itertuples(), "matching", len(lists.rows), leave=False, unit="clip")
     for row in rows:
         paths = next(filter(None, map(find, row.names)), [])
         if paths[1:]:
-            paths.sort(key=lambda path: row.split not in path.relative_to(root).parts)
-        found.append([*map(str, paths), *map(str, replacements[row.source_id])])
+            paths.sort(key=lambda path: row.split not in Path(path).relative_to(root).parts)
+        found.append((*paths, *replacements.get(row.source_id, ())))
         named.update(found[-1])
-    rest = [path for path in map(str, lists.videos) if path not in named]
+    rest = [path for path in lists.videos if path not in named]
     lists.findings.extend(("video without row", "", path, "") for path in rest)
     return lists.rows.assign(paths=found)
+
+
+def _stem(path: str) -> str:
+    return without_suffix(os.path.basename(path))
 
 
 def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
@@ -140,8 +151,9 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
     rows["path"] = [(row.paths or row.names)[0] for row in rows.itertuples()]
     rows["status"], rows["clip"] = rows.get("status", ""), clip_names(rows)
     is_again, is_missing = rows["clip"].duplicated(), ~rows["paths"].astype(bool)
-    first = rows.drop_duplicates("clip").set_index("clip")
-    for row in rows[is_again].itertuples():
+    again = rows[is_again]
+    first = rows[rows["clip"].isin(again["clip"]) & ~is_again].set_index("clip")
+    for row in again.itertuples():
         there = "of {class_name} in {split}".format(**first.loc[row.clip])
         detail = f"{there}; here {row.class_name}"
         problems.append(("duplicate row", row.split, row.names[0], detail))
@@ -158,13 +170,13 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
         rows.loc[row.Index, "status"] = "duplicate"
         detail = f"other parts of the video are in {last[row.path]}: left out here"
         problems.append(("video in several splits", row.split, row.clip, detail))
-    splits = rows[rows["status"] == ""].groupby("source_id")["split"].unique()
+    pairs = rows.loc[rows["status"] == "", ["source_id", "split"]].drop_duplicates()
+    torn = pairs[pairs["source_id"].duplicated(keep=False)].groupby("source_id")["split"]
     problems += [
-        ("source in several splits", "", source, ", ".join(sorted(names)))
-        for source, names in splits.items()
-        if len(names) > 1
+        ("source in several splits", "", source, ", ".join(sorted(splits)))
+        for source, splits in torn
     ]
-    return rows
+    return rows.drop(columns="names")
 
 
 def _probe(
@@ -175,12 +187,14 @@ def _probe(
     with contextlib.suppress(ValueError):  # there may be no manifest that can be read
         old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")
         probes = dict(zip(clip_names(old), old["probe"], strict=True))
-    drawn = rows.index[rows["status"] == ""].tolist()
+    rows = rows.assign(**{name: pd.Series(index=rows.index, dtype=FOUND[name]) for name in FOUND})
+    to_open = rows["status"] == ""
+    drawn = rows.index[to_open].tolist()
     random.Random(selection.seed).shuffle(drawn)
-    group_of = [*zip(rows["split"], rows["class_name"], strict=True)]
-    waiting, taken, looked = defaultdict(list), Counter(), {}
+    splits, classes = rows["split"].to_numpy(), rows["class_name"].to_numpy()
+    waiting, taken = defaultdict(list), Counter()
     for k in reversed(drawn):
-        waiting[group_of[k]].append(k)
+        waiting[splits[k], classes[k]].append(k)
 
     def next_ones() -> list[int]:
         """Take of each class and split as many clips as it lacks."""
@@ -197,22 +211,25 @@ def _probe(
             for begin in range(0, len(batch), AT_ONCE):
                 block = rows.loc[batch[begin : begin + AT_ONCE]]
                 found = pool.map(_best, block["paths"], block[PART].to_numpy(), repeat(probes))
+                looked = []
                 for row, values in zip(block.itertuples(), found, strict=True):
-                    looked[row.Index] = values
-                    taken[row.split, row.class_name] += values["status"] == "ok"
                     problems += _findings(row, **values)
+                    taken[row.split, row.class_name] += values["status"] == "ok"
+                    looked.append(values)
                     bar.update()
-    rows = rows.drop(columns=["names", "paths", "clip"])
-    table = pd.DataFrame([*looked.values()], [*looked])
-    table = table.combine_first(rows).drop(columns="detail", errors="ignore")
+                table = pd.DataFrame(looked, block.index).drop(columns="detail")
+                kinds = {name: kind for name, kind in FOUND.items() if name in table}
+                for name, values in table.astype(kinds).items():
+                    rows.loc[block.index, name] = values.array
+    rows = rows.drop(columns=["paths", "clip"])
     if selection.clips_per_class is None:
-        return table
+        return rows
     problems += [
         ("class with fewer clips", *group, f"{taken[group]} of {limit}")
-        for group in set(group_of)
+        for group in set(zip(splits, classes, strict=True))
         if taken[group] < limit
     ]
-    return table[table.index.isin(looked)].reset_index(drop=True)
+    return rows[to_open & (rows["status"] != "")].reset_index(drop=True)
 
 
 def _findings(row: Any, path: str, status: str, detail: str, **found: Any) -> Iterator[Finding]:

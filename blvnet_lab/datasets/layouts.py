@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -50,26 +49,28 @@ Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the r
 class Lists:
     """Hold what a data set's own lists say, and which videos are there."""
 
-    rows: pd.DataFrame  # a `ListedClip` each
+    rows: pd.DataFrame  # a `published.ListedClip` each
     classes: list[str]  # in the order of their labels
     mirrored: list[tuple[str, str]]  # classes that are each other's mirror image
-    videos: list[Path]  # all that are there
+    videos: list[str]  # the paths of all that are there
     findings: list[Finding]
     multi_label: bool  # whether a clip may have several
 
     def with_labels(self, rows: pd.DataFrame, kept: list[str]) -> pd.DataFrame:
         """Number the classes of rows (label), and keep only those clips, and labels, of `kept`."""
         numbers = {name: str(label) for label, name in enumerate(kept)}
-        names = _class_names(rows, self.multi_label)
-        names = [[name for name in few if name in numbers] for few in names]
-        labels = [SEPARATOR.join(map(numbers.get, few)) for few in names]
-        rows = rows.assign(class_name=[*map(SEPARATOR.join, names)], label=labels)
+        names, labels = {}, {}  # by what the list says: there are many clips, but few classes
+        for text in rows["class_name"].unique():
+            few = [name for name in _class_names(text, self.multi_label) if name in numbers]
+            names[text], labels[text] = SEPARATOR.join(few), SEPARATOR.join(map(numbers.get, few))
+        texts = rows["class_name"]
+        rows = rows.assign(class_name=texts.map(names), label=texts.map(labels))
         rows = rows[rows["label"] != ""].reset_index(drop=True)
         return rows if self.multi_label else rows.astype({"label": "int64"})
 
 
-def _class_names(rows: pd.DataFrame, multi_label: bool) -> list[list[str]]:
-    return [split_labels(text) if multi_label else [text] for text in rows["class_name"]]
+def _class_names(text: str, multi_label: bool) -> list[str]:
+    return split_labels(text) if multi_label else [text]
 
 
 def read_lists(
@@ -100,8 +101,9 @@ def read_lists(
     table[PART] = table[PART].astype("float64").round(4)
     without = table[(table["class_name"] == "") & (table["split"] != "test")]
     table = table[table["class_name"] != ""]
-    several = dataset != "folder" and any(SEPARATOR in text for text in table["class_name"])
-    named = {*chain(*_class_names(table, several))}
+    texts = table["class_name"].unique()
+    several = dataset != "folder" and any(SEPARATOR in text for text in texts)
+    named = {name for text in texts for name in _class_names(text, several)}
     classes = classes or sorted(named)
     if strangers := sorted(named - set(classes)):
         raise ValueError(
@@ -132,14 +134,15 @@ def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | No
 # --- One's own ----------------------------------------------------------------------------------
 
 
-def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
+def _folders(root: Path) -> tuple[list[ListedClip], list[str], list[Finding]]:
     """Read `class/video`, or `train/class/video` and `val/class/video`, with folders in between.
 
     A folder of numbered pictures is a video, too, if it lies where a video would.
     """
     splits = any(path.name.lower() in SPLIT_OF for path in root.iterdir() if path.is_dir())
     videos, findings, others = find_videos(root, frames_from=2 + splits)
-    used = {path.relative_to(root).parts[0] for path in videos if path.parent != root}
+    names = [os.path.relpath(path, root).replace(os.sep, "/") for path in videos]
+    used = {folder for folder, within, _ in (name.partition("/") for name in names) if within}
     named = {name for name in used if name.lower() in SPLIT_OF}
     if named and named != used:
         raise ValueError(
@@ -147,15 +150,15 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[Path], list[Finding]]:
             f"{', '.join(sorted(named))} and {', '.join(sorted(used - named))}: move one kind away"
         )
     rows = []
-    for path in videos:
-        name = path.relative_to(root)
-        if len(name.parts) >= 2 + bool(named):  # else beside the classes' folders: without a class
-            split = SPLIT_OF[name.parts[0].lower()] if named else ""
-            rows.append(ListedClip(name.parts[bool(named)], split, "", (name.as_posix(),)))
+    for name in names:
+        folders = name.split("/")[:-1]
+        if folders[bool(named) :]:  # else beside the classes' folders: without a class
+            split = SPLIT_OF[folders[0].lower()] if named else ""
+            rows.append(ListedClip(folders[bool(named)], split, "", (name,)))
     if not rows:
         raise ValueError(f"expected a folder for each class, with videos, in {root}, found none")
     for kind, paths in sorted(others.items()):
-        some = ", ".join(path.relative_to(root).as_posix() for path in sorted(paths)[:3])
+        some = ", ".join(Path(path).relative_to(root).as_posix() for path in paths[:3])
         detail = f"{len(paths)}: {some}{', ...' if paths[3:] else ''}"
         findings.append(("files passed over", "", kind, detail))
     return rows, videos, findings
@@ -226,7 +229,7 @@ def _own_clip(name: str, label: str, split: str, *part: float) -> ListedClip:
 
 def find_videos(
     root: Path, *, frames_from: int | None = None
-) -> tuple[list[Path], list[Finding], dict[str, list[Path]]]:
+) -> tuple[list[str], list[Finding], dict[str, list[str]]]:
     """Find all videos below `root`, what cannot be looked into, and other files by suffix.
 
     Links to folders are followed, but not back to a folder that holds them. Hidden files and
@@ -244,30 +247,32 @@ def find_videos(
     above = {str(root): {os.path.realpath(root)}}  # of folders to come: where they lead through
     walk = os.walk(root, onerror=refuse, followlinks=True)
     for place, folders, names in tqdm(walk, "listing", leave=False, unit="folder"):
-        folder, through = Path(place), above.pop(place)
+        full, through = partial(os.path.join, place), above.pop(place)
         hidden = {name for name in (*folders, *names) if name[0] == "."}
         odd = {name for name in (*folders, *names) if re.search(r"[\ud800-\udfff]", name)}
         files = set(names) - odd - hidden
         found = {name for name in files if _suffix(name) in VIDEO_SUFFIXES}
-        found = {name for name in found if os.path.isfile(folder / name)}
+        found = {name for name in found if os.path.isfile(full(name))}
         pictures = {name for name in files if NUMBERED_PICTURE.search(name)}
-        depth = len(folder.relative_to(root).parts)
+        depth = len(Path(place).relative_to(root).parts)
         if frames_from is not None and depth >= frames_from and pictures and not found:
-            videos.append(folder)
-            others["folders beside pictures"] += [folder / name for name in sorted(folders)]
+            videos.append(place)
+            others["folders beside pictures"] += map(full, folders)
             folders.clear()
             files -= pictures
-        videos += [folder / name for name in found]
-        for name in sorted(files - found):
-            others[_suffix(name) or "without suffix"].append(folder / name)
-        others["hidden"] += [folder / name for name in sorted(hidden)]
+        videos += map(full, found)
+        for name in files - found:
+            others[_suffix(name) or "without suffix"].append(full(name))
+        others["hidden"] += map(full, hidden)
         for name in sorted(odd):  # no table could hold it
-            shown = os.path.join(place, name).encode(errors="backslashreplace").decode()
+            shown = full(name).encode(errors="backslashreplace").decode()
             findings.append(("name that is not UTF-8", "", shown, "give it another name"))
-        real = {name: os.path.realpath(folder / name) for name in set(folders) - odd - hidden}
+        real = {name: os.path.realpath(full(name)) for name in set(folders) - odd - hidden}
         folders[:] = [name for name in real if real[name] not in through]
-        above |= {os.path.join(place, name): through | {real[name]} for name in folders}
-    return sorted(videos), findings, {kind: paths for kind, paths in others.items() if paths}
+        above |= {full(name): through | {real[name]} for name in folders}
+    for paths in (videos, *others.values()):
+        paths.sort(key=lambda path: path.replace(os.sep, "\0"))  # folder by folder
+    return videos, findings, {kind: paths for kind, paths in others.items() if paths}
 
 
 def _suffix(name: str) -> str:

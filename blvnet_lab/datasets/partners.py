@@ -108,7 +108,7 @@ def cut_partners(
     settings = {"videos": str(root), "kind": kind, "short_side": short_side, "seed": seed}
     settings["windows_per_video"] = windows_per_video
     paths, problems, _ = find_videos(root)
-    names, classes = [path.relative_to(root).as_posix() for path in paths], CLASSES_OF[kind]
+    names, classes = [Path(path).relative_to(root).as_posix() for path in paths], CLASSES_OF[kind]
     if not names:
         raise ValueError(f"expected videos in {root}, found none")
     # As for `manifest folder`, with a folder in place of a class.

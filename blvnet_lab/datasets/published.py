@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,7 +38,8 @@ class ListedClip(NamedTuple):
     part_end: float | None = None
 
 
-Listed = tuple[list[ListedClip], list[str] | None]  # and the classes in the order of their labels
+# The clips, or a table of them, and the classes in the order of their labels.
+Listed = tuple[list[ListedClip] | pd.DataFrame, list[str] | None]
 
 
 def read_lines(path: Path | None) -> Iterator[str]:
@@ -213,11 +215,10 @@ def _kinetics(find: Find) -> Listed:
     if not any(files.values()):
         find("train.csv", "val.csv")
     tables = [read_kinetics_rows(path, split) for split, path in files.items() if path]
-    rows = [
-        ListedClip(label, split, source, (kinetics_name(source, *times), source), *times)
-        for label, source, *times, split in pd.concat(tables).itertuples(index=False)
-    ]
-    return rows, None
+    rows = pd.concat(tables, ignore_index=True)
+    rows.columns = ["class_name", "source_id", "start", "end", "split"]
+    clips = map(kinetics_name, rows["source_id"], rows["start"], rows["end"])
+    return rows.assign(names=[*zip(clips, rows["source_id"], strict=True)]), None
 
 
 def _something(find: Find, name: str) -> Listed:
@@ -252,7 +253,7 @@ def _moments(find: Find, is_multi: bool) -> Listed:
         for path, *labels in csv.reader(read_lines(find(f"{part}Set.csv"))):
             several = [f"{names[int(k)]}{SEPARATOR}" for k in labels if is_multi]
             label = "".join(several) or labels[0]
-            video = Path(path).with_suffix("").as_posix()
+            video = os.path.splitext(path)[0]
             rows.append(ListedClip(label, split, path, (f"{part}/{video}", video)[: 1 + is_multi]))
     return rows, names
 

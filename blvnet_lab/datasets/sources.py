@@ -78,17 +78,25 @@ def find_sources(
         of_source = pd.Series(names).groupby(sources, sort=False).agg(list).items()
         several = [(source, few) for source, few in of_source if few[1:]]
         findings += [("recognised source", "", source, _some(few)) for source, few in several]
-    status, order = [""] * len(rows), ["", *SPLITS]
+    status, order, joined = [""] * len(rows), ["", *SPLITS], {}
+
+    def source_of(i: int) -> str:
+        source = sources[i]
+        while source in joined:
+            source = joined[source]
+        return source
+
     for group in equal_files([root / name for name in names]):
         first, *others = sorted(group, key=lambda i: order.index(splits[i]), reverse=True)
         for i in others:
-            old, new = sources[i], sources[first]
-            sources = [new if source == old else source for source in sources]
+            if (old := source_of(i)) != (new := source_of(first)):
+                joined[old] = new
             detail = f"equal to {root / names[first]}, of {classes[first]}"
             if splits[i] != splits[first]:
                 status[i] = "duplicate"
                 detail += f" in {splits[first]}: left out here"
             findings.append(("equal files", splits[i], str(root / names[i]), detail))
+    sources = [*map(source_of, range(len(rows)))]
     found = rows[["names", "split"]].assign(source_id=sources, status=status)
     return clips.drop(columns="source_id", errors="ignore").merge(found, "left", ["names", "split"])
 
