@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from blvnet_lab.benchmark.published import published_form
-from blvnet_lab.deploy.export import ONNX_PACKAGES, export_model
+from blvnet_lab.deploy.export import ONNX_PACKAGES, Outputs, export_model, runner
 from blvnet_lab.deploy.int8 import export_int8
 from blvnet_lab.models import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
 
@@ -119,13 +119,10 @@ def other_engines(model: VideoNet, clips: Tensor) -> dict[str, Callable[[Tensor]
     runs, lacking = {}, lacking_engines()
     if set(lacking) & set(ONNX_PACKAGES):
         return runs
-    import onnxruntime
 
-    threads = onnxruntime.SessionOptions()
-    threads.intra_op_num_threads = torch.get_num_threads()
-
-    def run_session(session: Any, clip: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(["logits"], {"clip": clip.numpy()})[0])
+    def run_file(run: Outputs, clip: Tensor) -> Tensor:
+        (logits,) = run(clip)
+        return logits
 
     def run_compiled(compiled: Any, clip: Tensor) -> Tensor:
         return torch.from_numpy(compiled(clip.numpy())[0].copy())
@@ -135,8 +132,7 @@ def other_engines(model: VideoNet, clips: Tensor) -> dict[str, Callable[[Tensor]
         export_model(model, whole, tuple(clips.shape[-2:]))
         export_int8(model, small, clips)
         for file in (whole, small):
-            session = onnxruntime.InferenceSession(file, threads, ["CPUExecutionProvider"])
-            runs[f"ONNX Runtime, {file.stem}"] = partial(run_session, session)
+            runs[f"ONNX Runtime, {file.stem}"] = partial(run_file, runner(file))
         if "openvino" not in lacking:
             import openvino
 
