@@ -269,9 +269,9 @@ def test_of_many_videos_only_some_are_held_at_once(tmp_path, monkeypatch):
     held, shown = [], []
 
     class Pool(ThreadPoolExecutor):
-        def map(self, function, paths, *others):
-            held.append(len(paths))
-            return super().map(function, paths, *others)
+        def map(self, function, paths, parts, *others):
+            held.append(len(parts))
+            return super().map(function, paths, parts, *others)
 
     def bar(*words, **options):
         shown.append(options.get("desc") or words[1])

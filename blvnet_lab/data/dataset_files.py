@@ -276,9 +276,6 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
             raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
     good = rows.filter(["path", "label", "split", *PART])
     good = good[rows["status"].isin(["ok", ""])] if "status" in rows else good
-    parts = clip_parts(good)
-    if (~(parts[:, 0] < parts[:, 1]) & ~np.isnan(parts).all(1)).any():
-        raise ValueError(f"{path}: expected a part_end after every part_start, or neither of them")
     folder = os.path.abspath(path.parent)
     good = good.assign(path=[_in_full(name, folder) for name in good["path"]])
     clips = good[good["path"].duplicated(keep=False)]  # of many videos the few in several rows
@@ -293,6 +290,9 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
             'it another status than "ok" (only "train" may repeat one, with the same label; parts '
             "of one video may be in several rows, but all in one split)"
         )
+    parts = clip_parts(good)
+    if (~(parts[:, 0] < parts[:, 1]) & ~np.isnan(parts).all(1)).any():
+        raise ValueError(f"{path}: expected a part_end after every part_start, or neither of them")
     found = _names(rows)
     names = dict(reversed(found) if classes is None else enumerate(classes))  # of two the first
     for label, name in found:

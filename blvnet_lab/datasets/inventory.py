@@ -149,6 +149,7 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
     """Give rows a path and a status: "missing", "duplicate", or "" if there is a video to open."""
     rows = rows.reset_index(drop=True)
     rows["path"] = [(row.paths or row.names)[0] for row in rows.itertuples()]
+    rows["others"] = [paths[1:] for paths in rows["paths"]]  # mostly none
     rows["status"], rows["clip"] = rows.get("status", ""), clip_names(rows)
     is_again, is_missing = rows["clip"].duplicated(), ~rows["paths"].astype(bool)
     again = rows[is_again]
@@ -160,7 +161,7 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
     for row in rows[is_missing].itertuples():
         problems.append(("row without video", row.split, row.names[0], row.class_name))
     for row in rows.itertuples():
-        if also := [path for path in row.paths[1:] if REPLACEMENTS not in path]:
+        if also := [path for path in row.others if REPLACEMENTS not in path]:
             problems.append(("duplicate video", row.split, row.path, f"also {', '.join(also)}"))
     rows.loc[is_again, "status"] = "duplicate"
     rows.loc[is_missing, "status"] = "missing"
@@ -176,7 +177,7 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
         ("source in several splits", "", source, ", ".join(sorted(splits)))
         for source, splits in torn
     ]
-    return rows.drop(columns="names")
+    return rows.drop(columns=["names", "paths"])
 
 
 def _probe(
@@ -210,7 +211,8 @@ def _probe(
         while batch := next_ones():
             for begin in range(0, len(batch), AT_ONCE):
                 block = rows.loc[batch[begin : begin + AT_ONCE]]
-                found = pool.map(_best, block["paths"], block[PART].to_numpy(), repeat(probes))
+                paths = ((row.path, *row.others) for row in block.itertuples())
+                found = pool.map(_best, paths, block[PART].to_numpy(), repeat(probes))
                 looked = []
                 for row, values in zip(block.itertuples(), found, strict=True):
                     problems += _findings(row, **values)
@@ -221,7 +223,7 @@ def _probe(
                 kinds = {name: kind for name, kind in FOUND.items() if name in table}
                 for name, values in table.astype(kinds).items():
                     rows.loc[block.index, name] = values.array
-    rows = rows.drop(columns=["paths", "clip"])
+    rows = rows.drop(columns=["others", "clip"])
     if selection.clips_per_class is None:
         return rows
     problems += [
@@ -243,7 +245,7 @@ def _findings(row: Any, path: str, status: str, detail: str, **found: Any) -> It
         yield status, row.split, path, detail
 
 
-def _best(paths: list[str], part: Sequence[float], probes: dict[str, str]) -> dict[str, Any]:
+def _best(paths: Sequence[str], part: Sequence[float], probes: dict[str, str]) -> dict[str, Any]:
     """Look at a clip's videos up to the first that is well; if none is, take the first."""
     looked = []
     for path in paths:

@@ -3,6 +3,7 @@
 import filecmp
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,7 +114,8 @@ def write_tables(
     with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
     if counts is None:
-        counts = data_set.rows.groupby(["split", "status"]).size().unstack(fill_value=0)
+        found = Counter(zip(data_set.rows["split"], data_set.rows["status"], strict=True))
+        counts = pd.Series(found).rename_axis(["split", "status"]).unstack(fill_value=0)
     return Tables(path, table, counts, tuple(backups))
 
 
