@@ -629,9 +629,6 @@ def test_the_best_epoch_is_kept(tmp_path):
         assert found["history"][0]["more"] == "words"
 
 
-# ---------------------------------------------------------------- folders and files
-
-
 def test_an_earlier_run_is_not_overwritten(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
@@ -901,9 +898,6 @@ def test_a_worker_that_dies_in_an_evaluation():
         evaluate(build(SHORT, 2), Dying(1, 10), device=CPU, hardware=Hardware(workers=1))
 
 
-# ---------------------------------------------------------------- switches
-
-
 def test_without_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"TensorBoard to be .*: pip install tensorboard"):
@@ -1147,6 +1141,12 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
     before = run.file.read_bytes()
     train(manifest, Output(tmp_path / "run", resume=True), recipe)
     assert run.file.read_bytes() == before, "of a run that had ended: evaluations stay those of it"
+    with monkeypatch.context() as unread:
+        unread.setattr(run_module, "clip_datasets", None)  # which may take minutes
+        with pytest.raises(FileExistsError, match="continue it with --resume auto"):
+            train(manifest, Output(tmp_path / "run"), recipe)
+        with pytest.raises(ValueError, match=r"there is no file gone\.pt"):
+            train(manifest, Output(tmp_path / "new"), recipe, init="gone.pt")
 
     # Fine-tuning with more frames, stopped on the way, and gone on with.
     longer = replace(recipe, num_frames=8, body_rate=0.1)

@@ -1,10 +1,7 @@
 """Plan a training run before it begins: steps, hours, memory, disk, and the largest batch.
 
-    python -m blvnet_lab plan MANIFEST --preset kinetics400-50-f8x2 --processes 8
-    print(plan_training(preset="ssv2-50-f8x2", clips_per_second=60))
-
-The clip rate is a run's own (`clips_per_second` in its log.jsonl), or it is measured here
-(`measure`). Memory is counted (`memory.py`).
+python -m blvnet_lab plan MANIFEST --preset kinetics400-50-f8x2 --processes 8
+print(plan_training(preset="ssv2-50-f8x2", clips_per_second=60))
 """
 
 import math

@@ -33,6 +33,7 @@ from blvnet_lab.training.state import State
 
 FORMAT = 1  # of checkpoints; to be increased if that changes
 LAST, BEST, MODEL = "last.pt", "best.pt", "model.safetensors"
+REMEDY = "continue it with --resume auto, choose another out, or delete it first"
 
 
 class RunFolder:
@@ -58,8 +59,7 @@ class RunFolder:
             state.unpack(contents)
         elif self.is_first:
             if not output.resume:
-                remedy = "continue it with --resume auto, choose another out, or delete it first"
-                check_empty(folder, "folder for the run", remedy)
+                check_empty(folder, "folder for the run", REMEDY)
             folder.mkdir(parents=True, exist_ok=True)
         current_ranks().gather(None)  # no rank may write before all have read
         if self.is_first:
