@@ -85,7 +85,7 @@ def build_manifest(
     reversal, path = reversal_table(kept), out / "manifest.csv"
     check_class_list(kept, mirror, path, reversal)  # now, and not after hours of looking
     problems, is_divided = lists.findings, (lists.rows["split"] != "").any()
-    rows = lists.with_labels(_match(lists, root), kept)
+    rows, lists = lists.with_labels(_match(lists, root), kept), None
     if is_own:
         rows = find_sources(rows, root, source, problems, in_folders=dataset == "folder")
     draw = partial(divide, val_share=selection.val_share, seed=selection.seed)
@@ -98,7 +98,6 @@ def build_manifest(
     if not rows["paths"].astype(bool).any():
         such = ", ".join(names[0] for names in rows["names"][:3])
         raise ValueError(f"expected videos of {dataset} in {root}, such as {such}, found none")
-    del lists  # the paths of all videos, of which the rows have their own
     rows = _with_status(rows, problems)
     rows = _probe(rows, out, selection, problems)
     good = rows["status"] == "ok"
