@@ -169,7 +169,9 @@ def test_classes_without_a_mirror_image_are_not_mirrored(tmp_path):
 
 def test_mirroring_needs_a_class_list_and_evaluation_not_all_classes(tmp_path):
     manifest = numbered(tmp_path, 4, 4)
-    with pytest.raises(ValueError, match=r"expected a data set with a class list, which mirroring needs"):
+    with pytest.raises(
+        ValueError, match=r"expected a data set with a class list, which mirroring needs"
+    ):
         clips_of(manifest, mirror=True)
     clips = clips_of(manifest[1:])
     assert clips[0][1] == 1

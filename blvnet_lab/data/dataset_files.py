@@ -28,34 +28,34 @@ COLUMNS = {
     "class_name": "str",
     "split": "str",  # "train", "val", "test"
     "source_id": "str",  # what the clip was cut from: clips of one source belong in one split
-    "start": "Float64",  # where the clip was cut out of its source, in seconds
+    "start": "Float64",  # where in its source the clip was cut out, in seconds
     "end": "Float64",
-    "part_start": "Float64",  # of a clip that is only a part of its file: where in it, in seconds
+    "part_start": "Float64",  # if the clip is only a part of its file, where in it, in seconds
     "part_end": "Float64",
     "num_frames": "Int64",
     "fps": "Float64",
     "height": "Int64",  # in pixels, as shown
     "width": "Int64",
-    "status": "str",  # "ok", or why the row is of no use: "missing", "unreadable", "duplicate"
-    "probe": "str",  # what probing.pack_info keeps of the file, so that it is not looked for again
+    "status": "str",  # "ok", or why the row cannot be used: "missing", "unreadable", "duplicate"
+    "probe": "str",  # what `probing.pack_info` notes about the file, to save probing it again
 }
 REQUIRED = tuple(COLUMNS)[:4]
 PART = ["part_start", "part_end"]
 CLASS_LIST = "classes.csv"
 SEPARATOR = ";"  # between the labels of a clip that has several, and between their classes' names
-Pairs = Sequence[int | None]  # of each class the label of another
+Pairs = Sequence[int | None]  # for each class the label of another
 CLASS_COLUMNS = {"label": "int64", "class_name": "str", "mirror": "Int64", "reversal": "Int64"}
 
 
 class DataSet:
-    """A data set: the rows of its manifest and, of each class, the name and the mirror image.
+    """Hold a data set: the rows of its manifest and, for each class, its name and mirror image.
 
     One video may hold many clips, each with its own label: a row with `part_start` and `part_end`
-    is of the frames that a player shows in that span. All parts of a video are in one split.
+    stands for the frames that a player shows between them. All parts of a video are in one split.
 
     Args:
-        rows: a table with one row a clip and at least the first four of `COLUMNS`.
-        classes: the classes' names in the order of their labels; None for those that `rows` name.
+        rows: a table with one row per clip and at least the first four of `COLUMNS`.
+        classes: the classes' names in the order of their labels; None takes those in `rows`.
         mirror: for each class the label of a clip's mirror image: the label itself for most, the
             partner's for "to the left" and "to the right", None where it belongs to no class. None
             as a whole for a data set without a class list.
@@ -82,11 +82,11 @@ class DataSet:
     def read(cls, manifest: str | os.PathLike[str]) -> DataSet:
         """Read a manifest, and the class list beside it if there is one.
 
-        The rows have all of `COLUMNS` and any others of the file. Paths come back in full. What the
-        file does not say is empty, and its status "ok".
+        The rows have all `COLUMNS` and any others in the file, with absolute paths. What the file
+        does not say is empty; the status is then "ok".
 
-        Raises ValueError if one of the two is no table or contradicts itself, if a clip is in two
-        rows that are "ok", or a video in two splits.
+        Raises ValueError if one of the two is not a table or contradicts itself, if a clip is in
+        two rows that are "ok", or if a video is in two splits.
         """
         path = Path(manifest).absolute()
         if not path.is_file():
@@ -107,14 +107,14 @@ class DataSet:
         return tuple(name for _, name in self.names)
 
     def class_list(self) -> pd.DataFrame:
-        """Make the table of the class list: label, class_name, mirror and, if any, reversal."""
+        """Make the class list: label, class_name, mirror and, if there are any, reversal."""
         columns = {"label": range(len(self.names)), "class_name": self.classes}
         columns["mirror"] = self.mirror or [None] * len(self.names)
         columns |= {"reversal": self.reversal} if self.reversal else {}
         return pd.DataFrame(columns).astype({name: CLASS_COLUMNS[name] for name in columns})
 
     def with_rows(self, rows: pd.DataFrame) -> DataSet:
-        """Give the same classes other rows, such as some of these."""
+        """Return a data set with the same classes but other rows, for example some of these."""
         chosen = copy.copy(self)
         chosen.rows = rows
         return chosen
@@ -127,7 +127,7 @@ class DataSet:
         return self
 
     def split(self, name: str) -> DataSet:
-        """Choose the rows of one split, such as "val"; raise ValueError if there are none."""
+        """Select the rows of one split, such as "val"; raise ValueError if there are none."""
         rows = self.rows[self.rows["split"] == name]
         if rows.empty:
             there = f"the manifest has the splits {sorted(set(self.rows['split']))}"
@@ -138,9 +138,9 @@ class DataSet:
         """Write the manifest and, if there is a mirror table, the class list; return the path.
 
         Paths below the manifest's folder are written relative to it, so that the folder can be
-        moved. Columns without any value are left out.
+        moved. Empty columns are left out.
 
-        Raises ValueError for rows that `read` would refuse, or if another class list is there.
+        Raises ValueError for rows that `read` would refuse, or if a different class list is there.
         """
         path = Path(manifest)
         self.check(path)
@@ -162,7 +162,7 @@ class DataSet:
         return path
 
     def check(self, manifest: str | os.PathLike[str]) -> None:
-        """Raise ValueError if `save` would, so that it is known before hours of work."""
+        """Raise ValueError if `save` would, to know it before hours of work."""
         if self.mirror is not None:
             check_class_list(self.classes, self.mirror, manifest, self.reversal)
         classes = _read_class_list(manifest)[0] if self.mirror is None else self.classes
@@ -170,7 +170,7 @@ class DataSet:
 
 
 def split_labels(text: str) -> list[str]:
-    """Take the labels, or the classes' names, of a clip with several apart."""
+    """Split the text of several labels, or of several class names."""
     return [*filter(None, map(str.strip, text.split(SEPARATOR)))]
 
 
@@ -180,7 +180,7 @@ def has_several(rows: pd.DataFrame) -> bool:
 
 
 def by_class(rows: pd.DataFrame) -> pd.DataFrame:
-    """List clips once for each of their labels; ValueError if names or numbers are lacking."""
+    """List clips once for each of their labels; raise ValueError if there are too few names."""
     if not has_several(rows):
         return rows
     cells = {name: rows[name].map(split_labels) for name in ("label", "class_name")}
@@ -188,19 +188,19 @@ def by_class(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _names(rows: pd.DataFrame) -> list[tuple[int, str]]:
-    """List the (label, class name) that there are in rows."""
+    """List the different (label, class name) in rows."""
     rows = by_class(rows)
     return [*dict.fromkeys(zip(rows["label"], rows["class_name"], strict=True))]
 
 
 def clip_parts(rows: pd.DataFrame) -> np.ndarray:
-    """Return where in its file each row's clip begins and ends, (N, 2) seconds; NaN of a whole."""
+    """Return each clip's begin and end in its file, (N, 2) seconds; NaN means the whole file."""
     return rows.reindex(columns=PART).astype("Float64").to_numpy("float64", na_value=np.nan)
 
 
 def clip_name(path: str, part: Sequence[float] = ()) -> str:
-    """Name a clip: by its path and, if it is a part of the file, its times: a.mp4#t=3,9.5."""
-    times = ",".join(f"{time:.9g}" for time in part if time == time)  # not if they are NaN
+    """Name a clip by its path and, if it is a part of the file, its times: a.mp4#t=3,9.5."""
+    times = ",".join(f"{time:.9g}" for time in part if time == time)  # NaN means no times
     return f"{path}#t={times}" if times else str(path)
 
 
@@ -211,7 +211,7 @@ def clip_names(rows: pd.DataFrame) -> pd.Series:
 
 
 def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ()) -> list[int]:
-    """Make the mirror table of classes that are their own mirror images, but for some pairs."""
+    """Make the mirror table of classes that, except for some pairs, are their own mirror images."""
     mirror = list(range(len(classes)))
     for first, second in pairs:
         one, other = classes.index(first), classes.index(second)
@@ -222,7 +222,7 @@ def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ())
 def check_class_list(
     classes: Sequence[str], mirror: Pairs, manifest: str | os.PathLike[str], reversal: Pairs = ()
 ) -> None:
-    """Raise ValueError if beside the manifest lies another class list (it may lack reversals)."""
+    """Raise ValueError if a different class list is there already (it may lack reversals)."""
     path = Path(manifest).parent / CLASS_LIST
     table = DataSet(pd.DataFrame(columns=REQUIRED), classes, mirror, None, reversal).class_list()
     texts = [few.to_csv(index=False, lineterminator="\n") for few in (table, table.iloc[:, :3])]
@@ -234,7 +234,7 @@ def check_class_list(
 
 
 def _read_class_list(manifest: str | os.PathLike[str]) -> tuple[list | None, ...]:
-    """(classes, mirror, reversal) of the class list beside a manifest; None if there is none."""
+    """Read (classes, mirror, reversal) from the class list beside a manifest; None without one."""
     path = Path(manifest).parent / CLASS_LIST
     if not path.is_file():
         return None, None, None
@@ -253,14 +253,14 @@ def _read_class_list(manifest: str | os.PathLike[str]) -> tuple[list | None, ...
 
 
 def _in_full(name: str | os.PathLike[str], folder: str) -> str:
-    """Give a path in full; one that is so already itself, as there may be very many."""
+    """Return an absolute path: the same object if it is one already, since there may be many."""
     full = os.path.abspath(os.path.join(folder, name))
     return name if name == full else full
 
 
 def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -> None:
-    """Raise ValueError if these rows are wrong in a manifest `path`; classes: of its class list."""
-    for column in ("path", "class_name", "split"):  # also of rows that have too few cells
+    """Raise ValueError if these rows are wrong in a manifest `path` with these classes, if any."""
+    for column in ("path", "class_name", "split"):  # empty, too, in rows with too few cells
         if (rows[column].astype("str").str.strip() == "").any():
             raise ValueError(f"{path}: expected a {column} in every row, got a row without one")
     columns = ("path", "label", "class_name") if has_several(rows) else ()
@@ -278,7 +278,7 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
     good = good[rows["status"].isin(["ok", ""])] if "status" in rows else good
     folder = os.path.abspath(path.parent)
     good = good.assign(path=[_in_full(name, folder) for name in good["path"]])
-    clips = good[good["path"].duplicated(keep=False)]  # of many videos the few in several rows
+    clips = good[good["path"].duplicated(keep=False)]  # only the few that are in several rows
     clips = clips.assign(clip=clip_names(clips))
     is_repeated = clips.duplicated(["clip", "label", "split"]) & (clips["split"] == "train")
     is_torn = clips.groupby("path")["split"].transform("nunique") > 1
@@ -294,7 +294,7 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
     if (~(parts[:, 0] < parts[:, 1]) & ~np.isnan(parts).all(1)).any():
         raise ValueError(f"{path}: expected a part_end after every part_start, or neither of them")
     found = _names(rows)
-    names = dict(reversed(found) if classes is None else enumerate(classes))  # of two the first
+    names = dict(reversed(found) if classes is None else enumerate(classes))  # the first name wins
     for label, name in found:
         if names.get(label) != name:
             wanted = f"label {label} to be {names.get(label, 'no class')} in every row"
@@ -303,14 +303,14 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
 
 
 def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> pd.DataFrame:
-    """Read a table with the columns `kinds`, of these types, and any others of the file."""
+    """Read a table with the columns `kinds`, of these types, and any others in the file."""
     expected = f"{path}: expected a CSV file with the columns {', '.join(required)}"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are too long
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # for rows that are too long
             # Only an empty cell is empty: a class may well be called "NA" or "null".
             table = pd.read_csv(path, dtype="str", keep_default_na=False, index_col=False)
-    except (ValueError, pd.errors.ParserWarning) as error:  # errors of encoding are among these
+    except (ValueError, pd.errors.ParserWarning) as error:  # ValueError: also of encoding
         raise ValueError(f"{expected}, got one that cannot be read as a table: {error}") from error
     if missing := ", ".join(column for column in required if column not in table):
         raise ValueError(f"{expected}; missing: {missing}")
@@ -318,7 +318,7 @@ def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> 
         cells = table[column] if column in table else pd.Series("", table.index)
         if kind != "str" and not (column == "label" and cells.str.contains(SEPARATOR).any()):
             numbers, is_whole = pd.to_numeric(cells, errors="coerce"), "nt" in kind
-            fits = numbers.between(0, 2**53)  # above, not every whole number is exact
+            fits = numbers.between(0, 2**53)  # not every larger whole number is exact
             fits &= (numbers % 1 == 0) | (not is_whole)
             fits |= (cells == "") & (kind != "int64")
             if not fits.all():

@@ -29,12 +29,12 @@ from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
 from blvnet_lab.paths import data_root
 from blvnet_lab.progress import tqdm
 
-# The folder of Kinetics that holds other copies of corrupt clips, named by their ids and more.
+# Kinetics comes with a folder of other copies of corrupt clips, whose names begin with their ids.
 REPLACEMENTS = "replacement_for_corrupted_"
 ID_LENGTH = 11  # characters of a YouTube id
-# The columns of `table_values`, and their types.
+# The columns that `table_values` fills, with their types.
 FOUND = {name: COLUMNS[name] for name in ("num_frames", "fps", "height", "width", "probe")}
-AT_ONCE = 1024  # videos that wait for the threads that open them
+AT_ONCE = 1024  # videos handed at a time to the threads that open them
 
 
 def build_manifest(
@@ -50,8 +50,8 @@ def build_manifest(
 ) -> Tables:
     """Write the manifest of a data set that is on disk, and report what is wrong with it.
 
-    Every video is opened, not decoded; when the manifest is there already, only those that have
-    changed since. An older manifest that differs is kept as manifest.1.csv.
+    Every video is opened, but not decoded; if there is a manifest already, only those that have
+    changed since are opened. An older manifest that differs is kept as manifest.1.csv.
 
     Args:
         dataset: its layout, such as kinetics400 or epic-kitchens-100 (docs/data.md), folder (one
@@ -59,13 +59,13 @@ def build_manifest(
         root: the data set's folder; without it, the folder of that name in BLVNET_DATA.
         out: folder for manifest.csv, classes.csv and report.csv.
         annotations: where its labels are, if not in root; for "list", the file.
-        selection: which clips.
+        selection: which clips to take.
         source: for folder and list, what clips were cut from: a regular expression, searched in a
             clip's path below root, whose first group (or the whole match) is the source, such as
-            "(v_\\w+_g\\d+)"; ".+" makes one of every clip. Without it, sources are the folders
-            between class and clip, and names that differ in numbers only, unless (nearly) a whole
-            class is called so. Equal files are of one source.
-        fold: which of UCF101's or HMDB51's three divisions.
+            "(v_\\w+_g\\d+)"; ".+" makes every clip a source. Without it, sources are the folders
+            between class and clip, and names that differ only in numbers, unless (nearly) all of a
+            class is named alike. Equal files belong to one source.
+        fold: which of UCF101's or HMDB51's three splits.
 
     Raises:
         ValueError: the lists are not as published; no row has a video; no such class or split.
@@ -73,7 +73,7 @@ def build_manifest(
     is_own = dataset in ("folder", "list")
     if source and not is_own:
         raise ValueError(f"expected no source, as the lists of {dataset} name theirs, got {source}")
-    # As paths are in a manifest, without "..": what is known of a video is found again by its path.
+    # Without "..", as in a manifest, for what is known of a video is looked up by its path.
     root = Path(os.path.abspath(data_root() / dataset if root is None else root))
     out = Path(os.path.abspath(out))
     lists = read_lists(dataset, root, annotations=annotations and Path(annotations), fold=fold)
@@ -83,7 +83,7 @@ def build_manifest(
     kept = selection.choose_classes(lists.classes)
     mirror = mirror_table(kept, [pair for pair in lists.mirrored if set(pair) <= set(kept)])
     reversal, path = reversal_table(kept), out / "manifest.csv"
-    check_class_list(kept, mirror, path, reversal)  # now, and not after hours of looking
+    check_class_list(kept, mirror, path, reversal)  # now rather than after hours of probing
     problems, is_divided = lists.findings, (lists.rows["split"] != "").any()
     rows, lists = lists.with_labels(_match(lists, root), kept), None
     if is_own:
@@ -104,18 +104,18 @@ def build_manifest(
     rows.loc[good & clip_names(rows).duplicated(), "status"] = "duplicate"
     if not is_divided:
         if not selection.split and selection.clips_per_class is None:
-            rows.loc[good, "split"] = draw(rows[good])  # others take no place in a split
+            rows.loc[good, "split"] = draw(rows[good])  # the others would not count in a split
         problems += one_sided_classes(rows, selection.split or ("train", "val"))
     return write_tables(DataSet(rows, kept, mirror, None, reversal), problems, out)
 
 
 def _match(lists: Lists, root: Path) -> pd.DataFrame:
-    """Find the videos of each row, the best first; replacements come last."""
+    """Find each row's videos, the best match first; replacements come last."""
     replacements, named = defaultdict(list), set()
     for path in lists.videos:
         if os.path.basename(os.path.dirname(path)).startswith(REPLACEMENTS):
             replacements[os.path.basename(path)[:ID_LENGTH]].append(path)
-    # In the order of their names, two lists take less memory than a dictionary of many short ones.
+    # Two lists, sorted by name, take less memory than a dictionary of many short ones.
     others = {path for paths in replacements.values() for path in paths}
     videos = sorted((path for path in lists.videos if path not in others), key=_stem)
     stems = [*map(_stem, videos)]
@@ -146,7 +146,7 @@ def _stem(path: str) -> str:
 
 
 def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
-    """Give rows a path and a status: "missing", "duplicate", or "" if there is a video to open."""
+    """Give rows a path and a status: "missing", "duplicate", or "" for a video to open."""
     rows = rows.reset_index(drop=True)
     rows["path"] = [(row.paths or row.names)[0] for row in rows.itertuples()]
     rows["others"] = [paths[1:] for paths in rows["paths"]]  # mostly none
@@ -183,14 +183,14 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
 def _probe(
     rows: pd.DataFrame, out: Path, selection: Selection, problems: list[Finding]
 ) -> pd.DataFrame:
-    """Open the videos; of each class and split at most as many readable ones as wanted stay."""
+    """Open the videos; keep at most the wanted number of readable ones for each class and split."""
     limit, probes = selection.clips_per_class or len(rows), {}
-    with contextlib.suppress(ValueError):  # there may be no manifest that can be read
+    with contextlib.suppress(ValueError):  # there may be no readable manifest
         old = DataSet.read(out / "manifest.csv").rows.query("probe != ''")
         probes = dict(zip(clip_names(old), old["probe"], strict=True))
     rows = rows.assign(**{name: pd.Series(index=rows.index, dtype=FOUND[name]) for name in FOUND})
     to_open = rows["status"] == ""
-    drawn = array("q", rows.index[to_open])  # these take a quarter of what lists of numbers do
+    drawn = array("q", rows.index[to_open])  # takes a quarter of a list's memory
     random.Random(selection.seed).shuffle(drawn)
     splits, classes = rows["split"].to_numpy(), rows["class_name"].to_numpy()
     waiting, taken = defaultdict(partial(array, "q")), Counter()
@@ -198,7 +198,7 @@ def _probe(
         waiting[splits[k], classes[k]].append(k)
 
     def next_ones() -> array:
-        """Take of each class and split as many clips as it lacks."""
+        """Take as many clips as each class and split still lacks."""
         return array(
             "q",
             (
@@ -238,7 +238,7 @@ def _probe(
 
 
 def _findings(row: Any, path: str, status: str, detail: str, **found: Any) -> Iterator[Finding]:
-    """Say what is remarkable about a video that was opened for a row."""
+    """Report what is remarkable about a video that was opened for a row."""
     if path != row.path:
         yield "replaced video", row.split, row.path, f"by {path}"
     if found.get("part_end", math.inf) < row.part_end:
@@ -249,15 +249,15 @@ def _findings(row: Any, path: str, status: str, detail: str, **found: Any) -> It
 
 
 def _best(paths: Sequence[str], part: Sequence[float], probes: dict[str, str]) -> dict[str, Any]:
-    """Look at a clip's videos up to the first that is well; if none is, take the first."""
+    """Look at a clip's videos in turn; take the first that is good, or else the first one."""
     looked = []
     for path in paths:
         try:
-            # Pictures may have come to a folder since, or gone from it: it is looked at each time.
+            # A folder is looked at anew each time, since pictures may have been added or removed.
             packed = probes.get(clip_name(path, part), "") if os.path.isfile(path) else ""
             if packed or clip_name(path, part) == path:
                 info = known_video(path, packed, part)
-            else:  # the video is probed once for all its parts
+            else:  # a video is probed once for all of its parts
                 whole = known_video(path, probes.get(path, ""))
                 probes[path] = pack_info(whole)
                 info = part_of(whole, part, cut=True)
@@ -273,6 +273,6 @@ def _best(paths: Sequence[str], part: Sequence[float], probes: dict[str, str]) -
 
 
 def table_values(info: VideoInfo) -> dict[str, Any]:
-    """Give what a manifest says of a video: num_frames, fps, height, width and probe."""
+    """Return what a manifest says about a video: num_frames, fps, height, width and probe."""
     values = {"num_frames": info.num_frames, "fps": info.fps or None, "probe": pack_info(info)}
     return values | dict(zip(("height", "width"), info.size, strict=True))

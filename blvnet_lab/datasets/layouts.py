@@ -1,7 +1,7 @@
 """The layouts of public data sets: from their own lists of labels to rows of a manifest.
 
-`published.py` reads the labels as they were published, this file those of one's own; for every row
-they say by which names its video may be found; `inventory.py` matches them with what is there.
+`published.py` reads labels as they were published, this file those you wrote yourself. Every row
+gets the names under which its video may be found; `inventory.py` matches these with the files.
 """
 
 import os
@@ -47,19 +47,19 @@ Finding = tuple[str, str, str, str]  # kind, split, name, detail: a row of the r
 
 @dataclass(frozen=True)
 class Lists:
-    """Hold what a data set's own lists say, and which videos are there."""
+    """Hold what a data set's own lists say, and which videos exist."""
 
-    rows: pd.DataFrame  # a `published.ListedClip` each
+    rows: pd.DataFrame  # each a `published.ListedClip`
     classes: list[str]  # in the order of their labels
     mirrored: list[tuple[str, str]]  # classes that are each other's mirror image
-    videos: list[str]  # the paths of all that are there
+    videos: list[str]  # the paths of all that exist
     findings: list[Finding]
-    multi_label: bool  # whether a clip may have several
+    multi_label: bool  # whether a clip may have several labels
 
     def with_labels(self, rows: pd.DataFrame, kept: list[str]) -> pd.DataFrame:
-        """Number the classes of rows (label), and keep only those clips, and labels, of `kept`."""
+        """Give rows the numbers of their classes (label); keep only clips and labels of `kept`."""
         numbers = {name: str(label) for label, name in enumerate(kept)}
-        names, labels = {}, {}  # by what the list says: there are many clips, but few classes
+        names, labels = {}, {}  # by class_name, since there are many clips but few classes
         for text in rows["class_name"].unique():
             few = [name for name in _class_names(text, self.multi_label) if name in numbers]
             names[text], labels[text] = SEPARATOR.join(few), SEPARATOR.join(map(numbers.get, few))
@@ -76,12 +76,12 @@ def _class_names(text: str, multi_label: bool) -> list[str]:
 def read_lists(
     dataset: Layout, root: Path, *, annotations: Path | None = None, fold: int = 1
 ) -> Lists:
-    """Read the lists of a data set in its official layout, whose folder is `root`.
+    """Read the lists of a data set that lies in `root`, in its official layout.
 
-    annotations: the folder (for "list", the file) of the labels; None looks in usual ones of `root`
-    fold: of UCF101's or HMDB51's three divisions into training and test
+    annotations: the labels' folder (for "list", the file); None looks in the usual ones of `root`.
+    fold: which of UCF101's or HMDB51's three divisions into training and test.
 
-    Raises ValueError: no such data set; the lists are not there, or not as published.
+    Raises ValueError: no such data set; the lists are missing, or not as published.
     """
     if dataset not in (known := get_args(Layout)):
         raise ValueError(f"expected one of the data sets {', '.join(known)}, got {dataset}")
@@ -119,7 +119,7 @@ def read_lists(
 
 
 def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | None:
-    """Find a file of labels in one of the folders where it may lie."""
+    """Find a file of labels in one of the folders where it may be."""
     for path in (path for place in places for name in names for path in sorted(place.glob(name))):
         if path.is_file():
             return path
@@ -137,7 +137,7 @@ def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | No
 def _folders(root: Path) -> tuple[list[ListedClip], list[str], list[Finding]]:
     """Read `class/video`, or `train/class/video` and `val/class/video`, with folders in between.
 
-    A folder of numbered pictures is a video, too, if it lies where a video would.
+    A folder of numbered pictures counts as a video if it lies where a video would.
     """
     splits = any(path.name.lower() in SPLIT_OF for path in root.iterdir() if path.is_dir())
     videos, findings, others = find_videos(root, frames_from=2 + splits)
@@ -152,7 +152,7 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[str], list[Finding]]:
     rows = []
     for name in names:
         folders = name.split("/")[:-1]
-        if folders[bool(named) :]:  # else beside the classes' folders: without a class
+        if folders[bool(named) :]:  # else it lies beside the folders of classes, and has none
             split = SPLIT_OF[folders[0].lower()] if named else ""
             rows.append(ListedClip(folders[bool(named)], split, "", (name,)))
     if not rows:
@@ -165,14 +165,14 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[str], list[Finding]]:
 
 
 LIST_SUFFIXES = (".txt", ".csv", ".list")
-MOST_CLASSES = 100_000  # that numbers may stand for: larger ones are slips, dates or ids
+MOST_CLASSES = 100_000  # numbers above are no classes, but slips, dates or ids
 _SUFFIX = f"(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})"
-# Both may hold spaces: the path ends with the suffix of a video, if it has one.
+# Path and label may both hold spaces: the path ends with a video's suffix, if it has one.
 LINE = re.compile(rf"(.+{_SUFFIX})\s+(.+)|(.+)\s+(?!\S*{_SUFFIX}$)(\S+)", re.IGNORECASE)
 
 
 def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
-    """Read lines `path label`, with a path that may hold spaces, of a file or of train.txt etc."""
+    """Read lines `path label` (a path may hold spaces) from a file, or from train.txt and so on."""
     files = [("", path)] if path is not None and path.is_file() else []
     if path is not None and path.is_dir():
         for split in SPLITS:
@@ -192,7 +192,7 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
             f"{path}: expected lines `path label`, got lines with two numbers such as `path frames "
             "label`: take the number of frames out"
         )
-    # Of several videos the name alone does not tell them apart; of one there may be several parts.
+    # A bare name that several videos have does not identify one; parts of one video may share it.
     uses = Counter(names[-1] for names in {row.names for row in rows})
     rows = [row._replace(names=row.names[:2]) if uses[row.names[-1]] > 1 else row for row in rows]
     names = {name for row in rows for name in split_labels(row.class_name)}
@@ -202,7 +202,7 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     if max(numbers) >= MOST_CLASSES:
         wanted = f"{path}: expected labels that are names, or numbers below {MOST_CLASSES:,}"
         raise ValueError(f"{wanted}, got {max(numbers)}: number them from 0 on, or write names")
-    return rows, [str(k) for k in range(1 + max(numbers))]  # of some there may be no clip
+    return rows, [str(k) for k in range(1 + max(numbers))]  # some may have no clip
 
 
 def _read_list(file: Path, split: str) -> list[ListedClip]:
@@ -230,12 +230,12 @@ def _own_clip(name: str, label: str, split: str, *part: float) -> ListedClip:
 def find_videos(
     root: Path, *, frames_from: int | None = None
 ) -> tuple[list[str], list[Finding], dict[str, list[str]]]:
-    """Find all videos below `root`, what cannot be looked into, and other files by suffix.
+    """Find all videos below `root`, folders that cannot be read, and other files by suffix.
 
     Links to folders are followed, but not back to a folder that holds them. Hidden files and
-    folders are passed over. `frames_from` says how many folders deep one of numbered pictures,
-    without videos, is a video itself; None for nowhere. Nothing is looked for below it. Raises
-    OSError if `root` itself cannot be looked into.
+    folders are skipped. A folder of numbered pictures without videos counts as one video, in which
+    nothing else is looked for, from `frames_from` folders deep (None: nowhere). Raises OSError if
+    `root` itself cannot be read.
     """
     videos, findings, others = [], [], defaultdict(list)
 
@@ -244,7 +244,7 @@ def find_videos(
             raise error
         findings.append(("folder that cannot be read", "", error.filename, error.strerror))
 
-    above = {str(root): {os.path.realpath(root)}}  # of folders to come: where they lead through
+    above = {str(root): {os.path.realpath(root)}}  # the real folders above each folder to visit
     walk = os.walk(root, onerror=refuse, followlinks=True)
     for place, folders, names in tqdm(walk, "listing", leave=False, unit="folder"):
         full, through = partial(os.path.join, place), above.pop(place)
@@ -264,7 +264,7 @@ def find_videos(
         for name in files - found:
             others[_suffix(name) or "without suffix"].append(full(name))
         others["hidden"] += map(full, hidden)
-        for name in sorted(odd):  # no table could hold it
+        for name in sorted(odd):  # a table cannot hold such a name
             shown = full(name).encode(errors="backslashreplace").decode()
             findings.append(("name that is not UTF-8", "", shown, "give it another name"))
         real = {name: os.path.realpath(full(name)) for name in set(folders) - odd - hidden}
@@ -280,5 +280,5 @@ def _suffix(name: str) -> str:
 
 
 def without_suffix(name: str) -> str:
-    """Take .mp4 and the like off a video's name; other dots belong to the name."""
+    """Remove .mp4 and the like from a video's name; other dots belong to the name."""
     return os.path.splitext(name)[0] if _suffix(name) in VIDEO_SUFFIXES else name

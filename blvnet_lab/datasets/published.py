@@ -1,4 +1,4 @@
-"""Lists of clips as they were published, or as one writes them: of parts of videos, and others."""
+"""Lists of clips as they were published, and tables you write yourself: of videos or of parts."""
 
 import csv
 import json
@@ -21,20 +21,20 @@ Find = Callable[..., Path | None]
 
 
 class ListsError(ValueError):
-    """Report lists of labels that are not there, or not as published."""
+    """Report lists of labels that are missing or not as published."""
 
 
 class ListedClip(NamedTuple):
     """Describe a clip as a list does; class and split are empty if it does not say."""
 
-    class_name: str  # of a clip with several labels all names, separated
+    class_name: str  # if a clip has several labels, all names, separated
     split: str
     source_id: str
-    # What the video may be called, the surest first, with or without folders and suffix.
+    # What the video may be called, the most certain first, with or without folders and suffix.
     names: tuple[str, ...]
     start: int | None = None  # in its source, in seconds
     end: int | None = None
-    part_start: float | None = None  # in the video, if the clip is only a part of it, in seconds
+    part_start: float | None = None  # in its file, in seconds, if the clip is only a part of it
     part_end: float | None = None
 
 
@@ -43,12 +43,12 @@ Listed = tuple[list[ListedClip] | pd.DataFrame, list[str] | None]
 
 
 def read_lines(path: Path | None) -> Iterator[str]:
-    """Read the lines that say something, without the marks that some editors leave."""
+    """Read the lines that are not empty, without the byte-order mark that some editors write."""
     return filter(None, map(str.strip, path.read_text("utf-8-sig").splitlines() if path else ()))
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; ListsError if it is none."""
+    """Read a JSON file; raise ListsError if it is not one."""
     try:
         return json.loads(path.read_text("utf-8-sig"))
     except ValueError as error:
@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_annotations(dataset: str, find: Find, fold: int) -> Listed:
-    """Read the lists of a data set that have labels; ListsError if they are not as published."""
+    """Read a data set's lists of labels; raise ListsError if they are not as published."""
     try:
         return READERS[dataset](find, fold) if dataset in FOLDED else READERS[dataset](find)
     except ListsError:
@@ -74,7 +74,7 @@ def _clip(label: str, split: str, video: str, *part: float, source: str = "") ->
 
 
 def _table(find: Find, *names: str) -> pd.DataFrame:
-    """Read a table for training, and one for validation; the column split says which."""
+    """Read a table for training and one for validation; the column split says which is which."""
     splits = zip(("train", "val"), names, strict=False)
     return pd.concat([_read_csv(find(name)).assign(split=split) for split, name in splits])
 
@@ -84,7 +84,7 @@ def _read_csv(file: Path | TextIO, **options: Any) -> pd.DataFrame:
 
 
 def _hmdb51(find: Find, fold: int) -> Listed:
-    """Read one of the three divisions: 1 is train, 2 test (the split "val"), 0 unused."""
+    """Read one of three divisions: 1 is for training, 2 for testing (the split "val"), 0 unused."""
     rows, ending = [], f"_test_split{fold}.txt"
     for path in sorted(find(f"*{ending}").parent.glob(f"*{ending}")):
         label = path.name.removesuffix(ending)
@@ -96,7 +96,7 @@ def _hmdb51(find: Find, fold: int) -> Listed:
 
 
 def _jester(find: Find) -> Listed:
-    """Read either generation; in the second every split has a folder, and its own numbers."""
+    """Read either release; in the second every split has its own folder and numbers."""
     if find("jester-v1-labels.csv", needed=False):
         return _something(find, "jester-v1")
     table = _table(find, "Train.csv", "Validation.csv")
@@ -121,7 +121,7 @@ def _diving48(find: Find) -> Listed:
 
 
 def _epic_kitchens(find: Find, kind: str) -> Listed:
-    """Read verbs or nouns; a class is called what its clips mostly are."""
+    """Read verbs or nouns; a class is named as most of its clips are."""
     table = _table(find, "EPIC_100_train.csv", "EPIC_100_validation.csv")
     numbers = pd.to_numeric(table[f"{kind}_class"])
     names = table[kind].groupby(numbers).agg(lambda words: words.mode()[0])
@@ -132,7 +132,7 @@ def _epic_kitchens(find: Find, kind: str) -> Listed:
 
 
 def _charades(find: Find, whole: bool) -> Listed:
-    """Read every action as a clip, or whole videos with all of theirs; the test list is "val"."""
+    """Read every action as a clip, or whole videos with all their labels; test is "val"."""
     classes = [line.partition(" ")[2] for line in read_lines(find("Charades_v1_classes.txt"))]
     table = _table(find, "Charades_v1_train.csv", "Charades_v1_test.csv")
     if whole:
@@ -148,7 +148,7 @@ def _charades(find: Find, whole: bool) -> Listed:
 
 
 def _hacs(find: Find) -> Listed:
-    """Read the clips that show what their class says; or, where their list is not, the segments."""
+    """Read the clips that show their class or, if there is no list of these, the segments."""
     if find("HACS_clips_v1.1.1.csv", needed=False) is None:
         return _activitynet(find, "HACS_segments_v1.1.1.json")
     table = _table(find, "HACS_clips_v1.1.1.csv").query("label == '1'")
@@ -171,7 +171,7 @@ def _split(subset: str) -> str:
 
 
 def _finegym(find: Find) -> Listed:
-    """Read Gym99: the event's seconds in the video, and the action's in the event."""
+    """Read Gym99: the event's seconds in the video and the action's seconds in the event."""
     form = re.compile(r"(.+)_E_(\d+)_\d+_A_(\d+)_(\d+) (\d+)")
     rows = [
         _clip(label, split, video, int(event) + int(start), int(event) + int(end))
@@ -183,9 +183,9 @@ def _finegym(find: Find) -> Listed:
 
 
 def read_kinetics_rows(file: Path | TextIO, split: str, name: str = "") -> pd.DataFrame:
-    """Read a Kinetics annotation file: label (of test rows maybe empty), id, start and end (s).
+    """Read a Kinetics annotation file: label (test rows may lack it), id, start and end (s).
 
-    Raises ListsError, with the file's `name`, if a column is missing or a time is no number.
+    Raises ListsError, with the file's `name`, if a column is missing or a time is not a number.
     """
     table = _read_csv(file)
     table.columns = [column.strip().lower() for column in table.columns]
@@ -245,7 +245,7 @@ def _something(find: Find, name: str) -> Listed:
 
 
 def _moments(find: Find, is_multi: bool) -> Listed:
-    """Read lines of a path and its class (and votes), or the numbers of its classes."""
+    """Read lines of a path with its class (and votes), or with the numbers of its classes."""
     lines = [line.rpartition(",") for line in read_lines(find("moments_categories.txt"))]
     names = [name for name, _, number in sorted(lines, key=lambda line: int(line[2]))]
     rows = []
@@ -264,7 +264,7 @@ def _ucf101(find: Find, fold: int) -> Listed:
     for split, part in (("train", "train"), ("val", "test")):
         for line in read_lines(find(f"{part}list0{fold}.txt")):
             path = Path(line.split(" ")[0])
-            group = re.match(r"v_(.+_g\d+)_c\d+", path.stem)  # of clips of one video
+            group = re.match(r"v_(.+_g\d+)_c\d+", path.stem)  # clips of one video share it
             name = path.with_suffix("").as_posix()
             rows.append(_clip(path.parts[0], split, name, source=group[1] if group else path.stem))
     return rows, classes
@@ -288,14 +288,15 @@ READERS: dict[str, Callable[..., Listed]] = {
     "activitynet": partial(_activitynet, name="activity_net.v1-3.min.json"),
     "finegym": _finegym,
 }
-FOLDED = ("ucf101", "hmdb51")  # of which there are three divisions into training and test
+FOLDED = ("ucf101", "hmdb51")  # which have three divisions into training and test
 
 
 def read_table(file: Path, split: str) -> Iterator[tuple]:
-    """Read path, label, split, start and end (s) from a table of one's own that has the first two.
+    """Read path, label, split, start and end (s) of your own table; it must have the first two.
 
-    Of a manifest, whose start and end mean something else, class_name, part_start and part_end.
-    `split` is that of rows that do not say theirs. Raises ValueError for other splits and times.
+    From a manifest, whose start and end mean something else, read class_name, part_start and
+    part_end instead. `split` is for rows that do not name one. Raises ValueError for other splits
+    and times.
     """
     table = _read_csv(file)
     columns = ["label", "start", "end"] if "class_name" not in table else ["class_name", *PART]

@@ -12,21 +12,21 @@ from pathlib import Path
 
 from blvnet_lab.data.dataset_files import mirror_labels
 
-# Whole words, of names in the form of `_in_words`, that change places in a mirror.
+# Whole words, in names as `_in_words` writes them, that are exchanged in a mirror.
 OPPOSITES = {"left": "right", "right": "left"}
 OPPOSITES |= {"clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 SIDES = re.compile(
     r"(?<![^\W\d_])((?:top|bottom|upper|lower|front|rear|back)?)"
     rf"({'|'.join(OPPOSITES)})((?:wards?|most|side|hand(?:ed)?)?)(?![^\W\d_])"
 )
-# What words may become when a motion is played backwards; some may also stay.
+# What words may become when a motion is played backwards; some may also stay as they are.
 PAIRS = """up down, upwards downwards, forward backward, forwards backwards, push pull,
 pushing pulling, open close, opening closing, folding unfolding"""
 TURNED = dict(pair.split() for pair in PAIRS.split(","))
 TURNED |= {other: word for word, other in TURNED.items()} | OPPOSITES
 TURNED |= {"in": "out away in", "out": "in out", "away": "in closer", "closer": "away"}
 TURNED |= {"from": "to from", "to": "from to"}
-# But not a thumb that is held up, nor a side of the body.
+# But neither a thumb that is held up nor a side of the body.
 MOTIONS = re.compile(
     rf"(?<!thumb )(?<!thumbs )\b({'|'.join(TURNED)})\b"
     r"(?!(?:(?<=left)|(?<=right)) (?:hand(?:ed)?|arm|leg|foot|side)\b)"
@@ -38,14 +38,14 @@ class Selection:
     """Choose clips of a data set by split and class.
 
     Args:
-        split: only these splits (train, val, test); without it all, for `subset` val.
+        split: only these splits (train, val, test); by default all, for `subset` val.
         classes: only these classes, as separate words or separated by commas.
-        class_list: only the classes in this file, one a line.
-        num_classes: only this many classes, drawn by the seed.
+        class_list: only the classes in this file, one on each line.
+        num_classes: only this many classes, drawn with the seed.
         clips_per_class: at most this many readable clips of each class and split.
-        val_share: share of the clips that becomes val where the data set has no splits; clips of
+        val_share: the share of clips that becomes val if the data set has no splits; clips of
             one source stay on one side.
-        seed: of everything that is drawn at random.
+        seed: for everything that is drawn at random.
     """
 
     split: Sequence[str] = ()
@@ -63,9 +63,9 @@ class Selection:
             raise ValueError(f"expected at least one clip a class, got {self.clips_per_class}")
 
     def choose_classes(self, available: Sequence[str]) -> list[str]:
-        """Choose classes by name, from a file or by the seed; all of them if none are wanted.
+        """Choose classes by name, from a file or by the seed; without a choice, take all.
 
-        Raises ValueError for more than one way to choose, and for classes that are not there.
+        Raises ValueError for more than one way to choose, and for unknown classes.
         """
         if bool(self.classes) + (self.class_list is not None) + (self.num_classes is not None) > 1:
             raise ValueError("expected one way to choose classes: names, a file, or how many")
@@ -93,7 +93,7 @@ ALL_CLIPS = Selection()
 
 
 def split_names(text: str) -> list[str]:
-    """Split names at the commas between them; one that has a comma is quoted."""
+    """Split names at the commas between them; a name with a comma must be quoted."""
     lines = csv.reader(text.splitlines(), skipinitialspace=True)
     return [name.strip() for line in lines for name in line]
 
@@ -102,10 +102,10 @@ def split_names(text: str) -> list[str]:
 
 
 def mirrored_names(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Find classes that are each other's mirror image by their names, however these are written.
+    """Find, by their names, classes that are each other's mirror image, however they are written.
 
     "wave left" and "wave right", "SwipeLeft" and "SwipeRight", "TURN CCW" and "Turn cw"; but only
-    where a name has one partner.
+    if a name has exactly one partner.
     """
     by_words = defaultdict(list)
     for name in classes:
@@ -119,18 +119,18 @@ def mirrored_names(classes: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def reversal_table(classes: Sequence[str]) -> list[int | None]:
-    """Find which class a clip of each class belongs to when it is played backwards, by the names.
+    """Find, by their names, the class that each class becomes when it is played backwards.
 
-    "Swiping Up" and "swiping down", "PushHandAway" and "pull hand in"; None where a name has no
-    partner, or several: what a dive is backwards is no dive. Where one thing follows another
-    ("right then left"), nothing is said: that is the same backwards.
+    "Swiping Up" and "swiping down", "PushHandAway" and "pull hand in"; None if a name has no
+    partner or several, for a dive played backwards is no dive. Names with "then" are left out:
+    "right then left" stays the same backwards.
     """
     labels = defaultdict(list)
     for label, name in enumerate(classes):
         labels[_in_words(name)].append(label)
     turned = {}
     for words in labels:
-        parts = enumerate(MOTIONS.split(words))  # every other one is such a word
+        parts = enumerate(MOTIONS.split(words))  # every second part is a word of motion
         choices = [TURNED[part].split() if k % 2 else [part] for k, part in parts]
         found = {"".join(chosen) for chosen in product(*choices)} & labels.keys() - {words}
         found = set() if " then " in words else found
@@ -140,7 +140,7 @@ def reversal_table(classes: Sequence[str]) -> list[int | None]:
 
 
 def _in_words(name: str) -> str:
-    """Write a name in small letters, with spaces between words: "swipe left" for "Swipe-Left"."""
+    """Write a name in lower case, with spaces between words: "swipe left" for "Swipe-Left"."""
     bounds = r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])|[\s_-]+"
     words = re.sub(bounds, " ", name).casefold()
     words = re.sub(r"\b(?:(?:counter|anti) ?clockwise|ccw)\b", "counterclockwise", words)
@@ -150,7 +150,7 @@ def _in_words(name: str) -> str:
 def mirror_table(
     classes: Sequence[str], mirrored: Sequence[tuple[str, str]] | None = None
 ) -> list[int | None]:
-    """Make the mirror table of classes, of which some pairs (None: by their names) are mirrored.
+    """Make the mirror table of classes, given the mirrored pairs (None: found by name).
 
     A class without a partner is its own mirror image, unless its name tells left from right: then
     its mirror image belongs to no class.

@@ -1,14 +1,14 @@
-"""What clips of one's own were cut from: clips of one source belong in one split.
+"""What your own clips were cut from: clips of one source belong in one split.
 
 A network that was trained on one part of a recording knows the place, the light and the people of
-the next part: validation clips of sources it has seen say nothing about new ones. Public data sets
-name their sources. For others `find_sources` goes by what is there:
+the next part, so validation clips from sources it has seen say nothing about new ones. Public data
+sets name their sources. For others `find_sources` goes by what there is:
 
-- a pattern that was asked for;
+- a pattern, if one is given;
 - the folder between class and clip: run/holiday/1.mp4 is of "holiday";
-- names that differ in numbers only: holiday_001 and holiday_007, v_Run_g01_c02 and v_Run_g01_c03,
-  name and name (1). Numbers are left out from the last to the first, so long as that does not make
-  one source of (nearly) the whole class: clip_001 to clip_500 are just numbered;
+- names that differ only in numbers: holiday_001 and holiday_007, v_Run_g01_c02 and v_Run_g01_c03,
+  name and name (1). Numbers are removed from the last to the first, as long as that does not turn
+  (nearly) the whole class into one source: clip_001 to clip_500 are merely numbered;
 - files that are equal, byte by byte.
 """
 
@@ -28,9 +28,9 @@ from blvnet_lab.data.dataset_files import by_class
 from blvnet_lab.datasets.layouts import NUMBERED_PICTURE, SPLIT_OF, SPLITS, Finding, without_suffix
 from blvnet_lab.progress import tqdm
 
-# Of the clips of a class, at most this share is taken for one source because of their names.
+# At most this share of a class's clips is taken for one source because of their names.
 MAX_SHARE = 0.9
-# A number, perhaps with its unit, or a letter in the place of one; not one within a word: "a1b".
+# A number, perhaps with its unit, or a letter in its place; not a number within a word: "a1b".
 NUMBER = re.compile(
     r"\d+(?:s|secs?|ms|min|m|h|p|k|fps)?(?![^\W_])"
     r"|(?<=[\s_.\-(\[])(?:[a-z]|[ivx]{2,4})(?=[)\]]?$)",
@@ -43,9 +43,9 @@ ENDING = re.compile(
     rf"|(?:(?<![^\W\d_])(?:{PART}|[a-z])[\s_.\-]*)?[(\[]?\*[)\]]?))+$",
     re.IGNORECASE,
 )
-# HMDB51 says at the end of a name how the body and the camera are.
+# HMDB51's names end with the visible body parts, camera motion, people, viewpoint and quality.
 HMDB51 = re.compile(r"_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+$")
-# So cameras and programs call all their recordings.
+# What cameras and programs call all their recordings.
 OF_DEVICES = re.compile(
     rf"{PART}|vid(?:eo)?|v|img|mov(?:ie)?|mvi|dsc[nf]?|gopr|g[hx]|pxl|dji|win|file|recording|rec"
     r"|sample|output|(?:whatsapp ?video|screen ?recording)(?: at)?"
@@ -55,18 +55,18 @@ OF_DEVICES = re.compile(
 def find_sources(
     rows: pd.DataFrame, root: Path, pattern: str, findings: list[Finding], *, in_folders: bool
 ) -> pd.DataFrame:
-    """Find which rows belong together; add source_id to them, and to the findings what was found.
+    """Find which rows belong together; add source_id to them, and report it in the findings.
 
-    A row whose video is in another split, too, gets the status "duplicate".
+    A row whose video is also in another split gets the status "duplicate".
 
     Args:
-        rows: class_name, split ("" where it is still to be drawn) and names, of which the first
-            leads from `root` to the video.
-        pattern: a regular expression that is searched in that path; its first group, or the whole
-            match, is the source. Without it, folders and names tell.
+        rows: class_name, split ("" if it is still to be drawn) and names, of which the first leads
+            from `root` to the video.
+        pattern: a regular expression to search for in that path; its first group, or the whole
+            match, is the source. Without it, folders and names decide.
         in_folders: whether paths are [split/]class/[source/]clip.
     """
-    clips, rows = rows, rows[~rows.duplicated(["names", "split"])]  # of parts of a video the first
+    clips, rows = rows, rows[~rows.duplicated(["names", "split"])]  # one row for parts of a video
     names = [names[0] for names in rows["names"]]
     classes, splits = rows["class_name"].tolist(), rows["split"].tolist()
     if pattern:
@@ -125,9 +125,9 @@ def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> 
 
 
 def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> list[str | None]:
-    """Take the first folder between class and clip, unless it says nothing of sources.
+    """Take the first folder between class and clip, unless it says nothing about sources.
 
-    So it is if all clips are in it, or nearly all of one class and none of another.
+    It does not if all clips are in it, or nearly all of one class and none of another.
     """
     between = [name.split("/")[skipped:-1] for name in names]
     shared = 0
@@ -151,7 +151,7 @@ def _by_name(
     splits: Sequence[str],
     findings: list[Finding],
 ) -> None:
-    """Fill in what a clip's name has in common with others, but for numbers; or its own path."""
+    """Fill in what a clip's name shares with others, apart from numbers; or else its own path."""
     keys = {i: _names_without_numbers(names[i]) for i, known in enumerate(sources) if not known}
     families = {key for of_clip in keys.values() for key in of_clip[:-1]}
     uses = Counter(key for of_clip in keys.values() for key in of_clip)
@@ -162,13 +162,13 @@ def _by_name(
         shared = [key for key in of_clip if key in families and uses[key] > 1]
         telling = [key for key in shared if not _says_nothing(key, classes[i])]
         sources[i] = next((key for key in telling if in_class[key, classes[i]] <= limit), None)
-        if splits[i] and telling:  # divided by somebody: what was torn apart is to be named
+        if splits[i] and telling:  # somebody divided the clips: report what was torn apart
             sources[i] = sources[i] or telling[-1]
         if sources[i] is None:
             sources[i] = without_suffix(names[i])
             folder, _, rest = sources[i].partition("/")
             if folder.lower() in SPLIT_OF and not _says_nothing(of_clip[0], classes[i]):
-                sources[i] = rest  # the same name in another split is the same source
+                sources[i] = rest  # the same name in another split means the same source
             if not splits[i] and shared and shared[-1]:
                 numbered[shared[-1]].append(names[i])
     for key, of_key in numbered.items():
@@ -177,7 +177,7 @@ def _by_name(
 
 
 def _names_without_numbers(path: str) -> list[str]:
-    """Give a clip's name without its numbers, with the first of them, and so on; last as it is."""
+    """List a clip's name without numbers, with the first only, and so on up to the whole name."""
     name = without_suffix(path.rpartition("/")[2])
     stem, found = HMDB51.sub("", name), []
     for begin in [0, *(match.end() for match in NUMBER.finditer(stem))]:
@@ -193,7 +193,7 @@ def _says_nothing(key: str, class_name: str) -> bool:
 
 
 def equal_files(paths: Sequence[Path]) -> list[list[int]]:
-    """Find files (or folders of pictures) of the same bytes, which are not empty: their places."""
+    """Find which files (or folders of pictures) hold the same bytes, and any: groups of indices."""
 
     def files(i: int) -> list[Path]:
         pictures = sorted(paths[i].glob("*")) if paths[i].is_dir() else []
@@ -220,17 +220,17 @@ def _digest(path: Path) -> bytes:
 
 
 def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
-    """Draw "train" or "val" for each row; all clips of one source are on one side.
+    """Draw "train" or "val" for each row; all clips of one source stay on one side.
 
-    Of each class about the given share of the clips is "val", at least one source of two or more:
-    those with the smallest hash, so that little changes when a class is fetched later, passing over
-    those that are too large; or the smallest, if all are.
+    About the given share of each class becomes "val", but at least one source of two or more: those
+    with the smallest hash, so that little changes if a class is added later. Sources that are too
+    large are passed over; if all are, the smallest is taken.
     """
     side = {}
     for _, of_class in by_class(rows).sort_values("class_name").groupby("class_name"):
         sizes = Counter(of_class["source_id"])
         sources = sorted(sizes, key=lambda s: hashlib.sha256(f"{seed} {s}".encode()).hexdigest())
-        # At least one, but not the only one: without training clips there is nothing to learn.
+        # At least one clip, but not the only one: without training clips nothing can be learned.
         count = min(max(1, round(val_share * len(of_class))), len(of_class) - 1)
         count -= sum(sizes[source] for source in sources if side.get(source) == "val")
         undecided = [source for source in sources if source not in side]
@@ -243,7 +243,7 @@ def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
 
 
 def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding]:
-    """Find the classes of a divided table without a good clip in one of `splits`."""
+    """Find the classes that have no good clip in one of `splits`."""
     rows = by_class(rows)
     good = set(rows.loc[rows["status"] == "ok", ["class_name", "split"]].itertuples(index=False))
     why = "too few readable sources, or other classes share them"
@@ -256,7 +256,7 @@ def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding
 
 
 def times_in_source(rows: pd.DataFrame) -> pd.DataFrame:
-    """Set start and end (s) of clips that are a part of their file, too: where in its source."""
+    """Set start and end (s), the time in the source, also for clips that are a part of a file."""
     begin, is_part = rows["start"].fillna(0), rows["part_start"].notna()
     for end in ("start", "end"):
         rows = rows.assign(**{end: (begin + rows[f"part_{end}"]).where(is_part, rows[end])})
@@ -264,14 +264,14 @@ def times_in_source(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_shared(trained: Path, evaluated: Path, /) -> pd.DataFrame:
-    """Count the clips that two manifests share: of one source (YouTube id), at overlapping times.
+    """Count the clips that two manifests share: from one source (YouTube id), at overlapping times.
 
     Args:
-        trained: the manifest of a training.
-        evaluated: the manifest to evaluate on, of the same data set or of another.
+        trained: the manifest that was trained on.
+        evaluated: the manifest to evaluate on, of the same data set or another.
 
     Returns a row for each split of the second manifest: its clips, and how many of them are in each
-    split of the first. A clip without times is taken for its whole source.
+    split of the first. A clip without times counts as its whole source.
     """
     tables = (times_in_source(DataSet.read(path).rows) for path in (trained, evaluated))
     first, second = (rows[rows["status"] == "ok"] for rows in tables)

@@ -1,7 +1,7 @@
 """Plan a training run before it begins: steps, hours, memory, disk, and the largest batch.
 
-    python -m blvnet_lab plan MANIFEST --preset kinetics400-50-f8x2 --processes 8
-    print(plan_training(preset="ssv2-50-f8x2", clips_per_second=60))
+python -m blvnet_lab plan MANIFEST --preset kinetics400-50-f8x2 --processes 8
+print(plan_training(preset="ssv2-50-f8x2", clips_per_second=60))
 """
 
 import math
