@@ -72,7 +72,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:  # the error of a full disk does not name the file
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # these name no file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:

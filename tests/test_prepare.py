@@ -485,11 +485,11 @@ def test_what_a_killed_run_left_of_one_file_goes_and_what_is_written_to_others_s
     assert {*folder.iterdir()} == {target, other}
 
 
-def test_a_full_disk_names_the_file_also_from_a_process(tmp_path, monkeypatch):
+def test_a_full_quota_names_the_file_also_from_a_process(tmp_path, monkeypatch):
     """PyAV's own errors have no file name; and a loader's workers would add their trace."""
     with pytest.raises(OSError) as error, atomic_write(tmp_path / "a.mp4"):
-        av.error.err_check(-errno.ENOSPC)
-    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "a.mp4"))
+        av.error.err_check(-errno.EDQUOT)
+    assert (error.value.errno, error.value.filename) == (errno.EDQUOT, str(tmp_path / "a.mp4"))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").write_text("a file where a folder should be")
     job = (str(tmp_path / "b.mp4"), "", str(tmp_path / "out" / "b.mp4"), 64, (), "mpeg4")
