@@ -456,7 +456,7 @@ def test_command(words, texts, tmp_path, monkeypatch, capsys):
     [
         ("--num-clips 3", "all three of them, got only some"),
         (f"{MANIFEST} --num-clips 3", "all three of them, got both"),
-        ("nowhere.csv", "expected a manifest .CSV., but there is no file .*nowhere.csv"),
+        ("nowhere.csv", "manifest .manifest.csv., but there is no file .*nowhere.csv"),
         ("", "expected a manifest, or a preset for ssv2 or kinetics400, got the preset classroom"),
         ("--preset ssv2-50-f8x2 --bytes-per-clip 0", "expected bytes_per_clip to be a positive"),
         ("--preset ssv2-50-f8x2 --clips-per-second nan", "expected clips_per_second to be"),

@@ -90,7 +90,7 @@ class DataSet:
         """
         path = Path(manifest).absolute()
         if not path.is_file():
-            raise ValueError(f"expected a manifest (CSV), but there is no file {path}")
+            raise ValueError(f"expected a manifest (manifest.csv), but there is no file {path}")
         rows = _read_csv(path, COLUMNS, REQUIRED)
         rows["status"] = rows["status"].replace("", "ok")
         classes, mirror, reversal = _read_class_list(path)
@@ -130,7 +130,7 @@ class DataSet:
         """Select the rows of one split, such as "val"; raise ValueError if there are none."""
         rows = self.rows[self.rows["split"] == name]
         if rows.empty:
-            there = f"the manifest has the splits {sorted(set(self.rows['split']))}"
+            there = f"there are {sorted(set(self.rows['split']))}: its report.csv may say why"
             raise ValueError(f'expected clips of split "{name}", got none; {there}')
         return self.with_rows(rows)
 
