@@ -567,9 +567,6 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
     assert all(tensor.isfinite().all() for tensor in found["model"].values())
 
 
-# ---------------------------------------------------------------- figures
-
-
 def test_the_line_of_an_epoch(tmp_path):
     seen = []
     model, result = fitted(
@@ -1147,6 +1144,9 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
             train(manifest, Output(tmp_path / "run"), recipe)
         with pytest.raises(ValueError, match=r"there is no file gone\.pt"):
             train(manifest, Output(tmp_path / "new"), recipe, init="gone.pt")
+        alone = DataSet(DataSet.read(manifest).rows.query("label == 0")).save(tmp_path / "one.csv")
+        with pytest.raises(ValueError, match="at least two classes, got moves_right alone: --root"):
+            train(alone, Output(tmp_path / "new"), recipe)
 
     # Fine-tuning with more frames, stopped on the way, and gone on with.
     longer = replace(recipe, num_frames=8, body_rate=0.1)

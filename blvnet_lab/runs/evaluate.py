@@ -6,8 +6,7 @@
 The logits of a video's views, clips x crops, are averaged. `evaluate_file` writes:
 
     scores.json       the figures, how they were made, and the videos that could not be read
-    predictions.csv   a row for every clip (`evaluation.predictions_table`), with part_start and
-                      part_end where clips are parts of videos
+    predictions.csv   a row for every clip, or part of a video (`evaluation.predictions_table`)
     per_class.csv     clips, top-1 and strongest rival of every class; or its average precision
     confusion.csv     counts of true (rows) against predicted class (columns), for single labels
     playing.csv       accuracy with the frames in other orders (--playing)

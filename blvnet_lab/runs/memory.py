@@ -2,8 +2,7 @@
 
     count_memory(preset("ssv2-50-f8x2"), num_classes=174).training(clips=64)    # bytes
 
-The network runs on tensors without values (PyTorch's FakeTensorMode), so a laptop can plan for a
-GPU that it does not have.
+Tensors have no values here (PyTorch's FakeTensorMode): a laptop plans for a GPU it does not have.
 """
 
 import weakref

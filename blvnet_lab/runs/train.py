@@ -85,6 +85,9 @@ def train(
         data_set = DataSet.read(manifest)
         if not output.resume:
             check_empty(out, "folder for the run", checkpoint.REMEDY)
+        if len(data_set.classes) == 1 and not data_set.multi_label:
+            wanted = f"expected at least two classes, got {data_set.classes[0]} alone"
+            raise ValueError(f"{wanted}: --root of `manifest folder` is the folder of all classes")
         model = build(recipe, len(data_set.classes))
         resumes = output.resume and (out / checkpoint.LAST).is_file()
         start = "a checkpoint of this run" if resumes else "random weights"
