@@ -54,9 +54,9 @@ def test_logits_are_the_networks_whatever_the_number_of_clips(precision, most, f
     assert fast.deviation < most and not model.folded
 
 
-@pytest.mark.parametrize("builder", [blvnet_tam, tam_resnet])
-def test_stream_keeps_the_past(builder, folder):
-    model = network(builder, causal=True, num_frames=4)
+@pytest.mark.parametrize("builder, num_taps", [(blvnet_tam, 3), (blvnet_tam, 4), (tam_resnet, 3)])
+def test_stream_keeps_the_past(builder, num_taps, folder):
+    model = network(builder, causal=True, num_frames=4, num_taps=num_taps)
     stream, width = Stream(model), 1 + model.pairs
     fast = compile_for_inference(Stream(copy.deepcopy(model).float()), SIZE, batch=2, folder=folder)
     for _ in range(2):  # with nothing left of the time before
