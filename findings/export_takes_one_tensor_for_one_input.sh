@@ -34,10 +34,10 @@ found = {}
 for name, examples in (("apart", (zeros, zeros.clone())), ("the same", (zeros, zeros))):
     program = torch.export.export(Net(), examples)
     found[name] = program.module()(one, two)[0].item()
-    print(f"seen, examples {name}: {found[name]:g}, inputs {program.graph_signature.user_inputs}")
+    print(f"seen: examples {name}: {found[name]:g}, inputs {program.graph_signature.user_inputs}")
 compiled = torch.compile(Net(), backend="eager")
 compiled(zeros, zeros)
-print(f"seen, torch.compile after the same: {compiled(one, two)[0].item():g}")
+print(f"seen: torch.compile after the same: {compiled(one, two)[0].item():g}")
 assert found["apart"] == compiled(one, two)[0].item() == 21
 assert found["the same"] == 22, "the inputs are told apart now"
 PY

@@ -187,8 +187,7 @@ def compile_for_inference(
     )
     if is_stream:
         network = CompilableStep(network)
-        # Noise, as if there were a past; and tensors apart: zeros that stand for several maps would
-        # be exported as one input (findings/export_takes_one_tensor_for_one_input.sh).
+        # Tensors apart, not zeros for several (findings/export_takes_one_tensor_for_one_input.sh).
         maps = [torch.empty_like(each).normal_(generator=rng) for each in network(clip)[1]]
     wanted = pytree.tree_leaves(network(clip, *maps))  # for a stream, also the maps to keep
     inputs = tuple(each.to(getattr(torch, precision)) for each in (clip, *maps))

@@ -43,8 +43,7 @@ def export_int8(
     Raises ValueError as `export_model` does, for clips that the model does not accept, and for
     logits that are far from the model's.
     """
-    path = Path(path)
-    check_target(path, ".onnx")
+    check_target(path := Path(path), ".onnx")
     clips = TensorDataset(clips.detach().cpu()) if isinstance(clips, Tensor) else clips
     if len(clips) < 2:
         raise ValueError(f"expected at least 2 clips to calibrate with, got {len(clips)}")

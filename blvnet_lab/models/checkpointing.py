@@ -19,8 +19,7 @@ def run_checkpointed(part: nn.Module, *args: Tensor | int) -> Tensor:
 
     def run(*args: Tensor | int) -> Tensor:
         if not kept:
-            # The weights of this moment, which `functional_call` or `edit_taps` may have lent; and
-            # statistics to update the second time, for batch norms count a batch once.
+            # Weights may be lent, as by `functional_call`; batch norms are to count a batch once.
             kept.update(part.named_parameters())
             kept.update((name, buffer.clone()) for name, buffer in part.named_buffers())
             return part(*args)

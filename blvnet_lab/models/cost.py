@@ -65,8 +65,7 @@ def compare_costs(
     settings = {"depth": depth, "num_frames": num_frames, "num_classes": num_classes}
     with torch.device("meta"):
         costs = {name: count_cost(build(**settings), size) for name, build in BUILDERS.items()}
-    height, width = size
-    return CostTable(f"depth {depth}, {num_frames} frames of {height} x {width} pixels", costs)
+    return CostTable(f"depth {depth}, {num_frames} frames of {size[0]} x {size[1]} pixels", costs)
 
 
 def count_cost(model: VideoNet, size: tuple[int, int] = (224, 224)) -> Cost:

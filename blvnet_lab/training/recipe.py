@@ -97,7 +97,7 @@ class Views(_Record):
 
 @dataclass(frozen=True)
 class Hardware(_Record):
-    """How the work is done; affects speed and memory, and results only by rounding."""
+    """How the work is done: affects results only by rounding, and by what batch norms see."""
 
     # Precision of activations; weights stay in float32. With float16 the loss is scaled, so that
     # gradients do not underflow.
@@ -109,6 +109,7 @@ class Hardware(_Record):
     # Recompute stem and stage 1 in the backward pass: 0.4 of the memory, 1.2 times the time.
     checkpointing: bool = False
     # Split each batch into this many parts and add up their gradients: less memory, more time.
+    # Batch norms then see one part at a time.
     accumulate: int = 1
     # Compute batch statistics over all processes (GPUs only), for few clips on each.
     sync_batch_norm: bool = False
@@ -129,7 +130,8 @@ class Recipe(_Record):
     # Up and down again; down along a cosine; or divided by ten after every step_epochs.
     schedule: Literal["one-cycle", "cosine", "steps"] = "one-cycle"
     step_epochs: int = 10  # Epochs between the steps of the schedule "steps".
-    # Epochs of warm-up from a tenth of the rate; None: 5 for batches above 4 rate_batch, else 0.
+    # Epochs of warm-up from a tenth of the rate, but for one-cycle; None: 5 if batch_size exceeds
+    # 4 rate_batch, else 0.
     warmup_epochs: float | None = None
     momentum: float = 0.9  # Nesterov momentum of SGD.
     weight_decay: float = 5e-4  # L2 penalty on weights.
