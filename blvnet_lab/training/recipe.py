@@ -130,8 +130,7 @@ class Recipe(_Record):
     # Up and down again; down along a cosine; or divided by ten after every step_epochs.
     schedule: Literal["one-cycle", "cosine", "steps"] = "one-cycle"
     step_epochs: int = 10  # Epochs between the steps of the schedule "steps".
-    # Epochs of warm-up from a tenth of the rate, but for one-cycle; None: 5 if batch_size exceeds
-    # 4 rate_batch, else 0.
+    # Epochs of warm-up from a tenth, not in one-cycle; None: 5 if batch_size > 4 rate_batch, or 0.
     warmup_epochs: float | None = None
     momentum: float = 0.9  # Nesterov momentum of SGD.
     weight_decay: float = 5e-4  # L2 penalty on weights.
