@@ -26,12 +26,7 @@ from torch.utils.data import TensorDataset
 from training_process import Clips
 from videos import write_video
 
-from blvnet_lab.data import (
-    ClipDataset,
-    DataSet,
-    evaluation_transform,
-    training_transform,
-)
+from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform, training_transform
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import blvnet, blvnet_tam, load_notes, save_model, tsn
 from blvnet_lab.runs import train as run_module

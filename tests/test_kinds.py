@@ -17,13 +17,7 @@ import pytest
 from PIL import Image
 from videos import draw, mux, numbers, packets_of, stored, write_sound, write_video
 
-from blvnet_lab.data import (
-    VideoReadError,
-    check_video,
-    probe_video,
-    probing,
-    read_frames,
-)
+from blvnet_lab.data import VideoReadError, check_video, probe_video, probing, read_frames
 from blvnet_lab.data.decoding import UPRIGHT, ToRGB
 from blvnet_lab.data.probing import pack_info, part_of, unpack_info
 from blvnet_lab.datasets.encoding import showing_of
@@ -198,7 +192,8 @@ CUT = {
 def test_cuts(codec, suffix, tmp_path):
     """From a keyframe into the last group: the frames that are shown before the first keyframe, of
     an open group, are lost; and of the last group those that were to be decoded after the cut.
-    From between keyframes: it begins with the next."""
+    From between keyframes: it begins with the next. And a bare stream, which has no times: copied
+    into a container, it has those of decoding."""
     if codec in ("vp8", "vp9") and suffix == "mp4":
         pytest.skip("mp4 does not hold VP8, and its writer gives the last VP9 frame no time")
     whole = write_video(tmp_path / f"whole.{suffix}", 60, gop=12, **CUT[codec])
@@ -211,6 +206,9 @@ def test_cuts(codec, suffix, tmp_path):
     if suffix == "mkv" and codec not in ("mpeg4", "vp8"):
         path = cut(whole, tmp_path / "between.mkv", first - 7)
         shows(path, range(times.index(packets[first].pts), 60))
+    if "vp" not in codec:
+        rows = [(data, k, k, is_key) for k, (data, *_, is_key) in enumerate(stored(whole))]
+        shows(mux(whole, tmp_path / f"bare.{suffix}", rows, Fraction(1, 25)), range(60))
 
 
 def test_a_broadcast_that_was_tuned_in_to_and_another_after_it(tmp_path):

@@ -52,9 +52,8 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
     found, gap = Contents(find_damage(path)), None
     # For mp4 and avi, which list all packets: from place in the file to rank. An edit list of
     # several parts decodes a group once for each; avi's index points at the header of a packet.
-    header = 8 if name == "avi" else 0
     listed = stream.index_entries if name == "avi" or "mp4" in name else ()
-    places = [entry.pos + header for entry in listed if entry.size]
+    places = [entry.pos + 8 * (name == "avi") for entry in listed if entry.size]
     rank_of = {place: rank for rank, place in enumerate(places)}
     found.is_edited = len(rank_of) < len(places)
     rank_of = {} if found.is_edited else rank_of
@@ -110,18 +109,18 @@ def _is_reference_only(codec: str, packet: av.Packet) -> bool:
 def is_plain(container: InputContainer, stream: VideoStream, found: Contents) -> bool:
     """Tell whether the packets say it all: each holds one frame, or is known to be hidden."""
     coder, name = stream.codec_context, container.format.name
-    codec = coder.codec.canonical_name
-    if codec not in PLAIN_CODECS or found.is_doubtful or found.is_edited:
+    if coder.codec.canonical_name not in PLAIN_CODECS or found.is_doubtful or found.is_edited:
         return False
-    if not PLAIN_CONTAINERS & set(name.split(",")):
-        return False
-    if may_be_fields(coder):
+    if may_be_fields(coder) or not PLAIN_CONTAINERS & set(name.split(",")):
         return False
     times, all_times = ([p.pts for p in some] for some in (found.shown, found.all))
     if None in all_times or len(set(times)) < len(times):
         return False
-    # avi stores no times, and those that FFmpeg works out are wrong if there are B-frames.
-    if name == "avi" and (coder.has_b_frames or times != sorted(times)):
+    # avi stores no times, and those that FFmpeg works out are wrong if there are B-frames. Nor has
+    # a bare stream copied into another container: it seems to be shown in the order of decoding.
+    in_order = times == sorted(times)
+    waits = name != "avi" and all(p.dts is not None and p.dts < p.pts for p in found.all)
+    if (coder.has_b_frames and in_order and not waits) or (name == "avi" and not in_order):
         return False
     # Nothing may be shown before the first keyframe, on which all others build.
     return found.all[0].is_key and all_times[0] == min(all_times)
