@@ -334,6 +334,10 @@ BROKEN = {  # how it is made, and what is said of it
     ),
     "sound": (write_sound, "no pictures"),
     "picture": (lambda path: Image.new("RGB", (112, 64)).save(path, "png"), "still picture"),
+    "photo and its preview": (
+        lambda path: Image.new("RGB", (112, 64)).save(path, "jpeg") or path.write_bytes(
+            2 * path.read_bytes()), "still picture"
+    ),
     "no_index": (lambda path: os.truncate(write_video(path, 24), 1000), "cut short"),
 }  # fmt: skip
 

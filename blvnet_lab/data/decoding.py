@@ -130,9 +130,6 @@ def open_video(
         stream = _main_stream(container)
         if stream is None:
             raise unreadable(path, "it holds no pictures, only sound or data")
-        # Downloads sometimes go wrong this way: FFmpeg opens a picture as a video of one frame.
-        if re.search("_pipe$|^image2$", container.format.name):
-            raise unreadable(path, f"FFmpeg reads it as a still picture ({stream.name})")
         if stream.codec_context is None:
             raise unreadable(path, "there is no decoder for it", "encode it again as H.264")
         codec = stream.codec_context.codec.canonical_name

@@ -81,6 +81,10 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         return _probe_pictures(path)
     with open_video(path) as (container, stream):
         found, keyframes = scan(path, container, stream), ()
+        # A mistake in some download: FFmpeg opens a picture as a video, of one frame or, with its
+        # preview, of two. But some cameras write JPEG after JPEG.
+        if len(found.all) < 3 and container.format.name.endswith(("_pipe", "image2", "mjpeg")):
+            raise unreadable(path, f"FFmpeg reads it as a still picture ({stream.name})")
         found.picture = _decode_alone(stream, found.first)
         is_counted = found.picture is None or not is_plain(container, stream, found)
         if is_counted:
