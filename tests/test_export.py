@@ -72,7 +72,7 @@ MODELS = {
     "tsn_blnet": (tsn_blnet, {"num_frames": 5}),
     "blvnet": (blvnet, {"in_channels": 10}),
     "blvnet_tam": (blvnet_tam, {"num_taps": 5}),
-    "causal": (blvnet_tam, {"causal": True}),
+    "causal": (tam_resnet, {"num_frames": 3, "causal": True}),
 }
 PROGRAMS = ("tsn", "tam_resnet", "tsn_blnet", "blvnet_tam")  # the others are recorded like these
 FILES = [(name, ".onnx") for name in MODELS] + [(name, ".pt2") for name in PROGRAMS]
@@ -212,7 +212,7 @@ def test_opened_file_leaves_the_processor_to_what_runs_next(exported, monkeypatc
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.safetensors"
-    save_model(new(blvnet_tam), path, {"classes": [f"class {n}" for n in range(CLASSES)]})
+    save_model(new(tsn), path, {"classes": [f"class {n}" for n in range(CLASSES)]})
     return path
 
 
