@@ -23,8 +23,8 @@ NOT_COMPARED = (
     "application/vnd.plotly.v1+json",  # floats differ between CPUs in the last digit
 )
 
-# Minutes of work, of which each part may be done by another process; they come first.
-ALONE = "tests/test_browser.py::test_notebook["
+# Long work, of which each part may be done by another process; it comes first.
+ALONE = "tests/test_browser.py::test_notebook[", "tests/test_walkthrough.py"
 
 
 def pytest_configure(config: pytest.Config) -> None:
