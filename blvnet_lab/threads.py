@@ -1,10 +1,12 @@
-"""Choose how many threads PyTorch uses on a busy machine, and how they wait for each other.
+"""PyTorch's threads and memory: how many threads, how they wait, and which memory is kept.
 
-This happens when `blvnet_lab` is imported, since OpenMP reads its settings once, when PyTorch loads
-it. Variables that are already set in the environment are left alone.
+Threads are chosen when `blvnet_lab` is imported, since OpenMP reads its settings once, when PyTorch
+loads it. Variables that are already set in the environment are left alone.
 """
 
+import ctypes
 import os
+import platform
 import sys
 import time
 from collections.abc import MutableMapping
@@ -20,6 +22,8 @@ CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_DYNAMIC", "OMP_THRE
 CHOSEN_HERE = "BLVNET_LAB_THREADS"  # a parent's choice; children choose themselves
 SAMPLES, SAMPLE_SECONDS = 5, 0.004
 LOAD = Path("/proc/loadavg")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
+KEPT_BYTES = 1 << 30
 
 
 def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
@@ -58,3 +62,19 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
         f"{min(others)} other threads compete for the {cores} cores: computing with {threads} of "
         f"{own} threads (set OMP_NUM_THREADS to choose)"
     )
+
+
+def keep_memory() -> bool:
+    """Let this process keep memory that it frees, up to 1 GiB at a time; say whether it does now.
+
+    A network's large maps are otherwise fetched from the system, and cleared by it, in every
+    forward pass: a fifth of the time. It is glibc's malloc that can be told (Linux), unless the
+    environment tells it already (MALLOC_...).
+    """
+    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    if platform.libc_ver()[0] != "glibc" or chosen:
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    # glibc before 2.35 refuses thresholds above 32 MiB, but not to map nothing at all.
+    mapped = mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_MAX, 0)
+    return bool(mapped and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))

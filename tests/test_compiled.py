@@ -9,7 +9,7 @@ import torch
 from lab import type_command
 from nets import network, randomized, tam_resnet, tiny
 
-from blvnet_lab import introspect, paths, viz
+from blvnet_lab import introspect, paths, threads, viz
 from blvnet_lab.deploy import (
     Stream,
     compile_for_inference,
@@ -172,16 +172,16 @@ def test_memory_is_kept_unless_the_environment_says_otherwise(monkeypatch):
 
     class Library:
         def __init__(self, name):
-            self.mallopt = lambda *what: asked.append(what) or what[0] != compiled.M_MMAP_THRESHOLD
+            self.mallopt = lambda *what: asked.append(what) or what[0] != threads.M_MMAP_THRESHOLD
 
-    monkeypatch.setattr(compiled.ctypes, "CDLL", Library)
-    monkeypatch.setattr(compiled.platform, "libc_ver", lambda: ("glibc", "2.31"))
+    monkeypatch.setattr(threads.ctypes, "CDLL", Library)
+    monkeypatch.setattr(threads.platform, "libc_ver", lambda: ("glibc", "2.31"))
     assert keep_memory()
     assert asked == [(-3, 1 << 30), (-4, 0), (-1, 1 << 30)], "an old one, which maps nothing now"
     with monkeypatch.context() as patch:
         patch.setenv("MALLOC_MMAP_MAX_", "131072")
         assert not keep_memory() and len(asked) == 3
-    monkeypatch.setattr(compiled.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(threads.platform, "libc_ver", lambda: ("", ""))
     assert not keep_memory() and len(asked) == 3
 
 

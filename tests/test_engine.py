@@ -162,6 +162,23 @@ def test_parts_of_a_batch_give_its_gradients(accumulate):
     assert loss == pytest.approx(torch.stack(losses).mean().item(), rel=1e-9)
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_clips_and_maps_have_the_layout_of_the_recipe_both_ways(last):
+    recipe = replace(SHORT, epochs=1, hardware=Hardware(channels_last=last))
+    layout, found = (torch.contiguous_format, torch.channels_last)[last], []
+    model = build(recipe, 2)
+
+    def note(module: nn.Module, maps: tuple[Tensor], *_) -> None:
+        if model.training:
+            found.append(maps[0].flatten(0, -4).is_contiguous(memory_format=layout))
+
+    model.stem.conv.register_forward_pre_hook(note)
+    for place in (model.stem.tam, model.stem.relu):  # the gradients of what goes in
+        place.register_full_backward_hook(note)
+    fitted(recipe=recipe, model=model)
+    assert len(found) == 9 and all(found)
+
+
 def test_long_gradients_are_shortened():
     recipe = replace(SHORT, hardware=Hardware(accumulate=2))
     whole, _, _ = watch(recipe)

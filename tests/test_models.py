@@ -46,7 +46,7 @@ from blvnet_lab.models import (
     tsn,
     tsn_blnet,
 )
-from blvnet_lab.models.fast import fused_sum
+from blvnet_lab.models.fast import fused_sum, split_pairs
 from blvnet_lab.models.tam import weighted_sum
 
 TAPS = [*((r, False) for r in (1, 3, 5, 7)), *((r, True) for r in (1, 2, 3, 4, 5))]
@@ -425,6 +425,18 @@ def test_taps_that_start_as_a_shift(num_taps, causal, rows):
     for row, channels in rows.items():
         expected[row, list(channels)] = 1
     assert torch.equal(taps, expected)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_gradients_of_a_pair_meet_in_the_layout_of_the_maps(layout):
+    maps, grad = (torch.randn(8, 3, 5, 6).to(memory_format=layout) for _ in range(2))
+    maps, grad = maps.unflatten(0, (2, 4)).requires_grad_(), grad.unflatten(0, (2, 4))
+    halves = maps[:, 0::2], maps[:, 1::2]
+    for learns in (maps, maps.detach()):
+        assert all(map(torch.equal, split_pairs(learns), halves))
+    grads = grad[:, 0::2], grad[:, 1::2]
+    (found,) = torch.autograd.grad(split_pairs(maps), maps, grads)
+    assert torch.equal(found, grad) and found.stride() == maps.stride()
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

@@ -11,7 +11,6 @@ checkpoint, where it could be somebody else's.
 """
 
 import copy
-import ctypes
 import hashlib
 import logging
 import os
@@ -33,6 +32,7 @@ from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.live import Step, Stream
 from blvnet_lab.models.bottleneck import Block
 from blvnet_lab.models.networks import VideoNet, architecture_of
+from blvnet_lab.threads import keep_memory
 
 log = logging.getLogger("blvnet_lab")
 
@@ -41,8 +41,6 @@ Precision = Literal["float32", "bfloat16"]
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
 # The number of threads is decided by the process that runs the package, not the one that made it.
 OPTIONS = {"freezing": True, "cpp.dynamic_threads": True}
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
-KEPT_BYTES = 1 << 30
 
 
 class CompiledNet(nn.Module):
@@ -249,19 +247,3 @@ def _digest(program: ExportedProgram) -> str:
         processor = [platform.machine(), platform.processor()]
     found.update(repr([torch.__version__, OPTIONS, processor]).encode())
     return found.hexdigest()[:12]
-
-
-def keep_memory() -> bool:
-    """Let this process keep freed memory, up to 1 GiB at a time; return whether it now does.
-
-    Otherwise the system hands out and clears the memory of a network's large maps in every forward
-    pass, which takes a fifth of the time. Only glibc's malloc (Linux) can be configured, and it is
-    left alone if the environment does so already (MALLOC_...).
-    """
-    chosen = any(name.startswith("MALLOC_") for name in os.environ)
-    if platform.libc_ver()[0] != "glibc" or chosen:
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    # glibc before 2.35 refuses thresholds above 32 MiB, but lets one turn off mmap altogether.
-    mapped = mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_MAX, 0)
-    return bool(mapped and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blvnet_lab.models.bottleneck import Bottleneck, bottlenecks, conv_bn
+from blvnet_lab.models.fast import split_pairs
 from blvnet_lab.models.tam import TAM, PairTAM, TamOptions
 
 
@@ -53,7 +54,7 @@ class BigLittleStem(nn.Module):
         x = x.unflatten(0, (-1, num_frames))  # (B, T, 64, H/2, W/2)
         if self.tam is not None:
             x = self.tam(x)
-        little, big = (x[:, 0::2], x[:, 1::2]) if self.pairs else (x, x)  # (B, P, 64, H/2, W/2)
+        little, big = split_pairs(x) if self.pairs else (x, x)  # (B, P, 64, H/2, W/2)
         little, big = self.little(little.flatten(0, 1)), self.big(big.flatten(0, 1))
         merged = self.merged(torch.relu_(big + little))  # (B*P, 64, H/4, W/4)
         return self.out(self.fusion(merged))  # same

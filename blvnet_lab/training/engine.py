@@ -26,6 +26,7 @@ from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS
 from blvnet_lab.progress import tqdm
+from blvnet_lab.threads import keep_memory
 from blvnet_lab.training.checkpoint import RunFolder, unreadable_videos
 from blvnet_lab.training.distributed import current_ranks, noted_signals, pick_device
 from blvnet_lab.training.evaluation import Predictions, Stopped, autocast, evaluate, standard_scores
@@ -104,6 +105,8 @@ def training_steps(state: State, loader: Iterable[Sequence[Tensor]]) -> Iterator
                 f"{last}: build the model with the data set's num_classes, or correct the manifest"
             )
         clips, targets = mix(*(x.to(device, non_blocking=True) for x in (clips, labels)))
+        if recipe.hardware.channels_last and clips.ndim == 5:  # once, or both passes would convert
+            clips = clips.movedim(2, -1).contiguous().movedim(-1, 2)
         # Gradients of the parts add up; with the last part they are averaged over ranks.
         is_last, is_alone = len(parts) == accumulate - 1, network is state.model
         with nullcontext() if is_last or is_alone else network.no_sync():
@@ -211,6 +214,7 @@ def fit(
         DeadWorkerError: a process that reads clips has died.
     """
     device, ranks, predictions, stopped = device or pick_device(), current_ranks(), None, ""
+    keep_memory()
     loader, batches = training_loader(train_set, recipe, ranks, device)
     # A dead worker's signal may come again while the first is being handled, hence the second one.
     with report_dead_worker(), frozen_body(model, recipe), noted_signals() as asked:
