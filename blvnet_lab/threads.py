@@ -65,16 +65,16 @@ def choose_threads(environment: MutableMapping[str, str] = os.environ) -> str:
 
 
 def keep_memory() -> bool:
-    """Let this process keep memory that it frees, up to 1 GiB at a time; say whether it does now.
+    """Let this process keep freed memory, up to 1 GiB at a time; return whether it now does.
 
-    A network's large maps are otherwise fetched from the system, and cleared by it, in every
-    forward pass: a fifth of the time. It is glibc's malloc that can be told (Linux), unless the
-    environment tells it already (MALLOC_...).
+    Otherwise the system hands out and clears the memory of a network's large maps in every forward
+    pass, which takes a fifth of the time. Only glibc's malloc (Linux) can be configured, and it is
+    left alone if the environment does so already (MALLOC_...).
     """
     chosen = any(name.startswith("MALLOC_") for name in os.environ)
     if platform.libc_ver()[0] != "glibc" or chosen:
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # glibc before 2.35 refuses thresholds above 32 MiB, but not to map nothing at all.
+    # glibc before 2.35 refuses thresholds above 32 MiB, but lets one turn off mmap altogether.
     mapped = mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_MAX, 0)
     return bool(mapped and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))

@@ -79,10 +79,10 @@ def _meet(y: Tensor, x: Tensor, offset: int, count: int) -> tuple[Tensor, Tensor
 
 
 def split_pairs(x: Tensor) -> tuple[Tensor, ...]:
-    """Return `x[:, 0::2], x[:, 1::2]`; in training their gradients meet in the layout of `x`.
+    """Return `x[:, 0::2], x[:, 1::2]`; in training, join their gradients in the layout of `x`.
 
-    Those of slices meet in the default layout, from where the backward pass of a network in
-    channels-last must go on step by step: 4 of the 64 ms of a step of the tiny network on a CPU.
+    The gradients of slices are joined in the default layout, in which the backward pass of a
+    channels-last network then goes on: 4 of the 64 ms that a step of the tiny network takes.
     """
     if isinstance(x, torch.fx.Proxy) or not x.requires_grad or x.stride(-3) != 1:
         return x[:, 0::2], x[:, 1::2]
