@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from blvnet_lab.data.dataset_files import DataSet, by_class, clip_names, clip_parts
-from blvnet_lab.data.decoding import VideoReadError
+from blvnet_lab.data.decoding import ToRGB, VideoReadError
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
-from blvnet_lab.data.reading import check_video, read_frames
+from blvnet_lab.data.reading import check_video, decode_frames, read_frames
 from blvnet_lab.data.sampling import sample_dense, sample_uniform, sample_views
 from blvnet_lab.data.sharing import STRING, KeptFrames, free_memory
 from blvnet_lab.data.transforms import CentreCrop
@@ -182,7 +182,9 @@ class ClipDataset(Dataset):
             with self._skipping(video):
                 info = self._info(i)
                 size = self._size(info) if self._crop is None else self._crop.size
-                shapes[video], probes[video] = (len(self._to_keep(info)), *size), pack_info(info)
+                count = info.num_frames
+                count = count if self.random_frames else len(self._sample(count))
+                shapes[video], probes[video] = (count, *size), pack_info(info)
         self.probes = probes[self._video_of]
         share = KEPT_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's, here
         self.videos = kept = KeptFrames(shapes, int(share * free_memory()))
@@ -194,13 +196,14 @@ class ClipDataset(Dataset):
             if (room := kept[video]) is not None:
                 with self._skipping(video):
                     info = self._info(i)
-                    frames = read_frames(info, self._to_keep(info), self._size(info))
-                    room[:] = frames if self._crop is None else self._crop(frames)
-
-    def _to_keep(self, info: VideoInfo) -> Tensor:
-        """List the frames that clips can be made from."""
-        all_frames = torch.arange(info.num_frames, device="cpu")
-        return all_frames if self.random_frames else self._sample(info.num_frames)
+                    count, size = info.num_frames, self._size(info)
+                    if self.random_frames:  # all, without a second copy: of long videos it is large
+                        pixels = room.permute(0, 2, 3, 1).numpy()
+                        for k, rgb in enumerate(decode_frames(info, range(count), ToRGB(size))):
+                            pixels[k] = rgb
+                    else:
+                        frames = read_frames(info, self._sample(count), size)
+                        room[:] = frames if self._crop is None else self._crop(frames)
 
     @contextmanager
     def _skipping(self, video: int) -> Iterator[None]:
