@@ -15,7 +15,7 @@ from blvnet_lab.models.sizes import SIZES, Size
 SMALLER = (
     (r"\bepochs=\d+", "epochs=1"),
     (r'"--epochs", "\d+"', '"--epochs", "1"'),
-    (r"\b(?:25|60)\b", "5"),  # clips of a class
+    (r"(per_class=|[*%] |head\()(?:25|60)\b", r"\g<1>5"),  # clips of a class
     (r"range\(20\)", "range(2)"),  # draws of a control
     (r"(?<=@classes\"\))", "[::4]"),
     (r"\(motion(?=, \"val\", 8, data)", "(motion.with_rows(motion.rows[::10])"),
