@@ -72,7 +72,7 @@ MODELS = {
     "tsn_blnet": (tsn_blnet, {"num_frames": 5}),
     "blvnet": (blvnet, {"in_channels": 10}),
     "blvnet_tam": (blvnet_tam, {"num_taps": 5}),
-    "causal": (tam_resnet, {"num_frames": 3, "causal": True}),
+    "causal": (blvnet_tam, {"causal": True}),
 }
 PROGRAMS = ("tsn", "tam_resnet", "tsn_blnet", "blvnet_tam")  # the others are recorded like these
 FILES = [(name, ".onnx") for name in MODELS] + [(name, ".pt2") for name in PROGRAMS]

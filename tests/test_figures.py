@@ -154,7 +154,7 @@ def all_figures(depth, num_frames: int) -> dict[str, Figure]:
     some = {point: fields[point] for point in ("stem.tam", "stem.out", "stage4.out")}
     frames = torch.zeros(num_frames, 3, 64, 64, dtype=torch.uint8)
     pairs = num_frames // 2
-    maps = [torch.randn(pairs, size, size) for size in (8, 4, 8)]
+    map_of_pairs = torch.randn(pairs, 8, 8)
     ablation = ["nothing", *(f"TAM off: {module}" for module in weights["module"].unique())]
     steps = pd.DataFrame({"deleted": range(num_frames), "log_probability": -1.5, "seed": 0})
     deletions = pd.concat(steps.assign(method=m) for m in ("random", "a", "b", "c", "d"))
@@ -164,10 +164,10 @@ def all_figures(depth, num_frames: int) -> dict[str, Figure]:
     history = weights.assign(epoch=0)
     return {
         "architecture": viz.architecture_figure(introspect.layer_table(model), "a network"),
-        "feature_maps": viz.feature_maps(frames, *maps),
-        "feature_maps, title": viz.feature_maps(frames, *maps, "title"),
         "attribution": viz.attribution_figure(
-            frames, {"as asked": maps[0], "random weights": torch.zeros(num_frames, 7, 7)}, "title"
+            frames,
+            {"as asked": map_of_pairs, "random weights": torch.zeros(num_frames, 7, 7)},
+            "title",
         ),
         "taps": viz.taps_figure(weights, roles, "title"),
         "pair_taps": viz.pair_taps_figure(introspect.effective_pair_taps(model), "stage1.tam"),

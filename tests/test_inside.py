@@ -30,7 +30,7 @@ from blvnet_lab.introspect import (
 from blvnet_lab.models import TAM, blvnet_tam, count_cost, tsn, tsn_blnet
 from blvnet_lab.paths import data_samples
 from blvnet_lab.viz.interactive import DECIMALS
-from blvnet_lab.viz.theme import BLUE, GREY, ORANGE, ROLE_COLOURS, SIGNED
+from blvnet_lab.viz.theme import BLUE, ORANGE, ROLE_COLOURS, SIGNED
 
 FRAMES = (torch.arange(8, dtype=torch.uint8) * 20)[:, None, None, None].expand(8, 3, 6, 8)
 
@@ -165,36 +165,6 @@ def test_architecture_bars_are_the_costs():
 
 def maps_of(positions: int, size: int, seed: int) -> torch.Tensor:
     return torch.randn(positions, size, size, generator=torch.Generator().manual_seed(seed))
-
-
-def test_feature_maps_stand_in_their_columns():
-    little, big, merged = maps_of(4, 8, 0), maps_of(4, 4, 1), maps_of(4, 8, 2) * 3
-    figure = viz.feature_maps(FRAMES, little.requires_grad_(), big, merged, "title")
-    panels = [axes for axes in figure.axes if axes.images]
-    rows = [panels[i : i + 4] for i in range(0, 20, 4)]
-    labels = [row[0].get_ylabel() for row in rows]
-    assert labels == ["little frame", "little map", "big frame", "big map", "merged map"]
-    assert [axes.get_title() for axes in rows[0]] == [f"pair {k}" for k in range(4)]
-    limit = float(merged.abs().max())
-    for k in range(4):
-        assert (rows[0][k].images[0].get_array() == 20 * (2 * k)).all()
-        assert (rows[2][k].images[0].get_array() == 20 * (2 * k + 1)).all()
-        for row, maps in ((1, little), (3, big), (4, merged)):
-            image = rows[row][k].images[0]
-            np.testing.assert_allclose(image.get_array(), maps[k].detach())
-            assert image.get_clim() == pytest.approx((-limit, limit))
-            assert image.get_cmap().name == SIGNED
-            assert image.get_extent() == [0, 8, 6, 0]  # as large as the frame
-    edges = [to_hex(row[0].spines["left"].get_edgecolor()).upper() for row in rows]
-    assert edges == [ORANGE, ORANGE, BLUE, BLUE, GREY]
-
-
-def test_feature_maps_of_frames_that_feed_both_branches():
-    figure = viz.feature_maps(FRAMES, torch.zeros(8, 4, 4), torch.zeros(8, 2, 2))
-    panels = [axes for axes in figure.axes if axes.images]
-    assert [panels[i].get_ylabel() for i in (0, 8, 16)] == ["frame", "little map", "big map"]
-    assert len(panels) == 24 and panels[3].get_title() == "frame 3"
-    assert panels[8].images[0].get_clim() == (-1, 1)  # all zero: still white, no warning
 
 
 def test_attributions_lie_over_their_frames_on_one_scale():

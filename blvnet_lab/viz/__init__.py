@@ -23,7 +23,7 @@ from blvnet_lab.viz.figures import (
     training_figure,
 )
 from blvnet_lab.viz.images import mosaic, picture
-from blvnet_lab.viz.inside import attribution_figure, feature_maps, receptive_field_figure
+from blvnet_lab.viz.inside import attribution_figure, receptive_field_figure
 from blvnet_lab.viz.interactive import (
     cost_hover,
     embedding_hover,
@@ -61,7 +61,6 @@ __all__ = [
     "cost_hover",
     "deletion_figure",
     "embedding_hover",
-    "feature_maps",
     "importance_figure",
     "learning_curves",
     "mosaic",

@@ -1,4 +1,4 @@
-"""Figures of a model's inside: maps of both branches, attributions, temporal receptive fields."""
+"""Figures of a model's inside: attributions and temporal receptive fields."""
 
 from collections.abc import Mapping
 
@@ -16,51 +16,6 @@ from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, OPACITY, ORANGE, VE
 
 def _numbers(values: Tensor | np.ndarray) -> np.ndarray:
     return torch.as_tensor(values).detach().float().cpu().numpy()
-
-
-def feature_maps(
-    frames: Tensor | np.ndarray,
-    little: Tensor | np.ndarray,
-    big: Tensor | np.ndarray,
-    merged: Tensor | np.ndarray | None = None,
-    title: str = "",
-) -> Figure:
-    """Draw one channel in both branches, pair by pair: the frames, both maps, and their sum.
-
-    All maps share one colour scale, in which white is zero, and are drawn at the same size.
-
-    Args:
-        frames: (T, 3, H, W) uint8; if there are as many maps as frames, both branches see each.
-        little, big, merged: (P, h, w), one channel of the branches' outputs, and of `.merged`.
-    """
-    images = as_images(frames)
-    rows = [("little map", _numbers(little), ORANGE), ("big map", _numbers(big), BLUE)]
-    positions = len(little)
-    if len(images) == positions:
-        kind, rows = "frame", [("frame", images, None), *rows]
-    else:
-        kind, rows = "pair", [("little frame", images[0::2], ORANGE), *rows]
-        rows.insert(2, ("big frame", images[1::2], BLUE))
-    if merged is not None:
-        rows.append(("merged map", _numbers(merged), None))
-    limit = max(np.abs(values).max() for label, values, _ in rows if "map" in label) or 1.0
-    height, width = images.shape[1:3]
-    tile = min(1.25, 6.7 / positions)  # inches
-    size = 2.3 + tile * positions, len(rows) * (tile * height / width + 0.06) + 0.6
-    figure, panels = new_figure(*size, title, rows=len(rows), columns=positions, framed=True)
-    # The layout leaves a pixel or two too little room for the longest label.
-    figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))
-    grid = np.reshape(panels, (len(rows), positions))
-    for line, (label, pictures, colour) in zip(grid, rows, strict=True):
-        for axes, picture in zip(line, pictures, strict=True):
-            shown = draw_signed(axes, picture, limit, extent=(0, width, height, 0))
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(color=colour or GREY, linewidth=2 if colour else 0.5)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    for position, axes in enumerate(grid[0]):
-        axes.set_title(f"{kind} {position}", fontsize=9)
-    figure.colorbar(shown, ax=grid, label="activation", shrink=0.6, aspect=30)
-    return figure
 
 
 def attribution_figure(
