@@ -29,12 +29,15 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("root")
     ignored = shutil.ignore_patterns(".ipynb_checkpoints")
     shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=ignored)
+    unused = {pattern for pattern, _ in SMALLER}
     for path in (root / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(path, 4)
         for cell in notebook.cells:
             for pattern, smaller in SMALLER if cell.cell_type == "code" else ():
-                cell.source = re.sub(pattern, smaller, cell.source)
+                cell.source, count = re.subn(pattern, smaller, cell.source)
+                unused -= {pattern} if count else set()
         nbformat.write(notebook, path)
+    assert not unused, "no cell has what these make smaller"
     with running_lab(root, tmp_path_factory.mktemp("lab")) as server:
         yield server
 
