@@ -259,12 +259,10 @@ def _shown(info: VideoInfo) -> tuple[Sequence[int], np.ndarray]:
 
 
 def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> VideoInfo:
-    """Describe a part of a video: the frames that a player shows between two times.
+    """Describe a part of a video: the frames that a player shows from its start to its end (s).
 
-    part: start and end, in seconds from the file's own start.
-    cut: end the part with the video if it would go on longer.
-
-    Raises VideoReadError if the part is not in the video, or this is damaged or stores no times.
+    With `cut`, a part that would go on longer ends with the video. Raises VideoReadError if the
+    part is not in the video, or this is damaged or stores no times.
     """
     pts, times = _shown(refuse_damage(info))
     start, end, count = *(round(time, 4) for time in part), len(times)

@@ -197,21 +197,16 @@ def _probe(
     for k in reversed(drawn):
         waiting[splits[k], classes[k]].append(k)
 
-    def next_ones() -> array:
+    def next_ones() -> Iterator[int]:
         """Take as many clips as each class and split still lacks."""
-        return array(
-            "q",
-            (
-                of_group.pop()
-                for group, of_group in waiting.items()
-                for _ in range(min(limit - taken[group], len(of_group)))
-            ),
-        )
+        for group, of_group in waiting.items():
+            for _ in range(min(limit - taken[group], len(of_group))):
+                yield of_group.pop()
 
     count = sum(min(limit, len(of_group)) for of_group in waiting.values())  # if all can be read
     bar = tqdm(desc="opening videos", total=count, unit="video")
     with bar, ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
-        while batch := next_ones():
+        while batch := array("q", next_ones()):
             for begin in range(0, len(batch), AT_ONCE):
                 block = rows.loc[[*batch[begin : begin + AT_ONCE]]]
                 paths = ((row.path, *row.others) for row in block.itertuples())
