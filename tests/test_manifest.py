@@ -90,7 +90,7 @@ def test_names_stay_as_they_are(name, tmp_path):
         (HEAD + "a.mp4,0,run,val\nb.mp4,0,walk,val\n", "expected label 0 to be run .*got walk"),
         ("# Notes\n\na, b\nc, d, e, f\n", "expected a CSV file with the columns path"),
         ("path,label,name\na.mp4,0,run\n", "columns path, label, class_name.*: class_name, split"),
-        (None, r"expected a manifest \(CSV\).*no file"),
+        (None, r"expected a manifest \(manifest\.csv\).*no file"),
     ],
 )
 def test_files_that_are_no_manifest(text, words, tmp_path):

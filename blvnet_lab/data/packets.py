@@ -162,7 +162,7 @@ IN_CLUSTER = {b"\xa3", BLOCK_GROUP, b"\xaf", b"\x58\x54", b"\xec", b"\xbf"} | NU
 
 
 def find_damage(path: str) -> str:
-    """Return what is wrong with a Matroska or avi file, or "" (VideoReadError if it was altered)."""
+    """Return what is wrong with a Matroska or avi file, or ""; VideoReadError if it was altered."""
     size, place, num_bytes = None, 0, os.path.getsize(path)
     with open(path, "rb") as file:
         begin = file.read(4096)
