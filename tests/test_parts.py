@@ -219,7 +219,10 @@ def test_parts_that_are_of_no_use_are_named(line, kind, table, tmp_path):
     table.write_text(f"{table.read_text()}{line}\n")
     found = listed("list", tmp_path / "videos", tmp_path / "out", annotations=table)
     assert [k for k, _, _ in sorted(findings(found)) if k != "part cut"] == [kind]
-    assert (DataSet.read(found.manifest).rows["status"] == "ok").sum() == 8
+    rows = DataSet.read(found.manifest).rows.set_index("status")
+    assert [*rows.index].count("ok") == 8
+    (times,) = rows.drop(index="ok")[PART].values.tolist()
+    assert times == [*map(float, line.split(",")[2:4])]
 
 
 @pytest.mark.parametrize(

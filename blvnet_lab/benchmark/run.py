@@ -158,7 +158,7 @@ def measure_parts(parts: Sequence[Part], given: Setting) -> dict[str, pd.DataFra
 
 
 def as_if_trained(num_frames: int, *, causal: bool = False) -> VideoNet:
-    """Build bLVNet-TAM of depth 50 with random weights, also for batch norms and statistics."""
+    """Build bLVNet-TAM of depth 50 with random weights, and random batch norms and statistics."""
     model = blvnet_tam(depth=50, num_frames=num_frames, tap_init="kaiming", causal=causal)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

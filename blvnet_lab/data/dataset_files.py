@@ -130,7 +130,7 @@ class DataSet:
         """Select the rows of one split, such as "val"; raise ValueError if there are none."""
         rows = self.rows[self.rows["split"] == name]
         if rows.empty:
-            there = f"there are {sorted(set(self.rows['split']))}: its report.csv may say why"
+            there = f"there are {sorted(set(self.rows['split']))}; report.csv beside it may say why"
             raise ValueError(f'expected clips of split "{name}", got none; {there}')
         return self.with_rows(rows)
 
@@ -180,7 +180,7 @@ def has_several(rows: pd.DataFrame) -> bool:
 
 
 def by_class(rows: pd.DataFrame) -> pd.DataFrame:
-    """List clips once for each of their labels; raise ValueError if there are too few names."""
+    """List clips once for each of their labels; raise ValueError unless names and labels match."""
     if not has_several(rows):
         return rows
     cells = {name: rows[name].map(split_labels) for name in ("label", "class_name")}
@@ -194,7 +194,7 @@ def _names(rows: pd.DataFrame) -> list[tuple[int, str]]:
 
 
 def clip_parts(rows: pd.DataFrame) -> np.ndarray:
-    """Return each clip's begin and end in its file, (N, 2) seconds; NaN means the whole file."""
+    """Return each clip's start and end in its file, (N, 2) seconds; NaN means the whole file."""
     return rows.reindex(columns=PART).astype("Float64").to_numpy("float64", na_value=np.nan)
 
 

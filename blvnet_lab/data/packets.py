@@ -116,8 +116,8 @@ def is_plain(container: InputContainer, stream: VideoStream, found: Contents) ->
     times, all_times = ([p.pts for p in some] for some in (found.shown, found.all))
     if None in all_times or len(set(times)) < len(times):
         return False
-    # avi stores no times, and those that FFmpeg works out are wrong if there are B-frames. Nor has
-    # a bare stream copied into another container: it seems to be shown in the order of decoding.
+    # avi stores no times, and those that FFmpeg works out are wrong if there are B-frames. Nor does
+    # a bare stream copied into another container: it seems to be shown in decoding order.
     in_order = times == sorted(times)
     waits = name != "avi" and all(p.dts is not None and p.dts < p.pts for p in found.all)
     if (coder.has_b_frames and in_order and not waits) or (name == "avi" and not in_order):

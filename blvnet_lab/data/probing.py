@@ -283,7 +283,7 @@ def part_of(info: VideoInfo, part: Sequence[float], *, cut: bool = False) -> Vid
 
 
 def refuse_damage(info: VideoInfo) -> VideoInfo:
-    """Return `info`, or raise VideoReadError if it is damaged: the rest may show another action."""
+    """Return `info`; raise VideoReadError if damaged: what is left may show another action."""
     if info.damage:
         raise unreadable(info.path, f"it is {info.damage}, after {info.num_frames} frames")
     return info

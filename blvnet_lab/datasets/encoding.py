@@ -85,7 +85,7 @@ def write_mpeg4(
     Every picture has the same `quantizer` (2 to 31, of which 2 is the finest).
     """
     bounds = dict.fromkeys(("qmin", "qmax"), str(quantizer))  # PyAV cannot set one per frame
-    # Keyframes only where they are due, also at scene cuts.
+    # Keyframes only where they are due: none is added at a scene cut.
     options = {"flags": "+qscale", "g": str(gop), "bf": "0", "sc_threshold": "1000000000"}
     _write(path, frames, showing, "mpeg4", options | bounds)
 

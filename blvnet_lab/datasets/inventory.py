@@ -65,7 +65,7 @@ def build_manifest(
             "(v_\\w+_g\\d+)"; ".+" makes every clip a source. Without it, sources are the folders
             between class and clip, and names that differ only in numbers, unless (nearly) all of a
             class is named alike. Equal files belong to one source.
-        fold: which of UCF101's or HMDB51's three splits.
+        fold: which of UCF101's or HMDB51's three divisions.
 
     Raises:
         ValueError: the lists are not as published; no row has a video; no such class or split.
@@ -261,6 +261,7 @@ def _best(paths: Sequence[str], part: Sequence[float], probes: dict[str, str]) -
             found |= dict(zip(PART, info.part, strict=False))
         except VideoReadError as error:
             found = {"path": path, "status": "unreadable", "detail": str(error)}
+            found |= dict(zip(PART, part, strict=True))
         if found["status"] == "ok":
             return found
         looked.append(found)

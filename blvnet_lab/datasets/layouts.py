@@ -86,7 +86,7 @@ def read_lists(
     if dataset not in (known := get_args(Layout)):
         raise ValueError(f"expected one of the data sets {', '.join(known)}, got {dataset}")
     if not root.is_dir():
-        raise ValueError(f"expected a root folder with the videos, but there is none at {root}")
+        raise ValueError(f"expected the root folder of {dataset}, but there is no folder {root}")
     folders = ("", "annotations", "labels", "ucfTrainTestlist", "testTrainMulti_7030_splits")
     places = [root / name for name in folders] if annotations is None else [annotations]
     find = partial(_find, [*places, *(place / dataset for place in places)])

@@ -242,7 +242,7 @@ def find_windows(info: VideoInfo, one_way: bool) -> tuple[list[Window], list[tup
         has_vectors |= bool(areas)
         square = sure_square(areas, grey, side) if one_way else (0, 0, 0, 1)
         steps, why = changes(grey).mean((1, 2)), ""
-        if steps.max() > 5 * max(np.quantile(steps, 0.75), 0.5):  # unlike many large changes
+        if steps.max() > 5 * max(np.quantile(steps, 0.75), 0.5):  # many are large where all is fast
             why = "scene cut"
         elif (changes(grey, span // 4) > 10).mean() < STILL:
             why = "hardly anything moves"

@@ -193,7 +193,7 @@ def _says_nothing(key: str, class_name: str) -> bool:
 
 
 def equal_files(paths: Sequence[Path]) -> list[list[int]]:
-    """Find which files (or folders of pictures) hold the same bytes, and any: groups of indices."""
+    """Find groups of equal files (or folders of pictures) that are not empty, by their indices."""
 
     def files(i: int) -> list[Path]:
         pictures = sorted(paths[i].glob("*")) if paths[i].is_dir() else []

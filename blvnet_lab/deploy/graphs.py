@@ -64,8 +64,8 @@ def export_with_taps(
 ) -> export.Exported:
     """Write an .onnx file whose taps are inputs and whose captured maps are outputs.
 
-    Args and errors as for `export_model`; all outputs are compared with the model's, also for
-    other taps.
+    Args and errors as for `export_model`; all outputs are compared with the model's, for other
+    taps than its own.
     """
     model, network = export.prepared(model, path := Path(path), ".onnx")
     graph = WithTaps(network)

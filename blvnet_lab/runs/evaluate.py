@@ -284,7 +284,7 @@ def _table(found: Predictions, classes: Sequence[str], clips: ClipDataset) -> pd
 
 
 def partner_score(found: Predictions, partners: Tensor) -> dict[str, float]:
-    """Compute the accuracy between partner classes; empty where labels or partners lack."""
+    """Compute the accuracy between partner classes; empty without partners or single labels."""
     if found.labels.ndim == 2:
         return {}
     known = partners[found.labels] != found.labels

@@ -120,7 +120,7 @@ def cross_validated(
 
 
 def ask_neighbours(train: Features, queries: Tensor) -> tuple[Tensor, int]:
-    """Choose the number of neighbours; return their votes on queries (M, num_classes), and it."""
+    """Choose the number of neighbours; return their votes (M, num_classes), and their number."""
     k = cross_validated(nearest, NEIGHBOURS, train)
     return nearest(train.values, train.labels, len(train.classes), k, queries), k
 

@@ -196,9 +196,9 @@ def fit(
 ) -> Fitted:
     """Train `model` according to the recipe, and evaluate it after every epoch.
 
-    Inside `process_group`, the processes train together. Seeds PyTorch's global generator. SIGTERM,
-    SIGUSR1 or the stop button ends the run after the current step, with a checkpoint. The model is
-    left in eval mode, on the device.
+    Inside `process_group`, the processes train together. Seeds PyTorch's generator and calls
+    `keep_memory`. SIGTERM, SIGUSR1 or the stop button ends the run after the current step, with a
+    checkpoint. The model is left in eval mode, on the device.
 
     Args:
         train_set, val_set: items (clip (T, C, H, W), label). If they have `paths`, messages name

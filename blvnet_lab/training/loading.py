@@ -32,8 +32,8 @@ class DeadWorkerError(ChildProcessError):
 class Keyed(Dataset):
     """A data set whose random draws depend only on a seed and a key; it also returns clip numbers.
 
-    self[epoch, i, 0] is (clip, label, i); if clip i is unreadable, it is another clip with its
-    number.
+    self[epoch, i, 0] is (clip, label, i); if clip i is unreadable, it is another clip,
+    with that one's number.
     """
 
     def __init__(self, dataset: Dataset, seed: int):

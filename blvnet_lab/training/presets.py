@@ -33,9 +33,9 @@ PUBLISHED: dict[tuple[str, int], tuple[int, ...]] = {
 def _published(data_set: str, depth: int, pairs: int) -> Recipe:
     """Return the recipe of a row of the paper (section 4; published code).
 
-    The model with the shortest clips starts from a bLResNet trained on ImageNet, each other one
-    from the next shorter (the rates for these are second-hand; for Moments in Time they are
-    unknown, and Kinetics' are used).
+    Of each depth, the model with the shortest clips starts from a bLResNet trained on ImageNet,
+    each other one from the next shorter (the rates for these are second-hand; for Moments in Time
+    they are unknown, and Kinetics' are used).
     """
     something, shortest = data_set.startswith("ss"), pairs == 8
     views = Views(size=(256, 256), short_side=256, num_clips=3, crops=3)

@@ -130,15 +130,15 @@ class Recipe(_Record):
     # Up and down again; down along a cosine; or divided by ten after every step_epochs.
     schedule: Literal["one-cycle", "cosine", "steps"] = "one-cycle"
     step_epochs: int = 10  # Epochs between the steps of the schedule "steps".
-    # Epochs of warm-up from a tenth, not in one-cycle; None: 5 if batch_size > 4 rate_batch, or 0.
+    # Epochs of warm-up from a tenth, not in one-cycle; None: 5 above 4 rate_batch clips, else 0.
     warmup_epochs: float | None = None
     momentum: float = 0.9  # Nesterov momentum of SGD.
     weight_decay: float = 5e-4  # L2 penalty on weights.
     no_decay: tuple[WeightKind, ...] = ()  # Kinds of weights without the penalty.
     # Learning rate of all but the classifier, relative to it; below 1 to fine-tune, 0 freezes.
     body_rate: float = 1.0
-    # What not to train: "body" is everything but the classifier, weights and batch norm
-    # statistics, whatever body_rate is.
+    # What not to train: "body" is everything but the classifier, both its weights and its batch
+    # norm statistics, whatever body_rate is.
     freeze: Literal["nothing", "body"] = "nothing"
     # Train with batch norm's running statistics, and keep them, to fine-tune on few clips.
     keep_statistics: bool = False

@@ -91,8 +91,8 @@ class TamEdits:
     Attributes:
         clip: (1, T, C, H, W); None if nothing can be run, without a clip or with taps alone.
         what: "TAM", or "shift" in TSM, whose taps are not learned.
-        tams: the copy's modules by name; so are `taps`, their parameters (r, C), `learned`, the
-            original values, and `roles`, one per channel.
+        tams: the copy's modules by name; also by name `taps`, their parameters (r, C), `learned`,
+            the original values, and `roles`, one per channel.
         first_offset: of every TAM's first tap, in positions.
         presets: the names of those that make sense: a single tap has no neighbours.
     """

@@ -1,4 +1,4 @@
-"""The base of explorers of a video file: a frame of it, and reading that never fails the widget."""
+"""The base of explorers of a video file: they show a frame, and survive what cannot be read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
