@@ -302,8 +302,9 @@ def test_an_exported_network_and_its_card_say_that_it_gives_several_labels(run, 
 
 def test_what_is_refused(run, manifest, tmp_path):
     single = tmp_path / "single.csv"
-    lines = DataSet.read(manifest).rows.assign(label=0, class_name="dark")
-    DataSet(lines).save(single)
+    lines = DataSet.read(manifest).rows
+    lines["label"] = np.arange(len(lines)) % 2
+    DataSet(lines.assign(class_name=lines["label"].map({0: "dark", 1: "bright"}))).save(single)
     other = train(single, Output(tmp_path / "other"), replace(RECIPE, epochs=1)).file
     playing, out = Beside(playing=("reversed",)), tmp_path / "f.safetensors"
     for use, words in (
