@@ -626,12 +626,13 @@ def test_timeline_explorer(widgets):
     from playwright.sync_api import expect
 
     view = widgets.locator(".blvnet-timeline-explorer")
-    caption, handle = view.locator(".blvnet-timeline-caption"), view.get_by_role("slider")
+    caption, chart = (view.locator(f".blvnet-timeline-{part}") for part in ("caption", "chart"))
     expect(caption).to_contain_text("frame 0 (0 to 23) at 0.00 s: no answer yet")
     seen = [pixels(widgets, ".blvnet-timeline-chart")]
-    nudge(widgets, handle)
+    with redrawn(chart):  # or it is this one that comes after the next step
+        nudge(widgets, view.get_by_role("slider"))
     expect(caption).to_contain_text("frame 1 (0 to 23)")
-    with redrawn(view.locator(".blvnet-timeline-chart")):
+    with redrawn(chart):
         view.locator(".widget-readout").fill("12")
         view.locator(".widget-readout").press("Enter")
     seen.append(pixels(widgets, ".blvnet-timeline-chart"))

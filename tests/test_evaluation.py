@@ -743,6 +743,7 @@ def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
     "words, message",
     [
         (["evaluate", "nowhere.safetensors", "MANIFEST"], "there is no file nowhere.safetensors"),
+        (["evaluate", ".", "MANIFEST"], "a checkpoint, e.g. model.safetensors; there is no file ."),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"], 'clips of split "test"'),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "expected a folder, got"),
         (["predict", "CHECKPOINT", "MANIFEST"], "expected a video file"),

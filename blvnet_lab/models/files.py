@@ -232,7 +232,7 @@ def read_pickle(path: str | os.PathLike) -> Any:
     is missing or damaged, or holds anything else.
     """
     if not os.path.isfile(path):
-        raise ValueError(f"expected a checkpoint file, but there is no file {path}")
+        raise ValueError(f"expected a checkpoint, e.g. model.safetensors; there is no file {path}")
     try:
         with torch.serialization.safe_globals([(Unread, name) for name in BESIDE]):
             return torch.load(path, map_location="cpu", weights_only=True)
