@@ -43,9 +43,6 @@ def read(values: dict, origin: str = "file.json") -> Recipe:
     return recipe_from_json(json.dumps(values), origin)
 
 
-# ---------------------------------------------------------------- in files
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_survives_its_file(name, tmp_path):
     recipe = preset(name)
@@ -113,17 +110,8 @@ def test_values_that_make_no_recipe(values, words):
         read(values)
     assert words in str(error.value)
     assert str(error.value).count("file.json") == 1, "said once"
-
-
-def test_files_that_are_no_recipe(tmp_path):
     with pytest.raises(ValueError, match=r"file.json: expected a recipe in JSON, got Expecting"):
         recipe_from_json("{epochs: 3}", "file.json")
-    (tmp_path / "recipe.json").write_text('{"epoch": 3}')
-    with pytest.raises(ValueError, match=r"recipe.json: .*got 'epoch' \(did you mean epochs"):
-        preset(str(tmp_path / "recipe.json"))
-
-
-# ---------------------------------------------------------------- presets
 
 
 def test_there_are_the_rows_of_the_paper_and_no_others():
@@ -163,15 +151,6 @@ def test_published_values(name, depth, pairs):
         assert recipe.read_short_side == 256
 
 
-@pytest.mark.parametrize("depth", [50, 101])
-def test_published_networks_can_be_built(depth):
-    with torch.device("meta"):
-        model = build(preset(f"ssv2-{depth}-f8x2"), 174)
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(
-        {50: 25.020, 101: 40.177}[depth], abs=5e-4
-    )
-
-
 def test_presets_of_ours():
     assert preset("classroom") == Recipe(hardware=Hardware(in_memory=True))
     assert (Recipe().network.depth, Recipe().num_frames, Recipe().size) == ("tiny", 8, (64, 64))
@@ -185,9 +164,6 @@ def test_presets_that_are_not_there():
     words = "name of a preset or a file .*got ssv2-50-f8x3 .did you mean ssv2-50-f8x2.*moments-50"
     with pytest.raises(ValueError, match=words):
         preset("ssv2-50-f8x3")
-
-
-# ---------------------------------------------------------------- rates
 
 
 @pytest.mark.parametrize("batch_size, warmup", [(16, 0), (256, 0), (257, 5)])
@@ -258,9 +234,6 @@ def test_groups_keep_their_shares_all_the_way(schedule):
         assert (head["momentum"], head["nesterov"]) == (0.9, True)
         optimizer.step()
         scheduler.step()
-
-
-# ---------------------------------------------------------------- groups of weights
 
 
 def kind_of(name: str, model: nn.Module) -> str:

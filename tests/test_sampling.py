@@ -12,9 +12,8 @@ from blvnet_lab.data import sample_dense, sample_uniform, sample_views
 from blvnet_lab.datasets.motion import FRAMES, partner_frames
 
 
-@pytest.mark.parametrize(
-    "frame_count, num_frames, expected",
-    [
+def test_centres_worked_out_by_hand():
+    for frame_count, num_frames, expected in (
         (8, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
         (24, 8, [1, 4, 7, 10, 13, 16, 19, 22]),
         (24, 16, [0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 23]),
@@ -23,11 +22,9 @@ from blvnet_lab.datasets.motion import FRAMES, partner_frames
         (7, 1, [3]),
         (1, 4, [0, 0, 0, 0]),
         (3, 8, [0, 0, 0, 1, 1, 2, 2, 2]),  # .1875 .5625 .9375 1.31 1.69 2.06 2.44 2.81
-    ],
-)
-def test_centres_worked_out_by_hand(frame_count, num_frames, expected):
-    indices = sample_uniform(frame_count, num_frames)
-    assert indices.dtype == torch.int64 and indices.tolist() == expected
+    ):
+        indices = sample_uniform(frame_count, num_frames)
+        assert indices.dtype == torch.int64 and indices.tolist() == expected
 
 
 @settings(deadline=None, max_examples=300, derandomize=True)
@@ -78,12 +75,8 @@ def test_centres_commute_with_reversal_and_with_exchanging_halves(num_frames):
         assert (partner_frames(frames, kind)[indices] == sampled).all()
 
 
-# ---------------------------------------------------------------- dense
-
-
-@pytest.mark.parametrize(
-    "frame_count, num_frames, stride, place, expected",
-    [
+def test_dense_frames_worked_out_by_hand():
+    for frame_count, num_frames, stride, place, expected in (
         (10, 4, 2, 0, [0, 2, 4, 6]),
         (10, 4, 2, 1, [3, 5, 7, 9]),
         (10, 4, 2, 0.5, [1, 3, 5, 7]),  # of the starts 0 to 3 the one below 1.5
@@ -91,11 +84,9 @@ def test_centres_commute_with_reversal_and_with_exchanging_halves(num_frames):
         (5, 4, 2, 0.5, [0, 2, 4, 4]),  # and here the last frame stands still
         (1, 3, 8, 1, [0, 0, 0]),
         (100, 3, 1, 0.5, [48, 49, 50]),
-    ],
-)
-def test_dense_frames_worked_out_by_hand(frame_count, num_frames, stride, place, expected):
-    indices = sample_dense(frame_count, num_frames, stride, place=place)
-    assert indices.dtype == torch.int64 and indices.tolist() == expected
+    ):
+        indices = sample_dense(frame_count, num_frames, stride, place=place)
+        assert indices.dtype == torch.int64 and indices.tolist() == expected
 
 
 @settings(deadline=None, max_examples=300, derandomize=True)
@@ -119,9 +110,6 @@ def test_dense_frames_keep_their_distance(frame_count, num_frames, stride, seed,
         inside = list(range(0, frame_count, stride))
         assert indices[: len(inside)] == inside
         assert set(indices[len(inside) :]) <= {frame_count - 1}
-
-
-# ---------------------------------------------------------------- views
 
 
 @settings(deadline=None, max_examples=200, derandomize=True)

@@ -170,9 +170,6 @@ def test_colours_change_as_torchvision_changes_them(seed):
     assert (frames.int() - theirs.int()).abs().max() > 20, "there is something to agree on"
 
 
-# ---------------------------------------------------------------- evaluation: views
-
-
 def test_evaluation_scales_to_a_short_side_first():
     frames = coordinates(120, 160)
     out = denormalize(evaluation_transform((48, 48), short_side=60)(frames)).int()
@@ -183,21 +180,18 @@ def test_evaluation_scales_to_a_short_side_first():
         evaluation_transform((48, 32), short_side=40)
 
 
-@pytest.mark.parametrize(
-    "crops, frame, places",
-    [
+def test_views_are_the_crops_worked_out_by_hand():
+    for crops, frame, places in (
         (1, (60, 100), [(10, 30)]),
         (3, (60, 100), [(10, 0), (10, 30), (10, 60)]),
         (3, (100, 60), [(0, 10), (30, 10), (60, 10)]),
         (5, (60, 100), [(10, 30), (0, 0), (0, 60), (20, 0), (20, 60)]),
-    ],
-)
-def test_views_are_the_crops_worked_out_by_hand(crops, frame, places):
-    frames = torch.cat([coordinates(*frame), coordinates(*frame) + 7])
-    views = view_transform((40, 40), crops, short_side=60)(frames)
-    assert views.shape == (crops, 2, 3, 40, 40)
-    for view, (top, left) in zip(views, places, strict=True):
-        assert torch.equal(view, normalize(frames[..., top : top + 40, left : left + 40]))
+    ):
+        frames = torch.cat([coordinates(*frame), coordinates(*frame) + 7])
+        views = view_transform((40, 40), crops, short_side=60)(frames)
+        assert views.shape == (crops, 2, 3, 40, 40)
+        for view, (top, left) in zip(views, places, strict=True):
+            assert torch.equal(view, normalize(frames[..., top : top + 40, left : left + 40]))
 
 
 def test_three_views_of_full_height_cover_the_frame():
