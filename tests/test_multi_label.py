@@ -40,8 +40,6 @@ from blvnet_lab.weights.hub import model_card
 HEAD = "path,label,class_name,split\n"
 MIXED = HEAD + "a.mp4,2;0,up;left,train\nb.mp4,1,right,train\nc.mp4,3,none,train\n"
 
-# ---------------------------------------------------------------- files
-
 
 def put(folder: Path, text: str) -> Path:
     (folder / "manifest.csv").write_text(text)
@@ -68,9 +66,8 @@ def test_a_name_with_the_separator_is_one_name_where_labels_are_single(tmp_path)
     assert found.rows["label"].dtype == "int64"
 
 
-@pytest.mark.parametrize(
-    "row, words",
-    [
+def test_labels_that_cannot_be(tmp_path):
+    for row, words in (
         ("d.mp4,0;one,left;right,train", r'";" between whole numbers .*as many class names.*one'),
         ("d.mp4,0;1.5,left;right,train", r"between whole numbers"),
         ("d.mp4,0;1,left,train", r"as many .*, got '0;1' and 'left' of .*d\.mp4"),
@@ -78,11 +75,9 @@ def test_a_name_with_the_separator_is_one_name_where_labels_are_single(tmp_path)
         ("d.mp4,0;2,left;right,train", r"expected label 2 to be up in every row.*got right"),
         ("d.mp4,0;-1,left;right,train", r"numbers from 0 on in the column label"),
         ("a.mp4,1;0,right;left,train", r"expected every video in one row, got two of .*a\.mp4"),
-    ],
-)
-def test_labels_that_cannot_be(row, words, tmp_path):
-    with pytest.raises(ValueError, match=words):
-        DataSet.read(put(tmp_path, f"{MIXED}{row}\n"))
+    ):
+        with pytest.raises(ValueError, match=words):
+            DataSet.read(put(tmp_path, f"{MIXED}{row}\n"))
 
 
 def test_targets_and_their_mirror_images(tmp_path):
@@ -110,9 +105,6 @@ def test_targets_and_their_mirror_images(tmp_path):
     for use in (lambda: load_clips(data_set, "train", 4, None), lambda: data_set.one_label("x")):
         with pytest.raises(ValueError, match=r"one label each.*manifest\.csv may have several"):
             use()
-
-
-# ---------------------------------------------------------------- scores
 
 
 def by_thresholds(scores: list[int], hits: list[bool]) -> Fraction:
@@ -161,9 +153,6 @@ def test_tables_by_hand():
     assert table["unreadable"].tolist() == ["broken", "", ""]
 
 
-# ---------------------------------------------------------------- training
-
-
 class Vectors(torch.utils.data.Dataset):
     """Clips of noise with given labels (N, num_classes)."""
 
@@ -199,11 +188,11 @@ def test_the_loss_is_binary_cross_entropy_of_every_class(tmp_path):
     assert np.isfinite(train_one_epoch(model, [(clips, labels)], recipe=mixed, **options))
 
 
-@pytest.mark.parametrize("setting", [{"balanced": True}, {"label_smoothing": 0.1}])
-def test_settings_that_mean_nothing_for_several_labels(setting):
+def test_settings_that_mean_nothing_for_several_labels():
     model, clips = tsn(depth="tiny", num_frames=2, num_classes=3), Vectors(torch.eye(3))
-    with pytest.raises(ValueError, match=r"label_smoothing=0, as the clips may have several"):
-        fit(model, clips, clips, Recipe(batch_size=2, num_frames=2, size=(32, 32), **setting))
+    for setting in ({"balanced": True}, {"label_smoothing": 0.1}):
+        with pytest.raises(ValueError, match=r"label_smoothing=0, as the clips may have several"):
+            fit(model, clips, clips, Recipe(batch_size=2, num_frames=2, size=(32, 32), **setting))
 
 
 NAMES = ("dark", "bright", "still", "flickers")
@@ -320,9 +309,6 @@ def test_what_is_refused(run, manifest, tmp_path):
     trained = found.network()
     assert not trained.multi_label and trained.notes["init"] == "run/model.safetensors"
     assert trained.notes["clips"] == {"train": 16, "val": 16}, "of the features"
-
-
-# ---------------------------------------------------------------- published lists
 
 
 def test_whole_videos_of_charades_have_all_their_labels(video, tmp_path):  # noqa: F811
