@@ -16,10 +16,14 @@ SMALLER = (
     (r"\bepochs=\d+", "epochs=1"),
     (r'"--epochs", "\d+"', '"--epochs", "1"'),
     (r"(per_class=|[*%] |head\()(?:25|60)\b", r"\g<1>5"),  # clips of a class
-    (r"range\(20\)", "range(2)"),  # draws of a control
+    (r"range\(20\b", "range(2"),  # draws of a control
     (r"(?<=@classes\"\))", "[::4]"),
     (r"\(motion(?=, \"val\", 8, data)", "(motion.with_rows(motion.rows[::10])"),
     (r"in \(None, 2\)", "in (None,)"),  # without torchrun
+    (r"(?<=batch_size=8, size=)\(64, 64\)", "(32, 32)"),
+    (r"\[:(20|40)\]", "[:6]"),  # videos of one's own
+    (r'\("train", 12\), \("val", 8\)', '("train", 4), ("val", 2)'),
+    (r'samples / "motion" / "val"(?=  # or)', 'Path("../few")'),
 )
 
 
@@ -29,6 +33,9 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("root")
     ignored = shutil.ignore_patterns(".ipynb_checkpoints")
     shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=ignored)
+    for path in (ROOT / "data_samples/motion/val").glob("*/*_000[0-5].mp4"):
+        (root / "few" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / "few" / path.parent.name)
     unused = {pattern for pattern, _ in SMALLER}
     for path in (root / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(path, 4)

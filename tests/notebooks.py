@@ -70,9 +70,6 @@ IMG = re.compile(r"<img\b(?![^>]*\balt\s*=\s*[\"'][^\"'])[^>]*>")
 UNSTABLE = get_sanitize_patterns((ROOT / "tests" / "nbval_sanitize.cfg").read_text("utf-8"))
 
 
-# ---------------------------------------------------------------- run
-
-
 def without_what_changes(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy of ``nb`` without what differs between two runs, or between two machines.
 
@@ -245,9 +242,6 @@ def run(paths: list[Path]) -> int:
     if failed:
         print(f"{len(failed)} of {len(paths)} failed: {', '.join(failed)}")
     return 1 if failed else 0
-
-
-# ---------------------------------------------------------------- check
 
 
 def problems(path: Path) -> list[str]:

@@ -16,15 +16,13 @@ from torchvision.models import video
 from blvnet_lab import viz
 from blvnet_lab.benchmark import Benchmark, from_json, measure, run, run_benchmark
 from blvnet_lab.benchmark.measure import compare_times, count_gmacs, faster_layout, peak_gb
-from blvnet_lab.benchmark.peers import all_peers, published_accuracies
+from blvnet_lab.benchmark.peers import Peer, all_peers, published_accuracies
 from blvnet_lab.benchmark.run import MEASURES, Setting, measure_batches
 from blvnet_lab.data import load_clips
 from blvnet_lab.paths import data_samples
 
 CPU = torch.device("cpu")
 SMALL = {"num_frames": 4, "size": (64, 64), "quick": True}
-
-# ---------------------------------------------------------------- the models
 
 
 def test_costs_and_accuracies_are_the_published_ones():
@@ -55,9 +53,6 @@ def test_an_accuracy_stands_only_where_the_input_is_the_published_one():
 
     assert accuracy() == [["bLVNet-TAM", 59.1]]
     assert accuracy(num_frames=8) == accuracy(size=(256, 256)) == []
-
-
-# ---------------------------------------------------------------- the means
 
 
 def test_runs_alternate_and_ratios_are_within_a_round(monkeypatch):
@@ -118,16 +113,15 @@ def test_the_faster_layout_is_kept():
         assert found == name and model.conv.weight.is_contiguous(memory_format=layout)
 
 
-# ---------------------------------------------------------------- the parts
-
-
 @pytest.fixture(scope="module")
 def measured():
-    """Every run is timed once, and accuracies are those of a clip of each class."""
+    """Every run is timed once, on small clips; accuracies are those of a clip of each class."""
     parts = ("forms", "training", "models", "scaling", "streaming")
     with pytest.MonkeyPatch.context() as patch:
         once = measure.time_alternately
         patch.setattr(measure, "time_alternately", lambda runs, _, clock: once(runs, 1, clock))
+        patch.setattr(measure, "CPU_SIDE", 256)
+        patch.setattr(Peer, "clip", lambda peer, whole=Peer.clip: whole(peer)[..., ::2, ::2])
         patch.setattr(run, "load_clips", lambda *given, **_: load_clips(*given, per_class=1))
         return run_benchmark(parts=parts, models=["blvnet_tam", "r3d_18"], **SMALL).tables
 
@@ -199,9 +193,6 @@ def test_the_shipped_benchmark_is_readable():
     parts = ["forms", "training", "models", "accuracies", "claims", "scaling", "streaming"]
     assert list(found.tables) == parts
     assert "folded, bfloat16" in str(found) and "against TSN" in str(found)
-
-
-# ---------------------------------------------------------------- the command and its pictures
 
 
 def test_the_command(measured, tmp_path, capsys, monkeypatch):

@@ -28,9 +28,6 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-# ---------------------------------------------------------------- words
-
-
 def test_samples_are_those_of_the_package_where_there_are_none(elsewhere, monkeypatch, capsys):
     shipped = data_samples() / "motion" / "manifest.csv"
     for words, wanted in (
@@ -82,9 +79,6 @@ def test_a_quoted_home_is_the_home(elsewhere, monkeypatch, capsys):
     ]  # fmt: skip
 
 
-# ---------------------------------------------------------------- errors of the system
-
-
 @pytest.mark.parametrize(
     "words", [["course", "file/sub"], ["instructor", "--out", "file"], ["slides", "--out", "file"]]
 )
@@ -97,18 +91,15 @@ def test_a_file_in_the_place_of_a_folder(elsewhere, monkeypatch, words):
         type_command(monkeypatch, *words)
 
 
-@pytest.mark.parametrize(
-    "error, words",
-    [
+def test_errors_have_one_form():
+    for error, words in (
         (PermissionError(13, "Denied", "a.csv"), "read or write a.csv, got Denied: check it"),
         (OSError(28, "No space left", "d/.a.7.part"), "write d/a, got No space left: check it"),
         (OSError(28, "No space left"), "[Errno 28] No space left"),
         (FileExistsError("expected x, got y: z"), "expected x, got y: z"),  # one of ours
         (ValueError("expected x, got y: z"), "expected x, got y: z"),
-    ],
-)
-def test_errors_are_told_in_one_form(error, words):
-    assert words in cli.error_line(error)
+    ):
+        assert words in cli.error_line(error)
 
 
 @pytest.mark.parametrize("words", ["course --help", "course mine"])
@@ -122,9 +113,6 @@ def test_a_closed_pipe_ends_quietly(tmp_path, words):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
-
-
-# ---------------------------------------------------------------- printing
 
 
 def outputs(monkeypatch, encoding):
@@ -187,9 +175,6 @@ def test_what_a_run_says(stopped, published):
     assert ("the published run started from ImageNet" in shown) == bool(published)
     assert ("SIGTERM: run the same again with --resume" in shown) == bool(stopped)
     assert ("m.safetensors is the best network" in shown) != bool(stopped)
-
-
-# ---------------------------------------------------------------- help
 
 
 def test_help_of_every_command_names_what_stands_first():

@@ -54,7 +54,7 @@ def test_logits_are_the_networks_whatever_the_number_of_clips(precision, most, f
     assert fast.deviation < most and not model.folded
 
 
-@pytest.mark.parametrize("builder, num_taps", [(blvnet_tam, 3), (blvnet_tam, 4), (tam_resnet, 3)])
+@pytest.mark.parametrize("builder, num_taps", [(blvnet_tam, 4), (tam_resnet, 3)])
 def test_stream_keeps_the_past(builder, num_taps, folder):
     model = network(builder, causal=True, num_frames=4, num_taps=num_taps)
     stream, width = Stream(model), 1 + model.pairs
@@ -183,9 +183,6 @@ def test_memory_is_kept_unless_the_environment_says_otherwise(monkeypatch):
         assert not keep_memory() and len(asked) == 3
     monkeypatch.setattr(threads.platform, "libc_ver", lambda: ("", ""))
     assert not keep_memory() and len(asked) == 3
-
-
-# ---------------------------------------------------------------- the commands
 
 
 SAMPLES = paths.data_samples()

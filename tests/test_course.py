@@ -33,7 +33,6 @@ CHECKS = [name for name in vars(exercises) if name.startswith("check_")]
 
 
 def contents(folder):
-    """Names and bytes of all files in a folder."""
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
@@ -507,9 +506,8 @@ def test_links_and_alternative_texts(path):
     assert problems_of(path) == []
 
 
-@pytest.mark.parametrize(
-    "text, words",
-    [
+def test_dead_links_are_noticed(tmp_path):
+    for text, words in (
         ("[a](other.md)", ""),
         ("[a](other.md#what-was-measured)", ""),
         ("[a](#part) ![b](other.md) <img src='x' alt='c'> [a](https://example.org/nowhere)", ""),
@@ -518,13 +516,11 @@ def test_links_and_alternative_texts(path):
         ("[a](other.md#nothing)", "other.md has no heading #nothing"),
         ("![](other.md)", "no alternative text"),
         ("<img src='x' alt=''>", "without an alternative text"),
-    ],
-)
-def test_dead_links_are_noticed(tmp_path, text, words):
-    (tmp_path / "other.md").write_text("# T\n\n## What was `measured`?\n")
-    (tmp_path / "page.md").write_text("# Part\n")
-    found = "\n".join(notebooks.markdown_problems(text, tmp_path / "page.md"))
-    assert words in found if words else found == ""
+    ):
+        (tmp_path / "other.md").write_text("# T\n\n## What was `measured`?\n")
+        (tmp_path / "page.md").write_text("# Part\n")
+        found = "\n".join(notebooks.markdown_problems(text, tmp_path / "page.md"))
+        assert words in found if words else found == ""
 
 
 def test_the_glossary_has_the_vocabulary():
@@ -565,7 +561,11 @@ def test_the_table_in_the_teaching_guide_is_that_of_the_notebooks():
 
 
 @pytest.mark.browser
-def test_hints_are_closed_and_headings_listed(lab, browser):
+def test_settings_hints_headings_and_pages_are_as_a_reader_wants_them(lab, browser):
+    shipped = json.loads((ROOT / "notebooks" / "lab_settings.json").read_text("utf-8"))
+    folder = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.d"
+    installed = json.loads((folder / "blvnet_lab.json").read_text("utf-8"))
+    assert installed == shipped, "install the package again: pip install -e ."
     with open_page(browser, lab) as page:
         page.goto(lab.address(f"notebooks/{NB02}"))
         hints = page.locator(".jp-Notebook details")
@@ -577,15 +577,6 @@ def test_hints_are_closed_and_headings_listed(lab, browser):
         listed = page.locator(".jp-TableOfContents .jp-tocItem-content")
         listed.filter(has_text="Exercise 2.1").wait_for()
         assert "Recap" in listed.all_inner_texts()
-
-
-@pytest.mark.browser
-def test_settings_are_installed_and_pages_open_to_be_read(lab, browser):
-    shipped = json.loads((ROOT / "notebooks" / "lab_settings.json").read_text("utf-8"))
-    folder = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.d"
-    installed = json.loads((folder / "blvnet_lab.json").read_text("utf-8"))
-    assert installed == shipped, "install the package again: pip install -e ."
-    with open_page(browser, lab) as page:
         page.goto(lab.address("notebooks/glossary.md"))
         viewer = page.locator(".jp-MarkdownViewer")
         viewer.get_by_role("link", name="references").last.click()

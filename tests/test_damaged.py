@@ -188,7 +188,6 @@ def not_right(result: dict, which: str) -> dict[int, list[int]]:
 
 
 def is_altered(result: dict) -> bool:
-    """Whether bytes were changed, rather than lost."""
     return Path(result["path"]).name.startswith(("bits", "blank"))
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from lab import LIMIT_S
+from nets import network
 from torch.utils.data import DataLoader
 from videos import numbers, packets_of, write_video
 
@@ -43,7 +44,6 @@ from blvnet_lab.datasets.motion import (
     write_dataset,
 )
 from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
-from blvnet_lab.models.tam import TAM
 from blvnet_lab.paths import data_samples
 from blvnet_lab.training.loading import Keyed
 
@@ -85,13 +85,10 @@ def test_clips_of_a_split(small):
         expected = read_frames(rows["path"].iloc[i], [1, 4, 7, 10, 13, 16, 19, 22])
         assert torch.equal(frames, expected) and label == rows["label"].iloc[i]
     assert len(ClipDataset(small, "train", 8, as_it_is)) == 30
-
-
-def test_transformed_clip_does_not_change_what_is_in_memory(small):
-    clips = ClipDataset(small, "val", 8, lambda frames: frames.zero_(), in_memory=True)
-    before = clips.videos[0].clone()
-    clips[0]
-    assert torch.equal(clips.videos[0], before)
+    kept = ClipDataset(small, "val", 8, lambda frames: frames.zero_(), in_memory=True)
+    before = kept.videos[0].clone()
+    kept[0]
+    assert torch.equal(kept.videos[0], before), "a transform does not change what is in memory"
 
 
 def test_random_frames_in_training_only(small):
@@ -159,20 +156,15 @@ def test_mirrored_clips_change_their_label(small, tmp_path):
     assert 8 <= mirrored <= 22  # of 30
 
 
-def test_classes_without_a_mirror_image_are_not_mirrored(tmp_path):
-    data_set = DataSet(numbered(tmp_path, 4, 4), ["class 0", "class 1"], [None, 1])
-    clips = ClipDataset(data_set, "train", 4, as_it_is, mirror=True)
-    torch.manual_seed(0)
-    shown = [[numbers(clips[i][0]) == [0, 1, 2, 3] for _ in range(10)] for i in (0, 1)]
-    assert all(shown[0]) and not all(shown[1])
-
-
 def test_mirroring_needs_a_class_list_and_evaluation_not_all_classes(tmp_path):
     manifest = numbered(tmp_path, 4, 4)
-    with pytest.raises(
-        ValueError, match=r"expected a data set with a class list, which mirroring needs"
-    ):
+    with pytest.raises(ValueError, match="expected a data set with a class list, which mirroring"):
         clips_of(manifest, mirror=True)
+    data_set = DataSet(manifest, ["class 0", "class 1"], [None, 1])
+    mirrored = ClipDataset(data_set, "train", 4, as_it_is, mirror=True)
+    torch.manual_seed(0)
+    shown = [[numbers(mirrored[i][0]) == [0, 1, 2, 3] for _ in range(10)] for i in (0, 1)]
+    assert all(shown[0]) and not all(shown[1]), "the first class has no mirror image"
     clips = clips_of(manifest[1:])
     assert clips[0][1] == 1
     with pytest.raises(ValueError, match=r"the labels 0, 1, .* got 1 class 1"):
@@ -300,21 +292,14 @@ EVERY_SCENE = list(itertools.product(range(len(PARTNERS)), range(6)))
 def test_motion_is_what_the_class_says(place, i):
     frames, kind = scene(place, i), PARTNERS[place].kind
     assert frames.shape == (FRAMES, SIZE, SIZE, 3) and frames.dtype == np.uint8
-    assert first_of_two(place, frames)
-    assert not first_of_two(place, partner_frames(frames, kind))
+    assert len({frame.tobytes() for frame in frames}) == FRAMES
+    partner = partner_frames(frames, kind)
+    order = [*range(23, -1, -1)] if kind == "direction" else [*range(12, 24), *range(12)]
+    assert np.array_equal(partner, frames[order]), "the very same frames"
+    assert first_of_two(place, frames) and not first_of_two(place, partner)
     mirror_image = frames[:, :, ::-1]
     changes = not first_of_two(place, mirror_image)
     assert changes == (place in (0, 2, 3))  # x, angle, x: as `small.mirror` has it
-
-
-@pytest.mark.parametrize("place", range(len(PARTNERS)))
-def test_partners_hold_the_very_same_frames(place):
-    frames, kind = scene(place, 0), PARTNERS[place].kind
-    partner = partner_frames(frames, kind)
-    assert not np.array_equal(partner, frames)
-    order = [*range(23, -1, -1)] if kind == "direction" else [*range(12, 24), *range(12)]
-    assert np.array_equal(partner, frames[order])
-    assert len({frame.tobytes() for frame in frames}) == FRAMES
 
 
 def test_scenes_differ_and_come_again_from_their_seed():
@@ -496,22 +481,6 @@ def test_shipped_files_are_what_the_generator_makes(shipped, tmp_path):
 # ---------------------------------------------------------------- blindness, on real files
 
 
-def network(builder, num_frames: int):
-    """A tiny one in float64 and eval mode, with statistics and weights that hide nothing."""
-    torch.manual_seed(1)
-    model = builder(depth="tiny", num_frames=num_frames, num_classes=10)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-                module.weight.uniform_(0.5, 1.5)
-            elif isinstance(module, TAM):
-                module.taps.uniform_(-0.5, 1)
-        model.classifier.weight.normal_(0, 0.1)
-    return model.double().eval()
-
-
 def partner_clips(shipped: pd.DataFrame, place: int, num_frames: int) -> torch.Tensor:
     """The two files of each of two scenes: (scene, partner, T, C, H, W)."""
     clips = []
@@ -525,7 +494,7 @@ def partner_clips(shipped: pd.DataFrame, place: int, num_frames: int) -> torch.T
 @pytest.mark.parametrize("num_frames", [8, 16])
 @pytest.mark.parametrize("builder", [tsn, tsn_blnet])
 def test_frame_by_frame_networks_are_blind_to_reversal(shipped, builder, num_frames):
-    model = network(builder, num_frames)
+    model = network(builder, num_frames=num_frames, num_classes=10)
     for place in (0, 1, 2):
         clips = partner_clips(shipped, place, num_frames)[:, 0]
         with torch.no_grad():
@@ -538,7 +507,7 @@ def test_frame_by_frame_networks_are_blind_to_reversal(shipped, builder, num_fra
 @pytest.mark.parametrize("builder", [tsn, tsn_blnet, blvnet])
 def test_networks_without_tam_are_blind_to_order_partners(shipped, builder, num_frames):
     """The two files of a scene: the same logits, so no training can tell them apart."""
-    model = network(builder, num_frames)
+    model = network(builder, num_frames=num_frames, num_classes=10)
     for place in (3, 4):
         clips = partner_clips(shipped, place, num_frames)
         half = num_frames // 2
@@ -551,7 +520,7 @@ def test_networks_without_tam_are_blind_to_order_partners(shipped, builder, num_
 
 @pytest.mark.parametrize("builder, places", [(blvnet, (0, 1, 2)), (blvnet_tam, (0, 1, 2, 3, 4))])
 def test_what_the_others_can_see(shipped, builder, places):
-    model = network(builder, 8)
+    model = network(builder, num_classes=10)
     for place in places:
         clips = partner_clips(shipped, place, 8)
         with torch.no_grad():
@@ -566,13 +535,13 @@ def test_frames_without_their_order_tell_nothing_about_the_partner(shipped):
     features are in their order (the control: the classifier is able to learn).
     """
     torch.manual_seed(0)
-    network = tsn(depth="tiny", num_frames=8, num_classes=2).eval()
+    frozen = tsn(depth="tiny", num_frames=8, num_classes=2).eval()
     transform, rows = evaluation_transform((SIZE, SIZE)), {}
     chosen = shipped[shipped["class_name"].isin(("moves_right", "moves_left"))]
     for split in ("train", "val"):
         clips = DataLoader(ClipDataset(DataSet(chosen), split, 8, transform), 50)
         with torch.no_grad():
-            pairs = [(network.forward_features(x).mean((-2, -1)), y) for x, y in clips]
+            pairs = [(frozen.forward_features(x).mean((-2, -1)), y) for x, y in clips]
         rows[split] = torch.cat([f for f, _ in pairs]).double(), torch.cat([y for _, y in pairs])
 
     def accuracy(features) -> float:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import partialmethod
 from pathlib import Path
 
 import pandas as pd
@@ -927,10 +928,10 @@ def test_events_for_tensorboard(tmp_path):
         )
 
 
-@pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
-)
-def test_compiling_changes_nothing_but_time():
+def test_compiling_changes_nothing_but_time(monkeypatch):
+    """As the compiler records it, run by PyTorch's own operations: code takes long to make."""
+    quick = partialmethod(nn.Module.compile, backend="eager")
+    monkeypatch.setattr(nn.Module, "compile", quick)
     clips, labels = points(8).tensors
     data, results = TensorDataset(clips.float(), labels), []
     for compiled in (False, True):
@@ -939,10 +940,7 @@ def test_compiling_changes_nothing_but_time():
         result = fit(model, data, data, recipe, device=CPU)
         results.append((tensors(model), result.predictions.logits))
         assert (model._compiled_call_impl is not None) == compiled
-    (plain, logits), (quick, others) = results
-    for name, tensor in plain.items():
-        torch.testing.assert_close(quick[name], tensor, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(others, logits, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.gpu

@@ -96,7 +96,6 @@ def evaluated(dataset: Dataset, **options) -> Predictions:
 
 @pytest.fixture
 def as_rank(monkeypatch):
-    """Make this process the rank that is given."""
     name = "blvnet_lab.training.evaluation.current_ranks"
     return lambda ranks: monkeypatch.setattr(name, lambda: ranks)
 
@@ -119,15 +118,12 @@ def test_predictions_come_in_order_without_unreadable_clips(broken, batch_size, 
     assert found.unreadable == {index: f"clip {index} is broken" for index in broken}
 
 
-def test_labels_of_a_small_kind_of_integer():
+def test_labels_of_a_small_kind_of_integer_and_nothing_to_read():
     """The 10,000 places of a confusion matrix are more than a uint8 can count."""
     logits, labels = noise(4, 100), torch.tensor([1, 3, 7, 99], dtype=torch.uint8)
     found = evaluated(TensorDataset(logits[:, None, None, None], labels))
     true, _ = confusion_matrix(found.logits, found.labels).nonzero(as_tuple=True)
     assert true.tolist() == [1, 3, 7, 99]
-
-
-def test_nothing_to_read():
     with pytest.raises(ValueError, match=r"not one of the 3 could be read: see whether"):
         evaluated(Known(noise(3, 2), (0, 1, 2)))
 
@@ -198,12 +194,12 @@ class Half(Reads):
         return super().forward(clip).bfloat16()
 
 
-@pytest.mark.parametrize("model", [Reads, Half])
-def test_means_over_views_keep_their_precision_in_bfloat16(model):
+def test_means_over_views_keep_their_precision_in_bfloat16():
     # The logits are exact in bfloat16; their mean is not.
     views = Known(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0078125, 0.0]]]))
-    found = evaluate(model(), views, device=CPU, hardware=Hardware(precision="bfloat16"))
-    assert found.logits[0, 0].item() == pytest.approx(1 + 0.0078125 / 3, abs=1e-6)
+    for model in (Reads(), Half()):
+        found = evaluate(model, views, device=CPU, hardware=Hardware(precision="bfloat16"))
+        assert found.logits[0, 0].item() == pytest.approx(1 + 0.0078125 / 3, abs=1e-6)
 
 
 def test_an_evaluation_can_be_stopped(as_rank):
@@ -346,7 +342,6 @@ def by_hand(path: str, num_clips: int, crops: int) -> torch.Tensor:
 
 
 def good_rows(manifest: Path) -> pd.DataFrame:
-    """The rows of val that can be read."""
     table = DataSet.read(manifest).rows
     table = table[(table["split"] == "val") & (table["status"] == "ok")]
     return table.drop(index=table.index[[0, 6]])
@@ -490,10 +485,10 @@ def test_ten_crops_need_classes_that_are_their_own_mirror_image(manifest, checkp
     assert not torch.allclose(ten.logits, five.logits, atol=1e-3)
 
 
-@pytest.mark.parametrize("text", ["3x7", "", "0x1", "3x10x1"])
-def test_views_that_there_are_not(checkpoint, text):
-    with pytest.raises(ValueError, match=f'clips x crops, .* such as 3x10, got "{text}"'):
-        load_with_views(checkpoint, text)
+def test_views_that_there_are_not(checkpoint):
+    for text in ("3x7", "", "0x1", "3x10x1"):
+        with pytest.raises(ValueError, match=f'clips x crops, .* such as 3x10, got "{text}"'):
+            load_with_views(checkpoint, text)
     assert load_with_views(checkpoint, "12x10").recipe.evaluation == Views((32, 32), 36, 12, 10)
 
 

@@ -21,9 +21,10 @@ from nets import (
     tam_resnet,
     tsm,
 )
+from shown import MANIFEST
 from torch import nn
 
-from blvnet_lab import data, paths
+from blvnet_lab import data
 from blvnet_lab.datasets import motion
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.introspect import (
@@ -68,11 +69,11 @@ FORMS = {
 }
 
 
-# ---------------------------------------------------------------- evidence
+CASES = [(builder, "as built") for builder in BUILDERS]
+CASES += [(BUILDERS[-1], form) for form in FORMS if form != "as built"]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("builder, form", CASES)
 def test_evidence_adds_up_to_the_logit(builder, form):
     plain, clips = network(builder), clips64()
     nn.init.uniform_(plain.classifier.bias, 1, 3)
@@ -154,9 +155,6 @@ def test_labels_of_any_type_and_clips_of_any_count_where_no_gradients_are_kept(m
     assert method(model, clips[:0], 1).numel() == 0
 
 
-# ---------------------------------------------------------------- Grad-CAM
-
-
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_grad_cam_at_the_end_is_the_positive_evidence(builder):
     model, clips = network(builder), clips64()
@@ -186,13 +184,10 @@ def test_grad_cam_inside_by_hand(form):
     assert count_hooks(model) == 0 and not any(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize("point", ["classifier", "stage*.out"])
-def test_points_without_maps_are_refused(point):
-    with pytest.raises(ValueError, match="expected one point with maps, got "):
-        grad_cam(network(), clips64(), LABELS, point)
-
-
-# ---------------------------------------------------------------- integrated gradients
+def test_points_without_maps_are_refused():
+    for point in ("classifier", "stage*.out"):
+        with pytest.raises(ValueError, match="expected one point with maps, got "):
+            grad_cam(network(), clips64(), LABELS, point)
 
 
 @pytest.mark.parametrize("form", ["as built", "in training mode", "optimized"])
@@ -246,9 +241,6 @@ def test_maps_that_do_not_add_up_are_an_error(monkeypatch):
     words = r"clip 0 to add up to 0% of .* in 4 steps, .*raise tolerance"
     with pytest.raises(ValueError, match=words):
         integrated_gradients(network(), clips64(), LABELS, steps=1, tolerance=1e-9)
-
-
-# ---------------------------------------------------------------- controls
 
 
 def test_random_weights_are_the_same_numbers_elsewhere():
@@ -337,9 +329,6 @@ def test_similarity_is_spearmans_with_ties():
     torch.testing.assert_close(similar, wanted, equal_nan=True)
 
 
-# ---------------------------------------------------------------- pointing game
-
-
 def test_pointing_game_by_hand():
     masks = torch.zeros(2, 2, 4, 4, dtype=torch.bool)
     masks[0, 0, :2, :2] = True  # fills the upper left quarter in frame 0
@@ -365,20 +354,14 @@ def test_pointing_game_by_hand():
 
 
 @pytest.mark.parametrize("name", [name for name in motion.CLASSES if "clock" not in name])
-def test_shape_masks_lie_on_what_is_bright_in_the_sample_videos(name, samples_rows):
-    for row in samples_rows(name):
+def test_shape_masks_lie_on_what_is_bright_in_the_sample_videos(name):
+    for row in MANIFEST[MANIFEST["class_name"] == name].groupby("split").head(2).itertuples():
         masks = motion.shape_masks(row.source_id, name)
         frames = data.read_frames(row.path, range(motion.FRAMES)).float().mean(1).numpy()
         assert masks.shape == frames.shape == (24, 64, 64)
         darker = np.array([f[~m].mean() for f, m in zip(frames, masks, strict=True)])
         brighter = np.array([np.median(f[m]) for f, m in zip(frames, masks, strict=True)])
         assert (brighter > darker + 40).all()
-
-
-@pytest.fixture
-def samples_rows():
-    rows = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv").rows
-    return lambda name: rows[rows["class_name"] == name].groupby("split").head(2).itertuples()
 
 
 def test_shape_masks_move_as_their_class_says():

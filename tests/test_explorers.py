@@ -262,17 +262,15 @@ def test_networks_in_the_wrappers_of_other_tools(manifest):
         assert views[0].about == views[1].about
 
 
-def test_odd_numbers_of_frames(manifest):
-    model = tsn(depth="tiny", num_frames=7, num_classes=10)
-    explorer = ClipExplorer({"TSN": model}, manifest, NAMES)
+def test_odd_numbers_of_frames_and_models_that_do_not_take_the_same_clips(models, manifest):
+    def other(**size):
+        return tsn(**{"depth": "tiny", "num_frames": 8, "num_classes": 10} | size)
+
+    explorer = ClipExplorer({"TSN": other(num_frames=7)}, manifest, NAMES)
     assert len(explorer.order.options) == 3  # no pairs and halves to exchange
-
-
-@pytest.mark.parametrize("size, words", [({"num_frames": 16}, "T=16"), ({"in_channels": 10}, "C=")])
-def test_models_that_do_not_take_the_same_clips(models, manifest, size, words):
-    other = tsn(**{"depth": "tiny", "num_frames": 8, "num_classes": 10} | size)
-    with pytest.raises(ValueError, match=words):
-        ClipExplorer({**models, "other": other}, manifest, NAMES)
+    for size, words in (({"num_frames": 16}, "T=16"), ({"in_channels": 10}, "C=")):
+        with pytest.raises(ValueError, match=words):
+            ClipExplorer({**models, "other": other(**size)}, manifest, NAMES)
 
 
 # ---------------------------------------------------------------- the branch explorer
@@ -474,12 +472,12 @@ def test_branch_explorer_at_depth_50():
     assert decoded(explorer.maps.value).shape[1] <= 860
 
 
-@pytest.mark.parametrize("build", [tsn, blvnet_tam])
-def test_optical_flow_has_no_frames_of_its_own(build):
-    model = build(depth="tiny", num_frames=4, num_classes=3, in_channels=10)
-    explorer = BranchExplorer(model, torch.randn(4, 10, 32, 32))
-    assert not any("frame" in row.name for row in explorer._rows())
-    assert explorer.about.endswith("4 frames of 32x32)")
+def test_optical_flow_has_no_frames_of_its_own():
+    for build in (tsn, blvnet_tam):
+        model = build(depth="tiny", num_frames=4, num_classes=3, in_channels=10)
+        explorer = BranchExplorer(model, torch.randn(4, 10, 32, 32))
+        assert not any("frame" in row.name for row in explorer._rows())
+        assert explorer.about.endswith("4 frames of 32x32)")
 
 
 def test_maps_that_are_no_numbers_are_blank():

@@ -206,9 +206,6 @@ def test_opened_file_leaves_the_processor_to_what_runs_next(exported, monkeypatc
     assert time.process_time() - spent < 0.01  # not a time, but work: a thread that spins has 0.03
 
 
-# ---------------------------------------------------------------- the command
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.safetensors"
@@ -272,9 +269,6 @@ def test_without_the_packages_for_onnx(lacking, checkpoint, tmp_path, monkeypatc
     ):
         type_command(monkeypatch, "export", checkpoint, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
-
-
-# ---------------------------------------------------------------- eight bits
 
 
 SAMPLES = paths.data_samples()

@@ -151,9 +151,6 @@ def test_files_that_hold_no_features(manifest, extracted, tmp_path, monkeypatch)
         extract_features(checkpoint, manifest, out=tmp_path / "f.safetensors", split=split)
 
 
-# ---------------------------------------------------------------- probes
-
-
 def clouds(count=60, classes=3, width=5, seed=0):
     """Features (N, C) of overlapping classes, in all units, one of them constant; labels."""
     draw = np.random.default_rng(seed)

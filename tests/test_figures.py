@@ -40,9 +40,6 @@ def test_staircase_has_its_coin_toss():
     assert "accuracy between partners / %" in axes.get_ylabel()
     assert any(list(line.get_ydata()) == [50, 50] for line in axes.lines)
     assert "coin toss" in [text.get_text() for text in axes.texts]
-
-
-def test_staircase_of_other_partners():
     table = pd.DataFrame({"model": ["A", "B"], "left / right %": [50.0, 9.0], "top_1 %": [7, 8.0]})
     (axes,) = viz.staircase_figure(table).axes
     assert [bar.get_height() for bar in axes.patches] == [50.0, 9.0]
@@ -65,16 +62,13 @@ def test_six_models_have_room_and_looks_of_their_own():
     assert list(curve.y) == [50]
 
 
-def test_class_bars_are_in_percent():
+def test_class_bars_and_confusion_are_in_percent():
     figure = viz.class_bars({"x": [0.2, 0.8], "y": torch.tensor([0.9, 0.1])}, ["a", "b"])
     widths = [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes]
     assert widths == [[20, 80], [90, 10]]
     assert [axes.get_title() for axes in figure.axes] == ["x", "y"]
     best = to_hex(figure.axes[0].patches[1].get_facecolor())
     assert best != to_hex(figure.axes[0].patches[0].get_facecolor())
-
-
-def test_confusion_is_by_true_class():
     matrix = torch.tensor([[3, 1, 0], [0, 8, 0], [0, 0, 0]])  # no clip of the third class
     figure = viz.confusion_figure({"net": matrix}, ["a", "b", "c"])
     percent = figure.axes[0].images[0].get_array()
@@ -133,9 +127,6 @@ def test_a_single_panel_does_not_cost_the_title():
     ):
         (axes,) = (axes for axes in figure.axes if axes.get_title())
         assert (figure.get_suptitle(), axes.get_title()) == (title, panel)
-
-
-# ---------------------------------------------------------------- all figures, on both grounds
 
 
 @pytest.fixture(params=["light", "dark"])

@@ -5,9 +5,10 @@ A new checkpoint may well have learned otherwise: then the notebooks' words must
 
 import pytest
 import torch
+from shown import MOTION, shipped
 from torch import Tensor
 
-from blvnet_lab import data, introspect, models, paths
+from blvnet_lab import data, introspect, models
 from blvnet_lab.datasets.motion import shape_masks
 from blvnet_lab.runs.staircase import score
 
@@ -17,17 +18,12 @@ YES, NO = 0.9, 0.1  # at least, at most
 
 @pytest.fixture(scope="module")
 def clips_and_labels() -> tuple[Tensor, Tensor]:
-    motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
     transform = data.evaluation_transform((64, 64))
-    return data.load_clips(motion, "val", 8, transform, per_class=PER_CLASS)
-
-
-def trained(name: str) -> models.VideoNet:
-    return models.load_model(paths.data_samples() / "checkpoints" / f"{name}.safetensors").eval()
+    return data.load_clips(MOTION, "val", 8, transform, per_class=PER_CLASS)
 
 
 def scores_with(name: str, point: str, function, clips_and_labels) -> dict[str, float]:
-    model, (clips, labels) = trained(name), clips_and_labels
+    model, (clips, labels) = shipped(name), clips_and_labels
     with introspect.edit(model, {point: function}):
         return score(introspect.predict(model, clips, batch_size=len(clips)), labels)
 
@@ -45,7 +41,7 @@ def test_order_is_read_in_stage_2(point, read, clips_and_labels):
 
 
 def test_without_the_tams_of_stages_1_and_2_order_is_lost(clips_and_labels):
-    model, (clips, labels) = trained("blvnet_tam"), clips_and_labels
+    model, (clips, labels) = shipped("blvnet_tam"), clips_and_labels
     found = {}
     for off in ("*", "stage[12].*", "stage2.*", "stage1.*", "stage[34].*"):
         taps_off = {off: introspect.identity_taps}
@@ -59,7 +55,7 @@ def test_without_the_tams_of_stages_1_and_2_order_is_lost(clips_and_labels):
 @pytest.mark.parametrize("branch, partners_answer", [("little", True), ("big", False)])
 def test_in_stage_3_the_little_branch_has_the_time(branch, partners_answer, clips_and_labels):
     clips, labels = clips_and_labels
-    point, model = f"stage3.{branch}", trained("blvnet_tam")
+    point, model = f"stage3.{branch}", shipped("blvnet_tam")
     with torch.no_grad(), introspect.capture(model, point) as cache:
         model(clips)
     where = torch.arange(len(labels)) % PER_CLASS
@@ -83,7 +79,7 @@ def mean_parts(model: models.VideoNet, clips: Tensor, label: int) -> Tensor:
 def test_opinions_of_blvnet_cancel_and_those_of_blvnet_tam_agree(clips_and_labels):
     clips, labels = clips_and_labels
     parts = {  # of clips that grow first, and those that shrink first
-        name: [mean_parts(trained(name), clips[labels == label], label) for label in (8, 9)]
+        name: [mean_parts(shipped(name), clips[labels == label], label) for label in (8, 9)]
         for name in ("blvnet", "blvnet_tam")
     }
     grows, shrinks = parts["blvnet"]
@@ -94,7 +90,7 @@ def test_opinions_of_blvnet_cancel_and_those_of_blvnet_tam_agree(clips_and_label
 
 def test_tam_resnet_reads_shrinking_first_off_the_edges_of_the_clip(clips_and_labels):
     clips, labels = clips_and_labels
-    model, own = trained("tam_resnet"), clips[labels == 9]
+    model, own = shipped("tam_resnet"), clips[labels == 9]
     parts = mean_parts(model, own, 9)
     assert min(parts[0], parts[-1]) > 1 and (parts[1:-1] < 0).all()
     longer = models.tsn(temporal="tam", depth="tiny", num_frames=16, num_classes=10).eval()
@@ -106,8 +102,7 @@ def test_tam_resnet_reads_shrinking_first_off_the_edges_of_the_clip(clips_and_la
 
 
 def test_which_heat_maps_find_the_shape_and_which_of_them_need_no_network(clips_and_labels):
-    motion = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv")
-    rows = motion.split("val").rows.sort_values("label", kind="stable").groupby("label")
+    rows = MOTION.split("val").rows.sort_values("label", kind="stable").groupby("label")
     seen = data.sample_uniform(24, 8)
     masks = torch.stack(
         [
@@ -121,7 +116,7 @@ def test_which_heat_maps_find_the_shape_and_which_of_them_need_no_network(clips_
         return introspect.pointing_game(maps, masks[: len(maps)])[0].mean().item()
 
     assert hits(clips.mean(2)) == 1, "the brightest pixel"
-    model = trained("blvnet_tam")
+    model = shipped("blvnet_tam")
     parts = introspect.evidence(model, clips, labels)
     coin = introspect.pointing_game(parts, masks)[1].mean().item()
     assert abs(hits(parts) - coin) < 0.15, "what adds up need not point"
@@ -130,7 +125,7 @@ def test_which_heat_maps_find_the_shape_and_which_of_them_need_no_network(clips_
     assert hits(drawn.maps) > 0.6
     assert hits(drawn.maps) > by_frame + 0.05 > hits(drawn.controls["frames shuffled"][0]) + 0.15
     assert hits(drawn.controls["random weights"][0]) < 0.3
-    blind = introspect.grad_cam(trained("tsn_blnet"), clips, labels, "stage1.out", repeats=0)
+    blind = introspect.grad_cam(shipped("tsn_blnet"), clips, labels, "stage1.out", repeats=0)
     assert hits(blind.maps) < 0.5
 
     quick = {"baseline": introspect.mean_frame, "steps": 4, "tolerance": 9, "repeats": 1}

@@ -6,9 +6,7 @@ tests/test_official.py compare with PyTorch's own operations and with the publis
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -276,29 +274,14 @@ def test_compiled_without_generated_code_is_the_same(compiler):
             torch.testing.assert_close(logits, expected, **EXACT)
 
 
-@pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
-)
-def test_generated_code_of_a_folded_model_is_the_same(compiler):
-    """For stem and stage 1 only, in which is all that the others have too: it takes long."""
-    model = network(num_frames=4).float()
-    clips = random64(2, 4, 3, 32, 32).float()
-    with torch.no_grad():
-        folded = optimize_for_inference(model)
-        for part in (folded.stem, folded.stage1):
-            part.compile(fullgraph=True)
-        assert close_in_float32(folded(clips), model(clips))
-
-
-@pytest.mark.parametrize("ran", [False, True])
-@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("in_place, ran", [(False, False), (True, True)])
 def test_compiled_models_are_captured_and_edited_as_they_are(compiler, in_place, ran):
     """Inside the `with` they are not run compiled, since compiled code knows no later hooks."""
     model, clips = network(num_frames=4), random64(2, 4, 3, 32, 32)
     same = network(num_frames=4)
     if in_place:
-        same.compile(backend="aot_eager")
-    compiled = same if in_place else torch.compile(same, backend="aot_eager")
+        same.compile(backend="eager")
+    compiled = same if in_place else torch.compile(same, backend="eager")
     with torch.no_grad():
         plain = model(clips)
         if ran:

@@ -8,7 +8,6 @@ import inspect
 import json
 import sys
 import types
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,9 +139,6 @@ def address(printed: str) -> str:
     return printed.rpartition("/")[2]
 
 
-# ---------------------------------------------------------------- there and back
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "best.pt"])
 def test_there_and_back(name, hub, run):
     commit = address(push(run / name, REPO, card=run / "card.md"))
@@ -184,14 +180,8 @@ def test_only_push_uploads(hub, run):
     load_from_hub(REPO)
     model_card(run / "model.safetensors")
     assert hub.calls == ["model_info", "hf_hub_download"] and hub.private[REPO] is False
-
-
-def test_a_call_that_the_package_would_not_take_is_noticed(hub):
-    with pytest.raises(TypeError, match="visible"):
+    with pytest.raises(TypeError, match="visible"):  # the stand-in takes what the package takes
         hub.create_repo(REPO, private=True, exist_ok=True, visible=False)
-
-
-# ---------------------------------------------------------------- errors
 
 
 def test_repositories_without_a_network_of_ours(hub, run, tmp_path):
@@ -238,9 +228,6 @@ def test_what_is_no_network_is_not_sent(hub, run, tmp_path):
     assert hub.calls == []
 
 
-# ---------------------------------------------------------------- the command line
-
-
 def test_commands_take_networks_of_the_hub(hub, run, capsys):
     commit = address(push(run / "model.safetensors", REPO, card=run / "card.md"))
     kept = str(load_from_hub(REPO).file)
@@ -253,9 +240,6 @@ def test_commands_take_networks_of_the_hub(hub, run, capsys):
     assert cli.in_reach(words) == ["push", kept, *words[2:]]
     assert "https://hub/me/new/commit/" in push(Path(kept), "hub:me/new", card=run / "card.md")
     assert _name_of(kept) == f"hub:{REPO}@{commit}", "what `train --init` notes"
-
-
-# ---------------------------------------------------------------- the card
 
 
 def parsed(card: str) -> tuple[dict, dict[str, str], str]:
@@ -302,17 +286,6 @@ def test_a_card_invents_nothing(tmp_path):
     assert {name for name, fact in facts.items() if fact == UNKNOWN} == unknown
     assert not any("clips of" in name or "MACs" in name for name in facts)
     assert f"## Training\n\n{UNKNOWN}\n\n## Results\n\n{UNKNOWN}\n" in body
-
-
-def test_a_card_of_several_labels_says_so_and_claims_no_accuracy(run, tmp_path):
-    file, trained = tmp_path / "model.safetensors", load_trained(run / "model.safetensors")
-    save_trained(replace(trained, multi_label=True), file)
-    scores = {"sha256": load_trained(file).digest, "clips": 4, "split": "val", "views": "1x1"}
-    scores |= {"unreadable": {}, "playing": False, "map": 0.5, "constant": 0.25}
-    (tmp_path / "scores.json").write_text(json.dumps(scores))
-    header, facts, _ = parsed(model_card(file, evaluation=tmp_path))
-    assert "metrics" not in header and facts["mAP"] == "50.00 %"
-    assert facts["classes, of which a clip may have several"] == ", ".join(CLASSES)
 
 
 def test_a_figure_that_says_nothing_is_left_out(run, tmp_path):

@@ -76,9 +76,6 @@ def pairs_of(path, numbers, size=(64, 64)) -> torch.Tensor:
     return clip.unflatten(0, (-1, 1, 2))
 
 
-# ---------------------------------------------------------------- scores
-
-
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_scores_are_those_of_the_whole_clip(view, model, folder, count):
     """24 frames, every third: the clip of evaluation, pair by pair."""
@@ -117,9 +114,6 @@ def test_scores_are_those_of_a_stream_by_hand(model, folder, stride, first):
         assert list(view.scores.values()) == pytest.approx(expected, abs=1e-5)
 
 
-# ---------------------------------------------------------------- moving in the video
-
-
 def test_position_shows_the_frame(view):
     assert view.position.description == "frame"
     assert (view.averaged.value, view.averaged.min, view.averaged.max) == (4, 1, 8)
@@ -135,14 +129,6 @@ def test_position_shows_the_frame(view):
         assert read_number(picture.transpose(2, 0, 1)) == number
         counter = f"frame {number} (0 to 23) at {number / 25:.2f} s: {words}"
         assert plain(view.caption.value) == counter
-
-
-def test_it_plays_as_fast_as_the_video_and_stops_at_its_end(view):
-    assert (view.play.min, view.play.max, view.play.step) == (0, 23, 1)
-    assert view.position.max == 23 and not view.play.repeat
-    assert view.play.interval == 40
-    view.position.value = 99
-    assert view.position.value == 23 and "4 of 4 pairs seen" in view.cost.value
 
 
 def test_what_is_shown_does_not_depend_on_the_way(model, folder, view):
@@ -187,7 +173,9 @@ def test_restart_forgets(view):
     assert shown(view) == last
 
 
-def test_cost_is_said(view):
+def test_it_plays_as_fast_as_the_video_and_says_the_cost(view):
+    assert (view.play.min, view.play.max, view.play.step) == (0, 23, 1)
+    assert view.position.max == 23 and not view.play.repeat and view.play.interval == 40
     assert "not seen a pair" in view.cost.value
     view.position.value = 10
     text = plain(view.cost.value)
@@ -196,6 +184,8 @@ def test_cost_is_said(view):
         r"2 of 4 pairs seen\.",
         text,
     )
+    view.position.value = 99
+    assert view.position.value == 23 and "4 of 4 pairs seen" in view.cost.value
 
 
 def test_frames_without_times(model, folder):
@@ -203,9 +193,6 @@ def test_frames_without_times(model, folder):
     view.position.value = 11
     assert "at" not in view.caption.value.split(":")[0] and "video" not in view.cost.value
     assert list(view.scores) == NAMES
-
-
-# ---------------------------------------------------------------- the chart
 
 
 def chart(times, scores, *, now, span=10.0, names=("a", "b")):
@@ -253,6 +240,7 @@ def test_time_runs_to_the_left_and_off_the_chart():
     tenth = (live.WIDTH - live.NUMBERS_PX - edge) / 10
     assert lefts[10.0] - lefts[11.0] == pytest.approx(tenth, abs=1.01)
     assert lefts[13.0] == edge, "cut off there"
+    assert chart([0.0], [[np.nan, np.nan]], now=1.0).shape[1] == live.WIDTH, "no numbers, no bars"
 
 
 def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(monkeypatch):
@@ -272,10 +260,6 @@ def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(monkeypatc
     assert ticks == ["0", "2"], "round numbers of the time that has been"
 
 
-def test_scores_that_are_no_numbers():
-    assert chart([0.0], [[np.nan, np.nan]], now=1.0).shape[1] == live.WIDTH
-
-
 def test_chart_shows_the_views_scores(view):
     view.averaged.value = 1
     view.position.value = 23
@@ -288,9 +272,6 @@ def test_chart_shows_the_views_scores(view):
     best = [int(np.argmax(scores)) for scores in view_scores]
     blue = sum(colour == BLUE for row in range(5) for *_, colour in bars(picture, row))
     assert blue == len(best) == 4
-
-
-# ---------------------------------------------------------------- where no kernel runs
 
 
 def test_picture_where_no_kernel_runs(view, model, folder):
@@ -306,26 +287,20 @@ def test_picture_where_no_kernel_runs(view, model, folder):
     assert view.position.value == 0 and view.scores == {}, "what is shown stays"
 
 
-# ---------------------------------------------------------------- what does not fit
-
-
-@pytest.mark.parametrize(
-    "changes, error, words",
-    [
+def test_what_does_not_fit(model, folder):
+    for changes, error, words in (
         ({"model": blvnet_tam}, ValueError, "causal model, got .*causal=True"),
         ({"model": blvnet}, TypeError, "from blvnet_tam, got"),
         ({"stride": 17}, ValueError, "leaves a pair of the video's 24 frames, got 17: take a"),
         ({"path": "none.mp4"}, VideoReadError, "none.mp4: expected a video file, .*not exist"),
         ({"path": "text.mp4"}, VideoReadError, "text.mp4: expected a video file, .*11 bytes"),
-    ],
-)
-def test_what_does_not_fit(model, folder, changes, error, words):
-    arguments = {"model": model, "path": "short.mp4"} | changes
-    if "model" in changes:
-        arguments["model"] = changes["model"](depth="tiny", num_frames=8, num_classes=5)
-    arguments["path"] = folder / arguments["path"]
-    with pytest.raises(error, match=words):
-        LiveView(**arguments)
+    ):
+        arguments = {"model": model, "path": "short.mp4"} | changes
+        if "model" in changes:
+            arguments["model"] = changes["model"](depth="tiny", num_frames=8, num_classes=5)
+        arguments["path"] = folder / arguments["path"]
+        with pytest.raises(error, match=words):
+            LiveView(**arguments)
 
 
 def test_a_frame_that_cannot_be_read_stops_it(view, monkeypatch):
@@ -351,9 +326,6 @@ def test_a_frame_that_cannot_be_read_stops_it(view, monkeypatch):
     broken = False
     view.position.value = 23
     assert view.message.value == "" and len(view._watcher.logits) == 4
-
-
-# ---------------------------------------------------------------- frames
 
 
 @pytest.mark.parametrize("room, block", [(64e6, 10), (2.5 * 3 * 64 * 64, 2), (1, 1)])

@@ -454,9 +454,8 @@ def test_every_parameter_learns(builder):
     assert without == [n for n, _ in model.named_parameters() if builder is tsm and "taps" in n]
 
 
-@pytest.mark.parametrize(
-    "builder, arguments, side, gmacs, millions",
-    [
+def test_cost_is_as_published():
+    for builder, arguments, side, gmacs, millions in (
         (tsm, {"depth": 50, "num_frames": 8, "num_classes": 400}, 224, 32.704, 24.328),
         (tam_resnet, {"depth": 50, "num_frames": 8, "num_classes": 400}, 224, 32.839, 24.367),
         (blvnet_tam, {"depth": 50, "num_frames": 16}, 224, 23.851, 25.020),
@@ -466,14 +465,12 @@ def test_every_parameter_learns(builder):
         (tsn_blnet, {"depth": 50, "num_frames": 1, "num_classes": 1000}, 224, 2.856, 26.69),
         (tsn_blnet, {"depth": 101, "num_frames": 1, "num_classes": 1000}, 224, 3.893, 41.85),
         (tsn, {"depth": 50, "num_frames": 16}, 224, 65.4, 23.865),
-    ],
-)
-def test_cost_is_as_published(builder, arguments, side, gmacs, millions):
-    with torch.device("meta"):
-        cost = count_cost(builder(**arguments), (side, side))
-    for ours, published in ((cost.macs / 1e9, gmacs), (cost.parameters / 1e6, millions)):
-        last_digit = 10 ** -len(str(published).partition(".")[2])
-        assert abs(ours - published) < last_digit
+    ):
+        with torch.device("meta"):
+            cost = count_cost(builder(**arguments), (side, side))
+        for ours, published in ((cost.macs / 1e9, gmacs), (cost.parameters / 1e6, millions)):
+            last_digit = 10 ** -len(str(published).partition(".")[2])
+            assert abs(ours - published) < last_digit
 
 
 def test_cost_of_the_tams():
@@ -601,9 +598,8 @@ def test_what_would_not_load_is_not_saved(tmp_path):
 # ---------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize(
-    "builder, clip, got, remedy",
-    [
+def test_clip_that_does_not_fit():
+    for builder, clip, got, remedy in (
         (tsn, torch.zeros(2, 3, 8, 32, 32), (2, 3, 8, 32, 32), "use clip.transpose(1, 2)"),
         (blvnet, torch.zeros(2, 8, 32, 32, 3), "", "use clip.permute(0, 1, 4, 2, 3)"),
         (tsn_blnet, torch.zeros(8, 3, 32, 32), (8, 3, 32, 32), "clip.unsqueeze(0)"),
@@ -612,20 +608,17 @@ def test_what_would_not_load_is_not_saved(tmp_path):
         (tsn, torch.zeros(2, 7, 3, 32, 32), (2, 7, 3, 32, 32), "num_frames=7"),
         (blvnet, torch.zeros(2, 7, 3, 32, 32), "", "7 frames are not pairs: sample 8 frames"),
         (tsn, torch.zeros(1, 8, 3, 8, 8, dtype=torch.uint8), "torch.uint8", "data.normalize"),
-    ],
-)
-def test_clip_that_does_not_fit(builder, clip, got, remedy):
-    with pytest.raises(ValueError) as error:
-        tiny(builder)(clip)
-    for words in ("expected a clip (B, T=8, C=3, H, W) float, got ", str(got), remedy):
-        assert words in str(error.value)
-    with pytest.raises(TypeError, match=r"got ndarray: torch\.from_numpy"):
-        tiny(tsn)(np.zeros((1, 8, 3, 32, 32), np.float32))
+    ):
+        with pytest.raises(ValueError) as error:
+            tiny(builder)(clip)
+        for words in ("expected a clip (B, T=8, C=3, H, W) float, got ", str(got), remedy):
+            assert words in str(error.value)
+        with pytest.raises(TypeError, match=r"got ndarray: torch\.from_numpy"):
+            tiny(tsn)(np.zeros((1, 8, 3, 32, 32), np.float32))
 
 
-@pytest.mark.parametrize(
-    "builder, arguments, words",
-    [
+def test_arguments_that_make_no_network():
+    for builder, arguments, words in (
         (blvnet, {"depth": 34}, r"expected depth .*\['tiny', 50, 101, 152\], got 34"),
         (tsn, {"depth": 35}, r"expected depth .*\['tiny', 18, 34, 50, 101, 152\], got 35"),
         (blvnet, {"num_frames": 7}, r"expected an even num_frames, got 7: .*use 8"),
@@ -635,11 +628,9 @@ def test_clip_that_does_not_fit(builder, clip, got, remedy):
         (blvnet_tam, {"alpha": 3}, r"divide the width 64 .*got alpha=3, .*paper uses alpha=2"),
         (blvnet, {"beta": 0}, r"beta to be at least 1, got alpha=2, beta=0"),
         (blvnet_tam, {"num_classes": 0}, r"num_classes.*at least 1, got 16, 0 and 3"),
-    ],
-)
-def test_arguments_that_make_no_network(builder, arguments, words):
-    with pytest.raises(ValueError, match=words):
-        builder(**arguments)
+    ):
+        with pytest.raises(ValueError, match=words):
+            builder(**arguments)
 
 
 @pytest.mark.filterwarnings("error")

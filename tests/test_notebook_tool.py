@@ -44,23 +44,19 @@ def faults(tmp_path, *cells, **metadata):
     return "\n".join(notebooks.problems(tmp_path / "n.ipynb"))
 
 
-@pytest.mark.parametrize(
-    "cells",
-    [
-        [code()],
-        [code("1 / 0", error(), tags=["raises-exception"])],
-        [code("%matplotlib inline\nx = '%nosuch'\nif True:\n    x = 5 \\\n    % 3")],
-        [code("x", stream("see https://example.org/home/page and runs/tmp/x"))],
-        [code("\n".join(["x = 1"] * 25))],
-    ],
-)
-def test_clean(tmp_path, cells):
-    assert faults(tmp_path, *cells) == ""
+def test_clean(tmp_path):
+    for cell in (
+        code(),
+        code("1 / 0", error(), tags=["raises-exception"]),
+        code("%matplotlib inline\nx = '%nosuch'\nif True:\n    x = 5 \\\n    % 3"),
+        code("x", stream("see https://example.org/home/page and runs/tmp/x")),
+        code("\n".join(["x = 1"] * 25)),
+    ):
+        assert faults(tmp_path, cell) == ""
 
 
-@pytest.mark.parametrize(
-    "cell, words",
-    [
+def test_fault_in_a_cell(tmp_path):
+    for cell, words in (
         (code(count=7), "execution_count 7, expected 1: not run"),
         (code("plt.plot(x);"), "trailing ';'"),
         (code("%nosuchmagic"), "%nosuchmagic: magic"),
@@ -82,10 +78,8 @@ def test_clean(tmp_path, cells):
         (code("w", data(**{notebooks.WIDGET_VIEW: {"model_id": "1"}})), "widget view is saved"),
         (code("x", data(text_plain="<object at 0x7f33ae69b2e0>")), "make notebooks"),
         (code("x", stream("a\n"), stream("b\n")), "make notebooks"),
-    ],
-)
-def test_fault_in_a_cell(tmp_path, cell, words):
-    assert words in faults(tmp_path, cell)
+    ):
+        assert words in faults(tmp_path, cell)
 
 
 def test_fault_of_the_notebook(tmp_path):
@@ -122,21 +116,18 @@ def test_check_counts_and_answers(tmp_path, capsys):
     assert "got no file at" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "before, after",
-    [
+def test_what_changes_from_run_to_run_gets_a_fixed_word():
+    for before, after in (
         ("<object at 0x7f33ae69b2e0>", "<object at 0xADDRESS>"),
         ("'uid': '0f8fad5b-d9cb-469f-a165-70867728950e'", "'uid': 'UUID'"),
         ("  0%|          | 0/5 [00:00<?, ?it/s]", "(a progress bar, alive while the cell runs)"),
         ("epoch 1:   0%|    | 0.00/1.2k [00:01<?, ?batch/s]", "(a progress bar, "),
         ("loss 0.25 after 12 s", "loss 0.25 after 12 s"),
-    ],
-)
-def test_what_changes_from_run_to_run_gets_a_fixed_word(before, after):
-    nb = new_notebook(cells=[code("x", data(text_plain=before), stream(before))])
-    outputs = notebooks.without_what_changes(nb).cells[0].outputs
-    assert outputs[0].data["text/plain"].startswith(after)
-    assert outputs[1].text.startswith(after)
+    ):
+        nb = new_notebook(cells=[code("x", data(text_plain=before), stream(before))])
+        outputs = notebooks.without_what_changes(nb).cells[0].outputs
+        assert outputs[0].data["text/plain"].startswith(after)
+        assert outputs[1].text.startswith(after)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +147,6 @@ def test_tracebacks_lose_the_folders_of_this_machine(folder):
     (kept,) = notebooks.without_what_changes(nb).cells[0].outputs[0].traceback
     assert kept == "File \x1b[32mblvnet_lab/models/tam.py:33\x1b[39m, in forward"
 
-
-# ---------------------------------------------------------------- with kernels
 
 UNRULY = [
     "import os\nimport pathlib\nimport time\n\nimport ipywidgets\nfrom tqdm.auto import tqdm\n\n"
@@ -217,9 +206,6 @@ def test_a_failing_notebook_stays_as_it_was_and_the_others_run(tmp_path, capsys)
         assert words in said
 
 
-# ---------------------------------------------------------------- captions
-
-
 def figure(alt=None):
     picture = new_output("display_data", {"image/png": "x"})
     if alt is not None:
@@ -235,18 +221,15 @@ def test_a_caption_is_the_alternative_text():
     assert nb.cells[0].outputs[0].metadata["image/png"]["alt"] == "A clip, played."
 
 
-@pytest.mark.parametrize(
-    "cells, words",
-    [
+def test_captions():
+    for cells, words in (
         ([code("f", figure())], "without a caption; begin cell 1 with it: *Figure 2.1: what"),
         ([code("f", figure()), new_markdown_cell("## Next")], "a figure without a caption"),
         ([code("f"), new_markdown_cell("*Figure 2.1: A clip.*")], "no figure above it"),
         ([code("f", figure("A")), new_markdown_cell("*Figure 2.2: A*")], "2.2, expected 2.1"),
         ([code("f", figure("B")), new_markdown_cell("*Figure 2.1: A*")], "is not its caption"),
         ([code("f", figure("A")), new_markdown_cell("*Figure 2.1: A*\n\nSee?")], ""),
-    ],
-)
-def test_captions(cells, words):
-    nb = new_notebook(cells=[*cells, new_markdown_cell("the end")])
-    found = "\n".join(notebooks.caption_problems(nb, Path("02_why.ipynb")))
-    assert words in found and bool(words) == bool(found)
+    ):
+        nb = new_notebook(cells=[*cells, new_markdown_cell("the end")])
+        found = "\n".join(notebooks.caption_problems(nb, Path("02_why.ipynb")))
+        assert words in found and bool(words) == bool(found)

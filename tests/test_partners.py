@@ -50,8 +50,6 @@ def cut(folder: Path, out: Path, kind: str, **options) -> pd.DataFrame:
     return DataSet.read(found.manifest).rows
 
 
-# ---------------------------------------------------------------- directions
-
 FORMS = {
     "H.264": {},
     "B-frames": {"b_frames": 3, "gop": 72, "codec_options": {"b-pyramid": "normal"}},
@@ -98,8 +96,6 @@ def test_a_square_lies_where_things_move(x, rotation, tmp_path):
     assert 600 * left < x + 30 and x + 10 < 600 * left + 200 * side
     assert 200 * top < 120 and 80 < 200 * (top + side)
 
-
-# ---------------------------------------------------------------- clips
 
 NAMES = ("walk_1", "walk_2", "walk_3", "run 1", "run 2", "run 3", "sea", "sky", "zoo", "hut")
 OF_VIDEO = dict(zip(NAMES, (*MOVES, *MOVES, *CLASSES[6:8]), strict=True))  # two families of three
@@ -171,7 +167,7 @@ def test_tsn_tosses_a_coin(made, tmp_path):
     for architecture in ("tsn", "blvnet_tam"):
         network = Network(architecture=architecture)
         hardware = Hardware(in_memory=True)
-        recipe = Recipe(network=network, size=(32, 32), epochs=3, batch_size=8, hardware=hardware)
+        recipe = Recipe(network=network, size=(32, 32), epochs=1, batch_size=8, hardware=hardware)
         run = tmp_path / architecture
         train(manifest, Output(run), recipe)
         found = evaluate_file(run / "model.safetensors", manifest, size=(64, 64))
@@ -195,9 +191,6 @@ def test_squares_have_the_size_that_was_asked_for(tmp_path):
     window = (0, (0, 0, 0, 1))
     two = module._write_pair("a", info, showing_of(info), window, settings, tmp_path)
     assert [(row["height"], row["width"]) for row in two] == [(64, 64)] * 2
-
-
-# ---------------------------------------------------------------- left out
 
 
 def test_what_is_left_out_is_named(tmp_path):

@@ -90,9 +90,6 @@ def test_imported_network_gives_the_published_logits(case, tmp_path, monkeypatch
         assert_published_maps(seen[name], expected, name)
 
 
-# ---------------------------------------------------------------- torchvision as the oracle
-
-
 class Temporal(nn.Module):
     """A function of clips (B, T, C, H, W) in front of a convolution on frames."""
 
@@ -184,7 +181,7 @@ def test_tam_resnet_of_other_depths_and_taps(depth, num_taps, tmp_path):
         load_official(found.model, {"arch": arch.replace("sum", "max"), "state_dict": state})
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+@pytest.mark.parametrize("depth", [18, 50])
 def test_with_identity_taps_the_network_is_the_image_network_averaged(depth):
     net = resnet(depth)
     for builder in (tsn, tam_resnet):
@@ -195,9 +192,6 @@ def test_with_identity_taps_the_network_is_the_image_network_averaged(depth):
             if isinstance(module, TAM):
                 module.taps.data = torch.tensor([[0.0], [1.0], [0.0]]).expand_as(module.taps)
         assert_same(model, net, 4)
-
-
-# ---------------------------------------------------------------- from one network to another
 
 
 @pytest.fixture
@@ -236,9 +230,6 @@ def test_a_tsn_leaves_the_taps_as_they_were():
     model = tam_resnet(depth=18, num_frames=8, num_classes=5)
     report = load_official(model, state)
     assert len(report.kept) == 8 and all(name.endswith(".taps") for name in report.kept)
-
-
-# ---------------------------------------------------------------- what a file does not say
 
 
 def test_frames_and_divisor_are_asked_for(tsm_file):
@@ -314,9 +305,6 @@ def test_what_is_another_network_is_refused(tsm_file, tmp_path):
             load_official(tsm(depth=18, num_frames=8, num_classes=5), other, shift_div=8)
 
 
-# ---------------------------------------------------------------- taps in a file
-
-
 @pytest.mark.parametrize("builder", [blvnet_tam, tam_resnet, tsm])
 def test_taps_in_a_file_are_the_networks(builder, tmp_path, monkeypatch, capsys):
     model = network(builder, causal=builder is blvnet_tam).float()
@@ -352,9 +340,6 @@ def test_what_holds_no_taps(tmp_path):
     for name in ("tsn.safetensors", "text.safetensors"):
         with pytest.raises(ValueError, match=f"{name}: .*taps` wrote, got another one"):
             load_taps(tmp_path / name)
-
-
-# ---------------------------------------------------------------- downloads
 
 
 def test_a_name_is_downloaded_once_and_checked(torch_hub, monkeypatch, tsm_file):

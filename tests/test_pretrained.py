@@ -64,9 +64,6 @@ def unchanged():
     return {builder: (model, state_of(model)) for builder, model in models.items()}
 
 
-# ---------------------------------------------------------------- what is loaded
-
-
 def test_tsn_is_torchvisions_network():
     """Of the deepest; test_peers has the others."""
     resnet = trained(torchvision.models.resnet152)
@@ -195,9 +192,6 @@ def test_files_of_training_runs_and_of_other_classifiers(r50, tmp_path):
             assert model.stem.big[1].num_batches_tracked > 0
 
 
-# ---------------------------------------------------------------- what is refused
-
-
 @pytest.mark.parametrize("builder", [tsn, blvnet_tam])
 def test_what_does_not_fit_is_named_and_nothing_is_loaded(r50, unchanged, builder):
     state = dict(r50.state_dict()) | {"extra": torch.zeros(1), "bn1.weight": torch.zeros(63)}
@@ -225,9 +219,6 @@ def test_layouts_differ_by_their_names():
     assert not is_resnet(OFFICIAL)
     assert not is_resnet({key.removeprefix("baseline_model."): v for key, v in OFFICIAL.items()})
     assert not is_resnet(shapes_of(tsn, depth=50))
-
-
-# ---------------------------------------------------------------- the download
 
 
 def test_download_is_of_the_newest_weights_checked_and_kept(torch_hub, monkeypatch):

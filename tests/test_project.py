@@ -88,9 +88,8 @@ def macos(darwin: int, machine: str = "arm64") -> dict[str, str]:
     return system | {"platform_release": f"{darwin}.1.0", "platform_version": version}
 
 
-@pytest.mark.parametrize(
-    "system, has_a_wheel",
-    [
+def test_decord_is_asked_for_where_it_has_wheels():
+    for system, has_a_wheel in (
         (LINUX | KERNELS, True),
         (LINUX | KERNELS | {"platform_machine": "riscv64"}, False),
         (LINUX | KERNELS | {"python_version": "3.15"}, False),
@@ -98,11 +97,9 @@ def macos(darwin: int, machine: str = "arm64") -> dict[str, str]:
         (macos(23), True),
         (macos(25, "x86_64"), False),
         (LINUX | {"sys_platform": "win32", "platform_machine": "AMD64"}, True),
-    ],
-)
-def test_decord_is_asked_for_where_it_has_wheels(system, has_a_wheel):
-    (text,) = (text for text in PROJECT["dependencies"] if name_of(text) == "decord2")
-    assert Requirement(text).marker.evaluate(system) is has_a_wheel
+    ):
+        (text,) = (text for text in PROJECT["dependencies"] if name_of(text) == "decord2")
+        assert Requirement(text).marker.evaluate(system) is has_a_wheel
 
 
 def test_no_marker_reads_the_name_of_a_kernel_as_a_version():
@@ -189,9 +186,8 @@ def test_imports_run_one_way():
         assert import_problems(path.read_text("utf-8"), module) == []
 
 
-@pytest.mark.parametrize(
-    "module, source, words",
-    [
+def test_imports_against_the_arrows_alone_are_noticed():
+    for module, source, words in (
         ("models/tam.py", "from blvnet_lab.data import reading", "models imports data"),
         ("models/tam.py", "from blvnet_lab import data", "models imports data"),
         ("models/tam.py", "def f():\n    import blvnet_lab.viz.figures", "models imports viz"),
@@ -207,11 +203,9 @@ def test_imports_run_one_way():
         ("cli.py", "def main():\n    from blvnet_lab.viz import figures", ""),
         ("cli.py", "import blvnet_lab\nfrom blvnet_lab import __version__", ""),
         ("__main__.py", "from blvnet_lab.cli import main", ""),
-    ],
-)
-def test_imports_against_the_arrows_alone_are_noticed(module, source, words):
-    found = "\n".join(import_problems(source, f"blvnet_lab/{module}"))
-    assert words in found and bool(words) == bool(found)
+    ):
+        found = "\n".join(import_problems(source, f"blvnet_lab/{module}"))
+        assert words in found and bool(words) == bool(found)
 
 
 def taste_problems(source: str, module: str) -> list[str]:
@@ -251,9 +245,8 @@ def test_rules_of_taste():
 TAM = "models/tam.py"
 
 
-@pytest.mark.parametrize(
-    "module, source, words",
-    [
+def test_offenders_alone_are_noticed():
+    for module, source, words in (
         (TAM, "nn.ReLU(inplace=True)", "inplace=True"),
         (TAM, "relu(x, inplace=fast)", "inplace=True"),
         (TAM, "nn.ReLU(True)", "inplace=True"),
@@ -269,11 +262,9 @@ TAM = "models/tam.py"
         (TAM, "torch.relu_(a + b)\ntorch.relu_(weighted_sum(x))", ""),
         (TAM, "torch.relu_(super().forward(x))\ntorch.cuda.is_available()", ""),
         ("viz/figures.py", "def bars(values, **style): ...", ""),
-    ],
-)
-def test_offenders_alone_are_noticed(module, source, words):
-    found = "\n".join(taste_problems(source, f"blvnet_lab/{module}"))
-    assert words in found and bool(words) == bool(found)
+    ):
+        found = "\n".join(taste_problems(source, f"blvnet_lab/{module}"))
+        assert words in found and bool(words) == bool(found)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "findings").iterdir()), ids=lambda path: path.stem)

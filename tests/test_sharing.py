@@ -64,9 +64,6 @@ def as_it_is(frames: torch.Tensor) -> torch.Tensor:
     return frames
 
 
-# ---------------------------------------------------------------- strings
-
-
 def test_a_data_set_holds_no_object_for_each_row():
     """Python writes to an object that is read: a worker would get a copy of the page it lies in."""
     paths = [f"/v/{i}.mp4" for i in range(5000)]
@@ -98,18 +95,13 @@ def test_kept_frames_and_paths_reach_every_kind_of_process(manifest, context):
     assert len(found) == 4
 
 
-@pytest.mark.parametrize(
-    "told", ["DataLoader worker (pid 7) is killed", "unable to allocate shared"]
-)
-def test_a_lack_of_shared_memory_is_named(told):
-    with pytest.raises(DeadWorkerError, match=r"lack of memory \(or of /dev/shm .* fewer"):
-        with report_dead_worker():
-            raise RuntimeError(f"{told} memory(shm) for file </torch_1>: No space left on device")
+def test_a_lack_of_shared_memory_is_named():
+    for words in ("DataLoader worker (pid 7) is killed", "unable to allocate shared"):
+        with pytest.raises(DeadWorkerError, match=r"lack of memory \(or of /dev/shm .* fewer"):
+            with report_dead_worker():
+                raise RuntimeError(f"{words} memory(shm) for file </torch_1>: No space left")
     with pytest.raises(RuntimeError, match="another"), report_dead_worker():
         raise RuntimeError("another")
-
-
-# ---------------------------------------------------------------- frames in memory
 
 
 def test_the_smallest_videos_are_kept_as_far_as_the_room_goes():
@@ -171,9 +163,6 @@ def test_a_repeated_video_is_kept_once_and_evaluated_once(manifest):
     assert len(ClipDataset(DataSet(rows), "train", 4, as_it_is, num_clips=2)) == 4
 
 
-# ---------------------------------------------------------------- how large frames need be
-
-
 @pytest.mark.parametrize("frame", [(1.0, 1.0), (1.0, 16 / 9), (4 / 3, 1.0)])
 def test_crops_of_useful_frames_are_never_enlarged(frame):
     """And those of frames a tenth smaller are: no more than this is of use."""
@@ -223,9 +212,6 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
         assert planned == (train.videos.num_bytes, val.videos.num_bytes)
 
 
-# ---------------------------------------------------------------- what is free, what is planned
-
-
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_limit_of_a_container_counts(tmp_path, version):
     root = tmp_path / ("memory" if version == 1 else "")
@@ -272,9 +258,6 @@ def test_a_plan_says_what_is_kept(manifest, monkeypatch):
     assert read.kept_frames == 0 and "frames kept" not in str(read)
     more = read.main_memory - (found.main_memory - found.kept_frames)
     assert more == pytest.approx(2 * planning.READER_BYTES, rel=0.1), "two workers"
-
-
-# ---------------------------------------------------------------- another default device
 
 
 @pytest.fixture

@@ -84,7 +84,6 @@ def test_readme_is_short():
 
 
 def options() -> str:
-    """Every command with its arguments, a line each."""
     found = []
     for name in sorted(cli.COMMANDS):
         parser = tyro.extras.get_parser(cli.as_command(name))

@@ -68,9 +68,8 @@ def test_a_source_may_have_clips_of_several_classes():
     assert grouped("run/x.mp4", "walk/x.mp4", "run/y.mp4", "walk/y.mp4")[0] == set()
 
 
-@pytest.mark.parametrize(
-    "names, said",
-    [
+def test_a_class_that_is_merely_numbered_is_no_source():
+    for names, said in (
         ([f"{k:03d}.mp4" for k in range(30)], None),
         ([f"clip_{k:03d}.mp4" for k in range(500)], "clip"),
         ([f"holiday{k}.mp4" for k in range(30)], "holiday"),
@@ -78,16 +77,14 @@ def test_a_source_may_have_clips_of_several_classes():
         ([f"dive_{k}.mp4" for k in range(10)] + [f"beach{c}x.mp4" for c in "abcdefghij"], "dive"),
         ([f"IMG_{k}.MOV" for k in range(10)] + [f"beach{c}x.mp4" for c in "abcdefghij"], "img"),
         ([f"{c}{c}{k}{c}x.mp4" for k, c in enumerate("abcdefghij")], None),
-    ],
-)
-def test_a_class_that_is_merely_numbered_is_no_source(names, said):
-    found, findings = grouped(*(f"dive/{name}" for name in names))
-    assert found == set()
-    named = [("numbered clips, perhaps of one source", "", said)] * (said is not None)
-    assert [finding[:3] for finding in findings] == named
-    if said:
-        clips = sum(name.lower().startswith(said) for name in names)
-        assert findings[0][3].startswith(f"{clips} clips (dive/")
+    ):
+        found, findings = grouped(*(f"dive/{name}" for name in names))
+        assert found == set()
+        named = [("numbered clips, perhaps of one source", "", said)] * (said is not None)
+        assert [finding[:3] for finding in findings] == named
+        if said:
+            clips = sum(name.lower().startswith(said) for name in names)
+            assert findings[0][3].startswith(f"{clips} clips (dive/")
 
 
 def test_numbers_are_left_out_only_as_far_as_sources_remain():
@@ -131,9 +128,6 @@ def test_sources_that_were_asked_for():
         grouped(*clips, pattern="eve")
     with pytest.raises(ValueError, match=r"a regular expression for .*, got '\(' \(missing"):
         grouped(*clips, pattern="(")
-
-
-# ---------------------------------------------------------------- manifests
 
 
 def put(root: Path, *paths: str, same: int | None = None) -> Path:
@@ -228,9 +222,6 @@ def test_lists_without_splits_too(tmp_path):
     assert splits.agg(["size", "nunique"]).values.tolist() == [[2, 1]] * 3
 
 
-# ---------------------------------------------------------------- dividing
-
-
 def clip_table(*clips: tuple[str, str]) -> pd.DataFrame:
     return pd.DataFrame(clips, columns=["class_name", "source_id"])
 
@@ -241,16 +232,14 @@ def sides(table: pd.DataFrame, share: float, seed: int) -> dict[str, set[str]]:
     return table.groupby("source_id")["split"].agg(set).to_dict()
 
 
-@pytest.mark.parametrize(
-    "number, share, wanted",
-    [(10, 0.2, 2), (10, 0.5, 5), (2, 0.01, 1), (2, 0.99, 1), (1, 0.5, 0), (7, 0.9, 6)],
-)
-def test_shares_of_each_class(number, share, wanted):
+def test_shares_of_each_class():
     """The share of the sources, at least one, and never all of them."""
-    table = clip_table(*((name, f"{name} {k}") for name in "ab" for k in range(number)))
-    split = divide(table, share, 0)
-    for begin in (0, number):
-        assert split[begin : begin + number].count("val") == wanted
+    cases = (10, 0.2, 2), (10, 0.5, 5), (2, 0.01, 1), (2, 0.99, 1), (1, 0.5, 0), (7, 0.9, 6)
+    for number, share, wanted in cases:
+        table = clip_table(*((name, f"{name} {k}") for name in "ab" for k in range(number)))
+        split = divide(table, share, 0)
+        for begin in (0, number):
+            assert split[begin : begin + number].count("val") == wanted
 
 
 def test_what_is_drawn_depends_on_the_seed_and_hardly_on_what_comes_later():

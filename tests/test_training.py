@@ -43,8 +43,6 @@ from blvnet_lab.training.metrics import (
 )
 from blvnet_lab.training.recipe import Hardware, Network, Recipe
 
-# ---------------------------------------------------------------- metrics
-
 LOGITS = torch.tensor(
     [
         [9.0, 1.0, 2.0, 3.0],  # best first: 0 3 2 1
@@ -56,10 +54,21 @@ LOGITS = torch.tensor(
 LABELS = torch.tensor([0, 3, 0, 1])  # at ranks 1, 2, 4, 2
 
 
-@pytest.mark.parametrize("k, expected", [(1, 0.25), (2, 0.75), (3, 0.75), (4, 1.0), (5, 1.0)])
-def test_top_k_by_hand(k, expected):
-    assert top_k_accuracy(LOGITS, LABELS, k) == expected
+def test_scores_by_hand():
+    assert [top_k_accuracy(LOGITS, LABELS, k) for k in range(1, 6)] == [0.25, 0.75, 0.75, 1, 1]
     assert top_k_accuracy(LOGITS, LABELS) == 0.25, "top-1 unless asked otherwise"
+    matrix = confusion_matrix(LOGITS, LABELS)
+    assert matrix.dtype == torch.int64
+    assert matrix.tolist() == [  # rows: true, columns: predicted
+        [1, 0, 0, 1],  # clips 0 and 2
+        [1, 0, 0, 0],  # clip 3
+        [0, 0, 0, 0],
+        [0, 0, 1, 0],  # clip 1
+    ]
+    table = per_class_scores(LOGITS, LABELS, ["a", "b", "c", "d"])
+    assert table.values.tolist() == [["a", 2, 0.5, "d"], ["b", 1, 0.0, "a"], ["d", 1, 0.0, "c"]]
+    numbered = per_class_scores(torch.eye(3), torch.arange(3))
+    assert numbered.values.tolist() == [["0", 1, 1.0, ""], ["1", 1, 1.0, ""], ["2", 1, 1.0, ""]]
 
 
 def test_partner_accuracy_by_hand():
@@ -72,24 +81,6 @@ def test_partner_accuracy_by_hand():
     for labels, expected in (([0, 0, 0], 2.5 / 3), ([1, 1, 1], 0.5 / 3), ([2, 3, 2], 0.5)):
         found = partner_accuracy(logits, torch.tensor(labels), partners)  # a tie is half
         assert found == pytest.approx(expected)
-
-
-def test_confusion_matrix_by_hand():
-    matrix = confusion_matrix(LOGITS, LABELS)
-    assert matrix.dtype == torch.int64
-    assert matrix.tolist() == [  # rows: true, columns: predicted
-        [1, 0, 0, 1],  # clips 0 and 2
-        [1, 0, 0, 0],  # clip 3
-        [0, 0, 0, 0],
-        [0, 0, 1, 0],  # clip 1
-    ]
-
-
-def test_class_table_by_hand():
-    table = per_class_scores(LOGITS, LABELS, ["a", "b", "c", "d"])
-    assert table.values.tolist() == [["a", 2, 0.5, "d"], ["b", 1, 0.0, "a"], ["d", 1, 0.0, "c"]]
-    numbered = per_class_scores(torch.eye(3), torch.arange(3))
-    assert numbered.values.tolist() == [["0", 1, 1.0, ""], ["1", 1, 1.0, ""], ["2", 1, 1.0, ""]]
 
 
 def test_score_by_hand():
@@ -107,9 +98,6 @@ def test_score_by_hand():
     classes = ("moves_down", "moves_left", "moves_right", "moves_up")
     scores = {"top_1": 0.0, "moves_down / moves_up": 0.5, "moves_left / moves_right": 0.5}
     assert score(logits, torch.tensor([0, 3, 1, 2]), classes) == scores
-
-
-# ---------------------------------------------------------------- one epoch, one evaluation
 
 
 def test_an_epoch_lowers_the_loss():
@@ -136,23 +124,17 @@ def test_loss_is_the_mean_over_clips_of_unequal_batches():
     assert loss == pytest.approx(expected, rel=1e-5) and modes == [True] * 3
 
 
-def test_label_without_a_class():
-    model, data = Small().double(), points(4, classes=4)
+def test_a_label_without_a_class_and_a_loss_that_is_not_finite_of_clips_without_numbers():
+    model, spoilt = Small().double(), points(4)
     optimizer, before = torch.optim.SGD(model.parameters(), 0.1), tensors(model)
-    with pytest.raises(ValueError, match=r"labels from 0 to 2, got 0 to 3: .*num_classes"):
-        train_one_epoch(model, DataLoader(data, 4), optimizer, constant(optimizer), CPU)
-    assert_equal(tensors(model), before)
-
-
-def test_a_loss_that_is_not_finite_of_clips_without_numbers():
-    model, data = Small().double(), points(4)
-    data.tensors[0][0] = torch.nan
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with pytest.raises(FloatingPointError, match="got nan at step 1 of the epoch: look at these"):
-        train_one_epoch(model, DataLoader(data, 4), optimizer, constant(optimizer), CPU)
-
-
-# ---------------------------------------------------------------- a run
+    spoilt.tensors[0][0] = torch.nan
+    for data, error, words in (
+        (points(4, classes=4), ValueError, r"labels from 0 to 2, got 0 to 3: .*num_classes"),
+        (spoilt, FloatingPointError, "got nan at step 1 of the epoch: look at these"),
+    ):
+        with pytest.raises(error, match=words):
+            train_one_epoch(model, DataLoader(data, 4), optimizer, constant(optimizer), CPU)
+        assert_equal(tensors(model), before)
 
 
 def test_equal_seeds_give_equal_runs_and_others_do_not():
@@ -185,9 +167,6 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     with pytest.raises(ValueError, match=r"a GPU for every process, got 2 and .* rank 2"):
         with process_group():
             pass
-
-
-# ---------------------------------------------------------------- the staircase
 
 
 @pytest.fixture(scope="module")
@@ -297,14 +276,11 @@ def test_a_staircase_that_is_stopped_trains_no_further_network(manifest, tmp_pat
         run_staircase(out=tmp_path / "out", manifest=manifest, recipe=SHORT)
 
 
-def test_what_cannot_be_built_fails_before_any_training(manifest, tmp_path):
+def test_what_cannot_be_done_fails_before_any_training(manifest, tmp_path):
     odd = replace(SHORT, num_frames=7)  # fine for TSN, which would come first
     with pytest.raises(ValueError, match="even num_frames, got 7"):
         run_staircase(out=tmp_path / "out", manifest=manifest, recipe=odd)
     assert not (tmp_path / "out").exists()
-
-
-def test_an_earlier_run_is_not_overwritten(manifest, tmp_path):
     (tmp_path / "staircase.json").write_text("an earlier run")
     with pytest.raises(FileExistsError, match="new or an empty folder for the run"):
         run_staircase(out=tmp_path, manifest=manifest, recipe=SHORT)
@@ -344,9 +320,6 @@ def test_table_by_hand():
     }
     table = as_table({"runs": runs, "costs": costs})
     pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
-
-
-# ---------------------------------------------------------------- the command line
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess:

@@ -281,18 +281,17 @@ def test_clips_that_do_not_fit(build, clip, error, words):
         build(shipped("blvnet_tam"), clip)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda names: viz.ClipExplorer({"it": shipped("tsn")}, CLIPS, names),
-        lambda names: viz.TamExplorer(shipped("blvnet_tam"), a_clip(), names),
-        lambda names: viz.EvidenceExplorer(shipped("blvnet_tam"), a_clip(), names),
-        lambda names: viz.LiveView(shipped("blvnet_tam_causal"), MANIFEST["path"][0], names),
-    ],
-)
-def test_another_number_of_names_than_of_classes(build):
-    with pytest.raises(ValueError, match=r"expected 10 class names.*, got 2; pass None"):
-        build(["a", "b"])
+def test_another_number_of_names_than_of_classes():
+    model, two = shipped("blvnet_tam"), ["a", "b"]
+    for build in (
+        lambda: viz.ClipExplorer({"it": model}, CLIPS, two),
+        lambda: viz.TamExplorer(model, a_clip(), two),
+        lambda: viz.EvidenceExplorer(model, a_clip(), two),
+        lambda: viz.LiveView(shipped("blvnet_tam_causal"), MANIFEST["path"][0], two),
+        lambda: viz.LiveView(shipped("blvnet_tam_causal"), source="camera", class_names=two),
+    ):
+        with pytest.raises(ValueError, match=r"expected 10 class names.*, got 2; pass None"):
+            build()
 
 
 # ---------------------------------------------------------------- the frame stepper
@@ -323,20 +322,14 @@ def test_slider_changes_the_picture(kind):
     assert stepper._link.target == (stepper.play, "value")
 
 
-@pytest.mark.parametrize(
-    "size, box, expected",
-    [
+def test_frames_fit_their_place_and_enlarged_pixels_are_crisp():
+    for size, box, expected in (
         ((64, 64), (336, 336), (320, 320)),  # by a whole factor
         ((64, 64), (40, 40), (40, 40)),
         ((64, 112), (256, 320), (128, 224)),
         ((100, 800), (256, 320), (40, 320)),
-    ],
-)
-def test_frames_fit_their_place(size, box, expected):
-    assert fitted(np.zeros((*size, 3), np.uint8), *box).shape == (*expected, 3)
-
-
-def test_enlarged_pixels_are_crisp():
+    ):
+        assert fitted(np.zeros((*size, 3), np.uint8), *box).shape == (*expected, 3)
     checkers = torch.zeros(1, 3, 42, 42, dtype=torch.uint8)  # red and black: colour bleeds first
     checkers[:, 0, ::2, ::2] = checkers[:, 0, 1::2, 1::2] = 255
     grid = decoded(FrameStepper(checkers).frame.value)
@@ -357,20 +350,12 @@ def test_picture_of_a_stepper_for_places_without_widgets():
     assert sheet[32, 128 + 2].min() > 240, "no white gap"
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        np.zeros((4, 8, 8, 3), np.uint8),
-        torch.zeros(4, 3, 8, 8),
-        torch.zeros(2, 4, 3, 8, 8, dtype=torch.uint8),
-        torch.zeros(3, 8, 8, dtype=torch.uint8),
-        torch.zeros(0, 3, 8, 8, dtype=torch.uint8),
-    ],
-)
-def test_bad_frames(bad):
-    with pytest.raises(ValueError, match=r"expected uint8 frames shaped \(T, 3, H, W\)") as error:
-        FrameStepper(bad)
-    assert str(tuple(bad.shape)) in str(error.value) and "denormalize makes" in str(error.value)
+def test_bad_frames():
+    shapes = (4, 8, 8, 3), (2, 4, 3, 8, 8), (3, 8, 8), (0, 3, 8, 8)
+    for bad in (torch.zeros(4, 3, 8, 8), *(np.zeros(shape, np.uint8) for shape in shapes)):
+        with pytest.raises(ValueError, match=r"uint8 frames shaped \(T, 3, H, W\)") as error:
+            FrameStepper(bad)
+        assert str(tuple(bad.shape)) in str(error.value) and "denormalize makes" in str(error.value)
 
 
 # ---------------------------------------------------------------- curves of a run

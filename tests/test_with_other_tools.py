@@ -23,7 +23,6 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npro
 
 
 def imported(code: str) -> set[str]:
-    """Names of the packages that the code imports."""
     nodes = list(ast.walk(ast.parse(code)))
     modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     modules += [a.name for node in nodes if isinstance(node, ast.Import) for a in node.names]

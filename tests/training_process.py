@@ -203,9 +203,6 @@ def freeze(model: nn.Module) -> nn.Module:
     return model
 
 
-# ---------------------------------------------------------------- processes
-
-
 def loopback() -> dict[str, str]:
     """So that processes find each other on a machine whose own name is unknown to it."""
     names = {name for _, name in socket.if_nameindex()}

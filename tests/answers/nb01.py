@@ -38,12 +38,6 @@ def sample(n, t, g=None):
     return sampled(n, t, rand(t, g))
 
 
-def sample_rounds_twice(n, t, g=None):
-    if g is None:
-        return sample(n, t)
-    return torch.arange(t) * n // t + (torch.rand(t, generator=g) * n / t).long()
-
-
 def sample_by_loop(n, t, g=None):
     return [int((k + float(rand((), g))) * (n / t)) for k in range(t)]
 
@@ -97,7 +91,6 @@ WRONG = {
             lambda n, t, g=None: sampled(n, t, 0.5),
             lambda n, t, g=None: sampled(n, t, rand(1, g)),
             lambda n, t, g=None: sampled(n, t, rand(t, g, 1.0) / 2),
-            sample_rounds_twice,
         ],
     },
     "crop_clip": {

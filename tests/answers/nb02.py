@@ -91,9 +91,7 @@ WRONG = {
             lambda x, taps: tam(x.relu(), taps),
             lambda x, taps: tam(x, taps.relu()),
         ],
-        "every channel has its own taps": [
-            lambda x, taps: tam(x, taps[:, :1].expand_as(taps)),
-        ],
+        "every channel has its own taps": [lambda x, taps: tam(x, taps[:, :1].expand_as(taps))],
         "gradients reach": [
             lambda x, taps: tam(x, taps.detach()),
             lambda x, taps: tam(x.data, taps),

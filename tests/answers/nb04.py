@@ -112,14 +112,8 @@ WRONG = {
 }
 
 RIGHT = {
-    "route": [
-        route,
-        lambda clip: clip.unflatten(1, (-1, 2)).unbind(2),
-    ],
-    "to_both": [
-        both_by_matrix,
-        lambda merged: torch.stack([merged, merged], dim=2).flatten(1, 2),
-    ],
+    "route": [route, lambda clip: clip.unflatten(1, (-1, 2)).unbind(2)],
+    "to_both": [both_by_matrix, lambda merged: torch.stack([merged, merged], dim=2).flatten(1, 2)],
     "pair_taps": [pair_taps, taps_by_matrix],
     "pair_tam": [lambda x, taps: tam(x, taps), tam_by_twins],
 }

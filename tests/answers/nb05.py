@@ -72,29 +72,6 @@ def epoch_with(
     return train_epoch
 
 
-def epoch_by_log_softmax(network, loader, optimizer, device):
-    network.train(True)
-    losses = []
-    for batch in loader:
-        clips, labels = (part.to(device=device, non_blocking=True) for part in batch)
-        for weight in network.parameters():
-            weight.grad = None
-        logs = -network(clips).log_softmax(dim=1).gather(1, labels[:, None])
-        logs.mean().backward()
-        optimizer.step()
-        losses.extend(logs.flatten().tolist())
-    return sum(losses) / len(losses)
-
-
-def epoch_with_accuracy(network, loader, optimizer, device):
-    batches = [[torch.as_tensor(part, device=device) for part in batch] for batch in loader]
-    loss = epoch_with("backward step zero")(network, batches, optimizer, device)
-    network.eval()
-    with torch.no_grad():
-        print("hits", sum((network(x).argmax(1) == y).sum().item() for x, y in batches))
-    return loss
-
-
 def cosine(share):
     return (1 + math.cos(math.pi * share)) / 2
 
@@ -194,8 +171,6 @@ RIGHT = {
     "train_epoch": [
         epoch_with(),
         epoch_with("backward step zero"),
-        epoch_by_log_softmax,
-        epoch_with_accuracy,
     ],
     "rate_at": [rate, rate_by_sine],
 }

@@ -30,11 +30,6 @@ def rows_with(**changes):
     return lambda text: rows(text, **changes)
 
 
-def rows_split_at_commas(text):
-    names, *lines = [line.split(",") for line in text.splitlines()]
-    return [row_of(dict(zip(names, line, strict=False))) for line in lines]
-
-
 def rows_by_pandas(text):
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     start, end = (table[name].str.zfill(6) for name in ("time_start", "time_end"))
@@ -133,7 +128,6 @@ WRONG = {
         ],
         "a label is taken letter by letter": [
             rows_with(class_name=lambda x: x["label"].replace("'", "")),
-            rows_split_at_commas,
         ],
         "an id is text": [
             rows_with(source_id=lambda x: row_of(x)["path"].split("_")[0]),

@@ -19,12 +19,6 @@ def total(gradients, scale=1.0):
 average = parameter_by_parameter(lambda gradients: total(gradients, 1 / len(gradients)))
 
 
-@parameter_by_parameter
-def gradients_of_all_elements(gradients):
-    means = [g.mean() * torch.ones_like(g) for g in known(gradients)]
-    return sum(means) / len(gradients) if means else None
-
-
 def gradients_by_loop(per_rank):
     averaged = [None] * len(per_rank[0])
     for gradients in per_rank:
@@ -96,7 +90,6 @@ WRONG = {
         "every parameter gets the mean of its own gradients": [
             parameter_by_parameter(total),
             lambda per_rank: list(per_rank[0]),
-            gradients_of_all_elements,
             lambda per_rank: (gradient for gradient in average(per_rank)),
         ],
         "a parameter that no process has a gradient for": [
@@ -150,8 +143,5 @@ WRONG = {
 RIGHT = {
     "average_gradients": [average, gradients_by_loop],
     "share": [share, share_every_nth],
-    "accuracy_of_all": [
-        accuracy,
-        accuracy_by_set,
-    ],
+    "accuracy_of_all": [accuracy, accuracy_by_set],
 }

@@ -47,17 +47,6 @@ def seen_at(other):
     return lambda network, clip, position: seen(network, other(clip), position)
 
 
-def seen_after(change):
-    """Change a network first, if it is one and not a function."""
-
-    def frames_seen(network, clip, position):
-        if isinstance(network, torch.nn.Module):
-            change(network)
-        return seen(network, clip, position)
-
-    return frames_seen
-
-
 @torch.no_grad()
 def seen_by_change(network, clip, position):
     before, found = network(clip)[:, position], []
@@ -168,10 +157,7 @@ WRONG = {
             seen_with(torch.sum, lambda gradient: gradient.sum((0, 2, 3, 4)).abs() > 0),
             seen_with(seen=lambda gradient: gradient.sum(2).abs().sum((0, 2, 3)) > 0),
         ],
-        "all that stands at a position counts": [
-            seen_with(torch.sum),
-            seen_with(torch.max),
-        ],
+        "all that stands at a position counts": [seen_with(torch.sum), seen_with(torch.max)],
         "it is asked about this clip": [
             seen_with(lambda maps: maps.pow(2).sum()),
             seen_with(lambda maps: maps.abs().sum()),
@@ -179,10 +165,6 @@ WRONG = {
         ],
         "the global random generators are not seeded": [
             lambda *given: (torch.manual_seed(0), seen(*given))[1],
-        ],
-        "its inputs are left unchanged": [
-            seen_after(lambda network: network.eval()),
-            seen_after(lambda network: network.requires_grad_(False)),
         ],
     },
     "step_elsewhere": {
