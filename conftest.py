@@ -25,6 +25,8 @@ NOT_COMPARED = (
 
 # Long work, of which each part may be done by another process; it comes first.
 ALONE = "tests/test_browser.py::test_notebook[", "tests/test_walkthrough.py"
+# Long files that would come late: at the end, one process would wait for the other.
+LONG = tuple(f"tests/test_{name}" for name in ("subset", "tam_explorer", "widgets", "with_other"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,7 +94,7 @@ def why_no_browser() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(ALONE))
+    items.sort(key=lambda item: [not item.nodeid.startswith(first) for first in (ALONE, LONG)])
     for item in items:
         if type(item).__name__ == "IPyNbCell":  # nbval's
             item.output_timeout = CELL_S  # of its own it fails if an output comes 5 seconds late

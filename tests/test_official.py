@@ -160,6 +160,8 @@ def test_image_layout_leaves_taps_and_classifier(state):
 
 
 def test_what_does_not_fit_is_named_and_nothing_is_loaded(state):
+    model = model_of("r50_f4x2_blend5")
+    before = model.stem.conv.weight.detach().clone()
     for change, words in (
         (lambda s: s.pop("baseline_model.layer2.tam.blending_layers.4.weight"), "stage2.tam.taps"),
         (lambda s: s.pop("baseline_model.layer2.tam.blending_layers.1.weight"), "taps of stage2"),
@@ -168,12 +170,10 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(state):
         (lambda s: s.update({"new_fc.bias": torch.zeros(7)}), "checkpoint (7,)"),
         (lambda s: s.update({"epoch": 3}), "none: epoch"),
     ):
-        state = dict(state)
-        change(state)
-        model = model_of("r50_f4x2_blend5")
-        before = model.stem.conv.weight.detach().clone()
+        changed = dict(state)
+        change(changed)
         with pytest.raises(ValueError) as error:
-            load_official(model, state)
+            load_official(model, changed)
         assert words in str(error.value)
         assert torch.equal(model.stem.conv.weight, before)
 
