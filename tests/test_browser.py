@@ -19,6 +19,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from blvnet_lab import data, introspect, models, paths
 from blvnet_lab.viz.taps import sorted_taps
 
+with contextlib.suppress(ImportError):  # then conftest.py skips these tests, and says why
+    from playwright.sync_api import TimeoutError, expect
+
 pytestmark = pytest.mark.browser  # conftest.py skips these where there is no browser
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -84,8 +87,6 @@ def open_and_run(page, lab: Lab, name: str) -> None:
     That is: a failed cell not tagged ``raises-exception``, text on stderr, a cell that was not
     run, a widget that cannot be shown, an error on the browser's console.
     """
-    from playwright.sync_api import TimeoutError
-
     open_notebook(page, lab, name)
     do(page, "clear")  # the committed outputs and numbers must not pass for new ones
     do(page, "run", RUN_MS)
@@ -136,8 +137,6 @@ def pixels(page, selector: str) -> list[list[int]]:
 
 def drive_stepper(page) -> None:
     """Move the first frame stepper of the page by key, by number and by its play button."""
-    from playwright.sync_api import expect
-
     stepper = page.locator(".blvnet-stepper").first
     counter = stepper.locator(".blvnet-caption code")
     handle = stepper.get_by_role("slider")
@@ -168,8 +167,6 @@ def nudge(page, handle) -> None:
 @contextlib.contextmanager
 def redrawn(picture) -> Iterator[None]:
     """What is done inside must bring another picture into this <img>."""
-    from playwright.sync_api import expect
-
     before = picture.get_attribute("src")
     yield
     expect(picture).not_to_have_attribute("src", before)
@@ -180,8 +177,6 @@ def drive_clip_explorer(page) -> None:
 
     It is left with the clip as filmed.
     """
-    from playwright.sync_api import expect
-
     explorer = page.locator(".blvnet-clip-explorer").first
     frame, strip = (explorer.locator(f".blvnet-clip-{part}") for part in ("frame", "strip"))
     counter = explorer.locator(".blvnet-clip-caption code")
@@ -221,8 +216,6 @@ def drive_clip_explorer(page) -> None:
 
 def drive_branch_explorer(page) -> None:
     """Visit every stage, another channel, another order of them, another position."""
-    from playwright.sync_api import expect
-
     explorer = page.locator(".blvnet-branch-explorer").first
     maps, caption = (explorer.locator(f".blvnet-branch-{part}") for part in ("maps", "caption"))
     channel, position = (
@@ -257,8 +250,6 @@ def last_channel(module: str) -> tuple[int, str]:
 
 def drive_tam_explorer(page) -> None:
     """Set a tap, press a preset, reset, choose another TAM and frame: all that is shown follows."""
-    from playwright.sync_api import expect
-
     explorer = page.locator(".blvnet-tam-explorer").first
     pictures = [explorer.locator(f".blvnet-tam-{n}") for n in ("strip", "arithmetic", "maps")]
     scores, numbers = (
@@ -467,8 +458,6 @@ EXPLORERS = (
 
 
 def test_tam_explorer_of_a_resnet(widgets):
-    from playwright.sync_api import expect
-
     explorer = widgets.locator(".blvnet-tam-explorer")
     title, message = (explorer.locator(f".blvnet-tam-{part}") for part in ("title", "message"))
     expect(title).to_contain_text("of stage1.0.tam at frame 2")
@@ -485,8 +474,6 @@ def test_tam_explorer_of_a_resnet(widgets):
 
 
 def test_clip_explorer(widgets):
-    from playwright.sync_api import expect
-
     drive_clip_explorer(widgets)
     explorer = widgets.locator(".blvnet-clip-explorer")
     strip, scores = explorer.locator(".blvnet-clip-strip"), explorer.locator(".blvnet-clip-scores")
@@ -519,8 +506,6 @@ def test_clip_explorer(widgets):
 
 
 def test_branch_explorer(widgets):
-    from playwright.sync_api import expect
-
     drive_branch_explorer(widgets)
     explorer = widgets.locator(".blvnet-branch-explorer")
     maps, caption = (explorer.locator(f".blvnet-branch-{part}") for part in ("maps", "caption"))
@@ -546,8 +531,6 @@ def test_branch_explorer(widgets):
 
 def test_evidence_explorer_by_keyboard(widgets):
     """From the first control to the last with the tab key alone, and back."""
-    from playwright.sync_api import expect
-
     explorer = widgets.locator(".blvnet-evidence-explorer")
     maps, closeup, sums = (
         explorer.locator(f".blvnet-evidence-{part}") for part in ("maps", "closeup", "sums")
@@ -612,8 +595,6 @@ def test_evidence_explorer_by_keyboard(widgets):
 
 
 def test_live_view(widgets):
-    from playwright.sync_api import expect
-
     view = widgets.locator(".blvnet-live-view")
     caption, cost = (view.locator(f".blvnet-live-{part}") for part in ("caption", "cost"))
     expect(caption).to_contain_text("frame 0 (0 to 23)")
@@ -629,8 +610,6 @@ def test_live_view(widgets):
 
 
 def test_timeline_explorer(widgets):
-    from playwright.sync_api import expect
-
     view = widgets.locator(".blvnet-timeline-explorer")
     caption, chart = (view.locator(f".blvnet-timeline-{part}") for part in ("caption", "chart"))
     expect(caption).to_contain_text("frame 0 (0 to 23) at 0.00 s: no answer yet")
@@ -649,8 +628,6 @@ def test_timeline_explorer(widgets):
 
 
 def test_embedding_explorer_follows_the_mouse_and_the_keyboard(widgets):
-    from playwright.sync_api import expect
-
     view = widgets.locator(".blvnet-embedding-explorer")
     caption, dots = view.locator(".blvnet-embedding-caption"), view.locator(".point")
     expect(dots).to_have_count(11)  # and the ring
@@ -668,8 +645,6 @@ def test_embedding_explorer_follows_the_mouse_and_the_keyboard(widgets):
 
 
 def test_plotly_figure_comes_alive(widgets):
-    from playwright.sync_api import expect
-
     chart = widgets.locator(".jp-RenderedPlotly")
     chart.hover()  # may be a static picture until then
     expect(chart.locator(".main-svg").first).to_be_visible()
@@ -693,8 +668,6 @@ def button(widget, name: str):
 
 def test_recorder(widgets, lab):
     """Two recordings, a file in several pieces, and one that is no video."""
-    from playwright.sync_api import expect
-
     recorder, folder = widgets.locator(".blvnet-recorder-view"), lab.root / "mine"
     status, message = recorder.get_by_role("status"), recorder.locator(".blvnet-recorder-message")
     expect(button(recorder, "record")).to_be_disabled()
@@ -736,8 +709,6 @@ def test_recorder(widgets, lab):
 
 
 def test_camera_view(widgets):
-    from playwright.sync_api import expect
-
     view = widgets.locator(".blvnet-camera-view")
     chart, cost = (view.locator(f".blvnet-camera-{part}") for part in ("chart", "cost"))
     for _ in range(2):  # after a pause it begins anew
@@ -754,8 +725,6 @@ def test_camera_view(widgets):
 
 def test_recording_that_fails_and_no_camera(widgets):
     """None that records, one that is unplugged, one that is denied, and a page that is not safe."""
-    from playwright.sync_api import expect
-
     widgets.evaluate(NO_RECORDER + "null")  # a function would be called
     recorder = widgets.locator(".blvnet-recorder-view")
     status = recorder.get_by_role("status")
@@ -789,8 +758,6 @@ VARIOUS_WIDGETS = (
 
 def assert_shown_as_saved(page, saved: list[dict]) -> None:
     """The picture of each output, or its text where it has none."""
-    from playwright.sync_api import expect
-
     shown = page.locator(".jp-CodeCell .jp-OutputArea-output")
     expect(shown).to_have_count(len(saved))
     for place, bundle in zip(shown.all(), saved, strict=True):
@@ -805,8 +772,6 @@ def assert_shown_as_saved(page, saved: list[dict]) -> None:
 
 def test_reopened_notebook_shows_what_was_saved(page, lab, browser):
     """As a learner's JupyterLab saved it, before there is a kernel and when there is one."""
-    from playwright.sync_api import expect
-
     name = write_notebook(lab, "reopened.ipynb", *VARIOUS_WIDGETS)
     open_and_run(page, lab, name)
     do(page, "save")
