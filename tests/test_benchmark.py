@@ -186,9 +186,6 @@ def test_all_of_it_goes_through_a_file(measured, tmp_path):
     for text in ("", "[]", "{}", json.dumps({"machine": {}, "forms": 1})):
         with pytest.raises(ValueError, match=r"expected a file written by .*benchmark --json"):
             from_json(text)
-
-
-def test_the_shipped_benchmark_is_readable():
     found = from_json((data_samples() / "benchmark.json").read_text())
     parts = ["forms", "training", "models", "accuracies", "claims", "scaling", "streaming"]
     assert list(found.tables) == parts

@@ -152,11 +152,6 @@ def test_published_form_of_other_networks():
         published_form(tiny(blvnet_tam, causal=True))
 
 
-def test_published_form_keeps_more_for_the_backward_pass():
-    model, clips = tiny(blvnet_tam), torch.zeros(2, 8, 3, 64, 64)
-    assert kept_for_backward(model, clips) < kept_for_backward(published_form(model), clips)
-
-
 # ---------------------------------------------------------------- folded
 
 
@@ -401,6 +396,7 @@ def test_lent_weights_are_those_of_the_backward_pass_too(builder, training):
 def test_checkpointed_keeps_less(builder):
     model, clips = tiny(builder), torch.zeros(2, 8, 3, 64, 64)
     whole = kept_for_backward(model, clips)
+    assert builder is not blvnet_tam or whole < kept_for_backward(published_form(model), clips)
     model.set_grad_checkpointing()
     assert kept_for_backward(model, clips) < 0.6 * whole
     model.set_grad_checkpointing(False)

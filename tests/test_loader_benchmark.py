@@ -47,9 +47,6 @@ def test_the_limit_decodes_all_that_is_asked_for(tmp_path):
     info = probe_video(write_video(tmp_path / "a.mp4", 48, gop=12, b_frames=2))
     assert decode_only(info, [5, 5, 20, 47]) == 3
     assert decode_only(info, range(48)) == 48
-
-
-def test_the_limit_needs_times(tmp_path):
     info = probe_video(write_video(tmp_path / "a.avi", 20, codec="mpeg4", b_frames=2))
     with pytest.raises(ValueError, match="frames with times of their own"):
         decode_only(info, [1])

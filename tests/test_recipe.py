@@ -155,9 +155,6 @@ def test_presets_of_ours():
     assert (subset.network.depth, subset.num_frames, subset.size) == (50, 16, (224, 224))
     assert subset.hardware.precision == "bfloat16" and subset.hardware.workers > 0
     assert subset.peak_rate == pytest.approx(0.005) and subset.rate_batch == 64
-
-
-def test_presets_that_are_not_there():
     words = "name of a preset or a file .*got ssv2-50-f8x3 .did you mean ssv2-50-f8x2.*moments-50"
     with pytest.raises(ValueError, match=words):
         preset("ssv2-50-f8x3")
@@ -186,14 +183,11 @@ def rates(recipe: Recipe, steps: int) -> list[float]:
     return found
 
 
-def test_cosine_in_closed_form():
+def test_schedules_in_closed_form():
     recipe = Recipe(schedule="cosine", epochs=4, learning_rate=0.2, batch_size=32)
     expected = [0.4 * (1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)]
     assert rates(recipe, 3) == pytest.approx(expected)
     assert rate_factor(12, recipe, 3) == pytest.approx(0, abs=1e-12)
-
-
-def test_warm_up_in_closed_form():
     recipe = Recipe(schedule="cosine", epochs=6, warmup_epochs=2.0, learning_rate=1.0)
     rising = [0.1 + 0.9 * step / 10 for step in range(10)]
     falling = [(1 + math.cos(math.pi * step / 20)) / 2 for step in range(20)]
@@ -201,9 +195,6 @@ def test_warm_up_in_closed_form():
     half = replace(recipe, warmup_epochs=0.5)  # 2.5 steps
     assert rates(half, 5)[:3] == pytest.approx([0.1 + 0.9 * step / 2.5 for step in range(3)])
     assert rates(half, 5)[3] == pytest.approx((1 + math.cos(math.pi * 0.5 / 27.5)) / 2)
-
-
-def test_steps_in_closed_form():
     recipe = Recipe(schedule="steps", epochs=25, step_epochs=10, learning_rate=0.005)
     assert rates(recipe, 2) == pytest.approx([0.005] * 20 + [0.0005] * 20 + [0.00005] * 10)
     warm = rates(replace(recipe, warmup_epochs=1.0), 2)
