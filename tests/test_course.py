@@ -36,9 +36,6 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-# ---------------------------------------------------------------- copying, and putting back
-
-
 def copy_course(folder):
     return course.update_course(folder).files
 
@@ -259,9 +256,6 @@ def test_open_starts_jupyterlab_on_it(tmp_path, monkeypatch, capsys):
     ((first, *_),) = started
     assert first == str(tmp_path / "mine" / course.FIRST) and Path(first).is_file()
     assert "jupyter lab" not in capsys.readouterr().out
-
-
-# ---------------------------------------------------------------- for teachers
 
 
 @pytest.fixture(scope="module")
@@ -485,9 +479,6 @@ def test_slides_load_from_beside_them_what_is_there(tmp_path, monkeypatch):
     text = written.files[0].read_text("utf-8")
     loaded = re.findall(r"(?:src|href)=\"(https?:[^\"]+\.(?:js|css)[^\"]*)\"", text)
     assert loaded == [] and "unpkg.com" not in text
-
-
-# ---------------------------------------------------------------- pages
 
 
 def problems_of(path):

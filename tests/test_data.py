@@ -47,8 +47,6 @@ from blvnet_lab.models import blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.paths import data_samples
 from blvnet_lab.training.loading import Keyed
 
-# ---------------------------------------------------------------- manifest and data set
-
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> DataSet:
@@ -237,9 +235,6 @@ def test_a_missing_disk_ends_the_run(tmp_path):
             clips[1]
 
 
-# ---------------------------------------------------------------- motion: what is drawn
-
-
 def body(frames: np.ndarray) -> np.ndarray:
     """Where the shape is: it alone is bright in all three colours; (T, H, W) bool."""
     return frames.min(axis=-1) > 140
@@ -312,9 +307,6 @@ def test_scenes_differ_and_come_again_from_their_seed():
     names = [(name, partners.names[0]) for name, partners, _ in scenes("val", 2, seed=3)]
     assert names[1:3] == [("val_0_0001", "moves_right"), ("val_1_0000", "moves_up")]
     assert drawn("val", 3, 3)[:2] == first[:2], "more clips a class must not change the first ones"
-
-
-# ---------------------------------------------------------------- motion: what is written
 
 
 def decoded(path: Path) -> np.ndarray:
@@ -410,9 +402,6 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-# ---------------------------------------------------------------- the shipped samples
-
-
 @pytest.fixture(scope="module")
 def shipped() -> pd.DataFrame:
     return DataSet.read(data_samples() / "motion" / "manifest.csv").rows
@@ -476,9 +465,6 @@ def test_shipped_files_are_what_the_generator_makes(shipped, tmp_path):
                 there = decoded(rows.loc[(name, class_name), "path"])
                 # Equal here; another machine may round a pixel of noise to the other side.
                 assert np.abs(decoded(path) - there).mean() < 0.05, (name, class_name)
-
-
-# ---------------------------------------------------------------- blindness, on real files
 
 
 def partner_clips(shipped: pd.DataFrame, place: int, num_frames: int) -> torch.Tensor:

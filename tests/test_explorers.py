@@ -33,9 +33,6 @@ ORDERS = {
 }
 
 
-# ---------------------------------------------------------------- the clip explorer
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Videos that count their frames, 25 a second."""
@@ -271,9 +268,6 @@ def test_odd_numbers_of_frames_and_models_that_do_not_take_the_same_clips(models
     for size, words in (({"num_frames": 16}, "T=16"), ({"in_channels": 10}, "C=")):
         with pytest.raises(ValueError, match=words):
             ClipExplorer({**models, "other": other(**size)}, manifest, NAMES)
-
-
-# ---------------------------------------------------------------- the branch explorer
 
 
 GAP, TILE = 10, 128  # of the enlarged row, below the overview

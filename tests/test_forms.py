@@ -89,9 +89,6 @@ def assert_same_function(form: nn.Module, model: nn.Module, clips: torch.Tensor)
     torch.testing.assert_close(grad_ours, grad_plain, **EXACT)
 
 
-# ---------------------------------------------------------------- as published
-
-
 @pytest.mark.parametrize("r", [1, 3, 5])
 def test_published_form_equals_the_model(r):
     model, clips = network(num_taps=r), random64(2, 8, 3, 48, 40)
@@ -150,9 +147,6 @@ def test_published_form_of_other_networks():
             published_form(thing)
     with pytest.raises(ValueError, match="TAMs look ahead too, got a causal one"):
         published_form(tiny(blvnet_tam, causal=True))
-
-
-# ---------------------------------------------------------------- folded
 
 
 @every_network
@@ -249,9 +243,6 @@ def test_what_can_not_be_folded_or_saved(tmp_path):
     assert_state(load_model(tmp_path / "model.safetensors"), state_of(model))
 
 
-# ---------------------------------------------------------------- compiled
-
-
 @pytest.fixture
 def compiler() -> Iterator[None]:
     """PyTorch's compiler, which forgets afterwards what it has compiled."""
@@ -299,9 +290,6 @@ def test_compiled_models_are_captured_and_edited_as_they_are(compiler, in_place,
         torch.testing.assert_close(compiled(clips), plain, **EXACT)  # compiled again
     assert count_hooks(same) == 0
     assert len(tam_weights(compiled)) == len(tam_weights(model)) > 0
-
-
-# ---------------------------------------------------------------- checkpointed
 
 
 def two_steps(model: nn.Module) -> list[dict[str, torch.Tensor]]:
@@ -432,9 +420,6 @@ def test_stem_and_stage_1_are_checkpointed_for_a_backward_pass(monkeypatch):
     assert not optimize_for_inference(model).grad_checkpointing
 
 
-# ---------------------------------------------------------------- causal
-
-
 def pair_logits(model: VideoNet, clips: torch.Tensor) -> torch.Tensor:
     """Logits before they are averaged: (B, P, classes)."""
     with capture(model, "classifier", detach=False) as cache:
@@ -461,9 +446,6 @@ def test_files_from_before_there_were_causal_models(tmp_path):
     assert b"causal" not in path.read_bytes()
     loaded = load_model(path)
     assert not loaded.causal and loaded.stage1.tam.first_offset == -1
-
-
-# ---------------------------------------------------------------- step by step
 
 
 def causal_net(r: int = 3, num_frames: int = 8, builder=blvnet_tam) -> VideoNet:
@@ -578,9 +560,6 @@ def test_stream_remembers_as_much_however_long_the_video_is(r):
     # channels x height x width: stem; stages 1, 2 and 3; both blocks of stage 4
     frames, pairs = 8 * 16 * 16 + 128 * 2 * 2 + 256, 8 * 8 * 8 + 32 * 4 * 4 + 64 * 2 * 2
     assert sizes == {on_frames * frames + on_pairs * pairs}
-
-
-# ---------------------------------------------------------------- another classifier
 
 
 @every_network

@@ -44,9 +44,6 @@ def texts(figure) -> list[str]:
     return [text for text in found if text]
 
 
-# ---------------------------------------------------------------- the table of parts
-
-
 @pytest.mark.parametrize("depth", ["tiny", 50])
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_the_parts_add_up_to_the_model(builder, depth):
@@ -97,9 +94,6 @@ def test_a_tam_is_counted_wherever_it_is():
     table = layer_table(model, (64, 64))
     assert table["macs"].sum() - before["macs"].sum() == 3 * 8 * 64 * 8 * 8
     assert table["parameters"].sum() == sum(p.numel() for p in model.parameters())
-
-
-# ---------------------------------------------------------------- the network as a picture
 
 
 @pytest.mark.parametrize("depth", ["tiny", 50])
@@ -160,9 +154,6 @@ def test_architecture_bars_are_the_costs():
     np.testing.assert_allclose(rows / rows.sum(), macs / macs.sum())
 
 
-# ---------------------------------------------------------------- maps
-
-
 def maps_of(positions: int, size: int, seed: int) -> torch.Tensor:
     return torch.randn(positions, size, size, generator=torch.Generator().manual_seed(seed))
 
@@ -201,9 +192,6 @@ def test_attributions_of_other_frames_are_refused():
             viz.attribution_figure(FRAMES, {"odd": torch.zeros(shape)})
     with pytest.raises(ValueError, match="expected maps by name, got none"):
         viz.attribution_figure(FRAMES, {})
-
-
-# ---------------------------------------------------------------- taps
 
 
 @pytest.fixture(scope="module")
@@ -338,9 +326,6 @@ def test_hover_of_the_shipped_network_is_small():
     assert "bdata" not in viz.taps_hover(last, roles).to_json()  # lists, which GitHub can read
 
 
-# ---------------------------------------------------------------- taps over the epochs
-
-
 @pytest.fixture(scope="module")
 def history():
     generator = torch.Generator().manual_seed(1)
@@ -390,9 +375,6 @@ def test_history_plays_every_epoch_on_fixed_axes(history):
     assert [step.args[0][0] for step in figure.layout.sliders[0].steps] == ["0", "1", "2"]
 
 
-# ---------------------------------------------------------------- receptive fields
-
-
 def test_fields_are_row_normalised_and_outlined():
     derived = derived_receptive_field(tiny(blvnet_tam))
     generator = torch.Generator().manual_seed(0)
@@ -426,8 +408,6 @@ def test_fields_of_single_frames():
     ticks = [tick.tick1line for tick in axes.xaxis.get_major_ticks()]
     assert ORANGE not in [tick.get_markeredgecolor() for tick in ticks] and not figure.legends
 
-
-# ---------------------------------------------------------------- what a prediction rests on
 
 ABLATIONS = pd.DataFrame(
     {

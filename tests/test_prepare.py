@@ -164,9 +164,6 @@ def test_pictures_are_hardly_worse(tmp_path):
     assert 10 * np.log10(255**2 / error.item()) > 28  # decibels
 
 
-# ---------------------------------------------------------------- whole data sets
-
-
 @pytest.fixture
 def data_set(tmp_path) -> Path:
     """Nine videos of two classes: two of one name, one broken, one fine, two rows of no use."""

@@ -129,9 +129,6 @@ def has_row(picture, values, limit=1.0):
     return any(runs(line) == wanted for line in picture)
 
 
-# ---------------------------------------------------------------- the arithmetic
-
-
 def check_arithmetic(explorer, name, channels, first=-1):
     """Some channels, at both ends and between: the steps against hooks and a convolution."""
     model, clip = explorer._edits.model, explorer._edits.clip
@@ -216,9 +213,6 @@ def written(monkeypatch):
 
     monkeypatch.setattr(tam_views.Sheet, "text", text)
     return found
-
-
-# ---------------------------------------------------------------- pictures of known numbers
 
 
 def test_picture_of_the_arithmetic():
@@ -316,9 +310,6 @@ def test_network_is_drawn_from_the_models_names(explorer, written):
     assert of_stem["differences"] == pytest.approx(5 / 3 * of_stem["keeps"], abs=2)
 
 
-# ---------------------------------------------------------------- scores and edits
-
-
 @pytest.mark.parametrize("label", [8, None])
 def test_scores_without_edits_are_the_models(trained, label):
     explorer = TamExplorer(*trained, class_names=NAMES if label else None, label=label)
@@ -382,9 +373,6 @@ def test_sliders_follow_the_channel_and_keep_learned_taps(trained, explorer):
     assert {(slider.min, slider.max) for slider in explorer.taps.values()} == {(-8, 8)}
     explorer.module.value, explorer.channel.value = "stage2.tam", 3
     assert explorer.taps["prev"].value == -4.5
-
-
-# ---------------------------------------------------------------- presets
 
 
 def taps_by_hand(preset, learned, causal=False):
@@ -451,9 +439,6 @@ def test_reset_leaves_no_trace(explorer):
     assert shown(explorer) == first
 
 
-# ---------------------------------------------------------------- other networks, taps alone
-
-
 @pytest.mark.parametrize("builder, what", [(tam_resnet, "TAM"), (tsm, "shift")])
 def test_resnets_have_frames_and_no_branches(builder, what, written):
     model, clip = awake(builder)
@@ -515,9 +500,6 @@ def test_taps_alone_are_shown_with_an_example(builder, tmp_path):
         assert_close(explorer.steps.result, row.expand(len(row), -1))
         explorer.taps["curr"].value = 2.0
         assert explorer.steps.taps[1] == 2 and name in text_of(explorer, "message")
-
-
-# ---------------------------------------------------------------- the frame of it
 
 
 def test_numbers_that_are_none_are_printed(trained):

@@ -36,8 +36,6 @@ from blvnet_lab.viz.interactive import show
 from blvnet_lab.viz.theme import BLUE, GREEN
 from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
 
-# ---------------------------------------------------------------- turns
-
 
 class Toy(Explorer):
     """Two sliders, of which `wide` limits `place`; notes what is done when, and by how many."""
@@ -106,9 +104,6 @@ def test_a_control_may_be_linked_to_that_of_another_explorer():
     first.draw = lambda: setattr(first.picture, "value", png(np.zeros((1, 1, 3), np.uint8)))
     first.place.value = 1
     assert second.now.place == 5
-
-
-# ---------------------------------------------------------------- all explorers
 
 
 CLIPS = MANIFEST.query("split == 'val'").groupby("class_name").head(2)
@@ -294,9 +289,6 @@ def test_another_number_of_names_than_of_classes():
             build()
 
 
-# ---------------------------------------------------------------- the frame stepper
-
-
 def square_goes_right(frames: int = 6, side: int = 32) -> torch.Tensor:
     """``(T, 3, side, side)`` uint8: a red 8x8 square, 4 pixels further at each frame."""
     clip = torch.full((frames, 3, side, side), 30, dtype=torch.uint8)
@@ -358,9 +350,6 @@ def test_bad_frames():
         assert str(tuple(bad.shape)) in str(error.value) and "denormalize makes" in str(error.value)
 
 
-# ---------------------------------------------------------------- curves of a run
-
-
 def line(epoch: int, **scores: float) -> dict[str, float]:
     figures = {"epoch": epoch, "train_loss": 2 / epoch, "clips_per_second": 50, "wait_share": 0.1}
     return figures | scores
@@ -389,9 +378,6 @@ def test_the_picture_of_curves_is_the_same_however_quick_the_machine():
     assert stills[0] == stills[1] and live[0] != live[1]
 
 
-# ---------------------------------------------------------------- show
-
-
 @pytest.fixture
 def bundles(monkeypatch):
     bundles = []
@@ -415,9 +401,6 @@ def test_show_uses_the_small_template_unless_one_was_chosen(bundles):
     assert figure.layout.template.layout.colorway is not None, "the caller's figure was changed"
     show(go.Figure(go.Scatter(y=[1, 2])).update_layout(template="plotly_dark"))
     assert len(str(bundles[1])) > 4000
-
-
-# ---------------------------------------------------------------- pictures and bars
 
 
 def test_score_tables_name_few_classes_once():
@@ -470,9 +453,6 @@ def test_signs_and_letters_with_accents_are_written():
     assert (mosaic({"×": [tile]})[:, :40] != mosaic({"−": [tile]})[:, :40]).any()
     both, one = text_picture("first", "second"), text_picture("first")
     assert len(both) > len(one) and both[len(one) :, :, 3].any()
-
-
-# ---------------------------------------------------------------- the embedding explorer
 
 
 def test_embedding_explorer_shows_the_clip_under_the_mouse():
