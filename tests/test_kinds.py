@@ -8,12 +8,14 @@ import gc
 import struct
 import types
 from collections.abc import Iterable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 from videos import draw, mux, numbers, packets_of, stored, write_sound, write_video
 
@@ -89,20 +91,30 @@ def test_orientations_that_say_little_or_too_much(matrix, expected, tmp_path):
             probe_video(path)
 
 
+def filtered(source: Path, target: Path, options: str, encoder: str = "") -> Path:
+    """Copies a video through one of FFmpeg's filters of packets; for AV1 name its encoder."""
+    with av.open(source) as file, av.open(target, "w") as out:
+        if encoder:
+            stream = out.add_stream(encoder, rate=25, height=SIZE[0], width=SIZE[1])
+            stream.codec_context.time_base = Fraction(1, 25)
+        else:
+            stream = out.add_stream_from_template(file.streams.video[0])
+        changing, last = av.BitStreamFilterContext(options, file.streams.video[0], stream), -1
+        for packet in file.demux(video=0):
+            for changed in changing.filter(packet if packet.size else None):
+                last = max(last + 1, changed.dts)  # in mp4 no two have the same time
+                changed.pts, changed.dts, changed.stream = last, last, stream
+                out.mux(changed)
+    return target
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_an_orientation_within_the_pictures(degrees, tmp_path):
     """H.264 may say it itself, and only once: it holds for all that follow."""
-    plain, path = write_video(tmp_path / "plain.mp4", 20, rotation=degrees), tmp_path / "sei.mp4"
+    plain = write_video(tmp_path / "plain.mp4", 20, rotation=degrees)
     plain = mux(plain, tmp_path / "unsaid.mp4", stored(plain))
-    with av.open(plain) as file, av.open(path, "w") as out:
-        source = file.streams.video[0]
-        stream = out.add_stream_from_template(source)
-        options = f"h264_metadata=display_orientation=insert:rotate={degrees}"
-        adding = av.BitStreamFilterContext(options, source, stream)
-        for packet in file.demux(source):
-            for changed in adding.filter(packet if packet.size else None):
-                changed.stream = stream
-                out.mux(changed)
+    options = f"h264_metadata=display_orientation=insert:rotate={degrees}"
+    path = filtered(plain, tmp_path / "sei.mp4", options)
     shows(path, range(20))
     assert not probe_video(path).decord_exact, "decord looks at the container only"
 
@@ -316,6 +328,16 @@ def test_hidden_frames_of_vp9_in_packets_of_their_own(tmp_path):
     assert probe_video(path).pts is not None  # without decoding it all
 
 
+@pytest.mark.skipif("libsvtav1" not in av.codecs_available, reason="PyAV without SVT-AV1")
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_hidden_frames_of_av1_in_packets_of_their_own(suffix, tmp_path):
+    options = {"preset": "12", "svtav1-params": "keyint=24:lookahead=8"}
+    plain = write_video(tmp_path / "a.mp4", 30, codec="libsvtav1", codec_options=options)
+    path = filtered(plain, tmp_path / f"split.{suffix}", "av1_frame_split", "libsvtav1")
+    assert len(packets_of(path)) > 30
+    shows(path, range(30))
+
+
 def code(value: int) -> str:
     """One of H.264's numbers of variable length."""
     bits = f"{value + 1:b}"
@@ -371,19 +393,37 @@ def test_two_fields_are_one_frame(suffix, tmp_path):
 # --- What lasts longer than the video, and how quick it is --------------------------------------
 
 
+def together(target: Path, *sources: Path) -> Path:
+    """The first stream of each file, in one, and all of them marked as default."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(av.open(source)) for source in sources]
+        out = stack.enter_context(av.open(target, "w"))
+        streams = [out.add_stream_from_template(file.streams[0]) for file in files]
+        for stream in streams:
+            stream.disposition = Disposition.default
+        for file, stream in zip(files, streams, strict=True):
+            for packet in file.demux():
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+    return target
+
+
 def test_sound_that_outlasts_the_pictures(tmp_path):
     plain, sound = write_video(tmp_path / "a.mp4", 40), write_sound(tmp_path / "a.m4a", 4.5)
     for suffix in ("mkv", "mp4"):
-        path = tmp_path / f"both.{suffix}"
-        with av.open(plain) as first, av.open(sound) as second, av.open(path, "w") as out:
-            files = (second, first)  # the sound comes first
-            streams = [out.add_stream_from_template(file.streams[0]) for file in files]
-            for file, stream in zip(files, streams, strict=True):
-                for packet in file.demux():
-                    if packet.size:
-                        packet.stream = stream
-                        out.mux(packet)
-        shows(path, range(40))
+        shows(together(tmp_path / f"both.{suffix}", sound, plain), range(40))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("heights, chosen", [((64, 64), 0), ((64, 96), 1), ((96, 64), 0)])
+def test_of_several_streams_the_largest_counts_and_then_the_first(
+    heights, chosen, suffix, tmp_path
+):
+    """The first one here is the shorter."""
+    plain = [write_video(tmp_path / f"{count}.ts", count, size=(height, 112))
+             for count, height in zip((12, 32), heights, strict=True)]  # fmt: skip
+    shows(together(tmp_path / f"both.{suffix}", *plain), range((12, 32)[chosen]))
 
 
 @pytest.mark.parametrize("options", [
@@ -421,13 +461,41 @@ def test_a_last_picture_that_is_held(tmp_path):
     [
         (None, range(0, 3000, 67), 1000 / 67),  # a browser's recording
         (1000, [*range(0, 2000, 67), *range(2010, 3000, 90)], 40 / 2.91),  # guessed by FFmpeg
-        (60000, range(0, 1000, 40), 25), (30, range(0, 1000, 40), 30), (25, [0], 25), (None, [], 0),
+        (60000, range(0, 1000, 40), 25), (30, range(0, 1000, 40), 25), (25, [0], 25), (None, [], 0),
         (25, [*range(0, 1000, 40), *range(90000, 91000, 40)], 25),  # a recording that paused
     ],
 )  # fmt: skip
 def test_the_rate_of_a_recording_that_says_none_or_nonsense(said, times, rate):
     stream = types.SimpleNamespace(average_rate=said, time_base=Fraction(1, 1000))
     assert probing._rate(stream, list(times)) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("suffix, codec, b_frames, rate", [
+    ("h264", "libx264", 2, 30), ("h264", "libx264", 0, 120), ("hevc", "libx265", 2, 60),
+    ("m2v", "mpeg2video", 2, 50), ("m1v", "mpeg1video", 0, 30), ("m4v", "mpeg4", 2, 12),
+])  # fmt: skip
+def test_bare_streams_are_as_quick_as_they_say(suffix, codec, b_frames, rate, tmp_path):
+    """They have no times, and FFmpeg gives them 25 frames a second, or uneven times."""
+    path = write_video(
+        tmp_path / f"a.{suffix}", 20, codec=codec, b_frames=b_frames, rate=rate,
+        codec_options={"x265-params": X265} if suffix == "hevc" else {},
+    )  # fmt: skip
+    shows(path, range(20))
+    info = probe_video(path)
+    assert info.fps == rate and showing_of(info).fps == pytest.approx(rate)
+    assert np.diff(showing_of(info).times or [0, 0]).std() < 1e-6
+    part = part_of(info, (5 / rate, 9 / rate))
+    assert numbers(read_frames(part, range(part.num_frames))) == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("count, b_frames", [(8, 2), (12, 7), (30, 2)])
+def test_h264_that_was_copied_to_avi_keeps_its_rate(count, b_frames, tmp_path):
+    """Its times go back and forth, those of decoding do not, but the last frames have none."""
+    plain = write_video(tmp_path / "a.ts", count, b_frames=b_frames, codec_options=CLOSED)
+    path = mux(plain, tmp_path / "a.avi", stored(plain))
+    shows(path, range(count))
+    info = probe_video(path)
+    assert (info.fps, showing_of(info).fps, showing_of(info).times) == (25, 25, None)
 
 
 # --- Undecodable, and colours -------------------------------------------------------------------

@@ -19,6 +19,7 @@ from itertools import islice
 import av
 import numpy as np
 from av.container import InputContainer
+from av.format import Flags
 from av.video.stream import VideoStream
 
 from blvnet_lab.data.decoding import (
@@ -145,24 +146,25 @@ def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFram
 
 def _count(path: str, found: Contents, strict: bool = True) -> None:
     """Decode up to the first fault, and note the frames' times."""
-    found.times, damage = [], found.damage
+    decoded, damage = [], found.damage
     with open_video(path, strict) as (container, stream):
         is_ts = container.format.name == "mpegts"
         lacks = is_ts and first_hole([packet.dts for packet in found.all]) is not None
         try:
             num_packets = len(found.all) if damage else None
             for picture, is_key in pictures(container, stream, num_packets):
-                is_back = lacks and not is_key and picture.pts <= found.times[-1]
+                is_back = lacks and not is_key and picture.pts <= decoded[-1][0]
                 if (picture.is_corrupt and strict) or is_back:
                     damage = damage or "damaged"
                     break
                 found.picture = found.picture or picture
-                found.times.append(picture.pts)
+                decoded.append((picture.pts, picture.dts))
         except av.error.FFmpegError as error:
             if strict and (found.is_edited or isinstance(error, JoinedError)):
                 found.joined = True
                 return _count(path, found, strict=False)
             damage = damage or f"damaged ({error.strerror})"
+        found.times = _times(stream, decoded)
     # MPEG-TS has neither an index nor a length. Cutting without re-encoding may leave a hole at the
     # end, but would not cut through one of its packets, of 188 bytes (or 192, or 204).
     hole, num_bytes = first_hole(found.times), os.path.getsize(path)
@@ -175,16 +177,13 @@ def _count(path: str, found: Contents, strict: bool = True) -> None:
 def _rate(stream: VideoStream, times: Sequence[int]) -> float:
     """Return frames per second: as the file says, unless its times differ; 0.0 if unknown."""
     # For formats that store no rate FFmpeg guesses one, up to 60,000 frames per second.
-    said, steps = float(stream.average_rate or 0), np.diff(times)
-    total = int(steps.sum())
-    if total <= 0:
+    said, steps, unit = float(stream.average_rate or 0), np.diff(times), stream.time_base
+    if (total := int(steps.sum())) <= 0:
         return said
-    mean = float(len(steps) / (total * stream.time_base))
-    if not 0.8 < said / mean < 1.25:
-        # A recording may pause: then all but a few frames are as far apart as the file says.
-        usual = float(1 / (max(np.median(steps), 1) * stream.time_base))
-        return said if 0.8 < said / usual < 1.25 else mean
-    return said
+    # A recording may pause: then all but a few frames are as far apart as the file says.
+    mean, usual = len(steps) / (total * unit), 1 / (max(np.median(steps), 1) * unit)
+    is_so = any(abs(said / rate - 1) < 0.03 for rate in (mean, usual))
+    return said if is_so else float(mean)
 
 
 def pack_info(info: VideoInfo) -> str:
@@ -240,9 +239,24 @@ def frame_pts(info: VideoInfo, container: InputContainer, stream: VideoStream) -
     if info.pts:
         return info.pts
     found = islice(pictures(container, stream), info.first, info.first + info.num_frames)
-    pts, dts = zip(*((p.pts, p.pts if p.dts is None else p.dts) for p, _ in found), strict=True)
+    return _times(stream, [(picture.pts, picture.dts) for picture, _ in found])
+
+
+def _times(stream: VideoStream, decoded: Sequence[tuple[int | None, int | None]]) -> Sequence:
+    """Choose when frames are shown, given each one's pts and dts as decoded."""
+    rate = stream.codec_context.framerate or stream.guessed_rate
+    pts, dts = [time for time, _ in decoded], []
+    if rate and stream.container.format.flags & Flags.no_timestamps.value:
+        # A bare stream, in no container: FFmpeg makes up its times, mostly at 25 frames a second.
+        step = 1 / (rate * stream.time_base)
+        return [(stream.start_time or 0) + round(place * step) for place in range(len(pts))]
+    if None in pts:
+        return pts
+    for own, time in decoded:  # the last ones come without dts
+        last = 2 * dts[-1] - dts[-2] if len(dts) > 1 else own
+        dts.append(last if time is None else time)
     # For an avi FFmpeg works out pts that may go backwards: then its program uses the dts.
-    return pts if None in pts else min(pts, dts, key=lambda times: (np.diff(times) <= 0).sum())
+    return min(pts, dts, key=lambda times: (np.diff(times) <= 0).sum())
 
 
 @lru_cache(maxsize=32)
