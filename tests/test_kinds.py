@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from PIL import Image
+from PIL import Image, features
 from videos import draw, mux, numbers, packets_of, stored, write_sound, write_video
 
 from blvnet_lab.data import VideoReadError, check_video, probe_video, probing, read_frames
@@ -178,11 +178,20 @@ def test_decoders_and_containers_of_all_kinds(codec, tmp_path):
         shows(path, range(20))
 
 
-@pytest.mark.skipif("webp_anim" not in av.formats_available, reason="of PyAV 19")
-def test_animated_webp_is_a_video(tmp_path):
+@pytest.mark.parametrize("suffix, is_read", [
+    ("webp", "webp_anim" in av.formats_available), ("avif", features.check("avif")),
+    ("gif", True), ("apng", True),
+])  # fmt: skip
+def test_animated_pictures_are_a_video(suffix, is_read, tmp_path):
+    """WebP's with PyAV 19; and an AVIF's first picture comes a second time, before them all."""
+    if not is_read:
+        pytest.skip("this version of PyAV or Pillow does not know it")
     pictures = [Image.fromarray(draw(number, SIZE)) for number in range(9)]
-    path = tmp_path / "a.webp"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=80, lossless=True)
+    path, kind = tmp_path / f"a.{suffix}", {"format": "PNG"} if suffix == "apng" else {}
+    options = {"lossless": True} if suffix == "webp" else {}
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=80, **options, **kind
+    )
     shows(path, range(9))
     assert probe_video(path).fps == pytest.approx(12.5)
 

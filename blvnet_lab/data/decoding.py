@@ -149,11 +149,12 @@ def open_video(
 
 
 def _main_stream(container: InputContainer) -> VideoStream | None:
-    """Choose the stream marked as default, then the largest, then the first."""
+    """Choose the stream marked as default, then the largest that is no still, then the first."""
 
-    def rank(stream: VideoStream) -> tuple[bool, int]:
+    def rank(stream: VideoStream) -> tuple[bool, int, bool]:
         coder, is_default = stream.codec_context, stream.disposition & Disposition.default
-        return bool(is_default), coder.width * coder.height if coder else 0
+        # Before an animation, AVIF holds its first picture as a stream of its own.
+        return bool(is_default), coder.width * coder.height if coder else 0, stream.frames > 1
 
     # An audio file may hold its cover as a "video" of one picture: that does not count.
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
