@@ -275,6 +275,17 @@ def test_an_edit_list_of_two_parts(options, tmp_path):
     shows(path, [*range(20), *range(40, 60)])
 
 
+def test_a_fragment_whose_times_are_uneven_though_its_decoding_is_not(tmp_path):
+    """FFmpeg writes them so where a fragment begins; a table for all of an mp4 would be altered."""
+    plain = write_video(tmp_path / "a.mp4", 24)
+    rows = [(data, pts - 400 * (k % 12 == 1), dts - 512, is_key)
+            for k, (data, pts, dts, is_key) in enumerate(stored(plain, 512))]  # fmt: skip
+    live = {"flags": "frag_keyframe+empty_moov"}
+    shows(mux(plain, tmp_path / "live.mp4", rows, **live), range(24))
+    with pytest.raises(VideoReadError, match="table of times was altered"):
+        probe_video(mux(plain, tmp_path / "altered.mp4", rows))
+
+
 # --- Packets that give no frame of their own ----------------------------------------------------
 
 
@@ -432,7 +443,9 @@ def test_of_several_streams_the_largest_counts_and_then_the_first(
     """The first one here is the shorter."""
     plain = [write_video(tmp_path / f"{count}.ts", count, size=(height, 112))
              for count, height in zip((12, 32), heights, strict=True)]  # fmt: skip
-    shows(together(tmp_path / f"both.{suffix}", *plain), range((12, 32)[chosen]))
+    path = together(tmp_path / f"both.{suffix}", *plain)
+    shows(path, range((12, 32)[chosen]))
+    assert not probe_video(path).decord_exact, "decord may choose another"
 
 
 @pytest.mark.parametrize("options", [

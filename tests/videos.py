@@ -186,10 +186,15 @@ def copy_packets(source: Path, target: Path, shift: int) -> Path:
 
 
 def mux(
-    like: Path, target: Path, packets: Iterable[Stored], time_base: Fraction | None = None
+    like: Path,
+    target: Path,
+    packets: Iterable[Stored],
+    time_base: Fraction | None = None,
+    flags: str = "",
 ) -> Path:
-    """Writes packets of the same stream as in `like`."""
-    with av.open(like) as file, av.open(target, "w") as out:
+    """Writes packets of the same stream as in `like`; `flags` are those of mp4's writer."""
+    options = {"movflags": flags} if flags else {}
+    with av.open(like) as file, av.open(target, "w", container_options=options) as out:
         stream = out.add_stream_from_template(file.streams.video[0])
         for data, pts, dts, is_key in packets:
             packet = av.Packet(data)

@@ -81,7 +81,7 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
                 found.shown.append(found.all[-1])
     except av.error.FFmpegError as error:
         found.damage = f"damaged ({error.strerror})"
-    if "mp4" in name and not found.damage and len(rank_of) == len(found.all):
+    if "mp4" in name and not found.damage and stream.frames == len(found.all) == len(rank_of):
         _refuse_contradictions(path, found.all)
     if len(rank_of) > len(found.all):
         found.damage = found.damage or "cut short"
