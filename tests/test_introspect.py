@@ -518,9 +518,10 @@ def test_edit_taps_that_do_not_fit(tam_model):
 
 def test_taps_of_a_causal_model_end_with_the_frames_own():
     for r, names in ((1, ["+0"]), (2, ["-1", "+0"]), (3, ["-2", "prev", "curr"])):
-        table = tam_weights(network(causal=True, num_taps=r))
-        assert table["tap"][:r].tolist() == names
-        assert table["offset"][:r].tolist() == list(range(1 - r, 1))
+        model = network(causal=True, num_taps=r)
+        for table in map(tam_weights, (model, nn.ModuleList([model]))):  # or a part of another
+            assert table["tap"][:r].tolist() == names
+            assert table["offset"][:r].tolist() == list(range(1 - r, 1))
 
 
 def test_roles_of_a_causal_model():
@@ -685,6 +686,17 @@ def test_importance_by_hand():
     assert not occlusion[:, :3].any() and not gradient[:, :3].any()
 
 
+def test_each_of_several_labels_has_a_probability_of_its_own():
+    model, clips, labels = network(), clip64(), torch.tensor([1, 2])
+    model.multi_label = True
+    deleted = torch.arange(8).expand(2, 8) == 3
+    whole, less = (
+        predict(model, each).sigmoid().log()[[0, 1], labels]
+        for each in (clips, hold_frames(clips, deleted))
+    )
+    torch.testing.assert_close(occlusion_importance(model, clips, labels)[:, 3], whole - less)
+
+
 def test_a_faithful_importance_beats_the_control():
     torch.manual_seed(0)
     clips, labels = torch.randn(6, 8, 1, 2, 2, dtype=torch.float64), torch.zeros(6).long()
@@ -696,7 +708,7 @@ def test_a_faithful_importance_beats_the_control():
     assert set(table["method"]) == {"true", "false", "random"} and len(table) == (2 + 5) * 8
     assert set(table["seed"]) == {-1, 0, 1, 2, 3, 4} and set(table["deleted"]) == set(range(8))
     curves = table.groupby(["method", "deleted"])["log_probability"].mean()
-    whole = label_score(OneFrame(5)(clips), labels).mean().item()
+    whole = label_score(OneFrame(5), OneFrame(5)(clips), labels).mean().item()
     assert {round(curves[m, 0], 9) for m in ("true", "false", "random")} == {round(whole, 9)}
     assert curves["true", 1] < curves["random", 1] < curves["false", 1] == pytest.approx(whole)
     assert curves["false", 7] == pytest.approx(whole)  # the last frame left is the one that counts

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.introspect.capture import capture, evaluating
 from blvnet_lab.models import TAM, VideoNet, capture_points
-from blvnet_lab.models.wrapped import check_whole, network_of
+from blvnet_lab.models.wrapped import check_whole, network_of, unwrapped
 
 
 def wake_residuals(model: VideoNet) -> VideoNet:
@@ -113,9 +113,11 @@ def predict(model: VideoNet, clips: Tensor, batch_size: int = 32) -> Tensor:
         return torch.cat([model(part.to(like)).cpu() for part in clips.split(batch_size)])
 
 
-def label_score(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the log-probability (N,) of each clip's label, in nats."""
-    return logits.log_softmax(1).gather(1, labels.to(logits.device)[:, None])[:, 0]
+def label_score(model: VideoNet, logits: Tensor, labels: Tensor) -> Tensor:
+    """Compute the log-probability (N,) of each clip's label, or of one of several, in nats."""
+    several = getattr(unwrapped(model), "multi_label", False)
+    scores = nn.functional.logsigmoid(logits) if several else logits.log_softmax(1)
+    return scores.gather(1, labels.to(logits.device)[:, None])[:, 0]
 
 
 def hold_frames(clips: Tensor, deleted: Tensor) -> Tensor:
@@ -134,8 +136,7 @@ def hold_frames(clips: Tensor, deleted: Tensor) -> Tensor:
     # Frame t (rows) shows frame s (columns): first by distance, then partner, then the earlier.
     cost = 4 * (t[:, None] - t).abs() - 2 * (t[:, None] == t ^ 1).int() + (t > t[:, None]).int()
     cost = cost + (deleted[:, None] * 8 * len(t)).to(cost)  # (N, T, T)
-    rows = torch.arange(len(clips))[:, None]
-    return clips[rows, cost.argmin(2)]
+    return clips[torch.arange(len(clips))[:, None], cost.argmin(2)]
 
 
 def occlusion_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tensor:
@@ -144,13 +145,11 @@ def occlusion_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tens
     A deleted frame shows the pair's other frame instead (see `hold_frames`); below 0, the model
     does better without it.
     """
-    whole = label_score(predict(model, clips), labels)
-    falls = []
-    for t in range(clips.shape[1]):
-        deleted = torch.zeros(clips.shape[:2], dtype=torch.bool)
-        deleted[:, t] = True
-        falls.append(whole - label_score(predict(model, hold_frames(clips, deleted)), labels))
-    return torch.stack(falls, 1)
+    whole = label_score(model, predict(model, clips), labels)
+    frames = torch.arange(clips.shape[1]).expand(clips.shape[:2])
+    held = (hold_frames(clips, frames == t) for t in range(clips.shape[1]))
+    rest = [label_score(model, predict(model, shown), labels) for shown in held]
+    return whole[:, None] - torch.stack(rest, 1)
 
 
 @torch.inference_mode(False)  # in which no gradients can be had
@@ -161,7 +160,7 @@ def gradient_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tenso
     """
     clips = clips.detach().clone().to(next(model.parameters())).requires_grad_()
     with evaluating(model), torch.enable_grad():
-        score = label_score(model(clips), labels).sum()
+        score = label_score(model, model(clips), labels).sum()
         (gradient,) = torch.autograd.grad(score, clips)
     return (gradient * clips.detach()).abs().sum((2, 3, 4)).cpu()
 
@@ -190,5 +189,5 @@ def deletion_table(
         rank = importance.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0: first
         for count in range(clips.shape[1]):
             logits = predict(model, hold_frames(clips, rank < count))
-            rows.append((method, seed, count, label_score(logits, labels).mean().item()))
+            rows.append((method, seed, count, label_score(model, logits, labels).mean().item()))
     return pd.DataFrame(rows, columns=["method", "seed", "deleted", "log_probability"])

@@ -82,8 +82,9 @@ def _entries(taps: Tensor, first: int) -> Iterator[tuple[int, int, float]]:
 
 def tam_weights(model: nn.Module) -> pd.DataFrame:
     """List the taps of every TAM as `taps_table` does; empty for a model without TAMs."""
-    taps = {name: tam.taps for name, tam in tams(model).items()}
-    return taps_table(taps, causal=getattr(unwrapped(model), "causal", False))
+    found = tams(model)
+    causal = any(tam.first_offset < -(tam.num_taps // 2) for tam in found.values())
+    return taps_table({name: tam.taps for name, tam in found.items()}, causal=causal)
 
 
 def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
