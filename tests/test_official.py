@@ -182,6 +182,7 @@ def test_wrong_network(state):
     for model, words in (
         (blvnet(num_frames=8, num_classes=10), r"left over: stem\.tam\.taps"),
         (tsn(depth="tiny"), r"missing: stage\d.* more.* left over: "),
+        (model_of("r50_f4x2_blend5", causal=True), "look ahead, too, got one with causal"),
     ):
         with pytest.raises(ValueError, match=words):
             load_official(model, state)

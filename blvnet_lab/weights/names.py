@@ -94,8 +94,7 @@ def with_our_names(
     layout = layout_of(published)
     renames = BIG_LITTLE if layout in ("video", "image") else PEERS
     ignored = [name for name in published if name.startswith(OF_THE_INPUT)]
-    bias = published.get("fc.bias", torch.empty(0))
-    if layout == "image" and bias.shape == (IMAGE_CLASSES,):
+    if layout == "image" and published.get("fc.bias", torch.empty(0)).shape == (IMAGE_CLASSES,):
         ignored += ["fc.weight", "fc.bias"]
     ours: dict[str, Tensor] = {}
     taps: dict[str, dict[int, Tensor]] = {}

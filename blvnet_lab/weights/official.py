@@ -87,6 +87,8 @@ def load_official(
     found = checkpoint if is_read else read_published(checkpoint, shift_div)
     unused = [key for key in found.weights if keeps_classifier and key.startswith(CLASSIFIER)]
     ours = {key: tensor for key, tensor in found.weights.items() if key not in unused}
+    if model.causal and any(key.endswith(".taps") for key in ours):
+        raise ValueError("expected a network whose taps look ahead, too, got one with causal=True")
     report = LoadReport(found.layout, ignored=found.ignored + unused)
     absent = [key for key in model.state_dict() if key not in ours]
     if found.layout == "image" or keeps_classifier:
@@ -193,8 +195,7 @@ def read_published(
     sizes = _sizes_of(ours, has_branches=False)
     if layout == "resnet" and sizes.get("num_classes") in (None, IMAGE_CLASSES):
         raise ValueError(f"expected a network of videos, got one of pictures: {ELSEWHERE}")
-    if "num_frames" in said:
-        sizes["num_frames"] = said["num_frames"]
+    sizes |= {fact: said[fact] for fact in said if fact == "num_frames"}
     architecture = "tam_resnet" if layout == "ibm" else "tsm" if is_tsm else "tsn"
     return Published(layout, ours, ignored, architecture, sizes)
 
