@@ -202,7 +202,7 @@ def compile_for_inference(
         raise ValueError(
             f"expected the compiled logits to be the network's to {TOLERANCES[precision]} of "
             f"the largest, got a deviation of {compiled.deviation:.1e} in {precision}: look "
-            "for weights that are not finite, or take float32 or optimize_for_inference"
+            f"for weights that are not finite, take float32, or delete {file} and compile again"
         )
     if keep:
         keep_memory()

@@ -115,9 +115,8 @@ def prepared(model: VideoNet, path: Path, *endings: str) -> tuple[VideoNet, Vide
             f"{', '.join(lacking)}: pip install {' '.join(lacking)} (or the extra `export` of "
             "blvnet_lab), or write a .pt2, which needs none of them"
         )
-    model = network_of(model)
-    check_as_built(model)
-    model = copy.deepcopy(model).cpu().float().eval()
+    check_as_built(network_of(model))
+    model = copy.deepcopy(network_of(model)).cpu().float().eval()
     network = model if model.folded else optimize_for_inference(model)
     # Not channels-last: PyTorch warns about such tensors when it reads a .pt2.
     return model, network.to(memory_format=torch.contiguous_format)

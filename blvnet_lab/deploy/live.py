@@ -24,8 +24,10 @@ from blvnet_lab.models.tam import TAM, PairTAM
 
 def frame_edges(info: VideoInfo) -> np.ndarray:
     """Find when each frame of a video is shown, and when the last one ends: (N + 1,) seconds."""
-    shown = showing_of(info).times or np.arange(info.num_frames) / info.fps
-    return np.append(np.array(shown, np.float64), float(shown[-1]) + 1 / info.fps)
+    showing = showing_of(info)
+    step = 1 / float(showing.fps)  # from the times: Matroska may name another rate in `info`
+    shown = showing.times or np.arange(info.num_frames) * step
+    return np.append(np.array(shown, np.float64), float(shown[-1]) + step)
 
 
 class PastMaps(nn.Module):
@@ -114,8 +116,7 @@ class Stream(nn.Module):
             if isinstance(tam := getattr(module, "tam", None), TAM):
                 module.tam = StepPairTAM(tam) if isinstance(tam, PairTAM) else StepTAM(tam)
         self.model = model
-        self.eval()
-        self.reset()
+        self.eval().reset()
 
     def reset(self) -> None:
         """Forget all frames: the next pair starts a new video."""

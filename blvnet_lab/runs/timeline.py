@@ -87,8 +87,8 @@ def answer_over_time(
             f"expected a video that says when frames are shown, got {info.fps:g} frames a second, "
             f"and seconds above 0, got timeline={every} and window={how.window}"
         )
-    span = recipe.stride * frames / info.fps if how.window is None else how.window
     clips = Clips(info, recipe)
+    span = how.window or recipe.stride * frames * clips.end / info.num_frames
     span = span if model.causal else min(span, clips.end)
     times = every * np.arange(1, int(clips.end / every + 1e-6) + 1)
     times = (times if len(times) else np.array([clips.end])).round(6)
