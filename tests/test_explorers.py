@@ -16,7 +16,7 @@ from PIL import Image
 from shown import NAMES, a_clip, bytes_of, decoded, everything_in, plain, scores_in, shipped, still
 from videos import read_number, write_video
 
-from blvnet_lab.data import VideoReadError, normalize, read_frames
+from blvnet_lab.data import VideoReadError, normalize, read_frames, sample_uniform
 from blvnet_lab.introspect import wake_residuals
 from blvnet_lab.models import blvnet_tam, tsn
 from blvnet_lab.viz.explorers.branch import BranchExplorer
@@ -182,6 +182,18 @@ def test_a_file_of_ones_own(explorer, folder, models):
     explorer.path.value = str(folder / "c.mp4")
     explorer.number.value = 1  # a clip of the manifest ends the file of one's own
     assert explorer.path.value == "" and "b.mp4" in explorer.title.value
+
+
+def test_a_clip_that_is_a_part_of_a_video(models, folder):
+    rows = {"path": str(folder / "long.mp4"), "class_name": "moves_left"}
+    parts = pd.DataFrame({"part_start": [0, 4], "part_end": [2, 6]}).assign(**rows)
+    explorer = ClipExplorer(models, parts, NAMES)
+    explorer.number.value = 1
+    assert "long.mp4#t=4,6: 50 frames, 2.0 s, 64 x 64 pixels" in explorer.title.value
+    sampled = [100 + number for number in sample_uniform(50, 8).tolist()]
+    assert numbers_in(explorer.strip.value) == sampled
+    expected = by_hand(models["TAM"], folder / "long.mp4", sampled)
+    assert tam_scores(explorer) == pytest.approx(expected, abs=1e-4)
 
 
 def test_large_frames_are_scaled_down(explorer, folder):

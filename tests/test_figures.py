@@ -62,6 +62,16 @@ def test_six_models_have_room_and_looks_of_their_own():
     assert list(curve.y) == [50]
 
 
+def test_no_name_is_a_formula_or_hidden():
+    names, shares = ["_a", "$x_$", "$1 or $2"], [0.3, 0.2, 0.1]
+    over_time = viz.timeline_figure(pd.DataFrame([shares], [1.0], names))
+    bars = viz.class_bars({"it": shares}, names)
+    for figure in (over_time, bars, viz.confusion_figure({"it": torch.eye(3)}, names)):
+        figure.canvas.draw()  # "x_" is no formula: matplotlib would refuse it
+    for shown in (over_time.axes[0].get_legend().get_texts(), bars.axes[0].get_yticklabels()):
+        assert [text.get_text().strip().replace("\\$", "$") for text in shown] == names
+
+
 def test_class_bars_and_confusion_are_in_percent():
     figure = viz.class_bars({"x": [0.2, 0.8], "y": torch.tensor([0.9, 0.1])}, ["a", "b"])
     widths = [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes]

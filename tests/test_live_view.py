@@ -188,6 +188,17 @@ def test_it_plays_as_fast_as_the_video_and_says_the_cost(view):
     assert view.position.value == 23 and "4 of 4 pairs seen" in view.cost.value
 
 
+def test_times_are_those_at_which_frames_are_shown(model, tmp_path):
+    times = [0, 1, 2, 3, *range(60, 80)]  # in 0.04 s: a recording that pauses
+    view = LiveView(model, write_video(tmp_path / "a.mp4", 24, size=(64, 64), times=times), NAMES)
+    view.position.value = 5
+    assert " at 2.44 s: " in view.caption.value and "24 frames, 3.3 s," in view._frames.title()
+    scores = view._watcher.probabilities(range(3), 4)
+    when = {"now": 2.48, "span": 3.16 * 24 / 23}  # the last frame stays for the mean time
+    expected = live.score_chart([0.04, 0.12, 2.44], scores, NAMES, **when, unit="s")
+    assert (decoded(view.chart.value) == expected).all()
+
+
 def test_frames_without_times(model, folder):
     view = LiveView(model, folder / "pictures", NAMES, stride=2)
     view.position.value = 11

@@ -21,11 +21,12 @@ from blvnet_lab.data import (
     sample_uniform,
     view_transform,
 )
+from blvnet_lab.deploy.live import frame_edges
 from blvnet_lab.introspect import capture
 from blvnet_lab.models import VideoNet, blvnet_tam, tsn
 from blvnet_lab.runs.predict import predict_video
-from blvnet_lab.runs.timeline import OverTime
-from blvnet_lab.training.checkpoint import Trained, save_trained
+from blvnet_lab.runs.timeline import OverTime, answer_over_time
+from blvnet_lab.training.checkpoint import Trained, load_trained, save_trained
 from blvnet_lab.training.recipe import Recipe, Views
 from blvnet_lab.viz.theme import VERMILLION
 
@@ -108,13 +109,21 @@ def test_times_are_those_at_which_frames_are_shown(causal, tmp_path):
     found = predict_video(saved(tmp_path, sure(**arguments)), video, OverTime(0.8, window=1.6))
     assert found.timeline.index.tolist() == pytest.approx([0.8 * k for k in range(1, 7)])
     # A causal network sees all up to 4.8 s, any other 4.0 to 5.6 s, or as near as the video goes.
-    end = found.timeline.index[-1] if causal else min(5.6, 5.4 + 1 / probe_video(video).fps)
+    end = found.timeline.index[-1] if causal else min(5.6, 5.4 * 60 / 59)
     times = np.arange(0.2 if causal else end - 1.4, end, 0.4)
     numbers = [sum(tick <= 25 * time + 0.01 for tick in ticks) - 1 for time in times]
     model = sure(frames=len(numbers), **arguments)
     with torch.no_grad(), capture(model, ["classifier"]) as cache:
         model(views_of(video, numbers))
     assert close(found.timeline.iloc[-1], cache["classifier"].mean(0)[-4:].mean(0))
+
+
+def test_even_times_count_and_not_the_rate_that_a_file_names(video, tmp_path):
+    info = replace(probe_video(video), fps=30.0)  # as Matroska may name it
+    assert frame_edges(info) == pytest.approx(np.arange(71) / 25)
+    trained = load_trained(saved(tmp_path, sure(tsn), stride=5))
+    _, basis = answer_over_time(trained, info, OverTime(0.7))
+    assert basis == "of 4 frames around each time, 0.2 s apart"
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -185,7 +194,7 @@ def test_the_explorer_shows_the_answer_of_each_moment(tmp_path):
         assert read_number(shown.transpose(2, 0, 1)) == number
         said = ("answer of 0.8 s: b 60 %, c 30 %", "answer of 4 s: <a> 70 %, b 20 %")
         said = ("no answer yet", *said)[(ends[number] >= 20) + (ends[number] >= 100)]
-        assert words.endswith(f" s: {said}"), number
+        assert words.endswith(f" at {[0, *ends][number] / 25:.2f} s: {said}"), number
         chart = decoded(explorer.chart.value)
         changed = (chart != empty).any(-1)
         assert (chart[changed] == [*bytes_of(VERMILLION), 255]).all() and changed.any()

@@ -467,11 +467,16 @@ def test_embedding_explorer_shows_the_clip_under_the_mouse():
             end = "/".join(Path(clip["path"]).parts[-2:])
             assert escape(f"({clip['split']}), {trace.name}: val/{end}") in explorer.caption.value
             assert (*ring.x, *ring.y) == (x, trace.y[number]) and ring.xaxis == trace.xaxis
-    frames = data.read_frames(order["path"].iloc[3], data.sample_uniform(24, 6).tolist())
-    explorer.slider.value = 3
-    labels = [f"frame {number}" for number in (2, 6, 10, 14, 18, 22)]
-    strip = {"": [frame.permute(1, 2, 0).numpy() for frame in frames]}
-    assert explorer.frames.value == png(mosaic(strip, column_labels=labels, tile_px=120))
+    path = order["path"].iloc[3]
+    part = order.assign(path=f"{path}#t=0.5,1.5")  # from the sixth frame on
+    for points, first, count in ((order, 0, 24), (part, 6, 12)):
+        numbers = data.sample_uniform(count, 6)
+        labels = [f"frame {number}" for number in numbers.tolist()]
+        frames = data.read_frames(path, (first + numbers).tolist())
+        strip = {"": [frame.permute(1, 2, 0).numpy() for frame in frames]}
+        explorer = viz.EmbeddingExplorer(points)
+        explorer.slider.value = 3
+        assert explorer.frames.value == png(mosaic(strip, column_labels=labels, tile_px=120))
 
 
 def test_embedding_explorer_says_what_cannot_be_shown(tmp_path):

@@ -64,6 +64,11 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
+def as_label(name: str) -> str:
+    """Keep matplotlib from reading $...$ as a formula, and from leaving _... out of a legend."""
+    return " " * name.startswith("_") + name.replace("$", r"\$")
+
+
 def draw_coin_toss(axes: Axes) -> None:
     """Draw a line at 50 %, with its name on the right, away from the curves."""
     axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
@@ -182,7 +187,7 @@ def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figur
     colours, marks = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY), "osD^vx"
     highest = table.max().sort_values(ascending=False, kind="stable").index[:top]
     for name, colour, mark in zip(highest, cycle(colours), cycle(marks), strict=False):
-        axes.plot(table.index, 100 * table[name], color=colour, marker=mark, ms=3, label=name)
+        axes.plot(table.index, 100 * table[name], mark + "-", c=colour, ms=3, label=as_label(name))
     axes.set(xlabel="time in the video / s", ylabel="probability / %", ylim=(-2, 102))
     axes.set_title(title, fontsize=10)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
@@ -202,7 +207,7 @@ def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[
         colours = [BLUE if i == percent.argmax() else GREY for i in range(len(percent))]
         axes.barh(range(len(percent)), percent, color=colours)
         axes.set(title=name, xlim=(0, 100), xlabel="probability / %")
-        axes.set_yticks(range(len(class_names)), class_names)
+        axes.set_yticks(range(len(class_names)), map(as_label, class_names))
     panels[0].invert_yaxis()  # class 0 on top
     return figure
 
@@ -214,7 +219,7 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
     """
     count = len(matrices)
     figure, panels = new_figure(1.5 + 3.6 * count, 4.9, columns=count, framed=True, sharey=True)
-    ticks = range(len(class_names))
+    ticks, class_names = range(len(class_names)), [*map(as_label, class_names)]
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         counts = np.asarray(matrix, dtype=float)
         percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from blvnet_lab.data import denormalize, evaluation_transform, read_frames, sample_uniform
+from blvnet_lab.data.dataset_files import clip_names
 from blvnet_lab.introspect import predict
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.models import VideoNet
@@ -41,7 +42,7 @@ class ClipExplorer(VideoExplorer):
     Args:
         models: title to model, all with the same number T of frames and of classes. The explorer
             runs copies of them, so later changes have no effect.
-        manifest: the clips to choose from, with `path` and `class_name`.
+        manifest: the clips to choose from, with `path` and `class_name`, perhaps parts of videos.
         class_names: names of the models' classes; "class 0", ... if None.
         size: (height, width) in pixels of the frames that the models get.
 
@@ -67,6 +68,7 @@ class ClipExplorer(VideoExplorer):
         self._routed = [title for title, model in models.items() if model.pairs]
         self._prepare = evaluation_transform(size)
         clips = manifest.dropna(subset=["class_name"]).astype({"class_name": str})
+        clips = clips.assign(path=clip_names(clips))
         found = clips.groupby("class_name", sort=False)["path"].agg(list)
         known = [name for name in self._names if name in found]  # come first, in label order
         self._paths = {name: found[name] for name in (*known, *found.index)}

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from blvnet_lab.data import VideoReadError, probe_video, read_frames, sample_uniform
+from blvnet_lab.data import VideoReadError, read_frames, sample_uniform
 from blvnet_lab.viz.explorers.base import Explorer
+from blvnet_lab.viz.explorers.video import clip_info
 from blvnet_lab.viz.images import as_images, mosaic, paragraph, text_picture
 from blvnet_lab.viz.interactive import embedding_hover
 from blvnet_lab.viz.theme import GREY
@@ -71,7 +72,7 @@ class EmbeddingExplorer(Explorer):
 def _picture(path: str) -> np.ndarray:
     """Draw frames of a video, or why it cannot be read."""
     try:
-        info = probe_video(path)
+        info = clip_info(path)
         numbers = sample_uniform(info.num_frames, min(FRAMES, info.num_frames)).tolist()
         frames = as_images(read_frames(info, numbers))
     except VideoReadError as error:

@@ -147,7 +147,8 @@ class LiveView(VideoExplorer):
     ) -> None:
         super().__init__()
         self._watcher, self._frames = Watcher(model, class_names, size, fast), FrameReader(path)
-        self._fps, self._count = self._frames.info.fps, self._frames.info.num_frames
+        self._count, self._edges = self._frames.info.num_frames, self._frames.edges
+        self._fps = self._count / self._edges[-1] if self._frames.info.fps else 0.0
         self._stride, numbers = stride, range(stride // 2, self._count, stride)
         # If the video has T x stride frames, these are the ones that `sample_uniform` takes.
         self._pairs = list(zip(numbers[0::2], numbers[1::2], strict=False))
@@ -184,7 +185,7 @@ class LiveView(VideoExplorer):
         """Give the network those of the first `count` pairs that it has not seen yet."""
         for first, second in self._pairs[len(self._watcher.ends) : count]:
             pair = torch.stack([self._frames[first], self._frames[second]])
-            self._watcher.take(pair, second / (self._fps or 1))
+            self._watcher.take(pair, self._edges[second])
 
     def _seen_by(self, number: int) -> int:
         """Count the pairs that are complete once this frame is reached."""
@@ -216,8 +217,8 @@ class LiveView(VideoExplorer):
 
     def _chart(self, number: int) -> np.ndarray:
         """Draw the chart as it is at a frame."""
-        rate, most, unit = (self._fps, MAX_SECONDS, "s") if self._fps else (1, MAX_FRAMES, "frames")
-        when = {"now": (number + 1) / rate, "span": min(self._count / rate, most), "unit": unit}
+        most, unit = (MAX_SECONDS, "s") if self._fps else (MAX_FRAMES, "frames")
+        when = {"now": self._edges[number + 1], "span": min(self._edges[-1], most), "unit": unit}
         return self._watcher.chart(self._seen_by(number), self.now.averaged, **when)
 
     def static_picture(self) -> np.ndarray:

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageDraw
 
-from blvnet_lab.deploy.live import frame_edges
 from blvnet_lab.viz.explorers.base import row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
 from blvnet_lab.viz.figures import timeline_figure
@@ -47,7 +46,7 @@ class TimelineExplorer(VideoExplorer):
             raise ValueError("expected answers over time, got a table without rows")
         table = table.set_index("seconds") if "seconds" in table else table
         self._frames, self._table, self._top = FrameReader(path), table, top
-        self._ends = frame_edges(self._frames.info)[1:]
+        self._ends = self._frames.edges[1:]
         with mpl.rc_context(LOOK):
             canvas = FigureCanvasAgg(timeline_figure(table, top))
             (self._axes,) = canvas.figure.axes

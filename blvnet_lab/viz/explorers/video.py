@@ -1,5 +1,7 @@
 """The base of explorers of a video file: they show a frame, and survive what cannot be read."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -10,6 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from blvnet_lab.data import VideoReadError, probe_video, read_frames
+from blvnet_lab.data.dataset_files import clip_name
+from blvnet_lab.data.probing import VideoInfo, known_video
+from blvnet_lab.deploy.live import frame_edges
 from blvnet_lab.viz.explorers.base import Explorer
 from blvnet_lab.viz.images import paragraph
 from blvnet_lab.viz.theme import VERMILLION
@@ -19,11 +24,21 @@ BLOCK_BYTES = 64e6  # of frames decoded together, since every start of decoding 
 MAX_BLOCK = 48
 
 
+def clip_info(name: str | os.PathLike) -> VideoInfo:
+    """Probe a video file or, by a clip's name (`clip_name`), the part of one."""
+    part = re.fullmatch(r"(.*)#t=([\d.,e+-]+)", os.fspath(name))
+    if part is None or os.path.exists(name):
+        return probe_video(name)
+    return known_video(part[1], "", [*map(float, part[2].split(","))])
+
+
 class FrameReader:
-    """Frames of a video by number, decoded in blocks, for playing."""
+    """Frames of a video, or of a clip (`clip_info`), by number, decoded in blocks, for playing."""
 
     def __init__(self, path: str) -> None:
-        self.info = probe_video(path)
+        self.info = info = clip_info(path)
+        # When each frame is shown, and the last one ends: (N + 1,), in seconds if they have a rate.
+        self.edges = frame_edges(info) if info.fps else np.arange(info.num_frames + 1)
         height, width = self.info.size
         self._block = max(1, min(MAX_BLOCK, int(BLOCK_BYTES / (3 * height * width))))
         self._frames: dict[int, Tensor] = {}  # of the last block
@@ -47,9 +62,9 @@ class FrameReader:
     def title(self) -> str:
         """Describe the video by name, length and size."""
         info, (height, width) = self.info, self.info.size
-        seconds = f", {info.seconds:.1f} s" if info.fps else ""
+        seconds = f", {self.edges[-1]:.1f} s" if info.fps else ""
         length, size = f"{info.num_frames} frames{seconds}", f"{height} x {width} pixels"
-        return f"{Path(info.path).name}: {length}, {size}"
+        return f"{clip_name(Path(info.path).name, info.part)}: {length}, {size}"
 
 
 class VideoExplorer(Explorer):
@@ -90,7 +105,7 @@ class VideoExplorer(Explorer):
         """Show the frame, its number and time, and `fate`, HTML about its use by the network."""
         number, info = self.now.position, self._frames.info
         self._show_frame(self._frames.image(number), *FRAME_BOX)
-        time = f" at {number / info.fps:.2f} s" if info.fps else ""
+        time = f" at {self._frames.edges[number]:.2f} s" if info.fps else ""
         counter = f"<code>frame {number} (0 to {info.num_frames - 1})</code>{time}"
         self.caption.value = paragraph(f"{counter}: {fate}")
         self.message.value = self._note
