@@ -173,9 +173,10 @@ def test_crops_of_useful_frames_are_never_enlarged(frame):
         frames = torch.empty(1, 3, *(round(side * scale) for scale in frame))
         crop = training_transform((64, 48)).transforms[0]
         drawn = [crop.make_params([frames]) for _ in range(2000)]
-        least[share] = min(min(params["height"], params["width"]) for params in drawn)
-    assert least[1.0] >= 64 - 1
-    assert frame != (1.0, 1.0) or least[0.9] < 64
+        least[share] = min(min(p["height"] / 64, p["width"] / 48) for p in drawn)
+        assert all(0.75 < (p["height"] / 64) / (p["width"] / 48) < 1.3 for p in drawn), "stretched"
+    assert least[1.0] >= 1 - 1 / 48
+    assert frame != (1.0, 1.0) or least[0.9] < 1
     side = useful_short_side((64, 48), "multi-scale")
     assert round(side * min(CROP_SCALES)) >= 64 > round(0.9 * side * min(CROP_SCALES))
 

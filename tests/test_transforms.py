@@ -8,6 +8,7 @@ from blvnet_lab.data import denormalize, evaluation_transform, normalize, traini
 from blvnet_lab.data.transforms import CROP_SCALES, Jitter, multi_scale_crop, view_transform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as published
+SIDES = [200, 175, 150, 132]  # of square crops at four scales, out of 200 pixels
 
 
 def random_frames(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -115,22 +116,23 @@ def coordinates(height: int, width: int) -> torch.Tensor:
     return frames
 
 
-def test_multi_scale_crops_are_the_published_ones(monkeypatch):
-    """On frames of 200 x 240: the sides 200, 175, 150 and 132, at the corners or in the middle."""
+@pytest.mark.parametrize("size, wide", [((64, 64), SIDES), ((50, 60), [240, 210, 180, 158])])
+def test_multi_scale_crops_are_the_published_ones(size, wide, monkeypatch):
+    """On frames of 200 x 240, at the corners or in the middle, of the clip's shape, or nearly."""
     assert CROP_SCALES == (1.0, 0.875, 0.75, 0.66)
-    seen = set()
+    seen, resized = set(), [*size]
 
     def crop(frames, top, left, height, width, size, antialias):
-        assert size == [64, 64] and antialias
+        assert size == resized and antialias
         seen.add((height, width, top, left))
 
     monkeypatch.setattr(v2.functional, "resized_crop", crop)
     torch.manual_seed(0)
     for _ in range(2000):
-        multi_scale_crop(torch.empty(1, 3, 200, 240), (64, 64))
-    expected, sides = set(), [200, 175, 150, 132]
-    for i, height in enumerate(sides):
-        for width in sides[max(0, i - 1) : i + 2]:
+        multi_scale_crop(torch.empty(1, 3, 200, 240), size)
+    expected = set()
+    for i, height in enumerate(SIDES):
+        for width in wide[max(0, i - 1) : i + 2]:
             bottom, right = 200 - height, 240 - width
             places = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
             places.append((round(bottom / 2), round(right / 2)))

@@ -16,8 +16,8 @@ from torchvision.transforms import v2
 
 # ImageNet's, in RGB; the published weights were trained with them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # "multi-scale": sides, as shares of the short side
-AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)  # "resized": shares of the area, width over height
+CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # "multi-scale": sides, as shares of the largest crop's
+AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)  # "resized": shares of the area; how far it is stretched
 
 
 def normalize(frames: Tensor) -> Tensor:
@@ -57,7 +57,8 @@ def training_transform(
     erase: probability of blanking out a random rectangle (Zhong et al., 2017).
     """
     with torch.device("cpu"):  # for the tensors that torchvision's transforms hold
-        resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=RATIOS)
+        ratios = [ratio * size[1] / size[0] for ratio in RATIOS]  # width to height
+        resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=ratios)
         multi_scale = v2.Lambda(partial(multi_scale_crop, size=size))
         steps = [{"resized": resized, "multi-scale": multi_scale}[crop]]
         if rand_augment:
@@ -93,8 +94,9 @@ class Jitter(v2.ColorJitter):
 
 def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-scale"]) -> int:
     """Compute the short side, in pixels, beyond which frames hold more than training crops show."""
-    smallest = (AREAS[0] / RATIOS[1]) ** 0.5 if crop == "resized" else CROP_SCALES[-1]
-    return math.ceil(max(size) / smallest)
+    if crop == "resized":
+        return math.ceil(max(*size, (math.prod(size) * RATIOS[1] / AREAS[0]) ** 0.5))
+    return math.ceil(max(size) / CROP_SCALES[-1])
 
 
 def multi_scale_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:
@@ -104,9 +106,10 @@ def multi_scale_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:
     picture is sometimes stretched a little (TSN, Wang et al., 2016, section 3.2).
     """
     height, width = frames.shape[-2:]
-    sides = [round(min(height, width) * scale) for scale in CROP_SCALES]
-    steps = range(len(sides))
-    shapes = [(sides[i], sides[j]) for i in steps for j in steps if abs(i - j) <= 1]
+    largest = min(height, width * size[0] / size[1]), min(width, height * size[1] / size[0])
+    tall, wide = ([round(side * scale) for scale in CROP_SCALES] for side in largest)
+    steps = range(len(CROP_SCALES))
+    shapes = [(tall[i], wide[j]) for i in steps for j in steps if abs(i - j) <= 1]
     crop = shapes[torch.randint(len(shapes), (), device="cpu").item()]
     places = _crop_places((height, width), crop, 5)
     top, left = places[torch.randint(len(places), (), device="cpu").item()]
