@@ -82,6 +82,11 @@ def test_clips_of_a_split(small):
         frames, label = clips[i]
         expected = read_frames(rows["path"].iloc[i], [1, 4, 7, 10, 13, 16, 19, 22])
         assert torch.equal(frames, expected) and label == rows["label"].iloc[i]
+    for skip in (False, True):
+        clips = ClipDataset(small, "val", 8, as_it_is, skip_unreadable=skip)
+        assert torch.equal(clips[-1][0], frames) and clips[-1][1] == label
+        with pytest.raises(IndexError):
+            clips[10]
     assert len(ClipDataset(small, "train", 8, as_it_is)) == 30
     kept = ClipDataset(small, "val", 8, lambda frames: frames.zero_(), in_memory=True)
     before = kept.videos[0].clone()
@@ -156,13 +161,16 @@ def test_mirrored_clips_change_their_label(small, tmp_path):
 
 def test_mirroring_needs_a_class_list_and_evaluation_not_all_classes(tmp_path):
     manifest = numbered(tmp_path, 4, 4)
-    with pytest.raises(ValueError, match="expected a data set with a class list, which mirroring"):
-        clips_of(manifest, mirror=True)
     data_set = DataSet(manifest, ["class 0", "class 1"], [None, 1])
     mirrored = ClipDataset(data_set, "train", 4, as_it_is, mirror=True)
     torch.manual_seed(0)
     shown = [[numbers(mirrored[i][0]) == [0, 1, 2, 3] for _ in range(10)] for i in (0, 1)]
     assert all(shown[0]) and not all(shown[1]), "the first class has no mirror image"
+    # no class list, one without the column "mirror", clips that are no training clips
+    for mirror, views, got in ((None, None, "none"), ([None] * 2, None, "none"), ([0, 1], 2, "nu")):
+        data_set = DataSet(manifest, ["class 0", "class 1"], mirror)
+        with pytest.raises(ValueError, match=rf"training clips .* with mirror images, .*got {got}"):
+            ClipDataset(data_set, "train", 4, as_it_is, mirror=True, num_clips=views)
     clips = clips_of(manifest[1:])
     assert clips[0][1] == 1
     with pytest.raises(ValueError, match=r"the labels 0, 1, .* got 1 class 1"):

@@ -59,7 +59,8 @@ class ClipDataset(Dataset):
             the video (`unreadable`); False raises.
 
     Raises:
-        ValueError: the split has no rows, or `mirror` lacks a class list.
+        ValueError: the split has no rows, or `mirror` lacks a class list with mirror images, or
+            comes with `num_clips`.
         VideoReadError: a video is damaged; with `skip_unreadable`, `MAX_IN_A_ROW` of them in a row.
     """
 
@@ -81,9 +82,10 @@ class ClipDataset(Dataset):
         rows = usable_rows(data_set, split)
         if num_clips is not None:
             rows = rows[~clip_names(rows).duplicated()]  # training may repeat a clip
-        if mirror and data_set.mirror is None:
-            words = "expected a data set with a class list, which mirroring needs, got none"
-            raise ValueError(f"{words}: write one, or leave out mirror")
+        if mirror and (num_clips is not None or set(data_set.mirror or ()) <= {None}):
+            words = "expected training clips and a class list with mirror images, for mirror=True"
+            got = "none" if num_clips is None else f"num_clips={num_clips}, for evaluation"
+            raise ValueError(f"{words}, got {got}: write one, or leave out mirror")
         self.paths = np.array([os.fsdecode(path) for path in rows["path"]], STRING)
         self.parts, self.names = clip_parts(rows), np.array([*clip_names(rows)], STRING)
         self.multi_label, found = data_set.multi_label, by_class(rows.reset_index())
@@ -117,6 +119,7 @@ class ClipDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int | Tensor]:
+        i = range(len(self))[i]  # IndexError beyond the last clip, at which a loop ends
         with on_cpu():
             if not self.skip_unreadable:
                 return self._clip(i)
