@@ -250,7 +250,8 @@ def test_average_of_weights_by_hand(tmp_path):
         return {"top_1": 0.5}
 
     _, result = fitted(tmp_path / "run", recipe, model=model, score=score)
-    after = [*after[1:], tensors(model)]  # before a step is after the one before
+    last = read_checkpoint(tmp_path / "run" / "last.pt")["model"]
+    after = [*after[1:], dict(last)]  # before a step is after the one before
     assert len(after) == 6
     by_hand, at_epochs = dict(after[0]), []
     for number, weights in enumerate(after):
@@ -273,8 +274,9 @@ def test_average_of_weights_by_hand(tmp_path):
         again = evaluate(check, Clips(10, seed=1), device=CPU).logits
         torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-6)
     assert torch.equal(result.predictions.logits, seen[-1][2])
-    assert_equal(tensors(model), after[-1])
-    raw = evaluate(model, Clips(10, seed=1), device=CPU)
+    assert_equal(tensors(model), seen[-1][1])
+    check.load_state_dict(after[-1])
+    raw = evaluate(check, Clips(10, seed=1), device=CPU)
     top_1 = (raw.logits.argmax(1) == raw.labels).float().mean().item()
     assert result.history[-1]["raw_top_1"] == pytest.approx(top_1)
 
@@ -603,6 +605,8 @@ def test_the_line_of_an_epoch(tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     assert result.stopped == "" and result.unreadable.empty
     assert not model.training
+    _, other = fitted(score=lambda network, predictions: {"more": 1})
+    assert [line["top_1"] for line in other.history] == [line["top_1"] for line in lines]
     assert model.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -188,6 +188,14 @@ def test_the_loss_is_binary_cross_entropy_of_every_class(tmp_path):
     assert np.isfinite(train_one_epoch(model, [(clips, labels)], recipe=mixed, **options))
 
 
+def test_a_trained_network_knows_how_many_labels_a_clip_may_have():
+    model, singles = tsn(depth="tiny", num_frames=2, num_classes=3), Vectors(torch.arange(3))
+    singles.multi_label = False
+    for clips in (Vectors(torch.eye(3)), singles):
+        fit(model, clips, clips, Recipe(epochs=1, batch_size=3, num_frames=2, size=(32, 32)))
+        assert model.multi_label == clips.multi_label
+
+
 def test_settings_that_mean_nothing_for_several_labels():
     model, clips = tsn(depth="tiny", num_frames=2, num_classes=3), Vectors(torch.eye(3))
     for setting in ({"balanced": True}, {"label_smoothing": 0.1}):

@@ -165,7 +165,6 @@ def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:
         "num_clips": len(train_set),
         "classes": list(getattr(train_set, "classes", None) or ()),
         "rows": rows,
-        "multi_label": getattr(train_set, "multi_label", False),
     }
 
 

@@ -198,15 +198,16 @@ def fit(
 
     Inside `process_group`, the processes train together. Seeds PyTorch's generator and calls
     `keep_memory`. SIGTERM, SIGUSR1 or the stop button ends the run after the current step, with a
-    checkpoint. The model is left in eval mode, on the device.
+    checkpoint. The model is left in eval mode, on the device, with the averaged weights if the
+    recipe asks for an average.
 
     Args:
         train_set, val_set: items (clip (T, C, H, W), label). If they have `paths`, messages name
-            clips; `classes` (names by label) are stored with the weights.
+            clips; `classes` (names by label) and `multi_label` are stored with the weights.
         output: where to write log, checkpoints and recipe; None writes nothing.
         device: None picks a GPU if there is one.
         score: the figures to log after every epoch; None for `standard_scores`. The epoch with the
-            highest "top_1" (or "map", for several labels) is the best.
+            highest "top_1" (or "map", for several labels) is the best; it is added if not given.
         after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
@@ -215,6 +216,7 @@ def fit(
     """
     device, ranks, predictions, stopped = device or pick_device(), current_ranks(), None, ""
     keep_memory()
+    model.multi_label = getattr(train_set, "multi_label", False)
     loader, batches = training_loader(train_set, recipe, ranks, device)
     # A dead worker's signal may come again while the first is being handled, hence the second one.
     with report_dead_worker(), frozen_body(model, recipe), noted_signals() as asked:
@@ -246,6 +248,7 @@ def fit(
             except Stopped:
                 stopped = asked[-1] if asked else "a signal to another process"
                 folder.save()
+    model.load_state_dict(state.evaluated.state_dict())
     model.eval()
     return Fitted(state.history, predictions, stopped, unreadable_videos(train_set))
 
@@ -261,9 +264,11 @@ def _evaluate(
         # Evaluation needs less memory than training, so training's batch size fits.
         how = {"batch_size": at_once, "device": state.device, "hardware": state.recipe.hardware}
         found = evaluate(network, val_set, stop=partial(bool, asked), **how)
+        scores = standard_scores(found)
+        main = {name: value for name, value in scores.items() if name in MAIN}
         if network is not state.evaluated:
-            raw = {f"raw_{name}": v for name, v in standard_scores(found).items() if name in MAIN}
-    return found, (score(network, found) if score else standard_scores(found)) | raw
+            raw = {f"raw_{name}": value for name, value in main.items()}
+    return found, (main | score(network, found) if score else scores) | raw
 
 
 def _bar(state: State) -> tqdm:

@@ -110,6 +110,7 @@ class State:
         return {
             "architecture": self.model.architecture,
             "arguments": self.model.arguments,
+            "multi_label": self.model.multi_label,
             **{name: None if part is None else part.state_dict() for name, part in parts.items()},
             **{name: getattr(self, name) for name in PLACE},
             "so_far": ranks.gather(self.so_far),
