@@ -9,8 +9,8 @@ from torch.utils.checkpoint import checkpoint
 def run_checkpointed(part: nn.Module, *args: Tensor | int) -> Tensor:
     """Compute `part(*args)`, keeping only its inputs; gradients are the same.
 
-    A part that is captured or edited runs as usual, since in the backward pass its hooks may be
-    gone.
+    A part with hooks (of `capture`, `edit`, FSDP2's `fully_shard`) runs as usual, which saves no
+    memory, since in the backward pass its hooks may be gone.
     """
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in part.modules())
     if hooked or not torch.is_grad_enabled():
