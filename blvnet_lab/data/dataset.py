@@ -38,8 +38,8 @@ class ClipDataset(Dataset):
     """Give the clips of a data set's split, as (clip (T, C, H, W) float, label).
 
     Where clips may have several labels, the label is a vector (num_classes,) of zeros and ones.
-    Rows whose status is not "ok" are left out. `names` holds the clips' names; that of a part of a
-    video is its path and times, path#t=3,9.5. `last_read` is the number of the clip read last.
+    Rows with another status than "ok" are left out. `names` holds the clips' names; that of a part
+    of a video is its path and times, path#t=3,9.5. `last_read` is the number of the clip read last.
 
     Args:
         num_frames: T.
@@ -232,9 +232,9 @@ class ClipDataset(Dataset):
 
 
 def usable_rows(data_set: DataSet, split: str) -> pd.DataFrame:
-    """Return a split's rows whose status is "ok"; raise ValueError if there are none."""
+    """Return a split's rows whose status is "ok" or empty; raise ValueError if there are none."""
     rows = data_set.split(split).rows
-    usable = rows[rows["status"] == "ok"] if "status" in rows else rows
+    usable = rows[rows["status"].fillna("ok").isin(["ok", ""])] if "status" in rows else rows
     if usable.empty:
         found = ", ".join(sorted(set(rows["status"])))
         words = f'expected clips of split "{split}" with the status "ok", got none, only {found}'

@@ -275,7 +275,7 @@ def _check_rows(rows: pd.DataFrame, path: Path, classes: Sequence[str] | None) -
         if (pd.to_numeric(rows[column]) < 0).any():
             raise ValueError(f"{path}: expected numbers from 0 on in the column {column}")
     good = rows.filter(["path", "label", "split", *PART])
-    good = good[rows["status"].isin(["ok", ""])] if "status" in rows else good
+    good = good[rows["status"].fillna("ok").isin(["ok", ""])] if "status" in rows else good
     folder = os.path.abspath(path.parent)
     good = good.assign(path=[_in_full(name, folder) for name in good["path"]])
     clips = good[good["path"].duplicated(keep=False)]  # only the few that are in several rows
