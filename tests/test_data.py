@@ -167,9 +167,9 @@ def test_mirroring_needs_a_class_list_and_evaluation_not_all_classes(tmp_path):
     shown = [[numbers(mirrored[i][0]) == [0, 1, 2, 3] for _ in range(10)] for i in (0, 1)]
     assert all(shown[0]) and not all(shown[1]), "the first class has no mirror image"
     # no class list, one without the column "mirror", clips that are no training clips
-    for mirror, views, got in ((None, None, "none"), ([None] * 2, None, "none"), ([0, 1], 2, "nu")):
+    for mirror, views in ((None, None), ((None, None), None), ((0, 1), 2)):
         data_set = DataSet(manifest, ["class 0", "class 1"], mirror)
-        with pytest.raises(ValueError, match=rf"training clips .* with mirror images, .*got {got}"):
+        with pytest.raises(ValueError, match=r"images, and no num_clips, to mirror clips, got"):
             ClipDataset(data_set, "train", 4, as_it_is, mirror=True, num_clips=views)
     clips = clips_of(manifest[1:])
     assert clips[0][1] == 1

@@ -154,12 +154,10 @@ def test_tables_by_hand():
 
 
 class Vectors(torch.utils.data.Dataset):
-    """Clips of noise with given labels (N, num_classes)."""
-
-    multi_label = True
+    """Clips of noise with given labels (N, num_classes), or (N,)."""
 
     def __init__(self, labels: torch.Tensor):
-        self.labels = labels
+        self.labels, self.multi_label = labels, labels.ndim == 2
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -189,9 +187,8 @@ def test_the_loss_is_binary_cross_entropy_of_every_class(tmp_path):
 
 
 def test_a_trained_network_knows_how_many_labels_a_clip_may_have():
-    model, singles = tsn(depth="tiny", num_frames=2, num_classes=3), Vectors(torch.arange(3))
-    singles.multi_label = False
-    for clips in (Vectors(torch.eye(3)), singles):
+    model = tsn(depth="tiny", num_frames=2, num_classes=3)
+    for clips in (Vectors(torch.eye(3)), Vectors(torch.arange(3))):
         fit(model, clips, clips, Recipe(epochs=1, batch_size=3, num_frames=2, size=(32, 32)))
         assert model.multi_label == clips.multi_label
 

@@ -59,8 +59,7 @@ class ClipDataset(Dataset):
             the video (`unreadable`); False raises.
 
     Raises:
-        ValueError: the split has no rows, or `mirror` lacks a class list with mirror images, or
-            comes with `num_clips`.
+        ValueError: the split has no rows; `mirror` without mirror images, or with `num_clips`.
         VideoReadError: a video is damaged; with `skip_unreadable`, `MAX_IN_A_ROW` of them in a row.
     """
 
@@ -83,9 +82,8 @@ class ClipDataset(Dataset):
         if num_clips is not None:
             rows = rows[~clip_names(rows).duplicated()]  # training may repeat a clip
         if mirror and (num_clips is not None or set(data_set.mirror or ()) <= {None}):
-            words = "expected training clips and a class list with mirror images, for mirror=True"
-            got = "none" if num_clips is None else f"num_clips={num_clips}, for evaluation"
-            raise ValueError(f"{words}, got {got}: write one, or leave out mirror")
+            words = "expected a class list with mirror images, and no num_clips, to mirror clips"
+            raise ValueError(f"{words}, got {data_set.mirror} and {num_clips}: leave out mirror")
         self.paths = np.array([os.fsdecode(path) for path in rows["path"]], STRING)
         self.parts, self.names = clip_parts(rows), np.array([*clip_names(rows)], STRING)
         self.multi_label, found = data_set.multi_label, by_class(rows.reset_index())

@@ -61,13 +61,10 @@ def training_transform(
         resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=ratios)
         multi_scale = v2.Lambda(partial(multi_scale_crop, size=size))
         steps = [{"resized": resized, "multi-scale": multi_scale}[crop]]
-        if rand_augment:
-            steps.append(v2.RandAugment(num_ops=rand_augment))
-        if jitter:
-            steps.append(Jitter(jitter, jitter, jitter))
+        steps += [v2.RandAugment(num_ops=rand_augment)] if rand_augment else []
+        steps += [Jitter(jitter, jitter, jitter)] if jitter else []
         steps.append(v2.Lambda(normalize))
-        if erase:
-            steps.append(v2.RandomErasing(p=erase))  # with 0, the mean colour
+        steps += [v2.RandomErasing(p=erase)] if erase else []  # with 0, the mean colour
     return v2.Compose(steps)
 
 
@@ -108,8 +105,7 @@ def multi_scale_crop(frames: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = frames.shape[-2:]
     largest = min(height, width * size[0] / size[1]), min(width, height * size[1] / size[0])
     tall, wide = ([round(side * scale) for scale in CROP_SCALES] for side in largest)
-    steps = range(len(CROP_SCALES))
-    shapes = [(tall[i], wide[j]) for i in steps for j in steps if abs(i - j) <= 1]
+    shapes = [(h, w) for i, h in enumerate(tall) for j, w in enumerate(wide) if abs(i - j) <= 1]
     crop = shapes[torch.randint(len(shapes), (), device="cpu").item()]
     places = _crop_places((height, width), crop, 5)
     top, left = places[torch.randint(len(places), (), device="cpu").item()]

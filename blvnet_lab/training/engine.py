@@ -198,8 +198,7 @@ def fit(
 
     Inside `process_group`, the processes train together. Seeds PyTorch's generator and calls
     `keep_memory`. SIGTERM, SIGUSR1 or the stop button ends the run after the current step, with a
-    checkpoint. The model is left in eval mode, on the device, with the averaged weights if the
-    recipe asks for an average.
+    checkpoint. The model is left in eval mode, on the device, with averaged weights if there are.
 
     Args:
         train_set, val_set: items (clip (T, C, H, W), label). If they have `paths`, messages name
@@ -257,18 +256,16 @@ def _evaluate(
     state: State, val_set: Dataset, at_once: int, score: Callable | None, asked: list[str]
 ) -> tuple[Predictions, dict[str, Any]]:
     """Evaluate the network to keep and, if that is an average, also the current weights."""
-    raw = {}
+    figures = {}
     for network in dict.fromkeys((state.model, state.evaluated)):
         for buffer in network.buffers() if current_ranks().world > 1 else ():
             dist.broadcast(buffer, 0)  # running statistics; weights are equal on all ranks
         # Evaluation needs less memory than training, so training's batch size fits.
         how = {"batch_size": at_once, "device": state.device, "hardware": state.recipe.hardware}
         found = evaluate(network, val_set, stop=partial(bool, asked), **how)
-        scores = standard_scores(found)
-        main = {name: value for name, value in scores.items() if name in MAIN}
-        if network is not state.evaluated:
-            raw = {f"raw_{name}": value for name, value in main.items()}
-    return found, (main | score(network, found) if score else scores) | raw
+        scores, kind = standard_scores(found), "" if network is state.evaluated else "raw_"
+        figures |= {kind + name: scores[name] for name in MAIN if name in scores}
+    return found, figures | (score(network, found) if score else scores)
 
 
 def _bar(state: State) -> tqdm:

@@ -90,9 +90,8 @@ def evaluate(
     size = max(1, batch_size // _views(dataset))
     how = {"batch_size": size, "sampler": own, "collate_fn": _collate}
     loader = make_loader(_Numbered(dataset), min(hardware.workers, len(own)), device, **how)
-    found, unreadable, stopped = [], {}, False
-    shown = {"unit": "clip", "leave": False, "disable": not ranks.is_first}
-    bar = tqdm(total=len(own), desc="evaluating", **shown)
+    found, unreadable, stopped, hidden = [], {}, False, not ranks.is_first
+    bar = tqdm(total=len(own), desc="evaluating", unit="clip", leave=False, disable=hidden)
     with bar, autocast(device, hardware):
         for _, (good, bad) in timed_batches(loader):
             unreadable |= bad
@@ -104,8 +103,7 @@ def evaluate(
                 logits = model(views.flatten(0, 1)).float()  # (B*V, num_classes)
                 logits = logits.unflatten(0, views.shape[:2]).mean(1).cpu()
                 found.append((logits, labels, numbers))
-                bar.update(len(labels))
-            bar.update(len(bad))
+            bar.update(len(bad) + (len(labels) if good else 0))
             if stopped := stop is not None and stop():
                 break
     if ranks.any(stopped)[0]:
