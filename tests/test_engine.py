@@ -847,12 +847,13 @@ def training_clips(videos: pd.DataFrame) -> ClipDataset:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_videos_that_cannot_be_read_are_passed_over(workers, videos, tmp_path):
     recipe = replace(SHORT, batch_size=3, hardware=Hardware(workers=workers))
+    Path(videos["path"][10]).unlink()
     val = ClipDataset(DataSet(videos), "val", 4, evaluation_transform((32, 32)))
     _, result = fitted(tmp_path / "run", recipe, train_set=training_clips(videos), val_set=val)
-    assert [line["unreadable"] for line in result.history] == [2, 2]
+    assert [line["unreadable"] for line in result.history] == [3, 3]
     listed = pd.read_csv(tmp_path / "run" / "unreadable.csv")
     assert list(listed.columns) == ["path", "reason"]
-    assert listed["path"].tolist() == [videos["path"][3], videos["path"][7]]
+    assert listed["path"].tolist() == videos["path"][[3, 7, 10]].tolist()
     assert all(path in why for path, why in zip(listed["path"], listed["reason"], strict=True))
     pd.testing.assert_frame_equal(listed, result.unreadable, check_dtype=False)
 

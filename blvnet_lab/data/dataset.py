@@ -119,20 +119,20 @@ class ClipDataset(Dataset):
     def __getitem__(self, i: int) -> tuple[Tensor, int | Tensor]:
         i = range(len(self))[i]  # IndexError beyond the last clip, at which a loop ends
         with on_cpu():
-            if not self.skip_unreadable:
-                return self._clip(i)
             cause, state, tried = None, torch.get_rng_state(), set()
             for j in (k % len(self) for k in range(i, i + len(self))):
                 if len(tried) == MAX_IN_A_ROW and self.paths[j] not in tried:
                     break
                 tried.add(self.paths[j])  # one video may hold many clips
-                if not self._failed[j]:
-                    try:
-                        return self._clip(j)
-                    except VideoReadError as error:
-                        self._failed[j], cause = True, error
-                        # Draw the next one as if this one had been known to be unreadable.
-                        torch.set_rng_state(state)
+                if self.skip_unreadable and self._failed[j]:
+                    continue
+                try:
+                    return self._clip(j)
+                except VideoReadError as error:
+                    self._failed[j], cause = True, error
+                    if not self.skip_unreadable:
+                        raise
+                    torch.set_rng_state(state)  # as if it had been known to be unreadable
         found = f"not one of the {len(tried)} from {self.paths[i]} on can be read"
         remedy = "check that their disk is mounted and the manifest is the right one"
         raise VideoReadError(f"expected videos, but {found}: {remedy}", self.paths[i]) from cause
@@ -217,7 +217,7 @@ class ClipDataset(Dataset):
             self._failed |= torch.from_numpy(self._video_of == video)
 
     def unreadable(self) -> pd.DataFrame:
-        """List the clips skipped so far, here and in data loaders: name (path) and reason."""
+        """List the clips not read so far, here and in data loaders: name (path) and reason."""
         reasons = {}
         for i in self._failed.nonzero().flatten().tolist():
             name = self.names[i]

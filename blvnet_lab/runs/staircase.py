@@ -215,7 +215,7 @@ def run_staircase(
         "made": date.today().isoformat(),
         "versions": versions | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {pick_device().type}",
-        "unreadable": train.unreadable()["reason"].tolist(),
+        "unreadable": [*train.unreadable()["reason"], *val.unreadable()["reason"]],
         "largest_class": max(Counter(val.labels).values()) / len(val),  # top-1 of always naming it
         "costs": measure_costs(architectures, recipe, len(classes)),
         "runs": runs,

@@ -47,7 +47,7 @@ class RunFolder:
     """
 
     def __init__(self, output: Output | None, state: State, train_set: Dataset, val_set: Dataset):
-        self.output, self.state, self.train_set = output, state, train_set
+        self.output, self.state, self.clips = output, state, (train_set, val_set)
         self.saved_at, self.is_first = time.monotonic(), current_ranks().is_first
         if output is None:
             return
@@ -99,7 +99,7 @@ class RunFolder:
                 f"steps {len(bad)} tensors are not, first {bad[0]}: lower the learning rate, or "
                 "limit the gradients with clip_norm; the last checkpoint is from before"
             )
-        recipe, unreadable = recipe_to_json(state.recipe), unreadable_videos(self.train_set)
+        recipe, unreadable = recipe_to_json(state.recipe), unreadable_videos(*self.clips)
         contents = {"format": FORMAT, "recipe": recipe, **self.data, **state.pack()}
         if self.is_first:
             buffer = io.BytesIO()  # torch.save would hide the disk's error in one of its own
@@ -131,10 +131,10 @@ class RunFolder:
         write_files({self.output.folder / name: texts[name] for name in texts}, replace=True)
 
 
-def unreadable_videos(dataset: Dataset) -> pd.DataFrame:
+def unreadable_videos(*datasets: Dataset) -> pd.DataFrame:
     """List the videos that any rank has skipped, sorted by path: path, reason."""
     none = pd.DataFrame(columns=["path", "reason"], dtype="str")
-    own = dataset.unreadable() if hasattr(dataset, "unreadable") else none
+    own = pd.concat([none, *(d.unreadable() for d in datasets if hasattr(d, "unreadable"))])
     found = pd.concat(current_ranks().gather(own))
     return found.drop_duplicates("path").sort_values("path", ignore_index=True)
 

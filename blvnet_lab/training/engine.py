@@ -237,7 +237,7 @@ def fit(
                     begin = time.perf_counter()
                     predictions, scores = _evaluate(state, val_set, batches.at_once, score, asked)
                     seconds = time.perf_counter() - begin
-                    state.end_epoch(scores, seconds, len(unreadable_videos(train_set)))
+                    state.end_epoch(scores, seconds, len(unreadable_videos(train_set, val_set)))
                     line = state.history[-1]
                     _describe(bar, state, line["epoch"], line["train_loss"])
                     bar.refresh()
@@ -249,7 +249,7 @@ def fit(
                 folder.save()
     model.load_state_dict(state.evaluated.state_dict())
     model.eval()
-    return Fitted(state.history, predictions, stopped, unreadable_videos(train_set))
+    return Fitted(state.history, predictions, stopped, unreadable_videos(train_set, val_set))
 
 
 def _evaluate(
