@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 # ImageNet's, in RGB; the published weights were trained with them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # "multi-scale": sides, as shares of the largest crop's
-AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)  # "resized": shares of the area; how far it is stretched
+AREAS, RATIOS = (0.6, 1.0), (0.8, 1.25)  # "resized": shares of the area, of the clip's aspect ratio
 
 
 def normalize(frames: Tensor) -> Tensor:

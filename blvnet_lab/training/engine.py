@@ -198,7 +198,7 @@ def fit(
 
     Inside `process_group`, the processes train together. Seeds PyTorch's generator and calls
     `keep_memory`. SIGTERM, SIGUSR1 or the stop button ends the run after the current step, with a
-    checkpoint. The model is left in eval mode, on the device, with averaged weights if there are.
+    checkpoint. The model is left in eval mode, on the device, with the averaged weights, if any.
 
     Args:
         train_set, val_set: items (clip (T, C, H, W), label). If they have `paths`, messages name
@@ -206,7 +206,7 @@ def fit(
         output: where to write log, checkpoints and recipe; None writes nothing.
         device: None picks a GPU if there is one.
         score: the figures to log after every epoch; None for `standard_scores`. The epoch with the
-            highest "top_1" (or "map", for several labels) is the best; it is added if not given.
+            highest "top_1" (or "map", for several labels) is the best; that is added if not given.
         after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
