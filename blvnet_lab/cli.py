@@ -5,6 +5,7 @@ import ast
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
@@ -110,6 +111,9 @@ def run_typed(words: Sequence[str]) -> None:
             draw(name, result)
         if name == "course" and result.open:
             open_lab(result.start)
+    if stopped := getattr(getattr(result, "fitted", None), "stopped", ""):
+        # As a shell has it, so that `train && evaluate` and queues know that this is not the end.
+        sys.exit(128 + getattr(signal, stopped, signal.SIGTERM))
 
 
 def is_first() -> bool:
@@ -150,7 +154,7 @@ def draw(name: str, found: Any) -> None:
         title, path = Path(found.about["checkpoint"]).stem, found.out / "confusion.png"
         figure = viz.confusion_figure({title: found.confusion}, found.classes)
         figure.set_size_inches(figure.get_size_inches() * max(1, len(found.classes) / 16))
-    with atomic_write(path) as partial_file:
+    with atomic_write(path, keep=True) as partial_file:
         figure.savefig(partial_file, dpi=150, format=path.suffix[1:])
     print(f"{path} is a picture of it")
 
@@ -228,7 +232,9 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"blvnet_lab: {error_line(error)}")
     except KeyboardInterrupt:
-        sys.exit("blvnet_lab: interrupted; what is finished stays, and is not done again")
+        written = "files that are complete stay; subset, prepare and partners go on from there"
+        print(f"blvnet_lab: interrupted; {written}, and train with --resume auto", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def let_printing_never_fail() -> None:

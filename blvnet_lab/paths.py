@@ -1,13 +1,15 @@
 """Find sample clips, notebooks and the user's data sets; write files whole or not at all."""
 
 import errno
+import filecmp
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from tempfile import TemporaryFile
 
 PACKAGE = Path(__file__).resolve().parent
 LONGEST_NAME = 200  # bytes; file systems allow 255, and digests, suffixes and ".part" are added
@@ -59,10 +61,11 @@ def plain_name(text: str) -> str:
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike, *, keep: bool = False) -> Iterator[Path]:
     """Yield a name to write to, which becomes `path` if the block ends without an error.
 
     Readers of `path` find the old file or the new one, never half a file, even after a power cut.
+    keep: `back_up` the old file if it differs, with a warning: it may be somebody's.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -70,6 +73,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
+        if keep and path.is_file() and not filecmp.cmp(path, partial, shallow=False):
+            kept = f"another file was {path} before: it is now {back_up(path)}"
+            warnings.warn(kept, stacklevel=3)
         partial.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # these name no file
@@ -77,6 +83,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def back_up(path: Path) -> Path:
+    """Rename a file to the first free name like manifest.1.csv."""
+    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    return path.rename(next(name for name in numbered if not os.path.lexists(name)))
 
 
 def check_target(out: Path, *endings: str, read: Iterable[Path | str] = ()) -> None:
@@ -91,7 +103,8 @@ def check_target(out: Path, *endings: str, read: Iterable[Path | str] = ()) -> N
     if out.resolve() in [Path(source).resolve() for source in read]:
         raise ValueError(f"expected another file to write to than {out}, which is read")
     out.parent.mkdir(parents=True, exist_ok=True)
-    TemporaryFile(dir=out.parent).close()
+    (partial := out.with_name(f".{out.name}.{os.getpid()}.part")).touch()
+    partial.unlink()
 
 
 def check_empty(folder: Path, what: str = "folder", remedy: str = "choose another") -> None:

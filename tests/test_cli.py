@@ -4,8 +4,10 @@ import io
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -175,6 +177,24 @@ def test_what_a_run_says(stopped, published):
     assert ("the published run started from ImageNet" in shown) == bool(published)
     assert ("SIGTERM: run the same again with --resume" in shown) == bool(stopped)
     assert ("m.safetensors is the best network" in shown) != bool(stopped)
+
+
+@pytest.mark.parametrize("stopped", ["SIGINT", "SIGTERM", "a signal to another process", ""])
+def test_a_run_that_was_stopped_is_no_success(stopped, monkeypatch, capsys):
+    run = Run(SimpleNamespace(unreadable=(), stopped=stopped), None, Path("m"), "random weights")
+    monkeypatch.setattr(cli, "as_command", lambda *_: lambda: run)
+    with pytest.raises(SystemExit) if stopped else nullcontext() as ended:
+        type_command(monkeypatch, "train")
+    assert "random weights" in capsys.readouterr().out
+    assert not stopped or ended.value.code == {"SIGINT": 130}.get(stopped, 143)
+
+
+def test_ctrl_c_promises_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "run_typed", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit) as ended:
+        type_command(monkeypatch, "train")
+    said = capsys.readouterr().err
+    assert ended.value.code == 130 and "interrupted; files that are complete stay" in said
 
 
 def test_help_of_every_command_names_what_stands_first():

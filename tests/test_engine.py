@@ -1152,6 +1152,8 @@ def test_train_from_a_manifest(tmp_path, monkeypatch):
             train(manifest, Output(tmp_path / "run"), recipe)
         with pytest.raises(ValueError, match=r"there is no file gone\.pt"):
             train(manifest, Output(tmp_path / "new"), recipe, init="gone.pt")
+        with pytest.raises(NotADirectoryError):  # before the clips are read
+            train(manifest, Output(manifest / "run"), recipe)
         alone = DataSet(DataSet.read(manifest).rows.query("label == 0")).save(tmp_path / "one.csv")
         with pytest.raises(ValueError, match="at least two classes, got moves_right alone: --root"):
             train(alone, Output(tmp_path / "new"), recipe)

@@ -434,6 +434,17 @@ def test_files(manifest, checkpoint, tmp_path):
     assert f"top-1 {100 * found.scores['top_1']:.2f} %, top-5" in str(found)
     left = 'of 19 clips of "val", 2 could not be read; left out by the manifest: 1 duplicate'
     assert left in str(found) and "2x3 views (clips x crops) of 4 frames of 32 x 32" in str(found)
+    before = set(out.iterdir())
+    found.write()
+    assert set(out.iterdir()) == before, "what is the same is not kept twice"
+    for name in ("playing.csv", "confusion.png", "predictions.csv"):  # of an earlier evaluation
+        (out / name).write_text("earlier")
+    with pytest.warns(UserWarning, match=r"predictions\.csv before: it is now .*tions\.1\.csv"):
+        replace(found, confusion=None).write()
+    assert {path.name for path in out.iterdir()} == {
+        *("playing.1.csv", "confusion.1.csv", "predictions.1.csv"),
+        *("predictions.csv", "per_class.csv", "scores.json"),
+    }
 
 
 def test_a_network_without_recipe_and_names(manifest, tmp_path, on_cpu):
@@ -601,6 +612,9 @@ def test_predictions_that_cannot_be(checkpoint, tmp_path):
     cut.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(VideoReadError, match=r"cut\.mkv: .* cut short, after \d+ frames"):
         predict_video(checkpoint, cut)
+    Image.new("RGB", (40, 30)).save(tmp_path / "IMG_0001.jpg")  # would be a video of one frame
+    with pytest.raises(ValueError, match=r"a folder with 2: name one, such as .*cut\.mkv"):
+        predict_video(checkpoint, tmp_path)
 
 
 # ---------------------------------------------------------------- annotate
@@ -687,6 +701,13 @@ def test_annotations_that_cannot_be(tmp_path):
         with pytest.raises((ValueError, OSError), match=words):
             write_annotated(answer(1.0), video, target)
     assert video.read_bytes() == before
+    (tmp_path / "own.mp4").write_bytes(b"somebody's")
+    with pytest.warns(UserWarning, match=r"own\.mp4 before: it is now .*own\.1\.mp4"):
+        write_annotated(answer(1.0), video, tmp_path / "own.mp4")
+    write_annotated(answer(1.0), video, tmp_path / "own.mp4")  # the same again
+    assert (tmp_path / "own.1.mp4").read_bytes() == b"somebody's"
+    for name in ("own.mp4", "own.1.mp4"):
+        (tmp_path / name).unlink()
     damaged = tmp_path / "damaged.mp4"
     write_video(damaged, 140)
     content = bytearray(damaged.read_bytes())  # a fault in the second block that is read

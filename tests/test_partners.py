@@ -218,7 +218,7 @@ def test_what_is_left_out_is_named(tmp_path):
     assert why == {
         "still.mp4": "hardly anything moves", "cut.mp4": "scene cut", "short.mp4": "too short",
         "broken.mp4": "unreadable", "more/light.mp4": "hardly anything moves",
-        "more/good.mp4": "video with more windows",
+        "more/good.mp4": "video with more windows", ".txt": "files passed over",
     }  # fmt: skip
     assert found.counts.sum().sum() == 2 * (3 + 2)
     assert "forwards" in str(found) and "scene cut" in str(found)

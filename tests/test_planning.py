@@ -87,6 +87,8 @@ def test_hours_by_hand(small):
     assert (row(small, "time")[0], row(small, "time", 1)[0]) == ("7.8 min", "3 min")
     without = replace(small, recipe=replace(small.recipe, ema=0.0))
     assert row(without, "time", 1)[0] == "1.5 min"
+    kept = replace(small, recipe=on(small.recipe, in_memory=True))
+    assert "decoded" in row(kept, "time")[1] and "decoded" not in row(small, "time")[1]
     assert row(small, "clips to load")[0] == "2.5 clips/s", "of each process"
 
 

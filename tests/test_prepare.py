@@ -226,11 +226,20 @@ def test_a_data_set_is_reencoded(data_set, tmp_path, alone):
     lists = [path.with_name(CLASS_LIST).read_bytes() for path in (found.manifest, data_set)]
     assert lists[0] == lists[1]
     report = pd.read_csv(tmp_path / "new" / "report.csv")
-    assert report["kind"].tolist() == ["unreadable"] and "not a" not in report["name"][0]
-    assert "cannot be opened" in report["detail"][0]
+    assert report["kind"].tolist() == ["missing", "unreadable"], "and what was so before"
+    assert "cannot be opened" in report["detail"][1] and "not a" not in report["name"][1]
     assert len(ClipDataset(DataSet(new), "train", 4, lambda frames: frames)) == 5
     sizes = [Path(path).stat().st_size for path in good["path"]]
     assert found.bytes_after == sum(sizes) and found.bytes_before > 0
+
+
+def test_a_data_set_of_which_nothing_can_be_read_is_no_success(data_set, tmp_path, alone):
+    whole = DataSet.read(data_set)
+    few = whole.with_rows(whole.rows.iloc[[5, 9]]).save(tmp_path / "few" / "manifest.csv")
+    with pytest.raises(ValueError, match=r"got none of the 2 in .*: .*report\.csv says"):
+        reencode(few, tmp_path / "new", short_side=64)
+    report = pd.read_csv(tmp_path / "new" / "report.csv")
+    assert report["kind"].tolist() == ["missing", "unreadable"]
 
 
 def test_a_row_that_is_repeated_stays_so_and_its_video_is_prepared_once(tmp_path, alone):
@@ -263,7 +272,7 @@ def test_again_does_only_what_changed(data_set, tmp_path, alone):
     assert {source for source, *_ in alone} == {table["path"][0], table["path"][5]}
     new = DataSet.read(found.manifest).rows
     assert new["status"][5] == "ok" and new["num_frames"][5] == 33
-    assert len(pd.read_csv(out / "report.csv")) == 0
+    assert pd.read_csv(out / "report.csv")["kind"].tolist() == ["missing"]
     for name, content in before.items():
         assert tree(out)[name] == content or name.endswith(".csv")
 

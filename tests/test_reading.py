@@ -578,7 +578,7 @@ def test_pictures_are_numbered_in_many_ways(pattern, start, tmp_path):
 @pytest.mark.parametrize(
     "names, words",
     [
-        (["00002.jpg", "00003.jpg"], "00001.jpg is missing"),
+        (["00002.jpg", "00003.jpg"], "00001.jpg is missing; number them from .* or name a video"),
         (["a1.jpg", "b1.jpg"], r"several series of pictures: a\*.jpg, b\*.jpg"),
         (["1.jpg", "01.jpg"], "2.jpg is missing|02.jpg is missing"),
         (["1.jpg", "02.jpg"], "2.jpg is missing"),

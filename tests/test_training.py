@@ -34,7 +34,7 @@ from blvnet_lab.training import engine
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import build, train_one_epoch
-from blvnet_lab.training.evaluation import evaluate
+from blvnet_lab.training.evaluation import Predictions, evaluate, standard_scores
 from blvnet_lab.training.metrics import (
     confusion_matrix,
     partner_accuracy,
@@ -81,6 +81,19 @@ def test_partner_accuracy_by_hand():
     for labels, expected in (([0, 0, 0], 2.5 / 3), ([1, 1, 1], 0.5 / 3), ([2, 3, 2], 0.5)):
         found = partner_accuracy(logits, torch.tensor(labels), partners)  # a tie is half
         assert found == pytest.approx(expected)
+
+
+def test_a_clip_without_finite_logits_is_wrong_whatever_its_class():
+    logits = torch.tensor([[5.0, 0, 0], [torch.nan] * 3, [0, torch.inf, 0], [0, 0, torch.nan]])
+    labels = torch.tensor([0, 0, 1, 2])
+    scores = standard_scores(Predictions(logits, labels, labels, {}))
+    assert scores["top_1"] == scores["top_5"] == 0.25 and scores["not_finite"] == 3
+    assert scores["mean_class"] == pytest.approx(0.5 / 3) and scores["largest_class"] == 0.5
+    assert confusion_matrix(logits, labels).sum() == 1
+    several = standard_scores(Predictions(logits, torch.eye(3)[labels], labels, {}))
+    # Class 0: a clip before all others, and one among the last; the others: one of the last.
+    expected = ((1 + 2 / 4) / 2 + 1 / 4 + 1 / 4) / 3
+    assert several["map"] == pytest.approx(expected) and several["not_finite"] == 3
 
 
 def test_score_by_hand():
@@ -274,6 +287,12 @@ def test_a_staircase_that_is_stopped_trains_no_further_network(manifest, tmp_pat
     monkeypatch.setattr(engine, "noted_signals", lambda: nullcontext(["SIGTERM"]))
     with pytest.raises(InterruptedError, match=r"stopped by SIGTERM in the training of tsn_seed0"):
         run_staircase(out=tmp_path / "out", manifest=manifest, recipe=SHORT)
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_first(manifest, monkeypatch):
+    monkeypatch.setattr("blvnet_lab.runs.staircase.clip_datasets", None)  # which may take minutes
+    with pytest.raises(NotADirectoryError):
+        run_staircase(out=manifest / "out", manifest=manifest, recipe=SHORT)
 
 
 def test_what_cannot_be_done_fails_before_any_training(manifest, tmp_path):

@@ -41,7 +41,7 @@ class Benchmark:
         contents = {"machine": self.machine}
         for name, table in self.tables.items():
             contents[name] = json.loads(table.to_json(orient="split", double_precision=12))
-        with atomic_write(file) as partial:
+        with atomic_write(file, keep=True) as partial:
             partial.write_text(json.dumps(contents, indent=1), "utf-8")
 
 

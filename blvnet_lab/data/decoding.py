@@ -73,7 +73,7 @@ def picture_names(folder: str) -> list[str]:
         raise unreadable(folder, f"it cannot be listed ({error.strerror})", "check it") from error
     if not found:
         words = "it is a folder without numbered pictures, such as 00001.jpg, 00002.jpg, ..."
-        raise unreadable(folder, words, "check the path")
+        raise unreadable(folder, words, "name a video, or number the pictures like that")
     series = defaultdict(list)
     for match in found:
         prefix, number, suffix = match.groups()
@@ -90,7 +90,8 @@ def picture_names(folder: str) -> list[str]:
     numbers, names = zip(*sorted(series[chosen]), strict=True)
     for index, name in enumerate(names, start=min(1, numbers[0]) - numbers[0]):
         if name != (expected := picture_name(names[0], index)):
-            raise unreadable(folder, f"of its pictures up to {names[-1]}, {expected} is missing")
+            found = f"it is a folder: of its pictures up to {names[-1]}, {expected} is missing"
+            raise unreadable(folder, found, "number them from 0 or 1 on, or name a video")
     return [*names]
 
 

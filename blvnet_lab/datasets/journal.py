@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.layouts import Finding
-from blvnet_lab.paths import atomic_write, write_files
+from blvnet_lab.paths import atomic_write, back_up, write_files
 
 REPORT = "report.csv"
 REPORT_HEADER = "kind,split,name,detail"
@@ -55,10 +54,9 @@ class Journal:
 
     def keep(self, name: str, text: str) -> None:
         """Write a file into the folder; an existing one that differs is renamed to name.1.csv."""
-        path = self.log.parent / name
-        if path.is_file() and path.read_bytes() != text.encode():
-            back_up(path)
-        write_files({path: text}, replace=True)
+        (path := self.log.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, keep=True) as partial:
+            partial.write_bytes(text.encode())
 
     def last(self, key: str) -> dict[str, Values]:
         """Read the logs; return the last entry for each value of a key."""
@@ -99,7 +97,8 @@ def write_tables(
 ) -> Tables:
     """Write manifest.csv, classes.csv and report.csv; keep an older manifest that differs.
 
-    It is renamed to manifest.1.csv, and a report that is not ours to report.1.csv.
+    It is renamed to manifest.1.csv, and a report that is not ours to report.1.csv. Raises
+    ValueError, once all is written, if no row is "ok".
     """
     path, report, backups = out / "manifest.csv", out / REPORT, []
     data_set.check(path)
@@ -113,16 +112,13 @@ def write_tables(
     table = pd.DataFrame(sorted(problems), columns=REPORT_HEADER.split(","))
     with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
+    if not (data_set.rows["status"] == "ok").any():
+        wanted = f"expected clips that can be read, got none of the {len(data_set.rows)} in {path}"
+        raise ValueError(f"{wanted}: {report} says why")
     if counts is None:
         found = Counter(zip(data_set.rows["split"], data_set.rows["status"], strict=True))
         counts = pd.Series(found).rename_axis(["split", "status"]).unstack(fill_value=0)
     return Tables(path, table, counts, tuple(backups))
-
-
-def back_up(path: Path) -> Path:
-    """Rename a file to the first free name like manifest.1.csv."""
-    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
-    return path.rename(next(name for name in numbered if not name.exists()))
 
 
 def in_units(count: float) -> str:

@@ -157,11 +157,17 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[str], list[Finding]]:
             rows.append(ListedClip(folders[bool(named)], split, "", (name,)))
     if not rows:
         raise ValueError(f"expected a folder for each class, with videos, in {root}, found none")
+    return rows, videos, findings + passed_over(others, root)
+
+
+def passed_over(others: dict[str, list[str]], root: Path) -> list[Finding]:
+    """Report the files that `find_videos` took for no videos, by suffix."""
+    found = []
     for kind, paths in sorted(others.items()):
         some = ", ".join(Path(path).relative_to(root).as_posix() for path in paths[:3])
         detail = f"{len(paths)}: {some}{', ...' if paths[3:] else ''}"
-        findings.append(("files passed over", "", kind, detail))
-    return rows, videos, findings
+        found.append(("files passed over", "", kind, detail))
+    return found
 
 
 LIST_SUFFIXES = (".txt", ".csv", ".list")

@@ -31,13 +31,13 @@ from blvnet_lab.data.probing import VideoInfo, refuse_damage
 from blvnet_lab.data.reading import decode_frames
 from blvnet_lab.datasets.encoding import Showing, showing_of, write_h264
 from blvnet_lab.datasets.inventory import table_values
-from blvnet_lab.datasets.journal import Journal, Tables, Values, back_up, write_tables
-from blvnet_lab.datasets.layouts import SPLIT_OF, find_videos
+from blvnet_lab.datasets.journal import Journal, Tables, Values, write_tables
+from blvnet_lab.datasets.layouts import SPLIT_OF, find_videos, passed_over
 from blvnet_lab.datasets.motion import CLASSES, FRAMES, X264, partner_frames
 from blvnet_lab.datasets.reencoding import file_state
 from blvnet_lab.datasets.selection import mirror_table, reversal_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
-from blvnet_lab.paths import atomic_write, check_empty, plain_name
+from blvnet_lab.paths import atomic_write, back_up, check_empty, plain_name
 from blvnet_lab.progress import tqdm
 
 # Class 2k and 2k + 1 are partners: the partner of a label is `label ^ 1`.
@@ -107,7 +107,8 @@ def cut_partners(
         )
     settings = {"videos": str(root), "kind": kind, "short_side": short_side, "seed": seed}
     settings["windows_per_video"] = windows_per_video
-    paths, problems, _ = find_videos(root)
+    paths, problems, others = find_videos(root)
+    problems += passed_over(others, root)
     names, classes = [Path(path).relative_to(root).as_posix() for path in paths], CLASSES_OF[kind]
     if not names:
         raise ValueError(f"expected videos in {root}, found none")

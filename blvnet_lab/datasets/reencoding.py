@@ -290,7 +290,10 @@ def _write_tables(
 ) -> Tables:
     """Write the new manifest and its report."""
     table, problems = old.rows.copy(), []
-    for row in table[table["status"] == "ok"].itertuples():
+    for row in table.itertuples():
+        if row.status != "ok":
+            problems.append((row.status, row.split, row.path, f"as in {old.path}"))
+            continue
         entry = done[row.clip]
         if entry["how"] == "unreadable":
             table.at[row.Index, "status"] = "unreadable"

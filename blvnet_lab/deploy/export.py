@@ -202,7 +202,7 @@ def write_checked(
     Raises ValueError if they do not, on the inputs of all trials together.
     """
     found, wanted, shapes = [], [], []
-    with atomic_write(path) as partial:
+    with atomic_write(path, keep=True) as partial:
         run = save(partial)
         for inputs in trials:
             start = time.perf_counter()

@@ -70,7 +70,7 @@ def save_model(
     about = {"architecture": name, "arguments": network.arguments, "notes": notes}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as partial:
+    with atomic_write(path, keep=True) as partial:
         partial.write_bytes(safetensors_bytes(weights, {"blvnet_lab": about}))
 
 

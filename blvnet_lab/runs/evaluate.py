@@ -31,7 +31,7 @@ from blvnet_lab.datasets.motion import CLASSES, REVERSAL
 from blvnet_lab.deploy.compiled import Precision, compile_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet
-from blvnet_lab.paths import atomic_write, check_target
+from blvnet_lab.paths import atomic_write, back_up, check_target
 from blvnet_lab.runs import compare
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import pick_device, process_group
@@ -125,17 +125,22 @@ class Evaluation:
         return found if self.playing is None else found | {PLAYING: self.playing}
 
     def write(self) -> None:
-        """Write the files of `out`, each whole or not at all."""
-        form = {"lineterminator": "\n", "float_format": "%.6g"}
-        for name, table in self.tables().items():
-            with atomic_write(self.out / name) as partial:
+        """Write the files of `out`, each whole or not at all; older ones get another name."""
+        tables, form = self.tables(), {"lineterminator": "\n", "float_format": "%.6g"}
+        if (self.out / SCORES).is_file():  # an earlier evaluation: nothing of it may look new
+            (self.out / "confusion.png").unlink(missing_ok=True)  # of confusion.csv, which stays
+            for name in {CONFUSION, PLAYING} - tables.keys():
+                if (self.out / name).is_file():
+                    back_up(self.out / name)
+        for name, table in tables.items():
+            with atomic_write(self.out / name, keep=True) as partial:
                 table.to_csv(partial, index=name == CONFUSION, **form)
         found = self.about | {"clips": self.clips, "unreadable": self.unreadable}
         found |= {"left_out": self.left_out, "playing": self.playing is not None}
         found |= {} if self.comparison is None else {"comparison": self.comparison}
         found |= {name: round(score, 6) for name, score in self.scores.items()}
         text = json.dumps(found, indent=1, ensure_ascii=False)
-        with atomic_write(self.out / SCORES) as partial:  # last: it marks the folder as complete
+        with atomic_write(self.out / SCORES, keep=True) as partial:  # last: now all is there
             partial.write_text(text + "\n", "utf-8")
 
 

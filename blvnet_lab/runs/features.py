@@ -82,7 +82,7 @@ class Features:
         """Write tensors `features` (N, C) and `labels` (N,); the rest goes into JSON metadata."""
         known = {"clips": self.clips.to_dict("list"), "classes": self.classes, "about": self.about}
         tensors = {"features": self.values, "labels": self.labels}
-        with atomic_write(path) as partial:
+        with atomic_write(path, keep=True) as partial:
             partial.write_bytes(safetensors_bytes(tensors, {METADATA: known}))
 
     @classmethod

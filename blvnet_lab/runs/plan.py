@@ -109,7 +109,8 @@ class TrainingPlan:
         evaluation = times * data.num_val_clips / (rate * TRAINING_COST * pixels)
         seconds = epochs * steps * size / rate + evaluation
         yield "clip rate", _in(RATES, rate), f"in training, {self.origins['rate']}"
-        yield "time", _in(TIMES, seconds), "in all, if the network never waits for clips"
+        after = ", after all have been decoded" if recipe.hardware.in_memory else ""
+        yield "time", _in(TIMES, seconds), f"in all, if the network never waits for clips{after}"
         cost = "taken to cost a third of training for each pixel"
         yield "", _in(TIMES, evaluation), f"of it for {epochs} evaluations, {cost}"
         advice = "for each process, or it waits; loader-benchmark says what a core gives"

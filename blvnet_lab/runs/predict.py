@@ -17,6 +17,7 @@ from blvnet_lab.data.decoding import ToRGB
 from blvnet_lab.data.probing import pack_info
 from blvnet_lab.data.reading import decode_frames
 from blvnet_lab.datasets.encoding import showing_of, write_h264
+from blvnet_lab.datasets.layouts import VIDEO_SUFFIXES
 from blvnet_lab.deploy.compiled import Precision
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.runs.evaluate import check_finite, compiled, load_with_views, view_clips
@@ -86,6 +87,10 @@ def predict_video(
         raise ValueError("expected --timeline with --window and --out, such as --timeline 1")
     if over_time.out is not None:
         check_target(over_time.out, ".csv")
+    names = sorted(os.listdir(video)) if os.path.isdir(video) else []
+    if videos := [name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES]:
+        got = f"{video}, a folder with {len(videos)}: name one, such as {Path(video, videos[0])}"
+        raise ValueError(f"expected a video, or a folder of its pictures, got {got}")
     trained, info = load_with_views(checkpoint, views, size), probe_video(video)
     row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
@@ -101,7 +106,7 @@ def predict_video(
         answers, basis = answer_over_time(trained, info, over_time, fast)
         prediction = replace(prediction, timeline=answers, basis=basis, out=over_time.out)
         if over_time.out is not None:
-            with atomic_write(over_time.out) as partial:
+            with atomic_write(over_time.out, keep=True) as partial:
                 answers.to_csv(partial, float_format="%.9g", lineterminator="\n")
     if annotate is not None:
         write_annotated(prediction, video, annotate)
@@ -131,7 +136,7 @@ def write_annotated(
     frames = decode_frames(info, range(info.num_frames), ToRGB((height, width)))
     pictures = (np.concatenate([frame, bars]) for frame in frames)
     square = replace(showing, pixel_aspect=None, colours=None)
-    with atomic_write(target) as partial:
+    with atomic_write(target, keep=True) as partial:
         write_h264(partial, pictures, square, gop=48, x264="crf=20")
     return target
 

@@ -32,7 +32,7 @@ from blvnet_lab.datasets.motion import CLASSES, KINDS
 from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet, count_cost
-from blvnet_lab.paths import check_empty, data_samples
+from blvnet_lab.paths import check_empty, check_target, data_samples
 from blvnet_lab.runs.compare import partner_labels
 from blvnet_lab.runs.memory import count_memory
 from blvnet_lab.runs.train import clip_datasets, start_from
@@ -193,6 +193,7 @@ def run_staircase(
     kinds = find_partners(classes)[1]
     for architecture in architectures:  # fail now, not after hours of training
         _network(with_architecture(recipe, architecture), classes, init)
+    check_target(out / SUMMARY, ".json")
     train, val = clip_datasets(data_set, recipe)
     runs = []
     for architecture, seed in product(architectures, seeds):

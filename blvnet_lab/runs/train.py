@@ -16,7 +16,7 @@ from blvnet_lab.data import ClipDataset, DataSet, useful_short_side
 from blvnet_lab.data.transforms import evaluation_transform, training_transform
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import LoadReport, load_exactly, read_pickle
-from blvnet_lab.paths import check_empty
+from blvnet_lab.paths import check_empty, check_target
 from blvnet_lab.training import checkpoint, presets
 from blvnet_lab.training.checkpoint import load_trained, save_trained
 from blvnet_lab.training.distributed import process_group
@@ -93,6 +93,8 @@ def train(
         start = "a checkpoint of this run" if resumes else "random weights"
         if init and not resumes:
             start = f"{init}\n{start_from(model, init, data_set.classes)}"
+        if ranks.is_first:
+            check_target(file, file.suffix)
         train_set, val_set = clip_datasets(data_set, recipe)  # last: it may read all of them
         options = {"output": output, "after_epoch": after_epoch}
         fitted, trained = fit(model, train_set, val_set, recipe, **options), None

@@ -20,7 +20,7 @@ from blvnet_lab.data.dataset_files import SEPARATOR
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import current_ranks, pick_device
 from blvnet_lab.training.loading import make_loader, report_dead_worker, timed_batches
-from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
+from blvnet_lab.training.metrics import are_finite, per_class_scores, ranked, top_k_accuracy
 from blvnet_lab.training.recipe import Hardware
 
 
@@ -136,14 +136,16 @@ def standard_scores(predictions: Predictions) -> dict[str, float]:
     """Return top-1, top-5 and mean class accuracy, and the share of the largest class, in 0..1.
 
     The last is the accuracy of always naming that class. For several labels per clip: mAP over the
-    classes that have clips, and its value for logits that are the same for all clips.
+    classes that have clips, and its value for logits that are the same for all clips. If there are
+    clips with logits that are not finite, also their number, not_finite.
     """
     logits, labels = predictions.logits, predictions.labels
+    bad = {"not_finite": count} if (count := (~are_finite(logits)).sum().item()) else {}
     if labels.ndim == 2:
         table = per_class_scores(logits, labels)
         constant = float(table["clips"].mean()) / len(labels)
-        return {"map": float(table["average_precision"].mean()), "constant": constant}
-    return {
+        return bad | {"map": float(table["average_precision"].mean()), "constant": constant}
+    return bad | {
         "top_1": top_k_accuracy(logits, labels),
         "top_5": top_k_accuracy(logits, labels, 5),
         "mean_class": float(per_class_scores(logits, labels)["top_1"].mean()),

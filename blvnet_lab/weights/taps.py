@@ -51,7 +51,7 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> str:
             "tam_resnet, tsm or blvnet_tam"
         )
     about = {"architecture": model.architecture, "arguments": model.arguments}
-    with atomic_write(out) as partial:
+    with atomic_write(out, keep=True) as partial:
         partial.write_bytes(safetensors_bytes(taps, {FORMAT: about}))
     count = sum(tensor.numel() for tensor in taps.values())
     return f"wrote {count:,} taps of {len(taps)} TAMs to {out}"
