@@ -112,8 +112,7 @@ def run_typed(words: Sequence[str]) -> None:
         if name == "course" and result.open:
             open_lab(result.start)
     if stopped := getattr(getattr(result, "fitted", None), "stopped", ""):
-        # As a shell has it, so that `train && evaluate` and queues know that this is not the end.
-        sys.exit(128 + getattr(signal, stopped, signal.SIGTERM))
+        sys.exit(128 + getattr(signal, stopped, signal.SIGTERM))  # or `train && evaluate` goes on
 
 
 def is_first() -> bool:

@@ -65,7 +65,7 @@ def atomic_write(path: str | os.PathLike, *, keep: bool = False) -> Iterator[Pat
     """Yield a name to write to, which becomes `path` if the block ends without an error.
 
     Readers of `path` find the old file or the new one, never half a file, even after a power cut.
-    keep: `back_up` the old file if it differs, with a warning: it may be somebody's.
+    keep: if the old file differs, rename it, with a warning: it may be somebody's.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -74,8 +74,8 @@ def atomic_write(path: str | os.PathLike, *, keep: bool = False) -> Iterator[Pat
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         if keep and path.is_file() and not filecmp.cmp(path, partial, shallow=False):
-            kept = f"another file was {path} before: it is now {back_up(path)}"
-            warnings.warn(kept, stacklevel=3)
+            kept = path.rename(free_name(path))
+            warnings.warn(f"another file was {path} before: it is now {kept}", stacklevel=3)
         partial.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # these name no file
@@ -85,10 +85,10 @@ def atomic_write(path: str | os.PathLike, *, keep: bool = False) -> Iterator[Pat
         partial.unlink(missing_ok=True)
 
 
-def back_up(path: Path) -> Path:
-    """Rename a file to the first free name like manifest.1.csv."""
-    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
-    return path.rename(next(name for name in numbered if not os.path.lexists(name)))
+def free_name(path: Path, mark: str = "") -> Path:
+    """Return `manifest.1.csv` for `manifest.csv`, or the next number that is free."""
+    names = (path.with_name(f"{path.stem}.{mark}{number}{path.suffix}") for number in count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def check_target(out: Path, *endings: str, read: Iterable[Path | str] = ()) -> None:

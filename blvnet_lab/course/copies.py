@@ -13,10 +13,9 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
-from blvnet_lab.paths import atomic_write, notebooks
+from blvnet_lab.paths import atomic_write, free_name, notebooks
 
 FIRST = "00_start_here.ipynb"
 # In a course's folder: the digest of each file as it was copied. Without it, an outdated copy could
@@ -88,7 +87,7 @@ def update_course(folder: Path, /, *, reset: tuple[str, ...] = (), open: bool = 
         is_new = not os.path.lexists(target)  # a broken link may be yours, too
         is_mine = not is_new and there not in (newest, record.get(name, newest))
         if target in backups:
-            backups[target] = target.rename(free_name(target)) if is_mine else None
+            backups[target] = target.rename(free_name(target, "mine-")) if is_mine else None
         elif is_mine:
             files["kept"].append(name)
             continue
@@ -164,9 +163,3 @@ def write_record(folder: Path, record: dict[str, str]) -> None:
     """Write the digests of the files copied into a folder."""
     with atomic_write(folder / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-
-
-def free_name(path: Path) -> Path:
-    """Return `02_why.mine-1.ipynb` for `02_why.ipynb`, or the next number that is free."""
-    names = (path.with_name(f"{path.stem}.mine-{number}{path.suffix}") for number in count(1))
-    return next(name for name in names if not os.path.lexists(name))

@@ -22,9 +22,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from blvnet_lab.course import exercises, solutions
-from blvnet_lab.course.copies import EXERCISE, digest, free_name, read_record, write_record
+from blvnet_lab.course.copies import EXERCISE, digest, read_record, write_record
 from blvnet_lab.course.written import Written
-from blvnet_lab.paths import notebooks, write_files
+from blvnet_lab.paths import free_name, notebooks, write_files
 
 HEADING = re.compile(
     rf"^{EXERCISE} (?P<number>\d+\.\d+) · (?P<title>.+) · (?P<dots>●○○|●●○|●●●)"
@@ -211,7 +211,7 @@ def _set_aside(files: dict[Path, str], out: Path) -> list[str]:
         if path.name == CONFIG_NAME:
             del files[path]
         else:
-            place = free_name(out / "kept" / name)
+            place = free_name(out / "kept" / name, "mine-")
             place.parent.mkdir(parents=True, exist_ok=True)
             path.rename(place)
             line += f" is now {place}"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.layouts import Finding
-from blvnet_lab.paths import atomic_write, back_up, write_files
+from blvnet_lab.paths import atomic_write, free_name, write_files
 
 REPORT = "report.csv"
 REPORT_HEADER = "kind,split,name,detail"
@@ -51,12 +51,6 @@ class Journal:
             file.write(f"\n{json.dumps(entry)}\n")
             file.flush()
             os.fsync(file.fileno())
-
-    def keep(self, name: str, text: str) -> None:
-        """Write a file into the folder; an existing one that differs is renamed to name.1.csv."""
-        (path := self.log.parent / name).parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, keep=True) as partial:
-            partial.write_bytes(text.encode())
 
     def last(self, key: str) -> dict[str, Values]:
         """Read the logs; return the last entry for each value of a key."""
@@ -103,12 +97,12 @@ def write_tables(
     path, report, backups = out / "manifest.csv", out / REPORT, []
     data_set.check(path)
     if path.is_file():
-        backups.append(back_up(path))
+        backups.append(path.rename(free_name(path)))
     data_set.save(path)
     if backups and filecmp.cmp(path, backups[0], shallow=False):
         backups.pop().unlink()
     if report.is_file() and not report.read_text("utf-8", "replace").startswith(REPORT_HEADER):
-        backups.append(back_up(report))
+        backups.append(report.rename(free_name(report)))
     table = pd.DataFrame(sorted(problems), columns=REPORT_HEADER.split(","))
     with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")

@@ -106,8 +106,10 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
     # In Kinetics every class is its own mirror image; in the sample mirror not all are.
     mirror = mirror_table(plan.classes)
     check_class_list(plan.classes, mirror, plan.out / "manifest.csv")
+    (lists := plan.out / "annotations").mkdir(exist_ok=True)
     for split, text in plan.annotations.items():
-        fetching.journal.keep(f"annotations/{split}.csv", text)
+        with atomic_write(lists / f"{split}.csv", keep=True) as partial:
+            partial.write_bytes(text.encode())
     # The replacements come first, so that they stand in for corrupt clips of the parts.
     waiting = [part for part in plan.parts if not fetching.is_done(part)]
     total = sum(plan.parts[part] or 0 for part in waiting)

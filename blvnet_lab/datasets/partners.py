@@ -37,7 +37,7 @@ from blvnet_lab.datasets.motion import CLASSES, FRAMES, X264, partner_frames
 from blvnet_lab.datasets.reencoding import file_state
 from blvnet_lab.datasets.selection import mirror_table, reversal_table
 from blvnet_lab.datasets.sources import divide, find_sources, one_sided_classes
-from blvnet_lab.paths import atomic_write, back_up, check_empty, plain_name
+from blvnet_lab.paths import atomic_write, check_empty, free_name, plain_name
 from blvnet_lab.progress import tqdm
 
 # Class 2k and 2k + 1 are partners: the partner of a label is `label ^ 1`.
@@ -148,7 +148,7 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, V
         if name not in before or changed:
             waiting.append(name)
         own = [path for path in changed if path.is_relative_to(out) and path.is_file()]
-        kept += [back_up(path) for path in own]
+        kept += [path.rename(free_name(path)) for path in own]
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         cut = as_completed([pool.submit(_cut_video, settings, out, name) for name in waiting])

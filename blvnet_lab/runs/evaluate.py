@@ -31,7 +31,7 @@ from blvnet_lab.datasets.motion import CLASSES, REVERSAL
 from blvnet_lab.deploy.compiled import Precision, compile_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet
-from blvnet_lab.paths import atomic_write, back_up, check_target
+from blvnet_lab.paths import atomic_write, check_target, free_name
 from blvnet_lab.runs import compare
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import pick_device, process_group
@@ -129,9 +129,8 @@ class Evaluation:
         tables, form = self.tables(), {"lineterminator": "\n", "float_format": "%.6g"}
         if (self.out / SCORES).is_file():  # an earlier evaluation: nothing of it may look new
             (self.out / "confusion.png").unlink(missing_ok=True)  # of confusion.csv, which stays
-            for name in {CONFUSION, PLAYING} - tables.keys():
-                if (self.out / name).is_file():
-                    back_up(self.out / name)
+            for name in {CONFUSION, PLAYING} & {p.name for p in self.out.iterdir()} - tables.keys():
+                (self.out / name).rename(free_name(self.out / name))
         for name, table in tables.items():
             with atomic_write(self.out / name, keep=True) as partial:
                 table.to_csv(partial, index=name == CONFUSION, **form)

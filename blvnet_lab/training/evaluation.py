@@ -20,7 +20,7 @@ from blvnet_lab.data.dataset_files import SEPARATOR
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.distributed import current_ranks, pick_device
 from blvnet_lab.training.loading import make_loader, report_dead_worker, timed_batches
-from blvnet_lab.training.metrics import are_finite, per_class_scores, ranked, top_k_accuracy
+from blvnet_lab.training.metrics import per_class_scores, ranked, top_k_accuracy
 from blvnet_lab.training.recipe import Hardware
 
 
@@ -140,7 +140,7 @@ def standard_scores(predictions: Predictions) -> dict[str, float]:
     clips with logits that are not finite, also their number, not_finite.
     """
     logits, labels = predictions.logits, predictions.labels
-    bad = {"not_finite": count} if (count := (~are_finite(logits)).sum().item()) else {}
+    bad = {"not_finite": count} if (count := (~logits.isfinite().all(1)).sum().item()) else {}
     if labels.ndim == 2:
         table = per_class_scores(logits, labels)
         constant = float(table["clips"].mean()) / len(labels)

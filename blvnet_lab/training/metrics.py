@@ -1,7 +1,4 @@
-"""Metrics: functions of logits (N, num_classes) and labels (N,).
-
-A clip with a logit that is not finite counts as wrong, whatever its class.
-"""
+"""Metrics: functions of logits (N, num_classes), wrong if not finite, and labels (N,)."""
 
 from collections.abc import Sequence
 
@@ -10,11 +7,6 @@ import torch
 from torch import Tensor
 
 MAIN = ("top_1", "map")  # by which epochs are compared, for one label and for several
-
-
-def are_finite(logits: Tensor) -> Tensor:
-    """Tell for each clip (N,) whether all its logits are finite."""
-    return logits.isfinite().all(1)
 
 
 def ranked(logits: Tensor) -> Tensor:
@@ -26,7 +18,7 @@ def ranked(logits: Tensor) -> Tensor:
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int = 1) -> float:
     """Return the share of clips whose class is among the k highest logits, in 0..1."""
     is_right = (ranked(logits)[:, :k] == labels[:, None]).any(1)
-    return (is_right & are_finite(logits)).float().mean().item()
+    return (is_right & logits.isfinite().all(1)).float().mean().item()
 
 
 def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
@@ -42,14 +34,14 @@ def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor | None:
-    """Count clips, int64, by true (row) and predicted class; None for several labels per clip.
+    """Count clips with finite logits, int64, by true (row) and predicted class.
 
-    Clips without a prediction, since a logit is not finite, are in no column.
+    None for several labels per clip.
     """
     if labels.ndim == 2:
         return None
     num_classes = logits.shape[1]
-    places = (labels * num_classes + logits.argmax(1))[are_finite(logits)]
+    places = (labels * num_classes + logits.argmax(1))[logits.isfinite().all(1)]
     return torch.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
@@ -59,7 +51,7 @@ def average_precisions(logits: Tensor, labels: Tensor) -> Tensor:
     For each clip of the class, take the share of the class among all clips with at least the same
     logit, and average; so no tie is broken in anybody's favour. NaN for a class without clips.
     """
-    found, logits = [], logits.where(are_finite(logits)[:, None], -torch.inf)
+    found, logits = [], logits.where(logits.isfinite().all(1, True), -torch.inf)
     for values, is_own in zip(logits.T.contiguous(), labels.T > 0, strict=True):
         own = values[is_own]
         hits, clips = (len(x) - torch.searchsorted(x.sort().values, own) for x in (own, values))
@@ -83,8 +75,7 @@ def per_class_scores(
         clips, found = labels.sum(0).long(), average_precisions(logits, labels)
         scores = {"average_precision": found.tolist()}
     else:
-        clips = labels.bincount(minlength=len(matrix))
-        wrong = matrix - matrix.diag().diag()
+        clips, wrong = labels.bincount(minlength=len(matrix)), matrix - matrix.diag().diag()
         rivals = zip(wrong.argmax(1).tolist(), wrong.any(1).tolist(), strict=True)
         scores = {"top_1": (matrix.diag() / clips).tolist()}
         scores["taken_for"] = [names[rival] if is_one else "" for rival, is_one in rivals]
