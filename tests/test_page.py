@@ -1,6 +1,6 @@
 """The web page, in Chromium, from an empty profile: what it shows is what PyTorch computes.
 
-onnxruntime-web comes from npm, once; without it the tests in the browser are skipped.
+onnxruntime-web and Vue come from npm, once; without them the tests in the browser are skipped.
 """
 
 import functools
@@ -20,7 +20,7 @@ from lab import LIMIT_S, ROOT, WAIT_MS, slowness
 
 from blvnet_lab import data, introspect, models, paths
 from blvnet_lab.course import page as course_page
-from blvnet_lab.course.page import LOCAL, ONLINE, RUNTIME, write_page
+from blvnet_lab.course.page import NEEDED, ONLINE, write_page
 from blvnet_lab.data import normalize
 from blvnet_lab.deploy import Stream
 
@@ -36,11 +36,11 @@ def shipped(name: str) -> models.VideoNet:
 
 
 def install_runtime(out: Path) -> None:
-    """Put onnxruntime-web where the page looks for it; OSError where npm cannot get it."""
-    command = ["npm", "install", "--no-audit", "--no-fund", RUNTIME]
+    """Put the page's libraries where it looks for them; OSError where npm cannot get them."""
+    command = ["npm", "install", "--no-audit", "--no-fund", *NEEDED.split()]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, timeout=LIMIT_S)
     if done.returncode:
-        raise OSError(f"npm cannot get {RUNTIME}: {done.stderr[-200:]}")
+        raise OSError(f"npm cannot get {NEEDED}: {done.stderr[-200:]}")
 
 
 @pytest.fixture(scope="module")
@@ -160,15 +160,20 @@ def test_numbers_are_those_of_pytorch(browser, address):
             press(page, button)
             assert_logits(page, order, clip_of(label), *FOUR)
         will_show(page, "#answers", "“right then left”, which in this order is “left then right”.")
-        model, clip = shipped("blvnet_tam"), clip_of(label)[None, order]
-        for point, channel in (("stage1.tam", 5), ("stage2.little", 40), ("stem.big", 0)):
+        clip = clip_of(label)[None, order]
+        for title, name, point, channel in (
+            ("bLVNet-TAM", "blvnet_tam", "stage1.tam", 5),
+            ("bLVNet-TAM", "blvnet_tam", "stage2.little", 40),
+            ("bLVNet-TAM", "blvnet_tam", "stem.out", 0),
+            ("TSN", "tsn", "stem.out", 0),
+        ):
             choose(page, "#place", point)
+            choose(page, "#network", title)
             page.locator("#channel").fill(str(channel))
-            with torch.no_grad(), introspect.capture(model, point) as cache:
+            with torch.no_grad(), introspect.capture(model := shipped(name), point) as cache:
                 model(clip)
             expected = cache[point][0, :, channel].flatten(1).numpy()
             np.testing.assert_allclose(shown_maps(page), expected, **EXACT)
-        choose(page, "#network", "TSN")
         assert "This network has no taps" in page.inner_text("#turned")
         assert not page.locator("#taps").is_visible()
 
@@ -247,7 +252,7 @@ def test_frames_move_by_keyboard_and_by_mouse(browser, address):
             assert page.locator("#strip .over").count() == 0
         press(page, "shuffle")
         assert sorted(order_of(page)) == list(range(8))
-        assert "TSN: " in page.inner_text("#answers").split("as in the order filmed")[0]
+        assert "TSN: " in page.inner_text("#answers").split("the same as filmed")[0]
         page.get_by_role("button", name="play").click()
         last = f"frame {order_of(page)[7]} of the clip"
         page.wait_for_function(f"document.getElementById('screen').ariaLabel === '{last}'")
@@ -288,6 +293,7 @@ def test_it_can_be_read(browser, address, size, scheme):
         assert min(light) > 200 and max(dark) < 60
         bar = page.locator(".bar i").first
         assert bar.evaluate("bar => getComputedStyle(bar).transitionDuration") == "0s"
+        assert 0.1 < bar.evaluate("bar => bar.offsetWidth / bar.parentNode.offsetWidth") < 0.3
         named = "c => c.ariaLabel || c.labels?.[0]?.innerText || c.innerText"
         for control in page.locator("main button, main select, main input").all():
             if control.is_visible():
@@ -301,8 +307,8 @@ COLLECT = """() => {
   window.seen = [];
   const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
   devices.getUserMedia = async (wanted) => (window.given = await ask(wanted));
-  document.getElementById('live').addEventListener('answer', ({ detail }) =>
-    seen.push({ pair: detail.pair.map(bytes => [...bytes]), logits: detail.logits }));
+  document.getElementById('camera').addEventListener('answer', ({ detail }) =>
+    seen.push({ pair: detail.pair.map((bytes) => [...bytes]), logits: detail.logits }));
 }"""
 
 WHITE_AT_THE_LEFT = """() => {
@@ -317,34 +323,44 @@ WHITE_AT_THE_LEFT = """() => {
   navigator.mediaDevices.getUserMedia = async () => (window.given = canvas.captureStream(20));
 }"""
 
+ASKED = """() => {
+  window.given = document.getElementById('screen').captureStream(20);
+  navigator.mediaDevices.getUserMedia = () => new Promise((done) => (window.allow = done));
+}"""
+
 
 @pytest.mark.browser
 def test_camera_is_followed_pair_by_pair(browser, address):
     with visited(browser, address) as page:
         page.evaluate(COLLECT)
-        press(page, "start the camera")
+        press(page, "camera on")
         page.wait_for_function("seen.length >= 3")
-        will_show(page, "#live-words", "It sees: ")
-        assert re.search(r"\w \d+ %; \d+ ms a pair of frames", page.inner_text("#speed"))
-        press(page, "stop")
-        will_show(page, "#live-words", "The camera is off.")
+        seen_words = page.inner_text("#camera + p")
+        assert re.fullmatch(r"It sees: \w[\w ]+ \d+ %; \d+ ms a pair of frames", seen_words)
+        press(page, "camera off")
+        will_show(page, "#camera", "The camera is off.")
         seen, stream = page.evaluate("seen"), Stream(shipped("blvnet_tam_causal"))
         for each in seen[:3]:
-            frames = torch.tensor(each["pair"], dtype=torch.uint8).view(1, 2, 64, 64, 3)
+            frames = torch.tensor(each["pair"], dtype=torch.uint8).view(1, 2, 64, 64, 4)[..., :3]
             expected = stream(normalize(frames.permute(0, 1, 4, 2, 3)))[0]
             torch.testing.assert_close(torch.tensor(each["logits"]), expected, **EXACT)
         assert len({str(each["pair"]) for each in seen}) == len(seen), "the picture moves"
         page.wait_for_function("given.getTracks().every(track => track.readyState === 'ended')")
         page.wait_for_timeout(800)
         assert page.evaluate("seen.length") <= len(seen) + 1, "it goes on"
-        assert page.locator("#speed").inner_text() == ""
+        assert not page.locator("#camera + p").is_visible()
         page.evaluate(WHITE_AT_THE_LEFT)
-        press(page, "start the camera")
+        press(page, "camera on")
         page.wait_for_function(f"seen.length >= {len(seen) + 3}")
-        picture = np.array(page.evaluate("seen.at(-1).pair[1]")).reshape(64, 64, 3)
+        picture = np.array(page.evaluate("seen.at(-1).pair[1]")).reshape(64, 64, 4)[..., :3]
         assert picture[:, :16].max() < 50 and picture[:, 48:].min() > 200, "not as in a mirror"
-        page.evaluate("given.getTracks()[0].stop()")  # as when it is unplugged
-        will_show(page, "#live-words", "No camera: it is gone. Parts 1")
+        page.evaluate("given.getTracks()[0].dispatchEvent(new Event('ended'))")  # unplugged
+        will_show(page, "#camera", "The camera is gone.")
+        page.evaluate(ASKED)
+        press(page, "camera on")
+        press(page, "camera off")
+        page.evaluate("allow(given)")
+        page.wait_for_function("given.getTracks().every(track => track.readyState === 'ended')")
 
 
 @pytest.mark.browser
@@ -352,29 +368,30 @@ def test_without_camera_network_or_server_it_says_what_to_do(browser, site, addr
     with visited(browser, address) as page:
         for devices, words in (
             ("{ getUserMedia: () => Promise.reject(Error('Permission denied')) }", "Permission"),
-            ("undefined", "browsers want the page from https, or localhost"),
+            ("undefined", "browsers give one only to pages from https, or loc"),
         ):
             value = f"{{ value: {devices}, configurable: true }}"
             page.evaluate(f"Object.defineProperty(navigator, 'mediaDevices', {value})")
-            press(page, "start the camera")
-            will_show(page, "#live-words", "No camera: ", words, "Parts 1 and 2 need none.")
+            press(page, "camera on")
+            will_show(page, "#camera", "No camera: ", words)
     about = json.loads((site / "page.json").read_text())
-    about |= {"runtime": ONLINE, "notebooks": "../index.html"}
+    about["libraries"] = ONLINE
     anybody = {"Access-Control-Allow-Origin": "*"}
 
     def serve(route) -> None:
-        route.fulfill(path=site / LOCAL / Path(route.request.url).name, headers=anybody)
+        name, file = re.search(r"/npm/([^@]+)@[^/]+/(.+)", route.request.url).groups()
+        route.fulfill(path=site / "node_modules" / name / file, headers=anybody)
 
     def online(page) -> None:
         page.route("**/page.json", lambda route: route.fulfill(body=json.dumps(about)))
-        page.route(f"{ONLINE}**", serve)
+        page.route("https://cdn.jsdelivr.net/**", serve)
 
     with visited(browser, address, prepare=online) as page:
-        assert page.locator("a.course").first.get_attribute("href") == "../index.html"
+        assert page.locator("#answers p").count() == 5
 
     def cut_off(page) -> None:
         online(page)
-        page.route(f"{ONLINE}**", lambda route: route.abort())
+        page.route(ONLINE[1], lambda route: route.abort())
 
     with visited(browser, address, ready=False, prepare=cut_off) as page:
         will_show(page, "#status", "Is there a connection to the internet?")
@@ -399,5 +416,6 @@ def test_nothing_is_written_over_and_the_runtime_is_named(tmp_path, monkeypatch)
         monkeypatch.setattr(course_page, name, lambda model, path, size: path.touch())
     found = write_page(tmp_path, notebooks="../index.html", replace=True)
     about = json.loads((tmp_path / "page.json").read_text())
-    assert about["runtime"] == ONLINE and about["notebooks"] == "../index.html"
-    assert f"npm install {RUNTIME}" in str(found) and mine.stat().st_size == 10 * 8 * 64 * 64 * 3
+    assert about["libraries"] == ONLINE and mine.stat().st_size == 10 * 8 * 64 * 64 * 4
+    assert (tmp_path / "index.html").read_text().count('<a href="../index.html">') == 2
+    assert f"npm install {NEEDED}" in str(found)

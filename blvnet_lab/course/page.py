@@ -3,14 +3,18 @@
     python -m blvnet_lab page --out page
     cd page && python -m http.server          # then http://localhost:8000
 
-The networks run in the visitor's browser by onnxruntime-web, which comes from the internet, or from
-node_modules in the same folder: npm install onnxruntime-web, then this command with --replace.
+onnxruntime-web runs the networks in the visitor's browser, Vue keeps the page to them. Both come
+from the internet, or from node_modules in the same folder (npm install, then --replace).
 """
 
 import json
+import re
 import shlex
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from torch.nn.functional import pad
 
 from blvnet_lab.course.written import Written, internet_advice
 from blvnet_lab.data import DataSet, read_frames, sample_uniform
@@ -23,10 +27,12 @@ from blvnet_lab.paths import PACKAGE, check_absent, check_target, data_samples, 
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.staircase import PAPER, TITLES, find_partners
 
-RUNTIME = "onnxruntime-web@1.30.0"
-LOCAL = "node_modules/onnxruntime-web/dist/"
-ONLINE = f"https://cdn.jsdelivr.net/npm/{RUNTIME}/dist/"
-STATIC = PACKAGE / "course" / "page_files"
+VUE = "vue@3.5.45/dist/vue.esm-browser.prod.js"
+FILES = "onnxruntime-web@1.30.0/dist/ort.wasm.bundle.min.mjs", VUE
+ONLINE = [f"https://cdn.jsdelivr.net/npm/{file}" for file in FILES]
+LOCAL = [f"./node_modules/{re.sub('@[^/]+', '', file)}" for file in FILES]
+NEEDED = " ".join(file.partition("/")[0] for file in FILES)
+STATIC = [*(PACKAGE / "course/page_files").iterdir(), PACKAGE / "viz/explorers/camera.js"]
 CAUSAL = "blvnet_tam_causal"
 FRAMES, SIZE = 8, (64, 64)
 
@@ -46,11 +52,12 @@ def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Writ
         ValueError: packages for the export to ONNX are missing.
     """
     names = [*PAPER, CAUSAL]
-    static = {out / path.name: path.read_bytes() for path in sorted(STATIC.iterdir())}
+    link = f'<a href="{escape(notebooks)}">' if notebooks else "<a>"
+    files = {out / p.name: p.read_text("utf-8").replace("<a course>", link) for p in STATIC}
     made = [*(out / f"{name}.onnx" for name in names), out / "clips.bin", out / "page.json"]
-    check_absent([*static, *made], replace=replace)
+    check_absent([*files, *made], replace=replace)
     check_target(out / "index.html", ".html")  # before the work
-    files, networks = {}, []
+    networks = []
     with TemporaryDirectory() as folder:
         for name, path in zip(tqdm(names, desc="networks"), made, strict=False):
             model = load_model(data_samples() / "checkpoints" / f"{name}.safetensors")
@@ -62,17 +69,17 @@ def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Writ
     motion = DataSet.read(data_samples() / "motion" / "manifest.csv").split("val")
     first = motion.rows.drop_duplicates("label").sort_values("label")  # a clip of each class
     chosen = sample_uniform(int(first.num_frames.min()), FRAMES)
-    clips = [read_frames(path, chosen).permute(0, 2, 3, 1).numpy() for path in first.path]
+    clips = [read_frames(path, chosen).permute(0, 2, 3, 1) for path in first.path]  # (T, H, W, RGB)
     partners, kinds = find_partners(motion.classes)
-    offline = (out / LOCAL).exists()
-    about = {"runtime": LOCAL if offline else ONLINE, "notebooks": notebooks, "mean": MEAN}
-    about |= {"std": STD, "frames": FRAMES, "size": SIZE, "classes": motion.classes}
-    about |= {"partners": partners.tolist(), "kinds": kinds, "networks": networks}
-    about["rate"] = FPS * FRAMES / int(first.num_frames.min())  # frames a second
-    files[out / "clips.bin"] = b"".join(clip.tobytes() for clip in clips)
+    files[out / "clips.bin"] = b"".join(pad(clip, (0, 1), value=255).numpy() for clip in clips)
+    offline = all((out / file).exists() for file in LOCAL)
+    about = {"libraries": LOCAL if offline else ONLINE, "mean": MEAN, "std": STD, "size": SIZE}
+    about |= {"frames": FRAMES, "rate": FPS * FRAMES / int(first.num_frames.min())}  # a second
+    about["turns"] = ["reverse" if kind == "direction" else "exchange halves" for kind in kinds]
+    about |= {"classes": motion.classes, "partners": partners.tolist(), "networks": networks}
     files[out / "page.json"] = json.dumps(about)
-    write_files(static | files, replace=replace)
+    write_files(files, replace=replace)
     serve = shlex.join(["python", "-m", "http.server", "--directory", str(out)])
-    advice = internet_advice(out, RUNTIME, offline=offline)
+    advice = internet_advice(out, NEEDED, offline=offline)
     see = f"to see the page, run  {serve}\nand open http://localhost:8000"
-    return Written(out, sorted(static | files), f"{advice}\n{see}")
+    return Written(out, sorted(files), f"{advice}\n{see}")

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from blvnet_lab.course.copies import shipped
-from blvnet_lab.course.page import LOCAL, RUNTIME, write_page
+from blvnet_lab.course.page import LOCAL, NEEDED, write_page
 from blvnet_lab.course.written import Written, internet_advice
 from blvnet_lab.paths import check_absent, write_files
 
@@ -91,7 +91,7 @@ def write_site(out: Path, *, replace: bool = False) -> Written:
     page = write_page(out / "page", notebooks="../index.html", replace=replace)
     write_files(files, replace=replace)
     serve = shlex.join(["python", "-m", "http.server", "-d", str(out)])
-    advice = internet_advice(page.out, RUNTIME, offline=(page.out / LOCAL).exists())
+    advice = internet_advice(page.out, NEEDED, offline=all((page.out / f).exists() for f in LOCAL))
     return Written(out, pages, f"begin with {pages[0]}; to serve them: {serve}\n{advice}")
 
 

@@ -1,298 +1,212 @@
-// Four networks on sample clips, and one on the camera, all in this browser.
+// Four networks on sample clips, and one on the camera, all in this browser. index.html says what
+// is shown of the state `now` and what changes it; Vue (https://vuejs.org) keeps the page to it.
+import camera, { pause } from "./camera.js";
+
+const RED = [178, 24, 43], BLUE = [33, 102, 172]; // above and below zero
 const $ = (id) => document.getElementById(id);
-const make = (tag, props, ...inside) => {
-  const node = Object.assign(document.createElement(tag), props);
-  node.append(...inside);
-  return node;
-};
 const plain = (name) => name.replaceAll("_", " ");
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const percent = (share) => `${Math.round(100 * share)} %`;
 const upTo = (count) => [...Array(count).keys()];
 const same = (a, b) => a.every((x, i) => Math.abs(x - b[i]) < 1e-3); // less is rounding
-const report = (error) => ($("status").textContent = `This does not work here: ${error.message}`);
 function softmax(logits) {
   const powers = logits.map((x) => Math.exp(x - Math.max(...logits)));
   return powers.map((x) => x / powers.reduce((a, b) => a + b));
 }
 
-let about, ort, frames; // page.json, onnxruntime-web, and the bytes (H, W, RGB) of each frame
-// `chosen` is a place in the order; so is `dragged`, or -1
-const now = { clip: 0, order: [], chosen: 0, dragged: -1, taps: {} };
+// --- what comes from the server, and the two libraries
 
-// --- networks and pictures
+const report = ({ message }) => ($("status").textContent = `This does not work here: ${message}`);
+addEventListener("error", ({ error }) => report(error));
+const about = await (await fetch("page.json")).json();
+const clips = new Uint8ClampedArray(await (await fetch("clips.bin")).arrayBuffer());
+const library = (path) => import(path).catch(() => {
+  throw Error(`${path} does not come. Is there a connection to the internet?`);
+});
+const [ort, { computed, createApp, reactive, watch }] =
+  await Promise.all(about.libraries.map(library));
+ort.env.wasm.numThreads = 1; // more need headers that few servers send
 
-const sessions = {};
-const load = (name) => (sessions[name] ??= ort.InferenceSession.create(`${name}.onnx`));
+const { size, classes, networks } = about, [height, width] = size, filmed = upTo(about.frames);
 const tensor = (values, shape) => new ort.Tensor("float32", values, shape);
+for (const network of networks) {
+  $("status").textContent = `Loading ${network.title} …`;
+  network.session = await ort.InferenceSession.create(`${network.name}.onnx`);
+  network.places = network.session.outputNames.slice(1, -1); // without logits and classifier
+}
+const causal = networks.pop(); // for the camera
 
-const frame = (i) => frames[now.clip * about.frames + i];
+const now = reactive({
+  clip: 0, order: filmed, chosen: 0, dragged: -1, over: -1, // the last three: places in the order
+  network: networks.length - 1, place: "", channel: 0, maps: null, // of this place
+  taps: networks.map(({ taps }) => structuredClone(taps)),
+  answers: [], isBusy: false, isStale: false, seen: "", speed: "",
+});
 
-function normalised(clip) { // bytes (H, W, RGB) of each frame -> (1, T, RGB, H, W)
-  const { size, mean, std } = about, area = size[0] * size[1];
-  const values = Float32Array.from({ length: clip.length * 3 * area }, (_, i) => {
-    const plane = Math.floor(i / area), c = plane % 3;
-    return (clip[(plane - c) / 3][3 * (i % area) + c] / 255 - mean[c]) / std[c];
-  });
-  return tensor(values, [1, clip.length, 3, ...size]);
+// --- the clip and its order
+
+function frame(i) {
+  const bytes = 4 * height * width, start = bytes * (about.frames * now.clip + i); // RGBA
+  return new ImageData(clips.subarray(start, start + bytes), width, height);
 }
 
-async function run({ name }, order, places = []) {
-  const feeds = { clip: normalised(order.map(frame)) };
-  for (const [tam, rows] of Object.entries(now.taps[name])) {
-    feeds[tam] = tensor(rows.flat(), [rows.length, rows[0].length]);
-  }
-  return (await load(name)).run(feeds, ["logits", ...places]);
+function paint(canvas, { value: picture }) { // an ImageData
+  Object.assign(canvas, { width: picture.width, height: picture.height });
+  canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
-function paint(canvas, height, width, colour) { // colour: of a pixel, by its number
-  const picture = new ImageData(width, height);
-  upTo(height * width).forEach((i) => picture.data.set([...colour(i), 255], 4 * i));
-  Object.assign(canvas, { height, width }).getContext("2d").putImageData(picture, 0, 0);
-  return canvas;
-}
-const paintFrame = (canvas, i) =>
-  paint(canvas, ...about.size, (pixel) => frame(i).subarray(3 * pixel, 3 * pixel + 3));
-
-// --- 1. the clip and its order
-
-const halves = (order) => [...order.slice(order.length / 2), ...order.slice(0, order.length / 2)];
-const shuffled = (order) =>
-  order.map((i) => [Math.random(), i]).sort(([a], [b]) => a - b).map(([, i]) => i);
-
-function setOrder(order, chosen = now.chosen) {
-  now.order = order;
-  choose(chosen);
-  refresh();
-}
-
-function choose(place) {
-  now.chosen = place;
-  now.order.forEach((i, at) => {
-    const button = $("strip").children[at];
-    Object.assign(button, { ariaPressed: at === place, ariaLabel: `frame ${i}, at place ${at}` });
-    button.replaceChildren(paintFrame(make("canvas"), i), i);
-  });
-  paintFrame($("screen"), now.order[place]).ariaLabel = `frame ${now.order[place]} of the clip`;
-}
+const orders = {
+  "as filmed": () => filmed,
+  "reverse": (order) => order.toReversed(),
+  "exchange halves": (order) => [4, 5, 6, 7, 0, 1, 2, 3].map((at) => order[at]),
+  "shuffle": (order) => {
+    const keys = order.map(Math.random);
+    return order.toSorted((a, b) => keys[a] - keys[b]);
+  },
+};
+const isPartner = computed(() => same(now.order, orders[about.turns[now.clip]](filmed)));
 
 function move(from, to) {
-  if (to < 0 || to >= about.frames) return;
-  setOrder(now.order.toSpliced(from, 1).toSpliced(to, 0, now.order[from]), to);
+  if (from < 0 || to < 0 || to >= about.frames) return;
+  now.order = now.order.toSpliced(from, 1).toSpliced(to, 0, now.order[from]);
+  now.chosen = to;
 }
 
-const placeOf = (button) => [...$("strip").children].indexOf(button); // -1: beside the strip
-const placeUnder = (pointer) =>
-  placeOf(document.elementFromPoint(pointer.clientX, pointer.clientY));
-
-function drag(event) { // a frame, where the pointer was put down on one
-  const { dragged } = now, under = placeUnder(event), isOn = event.type === "pointermove";
-  if (!isOn) now.dragged = -1;
-  const over = isOn && event.buttons && dragged >= 0 ? under : -1;
-  [...$("strip").children].forEach((frame, at) => frame.classList.toggle("over", at === over));
-  if (event.type === "pointerup" && dragged >= 0 && under !== dragged) move(dragged, under);
-}
+onpointermove = ({ buttons, clientX, clientY }) => { // a finger stays with what it touched first
+  const under = document.elementFromPoint(clientX, clientY), frames = [...$("strip").children];
+  now.over = buttons && now.dragged >= 0 ? frames.indexOf(under) : -1;
+};
+onpointerup = onpointercancel = ({ type }) => {
+  if (type === "pointerup") move(now.dragged, now.over);
+  now.dragged = now.over = -1;
+};
 
 async function play() {
-  const mine = (now.playing = {}); // a second click begins again
-  for (let place = 0; place < about.frames && now.playing === mine; place++) {
-    await pause(1000 / about.rate, choose(place));
+  const mine = (play.last = {}); // a second click begins again
+  for (let place = 0; place < about.frames && play.last === mine; place++) {
+    now.chosen = place;
+    await pause(1000 / about.rate);
   }
 }
 
-function truth(filmed) { // in the samples' classes, one of which this order may make of another
-  const turned = about.kinds[now.clip] === "direction" ? filmed.toReversed() : halves(filmed);
-  const partner = plain(about.classes[about.partners[now.clip]]);
-  const becomes = same(now.order, turned) ? `, which in this order is “${partner}”` : "";
-  return `The clip was filmed as “${plain(about.classes[now.clip])}”${becomes}.`;
+// --- the answers
+
+function normalised(frames) { // RGBA bytes of each -> (1, T, RGB, H, W)
+  const { mean, std } = about, values = [];
+  for (const rgba of frames) {
+    for (const c of [0, 1, 2]) {
+      for (let i = c; i < rgba.length; i += 4) values.push((rgba[i] / 255 - mean[c]) / std[c]);
+    }
+  }
+  return tensor(values, [1, frames.length, 3, ...size]);
 }
 
-function verdict(shares, isAsFilmed) {
-  const [first, second] = upTo(shares.length).sort((a, b) => shares[b] - shares[a]);
-  const isTorn = about.partners[first] === second && shares[second] > shares[first] / 2;
-  const likely = isTorn || shares[second] > 0.1 ? [first, second] : [first];
-  const answers = likely.map((i) => `${plain(about.classes[i])} ${Math.round(100 * shares[i])} %`);
-  const remarks = [isTorn ? ": it cannot tell" : "", isAsFilmed ? ", as in the order filmed" : ""];
-  return `${answers.join(", ")}${remarks.join("")}.`;
+async function run({ session }, clip, taps, places = []) {
+  const feeds = { clip };
+  for (const [tam, rows] of Object.entries(taps)) {
+    feeds[tam] = tensor(rows.flat(), [rows.length, rows[0].length]);
+  }
+  return session.run(feeds, ["logits", ...places]);
 }
 
 async function answer() {
-  const rows = [], place = $("place").value, filmed = upTo(about.frames);
-  for (const network of about.networks.slice(0, 4)) {
-    const found = await run(network, now.order, network === chosenNetwork() ? [place] : []);
-    const logits = [...found.logits.data], shares = softmax(logits), bar = make("i");
-    const before = same(now.order, filmed) ? null : (await run(network, filmed)).logits.data;
-    const words = `${network.title}: ${verdict(shares, before && same(logits, before))}`;
-    bar.style.width = `${100 * Math.max(...shares)}%`;
-    rows.push(make("p", { logits }, words, make("span", { className: "bar" }, bar)));
-    now.maps = found[place] ?? now.maps;
+  const answers = [], isMoved = !same(now.order, filmed);
+  const ordered = (order) => normalised(order.map((i) => frame(i).data));
+  const clip = ordered(now.order), asFilmed = ordered(filmed);
+  for (const [k, network] of networks.entries()) {
+    const taps = now.taps[k], places = k === now.network ? [place.value] : [];
+    const found = await run(network, clip, taps, places), logits = [...found.logits.data];
+    const before = isMoved ? (await run(network, asFilmed, taps)).logits.data : null;
+    answers.push({ logits, shares: softmax(logits), isSame: isMoved && same(logits, before) });
+    if (!places.length) continue;
+    now.maps = found[places[0]];
+    now.channel = Math.min(now.channel, now.maps.dims[2] - 1);
   }
-  $("answers").replaceChildren(make("p", {}, truth(filmed)), ...rows);
-  drawMaps();
+  now.answers = answers;
 }
 
 async function refresh() { // of the changes that come while it computes, the last is computed
   now.isStale = true;
-  if ($("answers").ariaBusy === "true") return;
-  for ($("answers").ariaBusy = true; now.isStale; await answer().catch(report)) now.isStale = false;
-  $("answers").ariaBusy = false;
+  if (now.isBusy) return;
+  now.isBusy = true;
+  while (now.isStale) {
+    now.isStale = false;
+    await answer().catch(report);
+  }
+  now.isBusy = false;
 }
 
-// --- 2. maps and taps
-
-const chosenNetwork = () => about.networks[$("network").selectedIndex];
-
-async function listPlaces() {
-  const { outputNames } = await load(chosenNetwork().name), kept = $("place").value;
-  const names = outputNames.slice(1, -1); // without logits and classifier
-  $("place").replaceChildren(...names.map((name) => make("option", {}, name)));
-  $("place").value = names.includes(kept) ? kept : names[0];
-  await refresh();
+function verdict({ shares, isSame }) {
+  const [first, second] = upTo(shares.length).sort((a, b) => shares[b] - shares[a]);
+  const isTorn = about.partners[first] === second && shares[second] > shares[first] / 2;
+  const likely = isTorn || shares[second] > 0.1 ? [first, second] : [first];
+  const words = likely.map((i) => `${plain(classes[i])} ${percent(shares[i])}`).join(", ");
+  return `${words}${isTorn ? ": it cannot tell" : ""}${isSame ? ", the same as filmed" : ""}.`;
 }
 
-function drawMaps() {
-  const [, count, channels, height, width] = now.maps.dims, area = height * width;
-  $("channel").max = channels - 1;
-  const channel = Number(($("number").value = $("channel").value));
-  const planes = upTo(count).map((t) => t * channels + channel);
-  const maps = planes.map((i) => now.maps.data.subarray(i * area, (i + 1) * area));
-  const all = maps.flatMap((map) => [...map]), low = Math.min(...all), high = Math.max(...all);
+// --- maps and taps
+
+const place = computed(() => { // the one that was chosen, where the network has it
+  const { places } = networks[now.network];
+  return places.includes(now.place) ? now.place : places[0];
+});
+
+const maps = computed(() => { // of one channel, for each frame or pair
+  const [, count, channels, ...sides] = now.maps.dims, area = sides[0] * sides[1];
+  const starts = upTo(count).map((t) => (t * channels + now.channel) * area);
+  const values = starts.map((start) => [...now.maps.data.subarray(start, start + area)]);
+  const low = Math.min(...values.flat()), high = Math.max(...values.flat());
   const limit = Math.max(high, -low) || 1;
-  $("maps").replaceChildren(...maps.map((map, t) => {
-    const canvas = paint(make("canvas", { map }), height, width, (i) => { // white is zero
-      const end = map[i] > 0 ? [178, 24, 43] : [33, 102, 172];
-      return end.map((full) => 255 + (Math.abs(map[i]) / limit) * (full - 255));
-    });
-    return make("figure", {}, canvas, make("figcaption", {}, t));
-  }));
-  $("low").textContent = `−${($("high").textContent = limit.toFixed(2))}`;
-  const what = `${count === about.frames ? "Frames" : "Pairs"} 0 to ${count - 1} in this order`;
-  const range = low || high ? `from ${low.toFixed(2)} to ${high.toFixed(2)}` : "a silent channel";
-  $("seen").textContent = `${what}: ${range}.`;
-  $("maps").ariaLabel = `${$("place").value}, channel ${channel}. ${$("seen").textContent}`;
-  drawTaps(channel);
-}
+  const rgba = (x) => [...(x > 0 ? RED : BLUE), (255 * Math.abs(x)) / limit]; // zero: transparent
+  const picture = (map) => new ImageData(Uint8ClampedArray.from(map.flatMap(rgba)), sides[1]);
+  return { channels, values, low, high, limit, pictures: values.map(picture) };
+});
 
-function drawTaps(channel) {
-  const { name, taps } = chosenNetwork(), rows = now.taps[name][`${$("place").value}.taps`];
-  $("taps").hidden = !rows;
-  rows?.forEach((row, i) => {
-    const [slider, output] = $("taps").children[i].children;
-    slider.value = output.value = row[channel].toFixed(2);
-    slider.oninput = () => refresh((row[channel] = Number(slider.value)));
-  });
-  const isOwn = JSON.stringify(now.taps[name]) === JSON.stringify(taps);
-  $("turned").textContent = !Object.keys(taps).length ? "This network has no taps: see bLVNet-TAM."
-    : isOwn ? "All taps are the learned ones." : "Some taps are not the learned ones.";
-}
+const taps = computed(() => now.taps[now.network][`${place.value}.taps`]); // 3 rows of channels
+const learned = computed(() => networks[now.network].taps);
+const isLearned = () => JSON.stringify(now.taps[now.network]) === JSON.stringify(learned.value);
 
 function setTaps(change) {
-  const { name, taps } = chosenNetwork();
-  for (const tam of Object.keys(taps)) now.taps[name][tam] = change(taps[tam]);
-  refresh();
+  const changed = Object.entries(learned.value).map(([tam, rows]) => [tam, change(rows)]);
+  now.taps[now.network] = Object.fromEntries(changed);
 }
+const cutOff = (rows) => rows.map((row, i) => row.map(() => Number(i === 1)));
 
-// --- 3. the camera
+// --- the camera: camera.js, which is made for notebooks, hands over pairs of frames
 
-const say = (text) => ($("live-words").textContent = text);
+const model = {
+  get: (name) => ({ size, fps: about.rate })[name],
+  on: (_, answered) => (model.answered = answered),
+  send: ({ time }, _, pair) => see(time, pair).catch(report).then(() => model.answered()),
+};
+const blank = causal.session.inputMetadata.slice(1).map(({ name, shape }) => {
+  const sides = [1, ...shape.slice(1)];
+  return [name, tensor(new Float32Array(sides.reduce((a, b) => a * b)), sides)]; // zeros
+});
+let states, recent, latest = Infinity; // of the network; its answers; when the last one was
 
-async function startCamera() {
-  if (now.camera) return;
-  if (!navigator.mediaDevices) throw Error("browsers want the page from https, or localhost");
-  const video = (now.camera = make("video", { muted: true, playsInline: true }));
-  try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
-    await video.play();
-    await follow(video);
-    if (now.camera === video) throw Error("it is gone");
-  } finally { // stopped, also while the browser asked, or failed
-    video.srcObject?.getTracks().forEach((track) => track.stop());
-    if (now.camera === video) now.camera = null;
-  }
-}
-
-async function follow(video) {
-  const session = await load(about.networks.at(-1).name), states = {}, last = [];
-  const isOn = () => now.camera === video && video.srcObject.active;
-  for (const { name, shape } of session.inputMetadata.slice(1)) { // zeros: nothing was before
-    const sides = [1, ...shape.slice(1)];
-    states[name] = tensor(new Float32Array(sides.reduce((a, b) => a * b)), sides);
-  }
-  for (let pair = [], said = ""; isOn(); pair = pair.length < 2 ? pair : []) {
-    const begin = performance.now();
-    pair.push(grab(video));
-    if (pair.length === 2) {
-      const found = await session.run({ frames: normalised(pair), ...states });
-      const logits = [...found.logits.data], ms = Math.round(performance.now() - begin);
-      for (const name in states) states[name] = found[name.replace("before", "after")];
-      last.splice(about.frames / 2 - 1);
-      last.unshift(logits); // as many as in a clip, averaged
-      const mean = logits.map((_, i) => last.reduce((sum, x) => sum + x[i], 0) / last.length);
-      const share = Math.max(...softmax(mean)), best = mean.indexOf(Math.max(...mean));
-      const words = plain(about.classes[best]);
-      $("speed").value = `${words} ${Math.round(100 * share)} %; ${ms} ms a pair of frames`;
-      if (words !== said) say(`It sees: ${(said = words)}.`); // read aloud only where it changes
-      $("live").dispatchEvent(new CustomEvent("answer", { detail: { pair, logits } }));
-    }
-    await pause(1000 / about.rate - (performance.now() - begin));
-  }
-}
-
-function grab(video) { // the square in the middle, as small as the frames of the training
-  const [height, width] = about.size, { videoWidth, videoHeight } = video;
-  const side = Math.min(videoWidth, videoHeight), corner = [videoWidth - side, videoHeight - side];
-  Object.assign($("live"), { height, width });
-  const pen = $("live").getContext("2d", { willReadFrequently: true });
-  pen.setTransform(-1, 0, 0, 1, width, 0); // as in a mirror: to one's left is to the left
-  pen.drawImage(video, ...corner.map((x) => x / 2), side, side, 0, 0, width, height);
-  return pen.getImageData(0, 0, width, height).data.filter((_, i) => i % 4 < 3);
+async function see(time, pair) {
+  if (time < latest) [states, recent] = [Object.fromEntries(blank), []]; // the camera was turned on
+  const begin = performance.now();
+  const found = await causal.session.run({ frames: normalised(pair), ...states });
+  const logits = [...found.logits.data], ms = Math.round(performance.now() - begin);
+  for (const name in states) states[name] = found[name.replace("before", "after")];
+  recent = [logits, ...recent].slice(0, about.frames / 2); // as many as in a clip, averaged
+  const mean = logits.map((_, i) => recent.reduce((sum, x) => sum + x[i], 0) / recent.length);
+  const shares = softmax(mean), share = Math.max(...shares);
+  now.seen = plain(classes[shares.indexOf(share)]);
+  now.speed = `${percent(share)}; ${ms} ms a pair of frames`;
+  $("camera").dispatchEvent(new CustomEvent("answer", { detail: { pair, logits } }));
+  latest = time;
 }
 
 // --- the beginning
 
-const CLICKED = {
-  play, stop: () => say("The camera is off.", (now.camera = null), ($("speed").value = "")),
-  filmed: () => setOrder(upTo(about.frames)),
-  reverse: () => setOrder(now.order.toReversed()), halves: () => setOrder(halves(now.order)),
-  shuffle: () => setOrder(shuffled(now.order)), earlier: () => move(now.chosen, now.chosen - 1),
-  later: () => move(now.chosen, now.chosen + 1), own: () => setTaps(structuredClone),
-  off: () => setTaps((rows) => rows.map((row, i) => row.map(() => Number(i === 1)))),
-  start: () => startCamera().catch((e) => say(`No camera: ${e.message}. Parts 1 and 2 need none.`)),
-};
-const CHANGED = {
-  clip: () => setOrder(upTo(about.frames), 0, (now.clip = $("clip").selectedIndex)),
-  network: listPlaces, place: refresh, channel: drawMaps,
-};
-
-async function begin() {
-  const [json, bytes] = await Promise.all([fetch("page.json"), fetch("clips.bin")]);
-  about = await json.json();
-  const all = await bytes.arrayBuffer(), size = 3 * about.size[0] * about.size[1];
-  frames = upTo(all.byteLength / size).map((i) => new Uint8Array(all, i * size, size));
-  const runtime = new URL(`${about.runtime}ort.wasm.bundle.min.mjs`, document.baseURI).href;
-  ort = await import(runtime).catch(() => {
-    throw Error(`${runtime} does not come. Is there a connection to the internet?`);
-  });
-  ort.env.wasm.numThreads = 1; // more need headers that few servers send
-  for (const { name, title, taps } of about.networks.slice(0, 4)) {
-    $("status").textContent = `Loading ${title} …`;
-    await load(name);
-    now.taps[name] = structuredClone(taps);
-    $("network").append(make("option", { selected: true }, title));
-  }
-  $("clip").append(...about.classes.map((name) => make("option", {}, plain(name))));
-  const places = upTo(about.frames).map((at) => make("button", { onclick: () => choose(at) }));
-  $("strip").append(...places);
-  document.onpointerdown = (event) => (now.dragged = placeUnder(event));
-  document.onpointermove = document.onpointercancel = document.onpointerup = drag;
-  document.onclick = ({ target }) => CLICKED[target.id]?.();
-  document.oninput = ({ target }) => CHANGED[target.id]?.();
-  const links = about.notebooks ? document.querySelectorAll(".course") : [];
-  links.forEach((link) => (link.href = about.notebooks));
-  document.querySelector("main").hidden = false;
-  now.order = upTo(about.frames);
-  choose(0);
-  await listPlaces();
-  $("status").textContent = "";
-}
-
-begin().catch(report);
+watch(() => now.clip, () => Object.assign(now, { order: filmed, chosen: 0 }));
+watch(() => [now.clip, now.order, now.taps, now.network, place.value], refresh, { deep: true });
+await refresh();
+const state = { about, now, networks, classes, orders, isPartner, place, maps, taps, learned };
+const steps = { plain, frame, move, play, verdict, isLearned, setTaps, structuredClone, cutOff };
+createApp({ setup: () => ({ ...state, ...steps }) }).directive("paint", paint).mount("main");
+camera.render({ model, el: $("camera") });
+document.querySelector("main").hidden = false;
+$("status").textContent = "";

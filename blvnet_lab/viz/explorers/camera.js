@@ -1,121 +1,114 @@
-// The page's camera films clips for the kernel, or hands it frames in pairs. The picture is what a
-// mirror shows: what moves to one's left moves to the left.
+// The page's camera, as in a mirror: what moves to one's left moves to the left. It films clips for
+// the kernel of a notebook, or hands frames in pairs to that, or to the web page of the course.
 
 const PIECE = 1 << 20; // bytes: servers end a connection over one large message
 const PICTURES = 30; // a second
-const LOOK = "height:256px;image-rendering:pixelated;background:#8884;display:block";
+
+export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 function render({ model, el }) {
   const [height, width] = model.get("size"), fps = model.get("fps"); // 0: clips are filmed
-  const add = (kind, given) => el.appendChild(Object.assign(document.createElement(kind), given));
-  const button = (textContent, onclick) =>
-    add("button", { textContent, onclick, className: "jupyter-button widget-button" });
-  const canvas = add("canvas", { width, height, style: LOOK, ariaLabel: "what the camera sees" });
-  const power = button("camera on", () => (stream ? turnOff("") : turnOn()));
-  const act = button(fps ? "watch" : "record", () => (fps ? watch() : record()));
-  const files = add("input", { type: "file", multiple: true, accept: "video/*", hidden: !!fps });
-  const status = add("div", { role: "status", className: "blvnet-camera-status" });
+  el.innerHTML = `
+    <canvas width="${width}" height="${height}" role="img" aria-label="what the camera sees"
+      style="height: 256px; image-rendering: pixelated; background: #8884; display: block"></canvas>
+    <button class="jupyter-button widget-button"></button>
+    <button class="jupyter-button widget-button" ${fps ? "hidden" : ""}>record</button>
+    <input type="file" multiple accept="video/*" aria-label="videos" ${fps ? "hidden" : ""}>
+    <div role="status" class="blvnet-camera-status"></div>`;
+  const [canvas, power, act, files, status] = el.children;
   const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
   const say = (text) => (status.textContent = text);
-  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  let stream = null, timer, answered = () => {}, queue = Promise.resolve();
-  model.on("msg:custom", () => answered());
-  const hand = (content, bytes) => {
-    model.send(content, undefined, [bytes]);
-    return new Promise((done) => (answered = done)); // once the kernel has dealt with it
-  };
+  let video = null, answered;
+  model.on("msg:custom", () => answered?.());
+  power.onclick = () => (video ? turnOff("The camera is off.") : turnOn());
+  act.onclick = () => busy(film);
+  files.onchange = () => busy(async (label) => {
+    for (const file of files.files) await send(file.name, label, file);
+  });
+  turnOff("");
+  return () => turnOff("");
 
   async function turnOn() {
+    const mine = (video = document.createElement("video"));
+    Object.assign(mine, { muted: true, playsInline: true });
+    power.textContent = "camera off";
+    say("");
     try {
-      if (!navigator.mediaDevices) throw Error("only pages of this machine or by https get one");
-      stream = await navigator.mediaDevices.getUserMedia({ video: { frameRate: PICTURES } });
-      video.srcObject = stream;
-      await video.play();
-      stream.getVideoTracks()[0].onended = () => turnOff("The camera is gone.");
-      timer = setInterval(draw, 1000 / PICTURES);
-      show("camera off", "");
+      const { mediaDevices } = navigator;
+      if (!mediaDevices) throw Error("browsers give one only to pages from https, or localhost");
+      mine.srcObject = await mediaDevices.getUserMedia({ video: { frameRate: PICTURES } });
+      if (video !== mine) return; // turned off while the browser asked
+      mine.srcObject.getVideoTracks()[0].onended = () => turnOff("The camera is gone.");
+      await mine.play();
+      act.disabled = video !== mine;
+      if (fps) watch(mine);
+      for (; video === mine; await pause(1000 / PICTURES)) draw();
     } catch (error) {
       turnOff(`No camera: ${error.message}.${fps ? "" : " Choose files instead."}`);
+    } finally {
+      mine.srcObject?.getTracks().forEach((track) => track.stop());
     }
   }
 
   function turnOff(why) {
-    clearInterval(timer);
-    stream = stream?.getTracks().forEach((track) => track.stop());
-    show("camera on", why);
-  }
-
-  function show(next, text) {
-    power.textContent = next;
-    act.disabled = !stream;
-    say(text);
+    video = null;
+    act.disabled = true;
+    power.textContent = "camera on";
+    say(why);
   }
 
   function draw() { // the middle
-    const [w, h] = [video.videoWidth, video.videoHeight], scale = Math.max(width / w, height / h);
-    pen.setTransform(-scale, 0, 0, scale, (width + scale * w) / 2, (height - scale * h) / 2);
-    pen.drawImage(video, 0, 0);
+    const { videoWidth: w, videoHeight: h } = video, scale = Math.max(width / w, height / h);
+    pen.setTransform(-scale, 0, 0, scale, width / 2, height / 2);
+    pen.drawImage(video, -w / 2, -h / 2);
   }
 
-  async function record() {
-    power.disabled = act.disabled = true;
-    await film().catch((error) => say(`Not recorded: ${error.message}.`));
-    power.disabled = false;
-    act.disabled = !stream;
+  async function watch(mine) {
+    const begin = performance.now();
+    for (let due = begin; ; due = Math.max(due, performance.now())) { // no pair late, but fewer
+      const pair = [];
+      while (pair.length < 2) {
+        await pause((due += 1000 / fps) - performance.now());
+        if (video !== mine) return;
+        draw();
+        pair.push(pen.getImageData(0, 0, width, height).data);
+      }
+      await hand({ time: (performance.now() - begin) / 1000 }, ...pair);
+    }
   }
 
-  async function film() {
-    const label = model.get("label"), parts = [];
-    for (let k = model.get("countdown"); k > 0; k--) await wait(1000, say(`${label}: ${k} ...`));
+  async function busy(work) { // one at a time: the kernel puts the pieces of one file together
+    for (const each of [power, act, files]) each.disabled = true;
+    await work(model.get("label")).catch(({ message }) => say(`Not taken: ${message}.`));
+    for (const each of [power, act, files]) each.disabled = false;
+    act.disabled = !video;
+    files.value = "";
+  }
+
+  async function film(label) {
+    for (let k = model.get("countdown"); k > 0; k--) await pause(1000, say(`${label}: ${k} ...`));
     const recorder = new MediaRecorder(canvas.captureStream(PICTURES));
-    recorder.ondataavailable = (event) => parts.push(event.data);
+    const filmed = new Promise((done) => (recorder.ondataavailable = ({ data }) => done(data)));
     recorder.start();
-    await wait(1000 * model.get("seconds"), say(`${label}: now!`));
-    const stopped = new Promise((done) => (recorder.onstop = done));
+    await pause(1000 * model.get("seconds"), say(`${label}: now!`));
     recorder.stop();
-    await stopped;
-    await line(`recording.${/mp4/.test(recorder.mimeType) ? "mp4" : "webm"}`, label, new Blob(parts));
+    const kind = recorder.mimeType.includes("mp4") ? "mp4" : "webm";
+    await send(`recording.${kind}`, label, await filmed);
   }
 
-  async function send(name, label, blob) {
-    for (let start = 0; start === 0 || start < blob.size; start += PIECE) {
-      say(`${name}: ${Math.round((100 * start) / blob.size)} % handed over`);
-      const piece = await blob.slice(start, start + PIECE).arrayBuffer();
-      await hand({ name, label, start, last: start + PIECE >= blob.size }, piece);
+  async function send(name, label, file) {
+    for (let start = 0; start === 0 || start < file.size; start += PIECE) {
+      say(`${name}: ${Math.round((100 * start) / file.size)} % handed over`);
+      const piece = await file.slice(start, start + PIECE).arrayBuffer();
+      await hand({ name, label, start, last: start + PIECE >= file.size }, piece);
     }
     say("");
   }
 
-  function line(...recording) { // one after the other
-    queue = queue.then(() => send(...recording)).catch((error) => say(`Not read: ${error.message}`));
-    return queue;
+  function hand(content, ...buffers) {
+    model.send(content, undefined, buffers);
+    return new Promise((done) => (answered = done)); // once who gets it has dealt with it
   }
-
-  files.onchange = () => {
-    for (const file of files.files) line(file.name, model.get("label"), file);
-    files.value = "";
-  };
-
-  async function watch() {
-    const mine = stream, begin = performance.now();
-    let due = begin, done = null;
-    act.disabled = true;
-    while (stream === mine) {
-      const pair = new Uint8Array(8 * height * width);
-      for (const half of [0, pair.length / 2]) {
-        await wait((due += 1000 / fps) - performance.now());
-        draw();
-        pair.set(pen.getImageData(0, 0, width, height).data, half);
-      }
-      await done; // a slow kernel gets fewer pairs, rather than all of them later and later
-      due = Math.max(due, performance.now());
-      done = hand({ time: (performance.now() - begin) / 1000 }, pair);
-    }
-  }
-
-  turnOff("");
-  return () => turnOff("");
 }
 
 export default { render };

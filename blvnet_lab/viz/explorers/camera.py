@@ -9,9 +9,9 @@ import traitlets
 class Camera(anywidget.AnyWidget):
     """A view of the page's camera, with buttons; messages bring what it records.
 
-    Each message has to be answered by `send({})`. With `fps` it holds a pair of RGBA frames
-    (2, H, W, 4) and {"time"} in seconds; otherwise a piece of a video file and {"name", "label",
-    "start" (the piece's first byte), "last" (whether it is the last piece)}.
+    Each message has to be answered by `send({})`. With `fps` it holds two RGBA frames (H, W, 4)
+    and {"time"} in seconds since the camera was turned on; otherwise a piece of a video file and
+    {"name", "label", "start" (the piece's first byte), "last" (whether it is the last piece)}.
     """
 
     _esm = Path(__file__).with_suffix(".js").read_text("utf-8")

@@ -276,7 +276,7 @@ class CameraView(Explorer):
         )
 
     def _receive(self, camera: Camera, pair: dict, buffers: list) -> None:
-        frames = torch.tensor(np.frombuffer(buffers[0], np.uint8)).view(2, *camera.size, 4)
+        frames = torch.tensor(np.frombuffer(b"".join(buffers), np.uint8)).view(2, *camera.size, 4)
         try:
             self._set_off(partial(self._take, frames[..., :3].permute(0, 3, 1, 2), pair["time"]))
         finally:  # the page is waiting for an answer
