@@ -4,5 +4,3 @@ from blvnet_lab.benchmark.peers import all_peers
 from blvnet_lab.benchmark.published import published_form
 from blvnet_lab.benchmark.results import Benchmark, from_json
 from blvnet_lab.benchmark.run import run_benchmark
-
-__all__ = ["Benchmark", "all_peers", "from_json", "published_form", "run_benchmark"]

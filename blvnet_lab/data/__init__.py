@@ -14,23 +14,3 @@ from blvnet_lab.data.transforms import (
     useful_short_side,
     view_transform,
 )
-
-__all__ = [
-    "ClipDataset",
-    "DataSet",
-    "VideoReadError",
-    "check_video",
-    "denormalize",
-    "evaluation_transform",
-    "load_clips",
-    "mirror_labels",
-    "normalize",
-    "probe_video",
-    "read_frames",
-    "sample_dense",
-    "sample_uniform",
-    "sample_views",
-    "training_transform",
-    "useful_short_side",
-    "view_transform",
-]

@@ -7,15 +7,3 @@ from blvnet_lab.deploy.graphs import export_stream, export_with_taps
 from blvnet_lab.deploy.int8 import export_int8
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.threads import keep_memory
-
-__all__ = [
-    "Exported",
-    "Stream",
-    "compile_for_inference",
-    "export_int8",
-    "export_model",
-    "export_stream",
-    "export_with_taps",
-    "keep_memory",
-    "optimize_for_inference",
-]

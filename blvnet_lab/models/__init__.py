@@ -12,20 +12,3 @@ from blvnet_lab.models.networks import (
     tsn_blnet,
 )
 from blvnet_lab.models.tam import TAM, PairTAM
-
-__all__ = [
-    "TAM",
-    "BigLittleNet",
-    "Cost",
-    "PairTAM",
-    "VideoNet",
-    "blvnet",
-    "blvnet_tam",
-    "capture_points",
-    "count_cost",
-    "load_model",
-    "load_notes",
-    "save_model",
-    "tsn",
-    "tsn_blnet",
-]

@@ -2,5 +2,3 @@
 
 from blvnet_lab.weights.official import import_official, load_official
 from blvnet_lab.weights.torchvision import load_resnet
-
-__all__ = ["import_official", "load_official", "load_resnet"]
