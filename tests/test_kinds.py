@@ -510,6 +510,12 @@ def test_bare_streams_are_as_quick_as_they_say(suffix, codec, b_frames, rate, tm
     assert numbers(read_frames(part, range(part.num_frames))) == [5, 6, 7, 8]
 
 
+def test_a_bare_stream_that_states_its_clock_has_the_usual_rate(tmp_path):
+    path = write_video(tmp_path / "a.h264", 20, rate=90000, times=range(0, 60000, 3000))
+    shows(path, range(20))
+    assert (probe_video(path).fps, showing_of(probe_video(path)).fps) == (25, 25)
+
+
 @pytest.mark.parametrize("count, b_frames", [(8, 2), (12, 7), (30, 2)])
 def test_h264_that_was_copied_to_avi_keeps_its_rate(count, b_frames, tmp_path):
     """Its times go back and forth, those of decoding do not, but the last frames have none."""

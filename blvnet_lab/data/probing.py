@@ -245,7 +245,8 @@ def frame_pts(info: VideoInfo, container: InputContainer, stream: VideoStream) -
 
 def _times(stream: VideoStream, decoded: Sequence[tuple[int | None, int | None]]) -> Sequence:
     """Choose when frames are shown, given each one's pts and dts as decoded."""
-    rate = stream.codec_context.framerate or stream.guessed_rate
+    rate = stream.codec_context.framerate
+    rate = rate if rate and rate <= 1000 else stream.guessed_rate  # more is but a clock's rate
     pts, dts = [time for time, _ in decoded], []
     if rate and stream.container.format.flags & Flags.no_timestamps.value:
         # A bare stream, in no container: FFmpeg makes up its times, mostly at 25 frames a second.
