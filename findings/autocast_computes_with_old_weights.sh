@@ -4,9 +4,9 @@
 # the block ends. Nothing is said.
 #
 # Why it matters: a loop over steps inside one block moves the weights and shows the same loss each
-# time, and all its gradients belong to the first weights. A loop that switches off one channel after
-# the other, or compares the weights of several checkpoints, finds no difference at all. In float32
-# the same code is right.
+# time, and all its gradients belong to the first weights. A loop that switches off one channel
+# after the other, or compares the weights of several checkpoints, finds no difference at all. In
+# float32 the same code is right.
 # Seen with: torch 2.14.1, bfloat16 on a CPU; float16 does the same.
 # Source: `cached_cast` in aten/src/ATen/autocast_mode.cpp keeps the half-precision copy of every
 # float32 leaf that requires a gradient until the outermost block ends, and looks it up by tensor

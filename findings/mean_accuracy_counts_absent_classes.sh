@@ -10,7 +10,7 @@
 # Seen with: torchmetrics 1.9.0, PyTorch 2.14.1; scikit-learn 1.9.1.
 # Source: `_adjust_weights_safe_divide` in torchmetrics/utilities/compute.py gives weight 0 only to
 # classes with tp + fp + fn == 0, and a class that is answered has fp > 0; its accuracy is
-# tp / (tp + fn), 0 / 0, taken as 0. With top_k above 1 it asks for tp + fn == 0, as one would think.
+# tp / (tp + fn), 0 / 0, taken as 0. With top_k above 1 it asks for tp + fn == 0, as one expects.
 # Remedy: average=None, and the mean over the classes that occur in the labels.
 set -euo pipefail
 
