@@ -76,6 +76,7 @@ GOOD = {
     "three.mp4": (3, B, True),
     "narrow.mp4": (24, {"size": (64, 96)}, True),  # decord may fail
     "open_gop.mp4": (60, x264("open-gop=1:b-adapt=0:scenecut=0", gop=12, b_frames=3), False),
+    "refresh.mp4": (60, x264("intra-refresh=1", gop=12), False),
     "hevc.mp4": (60, x265("open-gop=0", b_frames=3), False),
     "hevc_open_gop.mp4": (60, x265("open-gop=1", b_frames=3), False),
     "vp9.webm": (48, vp9(gop=24), True),

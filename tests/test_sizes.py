@@ -14,10 +14,10 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 21678,
+    "blvnet_lab": 21689,
     "blvnet_lab/models": 1383,
     "blvnet_lab/introspect": 1113,
-    "blvnet_lab/data": 2005,
+    "blvnet_lab/data": 2016,
     "blvnet_lab/training": 1815,
     "blvnet_lab/weights": 811,
     "blvnet_lab/deploy": 1085,

@@ -103,7 +103,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         orientation = orientation_of(path, found.picture)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
         is_usual = len(found.shown) == len(found.all) and orientation == UPRIGHT
-        is_usual = is_usual and bool(keyframes) and not found.damage
+        is_usual = is_usual and bool(keyframes) and not (found.damage or found.is_refreshed)
         is_usual = is_usual and len(container.streams.video) == 1  # decord may choose another
         return VideoInfo(
             path=path,

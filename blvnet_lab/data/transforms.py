@@ -71,8 +71,9 @@ def training_transform(
 class Jitter(v2.ColorJitter):
     """Change brightness, contrast and saturation as torchvision does, in half the time.
 
-    The same random numbers are drawn. Values stay in float32 and are rounded once at the end, where
-    torchvision truncates them to integers after every change: results differ by a few of 255.
+    The same random numbers are drawn, but contrast is about the mean of the clip (T, 3, H, W):
+    about that of each frame it makes a still background flicker. Values are rounded once at the
+    end, where torchvision truncates them after every change: they differ by a few of 255.
     """
 
     def transform(self, frames: Tensor, params: dict[str, Any]) -> Tensor:
@@ -84,7 +85,7 @@ class Jitter(v2.ColorJitter):
             elif change in (1, 2):
                 factor = params["contrast_factor" if change == 1 else "saturation_factor"]
                 grey = v2.functional.rgb_to_grayscale(frames)
-                grey = grey.mean((-3, -2, -1), keepdim=True) if change == 1 else grey
+                grey = grey.mean((-4, -3, -2, -1), keepdim=True) if change == 1 else grey
                 frames.mul_(factor).add_(grey, alpha=1 - factor).clamp_(0, 255)
         return frames.round_().to(kind)  # `normalize` takes only uint8
 
