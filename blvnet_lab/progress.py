@@ -15,11 +15,14 @@ class tqdm(auto.tqdm):
     one at the end; each says how far the work has got, without carriage returns.
     """
 
+    shown = True  # False in a process whose progress another one shows
+
     def __init__(self, *args: Any, **options: Any):
         is_notebook = auto.notebook_tqdm is not std.tqdm
         output = options.get("file") or sys.stderr
         self.in_log = not is_notebook and not getattr(output, "isatty", bool)()
         self.written = None  # the progress that the last line reported
+        options["disable"] = options.get("disable") or not self.shown
         if self.in_log:
             options |= {"mininterval": LOG_SECONDS, "delay": LOG_SECONDS, "miniters": 1, "ncols": 0}
         super().__init__(*args, **options)

@@ -32,6 +32,14 @@ def test_a_log_has_no_line_of_what_leaves_none(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_process_whose_progress_another_shows_shows_none(capsys, monkeypatch):
+    monkeypatch.setattr(progress.tqdm, "shown", False)
+    with progress.tqdm(total=5) as bar:
+        bar.update(5)
+        bar.refresh()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_log_has_a_line_now_and_then(capsys, monkeypatch):
     now = 100.0
     monkeypatch.setattr("tqdm.std.time", lambda: now)

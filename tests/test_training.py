@@ -3,12 +3,17 @@
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,12 +22,14 @@ import torch.nn.functional as F
 from lab import LIMIT_S, ROOT, type_command
 from test_engine import CPU, Small, assert_equal, constant, fitted, points, tensors
 from test_engine import SHORT as BRIEF
+from test_faults import without_times
 from torch.utils.data import DataLoader
 from training_process import Clips
 
 from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import count_cost
+from blvnet_lab.runs import staircase
 from blvnet_lab.runs.staircase import (
     as_table,
     find_partners,
@@ -283,10 +290,89 @@ def test_whole_staircase(manifest, tmp_path):
     assert first["taps"] != last["taps"]
 
 
-def test_a_staircase_that_is_stopped_trains_no_further_network(manifest, tmp_path, monkeypatch):
+@pytest.fixture
+def threads():
+    """Set the number of PyTorch's threads: so many networks train at once."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_a_staircase_that_is_stopped_trains_no_further_network(
+    manifest, tmp_path, monkeypatch, threads
+):
+    threads(1)
     monkeypatch.setattr(engine, "noted_signals", lambda: nullcontext(["SIGTERM"]))
-    with pytest.raises(InterruptedError, match=r"stopped by SIGTERM in the training of tsn_seed0"):
+    with pytest.raises(InterruptedError, match=r"stopped by SIGTERM: .* all logs are in"):
         run_staircase(out=tmp_path / "out", manifest=manifest, recipe=SHORT)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def contents(file: Path) -> Any:
+    """What is in a file of a staircase, without times and memory."""
+    if file.suffix == ".jsonl":
+        return without_times(map(json.loads, file.read_text().splitlines()))
+    if file.suffix != ".json":
+        return file.read_bytes()
+    found = json.loads(file.read_text())
+    return found | {"runs": [run | {"seconds": None} for run in found["runs"]]}
+
+
+AT_ONCE = pytest.mark.skipif(torch.cuda.is_available(), reason="networks share no GPU")
+
+
+@AT_ONCE
+def test_networks_trained_at_once_are_those_trained_alone(manifest, tmp_path, threads, monkeypatch):
+    options = {"manifest": manifest, "architectures": ("tsm", "blvnet_tam"), "seeds": (4,)}
+    options["recipe"] = replace(SHORT, epochs=2, hardware=Hardware(in_memory=True))
+    monkeypatch.setattr(staircase, "measure_costs", lambda *_: {})
+    one, two = tmp_path / "1", tmp_path / "2"
+    threads(1)
+    run_staircase(out=one, **options)
+    monkeypatch.setattr(staircase, "fit", None)  # this process trains nothing
+    threads(2)
+    run_staircase(out=two, **options)
+    files = [sorted(p.relative_to(out) for p in out.rglob("*.*")) for out in (one, two)]
+    assert files[0] == files[1]
+    for name in files[0]:
+        assert contents(one / name) == contents(two / name), name
+
+
+def train_badly(act: str, recipe: Recipe) -> dict:
+    """In a process of its own: `act` happens to TSN, and the other network is never finished."""
+    if recipe.network.architecture == "tsn" and act == "error":
+        raise ArithmeticError("something is wrong")
+    if recipe.network.architecture == "tsn" and act == "exit":
+        os._exit(3)
+    if recipe.network.architecture == "tsn":
+        os.kill(multiprocessing.parent_process().pid, signal.SIGTERM)
+    threading.Event().wait()
+
+
+@AT_ONCE
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="sends a signal that not every system knows")
+@pytest.mark.parametrize(
+    "act, error, words",
+    [
+        ("error", ArithmeticError, "^something is wrong$"),
+        ("exit", ChildProcessError, "has died .* OMP_NUM_THREADS=1 .*__main__"),
+        ("signal", InterruptedError, "stopped by SIGTERM: .* all logs are in /nowhere"),
+    ],
+)
+def test_what_happens_to_one_of_two_networks_ends_both(act, error, words, threads):
+    def unheard(*_):
+        raise AssertionError("the signal was not noted")
+
+    before, others = signal.signal(signal.SIGTERM, unheard), multiprocessing.active_children()
+    threads(2)
+    try:
+        with pytest.raises(error, match=words):
+            both = [named("tsn"), named("tsm")]
+            staircase._train_all(partial(train_badly, act), both, Path("/nowhere"))
+        assert signal.getsignal(signal.SIGTERM) is unheard
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert set(multiprocessing.active_children()) <= set(others), "no process is left"
 
 
 def test_a_folder_that_cannot_be_written_is_noticed_first(manifest, monkeypatch):

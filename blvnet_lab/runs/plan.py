@@ -21,6 +21,7 @@ from blvnet_lab.data.sharing import free_memory
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import TrainingMemory, count_memory
 from blvnet_lab.runs.sizes import DataSize, known_size
+from blvnet_lab.threads import keep_memory
 from blvnet_lab.training import presets
 from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.engine import build, train_one_epoch
@@ -237,6 +238,7 @@ def measure(
     of all processes, how they were measured, and `memory`, updated on a GPU.
     """
     on_gpu = device.type == "cuda"
+    keep_memory()  # as in training
     before = torch.cuda.memory_allocated(device) if on_gpu else 0
     # Without accumulation each batch is a step, which ends when the GPU has finished it.
     hardware = replace(recipe.hardware, accumulate=1)

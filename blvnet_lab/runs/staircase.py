@@ -7,12 +7,16 @@ sees pairs of frames and learns direction. Networks that see beyond a pair can l
 """
 
 import json
+import multiprocessing
 import os
 import platform
 import shlex
 import sys
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
@@ -32,12 +36,14 @@ from blvnet_lab.datasets.motion import CLASSES, KINDS
 from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet, count_cost
-from blvnet_lab.paths import check_empty, check_target, data_samples
+from blvnet_lab.paths import atomic_write, check_empty, check_target, data_samples
+from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.compare import partner_labels
 from blvnet_lab.runs.memory import count_memory
 from blvnet_lab.runs.train import clip_datasets, start_from
+from blvnet_lab.threads import keep_memory
 from blvnet_lab.training.checkpoint import Trained, save_trained
-from blvnet_lab.training.distributed import pick_device
+from blvnet_lab.training.distributed import BUSY, leave_signals, noted_signals, pick_device
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
@@ -48,7 +54,14 @@ TITLES: dict[Architecture, str] = {"tsn": "TSN", "tsm": "TSM", "tam_resnet": "TA
 TITLES |= {"tsn_blnet": "TSN-bLNet", "blvnet": "bLVNet", "blvnet_tam": "bLVNet-TAM"}
 PAPER: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")  # the paper's four
 DECIMALS = 4  # for scores and taps in the log
+STOPPED = "stopped by {}: the checkpoints of finished networks and all logs are in {}"
+DIED = (
+    "a process that trains has died or cannot start, perhaps for lack of memory (or of /dev/shm "
+    "in a container): OMP_NUM_THREADS=1 trains in one process. (A program that calls this must be "
+    'a file, and call it below `if __name__ == "__main__":`)'
+)
 SUMMARY = "staircase.json"
+POLL_SECONDS = 0.5  # between two looks at processes that train
 ROUNDS = 30  # each times every network once
 
 
@@ -85,30 +98,94 @@ def with_architecture(recipe: Recipe, architecture: Architecture) -> Recipe:
 
 
 def run_one(
-    recipe: Recipe, train: ClipDataset, val: ClipDataset, log: Path, init: Path | None = None
-) -> tuple[VideoNet, list[dict]]:
-    """Train the recipe's network, writing a line of JSON per epoch, with the taps (r, C), to `log`.
+    recipe: Recipe, clips: Sequence[ClipDataset], out: Path, init: Path | None = None, kept: int = 0
+) -> dict[str, Any]:
+    """Train the recipe's network on the first clips, evaluate it on the second; return its scores.
 
-    Raises InterruptedError if it is stopped, so that no further network is trained.
+    Writes a line of JSON per epoch, with the taps (r, C), to a log; with the seed `kept` also a
+    checkpoint. Raises InterruptedError if it is stopped, so that no further network is trained.
     """
-    model, classes = _network(recipe, train.classes, init), train.classes
-    first = {"epoch": 0, "taps": _taps(model)}
+    model, classes = _network(recipe, clips[0].classes, init), clips[0].classes
+    name, first = model.architecture, {"epoch": 0, "taps": _taps(model)}
+    log = out / "logs" / f"{name}_seed{recipe.seed}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
 
-    def write(history: list[dict]) -> None:
-        log.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
+    def write(history: list[dict], path: Path = log) -> None:
+        with atomic_write(path) as part:
+            part.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
 
     def scores_and_taps(model: VideoNet, found: Predictions) -> dict[str, Any]:
         scores = score(found.logits, found.labels, classes).items()
         return {name: round(share, DECIMALS) for name, share in scores} | {"taps": _taps(model)}
 
-    fitted = fit(model, train, val, recipe, score=scores_and_taps, after_epoch=write)
+    fitted = fit(model, *clips, recipe, score=scores_and_taps, after_epoch=write)
     if fitted.stopped:
-        raise InterruptedError(
-            f"stopped by {fitted.stopped} in the training of {log.stem}: the checkpoints of the "
-            f"networks before it and all logs are in {log.parent.parent}"
-        )
-    return model, [first, *fitted.history]
+        raise InterruptedError(STOPPED.format(fitted.stopped, out))
+    if recipe.seed == kept:
+        save_trained(Trained(model, recipe, classes), out / f"{name}.safetensors")
+        write(fitted.history, out / f"{name}.jsonl")
+    seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in fitted.history)
+    run = {"architecture": name, "seed": recipe.seed, "seconds": round(seconds, 1)}
+    # The validation clips may lack a kind.
+    last, names = fitted.history[-1], ("top_1", *find_partners(classes)[1])
+    return run | {name: last[name] for name in names if name in last}
+
+
+def _train_all(
+    train_one: Callable[[Recipe], dict], recipes: Sequence[Recipe], out: Path
+) -> list[dict[str, Any]]:
+    """Train all networks; on a CPU several at once, in processes that share this one's threads.
+
+    A second thread gains so small a network little.
+    """
+    threads = torch.get_num_threads() if pick_device().type == "cpu" else 1
+    if (processes := min(threads, len(recipes))) < 2:
+        return [train_one(recipe) for recipe in recipes]
+    # As for re-encoding: forked from a process that has PyTorch, but no threads of OpenMP yet.
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload([__name__])
+    how = (BUSY, threads // processes, train_one)
+    pool = ProcessPoolExecutor(processes, context, _begin, how)
+    others, failed = set(multiprocessing.active_children()), []
+    waiting = children = ()
+    bar = tqdm(desc="training", total=sum(recipe.epochs for recipe in recipes), unit="epoch")
+    with noted_signals() as asked, pool, bar:
+        try:
+            waiting = futures = [pool.submit(_train_here, recipe) for recipe in recipes]
+            children = set(multiprocessing.active_children()) - others
+            while waiting and not failed and not asked:
+                done, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
+                failed = [future.exception() for future in done if future.exception()]
+                logs = [log.read_text("utf-8") for log in out.glob("logs/*.jsonl")]
+                bar.update(sum(log.count("\n") - 1 for log in logs) - bar.n)
+        except RuntimeError as error:
+            failed = [error]
+        finally:
+            for child in children if waiting or failed else ():
+                child.kill()  # at any time: what it writes is whole
+    for error in failed if not asked else ():
+        if isinstance(error, BrokenProcessPool) or "allocate shared memory" in str(error):
+            raise ChildProcessError(DIED) from error
+        raise error
+    if failed or waiting:
+        raise InterruptedError(STOPPED.format(asked[0], out))
+    return [future.result() for future in futures]
+
+
+_here: list[Callable[[Recipe], dict]] = []  # in one of several processes: how it trains a network
+
+
+def _begin(busy: Any, threads: int, train_one: Callable[[Recipe], dict]) -> None:
+    """Leave signals and progress to the process that started this one."""
+    leave_signals(busy, 0)
+    torch.set_num_threads(threads)
+    tqdm.shown = False
+    tqdm.set_lock(threading.RLock())  # Python would complain about one for processes that is left
+    _here.append(train_one)
+
+
+def _train_here(recipe: Recipe) -> dict[str, Any]:
+    return _here[0](recipe)
 
 
 def _network(recipe: Recipe, classes: tuple[str, ...], init: Path | None) -> VideoNet:
@@ -131,6 +208,7 @@ def measure_costs(
     mmacs: millions of multiply-accumulates; ms: a forward pass (median of rounds in which they take
     turns); mb: MB kept for the backward pass (counted).
     """
+    keep_memory()
     device, costs, runs = pick_device(), {}, {}
     clip = torch.randn(1, recipe.num_frames, 3, *recipe.size, device=device)
     for architecture in architectures:
@@ -173,6 +251,8 @@ def run_staircase(
 ) -> StaircaseResult:
     """Train TSN, TSM, TAM-ResNet, TSN-bLNet, bLVNet and bLVNet-TAM on the same clips.
 
+    On a CPU as many networks train at once as PyTorch has threads (OMP_NUM_THREADS).
+
     Args:
         out: folder for a checkpoint and a log of each architecture (first seed), the logs of all
             seeds, staircase.json and staircase.png.
@@ -190,23 +270,14 @@ def run_staircase(
     recipe = recipe or classroom()
     data_set = DataSet.read(manifest or data_samples() / "motion" / "manifest.csv")
     classes = data_set.one_label("a staircase").classes
-    kinds = find_partners(classes)[1]
+    find_partners(classes)
     for architecture in architectures:  # fail now, not after hours of training
         _network(with_architecture(recipe, architecture), classes, init)
     check_target(out / SUMMARY, ".json")
     train, val = clip_datasets(data_set, recipe)
-    runs = []
-    for architecture, seed in product(architectures, seeds):
-        chosen = with_architecture(replace(recipe, seed=seed), architecture)
-        log = out / "logs" / f"{architecture}_seed{seed}.jsonl"
-        model, lines = run_one(chosen, train, val, log, init)
-        seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in lines[1:])
-        run = {"architecture": architecture, "seed": seed, "seconds": round(seconds, 1)}
-        # The validation clips may lack a kind.
-        runs.append(run | {n: lines[-1][n] for n in ("top_1", *kinds) if n in lines[-1]})
-        if seed == seeds[0]:
-            save_trained(Trained(model, chosen, classes), out / f"{architecture}.safetensors")
-            (out / f"{architecture}.jsonl").write_text(log.read_text())
+    each = [with_architecture(replace(recipe, seed=s), a) for a, s in product(architectures, seeds)]
+    how = {"clips": (train, val), "out": out, "init": init, "kept": seeds[0]}
+    runs = _train_all(partial(run_one, **how), each, out)
     typed = shlex.join(["python", "-m", "blvnet_lab", *sys.argv[1:]])
     versions = {m.__name__: m.__version__ for m in (blvnet_lab, torch, torchvision)}
     summary = {
