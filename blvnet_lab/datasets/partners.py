@@ -108,7 +108,6 @@ def cut_partners(
     settings = {"videos": str(root), "kind": kind, "short_side": short_side, "seed": seed}
     settings["windows_per_video"] = windows_per_video
     paths, problems, others = find_videos(root)
-    problems += passed_over(others, root)
     names, classes = [Path(path).relative_to(root).as_posix() for path in paths], CLASSES_OF[kind]
     if not names:
         raise ValueError(f"expected videos in {root}, found none")
@@ -126,7 +125,8 @@ def cut_partners(
         raise ValueError(f"expected videos in which things move in {root}, {got}")
     clips["source_id"] = clips.pop("video").map(dict(zip(names, rows["source_id"], strict=True)))
     clips = clips.assign(split=divide(clips, val_share, seed), status="ok").sort_values("path")
-    problems += [*left_out, *one_sided_classes(clips, ("train", "val"))]
+    one_sided = one_sided_classes(clips, ("train", "val"))
+    problems += [*passed_over(others, root), *left_out, *one_sided]
     counts = pd.crosstab(clips["class_name"], clips["split"]).reindex(classes, fill_value=0)
     data_set = DataSet(clips, classes, mirror_table(classes), None, reversal_table(classes))
     found = write_tables(data_set, problems, out, counts)
