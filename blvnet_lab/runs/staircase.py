@@ -7,6 +7,7 @@ sees pairs of frames and learns direction. Networks that see beyond a pair can l
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -50,15 +51,17 @@ from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
 from blvnet_lab.training.presets import classroom
 from blvnet_lab.training.recipe import Architecture, Recipe
 
+log = logging.getLogger("blvnet_lab")
+
 TITLES: dict[Architecture, str] = {"tsn": "TSN", "tsm": "TSM", "tam_resnet": "TAM-ResNet"}
 TITLES |= {"tsn_blnet": "TSN-bLNet", "blvnet": "bLVNet", "blvnet_tam": "bLVNet-TAM"}
 PAPER: tuple[Architecture, ...] = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")  # the paper's four
 DECIMALS = 4  # for scores and taps in the log
 STOPPED = "stopped by {}: the checkpoints of finished networks and all logs are in {}"
 DIED = (
-    "a process that trains has died or cannot start, perhaps for lack of memory (or of /dev/shm "
-    "in a container): OMP_NUM_THREADS=1 trains in one process. (A program that calls this must be "
-    'a file, and call it below `if __name__ == "__main__":`)'
+    "a process that trains has died, perhaps for lack of memory: OMP_NUM_THREADS=1 trains in one "
+    "process. (A program that calls this must be a file, and call it below "
+    '`if __name__ == "__main__":`)'
 )
 SUMMARY = "staircase.json"
 POLL_SECONDS = 0.5  # between two looks at processes that train
@@ -107,10 +110,10 @@ def run_one(
     """
     model, classes = _network(recipe, clips[0].classes, init), clips[0].classes
     name, first = model.architecture, {"epoch": 0, "taps": _taps(model)}
-    log = out / "logs" / f"{name}_seed{recipe.seed}.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    lines = out / "logs" / f"{name}_seed{recipe.seed}.jsonl"
+    lines.parent.mkdir(parents=True, exist_ok=True)
 
-    def write(history: list[dict], path: Path = log) -> None:
+    def write(history: list[dict], path: Path = lines) -> None:
         with atomic_write(path) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
 
@@ -164,9 +167,10 @@ def _train_all(
             for child in children if waiting or failed else ():
                 child.kill()  # at any time: what it writes is whole
     for error in failed if not asked else ():
-        if isinstance(error, BrokenProcessPool) or "allocate shared memory" in str(error):
-            raise ChildProcessError(DIED) from error
-        raise error
+        if "allocate shared memory" in str(error):  # containers have little by default
+            log.warning("/dev/shm is too small for several processes: training one by one")
+            return [train_one(recipe) for recipe in recipes]
+        raise ChildProcessError(DIED) if isinstance(error, BrokenProcessPool) else error
     if failed or waiting:
         raise InterruptedError(STOPPED.format(asked[0], out))
     return [future.result() for future in futures]
