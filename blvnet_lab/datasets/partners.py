@@ -91,9 +91,8 @@ def cut_partners(
         val_share: share of the clips that becomes val; clips of one source stay together.
         seed: of everything random.
 
-    Raises:
-        ValueError: there are no clips, or `out` was begun with other settings or is in `videos`.
-        FileExistsError: `out` holds something else.
+    Raises ValueError if there are no clips, or `out` was begun with other settings or is in
+    `videos`, FileExistsError if `out` holds something else.
     """
     root, out = Path(os.path.realpath(videos)), Path(os.path.realpath(out))
     if out.is_relative_to(root):
