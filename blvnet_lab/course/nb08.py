@@ -155,8 +155,7 @@ def edit_takes_the_place_of_outputs(edited: Answer) -> None:
 
 
 check_edited = Check(
-    edit_takes_the_place_of_outputs,
-    _tidies_up(lambda network: (network.last, add_10)),
+    edit_takes_the_place_of_outputs, _tidies_up(lambda network: (network.last, add_10))
 )
 
 

@@ -7,10 +7,7 @@ from torch import Tensor
 
 
 def sample_uniform(
-    frame_count: int,
-    num_frames: int,
-    generator: torch.Generator | None = None,
-    place: float = 0.5,
+    frame_count: int, num_frames: int, generator: torch.Generator | None = None, place: float = 0.5
 ) -> Tensor:
     """Take a frame from each of `num_frames` equal segments of a video: (T,) int64, ascending.
 

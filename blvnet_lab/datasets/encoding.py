@@ -54,12 +54,7 @@ def showing_of(info: VideoInfo) -> Showing:
 
 
 def write_h264(
-    path: str | Path,
-    frames: Iterable[np.ndarray],
-    showing: Showing | int,
-    *,
-    gop: int,
-    x264: str,
+    path: str | Path, frames: Iterable[np.ndarray], showing: Showing | int, *, gop: int, x264: str
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as H.264 in mp4; H and W even.
 

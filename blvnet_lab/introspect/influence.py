@@ -166,10 +166,7 @@ def gradient_importance(model: VideoNet, clips: Tensor, labels: Tensor) -> Tenso
 
 
 def deletion_table(
-    model: VideoNet,
-    clips: Tensor,
-    labels: Tensor,
-    importances: Mapping[str, Tensor],
+    model: VideoNet, clips: Tensor, labels: Tensor, importances: Mapping[str, Tensor]
 ) -> pd.DataFrame:
     """Delete frames, most important first: a faithful importance makes the score fall earlier.
 

@@ -93,11 +93,7 @@ class BasicBlock(Block):
 
 
 def bottlenecks(
-    in_channels: int,
-    channels: int,
-    count: int,
-    stride: int = 1,
-    tam: TamOptions | None = None,
+    in_channels: int, channels: int, count: int, stride: int = 1, tam: TamOptions | None = None
 ) -> list[Bottleneck]:
     """Build `count` bottlenecks in a row; the first changes the channels and takes the stride."""
     first = Bottleneck(in_channels, channels, stride, tam)
