@@ -448,12 +448,9 @@ points = points.assign(x=range(10), y=[i % 4 for i in range(10)])
 viz.EmbeddingExplorer(points, "a plane")
 """
 CHART = "viz.show(go.Figure(go.Scatter(y=[1, 3, 2])))"
-MEANT = new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]})
-RECORDER = 'viz.ClipRecorder("mine", ["wave left", "wave right"])'
-CAMERA = 'viz.LiveView(models.load_model(file), source="camera")'
 EXPLORERS = (
-    *(SAMPLES, CLIP_EXPLORER, BRANCH_EXPLORER, TAM_RESNET, MEANT, EVIDENCE_EXPLORER),
-    *(LIVE_VIEW, TIMELINE, EMBEDDING, CHART, RECORDER, CAMERA),
+    *(SAMPLES, CLIP_EXPLORER, BRANCH_EXPLORER, TAM_RESNET, EVIDENCE_EXPLORER),
+    *(LIVE_VIEW, TIMELINE, EMBEDDING, CHART),
 )
 
 
@@ -651,100 +648,6 @@ def test_plotly_figure_comes_alive(widgets):
     assert unexpected(widgets) == []
 
 
-# ---------------------------------------------------------------- the camera (a fake one)
-
-NO_RECORDER = """
-window.MediaRecorder = function () { throw Error('no codec'); };
-const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-navigator.mediaDevices.getUserMedia = async (wanted) => (window.given = await ask(wanted));
-"""
-DENIED = "navigator.mediaDevices.getUserMedia = async () => { throw Error('Permission denied'); }"
-NOT_SECURE = "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})"
-
-
-def button(widget, name: str):
-    return widget.get_by_role("button", name=name, exact=True)
-
-
-def test_recorder(widgets, lab):
-    """Two recordings, a file in several pieces, and one that is no video."""
-    recorder, folder = widgets.locator(".blvnet-recorder-view"), lab.root / "mine"
-    status, message = recorder.get_by_role("status"), recorder.locator(".blvnet-recorder-message")
-    expect(button(recorder, "record")).to_be_disabled()
-    button(recorder, "camera on").click()
-    for number, label in ((1, "wave right"), (2, "wave left")):
-        button(recorder, label).click()
-        button(recorder, "record").click()
-        expect(status).to_contain_text(f"{label}: ")
-        button(recorder, "wave left").click()  # the class is the one that was chosen before
-        expect(message).to_contain_text(f"Taken: {label}, number 00{number}")
-    clips = sorted(path.relative_to(folder).as_posix() for path in folder.glob("clips/*/*/*"))
-    assert clips == [
-        "clips/wave left/001/reversed.mp4",
-        "clips/wave left/002/filmed.mp4",
-        "clips/wave right/001/filmed.mp4",
-        "clips/wave right/002/reversed.mp4",
-    ]
-    filmed, backwards = (
-        data.read_frames(folder / name, range(24)).float() for name in clips[2:0:-2] + clips[:1]
-    )
-    assert torch.equal(filmed, backwards.flip(0)) and (filmed[0] - filmed[9]).abs().max() > 50
-    for path in folder.glob("originals/*/*.webm"):
-        info = data.probe_video(path)
-        assert 1.6 < info.seconds < 3 and 8 <= info.num_frames <= 90 and info.size == (128, 128)
-
-    large = next((ROOT / "data_samples/motion").rglob("*.mp4")).read_bytes()
-    large += bytes(3 << 20)  # zeros behind a video are no fault
-    for name, content in (("large.mp4", large), ("text.mp4", b"no video")):
-        file = {"name": name, "mimeType": "video/mp4", "buffer": content}
-        recorder.locator("input[type=file]").set_input_files(file)
-        expect(status).to_have_text("")
-    expect(message).to_contain_text("Not taken. text.mp4: expected a video file")
-    assert (folder / "originals/wave left/003.mp4").read_bytes() == large
-    with redrawn(recorder.locator(".blvnet-recorder-strip")):
-        button(recorder, "remove the last").click()
-    expect(message).to_have_text("Removed: wave left, 003.")
-    assert (folder / "removed/originals/wave left/003.mp4").read_bytes() == large
-    button(recorder, "camera off").click()
-    assert unexpected(widgets) == []
-
-
-def test_camera_view(widgets):
-    view = widgets.locator(".blvnet-camera-view")
-    chart, cost = (view.locator(f".blvnet-camera-{part}") for part in ("chart", "cost"))
-    for _ in range(2):  # after a pause it begins anew
-        button(view, "camera on").click()
-        expect(cost).to_contain_text("pairs a second")
-        button(view, "camera off").click()
-        with redrawn(chart):
-            view.locator("button.blvnet-camera-restart").click()
-        expect(cost).to_have_text(re.compile("^What the camera sees goes .* nowhere else"))
-    assert unexpected(widgets) == []
-
-
-def test_recording_that_fails_and_no_camera(widgets):
-    """None that records, one that is unplugged, one that is denied, and a page that is not safe."""
-    widgets.evaluate(NO_RECORDER + "null")  # a function would be called
-    recorder = widgets.locator(".blvnet-recorder-view")
-    status = recorder.get_by_role("status")
-    button(recorder, "camera on").click()
-    button(recorder, "record").click()
-    expect(status).to_have_text("Not taken: no codec.")
-    expect(button(recorder, "record")).to_be_enabled()
-    widgets.evaluate("given.getTracks()[0].dispatchEvent(new Event('ended'))")
-    expect(status).to_have_text("The camera is gone.")
-    expect(button(recorder, "record")).to_be_disabled()
-    for script, words in (
-        (DENIED, "Permission denied."),
-        (NOT_SECURE, "browsers give one only to pages from https"),
-    ):
-        widgets.evaluate(f"{script}; null")
-        button(recorder, "camera on").click()
-        expect(status).to_contain_text(words)
-        expect(status).to_contain_text("Choose files instead.")
-        expect(button(recorder, "record")).to_be_disabled()
-
-
 # ---------------------------------------------------------------- opened again
 
 
@@ -847,3 +750,114 @@ def test_fault_is_noticed(page, lab, request, source, words):
     name = write_notebook(lab, f"{request.node.callspec.id}.ipynb", "1 + 1", source, "2 + 2")
     with pytest.raises(AssertionError, match=words):
         open_and_run(page, lab, name)
+
+
+def test_error_that_is_meant(page, lab):
+    meant = new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]})
+    open_and_run(page, lab, write_notebook(lab, "meant.ipynb", "1 + 1", meant, "2 + 2"))
+
+
+# ---------------------------------------------------------------- the camera (a fake one)
+
+RECORDER = """
+from blvnet_lab import models, paths, viz
+
+viz.ClipRecorder("mine", ["wave left", "wave right"])
+"""
+CAMERA = """
+model = models.load_model(paths.data_samples() / "checkpoints" / "blvnet_tam_causal.safetensors")
+viz.LiveView(model, source="camera")
+"""
+
+NO_RECORDER = """
+window.MediaRecorder = function () { throw Error('no codec'); };
+const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wanted) => (window.given = await ask(wanted));
+"""
+DENIED = "navigator.mediaDevices.getUserMedia = async () => { throw Error('Permission denied'); }"
+NOT_SECURE = "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})"
+
+
+def button(widget, name: str):
+    return widget.get_by_role("button", name=name, exact=True)
+
+
+def test_recorder(page, lab):
+    """Two recordings, a file in several pieces, and one that is no video."""
+    open_and_run(page, lab, write_notebook(lab, "recorder.ipynb", RECORDER))
+    recorder, folder = page.locator(".blvnet-recorder-view"), lab.root / "mine"
+    status, message = recorder.get_by_role("status"), recorder.locator(".blvnet-recorder-message")
+    expect(button(recorder, "record")).to_be_disabled()
+    button(recorder, "camera on").click()
+    for number, label in ((1, "wave right"), (2, "wave left")):
+        button(recorder, label).click()
+        button(recorder, "record").click()
+        expect(status).to_contain_text(f"{label}: ")
+        button(recorder, "wave left").click()  # the class is the one that was chosen before
+        expect(message).to_contain_text(f"Taken: {label}, number 00{number}")
+    clips = sorted(path.relative_to(folder).as_posix() for path in folder.glob("clips/*/*/*"))
+    assert clips == [
+        "clips/wave left/001/reversed.mp4",
+        "clips/wave left/002/filmed.mp4",
+        "clips/wave right/001/filmed.mp4",
+        "clips/wave right/002/reversed.mp4",
+    ]
+    filmed, backwards = (
+        data.read_frames(folder / name, range(24)).float() for name in clips[2:0:-2] + clips[:1]
+    )
+    assert torch.equal(filmed, backwards.flip(0)) and (filmed[0] - filmed[9]).abs().max() > 50
+    for path in folder.glob("originals/*/*.webm"):
+        info = data.probe_video(path)
+        assert 1.6 < info.seconds < 3 and 8 <= info.num_frames <= 90 and info.size == (128, 128)
+
+    large = next((ROOT / "data_samples/motion").rglob("*.mp4")).read_bytes()
+    large += bytes(3 << 20)  # zeros behind a video are no fault
+    for name, content in (("large.mp4", large), ("text.mp4", b"no video")):
+        file = {"name": name, "mimeType": "video/mp4", "buffer": content}
+        recorder.locator("input[type=file]").set_input_files(file)
+        expect(status).to_have_text("")
+    expect(message).to_contain_text("Not taken. text.mp4: expected a video file")
+    assert (folder / "originals/wave left/003.mp4").read_bytes() == large
+    with redrawn(recorder.locator(".blvnet-recorder-strip")):
+        button(recorder, "remove the last").click()
+    expect(message).to_have_text("Removed: wave left, 003.")
+    assert (folder / "removed/originals/wave left/003.mp4").read_bytes() == large
+    assert unexpected(page) == []
+
+
+def test_recording_that_fails_and_no_camera(page, lab):
+    """None that records, one that is unplugged, one that is denied, and a page that is not safe."""
+    open_and_run(page, lab, write_notebook(lab, "fails.ipynb", RECORDER))
+    page.evaluate(NO_RECORDER + "null")  # a function would be called
+    recorder = page.locator(".blvnet-recorder-view")
+    status = recorder.get_by_role("status")
+    button(recorder, "camera on").click()
+    button(recorder, "record").click()
+    expect(status).to_have_text("Not taken: no codec.")
+    expect(button(recorder, "record")).to_be_enabled()
+    page.evaluate("given.getTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(status).to_have_text("The camera is gone.")
+    expect(button(recorder, "record")).to_be_disabled()
+    for script, words in (
+        (DENIED, "Permission denied."),
+        (NOT_SECURE, "browsers give one only to pages from https"),
+    ):
+        page.evaluate(f"{script}; null")
+        button(recorder, "camera on").click()
+        expect(status).to_contain_text(words)
+        expect(status).to_contain_text("Choose files instead.")
+        expect(button(recorder, "record")).to_be_disabled()
+
+
+def test_camera_view(page, lab):
+    open_and_run(page, lab, write_notebook(lab, "camera.ipynb", RECORDER, CAMERA))
+    view = page.locator(".blvnet-camera-view")
+    chart, cost = (view.locator(f".blvnet-camera-{part}") for part in ("chart", "cost"))
+    for _ in range(2):  # after a pause it begins again
+        button(view, "camera on").click()
+        expect(cost).to_contain_text("pairs a second")
+        button(view, "camera off").click()
+        with redrawn(chart):
+            view.locator("button.blvnet-camera-restart").click()
+        expect(cost).to_have_text(re.compile("^What the camera sees goes .* nowhere else"))
+    assert unexpected(page) == []

@@ -28,7 +28,7 @@ CEILINGS = {
     "blvnet_lab/course": 2902,
     "blvnet_lab/cli.py": 241,
     "blvnet_lab/paths.py": 118,
-    "tests": 26465,
+    "tests": 26479,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 4  # functions with more of them
