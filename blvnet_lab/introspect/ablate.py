@@ -19,8 +19,6 @@ from blvnet_lab.models import VideoNet, capture_points
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 
-SHUFFLE_SEED = 0
-
 
 def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
     """Make context managers by name, for one use each, inside which the model lacks something.
@@ -52,7 +50,7 @@ def frame_orders(num_frames: int) -> dict[str, Tensor]:
     Permutations that change nothing, or repeat another one, as with very few frames, are left out.
     """
     t = torch.arange(num_frames)
-    generator = torch.Generator().manual_seed(SHUFFLE_SEED)
+    generator = torch.Generator().manual_seed(0)
     orders = {}
     if num_frames % 2 == 0:
         orders = {"frames of a pair exchanged": t ^ 1, "halves exchanged": t.roll(num_frames // 2)}

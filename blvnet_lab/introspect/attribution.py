@@ -27,23 +27,17 @@ from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.progress import tqdm
 
-Draw = Callable[[VideoNet, Tensor], Tensor]  # draws maps for a model and clips (B, T, ...)
 MAX_STEPS = 1024
 AT_ONCE = 8  # steps computed together, few enough for long clips to fit into memory
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """A method's maps, and what it draws where there is nothing to explain.
+    """A method's maps, and what it draws where there is nothing to explain."""
 
-    Attributes:
-        maps: (B, positions, h, w), on the CPU.
-        controls: name to repeated maps, (repeats, B, positions, h, w); for "frames shuffled" a map
-            per frame, (repeats, B, T, h, w), in the clip's order, to be compared with
-            `maps.repeat_interleave(T // positions, 1)`.
-    """
-
-    maps: Tensor
+    maps: Tensor  # (B, positions, h, w), on the CPU
+    # Name to repeated maps, (repeats, B, positions, h, w). "frames shuffled" has a map per frame in
+    # the clip's order, to be compared with `maps.repeat_interleave(T // positions, 1)`.
     controls: dict[str, Tensor]
 
     def similarity(self) -> dict[str, Tensor]:
@@ -53,8 +47,7 @@ class Attribution:
         """
         found = {}
         for name, control in self.controls.items():
-            maps = self.maps.repeat_interleave(control.shape[2] // self.maps.shape[1], 1)
-            own = _ranks(maps)
+            own = _ranks(self.maps.repeat_interleave(control.shape[2] // self.maps.shape[1], 1))
             each = [torch.tensor(own.corrwith(_ranks(other)).to_numpy()) for other in control]
             found[name] = torch.stack(each).nanmean(0)
         return found
@@ -65,7 +58,7 @@ def _ranks(maps: Tensor) -> pd.DataFrame:  # equal numbers get their mean rank
 
 
 @torch.inference_mode(False)  # inference mode has no gradients
-def with_controls(draw: Draw, model: VideoNet, clips: Tensor, repeats: int = 3) -> Attribution:
+def with_controls(draw: Callable, model: VideoNet, clips: Tensor, repeats: int = 3) -> Attribution:
     """Draw maps, and draw them again with random weights, and for clips with shuffled frames.
 
     Args:
@@ -75,18 +68,16 @@ def with_controls(draw: Draw, model: VideoNet, clips: Tensor, repeats: int = 3) 
             single one may resemble the map by accident. 0 draws the maps alone.
     """
     model, clips = network_of(model), clips.detach().clone()
-    maps = draw(model, clips)
-    randomised, shuffled = [], []
+    maps, controls = draw(model, clips), {"random weights": [], "frames shuffled": []}
     for seed in range(repeats):
         order = torch.randperm(clips.shape[1], generator=torch.Generator().manual_seed(seed))
         if order.equal(order.sort()[0]):  # few frames may be left in order
             order = order.flip(0)
         moved = draw(model, clips[:, order])
         moved = moved.repeat_interleave(clips.shape[1] // moved.shape[1], 1)  # (B, T, h, w)
-        shuffled.append(moved[:, order.argsort()])
-        randomised.append(draw(random_weights(model, seed), clips))
-    controls = {"random weights": randomised, "frames shuffled": shuffled} if repeats else {}
-    return Attribution(maps, {name: torch.stack(drawn) for name, drawn in controls.items()})
+        controls["frames shuffled"].append(moved[:, order.argsort()])
+        controls["random weights"].append(draw(random_weights(model, seed), clips))
+    return Attribution(maps, {name: torch.stack(each) for name, each in controls.items() if each})
 
 
 def random_weights(model: VideoNet, seed: int = 0) -> VideoNet:
@@ -117,8 +108,7 @@ def grad_cam(
 
     Args:
         point: one of `capture_points(model)`, but not `classifier`.
-        minus: explain the difference of two logits, as in `evidence`.
-        repeats: of the controls, as in `with_controls`.
+        labels, minus, repeats: as in `evidence` and `with_controls`.
     """
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
@@ -159,17 +149,14 @@ def integrated_gradients(
     Args:
         baseline: maps clips to the starts of the paths; zeros are the mean colour of the data,
             `mean_frame` asks what the motion adds.
-        minus: explain the difference of two logits, as in `evidence`.
-        repeats: of the controls, as in `with_controls`.
+        labels, minus, repeats: as in `evidence` and `with_controls`.
 
-    Raises:
-        ValueError: they do not add up in 1,024 steps.
+    Raises ValueError if they do not add up in 1,024 steps.
     """
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
         clips = clips.to(next(model.parameters()))
-        asked = asked_of(model, clips, labels, minus)
-        ways = zip(baseline(clips), clips, asked, strict=True)
+        ways = zip(baseline(clips), clips, asked_of(model, clips, labels, minus), strict=True)
         maps = torch.zeros(clips.shape[:2] + clips.shape[3:])
         for i, way in enumerate(tqdm(ways, "integrating gradients", len(clips), leave=False)):
             count, gap = steps, torch.inf
@@ -191,10 +178,7 @@ def integrated_gradients(
 def _along(
     model: VideoNet, start: Tensor, end: Tensor, asked: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Integrate gradients over `count` steps between clips (T, C, H, W): (T, H, W).
-
-    Also return the difference of the scores at both ends, to which they should add up.
-    """
+    """Integrate gradients between clips (T, C, H, W): (T, H, W), and what they should add up to."""
     # In half precision, the last of many steps would be too small to be added.
     precise = torch.promote_types(end.dtype, torch.float32)
     step, total = (end - start).to(precise) / count, torch.zeros_like(end, dtype=precise)
@@ -204,8 +188,7 @@ def _along(
             clips = (start + some[:, None, None, None, None] * step).to(end).requires_grad_()
             (gradient,) = torch.autograd.grad((model(clips) * asked).sum(), clips)
             total += gradient.sum(0, dtype=precise)
-    with torch.no_grad(), evaluating(model):
-        first, last = (model(torch.stack([start, end])) * asked).sum(1)
+        first, last = (model(torch.stack([start, end])) * asked).sum(1).detach()
     return (total * step).sum(1).float().cpu(), (last - first).float().cpu()
 
 
@@ -220,8 +203,7 @@ def pointing_game(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         maps: (B, positions, h, w). A constant map, which has no peak, never hits.
         masks: (B, T, H, W) bool, where the object is; for a pair, in either frame.
 
-    Raises:
-        ValueError: masks that do not fit the maps.
+    Raises ValueError if the masks do not fit the maps.
     """
     positions, size = maps.shape[1], maps.shape[-2:]
     if masks.ndim != 4 or len(masks) != len(maps) or masks.shape[1] % positions:
@@ -231,8 +213,7 @@ def pointing_game(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     seen = masks.unflatten(1, (positions, -1)).any(2).float()
     held = F.adaptive_avg_pool2d(seen, size).flatten(2)  # (B, positions, h * w)
     most = held.amax(2, keepdim=True)
-    hits = (held >= most / 2) & (most > 0)
-    flat = maps.flatten(2)
+    hits, flat = (held >= most / 2) & (most > 0), maps.flatten(2)
     pointed = hits.gather(2, flat.argmax(2, keepdim=True))[..., 0] & (flat.amax(2) > flat.amin(2))
-    count = (most[..., 0] > 0).sum(1).clamp(min=1)  # positions that show the object
+    count = hits.any(2).sum(1).clamp(min=1)  # positions that show the object
     return pointed.sum(1) / count, hits.float().mean(2).sum(1) / count

@@ -74,8 +74,7 @@ def capture(
         detach: True keeps detached copies. False keeps tensors of the graph, so that
             `torch.autograd.grad(logits.sum(), cache[name])` works.
 
-    Raises:
-        ValueError: a name or pattern that matches no capture point of this model.
+    Raises ValueError if a name or pattern matches no capture point of this model.
     """
     cache = Captured()
 
@@ -99,8 +98,7 @@ def edit(model: VideoNet, edits: Mapping[str, EditFunction]) -> Iterator[None]:
             that `capture` shows. It gets a copy, which it may change in place; its result is moved
             to the maps' device and dtype. If several patterns match, all run, in order.
 
-    Raises:
-        ValueError: as `capture`; and, in the forward call, if a function returns another shape.
+    Raises ValueError as `capture`; and, in the forward call, if a function returns another shape.
     """
 
     def change(function: EditFunction, name: str, maps: Tensor) -> Tensor:

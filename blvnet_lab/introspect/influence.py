@@ -29,8 +29,7 @@ def wake_residuals(model: VideoNet) -> VideoNet:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
-                drawn = 0.5 + torch.rand(module.num_features, generator=generator)
-                module.weight.copy_(drawn)
+                module.weight.copy_(0.5 + torch.rand(module.num_features, generator=generator))
     return model
 
 

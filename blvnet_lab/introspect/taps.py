@@ -44,10 +44,7 @@ def tams(model: nn.Module) -> dict[str, TAM]:
 
 
 def centred_taps(taps: Tensor, first_offset: int) -> Tensor:
-    """Pad taps (r, C) with zeros until the frame's own is in the middle: 2r - 1 if causal.
-
-    `first_offset` is the TAM's.
-    """
+    """Pad a TAM's taps (r, C) by zeros until the frame's own is in the middle (causal: 2r - 1)."""
     missing = 1 - 2 * first_offset - len(taps)
     return torch.cat([taps, taps.new_zeros(missing, taps.shape[1])])
 
@@ -131,16 +128,14 @@ def compare_taps(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         before, after: from `tam_weights`, `taps_table` or one epoch of `tap_history`: initial and
             learned taps, say, or TSM's and learned ones.
 
-    Raises:
-        ValueError: the tables do not hold the same modules, channels and taps.
+    Raises ValueError if the tables do not hold the same modules, channels and taps.
     """
     keys = ["module", "channel", "tap", "offset"]
-    tables = {"before": before, "after": after}
-    first, second = (t[[*keys, "weight"]].rename(columns={"weight": n}) for n, t in tables.items())
-    both = first.merge(second, on=keys)
-    if not len(first) == len(second) == len(both):
+    both = before[[*keys, "weight"]].merge(after[[*keys, "weight"]], on=keys)
+    both = both.set_axis([*keys, "before", "after"], axis=1)
+    if not len(before) == len(after) == len(both):
         raise ValueError(
-            f"expected two tables of the same taps, got {len(first)} and {len(second)} weights, "
+            f"expected two tables of the same taps, got {len(before)} and {len(after)} weights, "
             f"{len(both)} in both: take one epoch of each, and models of the same size"
         )
     return both.assign(change=both["after"] - both["before"])
@@ -213,9 +208,8 @@ def edit_taps(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]])
             (looks the other way), `replace_with(tsm_taps(64))`. A causal TAM's are `centred_taps`,
             2r - 1 of them, and those after the middle one must stay 0.
 
-    Raises:
-        ValueError: a name or pattern that matches no TAM; taps that do not fit; a model whose taps
-            are pruned, parametrised or sharded.
+    Raises ValueError if a name or pattern matches no TAM, taps do not fit, or the model's are
+    pruned, parametrised or sharded.
     """
     modules = tams(model)
     with ExitStack() as stack:

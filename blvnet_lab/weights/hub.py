@@ -95,11 +95,9 @@ def push(
         (api := hub.HfApi()).create_repo(repo_id, private=not public, exist_ok=True)
         if branch != "main":
             api.create_branch(repo_id, branch=branch, exist_ok=True)
-        add = hub.CommitOperationAdd
+        add, title = hub.CommitOperationAdd, f"{trained.model.architecture} of blvnet_lab"
         files = [add(MODEL, checkpoint), add("README.md", text)]
-        message = f"{trained.model.architecture} of blvnet_lab"
-        done = api.create_commit(repo_id, files, commit_message=message, revision=branch)
-    return done.commit_url
+        return api.create_commit(repo_id, files, commit_message=title, revision=branch).commit_url
 
 
 def model_card(

@@ -18,27 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blvnet_lab.models.files import (
-    BUILDERS,
-    LoadReport,
-    listed,
-    load_exactly,
-    read_pickle,
-    save_model,
-)
-from blvnet_lab.models.networks import VideoNet
+from blvnet_lab.models import VideoNet, save_model
+from blvnet_lab.models.files import BUILDERS, LoadReport, listed, load_exactly, read_pickle
 from blvnet_lab.models.sizes import SIZES
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
-from blvnet_lab.weights.names import (
-    CLASSIFIER,
-    IMAGE_CLASSES,
-    is_shifted,
-    layout_of,
-    with_our_names,
-)
+from blvnet_lab.weights import names
 from blvnet_lab.weights.released import released_file
 
+Checkpoint = Mapping[str, Any] | str | os.PathLike  # a state dict, perhaps wrapped, or its file
 STATE_DICT = "the state dict"
 ELSEWHERE = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
 # What tensors do not say is found in mmaction2's configuration, else in the file's name (TSM's
@@ -65,7 +53,7 @@ class Published:
 
 def load_official(
     model: VideoNet,
-    checkpoint: Mapping[str, Any] | str | os.PathLike | Published,
+    checkpoint: Checkpoint | Published,
     *,
     shift_div: int | None = None,
     keeps_classifier: bool = False,
@@ -85,21 +73,18 @@ def load_official(
     """
     is_read = isinstance(checkpoint, Published)
     found = checkpoint if is_read else read_published(checkpoint, shift_div)
-    unused = [key for key in found.weights if keeps_classifier and key.startswith(CLASSIFIER)]
+    unused = [key for key in found.weights if keeps_classifier and key.startswith(names.CLASSIFIER)]
     ours = {key: tensor for key, tensor in found.weights.items() if key not in unused}
     if model.causal and any(key.endswith(".taps") for key in ours):
         raise ValueError("expected a network whose taps look ahead, too, got one with causal=True")
     report = LoadReport(found.layout, ignored=found.ignored + unused)
     absent = [key for key in model.state_dict() if key not in ours]
     if found.layout == "image" or keeps_classifier:
-        report.kept += [key for key in absent if key.startswith(CLASSIFIER)]
+        report.kept += [key for key in absent if key.startswith(names.CLASSIFIER)]
     if found.layout == "image" or found.architecture == "tsn":
         report.kept += [key for key in absent if key.endswith(".taps")]
-    remedy = (
-        "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; "
-        f"{ELSEWHERE}"
-    )
-    return load_exactly(model, ours, report, remedy)
+    remedy = "Build the model with the checkpoint's depth, num_classes, num_taps and in_channels; "
+    return load_exactly(model, ours, report, remedy + ELSEWHERE)
 
 
 @dataclass(frozen=True)
@@ -169,15 +154,13 @@ def import_official(
     return Imported(model, report)
 
 
-def read_published(
-    checkpoint: Mapping[str, Any] | str | os.PathLike, shift_div: int | None = None
-) -> Published:
+def read_published(checkpoint: Checkpoint, shift_div: int | None = None) -> Published:
     """Find out what a published checkpoint holds; raise ValueError if it is not one."""
     contents, name = checkpoint, ""
     if not isinstance(checkpoint, Mapping):
         contents, name = read_pickle(checkpoint), Path(checkpoint).name
     tensors = bare_state_dict(contents, name or STATE_DICT)
-    is_tsm = is_shifted(tensors)
+    is_tsm = names.is_shifted(tensors)
     said = _said(contents, name, is_tsm)
     if is_tsm and shift_div is None and "shift_div" not in said:
         raise ValueError(
@@ -185,24 +168,21 @@ def read_published(
             "checkpoint nor its name says: give shift_div, 8 in what its authors published (first "
             "`import FILE model.safetensors --shift-div 8`)"
         )
-    layout = layout_of(tensors)
-    ours, ignored = with_our_names(tensors, shift_div or said.get("shift_div"))
+    layout = names.layout_of(tensors)
+    ours, ignored = names.with_our_names(tensors, shift_div or said.get("shift_div"))
     if layout in ("image", "video"):
         sizes = {"num_frames": 16} | _sizes_of(ours, has_branches=True)
-        has_tams = layout == "image" or "num_taps" in sizes
-        architecture = "blvnet_tam" if has_tams else "blvnet"
+        architecture = "blvnet_tam" if layout == "image" or "num_taps" in sizes else "blvnet"
         return Published(layout, ours, ignored, architecture, sizes)
     sizes = _sizes_of(ours, has_branches=False)
-    if layout == "resnet" and sizes.get("num_classes") in (None, IMAGE_CLASSES):
+    if layout == "resnet" and sizes.get("num_classes") in (None, names.IMAGE_CLASSES):
         raise ValueError(f"expected a network of videos, got one of pictures: {ELSEWHERE}")
     sizes |= {fact: said[fact] for fact in said if fact == "num_frames"}
     architecture = "tam_resnet" if layout == "ibm" else "tsm" if is_tsm else "tsn"
     return Published(layout, ours, ignored, architecture, sizes)
 
 
-def bare_state_dict(
-    checkpoint: Mapping[str, Any] | str | os.PathLike, origin: str = STATE_DICT
-) -> dict[str, Tensor]:
+def bare_state_dict(checkpoint: Checkpoint, origin: str = STATE_DICT) -> dict[str, Tensor]:
     """Extract the tensors from what training checkpoints wrap around them."""
     contents: object = checkpoint
     if isinstance(checkpoint, str | os.PathLike):

@@ -34,8 +34,7 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> str:
             its name in docs/weights.md.
         out: the file to write, which ends in .safetensors.
 
-    Raises:
-        ValueError: the network has no TAM, or the file is none of these.
+    Raises ValueError if the network has no TAM, or the file is none of these.
     """
     check_target(out, ".safetensors", read=[checkpoint])
     checkpoint, kept = Path(released_file(str(checkpoint))), []

@@ -10,9 +10,7 @@ last block, the fusion; and all of stage 4. It is a start, not the same function
 the resolution, and their shortcuts average.
 """
 
-import os
 import re
-from collections.abc import Mapping
 from pickle import UnpicklingError
 from typing import Literal
 
@@ -21,7 +19,7 @@ from torch import Tensor
 from blvnet_lab.models.files import LoadReport, load_exactly
 from blvnet_lab.models.networks import RESNETS, VideoNet
 from blvnet_lab.weights.names import RESNET, layout_of, rename
-from blvnet_lab.weights.official import bare_state_dict
+from blvnet_lab.weights.official import Checkpoint, bare_state_dict
 from blvnet_lab.weights.released import DOWNLOAD_ERRORS, download_failed
 
 # Also errors of an incomplete or damaged file from an earlier download.
@@ -40,9 +38,7 @@ BIG_LITTLE_RENAMES = [
 ]
 
 
-def load_resnet(
-    model: VideoNet, checkpoint: Mapping[str, Tensor] | str | os.PathLike
-) -> LoadReport:
+def load_resnet(model: VideoNet, checkpoint: Checkpoint) -> LoadReport:
     """Load the weights of a torchvision ResNet into one of our models.
 
     Args:
@@ -76,7 +72,7 @@ def check_depth(model: VideoNet) -> None:
         )
 
 
-def is_resnet(checkpoint: Mapping[str, Tensor] | str | os.PathLike) -> bool:
+def is_resnet(checkpoint: Checkpoint) -> bool:
     """Tell a torchvision ResNet from other checkpoints by its tensor names."""
     return layout_of(bare_state_dict(checkpoint)) == "resnet"
 

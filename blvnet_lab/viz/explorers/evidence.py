@@ -57,25 +57,24 @@ class EvidenceExplorer(Explorer):
         super().__init__()
         if not isinstance(networks, Mapping):
             networks = {architecture_of(unwrapped(networks)): networks}
-        networks = {title: network_of(model) for title, model in networks.items()}
+        networks = {title: copy.deepcopy(network_of(net)).eval() for title, net in networks.items()}
         counts = {title: model.classifier.out_features for title, model in networks.items()}
         if len(set(counts.values())) != 1:
             raise ValueError(f"expected networks of the same classes, got {counts}; leave some out")
         for model in networks.values():
             names, clip = base.checked_names(class_names, model), one_clip(model, clip)
-        self._networks = {title: copy.deepcopy(model).eval() for title, model in networks.items()}
-        self._names, self._label, first = names, label, next(iter(networks))
+        self._networks, self._names, self._label = networks, names, label
+        frames, first = base.pictures_of(clip), next(iter(networks))
         count, self._size = clip.shape[1], clip.shape[3:]
-        frames = base.pictures_of(clip)
         self._frames = np.full((count, *self._size, 3), 128, np.uint8) if frames is None else frames
         self._orders = {AS_FILMED: torch.arange(count), **frame_orders(count)}
         self._clips = {name: clip[:, order] for name, order in self._orders.items()}
         self._found = cache(self._found)
         self.about = f"EvidenceExplorer({', '.join(networks)}; {base.size_text(clip)})"
-        start = predict(self._networks[first], clip).argmax().item() if label is None else label
+        start = predict(networks[first], clip).argmax().item() if label is None else label
         self._found(first, AS_FILMED, start, -1)  # raises the error for a label that is no class
 
-        self._choice("network", self._networks)
+        self._choice("network", networks)
         self._choice("order", self._orders)
         classes = [(name, i) for i, name in enumerate(names)]
         wanted = widgets.Dropdown(options=classes, value=start, description="for")
@@ -111,10 +110,10 @@ class EvidenceExplorer(Explorer):
         grey = shown.mean((1, 4))[..., None]  # a double exposure of a pair's frames
         colours = coloured(maps[:, y][:, :, x], limit)
         over = (OPACITY * colours + (1 - OPACITY) * grey).astype(np.uint8)
-        branches = ["little frame", "big frame"] if paired else ["frame"]
-        rows = dict(zip(branches, shown.swapaxes(0, 1), strict=True))
+        labels = ["little frame", "big frame"] if paired else ["frame"]
+        labels.append(f"evidence\n±{number(limit, digits)}")
         picture = mosaic(
-            rows | {f"evidence\n±{number(limit, digits)}": over},
+            dict(zip(labels, [*shown.swapaxes(0, 1), over], strict=True)),
             column_labels=[", ".join(map(str, numbers)) for numbers in held],
             chosen=at,
             tile_px=max(36, min(96, (base.PAGE_PX - 110) // len(maps) - GAP_PX)),
