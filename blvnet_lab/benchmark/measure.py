@@ -15,14 +15,13 @@ from blvnet_lab.models.cost import without_values
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import most_at_once
 
+Runs = Mapping[Any, Callable[[], object]]  # by name
 MATMUL = "matmul"  # a name among the timed runs
 # Side of the matrices: just enough to keep all units busy.
 CPU_SIDE, GPU_SIDE = 2048, 4096
 
 
-def time_alternately(
-    runs: Mapping[Any, Callable[[], object]], repeats: int, clock: Callable[[], float]
-) -> pd.DataFrame:
+def time_alternately(runs: Runs, repeats: int, clock: Callable[[], float]) -> pd.DataFrame:
     """Time runs in seconds, a row per round and a column per run, after a round to warm up.
 
     Runs alternate, so that whatever else the machine does slows all of them alike. `clock` returns
@@ -45,7 +44,7 @@ def time_on(device: torch.device) -> float:
 
 
 def compare_times(
-    runs: Mapping[str, Callable[[], object]],
+    runs: Runs,
     repeats: int,
     device: torch.device,
     *,
@@ -102,10 +101,8 @@ def peak_gb(model: nn.Module, clip: Tensor) -> float:
 def faster_layout(model: nn.Module, clip: Tensor) -> tuple[nn.Module, str]:
     """Convert the model to the memory layout in which it runs faster here; name that layout."""
     three_d = any(isinstance(module, nn.Conv3d) for module in model.modules())
-    layouts = {
-        "default": torch.contiguous_format,
-        "channels-last": torch.channels_last_3d if three_d else torch.channels_last,
-    }
+    channels_last = torch.channels_last_3d if three_d else torch.channels_last
+    layouts = {"default": torch.contiguous_format, "channels-last": channels_last}
 
     def seconds(name: str) -> float:
         run = partial(model.to(memory_format=layouts[name]), clip)

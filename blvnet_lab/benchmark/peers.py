@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from blvnet_lab.benchmark.published import published_form
-from blvnet_lab.deploy.export import ONNX_PACKAGES, Outputs, export_model, runner
+from blvnet_lab.deploy.export import ONNX_PACKAGES, export_model, runner
 from blvnet_lab.deploy.int8 import export_int8
 from blvnet_lab.models import VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
 
@@ -113,16 +113,11 @@ def lacking_engines() -> list[str]:
 def other_engines(model: VideoNet, clips: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     """Load the network into ONNX Runtime and OpenVINO, if they are installed; runs by name.
 
-    Args:
-        clips: (N, T, C, H, W), N at least 2, of the size to run on; also for calibrating int8.
+    `clips` (N, T, C, H, W), N at least 2, are of the size to run on; they also calibrate int8.
     """
     runs, lacking = {}, lacking_engines()
     if set(lacking) & set(ONNX_PACKAGES):
         return runs
-
-    def run_file(run: Outputs, clip: Tensor) -> Tensor:
-        (logits,) = run(clip)
-        return logits
 
     def run_compiled(compiled: Any, clip: Tensor) -> Tensor:
         return torch.from_numpy(compiled(clip.numpy())[0].copy())
@@ -132,7 +127,8 @@ def other_engines(model: VideoNet, clips: Tensor) -> dict[str, Callable[[Tensor]
         export_model(model, whole, tuple(clips.shape[-2:]))
         export_int8(model, small, clips)
         for file in (whole, small):
-            runs[f"ONNX Runtime, {file.stem}"] = partial(run_file, runner(file))
+            run = runner(file)
+            runs[f"ONNX Runtime, {file.stem}"] = lambda clip, run=run: run(clip)[0]
         if "openvino" not in lacking:
             import openvino
 

@@ -66,9 +66,7 @@ class PublishedNet(nn.Module):
         for block in list(net.stage4)[:-1]:
             y = block.tam(x)
             shortcut = x if block.downsample is None else block.downsample(y)
-            y = torch.relu(block.bn1(block.conv1(y)))
-            y = torch.relu(block.bn2(block.conv2(y)))
-            x = torch.relu(block.bn3(block.conv3(y)) + shortcut)
+            x = torch.relu(block.branch(y) + shortcut)
         pooled = net.dropout(x.mean((-2, -1)))  # (B*P, 2048)
         return net.classifier(pooled).unflatten(0, (-1, self.num_pairs)).mean(1)
 
@@ -76,9 +74,7 @@ class PublishedNet(nn.Module):
 def published_form(model: BigLittleNet) -> PublishedNet:
     """Copy a model into one that computes the same in the published way; it keeps the mode.
 
-    Raises:
-        TypeError: the model is not from `blvnet_tam`.
-        ValueError: its TAMs look back only.
+    Raises TypeError unless it is from `blvnet_tam`, ValueError if its TAMs look back only.
     """
     if (name := architecture_of(model)) != "blvnet_tam":
         raise TypeError(f"expected a model from blvnet_tam, got {name}: only that was published")

@@ -112,10 +112,8 @@ def measure_loading(
         loaded = {name: info for name, info in videos.items() if name != RAW}
         torch.set_num_threads(1)  # as in a data loader's worker
         try:
-            tables = {
-                "steps": measure_steps(videos, make, repeats),
-                "loaders": measure_loaders(loaded, make, workers, clips),
-            }
+            tables = {"steps": measure_steps(videos, make, repeats)}
+            tables["loaders"] = measure_loaders(loaded, make, workers, clips)
             if memory_clips:
                 tables["memory"] = measure_memory(loaded, make, memory_clips)
         finally:
@@ -135,10 +133,8 @@ def make_videos(folder: Path) -> Videos:
     reencode_video(str(paths[RAW]), "", str(paths[H264]), SHORT_SIDE, coding="h264")
     options = {"crf": "33", "b": "0", "cpu-used": "8", "deadline": "realtime"}
     with av.open(file_url(paths[VP9]), "w") as file:
-        stream = file.add_stream("libvpx-vp9", rate=12, options=options)
-        frames = list(draw_scene(240, 426, SECONDS * 12))
-        stream.height, stream.width = frames[0].shape[:2]
-        for frame in frames:
+        stream = file.add_stream("libvpx-vp9", rate=12, options=options, width=426, height=240)
+        for frame in draw_scene(240, 426, SECONDS * 12):
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         file.mux(stream.encode(None))
     return {name: check_video(path) for name, path in paths.items()}
@@ -171,11 +167,8 @@ def decode_only(info: VideoInfo, indices: Sequence[int]) -> int:
             if info.keyframe_pts and (now is None or info.keyframe_pts[place] > now):
                 file.seek(info.keyframe_pts[place], stream=stream)
                 pictures = file.decode(stream)
-            for picture in pictures:
-                now = picture.pts
-                if now >= wanted:
-                    found += 1
-                    break
+            now = next((picture.pts for picture in pictures if picture.pts >= wanted), None)
+            found += now is not None
     return found
 
 

@@ -19,14 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from blvnet_lab.benchmark import peers
 from blvnet_lab.benchmark.measure import compare_times, count_gmacs, faster_layout, peak_gb
-from blvnet_lab.benchmark.peers import (
-    Peer,
-    all_peers,
-    lacking_engines,
-    other_engines,
-    published_accuracies,
-)
 from blvnet_lab.benchmark.published import published_form
 from blvnet_lab.benchmark.results import Benchmark
 from blvnet_lab.data import DataSet, evaluation_transform, load_clips
@@ -57,7 +51,7 @@ class Setting:
     device: torch.device
     num_frames: int  # of the four architectures
     size: tuple[int, int]  # height and width of their frames, in pixels
-    peers: Sequence[Peer]  # for the part "models"
+    peers: Sequence[peers.Peer]  # for the part "models"
     repeats: int  # how often each run is timed
     compile: bool  # whether to time compiled forms
 
@@ -98,18 +92,18 @@ def run_benchmark(
         json: file for all numbers.
         figure: file (.png, .svg, .pdf) for the picture of accuracy against cost.
 
-    Raises:
-        ValueError: there is no such model or device; the number of frames is odd.
+    Raises ValueError for an unknown model or device, or an odd number of frames.
     """
-    peers = [peer for peer in all_peers(num_frames, size) if peer.name in models or not models]
-    if len(peers) < len(models):
-        known = ", ".join(peer.name for peer in all_peers())
+    rows = peers.all_peers(num_frames, size)
+    chosen = [peer for peer in rows if peer.name in models or not models]
+    if len(chosen) < len(models):
+        known = ", ".join(peer.name for peer in rows)
         raise ValueError(f"expected models out of {known}, got {', '.join(models)}")
     if json is not None:
         check_target(json, ".json")
     if figure is not None:
         check_target(figure, ".png", ".svg", ".pdf")
-        if "models" not in parts or published_accuracies(peers).empty:
+        if "models" not in parts or peers.published_accuracies(chosen).empty:
             raise ValueError(
                 "expected models with published accuracies for a figure: take the part models, and "
                 "one such as blvnet_tam_256"
@@ -120,7 +114,7 @@ def run_benchmark(
         raise ValueError(
             f'expected a device of this machine, such as "cpu" or "cuda", got "{device}"'
         ) from error
-    given = Setting(place, num_frames, size, peers, 3 if quick else 9, compile=not quick)
+    given = Setting(place, num_frames, size, chosen, 3 if quick else 9, compile=not quick)
     found = Benchmark(describe_machine(given), measure_parts(parts, given), figure)
     if json is not None:
         found.save(json)
@@ -139,7 +133,7 @@ def describe_machine(given: Setting) -> dict[str, str | int]:
         "pixels": f"{given.size[0]} x {given.size[1]}",
         "repeats": given.repeats,
     }
-    lacking = lacking_engines()
+    lacking = peers.lacking_engines()
     return machine | ({"not installed": ", ".join(lacking)} if lacking else {})
 
 
@@ -152,7 +146,7 @@ def measure_parts(parts: Sequence[Part], given: Setting) -> dict[str, pd.DataFra
             torch.manual_seed(0)
             tables[part] = MEASURES[part](given)
     if "models" in tables:
-        accuracies = published_accuracies(given.peers)
+        accuracies = peers.published_accuracies(given.peers)
         tables["accuracies"] = accuracies.join(tables["models"][["ms", "GMACs"]], on="name")
     return tables
 
@@ -189,7 +183,7 @@ def forms_of(model: VideoNet, clips: Tensor, whole: bool) -> dict[str, Callable]
         compiled = partial(compile_for_inference, model, tuple(clips.shape[-2:]), keep=False)
         for precision in ("float32", "bfloat16"):
             forms[f"compiled, {precision}"] = compiled(precision=precision)
-        forms |= other_engines(model, clips)
+        forms |= peers.other_engines(model, clips)
     return forms
 
 
@@ -214,10 +208,8 @@ def measure_forms(given: Setting) -> pd.DataFrame:
     """
     model = as_if_trained(given.num_frames).eval().to(given.device)
     clips = given.clip(2)
-    runs = {
-        name: partial(form, clips[:1])
-        for name, form in forms_of(model, clips, given.compile).items()
-    }
+    forms = forms_of(model, clips, given.compile)
+    runs = {name: partial(form, clips[:1]) for name, form in forms.items()}
     table = given.time(runs, reference=PUBLISHED, gmacs=count_gmacs(model, clips))
     table.loc[table.index.str.contains(COARSE), "of peak"] = float("nan")  # the peak is float32's
     logits = torch.stack([run().float() for run in runs.values()])

@@ -52,9 +52,8 @@ def partner_labels(classes: Sequence[str], data_set: DataSet | None = None) -> T
 
     A class without a partner is its own.
     """
-    names = [PARTNER.get(name) for name in classes]
-    partners = [classes.index(name) if name in classes else k for k, name in enumerate(names)]
-    partners = torch.tensor(partners)
+    labels = {name: k for k, name in enumerate(classes)}
+    partners = torch.tensor([labels.get(PARTNER.get(name), k) for k, name in enumerate(classes)])
     if data_set is not None and "pair" in data_set.rows and not data_set.multi_label:
         ends = data_set.rows.query("pair != ''").groupby("pair")["label"].agg(["min", "max"])
         for one, other in ends.itertuples(index=False):

@@ -15,7 +15,6 @@ The logits of a video's views, clips x crops, are averaged. `evaluate_file` writ
 import json
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +41,7 @@ from blvnet_lab.training.recipe import Hardware, Recipe
 SCORES, TABLE = "scores.json", "predictions.csv"
 PER_CLASS, CONFUSION, PLAYING = "per_class.csv", "confusion.csv", "playing.csv"
 ALONE = compare.Beside()
-NUM_SHOWN = 10  # how many unreadable videos, and how many of the worst classes, are printed
+SHOWN = 10  # how many unreadable videos, and how many of the worst classes, are printed
 TITLES = {
     "top_1": "top-1",
     "top_5": "top-5",
@@ -97,19 +96,19 @@ class Evaluation:
         ]
         left_out = ", ".join(f"{number} {status}" for status, number in self.left_out.items())
         measure = "average_precision" if self.confusion is None else "top_1"
-        worst = self.per_class.sort_values(measure, kind="stable").head(NUM_SHOWN)
+        worst = self.per_class.sort_values(measure, kind="stable").head(SHOWN)
         lines = [
             ", ".join(figures),
             f'of {self.clips} clips of "{about["split"]}", {len(self.unreadable)} could not be read'
             + (f"; left out by the manifest: {left_out}" if left_out else ""),
             f"{about['views']} views (clips x crops) of {about['num_frames']} frames of "
             f"{about['size'][0]} x {about['size'][1]} pixels, {about['precision']}",
-            *(f"  {why}" for why in list(self.unreadable.values())[:NUM_SHOWN]),
+            *(f"  {why}" for why in list(self.unreadable.values())[:SHOWN]),
             f"\nclasses with the lowest {TITLES[measure]}, of {len(self.per_class)}",
             worst.to_string(index=False, float_format="{:.3f}".format),
         ]
         if self.playing is not None:
-            lines.append(f"\n{compare.show_playing(self.playing, NUM_SHOWN)}")
+            lines.append(f"\n{compare.show_playing(self.playing, SHOWN)}")
         if self.comparison is not None:
             lines.append(f"\n{compare.show_comparison(self.comparison)}")
         if self.out is not None:
@@ -207,7 +206,7 @@ def evaluate_file(
             confusion=confusion_matrix(found.logits, found.labels),
             table=_table(found, trained.classes, clips),
             predictions=found,
-            **_set_beside(beside, opened, found, data_set, partners, options),
+            **_set_beside(beside, opened, found, data_set, options),
             out=out,
         )
         if out is not None and ranks.is_first:
@@ -223,12 +222,18 @@ def _open(
         wanted = f"clips with {kinds[data_set.multi_label]}, as those of {data_set.path}"
         got = f"got {trained.file}, for {kinds[trained.multi_label]}: train one on these"
         raise ValueError(f"expected a network trained on {wanted}, {got}")
-    classes = _common_classes(trained, data_set)
+    names = list(trained.class_names)  # from its file, else from the manifest, else by number
+    for label, name in data_set.names:
+        known = names[label] if label < len(names) else "no class"
+        if known == "no class" or (trained.classes and known != name):
+            wanted = f'expected label {label} to be "{known}", as in {trained.file}, got "{name}"'
+            raise ValueError(f"{data_set.path}: {wanted}: take a manifest of the network's classes")
+        names[label] = name
     model = compiled(trained.model, trained.recipe.size, fast, batch)
+    trained = replace(trained, model=model, classes=tuple(names))
     # All the classes, also where the rows name fewer.
-    named = DataSet(data_set.rows, classes, data_set.mirror, data_set.path)
-    opened = replace(trained, model=model, classes=classes)
-    return opened, view_clips(named, split, trained.recipe)
+    named = DataSet(data_set.rows, trained.classes, data_set.mirror, data_set.path)
+    return trained, view_clips(named, split, trained.recipe)
 
 
 def _describe(recipe: Recipe) -> dict[str, Any]:
@@ -238,31 +243,22 @@ def _describe(recipe: Recipe) -> dict[str, Any]:
     return about | {"num_frames": recipe.num_frames, "stride": recipe.stride}
 
 
-def _answer(opened: Opened, options: dict, order: Tensor | None = None) -> Predictions:
+def _answer(opened: Opened, options: dict, order: Tensor | slice = slice(None)) -> Predictions:
     """Evaluate a network on its clips, with their frames in the given order."""
     trained, clips = opened
     model = trained.model.to(memory_format=torch.channels_last)
-
-    def reorder(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        return (args[0][:, order],)
-
-    with nullcontext() if order is None else model.register_forward_pre_hook(reorder):
+    with model.register_forward_pre_hook(lambda _, args: args[0][:, order]):
         found = evaluate(model, clips, **options)
     check_finite(found.logits, options["hardware"].precision)
     return found
 
 
 def _set_beside(
-    beside: compare.Beside,
-    opened: list[Opened],
-    found: Predictions,
-    data_set: DataSet,
-    partners: Tensor,
-    options: dict,
+    beside: compare.Beside, opened: list[Opened], found: Predictions, data: DataSet, options: dict
 ) -> dict[str, Any]:
     """Run the further evaluations; return the fields of `Evaluation` that hold them."""
     (trained, clips), classes, filled = opened[0], opened[0][0].classes, {}
-    rows = named_rows(data_set, clips)
+    rows = named_rows(data, clips)
     rows = rows[["class_name"]].assign(video=compare.source_videos(rows))
     if beside.playing:
         answers = {"as-is": found}
@@ -270,7 +266,8 @@ def _set_beside(
             if name not in answers:
                 order = compare.frame_order(name, trained.recipe.num_frames)
                 answers[name] = _answer(opened[0], options, order)
-        known = data_set.reversal or (REVERSAL if classes == CLASSES else [None] * len(classes))
+        known = data.reversal or (REVERSAL if classes == CLASSES else [None] * len(classes))
+        partners = compare.partner_labels(classes, data)
         filled["playing"] = compare.playing_table(answers, rows, partners, known)
     if beside.against:
         comparison = compare.compare_answers(found, _answer(opened[1], options), rows["video"])
@@ -301,8 +298,7 @@ def load_with_views(
 ) -> Trained:
     """Load a network, and put the requested views ("3x10") and their size into its recipe."""
     trained = load_trained(checkpoint)
-    recipe = trained.recipe
-    if recipe is None:
+    if (recipe := trained.recipe) is None:
         if size is None:
             raise ValueError(
                 f"expected the size of frames beside {trained.file}, which does not say how its "
@@ -318,21 +314,6 @@ def load_with_views(
         evaluation = replace(evaluation, num_clips=int(parts[1]), crops=int(parts[2]))
     evaluation = replace(evaluation, size=size or evaluation.size or recipe.size)
     return replace(trained, recipe=replace(recipe, size=evaluation.size, evaluation=evaluation))
-
-
-def _common_classes(trained: Trained, data_set: DataSet) -> tuple[str, ...]:
-    """Name the network's classes, from its file, else from the manifest, else by number.
-
-    Raises ValueError if a label of the manifest means another class to the network, or none.
-    """
-    names = list(trained.class_names)
-    for label, name in data_set.names:
-        known = names[label] if label < len(names) else "no class"
-        if known == "no class" or (trained.classes and known != name):
-            wanted = f'expected label {label} to be "{known}", as in {trained.file}, got "{name}"'
-            raise ValueError(f"{data_set.path}: {wanted}: take a manifest of the network's classes")
-        names[label] = name
-    return tuple(names)
 
 
 def view_clips(data_set: DataSet, split: str, recipe: Recipe) -> ClipDataset:

@@ -6,30 +6,22 @@ They are averaged over space, time and views. Since the classifier is linear, it
 same logits that `evaluate` averages.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from blvnet_lab.data import DataSet
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import safetensors_bytes
 from blvnet_lab.paths import atomic_write, check_target
-from blvnet_lab.runs.evaluate import (
-    NUM_SHOWN,
-    check_finite,
-    load_with_views,
-    named_rows,
-    view_clips,
-)
+from blvnet_lab.runs.evaluate import SHOWN, check_finite, load_with_views, named_rows, view_clips
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.evaluation import Predictions, evaluate
@@ -54,13 +46,13 @@ class Features:
         return (
             f"{self.values.shape[1]} features of each of {len(self.clips)} clips ({splits}), of "
             f"{len(self.classes)} classes; {len(reasons)} videos could not be read"
-        ) + "".join(reasons[:NUM_SHOWN])
+        ) + "".join(reasons[:SHOWN])
 
     @property
     def labels(self) -> Tensor:  # (N,)
         return torch.tensor([*self.clips["label"]], device="cpu")
 
-    def split(self, name: str) -> Features:
+    def split(self, name: str) -> Self:
         """Choose the clips of one split; raise ValueError if there are none."""
         chosen, there = self.clips["split"] == name, ", ".join(self.clips["split"].unique())
         if not chosen.any():
@@ -86,7 +78,7 @@ class Features:
             partial.write_bytes(safetensors_bytes(tensors, {METADATA: known}))
 
     @classmethod
-    def read(cls, path: Path) -> Features:
+    def read(cls, path: Path) -> Self:
         """Read what `save` wrote; raise ValueError if the file is missing or of another kind."""
         try:
             with safe_open(path, framework="pt") as file:
@@ -100,11 +92,8 @@ class Features:
 
 def features_of(model: VideoNet, dataset: Dataset, **options: Any) -> Predictions:
     """Run `evaluate` without the classifier, so that its `logits` are the features (N, C)."""
-    classifier, model.classifier = model.classifier, nn.Identity()
-    try:
+    with model.classifier.register_forward_hook(lambda _, inputs, logits: inputs[0]):
         return evaluate(model, dataset, **options)
-    finally:  # the model may have been moved to another device
-        model.classifier = classifier.to(next(model.parameters()).device)
 
 
 def extract_features(
@@ -144,8 +133,7 @@ def extract_features(
         options = {"batch_size": batch_size, "hardware": Hardware(workers=workers)}
         values, tables, unreadable = [], [], {}
         # All splits are opened first, so that a misspelled one fails before the work.
-        every = [view_clips(data_set, name, trained.recipe) for name in split]
-        for clips in every:
+        for clips in [view_clips(data_set, name, trained.recipe) for name in split]:
             found = features_of(trained.model, clips, **options)
             check_finite(found.logits, what="features")
             values.append(found.logits)

@@ -242,12 +242,11 @@ def measure(
     keep_memory()  # as in training
     before = torch.cuda.memory_allocated(device) if on_gpu else 0
     # Without accumulation each batch is a step, which ends when the GPU has finished it.
-    hardware = replace(recipe.hardware, accumulate=1)
-    recipe = replace(recipe, hardware=hardware)
+    recipe = replace(recipe, hardware=replace(recipe.hardware, accumulate=1))
     bar = tqdm(desc="measuring", unit="step", leave=False)
     with torch.random.fork_rng(range(torch.cuda.device_count())), bar:
         model = build(recipe, num_classes)
-        layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
+        layout = torch.channels_last if recipe.hardware.channels_last else torch.contiguous_format
         model.to(device, memory_format=layout)
         optimizer = make_optimizer(model, recipe)
         still = LambdaLR(optimizer, lambda step: 0.0)  # so that noise does not spoil the weights

@@ -149,11 +149,8 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     weight, bias = fit_linear(train.values, labels, classes, strength)
     votes, k = ask_neighbours(train, test.values)
     sources = source_videos(test.clips.reset_index(drop=True))
-
-    def share(logits: Tensor) -> tuple[float, float, float]:
-        return mean_over_videos(is_right(logits, test.labels), sources)
-
     made = test.values.double() @ weight.T + bias
+    shares = [mean_over_videos(is_right(logits, test.labels), sources) for logits in (made, votes)]
     shuffled = []
     for seed in range(SHUFFLES):
         draw = torch.randperm(len(labels), generator=torch.Generator("cpu").manual_seed(seed))
@@ -163,8 +160,8 @@ def probe_features(features: Path, /, *, split: str = "val", out: Path | None = 
     spread = sum(shuffled) / SHUFFLES, min(shuffled), max(shuffled)
     largest = test.labels.bincount().max().item() / count
     rows = [
-        ("linear classifier", *share(made), f"strength {strength:g}"),
-        ("nearest neighbours", *share(votes), f"{k} of them"),
+        ("linear classifier", *shares[0], f"strength {strength:g}"),
+        ("nearest neighbours", *shares[1], f"{k} of them"),
         ("linear, labels shuffled", *spread, how),
         ("largest class", largest, None, None, "always named"),
         ("chance", 1 / classes, None, None, "1 / classes"),

@@ -16,8 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
@@ -170,7 +169,7 @@ def _train_all(
         if "allocate shared memory" in str(error):  # containers have little by default
             log.warning("/dev/shm is too small for several processes: training one by one")
             return [train_one(recipe) for recipe in recipes]
-        raise ChildProcessError(DIED) if isinstance(error, BrokenProcessPool) else error
+        raise ChildProcessError(DIED) if isinstance(error, BrokenExecutor) else error
     if failed or waiting:
         raise InterruptedError(STOPPED.format(asked[0], out))
     return [future.result() for future in futures]

@@ -97,25 +97,17 @@ def answer_over_time(
         stream = compiled(stream, recipe.size, fast, recipe.evaluation.crops)
         logits = _by_stream(stream, model, clips, times, span)
     else:
-        logits = _by_windows(compiled(model, recipe.size, fast), model, clips, times, span)
+        starts = (times - span / 2).clip(0, clips.end - span)[:, None]  # of windows in the video
+        clips.numbers = clips.frames_at(starts + (np.arange(frames) + 0.5) * span / frames)
+        found = evaluate(compiled(model, recipe.size, fast), clips)
+        for why in found.unreadable.values():
+            raise VideoReadError(why, info.path)
+        logits = found.logits
     check_finite(logits)
     table = pd.DataFrame(trained.probabilities(logits.double()), columns=list(trained.class_names))
     table.index = pd.Index(times[len(times) - len(table) :], name="seconds")
     what = f"the last {frames} frames" if model.causal else f"{frames} frames around each time"
     return table, f"of {what}, {span / frames:.3g} s apart"
-
-
-def _by_windows(
-    run: nn.Module, model: VideoNet, clips: Clips, times: np.ndarray, span: float
-) -> Tensor:
-    """Compute logits (N, num_classes) of the window around each time, shifted into the video."""
-    starts = (times - span / 2).clip(0, clips.end - span)[:, None]
-    shifts = (np.arange(model.num_frames) + 0.5) * span / model.num_frames
-    clips.numbers = clips.frames_at(starts + shifts)
-    found = evaluate(run, clips)
-    for why in found.unreadable.values():
-        raise VideoReadError(why, clips.info.path)
-    return found.logits
 
 
 def _by_stream(

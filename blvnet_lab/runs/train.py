@@ -128,18 +128,16 @@ def clip_datasets(data_set: DataSet, recipe: Recipe) -> tuple[ClipDataset, ClipD
     random["short_side"] = side or useful_short_side(recipe.size, changes.crop)
     train_set = ClipDataset(data_set, "train", recipe.num_frames, augment, **random, **shared)
     crop = evaluation_transform(views.size or recipe.size, views.short_side)
-    return train_set, ClipDataset(
-        data_set, "val", recipe.num_frames, crop, short_side=side, **shared
-    )
+    val_set = ClipDataset(data_set, "val", recipe.num_frames, crop, short_side=side, **shared)
+    return train_set, val_set
 
 
 def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> LoadReport:
     """Load weights into a model, and report which were loaded and which were not.
 
     Args:
-        source: "torchvision" downloads a ResNet of the model's depth, trained on ImageNet; a name
-            from docs/weights.md ("tam-resnet50-k400") downloads that; otherwise a file, as in
-            `train`. A published classifier is loaded if it has the same number of classes.
+        source: as `init` of `train`; "torchvision" is its ResNet of the model's depth (ImageNet).
+            A published classifier is loaded if it has the same number of classes.
         classes: the model's, in the order of labels. The classifier of a network trained here is
             loaded if its classes are the same.
 
