@@ -54,8 +54,6 @@ class CompiledNet(nn.Module):
             largest logit, on noise.
     """
 
-    deviation: float
-
     def __init__(self, file: Path, clips: Tensor, maps: Iterable[Tensor]):
         super().__init__()
         self.file, self.shape, self.dtype = file, clips.shape, clips.dtype  # (B, T, C, H, W)
@@ -165,10 +163,8 @@ def compile_for_inference(
         folder: where packages are kept; None for `blvnet_lab` in XDG_CACHE_HOME, or in `~/.cache`.
         keep: also call `keep_memory`.
 
-    Raises:
-        TypeError, ValueError: as `optimize_for_inference`; there is no C++ compiler; the package is
-            damaged; the compiled logits differ from the network's.
-        OSError: the folder cannot be written to.
+    Raises TypeError and ValueError as `optimize_for_inference`; ValueError without a C++ compiler,
+    for a damaged package and for logits that differ; OSError if the folder cannot be written to.
     """
     if precision not in TOLERANCES:
         raise ValueError(f"expected a precision of {', '.join(TOLERANCES)}, got {precision}")
@@ -180,9 +176,8 @@ def compile_for_inference(
     shape = (batch, network.num_frames, network.in_channels, *size)
     rng, maps = torch.Generator().manual_seed(0), []
     clip = torch.randn(shape, generator=rng, dtype=torch.float32)
-    name = "-".join(
-        [architecture_of(network), *["stream"] * is_stream, precision, "x".join(map(str, shape))]
-    )
+    kind = architecture_of(network) + "-stream" * is_stream
+    name = f"{kind}-{precision}-{'x'.join(map(str, shape))}"
     if is_stream:
         network = CompilableStep(network)
         # Tensors apart, not zeros for several (findings/export_takes_one_tensor_for_one_input.sh).

@@ -44,6 +44,8 @@ REMEDY = f"look for weights that are not finite, or try another PyTorch than {to
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 Axes = Mapping[str, dict[int, str]]  # input name to its open axes and their names
+Size = tuple[int, int] | None  # height and width that a file is for; None leaves them open
+Notes = Mapping[str, Any] | None  # for the file, by name, with values that JSON can hold
 Outputs = Callable[..., Iterable[Tensor]]  # computes the outputs of a file, or of its model
 
 
@@ -67,16 +69,12 @@ class Exported(NamedTuple):
 
 
 def export_model(
-    model: VideoNet,
-    path: str | os.PathLike,
-    size: tuple[int, int] | None = None,
-    notes: Mapping[str, Any] | None = None,
+    model: VideoNet, path: str | os.PathLike, size: Size = None, notes: Notes = None
 ) -> Exported:
     """Write a model as .onnx or .pt2, after checking that the file computes the same.
 
     It holds the folded network (`optimize_for_inference`), in float32 and eval mode; the model
-    itself, which may be folded, compiled or wrapped, is not changed. `notes` go into the file by
-    name, with values that JSON can hold.
+    itself, which may be folded, compiled or wrapped, is not changed. `notes` go into the file.
 
     Raises ValueError for another ending, missing packages, a file that computes something else and
     a model that other tools have changed; TypeError for a model that is not one of ours.
@@ -122,7 +120,7 @@ def prepared(model: VideoNet, path: Path, *endings: str) -> tuple[VideoNet, Vide
     return model, network.to(memory_format=torch.contiguous_format)
 
 
-def open_axes(size: tuple[int, int] | None) -> dict[int, str]:
+def open_axes(size: Size) -> dict[int, str]:
     """Name the axes of clips that are open in a file, with or without a size."""
     return {0: "batch"} if size else {0: "batch", 3: "height", 4: "width"}
 
@@ -148,11 +146,7 @@ def _as_arguments(each: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def save_onnx(
-    program: ExportedProgram,
-    file: Path,
-    axes: Axes,
-    outputs: list[str],
-    notes: Mapping[str, Any] | None,
+    program: ExportedProgram, file: Path, axes: Axes, outputs: list[str], notes: Notes
 ) -> Outputs:
     """Write an .onnx file whose inputs are named as in `axes`; return a function that runs it."""
     first, *others = axes.values()
@@ -225,7 +219,5 @@ def write_checked(
 
 def deviation(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> Tensor:
     """Find the largest difference, relative to the largest wanted number."""
-    pairs = list(zip(found, wanted, strict=True))
-    difference = torch.stack([(ours.float() - theirs).abs().max() for ours, theirs in pairs]).max()
-    largest = torch.stack([theirs.abs().max() for _, theirs in pairs]).max()
-    return difference / largest.clamp(min=1e-30)  # all may be 0
+    found, wanted = (torch.cat([x.float().flatten() for x in part]) for part in (found, wanted))
+    return (found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)  # all may be 0

@@ -36,10 +36,8 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
     well. The copy is in channels-last layout, where the numbers of a pixel lie together, as matrix
     products need them, and in eval mode without gradients; `capture` and `edit` work as before.
 
-    Raises:
-        TypeError: the model is not from one of our builders (a compiled one, say).
-        ValueError: the model is folded already; another tool has replaced a `forward` in it, prunes
-            or parametrises its weights, or shards them.
+    Raises TypeError for a model that is not from one of our builders (a compiled one, say),
+    ValueError for one that is folded already or that other tools have changed.
     """
     if not isinstance(model, VideoNet):
         raise TypeError(
@@ -58,9 +56,7 @@ def optimize_for_inference(model: VideoNet) -> VideoNet:
     return model.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _merge(
-    parent: nn.Module, kind: type[nn.Module], merged: Callable[[nn.Conv2d, nn.Module], nn.Conv2d]
-) -> None:
+def _merge(parent: nn.Module, kind: type[nn.Module], merged: Callable[..., nn.Conv2d]) -> None:
     """Replace each convolution followed by a child of this kind by `merged(conv, child)`."""
     children = [(k, m) for k, m in parent.named_children() if not isinstance(m, nn.Identity)]
     for (name, conv), (after, follower) in pairwise(children):

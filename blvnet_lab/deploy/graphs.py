@@ -11,9 +11,7 @@ begins with zeros, in the shapes of the file's inputs.
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,10 +55,7 @@ class NamedStep(Step):
 
 
 def export_with_taps(
-    model: VideoNet,
-    path: str | os.PathLike,
-    size: tuple[int, int] | None = None,
-    notes: Mapping[str, Any] | None = None,
+    model: VideoNet, path: str | os.PathLike, size: export.Size = None, notes: export.Notes = None
 ) -> export.Exported:
     """Write an .onnx file whose taps are inputs and whose captured maps are outputs.
 
@@ -86,10 +81,7 @@ def export_with_taps(
 
 
 def export_stream(
-    model: VideoNet,
-    path: str | os.PathLike,
-    size: tuple[int, int] | None = None,
-    notes: Mapping[str, Any] | None = None,
+    model: VideoNet, path: str | os.PathLike, size: export.Size = None, notes: export.Notes = None
 ) -> export.Exported:
     """Write an .onnx file of one step of a causal network, and compare 20 steps with `Stream`.
 

@@ -7,15 +7,13 @@ import copy
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from blvnet_lab.deploy.export import Exported, Outputs, export_model, runner, write_checked
+from blvnet_lab.deploy.export import Exported, Notes, Outputs, export_model, runner, write_checked
 from blvnet_lab.models.networks import VideoNet
 from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.paths import check_target
@@ -27,10 +25,7 @@ INT8_STEPS = ("Conv", "Add", "Relu", "Resize")  # the rest stays in float32
 
 @torch.no_grad()
 def export_int8(
-    model: VideoNet,
-    path: str | os.PathLike,
-    clips: Tensor | Dataset,
-    notes: Mapping[str, Any] | None = None,
+    model: VideoNet, path: str | os.PathLike, clips: Tensor | Dataset, notes: Notes = None
 ) -> Exported:
     """Write a model as .onnx that computes in int8 (QDQ, weights per channel), by ONNX Runtime.
 

@@ -21,6 +21,8 @@ from blvnet_lab.datasets.encoding import showing_of
 from blvnet_lab.models.networks import VideoNet, architecture_of
 from blvnet_lab.models.tam import TAM, PairTAM
 
+Maps = list[list[Tensor]]  # of each module with a memory, the earliest first
+
 
 def frame_edges(info: VideoInfo) -> np.ndarray:
     """Find when each frame of a video is shown, and when the last one ends: (N + 1,) seconds."""
@@ -85,10 +87,8 @@ class StepPairTAM(nn.Module):
         self.past = PastMaps(-min(first_little, first_big))
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C, H, W)
-        maps = self.past(pairs)
-        little = torch.relu_(latest_sums(maps, pairs, self.little_taps))
-        big = torch.relu_(latest_sums(maps, pairs, self.big_taps))
-        return little, big
+        maps, both = self.past(pairs), (self.little_taps, self.big_taps)
+        return tuple(torch.relu_(latest_sums(maps, pairs, taps)) for taps in both)
 
 
 class Stream(nn.Module):
@@ -151,9 +151,7 @@ class Step(nn.Module):
         modules = network.named_modules()
         self.pasts = {name: m for name, m in modules if isinstance(m, PastMaps) and m.length}
 
-    def forward(
-        self, frames: Tensor, before: list[list[Tensor]]
-    ) -> tuple[Tensor, list[list[Tensor]]]:
+    def forward(self, frames: Tensor, before: Maps) -> tuple[Tensor, Maps]:
         """Compute logits and the maps to keep; before the first frames, `before` is empty."""
         for past, maps in zip(self.pasts.values(), before, strict=False):
             past.maps = maps

@@ -1,9 +1,8 @@
 """Unroll a network over time: each frame's maps become a tensor of their own, for ONNX Runtime."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +37,7 @@ class Frames:
     @classmethod
     def __torch_function__(
         cls, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
-    ) -> Frames:
+    ) -> Self:
         if function is F.pad:  # `tam.temporal_shift`
             frames, (*_, before, after) = args
             return cls([None] * before + frames.maps + [None] * after)
@@ -56,7 +55,7 @@ class Frames:
         columns = (each.maps if isinstance(each, cls) else [each] * count for each in args)
         return cls(function(*row, **(kwargs or {})) for row in zip(*columns, strict=True))
 
-    def __add__(self, other: Frames | int) -> Frames:
+    def __add__(self, other: Self | int) -> Self:
         if not isinstance(other, Frames):  # the 0 that `sum` begins with
             return self
         pairs = zip(self.maps, other.maps, strict=True)
@@ -64,7 +63,7 @@ class Frames:
 
     __radd__ = __add__
 
-    def __getitem__(self, index: tuple[slice, slice]) -> Frames:
+    def __getitem__(self, index: tuple[slice, slice]) -> Self:
         return Frames(self.maps[index[1]])
 
     @property
@@ -72,7 +71,7 @@ class Frames:
         batch, *rest = self.maps[0].shape
         return (batch, len(self.maps), *rest)
 
-    def _itself(self, *_: object) -> Frames:
+    def _itself(self, *_: object) -> Self:
         return self
 
     flatten = unflatten = to = _itself  # no axis is shared with other frames; float32 throughout
