@@ -101,15 +101,20 @@ def picture_name(first: str, index: int) -> str:
     return f"{prefix}{int(number) + index:0{len(number)}d}.{suffix}"
 
 
-def decode_picture(folder: str, name: str) -> av.VideoFrame:
-    """Decode a JPEG or PNG file. Raises ValueError, FFmpegError or OSError if it is not one."""
+def decode_picture(folder: str, name: str, fault: str) -> tuple[av.VideoFrame, Orientation, tuple]:
+    """Decode a JPEG or PNG file; also return its orientation and its (height, width) as shown."""
     coder = av.CodecContext.create("png" if name.lower().endswith("png") else "mjpeg", "r")
     coder.options, coder.thread_count = STRICT, 1
-    with open(os.path.join(folder, name), "rb") as file:
-        (picture,) = coder.decode(av.Packet(file.read())) or coder.decode(None)
-    if picture.is_corrupt:
-        raise ValueError("a part of the picture is missing")
-    return picture
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            (picture,) = coder.decode(av.Packet(file.read())) or coder.decode(None)
+        if picture.is_corrupt:
+            raise ValueError("a part of the picture is missing")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        picture_names(folder)  # raises if one is missing
+        raise unreadable(folder, f"its picture {name} is {fault}") from error
+    orientation = orientation_of(folder, picture)
+    return picture, orientation, upright((picture.height, picture.width), orientation)
 
 
 @contextmanager

@@ -125,11 +125,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
 
 def _probe_pictures(folder: str) -> VideoInfo:
     names = picture_names(folder)
-    try:
-        first = decode_picture(folder, names[0])
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise unreadable(folder, f"its picture {names[0]} is damaged") from error
-    size = upright((first.height, first.width), orientation_of(folder, first))
+    size = decode_picture(folder, names[0], "damaged")[-1]
     kind = "png" if names[0].lower().endswith("png") else "mjpeg", "folder of pictures"
     return VideoInfo(folder, len(names), size, 0.0, *kind, False, first_picture=names[0])
 

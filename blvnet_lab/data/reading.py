@@ -27,12 +27,9 @@ from blvnet_lab.data.decoding import (
     ToRGB,
     decode_picture,
     open_video,
-    orientation_of,
     picture_name,
-    picture_names,
     pictures,
     unreadable,
-    upright,
 )
 from blvnet_lab.data.probing import VideoInfo, probe_video, refuse_damage
 
@@ -116,14 +113,8 @@ def _decode_pictures(info: VideoInfo, wanted: Sequence[int], use: Callable) -> I
     """Do as `decode_frames` with a folder of pictures, each of which has its own orientation."""
     for index in wanted:
         name = picture_name(info.first_picture, index)
-        try:
-            picture = decode_picture(info.path, name)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            picture_names(info.path)  # raises if one is missing
-            found = f"its picture {name} is damaged, or of another kind"
-            raise unreadable(info.path, found) from error
-        orientation = orientation_of(info.path, picture)
-        size = upright((picture.height, picture.width), orientation)
+        fault = "damaged, or of another kind"
+        picture, orientation, size = decode_picture(info.path, name, fault)
         if size != info.size:
             sizes = "{} x {} and the first one {} x {}".format(*size, *info.size)
             raise unreadable(info.path, f"frame {index} is {sizes}")

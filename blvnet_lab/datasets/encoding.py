@@ -16,6 +16,7 @@ from blvnet_lab.data.probing import VideoInfo, frame_pts
 
 FPS_IF_UNKNOWN = 12  # for a folder of pictures
 TICKS = 60_000  # per second, the resolution of uneven times; MPEG-4 allows 65,535
+Frames = Iterable[np.ndarray]
 MATRICES = {1, 4, 5, 6, 7, 9, 10}  # supported colour matrices (FFmpeg's numbers); 2: unspecified
 
 
@@ -54,7 +55,7 @@ def showing_of(info: VideoInfo) -> Showing:
 
 
 def write_h264(
-    path: str | Path, frames: Iterable[np.ndarray], showing: Showing | int, *, gop: int, x264: str
+    path: str | Path, frames: Frames, showing: Showing | int, *, gop: int, x264: str
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as H.264 in mp4; H and W even.
 
@@ -68,12 +69,7 @@ def write_h264(
 
 
 def write_mpeg4(
-    path: str | Path,
-    frames: Iterable[np.ndarray],
-    showing: Showing | int,
-    *,
-    gop: int,
-    quantizer: int,
+    path: str | Path, frames: Frames, showing: Showing | int, *, gop: int, quantizer: int
 ) -> None:
     """Write uint8 frames (H, W, 3), RGB, as MPEG-4 part 2 in mp4; the rest as for `write_h264`.
 
@@ -86,11 +82,7 @@ def write_mpeg4(
 
 
 def _write(
-    path: str | Path,
-    frames: Iterable[np.ndarray],
-    showing: Showing | int,
-    codec: str,
-    options: dict[str, str],
+    path: str | Path, frames: Frames, showing: Showing | int, codec: str, options: dict[str, str]
 ) -> None:
     showing = Showing(Fraction(showing)) if isinstance(showing, int) else showing
     colours, reformatter, stream = showing.colours, VideoReformatter(), None

@@ -173,10 +173,8 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
         problems.append(("video in several splits", row.split, row.clip, detail))
     pairs = rows.loc[rows["status"] == "", ["source_id", "split"]].drop_duplicates()
     torn = pairs[pairs["source_id"].duplicated(keep=False)].groupby("source_id")["split"]
-    problems += [
-        ("source in several splits", "", source, ", ".join(sorted(splits)))
-        for source, splits in torn
-    ]
+    for source, splits in torn:
+        problems.append(("source in several splits", "", source, ", ".join(sorted(splits))))
     return rows.drop(columns=["names", "paths"])
 
 
@@ -224,11 +222,9 @@ def _probe(
     rows = rows.drop(columns=["others", "clip"])
     if selection.clips_per_class is None:
         return rows
-    problems += [
-        ("class with fewer clips", *group, f"{taken[group]} of {limit}")
-        for group in set(zip(splits, classes, strict=True))
-        if taken[group] < limit
-    ]
+    for group in set(zip(splits, classes, strict=True)):
+        if taken[group] < limit:
+            problems.append(("class with fewer clips", *group, f"{taken[group]} of {limit}"))
     return rows[to_open & (rows["status"] != "")].reset_index(drop=True)
 
 

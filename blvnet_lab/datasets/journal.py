@@ -39,10 +39,9 @@ class Journal:
         for name, value in values.items():
             old = ((earlier or {}) | before).get(name)
             if old != value:
-                raise ValueError(
-                    f"expected the {name} with which {file.parent} was begun, {old}, got "
-                    f"{value}: take another folder, or the same {name}"
-                )
+                wanted = f"the {name} with which {file.parent} was begun, {old}"
+                remedy = f"take another folder, or the same {name}"
+                raise ValueError(f"expected {wanted}, got {value}: {remedy}")
         write_files({file: json.dumps(values, indent=2)}, replace=True)
 
     def add(self, entry: Values) -> None:

@@ -78,8 +78,7 @@ def subset(
         if mirror == "sample":
             folder = stack.enter_context(TemporaryDirectory())
             mirror = stack.enter_context(serve_mirror(write_mirror(folder, FOLDERS)))
-        release = {"dataset": dataset, "mirror": mirror}
-        plan = plan_subset(out, selection, **release, short_side=short_side)
+        plan = plan_subset(out, selection, dataset=dataset, mirror=mirror, short_side=short_side)
         if compare:
             return compare_releases(plan).to_string()
         if yes:
@@ -265,10 +264,8 @@ class _Fetching:
         entries = [entry for entry in self.parts.values() if entry["state"] != "finished"]
         problems = [(f"{e['state']} part", "", e["part"], e["detail"]) for e in entries]
         problems += [("unreadable", of[n][0], n, why) for n, why in spoilt.items()]
-        problems += [
-            ("class with fewer clips", *group, f"{number} of {quota[group]}")
-            for group, number in lacking.items()
-        ]
+        for group, number in lacking.items():
+            problems.append(("class with fewer clips", *group, f"{number} of {quota[group]}"))
         problems += [("video without row", of[n][0], n, of[n][1]) for n in unlisted]
         waiting = [part for part in plan.parts if part != REPLACEMENTS and not self.is_done(part)]
         unread = {plan.group_of.get(part) for part in waiting}  # None: any class may be in it

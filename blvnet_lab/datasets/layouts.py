@@ -7,7 +7,7 @@ gets the names under which its video may be found; `inventory.py` matches these 
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,16 +61,13 @@ class Lists:
         numbers = {name: str(label) for label, name in enumerate(kept)}
         names, labels = {}, {}  # by class_name, since there are many clips but few classes
         for text in rows["class_name"].unique():
-            few = [name for name in _class_names(text, self.multi_label) if name in numbers]
+            few = split_labels(text) if self.multi_label else [text]
+            few = [name for name in few if name in numbers]
             names[text], labels[text] = SEPARATOR.join(few), SEPARATOR.join(map(numbers.get, few))
         texts = rows["class_name"]
         rows = rows.assign(class_name=texts.map(names), label=texts.map(labels))
         rows = rows[rows["label"] != ""].reset_index(drop=True)
         return rows if self.multi_label else rows.astype({"label": "int64"})
-
-
-def _class_names(text: str, multi_label: bool) -> list[str]:
-    return split_labels(text) if multi_label else [text]
 
 
 def read_lists(
@@ -103,13 +100,11 @@ def read_lists(
     table = table[table["class_name"] != ""]
     texts = table["class_name"].unique()
     several = dataset != "folder" and any(SEPARATOR in text for text in texts)
-    named = {name for text in texts for name in _class_names(text, several)}
+    named = {name for text in texts for name in (split_labels(text) if several else [text])}
     classes = classes or sorted(named)
     if strangers := sorted(named - set(classes)):
-        raise ValueError(
-            f"expected classes of the list of labels, got {strangers[0]!r}: take lists of the same "
-            f"release{near(strangers[0], classes)}"
-        )
+        remedy = f"take lists of the same release{near(strangers[0], classes)}"
+        raise ValueError(f"expected classes of the list of labels, got {strangers[0]!r}: {remedy}")
     findings += [("row without label", row.split, row.names[0], "") for row in without.itertuples()]
     mirrored = mirrored_names(classes) if dataset in ("folder", "list", "jester") else []
     pairs = MIRRORED_LABELS.get(dataset, ())
@@ -124,10 +119,8 @@ def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | No
         if path.is_file():
             return path
     if needed:
-        raise ListsError(
-            f"expected the file {' or '.join(names)} in {places[0]}, found none: put it there, or "
-            "say where the annotations are"
-        )
+        wanted = f"expected the file {' or '.join(names)} in {places[0]}"
+        raise ListsError(f"{wanted}, found none: put it there, or say where the annotations are")
     return None
 
 
@@ -145,10 +138,9 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[str], list[Finding]]:
     used = {folder for folder, within, _ in (name.partition("/") for name in names) if within}
     named = {name for name in used if name.lower() in SPLIT_OF}
     if named and named != used:
-        raise ValueError(
-            f"expected folders of splits or of classes in {root}, got both: "
-            f"{', '.join(sorted(named))} and {', '.join(sorted(used - named))}: move one kind away"
-        )
+        both = " and ".join(", ".join(sorted(some)) for some in (named, used - named))
+        wanted = f"expected folders of splits or of classes in {root}"
+        raise ValueError(f"{wanted}, got both: {both}: move one kind away")
     rows = []
     for name in names:
         folders = name.split("/")[:-1]
@@ -189,15 +181,11 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
             files += [(split, file) for file in found]
     rows = [row for split, file in files for row in _read_list(file, split)]
     if not rows:
-        raise ValueError(
-            "expected as annotations a file of lines `path label`, or a folder with such files "
-            f"train.txt and val.txt, found none at {path}"
-        )
+        wanted = "a file of lines `path label`, or a folder with such files train.txt and val.txt"
+        raise ValueError(f"expected as annotations {wanted}, found none at {path}")
     if all(re.search(r" \d+ \d+$", f"{row.names[0]} {row.class_name}") for row in rows):
-        raise ValueError(
-            f"{path}: expected lines `path label`, got lines with two numbers such as `path frames "
-            "label`: take the number of frames out"
-        )
+        got = "lines with two numbers such as `path frames label`: take the number of frames out"
+        raise ValueError(f"{path}: expected lines `path label`, got {got}")
     # A bare name that several videos have does not identify one; parts of one video may share it.
     uses = Counter(names[-1] for names in {row.names for row in rows})
     rows = [row._replace(names=row.names[:2]) if uses[row.names[-1]] > 1 else row for row in rows]
@@ -211,23 +199,18 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     return rows, [str(k) for k in range(1 + max(numbers))]  # some may have no clip
 
 
-def _read_list(file: Path, split: str) -> list[ListedClip]:
-    lines, rows = [*read_lines(file)], []
-    if lines and {"path", "label"} <= set(lines[0].split(",")):
-        return [_own_clip(*row) for row in read_table(file, split)]
-    for line in lines:
-        parts = LINE.fullmatch(line)
-        if parts is None:
+def _read_list(file: Path, split: str) -> Iterator[ListedClip]:
+    lines = [*read_lines(file)]
+    is_table = bool(lines) and {"path", "label"} <= set(lines[0].split(","))
+    found = [] if is_table else [(line, LINE.fullmatch(line)) for line in lines]
+    for line, match in found:
+        if match is None:
             raise ValueError(f"{file}: expected `path label` in every line, got {line!r}")
-        name, label = filter(None, parts.groups())
-        rows.append(_own_clip(name, label, split))
-    return rows
-
-
-def _own_clip(name: str, label: str, split: str, *part: float) -> ListedClip:
-    name = name.replace("\\", "/")  # some lists were written on Windows
-    names = (name, stem := without_suffix(name), stem.rpartition("/")[2])
-    return ListedClip(label, split, stem, names, None, None, *part)
+    listed = [(*filter(None, match.groups()), split) for _, match in found]
+    for name, label, own, *part in read_table(file, split) if is_table else listed:
+        name = name.replace("\\", "/")  # some lists were written on Windows
+        names = (name, stem := without_suffix(name), stem.rpartition("/")[2])
+        yield ListedClip(label, own, stem, names, None, None, *part)
 
 
 # --- Videos -------------------------------------------------------------------------------------
@@ -257,8 +240,7 @@ def find_videos(
         hidden = {name for name in (*folders, *names) if name[0] == "."}
         odd = {name for name in (*folders, *names) if re.search(r"[\ud800-\udfff]", name)}
         files = set(names) - odd - hidden
-        found = {name for name in files if _suffix(name) in VIDEO_SUFFIXES}
-        found = {name for name in found if os.path.isfile(full(name))}
+        found = {n for n in files if _suffix(n) in VIDEO_SUFFIXES and os.path.isfile(full(n))}
         pictures = {name for name in files if NUMBERED_PICTURE.search(name)}
         depth = len(Path(place).relative_to(root).parts)
         if frames_from is not None and depth >= frames_from and pictures and not found:

@@ -100,10 +100,9 @@ def cut_partners(
     if not (out / SETTINGS).is_file():
         check_empty(out)
     if short_side < 16 or windows_per_video < 1 or not 0 < val_share < 1 or kind not in CLASSES_OF:
-        raise ValueError(
-            "expected 16 pixels, 1 window or more, a share between 0 and 1 and one of the kinds "
-            f"{', '.join(CLASSES_OF)}, got {short_side}, {windows_per_video}, {val_share}, {kind}"
-        )
+        wanted = f"a share between 0 and 1 and one of the kinds {', '.join(CLASSES_OF)}"
+        got = f"{short_side}, {windows_per_video}, {val_share}, {kind}"
+        raise ValueError(f"expected 16 pixels, 1 window or more, {wanted}, got {got}")
     settings = {"videos": str(root), "kind": kind, "short_side": short_side, "seed": seed}
     settings["windows_per_video"] = windows_per_video
     paths, problems, others = find_videos(root)

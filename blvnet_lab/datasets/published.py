@@ -62,10 +62,8 @@ def read_annotations(dataset: str, find: Find, fold: int) -> Listed:
     except ListsError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise ListsError(
-            f"expected lists of {dataset} as published, got {error!r}: take them as "
-            "they were released"
-        ) from error
+        got = f"got {error!r}: take them as they were released"
+        raise ListsError(f"expected lists of {dataset} as published, {got}") from error
 
 
 def _clip(label: str, split: str, video: str, *part: float, source: str = "") -> ListedClip:
@@ -197,10 +195,9 @@ def read_kinetics_rows(file: Path | TextIO, split: str, name: str = "") -> pd.Da
         for column in columns[2:]:
             table[column] = pd.to_numeric(table[column]).round().astype("int64")
     except (KeyError, ValueError) as error:
-        raise ListsError(
-            f"{name or file}: expected the columns label, youtube_id, time_start and time_end (in "
-            f"seconds), got {', '.join(table.columns)} ({error})"
-        ) from error
+        wanted = "the columns label, youtube_id, time_start and time_end (in seconds)"
+        got = f"got {', '.join(table.columns)} ({error})"
+        raise ListsError(f"{name or file}: expected {wanted}, {got}") from error
     return table
 
 
@@ -311,8 +308,7 @@ def read_table(file: Path, split: str) -> Iterator[tuple]:
             raise ValueError(f"a row from {begin:g} to {end:g}")
         splits = [SPLIT_OF[name.lower()] if name else split for name in table["split"]]
     except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"{file}: expected start and end in seconds, in this order, or neither, and the splits "
-            f"train, val and test, got {error}"
-        ) from error
+        wanted = "start and end in seconds, in this order, or neither"
+        splits = "and the splits train, val and test"
+        raise ValueError(f"{file}: expected {wanted}, {splits}, got {error}") from error
     return zip(table["path"], table[columns[0]], splits, *times.values.T.tolist(), strict=True)

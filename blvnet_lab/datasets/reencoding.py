@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -215,7 +215,7 @@ def reencode_video(
     probe: str,
     target: str,
     short_side: int,
-    part: Sequence[float] = (),
+    part: tuple = (),
     coding: Coding = "mpeg4",
 ) -> dict[str, Any]:
     """Re-encode a video or a part of it, given its packed probe; return the entry for the log."""
@@ -293,15 +293,13 @@ def _write_tables(
     for row in table.itertuples():
         if row.status != "ok":
             problems.append((row.status, row.split, row.path, f"as in {old.path}"))
-            continue
-        entry = done[row.clip]
-        if entry["how"] == "unreadable":
+        elif (entry := done[row.clip])["how"] == "unreadable":
             table.at[row.Index, "status"] = "unreadable"
             problems.append(("unreadable", row.split, row.path, entry["detail"]))
-            continue
-        table.at[row.Index, "path"] = targets[row.clip]
-        for name in ("num_frames", "fps", "height", "width", "probe"):
-            table.at[row.Index, name] = entry[name]
+        else:
+            table.at[row.Index, "path"] = targets[row.clip]
+            for name in ("num_frames", "fps", "height", "width", "probe"):
+                table.at[row.Index, name] = entry[name]
     is_cut = table["part_start"].notna() & (table["status"] == "ok")
     table[is_cut] = times_in_source(table[is_cut]).assign(**dict.fromkeys(PART, pd.NA))
     return write_tables(old.with_rows(table.drop(columns="clip")), problems, out)

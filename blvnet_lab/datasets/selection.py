@@ -83,9 +83,8 @@ class Selection:
         if unknown or not chosen:
             wrong = unknown[0] if unknown else "none"
             near = difflib.get_close_matches(wrong, available, n=3) or sorted(available)[:3]
-            raise ValueError(
-                f"expected names of classes, got {wrong!r}; near it are {', '.join(near)}"
-            )
+            got = f"got {wrong!r}; near it are {', '.join(near)}"
+            raise ValueError(f"expected names of classes, {got}")
         return [name for name in available if name in set(chosen)]
 
 

@@ -18,6 +18,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,12 @@ def find_sources(
         sources = _by_pattern(names, pattern, findings)
     else:
         sources = _by_folder(names, classes, 1 + any(splits)) if in_folders else [None] * len(names)
-        _by_name(sources, names, classes, splits, findings)
+        findings += _by_name(sources, names, classes, splits)
     if not any(splits) and not pattern:
         of_source = pd.Series(names).groupby(sources, sort=False).agg(list).items()
-        several = [(source, few) for source, few in of_source if few[1:]]
-        findings += [("recognised source", "", source, _some(few)) for source, few in several]
+        findings += [
+            ("recognised source", "", key, _some(few)) for key, few in of_source if few[1:]
+        ]
     status, order, joined = [""] * len(rows), ["", *SPLITS], {}
 
     def source_of(i: int) -> str:
@@ -112,10 +114,8 @@ def _by_pattern(names: Sequence[str], pattern: str, findings: list[Finding]) -> 
         wanted = "expected a regular expression for the source"
         raise ValueError(f"{wanted}, got {pattern!r} ({error})") from error
     if not any(match for _, match in found):
-        raise ValueError(
-            f"expected a pattern for the source that is in the paths of clips, such as {names[0]}, "
-            f"got {pattern!r}, which is in none"
-        )
+        wanted = f"a pattern for the source that is in the paths of clips, such as {names[0]}"
+        raise ValueError(f"expected {wanted}, got {pattern!r}, which is in none")
     own = [name for name, match in found if not match]
     findings += [("clip without source", "", name, "taken for a source of its own") for name in own]
     return [
@@ -145,12 +145,8 @@ def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> li
 
 
 def _by_name(
-    sources: list[str | None],
-    names: Sequence[str],
-    classes: Sequence[str],
-    splits: Sequence[str],
-    findings: list[Finding],
-) -> None:
+    sources: list[str | None], names: Sequence[str], classes: Sequence[str], splits: Sequence[str]
+) -> list[Finding]:
     """Fill in what a clip's name shares with others, apart from numbers; or else its own path."""
     keys = {i: _names_without_numbers(names[i]) for i, known in enumerate(sources) if not known}
     families = {key for of_clip in keys.values() for key in of_clip[:-1]}
@@ -171,9 +167,9 @@ def _by_name(
                 sources[i] = rest  # the same name in another split means the same source
             if not splits[i] and shared and shared[-1]:
                 numbered[shared[-1]].append(names[i])
-    for key, of_key in numbered.items():
-        why = f"{_some(of_key)}: each taken for a source of its own, unless --source says otherwise"
-        findings.append(("numbered clips, perhaps of one source", "", key, why))
+    kind = "numbered clips, perhaps of one source"
+    what = "each taken for a source of its own, unless --source says otherwise"
+    return [(kind, "", key, f"{_some(of_key)}: {what}") for key, of_key in numbered.items()]
 
 
 def _names_without_numbers(path: str) -> list[str]:
@@ -246,13 +242,9 @@ def one_sided_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[Finding
     """Find the classes that have no good clip in one of `splits`."""
     rows = by_class(rows)
     good = set(rows.loc[rows["status"] == "ok", ["class_name", "split"]].itertuples(index=False))
+    lacking = sorted(set(product(rows["class_name"].unique(), splits)) - good)
     why = "too few readable sources, or other classes share them"
-    return [
-        (f"class without {split}", split, name, why)
-        for name in sorted(set(rows["class_name"]))
-        for split in splits
-        if (name, split) not in good
-    ]
+    return [(f"class without {split}", split, name, why) for name, split in lacking]
 
 
 def times_in_source(rows: pd.DataFrame) -> pd.DataFrame:
