@@ -163,9 +163,16 @@ class DataSet:
 
     def check(self, manifest: str | os.PathLike[str]) -> None:
         """Raise ValueError if `save` would, to know it before hours of work."""
-        if self.mirror is not None:
-            check_class_list(self.classes, self.mirror, manifest, self.reversal)
         classes = _read_class_list(manifest)[0] if self.mirror is None else self.classes
+        path = Path(manifest).parent / CLASS_LIST
+        if self.mirror is not None and path.exists():
+            table = self.class_list()  # the one that is there may lack reversals
+            few = (table, table.iloc[:, :3])
+            texts = [columns.to_csv(index=False, lineterminator="\n") for columns in few]
+            if path.read_text("utf-8") not in texts:
+                found = f"{path} is there and differs"
+                remedy = "write the manifest to another folder, or delete that file first"
+                raise ValueError(f"expected no other list of classes, but {found}: {remedy}")
         _check_rows(self.rows, Path(manifest), classes)
 
 
@@ -217,20 +224,6 @@ def mirror_labels(classes: Sequence[str], pairs: Sequence[tuple[str, str]] = ())
         one, other = classes.index(first), classes.index(second)
         mirror[one], mirror[other] = other, one
     return mirror
-
-
-def check_class_list(
-    classes: Sequence[str], mirror: Pairs, manifest: str | os.PathLike[str], reversal: Pairs = ()
-) -> None:
-    """Raise ValueError if a different class list is there already (it may lack reversals)."""
-    path = Path(manifest).parent / CLASS_LIST
-    table = DataSet(pd.DataFrame(columns=REQUIRED), classes, mirror, None, reversal).class_list()
-    texts = [few.to_csv(index=False, lineterminator="\n") for few in (table, table.iloc[:, :3])]
-    if path.exists() and path.read_text("utf-8") not in texts:
-        raise ValueError(
-            f"expected no other list of classes, but {path} is there and differs: write the "
-            "manifest to another folder, or delete that file first"
-        )
 
 
 def _read_class_list(manifest: str | os.PathLike[str]) -> tuple[list | None, ...]:

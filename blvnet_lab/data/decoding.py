@@ -36,6 +36,7 @@ NEWEST = max(kind.value for kind in SideDataType)
 TINY = [("scale", "16:16:flags=neighbor"), ("format", "rgb24")]
 TINY += [("sidedata", f"delete:type={kind}") for kind in range(NEWEST + 1, NEWEST + 5)]
 
+Opened = tuple[InputContainer, VideoStream]
 Orientation = tuple[int, int, int, int]  # see `orientation_of`
 UPRIGHT: Orientation = (1, 0, 0, 1)
 
@@ -101,8 +102,12 @@ def picture_name(first: str, index: int) -> str:
     return f"{prefix}{int(number) + index:0{len(number)}d}.{suffix}"
 
 
-def decode_picture(folder: str, name: str, fault: str) -> tuple[av.VideoFrame, Orientation, tuple]:
-    """Decode a JPEG or PNG file; also return its orientation and its (height, width) as shown."""
+def decode_picture(folder: str, first: str, index: int) -> tuple[av.VideoFrame, Orientation, tuple]:
+    """Decode picture `index` of a folder; also return its orientation and (height, width), upright.
+
+    Raises VideoReadError if it is missing or damaged, or not of the kind of the `first`, picture 0.
+    """
+    name = picture_name(first, index)
     coder = av.CodecContext.create("png" if name.lower().endswith("png") else "mjpeg", "r")
     coder.options, coder.thread_count = STRICT, 1
     try:
@@ -112,15 +117,14 @@ def decode_picture(folder: str, name: str, fault: str) -> tuple[av.VideoFrame, O
             raise ValueError("a part of the picture is missing")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         picture_names(folder)  # raises if one is missing
+        fault = "damaged, or of another kind" if index else "damaged"
         raise unreadable(folder, f"its picture {name} is {fault}") from error
     orientation = orientation_of(folder, picture)
     return picture, orientation, upright((picture.height, picture.width), orientation)
 
 
 @contextmanager
-def open_video(
-    path: str, strict: bool = True, with_motion: bool = False
-) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(path: str, strict: bool = True, with_motion: bool = False) -> Iterator[Opened]:
     """Open a file and its main video stream; if `strict`, what FFmpeg would patch up is an error.
 
     with_motion: pictures come with the codec's motion vectors, if the decoder provides them.
@@ -143,8 +147,8 @@ def open_video(
         if codec == "vp8":  # only in slices does it notice that it runs past the end of the data
             stream.thread_type, stream.codec_context.thread_count = "SLICE", 2
         options = STRICT_OTHERWISE.get(codec, STRICT) if strict else {}
-        options = options | ({"export_side_data": "mvs"} if with_motion else {})
-        stream.codec_context.options = options
+        more = {"export_side_data": "mvs"} if with_motion else {}
+        stream.codec_context.options = options | more
         try:
             yield container, stream
         except OSError as error:

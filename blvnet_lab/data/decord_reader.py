@@ -7,17 +7,15 @@ hang. So it is given only the kinds where none of this is known (`VideoInfo.deco
 """
 
 import functools
-import os
 import sys
 import types
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from blvnet_lab.data.decoding import file_url, unreadable
 from blvnet_lab.data.probing import VideoInfo
-from blvnet_lab.data.reading import check_indices, check_video
+from blvnet_lab.data.reading import Indices, Video, check_indices, check_video
 
 
 @functools.cache
@@ -40,9 +38,7 @@ def import_decord() -> types.ModuleType:
 
 
 def read_with_decord(
-    path: str | os.PathLike[str] | VideoInfo,
-    indices: Sequence[int] | np.ndarray | torch.Tensor,
-    size: tuple[int, int] | None = None,
+    path: Video, indices: Indices, size: tuple[int, int] | None = None
 ) -> torch.Tensor:
     """Read frames with decord: uint8 (T, 3, H, W), the same bits as from `read_frames`.
 

@@ -22,18 +22,8 @@ from av.container import InputContainer
 from av.format import Flags
 from av.video.stream import VideoStream
 
-from blvnet_lab.data.decoding import (
-    UPRIGHT,
-    JoinedError,
-    Orientation,
-    decode_picture,
-    open_video,
-    orientation_of,
-    picture_names,
-    pictures,
-    unreadable,
-    upright,
-)
+from blvnet_lab.data import decoding
+from blvnet_lab.data.decoding import UPRIGHT, Orientation, open_video, pictures, unreadable
 from blvnet_lab.data.packets import Contents, first_hole, is_plain, scan
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
@@ -79,7 +69,10 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     """
     path = os.fsdecode(path)
     if os.path.isdir(path):
-        return _probe_pictures(path)
+        names = decoding.picture_names(path)
+        size = decoding.decode_picture(path, names[0], 0)[-1]
+        kind = "png" if names[0].lower().endswith("png") else "mjpeg", "folder of pictures"
+        return VideoInfo(path, len(names), size, 0.0, *kind, False, first_picture=names[0])
     with open_video(path) as (container, stream):
         found, keyframes = scan(path, container, stream), ()
         # A mistake in some download: FFmpeg opens a picture as a video, of one frame or, with its
@@ -100,7 +93,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
                 keyframes = tuple(sorted(packet.pts for packet in found.all if packet.is_key))
         if not found.times:
             raise unreadable(path, "there is not one frame in it that can be decoded")
-        orientation = orientation_of(path, found.picture)
+        orientation = decoding.orientation_of(path, found.picture)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
         is_usual = len(found.shown) == len(found.all) and orientation == UPRIGHT
         is_usual = is_usual and bool(keyframes) and not (found.damage or found.is_refreshed)
@@ -108,7 +101,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         return VideoInfo(
             path=path,
             num_frames=len(found.times),
-            size=upright((found.picture.height, found.picture.width), orientation),
+            size=decoding.upright((found.picture.height, found.picture.width), orientation),
             fps=_rate(stream, [time for time in found.times if time is not None]),
             codec=codec,
             container=name,
@@ -121,13 +114,6 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
             orientation=orientation,
             joined=found.joined,
         )
-
-
-def _probe_pictures(folder: str) -> VideoInfo:
-    names = picture_names(folder)
-    size = decode_picture(folder, names[0], "damaged")[-1]
-    kind = "png" if names[0].lower().endswith("png") else "mjpeg", "folder of pictures"
-    return VideoInfo(folder, len(names), size, 0.0, *kind, False, first_picture=names[0])
 
 
 def _decode_alone(stream: VideoStream, packet: av.Packet | None) -> av.VideoFrame | None:
@@ -157,7 +143,7 @@ def _count(path: str, found: Contents, strict: bool = True) -> None:
                 found.picture = found.picture or picture
                 decoded.append((picture.pts, picture.dts))
         except av.error.FFmpegError as error:
-            if strict and (found.is_edited or isinstance(error, JoinedError)):
+            if strict and (found.is_edited or isinstance(error, decoding.JoinedError)):
                 found.joined = True
                 return _count(path, found, strict=False)
             damage = damage or f"damaged ({error.strerror})"

@@ -19,26 +19,15 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from av.container import InputContainer
-from av.video.stream import VideoStream
 
-from blvnet_lab.data.decoding import (
-    Orientation,
-    ToRGB,
-    decode_picture,
-    open_video,
-    picture_name,
-    pictures,
-    unreadable,
-)
+from blvnet_lab.data.decoding import Opened, ToRGB, decode_picture, open_video, pictures, unreadable
 from blvnet_lab.data.probing import VideoInfo, probe_video, refuse_damage
 
+Video = str | os.PathLike[str] | VideoInfo  # a path, or what `probe_video` found
+Indices = Sequence[int] | np.ndarray | torch.Tensor
 
-def read_frames(
-    path: str | os.PathLike[str] | VideoInfo,
-    indices: Sequence[int] | np.ndarray | torch.Tensor,
-    size: tuple[int, int] | None = None,
-) -> torch.Tensor:
+
+def read_frames(path: Video, indices: Indices, size: tuple[int, int] | None = None) -> torch.Tensor:
     """Read the frames `indices` of a video: uint8 (T, 3, H, W), RGB, in the order asked for.
 
     In memory a pixel's colours lie side by side (channels-last), which crops and resizes fastest.
@@ -59,7 +48,7 @@ def read_frames(
     return torch.from_numpy(frames).permute(0, 3, 1, 2)  # from (T, H, W, 3)
 
 
-def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
+def check_video(path: Video) -> VideoInfo:
     """Decode every frame once; return what `probe_video` found, with `whole` set.
 
     Raises VideoReadError if the video is cut short or one of its frames cannot be decoded.
@@ -71,7 +60,7 @@ def check_video(path: str | os.PathLike[str] | VideoInfo) -> VideoInfo:
     return replace(info, whole=True)
 
 
-def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
+def check_indices(info: VideoInfo, indices: Indices) -> list[int]:
     """Return the indices as a list; raise IndexError for one outside the video."""
     array = np.asarray(indices)
     if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
@@ -83,14 +72,16 @@ def check_indices(info: VideoInfo, indices: Sequence[int] | np.ndarray | torch.T
 
 
 def decode_frames(
-    info: VideoInfo,
-    wanted: Sequence[int],
-    use: Callable[[av.VideoFrame, Orientation], Any],
-    with_motion: bool = False,
+    info: VideoInfo, wanted: Sequence[int], use: Callable, with_motion: bool = False
 ) -> Iterator[Any]:
     """Yield `use(picture, orientation)` for each frame of `wanted`, which ascend."""
     if info.first_picture:
-        yield from _decode_pictures(info, wanted, use)
+        for index in wanted:  # each has its own orientation
+            picture, orientation, size = decode_picture(info.path, info.first_picture, index)
+            if size != info.size:
+                sizes = "{} x {} and the first one {} x {}".format(*size, *info.size)
+                raise unreadable(info.path, f"frame {index} is {sizes}")
+            yield use(picture, orientation)
         return
     num_found = 0
     # Jumps land where the file's index says, which may be wrong: then everything is decoded.
@@ -109,20 +100,8 @@ def decode_frames(
     raise unreadable(info.path, found) from cause
 
 
-def _decode_pictures(info: VideoInfo, wanted: Sequence[int], use: Callable) -> Iterator[Any]:
-    """Do as `decode_frames` with a folder of pictures, each of which has its own orientation."""
-    for index in wanted:
-        name = picture_name(info.first_picture, index)
-        fault = "damaged, or of another kind"
-        picture, orientation, size = decode_picture(info.path, name, fault)
-        if size != info.size:
-            sizes = "{} x {} and the first one {} x {}".format(*size, *info.size)
-            raise unreadable(info.path, f"frame {index} is {sizes}")
-        yield use(picture, orientation)
-
-
 def _intact(
-    opened: tuple[InputContainer, VideoStream], info: VideoInfo, wanted: Sequence[int], jumps: bool
+    opened: Opened, info: VideoInfo, wanted: Sequence[int], jumps: bool
 ) -> Iterator[av.VideoFrame]:
     """Yield the pictures of the wanted frames, up to the first that does not come out intact."""
     container, stream = opened

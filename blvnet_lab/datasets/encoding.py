@@ -86,6 +86,8 @@ def _write(
 ) -> None:
     showing = Showing(Fraction(showing)) if isinstance(showing, int) else showing
     colours, reformatter, stream = showing.colours, VideoReformatter(), None
+    target = {"dst_color_range": colours[3]} if colours else {}
+    target |= {"dst_colorspace": colours[0]} if colours and colours[0] in MATRICES else {}
     exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
     fps = 1 / (1 / showing.fps).limit_denominator(TICKS)
     # MPEG-4 itself does not store the colour coding, so mp4 must, even if some of it is unknown.
@@ -106,12 +108,7 @@ def _write(
                     coder.color_range = colours[3]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
             frame = reformatter.reformat(
-                frame,
-                format="yuv420p",
-                threads=1,
-                interpolation=exact,
-                dst_colorspace=colours[0] if colours and colours[0] in MATRICES else None,
-                dst_color_range=colours[3] if colours else None,
+                frame, format="yuv420p", threads=1, interpolation=exact, **target
             )
             if showing.times is not None:
                 frame.time_base = Fraction(1, TICKS)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from blvnet_lab.data import DataSet, VideoReadError
-from blvnet_lab.data.dataset_files import COLUMNS, PART, check_class_list, clip_name, clip_names
+from blvnet_lab.data.dataset_files import COLUMNS, PART, REQUIRED, clip_name, clip_names
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, part_of
 from blvnet_lab.datasets.journal import Tables, write_tables
 from blvnet_lab.datasets.layouts import SPLITS, Finding, Layout, Lists, read_lists, without_suffix
@@ -83,7 +83,7 @@ def build_manifest(
     kept = selection.choose_classes(lists.classes)
     mirror = mirror_table(kept, [pair for pair in lists.mirrored if set(pair) <= set(kept)])
     reversal, path = reversal_table(kept), out / "manifest.csv"
-    check_class_list(kept, mirror, path, reversal)  # now rather than after hours of probing
+    DataSet(pd.DataFrame(columns=REQUIRED), kept, mirror, None, reversal).check(path)
     problems, is_divided = lists.findings, (lists.rows["split"] != "").any()
     rows, lists = lists.with_labels(_match(lists, root), kept), None
     if is_own:

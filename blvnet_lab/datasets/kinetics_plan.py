@@ -130,11 +130,10 @@ def plan_subset(
     known = sorted(known)
     chosen = [name for name in selection.classes if name in known]
     chosen = chosen if partly else selection.choose_classes(known)
-    parts, group_of = [REPLACEMENTS, *names], {}
-    if dataset != "kinetics400":
-        groups = product(splits, chosen)
-        group_of = {class_archive(dataset, *group, known): group for group in groups}
-        parts = list(group_of)
+    is_mixed = dataset == "kinetics400"
+    groups = [] if is_mixed else product(splits, chosen)
+    group_of = {class_archive(dataset, *group, known): group for group in groups}
+    parts = [REPLACEMENTS, *names] if is_mixed else [*group_of]
     with ThreadPoolExecutor(8) as pool:
         asked = pool.map(remote.remote_size, [urljoin(mirror, part) for part in parts])
         sizes = [*tqdm(asked, "sizes of the parts", len(parts), leave=False, unit="part")]
@@ -160,10 +159,9 @@ def plan_subset(
 def clip_rows(clips: Iterable[Sequence], classes: list[str], out: Path) -> pd.DataFrame:
     """Make a manifest's rows of clips (class, id, start, end, split), indexed by clip name."""
     rows = pd.DataFrame(clips, columns=["class_name", "source_id", "start", "end", "split"])
-    rows.index = list(map(kinetics_name, rows["source_id"], rows["start"], rows["end"]))
+    rows.index = [*map(kinetics_name, rows["source_id"], rows["start"], rows["end"])]
     paths = [str(clip_path(out, *row)) for row in zip(rows["class_name"], rows.index, strict=True)]
-    labels = list(map(classes.index, rows["class_name"]))
-    rows = rows.assign(path=paths, label=labels, status="ok")
+    rows = rows.assign(path=paths, label=[*map(classes.index, rows["class_name"])], status="ok")
     return rows.astype({name: COLUMNS[name] for name in rows})
 
 
@@ -172,10 +170,7 @@ def clip_path(out: Path, class_name: str, name: str) -> Path:
 
 
 def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
-    """Compare what the classes of a plan take from each release of Kinetics; fetch no clips.
-
-    Each row has the number of classes found, GB to read, minutes, and clips in the lists.
-    """
+    """Compare what the classes of a plan take from each release of Kinetics; fetch no clips."""
     columns, table = ["classes", "GB to read", "minutes", "clips"], {}
     wanted = replace(plan.selection, classes=plan.classes, class_list=None, num_classes=None)
     for dataset in tqdm(FOLDERS, "lists of releases", leave=False, unit="release"):

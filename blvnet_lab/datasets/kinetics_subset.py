@@ -22,18 +22,11 @@ from urllib.parse import urljoin
 import pandas as pd
 
 from blvnet_lab.data import DataSet, VideoReadError, read_frames
-from blvnet_lab.data.dataset_files import check_class_list
 from blvnet_lab.data.probing import VideoInfo, known_video, pack_info, refuse_damage
-from blvnet_lab.datasets import remote
+from blvnet_lab.datasets import kinetics_plan, remote
 from blvnet_lab.datasets.inventory import ID_LENGTH, table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, write_tables
-from blvnet_lab.datasets.kinetics_plan import (
-    SubsetPlan,
-    clip_path,
-    clip_rows,
-    compare_releases,
-    plan_subset,
-)
+from blvnet_lab.datasets.kinetics_plan import SubsetPlan, clip_rows, compare_releases, plan_subset
 from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
 from blvnet_lab.datasets.reencoding import CODINGS, EARLIER, write_small
 from blvnet_lab.datasets.selection import Selection, mirror_table
@@ -104,7 +97,7 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
     fetching = _Fetching(plan)
     # In Kinetics every class is its own mirror image; in the sample mirror not all are.
     mirror = mirror_table(plan.classes)
-    check_class_list(plan.classes, mirror, plan.out / "manifest.csv")
+    DataSet(plan.rows[:0], plan.classes, mirror).check(plan.out / "manifest.csv")
     (lists := plan.out / "annotations").mkdir(exist_ok=True)
     for split, text in plan.annotations.items():
         with atomic_write(lists / f"{split}.csv", keep=True) as partial:
@@ -155,7 +148,7 @@ class _Fetching:
                 self.parts.pop(entry["from"], None)
 
     def _path(self, name: str) -> Path:
-        return clip_path(self.plan.out, self.group_of[name][1], name)
+        return kinetics_plan.clip_path(self.plan.out, self.group_of[name][1], name)
 
     def _count(self, name: str, info: VideoInfo) -> None:
         self.kept[name] = info
@@ -269,11 +262,9 @@ class _Fetching:
         problems += [("video without row", of[n][0], n, of[n][1]) for n in unlisted]
         waiting = [part for part in plan.parts if part != REPLACEMENTS and not self.is_done(part)]
         unread = {plan.group_of.get(part) for part in waiting}  # None: any class may be in it
-        problems += [
-            ("row without video", row.split, row.Index, row.class_name)
-            for row in rows[~rows["kept"] & ~rows["unreadable"]].itertuples()
-            if (group := of[row.Index]) in lacking and not unread & {group, None}
-        ]
+        for row in rows[~rows["kept"] & ~rows["unreadable"]].itertuples():
+            if (group := of[row.Index]) in lacking and not unread & {group, None}:
+                problems.append(("row without video", row.split, row.Index, row.class_name))
         if len(plan.splits) == 1:
             table["split"] = divide(table, plan.selection.val_share, plan.selection.seed)
             problems += one_sided_classes(table, ("train", "val"))

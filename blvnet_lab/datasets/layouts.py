@@ -16,21 +16,13 @@ from typing import Literal, get_args
 import pandas as pd
 
 from blvnet_lab.data.dataset_files import PART, SEPARATOR, split_labels
-from blvnet_lab.datasets.published import (
-    READERS,
-    SPLIT_OF,
-    SPLITS,
-    ListedClip,
-    ListsError,
-    read_annotations,
-    read_lines,
-    read_table,
-)
+from blvnet_lab.datasets import published
+from blvnet_lab.datasets.published import SPLIT_OF, SPLITS, ListedClip, ListsError, read_annotations
 from blvnet_lab.datasets.selection import mirrored_names
 from blvnet_lab.progress import tqdm
 from blvnet_lab.training.recipe import near
 
-Layout = Literal[(*READERS, "folder", "list")]
+Layout = Literal[(*published.READERS, "folder", "list")]
 # Something-Something's classes whose mirror images are each other's, by label.
 MIRRORED_LABELS = {
     "something-something-v1": ((2, 4), (30, 41), (52, 66)),
@@ -200,14 +192,15 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
 
 
 def _read_list(file: Path, split: str) -> Iterator[ListedClip]:
-    lines = [*read_lines(file)]
-    is_table = bool(lines) and {"path", "label"} <= set(lines[0].split(","))
-    found = [] if is_table else [(line, LINE.fullmatch(line)) for line in lines]
-    for line, match in found:
-        if match is None:
+    lines, clips = [*published.read_lines(file)], []
+    if lines and {"path", "label"} <= set(lines[0].split(",")):
+        lines, clips = [], [*published.read_table(file, split)]
+    for line in lines:
+        parts = LINE.fullmatch(line)
+        if parts is None:
             raise ValueError(f"{file}: expected `path label` in every line, got {line!r}")
-    listed = [(*filter(None, match.groups()), split) for _, match in found]
-    for name, label, own, *part in read_table(file, split) if is_table else listed:
+        clips.append((*filter(None, parts.groups()), split))
+    for name, label, own, *part in clips:
         name = name.replace("\\", "/")  # some lists were written on Windows
         names = (name, stem := without_suffix(name), stem.rpartition("/")[2])
         yield ListedClip(label, own, stem, names, None, None, *part)

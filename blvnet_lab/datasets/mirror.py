@@ -135,9 +135,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serve_mirror(
-    folder: str | Path, handler: type[SimpleHTTPRequestHandler] = QuietHandler
-) -> Iterator[str]:
+def serve_mirror(folder: str | Path, handler: type[QuietHandler] = QuietHandler) -> Iterator[str]:
     """Serve `folder` to this machine only, until the block ends; yield its address."""
 
     class Server(ThreadingHTTPServer):

@@ -69,9 +69,8 @@ def partner_frames(frames: Array, kind: Kind) -> Array:
 def _motion(partners: Partners, rng: np.random.Generator) -> Array:
     """Draw the shape's motion (FRAMES, 4): x, y from the middle, radius (pixels), angle (rad)."""
     x, y, radius, angle = rng.uniform((-12, -12, 7, 0), (12, 12, 12, 2 * np.pi))
-    if partners.kind == "direction":  # at constant speed
-        place = np.linspace(-0.5, 0.5, FRAMES)
-    else:  # there in the first half of the clip, and back over the same frames in the second
+    place = np.linspace(-0.5, 0.5, FRAMES)  # at constant speed
+    if partners.kind == "order":  # there in the first half, and back over the same frames
         there = np.linspace(-0.5, 0.5, FRAMES // 2)
         place = np.concatenate([there, there[::-1]])
     travel = rng.uniform(*partners.distance) * place

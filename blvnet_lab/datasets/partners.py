@@ -1,11 +1,9 @@
 """Cut partner classes out of any footage: clips that only time tells apart, without labels.
 
-A *window*, a second or so of a video, gives two clips of the very same frames in another order:
-
-- `arrow`: as it was shot, or backwards;
-- `halves`: as it was shot, or with its halves exchanged;
-- `directions`: a square of it in which nearly everything moves right, left, up or down, according
-  to the motion vectors in the video's coding; backwards, it moves the other way.
+A *window*, a second or so of a video, gives two clips of the very same frames: as it was shot, and
+backwards (`arrow`) or with its halves exchanged (`halves`). For `directions`, a square of it is
+taken in which nearly everything moves right, left, up or down, according to the motion vectors in
+the video's coding; backwards, it moves the other way.
 
 Every frame is compressed by itself, with one quantiser: partners hold the same pictures, bit for
 bit. Traces of the video's own codec stay in them, whose quality may have an arrow of time, too.

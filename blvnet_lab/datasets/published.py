@@ -77,8 +77,8 @@ def _table(find: Find, *names: str) -> pd.DataFrame:
     return pd.concat([_read_csv(find(name)).assign(split=split) for split, name in splits])
 
 
-def _read_csv(file: Path | TextIO, **options: Any) -> pd.DataFrame:
-    return pd.read_csv(file, dtype="str", keep_default_na=False, encoding="utf-8-sig", **options)
+def _read_csv(file: Path | TextIO) -> pd.DataFrame:
+    return pd.read_csv(file, dtype="str", keep_default_na=False, encoding="utf-8-sig")
 
 
 def _hmdb51(find: Find, fold: int) -> Listed:

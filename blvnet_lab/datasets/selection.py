@@ -77,8 +77,10 @@ class Selection:
         elif self.class_list is not None:
             lines = map(str.strip, self.class_list.read_text("utf-8-sig").splitlines())
             texts = [line.strip("\"'") for line in lines if line and line[0] != "#"]
-        for text in texts:
-            chosen += [text] if text in available else split_names(text)
+        for text in texts:  # or several names with commas between; one with a comma is quoted
+            lines = csv.reader(text.splitlines(), skipinitialspace=True)
+            several = [name.strip() for line in lines for name in line]
+            chosen += [text] if text in available else several
         unknown = [name for name in chosen if name not in available]
         if unknown or not chosen:
             wrong = unknown[0] if unknown else "none"
@@ -89,12 +91,6 @@ class Selection:
 
 
 ALL_CLIPS = Selection()
-
-
-def split_names(text: str) -> list[str]:
-    """Split names at the commas between them; a name with a comma must be quoted."""
-    lines = csv.reader(text.splitlines(), skipinitialspace=True)
-    return [name.strip() for line in lines for name in line]
 
 
 # --- Mirror images ------------------------------------------------------------------------------

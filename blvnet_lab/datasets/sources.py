@@ -134,12 +134,11 @@ def _by_folder(names: Sequence[str], classes: Sequence[str], skipped: int) -> li
     while len({tuple(folders[: shared + 1]) for folders in between}) == 1 and between[0][shared:]:
         shared += 1
     found = [folders[shared] if folders[shared:] else None for folders in between]
-    sizes, in_class = Counter(classes), Counter(zip(found, classes, strict=True))
+    most = {name: max(1, MAX_SHARE * count) for name, count in Counter(classes).items()}
+    in_class = Counter(zip(found, classes, strict=True))
     num_classes = Counter(folder for folder, _ in in_class)
     return [
-        folder
-        if num_classes[folder] > 1 or in_class[folder, name] <= max(1, MAX_SHARE * sizes[name])
-        else None
+        folder if num_classes[folder] > 1 or in_class[folder, name] <= most[name] else None
         for folder, name in zip(found, classes, strict=True)
     ]
 
