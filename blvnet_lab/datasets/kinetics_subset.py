@@ -90,9 +90,8 @@ def subset(
 def fetch_subset(plan: SubsetPlan) -> Tables:
     """Stream the parts until every class has its clips, and write manifest and report.
 
-    Run again with the same plan, it continues where it stopped. Clips of a single official split
-    are divided into "train" and "val". Raises ValueError if the folder holds another subset or
-    class list, DownloadError if the mirror stops answering.
+    Run again with the same plan, it continues where it stopped. Raises ValueError if the folder
+    holds another subset or class list, DownloadError if the mirror stops answering.
     """
     fetching = _Fetching(plan)
     # In Kinetics every class is its own mirror image; in the sample mirror not all are.

@@ -116,14 +116,8 @@ def _find(places: Sequence[Path], *names: str, needed: bool = True) -> Path | No
     return None
 
 
-# --- One's own ----------------------------------------------------------------------------------
-
-
 def _folders(root: Path) -> tuple[list[ListedClip], list[str], list[Finding]]:
-    """Read `class/video`, or `train/class/video` and `val/class/video`, with folders in between.
-
-    A folder of numbered pictures counts as a video if it lies where a video would.
-    """
+    """Read `class/video`, or `train/class/video` and `val/class/video`, with folders in between."""
     splits = any(path.name.lower() in SPLIT_OF for path in root.iterdir() if path.is_dir())
     videos, findings, others = find_videos(root, frames_from=2 + splits)
     names = [os.path.relpath(path, root).replace(os.sep, "/") for path in videos]
@@ -204,9 +198,6 @@ def _read_list(file: Path, split: str) -> Iterator[ListedClip]:
         name = name.replace("\\", "/")  # some lists were written on Windows
         names = (name, stem := without_suffix(name), stem.rpartition("/")[2])
         yield ListedClip(label, own, stem, names, None, None, *part)
-
-
-# --- Videos -------------------------------------------------------------------------------------
 
 
 def find_videos(

@@ -209,9 +209,6 @@ def _write_pair(
     return rows
 
 
-# --- Windows ------------------------------------------------------------------------------------
-
-
 def frame_step(info: VideoInfo) -> int:
     """Return the number of a video's frames per frame of a clip."""
     return max(1, round(info.fps / FPS))

@@ -93,9 +93,6 @@ class Selection:
 ALL_CLIPS = Selection()
 
 
-# --- Mirror images ------------------------------------------------------------------------------
-
-
 def mirrored_names(classes: Sequence[str]) -> list[tuple[str, str]]:
     """Find, by their names, classes that are each other's mirror image, however they are written.
 

@@ -77,9 +77,7 @@ def find_sources(
         findings += _by_name(sources, names, classes, splits)
     if not any(splits) and not pattern:
         of_source = pd.Series(names).groupby(sources, sort=False).agg(list).items()
-        findings += [
-            ("recognised source", "", key, _some(few)) for key, few in of_source if few[1:]
-        ]
+        findings += [("recognised source", "", s, _some(few)) for s, few in of_source if few[1:]]
     status, order, joined = [""] * len(rows), ["", *SPLITS], {}
 
     def source_of(i: int) -> str:
@@ -209,9 +207,6 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
 def _digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-# --- Dividing -----------------------------------------------------------------------------------
 
 
 def divide(rows: pd.DataFrame, val_share: float, seed: int) -> list[str]:
