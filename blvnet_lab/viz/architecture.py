@@ -132,11 +132,8 @@ def _draw_head(axes: Axes, table: pd.DataFrame, title: str) -> None:
         labels[branch] = f"{branch} branch ({seen})"
     kinds = table["part"].where(table["part"].isin(COLOURS), "other")
     costs = table.groupby(kinds)["macs"].sum()
-    handles = [
-        Patch(**_look(kind), label=f"{label}: {_percent(costs[kind], costs.sum())}")
-        for kind, label in labels.items()
-        if kind in costs
-    ]
+    shares = {kind: f"{labels[kind]}: {_percent(costs[kind], costs.sum())}" for kind in costs.index}
+    handles = [Patch(**_look(kind), label=shares[kind]) for kind in labels if kind in shares]
     place = {"loc": "center left", "bbox_to_anchor": (0.1, top - 0.7), "ncols": len(handles)}
     place |= {"columnspacing": 1.2, "borderpad": 0, "borderaxespad": 0, "frameon": False}
     axes.legend(handles=handles, bbox_transform=axes.transData, fontsize=TEXT, **place)

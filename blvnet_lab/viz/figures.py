@@ -14,19 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from blvnet_lab.viz import theme
 from blvnet_lab.viz.images import as_images
-from blvnet_lab.viz.theme import (
-    BLUE,
-    GREEN,
-    GREY,
-    KIND_COLOURS,
-    ORANGE,
-    PURPLE,
-    SIGNED,
-    SKY,
-    VERMILLION,
-    ink,
-)
+from blvnet_lab.viz.theme import BLUE, GREEN, GREY, KIND_COLOURS, ORANGE, PURPLE, SKY, VERMILLION
 
 ACCURACY = "accuracy between partners / %"
 METHOD_COLOURS = (GREEN, PURPLE, VERMILLION, SKY)  # of importances, in the order given
@@ -37,23 +27,16 @@ ASIDE = 1.12  # ratio of the ms where a name stands to the ms of its point
 
 
 def new_figure(
-    width: float,
-    height: float,
-    title: str = "",
-    *,
-    rows: int = 1,
-    columns: int = 1,
-    framed: bool = False,
-    **options: Any,
+    width: float, height: float, title: str = "", *, framed: bool = False, **options: Any
 ) -> tuple[Figure, list[Axes]]:
     """Make a figure (sizes in inches) and its panels; a cell's last line shows it in a notebook.
 
-    Framed panels have lines on all four sides; `options` go to matplotlib's `subplots`.
+    Framed panels have lines on all four sides; `options` (nrows, ...) are `subplots`'s.
     """
     figure = plt.figure(figsize=(width, height), layout="constrained")
     plt.close(figure)  # or the notebook would show it a second time by itself
     with mpl.rc_context({"axes.spines.top": framed, "axes.spines.right": framed}):
-        panels = figure.subplots(rows, columns, squeeze=False, **options)
+        panels = figure.subplots(squeeze=False, **options)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure, list(panels.flat)
@@ -71,14 +54,14 @@ def as_label(name: str) -> str:
 
 def draw_coin_toss(axes: Axes) -> None:
     """Draw a line at 50 %, with its name on the right, away from the curves."""
-    axes.axhline(50, color=ink(), linestyle="--", linewidth=1)
+    axes.axhline(50, color=theme.ink(), linestyle="--", linewidth=1)
     beside = axes.get_yaxis_transform()
     axes.text(1.01, 50, "coin toss", transform=beside, fontsize=9, va="center")
 
 
 def draw_signed(axes: Axes, values: Any, limit: float, **options: Any) -> AxesImage:
     """Draw numbers (H, W) as cells, white zero and red positive; frames (H, W, 3) as they are."""
-    colours = {"cmap": SIGNED, "vmin": -limit, "vmax": limit}
+    colours = {"cmap": theme.SIGNED, "vmin": -limit, "vmax": limit}
     return axes.imshow(values, interpolation="nearest", **colours, **options)  # crisp cells
 
 
@@ -97,7 +80,7 @@ def contact_sheet(
     columns = min(columns, count)
     rows, tile = -(-count // columns), 9 / columns  # inches
     tall = rows * (tile * height / width + 0.27)
-    figure, panels = new_figure(9, tall, rows=rows, columns=columns, framed=True)
+    figure, panels = new_figure(9, tall, nrows=rows, ncols=columns, framed=True)
     for axes in panels[count:]:
         axes.axis("off")
     for i, (axes, image) in enumerate(zip(panels, images, strict=False)):
@@ -125,8 +108,8 @@ def staircase_figure(table: pd.DataFrame, title: str = "") -> Figure:
         axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2)
     draw_coin_toss(axes)
     axes.set_xticks(places, table["model"])
-    axes.set(xlim=(-0.5, len(table) - 0.5), ylim=(0, 120), ylabel=ACCURACY)
-    axes.set_yticks(range(0, 101, 25))
+    axes.set(xlim=(-0.5, len(table) - 0.5), ylim=(0, 120), yticks=range(0, 101, 25))
+    axes.set_ylabel(ACCURACY)
     axes.set_title(title, fontsize=10)
     axes.legend(loc="upper left", ncols=2, frameon=False)  # above the bars and their numbers
     return figure
@@ -152,18 +135,17 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
     table = pd.DataFrame([line for line in history if "train_loss" in line], columns=names)
     rates, below = table["clips_per_second"], {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
     timed = table.empty or rates.notna().any()
-    figure, panels = new_figure(10 if timed else 6.7, 3.7, title, columns=3 if timed else 2)
+    figure, panels = new_figure(10 if timed else 6.7, 3.7, title, ncols=3 if timed else 2)
     loss, accuracy, *speed = panels
     # Without clipping, the highest point is drawn whole.
     loss.plot("epoch", "train_loss", "o-", data=table, color=ORANGE, markersize=4, clip_on=False)
     loss.set(title="loss in training", ylabel="cross-entropy", ylim=(0, None))
     for name, (colour, style) in styles.items():
-        scores = table.dropna(subset=name)
+        scores = 100 * table.set_index("epoch")[name].dropna()
         if not scores.empty:
-            percent = 100 * scores[name]
-            accuracy.plot(scores["epoch"], percent, style, color=colour, markersize=4, label=name)
+            accuracy.plot(scores, style, color=colour, markersize=4, label=name)
     for level in 100 * table["largest_class"].dropna()[-1:]:
-        accuracy.axhline(level, color=ink(), ls="--", lw=1, label="always the largest class")
+        accuracy.axhline(level, color=theme.ink(), ls="--", lw=1, label="always the largest class")
     accuracy.set(title="accuracy on validation clips", ylabel="accuracy / %", ylim=(0, 103))
     for axes in speed:
         axes.bar(table["epoch"], rates, color=GREY, label="clips a second")
@@ -201,7 +183,7 @@ def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[
     """
     count = len(probabilities)
     width, height = 1.8 + 2.4 * count, 0.9 + 0.24 * len(class_names)
-    figure, panels = new_figure(width, height, columns=count, sharey=True)
+    figure, panels = new_figure(width, height, ncols=count, sharey=True)
     for axes, (name, values) in zip(panels, probabilities.items(), strict=True):
         percent = 100 * np.array([float(value) for value in values])
         colours = [BLUE if i == percent.argmax() else GREY for i in range(len(percent))]
@@ -218,7 +200,7 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
     `matrices` maps a model's name to counts (num_classes, num_classes); rows are true classes.
     """
     count = len(matrices)
-    figure, panels = new_figure(1.5 + 3.6 * count, 4.9, columns=count, framed=True, sharey=True)
+    figure, panels = new_figure(1.5 + 3.6 * count, 4.9, ncols=count, framed=True, sharey=True)
     ticks, class_names = range(len(class_names)), [*map(as_label, class_names)]
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         counts = np.asarray(matrix, dtype=float)
@@ -271,7 +253,7 @@ def ablation_figure(table: pd.DataFrame) -> Figure:
         bars = axes.barh(places + offset, percent, 0.36, color=colour, label=kind)
         axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
         axes.axvline(percent[0], color=colour, linewidth=0.8)
-    axes.axvline(50, color=ink(), linestyle="--", linewidth=1)
+    axes.axvline(50, color=theme.ink(), linestyle="--", linewidth=1)
     axes.set_yticks(places, table["ablation"])
     axes.invert_yaxis()  # the control on top
     axes.text(50, 1.01, "coin toss", transform=axes.get_xaxis_transform(), ha="center", fontsize=9)
@@ -294,7 +276,7 @@ def importance_figure(
     images = as_images(frames)
     count, height, width = images.shape[:3]
     heights = [7.8 / count * height / width, *[1.1] * len(importances)]  # inches
-    shape = {"rows": len(heights), "sharex": True, "height_ratios": heights}
+    shape = {"nrows": len(heights), "sharex": True, "height_ratios": heights}
     figure, [top, *panels] = new_figure(9, sum(heights) + 0.8, title, **shape)
     for t, image in enumerate(images):
         top.imshow(image, extent=(t - 0.48, t + 0.48, height / width * 0.96, 0), aspect="auto")
@@ -303,7 +285,7 @@ def importance_figure(
     rows = zip(panels, importances.items(), cycle(METHOD_COLOURS), strict=False)
     for axes, (name, values), colour in rows:
         axes.bar(range(count), np.asarray(values, dtype=float), 0.7, color=colour)
-        axes.axhline(0, color=ink(), linewidth=0.8)
+        axes.axhline(0, color=theme.ink(), linewidth=0.8)
         axes.set_ylabel(name.replace(" / ", "\n/ "), fontsize=9)
         panels[-1].set(xlabel="frame", xticks=range(count))
     figure.align_ylabels(panels)
@@ -339,7 +321,7 @@ def cost_figure(accuracies: pd.DataFrame, title: str = "") -> Figure:
     """
     datasets = dict(list(accuracies.groupby("dataset", sort=False)))
     widths = [1 + len(rows) / 5 for rows in datasets.values()]
-    figure, panels = new_figure(12, 4.2, title, columns=len(datasets), width_ratios=widths)
+    figure, panels = new_figure(12, 4.2, title, ncols=len(datasets), width_ratios=widths)
     for axes, (dataset, rows) in zip(panels, datasets.items(), strict=True):
         rows = rows.sort_values("top-1")
         axes.set_xscale("log")
@@ -369,7 +351,7 @@ def _name_points(axes: Axes, rows: pd.DataFrame, height: float) -> None:
         # The name stands on the right, unless another point is there.
         in_the_way = any(ms < x < 2 * ms and abs(y - place) < height for x, y in points)
         side, x = ("right", ms / ASIDE) if in_the_way else ("left", ms * ASIDE)
-        look = {"ha": side, "va": "center", "fontsize": 8, "color": ink()}
+        look = {"ha": side, "va": "center", "fontsize": 8, "color": theme.ink()}
         look["arrowprops"] = {"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 3}
         axes.annotate(name, (ms, top_1), xytext=(x, place), **look)
 

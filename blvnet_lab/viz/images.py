@@ -219,11 +219,9 @@ def score_tables(
                 number += f" ({100 * (values[i] - old):+.0f})".replace("-0", "+0")
             label = f"<b>{name}</b>" if i == true_class else name
             cell = f"<td style='padding:0 6px;text-align:right'>{label}</td>"
-            rows += (
-                f"<tr data-class='{name}' data-score='{values[i]:.4f}'>"
-                f"{'' if tables else cell}<td style='width:{bar_px}px'>{bars}</td>"
-                f"<td style='padding:0 6px;white-space:nowrap'>{number}</td></tr>"
-            )
+            rows += f"<tr data-class='{name}' data-score='{values[i]:.4f}'>{'' if tables else cell}"
+            rows += f"<td style='width:{bar_px}px'>{bars}</td>"
+            rows += f"<td style='padding:0 6px;white-space:nowrap'>{number}</td></tr>"
         title, style = html.escape(title), "border-collapse:collapse;line-height:15px"
         table = f"<table class='blvnet-scores' style='{style};font-size:12px'>{rows}</table>"
         tables.append(f"<div data-model='{title}'><b>{title}</b>{table}</div>")

@@ -40,7 +40,7 @@ def attribution_figure(
             )
     limit = max(np.abs(np.nan_to_num(values)).max() for values in rows.values()) or 1.0
     size = 9, (len(rows) + 1) * (6.4 / count * height / width + 0.1) + 0.9  # inches
-    figure, panels = new_figure(*size, title, rows=len(rows) + 1, sharex=True, sharey=True)
+    figure, panels = new_figure(*size, title, nrows=len(rows) + 1, sharex=True, sharey=True)
     for axes, (name, values) in zip(panels, [("frames", None), *rows.items()], strict=True):
         paired = values is not None and len(values) < count
         for t, image in enumerate(images):
@@ -79,7 +79,7 @@ def receptive_field_figure(
     paired = any(2 * len(field) == num_frames for field in fields.values())
     columns = min(len(fields), 4 if num_frames <= 8 else 3)
     rows = -(-len(fields) // columns)
-    figure, panels = new_figure(9, 0.7 + 1.8 * rows, title, rows=rows, columns=columns, framed=True)
+    figure, panels = new_figure(9, 0.7 + 1.8 * rows, title, nrows=rows, ncols=columns, framed=True)
     for axes in panels[len(fields) :]:
         axes.axis("off")
     for axes, (name, field) in zip(panels, fields.items(), strict=False):

@@ -32,19 +32,12 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
         for kind in KIND_COLOURS
         if kind in line
     ]
-    figure = px.line(
-        pd.DataFrame(scores, columns=["model", "epoch", "classes", ACCURACY], dtype=object),
-        x="epoch",
-        y=ACCURACY,
-        color="model",
-        symbol="model",  # for those who see no colours
-        facet_col="classes",
-        color_discrete_sequence=MODEL_COLOURS,
-        symbol_sequence=["circle", "square", "diamond", "x", "triangle-up", "star"],
-        range_y=[30, 104],
-        title=title,
-        height=400,
-    )
+    table = pd.DataFrame(scores, columns=["model", "epoch", "classes", ACCURACY], dtype=object)
+    # The symbols are for those who see no colours.
+    symbols = ["circle", "square", "diamond", "x", "triangle-up", "star"]
+    look = {"color": "model", "color_discrete_sequence": MODEL_COLOURS}
+    look |= {"symbol": "model", "symbol_sequence": symbols, "facet_col": "classes"}
+    figure = px.line(table, "epoch", ACCURACY, **look, range_y=[30, 104], title=title, height=400)
     note = {"text": "coin toss", "yshift": -32}  # below the lines of those that toss it
     figure.add_hline(50, line={"dash": "dash", "color": GREY}, annotation=note)
     return figure.update_layout(margin={"t": 80})  # room for both titles
@@ -56,18 +49,10 @@ def cost_hover(accuracies: pd.DataFrame) -> go.Figure:
     The table is the benchmark's: model, dataset, top-1, views, source, ms, GMACs.
     """
     points = accuracies.round({"ms": 1, "GMACs": 1})
-    figure = px.scatter(
-        points.astype(object),
-        x="ms",
-        y="top-1",
-        facet_col="dataset",
-        facet_col_spacing=0.07,
-        hover_name="model",
-        hover_data=["views", "GMACs", "source"],
-        labels={"ms": COST_TITLE, "top-1": TOP_1_TITLE},
-        log_x=True,
-        height=400,
-    )
+    hover = {"hover_name": "model", "hover_data": ["views", "GMACs", "source"]}
+    panels = {"facet_col": "dataset", "facet_col_spacing": 0.07, "log_x": True, "height": 400}
+    labels = {"ms": COST_TITLE, "top-1": TOP_1_TITLE}
+    figure = px.scatter(points.astype(object), "ms", "top-1", labels=labels, **hover, **panels)
     for trace, (_, rows) in zip(figure.data, points.groupby("dataset", sort=False), strict=True):
         trace.marker = {"size": 11, "color": rows["model"].map(model_colour).tolist()}
     figure.update_xaxes(matches=None, tickvals=COST_TICKS, tickangle=0, tickfont={"size": 11})
@@ -88,27 +73,15 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
         # Channel and role form the column's name, so that no cell has to repeat them.
         columns = [f"{c}, {role}" for c, role in zip(taps.channels, taps.roles, strict=True)]
         words = f"{module}<br>channel %{{x}}"
-        strip = go.Heatmap(
-            z=[[list(ROLE_COLOURS).index(role) + 0.5 for role in taps.roles]],
-            y=["role"],
-            colorscale=role_scale,
-            zmin=0,
-            zmax=steps,
-            showscale=False,
-            hovertemplate=f"{words}<extra></extra>",
-        )
+        ranks = [[list(ROLE_COLOURS).index(role) + 0.5 for role in taps.roles]]
+        strip = go.Heatmap(z=ranks, y=["role"], zmin=0, zmax=steps, colorscale=role_scale)
+        strip.update(showscale=False, hovertemplate=f"{words}<extra></extra>")
         largest = round(float(np.abs(taps.weights).max()), DECIMALS)
+        values = taps.weights.round(DECIMALS).tolist()
+        cells = go.Heatmap(z=values, y=taps.names, zmin=-largest, zmax=largest, colorscale=SIGNED)
+        cells.update(showscale=row == 1, hovertemplate=f"{words}<br>%{{y}}: %{{z}}<extra></extra>")
         ticks = {"tickvals": [-largest, 0, largest], "ticktext": ["−1", "0", "1"]}
-        cells = go.Heatmap(
-            z=taps.weights.round(DECIMALS).tolist(),
-            y=taps.names,
-            colorscale=SIGNED,
-            zmin=-largest,
-            zmax=largest,
-            showscale=row == 1,
-            colorbar={"title": {"text": scale_title(weights), "side": "right"}} | ticks,
-            hovertemplate=f"{words}<br>%{{y}}: %{{z}}<extra></extra>",
-        )
+        cells.colorbar = {"title": {"text": scale_title(weights), "side": "right"}} | ticks
         for trace in (strip, cells):  # each has gaps where the other has values
             trace.update(x=columns, autocolorscale=False, hoverongaps=False)
             figure.add_trace(trace, row, 1)
@@ -137,21 +110,11 @@ def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -
     taps = rows.pivot(index=["epoch", "channel"], columns="tap", values="weight").round(DECIMALS)
     reach = 1.1 * float(taps[["prev", "next"]].abs().max().max())  # the same axes in every epoch
     own = roles.loc[roles["module"] == module, ["channel", "role"]]
-    taps = taps.reset_index().merge(own, on="channel")
-    figure = px.scatter(
-        taps.astype(object),  # lists in the notebook, not encoded bytes
-        x="prev",
-        y="next",
-        color="role",
-        hover_name="channel",
-        animation_frame="epoch",
-        color_discrete_map=ROLE_COLOURS,
-        category_orders={"role": list(ROLE_COLOURS)},
-        range_x=[-reach, reach],
-        range_y=[-reach, reach],
-        title=module,
-        height=620,
-    )
+    taps = taps.reset_index().merge(own, on="channel").astype(object)  # lists, not encoded bytes
+    look = {"color": "role", "color_discrete_map": ROLE_COLOURS, "title": module, "height": 620}
+    look |= {"category_orders": {"role": list(ROLE_COLOURS)}, "animation_frame": "epoch"}
+    ranges = {"range_x": [-reach, reach], "range_y": [-reach, reach]}
+    figure = px.scatter(taps, "prev", "next", hover_name="channel", **look, **ranges)
     figure.update(data=figure.frames[-1].data)
     figure.update_traces(marker={"size": 9, "line": {"color": GREY, "width": 0.5}})
     axis = {"constrain": "domain", "zeroline": True}
@@ -172,19 +135,13 @@ def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
     The table has x, y, class_name, split and path of each clip, as from `runs.probe.flat_features`.
     """
     ends = ["/".join(Path(path).parts[-3:]) for path in points["path"]]
-    figure = px.scatter(
-        points.round({"x": 3, "y": 3}).astype(object),  # lists in the notebook, not encoded bytes
-        x="x",
-        y="y",
-        color="class_name",
-        symbol="class_name",  # for those who see no colours
-        facet_col="split",
-        hover_name=ends,
-        custom_data=[np.arange(len(points)).astype(object)],  # row numbers
-        labels={"x": "first principal component", "y": "second principal component"},
-        title=title.replace("; ", "<br>"),
-        height=560,
-    )
+    rows = [np.arange(len(points)).astype(object)]  # objects become lists, not encoded bytes
+    points = points.round({"x": 3, "y": 3}).astype(object)
+    labels = {"x": "first principal component", "y": "second principal component"}
+    # The symbols are for those who see no colours.
+    look = {"color": "class_name", "symbol": "class_name", "facet_col": "split", "height": 560}
+    look |= {"labels": labels, "title": title.replace("; ", "<br>")}
+    figure = px.scatter(points, "x", "y", hover_name=ends, custom_data=rows, **look)
     figure.update_traces(marker={"size": 7, "opacity": 0.8})
     return figure.update_layout(margin={"t": 110})  # room for all titles
 

@@ -52,7 +52,7 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
     follows). Args as for `sorted_taps`.
     """
     modules = sorted_taps(weights, roles)
-    figure, panels = new_figure(9, 0.9 + 0.85 * len(modules), title, rows=len(modules))
+    figure, panels = new_figure(9, 0.9 + 0.85 * len(modules), title, nrows=len(modules))
     for axes, (module, taps) in zip(panels, modules.items(), strict=True):
         rows, count = taps.weights.shape
         strip = mpl.colors.to_rgba_array([ROLE_COLOURS[role] for role in taps.roles])[None]
@@ -93,7 +93,7 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
     ahead = (rows["weight"] * rows["pair_offset"]).groupby(rows["channel"]).sum().sort_values()
     limit = rows["weight"].abs().max()
     last = "ahead" if rows["pair_offset"].max() > 0 else "least"
-    figure, panels = new_figure(9, 2.3, title or module, columns=2, framed=True)
+    figure, panels = new_figure(9, 2.3, title or module, ncols=2, framed=True)
     for axes, (frame, colour) in zip(panels, BRANCH_COLOURS.items(), strict=True):
         own = rows[rows["frame"] == frame]
         grid = own.pivot(index="pair_offset", columns="channel", values="weight")[ahead.index]
@@ -118,7 +118,7 @@ def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
     """
     rows = of_module(history, module)
     taps = list(rows.groupby("offset"))  # offsets ascending; the taps' names would sort as text
-    figure, panels = new_figure(9, 3.2, module, columns=len(taps), sharey=True)
+    figure, panels = new_figure(9, 3.2, module, ncols=len(taps), sharey=True)
     for axes, (_, own) in zip(panels, taps, strict=True):
         lines = own.pivot(index="epoch", columns="channel", values="weight")
         alpha = min(0.8, 3 / lines.shape[1] ** 0.5)

@@ -44,23 +44,16 @@ _LAYOUT = {
     "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
     "colorscale": {"sequential": "Viridis", "diverging": SIGNED},
 }
-_ON_DARK = {
-    "font": {"size": 13, "color": "#E0E0E0"},
-    "paper_bgcolor": DARK_GROUND,
-    "plot_bgcolor": DARK_GROUND,
-    "xaxis": {"gridcolor": "#333333", "zerolinecolor": "#555555"},
-    "yaxis": {"gridcolor": "#333333", "zerolinecolor": "#555555"},
-}
+_DARK_AXIS = {"gridcolor": "#333333", "zerolinecolor": "#555555"}
+_ON_DARK = {"font": {"size": 13, "color": "#E0E0E0"}, "xaxis": _DARK_AXIS, "yaxis": _DARK_AXIS}
+_ON_DARK |= {"paper_bgcolor": DARK_GROUND, "plot_bgcolor": DARK_GROUND}
 _HEATMAP = {"heatmap": [{"autocolorscale": True}]}
 pio.templates["blvnet_lab"] = go.layout.Template(data=_HEATMAP, layout=_LAYOUT)
 pio.templates["blvnet_lab_dark"] = go.layout.Template(data=_HEATMAP, layout=_LAYOUT | _ON_DARK)
 
 INK_SETTINGS = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-_DARK_SETTINGS = {
-    **{f"{part}.facecolor": DARK_GROUND for part in ("figure", "axes", "savefig")},
-    **dict.fromkeys(INK_SETTINGS, "#E0E0E0"),
-    "legend.edgecolor": "#555555",
-}
+_DARK_SETTINGS = {f"{part}.facecolor": DARK_GROUND for part in ("figure", "axes", "savefig")}
+_DARK_SETTINGS |= dict.fromkeys(INK_SETTINGS, "#E0E0E0") | {"legend.edgecolor": "#555555"}
 _before: dict[str, str] = {}  # the settings that the dark ones replaced; empty while it is light
 
 

@@ -23,6 +23,8 @@ from blvnet_lab.viz.images import as_images, fitted, jpeg, png, stacked, text_pi
 
 PAGE_PX = 860  # width of a notebook's page
 STEP_MS = 400  # per position while playing
+Action = Callable[..., None]
+Names = Sequence[str] | None
 
 _LOCK = threading.RLock()  # one for all explorers, since they may be linked to each other
 
@@ -53,7 +55,7 @@ class Explorer(widgets.VBox):
         return part.add_class(f"{self.css_class.rpartition('-')[0]}-{name}")
 
     def _control(
-        self, name: str, control: widgets.Widget, action: Callable[..., None] | None = None
+        self, name: str, control: widgets.Widget, action: Action | None = None
     ) -> widgets.Widget:
         """Let `now.name` follow a control, or call `action(value)`, which sets it."""
         setattr(self.now, name, control.value)
@@ -61,7 +63,7 @@ class Explorer(widgets.VBox):
         self._observe(control, action or partial(setattr, self.now, name))
         return self._named(name, control)
 
-    def _observe(self, control: widgets.Widget, action: Callable[..., None]) -> None:
+    def _observe(self, control: widgets.Widget, action: Action) -> None:
         control.observe(lambda change: self._set_off(partial(action, change["new"])), names="value")
 
     def _choice(self, name: str, options: Iterable[str]) -> widgets.Widget:
@@ -69,21 +71,17 @@ class Explorer(widgets.VBox):
         return self._control(name, widgets.ToggleButtons(options=list(options), style=style))
 
     def _player(
-        self,
-        name: str,
-        slider: widgets.IntSlider,
-        interval_ms: int = STEP_MS,
-        action: Callable[..., None] | None = None,
+        self, name: str, slider: widgets.IntSlider, ms: int = STEP_MS, action: Action | None = None
     ) -> None:
-        """Add a slider as a control, with a play button."""
+        """Add a slider as a control, with a play button: `ms` per position."""
         self._control(name, slider, action)
-        play = widgets.Play(value=slider.value, max=slider.max, interval=interval_ms)
+        play = widgets.Play(value=slider.value, max=slider.max, interval=ms)
         # Linked in the browser, in both directions, starting from the slider's value. Only the
         # slider talks to the kernel.
         self._link = widgets.jslink((slider, "value"), (play, "value"))
         self._named("play", play)
 
-    def _button(self, name: str, text: str, action: Callable, tooltip: str = "") -> widgets.Button:
+    def _button(self, name: str, text: str, action: Action, tooltip: str = "") -> widgets.Button:
         layout = {"width": "max-content", "flex": "0 0 auto"}
         button = widgets.Button(description=text, tooltip=tooltip, layout=layout)
         button.on_click(lambda button: self._set_off(action))
@@ -173,7 +171,7 @@ def pictures_of(clip: Tensor) -> np.ndarray | None:
     return as_images(denormalize(clip[0])) if clip.shape[2] == 3 else None
 
 
-def checked_names(names: Sequence[str] | None, model: VideoNet) -> list[str]:
+def checked_names(names: Names, model: VideoNet) -> list[str]:
     """Return class names, "class 0" and so on if None; ValueError unless there is one per class."""
     count = model.classifier.out_features
     names = [f"class {i}" for i in range(count)] if names is None else list(map(str, names))

@@ -120,13 +120,9 @@ class BranchExplorer(Explorer):
             tile_px=tile_px,
             gap_px=GAP_PX,
         )
-        closeup = mosaic(
-            {"": [r.pictures[position] for r in rows]},
-            column_labels=[f"{r.name} {r.frames[position]}" if r.frames else r.name for r in rows],
-            edges=[[r.colour for r in rows]],
-            tile_px=128,
-            gap_px=GAP_PX,
-        )
+        labels = [f"{r.name} {r.frames[position]}" if r.frames else r.name for r in rows]
+        look = {"edges": [[r.colour for r in rows]], "tile_px": 128, "gap_px": GAP_PX}
+        closeup = mosaic({"": [r.pictures[position] for r in rows]}, column_labels=labels, **look)
         return stacked(overview, closeup)
 
     def _caption(self) -> str:

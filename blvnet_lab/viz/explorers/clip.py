@@ -7,7 +7,7 @@ The point is the order of the frames: exchange or shuffle them, and see which ne
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 
@@ -22,7 +22,7 @@ from blvnet_lab.introspect import predict
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.wrapped import network_of
-from blvnet_lab.viz.explorers.base import PAGE_PX, checked_names, probabilities, row
+from blvnet_lab.viz.explorers.base import PAGE_PX, Names, checked_names, probabilities, row
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
 from blvnet_lab.viz.images import as_images, mosaic, paragraph, score_tables, underlined
 from blvnet_lab.viz.theme import BRANCH_COLOURS, VERMILLION, branch_of
@@ -56,7 +56,7 @@ class ClipExplorer(VideoExplorer):
         self,
         models: Mapping[str, VideoNet],
         manifest: pd.DataFrame,
-        class_names: Sequence[str] | None = None,
+        class_names: Names = None,
         *,
         size: tuple[int, int] = (64, 64),
     ) -> None:
@@ -83,8 +83,8 @@ class ClipExplorer(VideoExplorer):
     def _make_controls(self) -> None:
         kinds = widgets.Dropdown(options=list(self._paths), description="class")
         self._control("kind", kinds, self._choose_class)
-        number = widgets.IntSlider(description="clip", continuous_update=False)
-        number.max = len(self._paths[kinds.value]) - 1
+        last = len(self._paths[kinds.value]) - 1
+        number = widgets.IntSlider(max=last, description="clip", continuous_update=False)
         self._control("number", number, self._choose_clip)
         words = "or the path of any video file; empty: the clip chosen above"
         look = {"continuous_update": False, "layout": {"width": "440px"}}
@@ -96,27 +96,19 @@ class ClipExplorer(VideoExplorer):
         self._button("shuffle", "shuffle again", self._shuffle)
 
     def _layout(self) -> list[widgets.Widget]:
-        beside = [
-            self._text("title"),
-            widgets.HBox([self.play, self.position]),
-            self.caption,
-            widgets.HTML("In which order do the networks get the frames?"),
-            row(self.order, self.shuffle),
-        ]
-        column = widgets.VBox(beside, layout={"flex": "1 1 300px", "padding": "0 0 0 12px"})
+        playing = widgets.HBox([self.play, self.position])
+        question = widgets.HTML("In which order do the networks get the frames?")
+        orders = row(self.order, self.shuffle)
+        beside = widgets.VBox([self._text("title"), playing, self.caption, question, orders])
+        beside.layout = {"flex": "1 1 300px", "padding": "0 0 0 12px"}
         legend = "The clip as the networks get it, with the numbers of the video's frames."
         if self._routed:
             branches = f"{underlined('little')} or {underlined('big')}"
             legend += f" Edges: to the {branches} branch in {escape(', '.join(self._routed))}."
-        return [
-            row(self.kind, self.number),
-            self.path,
-            self.message,
-            row(self.frame, column, align_items="flex-start"),
-            widgets.HTML(paragraph(legend)),
-            self._image("strip"),
-            self._text("scores"),
-        ]
+        choice = [row(self.kind, self.number), self.path, self.message]
+        strip = [widgets.HTML(paragraph(legend)), self._image("strip")]
+        shown = row(self.frame, beside, align_items="flex-start")
+        return [*choice, shown, *strip, self._text("scores")]
 
     def _choose_class(self, kind: str) -> None:
         self.now.kind, self.number.max = kind, len(self._paths[kind]) - 1
@@ -154,25 +146,20 @@ class ClipExplorer(VideoExplorer):
     def _scores(self, order: str) -> dict[str, np.ndarray]:
         """Compute every model's class probabilities, with the frames in this order."""
         clip = self._clip[None, self._orders[order]]
-        return {
-            t: probabilities(model, predict(model, clip)[0]) for t, model in self._models.items()
-        }
+        logits = {title: predict(model, clip)[0] for title, model in self._models.items()}
+        return {title: probabilities(self._models[title], found) for title, found in logits.items()}
 
     def draw(self) -> None:
-        """Draw the pictures first, since the networks may be slow."""
         self._set_range(self.position, self._frames.info.num_frames - 1, self.now.position)
         kind = f"<b>{escape(self._class)}</b>, " if self._class else ""
         self.title.value = kind + escape(self._frames.title())
         order = self._orders[self.now.order].tolist()
         numbers = [self._sampled[i] for i in order]
         branches = [branch_of(place) for place in range(self._num_frames)]
-        places = [
-            f"at place {place}" + (f", {underlined(branch)} branch" if self._routed else "")
-            for place, (number, branch) in enumerate(zip(numbers, branches, strict=True))
-            if number == self.now.position
-        ]
-        sampled = f"sampled, {' and '.join(places)}" if places else ""
-        self._show_position(sampled or "not sampled: no network sees it")
+        places = [place for place, number in enumerate(numbers) if number == self.now.position]
+        where = [f", {underlined(branch)} branch" if self._routed else "" for branch in branches]
+        sampled = " and ".join(f"at place {place}{where[place]}" for place in places)
+        self._show_position(f"sampled, {sampled}" if places else "not sampled: no network sees it")
         if not (self._class or self._note):
             self.message.value = paragraph(STRANGER, VERMILLION)
         strip = mosaic(
@@ -182,7 +169,7 @@ class ClipExplorer(VideoExplorer):
             tile_px=max(40, min(96, PAGE_PX // self._num_frames - 6)),
         )
         self._show("strip", strip)
-        self._show_scores()
+        self._show_scores()  # last, since the networks may be slow
 
     def _show_scores(self) -> None:
         changed, names = self.now.order != AS_FILMED, self._names

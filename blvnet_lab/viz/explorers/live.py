@@ -6,7 +6,6 @@ LiveView(model, source="camera", class_names=class_names)
 
 import copy
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from html import escape
@@ -26,7 +25,7 @@ from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.base import Explorer, checked_names, probabilities, row
+from blvnet_lab.viz.explorers.base import Explorer, Names, checked_names, probabilities, row
 from blvnet_lab.viz.explorers.camera import Camera
 from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, branch_of
@@ -47,11 +46,7 @@ class Watcher:
     """A copy of a causal bLVNet-TAM that gets pairs of frames, and its answers so far."""
 
     def __init__(
-        self,
-        model: BigLittleNet,
-        class_names: Sequence[str] | None,
-        size: tuple[int, int],
-        fast: Precision | None,
+        self, model: BigLittleNet, class_names: Names, size: tuple[int, int], fast: Precision | None
     ) -> None:
         if (name := architecture_of(model)) != "blvnet_tam":
             raise TypeError(
@@ -138,7 +133,7 @@ class LiveView(VideoExplorer):
         self,
         model: BigLittleNet,
         path: str,
-        class_names: Sequence[str] | None = None,
+        class_names: Names = None,
         *,
         size: tuple[int, int] = (64, 64),
         stride: int = 1,
@@ -162,15 +157,11 @@ class LiveView(VideoExplorer):
         self._make_position(max(MIN_MS, round(1000 / self._fps)) if self._fps else PLAY_MS)
         self._button("restart", "restart", self._restart, "forget everything, from the first frame")
         self._control("averaged", self._watcher.averaging())
+        title = widgets.HTML(f"<b>{escape(self._frames.title())}</b>")
+        controls = row(self.play, self.position, self.restart, self.averaged)
         beside = widgets.VBox([self._image("chart")], layout={"padding": "0 0 0 12px"})
-        self._arrange(
-            widgets.HTML(f"<b>{escape(self._frames.title())}</b>"),
-            row(self.play, self.position, self.restart, self.averaged),
-            self.message,
-            row(self.frame, beside, align_items="flex-start"),
-            self.caption,
-            self._text("cost"),
-        )
+        shown = row(self.frame, beside, align_items="flex-start")
+        self._arrange(title, controls, self.message, shown, self.caption, self._text("cost"))
 
     def _choose_position(self, number: int) -> None:
         with self._reading(f"frame {self.now.position}"):
@@ -255,7 +246,7 @@ class CameraView(Explorer):
     def __init__(
         self,
         model: BigLittleNet,
-        class_names: Sequence[str] | None = None,
+        class_names: Names = None,
         *,
         size: tuple[int, int] = (64, 64),
         fps: float = 4.0,
@@ -269,11 +260,8 @@ class CameraView(Explorer):
         self._named("camera", Camera(size=size, fps=fps)).on_msg(self._receive)
         self._button("restart", "restart", self._watcher.forget, "forget everything")
         self._control("averaged", self._watcher.averaging())
-        self._arrange(
-            row(self.restart, self.averaged),
-            row(self.camera, self._image("chart"), align_items="flex-start"),
-            self._text("cost"),
-        )
+        shown = row(self.camera, self._image("chart"), align_items="flex-start")
+        self._arrange(row(self.restart, self.averaged), shown, self._text("cost"))
 
     def _receive(self, camera: Camera, pair: dict, buffers: list) -> None:
         frames = torch.tensor(np.frombuffer(b"".join(buffers), np.uint8)).view(2, *camera.size, 4)
@@ -309,13 +297,7 @@ class CameraView(Explorer):
 
 
 def score_chart(
-    times: Sequence[float],
-    scores: np.ndarray,
-    names: Sequence[str],
-    *,
-    now: float,
-    span: float,
-    unit: str,
+    times: list[float], scores: np.ndarray, names: list[str], *, now: float, span: float, unit: str
 ) -> np.ndarray:
     """Draw the scores over time: (H, W, 4) uint8 on a transparent ground.
 
@@ -342,15 +324,13 @@ def score_chart(
         sheet.pen.line((left, floor, right, floor), fill=GREY)
         for k, (start, end) in enumerate(pairwise(edges)):
             last = end - (2 if end - start > 3 else 1)  # a pixel between two bars, if there is room
-            high = round(BAR_PX * float(heights[k, i]))
-            if last >= start and high:
-                box = (start, floor - high, last, floor - 1)
+            box = (start, floor - round(BAR_PX * float(heights[k, i])), last, floor - 1)
+            if last >= start and box[1] < floor:
                 sheet.pen.rectangle(box, fill=BLUE if i == best[k] else GREY)
         if len(scores):
             sheet.text(WIDTH - 4, floor - BAR_PX / 2, f"{100 * scores[-1, i]:.0f} %", "rm")
-    begin = max(0.0, now - span)
     for tick in MaxNLocator(MAX_TICKS, steps=[1, 2, 5, 10]).tick_values(now - span, now):
-        if begin <= tick <= now:
+        if max(0.0, now - span) <= tick <= now:
             sheet.pen.line((x(tick), bottom, x(tick), bottom + 4), fill=images.LABEL_GREY)
             sheet.text(x(tick), bottom + 6, f"{tick:g}", "ma")
     sheet.text((left + right) / 2, bottom + 20, f"time in the video / {unit}", "ma")

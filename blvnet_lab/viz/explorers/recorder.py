@@ -80,14 +80,10 @@ class ClipRecorder(Explorer):
         self.camera.on_msg(self._receive)
         self._button("remove", "remove the last", self.remove_last, "it goes to the folder removed")
         notice = f"What is filmed goes from this page to its kernel, which writes it to {folder}."
-        self._arrange(
-            self.label,
-            self.camera,
-            row(self.remove, self._text("numbers")),
-            self._text("message"),
-            self._image("strip"),
-            widgets.HTML(paragraph(f"<small>{escape(notice)} Nowhere else.</small>")),
-        )
+        notice = widgets.HTML(paragraph(f"<small>{escape(notice)} Nowhere else.</small>"))
+        numbers = row(self.remove, self._text("numbers"))
+        shown = (self._text("message"), self._image("strip"), notice)
+        self._arrange(self.label, self.camera, numbers, *shown)
 
     def add(self, file: str | Path, class_name: str) -> None:
         """Copy a video file into the folder and make its clips, or nothing at all.

@@ -6,7 +6,6 @@ explorer.taps["prev"].value = 0.5       # what dragging the slider does
 """
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import ipywidgets as widgets
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from blvnet_lab.models import VideoNet, capture_points
 from blvnet_lab.viz.explorers import tam_views
-from blvnet_lab.viz.explorers.base import Explorer, checked_names, pictures_of, size_text
+from blvnet_lab.viz.explorers.base import Explorer, Names, checked_names, pictures_of, size_text
 from blvnet_lab.viz.explorers.tam_edits import PRESETS, Arithmetic, TamEdits
 from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, heading
 from blvnet_lab.viz.images import underlined
+from blvnet_lab.viz.theme import branch_of
 
 TAP_LIMIT = 2.0  # range of the tap sliders; doubled until it holds the largest learned tap
 # In the browser a slider rounds its value to its steps, and sends that back as if the user had
@@ -56,7 +56,7 @@ class TamExplorer(Explorer):
         self,
         model: VideoNet,
         clip: Tensor | None = None,
-        class_names: Sequence[str] | None = None,
+        class_names: Names = None,
         label: int | None = None,
     ) -> None:
         super().__init__()
@@ -90,14 +90,12 @@ class TamExplorer(Explorer):
         frame = widgets.IntSlider(max=count - 1, value=count // 2, **look)
         self._player("frame", frame, PLAY_MS)
         scopes = ("this channel", f"this {what}", f"all {what}s")
-        scope = widgets.ToggleButtons(options=scopes, style={"button_width": "104px"})
-        self._control("scope", scope)
+        self._choice("scope", scopes).style.button_width = "104px"
 
     def _make_taps(self) -> None:
         learned = self._edits.learned.values()
         largest = max(taps.nan_to_num(0, 0, 0).abs().max().item() for taps in learned)
-        limit = max(TAP_LIMIT, 2.0 ** math.frexp(largest)[1])
-        look = _sizes(440, 40)
+        limit, look = max(TAP_LIMIT, 2.0 ** math.frexp(largest)[1]), _sizes(440, 40)
         self.taps, self.presets = {}, {}
         for index, name in enumerate(self._edits.names):
             tap = widgets.FloatSlider(min=-limit, max=limit, step=STEP, description=name, **look)
@@ -112,30 +110,20 @@ class TamExplorer(Explorer):
 
     def _layout(self) -> list[widgets.Widget]:
         # Fixed widths and heights keep the layout from moving with the texts.
-        left = widgets.VBox(
-            [
-                *self.taps.values(),
-                widgets.HBox([widgets.HTML("Set"), self.scope, self.reset]),
-                widgets.HBox([widgets.HTML("to"), *self.presets.values()]),
-                self._text("message", min_height="36px"),  # two lines
-            ],
-            layout={"width": f"{WIDTH - 344}px", "flex": "0 0 auto"},
-        )
+        scopes = widgets.HBox([widgets.HTML("Set"), self.scope, self.reset])
+        presets = widgets.HBox([widgets.HTML("to"), *self.presets.values()])
+        message = self._text("message", min_height="36px")  # two lines
+        left = widgets.VBox([*self.taps.values(), scopes, presets, message])
+        left.layout = {"width": f"{WIDTH - 344}px", "flex": "0 0 auto"}
         title = f"The network and its {len(self._edits.learned)} {MODULES[self._edits.what]}"
         title += BRANCHES if self._branched else "; above: shortcuts"
-        return [
-            widgets.HTML(heading(1, title + "; bars: roles of channels")),
-            self._image("network"),
-            self.module,
-            self._text("legend"),
-            self._image("strip"),
-            self.channel,
-            widgets.HBox([self._text("title", width="400px"), self.play, self.frame]),
-            widgets.HBox([left, self._text("scores", width="344px")]),
-            self._image("arithmetic"),
-            self._text("numbers"),
-            self._image("maps"),
-        ]
+        title = widgets.HTML(heading(1, title + "; bars: roles of channels"))
+        network = [title, self._image("network"), self.module]
+        channels = [self._text("legend"), self._image("strip"), self.channel]
+        place = widgets.HBox([self._text("title", width="400px"), self.play, self.frame])
+        edits = widgets.HBox([left, self._text("scores", width="344px")])
+        steps = [self._image("arithmetic"), self._text("numbers"), self._image("maps")]
+        return [*network, *channels, place, edits, *steps]
 
     def _choose_module(self, name: str) -> None:
         taps, roles = self._edits.learned[name], self._edits.roles[name]
@@ -175,18 +163,19 @@ class TamExplorer(Explorer):
             slider.value = round(tap / STEP) * STEP
         maps, kind = self._input[:, channel].cpu().double(), edits.kind(name)
         self.steps = steps = Arithmetic(maps, taps, edits.first_offset, self.now.frame, kind)
-        changed, roles, what = edits.changed(), edits.roles[name], edits.what
-        self._show(
-            "network", tam_views.network_picture(edits.roles, self._branched, name, changed, what)
-        )
-        self._show(
-            "strip", tam_views.strip(edits.taps[name], edits.names, roles, self._order, channel)
-        )
+        changed, roles = edits.changed(), edits.roles[name]
+        network = tam_views.network_picture(edits.roles, self._branched, name, changed, edits.what)
+        self._show("network", network)
+        strip = tam_views.strip(edits.taps[name], edits.names, roles, self._order, channel)
+        self._show("strip", strip)
         self._show("arithmetic", tam_views.arithmetic_picture(steps, edits.names))
         self._show("maps", tam_views.maps_picture(steps, learned, self._frames))
         legend = heading(2, f"The channels of {name}, by what they do with time")
         self.legend.value = legend + tam_views.role_legend(roles)
-        self.title.value = heading(3, f"Channel {channel} of {name} at {tam_views.where(steps)}")
+        at = steps.position
+        of_pair = f" ({branch_of(at)}, pair {at // 2})" if steps.branched else ""
+        title = f"Channel {channel} of {name} at {steps.unit} {at}{of_pair}"
+        self.title.value = heading(3, title)
         self.numbers.value = tam_views.in_numbers(steps)
         self.message.value = tam_views.message_text(self._note, changed, edits.roles)
         self._note = ""

@@ -72,16 +72,15 @@ def preset_taps(preset: str, learned: Tensor, first_offset: int) -> Tensor:
     if preset == "average":
         return torch.full_like(learned, 1 / len(learned))
     taps, own = torch.zeros_like(learned), -first_offset
-    if preset == "TSM shift":
+    taps[own] = 1
+    if preset == "difference":
+        taps[own - 1] = -1
+    elif preset == "TSM shift":
         before, _, after = tsm_taps(learned.shape[1])
         if own == len(learned) - 1:  # causal: there is no tap for the next position
             before, after = after, torch.zeros_like(after)
         near = taps[own - 1 : own + 2]
         near[:] = torch.stack([before, 1 - before - after, after])[: len(near)]
-    else:
-        taps[own] = 1
-        if preset == "difference":
-            taps[own - 1] = -1
     return taps
 
 

@@ -3,24 +3,14 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
-from itertools import groupby
-from operator import itemgetter
 
 import numpy as np
 from PIL import ImageColor
 from torch import Tensor
 
+from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers.tam_edits import Arithmetic
-from blvnet_lab.viz.images import (
-    LABEL_GREY,
-    LABEL_PX,
-    Sheet,
-    digits_for,
-    mosaic,
-    number,
-    score_tables,
-    sum_of,
-)
+from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, Sheet, digits_for, number
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, branch_of, coloured
 
 WIDTH = 824  # of the widest pictures, in pixels: a notebook beside JupyterLab's side bar
@@ -29,6 +19,8 @@ MAP_PX = 58  # largest width of a map among all positions
 FEW_TAMS = 10  # up to which there is room for words beside each other
 MAX_POSITIONS = 16  # more would be too small to see
 Pair = tuple[int, int]  # of pixels: x and y, width and height
+Roles = Mapping[str, Sequence[str]]  # of each TAM's channels
+Scores = Sequence[float] | None
 NOT_RUN = "No clip, or taps alone: nothing is run, no class is named, and the maps are an example."
 RANKS = list(ROLE_COLOURS)  # the order in which roles are shown
 ROLE_WORDS = {
@@ -43,11 +35,7 @@ ROLE_WORDS = {
 
 
 def network_picture(
-    roles: Mapping[str, Sequence[str]],
-    branched: Collection[str],
-    chosen: str,
-    edited: Collection[str],
-    what: str,
+    roles: Roles, branched: Collection[str], chosen: str, edited: Collection[str], what: str
 ) -> np.ndarray:
     """Draw the stages from left to right with their TAMs, each over its channels' roles.
 
@@ -165,12 +153,12 @@ def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
         sheet.text(left - gap / 2, below + size[1] / 2, sign, size=20)
     if steps.kind == "twins":
         shown = zip(lefts, steps.places, steps.maps, strict=False)
-        pairs = [(place // 2, left) for left, place, x in shown if x is not None]
-        for pair, columns in groupby(pairs, key=itemgetter(0)):
-            first, *others = (left for _, left in columns)
-            last = [first, *others][-1] + side - 1
+        known = {place: left for left, place, x in shown if x is not None}
+        for pair in sorted({place // 2 for place in known}):
+            columns = [left for place, left in known.items() if place // 2 == pair]
+            first, last = columns[0], columns[-1] + side - 1
             sheet.pen.line((first, 18, last, 18), fill=LABEL_GREY)
-            sheet.text((first + last) / 2, 9, f"{'one map: ' if others else ''}pair {pair}")
+            sheet.text((first + last) / 2, 9, f"{'one map: ' if columns[1:] else ''}pair {pair}")
     limit = number(steps.limit, digits_for(steps.limit))
     key = f"white 0, full red {limit},\nfull blue −{limit}"
     sheet.text(lefts[-1] + side, above + size[1] / 2, key, "rm")
@@ -206,7 +194,7 @@ def in_numbers(steps: Arithmetic) -> str:
     terms = [f"{number(t)} × {x}" for t, x in zip(steps.taps.tolist(), values, strict=True)]
     return (
         f"<div style='font-size:13px;line-height:20px'>Marked pixel, row {row}, column {column}: "
-        f"<b>{sum_of(terms, total)}</b> → ReLU <b>{result}</b> "
+        f"<b>{images.sum_of(terms, total)}</b> → ReLU <b>{result}</b> "
         "<span style='opacity:.7'>(rounded)</span></div>"
     )
 
@@ -221,17 +209,14 @@ def maps_picture(
     total = len(steps.into)
     count = min(total, MAX_POSITIONS)
     first = min(max(0, steps.position - count // 2), total - count)
-    maps = {
-        "in": steps.into,
-        "out, with\nown taps": steps.after(learned),
-        "out, with\ntaps as set": steps.after(steps.taps),
-    }
+    maps = {"in": steps.into, "out, with\nown taps": steps.after(learned)}
+    maps["out, with\ntaps as set"] = steps.after(steps.taps)
     rows = {label: list(coloured(x, steps.limit)) for label, x in maps.items()}
     if frames is not None:
         label = "clip\n(1st of pair)" if steps.kind == "pairs" else "clip"
         rows = {label: list(frames)[:: len(frames) // total]} | rows
     shown, gap = range(first, first + count), 10 if count <= 8 else 8
-    return mosaic(
+    return images.mosaic(
         {label: row[first : first + count] for label, row in rows.items()},
         column_labels=[f"{steps.unit} {t}" if count <= 8 else str(t) for t in shown],
         edges=[[BRANCH_COLOURS[branch_of(t)] for t in shown]] * len(rows) if steps.branched else (),
@@ -250,19 +235,7 @@ def small(text: str) -> str:
     return f"<div style='font-size:12px;line-height:17px'>{text}</div>"
 
 
-def where(steps: Arithmetic) -> str:
-    """Name the position, such as "frame 3 (big, pair 1)"."""
-    place = steps.position
-    branch = f" ({branch_of(place)}, pair {place // 2})" if steps.branched else ""
-    return f"{steps.unit} {place}{branch}"
-
-
-def score_text(
-    scores: Sequence[float] | None,
-    before: Sequence[float] | None,
-    names: Sequence[str],
-    label: int | None,
-) -> str:
+def score_text(scores: Scores, before: Scores, names: Sequence[str], label: int | None) -> str:
     """Show the class probabilities, and those `before`, with the model's own taps."""
     if scores is None:
         return small(NOT_RUN)
@@ -273,11 +246,11 @@ def score_text(
             change = f"{100 * (scores[label] - before[label]):+z.1f}".replace("-", "−")
             line += f", <b>{change} points</b>"
     thin = small("Thin bars, and changes in points: with its own taps.") if before else ""
-    table = score_tables({"": scores}, names, before and {"": before}, label)
+    table = images.score_tables({"": scores}, names, before and {"": before}, label)
     return f"{small(line)}{table}{thin}"
 
 
-def message_text(note: str, changed: Mapping[str, int], roles: Mapping[str, Sequence[str]]) -> str:
+def message_text(note: str, changed: Mapping[str, int], roles: Roles) -> str:
     """Say what a button did, and how many channels of which TAMs have been changed."""
     every = {name: "all " for name, count in changed.items() if count == len(roles[name])}
     parts = [f"{every.get(name, '')}{count} of {name}" for name, count in changed.items()]

@@ -18,10 +18,8 @@ from blvnet_lab.viz.figures import timeline_figure
 from blvnet_lab.viz.images import LABEL_GREY, mosaic, stacked, text_picture
 from blvnet_lab.viz.theme import INK_SETTINGS, VERMILLION
 
-LOOK = {  # for light and dark pages
-    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
-    **dict.fromkeys(INK_SETTINGS, LABEL_GREY),
-}
+LOOK = dict.fromkeys(INK_SETTINGS, LABEL_GREY)  # for light and dark pages
+LOOK |= {"figure.facecolor": "none", "axes.facecolor": "none"}
 
 
 class TimelineExplorer(VideoExplorer):
@@ -53,10 +51,8 @@ class TimelineExplorer(VideoExplorer):
             self._axes.set_xlim(0, max(self._ends[-1], table.index[-1]))
             canvas.draw()  # once, since drawing at every move of the slider would be too slow
         self._curves = np.array(canvas.buffer_rgba())
-        self.about = (
-            f"TimelineExplorer({len(self._ends)} frames, {len(table)} answers of "
-            f"{table.shape[1]} classes)"
-        )
+        answers = f"{len(table)} answers of {table.shape[1]} classes"
+        self.about = f"TimelineExplorer({len(self._ends)} frames, {answers})"
         self._make_position(max(40, round(1000 * self._ends[-1] / len(self._ends))))
         parts = (self.message, self.frame, self.caption, self._image("chart"))
         self._arrange(row(self.play, self.position), *parts)
