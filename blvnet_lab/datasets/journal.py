@@ -91,7 +91,7 @@ def write_tables(
     """Write manifest.csv, classes.csv and report.csv; keep an older manifest that differs.
 
     It is renamed to manifest.1.csv, and a report that is not ours to report.1.csv. Raises
-    ValueError, once all is written, if no row is "ok".
+    ValueError, once all is written, if no row is "ok" or a "duplicate" of one in another split.
     """
     path, report, backups = out / "manifest.csv", out / REPORT, []
     data_set.check(path)
@@ -105,7 +105,7 @@ def write_tables(
     table = pd.DataFrame(sorted(problems), columns=REPORT_HEADER.split(","))
     with atomic_write(report) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
-    if not (data_set.rows["status"] == "ok").any():
+    if not data_set.rows["status"].isin(["ok", "duplicate"]).any():
         wanted = f"expected clips that can be read, got none of the {len(data_set.rows)} in {path}"
         raise ValueError(f"{wanted}: {report} says why")
     if counts is None:
