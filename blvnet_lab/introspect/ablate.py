@@ -29,11 +29,10 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
     """
     found: dict[str, AbstractContextManager] = {"nothing": nullcontext()}
     network = network_of(model)
-    points, num_frames = capture_points(network), network.num_frames
     for branch in ("big", "little"):
-        if f"stem.{branch}" in points:
+        if f"stem.{branch}" in capture_points(network):
             found[f"no {branch}"] = edit(model, {f"*.{branch}": zero})
-    for name, order in frame_orders(num_frames).items():
+    for name, order in frame_orders(network.num_frames).items():
         found[name] = edit_clip(model, shuffle_positions(order.tolist()))
     places = list(dict.fromkeys(name.partition(".")[0] for name in tams(model)))
     off = "shift off" if architecture_of(network) == "tsm" else "TAM off"

@@ -44,7 +44,7 @@ def tams(model: nn.Module) -> dict[str, TAM]:
 
 
 def centred_taps(taps: Tensor, first_offset: int) -> Tensor:
-    """Pad a TAM's taps (r, C) by zeros until the frame's own is in the middle (causal: 2r - 1)."""
+    """Pad taps (r, C) with zeros until the middle one is the frame's own: 2r - 1 taps if causal."""
     missing = 1 - 2 * first_offset - len(taps)
     return torch.cat([taps, taps.new_zeros(missing, taps.shape[1])])
 

@@ -55,10 +55,8 @@ def load_resnet(model: VideoNet, checkpoint: Checkpoint) -> LoadReport:
     report = LoadReport("resnet", kept=kept, ignored=[k for k in resnet if k.startswith("fc.")])
     renames = RESNET if model.architecture in RESNETS.values() else BIG_LITTLE_RENAMES
     ours = {rename(k, renames): resnet[k] for k in resnet if k not in report.ignored}
-    remedy = (
-        f"Give the weights of torchvision.models.resnet{model.arguments['depth']}; published "
-        "bLResNets are read by blvnet_lab.weights.load_official"
-    )
+    remedy = f"Give the weights of torchvision.models.resnet{model.arguments['depth']}; published "
+    remedy += "bLResNets are read by blvnet_lab.weights.load_official"
     return load_exactly(model, ours, report, remedy)
 
 
