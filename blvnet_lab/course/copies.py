@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,14 +132,12 @@ def digest(path: Path) -> str | None:
     if not path.is_file():
         return None
     content = path.read_bytes()
-    try:
+    with suppress(ValueError, LookupError, TypeError):  # not a notebook: every byte counts
         cells = [
             [cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("nbgrader")]
             for cell in json.loads(content)["cells"]
         ]
         content = json.dumps([cell for cell in cells if cell[1].strip()]).encode()
-    except (ValueError, LookupError, TypeError):
-        pass  # not a notebook: every byte counts
     return hashlib.sha256(content).hexdigest()
 
 

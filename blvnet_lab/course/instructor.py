@@ -96,14 +96,9 @@ def solve(exercise: Exercise) -> None:
     call = check.source.strip()
     check.source = f"verdict = {call}\ndisplay(verdict)\n{points} if verdict else 0"
     for cell, is_test in ((stub, False), (check, True)):
-        cell.metadata["nbgrader"] = {
-            "schema_version": 3,
-            "grade_id": ("check-" if is_test else "ex-") + exercise.grade_id,
-            "grade": is_test,
-            "solution": not is_test,
-            "locked": is_test,
-            "task": False,
-        } | ({"points": points} if is_test else {})
+        marks = {"schema_version": 3, "grade": is_test, "solution": not is_test, "locked": is_test}
+        marks |= {"grade_id": ("check-" if is_test else "ex-") + exercise.grade_id, "task": False}
+        cell.metadata["nbgrader"] = marks | ({"points": points} if is_test else {})
         # The outputs are those of the stub; both cells will be run again.
         cell.outputs, cell.execution_count = [], None
 

@@ -126,7 +126,6 @@ check_crop_clip = Check(
     never_seeds(lambda crop: crop(_numbered(2, 3, 4, 6), (2, 3))),
 )
 
-
 ROW, SHAPES = _numbered(1, 1, 1, 3), ((3, 1, 1, 1), (1, 1, 3, 1), (1, 3, 1, 1), (2, 3, 4, 5))
 check_flip_clip = Check(
     cases(

@@ -60,7 +60,6 @@ check_tsm_taps = Check(
     by=_tsm,
 )
 
-
 check_tams_needed = Check(
     cases(
         "information has num_frames - 1 steps to go, and a TAM of r taps carries it r // 2 frames; "

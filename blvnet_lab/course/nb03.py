@@ -42,7 +42,6 @@ check_conv_macs = Check(
     by=_conv,
 )
 
-
 check_bottleneck_macs = Check(
     cases(
         "1x1 to a quarter of the output's channels, 3x3 there, 1x1 back, at every pixel",
@@ -63,7 +62,6 @@ check_bottleneck_macs = Check(
     ),
     by=solutions.bottleneck_macs,
 )
-
 
 ROW = torch.tensor([[[[1.0, 3.0]]]])
 check_merge = Check(

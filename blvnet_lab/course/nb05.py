@@ -169,7 +169,6 @@ check_train_epoch = Check(
     deterministic(lambda train_epoch: _epoch(train_epoch, 4, rate=0.5).returned),
 )
 
-
 check_rate_at = Check(
     cases(
         "it rises by equal amounts, the first of them at step 0, to the peak at step warmup_steps",

@@ -49,7 +49,6 @@ check_kinetics_rows = Check(
     by=solutions.kinetics_rows,
 )
 
-
 MANY = [f"video{k:03}" for k in range(200)]
 
 

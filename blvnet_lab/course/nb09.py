@@ -88,7 +88,6 @@ check_frames_seen = Check(
     by=lambda *given: solutions.frames_seen(*given).tolist(),
 )
 
-
 TAPS = [
     (torch.tensor([[0.0, 0], [1, 1], [0, 0]]), torch.tensor([[0.5, 0], [0, 1], [-0.5, 0]])),
     (rand(3, 7), rand(3, 7, seed=1)),

@@ -18,7 +18,6 @@ MAX_LETTERS = 300  # characters of an error or a value
 TOLERANCE = 1e-5  # relative and absolute: enough for float32, which checks use as notebooks do
 ALIKE = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # either one will do
 
-
 LOOKS = {
     True: ("right", "✓", "#2e7d32"),
     False: ("not right yet", "✗", "#c62828"),
@@ -61,11 +60,9 @@ class Verdict:
             f'<span style="white-space:pre-wrap">{html.escape(text)}</span></div>'
             for word, text in self.lines.items()
         )
-        return (
-            f'<div role="status" style="border-left:4px solid {colour};padding:.4em .8em">'
-            f'<strong style="color:{colour}">{sign} {html.escape(self.headline)}</strong>'
-            f"{rows}</div>"
-        )
+        head = f'<strong style="color:{colour}">{sign} {html.escape(self.headline)}</strong>'
+        style = f"border-left:4px solid {colour};padding:.4em .8em"
+        return f'<div role="status" style="{style}">{head}{rows}</div>'
 
 
 def show_value(value: Any) -> str:
