@@ -317,9 +317,9 @@ def test_figures_of_a_card_are_those_of_the_evaluation(tmp_path, monkeypatch):
         wanted = table.loc[measure].loc[["as-is", "reversed", "halves"], "share"]
         assert shares == pytest.approx([*(100 * wanted)], abs=0.051)
 
-    # Without other orders there is no table, not that of an evaluation before.
+    # Without other orders there is no table, and that of the evaluation before has another name.
     evaluate_file(checkpoint, manifest, out=out)
-    assert (out / "playing.csv").is_file()
+    assert (out / "playing.1.csv").is_file()
     assert "other orders" not in model_card(checkpoint, evaluation=out)
     # And never the figures of another network, which a run may write while this one is evaluated.
     later, answer = SHIPPED.with_name("tsn.safetensors").read_bytes(), evaluate._answer

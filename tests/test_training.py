@@ -355,7 +355,7 @@ def train_badly(act: str, recipe: Recipe) -> dict:
     "act, error, words",
     [
         ("error", ArithmeticError, "^something is wrong$"),
-        ("exit", ChildProcessError, "has died .* OMP_NUM_THREADS=1 .*__main__"),
+        ("exit", ChildProcessError, "has died, .* OMP_NUM_THREADS=1 .*__main__"),
         ("signal", InterruptedError, "stopped by SIGTERM: .* all logs are in /nowhere"),
     ],
 )

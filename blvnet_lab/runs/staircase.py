@@ -158,6 +158,9 @@ def _train_all(
             while waiting and not failed and not asked:
                 done, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
                 failed = [future.exception() for future in done if future.exception()]
+                # The pool may miss one that dies early: it watches those it knew when last woken.
+                if not failed and children - set(multiprocessing.active_children()):
+                    failed = [BrokenExecutor()]
                 logs = [log.read_text("utf-8") for log in out.glob("logs/*.jsonl")]
                 bar.update(sum(log.count("\n") - 1 for log in logs) - bar.n)
         except RuntimeError as error:
