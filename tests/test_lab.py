@@ -15,9 +15,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="ends processes 
 SLEEPS = "import os, time; print(os.getpid(), flush=True); time.sleep(10_000)"
 LEAVES_ONE = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPS!r}])"
 OWNER = """\
-import subprocess, sys
+import signal, subprocess, sys
 from lab import owned
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it
 with owned([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True) as process:
     print(process.stdout.readline(), end="", flush=True)
     sys.stdin.read()  # until the tests end

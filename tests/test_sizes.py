@@ -28,7 +28,7 @@ CEILINGS = {
     "blvnet_lab/course": 2885,
     "blvnet_lab/cli.py": 246,
     "blvnet_lab/paths.py": 131,
-    "tests": 26840,
+    "tests": 26841,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 4  # functions with more of them
