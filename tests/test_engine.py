@@ -609,8 +609,8 @@ def test_a_slow_data_set_is_seen_at_once():
     recipe = replace(SHORT, epochs=1, hardware=Hardware(accumulate=4))
     slow = fitted(recipe=recipe, train_set=Clips(24, seconds=0.05))[1].history[0]
     quick = fitted(recipe=recipe, train_set=Clips(24))[1].history[0]
-    assert slow["wait_share"] > 0.6 and slow["seconds"] > 1.1
-    assert quick["wait_share"] < 0.3
+    waits = [line["wait_share"] * line["seconds"] for line in (slow, quick)]
+    assert waits[0] > 1.1 and waits[1] < waits[0] / 2  # the rest is slow where others compute, too
     for line in (slow, quick):
         assert abs(24 / line["clips_per_second"] - line["seconds"]) < 0.02
 

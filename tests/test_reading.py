@@ -7,6 +7,7 @@ import pickle
 import runpy
 import sys
 import types
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -670,7 +671,7 @@ def test_a_title_that_is_not_utf8(good, folder):
     """Here the name of the program that wrote the file."""
     named = folder / "named.mp4"
     named.write_bytes(good("no_b.mp4").read_bytes().replace(b"Lavf", b"L\xfcvf"))
-    with pytest.raises(UnicodeDecodeError):
+    with pytest.raises(UnicodeDecodeError) if decoding.LENIENT else nullcontext():
         av.open(named)
     assert probe_video(named).num_frames == 48
 

@@ -13,6 +13,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 
@@ -232,7 +233,7 @@ def _times(stream: VideoStream, decoded: Sequence[tuple[int | None, int | None]]
     pts, dts = [time for time, _ in decoded], []
     if rate and stream.container.format.flags & Flags.no_timestamps.value:
         # A bare stream, in no container: FFmpeg makes up its times, mostly at 25 frames a second.
-        step = 1 / (rate * stream.time_base)
+        step = 1 / Fraction(rate) / stream.time_base  # PyAV 19 rounds its own products
         return [(stream.start_time or 0) + round(place * step) for place in range(len(pts))]
     if None in pts:
         return pts

@@ -43,7 +43,7 @@ def showing_of(info: VideoInfo) -> Showing:
             fps = (len(ticks) / (sum(ticks) * stream.time_base)).limit_denominator(100_000)
             if len(set(ticks)) > 1:
                 times = tuple((time - pts[0]) * stream.time_base for time in pts)
-        aspect = stream.sample_aspect_ratio or None
+        aspect = Fraction(stream.sample_aspect_ratio or 0) or None  # PyAV 19 has its own type
         if aspect and not info.orientation[0]:  # rotated by a quarter turn
             aspect = 1 / aspect
         colours, form = None, coder.format.name if coder.format else ""
