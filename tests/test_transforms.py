@@ -5,7 +5,13 @@ import torch
 from torchvision.transforms import v2
 
 from blvnet_lab.data import denormalize, evaluation_transform, normalize, training_transform
-from blvnet_lab.data.transforms import CROP_SCALES, Jitter, multi_scale_crop, view_transform
+from blvnet_lab.data.transforms import (
+    CROP_SCALES,
+    ClipRandAugment,
+    Jitter,
+    multi_scale_crop,
+    view_transform,
+)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as published
 SIDES = [200, 175, 150, 132]  # of square crops at four scales, out of 200 pixels
@@ -172,6 +178,23 @@ def test_colours_change_as_torchvision_changes_them(seed):
     theirs = theirs.unflatten(2, (4, 30)).movedim(2, 0).int()
     assert (ours.int() - theirs).abs().max() <= 5
     assert (frames.int() - theirs).abs().max() > 15, "there is something to agree on"
+
+
+def test_what_is_still_stays_still_under_rand_augment():
+    """While something bright comes in from the left; one frame is changed as torchvision does."""
+    frames = random_frames(1, 3, 40, 60, seed=1).div(2, rounding_mode="floor").repeat(6, 1, 1, 1)
+    for t in range(6):
+        frames[t, ..., : 3 * t] = 250
+    training = training_transform((40, 60), jitter=0.0, rand_augment=1)
+    for seed in range(60):
+        torch.manual_seed(seed)
+        right = training(frames)[..., 40:]
+        assert torch.equal(right, right[:1].expand_as(right)), seed
+        single = []
+        for kind in (ClipRandAugment, v2.RandAugment):
+            torch.manual_seed(seed)
+            single.append(kind(1)(frames[3:4]))
+        assert torch.equal(*single), seed
 
 
 def test_evaluation_scales_to_a_short_side_first():

@@ -61,7 +61,7 @@ def training_transform(
         resized = v2.RandomResizedCrop(size, scale=AREAS, ratio=ratios)
         multi_scale = v2.Lambda(partial(multi_scale_crop, size=size))
         steps = [{"resized": resized, "multi-scale": multi_scale}[crop]]
-        steps += [v2.RandAugment(num_ops=rand_augment)] if rand_augment else []
+        steps += [ClipRandAugment(num_ops=rand_augment)] if rand_augment else []
         steps += [Jitter(jitter, jitter, jitter)] if jitter else []
         steps.append(v2.Lambda(normalize))
         steps += [v2.RandomErasing(p=erase)] if erase else []  # with 0, the mean colour
@@ -88,6 +88,21 @@ class Jitter(v2.ColorJitter):
                 grey = grey.mean((-4, -3, -2, -1), keepdim=True) if change == 1 else grey
                 frames.mul_(factor).add_(grey, alpha=1 - factor).clamp_(0, 255)
         return frames.round_().to(kind)  # `normalize` takes only uint8
+
+
+class ClipRandAugment(v2.RandAugment):
+    """Apply RandAugment to a clip (T, 3, H, W), with the ranges and means of all its frames.
+
+    torchvision takes those of each frame, and a still background flickers (as in `Jitter`).
+    """
+
+    def _apply_image_or_video_transform(
+        self, frames: Tensor, name: str, magnitude: float, **options: Any
+    ) -> Tensor:
+        tall = name in ("AutoContrast", "Contrast", "Equalize")  # given all frames as one picture
+        given = frames.movedim(0, 1).flatten(1, 2) if tall else frames
+        out = super()._apply_image_or_video_transform(given, name, magnitude, **options)
+        return out.unflatten(1, (len(frames), -1)).movedim(1, 0) if tall else out
 
 
 def useful_short_side(size: tuple[int, int], crop: Literal["resized", "multi-scale"]) -> int:
