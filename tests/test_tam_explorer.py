@@ -387,7 +387,8 @@ def taps_by_hand(preset, learned, causal=False):
     if preset == "difference":
         taps[own - 1] = -1
     if preset == "TSM shift" and causal:
-        taps[own - 1 :, : channels // 8] = torch.tensor([[1.0], [0.0]])
+        back = slice(channels // 8, channels // 4)
+        taps[own - 1 :, back] = torch.tensor([[1.0], [0.0]])
     elif preset == "TSM shift":
         taps[own - 1 : own + 2] = tsm_taps(channels)
     return taps
@@ -419,6 +420,16 @@ def test_presets_and_scopes(trained, explorer, preset, scope):
     assert_close(explorer.steps.maps[1], maps[0, explorer.frame.value, 3])
     at = [slider.value for slider in explorer.taps.values()]
     assert at == pytest.approx(changes["stage2.tam"][:, 3].tolist(), abs=STEP / 2)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_preset_of_tsm_is_a_networks_start(causal):
+    start = {"depth": "tiny", "num_frames": 8, "num_classes": 10, "causal": causal}
+    explorer = TamExplorer(blvnet_tam(**start, tap_init="shift"))
+    explorer.scope.value = "all TAMs"
+    for preset, words in (("identity", "Changed"), ("TSM shift", "All taps are the model's own.")):
+        explorer.presets[preset].click()
+        assert words in text_of(explorer, "message")
 
 
 def test_reset_leaves_no_trace(explorer):

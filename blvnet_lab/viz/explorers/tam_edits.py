@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from blvnet_lab.introspect import centred_taps, channel_roles, tsm_taps
+from blvnet_lab.introspect import centred_taps, channel_roles
 from blvnet_lab.introspect.taps import tams, tap_name
-from blvnet_lab.models import PairTAM, VideoNet
+from blvnet_lab.models import TAM, PairTAM, VideoNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.tam import weighted_sum
 from blvnet_lab.viz.explorers.base import one_clip, probabilities
@@ -71,16 +71,13 @@ def preset_taps(preset: str, learned: Tensor, first_offset: int) -> Tensor:
         return learned
     if preset == "average":
         return torch.full_like(learned, 1 / len(learned))
-    taps, own = torch.zeros_like(learned), -first_offset
-    taps[own] = 1
+    if preset == "TSM shift":
+        causal = first_offset == 1 - len(learned)
+        return TAM(learned.shape[1], len(learned), "shift", causal).taps.detach()
+    taps = torch.zeros_like(learned)
+    taps[-first_offset] = 1
     if preset == "difference":
-        taps[own - 1] = -1
-    elif preset == "TSM shift":
-        before, _, after = tsm_taps(learned.shape[1])
-        if own == len(learned) - 1:  # causal: there is no tap for the next position
-            before, after = after, torch.zeros_like(after)
-        near = taps[own - 1 : own + 2]
-        near[:] = torch.stack([before, 1 - before - after, after])[: len(near)]
+        taps[-first_offset - 1] = -1
     return taps
 
 
