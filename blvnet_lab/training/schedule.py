@@ -75,7 +75,7 @@ def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps_per_epoch: int) -
     """Make the recipe's schedule, to be stepped after every step of the optimizer."""
     if recipe.schedule == "one-cycle":
         rates = [group["lr"] for group in optimizer.param_groups]
-        steps = recipe.epochs * steps_per_epoch
+        steps = max(2, recipe.epochs * steps_per_epoch)  # the last one's rate is nearly 0
         return OneCycleLR(optimizer, rates, total_steps=steps, cycle_momentum=False)
     return LambdaLR(optimizer, lambda step: rate_factor(step, recipe, steps_per_epoch))
 
