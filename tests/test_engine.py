@@ -851,6 +851,20 @@ def test_videos_that_cannot_be_read_are_passed_over(workers, videos, tmp_path):
     pd.testing.assert_frame_equal(listed, result.unreadable, check_dtype=False)
 
 
+def test_videos_passed_over_stay_listed_after_an_interruption(videos, tmp_path):
+    """Even if they have been repaired in between."""
+    recipe, last = replace(SHORT, batch_size=3), videos["path"][10]
+    val = ClipDataset(DataSet(videos), "val", 4, evaluation_transform((32, 32)))
+    for resume, score in ((False, stop_after(1)), (True, None)):
+        data = {"train_set": training_clips(videos), "val_set": val}
+        _, result = fitted(tmp_path / "run", recipe, score=score, resume=resume, **data)
+        assert [line["unreadable"] for line in result.history] == [2, 2][: 1 + resume]
+        listed = pd.read_csv(tmp_path / "run" / "unreadable.csv")
+        assert listed["path"].tolist() == videos["path"][[3, 7]].tolist()
+        for path in listed["path"]:
+            shutil.copy(last, path)
+
+
 def test_what_takes_the_place_of_a_damaged_video_is_always_the_same(videos):
     """Whether it was met before (by this worker, before an interruption) does not matter."""
     data = training_clips(videos)

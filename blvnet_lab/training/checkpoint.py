@@ -32,7 +32,7 @@ from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_
 from blvnet_lab.training.state import State
 
 FORMAT = 1  # of checkpoints; to be increased if that changes
-LAST, BEST, MODEL = "last.pt", "best.pt", "model.safetensors"
+LAST, BEST, MODEL, UNREADABLE = "last.pt", "best.pt", "model.safetensors", "unreadable.csv"
 REMEDY = "continue it with --resume auto, choose another out, or delete it first"
 
 
@@ -49,6 +49,7 @@ class RunFolder:
     def __init__(self, output: Output | None, state: State, train_set: Dataset, val_set: Dataset):
         self.output, self.state, self.clips = output, state, (train_set, val_set)
         self.saved_at, self.is_first = time.monotonic(), current_ranks().is_first
+        self.skipped = pd.DataFrame(columns=["path", "reason"], dtype="str")  # in earlier parts
         if output is None:
             return
         self.data = _describe_data(train_set, val_set)
@@ -57,6 +58,8 @@ class RunFolder:
             contents = read_checkpoint(last)
             _check_same(contents, state.recipe, self.data, last)
             state.unpack(contents)
+            if (listed := folder / UNREADABLE).is_file():
+                self.skipped = pd.read_csv(listed, dtype="str", keep_default_na=False)
         elif self.is_first:
             if not output.resume:
                 check_empty(folder, "folder for the run", REMEDY)
@@ -99,7 +102,7 @@ class RunFolder:
                 f"steps {len(bad)} tensors are not, first {bad[0]}: lower the learning rate, or "
                 "limit the gradients with clip_norm; the last checkpoint is from before"
             )
-        recipe, unreadable = recipe_to_json(state.recipe), unreadable_videos(*self.clips)
+        recipe, unreadable = recipe_to_json(state.recipe), self.unreadable()
         contents = {"format": FORMAT, "recipe": recipe, **self.data, **state.pack()}
         if self.is_first:
             buffer = io.BytesIO()  # torch.save would hide the disk's error in one of its own
@@ -109,13 +112,19 @@ class RunFolder:
                 with atomic_write(self.output.folder / name) as partial:
                     partial.write_bytes(buffer.getbuffer())
             table = unreadable.to_csv(index=False, lineterminator="\n")
-            self._write_texts({"unreadable.csv": table} if len(unreadable) else {})
+            self._write_texts({UNREADABLE: table} if len(unreadable) else {})
             if state.step == 0 and self.output.tensorboard:
                 for name, value in (line := state.history[-1]).items():
                     if isinstance(value, int | float):
                         self.events.add_scalar(f"epoch/{name}", value, line["epoch"])
                 self.events.flush()
         self.saved_at = time.monotonic()
+
+    def unreadable(self) -> pd.DataFrame:
+        """List the videos that any rank has skipped in this run, sorted by path: path, reason."""
+        own = (clips.unreadable() for clips in self.clips if hasattr(clips, "unreadable"))
+        found = pd.concat(current_ranks().gather(pd.concat([*own, self.skipped])))
+        return found.drop_duplicates("path").sort_values("path", ignore_index=True)
 
     def _of_this_epoch(self) -> list[str]:
         """Name the checkpoints to keep of an epoch that has just ended."""
@@ -129,14 +138,6 @@ class RunFolder:
         log = "".join(json.dumps(line) + "\n" for line in self.state.history)
         texts = {"log.jsonl": log, **texts}
         write_files({self.output.folder / name: texts[name] for name in texts}, replace=True)
-
-
-def unreadable_videos(*datasets: Dataset) -> pd.DataFrame:
-    """List the videos that any rank has skipped, sorted by path: path, reason."""
-    none = pd.DataFrame(columns=["path", "reason"], dtype="str")
-    own = pd.concat([none, *(d.unreadable() for d in datasets if hasattr(d, "unreadable"))])
-    found = pd.concat(current_ranks().gather(own))
-    return found.drop_duplicates("path").sort_values("path", ignore_index=True)
 
 
 def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:

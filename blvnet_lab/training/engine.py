@@ -27,7 +27,7 @@ from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS
 from blvnet_lab.progress import tqdm
 from blvnet_lab.threads import keep_memory
-from blvnet_lab.training.checkpoint import RunFolder, unreadable_videos
+from blvnet_lab.training.checkpoint import RunFolder
 from blvnet_lab.training.distributed import current_ranks, noted_signals, pick_device
 from blvnet_lab.training.evaluation import Predictions, Stopped, autocast, evaluate, standard_scores
 from blvnet_lab.training.loading import mixing, report_dead_worker, timed_batches, training_loader
@@ -237,7 +237,7 @@ def fit(
                     begin = time.perf_counter()
                     predictions, scores = _evaluate(state, val_set, batches.at_once, score, asked)
                     seconds = time.perf_counter() - begin
-                    state.end_epoch(scores, seconds, len(unreadable_videos(train_set, val_set)))
+                    state.end_epoch(scores, seconds, len(folder.unreadable()))
                     line = state.history[-1]
                     _describe(bar, state, line["epoch"], line["train_loss"])
                     bar.refresh()
@@ -249,7 +249,7 @@ def fit(
                 folder.save()
     model.load_state_dict(state.evaluated.state_dict())
     model.eval()
-    return Fitted(state.history, predictions, stopped, unreadable_videos(train_set, val_set))
+    return Fitted(state.history, predictions, stopped, folder.unreadable())
 
 
 def _evaluate(
