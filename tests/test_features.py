@@ -312,3 +312,6 @@ def test_two_dimensions_and_what_they_lose():
     points["path"] = points["path"].str.removeprefix("home/data/")
     expected = points.round(3)[["class_name", "path", "x", "y"]].itertuples(index=False, name=None)
     assert sorted(drawn) == sorted(expected) and len(figure.data) == 8, "classes x splits"
+    many = pd.DataFrame({"x": 0.5, "y": 0.5, "class_name": map(str, range(70)), "path": "a"})
+    looks = viz.embedding_hover(many.assign(split="val")).data
+    assert len({(each.marker.color, each.marker.symbol) for each in looks}) == 70

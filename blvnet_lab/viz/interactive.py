@@ -15,6 +15,8 @@ from blvnet_lab.viz.figures import ACCURACY, COST_TICKS, COST_TITLE, TOP_1_TITLE
 from blvnet_lab.viz.taps import of_module, scale_title, sorted_taps
 from blvnet_lab.viz.theme import GREY, KIND_COLOURS, MODEL_COLOURS, ROLE_COLOURS, SIGNED, template
 
+# For those who see no colours; seven go with six or ten colours in 42 or 70 combinations.
+SYMBOLS = ["circle", "square", "diamond", "x", "triangle-up", "star", "cross"]
 DECIMALS = 3  # of weights; more would only make the notebooks larger
 
 
@@ -23,7 +25,7 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
 
     Args:
         logs: model name to the lines of its run's log: "epoch" and, if scored, "direction" and
-            "order", in 0..1. More than six models share styles.
+            "order", in 0..1. More than 42 models share styles.
     """
     scores = [
         (name, line["epoch"], kind, round(100 * line[kind], 1))
@@ -33,10 +35,8 @@ def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
         if kind in line
     ]
     table = pd.DataFrame(scores, columns=["model", "epoch", "classes", ACCURACY], dtype=object)
-    # The symbols are for those who see no colours.
-    symbols = ["circle", "square", "diamond", "x", "triangle-up", "star"]
     look = {"color": "model", "color_discrete_sequence": MODEL_COLOURS}
-    look |= {"symbol": "model", "symbol_sequence": symbols, "facet_col": "classes"}
+    look |= {"symbol": "model", "symbol_sequence": SYMBOLS, "facet_col": "classes"}
     figure = px.line(table, "epoch", ACCURACY, **look, range_y=[30, 104], title=title, height=400)
     note = {"text": "coin toss", "yshift": -32}  # below the lines of those that toss it
     figure.add_hline(50, line={"dash": "dash", "color": GREY}, annotation=note)
@@ -133,15 +133,15 @@ def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
     """Draw clips as points in a plane, a panel per split, with class and path on hover.
 
     The table has x, y, class_name, split and path of each clip, as from `runs.probe.flat_features`.
+    More than 70 classes share styles.
     """
     ends = ["/".join(Path(path).parts[-3:]) for path in points["path"]]
     rows = [np.arange(len(points)).astype(object)]  # objects become lists, not encoded bytes
     points = points.round({"x": 3, "y": 3}).astype(object)
     labels = {"x": "first principal component", "y": "second principal component"}
-    # The symbols are for those who see no colours.
-    look = {"color": "class_name", "symbol": "class_name", "facet_col": "split", "height": 560}
-    look |= {"labels": labels, "title": title.replace("; ", "<br>")}
-    figure = px.scatter(points, "x", "y", hover_name=ends, custom_data=rows, **look)
+    look = {"color": "class_name", "symbol": "class_name", "symbol_sequence": SYMBOLS}
+    look |= {"facet_col": "split", "labels": labels, "title": title.replace("; ", "<br>")}
+    figure = px.scatter(points, "x", "y", hover_name=ends, custom_data=rows, height=560, **look)
     figure.update_traces(marker={"size": 7, "opacity": 0.8})
     return figure.update_layout(margin={"t": 110})  # room for all titles
 
