@@ -152,7 +152,6 @@ def draw(name: str, found: Any) -> None:
     else:
         title, path = Path(found.about["checkpoint"]).stem, found.out / "confusion.png"
         figure = viz.confusion_figure({title: found.confusion}, found.classes)
-        figure.set_size_inches(figure.get_size_inches() * max(1, len(found.classes) / 16))
     with atomic_write(path, keep=True) as partial_file:
         figure.savefig(partial_file, dpi=150, format=path.suffix[1:])
     print(f"{path} is a picture of it")

@@ -1,6 +1,7 @@
 """Pictures: they show the numbers they are given, with labels and units, and refuse nonsense."""
 
 import io
+import itertools
 
 import matplotlib as mpl
 import numpy as np
@@ -70,6 +71,25 @@ def test_no_name_is_a_formula_or_hidden():
         figure.savefig(io.BytesIO())  # "x_" is no formula: matplotlib would refuse it
     for shown in (over_time.axes[0].get_legend().get_texts(), bars.axes[0].get_yticklabels()):
         assert [text.get_text().strip().replace("\\$", "$") for text in shown] == names
+
+
+@pytest.mark.parametrize("count", [1, 12, 50])
+@pytest.mark.parametrize("letters", [2, 80])
+def test_names_have_room_and_leave_room(count, letters):
+    names = [f"{i:02}".ljust(letters - 2, "n") + f"{i:02}" for i in range(count)]
+    bars = viz.class_bars({"net": torch.ones(count)}, names)
+    confusion = viz.confusion_figure({"net": torch.eye(count)}, names)
+    for figure in (bars, confusion):
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        inches = axes.get_window_extent().size / figure.dpi
+        assert inches[0] > 1.5 and inches[1] > (2 if figure is confusion else 0.2)
+        assert figure.get_tightbbox().x0 > -0.01 and figure.get_tightbbox().y0 > -0.01
+        places = [label.get_window_extent() for label in axes.get_yticklabels()]
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(places))
+        shown = [label.get_text() for label in axes.get_yticklabels()]
+        assert max(map(len, shown)) <= 40
+        assert all(s[:2] == s[-2:] == name[:2] for s, name in zip(shown, names, strict=True))
 
 
 def test_class_bars_and_confusion_are_in_percent():

@@ -15,11 +15,12 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from blvnet_lab.viz import theme
-from blvnet_lab.viz.images import as_images
+from blvnet_lab.viz.images import abridged, as_images
 from blvnet_lab.viz.theme import BLUE, GREEN, GREY, KIND_COLOURS, ORANGE, PURPLE, SKY, VERMILLION
 
 ACCURACY = "accuracy between partners / %"
 METHOD_COLOURS = (GREEN, PURPLE, VERMILLION, SKY)  # of importances, in the order given
+LETTERS = 40  # of a class name in a picture, at most
 COST_TITLE, TOP_1_TITLE = "one clip, measured / ms", "published top-1 / %"
 COST_TICKS = [m * 10**e for e in range(-1, 5) for m in (1, 2, 3, 5, 7)]  # of a logarithmic axis
 NAME_HEIGHT = 0.06  # of a model's name, as a share of the panel's height
@@ -48,8 +49,13 @@ def whole_numbers(axes: Axes) -> None:
 
 
 def as_label(name: str) -> str:
-    """Keep matplotlib from reading $...$ as a formula, and from leaving _... out of a legend."""
-    return " " * name.startswith("_") + name.replace("$", r"\$")
+    """Cut a long name; keep $...$ from being read as a formula, _... from being left out."""
+    return " " * name.startswith("_") + abridged(name, LETTERS).replace("$", r"\$")
+
+
+def room_for(labels: Sequence[str]) -> float:
+    """Estimate the inches that labels need beyond those for twenty letters."""
+    return 0.075 * max(0, max(map(len, labels)) - 20)
 
 
 def draw_coin_toss(axes: Axes) -> None:
@@ -181,15 +187,15 @@ def class_bars(probabilities: dict[str, Sequence[float]], class_names: Sequence[
 
     `probabilities` maps a prediction's name to one value in 0..1 per class.
     """
-    count = len(probabilities)
-    width, height = 1.8 + 2.4 * count, 0.9 + 0.24 * len(class_names)
+    count, labels = len(probabilities), [*map(as_label, class_names)]
+    width, height = 1.8 + 2.4 * count + room_for(labels), 0.9 + 0.24 * len(labels)
     figure, panels = new_figure(width, height, ncols=count, sharey=True)
     for axes, (name, values) in zip(panels, probabilities.items(), strict=True):
         percent = 100 * np.array([float(value) for value in values])
         colours = [BLUE if i == percent.argmax() else GREY for i in range(len(percent))]
         axes.barh(range(len(percent)), percent, color=colours)
         axes.set(title=name, xlim=(0, 100), xlabel="probability / %")
-        axes.set_yticks(range(len(class_names)), map(as_label, class_names))
+        axes.set_yticks(range(len(labels)), labels)
     panels[0].invert_yaxis()  # class 0 on top
     return figure
 
@@ -198,10 +204,12 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
     """Draw confusion matrices side by side, each row in percent of its true class.
 
     `matrices` maps a model's name to counts (num_classes, num_classes); rows are true classes.
+    Of more than 50 classes, names and numbers are so small that one has to zoom in.
     """
-    count = len(matrices)
-    figure, panels = new_figure(1.5 + 3.6 * count, 4.9, ncols=count, framed=True, sharey=True)
-    ticks, class_names = range(len(class_names)), [*map(as_label, class_names)]
+    count, labels = len(matrices), [*map(as_label, class_names)]
+    scale, tiny = max(1, min(50, len(labels)) / 16), min(1, 50 / len(labels))
+    width, height = (scale * side + room_for(labels) for side in (1.5 + 3.6 * count, 4.9))
+    figure, panels = new_figure(width, height, ncols=count, framed=True, sharey=True)
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         counts = np.asarray(matrix, dtype=float)
         percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -209,10 +217,11 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
         for row, column in np.argwhere(percent >= 5):
             value = percent[row, column]
             colour = "white" if value < 47 else "black"  # where both contrast 4.5 to 1
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
+            look = {"ha": "center", "va": "center", "color": colour, "fontsize": 10 * tiny}
+            axes.text(column, row, f"{value:.0f}", **look)
         axes.set(title=name, xlabel="predicted class")
-        axes.set_xticks(ticks, class_names, rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(ticks, class_names, fontsize=8)
+        axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8 * tiny)
+        axes.set_yticks(range(len(labels)), labels, fontsize=8 * tiny)
     panels[0].set_ylabel("true class")
     figure.colorbar(image, ax=panels, label="clips of the true class / %", shrink=0.7)
     return figure

@@ -35,6 +35,12 @@ def text_width(text: str) -> int:
     return round(font().getlength(text))
 
 
+def abridged(name: str, letters: int) -> str:
+    """Cut a name in the middle, down to `letters`: often only the ends tell classes apart."""
+    half = letters // 2
+    return name if len(name) <= letters else f"{name[:half]}…{name[half + 1 - letters :]}"
+
+
 def as_images(frames: torch.Tensor | np.ndarray) -> np.ndarray:
     """Turn frames ``(T, 3, H, W)`` into ``(T, H, W, 3)``; ValueError for another shape or type."""
     if isinstance(frames, torch.Tensor):

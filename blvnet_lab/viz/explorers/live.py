@@ -306,7 +306,7 @@ def score_chart(
     many classes, those with the highest scores are shown.
     """
     shown = sorted(np.argsort(-scores.max(0, initial=0), kind="stable")[:MAX_ROWS].tolist())
-    labels = [n if len(n) <= MAX_LETTERS else f"{n[: MAX_LETTERS - 1]}…" for n in names]
+    labels = [images.abridged(name, MAX_LETTERS) for name in names]
     left, right = 12 + max(images.text_width(labels[i]) for i in shown), WIDTH - NUMBERS_PX
     bottom = TOP_PX + len(shown) * ROW_PX
     sheet = images.Sheet(WIDTH, bottom + AXIS_PX)
