@@ -73,6 +73,24 @@ def test_no_name_is_a_formula_or_hidden():
         assert [text.get_text().strip().replace("\\$", "$") for text in shown] == names
 
 
+def test_numbers_of_many_frames_do_not_overlap():
+    frames, cells = torch.zeros(64, 3, 4, 4, dtype=torch.uint8), torch.ones(32, 4, 4)
+    for figure, first in (
+        (viz.importance_figure(frames, {"a / nats": torch.ones(64)}), 0),
+        (viz.attribution_figure(frames, {"a": cells}), 0.5),
+        (viz.receptive_field_figure(dict.fromkeys("abc", torch.ones(32, 64))), 0),
+    ):
+        figure.draw_without_rendering()
+        for axes in (axes for axes in figure.axes if axes.get_xlabel() == "frame"):
+            for axis in (axes.xaxis, axes.yaxis):
+                shown = [text for text in axis.get_ticklabels() if text.get_text()]
+                boxes = [text.get_window_extent() for text in shown]
+                assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+            places = {text.get_text(): text.get_position()[0] for text in axes.get_xticklabels()}
+            numbers = [number for number in places if number]
+            assert len(numbers) >= 16 and all(places[n] == int(n) + first for n in numbers)
+
+
 @pytest.mark.parametrize("count", [1, 12, 50])
 @pytest.mark.parametrize("letters", [2, 80])
 def test_names_have_room_and_leave_room(count, letters):

@@ -180,7 +180,7 @@ def test_attributions_lie_over_their_frames_on_one_scale():
     label = f"as asked\n{low:.2g} to {high:.2g}".replace("-", "−")
     assert [top.get_ylabel(), rows[0].get_ylabel()] == ["frames", label]
     words = texts(figure)
-    assert "attribution / logits" in words and "frame" in words and words.count("7") == 1
+    assert "attribution\n/ logits" in words and "frame" in words and words.count("7") == 1
     (zero,) = viz.attribution_figure(FRAMES, {"none": torch.zeros(8, 2, 2)}).axes[1].images[1:2]
     assert zero.get_clim() == (-1, 1)
 

@@ -48,6 +48,13 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
+def number_frames(axes: Axes, count: int, most: int = 32, first: float = 0.0) -> None:
+    """Put a tick at every frame, from `first` on, and a number at no more than `most` of them."""
+    step = -(-count // most)
+    numbers = ["" if t % step else t for t in range(count)]
+    axes.set_xticks(np.arange(count) + first, numbers)
+
+
 def as_label(name: str) -> str:
     """Cut a long name; keep $...$ from being read as a formula, _... from being left out."""
     return " " * name.startswith("_") + abridged(name, LETTERS).replace("$", r"\$")
@@ -296,7 +303,8 @@ def importance_figure(
         axes.bar(range(count), np.asarray(values, dtype=float), 0.7, color=colour)
         axes.axhline(0, color=theme.ink(), linewidth=0.8)
         axes.set_ylabel(name.replace(" / ", "\n/ "), fontsize=9)
-        panels[-1].set(xlabel="frame", xticks=range(count))
+        panels[-1].set_xlabel("frame")
+        number_frames(panels[-1], count)
     figure.align_ylabels(panels)
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from blvnet_lab.viz.figures import draw_signed, new_figure
+from blvnet_lab.viz.figures import draw_signed, new_figure, number_frames
 from blvnet_lab.viz.images import as_images
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, OPACITY, ORANGE, VERMILLION
 
@@ -56,8 +56,9 @@ def attribution_figure(
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
         axes.set(frame_on=False, xlim=(0, count), ylim=(0.92 * height / width, 0), yticks=[])
         axes.tick_params(length=0)
-    axes.set(xlabel="frame", xticks=np.arange(count) + 0.5, xticklabels=range(count))
-    bar = figure.colorbar(shown, ax=panels, label="attribution / logits", shrink=0.9, aspect=30)
+    axes.set_xlabel("frame")
+    number_frames(axes, count, first=0.5)
+    bar = figure.colorbar(shown, ax=panels, label="attribution\n/ logits", shrink=0.9, aspect=30)
     bar.ax.set_facecolor(GREY)  # under the colours, as a frame is
     return figure
 
@@ -90,8 +91,8 @@ def receptive_field_figure(
             axes.add_collection(LineCollection(edges, color=VERMILLION, linewidth=1.5))
         axes.set_title(name, fontsize=9)
         axes.set(xlabel="frame", ylabel="frame" if len(field) == num_frames else "pair")
-        axes.set_xticks(range(num_frames), range(num_frames))
-        axes.set_yticks(range(0, len(field), 1 if len(field) <= 8 else 2))
+        number_frames(axes, num_frames, 16)
+        axes.set_yticks(range(0, len(field), -(-len(field) // 8)))
         axes.tick_params(labelsize=8 if num_frames <= 8 else 6)
         if paired:
             axes.tick_params(axis="x", length=5, width=5)  # points: squares of colour
