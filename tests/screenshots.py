@@ -136,7 +136,8 @@ def main() -> None:
             with open_page(browser, lab) as page:
                 page.set_viewport_size({"width": 1400, "height": 1800})
                 open_and_run(page, lab, write_notebook(lab, f"{name}.ipynb", SETUP, source))
-                explorer = page.locator(f".blvnet-{name}-explorer, .blvnet-{name}-view")
+                kinds = f".blvnet-{name}-explorer, .blvnet-{name}-view, .blvnet-clip-{name}"
+                explorer = page.locator(kinds)
                 for step in steps:
                     if explorer.locator("option", has_text=step).count():
                         explorer.locator("select").last.select_option(step)

@@ -137,8 +137,8 @@ def pixels(page, selector: str) -> list[list[int]]:
 
 def drive_stepper(page) -> None:
     """Move the first frame stepper of the page by key, by number and by its play button."""
-    stepper = page.locator(".blvnet-stepper").first
-    counter = stepper.locator(".blvnet-caption code")
+    stepper = page.locator(".blvnet-frame-stepper").first
+    counter = stepper.locator(".blvnet-frame-caption code")
     handle = stepper.get_by_role("slider")
     last = round(float(handle.get_attribute("aria-valuemax")))
     expect(counter).to_have_text(f"frame 0 (0 to {last})")
@@ -342,7 +342,7 @@ def take_screenshot(page, path: Path) -> None:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(page, lab, notebook):
     open_and_run(page, lab, f"notebooks/{notebook.name}")
-    if page.locator(".blvnet-stepper").count():
+    if page.locator(".blvnet-frame-stepper").count():
         drive_stepper(page)
     if page.locator(".blvnet-clip-explorer").count():
         drive_clip_explorer(page)
@@ -385,15 +385,15 @@ def widgets(browser, lab, request):
 
 
 def test_frame_stepper(widgets):
-    image = widgets.locator(".blvnet-stepper .blvnet-frame")
+    image = widgets.locator(".blvnet-frame-stepper .blvnet-frame-frame")
     assert image.bounding_box()["width"] == pytest.approx(320, abs=1)  # 64 pixels, 5 times
-    first = pixels(widgets, ".blvnet-frame")
+    first = pixels(widgets, ".blvnet-frame-frame")
     drive_stepper(widgets)
-    last = pixels(widgets, ".blvnet-frame")
+    last = pixels(widgets, ".blvnet-frame-frame")
     for start, end, band in ((first, last, 0), (last, first, 3)):  # red leaves band 0 for band 3
         assert start[band][0] > 60 > 40 > end[band][0], (first, last)
     assert all(abs(band[1] - 30) < 4 for band in first + last), "green should not move"
-    assert widgets.locator(".blvnet-caption b").inner_text() == "15 of them"
+    assert widgets.locator(".blvnet-frame-caption b").inner_text() == "15 of them"
 
 
 MODELS = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")
@@ -703,8 +703,8 @@ def test_reopened_notebook_shows_what_was_saved(page, lab, browser):
         assert_shown_as_saved(again, saved)
         assert all("widget model not found" in text for text in unexpected(again))
         do(again, "run")
-        expect(again.locator(".blvnet-stepper")).to_be_visible()
-        expect(again.locator(".blvnet-stepper img")).to_have_count(1)
+        expect(again.locator(".blvnet-frame-stepper")).to_be_visible()
+        expect(again.locator(".blvnet-frame-stepper img")).to_have_count(1)
 
 
 def test_committed_notebook_is_shown_before_it_is_run(page, lab):
@@ -785,8 +785,8 @@ def button(widget, name: str):
 def test_recorder(page, lab):
     """Two recordings, a file in several pieces, and one that is no video."""
     open_and_run(page, lab, write_notebook(lab, "recorder.ipynb", RECORDER))
-    recorder, folder = page.locator(".blvnet-recorder-view"), lab.root / "mine"
-    status, message = recorder.get_by_role("status"), recorder.locator(".blvnet-recorder-message")
+    recorder, folder = page.locator(".blvnet-clip-recorder"), lab.root / "mine"
+    status, message = recorder.get_by_role("status"), recorder.locator(".blvnet-clip-message")
     expect(button(recorder, "record")).to_be_disabled()
     button(recorder, "camera on").click()
     for number, label in ((1, "wave right"), (2, "wave left")):
@@ -818,7 +818,7 @@ def test_recorder(page, lab):
         expect(status).to_have_text("")
     expect(message).to_contain_text("Not taken. text.mp4: expected a video file")
     assert (folder / "originals/wave left/003.mp4").read_bytes() == large
-    with redrawn(recorder.locator(".blvnet-recorder-strip")):
+    with redrawn(recorder.locator(".blvnet-clip-strip")):
         button(recorder, "remove the last").click()
     expect(message).to_have_text("Removed: wave left, 003.")
     assert (folder / "removed/originals/wave left/003.mp4").read_bytes() == large
@@ -829,7 +829,7 @@ def test_recording_that_fails_and_no_camera(page, lab):
     """None that records, one that is unplugged, one that is denied, and a page that is not safe."""
     open_and_run(page, lab, write_notebook(lab, "fails.ipynb", RECORDER))
     page.evaluate(NO_RECORDER + "null")  # a function would be called
-    recorder = page.locator(".blvnet-recorder-view")
+    recorder = page.locator(".blvnet-clip-recorder")
     status = recorder.get_by_role("status")
     button(recorder, "camera on").click()
     button(recorder, "record").click()

@@ -40,7 +40,6 @@ from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
 class Toy(Explorer):
     """Two sliders, of which `wide` limits `place`; notes what is done when, and by how many."""
 
-    css_class = "blvnet-toy-explorer"
     inside, together = 0, []  # of all toys
 
     def __init__(self):

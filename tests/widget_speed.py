@@ -23,7 +23,7 @@ names = motion.classes
 # Widget to: how to make it, its slider, the picture that the slider moves. The slider is a CSS
 # class, or the number of the slider among all of the widget.
 WIDGETS = {
-    "FrameStepper, frame": ("viz.FrameStepper(frames)", 0, ".blvnet-frame"),
+    "FrameStepper, frame": ("viz.FrameStepper(frames)", 0, ".blvnet-frame-frame"),
     "ClipExplorer, frame": (
         "viz.ClipExplorer({'bLVNet-TAM': model}, manifest, names)",
         1,

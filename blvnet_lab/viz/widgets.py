@@ -25,8 +25,6 @@ class FrameStepper(Explorer):
     frame while playing; a local kernel keeps up with about ten frames a second.
     """
 
-    css_class = "blvnet-stepper"
-
     def __init__(
         self,
         frames: torch.Tensor | np.ndarray,
@@ -67,8 +65,6 @@ class LiveCurves(Explorer):
     display(curves)
     engine.fit(..., after_epoch=curves)  # called with the lines of the log so far
     """
-
-    css_class = "blvnet-curves"
 
     def __init__(self, title: str = "") -> None:
         super().__init__()

@@ -8,6 +8,7 @@ cell may run in another. A lock makes sure that actions of controls run one afte
 """
 
 import base64
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -38,7 +39,6 @@ class Explorer(widgets.VBox):
     (the same on every machine).
     """
 
-    css_class = ""  # for style sheets and browser tests; parts append their names
     about = ""
     lines: Sequence[str] = ()
 
@@ -48,11 +48,13 @@ class Explorer(widgets.VBox):
         self._controls: dict[str, widgets.Widget] = {}
         self._drawn: dict[str, np.ndarray] = {}
         self._busy = True  # until all parts are laid out
-        self.add_class(self.css_class)
+        # For style sheets: blvnet-clip-explorer of a ClipExplorer, blvnet-clip-frame of its frame.
+        self._css = "blvnet" + re.sub("[A-Z]", r"-\g<0>", type(self).__name__).lower()
+        self.add_class(self._css)
 
     def _named(self, name: str, part: widgets.Widget) -> widgets.Widget:
         setattr(self, name, part)
-        return part.add_class(f"{self.css_class.rpartition('-')[0]}-{name}")
+        return part.add_class(f"{self._css.rpartition('-')[0]}-{name}")
 
     def _control(
         self, name: str, control: widgets.Widget, action: Action | None = None

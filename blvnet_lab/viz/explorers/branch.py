@@ -50,8 +50,6 @@ class BranchExplorer(Explorer):
     Raises ValueError for several clips, or a clip that the model does not accept.
     """
 
-    css_class = "blvnet-branch-explorer"
-
     def __init__(self, model: VideoNet, clip: Tensor) -> None:
         super().__init__()
         model = network_of(model)

@@ -50,8 +50,6 @@ class ClipExplorer(VideoExplorer):
     clip cannot be read. If a later one cannot, a message says so, and the last picture stays.
     """
 
-    css_class = "blvnet-clip-explorer"
-
     def __init__(
         self,
         models: Mapping[str, VideoNet],

@@ -35,8 +35,6 @@ class EmbeddingExplorer(Explorer):
     Raises ValueError for a table without rows.
     """
 
-    css_class = "blvnet-embedding-explorer"
-
     def __init__(self, points: pd.DataFrame, title: str = "") -> None:
         super().__init__()
         if points.empty:

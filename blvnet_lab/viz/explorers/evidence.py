@@ -45,8 +45,6 @@ class EvidenceExplorer(Explorer):
     Raises ValueError for networks, clip and names that do not fit together.
     """
 
-    css_class = "blvnet-evidence-explorer"
-
     def __init__(
         self,
         networks: Mapping[str, VideoNet] | VideoNet,

@@ -121,8 +121,6 @@ class LiveView(VideoExplorer):
     video cannot be read. If only a later frame cannot, a message says so when it is reached.
     """
 
-    css_class = "blvnet-live-view"
-
     def __new__(cls, *args, source: Literal["file", "camera"] = "file", **kwargs):
         """Make the view for a source; Python then calls __init__ only for that of a file."""
         if source not in ("file", "camera"):
@@ -240,8 +238,6 @@ class CameraView(Explorer):
     Controls and arguments are those of `LiveView`, except `fps`, the frames per second that the
     network gets. Take those of its training: T frames spread over s seconds are T / s.
     """
-
-    css_class = "blvnet-camera-view"
 
     def __init__(
         self,

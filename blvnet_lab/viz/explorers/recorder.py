@@ -56,8 +56,6 @@ class ClipRecorder(Explorer):
     are made.
     """
 
-    css_class = "blvnet-recorder-view"
-
     def __init__(
         self,
         folder: str | Path,

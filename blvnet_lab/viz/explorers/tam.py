@@ -50,8 +50,6 @@ class TamExplorer(Explorer):
     Raises ValueError for a model without TAMs, and for a clip or names that do not fit it.
     """
 
-    css_class = "blvnet-tam-explorer"
-
     def __init__(
         self,
         model: VideoNet,

@@ -36,8 +36,6 @@ class TimelineExplorer(VideoExplorer):
     Raises ValueError for a table without rows; VideoReadError if the video cannot be read.
     """
 
-    css_class = "blvnet-timeline-explorer"
-
     def __init__(self, path: str, table: pd.DataFrame, top: int = 3) -> None:
         super().__init__()
         if table.empty:
