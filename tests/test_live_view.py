@@ -144,17 +144,17 @@ def test_what_is_shown_does_not_depend_on_the_way(model, folder, view):
 
 
 def test_the_network_gets_every_pair_once_and_in_order(view, monkeypatch):
-    seen, real = [], view._watcher.stream.forward
+    seen, real = [], view._stream.forward
     monkeypatch.setattr(
-        view._watcher.stream, "forward", lambda pair: seen.append(pair[0, :, 0, 0, 0]) or real(pair)
+        view._stream, "forward", lambda pair: seen.append(pair[0, :, 0, 0, 0]) or real(pair)
     )
-    taken, prepare = [], view._watcher.prepare
+    taken, prepare = [], view._prepare
 
     def numbered(frames):
         taken.append([read_number(frame) for frame in frames])
         return prepare(frames)
 
-    monkeypatch.setattr(view._watcher, "prepare", numbered)
+    monkeypatch.setattr(view, "_prepare", numbered)
     for number in (5, 3, 17, 0, 16, 23, 4):
         view.position.value = number
     assert taken == [[1, 4], [7, 10], [13, 16], [19, 22]] and len(seen) == 4
@@ -164,10 +164,10 @@ def test_restart_forgets(view):
     first = shown(view)
     view.position.value = 23
     last = shown(view)
-    assert any(getattr(part, "maps", None) for part in view._watcher.stream.modules())
+    assert any(getattr(part, "maps", None) for part in view._stream.modules())
     view.restart.click()
     assert view.position.value == 0 and shown(view) == first and view.scores == {}
-    assert not any(getattr(part, "maps", None) for part in view._watcher.stream.modules())
+    assert not any(getattr(part, "maps", None) for part in view._stream.modules())
     assert "not seen a pair" in view.cost.value
     view.position.value = 23
     assert shown(view) == last
@@ -193,7 +193,7 @@ def test_times_are_those_at_which_frames_are_shown(model, tmp_path):
     view = LiveView(model, write_video(tmp_path / "a.mp4", 24, size=(64, 64), times=times), NAMES)
     view.position.value = 5
     assert " at 2.44 s: " in view.caption.value and "24 frames, 3.3 s," in view._frames.title()
-    scores = view._watcher.probabilities(range(3), 4)
+    scores = view._probabilities(range(3))
     when = {"now": 2.48, "span": 3.16 * 24 / 23}  # the last frame stays for the mean time
     expected = live.score_chart([0.04, 0.12, 2.44], scores, NAMES, **when, unit="s")
     assert (decoded(view.chart.value) == expected).all()
@@ -275,7 +275,7 @@ def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(monkeypatc
 def test_chart_shows_the_views_scores(view):
     view.averaged.value = 1
     view.position.value = 23
-    view_scores = view._watcher.probabilities(range(4), 1)
+    view_scores = view._probabilities(range(4))
     picture = decoded(view.chart.value)
     for row in range(5):
         heights = [round(live.BAR_PX * scores[row]) for scores in view_scores]
@@ -334,10 +334,10 @@ def test_a_frame_that_cannot_be_read_stops_it(view, monkeypatch):
     assert "Still shown: frame 13" in view.message.value
     assert view.position.value == 13 and not view.play.playing and shown(view) == before
     assert view.static_picture().shape[2] == 4  # as far as it can be read
-    assert len(view._watcher.logits) == 2
+    assert len(view._logits) == 2
     broken = False
     view.position.value = 23
-    assert view.message.value == "" and len(view._watcher.logits) == 4
+    assert view.message.value == "" and len(view._logits) == 4
 
 
 @pytest.mark.parametrize("room, block", [(64e6, 10), (2.5 * 3 * 64 * 64, 2), (1, 1)])

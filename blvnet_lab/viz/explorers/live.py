@@ -42,10 +42,10 @@ KEPT_PAIRS = 600  # of a camera's: more than the chart and the average need
 STILL_PAIRS = 8  # the least number in the picture for pages without a kernel
 
 
-class Watcher:
-    """A copy of a causal bLVNet-TAM that gets pairs of frames, and its answers so far."""
+class Watching(Explorer):
+    """A view of what a copy of a causal bLVNet-TAM says to pairs of frames, one after another."""
 
-    def __init__(
+    def _watch(
         self, model: BigLittleNet, class_names: Names, size: tuple[int, int], fast: Precision | None
     ) -> None:
         if (name := architecture_of(model)) != "blvnet_tam":
@@ -53,52 +53,56 @@ class Watcher:
                 f"expected a model from blvnet_tam, got {name}: the view follows pairs of frames; "
                 "`deploy.Stream` takes the frames of a causal tsm or tam_resnet one by one"
             )
-        self.names, self._model = checked_names(class_names, model), copy.deepcopy(model)
-        self.prepare, self.stream = evaluation_transform(size), Stream(self._model)
-        self._like = next(self.stream.parameters())
+        self._names, self._model = checked_names(class_names, model), copy.deepcopy(model)
+        self._prepare, self._stream = evaluation_transform(size), Stream(self._model)
+        self._like = next(self._stream.parameters())
         if fast is not None:
-            self.stream = compile_for_inference(self.stream, size, fast)
-        self.forget()
+            self._stream = compile_for_inference(self._stream, size, fast)
+        self._forget()
+        most, style = model.num_frames, {"description_width": "initial"}
+        number = widgets.IntSlider(most // 2, 1, most, description="pairs averaged", style=style)
+        self._control("averaged", number)
+        self._image("chart")
+        self._text("cost")
 
-    def forget(self) -> None:
-        self.stream.reset()
+    def _forget(self) -> None:
+        self._stream.reset()
         # For each pair: logits (num_classes,); when it was complete and how long it took (s).
-        self.logits, self.ends, self.seconds = [], [], []
+        self._logits, self._ends, self._seconds = [], [], []
 
-    def take(self, pair: Tensor, end: float) -> None:
+    def _take(self, pair: Tensor, end: float) -> None:
         """Give the network a pair (2, 3, H, W), uint8, that was complete at time `end`."""
-        pair = self.prepare(pair).to(self._like)
+        pair = self._prepare(pair).to(self._like)
         start = time.perf_counter()
-        self.logits.append(self.stream(pair[None])[0].cpu().double())
-        self.seconds.append(time.perf_counter() - start)
-        self.ends.append(end)
+        self._logits.append(self._stream(pair[None])[0].cpu().double())
+        self._seconds.append(time.perf_counter() - start)
+        self._ends.append(end)
 
-    def averaging(self) -> widgets.IntSlider:
-        """Make the control for the number of pairs to average."""
-        most, style = self._model.num_frames, {"description_width": "initial"}
-        return widgets.IntSlider(most // 2, 1, most, description="pairs averaged", style=style)
+    def _seen(self) -> int:
+        """Count the pairs that the network has seen by what is shown."""
+        return len(self._ends)
 
-    def probabilities(self, pairs: range, count: int) -> np.ndarray:
-        """Return the probabilities after each pair, averaging up to `count`: (n, num_classes)."""
-        latest = [torch.stack(self.logits[max(0, k + 1 - count) : k + 1]).mean(0) for k in pairs]
+    def _probabilities(self, pairs: range) -> np.ndarray:
+        """Return the probabilities after each pair, averaged over the last: (n, num_classes)."""
+        count = self.now.averaged
+        latest = [torch.stack(self._logits[max(0, k + 1 - count) : k + 1]).mean(0) for k in pairs]
         found = probabilities(self._model, torch.stack(latest)) if latest else np.empty(0)
-        return found.reshape(-1, len(self.names))
+        return found.reshape(-1, len(self._names))
 
-    def scores(self, seen: int, count: int) -> dict[str, float]:
-        """Return class names with probabilities after `seen` pairs; empty before the first."""
-        latest = self.probabilities(range(seen)[-1:], count)
-        return dict(zip(self.names, latest[0].tolist(), strict=True)) if seen else {}
+    @property
+    def scores(self) -> dict[str, float]:
+        """Class name to probability at the right edge of the chart; empty before the first pair."""
+        latest = self._probabilities(range(self._seen())[-1:])
+        return dict(zip(self._names, latest[0].tolist(), strict=True)) if len(latest) else {}
 
-    def chart(
-        self, seen: int, count: int, *, now: float, span: float, unit: str = "s"
-    ) -> np.ndarray:
+    def _chart(self, seen: int, now: float, span: float, unit: str = "s") -> np.ndarray:
         """Draw the probabilities after each of the first `seen` pairs, over the last `span`."""
-        gone = sum(end <= now - span for end in self.ends[1:seen])
-        found, times = self.probabilities(range(gone, seen), count), self.ends[gone:seen]
-        return score_chart(times, found, self.names, now=now, span=span, unit=unit)
+        gone = sum(end <= now - span for end in self._ends[1:seen])
+        found, times = self._probabilities(range(gone, seen)), self._ends[gone:seen]
+        return score_chart(times, found, self._names, now=now, span=span, unit=unit)
 
 
-class LiveView(VideoExplorer):
+class LiveView(Watching, VideoExplorer):
     """Play a video through a causal network; in Python, set ``.value`` of the controls.
 
     Controls: ``play``; ``position`` (the frame shown); ``averaged`` (the number of pairs over which
@@ -139,7 +143,8 @@ class LiveView(VideoExplorer):
         fast: Precision | None = None,
     ) -> None:
         super().__init__()
-        self._watcher, self._frames = Watcher(model, class_names, size, fast), FrameReader(path)
+        self._watch(model, class_names, size, fast)
+        self._frames = FrameReader(path)
         self._count, self._edges = self._frames.info.num_frames, self._frames.edges
         self._fps = self._count / self._edges[-1] if self._frames.info.fps else 0.0
         self._stride, numbers = stride, range(stride // 2, self._count, stride)
@@ -151,15 +156,14 @@ class LiveView(VideoExplorer):
                 f"{stride}: take a smaller one"
             )
         pairs = f"{len(self._pairs)} pairs of {size[0]}x{size[1]}"
-        self.about = f"LiveView({pairs}, {len(self._watcher.names)} classes)"
+        self.about = f"LiveView({pairs}, {len(self._names)} classes)"
         self._make_position(max(MIN_MS, round(1000 / self._fps)) if self._fps else PLAY_MS)
         self._button("restart", "restart", self._restart, "forget everything, from the first frame")
-        self._control("averaged", self._watcher.averaging())
         title = widgets.HTML(f"<b>{escape(self._frames.title())}</b>")
         controls = row(self.play, self.position, self.restart, self.averaged)
-        beside = widgets.VBox([self._image("chart")], layout={"padding": "0 0 0 12px"})
+        beside = widgets.VBox([self.chart], layout={"padding": "0 0 0 12px"})
         shown = row(self.frame, beside, align_items="flex-start")
-        self._arrange(title, controls, self.message, shown, self.caption, self._text("cost"))
+        self._arrange(title, controls, self.message, shown, self.caption, self.cost)
 
     def _choose_position(self, number: int) -> None:
         with self._reading(f"frame {self.now.position}"):
@@ -167,23 +171,21 @@ class LiveView(VideoExplorer):
             super()._choose_position(number)
 
     def _restart(self) -> None:
-        self._watcher.forget()
+        self._forget()
         self._choose_position(0)
 
     def _follow(self, count: int) -> None:
         """Give the network those of the first `count` pairs that it has not seen yet."""
-        for first, second in self._pairs[len(self._watcher.ends) : count]:
+        for first, second in self._pairs[len(self._ends) : count]:
             pair = torch.stack([self._frames[first], self._frames[second]])
-            self._watcher.take(pair, self._edges[second])
+            self._take(pair, self._edges[second])
 
     def _seen_by(self, number: int) -> int:
         """Count the pairs that are complete once this frame is reached."""
         return sum(second <= number for _, second in self._pairs)
 
-    @property
-    def scores(self) -> dict[str, float]:
-        """Class name to probability at the right edge of the chart; empty before the first pair."""
-        return self._watcher.scores(self._seen_by(self.now.position), self.now.averaged)
+    def _seen(self) -> int:
+        return self._seen_by(self.now.position)
 
     def draw(self) -> None:
         number = self.now.position
@@ -194,31 +196,31 @@ class LiveView(VideoExplorer):
                 then = "waits for the other frame" if branch == "little" else "pair is complete"
                 fate = f"to the {images.underlined(branch)} branch, in pair {k}; {then}"
         self._show_position(fate)
-        self._show("chart", self._chart(number))
-        seen, cost = self._seen_by(number), "The network has not seen a pair yet."
+        self._show("chart", self._chart_at(number))
+        seen, cost = self._seen(), "The network has not seen a pair yet."
         if seen:
-            took = 1000 * median(self._watcher.seconds)
+            took = 1000 * median(self._seconds)
             cost = f"A pair costs the network {took:.1f} ms here (median)"
             if self._fps:
                 cost += f", and is {2000 * self._stride / self._fps:.0f} ms of video"
             cost += f". {seen} of {len(self._pairs)} pairs seen."
         self.cost.value = images.paragraph(f"<small>{cost}</small>")
 
-    def _chart(self, number: int) -> np.ndarray:
+    def _chart_at(self, number: int) -> np.ndarray:
         """Draw the chart as it is at a frame."""
         most, unit = (MAX_SECONDS, "s") if self._fps else (MAX_FRAMES, "frames")
-        when = {"now": self._edges[number + 1], "span": min(self._edges[-1], most), "unit": unit}
-        return self._watcher.chart(self._seen_by(number), self.now.averaged, **when)
+        now, span = self._edges[number + 1], min(self._edges[-1], most)
+        return self._chart(self._seen_by(number), now, span, unit)
 
     def static_picture(self) -> np.ndarray:
         """Draw the network's input and the chart, up to the current frame or some pairs on."""
         count = max(self._seen_by(self.now.position), min(STILL_PAIRS, len(self._pairs)))
         with suppress(VideoReadError):  # then up to the frame that cannot be read
             self._follow(count)
-        pairs = self._pairs[: min(count, len(self._watcher.ends))][-STILL_PAIRS:]
+        pairs = self._pairs[: min(count, len(self._ends))][-STILL_PAIRS:]
         numbers = [number for pair in pairs for number in pair]
         title = f"{self._frames.title()}; average of up to {self.now.averaged} pairs"
-        parts = [self._chart(numbers[-1] if numbers else 0), images.text_picture(title)]
+        parts = [self._chart_at(numbers[-1] if numbers else 0), images.text_picture(title)]
         if numbers:
             strip = images.mosaic(
                 {"": [self._frames.image(number) for number in numbers]},
@@ -230,7 +232,7 @@ class LiveView(VideoExplorer):
         return images.stacked(*parts)
 
 
-class CameraView(Explorer):
+class CameraView(Watching):
     """Run a causal network live on the page's camera.
 
     The page hands the middle of the picture to the kernel, in pairs of frames, and waits for an
@@ -251,13 +253,12 @@ class CameraView(Explorer):
         if not fps > 0:  # a camera without a rate records clips
             raise ValueError(f"expected fps above 0, got {fps}: take that of the training")
         super().__init__()
-        self._watcher = Watcher(model, class_names, size, fast)
-        self.about = f"LiveView(camera, {len(self._watcher.names)} classes)"
+        self._watch(model, class_names, size, fast)
+        self.about = f"LiveView(camera, {len(self._names)} classes)"
         self._named("camera", Camera(size=size, fps=fps)).on_msg(self._receive)
-        self._button("restart", "restart", self._watcher.forget, "forget everything")
-        self._control("averaged", self._watcher.averaging())
-        shown = row(self.camera, self._image("chart"), align_items="flex-start")
-        self._arrange(row(self.restart, self.averaged), shown, self._text("cost"))
+        self._button("restart", "restart", self._forget, "forget everything")
+        shown = row(self.camera, self.chart, align_items="flex-start")
+        self._arrange(row(self.restart, self.averaged), shown, self.cost)
 
     def _receive(self, camera: Camera, pair: dict, buffers: list) -> None:
         frames = torch.tensor(np.frombuffer(b"".join(buffers), np.uint8)).view(2, *camera.size, 4)
@@ -266,27 +267,20 @@ class CameraView(Explorer):
         finally:  # the page is waiting for an answer
             camera.send({})
 
-    def _take(self, pair: Tensor, time: float) -> None:
-        watcher = self._watcher
-        if watcher.ends and time <= watcher.ends[-1]:  # the camera was switched off and on
-            watcher.forget()
-        watcher.take(pair, time)
-        for values in (watcher.logits, watcher.ends, watcher.seconds):
+    def _take(self, pair: Tensor, end: float) -> None:
+        if self._ends and end <= self._ends[-1]:  # the camera was switched off and on
+            self._forget()
+        super()._take(pair, end)
+        for values in (self._logits, self._ends, self._seconds):
             del values[:-KEPT_PAIRS]
 
-    @property
-    def scores(self) -> dict[str, float]:
-        """Class name to current probability; empty before the first pair."""
-        return self._watcher.scores(len(self._watcher.ends), self.now.averaged)
-
     def draw(self) -> None:
-        ends = self._watcher.ends
+        ends = self._ends
         now = ends[-1] + 2 / self.camera.fps if ends else MAX_SECONDS
-        chart = self._watcher.chart(len(ends), self.now.averaged, now=now, span=MAX_SECONDS)
-        self._show("chart", chart)
+        self._show("chart", self._chart(len(ends), now, MAX_SECONDS))
         cost = "What the camera sees goes from this page to its kernel, and nowhere else."
         if len(ends) > 1:
-            rate, took = (len(ends) - 1) / (ends[-1] - ends[0]), median(self._watcher.seconds)
+            rate, took = (len(ends) - 1) / (ends[-1] - ends[0]), median(self._seconds)
             took = f"{rate:.1f} pairs a second; one takes {1000 * took:.1f} ms (median)"
             cost = f"The network gets {took}. {cost}"
         self.cost.value = images.paragraph(f"<small>{cost}</small>")
