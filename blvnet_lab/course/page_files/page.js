@@ -39,7 +39,7 @@ const now = reactive({
   clip: 0, order: filmed, chosen: 0, dragged: -1, over: -1, // the last three: places in the order
   network: networks.length - 1, place: "", channel: 0, maps: null, // of this place
   taps: networks.map(({ taps }) => structuredClone(taps)),
-  answers: [], isBusy: false, isStale: false, seen: "", speed: "",
+  answers: [], asked: 0, answered: 0, seen: "", speed: "",
 });
 
 // --- the clip and its order
@@ -58,27 +58,21 @@ const orders = {
   "as filmed": () => filmed,
   "reverse": (order) => order.toReversed(),
   "exchange halves": (order) => [4, 5, 6, 7, 0, 1, 2, 3].map((at) => order[at]),
-  "shuffle": (order) => {
-    const keys = order.map(Math.random);
-    return order.toSorted((a, b) => keys[a] - keys[b]);
-  },
+  "shuffle": (order) => order.map((i) => [Math.random(), i]).sort().map(([, i]) => i),
 };
 const isPartner = computed(() => same(now.order, orders[about.turns[now.clip]](filmed)));
 
 function move(from, to) {
-  if (from < 0 || to < 0 || to >= about.frames) return;
+  if (from < 0 || from === to || !filmed.includes(to)) return;
   now.order = now.order.toSpliced(from, 1).toSpliced(to, 0, now.order[from]);
   now.chosen = to;
 }
 
-onpointermove = ({ buttons, clientX, clientY }) => { // a finger stays with what it touched first
-  const under = document.elementFromPoint(clientX, clientY), frames = [...$("strip").children];
-  now.over = buttons && now.dragged >= 0 ? frames.indexOf(under) : -1;
-};
-onpointerup = onpointercancel = ({ type }) => {
-  if (type === "pointerup") move(now.dragged, now.over);
-  now.dragged = now.over = -1;
-};
+function drag({ target, pointerId }, at) {
+  target.releasePointerCapture(pointerId); // a finger would stay with what it touched first
+  now.dragged = at;
+}
+onpointerup = onpointercancel = () => (now.dragged = now.over = -1);
 
 async function play() {
   const mine = (play.last = {}); // a second click begins again
@@ -90,33 +84,28 @@ async function play() {
 
 // --- the answers
 
-function normalised(frames) { // RGBA bytes of each -> (1, T, RGB, H, W)
+function normalised(clips) { // RGBA bytes of the frames of each -> (B, T, RGB, H, W)
   const { mean, std } = about, values = [];
-  for (const rgba of frames) {
+  for (const rgba of clips.flat()) {
     for (const c of [0, 1, 2]) {
       for (let i = c; i < rgba.length; i += 4) values.push((rgba[i] / 255 - mean[c]) / std[c]);
     }
   }
-  return tensor(values, [1, frames.length, 3, ...size]);
-}
-
-async function run({ session }, clip, taps, places = []) {
-  const feeds = { clip };
-  for (const [tam, rows] of Object.entries(taps)) {
-    feeds[tam] = tensor(rows.flat(), [rows.length, rows[0].length]);
-  }
-  return session.run(feeds, ["logits", ...places]);
+  return tensor(values, [clips.length, clips[0].length, 3, ...size]);
 }
 
 async function answer() {
-  const answers = [], isMoved = !same(now.order, filmed);
-  const ordered = (order) => normalised(order.map((i) => frame(i).data));
-  const clip = ordered(now.order), asFilmed = ordered(filmed);
-  for (const [k, network] of networks.entries()) {
-    const taps = now.taps[k], places = k === now.network ? [place.value] : [];
-    const found = await run(network, clip, taps, places), logits = [...found.logits.data];
-    const before = isMoved ? (await run(network, asFilmed, taps)).logits.data : null;
-    answers.push({ logits, shares: softmax(logits), isSame: isMoved && same(logits, before) });
+  const answers = [], isMoved = !same(now.order, filmed), count = classes.length;
+  const clips = isMoved ? [now.order, filmed] : [filmed];
+  const clip = normalised(clips.map((order) => order.map((i) => frame(i).data)));
+  for (const [k, { session }] of networks.entries()) {
+    const feeds = { clip }, places = k === now.network ? [place.value] : [];
+    for (const [tam, rows] of Object.entries(now.taps[k])) {
+      feeds[tam] = tensor(rows.flat(), [rows.length, rows[0].length]);
+    }
+    const found = await session.run(feeds, ["logits", ...places]), both = [...found.logits.data];
+    const logits = both.slice(0, count), isSame = isMoved && same(logits, both.slice(count));
+    answers.push({ logits, shares: softmax(logits), isSame });
     if (!places.length) continue;
     now.maps = found[places[0]];
     now.channel = Math.min(now.channel, now.maps.dims[2] - 1);
@@ -124,15 +113,11 @@ async function answer() {
   now.answers = answers;
 }
 
-async function refresh() { // of the changes that come while it computes, the last is computed
-  now.isStale = true;
-  if (now.isBusy) return;
-  now.isBusy = true;
-  while (now.isStale) {
-    now.isStale = false;
-    await answer().catch(report);
-  }
-  now.isBusy = false;
+let queue = Promise.resolve();
+function refresh() { // of the changes that come while it computes, the last is computed
+  const mine = ++now.asked;
+  queue = queue.then(() => mine === now.asked && answer().catch(report));
+  return queue.then(() => (now.answered = mine));
 }
 
 function verdict({ shares, isSame }) {
@@ -166,8 +151,7 @@ const learned = computed(() => networks[now.network].taps);
 const isLearned = () => JSON.stringify(now.taps[now.network]) === JSON.stringify(learned.value);
 
 function setTaps(change) {
-  const changed = Object.entries(learned.value).map(([tam, rows]) => [tam, change(rows)]);
-  now.taps[now.network] = Object.fromEntries(changed);
+  for (const tam in learned.value) now.taps[now.network][tam] = change(learned.value[tam]);
 }
 const cutOff = (rows) => rows.map((row, i) => row.map(() => Number(i === 1)));
 
@@ -187,7 +171,7 @@ let states, recent, latest = Infinity; // of the network; its answers; when the 
 async function see(time, pair) {
   if (time < latest) [states, recent] = [Object.fromEntries(blank), []]; // the camera was turned on
   const begin = performance.now();
-  const found = await causal.session.run({ frames: normalised(pair), ...states });
+  const found = await causal.session.run({ frames: normalised([pair]), ...states });
   const logits = [...found.logits.data], ms = Math.round(performance.now() - begin);
   for (const name in states) states[name] = found[name.replace("before", "after")];
   recent = [logits, ...recent].slice(0, about.frames / 2); // as many as in a clip, averaged
@@ -204,9 +188,8 @@ async function see(time, pair) {
 watch(() => now.clip, () => Object.assign(now, { order: filmed, chosen: 0 }));
 watch(() => [now.clip, now.order, now.taps, now.network, place.value], refresh, { deep: true });
 await refresh();
-const state = { about, now, networks, classes, orders, isPartner, place, maps, taps, learned };
-const steps = { plain, frame, move, play, verdict, isLearned, setTaps, structuredClone, cutOff };
+const state = { about, now, networks, classes, isPartner, place, maps, taps, learned, plain, frame };
+const steps = { orders, drag, move, play, verdict, isLearned, setTaps, structuredClone, cutOff };
 createApp({ setup: () => ({ ...state, ...steps }) }).directive("paint", paint).mount("main");
 camera.render({ model, el: $("camera") });
-document.querySelector("main").hidden = false;
 $("status").textContent = "";
