@@ -43,11 +43,6 @@ def new_figure(
     return figure, list(panels.flat)
 
 
-def whole_numbers(axes: Axes) -> None:
-    """Put the ticks of the x axis at whole numbers only."""
-    axes.xaxis.get_major_locator().set_params(integer=True)
-
-
 def number_frames(axes: Axes, count: int, most: int = 32, first: float = 0.0) -> None:
     """Put a tick at every frame, from `first` on, and a number at no more than `most` of them."""
     step = -(-count // most)
@@ -167,7 +162,7 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
         axes.set(title="throughput", ylabel="clips / s")
     for axes in panels:
         axes.set_xlabel("epoch")
-        whole_numbers(axes)
+        axes.locator_params("x", integer=True)
         if axes is not loss and axes.has_data():  # the legend goes below, away from the curves
             axes.legend(frameon=False, fontsize=8, ncols=2, **below)
     return figure
@@ -326,7 +321,7 @@ def deletion_figure(table: pd.DataFrame) -> Figure:
     for (name, rows), (colour, marker) in zip(methods, looks, strict=False):
         axes.plot(rows["deleted"], rows["log_probability"], color=colour, marker=marker, label=name)
     axes.set(xlabel="frames deleted", ylabel="log-probability of the label / nats")
-    whole_numbers(axes)
+    axes.locator_params("x", integer=True)
     axes.legend(frameon=False, title="frames deleted in order of")
     return figure
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from blvnet_lab.viz.figures import draw_signed, new_figure, whole_numbers
+from blvnet_lab.viz.figures import draw_signed, new_figure
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREEN, GREY, ROLE_COLOURS, ink
 
 FEW_CHANNELS = 32  # up to which channel numbers are legible under a heat map
@@ -126,7 +126,7 @@ def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
         axes.plot(lines.median(axis=1), color=GREEN, linewidth=2.5, label="median")
         axes.axhline(0, color=ink(), linewidth=0.8)
         axes.set(title=own["tap"].iloc[0], xlabel="epoch")
-        whole_numbers(axes)
+        axes.locator_params("x", integer=True)
     panels[0].set_ylabel("weight")
     panels[0].legend(frameon=False)
     return figure
