@@ -166,10 +166,9 @@ def integrated_gradients(
                         f"expected the map of clip {i} to add up to {tolerance:.0%} of the logits' "
                         f"difference in {MAX_STEPS} steps, got one that does not: raise tolerance"
                     )
-                drawn, difference = _along(model, *way, count)
-                gap = (drawn.sum() - difference).abs() / difference.abs().clamp(min=1)
+                maps[i], difference = _along(model, *way, count)
+                gap = (maps[i].sum() - difference).abs() / difference.abs().clamp(min=1)
                 count *= 2
-            maps[i] = drawn
         return maps
 
     return with_controls(draw, model, clips, repeats)

@@ -3,6 +3,7 @@
 BranchExplorer(model, clip)          # clip (T, 3, H, W), as the model gets it
 """
 
+import re
 from typing import NamedTuple
 
 import ipywidgets as widgets
@@ -154,12 +155,10 @@ class BranchExplorer(Explorer):
 def _maps(model: VideoNet, clip: Tensor) -> dict[str, dict[str, Tensor]]:
     """Return stage to name to maps (positions, C, h, w), on the CPU."""
     points = capture_points(model)
-    found = {}  # stage to name to point: "little" to "stage1.little", but "stage4.0" to itself
-    for stage in STAGES:
-        found[stage] = {part: f"{stage}.{part}" for part in MERGE if f"{stage}.{part}" in points}
+    # Stage to name to point: "little" to "stage1.little", but "stage4.0" to itself.
+    found = {s: {part: f"{s}.{part}" for part in MERGE if f"{s}.{part}" in points} for s in STAGES}
     if "stem.merged" in points:  # stage 4 shows its blocks
-        blocks = [name for name in points if name.startswith("stage4.") and name[-1].isdigit()]
-        found["stage4"] = {name: name for name in blocks}
+        found["stage4"] = {name: name for name in points if re.fullmatch(r"stage4\.\d+", name)}
     wanted = [point for names in found.values() for point in names.values()]
     with torch.no_grad(), evaluating(model), capture(model, wanted) as cache:
         model(clip.to(next(model.parameters())))

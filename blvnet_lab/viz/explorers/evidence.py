@@ -66,8 +66,7 @@ class EvidenceExplorer(Explorer):
         count, self._size = clip.shape[1], clip.shape[3:]
         self._frames = np.full((count, *self._size, 3), 128, np.uint8) if frames is None else frames
         self._orders = {AS_FILMED: torch.arange(count), **frame_orders(count)}
-        self._clips = {name: clip[:, order] for name, order in self._orders.items()}
-        self._found = cache(self._found)
+        self._clip, self._found = clip, cache(self._found)
         self.about = f"EvidenceExplorer({', '.join(networks)}; {base.size_text(clip)})"
         start = predict(networks[first], clip).argmax().item() if label is None else label
         self._found(first, AS_FILMED, start, -1)  # raises the error for a label that is no class
@@ -85,7 +84,7 @@ class EvidenceExplorer(Explorer):
 
     def _found(self, network: str, order: str, label: int, minus: int) -> tuple[np.ndarray, ...]:
         """Compute the evidence (P, h, w) and the probability of every class."""
-        model, clip = self._networks[network], self._clips[order]
+        model, clip = self._networks[network], self._clip[:, self._orders[order]]
         maps = evidence(model, clip, label, None if minus < 0 else minus)[0]
         return maps.cpu().double().numpy(), base.probabilities(model, predict(model, clip)[0])
 
