@@ -9,7 +9,7 @@ import pytest
 import torch
 from lab import ROOT, Lab, running_browser, running_lab
 
-from blvnet_lab.models.sizes import SIZES, Size
+from blvnet_lab.models.networks import SIZES, Size
 
 # The same cells with less to train and to evaluate: what comes out of all of it, nbval compares.
 SMALLER = (

@@ -18,7 +18,7 @@ from blvnet_lab.deploy import (
     optimize_for_inference,
 )
 from blvnet_lab.models import blvnet, blvnet_tam
-from blvnet_lab.models.sizes import SIZES
+from blvnet_lab.models.networks import SIZES
 from blvnet_lab.runs import evaluate
 
 pytestmark = pytest.mark.usefixtures("few_blocks")

@@ -24,7 +24,7 @@ from blvnet_lab.deploy import command, export, int8
 from blvnet_lab.deploy.export import export_model
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, save_model, tsn, tsn_blnet
-from blvnet_lab.models.sizes import SIZES
+from blvnet_lab.models.networks import SIZES
 
 pytestmark = pytest.mark.usefixtures("few_blocks")
 FRAMES, CLASSES = 4, 5

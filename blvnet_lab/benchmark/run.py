@@ -28,7 +28,7 @@ from blvnet_lab.deploy.compiled import compile_for_inference
 from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet, blvnet_tam, count_cost, load_model, tsn
-from blvnet_lab.models.sizes import Depth
+from blvnet_lab.models.networks import Depth
 from blvnet_lab.paths import check_target, data_samples
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import kept_for_backward

@@ -15,12 +15,14 @@ b, c and d are one network with two switches. Source: Fan et al., NeurIPS 2019.
 
 import re
 from collections import OrderedDict
-from typing import Literal
+from collections.abc import Collection
+from typing import Literal, NamedTuple
 
 from torch import Tensor, fx, nn
 
 from blvnet_lab.models.big_little import BigLittleStage, BigLittleStem
 from blvnet_lab.models.bottleneck import (
+    EXPANSION,
     BasicBlock,
     Block,
     BlockStage,
@@ -29,13 +31,43 @@ from blvnet_lab.models.bottleneck import (
     conv_bn,
 )
 from blvnet_lab.models.checkpointing import run_checkpointed
-from blvnet_lab.models.sizes import SIZES, Depth, ResNetDepth, size_of
 from blvnet_lab.models.tam import TAM, TamOptions, TapInit
 
+Depth = Literal["tiny", 50, 101, 152]
+ResNetDepth = Literal["tiny", 18, 34, 50, 101, 152]
 Temporal = Literal["shift", "tam"]
 RESNETS: dict[Temporal | None, str] = {None: "tsn", "shift": "tsm", "tam": "tam_resnet"}
 # From this many blocks in stage 3 on, TSM shifts only every second block.
 SPARSE_SHIFT_FROM = 23
+
+
+class Size(NamedTuple):
+    width: int  # channels after the stem
+    resnet_blocks: tuple[int, ...]  # of each stage
+    big_little_blocks: tuple[int, ...] = ()  # n of each stage (the 101 and 152 are not ResNet's)
+    expansion: int = EXPANSION  # 1: of basic blocks
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels after each of the four stages."""
+        return tuple(self.expansion * self.width * 2**stage for stage in range(4))
+
+
+SIZES: dict[ResNetDepth, Size] = {
+    "tiny": Size(8, (2, 2, 2, 2), (2, 2, 2, 2)),  # ours, for classrooms without a GPU
+    18: Size(64, (2, 2, 2, 2), expansion=1),
+    34: Size(64, (3, 4, 6, 3), expansion=1),
+    50: Size(64, (3, 4, 6, 3), (3, 4, 6, 3)),
+    101: Size(64, (3, 4, 23, 3), (4, 8, 18, 3)),
+    152: Size(64, (3, 8, 36, 3), (5, 12, 30, 3)),
+}
+
+
+def size_of(depth: ResNetDepth, depths: Collection[ResNetDepth]) -> Size:
+    """Look up the size of a depth; raise ValueError if it is none of these depths."""
+    if depth not in depths:
+        raise ValueError(f"expected depth to be one of {list(depths)}, got {depth!r}")
+    return SIZES[depth]
 
 
 class VideoNet(nn.Module):
@@ -68,9 +100,19 @@ class VideoNet(nn.Module):
         self.check_clip(clip)
         return self.forward_head(self.forward_features(clip))
 
-    def forward_features(self, clip: Tensor) -> Tensor:
-        """Compute the maps of the last stage, (B, T or P, C, h, w), of clips (B, T, C, H, W)."""
-        raise NotImplementedError
+    def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
+        """Compute the maps of the last stage, (B, P, C, h, w), of clips (B, T, C, H, W).
+
+        The same five parts in all networks. At depth 50 they return the following; in a ResNet
+        (P = T) the first two stages have twice the height and width.
+        """
+        positions = self.num_positions
+        x = self.run_large(self.stem, clip)  # (B*P, 64, H/4, W/4)
+        x = self.run_large(self.stage1, x, positions)  # (B*P, 256, H/8, W/8)
+        x = self.stage2(x, positions)  # (B*P, 512, H/16, W/16)
+        x = self.stage3(x, positions)  # (B*P, 1024, H/16, W/16)
+        x = self.stage4(x, positions)  # (B*P, 2048, H/32, W/32)
+        return x.unflatten(0, (-1, positions))
 
     def forward_head(self, features: Tensor) -> Tensor:  # (B, P, C, h, w)
         pooled = self.dropout(features.mean((-2, -1)))  # (B, P, C)
@@ -138,8 +180,8 @@ class TSN(VideoNet):
         super().__init__(num_frames, in_channels, num_classes, dropout, size.channels[-1])
         self.causal = temporal is not None and tam.causal
         conv, bn = conv_bn(in_channels, size.width, 7, stride=2)
-        pool = nn.MaxPool2d(3, 2, padding=1)
-        stem = OrderedDict(conv=conv, bn=bn, relu=nn.ReLU(), pool=pool, out=nn.Identity())
+        flat, pool, out = nn.Flatten(0, 1), nn.MaxPool2d(3, 2, padding=1), nn.Identity()
+        stem = OrderedDict(flat=flat, conv=conv, bn=bn, relu=nn.ReLU(), pool=pool, out=out)
         self.stem = nn.Sequential(stem)
         block = BasicBlock if size.expansion == 1 else Bottleneck
         is_sparse = temporal == "shift" and size.resnet_blocks[2] >= SPARSE_SHIFT_FROM
@@ -156,15 +198,6 @@ class TSN(VideoNet):
         for module in self.modules():
             if isinstance(module, TAM):
                 module.requires_grad_(temporal == "tam")  # a shift does not learn
-
-    def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
-        frames = self.num_positions
-        x = self.run_large(self.stem, clip.flatten(0, 1))  # (B*T, 64, H/4, W/4)
-        x = self.run_large(self.stage1, x, frames)  # (B*T, 256, H/4, W/4); 64 at depth 18 and 34
-        x = self.stage2(x, frames)  # (B*T, 512, H/8, W/8)
-        x = self.stage3(x, frames)  # (B*T, 1024, H/16, W/16)
-        x = self.stage4(x, frames)  # (B*T, 2048, H/32, W/32)
-        return x.unflatten(0, (-1, frames))
 
 
 class BigLittleNet(VideoNet):
@@ -208,15 +241,6 @@ class BigLittleNet(VideoNet):
         self.stage3 = BigLittleStage(c2, c3, n3, 1, alpha, beta, tam)  # keeps the resolution
         self.stage4 = BlockStage(bottlenecks(c3, c4, n4, stride=2, tam=tam))
         init_weights(self)
-
-    def forward_features(self, clip: Tensor) -> Tensor:  # (B, T, 3, H, W)
-        positions = self.num_positions
-        x = self.run_large(self.stem, clip)  # (B*P, 64, H/4, W/4)
-        x = self.run_large(self.stage1, x, positions)  # (B*P, 256, H/8, W/8)
-        x = self.stage2(x, positions)  # (B*P, 512, H/16, W/16)
-        x = self.stage3(x, positions)  # (B*P, 1024, H/16, W/16)
-        x = self.stage4(x, positions)  # (B*P, 2048, H/32, W/32)
-        return x.unflatten(0, (-1, positions))
 
 
 def tsn(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from blvnet_lab.models import VideoNet, save_model
 from blvnet_lab.models.files import BUILDERS, LoadReport, listed, load_exactly, read_pickle
-from blvnet_lab.models.sizes import SIZES
+from blvnet_lab.models.networks import SIZES
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
 from blvnet_lab.weights import names
