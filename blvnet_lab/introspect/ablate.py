@@ -16,7 +16,6 @@ from blvnet_lab.introspect.capture import edit, edit_clip, shuffle_positions, ze
 from blvnet_lab.introspect.influence import predict
 from blvnet_lab.introspect.taps import edit_taps, identity_taps, tams
 from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 
 
@@ -35,7 +34,7 @@ def ablations(model: VideoNet) -> dict[str, AbstractContextManager]:
     for name, order in frame_orders(network.num_frames).items():
         found[name] = edit_clip(model, shuffle_positions(order.tolist()))
     places = list(dict.fromkeys(name.partition(".")[0] for name in tams(model)))
-    off = "shift off" if architecture_of(network) == "tsm" else "TAM off"
+    off = "shift off" if network.architecture == "tsm" else "TAM off"
     for place in places:
         found[f"{off}: {place}"] = edit_taps(model, {f"{place}.*": identity_taps})
     if places:

@@ -23,7 +23,6 @@ from torch import Tensor
 from blvnet_lab.introspect.capture import capture, evaluating
 from blvnet_lab.introspect.evidence import Labels, asked_of
 from blvnet_lab.models import VideoNet
-from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.progress import tqdm
 
@@ -83,7 +82,7 @@ def with_controls(draw: Callable, model: VideoNet, clips: Tensor, repeats: int =
 def random_weights(model: VideoNet, seed: int = 0) -> VideoNet:
     """Copy a model and shuffle the numbers within each learned weight; statistics stay."""
     model, generator = copy.deepcopy(network_of(model)), torch.Generator().manual_seed(seed)
-    is_shift = architecture_of(model) == "tsm"  # its taps are not learned
+    is_shift = model.architecture == "tsm"  # its taps are not learned
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if not (is_shift and name.endswith(".taps")):

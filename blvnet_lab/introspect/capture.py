@@ -33,7 +33,6 @@ import torch
 from torch import Tensor, nn
 
 from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of
 
 EditFunction = Callable[[Tensor], Tensor]
@@ -164,7 +163,7 @@ def _hooks(model: nn.Module, functions: Mapping[str, Callable]) -> Iterator[None
             "which sees its part of the batch: give model.module, and call that"
         )
     network = network_of(model)
-    points, what = capture_points(network), f"a capture point of this {architecture_of(network)}"
+    points, what = capture_points(network), f"a capture point of this {network.architecture}"
     hooked: set[str] = set()
     reached: set[str] = set()
 

@@ -16,7 +16,7 @@ b, c and d are one network with two switches. Source: Fan et al., NeurIPS 2019.
 import re
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, fx, nn
 
@@ -71,20 +71,25 @@ def size_of(depth: ResNetDepth, depths: Collection[ResNetDepth]) -> Size:
 
 
 class VideoNet(nn.Module):
-    """The base of all networks: a clip goes in, one logit per class comes out."""
+    """The base of all networks: a clip goes in, one logit per class comes out.
 
-    architecture: str  # the builder's name
-    arguments: dict  # its keyword arguments, which `save_model` writes down
+    Args:
+        architecture, arguments: the builder's name and its keyword arguments; `save_model` writes
+            both down.
+        features: channels after the last stage.
+    """
+
     pairs = False  # do the frames of a pair go to different branches?
     causal = False  # do the TAMs look back only?
     multi_label = False  # may a clip be of several classes, each with a sigmoid of its own?
     grad_checkpointing = False
     folded = False  # by `optimize_for_inference`
 
-    def __init__(
-        self, num_frames: int, in_channels: int, num_classes: int, dropout: float, features: int
-    ):
+    def __init__(self, architecture: str, arguments: dict[str, Any], features: int):
         super().__init__()
+        self.architecture, self.arguments = architecture, arguments
+        names = ("num_frames", "num_classes", "in_channels")
+        num_frames, num_classes, in_channels = (arguments[name] for name in names)
         if min(num_frames, num_classes, in_channels) < 1:
             raise ValueError(
                 "expected num_frames, num_classes and in_channels to be at least 1, "
@@ -92,7 +97,7 @@ class VideoNet(nn.Module):
             )
         self.num_frames, self.in_channels = num_frames, in_channels
         self.num_positions = num_frames  # P in time, after the stem; T/2 where frames are paired
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(arguments["dropout"])
         self.classifier = nn.Linear(features, num_classes)
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -165,39 +170,30 @@ class VideoNet(nn.Module):
 class TSN(VideoNet):
     """A ResNet on every frame, with torchvision's names inside its stages: see `tsn`."""
 
-    def __init__(
-        self,
-        *,
-        temporal: Temporal | None,
-        depth: ResNetDepth,
-        num_frames: int,
-        num_classes: int,
-        tam: TamOptions,
-        in_channels: int,
-        dropout: float,
-    ):
-        size = size_of(depth, SIZES)
-        super().__init__(num_frames, in_channels, num_classes, dropout, size.channels[-1])
-        self.causal = temporal is not None and tam.causal
-        conv, bn = conv_bn(in_channels, size.width, 7, stride=2)
+    def __init__(self, architecture: str, arguments: dict[str, Any], tam: TamOptions | None):
+        size = size_of(arguments["depth"], SIZES)
+        super().__init__(architecture, arguments, size.channels[-1])
+        self.causal = tam is not None and tam.causal
+        conv, bn = conv_bn(self.in_channels, size.width, 7, stride=2)
         flat, pool, out = nn.Flatten(0, 1), nn.MaxPool2d(3, 2, padding=1), nn.Identity()
         stem = OrderedDict(flat=flat, conv=conv, bn=bn, relu=nn.ReLU(), pool=pool, out=out)
         self.stem = nn.Sequential(stem)
         block = BasicBlock if size.expansion == 1 else Bottleneck
-        is_sparse = temporal == "shift" and size.resnet_blocks[2] >= SPARSE_SHIFT_FROM
+        is_shift = architecture == "tsm"
+        is_sparse = is_shift and size.resnet_blocks[2] >= SPARSE_SHIFT_FROM
         before = size.width
         for stage, channels in enumerate(size.channels, start=1):
             blocks = []
             for i in range(size.resnet_blocks[stage - 1]):
                 stride = 2 if stage > 1 and i == 0 else 1
-                options = None if temporal is None or (is_sparse and i % 2) else tam
+                options = None if is_sparse and i % 2 else tam
                 blocks.append(block(before, channels, stride, options, resnet=True))
                 before = channels
             self.add_module(f"stage{stage}", BlockStage(blocks))
         init_weights(self)
         for module in self.modules():
             if isinstance(module, TAM):
-                module.requires_grad_(temporal == "tam")  # a shift does not learn
+                module.requires_grad_(not is_shift)  # a shift does not learn
 
 
 class BigLittleNet(VideoNet):
@@ -208,18 +204,10 @@ class BigLittleNet(VideoNet):
     """
 
     def __init__(
-        self,
-        *,
-        depth: Depth,
-        num_frames: int,
-        num_classes: int,
-        alpha: int,
-        beta: int,
-        pairs: bool,
-        tam: TamOptions | None,
-        in_channels: int,
-        dropout: float,
+        self, architecture: str, arguments: dict[str, Any], *, pairs: bool, tam: TamOptions | None
     ):
+        names = ("depth", "num_frames", "alpha", "beta")
+        depth, num_frames, alpha, beta = (arguments[name] for name in names)
         size = size_of(depth, [name for name in SIZES if SIZES[name].big_little_blocks])
         if pairs and num_frames % 2:
             raise ValueError(
@@ -232,10 +220,10 @@ class BigLittleNet(VideoNet):
                 f"got alpha={alpha}, beta={beta}; the paper uses alpha=2, beta=4"
             )
         (c1, c2, c3, c4), (n1, n2, n3, n4) = size.channels, size.big_little_blocks
-        super().__init__(num_frames, in_channels, num_classes, dropout, c4)
+        super().__init__(architecture, arguments, c4)
         self.pairs, self.causal = pairs, tam is not None and tam.causal
         self.num_positions //= 1 + pairs
-        self.stem = BigLittleStem(in_channels, size.width, alpha, pairs, tam)
+        self.stem = BigLittleStem(self.in_channels, size.width, alpha, pairs, tam)
         self.stage1 = BigLittleStage(size.width, c1, n1, 2, alpha, beta, tam)
         self.stage2 = BigLittleStage(c1, c2, n2, 2, alpha, beta, tam)
         self.stage3 = BigLittleStage(c2, c3, n3, 1, alpha, beta, tam)  # keeps the resolution
@@ -270,12 +258,12 @@ def tsn(
     The others as for `blvnet_tam`; any T.
     """
     arguments = dict(locals())
-    sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
     tam = TamOptions(num_taps, "shift" if temporal == "shift" else tap_init, causal)
-    model = TSN(**sizes, tam=tam)
-    if temporal is None:  # then only the sizes matter
-        arguments = {name: sizes[name] for name in sizes if name != "temporal"}
-    return _remember(model, RESNETS[temporal], arguments)
+    if temporal is None:
+        tam = None
+        for name in ("temporal", *TamOptions._fields):  # which then do not matter
+            del arguments[name]
+    return TSN(RESNETS[temporal], arguments, tam)
 
 
 def tsn_blnet(
@@ -289,8 +277,7 @@ def tsn_blnet(
     dropout: float = 0.5,
 ) -> BigLittleNet:
     """Build TSN-bLNet: a big-little network on every frame; args as for `blvnet_tam`, any T."""
-    arguments = dict(locals())
-    return _remember(BigLittleNet(**arguments, pairs=False, tam=None), "tsn_blnet", arguments)
+    return BigLittleNet("tsn_blnet", dict(locals()), pairs=False, tam=None)
 
 
 def blvnet(
@@ -304,8 +291,7 @@ def blvnet(
     dropout: float = 0.5,
 ) -> BigLittleNet:
     """Build bLVNet: pairs exchange nothing; args as for `blvnet_tam`."""
-    arguments = dict(locals())
-    return _remember(BigLittleNet(**arguments, pairs=True, tam=None), "blvnet", arguments)
+    return BigLittleNet("blvnet", dict(locals()), pairs=True, tam=None)
 
 
 def blvnet_tam(
@@ -338,10 +324,8 @@ def blvnet_tam(
 
     Raises ValueError for sizes that make no network.
     """
-    arguments = dict(locals())
-    sizes = {name: arguments[name] for name in arguments if name not in TamOptions._fields}
-    model = BigLittleNet(**sizes, pairs=True, tam=TamOptions(num_taps, tap_init, causal))
-    return _remember(model, "blvnet_tam", arguments)
+    arguments, tam = dict(locals()), TamOptions(num_taps, tap_init, causal)
+    return BigLittleNet("blvnet_tam", arguments, pairs=True, tam=tam)
 
 
 def capture_points(model: VideoNet) -> list[str]:
@@ -358,9 +342,7 @@ def capture_points(model: VideoNet) -> list[str]:
 
 def architecture_of(model: object) -> str:
     """Name the builder of one of our networks, or the type of anything else."""
-    if isinstance(model, VideoNet) and hasattr(model, "architecture"):
-        return model.architecture
-    return type(model).__name__
+    return model.architecture if isinstance(model, VideoNet) else type(model).__name__
 
 
 def init_weights(model: nn.Module) -> None:
@@ -374,8 +356,3 @@ def init_weights(model: nn.Module) -> None:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.001)
             nn.init.zeros_(module.bias)
-
-
-def _remember(model: VideoNet, architecture: str, arguments: dict) -> VideoNet:
-    model.architecture, model.arguments = architecture, arguments
-    return model
