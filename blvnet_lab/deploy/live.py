@@ -81,7 +81,7 @@ class StepPairTAM(nn.Module):
 
     def __init__(self, tam: PairTAM):
         super().__init__()
-        little, big, first_little, first_big = tam.pair_taps()
+        (little, first_little), (big, first_big) = tam.pair_taps()
         self.register_buffer("little_taps", little.detach())
         self.register_buffer("big_taps", big.detach())
         self.past = PastMaps(-min(first_little, first_big))

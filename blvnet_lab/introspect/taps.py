@@ -93,9 +93,8 @@ def effective_pair_taps(model: nn.Module) -> pd.DataFrame:
     rows = []
     for name, tam in tams(model).items():
         if isinstance(tam, PairTAM):
-            little, big, first_little, first_big = tam.pair_taps()
-            rows += [(name, "little", *entry) for entry in _entries(little, first_little)]
-            rows += [(name, "big", *entry) for entry in _entries(big, first_big)]
+            for frame, taps in zip(("little", "big"), tam.pair_taps(), strict=True):
+                rows += [(name, frame, *entry) for entry in _entries(*taps)]
     return pd.DataFrame(rows, columns=["module", "frame", "channel", "pair_offset", "weight"])
 
 

@@ -80,7 +80,6 @@ class VideoNet(nn.Module):
     """
 
     pairs = False  # do the frames of a pair go to different branches?
-    causal = False  # do the TAMs look back only?
     multi_label = False  # may a clip be of several classes, each with a sigmoid of its own?
     grad_checkpointing = False
     folded = False  # by `optimize_for_inference`
@@ -97,6 +96,7 @@ class VideoNet(nn.Module):
             )
         self.num_frames, self.in_channels = num_frames, in_channels
         self.num_positions = num_frames  # P in time, after the stem; T/2 where frames are paired
+        self.causal = arguments.get("causal", False)  # do the TAMs look back only?
         self.dropout = nn.Dropout(arguments["dropout"])
         self.classifier = nn.Linear(features, num_classes)
 
@@ -173,7 +173,6 @@ class TSN(VideoNet):
     def __init__(self, architecture: str, arguments: dict[str, Any], tam: TamOptions | None):
         size = size_of(arguments["depth"], SIZES)
         super().__init__(architecture, arguments, size.channels[-1])
-        self.causal = tam is not None and tam.causal
         conv, bn = conv_bn(self.in_channels, size.width, 7, stride=2)
         flat, pool, out = nn.Flatten(0, 1), nn.MaxPool2d(3, 2, padding=1), nn.Identity()
         stem = OrderedDict(flat=flat, conv=conv, bn=bn, relu=nn.ReLU(), pool=pool, out=out)
@@ -221,7 +220,7 @@ class BigLittleNet(VideoNet):
             )
         (c1, c2, c3, c4), (n1, n2, n3, n4) = size.channels, size.big_little_blocks
         super().__init__(architecture, arguments, c4)
-        self.pairs, self.causal = pairs, tam is not None and tam.causal
+        self.pairs = pairs
         self.num_positions //= 1 + pairs
         self.stem = BigLittleStem(self.in_channels, size.width, alpha, pairs, tam)
         self.stage1 = BigLittleStage(size.width, c1, n1, 2, alpha, beta, tam)

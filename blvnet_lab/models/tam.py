@@ -132,27 +132,25 @@ class PairTAM(TAM):
         big_k    = ReLU(                  (prev + curr) * x_k + next * x_{k+1} )
     """
 
-    def pair_taps(self) -> tuple[Tensor, Tensor, int, int]:
-        """Add up the taps that reach the same pair: (little, big, first_little, first_big).
+    def pair_taps(self) -> list[tuple[Tensor, int]]:
+        """Add up the taps that reach the same pair: (taps, first) of little, and of big frames.
 
         From the little frame 2k a tap at frame offset j reaches the pair k + floor(j / 2), from the
-        big frame 2k + 1 the pair k + floor((j + 1) / 2). `little` and `big` are (q, C);
-        `first_little` and `first_big` are the pair offsets of their first rows.
+        big frame 2k + 1 the pair k + floor((j + 1) / 2). `taps` are (q, C), and `first` is the pair
+        offset of their first row.
         For r = 3: little covers the pairs k-1 and k, big the pairs k and k+1 (causal: k-1 and k).
         """
         offsets = range(self.first_offset, self.first_offset + self.num_taps)
-        taps, firsts = [], []
+        found = []
         for frame_in_pair in (0, 1):  # little, big
             pairs = [(offset + frame_in_pair) // 2 for offset in offsets]  # those that taps reach
             begins = [pairs.index(pair) for pair in range(pairs[0], pairs[-1] + 1)]
             ranges = pairwise([*begins, self.num_taps])
-            taps.append(torch.stack([self.taps[begin:end].sum(0) for begin, end in ranges]))
-            firsts.append(pairs[0])
-        return *taps, *firsts
+            taps = torch.stack([self.taps[begin:end].sum(0) for begin, end in ranges])
+            found.append((taps, pairs[0]))
+        return found
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:  # (B, P, C, H, W)
         """Aggregate for the little and for the big frames, each (B, P, C, H, W)."""
-        little_taps, big_taps, first_little, first_big = self.pair_taps()
-        little = torch.relu_(fused_sum(pairs, little_taps, first_little))
-        big = torch.relu_(fused_sum(pairs, big_taps, first_big))
+        little, big = (torch.relu_(fused_sum(pairs, *taps)) for taps in self.pair_taps())
         return little, big
