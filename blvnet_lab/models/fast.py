@@ -35,8 +35,8 @@ class _FusedSum(torch.autograd.Function):
         weights = taps.to(x.dtype)[:, :, None, None]  # under autocast x may be in half precision
         y = weights[-first] * x  # offset 0: a new tensor, which no hook sees before it is done
         for offset, weight in enumerate(weights, start=first):
-            if offset != 0 and (count := x.shape[1] - abs(offset)) > 0:
-                here, there = _meet(y, x, offset, count)
+            if offset != 0:
+                here, there = _meet(y, x, offset)
                 here.addcmul_(there, weight)
         return y
 
@@ -52,14 +52,9 @@ class _FusedSum(torch.autograd.Function):
         if ctx.needs_input_grad[0]:  # the same sum, looking the other way
             grad_x = fused_sum(grad_y, taps.flip(0), 1 - ctx.first - len(taps))
         if ctx.needs_input_grad[1]:
-            rows = []
-            for offset, tap in enumerate(taps, start=ctx.first):
-                if (count := x.shape[1] - abs(offset)) > 0:
-                    here, there = _meet(grad_y, x, offset, count)
-                    rows.append((here * there).sum((0, 1, 3, 4), dtype=taps.dtype))
-                else:
-                    rows.append(torch.zeros_like(tap))
-            grad_taps = torch.stack(rows)
+            offsets = range(ctx.first, ctx.first + len(taps))
+            products = (torch.mul(*_meet(grad_y, x, offset)) for offset in offsets)
+            grad_taps = torch.stack([p.sum((0, 1, 3, 4), dtype=taps.dtype) for p in products])
         return grad_x, grad_taps, None
 
     @staticmethod
@@ -73,9 +68,11 @@ class _FusedSum(torch.autograd.Function):
         return fused_sum(x, taps, first).unflatten(2, (info.batch_size, -1)), 2
 
 
-def _meet(y: Tensor, x: Tensor, offset: int, count: int) -> tuple[Tensor, Tensor]:
-    """Return the `count` frames of `y` with a neighbour in `x` at this offset, and the latter."""
-    return y.narrow(1, max(0, -offset), count), x.narrow(1, max(0, offset), count)
+def _meet(y: Tensor, x: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+    """Return the frames of `y` with a neighbour in `x` at this offset, if any, and the latter."""
+    before, after = (min(max(0, frames), x.shape[1]) for frames in (-offset, offset))
+    count = x.shape[1] - before - after
+    return y.narrow(1, before, count), x.narrow(1, after, count)
 
 
 def split_pairs(x: Tensor) -> tuple[Tensor, ...]:
