@@ -354,8 +354,6 @@ def test_notebook(page, lab, notebook):
 
 
 # ---------------------------------------------------------------- every widget in one notebook
-
-
 def write_notebook(lab: Lab, name: str, *cells) -> str:
     """A notebook of code cells (texts or nodes) in the lab's root; returns its name."""
     nodes = [cell if not isinstance(cell, str) else new_code_cell(cell) for cell in cells]
@@ -649,8 +647,6 @@ def test_plotly_figure_comes_alive(widgets):
 
 
 # ---------------------------------------------------------------- opened again
-
-
 VARIOUS_WIDGETS = (
     SQUARE_GOES_RIGHT,
     "import ipywidgets\n\nipywidgets.IntSlider()",
@@ -732,8 +728,6 @@ def test_extension_is_installed():
 
 
 # ---------------------------------------------------------------- the trip itself notices faults
-
-
 @pytest.mark.parametrize(
     "source, words",
     [
@@ -758,7 +752,6 @@ def test_error_that_is_meant(page, lab):
 
 
 # ---------------------------------------------------------------- the camera (a fake one)
-
 RECORDER = """
 from blvnet_lab import models, paths, viz
 

@@ -145,8 +145,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 # ---------------------------------------------------------------- a step
-
-
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_parts_of_a_batch_give_its_gradients(accumulate):
     recipe = replace(SHORT, hardware=Hardware(accumulate=accumulate))
@@ -282,8 +280,6 @@ def test_average_of_weights_by_hand(tmp_path):
 
 
 # ---------------------------------------------------------------- precision
-
-
 @pytest.mark.parametrize(
     "precision, dtype", [("bfloat16", torch.bfloat16), ("float16", torch.half)]
 )
@@ -398,8 +394,6 @@ def interrupted(out: Path, recipe: Recipe = SHORT, **options) -> tuple[nn.Module
 
 
 # ---------------------------------------------------------------- clips and random numbers
-
-
 def flat(batches: list[list[int]]) -> list[int]:
     return list(itertools.chain.from_iterable(batches))
 
@@ -814,8 +808,6 @@ def test_another_default_device_changes_nothing(tmp_path):
 
 
 # ---------------------------------------------------------------- videos and workers
-
-
 @pytest.fixture
 def videos(tmp_path) -> pd.DataFrame:
     """Eleven short videos of two classes; one of them is none, one is damaged inside."""
@@ -993,8 +985,6 @@ def test_a_run_on_a_gpu_goes_on_where_it_was(tmp_path):
 
 
 # ---------------------------------------------------------------- where one starts from
-
-
 def net(builder=blvnet_tam, seed: int = 1, **arguments) -> nn.Module:
     """A network with another value in every tensor, as after a training."""
     model = builder(depth="tiny", **{"num_frames": 4, "num_classes": 2, **arguments})

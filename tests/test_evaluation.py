@@ -53,9 +53,8 @@ from blvnet_lab.training.recipe import Hardware, Network, Recipe, Views
 
 CPU = torch.device("cpu")
 
+
 # ---------------------------------------------------------------- evaluate
-
-
 class Known(Dataset):
     """Clips that are the logits to be given, (N, num_classes) or, with views, (N, V, ...)."""
 
@@ -282,7 +281,6 @@ def test_predictions_table_by_hand():
 
 
 # ---------------------------------------------------------------- evaluate_file
-
 RECIPE = Recipe(
     num_frames=4,
     size=(32, 32),
@@ -618,8 +616,6 @@ def test_predictions_that_cannot_be(checkpoint, tmp_path):
 
 
 # ---------------------------------------------------------------- annotate
-
-
 def answer(*probabilities: float, name: str = "moves") -> predicting.Prediction:
     count = range(len(probabilities))
     columns = {"class_name": [f"{name} {k}" for k in count], "label": count}
@@ -720,8 +716,6 @@ def test_annotations_that_cannot_be(tmp_path):
 
 
 # ---------------------------------------------------------------- commands
-
-
 def test_evaluate_command(monkeypatch, capsys, manifest, checkpoint, tmp_path, on_cpu):
     out = tmp_path / "out"
     options = shlex.split("--views 1x5 --split val --batch-size 10 --workers 1")

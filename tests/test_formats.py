@@ -58,7 +58,6 @@ def write_pictures(folder: Path, count: int, first: int = 0) -> None:
 
 
 # ---------------------------------------------------------------- Kinetics
-
 K400_TRAIN = """label,youtube_id,time_start,time_end,split,is_cc
 abseiling,_4YTwq0-73Y,44,54,train,0
 "air drumming",_axE99QAhe8,26,36,train,0
@@ -228,8 +227,6 @@ def test_lists_in_more_files(put, tmp_path):
 
 
 # ---------------------------------------------------------------- a subset of what is there
-
-
 def many_clips(put) -> Path:
     names = [f"{k:011d}_000000_000010" for k in range(24)]
     root = put(*(f"{name}.mp4" for name in names))
@@ -524,8 +521,6 @@ def test_names_that_only_look_like_mirror_images():
 
 
 # ---------------------------------------------------------------- what is not there
-
-
 def test_no_video_at_all_says_what_was_looked_for(put, tmp_path):
     root = put("other/name.mp4")
     write(root, "train.csv", K400_TRAIN)
@@ -607,8 +602,6 @@ def test_a_corrupt_clip_of_kinetics_has_a_replacement(put, tmp_path):
 
 
 # ---------------------------------------------------------------- what was there before
-
-
 def test_an_older_manifest_that_differs_is_kept(put, tmp_path):
     root, out = many_clips(put), tmp_path / "out"
     write(out, "manifest.csv", "what,ever\n")
@@ -684,8 +677,6 @@ def test_links_are_followed_and_circles_noticed(put, tmp_path):
 
 
 # ---------------------------------------------------------------- what files may look like
-
-
 def test_marks_that_editors_leave(put, tmp_path):
     """Byte-order marks, capitals, spaces and times like 44.0."""
     root = put("_4YTwq0-73Y_000044_000054.mp4")

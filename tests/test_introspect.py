@@ -108,8 +108,6 @@ def tam_model():
 
 
 # ---------------------------------------------------------------- capture
-
-
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_captured_maps_are_what_a_hook_by_hand_sees(builder, training):
@@ -256,8 +254,6 @@ def test_under_autocast(builder):
 
 
 # ---------------------------------------------------------------- edit
-
-
 @pytest.mark.parametrize("name", ["stage4.out", "stage4.0", "stage2.merged", "classifier"])
 def test_patching_everything_of_clip_b_into_a_gives_the_logits_of_b(tam_model, name):
     """Nothing gets past these points, so what comes after cannot know the difference."""
@@ -339,8 +335,6 @@ def test_shuffle_positions(tam_model):
 
 
 # ---------------------------------------------------------------- taps
-
-
 def test_tam_weights_are_tidy(tam_model):
     table = tam_weights(tam_model)
     assert list(table.columns) == ["module", "channel", "tap", "offset", "weight"]
@@ -625,8 +619,6 @@ def test_receptive_field_leaves_mode_and_gradients_alone():
 
 
 # ---------------------------------------------------------------- frame importance
-
-
 class OneFrame(nn.Module):
     """A 'model' that adds up the pixels of one frame for class 0, and gives class 1 nothing."""
 
@@ -814,8 +806,6 @@ def test_edited_taps_are_those_of_the_backward_pass_too():
 
 
 # ---------------------------------------------------------------- what other tools have made of it
-
-
 @pytest.fixture
 def alone():
     """A process group of this process."""

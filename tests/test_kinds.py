@@ -51,8 +51,6 @@ def cut(whole: Path, target: Path, first: int, last: int | None = None) -> Path:
 
 
 # --- Which way up -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("suffix, codec", [("mp4", "libx264"), ("mov", "mpeg4"), ("mkv", "libx264"),
@@ -135,8 +133,6 @@ def test_each_picture_of_a_folder_says_how_it_is_turned(tmp_path):
 
 
 # --- Raw pictures and palettes ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("suffix", ["avi", "mov"])
 def test_raw_pictures_with_a_palette(suffix, tmp_path):
     """FFmpeg hands the palette over once, at the beginning: a jump would lose it."""
@@ -156,7 +152,6 @@ def test_raw_pictures_with_a_palette(suffix, tmp_path):
 
 
 # --- Decoders that say nothing of keyframes -----------------------------------------------------
-
 NO_KEYS = {
     "qtrle": ("mov", "rgb24"), "svq1": ("mov", "yuv410p"), "msvideo1": ("avi", "rgb555le"),
     "rpza": ("mov", "rgb555le"), "cfhd": ("mov", "yuv422p10le"), "flashsv": ("flv", "bgr24"),
@@ -197,7 +192,6 @@ def test_animated_pictures_are_a_video(suffix, is_read, tmp_path):
 
 
 # --- Cut and joined without encoding again ------------------------------------------------------
-
 CUT = {
     "h264": {"b_frames": 2, "codec_options": CLOSED},
     "h264_open": {"b_frames": 3, "codec_options": OPEN},
@@ -287,8 +281,6 @@ def test_a_fragment_whose_times_are_uneven_though_its_decoding_is_not(tmp_path):
 
 
 # --- Packets that give no frame of their own ----------------------------------------------------
-
-
 def vop(data: bytes) -> int:
     """Where MPEG-4's picture begins."""
     return data.index(b"\0\0\1\xb6")
@@ -411,8 +403,6 @@ def test_two_fields_are_one_frame(suffix, tmp_path):
 
 
 # --- What lasts longer than the video, and how quick it is --------------------------------------
-
-
 def together(target: Path, *sources: Path) -> Path:
     """The first stream of each file, in one, and all of them marked as default."""
     with ExitStack() as stack:
@@ -527,8 +517,6 @@ def test_h264_that_was_copied_to_avi_keeps_its_rate(count, b_frames, tmp_path):
 
 
 # --- Undecodable, and colours -------------------------------------------------------------------
-
-
 def test_a_file_of_which_nothing_can_be_decoded_is_unreadable(tmp_path):
     plain = write_video(tmp_path / "a.mp4", 20)
     data = b"\0\0\0\x40" + bytes(range(64))

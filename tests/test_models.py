@@ -52,8 +52,6 @@ TAPS = [*((r, False) for r in (1, 3, 5, 7)), *((r, True) for r in (1, 2, 3, 4, 5
 
 
 # ---------------------------------------------------------------- the equation
-
-
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 8])
 @pytest.mark.parametrize("r, causal", TAPS)
 def test_tam_is_relu_of_a_depthwise_conv3d(r, causal, num_frames):
@@ -238,8 +236,6 @@ def test_which_orders_of_the_frames_a_network_ignores(builder, order):
 
 
 # ---------------------------------------------------------------- structure
-
-
 @pytest.mark.parametrize(
     "depth, big, little, resnet",
     # big: n - 1; little: max(1, n // 4 - 1)
@@ -378,8 +374,6 @@ def test_captured_maps_are_not_changed_in_place(builder, form):
 
 
 # ---------------------------------------------------------------- all kinds of input
-
-
 @pytest.mark.parametrize(
     "builder, arguments",
     [
@@ -596,8 +590,6 @@ def test_what_would_not_load_is_not_saved(tmp_path):
 
 
 # ---------------------------------------------------------------- errors
-
-
 def test_clip_that_does_not_fit():
     for builder, clip, got, remedy in (
         (tsn, torch.zeros(2, 3, 8, 32, 32), (2, 3, 8, 32, 32), "use clip.transpose(1, 2)"),

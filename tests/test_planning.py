@@ -70,8 +70,6 @@ def small():
 
 
 # ---------------------------------------------------------------- steps, hours, bytes
-
-
 def test_steps_by_hand(small):
     assert row(small, "batch") == ("64 clips", "processes x parts x clips at once: 4 x 2 x 8")
     assert row(small, "steps") == ("15 an epoch", "40 clips, no whole batch, left out")
@@ -104,8 +102,6 @@ def test_a_run_takes_the_disk_that_was_planned(tmp_path):
 
 
 # ---------------------------------------------------------------- counting memory
-
-
 class Shared(nn.Module):
     """One tensor, which three operations keep, and a view of one of which the rest is kept too."""
 
@@ -255,8 +251,6 @@ def test_counted_memory_on_a_gpu(precision):
 
 
 # ---------------------------------------------------------------- what fits
-
-
 @pytest.mark.parametrize(
     "share, fits, accumulate",
     [
@@ -317,8 +311,6 @@ def test_memory_of_this_machine():
 
 
 # ---------------------------------------------------------------- measuring
-
-
 def measured(recipe: Recipe, most: int, processes: int = 1):
     return measure(recipe, 5, count_memory(recipe, 5), CPU, most, processes)
 
@@ -375,8 +367,6 @@ def test_measured_as_the_recipe_says(monkeypatch):
 
 
 # ---------------------------------------------------------------- the size of data sets
-
-
 def test_size_of_a_manifest(tmp_path):
     def size_of(rows):
         table = pd.DataFrame(rows, columns=["path", "label", "split", "status"])
@@ -399,8 +389,6 @@ def test_size_of_a_manifest(tmp_path):
 
 
 # ---------------------------------------------------------------- the table, the command
-
-
 def test_every_number_says_where_it_comes_from(small):
     for found in (small, replace(small, limit=1)):
         title, *lines = str(found).splitlines()

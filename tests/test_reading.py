@@ -151,8 +151,6 @@ def patterns(n: int) -> dict[str, list[int]]:
 
 
 # --- The right frames ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", GOOD)
 def test_exactly_the_frames_asked(name, good, monkeypatch):
     count, _, is_decord_exact = GOOD[name]
@@ -220,8 +218,6 @@ def test_what_probing_tells(good):
 
 
 # --- Colours and sizes --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["gop12.mp4", "vp9.webm", "turned_270.mp4", "ten_bits.mp4"])
 def test_colours_are_those_that_were_drawn(name, good):
     drawn = torch.from_numpy(draw(7, (64, 112))).permute(2, 0, 1)
@@ -262,8 +258,6 @@ def test_pictures_that_change_size_on_the_way_come_in_the_first_size(folder):
 
 
 # --- decord's traps -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", [name for name in GOOD if not GOOD[name][-1]])
 def test_decord_is_not_even_asked_for_kinds_that_it_is_not_exact_for(name, good, monkeypatch):
     monkeypatch.setattr(decord_reader, "import_decord", None)
@@ -324,8 +318,6 @@ def test_importing_decord_looks_away_from_the_cuda_libraries(tmp_path, monkeypat
 
 
 # --- Broken files -------------------------------------------------------------------------------
-
-
 BROKEN = {  # how it is made, and what is said of it
     "missing": (lambda path: None, "does not exist"),
     "folder": (Path.mkdir, "is a folder without numbered pictures"),
@@ -494,8 +486,6 @@ def test_the_error_travels_between_processes(folder):
 
 
 # --- Keeping what was found ---------------------------------------------------------------------
-
-
 def test_a_file_that_changed_is_looked_at_again(folder, monkeypatch):
     path = write_video(folder / "changing.mp4", 20)
     info = check_video(path)
@@ -521,8 +511,6 @@ def test_what_nobody_packed(text, good):
 
 
 # --- Folders of JPEGs ---------------------------------------------------------------------------
-
-
 def jpegs(path: Path, count: int = 3) -> Path:
     path.mkdir()
     for number in range(count):
@@ -625,8 +613,6 @@ def test_a_picture_of_another_size_and_a_grey_one(tmp_path):
 
 
 # --- Indices and sizes that make no sense -------------------------------------------------------
-
-
 @pytest.mark.parametrize("outside", [[48], [-1], [0, 47, 48], [10**6]])
 def test_indices_outside_the_video(outside, good):
     with pytest.raises(IndexError, match=r"gop12.mp4.*48 frames.*0 to 47") as caught:

@@ -355,8 +355,6 @@ def test_clips_that_two_manifests_share_overlap(times, shared, tmp_path):
 
 
 # ---------------------------------------------------------------- faults of the network
-
-
 def half(handler, content):
     """The connection is cut in the middle, every other time."""
     handler.server.count = getattr(handler.server, "count", 0) + 1
@@ -531,8 +529,6 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
 
 
 # ---------------------------------------------------------------- faults of the machine
-
-
 def finished_parts(log: Path) -> set[str]:
     lines = log.read_text().splitlines() if log.exists() else []
     entries = [json.loads(line) for line in lines if line.endswith("}")]
@@ -663,8 +659,6 @@ def test_clips_that_are_not_whole_are_not_kept(mirror, tmp_path):
 
 
 # ---------------------------------------------------------------- what happened to the folder since
-
-
 @every_release
 def test_clips_that_were_spoilt_or_deleted_are_fetched_again(dataset, mirror, faultless, tmp_path):
     """Of one the begin can still be read, and its table of contents says nothing of its end."""
